@@ -1,0 +1,112 @@
+//! Scope sets: what one access token carries.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Most bytes a scope set may have when written out, so that it fits a frame and a log line.
+pub const MAX_SCOPE_BYTES: usize = 1024;
+
+/// A set of OAuth scopes (RFC 6749 §3.3): not empty, no scope twice, sorted bytewise.
+///
+/// `data,user`, `user data` and `data user data` are one set. Scopes are case-sensitive.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScopeSet(Arc<str>);
+
+/// Why a text isn't a scope set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScopeError {
+    /// No scope in it at all.
+    #[error("a scope set needs at least one scope, for example \"data\"")]
+    Empty,
+    /// A character RFC 6749 §3.3 doesn't allow in a scope.
+    #[error("a scope has only printable ASCII, without quote or backslash")]
+    BadCharacter,
+    /// Longer than [`MAX_SCOPE_BYTES`].
+    #[error("a scope set has at most {MAX_SCOPE_BYTES} bytes")]
+    TooLong,
+}
+
+impl ScopeSet {
+    /// Reads scopes parted by spaces or commas.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeError`] for the empty set, a character no scope may have, or too long a text.
+    pub fn parse(text: &str) -> Result<Self, ScopeError> {
+        if text.len() > MAX_SCOPE_BYTES {
+            return Err(ScopeError::TooLong);
+        }
+        let mut scopes: Vec<&str> = text
+            .split([' ', ',', '\t'])
+            .filter(|scope| !scope.is_empty())
+            .collect();
+        if scopes.is_empty() {
+            return Err(ScopeError::Empty);
+        }
+        if !scopes.iter().all(|scope| scope.bytes().all(is_scope_byte)) {
+            return Err(ScopeError::BadCharacter);
+        }
+        scopes.sort_unstable();
+        scopes.dedup();
+        Ok(Self(scopes.join(" ").into()))
+    }
+
+    /// The scopes in order, parted by one space: the form of OAuth's `scope` parameter.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The scopes, one by one.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.split(' ')
+    }
+
+    /// The scopes of this set that `granted` lacks.
+    #[must_use]
+    pub fn missing_from(&self, granted: &Self) -> Vec<&str> {
+        self.iter()
+            .filter(|scope| !granted.iter().any(|other| other == *scope))
+            .collect()
+    }
+}
+
+impl fmt::Display for ScopeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_scope_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && byte != b'"' && byte != b'\\'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_set_is_the_same_set() {
+        for text in ["data user", "user data", "data,user", " user, data ,data"] {
+            assert_eq!(ScopeSet::parse(text).unwrap().as_str(), "data user");
+        }
+        assert_ne!(ScopeSet::parse("Data"), ScopeSet::parse("data"));
+    }
+
+    #[test]
+    fn what_is_no_scope_is_refused() {
+        assert_eq!(ScopeSet::parse(" ,"), Err(ScopeError::Empty));
+        for text in ["da\nta", "da\0ta", "d\"a", "d\\a", "däta", "data\r"] {
+            assert_eq!(ScopeSet::parse(text), Err(ScopeError::BadCharacter), "{text:?}");
+        }
+        assert_eq!(ScopeSet::parse(&"a".repeat(1025)), Err(ScopeError::TooLong));
+    }
+
+    #[test]
+    fn missing_scopes_are_named() {
+        let asked = ScopeSet::parse("audit data user").unwrap();
+        let granted = ScopeSet::parse("data workflow").unwrap();
+        assert_eq!(asked.missing_from(&granted), ["audit", "user"]);
+    }
+}

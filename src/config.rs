@@ -1,0 +1,286 @@
+//! Config: TOML text → what was written → what is true. Every default and bound lives here.
+//!
+//! Parsing opens nothing: secrets are read by `credentials.rs`. No error shows a value, since any
+//! value may be a secret in the wrong place.
+
+mod check;
+mod raw;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use domo_token_client::scope::ScopeSet;
+use secrecy::SecretString;
+use url::Url;
+
+use check::{Checker, line_and_column, proxy_url, token_url};
+use raw::RawConfig;
+
+/// Domo's token endpoint, one host for all instances
+/// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>).
+pub const TOKEN_URL: &str = "https://api.domo.com/oauth/token";
+
+/// The client that the environment alone configures.
+pub const ENV_CLIENT: &str = "default";
+
+/// The scope set fetched when the environment alone configures and names none.
+pub const ENV_SCOPE: &str = "data";
+
+/// Most bytes a client's name may have.
+pub const MAX_NAME: usize = 64;
+
+/// Who may connect when the config doesn't say: the daemon's own user.
+pub const SOCKET_MODE: u32 = 0o600;
+
+/// Looks a variable up in the environment.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// A checked config.
+#[derive(Debug)]
+pub struct Config {
+    /// The file it came from; `None` for the environment alone.
+    pub path: Option<PathBuf>,
+    /// The socket's path, if the config names one.
+    pub socket: Option<PathBuf>,
+    /// The socket's permission bits.
+    pub socket_mode: u32,
+    /// The client meant when a caller names none; the only one if there is one.
+    pub default_client: Option<String>,
+    /// The log level, if the config names one.
+    pub log_level: Option<String>,
+    /// The API clients by name; never empty.
+    pub clients: BTreeMap<String, ClientConfig>,
+    /// What the operator should hear at start.
+    pub notices: Vec<String>,
+}
+
+/// One Domo API client.
+#[derive(Debug)]
+pub struct ClientConfig {
+    /// Where the client id comes from.
+    pub client_id: IdSource,
+    /// Where the client secret comes from.
+    pub client_secret: SecretSource,
+    /// The scope sets to keep a token for; never empty.
+    pub tokens: Vec<ScopeSet>,
+    /// How and where Domo is asked.
+    pub endpoint: Endpoint,
+    /// Whether secret files may be readable by all.
+    pub allow_world_readable_secret: bool,
+}
+
+/// A token endpoint.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its URL: https, or http to a loopback address if that was allowed.
+    pub url: Url,
+    /// The HTTP method.
+    pub method: TokenMethod,
+    /// Certificates trusted besides the system's, in PEM.
+    pub ca_file: Option<PathBuf>,
+    /// The proxy to go through.
+    pub proxy: Option<Url>,
+}
+
+/// How token requests are sent. Domo takes both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenMethod {
+    /// Parameters in a form body (RFC 6749 §4.4.2).
+    #[default]
+    Post,
+    /// Parameters in the query, as Domo's own documentation has it.
+    Get,
+}
+
+/// Where a client id comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdSource {
+    /// Written in the config.
+    Inline(String),
+    /// The content of a file.
+    File(PathBuf),
+}
+
+/// Where a client secret comes from.
+#[derive(Debug)]
+pub enum SecretSource {
+    /// Written in the config.
+    Inline(SecretString),
+    /// The content of a file.
+    File(PathBuf),
+    /// The value of an environment variable.
+    Env(String),
+    /// A systemd credential, by name, under `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
+}
+
+/// What is wrong with a config, and where.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    path: Option<PathBuf>,
+    place: Option<(usize, usize)>,
+    key: Option<String>,
+    problem: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "{}", path.display())?,
+            None => f.write_str("environment")?,
+        }
+        if let Some((line, column)) = self.place {
+            write!(f, ":{line}:{column}")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, ": {key}")?;
+        }
+        write!(f, ": {}", self.problem)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads a config file's `text`; `path` is how the file was named, and where relative paths
+    /// in it start.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the first thing that is wrong, its place and what is allowed.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let raw = RawConfig::parse(text).map_err(|error| ConfigError {
+            path: Some(path.to_owned()),
+            place: error.span.map(|span| line_and_column(text, span.start)),
+            key: error.key,
+            problem: error.problem,
+        })?;
+        let checker = Checker { text, path };
+        checker.config(raw)
+    }
+
+    /// The config that the environment alone makes: one client named [`ENV_CLIENT`].
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the variable that is missing or wrong.
+    pub fn from_env(env: Env) -> Result<Self, ConfigError> {
+        let client_id = env_text(env, "DOMO_CLIENT_ID")?.ok_or_else(|| {
+            let looked = "no config file was found, and the environment names no client";
+            env_error(
+                "DOMO_CLIENT_ID",
+                &format!("{looked}: write a config file or set it"),
+            )
+        })?;
+        let client_secret = env_secret(env)?;
+        let tokens = env_scopes(env)?;
+        let url = env_text(env, "DOMO_TOKEN_URL")?.unwrap_or_else(|| TOKEN_URL.to_owned());
+        let proxy = env_text(env, "DOMO_PROXY")?;
+        let endpoint = Endpoint {
+            // Loopback is allowed here without a key: there is no file to put one in.
+            url: token_url(&url, true).map_err(|e| env_error("DOMO_TOKEN_URL", &e))?,
+            method: TokenMethod::default(),
+            ca_file: env_text(env, "DOMO_CA_FILE")?.map(Into::into),
+            proxy: proxy
+                .map(|url| proxy_url(&url).map_err(|e| env_error("DOMO_PROXY", &e)))
+                .transpose()?,
+        };
+        let client = ClientConfig {
+            client_id: IdSource::Inline(client_id),
+            client_secret,
+            tokens,
+            endpoint,
+            allow_world_readable_secret: false,
+        };
+        Ok(Self {
+            path: None,
+            socket: None,
+            socket_mode: SOCKET_MODE,
+            default_client: Some(ENV_CLIENT.to_owned()),
+            log_level: None,
+            clients: BTreeMap::from([(ENV_CLIENT.to_owned(), client)]),
+            notices: Vec::new(),
+        })
+    }
+}
+
+/// Where the config file is: `flag`, else the first of the places of the manual; `None` if there
+/// is no file at any of them. A file named by flag or variable is taken as named, so that its
+/// absence is an error and not another config.
+#[must_use]
+pub fn find(flag: Option<PathBuf>, env: Env, exists: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+    let variable = |name| {
+        env(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    if let Some(named) = flag.or_else(|| variable("DOMO_TOKEN_CONFIG")) {
+        return Some(named);
+    }
+    let service = variable("CONFIGURATION_DIRECTORY").map(|dir| dir.join("config.toml"));
+    let home = variable("XDG_CONFIG_HOME").or_else(|| variable("HOME").map(|h| h.join(".config")));
+    let user = home.map(|dir| dir.join("domo-token/config.toml"));
+    let host = Some(PathBuf::from("/etc/domo-token/config.toml"));
+    [service, user, host]
+        .into_iter()
+        .flatten()
+        .find(|path| exists(path))
+}
+
+/// Whether a client id could be one at all; Domo's are UUIDs.
+#[must_use]
+pub fn usable_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= 256 && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn env_secret(env: Env) -> Result<SecretSource, ConfigError> {
+    const SECRET: &str = "DOMO_CLIENT_SECRET";
+    match (
+        env_text(env, SECRET)?,
+        env_text(env, "DOMO_CLIENT_SECRET_FILE")?,
+    ) {
+        (Some(_), None) => Ok(SecretSource::Env(SECRET.to_owned())),
+        (None, Some(file)) => Ok(SecretSource::File(file.into())),
+        (Some(_), Some(_)) => Err(env_error(
+            SECRET,
+            "set this or DOMO_CLIENT_SECRET_FILE, not both",
+        )),
+        (None, None) => Err(env_error(
+            SECRET,
+            "missing: set this or DOMO_CLIENT_SECRET_FILE",
+        )),
+    }
+}
+
+fn env_scopes(env: Env) -> Result<Vec<ScopeSet>, ConfigError> {
+    let written = env_text(env, "DOMO_SCOPE")?.unwrap_or_else(|| ENV_SCOPE.to_owned());
+    let parsed = written
+        .split(';')
+        .map(ScopeSet::parse)
+        .collect::<Result<Vec<_>, _>>();
+    let mut sets = parsed.map_err(|error| env_error("DOMO_SCOPE", &error.to_string()))?;
+    sets.sort();
+    sets.dedup();
+    Ok(sets)
+}
+
+fn env_text(env: Env, name: &str) -> Result<Option<String>, ConfigError> {
+    let value = env(name).filter(|value| !value.is_empty());
+    let text = value.map(|value| {
+        value
+            .into_string()
+            .map_err(|_| env_error(name, "not UTF-8"))
+    });
+    text.transpose()
+}
+
+fn env_error(name: &str, problem: &str) -> ConfigError {
+    ConfigError {
+        path: None,
+        place: None,
+        key: Some(name.to_owned()),
+        problem: problem.to_owned(),
+    }
+}

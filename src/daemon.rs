@@ -1,0 +1,225 @@
+//! Wiring: config → credentials → sources → broker → door, and an orderly end.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use domo_token_client::wire::{BrokerStatus, VERSION};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use crate::broker::{Broker, Engine, Helm};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Config, ConfigError, Env};
+use crate::credentials::{self, CredentialsError};
+use crate::ipc::{self, BindError, Socket};
+use crate::roster::Roster;
+use crate::signals::Signal;
+use crate::source::domo::{DomoSource, SourceError};
+
+/// The name of the socket in whichever directory it is.
+const SOCKET_NAME: &str = "broker.sock";
+
+/// What the command line says.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The config file.
+    pub config: Option<PathBuf>,
+    /// The socket's path.
+    pub socket: Option<PathBuf>,
+}
+
+/// Why the daemon doesn't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The config file can't be read.
+    #[error("config {path}: {source}", path = .path.display())]
+    ConfigRead {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The config is wrong.
+    #[error("config {0}")]
+    Config(#[from] ConfigError),
+    /// A client's credentials can't be used.
+    #[error("client \"{client}\": {source}")]
+    Credentials {
+        /// The client's name.
+        client: String,
+        /// What is wrong.
+        source: CredentialsError,
+    },
+    /// A client's endpoint can't be used.
+    #[error("client \"{client}\": {source}")]
+    Source {
+        /// The client's name.
+        client: String,
+        /// What is wrong.
+        source: SourceError,
+    },
+    /// No place for the socket.
+    #[error(
+        "no place for the socket: neither $RUNTIME_DIRECTORY nor $XDG_RUNTIME_DIR is set; name one with --socket"
+    )]
+    NoSocket,
+    /// The socket can't be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+impl StartError {
+    /// The exit code, of sysexits: 75 if another daemon is there already, else 78.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Bind(BindError::Taken(_)) => 75,
+            Self::Bind(BindError::Path { .. })
+            | Self::ConfigRead { .. }
+            | Self::Config(_)
+            | Self::Credentials { .. }
+            | Self::Source { .. }
+            | Self::NoSocket => 78,
+        }
+    }
+}
+
+/// Finds and reads the config.
+///
+/// # Errors
+///
+/// [`StartError::ConfigRead`] or [`StartError::Config`].
+pub fn load_config(options: &Options, env: Env) -> Result<Config, StartError> {
+    let exists = |path: &Path| path.exists();
+    let Some(path) = config::find(options.config.clone(), env, &exists) else {
+        return Ok(Config::from_env(env)?);
+    };
+    let text = fs::read_to_string(&path).map_err(|source| StartError::ConfigRead {
+        path: path.clone(),
+        source,
+    })?;
+    let mut config = Config::parse(&text, &path)?;
+    if env("DOMO_CLIENT_ID").is_some() {
+        let notice = "DOMO_CLIENT_ID and its like are not heeded, there is a config file";
+        config.notices.push(notice.to_owned());
+    }
+    Ok(config)
+}
+
+/// Runs the daemon until a [`Signal::Stop`]. `ready` is called with the socket's path as soon as
+/// callers can connect, which is before Domo is asked.
+///
+/// # Errors
+///
+/// [`StartError`] if it doesn't come that far; after that it goes on whatever happens.
+///
+/// # Panics
+///
+/// Outside a tokio runtime with its I/O and time enabled.
+pub async fn run(
+    config: Config,
+    options: &Options,
+    env: Env<'_>,
+    mut signals: mpsc::Receiver<Signal>,
+    ready: impl FnOnce(&Path),
+) -> Result<(), StartError> {
+    // Whoever installed one before made the choice.
+    let _already = rustls::crypto::ring::default_provider().install_default();
+    let path = socket_path(options, &config, env).ok_or(StartError::NoSocket)?;
+    let mut socket = Socket::lock(&path)?;
+    let clock = SystemClock;
+    let mut roster = Roster::new(fastrand::u64(..));
+    let mut sources = BTreeMap::new();
+    for (name, client) in &config.clients {
+        let credentials = credentials::load(client, env).map_err(|source| {
+            let client = name.clone();
+            StartError::Credentials { client, source }
+        })?;
+        let shown_id = credentials.masked_id();
+        let source = DomoSource::new(client.endpoint.clone(), credentials).map_err(|source| {
+            let client = name.clone();
+            StartError::Source { client, source }
+        })?;
+        sources.insert(name.clone(), Arc::new(source));
+        roster.add_client(name, shown_id, client.tokens.iter().cloned(), clock.now());
+    }
+    let listener = socket.listen(config.socket_mode)?;
+    let about = about(&config, clock.now());
+    let broker = Broker::new(clock, roster, about, config.default_client.clone());
+    let (engine, helm) = Engine::new(broker.clone(), sources);
+    for notice in &config.notices {
+        warn!("{notice}");
+    }
+    info!(socket = %path.display(), clients = config.clients.len(), "started");
+    ready(&path);
+
+    let (stop, stopped) = watch::channel(false);
+    let engine = tokio::spawn(engine.run());
+    let steer = async {
+        while let Some(Signal::Reload) = signals.recv().await {
+            reload(&helm).await;
+        }
+        helm.stop().await;
+        // Sessions are told only when those who wait have their refusals.
+        let _ended = engine.await;
+        let _no_sessions = stop.send(true);
+    };
+    tokio::join!(ipc::serve(&listener, broker, stopped), steer);
+    info!("stopped");
+    Ok(())
+}
+
+async fn reload(helm: &Helm) {
+    info!("what Domo refused is tried again; changed files are read at the next start");
+    helm.reload().await;
+}
+
+fn about(config: &Config, now: crate::clock::BootTime) -> BrokerStatus {
+    BrokerStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: VERSION,
+        pid: std::process::id(),
+        started: now,
+        config_path: config.path.as_ref().map(|path| path.display().to_string()),
+        config_loaded: now,
+        config_error: None,
+    }
+}
+
+/// Where the daemon listens: the first place that is named, else the usual one of its user.
+fn socket_path(options: &Options, config: &Config, env: Env) -> Option<PathBuf> {
+    let variable = |name| {
+        env(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let runtime = || {
+        let directories = env("RUNTIME_DIRECTORY").filter(|value| !value.is_empty())?;
+        let first = std::env::split_paths(&directories).next()?;
+        Some(first.join(SOCKET_NAME))
+    };
+    let root = || is_root().then(|| Path::new("/run/domo-token").join(SOCKET_NAME));
+    let user = || {
+        Some(
+            variable("XDG_RUNTIME_DIR")?
+                .join("domo-token")
+                .join(SOCKET_NAME),
+        )
+    };
+    let named = options
+        .socket
+        .clone()
+        .or_else(|| variable("DOMO_TOKEN_SOCKET"));
+    named
+        .or_else(|| config.socket.clone())
+        .or_else(runtime)
+        .or_else(root)
+        .or_else(user)
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

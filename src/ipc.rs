@@ -1,0 +1,97 @@
+//! The door: accepts callers and starts a session for each.
+
+mod peer;
+mod session;
+mod socket;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use interprocess::local_socket::tokio::{Listener, Stream};
+use interprocess::local_socket::traits::tokio::Listener as _;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{error, warn};
+
+use crate::broker::Broker;
+use crate::clock::Clock;
+
+pub use peer::Peer;
+pub use socket::{BindError, Socket};
+
+/// Most connections at once; one more is told so and closed.
+pub const MAX_CONNECTIONS: usize = 4096;
+
+/// How long callers that wait are given to take their last answer when the daemon stops.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// How long accepting rests when the system is out of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves callers until `stop` turns true, then lets those who wait have their last answer.
+pub async fn serve<C: Clock>(
+    listener: &Listener,
+    broker: Broker<C>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let broker = Arc::new(broker);
+    let mut sessions = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(ended) = sessions.join_next(), if !sessions.is_empty() => {
+                report_panic(ended);
+                continue;
+            }
+            _stopped = stop.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            Ok(stream) => {
+                let crowded = sessions.len() >= MAX_CONNECTIONS;
+                let broker = Arc::clone(&broker);
+                sessions.spawn(greet(stream, broker, stop.clone(), crowded));
+            }
+            Err(error) => rest_if_short(&error).await,
+        }
+    }
+    let drained = async {
+        while let Some(ended) = sessions.join_next().await {
+            report_panic(ended);
+        }
+    };
+    // Whoever hasn't taken its answer by then is cut off when the set is dropped.
+    let _late = tokio::time::timeout(DRAIN, drained).await;
+}
+
+async fn greet<C: Clock>(
+    stream: Stream,
+    broker: Arc<Broker<C>>,
+    stop: watch::Receiver<bool>,
+    crowded: bool,
+) {
+    if crowded {
+        session::turn_away(stream).await;
+    } else {
+        session::run(stream, &broker, stop).await;
+    }
+}
+
+/// No accept error ends the daemon. When descriptors are short the caller stays in the backlog,
+/// and trying again at once would only burn the processor.
+async fn rest_if_short(error: &io::Error) {
+    let is_callers = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+    );
+    if !is_callers {
+        warn!("a caller can't be accepted: {error}");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+fn report_panic(ended: Result<(), tokio::task::JoinError>) {
+    if ended.is_err_and(|error| error.is_panic()) {
+        error!("a caller's session ended by a bug; the others go on");
+    }
+}

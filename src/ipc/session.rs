@@ -1,0 +1,271 @@
+//! One caller's connection: hello, then requests and answers in turn.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use domo_token_client::frame::{self, FrameError, HELLO};
+use domo_token_client::wire::{
+    Asked, Explanation, Refusal, RefusalKind, Request, Response, VERSION,
+};
+use interprocess::local_socket::tokio::Stream;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::debug;
+use zeroize::Zeroizing;
+
+use super::Peer;
+use crate::broker::Broker;
+use crate::clock::Clock;
+
+/// How long a connection may take over its hello and its first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
+
+/// How long a later request may take from its first byte to its last.
+const REQUEST: Duration = Duration::from_secs(5);
+
+/// How long a caller may take to read an answer.
+const WRITE: Duration = Duration::from_secs(5);
+
+/// What one read can bring; most requests are far shorter.
+const SCRATCH: usize = 4096;
+
+thread_local! {
+    /// All sessions of a thread read into this, so that an idle connection owns no buffer.
+    static READ: RefCell<[u8; SCRATCH]> = const { RefCell::new([0; SCRATCH]) };
+}
+
+/// Why a session ended otherwise than by the caller's leaving between two requests.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("protocol version {0} is not spoken here")]
+    Version(u8),
+    #[error("too slow")]
+    Slow(#[from] tokio::time::error::Elapsed),
+    #[error("more bytes before the answer to the last request")]
+    Impatient,
+}
+
+/// Serves one caller until it leaves, breaks the protocol, or `stop` turns true.
+pub(super) async fn run<C: Clock>(stream: Stream, broker: &Broker<C>, stop: watch::Receiver<bool>) {
+    let peer = Peer::of(&stream);
+    let mut session = Session {
+        stream,
+        unread: Vec::new(),
+        greeted: false,
+        stop,
+    };
+    if let Err(error) = session.serve(broker, peer).await {
+        debug!(%peer, "a caller's connection was closed: {error}");
+    }
+}
+
+/// Tells a caller that there is no room for it.
+pub(super) async fn turn_away(stream: Stream) {
+    let (_never, stop) = watch::channel(false);
+    let mut session = Session {
+        stream,
+        unread: Vec::new(),
+        greeted: false,
+        stop,
+    };
+    let refusal = Response::Refusal(Refusal {
+        kind: RefusalKind::Busy,
+        cause: "the broker has as many connections as it takes; try again".to_owned(),
+        next_attempt: None,
+    });
+    // It is going to be closed either way.
+    let _told = session.answer(&refusal).await;
+}
+
+struct Session {
+    stream: Stream,
+    /// What was read of a request that isn't whole yet; requests hold no secret.
+    unread: Vec<u8>,
+    /// Whether the hello has gone back.
+    greeted: bool,
+    stop: watch::Receiver<bool>,
+}
+
+impl Session {
+    async fn serve<C: Clock>(
+        &mut self,
+        broker: &Broker<C>,
+        peer: Peer,
+    ) -> Result<(), SessionError> {
+        let Some(mut request) = timeout(FIRST_REQUEST, self.first_request()).await?? else {
+            return Ok(());
+        };
+        loop {
+            self.respond(&request, broker, peer).await?;
+            request = match self.next_request().await? {
+                Some(request) => request,
+                None => return Ok(()),
+            };
+        }
+    }
+
+    async fn first_request(&mut self) -> Result<Option<Request>, SessionError> {
+        while self.unread.len() < HELLO {
+            if self.read_more().await? == 0 {
+                return Ok(None);
+            }
+        }
+        let Some((hello, _)) = self.unread.split_first_chunk::<HELLO>() else {
+            return Ok(None);
+        };
+        let version = frame::hello_version(*hello)?;
+        if version != VERSION {
+            timeout(WRITE, self.stream.write_all(&frame::hello(VERSION))).await??;
+            return Err(SessionError::Version(version));
+        }
+        self.unread.drain(..HELLO);
+        self.rest_of_request().await
+    }
+
+    /// Waits for as long as the caller likes; once it has begun it must go on.
+    async fn next_request(&mut self) -> Result<Option<Request>, SessionError> {
+        if self.unread.is_empty() {
+            // Not to hold a buffer while idle is worth an allocation per request.
+            self.unread = Vec::new();
+            let mut stop = self.stop.clone();
+            tokio::select! {
+                read = self.read_more() => if read? == 0 {
+                    return Ok(None);
+                },
+                _stopped = stop.wait_for(|stop| *stop) => return Ok(None),
+            }
+        }
+        timeout(REQUEST, self.rest_of_request()).await?
+    }
+
+    async fn rest_of_request(&mut self) -> Result<Option<Request>, SessionError> {
+        loop {
+            if let Some((body, used)) = frame::split(&self.unread)? {
+                let request = frame::decode(body)?;
+                self.unread.drain(..used);
+                return Ok(Some(request));
+            }
+            if self.read_more().await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn respond<C: Clock>(
+        &mut self,
+        request: &Request,
+        broker: &Broker<C>,
+        peer: Peer,
+    ) -> Result<(), SessionError> {
+        debug!(%peer, request = request.name(), "asked");
+        match request {
+            Request::Token(request) => {
+                let who = peer.to_string();
+                let reply = broker.token(request, &who);
+                let reply = tokio::select! {
+                    reply = reply => reply,
+                    read = self.read_more() => return match read? {
+                        0 => Ok(()),
+                        _ => Err(SessionError::Impatient),
+                    },
+                };
+                match reply {
+                    Ok(token) => self.write(|first| token.bytes(first)).await,
+                    Err(refusal) => self.answer(&Response::Refusal(refusal)).await,
+                }
+            }
+            Request::Status => {
+                for part in broker.status() {
+                    self.answer(&part).await?;
+                }
+                Ok(())
+            }
+            Request::Explain(asked) => self.answer(&explain(asked, broker, peer)).await,
+            Request::Watch(_) | Request::Metrics => self.answer(&not_yet(request)).await,
+        }
+    }
+
+    async fn answer(&mut self, response: &Response) -> Result<(), SessionError> {
+        let frame = frame::encode(response)?;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(HELLO + frame.len()));
+        bytes.extend_from_slice(&frame::hello(VERSION));
+        bytes.extend_from_slice(&frame);
+        self.write(|first| {
+            bytes
+                .get(if first { 0 } else { HELLO }..)
+                .unwrap_or_default()
+        })
+        .await
+    }
+
+    /// Writes an answer in one go; the first has the hello before it.
+    async fn write<'a>(
+        &mut self,
+        bytes: impl FnOnce(bool) -> &'a [u8],
+    ) -> Result<(), SessionError> {
+        let first = !std::mem::replace(&mut self.greeted, true);
+        timeout(WRITE, self.stream.write_all(bytes(first))).await??;
+        Ok(())
+    }
+
+    /// Reads once; zero bytes mean that the caller has left.
+    async fn read_more(&mut self) -> io::Result<usize> {
+        let Self { stream, unread, .. } = self;
+        poll_fn(|context| {
+            READ.with_borrow_mut(|scratch| {
+                let mut buffer = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
+                unread.extend_from_slice(buffer.filled());
+                Poll::Ready(Ok(buffer.filled().len()))
+            })
+        })
+        .await
+    }
+}
+
+fn explain<C: Clock>(asked: &Asked, broker: &Broker<C>, peer: Peer) -> Response {
+    let (client, scope, refused, rule) = match broker.resolve(asked) {
+        Ok((client, scope)) => {
+            let rule = "there is no access table: whoever may open the socket may have the token";
+            (
+                Some(client),
+                scope.as_str().to_owned(),
+                None,
+                rule.to_owned(),
+            )
+        }
+        Err(refusal) => (
+            asked.client.clone(),
+            asked.scope.clone(),
+            Some(refusal.kind),
+            refusal.cause,
+        ),
+    };
+    Response::Explanation(Explanation {
+        client,
+        scope,
+        peer: peer.to_string(),
+        refused,
+        rule,
+    })
+}
+
+fn not_yet(request: &Request) -> Response {
+    Response::Refusal(Refusal {
+        kind: RefusalKind::Unavailable,
+        cause: format!(
+            "this version of the broker doesn't answer \"{}\"",
+            request.name()
+        ),
+        next_attempt: None,
+    })
+}

@@ -1,0 +1,225 @@
+//! The socket's life: lock, bind, remove.
+//!
+//! Whoever holds the lock file is the broker of that path. The socket is bound inside a directory
+//! that only we can enter, given its mode, and then renamed into place, so that it is never wider
+//! than its mode.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use interprocess::local_socket::tokio::Listener;
+use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+
+/// Why the socket can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another daemon serves this path.
+    #[error("{path}: another domo-tokend serves this socket; stop it, or choose another --socket", path = .0.display())]
+    Taken(PathBuf),
+    /// Something about the path is not as it must be.
+    #[error("{path}: {problem}", path = .path.display())]
+    Path {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+}
+
+/// The right to serve a path, and, once it listens, the socket there. Dropping it removes the
+/// socket, if it is still ours.
+#[derive(Debug)]
+pub struct Socket {
+    path: PathBuf,
+    /// Device and inode of our socket.
+    ours: Option<(u64, u64)>,
+    /// Held as long as this is open. The file stays: removing it would let two daemons hold two
+    /// locks of one name.
+    _lock: File,
+}
+
+impl Socket {
+    /// Takes the lock of `path`. A missing directory is made, for us alone; as root, so that all
+    /// may pass through it.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::Taken`] if another daemon holds the lock, else [`BindError::Path`].
+    pub fn lock(path: &Path) -> Result<Self, BindError> {
+        let directory = directory_of(path);
+        make_directory(directory).map_err(|error| path_error(directory, &error.to_string()))?;
+        check_directory(directory)?;
+        let lock_path = with_suffix(path, ".lock");
+        let lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
+            .open(&lock_path)
+            .map_err(|error| path_error(&lock_path, &error.to_string()))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                ours: None,
+                _lock: lock,
+            }),
+            Err(Errno::WOULDBLOCK) => Err(BindError::Taken(path.to_owned())),
+            Err(error) => Err(path_error(&lock_path, &error.to_string())),
+        }
+    }
+
+    /// Binds the socket with the permission bits `mode`. A dead socket in its place is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::Taken`] if a living one is in its place, else [`BindError::Path`].
+    pub fn listen(&mut self, mode: u32) -> Result<Listener, BindError> {
+        self.check_place()?;
+        let private = with_suffix(
+            &directory_of(&self.path).join("."),
+            &format!("d{}", std::process::id()),
+        );
+        remove_private(&private);
+        let created = DirBuilder::new().mode(0o700).create(&private);
+        created.map_err(|error| path_error(&private, &error.to_string()))?;
+        let bound = self.bind_in(&private, mode);
+        remove_private(&private);
+        bound
+    }
+
+    fn bind_in(&mut self, private: &Path, mode: u32) -> Result<Listener, BindError> {
+        let place = private.join("s");
+        let fail = |error: io::Error| path_error(&self.path, &error.to_string());
+        let name = place
+            .as_os_str()
+            .to_fs_name::<GenericFilePath>()
+            .map_err(fail)?;
+        let options = ListenerOptions::new().name(name).reclaim_name(false);
+        let listener = options.create_tokio().map_err(|error| {
+            let too_long = error.kind() == io::ErrorKind::InvalidInput;
+            let words = "the path is too long for a socket; choose a shorter one";
+            let problem = if too_long {
+                words.to_owned()
+            } else {
+                error.to_string()
+            };
+            path_error(&self.path, &problem)
+        })?;
+        fs::set_permissions(&place, Permissions::from_mode(mode)).map_err(fail)?;
+        let stat = fs::symlink_metadata(&place).map_err(fail)?;
+        fs::rename(&place, &self.path).map_err(fail)?;
+        self.ours = Some((stat.dev(), stat.ino()));
+        Ok(listener)
+    }
+
+    /// Nothing that isn't a dead socket of ours is replaced.
+    fn check_place(&self) -> Result<(), BindError> {
+        let stat = match fs::symlink_metadata(&self.path) {
+            Ok(stat) => stat,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(path_error(&self.path, &error.to_string())),
+        };
+        if !stat.file_type().is_socket() {
+            let problem =
+                "there is something that is no socket; move it away or choose another path";
+            return Err(path_error(&self.path, problem));
+        }
+        if stat.uid() != rustix::process::geteuid().as_raw() {
+            let problem = format!(
+                "this socket belongs to user {}; choose another path",
+                stat.uid()
+            );
+            return Err(path_error(&self.path, &problem));
+        }
+        match UnixStream::connect(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+            Err(error) => Err(path_error(&self.path, &error.to_string())),
+            Ok(_) => Err(BindError::Taken(self.path.clone())),
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let stat = fs::symlink_metadata(&self.path).ok();
+        let there = stat.map(|stat| (stat.dev(), stat.ino()));
+        if self.ours.is_some() && self.ours == there {
+            // It will be found dead and replaced if it can't be removed now.
+            let _removed = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes the directory that binding used, or one that a killed daemon of our process id left.
+fn remove_private(private: &Path) {
+    let us = rustix::process::geteuid().as_raw();
+    if fs::symlink_metadata(private).is_ok_and(|stat| stat.is_dir() && stat.uid() == us) {
+        // What can't be removed makes binding fail, and that says why.
+        let _removed = fs::remove_file(private.join("s"));
+        let _removed = fs::remove_dir(private);
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+fn make_directory(directory: &Path) -> io::Result<()> {
+    let mode = if rustix::process::geteuid().is_root() {
+        0o755
+    } else {
+        0o700
+    };
+    match DirBuilder::new().mode(mode).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        created => created,
+    }
+}
+
+/// In a directory that others can write to, they could put their own socket in our place.
+fn check_directory(directory: &Path) -> Result<(), BindError> {
+    let stat = fs::metadata(directory).map_err(|e| path_error(directory, &e.to_string()))?;
+    let us = rustix::process::geteuid().as_raw();
+    let shown = directory.display();
+    if stat.uid() != us && stat.uid() != 0 {
+        let problem = format!(
+            "the socket's directory belongs to user {}, who could replace the socket; choose another path",
+            stat.uid()
+        );
+        return Err(path_error(directory, &problem));
+    }
+    let (open, sticky) = (stat.mode() & 0o022 != 0, stat.mode() & 0o1000 != 0);
+    if open && !sticky {
+        let problem =
+            format!("others can write to the socket's directory; run: chmod go-w {shown}");
+        return Err(path_error(directory, &problem));
+    }
+    Ok(())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut text = OsString::from(path);
+    text.push(suffix);
+    PathBuf::from(text)
+}
+
+fn path_error(path: &Path, problem: &str) -> BindError {
+    BindError::Path {
+        path: path.to_owned(),
+        problem: problem.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

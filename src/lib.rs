@@ -1,0 +1,30 @@
+//! The daemon's parts, leaves first: each imports only from those above it.
+//!
+//! - [`clock`]: the boot clock, and waiting on it; the only file that reads a clock.
+//! - [`logging`]: log lines to standard error.
+//! - [`signals`]: signals as messages.
+//! - [`config`]: TOML text → what was written → what is true; every default and bound.
+//! - [`token`]: one access token, encoded once, shared, wiped.
+//! - [`credentials`]: finds client id and secret.
+//! - [`source`]: the border to the outside world, and Domo's token endpoint over HTTP.
+//! - [`schedule`]: PURE; when one scope set's token is fetched, served or refused.
+//! - [`roster`]: PURE; all schedules together, and what one's fate means for the others.
+//! - [`broker`]: the face for sessions, and the loop that carries out what the roster decides.
+//! - [`ipc`]: the door: socket, sessions, who is the peer.
+//! - [`daemon`]: wiring, and an orderly end.
+//!
+//! `docs/architecture.md` has the picture; callers use the crate `domo-token-client`.
+
+pub mod clock;
+pub mod logging;
+pub mod signals;
+
+pub mod config;
+pub mod token;
+pub mod credentials;
+pub mod source;
+pub mod schedule;
+pub mod roster;
+pub mod broker;
+pub mod ipc;
+pub mod daemon;

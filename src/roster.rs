@@ -1,0 +1,477 @@
+//! PURE. All schedules together: which are due, which may ask Domo now, and what one set's answer
+//! means for the others of its client.
+//!
+//! Chance comes from a generator seeded by the caller; time and answers come in as arguments, and
+//! [`Command`]s go out.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use domo_token_client::scope::ScopeSet;
+use domo_token_client::wire::{RefusalKind, ScopeStatus};
+
+use crate::clock::BootTime;
+use crate::schedule::{self, Ask, Chance, Outcome, Reply, Round, Schedule, WaiterId};
+use crate::source::{FetchError, Fetched};
+
+/// Most token requests under way at once for one client.
+pub const MAX_FLIGHTS_PER_CLIENT: usize = 3;
+
+/// Most token requests under way at once in all.
+pub const MAX_FLIGHTS: usize = 64;
+
+/// Names one scope set of one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetId(usize);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ClientId(usize);
+
+/// What is to be carried out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Send a token request.
+    Fetch(SetId, Round),
+    /// Give the set's request up; an answer to it no longer counts.
+    Abort(SetId),
+    /// Answer a caller that waited.
+    Reply(WaiterId, Reply),
+    /// Tell the operator what an attempt came to.
+    Report(SetId, Outcome),
+}
+
+/// Why a scope set isn't there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// No client of that name.
+    Client,
+    /// The client has no such set; it has these.
+    Scope(Vec<ScopeSet>),
+}
+
+#[derive(Debug)]
+struct Client {
+    name: String,
+    shown_id: String,
+    sets: BTreeMap<ScopeSet, SetId>,
+    in_flight: usize,
+    /// Sets that want a fetch and haven't had their turn.
+    queue: VecDeque<SetId>,
+    /// In [`Roster::crowded`] already.
+    crowded: bool,
+    /// The one set that still asks while Domo refuses the client as a whole.
+    prober: Option<SetId>,
+}
+
+#[derive(Debug)]
+struct Set {
+    client: ClientId,
+    schedule: Schedule,
+    due: Option<BootTime>,
+    queued: bool,
+    flight: Option<Round>,
+}
+
+/// All schedules of a broker.
+#[derive(Debug)]
+pub struct Roster {
+    rng: fastrand::Rng,
+    next_generation: u64,
+    names: BTreeMap<String, ClientId>,
+    clients: BTreeMap<ClientId, Client>,
+    sets: BTreeMap<SetId, Set>,
+    timers: BTreeSet<(BootTime, SetId)>,
+    in_flight: usize,
+    /// Clients with a turn to spare that [`MAX_FLIGHTS`] holds back.
+    crowded: VecDeque<ClientId>,
+    commands: VecDeque<Command>,
+}
+
+impl Roster {
+    /// An empty roster whose chance comes from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        Self {
+            next_generation: rng.u64(..),
+            rng,
+            names: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            sets: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            in_flight: 0,
+            crowded: VecDeque::new(),
+            commands: VecDeque::new(),
+        }
+    }
+
+    /// Adds a client with its scope sets, whose first tokens are fetched at once. `shown_id` is the
+    /// part of the client id that status may show.
+    pub fn add_client(
+        &mut self,
+        name: &str,
+        shown_id: String,
+        sets: impl IntoIterator<Item = ScopeSet>,
+        now: BootTime,
+    ) -> Vec<SetId> {
+        let id = ClientId(self.clients.len());
+        let mut client = Client {
+            name: name.to_owned(),
+            shown_id,
+            sets: BTreeMap::new(),
+            in_flight: 0,
+            queue: VecDeque::new(),
+            crowded: false,
+            prober: None,
+        };
+        for scope in sets {
+            let set = SetId(self.sets.len());
+            client.sets.insert(scope.clone(), set);
+            self.sets.insert(
+                set,
+                Set {
+                    client: id,
+                    schedule: Schedule::new(name.to_owned(), scope),
+                    due: None,
+                    queued: false,
+                    flight: None,
+                },
+            );
+        }
+        let added: Vec<SetId> = client.sets.values().copied().collect();
+        self.names.insert(name.to_owned(), id);
+        self.clients.insert(id, client);
+        for set in &added {
+            self.touch(*set, now);
+        }
+        added
+    }
+
+    /// The scope set of that client and those scopes.
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`] if there is none, with what there is.
+    pub fn find(&self, client: &str, scope: &ScopeSet) -> Result<SetId, Unknown> {
+        let client = self.names.get(client).and_then(|id| self.clients.get(id));
+        let client = client.ok_or(Unknown::Client)?;
+        let known = || Unknown::Scope(client.sets.keys().cloned().collect());
+        client.sets.get(scope).copied().ok_or_else(known)
+    }
+
+    /// The clients' names, in order.
+    pub fn client_names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(String::as_str)
+    }
+
+    /// The client and the scopes of a set.
+    #[must_use]
+    pub fn name_of(&self, set: SetId) -> Option<(&str, &ScopeSet)> {
+        let found = self.sets.get(&set)?;
+        let client = self.clients.get(&found.client)?;
+        Some((client.name.as_str(), found.schedule.scope()))
+    }
+
+    /// The words of a set's last failed attempt.
+    #[must_use]
+    pub fn failure_of(&self, set: SetId) -> Option<&str> {
+        self.sets.get(&set)?.schedule.failure()
+    }
+
+    /// The state of all sets, by client and scopes.
+    pub fn status(&self, now: BootTime) -> impl Iterator<Item = ScopeStatus> {
+        let clients = self.names.values().filter_map(|id| self.clients.get(id));
+        clients.flat_map(move |client| {
+            let sets = client.sets.values().filter_map(|set| self.sets.get(set));
+            sets.map(move |set| set.schedule.status(&client.shown_id, now))
+        })
+    }
+
+    /// Asks for a set's token: see [`Schedule::request`].
+    pub fn request(
+        &mut self,
+        set: SetId,
+        waiter: WaiterId,
+        ask: &Ask,
+        now: BootTime,
+    ) -> Option<Reply> {
+        let reply = self.sets.get_mut(&set)?.schedule.request(waiter, ask, now);
+        self.touch(set, now);
+        reply
+    }
+
+    /// A caller left before its answer.
+    pub fn forget(&mut self, set: SetId, waiter: WaiterId, now: BootTime) {
+        if let Some(found) = self.sets.get_mut(&set) {
+            found.schedule.forget(waiter);
+        }
+        self.touch(set, now);
+    }
+
+    /// A caller, named by `who`, was refused by Domo with a token of this set.
+    pub fn note_rejection(&mut self, set: SetId, who: String) {
+        if let Some(found) = self.sets.get_mut(&set) {
+            found.schedule.note_rejection(who);
+        }
+    }
+
+    /// The request of `round` came back.
+    pub fn handle_fetched(
+        &mut self,
+        set: SetId,
+        round: Round,
+        result: Result<Fetched, FetchError>,
+        now: BootTime,
+    ) {
+        let Some(found) = self
+            .sets
+            .get_mut(&set)
+            .filter(|set| set.flight == Some(round))
+        else {
+            return;
+        };
+        let client = found.client;
+        let outcome = found.schedule.handle_fetched(round, result, now);
+        self.end_flight(set);
+        match outcome {
+            Outcome::Denied {
+                scope_only: false, ..
+            } => self.deny_client(client, set, now),
+            // Whoever is refused a scope was not refused as a client.
+            Outcome::Obtained { .. }
+            | Outcome::Denied {
+                scope_only: true, ..
+            } => {
+                self.accept_client(client, now);
+            }
+            Outcome::Ignored | Outcome::Failed { .. } => {}
+        }
+        self.touch(set, now);
+        self.fill(client, now);
+    }
+
+    /// Applies what `now` has made due.
+    pub fn handle_timeout(&mut self, now: BootTime) {
+        while let Some((due, set)) = self.timers.first().copied() {
+            if due > now {
+                return;
+            }
+            self.timers.pop_first();
+            if let Some(found) = self.sets.get_mut(&set) {
+                found.due = None;
+                found.schedule.handle_timeout(now);
+            }
+            self.touch(set, now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<BootTime> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// The next thing to carry out.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// Everything refused or waiting to retry is tried at once.
+    pub fn reload(&mut self, now: BootTime) {
+        for client in self.clients.values_mut() {
+            client.prober = None;
+        }
+        for set in self.all_sets() {
+            if let Some(found) = self.sets.get_mut(&set) {
+                found.schedule.reload();
+            }
+            self.touch(set, now);
+        }
+    }
+
+    /// The broker stops: all who wait are told so.
+    pub fn stop(&mut self) {
+        for set in self.all_sets() {
+            if let Some(found) = self.sets.get_mut(&set) {
+                found
+                    .schedule
+                    .close(RefusalKind::Busy, "the broker is stopping");
+            }
+            self.collect(set);
+        }
+    }
+
+    fn all_sets(&self) -> Vec<SetId> {
+        self.sets.keys().copied().collect()
+    }
+
+    /// Domo refuses the client: of all its sets one goes on asking.
+    fn deny_client(&mut self, id: ClientId, denied: SetId, now: BootTime) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let prober = *client.prober.get_or_insert(denied);
+        let others: Vec<SetId> = client
+            .sets
+            .values()
+            .copied()
+            .filter(|set| *set != prober)
+            .collect();
+        let words = self.failure_of(denied).unwrap_or("refused").to_owned();
+        for set in others {
+            if let Some(found) = self.sets.get_mut(&set) {
+                found.schedule.block(&words, now);
+            }
+            self.touch(set, now);
+        }
+    }
+
+    fn accept_client(&mut self, id: ClientId, now: BootTime) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        if client.prober.take().is_none() {
+            return;
+        }
+        let sets: Vec<SetId> = client.sets.values().copied().collect();
+        for set in sets {
+            if let Some(found) = self.sets.get_mut(&set) {
+                found.schedule.unblock();
+                found.schedule.handle_timeout(now);
+            }
+            self.touch(set, now);
+        }
+    }
+
+    /// After anything that changed a set: takes its commands over, queues its fetch, sets its
+    /// timer.
+    fn touch(&mut self, set: SetId, now: BootTime) {
+        let room_made = self.collect(set);
+        let Some(found) = self.sets.get_mut(&set) else {
+            return;
+        };
+        let client = found.client;
+        let queue = found.schedule.wants_fetch() && !found.queued;
+        if queue {
+            found.queued = true;
+            if let Some(client) = self.clients.get_mut(&client) {
+                client.queue.push_back(set);
+            }
+        }
+        if queue || room_made {
+            self.fill(client, now);
+        }
+        self.set_timer(set);
+    }
+
+    /// Takes a set's commands over; says whether that ended a request.
+    fn collect(&mut self, set: SetId) -> bool {
+        let Some(found) = self.sets.get_mut(&set) else {
+            return false;
+        };
+        let mut aborted = false;
+        while let Some(command) = found.schedule.poll_command() {
+            self.commands.push_back(match command {
+                schedule::Command::Reply(waiter, reply) => Command::Reply(waiter, reply),
+                schedule::Command::Report(outcome) => Command::Report(set, outcome),
+                schedule::Command::Abort(_) => {
+                    aborted = true;
+                    Command::Abort(set)
+                }
+            });
+        }
+        if aborted {
+            self.end_flight(set);
+        }
+        aborted
+    }
+
+    fn set_timer(&mut self, set: SetId) {
+        let Some(found) = self.sets.get_mut(&set) else {
+            return;
+        };
+        let due = found.schedule.poll_timeout();
+        if due == found.due {
+            return;
+        }
+        if let Some(old) = found.due {
+            self.timers.remove(&(old, set));
+        }
+        if let Some(new) = due {
+            self.timers.insert((new, set));
+        }
+        found.due = due;
+    }
+
+    fn end_flight(&mut self, set: SetId) {
+        let Some(found) = self.sets.get_mut(&set) else {
+            return;
+        };
+        if found.flight.take().is_none() {
+            return;
+        }
+        self.in_flight -= 1;
+        if let Some(client) = self.clients.get_mut(&found.client) {
+            client.in_flight -= 1;
+        }
+    }
+
+    /// Uses the room that a request's end has made, for its client and for those held back.
+    fn fill(&mut self, client: ClientId, now: BootTime) {
+        self.start_next(client, now);
+        while self.in_flight < MAX_FLIGHTS {
+            let Some(next) = self.crowded.pop_front() else {
+                return;
+            };
+            if let Some(client) = self.clients.get_mut(&next) {
+                client.crowded = false;
+            }
+            self.start_next(next, now);
+        }
+    }
+
+    /// Starts what the client has queued, as far as its bound and the bound for all allow.
+    fn start_next(&mut self, id: ClientId, now: BootTime) {
+        while let Some(client) = self.clients.get_mut(&id) {
+            if client.queue.is_empty() || client.in_flight >= MAX_FLIGHTS_PER_CLIENT {
+                return;
+            }
+            if self.in_flight >= MAX_FLIGHTS {
+                if !std::mem::replace(&mut client.crowded, true) {
+                    self.crowded.push_back(id);
+                }
+                return;
+            }
+            let Some(set) = client.queue.pop_front() else {
+                return;
+            };
+            self.start(id, set, now);
+        }
+    }
+
+    fn start(&mut self, id: ClientId, set: SetId, now: BootTime) {
+        let Some(found) = self.sets.get_mut(&set) else {
+            return;
+        };
+        found.queued = false;
+        // It may have been blocked, or begun by other means, while it was queued.
+        if !found.schedule.wants_fetch() {
+            return;
+        }
+        let chance = Chance {
+            draw: self.rng.f64(),
+            generation: self.next_generation,
+        };
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let round = found.schedule.start(chance, now);
+        found.flight = Some(round);
+        self.in_flight += 1;
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.in_flight += 1;
+        }
+        self.commands.push_back(Command::Fetch(set, round));
+        self.set_timer(set);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+use super::*;
+use std::time::Duration;
+
+use crate::source::Cause;
+
+const NOW: BootTime = BootTime::from_millis(1_000_000);
+
+fn sets(count: usize) -> Vec<ScopeSet> {
+    let names = (0..count).map(|number| format!("scope{number}"));
+    names.map(|name| ScopeSet::parse(&name).unwrap()).collect()
+}
+
+fn fetches(roster: &mut Roster) -> Vec<(SetId, Round)> {
+    let commands = std::iter::from_fn(|| roster.poll_command());
+    commands
+        .filter_map(|command| match command {
+            Command::Fetch(set, round) => Some((set, round)),
+            Command::Abort(_) | Command::Reply(..) | Command::Report(..) => None,
+        })
+        .collect()
+}
+
+fn good(roster: &Roster, set: SetId) -> Result<Fetched, FetchError> {
+    let (client, scope) = roster.name_of(set).unwrap();
+    Ok(Fetched {
+        text: format!("token-{client}-{scope}").into(),
+        lifetime: Duration::from_secs(3600),
+        lifetime_assumed: false,
+        granted: scope.clone(),
+    })
+}
+
+fn denied() -> Result<Fetched, FetchError> {
+    Err(FetchError::Denied {
+        scope_only: false,
+        words: "Domo answered 401".to_owned(),
+    })
+}
+
+#[test]
+fn every_set_is_fetched_at_start_and_three_at_once_for_one_client() {
+    let mut roster = Roster::new(1);
+    roster.add_client("acme", String::new(), sets(8), NOW);
+    let mut asked = 0;
+    let mut flights = fetches(&mut roster);
+    assert_eq!(flights.len(), MAX_FLIGHTS_PER_CLIENT);
+    while let Some((set, round)) = flights.pop() {
+        asked += 1;
+        let answer = good(&roster, set);
+        roster.handle_fetched(set, round, answer, NOW);
+        flights.extend(fetches(&mut roster));
+        assert!(flights.len() <= MAX_FLIGHTS_PER_CLIENT);
+    }
+    assert_eq!(asked, 8);
+}
+
+#[test]
+fn many_clients_together_stay_within_the_bound_for_all_and_none_is_forgotten() {
+    let mut roster = Roster::new(1);
+    for number in 0..100 {
+        roster.add_client(&format!("client{number}"), String::new(), sets(2), NOW);
+    }
+    let mut flights = fetches(&mut roster);
+    assert_eq!(flights.len(), MAX_FLIGHTS);
+    let mut asked = 0;
+    while let Some((set, round)) = flights.pop() {
+        asked += 1;
+        let answer = good(&roster, set);
+        roster.handle_fetched(set, round, answer, NOW);
+        flights.extend(fetches(&mut roster));
+        assert!(flights.len() <= MAX_FLIGHTS);
+    }
+    assert_eq!(asked, 200);
+}
+
+#[test]
+fn a_request_given_up_makes_room_for_the_next() {
+    let mut roster = Roster::new(1);
+    roster.add_client("acme", String::new(), sets(4), NOW);
+    assert_eq!(fetches(&mut roster).len(), 3);
+    let due = roster.poll_timeout().unwrap();
+    roster.handle_timeout(due);
+    assert_eq!(fetches(&mut roster).len(), 1);
+}
+
+#[test]
+fn once_domo_refuses_a_client_one_of_its_sets_alone_asks_on() {
+    let mut roster = Roster::new(1);
+    roster.add_client("acme", String::new(), sets(5), NOW);
+    roster.add_client("other", String::new(), sets(1), NOW);
+    let mut now = NOW;
+    let flights = fetches(&mut roster);
+    assert_eq!(flights.len(), 4);
+    for (set, round) in flights {
+        let answer = match roster.name_of(set).unwrap().0 {
+            "acme" => denied(),
+            _ => good(&roster, set),
+        };
+        roster.handle_fetched(set, round, answer, now);
+    }
+    assert_eq!(fetches(&mut roster), []);
+    for _ in 0..12 {
+        now = now + schedule::DENIED_RETRY;
+        roster.handle_timeout(now);
+        let probes = fetches(&mut roster);
+        let probes: Vec<_> = probes
+            .into_iter()
+            .filter(|(set, _)| roster.name_of(*set).unwrap().0 == "acme")
+            .collect();
+        assert_eq!(
+            probes.len(),
+            1,
+            "one request in five minutes for the whole client"
+        );
+        roster.handle_fetched(probes[0].0, probes[0].1, denied(), now);
+        roster.handle_timeout(now);
+    }
+    now = now + schedule::DENIED_RETRY;
+    roster.handle_timeout(now);
+    let mut flights = fetches(&mut roster);
+    flights.retain(|(set, _)| roster.name_of(*set).unwrap().0 == "acme");
+    let mut asked = 0;
+    while let Some((set, round)) = flights.pop() {
+        asked += 1;
+        let answer = good(&roster, set);
+        roster.handle_fetched(set, round, answer, now);
+        flights.extend(fetches(&mut roster));
+    }
+    assert_eq!(asked, 5, "all follow once the probe succeeds");
+}
+
+#[test]
+fn a_refused_scope_stops_its_own_set_alone() {
+    let mut roster = Roster::new(1);
+    roster.add_client("acme", String::new(), sets(2), NOW);
+    let flights = fetches(&mut roster);
+    let refused = Err(FetchError::Denied {
+        scope_only: true,
+        words: "invalid_scope".to_owned(),
+    });
+    roster.handle_fetched(flights[0].0, flights[0].1, refused, NOW);
+    let answer = good(&roster, flights[1].0);
+    roster.handle_fetched(flights[1].0, flights[1].1, answer, NOW);
+    let states: Vec<_> = roster.status(NOW).map(|set| set.state).collect();
+    use domo_token_client::wire::ScopeState::{Denied, Fresh};
+    assert!(
+        states.contains(&Denied) && states.contains(&Fresh),
+        "{states:?}"
+    );
+}
+
+#[test]
+fn a_late_answer_to_a_request_given_up_changes_nothing() {
+    let mut roster = Roster::new(1);
+    roster.add_client("acme", String::new(), sets(1), NOW);
+    let (set, round) = fetches(&mut roster)[0];
+    let due = roster.poll_timeout().unwrap();
+    roster.handle_timeout(due);
+    let answer = good(&roster, set);
+    roster.handle_fetched(set, round, answer, due);
+    assert!(roster.status(due).all(|set| set.expires.is_none()));
+}
+
+#[test]
+fn what_is_unknown_is_named_with_what_there_is() {
+    let mut roster = Roster::new(1);
+    roster.add_client("acme", String::new(), sets(2), NOW);
+    let scope = ScopeSet::parse("nosuch").unwrap();
+    assert_eq!(roster.find("nobody", &scope), Err(Unknown::Client));
+    assert_eq!(roster.find("acme", &scope), Err(Unknown::Scope(sets(2))));
+    assert!(roster.find("acme", &sets(1)[0]).is_ok());
+}
+
+#[test]
+fn failed_attempts_are_reported_given_up_ones_too() {
+    let mut roster = Roster::new(1);
+    roster.add_client("acme", String::new(), sets(1), NOW);
+    fetches(&mut roster);
+    let due = roster.poll_timeout().unwrap();
+    roster.handle_timeout(due);
+    let reported = std::iter::from_fn(|| roster.poll_command()).any(|command| {
+        matches!(
+            command,
+            Command::Report(
+                _,
+                Outcome::Failed {
+                    cause: Cause::Timeout,
+                    again: false
+                }
+            )
+        )
+    });
+    assert!(reported);
+}

@@ -1,0 +1,407 @@
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const SECOND: Duration = Duration::from_secs(1);
+const START: BootTime = BootTime::from_millis(1_000_000);
+
+fn schedule() -> Schedule {
+    Schedule::new("acme".to_owned(), ScopeSet::parse("data").unwrap())
+}
+
+fn fetched(text: &str, lifetime: Duration) -> Fetched {
+    Fetched {
+        text: text.into(),
+        lifetime,
+        lifetime_assumed: false,
+        granted: ScopeSet::parse("data").unwrap(),
+    }
+}
+
+fn chance(draw: f64, generation: u64) -> Chance {
+    Chance { draw, generation }
+}
+
+fn ask(wait: Duration, now: BootTime) -> Ask {
+    Ask {
+        min_ttl: None,
+        deadline: now + wait,
+        renew: None,
+    }
+}
+
+fn denied(scope_only: bool) -> FetchError {
+    FetchError::Denied {
+        scope_only,
+        words: "Domo answered 401: Bad client credentials".to_owned(),
+    }
+}
+
+fn replies(schedule: &mut Schedule) -> Vec<(u64, Reply)> {
+    let commands = std::iter::from_fn(|| schedule.poll_command());
+    commands
+        .filter_map(|command| match command {
+            Command::Reply(waiter, reply) => Some((waiter.0, reply)),
+            Command::Abort(_) | Command::Report(_) => None,
+        })
+        .collect()
+}
+
+/// A schedule whose first token, of generation 1, was asked for at `START` and came at once.
+fn fresh(lifetime: Duration) -> Schedule {
+    let mut schedule = schedule();
+    let round = schedule.start(chance(0.5, 1), START);
+    schedule.handle_fetched(round, Ok(fetched("first", lifetime)), START);
+    assert!(replies(&mut schedule).is_empty());
+    schedule
+}
+
+fn generation(reply: Option<Reply>) -> u64 {
+    reply.unwrap().unwrap().life().generation
+}
+
+fn refused(reply: Option<Reply>) -> Refusal {
+    reply.unwrap().unwrap_err()
+}
+
+#[test]
+fn callers_before_the_first_token_share_one_fetch() {
+    let mut schedule = schedule();
+    assert!(schedule.wants_fetch());
+    let round = schedule.start(chance(0.0, 1), START);
+    assert!(!schedule.wants_fetch());
+    for waiter in [1, 2] {
+        let reply = schedule.request(WaiterId(waiter), &ask(SECOND * 10, START), START);
+        assert_eq!(reply, None);
+    }
+    schedule.handle_fetched(round, Ok(fetched("first", HOUR)), START + SECOND);
+    let replies = replies(&mut schedule);
+    assert_eq!(replies.len(), 2);
+    assert!(replies.iter().all(|(_, reply)| reply.is_ok()));
+    assert!(!schedule.wants_fetch());
+}
+
+#[test]
+fn lifetime_counts_from_before_the_request_was_sent() {
+    let mut schedule = schedule();
+    let round = schedule.start(chance(0.0, 1), START);
+    schedule.handle_fetched(round, Ok(fetched("first", HOUR)), START + SECOND * 15);
+    assert_eq!(schedule.token(START).unwrap().life().expires, START + HOUR);
+}
+
+#[test]
+fn a_first_token_is_renewed_between_four_and_eight_tenths_of_its_life() {
+    assert_eq!(fresh(HOUR).poll_timeout(), Some(START + HOUR.mul_f64(0.6)));
+}
+
+#[test]
+fn a_later_token_is_renewed_between_seven_and_eight_tenths_of_its_life() {
+    let mut schedule = fresh(HOUR);
+    let due = schedule.poll_timeout().unwrap();
+    schedule.handle_timeout(due);
+    let round = schedule.start(chance(0.0, 2), due);
+    schedule.handle_fetched(round, Ok(fetched("second", HOUR)), due);
+    assert_eq!(schedule.poll_timeout(), Some(due + HOUR.mul_f64(0.7)));
+}
+
+#[test]
+fn the_old_token_is_served_while_the_next_one_is_fetched() {
+    let mut schedule = fresh(HOUR);
+    let due = schedule.poll_timeout().unwrap();
+    schedule.handle_timeout(due);
+    assert!(schedule.wants_fetch());
+    schedule.start(chance(0.0, 2), due);
+    assert_eq!(
+        generation(schedule.request(WaiterId(1), &ask(SECOND, due), due)),
+        1
+    );
+}
+
+#[test]
+fn an_error_never_replaces_a_living_token() {
+    for error in [
+        denied(false),
+        FetchError::transient(Cause::Unusable, "garbage"),
+    ] {
+        let mut schedule = fresh(HOUR);
+        let due = schedule.poll_timeout().unwrap();
+        schedule.handle_timeout(due);
+        let round = schedule.start(chance(0.0, 2), due);
+        schedule.handle_fetched(round, Err(error), due);
+        assert_eq!(
+            generation(schedule.request(WaiterId(1), &ask(SECOND, due), due)),
+            1
+        );
+    }
+}
+
+#[test]
+fn a_dead_token_is_never_served_and_its_death_brings_no_attempt_forward() {
+    let mut schedule = fresh(HOUR);
+    let due = schedule.poll_timeout().unwrap();
+    schedule.handle_timeout(due);
+    let round = schedule.start(chance(0.0, 2), due);
+    let asked = FetchError::Transient {
+        cause: Cause::RateLimited,
+        words: "Domo answered 429".to_owned(),
+        retry_after: Some(HOUR),
+    };
+    schedule.handle_fetched(round, Err(asked), due);
+    let death = START + HOUR;
+    let refusal = refused(schedule.request(WaiterId(1), &ask(SECOND, death), death));
+    assert_eq!(refusal.kind, RefusalKind::Unavailable);
+    assert_eq!(refusal.next_attempt, Some(due + HOUR));
+    assert!(refusal.cause.contains("429"), "{}", refusal.cause);
+    assert_eq!(schedule.poll_timeout(), Some(due + HOUR));
+}
+
+#[test]
+fn a_token_too_near_its_end_to_be_used_is_not_handed_out() {
+    let mut schedule = fresh(SECOND * 100);
+    let due = schedule.poll_timeout().unwrap();
+    schedule.handle_timeout(due);
+    schedule.start(chance(0.0, 2), due);
+    let late = START + Duration::from_millis(99_500);
+    assert_eq!(
+        schedule.request(WaiterId(1), &ask(SECOND, late), late),
+        None
+    );
+}
+
+#[test]
+fn a_caller_that_waits_hears_by_its_deadline() {
+    let mut schedule = schedule();
+    schedule.start(chance(0.0, 1), START);
+    let deadline = START + SECOND * 2;
+    assert_eq!(
+        schedule.request(WaiterId(7), &ask(SECOND * 2, START), START),
+        None
+    );
+    assert_eq!(schedule.poll_timeout(), Some(deadline));
+    schedule.handle_timeout(deadline);
+    let replies = replies(&mut schedule);
+    assert!(
+        matches!(&replies[..], [(7, Err(refusal))] if refusal.kind == RefusalKind::Unavailable)
+    );
+}
+
+#[test]
+fn a_request_without_an_answer_is_given_up_and_tried_again() {
+    let mut schedule = schedule();
+    let round = schedule.start(chance(1.0, 1), START);
+    let limit = START + SECOND * 20;
+    assert_eq!(schedule.poll_timeout(), Some(limit));
+    schedule.handle_timeout(limit);
+    assert_eq!(schedule.poll_command(), Some(Command::Abort(round)));
+    assert_eq!(schedule.poll_timeout(), Some(limit + BACKOFF_FIRST));
+    let late = schedule.handle_fetched(round, Ok(fetched("late", HOUR)), limit);
+    assert_eq!(late, Outcome::Ignored);
+    assert!(schedule.token(limit).is_none());
+}
+
+#[test]
+fn refused_credentials_are_left_alone_for_five_minutes_whoever_asks() {
+    let mut schedule = schedule();
+    let round = schedule.start(chance(0.0, 1), START);
+    schedule.handle_fetched(round, Err(denied(false)), START);
+    let soon = START + SECOND;
+    let refusal = refused(schedule.request(WaiterId(1), &ask(HOUR, soon), soon));
+    assert_eq!(refusal.kind, RefusalKind::Denied);
+    assert!(refusal.cause.contains("Bad client credentials"));
+    assert!(!schedule.wants_fetch());
+    assert_eq!(schedule.poll_timeout(), Some(START + DENIED_RETRY));
+}
+
+#[test]
+fn a_caller_whose_deadline_is_after_the_next_attempt_joins_it() {
+    let mut schedule = schedule();
+    let round = schedule.start(chance(1.0, 1), START);
+    let error = FetchError::transient(Cause::Server, "Domo answered 503");
+    schedule.handle_fetched(round, Err(error), START);
+    assert_eq!(
+        schedule.request(WaiterId(1), &ask(SECOND * 5, START), START),
+        None
+    );
+    let refusal = refused(schedule.request(WaiterId(2), &ask(SECOND / 2, START), START));
+    assert_eq!(refusal.next_attempt, Some(START + SECOND));
+    let due = schedule.poll_timeout().unwrap();
+    schedule.handle_timeout(due);
+    let round = schedule.start(chance(0.0, 2), due);
+    schedule.handle_fetched(round, Ok(fetched("first", HOUR)), due);
+    assert!(matches!(replies(&mut schedule)[..], [(1, Ok(_))]));
+}
+
+#[test]
+fn more_life_than_any_token_has_is_refused_and_says_how_much_one_may_ask() {
+    let mut schedule = fresh(HOUR);
+    let mut ask = ask(SECOND, START);
+    ask.min_ttl = Some(HOUR + SECOND);
+    let refusal = refused(schedule.request(WaiterId(1), &ask, START));
+    assert_eq!(refusal.kind, RefusalKind::MinTtlTooLong);
+    assert!(refusal.cause.contains("3570 s"), "{}", refusal.cause);
+}
+
+#[test]
+fn more_life_than_the_token_has_left_brings_the_renewal_forward_to_the_floor() {
+    let mut schedule = fresh(HOUR);
+    let now = START + SECOND * 10;
+    let mut ask = ask(SECOND * 60, now);
+    ask.min_ttl = Some(HOUR - SECOND * 30);
+    ask.deadline = now + SECOND * 60;
+    // Now the token suits; twenty seconds on it does no more.
+    assert_eq!(generation(schedule.request(WaiterId(1), &ask, now)), 1);
+    let now = START + SECOND * 31;
+    ask.deadline = now + SECOND * 60;
+    assert_eq!(schedule.request(WaiterId(2), &ask, now), None);
+    assert!(schedule.wants_fetch());
+}
+
+#[test]
+fn a_rejected_generation_that_was_replaced_already_costs_no_request() {
+    let mut schedule = fresh(HOUR);
+    let mut ask = ask(SECOND, START);
+    ask.renew = Some(Renew::Rejected(99));
+    assert_eq!(generation(schedule.request(WaiterId(1), &ask, START)), 1);
+    assert!(!schedule.wants_fetch());
+}
+
+#[test]
+fn callers_that_reject_the_current_token_share_one_fetch_at_the_floor() {
+    let mut schedule = fresh(HOUR);
+    let now = START + SECOND;
+    let mut ask = ask(SECOND * 60, now);
+    ask.renew = Some(Renew::Rejected(1));
+    for waiter in 1..=50 {
+        assert_eq!(schedule.request(WaiterId(waiter), &ask, now), None);
+    }
+    let due = schedule.poll_timeout().unwrap();
+    assert_eq!(due, START + floor(HOUR));
+    schedule.handle_timeout(due);
+    let round = schedule.start(chance(0.0, 2), due);
+    schedule.handle_fetched(round, Ok(fetched("second", HOUR)), due);
+    let replies = replies(&mut schedule);
+    assert_eq!(replies.len(), 50);
+    for (_, reply) in replies {
+        assert_eq!(generation(Some(reply)), 2);
+    }
+}
+
+#[test]
+fn a_renewal_without_a_generation_spares_a_young_token() {
+    let mut schedule = fresh(HOUR);
+    let young = START + floor(HOUR);
+    let mut ask = ask(SECOND, young);
+    ask.renew = Some(Renew::Current);
+    assert_eq!(generation(schedule.request(WaiterId(1), &ask, young)), 1);
+    let old = young + SECOND;
+    ask.deadline = old + SECOND;
+    assert_eq!(schedule.request(WaiterId(2), &ask, old), None);
+    assert!(schedule.wants_fetch());
+}
+
+#[test]
+fn the_same_text_again_keeps_its_generation_and_is_left_until_half_its_life_is_gone() {
+    let mut schedule = fresh(HOUR);
+    let due = schedule.poll_timeout().unwrap();
+    schedule.handle_timeout(due);
+    let round = schedule.start(chance(0.0, 2), due);
+    let left = Duration::from_secs(1440);
+    schedule.handle_fetched(round, Ok(fetched("first", left)), due);
+    let life = schedule.token(due).unwrap().life();
+    assert_eq!((life.generation, life.lifetime), (1, HOUR));
+    assert_eq!(life.expires, due + left);
+    assert_eq!(schedule.poll_timeout(), Some(due + left / 2));
+    let mut ask = ask(HOUR, due);
+    ask.renew = Some(Renew::Rejected(1));
+    let refusal = refused(schedule.request(WaiterId(1), &ask, due));
+    assert_eq!(refusal.kind, RefusalKind::Unavailable);
+    assert!(refusal.cause.contains("same token"));
+}
+
+#[test]
+fn a_token_dead_on_arrival_counts_as_a_failure() {
+    let mut schedule = schedule();
+    let round = schedule.start(chance(0.0, 1), START);
+    let outcome = schedule.handle_fetched(round, Ok(fetched("slow", SECOND)), START + SECOND * 2);
+    assert!(matches!(
+        outcome,
+        Outcome::Failed {
+            cause: Cause::Unusable,
+            ..
+        }
+    ));
+    assert!(schedule.token(START + SECOND * 2).is_none());
+}
+
+#[test]
+fn an_answer_to_old_credentials_is_dropped_and_its_callers_move_to_the_new_fetch() {
+    let mut schedule = schedule();
+    let old = schedule.start(chance(0.0, 1), START);
+    assert_eq!(
+        schedule.request(WaiterId(1), &ask(HOUR, START), START),
+        None
+    );
+    schedule.new_credentials(START);
+    assert_eq!(schedule.poll_command(), Some(Command::Abort(old)));
+    assert!(schedule.wants_fetch());
+    let new = schedule.start(chance(0.0, 2), START);
+    let dropped = schedule.handle_fetched(old, Ok(fetched("old", HOUR)), START);
+    assert_eq!(dropped, Outcome::Ignored);
+    assert!(replies(&mut schedule).is_empty());
+    schedule.handle_fetched(new, Ok(fetched("new", HOUR)), START);
+    assert!(matches!(&replies(&mut schedule)[..], [(1, Ok(token))] if token.is(&"new".into())));
+}
+
+#[test]
+fn suspend_is_made_up_for_before_anything_is_served() {
+    let mut schedule = fresh(HOUR);
+    let after = START + HOUR * 2;
+    assert_eq!(
+        schedule.request(WaiterId(1), &ask(SECOND, after), after),
+        None
+    );
+    assert!(schedule.wants_fetch());
+}
+
+#[test]
+fn a_reload_tries_what_was_refused_at_once_and_leaves_living_timers_alone() {
+    let mut refused = schedule();
+    let round = refused.start(chance(0.0, 1), START);
+    refused.handle_fetched(round, Err(denied(false)), START);
+    refused.reload();
+    assert!(refused.wants_fetch());
+
+    let mut fresh = fresh(HOUR);
+    let due = fresh.poll_timeout();
+    fresh.reload();
+    assert_eq!(fresh.poll_timeout(), due);
+}
+
+#[test]
+fn a_blocked_set_asks_for_nothing_but_serves_what_lives() {
+    let mut schedule = fresh(HOUR);
+    schedule.block("Domo answered 401", START);
+    assert_eq!(schedule.poll_timeout(), None);
+    assert_eq!(
+        generation(schedule.request(WaiterId(1), &ask(SECOND, START), START)),
+        1
+    );
+    let dead = START + HOUR;
+    let refusal = refused(schedule.request(WaiterId(2), &ask(SECOND, dead), dead));
+    assert_eq!(refusal.kind, RefusalKind::Denied);
+    schedule.unblock();
+    schedule.handle_timeout(dead);
+    assert!(schedule.wants_fetch());
+}
+
+#[test]
+fn closing_refuses_all_who_wait() {
+    let mut schedule = schedule();
+    schedule.start(chance(0.0, 1), START);
+    assert_eq!(
+        schedule.request(WaiterId(1), &ask(HOUR, START), START),
+        None
+    );
+    schedule.close(RefusalKind::Busy, "stopping");
+    let replies = replies(&mut schedule);
+    assert!(matches!(&replies[..], [(1, Err(refusal))] if refusal.kind == RefusalKind::Busy));
+}

@@ -1,0 +1,262 @@
+//! Domo's token endpoint over HTTP: one request, one parse, one classification.
+//!
+//! The request is OAuth 2.0's client credentials grant (RFC 6749 §4.4.2) with HTTP Basic. What
+//! Domo answers is known from its documentation and its SDKs
+//! (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>); its errors aren't
+//! documented, and come in two shapes.
+
+mod answer;
+
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use domo_token_client::scope::ScopeSet;
+use reqwest::header::{ACCEPT, HeaderMap, RETRY_AFTER};
+use reqwest::{Certificate, Client, Proxy, RequestBuilder, Response, StatusCode, redirect};
+use secrecy::ExposeSecret;
+use url::form_urlencoded;
+use zeroize::Zeroizing;
+
+use super::{Cause, FetchError, Fetched, TokenSource};
+use crate::clock::wall_now;
+use crate::config::{Endpoint, TokenMethod};
+use crate::credentials::Credentials;
+
+/// The longest answer that is read, in bytes.
+pub const MAX_BODY: usize = 1024 * 1024;
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A backstop: the schedule gives a request up earlier, on its own clock.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What most answers fit in, so that reading one seldom takes a second buffer.
+const USUAL_BODY: usize = 8 * 1024;
+
+/// Asks Domo for the tokens of one API client.
+pub struct DomoSource {
+    http: Client,
+    endpoint: Endpoint,
+    credentials: Credentials,
+}
+
+/// Why a source can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The extra CA certificates can't be used.
+    #[error("ca_file {path}: {problem}", path = .path.display())]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The HTTP client can't be made, for example because the system trusts no certificate.
+    #[error("the HTTP client can't be set up: {0}; is a package of CA certificates installed?")]
+    Http(String),
+}
+
+impl DomoSource {
+    /// Sets up an HTTP client of its own, so that no client's connection carries another's secret.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError`] if the CA file or the system's trust store can't be used.
+    pub fn new(endpoint: Endpoint, credentials: Credentials) -> Result<Self, SourceError> {
+        let mut builder = Client::builder()
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .pool_max_idle_per_host(0)
+            .user_agent(concat!("domo-token/", env!("CARGO_PKG_VERSION")));
+        if let Some(url) = &endpoint.proxy {
+            let proxy = Proxy::all(url.clone()).map_err(|e| SourceError::Http(chain(&e)))?;
+            builder = builder.proxy(proxy);
+        }
+        if let Some(path) = &endpoint.ca_file {
+            builder = builder.tls_certs_merge(read_ca(path.clone())?);
+        }
+        let http = builder.build().map_err(|e| SourceError::Http(chain(&e)))?;
+        Ok(Self {
+            http,
+            endpoint,
+            credentials,
+        })
+    }
+
+    fn request(&self, scope: &ScopeSet) -> RequestBuilder {
+        let url = self.endpoint.url.clone();
+        let parameters = form_urlencoded::Serializer::new(String::new())
+            .append_pair("grant_type", "client_credentials")
+            .append_pair("scope", scope.as_str())
+            .finish();
+        let request = match self.endpoint.method {
+            TokenMethod::Post => self
+                .http
+                .post(url)
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(parameters),
+            TokenMethod::Get => {
+                let mut url = url;
+                url.set_query(Some(&parameters));
+                self.http.get(url)
+            }
+        };
+        let secret = form_encode(self.credentials.client_secret.expose_secret());
+        request
+            .basic_auth(
+                form_encode(&self.credentials.client_id).as_str(),
+                Some(secret.as_str()),
+            )
+            .header(ACCEPT, "application/json")
+    }
+}
+
+impl TokenSource for DomoSource {
+    async fn fetch(&self, scope: &ScopeSet) -> Result<Fetched, FetchError> {
+        let response = self.request(scope).send().await.map_err(transport)?;
+        let status = response.status();
+        let retry_after = retry_after(response.headers());
+        let body = read_body(response).await;
+        if status == StatusCode::OK {
+            return answer::token(&body?, scope);
+        }
+        // The status alone says enough when the body of an error can't be read.
+        let body = body.unwrap_or_default();
+        let secret = self.credentials.client_secret.expose_secret();
+        Err(answer::refusal(status, &body, retry_after, secret))
+    }
+}
+
+/// Id and secret are form-encoded before Basic (RFC 6749 §2.3.1).
+fn form_encode(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(form_urlencoded::byte_serialize(text.as_bytes()).collect())
+}
+
+fn read_ca(path: PathBuf) -> Result<Vec<Certificate>, SourceError> {
+    let read = fs::read(&path).map_err(|error: io::Error| error.to_string());
+    let parsed = read.and_then(|pem| Certificate::from_pem_bundle(&pem).map_err(|e| chain(&e)));
+    match parsed {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(SourceError::Ca {
+            path,
+            problem: "no certificate in PEM form in it".to_owned(),
+        }),
+        Err(problem) => Err(SourceError::Ca { path, problem }),
+    }
+}
+
+/// Reads up to [`MAX_BODY`] bytes into buffers that are wiped.
+async fn read_body(mut response: Response) -> Result<Zeroizing<Vec<u8>>, FetchError> {
+    let mut body = Zeroizing::new(Vec::with_capacity(USUAL_BODY));
+    while let Some(chunk) = response.chunk().await.map_err(transport)? {
+        if body.len() + chunk.len() > MAX_BODY {
+            let words = format!("the answer is longer than {MAX_BODY} bytes");
+            return Err(FetchError::transient(Cause::Unusable, words));
+        }
+        if body.len() + chunk.len() > body.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity((body.len() + chunk.len()) * 2));
+            larger.extend_from_slice(&body);
+            body = larger;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3); anything else counts as absent. A
+/// date is reckoned from the answer's own `Date`, so that a wrong clock here doesn't matter.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(text).ok()?;
+    let date = headers.get(reqwest::header::DATE);
+    let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    Some(
+        until
+            .duration_since(date.unwrap_or_else(wall_now))
+            .unwrap_or_default(),
+    )
+}
+
+fn transport(error: reqwest::Error) -> FetchError {
+    let error = &error.without_url();
+    let tls = sources(error).any(|source| {
+        // rustls's own errors come wrapped in an I/O error, which keeps them out of the chain.
+        let wrapped = source
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        let inner: Option<&(dyn Error + 'static)> = wrapped.map(|inner| inner as _);
+        inner.unwrap_or(source).is::<rustls::Error>()
+    });
+    let cause = if tls {
+        Cause::Tls
+    } else if error.is_timeout() {
+        Cause::Timeout
+    } else {
+        Cause::Connect
+    };
+    FetchError::transient(cause, chain(error))
+}
+
+fn sources<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+/// The whole chain in one line, without what only repeats an outer error.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for source in sources(error) {
+        let text = source.to_string();
+        if !words.iter().any(|earlier| earlier.contains(&text)) {
+            words.push(text);
+        }
+    }
+    answer::one_line(&words.join(": "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms_and_nonsense_is_absent() {
+        let secs = |text| retry_after(&headers(&[("retry-after", text)])).map(|d| d.as_secs());
+        assert_eq!(secs("60"), Some(60));
+        assert_eq!(secs("1000000000"), Some(1_000_000_000));
+        for nonsense in ["-1", "soon", "", "1.5", "99999999999999999999"] {
+            assert_eq!(secs(nonsense), None, "{nonsense}");
+        }
+        let dated = headers(&[
+            ("date", "Mon, 23 Nov 2026 12:00:00 GMT"),
+            ("retry-after", "Mon, 23 Nov 2026 12:02:00 GMT"),
+        ]);
+        assert_eq!(retry_after(&dated), Some(Duration::from_secs(120)));
+        let past = headers(&[
+            ("date", "Mon, 23 Nov 2026 12:00:00 GMT"),
+            ("retry-after", "Mon, 23 Nov 2026 11:00:00 GMT"),
+        ]);
+        assert_eq!(retry_after(&past), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn id_and_secret_are_form_encoded() {
+        assert_eq!(form_encode("a b+c:d%é").as_str(), "a+b%2Bc%3Ad%25%C3%A9");
+    }
+}

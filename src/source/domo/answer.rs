@@ -1,0 +1,237 @@
+//! PURE. What a token endpoint's answer means.
+
+use std::time::Duration;
+
+use domo_token_client::scope::ScopeSet;
+use reqwest::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::source::{Cause, FetchError, Fetched};
+use crate::token::MAX_TOKEN;
+
+/// The lifetime of a token whose answer names none.
+pub(super) const LIFETIME_ASSUMED: Duration = Duration::from_secs(300);
+
+/// The longest lifetime that is believed: a day.
+pub(super) const LIFETIME_MAX: u64 = 86_400;
+
+/// The most of Domo's words that is passed on, in characters.
+const MAX_WORDS: usize = 300;
+
+/// A run of letters and digits this long is a token, a secret or a hash, and of no use to a person.
+const LONGEST_WORD: usize = 40;
+
+/// A 200's body. Only the token is needed; the SDKs disagree on the rest and its types.
+#[derive(Deserialize)]
+struct TokenBody {
+    access_token: SecretString,
+    #[serde(default)]
+    expires_in: Value,
+    #[serde(default)]
+    scope: Value,
+    #[serde(default)]
+    token_type: Value,
+}
+
+/// An error's body, in OAuth's shape (RFC 6749 §5.2) or in Domo's.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ErrorBody {
+    error: Value,
+    error_description: Value,
+    status: Value,
+    message: Value,
+    toe: Value,
+}
+
+/// Reads a 200's body.
+pub(super) fn token(body: &[u8], asked: &ScopeSet) -> Result<Fetched, FetchError> {
+    let unusable = |words: &str| FetchError::transient(Cause::Unusable, words);
+    // The parser's own message may quote the body.
+    let body: TokenBody = serde_json::from_slice(body)
+        .map_err(|_| unusable("answered 200 without a token: the body is not a token response"))?;
+    if !is_usable(body.access_token.expose_secret()) {
+        let words =
+            "answered with a token that is empty, over 16 KiB, or has characters no token has";
+        return Err(unusable(words));
+    }
+    match &body.token_type {
+        Value::Null => {}
+        Value::String(kind) if kind.eq_ignore_ascii_case("bearer") => {}
+        Value::String(_)
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::Array(_)
+        | Value::Object(_) => {
+            return Err(unusable(
+                "answered with a token whose type is not \"bearer\"",
+            ));
+        }
+    }
+    let assumed = body.expires_in.is_null();
+    let lifetime = if assumed {
+        Some(LIFETIME_ASSUMED)
+    } else {
+        lifetime(&body.expires_in)
+    };
+    let lifetime = lifetime
+        .ok_or_else(|| unusable("answered with an expires_in that is no positive number"))?;
+    let granted = granted(&body.scope, asked)
+        .ok_or_else(|| unusable("answered with a scope that is no list of scopes"))?;
+    let missing = asked.missing_from(&granted);
+    if !missing.is_empty() {
+        let missing = missing.join(" ");
+        return Err(FetchError::Denied {
+            scope_only: true,
+            words: format!(
+                "Domo granted a token without the scope \"{missing}\": give it to the client"
+            ),
+        });
+    }
+    Ok(Fetched {
+        text: body.access_token,
+        lifetime,
+        lifetime_assumed: assumed,
+        granted,
+    })
+}
+
+/// Sorts an answer that isn't a 200. Nothing of `secret` gets into the words.
+pub(super) fn refusal(
+    status: StatusCode,
+    body: &[u8],
+    retry_after: Option<Duration>,
+    secret: &str,
+) -> FetchError {
+    let error: Option<ErrorBody> = serde_json::from_slice(body).ok();
+    let words = words(status, error.as_ref(), secret);
+    let error = error.unwrap_or_default();
+    let is_oauth = error.error.is_string();
+    let is_domo = !error.status.is_null() && !error.message.is_null();
+    let denied = status == StatusCode::UNAUTHORIZED
+        || matches!(status.as_u16(), 400 | 403) && (is_oauth || is_domo);
+    if denied {
+        let scope_only = error.error == "invalid_scope";
+        return FetchError::Denied { scope_only, words };
+    }
+    let (cause, words) = match status.as_u16() {
+        429 => (Cause::RateLimited, words),
+        408 | 425 | 500..=599 => (Cause::Server, words),
+        300..=399 => {
+            let hint =
+                "redirects are not followed, they would carry the secret along; check token_url";
+            (Cause::RedirectRefused, format!("{words}; {hint}"))
+        }
+        404 => (Cause::NotFound, format!("{words}; check token_url")),
+        405 => {
+            let hint = "set token_method to the other of \"post\" and \"get\"";
+            (Cause::Unusable, format!("{words}; {hint}"))
+        }
+        _ => (Cause::Unusable, words),
+    };
+    FetchError::Transient {
+        cause,
+        words,
+        retry_after,
+    }
+}
+
+/// The token goes into a header and onto a line: printable ASCII without spaces (RFC 6750 §2.1).
+fn is_usable(token: &str) -> bool {
+    !token.is_empty() && token.len() <= MAX_TOKEN && token.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// The lifetime named, unless it is nonsense. Some SDKs expect a number, some a text.
+fn lifetime(expires_in: &Value) -> Option<Duration> {
+    let seconds = match expires_in {
+        Value::Number(number) => whole_seconds(number)?,
+        Value::String(text) => decimal_seconds(text)?,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    (seconds > 0).then(|| Duration::from_secs(seconds.min(LIFETIME_MAX)))
+}
+
+/// Past 64 bits the parser keeps a number as a float; only its size matters then.
+fn whole_seconds(number: &serde_json::Number) -> Option<u64> {
+    let large = number.as_f64().is_some_and(|float| float >= 1e18);
+    number.as_u64().or(large.then_some(u64::MAX))
+}
+
+fn decimal_seconds(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+/// The scopes granted; absent means as asked (RFC 6749 §5.1).
+fn granted(scope: &Value, asked: &ScopeSet) -> Option<ScopeSet> {
+    match scope {
+        Value::Null => Some(asked.clone()),
+        Value::String(text) if text.is_empty() => Some(asked.clone()),
+        Value::String(text) => ScopeSet::parse(text).ok(),
+        Value::Array(items) => {
+            let items: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
+            ScopeSet::parse(&items?.join(" ")).ok()
+        }
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+    }
+}
+
+/// Domo's own words, fit for one line, with the trace id its support asks for.
+fn words(status: StatusCode, error: Option<&ErrorBody>, secret: &str) -> String {
+    let mut words = format!("Domo answered {}", status.as_u16());
+    let Some(error) = error else {
+        return words;
+    };
+    for part in [&error.error, &error.error_description, &error.message] {
+        if let Some(text) = part.as_str().filter(|text| !text.is_empty()) {
+            words.push_str(": ");
+            words.push_str(&text.replace(secret, "[redacted]"));
+        }
+    }
+    if let Some(toe) = error.toe.as_str().filter(|toe| !toe.is_empty()) {
+        words.push_str(" (toe ");
+        words.push_str(toe);
+        words.push(')');
+    }
+    one_line(&words)
+}
+
+/// Makes a stranger's text fit for a log line: no control characters, no long runs that may be
+/// secrets, and an end.
+pub(super) fn one_line(text: &str) -> String {
+    let plain: String = text
+        .chars()
+        .map(|c| if c.is_control() || is_bidi(c) { ' ' } else { c })
+        .collect();
+    let redacted: Vec<&str> = plain
+        .split_whitespace()
+        .map(|word| {
+            if looks_secret(word) {
+                "[redacted]"
+            } else {
+                word
+            }
+        })
+        .collect();
+    let line = redacted.join(" ");
+    if line.chars().count() <= MAX_WORDS {
+        return line;
+    }
+    line.chars().take(MAX_WORDS).chain(['…']).collect()
+}
+
+/// Characters that turn a line's reading order round can make it say something else.
+fn is_bidi(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn looks_secret(word: &str) -> bool {
+    let of_a_secret = |c: char| c.is_ascii_alphanumeric() || "-_+=%".contains(c);
+    word.split(|c: char| !of_a_secret(c))
+        .any(|run| run.len() >= LONGEST_WORD)
+}
+
+#[cfg(test)]
+mod tests;
