@@ -5,95 +5,26 @@
 //! [`Schedule::wants_fetch`] and there is room for a request, and [`Schedule::handle_timeout`] once
 //! [`Schedule::poll_timeout`] has passed. The policy is the table in `docs/architecture.md`.
 
+mod judge;
+mod status;
 mod timing;
+mod types;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::{Refusal, RefusalKind, Renew, ScopeState, ScopeStatus};
+use domo_token_client::wire::{Refusal, RefusalKind};
 
 use crate::clock::BootTime;
 use crate::source::{Cause, FetchError, Fetched};
 use crate::token::{Life, Token};
 
+use judge::Waiter;
 pub use timing::{
     BACKOFF_FIRST, BACKOFF_MAX, DENIED_RETRY, RETRY_AFTER_MAX, floor, least_left, request_timeout,
 };
-
-/// Names one caller that waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WaiterId(pub u64);
-
-/// Numbers each fetch, so that an answer to a fetch that no longer counts is known and dropped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Round(u64);
-
-/// What chance gives to one attempt.
-#[derive(Clone, Copy, Debug)]
-pub struct Chance {
-    /// From 0 up to 1: spreads the renewal if the attempt succeeds, else the next attempt.
-    pub draw: f64,
-    /// The generation of the token, if the attempt brings one.
-    pub generation: u64,
-}
-
-/// What a caller asks for.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask {
-    /// The life the token must have left.
-    pub min_ttl: Option<Duration>,
-    /// When the caller must have its answer.
-    pub deadline: BootTime,
-    /// Set if the current token won't do.
-    pub renew: Option<Renew>,
-}
-
-/// What a caller gets.
-pub type Reply = Result<Token, Refusal>;
-
-/// What is to be carried out.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Give the request of this round up.
-    Abort(Round),
-    /// Answer a caller that waited.
-    Reply(WaiterId, Reply),
-    /// Tell the operator what an attempt came to.
-    Report(Outcome),
-}
-
-/// What an attempt came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Nothing: it belonged to a round that no longer counts.
-    Ignored,
-    /// A token, after that many failed attempts.
-    Obtained {
-        /// The token's life.
-        life: Life,
-        /// Failed attempts before it.
-        after: u32,
-        /// Whether it is the set's first.
-        first: bool,
-        /// Whether Domo named no lifetime.
-        assumed: bool,
-    },
-    /// Domo refuses the credentials, or, with `scope_only`, this scope set alone.
-    Denied {
-        /// Whether other sets of the client may still work.
-        scope_only: bool,
-        /// Whether the attempt before failed too.
-        again: bool,
-    },
-    /// Another attempt follows.
-    Failed {
-        /// What kind of failure.
-        cause: Cause,
-        /// Whether the attempt before failed too.
-        again: bool,
-    },
-}
+pub use types::{Ask, Chance, Command, Outcome, Reply, Round, WaiterId};
 
 #[derive(Clone, Copy, Debug)]
 enum State {
@@ -120,27 +51,6 @@ enum State {
 struct Failure {
     words: String,
     at: BootTime,
-}
-
-/// What a token must be for a caller to be content.
-#[derive(Clone, Copy, Debug)]
-struct Need {
-    min_left: Duration,
-    /// The generation that won't do.
-    not: Option<u64>,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    id: WaiterId,
-    need: Need,
-    deadline: BootTime,
-}
-
-enum Verdict {
-    Serve(Token),
-    Join,
-    Refuse(Refusal),
 }
 
 /// The schedule of one scope set.
@@ -210,30 +120,6 @@ impl Schedule {
     #[must_use]
     pub fn wants_fetch(&self) -> bool {
         matches!(self.state, State::Idle) && self.blocked.is_none()
-    }
-
-    /// Answers at once, or `None` if the caller waits: a [`Command::Reply`] follows, at its
-    /// deadline at the latest.
-    pub fn request(&mut self, waiter: WaiterId, ask: &Ask, now: BootTime) -> Option<Reply> {
-        self.handle_timeout(now);
-        let need = self.need(ask, now);
-        match self.judge(need, ask.deadline, now) {
-            Verdict::Serve(token) => Some(Ok(token)),
-            Verdict::Refuse(refusal) => Some(Err(refusal)),
-            Verdict::Join => {
-                self.waiters.push(Waiter {
-                    id: waiter,
-                    need,
-                    deadline: ask.deadline,
-                });
-                None
-            }
-        }
-    }
-
-    /// A caller left before its answer.
-    pub fn forget(&mut self, waiter: WaiterId) {
-        self.waiters.retain(|waiting| waiting.id != waiter);
     }
 
     /// A caller, named by `who`, was refused by Domo with a token of this set.
@@ -317,10 +203,8 @@ impl Schedule {
             | State::Denied { .. } => {}
         }
         self.token.take_if(|token| token.life().expires <= now);
-        for waiter in self.waiters.extract_if(.., |waiter| waiter.deadline <= now) {
-            let refusal = late(&self.client, &self.scope, self.failure.as_ref(), self.state);
-            self.commands
-                .push_back(Command::Reply(waiter.id, Err(refusal)));
+        if self.waiters.iter().any(|waiter| waiter.deadline <= now) {
+            self.refuse_late(now);
         }
     }
 
@@ -329,10 +213,9 @@ impl Schedule {
     pub fn poll_timeout(&self) -> Option<BootTime> {
         let state = match self.state {
             State::Fetching { abort_at, .. } => Some(abort_at),
-            State::Fresh { renew_at: due }
-            | State::Waiting { retry_at: due }
-            | State::Denied { retry_at: due } => Some(due).filter(|_| self.blocked.is_none()),
-            State::Idle => None,
+            State::Idle | State::Fresh { .. } | State::Waiting { .. } | State::Denied { .. } => {
+                self.next_attempt().filter(|_| self.blocked.is_none())
+            }
         };
         let caller = self.waiters.iter().map(|waiter| waiter.deadline).min();
         [state, caller].into_iter().flatten().min()
@@ -400,147 +283,6 @@ impl Schedule {
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.as_ref().map(|failure| failure.words.as_str())
-    }
-
-    /// The set's state for people and metrics; `client_id` is shown as it is.
-    #[must_use]
-    pub fn status(&self, client_id: &str, now: BootTime) -> ScopeStatus {
-        let life = self.token(now).map(Token::life);
-        let blocked = self.blocked.as_ref();
-        ScopeStatus {
-            client: self.client.clone(),
-            client_id: client_id.to_owned(),
-            scope: self.scope.as_str().to_owned(),
-            state: match self.state {
-                _ if blocked.is_some() => ScopeState::Denied,
-                State::Idle => ScopeState::Idle,
-                State::Fetching { .. } => ScopeState::Fetching,
-                State::Fresh { .. } => ScopeState::Fresh,
-                State::Waiting { .. } => ScopeState::Waiting,
-                State::Denied { .. } => ScopeState::Denied,
-            },
-            obtained: life.map(|life| life.obtained),
-            expires: life.map(|life| life.expires),
-            generation: life.map(|life| life.generation),
-            next_attempt: next_attempt(self.state).filter(|_| blocked.is_none()),
-            requests: self.requests,
-            attempts: self.failures,
-            last_error: self
-                .failure()
-                .or(blocked.map(String::as_str))
-                .map(str::to_owned),
-            last_error_at: self.failure.as_ref().map(|failure| failure.at),
-            rejected: self.rejected,
-            last_rejected_by: self.last_rejected_by.clone(),
-            credentials_error: None,
-        }
-    }
-
-    fn need(&self, ask: &Ask, now: BootTime) -> Need {
-        let current = self.token(now).map(Token::life);
-        let not = match ask.renew {
-            Some(Renew::Rejected(generation)) => Some(generation),
-            Some(Renew::Current) => current
-                .filter(|life| now.saturating_since(life.obtained) > floor(life.lifetime))
-                .map(|life| life.generation),
-            None => None,
-        };
-        Need {
-            min_left: ask.min_ttl.unwrap_or_default(),
-            not,
-        }
-    }
-
-    fn judge(&mut self, need: Need, deadline: BootTime, now: BootTime) -> Verdict {
-        if let Some(token) = self.token(now).filter(|token| suits(token, need, now)) {
-            return Verdict::Serve(token.clone());
-        }
-        if let Some(refusal) = self.too_long(need) {
-            return Verdict::Refuse(refusal);
-        }
-        if let Some(words) = &self.blocked {
-            return match self.state {
-                State::Fetching { .. } => Verdict::Join,
-                State::Idle
-                | State::Fresh { .. }
-                | State::Waiting { .. }
-                | State::Denied { .. } => {
-                    Verdict::Refuse(self.refusal(RefusalKind::Denied, words, None))
-                }
-            };
-        }
-        match self.state {
-            State::Idle | State::Fetching { .. } => Verdict::Join,
-            State::Fresh { renew_at } => self.judge_early_renewal(renew_at, deadline, now),
-            State::Waiting { retry_at } if retry_at < deadline => Verdict::Join,
-            State::Waiting { retry_at } => {
-                let words = self.failure().unwrap_or("no token yet");
-                Verdict::Refuse(self.refusal(RefusalKind::Unavailable, words, Some(retry_at)))
-            }
-            State::Denied { retry_at } => {
-                let words = self.failure().unwrap_or("refused");
-                Verdict::Refuse(self.refusal(RefusalKind::Denied, words, Some(retry_at)))
-            }
-        }
-    }
-
-    /// The living token won't do for this caller: it is renewed as soon as the floor allows.
-    fn judge_early_renewal(
-        &mut self,
-        renew_at: BootTime,
-        deadline: BootTime,
-        now: BootTime,
-    ) -> Verdict {
-        let unavailable = |schedule: &Self, words: &str, at| {
-            Verdict::Refuse(schedule.refusal(RefusalKind::Unavailable, words, Some(at)))
-        };
-        if self.reissued {
-            let words = "Domo hands out the same token again until it is nearer its end";
-            return unavailable(self, words, renew_at);
-        }
-        let spacing = self.lifetime.map_or(Duration::ZERO, floor);
-        let soonest = self.last_success.map_or(now, |at| at + spacing);
-        if soonest.max(now) >= deadline {
-            let words = "the token has less life left than asked for, and was fetched just now";
-            return unavailable(self, words, soonest.min(renew_at));
-        }
-        self.state = if soonest <= now {
-            State::Idle
-        } else {
-            State::Fresh {
-                renew_at: renew_at.min(soonest),
-            }
-        };
-        Verdict::Join
-    }
-
-    fn too_long(&self, need: Need) -> Option<Refusal> {
-        let lifetime = self.lifetime?;
-        let most = lifetime.saturating_sub(floor(lifetime));
-        if need.min_left <= most {
-            return None;
-        }
-        let words = format!(
-            "a token lives {} s and at least {} s were asked for; the most one may ask is {} s",
-            lifetime.as_secs(),
-            need.min_left.as_secs(),
-            most.as_secs()
-        );
-        Some(self.refusal(RefusalKind::MinTtlTooLong, &words, None))
-    }
-
-    fn judge_all(&mut self, now: BootTime) {
-        for waiter in std::mem::take(&mut self.waiters) {
-            let reply = match self.judge(waiter.need, waiter.deadline, now) {
-                Verdict::Serve(token) => Ok(token),
-                Verdict::Refuse(refusal) => Err(refusal),
-                Verdict::Join => {
-                    self.waiters.push(waiter);
-                    continue;
-                }
-            };
-            self.commands.push_back(Command::Reply(waiter.id, reply));
-        }
     }
 
     /// Makes the token that came the one that is served.
@@ -620,51 +362,20 @@ impl Schedule {
         }
     }
 
+    fn next_attempt(&self) -> Option<BootTime> {
+        match self.state {
+            State::Fresh { renew_at: due }
+            | State::Waiting { retry_at: due }
+            | State::Denied { retry_at: due } => Some(due),
+            State::Idle | State::Fetching { .. } => None,
+        }
+    }
+
     fn abort(&mut self) {
         if let State::Fetching { .. } = self.state {
             self.commands.push_back(Command::Abort(self.round));
         }
     }
-
-    fn refusal(&self, kind: RefusalKind, words: &str, next_attempt: Option<BootTime>) -> Refusal {
-        Refusal {
-            kind,
-            cause: about(&self.client, &self.scope, words),
-            next_attempt,
-        }
-    }
-}
-
-fn suits(token: &Token, need: Need, now: BootTime) -> bool {
-    let life = token.life();
-    let least = need.min_left.max(least_left(life.lifetime));
-    life.left(now) >= least && need.not != Some(life.generation)
-}
-
-fn next_attempt(state: State) -> Option<BootTime> {
-    match state {
-        State::Fresh { renew_at: due }
-        | State::Waiting { retry_at: due }
-        | State::Denied { retry_at: due } => Some(due),
-        State::Idle | State::Fetching { .. } => None,
-    }
-}
-
-/// The refusal of a caller whose deadline passed while it waited.
-fn late(client: &str, scope: &ScopeSet, failure: Option<&Failure>, state: State) -> Refusal {
-    let words = match failure {
-        Some(failure) => format!("no token in time; last attempt: {}", failure.words),
-        None => "no token in time; Domo has not answered yet".to_owned(),
-    };
-    Refusal {
-        kind: RefusalKind::Unavailable,
-        cause: about(client, scope, &words),
-        next_attempt: next_attempt(state),
-    }
-}
-
-fn about(client: &str, scope: &ScopeSet, words: &str) -> String {
-    format!("client \"{client}\", scope set \"{scope}\": {words}")
 }
 
 #[cfg(test)]

@@ -81,7 +81,10 @@ const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
 
 /// Reads the wall clock: for showing times to people, never for deciding anything.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "this is the file that reads clocks")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the file that reads clocks"
+)]
 pub fn wall_now() -> SystemTime {
     SystemTime::now()
 }

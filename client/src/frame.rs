@@ -97,8 +97,8 @@ pub fn body_length(head: [u8; HEAD]) -> Result<usize, FrameError> {
 ///
 /// [`FrameError::Malformed`] if it isn't exactly one message.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
-    let (message, used) = bincode::serde::decode_from_slice(body, decoding())
-        .map_err(|_| FrameError::Malformed)?;
+    let (message, used) =
+        bincode::serde::decode_from_slice(body, decoding()).map_err(|_| FrameError::Malformed)?;
     if used == body.len() {
         Ok(message)
     } else {

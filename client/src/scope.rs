@@ -98,7 +98,11 @@ mod tests {
     fn what_is_no_scope_is_refused() {
         assert_eq!(ScopeSet::parse(" ,"), Err(ScopeError::Empty));
         for text in ["da\nta", "da\0ta", "d\"a", "d\\a", "däta", "data\r"] {
-            assert_eq!(ScopeSet::parse(text), Err(ScopeError::BadCharacter), "{text:?}");
+            assert_eq!(
+                ScopeSet::parse(text),
+                Err(ScopeError::BadCharacter),
+                "{text:?}"
+            );
         }
         assert_eq!(ScopeSet::parse(&"a".repeat(1025)), Err(ScopeError::TooLong));
     }

@@ -1,1 +1,41 @@
-//! x
+//! A Domo-shaped OAuth token endpoint with faults on order: a library for tests, and the program
+//! `domo-sandbox` for people without a Domo account.
+//!
+//! - `clock`: the only file that reads a clock.
+//! - `fault`: what a token request can run into.
+//! - `record`: what was asked, and what was answered.
+//! - `token`: tokens that look like Domo's.
+//! - `state`: clients, living tokens, the script of faults, the record.
+//! - `body`: answers that hang, drip or break off.
+//! - `service`: the token endpoint and the protected resource.
+//! - `tls`: a certificate authority made at start.
+//! - `server`: listens, on a thread of its own.
+//! - `program`: the flags and the output of `domo-sandbox`.
+//!
+//! ```
+//! use domo_sandbox::{Fault, Sandbox};
+//!
+//! let sandbox = Sandbox::builder().client("id", "secret", &["data"]).start()?;
+//! sandbox.script([Fault::status(503).retry_after("60")]);
+//! println!("{}", sandbox.token_url());
+//! assert_eq!(sandbox.requests().len(), 0);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! What it imitates is known from Domo's documentation and its SDKs; nothing here was checked
+//! against Domo itself.
+
+mod clock;
+mod fault;
+mod record;
+mod token;
+mod state;
+mod body;
+mod service;
+mod tls;
+mod server;
+pub mod program;
+
+pub use fault::Fault;
+pub use record::{Recorded, ResourceCall, TooFew};
+pub use server::{Builder, Sandbox};

@@ -1,1 +1,10 @@
-fn main(){}
+//! `domo-sandbox`: a Domo-shaped token endpoint for people without a Domo account.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use domo_sandbox::program::{Flags, run};
+
+fn main() -> ExitCode {
+    run(&Flags::parse())
+}

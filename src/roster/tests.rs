@@ -1,6 +1,8 @@
 use super::*;
 use std::time::Duration;
 
+use domo_token_client::wire::ScopeState;
+
 use crate::source::Cause;
 
 const NOW: BootTime = BootTime::from_millis(1_000_000);
@@ -20,14 +22,14 @@ fn fetches(roster: &mut Roster) -> Vec<(SetId, Round)> {
         .collect()
 }
 
-fn good(roster: &Roster, set: SetId) -> Result<Fetched, FetchError> {
+fn good(roster: &Roster, set: SetId) -> Fetched {
     let (client, scope) = roster.name_of(set).unwrap();
-    Ok(Fetched {
+    Fetched {
         text: format!("token-{client}-{scope}").into(),
         lifetime: Duration::from_secs(3600),
         lifetime_assumed: false,
         granted: scope.clone(),
-    })
+    }
 }
 
 fn denied() -> Result<Fetched, FetchError> {
@@ -46,7 +48,7 @@ fn every_set_is_fetched_at_start_and_three_at_once_for_one_client() {
     assert_eq!(flights.len(), MAX_FLIGHTS_PER_CLIENT);
     while let Some((set, round)) = flights.pop() {
         asked += 1;
-        let answer = good(&roster, set);
+        let answer = Ok(good(&roster, set));
         roster.handle_fetched(set, round, answer, NOW);
         flights.extend(fetches(&mut roster));
         assert!(flights.len() <= MAX_FLIGHTS_PER_CLIENT);
@@ -65,7 +67,7 @@ fn many_clients_together_stay_within_the_bound_for_all_and_none_is_forgotten() {
     let mut asked = 0;
     while let Some((set, round)) = flights.pop() {
         asked += 1;
-        let answer = good(&roster, set);
+        let answer = Ok(good(&roster, set));
         roster.handle_fetched(set, round, answer, NOW);
         flights.extend(fetches(&mut roster));
         assert!(flights.len() <= MAX_FLIGHTS);
@@ -94,7 +96,7 @@ fn once_domo_refuses_a_client_one_of_its_sets_alone_asks_on() {
     for (set, round) in flights {
         let answer = match roster.name_of(set).unwrap().0 {
             "acme" => denied(),
-            _ => good(&roster, set),
+            _ => Ok(good(&roster, set)),
         };
         roster.handle_fetched(set, round, answer, now);
     }
@@ -122,7 +124,7 @@ fn once_domo_refuses_a_client_one_of_its_sets_alone_asks_on() {
     let mut asked = 0;
     while let Some((set, round)) = flights.pop() {
         asked += 1;
-        let answer = good(&roster, set);
+        let answer = Ok(good(&roster, set));
         roster.handle_fetched(set, round, answer, now);
         flights.extend(fetches(&mut roster));
     }
@@ -139,12 +141,12 @@ fn a_refused_scope_stops_its_own_set_alone() {
         words: "invalid_scope".to_owned(),
     });
     roster.handle_fetched(flights[0].0, flights[0].1, refused, NOW);
-    let answer = good(&roster, flights[1].0);
+    let answer = Ok(good(&roster, flights[1].0));
     roster.handle_fetched(flights[1].0, flights[1].1, answer, NOW);
     let states: Vec<_> = roster.status(NOW).map(|set| set.state).collect();
-    use domo_token_client::wire::ScopeState::{Denied, Fresh};
+    let there = |state| states.contains(&state);
     assert!(
-        states.contains(&Denied) && states.contains(&Fresh),
+        there(ScopeState::Denied) && there(ScopeState::Fresh),
         "{states:?}"
     );
 }
@@ -156,7 +158,7 @@ fn a_late_answer_to_a_request_given_up_changes_nothing() {
     let (set, round) = fetches(&mut roster)[0];
     let due = roster.poll_timeout().unwrap();
     roster.handle_timeout(due);
-    let answer = good(&roster, set);
+    let answer = Ok(good(&roster, set));
     roster.handle_fetched(set, round, answer, due);
     assert!(roster.status(due).all(|set| set.expires.is_none()));
 }

@@ -1,4 +1,5 @@
 use super::*;
+use domo_token_client::wire::{Refusal, Renew};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -245,7 +246,7 @@ fn more_life_than_the_token_has_left_brings_the_renewal_forward_to_the_floor() {
     let mut schedule = fresh(HOUR);
     let now = START + SECOND * 10;
     let mut ask = ask(SECOND * 60, now);
-    ask.min_ttl = Some(HOUR - SECOND * 30);
+    ask.min_ttl = Some(SECOND * 3570);
     ask.deadline = now + SECOND * 60;
     // Now the token suits; twenty seconds on it does no more.
     assert_eq!(generation(schedule.request(WaiterId(1), &ask, now)), 1);

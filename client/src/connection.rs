@@ -1,0 +1,173 @@
+//! One connection to a broker: requests out, answers in, by a deadline.
+
+use std::io::{self, Read, Write};
+
+use interprocess::ConnectWaitMode;
+use interprocess::local_socket::traits::Stream as _;
+use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsName};
+use zeroize::Zeroizing;
+
+use crate::address::Address;
+use crate::clock::{BootTime, boot_now};
+use crate::frame::{self, FrameError, HEAD, HELLO};
+use crate::wire::{Request, Response, VERSION};
+
+/// What most answers fit in; a longer one takes a second buffer.
+const USUAL_ANSWER: usize = 4096;
+
+/// Why an exchange came to nothing.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The connection ended: the broker may be restarting.
+    Lost,
+    /// The deadline passed.
+    Late,
+    /// The broker speaks another protocol version.
+    Version(u8),
+    /// What came is no answer.
+    Malformed(FrameError),
+    /// The system says no.
+    Io(io::Error),
+}
+
+pub(crate) struct Connection {
+    stream: Stream,
+    /// Whether our hello has gone out.
+    greeted: bool,
+    /// Whether the broker's has come.
+    welcomed: bool,
+    unread: Zeroizing<Vec<u8>>,
+}
+
+impl Connection {
+    /// Connects, by `deadline` at the latest.
+    pub(crate) fn open(address: &Address, deadline: BootTime) -> io::Result<Self> {
+        let name = address.path.as_os_str().to_fs_name::<GenericFilePath>()?;
+        let left = deadline.saturating_since(boot_now());
+        let options = ConnectOptions::new()
+            .name(name)
+            .wait_mode(ConnectWaitMode::Timeout(left));
+        Ok(Self {
+            stream: options.connect_sync()?,
+            greeted: false,
+            welcomed: false,
+            unread: Zeroizing::new(Vec::with_capacity(USUAL_ANSWER)),
+        })
+    }
+
+    /// The stream, to ask the kernel who is at its other end.
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// Sends a request; the first one follows the hello in the same write.
+    pub(crate) fn send(&mut self, request: &Request, give_up: BootTime) -> Result<(), Failure> {
+        let frame = frame::encode(request).map_err(Failure::Malformed)?;
+        let mut bytes = Vec::with_capacity(HELLO + frame.len());
+        if !self.greeted {
+            bytes.extend_from_slice(&frame::hello(VERSION));
+        }
+        bytes.extend_from_slice(&frame);
+        let timeout = Some(left_until(give_up)?);
+        self.stream.set_send_timeout(timeout).map_err(Failure::Io)?;
+        self.stream.write_all(&bytes).map_err(failure)?;
+        self.greeted = true;
+        Ok(())
+    }
+
+    /// Waits for the next answer, until `give_up`.
+    pub(crate) fn receive(&mut self, give_up: BootTime) -> Result<Response, Failure> {
+        loop {
+            if !self.welcomed && self.unread.len() >= HELLO {
+                self.take_hello()?;
+            }
+            if self.welcomed {
+                let whole = frame::split(&self.unread).map_err(Failure::Malformed)?;
+                if let Some((body, used)) = whole {
+                    let response = frame::decode(body).map_err(Failure::Malformed)?;
+                    self.unread.drain(..used);
+                    return Ok(response);
+                }
+            }
+            self.read_more(give_up)?;
+        }
+    }
+
+    fn take_hello(&mut self) -> Result<(), Failure> {
+        let Some((hello, _)) = self.unread.split_first_chunk::<HELLO>() else {
+            return Ok(());
+        };
+        let version = frame::hello_version(*hello).map_err(Failure::Malformed)?;
+        if version != VERSION {
+            return Err(Failure::Version(version));
+        }
+        self.unread.drain(..HELLO);
+        self.welcomed = true;
+        Ok(())
+    }
+
+    fn read_more(&mut self, give_up: BootTime) -> Result<(), Failure> {
+        let filled = self.unread.len();
+        if filled == self.unread.capacity() {
+            // Never let it grow by itself: that leaves a copy of a token behind.
+            let mut larger = Zeroizing::new(Vec::with_capacity(HELLO + HEAD + frame::MAX_BODY));
+            larger.extend_from_slice(&self.unread);
+            self.unread = larger;
+        }
+        let capacity = self.unread.capacity();
+        self.unread.resize(capacity, 0);
+        let room = self.unread.get_mut(filled..).unwrap_or_default();
+        let read = left_until(give_up).and_then(|left| {
+            self.stream
+                .set_recv_timeout(Some(left))
+                .map_err(Failure::Io)?;
+            read_once(&mut self.stream, room)
+        });
+        self.unread
+            .truncate(filled + read.as_ref().copied().unwrap_or(0));
+        match read? {
+            0 => Err(Failure::Lost),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn read_once(stream: &mut Stream, room: &mut [u8]) -> Result<usize, Failure> {
+    loop {
+        match stream.read(room) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read.map_err(failure),
+        }
+    }
+}
+
+/// Never zero: the system takes a timeout of zero for none at all.
+fn left_until(give_up: BootTime) -> Result<std::time::Duration, Failure> {
+    let left = give_up.saturating_since(boot_now());
+    if left.is_zero() {
+        return Err(Failure::Late);
+    }
+    Ok(left)
+}
+
+fn failure(error: io::Error) -> Failure {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock,
+        WriteZero,
+    };
+    let kind = error.kind();
+    if matches!(kind, WouldBlock | TimedOut) {
+        return Failure::Late;
+    }
+    let left = [
+        BrokenPipe,
+        ConnectionReset,
+        ConnectionAborted,
+        UnexpectedEof,
+        WriteZero,
+    ];
+    if left.contains(&kind) {
+        return Failure::Lost;
+    }
+    Failure::Io(error)
+}

@@ -1,0 +1,180 @@
+//! What a caller can do when there is no token.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::clock::{BootTime, boot_now};
+use crate::duration;
+use crate::scope::ScopeError;
+use crate::wire::{Refusal, RefusalKind, VERSION};
+
+/// Why there is no token, by what the caller can do about it. No message holds a secret.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// No broker listens: start one.
+    NotRunning {
+        /// The paths tried.
+        tried: Vec<PathBuf>,
+    },
+    /// The broker, or the socket's permissions, don't let this process have the token.
+    NotPermitted {
+        /// Why, and what to do.
+        cause: String,
+    },
+    /// Whoever listens can't be trusted to be the broker.
+    Untrusted {
+        /// Why, and what to do.
+        cause: String,
+    },
+    /// The broker has no such client or scope set: its config must name it.
+    Unknown {
+        /// What there is instead.
+        cause: String,
+    },
+    /// No token lives as long as asked for.
+    MinTtlTooLong {
+        /// How long they live, and the most one may ask.
+        cause: String,
+    },
+    /// Domo refuses the credentials or the scopes: a person has to mend it.
+    Denied {
+        /// Domo's words.
+        cause: String,
+        /// The time until the broker asks Domo again.
+        next_attempt: Option<Duration>,
+    },
+    /// The scope set was removed from the broker's config.
+    Gone {
+        /// What was removed.
+        cause: String,
+    },
+    /// Not now: Domo can't be reached, the broker is busy, or the deadline passed.
+    TryLater {
+        /// What is in the way.
+        cause: String,
+        /// The time until the broker asks Domo again.
+        next_attempt: Option<Duration>,
+    },
+    /// The broker speaks other protocol versions: install matching ones.
+    Protocol {
+        /// The broker's version.
+        theirs: u8,
+    },
+    /// What was asked for is no scope set.
+    InvalidScope(ScopeError),
+    /// The other side broke the protocol.
+    Broken {
+        /// What came.
+        cause: String,
+    },
+    /// The socket can't be used.
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Whether the same call may succeed later with nothing mended: no broker yet, or not now.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::NotRunning { .. } | Self::TryLater { .. })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRunning { tried } => {
+                let tried: Vec<String> = tried
+                    .iter()
+                    .map(|path| path.display().to_string())
+                    .collect();
+                let start = "start it with: systemctl start domo-tokend, or: domo-tokend";
+                write!(f, "no broker listens on {}; {start}", tried.join(" or "))
+            }
+            Self::NotPermitted { cause }
+            | Self::Untrusted { cause }
+            | Self::Unknown { cause }
+            | Self::MinTtlTooLong { cause }
+            | Self::Gone { cause }
+            | Self::Broken { cause } => f.write_str(cause),
+            Self::Denied {
+                cause,
+                next_attempt,
+            }
+            | Self::TryLater {
+                cause,
+                next_attempt,
+            } => {
+                f.write_str(cause)?;
+                match next_attempt {
+                    Some(wait) => write!(f, "; next attempt in {}", duration::show(*wait)),
+                    None => Ok(()),
+                }
+            }
+            Self::Protocol { theirs } => write!(
+                f,
+                "the broker speaks protocol version {theirs}, this program {VERSION}; \
+                 install matching versions and restart the broker"
+            ),
+            Self::InvalidScope(error) => error.fmt(f),
+            Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            Self::InvalidScope(error) => Some(error),
+            Self::NotRunning { .. }
+            | Self::NotPermitted { .. }
+            | Self::Untrusted { .. }
+            | Self::Unknown { .. }
+            | Self::MinTtlTooLong { .. }
+            | Self::Denied { .. }
+            | Self::Gone { .. }
+            | Self::TryLater { .. }
+            | Self::Protocol { .. }
+            | Self::Broken { .. } => None,
+        }
+    }
+}
+
+impl From<ScopeError> for Error {
+    fn from(error: ScopeError) -> Self {
+        Self::InvalidScope(error)
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal {
+            kind,
+            cause,
+            next_attempt,
+        } = refusal;
+        let next_attempt = next_attempt.map(|at: BootTime| at.saturating_since(boot_now()));
+        match kind {
+            RefusalKind::NotPermitted => Self::NotPermitted { cause },
+            RefusalKind::UnknownClient | RefusalKind::UnknownScope => Self::Unknown { cause },
+            RefusalKind::MinTtlTooLong => Self::MinTtlTooLong { cause },
+            RefusalKind::Denied => Self::Denied {
+                cause,
+                next_attempt,
+            },
+            RefusalKind::Gone => Self::Gone { cause },
+            RefusalKind::Unavailable | RefusalKind::Busy => Self::TryLater {
+                cause,
+                next_attempt,
+            },
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The main job, start to end, with no Domo account: a Domo-shaped sandbox and a real broker in
+//! this process, a token through the socket, the protected resource, a renewal.
+//!
+//!     cargo run --release --example quickstart            # a tour of a few seconds
+//!     cargo run --release --example quickstart -- --stay  # the broker stays, to be tried
+
+use std::error::Error;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use domo_sandbox::Sandbox;
+use domo_token::daemon::{self, Options};
+use domo_token::logging::{self, Format};
+use domo_token::signals::{self, Signal};
+use domo_token_client::{Broker, Token};
+use tokio::sync::mpsc;
+
+const CLIENT_ID: &str = "441e307a-b2a1-4a99-8561-174e5b153fe1";
+const CLIENT_SECRET: &str = "5f2a9c0e7b1d4836a5c9e0f1b2d3c4a5968778695a4b3c2d1e0f9a8b7c6d5e4f";
+
+/// Short enough to watch a renewal, long enough to be a token's life.
+const LIFETIME: Duration = Duration::from_secs(8);
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+fn main() -> Result<()> {
+    let stay = std::env::args().any(|argument| argument == "--stay");
+    let lifetime = if stay {
+        Duration::from_secs(3599)
+    } else {
+        LIFETIME
+    };
+    logging::start(logging::filter(None, None, None)?, Format::Text, false);
+
+    let sandbox = Sandbox::builder()
+        .client(CLIENT_ID, CLIENT_SECRET, &["data", "user"])
+        .lifetime(lifetime)
+        .start()?;
+    let folder = tempfile::tempdir()?;
+    let config = write_config(folder.path(), &sandbox.token_url())?;
+    let socket = folder.path().join("broker.sock");
+    say(&format!(
+        "a Domo-shaped sandbox listens on {}",
+        sandbox.url("")
+    ));
+
+    let (stop, signals) = mpsc::channel(1);
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let daemon = {
+        let options = Options {
+            config: Some(config),
+            socket: Some(socket.clone()),
+        };
+        thread::spawn(move || run_broker(&options, signals, &ready, stay))
+    };
+    // A broker that can't start drops its end.
+    if is_ready.recv().is_err() {
+        return daemon.join().map_err(|_| "the broker ended by a bug")?;
+    }
+
+    if stay {
+        let url = sandbox.url("/v1/datasets");
+        stay_up(&socket, &url);
+    } else {
+        tour(&sandbox, &socket)?;
+        stop.blocking_send(Signal::Stop)?;
+    }
+    daemon.join().map_err(|_| "the broker ended by a bug")?
+}
+
+fn write_config(folder: &Path, token_url: &str) -> Result<PathBuf> {
+    let config = folder.join("config.toml");
+    let text = format!(
+        "[clients.sandbox]\n\
+         client_id = \"{CLIENT_ID}\"\n\
+         client_secret = \"{CLIENT_SECRET}\"\n\
+         tokens = [\"data\", \"data user\"]\n\
+         token_url = \"{token_url}\"\n\
+         allow_http_loopback = true\n"
+    );
+    std::fs::write(&config, text)?;
+    Ok(config)
+}
+
+/// The daemon as `domo-tokend` runs it, on a thread of its own.
+fn run_broker(
+    options: &Options,
+    signals: mpsc::Receiver<Signal>,
+    ready: &std::sync::mpsc::Sender<()>,
+    stay: bool,
+) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let env = |_: &str| None;
+    let config = daemon::load_config(options, &env)?;
+    runtime.block_on(async {
+        let signals = if stay { signals::listen()? } else { signals };
+        // The tour waits for this; if it has left there is nobody to tell.
+        let tell = |_: &Path| ready.send(()).unwrap_or_default();
+        daemon::run(config, options, &env, signals, tell).await?;
+        Ok(())
+    })
+}
+
+fn tour(sandbox: &Sandbox, socket: &Path) -> Result<()> {
+    let broker = Broker::connect_to(socket)?;
+    let token = broker.token("data")?;
+    say(&format!(
+        "a token came through the socket: {}",
+        shown(&token)
+    ));
+    say(&format!("it lives {:.0?} more", token.expires_in()));
+
+    let status = call(&sandbox.url("/v1/datasets"), &token)?;
+    say(&format!("GET /v1/datasets with it: {status}"));
+
+    say("waiting for the broker to renew it, which it does before the old one dies");
+    let renewed = wait_for_renewal(sandbox, &broker, &token)?;
+    say(&format!("renewed: {}", shown(&renewed)));
+    let status = call(&sandbox.url("/v1/datasets"), &renewed)?;
+    say(&format!("GET /v1/datasets with the new one: {status}"));
+
+    say("what Domo saw, one request for each scope set and lifetime:");
+    for request in sandbox.requests() {
+        let scope = request.scope.unwrap_or_default();
+        let status = request.status.unwrap_or_default();
+        let at = request.at.as_secs_f64();
+        say(&format!(
+            "  {at:5.2} s  {} /oauth/token  scope \"{scope}\"  {status}",
+            request.method
+        ));
+    }
+    Ok(())
+}
+
+/// Returns with the token that the renewal brought. Both scope sets ask twice until then.
+fn wait_for_renewal(sandbox: &Sandbox, broker: &Broker, old: &Token) -> Result<Token> {
+    let mut seen = sandbox.requests().len();
+    loop {
+        seen = sandbox.wait_for_requests(seen + 1, LIFETIME * 2)?.len();
+        // The broker hears the answer just after the sandbox noted the question.
+        let token = broker.request("data").min_ttl(LIFETIME / 2).send()?;
+        if token.generation() != old.generation() {
+            return Ok(token);
+        }
+    }
+}
+
+fn stay_up(socket: &Path, url: &str) {
+    say("it stays up until Ctrl-C. From another terminal, here:");
+    let socket = socket.display();
+    let command = format!("DOMO_TOKEN_SOCKET={socket} cargo run -rq --bin domo-token --");
+    say(&format!("  {command} data"));
+    say(&format!(
+        "  {command} --format curl data | curl -fsS -K - {url}"
+    ));
+    say(&format!("  {command} status"));
+}
+
+/// The start of a token: enough to tell two apart.
+fn shown(token: &Token) -> String {
+    let end: String = token.secret().chars().rev().take(6).collect();
+    let end: String = end.chars().rev().collect();
+    format!("{} characters, the last are …{end}", token.secret().len())
+}
+
+fn call(url: &str, token: &Token) -> Result<u16> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let request = reqwest::Client::builder().no_proxy().build()?.get(url);
+    let response = runtime.block_on(request.bearer_auth(token.secret()).send())?;
+    Ok(response.status().as_u16())
+}
+
+fn say(line: &str) {
+    // Whoever closed standard output doesn't want to hear it.
+    let _told = writeln!(std::io::stdout(), "{line}");
+}

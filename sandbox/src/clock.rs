@@ -1,0 +1,23 @@
+//! The only file that reads a clock.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Now, on a clock that never goes back.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the file that reads clocks"
+)]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Seconds since 1970, for a token's `exp`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the file that reads clocks"
+)]
+pub(crate) fn epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}

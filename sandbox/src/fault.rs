@@ -1,0 +1,222 @@
+//! What a token request can run into.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// One fault. Those about the answer's head, its body and the token can be combined by the methods
+/// that take `self`.
+#[derive(Clone, Default, PartialEq)]
+pub struct Fault {
+    pub(crate) status: Option<u16>,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) content_type: Option<&'static str>,
+    pub(crate) flow: Flow,
+    pub(crate) fields: Vec<(&'static str, Option<Value>)>,
+    pub(crate) token: Option<TokenFault>,
+}
+
+/// How the answer goes over the connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Flow {
+    #[default]
+    Whole,
+    HangBeforeHead,
+    HangInBody,
+    CutBeforeHead,
+    CutInBody,
+    Drip {
+        bytes: usize,
+        every: Duration,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TokenFault {
+    Text(String),
+    Size(usize),
+    Same,
+}
+
+impl fmt::Debug for Fault {
+    /// A fault may carry a token's text, so it shows its kind alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fault")
+            .field("status", &self.status)
+            .field("flow", &self.flow)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Fault {
+    /// That status, with Domo's error body unless another is set.
+    #[must_use]
+    pub fn status(status: u16) -> Self {
+        Self {
+            status: Some(status),
+            ..Self::default()
+        }
+    }
+
+    /// That status with an error in OAuth's shape (RFC 6749 §5.2).
+    #[must_use]
+    pub fn oauth_error(status: u16, error: &str, description: &str) -> Self {
+        let body = serde_json::json!({ "error": error, "error_description": description });
+        Self::status(status).body(body.to_string())
+    }
+
+    /// No answer at all until [`crate::Sandbox::recover`].
+    #[must_use]
+    pub fn hang() -> Self {
+        Self::flowing(Flow::HangBeforeHead)
+    }
+
+    /// The head and half the body, then nothing until [`crate::Sandbox::recover`].
+    #[must_use]
+    pub fn hang_in_body() -> Self {
+        Self::flowing(Flow::HangInBody)
+    }
+
+    /// The connection is closed instead of an answer.
+    #[must_use]
+    pub fn cut() -> Self {
+        Self::flowing(Flow::CutBeforeHead)
+    }
+
+    /// The connection is closed in the middle of the body.
+    #[must_use]
+    pub fn cut_in_body() -> Self {
+        Self::flowing(Flow::CutInBody)
+    }
+
+    /// The answer comes `bytes` at a time.
+    #[must_use]
+    pub fn drip(bytes: usize, every: Duration) -> Self {
+        Self::flowing(Flow::Drip {
+            bytes: bytes.max(1),
+            every,
+        })
+    }
+
+    /// That status with a page for people.
+    #[must_use]
+    pub fn html(status: u16) -> Self {
+        let page = "<!DOCTYPE html><html><head><title>Domo</title></head><body>Sorry</body></html>";
+        let mut fault = Self::status(status).body(page);
+        fault.content_type = Some("text/html;charset=UTF-8");
+        fault
+    }
+
+    /// 200 and nothing.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::status(200).body("")
+    }
+
+    /// 200 and bytes that are nothing known.
+    #[must_use]
+    pub fn garbage() -> Self {
+        Self::status(200).body([b"{\"access_token\":".as_slice(), &[0xff, 0xfe, 0]].concat())
+    }
+
+    /// 200 and that many bytes.
+    #[must_use]
+    pub fn oversized(bytes: usize) -> Self {
+        Self::status(200).body(vec![b' '; bytes])
+    }
+
+    /// That status and a `Location`.
+    #[must_use]
+    pub fn redirect(status: u16, location: &str) -> Self {
+        Self::status(status).header("location", location).body("")
+    }
+
+    /// Another `expires_in`, of any type. The token's real life stays.
+    #[must_use]
+    pub fn expires_in(value: Value) -> Self {
+        Self::default().field("expires_in", Some(value))
+    }
+
+    /// No `expires_in`.
+    #[must_use]
+    pub fn no_expires_in() -> Self {
+        Self::default().field("expires_in", None)
+    }
+
+    /// Another `scope` in the answer.
+    #[must_use]
+    pub fn scope(scope: &str) -> Self {
+        Self::default().field("scope", Some(scope.into()))
+    }
+
+    /// No `scope` in the answer.
+    #[must_use]
+    pub fn no_scope() -> Self {
+        Self::default().field("scope", None)
+    }
+
+    /// Another `token_type`.
+    #[must_use]
+    pub fn token_type(kind: &str) -> Self {
+        Self::default().field("token_type", Some(kind.into()))
+    }
+
+    /// A token of that text.
+    #[must_use]
+    pub fn token(text: &str) -> Self {
+        Self::with_token(TokenFault::Text(text.to_owned()))
+    }
+
+    /// A token of that many bytes.
+    #[must_use]
+    pub fn token_size(bytes: usize) -> Self {
+        Self::with_token(TokenFault::Size(bytes))
+    }
+
+    /// The token that this client last got for these scopes, once more, with the life it has left.
+    #[must_use]
+    pub fn same_token() -> Self {
+        Self::with_token(TokenFault::Same)
+    }
+
+    /// Adds `Retry-After`, as it is.
+    #[must_use]
+    pub fn retry_after(self, value: &str) -> Self {
+        self.header("retry-after", value)
+    }
+
+    /// Replaces the body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = Some(body.into());
+        self
+    }
+
+    /// Adds a header. One that HTTP doesn't allow is left out.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    fn field(mut self, name: &'static str, value: Option<Value>) -> Self {
+        self.fields.push((name, value));
+        self
+    }
+
+    fn flowing(flow: Flow) -> Self {
+        Self {
+            flow,
+            ..Self::default()
+        }
+    }
+
+    fn with_token(token: TokenFault) -> Self {
+        Self {
+            token: Some(token),
+            ..Self::default()
+        }
+    }
+}

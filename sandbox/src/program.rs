@@ -1,0 +1,222 @@
+//! The flags and the output of `domo-sandbox`.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::fault::Fault;
+use crate::record::Recorded;
+use crate::server::Sandbox;
+
+/// The id of the client there is when none is named.
+pub const DEMO_ID: &str = "5a4db0c5-0000-4000-8000-000000000001";
+
+/// Its secret.
+pub const DEMO_SECRET: &str = "domo-sandbox-secret";
+
+/// The scopes that Domo has.
+const SCOPES: [&str; 7] = [
+    "account",
+    "audit",
+    "buzz",
+    "dashboard",
+    "data",
+    "user",
+    "workflow",
+];
+
+/// What can't be had from the system, in sysexits.
+const OS_ERROR: u8 = 71;
+
+/// A Domo-shaped OAuth token endpoint, for trying domo-token without a Domo account.
+///
+/// Serves POST and GET /oauth/token, and GET /v1/datasets and /v1/users for a token that may.
+#[derive(Debug, Parser)]
+#[command(name = "domo-sandbox", version, after_help = AFTER_HELP)]
+pub struct Flags {
+    /// Port on 127.0.0.1; 0 takes any
+    #[arg(long, default_value_t = 8630)]
+    port: u16,
+    /// How long tokens live: seconds, or 90s, 5m, 1h
+    #[arg(long, default_value = "3599", value_parser = lifetime)]
+    lifetime: Duration,
+    /// An API client and the scopes granted to it; may be given again
+    #[arg(long = "client", value_name = "ID:SECRET:SCOPE,SCOPE", value_parser = client)]
+    clients: Vec<ClientFlag>,
+    /// Serve HTTPS, with a CA made now
+    #[arg(long, requires = "ca_file")]
+    https: bool,
+    /// Where to write the CA's certificate; never overwrites
+    #[arg(long, value_name = "FILE", requires = "https")]
+    ca_file: Option<PathBuf>,
+    /// Answer every token request with this status
+    #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(200..600))]
+    fail: Option<u16>,
+}
+
+const AFTER_HELP: &str = "\
+Example, in two terminals:
+  domo-sandbox --lifetime 60s          # prints a config for domo-tokend
+  domo-tokend --config sandbox.toml --socket /tmp/sandbox/broker.sock";
+
+#[derive(Clone, Debug)]
+struct ClientFlag {
+    id: String,
+    secret: String,
+    scopes: Vec<String>,
+}
+
+fn client(text: &str) -> Result<ClientFlag, String> {
+    let mut parts = text.splitn(3, ':');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(id), Some(secret), Some(scopes)) if !id.is_empty() && !secret.is_empty() => {
+            Ok(ClientFlag {
+                id: id.to_owned(),
+                secret: secret.to_owned(),
+                scopes: scopes.split([',', ' ']).map(str::to_owned).collect(),
+            })
+        }
+        _ => Err("expected ID:SECRET:SCOPE,SCOPE".to_owned()),
+    }
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.char_indices().last() {
+        Some((at, 's')) => (text.get(..at), 1),
+        Some((at, 'm')) => (text.get(..at), 60),
+        Some((at, 'h')) => (text.get(..at), 3600),
+        Some(_) | None => (Some(text), 1),
+    };
+    let seconds = number.and_then(|number| number.parse::<u32>().ok());
+    let seconds = seconds.filter(|seconds| *seconds > 0);
+    seconds
+        .map(|seconds| Duration::from_secs(u64::from(seconds) * unit))
+        .ok_or_else(|| "expected seconds, or a number with s, m or h".to_owned())
+}
+
+/// Runs until SIGINT or SIGTERM.
+#[must_use]
+pub fn run(flags: &Flags) -> ExitCode {
+    match serve(flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            // With standard error closed the exit code still tells.
+            let _told = writeln!(io::stderr(), "domo-sandbox: {problem}");
+            ExitCode::from(OS_ERROR)
+        }
+    }
+}
+
+fn serve(flags: &Flags) -> Result<(), String> {
+    let demo = ClientFlag {
+        id: DEMO_ID.to_owned(),
+        secret: DEMO_SECRET.to_owned(),
+        scopes: SCOPES.map(str::to_owned).to_vec(),
+    };
+    let clients = if flags.clients.is_empty() {
+        &[demo][..]
+    } else {
+        &flags.clients[..]
+    };
+    let mut builder = Sandbox::builder().port(flags.port).lifetime(flags.lifetime);
+    builder = builder.https(flags.https).log(log);
+    for client in clients {
+        let scopes: Vec<&str> = client.scopes.iter().map(String::as_str).collect();
+        builder = builder.client(&client.id, &client.secret, &scopes);
+    }
+    let sandbox = builder
+        .start()
+        .map_err(|error| format!("127.0.0.1:{}: {error}; choose another --port", flags.port))?;
+    if let (Some(path), Some(pem)) = (&flags.ca_file, sandbox.ca_pem()) {
+        let written = OpenOptions::new().write(true).create_new(true).open(path);
+        let written = written.and_then(|mut file| file.write_all(pem.as_bytes()));
+        written.map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if let Some(status) = flags.fail {
+        sandbox.always(Fault::status(status));
+    }
+    say(&introduction(&sandbox, clients, flags));
+    wait_for_signal().map_err(|error| format!("no signal can be waited for: {error}"))
+}
+
+fn introduction(sandbox: &Sandbox, clients: &[ClientFlag], flags: &Flags) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!(
+        "# {} answers. A config for domo-tokend:\n",
+        sandbox.token_url()
+    );
+    for (number, client) in clients.iter().enumerate() {
+        let name = if number == 0 {
+            "sandbox".to_owned()
+        } else {
+            format!("sandbox{number}")
+        };
+        let trust = match &flags.ca_file {
+            Some(path) => format!("ca_file = {:?}", path.display().to_string()),
+            None => "allow_http_loopback = true".to_owned(),
+        };
+        let scope = client
+            .scopes
+            .iter()
+            .find(|scope| *scope == "data")
+            .or(client.scopes.first());
+        // Writing to a string can't fail.
+        let _written = writeln!(
+            text,
+            "[clients.{name}]\nclient_id = {:?}\nclient_secret = {:?}\ntokens = [{:?}]\n\
+             token_url = {:?}\n{trust}",
+            client.id,
+            client.secret,
+            scope.map_or("data", String::as_str),
+            sandbox.token_url(),
+        );
+    }
+    text
+}
+
+/// One line for each token request, without its secret or token.
+fn log(request: &Recorded) {
+    say(&format!(
+        "# {:8.3} s  {} client {:?} scope {:?}: {}\n",
+        request.at.as_secs_f64(),
+        request.method,
+        request.client_id.as_deref().unwrap_or("none"),
+        request.scope.as_deref().unwrap_or("all"),
+        request.status.unwrap_or_default(),
+    ));
+}
+
+fn say(text: &str) {
+    // Whoever closed standard output doesn't want to hear it.
+    let mut stdout = io::stdout().lock();
+    let _told = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+}
+
+#[cfg(unix)]
+fn wait_for_signal() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _signal = terminate.recv() => Ok(()),
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn wait_for_signal() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(tokio::signal::ctrl_c())
+}

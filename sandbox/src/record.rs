@@ -1,0 +1,78 @@
+//! What was asked, and what was answered.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A token request.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recorded {
+    /// When it came, from the sandbox's start.
+    pub at: Duration,
+    /// The HTTP method.
+    pub method: String,
+    /// The path.
+    pub path: String,
+    /// The parameter `grant_type`.
+    pub grant_type: Option<String>,
+    /// The parameter `scope`, as sent.
+    pub scope: Option<String>,
+    /// The user of HTTP Basic.
+    pub client_id: Option<String>,
+    /// Whether parameters came in the query.
+    pub in_query: bool,
+    /// The status answered, if an answer was begun.
+    pub status: Option<u16>,
+    /// When it was, from the sandbox's start.
+    pub answered_at: Option<Duration>,
+    /// The token issued.
+    pub token: Option<String>,
+}
+
+impl fmt::Debug for Recorded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorded")
+            .field("at", &self.at)
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .field("scope", &self.scope)
+            .field("in_query", &self.in_query)
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A call of the protected resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ResourceCall {
+    /// When it came, from the sandbox's start.
+    pub at: Duration,
+    /// The path.
+    pub path: String,
+    /// The status answered.
+    pub status: u16,
+    /// Whether its token was one of ours, living or dead.
+    pub token_known: bool,
+}
+
+/// Fewer token requests came in time than were waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooFew {
+    /// How many were waited for.
+    pub wanted: usize,
+    /// How many came.
+    pub came: usize,
+}
+
+impl fmt::Display for TooFew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} token requests came in time, not {}",
+            self.came, self.wanted
+        )
+    }
+}
+
+impl std::error::Error for TooFew {}

@@ -1,0 +1,354 @@
+//! Listens, on a thread of its own.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::fault::Fault;
+use crate::record::{Recorded, ResourceCall, TooFew};
+use crate::service;
+use crate::state::{Client, State};
+use crate::tls;
+
+/// A running sandbox; dropping it stops it.
+pub struct Sandbox {
+    state: Arc<State>,
+    address: SocketAddr,
+    ca_pem: Option<String>,
+    orders: mpsc::UnboundedSender<Order>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a sandbox is to be.
+#[must_use]
+pub struct Builder {
+    clients: Vec<(String, Client)>,
+    lifetime: Duration,
+    https: bool,
+    port: u16,
+    log: Option<fn(&Recorded)>,
+}
+
+enum Order {
+    StopListening(oneshot::Sender<io::Result<()>>),
+    ListenAgain(oneshot::Sender<io::Result<()>>),
+    End,
+}
+
+impl Builder {
+    /// Adds an API client with the scopes granted to it.
+    pub fn client(mut self, id: &str, secret: &str, scopes: &[&str]) -> Self {
+        self.clients.push((id.to_owned(), client(secret, scopes)));
+        self
+    }
+
+    /// How long tokens live; 3599 s by default, as Domo's.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// Serves HTTPS, with a certificate of a CA made at start.
+    pub fn https(mut self, https: bool) -> Self {
+        self.https = https;
+        self
+    }
+
+    /// The port on 127.0.0.1; 0, the default, takes any free one.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// Calls `log` with each token request that was answered.
+    pub fn log(mut self, log: fn(&Recorded)) -> Self {
+        self.log = Some(log);
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// If the port can't be had, or the certificate can't be made.
+    pub fn start(self) -> io::Result<Sandbox> {
+        let state = Arc::new(State::new(self.lifetime, self.log));
+        state.lock().clients.extend(self.clients);
+        let (acceptor, ca_pem) = match self.https.then(tls::acceptor).transpose()? {
+            Some((acceptor, pem)) => (Some(acceptor), Some(pem)),
+            None => (None, None),
+        };
+        let (orders, taken) = mpsc::unbounded_channel();
+        let (ready, is_ready) = oneshot::channel();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let server = Server {
+            state: Arc::clone(&state),
+            acceptor,
+            orders: taken,
+        };
+        let run = move || server.run(address, ready);
+        let thread = thread::Builder::new()
+            .name("domo-sandbox".to_owned())
+            .spawn(run)?;
+        let address = is_ready.blocking_recv().map_err(io::Error::other)??;
+        Ok(Sandbox {
+            state,
+            address,
+            ca_pem,
+            orders,
+            thread: Some(thread),
+        })
+    }
+}
+
+fn client(secret: &str, scopes: &[&str]) -> Client {
+    Client {
+        secret: secret.to_owned(),
+        granted: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+    }
+}
+
+impl Sandbox {
+    /// A sandbox without clients, on any port, with tokens that live 3599 s.
+    pub fn builder() -> Builder {
+        Builder {
+            clients: Vec::new(),
+            lifetime: service::LIFETIME,
+            https: false,
+            port: 0,
+            log: None,
+        }
+    }
+
+    /// The URL of a path that begins with `/`.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        let scheme = if self.ca_pem.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}{path}", self.address)
+    }
+
+    /// The URL of the token endpoint.
+    #[must_use]
+    pub fn token_url(&self) -> String {
+        self.url(service::TOKEN_PATH)
+    }
+
+    /// With HTTPS, the CA's certificate.
+    #[must_use]
+    pub fn ca_pem(&self) -> Option<String> {
+        self.ca_pem.clone()
+    }
+
+    /// One fault for each of the next token requests, in order.
+    pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.state.script(faults);
+    }
+
+    /// A fault for every token request beyond the script.
+    pub fn always(&self, fault: Fault) {
+        self.state.always(fault);
+    }
+
+    /// Normal service from now on; what hangs is cut.
+    pub fn recover(&self) {
+        self.state.recover();
+    }
+
+    /// All token requests so far, in the order they came.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.state.requests()
+    }
+
+    /// Blocks until that many token requests have come in all, and gives them.
+    ///
+    /// # Errors
+    ///
+    /// [`TooFew`] if they don't within `patience`.
+    pub fn wait_for_requests(
+        &self,
+        count: usize,
+        patience: Duration,
+    ) -> Result<Vec<Recorded>, TooFew> {
+        self.state.wait_for_requests(count, patience)
+    }
+
+    /// All calls of protected resources so far.
+    #[must_use]
+    pub fn resource_calls(&self) -> Vec<ResourceCall> {
+        self.state.resource_calls()
+    }
+
+    /// Adds a client, or replaces the one of that id.
+    pub fn add_client(&self, id: &str, secret: &str, scopes: &[&str]) {
+        self.state
+            .lock()
+            .clients
+            .insert(id.to_owned(), client(secret, scopes));
+    }
+
+    /// Deletes a client; its tokens live on, as at Domo.
+    pub fn remove_client(&self, id: &str) {
+        self.state.lock().clients.remove(id);
+    }
+
+    /// How long tokens issued from now on live.
+    pub fn set_lifetime(&self, lifetime: Duration) {
+        self.state.lock().lifetime = lifetime;
+    }
+
+    /// The protected resources refuse this token from now on.
+    pub fn revoke(&self, token: &str) {
+        self.state.revoke(token);
+    }
+
+    /// Connections are refused from now on, and those there are cut.
+    ///
+    /// # Errors
+    ///
+    /// If the server has ended.
+    pub fn stop_listening(&self) -> io::Result<()> {
+        self.order(Order::StopListening)
+    }
+
+    /// Listens on the same port again.
+    ///
+    /// # Errors
+    ///
+    /// If the port can't be had any more.
+    pub fn listen_again(&self) -> io::Result<()> {
+        self.order(Order::ListenAgain)
+    }
+
+    fn order(&self, order: fn(oneshot::Sender<io::Result<()>>) -> Order) -> io::Result<()> {
+        let (done, is_done) = oneshot::channel();
+        self.orders.send(order(done)).map_err(io::Error::other)?;
+        // Blocks on a thread without a runtime's help, as tests and threads do.
+        is_done.blocking_recv().map_err(io::Error::other)?
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // A server that has ended by itself needs no order.
+        let _ended = self.orders.send(Order::End);
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+struct Server {
+    state: Arc<State>,
+    acceptor: Option<TlsAcceptor>,
+    orders: mpsc::UnboundedReceiver<Order>,
+}
+
+impl Server {
+    fn run(mut self, address: SocketAddr, ready: oneshot::Sender<io::Result<SocketAddr>>) {
+        let runtime = match tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+        {
+            Ok(runtime) => runtime,
+            Err(error) => return ready.send(Err(error)).unwrap_or_default(),
+        };
+        runtime.block_on(async {
+            let bound = listen(address).and_then(|l| Ok((l.local_addr()?, l)));
+            match bound {
+                Ok((address, listener)) => {
+                    ready.send(Ok(address)).unwrap_or_default();
+                    self.serve(address, listener).await;
+                }
+                Err(error) => ready.send(Err(error)).unwrap_or_default(),
+            }
+        });
+    }
+
+    async fn serve(&mut self, address: SocketAddr, listener: TcpListener) {
+        let mut listener = Some(listener);
+        let mut connections = JoinSet::new();
+        loop {
+            let order = tokio::select! {
+                accepted = accept(listener.as_ref()) => {
+                    if let Ok(stream) = accepted {
+                        connections.spawn(connection(stream, self.acceptor.clone(), Arc::clone(&self.state)));
+                    }
+                    continue;
+                }
+                Some(_ended) = connections.join_next(), if !connections.is_empty() => continue,
+                order = self.orders.recv() => order,
+            };
+            let (done, result) = match order {
+                None | Some(Order::End) => return,
+                Some(Order::StopListening(done)) => {
+                    listener = None;
+                    connections.shutdown().await;
+                    (done, Ok(()))
+                }
+                Some(Order::ListenAgain(done)) => match listen(address) {
+                    Ok(bound) => {
+                        listener = Some(bound);
+                        (done, Ok(()))
+                    }
+                    Err(error) => (done, Err(error)),
+                },
+            };
+            done.send(result).unwrap_or_default();
+        }
+    }
+}
+
+/// The address is used again at once, whatever connections linger on it.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
+async fn accept(listener: Option<&TcpListener>) -> io::Result<tokio::net::TcpStream> {
+    match listener {
+        Some(listener) => listener.accept().await.map(|(stream, _)| stream),
+        None => std::future::pending().await,
+    }
+}
+
+async fn connection(
+    stream: tokio::net::TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    state: Arc<State>,
+) {
+    match acceptor {
+        None => http(stream, state).await,
+        // Whoever doesn't trust the certificate leaves here.
+        Some(acceptor) => {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                http(stream, state).await;
+            }
+        }
+    }
+}
+
+async fn http(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, state: Arc<State>) {
+    let service = service_fn(move |request| service::answer(request, Arc::clone(&state)));
+    // Errors are the callers' leaving, or ordered.
+    let _ended = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}

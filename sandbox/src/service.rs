@@ -1,0 +1,372 @@
+//! The token endpoint and the protected resource.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, PRAGMA,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::{Map, Value, json};
+use url::form_urlencoded;
+
+use crate::body::{Answer, End};
+use crate::clock;
+use crate::fault::{Fault, Flow, TokenFault};
+use crate::record::{Recorded, ResourceCall};
+use crate::state::{Inner, Issued, State};
+use crate::token;
+
+/// The path of the token endpoint.
+pub(crate) const TOKEN_PATH: &str = "/oauth/token";
+
+/// The longest form that is read.
+const MAX_FORM: usize = 64 * 1024;
+
+/// Why there is no answer: the connection is to be closed.
+pub(crate) type Closed = io::Error;
+
+/// An answer before faults.
+struct Plain {
+    status: u16,
+    body: Value,
+    token: Option<String>,
+}
+
+/// Answers one request.
+pub(crate) async fn answer(
+    request: Request<Incoming>,
+    state: Arc<State>,
+) -> Result<Response<Answer>, Closed> {
+    let path = request.uri().path().to_owned();
+    match path.as_str() {
+        TOKEN_PATH => token_endpoint(request, &state).await,
+        "/v1/datasets" => Ok(resource(&request, &state, "data", &datasets())),
+        "/v1/users" => Ok(resource(&request, &state, "user", &users())),
+        _ => Ok(json_response(404, &domo_error(404, "Not Found", &path))),
+    }
+}
+
+async fn token_endpoint(
+    request: Request<Incoming>,
+    state: &Arc<State>,
+) -> Result<Response<Answer>, Closed> {
+    let at = state.since_start();
+    let method = request.method().clone();
+    let basic = basic(request.headers());
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let form = Limited::new(request.into_body(), MAX_FORM).collect().await;
+    let form = form.map_err(io::Error::other)?.to_bytes();
+    let posted = method == Method::POST;
+    // Domo seems to read a POST's form alone.
+    let parameters = if posted { &form[..] } else { query.as_bytes() };
+    let parameter = |name: &str| {
+        let mut pairs = form_urlencoded::parse(parameters);
+        pairs
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+    };
+    let recorded = Recorded {
+        at,
+        method: method.to_string(),
+        path: TOKEN_PATH.to_owned(),
+        grant_type: parameter("grant_type"),
+        scope: parameter("scope"),
+        client_id: basic.as_ref().map(|(id, _)| id.clone()),
+        in_query: !query.is_empty(),
+        status: None,
+        answered_at: None,
+        token: None,
+    };
+    let (number, fault) = state.arrive(recorded.clone());
+    match fault.flow {
+        Flow::CutBeforeHead => return Err(io::Error::other("cut on order")),
+        Flow::HangBeforeHead => {
+            state.recovered().await;
+            return Err(io::Error::other("hung on order"));
+        }
+        Flow::Whole | Flow::HangInBody | Flow::CutInBody | Flow::Drip { .. } => {}
+    }
+    let plain = if fault.status.is_some() {
+        let status = fault.status.unwrap_or(500);
+        let reason = StatusCode::from_u16(status)
+            .ok()
+            .and_then(|s| s.canonical_reason());
+        Plain {
+            status,
+            body: domo_error(status, reason.unwrap_or("Error"), TOKEN_PATH),
+            token: None,
+        }
+    } else if posted || method == Method::GET {
+        grant(&recorded, basic.as_ref(), &fault, &mut state.lock())
+    } else {
+        refused(
+            405,
+            domo_error(405, "Request method not supported", TOKEN_PATH),
+        )
+    };
+    state.answered(number, plain.status, plain.token);
+    Ok(with_faults(plain.status, &plain.body, fault, state))
+}
+
+fn refused(status: u16, body: Value) -> Plain {
+    Plain {
+        status,
+        body,
+        token: None,
+    }
+}
+
+/// Normal service, but for the token's text and the fields that a fault replaces.
+fn grant(
+    request: &Recorded,
+    basic: Option<&(String, String)>,
+    fault: &Fault,
+    inner: &mut Inner,
+) -> Plain {
+    let known = basic.and_then(|(id, secret)| {
+        let client = inner
+            .clients
+            .get(id)
+            .filter(|client| client.secret == *secret)?;
+        Some((id.clone(), client.granted.clone()))
+    });
+    let Some((client_id, granted)) = known else {
+        return refused(401, domo_error(401, "Bad client credentials", TOKEN_PATH));
+    };
+    if request.grant_type.as_deref() != Some("client_credentials") {
+        let body = json!({
+            "error": "unsupported_grant_type",
+            "error_description": "Unsupported grant type",
+        });
+        return refused(400, body);
+    }
+    let asked = request.scope.as_deref().unwrap_or_default();
+    let mut scopes: Vec<String> = asked.split_ascii_whitespace().map(str::to_owned).collect();
+    if let Some(unknown) = scopes.iter().find(|scope| !granted.contains(scope)) {
+        let body = json!({
+            "error": "invalid_scope",
+            "error_description": format!("Invalid scope: {unknown}"),
+        });
+        return refused(400, body);
+    }
+    if scopes.is_empty() {
+        scopes = granted;
+    }
+    issue(&client_id, scopes, fault, inner)
+}
+
+fn issue(client_id: &str, scopes: Vec<String>, fault: &Fault, inner: &mut Inner) -> Plain {
+    let scope = scopes.join(" ");
+    let place = (client_id.to_owned(), scope.clone());
+    let lifetime = inner.lifetime;
+    let (fresh, jti) = token::issue(client_id, &scopes, clock::epoch() + lifetime);
+    let text = match &fault.token {
+        None => fresh,
+        Some(TokenFault::Text(text)) => text.clone(),
+        Some(TokenFault::Size(bytes)) => fresh.chars().cycle().take(*bytes).collect(),
+        Some(TokenFault::Same) => inner.last.get(&place).cloned().unwrap_or(fresh),
+    };
+    let now = clock::now();
+    let issued = inner.tokens.entry(text.clone()).or_insert(Issued {
+        scopes,
+        expires: now + lifetime,
+        revoked: false,
+    });
+    let left = issued.expires.saturating_duration_since(now);
+    inner.last.insert(place, text.clone());
+    let body = json!({
+        "access_token": text,
+        "customer": "sandbox",
+        "env": "prod1",
+        "expires_in": left.as_millis().div_ceil(1000),
+        "jti": jti,
+        "role": "Admin",
+        "scope": scope,
+        "token_type": "bearer",
+        "userId": 964_382_593,
+    });
+    Plain {
+        status: 200,
+        body,
+        token: Some(text),
+    }
+}
+
+fn with_faults(status: u16, body: &Value, fault: Fault, state: &Arc<State>) -> Response<Answer> {
+    let mut body = body.clone();
+    if let Some(fields) = body.as_object_mut() {
+        replace(fields, fault.fields);
+    }
+    let bytes = fault.body.unwrap_or_else(|| body.to_string().into_bytes());
+    let answer = match fault.flow {
+        Flow::HangInBody => {
+            let state = Arc::clone(state);
+            Answer::broken(
+                &bytes,
+                End::Hang(Box::pin(async move { state.recovered().await })),
+            )
+        }
+        Flow::CutInBody => Answer::broken(&bytes, End::Cut),
+        Flow::Drip {
+            bytes: count,
+            every,
+        } => Answer::dripping(&bytes, count, every),
+        Flow::Whole | Flow::HangBeforeHead | Flow::CutBeforeHead => Answer::whole(bytes),
+    };
+    let mut response = respond(status, answer, fault.content_type.unwrap_or(JSON));
+    for (name, value) in fault.headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response
+                .headers_mut()
+                .insert(HeaderName::from_static(name), value);
+        }
+    }
+    response
+}
+
+fn replace(fields: &mut Map<String, Value>, faults: Vec<(&'static str, Option<Value>)>) {
+    for (name, value) in faults {
+        match value {
+            Some(value) => {
+                fields.insert(name.to_owned(), value);
+            }
+            None => {
+                fields.remove(name);
+            }
+        }
+    }
+}
+
+/// The user and password of HTTP Basic, which OAuth form-encodes (RFC 6749 §2.3.1).
+fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+    let text = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let encoded = text.strip_prefix("Basic ")?;
+    let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let (user, password) = decoded.split_once(':')?;
+    Some((form_decode(user), form_decode(password)))
+}
+
+fn form_decode(text: &str) -> String {
+    let mut pairs = form_urlencoded::parse(text.as_bytes());
+    pairs
+        .next()
+        .map(|(key, _)| key.into_owned())
+        .unwrap_or_default()
+}
+
+fn resource(
+    request: &Request<Incoming>,
+    state: &State,
+    scope: &str,
+    content: &Value,
+) -> Response<Answer> {
+    let header = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let token = header
+        .and_then(|text| text.strip_prefix("Bearer "))
+        .unwrap_or_default();
+    let (token_known, verdict) = judge(token, scope, &state.lock());
+    let wants_csv = request
+        .headers()
+        .get(ACCEPT)
+        .is_some_and(|accept| accept == "text/csv");
+    let response = match verdict {
+        200 => json_response(200, content),
+        403 => json_response(403, &insufficient_scope(scope)),
+        // Domo's way when the body it would explain itself in isn't acceptable.
+        _ if wants_csv => {
+            let page = "<!DOCTYPE html><html><body>Not Acceptable</body></html>";
+            respond(406, Answer::whole(page.into()), "text/html;charset=UTF-8")
+        }
+        _ => {
+            let description = "Cannot convert access token to JSON";
+            json_response(
+                401,
+                &json!({"error": "invalid_token", "error_description": description}),
+            )
+        }
+    };
+    state.called(ResourceCall {
+        at: state.since_start(),
+        path: request.uri().path().to_owned(),
+        status: response.status().as_u16(),
+        token_known,
+    });
+    response
+}
+
+fn judge(token: &str, scope: &str, inner: &Inner) -> (bool, u16) {
+    let Some(issued) = inner.tokens.get(token) else {
+        return (false, 401);
+    };
+    if issued.revoked || issued.expires <= clock::now() {
+        return (true, 401);
+    }
+    let status = if issued.scopes.iter().any(|held| held == scope) {
+        200
+    } else {
+        403
+    };
+    (true, status)
+}
+
+fn insufficient_scope(scope: &str) -> Value {
+    json!({
+        "error": "insufficient_scope",
+        "error_description": "Insufficient scope for this resource",
+        "scope": scope,
+    })
+}
+
+fn datasets() -> Value {
+    json!([
+        {"id": "4405ff58-1957-45f0-82bd-914d989a3ea3", "name": "Leonhard Euler Party", "rows": 2},
+        {"id": "08a061e2-12a2-4646-b4bc-20beddb403e3", "name": "Questions regarding Euclid", "rows": 6},
+    ])
+}
+
+fn users() -> Value {
+    json!([{"id": 535_932_971, "name": "Leonhard Euler", "role": "Admin"}])
+}
+
+/// An error in Domo's own shape.
+fn domo_error(status: u16, message: &str, path: &str) -> Value {
+    let reason = StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason());
+    json!({
+        "status": status,
+        "statusReason": reason.unwrap_or("Error"),
+        "path": path,
+        "message": message,
+        "toe": token::trace_id(),
+    })
+}
+
+const JSON: &str = "application/json;charset=UTF-8";
+
+fn json_response(status: u16, body: &Value) -> Response<Answer> {
+    respond(status, Answer::whole(body.to_string().into_bytes()), JSON)
+}
+
+fn respond(status: u16, body: Answer, content_type: &'static str) -> Response<Answer> {
+    let mut response = Response::new(body);
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// The expiry that counts is the sandbox's own; the default is Domo's.
+pub(crate) const LIFETIME: Duration = Duration::from_secs(3599);

@@ -1,0 +1,164 @@
+//! Clients, living tokens, the script of faults, the record.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::fault::Fault;
+use crate::record::{Recorded, ResourceCall, TooFew};
+
+/// What a sandbox knows, shared by its face and its server.
+pub(crate) struct State {
+    started: Instant,
+    inner: Mutex<Inner>,
+    arrived: Condvar,
+    /// Counts recoveries; whatever hangs goes on when it changes.
+    recoveries: watch::Sender<u64>,
+    /// Called with each token request once it is answered.
+    pub(crate) log: Option<fn(&Recorded)>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) clients: HashMap<String, Client>,
+    pub(crate) lifetime: Duration,
+    script: VecDeque<Fault>,
+    always: Option<Fault>,
+    requests: Vec<Recorded>,
+    resource_calls: Vec<ResourceCall>,
+    pub(crate) tokens: HashMap<String, Issued>,
+    /// The last token of each client and scope.
+    pub(crate) last: HashMap<(String, String), String>,
+}
+
+pub(crate) struct Client {
+    pub(crate) secret: String,
+    pub(crate) granted: Vec<String>,
+}
+
+pub(crate) struct Issued {
+    pub(crate) scopes: Vec<String>,
+    pub(crate) expires: Instant,
+    pub(crate) revoked: bool,
+}
+
+impl State {
+    pub(crate) fn new(lifetime: Duration, log: Option<fn(&Recorded)>) -> Self {
+        Self {
+            started: clock::now(),
+            inner: Mutex::new(Inner {
+                clients: HashMap::new(),
+                lifetime,
+                script: VecDeque::new(),
+                always: None,
+                requests: Vec::new(),
+                resource_calls: Vec::new(),
+                tokens: HashMap::new(),
+                last: HashMap::new(),
+            }),
+            arrived: Condvar::new(),
+            recoveries: watch::Sender::new(0),
+            log,
+        }
+    }
+
+    /// A test that panicked while it held the lock must not hide its own message.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn since_start(&self) -> Duration {
+        clock::now().saturating_duration_since(self.started)
+    }
+
+    pub(crate) fn script(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.lock().script.extend(faults);
+    }
+
+    pub(crate) fn always(&self, fault: Fault) {
+        self.lock().always = Some(fault);
+    }
+
+    pub(crate) fn recover(&self) {
+        let mut inner = self.lock();
+        inner.script.clear();
+        inner.always = None;
+        drop(inner);
+        self.recoveries.send_modify(|count| *count += 1);
+    }
+
+    /// Returns at the next recovery.
+    pub(crate) async fn recovered(&self) {
+        let mut recoveries = self.recoveries.subscribe();
+        // The sender lives as long as this.
+        let _recovered = recoveries.changed().await;
+    }
+
+    /// Records a token request as it comes; gives its number and the fault that awaits it.
+    pub(crate) fn arrive(&self, request: Recorded) -> (usize, Fault) {
+        let mut inner = self.lock();
+        inner.requests.push(request);
+        let number = inner.requests.len() - 1;
+        let scripted = inner.script.pop_front();
+        let fault = scripted
+            .or_else(|| inner.always.clone())
+            .unwrap_or_default();
+        drop(inner);
+        self.arrived.notify_all();
+        (number, fault)
+    }
+
+    /// Records what a token request was answered.
+    pub(crate) fn answered(&self, number: usize, status: u16, token: Option<String>) {
+        let at = self.since_start();
+        let mut inner = self.lock();
+        let Some(request) = inner.requests.get_mut(number) else {
+            return;
+        };
+        request.status = Some(status);
+        request.answered_at = Some(at);
+        request.token = token;
+        let request = request.clone();
+        drop(inner);
+        if let Some(log) = self.log {
+            log(&request);
+        }
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Recorded> {
+        self.lock().requests.clone()
+    }
+
+    pub(crate) fn wait_for_requests(
+        &self,
+        wanted: usize,
+        patience: Duration,
+    ) -> Result<Vec<Recorded>, TooFew> {
+        let inner = self.lock();
+        let outcome = self
+            .arrived
+            .wait_timeout_while(inner, patience, |inner| inner.requests.len() < wanted);
+        let (inner, timeout) = outcome.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            let came = inner.requests.len();
+            return Err(TooFew { wanted, came });
+        }
+        Ok(inner.requests.clone())
+    }
+
+    pub(crate) fn called(&self, call: ResourceCall) {
+        self.lock().resource_calls.push(call);
+    }
+
+    pub(crate) fn resource_calls(&self) -> Vec<ResourceCall> {
+        self.lock().resource_calls.clone()
+    }
+
+    pub(crate) fn revoke(&self, token: &str) {
+        if let Some(issued) = self.lock().tokens.get_mut(token) {
+            issued.revoked = true;
+        }
+    }
+}

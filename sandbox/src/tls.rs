@@ -1,0 +1,37 @@
+//! A certificate authority made at start, and a certificate of it for this machine.
+
+use std::io;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::TlsAcceptor;
+
+/// A TLS acceptor for `localhost` and `127.0.0.1`, and the CA's certificate in PEM.
+pub(crate) fn acceptor() -> io::Result<(TlsAcceptor, String)> {
+    let mut authority = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "domo-sandbox CA");
+    let key = KeyPair::generate().map_err(io::Error::other)?;
+    let authority = CertifiedIssuer::self_signed(authority, key).map_err(io::Error::other)?;
+
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let key = KeyPair::generate().map_err(io::Error::other)?;
+    let certificate = CertificateParams::new(names).map_err(io::Error::other)?;
+    let certificate = certificate
+        .signed_by(&key, &authority)
+        .map_err(io::Error::other)?;
+
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .map_err(io::Error::other)?;
+    Ok((TlsAcceptor::from(Arc::new(config)), authority.pem()))
+}

@@ -1,0 +1,267 @@
+//! `domo-token`: flags → client crate → standard output → exit code.
+
+mod args;
+mod print;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use domo_token_client::clock::{BootTime, boot_now};
+use domo_token_client::wire::{RefusalKind, ScopeState, ScopeStatus};
+use domo_token_client::{Broker, Error, ScopeSet};
+
+use args::{Command, Get, Status, Topic};
+
+// Exit codes of sysexits.
+const USAGE: u8 = 2;
+const UNAVAILABLE: u8 = 69;
+const SOFTWARE: u8 = 70;
+const IO_ERROR: u8 = 74;
+const TEMPORARY: u8 = 75;
+const PROTOCOL: u8 = 76;
+const NO_PERMISSION: u8 = 77;
+const CONFIG: u8 = 78;
+
+/// How long `--wait` rests between two tries when nobody says when to come again.
+const REST: Duration = Duration::from_millis(200);
+
+/// What goes wrong: an exit code and one line.
+struct Problem {
+    code: u8,
+    words: String,
+}
+
+fn main() -> ExitCode {
+    let client = std::env::var("DOMO_TOKEN_CLIENT")
+        .ok()
+        .filter(|name| !name.is_empty());
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    if arguments.peek().is_none() {
+        // With standard error closed the exit code still tells.
+        let _told = io::stderr().write_all(HELP.as_bytes());
+        return ExitCode::from(USAGE);
+    }
+    let result = args::parse(arguments, client)
+        .map_err(|words| Problem { code: USAGE, words })
+        .and_then(run);
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(problem) => {
+            let _told = writeln!(io::stderr(), "domo-token: {}", problem.words);
+            ExitCode::from(problem.code)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<u8, Problem> {
+    match command {
+        Command::Help(Topic::All) => print(HELP.as_bytes()).map(|()| 0),
+        Command::Help(Topic::Status) => print(STATUS_HELP.as_bytes()).map(|()| 0),
+        Command::Version => {
+            print(concat!("domo-token ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()).map(|()| 0)
+        }
+        Command::Get(get) => run_get(&get),
+        Command::Explain(get) => explain(&get),
+        Command::Status(status) => run_status(&status),
+    }
+}
+
+fn run_get(get: &Get) -> Result<u8, Problem> {
+    let deadline = boot_now() + get.timeout;
+    let token = loop {
+        match ask(get, deadline) {
+            Ok(token) => break token,
+            Err(error) if get.wait && error.is_temporary() && boot_now() + REST < deadline => {
+                rest(&error, deadline);
+            }
+            Err(error) => return Err(problem(&error, &get.scopes)),
+        }
+    };
+    print(print::token(&token, get.format).as_bytes()).map(|()| 0)
+}
+
+fn ask(get: &Get, deadline: BootTime) -> Result<domo_token_client::Token, Error> {
+    let left = deadline.saturating_since(boot_now());
+    let broker = connect(get.socket.as_ref(), get.client.as_deref())?.timeout(left);
+    let mut request = broker.request(&get.scopes);
+    if let Some(least) = get.min_ttl {
+        request = request.min_ttl(least);
+    }
+    match get.renew {
+        Some(domo_token_client::wire::Renew::Current) => request = request.renew(),
+        Some(domo_token_client::wire::Renew::Rejected(generation)) => {
+            request = request.rejected(generation);
+        }
+        None => {}
+    }
+    request.send()
+}
+
+/// Until the broker's next attempt, if it names one that is in time.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a broker that isn't there can't be waited for"
+)]
+fn rest(error: &Error, deadline: BootTime) {
+    let named = match error {
+        Error::TryLater { next_attempt, .. } => next_attempt.unwrap_or(REST),
+        _ => REST,
+    };
+    let left = deadline.saturating_since(boot_now());
+    std::thread::sleep(named.clamp(REST, left.max(REST)));
+}
+
+fn explain(get: &Get) -> Result<u8, Problem> {
+    let fail = |error| problem(&error, &get.scopes);
+    let broker = connect(get.socket.as_ref(), get.client.as_deref()).map_err(fail)?;
+    let given = broker
+        .timeout(get.timeout)
+        .explain(&get.scopes)
+        .map_err(fail)?;
+    print(print::explanation(&given).as_bytes())?;
+    Ok(match given.refused {
+        None => 0,
+        Some(RefusalKind::NotPermitted) => NO_PERMISSION,
+        Some(_) => CONFIG,
+    })
+}
+
+fn run_status(wanted: &Status) -> Result<u8, Problem> {
+    let fail = |error| problem(&error, "");
+    let mut status = connect(wanted.socket.as_ref(), None)
+        .and_then(|b| b.status())
+        .map_err(fail)?;
+    let sets: Result<Vec<ScopeSet>, _> = wanted.scopes.iter().map(|s| ScopeSet::parse(s)).collect();
+    let sets = sets.map_err(|error| Problem {
+        code: USAGE,
+        words: error.to_string(),
+    })?;
+    for set in &sets {
+        if !status
+            .scopes
+            .iter()
+            .any(|there| there.scope == set.as_str())
+        {
+            let words = format!("the broker has no scope set \"{set}\"; see domo-token status");
+            return Err(Problem {
+                code: CONFIG,
+                words,
+            });
+        }
+    }
+    if !sets.is_empty() {
+        status
+            .scopes
+            .retain(|there| sets.iter().any(|set| set.as_str() == there.scope));
+    }
+    if wanted.json {
+        print(print::status_json(&status).as_bytes())?;
+    } else if !wanted.quiet {
+        print(print::status(&status).as_bytes())?;
+    }
+    Ok(health(&status.scopes))
+}
+
+/// 78 if a set is refused and has no token, 75 if one has none, else 0.
+fn health(sets: &[ScopeStatus]) -> u8 {
+    let dead = || sets.iter().filter(|set| set.expires.is_none());
+    if dead().any(|set| set.state == ScopeState::Denied) {
+        CONFIG
+    } else if dead().next().is_some() {
+        TEMPORARY
+    } else {
+        0
+    }
+}
+
+fn connect(socket: Option<&PathBuf>, client: Option<&str>) -> Result<Broker, Error> {
+    let broker = match socket {
+        Some(path) => Broker::connect_to(path)?,
+        None => Broker::connect()?,
+    };
+    Ok(client.map_or_else(|| broker.clone(), |name| broker.client(name)))
+}
+
+fn problem(error: &Error, scopes: &str) -> Problem {
+    let code = match error {
+        Error::NotRunning { .. } => UNAVAILABLE,
+        Error::NotPermitted { .. } | Error::Untrusted { .. } => NO_PERMISSION,
+        Error::Unknown { .. }
+        | Error::MinTtlTooLong { .. }
+        | Error::Denied { .. }
+        | Error::Gone { .. } => CONFIG,
+        Error::TryLater { .. } => TEMPORARY,
+        Error::Protocol { .. } => PROTOCOL,
+        Error::InvalidScope(_) => USAGE,
+        Error::Io { .. } => IO_ERROR,
+        _ => SOFTWARE,
+    };
+    let mut words = error.to_string();
+    if let (Error::Unknown { .. }, Some(verb)) = (error, args::nearest_verb(scopes)) {
+        words = format!("{words}; or did you mean the command \"{verb}\"?");
+    }
+    Problem { code, words }
+}
+
+/// Prints in one write where the system takes it whole.
+fn print(bytes: &[u8]) -> Result<(), Problem> {
+    let mut stdout = io::stdout().lock();
+    let printed = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    printed.map_err(|error| Problem {
+        code: IO_ERROR,
+        words: format!("standard output can't be written: {error}"),
+    })
+}
+
+const HELP: &str = "\
+Prints a Domo access token that domo-tokend keeps fresh.
+
+Usage: domo-token [get] [OPTIONS] SCOPE...
+       domo-token status [-q] [--json] [SCOPE...]
+
+All SCOPE words together are one scope set: `domo-token data user` is one token for both.
+
+Options:
+  -c, --client NAME     API client of the broker's config [$DOMO_TOKEN_CLIENT, or its default]
+      --format FORMAT   token (default), header, curl, json or env
+      --min-ttl TIME    fail unless the token lives at least this much longer
+      --timeout TIME    give up after this long, at most 10m [10s]
+      --wait            until the timeout, wait for a broker that isn't there and for Domo
+      --renew[=GEN]     another token: Domo refused the current one, or that of generation GEN
+      --explain         instead: what the broker decides for this process, and why
+      --socket PATH     the broker's socket [$DOMO_TOKEN_SOCKET,
+                        $XDG_RUNTIME_DIR/domo-token/broker.sock, /run/domo-token/broker.sock]
+  -h, --help            this help; status --help has more on status
+  -V, --version         the version
+
+TIME is 90s, 5m, 1h, or plain seconds.
+
+Examples:
+  domo-token --format curl data | curl -fsS -K - https://api.domo.com/v1/datasets
+  token=$(domo-token data) || exit
+
+The first keeps the token out of argv, which every user of the machine can read, and sends
+nothing if there is none.
+
+Exit: 0, 2 usage, 69 no broker, 70 a bug, 74 output, 75 not now, 76 no common protocol version,
+77 not permitted, 78 unknown client or scope set, or Domo refuses the credentials or scopes.
+Nothing is printed on standard output unless it is a token.
+";
+
+const STATUS_HELP: &str = "\
+Shows the broker's state and that of each scope set; never a token.
+
+Usage: domo-token status [OPTIONS] [SCOPE...]
+
+Each SCOPE is a scope set of its own here: quote one of several scopes, as in \"data user\".
+
+Options:
+  -q, --quiet           print nothing: the exit code tells
+      --json            for machines; times are seconds since 1970
+      --socket PATH     the broker's socket
+
+Exit: 0 every set has a living token, 75 one hasn't, 78 one is refused by Domo and has none,
+69 no broker.
+";

@@ -1,0 +1,195 @@
+//! Callers: who is served, who waits, who is refused.
+
+use std::time::Duration;
+
+use domo_token_client::wire::{Refusal, RefusalKind, Renew};
+
+use super::types::{Ask, Command, Reply, WaiterId};
+use super::{Schedule, State, floor, least_left};
+use crate::clock::BootTime;
+use crate::token::Token;
+
+/// What a token must be for a caller to be content.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Need {
+    min_left: Duration,
+    /// The generation that won't do.
+    not: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) id: WaiterId,
+    need: Need,
+    pub(super) deadline: BootTime,
+}
+
+enum Verdict {
+    Serve(Token),
+    Join,
+    Refuse(Refusal),
+}
+
+impl Schedule {
+    /// Answers at once, or `None` if the caller waits: a [`Command::Reply`] follows, at its
+    /// deadline at the latest.
+    pub fn request(&mut self, waiter: WaiterId, ask: &Ask, now: BootTime) -> Option<Reply> {
+        self.handle_timeout(now);
+        let need = self.need(ask, now);
+        match self.judge(need, ask.deadline, now) {
+            Verdict::Serve(token) => Some(Ok(token)),
+            Verdict::Refuse(refusal) => Some(Err(refusal)),
+            Verdict::Join => {
+                self.waiters.push(Waiter {
+                    id: waiter,
+                    need,
+                    deadline: ask.deadline,
+                });
+                None
+            }
+        }
+    }
+
+    /// A caller left before its answer.
+    pub fn forget(&mut self, waiter: WaiterId) {
+        self.waiters.retain(|waiting| waiting.id != waiter);
+    }
+
+    /// Refuses those whose deadline has passed.
+    pub(super) fn refuse_late(&mut self, now: BootTime) {
+        let words = match &self.failure {
+            Some(failure) => format!("no token in time; last attempt: {}", failure.words),
+            None => "no token in time; Domo has not answered yet".to_owned(),
+        };
+        let refusal = self.refusal(RefusalKind::Unavailable, &words, self.next_attempt());
+        for waiter in self.waiters.extract_if(.., |waiter| waiter.deadline <= now) {
+            let refusal = refusal.clone();
+            self.commands
+                .push_back(Command::Reply(waiter.id, Err(refusal)));
+        }
+    }
+
+    fn need(&self, ask: &Ask, now: BootTime) -> Need {
+        let current = self.token(now).map(Token::life);
+        let not = match ask.renew {
+            Some(Renew::Rejected(generation)) => Some(generation),
+            Some(Renew::Current) => current
+                .filter(|life| now.saturating_since(life.obtained) > floor(life.lifetime))
+                .map(|life| life.generation),
+            None => None,
+        };
+        Need {
+            min_left: ask.min_ttl.unwrap_or_default(),
+            not,
+        }
+    }
+
+    fn judge(&mut self, need: Need, deadline: BootTime, now: BootTime) -> Verdict {
+        if let Some(token) = self.token(now).filter(|token| suits(token, need, now)) {
+            return Verdict::Serve(token.clone());
+        }
+        if let Some(refusal) = self.too_long(need) {
+            return Verdict::Refuse(refusal);
+        }
+        if let Some(words) = &self.blocked {
+            return match self.state {
+                State::Fetching { .. } => Verdict::Join,
+                State::Idle
+                | State::Fresh { .. }
+                | State::Waiting { .. }
+                | State::Denied { .. } => {
+                    Verdict::Refuse(self.refusal(RefusalKind::Denied, words, None))
+                }
+            };
+        }
+        match self.state {
+            State::Idle | State::Fetching { .. } => Verdict::Join,
+            State::Fresh { renew_at } => self.judge_early_renewal(renew_at, deadline, now),
+            State::Waiting { retry_at } if retry_at < deadline => Verdict::Join,
+            State::Waiting { retry_at } => {
+                let words = self.failure().unwrap_or("no token yet");
+                Verdict::Refuse(self.refusal(RefusalKind::Unavailable, words, Some(retry_at)))
+            }
+            State::Denied { retry_at } => {
+                let words = self.failure().unwrap_or("refused");
+                Verdict::Refuse(self.refusal(RefusalKind::Denied, words, Some(retry_at)))
+            }
+        }
+    }
+
+    /// The living token won't do for this caller: it is renewed as soon as the floor allows.
+    fn judge_early_renewal(
+        &mut self,
+        renew_at: BootTime,
+        deadline: BootTime,
+        now: BootTime,
+    ) -> Verdict {
+        let unavailable = |schedule: &Self, words: &str, at| {
+            Verdict::Refuse(schedule.refusal(RefusalKind::Unavailable, words, Some(at)))
+        };
+        if self.reissued {
+            let words = "Domo hands out the same token again until it is nearer its end";
+            return unavailable(self, words, renew_at);
+        }
+        let spacing = self.lifetime.map_or(Duration::ZERO, floor);
+        let soonest = self.last_success.map_or(now, |at| at + spacing);
+        if soonest.max(now) >= deadline {
+            let words = "the token has less life left than asked for, and was fetched just now";
+            return unavailable(self, words, soonest.min(renew_at));
+        }
+        self.state = if soonest <= now {
+            State::Idle
+        } else {
+            State::Fresh {
+                renew_at: renew_at.min(soonest),
+            }
+        };
+        Verdict::Join
+    }
+
+    fn too_long(&self, need: Need) -> Option<Refusal> {
+        let lifetime = self.lifetime?;
+        let most = lifetime.saturating_sub(floor(lifetime));
+        if need.min_left <= most {
+            return None;
+        }
+        let words = format!(
+            "a token lives {} s and at least {} s were asked for; the most one may ask is {} s",
+            lifetime.as_secs(),
+            need.min_left.as_secs(),
+            most.as_secs()
+        );
+        Some(self.refusal(RefusalKind::MinTtlTooLong, &words, None))
+    }
+
+    pub(super) fn judge_all(&mut self, now: BootTime) {
+        for waiter in std::mem::take(&mut self.waiters) {
+            let reply = match self.judge(waiter.need, waiter.deadline, now) {
+                Verdict::Serve(token) => Ok(token),
+                Verdict::Refuse(refusal) => Err(refusal),
+                Verdict::Join => {
+                    self.waiters.push(waiter);
+                    continue;
+                }
+            };
+            self.commands.push_back(Command::Reply(waiter.id, reply));
+        }
+    }
+
+    fn refusal(&self, kind: RefusalKind, words: &str, next_attempt: Option<BootTime>) -> Refusal {
+        Refusal {
+            kind,
+            cause: format!(
+                "client \"{}\", scope set \"{}\": {words}",
+                self.client, self.scope
+            ),
+            next_attempt,
+        }
+    }
+}
+
+fn suits(token: &Token, need: Need, now: BootTime) -> bool {
+    let life = token.life();
+    let least = need.min_left.max(least_left(life.lifetime));
+    life.left(now) >= least && need.not != Some(life.generation)
+}

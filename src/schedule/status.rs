@@ -1,0 +1,43 @@
+//! What status shows of a schedule.
+
+use domo_token_client::wire::{ScopeState, ScopeStatus};
+
+use super::{Schedule, State};
+use crate::clock::BootTime;
+use crate::token::Token;
+
+impl Schedule {
+    /// The set's state for people and metrics; `client_id` is shown as it is.
+    #[must_use]
+    pub fn status(&self, client_id: &str, now: BootTime) -> ScopeStatus {
+        let life = self.token(now).map(Token::life);
+        let blocked = self.blocked.as_ref();
+        ScopeStatus {
+            client: self.client.clone(),
+            client_id: client_id.to_owned(),
+            scope: self.scope.as_str().to_owned(),
+            state: match self.state {
+                _ if blocked.is_some() => ScopeState::Denied,
+                State::Idle => ScopeState::Idle,
+                State::Fetching { .. } => ScopeState::Fetching,
+                State::Fresh { .. } => ScopeState::Fresh,
+                State::Waiting { .. } => ScopeState::Waiting,
+                State::Denied { .. } => ScopeState::Denied,
+            },
+            obtained: life.map(|life| life.obtained),
+            expires: life.map(|life| life.expires),
+            generation: life.map(|life| life.generation),
+            next_attempt: self.next_attempt().filter(|_| blocked.is_none()),
+            requests: self.requests,
+            attempts: self.failures,
+            last_error: self
+                .failure()
+                .or(blocked.map(String::as_str))
+                .map(str::to_owned),
+            last_error_at: self.failure.as_ref().map(|failure| failure.at),
+            rejected: self.rejected,
+            last_rejected_by: self.last_rejected_by.clone(),
+            credentials_error: None,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What goes into a schedule and what comes out.
+
+use std::time::Duration;
+
+use domo_token_client::wire::{Refusal, Renew};
+
+use crate::clock::BootTime;
+use crate::source::Cause;
+use crate::token::{Life, Token};
+
+/// Names one caller that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaiterId(pub u64);
+
+/// Numbers each fetch, so that an answer to a fetch that no longer counts is known and dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round(pub(super) u64);
+
+/// What chance gives to one attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Chance {
+    /// From 0 up to 1: spreads the renewal if the attempt succeeds, else the next attempt.
+    pub draw: f64,
+    /// The generation of the token, if the attempt brings one.
+    pub generation: u64,
+}
+
+/// What a caller asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// The life the token must have left.
+    pub min_ttl: Option<Duration>,
+    /// When the caller must have its answer.
+    pub deadline: BootTime,
+    /// Set if the current token won't do.
+    pub renew: Option<Renew>,
+}
+
+/// What a caller gets.
+pub type Reply = Result<Token, Refusal>;
+
+/// What is to be carried out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Give the request of this round up.
+    Abort(Round),
+    /// Answer a caller that waited.
+    Reply(WaiterId, Reply),
+    /// Tell the operator what an attempt came to.
+    Report(Outcome),
+}
+
+/// What an attempt came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing: it belonged to a round that no longer counts.
+    Ignored,
+    /// A token, after that many failed attempts.
+    Obtained {
+        /// The token's life.
+        life: Life,
+        /// Failed attempts before it.
+        after: u32,
+        /// Whether it is the set's first.
+        first: bool,
+        /// Whether Domo named no lifetime.
+        assumed: bool,
+    },
+    /// Domo refuses the credentials, or, with `scope_only`, this scope set alone.
+    Denied {
+        /// Whether other sets of the client may still work.
+        scope_only: bool,
+        /// Whether the attempt before failed too.
+        again: bool,
+    },
+    /// Another attempt follows.
+    Failed {
+        /// What kind of failure.
+        cause: Cause,
+        /// Whether the attempt before failed too.
+        again: bool,
+    },
+}

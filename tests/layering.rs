@@ -1,0 +1,143 @@
+//! Each file imports only from those above it in `lib.rs`'s order, and none outgrows its size.
+
+#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lines a file may have before its tests.
+const MAX_LINES: usize = 400;
+
+/// The modules of a crate in the order of its `lib.rs`.
+fn order(lib: &Path) -> Vec<String> {
+    let text = fs::read_to_string(lib).unwrap();
+    let modules = text.lines().filter_map(|line| {
+        let line = line.strip_prefix("pub ").unwrap_or(line);
+        line.strip_prefix("mod ")?
+            .strip_suffix(';')
+            .map(str::to_owned)
+    });
+    modules.collect()
+}
+
+/// All files of module `name`: `name.rs` and those below `name/`.
+fn files(source: &Path, name: &str) -> Vec<PathBuf> {
+    let mut files = vec![source.join(format!("{name}.rs"))];
+    let mut folders = vec![source.join(name)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+/// The crate's modules that a line of code names.
+fn imports(line: &str) -> Vec<&str> {
+    let code = line.split("//").next().unwrap_or("");
+    let mut found = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        let group = rest
+            .strip_prefix('{')
+            .map_or(rest, |rest| rest.split('}').next().unwrap_or(rest));
+        let names = if group == rest {
+            rest.split(';').next().unwrap_or(rest)
+        } else {
+            group
+        };
+        for name in names
+            .split(", ")
+            .take(if group == rest { 1 } else { usize::MAX })
+        {
+            let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            found.push(&name[..end.unwrap_or(name.len())]);
+        }
+    }
+    found
+}
+
+/// What a crate's files import against the order, as `file: module`.
+fn upside_down(source: &Path) -> Vec<String> {
+    let order = order(&source.join("lib.rs"));
+    assert!(order.len() > 3, "no map in {}", source.display());
+    let ranks: BTreeMap<&str, usize> = order.iter().map(String::as_str).zip(0..).collect();
+    let mut wrong = Vec::new();
+    for (rank, name) in order.iter().enumerate() {
+        for file in files(source, name) {
+            let text = fs::read_to_string(&file).unwrap();
+            for import in text.lines().flat_map(imports) {
+                if ranks.get(import).is_some_and(|other| *other > rank) {
+                    wrong.push(format!("{}: {import}", file.display()));
+                }
+            }
+        }
+    }
+    wrong
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn files_import_only_from_those_above_them() {
+    for source in ["src", "client/src", "sandbox/src"] {
+        assert_eq!(upside_down(&root().join(source)), [""; 0]);
+    }
+}
+
+#[test]
+fn an_import_against_the_order_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("lib.rs", "pub mod a;\nmod b;\npub mod c;\nmod d;\n");
+    write("a.rs", "use crate::b::Thing;\n");
+    write(
+        "b.rs",
+        "use crate::a::Thing; // crate::d is only talked of\n",
+    );
+    write("c.rs", "use crate::{a, d::Thing};\n");
+    write("d.rs", "fn f() { crate::a::f(crate::c::g()) }\n");
+    let wrong = upside_down(folder.path());
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
+    assert!(
+        wrong[0].ends_with("a.rs: b") && wrong[1].ends_with("c.rs: d"),
+        "{wrong:?}"
+    );
+}
+
+#[test]
+fn no_file_outgrows_its_size() {
+    let mut long = Vec::new();
+    let mut seen = 0;
+    for source in ["src", "client/src", "sandbox/src"] {
+        let mut folders = vec![root().join(source)];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|end| end == "rs") {
+                    seen += 1;
+                    let text = fs::read_to_string(&path).unwrap();
+                    let is_tests = path.file_name().is_some_and(|name| name == "tests.rs");
+                    let code = text
+                        .lines()
+                        .take_while(|line| *line != "#[cfg(test)]")
+                        .count();
+                    if code > MAX_LINES && !is_tests {
+                        long.push(format!("{}: {code}", path.display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(seen > 20);
+    assert_eq!(long, [""; 0]);
+}

@@ -1,0 +1,209 @@
+//! Starting: what is wrong is said, with the right exit code, before Domo is asked.
+
+#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use common::{CANARY_SECRET, Daemon, config_text, folder, run_to_end, sandbox, token};
+
+const HOUR: Duration = Duration::from_secs(3599);
+
+#[test]
+fn a_second_daemon_is_75_and_disturbs_nothing() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let given = token(&daemon.ask(&["data"]));
+    let (code, stderr) = run_to_end(Daemon::command(daemon.folder()));
+    assert_eq!(code, Some(75), "{stderr}");
+    assert!(stderr.contains("another domo-tokend"), "{stderr}");
+    assert_eq!(token(&daemon.ask(&["data"])), given);
+    assert_eq!(
+        sandbox.requests().len(),
+        1,
+        "the lock is taken before Domo is asked"
+    );
+}
+
+#[test]
+fn a_dead_socket_is_replaced() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    drop(UnixListener::bind(folder.path().join("broker.sock")).unwrap());
+    token(&Daemon::start_in(folder).ask(&["data"]));
+}
+
+#[test]
+fn a_killed_daemon_leaves_nothing_that_stops_the_next() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let mut child = Daemon::command(folder.path()).spawn().unwrap();
+    sandbox.wait_for_requests(1, common::PATIENCE).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(folder.path().join("broker.sock").exists());
+    token(&Daemon::start_in(folder).ask(&["data"]));
+}
+
+#[test]
+fn a_living_socket_without_a_lock_is_left_alone() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let _foreign = UnixListener::bind(folder.path().join("broker.sock")).unwrap();
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(75), "{stderr}");
+    assert_eq!(sandbox.requests().len(), 0);
+}
+
+#[test]
+fn what_is_no_socket_is_never_replaced() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let place = folder.path().join("broker.sock");
+    fs::write(&place, "precious").unwrap();
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(78), "{stderr}");
+    assert_eq!(fs::read_to_string(&place).unwrap(), "precious");
+    fs::remove_file(&place).unwrap();
+    std::os::unix::fs::symlink("elsewhere", &place).unwrap();
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(fs::symlink_metadata(&place).unwrap().is_symlink());
+}
+
+#[test]
+fn a_directory_others_can_write_to_is_refused() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let mode = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o777);
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains("chmod go-w"), "{stderr}");
+    mode(0o700);
+}
+
+#[test]
+fn a_path_too_long_for_a_socket_says_so() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let deep = folder.path().join("d".repeat(120));
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+    command
+        .env_clear()
+        .arg("--config")
+        .arg(folder.path().join("config.toml"));
+    command.arg("--socket").arg(deep.join("broker.sock"));
+    let (code, stderr) = run_to_end(command);
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains("too long"), "{stderr}");
+    assert_eq!(sandbox.requests().len(), 0);
+}
+
+#[test]
+fn a_secret_file_open_to_others_is_refused_with_the_chmod_to_run() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let secret = folder.path().join("acme.secret");
+    for mode in [0o644, 0o606, 0o622, 0o660, 0o666] {
+        fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).unwrap();
+        let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+        assert_eq!(code, Some(78), "{mode:o}: {stderr}");
+        assert!(stderr.contains("chmod 600"), "{stderr}");
+        assert!(!stderr.contains("c4nary"), "{stderr}");
+    }
+    assert_eq!(sandbox.requests().len(), 0);
+}
+
+#[test]
+fn a_world_readable_secret_is_taken_where_the_config_says_so() {
+    let sandbox = sandbox(HOUR);
+    let folder =
+        folder(&(config_text(&sandbox, "[\"data\"]") + "allow_world_readable_secret = true\n"));
+    let secret = folder.path().join("acme.secret");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o444)).unwrap();
+    token(&Daemon::start_in(folder).ask(&["data"]));
+}
+
+#[test]
+fn every_source_of_a_secret_works() {
+    let sandbox = sandbox(HOUR);
+    let file = config_text(&sandbox, "[\"data\"]");
+    let with = |line: &str| file.replace("client_secret_file = \"acme.secret\"", line);
+
+    let inline = folder(&with(&format!("client_secret = \"{CANARY_SECRET}\"")));
+    let variable = folder(&with("client_secret_env = \"ACME\""));
+    let systemd = folder(&with("client_secret_credential = \"acme.secret\""));
+    let mut commands = [&inline, &variable, &systemd].map(|folder| Daemon::command(folder.path()));
+    commands[1].env("ACME", CANARY_SECRET);
+    commands[2].env("CREDENTIALS_DIRECTORY", systemd.path());
+    for (number, mut command) in commands.into_iter().enumerate() {
+        let mut child = command.spawn().unwrap();
+        let seen = sandbox
+            .wait_for_requests(number + 1, common::PATIENCE)
+            .unwrap();
+        assert_eq!(seen[number].client_id.as_deref(), Some(common::CLIENT_ID));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn the_environment_alone_is_enough() {
+    let sandbox = sandbox(HOUR);
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("broker.sock");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+    command
+        .env_clear()
+        .env("HOME", folder.path())
+        .arg("--socket")
+        .arg(&socket);
+    command
+        .env("DOMO_CLIENT_ID", common::CLIENT_ID)
+        .env("DOMO_CLIENT_SECRET", CANARY_SECRET);
+    command
+        .env("DOMO_TOKEN_URL", sandbox.token_url())
+        .env("DOMO_SCOPE", "data;data user");
+    let mut child = command.spawn().unwrap();
+    sandbox.wait_for_requests(2, common::PATIENCE).unwrap();
+    token(&common::helper(&socket, &["user", "data"]).output().unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_wrong_config_names_its_place_and_no_value() {
+    let sandbox = sandbox(HOUR);
+    let good = config_text(&sandbox, "[\"data\"]");
+    for (bad, named) in [
+        (
+            good.replace("client_id", "client_idd"),
+            "did you mean \"client_id\"",
+        ),
+        (good.replace("\"acme.secret\"", "7"), ":3:"),
+        (good.replace("[\"data\"]", "[]"), "tokens"),
+        (good.replace("http://", "http://c4nary:pw@"), "token_url"),
+        (
+            good.replace("allow_http_loopback = true", ""),
+            "allow_http_loopback",
+        ),
+        (
+            good.clone() + "client_secret = \"c4nary\"\n",
+            "more than one source",
+        ),
+        ("clients = \"c4nary".to_owned(), ":1:"),
+        (String::new(), "clients"),
+    ] {
+        let folder = folder(&bad);
+        let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(stderr.contains(named), "{named} in {stderr}");
+        assert!(stderr.contains("config.toml"), "{stderr}");
+        assert!(!stderr.contains("c4nary"), "{stderr}");
+    }
+}
