@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use domo_sandbox::Sandbox;
+use domo_sandbox::{Recorded, Sandbox};
 use domo_token::daemon::{self, Options};
 use domo_token::logging::{self, Format};
 use domo_token::signals::{self, Signal};
@@ -136,17 +136,19 @@ fn tour(sandbox: &Sandbox, socket: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns with the token that the renewal brought. Both scope sets ask twice until then.
+/// Returns with the token that the renewal brought, once Domo has been asked for it.
 fn wait_for_renewal(sandbox: &Sandbox, broker: &Broker, old: &Token) -> Result<Token> {
-    let mut seen = sandbox.requests().len();
-    loop {
-        seen = sandbox.wait_for_requests(seen + 1, LIFETIME * 2)?.len();
-        // The broker hears the answer just after the sandbox noted the question.
-        let token = broker.request("data").min_ttl(LIFETIME / 2).send()?;
-        if token.generation() != old.generation() {
-            return Ok(token);
-        }
+    let for_data = |request: &&Recorded| request.scope.as_deref() == Some("data");
+    let mut seen = sandbox.requests();
+    while seen.iter().filter(for_data).count() < 2 {
+        seen = sandbox.wait_for_requests(seen.len() + 1, LIFETIME * 2)?;
     }
+    // More life than the old one can have left, so that the answer is the new one.
+    let token = broker.request("data").min_ttl(LIFETIME * 5 / 8).send()?;
+    if token.generation() == old.generation() {
+        return Err("the token was not renewed".into());
+    }
+    Ok(token)
 }
 
 fn stay_up(socket: &Path, url: &str) {

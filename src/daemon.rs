@@ -167,7 +167,7 @@ pub async fn run(
         let _ended = engine.await;
         let _no_sessions = stop.send(true);
     };
-    tokio::join!(ipc::serve(&listener, broker, stopped), steer);
+    tokio::join!(ipc::serve(listener, broker, stopped), steer);
     info!("stopped");
     Ok(())
 }

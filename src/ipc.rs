@@ -31,7 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves callers until `stop` turns true, then lets those who wait have their last answer.
 pub async fn serve<C: Clock>(
-    listener: &Listener,
+    listener: Listener,
     broker: Broker<C>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -55,6 +55,8 @@ pub async fn serve<C: Clock>(
             Err(error) => rest_if_short(&error).await,
         }
     }
+    // Whoever comes now is refused by the system and tries again, which finds the next daemon.
+    drop(listener);
     let drained = async {
         while let Some(ended) = sessions.join_next().await {
             report_panic(ended);

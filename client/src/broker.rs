@@ -1,44 +1,30 @@
 //! The broker, as an app sees it.
 
-use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
 use crate::clock::{BootTime, boot_now};
-use crate::connection::{Connection, Failure};
 use crate::error::Error;
+use crate::exchange::{Exchange, Next, unexpected};
 use crate::scope::ScopeSet;
 use crate::token::Token;
 use crate::wire::{
-    Asked, BrokerStatus, Explanation, MAX_TIME_LEFT_MS, RefusalKind, Renew, Request, Response,
-    ScopeStatus, TokenRequest,
+    Asked, BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Renew, Request, Response, ScopeStatus,
+    TokenRequest,
 };
 
 /// How long a call may take when nothing else is said.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a socket that refuses is tried again: as long as a restart takes.
-const RESTART: Duration = Duration::from_secs(1);
-
-/// The broker answers at the deadline; this much later it is given up.
-const GRACE: Duration = Duration::from_millis(200);
-
 /// A connection to the broker of this host. Clones share it, and any number of threads may use it;
 /// a call that finds it busy opens another.
 #[derive(Clone)]
 pub struct Broker {
-    shared: Arc<Shared>,
+    shared: Arc<Exchange>,
     client: Option<Arc<str>>,
     timeout: Duration,
-}
-
-struct Shared {
-    address: Address,
-    /// The connection that no call is using.
-    idle: Mutex<Option<Connection>>,
 }
 
 /// What the broker is doing, for [`Broker::status`].
@@ -70,12 +56,7 @@ impl Broker {
     }
 
     fn open(address: Address) -> Result<Self, Error> {
-        let shared = Shared {
-            address,
-            idle: Mutex::new(None),
-        };
-        let connection = shared.connect(boot_now() + DEFAULT_TIMEOUT)?;
-        shared.keep(connection);
+        let shared = Exchange::open(address, boot_now() + DEFAULT_TIMEOUT)?;
         Ok(Self {
             shared: Arc::new(shared),
             client: None,
@@ -156,7 +137,7 @@ impl Broker {
             Ok(Next::More)
         };
         self.shared
-            .exchange(self.deadline(), &|_| Request::Status, &mut take)?;
+            .ask(self.deadline(), &|_| Request::Status, &mut take)?;
         let broker = broker.ok_or_else(|| Error::Broken {
             cause: "the broker's status has no beginning".to_owned(),
         })?;
@@ -179,7 +160,7 @@ impl Broker {
             explanation = Some(given);
             Ok(Next::Done)
         };
-        self.shared.exchange(self.deadline(), &request, &mut take)?;
+        self.shared.ask(self.deadline(), &request, &mut take)?;
         explanation.ok_or_else(|| unexpected(&Response::End))
     }
 
@@ -199,7 +180,7 @@ impl Broker {
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Broker")
-            .field("path", &self.shared.address.path)
+            .field("path", &self.shared.path())
             .field("client", &self.client)
             .finish_non_exhaustive()
     }
@@ -260,160 +241,7 @@ impl Ask<'_> {
         };
         self.broker
             .shared
-            .exchange(self.broker.deadline(), &request, &mut take)?;
+            .ask(self.broker.deadline(), &request, &mut take)?;
         token.ok_or_else(|| unexpected(&Response::End))
     }
-}
-
-/// Whether an answer goes on.
-enum Next {
-    More,
-    Done,
-}
-
-impl Shared {
-    /// Asks and takes the whole answer. A connection lost before its answer is made again, and a
-    /// busy broker asked again, until the deadline.
-    fn exchange(
-        &self,
-        deadline: BootTime,
-        request: &dyn Fn(Duration) -> Request,
-        take: &mut dyn FnMut(Response) -> Result<Next, Error>,
-    ) -> Result<(), Error> {
-        let mut busy: Option<Error> = None;
-        let mut kept = self.idle().take();
-        loop {
-            let fresh = kept.is_none();
-            let connection = kept.take().map_or_else(|| self.connect(deadline), Ok);
-            // Whoever was told "busy" by a broker that has gone since has its answer.
-            let mut connection = match (connection, busy.take()) {
-                (Ok(connection), _) => connection,
-                (Err(_), Some(told)) => return Err(told),
-                (Err(error), None) => return Err(error),
-            };
-            let left = deadline.saturating_since(boot_now());
-            match Self::once(&mut connection, &request(left), deadline + GRACE, take) {
-                Ok(()) => {
-                    self.keep(connection);
-                    return Ok(());
-                }
-                Err(Ended::Refused { error, busy: false }) => {
-                    self.keep(connection);
-                    return Err(error);
-                }
-                Err(Ended::Refused { error, busy: true }) => busy = Some(error),
-                Err(Ended::Lost) if !fresh => continue,
-                Err(Ended::Lost) => {}
-                Err(Ended::Final(error)) => return Err(error),
-            }
-            if boot_now() + pause() >= deadline {
-                return Err(busy.unwrap_or_else(|| Error::TryLater {
-                    cause: "the broker went away before its answer".to_owned(),
-                    next_attempt: None,
-                }));
-            }
-            rest(pause());
-        }
-    }
-
-    fn once(
-        connection: &mut Connection,
-        request: &Request,
-        give_up: BootTime,
-        take: &mut dyn FnMut(Response) -> Result<Next, Error>,
-    ) -> Result<(), Ended> {
-        connection.send(request, give_up)?;
-        loop {
-            let response = connection.receive(give_up)?;
-            if let Response::Refusal(refusal) = response {
-                let busy = refusal.kind == RefusalKind::Busy;
-                let error = Error::from(refusal);
-                return Err(Ended::Refused { error, busy });
-            }
-            match take(response).map_err(Ended::Final)? {
-                Next::More => {}
-                Next::Done => return Ok(()),
-            }
-        }
-    }
-
-    /// A socket that refuses is tried again for as long as a restart takes.
-    fn connect(&self, deadline: BootTime) -> Result<Connection, Error> {
-        let restarted = deadline.min(boot_now() + RESTART);
-        loop {
-            let (error, until) = match Connection::open(&self.address, deadline) {
-                Ok(connection) => {
-                    self.address.check(connection.stream())?;
-                    return Ok(connection);
-                }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    (error, restarted)
-                }
-                // Its backlog is full: it lives, and has much to do.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (error, deadline),
-                Err(error) => return Err(self.address.error(error)),
-            };
-            if boot_now() + pause() >= until {
-                if error.kind() == io::ErrorKind::ConnectionRefused {
-                    return Err(self.address.error(error));
-                }
-                return Err(Error::TryLater {
-                    cause: "the broker is too busy to take a connection".to_owned(),
-                    next_attempt: None,
-                });
-            }
-            rest(pause());
-        }
-    }
-
-    fn keep(&self, connection: Connection) {
-        *self.idle() = Some(connection);
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Option<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How one attempt ended without an answer.
-enum Ended {
-    Lost,
-    Refused { error: Error, busy: bool },
-    Final(Error),
-}
-
-impl From<Failure> for Ended {
-    fn from(failure: Failure) -> Self {
-        let broken = |cause: String| Self::Final(Error::Broken { cause });
-        match failure {
-            Failure::Lost => Self::Lost,
-            Failure::Late => Self::Final(Error::TryLater {
-                cause: "the broker did not answer in time".to_owned(),
-                next_attempt: None,
-            }),
-            Failure::Version(theirs) => Self::Final(Error::Protocol { theirs }),
-            Failure::Malformed(error) => broken(error.to_string()),
-            Failure::Io(error) => broken(format!("the connection failed: {error}")),
-        }
-    }
-}
-
-fn unexpected(response: &Response) -> Error {
-    Error::Broken {
-        cause: format!(
-            "the broker answered \"{}\" to another question",
-            response.name()
-        ),
-    }
-}
-
-/// Between 10 and 50 ms, so that those who wait for a restart don't all come at once.
-fn pause() -> Duration {
-    let chance = RandomState::new().hash_one(0_u8);
-    Duration::from_millis(10 + chance % 40)
-}
-
-#[expect(clippy::disallowed_methods, reason = "a socket can't be waited for")]
-fn rest(span: Duration) {
-    std::thread::sleep(span);
 }

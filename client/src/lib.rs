@@ -7,7 +7,7 @@
 //! - [`scope`]: scope sets.
 //! - [`wire`]: the messages.
 //! - [`frame`]: messages as bytes.
-//! - `error`, `address`, `token`, `connection`, `broker`: what an app uses, [`Broker`] first.
+//! - `error`, `address`, `token`, `connection`, `exchange`, `broker`: what an app uses, [`Broker`] first.
 
 pub mod clock;
 pub mod duration;
@@ -18,6 +18,7 @@ mod error;
 mod address;
 mod token;
 mod connection;
+mod exchange;
 mod broker;
 
 pub use broker::{Ask, Broker, DEFAULT_TIMEOUT, Status};

@@ -24,6 +24,7 @@ pub(crate) enum Flow {
     #[default]
     Whole,
     HangBeforeHead,
+    HoldBeforeHead,
     HangInBody,
     CutBeforeHead,
     CutInBody,
@@ -71,6 +72,12 @@ impl Fault {
     #[must_use]
     pub fn hang() -> Self {
         Self::flowing(Flow::HangBeforeHead)
+    }
+
+    /// The proper answer, but not before [`crate::Sandbox::recover`].
+    #[must_use]
+    pub fn hold() -> Self {
+        Self::flowing(Flow::HoldBeforeHead)
     }
 
     /// The head and half the body, then nothing until [`crate::Sandbox::recover`].

@@ -164,7 +164,7 @@ impl Sandbox {
         self.state.always(fault);
     }
 
-    /// Normal service from now on; what hangs is cut.
+    /// Normal service from now on; what hangs is cut, what is held goes on.
     pub fn recover(&self) {
         self.state.recover();
     }

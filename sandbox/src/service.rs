@@ -90,6 +90,7 @@ async fn token_endpoint(
             state.recovered().await;
             return Err(io::Error::other("hung on order"));
         }
+        Flow::HoldBeforeHead => state.recovered().await,
         Flow::Whole | Flow::HangInBody | Flow::CutInBody | Flow::Drip { .. } => {}
     }
     let plain = if fault.status.is_some() {
@@ -217,7 +218,9 @@ fn with_faults(status: u16, body: &Value, fault: Fault, state: &Arc<State>) -> R
             bytes: count,
             every,
         } => Answer::dripping(&bytes, count, every),
-        Flow::Whole | Flow::HangBeforeHead | Flow::CutBeforeHead => Answer::whole(bytes),
+        Flow::Whole | Flow::HangBeforeHead | Flow::HoldBeforeHead | Flow::CutBeforeHead => {
+            Answer::whole(bytes)
+        }
     };
     let mut response = respond(status, answer, fault.content_type.unwrap_or(JSON));
     for (name, value) in fault.headers {

@@ -101,7 +101,12 @@ impl Session {
         broker: &Broker<C>,
         peer: Peer,
     ) -> Result<(), SessionError> {
-        let Some(mut request) = timeout(FIRST_REQUEST, self.first_request()).await?? else {
+        let mut stop = self.stop.clone();
+        let first = tokio::select! {
+            first = timeout(FIRST_REQUEST, self.first_request()) => first??,
+            _stopped = stop.wait_for(|stop| *stop) => None,
+        };
+        let Some(mut request) = first else {
             return Ok(());
         };
         loop {

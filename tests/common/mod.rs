@@ -19,15 +19,15 @@ use std::time::Duration;
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;
 
-pub const CLIENT_ID: &str = "441e307a-b2a1-4a99-8561-174e5b153fe1";
+pub(crate) const CLIENT_ID: &str = "441e307a-b2a1-4a99-8561-174e5b153fe1";
 
 /// Not 64 hex digits, so that nothing hides it but the care it is owed.
-pub const CANARY_SECRET: &str = "c4nary-secret-never-to-be-seen";
+pub(crate) const CANARY_SECRET: &str = "c4nary-secret-never-to-be-seen";
 
 /// How long an event is waited for before a test fails; only ever reached by a failure.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub fn sandbox(lifetime: Duration) -> Sandbox {
+pub(crate) fn sandbox(lifetime: Duration) -> Sandbox {
     Sandbox::builder()
         .client(CLIENT_ID, CANARY_SECRET, &["data", "user", "audit"])
         .lifetime(lifetime)
@@ -36,7 +36,7 @@ pub fn sandbox(lifetime: Duration) -> Sandbox {
 }
 
 /// The config of a client `acme` at `sandbox`, with its secret in a file.
-pub fn config_text(sandbox: &Sandbox, tokens: &str) -> String {
+pub(crate) fn config_text(sandbox: &Sandbox, tokens: &str) -> String {
     format!(
         "[clients.acme]\nclient_id = \"{CLIENT_ID}\"\nclient_secret_file = \"acme.secret\"\n\
          tokens = {tokens}\ntoken_url = \"{}\"\nallow_http_loopback = true\n",
@@ -45,7 +45,7 @@ pub fn config_text(sandbox: &Sandbox, tokens: &str) -> String {
 }
 
 /// A folder with a config and its secret file.
-pub fn folder(config: &str) -> TempDir {
+pub(crate) fn folder(config: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("config.toml"), config).unwrap();
     let secret = folder.path().join("acme.secret");
@@ -55,21 +55,21 @@ pub fn folder(config: &str) -> TempDir {
 }
 
 /// A running `domo-tokend`, killed when dropped.
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     folder: TempDir,
     lines: Receiver<String>,
     /// All that it has logged so far.
-    pub log: String,
+    pub(crate) log: String,
 }
 
 impl Daemon {
     /// Starts it on that config and waits until it listens.
-    pub fn start(config: &str) -> Self {
+    pub(crate) fn start(config: &str) -> Self {
         Self::start_in(folder(config))
     }
 
-    pub fn start_in(folder: TempDir) -> Self {
+    pub(crate) fn start_in(folder: TempDir) -> Self {
         let mut child = Self::command(folder.path())
             .stderr(Stdio::piped())
             .spawn()
@@ -95,7 +95,7 @@ impl Daemon {
     }
 
     /// The daemon's command on the config in `folder`, with the loudest log.
-    pub fn command(folder: &Path) -> Command {
+    pub(crate) fn command(folder: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
         command
             .env_clear()
@@ -108,7 +108,7 @@ impl Daemon {
     }
 
     /// Returns once a line with `text` has been logged.
-    pub fn wait_for_log(&mut self, text: &str) -> String {
+    pub(crate) fn wait_for_log(&mut self, text: &str) -> String {
         loop {
             let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
                 panic!("no {text:?} in the log:\n{}", self.log);
@@ -121,19 +121,19 @@ impl Daemon {
         }
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("broker.sock")
     }
 
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .args([name, &self.pid().to_string()])
             .status();
@@ -141,13 +141,13 @@ impl Daemon {
     }
 
     /// Sends SIGTERM and gives the exit code and the whole log.
-    pub fn stop(self) -> (Option<i32>, String) {
+    pub(crate) fn stop(self) -> (Option<i32>, String) {
         self.signal("-TERM");
         self.ended()
     }
 
     /// Waits for its end; gives the exit code and the whole log.
-    pub fn ended(mut self) -> (Option<i32>, String) {
+    pub(crate) fn ended(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().unwrap().code();
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
             self.log.push_str(&line);
@@ -157,12 +157,12 @@ impl Daemon {
     }
 
     /// The helper's command for this daemon.
-    pub fn helper(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn helper(&self, arguments: &[&str]) -> Command {
         helper(&self.socket(), arguments)
     }
 
     /// Runs the helper.
-    pub fn ask(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Output {
         self.helper(arguments).output().unwrap()
     }
 }
@@ -174,7 +174,7 @@ impl Drop for Daemon {
     }
 }
 
-pub fn helper(socket: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn helper(socket: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_domo-token"));
     command
         .env_clear()
@@ -189,7 +189,7 @@ pub fn helper(socket: &Path, arguments: &[&str]) -> Command {
 
 /// What a process printed, with its exit code.
 #[track_caller]
-pub fn parts(output: &Output) -> (Option<i32>, String, String) {
+pub(crate) fn parts(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (
         output.status.code(),
@@ -200,7 +200,7 @@ pub fn parts(output: &Output) -> (Option<i32>, String, String) {
 
 /// The one token on standard output.
 #[track_caller]
-pub fn token(output: &Output) -> String {
+pub(crate) fn token(output: &Output) -> String {
     let (code, stdout, stderr) = parts(output);
     assert_eq!(code, Some(0), "{stderr}");
     let token = stdout.strip_suffix('\n').unwrap();
@@ -212,7 +212,7 @@ pub fn token(output: &Output) -> String {
 }
 
 /// Runs a daemon that ends by itself.
-pub fn run_to_end(mut command: Command) -> (Option<i32>, String) {
+pub(crate) fn run_to_end(mut command: Command) -> (Option<i32>, String) {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut text = String::new();
     child

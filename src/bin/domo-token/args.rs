@@ -116,11 +116,11 @@ pub(crate) fn parse(
     let mut seen = Seen::default();
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
-            Arg::Short('h') | Arg::Long("help") => seen.help = true,
+            Arg::Short('h') | Arg::Long("help") => seen.switches.push("--help"),
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
             Arg::Value(word) => seen.word(word)?,
             Arg::Short(_) | Arg::Long(_) => {
-                option(&argument_name(&argument), &mut parser, &mut seen)?
+                option(&argument_name(&argument), &mut parser, &mut seen)?;
             }
         }
     }
@@ -154,12 +154,12 @@ fn option(name: &str, parser: &mut Parser, seen: &mut Seen) -> Result<(), String
         "-c" | "--client" => seen.client = Some(text(parser, name)?),
         "--min-ttl" => seen.min_ttl = Some(span(parser, name)?),
         "--timeout" => seen.timeout = Some(limit(span(parser, name)?, name)?),
-        "--wait" => seen.wait = true,
-        "--explain" => seen.explain = true,
+        "--wait" => seen.switches.push("--wait"),
+        "--explain" => seen.switches.push("--explain"),
         "--format" => seen.format = format(&text(parser, name)?)?,
         "--renew" => seen.renew = Some(renew(parser.optional_value())?),
-        "-q" | "--quiet" => seen.quiet = true,
-        "--json" => seen.json = true,
+        "-q" | "--quiet" => seen.switches.push("-q"),
+        "--json" => seen.switches.push("--json"),
         _ => return Err(format!("unknown option {name}; see domo-token --help")),
     }
     Ok(())
@@ -221,22 +221,23 @@ pub(crate) fn nearest_verb(word: &str) -> Option<&'static str> {
 struct Seen {
     verb: Option<String>,
     words: Vec<String>,
-    help: bool,
+    /// Options without a value.
+    switches: Vec<&'static str>,
     socket: Option<PathBuf>,
     client: Option<String>,
     min_ttl: Option<Duration>,
     timeout: Option<Duration>,
-    wait: bool,
-    explain: bool,
     format: Format,
     renew: Option<Renew>,
-    quiet: bool,
-    json: bool,
     /// Options that mean something to `get` alone.
     get_options: Vec<String>,
 }
 
 impl Seen {
+    fn has(&self, switch: &str) -> bool {
+        self.switches.contains(&switch)
+    }
+
     fn word(&mut self, word: OsString) -> Result<(), String> {
         let word = word.string().map_err(|_| "a scope is UTF-8".to_owned())?;
         let first = self.verb.is_none() && self.words.is_empty();
@@ -262,10 +263,10 @@ impl Seen {
                 Ok(Command::Help(Topic::Status))
             }
             Some("help") => Ok(Command::Help(Topic::All)),
-            Some("status") if self.help => Ok(Command::Help(Topic::Status)),
-            _ if self.help => Ok(Command::Help(Topic::All)),
+            Some("status") if self.has("--help") => Ok(Command::Help(Topic::Status)),
+            Some(_) | None if self.has("--help") => Ok(Command::Help(Topic::All)),
             Some("status") => self.into_status(),
-            _ => self.into_get(client),
+            Some(_) | None => self.into_get(client),
         }
     }
 
@@ -276,16 +277,16 @@ impl Seen {
             ));
         }
         Ok(Command::Status(Status {
+            quiet: self.has("-q"),
+            json: self.has("--json"),
             socket: self.socket,
-            quiet: self.quiet,
-            json: self.json,
             scopes: self.words,
         }))
     }
 
     fn into_get(self, client: Option<String>) -> Result<Command, String> {
-        if self.quiet || self.json {
-            let (option, hint) = if self.json {
+        if self.has("-q") || self.has("--json") {
+            let (option, hint) = if self.has("--json") {
                 ("--json", "--format json")
             } else {
                 ("-q", "2>/dev/null")
@@ -295,17 +296,18 @@ impl Seen {
         if self.words.is_empty() {
             return Err("name at least one scope, as in: domo-token data".to_owned());
         }
+        let explain = self.has("--explain");
         let get = Get {
+            wait: self.has("--wait"),
             socket: self.socket,
             client: self.client.or(client),
             min_ttl: self.min_ttl,
             timeout: self.timeout.unwrap_or(TIMEOUT),
-            wait: self.wait,
             format: self.format,
             renew: self.renew,
             scopes: self.words.join(" "),
         };
-        Ok(if self.explain {
+        Ok(if explain {
             Command::Explain(get)
         } else {
             Command::Get(get)

@@ -49,7 +49,8 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(problem) => {
-            let _told = writeln!(io::stderr(), "domo-token: {}", problem.words);
+            let line = format!("domo-token: {}\n", problem.words);
+            let _told = io::stderr().write_all(line.as_bytes());
             ExitCode::from(problem.code)
         }
     }
@@ -105,10 +106,14 @@ fn ask(get: &Get, deadline: BootTime) -> Result<domo_token_client::Token, Error>
     reason = "a broker that isn't there can't be waited for"
 )]
 fn rest(error: &Error, deadline: BootTime) {
-    let named = match error {
-        Error::TryLater { next_attempt, .. } => next_attempt.unwrap_or(REST),
-        _ => REST,
-    };
+    let mut named = REST;
+    if let Error::TryLater {
+        next_attempt: Some(wait),
+        ..
+    } = error
+    {
+        named = *wait;
+    }
     let left = deadline.saturating_since(boot_now());
     std::thread::sleep(named.clamp(REST, left.max(REST)));
 }
@@ -196,7 +201,7 @@ fn problem(error: &Error, scopes: &str) -> Problem {
         Error::Protocol { .. } => PROTOCOL,
         Error::InvalidScope(_) => USAGE,
         Error::Io { .. } => IO_ERROR,
-        _ => SOFTWARE,
+        Error::Broken { .. } | _ => SOFTWARE,
     };
     let mut words = error.to_string();
     if let (Error::Unknown { .. }, Some(verb)) = (error, args::nearest_verb(scopes)) {
