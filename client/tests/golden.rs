@@ -1,0 +1,269 @@
+//! Every message of the protocol as bytes, kept for good: `tests/wire/v1/NAME.hex`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "in a test, what fails says so"
+)]
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::fs;
+use std::path::PathBuf;
+
+use domo_token_client::clock::BootTime;
+use domo_token_client::frame;
+use domo_token_client::wire::{
+    Asked, BrokerStatus, Explanation, Refusal, RefusalKind, Renew, Request, Response, ScopeState,
+    ScopeStatus, TokenAnswer, TokenRequest, TokenText,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/wire/v1")
+}
+
+fn asked(client: Option<&str>) -> Asked {
+    Asked {
+        client: client.map(str::to_owned),
+        scope: "data user".to_owned(),
+    }
+}
+
+fn requests() -> Vec<(String, Request)> {
+    let token = |client, min_ttl_ms, renew| {
+        Request::Token(TokenRequest {
+            asked: asked(client),
+            min_ttl_ms,
+            time_left_ms: 10_000,
+            renew,
+        })
+    };
+    let named = [
+        ("request-token", token(None, None, None)),
+        (
+            "request-token-all",
+            token(Some("acme"), Some(600_000), Some(Renew::Current)),
+        ),
+        (
+            "request-token-rejected",
+            token(None, Some(0), Some(Renew::Rejected(u64::MAX))),
+        ),
+        ("request-watch", Request::Watch(asked(Some("acme")))),
+        ("request-status", Request::Status),
+        ("request-explain", Request::Explain(asked(None))),
+        ("request-metrics", Request::Metrics),
+    ];
+    named
+        .map(|(name, request)| (name.to_owned(), request))
+        .to_vec()
+}
+
+fn scope(state: ScopeState, full: bool) -> Response {
+    let text = |text: &str| full.then(|| text.to_owned());
+    Response::Scope(ScopeStatus {
+        client: "acme".to_owned(),
+        client_id: "441e307a…".to_owned(),
+        scope: "data user".to_owned(),
+        state,
+        obtained: full.then_some(BootTime::from_millis(1_000_000)),
+        expires: full.then_some(BootTime::from_millis(4_599_000)),
+        generation: full.then_some(0x0123_4567_89ab_cdef),
+        next_attempt: full.then_some(BootTime::from_millis(3_700_000)),
+        requests: 3,
+        attempts: 2,
+        last_error: text("Domo answered 503"),
+        last_error_at: full.then_some(BootTime::from_millis(999_000)),
+        rejected: 1,
+        last_rejected_by: text("uid 1004, pid 77"),
+        credentials_error: text("Domo answered 401"),
+    })
+}
+
+fn responses() -> Vec<(String, Response)> {
+    let mut all = vec![
+        (
+            "response-token".to_owned(),
+            Response::Token(TokenAnswer {
+                access_token: TokenText::new("eyJhbGciOiJSUzI1NiJ9.e30.c2ln".to_owned()),
+                client: "acme".to_owned(),
+                scope: "data user".to_owned(),
+                generation: 0x0123_4567_89ab_cdef,
+                lifetime_ms: 3_599_000,
+                expires: BootTime::from_millis(4_599_000),
+            }),
+        ),
+        (
+            "response-broker".to_owned(),
+            Response::Broker(BrokerStatus {
+                version: "0.1.0".to_owned(),
+                protocol: 1,
+                pid: 4242,
+                started: BootTime::from_millis(900_000),
+                config_path: Some("/etc/domo-token/config.toml".to_owned()),
+                config_loaded: BootTime::from_millis(900_001),
+                config_error: None,
+            }),
+        ),
+        (
+            "response-metrics".to_owned(),
+            Response::Metrics("# EOF\n".to_owned()),
+        ),
+        ("response-end".to_owned(), Response::End),
+    ];
+    for (name, refused) in [("yes", None), ("no", Some(RefusalKind::NotPermitted))] {
+        let explanation = Response::Explanation(Explanation {
+            client: Some("acme".to_owned()),
+            scope: "data user".to_owned(),
+            peer: "uid 1004, pid 77".to_owned(),
+            refused,
+            rule: "clients.acme.access".to_owned(),
+        });
+        all.push((format!("response-explanation-{name}"), explanation));
+    }
+    for (name, kind) in [
+        ("not-permitted", RefusalKind::NotPermitted),
+        ("unknown-client", RefusalKind::UnknownClient),
+        ("unknown-scope", RefusalKind::UnknownScope),
+        ("min-ttl-too-long", RefusalKind::MinTtlTooLong),
+        ("denied", RefusalKind::Denied),
+        ("gone", RefusalKind::Gone),
+        ("unavailable", RefusalKind::Unavailable),
+        ("busy", RefusalKind::Busy),
+    ] {
+        let refusal = Response::Refusal(Refusal {
+            kind,
+            cause: "why".to_owned(),
+            next_attempt: (name == "unavailable").then_some(BootTime::from_millis(1_003_000)),
+        });
+        all.push((format!("response-refusal-{name}"), refusal));
+    }
+    for (name, state) in [
+        ("idle", ScopeState::Idle),
+        ("fetching", ScopeState::Fetching),
+        ("fresh", ScopeState::Fresh),
+        ("waiting", ScopeState::Waiting),
+        ("denied", ScopeState::Denied),
+    ] {
+        all.push((
+            format!("response-scope-{name}"),
+            scope(state, name == "fresh"),
+        ));
+    }
+    all
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let line = |line: &[u8]| {
+        let bytes: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        bytes.join(" ") + "\n"
+    };
+    bytes.chunks(16).map(line).collect()
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    hex.split_whitespace()
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect()
+}
+
+#[track_caller]
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(messages: &[(String, T)]) {
+    for (name, message) in messages {
+        let path = folder().join(format!("{name}.hex"));
+        let frame = frame::encode(message).unwrap();
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::create_dir_all(folder()).unwrap();
+            fs::write(&path, hex(&frame)).unwrap();
+        }
+        let golden = fs::read_to_string(&path).unwrap_or_else(|_| panic!("no {name}.hex"));
+        assert_eq!(
+            hex(&frame),
+            golden,
+            "{name} is encoded otherwise than it was"
+        );
+        let golden = bytes(&golden);
+        let (body, used) = frame::split(&golden).unwrap().unwrap();
+        assert_eq!(used, golden.len());
+        assert_eq!(&frame::decode::<T>(body).unwrap(), message, "{name}");
+    }
+}
+
+#[test]
+fn requests_are_the_bytes_they_always_were() {
+    check(&requests());
+}
+
+#[test]
+fn responses_are_the_bytes_they_always_were() {
+    check(&responses());
+}
+
+#[test]
+fn every_golden_frame_is_a_message_of_the_tests() {
+    let requests = requests().into_iter().map(|(name, _)| name);
+    let names: BTreeSet<String> = requests
+        .chain(responses().into_iter().map(|(name, _)| name))
+        .collect();
+    for entry in fs::read_dir(folder()).unwrap() {
+        let file = entry.unwrap().file_name().into_string().unwrap();
+        let name = file.strip_suffix(".hex").unwrap();
+        assert!(names.contains(name), "{file} is of no message");
+    }
+}
+
+#[test]
+fn no_prefix_of_a_message_and_nothing_after_it_is_taken_for_one() {
+    for (name, message) in responses() {
+        let frame = frame::encode(&message).unwrap();
+        let body = &frame[frame::HEAD..];
+        for cut in 0..body.len() {
+            assert!(
+                frame::decode::<Response>(&body[..cut]).is_err(),
+                "{name} cut at {cut}"
+            );
+        }
+        let longer = [body, &[0]].concat();
+        assert!(
+            frame::decode::<Response>(&longer).is_err(),
+            "{name} with a byte more"
+        );
+    }
+}
+
+/// The hexdump in the manual is the real one.
+#[test]
+fn the_protocols_description_shows_the_bytes_as_they_are() {
+    let manual = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md");
+    let manual = fs::read_to_string(manual).unwrap();
+    let dump = manual
+        .split("```hexdump\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let shown: String = dump
+        .lines()
+        .map(|line| line.split("  ").nth(1).unwrap_or("").to_owned() + " ")
+        .collect();
+    let mut conversation = frame::hello(1).to_vec();
+    let named = |name: &str| {
+        requests()
+            .into_iter()
+            .find(|(other, _)| other == name)
+            .unwrap()
+            .1
+    };
+    conversation.extend_from_slice(&frame::encode(&named("request-token")).unwrap());
+    conversation.extend_from_slice(&frame::hello(1));
+    let token = responses()
+        .into_iter()
+        .find(|(name, _)| name == "response-token")
+        .unwrap()
+        .1;
+    conversation.extend_from_slice(&frame::encode(&token).unwrap());
+    let shown = bytes(&shown);
+    assert_eq!(hex(&shown), hex(&conversation));
+}

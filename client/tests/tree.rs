@@ -1,0 +1,55 @@
+//! What an app links with this crate stays small.
+
+#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// The most crates in the tree, this one and build-time ones included.
+const MOST: usize = 25;
+
+#[test]
+fn the_crate_brings_no_runtime_no_http_and_no_tls() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--package",
+            "domo-token-client",
+            "--edges",
+            "normal",
+        ])
+        .args([
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+            "--locked",
+            "--offline",
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let crates: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert!(
+        crates.contains("bincode"),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for unwanted in [
+        "tokio",
+        "hyper",
+        "reqwest",
+        "http",
+        "rustls",
+        "ring",
+        "openssl",
+        "native-tls",
+    ] {
+        assert!(!crates.contains(unwanted), "{unwanted} in {crates:?}");
+    }
+    assert!(crates.len() < MOST, "{} crates: {crates:?}", crates.len());
+}
