@@ -32,7 +32,13 @@ fn main() -> Result<()> {
     } else {
         LIFETIME
     };
-    logging::start(logging::filter(None, None, None)?, Format::Text, false);
+    // The tour tells its own story; a broker that stays is watched by its log.
+    let level = if stay { "info" } else { "error" };
+    logging::start(
+        logging::filter(Some(level), None, None)?,
+        Format::Text,
+        false,
+    );
 
     let sandbox = Sandbox::builder()
         .client(CLIENT_ID, CLIENT_SECRET, &["data", "user"])

@@ -111,7 +111,7 @@ impl Broker {
         let broker = self.client(refused.client());
         Ask {
             renew,
-            ..broker.request(refused.scope())
+            ..broker.request(refused.asked())
         }
         .send()
     }
@@ -236,7 +236,7 @@ impl Ask<'_> {
             let Response::Token(answer) = response else {
                 return Err(unexpected(&response));
             };
-            token = Some(Token::from(answer));
+            token = Some(Token::new(answer, &asked.scope));
             Ok(Next::Done)
         };
         self.broker

@@ -14,12 +14,31 @@ pub struct Token {
     secret: SecretString,
     client: String,
     scope: String,
+    /// What it was asked for by: Domo may grant more.
+    asked: String,
     generation: u64,
     lifetime: Duration,
     expires: BootTime,
 }
 
 impl Token {
+    pub(crate) fn new(answer: TokenAnswer, asked: &str) -> Self {
+        Self {
+            secret: answer.access_token.into_secret(),
+            client: answer.client,
+            scope: answer.scope,
+            asked: asked.to_owned(),
+            generation: answer.generation,
+            lifetime: Duration::from_millis(answer.lifetime_ms),
+            expires: answer.expires,
+        }
+    }
+
+    /// The scopes to ask for another one by.
+    pub(crate) fn asked(&self) -> &str {
+        &self.asked
+    }
+
     /// The token's text, for the header `Authorization: Bearer …`.
     #[must_use]
     pub fn secret(&self) -> &str {
@@ -66,19 +85,6 @@ impl Token {
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         self.expires.to_wall(boot_now(), wall_now())
-    }
-}
-
-impl From<TokenAnswer> for Token {
-    fn from(answer: TokenAnswer) -> Self {
-        Self {
-            secret: answer.access_token.into_secret(),
-            client: answer.client,
-            scope: answer.scope,
-            generation: answer.generation,
-            lifetime: Duration::from_millis(answer.lifetime_ms),
-            expires: answer.expires,
-        }
     }
 }
 

@@ -236,17 +236,17 @@ fn whatever_is_no_broker_is_not_taken_for_one() {
         |_, mut peer| {
             peer.stream
                 .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-                .unwrap_or_default()
+                .unwrap_or_default();
         },
         |_, mut peer| {
             peer.stream
                 .write_all(b"DTK\x01\xff\xff\xff\xff")
-                .unwrap_or_default()
+                .unwrap_or_default();
         },
         |_, mut peer| {
             peer.stream
                 .write_all(b"DTK\x01\x01\x00\x00\x00\x63")
-                .unwrap_or_default()
+                .unwrap_or_default();
         },
         |_, mut peer| {
             let _request = peer.request();
@@ -271,18 +271,20 @@ fn a_silent_broker_is_given_up_at_the_deadline() {
 }
 
 #[test]
-fn renewing_names_the_generation_that_was_refused() {
+fn renewing_names_the_generation_that_was_refused_and_the_scopes_asked_for() {
     let fake = Fake::start(|_, mut peer| {
         while let Some(Request::Token(request)) = peer.request() {
             let rejected = match request.renew {
                 Some(Renew::Rejected(generation)) => generation,
                 Some(Renew::Current) | None => 0,
             };
+            assert_eq!(request.asked.scope, "user", "not the scopes granted");
             peer.answer(&token(rejected + 1));
         }
     });
     let broker = fake.broker();
-    let first = broker.token("data").unwrap();
+    let first = broker.token("user").unwrap();
+    assert_eq!(first.scope(), "data", "as granted");
     assert_eq!(broker.renew(&first).unwrap().generation(), 2);
 }
 

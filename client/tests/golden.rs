@@ -112,7 +112,15 @@ fn responses() -> Vec<(String, Response)> {
         ),
         ("response-end".to_owned(), Response::End),
     ];
-    for (name, refused) in [("yes", None), ("no", Some(RefusalKind::NotPermitted))] {
+    all.extend(explanations());
+    all.extend(refusals());
+    all.extend(scopes());
+    all
+}
+
+fn explanations() -> impl Iterator<Item = (String, Response)> {
+    let all = [("yes", None), ("no", Some(RefusalKind::NotPermitted))];
+    all.into_iter().map(|(name, refused)| {
         let explanation = Response::Explanation(Explanation {
             client: Some("acme".to_owned()),
             scope: "data user".to_owned(),
@@ -120,9 +128,12 @@ fn responses() -> Vec<(String, Response)> {
             refused,
             rule: "clients.acme.access".to_owned(),
         });
-        all.push((format!("response-explanation-{name}"), explanation));
-    }
-    for (name, kind) in [
+        (format!("response-explanation-{name}"), explanation)
+    })
+}
+
+fn refusals() -> impl Iterator<Item = (String, Response)> {
+    let all = [
         ("not-permitted", RefusalKind::NotPermitted),
         ("unknown-client", RefusalKind::UnknownClient),
         ("unknown-scope", RefusalKind::UnknownScope),
@@ -131,27 +142,29 @@ fn responses() -> Vec<(String, Response)> {
         ("gone", RefusalKind::Gone),
         ("unavailable", RefusalKind::Unavailable),
         ("busy", RefusalKind::Busy),
-    ] {
+    ];
+    all.into_iter().map(|(name, kind)| {
         let refusal = Response::Refusal(Refusal {
             kind,
             cause: "why".to_owned(),
             next_attempt: (name == "unavailable").then_some(BootTime::from_millis(1_003_000)),
         });
-        all.push((format!("response-refusal-{name}"), refusal));
-    }
-    for (name, state) in [
+        (format!("response-refusal-{name}"), refusal)
+    })
+}
+
+fn scopes() -> impl Iterator<Item = (String, Response)> {
+    let all = [
         ("idle", ScopeState::Idle),
         ("fetching", ScopeState::Fetching),
         ("fresh", ScopeState::Fresh),
         ("waiting", ScopeState::Waiting),
         ("denied", ScopeState::Denied),
-    ] {
-        all.push((
-            format!("response-scope-{name}"),
-            scope(state, name == "fresh"),
-        ));
-    }
-    all
+    ];
+    all.into_iter().map(|(name, state)| {
+        let scope = scope(state, name == "fresh");
+        (format!("response-scope-{name}"), scope)
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -220,6 +220,3 @@ fn path_error(path: &Path, problem: &str) -> BindError {
         problem: problem.to_owned(),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -13,6 +13,9 @@ const FLOOR_MAX: Duration = Duration::from_secs(30);
 /// The floor as a part of a token's life: at most twenty requests in one lifetime.
 const FLOOR_PART: u32 = 20;
 
+/// No caller needs more of a token's life than this without saying so.
+const LEAST_LEFT_MAX: Duration = Duration::from_secs(1);
+
 /// How long refused credentials are left alone: a person has to mend them.
 pub const DENIED_RETRY: Duration = Duration::from_secs(300);
 
@@ -40,7 +43,7 @@ pub fn floor(lifetime: Duration) -> Duration {
 /// The life a token must have left to be handed out at all: time to be used once.
 #[must_use]
 pub fn least_left(lifetime: Duration) -> Duration {
-    (lifetime / 10).min(Duration::from_secs(1))
+    (lifetime / 10).min(LEAST_LEFT_MAX)
 }
 
 /// How long one token request may take.
