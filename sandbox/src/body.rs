@@ -22,8 +22,10 @@ pub(crate) struct Answer {
 
 pub(crate) enum End {
     Proper,
-    /// The connection breaks.
+    /// The connection breaks once what came before is sent.
     Cut,
+    /// The connection breaks now.
+    Broken,
     /// Nothing more comes until this does.
     Hang(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
@@ -75,14 +77,19 @@ impl Body for Answer {
             self.sleeping = self.pause.map(|pause| Box::pin(sleep(pause)));
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        match &mut self.end {
+        if let End::Hang(until) = &mut self.end {
+            ready!(until.as_mut().poll(context));
+            self.end = End::Cut;
+        }
+        match self.end {
             End::Proper => Poll::Ready(None),
-            End::Cut => Poll::Ready(Some(Err(io::Error::other("cut on order")))),
-            End::Hang(until) => {
-                ready!(until.as_mut().poll(context));
-                self.end = End::Cut;
-                Poll::Ready(Some(Err(io::Error::other("hung on order"))))
+            // At an error hyper forgets what it holds; when told to wait it sends that first.
+            End::Cut => {
+                self.end = End::Broken;
+                context.waker().wake_by_ref();
+                Poll::Pending
             }
+            End::Broken | End::Hang(_) => Poll::Ready(Some(Err(io::Error::other("cut on order")))),
         }
     }
 

@@ -72,16 +72,21 @@ struct ClientFlag {
 
 fn client(text: &str) -> Result<ClientFlag, String> {
     let mut parts = text.splitn(3, ':');
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some(id), Some(secret), Some(scopes)) if !id.is_empty() && !secret.is_empty() => {
-            Ok(ClientFlag {
-                id: id.to_owned(),
-                secret: secret.to_owned(),
-                scopes: scopes.split([',', ' ']).map(str::to_owned).collect(),
-            })
-        }
+    let mut part = || parts.next().filter(|part| !part.is_empty());
+    let parts = (part(), part(), part().map(scopes));
+    match parts {
+        (Some(id), Some(secret), Some(scopes)) if !scopes.is_empty() => Ok(ClientFlag {
+            id: id.to_owned(),
+            secret: secret.to_owned(),
+            scopes,
+        }),
         _ => Err("expected ID:SECRET:SCOPE,SCOPE".to_owned()),
     }
+}
+
+fn scopes(text: &str) -> Vec<String> {
+    let scopes = text.split([',', ' ']).filter(|scope| !scope.is_empty());
+    scopes.map(str::to_owned).collect()
 }
 
 fn lifetime(text: &str) -> Result<Duration, String> {
@@ -139,8 +144,9 @@ fn serve(flags: &Flags) -> Result<(), String> {
     if let Some(status) = flags.fail {
         sandbox.always(Fault::status(status));
     }
-    say(&introduction(&sandbox, clients, flags));
-    wait_for_signal().map_err(|error| format!("no signal can be waited for: {error}"))
+    // Whoever reads this may send the signal at once.
+    let ready = || say(&introduction(&sandbox, clients, flags));
+    wait_for_signal(ready).map_err(|error| format!("no signal can be waited for: {error}"))
 }
 
 fn introduction(sandbox: &Sandbox, clients: &[ClientFlag], flags: &Flags) -> String {
@@ -198,23 +204,27 @@ fn say(text: &str) {
         .and_then(|()| stdout.flush());
 }
 
+/// Calls `ready` once the signals are caught.
 #[cfg(unix)]
-fn wait_for_signal() -> io::Result<()> {
+fn wait_for_signal(ready: impl FnOnce()) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        ready();
         tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _signal = interrupt.recv() => Ok(()),
             _signal = terminate.recv() => Ok(()),
         }
     })
 }
 
 #[cfg(not(unix))]
-fn wait_for_signal() -> io::Result<()> {
+fn wait_for_signal(ready: impl FnOnce()) -> io::Result<()> {
+    ready();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

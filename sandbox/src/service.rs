@@ -19,7 +19,7 @@ use crate::body::{Answer, End};
 use crate::clock;
 use crate::fault::{Fault, Flow, TokenFault};
 use crate::record::{Recorded, ResourceCall};
-use crate::state::{Inner, Issued, State};
+use crate::state::{Inner, Issued, Recovery, State};
 use crate::token;
 
 /// The path of the token endpoint.
@@ -83,14 +83,14 @@ async fn token_endpoint(
         answered_at: None,
         token: None,
     };
-    let (number, fault) = state.arrive(recorded.clone());
+    let (number, fault, mut recovery) = state.arrive(recorded.clone());
     match fault.flow {
         Flow::CutBeforeHead => return Err(io::Error::other("cut on order")),
         Flow::HangBeforeHead => {
-            state.recovered().await;
+            recovery.wait().await;
             return Err(io::Error::other("hung on order"));
         }
-        Flow::HoldBeforeHead => state.recovered().await,
+        Flow::HoldBeforeHead => recovery.wait().await,
         Flow::Whole | Flow::HangInBody | Flow::CutInBody | Flow::Drip { .. } => {}
     }
     let plain = if fault.status.is_some() {
@@ -112,7 +112,7 @@ async fn token_endpoint(
         )
     };
     state.answered(number, plain.status, plain.token);
-    Ok(with_faults(plain.status, &plain.body, fault, state))
+    Ok(with_faults(plain.status, &plain.body, fault, recovery))
 }
 
 fn refused(status: u16, body: Value) -> Plain {
@@ -199,20 +199,22 @@ fn issue(client_id: &str, scopes: Vec<String>, fault: &Fault, inner: &mut Inner)
     }
 }
 
-fn with_faults(status: u16, body: &Value, fault: Fault, state: &Arc<State>) -> Response<Answer> {
+fn with_faults(
+    status: u16,
+    body: &Value,
+    fault: Fault,
+    mut recovery: Recovery,
+) -> Response<Answer> {
     let mut body = body.clone();
     if let Some(fields) = body.as_object_mut() {
         replace(fields, fault.fields);
     }
     let bytes = fault.body.unwrap_or_else(|| body.to_string().into_bytes());
     let answer = match fault.flow {
-        Flow::HangInBody => {
-            let state = Arc::clone(state);
-            Answer::broken(
-                &bytes,
-                End::Hang(Box::pin(async move { state.recovered().await })),
-            )
-        }
+        Flow::HangInBody => Answer::broken(
+            &bytes,
+            End::Hang(Box::pin(async move { recovery.wait().await })),
+        ),
         Flow::CutInBody => Answer::broken(&bytes, End::Cut),
         Flow::Drip {
             bytes: count,
@@ -224,10 +226,9 @@ fn with_faults(status: u16, body: &Value, fault: Fault, state: &Arc<State>) -> R
     };
     let mut response = respond(status, answer, fault.content_type.unwrap_or(JSON));
     for (name, value) in fault.headers {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            response
-                .headers_mut()
-                .insert(HeaderName::from_static(name), value);
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
+            response.headers_mut().insert(name, value);
         }
     }
     response

@@ -44,6 +44,16 @@ pub(crate) struct Issued {
     pub(crate) revoked: bool,
 }
 
+/// The first recovery after a request came.
+pub(crate) struct Recovery(watch::Receiver<u64>);
+
+impl Recovery {
+    pub(crate) async fn wait(&mut self) {
+        // Without a sender there is nothing left to wait for.
+        let _recovered = self.0.changed().await;
+    }
+}
+
 impl State {
     pub(crate) fn new(lifetime: Duration, log: Option<fn(&Recorded)>) -> Self {
         Self {
@@ -85,19 +95,12 @@ impl State {
         let mut inner = self.lock();
         inner.script.clear();
         inner.always = None;
-        drop(inner);
         self.recoveries.send_modify(|count| *count += 1);
     }
 
-    /// Returns at the next recovery.
-    pub(crate) async fn recovered(&self) {
-        let mut recoveries = self.recoveries.subscribe();
-        // The sender lives as long as this.
-        let _recovered = recoveries.changed().await;
-    }
-
-    /// Records a token request as it comes; gives its number and the fault that awaits it.
-    pub(crate) fn arrive(&self, request: Recorded) -> (usize, Fault) {
+    /// Records a token request as it comes; gives its number, the fault that awaits it, and the
+    /// recovery that ends this.
+    pub(crate) fn arrive(&self, request: Recorded) -> (usize, Fault, Recovery) {
         let mut inner = self.lock();
         inner.requests.push(request);
         let number = inner.requests.len() - 1;
@@ -105,9 +108,11 @@ impl State {
         let fault = scripted
             .or_else(|| inner.always.clone())
             .unwrap_or_default();
+        // Under the lock, so that whoever sees the request in the record can end its fault.
+        let recovery = Recovery(self.recoveries.subscribe());
         drop(inner);
         self.arrived.notify_all();
-        (number, fault)
+        (number, fault, recovery)
     }
 
     /// Records what a token request was answered.

@@ -1,0 +1,247 @@
+//! A sandbox with one client, an HTTP client of a few lines, and the program.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "in a test, what fails says so"
+)]
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use domo_sandbox::Sandbox;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_domo-sandbox");
+
+/// How long an event is waited for before a test fails; only ever reached by a failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long nothing has to come for silence.
+pub(crate) const SILENCE: Duration = Duration::from_millis(100);
+
+/// The parameters that a request without scopes has.
+pub(crate) const GRANT: &str = "grant_type=client_credentials";
+
+/// A connection to a sandbox.
+pub(crate) struct Connection<S = TcpStream>(pub(crate) S);
+
+pub(crate) struct Answer {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) fn open(url: &str) -> Self {
+        let stream = TcpStream::connect(host(url)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    /// Whether nothing comes, not even the end.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        self.0.set_read_timeout(Some(SILENCE)).unwrap();
+        let outcome = self.0.read(&mut [0]);
+        self.0.set_read_timeout(Some(PATIENCE)).unwrap();
+        outcome.is_err_and(|e| matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    }
+}
+
+impl<S: Read + Write> Connection<S> {
+    /// Sends a request with those header lines.
+    pub(crate) fn send(&mut self, method: &str, path: &str, headers: &str, body: &str) {
+        let length = body.len();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}");
+        let request = format!("{head}Content-Length: {length}\r\n\r\n{body}");
+        self.0.write_all(request.as_bytes()).unwrap();
+    }
+
+    /// The head of an answer, without its body.
+    pub(crate) fn head(&mut self) -> Answer {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend(self.exactly(1));
+        }
+        Answer {
+            head: String::from_utf8(head).unwrap(),
+            body: Vec::new(),
+        }
+    }
+
+    pub(crate) fn answer(&mut self) -> Answer {
+        let mut answer = self.head();
+        answer.body = self.exactly(answer.length());
+        answer
+    }
+
+    pub(crate) fn exactly(&mut self, bytes: usize) -> Vec<u8> {
+        let mut buffer = vec![0; bytes];
+        self.0.read_exact(&mut buffer).unwrap();
+        buffer
+    }
+
+    /// All up to the connection's end.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let mut buffer = Vec::new();
+        self.0.read_to_end(&mut buffer).unwrap();
+        buffer
+    }
+}
+
+impl Answer {
+    pub(crate) fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let headers = self.head.lines().filter_map(|line| line.split_once(": "));
+        let mut values = headers.filter(|(key, _)| *key == name);
+        values.next().map(|(_, value)| value)
+    }
+
+    /// How long the head says that the body is.
+    pub(crate) fn length(&self) -> usize {
+        self.header("content-length").unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(crate) fn token(&self) -> String {
+        let body = self.json();
+        body.get("access_token")
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+}
+
+pub(crate) fn sandbox() -> Sandbox {
+    let builder = Sandbox::builder().client("id", "secret", &["data", "user"]);
+    builder.start().unwrap()
+}
+
+/// The host and port of a URL.
+pub(crate) fn host(url: &str) -> &str {
+    url.split('/').nth(2).unwrap()
+}
+
+/// The header line with a client's credentials.
+pub(crate) fn basic(id: &str, secret: &str) -> String {
+    let encoded = STANDARD.encode(format!("{id}:{secret}"));
+    format!("Authorization: Basic {encoded}\r\n")
+}
+
+/// One request on a connection of its own.
+pub(crate) fn call(url: &str, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    let mut connection = Connection::open(url);
+    connection.send(method, path, headers, body);
+    connection.answer()
+}
+
+/// What the token endpoint answers to that form, posted by that client.
+pub(crate) fn post(url: &str, id: &str, secret: &str, form: &str) -> Answer {
+    call(url, "POST", "/oauth/token", &basic(id, secret), form)
+}
+
+/// What the sandbox's client is answered.
+pub(crate) fn ask(sandbox: &Sandbox, scope: &str) -> Answer {
+    let form = format!("{GRANT}&scope={scope}");
+    post(&sandbox.url(""), "id", "secret", &form)
+}
+
+/// What a protected resource says to that token.
+pub(crate) fn resource(sandbox: &Sandbox, path: &str, token: &str) -> Answer {
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    call(&sandbox.url(""), "GET", path, &bearer, "")
+}
+
+pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
+
+/// A connection whose other end is to be certified by that CA.
+pub(crate) fn open_tls(url: &str, ca_pem: &str) -> Connection<Tls> {
+    let mut roots = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap();
+    roots.add(authority).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let name = "127.0.0.1".try_into().unwrap();
+    let session = ClientConnection::new(Arc::new(config), name).unwrap();
+    Connection(StreamOwned::new(session, Connection::open(url).0))
+}
+
+/// A running `domo-sandbox`, killed when dropped.
+pub(crate) struct Program {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Program {
+    pub(crate) fn start(flags: &[&str]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(["--port", "0"]).args(flags);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            let mut lines = stdout.lines().map_while(Result::ok);
+            lines.try_for_each(|line| sender.send(line))
+        });
+        Self { child, lines }
+    }
+
+    /// The next line after its number sign, if it has one.
+    pub(crate) fn line(&self) -> String {
+        let line = self.lines.recv_timeout(PATIENCE).unwrap();
+        line.trim_start_matches("# ").to_owned()
+    }
+
+    /// The URL in its first line.
+    pub(crate) fn url(&self) -> String {
+        let line = self.line();
+        let url = line.strip_suffix(" answers. A config for domo-tokend:");
+        url.unwrap().to_owned()
+    }
+
+    /// Its exit code at SIGTERM.
+    #[cfg(unix)]
+    pub(crate) fn terminate(mut self) -> Option<i32> {
+        let mut kill = Command::new("kill");
+        let kill = kill.args(["-TERM", &self.child.id().to_string()]);
+        assert!(kill.status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// Runs a program that ends by itself; its exit code, standard output and error.
+pub(crate) fn run(flags: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(PROGRAM).args(flags).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
