@@ -4,6 +4,8 @@
 //! another task. [`Engine`] is the loop that sends token requests and keeps the time.
 
 mod engine;
+mod log;
+mod watch;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,13 +15,14 @@ use domo_token_client::scope::ScopeSet;
 use domo_token_client::wire::{
     Asked, BrokerStatus, MAX_TIME_LEFT_MS, Refusal, RefusalKind, Renew, Response, TokenRequest,
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch as signal};
 
 use crate::clock::{BootTime, Clock};
 use crate::roster::{Roster, SetId, Unknown};
 use crate::schedule::{Ask, Reply, WaiterId};
 
-pub use engine::{Engine, Helm};
+pub use engine::{Clients, Engine, Helm};
+pub use watch::Watch;
 
 /// The broker as sessions see it. Clones are the same broker.
 #[derive(Clone, Debug)]
@@ -28,8 +31,6 @@ pub struct Broker<C>(Arc<Shared<C>>);
 #[derive(Debug)]
 struct Shared<C> {
     clock: C,
-    about: BrokerStatus,
-    default_client: Option<String>,
     state: Mutex<State>,
     /// Rung when the roster has commands or an earlier timer.
     changed: Notify,
@@ -37,29 +38,39 @@ struct Shared<C> {
 
 #[derive(Debug)]
 struct State {
+    about: About,
     roster: Roster,
     waiters: HashMap<WaiterId, oneshot::Sender<Reply>>,
     last_waiter: u64,
+    /// Rung when the watchers of a set are to look again; dropped when there is nothing to see any
+    /// more.
+    watched: HashMap<SetId, signal::Sender<()>>,
+    /// When the loop wakes up by itself.
+    armed: Option<BootTime>,
     stopping: bool,
 }
 
+/// What a broker knows of its daemon.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// What status says of it.
+    pub status: BrokerStatus,
+    /// Whom a caller means that names no client.
+    pub default_client: Option<String>,
+}
+
 impl<C: Clock> Broker<C> {
-    /// A broker over `roster`. `about` is what status says of the daemon, `default_client` whom a
-    /// caller means that names no client.
-    pub fn new(
-        clock: C,
-        roster: Roster,
-        about: BrokerStatus,
-        default_client: Option<String>,
-    ) -> Self {
+    /// A broker with no clients yet, whose chance comes from `seed`.
+    pub fn new(clock: C, seed: u64, about: About) -> Self {
         Self(Arc::new(Shared {
             clock,
-            about,
-            default_client,
             state: Mutex::new(State {
-                roster,
+                about,
+                roster: Roster::new(seed),
                 waiters: HashMap::new(),
                 last_waiter: 0,
+                watched: HashMap::new(),
+                armed: None,
                 stopping: false,
             }),
             changed: Notify::new(),
@@ -81,26 +92,28 @@ impl<C: Clock> Broker<C> {
         };
         let (waiter, set, answer) = {
             let mut state = self.state();
-            let set = self.find(&state.roster, &request.asked)?;
+            let set = state.find(&request.asked)?;
             if state.stopping {
                 return Err(stopping());
             }
-            if let Some(Renew::Rejected(_)) = request.renew {
-                state.roster.note_rejection(set, who.to_owned());
+            if let Some(Renew::Rejected(generation)) = request.renew {
+                let who = who.to_owned();
+                state.roster.note_rejection(set, generation, who);
             }
             state.last_waiter += 1;
             let waiter = WaiterId(state.last_waiter);
             let reply = state.roster.request(set, waiter, &ask, now);
-            if let Some(reply) = reply {
-                drop(state);
+            // A cached token leaves the loop asleep.
+            if state.roster.wants_attention(state.armed) {
                 self.0.changed.notify_one();
+            }
+            if let Some(reply) = reply {
                 return reply;
             }
             let (sender, answer) = oneshot::channel();
             state.waiters.insert(waiter, sender);
             (waiter, set, answer)
         };
-        self.0.changed.notify_one();
         let leaving = Leaving {
             broker: self,
             set,
@@ -111,13 +124,34 @@ impl<C: Clock> Broker<C> {
         reply.unwrap_or_else(|_| Err(stopping()))
     }
 
+    /// The token of a set, then each new one.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] says why there is nothing to watch.
+    pub fn watch(&self, asked: &Asked) -> Result<Watch<C>, Refusal> {
+        let mut state = self.state();
+        let set = state.find(asked)?;
+        if state.stopping {
+            return Err(stopping());
+        }
+        let changed = state.watched.entry(set);
+        let changed = changed.or_insert_with(|| signal::Sender::new(()));
+        Ok(Watch::new(self.clone(), set, changed.subscribe()))
+    }
+
+    /// The config file can't be taken up, and why; `None` once it can be again.
+    pub fn set_config_error(&self, error: Option<String>) {
+        self.state().about.status.config_error = error;
+    }
+
     /// The state of the daemon and of all its scope sets, as the frames of the answer.
     #[must_use]
     pub fn status(&self) -> Vec<Response> {
         let now = self.0.clock.now();
         let state = self.state();
         let sets = state.roster.status(now).map(Response::Scope);
-        let mut answer = vec![Response::Broker(self.0.about.clone())];
+        let mut answer = vec![Response::Broker(state.about.status.clone())];
         answer.extend(sets);
         answer.push(Response::End);
         answer
@@ -130,33 +164,40 @@ impl<C: Clock> Broker<C> {
     /// A [`Refusal`] names what there is instead.
     pub fn resolve(&self, asked: &Asked) -> Result<(String, ScopeSet), Refusal> {
         let state = self.state();
-        let set = self.find(&state.roster, asked)?;
+        let set = state.find(asked)?;
         let name = state.roster.name_of(set);
         name.map(|(client, scope)| (client.to_owned(), scope.clone()))
             .ok_or_else(stopping)
     }
 
-    fn find(&self, roster: &Roster, asked: &Asked) -> Result<SetId, Refusal> {
-        let default = self.0.default_client.as_deref();
+    /// A session's panic must not take the others down, and no method leaves the state half done.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// When the loop has to wake up by itself.
+    fn arm(&mut self) -> Option<BootTime> {
+        self.armed = self.roster.poll_timeout();
+        self.armed
+    }
+
+    fn find(&self, asked: &Asked) -> Result<SetId, Refusal> {
+        let default = self.about.default_client.as_deref();
         let Some(client) = asked.client.as_deref().or(default) else {
-            return Err(no_client_named(roster));
+            return Err(no_client_named(&self.roster));
         };
         let scope = ScopeSet::parse(&asked.scope).map_err(|error| Refusal {
             kind: RefusalKind::UnknownScope,
             cause: error.to_string(),
             next_attempt: None,
         })?;
-        roster
-            .find(client, &scope)
-            .map_err(|unknown| match unknown {
-                Unknown::Client => unknown_client(client, roster),
-                Unknown::Scope(known) => unknown_scope(client, &scope, &known),
-            })
-    }
-
-    /// A session's panic must not take the others down, and no method leaves the state half done.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let found = self.roster.find(client, &scope);
+        found.map_err(|unknown| match unknown {
+            Unknown::Client => unknown_client(client, &self.roster),
+            Unknown::Scope(known) => unknown_scope(client, &scope, &known),
+        })
     }
 }
 

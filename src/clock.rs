@@ -1,12 +1,16 @@
 //! The clock that the broker runs on; nothing else here reads one.
 
+#[cfg(target_os = "linux")]
+mod timer;
+
 pub use domo_token_client::clock::{BootTime, boot_now, wall_now};
 
 use std::future::Future;
 use std::time::Duration;
 
-/// The longest sleep before the time is looked at again. tokio's timers stand still while a
-/// machine is suspended, so a renewal can be late by this much after it wakes.
+/// The longest sleep before the time is looked at again, where only tokio's timers are to be had:
+/// they stand still while a machine is suspended, so a renewal can be late by this much after it
+/// wakes.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// Tells the time and waits for it.
@@ -18,9 +22,21 @@ pub trait Clock: Clone + Send + Sync + 'static {
     fn sleep_until(&self, due: BootTime) -> impl Future<Output = ()> + Send;
 }
 
-/// The machine's own clock.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemClock;
+/// The machine's own clock. Clones share one kernel timer; if two sleep at once, the second makes
+/// do without.
+#[derive(Clone, Debug, Default)]
+pub struct SystemClock {
+    #[cfg(target_os = "linux")]
+    timer: timer::Timer,
+}
+
+impl SystemClock {
+    /// The machine's clock, which takes its timer when it first sleeps.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
 
 impl Clock for SystemClock {
     fn now(&self) -> BootTime {
@@ -28,6 +44,8 @@ impl Clock for SystemClock {
     }
 
     async fn sleep_until(&self, due: BootTime) {
+        #[cfg(target_os = "linux")]
+        self.timer.sleep_until(due).await;
         loop {
             let left = due.saturating_since(boot_now());
             if left.is_zero() {
@@ -44,13 +62,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_moment_that_has_passed_is_not_waited_for() {
-        SystemClock.sleep_until(BootTime::default()).await;
+        SystemClock::new().sleep_until(BootTime::default()).await;
     }
 
     #[tokio::test]
-    async fn sleeping_ends_no_earlier_than_asked() {
+    async fn sleeping_ends_no_earlier_than_asked_one_after_the_other_and_at_once() {
+        let clock = SystemClock::new();
+        for _again in 0..2 {
+            let due = boot_now() + Duration::from_millis(20);
+            let (first, second) = (clock.sleep_until(due), clock.sleep_until(due));
+            tokio::join!(first, second);
+            assert!(boot_now() >= due);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sleep_given_up_leaves_the_timer_for_the_next() {
+        let clock = SystemClock::new();
+        let far = boot_now() + Duration::from_secs(3600);
+        tokio::select! {
+            () = clock.sleep_until(far) => panic!("an hour is not over"),
+            () = std::future::ready(()) => {}
+        }
         let due = boot_now() + Duration::from_millis(20);
-        SystemClock.sleep_until(due).await;
+        clock.sleep_until(due).await;
         assert!(boot_now() >= due);
     }
 }

@@ -72,7 +72,7 @@ pub struct ClientConfig {
 }
 
 /// A token endpoint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its URL: https, or http to a loopback address if that was allowed.
     pub url: Url,

@@ -1,23 +1,23 @@
 //! Wiring: config → credentials → sources → broker → door, and an orderly end.
 
-use std::collections::BTreeMap;
+mod reload;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use domo_token_client::wire::{BrokerStatus, VERSION};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use crate::broker::{Broker, Engine, Helm};
+use crate::broker::{Broker, Engine};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, ConfigError, Env};
-use crate::credentials::{self, CredentialsError};
+use crate::credentials::CredentialsError;
 use crate::ipc::{self, BindError, Socket};
-use crate::roster::Roster;
 use crate::signals::Signal;
-use crate::source::domo::{DomoSource, SourceError};
+use crate::source::domo::SourceError;
+
+use reload::{Loaded, Steering, about};
 
 /// The name of the socket in whichever directory it is.
 const SOCKET_NAME: &str = "broker.sock";
@@ -130,26 +130,13 @@ pub async fn run(
     let _already = rustls::crypto::ring::default_provider().install_default();
     let path = socket_path(options, &config, env).ok_or(StartError::NoSocket)?;
     let mut socket = Socket::lock(&path)?;
-    let clock = SystemClock;
-    let mut roster = Roster::new(fastrand::u64(..));
-    let mut sources = BTreeMap::new();
-    for (name, client) in &config.clients {
-        let credentials = credentials::load(client, env).map_err(|source| {
-            let client = name.clone();
-            StartError::Credentials { client, source }
-        })?;
-        let shown_id = credentials.masked_id();
-        let source = DomoSource::new(client.endpoint.clone(), credentials).map_err(|source| {
-            let client = name.clone();
-            StartError::Source { client, source }
-        })?;
-        sources.insert(name.clone(), Arc::new(source));
-        roster.add_client(name, shown_id, client.tokens.iter().cloned(), clock.now());
-    }
+    let clock = SystemClock::new();
+    let loaded = Loaded::new(&config, env, &Loaded::default())?;
+    let started = clock.now();
+    let about = about(&config, started, started);
+    let broker = Broker::new(clock.clone(), fastrand::u64(..), about);
+    let (engine, helm) = Engine::new(&broker, loaded.clients());
     let listener = socket.listen(config.socket_mode)?;
-    let about = about(&config, clock.now());
-    let broker = Broker::new(clock, roster, about, config.default_client.clone());
-    let (engine, helm) = Engine::new(broker.clone(), sources);
     for notice in &config.notices {
         warn!("{notice}");
     }
@@ -158,11 +145,21 @@ pub async fn run(
 
     let (stop, stopped) = watch::channel(false);
     let engine = tokio::spawn(engine.run());
+    let mut steering = Steering {
+        options,
+        env,
+        broker: broker.clone(),
+        clock,
+        started,
+        helm,
+        config,
+        loaded,
+    };
     let steer = async {
         while let Some(Signal::Reload) = signals.recv().await {
-            reload(&helm).await;
+            steering.reload().await;
         }
-        helm.stop().await;
+        steering.helm.stop().await;
         // Sessions are told only when those who wait have their refusals.
         let _ended = engine.await;
         let _no_sessions = stop.send(true);
@@ -170,23 +167,6 @@ pub async fn run(
     tokio::join!(ipc::serve(listener, broker, stopped), steer);
     info!("stopped");
     Ok(())
-}
-
-async fn reload(helm: &Helm) {
-    info!("what Domo refused is tried again; changed files are read at the next start");
-    helm.reload().await;
-}
-
-fn about(config: &Config, now: crate::clock::BootTime) -> BrokerStatus {
-    BrokerStatus {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        protocol: VERSION,
-        pid: std::process::id(),
-        started: now,
-        config_path: config.path.as_ref().map(|path| path.display().to_string()),
-        config_loaded: now,
-        config_error: None,
-    }
 }
 
 /// Where the daemon listens: the first place that is named, else the usual one of its user.

@@ -60,7 +60,8 @@ A config file:
   client_secret_file = \"acme.secret\"     # mode 0600
   tokens = [\"data\", \"data user\"]
 
-Signals: SIGTERM and SIGINT end it, SIGHUP tries at once what Domo refused.
+Signals: SIGTERM and SIGINT end it. SIGHUP reads the config and the secrets again, keeps what
+has not changed, and tries at once what Domo refused; a wrong config leaves all as it was.
 Exit: 0 stopped, 2 usage, 70 a bug, 75 another daemon serves the socket, 78 config,
 credentials or path";
 

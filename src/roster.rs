@@ -4,12 +4,13 @@
 //! Chance comes from a generator seeded by the caller; time and answers come in as arguments, and
 //! [`Command`]s go out.
 
+mod configure;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::{RefusalKind, ScopeStatus};
+use domo_token_client::wire::ScopeStatus;
 
 use crate::clock::BootTime;
 use crate::schedule::{self, Ask, Outcome, Reply, Round, Schedule, WaiterId};
@@ -39,6 +40,10 @@ pub enum Command {
     Reply(WaiterId, Reply),
     /// Tell the operator what an attempt came to.
     Report(SetId, Outcome),
+    /// Watchers of the set are to look at [`Roster::watched`].
+    Announce(SetId),
+    /// The set is gone, and so is whoever watched it.
+    Forget(SetId),
 }
 
 /// Why a scope set isn't there.
@@ -78,6 +83,8 @@ struct Set {
 pub struct Roster {
     rng: fastrand::Rng,
     next_generation: u64,
+    last_client: usize,
+    last_set: usize,
     names: BTreeMap<String, ClientId>,
     clients: BTreeMap<ClientId, Client>,
     sets: BTreeMap<SetId, Set>,
@@ -96,6 +103,8 @@ impl Roster {
         Self {
             next_generation: rng.u64(..),
             rng,
+            last_client: 0,
+            last_set: 0,
             names: BTreeMap::new(),
             clients: BTreeMap::new(),
             sets: BTreeMap::new(),
@@ -104,48 +113,6 @@ impl Roster {
             crowded: VecDeque::new(),
             commands: VecDeque::new(),
         }
-    }
-
-    /// Adds a client with its scope sets, whose first tokens are fetched at once. `shown_id` is the
-    /// part of the client id that status may show.
-    pub fn add_client(
-        &mut self,
-        name: &str,
-        shown_id: String,
-        sets: impl IntoIterator<Item = ScopeSet>,
-        now: BootTime,
-    ) -> Vec<SetId> {
-        let id = ClientId(self.clients.len());
-        let mut client = Client {
-            name: name.to_owned(),
-            shown_id,
-            sets: BTreeMap::new(),
-            in_flight: 0,
-            queue: VecDeque::new(),
-            crowded: false,
-            prober: None,
-        };
-        for scope in sets {
-            let set = SetId(self.sets.len());
-            client.sets.insert(scope.clone(), set);
-            self.sets.insert(
-                set,
-                Set {
-                    client: id,
-                    schedule: Schedule::new(name.to_owned(), scope),
-                    due: None,
-                    queued: false,
-                    flight: None,
-                },
-            );
-        }
-        let added: Vec<SetId> = client.sets.values().copied().collect();
-        self.names.insert(name.to_owned(), id);
-        self.clients.insert(id, client);
-        for set in &added {
-            self.touch(*set, now);
-        }
-        added
     }
 
     /// The scope set of that client and those scopes.
@@ -209,11 +176,23 @@ impl Roster {
         self.touch(set, now);
     }
 
-    /// A caller, named by `who`, was refused by Domo with a token of this set.
-    pub fn note_rejection(&mut self, set: SetId, who: String) {
+    /// A caller, named by `who`, was refused by Domo with the set's token of that generation.
+    pub fn note_rejection(&mut self, set: SetId, generation: u64, who: String) {
         if let Some(found) = self.sets.get_mut(&set) {
-            found.schedule.note_rejection(who);
+            found.schedule.note_rejection(generation, who);
         }
+    }
+
+    /// What a watcher of the set is to know: see [`Schedule::watched`].
+    #[must_use]
+    pub fn watched(&self, set: SetId, now: BootTime) -> Option<Reply> {
+        self.sets.get(&set)?.schedule.watched(now)
+    }
+
+    /// Whether the set is there.
+    #[must_use]
+    pub fn has(&self, set: SetId) -> bool {
+        self.sets.contains_key(&set)
     }
 
     /// The request of `round` came back.
@@ -245,7 +224,7 @@ impl Roster {
             } => {
                 self.accept_client(client, now);
             }
-            Outcome::Ignored | Outcome::Failed { .. } => {}
+            Outcome::Ignored | Outcome::Failed { .. } | Outcome::RefusedInUse => {}
         }
         self.touch(set, now);
         self.fill(client, now);
@@ -272,38 +251,17 @@ impl Roster {
         self.timers.first().map(|(due, _)| *due)
     }
 
+    /// Whether there is something to carry out, or to do before `armed`, when the caller's timer
+    /// goes off.
+    #[must_use]
+    pub fn wants_attention(&self, armed: Option<BootTime>) -> bool {
+        let earlier = |due| armed.is_none_or(|armed| due < armed);
+        !self.commands.is_empty() || self.poll_timeout().is_some_and(earlier)
+    }
+
     /// The next thing to carry out.
     pub fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
-    }
-
-    /// Everything refused or waiting to retry is tried at once.
-    pub fn reload(&mut self, now: BootTime) {
-        for client in self.clients.values_mut() {
-            client.prober = None;
-        }
-        for set in self.all_sets() {
-            if let Some(found) = self.sets.get_mut(&set) {
-                found.schedule.reload();
-            }
-            self.touch(set, now);
-        }
-    }
-
-    /// The broker stops: all who wait are told so.
-    pub fn stop(&mut self) {
-        for set in self.all_sets() {
-            if let Some(found) = self.sets.get_mut(&set) {
-                found
-                    .schedule
-                    .close(RefusalKind::Busy, "the broker is stopping");
-            }
-            self.collect(set);
-        }
-    }
-
-    fn all_sets(&self) -> Vec<SetId> {
-        self.sets.keys().copied().collect()
     }
 
     /// After anything that changed a set: takes its commands over, queues its fetch, sets its
@@ -337,6 +295,7 @@ impl Roster {
             self.commands.push_back(match command {
                 schedule::Command::Reply(waiter, reply) => Command::Reply(waiter, reply),
                 schedule::Command::Report(outcome) => Command::Report(set, outcome),
+                schedule::Command::Announce => Command::Announce(set),
                 schedule::Command::Abort(_) => {
                     aborted = true;
                     Command::Abort(set)
@@ -366,6 +325,8 @@ impl Roster {
         found.due = due;
     }
 }
+
+pub use configure::{Changes, Wanted};
 
 #[cfg(test)]
 mod tests;

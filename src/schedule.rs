@@ -6,9 +6,11 @@
 //! [`Schedule::poll_timeout`] has passed. The policy is the table in `docs/architecture.md`.
 
 mod judge;
+mod rejection;
 mod status;
 mod timing;
 mod types;
+mod watched;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,10 +23,12 @@ use crate::source::{Cause, FetchError, Fetched};
 use crate::token::{Life, Token};
 
 use judge::Waiter;
+use rejection::Rejections;
 pub use timing::{
     BACKOFF_FIRST, BACKOFF_MAX, DENIED_RETRY, RETRY_AFTER_MAX, floor, least_left, request_timeout,
 };
 pub use types::{Ask, Chance, Command, Outcome, Reply, Round, WaiterId};
+use watched::Told;
 
 #[derive(Clone, Copy, Debug)]
 enum State {
@@ -72,8 +76,9 @@ pub struct Schedule {
     /// Another set's refusal that holds for the whole client.
     blocked: Option<String>,
     requests: u64,
-    rejected: u64,
-    last_rejected_by: Option<String>,
+    rejections: Rejections,
+    /// What watchers were told last.
+    told: Option<Told>,
     waiters: Vec<Waiter>,
     commands: VecDeque<Command>,
 }
@@ -95,8 +100,8 @@ impl Schedule {
             failure: None,
             blocked: None,
             requests: 0,
-            rejected: 0,
-            last_rejected_by: None,
+            rejections: Rejections::default(),
+            told: None,
             waiters: Vec::new(),
             commands: VecDeque::new(),
         }
@@ -122,10 +127,12 @@ impl Schedule {
         matches!(self.state, State::Idle) && self.blocked.is_none()
     }
 
-    /// A caller, named by `who`, was refused by Domo with a token of this set.
-    pub fn note_rejection(&mut self, who: String) {
-        self.rejected += 1;
-        self.last_rejected_by = Some(who);
+    /// A caller, named by `who`, was refused by Domo with the token of that generation.
+    pub fn note_rejection(&mut self, generation: u64, who: String) {
+        if self.rejections.note(generation, who) {
+            self.commands
+                .push_back(Command::Report(Outcome::RefusedInUse));
+        }
     }
 
     /// The request is being sent now. Counts only while [`Self::wants_fetch`].
@@ -173,6 +180,7 @@ impl Schedule {
         };
         self.commands.push_back(Command::Report(outcome.clone()));
         self.judge_all(now);
+        self.announce(now);
         outcome
     }
 
@@ -206,6 +214,7 @@ impl Schedule {
         if self.waiters.iter().any(|waiter| waiter.deadline <= now) {
             self.refuse_late(now);
         }
+        self.announce(now);
     }
 
     /// When [`Self::handle_timeout`] is due.
@@ -218,7 +227,9 @@ impl Schedule {
             }
         };
         let caller = self.waiters.iter().map(|waiter| waiter.deadline).min();
-        [state, caller].into_iter().flatten().min()
+        // Then it is wiped, and watchers hear.
+        let death = self.token.as_ref().map(|token| token.life().expires);
+        [state, caller, death].into_iter().flatten().min()
     }
 
     /// The next thing to carry out.
@@ -256,6 +267,7 @@ impl Schedule {
             self.state = State::Idle;
         }
         self.judge_all(now);
+        self.announce(now);
     }
 
     /// The client's credentials work again.
@@ -311,6 +323,9 @@ impl Schedule {
         });
         let token = Token::new(&self.client, &fetched.granted, &fetched.text, life)
             .map_err(|error| FetchError::transient(Cause::Unusable, error.to_string()))?;
+        if !reissued {
+            self.rejections.replaced_by(life.generation);
+        }
         self.token = Some(token);
         self.reissued = reissued;
         Ok(life)

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::exchange::{Exchange, Next, unexpected};
 use crate::scope::ScopeSet;
 use crate::token::Token;
+use crate::watch::Watch;
 use crate::wire::{
     Asked, BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Renew, Request, Response, ScopeStatus,
     TokenRequest,
@@ -114,6 +115,16 @@ impl Broker {
             ..broker.request(refused.asked())
         }
         .send()
+    }
+
+    /// The current token for these scopes, and each new one as it comes, over a connection of its
+    /// own. See [`Watch`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidScope`]; all else comes out of the iterator.
+    pub fn watch(&self, scopes: &str) -> Result<Watch, Error> {
+        Ok(Watch::new(Arc::clone(&self.shared), self.asked(scopes)?))
     }
 
     /// The state of the broker and of the scope sets that this process may see.

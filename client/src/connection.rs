@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::address::Address;
 use crate::clock::{BootTime, boot_now};
+use crate::error::Error;
 use crate::frame::{self, FrameError, HEAD, HELLO};
 use crate::wire::{Request, Response, VERSION};
 
@@ -28,6 +29,26 @@ pub(crate) enum Failure {
     Malformed(FrameError),
     /// The system says no.
     Io(io::Error),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let later = |cause: &str| Self::TryLater {
+            cause: cause.to_owned(),
+            next_attempt: None,
+        };
+        match failure {
+            Failure::Lost => later("the broker went away before its answer"),
+            Failure::Late => later("the broker did not answer in time"),
+            Failure::Version(theirs) => Self::Protocol { theirs },
+            Failure::Malformed(error) => Self::Broken {
+                cause: error.to_string(),
+            },
+            Failure::Io(error) => Self::Broken {
+                cause: format!("the connection failed: {error}"),
+            },
+        }
+    }
 }
 
 pub(crate) struct Connection {

@@ -82,10 +82,7 @@ impl Exchange {
                 Err(Ended::Final(error)) => return Err(error),
             }
             if boot_now() + pause() >= deadline {
-                return Err(busy.unwrap_or_else(|| Error::TryLater {
-                    cause: "the broker went away before its answer".to_owned(),
-                    next_attempt: None,
-                }));
+                return Err(busy.unwrap_or_else(|| Failure::Lost.into()));
             }
             rest(pause());
         }
@@ -113,7 +110,7 @@ impl Exchange {
     }
 
     /// A socket that refuses is tried again for as long as a restart takes.
-    fn connect(&self, deadline: BootTime) -> Result<Connection, Error> {
+    pub(crate) fn connect(&self, deadline: BootTime) -> Result<Connection, Error> {
         let restarted = deadline.min(boot_now() + RESTART);
         loop {
             let (error, until) = match Connection::open(&self.address, deadline) {
@@ -159,16 +156,11 @@ enum Ended {
 
 impl From<Failure> for Ended {
     fn from(failure: Failure) -> Self {
-        let broken = |cause: String| Self::Final(Error::Broken { cause });
         match failure {
             Failure::Lost => Self::Lost,
-            Failure::Late => Self::Final(Error::TryLater {
-                cause: "the broker did not answer in time".to_owned(),
-                next_attempt: None,
-            }),
-            Failure::Version(theirs) => Self::Final(Error::Protocol { theirs }),
-            Failure::Malformed(error) => broken(error.to_string()),
-            Failure::Io(error) => broken(format!("the connection failed: {error}")),
+            Failure::Late | Failure::Version(_) | Failure::Malformed(_) | Failure::Io(_) => {
+                Self::Final(failure.into())
+            }
         }
     }
 }
@@ -183,12 +175,12 @@ pub(crate) fn unexpected(response: &Response) -> Error {
 }
 
 /// Between 10 and 50 ms, so that those who wait for a restart don't all come at once.
-fn pause() -> Duration {
+pub(crate) fn pause() -> Duration {
     let chance = RandomState::new().hash_one(0_u8);
     Duration::from_millis(10 + chance % 40)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a socket can't be waited for")]
-fn rest(span: Duration) {
+pub(crate) fn rest(span: Duration) {
     std::thread::sleep(span);
 }

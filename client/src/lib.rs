@@ -7,7 +7,7 @@
 //! - [`scope`]: scope sets.
 //! - [`wire`]: the messages.
 //! - [`frame`]: messages as bytes.
-//! - `error`, `address`, `token`, `connection`, `exchange`, `broker`: what an app uses, [`Broker`] first.
+//! - `error`, `address`, `token`, `connection`, `exchange`, `watch`, `broker`: what an app uses, [`Broker`] first.
 
 pub mod clock;
 pub mod duration;
@@ -19,9 +19,11 @@ mod address;
 mod token;
 mod connection;
 mod exchange;
+mod watch;
 mod broker;
 
 pub use broker::{Ask, Broker, DEFAULT_TIMEOUT, Status};
 pub use error::Error;
 pub use scope::{ScopeError, ScopeSet};
 pub use token::Token;
+pub use watch::Watch;

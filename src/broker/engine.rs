@@ -7,18 +7,22 @@ use std::sync::Arc;
 use domo_token_client::scope::ScopeSet;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
-use tracing::{debug, error, info, warn};
+use tracing::error;
 
-use super::{Broker, State};
+use super::{About, Broker, State, log};
 use crate::clock::Clock;
-use crate::roster::{Command, SetId};
-use crate::schedule::{Outcome, Round, floor};
+use crate::roster::{Changes, Command, SetId, Wanted};
+use crate::schedule::Round;
 use crate::source::{FetchError, Fetched, TokenSource};
 
+/// The API clients of a config, each with where its tokens come from.
+pub type Clients<S> = Vec<(Wanted, Arc<S>)>;
+
 /// What the daemon tells the loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    Reload,
+#[derive(Debug)]
+enum Order<S> {
+    Configure(Clients<S>, About),
+    Retry,
     Stop,
 }
 
@@ -30,17 +34,22 @@ pub struct Engine<S, C> {
     sources: BTreeMap<String, Arc<S>>,
     flights: JoinSet<Landed>,
     aborts: HashMap<SetId, AbortHandle>,
-    orders: mpsc::Receiver<Order>,
+    orders: mpsc::Receiver<Order<S>>,
 }
 
 /// Tells an [`Engine`] what to do.
-#[derive(Clone, Debug)]
-pub struct Helm(mpsc::Sender<Order>);
+#[derive(Debug)]
+pub struct Helm<S>(mpsc::Sender<Order<S>>);
 
-impl Helm {
-    /// Everything refused or waiting to retry is tried at once.
-    pub async fn reload(&self) {
-        self.order(Order::Reload).await;
+impl<S> Helm<S> {
+    /// Keeps tokens for just these clients; what is refused or waits to retry is tried at once.
+    pub async fn configure(&self, clients: Clients<S>, about: About) {
+        self.order(Order::Configure(clients, about)).await;
+    }
+
+    /// What is refused or waits to retry is tried at once.
+    pub async fn retry(&self) {
+        self.order(Order::Retry).await;
     }
 
     /// Refuses all who wait and ends the loop.
@@ -49,7 +58,7 @@ impl Helm {
     }
 
     /// A loop that has ended needs no orders.
-    async fn order(&self, order: Order) {
+    async fn order(&self, order: Order<S>) {
         let _ended = self.0.send(order).await;
     }
 }
@@ -60,13 +69,13 @@ struct Landed {
     result: Result<Fetched, FetchError>,
 }
 
-enum Event {
+enum Event<S> {
     Landed(Box<Landed>),
     /// A request's task ended without an answer: aborted, or a bug.
     Lost,
     Due,
     Changed,
-    Order(Order),
+    Order(Order<S>),
 }
 
 #[derive(PartialEq, Eq)]
@@ -76,17 +85,18 @@ enum Flow {
 }
 
 impl<S: TokenSource, C: Clock> Engine<S, C> {
-    /// A loop for `broker` that asks the source of each client, by name.
+    /// A loop for `broker` that keeps tokens for `clients`, to be run at once.
     #[must_use]
-    pub fn new(broker: Broker<C>, sources: BTreeMap<String, Arc<S>>) -> (Self, Helm) {
+    pub fn new(broker: &Broker<C>, clients: Clients<S>) -> (Self, Helm<S>) {
         let (helm, orders) = mpsc::channel(8);
-        let engine = Self {
-            broker,
-            sources,
+        let mut engine = Self {
+            broker: broker.clone(),
+            sources: BTreeMap::new(),
             flights: JoinSet::new(),
             aborts: HashMap::new(),
             orders,
         };
+        engine.configure(clients, &mut broker.state());
         (engine, Helm(helm))
     }
 
@@ -102,8 +112,8 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         self.carry_out();
     }
 
-    async fn next_event(&mut self) -> Event {
-        let due = self.broker.state().roster.poll_timeout();
+    async fn next_event(&mut self) -> Event<S> {
+        let due = self.broker.state().arm();
         let clock = self.broker.0.clock.clone();
         let timer = async {
             match due {
@@ -127,9 +137,10 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         }
     }
 
-    fn apply(&mut self, event: Event) -> Flow {
+    fn apply(&mut self, event: Event<S>) -> Flow {
         let now = self.broker.0.clock.now();
-        let mut state = self.broker.state();
+        let broker = self.broker.clone();
+        let mut state = broker.state();
         match event {
             Event::Landed(landed) => {
                 state.roster.handle_timeout(now);
@@ -137,14 +148,30 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 state.roster.handle_fetched(set, round, result, now);
             }
             Event::Due | Event::Changed | Event::Lost => state.roster.handle_timeout(now),
-            Event::Order(Order::Reload) => state.roster.reload(now),
+            Event::Order(Order::Retry) => state.roster.retry(now),
+            Event::Order(Order::Configure(clients, about)) => {
+                state.about = about;
+                log::configured(&self.configure(clients, &mut state));
+            }
             Event::Order(Order::Stop) => {
                 state.stopping = true;
                 state.roster.stop();
+                state.watched.clear();
                 return Flow::Stop;
             }
         }
         Flow::GoOn
+    }
+
+    fn configure(&mut self, clients: Clients<S>, state: &mut State) -> Changes {
+        let mut wanted = Vec::new();
+        self.sources.clear();
+        for (client, source) in clients {
+            self.sources.insert(client.name.clone(), source);
+            wanted.push(client);
+        }
+        let now = self.broker.0.clock.now();
+        state.roster.configure(wanted, now)
     }
 
     fn carry_out(&mut self) {
@@ -156,7 +183,18 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                         flight.abort();
                     }
                 }
-                Command::Report(set, outcome) => log(&self.broker.state(), set, &outcome),
+                Command::Report(set, outcome) => {
+                    log::report(&self.broker.state().roster, set, &outcome);
+                }
+                Command::Announce(set) => {
+                    if let Some(watchers) = self.broker.state().watched.get(&set) {
+                        watchers.send_replace(());
+                    }
+                }
+                Command::Forget(set) => {
+                    self.aborts.remove(&set);
+                    self.broker.state().watched.remove(&set);
+                }
                 // A caller that is gone needs no answer.
                 Command::Reply(waiter, reply) => {
                     let sender = self.broker.state().waiters.remove(&waiter);
@@ -171,7 +209,11 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         let command = state.roster.poll_command()?;
         let name = match &command {
             Command::Fetch(set, _) => state.roster.name_of(*set),
-            Command::Abort(_) | Command::Reply(..) | Command::Report(..) => None,
+            Command::Abort(_)
+            | Command::Reply(..)
+            | Command::Report(..)
+            | Command::Announce(_)
+            | Command::Forget(_) => None,
         };
         let name = name.map(|(client, scope)| (client.to_owned(), scope.clone()));
         Some((command, name))
@@ -189,52 +231,5 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             Landed { set, round, result }
         });
         self.aborts.insert(set, flight);
-    }
-}
-
-/// A change of state is told once, loudly; the same again quietly.
-fn log(state: &State, set: SetId, outcome: &Outcome) {
-    let Some((client, scope)) = state.roster.name_of(set) else {
-        return;
-    };
-    let words = state.roster.failure_of(set).unwrap_or_default();
-    match outcome {
-        Outcome::Ignored => {}
-        Outcome::Obtained {
-            life,
-            after,
-            first,
-            assumed,
-        } => {
-            let lifetime = life.lifetime.as_secs();
-            if *after > 0 {
-                info!(client, %scope, lifetime, attempts = after + 1, "token obtained again");
-            } else if *first {
-                info!(client, %scope, lifetime, "token obtained");
-            } else {
-                debug!(client, %scope, lifetime, "token renewed");
-            }
-            if *first && *assumed {
-                warn!(client, %scope, lifetime, "Domo names no lifetime; this one is assumed");
-            }
-            if *first && life.lifetime < floor(life.lifetime) * 20 {
-                warn!(client, %scope, lifetime, "tokens live so short that callers will wait at times");
-            }
-        }
-        Outcome::Denied { scope_only, again } => {
-            let what = if *scope_only { "scope set" } else { "client" };
-            if *again {
-                debug!(client, %scope, what, "still refused: {words}");
-            } else {
-                error!(client, %scope, what, "refused, next attempt in 5 min or on reload: {words}");
-            }
-        }
-        Outcome::Failed { cause, again } => {
-            if *again {
-                debug!(client, %scope, %cause, "still no token: {words}");
-            } else {
-                warn!(client, %scope, %cause, "no token, trying again: {words}");
-            }
-        }
     }
 }

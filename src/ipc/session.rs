@@ -19,7 +19,7 @@ use tracing::debug;
 use zeroize::Zeroizing;
 
 use super::Peer;
-use crate::broker::Broker;
+use crate::broker::{Broker, Watch};
 use crate::clock::Clock;
 
 /// How long a connection may take over its hello and its first request.
@@ -195,7 +195,37 @@ impl Session {
                 Ok(())
             }
             Request::Explain(asked) => self.answer(&explain(asked, broker, peer)).await,
-            Request::Watch(_) | Request::Metrics => self.answer(&not_yet(request)).await,
+            Request::Watch(asked) => match broker.watch(asked) {
+                Ok(watch) => self.watch(watch).await,
+                Err(refusal) => self.answer(&Response::Refusal(refusal)).await,
+            },
+            Request::Metrics => self.answer(&not_yet(request)).await,
+        }
+    }
+
+    /// Tells of each new token until the set is gone, the caller leaves or doesn't read, or the
+    /// daemon stops: the end of the stream says that one may come back.
+    async fn watch<C: Clock>(&mut self, mut watch: Watch<C>) -> Result<(), SessionError> {
+        let mut stop = self.stop.clone();
+        loop {
+            let news = tokio::select! {
+                news = watch.next() => news,
+                read = self.read_more() => return match read? {
+                    0 => Ok(()),
+                    _ => Err(SessionError::Impatient),
+                },
+                _stopped = stop.wait_for(|stop| *stop) => return Ok(()),
+            };
+            match news {
+                Ok(token) => self.write(|first| token.bytes(first)).await?,
+                Err(refusal) => {
+                    let last = refusal.kind != RefusalKind::Unavailable;
+                    self.answer(&Response::Refusal(refusal)).await?;
+                    if last {
+                        return Ok(());
+                    }
+                }
+            }
         }
     }
 

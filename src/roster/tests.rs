@@ -1,3 +1,5 @@
+mod configure;
+
 use super::*;
 use std::time::Duration;
 
@@ -12,12 +14,32 @@ fn sets(count: usize) -> Vec<ScopeSet> {
     names.map(|name| ScopeSet::parse(&name).unwrap()).collect()
 }
 
+fn wanted(name: &str, count: usize) -> Wanted {
+    Wanted {
+        name: name.to_owned(),
+        shown_id: String::new(),
+        scopes: sets(count).into_iter().collect(),
+        renewed: false,
+    }
+}
+
+/// Adds a client; gives its sets in order.
+fn add(roster: &mut Roster, name: &str, count: usize) -> Vec<SetId> {
+    roster.add_client(wanted(name, count), NOW);
+    let id = roster.names[name];
+    roster.clients[&id].sets.values().copied().collect()
+}
+
 fn fetches(roster: &mut Roster) -> Vec<(SetId, Round)> {
     let commands = std::iter::from_fn(|| roster.poll_command());
     commands
         .filter_map(|command| match command {
             Command::Fetch(set, round) => Some((set, round)),
-            Command::Abort(_) | Command::Reply(..) | Command::Report(..) => None,
+            Command::Abort(_)
+            | Command::Reply(..)
+            | Command::Report(..)
+            | Command::Announce(_)
+            | Command::Forget(_) => None,
         })
         .collect()
 }
@@ -42,7 +64,7 @@ fn denied() -> Result<Fetched, FetchError> {
 #[test]
 fn every_set_is_fetched_at_start_and_three_at_once_for_one_client() {
     let mut roster = Roster::new(1);
-    roster.add_client("acme", String::new(), sets(8), NOW);
+    add(&mut roster, "acme", 8);
     let mut asked = 0;
     let mut flights = fetches(&mut roster);
     assert_eq!(flights.len(), MAX_FLIGHTS_PER_CLIENT);
@@ -60,7 +82,7 @@ fn every_set_is_fetched_at_start_and_three_at_once_for_one_client() {
 fn many_clients_together_stay_within_the_bound_for_all_and_none_is_forgotten() {
     let mut roster = Roster::new(1);
     for number in 0..100 {
-        roster.add_client(&format!("client{number}"), String::new(), sets(2), NOW);
+        add(&mut roster, &format!("client{number}"), 2);
     }
     let mut flights = fetches(&mut roster);
     assert_eq!(flights.len(), MAX_FLIGHTS);
@@ -78,7 +100,7 @@ fn many_clients_together_stay_within_the_bound_for_all_and_none_is_forgotten() {
 #[test]
 fn a_request_given_up_makes_room_for_the_next() {
     let mut roster = Roster::new(1);
-    roster.add_client("acme", String::new(), sets(4), NOW);
+    add(&mut roster, "acme", 4);
     assert_eq!(fetches(&mut roster).len(), 3);
     let due = roster.poll_timeout().unwrap();
     roster.handle_timeout(due);
@@ -88,8 +110,8 @@ fn a_request_given_up_makes_room_for_the_next() {
 #[test]
 fn once_domo_refuses_a_client_one_of_its_sets_alone_asks_on() {
     let mut roster = Roster::new(1);
-    roster.add_client("acme", String::new(), sets(5), NOW);
-    roster.add_client("other", String::new(), sets(1), NOW);
+    add(&mut roster, "acme", 5);
+    add(&mut roster, "other", 1);
     let mut now = NOW;
     let flights = fetches(&mut roster);
     assert_eq!(flights.len(), 4);
@@ -134,7 +156,7 @@ fn once_domo_refuses_a_client_one_of_its_sets_alone_asks_on() {
 #[test]
 fn a_refused_scope_stops_its_own_set_alone() {
     let mut roster = Roster::new(1);
-    roster.add_client("acme", String::new(), sets(2), NOW);
+    add(&mut roster, "acme", 2);
     let flights = fetches(&mut roster);
     let refused = Err(FetchError::Denied {
         scope_only: true,
@@ -154,7 +176,7 @@ fn a_refused_scope_stops_its_own_set_alone() {
 #[test]
 fn a_late_answer_to_a_request_given_up_changes_nothing() {
     let mut roster = Roster::new(1);
-    roster.add_client("acme", String::new(), sets(1), NOW);
+    add(&mut roster, "acme", 1);
     let (set, round) = fetches(&mut roster)[0];
     let due = roster.poll_timeout().unwrap();
     roster.handle_timeout(due);
@@ -166,7 +188,7 @@ fn a_late_answer_to_a_request_given_up_changes_nothing() {
 #[test]
 fn what_is_unknown_is_named_with_what_there_is() {
     let mut roster = Roster::new(1);
-    roster.add_client("acme", String::new(), sets(2), NOW);
+    add(&mut roster, "acme", 2);
     let scope = ScopeSet::parse("nosuch").unwrap();
     assert_eq!(roster.find("nobody", &scope), Err(Unknown::Client));
     assert_eq!(roster.find("acme", &scope), Err(Unknown::Scope(sets(2))));
@@ -176,7 +198,7 @@ fn what_is_unknown_is_named_with_what_there_is() {
 #[test]
 fn failed_attempts_are_reported_given_up_ones_too() {
     let mut roster = Roster::new(1);
-    roster.add_client("acme", String::new(), sets(1), NOW);
+    add(&mut roster, "acme", 1);
     fetches(&mut roster);
     let due = roster.poll_timeout().unwrap();
     roster.handle_timeout(due);

@@ -176,7 +176,12 @@ impl Schedule {
         }
     }
 
-    fn refusal(&self, kind: RefusalKind, words: &str, next_attempt: Option<BootTime>) -> Refusal {
+    pub(super) fn refusal(
+        &self,
+        kind: RefusalKind,
+        words: &str,
+        next_attempt: Option<BootTime>,
+    ) -> Refusal {
         Refusal {
             kind,
             cause: format!(

@@ -35,8 +35,8 @@ impl Schedule {
                 .or(blocked.map(String::as_str))
                 .map(str::to_owned),
             last_error_at: self.failure.as_ref().map(|failure| failure.at),
-            rejected: self.rejected,
-            last_rejected_by: self.last_rejected_by.clone(),
+            rejected: self.rejections.count,
+            last_rejected_by: self.rejections.last_by.clone(),
             credentials_error: None,
         }
     }

@@ -1,3 +1,5 @@
+mod watching;
+
 use super::*;
 use domo_token_client::wire::{Refusal, Renew};
 
@@ -42,7 +44,7 @@ fn replies(schedule: &mut Schedule) -> Vec<(u64, Reply)> {
     commands
         .filter_map(|command| match command {
             Command::Reply(waiter, reply) => Some((waiter.0, reply)),
-            Command::Abort(_) | Command::Report(_) => None,
+            Command::Abort(_) | Command::Report(_) | Command::Announce => None,
         })
         .collect()
 }
@@ -381,7 +383,8 @@ fn a_reload_tries_what_was_refused_at_once_and_leaves_living_timers_alone() {
 fn a_blocked_set_asks_for_nothing_but_serves_what_lives() {
     let mut schedule = fresh(HOUR);
     schedule.block("Domo answered 401", START);
-    assert_eq!(schedule.poll_timeout(), None);
+    let death = START + HOUR;
+    assert_eq!(schedule.poll_timeout(), Some(death), "its death alone");
     assert_eq!(
         generation(schedule.request(WaiterId(1), &ask(SECOND, START), START)),
         1

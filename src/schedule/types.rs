@@ -48,9 +48,11 @@ pub enum Command {
     Reply(WaiterId, Reply),
     /// Tell the operator what an attempt came to.
     Report(Outcome),
+    /// Watchers are to look at [`super::Schedule::watched`].
+    Announce,
 }
 
-/// What an attempt came to.
+/// What an attempt, or a token, came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing: it belonged to a round that no longer counts.
@@ -66,6 +68,8 @@ pub enum Outcome {
         /// Whether Domo named no lifetime.
         assumed: bool,
     },
+    /// Domo grants tokens and refuses them in use: renewing has not helped.
+    RefusedInUse,
     /// Domo refuses the credentials, or, with `scope_only`, this scope set alone.
     Denied {
         /// Whether other sets of the client may still work.

@@ -37,11 +37,55 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// What most answers fit in, so that reading one seldom takes a second buffer.
 const USUAL_BODY: usize = 8 * 1024;
 
+/// One API client as the token endpoint knows it (RFC 6749 §2): if two are equal, so is what they
+/// are answered.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Registration {
+    endpoint: Endpoint,
+    credentials: Credentials,
+    /// The content of the endpoint's CA file.
+    ca: Option<Vec<u8>>,
+}
+
+impl Registration {
+    /// Reads the endpoint's CA file.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Ca`] if it can't be read.
+    pub fn new(endpoint: Endpoint, credentials: Credentials) -> Result<Self, SourceError> {
+        let read = |path: &PathBuf| {
+            fs::read(path).map_err(|error| SourceError::Ca {
+                path: path.clone(),
+                problem: error.to_string(),
+            })
+        };
+        let ca = endpoint.ca_file.as_ref().map(read).transpose()?;
+        Ok(Self {
+            endpoint,
+            credentials,
+            ca,
+        })
+    }
+
+    fn certificates(&self) -> Result<Vec<Certificate>, SourceError> {
+        let pem = self.ca.as_deref();
+        let parsed = pem.map(|pem| Certificate::from_pem_bundle(pem).map_err(|e| chain(&e)));
+        let problem = match parsed {
+            None => return Ok(Vec::new()),
+            Some(Ok(certificates)) if !certificates.is_empty() => return Ok(certificates),
+            Some(Ok(_)) => "no certificate in PEM form in it".to_owned(),
+            Some(Err(problem)) => problem,
+        };
+        let path = self.endpoint.ca_file.clone().unwrap_or_default();
+        Err(SourceError::Ca { path, problem })
+    }
+}
+
 /// Asks Domo for the tokens of one API client.
 pub struct DomoSource {
     http: Client,
-    endpoint: Endpoint,
-    credentials: Credentials,
+    registration: Registration,
 }
 
 /// Why a source can't be made.
@@ -65,8 +109,8 @@ impl DomoSource {
     ///
     /// # Errors
     ///
-    /// [`SourceError`] if the CA file or the system's trust store can't be used.
-    pub fn new(endpoint: Endpoint, credentials: Credentials) -> Result<Self, SourceError> {
+    /// [`SourceError`] if the CA certificates or the system's trust store can't be used.
+    pub fn new(registration: Registration) -> Result<Self, SourceError> {
         let mut builder = Client::builder()
             .redirect(redirect::Policy::none())
             .no_proxy()
@@ -74,28 +118,36 @@ impl DomoSource {
             .timeout(REQUEST_TIMEOUT)
             .pool_max_idle_per_host(0)
             .user_agent(concat!("domo-token/", env!("CARGO_PKG_VERSION")));
-        if let Some(url) = &endpoint.proxy {
+        if let Some(url) = &registration.endpoint.proxy {
             let proxy = Proxy::all(url.clone()).map_err(|e| SourceError::Http(chain(&e)))?;
             builder = builder.proxy(proxy);
         }
-        if let Some(path) = &endpoint.ca_file {
-            builder = builder.tls_certs_merge(read_ca(path.clone())?);
+        let certificates = registration.certificates()?;
+        if !certificates.is_empty() {
+            builder = builder.tls_certs_merge(certificates);
         }
         let http = builder.build().map_err(|e| SourceError::Http(chain(&e)))?;
-        Ok(Self {
-            http,
-            endpoint,
-            credentials,
-        })
+        Ok(Self { http, registration })
+    }
+
+    /// Whom it asks for.
+    #[must_use]
+    pub fn registration(&self) -> &Registration {
+        &self.registration
     }
 
     fn request(&self, scope: &ScopeSet) -> RequestBuilder {
-        let url = self.endpoint.url.clone();
+        let Registration {
+            endpoint,
+            credentials,
+            ..
+        } = &self.registration;
+        let url = endpoint.url.clone();
         let parameters = form_urlencoded::Serializer::new(String::new())
             .append_pair("grant_type", "client_credentials")
             .append_pair("scope", scope.as_str())
             .finish();
-        let request = match self.endpoint.method {
+        let request = match endpoint.method {
             TokenMethod::Post => self
                 .http
                 .post(url)
@@ -107,10 +159,10 @@ impl DomoSource {
                 self.http.get(url)
             }
         };
-        let secret = form_encode(self.credentials.client_secret.expose_secret());
+        let secret = form_encode(credentials.client_secret.expose_secret());
         request
             .basic_auth(
-                form_encode(&self.credentials.client_id).as_str(),
+                form_encode(&credentials.client_id).as_str(),
                 Some(secret.as_str()),
             )
             .header(ACCEPT, "application/json")
@@ -128,7 +180,7 @@ impl TokenSource for DomoSource {
         }
         // The status alone says enough when the body of an error can't be read.
         let body = body.unwrap_or_default();
-        let secret = self.credentials.client_secret.expose_secret();
+        let secret = self.registration.credentials.client_secret.expose_secret();
         Err(answer::refusal(status, &body, retry_after, secret))
     }
 }
@@ -136,19 +188,6 @@ impl TokenSource for DomoSource {
 /// Id and secret are form-encoded before Basic (RFC 6749 §2.3.1).
 fn form_encode(text: &str) -> Zeroizing<String> {
     Zeroizing::new(form_urlencoded::byte_serialize(text.as_bytes()).collect())
-}
-
-fn read_ca(path: PathBuf) -> Result<Vec<Certificate>, SourceError> {
-    let read = fs::read(&path).map_err(|error: io::Error| error.to_string());
-    let parsed = read.and_then(|pem| Certificate::from_pem_bundle(&pem).map_err(|e| chain(&e)));
-    match parsed {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(SourceError::Ca {
-            path,
-            problem: "no certificate in PEM form in it".to_owned(),
-        }),
-        Err(problem) => Err(SourceError::Ca { path, problem }),
-    }
 }
 
 /// Reads up to [`MAX_BODY`] bytes into buffers that are wiped.

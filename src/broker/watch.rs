@@ -1,0 +1,84 @@
+//! Watching one scope set.
+
+use domo_token_client::wire::{Refusal, RefusalKind};
+use tokio::sync::watch;
+
+use super::{Broker, stopping};
+use crate::clock::Clock;
+use crate::roster::SetId;
+use crate::schedule::Reply;
+
+/// Tells of a scope set's tokens as they come. Whoever is slow misses those in between, so that
+/// nothing is kept for it.
+#[derive(Debug)]
+pub struct Watch<C> {
+    broker: Broker<C>,
+    set: SetId,
+    changed: watch::Receiver<()>,
+    /// What was told last.
+    told: Option<Told>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Token(u64),
+    Down,
+}
+
+impl<C: Clock> Watch<C> {
+    pub(super) fn new(broker: Broker<C>, set: SetId, changed: watch::Receiver<()>) -> Self {
+        Self {
+            broker,
+            set,
+            changed,
+            told: None,
+        }
+    }
+
+    /// Waits for news: the current token at first, then each new one. Dropping the future loses
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// A refusal of kind `Unavailable` when the token died with no successor: more may come. Any
+    /// other is the last news.
+    pub async fn next(&mut self) -> Reply {
+        loop {
+            self.changed.mark_unchanged();
+            if let Some(reply) = self.news()? {
+                return reply;
+            }
+            // The sender is dropped with its set; the next look says so.
+            let _gone = self.changed.changed().await;
+        }
+    }
+
+    /// What hasn't been told yet; an error if nothing can come any more.
+    fn news(&mut self) -> Result<Option<Reply>, Refusal> {
+        let now = self.broker.0.clock.now();
+        let state = self.broker.state();
+        if state.stopping {
+            return Err(stopping());
+        }
+        if !state.roster.has(self.set) {
+            return Err(gone());
+        }
+        let Some(reply) = state.roster.watched(self.set, now) else {
+            return Ok(None);
+        };
+        let told = match &reply {
+            Ok(token) => Told::Token(token.life().generation),
+            Err(_) => Told::Down,
+        };
+        let is_news = self.told.replace(told) != Some(told);
+        Ok(is_news.then_some(reply))
+    }
+}
+
+fn gone() -> Refusal {
+    Refusal {
+        kind: RefusalKind::Gone,
+        cause: "the scope set was removed from the broker's config".to_owned(),
+        next_attempt: None,
+    }
+}

@@ -1,0 +1,209 @@
+//! A config taken up: what is new, what is gone, and what stays as it is.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use domo_token_client::scope::ScopeSet;
+use domo_token_client::wire::RefusalKind;
+
+use super::{Client, ClientId, Command, Roster, Set, SetId};
+use crate::clock::BootTime;
+use crate::schedule::Schedule;
+
+/// One API client as the config wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its name.
+    pub name: String,
+    /// The part of the client id that status may show.
+    pub shown_id: String,
+    /// The scope sets to keep a token for.
+    pub scopes: BTreeSet<ScopeSet>,
+    /// Whether its credentials or its endpoint are other ones than before.
+    pub renewed: bool,
+}
+
+/// What taking a config up has changed, as clients' names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// New clients.
+    pub added: Vec<String>,
+    /// Clients that are gone.
+    pub removed: Vec<String>,
+    /// Clients with new credentials or a new endpoint.
+    pub renewed: Vec<String>,
+    /// Clients whose scope sets changed.
+    pub scopes: Vec<String>,
+}
+
+impl Roster {
+    /// Keeps tokens for just these clients and sets. What was there and is still wanted keeps its
+    /// tokens and timers; what is refused or waits to retry is tried at once.
+    pub fn configure(&mut self, wanted: Vec<Wanted>, now: BootTime) -> Changes {
+        let mut changes = Changes::default();
+        let gone: Vec<String> = self
+            .client_names()
+            .filter(|name| !wanted.iter().any(|wanted| wanted.name == *name))
+            .map(str::to_owned)
+            .collect();
+        for name in gone {
+            self.remove_client(&name);
+            changes.removed.push(name);
+        }
+        for wanted in wanted {
+            let name = wanted.name.clone();
+            let Some(id) = self.names.get(&name).copied() else {
+                self.add_client(wanted, now);
+                changes.added.push(name);
+                continue;
+            };
+            if self.change_scopes(id, wanted.scopes, now) {
+                changes.scopes.push(name.clone());
+            }
+            if wanted.renewed {
+                self.new_credentials(id, wanted.shown_id, now);
+                changes.renewed.push(name);
+            }
+        }
+        self.retry(now);
+        changes
+    }
+
+    /// What is refused or waits to retry is tried at once.
+    pub fn retry(&mut self, now: BootTime) {
+        for client in self.clients.values_mut() {
+            client.prober = None;
+        }
+        for set in self.all_sets() {
+            if let Some(found) = self.sets.get_mut(&set) {
+                found.schedule.reload();
+            }
+            self.touch(set, now);
+        }
+        // What was removed has left room.
+        let clients: Vec<ClientId> = self.clients.keys().copied().collect();
+        for client in clients {
+            self.fill(client, now);
+        }
+    }
+
+    /// The broker stops: all who wait are told so.
+    pub fn stop(&mut self) {
+        for set in self.all_sets() {
+            if let Some(found) = self.sets.get_mut(&set) {
+                let cause = "the broker is stopping";
+                found.schedule.close(RefusalKind::Busy, cause);
+            }
+            self.collect(set);
+        }
+    }
+
+    fn all_sets(&self) -> Vec<SetId> {
+        self.sets.keys().copied().collect()
+    }
+
+    pub(super) fn add_client(&mut self, wanted: Wanted, now: BootTime) {
+        self.last_client += 1;
+        let id = ClientId(self.last_client);
+        self.names.insert(wanted.name.clone(), id);
+        let client = Client {
+            name: wanted.name,
+            shown_id: wanted.shown_id,
+            sets: BTreeMap::new(),
+            in_flight: 0,
+            queue: VecDeque::new(),
+            crowded: false,
+            prober: None,
+        };
+        self.clients.insert(id, client);
+        for scope in wanted.scopes {
+            self.add_set(id, scope, now);
+        }
+    }
+
+    fn remove_client(&mut self, name: &str) {
+        let Some(id) = self.names.remove(name) else {
+            return;
+        };
+        let sets = self.clients.get(&id).map(|client| client.sets.clone());
+        for set in sets.into_iter().flat_map(BTreeMap::into_values) {
+            self.remove_set(set);
+        }
+        self.clients.remove(&id);
+    }
+
+    fn add_set(&mut self, id: ClientId, scope: ScopeSet, now: BootTime) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        self.last_set += 1;
+        let set = SetId(self.last_set);
+        client.sets.insert(scope.clone(), set);
+        let added = Set {
+            client: id,
+            schedule: Schedule::new(client.name.clone(), scope),
+            due: None,
+            queued: false,
+            flight: None,
+        };
+        self.sets.insert(set, added);
+        self.touch(set, now);
+    }
+
+    /// Its callers hear that it is gone, and its token is wiped.
+    fn remove_set(&mut self, set: SetId) {
+        let Some(found) = self.sets.get_mut(&set) else {
+            return;
+        };
+        let cause = "the scope set was removed from the broker's config";
+        found.schedule.close(RefusalKind::Gone, cause);
+        self.collect(set);
+        let Some(found) = self.sets.remove(&set) else {
+            return;
+        };
+        if let Some(due) = found.due {
+            self.timers.remove(&(due, set));
+        }
+        if let Some(client) = self.clients.get_mut(&found.client) {
+            client.sets.remove(found.schedule.scope());
+        }
+        self.commands.push_back(Command::Forget(set));
+    }
+
+    /// Whether any set was added or removed.
+    fn change_scopes(&mut self, id: ClientId, wanted: BTreeSet<ScopeSet>, now: BootTime) -> bool {
+        let Some(client) = self.clients.get(&id) else {
+            return false;
+        };
+        let known = client.sets.clone();
+        let mut changed = false;
+        for (scope, set) in &known {
+            if !wanted.contains(scope) {
+                self.remove_set(*set);
+                changed = true;
+            }
+        }
+        for scope in wanted {
+            if !known.contains_key(&scope) {
+                self.add_set(id, scope, now);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// What the old credentials ran into holds the new ones up no longer.
+    fn new_credentials(&mut self, id: ClientId, shown_id: String, now: BootTime) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        client.shown_id = shown_id;
+        client.prober = None;
+        let sets: Vec<SetId> = client.sets.values().copied().collect();
+        for set in sets {
+            if let Some(found) = self.sets.get_mut(&set) {
+                found.schedule.new_credentials(now);
+            }
+            self.touch(set, now);
+        }
+    }
+}

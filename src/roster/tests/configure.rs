@@ -1,0 +1,138 @@
+use domo_token_client::wire::RefusalKind;
+
+use super::*;
+
+fn fetched(roster: &mut Roster) {
+    loop {
+        let flights = fetches(roster);
+        if flights.is_empty() {
+            return;
+        }
+        for (set, round) in flights {
+            let answer = Ok(good(roster, set));
+            roster.handle_fetched(set, round, answer, NOW);
+        }
+    }
+}
+
+fn expiries(roster: &Roster) -> Vec<(String, String, Option<BootTime>)> {
+    let all = roster.status(NOW);
+    all.map(|set| (set.client, set.scope, set.expires))
+        .collect()
+}
+
+#[test]
+fn what_stays_wanted_keeps_its_tokens_and_costs_no_request() {
+    let mut roster = Roster::new(1);
+    let all = vec![wanted("acme", 2), wanted("other", 1)];
+    let changes = roster.configure(all.clone(), NOW);
+    assert_eq!(changes.added, ["acme", "other"]);
+    fetched(&mut roster);
+    let before = expiries(&roster);
+    let due = roster.poll_timeout();
+    assert_eq!(roster.configure(all, NOW), Changes::default());
+    assert_eq!(fetches(&mut roster), []);
+    assert_eq!(expiries(&roster), before);
+    assert_eq!(roster.poll_timeout(), due);
+}
+
+#[test]
+fn added_sets_are_fetched_and_removed_ones_are_gone_with_their_callers_told() {
+    let mut roster = Roster::new(1);
+    roster.configure(vec![wanted("acme", 2), wanted("other", 1)], NOW);
+    let flights = fetches(&mut roster);
+    let id = roster.find("other", &sets(1)[0]).unwrap();
+    let ask = Ask {
+        min_ttl: None,
+        deadline: NOW + Duration::from_secs(10),
+        renew: None,
+    };
+    assert_eq!(roster.request(id, WaiterId(7), &ask, NOW), None);
+
+    let changes = roster.configure(vec![wanted("acme", 3)], NOW);
+    assert_eq!(changes.removed, ["other"]);
+    assert_eq!(changes.scopes, ["acme"]);
+    let commands: Vec<Command> = std::iter::from_fn(|| roster.poll_command()).collect();
+    assert!(commands.contains(&Command::Abort(id)));
+    assert!(commands.contains(&Command::Forget(id)));
+    let gone = commands.iter().any(|command| {
+        matches!(command, Command::Reply(WaiterId(7), Err(refusal)) if refusal.kind == RefusalKind::Gone)
+    });
+    assert!(gone, "{commands:?}");
+    let asked = |command: &&Command| matches!(command, Command::Fetch(..));
+    assert_eq!(commands.iter().filter(asked).count(), 1, "the added set");
+
+    let (set, round) = flights.into_iter().find(|(set, _)| *set == id).unwrap();
+    let late = Fetched {
+        text: "late".into(),
+        lifetime: Duration::from_secs(3600),
+        lifetime_assumed: false,
+        granted: sets(1)[0].clone(),
+    };
+    roster.handle_fetched(set, round, Ok(late), NOW);
+    assert_eq!(roster.poll_command(), None, "its late answer is dropped");
+    assert_eq!(roster.watched(id, NOW), None);
+    assert!(roster.status(NOW).all(|set| set.client == "acme"));
+}
+
+#[test]
+fn room_that_a_removed_client_leaves_is_used() {
+    let mut roster = Roster::new(1);
+    let many = |from: usize| (from..100).map(|number| wanted(&format!("c{number:02}"), 1));
+    roster.configure(many(0).collect(), NOW);
+    assert_eq!(fetches(&mut roster).len(), MAX_FLIGHTS);
+    roster.configure(many(64).collect(), NOW);
+    assert_eq!(fetches(&mut roster).len(), 36);
+}
+
+#[test]
+fn new_credentials_are_tried_at_once_whatever_the_old_ones_ran_into() {
+    let mut roster = Roster::new(1);
+    roster.configure(vec![wanted("acme", 5)], NOW);
+    for (set, round) in fetches(&mut roster) {
+        roster.handle_fetched(set, round, denied(), NOW);
+    }
+    assert_eq!(fetches(&mut roster), [], "the whole client waits");
+    let renewed = Wanted {
+        shown_id: "new…".to_owned(),
+        renewed: true,
+        ..wanted("acme", 5)
+    };
+    let changes = roster.configure(vec![renewed], NOW);
+    assert_eq!(changes.renewed, ["acme"]);
+    let mut flights = fetches(&mut roster);
+    assert_eq!(flights.len(), MAX_FLIGHTS_PER_CLIENT);
+    for (set, round) in flights.drain(..) {
+        let answer = Ok(good(&roster, set));
+        roster.handle_fetched(set, round, answer, NOW);
+    }
+    fetched(&mut roster);
+    let fresh = |set: ScopeStatus| set.state == ScopeState::Fresh && set.client_id == "new…";
+    assert!(roster.status(NOW).all(fresh));
+}
+
+#[test]
+fn a_retry_tries_what_is_refused_and_what_waits_and_nothing_else() {
+    let mut roster = Roster::new(1);
+    roster.configure(
+        vec![wanted("acme", 2), wanted("good", 1), wanted("slow", 1)],
+        NOW,
+    );
+    for (set, round) in fetches(&mut roster) {
+        let (client, _) = roster.name_of(set).unwrap();
+        let answer = match client {
+            "acme" => denied(),
+            "slow" => Err(FetchError::transient(Cause::Server, "503")),
+            _ => Ok(good(&roster, set)),
+        };
+        roster.handle_fetched(set, round, answer, NOW);
+    }
+    assert_eq!(fetches(&mut roster), []);
+    roster.retry(NOW);
+    let tried = fetches(&mut roster);
+    let names: Vec<&str> = tried
+        .iter()
+        .map(|(set, _)| roster.name_of(*set).unwrap().0)
+        .collect();
+    assert_eq!(names, ["acme", "acme", "slow"]);
+}

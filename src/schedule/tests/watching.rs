@@ -1,0 +1,106 @@
+use super::*;
+
+/// How often watchers were called to look.
+fn announcements(schedule: &mut Schedule) -> usize {
+    let commands = std::iter::from_fn(|| schedule.poll_command());
+    commands
+        .filter(|command| *command == Command::Announce)
+        .count()
+}
+
+fn failing() -> Result<Fetched, FetchError> {
+    Err(FetchError::transient(Cause::Server, "Domo answered 503"))
+}
+
+#[test]
+fn each_new_token_is_announced_once() {
+    let mut schedule = schedule();
+    assert!(schedule.watched(START).is_none(), "nothing is sure yet");
+    let round = schedule.start(chance(0.5, 1), START);
+    schedule.handle_fetched(round, Ok(fetched("first", HOUR)), START);
+    assert_eq!(announcements(&mut schedule), 1);
+    let due = schedule.poll_timeout().unwrap();
+    schedule.handle_timeout(due);
+    assert_eq!(announcements(&mut schedule), 0);
+    let round = schedule.start(chance(0.5, 2), due);
+    schedule.handle_fetched(round, Ok(fetched("second", HOUR)), due);
+    assert_eq!(announcements(&mut schedule), 1);
+    assert_eq!(generation(schedule.watched(due)), 2);
+}
+
+#[test]
+fn a_token_that_dies_with_no_successor_is_announced_once_and_so_is_the_next() {
+    let mut schedule = fresh(HOUR);
+    let due = schedule.poll_timeout().unwrap();
+    schedule.handle_timeout(due);
+    let round = schedule.start(chance(0.0, 2), due);
+    schedule.handle_fetched(round, failing(), due);
+    assert_eq!(announcements(&mut schedule), 0, "the old one lives");
+    let mut now = due;
+    let mut announced = 0;
+    while now < START + HOUR * 2 {
+        now = schedule.poll_timeout().unwrap();
+        schedule.handle_timeout(now);
+        if schedule.wants_fetch() {
+            let round = schedule.start(chance(0.0, 3), now);
+            schedule.handle_fetched(round, failing(), now);
+        }
+        announced += announcements(&mut schedule);
+    }
+    assert_eq!(announced, 1);
+    let refusal = refused(schedule.watched(now));
+    assert_eq!(refusal.kind, RefusalKind::Unavailable);
+    assert!(refusal.cause.contains("503"), "{}", refusal.cause);
+    schedule.handle_timeout(schedule.poll_timeout().unwrap());
+    let round = schedule.start(chance(0.0, 4), now);
+    schedule.handle_fetched(round, Ok(fetched("later", HOUR)), now);
+    assert_eq!(announcements(&mut schedule), 1);
+    assert_eq!(generation(schedule.watched(now)), 4);
+}
+
+#[test]
+fn a_first_failure_is_announced_and_a_second_is_no_news() {
+    let mut schedule = schedule();
+    for expected in [1, 0] {
+        let now = schedule.poll_timeout().unwrap_or(START);
+        schedule.handle_timeout(now);
+        let round = schedule.start(chance(0.0, 1), now);
+        schedule.handle_fetched(round, failing(), now);
+        assert_eq!(announcements(&mut schedule), expected);
+    }
+}
+
+#[test]
+fn a_dead_token_is_not_shown_even_before_its_death_is_noticed() {
+    let schedule = fresh(HOUR);
+    assert!(schedule.watched(START + HOUR).unwrap().is_err());
+}
+
+#[test]
+fn the_second_refused_token_in_a_row_is_reported_once() {
+    let mut schedule = fresh(HOUR);
+    let mut now = START;
+    let mut reported = 0;
+    for generation in 1..=4 {
+        now = now + SECOND * 31;
+        let ask = Ask {
+            renew: Some(Renew::Rejected(generation)),
+            ..ask(SECOND * 60, now)
+        };
+        for waiter in [1, 2] {
+            schedule.note_rejection(generation, format!("uid {waiter}"));
+            assert_eq!(schedule.request(WaiterId(waiter), &ask, now), None);
+        }
+        let round = schedule.start(chance(0.0, generation + 1), now);
+        let text = format!("token {generation}");
+        schedule.handle_fetched(round, Ok(fetched(&text, HOUR)), now);
+        let commands = std::iter::from_fn(|| schedule.poll_command());
+        reported += commands
+            .filter(|command| *command == Command::Report(Outcome::RefusedInUse))
+            .count();
+    }
+    assert_eq!(reported, 1);
+    let status = schedule.status("", now);
+    assert_eq!(status.rejected, 8);
+    assert_eq!(status.last_rejected_by.as_deref(), Some("uid 2"));
+}

@@ -1,0 +1,48 @@
+//! Watchers: what they are to know, and when that changes.
+
+use domo_token_client::wire::RefusalKind;
+
+use super::Schedule;
+use super::types::{Command, Reply};
+use crate::clock::BootTime;
+
+/// What a watcher knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// The token of this generation lives.
+    Token(u64),
+    /// There is none.
+    Down,
+}
+
+impl Schedule {
+    /// What a watcher is to know now: the token, or that there is none; `None` while neither is
+    /// sure. A [`Command::Announce`] says when to look again.
+    #[must_use]
+    pub fn watched(&self, now: BootTime) -> Option<Reply> {
+        if let Some(token) = self.token(now) {
+            return Some(Ok(token.clone()));
+        }
+        self.told?;
+        let words = self.failure().or(self.blocked.as_deref());
+        let words = words.unwrap_or("the token died before the next one came");
+        Some(Err(self.refusal(
+            RefusalKind::Unavailable,
+            words,
+            self.next_attempt(),
+        )))
+    }
+
+    /// Says so if what watchers know has changed.
+    pub(super) fn announce(&mut self, now: BootTime) {
+        let failing = self.failure.is_some() || self.blocked.is_some();
+        let told = match self.token(now) {
+            Some(token) => Some(Told::Token(token.life().generation)),
+            None => (self.told.is_some() || failing).then_some(Told::Down),
+        };
+        if told != self.told {
+            self.told = told;
+            self.commands.push_back(Command::Announce);
+        }
+    }
+}
