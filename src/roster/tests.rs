@@ -216,3 +216,17 @@ fn failed_attempts_are_reported_given_up_ones_too() {
     });
     assert!(reported);
 }
+
+#[test]
+fn the_document_has_the_bounds_as_they_are() {
+    let document = include_str!("../../docs/architecture.md");
+    for (name, bound) in [
+        ("MAX_FLIGHTS_PER_CLIENT", MAX_FLIGHTS_PER_CLIENT),
+        ("MAX_FLIGHTS", MAX_FLIGHTS),
+    ] {
+        assert!(
+            document.contains(&format!("| `{name}` | {bound} |")),
+            "{name}"
+        );
+    }
+}

@@ -128,14 +128,21 @@ impl Schedule {
             Verdict::Refuse(schedule.refusal(RefusalKind::Unavailable, words, Some(at)))
         };
         if self.reissued {
+            if renew_at < deadline {
+                return Verdict::Join;
+            }
             let words = "Domo hands out the same token again until it is nearer its end";
             return unavailable(self, words, renew_at);
         }
         let spacing = self.lifetime.map_or(Duration::ZERO, floor);
         let soonest = self.last_success.map_or(now, |at| at + spacing);
         if soonest.max(now) >= deadline {
-            let words = "the token has less life left than asked for, and was fetched just now";
-            return unavailable(self, words, soonest.min(renew_at));
+            let words = if soonest > now {
+                "another token is wanted, and this one was fetched a moment ago"
+            } else {
+                "another token is wanted, and there is no time to fetch one"
+            };
+            return unavailable(self, words, soonest.max(now).min(renew_at));
         }
         self.state = if soonest <= now {
             State::Idle

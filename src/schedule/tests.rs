@@ -1,3 +1,4 @@
+mod document;
 mod watching;
 
 use super::*;
@@ -313,11 +314,16 @@ fn the_same_text_again_keeps_its_generation_and_is_left_until_half_its_life_is_g
     assert_eq!((life.generation, life.lifetime), (1, HOUR));
     assert_eq!(life.expires, due + left);
     assert_eq!(schedule.poll_timeout(), Some(due + left / 2));
-    let mut ask = ask(HOUR, due);
-    ask.renew = Some(Renew::Rejected(1));
-    let refusal = refused(schedule.request(WaiterId(1), &ask, due));
+    let rejected = |wait| Ask {
+        renew: Some(Renew::Rejected(1)),
+        ..ask(wait, due)
+    };
+    let refusal = refused(schedule.request(WaiterId(1), &rejected(SECOND * 60), due));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert!(refusal.cause.contains("same token"));
+    assert_eq!(refusal.next_attempt, Some(due + left / 2));
+    let patient = schedule.request(WaiterId(2), &rejected(HOUR), due);
+    assert_eq!(patient, None, "the next attempt is in time");
 }
 
 #[test]

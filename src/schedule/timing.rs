@@ -5,16 +5,16 @@ use std::time::Duration;
 use crate::source::Cause;
 
 /// The floor is never less: whoever asks, Domo isn't asked more than once a second for one set.
-const FLOOR_MIN: Duration = Duration::from_secs(1);
+pub(super) const FLOOR_MIN: Duration = Duration::from_secs(1);
 
 /// The floor is never more: half a minute keeps any caller of an hour's token from waiting long.
-const FLOOR_MAX: Duration = Duration::from_secs(30);
+pub(super) const FLOOR_MAX: Duration = Duration::from_secs(30);
 
 /// The floor as a part of a token's life: at most twenty requests in one lifetime.
-const FLOOR_PART: u32 = 20;
+pub(super) const FLOOR_PART: u32 = 20;
 
 /// No caller needs more of a token's life than this without saying so.
-const LEAST_LEFT_MAX: Duration = Duration::from_secs(1);
+pub(super) const LEAST_LEFT_MAX: Duration = Duration::from_secs(1);
 
 /// How long refused credentials are left alone: a person has to mend them.
 pub const DENIED_RETRY: Duration = Duration::from_secs(300);
@@ -29,10 +29,10 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// The longest a token request may take while no lifetime is known.
-const REQUEST_MAX: Duration = Duration::from_secs(20);
+pub(super) const REQUEST_MAX: Duration = Duration::from_secs(20);
 
 /// A token request is always given this long.
-const REQUEST_MIN: Duration = Duration::from_secs(2);
+pub(super) const REQUEST_MIN: Duration = Duration::from_secs(2);
 
 /// The least time from start to start of two successful requests for a token of that life.
 #[must_use]

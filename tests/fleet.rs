@@ -1,0 +1,129 @@
+//! Many hosts that start together, over a day, on the pure core: what Domo sees of them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, what fails says so"
+)]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use domo_token::clock::BootTime;
+use domo_token::roster::{Command, Roster, Wanted};
+use domo_token::source::{Cause, FetchError, Fetched};
+use domo_token_client::scope::ScopeSet;
+
+const START: BootTime = BootTime::from_millis(1_000_000);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// How Domo's tokens live.
+const LIFETIME: Duration = Duration::from_secs(3599);
+
+/// What an answer takes.
+const ANSWER: Duration = Duration::from_millis(150);
+
+/// When a host with one scope set asks Domo, from its start until `end`, while `up` says whether
+/// Domo answers.
+fn requests(seed: u64, end: Duration, up: impl Fn(Duration) -> bool) -> Vec<Duration> {
+    let scope = ScopeSet::parse("data").unwrap();
+    let mut host = Roster::new(seed);
+    let wanted = Wanted {
+        name: "acme".to_owned(),
+        shown_id: String::new(),
+        scopes: BTreeSet::from([scope.clone()]),
+        renewed: true,
+    };
+    host.configure(vec![wanted], START);
+    let mut now = START;
+    let mut asked = Vec::new();
+    loop {
+        while let Some(command) = host.poll_command() {
+            let Command::Fetch(set, round) = command else {
+                continue;
+            };
+            let since = now.saturating_since(START);
+            asked.push(since);
+            let answer = if up(since) {
+                Ok(Fetched {
+                    text: format!("token {}", asked.len()).into(),
+                    lifetime: LIFETIME,
+                    lifetime_assumed: false,
+                    granted: scope.clone(),
+                })
+            } else {
+                Err(FetchError::transient(Cause::Server, "503"))
+            };
+            now = now + ANSWER;
+            host.handle_fetched(set, round, answer, now);
+        }
+        now = host.poll_timeout().unwrap();
+        if now.saturating_since(START) >= end {
+            return asked;
+        }
+        host.handle_timeout(now);
+    }
+}
+
+#[test]
+fn a_day_of_one_host_costs_thirty_two_requests_or_so() {
+    let counts: Vec<usize> = (0..1000)
+        .map(|seed| requests(seed, HOUR * 24, |_| true).len())
+        .collect();
+    let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+    let mean = counts.iter().sum::<usize>() / counts.len();
+    // 86 400 s / (3 599 s × 0.75), and the first renewal comes earlier.
+    assert_eq!(
+        (*least, mean, *most),
+        (32, 32, 34),
+        "as docs/architecture.md says"
+    );
+}
+
+#[test]
+fn a_thousand_hosts_that_start_together_do_not_ask_together() {
+    let mut bins = vec![0_u32; 24 * 60];
+    for seed in 0..1000 {
+        for at in requests(seed, HOUR * 24, |_| true) {
+            bins[usize::try_from(at.as_secs() / 60).unwrap()] += 1;
+        }
+    }
+    let after_first_cycle = &bins[60..];
+    let total: u32 = after_first_cycle.iter().sum();
+    let mean = f64::from(total) / 1380.0;
+    let most = f64::from(*after_first_cycle.iter().max().unwrap());
+    assert!(
+        most <= mean * 3.0,
+        "{most} in one minute, {mean} on average"
+    );
+}
+
+#[test]
+fn an_outage_of_half_an_hour_costs_at_most_fifty_attempts() {
+    for seed in 0..1000 {
+        let down = HOUR..HOUR + Duration::from_secs(1800);
+        let all = requests(seed, HOUR * 3, |at| !down.contains(&at));
+        let attempts = all.iter().filter(|at| down.contains(at)).count();
+        assert!(attempts <= 50, "{attempts}");
+        let back = all.iter().find(|at| **at >= down.end).unwrap();
+        assert!(*back < down.end + HOUR, "it goes on");
+    }
+}
+
+#[test]
+fn ten_minutes_of_nothing_but_failure_cost_at_most_twenty_five_requests() {
+    for seed in 0..1000 {
+        let asked = requests(seed, Duration::from_secs(600), |_| false);
+        assert!((10..=25).contains(&asked.len()), "{}", asked.len());
+    }
+}
+
+#[test]
+fn the_end_of_an_outage_is_noticed_within_a_minute() {
+    for seed in 0..1000 {
+        let end = Duration::from_secs(7200);
+        let all = requests(seed, HOUR * 3, |at| at >= end);
+        let first = all.iter().find(|at| **at >= end).unwrap();
+        assert!(*first <= end + Duration::from_secs(61), "{first:?}");
+    }
+}

@@ -1,0 +1,387 @@
+//! The simulated Domo: what it answers, when, and what it must never be asked.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use domo_token::clock::{BootTime, Clock};
+use domo_token::roster::MAX_FLIGHTS_PER_CLIENT;
+use domo_token::schedule::{DENIED_RETRY, RETRY_AFTER_MAX, floor, request_timeout};
+use domo_token::source::{FetchError, Fetched, TokenSource};
+use domo_token_client::scope::ScopeSet;
+use tokio::sync::oneshot;
+
+use crate::clock::SimClock;
+use crate::weather::{Answer, Weather};
+
+/// A client's name and one of its scope sets.
+pub(crate) type Key = (String, ScopeSet);
+
+struct Flight {
+    key: Key,
+    started: BootTime,
+    /// From then on an answer comes too late.
+    late: BootTime,
+    fate: Option<(BootTime, Answer)>,
+    sender: Option<oneshot::Sender<Result<Fetched, FetchError>>>,
+}
+
+/// The newest token that the broker has got for a set.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) text: String,
+    /// When it came.
+    pub(crate) since: BootTime,
+    pub(crate) lifetime: Duration,
+    pub(crate) expires: BootTime,
+}
+
+/// What is known of one scope set.
+#[derive(Default)]
+struct Set {
+    /// No request may start earlier, and why.
+    not_before: Option<(BootTime, &'static str)>,
+    /// Something happened that lets the next request start at once.
+    excused: bool,
+    held: Option<Held>,
+    /// The lifetime of its last token.
+    lifetime: Option<Duration>,
+}
+
+/// Shared between the driver and all sources.
+pub(crate) struct State {
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) weather: Weather,
+    pub(crate) lifetime: Duration,
+    flights: BTreeMap<u64, Flight>,
+    last_flight: u64,
+    sets: BTreeMap<Key, Set>,
+    /// Clients that Domo refuses as a whole, and until when none of their sets may ask.
+    refused: BTreeMap<String, BootTime>,
+    issued: u64,
+    pub(crate) requests: u64,
+    pub(crate) history: Vec<String>,
+    pub(crate) violation: Option<String>,
+}
+
+/// Domo. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Domo {
+    pub(crate) clock: SimClock,
+    state: Arc<Mutex<State>>,
+}
+
+impl Domo {
+    pub(crate) fn new(clock: SimClock, seed: u64, lifetime: Duration) -> Self {
+        let state = State {
+            rng: fastrand::Rng::with_seed(seed),
+            weather: Weather::Good,
+            lifetime,
+            flights: BTreeMap::new(),
+            last_flight: 0,
+            sets: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            issued: 0,
+            requests: 0,
+            history: Vec::new(),
+            violation: None,
+        };
+        let state = Arc::new(Mutex::new(state));
+        Self { clock, state }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub(crate) fn note(&self, line: &str) {
+        let now = self.clock.now();
+        self.state().history.push(format!("{now}  {line}"));
+    }
+
+    /// The first violation counts; what follows may only follow from it.
+    pub(crate) fn violated(&self, what: String) {
+        self.note(&format!("VIOLATION: {what}"));
+        self.state().violation.get_or_insert(what);
+    }
+
+    /// The newest token of a set, if it lives.
+    pub(crate) fn held(&self, key: &Key) -> Option<Held> {
+        let now = self.clock.now();
+        let held = self.state().sets.get(key)?.held.clone();
+        held.filter(|held| held.expires > now)
+    }
+
+    /// Lets the next request of each set start at once: a reload, or new credentials.
+    pub(crate) fn excuse(&self, client: Option<&str>) {
+        let mut state = self.state();
+        for ((name, _), set) in &mut state.sets {
+            if client.is_none_or(|client| client == name) {
+                set.excused = true;
+            }
+        }
+        state
+            .refused
+            .retain(|name, _| client.is_some_and(|client| client != name));
+    }
+
+    pub(crate) fn forget(&self, key: &Key) {
+        self.state().sets.remove(key);
+    }
+
+    /// When the next answer comes.
+    pub(crate) fn first_due(&self) -> Option<BootTime> {
+        let state = self.state();
+        let due = state.flights.values().filter(|f| f.sender.is_some());
+        due.filter_map(|flight| flight.fate.map(|(at, _)| at)).min()
+    }
+
+    /// Sends the answers that are due.
+    pub(crate) fn answer_due(&self) {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let due: Vec<u64> = state
+            .flights
+            .iter()
+            .filter(|(_, flight)| flight.sender.is_some())
+            .filter(|(_, flight)| flight.fate.is_some_and(|(at, _)| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            state.answer(id, now);
+        }
+    }
+
+    fn start(&self, client: &str, scope: &ScopeSet, valid: bool) -> Started {
+        let now = self.clock.now();
+        let key = (client.to_owned(), scope.clone());
+        let (sender, answer) = oneshot::channel();
+        let mut state = self.state();
+        let problem = state.check_start(&key, now);
+        let State {
+            rng,
+            weather,
+            lifetime,
+            ..
+        } = &mut *state;
+        let fate = weather.fate(rng, *lifetime, valid);
+        state.last_flight += 1;
+        state.requests += 1;
+        let id = state.last_flight;
+        let line = format!("{now}  request {id} for {} {}: {fate:?}", key.0, key.1);
+        state.history.push(line);
+        let lifetime = state.sets.get(&key).and_then(|set| set.lifetime);
+        let flight = Flight {
+            key,
+            started: now,
+            late: now + request_timeout(lifetime),
+            fate: fate.map(|(delay, answer)| (now + delay, answer)),
+            sender: Some(sender),
+        };
+        state.flights.insert(id, flight);
+        drop(state);
+        if let Some(problem) = problem {
+            self.violated(problem);
+        }
+        Started {
+            domo: self.clone(),
+            id,
+            answer: Some(answer),
+        }
+    }
+}
+
+impl State {
+    /// Invariants (b) and (c): one request at a time, never too soon.
+    fn check_start(&mut self, key: &Key, now: BootTime) -> Option<String> {
+        let same = |flight: &&Flight| flight.key == *key;
+        if self.flights.values().any(|flight| same(&flight)) {
+            return Some(format!("two requests at once for {key:?}"));
+        }
+        let of_client = |flight: &&Flight| flight.key.0 == key.0;
+        if self.flights.values().filter(of_client).count() >= MAX_FLIGHTS_PER_CLIENT {
+            return Some(format!("too many requests at once for client {}", key.0));
+        }
+        let set = self.sets.entry(key.clone()).or_default();
+        if std::mem::take(&mut set.excused) {
+            return None;
+        }
+        if let Some((at, why)) = set.not_before
+            && now < at
+        {
+            return Some(format!("{key:?} asked before {at}: {why}"));
+        }
+        let refused = self.refused.get(&key.0);
+        // What is due in the very moment of the refusal goes out first.
+        let refused = refused.filter(|until| now < **until && now + DENIED_RETRY > **until);
+        refused.map(|until| format!("{key:?} asked before {until}: its client is refused"))
+    }
+
+    fn answer(&mut self, id: u64, now: BootTime) {
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return;
+        };
+        let (key, started, late) = (flight.key.clone(), flight.started, flight.late);
+        let Some((sender, (_, answer))) = flight.sender.take().zip(flight.fate) else {
+            return;
+        };
+        self.history.push(format!("{now}  answer {id}"));
+        if late <= now {
+            let wait = Duration::from_millis(500);
+            self.failed(&key, now + wait, "back-off after a late answer");
+            let never = Duration::from_secs(3600);
+            let _dropped = sender.send(Ok(fetched("c4nary-late", never, &key)));
+            return;
+        }
+        let result = match answer {
+            Answer::Token(lifetime) => Ok(self.grant(&key, lifetime, started, now)),
+            Answer::SameToken => Ok(self.reissue(&key, started, now)),
+            Answer::Transient(cause, retry_after) => {
+                let least = if cause.is_lasting() { 30_000 } else { 500 };
+                let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
+                let wait = Duration::from_millis(least).max(asked);
+                self.failed(&key, now + wait, "back-off");
+                let words = format!("{cause}");
+                Err(FetchError::Transient {
+                    cause,
+                    words,
+                    retry_after,
+                })
+            }
+            Answer::ClientRefused => {
+                self.failed(&key, now + DENIED_RETRY, "refused");
+                // What was under way already when the first refusal came puts nothing off.
+                let until = self.refused.entry(key.0.clone()).or_insert(now);
+                if *until <= now {
+                    *until = now + DENIED_RETRY;
+                }
+                Err(denied(false))
+            }
+            Answer::ScopeRefused => {
+                self.failed(&key, now + DENIED_RETRY, "refused");
+                self.refused.remove(&key.0);
+                Err(denied(true))
+            }
+        };
+        let _aborted = sender.send(result);
+    }
+
+    fn failed(&mut self, key: &Key, not_before: BootTime, why: &'static str) {
+        let set = self.sets.entry(key.clone()).or_default();
+        set.not_before = Some((not_before, why));
+    }
+
+    fn grant(
+        &mut self,
+        key: &Key,
+        lifetime: Duration,
+        started: BootTime,
+        now: BootTime,
+    ) -> Fetched {
+        self.issued += 1;
+        let text = format!("c4nary-{}", self.issued);
+        self.take(key, &text, lifetime, started, now);
+        fetched(&text, lifetime, key)
+    }
+
+    /// The text that the broker holds already, if it lives, with a life that ends as before.
+    fn reissue(&mut self, key: &Key, started: BootTime, now: BootTime) -> Fetched {
+        let held = self.sets.get(key).and_then(|set| set.held.clone());
+        let Some(held) = held.filter(|held| held.expires > now) else {
+            let lifetime = self.lifetime;
+            return self.grant(key, lifetime, started, now);
+        };
+        let left = held.expires.saturating_since(started);
+        let left = Duration::from_secs(left.as_secs().max(1));
+        self.take(key, &held.text, left, started, now);
+        let set = self.sets.entry(key.clone()).or_default();
+        set.lifetime = Some(held.lifetime);
+        if let Some(still) = &mut set.held {
+            still.lifetime = held.lifetime;
+        }
+        fetched(&held.text, left, key)
+    }
+
+    fn take(
+        &mut self,
+        key: &Key,
+        text: &str,
+        lifetime: Duration,
+        started: BootTime,
+        now: BootTime,
+    ) {
+        let set = self.sets.entry(key.clone()).or_default();
+        let expires = started + lifetime;
+        if expires <= now {
+            let wait = Duration::from_millis(500);
+            set.not_before = Some((now + wait, "back-off after a token dead on arrival"));
+            return;
+        }
+        set.not_before = Some((started + floor(lifetime), "the floor"));
+        set.lifetime = Some(lifetime);
+        set.held = Some(Held {
+            text: text.to_owned(),
+            since: now,
+            lifetime,
+            expires,
+        });
+        self.refused.remove(&key.0);
+    }
+}
+
+fn denied(scope_only: bool) -> FetchError {
+    FetchError::Denied {
+        scope_only,
+        words: "Domo answered 401".to_owned(),
+    }
+}
+
+fn fetched(text: &str, lifetime: Duration, key: &Key) -> Fetched {
+    Fetched {
+        text: text.into(),
+        lifetime,
+        lifetime_assumed: false,
+        granted: key.1.clone(),
+    }
+}
+
+/// A request under way: given up if it is dropped.
+struct Started {
+    domo: Domo,
+    id: u64,
+    answer: Option<oneshot::Receiver<Result<Fetched, FetchError>>>,
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let now = self.domo.clock.now();
+        let mut state = self.domo.state();
+        let Some(flight) = state.flights.remove(&self.id) else {
+            return;
+        };
+        if flight.sender.is_some() {
+            let wait = Duration::from_millis(500);
+            state.failed(&flight.key, now + wait, "back-off after no answer");
+            let line = format!("{now}  request {} given up", self.id);
+            state.history.push(line);
+        }
+    }
+}
+
+/// One client's way to Domo.
+pub(crate) struct SimSource {
+    pub(crate) domo: Domo,
+    pub(crate) client: String,
+    /// Whether Domo knows its secret.
+    pub(crate) valid: bool,
+}
+
+impl TokenSource for SimSource {
+    async fn fetch(&self, scope: &ScopeSet) -> Result<Fetched, FetchError> {
+        let mut started = self.domo.start(&self.client, scope, self.valid);
+        match started.answer.take() {
+            Some(answer) => answer.await.unwrap_or_else(|_| Err(denied(true))),
+            None => Err(denied(true)),
+        }
+    }
+}

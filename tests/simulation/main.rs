@@ -1,0 +1,141 @@
+//! The core and the broker's loop under a simulated clock, network and crowd of callers.
+//!
+//! Invariants, looked at after every step: (a) a token that is handed out lives as long as was
+//! asked for; (b) one request at a time for a set; (c) none sooner than the floor, the back-off or
+//! a refusal allow; (d) an error never replaces a living token; (e) no token in any refusal, log
+//! line or `Debug`. Besides: every caller is answered by its deadline, every watcher knows what
+//! there is, and in the end all recovers.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in a test, what fails says so"
+)]
+
+mod callers;
+mod clock;
+mod domo;
+mod run;
+mod weather;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+use run::{Op, play};
+use weather::Weather;
+
+/// Schedules in one run of the tests, unless `PROPTEST_CASES` says otherwise.
+const SCHEDULES: u32 = 10_000;
+
+/// Tests that they are shared among.
+const GROUPS: u32 = 4;
+
+fn weather() -> impl Strategy<Value = Weather> {
+    prop_oneof![
+        2 => Just(Weather::Good),
+        4 => Just(Weather::Mixed),
+        1 => Just(Weather::Slow),
+        2 => Just(Weather::Down),
+        1 => Just(Weather::RateLimited),
+        2 => Just(Weather::Silent),
+        1 => Just(Weather::Garbage),
+        1 => Just(Weather::BadCertificate),
+        1 => Just(Weather::ScopeRefused),
+        2 => Just(Weather::SameToken),
+        1 => Just(Weather::ShortLives),
+    ]
+}
+
+fn ask() -> impl Strategy<Value = Op> {
+    let callers = prop_oneof![6 => 1..4_u8, 1 => Just(50_u8)];
+    let wait = prop_oneof![4 => 0..30_000_u32, 1 => 30_000..600_000_u32];
+    let min_ttl = proptest::option::weighted(0.3, 0..1_200_u32);
+    let renew = proptest::option::weighted(0.4, any::<bool>());
+    (0..6_usize, callers, wait, min_ttl, renew).prop_map(
+        |(set, callers, wait_ms, min_ttl, renew)| Op::Ask {
+            set,
+            callers,
+            wait_ms,
+            min_ttl,
+            renew,
+        },
+    )
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => ask(),
+        8 => (0..1_500_u32).prop_map(Op::Pass),
+        4 => weather().prop_map(Op::Weather),
+        1 => (1..20_000_u32).prop_map(Op::Suspend),
+        1 => Just(Op::Leave),
+        2 => (0..6_usize).prop_map(Op::Watch),
+        1 => Just(Op::Reload),
+        2 => (0..6_usize, any::<bool>()).prop_map(|(client, valid)| Op::Rotate { client, valid }),
+        1 => (0..6_usize).prop_map(Op::Toggle),
+    ]
+}
+
+fn play_all(lifetimes: &'static [u32]) {
+    let cases = std::env::var("PROPTEST_CASES").ok();
+    let cases = cases
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(SCHEDULES)
+        / GROUPS;
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        ..Config::default()
+    };
+    let lifetime = proptest::sample::select(lifetimes);
+    let schedules = (
+        any::<u64>(),
+        lifetime,
+        proptest::collection::vec(op(), 1..30),
+    );
+    let seen = std::cell::RefCell::new(run::Outcome::default());
+    let result = TestRunner::new(config).run(&schedules, |(seed, lifetime, ops)| {
+        let played = play(seed, lifetime, &ops).map_err(TestCaseError::fail)?;
+        let mut seen = seen.borrow_mut();
+        seen.requests += played.requests;
+        seen.tokens += played.tokens;
+        seen.steps += played.steps;
+        Ok(())
+    });
+    match result {
+        Ok(()) => {}
+        Err(TestError::Fail(why, input)) => panic!("{why}\nby {input:?}"),
+        Err(TestError::Abort(why)) => panic!("{why}"),
+    }
+    let seen = seen.into_inner();
+    assert!(seen.tokens > u64::from(cases), "hardly anybody got a token");
+    tell(&format!(
+        "{cases} schedules of tokens that live {lifetimes:?} s: {seen:?}"
+    ));
+}
+
+#[expect(clippy::print_stderr, reason = "figures, for `--nocapture`")]
+fn tell(line: &str) {
+    eprintln!("{line}");
+}
+
+#[test]
+fn the_invariants_hold_while_tokens_live_for_seconds() {
+    play_all(&[1, 2, 5]);
+}
+
+#[test]
+fn the_invariants_hold_while_tokens_live_for_a_minute() {
+    play_all(&[30, 60]);
+}
+
+#[test]
+fn the_invariants_hold_while_tokens_live_for_an_hour() {
+    play_all(&[300, 3599]);
+}
+
+#[test]
+fn the_invariants_hold_while_tokens_live_for_a_day() {
+    play_all(&[86_400]);
+}

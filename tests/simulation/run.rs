@@ -1,0 +1,350 @@
+//! Drives one schedule: operations, time, and a look at everything after each step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use domo_token::broker::{About, Broker, Clients, Engine, Helm};
+use domo_token::clock::{BootTime, Clock};
+use domo_token::roster::Wanted;
+use domo_token_client::scope::ScopeSet;
+use domo_token_client::wire::{BrokerStatus, Renew};
+
+use crate::callers::Callers;
+use crate::clock::SimClock;
+use crate::domo::{Domo, Key, SimSource};
+use crate::weather::Weather;
+
+/// All sets there may be; the first client has more than it may fetch at once.
+const SETS: [(&str, &str); 6] = [
+    ("acme", "audit"),
+    ("acme", "dashboard"),
+    ("acme", "data"),
+    ("acme", "user"),
+    ("other", "data"),
+    ("other", "data user"),
+];
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    /// Time passes, in thousandths of a lifetime.
+    Pass(u32),
+    /// The machine sleeps that many seconds: time jumps, and nothing runs meanwhile.
+    Suspend(u32),
+    Weather(Weather),
+    Ask {
+        set: usize,
+        callers: u8,
+        wait_ms: u32,
+        min_ttl: Option<u32>,
+        renew: Option<bool>,
+    },
+    Leave,
+    Watch(usize),
+    /// SIGHUP with nothing changed.
+    Reload,
+    /// Other credentials, good or bad.
+    Rotate {
+        client: usize,
+        valid: bool,
+    },
+    /// The set leaves the config, or comes back.
+    Toggle(usize),
+}
+
+/// What a schedule came to.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) requests: u64,
+    pub(crate) tokens: u64,
+    pub(crate) steps: u64,
+}
+
+struct Run {
+    clock: SimClock,
+    domo: Domo,
+    callers: Callers,
+    broker: Broker<SimClock>,
+    helm: Helm<SimSource>,
+    sources: BTreeMap<&'static str, Arc<SimSource>>,
+    off: BTreeSet<usize>,
+    outcome: Outcome,
+}
+
+/// Plays the operations, then mends everything and ends in good order.
+///
+/// # Errors
+///
+/// The invariant that broke, and all that happened until then.
+pub(crate) fn play(seed: u64, lifetime: u32, ops: &[Op]) -> Result<Outcome, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let lifetime = Duration::from_secs(lifetime.into());
+        let clock = SimClock::new(BootTime::from_millis(1_000_000));
+        let domo = Domo::new(clock.clone(), seed, lifetime);
+        let broker = Broker::new(clock.clone(), seed, about());
+        let mut sources = BTreeMap::new();
+        for (client, _) in SETS {
+            sources
+                .entry(client)
+                .or_insert_with(|| source(&domo, client, true));
+        }
+        let clients = clients(&sources, &BTreeSet::new(), None);
+        let (engine, helm) = Engine::new(&broker, clients);
+        let engine = tokio::spawn(engine.run());
+        let mut run = Run {
+            callers: Callers::new(domo.clone(), broker.clone()),
+            clock,
+            domo,
+            broker,
+            helm,
+            sources,
+            off: BTreeSet::new(),
+            outcome: Outcome::default(),
+        };
+        let played = run.play(ops).await;
+        let ended = match played {
+            Ok(()) => run.end(engine).await,
+            Err(problem) => Err(problem),
+        };
+        let history = run.domo.state().history.join("\n");
+        ended.map_err(|problem| format!("{problem}\n{history}"))?;
+        if history.contains("c4nary") || format!("{:?}", run.broker).contains("c4nary") {
+            return Err(format!("a token where it has no place\n{history}"));
+        }
+        run.outcome.requests = run.domo.state().requests;
+        run.outcome.tokens = run.callers.tokens();
+        Ok(run.outcome)
+    })
+}
+
+impl Run {
+    async fn play(&mut self, ops: &[Op]) -> Result<(), String> {
+        self.settle().await?;
+        for op in ops {
+            self.domo.note(&format!("{op:?}"));
+            self.apply(op).await?;
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, op: &Op) -> Result<(), String> {
+        match *op {
+            Op::Pass(thousandths) => {
+                let lifetime = self.domo.state().lifetime;
+                let span = (lifetime * thousandths / 1000).min(Duration::from_secs(1200));
+                self.pass(span).await?;
+            }
+            Op::Suspend(seconds) => {
+                self.jump(Duration::from_secs(seconds.into()));
+            }
+            Op::Weather(weather) => self.domo.state().weather = weather,
+            Op::Ask {
+                set,
+                callers,
+                wait_ms,
+                min_ttl,
+                renew,
+            } => {
+                let key = key(set);
+                let wait = Duration::from_millis(wait_ms.into());
+                let lifetime = self.domo.state().lifetime;
+                let least = min_ttl.map(|thousandths| lifetime * thousandths / 1000);
+                let seen = Renew::Rejected(self.callers.seen(&key));
+                let renew = renew.map(|rejected| if rejected { seen } else { Renew::Current });
+                for _caller in 0..callers {
+                    self.callers.ask(&key, wait, least, renew);
+                }
+            }
+            Op::Leave => self.callers.leave(),
+            Op::Watch(set) => self.callers.watch(&key(set)),
+            Op::Reload => {
+                self.domo.excuse(None);
+                self.helm.retry().await;
+            }
+            Op::Rotate { client, valid } => {
+                let (client, _) = SETS[client % SETS.len()];
+                self.sources
+                    .insert(client, source(&self.domo, client, valid));
+                self.configure(Some(client)).await;
+            }
+            Op::Toggle(set) => {
+                let set = set % SETS.len();
+                if !self.off.remove(&set) {
+                    self.off.insert(set);
+                    self.domo.forget(&key(set));
+                }
+                self.configure(None).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn configure(&self, renewed: Option<&str>) {
+        self.domo.excuse(None);
+        let clients = clients(&self.sources, &self.off, renewed);
+        self.helm.configure(clients, about()).await;
+    }
+
+    /// Time jumps, and all that became due meanwhile is due at once.
+    fn jump(&self, span: Duration) {
+        self.clock.set(self.clock.now() + span);
+        self.domo.answer_due();
+    }
+
+    /// Time passes from event to event.
+    async fn pass(&mut self, span: Duration) -> Result<(), String> {
+        let end = self.clock.now() + span;
+        loop {
+            let due = [self.clock.first_due(), self.domo.first_due()];
+            let next = due.into_iter().flatten().min().filter(|due| *due <= end);
+            let Some(next) = next else {
+                break;
+            };
+            self.clock.set(next.max(self.clock.now()));
+            self.domo.answer_due();
+            self.settle().await?;
+        }
+        self.clock.set(end);
+        self.settle().await
+    }
+
+    /// Time passes until `done`, or for that many seconds.
+    async fn pass_until(
+        &mut self,
+        seconds: u32,
+        done: impl Fn(&Self) -> bool,
+    ) -> Result<(), String> {
+        for _second in 0..seconds {
+            if done(self) {
+                break;
+            }
+            self.pass(Duration::from_secs(1)).await?;
+        }
+        Ok(())
+    }
+
+    /// The sets that are in the config.
+    fn wanted(&self) -> impl Iterator<Item = usize> {
+        (0..SETS.len()).filter(|set| !self.off.contains(set))
+    }
+
+    /// Lets everybody run until nothing moves, then looks at everything.
+    async fn settle(&mut self) -> Result<(), String> {
+        const QUIET: u32 = 3;
+        let mut quiet = 0;
+        let mut seen = 0;
+        while quiet < QUIET {
+            tokio::task::yield_now().await;
+            let requests = self.domo.state().requests;
+            let now = self.callers.answers() + self.clock.sleeps() + requests;
+            quiet = if now == seen { quiet + 1 } else { 0 };
+            seen = now;
+        }
+        self.outcome.steps += 1;
+        if let Some(problem) = self.callers.check() {
+            self.domo.violated(problem);
+        }
+        match self.domo.state().violation.take() {
+            Some(problem) => Err(problem),
+            None => Ok(()),
+        }
+    }
+
+    /// Good weather, good credentials, and the longest wait there can be: all sets have a token
+    /// again. Then the broker stops, and all who wait hear so.
+    async fn end(&mut self, engine: tokio::task::JoinHandle<()>) -> Result<(), String> {
+        self.domo.note("all is mended");
+        self.domo.state().weather = Weather::Good;
+        let refused: Vec<&str> = self
+            .sources
+            .iter()
+            .filter(|(_, source)| !source.valid)
+            .map(|(client, _)| *client)
+            .collect();
+        for client in refused {
+            self.sources
+                .insert(client, source(&self.domo, client, true));
+            self.configure(Some(client)).await;
+            self.settle().await?;
+        }
+        self.jump(Duration::from_secs(3661));
+        self.settle().await?;
+        self.pass_until(62, |run| {
+            run.wanted().all(|set| run.domo.held(&key(set)).is_some())
+        })
+        .await?;
+        let before = self.callers.tokens();
+        let wanted: Vec<usize> = (0..SETS.len())
+            .filter(|set| !self.off.contains(set))
+            .collect();
+        for set in &wanted {
+            let wait = Duration::from_secs(30);
+            self.callers.ask(&key(*set), wait, None, None);
+        }
+        self.settle().await?;
+        self.pass(Duration::from_secs(30)).await?;
+        if self.callers.tokens() < before + wanted.len() as u64 {
+            return Err("not all have recovered".to_owned());
+        }
+        let (wait, least) = (Duration::from_secs(60), Duration::from_secs(1));
+        self.callers
+            .ask(&key(0), wait, Some(least), Some(Renew::Current));
+        self.settle().await?;
+        self.callers.stopping();
+        self.helm.stop().await;
+        engine.await.map_err(|error| error.to_string())?;
+        self.pass(Duration::from_secs(600)).await
+    }
+}
+
+fn key(set: usize) -> Key {
+    let (client, scope) = SETS[set % SETS.len()];
+    (client.to_owned(), ScopeSet::parse(scope).unwrap())
+}
+
+fn source(domo: &Domo, client: &str, valid: bool) -> Arc<SimSource> {
+    Arc::new(SimSource {
+        domo: domo.clone(),
+        client: client.to_owned(),
+        valid,
+    })
+}
+
+fn clients(
+    sources: &BTreeMap<&'static str, Arc<SimSource>>,
+    off: &BTreeSet<usize>,
+    renewed: Option<&str>,
+) -> Clients<SimSource> {
+    let one = |(client, source): (&&'static str, &Arc<SimSource>)| {
+        let sets = SETS.iter().enumerate();
+        let sets = sets.filter(|(set, (of, _))| of == client && !off.contains(set));
+        let wanted = Wanted {
+            name: (*client).to_owned(),
+            shown_id: "id…".to_owned(),
+            scopes: sets.map(|(set, _)| key(set).1).collect(),
+            renewed: renewed == Some(*client),
+        };
+        (wanted, Arc::clone(source))
+    };
+    sources.iter().map(one).collect()
+}
+
+fn about() -> About {
+    About {
+        status: BrokerStatus {
+            version: String::new(),
+            protocol: 1,
+            pid: 1,
+            started: BootTime::default(),
+            config_path: None,
+            config_loaded: BootTime::default(),
+            config_error: None,
+        },
+        default_client: None,
+    }
+}

@@ -1,0 +1,95 @@
+//! How Domo does, and what that means for one request.
+
+use std::time::Duration;
+
+use domo_token::source::Cause;
+
+/// How Domo does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Weather {
+    Good,
+    Slow,
+    Down,
+    RateLimited,
+    Silent,
+    Garbage,
+    BadCertificate,
+    ScopeRefused,
+    SameToken,
+    ShortLives,
+    Mixed,
+}
+
+/// What comes back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    Token(Duration),
+    SameToken,
+    Transient(Cause, Option<Duration>),
+    ClientRefused,
+    ScopeRefused,
+}
+
+impl Weather {
+    /// What comes back, and after how long; `None` is never.
+    pub(crate) fn fate(
+        self,
+        rng: &mut fastrand::Rng,
+        lifetime: Duration,
+        valid: bool,
+    ) -> Option<(Duration, Answer)> {
+        let quick = Duration::from_millis(rng.u64(20..400));
+        if !valid {
+            return Some((quick, Answer::ClientRefused));
+        }
+        let answer = match self.today(rng) {
+            Self::Good | Self::Mixed => Answer::Token(lifetime),
+            Self::Slow => {
+                let slow = Duration::from_millis(rng.u64(1_000..25_000));
+                return Some((slow, Answer::Token(lifetime)));
+            }
+            Self::Silent => return None,
+            Self::Down => Answer::Transient(Cause::Connect, None),
+            Self::RateLimited => {
+                let asked = [0, 1, 60, 600, 1_000_000_000];
+                let asked = rng.choice(asked).map(Duration::from_secs);
+                Answer::Transient(Cause::RateLimited, asked)
+            }
+            Self::Garbage => Answer::Transient(Cause::Unusable, None),
+            Self::BadCertificate => Answer::Transient(Cause::Tls, None),
+            Self::ScopeRefused => Answer::ScopeRefused,
+            Self::SameToken => Answer::SameToken,
+            Self::ShortLives => Answer::Token(Duration::from_secs(rng.u64(1..60))),
+        };
+        Some((quick, answer))
+    }
+
+    /// Mixed weather is another one each time.
+    fn today(self, rng: &mut fastrand::Rng) -> Self {
+        let days = [
+            Self::Slow,
+            Self::Down,
+            Self::RateLimited,
+            Self::Silent,
+            Self::Garbage,
+            Self::ShortLives,
+            Self::SameToken,
+            Self::Good,
+            Self::Good,
+            Self::Good,
+        ];
+        match self {
+            Self::Mixed => rng.choice(days).unwrap_or(Self::Good),
+            Self::Good
+            | Self::Slow
+            | Self::Down
+            | Self::RateLimited
+            | Self::Silent
+            | Self::Garbage
+            | Self::BadCertificate
+            | Self::ScopeRefused
+            | Self::SameToken
+            | Self::ShortLives => self,
+        }
+    }
+}
