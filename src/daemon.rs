@@ -31,9 +31,9 @@ pub struct Options {
     pub socket: Option<PathBuf>,
 }
 
-/// Why the daemon doesn't start.
+/// Why the daemon doesn't start, or ends untold.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum DaemonError {
     /// The config file can't be read.
     #[error("config {path}: {source}", path = .path.display())]
     ConfigRead {
@@ -69,13 +69,17 @@ pub enum StartError {
     /// The socket can't be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The broker's loop panicked; its message has been printed.
+    #[error("the broker's loop ended by a bug: please report it, with the lines above")]
+    Bug,
 }
 
-impl StartError {
-    /// The exit code, of sysexits: 75 if another daemon is there already, else 78.
+impl DaemonError {
+    /// The exit code, of sysexits: 70 for a bug, 75 if another daemon is there already, else 78.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Bug => 70,
             Self::Bind(BindError::Taken(_)) => 75,
             Self::Bind(BindError::Path { .. })
             | Self::ConfigRead { .. }
@@ -91,13 +95,13 @@ impl StartError {
 ///
 /// # Errors
 ///
-/// [`StartError::ConfigRead`] or [`StartError::Config`].
-pub fn load_config(options: &Options, env: Env) -> Result<Config, StartError> {
+/// [`DaemonError::ConfigRead`] or [`DaemonError::Config`].
+pub fn load_config(options: &Options, env: Env) -> Result<Config, DaemonError> {
     let exists = |path: &Path| path.exists();
     let Some(path) = config::find(options.config.clone(), env, &exists) else {
         return Ok(Config::from_env(env)?);
     };
-    let text = fs::read_to_string(&path).map_err(|source| StartError::ConfigRead {
+    let text = fs::read_to_string(&path).map_err(|source| DaemonError::ConfigRead {
         path: path.clone(),
         source,
     })?;
@@ -114,7 +118,8 @@ pub fn load_config(options: &Options, env: Env) -> Result<Config, StartError> {
 ///
 /// # Errors
 ///
-/// [`StartError`] if it doesn't come that far; after that it goes on whatever happens.
+/// [`DaemonError`] if it doesn't come that far; after that it goes on whatever happens, but
+/// for [`DaemonError::Bug`].
 ///
 /// # Panics
 ///
@@ -125,10 +130,10 @@ pub async fn run(
     env: Env<'_>,
     mut signals: mpsc::Receiver<Signal>,
     ready: impl FnOnce(&Path),
-) -> Result<(), StartError> {
+) -> Result<(), DaemonError> {
     // Whoever installed one before made the choice.
     let _already = rustls::crypto::ring::default_provider().install_default();
-    let path = socket_path(options, &config, env).ok_or(StartError::NoSocket)?;
+    let path = socket_path(options, &config, env).ok_or(DaemonError::NoSocket)?;
     let mut socket = Socket::lock(&path)?;
     let clock = SystemClock::new();
     let loaded = Loaded::new(&config, env, &Loaded::default())?;
@@ -144,7 +149,7 @@ pub async fn run(
     ready(&path);
 
     let (stop, stopped) = watch::channel(false);
-    let engine = tokio::spawn(engine.run());
+    let mut engine = tokio::spawn(engine.run());
     let mut steering = Steering {
         options,
         env,
@@ -156,17 +161,27 @@ pub async fn run(
         loaded,
     };
     let steer = async {
-        while let Some(Signal::Reload) = signals.recv().await {
-            steering.reload().await;
-        }
-        steering.helm.stop().await;
+        let ended = loop {
+            tokio::select! {
+                signal = signals.recv() => match signal {
+                    Some(Signal::Reload) => steering.reload().await,
+                    Some(Signal::Stop) | None => {
+                        steering.helm.stop().await;
+                        break (&mut engine).await;
+                    }
+                },
+                ended = &mut engine => break ended,
+            }
+        };
         // Sessions are told only when those who wait have their refusals.
-        let _ended = engine.await;
         let _no_sessions = stop.send(true);
+        ended.map_err(|_panicked| DaemonError::Bug)
     };
-    tokio::join!(ipc::serve(listener, broker, stopped), steer);
-    info!("stopped");
-    Ok(())
+    let ((), ended) = tokio::join!(ipc::serve(listener, broker, stopped), steer);
+    if ended.is_ok() {
+        info!("stopped");
+    }
+    ended
 }
 
 /// Where the daemon listens: the first place that is named, else the usual one of its user.

@@ -97,3 +97,6 @@ fn report_panic(ended: Result<(), tokio::task::JoinError>) {
         error!("a caller's session ended by a bug; the others go on");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use domo_token::daemon::{self, Options, StartError};
+use domo_token::daemon::{self, DaemonError, Options};
 use domo_token::logging::{self, Format};
 use domo_token::signals;
 
@@ -112,7 +112,7 @@ fn main() -> ExitCode {
 
 enum Ended {
     Signals(std::io::Error),
-    Start(StartError),
+    Start(DaemonError),
 }
 
 fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {

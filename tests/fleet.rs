@@ -23,9 +23,17 @@ const LIFETIME: Duration = Duration::from_secs(3599);
 /// What an answer takes.
 const ANSWER: Duration = Duration::from_millis(150);
 
-/// When a host with one scope set asks Domo, from its start until `end`, while `up` says whether
-/// Domo answers.
-fn requests(seed: u64, end: Duration, up: impl Fn(Duration) -> bool) -> Vec<Duration> {
+fn unavailable() -> FetchError {
+    FetchError::transient(Cause::Server, "503")
+}
+
+/// When a host with one scope set asks Domo, from its start until `end`, while `error` says what
+/// Domo answers instead of a token.
+fn requests(
+    seed: u64,
+    end: Duration,
+    error: impl Fn(Duration) -> Option<FetchError>,
+) -> Vec<Duration> {
     let scope = ScopeSet::parse("data").unwrap();
     let mut host = Roster::new(seed);
     let wanted = Wanted {
@@ -44,15 +52,14 @@ fn requests(seed: u64, end: Duration, up: impl Fn(Duration) -> bool) -> Vec<Dura
             };
             let since = now.saturating_since(START);
             asked.push(since);
-            let answer = if up(since) {
-                Ok(Fetched {
+            let answer = match error(since) {
+                Some(error) => Err(error),
+                None => Ok(Fetched {
                     text: format!("token {}", asked.len()).into(),
                     lifetime: LIFETIME,
                     lifetime_assumed: false,
                     granted: scope.clone(),
-                })
-            } else {
-                Err(FetchError::transient(Cause::Server, "503"))
+                }),
             };
             now = now + ANSWER;
             host.handle_fetched(set, round, answer, now);
@@ -68,7 +75,7 @@ fn requests(seed: u64, end: Duration, up: impl Fn(Duration) -> bool) -> Vec<Dura
 #[test]
 fn a_day_of_one_host_costs_thirty_two_requests_or_so() {
     let counts: Vec<usize> = (0..1000)
-        .map(|seed| requests(seed, HOUR * 24, |_| true).len())
+        .map(|seed| requests(seed, HOUR * 24, |_| None).len())
         .collect();
     let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
     let mean = counts.iter().sum::<usize>() / counts.len();
@@ -84,7 +91,7 @@ fn a_day_of_one_host_costs_thirty_two_requests_or_so() {
 fn a_thousand_hosts_that_start_together_do_not_ask_together() {
     let mut bins = vec![0_u32; 24 * 60];
     for seed in 0..1000 {
-        for at in requests(seed, HOUR * 24, |_| true) {
+        for at in requests(seed, HOUR * 24, |_| None) {
             bins[usize::try_from(at.as_secs() / 60).unwrap()] += 1;
         }
     }
@@ -102,7 +109,7 @@ fn a_thousand_hosts_that_start_together_do_not_ask_together() {
 fn an_outage_of_half_an_hour_costs_at_most_fifty_attempts() {
     for seed in 0..1000 {
         let down = HOUR..HOUR + Duration::from_secs(1800);
-        let all = requests(seed, HOUR * 3, |at| !down.contains(&at));
+        let all = requests(seed, HOUR * 3, |at| down.contains(&at).then(unavailable));
         let attempts = all.iter().filter(|at| down.contains(at)).count();
         assert!(attempts <= 50, "{attempts}");
         let back = all.iter().find(|at| **at >= down.end).unwrap();
@@ -113,7 +120,7 @@ fn an_outage_of_half_an_hour_costs_at_most_fifty_attempts() {
 #[test]
 fn ten_minutes_of_nothing_but_failure_cost_at_most_twenty_five_requests() {
     for seed in 0..1000 {
-        let asked = requests(seed, Duration::from_secs(600), |_| false);
+        let asked = requests(seed, Duration::from_secs(600), |_| Some(unavailable()));
         assert!((10..=25).contains(&asked.len()), "{}", asked.len());
     }
 }
@@ -122,8 +129,24 @@ fn ten_minutes_of_nothing_but_failure_cost_at_most_twenty_five_requests() {
 fn the_end_of_an_outage_is_noticed_within_a_minute() {
     for seed in 0..1000 {
         let end = Duration::from_secs(7200);
-        let all = requests(seed, HOUR * 3, |at| at >= end);
+        let all = requests(seed, HOUR * 3, |at| (at < end).then(unavailable));
         let first = all.iter().find(|at| **at >= end).unwrap();
         assert!(*first <= end + Duration::from_secs(61), "{first:?}");
+    }
+}
+
+#[test]
+fn a_day_of_refusals_costs_one_request_in_five_minutes() {
+    for seed in 0..100 {
+        let refused = |_| {
+            Some(FetchError::Denied {
+                scope_only: false,
+                words: "401".to_owned(),
+            })
+        };
+        let asked = requests(seed, HOUR * 24, refused);
+        let rests = asked.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
+        assert!(rests.min().unwrap() >= Duration::from_secs(300));
+        assert!((280..=288).contains(&asked.len()), "{}", asked.len());
     }
 }

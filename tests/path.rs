@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::{CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, config_text, parts, sandbox, token};
+use common::{CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, config_text, get, parts, sandbox, token};
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::{Broker, Error};
 
@@ -251,20 +251,6 @@ fn faulty_answers_never_cost_the_living_token() {
 }
 
 #[test]
-fn redirects_are_not_followed() {
-    let other = sandbox(HOUR);
-    for status in [301, 302, 303, 307, 308] {
-        let sandbox = sandbox(HOUR);
-        sandbox.always(Fault::redirect(status, &other.token_url()));
-        let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
-        let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
-        assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
-        assert!(stderr.contains("redirect"), "{stderr}");
-    }
-    assert_eq!(other.requests().len(), 0);
-}
-
-#[test]
 fn status_names_every_set_and_no_token() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"user\"]"));
@@ -401,18 +387,4 @@ fn the_client_crate_says_what_a_caller_can_do() {
     let error = broker.request("data").min_ttl(HOUR * 2).send().unwrap_err();
     assert!(error.to_string().contains("3569 s"), "{error}");
     assert!(broker.client("acme").token("data").is_ok());
-}
-
-/// One GET with a bearer token over plain HTTP: the status.
-fn get(url: &str, token: &str) -> u16 {
-    let rest = url.strip_prefix("http://").unwrap();
-    let (host, path) = rest.split_once('/').unwrap();
-    let mut stream = std::net::TcpStream::connect(host).unwrap();
-    let request = format!(
-        "GET /{path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer.split(' ').nth(1).unwrap().parse().unwrap()
 }

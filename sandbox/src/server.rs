@@ -19,7 +19,7 @@ use crate::fault::Fault;
 use crate::record::{Recorded, ResourceCall, TooFew};
 use crate::service;
 use crate::state::{Client, State};
-use crate::tls;
+use crate::tls::{self, Identity};
 
 /// A running sandbox; dropping it stops it.
 pub struct Sandbox {
@@ -35,7 +35,7 @@ pub struct Sandbox {
 pub struct Builder {
     clients: Vec<(String, Client)>,
     lifetime: Duration,
-    https: bool,
+    https: Option<Identity>,
     port: u16,
     log: Option<fn(&Recorded)>,
 }
@@ -61,7 +61,26 @@ impl Builder {
 
     /// Serves HTTPS, with a certificate of a CA made at start.
     pub fn https(mut self, https: bool) -> Self {
-        self.https = https;
+        self.https = https.then(Identity::default);
+        self
+    }
+
+    /// Serves HTTPS with a certificate for another host.
+    pub fn https_for(mut self, host: &str) -> Self {
+        let names = vec![host.to_owned()];
+        self.https = Some(Identity {
+            names,
+            ..Identity::default()
+        });
+        self
+    }
+
+    /// Serves HTTPS with a certificate whose time is over.
+    pub fn https_expired(mut self) -> Self {
+        self.https = Some(Identity {
+            expired: true,
+            ..Identity::default()
+        });
         self
     }
 
@@ -85,7 +104,7 @@ impl Builder {
     pub fn start(self) -> io::Result<Sandbox> {
         let state = Arc::new(State::new(self.lifetime, self.log));
         state.lock().clients.extend(self.clients);
-        let (acceptor, ca_pem) = match self.https.then(tls::acceptor).transpose()? {
+        let (acceptor, ca_pem) = match self.https.map(tls::acceptor).transpose()? {
             Some((acceptor, pem)) => (Some(acceptor), Some(pem)),
             None => (None, None),
         };
@@ -125,7 +144,7 @@ impl Sandbox {
         Builder {
             clients: Vec::new(),
             lifetime: service::LIFETIME,
-            https: false,
+            https: None,
             port: 0,
             log: None,
         }
@@ -167,6 +186,12 @@ impl Sandbox {
     /// Normal service from now on; what hangs is cut, what is held goes on.
     pub fn recover(&self) {
         self.state.recover();
+    }
+
+    /// How many connections have come so far, whatever was asked on them.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.state.lock().connections
     }
 
     /// All token requests so far, in the order they came.
@@ -334,6 +359,7 @@ async fn connection(
     acceptor: Option<TlsAcceptor>,
     state: Arc<State>,
 ) {
+    state.lock().connections += 1;
     match acceptor {
         None => http(stream, state).await,
         // Whoever doesn't trust the certificate leaves here.

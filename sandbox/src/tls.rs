@@ -8,8 +8,26 @@ use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 
-/// A TLS acceptor for `localhost` and `127.0.0.1`, and the CA's certificate in PEM.
-pub(crate) fn acceptor() -> io::Result<(TlsAcceptor, String)> {
+/// The server's certificate.
+pub(crate) struct Identity {
+    /// The host names and addresses it is for.
+    pub(crate) names: Vec<String>,
+    /// Whether its time is over.
+    pub(crate) expired: bool,
+}
+
+impl Default for Identity {
+    /// One for this machine.
+    fn default() -> Self {
+        Self {
+            names: ["localhost", "127.0.0.1"].map(str::to_owned).into(),
+            expired: false,
+        }
+    }
+}
+
+/// A TLS acceptor, and its CA's certificate in PEM.
+pub(crate) fn acceptor(identity: Identity) -> io::Result<(TlsAcceptor, String)> {
     let mut authority = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority
@@ -18,9 +36,11 @@ pub(crate) fn acceptor() -> io::Result<(TlsAcceptor, String)> {
     let key = KeyPair::generate().map_err(io::Error::other)?;
     let authority = CertifiedIssuer::self_signed(authority, key).map_err(io::Error::other)?;
 
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let key = KeyPair::generate().map_err(io::Error::other)?;
-    let certificate = CertificateParams::new(names).map_err(io::Error::other)?;
+    let mut certificate = CertificateParams::new(identity.names).map_err(io::Error::other)?;
+    if identity.expired {
+        certificate.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    }
     let certificate = certificate
         .signed_by(&key, &authority)
         .map_err(io::Error::other)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use domo_token_client::wire::{BrokerStatus, VERSION};
 use tracing::{info, warn};
 
-use super::{Options, StartError, load_config};
+use super::{DaemonError, Options, load_config};
 use crate::broker::{About, Broker, Clients, Helm};
 use crate::clock::{BootTime, Clock};
 use crate::config::{Config, Env};
@@ -26,16 +26,16 @@ struct Client {
 impl Loaded {
     /// Reads the credentials that `config` names. A client that is as it was in `before` keeps its
     /// source.
-    pub(super) fn new(config: &Config, env: Env, before: &Self) -> Result<Self, StartError> {
+    pub(super) fn new(config: &Config, env: Env, before: &Self) -> Result<Self, DaemonError> {
         let mut clients = BTreeMap::new();
         for (name, client) in &config.clients {
             let of_source = |source| {
                 let client = name.clone();
-                StartError::Source { client, source }
+                DaemonError::Source { client, source }
             };
             let credentials = credentials::load(client, env).map_err(|source| {
                 let client = name.clone();
-                StartError::Credentials { client, source }
+                DaemonError::Credentials { client, source }
             })?;
             let shown_id = credentials.masked_id();
             let registration = Registration::new(client.endpoint.clone(), credentials);
@@ -102,7 +102,7 @@ impl<C: Clock> Steering<'_, C> {
         }
     }
 
-    fn load(&self) -> Result<(Config, Loaded), StartError> {
+    fn load(&self) -> Result<(Config, Loaded), DaemonError> {
         let config = load_config(self.options, self.env)?;
         let loaded = Loaded::new(&config, self.env, &self.loaded)?;
         Ok((config, loaded))

@@ -17,7 +17,7 @@ use domo_token_client::scope::ScopeSet;
 use reqwest::header::{ACCEPT, HeaderMap, RETRY_AFTER};
 use reqwest::{Certificate, Client, Proxy, RequestBuilder, Response, StatusCode, redirect};
 use secrecy::ExposeSecret;
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
 use super::{Cause, FetchError, Fetched, TokenSource};
@@ -70,7 +70,7 @@ impl Registration {
 
     fn certificates(&self) -> Result<Vec<Certificate>, SourceError> {
         let pem = self.ca.as_deref();
-        let parsed = pem.map(|pem| Certificate::from_pem_bundle(pem).map_err(|e| chain(&e)));
+        let parsed = pem.map(|pem| Certificate::from_pem_bundle(pem).map_err(|e| innermost(&e)));
         let problem = match parsed {
             None => return Ok(Vec::new()),
             Some(Ok(certificates)) if !certificates.is_empty() => return Ok(certificates),
@@ -86,6 +86,8 @@ impl Registration {
 pub struct DomoSource {
     http: Client,
     registration: Registration,
+    /// Where its requests go, for people.
+    place: String,
 }
 
 /// Why a source can't be made.
@@ -119,15 +121,22 @@ impl DomoSource {
             .pool_max_idle_per_host(0)
             .user_agent(concat!("domo-token/", env!("CARGO_PKG_VERSION")));
         if let Some(url) = &registration.endpoint.proxy {
-            let proxy = Proxy::all(url.clone()).map_err(|e| SourceError::Http(chain(&e)))?;
+            let proxy = Proxy::all(url.clone()).map_err(|e| SourceError::Http(innermost(&e)))?;
             builder = builder.proxy(proxy);
         }
         let certificates = registration.certificates()?;
         if !certificates.is_empty() {
             builder = builder.tls_certs_merge(certificates);
         }
-        let http = builder.build().map_err(|e| SourceError::Http(chain(&e)))?;
-        Ok(Self { http, registration })
+        let http = builder
+            .build()
+            .map_err(|e| SourceError::Http(innermost(&e)))?;
+        let place = place(&registration.endpoint);
+        Ok(Self {
+            http,
+            registration,
+            place,
+        })
     }
 
     /// Whom it asks for.
@@ -171,10 +180,11 @@ impl DomoSource {
 
 impl TokenSource for DomoSource {
     async fn fetch(&self, scope: &ScopeSet) -> Result<Fetched, FetchError> {
-        let response = self.request(scope).send().await.map_err(transport)?;
+        let failed = |error: reqwest::Error| transport(&error, &self.place);
+        let response = self.request(scope).send().await.map_err(failed)?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
-        let body = read_body(response).await;
+        let body = read_body(response, failed).await;
         if status == StatusCode::OK {
             return answer::token(&body?, scope);
         }
@@ -191,9 +201,12 @@ fn form_encode(text: &str) -> Zeroizing<String> {
 }
 
 /// Reads up to [`MAX_BODY`] bytes into buffers that are wiped.
-async fn read_body(mut response: Response) -> Result<Zeroizing<Vec<u8>>, FetchError> {
+async fn read_body(
+    mut response: Response,
+    failed: impl Fn(reqwest::Error) -> FetchError,
+) -> Result<Zeroizing<Vec<u8>>, FetchError> {
     let mut body = Zeroizing::new(Vec::with_capacity(USUAL_BODY));
-    while let Some(chunk) = response.chunk().await.map_err(transport)? {
+    while let Some(chunk) = response.chunk().await.map_err(&failed)? {
         if body.len() + chunk.len() > MAX_BODY {
             let words = format!("the answer is longer than {MAX_BODY} bytes");
             return Err(FetchError::transient(Cause::Unusable, words));
@@ -225,42 +238,56 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     )
 }
 
-fn transport(error: reqwest::Error) -> FetchError {
-    let error = &error.without_url();
-    let tls = sources(error).any(|source| {
-        // rustls's own errors come wrapped in an I/O error, which keeps them out of the chain.
-        let wrapped = source
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        let inner: Option<&(dyn Error + 'static)> = wrapped.map(|inner| inner as _);
-        inner.unwrap_or(source).is::<rustls::Error>()
-    });
-    let cause = if tls {
-        Cause::Tls
-    } else if error.is_timeout() {
-        Cause::Timeout
-    } else {
-        Cause::Connect
+/// Where its requests go, for people.
+fn place(endpoint: &Endpoint) -> String {
+    let host = |url: &Url| {
+        let name = url.host_str().unwrap_or_default();
+        let port = url.port().map(|port| format!(":{port}"));
+        format!("{name}{}", port.unwrap_or_default())
     };
-    FetchError::transient(cause, chain(error))
+    let through = endpoint
+        .proxy
+        .as_ref()
+        .map(|proxy| format!(" through the proxy {}", host(proxy)));
+    format!("{}{}", host(&endpoint.url), through.unwrap_or_default())
 }
 
-fn sources<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| (*error).source())
-}
-
-/// The whole chain in one line, without what only repeats an outer error.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut words: Vec<String> = Vec::new();
-    for source in sources(error) {
-        let text = source.to_string();
-        if !words.iter().any(|earlier| earlier.contains(&text)) {
-            words.push(text);
-        }
+/// What kept a request or its answer from getting through to `place`.
+fn transport(error: &reqwest::Error, place: &str) -> FetchError {
+    let words = innermost(error);
+    if causes(error).any(<dyn Error>::is::<rustls::Error>) {
+        let hint = "check token_url, ca_file and the time of this machine";
+        let words = format!("{place} can't be trusted, TLS: {words}; {hint}");
+        return FetchError::transient(Cause::Tls, words);
     }
-    answer::one_line(&words.join(": "))
+    let (cause, words) = if error.is_timeout() && error.is_connect() {
+        (Cause::Timeout, format!("no connection to {place} in time"))
+    } else if error.is_timeout() {
+        (Cause::Timeout, format!("no answer from {place} in time"))
+    } else if error.is_connect() {
+        (Cause::Connect, format!("{place} can't be reached: {words}"))
+    } else {
+        let words = format!("the connection to {place} failed: {words}");
+        (Cause::Connect, words)
+    };
+    FetchError::transient(cause, words)
+}
+
+/// An error and all that it came from. An I/O error hides the error it wraps from `source`.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        let io = error.downcast_ref::<io::Error>();
+        match io.and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        }
+    })
+}
+
+/// What it all came from, in one line: the errors around it only say that a request failed.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let last = causes(error).last().unwrap_or(error);
+    answer::one_line(&last.to_string())
 }
 
 #[cfg(test)]

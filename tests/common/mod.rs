@@ -3,12 +3,16 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::panic,
     reason = "in a test, what fails says so"
 )]
 
+pub(crate) mod many;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -16,7 +20,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use domo_sandbox::Sandbox;
+use domo_sandbox::{Recorded, Sandbox};
+use domo_token_client::Broker;
+use domo_token_client::clock::boot_now;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) const CLIENT_ID: &str = "441e307a-b2a1-4a99-8561-174e5b153fe1";
@@ -37,8 +45,13 @@ pub(crate) fn sandbox(lifetime: Duration) -> Sandbox {
 
 /// The config of a client `acme` at `sandbox`, with its secret in a file.
 pub(crate) fn config_text(sandbox: &Sandbox, tokens: &str) -> String {
+    client_text("acme", sandbox, tokens)
+}
+
+/// The same of a client of another name.
+pub(crate) fn client_text(name: &str, sandbox: &Sandbox, tokens: &str) -> String {
     format!(
-        "[clients.acme]\nclient_id = \"{CLIENT_ID}\"\nclient_secret_file = \"acme.secret\"\n\
+        "[clients.{name}]\nclient_id = \"{CLIENT_ID}\"\nclient_secret_file = \"acme.secret\"\n\
          tokens = {tokens}\ntoken_url = \"{}\"\nallow_http_loopback = true\n",
         sandbox.token_url()
     )
@@ -70,7 +83,27 @@ impl Daemon {
     }
 
     pub(crate) fn start_in(folder: TempDir) -> Self {
-        let mut child = Self::command(folder.path())
+        let (child, lines) = Self::launch(folder.path());
+        let mut daemon = Self {
+            child,
+            folder,
+            lines,
+            log: String::new(),
+        };
+        daemon.wait_for_log("started");
+        daemon
+    }
+
+    /// Ends it by that signal and starts it anew in the same folder.
+    pub(crate) fn restart(&mut self, signal: &str) {
+        self.signal(signal);
+        self.child.wait().unwrap();
+        (self.child, self.lines) = Self::launch(self.folder.path());
+        self.wait_for_log("started");
+    }
+
+    fn launch(folder: &Path) -> (Child, Receiver<String>) {
+        let mut child = Self::command(folder)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -84,14 +117,7 @@ impl Daemon {
                 }
             }
         });
-        let mut daemon = Self {
-            child,
-            folder,
-            lines,
-            log: String::new(),
-        };
-        daemon.wait_for_log("started");
-        daemon
+        (child, lines)
     }
 
     /// The daemon's command on the config in `folder`, with the loudest log.
@@ -127,6 +153,29 @@ impl Daemon {
 
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Replaces a file in its folder.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.folder().join(name), text).unwrap();
+    }
+
+    pub(crate) fn broker(&self) -> Broker {
+        Broker::connect_to(self.socket()).unwrap()
+    }
+
+    /// What `domo-token status --json` shows.
+    pub(crate) fn status(&self) -> Value {
+        let (_, stdout, stderr) = parts(&self.ask(&["status", "--json"]));
+        serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stderr}"))
+    }
+
+    /// What it shows of one scope set.
+    pub(crate) fn status_of(&self, scope: &str) -> Value {
+        let status = self.status();
+        let sets = status["tokens"].as_array().unwrap();
+        let found = sets.iter().find(|set| set["scope"] == scope);
+        found.unwrap_or_else(|| panic!("{status}")).clone()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -209,6 +258,44 @@ pub(crate) fn token(output: &Output) -> String {
         "{stdout:?}"
     );
     token.to_owned()
+}
+
+/// Lets this process, and the daemon it starts, open as many descriptors as the system allows.
+pub(crate) fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.maximum;
+    setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
+}
+
+/// How long `job` took, on the clock that the daemon goes by.
+pub(crate) fn timed<T>(job: impl FnOnce() -> T) -> (Duration, T) {
+    let start = boot_now();
+    let result = job();
+    (boot_now().saturating_since(start), result)
+}
+
+/// The rest between the answer to each of these requests and the next request. A daemon that
+/// reckons in whole milliseconds may be that much early.
+pub(crate) fn rests(requests: &[Recorded]) -> Vec<Duration> {
+    let answered = |seen: &Recorded| seen.answered_at.unwrap();
+    requests
+        .windows(2)
+        .map(|pair| pair[1].at.saturating_sub(answered(&pair[0])) + Duration::from_millis(1))
+        .collect()
+}
+
+/// One GET with a bearer token over plain HTTP: the status.
+pub(crate) fn get(url: &str, token: &str) -> u16 {
+    let rest = url.strip_prefix("http://").unwrap();
+    let (host, path) = rest.split_once('/').unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    let request = format!(
+        "GET /{path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 /// Runs a daemon that ends by itself.

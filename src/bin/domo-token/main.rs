@@ -74,7 +74,7 @@ fn run_get(get: &Get) -> Result<u8, Problem> {
     let token = loop {
         match ask(get, deadline) {
             Ok(token) => break token,
-            Err(error) if get.wait && error.is_temporary() && boot_now() + REST < deadline => {
+            Err(error) if get.wait && error.is_temporary() && boot_now() < deadline => {
                 rest(&error, deadline);
             }
             Err(error) => return Err(problem(&error, &get.scopes)),
@@ -100,7 +100,7 @@ fn ask(get: &Get, deadline: BootTime) -> Result<domo_token_client::Token, Error>
     request.send()
 }
 
-/// Until the broker's next attempt, if it names one that is in time.
+/// Until the broker's next attempt, if it names one, but no longer than until the deadline.
 #[expect(
     clippy::disallowed_methods,
     reason = "a broker that isn't there can't be waited for"
@@ -115,7 +115,7 @@ fn rest(error: &Error, deadline: BootTime) {
         named = *wait;
     }
     let left = deadline.saturating_since(boot_now());
-    std::thread::sleep(named.clamp(REST, left.max(REST)));
+    std::thread::sleep(named.max(REST).min(left));
 }
 
 fn explain(get: &Get) -> Result<u8, Problem> {

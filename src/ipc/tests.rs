@@ -1,0 +1,88 @@
+use std::io::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use domo_token_client::Broker as Caller;
+use domo_token_client::wire::BrokerStatus;
+
+use super::*;
+use crate::broker::About;
+use crate::clock::BootTime;
+
+/// A clock that panics once when it is told to.
+#[derive(Clone, Default)]
+struct Faulty(Arc<AtomicBool>);
+
+impl Clock for Faulty {
+    fn now(&self) -> BootTime {
+        assert!(!self.0.swap(false, Ordering::Relaxed), "a planted bug");
+        BootTime::default()
+    }
+
+    async fn sleep_until(&self, _due: BootTime) {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn about() -> About {
+    About {
+        status: BrokerStatus {
+            version: String::new(),
+            protocol: 1,
+            pid: 0,
+            started: BootTime::default(),
+            config_path: None,
+            config_loaded: BootTime::default(),
+            config_error: None,
+        },
+        default_client: None,
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_a_session_costs_the_others_nothing_and_is_told_once() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let logged = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logging = tracing::subscriber::set_default(logged);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broker.sock");
+    let mut socket = Socket::lock(&path).unwrap();
+    let listener = socket.listen(0o600).unwrap();
+    let clock = Faulty::default();
+    let broker = Broker::new(clock.clone(), 0, about());
+    let (stop, stopped) = watch::channel(false);
+    let server = tokio::spawn(serve(listener, broker, stopped));
+
+    let callers = tokio::task::spawn_blocking(move || {
+        let before = Caller::connect_to(&path).unwrap();
+        before.status().unwrap();
+        let victim = Caller::connect_to(&path).unwrap();
+        clock.0.store(true, Ordering::Relaxed);
+        // Its connection is lost by the panic; it is made again, and answered.
+        victim.status().unwrap();
+        assert!(!clock.0.load(Ordering::Relaxed), "the bug was met");
+        before.status().unwrap();
+    });
+    callers.await.unwrap();
+    stop.send(true).unwrap();
+    server.await.unwrap();
+    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(log.matches("ended by a bug").count(), 1, "{log}");
+}

@@ -1,0 +1,61 @@
+//! Several API clients, each at a sandbox of its own.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use domo_sandbox::{Fault, Sandbox};
+use domo_token_client::clock::boot_now;
+use domo_token_client::wire::ScopeState;
+use serde_json::Value;
+
+use super::{Daemon, PATIENCE, client_text, sandbox};
+
+/// A sandbox for each fault, which runs into it from its first request on, or from its second.
+pub(crate) fn sandboxes(faults: &[Fault], lifetime: Duration, begins_well: bool) -> Vec<Sandbox> {
+    let with = |fault: &Fault| {
+        let sandbox = sandbox(lifetime);
+        let first = if begins_well {
+            Fault::default()
+        } else {
+            fault.clone()
+        };
+        sandbox.script([first, fault.clone()]);
+        sandbox
+    };
+    faults.iter().map(with).collect()
+}
+
+/// A config with a client for each: `client0`, `client1` and so on.
+pub(crate) fn config_of(sandboxes: &[Sandbox]) -> String {
+    let mut text = String::new();
+    for (number, sandbox) in sandboxes.iter().enumerate() {
+        let client = client_text(&format!("client{number}"), sandbox, "[\"data\"]");
+        writeln!(text, "{client}").unwrap();
+    }
+    text
+}
+
+/// What status shows of the set of the client of that number, once it has `state`.
+pub(crate) fn status_in_state(daemon: &Daemon, number: usize, state: ScopeState) -> Value {
+    let name = format!("client{number}");
+    let broker = daemon.broker();
+    let end = boot_now() + PATIENCE;
+    loop {
+        let status = broker.status().unwrap();
+        let found = status.scopes.iter().find(|set| set.client == name).unwrap();
+        if found.state == state {
+            break;
+        }
+        assert!(boot_now() < end, "{found:?}");
+        std::thread::yield_now();
+    }
+    let status = daemon.status();
+    let sets = status["tokens"].as_array().unwrap();
+    let found = sets.iter().find(|set| set["client"] == name);
+    found.unwrap().clone()
+}
+
+/// The seconds from the failure to the next attempt.
+pub(crate) fn rest_shown(set: &Value) -> u64 {
+    set["next_attempt_at"].as_u64().unwrap() - set["last_error_at"].as_u64().unwrap()
+}

@@ -1,0 +1,203 @@
+//! Changed config and credentials by SIGHUP, and those who watch a set meanwhile.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, what fails says so"
+)]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use common::{
+    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, client_text, config_text, parts, sandbox, token,
+};
+use domo_sandbox::Fault;
+use domo_token_client::{Error, Watch};
+
+const HOUR: Duration = Duration::from_secs(3599);
+
+fn reload(daemon: &mut Daemon, config: &str) {
+    daemon.write("config.toml", config);
+    daemon.signal("-HUP");
+    daemon.wait_for_log("config loaded");
+}
+
+/// The generation of the next token; whatever else comes is a failure.
+fn next(watch: &mut Watch) -> u64 {
+    watch.next().unwrap().unwrap().generation()
+}
+
+#[test]
+fn an_unchanged_client_costs_domo_nothing_and_a_new_set_one_request() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let held = token(&daemon.ask(&["data"]));
+    reload(&mut daemon, &config_text(&sandbox, "[\"data\"]"));
+    assert_eq!(sandbox.requests().len(), 1);
+    let two = config_text(&sandbox, "[\"data\", \"user\"]");
+    reload(
+        &mut daemon,
+        &(two + &client_text("beta", &sandbox, "[\"audit\"]")),
+    );
+    for arguments in [["-c", "acme", "user"], ["-c", "beta", "audit"]] {
+        token(&daemon.ask(&arguments));
+    }
+    assert_eq!(token(&daemon.ask(&["-c", "acme", "data"])), held);
+    assert_eq!(sandbox.requests().len(), 3);
+}
+
+#[test]
+fn a_wrong_config_changes_nothing_and_status_says_what_is_wrong() {
+    let sandbox = sandbox(HOUR);
+    let good = config_text(&sandbox, "[\"data\"]");
+    let mut daemon = Daemon::start(&good);
+    let held = token(&daemon.ask(&["data"]));
+    for (wrong, words) in [
+        ("", "no client"),
+        ("[clients.acme", "config.toml:1:14: not TOML"),
+        (
+            &format!("{good}client_secrt = \"{CANARY_SECRET}\"\n"),
+            "client_secrt",
+        ),
+        (&good.replace("acme.secret", "none.secret"), "none.secret"),
+    ] {
+        daemon.write("config.toml", wrong);
+        daemon.signal("-HUP");
+        let line = daemon.wait_for_log("the last good one stays");
+        assert!(line.contains(words), "{words} in {line}");
+        assert!(!line.contains(CANARY_SECRET), "{line}");
+        assert_eq!(token(&daemon.ask(&["data"])), held);
+        let status = daemon.status();
+        let error = status["broker"]["config_error"].as_str().unwrap();
+        assert!(error.contains(words), "{error}");
+        let (_, stdout, _) = parts(&daemon.ask(&["status"]));
+        assert!(stdout.contains("config error: "), "{stdout}");
+    }
+    reload(&mut daemon, &good);
+    assert!(daemon.status()["broker"]["config_error"].is_null());
+    assert_eq!(sandbox.requests().len(), 1);
+}
+
+#[test]
+fn a_new_secret_is_used_and_the_old_token_served_until_its_first_token() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let held = token(&daemon.ask(&["data"]));
+    sandbox.add_client(CLIENT_ID, "c4nary-second-secret", &["data"]);
+    sandbox.script([Fault::hold()]);
+    daemon.write("acme.secret", "c4nary-second-secret\n");
+    daemon.signal("-HUP");
+    sandbox.wait_for_requests(2, PATIENCE).unwrap();
+    assert_eq!(token(&daemon.ask(&["data"])), held);
+    sandbox.recover();
+    daemon.wait_for_log("token renewed");
+    assert_ne!(token(&daemon.ask(&["data"])), held);
+    assert_eq!(sandbox.requests().len(), 2);
+}
+
+#[test]
+fn a_removed_set_is_gone_to_its_watchers_and_unknown_to_callers() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"user\"]"));
+    let mut watch = daemon.broker().watch("user").unwrap();
+    next(&mut watch);
+    reload(&mut daemon, &config_text(&sandbox, "[\"data\"]"));
+    let last = watch.next().unwrap();
+    assert!(matches!(last, Err(Error::Gone { .. })), "{last:?}");
+    assert!(watch.next().is_none());
+    assert_eq!(daemon.ask(&["user"]).status.code(), Some(78));
+}
+
+#[test]
+fn a_caller_that_waits_for_a_removed_set_hears_that_it_is_gone() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    token(&daemon.ask(&["data"]));
+    sandbox.always(Fault::hang());
+    let two = config_text(&sandbox, "[\"data\", \"user\"]");
+    reload(&mut daemon, &two);
+    sandbox.wait_for_requests(2, PATIENCE).unwrap();
+    let waiting = daemon
+        .helper(&["--wait", "--timeout", "60", "user"])
+        .spawn()
+        .unwrap();
+    daemon.wait_for_log("asked");
+    reload(&mut daemon, &config_text(&sandbox, "[\"data\"]"));
+    let (code, stdout, stderr) = parts(&waiting.wait_with_output().unwrap());
+    assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+}
+
+#[test]
+fn a_watcher_gets_the_current_token_each_new_one_and_one_word_of_an_outage() {
+    let sandbox = sandbox(Duration::from_secs(4));
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let broker = daemon.broker();
+    let mut watch = broker.watch("data").unwrap();
+    let first = next(&mut watch);
+    let second = next(&mut watch);
+    assert_ne!(first, second);
+    sandbox.always(Fault::status(503));
+    let told = loop {
+        if let Err(error) = watch.next().unwrap() {
+            break error;
+        }
+    };
+    assert!(matches!(told, Error::TryLater { .. }), "{told:?}");
+    sandbox.recover();
+    let after = next(&mut watch);
+    assert_ne!(after, second);
+}
+
+#[test]
+fn a_watcher_outlives_the_daemon() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let mut watch = daemon.broker().watch("data").unwrap();
+    let first = next(&mut watch);
+    for signal in ["-TERM", "-KILL"] {
+        daemon.restart(signal);
+        let again = loop {
+            // A word of the broker's absence may come first.
+            if let Ok(token) = watch.next().unwrap() {
+                break token;
+            }
+        };
+        assert_ne!(again.generation(), first);
+    }
+}
+
+#[test]
+fn a_watcher_that_never_reads_is_dropped_and_costs_the_others_nothing() {
+    let sandbox = sandbox(Duration::from_secs(2));
+    sandbox.always(Fault::token_size(16 * 1024));
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let mut deaf = UnixStream::connect(daemon.socket()).unwrap();
+    deaf.write_all(&watch_request()).unwrap();
+    let mut watch = daemon.broker().watch("data").unwrap();
+    // What the kernel holds for the deaf one is full after some 13 tokens.
+    for _ in 0..20 {
+        next(&mut watch);
+    }
+    daemon.wait_for_log("a caller's connection was closed");
+    let mut held = Vec::new();
+    deaf.read_to_end(&mut held).unwrap();
+    assert!(held.len() < 512 * 1024, "{}", held.len());
+    next(&mut watch);
+}
+
+/// A hello and the request to watch the set `data`, byte by byte as docs/protocol.md says.
+fn watch_request() -> Vec<u8> {
+    use domo_token_client::frame;
+    use domo_token_client::wire::{Asked, Request, VERSION};
+    let asked = Asked {
+        client: None,
+        scope: "data".to_owned(),
+    };
+    let mut bytes = frame::hello(VERSION).to_vec();
+    bytes.extend_from_slice(&frame::encode(&Request::Watch(asked)).unwrap());
+    bytes
+}
