@@ -11,7 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use domo_sandbox::{Recorded, Sandbox};
+use domo_token::config::Env;
 use domo_token::daemon::{self, Options};
+use domo_token::logging::Levels;
 use domo_token::logging::{self, Format};
 use domo_token::signals::{self, Signal};
 use domo_token_client::{Broker, Token};
@@ -58,6 +60,7 @@ fn main() -> Result<()> {
         let options = Options {
             config: Some(config),
             socket: Some(socket.clone()),
+            ..Options::default()
         };
         thread::spawn(move || run_broker(&options, signals, &ready, stay))
     };
@@ -100,13 +103,13 @@ fn run_broker(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let env = |_: &str| None;
-    let config = daemon::load_config(options, &env)?;
+    let env: Env<'static> = &|_| None;
+    let config = daemon::load_config(options, env)?;
     runtime.block_on(async {
         let signals = if stay { signals::listen()? } else { signals };
         // The tour waits for this; if it has left there is nobody to tell.
         let tell = |_: &Path| ready.send(()).unwrap_or_default();
-        daemon::run(config, options, &env, signals, tell).await?;
+        daemon::run(config, options, env, Levels::default(), signals, tell).await?;
         Ok(())
     })
 }

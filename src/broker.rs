@@ -140,9 +140,13 @@ impl<C: Clock> Broker<C> {
         Ok(Watch::new(self.clone(), set, changed.subscribe()))
     }
 
-    /// The config file can't be taken up, and why; `None` once it can be again.
-    pub fn set_config_error(&self, error: Option<String>) {
-        self.state().about.status.config_error = error;
+    /// The config file can't be taken up, and why; `None` once it can be again. Says whether that
+    /// is news.
+    #[must_use]
+    pub fn set_config_error(&self, error: Option<String>) -> bool {
+        let mut state = self.state();
+        let known = std::mem::replace(&mut state.about.status.config_error, error);
+        known != state.about.status.config_error
     }
 
     /// The state of the daemon and of all its scope sets, as the frames of the answer.

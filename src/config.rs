@@ -15,6 +15,8 @@ use domo_token_client::scope::ScopeSet;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::watch::Stamp;
+
 use check::{Checker, line_and_column, proxy_url, token_url};
 use raw::RawConfig;
 
@@ -35,7 +37,7 @@ pub const MAX_NAME: usize = 64;
 pub const SOCKET_MODE: u32 = 0o600;
 
 /// Looks a variable up in the environment.
-pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub type Env<'a> = &'a (dyn Fn(&str) -> Option<OsString> + Sync);
 
 /// A checked config.
 #[derive(Debug)]
@@ -54,21 +56,34 @@ pub struct Config {
     pub clients: BTreeMap<String, ClientConfig>,
     /// What the operator should hear at start.
     pub notices: Vec<String>,
+    /// What the file was just before it was read.
+    pub stamp: Stamp,
+    /// Equal for equal texts.
+    pub digest: u64,
 }
 
 /// One Domo API client.
 #[derive(Debug)]
 pub struct ClientConfig {
-    /// Where the client id comes from.
-    pub client_id: IdSource,
-    /// Where the client secret comes from.
-    pub client_secret: SecretSource,
+    /// Where its id and secret come from.
+    pub credentials: CredentialsSource,
     /// The scope sets to keep a token for; never empty.
     pub tokens: Vec<ScopeSet>,
     /// How and where Domo is asked.
     pub endpoint: Endpoint,
     /// Whether secret files may be readable by all.
     pub allow_world_readable_secret: bool,
+}
+
+impl ClientConfig {
+    /// Whether the config file itself holds its secret.
+    #[must_use]
+    pub fn holds_a_secret(&self) -> bool {
+        match &self.credentials {
+            CredentialsSource::Pair { secret, .. } => matches!(secret, SecretSource::Inline(_)),
+            CredentialsSource::ConnectionFile(_) => false,
+        }
+    }
 }
 
 /// A token endpoint.
@@ -82,6 +97,8 @@ pub struct Endpoint {
     pub ca_file: Option<PathBuf>,
     /// The proxy to go through.
     pub proxy: Option<Url>,
+    /// The file with the login for it.
+    pub proxy_auth_file: Option<PathBuf>,
 }
 
 /// How token requests are sent. Domo takes both.
@@ -92,6 +109,20 @@ pub enum TokenMethod {
     Post,
     /// Parameters in the query, as Domo's own documentation has it.
     Get,
+}
+
+/// Where a client's id and secret come from.
+#[derive(Debug)]
+pub enum CredentialsSource {
+    /// Each from its own place.
+    Pair {
+        /// The client id.
+        id: IdSource,
+        /// The client secret.
+        secret: SecretSource,
+    },
+    /// Both from a connection file of pydomo's.
+    ConnectionFile(PathBuf),
 }
 
 /// Where a client id comes from.
@@ -114,6 +145,8 @@ pub enum SecretSource {
     Env(String),
     /// A systemd credential, by name, under `$CREDENTIALS_DIRECTORY`.
     Credential(String),
+    /// What a command prints: the program and its arguments.
+    Command(Vec<String>),
 }
 
 /// What is wrong with a config, and where.
@@ -161,6 +194,28 @@ impl Config {
         checker.config(raw)
     }
 
+    /// The files besides its own that it stands on: ids, secrets, certificates.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for client in self.clients.values() {
+            files.extend(client.endpoint.ca_file.clone());
+            files.extend(client.endpoint.proxy_auth_file.clone());
+            match &client.credentials {
+                CredentialsSource::ConnectionFile(path) => files.push(path.clone()),
+                CredentialsSource::Pair { id, secret } => {
+                    if let IdSource::File(path) = id {
+                        files.push(path.clone());
+                    }
+                    if let SecretSource::File(path) = secret {
+                        files.push(path.clone());
+                    }
+                }
+            }
+        }
+        files
+    }
+
     /// The config that the environment alone makes: one client named [`ENV_CLIENT`].
     ///
     /// # Errors
@@ -186,10 +241,13 @@ impl Config {
             proxy: proxy
                 .map(|url| proxy_url(&url).map_err(|e| env_error("DOMO_PROXY", &e)))
                 .transpose()?,
+            proxy_auth_file: None,
         };
         let client = ClientConfig {
-            client_id: IdSource::Inline(client_id),
-            client_secret,
+            credentials: CredentialsSource::Pair {
+                id: IdSource::Inline(client_id),
+                secret: client_secret,
+            },
             tokens,
             endpoint,
             allow_world_readable_secret: false,
@@ -202,8 +260,17 @@ impl Config {
             log_level: None,
             clients: BTreeMap::from([(ENV_CLIENT.to_owned(), client)]),
             notices: Vec::new(),
+            stamp: Stamp::default(),
+            digest: 0,
         })
     }
+}
+
+/// The JSON Schema of the config file, for editors.
+#[must_use]
+pub fn schema() -> String {
+    let schema = schemars::schema_for!(RawConfig);
+    format!("{:#}\n", schema.as_value())
 }
 
 /// Where the config file is: `flag`, else the first of the places of the manual; `None` if there

@@ -1,14 +1,23 @@
-//! Finds client id and secret: inline, file, environment, systemd credential.
+//! Finds client id and secret: inline, file, environment, systemd credential, command, pydomo's
+//! connection file.
+
+mod command;
+mod connection;
+mod file;
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use crate::config::{ClientConfig, Env, IdSource, SecretSource, usable_id};
+use crate::config::{
+    ClientConfig, Config, CredentialsSource, Env, IdSource, SecretSource, usable_id,
+};
+
+use file::{read_any, read_secret};
 
 /// The longest secret file that is read, in bytes. Domo's secrets have 64.
 pub const MAX_SECRET: usize = 4096;
@@ -82,26 +91,36 @@ pub enum CredentialsError {
         /// Where it was looked for.
         from: String,
         /// What is wrong.
-        problem: &'static str,
+        problem: String,
     },
 }
 
-/// Reads a client's credentials.
+/// Reads a client's credentials. Blocks: on files, and on the command if there is one.
 ///
 /// # Errors
 ///
 /// [`CredentialsError`] if either can't be read, is open to others, or can't be one.
 pub fn load(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsError> {
     let shared = client.allow_world_readable_secret;
-    let client_id = match &client.client_id {
+    let (id, secret) = match &client.credentials {
+        CredentialsSource::Pair { id, secret } => (id, secret),
+        CredentialsSource::ConnectionFile(path) => {
+            return connection::read(path, shared, &client.endpoint);
+        }
+    };
+    let client_id = match id {
         IdSource::Inline(id) => id.clone(),
         IdSource::File(path) => read_id(path)?,
     };
-    let client_secret = match &client.client_secret {
+    let client_secret = match secret {
         SecretSource::Inline(secret) => secret.clone(),
-        SecretSource::File(path) => from_file(path, shared)?,
+        SecretSource::File(path) => {
+            let bytes = read_secret(path, SECRET, shared)?;
+            check_secret(&bytes, &path.display().to_string())?
+        }
         SecretSource::Env(name) => from_env(name, env)?,
         SecretSource::Credential(name) => from_systemd(name, env)?,
+        SecretSource::Command(argv) => command::run(argv)?,
     };
     Ok(Credentials {
         client_id,
@@ -109,61 +128,109 @@ pub fn load(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsE
     })
 }
 
+/// Reads the login for a client's proxy, if it has one: user and password.
+///
+/// # Errors
+///
+/// [`CredentialsError`], as for secrets.
+pub fn proxy_login(client: &ClientConfig) -> Result<Option<ProxyLogin>, CredentialsError> {
+    const WHAT: &str = "proxy login";
+    let Some(path) = &client.endpoint.proxy_auth_file else {
+        return Ok(None);
+    };
+    let bytes = read_secret(path, WHAT, client.allow_world_readable_secret)?;
+    let wrong = || unusable(WHAT, &path.display().to_string(), "must be USER:PASSWORD");
+    let text = std::str::from_utf8(&bytes).map_err(|_| wrong())?;
+    let (user, password) = text.trim_end().split_once(':').ok_or_else(wrong)?;
+    Ok(Some(ProxyLogin {
+        user: user.to_owned(),
+        password: password.into(),
+    }))
+}
+
+/// A login for a proxy.
+#[derive(Clone, Debug)]
+pub struct ProxyLogin {
+    /// The user's name.
+    pub user: String,
+    /// The password.
+    pub password: SecretString,
+}
+
+impl PartialEq for ProxyLogin {
+    fn eq(&self, other: &Self) -> bool {
+        self.user == other.user && self.password.expose_secret() == other.password.expose_secret()
+    }
+}
+
+impl Eq for ProxyLogin {}
+
+/// Whether others may see a config file that holds a secret, judged by the open descriptor.
+///
+/// # Errors
+///
+/// [`CredentialsError::Unsafe`] says what to run.
+pub fn check_config(file: &File, path: &Path, config: &Config) -> Result<(), CredentialsError> {
+    let holders = config
+        .clients
+        .values()
+        .filter(|client| client.holds_a_secret());
+    for client in holders {
+        let shared = client.allow_world_readable_secret;
+        file::check_access(file, "config with a secret in it,", path, shared)?;
+    }
+    Ok(())
+}
+
 const SECRET: &str = "client secret";
 
+fn unusable(what: &'static str, from: &str, problem: &str) -> CredentialsError {
+    CredentialsError::Unusable {
+        what,
+        from: from.to_owned(),
+        problem: problem.to_owned(),
+    }
+}
+
 fn from_env(name: &str, env: Env) -> Result<SecretString, CredentialsError> {
-    let unusable = |problem| CredentialsError::Unusable {
-        what: SECRET,
-        from: format!("${name}"),
-        problem,
-    };
-    let value = env(name).ok_or_else(|| unusable("the variable is not set"))?;
-    let text = value.into_string().map_err(|_| unusable("not UTF-8"))?;
+    let from = format!("${name}");
+    let value = env(name).ok_or_else(|| unusable(SECRET, &from, "the variable is not set"))?;
+    let text = value
+        .into_string()
+        .map_err(|_| unusable(SECRET, &from, "not UTF-8"))?;
     let text = Zeroizing::new(text);
-    check_secret(text.as_bytes(), &format!("${name}"))
+    check_secret(text.as_bytes(), &from)
 }
 
 /// systemd made the file for this service alone, under a directory only it can enter, so its
 /// owner and mode are not judged.
 fn from_systemd(name: &str, env: Env) -> Result<SecretString, CredentialsError> {
-    let directory = env("CREDENTIALS_DIRECTORY").ok_or_else(|| CredentialsError::Unusable {
-        what: SECRET,
-        from: format!("systemd credential \"{name}\""),
-        problem: "$CREDENTIALS_DIRECTORY is not set: add LoadCredential= to the unit",
+    let directory = env("CREDENTIALS_DIRECTORY").ok_or_else(|| {
+        let from = format!("systemd credential \"{name}\"");
+        let problem = "$CREDENTIALS_DIRECTORY is not set: add LoadCredential= to the unit";
+        unusable(SECRET, &from, problem)
     })?;
     let path = PathBuf::from(directory).join(name);
-    let bytes = open(&path).and_then(|mut file| read_all(&mut file));
-    let bytes = bytes.map_err(|source| read_error(SECRET, &path, source))?;
-    check_secret(&bytes, &path.display().to_string())
-}
-
-fn from_file(path: &Path, shared: bool) -> Result<SecretString, CredentialsError> {
-    let mut file = open(path).map_err(|source| read_error(SECRET, path, source))?;
-    check_access(&file, path, shared)?;
-    let bytes = read_all(&mut file).map_err(|source| read_error(SECRET, path, source))?;
+    let bytes = read_any(&path, SECRET)?;
     check_secret(&bytes, &path.display().to_string())
 }
 
 fn read_id(path: &Path) -> Result<String, CredentialsError> {
     const ID: &str = "client id";
-    let bytes = open(path).and_then(|mut file| read_all(&mut file));
-    let bytes = bytes.map_err(|source| read_error(ID, path, source))?;
+    let bytes = read_any(path, ID)?;
     let text = std::str::from_utf8(&bytes).map(str::trim).ok();
-    let id = text.filter(|id| usable_id(id));
-    id.map(str::to_owned)
-        .ok_or_else(|| CredentialsError::Unusable {
-            what: ID,
-            from: path.display().to_string(),
-            problem: "empty, or more than one word",
-        })
+    let id = text.filter(|id| usable_id(id)).map(str::to_owned);
+    id.ok_or_else(|| {
+        unusable(
+            ID,
+            &path.display().to_string(),
+            "empty, or more than one word",
+        )
+    })
 }
 
 fn check_secret(bytes: &[u8], from: &str) -> Result<SecretString, CredentialsError> {
-    let unusable = |problem| CredentialsError::Unusable {
-        what: SECRET,
-        from: from.to_owned(),
-        problem,
-    };
+    let unusable = |problem| unusable(SECRET, from, problem);
     let text = std::str::from_utf8(bytes).map_err(|_| unusable("not UTF-8"))?;
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
@@ -173,116 +240,4 @@ fn check_secret(bytes: &[u8], from: &str) -> Result<SecretString, CredentialsErr
         return Err(unusable("has a line break or control character in it"));
     }
     Ok(text.into())
-}
-
-/// Opens without blocking, so that a FIFO in the file's place can't hold the daemon up.
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-        options.custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
-    }
-    let file = options.open(path)?;
-    if file.metadata()?.is_file() {
-        return Ok(file);
-    }
-    Err(io::Error::other("not a regular file"))
-}
-
-/// Reads into one buffer that never grows, so that no copy is left behind in freed memory.
-fn read_all(file: &mut File) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(vec![0; MAX_SECRET + 1]);
-    let mut filled = 0;
-    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read(rest) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    if filled > MAX_SECRET {
-        return Err(io::Error::other(format!("longer than {MAX_SECRET} bytes")));
-    }
-    bytes.truncate(filled);
-    Ok(bytes)
-}
-
-fn read_error(what: &'static str, path: &Path, source: io::Error) -> CredentialsError {
-    CredentialsError::Read {
-        what,
-        path: path.to_owned(),
-        source,
-    }
-}
-
-/// Judges the open descriptor, so that what was judged is what is read.
-#[cfg(unix)]
-fn check_access(file: &File, path: &Path, shared: bool) -> Result<(), CredentialsError> {
-    use std::os::unix::fs::MetadataExt;
-    let refuse = |path: &Path, problem: String| CredentialsError::Unsafe {
-        what: SECRET,
-        path: path.to_owned(),
-        problem,
-    };
-    let stat = file
-        .metadata()
-        .map_err(|source| read_error(SECRET, path, source))?;
-    let us = rustix::process::geteuid().as_raw();
-    let mode = stat.mode() & 0o7777;
-    let run = format!("run: chmod 600 {}", path.display());
-    if stat.uid() != 0 && stat.uid() != us {
-        let owner = stat.uid();
-        let problem = format!("belongs to user {owner}, must be root's or user {us}'s");
-        return Err(refuse(
-            path,
-            format!("{problem}; run: chown {us} {}", path.display()),
-        ));
-    }
-    if mode & 0o022 != 0 {
-        return Err(refuse(
-            path,
-            format!("mode {mode:04o} lets others write it; {run}"),
-        ));
-    }
-    let group_may_read = stat.uid() == 0 || shared;
-    if (mode & 0o004 != 0 && !shared) || (mode & 0o040 != 0 && !group_may_read) {
-        let key = "or set allow_world_readable_secret = true where the mode can't be changed";
-        return Err(refuse(
-            path,
-            format!("mode {mode:04o} lets others read it; {run}, {key}"),
-        ));
-    }
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let directory = parent.unwrap_or(Path::new("."));
-    let stat = directory
-        .metadata()
-        .map_err(|source| read_error(SECRET, directory, source))?;
-    let mode = stat.mode() & 0o7777;
-    if mode & 0o022 != 0 && mode & 0o1000 == 0 && !is_read_only(directory) {
-        let directory_text = directory.display();
-        let problem = format!("mode {mode:04o} lets others replace files in it");
-        return Err(refuse(
-            directory,
-            format!("{problem}; run: chmod go-w {directory_text}"),
-        ));
-    }
-    Ok(())
-}
-
-#[cfg(unix)]
-fn is_read_only(directory: &Path) -> bool {
-    use rustix::fs::{StatVfsMountFlags, statvfs};
-    statvfs(directory).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY))
-}
-
-/// Windows has no mode bits; the file's access list is the administrator's.
-#[cfg(not(unix))]
-fn check_access(_: &File, _: &Path, _: bool) -> Result<(), CredentialsError> {
-    Ok(())
 }

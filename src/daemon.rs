@@ -2,20 +2,23 @@
 
 mod reload;
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
+use zeroize::Zeroizing;
 
 use crate::broker::{Broker, Engine};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, ConfigError, Env};
-use crate::credentials::CredentialsError;
+use crate::config::{self, ClientConfig, Config, ConfigError, Env};
+use crate::credentials::{self, CredentialsError};
 use crate::ipc::{self, BindError, Socket};
+use crate::logging::Levels;
 use crate::signals::Signal;
-use crate::source::domo::SourceError;
+use crate::source::domo::{DomoSource, Registration, SourceError};
+use crate::watch::Stamp;
 
 use reload::{Loaded, Steering, about};
 
@@ -25,6 +28,8 @@ const SOCKET_NAME: &str = "broker.sock";
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    /// The log level, which counts more than the config's.
+    pub log: Option<String>,
     /// The config file.
     pub config: Option<PathBuf>,
     /// The socket's path.
@@ -42,6 +47,9 @@ pub enum DaemonError {
         /// What the system said.
         source: io::Error,
     },
+    /// The config holds a secret, and others may read or change it.
+    #[error(transparent)]
+    ConfigAccess(CredentialsError),
     /// The config is wrong.
     #[error("config {0}")]
     Config(#[from] ConfigError),
@@ -83,6 +91,7 @@ impl DaemonError {
             Self::Bind(BindError::Taken(_)) => 75,
             Self::Bind(BindError::Path { .. })
             | Self::ConfigRead { .. }
+            | Self::ConfigAccess(_)
             | Self::Config(_)
             | Self::Credentials { .. }
             | Self::Source { .. }
@@ -101,16 +110,60 @@ pub fn load_config(options: &Options, env: Env) -> Result<Config, DaemonError> {
     let Some(path) = config::find(options.config.clone(), env, &exists) else {
         return Ok(Config::from_env(env)?);
     };
-    let text = fs::read_to_string(&path).map_err(|source| DaemonError::ConfigRead {
+    let stamp = Stamp::of(&path);
+    let unreadable = |source| DaemonError::ConfigRead {
         path: path.clone(),
         source,
-    })?;
+    };
+    let mut file = File::open(&path).map_err(unreadable)?;
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text).map_err(unreadable)?;
     let mut config = Config::parse(&text, &path)?;
+    credentials::check_config(&file, &path, &config).map_err(DaemonError::ConfigAccess)?;
+    config.stamp = stamp;
     if env("DOMO_CLIENT_ID").is_some() {
         let notice = "DOMO_CLIENT_ID and its like are not heeded, there is a config file";
         config.notices.push(notice.to_owned());
     }
     Ok(config)
+}
+
+/// Reads what the config says of a client: the part of its id that may be shown, and all that a
+/// source needs.
+///
+/// # Errors
+///
+/// [`DaemonError::Credentials`] or [`DaemonError::Source`].
+pub fn register(
+    name: &str,
+    client: &ClientConfig,
+    env: Env,
+) -> Result<(String, Registration), DaemonError> {
+    let of_credentials = |source| DaemonError::Credentials {
+        client: name.to_owned(),
+        source,
+    };
+    let credentials = credentials::load(client, env).map_err(of_credentials)?;
+    let shown_id = credentials.masked_id();
+    let login = credentials::proxy_login(client).map_err(of_credentials)?;
+    let registration = Registration::new(client.endpoint.clone(), credentials, login);
+    let registration = registration.map_err(|source| DaemonError::Source {
+        client: name.to_owned(),
+        source,
+    })?;
+    Ok((shown_id, registration))
+}
+
+/// What asks Domo for a client's tokens.
+///
+/// # Errors
+///
+/// [`DaemonError::Source`].
+pub fn source_of(name: &str, registration: Registration) -> Result<DomoSource, DaemonError> {
+    DomoSource::new(registration).map_err(|source| DaemonError::Source {
+        client: name.to_owned(),
+        source,
+    })
 }
 
 /// Runs the daemon until a [`Signal::Stop`]. `ready` is called with the socket's path as soon as
@@ -127,8 +180,9 @@ pub fn load_config(options: &Options, env: Env) -> Result<Config, DaemonError> {
 pub async fn run(
     config: Config,
     options: &Options,
-    env: Env<'_>,
-    mut signals: mpsc::Receiver<Signal>,
+    env: Env<'static>,
+    levels: Levels,
+    signals: mpsc::Receiver<Signal>,
     ready: impl FnOnce(&Path),
 ) -> Result<(), DaemonError> {
     // Whoever installed one before made the choice.
@@ -136,7 +190,8 @@ pub async fn run(
     let path = socket_path(options, &config, env).ok_or(DaemonError::NoSocket)?;
     let mut socket = Socket::lock(&path)?;
     let clock = SystemClock::new();
-    let loaded = Loaded::new(&config, env, &Loaded::default())?;
+    let (files, loaded) = Loaded::new(&config, env, &Loaded::default());
+    let loaded = loaded?;
     let started = clock.now();
     let about = about(&config, started, started);
     let broker = Broker::new(clock.clone(), fastrand::u64(..), about);
@@ -149,10 +204,15 @@ pub async fn run(
     ready(&path);
 
     let (stop, stopped) = watch::channel(false);
-    let mut engine = tokio::spawn(engine.run());
-    let mut steering = Steering {
-        options,
+    let engine = tokio::spawn(engine.run());
+    let steering = Steering {
+        options: Options {
+            // A file that vanishes for a moment must not make another one count.
+            config: config.path.clone(),
+            ..options.clone()
+        },
         env,
+        levels,
         broker: broker.clone(),
         clock,
         started,
@@ -161,18 +221,7 @@ pub async fn run(
         loaded,
     };
     let steer = async {
-        let ended = loop {
-            tokio::select! {
-                signal = signals.recv() => match signal {
-                    Some(Signal::Reload) => steering.reload().await,
-                    Some(Signal::Stop) | None => {
-                        steering.helm.stop().await;
-                        break (&mut engine).await;
-                    }
-                },
-                ended = &mut engine => break ended,
-            }
-        };
+        let ended = steering.run(signals, files, engine).await;
         // Sessions are told only when those who wait have their refusals.
         let _no_sessions = stop.send(true);
         ended.map_err(|_panicked| DaemonError::Bug)

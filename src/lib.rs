@@ -3,6 +3,7 @@
 //! - [`clock`]: the boot clock, and waiting on it; the only file that reads a clock.
 //! - [`logging`]: log lines to standard error.
 //! - [`signals`]: signals as messages.
+//! - [`watch`]: notices that files change.
 //! - [`config`]: TOML text → what was written → what is true; every default and bound.
 //! - [`token`]: one access token, encoded once, shared, wiped.
 //! - [`credentials`]: finds client id and secret.
@@ -12,12 +13,15 @@
 //! - [`broker`]: the face for sessions, and the loop that carries out what the roster decides.
 //! - [`ipc`]: the door: socket, sessions, who is the peer.
 //! - [`daemon`]: wiring, and an orderly end.
+//! - [`check`]: whether config and credentials would do.
+//! - [`init`]: a first config and secret file.
 //!
 //! `docs/architecture.md` has the picture; callers use the crate `domo-token-client`.
 
 pub mod clock;
 pub mod logging;
 pub mod signals;
+pub mod watch;
 
 pub mod config;
 pub mod token;
@@ -28,3 +32,5 @@ pub mod roster;
 pub mod broker;
 pub mod ipc;
 pub mod daemon;
+pub mod check;
+pub mod init;

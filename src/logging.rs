@@ -1,7 +1,12 @@
 //! Logs: to standard error, as text or JSON.
 
+use std::ffi::OsString;
+use std::fmt;
+use std::sync::Arc;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::Subscriber;
+use tracing_subscriber::reload::Handle;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// The level when nobody names one.
@@ -40,9 +45,16 @@ pub fn filter(
         .map_err(|_| format!("{wanted:?} is no log level: one of {}", levels.join(", ")))
 }
 
-/// Sends all events of the process to standard error. With `journal`, the journal adds the time.
-/// A second call does nothing.
-pub fn start(filter: EnvFilter, format: Format, journal: bool) {
+/// The environment's `RUST_LOG`, unless it is empty.
+#[must_use]
+pub fn rust_log(env: &dyn Fn(&str) -> Option<OsString>) -> Option<String> {
+    let text = env("RUST_LOG")?.into_string().ok();
+    text.filter(|text| !text.is_empty())
+}
+
+/// Sends all events of the process to standard error, and gives the way to another filter. With
+/// `journal`, the journal adds the time. A second call does nothing.
+pub fn start(filter: EnvFilter, format: Format, journal: bool) -> Levels {
     let builder = Subscriber::builder()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -51,11 +63,50 @@ pub fn start(filter: EnvFilter, format: Format, journal: bool) {
         // Its own complaint about a full disk goes to a standard error that panics when closed.
         .log_internal_errors(false);
     // Whoever came first keeps the log: a test harness, or an app the daemon runs in.
-    let _already = match (format, journal) {
-        (Format::Json, _) => builder.json().flatten_event(true).finish().try_init(),
-        (Format::Text, true) => builder.without_time().finish().try_init(),
-        (Format::Text, false) => builder.finish().try_init(),
-    };
+    match (format, journal) {
+        (Format::Json, _) => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let levels = Levels::of(builder.reload_handle());
+            let _already = builder.finish().try_init();
+            levels
+        }
+        (Format::Text, true) => {
+            let builder = builder.without_time().with_filter_reloading();
+            let levels = Levels::of(builder.reload_handle());
+            let _already = builder.finish().try_init();
+            levels
+        }
+        (Format::Text, false) => {
+            let builder = builder.with_filter_reloading();
+            let levels = Levels::of(builder.reload_handle());
+            let _already = builder.finish().try_init();
+            levels
+        }
+    }
+}
+
+/// Changes what is logged while the process runs. The default one changes nothing.
+#[derive(Clone, Default)]
+pub struct Levels(Option<Arc<dyn Fn(EnvFilter) + Send + Sync>>);
+
+impl Levels {
+    fn of<S: 'static>(handle: Handle<EnvFilter, S>) -> Self {
+        // Without a log there is nothing to change.
+        Self(Some(Arc::new(move |filter| drop(handle.reload(filter)))))
+    }
+
+    /// From now on that is logged.
+    pub fn set(&self, filter: EnvFilter) {
+        if let Some(set) = &self.0 {
+            set(filter);
+        }
+    }
+}
+
+impl fmt::Debug for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Levels")
+    }
 }
 
 #[cfg(test)]

@@ -5,13 +5,19 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
+use domo_token::check::{self, Depth};
+use domo_token::config::{self, Env};
 use domo_token::daemon::{self, DaemonError, Options};
+use domo_token::init::{self, Wishes};
 use domo_token::logging::{self, Format};
 use domo_token::signals;
 
 /// Wrong usage, as clap has it too.
 const USAGE: u8 = 2;
+
+/// Standard output is closed or full.
+const CANNOT_WRITE: u8 = 74;
 
 /// What should not happen.
 const BUG: u8 = 70;
@@ -25,17 +31,58 @@ const BUG: u8 = 70;
 #[command(name = "domo-tokend", version, after_help = AFTER_HELP)]
 struct Flags {
     /// Config file; by default the first there is of those named below
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Socket to listen on; by default the first place named below
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", global = true)]
     socket: Option<PathBuf>,
     /// Log level: error, warn, info, debug or trace; by default `RUST_LOG`, the config's, or info
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", global = true)]
     log: Option<String>,
     /// Form of log lines
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
     log_format: LogFormat,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Say whether the config and the credentials would do
+    ///
+    /// Exit: 0 all is right, 75 Domo couldn't be reached, 78 something is wrong.
+    Check {
+        /// Ask Domo for each token, once
+        #[arg(long, conflicts_with_all = ["syntax", "schema"])]
+        online: bool,
+        /// Look at the config's text alone, and open no credential file
+        #[arg(long, conflicts_with = "schema")]
+        syntax: bool,
+        /// Print the config's JSON Schema instead, for editors
+        #[arg(long)]
+        schema: bool,
+    },
+    /// Write a first config and secret file, once Domo has taken the credentials
+    ///
+    /// Asks for the client id and the secret, or reads them as lines from standard input. Never
+    /// overwrites. Exit: 0 written, 75 Domo couldn't be reached, 78 anything else.
+    Init {
+        /// The API client's name in the config
+        #[arg(long, value_name = "NAME", default_value = "domo")]
+        name: String,
+        /// The client id
+        #[arg(long, value_name = "ID")]
+        client_id: Option<String>,
+        /// A scope set to keep a token for, like "data user"; may be given again
+        #[arg(long, value_name = "SCOPES", default_value = "data")]
+        tokens: Vec<String>,
+        /// Another endpoint than Domo's own
+        #[arg(long, value_name = "URL")]
+        token_url: Option<String>,
+        /// Don't try the credentials
+        #[arg(long)]
+        offline: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -67,37 +114,95 @@ credentials or path";
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
+    let env: Env<'static> = &|name| var_os(name);
     let options = Options {
         config: flags.config,
         socket: flags.socket,
+        log: flags.log,
     };
-    let format = match flags.log_format {
+    match flags.verb {
+        None => serve(&options, flags.log_format, env),
+        Some(Verb::Check { schema: true, .. }) => print(&config::schema()),
+        Some(Verb::Check { online, syntax, .. }) => {
+            let depth = match (online, syntax) {
+                (true, _) => Depth::Online,
+                (false, true) => Depth::Syntax,
+                (false, false) => Depth::Files,
+            };
+            check(&options, env, depth)
+        }
+        Some(Verb::Init {
+            name,
+            client_id,
+            tokens,
+            token_url,
+            offline,
+        }) => init(
+            &Wishes {
+                config: options.config,
+                name,
+                client_id,
+                tokens,
+                token_url,
+                offline,
+            },
+            env,
+        ),
+    }
+}
+
+fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
+    let report = match runtime() {
+        Ok(runtime) => runtime.block_on(check::run(options, env, depth)),
+        Err(error) => return fail(&error, BUG),
+    };
+    for words in &report.wrong {
+        fail(words, 0);
+    }
+    let good = report.good.join("\n") + "\n";
+    match report.exit_code() {
+        0 => print(&good),
+        code => {
+            print(&good);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn init(wishes: &Wishes, env: Env) -> ExitCode {
+    let written = match runtime() {
+        Ok(runtime) => runtime.block_on(init::run(wishes, env)),
+        Err(error) => return fail(&error, BUG),
+    };
+    match written {
+        Ok(next) => print(&next),
+        Err(error) => fail(&error, error.exit_code()),
+    }
+}
+
+fn serve(options: &Options, format: LogFormat, env: Env<'static>) -> ExitCode {
+    let format = match format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
-    let config = match daemon::load_config(&options, &|name| var_os(name)) {
+    let config = match daemon::load_config(options, env) {
         Ok(config) => config,
         Err(error) => return fail(&error, error.exit_code()),
     };
-    let rust_log = std::env::var("RUST_LOG")
-        .ok()
-        .filter(|text| !text.is_empty());
+    let rust_log = logging::rust_log(env);
     let level = config.log_level.as_deref();
-    match logging::filter(flags.log.as_deref(), rust_log.as_deref(), level) {
+    let filter = logging::filter(options.log.as_deref(), rust_log.as_deref(), level);
+    let levels = match filter {
         Ok(filter) => logging::start(filter, format, var_os("JOURNAL_STREAM").is_some()),
         Err(error) => return fail(&error, USAGE),
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = match runtime {
+    };
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, BUG),
     };
     let ended: Result<(), Ended> = runtime.block_on(async {
         let signals = signals::listen().map_err(Ended::Signals)?;
-        let env = |name: &str| var_os(name);
-        daemon::run(config, &options, &env, signals, |_| {})
+        daemon::run(config, options, env, levels, signals, |_| {})
             .await
             .map_err(Ended::Start)
     });
@@ -107,6 +212,25 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Ended::Start(error)) => fail(&error, error.exit_code()),
         Err(Ended::Signals(error)) => fail(&error, BUG),
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    // Whoever installed one before made the choice.
+    let _already = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+fn print(text: &str) -> ExitCode {
+    let mut stdout = std::io::stdout();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("standard output: {error}"), CANNOT_WRITE),
     }
 }
 

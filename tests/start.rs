@@ -136,9 +136,25 @@ fn every_source_of_a_secret_works() {
     let with = |line: &str| file.replace("client_secret_file = \"acme.secret\"", line);
 
     let inline = folder(&with(&format!("client_secret = \"{CANARY_SECRET}\"")));
+    let closed = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(inline.path().join("config.toml"), closed).unwrap();
     let variable = folder(&with("client_secret_env = \"ACME\""));
     let systemd = folder(&with("client_secret_credential = \"acme.secret\""));
-    let mut commands = [&inline, &variable, &systemd].map(|folder| Daemon::command(folder.path()));
+    let printed = folder(&with("client_secret_command = [\"cat\", \"acme.secret\"]"));
+    let id = format!("client_id = \"{}\"", common::CLIENT_ID);
+    let pydomo = folder(&with("client_file = \"domo.ini\"").replace(&id, ""));
+    let ini = format!(
+        "[client_auth]\nclient = {}\nsecret = {CANARY_SECRET}\n",
+        common::CLIENT_ID
+    );
+    fs::write(pydomo.path().join("domo.ini"), ini).unwrap();
+    let closed = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(pydomo.path().join("domo.ini"), closed).unwrap();
+    let folders = [&inline, &variable, &systemd, &printed, &pydomo];
+    let mut commands = folders.map(|folder| Daemon::command(folder.path()));
+    commands[3]
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir(printed.path());
     commands[1].env("ACME", CANARY_SECRET);
     commands[2].env("CREDENTIALS_DIRECTORY", systemd.path());
     for (number, mut command) in commands.into_iter().enumerate() {
@@ -149,6 +165,48 @@ fn every_source_of_a_secret_works() {
         assert_eq!(seen[number].client_id.as_deref(), Some(common::CLIENT_ID));
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_config_with_a_secret_in_it_is_refused_while_others_can_read_it() {
+    let sandbox = sandbox(HOUR);
+    let inline = format!("client_secret = \"{CANARY_SECRET}\"");
+    let text = config_text(&sandbox, "[\"data\"]");
+    let folder = folder(&text.replace("client_secret_file = \"acme.secret\"", &inline));
+    let config = folder.path().join("config.toml");
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(
+        stderr.contains("chmod 600") && stderr.contains("config.toml"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("c4nary"), "{stderr}");
+}
+
+#[test]
+fn a_command_that_fails_is_78_with_its_complaint_and_without_its_output() {
+    let sandbox = sandbox(HOUR);
+    let text = config_text(&sandbox, "[\"data\"]");
+    let with = |argv: &str| {
+        let line = format!("client_secret_command = {argv}");
+        text.replace("client_secret_file = \"acme.secret\"", &line)
+    };
+    for (argv, words) in [
+        ("[\"/nowhere/pass\"]", "No such file"),
+        (
+            "[\"/bin/sh\", \"-c\", \"echo c4nary; echo locked >&2; exit 3\"]",
+            "exit status: 3: locked",
+        ),
+        ("[\"/bin/true\"]", "empty"),
+        ("[\"/bin/cat\", \"/dev/zero\"]", "more than 4096 bytes"),
+    ] {
+        let folder = folder(&with(argv));
+        let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(stderr.contains(words), "{words} in {stderr}");
+        assert!(!stderr.contains("c4nary"), "{stderr}");
     }
 }
 

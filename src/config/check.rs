@@ -1,6 +1,7 @@
 //! What is true: each rule, its bounds, and the words for breaking it.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -10,9 +11,14 @@ use url::Url;
 
 use super::raw::{RawClient, RawConfig};
 use super::{
-    ClientConfig, Config, ConfigError, Endpoint, IdSource, MAX_NAME, SOCKET_MODE, SecretSource,
-    TOKEN_URL, TokenMethod, usable_id,
+    ClientConfig, Config, ConfigError, CredentialsSource, Endpoint, IdSource, MAX_NAME,
+    SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod, usable_id,
 };
+use crate::watch::Stamp;
+
+/// The keys of which a client has one.
+const SECRET_KEYS: &str = "client_secret_file, client_secret_credential, client_secret_env, \
+                           client_secret_command, client_secret";
 
 /// Turns what was written into what is true, knowing where to point.
 pub(super) struct Checker<'a> {
@@ -49,6 +55,8 @@ impl Checker<'_> {
             log_level: self.log_level(raw.log.level)?,
             clients,
             notices: Vec::new(),
+            stamp: Stamp::default(),
+            digest: digest(self.text),
         })
     }
 
@@ -90,27 +98,9 @@ impl Checker<'_> {
         let endpoint = self.endpoint(&raw, &key)?;
         let tokens = self.tokens(&raw, &span, &key("tokens"))?;
         let allow_world_readable_secret = raw.allow_world_readable_secret;
-        let client_id = match (&raw.client_id, &raw.client_id_file) {
-            (Some(id), None) if usable_id(id.get_ref()) => IdSource::Inline(id.get_ref().clone()),
-            (Some(id), None) => {
-                let problem = "empty, or with a space or control character".to_owned();
-                return Err(self.error(Some(id.span()), &key("client_id"), problem));
-            }
-            (None, Some(file)) => IdSource::File(self.resolve(file)),
-            (Some(_), Some(_)) => {
-                let problem = "set this or client_id_file, not both".to_owned();
-                return Err(self.error(Some(span), &key("client_id"), problem));
-            }
-            (None, None) => {
-                let problem = "missing: the id of a Domo API client (Admin > Authentication > \
-                               API clients)";
-                return Err(self.error(Some(span), &key("client_id"), problem.to_owned()));
-            }
-        };
-        let client_secret = self.secret(raw, span, &key("client_secret"))?;
+        let credentials = self.credentials(raw, &span, &key)?;
         Ok(ClientConfig {
-            client_id,
-            client_secret,
+            credentials,
             tokens,
             endpoint,
             allow_world_readable_secret,
@@ -149,7 +139,23 @@ impl Checker<'_> {
             method,
             ca_file: raw.ca_file.as_deref().map(|file| self.resolve(file)),
             proxy: proxy.transpose()?,
+            proxy_auth_file: self.proxy_login(raw, key)?,
         })
+    }
+
+    fn proxy_login(
+        &self,
+        raw: &RawClient,
+        key: &dyn Fn(&str) -> String,
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        if raw.proxy_auth_file.is_some() && raw.proxy.is_none() {
+            let problem = "a login for no proxy: set proxy, or remove this".to_owned();
+            return Err(self.error(None, &key("proxy_auth_file"), problem));
+        }
+        Ok(raw
+            .proxy_auth_file
+            .as_deref()
+            .map(|file| self.resolve(file)))
     }
 
     fn tokens(
@@ -174,12 +180,63 @@ impl Checker<'_> {
         Ok(sets)
     }
 
+    fn credentials(
+        &self,
+        raw: RawClient,
+        client: &Range<usize>,
+        key: &dyn Fn(&str) -> String,
+    ) -> Result<CredentialsSource, ConfigError> {
+        let id = self.id(&raw, client, key)?;
+        let file = raw.client_file.as_deref().map(|file| self.resolve(file));
+        let secret = self.secret(raw, client, key)?;
+        match (id, secret, file) {
+            (Some(id), Some(secret), None) => Ok(CredentialsSource::Pair { id, secret }),
+            (None, None, Some(file)) => Ok(CredentialsSource::ConnectionFile(file)),
+            (_, _, Some(_)) => {
+                let problem = "has the id and the secret: set neither besides it".to_owned();
+                Err(self.error(Some(client.clone()), &key("client_file"), problem))
+            }
+            (None, _, None) => {
+                let problem = "missing: the id of a Domo API client (Admin > Authentication > \
+                               API clients)";
+                Err(self.error(Some(client.clone()), &key("client_id"), problem.to_owned()))
+            }
+            (Some(_), None, None) => {
+                let problem = format!("missing: set one of {SECRET_KEYS}");
+                Err(self.error(Some(client.clone()), &key("client_secret"), problem))
+            }
+        }
+    }
+
+    fn id(
+        &self,
+        raw: &RawClient,
+        client: &Range<usize>,
+        key: &dyn Fn(&str) -> String,
+    ) -> Result<Option<IdSource>, ConfigError> {
+        match (&raw.client_id, &raw.client_id_file) {
+            (Some(id), None) if usable_id(id.get_ref()) => {
+                Ok(Some(IdSource::Inline(id.get_ref().clone())))
+            }
+            (Some(id), None) => {
+                let problem = "empty, or with a space or control character".to_owned();
+                Err(self.error(Some(id.span()), &key("client_id"), problem))
+            }
+            (None, Some(file)) => Ok(Some(IdSource::File(self.resolve(file)))),
+            (None, None) => Ok(None),
+            (Some(_), Some(_)) => {
+                let problem = "set this or client_id_file, not both".to_owned();
+                Err(self.error(Some(client.clone()), &key("client_id"), problem))
+            }
+        }
+    }
+
     fn secret(
         &self,
         raw: RawClient,
-        client: Range<usize>,
-        key: &str,
-    ) -> Result<SecretSource, ConfigError> {
+        client: &Range<usize>,
+        key: &dyn Fn(&str) -> String,
+    ) -> Result<Option<SecretSource>, ConfigError> {
         let file = raw
             .client_secret_file
             .map(|file| SecretSource::File(self.resolve(&file)));
@@ -188,20 +245,29 @@ impl Checker<'_> {
             file,
             raw.client_secret_env.map(SecretSource::Env),
             raw.client_secret_credential.map(SecretSource::Credential),
+            raw.client_secret_command.map(SecretSource::Command),
         ];
+        let fail = |name: &str, problem: &str| {
+            Err(self.error(Some(client.clone()), &key(name), problem.to_owned()))
+        };
         let mut named = sources.into_iter().flatten();
-        let keys = "client_secret_file, client_secret_credential, client_secret_env, client_secret";
         match (named.next(), named.next()) {
-            (Some(SecretSource::Credential(name)), None) if !is_file_name(&name) => {
-                let problem = "the name of a systemd credential, not a path".to_owned();
-                Err(self.error(Some(client), &format!("{key}_credential"), problem))
+            (Some(SecretSource::Credential(name)), None) if !is_file_name(&name) => fail(
+                "client_secret_credential",
+                "the name of a systemd credential, not a path",
+            ),
+            (Some(SecretSource::Command(argv)), None) if argv.is_empty() => fail(
+                "client_secret_command",
+                "empty: the program and its arguments, like [\"pass\", \"show\", \"domo\"]",
+            ),
+            (Some(SecretSource::Env(name)), None) if name.is_empty() || name.contains('=') => {
+                fail("client_secret_env", "the name of an environment variable")
             }
-            (Some(source), None) => Ok(source),
-            (None, _) => Err(self.error(Some(client), key, format!("missing: set one of {keys}"))),
-            (Some(_), Some(_)) => {
-                let problem = format!("more than one source: keep one of {keys}");
-                Err(self.error(Some(client), key, problem))
-            }
+            (source, None) => Ok(source),
+            (_, Some(_)) => fail(
+                "client_secret",
+                &format!("more than one source: keep one of {SECRET_KEYS}"),
+            ),
         }
     }
 
@@ -219,9 +285,22 @@ impl Checker<'_> {
     }
 }
 
+fn digest(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn not_a_url(error: url::ParseError) -> String {
+    if error == url::ParseError::RelativeUrlWithoutBase {
+        return "not a URL: begin it with https://".to_owned();
+    }
+    format!("not a URL: {error}")
+}
+
 /// A URL that a client secret may be sent to.
 pub(super) fn token_url(text: &str, allow_http_loopback: bool) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+    let url = Url::parse(text).map_err(not_a_url)?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("no user or password belongs in this URL".to_owned());
     }
@@ -241,7 +320,7 @@ pub(super) fn token_url(text: &str, allow_http_loopback: bool) -> Result<Url, St
 }
 
 pub(super) fn proxy_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+    let url = Url::parse(text).map_err(not_a_url)?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("no user or password belongs in this URL".to_owned());
     }

@@ -4,52 +4,95 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 use toml::Spanned;
 
-#[derive(Debug, Deserialize)]
+/// The config of domo-tokend.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Config")]
 pub(super) struct RawConfig {
+    /// The daemon itself.
     #[serde(default)]
     pub(super) broker: RawBroker,
+    /// What it logs.
     #[serde(default)]
     pub(super) log: RawLog,
+    /// Domo API clients by name: letters, digits, '.', '_' and '-'.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, RawClient>")]
     pub(super) clients: BTreeMap<String, Spanned<RawClient>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Broker")]
 pub(super) struct RawBroker {
+    /// The path of its socket.
     pub(super) socket: Option<PathBuf>,
+    /// The socket's permission bits, as in chmod; "0600" by default.
+    #[schemars(with = "Option<String>", regex(pattern = "^0?[0-7]{3}$"))]
     pub(super) socket_mode: Option<Spanned<String>>,
+    /// The client meant when a caller names none. Not needed while there is one client.
+    #[schemars(with = "Option<String>")]
     pub(super) default_client: Option<Spanned<String>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Log")]
 pub(super) struct RawLog {
+    /// error, warn, info, debug or trace; --log and `RUST_LOG` count more.
+    #[schemars(with = "Option<String>")]
     pub(super) level: Option<Spanned<String>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// One Domo API client. Of the keys `client_secret*` it has just one, or `client_file` alone.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Client")]
 pub(super) struct RawClient {
+    /// Its id (Admin > Authentication > API clients).
+    #[schemars(with = "Option<String>")]
     pub(super) client_id: Option<Spanned<String>>,
+    /// A file that holds the id, so that id and secret can be replaced alike.
     pub(super) client_id_file: Option<PathBuf>,
+    /// The secret itself. Better kept in a file.
+    #[schemars(with = "Option<String>")]
     pub(super) client_secret: Option<SecretString>,
+    /// A file that holds the secret, mode 0600.
     pub(super) client_secret_file: Option<PathBuf>,
+    /// An environment variable of the daemon's that holds the secret.
     pub(super) client_secret_env: Option<String>,
+    /// A systemd credential (`LoadCredential=`) that holds the secret.
     pub(super) client_secret_credential: Option<String>,
+    /// A program and its arguments that print the secret, like `["pass", "show", "domo"]`.
+    pub(super) client_secret_command: Option<Vec<String>>,
+    /// A connection file of pydomo's, which holds id and secret.
+    pub(super) client_file: Option<PathBuf>,
+    /// The scope sets to keep a token for, like `["data", "data user"]`.
     #[serde(default)]
+    #[schemars(with = "Vec<String>", length(min = 1))]
     pub(super) tokens: Vec<Spanned<String>>,
+    /// Where tokens are asked for; Domo's own endpoint by default.
+    #[schemars(with = "Option<String>")]
     pub(super) token_url: Option<Spanned<String>>,
+    /// "post", the default, or "get".
+    #[schemars(with = "Option<String>")]
     pub(super) token_method: Option<Spanned<String>>,
+    /// Certificates in PEM that are trusted besides the system's.
     pub(super) ca_file: Option<PathBuf>,
+    /// A proxy to go through; the environment's proxy variables are not heeded.
+    #[schemars(with = "Option<String>")]
     pub(super) proxy: Option<Spanned<String>>,
+    /// A file that holds USER:PASSWORD for the proxy, mode 0600.
+    pub(super) proxy_auth_file: Option<PathBuf>,
+    /// Whether `token_url` may be plain http to this machine, for tests and the sandbox.
     #[serde(default)]
     pub(super) allow_http_loopback: bool,
+    /// Whether secret files may be readable by all (Docker, Kubernetes).
     #[serde(default)]
     pub(super) allow_world_readable_secret: bool,
 }
@@ -63,6 +106,9 @@ pub(super) struct RawError {
     pub(super) problem: String,
 }
 
+/// A step of the path to a [`Spanned`] value that is no key.
+const SPANNED: &str = ".$__serde_spanned_private_value";
+
 impl RawConfig {
     pub(super) fn parse(text: &str) -> Result<Self, RawError> {
         let deserializer = toml::Deserializer::parse(text).map_err(|error| RawError {
@@ -71,7 +117,8 @@ impl RawConfig {
             problem: format!("not TOML: {}", without_values(error.message())),
         })?;
         serde_path_to_error::deserialize(deserializer).map_err(|error| {
-            let path = error.path().to_string();
+            // Where toml keeps a value together with its place shows as one more step.
+            let path = error.path().to_string().replace(SPANNED, "");
             let inner = error.into_inner();
             RawError {
                 span: inner.span(),
@@ -100,10 +147,14 @@ fn without_values(message: &str) -> String {
         let expected = message
             .rsplit_once(", expected ")
             .map(|(_, expected)| expected);
-        return format!(
-            "wrong type: expected {}",
-            expected.unwrap_or("something else")
-        );
+        let expected = match expected {
+            Some("a sequence") => "a list",
+            Some("a map") => "a table",
+            Some(text) if text.starts_with("struct ") => "a table",
+            Some(text) => text,
+            None => "something else",
+        };
+        return format!("wrong type: expected {expected}");
     }
     message.lines().next().unwrap_or("wrong").to_owned()
 }

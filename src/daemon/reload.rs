@@ -1,63 +1,60 @@
 //! The config as it was loaded, and loading it again while the daemon runs.
 
 use std::collections::BTreeMap;
+use std::future::pending;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use domo_token_client::wire::{BrokerStatus, VERSION};
-use tracing::{info, warn};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tracing::{debug, error, info, warn};
 
-use super::{DaemonError, Options, load_config};
+use super::{DaemonError, Options, load_config, register, source_of};
 use crate::broker::{About, Broker, Clients, Helm};
 use crate::clock::{BootTime, Clock};
-use crate::config::{Config, Env};
-use crate::credentials;
+use crate::config::{ClientConfig, Config, Env};
+use crate::logging::{self, Levels};
 use crate::roster::Wanted;
-use crate::source::domo::{DomoSource, Registration};
+use crate::signals::Signal;
+use crate::source::domo::DomoSource;
+use crate::watch::{Files, Stamp};
+
+/// Files, each with what it was just before it was read.
+pub(super) type Stamped = Vec<(PathBuf, Stamp)>;
 
 /// What a config comes to: each client with the source that asks Domo for it, by name.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Loaded(BTreeMap<String, Client>);
 
+#[derive(Clone)]
 struct Client {
     wanted: Wanted,
     source: Arc<DomoSource>,
 }
 
 impl Loaded {
-    /// Reads the credentials that `config` names. A client that is as it was in `before` keeps its
-    /// source.
-    pub(super) fn new(config: &Config, env: Env, before: &Self) -> Result<Self, DaemonError> {
+    /// Reads the credentials that `config` names, and says on which files all that stands. A
+    /// client that is as it was in `before` keeps its source.
+    pub(super) fn new(
+        config: &Config,
+        env: Env,
+        before: &Self,
+    ) -> (Stamped, Result<Self, DaemonError>) {
+        let own = config.path.clone().map(|path| (path, config.stamp));
+        let others = config.files().into_iter().map(|path| {
+            let stamp = Stamp::of(&path);
+            (path, stamp)
+        });
+        let files = own.into_iter().chain(others).collect();
         let mut clients = BTreeMap::new();
         for (name, client) in &config.clients {
-            let of_source = |source| {
-                let client = name.clone();
-                DaemonError::Source { client, source }
+            match Client::new(name, client, env, before.0.get(name)) {
+                Ok(client) => clients.insert(name.clone(), client),
+                Err(error) => return (files, Err(error)),
             };
-            let credentials = credentials::load(client, env).map_err(|source| {
-                let client = name.clone();
-                DaemonError::Credentials { client, source }
-            })?;
-            let shown_id = credentials.masked_id();
-            let registration = Registration::new(client.endpoint.clone(), credentials);
-            let registration = registration.map_err(of_source)?;
-            let same = before
-                .0
-                .get(name)
-                .map(|old| &old.source)
-                .filter(|source| *source.registration() == registration);
-            let source = match same {
-                Some(source) => Arc::clone(source),
-                None => Arc::new(DomoSource::new(registration).map_err(of_source)?),
-            };
-            let wanted = Wanted {
-                name: name.clone(),
-                shown_id,
-                scopes: client.tokens.iter().cloned().collect(),
-                renewed: same.is_none(),
-            };
-            clients.insert(name.clone(), Client { wanted, source });
         }
-        Ok(Self(clients))
+        (files, Ok(Self(clients)))
     }
 
     /// The clients as the broker takes them.
@@ -67,12 +64,57 @@ impl Loaded {
             .map(|client| (client.wanted.clone(), Arc::clone(&client.source)))
             .collect()
     }
+
+    /// Whether any client has other credentials or another endpoint than before.
+    fn renews_any(&self) -> bool {
+        self.0.values().any(|client| client.wanted.renewed)
+    }
+}
+
+impl Client {
+    fn new(
+        name: &str,
+        config: &ClientConfig,
+        env: Env,
+        before: Option<&Self>,
+    ) -> Result<Self, DaemonError> {
+        let (shown_id, registration) = register(name, config, env)?;
+        let same = before.filter(|before| *before.source.registration() == registration);
+        let source = match same {
+            Some(before) => Arc::clone(&before.source),
+            None => Arc::new(source_of(name, registration)?),
+        };
+        let wanted = Wanted {
+            name: name.to_owned(),
+            shown_id,
+            scopes: config.tokens.iter().cloned().collect(),
+            renewed: same.is_none(),
+        };
+        Ok(Self { wanted, source })
+    }
+}
+
+/// Why the files are read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Cause {
+    /// They have changed.
+    Change,
+    /// The operator says so.
+    Signal,
+}
+
+/// What reading the files came to.
+struct Look {
+    cause: Cause,
+    files: Stamped,
+    found: Result<(Config, Loaded), DaemonError>,
 }
 
 /// Takes changed files up.
-pub(super) struct Steering<'a, C> {
-    pub(super) options: &'a Options,
-    pub(super) env: Env<'a>,
+pub(super) struct Steering<C> {
+    pub(super) options: Options,
+    pub(super) env: Env<'static>,
+    pub(super) levels: Levels,
     pub(super) clock: C,
     pub(super) started: BootTime,
     pub(super) broker: Broker<C>,
@@ -81,31 +123,117 @@ pub(super) struct Steering<'a, C> {
     pub(super) loaded: Loaded,
 }
 
-impl<C: Clock> Steering<'_, C> {
-    /// Reads the config and the credentials again. If any of it is wrong, all stays as it was; what
-    /// Domo refused is tried again either way.
-    pub(super) async fn reload(&mut self) {
-        match self.load() {
-            Ok((config, loaded)) => {
-                self.say_what_needs_a_restart(&config);
-                info!(clients = config.clients.len(), "config loaded");
-                let about = about(&config, self.started, self.clock.now());
-                self.helm.configure(loaded.clients(), about).await;
-                self.config = config;
-                self.loaded = loaded;
+impl<C: Clock> Steering<C> {
+    /// Reads the files again when they change and on SIGHUP, until told to stop or `engine` ends.
+    pub(super) async fn run(
+        mut self,
+        mut signals: mpsc::Receiver<Signal>,
+        files: Stamped,
+        mut engine: JoinHandle<()>,
+    ) -> Result<(), JoinError> {
+        let mut watched = Files::default();
+        watched.watch(files);
+        let mut looking: Option<JoinHandle<Look>> = None;
+        let mut wanted: Option<Cause> = None;
+        loop {
+            if looking.is_none() {
+                looking = wanted.take().map(|cause| self.look(cause));
             }
-            Err(error) => {
-                warn!("the config is not taken up, the last good one stays: {error}");
-                self.broker.set_config_error(Some(error.to_string()));
-                self.helm.retry().await;
+            tokio::select! {
+                signal = signals.recv() => match signal {
+                    Some(Signal::Reload) => wanted = Some(Cause::Signal),
+                    Some(Signal::Stop) | None => {
+                        self.helm.stop().await;
+                        return engine.await;
+                    }
+                },
+                () = watched.changed() => wanted = wanted.max(Some(Cause::Change)),
+                look = end_of(&mut looking) => {
+                    looking = None;
+                    match look {
+                        Ok(look) => {
+                            watched.watch(look.files);
+                            self.take_up(look.cause, look.found).await;
+                        }
+                        Err(_panicked) => error!("reading the config ended by a bug"),
+                    }
+                }
+                ended = &mut engine => return ended,
             }
         }
     }
 
-    fn load(&self) -> Result<(Config, Loaded), DaemonError> {
-        let config = load_config(self.options, self.env)?;
-        let loaded = Loaded::new(&config, self.env, &self.loaded)?;
-        Ok((config, loaded))
+    /// Reads all files off the loop: a network file system or a command may take its time.
+    fn look(&self, cause: Cause) -> JoinHandle<Look> {
+        let (options, env, before) = (self.options.clone(), self.env, self.loaded.clone());
+        spawn_blocking(move || {
+            let own = options.config.as_deref();
+            let own: Stamped = own
+                .map(|path| (path.to_owned(), Stamp::of(path)))
+                .into_iter()
+                .collect();
+            let (files, found) = match load_config(&options, env) {
+                Err(error) => (own, Err(error)),
+                Ok(config) => {
+                    let (files, loaded) = Loaded::new(&config, env, &before);
+                    (files, loaded.map(|loaded| (config, loaded)))
+                }
+            };
+            Look {
+                cause,
+                files,
+                found,
+            }
+        })
+    }
+
+    /// If any of it is wrong, all stays as it was. What Domo refused is tried again if the operator
+    /// says so or anything is new.
+    async fn take_up(&mut self, cause: Cause, found: Result<(Config, Loaded), DaemonError>) {
+        let (config, loaded) = match found {
+            Ok(found) => found,
+            Err(error) => return self.refuse(cause, &error).await,
+        };
+        let same = config.digest == self.config.digest && !loaded.renews_any();
+        if same && cause == Cause::Change {
+            if self.broker.set_config_error(None) {
+                info!("the config is as it was");
+            }
+            self.loaded = loaded;
+            return;
+        }
+        self.say_what_needs_a_restart(&config);
+        self.set_level(&config);
+        info!(clients = config.clients.len(), "config loaded");
+        let about = about(&config, self.started, self.clock.now());
+        self.helm.configure(loaded.clients(), about).await;
+        self.config = config;
+        self.loaded = loaded;
+    }
+
+    async fn refuse(&self, cause: Cause, error: &DaemonError) {
+        let news = self.broker.set_config_error(Some(error.to_string()));
+        if news || cause == Cause::Signal {
+            warn!("the config is not taken up, the last good one stays: {error}");
+        } else {
+            debug!("the config is still not taken up: {error}");
+        }
+        if cause == Cause::Signal {
+            self.helm.retry().await;
+        }
+    }
+
+    fn set_level(&self, config: &Config) {
+        if config.log_level == self.config.log_level {
+            return;
+        }
+        let rust_log = logging::rust_log(self.env);
+        let level = config.log_level.as_deref();
+        // Flag and variable were judged at the start, and the config just now.
+        if let Ok(filter) = logging::filter(self.options.log.as_deref(), rust_log.as_deref(), level)
+        {
+            self.levels.set(filter);
+        }
     }
 
     fn say_what_needs_a_restart(&self, config: &Config) {
@@ -113,12 +241,18 @@ impl<C: Clock> Steering<'_, C> {
         for (key, changed) in [
             ("broker.socket", old.socket != new.socket),
             ("broker.socket_mode", old.socket_mode != new.socket_mode),
-            ("log.level", old.log_level != new.log_level),
         ] {
             if changed {
                 warn!("{key} has changed; restart the daemon for that");
             }
         }
+    }
+}
+
+async fn end_of(looking: &mut Option<JoinHandle<Look>>) -> Result<Look, JoinError> {
+    match looking {
+        Some(looking) => looking.await,
+        None => pending().await,
     }
 }
 

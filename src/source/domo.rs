@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use super::{Cause, FetchError, Fetched, TokenSource};
 use crate::clock::wall_now;
 use crate::config::{Endpoint, TokenMethod};
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, ProxyLogin};
 
 /// The longest answer that is read, in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -43,6 +43,7 @@ const USUAL_BODY: usize = 8 * 1024;
 pub struct Registration {
     endpoint: Endpoint,
     credentials: Credentials,
+    proxy_login: Option<ProxyLogin>,
     /// The content of the endpoint's CA file.
     ca: Option<Vec<u8>>,
 }
@@ -53,7 +54,11 @@ impl Registration {
     /// # Errors
     ///
     /// [`SourceError::Ca`] if it can't be read.
-    pub fn new(endpoint: Endpoint, credentials: Credentials) -> Result<Self, SourceError> {
+    pub fn new(
+        endpoint: Endpoint,
+        credentials: Credentials,
+        proxy_login: Option<ProxyLogin>,
+    ) -> Result<Self, SourceError> {
         let read = |path: &PathBuf| {
             fs::read(path).map_err(|error| SourceError::Ca {
                 path: path.clone(),
@@ -64,6 +69,7 @@ impl Registration {
         Ok(Self {
             endpoint,
             credentials,
+            proxy_login,
             ca,
         })
     }
@@ -121,7 +127,11 @@ impl DomoSource {
             .pool_max_idle_per_host(0)
             .user_agent(concat!("domo-token/", env!("CARGO_PKG_VERSION")));
         if let Some(url) = &registration.endpoint.proxy {
-            let proxy = Proxy::all(url.clone()).map_err(|e| SourceError::Http(innermost(&e)))?;
+            let mut proxy =
+                Proxy::all(url.clone()).map_err(|e| SourceError::Http(innermost(&e)))?;
+            if let Some(login) = &registration.proxy_login {
+                proxy = proxy.basic_auth(&login.user, login.password.expose_secret());
+            }
             builder = builder.proxy(proxy);
         }
         let certificates = registration.certificates()?;

@@ -83,7 +83,13 @@ impl Daemon {
     }
 
     pub(crate) fn start_in(folder: TempDir) -> Self {
-        let (child, lines) = Self::launch(folder.path());
+        let command = Self::command(folder.path());
+        Self::start_as(command, folder)
+    }
+
+    /// Starts it by that command on the config in `folder`.
+    pub(crate) fn start_as(command: Command, folder: TempDir) -> Self {
+        let (child, lines) = Self::launch(command);
         let mut daemon = Self {
             child,
             folder,
@@ -98,15 +104,12 @@ impl Daemon {
     pub(crate) fn restart(&mut self, signal: &str) {
         self.signal(signal);
         self.child.wait().unwrap();
-        (self.child, self.lines) = Self::launch(self.folder.path());
+        (self.child, self.lines) = Self::launch(Self::command(self.folder.path()));
         self.wait_for_log("started");
     }
 
-    fn launch(folder: &Path) -> (Child, Receiver<String>) {
-        let mut child = Self::command(folder)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+    fn launch(mut command: Command) -> (Child, Receiver<String>) {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (sender, lines) = channel();
         thread::spawn(move || {
@@ -122,6 +125,13 @@ impl Daemon {
 
     /// The daemon's command on the config in `folder`, with the loudest log.
     pub(crate) fn command(folder: &Path) -> Command {
+        let mut command = Self::command_of_config(folder);
+        command.args(["--log", "trace"]);
+        command
+    }
+
+    /// The same with what the config says of the log.
+    pub(crate) fn command_of_config(folder: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
         command
             .env_clear()
@@ -129,7 +139,6 @@ impl Daemon {
             .stdout(Stdio::null());
         command.arg("--config").arg(folder.join("config.toml"));
         command.arg("--socket").arg(folder.join("broker.sock"));
-        command.args(["--log", "trace"]);
         command
     }
 

@@ -1,0 +1,135 @@
+//! `domo-tokend check`: whether config and credentials would do, without running on them.
+
+use crate::config::{ClientConfig, Config, CredentialsSource, Env, SecretSource};
+use crate::daemon::{DaemonError, Options, load_config, register, source_of};
+use crate::source::domo::DomoSource;
+use crate::source::{FetchError, TokenSource};
+
+/// How far a check goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// The config's text alone.
+    Syntax,
+    /// And the files that it names.
+    Files,
+    /// And what Domo says: one request for each scope set.
+    Online,
+}
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What is right, or wasn't checked.
+    pub good: Vec<String>,
+    /// What is wrong.
+    pub wrong: Vec<String>,
+    /// Whether any of it is for a person to mend, and not just Domo out of reach.
+    denied: bool,
+}
+
+impl Report {
+    /// 0 if nothing is wrong, 75 if Domo couldn't be reached, else 78.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match (self.wrong.is_empty(), self.denied) {
+            (true, _) => 0,
+            (false, false) => 75,
+            (false, true) => 78,
+        }
+    }
+
+    fn fail(&mut self, words: String) {
+        self.wrong.push(words);
+        self.denied = true;
+    }
+}
+
+/// Checks all there is, and goes on past what is wrong.
+pub async fn run(options: &Options, env: Env<'_>, depth: Depth) -> Report {
+    let mut report = Report::default();
+    let config = match load_config(options, env) {
+        Ok(config) => config,
+        Err(error) => {
+            report.fail(error.to_string());
+            return report;
+        }
+    };
+    let place = config.path.as_ref();
+    let place = place.map_or("the environment".to_owned(), |p| p.display().to_string());
+    report.good.push(format!("config {place}: ok"));
+    report.good.extend(config.notices.iter().cloned());
+    if depth != Depth::Syntax {
+        let sources = sources(&config, env, &mut report);
+        if depth == Depth::Online {
+            ask(sources, &mut report).await;
+        }
+    }
+    report
+}
+
+/// The sources of the clients that are as they must be.
+fn sources<'a>(
+    config: &'a Config,
+    env: Env,
+    report: &mut Report,
+) -> Vec<(&'a str, &'a ClientConfig, DomoSource)> {
+    let mut sources = Vec::new();
+    for (name, client) in &config.clients {
+        if let Some(credential) = credential_out_of_reach(client, env) {
+            let why = "is there only while its unit runs";
+            let line = format!("client \"{name}\": not checked: credential \"{credential}\" {why}");
+            report.good.push(line);
+            continue;
+        }
+        match source(name, client, env) {
+            Ok((shown_id, source)) => {
+                report
+                    .good
+                    .push(format!("client \"{name}\" ({shown_id}): ok"));
+                sources.push((name.as_str(), client, source));
+            }
+            Err(error) => report.fail(error.to_string()),
+        }
+    }
+    sources
+}
+
+fn credential_out_of_reach<'a>(client: &'a ClientConfig, env: Env) -> Option<&'a str> {
+    match &client.credentials {
+        CredentialsSource::Pair {
+            secret: SecretSource::Credential(name),
+            ..
+        } if env("CREDENTIALS_DIRECTORY").is_none() => Some(name),
+        CredentialsSource::Pair { .. } | CredentialsSource::ConnectionFile(_) => None,
+    }
+}
+
+fn source(
+    name: &str,
+    client: &ClientConfig,
+    env: Env,
+) -> Result<(String, DomoSource), DaemonError> {
+    let (shown_id, registration) = register(name, client, env)?;
+    Ok((shown_id, source_of(name, registration)?))
+}
+
+/// One request after the other: nobody waits for these tokens.
+async fn ask(sources: Vec<(&str, &ClientConfig, DomoSource)>, report: &mut Report) {
+    for (name, client, source) in sources {
+        for scope in &client.tokens {
+            let set = format!("client \"{name}\", scope set \"{scope}\"");
+            match source.fetch(scope).await {
+                Ok(fetched) => {
+                    let seconds = fetched.lifetime.as_secs();
+                    report
+                        .good
+                        .push(format!("{set}: a token that lives {seconds} s"));
+                }
+                Err(FetchError::Denied { words, .. }) => report.fail(format!("{set}: {words}")),
+                Err(FetchError::Transient { words, .. }) => {
+                    report.wrong.push(format!("{set}: {words}"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Asks a person, or reads what a script sends.
+
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+/// The longest line that is taken, in bytes.
+const MAX_LINE: u64 = 4096;
+
+/// Asks for a line; without a terminal, takes the next one of standard input.
+pub(super) fn line(question: &str) -> io::Result<String> {
+    let read = read_line(question)?;
+    Ok(read.trim().to_owned())
+}
+
+/// The same, with nothing typed shown.
+pub(super) fn hidden(question: &str) -> io::Result<SecretString> {
+    let quiet = Quiet::begin();
+    let read = read_line(question);
+    if quiet.is_some() {
+        // The line break that was typed wasn't shown either.
+        let _shown = writeln!(io::stderr());
+    }
+    drop(quiet);
+    Ok(read?.trim_end_matches(['\r', '\n']).into())
+}
+
+fn read_line(question: &str) -> io::Result<Zeroizing<String>> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        write!(io::stderr(), "{question}")?;
+    }
+    // Reserved whole, so that no copy is left behind by its growing.
+    let capacity = usize::try_from(MAX_LINE).unwrap_or_default();
+    let mut line = Zeroizing::new(String::with_capacity(capacity));
+    stdin.lock().take(MAX_LINE).read_line(&mut line)?;
+    Ok(line)
+}
+
+/// While this lives the terminal shows nothing of what is typed.
+struct Quiet(rustix::termios::Termios);
+
+impl Quiet {
+    fn begin() -> Option<Self> {
+        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+        let before = tcgetattr(io::stdin()).ok()?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &quiet).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        use rustix::termios::{OptionalActions, tcsetattr};
+        // There is no other way to tell than the terminal itself.
+        let _restored = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
+    }
+}

@@ -1,0 +1,107 @@
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+/// Reached only by a failure.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn files(paths: &[&Path]) -> Files {
+    let mut files = Files::default();
+    let stamps = paths
+        .iter()
+        .map(|path| (path.to_path_buf(), Stamp::of(path)));
+    files.watch(stamps.collect());
+    files
+}
+
+async fn is_noticed(files: &mut Files) {
+    timeout(PATIENCE, files.changed()).await.unwrap();
+}
+
+#[tokio::test]
+async fn writes_renames_and_swaps_are_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    fs::write(&file, "1").unwrap();
+    let mut files = files(&[&file]);
+
+    fs::write(&file, "2").unwrap();
+    is_noticed(&mut files).await;
+
+    let other = folder.path().join("new");
+    fs::write(&other, "3").unwrap();
+    fs::rename(&other, &file).unwrap();
+    is_noticed(&mut files).await;
+
+    fs::remove_file(&file).unwrap();
+    is_noticed(&mut files).await;
+
+    symlink("a", &file).unwrap();
+    is_noticed(&mut files).await;
+    fs::write(folder.path().join("a"), "4").unwrap();
+    is_noticed(&mut files).await;
+}
+
+#[tokio::test]
+async fn a_swapped_directory_behind_symlinks_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for version in ["v1", "v2"] {
+        fs::create_dir(at(version)).unwrap();
+        fs::write(at(version).join("secret"), version).unwrap();
+    }
+    symlink("v1", at("..data")).unwrap();
+    symlink("..data/secret", at("secret")).unwrap();
+    let secret = at("secret");
+    let mut files = files(&[&secret]);
+    symlink("v2", at("..tmp")).unwrap();
+    fs::rename(at("..tmp"), at("..data")).unwrap();
+    is_noticed(&mut files).await;
+    fs::write(at("v2/secret"), "v3").unwrap();
+    is_noticed(&mut files).await;
+}
+
+#[tokio::test]
+async fn a_directory_made_again_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("inner");
+    let file = inner.join("config.toml");
+    fs::create_dir(&inner).unwrap();
+    fs::write(&file, "1").unwrap();
+    let mut files = files(&[&file]);
+    for content in ["2", "3"] {
+        fs::remove_dir_all(&inner).unwrap();
+        is_noticed(&mut files).await;
+        fs::create_dir(&inner).unwrap();
+        fs::write(&file, content).unwrap();
+        is_noticed(&mut files).await;
+        fs::write(&file, "again").unwrap();
+        is_noticed(&mut files).await;
+    }
+}
+
+#[tokio::test]
+async fn a_change_between_reading_and_watching_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    fs::write(&file, "1").unwrap();
+    let before = Stamp::of(&file);
+    fs::write(&file, "two").unwrap();
+    let mut files = Files::default();
+    files.watch(vec![(file, before)]);
+    is_noticed(&mut files).await;
+}
+
+#[test]
+fn reading_and_other_files_are_no_change() {
+    use notify::event::{AccessKind, Flag, ModifyKind};
+    let ours = PathBuf::from("/etc/domo-token/config.toml");
+    let names = BTreeSet::from([ours.clone()]);
+    let written = EventKind::Modify(ModifyKind::Any);
+    let about = |kind, path: &Path| counts(&Event::new(kind).add_path(path.to_owned()), &names);
+    assert!(about(written, &ours));
+    assert!(!about(EventKind::Access(AccessKind::Any), &ours));
+    assert!(!about(written, Path::new("/etc/domo-token/daemon.log")));
+    let lost = Event::new(EventKind::Other).set_flag(Flag::Rescan);
+    assert!(counts(&lost, &names), "events were lost: look");
+}

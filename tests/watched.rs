@@ -1,0 +1,288 @@
+//! Config and credential files that are replaced while the daemon runs, with no word to it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, what fails says so"
+)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use common::{
+    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, client_text, config_text, sandbox, token,
+};
+use domo_sandbox::Sandbox;
+use domo_token_client::Broker;
+use domo_token_client::clock::boot_now;
+
+const HOUR: Duration = Duration::from_secs(3599);
+
+/// The scopes that sets are made of; which of them are in a config tells it from others.
+const SCOPES: [&str; 6] = ["data", "user", "audit", "dashboard", "workflow", "account"];
+
+fn sandbox_with_all_scopes() -> Sandbox {
+    Sandbox::builder()
+        .client(CLIENT_ID, CANARY_SECRET, &SCOPES)
+        .start()
+        .unwrap()
+}
+
+/// A config whose client `acme` has the sets of which a bit of `choice` is set, and whose client
+/// `stable` never changes.
+fn config_with(sandbox: &Sandbox, stable: &Sandbox, choice: usize) -> String {
+    let chosen = (0..SCOPES.len()).filter(|bit| choice >> bit & 1 == 1);
+    let sets: Vec<&str> = chosen.map(|bit| SCOPES[bit]).collect();
+    client_text("acme", sandbox, &format!("{sets:?}"))
+        + &client_text("stable", stable, "[\"data\"]")
+}
+
+/// Puts a file in the place of another in one of the ways that people and tools do.
+fn replace(path: &Path, text: &str, way: usize) {
+    let closed = || fs::Permissions::from_mode(0o600);
+    let folder = path.parent().unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let write = |path: &Path| {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, closed()).unwrap();
+    };
+    match way % 4 {
+        0 => write(path),
+        1 => {
+            let new = folder.join(format!("{name}.new"));
+            write(&new);
+            fs::rename(&new, path).unwrap();
+        }
+        2 => {
+            fs::remove_file(path).unwrap();
+            write(path);
+        }
+        _ => {
+            // As Kubernetes does: a directory behind two symlinks, the first of which is swapped.
+            let data = folder.join(format!("..{name}-{way}"));
+            let _there = fs::create_dir(&data);
+            write(&data.join(name));
+            let link = folder.join("..swap");
+            let _none = fs::remove_file(&link);
+            symlink(&data, &link).unwrap();
+            fs::rename(&link, folder.join(format!("..{name}"))).unwrap();
+            if fs::read_link(path).is_err() {
+                symlink(format!("..{name}/{name}"), &link).unwrap();
+                fs::rename(&link, path).unwrap();
+            }
+        }
+    }
+}
+
+/// Waits until the client `acme` has just the sets of that choice.
+fn wait_for_choice(broker: &Broker, choice: usize) {
+    let end = boot_now() + PATIENCE;
+    let mut wanted: Vec<&str> = (0..SCOPES.len())
+        .filter(|bit| choice >> bit & 1 == 1)
+        .map(|bit| SCOPES[bit])
+        .collect();
+    wanted.sort_unstable();
+    loop {
+        let status = broker.status().unwrap();
+        let sets = status.scopes.iter().filter(|set| set.client == "acme");
+        let mut found: Vec<&str> = sets.map(|set| set.scope.as_str()).collect();
+        found.sort_unstable();
+        if found == wanted {
+            return;
+        }
+        assert!(boot_now() < end, "{found:?}, not {wanted:?}");
+        thread::yield_now();
+    }
+}
+
+/// Its descriptors, and the directories that it has under watch.
+fn holdings(daemon: &Daemon) -> (usize, usize) {
+    let process = format!("/proc/{}", daemon.pid());
+    let descriptors = fs::read_dir(format!("{process}/fd")).unwrap().count();
+    let infos = fs::read_dir(format!("{process}/fdinfo")).unwrap();
+    let texts = infos.filter_map(|info| fs::read_to_string(info.unwrap().path()).ok());
+    let watches = texts.map(|text| text.matches("inotify wd:").count()).sum();
+    (descriptors, watches)
+}
+
+#[test]
+fn a_thousand_replacements_end_in_the_last_one_and_leak_nothing() {
+    let (sandbox, stable) = (sandbox_with_all_scopes(), sandbox(HOUR));
+    let daemon = Daemon::start(&config_with(&sandbox, &stable, 1));
+    let broker = daemon.broker().client("stable");
+    let held = broker.token("data").unwrap();
+    let config = daemon.folder().join("config.toml");
+    let secret = daemon.folder().join("acme.secret");
+    let seed = fastrand::u64(..);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut before = None;
+    for round in 1..=1000 {
+        let choice = rng.usize(1..64);
+        let way = rng.usize(..4);
+        replace(&config, &config_with(&sandbox, &stable, choice), way);
+        replace(&secret, &format!("{CANARY_SECRET}\n"), rng.usize(..4));
+        if round % 50 == 0 {
+            wait_for_choice(&broker, choice);
+            // The same layout of the folder each time, so that watches can be compared.
+            replace(&config, &config_with(&sandbox, &stable, 1), 3);
+            replace(&secret, &format!("{CANARY_SECRET}\n"), 3);
+            wait_for_choice(&broker, 1);
+            token(&daemon.ask(&["-c", "acme", "data"]));
+            let (descriptors, watches) = holdings(&daemon);
+            let (least, known) = *before.get_or_insert((descriptors, watches));
+            assert!(
+                descriptors <= least + 4,
+                "{descriptors}, not {least}; seed {seed}"
+            );
+            assert_eq!(watches, known, "seed {seed}");
+        }
+    }
+    let after = broker.token("data").unwrap();
+    assert_eq!(after.generation(), held.generation(), "seed {seed}");
+    assert_eq!(stable.requests().len(), 1);
+}
+
+#[test]
+fn callers_notice_nothing_of_ten_new_pairs_of_credentials() {
+    let sandbox = sandbox(HOUR);
+    let config = config_text(&sandbox, "[\"data\"]");
+    let daemon = Daemon::start(&config);
+    let socket = daemon.socket();
+    token(&daemon.ask(&["data"]));
+    let over = AtomicBool::new(false);
+    let asked: u64 = thread::scope(|scope| {
+        let callers: Vec<_> = (0..20)
+            .map(|_| {
+                scope.spawn(|| {
+                    let broker = Broker::connect_to(&socket).unwrap();
+                    let mut asked = 0;
+                    while !over.load(Ordering::Relaxed) {
+                        broker.token("data").unwrap();
+                        asked += 1;
+                    }
+                    asked
+                })
+            })
+            .collect();
+        let mut old = CLIENT_ID.to_owned();
+        for number in 0..10 {
+            let (id, secret) = (format!("client-{number}"), format!("c4nary-{number}"));
+            sandbox.add_client(&id, &secret, &["data"]);
+            daemon.write("acme.secret", &secret);
+            replace(
+                &daemon.folder().join("config.toml"),
+                &config.replace(CLIENT_ID, &id),
+                number,
+            );
+            sandbox.remove_client(&old);
+            let is_used = |seen: &domo_sandbox::Recorded| {
+                seen.client_id.as_deref() == Some(&id) && seen.status == Some(200)
+            };
+            let end = boot_now() + PATIENCE;
+            while !sandbox.requests().iter().any(is_used) {
+                assert!(boot_now() < end, "{id} is not used");
+                thread::yield_now();
+            }
+            old = id;
+        }
+        over.store(true, Ordering::Relaxed);
+        callers
+            .into_iter()
+            .map(|caller| caller.join().unwrap())
+            .sum()
+    });
+    assert!(asked > 1000, "{asked}");
+}
+
+#[test]
+fn a_new_set_and_a_mended_secret_are_taken_up_within_two_seconds() {
+    let sandbox = sandbox(HOUR);
+    let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
+    fs::write(folder.path().join("acme.secret"), "c4nary-wrong\n").unwrap();
+    let mut daemon = Daemon::start_in(folder);
+    daemon.wait_for_log("refused");
+    let start = boot_now();
+    daemon.write("acme.secret", &format!("{CANARY_SECRET}\n"));
+    sandbox.wait_for_requests(2, PATIENCE).unwrap();
+    token(&daemon.ask(&["--wait", "data"]));
+    daemon.write(
+        "config.toml",
+        &config_text(&sandbox, "[\"data\", \"user\"]"),
+    );
+    sandbox.wait_for_requests(3, PATIENCE).unwrap();
+    let took = boot_now().saturating_since(start);
+    assert!(took < Duration::from_secs(4), "{took:?} for both");
+}
+
+#[test]
+fn files_half_written_empty_or_closed_to_us_leave_the_last_good_config() {
+    let sandbox = sandbox(HOUR);
+    let good = config_text(&sandbox, "[\"data\"]");
+    let mut daemon = Daemon::start(&good);
+    let held = token(&daemon.ask(&["data"]));
+    let secret = daemon.folder().join("acme.secret");
+    for (name, text) in [
+        ("config.toml", &good[..40]),
+        ("config.toml", ""),
+        ("acme.secret", ""),
+    ] {
+        daemon.write("config.toml", &good);
+        daemon.write("acme.secret", &format!("{CANARY_SECRET}\n"));
+        daemon.write(name, text);
+        let line = daemon.wait_for_log("the last good one stays");
+        assert!(line.contains(name) && !line.contains("c4nary"), "{line}");
+        assert_eq!(token(&daemon.ask(&["data"])), held);
+        daemon.write("config.toml", &good);
+        daemon.write("acme.secret", &format!("{CANARY_SECRET}\n"));
+        daemon.wait_for_log("the config is as it was");
+    }
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    let line = daemon.wait_for_log("the last good one stays");
+    assert!(line.contains("chmod 600"), "{line}");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    daemon.wait_for_log("the config is as it was");
+    assert_eq!(token(&daemon.ask(&["data"])), held);
+    assert_eq!(sandbox.requests().len(), 1);
+}
+
+#[test]
+fn new_credentials_that_fail_leave_the_old_token_and_are_named() {
+    let sandbox = sandbox(HOUR);
+    let config = config_text(&sandbox, "[\"data\"]");
+    let mut daemon = Daemon::start(&config);
+    let held = token(&daemon.ask(&["data"]));
+    daemon.write("config.toml", &config.replace(CLIENT_ID, "00000000-none"));
+    daemon.wait_for_log("refused");
+    assert_eq!(token(&daemon.ask(&["data"])), held);
+    let set = daemon.status_of("data");
+    assert_eq!(set["client_id"], "00000000…", "{set}");
+    assert!(
+        set["last_error"]
+            .as_str()
+            .unwrap()
+            .contains("Bad client credentials"),
+        "{set}"
+    );
+    assert!(set["expires_at"].is_u64(), "{set}");
+    assert_eq!(sandbox.requests().len(), 2, "the new pair alone is tried");
+}
+
+#[test]
+fn the_log_level_is_taken_up() {
+    let sandbox = sandbox(HOUR);
+    let config = config_text(&sandbox, "[\"data\"]");
+    let folder = common::folder(&config);
+    let command = Daemon::command_of_config(folder.path());
+    let mut daemon = Daemon::start_as(command, folder);
+    let level = |level: &str| format!("{config}[log]\nlevel = \"{level}\"\n");
+    daemon.write("config.toml", &level("debug"));
+    daemon.wait_for_log("config loaded");
+    token(&daemon.ask(&["data"]));
+    daemon.wait_for_log("DEBUG");
+}
