@@ -110,7 +110,7 @@ fn source(
     env: Env,
 ) -> Result<(String, DomoSource), DaemonError> {
     let (shown_id, registration) = register(name, client, env)?;
-    Ok((shown_id, source_of(name, registration)?))
+    Ok((shown_id, source_of(name, registration, None)?))
 }
 
 /// One request after the other: nobody waits for these tokens.

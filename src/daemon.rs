@@ -154,13 +154,17 @@ pub fn register(
     Ok((shown_id, registration))
 }
 
-/// What asks Domo for a client's tokens.
+/// What asks Domo for a client's tokens; shares what it can with `like`.
 ///
 /// # Errors
 ///
 /// [`DaemonError::Source`].
-pub fn source_of(name: &str, registration: Registration) -> Result<DomoSource, DaemonError> {
-    DomoSource::new(registration).map_err(|source| DaemonError::Source {
+pub fn source_of(
+    name: &str,
+    registration: Registration,
+    like: Option<&DomoSource>,
+) -> Result<DomoSource, DaemonError> {
+    DomoSource::new(registration, like).map_err(|source| DaemonError::Source {
         client: name.to_owned(),
         source,
     })

@@ -208,7 +208,7 @@ async fn attempt(
             client_secret: secret.clone(),
         };
         let registration = Registration::new(client.endpoint.clone(), credentials, None)?;
-        let source = DomoSource::new(registration)?;
+        let source = DomoSource::new(registration, None)?;
         for scope in &client.tokens {
             let fetched = source.fetch(scope).await.map_err(|error| match error {
                 FetchError::Denied { words, .. } => InitError::Denied(words),

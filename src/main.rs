@@ -12,6 +12,11 @@ use domo_token::daemon::{self, DaemonError, Options};
 use domo_token::init::{self, Wishes};
 use domo_token::logging::{self, Format};
 use domo_token::signals;
+use zeroizing_alloc::ZeroAlloc;
+
+/// The HTTP and TLS libraries' buffers hold secrets and tokens, too: all freed memory is wiped.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
 
 /// Wrong usage, as clap has it too.
 const USAGE: u8 = 2;

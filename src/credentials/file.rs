@@ -150,3 +150,53 @@ pub(super) fn check_access(
 ) -> Result<(), CredentialsError> {
     Ok(())
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_file_swapped_while_it_is_read_is_never_taken_for_the_safe_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (name, mode) in [("safe", 0o600), ("open", 0o644)] {
+            fs::write(at(name), name).unwrap();
+            fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        symlink("safe", at("secret")).unwrap();
+        let over = AtomicBool::new(false);
+        let (taken, refused) = thread::scope(|scope| {
+            let swap = || {
+                while !over.load(Ordering::Relaxed) {
+                    for name in ["open", "safe"] {
+                        symlink(name, at("next")).unwrap();
+                        fs::rename(at("next"), at("secret")).unwrap();
+                    }
+                }
+            };
+            scope.spawn(swap);
+            let (mut taken, mut refused) = (0, 0);
+            for _ in 0..100_000 {
+                match read_secret(&at("secret"), "secret", false) {
+                    Ok(bytes) => {
+                        assert_eq!(*bytes, b"safe");
+                        taken += 1;
+                    }
+                    Err(CredentialsError::Unsafe { .. }) => refused += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            over.store(true, Ordering::Relaxed);
+            (taken, refused)
+        });
+        assert!(
+            taken > 100 && refused > 100,
+            "{taken} taken, {refused} refused"
+        );
+    }
+}

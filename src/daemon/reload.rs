@@ -49,7 +49,11 @@ impl Loaded {
         let files = own.into_iter().chain(others).collect();
         let mut clients = BTreeMap::new();
         for (name, client) in &config.clients {
-            match Client::new(name, client, env, before.0.get(name)) {
+            let like = clients
+                .values()
+                .next()
+                .map(|client: &Client| &*client.source);
+            match Client::new(name, client, env, before.0.get(name), like) {
                 Ok(client) => clients.insert(name.clone(), client),
                 Err(error) => return (files, Err(error)),
             };
@@ -77,12 +81,13 @@ impl Client {
         config: &ClientConfig,
         env: Env,
         before: Option<&Self>,
+        like: Option<&DomoSource>,
     ) -> Result<Self, DaemonError> {
         let (shown_id, registration) = register(name, config, env)?;
         let same = before.filter(|before| *before.source.registration() == registration);
         let source = match same {
             Some(before) => Arc::clone(&before.source),
-            None => Arc::new(source_of(name, registration)?),
+            None => Arc::new(source_of(name, registration, like)?),
         };
         let wanted = Wanted {
             name: name.to_owned(),

@@ -6,18 +6,17 @@
 //! documented, and come in two shapes.
 
 mod answer;
+mod transport;
 
-use std::error::Error;
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use domo_token_client::scope::ScopeSet;
 use reqwest::header::{ACCEPT, HeaderMap, RETRY_AFTER};
-use reqwest::{Certificate, Client, Proxy, RequestBuilder, Response, StatusCode, redirect};
+use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode};
 use secrecy::ExposeSecret;
-use url::{Url, form_urlencoded};
+use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::{Cause, FetchError, Fetched, TokenSource};
@@ -27,12 +26,6 @@ use crate::credentials::{Credentials, ProxyLogin};
 
 /// The longest answer that is read, in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
-
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A backstop: the schedule gives a request up earlier, on its own clock.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What most answers fit in, so that reading one seldom takes a second buffer.
 const USUAL_BODY: usize = 8 * 1024;
@@ -74,9 +67,17 @@ impl Registration {
         })
     }
 
+    /// Whether an HTTP client for the one would do for the other.
+    fn same_way(&self, other: &Self) -> bool {
+        self.ca == other.ca
+            && self.endpoint.proxy == other.endpoint.proxy
+            && self.proxy_login == other.proxy_login
+    }
+
     fn certificates(&self) -> Result<Vec<Certificate>, SourceError> {
         let pem = self.ca.as_deref();
-        let parsed = pem.map(|pem| Certificate::from_pem_bundle(pem).map_err(|e| innermost(&e)));
+        let parsed =
+            pem.map(|pem| Certificate::from_pem_bundle(pem).map_err(|e| transport::innermost(&e)));
         let problem = match parsed {
             None => return Ok(Vec::new()),
             Some(Ok(certificates)) if !certificates.is_empty() => return Ok(certificates),
@@ -113,35 +114,19 @@ pub enum SourceError {
 }
 
 impl DomoSource {
-    /// Sets up an HTTP client of its own, so that no client's connection carries another's secret.
+    /// Shares the HTTP client of `like` if that would be set up the same way: a trust store for
+    /// each of a thousand sources is too much. No connection is kept, so none carries two secrets.
     ///
     /// # Errors
     ///
     /// [`SourceError`] if the CA certificates or the system's trust store can't be used.
-    pub fn new(registration: Registration) -> Result<Self, SourceError> {
-        let mut builder = Client::builder()
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
-            .pool_max_idle_per_host(0)
-            .user_agent(concat!("domo-token/", env!("CARGO_PKG_VERSION")));
-        if let Some(url) = &registration.endpoint.proxy {
-            let mut proxy =
-                Proxy::all(url.clone()).map_err(|e| SourceError::Http(innermost(&e)))?;
-            if let Some(login) = &registration.proxy_login {
-                proxy = proxy.basic_auth(&login.user, login.password.expose_secret());
-            }
-            builder = builder.proxy(proxy);
-        }
-        let certificates = registration.certificates()?;
-        if !certificates.is_empty() {
-            builder = builder.tls_certs_merge(certificates);
-        }
-        let http = builder
-            .build()
-            .map_err(|e| SourceError::Http(innermost(&e)))?;
-        let place = place(&registration.endpoint);
+    pub fn new(registration: Registration, like: Option<&Self>) -> Result<Self, SourceError> {
+        let like = like.filter(|like| like.registration.same_way(&registration));
+        let http = match like {
+            Some(like) => like.http.clone(),
+            None => transport::client(&registration)?,
+        };
+        let place = transport::place(&registration.endpoint);
         Ok(Self {
             http,
             registration,
@@ -190,7 +175,7 @@ impl DomoSource {
 
 impl TokenSource for DomoSource {
     async fn fetch(&self, scope: &ScopeSet) -> Result<Fetched, FetchError> {
-        let failed = |error: reqwest::Error| transport(&error, &self.place);
+        let failed = |error: reqwest::Error| transport::failure(&error, &self.place);
         let response = self.request(scope).send().await.map_err(failed)?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
@@ -246,58 +231,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
             .duration_since(date.unwrap_or_else(wall_now))
             .unwrap_or_default(),
     )
-}
-
-/// Where its requests go, for people.
-fn place(endpoint: &Endpoint) -> String {
-    let host = |url: &Url| {
-        let name = url.host_str().unwrap_or_default();
-        let port = url.port().map(|port| format!(":{port}"));
-        format!("{name}{}", port.unwrap_or_default())
-    };
-    let through = endpoint
-        .proxy
-        .as_ref()
-        .map(|proxy| format!(" through the proxy {}", host(proxy)));
-    format!("{}{}", host(&endpoint.url), through.unwrap_or_default())
-}
-
-/// What kept a request or its answer from getting through to `place`.
-fn transport(error: &reqwest::Error, place: &str) -> FetchError {
-    let words = innermost(error);
-    if causes(error).any(<dyn Error>::is::<rustls::Error>) {
-        let hint = "check token_url, ca_file and the time of this machine";
-        let words = format!("{place} can't be trusted, TLS: {words}; {hint}");
-        return FetchError::transient(Cause::Tls, words);
-    }
-    let (cause, words) = if error.is_timeout() && error.is_connect() {
-        (Cause::Timeout, format!("no connection to {place} in time"))
-    } else if error.is_timeout() {
-        (Cause::Timeout, format!("no answer from {place} in time"))
-    } else if error.is_connect() {
-        (Cause::Connect, format!("{place} can't be reached: {words}"))
-    } else {
-        let words = format!("the connection to {place} failed: {words}");
-        (Cause::Connect, words)
-    };
-    FetchError::transient(cause, words)
-}
-
-/// An error and all that it came from. An I/O error hides the error it wraps from `source`.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| {
-        let io = error.downcast_ref::<io::Error>();
-        match io.and_then(io::Error::get_ref) {
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        }
-    })
-}
-
-/// What it all came from, in one line: the errors around it only say that a request failed.
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let last = causes(error).last().unwrap_or(error);
-    answer::one_line(&last.to_string())
 }
 
 #[cfg(test)]
