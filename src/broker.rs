@@ -4,21 +4,24 @@
 //! another task. [`Engine`] is the loop that sends token requests and keeps the time.
 
 mod engine;
+mod find;
 mod log;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use domo_token_client::scope::ScopeSet;
 use domo_token_client::wire::{
-    Asked, BrokerStatus, MAX_TIME_LEFT_MS, Refusal, RefusalKind, Renew, Response, TokenRequest,
+    Asked, BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Refusal, RefusalKind, Renew, Response,
+    TokenRequest,
 };
 use tokio::sync::{Notify, oneshot, watch as signal};
 
 use crate::clock::{BootTime, Clock};
-use crate::roster::{Roster, SetId, Unknown};
+use crate::policy::{Access, Caller};
+use crate::roster::{Roster, SetId};
 use crate::schedule::{Ask, Reply, WaiterId};
 
 pub use engine::{Clients, Engine, Helm};
@@ -31,6 +34,8 @@ pub struct Broker<C>(Arc<Shared<C>>);
 #[derive(Debug)]
 struct Shared<C> {
     clock: C,
+    /// Whether any client has an access table, so that callers must be looked up.
+    has_rules: AtomicBool,
     state: Mutex<State>,
     /// Rung when the roster has commands or an earlier timer.
     changed: Notify,
@@ -48,6 +53,7 @@ struct State {
     /// When the loop wakes up by itself.
     armed: Option<BootTime>,
     stopping: bool,
+    refusals: log::Quota,
 }
 
 /// What a broker knows of its daemon.
@@ -57,6 +63,8 @@ pub struct About {
     pub status: BrokerStatus,
     /// Whom a caller means that names no client.
     pub default_client: Option<String>,
+    /// The access tables, by client; a client without one is open to whoever may connect.
+    pub access: BTreeMap<String, Access>,
 }
 
 impl<C: Clock> Broker<C> {
@@ -64,6 +72,7 @@ impl<C: Clock> Broker<C> {
     pub fn new(clock: C, seed: u64, about: About) -> Self {
         Self(Arc::new(Shared {
             clock,
+            has_rules: AtomicBool::new(!about.access.is_empty()),
             state: Mutex::new(State {
                 about,
                 roster: Roster::new(seed),
@@ -72,17 +81,24 @@ impl<C: Clock> Broker<C> {
                 watched: HashMap::new(),
                 armed: None,
                 stopping: false,
+                refusals: log::Quota::default(),
             }),
             changed: Notify::new(),
         }))
     }
 
-    /// Answers a caller, at its deadline at the latest. `who` names it to the operator.
+    /// Whether more of a caller must be looked up than the kernel says by itself.
+    #[must_use]
+    pub fn has_rules(&self) -> bool {
+        self.0.has_rules.load(Ordering::Relaxed)
+    }
+
+    /// Answers a caller, at its deadline at the latest.
     ///
     /// # Errors
     ///
     /// A [`Refusal`] says why there is no token.
-    pub async fn token(&self, request: &TokenRequest, who: &str) -> Reply {
+    pub async fn token(&self, request: &TokenRequest, caller: &Caller) -> Reply {
         let now = self.0.clock.now();
         let time_left = Duration::from_millis(request.time_left_ms.min(MAX_TIME_LEFT_MS));
         let ask = Ask {
@@ -92,12 +108,12 @@ impl<C: Clock> Broker<C> {
         };
         let (waiter, set, answer) = {
             let mut state = self.state();
-            let set = state.find(&request.asked)?;
+            let set = state.admit(&request.asked, caller, now)?;
             if state.stopping {
                 return Err(stopping());
             }
             if let Some(Renew::Rejected(generation)) = request.renew {
-                let who = who.to_owned();
+                let who = caller.to_string();
                 state.roster.note_rejection(set, generation, who);
             }
             state.last_waiter += 1;
@@ -129,9 +145,10 @@ impl<C: Clock> Broker<C> {
     /// # Errors
     ///
     /// A [`Refusal`] says why there is nothing to watch.
-    pub fn watch(&self, asked: &Asked) -> Result<Watch<C>, Refusal> {
+    pub fn watch(&self, asked: &Asked, caller: &Caller) -> Result<Watch<C>, Refusal> {
+        let now = self.0.clock.now();
         let mut state = self.state();
-        let set = state.find(asked)?;
+        let set = state.admit(asked, caller, now)?;
         if state.stopping {
             return Err(stopping());
         }
@@ -149,29 +166,34 @@ impl<C: Clock> Broker<C> {
         known != state.about.status.config_error
     }
 
-    /// The state of the daemon and of all its scope sets, as the frames of the answer.
+    /// Whether a caller may still have what it watches.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`], as for a new request.
+    pub fn may_still(&self, asked: &Asked, caller: &Caller) -> Result<(), Refusal> {
+        let now = self.0.clock.now();
+        self.state().admit(asked, caller, now).map(|_| ())
+    }
+
+    /// The state of the daemon and of the scope sets that the caller may see, as the frames of the
+    /// answer.
     #[must_use]
-    pub fn status(&self) -> Vec<Response> {
+    pub fn status(&self, caller: &Caller) -> Vec<Response> {
         let now = self.0.clock.now();
         let state = self.state();
-        let sets = state.roster.status(now).map(Response::Scope);
+        let sets = state.roster.status(now);
+        let sets = sets.filter(|set| state.may_see(&set.client, &set.scope, caller));
         let mut answer = vec![Response::Broker(state.about.status.clone())];
-        answer.extend(sets);
+        answer.extend(sets.map(Response::Scope));
         answer.push(Response::End);
         answer
     }
 
-    /// The client that `asked` means and the set that it names, if they are there.
-    ///
-    /// # Errors
-    ///
-    /// A [`Refusal`] names what there is instead.
-    pub fn resolve(&self, asked: &Asked) -> Result<(String, ScopeSet), Refusal> {
-        let state = self.state();
-        let set = state.find(asked)?;
-        let name = state.roster.name_of(set);
-        name.map(|(client, scope)| (client.to_owned(), scope.clone()))
-            .ok_or_else(stopping)
+    /// What is decided for a caller, and by which rule.
+    #[must_use]
+    pub fn explain(&self, asked: &Asked, caller: &Caller) -> Explanation {
+        self.state().explain(asked, caller)
     }
 
     /// A session's panic must not take the others down, and no method leaves the state half done.
@@ -185,23 +207,6 @@ impl State {
     fn arm(&mut self) -> Option<BootTime> {
         self.armed = self.roster.poll_timeout();
         self.armed
-    }
-
-    fn find(&self, asked: &Asked) -> Result<SetId, Refusal> {
-        let default = self.about.default_client.as_deref();
-        let Some(client) = asked.client.as_deref().or(default) else {
-            return Err(no_client_named(&self.roster));
-        };
-        let scope = ScopeSet::parse(&asked.scope).map_err(|error| Refusal {
-            kind: RefusalKind::UnknownScope,
-            cause: error.to_string(),
-            next_attempt: None,
-        })?;
-        let found = self.roster.find(client, &scope);
-        found.map_err(|unknown| match unknown {
-            Unknown::Client => unknown_client(client, &self.roster),
-            Unknown::Scope(known) => unknown_scope(client, &scope, &known),
-        })
     }
 }
 
@@ -227,53 +232,4 @@ fn stopping() -> Refusal {
         cause: "the broker is stopping".to_owned(),
         next_attempt: None,
     }
-}
-
-fn no_client_named(roster: &Roster) -> Refusal {
-    let names = list(roster.client_names());
-    Refusal {
-        kind: RefusalKind::UnknownClient,
-        cause: format!("name a client, there is no default: one of {names}"),
-        next_attempt: None,
-    }
-}
-
-fn unknown_client(client: &str, roster: &Roster) -> Refusal {
-    let names = list(roster.client_names());
-    Refusal {
-        kind: RefusalKind::UnknownClient,
-        cause: format!(
-            "no client {client:?}; there is {names}; a new one is a [clients.NAME] table in the \
-             broker's config"
-        ),
-        next_attempt: None,
-    }
-}
-
-fn unknown_scope(client: &str, scope: &ScopeSet, known: &[ScopeSet]) -> Refusal {
-    let sets = list(known.iter().map(ScopeSet::as_str));
-    Refusal {
-        kind: RefusalKind::UnknownScope,
-        cause: format!(
-            "client \"{client}\" has no scope set \"{scope}\"; it has {sets}; to add it, put \
-             \"{scope}\" into tokens of [clients.{client}] in the broker's config"
-        ),
-        next_attempt: None,
-    }
-}
-
-/// Names for a person, as many as fit a line.
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 20;
-    let names: Vec<&str> = names.collect();
-    let shown: Vec<String> = names
-        .iter()
-        .take(SHOWN)
-        .map(|name| format!("\"{name}\""))
-        .collect();
-    let more = names.len().saturating_sub(SHOWN);
-    if more > 0 {
-        return format!("{} and {more} more", shown.join(", "));
-    }
-    shown.join(", ")
 }

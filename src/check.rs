@@ -57,8 +57,16 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth) -> Report {
     let place = config.path.as_ref();
     let place = place.map_or("the environment".to_owned(), |p| p.display().to_string());
     report.good.push(format!("config {place}: ok"));
-    report.good.extend(config.notices.iter().cloned());
+    let unknown = config.unknown_names();
+    let notices = config
+        .notices
+        .iter()
+        .filter(|notice| !unknown.contains(notice));
+    report.good.extend(notices.cloned());
     if depth != Depth::Syntax {
+        for words in unknown {
+            report.fail(words);
+        }
         let sources = sources(&config, env, &mut report);
         if depth == Depth::Online {
             ask(sources, &mut report).await;

@@ -4,6 +4,7 @@
 //! value may be a secret in the wrong place.
 
 mod check;
+mod environment;
 mod raw;
 
 use std::collections::BTreeMap;
@@ -15,9 +16,11 @@ use domo_token_client::scope::ScopeSet;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::policy::{Access, Principal};
+use crate::users;
 use crate::watch::Stamp;
 
-use check::{Checker, line_and_column, proxy_url, token_url};
+use check::{Checker, line_and_column};
 use raw::RawConfig;
 
 /// Domo's token endpoint, one host for all instances
@@ -48,6 +51,12 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// The socket's permission bits.
     pub socket_mode: u32,
+    /// The group that the socket is given to.
+    pub socket_group: Option<Principal>,
+    /// Whether the socket's directory may be writable by others.
+    pub shared_directory: bool,
+    /// Bounds on callers.
+    pub limits: Limits,
     /// The client meant when a caller names none; the only one if there is one.
     pub default_client: Option<String>,
     /// The log level, if the config names one.
@@ -62,6 +71,27 @@ pub struct Config {
     pub digest: u64,
 }
 
+/// Bounds on callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Connections of one user; root and the daemon's user are exempt.
+    pub connections_per_user: usize,
+    /// Of these, those that watch a set.
+    pub watchers_per_user: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            connections_per_user: 1024,
+            watchers_per_user: 1024,
+        }
+    }
+}
+
 /// One Domo API client.
 #[derive(Debug)]
 pub struct ClientConfig {
@@ -73,6 +103,8 @@ pub struct ClientConfig {
     pub endpoint: Endpoint,
     /// Whether secret files may be readable by all.
     pub allow_world_readable_secret: bool,
+    /// Who may have which set; `None` for whoever may open the socket.
+    pub access: Option<Access>,
 }
 
 impl ClientConfig {
@@ -194,6 +226,23 @@ impl Config {
         checker.config(raw)
     }
 
+    /// The users and groups in access tables that the user database lacks, in words.
+    #[must_use]
+    pub fn unknown_names(&self) -> Vec<String> {
+        let mut unknown = Vec::new();
+        for (name, client) in &self.clients {
+            let rules = client.access.iter().flat_map(|access| access.0.values());
+            for rule in rules {
+                let missing =
+                    rule.unknown_names(&users::has_user, &|name| users::group(name).is_some());
+                unknown.extend(missing.into_iter().map(|who| {
+                    format!("clients.{name}.access: there is no {who} here, so that grants nothing")
+                }));
+            }
+        }
+        unknown
+    }
+
     /// The files besides its own that it stands on: ids, secrets, certificates.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
@@ -214,55 +263,6 @@ impl Config {
             }
         }
         files
-    }
-
-    /// The config that the environment alone makes: one client named [`ENV_CLIENT`].
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] names the variable that is missing or wrong.
-    pub fn from_env(env: Env) -> Result<Self, ConfigError> {
-        let client_id = env_text(env, "DOMO_CLIENT_ID")?.ok_or_else(|| {
-            let looked = "no config file was found, and the environment names no client";
-            env_error(
-                "DOMO_CLIENT_ID",
-                &format!("{looked}: write a config file or set it"),
-            )
-        })?;
-        let client_secret = env_secret(env)?;
-        let tokens = env_scopes(env)?;
-        let url = env_text(env, "DOMO_TOKEN_URL")?.unwrap_or_else(|| TOKEN_URL.to_owned());
-        let proxy = env_text(env, "DOMO_PROXY")?;
-        let endpoint = Endpoint {
-            // Loopback is allowed here without a key: there is no file to put one in.
-            url: token_url(&url, true).map_err(|e| env_error("DOMO_TOKEN_URL", &e))?,
-            method: TokenMethod::default(),
-            ca_file: env_text(env, "DOMO_CA_FILE")?.map(Into::into),
-            proxy: proxy
-                .map(|url| proxy_url(&url).map_err(|e| env_error("DOMO_PROXY", &e)))
-                .transpose()?,
-            proxy_auth_file: None,
-        };
-        let client = ClientConfig {
-            credentials: CredentialsSource::Pair {
-                id: IdSource::Inline(client_id),
-                secret: client_secret,
-            },
-            tokens,
-            endpoint,
-            allow_world_readable_secret: false,
-        };
-        Ok(Self {
-            path: None,
-            socket: None,
-            socket_mode: SOCKET_MODE,
-            default_client: Some(ENV_CLIENT.to_owned()),
-            log_level: None,
-            clients: BTreeMap::from([(ENV_CLIENT.to_owned(), client)]),
-            notices: Vec::new(),
-            stamp: Stamp::default(),
-            digest: 0,
-        })
     }
 }
 
@@ -300,54 +300,4 @@ pub fn find(flag: Option<PathBuf>, env: Env, exists: &dyn Fn(&Path) -> bool) -> 
 #[must_use]
 pub fn usable_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= 256 && id.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-fn env_secret(env: Env) -> Result<SecretSource, ConfigError> {
-    const SECRET: &str = "DOMO_CLIENT_SECRET";
-    match (
-        env_text(env, SECRET)?,
-        env_text(env, "DOMO_CLIENT_SECRET_FILE")?,
-    ) {
-        (Some(_), None) => Ok(SecretSource::Env(SECRET.to_owned())),
-        (None, Some(file)) => Ok(SecretSource::File(file.into())),
-        (Some(_), Some(_)) => Err(env_error(
-            SECRET,
-            "set this or DOMO_CLIENT_SECRET_FILE, not both",
-        )),
-        (None, None) => Err(env_error(
-            SECRET,
-            "missing: set this or DOMO_CLIENT_SECRET_FILE",
-        )),
-    }
-}
-
-fn env_scopes(env: Env) -> Result<Vec<ScopeSet>, ConfigError> {
-    let written = env_text(env, "DOMO_SCOPE")?.unwrap_or_else(|| ENV_SCOPE.to_owned());
-    let parsed = written
-        .split(';')
-        .map(ScopeSet::parse)
-        .collect::<Result<Vec<_>, _>>();
-    let mut sets = parsed.map_err(|error| env_error("DOMO_SCOPE", &error.to_string()))?;
-    sets.sort();
-    sets.dedup();
-    Ok(sets)
-}
-
-fn env_text(env: Env, name: &str) -> Result<Option<String>, ConfigError> {
-    let value = env(name).filter(|value| !value.is_empty());
-    let text = value.map(|value| {
-        value
-            .into_string()
-            .map_err(|_| env_error(name, "not UTF-8"))
-    });
-    text.transpose()
-}
-
-fn env_error(name: &str, problem: &str) -> ConfigError {
-    ConfigError {
-        path: None,
-        place: None,
-        key: Some(name.to_owned()),
-        problem: problem.to_owned(),
-    }
 }

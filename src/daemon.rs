@@ -16,9 +16,11 @@ use crate::config::{self, ClientConfig, Config, ConfigError, Env};
 use crate::credentials::{self, CredentialsError};
 use crate::ipc::{self, BindError, Socket};
 use crate::logging::Levels;
+use crate::policy::Principal;
 use crate::signals::Signal;
 use crate::source::domo::{DomoSource, Registration, SourceError};
 use crate::watch::Stamp;
+use crate::{descriptors, users};
 
 use reload::{Loaded, Steering, about};
 
@@ -74,6 +76,9 @@ pub enum DaemonError {
         "no place for the socket: neither $RUNTIME_DIRECTORY nor $XDG_RUNTIME_DIR is set; name one with --socket"
     )]
     NoSocket,
+    /// The socket's group can't be that.
+    #[error("broker.socket_group: {0}")]
+    Group(&'static str),
     /// The socket can't be had.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -95,6 +100,7 @@ impl DaemonError {
             | Self::Config(_)
             | Self::Credentials { .. }
             | Self::Source { .. }
+            | Self::Group(_)
             | Self::NoSocket => 78,
         }
     }
@@ -121,6 +127,7 @@ pub fn load_config(options: &Options, env: Env) -> Result<Config, DaemonError> {
     let mut config = Config::parse(&text, &path)?;
     credentials::check_config(&file, &path, &config).map_err(DaemonError::ConfigAccess)?;
     config.stamp = stamp;
+    config.notices.extend(config.unknown_names());
     if env("DOMO_CLIENT_ID").is_some() {
         let notice = "DOMO_CLIENT_ID and its like are not heeded, there is a config file";
         config.notices.push(notice.to_owned());
@@ -192,7 +199,16 @@ pub async fn run(
     // Whoever installed one before made the choice.
     let _already = rustls::crypto::ring::default_provider().install_default();
     let path = socket_path(options, &config, env).ok_or(DaemonError::NoSocket)?;
-    let mut socket = Socket::lock(&path)?;
+    let mut socket = Socket::lock(&path, config.shared_directory)?;
+    let group = socket_group(&config)?;
+    let limits = ipc::fit(config.limits, descriptors::raise());
+    if limits != config.limits {
+        warn!(
+            connections = limits.connections,
+            connections_per_user = limits.connections_per_user,
+            "the system gives few descriptors (ulimit -n), so the limits on callers are lower than the config's"
+        );
+    }
     let clock = SystemClock::new();
     let (files, loaded) = Loaded::new(&config, env, &Loaded::default());
     let loaded = loaded?;
@@ -200,7 +216,7 @@ pub async fn run(
     let about = about(&config, started, started);
     let broker = Broker::new(clock.clone(), fastrand::u64(..), about);
     let (engine, helm) = Engine::new(&broker, loaded.clients());
-    let listener = socket.listen(config.socket_mode)?;
+    let listener = socket.listen(config.socket_mode, group)?;
     for notice in &config.notices {
         warn!("{notice}");
     }
@@ -230,11 +246,27 @@ pub async fn run(
         let _no_sessions = stop.send(true);
         ended.map_err(|_panicked| DaemonError::Bug)
     };
-    let ((), ended) = tokio::join!(ipc::serve(listener, broker, stopped), steer);
+    let ((), ended) = tokio::join!(ipc::serve(listener, broker, limits, stopped), steer);
     if ended.is_ok() {
         info!("stopped");
     }
     ended
+}
+
+fn socket_group(config: &Config) -> Result<Option<u32>, DaemonError> {
+    let group = match &config.socket_group {
+        None => return Ok(None),
+        Some(Principal::Id(id)) => *id,
+        Some(Principal::Name(name)) => {
+            let unknown = "there is no such group; add it, or name another";
+            users::group(name).ok_or(DaemonError::Group(unknown))?
+        }
+    };
+    if group == rustix::process::getegid().as_raw() {
+        let own = "this is the daemon's own group, which its files may be open to; name another";
+        return Err(DaemonError::Group(own));
+    }
+    Ok(Some(group))
 }
 
 /// Where the daemon listens: the first place that is named, else the usual one of its user.

@@ -1,6 +1,7 @@
 //! The door: accepts callers and starts a session for each.
 
 mod peer;
+mod seats;
 mod session;
 mod socket;
 
@@ -16,12 +17,13 @@ use tracing::{error, warn};
 
 use crate::broker::Broker;
 use crate::clock::Clock;
+use crate::config::Limits;
+
+use seats::{Seat, Seats};
 
 pub use peer::Peer;
+pub use seats::fit;
 pub use socket::{BindError, Socket};
-
-/// Most connections at once; one more is told so and closed.
-pub const MAX_CONNECTIONS: usize = 4096;
 
 /// How long callers that wait are given to take their last answer when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -29,13 +31,15 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How long accepting rests when the system is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves callers until `stop` turns true, then lets those who wait have their last answer.
+/// Serves callers within `limits` until `stop` turns true, then lets those who wait have their last answer.
 pub async fn serve<C: Clock>(
     listener: Listener,
     broker: Broker<C>,
+    limits: Limits,
     mut stop: watch::Receiver<bool>,
 ) {
     let broker = Arc::new(broker);
+    let seats = Seats::new(limits);
     let mut sessions = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -48,9 +52,10 @@ pub async fn serve<C: Clock>(
         };
         match accepted {
             Ok(stream) => {
-                let crowded = sessions.len() >= MAX_CONNECTIONS;
+                let peer = Peer::of(&stream);
+                let seat = seats.take(&peer);
                 let broker = Arc::clone(&broker);
-                sessions.spawn(greet(stream, broker, stop.clone(), crowded));
+                sessions.spawn(greet(stream, peer, seat, broker, stop.clone()));
             }
             Err(error) => rest_if_short(&error).await,
         }
@@ -68,14 +73,14 @@ pub async fn serve<C: Clock>(
 
 async fn greet<C: Clock>(
     stream: Stream,
+    peer: Peer,
+    seat: Result<Seat, String>,
     broker: Arc<Broker<C>>,
     stop: watch::Receiver<bool>,
-    crowded: bool,
 ) {
-    if crowded {
-        session::turn_away(stream).await;
-    } else {
-        session::run(stream, &broker, stop).await;
+    match seat {
+        Ok(seat) => session::run(stream, peer, seat, &broker, stop).await,
+        Err(cause) => session::turn_away(stream, peer, cause).await,
     }
 }
 

@@ -4,6 +4,9 @@
 //! - [`logging`]: log lines to standard error.
 //! - [`signals`]: signals as messages.
 //! - [`watch`]: notices that files change.
+//! - [`descriptors`]: the limit on open descriptors.
+//! - [`users`]: the user database.
+//! - [`policy`]: PURE; may this caller have this token?
 //! - [`config`]: TOML text → what was written → what is true; every default and bound.
 //! - [`token`]: one access token, encoded once, shared, wiped.
 //! - [`credentials`]: finds client id and secret.
@@ -22,7 +25,10 @@ pub mod clock;
 pub mod logging;
 pub mod signals;
 pub mod watch;
+pub mod descriptors;
+pub mod users;
 
+pub mod policy;
 pub mod config;
 pub mod token;
 pub mod credentials;

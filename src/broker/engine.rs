@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use domo_token_client::scope::ScopeSet;
 use tokio::sync::mpsc;
@@ -150,6 +151,8 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             Event::Due | Event::Changed | Event::Lost => state.roster.handle_timeout(now),
             Event::Order(Order::Retry) => state.roster.retry(now),
             Event::Order(Order::Configure(clients, about)) => {
+                let has_rules = !about.access.is_empty();
+                broker.0.has_rules.store(has_rules, Ordering::Relaxed);
                 state.about = about;
                 log::configured(&self.configure(clients, &mut state));
             }

@@ -1,7 +1,11 @@
 //! What the operator hears of tokens.
 
+use std::cmp::Ordering;
+use std::time::Duration;
+
 use tracing::{debug, error, info, warn};
 
+use crate::clock::BootTime;
 use crate::roster::{Changes, Roster, SetId};
 use crate::schedule::{Outcome, floor};
 
@@ -69,5 +73,32 @@ pub(super) fn configured(changes: &Changes) {
         if !clients.is_empty() {
             info!(clients = clients.join(", "), "{what}");
         }
+    }
+}
+
+/// How many refusals are told in each [`QUOTA_TIME`]: a hostile caller must not fill the log.
+const QUOTA: u32 = 60;
+const QUOTA_TIME: Duration = Duration::from_secs(60);
+
+/// What is left of the lines that refusals may take.
+#[derive(Debug, Default)]
+pub(super) struct Quota {
+    since: BootTime,
+    used: u32,
+}
+
+/// A caller was refused by an access table.
+pub(super) fn not_permitted(quota: &mut Quota, cause: &str, now: BootTime) {
+    if now.saturating_since(quota.since) >= QUOTA_TIME {
+        *quota = Quota {
+            since: now,
+            used: 0,
+        };
+    }
+    quota.used = quota.used.saturating_add(1);
+    match quota.used.cmp(&QUOTA) {
+        Ordering::Less => warn!("refused: {cause}"),
+        Ordering::Equal => warn!("refused: {cause}; more of this minute is not logged"),
+        Ordering::Greater => {}
     }
 }

@@ -1,5 +1,7 @@
 //! What is true: each rule, its bounds, and the words for breaking it.
 
+mod callers;
+
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
@@ -51,6 +53,9 @@ impl Checker<'_> {
             path: Some(self.path.to_owned()),
             socket: raw.broker.socket.map(|path| self.resolve(&path)),
             socket_mode: self.socket_mode(raw.broker.socket_mode)?,
+            socket_group: self.socket_group(raw.broker.socket_group)?,
+            shared_directory: raw.broker.shared_directory,
+            limits: self.limits(raw.limits)?,
             default_client,
             log_level: self.log_level(raw.log.level)?,
             clients,
@@ -88,7 +93,7 @@ impl Checker<'_> {
 
     fn client(&self, name: &str, raw: Spanned<RawClient>) -> Result<ClientConfig, ConfigError> {
         let span = raw.span();
-        let raw = raw.into_inner();
+        let mut raw = raw.into_inner();
         let key = |key: &str| format!("clients.{name}.{key}");
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
@@ -98,8 +103,11 @@ impl Checker<'_> {
         let endpoint = self.endpoint(&raw, &key)?;
         let tokens = self.tokens(&raw, &span, &key("tokens"))?;
         let allow_world_readable_secret = raw.allow_world_readable_secret;
+        let access = raw.access.take();
+        let access = access.map(|access| self.access(access, &tokens, &key("access")));
         let credentials = self.credentials(raw, &span, &key)?;
         Ok(ClientConfig {
+            access: access.transpose()?,
             credentials,
             tokens,
             endpoint,

@@ -20,6 +20,9 @@ pub(super) struct RawConfig {
     /// What it logs.
     #[serde(default)]
     pub(super) log: RawLog,
+    /// Bounds, so that no local user can shut out another.
+    #[serde(default)]
+    pub(super) limits: RawLimits,
     /// Domo API clients by name: letters, digits, '.', '_' and '-'.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, RawClient>")]
@@ -35,9 +38,30 @@ pub(super) struct RawBroker {
     /// The socket's permission bits, as in chmod; "0600" by default.
     #[schemars(with = "Option<String>", regex(pattern = "^0?[0-7]{3}$"))]
     pub(super) socket_mode: Option<Spanned<String>>,
+    /// The callers' group, which the socket is given to; never the daemon's own.
+    #[schemars(with = "Option<RawPrincipal>")]
+    pub(super) socket_group: Option<Spanned<RawPrincipal>>,
+    /// Whether the socket's directory may be writable by others (container volumes).
+    #[serde(default)]
+    pub(super) shared_directory: bool,
     /// The client meant when a caller names none. Not needed while there is one client.
     #[schemars(with = "Option<String>")]
     pub(super) default_client: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Limits")]
+pub(super) struct RawLimits {
+    /// Connections at once; 4096 by default.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 1_000_000))]
+    pub(super) connections: Option<Spanned<i64>>,
+    /// Connections of one user; 1024 by default. Root and the daemon's user are exempt.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 1_000_000))]
+    pub(super) connections_per_user: Option<Spanned<i64>>,
+    /// Of these, those that watch a set; 1024 by default.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 1_000_000))]
+    pub(super) watchers_per_user: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -89,12 +113,40 @@ pub(super) struct RawClient {
     pub(super) proxy: Option<Spanned<String>>,
     /// A file that holds USER:PASSWORD for the proxy, mode 0600.
     pub(super) proxy_auth_file: Option<PathBuf>,
+    /// Who may have which scope set, by scope set. Without this table: whoever may open the socket.
+    /// With it, a set without an entry is refused to all.
+    #[schemars(with = "Option<BTreeMap<String, RawRule>>")]
+    pub(super) access: Option<BTreeMap<Spanned<String>, Spanned<RawRule>>>,
     /// Whether `token_url` may be plain http to this machine, for tests and the sandbox.
     #[serde(default)]
     pub(super) allow_http_loopback: bool,
     /// Whether secret files may be readable by all (Docker, Kubernetes).
     #[serde(default)]
     pub(super) allow_world_readable_secret: bool,
+}
+
+/// Who may have a scope set: users or groups, from any of the units if there are some.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Rule")]
+pub(super) struct RawRule {
+    /// Users, by name or number.
+    #[serde(default)]
+    pub(super) users: Vec<RawPrincipal>,
+    /// Groups, by name or number.
+    #[serde(default)]
+    pub(super) groups: Vec<RawPrincipal>,
+    /// systemd units, like `report.service`.
+    #[serde(default)]
+    pub(super) units: Vec<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "Principal")]
+pub(super) enum RawPrincipal {
+    Id(u32),
+    Name(String),
 }
 
 /// Why the text isn't of that shape. Holds none of the text: toml's own errors quote the line,
@@ -118,7 +170,11 @@ impl RawConfig {
         })?;
         serde_path_to_error::deserialize(deserializer).map_err(|error| {
             // Where toml keeps a value together with its place shows as one more step.
-            let path = error.path().to_string().replace(SPANNED, "");
+            let path = error
+                .path()
+                .to_string()
+                .replace(SPANNED, "")
+                .replace(".?", "");
             let inner = error.into_inner();
             RawError {
                 span: inner.span(),
@@ -133,6 +189,9 @@ impl RawConfig {
 fn without_values(message: &str) -> String {
     if let Some(rest) = message.strip_prefix("unknown field `") {
         return unknown_key(rest);
+    }
+    if message.starts_with("data did not match any variant") {
+        return "wrong type: expected a name or a number".to_owned();
     }
     let quotes_a_value = [
         "invalid type",
@@ -149,6 +208,7 @@ fn without_values(message: &str) -> String {
             .map(|(_, expected)| expected);
         let expected = match expected {
             Some("a sequence") => "a list",
+            Some("i64") => "a whole number",
             Some("a map") => "a table",
             Some(text) if text.starts_with("struct ") => "a table",
             Some(text) => text,

@@ -171,15 +171,12 @@ mod tests {
         symlink("safe", at("secret")).unwrap();
         let over = AtomicBool::new(false);
         let (taken, refused) = thread::scope(|scope| {
-            let swap = || {
-                while !over.load(Ordering::Relaxed) {
-                    for name in ["open", "safe"] {
-                        symlink(name, at("next")).unwrap();
-                        fs::rename(at("next"), at("secret")).unwrap();
-                    }
-                }
+            let swap = |name| {
+                symlink(name, at("next")).unwrap();
+                fs::rename(at("next"), at("secret")).unwrap();
+                !over.load(Ordering::Relaxed)
             };
-            scope.spawn(swap);
+            scope.spawn(move || while swap("open") && swap("safe") {});
             let (mut taken, mut refused) = (0, 0);
             for _ in 0..100_000 {
                 match read_secret(&at("secret"), "secret", false) {

@@ -209,6 +209,9 @@ impl<C: Clock> Steering<C> {
         }
         self.say_what_needs_a_restart(&config);
         self.set_level(&config);
+        for notice in &config.notices {
+            warn!("{notice}");
+        }
         info!(clients = config.clients.len(), "config loaded");
         let about = about(&config, self.started, self.clock.now());
         self.helm.configure(loaded.clients(), about).await;
@@ -246,6 +249,8 @@ impl<C: Clock> Steering<C> {
         for (key, changed) in [
             ("broker.socket", old.socket != new.socket),
             ("broker.socket_mode", old.socket_mode != new.socket_mode),
+            ("broker.socket_group", old.socket_group != new.socket_group),
+            ("limits", old.limits != new.limits),
         ] {
             if changed {
                 warn!("{key} has changed; restart the daemon for that");
@@ -274,5 +279,10 @@ pub(super) fn about(config: &Config, started: BootTime, now: BootTime) -> About 
             config_error: None,
         },
         default_client: config.default_client.clone(),
+        access: config
+            .clients
+            .iter()
+            .filter_map(|(name, client)| Some((name.clone(), client.access.clone()?)))
+            .collect(),
     }
 }

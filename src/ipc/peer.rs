@@ -1,16 +1,23 @@
 //! Who is calling, as the kernel says.
 
-use std::fmt;
+mod unit;
 
 use interprocess::local_socket::tokio::Stream;
 
-/// The process at the other end of a connection, when it connected.
+use crate::policy::Caller;
+
+/// The process at the other end of a connection, as it was when it connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// Its effective user id.
+    /// Its effective user id; `None` for the overflow uid, which is anyone of another user
+    /// namespace.
     pub uid: Option<u32>,
+    /// Its effective group id.
+    pub gid: Option<u32>,
     /// Its process id; absent if it runs in a PID namespace that can't be seen from here.
     pub pid: Option<u32>,
+    /// When its process started, where the kernel can't tell later whether it still lives.
+    pub(super) started: Option<u64>,
 }
 
 impl Peer {
@@ -18,15 +25,17 @@ impl Peer {
     #[must_use]
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub fn of(stream: &Stream) -> Self {
-        use std::os::fd::AsFd;
+        use nix::sys::socket::{getsockopt, sockopt};
         let Stream::UdSocket(stream) = stream;
-        let Ok(credentials) = rustix::net::sockopt::socket_peercred(stream.as_fd()) else {
+        let Ok(found) = getsockopt(stream, sockopt::PeerCredentials) else {
             return Self::default();
         };
-        let pid = u32::try_from(credentials.pid.as_raw_nonzero().get()).ok();
+        let pid = u32::try_from(found.pid()).ok().filter(|pid| *pid != 0);
         Self {
-            uid: Some(credentials.uid.as_raw()),
+            uid: Some(found.uid()).filter(|uid| *uid != unit::overflow_uid()),
+            gid: Some(found.gid()),
             pid,
+            started: pid.and_then(|pid| unit::start_to_remember(stream, pid)),
         }
     }
 
@@ -36,17 +45,32 @@ impl Peer {
     pub fn of(_: &Stream) -> Self {
         Self::default()
     }
-}
 
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.uid {
-            Some(uid) => write!(f, "uid {uid}")?,
-            None => f.write_str("an unknown user")?,
-        }
-        match self.pid {
-            Some(pid) => write!(f, ", pid {pid}"),
-            None => Ok(()),
+    /// The systemd unit that it runs in now, if it still lives: whoever connects and hands its
+    /// connection on lends nobody its unit once it is gone.
+    #[must_use]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub fn unit(&self, stream: &Stream) -> Option<String> {
+        let Stream::UdSocket(stream) = stream;
+        unit::of(stream, self.pid?, self.started)
+    }
+
+    /// There are no units elsewhere.
+    #[must_use]
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub fn unit(&self, _: &Stream) -> Option<String> {
+        None
+    }
+
+    /// As policy sees it, with nothing looked up.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        let us = rustix::process::geteuid().as_raw();
+        Caller {
+            uid: self.uid,
+            pid: self.pid,
+            privileged: self.uid == Some(0) || self.uid == Some(us),
+            ..Caller::default()
         }
     }
 }

@@ -8,19 +8,21 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use domo_token_client::frame::{self, FrameError, HELLO};
-use domo_token_client::wire::{
-    Asked, Explanation, Refusal, RefusalKind, Request, Response, VERSION,
-};
+use domo_token_client::wire::{Asked, Refusal, RefusalKind, Request, Response, VERSION};
 use interprocess::local_socket::tokio::Stream;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::debug;
 use zeroize::Zeroizing;
 
 use super::Peer;
+use super::seats::Seat;
 use crate::broker::{Broker, Watch};
 use crate::clock::Clock;
+use crate::policy::Caller;
+use crate::users::{self, Identity};
 
 /// How long a connection may take over its hello and its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
@@ -55,39 +57,32 @@ enum SessionError {
 }
 
 /// Serves one caller until it leaves, breaks the protocol, or `stop` turns true.
-pub(super) async fn run<C: Clock>(stream: Stream, broker: &Broker<C>, stop: watch::Receiver<bool>) {
-    let peer = Peer::of(&stream);
-    let mut session = Session {
-        stream,
-        unread: Vec::new(),
-        greeted: false,
-        stop,
-    };
-    if let Err(error) = session.serve(broker, peer).await {
-        debug!(%peer, "a caller's connection was closed: {error}");
+pub(super) async fn run<C: Clock>(
+    stream: Stream,
+    peer: Peer,
+    seat: Seat,
+    broker: &Broker<C>,
+    stop: watch::Receiver<bool>,
+) {
+    let mut session = Session::new(stream, peer, stop);
+    if let Err(error) = session.serve(broker, seat).await {
+        debug!(peer = %peer.caller(), "a caller's connection was closed: {error}");
     }
 }
 
-/// Tells a caller that there is no room for it.
-pub(super) async fn turn_away(stream: Stream) {
+/// Tells a caller why there is no room for it.
+pub(super) async fn turn_away(stream: Stream, peer: Peer, cause: String) {
     let (_never, stop) = watch::channel(false);
-    let mut session = Session {
-        stream,
-        unread: Vec::new(),
-        greeted: false,
-        stop,
-    };
-    let refusal = Response::Refusal(Refusal {
-        kind: RefusalKind::Busy,
-        cause: "the broker has as many connections as it takes; try again".to_owned(),
-        next_attempt: None,
-    });
+    let mut session = Session::new(stream, peer, stop);
     // It is going to be closed either way.
-    let _told = session.answer(&refusal).await;
+    let _told = session.refuse_busy(cause).await;
 }
 
 struct Session {
     stream: Stream,
+    peer: Peer,
+    /// What the user database says of the peer, once it has been asked.
+    identity: Option<Box<Identity>>,
     /// What was read of a request that isn't whole yet; requests hold no secret.
     unread: Vec<u8>,
     /// Whether the hello has gone back.
@@ -96,10 +91,21 @@ struct Session {
 }
 
 impl Session {
+    fn new(stream: Stream, peer: Peer, stop: watch::Receiver<bool>) -> Self {
+        Self {
+            stream,
+            peer,
+            identity: None,
+            unread: Vec::new(),
+            greeted: false,
+            stop,
+        }
+    }
+
     async fn serve<C: Clock>(
         &mut self,
         broker: &Broker<C>,
-        peer: Peer,
+        mut seat: Seat,
     ) -> Result<(), SessionError> {
         let mut stop = self.stop.clone();
         let first = tokio::select! {
@@ -110,7 +116,7 @@ impl Session {
             return Ok(());
         };
         loop {
-            self.respond(&request, broker, peer).await?;
+            self.respond(&request, broker, &mut seat).await?;
             request = match self.next_request().await? {
                 Some(request) => request,
                 None => return Ok(()),
@@ -169,13 +175,13 @@ impl Session {
         &mut self,
         request: &Request,
         broker: &Broker<C>,
-        peer: Peer,
+        seat: &mut Seat,
     ) -> Result<(), SessionError> {
-        debug!(%peer, request = request.name(), "asked");
+        let caller = self.caller(broker).await;
+        debug!(peer = %caller, request = request.name(), "asked");
         match request {
             Request::Token(request) => {
-                let who = peer.to_string();
-                let reply = broker.token(request, &who);
+                let reply = broker.token(request, &caller);
                 let reply = tokio::select! {
                     reply = reply => reply,
                     read = self.read_more() => return match read? {
@@ -189,23 +195,58 @@ impl Session {
                 }
             }
             Request::Status => {
-                for part in broker.status() {
+                for part in broker.status(&caller) {
                     self.answer(&part).await?;
                 }
                 Ok(())
             }
-            Request::Explain(asked) => self.answer(&explain(asked, broker, peer)).await,
-            Request::Watch(asked) => match broker.watch(asked) {
-                Ok(watch) => self.watch(watch).await,
-                Err(refusal) => self.answer(&Response::Refusal(refusal)).await,
+            Request::Explain(asked) => {
+                let explanation = broker.explain(asked, &caller);
+                self.answer(&Response::Explanation(explanation)).await
+            }
+            Request::Watch(asked) => match (broker.watch(asked, &caller), seat.watch()) {
+                (Ok(watch), Ok(())) => self.watch(watch, asked, broker).await,
+                (Err(refusal), _) => self.answer(&Response::Refusal(refusal)).await,
+                (Ok(_), Err(cause)) => self.refuse_busy(cause).await,
             },
             Request::Metrics => self.answer(&not_yet(request)).await,
         }
     }
 
-    /// Tells of each new token until the set is gone, the caller leaves or doesn't read, or the
-    /// daemon stops: the end of the stream says that one may come back.
-    async fn watch<C: Clock>(&mut self, mut watch: Watch<C>) -> Result<(), SessionError> {
+    /// The caller as it is now, as far as any rule asks.
+    async fn caller<C: Clock>(&mut self, broker: &Broker<C>) -> Caller {
+        let mut caller = self.peer.caller();
+        if broker.has_rules() {
+            caller.identity = self.identity().await;
+            caller.unit = self.peer.unit(&self.stream);
+        }
+        caller
+    }
+
+    /// Asked once for each connection, and off the loop: it may be a directory on the network.
+    async fn identity(&mut self) -> Identity {
+        if let Some(known) = &self.identity {
+            return (**known).clone();
+        }
+        let Some(uid) = self.peer.uid else {
+            return Identity::default();
+        };
+        let gid = self.peer.gid;
+        let found = spawn_blocking(move || users::identity(uid, gid)).await;
+        // A lookup that panicked knows nobody.
+        let found = found.unwrap_or_default();
+        self.identity = Some(Box::new(found.clone()));
+        found
+    }
+
+    /// Tells of each new token until the set is gone, the caller may not have it any more, leaves
+    /// or doesn't read, or the daemon stops: the end of the stream says that one may come back.
+    async fn watch<C: Clock>(
+        &mut self,
+        mut watch: Watch<C>,
+        asked: &Asked,
+        broker: &Broker<C>,
+    ) -> Result<(), SessionError> {
         let mut stop = self.stop.clone();
         loop {
             let news = tokio::select! {
@@ -216,7 +257,8 @@ impl Session {
                 },
                 _stopped = stop.wait_for(|stop| *stop) => return Ok(()),
             };
-            match news {
+            let caller = self.caller(broker).await;
+            match broker.may_still(asked, &caller).and(news) {
                 Ok(token) => self.write(|first| token.bytes(first)).await?,
                 Err(refusal) => {
                     let last = refusal.kind != RefusalKind::Unavailable;
@@ -227,6 +269,15 @@ impl Session {
                 }
             }
         }
+    }
+
+    async fn refuse_busy(&mut self, cause: String) -> Result<(), SessionError> {
+        let refusal = Refusal {
+            kind: RefusalKind::Busy,
+            cause,
+            next_attempt: None,
+        };
+        self.answer(&Response::Refusal(refusal)).await
     }
 
     async fn answer(&mut self, response: &Response) -> Result<(), SessionError> {
@@ -265,33 +316,6 @@ impl Session {
         })
         .await
     }
-}
-
-fn explain<C: Clock>(asked: &Asked, broker: &Broker<C>, peer: Peer) -> Response {
-    let (client, scope, refused, rule) = match broker.resolve(asked) {
-        Ok((client, scope)) => {
-            let rule = "there is no access table: whoever may open the socket may have the token";
-            (
-                Some(client),
-                scope.as_str().to_owned(),
-                None,
-                rule.to_owned(),
-            )
-        }
-        Err(refusal) => (
-            asked.client.clone(),
-            asked.scope.clone(),
-            Some(refusal.kind),
-            refusal.cause,
-        ),
-    };
-    Response::Explanation(Explanation {
-        client,
-        scope,
-        peer: peer.to_string(),
-        refused,
-        rule,
-    })
 }
 
 fn not_yet(request: &Request) -> Response {

@@ -7,7 +7,9 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{
+    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown,
+};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -48,13 +50,17 @@ impl Socket {
     /// Takes the lock of `path`. A missing directory is made, for us alone; as root, so that all
     /// may pass through it.
     ///
+    /// With `shared`, others may write to the directory.
+    ///
     /// # Errors
     ///
     /// [`BindError::Taken`] if another daemon holds the lock, else [`BindError::Path`].
-    pub fn lock(path: &Path) -> Result<Self, BindError> {
+    pub fn lock(path: &Path, shared: bool) -> Result<Self, BindError> {
         let directory = directory_of(path);
         make_directory(directory).map_err(|error| path_error(directory, &error.to_string()))?;
-        check_directory(directory)?;
+        if !shared {
+            check_directory(directory)?;
+        }
         let lock_path = with_suffix(path, ".lock");
         let lock = OpenOptions::new()
             .read(true)
@@ -76,12 +82,12 @@ impl Socket {
         }
     }
 
-    /// Binds the socket with the permission bits `mode`. A dead socket in its place is replaced.
+    /// Binds the socket with the permission bits `mode`, for `group` if there is one. A dead socket in its place is replaced.
     ///
     /// # Errors
     ///
     /// [`BindError::Taken`] if a living one is in its place, else [`BindError::Path`].
-    pub fn listen(&mut self, mode: u32) -> Result<Listener, BindError> {
+    pub fn listen(&mut self, mode: u32, group: Option<u32>) -> Result<Listener, BindError> {
         self.check_place()?;
         let private = with_suffix(
             &directory_of(&self.path).join("."),
@@ -90,12 +96,17 @@ impl Socket {
         remove_private(&private);
         let created = DirBuilder::new().mode(0o700).create(&private);
         created.map_err(|error| path_error(&private, &error.to_string()))?;
-        let bound = self.bind_in(&private, mode);
+        let bound = self.bind_in(&private, mode, group);
         remove_private(&private);
         bound
     }
 
-    fn bind_in(&mut self, private: &Path, mode: u32) -> Result<Listener, BindError> {
+    fn bind_in(
+        &mut self,
+        private: &Path,
+        mode: u32,
+        group: Option<u32>,
+    ) -> Result<Listener, BindError> {
         let place = private.join("s");
         let fail = |error: io::Error| path_error(&self.path, &error.to_string());
         let name = place
@@ -111,6 +122,10 @@ impl Socket {
             } else {
                 error.to_string()
             };
+            path_error(&self.path, &problem)
+        })?;
+        chown(&place, None, group).map_err(|error| {
+            let problem = format!("the socket can't be given to its group: {error}; make the daemon's user a member of it");
             path_error(&self.path, &problem)
         })?;
         fs::set_permissions(&place, Permissions::from_mode(mode)).map_err(fail)?;

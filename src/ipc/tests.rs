@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,6 +51,7 @@ fn about() -> About {
             config_error: None,
         },
         default_client: None,
+        access: BTreeMap::new(),
     }
 }
 
@@ -63,12 +65,12 @@ async fn a_panic_in_a_session_costs_the_others_nothing_and_is_told_once() {
     let _logging = tracing::subscriber::set_default(logged);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("broker.sock");
-    let mut socket = Socket::lock(&path).unwrap();
-    let listener = socket.listen(0o600).unwrap();
+    let mut socket = Socket::lock(&path, false).unwrap();
+    let listener = socket.listen(0o600, None).unwrap();
     let clock = Faulty::default();
     let broker = Broker::new(clock.clone(), 0, about());
     let (stop, stopped) = watch::channel(false);
-    let server = tokio::spawn(serve(listener, broker, stopped));
+    let server = tokio::spawn(serve(listener, broker, Limits::default(), stopped));
 
     let callers = tokio::task::spawn_blocking(move || {
         let before = Caller::connect_to(&path).unwrap();

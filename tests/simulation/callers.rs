@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use domo_token::broker::{Broker, Watch};
 use domo_token::clock::{BootTime, Clock};
+use domo_token::policy;
 use domo_token::schedule::{Reply, floor, least_left};
 use domo_token::token::Token;
 use domo_token_client::frame;
@@ -105,7 +106,10 @@ impl Callers {
         drop(state);
         let this = self.clone();
         let task = tokio::spawn(async move {
-            let reply = this.broker.token(&request, "caller").await;
+            let reply = this
+                .broker
+                .token(&request, &policy::Caller::default())
+                .await;
             this.answered(id, &reply);
         });
         if let Some(caller) = self.state().callers.get_mut(&id) {
@@ -122,7 +126,7 @@ impl Callers {
     }
 
     pub(crate) fn watch(&self, key: &Key) {
-        let Ok(mut watch) = self.broker.watch(&asked(key)) else {
+        let Ok(mut watch) = self.broker.watch(&asked(key), &policy::Caller::default()) else {
             return;
         };
         let mut state = self.state();

@@ -336,6 +336,7 @@ fn clients(
 
 fn about() -> About {
     About {
+        access: BTreeMap::new(),
         status: BrokerStatus {
             version: String::new(),
             protocol: 1,

@@ -1,0 +1,166 @@
+//! Which set a caller means, and whether it may have it. Policy comes before existence: whoever an
+//! access table holds back hears the same words whether or not there is such a set.
+
+use domo_token_client::scope::ScopeSet;
+use domo_token_client::wire::{Asked, Explanation, Refusal, RefusalKind};
+
+use super::{State, log};
+use crate::clock::BootTime;
+use crate::policy::Caller;
+use crate::roster::{SetId, Unknown};
+
+impl State {
+    /// The set, if the caller may have it. The operator hears who may not.
+    pub(super) fn admit(
+        &mut self,
+        asked: &Asked,
+        caller: &Caller,
+        now: BootTime,
+    ) -> Result<SetId, Refusal> {
+        let found = self.find(asked, caller);
+        if let Err(refusal) = &found
+            && refusal.kind == RefusalKind::NotPermitted
+        {
+            log::not_permitted(&mut self.refusals, &refusal.cause, now);
+        }
+        found.map(|(set, _)| set)
+    }
+
+    /// The set, and the rule that grants it if there is an access table.
+    fn find(&self, asked: &Asked, caller: &Caller) -> Result<(SetId, Option<String>), Refusal> {
+        let default = self.about.default_client.as_deref();
+        let Some(client) = asked.client.as_deref().or(default) else {
+            return Err(self.no_client_named(caller));
+        };
+        let scope = ScopeSet::parse(&asked.scope).map_err(|error| Refusal {
+            kind: RefusalKind::UnknownScope,
+            cause: error.to_string(),
+            next_attempt: None,
+        })?;
+        let found = self.roster.find(client, &scope);
+        let Some(access) = self.about.access.get(client) else {
+            return match found {
+                Ok(set) => Ok((set, None)),
+                Err(Unknown::Scope(known)) => Err(unknown_scope(client, &scope, &known)),
+                Err(Unknown::Client) if self.hides_any(caller) => {
+                    Err(not_permitted(client, &scope, caller))
+                }
+                Err(Unknown::Client) => Err(self.unknown_client(client, caller)),
+            };
+        };
+        match (access.grant(&scope, caller), found) {
+            (Some(rule), Ok(set)) => Ok((set, Some(rule))),
+            (None, Err(Unknown::Scope(known))) if caller.privileged => {
+                Err(unknown_scope(client, &scope, &known))
+            }
+            (Some(_) | None, _) => Err(not_permitted(client, &scope, caller)),
+        }
+    }
+
+    pub(super) fn explain(&self, asked: &Asked, caller: &Caller) -> Explanation {
+        let default = self.about.default_client.as_deref();
+        let client = asked.client.as_deref().or(default).map(str::to_owned);
+        let scope = ScopeSet::parse(&asked.scope);
+        let (refused, rule) = match self.find(asked, caller) {
+            Ok((_, Some(rule))) => (None, rule),
+            Ok((_, None)) => {
+                let rule = "there is no access table: whoever may open the socket may have it";
+                (None, rule.to_owned())
+            }
+            Err(refusal) => (Some(refusal.kind), refusal.cause),
+        };
+        Explanation {
+            client,
+            scope: scope.map_or_else(|_| asked.scope.clone(), |set| set.as_str().to_owned()),
+            peer: caller.to_string(),
+            refused,
+            rule,
+        }
+    }
+
+    /// Whether status shows a set to this caller.
+    pub(super) fn may_see(&self, client: &str, scope: &str, caller: &Caller) -> bool {
+        let granted = |scope: &ScopeSet| {
+            let access = self.about.access.get(client);
+            access.is_none_or(|access| access.grant(scope, caller).is_some())
+        };
+        caller.privileged || ScopeSet::parse(scope).is_ok_and(|scope| granted(&scope))
+    }
+
+    fn may_see_client(&self, client: &str, caller: &Caller) -> bool {
+        let access = self.about.access.get(client);
+        let granted = |scope| access.is_some_and(|access| access.grant(scope, caller).is_some());
+        access.is_none_or(|access| caller.privileged || access.0.keys().any(granted))
+    }
+
+    fn hides_any(&self, caller: &Caller) -> bool {
+        let mut clients = self.about.access.keys();
+        clients.any(|client| !self.may_see_client(client, caller))
+    }
+
+    fn visible_clients(&self, caller: &Caller) -> String {
+        let names = self.roster.client_names();
+        list(names.filter(|name| self.may_see_client(name, caller)))
+    }
+
+    fn no_client_named(&self, caller: &Caller) -> Refusal {
+        let names = self.visible_clients(caller);
+        Refusal {
+            kind: RefusalKind::UnknownClient,
+            cause: format!("name a client, there is no default: one of {names}"),
+            next_attempt: None,
+        }
+    }
+
+    fn unknown_client(&self, client: &str, caller: &Caller) -> Refusal {
+        let names = self.visible_clients(caller);
+        Refusal {
+            kind: RefusalKind::UnknownClient,
+            cause: format!(
+                "no client {client:?}; there is {names}; a new one is a [clients.NAME] table in the \
+                 broker's config"
+            ),
+            next_attempt: None,
+        }
+    }
+}
+
+/// Says who was refused and as whom it was seen, and nothing of what there is.
+fn not_permitted(client: &str, scope: &ScopeSet, caller: &Caller) -> Refusal {
+    Refusal {
+        kind: RefusalKind::NotPermitted,
+        cause: format!(
+            "{caller} may not have client {client:?}, scope set \"{scope}\"; ask the operator of the \
+             broker for access"
+        ),
+        next_attempt: None,
+    }
+}
+
+fn unknown_scope(client: &str, scope: &ScopeSet, known: &[ScopeSet]) -> Refusal {
+    let sets = list(known.iter().map(ScopeSet::as_str));
+    Refusal {
+        kind: RefusalKind::UnknownScope,
+        cause: format!(
+            "client \"{client}\" has no scope set \"{scope}\"; it has {sets}; to add it, put \
+             \"{scope}\" into tokens of [clients.{client}] in the broker's config"
+        ),
+        next_attempt: None,
+    }
+}
+
+/// Names for a person, as many as fit a line.
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 20;
+    let names: Vec<&str> = names.collect();
+    let shown: Vec<String> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("\"{name}\""))
+        .collect();
+    let more = names.len().saturating_sub(SHOWN);
+    if more > 0 {
+        return format!("{} and {more} more", shown.join(", "));
+    }
+    shown.join(", ")
+}

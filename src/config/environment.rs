@@ -1,0 +1,117 @@
+//! The config that the environment alone makes, where there is no file.
+
+use std::collections::BTreeMap;
+
+use domo_token_client::scope::ScopeSet;
+
+use super::check::{proxy_url, token_url};
+use super::{
+    ClientConfig, Config, ConfigError, CredentialsSource, ENV_CLIENT, ENV_SCOPE, Endpoint, Env,
+    IdSource, Limits, SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod,
+};
+use crate::watch::Stamp;
+
+impl Config {
+    /// The config that the environment alone makes: one client named [`ENV_CLIENT`].
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the variable that is missing or wrong.
+    pub fn from_env(env: Env) -> Result<Self, ConfigError> {
+        let client_id = env_text(env, "DOMO_CLIENT_ID")?.ok_or_else(|| {
+            let looked = "no config file was found, and the environment names no client";
+            env_error(
+                "DOMO_CLIENT_ID",
+                &format!("{looked}: write a config file or set it"),
+            )
+        })?;
+        let client_secret = env_secret(env)?;
+        let tokens = env_scopes(env)?;
+        let url = env_text(env, "DOMO_TOKEN_URL")?.unwrap_or_else(|| TOKEN_URL.to_owned());
+        let proxy = env_text(env, "DOMO_PROXY")?;
+        let endpoint = Endpoint {
+            // Loopback is allowed here without a key: there is no file to put one in.
+            url: token_url(&url, true).map_err(|e| env_error("DOMO_TOKEN_URL", &e))?,
+            method: TokenMethod::default(),
+            ca_file: env_text(env, "DOMO_CA_FILE")?.map(Into::into),
+            proxy: proxy
+                .map(|url| proxy_url(&url).map_err(|e| env_error("DOMO_PROXY", &e)))
+                .transpose()?,
+            proxy_auth_file: None,
+        };
+        let client = ClientConfig {
+            credentials: CredentialsSource::Pair {
+                id: IdSource::Inline(client_id),
+                secret: client_secret,
+            },
+            tokens,
+            endpoint,
+            allow_world_readable_secret: false,
+            access: None,
+        };
+        Ok(Self {
+            path: None,
+            socket: None,
+            socket_mode: SOCKET_MODE,
+            socket_group: None,
+            shared_directory: false,
+            limits: Limits::default(),
+            default_client: Some(ENV_CLIENT.to_owned()),
+            log_level: None,
+            clients: BTreeMap::from([(ENV_CLIENT.to_owned(), client)]),
+            notices: Vec::new(),
+            stamp: Stamp::default(),
+            digest: 0,
+        })
+    }
+}
+
+fn env_secret(env: Env) -> Result<SecretSource, ConfigError> {
+    const SECRET: &str = "DOMO_CLIENT_SECRET";
+    match (
+        env_text(env, SECRET)?,
+        env_text(env, "DOMO_CLIENT_SECRET_FILE")?,
+    ) {
+        (Some(_), None) => Ok(SecretSource::Env(SECRET.to_owned())),
+        (None, Some(file)) => Ok(SecretSource::File(file.into())),
+        (Some(_), Some(_)) => Err(env_error(
+            SECRET,
+            "set this or DOMO_CLIENT_SECRET_FILE, not both",
+        )),
+        (None, None) => Err(env_error(
+            SECRET,
+            "missing: set this or DOMO_CLIENT_SECRET_FILE",
+        )),
+    }
+}
+
+fn env_scopes(env: Env) -> Result<Vec<ScopeSet>, ConfigError> {
+    let written = env_text(env, "DOMO_SCOPE")?.unwrap_or_else(|| ENV_SCOPE.to_owned());
+    let parsed = written
+        .split(';')
+        .map(ScopeSet::parse)
+        .collect::<Result<Vec<_>, _>>();
+    let mut sets = parsed.map_err(|error| env_error("DOMO_SCOPE", &error.to_string()))?;
+    sets.sort();
+    sets.dedup();
+    Ok(sets)
+}
+
+fn env_text(env: Env, name: &str) -> Result<Option<String>, ConfigError> {
+    let value = env(name).filter(|value| !value.is_empty());
+    let text = value.map(|value| {
+        value
+            .into_string()
+            .map_err(|_| env_error(name, "not UTF-8"))
+    });
+    text.transpose()
+}
+
+fn env_error(name: &str, problem: &str) -> ConfigError {
+    ConfigError {
+        path: None,
+        place: None,
+        key: Some(name.to_owned()),
+        problem: problem.to_owned(),
+    }
+}

@@ -1,0 +1,156 @@
+//! The systemd unit of a peer: the kernel's word for its cgroup, believed only while the very
+//! process that connected still lives.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+use nix::sys::socket::{getsockopt, sockopt};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+
+/// What a user id shows as in a namespace that has no number for it.
+pub(super) fn overflow_uid() -> u32 {
+    const USUAL: u32 = 65534;
+    static FOUND: OnceLock<u32> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/overflowuid");
+        let parsed = text.ok().and_then(|text| text.trim().parse().ok());
+        parsed.unwrap_or(USUAL)
+    })
+}
+
+/// When the peer's process started, if the kernel is too old (before 6.5) to hand out a descriptor
+/// of the process later on.
+pub(super) fn start_to_remember(stream: &impl AsFd, pid: u32) -> Option<u64> {
+    static HAS_PIDFD: OnceLock<bool> = OnceLock::new();
+    let has_pidfd = *HAS_PIDFD.get_or_init(|| {
+        let found = getsockopt(&stream, sockopt::PeerPidfd);
+        !matches!(found, Err(Errno::ENOPROTOOPT))
+    });
+    if has_pidfd { None } else { start_of(pid) }
+}
+
+/// The unit of the process, which must be the one that connected, and alive once its cgroup has
+/// been read. `started` tells it from another of its number on old kernels.
+pub(super) fn of(stream: &impl AsFd, pid: u32, started: Option<u64>) -> Option<String> {
+    let cgroup = || fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
+    let (text, lives) = match getsockopt(&stream, sockopt::PeerPidfd) {
+        Ok(process) => {
+            let text = cgroup()?;
+            (text, lives(&process))
+        }
+        Err(Errno::ENOPROTOOPT) => {
+            let text = cgroup()?;
+            (text, started.is_some() && start_of(pid) == started)
+        }
+        // The process is gone, and its number may be another's.
+        Err(_) => return None,
+    };
+    if lives { unit_in(&text) } else { None }
+}
+
+/// A descriptor of a process can be read once the process has ended.
+fn lives(process: &impl AsFd) -> bool {
+    let mut polled = [PollFd::new(process, PollFlags::IN)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    matches!(poll(&mut polled, Some(&at_once)), Ok(0))
+}
+
+fn start_of(pid: u32) -> Option<u64> {
+    start_in(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Field 22 of `/proc/PID/stat` (proc(5)). The command's name before it may hold anything, so the
+/// last parenthesis counts.
+fn start_in(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// The first part of the cgroup's path that isn't a slice, from the root: a user's own service
+/// counts as that user's manager, and a container's processes as the container's owner.
+fn unit_in(cgroup: &str) -> Option<String> {
+    // On version 1 and on hybrids systemd keeps a hierarchy of its own; on version 2 there is one.
+    let of_systemd = |line: &&str| line.split(':').nth(1) == Some("name=systemd");
+    let unified = |line: &&str| line.starts_with("0::");
+    let line = cgroup.lines().find(of_systemd);
+    let line = line.or_else(|| cgroup.lines().find(unified))?;
+    let path = line.splitn(3, ':').nth(2)?;
+    let mut parts = path.strip_prefix('/')?.split('/');
+    let unit = parts.find(|part| !has_suffix(part, ".slice"))?;
+    // A path that leads out of what can be seen from here tells nothing.
+    let is_name = !unit.is_empty() && unit != ".." && unit != ".";
+    is_name.then(|| unit.to_owned())
+}
+
+fn has_suffix(part: &str, suffix: &str) -> bool {
+    part.len() > suffix.len() && part.ends_with(suffix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_is_the_first_part_that_is_no_slice() {
+        let unit = |path: &str| unit_in(&format!("0::{path}\n"));
+        let named = |name: &str| Some(name.to_owned());
+        assert_eq!(unit("/system.slice/etl.service"), named("etl.service"));
+        assert_eq!(
+            unit("/system.slice/system-a.slice/a@1.service/sub"),
+            named("a@1.service")
+        );
+        let own = "/user.slice/user-1000.slice/user@1000.service/app.slice/etl.service";
+        assert_eq!(unit(own), named("user@1000.service"));
+        assert_eq!(
+            unit("/user.slice/user-1000.slice/session-2.scope"),
+            named("session-2.scope")
+        );
+        let docker = "/system.slice/docker.service/etl.service";
+        assert_eq!(unit(docker), named("docker.service"));
+        for none in [
+            "/",
+            "",
+            "/system.slice",
+            "/../..",
+            "/system.slice/../x",
+            "relative",
+        ] {
+            assert_eq!(unit(none), None, "{none}");
+        }
+        assert_eq!(
+            unit("/.slice"),
+            named(".slice"),
+            "no slice has an empty name"
+        );
+    }
+
+    #[test]
+    fn versions_1_and_2_and_hybrids_are_read() {
+        let named = Some("etl.service".to_owned());
+        let v1 = "12:pids:/x.slice/wrong.service\n1:name=systemd:/system.slice/etl.service\n";
+        assert_eq!(unit_in(v1), named);
+        let hybrid = "1:name=systemd:/system.slice/etl.service\n0::/system.slice/etl.service\n";
+        assert_eq!(unit_in(hybrid), named);
+        assert_eq!(
+            unit_in("0::/system.slice/etl.service:with:colons\n").unwrap(),
+            "etl.service:with:colons"
+        );
+        assert_eq!(unit_in("2:cpu:/system.slice/etl.service\n"), None);
+        assert_eq!(unit_in(""), None);
+    }
+
+    #[test]
+    fn a_command_with_parentheses_does_not_shift_the_fields() {
+        let fields = "S 1 1 1 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 1 0 987654 1000 10";
+        assert_eq!(start_in(&format!("42 (a) b (c)) {fields}")), Some(987_654));
+        assert_eq!(start_in("42 (a"), None);
+        assert_eq!(start_in("42 (a) S 1"), None);
+        assert!(start_of(std::process::id()).is_some());
+    }
+}

@@ -1,0 +1,195 @@
+//! Room for callers: connections in all, of each user, and those that watch.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Peer;
+use crate::config::Limits;
+
+/// Descriptors kept for renewal and everything else that isn't a caller.
+const RESERVE: usize = 32;
+
+/// All the room there is.
+#[derive(Debug)]
+pub(super) struct Seats {
+    limits: Limits,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    /// By user; root and our own aren't counted.
+    of_user: HashMap<Option<u32>, Share>,
+}
+
+#[derive(Debug, Default)]
+struct Share {
+    connections: usize,
+    watchers: usize,
+}
+
+/// One caller's room, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    seats: Arc<Seats>,
+    user: Option<u32>,
+    exempt: bool,
+    watches: bool,
+}
+
+/// Fits the limits to what the system gives: so many descriptors. One user never gets all.
+#[must_use]
+pub fn fit(limits: Limits, descriptors: usize) -> Limits {
+    let connections = limits
+        .connections
+        .min(descriptors.saturating_sub(RESERVE))
+        .max(1);
+    let one_user = (connections * 3 / 4).max(1);
+    Limits {
+        connections,
+        connections_per_user: limits.connections_per_user.min(one_user),
+        watchers_per_user: limits.watchers_per_user.min(one_user),
+    }
+}
+
+impl Seats {
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        let taken = Mutex::default();
+        Arc::new(Self { limits, taken })
+    }
+
+    /// # Errors
+    ///
+    /// In words for the caller, if there is no room.
+    pub(super) fn take(self: &Arc<Self>, peer: &Peer) -> Result<Seat, String> {
+        let exempt = peer.caller().privileged;
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.all >= self.limits.connections {
+            let most = self.limits.connections;
+            return Err(format!(
+                "the broker has {most} connections, as many as it takes; try again"
+            ));
+        }
+        let share = taken.of_user.entry(peer.uid).or_default();
+        if !exempt && share.connections >= self.limits.connections_per_user {
+            let most = self.limits.connections_per_user;
+            return Err(format!(
+                "this user has {most} connections to the broker, as many as one may; close some"
+            ));
+        }
+        share.connections += 1;
+        taken.all += 1;
+        Ok(Seat {
+            seats: Arc::clone(self),
+            user: peer.uid,
+            exempt,
+            watches: false,
+        })
+    }
+}
+
+impl Seat {
+    /// # Errors
+    ///
+    /// In words for the caller, if its user watches as much as it may.
+    pub(super) fn watch(&mut self) -> Result<(), String> {
+        let mut taken = self
+            .seats
+            .taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let share = taken.of_user.entry(self.user).or_default();
+        let most = self.seats.limits.watchers_per_user;
+        if !self.exempt && !self.watches && share.watchers >= most {
+            return Err(format!(
+                "this user has {most} connections that watch, as many as one may; close some"
+            ));
+        }
+        if !self.watches {
+            share.watchers += 1;
+            self.watches = true;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self
+            .seats
+            .taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        taken.all -= 1;
+        let share = taken.of_user.entry(self.user).or_default();
+        share.connections -= 1;
+        share.watchers -= usize::from(self.watches);
+        if share.connections == 0 {
+            taken.of_user.remove(&self.user);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            connections: 4,
+            connections_per_user: 2,
+            watchers_per_user: 1,
+        }
+    }
+
+    fn peer(uid: u32) -> Peer {
+        Peer {
+            uid: Some(uid),
+            ..Peer::default()
+        }
+    }
+
+    #[test]
+    fn one_user_never_takes_anothers_room_and_all_is_given_back() {
+        let seats = Seats::new(limits());
+        let first = seats.take(&peer(1001)).unwrap();
+        let _second = seats.take(&peer(1001)).unwrap();
+        assert!(seats.take(&peer(1001)).unwrap_err().contains("this user"));
+        let _other = seats.take(&peer(1002)).unwrap();
+        drop(first);
+        let _again = seats.take(&peer(1001)).unwrap();
+        let _root = seats.take(&peer(0)).unwrap();
+        assert!(seats.take(&peer(0)).unwrap_err().contains("try again"));
+    }
+
+    #[test]
+    fn root_is_exempt_from_the_share_of_one_user() {
+        let seats = Seats::new(limits());
+        let taken: Vec<Seat> = (0..4).map(|_| seats.take(&peer(0)).unwrap()).collect();
+        assert!(seats.take(&peer(0)).is_err());
+        drop(taken);
+        assert!(seats.taken.lock().unwrap().of_user.is_empty());
+    }
+
+    #[test]
+    fn watchers_have_a_share_of_their_own() {
+        let seats = Seats::new(limits());
+        let mut first = seats.take(&peer(1001)).unwrap();
+        let mut second = seats.take(&peer(1001)).unwrap();
+        first.watch().unwrap();
+        first.watch().unwrap();
+        assert!(second.watch().is_err());
+        drop(first);
+        second.watch().unwrap();
+    }
+
+    #[test]
+    fn limits_fit_the_descriptors_there_are() {
+        let usual = Limits::default();
+        assert_eq!(fit(usual, 1_000_000), usual);
+        let few = fit(usual, 64);
+        assert_eq!((few.connections, few.connections_per_user), (32, 24));
+        assert_eq!(fit(usual, 8).connections, 1);
+    }
+}

@@ -1,0 +1,73 @@
+//! The user database: names for ids, and groups of users. Blocks: a directory on the network may
+//! be behind it.
+
+#[cfg(unix)]
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+
+/// Who a user is by name, and in which groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The user's name, if the database has one.
+    pub user: Option<String>,
+    /// The groups, with their names if the database has them.
+    pub groups: Vec<(u32, Option<String>)>,
+}
+
+/// Looks up a user whose process has the group `gid`, which counts in any case.
+#[must_use]
+#[cfg(unix)]
+pub fn identity(uid: u32, gid: Option<u32>) -> Identity {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    let mut groups: Vec<Gid> = gid.map(Gid::from_raw).into_iter().collect();
+    if let Some(user) = &user
+        && let Ok(name) = std::ffi::CString::new(user.name.clone())
+    {
+        groups.extend(getgrouplist(&name, user.gid).unwrap_or_default());
+    }
+    groups.sort_unstable_by_key(|group| group.as_raw());
+    groups.dedup();
+    let named = |gid: Gid| {
+        let group = Group::from_gid(gid).ok().flatten();
+        (gid.as_raw(), group.map(|group| group.name))
+    };
+    Identity {
+        user: user.map(|user| user.name),
+        groups: groups.into_iter().map(named).collect(),
+    }
+}
+
+/// Whether there is a user of that name.
+#[must_use]
+#[cfg(unix)]
+pub fn has_user(name: &str) -> bool {
+    matches!(User::from_name(name), Ok(Some(_)))
+}
+
+/// The group of that name.
+#[must_use]
+#[cfg(unix)]
+pub fn group(name: &str) -> Option<u32> {
+    Some(Group::from_name(name).ok()??.gid.as_raw())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_known_by_name_and_a_process_group_counts_without_one() {
+        let root = identity(0, Some(4_000_000_000));
+        assert_eq!(root.user.as_deref(), Some("root"));
+        assert!(root.groups.contains(&(0, Some("root".to_owned()))));
+        assert!(root.groups.contains(&(4_000_000_000, None)));
+        assert!(has_user("root") && !has_user("no-such-user"));
+        assert_eq!((group("root"), group("no-such-group")), (Some(0), None));
+    }
+
+    #[test]
+    fn a_user_that_the_database_lacks_has_no_name_and_its_own_group() {
+        let unknown = identity(3_999_999_999, Some(7));
+        assert_eq!(unknown.user, None);
+        assert_eq!(unknown.groups.len(), 1);
+    }
+}
