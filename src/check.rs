@@ -1,9 +1,26 @@
 //! `domo-tokend check`: whether config and credentials would do, without running on them.
 
-use crate::config::{ClientConfig, Config, CredentialsSource, Env, SecretSource};
+use crate::config::{self, ClientConfig, Config, CredentialsSource, Env, SecretSource};
 use crate::daemon::{DaemonError, Options, load_config, register, source_of};
 use crate::source::domo::DomoSource;
 use crate::source::{FetchError, TokenSource};
+use crate::users;
+
+/// The user as whom the service runs.
+const SERVICE_USER: &str = "domo-token";
+
+/// Where the service's config is.
+const SERVICE_CONFIG: &str = "/etc/domo-token";
+
+/// As whom to check instead: root can read what the service's user can't. `None` if we are not
+/// root, or it is no config of the service's.
+#[must_use]
+pub fn as_whom(options: &Options, env: Env) -> Option<(u32, u32)> {
+    let config = config::find(options.config.clone(), env, &|path| path.exists())?;
+    let of_service = config.starts_with(SERVICE_CONFIG);
+    let root = rustix::process::geteuid().is_root();
+    users::ids(SERVICE_USER).filter(|_| root && of_service)
+}
 
 /// How far a check goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

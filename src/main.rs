@@ -157,6 +157,9 @@ fn main() -> ExitCode {
 }
 
 fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
+    if let Some((uid, gid)) = check::as_whom(options, env) {
+        return again_as(uid, gid);
+    }
     let report = match runtime() {
         Ok(runtime) => runtime.block_on(check::run(options, env, depth)),
         Err(error) => return fail(&error, BUG),
@@ -170,6 +173,28 @@ fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
         code => {
             print(&good);
             ExitCode::from(code)
+        }
+    }
+}
+
+/// The same command as another user.
+fn again_as(uid: u32, gid: u32) -> ExitCode {
+    use std::os::unix::process::CommandExt;
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return fail(&error, BUG),
+    };
+    let mut command = std::process::Command::new(&program);
+    command.args(std::env::args_os().skip(1)).uid(uid).gid(gid);
+    match command.status() {
+        Ok(status) => {
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            code.map_or(ExitCode::from(BUG), ExitCode::from)
+        }
+        Err(error) => {
+            let program = program.display();
+            let words = format!("{program} can't be run as the service's user {uid}: {error}");
+            fail(&words, BUG)
         }
     }
 }

@@ -43,6 +43,14 @@ pub fn has_user(name: &str) -> bool {
     matches!(User::from_name(name), Ok(Some(_)))
 }
 
+/// User and group id of the user of that name.
+#[must_use]
+#[cfg(unix)]
+pub fn ids(name: &str) -> Option<(u32, u32)> {
+    let user = User::from_name(name).ok()??;
+    Some((user.uid.as_raw(), user.gid.as_raw()))
+}
+
 /// The group of that name.
 #[must_use]
 #[cfg(unix)]

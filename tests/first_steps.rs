@@ -1,6 +1,7 @@
 //! `domo-tokend init` and `domo-tokend check`, as someone new meets them.
 
 #![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![allow(clippy::print_stdout, reason = "what is skipped says so")]
 
 mod common;
 
@@ -30,12 +31,8 @@ fn init(home: &Path, sandbox: &Sandbox, arguments: &[&str], input: &str) -> Outp
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(input.as_bytes())
-        .unwrap();
+    // Some is refused before anything is read.
+    let _not_read = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
 
@@ -200,4 +197,42 @@ fn verbs_that_do_not_go_together_are_2() {
         let (code, stdout, stderr) = check(folder.path(), arguments);
         assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
     }
+}
+
+/// Runs `script` where `/etc` has little but a user `domo-token`; `None` where that can't be had.
+fn with_service_user(script: &str) -> Option<Output> {
+    let etc = "exec 3< /etc/ssl/certs/ca-certificates.crt && \
+               mount -t tmpfs none /etc && mkdir -p /etc/domo-token /etc/ssl/certs && \
+               cat <&3 > /etc/ssl/certs/ca-certificates.crt && \
+               echo 'root:x:0:0::/:/bin/sh' > /etc/passwd && \
+               echo 'domo-token:x:4243:4243::/:/bin/sh' >> /etc/passwd && echo READY && ";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &(etc.to_owned() + script)]);
+    let output = command.output().ok()?;
+    output.stdout.starts_with(b"READY").then_some(output)
+}
+
+#[test]
+fn check_as_root_judges_as_the_services_user_would() {
+    let program = env!("CARGO_BIN_EXE_domo-tokend");
+    let config = "printf '[clients.acme]\\nclient_id=\"id\"\\nclient_secret_file=\"s\"\\ntokens=[\"data\"]\\n' \
+                  > /etc/domo-token/config.toml; printf secret > /etc/domo-token/s; ";
+    let closed = format!("{config} chmod 600 /etc/domo-token/s; {program} check");
+    let Some(output) = with_service_user(&closed) else {
+        println!("skipped: no mount namespace can be made here");
+        return;
+    };
+    let (code, _, stderr) = parts(&output);
+    assert_eq!(
+        code,
+        Some(78),
+        "root can read it, the service can't: {stderr}"
+    );
+    assert!(stderr.contains("Permission denied"), "{stderr}");
+    let given = format!(
+        "{config} chmod 600 /etc/domo-token/s; chown 4243 /etc/domo-token/s; {program} check"
+    );
+    let (code, stdout, stderr) = parts(&with_service_user(&given).unwrap());
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("client \"acme\""), "{stdout}");
 }

@@ -120,6 +120,37 @@ fn a_secret_file_open_to_others_is_refused_with_the_chmod_to_run() {
 }
 
 #[test]
+fn a_secret_of_another_users_or_in_a_directory_open_to_others_is_refused() {
+    let sandbox = sandbox(HOUR);
+    let config = config_text(&sandbox, "[\"data\"]");
+    let refused = |folder: &tempfile::TempDir, words: &str| {
+        let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(
+            stderr.contains(words) && !stderr.contains("c4nary"),
+            "{stderr}"
+        );
+    };
+    let open = folder(&config.replace("\"acme.secret\"", "\"open/acme.secret\""));
+    let inner = open.path().join("open");
+    fs::create_dir(&inner).unwrap();
+    fs::rename(open.path().join("acme.secret"), inner.join("acme.secret")).unwrap();
+    fs::set_permissions(&inner, fs::Permissions::from_mode(0o777)).unwrap();
+    refused(&open, "chmod go-w");
+    if rustix::process::geteuid().is_root() {
+        let foreign = folder(&config);
+        let secret = foreign.path().join("acme.secret");
+        std::os::unix::fs::chown(&secret, Some(4242), None).unwrap();
+        refused(&foreign, "belongs to user 4242");
+        // A symlink of ours that leads to it is judged by what it leads to.
+        fs::rename(&secret, foreign.path().join("theirs")).unwrap();
+        std::os::unix::fs::symlink("theirs", &secret).unwrap();
+        refused(&foreign, "belongs to user 4242");
+    }
+    assert_eq!(sandbox.requests().len(), 0);
+}
+
+#[test]
 fn a_world_readable_secret_is_taken_where_the_config_says_so() {
     let sandbox = sandbox(HOUR);
     let folder =

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, client_text, config_text, sandbox, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, client_text, config_text, parts, sandbox, token,
 };
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
@@ -270,6 +270,12 @@ fn new_credentials_that_fail_leave_the_old_token_and_are_named() {
         "{set}"
     );
     assert!(set["expires_at"].is_u64(), "{set}");
+    assert_eq!(set["credentials_error"], set["last_error"]);
+    let (_, table, _) = parts(&daemon.ask(&["status"]));
+    assert!(
+        table.contains("the new credentials (00000000…) fail"),
+        "{table}"
+    );
     assert_eq!(sandbox.requests().len(), 2, "the new pair alone is tried");
 }
 

@@ -12,6 +12,7 @@ impl Schedule {
     pub fn status(&self, client_id: &str, now: BootTime) -> ScopeStatus {
         let life = self.token(now).map(Token::life);
         let blocked = self.blocked.as_ref();
+        let words = self.failure().or(blocked.map(String::as_str));
         ScopeStatus {
             client: self.client.clone(),
             client_id: client_id.to_owned(),
@@ -30,14 +31,14 @@ impl Schedule {
             next_attempt: self.next_attempt().filter(|_| blocked.is_none()),
             requests: self.requests,
             attempts: self.failures,
-            last_error: self
-                .failure()
-                .or(blocked.map(String::as_str))
-                .map(str::to_owned),
+            last_error: words.map(str::to_owned),
             last_error_at: self.failure.as_ref().map(|failure| failure.at),
             rejected: self.rejections.count,
             last_rejected_by: self.rejections.last_by.clone(),
-            credentials_error: None,
+            // A living token and no success yet: it is the old credentials'.
+            credentials_error: words
+                .filter(|_| life.is_some() && self.last_success.is_none())
+                .map(str::to_owned),
         }
     }
 }

@@ -105,3 +105,18 @@ fn reading_and_other_files_are_no_change() {
     let lost = Event::new(EventKind::Other).set_flag(Flag::Rescan);
     assert!(counts(&lost, &names), "events were lost: look");
 }
+
+#[tokio::test(start_paused = true)]
+async fn where_there_are_no_events_the_file_is_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    fs::write(&file, "1").unwrap();
+    let mut files = Files {
+        seen: vec![(file.clone(), Stamp::of(&file))],
+        ..Files::default()
+    };
+    fs::write(&file, "two").unwrap();
+    // Paused time goes on by itself to the next look.
+    files.changed().await;
+    assert!(files.watcher.is_none());
+}

@@ -112,7 +112,12 @@ fn state(set: &ScopeStatus, now: BootTime) -> String {
     if set.rejected > 0 {
         words.push(format!("rejected {} times", set.rejected));
     }
-    if let Some(error) = &set.last_error {
+    if let Some(error) = &set.credentials_error {
+        words.push(format!(
+            "the new credentials ({}) fail: {error}",
+            set.client_id
+        ));
+    } else if let Some(error) = &set.last_error {
         words.push(error.clone());
     }
     words.join(", ")
