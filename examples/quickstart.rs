@@ -5,7 +5,9 @@
 //!     cargo run --release --example quickstart -- --stay  # the broker stays, to be tried
 
 use std::error::Error;
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -90,6 +92,8 @@ fn write_config(folder: &Path, token_url: &str) -> Result<PathBuf> {
          allow_http_loopback = true\n"
     );
     std::fs::write(&config, text)?;
+    // It holds a secret.
+    std::fs::set_permissions(&config, Permissions::from_mode(0o600))?;
     Ok(config)
 }
 

@@ -152,7 +152,7 @@ fn serve(flags: &Flags) -> Result<(), String> {
 fn introduction(sandbox: &Sandbox, clients: &[ClientFlag], flags: &Flags) -> String {
     use std::fmt::Write as _;
     let mut text = format!(
-        "# {} answers. A config for domo-tokend:\n",
+        "# {} answers. A config for domo-tokend, mode 0600:\n",
         sandbox.token_url()
     );
     for (number, client) in clients.iter().enumerate() {

@@ -214,7 +214,7 @@ impl Program {
     /// The URL in its first line.
     pub(crate) fn url(&self) -> String {
         let line = self.line();
-        let url = line.strip_suffix(" answers. A config for domo-tokend:");
+        let url = line.strip_suffix(" answers. A config for domo-tokend, mode 0600:");
         url.unwrap().to_owned()
     }
 
