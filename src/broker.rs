@@ -184,7 +184,7 @@ impl<C: Clock> Broker<C> {
         let state = self.state();
         let sets = state.roster.status(now);
         let sets = sets.filter(|set| state.may_see(&set.client, &set.scope, caller));
-        let mut answer = vec![Response::Broker(state.about.status.clone())];
+        let mut answer = vec![Response::Broker(state.status_for(caller))];
         answer.extend(sets.map(Response::Scope));
         answer.push(Response::End);
         answer

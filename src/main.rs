@@ -18,6 +18,9 @@ use zeroizing_alloc::ZeroAlloc;
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
 
+/// Threads for host names, users and files; none lives while there is nothing to look up.
+const BLOCKING_THREADS: usize = 16;
+
 /// Wrong usage, as clap has it too.
 const USAGE: u8 = 2;
 
@@ -249,6 +252,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     // Whoever installed one before made the choice.
     let _already = rustls::crypto::ring::default_provider().install_default();
     tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
 }

@@ -116,6 +116,15 @@ fn each_user_gets_exactly_its_due() {
     );
     let line = daemon.wait_for_log("refused: ");
     assert!(line.contains("may not have client"), "{line}");
+    daemon.write("config.toml", "[clients.acme");
+    daemon.wait_for_log("the last good one stays");
+    let status = |user| parts(&ask_as(&daemon, user, user, &["status", "--json"])).1;
+    assert!(status(0).contains("config.toml:1:"));
+    let told = status(STRANGER);
+    assert!(
+        told.contains("the config file is wrong") && !told.contains("config.toml:1:"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -293,6 +302,38 @@ fn half_a_request() -> Vec<u8> {
     bytes.extend_from_slice(&frame::encode(&Request::Watch(asked)).unwrap());
     bytes.truncate(HELLO + 5);
     bytes
+}
+
+#[test]
+fn a_broker_of_a_strangers_is_not_asked() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    let socket = folder.path().join("broker.sock");
+    let script = format!(
+        "import socket,sys\n\
+         s=socket.socket(socket.AF_UNIX); s.bind({socket:?}); s.listen()\n\
+         import os; os.chmod({socket:?},0o777); print('ready',flush=True)\n\
+         c,_=s.accept(); print(len(c.recv(4096)),flush=True)\n"
+    );
+    let mut fake = Command::new("python3");
+    fake.uid(STRANGER)
+        .gid(STRANGER)
+        .current_dir("/")
+        .args(["-c", &script]);
+    let mut fake = fake.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut said = [0; 6];
+    let mut stdout = fake.stdout.take().unwrap();
+    stdout.read_exact(&mut said).unwrap();
+    let (code, printed, stderr) = parts(&common::helper(&socket, &["data"]).output().unwrap());
+    assert_eq!((code, printed.as_str()), (Some(77), ""), "{stderr}");
+    assert!(stderr.contains("user 4242"), "{stderr}");
+    let mut heard = String::new();
+    stdout.read_to_string(&mut heard).unwrap();
+    assert_eq!(heard.trim(), "0", "nothing was asked");
+    fake.wait().unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! access table holds back hears the same words whether or not there is such a set.
 
 use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::{Asked, Explanation, Refusal, RefusalKind};
+use domo_token_client::wire::{Asked, BrokerStatus, Explanation, Refusal, RefusalKind};
 
 use super::{State, log};
 use crate::clock::BootTime;
@@ -85,6 +85,16 @@ impl State {
             access.is_none_or(|access| access.grant(scope, caller).is_some())
         };
         caller.privileged || ScopeSet::parse(scope).is_ok_and(|scope| granted(&scope))
+    }
+
+    /// What the daemon says of itself; an error of the config may name what the caller can't see.
+    pub(super) fn status_for(&self, caller: &Caller) -> BrokerStatus {
+        let mut status = self.about.status.clone();
+        if status.config_error.is_some() && self.hides_any(caller) {
+            let words = "the config file is wrong, the last good one is in force";
+            status.config_error = Some(words.to_owned());
+        }
+        status
     }
 
     fn may_see_client(&self, client: &str, caller: &Caller) -> bool {
