@@ -116,6 +116,16 @@ fn each_user_gets_exactly_its_due() {
     );
     let line = daemon.wait_for_log("refused: ");
     assert!(line.contains("may not have client"), "{line}");
+}
+
+#[test]
+fn an_error_of_the_config_is_shown_to_who_may_see_all() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let rules = "[clients.acme.access]\ndata = { users = [1] }\n";
+    let mut daemon = open_daemon(&sandbox, "[\"data\"]", "", rules);
     daemon.write("config.toml", "[clients.acme");
     daemon.wait_for_log("the last good one stays");
     let status = |user| parts(&ask_as(&daemon, user, user, &["status", "--json"])).1;

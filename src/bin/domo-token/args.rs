@@ -1,5 +1,7 @@
 //! Arguments → what is to be done.
 
+mod verbs;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,12 +10,17 @@ use domo_token_client::duration;
 use domo_token_client::wire::{MAX_TIME_LEFT_MS, Renew};
 use lexopt::{Arg, Parser, ValueExt};
 
+use verbs::Seen;
+
 /// What is to be done.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Command {
     Get(Get),
     Explain(Get),
     Status(Status),
+    Exec(Exec),
+    Watch(Watch),
+    Completions(Shell),
     Help(Topic),
     Version,
 }
@@ -23,7 +30,56 @@ pub(crate) enum Command {
 pub(crate) enum Topic {
     All,
     Status,
+    Exec,
+    Watch,
 }
+
+/// `domo-token exec`
+#[derive(Debug, PartialEq)]
+pub(crate) struct Exec {
+    pub(crate) get: Get,
+    pub(crate) place: Place,
+    /// The program and its arguments; never empty.
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Where a command finds its token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Env(String),
+    Descriptor(i32),
+}
+
+/// `domo-token watch`
+#[derive(Debug, PartialEq)]
+pub(crate) struct Watch {
+    pub(crate) get: Get,
+    /// The file to keep the token in; else each goes to standard output.
+    pub(crate) to: Option<PathBuf>,
+    pub(crate) mode: u32,
+}
+
+/// Whose completions are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+    Pwsh,
+}
+
+const SHELLS: [(&str, Shell); 4] = [
+    ("bash", Shell::Bash),
+    ("zsh", Shell::Zsh),
+    ("fish", Shell::Fish),
+    ("powershell", Shell::Pwsh),
+];
+
+/// The variable that a command finds its token in when nothing is said.
+const VARIABLE: &str = "DOMO_ACCESS_TOKEN";
+
+/// The mode of a file that holds a token when nothing is said.
+const FILE_MODE: u32 = 0o600;
 
 /// `domo-token get`
 #[derive(Debug, PartialEq)]
@@ -69,13 +125,13 @@ const FORMATS: [(&str, Format); 5] = [
 ];
 
 /// Words that are never scopes, with what to say of those that do nothing here.
-const RESERVED: [(&str, &str); 10] = [
-    ("watch", "not in this version yet"),
-    ("exec", "not in this version yet"),
-    ("completions", "not in this version yet"),
-    ("doctor", "not in this version yet"),
-    ("check", "that is the daemon's, and not in this version yet"),
-    ("init", "that is the daemon's, and not in this version yet"),
+const RESERVED: [(&str, &str); 6] = [
+    (
+        "doctor",
+        "not in this version yet; see domo-token status, and domo-tokend check",
+    ),
+    ("check", "that is the daemon's: domo-tokend check"),
+    ("init", "that is the daemon's: domo-tokend init"),
     ("renew", "use: domo-token get --renew SCOPE..."),
     (
         "login",
@@ -85,7 +141,6 @@ const RESERVED: [(&str, &str); 10] = [
         "logout",
         "there is nothing to log out of; the daemon holds the credentials",
     ),
-    ("version", ""),
 ];
 
 /// The verbs, for whoever mistypes one.
@@ -111,7 +166,10 @@ pub(crate) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     client: Option<String>,
 ) -> Result<Command, String> {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    // What follows "--" is nobody's option.
+    let end = arguments.iter().position(|argument| argument == "--");
+    let rest = end.map(|end| arguments.split_off(end).split_off(1));
     let mut parser = Parser::from_args(arguments);
     let mut seen = Seen::default();
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
@@ -123,6 +181,13 @@ pub(crate) fn parse(
                 option(&argument_name(&argument), &mut parser, &mut seen)?;
             }
         }
+    }
+    if seen.verb.as_deref() == Some("exec") {
+        seen.command = rest.unwrap_or_default();
+    } else {
+        rest.into_iter()
+            .flatten()
+            .try_for_each(|word| seen.word(word))?;
     }
     seen.into_command(client)
 }
@@ -156,8 +221,15 @@ fn option(name: &str, parser: &mut Parser, seen: &mut Seen) -> Result<(), String
         "--timeout" => seen.timeout = Some(limit(span(parser, name)?, name)?),
         "--wait" => seen.switches.push("--wait"),
         "--explain" => seen.switches.push("--explain"),
-        "--format" => seen.format = format(&text(parser, name)?)?,
+        "--format" => {
+            seen.format = format(&text(parser, name)?)?;
+            seen.has_format = true;
+        }
         "--renew" => seen.renew = Some(renew(parser.optional_value())?),
+        "--env" | "--fd" | "--to" | "--mode" => {
+            seen.get_options.push(name.to_owned());
+            seen.placed.push((name.to_owned(), value(parser, name)?));
+        }
         "-q" | "--quiet" => seen.switches.push("-q"),
         "--json" => seen.switches.push("--json"),
         _ => return Err(format!("unknown option {name}; see domo-token --help")),
@@ -216,105 +288,6 @@ pub(crate) fn nearest_verb(word: &str) -> Option<&'static str> {
         .copied()
 }
 
-/// What was given so far.
-#[derive(Default)]
-struct Seen {
-    verb: Option<String>,
-    words: Vec<String>,
-    /// Options without a value.
-    switches: Vec<&'static str>,
-    socket: Option<PathBuf>,
-    client: Option<String>,
-    min_ttl: Option<Duration>,
-    timeout: Option<Duration>,
-    format: Format,
-    renew: Option<Renew>,
-    /// Options that mean something to `get` alone.
-    get_options: Vec<String>,
-}
-
-impl Seen {
-    fn has(&self, switch: &str) -> bool {
-        self.switches.contains(&switch)
-    }
-
-    fn word(&mut self, word: OsString) -> Result<(), String> {
-        let word = word.string().map_err(|_| "a scope is UTF-8".to_owned())?;
-        let first = self.verb.is_none() && self.words.is_empty();
-        if first && ["get", "status", "help"].contains(&word.as_str()) {
-            self.verb = Some(word);
-            return Ok(());
-        }
-        if first && word == "version" {
-            self.verb = Some(word);
-            return Ok(());
-        }
-        if let Some((verb, why)) = RESERVED.iter().find(|(verb, _)| first && *verb == word) {
-            return Err(format!("{verb}: {why}"));
-        }
-        self.words.push(word);
-        Ok(())
-    }
-
-    fn into_command(self, client: Option<String>) -> Result<Command, String> {
-        match self.verb.as_deref() {
-            Some("version") => Ok(Command::Version),
-            Some("help") if self.words.first().is_some_and(|word| word == "status") => {
-                Ok(Command::Help(Topic::Status))
-            }
-            Some("help") => Ok(Command::Help(Topic::All)),
-            Some("status") if self.has("--help") => Ok(Command::Help(Topic::Status)),
-            Some(_) | None if self.has("--help") => Ok(Command::Help(Topic::All)),
-            Some("status") => self.into_status(),
-            Some(_) | None => self.into_get(client),
-        }
-    }
-
-    fn into_status(self) -> Result<Command, String> {
-        if let Some(option) = self.get_options.first() {
-            return Err(format!(
-                "status takes no {option}; see domo-token status --help"
-            ));
-        }
-        Ok(Command::Status(Status {
-            quiet: self.has("-q"),
-            json: self.has("--json"),
-            socket: self.socket,
-            scopes: self.words,
-        }))
-    }
-
-    fn into_get(self, client: Option<String>) -> Result<Command, String> {
-        if self.has("-q") || self.has("--json") {
-            let (option, hint) = if self.has("--json") {
-                ("--json", "--format json")
-            } else {
-                ("-q", "2>/dev/null")
-            };
-            return Err(format!("get takes no {option}; did you mean {hint}?"));
-        }
-        if self.words.is_empty() {
-            return Err("name at least one scope, as in: domo-token data".to_owned());
-        }
-        let explain = self.has("--explain");
-        let get = Get {
-            wait: self.has("--wait"),
-            socket: self.socket,
-            client: self.client.or(client),
-            min_ttl: self.min_ttl,
-            timeout: self.timeout.unwrap_or(TIMEOUT),
-            format: self.format,
-            renew: self.renew,
-            scopes: self.words.join(" "),
-        };
-        Ok(if explain {
-            Command::Explain(get)
-        } else {
-            Command::Get(get)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,7 +335,19 @@ mod tests {
             ("--timeout 11m data", "600 s"),
             ("--timeout", "needs a value"),
             ("--renew=x data", "--renew"),
-            ("watch data", "not in this version"),
+            ("exec data", "--"),
+            ("exec -- env", "scope"),
+            ("exec --fd 1 data -- env", "from 3"),
+            ("exec --env 1X data -- env", "variable"),
+            ("exec --env A --fd 3 data -- env", "one of"),
+            ("exec --format header data -- env", "--fd"),
+            ("exec --to f data -- env", "--to"),
+            ("watch --mode 0600 data", "--to"),
+            ("watch --to f --mode 0777 data", "0666"),
+            ("watch --fd 3 data", "--fd"),
+            ("watch --wait data", "--wait"),
+            ("data --to f", "--to"),
+            ("completions", "bash"),
             ("check", "daemon"),
             ("login", "credentials"),
             ("--json data", "--format json"),
@@ -390,6 +375,40 @@ mod tests {
         assert_eq!(read("status --help"), Ok(Command::Help(Topic::Status)));
         assert_eq!(read("help"), Ok(Command::Help(Topic::All)));
         assert_eq!(read("--version"), Ok(Command::Version));
+    }
+
+    #[test]
+    fn exec_and_watch_say_where_a_token_goes() {
+        let Ok(Command::Exec(exec)) = read("exec --fd 3 --format header data -- curl -fsS --x")
+        else {
+            panic!("no exec");
+        };
+        assert_eq!(
+            (exec.place, exec.get.format),
+            (Place::Descriptor(3), Format::Header)
+        );
+        assert_eq!(exec.command, ["curl", "-fsS", "--x"]);
+        let Ok(Command::Exec(exec)) = read("-c acme exec data user -- env") else {
+            panic!("no exec");
+        };
+        assert_eq!(exec.place, Place::Env("DOMO_ACCESS_TOKEN".to_owned()));
+        assert_eq!(
+            (exec.get.scopes.as_str(), exec.get.client.as_deref()),
+            ("data user", Some("acme"))
+        );
+        let Ok(Command::Watch(watch)) = read("watch --to f data") else {
+            panic!("no watch");
+        };
+        assert_eq!((watch.mode, watch.get.format), (0o600, Format::Token));
+        assert!(
+            matches!(read("watch data"), Ok(Command::Watch(watch)) if watch.get.format == Format::Json)
+        );
+        assert_eq!(
+            read("completions fish"),
+            Ok(Command::Completions(Shell::Fish))
+        );
+        assert_eq!(read("exec --help"), Ok(Command::Help(Topic::Exec)));
+        assert_eq!(get("-- data").scopes, "data");
     }
 
     #[test]

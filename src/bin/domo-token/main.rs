@@ -1,7 +1,11 @@
 //! `domo-token`: flags → client crate → standard output → exit code.
 
 mod args;
+mod completions;
+mod exec;
+mod help;
 mod print;
+mod watch;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -10,7 +14,7 @@ use std::time::Duration;
 
 use domo_token_client::clock::{BootTime, boot_now};
 use domo_token_client::wire::{RefusalKind, ScopeState, ScopeStatus};
-use domo_token_client::{Broker, Error, ScopeSet};
+use domo_token_client::{Broker, Error, ScopeSet, Token};
 
 use args::{Command, Get, Status, Topic};
 
@@ -40,7 +44,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.peek().is_none() {
         // With standard error closed the exit code still tells.
-        let _told = io::stderr().write_all(HELP.as_bytes());
+        let _told = io::stderr().write_all(help::ALL.as_bytes());
         return ExitCode::from(USAGE);
     }
     let result = args::parse(arguments, client)
@@ -58,32 +62,44 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<u8, Problem> {
     match command {
-        Command::Help(Topic::All) => print(HELP.as_bytes()).map(|()| 0),
-        Command::Help(Topic::Status) => print(STATUS_HELP.as_bytes()).map(|()| 0),
+        Command::Help(Topic::All) => print(help::ALL.as_bytes()).map(|()| 0),
+        Command::Help(Topic::Status) => print(help::STATUS.as_bytes()).map(|()| 0),
+        Command::Help(Topic::Exec) => print(help::EXEC.as_bytes()).map(|()| 0),
+        Command::Help(Topic::Watch) => print(help::WATCH.as_bytes()).map(|()| 0),
         Command::Version => {
             print(concat!("domo-token ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()).map(|()| 0)
         }
         Command::Get(get) => run_get(&get),
         Command::Explain(get) => explain(&get),
         Command::Status(status) => run_status(&status),
+        Command::Exec(wanted) => {
+            let token = obtain(&wanted.get)?;
+            Err(exec::run(&wanted, &token))
+        }
+        Command::Watch(wanted) => watch::run(&wanted),
+        Command::Completions(shell) => print(completions::of(shell).as_bytes()).map(|()| 0),
     }
 }
 
 fn run_get(get: &Get) -> Result<u8, Problem> {
+    let token = obtain(get)?;
+    print(print::token(&token, get.format).as_bytes()).map(|()| 0)
+}
+
+fn obtain(get: &Get) -> Result<Token, Problem> {
     let deadline = boot_now() + get.timeout;
-    let token = loop {
+    loop {
         match ask(get, deadline) {
-            Ok(token) => break token,
+            Ok(token) => return Ok(token),
             Err(error) if get.wait && error.is_temporary() && boot_now() < deadline => {
                 rest(&error, deadline);
             }
             Err(error) => return Err(problem(&error, &get.scopes)),
         }
-    };
-    print(print::token(&token, get.format).as_bytes()).map(|()| 0)
+    }
 }
 
-fn ask(get: &Get, deadline: BootTime) -> Result<domo_token_client::Token, Error> {
+fn ask(get: &Get, deadline: BootTime) -> Result<Token, Error> {
     let left = deadline.saturating_since(boot_now());
     let broker = connect(get.socket.as_ref(), get.client.as_deref())?.timeout(left);
     let mut request = broker.request(&get.scopes);
@@ -219,54 +235,3 @@ fn print(bytes: &[u8]) -> Result<(), Problem> {
         words: format!("standard output can't be written: {error}"),
     })
 }
-
-const HELP: &str = "\
-Prints a Domo access token that domo-tokend keeps fresh.
-
-Usage: domo-token [get] [OPTIONS] SCOPE...
-       domo-token status [-q] [--json] [SCOPE...]
-
-All SCOPE words together are one scope set: `domo-token data user` is one token for both.
-
-Options:
-  -c, --client NAME     API client of the broker's config [$DOMO_TOKEN_CLIENT, or its default]
-      --format FORMAT   token (default), header, curl, json or env
-      --min-ttl TIME    fail unless the token lives at least this much longer
-      --timeout TIME    give up after this long, at most 10m [10s]
-      --wait            until the timeout, wait for a broker that isn't there and for Domo
-      --renew[=GEN]     another token: Domo refused the current one, or that of generation GEN
-      --explain         instead: what the broker decides for this process, and why
-      --socket PATH     the broker's socket [$DOMO_TOKEN_SOCKET,
-                        $XDG_RUNTIME_DIR/domo-token/broker.sock, /run/domo-token/broker.sock]
-  -h, --help            this help; status --help has more on status
-  -V, --version         the version
-
-TIME is 90s, 5m, 1h, or plain seconds.
-
-Examples:
-  domo-token --format curl data | curl -fsS -K - https://api.domo.com/v1/datasets
-  token=$(domo-token data) || exit
-
-The first keeps the token out of argv, which every user of the machine can read, and sends
-nothing if there is none.
-
-Exit: 0, 2 usage, 69 no broker, 70 a bug, 74 output, 75 not now, 76 no common protocol version,
-77 not permitted, 78 unknown client or scope set, or Domo refuses the credentials or scopes.
-Nothing is printed on standard output unless it is a token.
-";
-
-const STATUS_HELP: &str = "\
-Shows the broker's state and that of each scope set; never a token.
-
-Usage: domo-token status [OPTIONS] [SCOPE...]
-
-Each SCOPE is a scope set of its own here: quote one of several scopes, as in \"data user\".
-
-Options:
-  -q, --quiet           print nothing: the exit code tells
-      --json            for machines; times are seconds since 1970
-      --socket PATH     the broker's socket
-
-Exit: 0 every set has a living token, 75 one hasn't, 78 one is refused by Domo and has none,
-69 no broker.
-";
