@@ -166,14 +166,12 @@ impl<C: Clock> Broker<C> {
         known != state.about.status.config_error
     }
 
-    /// Whether a caller may still have what it watches.
-    ///
-    /// # Errors
-    ///
-    /// A [`Refusal`], as for a new request.
-    pub fn may_still(&self, asked: &Asked, caller: &Caller) -> Result<(), Refusal> {
+    /// Why a caller may not have what it watches any more. A set that is gone is told by the watch.
+    #[must_use]
+    pub fn not_any_more(&self, asked: &Asked, caller: &Caller) -> Option<Refusal> {
         let now = self.0.clock.now();
-        self.state().admit(asked, caller, now).map(|_| ())
+        let refused = self.state().admit(asked, caller, now).err();
+        refused.filter(|refusal| refusal.kind == RefusalKind::NotPermitted)
     }
 
     /// The state of the daemon and of the scope sets that the caller may see, as the frames of the

@@ -257,8 +257,15 @@ impl Session {
                 },
                 _stopped = stop.wait_for(|stop| *stop) => return Ok(()),
             };
-            let caller = self.caller(broker).await;
-            match broker.may_still(asked, &caller).and(news) {
+            let news = match news {
+                // Rules may have changed since the last one.
+                Ok(token) => {
+                    let caller = self.caller(broker).await;
+                    broker.not_any_more(asked, &caller).map_or(Ok(token), Err)
+                }
+                Err(refusal) => Err(refusal),
+            };
+            match news {
                 Ok(token) => self.write(|first| token.bytes(first)).await?,
                 Err(refusal) => {
                     let last = refusal.kind != RefusalKind::Unavailable;
