@@ -19,7 +19,7 @@ use crate::logging::Levels;
 use crate::policy::Principal;
 use crate::signals::Signal;
 use crate::source::domo::{DomoSource, Registration, SourceError};
-use crate::watch::Stamp;
+use crate::watch::{Files, Stamp};
 use crate::{descriptors, users};
 
 use reload::{Loaded, Steering, about};
@@ -82,6 +82,9 @@ pub enum DaemonError {
     /// The socket can't be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The system has no room for a thread.
+    #[error("no thread to watch files with: {0}")]
+    Thread(io::Error),
     /// The broker's loop panicked; its message has been printed.
     #[error("the broker's loop ended by a bug: please report it, with the lines above")]
     Bug,
@@ -92,7 +95,7 @@ impl DaemonError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Bug => 70,
+            Self::Bug | Self::Thread(_) => 70,
             Self::Bind(BindError::Taken(_)) => 75,
             Self::Bind(BindError::Path { .. })
             | Self::ConfigRead { .. }
@@ -224,6 +227,8 @@ pub async fn run(
     ready(&path);
 
     let (stop, stopped) = watch::channel(false);
+    let watched = Files::new().map_err(DaemonError::Thread)?;
+    watched.watch(files);
     let engine = tokio::spawn(engine.run());
     let steering = Steering {
         options: Options {
@@ -241,7 +246,7 @@ pub async fn run(
         loaded,
     };
     let steer = async {
-        let ended = steering.run(signals, files, engine).await;
+        let ended = steering.run(signals, watched, engine).await;
         // Sessions are told only when those who wait have their refusals.
         let _no_sessions = stop.send(true);
         ended.map_err(|_panicked| DaemonError::Bug)

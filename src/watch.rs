@@ -7,26 +7,39 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
+use std::future::pending;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::sync::mpsc;
 use tracing::warn;
 
-/// How long it must be quiet after a change: an editor or a deployment makes several in a row.
-const QUIET: Duration = Duration::from_millis(100);
+use crate::clock::boot_now;
 
-/// How long a change waits for quiet at most.
-const QUIET_MAX: Duration = Duration::from_millis(500);
+/// How long the parts of watching take.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// How long it must be quiet after a change: an editor or a deployment makes several in a row.
+    quiet: Duration,
+    /// How long a change waits for quiet at most.
+    quiet_max: Duration,
+    /// How often files are looked at anyhow: network file systems have no events.
+    look: Duration,
+    /// How often a directory that isn't there is looked for.
+    look_for_directory: Duration,
+}
 
-/// How often files are looked at anyhow: network file systems have no events.
-const LOOK: Duration = Duration::from_secs(30);
-
-/// How often a directory that isn't there is looked for.
-const LOOK_FOR_DIRECTORY: Duration = Duration::from_secs(1);
+const PACE: Pace = Pace {
+    quiet: Duration::from_millis(100),
+    quiet_max: Duration::from_millis(500),
+    look: Duration::from_secs(30),
+    look_for_directory: Duration::from_secs(1),
+};
 
 /// Symlinks followed for one file, as many as the system does.
 const MAX_LINKS: usize = 40;
@@ -59,60 +72,141 @@ fn identity(_: &Metadata) -> Identity {
     (0, 0, 0, 0)
 }
 
-/// Watches a set of files that can be replaced by another.
-#[derive(Default)]
+/// Watches a set of files that can be replaced by another, on a thread of its own: a network file
+/// system that hangs must not hold up anything else.
 pub struct Files {
+    hints: Sender<Hint>,
+    changed: mpsc::Receiver<()>,
+}
+
+enum Hint {
+    /// Watch these from now on.
+    Files(Vec<(PathBuf, Stamp)>),
+    /// Something may have changed.
+    Event,
+    End,
+}
+
+impl Files {
+    /// Watches nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no room for a thread.
+    pub fn new() -> io::Result<Self> {
+        Self::paced(PACE, true)
+    }
+
+    fn paced(pace: Pace, with_events: bool) -> io::Result<Self> {
+        let (hints, given) = channel();
+        // One word that is not yet taken says all.
+        let (change, changed) = mpsc::channel(1);
+        let mut looker = Looker {
+            pace,
+            seen: Vec::new(),
+            directories: BTreeMap::new(),
+            names: Arc::default(),
+            watcher: None,
+            told: !with_events,
+            hints: hints.clone(),
+        };
+        let look = move || looker.run(&given, &change);
+        thread::Builder::new()
+            .name("files".to_owned())
+            .spawn(look)?;
+        Ok(Self { hints, changed })
+    }
+
+    /// Watches these files from now on, and no others. Each comes with its stamp from before it
+    /// was read, so that nothing that changed since goes unnoticed.
+    pub fn watch(&self, files: Vec<(PathBuf, Stamp)>) {
+        // The thread ends after this does.
+        let _there = self.hints.send(Hint::Files(files));
+    }
+
+    /// Returns once any of them may have changed and it has been quiet since. Dropping it loses
+    /// nothing.
+    pub async fn changed(&mut self) {
+        if self.changed.recv().await.is_none() {
+            // Without its thread nothing is noticed any more.
+            pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _there = self.hints.send(Hint::End);
+    }
+}
+
+/// What the thread knows.
+struct Looker {
+    pace: Pace,
     seen: Vec<(PathBuf, Stamp)>,
     /// The directories under watch, with the inode that each had.
     directories: BTreeMap<PathBuf, Option<(u64, u64)>>,
     /// What an event must be about to count.
     names: Arc<Mutex<BTreeSet<PathBuf>>>,
-    rung: Arc<Notify>,
-    /// Whether an event came that nobody has been told of.
-    heard: bool,
     watcher: Option<RecommendedWatcher>,
     /// Whether it was told that there are no events.
     told: bool,
+    hints: Sender<Hint>,
 }
 
-impl Files {
-    /// Watches these files from now on, and no others. Each comes with its stamp from before it
-    /// was read, so that nothing that changed since goes unnoticed.
-    pub fn watch(&mut self, files: Vec<(PathBuf, Stamp)>) {
-        if self.watcher.is_none() {
-            self.start();
-        }
-        self.seen = files;
-        self.look_at_directories();
-        if self.differs() {
-            self.rung.notify_one();
-        }
-    }
-
-    /// Returns once any of them may have changed and it has been quiet since. Dropping it loses
-    /// nothing but the wait for quiet.
-    pub async fn changed(&mut self) {
+impl Looker {
+    fn run(&mut self, hints: &Receiver<Hint>, change: &mpsc::Sender<()>) {
         loop {
-            if !self.heard {
-                let all_there = self.directories.values().all(Option::is_some);
-                let rest = if all_there { LOOK } else { LOOK_FOR_DIRECTORY };
-                self.heard = timeout(rest, self.rung.notified()).await.is_ok();
-            }
-            if self.heard {
-                let _quiet = timeout(QUIET_MAX, self.quiet()).await;
-            }
+            let all_there = self.directories.values().all(Option::is_some);
+            let rest = if all_there {
+                self.pace.look
+            } else {
+                self.pace.look_for_directory
+            };
+            let heard = match hints.recv_timeout(rest) {
+                Ok(Hint::Files(files)) => {
+                    self.take(files);
+                    false
+                }
+                Ok(Hint::Event) => match self.wait_for_quiet(hints) {
+                    Some(Hint::End) => return,
+                    Some(Hint::Files(files)) => {
+                        self.take(files);
+                        true
+                    }
+                    Some(Hint::Event) | None => true,
+                },
+                Err(RecvTimeoutError::Timeout) => false,
+                Ok(Hint::End) | Err(RecvTimeoutError::Disconnected) => return,
+            };
             self.look_at_directories();
             // Two writes within one tick of the file system's clock leave the same stamp, so what
             // was heard counts by itself.
-            let differs = self.differs();
-            if std::mem::take(&mut self.heard) || differs {
-                return;
+            if self.differs() || heard {
+                // Whoever has not taken the last word yet needs no other.
+                let _told_already = change.try_send(());
             }
         }
     }
 
-    async fn quiet(&self) {
-        while timeout(QUIET, self.rung.notified()).await.is_ok() {}
+    /// What came instead of another event, if anything did.
+    fn wait_for_quiet(&self, hints: &Receiver<Hint>) -> Option<Hint> {
+        let end = boot_now() + self.pace.quiet_max;
+        while boot_now() < end {
+            match hints.recv_timeout(self.pace.quiet) {
+                Ok(Hint::Event) => {}
+                Ok(other) => return Some(other),
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, files: Vec<(PathBuf, Stamp)>) {
+        if self.watcher.is_none() && !self.told {
+            self.start();
+        }
+        self.seen = files;
     }
 
     fn differs(&mut self) -> bool {
@@ -126,11 +220,11 @@ impl Files {
     }
 
     fn start(&mut self) {
-        let (names, rung) = (Arc::clone(&self.names), Arc::clone(&self.rung));
+        let (names, hints) = (Arc::clone(&self.names), self.hints.clone());
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             let names = names.lock().unwrap_or_else(PoisonError::into_inner);
             if event.map_or(true, |event| counts(&event, &names)) {
-                rung.notify_one();
+                let _ended = hints.send(Hint::Event);
             }
         });
         match watcher {
@@ -196,7 +290,7 @@ impl Files {
 
     fn tell(&mut self, error: &notify::Error) {
         if !std::mem::replace(&mut self.told, true) {
-            let seconds = LOOK.as_secs();
+            let seconds = self.pace.look.as_secs();
             warn!("no events of file changes, files are looked at every {seconds} s: {error}");
         }
     }

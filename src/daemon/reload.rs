@@ -133,11 +133,9 @@ impl<C: Clock> Steering<C> {
     pub(super) async fn run(
         mut self,
         mut signals: mpsc::Receiver<Signal>,
-        files: Stamped,
+        mut watched: Files,
         mut engine: JoinHandle<()>,
     ) -> Result<(), JoinError> {
-        let mut watched = Files::default();
-        watched.watch(files);
         let mut looking: Option<JoinHandle<Look>> = None;
         let mut wanted: Option<Cause> = None;
         loop {

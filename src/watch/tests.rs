@@ -1,12 +1,14 @@
 use std::os::unix::fs::symlink;
 
+use tokio::time::timeout;
+
 use super::*;
 
 /// Reached only by a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn files(paths: &[&Path]) -> Files {
-    let mut files = Files::default();
+    let files = Files::new().unwrap();
     let stamps = paths
         .iter()
         .map(|path| (path.to_path_buf(), Stamp::of(path)));
@@ -87,7 +89,7 @@ async fn a_change_between_reading_and_watching_is_noticed() {
     fs::write(&file, "1").unwrap();
     let before = Stamp::of(&file);
     fs::write(&file, "two").unwrap();
-    let mut files = Files::default();
+    let mut files = Files::new().unwrap();
     files.watch(vec![(file, before)]);
     is_noticed(&mut files).await;
 }
@@ -106,17 +108,19 @@ fn reading_and_other_files_are_no_change() {
     assert!(counts(&lost, &names), "events were lost: look");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn where_there_are_no_events_the_file_is_looked_at() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
     fs::write(&file, "1").unwrap();
-    let mut files = Files {
-        seen: vec![(file.clone(), Stamp::of(&file))],
-        ..Files::default()
+    let often = Pace {
+        look: Duration::from_millis(1),
+        ..PACE
     };
-    fs::write(&file, "two").unwrap();
-    // Paused time goes on by itself to the next look.
-    files.changed().await;
-    assert!(files.watcher.is_none());
+    let mut files = Files::paced(often, false).unwrap();
+    files.watch(vec![(file.clone(), Stamp::of(&file))]);
+    for content in ["two", "three"] {
+        fs::write(&file, content).unwrap();
+        is_noticed(&mut files).await;
+    }
 }
