@@ -156,14 +156,14 @@ impl Checker<'_> {
         raw: &RawClient,
         key: &dyn Fn(&str) -> String,
     ) -> Result<Option<PathBuf>, ConfigError> {
-        if raw.proxy_auth_file.is_some() && raw.proxy.is_none() {
+        let Some(file) = &raw.proxy_auth_file else {
+            return Ok(None);
+        };
+        if raw.proxy.is_none() {
             let problem = "a login for no proxy: set proxy, or remove this".to_owned();
-            return Err(self.error(None, &key("proxy_auth_file"), problem));
+            return Err(self.error(Some(file.span()), &key("proxy_auth_file"), problem));
         }
-        Ok(raw
-            .proxy_auth_file
-            .as_deref()
-            .map(|file| self.resolve(file)))
+        Ok(Some(self.resolve(file.get_ref())))
     }
 
     fn tokens(

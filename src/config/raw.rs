@@ -112,7 +112,8 @@ pub(super) struct RawClient {
     #[schemars(with = "Option<String>")]
     pub(super) proxy: Option<Spanned<String>>,
     /// A file that holds USER:PASSWORD for the proxy, mode 0600.
-    pub(super) proxy_auth_file: Option<PathBuf>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) proxy_auth_file: Option<Spanned<PathBuf>>,
     /// Who may have which scope set, by scope set. Without this table: whoever may open the socket.
     /// With it, a set without an entry is refused to all.
     #[schemars(with = "Option<BTreeMap<String, RawRule>>")]

@@ -20,6 +20,10 @@ const SHOWN: usize = 300;
 
 /// Runs it, and takes the first line that it prints: what follows in a password store are notes.
 pub(super) fn run(argv: &[String]) -> Result<SecretString, CredentialsError> {
+    run_within(argv, DEADLINE)
+}
+
+fn run_within(argv: &[String], deadline: Duration) -> Result<SecretString, CredentialsError> {
     // Its arguments aren't shown: people put secrets there.
     let from = format!(
         "the command \"{}\"",
@@ -30,10 +34,9 @@ pub(super) fn run(argv: &[String]) -> Result<SecretString, CredentialsError> {
     // Read on threads of their own: a command that fills one pipe would wait for us for ever.
     let printed = collect(child.stdout.take(), MAX_SECRET);
     let complaint = collect(child.stderr.take(), SHOWN);
-    let ended = |output: &mpsc::Receiver<Zeroizing<Vec<u8>>>| output.recv_timeout(DEADLINE);
-    let Ok(printed) = ended(&printed) else {
+    let Ok(printed) = printed.recv_timeout(deadline) else {
         stop(&mut child);
-        let seconds = DEADLINE.as_secs();
+        let seconds = deadline.as_secs_f32();
         return Err(failed(format!("not done after {seconds} s")));
     };
     // Whoever inherited its standard error may live on.
@@ -111,4 +114,45 @@ fn wait(child: &mut Child) -> io::Result<std::process::ExitStatus> {
     drop(sender);
     stop(child);
     Err(io::Error::other("closed its output and went on"))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn shell(script: &str) -> Vec<String> {
+        ["/bin/sh", "-c", script].map(str::to_owned).into()
+    }
+
+    #[test]
+    fn the_first_line_is_the_secret() {
+        let secret = run(&shell("echo secret; echo note: mine")).unwrap();
+        assert_eq!(secret.expose_secret(), "secret");
+    }
+
+    #[test]
+    fn a_command_past_its_deadline_is_ended_with_all_that_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let pid = folder.path().join("pid");
+        let script = format!("sleep 600 & echo $! > {}; wait", pid.display());
+        let error = run_within(&shell(&script), Duration::from_millis(500)).unwrap_err();
+        assert!(
+            error.to_string().contains("not done after 0.5 s"),
+            "{error}"
+        );
+        let pid = std::fs::read_to_string(pid).unwrap();
+        let state = || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).ok()?;
+            stat.rsplit_once(')')?.1.trim().chars().next()
+        };
+        // Killed, it is gone as soon as somebody has taken note of it.
+        while let Some(state) = state() {
+            if state == 'Z' {
+                break;
+            }
+            thread::yield_now();
+        }
+    }
 }
