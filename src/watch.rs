@@ -28,8 +28,10 @@ struct Pace {
     quiet: Duration,
     /// How long a change waits for quiet at most.
     quiet_max: Duration,
-    /// How often files are looked at anyhow: network file systems have no events.
+    /// How often files are looked at where there are no events: on network file systems.
     look: Duration,
+    /// How often they are looked at elsewhere, for events that were lost.
+    look_anyhow: Duration,
     /// How often a directory that isn't there is looked for.
     look_for_directory: Duration,
 }
@@ -38,6 +40,7 @@ const PACE: Pace = Pace {
     quiet: Duration::from_millis(100),
     quiet_max: Duration::from_millis(500),
     look: Duration::from_secs(30),
+    look_anyhow: Duration::from_secs(600),
     look_for_directory: Duration::from_secs(1),
 };
 
@@ -157,13 +160,7 @@ struct Looker {
 impl Looker {
     fn run(&mut self, hints: &Receiver<Hint>, change: &mpsc::Sender<()>) {
         loop {
-            let all_there = self.directories.values().all(Option::is_some);
-            let rest = if all_there {
-                self.pace.look
-            } else {
-                self.pace.look_for_directory
-            };
-            let heard = match hints.recv_timeout(rest) {
+            let heard = match hints.recv_timeout(self.rest()) {
                 Ok(Hint::Files(files)) => {
                     self.take(files);
                     false
@@ -186,6 +183,18 @@ impl Looker {
                 // Whoever has not taken the last word yet needs no other.
                 let _told_already = change.try_send(());
             }
+        }
+    }
+
+    fn rest(&self) -> Duration {
+        let all_there = self.directories.values().all(Option::is_some);
+        let has_events = |directory: &PathBuf| !is_far(directory);
+        if !all_there {
+            self.pace.look_for_directory
+        } else if self.told || !self.directories.keys().all(has_events) {
+            self.pace.look
+        } else {
+            self.pace.look_anyhow
         }
     }
 
@@ -294,6 +303,29 @@ impl Looker {
             warn!("no events of file changes, files are looked at every {seconds} s: {error}");
         }
     }
+}
+
+/// Whether a directory is on a file system that others change without a word to this machine:
+/// NFS, SMB, FUSE, 9P and their like, by `statfs(2)`. One that can't be asked counts as far.
+#[cfg(target_os = "linux")]
+fn is_far(directory: &Path) -> bool {
+    const FAR: [i64; 8] = [
+        0x6969,
+        0x517b,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x6573_5546,
+        0x0102_1997,
+        0x00c3_6400,
+        0x5346_414f,
+    ];
+    let found = rustix::fs::statfs(directory);
+    found.map_or(true, |found| FAR.contains(&found.f_type))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_far(_: &Path) -> bool {
+    true
 }
 
 /// Whether an event may mean a change of one of these. Reading is none, our own above all.

@@ -83,6 +83,23 @@ async fn a_directory_made_again_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_directory_moved_away_and_made_again_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("inner");
+    let file = inner.join("config.toml");
+    fs::create_dir(&inner).unwrap();
+    fs::write(&file, "1").unwrap();
+    let mut files = files(&[&file]);
+    fs::write(&file, "2").unwrap();
+    is_noticed(&mut files).await;
+    fs::rename(&inner, folder.path().join("old")).unwrap();
+    is_noticed(&mut files).await;
+    fs::create_dir(&inner).unwrap();
+    fs::write(&file, "3").unwrap();
+    is_noticed(&mut files).await;
+}
+
+#[tokio::test]
 async fn a_change_between_reading_and_watching_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
