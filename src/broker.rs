@@ -6,6 +6,7 @@
 mod engine;
 mod find;
 mod log;
+mod summary;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};

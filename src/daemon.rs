@@ -20,7 +20,7 @@ use crate::policy::Principal;
 use crate::signals::Signal;
 use crate::source::domo::{DomoSource, Registration, SourceError};
 use crate::watch::{Files, Stamp};
-use crate::{descriptors, users};
+use crate::{descriptors, systemd, users};
 
 use reload::{Loaded, Steering, about};
 
@@ -225,6 +225,7 @@ pub async fn run(
     }
     info!(socket = %path.display(), clients = config.clients.len(), "started");
     ready(&path);
+    systemd::ready("listening, the first tokens are on their way");
 
     let (stop, stopped) = watch::channel(false);
     let watched = Files::new().map_err(DaemonError::Thread)?;

@@ -4,6 +4,8 @@
 //! - [`logging`]: log lines to standard error.
 //! - [`signals`]: signals as messages.
 //! - [`watch`]: notices that files change.
+//! - [`systemd`]: what systemd hears of the service.
+//! - [`hygiene`]: what keeps the memory closed.
 //! - [`descriptors`]: the limit on open descriptors.
 //! - [`users`]: the user database.
 //! - [`policy`]: PURE; may this caller have this token?
@@ -25,6 +27,8 @@ pub mod clock;
 pub mod logging;
 pub mod signals;
 pub mod watch;
+pub mod systemd;
+pub mod hygiene;
 pub mod descriptors;
 pub mod users;
 

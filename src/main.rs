@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use domo_token::check::{self, Depth};
 use domo_token::config::{self, Env};
 use domo_token::daemon::{self, DaemonError, Options};
+use domo_token::hygiene;
 use domo_token::init::{self, Wishes};
 use domo_token::logging::{self, Format};
 use domo_token::signals;
@@ -50,6 +51,9 @@ struct Flags {
     /// Form of log lines
     #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
     log_format: LogFormat,
+    /// Leave the memory open to debuggers and core files, for finding bugs
+    #[arg(long)]
+    debuggable: bool,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -129,7 +133,18 @@ fn main() -> ExitCode {
         log: flags.log,
     };
     match flags.verb {
-        None => serve(&options, flags.log_format, env),
+        None => {
+            if !flags.debuggable
+                && let Err(error) = hygiene::close()
+            {
+                let hint = "--debuggable runs without";
+                return fail(
+                    &format!("the memory can't be closed to others: {error}; {hint}"),
+                    BUG,
+                );
+            }
+            serve(&options, flags.log_format, env)
+        }
         Some(Verb::Check { schema: true, .. }) => print(&config::schema()),
         Some(Verb::Check { online, syntax, .. }) => {
             let depth = match (online, syntax) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use domo_token_client::scope::ScopeSet;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::error;
 
@@ -24,6 +24,8 @@ pub type Clients<S> = Vec<(Wanted, Arc<S>)>;
 enum Order<S> {
     Configure(Clients<S>, About),
     Retry,
+    /// Answered at once: the loop lives.
+    Beat(oneshot::Sender<()>),
     Stop,
 }
 
@@ -51,6 +53,14 @@ impl<S> Helm<S> {
     /// What is refused or waits to retry is tried at once.
     pub async fn retry(&self) {
         self.order(Order::Retry).await;
+    }
+
+    /// Returns once the loop has taken note: it lives.
+    pub async fn beat(&self) {
+        let (sender, answered) = oneshot::channel();
+        self.order(Order::Beat(sender)).await;
+        // A loop that has ended drops the sender, and its end is told elsewhere.
+        let _ended = answered.await;
     }
 
     /// Refuses all who wait and ends the loop.
@@ -150,6 +160,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             }
             Event::Due | Event::Changed | Event::Lost => state.roster.handle_timeout(now),
             Event::Order(Order::Retry) => state.roster.retry(now),
+            Event::Order(Order::Beat(sender)) => sender.send(()).unwrap_or_default(),
             Event::Order(Order::Configure(clients, about)) => {
                 let has_rules = !about.access.is_empty();
                 broker.0.has_rules.store(has_rules, Ordering::Relaxed);

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use domo_token_client::wire::{BrokerStatus, VERSION};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::time::{Interval, interval};
 use tracing::{debug, error, info, warn};
 
 use super::{DaemonError, Options, load_config, register, source_of};
@@ -18,7 +20,11 @@ use crate::logging::{self, Levels};
 use crate::roster::Wanted;
 use crate::signals::Signal;
 use crate::source::domo::DomoSource;
+use crate::systemd;
 use crate::watch::{Files, Stamp};
+
+/// How often systemd hears of the state where it doesn't watch.
+const STATUS_EVERY: Duration = Duration::from_secs(60);
 
 /// Files, each with what it was just before it was read.
 pub(super) type Stamped = Vec<(PathBuf, Stamp)>;
@@ -138,14 +144,20 @@ impl<C: Clock> Steering<C> {
     ) -> Result<(), JoinError> {
         let mut looking: Option<JoinHandle<Look>> = None;
         let mut wanted: Option<Cause> = None;
+        let mut beats = systemd::is_there()
+            .then(|| interval(systemd::watchdog().map_or(STATUS_EVERY, |limit| limit / 2)));
         loop {
             if looking.is_none() {
                 looking = wanted.take().map(|cause| self.look(cause));
             }
             tokio::select! {
                 signal = signals.recv() => match signal {
-                    Some(Signal::Reload) => wanted = Some(Cause::Signal),
+                    Some(Signal::Reload) => {
+                        systemd::reloading();
+                        wanted = Some(Cause::Signal);
+                    }
                     Some(Signal::Stop) | None => {
+                        systemd::stopping();
                         self.helm.stop().await;
                         return engine.await;
                     }
@@ -157,9 +169,15 @@ impl<C: Clock> Steering<C> {
                         Ok(look) => {
                             watched.watch(look.files);
                             self.take_up(look.cause, look.found).await;
+                            // After a change nobody asked for this is only the status.
+                            systemd::ready(&self.broker.summary());
                         }
                         Err(_panicked) => error!("reading the config ended by a bug"),
                     }
+                }
+                () = next(&mut beats) => {
+                    self.helm.beat().await;
+                    systemd::alive(&self.broker.summary());
                 }
                 ended = &mut engine => return ended,
             }
@@ -254,6 +272,15 @@ impl<C: Clock> Steering<C> {
                 warn!("{key} has changed; restart the daemon for that");
             }
         }
+    }
+}
+
+async fn next(beats: &mut Option<Interval>) {
+    match beats {
+        Some(beats) => {
+            beats.tick().await;
+        }
+        None => pending().await,
     }
 }
 

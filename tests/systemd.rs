@@ -1,0 +1,175 @@
+//! What systemd sees of the daemon, and what the daemon's own user can't see of it.
+
+#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![allow(clippy::print_stdout, reason = "what is skipped says so")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Daemon, PATIENCE, config_text, folder, parts, sandbox, token};
+use domo_sandbox::Fault;
+
+const HOUR: Duration = Duration::from_secs(3599);
+
+/// A user that no database knows.
+const USER: u32 = 4242;
+
+/// What the daemon tells systemd, message by message.
+struct Notified(UnixDatagram);
+
+impl Notified {
+    fn next(&self) -> String {
+        let mut buffer = [0; 4096];
+        let length = self.0.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(buffer.get(..length).unwrap()).into_owned()
+    }
+
+    /// The next message with that in it.
+    fn wait_for(&self, text: &str) -> String {
+        loop {
+            let message = self.next();
+            if message.contains(text) {
+                return message;
+            }
+        }
+    }
+}
+
+fn notified_daemon(config: &str) -> (Daemon, Notified) {
+    let folder = folder(config);
+    let path = folder.path().join("notify.sock");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = Daemon::command(folder.path());
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "400000");
+    (Daemon::start_as(command, folder), Notified(socket))
+}
+
+#[test]
+fn systemd_hears_of_start_reload_and_end_in_order() {
+    let sandbox = sandbox(HOUR);
+    let (daemon, notified) = notified_daemon(&config_text(&sandbox, "[\"data\"]"));
+    assert!(
+        notified.next().starts_with("READY=1"),
+        "nothing comes before it"
+    );
+    token(&daemon.ask(&["data"]));
+    notified.wait_for("STATUS=1 token fresh, next renewal in");
+    daemon.signal("-HUP");
+    let reloading = notified.wait_for("RELOADING=1");
+    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    notified.wait_for("READY=1");
+    daemon.signal("-TERM");
+    notified.wait_for("STOPPING=1");
+}
+
+#[test]
+fn the_watchdog_is_told_that_the_loop_lives_while_domo_does_not() {
+    let sandbox = sandbox(HOUR);
+    sandbox.always(Fault::status(503));
+    let (daemon, notified) = notified_daemon(&config_text(&sandbox, "[\"data\"]"));
+    for _ in 0..3 {
+        notified.wait_for("WATCHDOG=1");
+    }
+    let status = notified.wait_for("503");
+    assert!(
+        status.contains("0 of 1 tokens there; client \"acme\", scope set \"data\""),
+        "{status}"
+    );
+    daemon.write("config.toml", "[clients");
+    let status = notified.wait_for("STATUS=the config is not taken up");
+    assert_eq!(status.matches("STATUS").count(), 1);
+    sandbox.always(Fault::status(401));
+    daemon.signal("-HUP");
+    notified.wait_for("is refused");
+    daemon.write("config.toml", &config_text(&sandbox, "[\"data\"]"));
+    let status = notified.wait_for("is refused");
+    assert!(status.contains("STATUS="), "{status}");
+}
+
+#[test]
+fn its_own_user_cannot_look_into_it_and_it_leaves_no_core() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can be several users");
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    for name in ["", "config.toml", "acme.secret"] {
+        chown(folder.path().join(name), Some(USER), Some(USER)).unwrap();
+    }
+    let mut command = Daemon::command(folder.path());
+    command.uid(USER).gid(USER).current_dir("/");
+    let daemon = Daemon::start_as(command, folder);
+    let process = format!("/proc/{}", daemon.pid());
+    for name in ["environ", "mem", "maps", "fd", "auxv"] {
+        let mut look = Command::new("/bin/ls");
+        look.uid(USER).gid(USER).current_dir("/");
+        if name == "fd" {
+            look.arg(format!("{process}/fd"));
+        } else {
+            look = Command::new("/bin/head");
+            look.uid(USER).gid(USER).current_dir("/");
+            look.arg("-c1").arg(format!("{process}/{name}"));
+        }
+        let (code, stdout, stderr) = parts(&look.output().unwrap());
+        assert_ne!(code, Some(0), "{name}: {stdout}{stderr}");
+    }
+    let limits = fs::read_to_string(format!("{process}/limits")).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    assert_eq!(core.unwrap().split_whitespace().nth(4), Some("0"));
+    let status = fs::read_to_string(format!("{process}/status")).unwrap();
+    assert!(status.contains("NoNewPrivs:\t1"));
+}
+
+/// The unit with the daemon of this build, where `systemd-analyze` is there to judge it.
+fn analyze(arguments: &[&str]) -> Option<(Option<i32>, String)> {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/domo-tokend.service");
+    let text = fs::read_to_string(unit).unwrap();
+    let text = text.replace("/usr/bin/domo-tokend", env!("CARGO_BIN_EXE_domo-tokend"));
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("domo-tokend.service");
+    fs::write(&copy, text).unwrap();
+    let mut command = Command::new("systemd-analyze");
+    let output = command
+        .args(arguments)
+        .arg(&copy)
+        .env("LC_ALL", "C")
+        .output();
+    let Ok(output) = output else {
+        println!("skipped: no systemd-analyze here");
+        return None;
+    };
+    let (code, stdout, stderr) = parts(&output);
+    Some((code, stdout + &stderr))
+}
+
+#[test]
+fn the_unit_is_clean_and_closed() {
+    let Some((code, said)) = analyze(&["verify", "--man=no"]) else {
+        return;
+    };
+    let ours: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("domo-tokend"))
+        .collect();
+    assert!(code == Some(0) && ours.is_empty(), "{said}");
+    let (code, said) = analyze(&["security", "--offline=yes", "--threshold=15"]).unwrap();
+    let last = said
+        .lines()
+        .rev()
+        .find(|line| line.contains("exposure"))
+        .unwrap_or(&said);
+    assert_eq!(code, Some(0), "{last}");
+}
