@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use domo_sandbox::{Recorded, Sandbox};
 use domo_token::config::Env;
-use domo_token::daemon::{self, Options};
+use domo_token::daemon::{self, Options, Surroundings};
 use domo_token::logging::Levels;
 use domo_token::logging::{self, Format};
 use domo_token::signals::{self, Signal};
+use domo_token::systemd::Passed;
 use domo_token_client::{Broker, Token};
 use tokio::sync::mpsc;
 
@@ -113,7 +114,13 @@ fn run_broker(
         let signals = if stay { signals::listen()? } else { signals };
         // The tour waits for this; if it has left there is nobody to tell.
         let tell = |_: &Path| ready.send(()).unwrap_or_default();
-        daemon::run(config, options, env, Levels::default(), signals, tell).await?;
+        let surroundings = Surroundings {
+            env,
+            levels: Levels::default(),
+            signals,
+            passed: Passed::default(),
+        };
+        daemon::run(config, options, surroundings, tell).await?;
         Ok(())
     })
 }

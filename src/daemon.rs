@@ -1,5 +1,6 @@
 //! Wiring: config → credentials → sources → broker → door, and an orderly end.
 
+mod place;
 mod reload;
 
 use std::fs::File;
@@ -14,18 +15,15 @@ use crate::broker::{Broker, Engine};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, ClientConfig, Config, ConfigError, Env};
 use crate::credentials::{self, CredentialsError};
-use crate::ipc::{self, BindError, Socket};
+use crate::ipc::{self, BindError};
 use crate::logging::Levels;
-use crate::policy::Principal;
 use crate::signals::Signal;
 use crate::source::domo::{DomoSource, Registration, SourceError};
+use crate::systemd::Passed;
 use crate::watch::{Files, Stamp};
-use crate::{descriptors, systemd, users};
+use crate::{descriptors, systemd};
 
 use reload::{Loaded, Steering, about};
-
-/// The name of the socket in whichever directory it is.
-const SOCKET_NAME: &str = "broker.sock";
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +34,18 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// The socket's path.
     pub socket: Option<PathBuf>,
+}
+
+/// What the process was given.
+pub struct Surroundings {
+    /// The environment's variables.
+    pub env: Env<'static>,
+    /// What changes the log's levels.
+    pub levels: Levels,
+    /// What the operator wants.
+    pub signals: mpsc::Receiver<Signal>,
+    /// What the service manager hands over.
+    pub passed: Passed,
 }
 
 /// Why the daemon doesn't start, or ends untold.
@@ -194,16 +204,19 @@ pub fn source_of(
 pub async fn run(
     config: Config,
     options: &Options,
-    env: Env<'static>,
-    levels: Levels,
-    signals: mpsc::Receiver<Signal>,
+    surroundings: Surroundings,
     ready: impl FnOnce(&Path),
 ) -> Result<(), DaemonError> {
+    let Surroundings {
+        env,
+        levels,
+        signals,
+        passed,
+    } = surroundings;
     // Whoever installed one before made the choice.
     let _already = rustls::crypto::ring::default_provider().install_default();
-    let path = socket_path(options, &config, env).ok_or(DaemonError::NoSocket)?;
-    let mut socket = Socket::lock(&path, config.shared_directory)?;
-    let group = socket_group(&config)?;
+    let (mut socket, group) = place::take(passed.listener, options, &config, env)?;
+    let path = socket.path().to_owned();
     let limits = ipc::fit(config.limits, descriptors::raise());
     if limits != config.limits {
         warn!(
@@ -220,9 +233,7 @@ pub async fn run(
     let broker = Broker::new(clock.clone(), fastrand::u64(..), about);
     let (engine, helm) = Engine::new(&broker, loaded.clients());
     let listener = socket.listen(config.socket_mode, group)?;
-    for notice in &config.notices {
-        warn!("{notice}");
-    }
+    say_at_start(&config);
     info!(socket = %path.display(), clients = config.clients.len(), "started");
     ready(&path);
     systemd::ready("listening, the first tokens are on their way");
@@ -259,53 +270,11 @@ pub async fn run(
     ended
 }
 
-fn socket_group(config: &Config) -> Result<Option<u32>, DaemonError> {
-    let group = match &config.socket_group {
-        None => return Ok(None),
-        Some(Principal::Id(id)) => *id,
-        Some(Principal::Name(name)) => {
-            let unknown = "there is no such group; add it, or name another";
-            users::group(name).ok_or(DaemonError::Group(unknown))?
-        }
-    };
-    if group == rustix::process::getegid().as_raw() {
-        let own = "this is the daemon's own group, which its files may be open to; name another";
-        return Err(DaemonError::Group(own));
+fn say_at_start(config: &Config) {
+    for notice in &config.notices {
+        warn!("{notice}");
     }
-    Ok(Some(group))
-}
-
-/// Where the daemon listens: the first place that is named, else the usual one of its user.
-fn socket_path(options: &Options, config: &Config, env: Env) -> Option<PathBuf> {
-    let variable = |name| {
-        env(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    let runtime = || {
-        let directories = env("RUNTIME_DIRECTORY").filter(|value| !value.is_empty())?;
-        let first = std::env::split_paths(&directories).next()?;
-        Some(first.join(SOCKET_NAME))
-    };
-    let root = || is_root().then(|| Path::new("/run/domo-token").join(SOCKET_NAME));
-    let user = || {
-        Some(
-            variable("XDG_RUNTIME_DIR")?
-                .join("domo-token")
-                .join(SOCKET_NAME),
-        )
-    };
-    let named = options
-        .socket
-        .clone()
-        .or_else(|| variable("DOMO_TOKEN_SOCKET"));
-    named
-        .or_else(|| config.socket.clone())
-        .or_else(runtime)
-        .or_else(root)
-        .or_else(user)
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+    if rustix::process::geteuid().is_root() {
+        info!("running as root, which it need not: a user of its own will do");
+    }
 }

@@ -8,11 +8,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use domo_token::check::{self, Depth};
 use domo_token::config::{self, Env};
-use domo_token::daemon::{self, DaemonError, Options};
-use domo_token::hygiene;
+use domo_token::daemon::{self, DaemonError, Options, Surroundings};
 use domo_token::init::{self, Wishes};
 use domo_token::logging::{self, Format};
-use domo_token::signals;
+use domo_token::{hygiene, signals, systemd};
 use zeroizing_alloc::ZeroAlloc;
 
 /// The HTTP and TLS libraries' buffers hold secrets and tokens, too: all freed memory is wiped.
@@ -233,6 +232,10 @@ fn serve(options: &Options, format: LogFormat, env: Env<'static>) -> ExitCode {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
+    let passed = match systemd::passed() {
+        Ok(passed) => passed,
+        Err(error) => return fail(&format!("what systemd handed over: {error}"), BUG),
+    };
     let config = match daemon::load_config(options, env) {
         Ok(config) => config,
         Err(error) => return fail(&error, error.exit_code()),
@@ -250,9 +253,14 @@ fn serve(options: &Options, format: LogFormat, env: Env<'static>) -> ExitCode {
     };
     let ended: Result<(), Ended> = runtime.block_on(async {
         let signals = signals::listen().map_err(Ended::Signals)?;
-        daemon::run(config, options, env, levels, signals, |_| {})
-            .await
-            .map_err(Ended::Start)
+        let surroundings = Surroundings {
+            env,
+            levels,
+            signals,
+            passed,
+        };
+        let ended = daemon::run(config, options, surroundings, |_| {}).await;
+        ended.map_err(Ended::Start)
     });
     // A lookup of a host name that hangs on must not hold the exit up.
     runtime.shutdown_background();

@@ -6,14 +6,15 @@
 mod common;
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::chown;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Daemon, PATIENCE, config_text, folder, parts, sandbox, token};
+use common::{Daemon, PATIENCE, config_text, folder, helper, parts, sandbox, token};
 use domo_sandbox::Fault;
 
 const HOUR: Duration = Duration::from_secs(3599);
@@ -70,6 +71,40 @@ fn systemd_hears_of_start_reload_and_end_in_order() {
     notified.wait_for("READY=1");
     daemon.signal("-TERM");
     notified.wait_for("STOPPING=1");
+}
+
+/// Has `sh` put descriptor 3 and on in place, and become the daemon as systemd would start it.
+fn activated(folder: &Path, names: &str, redirect: &str) -> Command {
+    let daemon = Daemon::command(folder);
+    let mut command = Command::new("/bin/sh");
+    let count = names.split(':').count();
+    command.env_clear().arg("-c").arg(format!(
+        "LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES={names} exec \"$0\" \"$@\" {redirect}"
+    ));
+    command.arg(daemon.get_program()).args(daemon.get_args());
+    command
+}
+
+#[test]
+fn a_socket_that_systemd_has_bound_is_served_and_left_in_place() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let run = tempfile::tempdir().unwrap();
+    let path = run.path().join("broker.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    // Who comes before the daemon waits for it.
+    let early = helper(&path, &["data"]).spawn().unwrap();
+    let mut command = activated(folder.path(), "broker", "3<&0");
+    command.stdin(OwnedFd::from(listener.try_clone().unwrap()));
+    command.stdout(Stdio::null());
+    let daemon = Daemon::start_as(command, folder);
+    let first = token(&early.wait_with_output().unwrap());
+    assert_eq!(token(&helper(&path, &["data"]).output().unwrap()), first);
+    assert!(!daemon.socket().exists(), "it has bound none of its own");
+    let (code, log) = daemon.stop();
+    assert_eq!(code, Some(0), "{log}");
+    let left: Vec<_> = fs::read_dir(run.path()).unwrap().collect();
+    assert!(path.exists() && left.len() == 1, "{left:?}");
 }
 
 #[test]

@@ -10,11 +10,12 @@ use std::io;
 use std::os::unix::fs::{
     DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown,
 };
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use interprocess::local_socket::tokio::Listener;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
+use interprocess::os::unix::uds_local_socket as uds;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
@@ -42,11 +43,39 @@ pub struct Socket {
     /// Device and inode of our socket.
     ours: Option<(u64, u64)>,
     /// Held as long as this is open. The file stays: removing it would let two daemons hold two
-    /// locks of one name.
-    _lock: File,
+    /// locks of one name. `None` if the socket isn't ours.
+    _lock: Option<File>,
+    /// A socket that another process has bound, and will remove.
+    inherited: Option<UnixListener>,
 }
 
 impl Socket {
+    /// The socket that the service manager has bound: its path, mode and group are its own affair,
+    /// and so is that nobody else serves it.
+    #[must_use]
+    pub fn inherited(listener: UnixListener) -> Self {
+        let address = listener.local_addr().ok();
+        let path = address.and_then(|address| address.as_pathname().map(Path::to_owned));
+        Self {
+            path: path.unwrap_or_default(),
+            ours: None,
+            _lock: None,
+            inherited: Some(listener),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the service manager has bound it.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.inherited.is_some()
+    }
+
     /// Takes the lock of `path`. A missing directory is made, for us alone; as root, so that all
     /// may pass through it.
     ///
@@ -75,7 +104,8 @@ impl Socket {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
                 ours: None,
-                _lock: lock,
+                _lock: Some(lock),
+                inherited: None,
             }),
             Err(Errno::WOULDBLOCK) => Err(BindError::Taken(path.to_owned())),
             Err(error) => Err(path_error(&lock_path, &error.to_string())),
@@ -88,6 +118,9 @@ impl Socket {
     ///
     /// [`BindError::Taken`] if a living one is in its place, else [`BindError::Path`].
     pub fn listen(&mut self, mode: u32, group: Option<u32>) -> Result<Listener, BindError> {
+        if let Some(listener) = self.inherited.take() {
+            return self.adopt(listener);
+        }
         self.check_place()?;
         let private = with_suffix(
             &directory_of(&self.path).join("."),
@@ -99,6 +132,12 @@ impl Socket {
         let bound = self.bind_in(&private, mode, group);
         remove_private(&private);
         bound
+    }
+
+    fn adopt(&self, listener: UnixListener) -> Result<Listener, BindError> {
+        let adopted = uds::tokio::Listener::try_from(uds::Listener::from(listener));
+        let adopted = adopted.map_err(|error| path_error(&self.path, &error.to_string()))?;
+        Ok(Listener::UdSocket(adopted))
     }
 
     fn bind_in(
