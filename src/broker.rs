@@ -14,16 +14,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use domo_token_client::scope::ScopeSet;
 use domo_token_client::wire::{
     Asked, BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Refusal, RefusalKind, Renew, Response,
     TokenRequest,
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot, watch as signal};
+use tracing::info;
 
 use crate::clock::{BootTime, Clock};
 use crate::policy::{Access, Caller};
 use crate::roster::{Roster, SetId};
-use crate::schedule::{Ask, Reply, WaiterId};
+use crate::schedule::{Ask, Kept, Reply, WaiterId};
 
 pub use engine::{Clients, Engine, Helm};
 pub use watch::Watch;
@@ -40,6 +43,8 @@ struct Shared<C> {
     state: Mutex<State>,
     /// Rung when the roster has commands or an earlier timer.
     changed: Notify,
+    /// Rung when there are other tokens than before.
+    renewed: signal::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -66,6 +71,32 @@ pub struct About {
     pub default_client: Option<String>,
     /// The access tables, by client; a client without one is open to whoever may connect.
     pub access: BTreeMap<String, Access>,
+    /// Who asks where for each client's tokens.
+    pub origins: BTreeMap<String, Origin>,
+    /// Whether the tokens may be kept over a restart.
+    pub keeps: bool,
+}
+
+/// Who asks where for a client's tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The client id.
+    pub client_id: String,
+    /// The token endpoint.
+    pub token_url: String,
+}
+
+/// A living token, and all that another process must know to go on with it.
+#[derive(Debug)]
+pub struct Held {
+    /// The client's name.
+    pub client: String,
+    /// Who asked for it, and where.
+    pub origin: Origin,
+    /// The scope set.
+    pub scope: ScopeSet,
+    /// The token and its timer.
+    pub kept: Kept,
 }
 
 impl<C: Clock> Broker<C> {
@@ -85,6 +116,7 @@ impl<C: Clock> Broker<C> {
                 refusals: log::Quota::default(),
             }),
             changed: Notify::new(),
+            renewed: signal::Sender::new(()),
         }))
     }
 
@@ -156,6 +188,39 @@ impl<C: Clock> Broker<C> {
         let changed = state.watched.entry(set);
         let changed = changed.or_insert_with(|| signal::Sender::new(()));
         Ok(Watch::new(self.clone(), set, changed.subscribe()))
+    }
+
+    /// Rung whenever there are other tokens than before.
+    #[must_use]
+    pub fn renewals(&self) -> signal::Receiver<()> {
+        self.0.renewed.subscribe()
+    }
+
+    /// All living tokens, unless they must not be kept.
+    #[must_use]
+    pub fn held(&self) -> Option<Vec<Held>> {
+        let now = self.0.clock.now();
+        let state = self.state();
+        let held = state.roster.kept(now).filter_map(|(client, scope, kept)| {
+            Some(Held {
+                client: client.to_owned(),
+                origin: state.about.origins.get(client)?.clone(),
+                scope: scope.clone(),
+                kept,
+            })
+        });
+        state.about.keeps.then(|| held.collect())
+    }
+
+    /// Tokens of an earlier process, for the [`Engine`] that is made next.
+    pub fn take_over(&self, kept: BTreeMap<(String, ScopeSet), Kept>) {
+        if !kept.is_empty() {
+            info!(
+                count = kept.len(),
+                "tokens of the last process are taken over"
+            );
+        }
+        self.state().roster.take_over(kept);
     }
 
     /// The config file can't be taken up, and why; `None` once it can be again. Says whether that

@@ -10,6 +10,7 @@ mod raw;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use domo_token_client::scope::ScopeSet;
@@ -55,6 +56,12 @@ pub struct Config {
     pub socket_group: Option<Principal>,
     /// Whether the socket's directory may be writable by others.
     pub shared_directory: bool,
+    /// Whether systemd may keep the tokens over a restart.
+    pub keep_over_restart: bool,
+    /// Where metrics and health are served over HTTP: a loopback address.
+    pub metrics_listen: Option<SocketAddr>,
+    /// The file that gets a line for each token handed out or refused.
+    pub audit_file: Option<PathBuf>,
     /// Bounds on callers.
     pub limits: Limits,
     /// The client meant when a caller names none; the only one if there is one.

@@ -13,9 +13,10 @@ use zeroize::Zeroizing;
 
 use crate::broker::{Broker, Engine};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, ClientConfig, Config, ConfigError, Env};
+use crate::config::{self, ClientConfig, Config, ConfigError, Env, Limits};
 use crate::credentials::{self, CredentialsError};
 use crate::ipc::{self, BindError};
+use crate::keep::{self, Estate};
 use crate::logging::Levels;
 use crate::signals::Signal;
 use crate::source::domo::{DomoSource, Registration, SourceError};
@@ -217,20 +218,19 @@ pub async fn run(
     let _already = rustls::crypto::ring::default_provider().install_default();
     let (mut socket, group) = place::take(passed.listener, options, &config, env)?;
     let path = socket.path().to_owned();
-    let limits = ipc::fit(config.limits, descriptors::raise());
-    if limits != config.limits {
-        warn!(
-            connections = limits.connections,
-            connections_per_user = limits.connections_per_user,
-            "the system gives few descriptors (ulimit -n), so the limits on callers are lower than the config's"
-        );
-    }
+    let limits = limits_here(&config);
     let clock = SystemClock::new();
+    let keep_clock = clock.clone();
     let (files, loaded) = Loaded::new(&config, env, &Loaded::default());
     let loaded = loaded?;
     let started = clock.now();
-    let about = about(&config, started, started);
+    let about = about(&config, &loaded, started, started);
+    let estate = Estate::read(passed.kept);
+    let heirlooms = about
+        .keeps
+        .then(|| estate.heirlooms(&about.origins, started));
     let broker = Broker::new(clock.clone(), fastrand::u64(..), about);
+    broker.take_over(heirlooms.unwrap_or_default());
     let (engine, helm) = Engine::new(&broker, loaded.clients());
     let listener = socket.listen(config.socket_mode, group)?;
     say_at_start(&config);
@@ -263,11 +263,32 @@ pub async fn run(
         let _no_sessions = stop.send(true);
         ended.map_err(|_panicked| DaemonError::Bug)
     };
-    let ((), ended) = tokio::join!(ipc::serve(listener, broker, limits, stopped), steer);
+    let keeping = keep_tokens(broker.clone(), keep_clock, stopped.clone());
+    let serving = ipc::serve(listener, broker, limits, stopped);
+    let ((), (), ended) = tokio::join!(serving, keeping, steer);
     if ended.is_ok() {
         info!("stopped");
     }
     ended
+}
+
+async fn keep_tokens<C: Clock>(broker: Broker<C>, clock: C, stop: watch::Receiver<bool>) {
+    if systemd::is_there() {
+        keep::run(broker, clock, stop).await;
+    }
+}
+
+/// The config's limits, as far as the system gives descriptors for them.
+fn limits_here(config: &Config) -> Limits {
+    let limits = ipc::fit(config.limits, descriptors::raise());
+    if limits != config.limits {
+        warn!(
+            connections = limits.connections,
+            connections_per_user = limits.connections_per_user,
+            "the system gives few descriptors (ulimit -n), so the limits on callers are lower than the config's"
+        );
+    }
+    limits
 }
 
 fn say_at_start(config: &Config) {

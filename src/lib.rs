@@ -16,6 +16,7 @@
 //! - [`schedule`]: PURE; when one scope set's token is fetched, served or refused.
 //! - [`roster`]: PURE; all schedules together, and what one's fate means for the others.
 //! - [`broker`]: the face for sessions, and the loop that carries out what the roster decides.
+//! - [`keep`]: tokens over a restart of the service.
 //! - [`ipc`]: the door: socket, sessions, who is the peer.
 //! - [`daemon`]: wiring, and an orderly end.
 //! - [`check`]: whether config and credentials would do.
@@ -40,6 +41,7 @@ pub mod source;
 pub mod schedule;
 pub mod roster;
 pub mod broker;
+pub mod keep;
 pub mod ipc;
 pub mod daemon;
 pub mod check;

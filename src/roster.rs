@@ -13,7 +13,7 @@ use domo_token_client::scope::ScopeSet;
 use domo_token_client::wire::ScopeStatus;
 
 use crate::clock::BootTime;
-use crate::schedule::{self, Ask, Outcome, Reply, Round, Schedule, WaiterId};
+use crate::schedule::{self, Ask, Kept, Outcome, Reply, Round, Schedule, WaiterId};
 use crate::source::{FetchError, Fetched};
 
 /// Most token requests under way at once for one client.
@@ -92,6 +92,8 @@ pub struct Roster {
     in_flight: usize,
     /// Clients with a turn to spare that [`MAX_FLIGHTS`] holds back.
     crowded: VecDeque<ClientId>,
+    /// Tokens of an earlier process, until the first config says which of them are wanted.
+    kept: BTreeMap<(String, ScopeSet), Kept>,
     commands: VecDeque<Command>,
 }
 
@@ -111,6 +113,7 @@ impl Roster {
             timers: BTreeSet::new(),
             in_flight: 0,
             crowded: VecDeque::new(),
+            kept: BTreeMap::new(),
             commands: VecDeque::new(),
         }
     }
@@ -144,6 +147,15 @@ impl Roster {
     #[must_use]
     pub fn failure_of(&self, set: SetId) -> Option<&str> {
         self.sets.get(&set)?.schedule.failure()
+    }
+
+    /// Each living token, by client and scopes.
+    pub fn kept(&self, now: BootTime) -> impl Iterator<Item = (&str, &ScopeSet, Kept)> {
+        self.sets.values().filter_map(move |set| {
+            let client = self.clients.get(&set.client)?;
+            let kept = set.schedule.kept(now)?;
+            Some((client.name.as_str(), set.schedule.scope(), kept))
+        })
     }
 
     /// The state of all sets, by client and scopes.

@@ -6,6 +6,7 @@
 //! [`Schedule::poll_timeout`] has passed. The policy is the table in `docs/architecture.md`.
 
 mod judge;
+mod kept;
 mod rejection;
 mod status;
 mod timing;
@@ -23,6 +24,7 @@ use crate::source::{Cause, FetchError, Fetched};
 use crate::token::{Life, Token};
 
 use judge::Waiter;
+pub use kept::Kept;
 use rejection::Rejections;
 pub use timing::{
     BACKOFF_FIRST, BACKOFF_MAX, DENIED_RETRY, RETRY_AFTER_MAX, floor, least_left, request_timeout,
@@ -279,7 +281,9 @@ impl Schedule {
     /// the broker stops.
     pub fn close(&mut self, kind: RefusalKind, cause: &str) {
         self.abort();
-        self.state = State::Idle;
+        if let State::Fetching { .. } = self.state {
+            self.state = State::Idle;
+        }
         for waiter in std::mem::take(&mut self.waiters) {
             let refusal = Refusal {
                 kind,

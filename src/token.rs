@@ -16,6 +16,9 @@ use crate::clock::BootTime;
 /// The longest token that is passed on, in bytes. Domo's have 644 to about 800.
 pub const MAX_TOKEN: usize = 16 * 1024;
 
+/// The longest life that a token is believed to have.
+pub const MAX_LIFETIME: Duration = Duration::from_secs(86_400);
+
 /// A token in the broker's hands. Clones share the one copy, which is wiped with the last of them.
 #[derive(Clone)]
 pub struct Token(Arc<Held>);
@@ -90,6 +93,24 @@ impl Token {
     #[must_use]
     pub fn is(&self, text: &SecretString) -> bool {
         self.0.bytes.get(self.0.text.clone()) == Some(text.expose_secret().as_bytes())
+    }
+
+    /// The token as a caller reads it.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError`] if the frame can't be read, which was made here.
+    pub fn answer(&self) -> Result<TokenAnswer, FrameError> {
+        let body = self.0.bytes.get(HELLO + frame::HEAD..);
+        match frame::decode(body.unwrap_or_default())? {
+            Response::Token(answer) => Ok(answer),
+            Response::Refusal(_)
+            | Response::Broker(_)
+            | Response::Scope(_)
+            | Response::Explanation(_)
+            | Response::Metrics(_)
+            | Response::End => Err(FrameError::Malformed),
+        }
     }
 
     /// The bytes to write to a caller: a connection's first answer begins with the hello.

@@ -5,7 +5,11 @@
 
 mod common;
 
-use std::fs;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::chown;
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -16,20 +20,57 @@ use std::time::Duration;
 
 use common::{Daemon, PATIENCE, config_text, folder, helper, parts, sandbox, token};
 use domo_sandbox::Fault;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 const HOUR: Duration = Duration::from_secs(3599);
 
 /// A user that no database knows.
 const USER: u32 = 4242;
 
-/// What the daemon tells systemd, message by message.
-struct Notified(UnixDatagram);
+/// What the daemon tells systemd, message by message, and what it has it keep, by name.
+struct Notified {
+    socket: UnixDatagram,
+    kept: RefCell<BTreeMap<String, File>>,
+}
 
 impl Notified {
+    fn bind(path: &Path) -> Self {
+        let socket = UnixDatagram::bind(path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let kept = RefCell::default();
+        Self { socket, kept }
+    }
+
     fn next(&self) -> String {
         let mut buffer = [0; 4096];
-        let length = self.0.recv(&mut buffer).unwrap();
-        String::from_utf8_lossy(buffer.get(..length).unwrap()).into_owned()
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let received = recvmsg(&self.socket, &mut parts, &mut control, flags).unwrap();
+        let message = String::from_utf8_lossy(buffer.get(..received.bytes).unwrap()).into_owned();
+        let name = message
+            .lines()
+            .find_map(|line| line.strip_prefix("FDNAME="));
+        for part in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(files) = part {
+                let files = files.map(|file| (name.unwrap().to_owned(), File::from(file)));
+                self.kept.borrow_mut().extend(files);
+            }
+        }
+        if message.contains("FDSTOREREMOVE=1") {
+            self.kept.borrow_mut().remove(name.unwrap());
+        }
+        message
+    }
+
+    /// The one thing that is kept, once it is there.
+    fn wait_for_kept(&self) -> (String, File) {
+        self.wait_for("FDSTORE=1");
+        self.wait_for("FDSTOREREMOVE=1");
+        let mut kept = self.kept.borrow_mut();
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        kept.pop_first().unwrap()
     }
 
     /// The next message with that in it.
@@ -46,13 +87,12 @@ impl Notified {
 fn notified_daemon(config: &str) -> (Daemon, Notified) {
     let folder = folder(config);
     let path = folder.path().join("notify.sock");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let notified = Notified::bind(&path);
     let mut command = Daemon::command(folder.path());
     command
         .env("NOTIFY_SOCKET", &path)
         .env("WATCHDOG_USEC", "400000");
-    (Daemon::start_as(command, folder), Notified(socket))
+    (Daemon::start_as(command, folder), notified)
 }
 
 #[test]
@@ -105,6 +145,78 @@ fn a_socket_that_systemd_has_bound_is_served_and_left_in_place() {
     assert_eq!(code, Some(0), "{log}");
     let left: Vec<_> = fs::read_dir(run.path()).unwrap().collect();
     assert!(path.exists() && left.len() == 1, "{left:?}");
+}
+
+/// A daemon that systemd starts anew with what it has kept; `folder` outlives it.
+fn started_anew(folder: &Path, kept: (String, File), extra: &str) -> (Daemon, Notified) {
+    let again = common::folder(&(fs::read_to_string(folder.join("config.toml")).unwrap() + extra));
+    let path = again.path().join("notify.sock");
+    let notified = Notified::bind(&path);
+    let mut command = activated(again.path(), &kept.0, "3<&0");
+    command.stdin(OwnedFd::from(kept.1)).stdout(Stdio::null());
+    command.env("NOTIFY_SOCKET", &path);
+    (Daemon::start_as(command, again), notified)
+}
+
+#[test]
+fn tokens_outlive_a_restart_even_by_kill_and_domo_is_not_asked() {
+    for signal in ["-TERM", "-KILL"] {
+        let sandbox = sandbox(HOUR);
+        let (daemon, notified) = notified_daemon(&config_text(&sandbox, "[\"data\"]"));
+        let kept = notified.wait_for_kept();
+        let before = daemon.broker().token("data").unwrap();
+        daemon.signal(signal);
+        let (again, notified) = started_anew(daemon.folder(), kept, "");
+        let after = again.broker().token("data").unwrap();
+        assert_eq!(after.secret(), before.secret());
+        assert_eq!(after.generation(), before.generation());
+        assert_eq!(sandbox.requests().len(), 1, "{signal}");
+        assert_eq!(again.status_of("data")["state"], "fresh");
+        // It is handed over anew, and what was there is taken away.
+        notified.wait_for_kept();
+    }
+}
+
+#[test]
+fn tokens_of_an_old_client_are_served_until_the_new_ones_first() {
+    let sandbox = sandbox(HOUR);
+    let (daemon, notified) = notified_daemon(&config_text(&sandbox, "[\"data\"]"));
+    let kept = notified.wait_for_kept();
+    let before = token(&daemon.ask(&["data"]));
+    let config = fs::read_to_string(daemon.folder().join("config.toml")).unwrap();
+    let new = "7d1f0000-0000-4000-8000-000000000002";
+    sandbox.add_client(new, common::CANARY_SECRET, &["data"]);
+    daemon.write("config.toml", &config.replace(common::CLIENT_ID, new));
+    sandbox.always(Fault::status(503));
+    let (again, _notified) = started_anew(daemon.folder(), kept, "");
+    assert_eq!(token(&again.ask(&["data"])), before);
+    sandbox.always(Fault::default());
+    let broker = again.broker();
+    let mut tokens = broker.watch("data").unwrap().map(Result::unwrap);
+    let renewed = tokens.find(|token| token.secret() != before).unwrap();
+    assert_eq!(renewed.scope(), "data");
+}
+
+#[test]
+fn nothing_is_kept_where_the_config_says_so() {
+    let sandbox = sandbox(HOUR);
+    let config = config_text(&sandbox, "[\"data\"]");
+    let (daemon, notified) = notified_daemon(&config);
+    let kept = notified.wait_for_kept();
+    daemon.signal("-TERM");
+    let off = "[broker]\nkeep_over_restart = false\n";
+    let (again, notified) = started_anew(daemon.folder(), kept, off);
+    token(&again.ask(&["data"]));
+    assert_eq!(sandbox.requests().len(), 2, "asked anew");
+    notified.wait_for("FDSTOREREMOVE=1");
+    again.signal("-TERM");
+    loop {
+        let message = notified.next();
+        assert!(!message.contains("FDSTORE=1"), "{message}");
+        if message.contains("STOPPING=1") {
+            break;
+        }
+    }
 }
 
 #[test]

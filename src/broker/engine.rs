@@ -13,7 +13,7 @@ use tracing::error;
 use super::{About, Broker, State, log};
 use crate::clock::Clock;
 use crate::roster::{Changes, Command, SetId, Wanted};
-use crate::schedule::Round;
+use crate::schedule::{Outcome, Round};
 use crate::source::{FetchError, Fetched, TokenSource};
 
 /// The API clients of a config, each with where its tokens come from.
@@ -166,6 +166,8 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 broker.0.has_rules.store(has_rules, Ordering::Relaxed);
                 state.about = about;
                 log::configured(&self.configure(clients, &mut state));
+                // Whether they may be kept may have changed.
+                self.broker.0.renewed.send_replace(());
             }
             Event::Order(Order::Stop) => {
                 state.stopping = true;
@@ -199,6 +201,9 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 }
                 Command::Report(set, outcome) => {
                     log::report(&self.broker.state().roster, set, &outcome);
+                    if let Outcome::Obtained { .. } = outcome {
+                        self.broker.0.renewed.send_replace(());
+                    }
                 }
                 Command::Announce(set) => {
                     if let Some(watchers) = self.broker.state().watched.get(&set) {
@@ -208,6 +213,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 Command::Forget(set) => {
                     self.aborts.remove(&set);
                     self.broker.state().watched.remove(&set);
+                    self.broker.0.renewed.send_replace(());
                 }
                 // A caller that is gone needs no answer.
                 Command::Reply(waiter, reply) => {

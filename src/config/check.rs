@@ -4,6 +4,7 @@ mod callers;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +58,9 @@ impl Checker<'_> {
             shared_directory: raw.broker.shared_directory,
             limits: self.limits(raw.limits)?,
             default_client,
+            keep_over_restart: raw.broker.keep_over_restart.unwrap_or(true),
+            metrics_listen: self.metrics_listen(raw.metrics.listen)?,
+            audit_file: raw.audit.file.map(|path| self.resolve(&path)),
             log_level: self.log_level(raw.log.level)?,
             clients,
             notices: Vec::new(),
@@ -77,6 +81,22 @@ impl Checker<'_> {
                 let problem = "an octal mode as a string, from \"0600\" to \"0666\"".to_owned();
                 self.error(Some(written.span()), "broker.socket_mode", problem)
             })
+    }
+
+    fn metrics_listen(
+        &self,
+        written: Option<Spanned<String>>,
+    ) -> Result<Option<SocketAddr>, ConfigError> {
+        let Some(written) = written else {
+            return Ok(None);
+        };
+        let parsed = written.get_ref().parse().ok();
+        let loopback = parsed.filter(|address: &SocketAddr| address.ip().is_loopback());
+        let problem = || {
+            let problem = "an address of this machine alone with a port, like \"127.0.0.1:9347\"";
+            self.error(Some(written.span()), "metrics.listen", problem.to_owned())
+        };
+        loopback.map(Some).ok_or_else(problem)
     }
 
     fn log_level(&self, written: Option<Spanned<String>>) -> Result<Option<String>, ConfigError> {

@@ -20,6 +20,12 @@ pub(super) struct RawConfig {
     /// What it logs.
     #[serde(default)]
     pub(super) log: RawLog,
+    /// Where its metrics can be read.
+    #[serde(default)]
+    pub(super) metrics: RawMetrics,
+    /// Who was given what.
+    #[serde(default)]
+    pub(super) audit: RawAudit,
     /// Bounds, so that no local user can shut out another.
     #[serde(default)]
     pub(super) limits: RawLimits,
@@ -47,6 +53,26 @@ pub(super) struct RawBroker {
     /// The client meant when a caller names none. Not needed while there is one client.
     #[schemars(with = "Option<String>")]
     pub(super) default_client: Option<Spanned<String>>,
+    /// Whether systemd may keep the tokens in memory while the service restarts; true by default.
+    pub(super) keep_over_restart: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Metrics")]
+pub(super) struct RawMetrics {
+    /// A loopback address and port for Prometheus and health checks, like "127.0.0.1:9347"; shows
+    /// the names of clients and scopes to every local user.
+    #[schemars(with = "Option<String>")]
+    pub(super) listen: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Audit")]
+pub(super) struct RawAudit {
+    /// A file that gets a JSON line for each token handed out or refused.
+    pub(super) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -211,6 +237,7 @@ fn without_values(message: &str) -> String {
             Some("a sequence") => "a list",
             Some("i64") => "a whole number",
             Some("a map") => "a table",
+            Some("path string") => "a path",
             Some(text) if text.starts_with("struct ") => "a table",
             Some(text) => text,
             None => "something else",

@@ -13,7 +13,7 @@ use tokio::time::{Interval, interval};
 use tracing::{debug, error, info, warn};
 
 use super::{DaemonError, Options, load_config, register, source_of};
-use crate::broker::{About, Broker, Clients, Helm};
+use crate::broker::{About, Broker, Clients, Helm, Origin};
 use crate::clock::{BootTime, Clock};
 use crate::config::{ClientConfig, Config, Env};
 use crate::logging::{self, Levels};
@@ -72,6 +72,18 @@ impl Loaded {
         let clients = self.0.values();
         clients
             .map(|client| (client.wanted.clone(), Arc::clone(&client.source)))
+            .collect()
+    }
+
+    /// Who asks where, by client.
+    pub(super) fn origins(&self) -> BTreeMap<String, Origin> {
+        let origin = |client: &Client| Origin {
+            client_id: client.source.registration().client_id().to_owned(),
+            token_url: client.source.registration().token_url().to_owned(),
+        };
+        let clients = self.0.iter();
+        clients
+            .map(|(name, client)| (name.clone(), origin(client)))
             .collect()
     }
 
@@ -229,7 +241,7 @@ impl<C: Clock> Steering<C> {
             warn!("{notice}");
         }
         info!(clients = config.clients.len(), "config loaded");
-        let about = about(&config, self.started, self.clock.now());
+        let about = about(&config, &loaded, self.started, self.clock.now());
         self.helm.configure(loaded.clients(), about).await;
         self.config = config;
         self.loaded = loaded;
@@ -267,6 +279,8 @@ impl<C: Clock> Steering<C> {
             ("broker.socket_mode", old.socket_mode != new.socket_mode),
             ("broker.socket_group", old.socket_group != new.socket_group),
             ("limits", old.limits != new.limits),
+            ("metrics.listen", old.metrics_listen != new.metrics_listen),
+            ("audit.file", old.audit_file != new.audit_file),
         ] {
             if changed {
                 warn!("{key} has changed; restart the daemon for that");
@@ -292,7 +306,7 @@ async fn end_of(looking: &mut Option<JoinHandle<Look>>) -> Result<Look, JoinErro
 }
 
 /// What status says of a daemon whose config was loaded `now`.
-pub(super) fn about(config: &Config, started: BootTime, now: BootTime) -> About {
+pub(super) fn about(config: &Config, loaded: &Loaded, started: BootTime, now: BootTime) -> About {
     About {
         status: BrokerStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -304,6 +318,8 @@ pub(super) fn about(config: &Config, started: BootTime, now: BootTime) -> About 
             config_error: None,
         },
         default_client: config.default_client.clone(),
+        origins: loaded.origins(),
+        keeps: config.keep_over_restart,
         access: config
             .clients
             .iter()

@@ -7,7 +7,7 @@ use domo_token_client::wire::RefusalKind;
 
 use super::{Client, ClientId, Command, Roster, Set, SetId};
 use crate::clock::BootTime;
-use crate::schedule::Schedule;
+use crate::schedule::{Kept, Schedule};
 
 /// One API client as the config wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,12 @@ pub struct Changes {
 }
 
 impl Roster {
+    /// Tokens of an earlier process, by client and scopes, for the next [`Self::configure`]: the
+    /// sets that it adds go on with them.
+    pub fn take_over(&mut self, kept: BTreeMap<(String, ScopeSet), Kept>) {
+        self.kept = kept;
+    }
+
     /// Keeps tokens for just these clients and sets. What was there and is still wanted keeps its
     /// tokens and timers; what is refused or waits to retry is tried at once.
     pub fn configure(&mut self, wanted: Vec<Wanted>, now: BootTime) -> Changes {
@@ -64,6 +70,7 @@ impl Roster {
                 changes.renewed.push(name);
             }
         }
+        self.kept.clear();
         self.retry(now);
         changes
     }
@@ -138,9 +145,14 @@ impl Roster {
         self.last_set += 1;
         let set = SetId(self.last_set);
         client.sets.insert(scope.clone(), set);
+        let kept = self.kept.remove(&(client.name.clone(), scope.clone()));
+        let mut schedule = Schedule::new(client.name.clone(), scope);
+        if let Some(kept) = kept {
+            schedule.resume(kept);
+        }
         let added = Set {
             client: id,
-            schedule: Schedule::new(client.name.clone(), scope),
+            schedule,
             due: None,
             queued: false,
             flight: None,

@@ -67,6 +67,18 @@ impl Registration {
         })
     }
 
+    /// The client id.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        &self.credentials.client_id
+    }
+
+    /// The token endpoint's URL.
+    #[must_use]
+    pub fn token_url(&self) -> &str {
+        self.endpoint.url.as_str()
+    }
+
     /// Whether an HTTP client for the one would do for the other.
     fn same_way(&self, other: &Self) -> bool {
         self.ca == other.ca

@@ -336,6 +336,8 @@ fn clients(
 
 fn about() -> About {
     About {
+        origins: BTreeMap::new(),
+        keeps: false,
         access: BTreeMap::new(),
         status: BrokerStatus {
             version: String::new(),

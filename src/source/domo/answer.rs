@@ -9,13 +9,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::source::{Cause, FetchError, Fetched};
-use crate::token::MAX_TOKEN;
+use crate::token::{MAX_LIFETIME, MAX_TOKEN};
 
 /// The lifetime of a token whose answer names none.
 pub(super) const LIFETIME_ASSUMED: Duration = Duration::from_secs(300);
 
 /// The longest lifetime that is believed: a day.
-pub(super) const LIFETIME_MAX: u64 = 86_400;
+pub(super) const LIFETIME_MAX: u64 = MAX_LIFETIME.as_secs();
 
 /// The most of Domo's words that is passed on, in characters.
 const MAX_WORDS: usize = 300;

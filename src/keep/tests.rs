@@ -1,0 +1,125 @@
+//! What is handed over comes back, and nothing else does.
+
+use super::*;
+
+const NOW: BootTime = BootTime::from_millis(1_000_000);
+
+fn origin() -> Origin {
+    Origin {
+        client_id: "id".to_owned(),
+        token_url: "https://api.domo.com/oauth/token".to_owned(),
+    }
+}
+
+fn held(scope: &str) -> Held {
+    let life = Life {
+        generation: 7,
+        obtained: BootTime::from_millis(900_000),
+        lifetime: Duration::from_secs(3599),
+        expires: BootTime::from_millis(4_499_000),
+    };
+    let scope = ScopeSet::parse(scope).unwrap();
+    let text: SecretString = "c4nary-token".into();
+    Held {
+        client: "acme".to_owned(),
+        origin: origin(),
+        kept: Kept {
+            token: Token::new("acme", &scope, &text, life).unwrap(),
+            renew_at: Some(BootTime::from_millis(3_000_000)),
+        },
+        scope,
+    }
+}
+
+fn page_of(held: Vec<Held>, written: u64) -> Page {
+    Page {
+        form: FORM,
+        boot: boot_id().unwrap(),
+        written: BootTime::from_millis(written),
+        tokens: held.into_iter().filter_map(Record::of).collect(),
+    }
+}
+
+fn file_of(page: &Page) -> File {
+    sealed(&serde_json::to_vec(page).unwrap()).unwrap()
+}
+
+fn back(files: Vec<File>, origin: Origin, now: BootTime) -> BTreeMap<(String, ScopeSet), Kept> {
+    let origins = BTreeMap::from([("acme".to_owned(), origin)]);
+    Estate::read(files).heirlooms(&origins, now)
+}
+
+#[test]
+fn what_was_handed_over_comes_back_as_it_was() {
+    let file = file_of(&page_of(vec![held("data"), held("data user")], 1));
+    let back = back(vec![file], origin(), NOW);
+    assert_eq!(back.len(), 2);
+    for scope in ["data", "data user"] {
+        let held = held(scope);
+        let kept = &back[&(held.client, held.scope)];
+        assert_eq!(*kept, held.kept);
+        assert_eq!(kept.token.life(), held.kept.token.life());
+    }
+}
+
+#[test]
+fn another_client_id_is_served_meanwhile_and_another_endpoint_is_not() {
+    let file = || file_of(&page_of(vec![held("data")], 1));
+    let renewed = Origin {
+        client_id: "new".to_owned(),
+        ..origin()
+    };
+    let kept = back(vec![file()], renewed, NOW);
+    assert!(kept.values().all(|kept| kept.renew_at.is_none()) && kept.len() == 1);
+    let moved = Origin {
+        token_url: "https://elsewhere.example/token".to_owned(),
+        ..origin()
+    };
+    assert!(back(vec![file()], moved, NOW).is_empty());
+    let nobody = Estate::read(vec![file()]).heirlooms(&BTreeMap::new(), NOW);
+    assert!(nobody.is_empty());
+}
+
+#[test]
+fn the_dead_stay_dead_and_nothing_lives_longer_than_it_can() {
+    let file = || file_of(&page_of(vec![held("data")], 1));
+    for now in [0, 899_999, 4_499_000, 9_000_000] {
+        let now = BootTime::from_millis(now);
+        assert!(back(vec![file()], origin(), now).is_empty(), "{now}");
+    }
+    let mut page = page_of(vec![held("data")], 1);
+    for record in &mut page.tokens {
+        record.expires = NOW + Duration::from_secs(86_401);
+    }
+    assert!(back(vec![file_of(&page)], origin(), NOW).is_empty());
+}
+
+#[test]
+fn what_is_of_another_boot_or_form_or_open_to_changes_is_left_out() {
+    let mut foreign = page_of(vec![held("data")], 1);
+    foreign.boot = "another".to_owned();
+    let mut old = page_of(vec![held("data")], 1);
+    old.form = 0;
+    let garbage = sealed(b"c4nary-garbage").unwrap();
+    let text = serde_json::to_vec(&page_of(vec![held("data")], 1)).unwrap();
+    let mut open = tempfile::tempfile().unwrap();
+    open.write_all(&text).unwrap();
+    for file in [file_of(&foreign), file_of(&old), garbage, open] {
+        assert!(back(vec![file], origin(), NOW).is_empty());
+    }
+}
+
+#[test]
+fn of_two_the_newer_counts() {
+    let older = file_of(&page_of(vec![held("data")], 1));
+    let newer = file_of(&page_of(vec![held("user")], 2));
+    let kept = back(vec![older, newer], origin(), NOW);
+    let scopes: Vec<&str> = kept.keys().map(|(_, scope)| scope.as_str()).collect();
+    assert_eq!(scopes, ["user"]);
+}
+
+#[test]
+fn nobody_can_change_what_is_sealed() {
+    let mut file = file_of(&page_of(vec![held("data")], 1));
+    assert!(file.write_all(b"x").is_err() && file.set_len(0).is_err());
+}
