@@ -6,12 +6,14 @@
 mod engine;
 mod find;
 mod log;
+mod metrics;
 mod summary;
+mod tally;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use domo_token_client::scope::ScopeSet;
@@ -23,12 +25,16 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot, watch as signal};
 use tracing::info;
 
+use crate::audit::Audit;
 use crate::clock::{BootTime, Clock};
 use crate::policy::{Access, Caller};
 use crate::roster::{Roster, SetId};
 use crate::schedule::{Ask, Kept, Reply, WaiterId};
+use crate::token::Token;
 
 pub use engine::{Clients, Engine, Helm};
+pub use metrics::METRICS_TYPE;
+use tally::Tally;
 pub use watch::Watch;
 
 /// The broker as sessions see it. Clones are the same broker.
@@ -45,6 +51,8 @@ struct Shared<C> {
     changed: Notify,
     /// Rung when there are other tokens than before.
     renewed: signal::Sender<()>,
+    connections: AtomicUsize,
+    audit: OnceLock<Audit>,
 }
 
 #[derive(Debug)]
@@ -60,6 +68,7 @@ struct State {
     armed: Option<BootTime>,
     stopping: bool,
     refusals: log::Quota,
+    tally: Tally,
 }
 
 /// What a broker knows of its daemon.
@@ -114,16 +123,39 @@ impl<C: Clock> Broker<C> {
                 armed: None,
                 stopping: false,
                 refusals: log::Quota::default(),
+                tally: Tally::default(),
             }),
             changed: Notify::new(),
             renewed: signal::Sender::new(()),
+            connections: AtomicUsize::new(0),
+            audit: OnceLock::new(),
         }))
     }
 
     /// Whether more of a caller must be looked up than the kernel says by itself.
     #[must_use]
-    pub fn has_rules(&self) -> bool {
-        self.0.has_rules.load(Ordering::Relaxed)
+    pub fn looks_up_callers(&self) -> bool {
+        self.0.has_rules.load(Ordering::Relaxed) || self.0.audit.get().is_some()
+    }
+
+    /// From now on each answer is taken down there.
+    pub fn audit_to(&self, audit: Audit) {
+        // There is one for the life of the daemon.
+        let _first = self.0.audit.set(audit);
+    }
+
+    /// Takes down what a caller was answered, if that is wanted.
+    pub fn note(&self, caller: &Caller, asked: &Asked, reply: Result<&Token, &Refusal>) {
+        let Some(audit) = self.0.audit.get() else {
+            return;
+        };
+        let default = || self.state().about.default_client.clone();
+        let client = asked.client.clone().or_else(default);
+        let (outcome, generation) = match reply {
+            Ok(token) => ("served", Some(token.life().generation)),
+            Err(refusal) => (tally::name(refusal.kind), None),
+        };
+        audit.note(caller, client.as_deref(), &asked.scope, outcome, generation);
     }
 
     /// Answers a caller, at its deadline at the latest.
@@ -132,6 +164,12 @@ impl<C: Clock> Broker<C> {
     ///
     /// A [`Refusal`] says why there is no token.
     pub async fn token(&self, request: &TokenRequest, caller: &Caller) -> Reply {
+        let reply = self.find_token(request, caller).await;
+        self.note(caller, &request.asked, reply.as_ref());
+        reply
+    }
+
+    async fn find_token(&self, request: &TokenRequest, caller: &Caller) -> Reply {
         let now = self.0.clock.now();
         let time_left = Duration::from_millis(request.time_left_ms.min(MAX_TIME_LEFT_MS));
         let ask = Ask {
@@ -141,7 +179,13 @@ impl<C: Clock> Broker<C> {
         };
         let (waiter, set, answer) = {
             let mut state = self.state();
-            let set = state.admit(&request.asked, caller, now)?;
+            let set = match state.admit(&request.asked, caller, now) {
+                Ok(set) => set,
+                Err(refusal) => {
+                    state.tally.stranger(&refusal);
+                    return Err(refusal);
+                }
+            };
             if state.stopping {
                 return Err(stopping());
             }
@@ -157,6 +201,7 @@ impl<C: Clock> Broker<C> {
                 self.0.changed.notify_one();
             }
             if let Some(reply) = reply {
+                state.tally.answer(set, &reply);
                 return reply;
             }
             let (sender, answer) = oneshot::channel();
@@ -170,7 +215,16 @@ impl<C: Clock> Broker<C> {
         };
         let reply = answer.await;
         std::mem::forget(leaving);
-        reply.unwrap_or_else(|_| Err(stopping()))
+        let reply = reply.unwrap_or_else(|_| Err(stopping()));
+        self.state().tally.answer(set, &reply);
+        reply
+    }
+
+    /// Counts a connection for as long as what is returned lives.
+    #[must_use]
+    pub fn arrive(&self) -> Present<'_> {
+        self.0.connections.fetch_add(1, Ordering::Relaxed);
+        Present(&self.0.connections)
     }
 
     /// The token of a set, then each new one.
@@ -271,6 +325,16 @@ impl State {
     fn arm(&mut self) -> Option<BootTime> {
         self.armed = self.roster.poll_timeout();
         self.armed
+    }
+}
+
+/// A caller that is connected.
+#[derive(Debug)]
+pub struct Present<'a>(&'a AtomicUsize);
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

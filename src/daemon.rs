@@ -1,22 +1,24 @@
 //! Wiring: config → credentials → sources → broker → door, and an orderly end.
 
+mod beside;
 mod place;
 mod reload;
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use crate::broker::{Broker, Engine};
+use crate::broker::{About, Broker, Engine};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, ClientConfig, Config, ConfigError, Env, Limits};
 use crate::credentials::{self, CredentialsError};
 use crate::ipc::{self, BindError};
-use crate::keep::{self, Estate};
+use crate::keep::Estate;
 use crate::logging::Levels;
 use crate::signals::Signal;
 use crate::source::domo::{DomoSource, Registration, SourceError};
@@ -24,6 +26,7 @@ use crate::systemd::Passed;
 use crate::watch::{Files, Stamp};
 use crate::{descriptors, systemd};
 
+use beside::Beside;
 use reload::{Loaded, Steering, about};
 
 /// What the command line says.
@@ -90,6 +93,22 @@ pub enum DaemonError {
     /// The socket's group can't be that.
     #[error("broker.socket_group: {0}")]
     Group(&'static str),
+    /// The port for metrics can't be had.
+    #[error("metrics.listen {address}: {source}; free it, or choose another port")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The audit file can't be written.
+    #[error("audit.file {path}: {source}; it must be one that the daemon may write", path = .path.display())]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The socket can't be had.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -115,6 +134,8 @@ impl DaemonError {
             | Self::Credentials { .. }
             | Self::Source { .. }
             | Self::Group(_)
+            | Self::Metrics { .. }
+            | Self::Audit { .. }
             | Self::NoSocket => 78,
         }
     }
@@ -220,17 +241,13 @@ pub async fn run(
     let path = socket.path().to_owned();
     let limits = limits_here(&config);
     let clock = SystemClock::new();
-    let keep_clock = clock.clone();
+    let started = clock.now();
     let (files, loaded) = Loaded::new(&config, env, &Loaded::default());
     let loaded = loaded?;
-    let started = clock.now();
     let about = about(&config, &loaded, started, started);
-    let estate = Estate::read(passed.kept);
-    let heirlooms = about
-        .keeps
-        .then(|| estate.heirlooms(&about.origins, started));
-    let broker = Broker::new(clock.clone(), fastrand::u64(..), about);
-    broker.take_over(heirlooms.unwrap_or_default());
+    let broker = broker_with(passed.kept, about, &clock);
+    let mut beside = Beside::new(&config)?;
+    let taken_down = beside.audit(&broker);
     let (engine, helm) = Engine::new(&broker, loaded.clients());
     let listener = socket.listen(config.socket_mode, group)?;
     say_at_start(&config);
@@ -242,6 +259,7 @@ pub async fn run(
     let watched = Files::new().map_err(DaemonError::Thread)?;
     watched.watch(files);
     let engine = tokio::spawn(engine.run());
+    let beside = beside.run(broker.clone(), clock.clone(), helm.clone(), stopped.clone());
     let steering = Steering {
         options: Options {
             // A file that vanishes for a moment must not make another one count.
@@ -263,19 +281,24 @@ pub async fn run(
         let _no_sessions = stop.send(true);
         ended.map_err(|_panicked| DaemonError::Bug)
     };
-    let keeping = keep_tokens(broker.clone(), keep_clock, stopped.clone());
     let serving = ipc::serve(listener, broker, limits, stopped);
-    let ((), (), ended) = tokio::join!(serving, keeping, steer);
+    let ((), (), ended) = tokio::join!(serving, beside, steer);
+    taken_down.finish().await;
     if ended.is_ok() {
         info!("stopped");
     }
     ended
 }
 
-async fn keep_tokens<C: Clock>(broker: Broker<C>, clock: C, stop: watch::Receiver<bool>) {
-    if systemd::is_there() {
-        keep::run(broker, clock, stop).await;
-    }
+/// A broker that goes on with what the last process had kept for it.
+fn broker_with<C: Clock>(kept: Vec<File>, about: About, clock: &C) -> Broker<C> {
+    let estate = Estate::read(kept);
+    let heirlooms = about
+        .keeps
+        .then(|| estate.heirlooms(&about.origins, clock.now()));
+    let broker = Broker::new(clock.clone(), fastrand::u64(..), about);
+    broker.take_over(heirlooms.unwrap_or_default());
+    broker
 }
 
 /// The config's limits, as far as the system gives descriptors for them.

@@ -78,6 +78,7 @@ async fn greet<C: Clock>(
     broker: Arc<Broker<C>>,
     stop: watch::Receiver<bool>,
 ) {
+    let _counted = broker.arrive();
     match seat {
         Ok(seat) => session::run(stream, peer, seat, &broker, stop).await,
         Err(cause) => session::turn_away(stream, peer, cause).await,

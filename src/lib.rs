@@ -15,8 +15,10 @@
 //! - [`source`]: the border to the outside world, and Domo's token endpoint over HTTP.
 //! - [`schedule`]: PURE; when one scope set's token is fetched, served or refused.
 //! - [`roster`]: PURE; all schedules together, and what one's fate means for the others.
+//! - [`audit`]: who was given which token when, in a file.
 //! - [`broker`]: the face for sessions, and the loop that carries out what the roster decides.
 //! - [`keep`]: tokens over a restart of the service.
+//! - [`health`]: metrics and health over HTTP, for this machine alone.
 //! - [`ipc`]: the door: socket, sessions, who is the peer.
 //! - [`daemon`]: wiring, and an orderly end.
 //! - [`check`]: whether config and credentials would do.
@@ -40,8 +42,10 @@ pub mod credentials;
 pub mod source;
 pub mod schedule;
 pub mod roster;
+pub mod audit;
 pub mod broker;
 pub mod keep;
+pub mod health;
 pub mod ipc;
 pub mod daemon;
 pub mod check;

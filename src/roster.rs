@@ -149,6 +149,23 @@ impl Roster {
         self.sets.get(&set)?.schedule.failure()
     }
 
+    /// All sets, with client and scopes.
+    pub fn sets(&self) -> impl Iterator<Item = (SetId, &str, &ScopeSet)> {
+        let clients = self.names.values().filter_map(|id| self.clients.get(id));
+        clients.flat_map(|client| {
+            let sets = client.sets.iter();
+            sets.map(|(scope, set)| (*set, client.name.as_str(), scope))
+        })
+    }
+
+    /// The state of one set.
+    #[must_use]
+    pub fn status_of(&self, set: SetId, now: BootTime) -> Option<ScopeStatus> {
+        let set = self.sets.get(&set)?;
+        let client = self.clients.get(&set.client)?;
+        Some(set.schedule.status(&client.shown_id, now))
+    }
+
     /// Each living token, by client and scopes.
     pub fn kept(&self, now: BootTime) -> impl Iterator<Item = (&str, &ScopeSet, Kept)> {
         self.sets.values().filter_map(move |set| {
@@ -160,11 +177,8 @@ impl Roster {
 
     /// The state of all sets, by client and scopes.
     pub fn status(&self, now: BootTime) -> impl Iterator<Item = ScopeStatus> {
-        let clients = self.names.values().filter_map(|id| self.clients.get(id));
-        clients.flat_map(move |client| {
-            let sets = client.sets.values().filter_map(|set| self.sets.get(set));
-            sets.map(move |set| set.schedule.status(&client.shown_id, now))
-        })
+        self.sets()
+            .filter_map(move |(set, _, _)| self.status_of(set, now))
     }
 
     /// Asks for a set's token: see [`Schedule::request`].

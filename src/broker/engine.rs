@@ -44,6 +44,12 @@ pub struct Engine<S, C> {
 #[derive(Debug)]
 pub struct Helm<S>(mpsc::Sender<Order<S>>);
 
+impl<S> Clone for Helm<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 impl<S> Helm<S> {
     /// Keeps tokens for just these clients; what is refused or waits to retry is tried at once.
     pub async fn configure(&self, clients: Clients<S>, about: About) {
@@ -158,7 +164,12 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 let Landed { set, round, result } = *landed;
                 state.roster.handle_fetched(set, round, result, now);
             }
-            Event::Due | Event::Changed | Event::Lost => state.roster.handle_timeout(now),
+            Event::Due => {
+                let due = state.armed.unwrap_or(now);
+                state.tally.lag = now.saturating_since(due);
+                state.roster.handle_timeout(now);
+            }
+            Event::Changed | Event::Lost => state.roster.handle_timeout(now),
             Event::Order(Order::Retry) => state.roster.retry(now),
             Event::Order(Order::Beat(sender)) => sender.send(()).unwrap_or_default(),
             Event::Order(Order::Configure(clients, about)) => {
@@ -200,7 +211,9 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                     }
                 }
                 Command::Report(set, outcome) => {
-                    log::report(&self.broker.state().roster, set, &outcome);
+                    let mut state = self.broker.state();
+                    log::report(&state.roster, set, &outcome);
+                    state.tally.attempt(set, &outcome);
                     if let Outcome::Obtained { .. } = outcome {
                         self.broker.0.renewed.send_replace(());
                     }
@@ -212,7 +225,9 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 }
                 Command::Forget(set) => {
                     self.aborts.remove(&set);
-                    self.broker.state().watched.remove(&set);
+                    let mut state = self.broker.state();
+                    state.watched.remove(&set);
+                    state.tally.forget(set);
                     self.broker.0.renewed.send_replace(());
                 }
                 // A caller that is gone needs no answer.

@@ -206,17 +206,25 @@ impl Session {
             }
             Request::Watch(asked) => match (broker.watch(asked, &caller), seat.watch()) {
                 (Ok(watch), Ok(())) => self.watch(watch, asked, broker).await,
-                (Err(refusal), _) => self.answer(&Response::Refusal(refusal)).await,
+                (Err(refusal), _) => {
+                    broker.note(&caller, asked, Err(&refusal));
+                    self.answer(&Response::Refusal(refusal)).await
+                }
                 (Ok(_), Err(cause)) => self.refuse_busy(cause).await,
             },
-            Request::Metrics => self.answer(&not_yet(request)).await,
+            Request::Metrics => {
+                for part in broker.metrics_frames(&caller) {
+                    self.answer(&part).await?;
+                }
+                Ok(())
+            }
         }
     }
 
     /// The caller as it is now, as far as any rule asks.
     async fn caller<C: Clock>(&mut self, broker: &Broker<C>) -> Caller {
         let mut caller = self.peer.caller();
-        if broker.has_rules() {
+        if broker.looks_up_callers() {
             caller.identity = self.identity().await;
             caller.unit = self.peer.unit(&self.stream);
         }
@@ -261,7 +269,9 @@ impl Session {
                 // Rules may have changed since the last one.
                 Ok(token) => {
                     let caller = self.caller(broker).await;
-                    broker.not_any_more(asked, &caller).map_or(Ok(token), Err)
+                    let news = broker.not_any_more(asked, &caller).map_or(Ok(token), Err);
+                    broker.note(&caller, asked, news.as_ref());
+                    news
                 }
                 Err(refusal) => Err(refusal),
             };
@@ -323,15 +333,4 @@ impl Session {
         })
         .await
     }
-}
-
-fn not_yet(request: &Request) -> Response {
-    Response::Refusal(Refusal {
-        kind: RefusalKind::Unavailable,
-        cause: format!(
-            "this version of the broker doesn't answer \"{}\"",
-            request.name()
-        ),
-        next_attempt: None,
-    })
 }

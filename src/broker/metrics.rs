@@ -1,0 +1,255 @@
+//! The broker's state and counts as Prometheus text (`OpenMetrics` 1.0), made when it is asked for.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use domo_token_client::scope::ScopeSet;
+use domo_token_client::wire::{Response, ScopeStatus};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::Broker;
+use super::tally::Counts;
+use crate::audit::Audit;
+use crate::clock::{BootTime, Clock, wall_now};
+use crate::policy::Caller;
+
+/// The media type of the text.
+pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The most of the text that goes into one frame, in bytes.
+const PIECE: usize = 32 * 1024;
+
+impl<C: Clock> Broker<C> {
+    /// All that may be shown to that caller, as text.
+    #[must_use]
+    pub fn metrics(&self, caller: &Caller) -> String {
+        let snapshot = self.snapshot(caller);
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(snapshot));
+        let mut text = String::new();
+        // Writing to a string can't fail.
+        let _written = encode(&mut text, &registry);
+        text
+    }
+
+    /// The same as the frames of an answer.
+    #[must_use]
+    pub fn metrics_frames(&self, caller: &Caller) -> Vec<Response> {
+        let mut frames = Vec::new();
+        let mut piece = String::new();
+        for line in self.metrics(caller).split_inclusive('\n') {
+            if piece.len() + line.len() > PIECE {
+                frames.push(Response::Metrics(std::mem::take(&mut piece)));
+            }
+            piece.push_str(line);
+        }
+        frames.extend([Response::Metrics(piece), Response::End]);
+        frames
+    }
+
+    /// The sets without a living token, by client and scopes.
+    #[must_use]
+    pub fn lacking(&self) -> Vec<(String, String)> {
+        let now = self.0.clock.now();
+        let state = self.state();
+        let lacking = state.roster.status(now).filter(|set| set.expires.is_none());
+        lacking.map(|set| (set.client, set.scope)).collect()
+    }
+
+    /// Whether that set has a living token; `None` if there is no such set.
+    #[must_use]
+    pub fn lives(&self, client: &str, scope: &ScopeSet) -> Option<bool> {
+        let now = self.0.clock.now();
+        let state = self.state();
+        let set = state.roster.find(client, scope).ok()?;
+        let status = state.roster.status_of(set, now)?;
+        Some(status.expires.is_some())
+    }
+
+    fn snapshot(&self, caller: &Caller) -> Snapshot {
+        let now = self.0.clock.now();
+        let wall = wall_now();
+        let state = self.state();
+        let epoch = |at: BootTime| seconds(at.to_wall(now, wall));
+        let sets = state.roster.sets().filter_map(|(set, client, scope)| {
+            let shown = state.may_see(client, scope.as_str(), caller);
+            let status = shown.then(|| state.roster.status_of(set, now)).flatten()?;
+            Some((status, state.tally.of(set)))
+        });
+        let status = &state.about.status;
+        Snapshot {
+            sets: sets
+                .map(|(status, counts)| Set {
+                    expiry: status.expires.map_or(0.0, epoch),
+                    status,
+                    counts,
+                })
+                .collect(),
+            strangers: state.tally.strangers.clone().into_iter().collect(),
+            connections: self.0.connections.load(Ordering::Relaxed),
+            loaded_well: status.config_error.is_none(),
+            loaded: epoch(status.config_loaded),
+            version: status.version.clone(),
+            protocol: status.protocol.to_string(),
+            lag: state.tally.lag,
+            audit_lost: self.0.audit.get().map(Audit::lost),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    sets: Vec<Set>,
+    strangers: Vec<(&'static str, u64)>,
+    connections: usize,
+    loaded_well: bool,
+    loaded: f64,
+    version: String,
+    protocol: String,
+    lag: Duration,
+    audit_lost: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Set {
+    status: ScopeStatus,
+    counts: Counts,
+    expiry: f64,
+}
+
+impl Set {
+    fn labels(&self) -> [(&str, &str); 2] {
+        [
+            ("client", &self.status.client),
+            ("scope", &self.status.scope),
+        ]
+    }
+
+    fn labels_and<'a>(&'a self, key: &'a str, value: &'a str) -> [(&'a str, &'a str); 3] {
+        let [client, scope] = self.labels();
+        [client, scope, (key, value)]
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        self.of_sets(&mut encoder)?;
+        self.requests(&mut encoder)?;
+        self.of_daemon(&mut encoder)
+    }
+}
+
+impl Snapshot {
+    fn of_sets(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let name = "domo_token_expiry_timestamp_seconds";
+        let help = "When the token dies, 0 if there is none";
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for set in &self.sets {
+            ConstGauge::new(set.expiry).encode(metric.encode_family(&set.labels())?)?;
+        }
+        let (name, help) = ("domo_token_renewals", "Tokens that Domo gave");
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for set in &self.sets {
+            let renewals = ConstCounter::new(set.counts.renewals);
+            renewals.encode(metric.encode_family(&set.labels())?)?;
+        }
+        let name = "domo_token_renewal_failures";
+        let help = "Attempts to get a token that failed";
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for set in &self.sets {
+            for (cause, count) in &set.counts.failures {
+                let labels = set.labels_and("cause", cause);
+                ConstCounter::new(*count).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let name = "domo_token_rejected";
+        let help = "Times that a caller said that Domo refused a token";
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for set in &self.sets {
+            let rejected = ConstCounter::new(set.status.rejected);
+            rejected.encode(metric.encode_family(&set.labels())?)?;
+        }
+        Ok(())
+    }
+
+    fn requests(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let (name, help) = ("domo_token_requests", "Callers' requests for a token");
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for set in &self.sets {
+            let served = ("served", set.counts.served);
+            let refused = set
+                .counts
+                .refused
+                .iter()
+                .map(|(name, count)| (*name, *count));
+            for (outcome, count) in [served].into_iter().chain(refused) {
+                let labels = set.labels_and("outcome", outcome);
+                ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        for (outcome, count) in &self.strangers {
+            let labels = [("client", ""), ("scope", ""), ("outcome", *outcome)];
+            ConstCounter::new(*count).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn of_daemon(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let connections = u64::try_from(self.connections).unwrap_or(u64::MAX);
+        let well = u64::from(self.loaded_well);
+        for (name, help, value) in [
+            (
+                "domo_token_connections",
+                "Connections of callers",
+                connections,
+            ),
+            (
+                "domo_token_config_last_reload_successful",
+                "Whether the config file as it is now is in force",
+                well,
+            ),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)?;
+        }
+        for (name, help, value) in [
+            (
+                "domo_token_config_last_reload_success_timestamp_seconds",
+                "When the config in force was loaded",
+                self.loaded,
+            ),
+            (
+                "domo_token_loop_lag_seconds",
+                "How late the broker's loop was at its last timer",
+                self.lag.as_secs_f64(),
+            ),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)?;
+        }
+        if let Some(lost) = self.audit_lost {
+            let (name, help) = ("domo_token_audit_lost", "Audit lines that were not written");
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(lost).encode(metric)?;
+        }
+        let (name, help) = ("domo_token_build_info", "The daemon's version");
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let labels = [
+            ("version", self.version.as_str()),
+            ("protocol", self.protocol.as_str()),
+        ];
+        ConstGauge::new(1_u64).encode(metric.encode_family(&labels)?)
+    }
+}
+
+fn seconds(at: SystemTime) -> f64 {
+    let since = at.duration_since(UNIX_EPOCH);
+    since.unwrap_or(Duration::ZERO).as_secs_f64()
+}

@@ -1,0 +1,83 @@
+//! What runs beside the door: metrics and health, the audit file, tokens kept for a restart.
+
+use std::path::PathBuf;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::DaemonError;
+use crate::audit::{Audit, Writer};
+use crate::broker::{Broker, Helm};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::source::domo::DomoSource;
+use crate::{health, keep, systemd};
+
+/// What the config asks for, opened.
+pub(super) struct Beside {
+    port: Option<TcpListener>,
+    audit: Option<(Audit, Writer)>,
+}
+
+impl Beside {
+    /// Opens the port and the file.
+    pub(super) fn new(config: &Config) -> Result<Self, DaemonError> {
+        let bind = |address| {
+            health::bind(address).map_err(|source| DaemonError::Metrics { address, source })
+        };
+        let open = |path: &PathBuf| {
+            Audit::open(path).map_err(|source| DaemonError::Audit {
+                path: path.clone(),
+                source,
+            })
+        };
+        Ok(Self {
+            port: config.metrics_listen.map(bind).transpose()?,
+            audit: config.audit_file.as_ref().map(open).transpose()?,
+        })
+    }
+
+    /// Has the broker's answers taken down from now on.
+    pub(super) fn audit<C: Clock>(&mut self, broker: &Broker<C>) -> TakenDown {
+        TakenDown(self.audit.take().map(|(audit, writer)| {
+            broker.audit_to(audit.clone());
+            (audit, tokio::spawn(writer.run()))
+        }))
+    }
+
+    /// Runs until `stop` turns true.
+    pub(super) async fn run<C: Clock>(
+        self,
+        broker: Broker<C>,
+        clock: C,
+        helm: Helm<DomoSource>,
+        stop: watch::Receiver<bool>,
+    ) {
+        let health = async {
+            if let Some(port) = self.port {
+                health::serve(port, broker.clone(), helm, stop.clone()).await;
+            }
+        };
+        let keeping = async {
+            if systemd::is_there() {
+                keep::run(broker.clone(), clock, stop.clone()).await;
+            }
+        };
+        tokio::join!(health, keeping);
+    }
+}
+
+/// The audit file, as long as there is something to take down.
+pub(super) struct TakenDown(Option<(Audit, JoinHandle<()>)>);
+
+impl TakenDown {
+    /// Returns once all is written.
+    pub(super) async fn finish(self) {
+        if let Some((audit, writer)) = self.0 {
+            audit.close().await;
+            // A writer that panicked has said so.
+            let _ended = writer.await;
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Metrics and health over HTTP, on a loopback port: `/metrics`, `/livez`, `/readyz` and
+//! `/readyz/{client}/{scope}`. Live means that the broker's loop answers; ready, that there is a
+//! living token.
+//!
+//! A page in a browser of this machine can be made to ask here, too: whoever names another host or
+//! comes from another page is refused.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use domo_token_client::scope::ScopeSet;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::broker::{Broker, Helm, METRICS_TYPE};
+use crate::clock::Clock;
+use crate::policy::Caller;
+use crate::source::TokenSource;
+
+/// Connections at once; more wait for one to end.
+const CONNECTIONS: usize = 16;
+
+/// How long a connection may last in all; each has one request.
+const CONNECTION: Duration = Duration::from_secs(10);
+
+/// How long the loop may take to answer before it isn't live.
+const LOOP: Duration = Duration::from_secs(1);
+
+/// How long accepting rests when the system is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Listens there from now on.
+///
+/// # Errors
+///
+/// If the address is taken, or not this machine's.
+///
+/// # Panics
+///
+/// Outside a tokio runtime.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Serves until `stop` turns true.
+pub async fn serve<S: TokenSource, C: Clock>(
+    listener: TcpListener,
+    broker: Broker<C>,
+    helm: Helm<S>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let health = Arc::new(Health { broker, helm });
+    let accepting = async {
+        loop {
+            // Never closed, so there is always a place in the end.
+            let place = Arc::clone(&room).acquire_owned().await;
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let health = Arc::clone(&health);
+                    tokio::spawn(async move {
+                        let _ended = timeout(CONNECTION, health.talk(stream)).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    debug!("a request for metrics can't be accepted: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        _stopped = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+struct Health<S, C> {
+    broker: Broker<C>,
+    helm: Helm<S>,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl<S: TokenSource, C: Clock> Health<S, C> {
+    async fn talk(&self, stream: TcpStream) {
+        let service = service_fn(|request| async move {
+            let answer = self.answer(&request).await;
+            Ok::<Answer, Infallible>(answer)
+        });
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).keep_alive(false);
+        let stream = TokioIo::new(stream);
+        if let Err(error) = http.serve_connection(stream, service).await {
+            debug!("a request for metrics was broken off: {error}");
+        }
+    }
+
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
+        if !is_local(request.headers()) {
+            let words = "ask by a loopback address or localhost, and from no web page\n";
+            return plain(StatusCode::FORBIDDEN, words);
+        }
+        if ![Method::GET, Method::HEAD].contains(request.method()) {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
+        }
+        let path = request.uri().path();
+        match path {
+            "/metrics" => self.metrics(),
+            "/livez" => self.live().await,
+            "/readyz" => self.ready(),
+            _ => match path.strip_prefix("/readyz/") {
+                Some(set) => self.ready_set(set),
+                None => plain(
+                    StatusCode::NOT_FOUND,
+                    "/metrics, /livez, /readyz or /readyz/CLIENT/SCOPES\n",
+                ),
+            },
+        }
+    }
+
+    fn metrics(&self) -> Answer {
+        // Every local user may ask here, so whoever listens has agreed to show all.
+        let all = Caller {
+            privileged: true,
+            ..Caller::default()
+        };
+        let mut answer = Response::new(Full::from(self.broker.metrics(&all)));
+        let kind = HeaderValue::from_static(METRICS_TYPE);
+        answer.headers_mut().insert(CONTENT_TYPE, kind);
+        answer
+    }
+
+    async fn live(&self) -> Answer {
+        match timeout(LOOP, self.helm.beat()).await {
+            Ok(()) => plain(StatusCode::OK, "live\n"),
+            Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the loop doesn't answer\n"),
+        }
+    }
+
+    fn ready(&self) -> Answer {
+        let lacking = self.broker.lacking();
+        if lacking.is_empty() {
+            return plain(StatusCode::OK, "ready\n");
+        }
+        let line = |(client, scope): &(String, String)| format!("no token: {client}/{scope}\n");
+        let lines: String = lacking.iter().map(line).collect();
+        plain(StatusCode::SERVICE_UNAVAILABLE, lines)
+    }
+
+    /// A set as in `acme/data%20user` or `acme/data,user`.
+    fn ready_set(&self, set: &str) -> Answer {
+        let decoded = percent_decode_str(set).decode_utf8_lossy();
+        let (client, scope) = decoded.split_once('/').unwrap_or((&decoded, ""));
+        let lives = ScopeSet::parse(scope).ok();
+        match lives.and_then(|scope| self.broker.lives(client, &scope)) {
+            Some(true) => plain(StatusCode::OK, "ready\n"),
+            Some(false) => plain(StatusCode::SERVICE_UNAVAILABLE, "no token\n"),
+            None => plain(StatusCode::NOT_FOUND, "no such client or scope set\n"),
+        }
+    }
+}
+
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(text.into()));
+    *answer.status_mut() = status;
+    answer
+}
+
+/// Whether the request names this machine as its host, and no page sent it.
+fn is_local(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next().and_then(|host| host.to_str().ok());
+    let named = host.is_some_and(|host| {
+        let address = host.parse().map(|address: SocketAddr| address.ip()).ok();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let address: Option<IpAddr> = address.or_else(|| bare.parse().ok());
+        let name = host.split(':').next().unwrap_or(host);
+        address.map_or_else(
+            || name.eq_ignore_ascii_case("localhost"),
+            |a| a.is_loopback(),
+        )
+    });
+    named && hosts.next().is_none() && !headers.contains_key(ORIGIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_a_host_and_pages_are_refused() {
+        let with = |host: &str, origin: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, host.parse().unwrap());
+            if origin {
+                headers.insert(ORIGIN, "http://localhost".parse().unwrap());
+            }
+            is_local(&headers)
+        };
+        for host in [
+            "127.0.0.1:9347",
+            "127.0.0.1",
+            "[::1]:1",
+            "[::1]",
+            "localhost:9347",
+            "LOCALHOST",
+        ] {
+            assert!(with(host, false), "{host}");
+            assert!(!with(host, true), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "10.0.0.1:9347",
+            "",
+            "127.0.0.1.evil",
+        ] {
+            assert!(!with(host, false), "{host}");
+        }
+        assert!(!is_local(&HeaderMap::new()));
+    }
+}

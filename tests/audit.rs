@@ -1,0 +1,105 @@
+//! The audit file: who was given what.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, what fails says so"
+)]
+#![allow(clippy::print_stdout, reason = "what is skipped says so")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use common::{CANARY_SECRET, Daemon, config_text, folder, run_to_end, sandbox, token};
+use serde_json::Value;
+
+const HOUR: Duration = Duration::from_secs(3599);
+
+fn audited(config: &str, file: &str) -> String {
+    format!("{config}\n[audit]\nfile = \"{file}\"\n")
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The lines of the file once there are that many.
+fn wait_for_lines(path: &Path, count: usize) -> Vec<Value> {
+    loop {
+        let found = lines(path);
+        if found.len() >= count {
+            return found;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn each_token_and_each_refusal_has_its_line_and_no_line_holds_a_secret() {
+    let sandbox = sandbox(HOUR);
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
+    let daemon = Daemon::start(&config);
+    let path = daemon.folder().join("audit.jsonl");
+    let text = token(&daemon.ask(&["data"]));
+    daemon.ask(&["nosuch"]);
+    let seen = wait_for_lines(&path, 2);
+    let us = fs::metadata("/proc/self").unwrap().uid();
+    assert_eq!(seen[0]["outcome"], "served");
+    assert_eq!(
+        (&seen[0]["client"], &seen[0]["scope"]),
+        (&"acme".into(), &"data".into())
+    );
+    assert_eq!(seen[0]["uid"], us);
+    assert!(seen[0]["user"].is_string() || us != 0, "{}", seen[0]);
+    assert!(seen[0]["generation"].is_u64() && seen[0]["time"].as_f64().unwrap() > 1.7e9);
+    assert_eq!(seen[1]["outcome"], "unknown_scope");
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    // Rotated away, it is made anew.
+    fs::rename(&path, daemon.folder().join("old")).unwrap();
+    daemon.ask(&["data"]);
+    assert_eq!(wait_for_lines(&path, 1).len(), 1);
+    daemon.ask(&["data"]);
+    let folder = daemon.folder().to_owned();
+    let copy = tempfile::tempdir().unwrap();
+    // A daemon that ends has written all; its folder goes with it.
+    let kept = copy.path().join("kept");
+    fs::hard_link(folder.join("audit.jsonl"), &kept).unwrap();
+    daemon.stop();
+    let all = fs::read_to_string(&kept).unwrap();
+    assert_eq!(all.lines().count(), 2);
+    assert!(!all.contains(&text) && !all.contains(CANARY_SECRET));
+}
+
+#[test]
+fn a_file_that_cannot_be_written_any_more_stops_nobody_and_is_counted() {
+    let sandbox = sandbox(HOUR);
+    // It can be opened, and each write to it fails as on a full disk.
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), "/dev/full");
+    let mut daemon = Daemon::start(&config);
+    token(&daemon.ask(&["data"]));
+    daemon.wait_for_log("audit file /dev/full");
+    token(&daemon.ask(&["data"]));
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_78_and_named() {
+    let sandbox = sandbox(HOUR);
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), "/proc/nowhere/audit");
+    let folder = folder(&config);
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(
+        stderr.contains("audit.file /proc/nowhere/audit"),
+        "{stderr}"
+    );
+}

@@ -1,0 +1,171 @@
+//! Metrics and health over HTTP, as Prometheus and probes ask for them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, what fails says so"
+)]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use common::{CANARY_SECRET, Daemon, PATIENCE, config_text, folder, run_to_end, sandbox, token};
+use domo_sandbox::Fault;
+
+const HOUR: Duration = Duration::from_secs(3599);
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A raw request: status and body.
+fn raw(port: u16, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
+}
+
+fn get(port: u16, path: &str) -> (u16, String) {
+    raw(
+        port,
+        &format!("GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n"),
+    )
+}
+
+fn with_metrics(config: &str, port: u16) -> String {
+    format!("{config}\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n")
+}
+
+#[test]
+fn ready_means_a_living_token_and_live_a_loop_that_answers() {
+    let sandbox = sandbox(HOUR);
+    sandbox.always(Fault::status(503));
+    let port = free_port();
+    let config = config_text(&sandbox, "[\"data\", \"data user\"]");
+    let daemon = Daemon::start(&with_metrics(&config, port));
+    assert_eq!(get(port, "/livez"), (200, "live\n".to_owned()));
+    let (status, body) = get(port, "/readyz");
+    assert_eq!(status, 503);
+    assert_eq!(body, "no token: acme/data\nno token: acme/data user\n");
+    assert_eq!(get(port, "/readyz/acme/data").0, 503);
+    sandbox.recover();
+    daemon.signal("-HUP");
+    token(&daemon.ask(&["--wait", "data"]));
+    token(&daemon.ask(&["--wait", "data", "user"]));
+    assert_eq!(get(port, "/readyz"), (200, "ready\n".to_owned()));
+    for path in [
+        "/readyz/acme/data",
+        "/readyz/acme/user,data",
+        "/readyz/acme/data%20user",
+    ] {
+        assert_eq!(get(port, path).0, 200, "{path}");
+    }
+    for path in [
+        "/readyz/acme/nosuch",
+        "/readyz/nobody/data",
+        "/readyz/",
+        "/",
+    ] {
+        assert_eq!(get(port, path).0, 404, "{path}");
+    }
+}
+
+#[test]
+fn metrics_count_what_happened_and_hold_no_secret() {
+    let sandbox = sandbox(HOUR);
+    sandbox.script([Fault::status(503), Fault::status(503)]);
+    let port = free_port();
+    let config = config_text(&sandbox, "[\"data\"]");
+    let daemon = Daemon::start(&with_metrics(&config, port));
+    let text = token(&daemon.ask(&["--wait", "--timeout", "60", "data"]));
+    daemon.ask(&["nosuch"]);
+    let broker = daemon.broker();
+    broker.token("data").unwrap();
+    let (status, metrics) = get(port, "/metrics");
+    assert_eq!(status, 200);
+    let set = r#"client="acme",scope="data""#;
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        let line = line.unwrap_or_else(|| panic!("no {name} in:\n{metrics}"));
+        line.trim().parse::<f64>().unwrap()
+    };
+    assert!(value(&format!("domo_token_expiry_timestamp_seconds{{{set}}}")) > 1.7e9);
+    assert!((value(&format!("domo_token_renewals_total{{{set}}}")) - 1.0).abs() < 0.1);
+    let failures = format!("domo_token_renewal_failures_total{{{set},cause=\"server\"}}");
+    assert!((value(&failures) - 2.0).abs() < 0.1);
+    let served = format!("domo_token_requests_total{{{set},outcome=\"served\"}}");
+    assert!(value(&served) > 1.5);
+    let unknown = r#"domo_token_requests_total{client="",scope="",outcome="unknown_scope"}"#;
+    assert!((value(unknown) - 1.0).abs() < 0.1);
+    assert!(value("domo_token_connections") > 0.5);
+    assert!(value("domo_token_config_last_reload_successful") > 0.5);
+    assert!(value("domo_token_loop_lag_seconds") < 30.0);
+    let build = concat!("version=\"", env!("CARGO_PKG_VERSION"), "\",protocol=\"1\"");
+    assert!(metrics.contains(&format!("domo_token_build_info{{{build}}} 1")));
+    assert!(metrics.ends_with("# EOF\n"));
+    assert!(!metrics.contains(&text) && !metrics.contains(CANARY_SECRET));
+    daemon.write("config.toml", "[clients");
+    daemon.signal("-HUP");
+    drop(broker);
+    let bad = "domo_token_config_last_reload_successful 0";
+    while !get(port, "/metrics").1.contains(bad) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn pages_other_hosts_and_nonsense_are_refused_and_the_port_lives_on() {
+    let sandbox = sandbox(HOUR);
+    let port = free_port();
+    let config = config_text(&sandbox, "[\"data\"]");
+    let _daemon = Daemon::start(&with_metrics(&config, port));
+    let status = |request: &str| raw(port, request).0;
+    assert_eq!(
+        status("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n"),
+        403
+    );
+    assert_eq!(status("GET /metrics HTTP/1.1\r\n\r\n"), 403);
+    let page = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nOrigin: http://a.example\r\n\r\n";
+    assert_eq!(status(page), 403);
+    let twice = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n";
+    assert!([400, 403].contains(&status(twice)));
+    assert_eq!(
+        status("POST /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        405
+    );
+    assert_eq!(status("garbage\r\n\r\n"), 400);
+    let smuggled = "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\
+                    Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /livez HTTP/1.1\r\n\r\n";
+    assert!([400, 403, 405].contains(&status(smuggled)));
+    // As many that say nothing as there is room for, and one that does.
+    let silent: Vec<TcpStream> = (0..16)
+        .map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap())
+        .collect();
+    let next = std::thread::spawn(move || get(port, "/livez").0);
+    assert_eq!(next.join().unwrap(), 200);
+    drop(silent);
+}
+
+#[test]
+fn a_port_that_is_taken_is_78_and_says_which() {
+    let sandbox = sandbox(HOUR);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let config = config_text(&sandbox, "[\"data\"]");
+    let folder = folder(&with_metrics(&config, port));
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(78), "{stderr}");
+    let line = format!("metrics.listen 127.0.0.1:{port}:");
+    assert!(stderr.contains(&line), "{stderr}");
+    assert!(sandbox.requests().is_empty());
+}
