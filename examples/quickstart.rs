@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     logging::start(
         logging::filter(Some(level), None, None)?,
         Format::Text,
-        false,
+        None,
     );
 
     let sandbox = Sandbox::builder()

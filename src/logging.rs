@@ -1,4 +1,6 @@
-//! Logs: to standard error, as text or JSON.
+//! Logs: to standard error as text or JSON, or to systemd's journal with fields.
+
+mod journal;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,6 +10,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::Subscriber;
 use tracing_subscriber::reload::Handle;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use journal::{Datagram, Journal};
 
 /// The level when nobody names one.
 const LEVEL: &str = "info";
@@ -52,9 +56,17 @@ pub fn rust_log(env: &dyn Fn(&str) -> Option<OsString>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-/// Sends all events of the process to standard error, and gives the way to another filter. With
-/// `journal`, the journal adds the time. A second call does nothing.
-pub fn start(filter: EnvFilter, format: Format, journal: bool) -> Levels {
+/// Whether `stream`, the value of `$JOURNAL_STREAM`, says that standard error leads to systemd's
+/// journal.
+#[must_use]
+pub fn is_journal(stream: &str) -> bool {
+    journal::leads_to(stream)
+}
+
+/// Sends all events of the process to standard error, and gives the way to another filter. If
+/// `journal`, the value of `$JOURNAL_STREAM`, says that systemd's journal is at its other end, text
+/// goes there with its fields. A second call does nothing.
+pub fn start(filter: EnvFilter, format: Format, journal: Option<&str>) -> Levels {
     let builder = Subscriber::builder()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -63,20 +75,21 @@ pub fn start(filter: EnvFilter, format: Format, journal: bool) -> Levels {
         // Its own complaint about a full disk goes to a standard error that panics when closed.
         .log_internal_errors(false);
     // Whoever came first keeps the log: a test harness, or an app the daemon runs in.
-    match (format, journal) {
+    match (format, journal.and_then(Journal::open)) {
         (Format::Json, _) => {
             let builder = builder.json().flatten_event(true).with_filter_reloading();
             let levels = Levels::of(builder.reload_handle());
             let _already = builder.finish().try_init();
             levels
         }
-        (Format::Text, true) => {
-            let builder = builder.without_time().with_filter_reloading();
+        (Format::Text, Some(journal)) => {
+            let builder = builder.event_format(Datagram).with_writer(journal);
+            let builder = builder.with_filter_reloading();
             let levels = Levels::of(builder.reload_handle());
             let _already = builder.finish().try_init();
             levels
         }
-        (Format::Text, false) => {
+        (Format::Text, None) => {
             let builder = builder.with_filter_reloading();
             let levels = Levels::of(builder.reload_handle());
             let _already = builder.finish().try_init();

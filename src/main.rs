@@ -234,22 +234,25 @@ fn serve(options: &Options, format: LogFormat, env: Env<'static>) -> ExitCode {
     };
     let passed = match systemd::passed() {
         Ok(passed) => passed,
-        Err(error) => return fail(&format!("what systemd handed over: {error}"), BUG),
+        Err(error) => return end(&format!("what systemd handed over: {error}"), BUG),
     };
     let config = match daemon::load_config(options, env) {
         Ok(config) => config,
-        Err(error) => return fail(&error, error.exit_code()),
+        Err(error) => return end(&error, error.exit_code()),
     };
     let rust_log = logging::rust_log(env);
     let level = config.log_level.as_deref();
     let filter = logging::filter(options.log.as_deref(), rust_log.as_deref(), level);
     let levels = match filter {
-        Ok(filter) => logging::start(filter, format, var_os("JOURNAL_STREAM").is_some()),
-        Err(error) => return fail(&error, USAGE),
+        Ok(filter) => {
+            let journal = env("JOURNAL_STREAM").and_then(|stream| stream.into_string().ok());
+            logging::start(filter, format, journal.as_deref())
+        }
+        Err(error) => return end(&error, USAGE),
     };
     let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&error, BUG),
+        Err(error) => return end(&error, BUG),
     };
     let ended: Result<(), Ended> = runtime.block_on(async {
         let signals = signals::listen().map_err(Ended::Signals)?;
@@ -266,9 +269,22 @@ fn serve(options: &Options, format: LogFormat, env: Env<'static>) -> ExitCode {
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Ended::Start(error)) => fail(&error, error.exit_code()),
-        Err(Ended::Signals(error)) => fail(&error, BUG),
+        Err(Ended::Start(error)) => end(&error, error.exit_code()),
+        Err(Ended::Signals(error)) => end(&error, BUG),
     }
+}
+
+/// The service ends with that; `systemctl status` shows it, and the journal as an error.
+fn end(error: &impl std::fmt::Display, code: u8) -> ExitCode {
+    systemd::ended(&error.to_string());
+    let stream = std::env::var("JOURNAL_STREAM");
+    if stream.is_ok_and(|stream| logging::is_journal(&stream)) {
+        // sd-daemon(3): the priority of the line.
+        let line = format!("<3>domo-tokend: {error}\n");
+        let _told = std::io::stderr().write_all(line.as_bytes());
+        return ExitCode::from(code);
+    }
+    fail(error, code)
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

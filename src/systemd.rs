@@ -33,6 +33,11 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
+/// The service has ended, and why.
+pub fn ended(status: &str) {
+    tell(&[NotifyState::Status(&line(status))]);
+}
+
 /// The service works; the watchdog and people are told.
 pub fn alive(status: &str) {
     tell(&[NotifyState::Watchdog, NotifyState::Status(&line(status))]);

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Daemon, PATIENCE, config_text, folder, helper, parts, sandbox, token};
+use common::{Daemon, PATIENCE, config_text, folder, helper, parts, run_to_end, sandbox, token};
 use domo_sandbox::Fault;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
@@ -241,6 +241,26 @@ fn the_watchdog_is_told_that_the_loop_lives_while_domo_does_not() {
     daemon.write("config.toml", &config_text(&sandbox, "[\"data\"]"));
     let status = notified.wait_for("is refused");
     assert!(status.contains("STATUS="), "{status}");
+}
+
+#[test]
+fn what_keeps_it_from_starting_is_its_last_status() {
+    let folder = folder("[clients.acme]\nclient_secret = \"c4nary\"\n");
+    let path = folder.path().join("notify.sock");
+    let notified = Notified::bind(&path);
+    let mut command = Daemon::command(folder.path());
+    command.env("NOTIFY_SOCKET", &path);
+    let (code, stderr) = run_to_end(command);
+    assert_eq!(code, Some(78), "{stderr}");
+    let status = notified.next();
+    assert!(
+        status.contains("STATUS=config ") && status.contains("client_id"),
+        "{status}"
+    );
+    assert!(
+        !status.contains("READY=1") && !status.contains("c4nary"),
+        "{status}"
+    );
 }
 
 #[test]

@@ -1,0 +1,188 @@
+//! Log lines for systemd's journal, with their fields (`systemd.journal-fields(7)`, the native
+//! protocol).
+//!
+//! The message has the fields, too, so that `journalctl` without options tells whom a line is about.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write};
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+
+use rustix::fs::fstat;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Where the journal listens.
+const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// The way to the journal.
+#[derive(Clone, Debug)]
+pub(super) struct Journal(Arc<UnixDatagram>);
+
+impl Journal {
+    /// The journal, if `stream`, the value of `$JOURNAL_STREAM`, says that standard error leads to
+    /// it and it listens.
+    pub(super) fn open(stream: &str) -> Option<Self> {
+        leads_to(stream)
+            .then(|| Self::connect(SOCKET).ok())
+            .flatten()
+    }
+
+    fn connect(path: &str) -> io::Result<Self> {
+        let socket = UnixDatagram::unbound()?;
+        socket.connect(path)?;
+        // A journal that is stuck loses lines; it must not hold up the tokens.
+        socket.set_nonblocking(true)?;
+        Ok(Self(Arc::new(socket)))
+    }
+}
+
+/// Whether `stream`, the value of `$JOURNAL_STREAM`, is what standard error leads to.
+pub(super) fn leads_to(stream: &str) -> bool {
+    let (Some((device, inode)), Ok(stderr)) = (stream.split_once(':'), fstat(io::stderr())) else {
+        return false;
+    };
+    device.parse() == Ok(stderr.st_dev) && inode.parse() == Ok(stderr.st_ino)
+}
+
+impl Write for Journal {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.send(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Journal {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// An event as one datagram.
+pub(super) struct Datagram;
+
+impl<S, N> FormatEvent<S, N> for Datagram
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut parts = Parts::default();
+        event.record(&mut parts);
+        let priority = priority(*event.metadata().level());
+        writeln!(writer, "PRIORITY={priority}")?;
+        writeln!(writer, "SYSLOG_IDENTIFIER=domo-tokend")?;
+        writeln!(writer, "MESSAGE={}{}", parts.message, parts.shown)?;
+        writer.write_str(&parts.fields)
+    }
+}
+
+/// As `syslog(3)` has it.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+#[derive(Default)]
+struct Parts {
+    message: String,
+    /// The other fields, as they follow the message.
+    shown: String,
+    /// The same, as fields of the journal.
+    fields: String,
+}
+
+impl Parts {
+    fn add(&mut self, field: &Field, value: &str) {
+        let value = one_line(value);
+        if field.name() == "message" {
+            self.message = value;
+            return;
+        }
+        let name = field.name().to_ascii_uppercase();
+        // Writing to a string can't fail.
+        let _written = write!(self.shown, " {}={value}", field.name());
+        let _written = writeln!(self.fields, "{name}={value}");
+    }
+}
+
+impl Visit for Parts {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, &format!("{value:?}"));
+    }
+}
+
+/// A line break would begin another field.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tracing_subscriber::fmt::Subscriber;
+
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_fields_and_no_value_can_add_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let listening = UnixDatagram::bind(&path).unwrap();
+        let patience = Duration::from_secs(10);
+        listening.set_read_timeout(Some(patience)).unwrap();
+        let journal = Journal::connect(path.to_str().unwrap()).unwrap();
+        let subscriber = Subscriber::builder()
+            .event_format(Datagram)
+            .with_writer(journal)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let scope = format_args!("data user").to_string();
+            tracing::warn!(client = "a\nPRIORITY=0", %scope, attempts = 3, "no token: {}", "x\ny");
+        });
+        let mut buffer = [0; 4096];
+        let length = listening.recv(&mut buffer).unwrap();
+        let datagram = str::from_utf8(&buffer[..length]).unwrap();
+        let expected = "PRIORITY=4\nSYSLOG_IDENTIFIER=domo-tokend\n\
+                        MESSAGE=no token: x\\ny client=a\\nPRIORITY=0 scope=data user attempts=3\n\
+                        CLIENT=a\\nPRIORITY=0\nSCOPE=data user\nATTEMPTS=3\n";
+        assert_eq!(datagram, expected);
+    }
+
+    #[test]
+    fn standard_error_that_leads_elsewhere_is_no_journal() {
+        for stream in ["", "1", "a:b", "0:0"] {
+            assert!(Journal::open(stream).is_none(), "{stream}");
+        }
+    }
+}
