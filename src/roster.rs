@@ -63,8 +63,8 @@ struct Client {
     in_flight: usize,
     /// Sets that want a fetch and haven't had their turn.
     queue: VecDeque<SetId>,
-    /// In [`Roster::crowded`] already.
-    crowded: bool,
+    /// In [`Roster::line`] already.
+    in_line: bool,
     /// The one set that still asks while Domo refuses the client as a whole.
     prober: Option<SetId>,
 }
@@ -90,8 +90,8 @@ pub struct Roster {
     sets: BTreeMap<SetId, Set>,
     timers: BTreeSet<(BootTime, SetId)>,
     in_flight: usize,
-    /// Clients with a turn to spare that [`MAX_FLIGHTS`] holds back.
-    crowded: VecDeque<ClientId>,
+    /// Clients that wait for a turn.
+    line: VecDeque<ClientId>,
     /// Tokens of an earlier process, until the first config says which of them are wanted.
     kept: BTreeMap<(String, ScopeSet), Kept>,
     commands: VecDeque<Command>,
@@ -112,7 +112,7 @@ impl Roster {
             sets: BTreeMap::new(),
             timers: BTreeSet::new(),
             in_flight: 0,
-            crowded: VecDeque::new(),
+            line: VecDeque::new(),
             kept: BTreeMap::new(),
             commands: VecDeque::new(),
         }

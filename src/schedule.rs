@@ -9,6 +9,7 @@ mod judge;
 mod kept;
 mod rejection;
 mod status;
+mod telling;
 mod timing;
 mod types;
 mod watched;
@@ -26,6 +27,7 @@ use crate::token::{Life, Token};
 use judge::Waiter;
 pub use kept::Kept;
 use rejection::Rejections;
+use telling::Telling;
 pub use timing::{
     BACKOFF_FIRST, BACKOFF_MAX, DENIED_RETRY, RETRY_AFTER_MAX, floor, least_left, request_timeout,
 };
@@ -59,6 +61,14 @@ struct Failure {
     at: BootTime,
 }
 
+/// Another set's refusal that holds for the whole client.
+#[derive(Clone, Debug)]
+struct Block {
+    words: String,
+    /// When the client is tried again, as far as was known.
+    until: Option<BootTime>,
+}
+
 /// The schedule of one scope set.
 #[derive(Debug)]
 pub struct Schedule {
@@ -67,16 +77,18 @@ pub struct Schedule {
     state: State,
     round: Round,
     token: Option<Token>,
+    /// Whether a token has come since the start.
+    begun: bool,
     /// Domo handed out the text we held, so asking again soon is of no use.
     reissued: bool,
-    /// The last token's whole life.
+    /// The whole life of the last token of these credentials.
     lifetime: Option<Duration>,
     /// When the attempt began that brought the last token.
     last_success: Option<BootTime>,
     failures: u32,
     failure: Option<Failure>,
-    /// Another set's refusal that holds for the whole client.
-    blocked: Option<String>,
+    blocked: Option<Block>,
+    telling: Telling,
     requests: u64,
     rejections: Rejections,
     /// What watchers were told last.
@@ -95,12 +107,14 @@ impl Schedule {
             state: State::Idle,
             round: Round(0),
             token: None,
+            begun: false,
             reissued: false,
             lifetime: None,
             last_success: None,
             failures: 0,
             failure: None,
             blocked: None,
+            telling: Telling::default(),
             requests: 0,
             rejections: Rejections::default(),
             told: None,
@@ -169,15 +183,7 @@ impl Schedule {
             .as_ref()
             .is_ok_and(|fetched| fetched.lifetime_assumed);
         let outcome = match result.and_then(|fetched| self.take(&fetched, started, chance, now)) {
-            Ok(life) => {
-                let (after, first) = self.succeeded(life, started, chance, now);
-                Outcome::Obtained {
-                    life,
-                    after,
-                    first,
-                    assumed,
-                }
-            }
+            Ok(life) => self.succeeded(life, assumed, started, chance, now),
             Err(error) => self.failed(error, chance, now),
         };
         self.commands.push_back(Command::Report(outcome.clone()));
@@ -243,10 +249,12 @@ impl Schedule {
     /// counts, and nothing they ran into holds the new ones up.
     pub fn new_credentials(&mut self, now: BootTime) {
         self.abort();
+        self.lifetime = None;
         self.last_success = None;
         self.reissued = false;
         self.failures = 0;
         self.failure = None;
+        self.telling.anew();
         self.blocked = None;
         self.state = State::Idle;
         self.judge_all(now);
@@ -254,6 +262,7 @@ impl Schedule {
 
     /// What is refused or waits to retry is tried at once; a living token's timer stays.
     pub fn reload(&mut self) {
+        self.telling.anew();
         self.blocked = None;
         match self.state {
             State::Waiting { .. } | State::Denied { .. } => self.state = State::Idle,
@@ -262,9 +271,10 @@ impl Schedule {
     }
 
     /// Domo refused the client as a whole through another set, in these words: nothing more is
-    /// asked for this one until [`Self::unblock`].
-    pub fn block(&mut self, words: &str, now: BootTime) {
-        self.blocked = Some(words.to_owned());
+    /// asked for this one until [`Self::unblock`]. The other set tries again at `until`.
+    pub fn block(&mut self, words: &str, until: Option<BootTime>, now: BootTime) {
+        let words = words.to_owned();
+        self.blocked = Some(Block { words, until });
         if let State::Denied { .. } = self.state {
             self.state = State::Idle;
         }
@@ -301,6 +311,12 @@ impl Schedule {
         self.failure.as_ref().map(|failure| failure.words.as_str())
     }
 
+    /// What keeps tokens away: the refusal of the whole client, or the last failed attempt.
+    fn trouble(&self) -> Option<&str> {
+        let blocked = self.blocked.as_ref().map(|block| block.words.as_str());
+        blocked.or(self.failure())
+    }
+
     /// Makes the token that came the one that is served.
     fn take(
         &mut self,
@@ -335,33 +351,41 @@ impl Schedule {
         Ok(life)
     }
 
-    /// Says how many attempts failed before, and whether this is the first token.
     fn succeeded(
         &mut self,
         life: Life,
+        assumed: bool,
         started: BootTime,
         chance: Chance,
         now: BootTime,
-    ) -> (u32, bool) {
-        let first = self.lifetime.is_none();
+    ) -> Outcome {
+        let first = !std::mem::replace(&mut self.begun, true);
         let renew_at = if self.reissued {
             now + floor(life.lifetime).max(life.left(now) / 2)
         } else {
             started + timing::renew_after(life.lifetime, first, chance.draw)
         };
-        let after = std::mem::take(&mut self.failures);
         self.failure = None;
+        self.telling.anew();
         self.lifetime = Some(life.lifetime);
         self.last_success = Some(started);
         self.state = State::Fresh { renew_at };
-        (after, first)
+        Outcome::Obtained {
+            life,
+            after: std::mem::take(&mut self.failures),
+            first,
+            assumed: self.telling.is_news_assumed(assumed),
+            short: self.telling.is_news_short(life.lifetime),
+        }
     }
 
     fn failed(&mut self, error: FetchError, chance: Chance, now: BootTime) -> Outcome {
-        let again = self.failure.is_some();
+        let again = self.telling.is_known(&error);
         self.failures = self.failures.saturating_add(1);
         match error {
             FetchError::Denied { scope_only, words } => {
+                // The other set's refusal has told of this one.
+                let again = again || self.blocked.is_some() && !scope_only;
                 self.failure = Some(Failure { words, at: now });
                 let retry_at = now + DENIED_RETRY;
                 self.state = State::Denied { retry_at };
@@ -381,7 +405,9 @@ impl Schedule {
         }
     }
 
-    fn next_attempt(&self) -> Option<BootTime> {
+    /// When the next attempt is due, unless it is under way or wants only a turn.
+    #[must_use]
+    pub fn next_attempt(&self) -> Option<BootTime> {
         match self.state {
             State::Fresh { renew_at: due }
             | State::Waiting { retry_at: due }

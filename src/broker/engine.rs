@@ -36,7 +36,8 @@ pub struct Engine<S, C> {
     /// By client name.
     sources: BTreeMap<String, Arc<S>>,
     flights: JoinSet<Landed>,
-    aborts: HashMap<SetId, AbortHandle>,
+    /// Of the requests under way alone: a handle keeps its task's memory.
+    aborts: HashMap<SetId, (Round, AbortHandle)>,
     orders: mpsc::Receiver<Order<S>>,
 }
 
@@ -162,6 +163,10 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             Event::Landed(landed) => {
                 state.roster.handle_timeout(now);
                 let Landed { set, round, result } = *landed;
+                // One that was given up may land after its successor has begun.
+                if self.aborts.get(&set).is_some_and(|(of, _)| *of == round) {
+                    self.aborts.remove(&set);
+                }
                 state.roster.handle_fetched(set, round, result, now);
             }
             Event::Due => {
@@ -206,7 +211,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             match command {
                 Command::Fetch(set, round) => self.fetch(set, round, state),
                 Command::Abort(set) => {
-                    if let Some(flight) = self.aborts.remove(&set) {
+                    if let Some((_, flight)) = self.aborts.remove(&set) {
                         flight.abort();
                     }
                 }
@@ -265,6 +270,9 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             let result = source.fetch(&scope).await;
             Landed { set, round, result }
         });
-        self.aborts.insert(set, flight);
+        self.aborts.insert(set, (round, flight));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock::BootTime;
 use crate::roster::{Changes, Roster, SetId};
-use crate::schedule::{Outcome, floor};
+use crate::schedule::Outcome;
 
 /// A change of state is told once, loudly; the same again quietly.
 pub(super) fn report(roster: &Roster, set: SetId, outcome: &Outcome) {
@@ -27,6 +27,7 @@ pub(super) fn report(roster: &Roster, set: SetId, outcome: &Outcome) {
             after,
             first,
             assumed,
+            short,
         } => {
             let lifetime = life.lifetime.as_secs();
             if *after > 0 {
@@ -36,10 +37,10 @@ pub(super) fn report(roster: &Roster, set: SetId, outcome: &Outcome) {
             } else {
                 debug!(client, %scope, lifetime, "token renewed");
             }
-            if *first && *assumed {
+            if *assumed {
                 warn!(client, %scope, lifetime, "Domo names no lifetime; this one is assumed");
             }
-            if *first && life.lifetime < floor(life.lifetime) * 20 {
+            if *short {
                 warn!(client, %scope, lifetime, "tokens live so short that callers will wait at times");
             }
         }

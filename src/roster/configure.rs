@@ -118,7 +118,7 @@ impl Roster {
             sets: BTreeMap::new(),
             in_flight: 0,
             queue: VecDeque::new(),
-            crowded: false,
+            in_line: false,
             prober: None,
         };
         self.clients.insert(id, client);

@@ -1,4 +1,5 @@
 mod configure;
+mod turns;
 
 use super::*;
 use std::time::Duration;

@@ -18,9 +18,11 @@ impl Roster {
             .filter(|set| *set != prober)
             .collect();
         let words = self.failure_of(denied).unwrap_or("refused").to_owned();
+        let asking = self.sets.get(&prober);
+        let until = asking.and_then(|set| set.schedule.next_attempt());
         for set in others {
             if let Some(found) = self.sets.get_mut(&set) {
-                found.schedule.block(&words, now);
+                found.schedule.block(&words, until, now);
             }
             self.touch(set, now);
         }
@@ -56,36 +58,33 @@ impl Roster {
         }
     }
 
-    /// Uses the room that a request's end has made, for its client and for those held back.
+    /// Uses the room there is, by turns of one request: whoever has much to ask, or hangs, keeps no
+    /// other client waiting for longer than its turn.
     pub(super) fn fill(&mut self, client: ClientId, now: BootTime) {
-        self.start_next(client, now);
+        self.line_up(client);
         while self.in_flight < MAX_FLIGHTS {
-            let Some(next) = self.crowded.pop_front() else {
+            let Some(next) = self.line.pop_front() else {
                 return;
             };
-            if let Some(client) = self.clients.get_mut(&next) {
-                client.crowded = false;
+            let Some(client) = self.clients.get_mut(&next) else {
+                continue;
+            };
+            client.in_line = false;
+            if let Some(set) = client.queue.pop_front() {
+                self.start(next, set, now);
             }
-            self.start_next(next, now);
+            self.line_up(next);
         }
     }
 
-    /// Starts what the client has queued, as far as its bound and the bound for all allow.
-    fn start_next(&mut self, id: ClientId, now: BootTime) {
-        while let Some(client) = self.clients.get_mut(&id) {
-            if client.queue.is_empty() || client.in_flight >= MAX_FLIGHTS_PER_CLIENT {
-                return;
-            }
-            if self.in_flight >= MAX_FLIGHTS {
-                if !std::mem::replace(&mut client.crowded, true) {
-                    self.crowded.push_back(id);
-                }
-                return;
-            }
-            let Some(set) = client.queue.pop_front() else {
-                return;
-            };
-            self.start(id, set, now);
+    /// A client that has something to ask, and may, waits for its turn.
+    fn line_up(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let may_ask = !client.queue.is_empty() && client.in_flight < MAX_FLIGHTS_PER_CLIENT;
+        if may_ask && !std::mem::replace(&mut client.in_line, true) {
+            self.line.push_back(id);
         }
     }
 

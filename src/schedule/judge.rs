@@ -61,7 +61,8 @@ impl Schedule {
             Some(failure) => format!("no token in time; last attempt: {}", failure.words),
             None => "no token in time; Domo has not answered yet".to_owned(),
         };
-        let refusal = self.refusal(RefusalKind::Unavailable, &words, self.next_attempt());
+        let next = self.shown_attempt(now);
+        let refusal = self.refusal(RefusalKind::Unavailable, &words, next);
         for waiter in self.waiters.extract_if(.., |waiter| waiter.deadline <= now) {
             let refusal = refusal.clone();
             self.commands
@@ -91,16 +92,11 @@ impl Schedule {
         if let Some(refusal) = self.too_long(need) {
             return Verdict::Refuse(refusal);
         }
-        if let Some(words) = &self.blocked {
-            return match self.state {
-                State::Fetching { .. } => Verdict::Join,
-                State::Idle
-                | State::Fresh { .. }
-                | State::Waiting { .. }
-                | State::Denied { .. } => {
-                    Verdict::Refuse(self.refusal(RefusalKind::Denied, words, None))
-                }
-            };
+        if let Some(block) = &self.blocked
+            && !matches!(self.state, State::Fetching { .. })
+        {
+            let next = self.shown_attempt(now);
+            return Verdict::Refuse(self.refusal(RefusalKind::Denied, &block.words, next));
         }
         match self.state {
             State::Idle | State::Fetching { .. } => Verdict::Join,
@@ -131,7 +127,11 @@ impl Schedule {
             if renew_at < deadline {
                 return Verdict::Join;
             }
-            let words = "Domo hands out the same token again until it is nearer its end";
+            let words = if self.token(now).is_some() {
+                "Domo hands out the same token again until it is nearer its end"
+            } else {
+                "Domo handed out the same token again and it has died; another is asked for soon"
+            };
             return unavailable(self, words, renew_at);
         }
         let spacing = self.lifetime.map_or(Duration::ZERO, floor);
@@ -180,6 +180,14 @@ impl Schedule {
                 }
             };
             self.commands.push_back(Command::Reply(waiter.id, reply));
+        }
+    }
+
+    /// The next attempt that people are told of; of a blocked set it is that of its client.
+    pub(super) fn shown_attempt(&self, now: BootTime) -> Option<BootTime> {
+        match &self.blocked {
+            Some(block) => block.until.filter(|until| *until > now),
+            None => self.next_attempt(),
         }
     }
 

@@ -11,14 +11,13 @@ impl Schedule {
     #[must_use]
     pub fn status(&self, client_id: &str, now: BootTime) -> ScopeStatus {
         let life = self.token(now).map(Token::life);
-        let blocked = self.blocked.as_ref();
-        let words = self.failure().or(blocked.map(String::as_str));
+        let words = self.trouble();
         ScopeStatus {
             client: self.client.clone(),
             client_id: client_id.to_owned(),
             scope: self.scope.as_str().to_owned(),
             state: match self.state {
-                _ if blocked.is_some() => ScopeState::Denied,
+                _ if self.blocked.is_some() => ScopeState::Denied,
                 State::Idle => ScopeState::Idle,
                 State::Fetching { .. } => ScopeState::Fetching,
                 State::Fresh { .. } => ScopeState::Fresh,
@@ -28,7 +27,7 @@ impl Schedule {
             obtained: life.map(|life| life.obtained),
             expires: life.map(|life| life.expires),
             generation: life.map(|life| life.generation),
-            next_attempt: self.next_attempt().filter(|_| blocked.is_none()),
+            next_attempt: self.shown_attempt(now),
             requests: self.requests,
             attempts: self.failures,
             last_error: words.map(str::to_owned),

@@ -65,8 +65,10 @@ pub enum Outcome {
         after: u32,
         /// Whether it is the set's first.
         first: bool,
-        /// Whether Domo named no lifetime.
+        /// Whether it is news that Domo names no lifetime.
         assumed: bool,
+        /// Whether it is news that tokens live so short that callers will wait at times.
+        short: bool,
     },
     /// Domo grants tokens and refuses them in use: renewing has not helped.
     RefusedInUse,
@@ -74,14 +76,14 @@ pub enum Outcome {
     Denied {
         /// Whether other sets of the client may still work.
         scope_only: bool,
-        /// Whether the attempt before failed too.
+        /// Whether that is known already.
         again: bool,
     },
     /// Another attempt follows.
     Failed {
         /// What kind of failure.
         cause: Cause,
-        /// Whether the attempt before failed too.
+        /// Whether that is known already.
         again: bool,
     },
 }

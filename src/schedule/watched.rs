@@ -24,13 +24,10 @@ impl Schedule {
             return Some(Ok(token.clone()));
         }
         self.told?;
-        let words = self.failure().or(self.blocked.as_deref());
+        let words = self.trouble();
         let words = words.unwrap_or("the token died before the next one came");
-        Some(Err(self.refusal(
-            RefusalKind::Unavailable,
-            words,
-            self.next_attempt(),
-        )))
+        let next = self.shown_attempt(now);
+        Some(Err(self.refusal(RefusalKind::Unavailable, words, next)))
     }
 
     /// Says so if what watchers know has changed.

@@ -1,0 +1,98 @@
+use std::collections::BTreeSet;
+
+use domo_token_client::wire::{BrokerStatus, VERSION};
+
+use super::*;
+use crate::clock::{BootTime, SystemClock};
+use crate::policy::Caller;
+use crate::source::Cause;
+
+/// Answers at once, or never, or breaks.
+enum Stub {
+    Fails,
+    Hangs,
+    Panics,
+}
+
+impl TokenSource for Stub {
+    async fn fetch(&self, _scope: &ScopeSet) -> Result<Fetched, FetchError> {
+        match self {
+            Self::Fails => Err(FetchError::transient(Cause::Server, "503")),
+            Self::Hangs => pending().await,
+            Self::Panics => panic!("a source with a bug"),
+        }
+    }
+}
+
+fn about() -> About {
+    About {
+        status: BrokerStatus {
+            version: String::new(),
+            protocol: VERSION,
+            pid: 1,
+            started: BootTime::default(),
+            config_path: None,
+            config_loaded: BootTime::default(),
+            config_error: None,
+        },
+        default_client: None,
+        access: BTreeMap::new(),
+    }
+}
+
+fn client(source: Stub, renewed: bool) -> Clients<Stub> {
+    let wanted = Wanted {
+        name: "acme".to_owned(),
+        shown_id: String::new(),
+        scopes: BTreeSet::from([ScopeSet::parse("data").unwrap()]),
+        renewed,
+    };
+    vec![(wanted, Arc::new(source))]
+}
+
+fn engine(source: Stub) -> (Broker<SystemClock>, Engine<Stub, SystemClock>, Helm<Stub>) {
+    let broker = Broker::new(SystemClock::new(), 1, about());
+    let (engine, helm) = Engine::new(&broker, client(source, true));
+    (broker, engine, helm)
+}
+
+/// One turn of the loop.
+async fn turn(engine: &mut Engine<Stub, SystemClock>) {
+    engine.carry_out();
+    let event = engine.next_event().await;
+    engine.apply(event);
+}
+
+#[tokio::test]
+async fn a_request_that_is_over_leaves_nothing_behind() {
+    let (_broker, mut engine, _helm) = engine(Stub::Fails);
+    engine.carry_out();
+    assert_eq!(engine.aborts.len(), 1);
+    turn(&mut engine).await;
+    assert_eq!((engine.aborts.len(), engine.flights.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_request_given_up_does_not_take_its_successors_handle_with_it() {
+    let (_broker, mut engine, _helm) = engine(Stub::Fails);
+    engine.carry_out();
+    // It has its answer, and isn't heard before the new credentials are.
+    tokio::task::yield_now().await;
+    let new = Order::Configure(client(Stub::Hangs, true), about());
+    engine.apply(Event::Order(new));
+    engine.carry_out();
+    assert_eq!(engine.flights.len(), 2);
+    turn(&mut engine).await;
+    assert_eq!((engine.aborts.len(), engine.flights.len()), (1, 1));
+    engine.apply(Event::Order(Order::Configure(Vec::new(), about())));
+    turn(&mut engine).await;
+    assert_eq!((engine.aborts.len(), engine.flights.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_source_that_panics_costs_its_own_request_alone() {
+    let (broker, mut engine, _helm) = engine(Stub::Panics);
+    turn(&mut engine).await;
+    assert!(engine.flights.is_empty());
+    assert_eq!(broker.status(&Caller::default()).len(), 3);
+}

@@ -1,0 +1,244 @@
+//! Callers with conditions, one row of the policy after the other.
+
+use super::*;
+
+fn min_ttl(least: Duration, wait: Duration, now: BootTime) -> Ask {
+    Ask {
+        min_ttl: Some(least),
+        ..ask(wait, now)
+    }
+}
+
+fn renew(renew: Renew, wait: Duration, now: BootTime) -> Ask {
+    Ask {
+        renew: Some(renew),
+        ..ask(wait, now)
+    }
+}
+
+fn failing(cause: Cause) -> Result<Fetched, FetchError> {
+    Err(FetchError::transient(cause, "Domo answered 503"))
+}
+
+/// A schedule whose renewal failed `failures` times, the last time now.
+fn in_back_off(failures: u32) -> (Schedule, BootTime) {
+    let mut schedule = fresh(HOUR);
+    let mut now = START;
+    for failure in 0..failures {
+        now = schedule.poll_timeout().unwrap();
+        schedule.handle_timeout(now);
+        let round = schedule.start(chance(1.0, 10 + u64::from(failure)), now);
+        schedule.handle_fetched(round, failing(Cause::Server), now);
+    }
+    assert!(replies(&mut schedule).is_empty());
+    (schedule, now)
+}
+
+#[test]
+fn while_no_lifetime_is_known_a_min_ttl_is_judged_by_the_first_token() {
+    let mut schedule = schedule();
+    let round = schedule.start(chance(0.0, 1), START);
+    for (waiter, least) in [(1, HOUR * 2), (2, HOUR / 2)] {
+        let ask = min_ttl(least, SECOND * 60, START);
+        assert_eq!(schedule.request(WaiterId(waiter), &ask, START), None);
+    }
+    let now = START + SECOND;
+    schedule.handle_fetched(round, Ok(fetched("first", HOUR)), now);
+    let replies = replies(&mut schedule);
+    let [(1, Err(refusal)), (2, Ok(_))] = &replies[..] else {
+        panic!("{replies:?}");
+    };
+    assert_eq!(refusal.kind, RefusalKind::MinTtlTooLong);
+    for figure in ["3600 s", "7200 s", "3570 s"] {
+        assert!(refusal.cause.contains(figure), "{}", refusal.cause);
+    }
+}
+
+#[test]
+fn the_most_life_one_may_ask_can_always_be_had_once_the_floor_allows() {
+    for seconds in [1_u32, 2, 5, 19, 20, 60, 599, 3599, 86_400] {
+        let life = SECOND * seconds;
+        let mut schedule = fresh(life);
+        let most = life.saturating_sub(floor(life));
+        let now = START + floor(life) + SECOND / 1000;
+        let reply = schedule.request(WaiterId(1), &min_ttl(most, SECOND * 60, now), now);
+        assert_eq!(reply, None, "{life:?}");
+        let due = schedule.poll_timeout().unwrap().max(now);
+        schedule.handle_timeout(now);
+        let now = if schedule.wants_fetch() { now } else { due };
+        schedule.handle_timeout(now);
+        let round = schedule.start(chance(0.0, 2), now);
+        schedule.handle_fetched(round, Ok(fetched("second", life)), now);
+        assert!(matches!(replies(&mut schedule)[..], [(1, Ok(_))]), "{life:?}");
+        let more = min_ttl(life + SECOND, SECOND * 60, now);
+        let refusal = refused(schedule.request(WaiterId(2), &more, now));
+        assert_eq!(refusal.kind, RefusalKind::MinTtlTooLong, "{life:?}");
+    }
+}
+
+#[test]
+fn more_life_than_the_floor_lets_one_have_in_time_is_75_with_when() {
+    let mut schedule = fresh(HOUR);
+    let now = START + SECOND * 25;
+    let ask = min_ttl(HOUR - SECOND * 20, SECOND * 5, now);
+    assert_eq!(
+        refused(schedule.request(WaiterId(1), &ask, now)).kind,
+        RefusalKind::MinTtlTooLong,
+        "more than T less the floor"
+    );
+    let now = START + SECOND * 20;
+    let rejected = renew(Renew::Rejected(1), SECOND * 5, now);
+    let refusal = refused(schedule.request(WaiterId(2), &rejected, now));
+    assert_eq!(refusal.kind, RefusalKind::Unavailable);
+    assert_eq!(refusal.next_attempt, Some(START + floor(HOUR)));
+    assert!(!schedule.wants_fetch());
+}
+
+#[test]
+fn absurd_spans_overflow_nothing() {
+    let most = Duration::from_millis(u64::MAX);
+    let end = BootTime::from_millis(u64::MAX);
+    let mut schedule = fresh(HOUR);
+    let ask = Ask {
+        min_ttl: Some(most),
+        deadline: end,
+        renew: Some(Renew::Rejected(u64::MAX)),
+    };
+    let refusal = refused(schedule.request(WaiterId(1), &ask, START));
+    assert_eq!(refusal.kind, RefusalKind::MinTtlTooLong);
+    let asked = FetchError::Transient {
+        cause: Cause::RateLimited,
+        words: "Domo answered 429".to_owned(),
+        retry_after: Some(Duration::MAX),
+    };
+    schedule.handle_timeout(end);
+    assert!(schedule.wants_fetch());
+    let round = schedule.start(chance(0.0, 2), end);
+    schedule.handle_fetched(round, Err(asked), end);
+    assert_eq!(schedule.poll_timeout(), Some(end), "the clock's end");
+}
+
+#[test]
+fn a_min_ttl_beyond_what_a_reissued_token_has_left_is_75_and_says_why() {
+    let mut schedule = fresh(HOUR);
+    let due = schedule.poll_timeout().unwrap();
+    schedule.handle_timeout(due);
+    let round = schedule.start(chance(0.0, 2), due);
+    let left = SECOND * 1440;
+    schedule.handle_fetched(round, Ok(fetched("first", left)), due);
+    let ask = min_ttl(left + SECOND, SECOND * 60, due);
+    let refusal = refused(schedule.request(WaiterId(1), &ask, due));
+    assert_eq!(refusal.kind, RefusalKind::Unavailable);
+    assert!(refusal.cause.contains("same token"), "{}", refusal.cause);
+    assert_eq!(refusal.next_attempt, Some(due + left / 2));
+    assert!(!schedule.wants_fetch());
+    let served = schedule.request(WaiterId(2), &min_ttl(left, SECOND, due), due);
+    assert_eq!(generation(served), 1);
+}
+
+#[test]
+fn a_reissued_token_that_died_is_not_said_to_live() {
+    let mut schedule = fresh(HOUR);
+    let due = schedule.poll_timeout().unwrap();
+    schedule.handle_timeout(due);
+    let round = schedule.start(chance(0.0, 2), due);
+    schedule.handle_fetched(round, Ok(fetched("first", SECOND * 10)), due);
+    assert_eq!(schedule.poll_timeout(), Some(due + SECOND * 10), "its death");
+    let dead = due + SECOND * 11;
+    let refusal = refused(schedule.request(WaiterId(1), &ask(SECOND, dead), dead));
+    assert_eq!(refusal.kind, RefusalKind::Unavailable);
+    assert_eq!(refusal.next_attempt, Some(due + floor(HOUR)));
+    assert!(refusal.cause.contains("died"), "{}", refusal.cause);
+}
+
+#[test]
+fn a_renewal_without_a_generation_joins_the_next_attempt_and_never_brings_it_forward() {
+    let (mut schedule, now) = in_back_off(4);
+    let retry_at = now + SECOND * 8;
+    assert_eq!(schedule.poll_timeout(), Some(retry_at));
+    let patient = renew(Renew::Current, SECOND * 60, now);
+    assert_eq!(schedule.request(WaiterId(1), &patient, now), None);
+    assert_eq!(schedule.poll_timeout(), Some(retry_at), "not brought forward");
+    assert!(!schedule.wants_fetch());
+    let hasty = renew(Renew::Current, SECOND, now);
+    let refusal = refused(schedule.request(WaiterId(2), &hasty, now));
+    assert_eq!(refusal.kind, RefusalKind::Unavailable);
+    assert_eq!(refusal.next_attempt, Some(retry_at));
+    assert_eq!(
+        generation(schedule.request(WaiterId(3), &ask(SECOND, now), now)),
+        1,
+        "the old token is there for the others"
+    );
+}
+
+#[test]
+fn every_waiter_is_judged_anew_after_each_failed_attempt() {
+    let mut schedule = schedule();
+    let round = schedule.start(chance(1.0, 1), START);
+    for (waiter, wait) in [(1, SECOND * 2), (2, SECOND * 60)] {
+        assert_eq!(
+            schedule.request(WaiterId(waiter), &ask(wait, START), START),
+            None
+        );
+    }
+    schedule.handle_fetched(round, failing(Cause::Server), START);
+    assert!(replies(&mut schedule).is_empty(), "a second's wait suits both");
+    let now = START + SECOND;
+    schedule.handle_timeout(now);
+    let round = schedule.start(chance(1.0, 2), now);
+    schedule.handle_fetched(round, failing(Cause::Server), now);
+    let replies = replies(&mut schedule);
+    let [(1, Err(refusal))] = &replies[..] else {
+        panic!("{replies:?}");
+    };
+    assert_eq!(refusal.kind, RefusalKind::Unavailable);
+    assert_eq!(refusal.next_attempt, Some(now + SECOND * 2));
+    let now = now + SECOND * 2;
+    schedule.handle_timeout(now);
+    let round = schedule.start(chance(1.0, 3), now);
+    schedule.handle_fetched(round, Err(denied(false)), now);
+    let refusal = refused(super::replies(&mut schedule).pop().map(|(_, reply)| reply));
+    assert_eq!(refusal.kind, RefusalKind::Denied, "the patient one too");
+}
+
+#[test]
+fn a_caller_of_a_blocked_set_hears_why_and_when() {
+    let mut schedule = schedule();
+    let round = schedule.start(chance(1.0, 1), START);
+    schedule.handle_fetched(round, failing(Cause::Server), START);
+    let until = START + DENIED_RETRY;
+    schedule.block("Domo answered 401: who are you", Some(until), START);
+    let refusal = refused(schedule.request(WaiterId(1), &ask(HOUR, START), START));
+    assert_eq!(refusal.kind, RefusalKind::Denied);
+    assert!(refusal.cause.contains("401"), "{}", refusal.cause);
+    assert_eq!(refusal.next_attempt, Some(until));
+    let status = schedule.status("", START);
+    assert!(status.last_error.unwrap().contains("401"), "not its own 503");
+    assert_eq!(status.next_attempt, Some(until));
+    let watched = refused(schedule.watched(START));
+    assert!(watched.cause.contains("401"), "{}", watched.cause);
+    let later = until + SECOND;
+    let refusal = refused(schedule.request(WaiterId(2), &ask(HOUR, later), later));
+    assert_eq!(refusal.next_attempt, None, "nothing in the past");
+}
+
+#[test]
+fn new_credentials_are_given_time_as_if_nothing_were_known_of_their_tokens() {
+    let mut schedule = fresh(SECOND * 4);
+    schedule.new_credentials(START + SECOND);
+    let now = START + SECOND;
+    let round = schedule.start(chance(0.0, 2), now);
+    assert_eq!(round, schedule.round);
+    let joined = schedule.request(WaiterId(1), &min_ttl(HOUR / 2, SECOND * 60, now), now);
+    assert_eq!(joined, None, "judged when the first token comes");
+    let slow = now + SECOND * 10;
+    schedule.handle_timeout(slow);
+    let outcome = schedule.handle_fetched(round, Ok(fetched("slow", HOUR)), slow);
+    assert!(
+        matches!(outcome, Outcome::Obtained { first: false, .. }),
+        "{outcome:?}"
+    );
+    assert!(matches!(replies(&mut schedule)[..], [(1, Ok(_))]));
+    let due = now + timing::renew_after(HOUR, false, 0.0);
+    assert_eq!(schedule.poll_timeout(), Some(due));
+}

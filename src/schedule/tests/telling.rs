@@ -1,0 +1,94 @@
+//! What the operator is told: a change loudly and once, the same again quietly.
+
+use super::*;
+
+/// Whether the attempt's outcome is told quietly.
+fn is_quiet(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Denied { again, .. } | Outcome::Failed { again, .. } => *again,
+        Outcome::Ignored | Outcome::Obtained { .. } | Outcome::RefusedInUse => {
+            panic!("no failure: {outcome:?}")
+        }
+    }
+}
+
+fn attempt(schedule: &mut Schedule, result: Result<Fetched, FetchError>) -> Outcome {
+    let now = schedule.poll_timeout().unwrap_or(START);
+    schedule.handle_timeout(now);
+    assert!(schedule.wants_fetch());
+    let round = schedule.start(chance(0.5, 1), now);
+    schedule.handle_fetched(round, result, now)
+}
+
+fn fails(schedule: &mut Schedule, error: FetchError) -> bool {
+    is_quiet(&attempt(schedule, Err(error)))
+}
+
+fn transient(cause: Cause) -> FetchError {
+    FetchError::transient(cause, "no")
+}
+
+#[test]
+fn a_failure_of_another_kind_than_the_last_is_news() {
+    let mut schedule = schedule();
+    let steps = [
+        (transient(Cause::Server), false),
+        (transient(Cause::Connect), true),
+        (denied(false), false),
+        (denied(false), true),
+        (transient(Cause::Tls), false),
+        (transient(Cause::NotFound), true),
+        (transient(Cause::Timeout), false),
+        (denied(true), false),
+    ];
+    for (number, (error, quiet)) in steps.into_iter().enumerate() {
+        assert_eq!(fails(&mut schedule, error), quiet, "step {number}");
+    }
+    attempt(&mut schedule, Ok(fetched("first", HOUR)));
+    assert!(!fails(&mut schedule, denied(true)), "after a success");
+}
+
+#[test]
+fn what_fails_still_after_a_reload_or_new_credentials_is_said_again() {
+    let mut schedule = schedule();
+    assert!(!fails(&mut schedule, denied(false)));
+    schedule.reload();
+    assert!(!fails(&mut schedule, denied(false)));
+    assert!(fails(&mut schedule, denied(false)));
+    schedule.new_credentials(START);
+    assert!(!fails(&mut schedule, denied(false)));
+}
+
+#[test]
+fn a_client_refused_through_another_set_is_not_told_of_twice() {
+    let mut schedule = schedule();
+    let round = schedule.start(chance(0.5, 1), START);
+    schedule.block("Domo answered 401", None, START);
+    let outcome = schedule.handle_fetched(round, Err(denied(false)), START);
+    assert!(is_quiet(&outcome));
+}
+
+#[test]
+fn short_and_assumed_lives_are_warned_of_once_whenever_they_begin() {
+    let mut schedule = schedule();
+    let told = |outcome| match outcome {
+        Outcome::Obtained { assumed, short, .. } => (assumed, short),
+        other => panic!("{other:?}"),
+    };
+    let assumed = |text: &str| Fetched {
+        lifetime_assumed: true,
+        ..fetched(text, SECOND * 300)
+    };
+    let steps = [
+        (fetched("1", HOUR), (false, false)),
+        (fetched("2", SECOND * 20), (false, false)),
+        (fetched("3", SECOND * 19), (false, true)),
+        (assumed("4"), (true, false)),
+        (fetched("5", SECOND * 5), (false, false)),
+        (assumed("6"), (false, false)),
+    ];
+    for (step, (answer, expected)) in steps.into_iter().enumerate() {
+        let outcome = attempt(&mut schedule, Ok(answer));
+        assert_eq!(told(outcome), expected, "step {step}");
+    }
+}
