@@ -35,6 +35,7 @@ fn unusable() -> Vec<Fault> {
         Fault::status(200).body(deep),
         Fault::status(200).body("{\"access_token\":\"a\",\"access_token\":\"b\",\"expires_in\":9}"),
         Fault::status(200).body("\u{feff}{\"access_token\":\"a\",\"expires_in\":9}"),
+        Fault::default().header("content-type", "text/html"),
         Fault::token("two\nlines"),
         Fault::token("n\0l"),
         Fault::token("schlüssel"),

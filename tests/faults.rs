@@ -121,6 +121,44 @@ fn retry_after_is_a_floor_in_both_forms_and_nonsense_is_none() {
 }
 
 #[test]
+fn retry_after_counts_though_the_rest_of_the_answer_never_comes() {
+    let sandbox = sandbox(HOUR);
+    sandbox.always(Fault::status(429).retry_after("600").hanging());
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "10", "data"]));
+    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    assert!(stderr.contains("429"), "{stderr}");
+    let set = daemon.status_of("data");
+    assert!((600..=601).contains(&rest_shown(&set)), "{set}");
+}
+
+#[test]
+fn a_method_that_domo_does_not_take_is_75_and_names_the_key() {
+    let sandbox = sandbox(HOUR);
+    sandbox.always(Fault::status(405));
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
+    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    assert!(stderr.contains("token_method"), "{stderr}");
+}
+
+#[test]
+fn a_scope_that_is_not_granted_is_78_and_named_and_stops_its_own_set_alone() {
+    let sandbox = sandbox(HOUR);
+    sandbox.always(Fault::scope("data audit"));
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"data user\"]"));
+    daemon.wait_for_log("refused");
+    let (code, stdout, stderr) = parts(&daemon.ask(&["data user"]));
+    assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+    assert!(stderr.contains("without the scope \"user\""), "{stderr}");
+    token(&daemon.ask(&["data"]));
+    sandbox.always(Fault::no_scope());
+    daemon.signal("-HUP");
+    daemon.wait_for_log("config loaded");
+    token(&daemon.ask(&["data user"]));
+}
+
+#[test]
 fn retry_after_is_kept_to_on_the_wire() {
     let sandbox = sandbox(HOUR);
     sandbox.script([Fault::status(503).retry_after("3")]);

@@ -83,7 +83,7 @@ impl Fault {
     /// The head and half the body, then nothing until [`crate::Sandbox::recover`].
     #[must_use]
     pub fn hang_in_body() -> Self {
-        Self::flowing(Flow::HangInBody)
+        Self::default().hanging()
     }
 
     /// The connection is closed instead of an answer.
@@ -192,6 +192,13 @@ impl Fault {
     #[must_use]
     pub fn retry_after(self, value: &str) -> Self {
         self.header("retry-after", value)
+    }
+
+    /// The same, but after half the body comes nothing until [`crate::Sandbox::recover`].
+    #[must_use]
+    pub fn hanging(mut self) -> Self {
+        self.flow = Flow::HangInBody;
+        self
     }
 
     /// Replaces the body.

@@ -13,9 +13,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use domo_token_client::scope::ScopeSet;
-use reqwest::header::{ACCEPT, HeaderMap, RETRY_AFTER};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode};
 use secrecy::ExposeSecret;
+use tokio::time::timeout;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
@@ -29,6 +30,9 @@ pub const MAX_BODY: usize = 1024 * 1024;
 
 /// What most answers fit in, so that reading one seldom takes a second buffer.
 const USUAL_BODY: usize = 8 * 1024;
+
+/// How long an error's body is waited for: its status, and how long we are to wait, are there.
+const ERROR_BODY: Duration = Duration::from_secs(1);
 
 /// One API client as the token endpoint knows it (RFC 6749 §2): if two are equal, so is what they
 /// are answered.
@@ -190,13 +194,14 @@ impl TokenSource for DomoSource {
         let failed = |error: reqwest::Error| transport::failure(&error, &self.place);
         let response = self.request(scope).send().await.map_err(failed)?;
         let status = response.status();
-        let retry_after = retry_after(response.headers());
-        let body = read_body(response, failed).await;
         if status == StatusCode::OK {
-            return answer::token(&body?, scope);
+            answer::check_type(text_of(response.headers(), &CONTENT_TYPE))?;
+            return answer::token(&read_body(response, failed).await?, scope);
         }
+        let retry_after = retry_after(response.headers());
+        let body = timeout(ERROR_BODY, read_body(response, failed)).await;
         // The status alone says enough when the body of an error can't be read.
-        let body = body.unwrap_or_default();
+        let body = body.map(Result::unwrap_or_default).unwrap_or_default();
         let secret = self.registration.credentials.client_secret.expose_secret();
         Err(answer::refusal(status, &body, retry_after, secret))
     }
@@ -228,16 +233,21 @@ async fn read_body(
     Ok(body)
 }
 
+/// A header's value; one that isn't ASCII counts as absent.
+fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
 /// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3); anything else counts as absent. A
 /// date is reckoned from the answer's own `Date`, so that a wrong clock here doesn't matter.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
+    let text = text_of(headers, &RETRY_AFTER)?.trim();
+    if let Some(seconds) = answer::decimal_seconds(text) {
         return Some(Duration::from_secs(seconds));
     }
     let until = httpdate::parse_http_date(text).ok()?;
-    let date = headers.get(reqwest::header::DATE);
-    let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    let date = text_of(headers, &DATE);
+    let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
     Some(
         until
             .duration_since(date.unwrap_or_else(wall_now))
@@ -261,7 +271,8 @@ mod tests {
         let secs = |text| retry_after(&headers(&[("retry-after", text)])).map(|d| d.as_secs());
         assert_eq!(secs("60"), Some(60));
         assert_eq!(secs("1000000000"), Some(1_000_000_000));
-        for nonsense in ["-1", "soon", "", "1.5", "99999999999999999999"] {
+        assert_eq!(secs("99999999999999999999"), Some(u64::MAX));
+        for nonsense in ["-1", "+60", "soon", "", "1.5", "60 s", "60, 120"] {
             assert_eq!(secs(nonsense), None, "{nonsense}");
         }
         let dated = headers(&[

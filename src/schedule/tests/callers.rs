@@ -69,7 +69,10 @@ fn the_most_life_one_may_ask_can_always_be_had_once_the_floor_allows() {
         schedule.handle_timeout(now);
         let round = schedule.start(chance(0.0, 2), now);
         schedule.handle_fetched(round, Ok(fetched("second", life)), now);
-        assert!(matches!(replies(&mut schedule)[..], [(1, Ok(_))]), "{life:?}");
+        assert!(
+            matches!(replies(&mut schedule)[..], [(1, Ok(_))]),
+            "{life:?}"
+        );
         let more = min_ttl(life + SECOND, SECOND * 60, now);
         let refusal = refused(schedule.request(WaiterId(2), &more, now));
         assert_eq!(refusal.kind, RefusalKind::MinTtlTooLong, "{life:?}");
@@ -143,7 +146,11 @@ fn a_reissued_token_that_died_is_not_said_to_live() {
     schedule.handle_timeout(due);
     let round = schedule.start(chance(0.0, 2), due);
     schedule.handle_fetched(round, Ok(fetched("first", SECOND * 10)), due);
-    assert_eq!(schedule.poll_timeout(), Some(due + SECOND * 10), "its death");
+    assert_eq!(
+        schedule.poll_timeout(),
+        Some(due + SECOND * 10),
+        "its death"
+    );
     let dead = due + SECOND * 11;
     let refusal = refused(schedule.request(WaiterId(1), &ask(SECOND, dead), dead));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
@@ -158,7 +165,11 @@ fn a_renewal_without_a_generation_joins_the_next_attempt_and_never_brings_it_for
     assert_eq!(schedule.poll_timeout(), Some(retry_at));
     let patient = renew(Renew::Current, SECOND * 60, now);
     assert_eq!(schedule.request(WaiterId(1), &patient, now), None);
-    assert_eq!(schedule.poll_timeout(), Some(retry_at), "not brought forward");
+    assert_eq!(
+        schedule.poll_timeout(),
+        Some(retry_at),
+        "not brought forward"
+    );
     assert!(!schedule.wants_fetch());
     let hasty = renew(Renew::Current, SECOND, now);
     let refusal = refused(schedule.request(WaiterId(2), &hasty, now));
@@ -182,7 +193,10 @@ fn every_waiter_is_judged_anew_after_each_failed_attempt() {
         );
     }
     schedule.handle_fetched(round, failing(Cause::Server), START);
-    assert!(replies(&mut schedule).is_empty(), "a second's wait suits both");
+    assert!(
+        replies(&mut schedule).is_empty(),
+        "a second's wait suits both"
+    );
     let now = START + SECOND;
     schedule.handle_timeout(now);
     let round = schedule.start(chance(1.0, 2), now);
@@ -213,7 +227,10 @@ fn a_caller_of_a_blocked_set_hears_why_and_when() {
     assert!(refusal.cause.contains("401"), "{}", refusal.cause);
     assert_eq!(refusal.next_attempt, Some(until));
     let status = schedule.status("", START);
-    assert!(status.last_error.unwrap().contains("401"), "not its own 503");
+    assert!(
+        status.last_error.unwrap().contains("401"),
+        "not its own 503"
+    );
     assert_eq!(status.next_attempt, Some(until));
     let watched = refused(schedule.watched(START));
     assert!(watched.cause.contains("401"), "{}", watched.cause);

@@ -6,6 +6,7 @@ use domo_token_client::scope::ScopeSet;
 use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::source::{Cause, FetchError, Fetched};
@@ -49,9 +50,9 @@ struct ErrorBody {
 /// Reads a 200's body.
 pub(super) fn token(body: &[u8], asked: &ScopeSet) -> Result<Fetched, FetchError> {
     let unusable = |words: &str| FetchError::transient(Cause::Unusable, words);
-    // The parser's own message may quote the body.
-    let body: TokenBody = serde_json::from_slice(body)
-        .map_err(|_| unusable("answered 200 without a token: the body is not a token response"))?;
+    let body: TokenBody = object(body).ok_or_else(|| {
+        unusable("answered 200 without a token: the body is not a token response")
+    })?;
     if !is_usable(body.access_token.expose_secret()) {
         let words =
             "answered with a token that is empty, over 16 KiB, or has characters no token has";
@@ -98,6 +99,20 @@ pub(super) fn token(body: &[u8], asked: &ScopeSet) -> Result<Fetched, FetchError
     })
 }
 
+/// Whether a 200 says that its body is JSON (RFC 6749 §5.1), or says nothing.
+pub(super) fn check_type(content_type: Option<&str>) -> Result<(), FetchError> {
+    let Some(named) = content_type else {
+        return Ok(());
+    };
+    let essence = named.split(';').next().unwrap_or_default().trim();
+    let essence = essence.to_ascii_lowercase();
+    if ["application/json", "text/json"].contains(&&*essence) || essence.ends_with("+json") {
+        return Ok(());
+    }
+    let words = format!("answered 200 with \"{named}\", and a token comes as application/json");
+    Err(FetchError::transient(Cause::Unusable, one_line(&words)))
+}
+
 /// Sorts an answer that isn't a 200. Nothing of `secret` gets into the words.
 pub(super) fn refusal(
     status: StatusCode,
@@ -105,7 +120,7 @@ pub(super) fn refusal(
     retry_after: Option<Duration>,
     secret: &str,
 ) -> FetchError {
-    let error: Option<ErrorBody> = serde_json::from_slice(body).ok();
+    let error: Option<ErrorBody> = object(body);
     let words = words(status, error.as_ref(), secret);
     let error = error.unwrap_or_default();
     let is_oauth = error.error.is_string();
@@ -138,6 +153,14 @@ pub(super) fn refusal(
     }
 }
 
+/// A JSON object. The parser by itself would take an array of the fields' values too, and its error
+/// may quote the body.
+fn object<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    let begins = body.trim_ascii_start().first();
+    begins.filter(|byte| **byte == b'{')?;
+    serde_json::from_slice(body).ok()
+}
+
 /// The token goes into a header and onto a line: printable ASCII without spaces (RFC 6750 §2.1).
 fn is_usable(token: &str) -> bool {
     !token.is_empty() && token.len() <= MAX_TOKEN && token.bytes().all(|b| b.is_ascii_graphic())
@@ -153,13 +176,20 @@ fn lifetime(expires_in: &Value) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds.min(LIFETIME_MAX)))
 }
 
-/// Past 64 bits the parser keeps a number as a float; only its size matters then.
+/// What has a point, an exponent or more than 64 bits comes as a float.
 fn whole_seconds(number: &serde_json::Number) -> Option<u64> {
-    let large = number.as_f64().is_some_and(|float| float >= 1e18);
-    number.as_u64().or(large.then_some(u64::MAX))
+    let float = || {
+        let float = number.as_f64()?;
+        if float >= 1e18 {
+            return Some(u64::MAX);
+        }
+        Some(Duration::try_from_secs_f64(float).ok()?.as_secs())
+    };
+    number.as_u64().or_else(float)
 }
 
-fn decimal_seconds(text: &str) -> Option<u64> {
+/// Digits alone; more of them than 64 bits hold are as many as these hold.
+pub(super) fn decimal_seconds(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
@@ -187,7 +217,7 @@ fn words(status: StatusCode, error: Option<&ErrorBody>, secret: &str) -> String 
     for part in [&error.error, &error.error_description, &error.message] {
         if let Some(text) = part.as_str().filter(|text| !text.is_empty()) {
             words.push_str(": ");
-            words.push_str(&text.replace(secret, "[redacted]"));
+            words.push_str(text);
         }
     }
     if let Some(toe) = error.toe.as_str().filter(|toe| !toe.is_empty()) {
@@ -195,7 +225,7 @@ fn words(status: StatusCode, error: Option<&ErrorBody>, secret: &str) -> String 
         words.push_str(toe);
         words.push(')');
     }
-    one_line(&words)
+    one_line(&words.replace(secret, "[redacted]"))
 }
 
 /// Makes a stranger's text fit for a log line: no control characters, no long runs that may be

@@ -41,12 +41,22 @@ fn expires_in_is_read_in_every_form_that_makes_sense() {
         ("3599", Some(3599)),
         (r#""3599""#, Some(3599)),
         ("86401", Some(86_400)),
+        ("3599.0", Some(3599)),
+        ("3599.9", Some(3599)),
+        ("1e3", Some(1000)),
+        ("1e5", Some(86_400)),
+        ("100000.5", Some(86_400)),
         ("1e18", Some(86_400)),
+        ("1e300", Some(86_400)),
         ("100000000000000000000", Some(86_400)),
         (r#""100000000000000000000""#, Some(86_400)),
         ("null", Some(300)),
         ("0", None),
+        ("0.5", None),
         ("-1", None),
+        ("-1e300", None),
+        (r#""3599.0""#, None),
+        (r#"" 3599""#, None),
         (r#""-1""#, None),
         (r#""""#, None),
         (r#""soon""#, None),
@@ -78,6 +88,7 @@ fn a_200_without_a_usable_token_is_transient() {
         "{}",
         "<html>",
         "null",
+        r#"["abc",3599,"data user","bearer"]"#,
         r#"{"access_token":""}"#,
         newline,
         accent,
@@ -90,6 +101,29 @@ fn a_200_without_a_usable_token_is_transient() {
     }
     let longest = format!(r#"{{"access_token":"{}"}}"#, "a".repeat(MAX_TOKEN));
     assert!(token(longest.as_bytes(), &asked()).is_ok());
+}
+
+#[test]
+fn a_body_that_is_said_to_be_no_json_is_no_token() {
+    for json in [
+        None,
+        Some("application/json"),
+        Some("Application/JSON ;charset=UTF-8"),
+        Some("application/problem+json"),
+    ] {
+        assert_eq!(check_type(json), Ok(()), "{json:?}");
+    }
+    for other in [
+        "",
+        "text/html;charset=UTF-8",
+        "text/plain",
+        "jsonp",
+        "x\u{1b}[31m",
+    ] {
+        let (cause, words) = transient(check_type(Some(other)).unwrap_err());
+        assert_eq!(cause, Cause::Unusable);
+        assert!(!words.contains(char::is_control), "{words:?}");
+    }
 }
 
 #[test]
@@ -150,6 +184,10 @@ fn everything_else_is_worth_another_try() {
     for (status, body, cause) in [
         (400, "<html>", Cause::Unusable),
         (403, r#"{"message":"no"}"#, Cause::Unusable),
+        (403, r#"{"status":403}"#, Cause::Unusable),
+        (400, r#"{"error":null}"#, Cause::Unusable),
+        (400, r#"["invalid_scope"]"#, Cause::Unusable),
+        (400, r#"{"error":"a","error":"b"}"#, Cause::Unusable),
         (404, oauth, Cause::NotFound),
         (408, "", Cause::Server),
         (425, "", Cause::Server),
@@ -171,7 +209,8 @@ fn everything_else_is_worth_another_try() {
 fn nothing_secret_and_nothing_that_breaks_a_line_gets_into_the_words() {
     let hex = "0123456789abcdef".repeat(4);
     let body = format!(
-        r#"{{"error":"bad\nline\u001b[31m","error_description":"you sent c4nary-secret and {hex}"}}"#
+        r#"{{"error":"bad\nline\u001b[31m","error_description":"you sent c4nary-secret and {hex}",
+            "toe":"c4nary-secret"}}"#
     );
     let FetchError::Denied { words, .. } = refuse(400, &body) else {
         panic!("not denied");
