@@ -23,7 +23,16 @@ struct Caller {
     key: Key,
     request: TokenRequest,
     deadline: BootTime,
+    /// How often its set had been removed when it asked.
+    removals: u32,
     handle: Option<AbortHandle>,
+}
+
+struct Watcher {
+    key: Key,
+    told: Option<Told>,
+    /// How often its set had been removed when it began.
+    removals: u32,
 }
 
 /// What a watcher was told last.
@@ -37,7 +46,7 @@ enum Told {
 struct State {
     last: u64,
     callers: BTreeMap<u64, Caller>,
-    watchers: BTreeMap<u64, (Key, Option<Told>)>,
+    watchers: BTreeMap<u64, Watcher>,
     generations: BTreeMap<Key, u64>,
     answers: u64,
     tokens: u64,
@@ -97,6 +106,7 @@ impl Callers {
             key: key.clone(),
             request: request.clone(),
             deadline: self.domo.clock.now() + wait,
+            removals: self.domo.removals(key),
             handle: None,
         };
         let mut state = self.state();
@@ -132,7 +142,12 @@ impl Callers {
         let mut state = self.state();
         state.last += 1;
         let id = state.last;
-        state.watchers.insert(id, (key.clone(), None));
+        let watcher = Watcher {
+            key: key.clone(),
+            told: None,
+            removals: self.domo.removals(key),
+        };
+        state.watchers.insert(id, watcher);
         drop(state);
         let this = self.clone();
         tokio::spawn(async move { this.listen(id, &mut watch).await });
@@ -141,9 +156,10 @@ impl Callers {
     async fn listen(&self, id: u64, watch: &mut Watch<SimClock>) {
         loop {
             let news = watch.next().await;
-            let last = matches!(&news, Err(refusal) if refusal.kind != RefusalKind::Unavailable);
-            if last {
-                self.state().watchers.remove(&id);
+            if let Err(refusal) = &news
+                && refusal.kind != RefusalKind::Unavailable
+            {
+                self.dismissed(id, refusal);
                 return;
             }
             if let Some(problem) = self.told(id, &news) {
@@ -152,7 +168,28 @@ impl Callers {
         }
     }
 
-    /// Called when nothing moves any more: nobody waits past its deadline, and every watcher knows.
+    /// A watcher's last news.
+    fn dismissed(&self, id: u64, refusal: &Refusal) {
+        let mut state = self.state();
+        let Some(watcher) = state.watchers.remove(&id) else {
+            return;
+        };
+        let stopping = state.stopping;
+        drop(state);
+        let expected = match refusal.kind {
+            RefusalKind::Gone => self.domo.removals(&watcher.key) > watcher.removals,
+            RefusalKind::Busy => stopping,
+            _ => false,
+        };
+        if !expected {
+            let key = watcher.key;
+            self.domo
+                .violated(format!("a watcher of {key:?} got {refusal:?}"));
+        }
+    }
+
+    /// Called when nothing moves any more: nobody waits past its deadline or for what is gone, and
+    /// every watcher knows.
     pub(crate) fn check(&self) -> Option<String> {
         let now = self.domo.clock.now();
         let state = self.state();
@@ -163,7 +200,13 @@ impl Callers {
                 late.deadline, late.request
             ));
         }
-        for (key, told) in state.watchers.values() {
+        let callers = state.callers.values().map(|c| (&c.key, c.removals));
+        let watchers = state.watchers.values().map(|w| (&w.key, w.removals));
+        let mut all = callers.chain(watchers);
+        if let Some((key, _)) = all.find(|(key, removals)| self.domo.removals(key) > *removals) {
+            return Some(format!("somebody waits for {key:?}, which is gone"));
+        }
+        for Watcher { key, told, .. } in state.watchers.values() {
             let knows = match (self.domo.held(key), told) {
                 (Some(held), Some(Told::Token(text, _))) => held.text == *text,
                 (Some(_), _) | (None, Some(Told::Token(..))) => false,
@@ -233,10 +276,19 @@ impl Callers {
         }
         match refusal.kind {
             RefusalKind::Busy => return (!stopping).then(|| "busy".to_owned()),
-            RefusalKind::Gone | RefusalKind::UnknownScope => return None,
+            RefusalKind::Gone => {
+                let is_gone = self.domo.removals(&caller.key) > caller.removals;
+                return (!is_gone).then(|| "gone, though it is there".to_owned());
+            }
+            RefusalKind::UnknownScope => {
+                return (caller.removals == 0).then(|| "unknown, though it is there".to_owned());
+            }
             RefusalKind::MinTtlTooLong => return self.check_too_long(caller),
             RefusalKind::NotPermitted | RefusalKind::UnknownClient => {
                 return Some("refused for no reason".to_owned());
+            }
+            RefusalKind::Denied if !self.domo.refuses(&caller.key) => {
+                return Some("denied, though Domo doesn't".to_owned());
             }
             RefusalKind::Denied | RefusalKind::Unavailable => {}
         }
@@ -255,6 +307,9 @@ impl Callers {
             return Some(format!("a next attempt in the past, now is {now}"));
         }
         let early = refusal.kind == RefusalKind::Unavailable && now < caller.deadline;
+        if early && next.is_none() {
+            return Some("refused early, and nobody says when to come again".to_owned());
+        }
         if plain && early && next.is_some_and(|at| at < caller.deadline) {
             return Some("refused though an attempt is due in time".to_owned());
         }
@@ -263,15 +318,17 @@ impl Callers {
 
     fn check_too_long(&self, caller: &Caller) -> Option<String> {
         let asked = Duration::from_millis(caller.request.min_ttl_ms.unwrap_or(0));
-        let held = self.domo.held(&caller.key)?;
-        let most = held.lifetime.saturating_sub(floor(held.lifetime));
+        let Some(lifetime) = self.domo.lifetime(&caller.key) else {
+            return Some("too long, though no lifetime is known".to_owned());
+        };
+        let most = lifetime.saturating_sub(floor(lifetime));
         (asked <= most).then(|| format!("too long, though {most:?} may be asked"))
     }
 
     fn told(&self, id: u64, news: &Reply) -> Option<String> {
         let mut state = self.state();
         state.answers += 1;
-        let (key, told) = state.watchers.get_mut(&id)?;
+        let Watcher { key, told, .. } = state.watchers.get_mut(&id)?;
         let before = told.clone();
         let is = match news {
             Ok(token) => {

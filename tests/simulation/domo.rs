@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use domo_token::clock::{BootTime, Clock};
 use domo_token::roster::MAX_FLIGHTS_PER_CLIENT;
-use domo_token::schedule::{DENIED_RETRY, RETRY_AFTER_MAX, floor, request_timeout};
+use domo_token::schedule::{
+    BACKOFF_FIRST, BACKOFF_MAX, DENIED_RETRY, RETRY_AFTER_MAX, floor, request_timeout,
+};
 use domo_token::source::{FetchError, Fetched, TokenSource};
 use domo_token_client::scope::ScopeSet;
 use tokio::sync::oneshot;
@@ -45,7 +47,11 @@ struct Set {
     excused: bool,
     held: Option<Held>,
     /// The lifetime of its last token.
-    lifetime: Option<Duration>,
+    pub(crate) lifetime: Option<Duration>,
+    /// Attempts that failed in a row.
+    failures: u32,
+    /// Whether the last of them was refused.
+    denied: bool,
 }
 
 /// Shared between the driver and all sources.
@@ -58,6 +64,10 @@ pub(crate) struct State {
     sets: BTreeMap<Key, Set>,
     /// Clients that Domo refuses as a whole, and until when none of their sets may ask.
     refused: BTreeMap<String, BootTime>,
+    /// When a refusal came last, for a client or one of its sets.
+    denials: BTreeMap<String, BootTime>,
+    /// How often a set was taken out of the config.
+    pub(crate) removals: BTreeMap<Key, u32>,
     issued: u64,
     pub(crate) requests: u64,
     pub(crate) history: Vec<String>,
@@ -81,6 +91,8 @@ impl Domo {
             last_flight: 0,
             sets: BTreeMap::new(),
             refused: BTreeMap::new(),
+            denials: BTreeMap::new(),
+            removals: BTreeMap::new(),
             issued: 0,
             requests: 0,
             history: Vec::new(),
@@ -118,6 +130,7 @@ impl Domo {
         for ((name, _), set) in &mut state.sets {
             if client.is_none_or(|client| client == name) {
                 set.excused = true;
+                set.denied = false;
             }
         }
         state
@@ -125,8 +138,38 @@ impl Domo {
             .retain(|name, _| client.is_some_and(|client| client != name));
     }
 
+    /// New credentials: what the old ones ran into is no longer counted.
+    pub(crate) fn start_afresh(&self, client: &str) {
+        let mut state = self.state();
+        let sets = state.sets.iter_mut();
+        for (_, set) in sets.filter(|((name, _), _)| name == client) {
+            set.failures = 0;
+            set.lifetime = None;
+        }
+    }
+
+    /// The set leaves the config.
     pub(crate) fn forget(&self, key: &Key) {
-        self.state().sets.remove(key);
+        let mut state = self.state();
+        state.sets.remove(key);
+        *state.removals.entry(key.clone()).or_default() += 1;
+    }
+
+    pub(crate) fn removals(&self, key: &Key) -> u32 {
+        self.state().removals.get(key).copied().unwrap_or(0)
+    }
+
+    /// The lifetime that the broker knows of.
+    pub(crate) fn lifetime(&self, key: &Key) -> Option<Duration> {
+        self.state().sets.get(key)?.lifetime
+    }
+
+    /// Whether Domo refuses the set, or its client, or did so just now.
+    pub(crate) fn refuses(&self, key: &Key) -> bool {
+        let state = self.state();
+        state.refused.contains_key(&key.0)
+            || state.sets.get(key).is_some_and(|set| set.denied)
+            || state.denials.get(&key.0) == Some(&self.clock.now())
     }
 
     /// When the next answer comes.
@@ -227,8 +270,7 @@ impl State {
         };
         self.history.push(format!("{now}  answer {id}"));
         if late <= now {
-            let wait = Duration::from_millis(500);
-            self.failed(&key, now + wait, "back-off after a late answer");
+            self.backs_off(&key, Duration::ZERO, now);
             let never = Duration::from_secs(3600);
             let _dropped = sender.send(Ok(fetched("c4nary-late", never, &key)));
             return;
@@ -237,10 +279,9 @@ impl State {
             Answer::Token(lifetime) => Ok(self.grant(&key, lifetime, started, now)),
             Answer::SameToken => Ok(self.reissue(&key, started, now)),
             Answer::Transient(cause, retry_after) => {
-                let least = if cause.is_lasting() { 30_000 } else { 500 };
+                let lasting = BACKOFF_MAX / 2 * u32::from(cause.is_lasting());
                 let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
-                let wait = Duration::from_millis(least).max(asked);
-                self.failed(&key, now + wait, "back-off");
+                self.backs_off(&key, lasting.max(asked), now);
                 let words = format!("{cause}");
                 Err(FetchError::Transient {
                     cause,
@@ -249,7 +290,7 @@ impl State {
                 })
             }
             Answer::ClientRefused => {
-                self.failed(&key, now + DENIED_RETRY, "refused");
+                self.denied(&key, now);
                 // What was under way already when the first refusal came puts nothing off.
                 let until = self.refused.entry(key.0.clone()).or_insert(now);
                 if *until <= now {
@@ -258,7 +299,7 @@ impl State {
                 Err(denied(false))
             }
             Answer::ScopeRefused => {
-                self.failed(&key, now + DENIED_RETRY, "refused");
+                self.denied(&key, now);
                 self.refused.remove(&key.0);
                 Err(denied(true))
             }
@@ -266,9 +307,22 @@ impl State {
         let _aborted = sender.send(result);
     }
 
-    fn failed(&mut self, key: &Key, not_before: BootTime, why: &'static str) {
+    /// The next attempt follows after half the doubled wait at least, or after `least`.
+    fn backs_off(&mut self, key: &Key, least: Duration, now: BootTime) {
         let set = self.sets.entry(key.clone()).or_default();
-        set.not_before = Some((not_before, why));
+        let doubled = BACKOFF_FIRST * 2_u32.pow(set.failures.min(10));
+        let wait = (doubled.min(BACKOFF_MAX) / 2).max(least);
+        set.failures += 1;
+        set.denied = false;
+        set.not_before = Some((now + wait, "back-off"));
+    }
+
+    fn denied(&mut self, key: &Key, now: BootTime) {
+        self.denials.insert(key.0.clone(), now);
+        let set = self.sets.entry(key.clone()).or_default();
+        set.failures += 1;
+        set.denied = true;
+        set.not_before = Some((now + DENIED_RETRY, "refused"));
     }
 
     fn grant(
@@ -310,13 +364,14 @@ impl State {
         started: BootTime,
         now: BootTime,
     ) {
-        let set = self.sets.entry(key.clone()).or_default();
         let expires = started + lifetime;
         if expires <= now {
-            let wait = Duration::from_millis(500);
-            set.not_before = Some((now + wait, "back-off after a token dead on arrival"));
+            self.backs_off(key, Duration::ZERO, now);
             return;
         }
+        let set = self.sets.entry(key.clone()).or_default();
+        set.failures = 0;
+        set.denied = false;
         set.not_before = Some((started + floor(lifetime), "the floor"));
         set.lifetime = Some(lifetime);
         set.held = Some(Held {
@@ -360,8 +415,10 @@ impl Drop for Started {
             return;
         };
         if flight.sender.is_some() {
-            let wait = Duration::from_millis(500);
-            state.failed(&flight.key, now + wait, "back-off after no answer");
+            // One given up earlier was of old credentials, or of a set that is gone.
+            if now >= flight.late {
+                state.backs_off(&flight.key, Duration::ZERO, now);
+            }
             let line = format!("{now}  request {} given up", self.id);
             state.history.push(line);
         }

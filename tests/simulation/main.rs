@@ -16,6 +16,7 @@
 mod callers;
 mod clock;
 mod domo;
+mod log;
 mod run;
 mod weather;
 
@@ -40,6 +41,7 @@ fn weather() -> impl Strategy<Value = Weather> {
         2 => Just(Weather::Silent),
         1 => Just(Weather::Garbage),
         1 => Just(Weather::BadCertificate),
+        1 => Just(Weather::ClientRefused),
         1 => Just(Weather::ScopeRefused),
         2 => Just(Weather::SameToken),
         1 => Just(Weather::ShortLives),
@@ -98,6 +100,7 @@ fn play_all(lifetimes: &'static [u32]) {
     let result = TestRunner::new(config).run(&schedules, |(seed, lifetime, ops)| {
         let played = play(seed, lifetime, &ops).map_err(TestCaseError::fail)?;
         let mut seen = seen.borrow_mut();
+        seen.schedules += 1;
         seen.requests += played.requests;
         seen.tokens += played.tokens;
         seen.steps += played.steps;
@@ -109,10 +112,9 @@ fn play_all(lifetimes: &'static [u32]) {
         Err(TestError::Abort(why)) => panic!("{why}"),
     }
     let seen = seen.into_inner();
+    assert_eq!(seen.schedules, cases, "all have been played to their end");
     assert!(seen.tokens > u64::from(cases), "hardly anybody got a token");
-    tell(&format!(
-        "{cases} schedules of tokens that live {lifetimes:?} s: {seen:?}"
-    ));
+    tell(&format!("tokens that live {lifetimes:?} s: {seen:?}"));
 }
 
 #[expect(clippy::print_stderr, reason = "figures, for `--nocapture`")]

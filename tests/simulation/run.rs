@@ -13,6 +13,7 @@ use domo_token_client::wire::{BrokerStatus, Renew};
 use crate::callers::Callers;
 use crate::clock::SimClock;
 use crate::domo::{Domo, Key, SimSource};
+use crate::log::Log;
 use crate::weather::Weather;
 
 /// All sets there may be; the first client has more than it may fetch at once.
@@ -56,6 +57,7 @@ pub(crate) enum Op {
 /// What a schedule came to.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
+    pub(crate) schedules: u32,
     pub(crate) requests: u64,
     pub(crate) tokens: u64,
     pub(crate) steps: u64,
@@ -81,6 +83,8 @@ pub(crate) fn play(seed: u64, lifetime: u32, ops: &[Op]) -> Result<Outcome, Stri
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
+    let log = Log::default();
+    let _listening = log.listen();
     runtime.block_on(async {
         let lifetime = Duration::from_secs(lifetime.into());
         let clock = SimClock::new(BootTime::from_millis(1_000_000));
@@ -112,7 +116,11 @@ pub(crate) fn play(seed: u64, lifetime: u32, ops: &[Op]) -> Result<Outcome, Stri
         };
         let history = run.domo.state().history.join("\n");
         ended.map_err(|problem| format!("{problem}\n{history}"))?;
-        if history.contains("c4nary") || format!("{:?}", run.broker).contains("c4nary") {
+        let shown = format!("{:?}", run.broker);
+        if [&history, &shown, &log.text()]
+            .iter()
+            .any(|text| text.contains("c4nary"))
+        {
             return Err(format!("a token where it has no place\n{history}"));
         }
         run.outcome.requests = run.domo.state().requests;
@@ -168,9 +176,7 @@ impl Run {
             }
             Op::Rotate { client, valid } => {
                 let (client, _) = SETS[client % SETS.len()];
-                self.sources
-                    .insert(client, source(&self.domo, client, valid));
-                self.configure(Some(client)).await;
+                self.rotate(client, valid).await?;
             }
             Op::Toggle(set) => {
                 let set = set % SETS.len();
@@ -182,6 +188,14 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    async fn rotate(&mut self, client: &'static str, valid: bool) -> Result<(), String> {
+        self.sources
+            .insert(client, source(&self.domo, client, valid));
+        self.domo.start_afresh(client);
+        self.configure(Some(client)).await;
+        self.settle().await
     }
 
     async fn configure(&self, renewed: Option<&str>) {
@@ -267,10 +281,7 @@ impl Run {
             .map(|(client, _)| *client)
             .collect();
         for client in refused {
-            self.sources
-                .insert(client, source(&self.domo, client, true));
-            self.configure(Some(client)).await;
-            self.settle().await?;
+            self.rotate(client, true).await?;
         }
         self.jump(Duration::from_secs(3661));
         self.settle().await?;

@@ -14,6 +14,7 @@ pub(crate) enum Weather {
     Silent,
     Garbage,
     BadCertificate,
+    ClientRefused,
     ScopeRefused,
     SameToken,
     ShortLives,
@@ -49,7 +50,7 @@ impl Weather {
                 return Some((slow, Answer::Token(lifetime)));
             }
             Self::Silent => return None,
-            Self::Down => Answer::Transient(Cause::Connect, None),
+            Self::Down => Answer::Transient(rng.choice([Cause::Connect, Cause::Server])?, None),
             Self::RateLimited => {
                 let asked = [0, 1, 60, 600, 1_000_000_000];
                 let asked = rng.choice(asked).map(Duration::from_secs);
@@ -57,6 +58,7 @@ impl Weather {
             }
             Self::Garbage => Answer::Transient(Cause::Unusable, None),
             Self::BadCertificate => Answer::Transient(Cause::Tls, None),
+            Self::ClientRefused => Answer::ClientRefused,
             Self::ScopeRefused => Answer::ScopeRefused,
             Self::SameToken => Answer::SameToken,
             Self::ShortLives => Answer::Token(Duration::from_secs(rng.u64(1..60))),
@@ -87,6 +89,7 @@ impl Weather {
             | Self::Silent
             | Self::Garbage
             | Self::BadCertificate
+            | Self::ClientRefused
             | Self::ScopeRefused
             | Self::SameToken
             | Self::ShortLives => self,
