@@ -46,18 +46,30 @@ impl Clock for SystemClock {
     async fn sleep_until(&self, due: BootTime) {
         #[cfg(target_os = "linux")]
         self.timer.sleep_until(due).await;
-        loop {
-            let left = due.saturating_since(boot_now());
-            if left.is_zero() {
-                return;
-            }
-            tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
+        sleep_in_parts(due, boot_now, tokio::time::sleep).await;
+    }
+}
+
+/// Looks at the time again after each part.
+async fn sleep_in_parts<Sleep: Future<Output = ()>>(
+    due: BootTime,
+    now: impl Fn() -> BootTime,
+    sleep: impl Fn(Duration) -> Sleep,
+) {
+    loop {
+        let left = due.saturating_since(now());
+        if left.is_zero() {
+            return;
         }
+        sleep(left.min(LONGEST_SLEEP)).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::future::ready;
+
     use super::*;
 
     #[tokio::test]
@@ -77,12 +89,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn where_timers_stand_still_in_suspend_its_end_is_noticed_within_half_a_minute() {
+        let due = BootTime::default() + Duration::from_secs(2 * 3600);
+        let time = Cell::new(BootTime::default());
+        let slept = RefCell::new(Vec::new());
+        let sleep = |span| {
+            slept.borrow_mut().push(span);
+            // In the third of them the machine is suspended for three hours.
+            let suspended = Duration::from_secs(if slept.borrow().len() == 3 { 3 * 3600 } else { 0 });
+            time.set(time.get() + span + suspended);
+            ready(())
+        };
+        sleep_in_parts(due, || time.get(), sleep).await;
+        assert_eq!(slept.into_inner(), [LONGEST_SLEEP; 3]);
+    }
+
+    #[tokio::test]
+    async fn the_last_part_of_a_sleep_is_no_longer_than_what_is_left() {
+        let due = BootTime::default() + Duration::from_secs(70);
+        let time = Cell::new(BootTime::default());
+        let sleep = |span| {
+            time.set(time.get() + span);
+            ready(())
+        };
+        sleep_in_parts(due, || time.get(), sleep).await;
+        assert_eq!(time.get(), due);
+    }
+
+    #[tokio::test]
     async fn a_sleep_given_up_leaves_the_timer_for_the_next() {
         let clock = SystemClock::new();
         let far = boot_now() + Duration::from_secs(3600);
         tokio::select! {
             () = clock.sleep_until(far) => panic!("an hour is not over"),
-            () = std::future::ready(()) => {}
+            () = ready(()) => {}
         }
         let due = boot_now() + Duration::from_millis(20);
         clock.sleep_until(due).await;

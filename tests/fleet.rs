@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "in a test, what fails says so"
 )]
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use domo_token::clock::BootTime;
 use domo_token::roster::{Command, Roster, Wanted};
+use domo_token::schedule::{Ask, WaiterId};
 use domo_token::source::{Cause, FetchError, Fetched};
 use domo_token_client::scope::ScopeSet;
 
@@ -27,22 +29,41 @@ fn unavailable() -> FetchError {
     FetchError::transient(Cause::Server, "503")
 }
 
-/// When a host with one scope set asks Domo, from its start until `end`, while `error` says what
-/// Domo answers instead of a token.
+fn scope() -> ScopeSet {
+    ScopeSet::parse("data").unwrap()
+}
+
+/// A host with one scope set that has just started.
+fn host(seed: u64) -> Roster {
+    let mut host = Roster::new(seed);
+    let wanted = Wanted {
+        name: "acme".to_owned(),
+        shown_id: String::new(),
+        scopes: BTreeSet::from([scope()]),
+        renewed: true,
+    };
+    host.configure(vec![wanted], START);
+    host
+}
+
+/// A token of that number.
+fn granted(number: usize) -> Fetched {
+    Fetched {
+        text: format!("token {number}").into(),
+        lifetime: LIFETIME,
+        lifetime_assumed: false,
+        granted: scope(),
+    }
+}
+
+/// When a host asks Domo, from its start until `end`, while `error` says what Domo answers instead
+/// of a token.
 fn requests(
     seed: u64,
     end: Duration,
     error: impl Fn(Duration) -> Option<FetchError>,
 ) -> Vec<Duration> {
-    let scope = ScopeSet::parse("data").unwrap();
-    let mut host = Roster::new(seed);
-    let wanted = Wanted {
-        name: "acme".to_owned(),
-        shown_id: String::new(),
-        scopes: BTreeSet::from([scope.clone()]),
-        renewed: true,
-    };
-    host.configure(vec![wanted], START);
+    let mut host = host(seed);
     let mut now = START;
     let mut asked = Vec::new();
     loop {
@@ -54,12 +75,7 @@ fn requests(
             asked.push(since);
             let answer = match error(since) {
                 Some(error) => Err(error),
-                None => Ok(Fetched {
-                    text: format!("token {}", asked.len()).into(),
-                    lifetime: LIFETIME,
-                    lifetime_assumed: false,
-                    granted: scope.clone(),
-                }),
+                None => Ok(granted(asked.len())),
             };
             now = now + ANSWER;
             host.handle_fetched(set, round, answer, now);
@@ -80,11 +96,9 @@ fn a_day_of_one_host_costs_thirty_two_requests_or_so() {
     let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
     let mean = counts.iter().sum::<usize>() / counts.len();
     // 86 400 s / (3 599 s × 0.75), and the first renewal comes earlier.
-    assert_eq!(
-        (*least, mean, *most),
-        (32, 32, 34),
-        "as docs/architecture.md says"
-    );
+    assert_eq!((*least, mean, *most), (32, 32, 34));
+    let document = include_str!("../docs/architecture.md");
+    assert!(document.contains("32 to 34 requests a day"), "it is stated");
 }
 
 #[test]
@@ -103,6 +117,59 @@ fn a_thousand_hosts_that_start_together_do_not_ask_together() {
         most <= mean * 3.0,
         "{most} in one minute, {mean} on average"
     );
+}
+
+/// What the first half hour of an outage costs that begins with the first renewal, as far as the
+/// token lives: the rests between attempts, in milliseconds, and how often the host woke up.
+fn outage(seed: u64) -> (Vec<u128>, usize) {
+    let mut host = host(seed);
+    let set = host.find("acme", &scope()).unwrap();
+    let Some(Command::Fetch(_, first)) = host.poll_command() else {
+        panic!("it asks at its start");
+    };
+    host.handle_fetched(set, first, Ok(granted(1)), START);
+    let end = (START + LIFETIME).min(host.poll_timeout().unwrap() + HOUR / 2);
+    let (mut rests, mut last, mut wakes) = (Vec::new(), None, 0);
+    loop {
+        let now = host.poll_timeout().unwrap();
+        if now >= end {
+            break;
+        }
+        host.handle_timeout(now);
+        wakes += 1;
+        while let Some(command) = host.poll_command() {
+            if let Command::Fetch(_, round) = command {
+                rests.extend(last.map(|last| now.saturating_since(last).as_millis()));
+                last = Some(now);
+                host.handle_fetched(set, round, Err(unavailable()), now);
+            }
+        }
+        let ask = Ask {
+            min_ttl: None,
+            deadline: now,
+            renew: None,
+        };
+        let served = host.request(set, WaiterId(1), &ask, now);
+        let usable = now + Duration::from_secs(1) <= START + LIFETIME;
+        assert!(!usable || matches!(served, Some(Ok(_))), "{served:?}");
+    }
+    let failed = host.status(end).next().unwrap().attempts;
+    assert_eq!(usize::try_from(failed).unwrap(), rests.len() + 1);
+    (rests, wakes)
+}
+
+#[test]
+fn an_outage_while_the_token_lives_is_felt_by_nobody_and_goes_by_the_back_off() {
+    for seed in 0..200 {
+        let (rests, wakes) = outage(seed);
+        assert!((10..50).contains(&rests.len()), "{rests:?}");
+        for (number, rest) in rests.iter().enumerate() {
+            let longest = 60_000.min(1000 << number.min(10));
+            assert!((longest / 2..=longest).contains(rest), "{number}: {rest}");
+        }
+        // Each attempt is begun by one timer, and nothing else wakes it up.
+        assert!(wakes <= rests.len() + 2, "{wakes}");
+    }
 }
 
 #[test]
