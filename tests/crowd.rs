@@ -178,10 +178,9 @@ fn a_refused_token_is_not_handed_to_who_refused_it_when_domo_gives_no_other() {
         "invalid_client",
         "Bad client credentials",
     ));
+    let asked = sandbox.requests().len();
     daemon.signal("-HUP");
-    sandbox
-        .wait_for_requests(sandbox.requests().len() + 1, PATIENCE)
-        .unwrap();
+    sandbox.wait_for_requests(asked + 1, PATIENCE).unwrap();
     let refused = broker.request("data").rejected(first.generation()).send();
     assert!(matches!(refused, Err(Error::Denied { .. })), "{refused:?}");
 }

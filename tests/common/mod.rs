@@ -67,7 +67,16 @@ pub(crate) fn folder(config: &str) -> TempDir {
     folder
 }
 
-/// A running `domo-tokend`, killed when dropped.
+/// No secret of these tests', and no token of the sandbox's, which are JWTs of one algorithm.
+#[track_caller]
+pub(crate) fn assert_no_secret(text: &str) {
+    for secret in ["c4nary", "eyJhbGciOi"] {
+        let shown = text.lines().find(|line| line.contains(secret));
+        assert_eq!(shown, None, "a secret was printed");
+    }
+}
+
+/// A running `domo-tokend`, killed when dropped. Whatever it logged is searched for secrets.
 pub(crate) struct Daemon {
     child: Child,
     folder: TempDir,
@@ -207,11 +216,17 @@ impl Daemon {
     /// Waits for its end; gives the exit code and the whole log.
     pub(crate) fn ended(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().unwrap().code();
+        self.drain();
+        assert_no_secret(&self.log);
+        (code, std::mem::take(&mut self.log))
+    }
+
+    /// Takes the log's rest over; it ends with the process.
+    fn drain(&mut self) {
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
             self.log.push_str(&line);
             self.log.push('\n');
         }
-        (code, std::mem::take(&mut self.log))
     }
 
     /// The helper's command for this daemon.
@@ -229,6 +244,11 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
+        self.drain();
+        // A test that has failed already has something more to the point to say.
+        if !thread::panicking() {
+            assert_no_secret(&self.log);
+        }
     }
 }
 
@@ -245,15 +265,13 @@ pub(crate) fn helper(socket: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// What a process printed, with its exit code.
+/// What a process printed, with its exit code. A token goes to standard output and nowhere else.
 #[track_caller]
 pub(crate) fn parts(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    (
-        output.status.code(),
-        text(&output.stdout),
-        text(&output.stderr),
-    )
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_no_secret(&stderr);
+    (output.status.code(), stdout, stderr)
 }
 
 /// The one token on standard output.
