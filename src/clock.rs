@@ -96,7 +96,11 @@ mod tests {
         let sleep = |span| {
             slept.borrow_mut().push(span);
             // In the third of them the machine is suspended for three hours.
-            let suspended = Duration::from_secs(if slept.borrow().len() == 3 { 3 * 3600 } else { 0 });
+            let suspended = Duration::from_secs(if slept.borrow().len() == 3 {
+                3 * 3600
+            } else {
+                0
+            });
             time.set(time.get() + span + suspended);
             ready(())
         };

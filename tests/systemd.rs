@@ -254,7 +254,7 @@ fn what_keeps_it_from_starting_is_its_last_status() {
     assert_eq!(code, Some(78), "{stderr}");
     let status = notified.next();
     assert!(
-        status.contains("STATUS=config ") && status.contains("client_id"),
+        status.contains("STATUS=config ") && status.contains("acme.tokens"),
         "{status}"
     );
     assert!(

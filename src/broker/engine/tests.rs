@@ -36,6 +36,8 @@ fn about() -> About {
             config_error: None,
         },
         default_client: None,
+        origins: BTreeMap::new(),
+        keeps: false,
         access: BTreeMap::new(),
     }
 }
