@@ -5,6 +5,7 @@
 //! [`Schedule::wants_fetch`] and there is room for a request, and [`Schedule::handle_timeout`] once
 //! [`Schedule::poll_timeout`] has passed. The policy is the table in `docs/architecture.md`.
 
+mod client;
 mod judge;
 mod kept;
 mod rejection;
@@ -18,12 +19,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::{Refusal, RefusalKind};
 
 use crate::clock::BootTime;
 use crate::source::{Cause, FetchError, Fetched};
 use crate::token::{Life, Token};
 
+use client::Block;
 use judge::Waiter;
 pub use kept::Kept;
 use rejection::Rejections;
@@ -59,14 +60,6 @@ enum State {
 struct Failure {
     words: String,
     at: BootTime,
-}
-
-/// Another set's refusal that holds for the whole client.
-#[derive(Clone, Debug)]
-struct Block {
-    words: String,
-    /// When the client is tried again, as far as was known.
-    until: Option<BootTime>,
 }
 
 /// The schedule of one scope set.
@@ -245,66 +238,6 @@ impl Schedule {
         self.commands.pop_front()
     }
 
-    /// The client's credentials changed: whatever the old ones are still fetching no longer
-    /// counts, and nothing they ran into holds the new ones up.
-    pub fn new_credentials(&mut self, now: BootTime) {
-        self.abort();
-        self.lifetime = None;
-        self.last_success = None;
-        self.reissued = false;
-        self.failures = 0;
-        self.failure = None;
-        self.telling.anew();
-        self.blocked = None;
-        self.state = State::Idle;
-        self.judge_all(now);
-    }
-
-    /// What is refused or waits to retry is tried at once; a living token's timer stays.
-    pub fn reload(&mut self) {
-        self.telling.anew();
-        self.blocked = None;
-        match self.state {
-            State::Waiting { .. } | State::Denied { .. } => self.state = State::Idle,
-            State::Idle | State::Fetching { .. } | State::Fresh { .. } => {}
-        }
-    }
-
-    /// Domo refused the client as a whole through another set, in these words: nothing more is
-    /// asked for this one until [`Self::unblock`]. The other set tries again at `until`.
-    pub fn block(&mut self, words: &str, until: Option<BootTime>, now: BootTime) {
-        let words = words.to_owned();
-        self.blocked = Some(Block { words, until });
-        if let State::Denied { .. } = self.state {
-            self.state = State::Idle;
-        }
-        self.judge_all(now);
-        self.announce(now);
-    }
-
-    /// The client's credentials work again.
-    pub fn unblock(&mut self) {
-        self.blocked = None;
-    }
-
-    /// Refuses all who wait with `kind`, and gives up a request under way: the set was removed, or
-    /// the broker stops.
-    pub fn close(&mut self, kind: RefusalKind, cause: &str) {
-        self.abort();
-        if let State::Fetching { .. } = self.state {
-            self.state = State::Idle;
-        }
-        for waiter in std::mem::take(&mut self.waiters) {
-            let refusal = Refusal {
-                kind,
-                cause: cause.to_owned(),
-                next_attempt: None,
-            };
-            self.commands
-                .push_back(Command::Reply(waiter.id, Err(refusal)));
-        }
-    }
-
     /// The words of the last failed attempt.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
@@ -413,12 +346,6 @@ impl Schedule {
             | State::Waiting { retry_at: due }
             | State::Denied { retry_at: due } => Some(due),
             State::Idle | State::Fetching { .. } => None,
-        }
-    }
-
-    fn abort(&mut self) {
-        if let State::Fetching { .. } = self.state {
-            self.commands.push_back(Command::Abort(self.round));
         }
     }
 }

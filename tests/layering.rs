@@ -140,3 +140,34 @@ fn no_file_outgrows_its_size() {
         .collect();
     assert!(long.is_empty(), "{long:?}");
 }
+
+/// Whether a file's code, not its comments or tests, reads the wall clock.
+fn reads_wall_clock(file: &Path) -> bool {
+    let text = fs::read_to_string(file).unwrap();
+    let code = text.lines().take_while(|line| *line != "#[cfg(test)]");
+    let mut code = code.map(|line| line.split("//").next().unwrap_or(""));
+    code.any(|line| line.contains("wall_now") || line.contains("SystemTime::now"))
+}
+
+#[test]
+fn the_wall_clock_is_read_for_show_and_for_the_date_in_a_retry_after_alone() {
+    let all = ["src", "client/src"].map(|source| below(&root().join(source)));
+    let mut readers: Vec<String> = all
+        .iter()
+        .flatten()
+        .filter(|file| reads_wall_clock(file))
+        .map(|file| file.strip_prefix(root()).unwrap().display().to_string())
+        .collect();
+    readers.sort();
+    let expected = [
+        "client/src/clock.rs",
+        "client/src/token.rs",
+        "src/bin/domo-token/print.rs",
+        "src/clock.rs",
+        "src/source/domo.rs",
+    ];
+    assert_eq!(
+        readers, expected,
+        "a clock that jumps must change nothing else"
+    );
+}

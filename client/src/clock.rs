@@ -113,6 +113,21 @@ mod tests {
     }
 
     #[test]
+    fn a_wall_clock_that_jumps_moves_what_is_shown_and_nothing_else() {
+        let day = Duration::from_secs(86_400);
+        let wall = SystemTime::UNIX_EPOCH + day * 100;
+        let (now, dies) = (BootTime::from_millis(50_000), BootTime::from_millis(60_000));
+        let left = Duration::from_secs(10);
+        for wall in [wall, wall + day, wall - day, SystemTime::UNIX_EPOCH] {
+            assert_eq!(dies.to_wall(now, wall), wall + left);
+            assert_eq!(dies.saturating_since(now), left);
+        }
+        let dead = BootTime::from_millis(40_000);
+        let shown = dead.to_wall(now, SystemTime::UNIX_EPOCH);
+        assert!(shown < SystemTime::UNIX_EPOCH, "before 1970, and no panic");
+    }
+
+    #[test]
     fn sums_stay_within_the_clock() {
         let end = BootTime::from_millis(u64::MAX);
         assert_eq!(end + Duration::from_secs(1), end);

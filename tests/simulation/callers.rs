@@ -176,11 +176,9 @@ impl Callers {
         };
         let stopping = state.stopping;
         drop(state);
-        let expected = match refusal.kind {
-            RefusalKind::Gone => self.domo.removals(&watcher.key) > watcher.removals,
-            RefusalKind::Busy => stopping,
-            _ => false,
-        };
+        let is_gone = self.domo.removals(&watcher.key) > watcher.removals;
+        let expected = refusal.kind == RefusalKind::Gone && is_gone
+            || refusal.kind == RefusalKind::Busy && stopping;
         if !expected {
             let key = watcher.key;
             self.domo

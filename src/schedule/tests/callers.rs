@@ -83,7 +83,7 @@ fn the_most_life_one_may_ask_can_always_be_had_once_the_floor_allows() {
 fn more_life_than_the_floor_lets_one_have_in_time_is_75_with_when() {
     let mut schedule = fresh(HOUR);
     let now = START + SECOND * 25;
-    let ask = min_ttl(HOUR - SECOND * 20, SECOND * 5, now);
+    let ask = min_ttl(SECOND * 3580, SECOND * 5, now);
     assert_eq!(
         refused(schedule.request(WaiterId(1), &ask, now)).kind,
         RefusalKind::MinTtlTooLong,

@@ -71,9 +71,11 @@ fn a_client_refused_through_another_set_is_not_told_of_twice() {
 #[test]
 fn short_and_assumed_lives_are_warned_of_once_whenever_they_begin() {
     let mut schedule = schedule();
-    let told = |outcome| match outcome {
-        Outcome::Obtained { assumed, short, .. } => (assumed, short),
-        other => panic!("{other:?}"),
+    let told = |outcome| {
+        let Outcome::Obtained { assumed, short, .. } = outcome else {
+            panic!("{outcome:?}");
+        };
+        (assumed, short)
     };
     let assumed = |text: &str| Fetched {
         lifetime_assumed: true,
