@@ -1,5 +1,6 @@
 //! The door: accepts callers and starts a session for each.
 
+mod line;
 mod peer;
 mod seats;
 mod session;

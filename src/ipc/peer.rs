@@ -2,8 +2,11 @@
 
 mod unit;
 
+use std::sync::OnceLock;
+
 use interprocess::local_socket::tokio::Stream;
 
+use super::line::Line;
 use crate::policy::Caller;
 
 /// The process at the other end of a connection, as it was when it connected.
@@ -50,27 +53,31 @@ impl Peer {
     /// connection on lends nobody its unit once it is gone.
     #[must_use]
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub fn unit(&self, stream: &Stream) -> Option<String> {
-        let Stream::UdSocket(stream) = stream;
-        unit::of(stream, self.pid?, self.started)
+    pub(super) fn unit(&self, line: &Line) -> Option<String> {
+        unit::of(line, self.pid?, self.started)
     }
 
     /// There are no units elsewhere.
     #[must_use]
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub fn unit(&self, _: &Stream) -> Option<String> {
+    pub(super) fn unit(&self, _: &Line) -> Option<String> {
         None
     }
 
     /// As policy sees it, with nothing looked up.
     #[must_use]
     pub fn caller(&self) -> Caller {
-        let us = rustix::process::geteuid().as_raw();
         Caller {
             uid: self.uid,
             pid: self.pid,
-            privileged: self.uid == Some(0) || self.uid == Some(us),
+            privileged: self.uid == Some(0) || self.uid == Some(our_uid()),
             ..Caller::default()
         }
     }
+}
+
+/// It never changes, and is wanted for each request.
+fn our_uid() -> u32 {
+    static FOUND: OnceLock<u32> = OnceLock::new();
+    *FOUND.get_or_init(|| rustix::process::geteuid().as_raw())
 }

@@ -3,14 +3,13 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
 use domo_token_client::frame::{self, FrameError, HELLO};
 use domo_token_client::wire::{Asked, Refusal, RefusalKind, Request, Response, VERSION};
 use interprocess::local_socket::tokio::Stream;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -18,6 +17,7 @@ use tracing::debug;
 use zeroize::Zeroizing;
 
 use super::Peer;
+use super::line::Line;
 use super::seats::Seat;
 use crate::broker::{Broker, Watch};
 use crate::clock::Clock;
@@ -56,30 +56,48 @@ enum SessionError {
     Impatient,
 }
 
+/// What one read brought.
+enum Arrived {
+    /// A request, whole and with nothing after it.
+    Request(Request),
+    /// Bytes, which are in the session's buffer.
+    Bytes,
+    /// The caller has left.
+    End,
+}
+
 /// Serves one caller until it leaves, breaks the protocol, or `stop` turns true.
 pub(super) async fn run<C: Clock>(
     stream: Stream,
     peer: Peer,
     seat: Seat,
     broker: &Broker<C>,
-    stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
 ) {
-    let mut session = Session::new(stream, peer, stop);
-    if let Err(error) = session.serve(broker, seat).await {
+    // Waited for in one go, since to begin to wait for it anew costs as much as an answer.
+    let stopped = pin!(async {
+        // Whoever would tell is gone, so it has stopped, too.
+        let _stopped = stop.wait_for(|stop| *stop).await;
+    });
+    let served = async {
+        Session::new(stream, peer)?
+            .serve(broker, seat, stopped)
+            .await
+    };
+    if let Err(error) = served.await {
         debug!(peer = %peer.caller(), "a caller's connection was closed: {error}");
     }
 }
 
 /// Tells a caller why there is no room for it.
 pub(super) async fn turn_away(stream: Stream, peer: Peer, cause: String) {
-    let (_never, stop) = watch::channel(false);
-    let mut session = Session::new(stream, peer, stop);
+    let told = async { Session::new(stream, peer)?.refuse_busy(cause).await };
     // It is going to be closed either way.
-    let _told = session.refuse_busy(cause).await;
+    let _told: Result<(), SessionError> = told.await;
 }
 
 struct Session {
-    stream: Stream,
+    line: Line,
     peer: Peer,
     /// What the user database says of the peer, once it has been asked.
     identity: Option<Box<Identity>>,
@@ -87,37 +105,36 @@ struct Session {
     unread: Vec<u8>,
     /// Whether the hello has gone back.
     greeted: bool,
-    stop: watch::Receiver<bool>,
 }
 
 impl Session {
-    fn new(stream: Stream, peer: Peer, stop: watch::Receiver<bool>) -> Self {
-        Self {
-            stream,
+    fn new(stream: Stream, peer: Peer) -> Result<Self, SessionError> {
+        Ok(Self {
+            line: Line::new(stream)?,
             peer,
             identity: None,
             unread: Vec::new(),
             greeted: false,
-            stop,
-        }
+        })
     }
 
     async fn serve<C: Clock>(
-        &mut self,
+        mut self,
         broker: &Broker<C>,
         mut seat: Seat,
+        mut stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), SessionError> {
-        let mut stop = self.stop.clone();
         let first = tokio::select! {
             first = timeout(FIRST_REQUEST, self.first_request()) => first??,
-            _stopped = stop.wait_for(|stop| *stop) => None,
+            () = &mut stopped => None,
         };
         let Some(mut request) = first else {
             return Ok(());
         };
         loop {
-            self.respond(&request, broker, &mut seat).await?;
-            request = match self.next_request().await? {
+            self.respond(&request, broker, &mut seat, stopped.as_mut())
+                .await?;
+            request = match self.next_request(stopped.as_mut()).await? {
                 Some(request) => request,
                 None => return Ok(()),
             };
@@ -135,7 +152,7 @@ impl Session {
         };
         let version = frame::hello_version(*hello)?;
         if version != VERSION {
-            timeout(WRITE, self.stream.write_all(&frame::hello(VERSION))).await??;
+            self.send(&frame::hello(VERSION)).await?;
             return Err(SessionError::Version(version));
         }
         self.unread.drain(..HELLO);
@@ -143,16 +160,22 @@ impl Session {
     }
 
     /// Waits for as long as the caller likes; once it has begun it must go on.
-    async fn next_request(&mut self) -> Result<Option<Request>, SessionError> {
+    async fn next_request(
+        &mut self,
+        stopped: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Option<Request>, SessionError> {
         if self.unread.is_empty() {
-            // Not to hold a buffer while idle is worth an allocation per request.
+            // An idle connection holds no buffer.
             self.unread = Vec::new();
-            let mut stop = self.stop.clone();
-            tokio::select! {
-                read = self.read_more() => if read? == 0 {
-                    return Ok(None);
-                },
-                _stopped = stop.wait_for(|stop| *stop) => return Ok(None),
+            let arrived = tokio::select! {
+                biased;
+                arrived = self.read() => arrived?,
+                () = stopped => return Ok(None),
+            };
+            match arrived {
+                Arrived::Request(request) => return Ok(Some(request)),
+                Arrived::End => return Ok(None),
+                Arrived::Bytes => {}
             }
         }
         timeout(REQUEST, self.rest_of_request()).await?
@@ -176,14 +199,16 @@ impl Session {
         request: &Request,
         broker: &Broker<C>,
         seat: &mut Seat,
+        stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), SessionError> {
         let caller = self.caller(broker).await;
         debug!(peer = %caller, request = request.name(), "asked");
         match request {
             Request::Token(request) => {
-                let reply = broker.token(request, &caller);
                 let reply = tokio::select! {
-                    reply = reply => reply,
+                    // Most often it is there at once.
+                    biased;
+                    reply = broker.token(request, &caller) => reply,
                     read = self.read_more() => return match read? {
                         0 => Ok(()),
                         _ => Err(SessionError::Impatient),
@@ -205,7 +230,7 @@ impl Session {
                 self.answer(&Response::Explanation(explanation)).await
             }
             Request::Watch(asked) => match (broker.watch(asked, &caller), seat.watch()) {
-                (Ok(watch), Ok(())) => self.watch(watch, asked, broker).await,
+                (Ok(watch), Ok(())) => self.watch(watch, asked, broker, stopped).await,
                 (Err(refusal), _) => {
                     broker.note(&caller, asked, Err(&refusal));
                     self.answer(&Response::Refusal(refusal)).await
@@ -226,7 +251,7 @@ impl Session {
         let mut caller = self.peer.caller();
         if broker.looks_up_callers() {
             caller.identity = self.identity().await;
-            caller.unit = self.peer.unit(&self.stream);
+            caller.unit = self.peer.unit(&self.line);
         }
         caller
     }
@@ -254,8 +279,8 @@ impl Session {
         mut watch: Watch<C>,
         asked: &Asked,
         broker: &Broker<C>,
+        mut stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), SessionError> {
-        let mut stop = self.stop.clone();
         loop {
             let news = tokio::select! {
                 news = watch.next() => news,
@@ -263,7 +288,7 @@ impl Session {
                     0 => Ok(()),
                     _ => Err(SessionError::Impatient),
                 },
-                _stopped = stop.wait_for(|stop| *stop) => return Ok(()),
+                () = &mut stopped => return Ok(()),
             };
             let news = match news {
                 // Rules may have changed since the last one.
@@ -316,19 +341,46 @@ impl Session {
         bytes: impl FnOnce(bool) -> &'a [u8],
     ) -> Result<(), SessionError> {
         let first = !std::mem::replace(&mut self.greeted, true);
-        timeout(WRITE, self.stream.write_all(bytes(first))).await??;
-        Ok(())
+        self.send(bytes(first)).await
     }
 
-    /// Reads once; zero bytes mean that the caller has left.
+    async fn send(&self, bytes: &[u8]) -> Result<(), SessionError> {
+        let written = self.line.try_write(bytes)?;
+        match bytes.get(written..) {
+            None | Some([]) => Ok(()),
+            Some(rest) => Ok(timeout(WRITE, self.line.write_all(rest)).await??),
+        }
+    }
+
+    /// Reads once into the buffer; zero bytes mean that the caller has left.
     async fn read_more(&mut self) -> io::Result<usize> {
-        let Self { stream, unread, .. } = self;
+        let Self { line, unread, .. } = self;
         poll_fn(|context| {
             READ.with_borrow_mut(|scratch| {
-                let mut buffer = ReadBuf::new(scratch);
-                ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
-                unread.extend_from_slice(buffer.filled());
-                Poll::Ready(Ok(buffer.filled().len()))
+                let read = ready!(line.poll_read(context, scratch))?;
+                unread.extend_from_slice(scratch.get(..read).unwrap_or_default());
+                Poll::Ready(Ok(read))
+            })
+        })
+        .await
+    }
+
+    /// Reads once where nothing is in the buffer. Most requests come whole and alone, and are
+    /// decoded where they lie.
+    async fn read(&mut self) -> Result<Arrived, SessionError> {
+        let Self { line, unread, .. } = self;
+        poll_fn(|context| {
+            READ.with_borrow_mut(|scratch| {
+                let read = ready!(line.poll_read(context, scratch))?;
+                let bytes = scratch.get(..read).unwrap_or_default();
+                Poll::Ready(Ok(match frame::split(bytes)? {
+                    _ if read == 0 => Arrived::End,
+                    Some((body, used)) if used == read => Arrived::Request(frame::decode(body)?),
+                    Some(_) | None => {
+                        unread.extend_from_slice(bytes);
+                        Arrived::Bytes
+                    }
+                }))
             })
         })
         .await

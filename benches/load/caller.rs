@@ -1,0 +1,114 @@
+//! Callers that cost as little as they can: bytes that are made already, answers that aren't read.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use domo_token_client::frame::{HEAD, HELLO};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+use crate::figures::now;
+
+/// One connection.
+pub(crate) struct Caller {
+    stream: UnixStream,
+    buffer: Vec<u8>,
+}
+
+impl Caller {
+    pub(crate) fn connect(socket: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(socket)?;
+        let buffer = vec![0; 64 * 1024];
+        Ok(Self { stream, buffer })
+    }
+
+    /// Sends hello and request; gives hello and answer.
+    pub(crate) fn first(&mut self, opening: &[u8]) -> io::Result<Vec<u8>> {
+        self.stream.write_all(opening)?;
+        let mut answer = vec![0; HELLO + HEAD];
+        self.stream.read_exact(&mut answer)?;
+        let head = answer.get(HELLO..).and_then(|head| head.try_into().ok());
+        let length = u32::from_le_bytes(head.unwrap_or_default());
+        answer.resize(HELLO + HEAD + usize::try_from(length).unwrap_or(0), 0);
+        let body = answer.get_mut(HELLO + HEAD..).unwrap_or_default();
+        self.stream.read_exact(body)?;
+        Ok(answer)
+    }
+
+    /// One round trip.
+    pub(crate) fn ask(&mut self, request: &[u8], answer: usize) -> io::Result<()> {
+        self.stream.write_all(request)?;
+        let mut left = answer;
+        while left > 0 {
+            match self.stream.read(&mut self.buffer)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => left = left.saturating_sub(read),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Many connections on one thread, each of which asks again as soon as it is answered.
+pub(crate) struct Crowd {
+    streams: Vec<UnixStream>,
+    poller: rustix::fd::OwnedFd,
+}
+
+impl Crowd {
+    /// Connects so many, each answered once.
+    pub(crate) fn connect(socket: &Path, count: usize, opening: &[u8]) -> io::Result<Self> {
+        let poller = epoll::create(CreateFlags::CLOEXEC)?;
+        let mut streams = Vec::with_capacity(count);
+        for number in 0..count {
+            let mut caller = Caller::connect(socket)?;
+            caller.first(opening)?;
+            let data = EventData::new_u64(u64::try_from(number).unwrap_or(0));
+            epoll::add(&poller, &caller.stream, data, EventFlags::IN)?;
+            streams.push(caller.stream);
+        }
+        Ok(Self { streams, poller })
+    }
+
+    /// Answers a second, while all ask for that long.
+    pub(crate) fn rate(&mut self, request: &[u8], answer: usize, span: Duration) -> io::Result<f64> {
+        let mut left = vec![answer; self.streams.len()];
+        let mut buffer = vec![0; 64 * 1024];
+        let mut answered = 0_u32;
+        let mut events = Vec::with_capacity(self.streams.len());
+        let start = now();
+        let end = start + span;
+        for stream in &mut self.streams {
+            stream.write_all(request)?;
+        }
+        let mut asking = self.streams.len();
+        while asking > 0 {
+            epoll::wait(&self.poller, rustix::buffer::spare_capacity(&mut events), None)?;
+            let over = now() >= end;
+            for event in events.drain(..) {
+                let number = usize::try_from(event.data.u64()).unwrap_or(0);
+                let (Some(stream), Some(left)) = (self.streams.get_mut(number), left.get_mut(number))
+                else {
+                    continue;
+                };
+                let read = stream.read(&mut buffer)?;
+                if read == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                *left = left.saturating_sub(read);
+                if *left > 0 {
+                    continue;
+                }
+                answered += 1;
+                if over {
+                    asking -= 1;
+                } else {
+                    *left = answer;
+                    stream.write_all(request)?;
+                }
+            }
+        }
+        Ok(f64::from(answered) / (now() - start).as_secs_f64())
+    }
+}

@@ -1,0 +1,119 @@
+//! The table of all figures: for people, for machines, for the docs.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::figures::Rounds;
+
+/// One line of the table.
+pub(crate) struct Row {
+    id: &'static str,
+    what: String,
+    found: Rounds,
+    bar: Bar,
+}
+
+/// What a figure must hold.
+#[derive(Clone, Copy)]
+pub(crate) enum Bar {
+    AtMost(f64),
+    AtLeast(f64),
+    /// It is only told.
+    None,
+}
+
+impl Row {
+    pub(crate) fn new(id: &'static str, what: String, found: Rounds, bar: Bar) -> Self {
+        Self {
+            id,
+            what,
+            found,
+            bar,
+        }
+    }
+
+    fn holds(&self) -> Option<bool> {
+        let median = self.found.median();
+        match self.bar {
+            Bar::AtMost(most) => Some(median <= most),
+            Bar::AtLeast(least) => Some(median >= least),
+            Bar::None => None,
+        }
+    }
+
+    fn bar_in_words(&self) -> String {
+        match self.bar {
+            Bar::AtMost(most) => format!("≤ {}", shown(most)),
+            Bar::AtLeast(least) => format!("≥ {}", shown(least)),
+            Bar::None => "–".to_owned(),
+        }
+    }
+
+    fn verdict(&self) -> &'static str {
+        match self.holds() {
+            Some(true) => "holds",
+            Some(false) => "falls short",
+            None => "",
+        }
+    }
+
+    fn json(&self) -> Value {
+        let bar = match self.bar {
+            Bar::AtMost(most) => json!({ "at_most": most }),
+            Bar::AtLeast(least) => json!({ "at_least": least }),
+            Bar::None => Value::Null,
+        };
+        json!({
+            "row": self.id,
+            "what": self.what,
+            "median": self.found.median(),
+            "min": self.found.least(),
+            "max": self.found.most(),
+            "bar": bar,
+            "holds": self.holds(),
+        })
+    }
+}
+
+/// Whether all bars hold.
+pub(crate) fn all_hold(rows: &[Row]) -> bool {
+    rows.iter().all(|row| row.holds() != Some(false))
+}
+
+pub(crate) fn json(rows: &[Row], machine: &str, rounds: usize) -> String {
+    let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+    json!({ "machine": machine, "rounds": rounds, "rows": rows }).to_string() + "\n"
+}
+
+/// The table in Markdown.
+pub(crate) fn table(rows: &[Row]) -> String {
+    let mut text = "| row | what | median (min–max) | bar | |\n|---|---|---|---|---|\n".to_owned();
+    for row in rows {
+        let found = &row.found;
+        // Writing to a string can't fail.
+        let _written = writeln!(
+            text,
+            "| {} | {} | {} ({}–{}) | {} | {} |",
+            row.id,
+            row.what,
+            shown(found.median()),
+            shown(found.least()),
+            shown(found.most()),
+            row.bar_in_words(),
+            row.verdict()
+        );
+    }
+    text
+}
+
+/// Three digits that count.
+fn shown(value: f64) -> String {
+    let digits = match value.abs() {
+        value if value >= 100.0 => 0,
+        value if value >= 10.0 => 1,
+        value if value == value.trunc() => 0,
+        _ => 2,
+    };
+    format!("{value:.digits$}")
+}

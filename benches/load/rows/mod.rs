@@ -1,0 +1,3 @@
+//! The rows, one file each.
+
+pub(crate) mod trip;

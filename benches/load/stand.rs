@@ -1,0 +1,232 @@
+//! What is measured, and the floors beside it.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use domo_sandbox::Sandbox;
+use domo_token_client::Broker;
+use domo_token_client::frame::{self, HEAD, HELLO};
+use domo_token_client::wire::{Asked, Request, Response, TokenRequest, VERSION};
+use tempfile::TempDir;
+
+use crate::caller::Caller;
+use crate::machine::{SERVER_CORE, pin};
+
+pub(crate) const CLIENT_ID: &str = "441e307a-b2a1-4a99-8561-174e5b153fe1";
+pub(crate) const SECRET: &str = "secret-of-the-measurements";
+
+/// How long anything is waited for; only ever reached by a failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process that is killed with us.
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+/// A sandbox and a daemon with that config's `tokens`, which has a token already.
+pub(crate) struct Stand {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) daemon: Running,
+    pub(crate) folder: TempDir,
+}
+
+impl Stand {
+    /// With one client that has one scope set, `data`.
+    pub(crate) fn plain(lifetime: Duration) -> io::Result<Self> {
+        let stand = Self::start(lifetime, &["data"], "")?;
+        let broker = stand.broker()?;
+        broker.token("data").map_err(io::Error::other)?;
+        Ok(stand)
+    }
+
+    /// With one client for these scopes, each a set; `more` is further config.
+    pub(crate) fn start(lifetime: Duration, scopes: &[&str], more: &str) -> io::Result<Self> {
+        let sandbox = Sandbox::builder().client(CLIENT_ID, SECRET, scopes);
+        let sandbox = sandbox.lifetime(lifetime).start()?;
+        let client = client("acme", &sandbox, scopes);
+        let folder = tempfile::tempdir()?;
+        write_config(folder.path(), &format!("{more}\n{client}"))?;
+        let daemon = start_daemon(folder.path())?;
+        Ok(Self {
+            sandbox,
+            daemon,
+            folder,
+        })
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("broker.sock")
+    }
+
+    pub(crate) fn broker(&self) -> io::Result<Broker> {
+        Broker::connect_to(self.socket()).map_err(io::Error::other)
+    }
+}
+
+/// A client's part of a config.
+pub(crate) fn client(name: &str, sandbox: &Sandbox, scopes: &[&str]) -> String {
+    format!(
+        "[clients.{name}]\nclient_id = \"{CLIENT_ID}\"\nclient_secret = \"{SECRET}\"\n\
+         tokens = {scopes:?}\ntoken_url = \"{}\"\nallow_http_loopback = true\n",
+        sandbox.token_url()
+    )
+}
+
+/// Writes the config, closed to others as its secret demands.
+pub(crate) fn write_config(folder: &Path, text: &str) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = folder.join("config.toml");
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
+    io::Write::write_all(&mut file?, text.as_bytes())
+}
+
+/// Starts the daemon on the server's core and waits until it listens.
+pub(crate) fn start_daemon(folder: &Path) -> io::Result<Running> {
+    let mut command = Command::new(daemon_program());
+    command.arg("--config").arg(folder.join("config.toml"));
+    command.arg("--socket").arg(folder.join("broker.sock"));
+    command.env_clear();
+    start(command, &folder.join("broker.sock"))
+}
+
+/// Starts a server on the server's core and waits until its socket is there.
+pub(crate) fn start(mut command: Command, socket: &Path) -> io::Result<Running> {
+    pin(SERVER_CORE);
+    let log = File::options().create(true).append(true).open(socket.with_extension("log"))?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let mut running = Running(command.spawn()?);
+    let end = crate::figures::now() + PATIENCE;
+    while std::os::unix::net::UnixStream::connect(socket).is_err() {
+        if let Some(status) = running.0.try_wait()? {
+            let log = fs::read_to_string(socket.with_extension("log"))?;
+            return Err(io::Error::other(format!("{command:?}: {status}: {log}")));
+        }
+        if crate::figures::now() > end {
+            return Err(io::Error::other(format!("{command:?} doesn't listen")));
+        }
+        std::thread::yield_now();
+    }
+    Ok(running)
+}
+
+pub(crate) fn daemon_program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_domo-tokend"))
+}
+
+pub(crate) fn helper_program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_domo-token"))
+}
+
+/// The compiled floors, and the very bytes that the daemon gets and gives.
+pub(crate) struct Floors {
+    folder: TempDir,
+    /// Hello and request.
+    pub(crate) request: Vec<u8>,
+    /// Hello and answer.
+    pub(crate) answer: Vec<u8>,
+    /// Where the token's text is in the answer.
+    pub(crate) text: std::ops::Range<usize>,
+}
+
+impl Floors {
+    /// Compiles them, and records one exchange with `stand`.
+    pub(crate) fn build(stand: &Stand) -> io::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floor");
+        for name in ["client", "echo", "epoll", "rss"] {
+            let mut compile = Command::new("cc");
+            compile.args(["-O2", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-pthread", "-o"]);
+            compile.arg(folder.path().join(name));
+            compile.arg(source.join(name).with_extension("c"));
+            succeed(&mut compile)?;
+        }
+        let mut compile = Command::new("cc");
+        compile.args(["-O2", "-static", "-D_GNU_SOURCE", "-o"]);
+        compile.arg(folder.path().join("client-static")).arg(source.join("client.c"));
+        succeed(&mut compile)?;
+        let request = request("data")?;
+        let answer = Caller::connect(&stand.socket())?.first(&request)?;
+        let body = answer.get(HELLO + HEAD..).unwrap_or_default();
+        let Ok(Response::Token(token)) = frame::decode(body) else {
+            return Err(io::Error::other("the daemon gave no token"));
+        };
+        let text = token.access_token.expose().as_bytes();
+        let start = answer.windows(text.len()).position(|window| window == text);
+        let start = start.unwrap_or_default();
+        let text = start..start + text.len();
+        fs::write(folder.path().join("request"), &request)?;
+        fs::write(folder.path().join("answer"), &answer)?;
+        Ok(Self {
+            folder,
+            request,
+            answer,
+            text,
+        })
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A floor server that answers with the daemon's bytes.
+    pub(crate) fn serve(&self, name: &str) -> io::Result<(Running, PathBuf)> {
+        let socket = self.path(name).with_extension("sock");
+        let mut command = Command::new(self.path(name));
+        command.arg(&socket).arg(self.path("answer"));
+        let running = start(command, &socket)?;
+        Ok((running, socket))
+    }
+
+    /// The helper's floor: does the same on the same socket, in C.
+    pub(crate) fn client(&self, name: &str, socket: &Path) -> Command {
+        let mut command = Command::new(self.path(name));
+        command.arg(socket).arg(self.path("request"));
+        command.arg(self.text.start.to_string()).arg(self.text.len().to_string());
+        command.arg(self.answer.len().to_string());
+        command
+    }
+}
+
+/// Hello and a request for a token of that scope set.
+pub(crate) fn request(scope: &str) -> io::Result<Vec<u8>> {
+    let request = Request::Token(TokenRequest {
+        asked: Asked {
+            client: None,
+            scope: scope.to_owned(),
+        },
+        min_ttl_ms: None,
+        time_left_ms: 60_000,
+        renew: None,
+    });
+    opening(&request)
+}
+
+/// Hello and that request.
+pub(crate) fn opening(request: &Request) -> io::Result<Vec<u8>> {
+    let frame = frame::encode(request).map_err(io::Error::other)?;
+    let mut bytes = frame::hello(VERSION).to_vec();
+    bytes.extend_from_slice(&frame);
+    Ok(bytes)
+}
+
+pub(crate) fn succeed(command: &mut Command) -> io::Result<()> {
+    let status = command.status()?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("{command:?}: {status}")))
+}

@@ -1,0 +1,89 @@
+//! On Unix: a stream that wakes its session for bytes alone.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::task::{Context, Poll, ready};
+
+use interprocess::local_socket::tokio::Stream;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// The system is asked to tell of bytes to read, and not of room to write: a caller that takes
+/// its answer makes room, and to wake up for each would cost as much again as the answer.
+pub(in crate::ipc) struct Line(AsyncFd<UnixStream>);
+
+impl Line {
+    pub(in crate::ipc) fn new(stream: Stream) -> io::Result<Self> {
+        let Stream::UdSocket(stream) = stream;
+        let stream = tokio::net::UnixStream::from(stream).into_std()?;
+        Ok(Self(watched(stream, Interest::READABLE)?))
+    }
+
+    /// Reads once; zero bytes mean that the caller has left.
+    pub(in crate::ipc) fn poll_read(
+        &self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.0.poll_read_ready(context))?;
+            match self.0.get_ref().read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(read) => {
+                    // That was all there was. To find out by another call is dear.
+                    if read > 0 && read < buffer.len() {
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(read));
+                }
+            }
+        }
+    }
+
+    /// Writes what there is room for, without waiting: nearly always all.
+    pub(in crate::ipc) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        write_now(self.0.get_ref(), bytes)
+    }
+
+    /// Writes all, waiting for room.
+    pub(in crate::ipc) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let stream = watched(self.0.get_ref().try_clone()?, Interest::WRITABLE)?;
+        while !bytes.is_empty() {
+            let mut ready = stream.writable().await?;
+            let written = write_now(stream.get_ref(), bytes)?;
+            if written == 0 {
+                ready.clear_ready();
+            }
+            bytes = bytes.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "its successor asks for unsafe code; a stream that nobody else holds is all it needs"
+)]
+fn watched(stream: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
+    AsyncFd::with_interest(stream, interest)
+}
+
+/// Zero if there is no room.
+fn write_now(mut stream: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match stream.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            written => return written,
+        }
+    }
+}
