@@ -130,6 +130,13 @@ impl Roster {
         client.sets.get(scope).copied().ok_or_else(known)
     }
 
+    /// The client's scope set of just that text, which spares reading it.
+    #[must_use]
+    pub fn scope_of(&self, client: &str, text: &str) -> Option<&ScopeSet> {
+        let client = self.names.get(client).and_then(|id| self.clients.get(id))?;
+        client.sets.get_key_value(text).map(|(scope, _)| scope)
+    }
+
     /// The clients' names, in order.
     pub fn client_names(&self) -> impl Iterator<Item = &str> {
         self.names.keys().map(String::as_str)
@@ -189,8 +196,13 @@ impl Roster {
         ask: &Ask,
         now: BootTime,
     ) -> Option<Reply> {
-        let reply = self.sets.get_mut(&set)?.schedule.request(waiter, ask, now);
-        self.touch(set, now);
+        let found = self.sets.get_mut(&set)?;
+        let reply = found.schedule.request(waiter, ask, now);
+        let nothing_due = found.due.is_none_or(|due| now < due);
+        // A token that is just handed out changes nothing.
+        if !(matches!(reply, Some(Ok(_))) && nothing_due && ask.renew.is_none()) {
+            self.touch(set, now);
+        }
         reply
     }
 

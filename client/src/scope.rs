@@ -1,5 +1,6 @@
 //! Scope sets: what one access token carries.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -69,6 +70,13 @@ impl ScopeSet {
         self.iter()
             .filter(|scope| !granted.iter().any(|other| other == *scope))
             .collect()
+    }
+}
+
+/// Sets compare as their texts do, so that a map of them can be asked by text.
+impl Borrow<str> for ScopeSet {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

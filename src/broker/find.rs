@@ -32,11 +32,10 @@ impl State {
         let Some(client) = asked.client.as_deref().or(default) else {
             return Err(self.no_client_named(caller));
         };
-        let scope = ScopeSet::parse(&asked.scope).map_err(|error| Refusal {
-            kind: RefusalKind::UnknownScope,
-            cause: error.to_string(),
-            next_attempt: None,
-        })?;
+        let scope = match self.roster.scope_of(client, &asked.scope) {
+            Some(known) => known.clone(),
+            None => read_scope(&asked.scope)?,
+        };
         let found = self.roster.find(client, &scope);
         let Some(access) = self.about.access.get(client) else {
             return match found {
@@ -133,6 +132,14 @@ impl State {
             next_attempt: None,
         }
     }
+}
+
+fn read_scope(text: &str) -> Result<ScopeSet, Refusal> {
+    ScopeSet::parse(text).map_err(|error| Refusal {
+        kind: RefusalKind::UnknownScope,
+        cause: error.to_string(),
+        next_attempt: None,
+    })
 }
 
 /// Says who was refused and as whom it was seen, and nothing of what there is.
