@@ -18,14 +18,30 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(crate) fn connect(socket: &Path) -> io::Result<Self> {
-        let stream = UnixStream::connect(socket)?;
-        let buffer = vec![0; 64 * 1024];
-        Ok(Self { stream, buffer })
+        Ok(Self::of(UnixStream::connect(socket)?))
+    }
+
+    pub(crate) fn of(stream: UnixStream) -> Self {
+        let buffer = vec![0; 4096];
+        Self { stream, buffer }
+    }
+
+    pub(crate) fn into_stream(self) -> UnixStream {
+        self.stream
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
     }
 
     /// Sends hello and request; gives hello and answer.
     pub(crate) fn first(&mut self, opening: &[u8]) -> io::Result<Vec<u8>> {
-        self.stream.write_all(opening)?;
+        self.send(opening)?;
+        self.rest_of_first()
+    }
+
+    /// Gives hello and answer to what was sent.
+    pub(crate) fn rest_of_first(&mut self) -> io::Result<Vec<u8>> {
         let mut answer = vec![0; HELLO + HEAD];
         self.stream.read_exact(&mut answer)?;
         let head = answer.get(HELLO..).and_then(|head| head.try_into().ok());
@@ -72,7 +88,12 @@ impl Crowd {
     }
 
     /// Answers a second, while all ask for that long.
-    pub(crate) fn rate(&mut self, request: &[u8], answer: usize, span: Duration) -> io::Result<f64> {
+    pub(crate) fn rate(
+        &mut self,
+        request: &[u8],
+        answer: usize,
+        span: Duration,
+    ) -> io::Result<f64> {
         let mut left = vec![answer; self.streams.len()];
         let mut buffer = vec![0; 64 * 1024];
         let mut answered = 0_u32;
@@ -84,11 +105,16 @@ impl Crowd {
         }
         let mut asking = self.streams.len();
         while asking > 0 {
-            epoll::wait(&self.poller, rustix::buffer::spare_capacity(&mut events), None)?;
+            epoll::wait(
+                &self.poller,
+                rustix::buffer::spare_capacity(&mut events),
+                None,
+            )?;
             let over = now() >= end;
             for event in events.drain(..) {
                 let number = usize::try_from(event.data.u64()).unwrap_or(0);
-                let (Some(stream), Some(left)) = (self.streams.get_mut(number), left.get_mut(number))
+                let (Some(stream), Some(left)) =
+                    (self.streams.get_mut(number), left.get_mut(number))
                 else {
                     continue;
                 };

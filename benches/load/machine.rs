@@ -1,7 +1,9 @@
 //! The machine: its cores, and what it says of a process.
 
 use std::fs;
+use std::io;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// The two cores everything is pinned to: of one pair, or twice the same on a machine with one.
@@ -17,9 +19,28 @@ pub(crate) fn pin(core: usize) {
     }
 }
 
+/// Lets this process, and what it starts, open that many descriptors.
+pub(crate) fn raise_descriptors(count: u64) -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= count);
+    if enough(limit.current) {
+        return Ok(());
+    }
+    let maximum = if enough(limit.maximum) {
+        limit.maximum
+    } else {
+        Some(count)
+    };
+    let current = Some(count);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
+}
+
 /// A figure of `/proc/PID/status` in KiB, or its bare number.
 pub(crate) fn status(pid: u32, name: &str) -> Option<u64> {
-    number_after(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, name)
+    number_after(
+        &fs::read_to_string(format!("/proc/{pid}/status")).ok()?,
+        name,
+    )
 }
 
 /// A figure of `/proc/PID/smaps_rollup` in KiB.
@@ -62,7 +83,9 @@ pub(crate) fn description() -> String {
     let field = |name: &str| {
         let line = cpuinfo.lines().find(|line| line.starts_with(name));
         let value = line.and_then(|line| line.split_once(':'));
-        value.map_or("unknown", |(_, value)| value.trim()).to_owned()
+        value
+            .map_or("unknown", |(_, value)| value.trim())
+            .to_owned()
     };
     let cores = cpuinfo.lines().filter(|line| line.starts_with("processor"));
     let kernel = read("/proc/sys/kernel/osrelease");

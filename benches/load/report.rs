@@ -1,6 +1,9 @@
 //! The table of all figures: for people, for machines, for the docs.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -19,6 +22,7 @@ pub(crate) struct Row {
 pub(crate) enum Bar {
     AtMost(f64),
     AtLeast(f64),
+    Exactly(f64),
     /// It is only told.
     None,
 }
@@ -38,6 +42,9 @@ impl Row {
         match self.bar {
             Bar::AtMost(most) => Some(median <= most),
             Bar::AtLeast(least) => Some(median >= least),
+            Bar::Exactly(wanted) => {
+                Some(self.found.least() >= wanted && self.found.most() <= wanted)
+            }
             Bar::None => None,
         }
     }
@@ -46,6 +53,7 @@ impl Row {
         match self.bar {
             Bar::AtMost(most) => format!("≤ {}", shown(most)),
             Bar::AtLeast(least) => format!("≥ {}", shown(least)),
+            Bar::Exactly(wanted) => shown(wanted),
             Bar::None => "–".to_owned(),
         }
     }
@@ -62,6 +70,7 @@ impl Row {
         let bar = match self.bar {
             Bar::AtMost(most) => json!({ "at_most": most }),
             Bar::AtLeast(least) => json!({ "at_least": least }),
+            Bar::Exactly(wanted) => json!({ "exactly": wanted }),
             Bar::None => Value::Null,
         };
         json!({
@@ -112,8 +121,25 @@ fn shown(value: f64) -> String {
     let digits = match value.abs() {
         value if value >= 100.0 => 0,
         value if value >= 10.0 => 1,
-        value if value == value.trunc() => 0,
+        value if value.fract().abs() < 1e-9 => 0,
         _ => 2,
     };
     format!("{value:.digits$}")
+}
+
+const BEGIN: &str = "<!-- figures: begin, made by `just bench --write docs/performance.md` -->\n";
+const END: &str = "<!-- figures: end -->";
+
+/// Replaces what is between the markers of a document.
+pub(crate) fn write(path: &Path, rows: &[Row], machine: &str, rounds: usize) -> io::Result<()> {
+    let text = fs::read_to_string(path)?;
+    let parts = text.split_once(BEGIN).and_then(|(before, rest)| {
+        let (_, after) = rest.split_once(END)?;
+        Some((before, after))
+    });
+    let missing = || io::Error::other(format!("{} has no markers", path.display()));
+    let (before, after) = parts.ok_or_else(missing)?;
+    let table = table(rows);
+    let words = format!("{machine}; {rounds} rounds.\n\n{table}");
+    fs::write(path, format!("{before}{BEGIN}{words}{END}{after}"))
 }

@@ -10,6 +10,7 @@ use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
 use domo_token_client::frame::{self, HEAD, HELLO};
 use domo_token_client::wire::{Asked, Request, Response, TokenRequest, VERSION};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::caller::Caller;
@@ -27,6 +28,16 @@ pub(crate) struct Running(Child);
 impl Running {
     pub(crate) fn pid(&self) -> u32 {
         self.0.id()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(&mut self) -> io::Result<()> {
+        self.0.wait().map(drop)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        let pid = Pid::from_child(&self.0);
+        Ok(kill_process(pid, signal)?)
     }
 }
 
@@ -90,7 +101,12 @@ pub(crate) fn client(name: &str, sandbox: &Sandbox, scopes: &[&str]) -> String {
 pub(crate) fn write_config(folder: &Path, text: &str) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let path = folder.join("config.toml");
-    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
     io::Write::write_all(&mut file?, text.as_bytes())
 }
 
@@ -106,8 +122,14 @@ pub(crate) fn start_daemon(folder: &Path) -> io::Result<Running> {
 /// Starts a server on the server's core and waits until its socket is there.
 pub(crate) fn start(mut command: Command, socket: &Path) -> io::Result<Running> {
     pin(SERVER_CORE);
-    let log = File::options().create(true).append(true).open(socket.with_extension("log"))?;
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(socket.with_extension("log"))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
     let mut running = Running(command.spawn()?);
     let end = crate::figures::now() + PATIENCE;
     while std::os::unix::net::UnixStream::connect(socket).is_err() {
@@ -149,14 +171,24 @@ impl Floors {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floor");
         for name in ["client", "echo", "epoll", "rss"] {
             let mut compile = Command::new("cc");
-            compile.args(["-O2", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-pthread", "-o"]);
+            compile.args([
+                "-O2",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-D_GNU_SOURCE",
+                "-pthread",
+                "-o",
+            ]);
             compile.arg(folder.path().join(name));
             compile.arg(source.join(name).with_extension("c"));
             succeed(&mut compile)?;
         }
         let mut compile = Command::new("cc");
         compile.args(["-O2", "-static", "-D_GNU_SOURCE", "-o"]);
-        compile.arg(folder.path().join("client-static")).arg(source.join("client.c"));
+        compile
+            .arg(folder.path().join("client-static"))
+            .arg(source.join("client.c"));
         succeed(&mut compile)?;
         let request = request("data")?;
         let answer = Caller::connect(&stand.socket())?.first(&request)?;
@@ -195,7 +227,9 @@ impl Floors {
     pub(crate) fn client(&self, name: &str, socket: &Path) -> Command {
         let mut command = Command::new(self.path(name));
         command.arg(socket).arg(self.path("request"));
-        command.arg(self.text.start.to_string()).arg(self.text.len().to_string());
+        command
+            .arg(self.text.start.to_string())
+            .arg(self.text.len().to_string());
         command.arg(self.answer.len().to_string());
         command
     }

@@ -1,3 +1,31 @@
 //! The rows, one file each.
 
-pub(crate) mod trip;
+mod cold;
+mod held;
+mod helper;
+mod idle;
+mod outage;
+mod scale;
+mod trip;
+mod watchers;
+
+use std::io;
+
+use crate::Plan;
+use crate::report::Row;
+
+pub(crate) use held::ask;
+
+type Measure = fn(&Plan) -> io::Result<Vec<Row>>;
+
+/// What measures each row.
+pub(crate) const ALL: [(&str, Measure); 8] = [
+    ("L1", helper::run),
+    ("L2", held::run),
+    ("L3", trip::run),
+    ("L4", watchers::run),
+    ("L5", cold::run),
+    ("L8", idle::run),
+    ("L9", outage::run),
+    ("L10", scale::run),
+];

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use domo_token_client::frame::HELLO;
 
+use crate::Plan;
 use crate::caller::{Caller, Crowd};
 use crate::figures::{Rounds, now, quantile, timed};
 use crate::machine::{CALLER_CORE, SERVER_CORE, pin, processor_time};
 use crate::report::{Bar, Row};
 use crate::stand::{Floors, Stand};
-use crate::Plan;
 
 const HOUR: Duration = Duration::from_secs(3599);
 
@@ -43,8 +43,18 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
             connecting.push_ratio(ours, floor);
         }
         let name = |what: &str| format!("{what}, {words}: times a blocking echo's");
-        rows.push(Row::new("L3", name("round trip, p50"), half, Bar::AtMost(bar)));
-        rows.push(Row::new("L3", name("round trip, p99"), worst, Bar::AtMost(bar)));
+        rows.push(Row::new(
+            "L3",
+            name("round trip, p50"),
+            half,
+            Bar::AtMost(bar),
+        ));
+        rows.push(Row::new(
+            "L3",
+            name("round trip, p99"),
+            worst,
+            Bar::AtMost(bar),
+        ));
         if core == SERVER_CORE {
             let name = name("connect, ask, close");
             rows.push(Row::new("L3", name, connecting, Bar::AtMost(1.75)));

@@ -1,0 +1,62 @@
+//! L9: a storm of callers while Domo is down.
+
+use std::io;
+use std::time::Duration;
+
+use domo_sandbox::Fault;
+use domo_token_client::frame::HELLO;
+
+use crate::Plan;
+use crate::caller::Caller;
+use crate::figures::{Rounds, now, quantile, timed};
+use crate::machine::{SERVER_CORE, pin};
+use crate::report::{Bar, Row};
+use crate::stand::{Floors, PATIENCE, Stand};
+
+/// Renewal is tried from 4.8 s on at the earliest and 9.6 s at the latest.
+const LIFETIME: Duration = Duration::from_secs(12);
+
+/// How long callers storm.
+const STORM: Duration = Duration::from_secs(2);
+
+pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
+    let (mut half, mut worst) = (Rounds::default(), Rounds::default());
+    let mut attempts = Rounds::default();
+    for _round in 0..plan.rounds.min(5) {
+        let stand = Stand::plain(LIFETIME)?;
+        let floors = Floors::build(&stand)?;
+        pin(SERVER_CORE);
+        let before = storm(&stand, &floors)?;
+        stand.sandbox.always(Fault::status(503));
+        let failed = stand.sandbox.wait_for_requests(2, PATIENCE);
+        failed.map_err(|few| io::Error::other(few.to_string()))?;
+        let during = storm(&stand, &floors)?;
+        half.push_ratio(during.0, before.0);
+        worst.push_ratio(during.1, before.1);
+        let asked = u32::try_from(stand.sandbox.requests().len() - 1);
+        attempts.push(asked.map_or(f64::NAN, f64::from));
+    }
+    let name = |what: &str| format!("round trip in an outage, {what}: times that before it");
+    let asked = "attempts at Domo from the first failure on through two seconds of storm";
+    Ok(vec![
+        Row::new("L9", name("p50"), half, Bar::AtMost(1.1)),
+        Row::new("L9", name("p99"), worst, Bar::None),
+        // The first, then after at least 0.5 s and at least 1 s more.
+        Row::new("L9", asked.to_owned(), attempts, Bar::AtMost(3.0)),
+    ])
+}
+
+/// One caller that asks without a rest: the median and the 99th of a hundred.
+fn storm(stand: &Stand, floors: &Floors) -> io::Result<(Duration, Duration)> {
+    let mut caller = Caller::connect(&stand.socket())?;
+    caller.first(&floors.request)?;
+    let request = floors.request.get(HELLO..).unwrap_or_default();
+    let end = now() + STORM;
+    let mut spans = Vec::new();
+    while now() < end {
+        let (span, asked) = timed(|| caller.ask(request, floors.answer.len() - HELLO));
+        asked?;
+        spans.push(span);
+    }
+    Ok((quantile(&mut spans, 0.5), quantile(&mut spans, 0.99)))
+}
