@@ -60,16 +60,18 @@ fn an_answer_without_a_usable_token_costs_the_living_one_nothing() {
         sandbox.always(fault.clone());
     }
     let daemon = Daemon::start(&config_of(&sandboxes));
-    let asks: Vec<_> = (0..sandboxes.len())
-        .map(|number| daemon.broker().client(&format!("client{number}")))
+    // A new one each time holds nothing, and asks the daemon.
+    let ask = |number: usize| daemon.broker().client(&format!("client{number}"));
+    let numbers = 0..sandboxes.len();
+    let first: Vec<_> = numbers
+        .map(|number| ask(number).token("data").unwrap())
         .collect();
-    let first: Vec<_> = asks.iter().map(|ask| ask.token("data").unwrap()).collect();
     for (number, sandbox) in sandboxes.iter().enumerate() {
         sandbox.wait_for_requests(2, PATIENCE).unwrap();
         let fault = &faults[number];
         let failed = status_in_state(&daemon, number, ScopeState::Waiting);
         assert!(failed["last_error"].is_string(), "{fault:?}: {failed}");
-        let still = asks[number].token("data").unwrap();
+        let still = ask(number).token("data").unwrap();
         assert_eq!(still.generation(), first[number].generation(), "{fault:?}");
     }
 }

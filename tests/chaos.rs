@@ -99,11 +99,12 @@ fn wait(time: &Receiver<()>, span: Duration) {
 }
 
 fn ask_until(over: &AtomicBool, socket: &Path, deadline: Duration) -> Seen {
-    let broker = Broker::connect_to(socket).unwrap().timeout(deadline);
+    // A new one each time holds nothing, and asks the daemon.
+    let broker = || Broker::connect_to(socket).unwrap().timeout(deadline);
     let mut seen = Seen::default();
     while !over.load(Ordering::Relaxed) {
         let start = boot_now();
-        let answer = broker.token("data");
+        let answer = broker().token("data");
         let took = boot_now().saturating_since(start);
         seen.latest = seen.latest.max(took);
         match answer {

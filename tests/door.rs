@@ -286,11 +286,11 @@ fn rules_are_taken_up_and_a_watcher_that_loses_its_right_is_told() {
     let rules = |uid: u32| format!("{config}[clients.acme.access]\ndata = {{ users = [{uid}] }}\n");
     daemon.write("config.toml", &rules(us));
     daemon.wait_for_log("config loaded");
-    assert!(broker.token("data").is_ok());
+    assert!(daemon.broker().token("data").is_ok());
     watch.next().unwrap().unwrap();
     daemon.write("config.toml", &rules(us + 1));
     daemon.wait_for_log("config loaded");
-    let refused = broker.token("data").unwrap_err();
+    let refused = daemon.broker().token("data").unwrap_err();
     assert!(matches!(refused, Error::NotPermitted { .. }), "{refused}");
     let last = loop {
         // Tokens that came before the rule may not have been read yet.

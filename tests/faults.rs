@@ -44,6 +44,7 @@ fn with_no_token_left_callers_hear_at_once_or_by_their_deadline_and_the_end_is_n
         let Err(Error::TryLater {
             cause,
             next_attempt,
+            ..
         }) = answer
         else {
             panic!("{answer:?}");

@@ -239,7 +239,7 @@ fn faulty_answers_never_cost_the_living_token() {
     let first = broker.token("data").unwrap();
     sandbox.script([Fault::garbage()]);
     sandbox.wait_for_requests(2, PATIENCE).unwrap();
-    let still = broker.token("data").unwrap();
+    let still = daemon.broker().token("data").unwrap();
     assert_eq!(still.generation(), first.generation());
     sandbox.wait_for_requests(3, PATIENCE).unwrap();
     let next = broker

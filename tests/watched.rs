@@ -143,7 +143,7 @@ fn a_thousand_replacements_end_in_the_last_one_and_leak_nothing() {
             assert_eq!(watches, known, "seed {seed}");
         }
     }
-    let after = broker.token("data").unwrap();
+    let after = daemon.broker().client("stable").token("data").unwrap();
     assert_eq!(after.generation(), held.generation(), "seed {seed}");
     assert_eq!(stable.requests().len(), 1);
 }
@@ -160,10 +160,11 @@ fn callers_notice_nothing_of_ten_new_pairs_of_credentials() {
         let callers: Vec<_> = (0..20)
             .map(|_| {
                 scope.spawn(|| {
-                    let broker = Broker::connect_to(&socket).unwrap();
+                    // A new one each time holds nothing, and asks the daemon.
+                    let broker = || Broker::connect_to(&socket).unwrap();
                     let mut asked = 0;
                     while !over.load(Ordering::Relaxed) {
-                        broker.token("data").unwrap();
+                        broker().token("data").unwrap();
                         asked += 1;
                     }
                     asked

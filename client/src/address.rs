@@ -65,9 +65,9 @@ impl Address {
     pub(crate) fn check(&self, stream: &Stream) -> Result<(), Error> {
         use std::os::fd::AsFd;
         use std::os::unix::fs::MetadataExt;
-        let io = |source| Error::Io {
+        let io = |source: io::Error| Error::Io {
             path: self.path.clone(),
-            source,
+            source: source.into(),
         };
         let Stream::UdSocket(stream) = stream;
         let server = rustix::net::sockopt::socket_peercred(stream.as_fd());
@@ -122,7 +122,7 @@ impl Address {
         }
         Error::Io {
             path: self.path.clone(),
-            source,
+            source: source.into(),
         }
     }
 

@@ -7,29 +7,36 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::clock::{BootTime, boot_now};
 use crate::error::Error;
-use crate::exchange::{Exchange, Next, unexpected};
+use crate::exchange::{Exchange, Next, Patience, unexpected};
+use crate::flight::{Call, Need};
+use crate::process::Shared;
 use crate::scope::ScopeSet;
-use crate::token::Token;
+use crate::token::{Set, Token};
 use crate::watch::Watch;
 use crate::wire::{
-    Asked, BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Renew, Request, Response, ScopeStatus,
-    TokenRequest,
+    BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Renew, Request, Response, ScopeStatus,
 };
 
 /// How long a call may take when nothing else is said.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection to the broker of this host. Clones share it, and any number of threads may use it;
-/// a call that finds it busy opens another.
+/// The broker of this host, and the tokens that this process holds of it.
+///
+/// Keep one for the process. Clones share its connection and its tokens, and any number of threads
+/// may use it. A call that finds the connection busy opens another; one that finds it lost makes
+/// it again, until the call's deadline. A forked child may go on with its parent's: it makes a
+/// connection of its own.
 #[derive(Clone)]
 pub struct Broker {
-    shared: Arc<Exchange>,
+    shared: Arc<Shared>,
     client: Option<Arc<str>>,
     timeout: Duration,
+    patience: Patience,
 }
 
 /// What the broker is doing, for [`Broker::status`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Status {
     /// The daemon.
     pub broker: BrokerStatus,
@@ -57,11 +64,12 @@ impl Broker {
     }
 
     fn open(address: Address) -> Result<Self, Error> {
-        let shared = Exchange::open(address, boot_now() + DEFAULT_TIMEOUT)?;
+        let exchange = Exchange::open(address, boot_now() + DEFAULT_TIMEOUT)?;
         Ok(Self {
-            shared: Arc::new(shared),
+            shared: Arc::new(Shared::new(exchange)),
             client: None,
             timeout: DEFAULT_TIMEOUT,
+            patience: Patience::RECONNECT,
         })
     }
 
@@ -83,11 +91,27 @@ impl Broker {
         }
     }
 
+    /// The same broker, not waited for when it goes away: for the helper, which says so at once.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_waiting(&self) -> Self {
+        Self {
+            patience: Patience::FIRST,
+            ..self.clone()
+        }
+    }
+
     /// A token for exactly these scopes, parted by spaces or commas.
+    ///
+    /// While the one in memory has more left than a minute, or than a tenth of its life if that is
+    /// shorter, this is a lookup: no lock, no allocation, no system call. After that the broker is
+    /// asked for a better one, by one request however many threads want it; if there is none, the
+    /// one in memory is given for as long as it can be used.
     ///
     /// # Errors
     ///
-    /// [`Error`] says what the caller can do.
+    /// [`Error`] says what the caller can do. None takes the place of a token that lives, but for
+    /// the broker's word that this process may not have it.
     pub fn token(&self, scopes: &str) -> Result<Token, Error> {
         self.request(scopes).send()
     }
@@ -97,24 +121,30 @@ impl Broker {
         Ask {
             broker: self,
             scopes,
-            min_ttl: None,
-            renew: None,
+            need: Need::ANY,
         }
     }
 
-    /// Another token than this one, which Domo refused. If it was replaced already, Domo isn't asked.
+    /// Another token than this one, which Domo refused. It is held no longer. If it was replaced
+    /// already, Domo isn't asked, and if the new one is in memory, nor is the broker.
     ///
     /// # Errors
     ///
     /// As [`Self::token`]; the refused token is not handed out again.
     pub fn renew(&self, refused: &Token) -> Result<Token, Error> {
-        let renew = Some(Renew::Rejected(refused.generation()));
-        let broker = self.client(refused.client());
-        Ask {
-            renew,
-            ..broker.request(refused.asked())
-        }
-        .send()
+        let need = Need::other_than(refused);
+        self.shared.obtain(self.call(refused.set().clone(), need))
+    }
+
+    /// Keeps a living token for these scopes in memory from now on: a thread is told by the broker
+    /// of each new one, so that [`Self::token`] has no need to ask. The thread ends with the last
+    /// clone of this broker. It isn't there in a forked child, which has to ask anew to be kept.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidScope`], or [`Error::TryLater`] if there is no thread to be had.
+    pub fn keep(&self, scopes: &str) -> Result<(), Error> {
+        self.shared.keep(self.set(scopes)?)
     }
 
     /// The current token for these scopes, and each new one as it comes, over a connection of its
@@ -124,7 +154,7 @@ impl Broker {
     ///
     /// [`Error::InvalidScope`]; all else comes out of the iterator.
     pub fn watch(&self, scopes: &str) -> Result<Watch, Error> {
-        Ok(Watch::new(Arc::clone(&self.shared), self.asked(scopes)?))
+        Ok(self.shared.watch(self.set(scopes)?))
     }
 
     /// The state of the broker and of the scope sets that this process may see.
@@ -147,8 +177,7 @@ impl Broker {
             }
             Ok(Next::More)
         };
-        self.shared
-            .ask(self.deadline(), &|_| Request::Status, &mut take)?;
+        self.ask(&Request::Status, &mut take)?;
         let broker = broker.ok_or_else(|| Error::Broken {
             cause: "the broker's status has no beginning".to_owned(),
         })?;
@@ -161,9 +190,8 @@ impl Broker {
     ///
     /// As [`Self::token`].
     pub fn explain(&self, scopes: &str) -> Result<Explanation, Error> {
-        let asked = self.asked(scopes)?;
+        let request = Request::Explain(self.set(scopes)?.asked());
         let mut explanation = None;
-        let request = |_| Request::Explain(asked.clone());
         let mut take = |response| {
             let Response::Explanation(given) = response else {
                 return Err(unexpected(&response));
@@ -171,15 +199,48 @@ impl Broker {
             explanation = Some(given);
             Ok(Next::Done)
         };
-        self.shared.ask(self.deadline(), &request, &mut take)?;
+        self.ask(&request, &mut take)?;
         explanation.ok_or_else(|| unexpected(&Response::End))
     }
 
-    fn asked(&self, scopes: &str) -> Result<Asked, Error> {
-        let scope = ScopeSet::parse(scopes)?;
-        Ok(Asked {
-            client: self.client.as_deref().map(str::to_owned),
-            scope: scope.as_str().to_owned(),
+    fn ask(
+        &self,
+        request: &Request,
+        take: &mut dyn FnMut(Response) -> Result<Next, Error>,
+    ) -> Result<(), Error> {
+        let within = (self.deadline(), self.patience);
+        let process = self.shared.process();
+        process.exchange.ask(within, &|_| request.clone(), take)
+    }
+
+    /// The token in memory, if it meets the need, or else the call to make.
+    pub(crate) fn start(&self, scopes: &str, need: Need) -> Result<Start, Error> {
+        let met = |token: &Token| need.is_met_in_memory(token);
+        let held = &self.shared.held;
+        Ok(match held.find(self.client.as_deref(), scopes, met) {
+            Some(token) => Start::Held(token),
+            None => Start::Call(self.call(self.set(scopes)?, need)),
+        })
+    }
+
+    pub(crate) fn call(&self, set: Set, need: Need) -> Call {
+        Call {
+            set,
+            need,
+            deadline: self.deadline(),
+            patience: self.patience,
+            asked_any: false,
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn set(&self, scopes: &str) -> Result<Set, Error> {
+        Ok(Set {
+            client: self.client.clone(),
+            scope: ScopeSet::parse(scopes)?,
         })
     }
 
@@ -188,10 +249,16 @@ impl Broker {
     }
 }
 
+/// How a request for a token begins.
+pub(crate) enum Start {
+    Held(Token),
+    Call(Call),
+}
+
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Broker")
-            .field("path", &self.shared.path())
+            .field("path", &self.shared.process().exchange.path())
             .field("client", &self.client)
             .finish_non_exhaustive()
     }
@@ -203,26 +270,27 @@ impl std::fmt::Debug for Broker {
 pub struct Ask<'a> {
     broker: &'a Broker,
     scopes: &'a str,
-    min_ttl: Option<Duration>,
-    renew: Option<Renew>,
+    need: Need,
 }
 
 impl Ask<'_> {
-    /// The life the token must have left, else it is an error.
+    /// The life the token must have left, else it is an error. The one in memory is given if it
+    /// has that.
     pub fn min_ttl(mut self, least: Duration) -> Self {
-        self.min_ttl = Some(least);
+        self.need.min_ttl = Some(least);
         self
     }
 
-    /// Another token than the current one, unless that is very young.
+    /// Another token than the current one, unless that is very young. The broker is asked.
     pub fn renew(mut self) -> Self {
-        self.renew = Some(Renew::Current);
+        self.need.renew = Some(Renew::Current);
         self
     }
 
-    /// Another token than the one of that generation, which Domo refused.
+    /// Another token than the one of that generation, which Domo refused. The broker is asked;
+    /// whoever has the token itself spares that with [`Broker::renew`].
     pub fn rejected(mut self, generation: u64) -> Self {
-        self.renew = Some(Renew::Rejected(generation));
+        self.need.renew = Some(Renew::Rejected(generation));
         self
     }
 
@@ -232,27 +300,14 @@ impl Ask<'_> {
     ///
     /// As [`Broker::token`].
     pub fn send(self) -> Result<Token, Error> {
-        let asked = self.broker.asked(self.scopes)?;
-        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        let request = |left| {
-            Request::Token(TokenRequest {
-                asked: asked.clone(),
-                min_ttl_ms: self.min_ttl.map(millis),
-                time_left_ms: millis(left),
-                renew: self.renew,
-            })
+        let call = match self.broker.start(self.scopes, self.need)? {
+            Start::Held(token) => return Ok(token),
+            Start::Call(call) => call,
         };
-        let mut token = None;
-        let mut take = |response| {
-            let Response::Token(answer) = response else {
-                return Err(unexpected(&response));
-            };
-            token = Some(Token::new(answer, &asked.scope));
-            Ok(Next::Done)
-        };
-        self.broker
-            .shared
-            .ask(self.broker.deadline(), &request, &mut take)?;
-        token.ok_or_else(|| unexpected(&Response::End))
+        let set = call.set.clone();
+        let shared = self.broker.shared();
+        let token = shared.obtain(call)?;
+        shared.held.spell(&set, self.scopes);
+        Ok(token)
     }
 }

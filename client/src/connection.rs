@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use interprocess::ConnectWaitMode;
 use interprocess::local_socket::traits::Stream as _;
 use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsName};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::address::Address;
 use crate::clock::{BootTime, boot_now};
@@ -33,13 +33,9 @@ pub(crate) enum Failure {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        let later = |cause: &str| Self::TryLater {
-            cause: cause.to_owned(),
-            next_attempt: None,
-        };
         match failure {
-            Failure::Lost => later("the broker went away before its answer"),
-            Failure::Late => later("the broker did not answer in time"),
+            Failure::Lost => Self::later("the broker went away before its answer"),
+            Failure::Late => Self::late(),
             Failure::Version(theirs) => Self::Protocol { theirs },
             Failure::Malformed(error) => Self::Broken {
                 cause: error.to_string(),
@@ -106,6 +102,8 @@ impl Connection {
                 let whole = frame::split(&self.unread).map_err(Failure::Malformed)?;
                 if let Some((body, used)) = whole {
                     let response = frame::decode(body).map_err(Failure::Malformed)?;
+                    // A connection may idle for long with what it has read.
+                    self.unread.get_mut(..used).unwrap_or_default().zeroize();
                     self.unread.drain(..used);
                     return Ok(response);
                 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{BootTime, boot_now};
@@ -11,35 +12,41 @@ use crate::scope::ScopeError;
 use crate::wire::{Refusal, RefusalKind, VERSION};
 
 /// Why there is no token, by what the caller can do about it. No message holds a secret.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// No broker listens: start one.
+    #[non_exhaustive]
     NotRunning {
         /// The paths tried.
         tried: Vec<PathBuf>,
     },
     /// The broker, or the socket's permissions, don't let this process have the token.
+    #[non_exhaustive]
     NotPermitted {
         /// Why, and what to do.
         cause: String,
     },
     /// Whoever listens can't be trusted to be the broker.
+    #[non_exhaustive]
     Untrusted {
         /// Why, and what to do.
         cause: String,
     },
     /// The broker has no such client or scope set: its config must name it.
+    #[non_exhaustive]
     Unknown {
         /// What there is instead.
         cause: String,
     },
     /// No token lives as long as asked for.
+    #[non_exhaustive]
     MinTtlTooLong {
         /// How long they live, and the most one may ask.
         cause: String,
     },
     /// Domo refuses the credentials or the scopes: a person has to mend it.
+    #[non_exhaustive]
     Denied {
         /// Domo's words.
         cause: String,
@@ -47,11 +54,13 @@ pub enum Error {
         next_attempt: Option<Duration>,
     },
     /// The scope set was removed from the broker's config.
+    #[non_exhaustive]
     Gone {
         /// What was removed.
         cause: String,
     },
     /// Not now: Domo can't be reached, the broker is busy, or the deadline passed.
+    #[non_exhaustive]
     TryLater {
         /// What is in the way.
         cause: String,
@@ -59,6 +68,7 @@ pub enum Error {
         next_attempt: Option<Duration>,
     },
     /// The broker speaks other protocol versions: install matching ones.
+    #[non_exhaustive]
     Protocol {
         /// The broker's version.
         theirs: u8,
@@ -66,16 +76,18 @@ pub enum Error {
     /// What was asked for is no scope set.
     InvalidScope(ScopeError),
     /// The other side broke the protocol.
+    #[non_exhaustive]
     Broken {
         /// What came.
         cause: String,
     },
     /// The socket can't be used.
+    #[non_exhaustive]
     Io {
         /// The socket.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
 }
 
@@ -84,6 +96,35 @@ impl Error {
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::NotRunning { .. } | Self::TryLater { .. })
+    }
+
+    /// Whether it is what the broker, or the system, has decided about this caller and this set.
+    pub(crate) fn is_verdict(&self) -> bool {
+        match self {
+            Self::NotPermitted { .. }
+            | Self::Unknown { .. }
+            | Self::MinTtlTooLong { .. }
+            | Self::Denied { .. }
+            | Self::Gone { .. }
+            | Self::InvalidScope(_) => true,
+            Self::NotRunning { .. }
+            | Self::Untrusted { .. }
+            | Self::TryLater { .. }
+            | Self::Protocol { .. }
+            | Self::Broken { .. }
+            | Self::Io { .. } => false,
+        }
+    }
+
+    pub(crate) fn later(cause: &str) -> Self {
+        Self::TryLater {
+            cause: cause.to_owned(),
+            next_attempt: None,
+        }
+    }
+
+    pub(crate) fn late() -> Self {
+        Self::later("the broker did not answer in time")
     }
 }
 
@@ -132,7 +173,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io { source, .. } => Some(source),
+            Self::Io { source, .. } => Some(source.as_ref()),
             Self::InvalidScope(error) => Some(error),
             Self::NotRunning { .. }
             | Self::NotPermitted { .. }

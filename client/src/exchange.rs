@@ -16,9 +16,50 @@ use crate::wire::{RefusalKind, Request, Response};
 const RESTART: Duration = Duration::from_secs(1);
 
 /// The broker answers at the deadline; this much later it is given up.
-const GRACE: Duration = Duration::from_millis(200);
+pub(crate) const GRACE: Duration = Duration::from_millis(200);
 
-/// The way to one broker. Any number of threads may ask at once.
+/// How long a broker that isn't there is waited for, within the deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// While there is no socket.
+    missing: Duration,
+    /// While there is one that refuses.
+    refusing: Duration,
+}
+
+impl Patience {
+    /// Not at all.
+    pub(crate) const NONE: Self = Self {
+        missing: Duration::ZERO,
+        refusing: Duration::ZERO,
+    };
+
+    /// Of whoever hasn't met a broker yet: there may never be one.
+    pub(crate) const FIRST: Self = Self {
+        missing: Duration::ZERO,
+        refusing: RESTART,
+    };
+
+    /// Of whoever has: it is restarting.
+    pub(crate) const RECONNECT: Self = Self {
+        missing: Duration::MAX,
+        refusing: Duration::MAX,
+    };
+
+    /// How long after such an error one goes on trying.
+    fn at(self, kind: io::ErrorKind) -> Option<Duration> {
+        if kind == io::ErrorKind::NotFound {
+            Some(self.missing)
+        } else if kind == io::ErrorKind::ConnectionRefused {
+            Some(self.refusing)
+        } else {
+            // Its backlog is full: it lives, and has much to do.
+            (kind == io::ErrorKind::WouldBlock).then_some(Duration::MAX)
+        }
+    }
+}
+
+/// The way to one broker. Any number of threads of one process may ask at once.
 pub(crate) struct Exchange {
     address: Address,
     /// The connection that no call is using; a call that finds none makes its own.
@@ -32,15 +73,24 @@ pub(crate) enum Next {
 }
 
 impl Exchange {
-    /// Connects, so that whoever has no broker hears it now.
-    pub(crate) fn open(address: Address, deadline: BootTime) -> Result<Self, Error> {
-        let exchange = Self {
+    pub(crate) fn new(address: Address) -> Self {
+        Self {
             address,
             idle: Mutex::new(None),
-        };
-        let connection = exchange.connect(deadline)?;
+        }
+    }
+
+    /// Connects, so that whoever has no broker hears it now.
+    pub(crate) fn open(address: Address, deadline: BootTime) -> Result<Self, Error> {
+        let exchange = Self::new(address);
+        let connection = exchange.connect(deadline, Patience::FIRST)?;
         exchange.keep(connection);
         Ok(exchange)
+    }
+
+    /// The same way for another process.
+    pub(crate) fn anew(&self) -> Self {
+        Self::new(self.address.clone())
     }
 
     /// The socket's path.
@@ -52,15 +102,17 @@ impl Exchange {
     /// busy broker asked again, until the deadline.
     pub(crate) fn ask(
         &self,
-        deadline: BootTime,
+        (deadline, patience): (BootTime, Patience),
         request: &dyn Fn(Duration) -> Request,
         take: &mut dyn FnMut(Response) -> Result<Next, Error>,
     ) -> Result<(), Error> {
         let mut busy: Option<Error> = None;
+        let mut pauses = Pauses::default();
         let mut kept = self.idle().take();
         loop {
             let fresh = kept.is_none();
-            let connection = kept.take().map_or_else(|| self.connect(deadline), Ok);
+            let connect = || self.connect(deadline, patience);
+            let connection = kept.take().map_or_else(connect, Ok);
             let mut connection = match connection {
                 Ok(connection) => connection,
                 // Whoever was told "busy" by a broker that has gone since has its answer.
@@ -81,10 +133,11 @@ impl Exchange {
                 Err(Ended::Lost) => {}
                 Err(Ended::Final(error)) => return Err(error),
             }
-            if boot_now() + pause() >= deadline {
+            let pause = pauses.next();
+            if boot_now() + pause >= deadline {
                 return Err(busy.unwrap_or_else(|| Failure::Lost.into()));
             }
-            rest(pause());
+            rest(pause);
         }
     }
 
@@ -109,32 +162,35 @@ impl Exchange {
         }
     }
 
-    /// A socket that refuses is tried again for as long as a restart takes.
-    pub(crate) fn connect(&self, deadline: BootTime) -> Result<Connection, Error> {
-        let restarted = deadline.min(boot_now() + RESTART);
+    /// A broker that isn't there is tried again for as long as `patience` and the deadline say.
+    pub(crate) fn connect(
+        &self,
+        deadline: BootTime,
+        patience: Patience,
+    ) -> Result<Connection, Error> {
+        let start = boot_now();
+        let mut pauses = Pauses::default();
         loop {
-            let (error, until) = match Connection::open(&self.address, deadline) {
+            let error = match Connection::open(&self.address, deadline) {
                 Ok(connection) => {
                     self.address.check(connection.stream())?;
                     return Ok(connection);
                 }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    (error, restarted)
-                }
-                // Its backlog is full: it lives, and has much to do.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (error, deadline),
-                Err(error) => return Err(self.address.error(error)),
+                Err(error) => error,
             };
-            if boot_now() + pause() >= until {
-                if error.kind() == io::ErrorKind::ConnectionRefused {
-                    return Err(self.address.error(error));
+            let kind = error.kind();
+            let Some(wait) = patience.at(kind) else {
+                return Err(self.address.error(error));
+            };
+            let until = deadline.min(start + wait);
+            let pause = pauses.next();
+            if boot_now() + pause >= until {
+                if kind == io::ErrorKind::WouldBlock {
+                    return Err(Error::later("the broker is too busy to take a connection"));
                 }
-                return Err(Error::TryLater {
-                    cause: "the broker is too busy to take a connection".to_owned(),
-                    next_attempt: None,
-                });
+                return Err(self.address.error(error));
             }
-            rest(pause());
+            rest(pause);
         }
     }
 
@@ -174,10 +230,20 @@ pub(crate) fn unexpected(response: &Response) -> Error {
     }
 }
 
-/// Between 10 and 50 ms, so that those who wait for a restart don't all come at once.
-pub(crate) fn pause() -> Duration {
-    let chance = RandomState::new().hash_one(0_u8);
-    Duration::from_millis(10 + chance % 40)
+/// The pauses between tries: each a draw, so that those who wait for a restart don't all come at
+/// once, and the later ones longer.
+#[derive(Default)]
+pub(crate) struct Pauses(u32);
+
+impl Pauses {
+    /// Between 10 and 50 ms at first, in the end between 40 and 200 ms.
+    pub(crate) fn next(&mut self) -> Duration {
+        const DOUBLED: u32 = 2;
+        let chance = RandomState::new().hash_one(0_u8);
+        let pause = Duration::from_millis(10 + chance % 40) * (1 << self.0);
+        self.0 = DOUBLED.min(self.0 + 1);
+        pause
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a socket can't be waited for")]

@@ -1,48 +1,113 @@
 //! A token in a caller's hands.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use crate::clock::{BootTime, boot_now, wall_now};
-use crate::wire::TokenAnswer;
+use crate::scope::ScopeSet;
+use crate::wire::{Asked, TokenAnswer};
 
-/// A Domo access token. `Debug` doesn't show it, and it is wiped when dropped.
+/// A token with less left is asked for anew, unless the caller says what it needs; of short-lived
+/// ones, with less than a tenth of their life.
+const MARGIN_MAX: Duration = Duration::from_secs(60);
+
+/// No token is used with less left than this, or than a tenth of its life.
+const LEAST_LEFT_MAX: Duration = Duration::from_secs(1);
+
+const PART_OF_LIFE: u32 = 10;
+
+/// What a token is asked for by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Set {
+    /// The API client's name in the broker's config; `None` for its default.
+    pub(crate) client: Option<Arc<str>>,
+    pub(crate) scope: ScopeSet,
+}
+
+impl Set {
+    pub(crate) fn asked(&self) -> Asked {
+        Asked {
+            client: self.client.as_deref().map(str::to_owned),
+            scope: self.scope.as_str().to_owned(),
+        }
+    }
+}
+
+/// A Domo access token. `Debug` doesn't show it. Clones share one copy of its text, which is wiped
+/// with the last of them.
 #[derive(Clone)]
-pub struct Token {
+pub struct Token(Arc<Inner>);
+
+struct Inner {
     secret: SecretString,
     client: String,
     scope: String,
     /// What it was asked for by: Domo may grant more.
-    asked: String,
+    set: Set,
     generation: u64,
     lifetime: Duration,
     expires: BootTime,
 }
 
 impl Token {
-    pub(crate) fn new(answer: TokenAnswer, asked: &str) -> Self {
-        Self {
+    pub(crate) fn new(answer: TokenAnswer, set: &Set) -> Self {
+        let lifetime = Duration::from_millis(answer.lifetime_ms);
+        Self(Arc::new(Inner {
             secret: answer.access_token.into_secret(),
             client: answer.client,
             scope: answer.scope,
-            asked: asked.to_owned(),
+            set: set.clone(),
             generation: answer.generation,
-            lifetime: Duration::from_millis(answer.lifetime_ms),
-            expires: answer.expires,
-        }
+            lifetime,
+            // A broker whose clock isn't ours (containers can shift it) must not make it immortal.
+            expires: answer.expires.min(boot_now() + lifetime),
+        }))
     }
 
-    /// The scopes to ask for another one by.
-    pub(crate) fn asked(&self) -> &str {
-        &self.asked
+    pub(crate) fn set(&self) -> &Set {
+        &self.0.set
     }
 
-    /// The token's text, for the header `Authorization: Bearer …`.
+    pub(crate) fn expires(&self) -> BootTime {
+        self.0.expires
+    }
+
+    /// The life it has left at `now`.
+    pub(crate) fn left(&self, now: BootTime) -> Duration {
+        self.0.expires.saturating_since(now)
+    }
+
+    /// The life left from which on it is asked for anew by whoever says nothing else.
+    pub(crate) fn margin(&self) -> Duration {
+        MARGIN_MAX.min(self.0.lifetime / PART_OF_LIFE)
+    }
+
+    /// Whether it can still be used at all.
+    pub(crate) fn lives(&self, now: BootTime) -> bool {
+        let left = self.left(now);
+        !left.is_zero() && left >= LEAST_LEFT_MAX.min(self.0.lifetime / PART_OF_LIFE)
+    }
+
+    /// The token's text, for the header `Authorization: Bearer …`. Nothing else gives it away but
+    /// [`Self::authorization`].
     #[must_use]
     pub fn secret(&self) -> &str {
-        self.secret.expose_secret()
+        self.0.secret.expose_secret()
+    }
+
+    /// The value of the header `Authorization`: `Bearer` and the text.
+    #[must_use]
+    pub fn authorization(&self) -> Authorization {
+        const SCHEME: &str = "Bearer ";
+        // Of its whole size from the start: growing leaves a copy behind.
+        let mut value = Zeroizing::new(String::with_capacity(SCHEME.len() + self.secret().len()));
+        value.push_str(SCHEME);
+        value.push_str(self.secret());
+        Authorization(value)
     }
 
     /// How it is to be used: always `bearer` (RFC 6750).
@@ -54,47 +119,79 @@ impl Token {
     /// The broker's name for the API client.
     #[must_use]
     pub fn client(&self) -> &str {
-        &self.client
+        &self.0.client
     }
 
     /// The scopes Domo granted, parted by spaces.
     #[must_use]
     pub fn scope(&self) -> &str {
-        &self.scope
+        &self.0.scope
     }
 
     /// Names this token among those of its scope set. Compare for equality only.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.0.generation
     }
 
     /// Its whole life.
     #[must_use]
     pub fn lifetime(&self) -> Duration {
-        self.lifetime
+        self.0.lifetime
     }
 
     /// The life it has left, on a clock that runs in suspend; zero once it is dead.
     #[must_use]
     pub fn expires_in(&self) -> Duration {
-        self.expires.saturating_since(boot_now())
+        self.left(boot_now())
     }
 
     /// When it dies, as the wall clock stands now.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
-        self.expires.to_wall(boot_now(), wall_now())
+        self.0.expires.to_wall(boot_now(), wall_now())
     }
 }
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token")
-            .field("client", &self.client)
-            .field("scope", &self.scope)
-            .field("generation", &self.generation)
-            .field("expires", &self.expires)
+            .field("client", &self.0.client)
+            .field("scope", &self.0.scope)
+            .field("generation", &self.0.generation)
+            .field("expires", &self.0.expires)
             .finish_non_exhaustive()
+    }
+}
+
+/// The value of the header `Authorization`, from [`Token::authorization`]. `Debug` doesn't show
+/// it, and it is wiped when dropped.
+///
+/// With feature `http` it turns into that crate's `HeaderValue`, marked as sensitive, so that it
+/// can be given to whatever takes one. That holds a copy which isn't wiped.
+pub struct Authorization(Zeroizing<String>);
+
+impl Authorization {
+    /// The value as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authorization([REDACTED])")
+    }
+}
+
+#[cfg(feature = "http")]
+impl TryFrom<Authorization> for http::HeaderValue {
+    type Error = http::header::InvalidHeaderValue;
+
+    fn try_from(value: Authorization) -> Result<Self, Self::Error> {
+        let mut header = Self::from_str(value.as_str())?;
+        header.set_sensitive(true);
+        Ok(header)
     }
 }

@@ -1,26 +1,31 @@
 //! Each new token of a scope set, as it comes.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::boot_now;
 use crate::connection::{Connection, Failure};
 use crate::error::Error;
-use crate::exchange::{Exchange, pause, rest, unexpected};
-use crate::token::Token;
-use crate::wire::{Asked, RefusalKind, Request, Response};
+use crate::exchange::{Exchange, Patience, Pauses, rest, unexpected};
+use crate::hangup::Hangup;
+use crate::held::Held;
+use crate::token::{Set, Token};
+use crate::wire::{RefusalKind, Request, Response};
 
 /// How long connecting, and asking, may take each time.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long one read waits: it is only begun again after that.
-const QUIET: Duration = Duration::from_secs(3600);
+/// How long one read waits: it is only begun again after that. Where a thread can't be woken from a
+/// read, it looks that often whether it is to stop.
+const QUIET: Duration = Duration::from_secs(if cfg!(unix) { 3600 } else { 2 });
 
 /// How long a broker that isn't there is left alone between two tries, at most.
 const REST_MAX: Duration = Duration::from_secs(1);
 
 /// The tokens of one scope set, from [`crate::Broker::watch`]: the current one, then each new one,
-/// no token twice. `next` blocks until there is news.
+/// no token twice. `next` blocks until there is news. Each token that it gives is also held for
+/// [`crate::Broker::token`], which so answers from memory.
 ///
 /// An error says that there is no token for now: Domo gives none and the last one has died, or the
 /// broker is gone. It comes once, and the iterator goes on: it connects again by itself, and the
@@ -28,8 +33,11 @@ const REST_MAX: Duration = Duration::from_secs(1);
 /// the iterator ends.
 pub struct Watch {
     exchange: Arc<Exchange>,
-    asked: Asked,
+    held: Arc<Held>,
+    set: Set,
     connection: Option<Connection>,
+    /// The process that made the connection.
+    process: u32,
     /// The generation given out last.
     given: Option<u64>,
     /// Whether the caller knows that there is no broker.
@@ -37,6 +45,40 @@ pub struct Watch {
     /// The rest before the next try to connect.
     rest: Duration,
     ended: bool,
+    stop: Option<Arc<Stop>>,
+}
+
+/// Ends a [`Watch`] from another thread.
+pub(crate) struct Stop {
+    stopped: AtomicBool,
+    /// Wakes it from the read it is in.
+    hangup: Mutex<Option<Hangup>>,
+}
+
+impl Stop {
+    pub(crate) fn new() -> Self {
+        Self {
+            stopped: AtomicBool::new(false),
+            hangup: Mutex::new(None),
+        }
+    }
+
+    /// Ends it as soon as it comes by; if it is reading, now.
+    pub(crate) fn stop(&self) {
+        // Before the lock: a connection made after this look is not read from.
+        self.stopped.store(true, Ordering::SeqCst);
+        if let Some(hangup) = self.hangup().take() {
+            hangup.now();
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    fn hangup(&self) -> MutexGuard<'_, Option<Hangup>> {
+        self.hangup.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How a wait for news ended.
@@ -52,20 +94,32 @@ enum News {
 }
 
 impl Watch {
-    pub(crate) fn new(exchange: Arc<Exchange>, asked: Asked) -> Self {
+    pub(crate) fn new(exchange: Arc<Exchange>, held: Arc<Held>, set: Set) -> Self {
         Self {
             exchange,
-            asked,
+            held,
+            set,
             connection: None,
+            process: 0,
             given: None,
             outage_told: false,
             rest: Duration::ZERO,
             ended: false,
+            stop: None,
         }
     }
 
+    /// The same, ending when `stop` says so.
+    pub(crate) fn until(mut self, stop: Arc<Stop>) -> Self {
+        self.stop = Some(stop);
+        self
+    }
+
     fn wait(&mut self) -> News {
-        let Some(mut connection) = self.connection.take() else {
+        let connection = self.connection.take();
+        // A forked child leaves its parent's connection alone.
+        let ours = |_: &Connection| self.process == std::process::id();
+        let Some(mut connection) = connection.filter(ours) else {
             return self.connect();
         };
         let response = match connection.receive(boot_now() + QUIET) {
@@ -82,12 +136,13 @@ impl Watch {
         self.outage_told = false;
         match response {
             Response::Token(answer) => {
-                let token = Token::new(answer, &self.asked.scope);
+                let token = Token::new(answer, &self.set);
                 let old = self.given.replace(token.generation()) == Some(token.generation());
                 // Whoever reads late finds tokens that have died meanwhile.
                 if old || token.expires_in().is_zero() {
                     return News::Nothing;
                 }
+                self.held.hold(&token);
                 News::Item(Box::new(Ok(token)))
             }
             Response::Refusal(refusal) => {
@@ -116,15 +171,22 @@ impl Watch {
     }
 
     fn connect(&mut self) -> News {
+        if let Some(stop) = &self.stop {
+            *stop.hangup() = None;
+        }
         rest(self.rest);
-        self.rest = (self.rest * 2 + pause()).min(REST_MAX);
+        self.rest = (self.rest * 2 + Pauses::default().next()).min(REST_MAX);
         let deadline = boot_now() + CONNECT;
-        let mut connection = match self.exchange.connect(deadline) {
+        let mut connection = match self.exchange.connect(deadline, Patience::FIRST) {
             Ok(connection) => connection,
             Err(error) if error.is_temporary() => return News::Outage(error),
             Err(error) => return News::Last(error),
         };
-        match connection.send(&Request::Watch(self.asked.clone()), deadline) {
+        self.process = std::process::id();
+        if let Some(stop) = &self.stop {
+            *stop.hangup() = Hangup::of(&connection);
+        }
+        match connection.send(&Request::Watch(self.set.asked()), deadline) {
             Ok(()) => self.connection = Some(connection),
             Err(Failure::Lost | Failure::Late) => {}
             Err(failure) => return News::Last(failure.into()),
@@ -137,7 +199,7 @@ impl Iterator for Watch {
     type Item = Result<Token, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.ended {
+        while !self.ended && !self.stop.as_ref().is_some_and(|stop| stop.is_stopped()) {
             match self.wait() {
                 News::Item(item) => return Some(*item),
                 News::Last(error) => {
@@ -159,7 +221,7 @@ impl Iterator for Watch {
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Watch")
-            .field("asked", &self.asked)
+            .field("set", &self.set)
             .field("given", &self.given)
             .finish_non_exhaustive()
     }

@@ -7,131 +7,31 @@
     reason = "in a test, what fails says so"
 )]
 
-use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, channel};
+mod fake;
+
+use std::io::Write;
+use std::os::unix::net::UnixListener;
 use std::thread;
 use std::time::Duration;
 
-use domo_token_client::clock::{BootTime, boot_now};
-use domo_token_client::frame::{self, HEAD, HELLO};
-use domo_token_client::wire::{
-    Refusal, RefusalKind, Renew, Request, Response, TokenAnswer, TokenText,
-};
+use domo_token_client::wire::{RefusalKind, Request, Response};
 use domo_token_client::{Broker, Error};
-use tempfile::TempDir;
+
+use fake::{Fake, Peer, refusal, renewed, token};
 
 /// What the broker does with one connection, by its number.
 type Serve = fn(usize, Peer);
 
-struct Fake {
-    _folder: TempDir,
-    path: PathBuf,
-    accepted: Receiver<usize>,
-}
-
-impl Fake {
-    fn start(serve: Serve) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("broker.sock");
-        let listener = UnixListener::bind(&path).unwrap();
-        let (sender, accepted) = channel();
-        thread::spawn(move || {
-            for (number, stream) in listener.incoming().enumerate() {
-                if sender.send(number).is_err() {
-                    return;
-                }
-                let stream = stream.unwrap();
-                let peer = Peer {
-                    stream,
-                    welcomed: false,
-                };
-                thread::spawn(move || serve(number, peer));
-            }
-        });
-        Self {
-            _folder: folder,
-            path,
-            accepted,
-        }
-    }
-
-    fn broker(&self) -> Broker {
-        Broker::connect_to(&self.path)
-            .unwrap()
-            .timeout(Duration::from_secs(5))
-    }
-
-    fn connections(&self) -> usize {
-        self.accepted.try_iter().count()
-    }
-}
-
-struct Peer {
-    stream: UnixStream,
-    welcomed: bool,
-}
-
-impl Peer {
-    /// The next request, or `None` once the caller has left.
-    fn request(&mut self) -> Option<Request> {
-        if !self.welcomed {
-            let mut hello = [0; HELLO];
-            self.stream.read_exact(&mut hello).ok()?;
-            assert_eq!(hello, *b"DTK\x01");
-        }
-        let mut head = [0; HEAD];
-        self.stream.read_exact(&mut head).ok()?;
-        let mut body = vec![0; frame::body_length(head).unwrap()];
-        self.stream.read_exact(&mut body).ok()?;
-        Some(frame::decode(&body).unwrap())
-    }
-
-    fn answer(&mut self, response: &Response) {
-        let frame = frame::encode(response).unwrap();
-        let hello: &[u8] = if self.welcomed { b"" } else { b"DTK\x01" };
-        self.welcomed = true;
-        // Byte by byte, as a stream may.
-        for byte in [hello, &frame].concat() {
-            let _left = self.stream.write_all(&[byte]);
-        }
-    }
-}
-
-fn token(generation: u64) -> Response {
-    Response::Token(TokenAnswer {
-        access_token: TokenText::new("c4nary-token".to_owned()),
-        client: "acme".to_owned(),
-        scope: "data".to_owned(),
-        generation,
-        lifetime_ms: 3_599_000,
-        expires: boot_now() + Duration::from_secs(3599),
-    })
-}
-
-fn refusal(kind: RefusalKind) -> Response {
-    Response::Refusal(Refusal {
-        kind,
-        cause: "because".to_owned(),
-        next_attempt: Some(BootTime::from_millis(boot_now().as_millis() + 60_000)),
-    })
-}
-
 #[test]
 fn one_connection_serves_many_calls() {
-    let fake = Fake::start(|_, mut peer| {
-        while peer.request().is_some() {
-            peer.answer(&token(7));
-        }
-    });
+    let fake = Fake::generous();
     let broker = fake.broker();
-    for _ in 0..10 {
-        let token = broker.token("data").unwrap();
-        assert_eq!((token.secret(), token.generation()), ("c4nary-token", 7));
+    for number in 0..10 {
+        let token = broker.token(&format!("scope{number}")).unwrap();
+        assert_eq!((token.secret(), token.generation()), ("c4nary-token-7", 7));
         assert!(token.expires_in() > Duration::from_secs(3500));
     }
-    assert_eq!(fake.connections(), 1);
+    assert_eq!((fake.connections(), fake.requests()), (1, 10));
 }
 
 #[test]
@@ -147,8 +47,9 @@ fn threads_that_ask_at_once_do_not_wait_for_each_other() {
     });
     let broker = fake.broker();
     thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| broker.token("data").unwrap());
+        for scopes in ["data", "user"] {
+            let broker = &broker;
+            scope.spawn(move || broker.token(scopes).unwrap());
         }
     });
     assert_eq!(fake.connections(), 2);
@@ -210,6 +111,7 @@ fn every_refusal_says_what_the_caller_can_do() {
     let Error::TryLater {
         cause,
         next_attempt,
+        ..
     } = error("6")
     else {
         panic!("not later");
@@ -226,7 +128,7 @@ fn another_protocol_version_is_named() {
         peer.stream.write_all(b"DTK\x09").unwrap();
     });
     let error = fake.broker().token("data").unwrap_err();
-    assert!(matches!(error, Error::Protocol { theirs: 9 }));
+    assert!(matches!(error, Error::Protocol { theirs: 9, .. }));
     assert!(error.to_string().contains("version 9"));
 }
 
@@ -272,15 +174,9 @@ fn a_silent_broker_is_given_up_at_the_deadline() {
 
 #[test]
 fn renewing_names_the_generation_that_was_refused_and_the_scopes_asked_for() {
-    let fake = Fake::start(|_, mut peer| {
-        while let Some(Request::Token(request)) = peer.request() {
-            let rejected = match request.renew {
-                Some(Renew::Rejected(generation)) => generation,
-                Some(Renew::Current) | None => 0,
-            };
-            assert_eq!(request.asked.scope, "user", "not the scopes granted");
-            peer.answer(&token(rejected + 1));
-        }
+    let fake = Fake::answering(|_, request| {
+        assert_eq!(request.asked.scope, "user", "not the scopes granted");
+        renewed(request)
     });
     let broker = fake.broker();
     let first = broker.token("user").unwrap();
@@ -305,14 +201,12 @@ fn nothing_there_and_nothing_listening_are_not_running() {
 
 #[test]
 fn debug_shows_no_token() {
-    let fake = Fake::start(|_, mut peer| {
-        while peer.request().is_some() {
-            peer.answer(&token(7));
-        }
-    });
+    let fake = Fake::generous();
     let broker = fake.broker();
     let token = broker.token("data").unwrap();
-    let shown = format!("{token:?} {broker:?} {:?}", self::token(7));
+    let header = token.authorization();
+    assert_eq!(header.as_str(), "Bearer c4nary-token-7");
+    let shown = format!("{token:?} {broker:?} {header:?} {:?}", self::token(7));
     assert!(!shown.contains("c4nary"), "{shown}");
 }
 

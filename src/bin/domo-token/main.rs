@@ -201,7 +201,8 @@ fn connect(socket: Option<&PathBuf>, client: Option<&str>) -> Result<Broker, Err
     let broker = match socket {
         Some(path) => Broker::connect_to(path)?,
         None => Broker::connect()?,
-    };
+    }
+    .without_waiting();
     Ok(client.map_or_else(|| broker.clone(), |name| broker.client(name)))
 }
 

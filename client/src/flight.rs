@@ -1,0 +1,276 @@
+//! Requests under way, so that each is made once for all threads that want its answer.
+//!
+//! Whoever finds no good token in memory boards: it joins the request for its set that is under
+//! way, or leads one of its own. What comes of it is judged by each for itself, by its own need
+//! and deadline.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::clock::{BootTime, boot_now};
+use crate::error::Error;
+use crate::exchange::{GRACE, Patience};
+use crate::held::Held;
+use crate::token::{Set, Token};
+use crate::wire::Renew;
+
+/// How long the broker is asked for a better token while the one in memory can still be used.
+const SPARE: Duration = Duration::from_secs(1);
+
+/// What a caller asks of a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// The life it must have left.
+    pub(crate) min_ttl: Option<Duration>,
+    pub(crate) renew: Option<Renew>,
+    /// With `renew`, when the refused token dies: one in memory that dies later is a newer one.
+    pub(crate) refused_dies: Option<BootTime>,
+}
+
+impl Need {
+    /// No conditions.
+    pub(crate) const ANY: Self = Self {
+        min_ttl: None,
+        renew: None,
+        refused_dies: None,
+    };
+
+    /// Another token than this one, which was refused.
+    pub(crate) fn other_than(refused: &Token) -> Self {
+        Self {
+            renew: Some(Renew::Rejected(refused.generation())),
+            refused_dies: Some(refused.expires()),
+            ..Self::ANY
+        }
+    }
+
+    /// Whether a token in memory will do, with the broker not asked.
+    pub(crate) fn is_met_in_memory(&self, token: &Token) -> bool {
+        let least = self.min_ttl.unwrap_or_else(|| token.margin());
+        if let Some(renew) = self.renew {
+            let newer = |dies| token.expires() > dies;
+            if renew == Renew::Rejected(token.generation()) || !self.refused_dies.is_some_and(newer)
+            {
+                return false;
+            }
+        }
+        token.left(boot_now()) >= least
+    }
+
+    /// Whether what another caller asked for will do.
+    fn is_met_by(&self, token: &Token, theirs: &Self) -> bool {
+        let new_enough = match self.renew {
+            None => true,
+            Some(Renew::Rejected(generation)) => token.generation() != generation,
+            Some(Renew::Current) => theirs.renew.is_some(),
+        };
+        let lives_enough = |least| token.left(boot_now()) >= least;
+        new_enough && self.min_ttl.is_none_or(lives_enough)
+    }
+
+    /// Whether a token that can't be had for this need can't be had for the other either.
+    fn is_within(&self, other: &Self) -> bool {
+        self == other || (self.renew.is_none() && self.min_ttl <= other.min_ttl)
+    }
+}
+
+/// One caller's call.
+pub(crate) struct Call {
+    pub(crate) set: Set,
+    pub(crate) need: Need,
+    pub(crate) deadline: BootTime,
+    pub(crate) patience: Patience,
+    /// Whether it has asked for any token at all already: one that demands more asks for that
+    /// first, so that those who don't needn't wait with it.
+    pub(crate) asked_any: bool,
+}
+
+impl Call {
+    /// When it is over, answered or not.
+    pub(crate) fn give_up(&self) -> BootTime {
+        self.deadline + GRACE
+    }
+}
+
+/// One request under way.
+pub(crate) struct Flight {
+    pub(crate) set: Set,
+    pub(crate) need: Need,
+    pub(crate) deadline: BootTime,
+    pub(crate) patience: Patience,
+    outcome: Mutex<Option<Result<Token, Error>>>,
+    landed: Condvar,
+    #[cfg(feature = "tokio")]
+    told: tokio::sync::Notify,
+}
+
+/// How a call goes on.
+pub(crate) enum Step {
+    /// It is over: a token in memory will do.
+    Held(Token),
+    /// It waits for another's request.
+    Join(Arc<Flight>),
+    /// It makes the request.
+    Lead(Pilot),
+}
+
+/// The requests of one process that are under way: one for each set.
+pub(crate) struct Flights(Mutex<BTreeMap<Set, Arc<Flight>>>);
+
+impl Flights {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(BTreeMap::new()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Set, Arc<Flight>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn board(self: &Arc<Self>, call: &mut Call, held: &Held) -> Step {
+        let mut flights = self.lock();
+        if let Some(Renew::Rejected(generation)) = call.need.renew {
+            held.drop_refused(&call.set, generation);
+        }
+        let now = boot_now();
+        // Looked up under the lock: a request that has landed meanwhile left its token there.
+        let token = held.of(&call.set);
+        let under_way = flights.get(&call.set);
+        if let Some(token) = &token {
+            // Whoever would be content with it doesn't wait for a better one that is on its way.
+            let content = under_way.is_some() && call.need == Need::ANY && token.lives(now);
+            if content || call.need.is_met_in_memory(token) {
+                return Step::Held(token.clone());
+            }
+        }
+        if let Some(flight) = under_way {
+            return Step::Join(Arc::clone(flight));
+        }
+        let flight = Arc::new(Flight::of(call, token.as_ref(), now));
+        flights.insert(call.set.clone(), Arc::clone(&flight));
+        Step::Lead(Pilot {
+            flights: Arc::clone(self),
+            flight,
+            outcome: None,
+        })
+    }
+}
+
+impl Flight {
+    fn of(call: &mut Call, held: Option<&Token>, now: BootTime) -> Self {
+        let spare = held.filter(|token| token.lives(now + SPARE));
+        let mut need = call.need;
+        if need.renew.is_none() && spare.is_none() && !call.asked_any {
+            need = Need::ANY;
+        }
+        call.asked_any = true;
+        let mut flight = Self {
+            set: call.set.clone(),
+            need,
+            deadline: call.deadline,
+            patience: call.patience,
+            outcome: Mutex::new(None),
+            landed: Condvar::new(),
+            #[cfg(feature = "tokio")]
+            told: tokio::sync::Notify::new(),
+        };
+        if need == Need::ANY && spare.is_some() {
+            flight.deadline = flight.deadline.min(now + SPARE);
+            flight.patience = Patience::NONE;
+        }
+        flight
+    }
+
+    fn outcome(&self) -> MutexGuard<'_, Option<Result<Token, Error>>> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Blocks until it has landed, but no longer than until `give_up`.
+    pub(crate) fn wait(&self, give_up: BootTime) {
+        let mut outcome = self.outcome();
+        while outcome.is_none() {
+            let left = give_up.saturating_since(boot_now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.landed.wait_timeout(outcome, left);
+            outcome = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits until it has landed, but no longer than until `give_up`.
+    #[cfg(feature = "tokio")]
+    pub(crate) async fn landed(&self, give_up: BootTime) {
+        let told = self.told.notified();
+        let mut told = std::pin::pin!(told);
+        // From here on nothing is missed.
+        told.as_mut().enable();
+        if self.outcome().is_none() {
+            let left = give_up.saturating_since(boot_now());
+            let _in_time = tokio::time::timeout(left, told).await;
+        }
+    }
+
+    /// What a call that led it or waited for it comes to; `None` if it has to board once more.
+    pub(crate) fn settle(&self, call: &Call, held: &Held) -> Option<Result<Token, Error>> {
+        let outcome = self.outcome().clone();
+        let error = match outcome {
+            Some(Ok(token)) => {
+                let will_do = self.need == call.need || call.need.is_met_by(&token, &self.need);
+                return will_do.then_some(Ok(token));
+            }
+            Some(Err(error)) => error,
+            None => Error::late(),
+        };
+        // An error takes no living token from anyone, but the broker's own word does.
+        if call.need == Need::ANY && !error.is_verdict() {
+            let living = held.of(&call.set).filter(|token| token.lives(boot_now()));
+            if let Some(token) = living {
+                return Some(Ok(token));
+            }
+        }
+        // A caller with more time or a lesser need than the one who asked may fare better.
+        let no_more_time = call.deadline <= self.deadline + GRACE || boot_now() >= call.deadline;
+        let hopeless = !error.is_temporary() || no_more_time;
+        (self.need.is_within(&call.need) && hopeless || boot_now() >= call.give_up())
+            .then_some(Err(error))
+    }
+}
+
+/// Whoever makes the request. However it ends, by a panic too, those who wait hear of it.
+pub(crate) struct Pilot {
+    flights: Arc<Flights>,
+    flight: Arc<Flight>,
+    outcome: Option<Result<Token, Error>>,
+}
+
+impl Pilot {
+    pub(crate) fn flight(&self) -> Arc<Flight> {
+        Arc::clone(&self.flight)
+    }
+
+    /// Makes the request and holds the token that comes.
+    pub(crate) fn fly(mut self, ask: impl FnOnce(&Flight) -> Result<Token, Error>, held: &Held) {
+        let outcome = ask(&self.flight);
+        if let Ok(token) = &outcome {
+            // Before it has landed, so that whoever comes next finds it.
+            held.hold(token);
+        }
+        self.outcome = Some(outcome);
+    }
+}
+
+impl Drop for Pilot {
+    fn drop(&mut self) {
+        let outcome = self.outcome.take().unwrap_or_else(|| {
+            Err(Error::later(
+                "the call that asked the broker was broken off",
+            ))
+        });
+        self.flights.lock().remove(&self.flight.set);
+        *self.flight.outcome() = Some(outcome);
+        self.flight.landed.notify_all();
+        #[cfg(feature = "tokio")]
+        self.flight.told.notify_waiters();
+    }
+}

@@ -1,0 +1,36 @@
+//! Ends a connection that another thread is reading from.
+
+use crate::connection::Connection;
+
+/// Both ends of the connection see its end once told, whoever is reading.
+#[cfg(unix)]
+pub(crate) struct Hangup(std::os::fd::OwnedFd);
+
+#[cfg(unix)]
+impl Hangup {
+    /// `None` where there is no descriptor left for it.
+    pub(crate) fn of(connection: &Connection) -> Option<Self> {
+        use std::os::fd::AsFd;
+        let interprocess::local_socket::Stream::UdSocket(stream) = connection.stream();
+        let duplicate = stream.as_fd().try_clone_to_owned();
+        duplicate.ok().map(Self)
+    }
+
+    pub(crate) fn now(&self) {
+        // One that has ended by itself needs no end.
+        let _ended = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
+    }
+}
+
+/// There is none: whoever reads looks from time to time.
+#[cfg(not(unix))]
+pub(crate) struct Hangup;
+
+#[cfg(not(unix))]
+impl Hangup {
+    pub(crate) fn of(_: &Connection) -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn now(&self) {}
+}

@@ -1,0 +1,169 @@
+//! What one process has, and a forked child must not use: its connection, its requests under way,
+//! its threads.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use arc_swap::ArcSwap;
+
+use crate::error::Error;
+use crate::exchange::{Exchange, Next, unexpected};
+use crate::flight::{Call, Flight, Flights, Step};
+use crate::held::Held;
+use crate::token::{Set, Token};
+use crate::watch::{Stop, Watch};
+use crate::wire::{Request, Response, TokenRequest};
+
+/// What all clones of a broker share.
+pub(crate) struct Shared {
+    pub(crate) held: Arc<Held>,
+    process: ArcSwap<Process>,
+}
+
+pub(crate) struct Process {
+    id: u32,
+    pub(crate) exchange: Arc<Exchange>,
+    flights: Arc<Flights>,
+    keepers: Mutex<Vec<Keeper>>,
+}
+
+/// A thread that watches one set.
+struct Keeper {
+    set: Set,
+    stop: Arc<Stop>,
+    thread: JoinHandle<()>,
+}
+
+impl Shared {
+    pub(crate) fn new(exchange: Exchange) -> Self {
+        let process = Process::new(exchange);
+        Self {
+            held: Arc::new(Held::new()),
+            process: ArcSwap::from_pointee(process),
+        }
+    }
+
+    /// What this very process has. A forked child begins anew: its parent's connection is still in
+    /// use, and the threads that held the parent's locks are not there to release them.
+    pub(crate) fn process(&self) -> Arc<Process> {
+        let process = self.process.load_full();
+        if process.id == std::process::id() {
+            return process;
+        }
+        let own = Arc::new(Process::new(process.exchange.anew()));
+        let before = self.process.compare_and_swap(&process, Arc::clone(&own));
+        if Arc::ptr_eq(&before, &process) {
+            own
+        } else {
+            Arc::clone(&before)
+        }
+    }
+
+    /// A token for a call whose need no held one meets.
+    pub(crate) fn obtain(&self, mut call: Call) -> Result<Token, Error> {
+        let process = self.process();
+        loop {
+            let flight = match process.board(&mut call, &self.held) {
+                Step::Held(token) => return Ok(token),
+                Step::Join(flight) => {
+                    flight.wait(call.give_up());
+                    flight
+                }
+                Step::Lead(pilot) => {
+                    let flight = pilot.flight();
+                    pilot.fly(|flight| process.request(flight), &self.held);
+                    flight
+                }
+            };
+            if let Some(result) = flight.settle(&call, &self.held) {
+                return result;
+            }
+        }
+    }
+
+    /// Watches the set on a thread until the last clone is gone.
+    pub(crate) fn keep(&self, set: Set) -> Result<(), Error> {
+        let process = self.process();
+        let mut keepers = process.keepers();
+        keepers.retain(|keeper| !keeper.thread.is_finished());
+        if keepers.iter().any(|keeper| keeper.set == set) {
+            return Ok(());
+        }
+        let stop = Arc::new(Stop::new());
+        let watch = self.watch(set.clone()).until(Arc::clone(&stop));
+        let thread = spawn(move || watch.for_each(drop))?;
+        keepers.push(Keeper { set, stop, thread });
+        Ok(())
+    }
+
+    pub(crate) fn watch(&self, set: Set) -> Watch {
+        let exchange = Arc::clone(&self.process().exchange);
+        Watch::new(exchange, Arc::clone(&self.held), set)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let process = self.process.load();
+        // Nobody else holds this lock now but a parent's thread, whose keepers are its own.
+        if let Ok(keepers) = process.keepers.try_lock() {
+            for keeper in keepers.iter() {
+                keeper.stop.stop();
+            }
+        }
+    }
+}
+
+impl Process {
+    fn new(exchange: Exchange) -> Self {
+        Self {
+            id: std::process::id(),
+            exchange: Arc::new(exchange),
+            flights: Arc::new(Flights::new()),
+            keepers: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn board(&self, call: &mut Call, held: &Held) -> Step {
+        self.flights.board(call, held)
+    }
+
+    /// Asks the broker for what `flight` is for.
+    pub(crate) fn request(&self, flight: &Flight) -> Result<Token, Error> {
+        let need = flight.need;
+        let request = |left| {
+            Request::Token(TokenRequest {
+                asked: flight.set.asked(),
+                min_ttl_ms: need.min_ttl.map(millis),
+                time_left_ms: millis(left),
+                renew: need.renew,
+            })
+        };
+        let mut token = None;
+        let mut take = |response| {
+            let Response::Token(answer) = response else {
+                return Err(unexpected(&response));
+            };
+            token = Some(Token::new(answer, &flight.set));
+            Ok(Next::Done)
+        };
+        let within = (flight.deadline, flight.patience);
+        self.exchange.ask(within, &request, &mut take)?;
+        token.ok_or_else(|| unexpected(&Response::End))
+    }
+
+    fn keepers(&self) -> MutexGuard<'_, Vec<Keeper>> {
+        self.keepers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs `job` on a thread of its own.
+pub(crate) fn spawn(job: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    let thread = thread::Builder::new().name("domo-token".to_owned());
+    let failed = |error| Error::later(&format!("no thread can be had to watch on: {error}"));
+    thread.spawn(job).map_err(failed)
+}
+
+fn millis(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,260 @@
+//! The broker for async apps on tokio: the names and shapes of the blocking one, and its tokens.
+//!
+//! [`Broker::token`] answers from memory as the blocking one does, and waits for nothing then. A
+//! request is made on a thread of the runtime's blocking pool, one for each scope set however many
+//! tasks want its answer, and goes on for the others when a task is dropped. The runtime needs its
+//! time driver (`enable_time`, which `#[tokio::main]` does).
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), domo_token_client::Error> {
+//! use domo_token_client::tokio::Broker;
+//!
+//! let broker = Broker::connect().await?;
+//! let token = broker.token("data").await?;
+//! # drop(token);
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use crate::broker::{Start, Status};
+use crate::error::Error;
+use crate::flight::{Call, Need, Step};
+use crate::process::spawn;
+use crate::token::Token;
+use crate::watch::Stop;
+use crate::wire::Explanation;
+
+/// The broker of this host, and the tokens that this process holds of it. As
+/// [`crate::Broker`], which it can be made from, sharing its tokens.
+///
+/// # Panics
+///
+/// Its async functions panic outside of a tokio runtime.
+#[derive(Clone, Debug)]
+pub struct Broker(crate::Broker);
+
+impl From<crate::Broker> for Broker {
+    fn from(broker: crate::Broker) -> Self {
+        Self(broker)
+    }
+}
+
+impl Broker {
+    /// As [`crate::Broker::connect`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn connect() -> Result<Self, Error> {
+        blocking(crate::Broker::connect).await.map(Self)
+    }
+
+    /// As [`crate::Broker::connect_to`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn connect_to(path: impl Into<PathBuf>) -> Result<Self, Error> {
+        let path = path.into();
+        blocking(|| crate::Broker::connect_to(path)).await.map(Self)
+    }
+
+    /// The same broker, asked for tokens of the API client of that name in its config.
+    #[must_use]
+    pub fn client(&self, name: &str) -> Self {
+        Self(self.0.client(name))
+    }
+
+    /// The same broker, with another limit on how long a call may take; at most ten minutes.
+    #[must_use]
+    pub fn timeout(&self, timeout: Duration) -> Self {
+        Self(self.0.timeout(timeout))
+    }
+
+    /// As [`crate::Broker::token`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn token(&self, scopes: &str) -> Result<Token, Error> {
+        self.request(scopes).send().await
+    }
+
+    /// A token with conditions.
+    pub fn request<'a>(&'a self, scopes: &'a str) -> Ask<'a> {
+        Ask {
+            broker: self,
+            scopes,
+            need: Need::ANY,
+        }
+    }
+
+    /// As [`crate::Broker::renew`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn renew(&self, refused: &Token) -> Result<Token, Error> {
+        let need = Need::other_than(refused);
+        self.obtain(self.0.call(refused.set().clone(), need)).await
+    }
+
+    /// As [`crate::Broker::keep`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn keep(&self, scopes: &str) -> Result<(), Error> {
+        self.0.keep(scopes)
+    }
+
+    /// The current token for these scopes, and each new one as it comes. See [`Watch`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidScope`], or [`Error::TryLater`] if there is no thread to be had.
+    pub fn watch(&self, scopes: &str) -> Result<Watch, Error> {
+        let stop = Arc::new(Stop::new());
+        let tokens = self.0.watch(scopes)?.until(Arc::clone(&stop));
+        let (sender, news) = mpsc::channel(1);
+        spawn(move || {
+            for item in tokens {
+                if sender.blocking_send(item).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Watch { news, stop })
+    }
+
+    /// As [`crate::Broker::status`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn status(&self) -> Result<Status, Error> {
+        let broker = self.0.clone();
+        blocking(move || broker.status()).await
+    }
+
+    /// As [`crate::Broker::explain`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn explain(&self, scopes: &str) -> Result<Explanation, Error> {
+        let (broker, scopes) = (self.0.clone(), scopes.to_owned());
+        blocking(move || broker.explain(&scopes)).await
+    }
+
+    async fn obtain(&self, mut call: Call) -> Result<Token, Error> {
+        let shared = self.0.shared();
+        let process = shared.process();
+        loop {
+            let flight = match process.board(&mut call, &shared.held) {
+                Step::Held(token) => return Ok(token),
+                Step::Join(flight) => flight,
+                Step::Lead(pilot) => {
+                    let flight = pilot.flight();
+                    let (process, held) = (Arc::clone(&process), Arc::clone(&shared.held));
+                    // It lands by itself, whether we are still here or not.
+                    spawn_blocking(move || pilot.fly(|flight| process.request(flight), &held));
+                    flight
+                }
+            };
+            flight.landed(call.give_up()).await;
+            if let Some(result) = flight.settle(&call, &shared.held) {
+                return result;
+            }
+        }
+    }
+}
+
+/// A token request with conditions, from [`Broker::request`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Ask<'a> {
+    broker: &'a Broker,
+    scopes: &'a str,
+    need: Need,
+}
+
+impl Ask<'_> {
+    /// As [`crate::Ask::min_ttl`].
+    pub fn min_ttl(mut self, least: Duration) -> Self {
+        self.need.min_ttl = Some(least);
+        self
+    }
+
+    /// As [`crate::Ask::renew`].
+    pub fn renew(mut self) -> Self {
+        self.need.renew = Some(crate::wire::Renew::Current);
+        self
+    }
+
+    /// As [`crate::Ask::rejected`].
+    pub fn rejected(mut self, generation: u64) -> Self {
+        self.need.renew = Some(crate::wire::Renew::Rejected(generation));
+        self
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Broker::token`].
+    pub async fn send(self) -> Result<Token, Error> {
+        let call = match self.broker.0.start(self.scopes, self.need)? {
+            Start::Held(token) => return Ok(token),
+            Start::Call(call) => call,
+        };
+        let set = call.set.clone();
+        let token = self.broker.obtain(call).await?;
+        self.broker.0.shared().held.spell(&set, self.scopes);
+        Ok(token)
+    }
+}
+
+/// The tokens of one scope set, from [`Broker::watch`], as [`crate::Watch`] gives them. A thread
+/// waits for them; it ends when this is dropped.
+pub struct Watch {
+    news: mpsc::Receiver<Result<Token, Error>>,
+    stop: Arc<Stop>,
+}
+
+impl Watch {
+    /// Waits for news; `None` after the last. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<Token, Error>> {
+        self.news.recv().await
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.stop();
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    job: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match spawn_blocking(job).await {
+        Ok(result) => result,
+        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+        Err(_) => Err(Error::later("the runtime is shutting down")),
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}

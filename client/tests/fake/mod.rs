@@ -1,0 +1,224 @@
+//! A broker made of a few lines, for tests of the client alone.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, what fails says so"
+)]
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use domo_token_client::Broker;
+use domo_token_client::clock::{BootTime, boot_now};
+use domo_token_client::frame::{self, HEAD, HELLO};
+use domo_token_client::wire::{
+    Refusal, RefusalKind, Renew, Request, Response, TokenAnswer, TokenRequest, TokenText,
+};
+use tempfile::TempDir;
+
+/// Domo's lifetime of a token.
+pub(crate) const HOUR: Duration = Duration::from_secs(3599);
+
+/// How long an event is waited for before a test fails; only ever reached by a failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Fake {
+    folder: Option<TempDir>,
+    path: PathBuf,
+    accepted: Receiver<usize>,
+    asked: Arc<AtomicUsize>,
+    stop: Arc<UnixListener>,
+    streams: Arc<Mutex<Vec<UnixStream>>>,
+}
+
+impl Fake {
+    /// Calls `serve` on a thread of its own with each connection and its number.
+    pub(crate) fn start(serve: impl Fn(usize, Peer) + Send + Sync + 'static) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("broker.sock");
+        let mut fake = Self::start_at(&path, serve);
+        fake.folder = Some(folder);
+        fake
+    }
+
+    /// The same at that path, which must be free.
+    pub(crate) fn start_at(
+        path: &Path,
+        serve: impl Fn(usize, Peer) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = Arc::new(UnixListener::bind(path).unwrap());
+        let stop = Arc::clone(&listener);
+        let (sender, accepted) = channel();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (counter, serve) = (Arc::clone(&asked), Arc::new(serve));
+        let streams = Arc::new(Mutex::new(Vec::new()));
+        let all = Arc::clone(&streams);
+        thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                let Ok(stream) = stream else { return };
+                if sender.send(number).is_err() {
+                    return;
+                }
+                all.lock().unwrap().push(stream.try_clone().unwrap());
+                let peer = Peer {
+                    stream,
+                    welcomed: false,
+                    asked: Arc::clone(&counter),
+                };
+                let serve = Arc::clone(&serve);
+                thread::spawn(move || serve(number, peer));
+            }
+        });
+        Self {
+            folder: None,
+            path: path.to_owned(),
+            accepted,
+            asked,
+            stop,
+            streams,
+        }
+    }
+
+    /// Gives each request for a token the answer of `answer`, which is told how many came before.
+    pub(crate) fn answering(
+        answer: impl Fn(usize, &TokenRequest) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(move |_, mut peer| {
+            while let Some(request) = peer.token_request() {
+                let before = peer.asked.load(Ordering::SeqCst) - 1;
+                peer.answer(&answer(before, &request));
+            }
+        })
+    }
+
+    /// Gives token 7 to whoever asks.
+    pub(crate) fn generous() -> Self {
+        Self::answering(|_, _| token(7))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn broker(&self) -> Broker {
+        let broker = Broker::connect_to(&self.path).unwrap();
+        broker.timeout(Duration::from_secs(5))
+    }
+
+    /// How many connections have come since the last look.
+    pub(crate) fn connections(&self) -> usize {
+        self.accepted.try_iter().count()
+    }
+
+    /// How many requests have come so far.
+    pub(crate) fn requests(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Returns once that many requests have come.
+    pub(crate) fn wait_for_requests(&self, count: usize) {
+        wait_until(|| self.requests() >= count);
+    }
+}
+
+impl Drop for Fake {
+    /// As a daemon that stops: no socket, and nobody at it.
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_file(&self.path);
+        let _ended = rustix::net::shutdown(&self.stop, rustix::net::Shutdown::Both);
+        for stream in self.streams.lock().unwrap().iter() {
+            let _left = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+/// Returns once `done`, which nothing tells of.
+pub(crate) fn wait_until(done: impl Fn() -> bool) {
+    let end = boot_now() + PATIENCE;
+    while !done() {
+        assert!(boot_now() < end, "waited in vain");
+        thread::yield_now();
+    }
+}
+
+/// A caller, seen from the broker.
+pub(crate) struct Peer {
+    pub(crate) stream: UnixStream,
+    welcomed: bool,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Peer {
+    /// The next request, or `None` once the caller has left.
+    pub(crate) fn request(&mut self) -> Option<Request> {
+        if !self.welcomed {
+            let mut hello = [0; HELLO];
+            self.stream.read_exact(&mut hello).ok()?;
+            assert_eq!(hello, *b"DTK\x01");
+        }
+        let mut head = [0; HEAD];
+        self.stream.read_exact(&mut head).ok()?;
+        let mut body = vec![0; frame::body_length(head).unwrap()];
+        self.stream.read_exact(&mut body).ok()?;
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Some(frame::decode(&body).unwrap())
+    }
+
+    /// The same if it is for a token; whoever asks for anything else is left.
+    pub(crate) fn token_request(&mut self) -> Option<TokenRequest> {
+        match self.request()? {
+            Request::Token(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn answer(&mut self, response: &Response) {
+        let frame = frame::encode(response).unwrap();
+        let hello: &[u8] = if self.welcomed { b"" } else { b"DTK\x01" };
+        self.welcomed = true;
+        // Byte by byte, as a stream may.
+        for byte in [hello, &frame].concat() {
+            let _left = self.stream.write_all(&[byte]);
+        }
+    }
+}
+
+pub(crate) fn token(generation: u64) -> Response {
+    token_with(generation, HOUR, HOUR)
+}
+
+/// A token of that whole life, and of that life left.
+pub(crate) fn token_with(generation: u64, lifetime: Duration, left: Duration) -> Response {
+    Response::Token(TokenAnswer {
+        access_token: TokenText::new(format!("c4nary-token-{generation}")),
+        client: "acme".to_owned(),
+        scope: "data".to_owned(),
+        generation,
+        lifetime_ms: u64::try_from(lifetime.as_millis()).unwrap(),
+        expires: boot_now() + left,
+    })
+}
+
+/// A token of another generation than the one refused, or the first.
+pub(crate) fn renewed(request: &TokenRequest) -> Response {
+    match request.renew {
+        Some(Renew::Rejected(generation)) => token(generation + 1),
+        Some(Renew::Current) | None => token(1),
+    }
+}
+
+pub(crate) fn refusal(kind: RefusalKind) -> Response {
+    Response::Refusal(Refusal {
+        kind,
+        cause: "because".to_owned(),
+        next_attempt: Some(BootTime::from_millis(boot_now().as_millis() + 60_000)),
+    })
+}
