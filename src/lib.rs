@@ -8,6 +8,7 @@
 //! - [`hygiene`]: what keeps the memory closed.
 //! - [`descriptors`]: the limit on open descriptors.
 //! - [`users`]: the user database.
+//! - [`flags`]: what the daemon can be told on its command line.
 //! - [`policy`]: PURE; may this caller have this token?
 //! - [`config`]: TOML text → what was written → what is true; every default and bound.
 //! - [`token`]: one access token, encoded once, shared, wiped.
@@ -34,6 +35,7 @@ pub mod systemd;
 pub mod hygiene;
 pub mod descriptors;
 pub mod users;
+pub mod flags;
 
 pub mod policy;
 pub mod config;

@@ -2,13 +2,13 @@
 
 use std::env::var_os;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::Parser;
 use domo_token::check::{self, Depth};
 use domo_token::config::{self, Env};
 use domo_token::daemon::{self, DaemonError, Options, Surroundings};
+use domo_token::flags::{Flags, LogFormat, Verb};
 use domo_token::init::{self, Wishes};
 use domo_token::logging::{self, Format};
 use domo_token::{hygiene, signals, systemd};
@@ -29,99 +29,6 @@ const CANNOT_WRITE: u8 = 74;
 
 /// What should not happen.
 const BUG: u8 = 70;
-
-/// Keeps Domo access tokens fresh and hands them to local processes.
-///
-/// Holds the credentials of Domo API clients, asks for a token for each configured scope set before
-/// anyone needs it, renews it before it dies, and serves it on a Unix socket. Ask it with
-/// domo-token. Runs in the foreground and logs to standard error.
-#[derive(Debug, Parser)]
-#[command(name = "domo-tokend", version, after_help = AFTER_HELP)]
-struct Flags {
-    /// Config file; by default the first there is of those named below
-    #[arg(long, value_name = "FILE", global = true)]
-    config: Option<PathBuf>,
-    /// Socket to listen on; by default the first place named below
-    #[arg(long, value_name = "PATH", global = true)]
-    socket: Option<PathBuf>,
-    /// Log level: error, warn, info, debug or trace; by default `RUST_LOG`, the config's, or info
-    #[arg(long, value_name = "LEVEL", global = true)]
-    log: Option<String>,
-    /// Form of log lines
-    #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
-    log_format: LogFormat,
-    /// Leave the memory open to debuggers and core files, for finding bugs
-    #[arg(long)]
-    debuggable: bool,
-    #[command(subcommand)]
-    verb: Option<Verb>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Say whether the config and the credentials would do
-    ///
-    /// Exit: 0 all is right, 75 Domo couldn't be reached, 78 something is wrong.
-    Check {
-        /// Ask Domo for each token, once
-        #[arg(long, conflicts_with_all = ["syntax", "schema"])]
-        online: bool,
-        /// Look at the config's text alone, and open no credential file
-        #[arg(long, conflicts_with = "schema")]
-        syntax: bool,
-        /// Print the config's JSON Schema instead, for editors
-        #[arg(long)]
-        schema: bool,
-    },
-    /// Write a first config and secret file, once Domo has taken the credentials
-    ///
-    /// Asks for the client id and the secret, or reads them as lines from standard input. Never
-    /// overwrites. Exit: 0 written, 75 Domo couldn't be reached, 78 anything else.
-    Init {
-        /// The API client's name in the config
-        #[arg(long, value_name = "NAME", default_value = "domo")]
-        name: String,
-        /// The client id
-        #[arg(long, value_name = "ID")]
-        client_id: Option<String>,
-        /// A scope set to keep a token for, like "data user"; may be given again
-        #[arg(long, value_name = "SCOPES", default_value = "data")]
-        tokens: Vec<String>,
-        /// Another endpoint than Domo's own
-        #[arg(long, value_name = "URL")]
-        token_url: Option<String>,
-        /// Don't try the credentials
-        #[arg(long)]
-        offline: bool,
-    },
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
-const AFTER_HELP: &str = "\
-Config file: --config, $DOMO_TOKEN_CONFIG, $CONFIGURATION_DIRECTORY/config.toml,
-${XDG_CONFIG_HOME:-~/.config}/domo-token/config.toml, /etc/domo-token/config.toml.
-Socket: --socket, $DOMO_TOKEN_SOCKET, [broker] socket, or broker.sock in $RUNTIME_DIRECTORY,
-/run/domo-token (as root) or $XDG_RUNTIME_DIR/domo-token.
-
-Without a config file the environment configures one client named \"default\":
-  DOMO_CLIENT_ID, DOMO_CLIENT_SECRET or DOMO_CLIENT_SECRET_FILE,
-  DOMO_SCOPE (sets parted by ';', default \"data\"), DOMO_TOKEN_URL, DOMO_CA_FILE, DOMO_PROXY
-
-A config file:
-  [clients.acme]
-  client_id = \"441e307a-…\"
-  client_secret_file = \"acme.secret\"     # mode 0600
-  tokens = [\"data\", \"data user\"]
-
-Signals: SIGTERM and SIGINT end it. SIGHUP reads the config and the secrets again, keeps what
-has not changed, and tries at once what Domo refused; a wrong config leaves all as it was.
-Exit: 0 stopped, 2 usage, 70 a bug, 75 another daemon serves the socket, 78 config,
-credentials or path";
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
