@@ -184,6 +184,28 @@ impl Broker {
         Ok(Status { broker, scopes })
     }
 
+    /// The broker's metrics, as Prometheus text.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::token`].
+    pub fn metrics(&self) -> Result<String, Error> {
+        let mut text = String::new();
+        let mut take = |response| {
+            if let Response::Metrics(piece) = response {
+                text.push_str(&piece);
+                return Ok(Next::More);
+            }
+            if response == Response::End {
+                return Ok(Next::Done);
+            }
+            Err(unexpected(&response))
+        };
+        self.shared
+            .ask(self.deadline(), &|_| Request::Metrics, &mut take)?;
+        Ok(text)
+    }
+
     /// What the broker decides for this very process about these scopes, and why.
     ///
     /// # Errors
