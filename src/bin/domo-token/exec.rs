@@ -10,7 +10,8 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 
 use crate::args::{Exec, Place};
-use crate::{IO_ERROR, Problem, print};
+use crate::print;
+use crate::problem::{IO_ERROR, Problem};
 
 /// A command that is there and can't be run, as shells have it.
 const CANNOT_RUN: u8 = 126;
@@ -21,7 +22,7 @@ const NOT_FOUND: u8 = 127;
 /// Returns only if the command can't be run.
 pub(crate) fn run(wanted: &Exec, token: &Token) -> Problem {
     let Some((program, arguments)) = wanted.command.split_first() else {
-        return problem(NOT_FOUND, "no command");
+        return Problem::new(NOT_FOUND, "no command");
     };
     let mut command = Command::new(program);
     command.args(arguments);
@@ -35,23 +36,20 @@ pub(crate) fn run(wanted: &Exec, token: &Token) -> Problem {
             let text = print::token(token, wanted.get.format);
             match provide(text.as_bytes(), *number) {
                 Ok(held) => descriptor = held,
-                Err(error) => return problem(IO_ERROR, &format!("descriptor {number}: {error}")),
+                Err(error) => {
+                    return Problem::new(IO_ERROR, format!("descriptor {number}: {error}"));
+                }
             }
         }
     }
     let error = command.exec();
     drop(descriptor);
-    let code = if error.kind() == io::ErrorKind::NotFound {
-        NOT_FOUND
-    } else {
-        CANNOT_RUN
-    };
-    problem(code, &format!("{}: {error}", program.display()))
-}
-
-fn problem(code: u8, words: &str) -> Problem {
-    let words = words.to_owned();
-    Problem { code, words }
+    let program = program.display();
+    if error.kind() == io::ErrorKind::NotFound {
+        let hint = "is it installed, in $PATH, and its interpreter too?";
+        return Problem::new(NOT_FOUND, format!("{program}: no such command; {hint}"));
+    }
+    Problem::new(CANNOT_RUN, format!("{program} can't be run: {error}"))
 }
 
 /// Puts `text` behind the descriptor of that number, in memory that nobody can change.

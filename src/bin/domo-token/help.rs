@@ -1,97 +1,126 @@
-//! The help texts.
+//! Help, as it is printed.
 
-pub(crate) const ALL: &str = "\
-Prints a Domo access token that domo-tokend keeps fresh.
+use std::fmt::Write;
 
-Usage: domo-token [get] [OPTIONS] SCOPE...
-       domo-token exec [--env NAME | --fd N] [OPTIONS] SCOPE... -- COMMAND...
-       domo-token watch [--to FILE] [OPTIONS] SCOPE...
-       domo-token status [-q] [--json] [SCOPE...]
-       domo-token completions bash|zsh|fish|powershell
+use crate::options::{self, OptionUsage, Value, Verb};
+use crate::usage::{FORMAT_WORDS, TIMES, VERBS};
 
-All SCOPE words together are one scope set: `domo-token data user` is one token for both.
+/// Columns that most terminals have.
+const WIDTH: usize = 80;
 
-Options:
-  -c, --client NAME     API client of the broker's config [$DOMO_TOKEN_CLIENT, or its default]
-      --format FORMAT   token (default), header, curl, json or env
-      --min-ttl TIME    fail unless the token lives at least this much longer
-      --timeout TIME    give up after this long, at most 10m [10s]
-      --wait            until the timeout, wait for a broker that isn't there and for Domo
-      --renew[=GEN]     another token: Domo refused the current one, or that of generation GEN
-      --explain         instead: what the broker decides for this process, and why
-      --socket PATH     the broker's socket [$DOMO_TOKEN_SOCKET,
-                        $XDG_RUNTIME_DIR/domo-token/broker.sock, /run/domo-token/broker.sock]
-  -h, --help            this help; exec, watch and status have their own
-  -V, --version         the version
+/// Where what an option does is said.
+const COLUMN: usize = 26;
 
-TIME is 90s, 5m, 1h, or plain seconds.
+/// The help of a verb; of `get`, which needs no name, that of all.
+// Writing to a string can't fail.
+pub(crate) fn of(verb: Verb) -> String {
+    let usage = verb.usage();
+    let mut text = String::new();
+    paragraph(&mut text, usage.about);
+    text.push_str(&usages(verb));
+    for words in usage.more {
+        text.push('\n');
+        paragraph(&mut text, words);
+    }
+    text.push_str("\nOptions:\n");
+    for option in options::options(verb) {
+        entry(&mut text, &syntax(option), option.about(verb));
+    }
+    if options::options(verb).any(|option| option.value == Value::Text("TIME")) {
+        let _ = writeln!(text, "\n{TIMES}");
+    }
+    if verb == Verb::Get {
+        list(&mut text, "Formats", FORMAT_WORDS);
+        let others = VERBS.iter().filter(|usage| usage.verb != verb);
+        let others: Vec<_> = others.map(|usage| (usage.name, usage.about)).collect();
+        list(&mut text, "Commands", &others);
+    }
+    if !usage.examples.is_empty() {
+        text.push_str("\nExamples:\n");
+        for example in usage.examples {
+            let _ = writeln!(text, "  {}", example.replace('\n', "\n  "));
+        }
+    }
+    if verb == Verb::Get {
+        text.push('\n');
+        paragraph(
+            &mut text,
+            "The first two keep the token out of argv, which every user of the machine can read, \
+             and send nothing if there is none.",
+        );
+    }
+    if !usage.exit.is_empty() {
+        list(&mut text, "Exit", usage.exit);
+    }
+    text
+}
 
-Examples:
-  domo-token --format curl data | curl -fsS -K - https://api.domo.com/v1/datasets
-  domo-token exec --fd 3 --format header data -- curl -fsS -H @/dev/fd/3 https://…
-  token=$(domo-token data) || exit
+fn usages(verb: Verb) -> String {
+    let all = verb == Verb::Get;
+    let shown = VERBS.iter().filter(|usage| all || usage.verb == verb);
+    let lines = shown.flat_map(|usage| usage.usage);
+    let lines: Vec<String> = lines.map(|line| format!("domo-token {line}")).collect();
+    format!("\nUsage: {}\n", lines.join("\n       "))
+}
 
-The first two keep the token out of argv, which every user of the machine can read, and send
-nothing if there is none.
+/// An option as it is written.
+pub(crate) fn syntax(option: &OptionUsage) -> String {
+    let short = option
+        .short
+        .map_or("    ".to_owned(), |short| format!("-{short}, "));
+    let value = match option.value {
+        Value::Nothing => String::new(),
+        Value::Maybe(what) => format!("[={what}]"),
+        Value::Text(what) | Value::File(what) | Value::OneOf(what, _) => format!(" {what}"),
+    };
+    format!("{short}--{}{value}", option.long)
+}
 
-Exit: 0, 2 usage, 69 no broker, 70 a bug, 74 output, 75 not now, 76 no common protocol version,
-77 not permitted, 78 unknown client or scope set, or Domo refuses the credentials or scopes.
-Nothing is printed on standard output unless it is a token. exec: the command's own; 126 it
-can't be run, 127 there is none.
-";
+fn list(text: &mut String, title: &str, entries: &[(&str, &str)]) {
+    let _ = writeln!(text, "\n{title}:");
+    let width = entries.iter().map(|(name, _)| name.len()).max();
+    let column = width.unwrap_or(0) + 4;
+    for (name, words) in entries {
+        let start = if name.is_empty() {
+            "  ".to_owned()
+        } else {
+            format!("  {name:width$}", width = column - 2)
+        };
+        wrap(text, start, if name.is_empty() { 2 } else { column }, words);
+    }
+}
 
-pub(crate) const STATUS: &str = "\
-Shows the broker's state and that of each scope set; never a token.
+fn entry(text: &mut String, start: &str, words: &str) {
+    let mut start = format!("  {start}");
+    if start.len() + 2 > COLUMN {
+        text.push_str(&start);
+        text.push('\n');
+        start.clear();
+    }
+    wrap(text, format!("{start:COLUMN$}"), COLUMN, words);
+}
 
-Usage: domo-token status [OPTIONS] [SCOPE...]
+fn paragraph(text: &mut String, words: &str) {
+    wrap(text, String::new(), 0, words);
+}
 
-Each SCOPE is a scope set of its own here: quote one of several scopes, as in \"data user\".
-
-Options:
-  -q, --quiet           print nothing: the exit code tells
-      --json            for machines; times are seconds since 1970
-      --socket PATH     the broker's socket
-
-Exit: 0 every set has a living token, 75 one hasn't, 78 one is refused by Domo and has none,
-69 no broker.
-";
-
-pub(crate) const EXEC: &str = "\
-Runs a command with a token, without any process in between.
-
-Usage: domo-token exec [OPTIONS] SCOPE... -- COMMAND...
-
-Options:
-      --env NAME        the variable that holds the token [DOMO_ACCESS_TOKEN]
-      --fd N            instead, the descriptor it can be read from once, in the form of --format:
-                        0 is standard input, else from 3 on. Not in the environment then, which
-                        children inherit and root can read
-      and all of domo-token get: -c, --format, --min-ttl, --timeout, --wait, --renew, --socket
-
-The token is the one of the start: a command that outlives it asks again itself.
-
-Examples:
-  domo-token exec data -- python3 report.py
-  domo-token exec --fd 3 --format header data -- curl -fsS -H @/dev/fd/3 https://…
-
-Exit: the command's own; without a token that of domo-token get, and the command isn't run;
-126 the command can't be run, 127 there is none.
-";
-
-pub(crate) const WATCH: &str = "\
-Prints the token, and each new one as it comes, until it is stopped.
-
-Usage: domo-token watch [OPTIONS] SCOPE...
-
-Options:
-      --to FILE         keep the token in FILE instead, replaced in one piece, and removed when
-                        it dies with no successor
-      --mode MODE       the file's mode, from 0600 to 0666 [0600]
-      --format FORMAT   token, header, curl, json or env; a JSON line, or with --to the bare
-                        token, when nothing is said
-  -c, --client NAME     API client of the broker's config
-      --socket PATH     the broker's socket
-
-It outlives restarts of the broker, and says on standard error when there is no token.
-Exit: 77 not permitted, 78 unknown, refused or removed, 74 output.
-";
+/// Words in lines, those after the first one indented.
+fn wrap(text: &mut String, start: String, indent: usize, words: &str) {
+    let mut line = start;
+    let mut empty = true;
+    for word in words.split(' ') {
+        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            text.push_str(line.trim_end());
+            text.push('\n');
+            line = " ".repeat(indent);
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    text.push_str(line.trim_end());
+    text.push('\n');
+}

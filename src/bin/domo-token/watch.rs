@@ -1,84 +1,203 @@
 //! Each new token, to standard output or into a file.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use domo_token_client::{Error, Token};
+use domo_token_client::{Broker, Error, Token};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 
 use crate::args::Watch;
-use crate::{CONFIG, IO_ERROR, Problem, connect, print, problem};
+use crate::print as print_out;
+use crate::problem::{CONFIG, IO_ERROR, Problem, SOFTWARE, say};
+use crate::{ask, print};
 
 /// How long a wait lasts when no token's death ends it.
 const LONG: Duration = Duration::from_secs(86_400);
 
+/// How long before a token falls short of `--min-ttl` the broker is asked for another.
+const LEAD: Duration = Duration::from_secs(1);
+
+/// What there is to wait for.
+enum News {
+    Token(Box<Token>),
+    Trouble(Error),
+    /// There is nothing to come any more.
+    End,
+    Signal(i32),
+}
+
 /// Runs until there is nothing to come any more.
 pub(crate) fn run(wanted: &Watch) -> Result<u8, Problem> {
-    let scopes = &wanted.get.scopes;
-    let broker = connect(wanted.get.socket.as_ref(), wanted.get.client.as_deref());
-    let tokens = broker.and_then(|broker| broker.watch(scopes));
-    let tokens = tokens.map_err(|error| problem(&error, scopes))?;
+    let (broker, first) = ask::token(&wanted.get)?;
     let (sender, news) = channel();
+    if wanted.to.is_some() {
+        let signals = pass_on_signals(sender.clone());
+        signals.map_err(|e| Problem::new(SOFTWARE, format!("signals can't be caught: {e}")))?;
+    }
+    let mut keeper = Keeper {
+        wanted,
+        broker,
+        held: None,
+        asked: false,
+        file: None,
+    };
+    let ended = keeper
+        .take(first)
+        .and_then(|()| keeper.follow(sender, &news));
+    // Nobody would take it away when it dies.
+    keeper.remove()?;
+    ended
+}
+
+/// Keeps the last token where it is wanted.
+struct Keeper<'a> {
+    wanted: &'a Watch,
+    broker: Broker,
+    held: Option<Token>,
+    /// Whether another was asked for in place of the one held.
+    asked: bool,
+    /// The file that is ours: its device and number.
+    file: Option<(u64, u64)>,
+}
+
+impl Keeper<'_> {
+    fn follow(&mut self, sender: Sender<News>, news: &Receiver<News>) -> Result<u8, Problem> {
+        let scopes = &self.wanted.get.scopes;
+        let tokens = self.broker.watch(scopes);
+        let tokens = tokens.map_err(|error| Problem::of(&error, scopes))?;
+        thread::spawn(move || {
+            for item in tokens {
+                let item = item.map_or_else(News::Trouble, |token| News::Token(Box::new(token)));
+                if sender.send(item).is_err() {
+                    return;
+                }
+            }
+            let _nobody_listens = sender.send(News::End);
+        });
+        let mut last = None;
+        loop {
+            match news.recv_timeout(self.rest()) {
+                Ok(News::Token(token)) => self.take(*token)?,
+                Ok(News::Trouble(error)) => {
+                    let problem = Problem::of(&error, scopes);
+                    problem.tell();
+                    last = Some(problem);
+                }
+                Ok(News::Signal(signal)) => {
+                    self.remove()?;
+                    // As without a handler: whoever started it sees by what it ended.
+                    let _ended = emulate_default_handler(signal);
+                }
+                Err(RecvTimeoutError::Timeout) => self.time_is_up()?,
+                // What ended it was told when it came.
+                Ok(News::End) | Err(RecvTimeoutError::Disconnected) => {
+                    return Ok(last.map_or(CONFIG, |problem| problem.code));
+                }
+            }
+        }
+    }
+
+    /// How much less than its whole life a token is good for.
+    fn least(&self) -> Duration {
+        self.wanted.get.min_ttl.unwrap_or_default()
+    }
+
+    /// The time until there is something to do about the token held.
+    fn rest(&self) -> Duration {
+        let Some(token) = &self.held else {
+            return LONG;
+        };
+        let good = token.expires_in().saturating_sub(self.least());
+        if self.least().is_zero() || self.asked {
+            return good;
+        }
+        good.saturating_sub(LEAD)
+    }
+
+    fn time_is_up(&mut self) -> Result<(), Problem> {
+        let spent = |token: &Token| token.expires_in() <= self.least();
+        if self.held.as_ref().is_some_and(spent) {
+            self.held = None;
+            return self.remove();
+        }
+        if self.held.is_none() || std::mem::replace(&mut self.asked, true) {
+            return Ok(());
+        }
+        // Whatever comes of it comes to all who watch, but what comes at once is taken at once.
+        let scopes = &self.wanted.get.scopes;
+        let broker = self.broker.timeout(LEAD);
+        match broker.request(scopes).min_ttl(self.least() + LEAD).send() {
+            Ok(token) => self.take(token),
+            Err(error) => {
+                say(&error.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts a token where it is wanted, unless it is there or is worth too little.
+    fn take(&mut self, token: Token) -> Result<(), Problem> {
+        let known = |held: &Token| held.generation() == token.generation();
+        if self.held.as_ref().is_some_and(known) || token.expires_in() <= self.least() {
+            return Ok(());
+        }
+        let text = print::token(&token, self.wanted.get.format);
+        match &self.wanted.to {
+            None => {
+                print_out(text.as_bytes())?;
+            }
+            Some(path) => {
+                let put = replace(path, text.as_bytes(), self.wanted.mode);
+                self.file = Some(put.map_err(|error| failed(path, &error))?);
+            }
+        }
+        self.held = Some(token);
+        self.asked = false;
+        Ok(())
+    }
+
+    /// Removes the file if it is still the one that we put there.
+    fn remove(&mut self) -> Result<(), Problem> {
+        let (Some(path), Some(ours)) = (&self.wanted.to, self.file.take()) else {
+            return Ok(());
+        };
+        let removed = match fs::symlink_metadata(path) {
+            Ok(stat) if (stat.dev(), stat.ino()) == ours => {
+                fs::remove_file(path).and_then(|()| sync_directory(path))
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path, &error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+fn pass_on_signals(sender: Sender<News>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     thread::spawn(move || {
-        for item in tokens {
-            if sender.send(item).is_err() {
+        for signal in signals.forever() {
+            if sender.send(News::Signal(signal)).is_err() {
                 return;
             }
         }
     });
-    let mut held: Option<Token> = None;
-    let mut last: Option<Error> = None;
-    loop {
-        let rest = held.as_ref().map_or(LONG, Token::expires_in);
-        match news.recv_timeout(rest) {
-            Ok(Ok(token)) => {
-                put(wanted, &token)?;
-                held = Some(token);
-            }
-            Ok(Err(error)) => {
-                let line = format!("domo-token: {error}\n");
-                // With standard error closed the file or its absence still tells.
-                let _told = io::stderr().write_all(line.as_bytes());
-                last = Some(error);
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                if held.take().is_some() {
-                    remove(wanted)?;
-                }
-            }
-            Err(RecvTimeoutError::Disconnected) => break,
-        }
-    }
-    remove(wanted)?;
-    // It was told when it came.
-    Ok(last.map_or(CONFIG, |error| problem(&error, scopes).code))
+    Ok(())
 }
 
-fn put(wanted: &Watch, token: &Token) -> Result<(), Problem> {
-    let text = print::token(token, wanted.get.format);
-    match &wanted.to {
-        None => print(text.as_bytes()),
-        Some(path) => replace(path, text.as_bytes(), wanted.mode).map_err(|e| failed(path, &e)),
-    }
-}
-
-fn remove(wanted: &Watch) -> Result<(), Problem> {
-    let Some(path) = &wanted.to else {
-        return Ok(());
-    };
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path, &error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// In one piece: whoever opens the path finds the old token or the new one, whole.
-fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
-    let next = beside(path);
+/// In one piece: whoever opens the path finds the old token or the new one, whole, even after a
+/// power cut. Gives the new file's device and number.
+fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<(u64, u64)> {
+    let next = beside(path)?;
     // One that a killed watcher of our process id left.
     let _none = fs::remove_file(&next);
     let mut options = OpenOptions::new();
@@ -92,21 +211,37 @@ fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
         .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&next, path));
-    if written.is_err() {
+    if let Err(error) = written {
         let _left = fs::remove_file(&next);
+        return Err(error);
     }
-    written
+    sync_directory(path)?;
+    let stat = file.metadata()?;
+    Ok((stat.dev(), stat.ino()))
 }
 
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    PathBuf::from(name)
+/// A name that no pattern for the file's own takes in.
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".{}", std::process::id()));
+    Ok(path.with_file_name(hidden))
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn failed(path: &Path, error: &io::Error) -> Problem {
-    Problem {
-        code: IO_ERROR,
-        words: format!("{}: {error}", path.display()),
-    }
+    let shown = path.display();
+    let hint = if error.kind() == io::ErrorKind::NotFound {
+        "; make its directory first"
+    } else {
+        ""
+    };
+    Problem::new(IO_ERROR, format!("{shown} can't be written: {error}{hint}"))
 }

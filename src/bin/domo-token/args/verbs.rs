@@ -4,241 +4,201 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use domo_token_client::wire::Renew;
-use lexopt::ValueExt;
+use super::values::{descriptor, format, limit, mode, renew, shell, span, text, variable};
+use super::{Command, EXEC_USAGE, Exec, Format, Get, Given, Place, Status, Watch};
+use crate::options::{self, Key, Verb};
+use crate::usage::VERBS;
 
-use super::{
-    Command, Exec, FILE_MODE, Format, Get, Place, RESERVED, SHELLS, Status, TIMEOUT, Topic,
-    VARIABLE, VERBS, Watch,
-};
+/// How long a call takes at most when nothing is said.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-fn topic(verb: Option<&String>) -> Topic {
-    match verb.map(String::as_str) {
-        Some("status") => Topic::Status,
-        Some("exec") => Topic::Exec,
-        Some("watch") => Topic::Watch,
-        Some(_) | None => Topic::All,
-    }
-}
+/// The variable that a command finds its token in when nothing is said.
+const VARIABLE: &str = "DOMO_ACCESS_TOKEN";
 
-/// What was given so far.
-#[derive(Default)]
-pub(super) struct Seen {
-    pub(super) verb: Option<String>,
-    pub(super) words: Vec<String>,
-    /// Options without a value.
-    pub(super) switches: Vec<&'static str>,
-    pub(super) socket: Option<PathBuf>,
-    pub(super) client: Option<String>,
-    pub(super) min_ttl: Option<Duration>,
-    pub(super) timeout: Option<Duration>,
-    pub(super) format: Format,
-    pub(super) renew: Option<Renew>,
-    /// Options that mean nothing to `status`.
-    pub(super) get_options: Vec<String>,
-    /// Options that say where a token goes, with their values.
-    pub(super) placed: Vec<(String, OsString)>,
-    pub(super) has_format: bool,
-    /// What `exec` runs.
-    pub(super) command: Vec<OsString>,
-}
+/// The mode of a file that holds a token when nothing is said.
+const FILE_MODE: u32 = 0o600;
 
-impl Seen {
-    fn has(&self, switch: &str) -> bool {
-        self.switches.contains(&switch)
+impl Given {
+    pub(super) fn into_command(self) -> Result<Command, String> {
+        let verb = self.verb.unwrap_or(Verb::Get);
+        if self.has(Key::Help) {
+            return Ok(Command::Help(verb));
+        }
+        if self.has(Key::Version) {
+            return Ok(Command::Version);
+        }
+        self.options_suit(verb)?;
+        match verb {
+            Verb::Get => self.into_get(),
+            Verb::Exec => self.into_exec(),
+            Verb::Watch => self.into_watch(),
+            Verb::Status => self.into_status(),
+            Verb::Completions => self.into_completions(),
+            Verb::Help => self.into_help(),
+            Verb::Version => self.at_most(0).map(|()| Command::Version),
+        }
     }
 
-    pub(super) fn word(&mut self, word: OsString) -> Result<(), String> {
-        let word = word.string().map_err(|_| "a scope is UTF-8".to_owned())?;
-        let first = self.verb.is_none() && self.words.is_empty();
-        if first && VERBS.contains(&word.as_str()) {
-            self.verb = Some(word);
+    fn has(&self, key: Key) -> bool {
+        self.options.iter().any(|(given, _)| *given == key)
+    }
+
+    /// The value of an option: of several, the last counts.
+    fn value(&self, key: Key) -> Option<&OsString> {
+        let mut given = self.options.iter().rev();
+        let found = given.find(|(given, _)| *given == key);
+        found.and_then(|(_, value)| value.as_ref())
+    }
+
+    fn options_suit(&self, verb: Verb) -> Result<(), String> {
+        let known = |key: &Key| options::OPTIONS.iter().find(|option| option.key == *key);
+        let given = self.options.iter().filter_map(|(key, _)| known(key));
+        let mut wrong = given.filter(|option| !option.verbs.contains(&verb));
+        let Some(option) = wrong.next() else {
             return Ok(());
-        }
-        if let Some((verb, why)) = RESERVED.iter().find(|(verb, _)| first && *verb == word) {
-            return Err(format!("{verb}: {why}"));
-        }
-        self.words.push(word);
-        Ok(())
+        };
+        let name = option.name();
+        let takes_it = |other: &&&crate::usage::VerbUsage| option.verbs.contains(&other.verb);
+        let others: Vec<&str> = VERBS.iter().filter(takes_it).map(|v| v.name).collect();
+        let hint = if option.key == Key::Json && options::TOKENS.contains(&verb) {
+            "did you mean --format json?".to_owned()
+        } else {
+            format!("it is an option of {}", others.join(" and "))
+        };
+        Err(format!("{} takes no {name}; {hint}", verb.usage().name))
     }
 
-    pub(super) fn into_command(self, client: Option<String>) -> Result<Command, String> {
-        match self.verb.as_deref() {
-            Some("version") => Ok(Command::Version),
-            Some("help") => Ok(Command::Help(topic(self.words.first()))),
-            Some(_) | None if self.has("--help") => Ok(Command::Help(topic(self.verb.as_ref()))),
-            Some("status") => self.into_status(),
-            Some("completions") => self.into_completions(),
-            Some("exec") => self.into_exec(client),
-            Some("watch") => self.into_watch(client),
-            Some(_) | None => self.into_get(client),
+    /// Whether there are no more words than that.
+    fn at_most(&self, count: usize) -> Result<(), String> {
+        match self.words.get(count) {
+            None => Ok(()),
+            Some(word) => {
+                let verb = self.verb.unwrap_or(Verb::Get).usage();
+                let usage = verb.usage.join(" ");
+                Err(format!("\"{word}\" is too much; usage: domo-token {usage}"))
+            }
         }
+    }
+
+    fn into_help(self) -> Result<Command, String> {
+        self.at_most(1)?;
+        let Some(topic) = self.words.first() else {
+            return Ok(Command::Help(Verb::Get));
+        };
+        let verb = VERBS.iter().find(|verb| verb.name == topic);
+        let names: Vec<&str> = VERBS.iter().map(|verb| verb.name).collect();
+        let wrong = || format!("no help on \"{topic}\", but on {}", names.join(", "));
+        verb.map(|verb| Command::Help(verb.verb)).ok_or_else(wrong)
+    }
+
+    fn into_completions(self) -> Result<Command, String> {
+        self.at_most(1)?;
+        let wanted = self.words.first().map(String::as_str).unwrap_or_default();
+        shell(wanted.as_ref()).map(Command::Completions)
     }
 
     fn into_status(self) -> Result<Command, String> {
-        if let Some(option) = self.get_options.first() {
-            return Err(format!(
-                "status takes no {option}; see domo-token status --help"
-            ));
+        let alone = |option: Key, others: &[Key]| {
+            self.has(option) && others.iter().any(|other| self.has(*other))
+        };
+        if alone(Key::Metrics, &[Key::Quiet, Key::Json, Key::Watch])
+            || (self.has(Key::Metrics) && !self.words.is_empty())
+        {
+            return Err("--metrics prints them all, and goes with --socket alone".to_owned());
+        }
+        if alone(Key::Quiet, &[Key::Json, Key::Watch]) {
+            return Err("-q prints nothing: it goes with neither --json nor --watch".to_owned());
+        }
+        let socket = self.value(Key::Socket).map(PathBuf::from);
+        if self.has(Key::Metrics) {
+            return Ok(Command::Metrics(socket));
         }
         Ok(Command::Status(Status {
-            quiet: self.has("-q"),
-            json: self.has("--json"),
-            socket: self.socket,
+            socket,
+            quiet: self.has(Key::Quiet),
+            json: self.has(Key::Json),
+            watch: self.has(Key::Watch),
             scopes: self.words,
         }))
     }
 
-    fn into_completions(self) -> Result<Command, String> {
-        let wanted = self.words.first().map(String::as_str).unwrap_or_default();
-        let found = SHELLS.iter().find(|(name, _)| *name == wanted);
-        let names: Vec<&str> = SHELLS.iter().map(|(name, _)| *name).collect();
-        let wrong = || format!("completions of {wanted:?}: one of {}", names.join(", "));
-        found
-            .map(|(_, shell)| Command::Completions(*shell))
-            .ok_or_else(wrong)
+    fn into_get(self) -> Result<Command, String> {
+        if !self.has(Key::Explain) {
+            return self.get(Format::Token).map(Command::Get);
+        }
+        let needless = [Key::Format, Key::MinTtl, Key::Renew];
+        if needless.into_iter().any(|key| self.has(key)) {
+            let words = "--explain asks for no token: leave out --format, --min-ttl and --renew";
+            return Err(words.to_owned());
+        }
+        self.get(Format::Token).map(Command::Explain)
     }
 
-    /// The value of the last of these options, which must be the only ones of their kind.
-    fn take(&mut self, verb: &str, allowed: &[&str]) -> Result<Option<(String, OsString)>, String> {
-        if let Some((name, _)) = self
-            .placed
-            .iter()
-            .find(|(name, _)| !allowed.contains(&name.as_str()))
-        {
-            return Err(format!("{verb} takes no {name}; see domo-token --help"));
-        }
-        Ok(self.placed.pop())
-    }
-
-    fn into_exec(mut self, client: Option<String>) -> Result<Command, String> {
-        let usage = "as in: domo-token exec data -- COMMAND";
-        if self.has("--explain") {
-            return Err("exec takes no --explain; see domo-token exec --help".to_owned());
-        }
-        if self.placed.len() > 1 {
-            return Err("exec takes one of --env and --fd".to_owned());
-        }
-        let place = match self.take("exec", &["--env", "--fd"])? {
-            Some((name, value)) if name == "--fd" => descriptor(&value)?,
-            Some((_, value)) => variable(&value)?,
-            None => Place::Env(VARIABLE.to_owned()),
+    fn into_exec(mut self) -> Result<Command, String> {
+        let place = match (self.value(Key::Env), self.value(Key::Fd)) {
+            (Some(_), Some(_)) => return Err("exec takes one of --env and --fd".to_owned()),
+            (Some(name), None) => variable(name)?,
+            (None, Some(number)) => descriptor(number)?,
+            (None, None) => Place::Env(VARIABLE.to_owned()),
         };
-        if self.has_format && matches!(place, Place::Env(_)) {
+        if self.has(Key::Format) && matches!(place, Place::Env(_)) {
             return Err("a variable holds the bare token: --format goes with --fd".to_owned());
         }
-        if self.command.is_empty() {
-            return Err(format!("name a command after \"--\", {usage}"));
+        let command = self.command.take().unwrap_or_default();
+        if command.is_empty() {
+            return Err(format!("name a command after \"--\", {EXEC_USAGE}"));
         }
-        let command = std::mem::take(&mut self.command);
         Ok(Command::Exec(Exec {
-            get: self.get(client)?,
+            get: self.get(Format::Token)?,
             place,
             command,
         }))
     }
 
-    fn into_watch(mut self, client: Option<String>) -> Result<Command, String> {
-        let mut watch = (None, None);
-        let given = std::mem::take(&mut self.placed);
-        for (name, value) in given {
-            match name.as_str() {
-                "--to" => watch.0 = Some(PathBuf::from(value)),
-                "--mode" => watch.1 = Some(mode(&value)?),
-                _ => {
-                    return Err(format!(
-                        "watch takes no {name}; see domo-token watch --help"
-                    ));
-                }
-            }
+    fn into_watch(self) -> Result<Command, String> {
+        let to = self.value(Key::To).map(PathBuf::from);
+        if to.as_ref().is_some_and(|path| path.as_os_str() == "-") {
+            return Err("--to takes a file; without it standard output is used".to_owned());
         }
-        let for_get = ["--explain", "--wait"]
-            .into_iter()
-            .find(|switch| self.has(switch));
-        let for_get = for_get.or(self.renew.map(|_| "--renew"));
-        let for_get = for_get.or(self.timeout.map(|_| "--timeout"));
-        let for_get = for_get.or(self.min_ttl.map(|_| "--min-ttl"));
-        if let Some(option) = for_get {
-            return Err(format!(
-                "watch takes no {option}; see domo-token watch --help"
-            ));
+        if to.is_none() && self.has(Key::Mode) {
+            return Err("--mode is that of the file: it goes with --to".to_owned());
         }
-        if watch.0.is_none() && watch.1.is_some() {
-            return Err("--mode goes with --to".to_owned());
-        }
+        let mode = self.value(Key::Mode).map_or(Ok(FILE_MODE), |m| mode(m))?;
         // Lines are told apart by what stands in them.
-        if !self.has_format && watch.0.is_none() {
-            self.format = Format::Json;
-        }
+        let format = if to.is_some() {
+            Format::Token
+        } else {
+            Format::Json
+        };
         Ok(Command::Watch(Watch {
-            get: self.get(client)?,
-            to: watch.0,
-            mode: watch.1.unwrap_or(FILE_MODE),
+            get: self.get(format)?,
+            to,
+            mode,
         }))
     }
 
-    fn into_get(mut self, client: Option<String>) -> Result<Command, String> {
-        self.take("get", &[])?;
-        let explain = self.has("--explain");
-        let get = self.get(client)?;
-        Ok(if explain {
-            Command::Explain(get)
-        } else {
-            Command::Get(get)
-        })
-    }
-
-    /// What is asked for.
-    fn get(self, client: Option<String>) -> Result<Get, String> {
-        if self.has("-q") || self.has("--json") {
-            let (option, hint) = if self.has("--json") {
-                ("--json", "--format json")
-            } else {
-                ("-q", "2>/dev/null")
-            };
-            return Err(format!("get takes no {option}; did you mean {hint}?"));
-        }
+    /// What is asked for, in the form that is said, or else `usual`.
+    fn get(self, usual: Format) -> Result<Get, String> {
         if self.words.is_empty() {
             return Err("name at least one scope, as in: domo-token data".to_owned());
         }
+        let client = match (self.value(Key::Client), &self.client) {
+            (Some(name), _) => Some(text(name, "--client")?),
+            (None, Some(name)) if !name.is_empty() => Some(text(name, "$DOMO_TOKEN_CLIENT")?),
+            (None, _) => None,
+        };
+        let min_ttl = self.value(Key::MinTtl).map(|v| span(v, "--min-ttl"));
+        let timeout = self.value(Key::Timeout).map(|v| limit(v, "--timeout"));
+        let renew = self.has(Key::Renew).then(|| renew(self.value(Key::Renew)));
         Ok(Get {
-            wait: self.has("--wait"),
-            socket: self.socket,
-            client: self.client.or(client),
-            min_ttl: self.min_ttl,
-            timeout: self.timeout.unwrap_or(TIMEOUT),
-            format: self.format,
-            renew: self.renew,
+            socket: self.value(Key::Socket).map(PathBuf::from),
+            client,
+            min_ttl: min_ttl.transpose()?,
+            timeout: timeout.transpose()?.unwrap_or(TIMEOUT),
+            wait: self.has(Key::Wait),
+            format: self.value(Key::Format).map_or(Ok(usual), |f| format(f))?,
+            renew: renew.transpose()?,
             scopes: self.words.join(" "),
         })
     }
-}
-
-fn variable(text: &OsString) -> Result<Place, String> {
-    let name = text.to_str().filter(|name| is_variable(name));
-    let wrong = || "--env takes the name of a variable, like DOMO_ACCESS_TOKEN".to_owned();
-    name.map(|name| Place::Env(name.to_owned()))
-        .ok_or_else(wrong)
-}
-
-fn is_variable(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    !name.is_empty() && name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit())
-}
-
-/// Standard output and error are the command's own.
-fn descriptor(text: &OsString) -> Result<Place, String> {
-    let number = text.to_str().and_then(|text| text.parse().ok());
-    let usable = number.filter(|number| *number == 0 || (3..1024).contains(number));
-    let wrong = || "--fd takes a descriptor: 0, or from 3 to 1023".to_owned();
-    usable.map(Place::Descriptor).ok_or_else(wrong)
-}
-
-/// A mode that the owner can read and write, and nobody can run.
-fn mode(text: &OsString) -> Result<u32, String> {
-    let parsed = text
-        .to_str()
-        .and_then(|text| u32::from_str_radix(text, 8).ok());
-    let usable = parsed.filter(|mode| mode & !0o666 == 0 && mode & 0o600 == 0o600);
-    usable.ok_or_else(|| "--mode takes an octal mode from 0600 to 0666".to_owned())
 }

@@ -1,0 +1,231 @@
+use super::*;
+use crate::options::{FORMATS, OPTIONS, SHELLS};
+
+fn read(words: &str) -> Result<Command, String> {
+    parse(words.split_whitespace().map(OsString::from), None)
+}
+
+fn get(words: &str) -> Get {
+    match read(words) {
+        Ok(Command::Get(get)) => get,
+        other => panic!("{words}: {other:?}"),
+    }
+}
+
+fn exec(words: &str) -> Exec {
+    match read(words) {
+        Ok(Command::Exec(exec)) => exec,
+        other => panic!("{words}: {other:?}"),
+    }
+}
+
+fn watch(words: &str) -> Watch {
+    match read(words) {
+        Ok(Command::Watch(watch)) => watch,
+        other => panic!("{words}: {other:?}"),
+    }
+}
+
+#[test]
+fn the_verb_may_be_left_out_and_options_stand_anywhere() {
+    assert_eq!(get("data"), get("get data"));
+    assert_eq!(get("--format curl data"), get("get data --format=curl"));
+    assert_eq!(get("data user").scopes, "data user");
+    assert_eq!(get("-- data").scopes, "data");
+    assert_eq!(get("-c acme data").client.as_deref(), Some("acme"));
+    assert_eq!(get("-cacme data").client.as_deref(), Some("acme"));
+    assert_eq!(
+        get("--min-ttl 5m data").min_ttl,
+        Some(Duration::from_secs(300))
+    );
+    assert_eq!(get("--timeout 10m data").timeout, Duration::from_secs(600));
+    assert_eq!(get("data").timeout, Duration::from_secs(10));
+    assert_eq!(get("--renew data").renew, Some(Renew::Current));
+    assert_eq!(get("--renew=7 data").renew, Some(Renew::Rejected(7)));
+    assert_eq!(get("data status").scopes, "data status");
+    assert_eq!(get("get status").scopes, "status");
+    assert_eq!(get("--format env --format json data").format, Format::Json);
+}
+
+#[test]
+fn the_environments_client_counts_when_none_is_named() {
+    let client = |words: &[&str], variable: &str| match parse(
+        words.iter().map(Into::into),
+        Some(variable.into()),
+    ) {
+        Ok(Command::Get(get)) => get.client,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(client(&["data"], "acme").as_deref(), Some("acme"));
+    assert_eq!(client(&["-c", "b", "data"], "acme").as_deref(), Some("b"));
+    assert_eq!(client(&["data"], ""), None);
+}
+
+#[test]
+fn every_value_that_is_offered_is_taken() {
+    for name in FORMATS {
+        assert!(read(&format!("--format {name} data")).is_ok(), "{name}");
+    }
+    for name in SHELLS {
+        assert!(read(&format!("completions {name}")).is_ok(), "{name}");
+    }
+}
+
+/// A command line that has that option where it may stand.
+fn with(option: &OptionUsage, verb: Verb) -> String {
+    let values = [
+        (Key::Format, " curl"),
+        (Key::MinTtl, " 5s"),
+        (Key::Timeout, " 5s"),
+        (Key::Fd, " 3"),
+        (Key::Mode, " 0640"),
+    ];
+    let value = values.iter().find(|(key, _)| *key == option.key);
+    let any = if matches!(option.value, Value::Nothing | Value::Maybe(_)) {
+        ""
+    } else {
+        " X"
+    };
+    let value = value.map_or(any, |(_, value)| value);
+    let rest = match verb {
+        Verb::Status if option.key == Key::Metrics => "",
+        Verb::Exec if option.key == Key::Format => "--fd 3 data -- true",
+        Verb::Exec => "data -- true",
+        Verb::Watch if option.key == Key::Mode => "--to f data",
+        Verb::Get | Verb::Status | Verb::Watch => "data",
+        Verb::Completions => "bash",
+        Verb::Help | Verb::Version => "",
+    };
+    format!("{} {}{value} {rest}", verb.usage().name, option.name())
+}
+
+#[test]
+fn each_option_is_taken_by_its_verbs_and_refused_by_the_others_with_whose_it_is() {
+    for option in OPTIONS {
+        for usage in usage::VERBS {
+            let words = with(option, usage.verb);
+            match read(&words) {
+                Ok(_) => assert!(option.verbs.contains(&usage.verb), "{words}"),
+                Err(error) => {
+                    assert!(!option.verbs.contains(&usage.verb), "{words}: {error}");
+                    assert!(error.contains(&option.name()), "{words}: {error}");
+                    assert!(
+                        error.contains("option of") || error.contains("did you mean"),
+                        "{words}: {error}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    for (words, named) in [
+        ("", "domo-token data"),
+        ("get", "domo-token data"),
+        ("--frmat curl data", "--format"),
+        ("--colour data", "domo-token --help"),
+        ("-x data", "-x"),
+        ("--format yaml data", "token, header, curl, json, env"),
+        ("--min-ttl soon data", "90s"),
+        ("--timeout 11m data", "600 s"),
+        ("--timeout 0 data", "1 s"),
+        ("--timeout", "--timeout TIME"),
+        ("--client= data", "--client NAME"),
+        ("--renew=x data", "--format json"),
+        ("--explain --format json data", "--format"),
+        ("exec data", "as in"),
+        ("exec data curl -fsS URL", "--"),
+        ("exec -- env", "scope"),
+        ("exec --fd 1 data -- env", "from 3"),
+        ("exec --env 1X data -- env", "variable"),
+        ("exec --env A --fd 3 data -- env", "one of"),
+        ("exec --format header data -- env", "--fd"),
+        ("watch --mode 0600 data", "--to"),
+        ("watch --to f --mode 0777 data", "0666"),
+        ("watch --to - data", "standard output"),
+        ("status -q --json", "neither"),
+        ("status --metrics data", "--socket"),
+        ("completions", "bash"),
+        ("completions csh", "bash"),
+        ("completions bash zsh", "usage"),
+        ("help nosuch", "status"),
+        ("version data", "usage"),
+        ("check", "domo-tokend check"),
+        ("login", "credentials"),
+        ("doctor", "status"),
+        ("renew data", "--renew"),
+        ("--json data", "--format json"),
+        ("--wait=yes data", "--wait"),
+    ] {
+        let error = read(words).expect_err(words);
+        assert!(error.contains(named), "{words}: {error}");
+        assert_eq!(error.lines().count(), 1);
+    }
+}
+
+#[test]
+fn status_and_help_are_read() {
+    let status = Status {
+        socket: None,
+        quiet: true,
+        json: false,
+        watch: false,
+        scopes: vec!["data".to_owned(), "user".to_owned()],
+    };
+    assert_eq!(read("status -q data user"), Ok(Command::Status(status)));
+    assert_eq!(
+        read("--socket s status --metrics"),
+        Ok(Command::Metrics(Some("s".into())))
+    );
+    assert_eq!(read("--help"), Ok(Command::Help(Verb::Get)));
+    assert_eq!(read("status --help"), Ok(Command::Help(Verb::Status)));
+    assert_eq!(read("help exec"), Ok(Command::Help(Verb::Exec)));
+    assert_eq!(read("help"), Ok(Command::Help(Verb::Get)));
+    for words in ["--version", "version", "status -V data"] {
+        assert_eq!(read(words), Ok(Command::Version), "{words}");
+    }
+    assert_eq!(
+        read("completions fish"),
+        Ok(Command::Completions(Shell::Fish))
+    );
+}
+
+#[test]
+fn exec_and_watch_say_where_a_token_goes() {
+    let found = exec("exec --fd 3 --format header data -- curl -fsS --x");
+    assert_eq!(found.place, Place::Descriptor(3));
+    assert_eq!(found.get.format, Format::Header);
+    assert_eq!(found.command, ["curl", "-fsS", "--x"]);
+    let found = exec("-c acme exec data user -- env -- x");
+    assert_eq!(found.place, Place::Env("DOMO_ACCESS_TOKEN".to_owned()));
+    assert_eq!(found.get.scopes, "data user");
+    assert_eq!(found.get.client.as_deref(), Some("acme"));
+    assert_eq!(found.command, ["env", "--", "x"]);
+    let found = watch("watch --to f data");
+    assert_eq!((found.mode, found.get.format), (0o600, Format::Token));
+    assert_eq!(watch("watch --to f --mode 640 data").mode, 0o640);
+    assert_eq!(watch("watch data").get.format, Format::Json);
+    let found = watch("watch -c acme --min-ttl 5m --timeout 1m --wait data").get;
+    assert_eq!(found.timeout, Duration::from_secs(60));
+    assert_eq!(found.min_ttl, Some(Duration::from_secs(300)));
+    assert!(found.wait);
+}
+
+#[test]
+fn what_is_nearly_a_verb_is_known() {
+    for (word, verb) in [
+        ("statsu", "status"),
+        ("stauts data", "status"),
+        ("wach", "watch"),
+        ("exce", "exec"),
+        ("gte", "get"),
+        ("versoin", "version"),
+    ] {
+        assert_eq!(nearest_verb(word), Some(verb), "{word}");
+    }
+    for scope in options::SCOPES.iter().chain(&["dat", "dta", "usr"]) {
+        assert_eq!(nearest_verb(scope), None, "{scope}");
+    }
+}

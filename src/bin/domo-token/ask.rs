@@ -1,0 +1,92 @@
+//! Asks the broker, as long and as often as was said.
+
+use std::path::Path;
+use std::time::Duration;
+
+use domo_token_client::clock::{BootTime, boot_now};
+use domo_token_client::wire::Renew;
+use domo_token_client::{Broker, Error, Token};
+
+use crate::args::Get;
+use crate::problem::Problem;
+
+/// How long `--wait` rests between two tries when nobody says when to come again.
+const REST: Duration = Duration::from_millis(200);
+
+/// Connects to the broker at `socket`, or at the usual places.
+pub(crate) fn connect(socket: Option<&Path>) -> Result<Broker, Error> {
+    let broker = match socket {
+        Some(path) => Broker::connect_to(path),
+        None => Broker::connect(),
+    };
+    Ok(broker?.without_waiting())
+}
+
+/// A token with all that was asked for, and the broker that it is from.
+pub(crate) fn token(get: &Get) -> Result<(Broker, Token), Problem> {
+    patiently(get, |broker| {
+        let mut request = broker.request(&get.scopes);
+        if let Some(least) = get.min_ttl {
+            request = request.min_ttl(least);
+        }
+        match get.renew {
+            Some(Renew::Current) => request = request.renew(),
+            Some(Renew::Rejected(generation)) => request = request.rejected(generation),
+            None => {}
+        }
+        request.send()
+    })
+}
+
+/// Asks until the time is up if that was said, else once.
+pub(crate) fn patiently<T>(
+    get: &Get,
+    ask: impl Fn(&Broker) -> Result<T, Error>,
+) -> Result<(Broker, T), Problem> {
+    let deadline = boot_now() + get.timeout;
+    loop {
+        let error = match once(get, deadline, &ask) {
+            Ok(answered) => return Ok(answered),
+            Err(error) => error,
+        };
+        if !get.wait || !error.is_temporary() || boot_now() >= deadline {
+            return Err(Problem::of(&error, &get.scopes));
+        }
+        pause(until_next(&error).min(deadline.saturating_since(boot_now())));
+    }
+}
+
+fn once<T>(
+    get: &Get,
+    deadline: BootTime,
+    ask: &impl Fn(&Broker) -> Result<T, Error>,
+) -> Result<(Broker, T), Error> {
+    let broker = connect(get.socket.as_deref())?;
+    let broker = broker.timeout(deadline.saturating_since(boot_now()));
+    let broker = match &get.client {
+        Some(name) => broker.client(name),
+        None => broker,
+    };
+    let answer = ask(&broker)?;
+    Ok((broker, answer))
+}
+
+/// The time until the broker's next attempt, if it names one.
+fn until_next(error: &Error) -> Duration {
+    if let Error::TryLater {
+        next_attempt: Some(wait),
+        ..
+    } = error
+    {
+        return REST.max(*wait);
+    }
+    REST
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "neither a broker that isn't there nor its state can be waited for"
+)]
+pub(crate) fn pause(span: Duration) {
+    std::thread::sleep(span);
+}

@@ -1,0 +1,296 @@
+//! The options. Arguments are read by this table; help, completions and the man page are made from
+//! it, so that none of them can be out of date.
+
+/// What the helper does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Get,
+    Exec,
+    Watch,
+    Status,
+    Completions,
+    Help,
+    Version,
+}
+
+/// Names an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    Client,
+    Format,
+    MinTtl,
+    Timeout,
+    Wait,
+    Renew,
+    Explain,
+    Env,
+    Fd,
+    To,
+    Mode,
+    Quiet,
+    Json,
+    Watch,
+    Metrics,
+    Socket,
+    Help,
+    Version,
+}
+
+/// What follows an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Nothing,
+    /// After `=` alone.
+    Maybe(&'static str),
+    Text(&'static str),
+    File(&'static str),
+    OneOf(&'static str, &'static [&'static str]),
+}
+
+/// An option, and what is said of it.
+pub(crate) struct OptionUsage {
+    pub(crate) key: Key,
+    pub(crate) short: Option<char>,
+    pub(crate) long: &'static str,
+    pub(crate) value: Value,
+    pub(crate) verbs: &'static [Verb],
+    /// A few words, for shells and small help.
+    pub(crate) about: &'static str,
+    /// Where it means more, or something else, to a verb.
+    pub(crate) notes: &'static [(Verb, &'static str)],
+}
+
+impl OptionUsage {
+    /// What it does for `verb`.
+    pub(crate) fn about(&self, verb: Verb) -> &'static str {
+        let note = self.notes.iter().find(|(noted, _)| *noted == verb);
+        note.map_or(self.about, |(_, words)| words)
+    }
+
+    /// With dashes, as it is named in messages.
+    pub(crate) fn name(&self) -> String {
+        format!("--{}", self.long)
+    }
+}
+
+/// The forms of a token.
+pub(crate) const FORMATS: &[&str] = &["token", "header", "curl", "json", "env"];
+
+/// The shells that completions are for.
+pub(crate) const SHELLS: &[&str] = &["bash", "zsh", "fish", "powershell"];
+
+/// Domo's scopes, for shells to offer. Others are taken as well: the broker's config decides.
+pub(crate) const SCOPES: &[&str] = &[
+    "data",
+    "user",
+    "audit",
+    "account",
+    "buzz",
+    "dashboard",
+    "workflow",
+];
+
+/// The verbs that get tokens.
+pub(crate) const TOKENS: &[Verb] = &[Verb::Get, Verb::Exec, Verb::Watch];
+const ALL: &[Verb] = &[
+    Verb::Get,
+    Verb::Exec,
+    Verb::Watch,
+    Verb::Status,
+    Verb::Completions,
+    Verb::Help,
+    Verb::Version,
+];
+
+/// All options, in the order of the help.
+pub(crate) const OPTIONS: &[OptionUsage] = &[
+    OptionUsage {
+        key: Key::To,
+        short: None,
+        long: "to",
+        value: Value::File("FILE"),
+        verbs: &[Verb::Watch],
+        about: "keep the token in FILE: replaced in one piece, on disk before it is seen, and \
+                removed when its token dies with no successor, or this program is stopped",
+        notes: &[],
+    },
+    OptionUsage {
+        key: Key::Mode,
+        short: None,
+        long: "mode",
+        value: Value::Text("MODE"),
+        verbs: &[Verb::Watch],
+        about: "mode of that file, from 0600 to 0666 [0600]",
+        notes: &[],
+    },
+    OptionUsage {
+        key: Key::Env,
+        short: None,
+        long: "env",
+        value: Value::Text("NAME"),
+        verbs: &[Verb::Exec],
+        about: "the variable that holds the token [DOMO_ACCESS_TOKEN]",
+        notes: &[],
+    },
+    OptionUsage {
+        key: Key::Fd,
+        short: None,
+        long: "fd",
+        value: Value::Text("N"),
+        verbs: &[Verb::Exec],
+        about: "instead, the descriptor that the token is read from, in the form of --format: 0 \
+                is standard input, else from 3 on. It is not in the environment then, which \
+                every child inherits",
+        notes: &[],
+    },
+    OptionUsage {
+        key: Key::Client,
+        short: Some('c'),
+        long: "client",
+        value: Value::Text("NAME"),
+        verbs: TOKENS,
+        about: "API client of the broker's config [$DOMO_TOKEN_CLIENT, or its default]",
+        notes: &[],
+    },
+    OptionUsage {
+        key: Key::Format,
+        short: None,
+        long: "format",
+        value: Value::OneOf("FORMAT", FORMATS),
+        verbs: TOKENS,
+        about: "form of the token; they are below [token]",
+        notes: &[
+            (
+                Verb::Watch,
+                "form of the token; get has a list [json, with --to token]",
+            ),
+            (Verb::Exec, "its form at --fd; get has a list [token]"),
+        ],
+    },
+    OptionUsage {
+        key: Key::MinTtl,
+        short: None,
+        long: "min-ttl",
+        value: Value::Text("TIME"),
+        verbs: TOKENS,
+        about: "fail unless the token lives at least this much longer",
+        notes: &[(
+            Verb::Watch,
+            "give out no token with less life left, and renew in time for that",
+        )],
+    },
+    OptionUsage {
+        key: Key::Timeout,
+        short: None,
+        long: "timeout",
+        value: Value::Text("TIME"),
+        verbs: TOKENS,
+        about: "give up after this long, at most 10m [10s]",
+        notes: &[(
+            Verb::Watch,
+            "give up if the first token takes longer, at most 10m [10s]",
+        )],
+    },
+    OptionUsage {
+        key: Key::Wait,
+        short: None,
+        long: "wait",
+        value: Value::Nothing,
+        verbs: TOKENS,
+        about: "until the timeout, wait for a broker that isn't there and for Domo",
+        notes: &[],
+    },
+    OptionUsage {
+        key: Key::Renew,
+        short: None,
+        long: "renew",
+        value: Value::Maybe("GENERATION"),
+        verbs: &[Verb::Get, Verb::Exec],
+        about: "another token: Domo refused the current one, or the one of that generation",
+        notes: &[],
+    },
+    OptionUsage {
+        key: Key::Explain,
+        short: None,
+        long: "explain",
+        value: Value::Nothing,
+        verbs: &[Verb::Get],
+        about: "print instead what the broker decides for this very process, and by which rule",
+        notes: &[],
+    },
+    OptionUsage {
+        key: Key::Quiet,
+        short: Some('q'),
+        long: "quiet",
+        value: Value::Nothing,
+        verbs: &[Verb::Status],
+        about: "print nothing: the exit code tells",
+        notes: &[],
+    },
+    OptionUsage {
+        key: Key::Json,
+        short: None,
+        long: "json",
+        value: Value::Nothing,
+        verbs: &[Verb::Status],
+        about: "for machines; times are seconds since 1970, and fields are only ever added",
+        notes: &[],
+    },
+    OptionUsage {
+        key: Key::Watch,
+        short: None,
+        long: "watch",
+        value: Value::Nothing,
+        verbs: &[Verb::Status],
+        about: "go on: a terminal shows it in place, each second; a pipe or file gets it again \
+                when something has changed, with --json as a line",
+        notes: &[],
+    },
+    OptionUsage {
+        key: Key::Metrics,
+        short: None,
+        long: "metrics",
+        value: Value::Nothing,
+        verbs: &[Verb::Status],
+        about: "print instead the broker's metrics, as Prometheus text",
+        notes: &[],
+    },
+    OptionUsage {
+        key: Key::Socket,
+        short: None,
+        long: "socket",
+        value: Value::File("PATH"),
+        verbs: ALL,
+        about: "the broker's socket [$DOMO_TOKEN_SOCKET, \
+                $XDG_RUNTIME_DIR/domo-token/broker.sock, /run/domo-token/broker.sock]",
+        notes: &[],
+    },
+    OptionUsage {
+        key: Key::Help,
+        short: Some('h'),
+        long: "help",
+        value: Value::Nothing,
+        verbs: ALL,
+        about: "this help",
+        notes: &[(
+            Verb::Get,
+            "this help; exec, watch and status have their own",
+        )],
+    },
+    OptionUsage {
+        key: Key::Version,
+        short: Some('V'),
+        long: "version",
+        value: Value::Nothing,
+        verbs: ALL,
+        about: "the version",
+        notes: &[],
+    },
+];
+
+/// The options of a verb.
+pub(crate) fn options(verb: Verb) -> impl Iterator<Item = &'static OptionUsage> {
+    OPTIONS
+        .iter()
+        .filter(move |option| option.verbs.contains(&verb))
+}

@@ -1,0 +1,70 @@
+//! What goes wrong, for the person who reads it and the script that can't.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use domo_token_client::Error;
+
+use crate::args;
+
+// Exit codes of sysexits.
+pub(crate) const USAGE: u8 = 2;
+pub(crate) const UNAVAILABLE: u8 = 69;
+pub(crate) const SOFTWARE: u8 = 70;
+pub(crate) const IO_ERROR: u8 = 74;
+pub(crate) const TEMPORARY: u8 = 75;
+pub(crate) const PROTOCOL: u8 = 76;
+pub(crate) const NO_PERMISSION: u8 = 77;
+pub(crate) const CONFIG: u8 = 78;
+
+/// An exit code and one line.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) code: u8,
+    words: String,
+}
+
+impl Problem {
+    pub(crate) fn new(code: u8, words: impl Into<String>) -> Self {
+        let words = words.into();
+        Self { code, words }
+    }
+
+    /// What an answer about these scopes means.
+    pub(crate) fn of(error: &Error, scopes: &str) -> Self {
+        let code = match error {
+            Error::NotRunning { .. } | Error::Io { .. } => UNAVAILABLE,
+            Error::NotPermitted { .. } | Error::Untrusted { .. } => NO_PERMISSION,
+            Error::Unknown { .. }
+            | Error::MinTtlTooLong { .. }
+            | Error::Denied { .. }
+            | Error::Gone { .. } => CONFIG,
+            Error::TryLater { .. } => TEMPORARY,
+            Error::Protocol { .. } => PROTOCOL,
+            Error::InvalidScope(_) => USAGE,
+            Error::Broken { .. } | _ => SOFTWARE,
+        };
+        let mut words = error.to_string();
+        if matches!(error, Error::Io { .. }) {
+            words = format!("no broker can be reached at {words}");
+        }
+        if let Some(verb) = args::nearest_verb(scopes) {
+            words = format!("{words}; or did you mean the command \"{verb}\"?");
+        }
+        Self { code, words }
+    }
+
+    /// Says it on standard error, in one line whatever it is made of.
+    pub(crate) fn tell(&self) -> ExitCode {
+        say(&self.words);
+        ExitCode::from(self.code)
+    }
+}
+
+/// One line on standard error.
+pub(crate) fn say(words: &str) {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let line: String = words.chars().map(plain).collect();
+    // With standard error closed the exit code still tells.
+    let _told = io::stderr().write_all(format!("domo-token: {line}\n").as_bytes());
+}

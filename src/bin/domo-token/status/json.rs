@@ -1,0 +1,62 @@
+//! The state for machines, in one line. Fields are only ever added.
+
+use std::time::SystemTime;
+
+use domo_token_client::Status;
+use domo_token_client::clock::BootTime;
+use domo_token_client::wire::ScopeState;
+use serde_json::{Value, json};
+
+use crate::print::epoch;
+
+/// `now` and `wall` are the same moment.
+pub(super) fn of(status: &Status, now: BootTime, wall: SystemTime) -> String {
+    let at = |moment: Option<BootTime>| moment.map(|moment| epoch(moment.to_wall(now, wall)));
+    let broker = &status.broker;
+    let scopes: Vec<Value> = status
+        .scopes
+        .iter()
+        .map(|set| {
+            json!({
+                "client": set.client,
+                "client_id": set.client_id,
+                "scope": set.scope,
+                "state": state_name(set.state),
+                "obtained_at": at(set.obtained),
+                "expires_at": at(set.expires),
+                "generation": set.generation,
+                "next_attempt_at": at(set.next_attempt),
+                "requests": set.requests,
+                "failed_attempts": set.attempts,
+                "last_error": set.last_error,
+                "last_error_at": at(set.last_error_at),
+                "rejected": set.rejected,
+                "last_rejected_by": set.last_rejected_by,
+                "credentials_error": set.credentials_error,
+            })
+        })
+        .collect();
+    let all = json!({
+        "broker": {
+            "version": broker.version,
+            "protocol": broker.protocol,
+            "pid": broker.pid,
+            "started_at": at(Some(broker.started)),
+            "config_path": broker.config_path,
+            "config_loaded_at": at(Some(broker.config_loaded)),
+            "config_error": broker.config_error,
+        },
+        "tokens": scopes,
+    });
+    format!("{all}\n")
+}
+
+fn state_name(state: ScopeState) -> &'static str {
+    match state {
+        ScopeState::Idle => "idle",
+        ScopeState::Fetching => "fetching",
+        ScopeState::Fresh => "fresh",
+        ScopeState::Waiting => "waiting",
+        ScopeState::Denied => "denied",
+    }
+}

@@ -1,0 +1,191 @@
+//! What is said of the verbs: help and the man page are made from it.
+
+use crate::options::Verb;
+
+/// A verb, and what is said of it.
+pub(crate) struct VerbUsage {
+    pub(crate) verb: Verb,
+    pub(crate) name: &'static str,
+    /// What follows the program's name, one way a line.
+    pub(crate) usage: &'static [&'static str],
+    /// One line.
+    pub(crate) about: &'static str,
+    /// Paragraphs.
+    pub(crate) more: &'static [&'static str],
+    pub(crate) examples: &'static [&'static str],
+    pub(crate) exit: &'static [(&'static str, &'static str)],
+}
+
+/// What each form looks like.
+pub(crate) const FORMAT_WORDS: &[(&str, &str)] = &[
+    ("token", "the bare token"),
+    ("header", "Authorization: Bearer TOKEN, for curl -H @FILE"),
+    (
+        "curl",
+        "header = \"Authorization: Bearer TOKEN\", for curl -K -",
+    ),
+    (
+        "json",
+        "one object: access_token, token_type, expires_at (seconds since 1970), expires_in \
+         (seconds), scope (as granted), client, generation. Fields are only ever added",
+    ),
+    ("env", "DOMO_ACCESS_TOKEN=TOKEN, for files of variables"),
+];
+
+/// What is said of every TIME.
+pub(crate) const TIMES: &str = "TIME is 90s, 5m, 1h, or plain seconds.";
+
+/// All verbs, in the order of the help.
+pub(crate) static VERBS: [&VerbUsage; 7] =
+    [&GET, &EXEC, &WATCH, &STATUS, &COMPLETIONS, &HELP, &VERSION];
+
+impl Verb {
+    /// What is said of it.
+    pub(crate) fn usage(self) -> &'static VerbUsage {
+        match self {
+            Self::Get => &GET,
+            Self::Exec => &EXEC,
+            Self::Watch => &WATCH,
+            Self::Status => &STATUS,
+            Self::Completions => &COMPLETIONS,
+            Self::Help => &HELP,
+            Self::Version => &VERSION,
+        }
+    }
+}
+
+static GET: VerbUsage = VerbUsage {
+    verb: Verb::Get,
+    name: "get",
+    usage: &["[get] [OPTIONS] SCOPE..."],
+    about: "Prints a Domo access token that domo-tokend keeps fresh.",
+    more: &[
+        "All SCOPE words together are one scope set: `domo-token data user` is one token for \
+             both. Nothing is printed on standard output but a token; without one there is one \
+             line on standard error, and the exit code tells.",
+    ],
+    examples: &[
+        "domo-token --format curl data | curl -fsS -K - https://api.domo.com/v1/datasets",
+        "domo-token exec --fd 3 --format header data -- \\\n    \
+             curl -fsS -H @/dev/fd/3 https://api.domo.com/v1/datasets",
+        "token=$(domo-token data) || exit",
+    ],
+    exit: &[
+        ("0", "a token"),
+        ("2", "usage"),
+        ("69", "no broker"),
+        ("70", "a bug"),
+        ("74", "standard output can't be written"),
+        (
+            "75",
+            "not now: Domo can't be reached, the broker is busy, or the time is up",
+        ),
+        ("76", "no common protocol version"),
+        ("77", "not permitted"),
+        (
+            "78",
+            "unknown client or scope set, or Domo refuses the credentials or the scopes",
+        ),
+    ],
+};
+
+static EXEC: VerbUsage = VerbUsage {
+    verb: Verb::Exec,
+    name: "exec",
+    usage: &["exec [--env NAME | --fd N] [OPTIONS] SCOPE... -- COMMAND..."],
+    about: "Runs a command with a token, without any process in between.",
+    more: &[
+        "Without a token the command isn't run. The token is the one of the start: a command \
+             that outlives it asks again itself.",
+    ],
+    examples: &[
+        "domo-token exec data -- python3 report.py",
+        "domo-token exec --fd 3 --format header data -- \\\n    \
+             curl -fsS -H @/dev/fd/3 https://api.domo.com/v1/datasets",
+    ],
+    exit: &[
+        (
+            "",
+            "the command's own; without a token that of domo-token get",
+        ),
+        ("126", "the command can't be run"),
+        ("127", "there is no such command"),
+    ],
+};
+
+static WATCH: VerbUsage = VerbUsage {
+    verb: Verb::Watch,
+    name: "watch",
+    usage: &["watch [--to FILE] [--mode MODE] [OPTIONS] SCOPE..."],
+    about: "Prints a token, and each new one as it comes, or keeps it in a file.",
+    more: &[
+        "The first token is had as by domo-token get, or it fails like that. From then on it \
+             outlives restarts of the broker, says on standard error when there is no token, and \
+             goes on when there is one again.",
+    ],
+    examples: &[
+        "domo-token watch --to /run/report/token --format header data &",
+        "domo-token watch data | while read -r line; do …; done",
+    ],
+    exit: &[
+        ("", "before the first token that of domo-token get"),
+        ("74", "standard output or FILE can't be written"),
+        ("77", "no longer permitted"),
+        ("78", "the scope set was removed, or Domo refuses it"),
+    ],
+};
+
+static STATUS: VerbUsage = VerbUsage {
+    verb: Verb::Status,
+    name: "status",
+    usage: &["status [-q | --metrics] [--json] [--watch] [SCOPE...]"],
+    about: "Shows the state of the broker and of each scope set; never a token.",
+    more: &[
+        "Each SCOPE is a scope set of its own here: quote one of several scopes, as in \
+             \"data user\". A table on a terminal has colours, unless $NO_COLOR is set or $TERM \
+             is dumb.",
+    ],
+    examples: &["domo-token status -q data || echo 'no token for data' >&2"],
+    exit: &[
+        ("0", "every set that you may see has a living token"),
+        ("75", "one hasn't"),
+        (
+            "78",
+            "one has none and Domo refuses it, or there is no such set",
+        ),
+        ("69", "no broker"),
+    ],
+};
+
+static COMPLETIONS: VerbUsage = VerbUsage {
+    verb: Verb::Completions,
+    name: "completions",
+    usage: &["completions bash|zsh|fish|powershell"],
+    about: "Prints what a shell needs to complete a command line of domo-token.",
+    more: &[],
+    examples: &[
+        "source <(domo-token completions bash)      # in ~/.bashrc, or ~/.zshrc with zsh",
+        "domo-token completions fish | source       # in config.fish",
+    ],
+    exit: &[],
+};
+
+static HELP: VerbUsage = VerbUsage {
+    verb: Verb::Help,
+    name: "help",
+    usage: &["help [COMMAND]"],
+    about: "Prints the help, or that of a command.",
+    more: &[],
+    examples: &[],
+    exit: &[],
+};
+
+static VERSION: VerbUsage = VerbUsage {
+    verb: Verb::Version,
+    name: "version",
+    usage: &["version"],
+    about: "Prints the version.",
+    more: &[],
+    examples: &[],
+    exit: &[],
+};
