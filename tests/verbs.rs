@@ -1,17 +1,24 @@
 //! `domo-token exec`, `watch` and `completions`, as scripts use them.
 
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "in a test, what fails says so"
+)]
+#![allow(clippy::print_stdout, reason = "what is skipped says so")]
 
 mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{Daemon, PATIENCE, config_text, parts, sandbox, token};
+use common::{Daemon, PATIENCE, config_text, parts, rests, sandbox, token};
 use domo_sandbox::Fault;
 use domo_token_client::clock::boot_now;
 use serde_json::Value;
@@ -150,7 +157,7 @@ fn watch_keeps_a_file_that_is_whole_closed_and_gone_with_its_token() {
     let names = left.into_iter().map(|entry| entry.unwrap().file_name());
     assert_eq!(
         names
-            .filter(|name| name.to_string_lossy().starts_with("token"))
+            .filter(|name| name.to_string_lossy().contains("token"))
             .count(),
         1
     );
@@ -160,27 +167,417 @@ fn watch_keeps_a_file_that_is_whole_closed_and_gone_with_its_token() {
 }
 
 #[test]
-fn completions_are_scripts_that_their_shells_take() {
-    let script = |shell: &str| {
-        let socket = Path::new("/nowhere");
-        let output = common::helper(socket, &["completions", shell]).output();
-        let (code, stdout, stderr) = parts(&output.unwrap());
-        assert_eq!(code, Some(0), "{stderr}");
-        stdout
-    };
-    for shell in ["bash", "zsh", "fish", "powershell"] {
-        let script = script(shell);
-        for word in ["exec", "format", "watch", "data"] {
-            assert!(script.contains(word), "{word} for {shell}");
-        }
-    }
-    let complete = format!(
-        "{}\nCOMP_WORDS=(domo-token --format c); COMP_CWORD=2; _domo_token; echo \"${{COMPREPLY[@]}}\"",
-        script("bash")
-    );
-    let bash = Command::new("bash")
-        .args(["-c", &complete])
+fn exec_leaves_nothing_of_its_own_to_the_command() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let held = token(&daemon.ask(&["data"]));
+    let script = "echo $PPID; tr '\\0' ' ' </proc/$$/cmdline; tr '\\0' ' ' </proc/$$/environ";
+    let sh = ["--", "/bin/sh", "-c", script];
+    let command = [&["exec", "--fd", "3", "data"][..], &sh].concat();
+    let (_, stdout, stderr) = parts(&daemon.ask(&command));
+    let (parent, rest) = stdout.split_once('\n').unwrap();
+    assert_eq!(parent, std::process::id().to_string(), "{stderr}");
+    assert!(!rest.contains(&held) && !rest.contains("DOMO_ACCESS_TOKEN"));
+    let command = [&["exec", "data"][..], &sh].concat();
+    let (_, stdout, _) = parts(&daemon.ask(&command));
+    assert_eq!(stdout.matches(&held).count(), 1, "in its environment alone");
+    let list = ["/bin/ls", "/proc/self/fd"];
+    let usual = Command::new(list[0])
+        .arg(list[1])
         .stdin(Stdio::null())
         .output();
-    assert_eq!(parts(&bash.unwrap()).1, "curl\n");
+    let usual = parts(&usual.unwrap()).1;
+    let open = |place: &[&str]| parts(&daemon.ask(&[place, &["data", "--"], &list].concat())).1;
+    assert_eq!(open(&["exec"]), usual);
+    let more: Vec<String> = open(&["exec", "--fd", "77"])
+        .lines()
+        .filter(|line| !usual.lines().any(|known| known == *line))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(more, ["77"]);
+}
+
+#[test]
+fn watch_fails_as_get_does_without_a_first_token() {
+    let sandbox = sandbox(HOUR);
+    sandbox.always(Fault::status(503));
+    let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
+    let socket = folder.path().join("broker.sock");
+    let file = folder.path().join("token");
+    let to = ["watch", "--to", file.to_str().unwrap()];
+    let watch = |arguments: &[&str]| common::helper(&socket, &[&to[..], arguments].concat());
+    let missing = watch(&["data"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(69));
+    let late = watch(&["--wait", "--timeout", "1", "data"]).output();
+    assert_eq!(late.unwrap().status.code(), Some(69));
+    let mut patient = watch(&["--wait", "--timeout", "60", "data"])
+        .spawn()
+        .unwrap();
+    let daemon = Daemon::start_in(folder);
+    let (code, _, stderr) = parts(&watch(&["--timeout", "1", "data"]).output().unwrap());
+    assert_eq!(code, Some(75), "{stderr}");
+    assert!(stderr.contains("503"), "{stderr}");
+    for (arguments, expected) in [
+        (&["nosuch"][..], 78),
+        (&["-c", "nobody", "data"], 78),
+        (&["da\"ta"], 2),
+    ] {
+        let (code, _, stderr) = parts(&watch(arguments).output().unwrap());
+        assert_eq!(code, Some(expected), "{arguments:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+    sandbox.recover();
+    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    let long = watch(&["--min-ttl", "2h", "--wait", "data"]).output();
+    assert_eq!(long.unwrap().status.code(), Some(78));
+    assert_eq!(
+        fs::read_to_string(&file).unwrap(),
+        token(&daemon.ask(&["data"])) + "\n"
+    );
+    patient.kill().unwrap();
+    patient.wait().unwrap();
+}
+
+#[test]
+fn watch_gives_out_no_token_with_less_life_than_asked_for_and_renews_in_time() {
+    let sandbox = sandbox(Duration::from_secs(8));
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let arguments = ["watch", "--min-ttl", "5", "data"];
+    let mut watch = daemon.helper(&arguments).spawn().unwrap();
+    let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    for line in lines.take(4) {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let left = line["expires_in"].as_u64().unwrap();
+        // Whole seconds, of which one may have begun.
+        assert!((5..=8).contains(&(left + 1)), "{left}");
+    }
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    // By itself the broker renews after 5.6 s at least, but for the first token.
+    let rests = rests(&sandbox.requests());
+    let late = rests
+        .iter()
+        .skip(1)
+        .any(|rest| *rest > Duration::from_secs(5));
+    assert!(rests.len() >= 3 && !late, "{rests:?}");
+}
+
+#[test]
+fn watch_takes_its_file_away_when_it_is_stopped_and_no_file_of_others() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let file = daemon.folder().join("token");
+    let to = file.to_str().unwrap();
+    let start = |mode| {
+        let mut command = daemon.helper(&["watch", "--to", to, "--mode", mode, "data"]);
+        let child = command.spawn().unwrap();
+        wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+        child
+    };
+    for (signal, number) in [("-TERM", 15), ("-INT", 2), ("-HUP", 1)] {
+        let mut watch = start("0640");
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        kill(&watch, signal);
+        assert_eq!(watch.wait().unwrap().signal(), Some(number));
+        assert!(!file.exists());
+    }
+    let mut watch = start("0600");
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, "another's").unwrap();
+    kill(&watch, "-TERM");
+    watch.wait().unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "another's");
+    let nowhere = daemon.folder().join("none/token");
+    let nowhere = daemon.ask(&["watch", "--to", nowhere.to_str().unwrap(), "data"]);
+    let (code, _, stderr) = parts(&nowhere);
+    assert_eq!(code, Some(74));
+    assert!(stderr.contains("make its directory first"), "{stderr}");
+}
+
+fn kill(child: &Child, signal: &str) {
+    let status = Command::new("kill")
+        .arg(signal)
+        .arg(child.id().to_string())
+        .status();
+    assert!(status.unwrap().success());
+}
+
+/// Runs a command under strace; `None`, and says so, where that can't be done.
+fn traced(socket: &Path, calls: &str, arguments: &[&str]) -> Option<String> {
+    let able = Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .output();
+    if !able.is_ok_and(|output| output.status.success()) {
+        println!("no strace here: what the helper asks of the system is not seen");
+        return None;
+    }
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    let output = Command::new("strace")
+        .args(["-f", "-s", "4096", "-e", calls, "-o"])
+        .arg(trace.path())
+        .args(arguments)
+        .env("DOMO_TOKEN_SOCKET", socket)
+        .output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    Some(fs::read_to_string(trace.path()).unwrap())
+}
+
+#[test]
+fn two_hundred_calls_write_the_token_to_standard_output_alone_and_leave_nothing() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let held = token(&daemon.ask(&["data"]));
+    let helper = env!("CARGO_BIN_EXE_domo-token");
+    let script = format!("for i in $(seq 200); do {helper} data >/dev/null || exit; done");
+    let calls = "trace=%network,%file,write,writev,pwrite64,sendfile,memfd_create,openat";
+    let Some(trace) = traced(&daemon.socket(), calls, &["sh", "-c", &script]) else {
+        return;
+    };
+    let of = |part: &str| trace.lines().filter(|line| line.contains(part)).count();
+    let with_token: Vec<_> = trace.lines().filter(|line| line.contains(&held)).collect();
+    assert_eq!(with_token.len(), 400, "one read and one write each");
+    assert!(
+        with_token
+            .iter()
+            .all(|line| line.contains(" write(1, ") || line.contains(" recvfrom("))
+    );
+    assert_eq!(
+        (of(" socket("), of(" connect(")),
+        (200, 200),
+        "one connection each"
+    );
+    let made = |line: &&str| {
+        ["O_CREAT", "memfd_create", "mkdir", "rename", "link("]
+            .iter()
+            .any(|call| line.contains(call))
+    };
+    // The shell's own redirections.
+    let made: Vec<_> = trace
+        .lines()
+        .filter(made)
+        .filter(|line| !line.contains("\"/dev/null\""))
+        .collect();
+    assert!(made.is_empty(), "{made:?}");
+    assert!(!fs::read_dir(daemon.folder()).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        fs::read_to_string(path).is_ok_and(|text| text.contains(&held))
+    }));
+}
+
+#[test]
+fn a_kept_file_is_on_disk_before_it_is_seen() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    token(&daemon.ask(&["data"]));
+    let file = daemon.folder().join("token");
+    let helper = env!("CARGO_BIN_EXE_domo-token");
+    // Ended by the set's end once the file is there.
+    let script = format!(
+        "{helper} watch --to {} data & until [ -s {0} ]; do :; done; kill $!; wait; true",
+        file.display()
+    );
+    let calls = "trace=fsync,rename,openat";
+    let Some(trace) = traced(&daemon.socket(), calls, &["sh", "-c", &script]) else {
+        return;
+    };
+    let name = |line: &str| {
+        line.split_whitespace()
+            .nth(1)
+            .unwrap_or("")
+            .split('(')
+            .next()
+            .unwrap_or("")
+            .to_owned()
+    };
+    let is_ours = |line: &&str| line.contains("fsync(") || line.contains("rename(");
+    let order: Vec<String> = trace.lines().filter(is_ours).map(name).collect();
+    assert_eq!(order[..3], ["fsync", "rename", "fsync"], "{trace}");
+}
+
+#[test]
+fn wrong_sockets_are_69_in_one_line_that_names_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
+    let long = "x".repeat(120);
+    for name in ["none", "file", "file/x", "loop", ".", &long] {
+        let socket = folder.path().join(name);
+        for verb in ["get", "watch", "status"] {
+            let words = if verb == "status" {
+                vec![verb]
+            } else {
+                vec![verb, "data"]
+            };
+            let (code, stdout, stderr) = parts(&common::helper(&socket, &words).output().unwrap());
+            assert_eq!((code, stdout.as_str()), (Some(69), ""), "{name}: {stderr}");
+            assert_eq!(stderr.lines().count(), 1, "{stderr}");
+            assert!(stderr.contains(socket.to_str().unwrap()), "{stderr}");
+            assert!(
+                stderr.contains("start it with") || stderr.contains("--socket"),
+                "{stderr}"
+            );
+        }
+    }
+}
+
+#[test]
+fn whoever_reads_only_the_help_has_a_line_that_works() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (code, help, _) = parts(&daemon.ask(&["--help"]));
+    assert_eq!(code, Some(0));
+    let lines: Vec<&str> = help
+        .lines()
+        .filter(|line| line.contains("curl -fsS"))
+        .collect();
+    let [piped, start, ..] = lines[..] else {
+        panic!("no curl in {help}");
+    };
+    let line = help
+        .lines()
+        .position(|line| line.contains("exec --fd 3"))
+        .unwrap();
+    let both = format!("{}\n{start}", help.lines().nth(line).unwrap());
+    let path = Path::new(env!("CARGO_BIN_EXE_domo-token"))
+        .parent()
+        .unwrap();
+    for line in [piped, &both] {
+        let line = line.replace("https://api.domo.com", &sandbox.url(""));
+        let output = Command::new("sh")
+            .args(["-c", &line])
+            .env(
+                "PATH",
+                format!("{}:{}", path.display(), std::env::var("PATH").unwrap()),
+            )
+            .env("DOMO_TOKEN_SOCKET", daemon.socket())
+            .output();
+        let (code, stdout, stderr) = parts(&output.unwrap());
+        assert_eq!(code, Some(0), "{line}: {stderr}");
+        assert!(stdout.contains("Leonhard Euler Party"), "{line}: {stdout}");
+    }
+    let (code, stdout, stderr) = parts(&daemon.helper(&[]).output().unwrap());
+    assert_eq!((code, stdout.as_str(), stderr), (Some(2), "", help));
+}
+
+fn script(shell: &str) -> String {
+    let socket = Path::new("/nowhere");
+    let output = common::helper(socket, &["completions", shell]).output();
+    let (code, stdout, stderr) = parts(&output.unwrap());
+    assert_eq!(code, Some(0), "{stderr}");
+    stdout
+}
+
+/// What a shell does with a script; `None`, and says so, where there is no such shell.
+fn run_in(shell: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(shell)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output();
+    let Ok(output) = output else {
+        println!("no {shell} here: its completions were not tried");
+        return None;
+    };
+    let (code, stdout, stderr) = parts(&output);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{shell}: {stdout}");
+    Some(stdout)
+}
+
+/// Command lines, the last word not yet finished, with what it can become.
+const UNFINISHED: [(&str, &str); 9] = [
+    ("domo-token --format c", "curl"),
+    ("domo-token --format=he", "header"),
+    ("domo-token sta", "status"),
+    ("domo-token -c acme --timeout 5s exec --e", "--env"),
+    ("domo-token data --ti", "--timeout"),
+    ("domo-token watch --mo", "--mode"),
+    ("domo-token status --me", "--metrics"),
+    ("domo-token completions fi", "fish"),
+    ("domo-token exec data -- /bin/ech", "/bin/echo"),
+];
+
+#[test]
+fn bash_completes() {
+    let script = script("bash");
+    for (line, expected) in UNFINISHED {
+        // As readline breaks it into words.
+        let words = line.replace('=', " = ");
+        let ask = format!(
+            "{script}\nCOMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _domo_token; echo \"${{COMPREPLY[@]}}\""
+        );
+        let found = run_in("bash", &["-c", &ask]).unwrap();
+        assert_eq!(found.split_whitespace().next(), Some(expected), "{line}");
+    }
+}
+
+#[test]
+fn fish_completes() {
+    let script = script("fish");
+    for (line, expected) in UNFINISHED {
+        let ask = format!("{script}\ncomplete -C '{line}'");
+        let Some(found) = run_in("fish", &["--no-config", "-c", &ask]) else {
+            return;
+        };
+        let found = found.split_whitespace().next().unwrap_or_default();
+        assert!(found.ends_with(expected), "{line}: {found}");
+    }
+}
+
+#[test]
+fn zsh_completes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("completions.zsh");
+    fs::write(&path, script("zsh")).unwrap();
+    let ask = format!(
+        "zmodload zsh/zpty; zpty z zsh -f -i
+        zpty -w z \"PS1=; autoload -Uz compinit; compinit -u -D; source {}; \
+         domo-token() {{ print -r -- GO''T:\\$*:EN''D }}; print REA''DY\"
+        zpty -r -m z SEEN '*READY*'
+        for line in \"$@\"; do
+            zpty -w z \"$line\"$'\\t'
+            zpty -r -m z SEEN '*GOT:*:END*' && print -r -- \"${{${{SEEN##*GOT:}}%%:END*}}\"
+        done",
+        path.display()
+    );
+    let lines = UNFINISHED.map(|(line, _)| line);
+    let arguments = [&["-f", "-c", &ask, "zsh"][..], &lines].concat();
+    let Some(found) = run_in("zsh", &arguments) else {
+        return;
+    };
+    let expected = UNFINISHED.map(|(line, word)| {
+        let (start, last) = line.rsplit_once([' ', '=']).unwrap();
+        let part = &line[start.len()..line.len() - last.len()];
+        format!("{}{part}{word}", start.strip_prefix("domo-token").unwrap())
+            .trim_start()
+            .to_owned()
+    });
+    assert_eq!(found.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn powershell_completes() {
+    let script = script("powershell");
+    for word in [
+        "'exec'",
+        "'--format'",
+        "'--min-ttl'",
+        "'curl'",
+        "'dashboard'",
+    ] {
+        assert!(script.contains(word), "{word}");
+    }
+    for (line, expected) in &UNFINISHED[..8] {
+        let ask = format!(
+            "{script}\n[System.Management.Automation.CommandCompletion]::CompleteInput(\
+             '{line}', {}, $null).CompletionMatches[0].CompletionText",
+            line.len()
+        );
+        let Some(found) = run_in("pwsh", &["-NoProfile", "-Command", &ask]) else {
+            return;
+        };
+        assert!(found.trim().ends_with(expected), "{line}: {found}");
+    }
 }

@@ -199,6 +199,9 @@ impl Given {
             return Err(self.unknown(name));
         };
         let value = match option.value {
+            Value::Nothing if parser.optional_value().is_some() => {
+                return Err(format!("{name} takes no value"));
+            }
             Value::Nothing => None,
             Value::Maybe(_) => parser.optional_value(),
             Value::Text(what) | Value::File(what) | Value::OneOf(what, _) => {
@@ -217,9 +220,15 @@ impl Given {
                 "unknown option {name}; the command of exec and its options stand after \"--\", {EXEC_USAGE}"
             );
         }
+        let word = name.trim_start_matches('-');
+        if word.starts_with("scope") || options::SCOPES.contains(&word) {
+            return format!(
+                "unknown option {name}; a scope is a plain word, as in: domo-token data"
+            );
+        }
         let near = options::OPTIONS.iter().map(OptionUsage::name);
         let near = near.min_by_key(|known| strsim::osa_distance(known, name));
-        match near.filter(|known| strsim::osa_distance(known, name) <= 2) {
+        match near.filter(|known| word.len() > 1 && strsim::osa_distance(known, name) <= 2) {
             Some(known) => format!("unknown option {name}; did you mean {known}?"),
             None => format!("unknown option {name}; see domo-token --help"),
         }

@@ -46,7 +46,8 @@ impl Problem {
         };
         let mut words = error.to_string();
         if matches!(error, Error::Io { .. }) {
-            words = format!("no broker can be reached at {words}");
+            let hint = "is that the socket? see --socket in domo-token --help";
+            words = format!("no broker can be reached at {words}; {hint}");
         }
         if let Some(verb) = args::nearest_verb(scopes) {
             words = format!("{words}; or did you mean the command \"{verb}\"?");

@@ -137,7 +137,7 @@ fn what_is_wrong_is_named() {
         ("--explain --format json data", "--format"),
         ("exec data", "as in"),
         ("exec data curl -fsS URL", "--"),
-        ("exec -- env", "scope"),
+        ("exec -- env", "exec data -- COMMAND"),
         ("exec --fd 1 data -- env", "from 3"),
         ("exec --env 1X data -- env", "variable"),
         ("exec --env A --fd 3 data -- env", "one of"),
@@ -157,7 +157,12 @@ fn what_is_wrong_is_named() {
         ("doctor", "status"),
         ("renew data", "--renew"),
         ("--json data", "--format json"),
-        ("--wait=yes data", "--wait"),
+        ("--wait=yes data", "--wait takes no value"),
+        ("--renew 5 data", "--renew=5"),
+        ("-f curl data", "domo-token --help"),
+        ("--scope data", "plain word"),
+        ("--data", "plain word"),
+        ("watch --renew data", "get, exec"),
     ] {
         let error = read(words).expect_err(words);
         assert!(error.contains(named), "{words}: {error}");

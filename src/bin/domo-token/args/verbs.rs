@@ -63,7 +63,7 @@ impl Given {
         let hint = if option.key == Key::Json && options::TOKENS.contains(&verb) {
             "did you mean --format json?".to_owned()
         } else {
-            format!("it is an option of {}", others.join(" and "))
+            format!("it is an option of {}", others.join(", "))
         };
         Err(format!("{} takes no {name}; {hint}", verb.usage().name))
     }
@@ -180,7 +180,20 @@ impl Given {
     /// What is asked for, in the form that is said, or else `usual`.
     fn get(self, usual: Format) -> Result<Get, String> {
         if self.words.is_empty() {
-            return Err("name at least one scope, as in: domo-token data".to_owned());
+            let usage = match self.verb {
+                Some(Verb::Exec) => EXEC_USAGE,
+                Some(Verb::Watch) => "as in: domo-token watch data",
+                Some(_) | None => "as in: domo-token data",
+            };
+            return Err(format!("name at least one scope, {usage}"));
+        }
+        let is_number = |word: &String| word.bytes().all(|byte| byte.is_ascii_digit());
+        if let Some(number) = self.words.first().filter(|word| is_number(word))
+            && self.has(Key::Renew)
+        {
+            return Err(format!(
+                "a generation follows an equals sign: --renew={number}"
+            ));
         }
         let client = match (self.value(Key::Client), &self.client) {
             (Some(name), _) => Some(text(name, "--client")?),

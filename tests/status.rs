@@ -1,0 +1,285 @@
+//! `domo-token status`, for people, scripts and machines.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "in a test, what fails says so"
+)]
+
+mod common;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command};
+use std::thread;
+use std::time::Duration;
+
+use common::{CLIENT_ID, Daemon, config_text, parts, sandbox, token};
+use domo_sandbox::Fault;
+use domo_token_client::frame::{HELLO, encode, hello};
+use domo_token_client::wire::{Response, VERSION};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use serde_json::Value;
+
+const HOUR: Duration = Duration::from_secs(3599);
+
+#[test]
+fn the_exit_code_tells_without_a_word() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"nosuch user\"]"));
+    token(&daemon.ask(&["data"]));
+    let refused = daemon.ask(&["nosuch", "user"]);
+    assert_eq!(refused.status.code(), Some(78));
+    for (arguments, expected) in [
+        (&["status", "-q"][..], 78),
+        (&["status", "-q", "data"], 0),
+        (&["status", "-q", "data", "user nosuch"], 78),
+        (&["status", "-q", "nosuch,user"], 78),
+        (&["status", "-q", "d\"ata"], 2),
+    ] {
+        let (code, stdout, _) = parts(&daemon.ask(arguments));
+        assert_eq!(
+            (code, stdout.as_str()),
+            (Some(expected), ""),
+            "{arguments:?}"
+        );
+    }
+    let (code, stdout, stderr) = parts(&daemon.ask(&["status", "audit"]));
+    assert_eq!((code, stdout.as_str()), (Some(78), ""), "there is none");
+    assert!(stderr.contains("audit"), "{stderr}");
+    let missing = daemon.folder().join("none.sock");
+    let output = common::helper(&missing, &["status", "-q"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(69));
+}
+
+#[test]
+fn a_set_without_a_token_is_75() {
+    let sandbox = sandbox(HOUR);
+    sandbox.always(Fault::status(503));
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let failed = daemon.ask(&["--timeout", "1", "data"]);
+    assert_eq!(failed.status.code(), Some(75));
+    let (code, stdout, _) = parts(&daemon.ask(&["status"]));
+    assert_eq!(code, Some(75));
+    for words in [
+        "failing",
+        "no token",
+        "tries again in",
+        "failed attempt",
+        "503",
+    ] {
+        assert!(stdout.contains(words), "{words} in {stdout}");
+    }
+}
+
+#[test]
+fn machines_find_the_same_fields_for_ever() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let secret = token(&daemon.ask(&["data"]));
+    let (code, text, _) = parts(&daemon.ask(&["status", "--json"]));
+    assert_eq!((code, text.lines().count()), (Some(0), 1));
+    assert!(
+        !text.contains(&secret) && !text.contains(CLIENT_ID),
+        "{text}"
+    );
+    let status: Value = serde_json::from_str(&text).unwrap();
+    let broker = status["broker"].as_object().unwrap();
+    for field in [
+        "version",
+        "protocol",
+        "pid",
+        "started_at",
+        "config_path",
+        "config_loaded_at",
+        "config_error",
+    ] {
+        assert!(broker.contains_key(field), "{field}");
+    }
+    let set = status["tokens"][0].as_object().unwrap();
+    for field in [
+        "client",
+        "client_id",
+        "scope",
+        "state",
+        "obtained_at",
+        "expires_at",
+        "generation",
+        "next_attempt_at",
+        "requests",
+        "failed_attempts",
+        "last_error",
+        "last_error_at",
+        "rejected",
+        "last_rejected_by",
+        "credentials_error",
+    ] {
+        assert!(set.contains_key(field), "{field}");
+    }
+    let at = |field: &str| set[field].as_u64().unwrap();
+    assert!(at("obtained_at") < at("next_attempt_at"));
+    assert!(at("next_attempt_at") < at("expires_at"));
+    assert_eq!(set["state"], "fresh");
+}
+
+/// Starts it on a terminal of 40 columns and 24 rows.
+fn on_terminal(command: &mut Command) -> (File, Child) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let slave = ptsname(&master, Vec::new()).unwrap();
+    let size = Winsize {
+        ws_row: 24,
+        ws_col: 40,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(&master, size).unwrap();
+    let slave = File::options()
+        .write(true)
+        .open(slave.to_str().unwrap())
+        .unwrap();
+    let child = command.stdout(slave).spawn().unwrap();
+    (File::from(master), child)
+}
+
+/// What a command that ends by itself shows there.
+fn shown(mut command: Command) -> String {
+    let (mut screen, mut child) = on_terminal(&mut command);
+    // The last one who could write to it is gone: the end is an error.
+    drop(command);
+    let mut bytes = Vec::new();
+    let _end = screen.read_to_end(&mut bytes);
+    child.wait().unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn a_terminal_gets_colours_unless_it_or_its_owner_wants_none() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    token(&daemon.ask(&["data"]));
+    let status = |variables: &[(&str, &str)]| {
+        let mut command = daemon.helper(&["status"]);
+        command.envs(variables.iter().copied());
+        command
+    };
+    let colourful = shown(status(&[("TERM", "xterm")]));
+    assert!(colourful.contains("\x1b[32mfresh"), "{colourful:?}");
+    assert!(colourful.contains("renews in"), "{colourful:?}");
+    let empty = shown(status(&[("TERM", "xterm"), ("NO_COLOR", "")]));
+    assert!(empty.contains("\x1b[32m"), "{empty:?}");
+    for variables in [
+        &[("TERM", "xterm"), ("NO_COLOR", "1")][..],
+        &[("TERM", "dumb")],
+        &[],
+    ] {
+        let plain = shown(status(variables));
+        assert!(
+            plain.contains("fresh") && !plain.contains('\x1b'),
+            "{plain:?}"
+        );
+    }
+    let (_, piped, _) = parts(&status(&[("TERM", "xterm")]).output().unwrap());
+    assert!(
+        piped.contains("fresh") && !piped.contains('\x1b'),
+        "{piped:?}"
+    );
+}
+
+#[test]
+fn a_terminal_is_shown_it_again_in_its_own_place_and_in_its_width() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    token(&daemon.ask(&["data"]));
+    let mut command = daemon.helper(&["status", "--watch"]);
+    command.env("TERM", "xterm");
+    let (screen, mut child) = on_terminal(&mut command);
+    let mut lines = BufReader::new(screen).lines().map(Result::unwrap);
+    let first: Vec<String> = lines.by_ref().take(5).collect();
+    // Up to the first of five lines, and over it.
+    let again = lines.next().unwrap();
+    assert!(
+        again.contains("\x1b[5A\rdomo-tokend"),
+        "{again:?} {first:?}"
+    );
+    for line in first {
+        let visible = line.replace("\x1b[K", "").replace("\x1b[0m", "");
+        let visible = visible.replace("\x1b[32m", "").replace("\x1b[1m", "");
+        assert!(visible.trim_end().chars().count() <= 40, "{line:?}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn lines(child: &mut Child) -> Lines<BufReader<ChildStdout>> {
+    BufReader::new(child.stdout.take().unwrap()).lines()
+}
+
+#[test]
+fn a_pipe_gets_it_again_only_when_something_has_changed() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    token(&daemon.ask(&["data"]));
+    let mut machine = daemon
+        .helper(&["status", "--watch", "--json"])
+        .spawn()
+        .unwrap();
+    let mut person = daemon.helper(&["status", "--watch"]).spawn().unwrap();
+    let mut states = lines(&mut machine).map(|line| {
+        let state: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        state
+    });
+    let mut tables = lines(&mut person).map(Result::unwrap);
+    assert_eq!(states.next().unwrap()["tokens"][0]["requests"], 1);
+    let first: Vec<String> = tables.by_ref().take(5).collect();
+    assert!(first.concat().contains("fresh"), "{first:?}");
+    sandbox.always(Fault::status(401));
+    daemon.restart("-KILL");
+    // The next line of each is news, whatever happened in between.
+    let refused = states.find(|state| state["tokens"][0]["state"] == "denied");
+    assert!(refused.is_some());
+    let more = tables.find(|line| line.contains("refused by Domo"));
+    assert!(more.is_some());
+    for mut child in [machine, person] {
+        child.kill().unwrap();
+        let output = child.wait_with_output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.lines().count() <= 1, "one word of an outage: {told}");
+    }
+}
+
+/// A broker that answers one request with these frames.
+fn broker_that_answers(socket: &Path, answers: Vec<Response>) -> thread::JoinHandle<Vec<u8>> {
+    let listener = UnixListener::bind(socket).unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut asked = vec![0; HELLO + 5];
+        stream.read_exact(&mut asked).unwrap();
+        let mut bytes = hello(VERSION).to_vec();
+        for answer in &answers {
+            bytes.extend_from_slice(&encode(answer).unwrap());
+        }
+        stream.write_all(&bytes).unwrap();
+        asked.split_off(HELLO)
+    })
+}
+
+#[test]
+fn metrics_come_in_pieces_and_are_printed_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("broker.sock");
+    let pieces = ["# TYPE x gauge\nx{scope=\"data\"}", " 1\n", "# EOF\n"];
+    let answers = pieces.map(|piece| Response::Metrics(piece.to_owned()));
+    let answers = answers.into_iter().chain([Response::End]).collect();
+    let asked = broker_that_answers(&socket, answers);
+    let output = common::helper(&socket, &["status", "--metrics"]).output();
+    let (code, stdout, stderr) = parts(&output.unwrap());
+    assert_eq!((code, stdout), (Some(0), pieces.concat()), "{stderr}");
+    assert_eq!(asked.join().unwrap(), [1, 0, 0, 0, 4], "a metrics request");
+}
