@@ -201,8 +201,7 @@ impl Broker {
             }
             Err(unexpected(&response))
         };
-        self.shared
-            .ask(self.deadline(), &|_| Request::Metrics, &mut take)?;
+        self.ask(&Request::Metrics, &mut take)?;
         Ok(text)
     }
 
