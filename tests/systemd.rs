@@ -304,6 +304,10 @@ fn its_own_user_cannot_look_into_it_and_it_leaves_no_core() {
 fn analyze(arguments: &[&str]) -> Option<(Option<i32>, String)> {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/domo-tokend.service");
     let text = fs::read_to_string(unit).unwrap();
+    assert!(
+        !text.contains("\nPrivateUsers="),
+        "in a user namespace of its own it sees every caller as the overflow uid"
+    );
     let text = text.replace("/usr/bin/domo-tokend", env!("CARGO_BIN_EXE_domo-tokend"));
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("domo-tokend.service");
