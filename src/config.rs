@@ -216,6 +216,27 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
+    /// Reads a config file's content: [`parse`](Self::parse), if it is text at all.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn read(content: &[u8], path: &Path) -> Result<Self, ConfigError> {
+        match str::from_utf8(content) {
+            Ok(text) => Self::parse(text, path),
+            Err(error) => {
+                let before = content.get(..error.valid_up_to()).unwrap_or_default();
+                let before = String::from_utf8_lossy(before);
+                Err(ConfigError {
+                    path: Some(path.to_owned()),
+                    place: Some(line_and_column(&before, before.len())),
+                    key: None,
+                    problem: "not UTF-8, which TOML is written in".to_owned(),
+                })
+            }
+        }
+    }
+
     /// Reads a config file's `text`; `path` is how the file was named, and where relative paths
     /// in it start.
     ///

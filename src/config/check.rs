@@ -1,6 +1,7 @@
 //! What is true: each rule, its bounds, and the words for breaking it.
 
 mod callers;
+mod credentials;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,16 +13,11 @@ use domo_token_client::scope::ScopeSet;
 use toml::Spanned;
 use url::Url;
 
-use super::raw::{RawClient, RawConfig};
+use super::raw::{LEVELS, METHODS, RawClient, RawConfig, Table};
 use super::{
-    ClientConfig, Config, ConfigError, CredentialsSource, Endpoint, IdSource, MAX_NAME,
-    SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod, usable_id,
+    ClientConfig, Config, ConfigError, Endpoint, MAX_NAME, SOCKET_MODE, TOKEN_URL, TokenMethod,
 };
 use crate::watch::Stamp;
-
-/// The keys of which a client has one.
-const SECRET_KEYS: &str = "client_secret_file, client_secret_credential, client_secret_env, \
-                           client_secret_command, client_secret";
 
 /// Turns what was written into what is true, knowing where to point.
 pub(super) struct Checker<'a> {
@@ -36,14 +32,15 @@ impl Checker<'_> {
         for (name, client) in raw.clients {
             clients.insert(name.clone(), self.client(&name, client)?);
         }
+        let (broker, limits, log) = (raw.broker.0, raw.limits.0, raw.log.0);
         if clients.is_empty() {
             let problem = "no client: add a [clients.NAME] table with client_id, a client secret \
                            and tokens";
             return Err(self.error(None, "clients", problem.to_owned()));
         }
-        let default_client = match raw.broker.default_client {
+        let default_client = match broker.default_client {
             Some(default) if !clients.contains_key(default.get_ref()) => {
-                let problem = format!("no such client; there is {}", names.join(", "));
+                let problem = format!("no such client; there is {}", listed(&names));
                 return Err(self.error(Some(default.span()), "broker.default_client", problem));
             }
             Some(default) => Some(default.into_inner()),
@@ -52,18 +49,18 @@ impl Checker<'_> {
         };
         Ok(Config {
             path: Some(self.path.to_owned()),
-            socket: raw.broker.socket.map(|path| self.resolve(&path)),
-            socket_mode: self.socket_mode(raw.broker.socket_mode)?,
-            socket_group: self.socket_group(raw.broker.socket_group)?,
-            shared_directory: raw.broker.shared_directory,
-            limits: self.limits(raw.limits)?,
+            socket: self.path(broker.socket, "broker.socket")?,
+            socket_mode: self.socket_mode(broker.socket_mode)?,
+            socket_group: self.socket_group(broker.socket_group)?,
+            shared_directory: broker.shared_directory,
+            limits: self.limits(limits)?,
             default_client,
-            keep_over_restart: raw.broker.keep_over_restart.unwrap_or(true),
-            metrics_listen: self.metrics_listen(raw.metrics.listen)?,
-            audit_file: raw.audit.file.map(|path| self.resolve(&path)),
-            log_level: self.log_level(raw.log.level)?,
+            keep_over_restart: broker.keep_over_restart.unwrap_or(true),
+            metrics_listen: self.metrics_listen(raw.metrics.0.listen)?,
+            audit_file: self.path(raw.audit.0.file, "audit.file")?,
+            log_level: self.log_level(log.level)?,
+            notices: sets_for_nobody(&clients),
             clients,
-            notices: Vec::new(),
             stamp: Stamp::default(),
             digest: digest(self.text),
         })
@@ -73,12 +70,16 @@ impl Checker<'_> {
         let Some(written) = written else {
             return Ok(SOCKET_MODE);
         };
-        let parsed = u32::from_str_radix(written.get_ref(), 8).ok();
+        let digits = written.get_ref();
+        let digits = digits.strip_prefix('0').unwrap_or(digits);
+        let is_mode = digits.len() == 3 && digits.bytes().all(|digit| digit.is_ascii_digit());
+        let parsed = u32::from_str_radix(digits, 8).ok().filter(|_| is_mode);
         // Execute bits mean nothing on a socket, and a socket its owner can't use is a mistake.
         parsed
             .filter(|mode| mode & !0o666 == 0 && mode & 0o600 == 0o600)
             .ok_or_else(|| {
-                let problem = "an octal mode as a string, from \"0600\" to \"0666\"".to_owned();
+                let problem =
+                    "must be an octal mode in quotes, from \"0600\" to \"0666\"".to_owned();
                 self.error(Some(written.span()), "broker.socket_mode", problem)
             })
     }
@@ -93,7 +94,7 @@ impl Checker<'_> {
         let parsed = written.get_ref().parse().ok();
         let loopback = parsed.filter(|address: &SocketAddr| address.ip().is_loopback());
         let problem = || {
-            let problem = "an address of this machine alone with a port, like \"127.0.0.1:9347\"";
+            let problem = "must be an address of this machine alone with a port, like \"127.0.0.1:9347\"";
             self.error(Some(written.span()), "metrics.listen", problem.to_owned())
         };
         loopback.map(Some).ok_or_else(problem)
@@ -103,24 +104,27 @@ impl Checker<'_> {
         let Some(written) = written else {
             return Ok(None);
         };
-        let levels = ["error", "warn", "info", "debug", "trace"];
-        if levels.contains(&written.get_ref().as_str()) {
+        if LEVELS.contains(&written.get_ref().as_str()) {
             return Ok(Some(written.into_inner()));
         }
-        let problem = format!("one of {}", levels.join(", "));
+        let problem = format!("must be one of {}", LEVELS.join(", "));
         Err(self.error(Some(written.span()), "log.level", problem))
     }
 
-    fn client(&self, name: &str, raw: Spanned<RawClient>) -> Result<ClientConfig, ConfigError> {
+    fn client(
+        &self,
+        name: &str,
+        raw: Spanned<Table<RawClient>>,
+    ) -> Result<ClientConfig, ConfigError> {
         let span = raw.span();
-        let mut raw = raw.into_inner();
+        let mut raw = raw.into_inner().0;
         let key = |key: &str| format!("clients.{name}.{key}");
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
             let problem = "a client's name has 1 to 64 letters, digits, '.', '_' or '-'";
             return Err(self.error(Some(span), "clients", problem.to_owned()));
         }
-        let endpoint = self.endpoint(&raw, &key)?;
+        let endpoint = self.endpoint(&mut raw, &key)?;
         let tokens = self.tokens(&raw, &span, &key("tokens"))?;
         let allow_world_readable_secret = raw.allow_world_readable_secret;
         let access = raw.access.take();
@@ -137,7 +141,7 @@ impl Checker<'_> {
 
     fn endpoint(
         &self,
-        raw: &RawClient,
+        raw: &mut RawClient,
         key: &dyn Fn(&str) -> String,
     ) -> Result<Endpoint, ConfigError> {
         let (text, span) = match &raw.token_url {
@@ -146,17 +150,17 @@ impl Checker<'_> {
         };
         let url = token_url(text, raw.allow_http_loopback)
             .map_err(|problem| self.error(span, &key("token_url"), problem))?;
-        let method = match raw
-            .token_method
-            .as_ref()
-            .map(|m| (m.get_ref().as_str(), m.span()))
-        {
-            None | Some(("post", _)) => TokenMethod::Post,
-            Some(("get", _)) => TokenMethod::Get,
-            Some((_, span)) => {
-                let problem = "\"post\" or \"get\"".to_owned();
-                return Err(self.error(Some(span), &key("token_method"), problem));
-            }
+        let method = match raw.token_method.take() {
+            None => TokenMethod::default(),
+            Some(method) => match method.get_ref().as_str() {
+                "post" => TokenMethod::Post,
+                "get" => TokenMethod::Get,
+                _ => {
+                    let [post, get] = METHODS;
+                    let problem = format!("must be \"{post}\" or \"{get}\"");
+                    return Err(self.error(Some(method.span()), &key("token_method"), problem));
+                }
+            },
         };
         let proxy = raw.proxy.as_ref().map(|url| {
             proxy_url(url.get_ref())
@@ -165,7 +169,7 @@ impl Checker<'_> {
         Ok(Endpoint {
             url,
             method,
-            ca_file: raw.ca_file.as_deref().map(|file| self.resolve(file)),
+            ca_file: self.path(raw.ca_file.take(), &key("ca_file"))?,
             proxy: proxy.transpose()?,
             proxy_auth_file: self.proxy_login(raw, key)?,
         })
@@ -173,17 +177,14 @@ impl Checker<'_> {
 
     fn proxy_login(
         &self,
-        raw: &RawClient,
+        raw: &mut RawClient,
         key: &dyn Fn(&str) -> String,
     ) -> Result<Option<PathBuf>, ConfigError> {
-        let Some(file) = &raw.proxy_auth_file else {
-            return Ok(None);
-        };
-        if raw.proxy.is_none() {
+        if let (Some(file), None) = (&raw.proxy_auth_file, &raw.proxy) {
             let problem = "a login for no proxy: set proxy, or remove this".to_owned();
             return Err(self.error(Some(file.span()), &key("proxy_auth_file"), problem));
         }
-        Ok(Some(self.resolve(file.get_ref())))
+        self.path(raw.proxy_auth_file.take(), &key("proxy_auth_file"))
     }
 
     fn tokens(
@@ -208,95 +209,19 @@ impl Checker<'_> {
         Ok(sets)
     }
 
-    fn credentials(
+    /// A path as it counts: relative ones start beside the config.
+    fn path(
         &self,
-        raw: RawClient,
-        client: &Range<usize>,
-        key: &dyn Fn(&str) -> String,
-    ) -> Result<CredentialsSource, ConfigError> {
-        let id = self.id(&raw, client, key)?;
-        let file = raw.client_file.as_deref().map(|file| self.resolve(file));
-        let secret = self.secret(raw, client, key)?;
-        match (id, secret, file) {
-            (Some(id), Some(secret), None) => Ok(CredentialsSource::Pair { id, secret }),
-            (None, None, Some(file)) => Ok(CredentialsSource::ConnectionFile(file)),
-            (_, _, Some(_)) => {
-                let problem = "has the id and the secret: set neither besides it".to_owned();
-                Err(self.error(Some(client.clone()), &key("client_file"), problem))
-            }
-            (None, _, None) => {
-                let problem = "missing: the id of a Domo API client (Admin > Authentication > \
-                               API clients)";
-                Err(self.error(Some(client.clone()), &key("client_id"), problem.to_owned()))
-            }
-            (Some(_), None, None) => {
-                let problem = format!("missing: set one of {SECRET_KEYS}");
-                Err(self.error(Some(client.clone()), &key("client_secret"), problem))
-            }
-        }
-    }
-
-    fn id(
-        &self,
-        raw: &RawClient,
-        client: &Range<usize>,
-        key: &dyn Fn(&str) -> String,
-    ) -> Result<Option<IdSource>, ConfigError> {
-        match (&raw.client_id, &raw.client_id_file) {
-            (Some(id), None) if usable_id(id.get_ref()) => {
-                Ok(Some(IdSource::Inline(id.get_ref().clone())))
-            }
-            (Some(id), None) => {
-                let problem = "empty, or with a space or control character".to_owned();
-                Err(self.error(Some(id.span()), &key("client_id"), problem))
-            }
-            (None, Some(file)) => Ok(Some(IdSource::File(self.resolve(file)))),
-            (None, None) => Ok(None),
-            (Some(_), Some(_)) => {
-                let problem = "set this or client_id_file, not both".to_owned();
-                Err(self.error(Some(client.clone()), &key("client_id"), problem))
-            }
-        }
-    }
-
-    fn secret(
-        &self,
-        raw: RawClient,
-        client: &Range<usize>,
-        key: &dyn Fn(&str) -> String,
-    ) -> Result<Option<SecretSource>, ConfigError> {
-        let file = raw
-            .client_secret_file
-            .map(|file| SecretSource::File(self.resolve(&file)));
-        let sources = [
-            raw.client_secret.map(SecretSource::Inline),
-            file,
-            raw.client_secret_env.map(SecretSource::Env),
-            raw.client_secret_credential.map(SecretSource::Credential),
-            raw.client_secret_command.map(SecretSource::Command),
-        ];
-        let fail = |name: &str, problem: &str| {
-            Err(self.error(Some(client.clone()), &key(name), problem.to_owned()))
+        written: Option<Spanned<PathBuf>>,
+        key: &str,
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(written) = written else {
+            return Ok(None);
         };
-        let mut named = sources.into_iter().flatten();
-        match (named.next(), named.next()) {
-            (Some(SecretSource::Credential(name)), None) if !is_file_name(&name) => fail(
-                "client_secret_credential",
-                "the name of a systemd credential, not a path",
-            ),
-            (Some(SecretSource::Command(argv)), None) if argv.is_empty() => fail(
-                "client_secret_command",
-                "empty: the program and its arguments, like [\"pass\", \"show\", \"domo\"]",
-            ),
-            (Some(SecretSource::Env(name)), None) if name.is_empty() || name.contains('=') => {
-                fail("client_secret_env", "the name of an environment variable")
-            }
-            (source, None) => Ok(source),
-            (_, Some(_)) => fail(
-                "client_secret",
-                &format!("more than one source: keep one of {SECRET_KEYS}"),
-            ),
+        if let Some(fault) = fault_of_path(written.get_ref()) {
+            return Err(self.error(Some(written.span()), key, fault.to_owned()));
         }
+        Ok(Some(self.resolve(written.get_ref())))
     }
 
     fn resolve(&self, path: &Path) -> PathBuf {
@@ -311,6 +236,53 @@ impl Checker<'_> {
             problem,
         }
     }
+}
+
+fn fault_of_path(path: &Path) -> Option<&'static str> {
+    if path.as_os_str().is_empty() {
+        return Some("empty: must be the path of a file");
+    }
+    let has_tilde = path.starts_with("~");
+    has_tilde.then_some("\"~\" means nothing outside a shell: write the whole path")
+}
+
+/// Scope sets that an access table leaves out, which may be meant.
+fn sets_for_nobody(clients: &BTreeMap<String, ClientConfig>) -> Vec<String> {
+    let mut notices = Vec::new();
+    for (name, client) in clients {
+        let Some(access) = &client.access else {
+            continue;
+        };
+        let left_out = client
+            .tokens
+            .iter()
+            .filter(|set| !access.0.contains_key(*set));
+        let left_out: Vec<&str> = left_out.map(ScopeSet::as_str).collect();
+        if !left_out.is_empty() {
+            let sets = listed(&left_out);
+            notices.push(format!(
+                "clients.{name}.access has no entry for {sets}: nobody may have that"
+            ));
+        }
+    }
+    notices
+}
+
+/// Names for a person, as many as fit a line.
+fn listed(names: &[impl AsRef<str>]) -> String {
+    const SHOWN: usize = 20;
+    let shown: Vec<String> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("\"{}\"", name.as_ref()))
+        .collect();
+    let more = names.len().saturating_sub(SHOWN);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    shown.join(", ") + &more
 }
 
 fn digest(text: &str) -> u64 {
@@ -342,6 +314,9 @@ pub(super) fn token_url(text: &str, allow_http_loopback: bool) -> Result<Url, St
         "http" if !allow_http_loopback => {
             Err("https only; http to this machine needs allow_http_loopback = true".to_owned())
         }
+        "http" | "https" if url.path() == "/" => {
+            Err(format!("no path: must be the whole URL, like {TOKEN_URL}"))
+        }
         "http" | "https" => Ok(url),
         _ => Err("https only".to_owned()),
     }
@@ -352,8 +327,9 @@ pub(super) fn proxy_url(text: &str) -> Result<Url, String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("no user or password belongs in this URL".to_owned());
     }
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err("an http or https URL with a host, like http://proxy.example:3128".to_owned());
+    let is_host_alone = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() || !is_host_alone {
+        return Err("must be scheme, host and port, like http://proxy.example:3128".to_owned());
     }
     Ok(url)
 }
@@ -365,10 +341,6 @@ fn is_loopback(url: &Url) -> bool {
         Some(url::Host::Domain(name)) => name == "localhost",
         None => false,
     }
-}
-
-fn is_file_name(name: &str) -> bool {
-    !name.is_empty() && name != "." && name != ".." && !name.contains('/')
 }
 
 /// Line and column of a byte, both from 1; the column counts characters.

@@ -1,13 +1,47 @@
 //! What was written: the shape of the TOML, with nothing judged yet.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
+
+/// The log levels there are.
+pub(super) const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+/// The token methods there are.
+pub(super) const METHODS: [&str; 2] = ["post", "get"];
+
+/// What must be written as a table: serde would take a list of the values for one, too.
+#[derive(Debug, Default)]
+pub(super) struct Table<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Keys(PhantomData)).map(Self)
+    }
+}
+
+struct Keys<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Keys<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
+}
 
 /// The config of domo-tokend.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -16,23 +50,28 @@ use toml::Spanned;
 pub(super) struct RawConfig {
     /// The daemon itself.
     #[serde(default)]
-    pub(super) broker: RawBroker,
+    #[schemars(with = "RawBroker")]
+    pub(super) broker: Table<RawBroker>,
     /// What it logs.
     #[serde(default)]
-    pub(super) log: RawLog,
+    #[schemars(with = "RawLog")]
+    pub(super) log: Table<RawLog>,
     /// Where its metrics can be read.
     #[serde(default)]
-    pub(super) metrics: RawMetrics,
+    #[schemars(with = "RawMetrics")]
+    pub(super) metrics: Table<RawMetrics>,
     /// Who was given what.
     #[serde(default)]
-    pub(super) audit: RawAudit,
+    #[schemars(with = "RawAudit")]
+    pub(super) audit: Table<RawAudit>,
     /// Bounds, so that no local user can shut out another.
     #[serde(default)]
-    pub(super) limits: RawLimits,
+    #[schemars(with = "RawLimits")]
+    pub(super) limits: Table<RawLimits>,
     /// Domo API clients by name: letters, digits, '.', '_' and '-'.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, RawClient>")]
-    pub(super) clients: BTreeMap<String, Spanned<RawClient>>,
+    pub(super) clients: BTreeMap<String, Spanned<Table<RawClient>>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -40,7 +79,8 @@ pub(super) struct RawConfig {
 #[schemars(rename = "Broker")]
 pub(super) struct RawBroker {
     /// The path of its socket.
-    pub(super) socket: Option<PathBuf>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) socket: Option<Spanned<PathBuf>>,
     /// The socket's permission bits, as in chmod; "0600" by default.
     #[schemars(with = "Option<String>", regex(pattern = "^0?[0-7]{3}$"))]
     pub(super) socket_mode: Option<Spanned<String>>,
@@ -72,7 +112,8 @@ pub(super) struct RawMetrics {
 #[schemars(rename = "Audit")]
 pub(super) struct RawAudit {
     /// A file that gets a JSON line for each token handed out or refused.
-    pub(super) file: Option<PathBuf>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) file: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -95,7 +136,7 @@ pub(super) struct RawLimits {
 #[schemars(rename = "Log")]
 pub(super) struct RawLog {
     /// error, warn, info, debug or trace; --log and `RUST_LOG` count more.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("enum" = LEVELS))]
     pub(super) level: Option<Spanned<String>>,
 }
 
@@ -108,20 +149,26 @@ pub(super) struct RawClient {
     #[schemars(with = "Option<String>")]
     pub(super) client_id: Option<Spanned<String>>,
     /// A file that holds the id, so that id and secret can be replaced alike.
-    pub(super) client_id_file: Option<PathBuf>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) client_id_file: Option<Spanned<PathBuf>>,
     /// The secret itself. Better kept in a file.
     #[schemars(with = "Option<String>")]
-    pub(super) client_secret: Option<SecretString>,
+    pub(super) client_secret: Option<Spanned<SecretString>>,
     /// A file that holds the secret, mode 0600.
-    pub(super) client_secret_file: Option<PathBuf>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) client_secret_file: Option<Spanned<PathBuf>>,
     /// An environment variable of the daemon's that holds the secret.
-    pub(super) client_secret_env: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub(super) client_secret_env: Option<Spanned<String>>,
     /// A systemd credential (`LoadCredential=`) that holds the secret.
-    pub(super) client_secret_credential: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub(super) client_secret_credential: Option<Spanned<String>>,
     /// A program and its arguments that print the secret, like `["pass", "show", "domo"]`.
-    pub(super) client_secret_command: Option<Vec<String>>,
+    #[schemars(with = "Option<Vec<String>>")]
+    pub(super) client_secret_command: Option<Spanned<Vec<String>>>,
     /// A connection file of pydomo's, which holds id and secret.
-    pub(super) client_file: Option<PathBuf>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) client_file: Option<Spanned<PathBuf>>,
     /// The scope sets to keep a token for, like `["data", "data user"]`.
     #[serde(default)]
     #[schemars(with = "Vec<String>", length(min = 1))]
@@ -130,10 +177,11 @@ pub(super) struct RawClient {
     #[schemars(with = "Option<String>")]
     pub(super) token_url: Option<Spanned<String>>,
     /// "post", the default, or "get".
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("enum" = METHODS))]
     pub(super) token_method: Option<Spanned<String>>,
     /// Certificates in PEM that are trusted besides the system's.
-    pub(super) ca_file: Option<PathBuf>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) ca_file: Option<Spanned<PathBuf>>,
     /// A proxy to go through; the environment's proxy variables are not heeded.
     #[schemars(with = "Option<String>")]
     pub(super) proxy: Option<Spanned<String>>,
@@ -143,7 +191,7 @@ pub(super) struct RawClient {
     /// Who may have which scope set, by scope set. Without this table: whoever may open the socket.
     /// With it, a set without an entry is refused to all.
     #[schemars(with = "Option<BTreeMap<String, RawRule>>")]
-    pub(super) access: Option<BTreeMap<Spanned<String>, Spanned<RawRule>>>,
+    pub(super) access: Option<BTreeMap<Spanned<String>, Spanned<Table<RawRule>>>>,
     /// Whether `token_url` may be plain http to this machine, for tests and the sandbox.
     #[serde(default)]
     pub(super) allow_http_loopback: bool,
@@ -193,7 +241,7 @@ impl RawConfig {
         let deserializer = toml::Deserializer::parse(text).map_err(|error| RawError {
             span: error.span(),
             key: None,
-            problem: format!("not TOML: {}", without_values(error.message())),
+            problem: format!("not TOML: {}", for_people(error.message())),
         })?;
         serde_path_to_error::deserialize(deserializer).map_err(|error| {
             // Where toml keeps a value together with its place shows as one more step.
@@ -203,13 +251,47 @@ impl RawConfig {
                 .replace(SPANNED, "")
                 .replace(".?", "");
             let inner = error.into_inner();
+            let mut problem = without_values(inner.message());
+            let is_in_clients = path
+                .strip_prefix("clients.")
+                .is_some_and(|rest| !rest.contains('.'));
+            if is_in_clients && problem == NO_TABLE {
+                problem.push_str(": the keys of a client stand in [clients.NAME]");
+            }
             RawError {
                 span: inner.span(),
-                key: (path != "." && path != "?").then_some(path),
-                problem: without_values(inner.message()),
+                // Keys may hold anything, and must not look like a line of ours.
+                key: (path != "." && path != "?").then(|| path.escape_debug().to_string()),
+                problem,
             }
         })
     }
+}
+
+const NO_TABLE: &str = "wrong type: must be a table";
+
+/// toml's words where they say nothing to whoever doesn't know its grammar.
+fn for_people(message: &str) -> &str {
+    let known = [
+        (
+            "string values must be quoted",
+            "text must stand in straight quotes, like \"data\"",
+        ),
+        (
+            "invalid float",
+            "no number; text must stand in quotes, like \"data\"",
+        ),
+        (
+            "unexpected leading zero",
+            "a number can't begin with 0; a mode is text, like \"0660\"",
+        ),
+        (
+            "missing escaped value",
+            "a backslash in \"…\" must be doubled; in '…' it stands for itself",
+        ),
+    ];
+    let found = known.iter().find(|(start, _)| message.starts_with(start));
+    found.map_or(message, |(_, words)| words)
 }
 
 /// serde's message without the value it quotes, and with the nearest right key for a wrong one.
@@ -218,7 +300,7 @@ fn without_values(message: &str) -> String {
         return unknown_key(rest);
     }
     if message.starts_with("data did not match any variant") {
-        return "wrong type: expected a name or a number".to_owned();
+        return "wrong type: must be a name or a number".to_owned();
     }
     let quotes_a_value = [
         "invalid type",
@@ -236,28 +318,107 @@ fn without_values(message: &str) -> String {
         let expected = match expected {
             Some("a sequence") => "a list",
             Some("i64") => "a whole number",
+            Some("a boolean") => "true or false",
             Some("a map") => "a table",
-            Some("path string") => "a path",
-            Some(text) if text.starts_with("struct ") => "a table",
+            Some("a string") => "text in quotes",
+            Some("path string") => "a path in quotes",
             Some(text) => text,
             None => "something else",
         };
-        return format!("wrong type: expected {expected}");
+        return format!("wrong type: must be {expected}");
     }
     message.lines().next().unwrap_or("wrong").to_owned()
 }
 
+/// The furthest that a key may be from the one that was meant, in letters.
+const NEAR: usize = 3;
+
 fn unknown_key(rest: &str) -> String {
-    let (key, expected) = rest.split_once('`').unwrap_or((rest, ""));
+    // serde ends the key with a backquote and the list of those there are.
+    let (key, expected) = rest.rsplit_once("`, expected ").unwrap_or((rest, ""));
     let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    let nearest = known
-        .iter()
-        .copied()
-        .min_by_key(|other| strsim::levenshtein(key, other));
+    let shown = key.escape_debug();
+    if let Some(place) = place_of(key) {
+        return format!("unknown key \"{shown}\" here; it belongs {place}");
+    }
+    let distance = |other: &str| strsim::levenshtein(key, other);
+    let nearest = known.iter().copied().min_by_key(|other| distance(other));
+    // Of a short key all letters may be others.
+    let is_near = |other: &str| {
+        let (distance, length) = (distance(other), key.len().max(other.len()));
+        distance <= NEAR && distance * 2 < length
+    };
     match nearest {
-        Some(other) if strsim::levenshtein(key, other) <= 3 => {
-            format!("unknown key \"{key}\"; did you mean \"{other}\"?")
+        Some(other) if is_near(other) => {
+            format!("unknown key \"{shown}\"; did you mean \"{other}\"?")
         }
-        Some(_) | None => format!("unknown key \"{key}\"; there is {}", known.join(", ")),
+        Some(_) | None => format!("unknown key \"{shown}\"; there is {}", known.join(", ")),
+    }
+}
+
+/// Where a key belongs that there is elsewhere.
+fn place_of(key: &str) -> Option<String> {
+    let schema = schemars::schema_for!(RawConfig);
+    let has = |table: &serde_json::Value| {
+        table
+            .pointer("/properties")
+            .is_some_and(|keys| keys.get(key).is_some())
+    };
+    if has(schema.as_value()) {
+        return Some("at the top of the file".to_owned());
+    }
+    let tables = schema.get("$defs")?.as_object()?;
+    let (name, _) = tables.iter().find(|(_, table)| has(table))?;
+    Some(match name.as_str() {
+        "Client" => "in [clients.NAME]".to_owned(),
+        "Rule" => "in an entry of [clients.NAME.access]".to_owned(),
+        other => format!("in [{}]", other.to_lowercase()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// All values that could be a secret are this one.
+    const CANARY: &str = "c4nary";
+
+    fn text() -> String {
+        format!(
+            "[broker]\nsocket = \"{CANARY}\"\nsocket_group = \"{CANARY}\"\n[log]\nlevel = \"{CANARY}\"\n\
+             [clients.acme]\nclient_id = \"{CANARY}\"\nclient_secret = \"{CANARY}\"\n\
+             client_secret_command = [\"{CANARY}\", \"{CANARY}\"]\ntokens = [\"{CANARY}\"]\n\
+             token_url = \"https://{CANARY}\"\n[clients.acme.access]\n\
+             data = {{ users = [\"{CANARY}\", 7], units = [\"{CANARY}\"] }}\n"
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+
+        #[test]
+        fn no_error_shows_a_value_however_the_text_is_broken(
+            breaks in prop::collection::vec((any::<prop::sample::Index>(), 0..3_u8, any::<prop::sample::Index>()), 1..4)
+        ) {
+            const PIECES: &[&str] = &["\"", "'", "=", "[", "]", "{", "}", ",", ".", "\n", "\\", "#", "1", "true", "\"\"\"", "-", "\u{1}"];
+            let mut text = text();
+            for (at, kind, piece) in breaks {
+                let at = at.index(text.len());
+                let piece = PIECES[piece.index(PIECES.len())];
+                match kind {
+                    0 => text.insert_str(at, piece),
+                    1 => drop(text.remove(at)),
+                    _ => text.replace_range(at..=at, piece),
+                }
+            }
+            if let Err(error) = RawConfig::parse(&text) {
+                // What stands in a key's place is named: a key is no secret.
+                let is_key = error.key.as_ref().is_some_and(|key| key.contains(CANARY));
+                prop_assert!(is_key || !error.problem.contains(CANARY), "{}: {text}", error.problem);
+                prop_assert!(!error.problem.contains(char::is_control), "{}", error.problem);
+            }
+        }
     }
 }

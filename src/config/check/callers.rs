@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use domo_token_client::scope::ScopeSet;
 use toml::Spanned;
 
-use super::Checker;
-use crate::config::raw::{RawLimits, RawPrincipal, RawRule};
+use super::{Checker, listed};
+use crate::config::raw::{RawLimits, RawPrincipal, RawRule, Table};
 use crate::config::{ConfigError, Limits};
 use crate::policy::{Access, Principal, Rule};
 
@@ -16,7 +16,7 @@ const LIMIT_MAX: i64 = 1_000_000;
 impl Checker<'_> {
     pub(super) fn access(
         &self,
-        written: BTreeMap<Spanned<String>, Spanned<RawRule>>,
+        written: BTreeMap<Spanned<String>, Spanned<Table<RawRule>>>,
         tokens: &[ScopeSet],
         key: &str,
     ) -> Result<Access, ConfigError> {
@@ -28,8 +28,8 @@ impl Checker<'_> {
                 Err(error) => return fail(&error.to_string()),
             };
             if !tokens.contains(&scope) {
-                let known: Vec<String> = tokens.iter().map(|set| format!("\"{set}\"")).collect();
-                let known = known.join(", ");
+                let known: Vec<&str> = tokens.iter().map(ScopeSet::as_str).collect();
+                let known = listed(&known);
                 return fail(&format!("no such scope set in tokens; there is {known}"));
             }
             let rule = self.rule(rule, key)?;
@@ -40,39 +40,37 @@ impl Checker<'_> {
         Ok(access)
     }
 
-    fn rule(&self, written: Spanned<RawRule>, key: &str) -> Result<Rule, ConfigError> {
+    fn rule(&self, written: Spanned<Table<RawRule>>, key: &str) -> Result<Rule, ConfigError> {
         let span = written.span();
         let fail = |problem: &str| Err(self.error(Some(span.clone()), key, problem.to_owned()));
         let RawRule {
             users,
             groups,
             units,
-        } = written.into_inner();
+        } = written.into_inner().0;
         let principals = |written: Vec<RawPrincipal>| written.into_iter().map(principal).collect();
         let rule = Rule {
             users: principals(users),
             groups: principals(groups),
             units,
         };
-        let named = rule.users.iter().chain(&rule.groups);
-        let mut named =
-            named.map(|principal| matches!(principal, Principal::Name(name) if name.is_empty()));
-        if named.any(|empty| empty) {
-            return fail("an empty name");
-        }
         if rule.users.is_empty() && rule.groups.is_empty() && rule.units.is_empty() {
             return fail("grants it to nobody: name users, groups or units");
         }
-        let is_unit = |unit: &String| unit.contains('.') && !unit.contains(['/', ' ']);
-        if !rule.units.iter().all(is_unit) {
-            return fail("a unit is named like report.service");
+        if !rule.users.iter().chain(&rule.groups).all(can_be) {
+            return fail(
+                "users and groups have a name that isn't empty, or a number below 4294967295",
+            );
         }
-        let is_slice = |unit: &String| {
-            unit.rsplit_once('.')
-                .is_some_and(|(_, kind)| kind == "slice")
-        };
-        if rule.units.iter().any(is_slice) {
+        if rule
+            .units
+            .iter()
+            .any(|unit| unit.strip_suffix(".slice").is_some())
+        {
             return fail("a slice is no unit that a process runs in: name services or scopes");
+        }
+        if !rule.units.iter().all(|unit| runs_processes(unit)) {
+            return fail("a unit is a service or a scope by its whole name, like report.service");
         }
         Ok(rule)
     }
@@ -87,7 +85,7 @@ impl Checker<'_> {
             found
                 .and_then(|limit| usize::try_from(limit).ok())
                 .ok_or_else(|| {
-                    let problem = format!("a number from 1 to {LIMIT_MAX}");
+                    let problem = format!("must be a number from 1 to {LIMIT_MAX}");
                     self.error(Some(written.span()), &format!("limits.{key}"), problem)
                 })
         };
@@ -115,13 +113,12 @@ impl Checker<'_> {
             return Ok(None);
         };
         let span = written.span();
-        match principal(written.into_inner()) {
-            Principal::Name(name) if name.is_empty() => {
-                let problem = "a group, by name or number".to_owned();
-                Err(self.error(Some(span), "broker.socket_group", problem))
-            }
-            group @ (Principal::Name(_) | Principal::Id(_)) => Ok(Some(group)),
+        let group = principal(written.into_inner());
+        if !can_be(&group) {
+            let problem = "must be a group, by name or number".to_owned();
+            return Err(self.error(Some(span), "broker.socket_group", problem));
         }
+        Ok(Some(group))
     }
 }
 
@@ -130,4 +127,22 @@ fn principal(written: RawPrincipal) -> Principal {
         RawPrincipal::Id(id) => Principal::Id(id),
         RawPrincipal::Name(name) => Principal::Name(name),
     }
+}
+
+/// To the system the highest number means no user or group at all.
+fn can_be(principal: &Principal) -> bool {
+    match principal {
+        Principal::Name(name) => !name.is_empty(),
+        Principal::Id(id) => *id != u32::MAX,
+    }
+}
+
+/// Whether a unit of that name can have processes: systemd.unit(5) says which characters there are
+/// in it, and a template without its instance is no unit yet.
+fn runs_processes(unit: &str) -> bool {
+    let name = unit
+        .strip_suffix(".service")
+        .or_else(|| unit.strip_suffix(".scope"));
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+    name.is_some_and(|name| !name.is_empty() && !name.ends_with('@') && name.chars().all(allowed))
 }

@@ -1,0 +1,174 @@
+//! What is true of credentials: one id, and one source of the secret.
+
+use std::ops::Range;
+
+use secrecy::ExposeSecret;
+use toml::Spanned;
+
+use super::{Checker, fault_of_path};
+use crate::config::raw::RawClient;
+use crate::config::{ConfigError, CredentialsSource, IdSource, SecretSource, usable_id};
+
+/// The keys of which a client has one.
+const SECRET_KEYS: &str = "client_secret_file, client_secret_credential, client_secret_env, \
+                           client_secret_command, client_secret";
+
+/// A source of the secret, as it was written.
+struct Written {
+    key: &'static str,
+    span: Range<usize>,
+    source: SecretSource,
+}
+
+impl Checker<'_> {
+    pub(super) fn credentials(
+        &self,
+        mut raw: RawClient,
+        client: &Range<usize>,
+        key: &dyn Fn(&str) -> String,
+    ) -> Result<CredentialsSource, ConfigError> {
+        let id = self.id(&mut raw, key)?;
+        let place = raw.client_file.as_ref().map(Spanned::span);
+        let file = self.path(raw.client_file.take(), &key("client_file"))?;
+        let secret = self.secret(raw, key)?;
+        match (id, secret, file) {
+            (Some(id), Some(secret), None) => Ok(CredentialsSource::Pair { id, secret }),
+            (None, None, Some(file)) => Ok(CredentialsSource::ConnectionFile(file)),
+            (_, _, Some(_)) => {
+                let problem = "has the id and the secret: set neither besides it".to_owned();
+                Err(self.error(place, &key("client_file"), problem))
+            }
+            (None, _, None) => {
+                let problem = "missing: the id of a Domo API client (Admin > Authentication > \
+                               API clients)";
+                Err(self.error(Some(client.clone()), &key("client_id"), problem.to_owned()))
+            }
+            (Some(_), None, None) => {
+                let problem = format!("missing: set one of {SECRET_KEYS}");
+                Err(self.error(Some(client.clone()), &key("client_secret"), problem))
+            }
+        }
+    }
+
+    fn id(
+        &self,
+        raw: &mut RawClient,
+        key: &dyn Fn(&str) -> String,
+    ) -> Result<Option<IdSource>, ConfigError> {
+        match (raw.client_id.take(), raw.client_id_file.take()) {
+            (Some(id), None) if usable_id(id.get_ref()) => {
+                Ok(Some(IdSource::Inline(id.into_inner())))
+            }
+            (Some(id), None) => {
+                let problem = "must be 1 to 256 printable ASCII characters without a space";
+                Err(self.error(Some(id.span()), &key("client_id"), problem.to_owned()))
+            }
+            (None, file) => {
+                let file = self.path(file, &key("client_id_file"))?;
+                Ok(file.map(IdSource::File))
+            }
+            (Some(id), Some(_)) => {
+                let problem = "set this or client_id_file, not both".to_owned();
+                Err(self.error(Some(id.span()), &key("client_id"), problem))
+            }
+        }
+    }
+
+    fn secret(
+        &self,
+        raw: RawClient,
+        key: &dyn Fn(&str) -> String,
+    ) -> Result<Option<SecretSource>, ConfigError> {
+        let sources = [
+            written("client_secret", raw.client_secret, SecretSource::Inline),
+            written(
+                "client_secret_file",
+                raw.client_secret_file,
+                SecretSource::File,
+            ),
+            written(
+                "client_secret_env",
+                raw.client_secret_env,
+                SecretSource::Env,
+            ),
+            written(
+                "client_secret_credential",
+                raw.client_secret_credential,
+                SecretSource::Credential,
+            ),
+            written(
+                "client_secret_command",
+                raw.client_secret_command,
+                SecretSource::Command,
+            ),
+        ];
+        let mut sources = sources.into_iter().flatten();
+        let Some(Written {
+            key: name,
+            span,
+            source,
+        }) = sources.next()
+        else {
+            return Ok(None);
+        };
+        if let Some(other) = sources.next() {
+            let problem = format!("more than one source: keep one of {SECRET_KEYS}");
+            return Err(self.error(Some(other.span), &key(other.key), problem));
+        }
+        if let Some(fault) = fault_of(&source) {
+            return Err(self.error(Some(span), &key(name), fault.to_owned()));
+        }
+        Ok(Some(match source {
+            SecretSource::File(path) => SecretSource::File(self.resolve(&path)),
+            other @ (SecretSource::Inline(_)
+            | SecretSource::Env(_)
+            | SecretSource::Credential(_)
+            | SecretSource::Command(_)) => other,
+        }))
+    }
+}
+
+fn written<T>(
+    key: &'static str,
+    value: Option<Spanned<T>>,
+    source: fn(T) -> SecretSource,
+) -> Option<Written> {
+    let value = value?;
+    Some(Written {
+        key,
+        span: value.span(),
+        source: source(value.into_inner()),
+    })
+}
+
+fn fault_of(source: &SecretSource) -> Option<&'static str> {
+    let (is_right, fault) = match source {
+        SecretSource::Inline(secret) => {
+            let secret = secret.expose_secret();
+            let is_right = !secret.is_empty() && !secret.chars().any(char::is_control);
+            (
+                is_right,
+                "must not be empty, nor have a line break or control character in it",
+            )
+        }
+        SecretSource::File(path) => return fault_of_path(path),
+        SecretSource::Env(name) => (
+            !name.is_empty() && !name.contains(['=', '\0']),
+            "must be the name of an environment variable",
+        ),
+        SecretSource::Credential(name) => (
+            is_file_name(name),
+            "must be the name of a systemd credential, not a path",
+        ),
+        SecretSource::Command(argv) => (
+            argv.first().is_some_and(|program| !program.is_empty())
+                && !argv.iter().any(|argument| argument.contains('\0')),
+            "must be a program and its arguments, like [\"pass\", \"show\", \"domo\"]",
+        ),
+    };
+    (!is_right).then_some(fault)
+}
+
+fn is_file_name(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0'])
+}
