@@ -1,7 +1,11 @@
 //! `domo-tokend check`: whether config and credentials would do, without running on them.
 
+use std::path::Path;
+
 use crate::config::{self, ClientConfig, Config, CredentialsSource, Env, SecretSource};
-use crate::daemon::{DaemonError, Options, load_config, register, source_of};
+use crate::daemon::{
+    DaemonError, Options, load_config, parse_config, register, socket_group, source_of,
+};
 use crate::source::domo::DomoSource;
 use crate::source::{FetchError, TokenSource};
 use crate::users;
@@ -12,14 +16,36 @@ const SERVICE_USER: &str = "domo-token";
 /// Where the service's config is.
 const SERVICE_CONFIG: &str = "/etc/domo-token";
 
-/// As whom to check instead: root can read what the service's user can't. `None` if we are not
-/// root, or it is no config of the service's.
+/// Group id of the service's user, if we are root and that is a config of the service's.
 #[must_use]
-pub fn as_whom(options: &Options, env: Env) -> Option<(u32, u32)> {
-    let config = config::find(options.config.clone(), env, &|path| path.exists())?;
-    let of_service = config.starts_with(SERVICE_CONFIG);
-    let root = rustix::process::geteuid().is_root();
-    users::ids(SERVICE_USER).filter(|_| root && of_service)
+pub fn service_group(config: &Path) -> Option<u32> {
+    let is_services = is_root() && config.starts_with(SERVICE_CONFIG);
+    users::ids(SERVICE_USER)
+        .filter(|_| is_services)
+        .map(|(_, group)| group)
+}
+
+/// Becomes the service's user if we are root and the config is one of the service's: root can read
+/// what the service can't. Gives the user's name if so.
+///
+/// # Errors
+///
+/// In words, if the system doesn't let us.
+pub fn judge_as_service(options: &Options, env: Env) -> Result<Option<&'static str>, String> {
+    let config = config::find(options.config.clone(), env, &|path| path.exists());
+    if config.is_none_or(|config| service_group(&config).is_none()) {
+        return Ok(None);
+    }
+    match users::become_user(SERVICE_USER) {
+        Ok(()) => Ok(Some(SERVICE_USER)),
+        Err(error) => Err(format!(
+            "can't check as the service's user {SERVICE_USER}: {error}"
+        )),
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// How far a check goes.
@@ -64,7 +90,11 @@ impl Report {
 /// Checks all there is, and goes on past what is wrong.
 pub async fn run(options: &Options, env: Env<'_>, depth: Depth) -> Report {
     let mut report = Report::default();
-    let config = match load_config(options, env) {
+    let config = match depth {
+        Depth::Syntax => parse_config(options, env),
+        Depth::Files | Depth::Online => load_config(options, env),
+    };
+    let config = match config {
         Ok(config) => config,
         Err(error) => {
             report.fail(error.to_string());
@@ -83,6 +113,9 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth) -> Report {
     if depth != Depth::Syntax {
         for words in unknown {
             report.fail(words);
+        }
+        if let Err(error) = socket_group(&config) {
+            report.fail(error.to_string());
         }
         let sources = sources(&config, env, &mut report);
         if depth == Depth::Online {

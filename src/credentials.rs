@@ -17,10 +17,16 @@ use crate::config::{
     ClientConfig, Config, CredentialsSource, Env, IdSource, SecretSource, usable_id,
 };
 
-use file::{read_any, read_secret};
+use file::{Readers, read_any, read_secret};
 
 /// The longest secret file that is read, in bytes. Domo's secrets have 64.
 pub const MAX_SECRET: usize = 4096;
+
+/// The longest config file that is read, in bytes. One of a thousand clients has 300 KiB.
+pub const MAX_CONFIG: usize = 16 * 1024 * 1024;
+
+/// The longest file of certificates that is read, in bytes. All that browsers trust have 250 KiB.
+pub const MAX_CERTIFICATES: usize = 4 * 1024 * 1024;
 
 /// A Domo API client's id and secret.
 #[derive(Clone)]
@@ -101,11 +107,11 @@ pub enum CredentialsError {
 ///
 /// [`CredentialsError`] if either can't be read, is open to others, or can't be one.
 pub fn load(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsError> {
-    let shared = client.allow_world_readable_secret;
+    let readers = readers(client);
     let (id, secret) = match &client.credentials {
         CredentialsSource::Pair { id, secret } => (id, secret),
         CredentialsSource::ConnectionFile(path) => {
-            return connection::read(path, shared, &client.endpoint);
+            return connection::read(path, readers, &client.endpoint);
         }
     };
     let client_id = match id {
@@ -115,7 +121,7 @@ pub fn load(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsE
     let client_secret = match secret {
         SecretSource::Inline(secret) => secret.clone(),
         SecretSource::File(path) => {
-            let bytes = read_secret(path, SECRET, shared)?;
+            let bytes = read_secret(path, SECRET, readers)?;
             check_secret(&bytes, &path.display().to_string())?
         }
         SecretSource::Env(name) => from_env(name, env)?,
@@ -138,7 +144,7 @@ pub fn proxy_login(client: &ClientConfig) -> Result<Option<ProxyLogin>, Credenti
     let Some(path) = &client.endpoint.proxy_auth_file else {
         return Ok(None);
     };
-    let bytes = read_secret(path, WHAT, client.allow_world_readable_secret)?;
+    let bytes = read_secret(path, WHAT, readers(client))?;
     let wrong = || unusable(WHAT, &path.display().to_string(), "must be USER:PASSWORD");
     let text = std::str::from_utf8(&bytes).map_err(|_| wrong())?;
     let (user, password) = text.trim_end().split_once(':').ok_or_else(wrong)?;
@@ -165,21 +171,56 @@ impl PartialEq for ProxyLogin {
 
 impl Eq for ProxyLogin {}
 
-/// Whether others may see a config file that holds a secret, judged by the open descriptor.
+/// Opens and reads a config file.
+///
+/// # Errors
+///
+/// What the system says, or that there is no regular file of [`MAX_CONFIG`] bytes at most.
+pub fn read_config(path: &Path) -> io::Result<(File, Zeroizing<Vec<u8>>)> {
+    let mut file = file::open(path)?;
+    let content = file::read_all(&mut file, MAX_CONFIG)?;
+    Ok((file, content))
+}
+
+/// Whether others may write a config file, or see one that holds a secret, judged by the open
+/// descriptor: who writes it can have the secret sent elsewhere.
 ///
 /// # Errors
 ///
 /// [`CredentialsError::Unsafe`] says what to run.
 pub fn check_config(file: &File, path: &Path, config: &Config) -> Result<(), CredentialsError> {
-    let holders = config
-        .clients
-        .values()
-        .filter(|client| client.holds_a_secret());
-    for client in holders {
-        let shared = client.allow_world_readable_secret;
-        file::check_access(file, "config with a secret in it,", path, shared)?;
+    file::check_access(file, "config", path, Readers::All)?;
+    let clients = config.clients.values();
+    for client in clients.filter(|client| client.holds_a_secret()) {
+        file::check_access(file, "config with a secret in it,", path, readers(client))?;
     }
     Ok(())
+}
+
+/// Reads a file of certificates that are going to be trusted: nobody else may write it.
+///
+/// # Errors
+///
+/// [`CredentialsError`] says what to run.
+pub fn read_certificates(path: &Path) -> Result<Vec<u8>, CredentialsError> {
+    const WHAT: &str = "ca_file";
+    let failed = |source| CredentialsError::Read {
+        what: WHAT,
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = file::open(path).map_err(failed)?;
+    file::check_access(&file, WHAT, path, Readers::All)?;
+    let content = file::read_all(&mut file, MAX_CERTIFICATES).map_err(failed)?;
+    Ok(content.to_vec())
+}
+
+fn readers(client: &ClientConfig) -> Readers {
+    if client.allow_world_readable_secret {
+        Readers::AllAsConfigured
+    } else {
+        Readers::Owner
+    }
 }
 
 const SECRET: &str = "client secret";

@@ -5,13 +5,12 @@ mod place;
 mod reload;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
-use zeroize::Zeroizing;
 
 use crate::broker::{About, Broker, Engine};
 use crate::clock::{Clock, SystemClock};
@@ -27,6 +26,7 @@ use crate::watch::{Files, Stamp};
 use crate::{descriptors, systemd};
 
 use beside::Beside;
+pub use place::socket_group;
 use reload::{Loaded, Steering, about};
 
 /// What the command line says.
@@ -141,33 +141,47 @@ impl DaemonError {
     }
 }
 
-/// Finds and reads the config.
+/// Finds and reads the config, which others must not be able to write.
+///
+/// # Errors
+///
+/// [`DaemonError::ConfigRead`], [`DaemonError::Config`] or [`DaemonError::ConfigAccess`].
+pub fn load_config(options: &Options, env: Env) -> Result<Config, DaemonError> {
+    let (config, file) = found_config(options, env)?;
+    if let (Some(path), Some(file)) = (&config.path, file) {
+        credentials::check_config(&file, path, &config).map_err(DaemonError::ConfigAccess)?;
+    }
+    Ok(config)
+}
+
+/// The same, looking at nothing but its text.
 ///
 /// # Errors
 ///
 /// [`DaemonError::ConfigRead`] or [`DaemonError::Config`].
-pub fn load_config(options: &Options, env: Env) -> Result<Config, DaemonError> {
+pub fn parse_config(options: &Options, env: Env) -> Result<Config, DaemonError> {
+    Ok(found_config(options, env)?.0)
+}
+
+fn found_config(options: &Options, env: Env) -> Result<(Config, Option<File>), DaemonError> {
     let exists = |path: &Path| path.exists();
     let Some(path) = config::find(options.config.clone(), env, &exists) else {
-        return Ok(Config::from_env(env)?);
+        return Ok((Config::from_env(env)?, None));
     };
     let stamp = Stamp::of(&path);
-    let unreadable = |source| DaemonError::ConfigRead {
-        path: path.clone(),
-        source,
-    };
-    let mut file = File::open(&path).map_err(unreadable)?;
-    let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text).map_err(unreadable)?;
-    let mut config = Config::parse(&text, &path)?;
-    credentials::check_config(&file, &path, &config).map_err(DaemonError::ConfigAccess)?;
+    let (file, content) =
+        credentials::read_config(&path).map_err(|source| DaemonError::ConfigRead {
+            path: path.clone(),
+            source,
+        })?;
+    let mut config = Config::read(&content, &path)?;
     config.stamp = stamp;
     config.notices.extend(config.unknown_names());
     if env("DOMO_CLIENT_ID").is_some() {
         let notice = "DOMO_CLIENT_ID and its like are not heeded, there is a config file";
         config.notices.push(notice.to_owned());
     }
-    Ok(config)
+    Ok((config, Some(file)))
 }
 
 /// Reads what the config says of a client: the part of its id that may be shown, and all that a

@@ -38,19 +38,17 @@ fn main() -> ExitCode {
         socket: flags.socket,
         log: flags.log,
     };
+    if !flags.debuggable
+        && let Err(error) = hygiene::close()
+    {
+        let hint = "--debuggable runs without";
+        return fail(
+            &format!("the memory can't be closed to others: {error}; {hint}"),
+            BUG,
+        );
+    }
     match flags.verb {
-        None => {
-            if !flags.debuggable
-                && let Err(error) = hygiene::close()
-            {
-                let hint = "--debuggable runs without";
-                return fail(
-                    &format!("the memory can't be closed to others: {error}; {hint}"),
-                    BUG,
-                );
-            }
-            serve(&options, flags.log_format, env)
-        }
+        None => serve(&options, flags.log_format, env),
         Some(Verb::Check { schema: true, .. }) => print(&config::schema()),
         Some(Verb::Check { online, syntax, .. }) => {
             let depth = match (online, syntax) {
@@ -81,9 +79,10 @@ fn main() -> ExitCode {
 }
 
 fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
-    if let Some((uid, gid)) = check::as_whom(options, env) {
-        return again_as(uid, gid);
-    }
+    let judge = match check::judge_as_service(options, env) {
+        Ok(judge) => judge,
+        Err(error) => return fail(&error, BUG),
+    };
     let report = match runtime() {
         Ok(runtime) => runtime.block_on(check::run(options, env, depth)),
         Err(error) => return fail(&error, BUG),
@@ -91,34 +90,15 @@ fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
     for words in &report.wrong {
         fail(words, 0);
     }
-    let good = report.good.join("\n") + "\n";
+    let mut good = report.good.join("\n") + "\n";
+    if let Some(user) = judge {
+        good = format!("checked as the service's user {user}\n{good}");
+    }
     match report.exit_code() {
         0 => print(&good),
         code => {
             print(&good);
             ExitCode::from(code)
-        }
-    }
-}
-
-/// The same command as another user.
-fn again_as(uid: u32, gid: u32) -> ExitCode {
-    use std::os::unix::process::CommandExt;
-    let program = match std::env::current_exe() {
-        Ok(program) => program,
-        Err(error) => return fail(&error, BUG),
-    };
-    let mut command = std::process::Command::new(&program);
-    command.args(std::env::args_os().skip(1)).uid(uid).gid(gid);
-    match command.status() {
-        Ok(status) => {
-            let code = status.code().and_then(|code| u8::try_from(code).ok());
-            code.map_or(ExitCode::from(BUG), ExitCode::from)
-        }
-        Err(error) => {
-            let program = program.display();
-            let words = format!("{program} can't be run as the service's user {uid}: {error}");
-            fail(&words, BUG)
         }
     }
 }

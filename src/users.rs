@@ -3,6 +3,8 @@
 
 #[cfg(unix)]
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+#[cfg(target_os = "linux")]
+use nix::unistd::{initgroups, setgid, setuid};
 
 /// Who a user is by name, and in which groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +51,22 @@ pub fn has_user(name: &str) -> bool {
 pub fn ids(name: &str) -> Option<(u32, u32)> {
     let user = User::from_name(name).ok()??;
     Some((user.uid.as_raw(), user.gid.as_raw()))
+}
+
+/// Makes this process one of the user of that name, with its groups, for good.
+///
+/// # Errors
+///
+/// In words, if there is no such user or the system doesn't let us.
+#[cfg(target_os = "linux")]
+pub fn become_user(name: &str) -> Result<(), String> {
+    let user = User::from_name(name).map_err(|error| error.to_string())?;
+    let user = user.ok_or("there is no such user")?;
+    let c_name = std::ffi::CString::new(name).map_err(|error| error.to_string())?;
+    let changed = initgroups(&c_name, user.gid)
+        .and_then(|()| setgid(user.gid))
+        .and_then(|()| setuid(user.uid));
+    changed.map_err(|error| error.to_string())
 }
 
 /// The group of that name.

@@ -336,7 +336,7 @@ fn counts(event: &Event, names: &BTreeSet<PathBuf>) -> bool {
 }
 
 /// The names that decide what `path` leads to: those of the symlinks on the way, and its own.
-fn names_on_the_way(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn names_on_the_way(path: &Path) -> Vec<PathBuf> {
     let mut names = Vec::new();
     let mut next = Some(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
     while let Some(path) = next.take().filter(|_| names.len() <= MAX_LINKS) {

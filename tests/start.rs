@@ -1,15 +1,20 @@
 //! Starting: what is wrong is said, with the right exit code, before Domo is asked.
 
 #![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![allow(clippy::print_stdout, reason = "what is skipped says so")]
 
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use common::{CANARY_SECRET, Daemon, config_text, folder, run_to_end, sandbox, token};
+use tempfile::TempDir;
 
 const HOUR: Duration = Duration::from_secs(3599);
 
@@ -69,22 +74,131 @@ fn what_is_no_socket_is_never_replaced() {
     assert_eq!(code, Some(78), "{stderr}");
     assert_eq!(fs::read_to_string(&place).unwrap(), "precious");
     fs::remove_file(&place).unwrap();
-    std::os::unix::fs::symlink("elsewhere", &place).unwrap();
+    symlink("elsewhere", &place).unwrap();
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(78), "{stderr}");
     assert!(fs::symlink_metadata(&place).unwrap().is_symlink());
 }
 
+/// The end of a daemon that is to listen in `folder`, at that path.
+fn refused_at(folder: &TempDir, socket: &str) -> String {
+    let command = Daemon::command_at(folder.path(), &folder.path().join(socket));
+    let (code, stderr) = run_to_end(command);
+    assert_eq!(code, Some(78), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    stderr
+}
+
 #[test]
-fn a_directory_others_can_write_to_is_refused() {
+fn a_directory_others_can_write_to_is_refused_unless_it_is_sticky() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
-    let mode = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
-    mode(0o777);
+    let open = folder.path().join("open");
+    fs::create_dir(&open).unwrap();
+    let mode = |mode| fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
+    for open in [0o777, 0o775] {
+        mode(open);
+        let said = refused_at(&folder, "open/broker.sock");
+        assert!(
+            said.contains("chmod go-w") && said.contains("shared_directory"),
+            "{said}"
+        );
+    }
+    mode(0o1777);
+    let command = Daemon::command_at(folder.path(), &open.join("broker.sock"));
+    let _daemon = Daemon::start_as(command, folder);
+}
+
+#[test]
+fn a_symlink_in_the_place_of_the_directory_is_refused_with_what_it_leads_to() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    fs::create_dir(folder.path().join("real")).unwrap();
+    let link = folder.path().join("link");
+    symlink("real", &link).unwrap();
+    if rustix::process::geteuid().is_root() {
+        // Root's own leads nowhere else but by root.
+        std::os::unix::fs::lchown(&link, Some(4242), None).unwrap();
+    }
+    let said = refused_at(&folder, "link/broker.sock");
+    assert!(said.contains("/real") && said.contains("symlink"), "{said}");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+}
+
+#[test]
+fn what_another_user_put_in_the_place_of_socket_or_lock_stays_and_is_named() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can be several users");
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let shared = folder.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
+    let socket = shared.join("broker.sock");
+    let lock = shared.join("broker.sock.lock");
+    let theirs = |path: &Path| {
+        std::os::unix::fs::lchown(path, Some(4242), Some(4242)).unwrap();
+        let said = refused_at(&folder, "shared/broker.sock");
+        assert!(path.symlink_metadata().is_ok(), "it stays: {said}");
+        said
+    };
+    drop(UnixListener::bind(&socket).unwrap());
+    let said = theirs(&socket);
+    assert!(said.contains("belongs to user 4242"), "{said}");
+    fs::remove_file(&socket).unwrap();
+    fs::create_dir(&socket).unwrap();
+    let said = theirs(&socket);
+    assert!(said.contains("no socket"), "{said}");
+    fs::remove_dir(&socket).unwrap();
+
+    fs::remove_file(&lock).unwrap();
+    fs::write(&lock, "").unwrap();
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o666)).unwrap();
+    let said = theirs(&lock);
+    assert!(said.contains("lock file belongs to user 4242"), "{said}");
+    fs::remove_file(&lock).unwrap();
+    symlink("elsewhere", &lock).unwrap();
+    let said = theirs(&lock);
+    assert!(said.contains("plain file"), "{said}");
+    assert!(!shared.join("elsewhere").exists());
+    assert_eq!(sandbox.requests().len(), 0);
+}
+
+#[test]
+fn no_other_user_can_open_the_lock() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can be several users");
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let daemon = Daemon::start_in(folder);
+    let lock = daemon.folder().join("broker.sock.lock");
+    let mut open = Command::new("/bin/sh");
+    open.uid(4242).gid(4242).current_dir("/");
+    let script = "exec 3< \"$0\"";
+    let output = open.args(["-c", script]).arg(&lock).output().unwrap();
+    let (code, _, stderr) = common::parts(&output);
+    assert!(
+        code != Some(0) && stderr.contains("Permission denied"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_living_socket_whose_backlog_is_full_holds_nothing_up() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let path = folder.path().join("broker.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let backlog = rustix::net::listen(&listener, 0);
+    backlog.unwrap();
+    let _waits = std::os::unix::net::UnixStream::connect(&path).unwrap();
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
-    assert_eq!(code, Some(78), "{stderr}");
-    assert!(stderr.contains("chmod go-w"), "{stderr}");
-    mode(0o700);
+    assert_eq!(code, Some(75), "{stderr}");
 }
 
 #[test]
@@ -92,7 +206,7 @@ fn a_path_too_long_for_a_socket_says_so() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let deep = folder.path().join("d".repeat(120));
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
     command
         .env_clear()
         .arg("--config")
@@ -102,62 +216,6 @@ fn a_path_too_long_for_a_socket_says_so() {
     assert_eq!(code, Some(78), "{stderr}");
     assert!(stderr.contains("too long"), "{stderr}");
     assert_eq!(sandbox.requests().len(), 0);
-}
-
-#[test]
-fn a_secret_file_open_to_others_is_refused_with_the_chmod_to_run() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
-    let secret = folder.path().join("acme.secret");
-    for mode in [0o644, 0o606, 0o622, 0o660, 0o666] {
-        fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).unwrap();
-        let (code, stderr) = run_to_end(Daemon::command(folder.path()));
-        assert_eq!(code, Some(78), "{mode:o}: {stderr}");
-        assert!(stderr.contains("chmod 600"), "{stderr}");
-        assert!(!stderr.contains("c4nary"), "{stderr}");
-    }
-    assert_eq!(sandbox.requests().len(), 0);
-}
-
-#[test]
-fn a_secret_of_another_users_or_in_a_directory_open_to_others_is_refused() {
-    let sandbox = sandbox(HOUR);
-    let config = config_text(&sandbox, "[\"data\"]");
-    let refused = |folder: &tempfile::TempDir, words: &str| {
-        let (code, stderr) = run_to_end(Daemon::command(folder.path()));
-        assert_eq!(code, Some(78), "{stderr}");
-        assert!(
-            stderr.contains(words) && !stderr.contains("c4nary"),
-            "{stderr}"
-        );
-    };
-    let open = folder(&config.replace("\"acme.secret\"", "\"open/acme.secret\""));
-    let inner = open.path().join("open");
-    fs::create_dir(&inner).unwrap();
-    fs::rename(open.path().join("acme.secret"), inner.join("acme.secret")).unwrap();
-    fs::set_permissions(&inner, fs::Permissions::from_mode(0o777)).unwrap();
-    refused(&open, "chmod go-w");
-    if rustix::process::geteuid().is_root() {
-        let foreign = folder(&config);
-        let secret = foreign.path().join("acme.secret");
-        std::os::unix::fs::chown(&secret, Some(4242), None).unwrap();
-        refused(&foreign, "belongs to user 4242");
-        // A symlink of ours that leads to it is judged by what it leads to.
-        fs::rename(&secret, foreign.path().join("theirs")).unwrap();
-        std::os::unix::fs::symlink("theirs", &secret).unwrap();
-        refused(&foreign, "belongs to user 4242");
-    }
-    assert_eq!(sandbox.requests().len(), 0);
-}
-
-#[test]
-fn a_world_readable_secret_is_taken_where_the_config_says_so() {
-    let sandbox = sandbox(HOUR);
-    let folder =
-        folder(&(config_text(&sandbox, "[\"data\"]") + "allow_world_readable_secret = true\n"));
-    let secret = folder.path().join("acme.secret");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o444)).unwrap();
-    token(&Daemon::start_in(folder).ask(&["data"]));
 }
 
 #[test]
@@ -200,23 +258,6 @@ fn every_source_of_a_secret_works() {
 }
 
 #[test]
-fn a_config_with_a_secret_in_it_is_refused_while_others_can_read_it() {
-    let sandbox = sandbox(HOUR);
-    let inline = format!("client_secret = \"{CANARY_SECRET}\"");
-    let text = config_text(&sandbox, "[\"data\"]");
-    let folder = folder(&text.replace("client_secret_file = \"acme.secret\"", &inline));
-    let config = folder.path().join("config.toml");
-    fs::set_permissions(&config, fs::Permissions::from_mode(0o644)).unwrap();
-    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
-    assert_eq!(code, Some(78), "{stderr}");
-    assert!(
-        stderr.contains("chmod 600") && stderr.contains("config.toml"),
-        "{stderr}"
-    );
-    assert!(!stderr.contains("c4nary"), "{stderr}");
-}
-
-#[test]
 fn a_command_that_fails_is_78_with_its_complaint_and_without_its_output() {
     let sandbox = sandbox(HOUR);
     let text = config_text(&sandbox, "[\"data\"]");
@@ -246,7 +287,7 @@ fn the_environment_alone_is_enough() {
     let sandbox = sandbox(HOUR);
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("broker.sock");
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
     command
         .env_clear()
         .env("HOME", folder.path())

@@ -25,10 +25,7 @@ pub(super) fn run(argv: &[String]) -> Result<SecretString, CredentialsError> {
 
 fn run_within(argv: &[String], deadline: Duration) -> Result<SecretString, CredentialsError> {
     // Its arguments aren't shown: people put secrets there.
-    let from = format!(
-        "the command \"{}\"",
-        argv.first().map_or("", String::as_str)
-    );
+    let from = format!("the command {:?}", argv.first().map_or("", String::as_str));
     let failed = |problem: String| unusable(SECRET, &from, &problem);
     let mut child = spawn(argv).map_err(|error| failed(format!("can't be run: {error}")))?;
     // Read on threads of their own: a command that fills one pipe would wait for us for ever.
@@ -49,11 +46,16 @@ fn run_within(argv: &[String], deadline: Duration) -> Result<SecretString, Crede
     if !status.success() {
         let words = complaint.unwrap_or_default();
         let words = String::from_utf8_lossy(&words);
-        let words: Vec<&str> = words.split_whitespace().collect();
-        return Err(failed(format!("{status}: {}", words.join(" "))));
+        return Err(failed(format!("{status}: {}", one_line(&words))));
     }
     let first = printed.split(|byte| *byte == b'\n').next();
     check_secret(first.unwrap_or_default(), &from)
+}
+
+/// What it complains of must not look like a line of ours, nor do anything to a terminal.
+fn one_line(words: &str) -> String {
+    let words: Vec<&str> = words.split_whitespace().collect();
+    words.join(" ").replace(char::is_control, "\u{fffd}")
 }
 
 fn spawn(argv: &[String]) -> io::Result<Child> {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use url::Url;
 
-use super::file::read_secret;
+use super::file::{Readers, read_secret};
 use super::{Credentials, CredentialsError, check_secret, unusable};
 use crate::config::{Endpoint, usable_id};
 
@@ -16,12 +16,12 @@ const SECTION: &str = "client_auth";
 /// another one than its owner wrote.
 pub(super) fn read(
     path: &Path,
-    shared: bool,
+    readers: Readers,
     endpoint: &Endpoint,
 ) -> Result<Credentials, CredentialsError> {
     let from = path.display().to_string();
     let wrong = |problem: &str| unusable(WHAT, &from, problem);
-    let bytes = read_secret(path, WHAT, shared)?;
+    let bytes = read_secret(path, WHAT, readers)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| wrong("not UTF-8"))?;
     let value = |key| value(text, key);
     let missing = |key: &str| wrong(&format!("no {key} in its section [{SECTION}]"));

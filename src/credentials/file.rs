@@ -7,17 +7,29 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::{CredentialsError, MAX_SECRET};
+#[cfg(unix)]
+use crate::watch::names_on_the_way;
 
-/// Reads a file that only we, and root, may read; with `shared` others may, too.
+/// Whom a file may be readable to. Nobody but its owner may write it in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readers {
+    /// Its owner alone, and its group if it is root's.
+    Owner,
+    /// All, as the config says: containers give it no other mode.
+    AllAsConfigured,
+    /// All: there is nothing secret in it.
+    All,
+}
+
+/// Reads a file that holds a secret.
 pub(super) fn read_secret(
     path: &Path,
     what: &'static str,
-    shared: bool,
+    readers: Readers,
 ) -> Result<Zeroizing<Vec<u8>>, CredentialsError> {
-    let failed = |source| read_error(what, path, source);
-    let mut file = open(path).map_err(failed)?;
-    check_access(&file, what, path, shared)?;
-    read_all(&mut file).map_err(failed)
+    let mut file = open(path).map_err(|source| read_error(what, path, source))?;
+    check_access(&file, what, path, readers)?;
+    read_all(&mut file, MAX_SECRET).map_err(|source| read_error(what, path, source))
 }
 
 /// Reads a file whoever owns it and may read it.
@@ -25,12 +37,12 @@ pub(super) fn read_any(
     path: &Path,
     what: &'static str,
 ) -> Result<Zeroizing<Vec<u8>>, CredentialsError> {
-    let bytes = open(path).and_then(|mut file| read_all(&mut file));
+    let bytes = open(path).and_then(|mut file| read_all(&mut file, MAX_SECRET));
     bytes.map_err(|source| read_error(what, path, source))
 }
 
 /// Opens without blocking, so that a FIFO in the file's place can't hold the daemon up.
-fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
@@ -47,8 +59,12 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Reads into one buffer that never grows, so that no copy is left behind in freed memory.
-fn read_all(file: &mut File) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(vec![0; MAX_SECRET + 1]);
+pub(super) fn read_all(file: &mut File, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let known = usize::try_from(file.metadata()?.len()).unwrap_or(most);
+    // Some file systems don't say how much there is before it is read.
+    let size = if known == 0 { most } else { known.min(most) };
+    // And one byte, to see whether there is more.
+    let mut bytes = Zeroizing::new(vec![0; size + 1]);
     let mut filled = 0;
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read(rest) {
@@ -58,8 +74,11 @@ fn read_all(file: &mut File) -> io::Result<Zeroizing<Vec<u8>>> {
             Err(error) => return Err(error),
         }
     }
-    if filled > MAX_SECRET {
-        return Err(io::Error::other(format!("longer than {MAX_SECRET} bytes")));
+    if filled > most {
+        return Err(io::Error::other(format!("longer than {most} bytes")));
+    }
+    if filled == bytes.len() {
+        return Err(io::Error::other("it grows while it is read"));
     }
     bytes.truncate(filled);
     Ok(bytes)
@@ -79,59 +98,75 @@ pub(super) fn check_access(
     file: &File,
     what: &'static str,
     path: &Path,
-    shared: bool,
+    readers: Readers,
 ) -> Result<(), CredentialsError> {
     use std::os::unix::fs::MetadataExt;
-    let refuse = |path: &Path, problem: String| CredentialsError::Unsafe {
-        what,
-        path: path.to_owned(),
-        problem,
-    };
     let stat = file
         .metadata()
         .map_err(|source| read_error(what, path, source))?;
-    let us = rustix::process::geteuid().as_raw();
+    let refuse = |problem: String| Err(unsafe_file(what, path, problem));
+    let (us, shown) = (rustix::process::geteuid().as_raw(), path.display());
     let mode = stat.mode() & 0o7777;
-    let run = format!("run: chmod 600 {}", path.display());
     if stat.uid() != 0 && stat.uid() != us {
         let owner = stat.uid();
-        let problem = format!("belongs to user {owner}, must be root's or user {us}'s");
-        return Err(refuse(
-            path,
-            format!("{problem}; run: chown {us} {}", path.display()),
+        return refuse(format!(
+            "belongs to user {owner}, must be root's or user {us}'s; run: chown {us} {shown}"
         ));
     }
+    let run = match readers {
+        Readers::Owner | Readers::AllAsConfigured => format!("run: chmod 600 {shown}"),
+        Readers::All => format!("run: chmod go-w {shown}"),
+    };
     if mode & 0o022 != 0 {
-        return Err(refuse(
-            path,
-            format!("mode {mode:04o} lets others write it; {run}"),
-        ));
+        return refuse(format!("mode {mode:04o} lets others write it; {run}"));
     }
-    let group_may_read = stat.uid() == 0 || shared;
-    if (mode & 0o004 != 0 && !shared) || (mode & 0o040 != 0 && !group_may_read) {
+    let group_may_read = stat.uid() == 0;
+    let is_open = mode & 0o004 != 0 || (mode & 0o040 != 0 && !group_may_read);
+    if is_open && readers == Readers::Owner {
         let key = "or set allow_world_readable_secret = true where the mode can't be changed";
-        return Err(refuse(
-            path,
-            format!("mode {mode:04o} lets others read it; {run}, {key}"),
-        ));
+        return refuse(format!("mode {mode:04o} lets others read it; {run}, {key}"));
     }
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let directory = parent.unwrap_or(Path::new("."));
-    let stat = directory
-        .metadata()
-        .map_err(|source| read_error(what, directory, source))?;
-    let mode = stat.mode() & 0o7777;
-    if mode & 0o022 != 0 && mode & 0o1000 == 0 && !is_read_only(directory) {
-        let directory_text = directory.display();
-        let problem = format!("mode {mode:04o} lets others replace files in it");
-        return Err(refuse(
-            directory,
-            format!("{problem}; run: chmod go-w {directory_text}"),
-        ));
+    check_directories(what, path)
+}
+
+/// Whoever can write to a directory that leads to the file, its own or one that holds a symlink on
+/// the way, can put another in its place.
+#[cfg(unix)]
+fn check_directories(what: &'static str, path: &Path) -> Result<(), CredentialsError> {
+    use std::os::unix::fs::MetadataExt;
+    let us = rustix::process::geteuid().as_raw();
+    for name in names_on_the_way(path) {
+        let directory = name.parent().unwrap_or(Path::new("/"));
+        let stat = directory
+            .metadata()
+            .map_err(|source| read_error(what, directory, source))?;
+        let (mode, owner, shown) = (stat.mode() & 0o7777, stat.uid(), directory.display());
+        if is_read_only(directory) {
+            continue;
+        }
+        let what = "the directory";
+        if owner != 0 && owner != us {
+            let problem = format!(
+                "belongs to user {owner}, who can replace files in it; run: chown {us} {shown}"
+            );
+            return Err(unsafe_file(what, directory, problem));
+        }
+        if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+            let problem =
+                format!("mode {mode:04o} lets others replace files in it; run: chmod go-w {shown}");
+            return Err(unsafe_file(what, directory, problem));
+        }
     }
     Ok(())
+}
+
+#[cfg(unix)]
+fn unsafe_file(what: &'static str, path: &Path, problem: String) -> CredentialsError {
+    CredentialsError::Unsafe {
+        what,
+        path: path.to_owned(),
+        problem,
+    }
 }
 
 #[cfg(unix)]
@@ -146,7 +181,7 @@ pub(super) fn check_access(
     _: &File,
     _: &'static str,
     _: &Path,
-    _: bool,
+    _: Readers,
 ) -> Result<(), CredentialsError> {
     Ok(())
 }
@@ -179,7 +214,7 @@ mod tests {
             scope.spawn(move || while swap("open") && swap("safe") {});
             let (mut taken, mut refused) = (0, 0);
             for _ in 0..100_000 {
-                match read_secret(&at("secret"), "secret", false) {
+                match read_secret(&at("secret"), "secret", Readers::Owner) {
                     Ok(bytes) => {
                         assert_eq!(*bytes, b"safe");
                         taken += 1;

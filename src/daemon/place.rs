@@ -36,7 +36,12 @@ pub(super) fn take(
     Ok((socket, group))
 }
 
-fn socket_group(config: &Config) -> Result<Option<u32>, DaemonError> {
+/// The group that the socket is given to, if the config names one.
+///
+/// # Errors
+///
+/// [`DaemonError::Group`] if there is none of that name, or it is our own.
+pub fn socket_group(config: &Config) -> Result<Option<u32>, DaemonError> {
     let group = match &config.socket_group {
         None => return Ok(None),
         Some(Principal::Id(id)) => *id,

@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::{
     DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown,
 };
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use interprocess::local_socket::tokio::Listener;
@@ -18,6 +18,7 @@ use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
 use interprocess::os::unix::uds_local_socket as uds;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 /// Why the socket can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +92,9 @@ impl Socket {
             check_directory(directory)?;
         }
         let lock_path = with_suffix(path, ".lock");
+        if let Ok(stat) = fs::symlink_metadata(&lock_path) {
+            check_lock(&lock_path, &stat)?;
+        }
         let lock = OpenOptions::new()
             .read(true)
             .write(true)
@@ -100,6 +104,9 @@ impl Socket {
             .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
             .open(&lock_path)
             .map_err(|error| path_error(&lock_path, &error.to_string()))?;
+        let stat = lock.metadata();
+        let stat = stat.map_err(|error| path_error(&lock_path, &error.to_string()))?;
+        check_lock(&lock_path, &stat)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
@@ -193,10 +200,10 @@ impl Socket {
             );
             return Err(path_error(&self.path, &problem));
         }
-        match UnixStream::connect(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        match is_alive(&self.path) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(BindError::Taken(self.path.clone())),
             Err(error) => Err(path_error(&self.path, &error.to_string())),
-            Ok(_) => Err(BindError::Taken(self.path.clone())),
         }
     }
 }
@@ -209,6 +216,34 @@ impl Drop for Socket {
             // It will be found dead and replaced if it can't be removed now.
             let _removed = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Whoever owns the lock file may hold it, and keep every daemon out.
+fn check_lock(path: &Path, stat: &fs::Metadata) -> Result<(), BindError> {
+    if !stat.is_file() {
+        return Err(path_error(
+            path,
+            "the lock must be a plain file; remove this",
+        ));
+    }
+    let (owner, us) = (stat.uid(), rustix::process::geteuid().as_raw());
+    if owner != us {
+        let problem =
+            format!("the lock file belongs to user {owner}, who could keep us out; remove it");
+        return Err(path_error(path, &problem));
+    }
+    Ok(())
+}
+
+/// Whether anyone listens there. Never waits: a backlog that is full is one of somebody alive.
+fn is_alive(path: &Path) -> io::Result<bool> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        Err(Errno::CONNREFUSED) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -243,7 +278,17 @@ fn make_directory(directory: &Path) -> io::Result<()> {
 
 /// In a directory that others can write to, they could put their own socket in our place.
 fn check_directory(directory: &Path) -> Result<(), BindError> {
-    let stat = fs::metadata(directory).map_err(|e| path_error(directory, &e.to_string()))?;
+    let failed = |error: io::Error| path_error(directory, &error.to_string());
+    let link = fs::symlink_metadata(directory).map_err(failed)?;
+    if link.is_symlink() && link.uid() != 0 {
+        let target = fs::canonicalize(directory).map_err(failed)?;
+        let problem = format!(
+            "the socket's directory is a symlink, which can be turned elsewhere; name what it leads to: {}",
+            target.display()
+        );
+        return Err(path_error(directory, &problem));
+    }
+    let stat = fs::metadata(directory).map_err(failed)?;
     let us = rustix::process::geteuid().as_raw();
     let shown = directory.display();
     if stat.uid() != us && stat.uid() != 0 {
@@ -255,8 +300,9 @@ fn check_directory(directory: &Path) -> Result<(), BindError> {
     }
     let (open, sticky) = (stat.mode() & 0o022 != 0, stat.mode() & 0o1000 != 0);
     if open && !sticky {
-        let problem =
-            format!("others can write to the socket's directory; run: chmod go-w {shown}");
+        let problem = format!(
+            "others can write to the socket's directory; run: chmod go-w {shown}, or set shared_directory = true where that can't be"
+        );
         return Err(path_error(directory, &problem));
     }
     Ok(())

@@ -8,7 +8,6 @@
 mod answer;
 mod transport;
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use zeroize::Zeroizing;
 use super::{Cause, FetchError, Fetched, TokenSource};
 use crate::clock::wall_now;
 use crate::config::{Endpoint, TokenMethod};
-use crate::credentials::{Credentials, ProxyLogin};
+use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
 
 /// The longest answer that is read, in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -50,19 +49,14 @@ impl Registration {
     ///
     /// # Errors
     ///
-    /// [`SourceError::Ca`] if it can't be read.
+    /// [`SourceError::CaFile`] if it can't be read, or others can write it.
     pub fn new(
         endpoint: Endpoint,
         credentials: Credentials,
         proxy_login: Option<ProxyLogin>,
     ) -> Result<Self, SourceError> {
-        let read = |path: &PathBuf| {
-            fs::read(path).map_err(|error| SourceError::Ca {
-                path: path.clone(),
-                problem: error.to_string(),
-            })
-        };
-        let ca = endpoint.ca_file.as_ref().map(read).transpose()?;
+        let ca = endpoint.ca_file.as_deref();
+        let ca = ca.map(credentials::read_certificates).transpose()?;
         Ok(Self {
             endpoint,
             credentials,
@@ -116,6 +110,9 @@ pub struct DomoSource {
 /// Why a source can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
+    /// The file of extra CA certificates can't be read.
+    #[error(transparent)]
+    CaFile(#[from] CredentialsError),
     /// The extra CA certificates can't be used.
     #[error("ca_file {path}: {problem}", path = .path.display())]
     Ca {

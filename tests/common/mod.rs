@@ -141,13 +141,18 @@ impl Daemon {
 
     /// The same with what the config says of the log.
     pub(crate) fn command_of_config(folder: &Path) -> Command {
+        Self::command_at(folder, &folder.join("broker.sock"))
+    }
+
+    /// The same with its socket at that path.
+    pub(crate) fn command_at(folder: &Path, socket: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
         command
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         command.arg("--config").arg(folder.join("config.toml"));
-        command.arg("--socket").arg(folder.join("broker.sock"));
+        command.arg("--socket").arg(socket);
         command
     }
 
