@@ -2,13 +2,14 @@
 
 mod prompt;
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use domo_token_client::scope::ScopeSet;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::check;
 use crate::config::{Config, ConfigError, Env, usable_id};
 use crate::credentials::Credentials;
 use crate::source::domo::{DomoSource, Registration, SourceError};
@@ -234,18 +235,18 @@ fn write(
         let path = path.to_owned();
         move |source| InitError::Write { path, source }
     };
+    let service = check::service_group(path);
     if let Some(directory) = path
         .parent()
         .filter(|directory| !directory.as_os_str().is_empty())
     {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(directory).map_err(failed(directory))?;
+        make_directory(directory, service).map_err(failed(directory))?;
     }
-    create(secret_path, secret.expose_secret()).map_err(failed(secret_path))?;
-    if let Err(error) = create(path, text) {
+    let secret_mode = service.map_or(0o600, |_| 0o640);
+    create(secret_path, secret.expose_secret(), secret_mode, service)
+        .map_err(failed(secret_path))?;
+    let mode = service.map_or(0o600, |_| 0o644);
+    if let Err(error) = create(path, text, mode, None) {
         // A secret that no config names would be in the way of the next try.
         let _removed = std::fs::remove_file(secret_path);
         return Err(failed(path)(error));
@@ -253,25 +254,60 @@ fn write(
     Ok(())
 }
 
-/// For us alone from the first instant; never in another file's place.
-fn create(path: &Path, text: &str) -> io::Result<()> {
+/// For us alone; the service's user must find its way into its own.
+fn make_directory(directory: &Path, service: Option<u32>) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)?;
+    #[cfg(unix)]
+    if service.is_some() {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// For us alone from the first instant, then of that mode and group; never in another file's place.
+fn create(path: &Path, text: &str, mode: u32, group: Option<u32>) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
+    let written = fill(&mut file, text, mode, group);
+    if written.is_err() {
+        // Half a file would be in the way of the next try.
+        let _removed = std::fs::remove_file(path);
+    }
+    written
+}
+
+#[cfg_attr(not(unix), allow(unused_variables, reason = "modes are Unix's"))]
+fn fill(file: &mut File, text: &str, mode: u32, group: Option<u32>) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{PermissionsExt, fchown};
+        fchown(&*file, None, group)?;
+        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    }
     file.write_all(text.as_bytes())?;
     file.write_all(if text.ends_with('\n') { b"" } else { b"\n" })
 }
 
 fn next_steps(wishes: &Wishes, path: &Path, secret_path: &Path, tried: &str) -> String {
-    let named = wishes.config.as_ref();
-    let flag = named.map_or(String::new(), |path| {
-        format!(" --config {}", path.display())
-    });
     let set = wishes.tokens.first().map_or("data", String::as_str);
+    let start = match (check::service_group(path), &wishes.config) {
+        (Some(_), _) => "systemctl enable --now domo-tokend".to_owned(),
+        (None, Some(path)) => format!("domo-tokend --config {} &", path.display()),
+        (None, None) => "domo-tokend &".to_owned(),
+    };
     format!(
-        "{tried}\nwrote {} and {}\nnext:\n  domo-tokend{flag} &\n  domo-token {set}\n",
+        "{tried}\nwrote {} and {}\nnext:\n  {start}\n  domo-token {set}\n",
         path.display(),
         secret_path.display()
     )

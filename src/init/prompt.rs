@@ -35,6 +35,11 @@ fn read_line(question: &str) -> io::Result<Zeroizing<String>> {
     let capacity = usize::try_from(MAX_LINE).unwrap_or_default();
     let mut line = Zeroizing::new(String::with_capacity(capacity));
     stdin.lock().take(MAX_LINE).read_line(&mut line)?;
+    if line.len() >= capacity && !line.ends_with('\n') {
+        return Err(io::Error::other(format!(
+            "a line of more than {MAX_LINE} bytes"
+        )));
+    }
     Ok(line)
 }
 
@@ -47,9 +52,25 @@ impl Quiet {
         let before = tcgetattr(io::stdin()).ok()?;
         let mut quiet = before.clone();
         quiet.local_modes.remove(LocalModes::ECHO);
+        restore_on_signals(before.clone()).ok()?;
         tcsetattr(io::stdin(), OptionalActions::Flush, &quiet).ok()?;
         Some(Self(before))
     }
+}
+
+/// A signal that ends the process must not leave a terminal that shows nothing.
+fn restore_on_signals(before: rustix::termios::Termios) -> io::Result<()> {
+    use rustix::termios::{OptionalActions, tcsetattr};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
+    std::thread::Builder::new().spawn(move || {
+        for signal in signals.forever() {
+            // The end comes in any case.
+            let _restored = tcsetattr(io::stdin(), OptionalActions::Flush, &before);
+            let _ended = signal_hook::low_level::emulate_default_handler(signal);
+        }
+    })?;
+    Ok(())
 }
 
 impl Drop for Quiet {
