@@ -94,7 +94,8 @@ impl Checker<'_> {
         let parsed = written.get_ref().parse().ok();
         let loopback = parsed.filter(|address: &SocketAddr| address.ip().is_loopback());
         let problem = || {
-            let problem = "must be an address of this machine alone with a port, like \"127.0.0.1:9347\"";
+            let problem =
+                "must be an address of this machine alone with a port, like \"127.0.0.1:9347\"";
             self.error(Some(written.span()), "metrics.listen", problem.to_owned())
         };
         loopback.map(Some).ok_or_else(problem)
