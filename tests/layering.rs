@@ -163,7 +163,7 @@ fn the_wall_clock_is_read_for_show_and_for_the_date_in_a_retry_after_alone() {
         "client/src/clock.rs",
         "client/src/token.rs",
         "src/audit.rs",
-        "src/bin/domo-token/print.rs",
+        "src/bin/domo-token/status.rs",
         "src/broker/metrics.rs",
         "src/clock.rs",
         "src/source/domo.rs",
