@@ -187,6 +187,9 @@ impl Schedule {
 
     /// Applies what `now` has made due.
     pub fn handle_timeout(&mut self, now: BootTime) {
+        if self.blocked.take_if(|block| block.is_over(now)).is_some() {
+            self.state = State::Idle;
+        }
         match self.state {
             State::Fetching {
                 abort_at, chance, ..
@@ -224,7 +227,10 @@ impl Schedule {
         let state = match self.state {
             State::Fetching { abort_at, .. } => Some(abort_at),
             State::Idle | State::Fresh { .. } | State::Waiting { .. } | State::Denied { .. } => {
-                self.next_attempt().filter(|_| self.blocked.is_none())
+                match &self.blocked {
+                    Some(block) => block.until.filter(|_| block.probes),
+                    None => self.next_attempt(),
+                }
             }
         };
         let caller = self.waiters.iter().map(|waiter| waiter.deadline).min();
@@ -317,8 +323,6 @@ impl Schedule {
         self.failures = self.failures.saturating_add(1);
         match error {
             FetchError::Denied { scope_only, words } => {
-                // The other set's refusal has told of this one.
-                let again = again || self.blocked.is_some() && !scope_only;
                 self.failure = Some(Failure { words, at: now });
                 let retry_at = now + DENIED_RETRY;
                 self.state = State::Denied { retry_at };
@@ -338,9 +342,7 @@ impl Schedule {
         }
     }
 
-    /// When the next attempt is due, unless it is under way or wants only a turn.
-    #[must_use]
-    pub fn next_attempt(&self) -> Option<BootTime> {
+    fn next_attempt(&self) -> Option<BootTime> {
         match self.state {
             State::Fresh { renew_at: due }
             | State::Waiting { retry_at: due }

@@ -2,30 +2,43 @@
 
 use super::{ClientId, Command, MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, Roster, SetId};
 use crate::clock::BootTime;
-use crate::schedule::Chance;
+use crate::schedule::{Chance, DENIED_RETRY};
 
 impl Roster {
-    /// Domo refuses the client: of all its sets one goes on asking.
+    /// Domo refuses the client: one of its sets is to ask on. Each time another one, so that if it
+    /// was but one set that Domo meant, the others come to their tokens.
     pub(super) fn deny_client(&mut self, id: ClientId, denied: SetId, now: BootTime) {
-        let Some(client) = self.clients.get_mut(&id) else {
+        let Some(client) = self.clients.get(&id) else {
             return;
         };
-        let prober = *client.prober.get_or_insert(denied);
-        let others: Vec<SetId> = client
-            .sets
-            .values()
-            .copied()
-            .filter(|set| *set != prober)
-            .collect();
+        let sets: Vec<SetId> = client.sets.values().copied().collect();
+        let asking = client.prober.filter(|prober| *prober != denied);
+        let prober = asking.unwrap_or_else(|| self.next_prober(&sets, denied));
+        let until = match asking.and_then(|set| self.sets.get(&set)) {
+            Some(asking) => asking.schedule.shown_attempt(now),
+            None => Some(now + DENIED_RETRY),
+        };
         let words = self.failure_of(denied).unwrap_or("refused").to_owned();
-        let asking = self.sets.get(&prober);
-        let until = asking.and_then(|set| set.schedule.next_attempt());
-        for set in others {
+        for set in sets.into_iter().filter(|set| asking != Some(*set)) {
             if let Some(found) = self.sets.get_mut(&set) {
-                found.schedule.block(&words, until, now);
+                let probes = set == prober;
+                found.schedule.block(&words, until, probes, now);
             }
             self.touch(set, now);
         }
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.prober = Some(prober);
+        }
+    }
+
+    /// The set after `denied` in the client's order, of those that aren't asking already.
+    fn next_prober(&self, sets: &[SetId], denied: SetId) -> SetId {
+        let place = sets.iter().position(|set| *set == denied).unwrap_or(0);
+        let (before, after) = sets.split_at(place);
+        let in_turn = after.iter().skip(1).chain(before);
+        let is_asking = |set: &SetId| self.sets.get(set).is_some_and(|set| set.flight.is_some());
+        let next = in_turn.copied().find(|set| !is_asking(set));
+        next.unwrap_or(denied)
     }
 
     pub(super) fn accept_client(&mut self, id: ClientId, now: BootTime) {

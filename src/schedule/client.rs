@@ -12,6 +12,15 @@ pub(super) struct Block {
     pub(super) words: String,
     /// When the client is tried again, as far as was known.
     pub(super) until: Option<BootTime>,
+    /// Whether it is through this set.
+    pub(super) probes: bool,
+}
+
+impl Block {
+    /// Whether this set's turn has come to find out how the client stands.
+    pub(super) fn is_over(&self, now: BootTime) -> bool {
+        self.probes && self.until.is_none_or(|until| until <= now)
+    }
 }
 
 impl Schedule {
@@ -40,14 +49,15 @@ impl Schedule {
         }
     }
 
-    /// Domo refused the client as a whole through another set, in these words: nothing more is
-    /// asked for this one until [`Self::unblock`]. The other set tries again at `until`.
-    pub fn block(&mut self, words: &str, until: Option<BootTime>, now: BootTime) {
-        let words = words.to_owned();
-        self.blocked = Some(Block { words, until });
-        if let State::Denied { .. } = self.state {
-            self.state = State::Idle;
-        }
+    /// Domo refused the client as a whole, in these words. It is tried again at `until`: by this
+    /// set if it `probes`, else nothing more is asked for it until [`Self::unblock`].
+    pub fn block(&mut self, words: &str, until: Option<BootTime>, probes: bool, now: BootTime) {
+        self.blocked = Some(Block {
+            words: words.to_owned(),
+            until,
+            probes,
+        });
+        self.telling.know_denied();
         self.judge_all(now);
         self.announce(now);
     }

@@ -184,7 +184,8 @@ impl Schedule {
     }
 
     /// The next attempt that people are told of; of a blocked set it is that of its client.
-    pub(super) fn shown_attempt(&self, now: BootTime) -> Option<BootTime> {
+    #[must_use]
+    pub fn shown_attempt(&self, now: BootTime) -> Option<BootTime> {
         match &self.blocked {
             Some(block) => block.until.filter(|until| *until > now),
             None => self.next_attempt(),

@@ -35,6 +35,11 @@ impl Telling {
         self.failing.replace(kind) == Some(kind)
     }
 
+    /// It was told of another set, for all of the client's.
+    pub(super) fn know_denied(&mut self) {
+        self.failing = Some(Kind::Denied);
+    }
+
     /// Whatever fails from now on is news: there was a token, or an operator's hand in it.
     pub(super) fn anew(&mut self) {
         self.failing = None;

@@ -390,7 +390,7 @@ fn a_reload_tries_what_was_refused_at_once_and_leaves_living_timers_alone() {
 #[test]
 fn a_blocked_set_asks_for_nothing_but_serves_what_lives() {
     let mut schedule = fresh(HOUR);
-    schedule.block("Domo answered 401", None, START);
+    schedule.block("Domo answered 401", None, false, START);
     let death = START + HOUR;
     assert_eq!(schedule.poll_timeout(), Some(death), "its death alone");
     assert_eq!(

@@ -343,7 +343,7 @@ impl Callers {
         match (&is, held) {
             (Told::Token(text, _), Some(held)) if held.text == *text => None,
             (Told::Down, None) => None,
-            // It died in the very moment in which the next one came.
+            // It came in the very moment of the old one's death, and is told of next.
             (Told::Down, Some(held)) if held.since == self.domo.clock.now() => None,
             (_, held) => Some(format!("a watcher was told {is:?}, not {held:?}")),
         }

@@ -53,3 +53,57 @@ fn clients_that_wait_for_room_have_it_by_turns() {
     let (least, most) = (turns.values().min(), turns.values().max());
     assert!(most.unwrap() - least.unwrap() <= 3, "{turns:?}");
 }
+
+/// A client whose first set is refused as if the whole client were, and whose other sets would do.
+#[test]
+fn one_refused_set_costs_the_others_no_token_though_domo_seems_to_mean_them_all() {
+    let mut roster = Roster::new(1);
+    let sets = add(&mut roster, "acme", 6);
+    let mut now = NOW;
+    let mut asked: BTreeMap<SetId, Vec<BootTime>> = BTreeMap::new();
+    while now < NOW + Duration::from_secs(86_400) {
+        let mut flights = fetches(&mut roster);
+        while let Some((set, round)) = flights.pop() {
+            asked.entry(set).or_default().push(now);
+            let answer = if set == sets[0] {
+                denied()
+            } else {
+                Ok(good(&roster, set))
+            };
+            roster.handle_fetched(set, round, answer, now);
+            flights.extend(fetches(&mut roster));
+        }
+        let living = roster.status(now);
+        let living = living.filter(|set| set.expires.is_some()).count();
+        let begun = now > NOW + Duration::from_secs(1200);
+        assert!(!begun || living == 5, "{now}");
+        now = roster.poll_timeout().unwrap();
+        roster.handle_timeout(now);
+    }
+    let rests = asked[&sets[0]].windows(2);
+    let rests = rests.map(|pair| pair[1].saturating_since(pair[0]));
+    assert!(rests.min().unwrap() >= schedule::DENIED_RETRY);
+    let all: usize = asked.values().map(Vec::len).sum();
+    assert!(all <= 2 * 288 + 6 * 34, "{all} in a day");
+}
+
+#[test]
+fn a_set_that_was_refused_its_scopes_waits_its_time_whatever_befalls_its_client() {
+    let mut roster = Roster::new(1);
+    add(&mut roster, "acme", 3);
+    let flights = fetches(&mut roster);
+    let refused = Err(FetchError::Denied {
+        scope_only: true,
+        words: "invalid_scope".to_owned(),
+    });
+    roster.handle_fetched(flights[0].0, flights[0].1, refused, NOW);
+    let soon = NOW + Duration::from_secs(1);
+    roster.handle_fetched(flights[1].0, flights[1].1, denied(), soon);
+    let answer = Ok(good(&roster, flights[2].0));
+    roster.handle_fetched(flights[2].0, flights[2].1, answer, soon);
+    assert_eq!(fetches(&mut roster), [], "none before its five minutes");
+    roster.handle_timeout(NOW + schedule::DENIED_RETRY);
+    let asked = fetches(&mut roster);
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].0, flights[0].0);
+}

@@ -221,7 +221,7 @@ fn a_caller_of_a_blocked_set_hears_why_and_when() {
     let round = schedule.start(chance(1.0, 1), START);
     schedule.handle_fetched(round, failing(Cause::Server), START);
     let until = START + DENIED_RETRY;
-    schedule.block("Domo answered 401: who are you", Some(until), START);
+    schedule.block("Domo answered 401: who are you", Some(until), false, START);
     let refusal = refused(schedule.request(WaiterId(1), &ask(HOUR, START), START));
     assert_eq!(refusal.kind, RefusalKind::Denied);
     assert!(refusal.cause.contains("401"), "{}", refusal.cause);

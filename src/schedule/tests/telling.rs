@@ -63,7 +63,7 @@ fn what_fails_still_after_a_reload_or_new_credentials_is_said_again() {
 fn a_client_refused_through_another_set_is_not_told_of_twice() {
     let mut schedule = schedule();
     let round = schedule.start(chance(0.5, 1), START);
-    schedule.block("Domo answered 401", None, START);
+    schedule.block("Domo answered 401", None, false, START);
     let outcome = schedule.handle_fetched(round, Err(denied(false)), START);
     assert!(is_quiet(&outcome));
 }
