@@ -19,7 +19,7 @@ use std::time::Duration;
 use domo_token_client::scope::ScopeSet;
 use domo_token_client::wire::{
     Asked, BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Refusal, RefusalKind, Renew, Response,
-    TokenRequest,
+    ScopeStatus, TokenRequest,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot, watch as signal};
@@ -106,6 +106,15 @@ pub struct Held {
     pub scope: ScopeSet,
     /// The token and its timer.
     pub kept: Kept,
+}
+
+/// The most scope sets in a page of status.
+const PAGE: usize = 64;
+
+/// Where a page of status begins; by default at the beginning.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    after: Option<(String, ScopeSet)>,
 }
 
 impl<C: Clock> Broker<C> {
@@ -294,18 +303,32 @@ impl<C: Clock> Broker<C> {
         refused.filter(|refusal| refusal.kind == RefusalKind::NotPermitted)
     }
 
-    /// The state of the daemon and of the scope sets that the caller may see, as the frames of the
-    /// answer.
+    /// The state of the daemon and of the scope sets that the caller may see: the answer's frames
+    /// from that place on, as many as a page has, and where the next one begins.
     #[must_use]
-    pub fn status(&self, caller: &Caller) -> Vec<Response> {
+    pub fn status(&self, caller: &Caller, from: &Place) -> (Vec<Response>, Option<Place>) {
         let now = self.0.clock.now();
         let state = self.state();
-        let sets = state.roster.status(now);
-        let sets = sets.filter(|set| state.may_see(&set.client, &set.scope, caller));
-        let mut answer = vec![Response::Broker(state.status_for(caller))];
-        answer.extend(sets.map(Response::Scope));
-        answer.push(Response::End);
-        answer
+        let mut answer = Vec::new();
+        if from.after.is_none() {
+            answer.push(Response::Broker(state.status_for(caller)));
+        }
+        let mut sets = state.roster.status_after(from.after.as_ref(), now);
+        let page: Vec<ScopeStatus> = sets.by_ref().take(PAGE).collect();
+        let last = page.last().filter(|_| sets.next().is_some());
+        let next = last.and_then(|last| {
+            let scope = ScopeSet::parse(&last.scope).ok()?;
+            let after = Some((last.client.clone(), scope));
+            Some(Place { after })
+        });
+        let seen = page
+            .into_iter()
+            .filter(|set| state.may_see(&set.client, &set.scope, caller));
+        answer.extend(seen.map(Response::Scope));
+        if next.is_none() {
+            answer.push(Response::End);
+        }
+        (answer, next)
     }
 
     /// What is decided for a caller, and by which rule.

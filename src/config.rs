@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use domo_token_client::scope::ScopeSet;
 use secrecy::SecretString;
@@ -87,6 +88,29 @@ pub struct Limits {
     pub connections_per_user: usize,
     /// Of these, those that watch a set.
     pub watchers_per_user: usize,
+    /// How long they may take.
+    pub deadlines: Deadlines,
+}
+
+/// How long callers may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Over the hello and the first request, from the moment of connecting.
+    pub first_request: Duration,
+    /// Over a later request, from its first byte to its last.
+    pub request: Duration,
+    /// Over reading an answer.
+    pub answer: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            first_request: Duration::from_secs(10),
+            request: Duration::from_secs(5),
+            answer: Duration::from_secs(5),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -95,6 +119,7 @@ impl Default for Limits {
             connections: 4096,
             connections_per_user: 1024,
             watchers_per_user: 1024,
+            deadlines: Deadlines::default(),
         }
     }
 }
@@ -254,17 +279,17 @@ impl Config {
         checker.config(raw)
     }
 
-    /// The users and groups in access tables that the user database lacks, in words.
+    /// The users and groups in access tables that can be nobody here, in words.
     #[must_use]
     pub fn unknown_names(&self) -> Vec<String> {
         let mut unknown = Vec::new();
         for (name, client) in &self.clients {
             let rules = client.access.iter().flat_map(|access| access.0.values());
             for rule in rules {
-                let missing =
-                    rule.unknown_names(&users::has_user, &|name| users::group(name).is_some());
-                unknown.extend(missing.into_iter().map(|who| {
-                    format!("clients.{name}.access: there is no {who} here, so that grants nothing")
+                let users = rule.users.iter().filter_map(fault_of_user);
+                let groups = rule.groups.iter().filter_map(fault_of_group);
+                unknown.extend(users.chain(groups).map(|fault| {
+                    format!("clients.{name}.access: {fault}, so that grants nothing")
                 }));
             }
         }
@@ -292,6 +317,27 @@ impl Config {
         }
         files
     }
+}
+
+fn fault_of_user(user: &Principal) -> Option<String> {
+    let id = match user {
+        Principal::Id(id) => Some(*id),
+        Principal::Name(name) => users::ids(name).map(|(id, _)| id),
+    };
+    match id {
+        None => Some(format!("there is no user \"{user}\" here")),
+        Some(id) => (id == users::overflow_uid())
+            .then(|| format!("user {user} is anyone of another user namespace")),
+    }
+}
+
+fn fault_of_group(group: &Principal) -> Option<String> {
+    let id = match group {
+        Principal::Id(id) => Some(*id),
+        Principal::Name(name) => users::group(name),
+    };
+    let fault = format!("there is no group \"{group}\" here");
+    id.is_none().then_some(fault)
 }
 
 /// The JSON Schema of the config file, for editors.

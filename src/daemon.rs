@@ -27,7 +27,7 @@ use crate::{descriptors, systemd};
 
 use beside::Beside;
 pub use place::socket_group;
-use reload::{Loaded, Steering, about};
+use reload::{Fixed, Loaded, Steering, about};
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -286,6 +286,7 @@ pub async fn run(
         clock,
         started,
         helm,
+        fixed: Fixed::of(&config),
         config,
         loaded,
     };

@@ -1,5 +1,7 @@
 //! The door: accepts callers and starts a session for each.
 
+mod answer;
+mod identities;
 mod line;
 mod peer;
 mod seats;
@@ -10,17 +12,19 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use interprocess::local_socket::tokio::{Listener, Stream};
+use interprocess::local_socket::tokio::Listener;
 use interprocess::local_socket::traits::tokio::Listener as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use crate::broker::Broker;
-use crate::clock::Clock;
+use crate::clock::{BootTime, Clock, boot_now};
 use crate::config::Limits;
 
-use seats::{Seat, Seats};
+use identities::Identities;
+use seats::Seats;
+use session::Connection;
 
 pub use peer::Peer;
 pub use seats::fit;
@@ -32,6 +36,9 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How long accepting rests when the system is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often the operator hears that callers can't be accepted.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
 /// Serves callers within `limits` until `stop` turns true, then lets those who wait have their last answer.
 pub async fn serve<C: Clock>(
     listener: Listener,
@@ -41,6 +48,8 @@ pub async fn serve<C: Clock>(
 ) {
     let broker = Arc::new(broker);
     let seats = Seats::new(limits);
+    let identities = Identities::new();
+    let mut told: Option<BootTime> = None;
     let mut sessions = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -54,11 +63,30 @@ pub async fn serve<C: Clock>(
         match accepted {
             Ok(stream) => {
                 let peer = Peer::of(&stream);
-                let seat = seats.take(&peer);
-                let broker = Arc::clone(&broker);
-                sessions.spawn(greet(stream, peer, seat, broker, stop.clone()));
+                match seats.take(&peer) {
+                    Ok(seat) => {
+                        let connection = Connection { stream, peer, seat };
+                        let identities = Arc::clone(&identities);
+                        let (broker, stop) = (Arc::clone(&broker), stop.clone());
+                        sessions.spawn(session::run(connection, identities, broker, stop));
+                    }
+                    // On the spot, so that those in excess never hold more than one descriptor.
+                    Err(cause) => answer::turn_away(stream, cause).await,
+                }
             }
-            Err(error) => rest_if_short(&error).await,
+            Err(error) if is_callers(&error) => {}
+            Err(error) => {
+                // The caller stays in the backlog, and trying again at once would only burn the
+                // processor. No accept error ends the daemon.
+                let now = boot_now();
+                if told.is_none_or(|told| now.saturating_since(told) >= TELL_EVERY) {
+                    told = Some(now);
+                    warn!("callers can't be accepted for now: {error}");
+                } else {
+                    debug!("callers still can't be accepted: {error}");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
     // Whoever comes now is refused by the system and tries again, which finds the next daemon.
@@ -72,31 +100,12 @@ pub async fn serve<C: Clock>(
     let _late = tokio::time::timeout(DRAIN, drained).await;
 }
 
-async fn greet<C: Clock>(
-    stream: Stream,
-    peer: Peer,
-    seat: Result<Seat, String>,
-    broker: Arc<Broker<C>>,
-    stop: watch::Receiver<bool>,
-) {
-    let _counted = broker.arrive();
-    match seat {
-        Ok(seat) => session::run(stream, peer, seat, &broker, stop).await,
-        Err(cause) => session::turn_away(stream, peer, cause).await,
-    }
-}
-
-/// No accept error ends the daemon. When descriptors are short the caller stays in the backlog,
-/// and trying again at once would only burn the processor.
-async fn rest_if_short(error: &io::Error) {
-    let is_callers = matches!(
+/// Whether an accept error is about one caller that has left.
+fn is_callers(error: &io::Error) -> bool {
+    matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
-    );
-    if !is_callers {
-        warn!("a caller can't be accepted: {error}");
-        tokio::time::sleep(ACCEPT_PAUSE).await;
-    }
+    )
 }
 
 fn report_panic(ended: Result<(), tokio::task::JoinError>) {

@@ -58,41 +58,31 @@ impl Principal {
 }
 
 impl Access {
-    /// What grants `scope` to `caller`, in words, or `None`.
+    /// What grants `scope` to `caller`, in words.
+    ///
+    /// # Errors
+    ///
+    /// What denies it, in words for the operator: they tell of what there is.
+    pub fn decide(&self, scope: &ScopeSet, caller: &Caller) -> Result<String, String> {
+        let Some(rule) = self.0.get(scope) else {
+            return Err(format!("no rule for \"{scope}\""));
+        };
+        match (rule.who(caller), rule.place(caller)) {
+            (Some(who), Some(place)) => Ok(format!(
+                "the rule for \"{scope}\" grants it to {who}{place}"
+            )),
+            (None, _) | (_, None) => Err(format!("the rule for \"{scope}\" is for {rule} alone")),
+        }
+    }
+
+    /// Whether `caller` may have `scope`.
     #[must_use]
-    pub fn grant(&self, scope: &ScopeSet, caller: &Caller) -> Option<String> {
-        let rule = self.0.get(scope)?;
-        let who = rule.who(caller)?;
-        let place = rule.place(caller)?;
-        Some(format!(
-            "the rule for \"{scope}\" grants it to {who}{place}"
-        ))
+    pub fn grants(&self, scope: &ScopeSet, caller: &Caller) -> bool {
+        self.decide(scope, caller).is_ok()
     }
 }
 
 impl Rule {
-    /// The users and groups that the database lacks, in words.
-    #[must_use]
-    pub fn unknown_names(
-        &self,
-        has_user: &dyn Fn(&str) -> bool,
-        has_group: &dyn Fn(&str) -> bool,
-    ) -> Vec<String> {
-        let lacks = |principal: &Principal, has: &dyn Fn(&str) -> bool| match principal {
-            Principal::Name(name) if !has(name) => Some(name.clone()),
-            Principal::Name(_) | Principal::Id(_) => None,
-        };
-        let users = self.users.iter().filter_map(|user| lacks(user, has_user));
-        let groups = self
-            .groups
-            .iter()
-            .filter_map(|group| lacks(group, has_group));
-        let users = users.map(|name| format!("user \"{name}\""));
-        users
-            .chain(groups.map(|name| format!("group \"{name}\"")))
-            .collect()
-    }
-
     fn who(&self, caller: &Caller) -> Option<String> {
         if self.users.is_empty() && self.groups.is_empty() {
             return Some("everyone".to_owned());
@@ -110,6 +100,11 @@ impl Rule {
         wanted.map(|wanted| format!("group {wanted}"))
     }
 
+    fn named(&self) -> impl Iterator<Item = String> {
+        let users = self.users.iter().map(|user| format!("user {user}"));
+        users.chain(self.groups.iter().map(|group| format!("group {group}")))
+    }
+
     fn place(&self, caller: &Caller) -> Option<String> {
         if self.units.is_empty() {
             return Some(String::new());
@@ -120,10 +115,24 @@ impl Rule {
     }
 }
 
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let who: Vec<String> = self.named().collect();
+        match who.as_slice() {
+            [] => f.write_str("everyone")?,
+            who => f.write_str(&who.join(", "))?,
+        }
+        if !self.units.is_empty() {
+            write!(f, " in unit {}", self.units.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name(name) => f.write_str(name),
+            Self::Name(name) => name.escape_debug().fmt(f),
             Self::Id(id) => id.fmt(f),
         }
     }
@@ -189,7 +198,7 @@ mod tests {
                 groups,
                 units: Vec::new(),
             };
-            access(rule).grant(&scope("data"), &caller())
+            access(rule).decide(&scope("data"), &caller()).ok()
         };
         assert!(
             by(names(&["etl"]), vec![])
@@ -222,7 +231,7 @@ mod tests {
                 groups: vec![],
                 units: vec![unit.to_owned()],
             };
-            access(rule).grant(&scope("data"), &caller()).is_some()
+            access(rule).grants(&scope("data"), &caller())
         };
         assert!(by(&["etl"], "report.service") && by(&[], "report.service"));
         assert!(!by(&["etl"], "other.service") && !by(&["ann"], "report.service"));
@@ -240,28 +249,32 @@ mod tests {
             unit: None,
             ..caller()
         };
-        assert_eq!(
-            access(rule(&["etl"], vec![])).grant(&scope("data"), &nobody),
-            None
-        );
+        assert!(!access(rule(&["etl"], vec![])).grants(&scope("data"), &nobody));
         let units = vec!["report.service".to_owned()];
-        assert_eq!(
-            access(rule(&[], units)).grant(&scope("data"), &nobody),
-            None
-        );
-        assert_eq!(
-            access(rule(&["etl"], vec![])).grant(&scope("user"), &caller()),
-            None
-        );
+        assert!(!access(rule(&[], units)).grants(&scope("data"), &nobody));
+        assert!(!access(rule(&["etl"], vec![])).grants(&scope("user"), &caller()));
         let root = Caller {
             uid: Some(0),
             privileged: true,
             ..Caller::default()
         };
+        assert!(!access(rule(&["etl"], vec![])).grants(&scope("data"), &root));
+    }
+
+    #[test]
+    fn a_denial_names_the_rule_that_decided() {
+        let rule = Rule {
+            users: names(&["ann\n"]),
+            groups: vec![Principal::Id(9)],
+            units: vec!["a.service".to_owned()],
+        };
+        let access = access(rule);
+        let why = |set: &str| access.decide(&scope(set), &caller()).unwrap_err();
         assert_eq!(
-            access(rule(&["etl"], vec![])).grant(&scope("data"), &root),
-            None
+            why("data"),
+            "the rule for \"data\" is for user ann\\n, group 9 in unit a.service alone"
         );
+        assert_eq!(why("user"), "no rule for \"user\"");
     }
 
     #[test]

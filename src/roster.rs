@@ -8,6 +8,7 @@ mod configure;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 
 use domo_token_client::scope::ScopeSet;
 use domo_token_client::wire::ScopeStatus;
@@ -184,8 +185,29 @@ impl Roster {
 
     /// The state of all sets, by client and scopes.
     pub fn status(&self, now: BootTime) -> impl Iterator<Item = ScopeStatus> {
-        self.sets()
-            .filter_map(move |(set, _, _)| self.status_of(set, now))
+        self.status_after(None, now)
+    }
+
+    /// The same from the first one after that client's set.
+    pub fn status_after<'a>(
+        &'a self,
+        after: Option<&'a (String, ScopeSet)>,
+        now: BootTime,
+    ) -> impl Iterator<Item = ScopeStatus> + 'a {
+        let from = after.map_or(Bound::Unbounded, |(client, _)| {
+            Bound::Included(client.as_str())
+        });
+        let clients = self.names.range::<str, _>((from, Bound::Unbounded));
+        let clients = clients.filter_map(|(_, id)| self.clients.get(id));
+        clients.flat_map(move |client| {
+            let from = match after {
+                Some((name, scope)) if *name == client.name => Bound::Excluded(scope),
+                Some(_) | None => Bound::Unbounded,
+            };
+            let sets = client.sets.range::<ScopeSet, _>((from, Bound::Unbounded));
+            let sets = sets.filter_map(|(_, set)| self.sets.get(set));
+            sets.map(move |set| set.schedule.status(&client.shown_id, now))
+        })
     }
 
     /// Asks for a set's token: see [`Schedule::request`].

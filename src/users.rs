@@ -2,6 +2,13 @@
 //! be behind it.
 
 #[cfg(unix)]
+use std::ffi::CString;
+#[cfg(unix)]
+use std::io;
+#[cfg(unix)]
+use std::sync::OnceLock;
+
+#[cfg(unix)]
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 #[cfg(target_os = "linux")]
 use nix::unistd::{initgroups, setgid, setuid};
@@ -16,33 +23,53 @@ pub struct Identity {
 }
 
 /// Looks up a user whose process has the group `gid`, which counts in any case.
-#[must_use]
+///
+/// # Errors
+///
+/// What the system says if the database can't be asked now.
 #[cfg(unix)]
-pub fn identity(uid: u32, gid: Option<u32>) -> Identity {
-    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+pub fn identity(uid: u32, gid: Option<u32>) -> io::Result<Identity> {
+    let user = User::from_uid(Uid::from_raw(uid))?;
     let mut groups: Vec<Gid> = gid.map(Gid::from_raw).into_iter().collect();
     if let Some(user) = &user
-        && let Ok(name) = std::ffi::CString::new(user.name.clone())
+        && let Ok(name) = CString::new(user.name.clone())
     {
-        groups.extend(getgrouplist(&name, user.gid).unwrap_or_default());
+        groups.extend(getgrouplist(&name, user.gid)?);
     }
     groups.sort_unstable_by_key(|group| group.as_raw());
     groups.dedup();
     let named = |gid: Gid| {
-        let group = Group::from_gid(gid).ok().flatten();
-        (gid.as_raw(), group.map(|group| group.name))
+        let group = Group::from_gid(gid)?;
+        Ok((gid.as_raw(), group.map(|group| group.name)))
     };
-    Identity {
+    Ok(Identity {
         user: user.map(|user| user.name),
-        groups: groups.into_iter().map(named).collect(),
-    }
+        groups: groups.into_iter().map(named).collect::<io::Result<_>>()?,
+    })
 }
 
-/// Whether there is a user of that name.
+/// What a user id shows as in a namespace that has no number for it.
 #[must_use]
 #[cfg(unix)]
-pub fn has_user(name: &str) -> bool {
-    matches!(User::from_name(name), Ok(Some(_)))
+pub fn overflow_uid() -> u32 {
+    static FOUND: OnceLock<u32> = OnceLock::new();
+    *FOUND.get_or_init(|| overflow("/proc/sys/kernel/overflowuid"))
+}
+
+/// The same of a group id.
+#[must_use]
+#[cfg(unix)]
+pub fn overflow_gid() -> u32 {
+    static FOUND: OnceLock<u32> = OnceLock::new();
+    *FOUND.get_or_init(|| overflow("/proc/sys/kernel/overflowgid"))
+}
+
+#[cfg(unix)]
+fn overflow(setting: &str) -> u32 {
+    const USUAL: u32 = 65534;
+    let text = std::fs::read_to_string(setting);
+    let parsed = text.ok().and_then(|text| text.trim().parse().ok());
+    parsed.unwrap_or(USUAL)
 }
 
 /// User and group id of the user of that name.
@@ -62,7 +89,7 @@ pub fn ids(name: &str) -> Option<(u32, u32)> {
 pub fn become_user(name: &str) -> Result<(), String> {
     let user = User::from_name(name).map_err(|error| error.to_string())?;
     let user = user.ok_or("there is no such user")?;
-    let c_name = std::ffi::CString::new(name).map_err(|error| error.to_string())?;
+    let c_name = CString::new(name).map_err(|error| error.to_string())?;
     let changed = initgroups(&c_name, user.gid)
         .and_then(|()| setgid(user.gid))
         .and_then(|()| setuid(user.uid));
@@ -82,17 +109,17 @@ mod tests {
 
     #[test]
     fn root_is_known_by_name_and_a_process_group_counts_without_one() {
-        let root = identity(0, Some(4_000_000_000));
+        let root = identity(0, Some(4_000_000_000)).unwrap();
         assert_eq!(root.user.as_deref(), Some("root"));
         assert!(root.groups.contains(&(0, Some("root".to_owned()))));
         assert!(root.groups.contains(&(4_000_000_000, None)));
-        assert!(has_user("root") && !has_user("no-such-user"));
+        assert_eq!((ids("root"), ids("no-such-user")), (Some((0, 0)), None));
         assert_eq!((group("root"), group("no-such-group")), (Some(0), None));
     }
 
     #[test]
     fn a_user_that_the_database_lacks_has_no_name_and_its_own_group() {
-        let unknown = identity(3_999_999_999, Some(7));
+        let unknown = identity(3_999_999_999, Some(7)).unwrap();
         assert_eq!(unknown.user, None);
         assert_eq!(unknown.groups.len(), 1);
     }

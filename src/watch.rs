@@ -201,14 +201,17 @@ impl Looker {
     /// What came instead of another event, if anything did.
     fn wait_for_quiet(&self, hints: &Receiver<Hint>) -> Option<Hint> {
         let end = boot_now() + self.pace.quiet_max;
-        while boot_now() < end {
-            match hints.recv_timeout(self.pace.quiet) {
+        loop {
+            let left = end.saturating_since(boot_now());
+            if left.is_zero() {
+                return None;
+            }
+            match hints.recv_timeout(self.pace.quiet.min(left)) {
                 Ok(Hint::Event) => {}
                 Ok(other) => return Some(other),
                 Err(_) => return None,
             }
         }
-        None
     }
 
     fn take(&mut self, files: Vec<(PathBuf, Stamp)>) {

@@ -100,6 +100,22 @@ fn a_new_secret_is_used_and_the_old_token_served_until_its_first_token() {
 }
 
 #[test]
+fn what_needs_a_restart_is_said_as_long_as_it_does() {
+    let sandbox = sandbox(HOUR);
+    let config = config_text(&sandbox, "[\"data\"]");
+    let mut daemon = Daemon::start(&config);
+    let wide = format!("[broker]\nsocket_mode = \"0666\"\n{config}");
+    for other in [wide.clone(), wide + "# again\n"] {
+        daemon.write("config.toml", &other);
+        daemon.wait_for_log("broker.socket_mode is not what the daemon runs with");
+        daemon.wait_for_log("config loaded");
+    }
+    reload(&mut daemon, &config);
+    let (_, log) = daemon.stop();
+    assert_eq!(log.matches("is not what").count(), 2, "{log}");
+}
+
+#[test]
 fn a_removed_set_is_gone_to_its_watchers_and_unknown_to_callers() {
     let sandbox = sandbox(HOUR);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"user\"]"));

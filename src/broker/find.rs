@@ -21,7 +21,8 @@ impl State {
         if let Err(refusal) = &found
             && refusal.kind == RefusalKind::NotPermitted
         {
-            log::not_permitted(&mut self.refusals, &refusal.cause, now);
+            let rule = self.deciding_rule(asked, caller);
+            log::not_permitted(&mut self.refusals, &refusal.cause, &rule, now);
         }
         found.map(|(set, _)| set)
     }
@@ -47,7 +48,7 @@ impl State {
                 Err(Unknown::Client) => Err(self.unknown_client(client, caller)),
             };
         };
-        match (access.grant(&scope, caller), found) {
+        match (access.decide(&scope, caller).ok(), found) {
             (Some(rule), Ok(set)) => Ok((set, Some(rule))),
             (None, Err(Unknown::Scope(known))) if caller.privileged => {
                 Err(unknown_scope(client, &scope, &known))
@@ -66,6 +67,10 @@ impl State {
                 let rule = "there is no access table: whoever may open the socket may have it";
                 (None, rule.to_owned())
             }
+            Err(refusal) if refusal.kind == RefusalKind::NotPermitted && caller.privileged => {
+                let rule = self.deciding_rule(asked, caller);
+                (Some(refusal.kind), format!("{}: {rule}", refusal.cause))
+            }
             Err(refusal) => (Some(refusal.kind), refusal.cause),
         };
         Explanation {
@@ -77,11 +82,25 @@ impl State {
         }
     }
 
+    /// What denies it to a caller, for who may see all there is.
+    fn deciding_rule(&self, asked: &Asked, caller: &Caller) -> String {
+        let default = self.about.default_client.as_deref();
+        let client = asked.client.as_deref().or(default);
+        let access = client.and_then(|client| self.about.access.get(client));
+        match (access, ScopeSet::parse(&asked.scope)) {
+            (Some(access), Ok(scope)) => match access.decide(&scope, caller) {
+                Ok(_) => "there is no such scope set".to_owned(),
+                Err(rule) => rule,
+            },
+            (None, _) | (_, Err(_)) => "there is no such client".to_owned(),
+        }
+    }
+
     /// Whether status shows a set to this caller.
     pub(super) fn may_see(&self, client: &str, scope: &str, caller: &Caller) -> bool {
         let granted = |scope: &ScopeSet| {
             let access = self.about.access.get(client);
-            access.is_none_or(|access| access.grant(scope, caller).is_some())
+            access.is_none_or(|access| access.grants(scope, caller))
         };
         caller.privileged || ScopeSet::parse(scope).is_ok_and(|scope| granted(&scope))
     }
@@ -98,7 +117,7 @@ impl State {
 
     fn may_see_client(&self, client: &str, caller: &Caller) -> bool {
         let access = self.about.access.get(client);
-        let granted = |scope| access.is_some_and(|access| access.grant(scope, caller).is_some());
+        let granted = |scope| access.is_some_and(|access| access.grants(scope, caller));
         access.is_none_or(|access| caller.privileged || access.0.keys().any(granted))
     }
 
@@ -114,9 +133,14 @@ impl State {
 
     fn no_client_named(&self, caller: &Caller) -> Refusal {
         let names = self.visible_clients(caller);
+        let names = if names.is_empty() {
+            String::new()
+        } else {
+            format!(": one of {names}")
+        };
         Refusal {
             kind: RefusalKind::UnknownClient,
-            cause: format!("name a client, there is no default: one of {names}"),
+            cause: format!("name a client, there is no default{names}"),
             next_attempt: None,
         }
     }

@@ -88,8 +88,8 @@ pub(super) struct Quota {
     used: u32,
 }
 
-/// A caller was refused by an access table.
-pub(super) fn not_permitted(quota: &mut Quota, cause: &str, now: BootTime) {
+/// A caller was refused by an access table, in which `rule` decided.
+pub(super) fn not_permitted(quota: &mut Quota, cause: &str, rule: &str, now: BootTime) {
     if now.saturating_since(quota.since) >= QUOTA_TIME {
         *quota = Quota {
             since: now,
@@ -98,8 +98,8 @@ pub(super) fn not_permitted(quota: &mut Quota, cause: &str, now: BootTime) {
     }
     quota.used = quota.used.saturating_add(1);
     match quota.used.cmp(&QUOTA) {
-        Ordering::Less => warn!("refused: {cause}"),
-        Ordering::Equal => warn!("refused: {cause}; more of this minute is not logged"),
+        Ordering::Less => warn!("refused: {cause}; {rule}"),
+        Ordering::Equal => warn!("refused: {cause}; {rule}; more of this minute is not logged"),
         Ordering::Greater => {}
     }
 }

@@ -129,6 +129,15 @@ pub(super) struct RawLimits {
     /// Of these, those that watch a set; 1024 by default.
     #[schemars(with = "Option<u32>", range(min = 1, max = 1_000_000))]
     pub(super) watchers_per_user: Option<Spanned<i64>>,
+    /// How long a connection may take over its first request, like "10s", which is the default.
+    #[schemars(with = "Option<String>")]
+    pub(super) first_request_deadline: Option<Spanned<String>>,
+    /// How long a later request may take from its first byte to its last; "5s" by default.
+    #[schemars(with = "Option<String>")]
+    pub(super) request_deadline: Option<Spanned<String>>,
+    /// How long a caller may take to read an answer; "5s" by default.
+    #[schemars(with = "Option<String>")]
+    pub(super) answer_deadline: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

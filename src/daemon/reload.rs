@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +16,9 @@ use tracing::{debug, error, info, warn};
 use super::{DaemonError, Options, load_config, register, source_of};
 use crate::broker::{About, Broker, Clients, Helm, Origin};
 use crate::clock::{BootTime, Clock};
-use crate::config::{ClientConfig, Config, Env};
+use crate::config::{ClientConfig, Config, Env, Limits};
 use crate::logging::{self, Levels};
+use crate::policy::Principal;
 use crate::roster::Wanted;
 use crate::signals::Signal;
 use crate::source::domo::DomoSource;
@@ -133,6 +135,31 @@ struct Look {
     found: Result<(Config, Loaded), DaemonError>,
 }
 
+/// What a daemon can't change while it runs.
+pub(super) struct Fixed {
+    socket: Option<PathBuf>,
+    socket_mode: u32,
+    socket_group: Option<Principal>,
+    shared_directory: bool,
+    limits: Limits,
+    metrics_listen: Option<SocketAddr>,
+    audit_file: Option<PathBuf>,
+}
+
+impl Fixed {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            socket: config.socket.clone(),
+            socket_mode: config.socket_mode,
+            socket_group: config.socket_group.clone(),
+            shared_directory: config.shared_directory,
+            limits: config.limits,
+            metrics_listen: config.metrics_listen,
+            audit_file: config.audit_file.clone(),
+        }
+    }
+}
+
 /// Takes changed files up.
 pub(super) struct Steering<C> {
     pub(super) options: Options,
@@ -142,6 +169,7 @@ pub(super) struct Steering<C> {
     pub(super) started: BootTime,
     pub(super) broker: Broker<C>,
     pub(super) helm: Helm<DomoSource>,
+    pub(super) fixed: Fixed,
     pub(super) config: Config,
     pub(super) loaded: Loaded,
 }
@@ -273,17 +301,21 @@ impl<C: Clock> Steering<C> {
     }
 
     fn say_what_needs_a_restart(&self, config: &Config) {
-        let (old, new) = (&self.config, config);
+        let (old, new) = (&self.fixed, Fixed::of(config));
         for (key, changed) in [
             ("broker.socket", old.socket != new.socket),
             ("broker.socket_mode", old.socket_mode != new.socket_mode),
             ("broker.socket_group", old.socket_group != new.socket_group),
+            (
+                "broker.shared_directory",
+                old.shared_directory != new.shared_directory,
+            ),
             ("limits", old.limits != new.limits),
             ("metrics.listen", old.metrics_listen != new.metrics_listen),
             ("audit.file", old.audit_file != new.audit_file),
         ] {
             if changed {
-                warn!("{key} has changed; restart the daemon for that");
+                warn!("{key} is not what the daemon runs with; restart it for that");
             }
         }
     }

@@ -8,6 +8,7 @@ use interprocess::local_socket::tokio::Stream;
 
 use super::line::Line;
 use crate::policy::Caller;
+use crate::users;
 
 /// The process at the other end of a connection, as it was when it connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub struct Peer {
     /// Its effective user id; `None` for the overflow uid, which is anyone of another user
     /// namespace.
     pub uid: Option<u32>,
-    /// Its effective group id.
+    /// Its effective group id; `None` for the overflow gid.
     pub gid: Option<u32>,
     /// Its process id; absent if it runs in a PID namespace that can't be seen from here.
     pub pid: Option<u32>,
@@ -35,8 +36,8 @@ impl Peer {
         };
         let pid = u32::try_from(found.pid()).ok().filter(|pid| *pid != 0);
         Self {
-            uid: Some(found.uid()).filter(|uid| *uid != unit::overflow_uid()),
-            gid: Some(found.gid()),
+            uid: Some(found.uid()).filter(|uid| *uid != users::overflow_uid()),
+            gid: Some(found.gid()).filter(|gid| *gid != users::overflow_gid()),
             pid,
             started: pid.and_then(|pid| unit::start_to_remember(stream, pid)),
         }
@@ -54,7 +55,15 @@ impl Peer {
     #[must_use]
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(super) fn unit(&self, line: &Line) -> Option<String> {
-        unit::of(line, self.pid?, self.started)
+        let process = unit::Process {
+            pid: self.pid?,
+            user: (
+                self.uid.unwrap_or_else(users::overflow_uid),
+                self.gid.unwrap_or_else(users::overflow_gid),
+            ),
+            started: self.started,
+        };
+        unit::of(line, &process)
     }
 
     /// There are no units elsewhere.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Peer;
-use crate::config::Limits;
+use crate::config::{Deadlines, Limits};
 
 /// Descriptors kept for renewal and everything else that isn't a caller.
 const RESERVE: usize = 32;
@@ -38,18 +38,18 @@ pub(super) struct Seat {
     watches: bool,
 }
 
-/// Fits the limits to what the system gives: so many descriptors. One user never gets all.
+/// Fits the limits to what the system gives: so many descriptors.
 #[must_use]
 pub fn fit(limits: Limits, descriptors: usize) -> Limits {
     let connections = limits
         .connections
         .min(descriptors.saturating_sub(RESERVE))
         .max(1);
-    let one_user = (connections * 3 / 4).max(1);
     Limits {
         connections,
-        connections_per_user: limits.connections_per_user.min(one_user),
-        watchers_per_user: limits.watchers_per_user.min(one_user),
+        connections_per_user: limits.connections_per_user.min(connections),
+        watchers_per_user: limits.watchers_per_user.min(connections),
+        ..limits
     }
 }
 
@@ -59,6 +59,9 @@ impl Seats {
         Arc::new(Self { limits, taken })
     }
 
+    /// A user may have no more than it leaves free: alone it gets half of all, and however many of
+    /// them do their worst, the next one finds some room.
+    ///
     /// # Errors
     ///
     /// In words for the caller, if there is no room.
@@ -71,11 +74,12 @@ impl Seats {
                 "the broker has {most} connections, as many as it takes; try again"
             ));
         }
+        let left = self.limits.connections - taken.all;
         let share = taken.of_user.entry(peer.uid).or_default();
-        if !exempt && share.connections >= self.limits.connections_per_user {
-            let most = self.limits.connections_per_user;
+        let has = share.connections;
+        if !exempt && has >= self.limits.connections_per_user.min(left) {
             return Err(format!(
-                "this user has {most} connections to the broker, as many as one may; close some"
+                "this user has {has} connections to the broker, as many as one may; close some"
             ));
         }
         share.connections += 1;
@@ -90,6 +94,11 @@ impl Seats {
 }
 
 impl Seat {
+    /// How long its caller may take.
+    pub(super) fn deadlines(&self) -> Deadlines {
+        self.seats.limits.deadlines
+    }
+
     /// # Errors
     ///
     /// In words for the caller, if its user watches as much as it may.
@@ -137,9 +146,10 @@ mod tests {
 
     fn limits() -> Limits {
         Limits {
-            connections: 4,
+            connections: 8,
             connections_per_user: 2,
             watchers_per_user: 1,
+            ..Limits::default()
         }
     }
 
@@ -159,15 +169,33 @@ mod tests {
         let _other = seats.take(&peer(1002)).unwrap();
         drop(first);
         let _again = seats.take(&peer(1001)).unwrap();
-        let _root = seats.take(&peer(0)).unwrap();
-        assert!(seats.take(&peer(0)).unwrap_err().contains("try again"));
+    }
+
+    #[test]
+    fn however_many_users_do_their_worst_the_next_one_finds_room() {
+        let seats = Seats::new(Limits {
+            connections: 32,
+            connections_per_user: 32,
+            ..limits()
+        });
+        let mut all = Vec::new();
+        let mut had = Vec::new();
+        for user in 1001..1006 {
+            let before = all.len();
+            while let Ok(seat) = seats.take(&peer(user)) {
+                all.push(seat);
+            }
+            had.push(all.len() - before);
+        }
+        assert_eq!(had, [16, 8, 4, 2, 1]);
+        drop(seats.take(&peer(1006)).unwrap());
     }
 
     #[test]
     fn root_is_exempt_from_the_share_of_one_user() {
         let seats = Seats::new(limits());
-        let taken: Vec<Seat> = (0..4).map(|_| seats.take(&peer(0)).unwrap()).collect();
-        assert!(seats.take(&peer(0)).is_err());
+        let taken: Vec<Seat> = (0..8).map(|_| seats.take(&peer(0)).unwrap()).collect();
+        assert!(seats.take(&peer(0)).unwrap_err().contains("try again"));
         drop(taken);
         assert!(seats.taken.lock().unwrap().of_user.is_empty());
     }
@@ -189,7 +217,7 @@ mod tests {
         let usual = Limits::default();
         assert_eq!(fit(usual, 1_000_000), usual);
         let few = fit(usual, 64);
-        assert_eq!((few.connections, few.connections_per_user), (32, 24));
+        assert_eq!((few.connections, few.connections_per_user), (32, 32));
         assert_eq!(fit(usual, 8).connections, 1);
     }
 }

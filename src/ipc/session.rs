@@ -4,34 +4,33 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Poll, ready};
-use std::time::Duration;
 
 use domo_token_client::frame::{self, FrameError, HELLO};
-use domo_token_client::wire::{Asked, Refusal, RefusalKind, Request, Response, VERSION};
+use domo_token_client::wire::{Asked, RefusalKind, Request, Response, VERSION};
 use interprocess::local_socket::tokio::Stream;
+#[cfg(unix)]
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tracing::debug;
-use zeroize::Zeroizing;
 
 use super::Peer;
+use super::answer::{busy, with_hello};
+use super::identities::Identities;
 use super::line::Line;
 use super::seats::Seat;
-use crate::broker::{Broker, Watch};
+use crate::broker::{Broker, Place, Watch};
 use crate::clock::Clock;
+use crate::config::Deadlines;
 use crate::policy::Caller;
-use crate::users::{self, Identity};
+use crate::users::Identity;
 
-/// How long a connection may take over its hello and its first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(10);
-
-/// How long a later request may take from its first byte to its last.
-const REQUEST: Duration = Duration::from_secs(5);
-
-/// How long a caller may take to read an answer.
-const WRITE: Duration = Duration::from_secs(5);
+/// What the kernel keeps for a watcher that doesn't read, in bytes: a few tokens. It doubles this,
+/// to count its own cost (socket(7)).
+const WATCHER_BUFFER: usize = 32 * 1024;
 
 /// What one read can bring; most requests are far shorter.
 const SCRATCH: usize = 4096;
@@ -66,41 +65,48 @@ enum Arrived {
     End,
 }
 
+/// A caller that has been let in.
+pub(super) struct Connection {
+    pub(super) stream: Stream,
+    pub(super) peer: Peer,
+    pub(super) seat: Seat,
+}
+
 /// Serves one caller until it leaves, breaks the protocol, or `stop` turns true.
 pub(super) async fn run<C: Clock>(
-    stream: Stream,
-    peer: Peer,
-    seat: Seat,
-    broker: &Broker<C>,
+    connection: Connection,
+    identities: Arc<Identities>,
+    broker: Arc<Broker<C>>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let Connection { stream, peer, seat } = connection;
     // Waited for in one go, since to begin to wait for it anew costs as much as an answer.
     let stopped = pin!(async {
         // Whoever would tell is gone, so it has stopped, too.
         let _stopped = stop.wait_for(|stop| *stop).await;
     });
     let served = async {
-        Session::new(stream, peer)?
-            .serve(broker, seat, stopped)
-            .await
+        let session = Session {
+            line: Line::new(stream)?,
+            peer,
+            deadlines: seat.deadlines(),
+            identities,
+            unread: Vec::new(),
+            greeted: false,
+        };
+        session.serve(&broker, seat, stopped).await
     };
+    let _counted = broker.arrive();
     if let Err(error) = served.await {
         debug!(peer = %peer.caller(), "a caller's connection was closed: {error}");
     }
 }
 
-/// Tells a caller why there is no room for it.
-pub(super) async fn turn_away(stream: Stream, peer: Peer, cause: String) {
-    let told = async { Session::new(stream, peer)?.refuse_busy(cause).await };
-    // It is going to be closed either way.
-    let _told: Result<(), SessionError> = told.await;
-}
-
 struct Session {
     line: Line,
     peer: Peer,
-    /// What the user database says of the peer, once it has been asked.
-    identity: Option<Box<Identity>>,
+    deadlines: Deadlines,
+    identities: Arc<Identities>,
     /// What was read of a request that isn't whole yet; requests hold no secret.
     unread: Vec<u8>,
     /// Whether the hello has gone back.
@@ -108,16 +114,6 @@ struct Session {
 }
 
 impl Session {
-    fn new(stream: Stream, peer: Peer) -> Result<Self, SessionError> {
-        Ok(Self {
-            line: Line::new(stream)?,
-            peer,
-            identity: None,
-            unread: Vec::new(),
-            greeted: false,
-        })
-    }
-
     async fn serve<C: Clock>(
         mut self,
         broker: &Broker<C>,
@@ -125,7 +121,7 @@ impl Session {
         mut stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), SessionError> {
         let first = tokio::select! {
-            first = timeout(FIRST_REQUEST, self.first_request()) => first??,
+            first = timeout(self.deadlines.first_request, self.first_request()) => first??,
             () = &mut stopped => None,
         };
         let Some(mut request) = first else {
@@ -178,7 +174,7 @@ impl Session {
                 Arrived::Bytes => {}
             }
         }
-        timeout(REQUEST, self.rest_of_request()).await?
+        timeout(self.deadlines.request, self.rest_of_request()).await?
     }
 
     async fn rest_of_request(&mut self) -> Result<Option<Request>, SessionError> {
@@ -219,12 +215,7 @@ impl Session {
                     Err(refusal) => self.answer(&Response::Refusal(refusal)).await,
                 }
             }
-            Request::Status => {
-                for part in broker.status(&caller) {
-                    self.answer(&part).await?;
-                }
-                Ok(())
-            }
+            Request::Status => self.status(&caller, broker).await,
             Request::Explain(asked) => {
                 let explanation = broker.explain(asked, &caller);
                 self.answer(&Response::Explanation(explanation)).await
@@ -235,7 +226,7 @@ impl Session {
                     broker.note(&caller, asked, Err(&refusal));
                     self.answer(&Response::Refusal(refusal)).await
                 }
-                (Ok(_), Err(cause)) => self.refuse_busy(cause).await,
+                (Ok(_), Err(cause)) => self.answer(&busy(cause)).await,
             },
             Request::Metrics => {
                 for part in broker.metrics_frames(&caller) {
@@ -256,20 +247,30 @@ impl Session {
         caller
     }
 
-    /// Asked once for each connection, and off the loop: it may be a directory on the network.
-    async fn identity(&mut self) -> Identity {
-        if let Some(known) = &self.identity {
-            return (**known).clone();
+    async fn identity(&self) -> Identity {
+        match self.peer.uid {
+            Some(uid) => (*self.identities.get(uid, self.peer.gid).await).clone(),
+            None => Identity::default(),
         }
-        let Some(uid) = self.peer.uid else {
-            return Identity::default();
-        };
-        let gid = self.peer.gid;
-        let found = spawn_blocking(move || users::identity(uid, gid)).await;
-        // A lookup that panicked knows nobody.
-        let found = found.unwrap_or_default();
-        self.identity = Some(Box::new(found.clone()));
-        found
+    }
+
+    /// A page at a time: who reads slowly must not have the broker keep the whole of it.
+    async fn status<C: Clock>(
+        &mut self,
+        caller: &Caller,
+        broker: &Broker<C>,
+    ) -> Result<(), SessionError> {
+        let mut place = Some(Place::default());
+        while let Some(from) = place.take() {
+            let (parts, next) = broker.status(caller, &from);
+            for part in parts {
+                self.answer(&part).await?;
+            }
+            place = next;
+            // Others come between, however many pages there are.
+            yield_now().await;
+        }
+        Ok(())
     }
 
     /// Tells of each new token until the set is gone, the caller may not have it any more, leaves
@@ -281,6 +282,7 @@ impl Session {
         broker: &Broker<C>,
         mut stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), SessionError> {
+        self.keep_little();
         loop {
             let news = tokio::select! {
                 news = watch.next() => news,
@@ -313,20 +315,17 @@ impl Session {
         }
     }
 
-    async fn refuse_busy(&mut self, cause: String) -> Result<(), SessionError> {
-        let refusal = Refusal {
-            kind: RefusalKind::Busy,
-            cause,
-            next_attempt: None,
-        };
-        self.answer(&Response::Refusal(refusal)).await
+    /// Has the kernel hold less for this caller than it would by itself.
+    fn keep_little(&self) {
+        #[cfg(unix)]
+        {
+            // With the usual one it only takes longer until it is dropped.
+            let _kept = set_socket_send_buffer_size(&self.line, WATCHER_BUFFER);
+        }
     }
 
     async fn answer(&mut self, response: &Response) -> Result<(), SessionError> {
-        let frame = frame::encode(response)?;
-        let mut bytes = Zeroizing::new(Vec::with_capacity(HELLO + frame.len()));
-        bytes.extend_from_slice(&frame::hello(VERSION));
-        bytes.extend_from_slice(&frame);
+        let bytes = with_hello(response)?;
         self.write(|first| {
             bytes
                 .get(if first { 0 } else { HELLO }..)
@@ -348,7 +347,7 @@ impl Session {
         let written = self.line.try_write(bytes)?;
         match bytes.get(written..) {
             None | Some([]) => Ok(()),
-            Some(rest) => Ok(timeout(WRITE, self.line.write_all(rest)).await??),
+            Some(rest) => Ok(timeout(self.deadlines.answer, self.line.write_all(rest)).await??),
         }
     }
 

@@ -175,6 +175,23 @@ fn a_refused_scope_stops_its_own_set_alone() {
 }
 
 #[test]
+fn status_goes_on_after_any_set() {
+    let mut roster = Roster::new(1);
+    for (client, sets) in [("acme", 3), ("beta", 2)] {
+        add(&mut roster, client, sets);
+    }
+    let name = |set: ScopeStatus| (set.client, ScopeSet::parse(&set.scope).unwrap());
+    let all: Vec<_> = roster.status(NOW).map(name).collect();
+    assert_eq!(all.len(), 5);
+    for (number, place) in all.iter().enumerate() {
+        let rest: Vec<_> = roster.status_after(Some(place), NOW).map(name).collect();
+        assert_eq!(rest, all[number + 1..]);
+    }
+    let gone = ("aardvark".to_owned(), ScopeSet::parse("z").unwrap());
+    assert_eq!(roster.status_after(Some(&gone), NOW).count(), 5);
+}
+
+#[test]
 fn a_late_answer_to_a_request_given_up_changes_nothing() {
     let mut roster = Roster::new(1);
     add(&mut roster, "acme", 1);

@@ -21,8 +21,8 @@ impl Roster {
         let words = self.failure_of(denied).unwrap_or("refused").to_owned();
         for set in sets.into_iter().filter(|set| asking != Some(*set)) {
             if let Some(found) = self.sets.get_mut(&set) {
-                let probes = set == prober;
-                found.schedule.block(&words, until, probes, now);
+                let asks_next = set == prober;
+                found.schedule.block(&words, until, asks_next, now);
             }
             self.touch(set, now);
         }

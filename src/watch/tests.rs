@@ -111,6 +111,22 @@ async fn a_change_between_reading_and_watching_is_noticed() {
     is_noticed(&mut files).await;
 }
 
+#[tokio::test]
+async fn a_file_written_without_end_is_noticed_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    fs::write(&file, "1").unwrap();
+    let never_quiet = Pace {
+        quiet: Duration::from_secs(600),
+        quiet_max: Duration::from_millis(50),
+        ..PACE
+    };
+    let mut files = Files::paced(never_quiet, true).unwrap();
+    files.watch(vec![(file.clone(), Stamp::of(&file))]);
+    fs::write(&file, "2").unwrap();
+    is_noticed(&mut files).await;
+}
+
 #[test]
 fn reading_and_other_files_are_no_change() {
     use notify::event::{AccessKind, Flag, ModifyKind};

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use domo_token_client::wire::{BrokerStatus, VERSION};
 
+use super::super::Place;
 use super::*;
 use crate::clock::{BootTime, SystemClock};
 use crate::policy::Caller;
@@ -96,5 +97,6 @@ async fn a_source_that_panics_costs_its_own_request_alone() {
     let (broker, mut engine, _helm) = engine(Stub::Panics);
     turn(&mut engine).await;
     assert!(engine.flights.is_empty());
-    assert_eq!(broker.status(&Caller::default()).len(), 3);
+    let (parts, _) = broker.status(&Caller::default(), &Place::default());
+    assert_eq!(parts.len(), 3);
 }

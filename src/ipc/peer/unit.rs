@@ -9,17 +9,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
-
-/// What a user id shows as in a namespace that has no number for it.
-pub(super) fn overflow_uid() -> u32 {
-    const USUAL: u32 = 65534;
-    static FOUND: OnceLock<u32> = OnceLock::new();
-    *FOUND.get_or_init(|| {
-        let text = fs::read_to_string("/proc/sys/kernel/overflowuid");
-        let parsed = text.ok().and_then(|text| text.trim().parse().ok());
-        parsed.unwrap_or(USUAL)
-    })
-}
+use tracing::warn;
 
 /// When the peer's process started, if the kernel is too old (before 6.5) to hand out a descriptor
 /// of the process later on.
@@ -32,23 +22,69 @@ pub(super) fn start_to_remember(stream: &impl AsFd, pid: u32) -> Option<u64> {
     if has_pidfd { None } else { start_of(pid) }
 }
 
-/// The unit of the process, which must be the one that connected, and alive once its cgroup has
-/// been read. `started` tells it from another of its number on old kernels.
-pub(super) fn of(stream: &impl AsFd, pid: u32, started: Option<u64>) -> Option<String> {
-    let cgroup = || fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
+/// The unit of the process, which must be the one that connected, alive, and still of the user and
+/// group it connected as, once its cgroup has been read. `started` tells it from another of its
+/// number on old kernels.
+pub(super) fn of(stream: &impl AsFd, process: &Process) -> Option<String> {
+    if !proc_is_ours() {
+        return None;
+    }
     let (text, lives) = match getsockopt(&stream, sockopt::PeerPidfd) {
-        Ok(process) => {
-            let text = cgroup()?;
-            (text, lives(&process))
+        Ok(descriptor) => {
+            let text = process.cgroup()?;
+            (text, lives(&descriptor))
         }
         Err(Errno::ENOPROTOOPT) => {
-            let text = cgroup()?;
-            (text, started.is_some() && start_of(pid) == started)
+            let text = process.cgroup()?;
+            let started = process.started;
+            (text, started.is_some() && start_of(process.pid) == started)
         }
         // The process is gone, and its number may be another's.
         Err(_) => return None,
     };
     if lives { unit_in(&text) } else { None }
+}
+
+/// A process as it was when it connected.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    /// Its effective user and group, as the kernel shows them here.
+    pub(super) user: (u32, u32),
+    /// When it started, on old kernels.
+    pub(super) started: Option<u64>,
+}
+
+impl Process {
+    /// Its cgroups, if whoever has its number now is of its user and group.
+    fn cgroup(&self) -> Option<String> {
+        let text = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        (user_in(&status)? == self.user).then_some(text)
+    }
+}
+
+/// Effective user and group (proc(5)).
+fn user_in(status: &str) -> Option<(u32, u32)> {
+    let effective = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    Some((effective("Uid:")?, effective("Gid:")?))
+}
+
+/// Whether `/proc` numbers processes as the kernel does for us. In a PID namespace with the `/proc`
+/// of another, a peer's number leads to a process that has nothing to do with it.
+fn proc_is_ours() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let own = fs::read_link("/proc/self").ok();
+        let is_ours = own.is_some_and(|own| own.as_os_str() == &*std::process::id().to_string());
+        if !is_ours {
+            warn!("/proc is of another PID namespace, so rules by unit grant nothing");
+        }
+        is_ours
+    })
 }
 
 /// A descriptor of a process can be read once the process has ended.
@@ -83,6 +119,8 @@ fn unit_in(cgroup: &str) -> Option<String> {
     let path = line.splitn(3, ':').nth(2)?;
     let mut parts = path.strip_prefix('/')?.split('/');
     let unit = parts.find(|part| !has_suffix(part, ".slice"))?;
+    // systemd puts this before names that would look like the kernel's own files.
+    let unit = unit.strip_prefix('_').unwrap_or(unit);
     // A path that leads out of what can be seen from here tells nothing.
     let is_name = !unit.is_empty() && unit != ".." && unit != ".";
     is_name.then(|| unit.to_owned())
@@ -124,6 +162,11 @@ mod tests {
             assert_eq!(unit(none), None, "{none}");
         }
         assert_eq!(
+            unit("/system.slice/_memory.service"),
+            named("memory.service")
+        );
+        assert_eq!(unit("/system.slice/__x.service"), named("_x.service"));
+        assert_eq!(
             unit("/.slice"),
             named(".slice"),
             "no slice has an empty name"
@@ -143,6 +186,15 @@ mod tests {
         );
         assert_eq!(unit_in("2:cpu:/system.slice/etl.service\n"), None);
         assert_eq!(unit_in(""), None);
+    }
+
+    #[test]
+    fn effective_user_and_group_are_read() {
+        let status = "Name:\tUid:\t9\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n";
+        assert_eq!(user_in(status), Some((2, 6)));
+        assert_eq!(user_in("Uid:\t1\n"), None);
+        assert_eq!(user_in(""), None);
+        assert!(proc_is_ours());
     }
 
     #[test]

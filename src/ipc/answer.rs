@@ -1,0 +1,39 @@
+//! Answers as bytes, and the one for whom there is no room.
+
+use std::time::Duration;
+
+use domo_token_client::frame::{self, FrameError, HELLO};
+use domo_token_client::wire::{Refusal, RefusalKind, Response, VERSION};
+use interprocess::local_socket::tokio::Stream;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+/// How long telling a caller that there is no room may take. It has read nothing yet, so it takes
+/// no time at all.
+const TURN_AWAY: Duration = Duration::from_millis(100);
+
+/// Tells a caller why there is no room for it.
+pub(super) async fn turn_away(mut stream: Stream, cause: String) {
+    if let Ok(bytes) = with_hello(&busy(cause)) {
+        // It is going to be closed either way.
+        let _told = timeout(TURN_AWAY, stream.write_all(&bytes)).await;
+    }
+}
+
+/// An answer as the first of a connection.
+pub(super) fn with_hello(response: &Response) -> Result<Zeroizing<Vec<u8>>, FrameError> {
+    let frame = frame::encode(response)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(HELLO + frame.len()));
+    bytes.extend_from_slice(&frame::hello(VERSION));
+    bytes.extend_from_slice(&frame);
+    Ok(bytes)
+}
+
+pub(super) fn busy(cause: String) -> Response {
+    Response::Refusal(Refusal {
+        kind: RefusalKind::Busy,
+        cause,
+        next_attempt: None,
+    })
+}
