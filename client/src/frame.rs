@@ -169,6 +169,14 @@ mod tests {
     }
 
     #[test]
+    fn a_body_of_just_the_limit_is_encoded() {
+        assert_eq!(MAX_BODY, 65_536, "the protocol says so");
+        // Three bytes tell the text's length.
+        let text = "x".repeat(MAX_BODY - 3);
+        assert_eq!(encode(&text).unwrap().len(), HEAD + MAX_BODY);
+    }
+
+    #[test]
     fn bytes_left_over_and_bytes_missing_are_malformed() {
         assert_eq!(decode::<u8>(&[1, 2]), Err(FrameError::Malformed));
         assert_eq!(decode::<u8>(&[]), Err(FrameError::Malformed));
