@@ -55,10 +55,21 @@ enum SessionError {
     Impatient,
 }
 
+/// The longest request, in bytes, that a connection keeps while it is idle.
+const REMEMBERED: usize = 256;
+
+/// A request, and the frame it came in.
+struct Heard {
+    frame: Vec<u8>,
+    request: Request,
+}
+
 /// What one read brought.
 enum Arrived {
+    /// The last request once more.
+    Again,
     /// A request, whole and with nothing after it.
-    Request(Request),
+    Request(Heard),
     /// Bytes, which are in the session's buffer.
     Bytes,
     /// The caller has left.
@@ -124,20 +135,17 @@ impl Session {
             first = timeout(self.deadlines.first_request, self.first_request()) => first??,
             () = &mut stopped => None,
         };
-        let Some(mut request) = first else {
-            return Ok(());
-        };
-        loop {
-            self.respond(&request, broker, &mut seat, stopped.as_mut())
+        let mut next = first;
+        while let Some(heard) = next {
+            self.respond(&heard.request, broker, &mut seat, stopped.as_mut())
                 .await?;
-            request = match self.next_request(stopped.as_mut()).await? {
-                Some(request) => request,
-                None => return Ok(()),
-            };
+            let last = (heard.frame.len() <= REMEMBERED).then_some(heard);
+            next = self.next_request(last, stopped.as_mut()).await?;
         }
+        Ok(())
     }
 
-    async fn first_request(&mut self) -> Result<Option<Request>, SessionError> {
+    async fn first_request(&mut self) -> Result<Option<Heard>, SessionError> {
         while self.unread.len() < HELLO {
             if self.read_more().await? == 0 {
                 return Ok(None);
@@ -158,18 +166,20 @@ impl Session {
     /// Waits for as long as the caller likes; once it has begun it must go on.
     async fn next_request(
         &mut self,
+        last: Option<Heard>,
         stopped: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<Option<Request>, SessionError> {
+    ) -> Result<Option<Heard>, SessionError> {
         if self.unread.is_empty() {
             // An idle connection holds no buffer.
             self.unread = Vec::new();
             let arrived = tokio::select! {
                 biased;
-                arrived = self.read() => arrived?,
+                arrived = self.read(last.as_ref()) => arrived?,
                 () = stopped => return Ok(None),
             };
             match arrived {
-                Arrived::Request(request) => return Ok(Some(request)),
+                Arrived::Again => return Ok(last),
+                Arrived::Request(heard) => return Ok(Some(heard)),
                 Arrived::End => return Ok(None),
                 Arrived::Bytes => {}
             }
@@ -177,12 +187,12 @@ impl Session {
         timeout(self.deadlines.request, self.rest_of_request()).await?
     }
 
-    async fn rest_of_request(&mut self) -> Result<Option<Request>, SessionError> {
+    async fn rest_of_request(&mut self) -> Result<Option<Heard>, SessionError> {
         loop {
             if let Some((body, used)) = frame::split(&self.unread)? {
                 let request = frame::decode(body)?;
-                self.unread.drain(..used);
-                return Ok(Some(request));
+                let frame = self.unread.drain(..used).collect();
+                return Ok(Some(Heard { frame, request }));
             }
             if self.read_more().await? == 0 {
                 return Ok(None);
@@ -365,16 +375,22 @@ impl Session {
     }
 
     /// Reads once where nothing is in the buffer. Most requests come whole and alone, and are
-    /// decoded where they lie.
-    async fn read(&mut self) -> Result<Arrived, SessionError> {
+    /// decoded where they lie, or known already: most callers ask the same again.
+    async fn read(&mut self, last: Option<&Heard>) -> Result<Arrived, SessionError> {
         let Self { line, unread, .. } = self;
         poll_fn(|context| {
             READ.with_borrow_mut(|scratch| {
                 let read = ready!(line.poll_read(context, scratch))?;
                 let bytes = scratch.get(..read).unwrap_or_default();
+                if last.is_some_and(|last| last.frame == bytes) {
+                    return Poll::Ready(Ok(Arrived::Again));
+                }
                 Poll::Ready(Ok(match frame::split(bytes)? {
                     _ if read == 0 => Arrived::End,
-                    Some((body, used)) if used == read => Arrived::Request(frame::decode(body)?),
+                    Some((body, used)) if used == read => Arrived::Request(Heard {
+                        request: frame::decode(body)?,
+                        frame: bytes.to_vec(),
+                    }),
                     Some(_) | None => {
                         unread.extend_from_slice(bytes);
                         Arrived::Bytes

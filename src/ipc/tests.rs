@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use domo_token_client::Broker as Caller;
-use domo_token_client::wire::BrokerStatus;
+use domo_token_client::frame::{self, HEAD, HELLO};
+use domo_token_client::wire::{Asked, BrokerStatus, Request, Response, VERSION};
 
 use super::*;
 use crate::broker::About;
@@ -89,4 +91,57 @@ async fn a_panic_in_a_session_costs_the_others_nothing_and_is_told_once() {
     server.await.unwrap();
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     assert_eq!(log.matches("ended by a bug").count(), 1, "{log}");
+}
+
+/// Sends an explain request in two pieces cut there; gives the scopes that the answer is about.
+/// The first answer comes with the hello.
+fn explained(stream: &mut UnixStream, scope: &str, cut: usize, first: bool) -> String {
+    let asked = Asked {
+        client: None,
+        scope: scope.to_owned(),
+    };
+    let request = frame::encode(&Request::Explain(asked)).unwrap();
+    let (start, rest) = request.split_at(cut);
+    stream.write_all(start).unwrap();
+    stream.write_all(rest).unwrap();
+    if first {
+        let mut hello = [0; HELLO];
+        stream.read_exact(&mut hello).unwrap();
+        assert_eq!(frame::hello_version(hello), Ok(VERSION));
+    }
+    let mut head = [0; HEAD];
+    stream.read_exact(&mut head).unwrap();
+    let mut body = vec![0; frame::body_length(head).unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    let Response::Explanation(given) = frame::decode(&body).unwrap() else {
+        panic!("no explanation");
+    };
+    given.scope
+}
+
+#[tokio::test]
+async fn each_request_gets_its_own_answer_be_it_the_last_one_again_or_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broker.sock");
+    let mut socket = Socket::lock(&path, false).unwrap();
+    let listener = socket.listen(0o600, None).unwrap();
+    let broker = Broker::new(Faulty::default(), 0, about());
+    let (stop, stopped) = watch::channel(false);
+    let server = tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+
+    let asking = tokio::task::spawn_blocking(move || {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.write_all(&frame::hello(VERSION)).unwrap();
+        let long = "x".repeat(300);
+        let mut greeted = false;
+        for scope in ["data", "data", "user", "data", &long, &long, "data", "data"] {
+            for cut in [0, 3, 7] {
+                let first = !std::mem::replace(&mut greeted, true);
+                assert_eq!(explained(&mut stream, scope, cut, first), scope);
+            }
+        }
+    });
+    asking.await.unwrap();
+    stop.send(true).unwrap();
+    server.await.unwrap();
 }

@@ -1,11 +1,13 @@
 //! On Unix: a stream that wakes its session for bytes alone.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::task::{Context, Poll, ready};
 
 use interprocess::local_socket::tokio::Stream;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -28,11 +30,11 @@ impl Line {
     ) -> Poll<io::Result<usize>> {
         loop {
             let mut ready = ready!(self.0.poll_read_ready(context))?;
-            match self.0.get_ref().read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
-                Ok(read) => {
+            match recv(self.0.get_ref(), &mut *buffer, RecvFlags::empty()) {
+                Err(Errno::WOULDBLOCK) => ready.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+                Ok((read, _)) => {
                     // That was all there was. To find out by another call is dear.
                     if read > 0 && read < buffer.len() {
                         ready.clear_ready();
@@ -78,12 +80,12 @@ fn watched(stream: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStr
 }
 
 /// Zero if there is no room.
-fn write_now(mut stream: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
+fn write_now(stream: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
     loop {
-        match stream.write(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            written => return written,
+        match send(stream, bytes, SendFlags::NOSIGNAL) {
+            Err(Errno::WOULDBLOCK) => return Ok(0),
+            Err(Errno::INTR) => {}
+            written => return Ok(written?),
         }
     }
 }
