@@ -133,9 +133,10 @@ impl Roster {
 
     /// The client's scope set of just that text, which spares reading it.
     #[must_use]
-    pub fn scope_of(&self, client: &str, text: &str) -> Option<&ScopeSet> {
+    pub fn find_text(&self, client: &str, text: &str) -> Option<(SetId, &ScopeSet)> {
         let client = self.names.get(client).and_then(|id| self.clients.get(id))?;
-        client.sets.get_key_value(text).map(|(scope, _)| scope)
+        let (scope, set) = client.sets.get_key_value(text)?;
+        Some((*set, scope))
     }
 
     /// The clients' names, in order.

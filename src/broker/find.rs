@@ -33,11 +33,14 @@ impl State {
         let Some(client) = asked.client.as_deref().or(default) else {
             return Err(self.no_client_named(caller));
         };
-        let scope = match self.roster.scope_of(client, &asked.scope) {
-            Some(known) => known.clone(),
-            None => read_scope(&asked.scope)?,
+        let known = self.roster.find_text(client, &asked.scope);
+        let (scope, found) = if let Some((set, scope)) = known {
+            (scope.clone(), Ok(set))
+        } else {
+            let scope = read_scope(&asked.scope)?;
+            let found = self.roster.find(client, &scope);
+            (scope, found)
         };
-        let found = self.roster.find(client, &scope);
         let Some(access) = self.about.access.get(client) else {
             return match found {
                 Ok(set) => Ok((set, None)),
