@@ -2,6 +2,9 @@
 
 mod unit;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use unit::fuzzing;
+
 use std::sync::OnceLock;
 
 use interprocess::local_socket::tokio::Stream;

@@ -130,6 +130,18 @@ fn has_suffix(part: &str, suffix: &str) -> bool {
     part.len() > suffix.len() && part.ends_with(suffix)
 }
 
+/// What fuzzers reach no other way.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing {
+    /// Reads it as a cgroup file and as a stat file.
+    pub(crate) fn process(text: &str) {
+        let _any = super::start_in(text);
+        if let Some(unit) = super::unit_in(text) {
+            assert!(!unit.contains('/') && !unit.contains('\n'), "{unit:?}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
