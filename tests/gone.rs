@@ -8,37 +8,10 @@
 
 mod common;
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use common::{Daemon, PATIENCE, config_text, sandbox, token};
-
-/// How often `what` is in the memory of the process of that number. `None` if we may not look.
-fn found_in_memory(pid: u32, what: &[u8]) -> Option<usize> {
-    let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
-    let mut found = 0;
-    for line in maps.lines() {
-        let mut fields = line.split_whitespace();
-        let (range, mode) = (fields.next()?, fields.next()?);
-        if !mode.starts_with("rw") {
-            continue;
-        }
-        let (from, to) = range.split_once('-')?;
-        let from = u64::from_str_radix(from, 16).ok()?;
-        let to = u64::from_str_radix(to, 16).ok()?;
-        let mut bytes = vec![0; usize::try_from(to - from).ok()?];
-        // What can't be read, such as the kernel's own pages, holds nothing of ours.
-        if memory.read_exact_at(&mut bytes, from).is_ok() {
-            found += bytes
-                .windows(what.len())
-                .filter(|bytes| *bytes == what)
-                .count();
-        }
-    }
-    Some(found)
-}
+use common::secrecy::found_in_memory;
+use common::{CANARY_SECRET, Daemon, PATIENCE, config_text, sandbox, token};
 
 #[test]
 fn a_removed_sets_token_is_nowhere_in_memory_and_a_living_one_is_there_once() {
@@ -58,4 +31,27 @@ fn a_removed_sets_token_is_nowhere_in_memory_and_a_living_one_is_there_once() {
     assert_eq!(daemon.ask(&["user"]).status.code(), Some(78));
     assert_eq!(found_in_memory(daemon.pid(), &end(&user)), Some(0));
     assert_eq!(found_in_memory(daemon.pid(), &end(&data)), Some(1));
+}
+
+#[test]
+fn a_removed_clients_secret_is_nowhere_in_memory() {
+    let sandbox = sandbox(Duration::from_secs(3599));
+    sandbox.add_client("another-id", "an0ther-secret-of-the-tests", &["data"]);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    token(&daemon.ask(&["data"]));
+    let count = |secret: &str| found_in_memory(daemon.pid(), secret.as_bytes());
+    let Some(before) = count(CANARY_SECRET) else {
+        println!("skipped: this user may not read another process's memory");
+        return;
+    };
+    assert!(before >= 1, "it is held while it is needed");
+    let other = config_text(&sandbox, "[\"data\"]").replace(common::CLIENT_ID, "another-id");
+    daemon.write("acme.secret", "an0ther-secret-of-the-tests\n");
+    daemon.write("config.toml", &other);
+    daemon.wait_for_log("config loaded");
+    sandbox.wait_for_requests(2, PATIENCE).unwrap();
+    daemon.wait_for_log("token obtained");
+    let count = |secret: &str| found_in_memory(daemon.pid(), secret.as_bytes());
+    assert_eq!(count(CANARY_SECRET), Some(0));
+    assert!(count("an0ther-secret-of-the-tests") >= Some(1));
 }

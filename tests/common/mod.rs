@@ -9,13 +9,16 @@
 )]
 
 pub(crate) mod many;
+pub(crate) mod secrecy;
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -67,22 +70,17 @@ pub(crate) fn folder(config: &str) -> TempDir {
     folder
 }
 
-/// No secret of these tests', and no token of the sandbox's, which are JWTs of one algorithm.
-#[track_caller]
-pub(crate) fn assert_no_secret(text: &str) {
-    for secret in ["c4nary", "eyJhbGciOi"] {
-        let shown = text.lines().find(|line| line.contains(secret));
-        assert_eq!(shown, None, "a secret was printed");
-    }
-}
-
-/// A running `domo-tokend`, killed when dropped. Whatever it logged is searched for secrets.
+/// A running `domo-tokend`, killed when dropped, and then searched for secrets: see [`secrecy`].
 pub(crate) struct Daemon {
     child: Child,
     folder: TempDir,
     lines: Receiver<String>,
     /// All that it has logged so far.
     pub(crate) log: String,
+    /// What was in its folder before it.
+    before: BTreeSet<OsString>,
+    /// Whether its environment holds a secret that a test put there.
+    given_secret: bool,
 }
 
 impl Daemon {
@@ -98,12 +96,19 @@ impl Daemon {
 
     /// Starts it by that command on the config in `folder`.
     pub(crate) fn start_as(command: Command, folder: TempDir) -> Self {
+        let before = secrecy::names(folder.path());
+        let given = |value: &OsStr| value.to_string_lossy().contains("c4nary");
+        let given_secret = command
+            .get_envs()
+            .any(|(_, value)| value.is_some_and(given));
         let (child, lines) = Self::launch(command);
         let mut daemon = Self {
             child,
             folder,
             lines,
             log: String::new(),
+            before,
+            given_secret,
         };
         daemon.wait_for_log("started");
         daemon
@@ -150,7 +155,7 @@ impl Daemon {
         command
             .env_clear()
             .stdin(Stdio::null())
-            .stdout(Stdio::null());
+            .stdout(said(folder));
         command.arg("--config").arg(folder.join("config.toml"));
         command.arg("--socket").arg(socket);
         command
@@ -214,15 +219,21 @@ impl Daemon {
 
     /// Sends SIGTERM and gives the exit code and the whole log.
     pub(crate) fn stop(self) -> (Option<i32>, String) {
+        secrecy::assert_none_in_process(self.pid(), self.given_secret);
         self.signal("-TERM");
         self.ended()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// Waits for its end; gives the exit code and the whole log.
     pub(crate) fn ended(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().unwrap().code();
         self.drain();
-        assert_no_secret(&self.log);
+        self.search();
         (code, std::mem::take(&mut self.log))
     }
 
@@ -232,6 +243,13 @@ impl Daemon {
             self.log.push_str(&line);
             self.log.push('\n');
         }
+    }
+
+    /// Searches what is left of it.
+    #[track_caller]
+    fn search(&self) {
+        secrecy::assert_none("the log", &self.log);
+        secrecy::assert_none_in_files(self.folder(), &self.before);
     }
 
     /// The helper's command for this daemon.
@@ -245,14 +263,28 @@ impl Daemon {
     }
 }
 
+/// A file for what a daemon prints, which should be nothing, to be searched at its end.
+fn said(folder: &Path) -> File {
+    let path = folder.join("said");
+    File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap()
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
+        // A test that has failed already has something more to the point to say.
+        let searched = !thread::panicking();
+        if searched {
+            secrecy::assert_none_in_process(self.pid(), self.given_secret);
+        }
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
         self.drain();
-        // A test that has failed already has something more to the point to say.
-        if !thread::panicking() {
-            assert_no_secret(&self.log);
+        if searched {
+            self.search();
         }
     }
 }
@@ -275,7 +307,7 @@ pub(crate) fn helper(socket: &Path, arguments: &[&str]) -> Command {
 pub(crate) fn parts(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    assert_no_secret(&stderr);
+    secrecy::assert_none("standard error", &stderr);
     (output.status.code(), stdout, stderr)
 }
 

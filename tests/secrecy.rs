@@ -1,0 +1,100 @@
+//! The search that all tests run under finds what is planted, wherever that is, and a crash leaves
+//! nothing behind.
+
+#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{CANARY_SECRET, Daemon, config_text, folder, sandbox};
+
+const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.e30.c2ln";
+
+/// The secret as HTTP Basic sends it: `id:` and the secret in base64.
+const SENT: &str = "aWQ6YzRuYXJ5LXNlY3JldC1uZXZlci10by1iZS1zZWVu";
+
+/// Something like a daemon, in a shell, that does what `script` says with `$0` and `$1`.
+fn leaky(script: &str, folder: &Path) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    let script = format!("{script}\necho started >&2\nwhile :; do read line || exit; done");
+    command.args(["-c", &script]).arg(folder);
+    // It goes on until it is killed.
+    command.stdin(Stdio::piped());
+    command
+}
+
+/// Whether the search at its end finds something, and the words for it.
+fn found(script: &str, more: impl FnOnce(&mut Command)) -> Option<String> {
+    let folder = folder("");
+    let mut command = leaky(script, folder.path());
+    more(&mut command);
+    let daemon = Daemon::start_as(command, folder);
+    let ended = catch_unwind(AssertUnwindSafe(|| drop(daemon)));
+    let panic = ended.err()?;
+    Some(panic.downcast_ref::<String>().unwrap().clone())
+}
+
+#[test]
+fn a_planted_secret_or_token_is_found_wherever_it_is() {
+    assert_eq!(found(":", |_| {}), None, "nothing is planted");
+    for what in [CANARY_SECRET, TOKEN, SENT] {
+        let log = found(&format!("echo {what} >&2"), |_| {}).unwrap();
+        assert!(log.contains("the log"), "{log}");
+        let file = found(&format!("echo {what} >$0/kept.json"), |_| {}).unwrap();
+        assert!(file.contains("kept.json"), "{file}");
+        let argument = found(":", |command| drop(command.arg(what))).unwrap();
+        assert!(argument.contains("cmdline"), "{argument}");
+    }
+    let own = found(&format!("echo {TOKEN} >>$0/config.toml"), |_| {}).unwrap();
+    assert!(own.contains("config.toml"), "{own}");
+    let environment = found(":", |command| drop(command.env("TOKEN", TOKEN))).unwrap();
+    assert!(environment.contains("environ"), "{environment}");
+    let given = found(":", |command| drop(command.env("SECRET", CANARY_SECRET)));
+    assert_eq!(given, None, "the test itself put it there");
+}
+
+#[test]
+fn a_planted_secret_on_the_helpers_standard_error_is_found() {
+    let output = Command::new("/bin/sh")
+        .args(["-c", "echo c4nary >&2"])
+        .output()
+        .unwrap();
+    assert!(catch_unwind(|| common::parts(&output)).is_err());
+}
+
+#[test]
+fn a_crash_leaves_no_core() {
+    let sandbox = sandbox(Duration::from_secs(3599));
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let mut command = Command::new("/bin/sh");
+    let daemon = Daemon::command(folder.path());
+    command
+        .env_clear()
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command.args(["-c", "ulimit -c unlimited; exec \"$0\" \"$@\""]);
+    command.arg(daemon.get_program()).args(daemon.get_args());
+    let mut daemon = Daemon::start_as(command, folder);
+    daemon.wait_for_log("token obtained");
+    let place = daemon.folder().to_owned();
+    daemon.signal("-SEGV");
+    let status = daemon.wait();
+    assert_eq!(status.signal(), Some(11), "{status}");
+    assert!(!status.core_dumped(), "{status}");
+    let left = fs::read_dir(place)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let cores = left.filter(|name| name.to_string_lossy().contains("core"));
+    assert_eq!(cores.count(), 0);
+}
