@@ -1,0 +1,113 @@
+//! What a token at hand costs the daemon, in instructions: a figure that no load of the machine
+//! changes, so that a regression shows where no clock could tell.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "in a test, what fails says so"
+)]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{Daemon, config_text, folder, sandbox};
+use domo_token_client::frame::{self, HEAD, HELLO};
+use domo_token_client::wire::{Asked, Request, TokenRequest, VERSION};
+
+/// The most instructions that one request on an open connection may cost outside the kernel. 4144
+/// were counted when this was written, and a compiler may add some.
+const MOST: u64 = 4600;
+
+const FEW: u64 = 500;
+const MANY: u64 = 2500;
+
+#[test]
+fn a_token_at_hand_costs_no_more_instructions_than_stated() {
+    if cfg!(debug_assertions) {
+        println!(
+            "skipped: to be counted, build for speed: cargo test --release --test instructions"
+        );
+        return;
+    }
+    let found = Command::new("valgrind")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status();
+    if found.is_err() {
+        println!("skipped: there is no valgrind to count with");
+        return;
+    }
+    // What starting and stopping costs is in both.
+    let each = (counted(MANY) - counted(FEW)) / (MANY - FEW);
+    println!("{each} instructions a request");
+    assert!(
+        each <= MOST,
+        "{each} instructions a request, {MOST} is the most"
+    );
+    assert!(each > 100, "{each} instructions can't be all of it");
+}
+
+/// The instructions of a daemon's whole life in which it answers so many requests.
+fn counted(requests: u64) -> u64 {
+    let sandbox = sandbox(Duration::from_secs(3599));
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let mut daemon = Daemon::start_as(under_callgrind(folder.path()), folder);
+    daemon.wait_for_log("token obtained");
+    ask(&daemon.socket(), requests);
+    let (code, log) = daemon.stop();
+    assert_eq!(code, Some(0), "{log}");
+    let line = log.lines().find(|line| line.contains("Collected :"));
+    let count = line.and_then(|line| line.rsplit(' ').next());
+    let count = count.and_then(|count| count.parse().ok());
+    count.unwrap_or_else(|| panic!("no count in:\n{log}"))
+}
+
+fn under_callgrind(folder: &Path) -> Command {
+    let mut command = Command::new("valgrind");
+    let out = folder.join("callgrind.out");
+    command.args([
+        "--tool=callgrind",
+        &format!("--callgrind-out-file={}", out.display()),
+    ]);
+    // What can't be looked into can't be counted.
+    command
+        .arg(env!("CARGO_BIN_EXE_domo-tokend"))
+        .arg("--debuggable");
+    command.arg("--config").arg(folder.join("config.toml"));
+    command.arg("--socket").arg(folder.join("broker.sock"));
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// That many requests, one after the other, on one connection.
+fn ask(socket: &Path, requests: u64) {
+    let request = frame::encode(&Request::Token(TokenRequest {
+        asked: Asked {
+            client: None,
+            scope: "data".to_owned(),
+        },
+        min_ttl_ms: None,
+        time_left_ms: 60_000,
+        renew: None,
+    }));
+    let request = request.unwrap();
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.write_all(&frame::hello(VERSION)).unwrap();
+    let mut hello = [0; HELLO];
+    for number in 0..requests {
+        stream.write_all(&request).unwrap();
+        if number == 0 {
+            stream.read_exact(&mut hello).unwrap();
+        }
+        let mut head = [0; HEAD];
+        stream.read_exact(&mut head).unwrap();
+        let mut body = vec![0; frame::body_length(head).unwrap()];
+        stream.read_exact(&mut body).unwrap();
+        assert!(body.len() > 600, "no token");
+    }
+}
