@@ -114,5 +114,8 @@ fn report_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use peer::fuzzing;
+
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@
 //! - [`daemon`]: wiring, and an orderly end.
 //! - [`check`]: whether config and credentials would do.
 //! - [`init`]: a first config and secret file.
+//! - `fuzzing`: what fuzzers call; not there otherwise.
 //!
 //! `docs/architecture.md` has the picture; callers use the crate `domo-token-client`.
 
@@ -52,3 +53,7 @@ pub mod ipc;
 pub mod daemon;
 pub mod check;
 pub mod init;
+
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;

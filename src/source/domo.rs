@@ -252,6 +252,36 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     )
 }
 
+/// What fuzzers reach no other way.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing {
+    use super::{
+        Duration, FetchError, Fetched, HeaderMap, RETRY_AFTER, ScopeSet, StatusCode, answer,
+    };
+
+    /// What an answer of that status, counted from 100 in steps of two, means.
+    pub(crate) fn answer(
+        status: u8,
+        body: &[u8],
+        asked: &ScopeSet,
+        secret: &str,
+    ) -> Result<Fetched, FetchError> {
+        match StatusCode::from_u16(100 + u16::from(status) * 2).unwrap_or_default() {
+            StatusCode::OK => answer::token(body, asked),
+            status => Err(answer::refusal(status, body, None, secret)),
+        }
+    }
+
+    pub(crate) fn retry_after(value: &[u8], date: Option<&[u8]>) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, value.try_into().ok()?);
+        if let Some(date) = date {
+            headers.insert(reqwest::header::DATE, date.try_into().ok()?);
+        }
+        super::retry_after(&headers)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,153 @@
+//! What fuzzers call: each takes any bytes, and panics where a promise is broken.
+//!
+//! Only there for `cargo fuzz` (`fuzz/`) and for the tests below, which replay what it has found
+//! worth keeping.
+
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a panic is how a finding is told, and the names say it all"
+)]
+
+mod operations;
+
+use std::fmt::Debug;
+use std::path::Path;
+
+use domo_token_client::duration;
+use domo_token_client::frame::{self, HELLO};
+use domo_token_client::scope::ScopeSet;
+use domo_token_client::wire::{Request, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::Config;
+use crate::ipc;
+use crate::source::FetchError;
+use crate::source::domo;
+
+pub use operations::operations;
+
+type Target = fn(&[u8]);
+
+/// All of them by the names of their corpora.
+pub const TARGETS: [(&str, Target); 7] = [
+    ("frames", frames),
+    ("config", config),
+    ("answers", answers),
+    ("retry_after", retry_after),
+    ("processes", processes),
+    ("durations", durations),
+    ("operations", operations),
+];
+
+/// Frames and messages: what can be decoded comes back as it was.
+pub fn frames(bytes: &[u8]) {
+    if let Some(hello) = bytes.first_chunk::<HELLO>()
+        && let Ok(version) = frame::hello_version(*hello)
+    {
+        assert_eq!(&frame::hello(version), hello);
+    }
+    if let Ok(Some((body, used))) = frame::split(bytes) {
+        assert!(used <= bytes.len(), "more was used than there is");
+        again::<Request>(body);
+        again::<Response>(body);
+    }
+    again::<Request>(bytes);
+    again::<Response>(bytes);
+}
+
+fn again<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) {
+    let Ok(message) = frame::decode::<T>(body) else {
+        return;
+    };
+    let whole = frame::encode(&message).expect("what was decoded fits a frame");
+    let (body, used) = frame::split(&whole).ok().flatten().expect("a whole frame");
+    assert_eq!(used, whole.len());
+    assert_eq!(frame::decode::<T>(body).as_ref(), Ok(&message));
+}
+
+/// Config files: an error is one line, whatever the file holds.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
+    match Config::parse(text, Path::new("/etc/domo-token/config.toml")) {
+        Ok(config) => assert!(!config.clients.is_empty(), "nothing to do is an error"),
+        Err(error) => one_line(&error.to_string()),
+    }
+}
+
+/// Token responses: a token fits its frame, and no words show the secret.
+pub fn answers(bytes: &[u8]) {
+    const SECRET: &str = "c4nary-secret";
+    let asked = ScopeSet::parse("data user").expect("it is one");
+    let (status, body) = bytes.split_at(bytes.len().min(1));
+    let status = status.first().copied().unwrap_or_default();
+    let error = match domo::fuzzing::answer(status, body, &asked, SECRET) {
+        Ok(fetched) => {
+            assert!(!fetched.lifetime.is_zero(), "a token that is born dead");
+            assert!(asked.missing_from(&fetched.granted).is_empty());
+            return;
+        }
+        Err(error) => error,
+    };
+    let (FetchError::Denied { words, .. } | FetchError::Transient { words, .. }) = error;
+    one_line(&words);
+    assert!(!words.contains(SECRET), "{words}");
+}
+
+/// `Retry-After`, with or without a `Date`, parted by a line's end.
+pub fn retry_after(bytes: &[u8]) {
+    let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
+    let value = parts.next().unwrap_or_default();
+    let _any = domo::fuzzing::retry_after(value, parts.next());
+}
+
+/// What the kernel tells of a process, which may have chosen parts of it.
+pub fn processes(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
+    ipc::fuzzing::process(text);
+}
+
+/// Durations as people write them.
+pub fn durations(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
+    let Some(span) = duration::parse(text) else {
+        return;
+    };
+    let plain = format!("{}s", span.as_secs());
+    assert_eq!(duration::parse(&plain), Some(span), "{text:?}");
+    assert!(!duration::show(span).is_empty());
+}
+
+fn one_line(words: &str) {
+    let broken = words.contains(char::is_control);
+    assert!(!broken && !words.is_empty(), "{words:?}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_fuzzing_found_worth_keeping_breaks_no_promise() {
+        let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+        for (name, target) in TARGETS {
+            let files = fs::read_dir(corpora.join(name)).expect(name);
+            let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+            assert!((5..=50).contains(&files.len()), "{name}: {}", files.len());
+            for file in files {
+                println!("{}", file.display());
+                target(&fs::read(&file).unwrap());
+            }
+        }
+    }
+}
