@@ -187,7 +187,9 @@ impl Schedule {
 
     /// Applies what `now` has made due.
     pub fn handle_timeout(&mut self, now: BootTime) {
-        if self.blocked.take_if(|block| block.is_over(now)).is_some() {
+        if self.blocked.take_if(|block| block.is_over(now)).is_some()
+            && matches!(self.state, State::Fresh { .. })
+        {
             self.state = State::Idle;
         }
         match self.state {

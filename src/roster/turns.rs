@@ -13,10 +13,11 @@ impl Roster {
         };
         let sets: Vec<SetId> = client.sets.values().copied().collect();
         let asking = client.prober.filter(|prober| *prober != denied);
-        let prober = asking.unwrap_or_else(|| self.next_prober(&sets, denied));
+        let again = now + DENIED_RETRY;
+        let prober = asking.unwrap_or_else(|| self.next_prober(&sets, denied, again));
         let until = match asking.and_then(|set| self.sets.get(&set)) {
             Some(asking) => asking.schedule.shown_attempt(now),
-            None => Some(now + DENIED_RETRY),
+            None => Some(again),
         };
         let words = self.failure_of(denied).unwrap_or("refused").to_owned();
         for set in sets.into_iter().filter(|set| asking != Some(*set)) {
@@ -31,14 +32,16 @@ impl Roster {
         }
     }
 
-    /// The set after `denied` in the client's order, of those that aren't asking already.
-    fn next_prober(&self, sets: &[SetId], denied: SetId) -> SetId {
+    /// The set after `denied` in the client's order, of those that may ask by then.
+    fn next_prober(&self, sets: &[SetId], denied: SetId, at: BootTime) -> SetId {
         let place = sets.iter().position(|set| *set == denied).unwrap_or(0);
         let (before, after) = sets.split_at(place);
         let in_turn = after.iter().skip(1).chain(before);
-        let is_asking = |set: &SetId| self.sets.get(set).is_some_and(|set| set.flight.is_some());
-        let next = in_turn.copied().find(|set| !is_asking(set));
-        next.unwrap_or(denied)
+        let may = |set: &SetId| {
+            let found = self.sets.get(set);
+            found.is_some_and(|set| set.schedule.may_probe(at))
+        };
+        in_turn.copied().find(may).unwrap_or(denied)
     }
 
     pub(super) fn accept_client(&mut self, id: ClientId, now: BootTime) {

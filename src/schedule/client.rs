@@ -62,6 +62,18 @@ impl Schedule {
         self.announce(now);
     }
 
+    /// Whether this set may find out at `at` how its client stands: it isn't asking now, and nothing
+    /// that it ran into by itself keeps it until later.
+    #[must_use]
+    pub fn may_probe(&self, at: BootTime) -> bool {
+        match self.state {
+            State::Idle => true,
+            State::Fetching { .. } => false,
+            State::Fresh { renew_at } => !self.reissued || renew_at <= at,
+            State::Waiting { retry_at } | State::Denied { retry_at } => retry_at <= at,
+        }
+    }
+
     /// The client's credentials work again.
     pub fn unblock(&mut self) {
         self.blocked = None;

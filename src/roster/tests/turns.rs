@@ -107,3 +107,28 @@ fn a_set_that_was_refused_its_scopes_waits_its_time_whatever_befalls_its_client(
     assert_eq!(asked.len(), 1);
     assert_eq!(asked[0].0, flights[0].0);
 }
+
+#[test]
+fn a_set_that_domo_wants_left_alone_asks_for_no_other() {
+    let mut roster = Roster::new(1);
+    let sets = add(&mut roster, "acme", 3);
+    let flights = fetches(&mut roster);
+    let busy = FetchError::Transient {
+        cause: Cause::RateLimited,
+        words: "429".to_owned(),
+        retry_after: Some(Duration::from_secs(3600)),
+    };
+    for ((set, round), answer) in flights.into_iter().zip([denied(), Err(busy), denied()]) {
+        roster.handle_fetched(set, round, answer, NOW);
+    }
+    let mut now = NOW;
+    while now < NOW + Duration::from_secs(3600) {
+        now = roster.poll_timeout().unwrap();
+        roster.handle_timeout(now);
+        for (set, round) in fetches(&mut roster) {
+            let early = now < NOW + Duration::from_secs(3600);
+            assert!(set != sets[1] || !early, "asked at {now}");
+            roster.handle_fetched(set, round, denied(), now);
+        }
+    }
+}
