@@ -76,26 +76,40 @@ fn a_thousand_first_requests_for_fifty_sets_cost_fifty() {
     assert_eq!(sandbox.requests().len(), 50);
 }
 
+/// Eight callers that ask without a rest and are given the token of that generation each time; the
+/// median time of twenty-five answers.
+fn storm(socket: &Path, generation: u64) -> Duration {
+    let took = at_once(8, |_| {
+        let broker = Broker::connect_to(socket).unwrap();
+        let ask = || {
+            // Who refuses some other token is served the current one, by the daemon and not from
+            // memory.
+            let token = broker.request("data").rejected(0).send().unwrap();
+            assert_eq!(token.generation(), generation);
+        };
+        let many = || timed(|| (0..25).for_each(|_| ask())).0;
+        (0..40).map(|_| many()).collect::<Vec<Duration>>()
+    });
+    let mut took = took.concat();
+    took.sort_unstable();
+    took[took.len() / 2]
+}
+
 #[test]
 fn in_an_outage_a_storm_of_callers_is_served_and_domo_sees_none_of_it() {
-    let sandbox = sandbox(Duration::from_secs(12));
+    let sandbox = sandbox(Duration::from_secs(30));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
-    let first = daemon.broker().token("data").unwrap();
+    let first = daemon.broker().token("data").unwrap().generation();
+    let before = storm(&daemon.socket(), first);
     sandbox.always(Fault::status(503));
     sandbox.wait_for_requests(2, PATIENCE).unwrap();
-    let socket = daemon.socket();
-    let served = at_once(8, |_| {
-        let broker = Broker::connect_to(&socket).unwrap();
-        // Who refuses some other token is served the current one, by the daemon and not from memory.
-        let ask = || broker.request("data").rejected(0).send().unwrap();
-        let tokens = (0..2000).map(|_| ask().generation());
-        tokens.filter(|held| *held == first.generation()).count()
-    });
-    assert_eq!(served.iter().sum::<usize>(), 16_000);
+    let meanwhile = storm(&daemon.socket(), first);
+    // The same work on the same machine: only a wait for Domo could make it slower than that.
+    assert!(meanwhile <= before * 3, "{meanwhile:?}, not {before:?}");
     let set = daemon.status_of("data");
     let asked = sandbox.requests().len();
-    // From 4.8 s on at the earliest until 12 s: back-offs of 0.5, 1, 2 and 4 s at the least.
-    assert!((2..=6).contains(&asked), "{asked} requests; {set}");
+    // From 12 s on at the earliest until 30 s: back-offs of 0.5, 1, 2, 4 and 8 s at the least.
+    assert!((2..=8).contains(&asked), "{asked} requests; {set}");
 }
 
 #[test]

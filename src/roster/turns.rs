@@ -22,8 +22,8 @@ impl Roster {
         let words = self.failure_of(denied).unwrap_or("refused").to_owned();
         for set in sets.into_iter().filter(|set| asking != Some(*set)) {
             if let Some(found) = self.sets.get_mut(&set) {
-                let asks_next = set == prober;
-                found.schedule.block(&words, until, asks_next, now);
+                let is_next = set == prober;
+                found.schedule.block(&words, until, is_next, now);
             }
             self.touch(set, now);
         }
