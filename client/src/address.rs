@@ -72,23 +72,24 @@ impl Address {
         let Stream::UdSocket(stream) = stream;
         let server = rustix::net::sockopt::socket_peercred(stream.as_fd());
         let server = server.map_err(|error| io(error.into()))?.uid.as_raw();
-        let us = rustix::process::geteuid().as_raw();
+        let us = || rustix::process::geteuid().as_raw();
         let directory = self
             .path
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty());
         let directory = directory.unwrap_or(Path::new("."));
-        let owner = fs::metadata(directory).map_err(io)?.uid();
+        let owner = |of: &Path| fs::metadata(of).map_err(io).map(|stat| stat.uid());
         let shown = self.path.display();
-        if ![0, us, owner].contains(&server) {
+        // In this order: a script pays for each question.
+        if server != 0 && server != us() && server != owner(directory)? {
             let cause = format!(
                 "{shown} is served by user {server}, who is neither root, nor you, nor the owner of its directory; not asking it"
             );
             return Err(Error::Untrusted { cause });
         }
         for above in directory.ancestors().filter(|_| !self.named) {
-            let owner = fs::metadata(above).map_err(io)?.uid();
-            if owner != 0 && owner != us {
+            let owner = owner(above)?;
+            if owner != 0 && owner != us() {
                 let cause = format!(
                     "{} belongs to user {owner}, who could put a broker of their own at {shown}; name a socket with --socket to use it all the same",
                     above.display()

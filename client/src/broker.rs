@@ -113,7 +113,10 @@ impl Broker {
     /// [`Error`] says what the caller can do. None takes the place of a token that lives, but for
     /// the broker's word that this process may not have it.
     pub fn token(&self, scopes: &str) -> Result<Token, Error> {
-        self.request(scopes).send()
+        match self.held(scopes, &Need::ANY) {
+            Some(token) => Ok(token),
+            None => self.request(scopes).send(),
+        }
     }
 
     /// A token with conditions.
@@ -234,14 +237,13 @@ impl Broker {
         process.exchange.ask(within, &|_| request.clone(), take)
     }
 
-    /// The token in memory, if it meets the need, or else the call to make.
-    pub(crate) fn start(&self, scopes: &str, need: Need) -> Result<Start, Error> {
-        let met = |token: &Token| need.is_met_in_memory(token);
-        let held = &self.shared.held;
-        Ok(match held.find(self.client.as_deref(), scopes, met) {
-            Some(token) => Start::Held(token),
-            None => Start::Call(self.call(self.set(scopes)?, need)),
-        })
+    /// The token in memory, if it meets the need.
+    pub(crate) fn held(&self, scopes: &str, need: &Need) -> Option<Token> {
+        // The clock first: the processor looks the rest up while that is read.
+        let now = boot_now();
+        let client = self.client.as_deref();
+        let token = self.shared.held.find(client, scopes)?;
+        need.is_met_in_memory(&token, now).then_some(token)
     }
 
     pub(crate) fn call(&self, set: Set, need: Need) -> Call {
@@ -258,7 +260,7 @@ impl Broker {
         &self.shared
     }
 
-    fn set(&self, scopes: &str) -> Result<Set, Error> {
+    pub(crate) fn set(&self, scopes: &str) -> Result<Set, Error> {
         Ok(Set {
             client: self.client.clone(),
             scope: ScopeSet::parse(scopes)?,
@@ -268,12 +270,6 @@ impl Broker {
     fn deadline(&self) -> BootTime {
         boot_now() + self.timeout.min(Duration::from_millis(MAX_TIME_LEFT_MS))
     }
-}
-
-/// How a request for a token begins.
-pub(crate) enum Start {
-    Held(Token),
-    Call(Call),
 }
 
 impl std::fmt::Debug for Broker {
@@ -321,13 +317,12 @@ impl Ask<'_> {
     ///
     /// As [`Broker::token`].
     pub fn send(self) -> Result<Token, Error> {
-        let call = match self.broker.start(self.scopes, self.need)? {
-            Start::Held(token) => return Ok(token),
-            Start::Call(call) => call,
-        };
-        let set = call.set.clone();
+        if let Some(token) = self.broker.held(self.scopes, &self.need) {
+            return Ok(token);
+        }
+        let set = self.broker.set(self.scopes)?;
         let shared = self.broker.shared();
-        let token = shared.obtain(call)?;
+        let token = shared.obtain(self.broker.call(set.clone(), self.need))?;
         shared.held.spell(&set, self.scopes);
         Ok(token)
     }

@@ -5,7 +5,7 @@
 //! an expiry that stays true however long the answer is kept.
 
 use std::fmt;
-use std::ops::Add;
+use std::ops::{Add, Sub};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,16 @@ impl Add<Duration> for BootTime {
     fn add(self, span: Duration) -> Self {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(millis))
+    }
+}
+
+impl Sub<Duration> for BootTime {
+    type Output = Self;
+
+    /// Part milliseconds are dropped, and a moment before the clock's start is its start.
+    fn sub(self, span: Duration) -> Self {
+        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(millis))
     }
 }
 

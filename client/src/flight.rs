@@ -46,8 +46,7 @@ impl Need {
     }
 
     /// Whether a token in memory will do, with the broker not asked.
-    pub(crate) fn is_met_in_memory(&self, token: &Token) -> bool {
-        let least = self.min_ttl.unwrap_or_else(|| token.margin());
+    pub(crate) fn is_met_in_memory(&self, token: &Token, now: BootTime) -> bool {
         if let Some(renew) = self.renew {
             let newer = |dies| token.expires() > dies;
             if renew == Renew::Rejected(token.generation()) || !self.refused_dies.is_some_and(newer)
@@ -55,7 +54,10 @@ impl Need {
                 return false;
             }
         }
-        token.left(boot_now()) >= least
+        match self.min_ttl {
+            None => token.does(now),
+            Some(least) => token.lives(now) && token.left(now) >= least,
+        }
     }
 
     /// Whether what another caller asked for will do.
@@ -99,10 +101,17 @@ pub(crate) struct Flight {
     pub(crate) need: Need,
     pub(crate) deadline: BootTime,
     pub(crate) patience: Patience,
-    outcome: Mutex<Option<Result<Token, Error>>>,
+    landing: Mutex<Landing>,
     landed: Condvar,
     #[cfg(feature = "tokio")]
     told: tokio::sync::Notify,
+}
+
+#[derive(Default)]
+struct Landing {
+    outcome: Option<Result<Token, Error>>,
+    /// How many threads wait for it: to wake none costs a system call.
+    waiting: usize,
 }
 
 /// How a call goes on.
@@ -139,7 +148,7 @@ impl Flights {
         if let Some(token) = &token {
             // Whoever would be content with it doesn't wait for a better one that is on its way.
             let content = under_way.is_some() && call.need == Need::ANY && token.lives(now);
-            if content || call.need.is_met_in_memory(token) {
+            if content || call.need.is_met_in_memory(token, now) {
                 return Step::Held(token.clone());
             }
         }
@@ -169,7 +178,7 @@ impl Flight {
             need,
             deadline: call.deadline,
             patience: call.patience,
-            outcome: Mutex::new(None),
+            landing: Mutex::new(Landing::default()),
             landed: Condvar::new(),
             #[cfg(feature = "tokio")]
             told: tokio::sync::Notify::new(),
@@ -181,21 +190,34 @@ impl Flight {
         flight
     }
 
-    fn outcome(&self) -> MutexGuard<'_, Option<Result<Token, Error>>> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    fn landing(&self) -> MutexGuard<'_, Landing> {
+        self.landing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Blocks until it has landed, but no longer than until `give_up`.
     pub(crate) fn wait(&self, give_up: BootTime) {
-        let mut outcome = self.outcome();
-        while outcome.is_none() {
+        let mut landing = self.landing();
+        landing.waiting += 1;
+        while landing.outcome.is_none() {
             let left = give_up.saturating_since(boot_now());
             if left.is_zero() {
-                return;
+                break;
             }
-            let waited = self.landed.wait_timeout(outcome, left);
-            outcome = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let waited = self.landed.wait_timeout(landing, left);
+            landing = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        landing.waiting -= 1;
+    }
+
+    fn land(&self, outcome: Result<Token, Error>) {
+        let mut landing = self.landing();
+        landing.outcome = Some(outcome);
+        if landing.waiting > 0 {
+            self.landed.notify_all();
+        }
+        drop(landing);
+        #[cfg(feature = "tokio")]
+        self.told.notify_waiters();
     }
 
     /// Waits until it has landed, but no longer than until `give_up`.
@@ -205,7 +227,7 @@ impl Flight {
         let mut told = std::pin::pin!(told);
         // From here on nothing is missed.
         told.as_mut().enable();
-        if self.outcome().is_none() {
+        if self.landing().outcome.is_none() {
             let left = give_up.saturating_since(boot_now());
             let _in_time = tokio::time::timeout(left, told).await;
         }
@@ -213,7 +235,7 @@ impl Flight {
 
     /// What a call that led it or waited for it comes to; `None` if it has to board once more.
     pub(crate) fn settle(&self, call: &Call, held: &Held) -> Option<Result<Token, Error>> {
-        let outcome = self.outcome().clone();
+        let outcome = self.landing().outcome.clone();
         let error = match outcome {
             Some(Ok(token)) => {
                 let will_do = self.need == call.need || call.need.is_met_by(&token, &self.need);
@@ -268,9 +290,126 @@ impl Drop for Pilot {
             ))
         });
         self.flights.lock().remove(&self.flight.set);
-        *self.flight.outcome() = Some(outcome);
-        self.flight.landed.notify_all();
-        #[cfg(feature = "tokio")]
-        self.flight.told.notify_waiters();
+        self.flight.land(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::scope::ScopeSet;
+    use crate::wire::{TokenAnswer, TokenText};
+
+    fn set() -> Set {
+        Set {
+            client: None,
+            scope: ScopeSet::parse("data").unwrap(),
+        }
+    }
+
+    fn call(need: Need) -> Call {
+        Call {
+            set: set(),
+            need,
+            deadline: boot_now() + Duration::from_secs(10),
+            patience: Patience::NONE,
+            asked_any: false,
+        }
+    }
+
+    fn token(generation: u64) -> Token {
+        let answer = TokenAnswer {
+            access_token: TokenText::new("c4nary".to_owned()),
+            client: "acme".to_owned(),
+            scope: "data".to_owned(),
+            generation,
+            lifetime_ms: 3_599_000,
+            expires: boot_now() + Duration::from_secs(3599),
+        };
+        Token::new(answer, &set())
+    }
+
+    fn lead(step: Step) -> Pilot {
+        match step {
+            Step::Lead(pilot) => pilot,
+            Step::Join(_) | Step::Held(_) => panic!("it should ask"),
+        }
+    }
+
+    fn join(step: Step) -> Arc<Flight> {
+        match step {
+            Step::Join(flight) => flight,
+            Step::Lead(_) | Step::Held(_) => panic!("it should wait"),
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_request_that_panics_hears_of_it_and_the_next_one_asks() {
+        let (flights, held) = (Arc::new(Flights::new()), Held::new());
+        let pilot = lead(flights.board(&mut call(Need::ANY), &held));
+        let mut waiting = call(Need::ANY);
+        let flight = join(flights.board(&mut waiting, &held));
+        let bug = AssertUnwindSafe(|| pilot.fly(|_| panic!("a bug"), &held));
+        assert!(catch_unwind(bug).is_err());
+        flight.wait(waiting.give_up());
+        let told = flight.settle(&waiting, &held).unwrap();
+        assert!(matches!(told, Err(Error::TryLater { .. })), "{told:?}");
+        lead(flights.board(&mut waiting, &held)).fly(|_| Ok(token(1)), &held);
+        assert!(matches!(flights.board(&mut waiting, &held), Step::Held(_)));
+    }
+
+    #[test]
+    fn a_poisoned_lock_stops_nobody() {
+        let (flights, held) = (Arc::new(Flights::new()), Held::new());
+        let pilot = lead(flights.board(&mut call(Need::ANY), &held));
+        let flight = pilot.flight();
+        let bug = AssertUnwindSafe(|| {
+            let _locks = (flights.lock(), flight.landing());
+            panic!("a bug");
+        });
+        assert!(catch_unwind(bug).is_err());
+        pilot.fly(|_| Ok(token(1)), &held);
+        let told = flight.settle(&call(Need::ANY), &held).unwrap();
+        assert_eq!(told.unwrap().generation(), 1);
+        assert!(matches!(
+            flights.board(&mut call(Need::ANY), &held),
+            Step::Held(_)
+        ));
+    }
+
+    #[test]
+    fn what_failed_for_a_greater_need_says_nothing_of_a_lesser_one() {
+        let (flights, held) = (Arc::new(Flights::new()), Held::new());
+        held.hold(&token(1));
+        let renewal = Need::other_than(&token(1));
+        let pilot = lead(flights.board(&mut call(renewal), &held));
+        let mut lesser = call(Need::ANY);
+        let flight = join(flights.board(&mut lesser, &held));
+        let also = join(flights.board(&mut call(renewal), &held));
+        pilot.fly(|_| Err(Error::later("no other")), &held);
+        assert!(
+            flight.settle(&lesser, &held).is_none(),
+            "it asks for itself"
+        );
+        assert!(also.settle(&call(renewal), &held).unwrap().is_err());
+    }
+
+    #[test]
+    fn a_refused_token_that_comes_once_more_is_asked_for_anew() {
+        let (flights, held) = (Arc::new(Flights::new()), Held::new());
+        let early = lead(flights.board(&mut call(Need::ANY), &held));
+        let mut renewal = call(Need::other_than(&token(1)));
+        let flight = join(flights.board(&mut renewal, &held));
+        early.fly(|_| Ok(token(1)), &held);
+        assert!(flight.settle(&renewal, &held).is_none());
+        let again = lead(flights.board(&mut renewal, &held));
+        assert!(
+            !held.of(&set()).unwrap().lives(boot_now()),
+            "held no longer"
+        );
+        again.fly(|_| Ok(token(2)), &held);
+        assert_eq!(held.of(&set()).unwrap().generation(), 2);
     }
 }

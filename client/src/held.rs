@@ -1,111 +1,139 @@
 //! The tokens a process holds, found without a lock, an allocation or a system call.
 
+use std::iter::successors;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arc_swap::ArcSwap;
+use once_cell::race::OnceBox;
 
 use crate::clock::boot_now;
-use crate::token::{Set, Token};
+use crate::token::{Place, Set, Token};
 
 /// The most spellings of scope sets that tokens are held by. More are asked for each time.
 pub(crate) const MOST: usize = 256;
 
-/// Held tokens by the very texts they were asked for by, so that a lookup parses nothing. Written
-/// as a whole and rarely: when a token comes, and when a new spelling is used.
-pub(crate) struct Held(ArcSwap<Vec<Entry>>);
+/// Entries whose texts have these lengths in common are on one shelf.
+const SHELVES: usize = 16;
 
-#[derive(Clone)]
+/// Held tokens by the very texts they were asked for by, so that a lookup parses nothing.
+///
+/// Entries are only ever added, each in one atomic step: a child that is forked in the middle of
+/// it finds a whole list and no lock.
+pub(crate) struct Held {
+    shelves: [OnceBox<Entry>; SHELVES],
+    count: AtomicUsize,
+}
+
 struct Entry {
-    spelling: Arc<str>,
-    token: Token,
+    client: Option<Arc<str>>,
+    spelling: Box<str>,
+    /// The spellings of one set share it.
+    place: Arc<Place>,
+    next: OnceBox<Entry>,
 }
 
 impl Entry {
-    fn key(&self) -> (Option<&str>, &str) {
-        (self.token.set().client.as_deref(), &self.spelling)
+    fn is(&self, client: Option<&str>, spelling: &str) -> bool {
+        let ours = self.client.as_deref();
+        // Mostly the very same text, which is quicker seen than compared.
+        let same_client = ours.map(str::as_ptr) == client.map(str::as_ptr) || ours == client;
+        *self.spelling == *spelling && same_client
     }
 }
 
 impl Held {
     pub(crate) fn new() -> Self {
-        Self(ArcSwap::default())
+        Self {
+            shelves: std::array::from_fn(|_| OnceBox::new()),
+            count: AtomicUsize::new(0),
+        }
     }
 
-    /// The token held for this client by this text, if it is good enough.
-    pub(crate) fn find(
-        &self,
-        client: Option<&str>,
-        spelling: &str,
-        good: impl FnOnce(&Token) -> bool,
-    ) -> Option<Token> {
-        let entries = self.0.load();
-        let at = place(&entries, (client, spelling)).ok()?;
-        let token = &entries.get(at)?.token;
-        good(token).then(|| token.clone())
+    /// The token held for this client by this text, dead or alive.
+    pub(crate) fn find(&self, client: Option<&str>, spelling: &str) -> Option<Token> {
+        self.place(client, spelling).map(|place| place.token())
     }
 
-    /// The token held for this set, good or not.
+    /// The token held for this set, dead or alive.
     pub(crate) fn of(&self, set: &Set) -> Option<Token> {
-        self.find(set.client.as_deref(), set.scope.as_str(), |_| true)
+        self.find(set.client.as_deref(), set.scope.as_str())
     }
 
-    /// Holds a token in place of the one before it, to be found by every spelling of its set used
-    /// so far. Dead ones leave.
+    /// Holds a token in place of the one before it. Dead ones of all sets leave.
     pub(crate) fn hold(&self, token: &Token) {
         let now = boot_now();
-        self.0.rcu(|old| {
-            let living = old.iter().filter(|entry| entry.token.lives(now));
-            let mut entries: Vec<Entry> = living.cloned().collect();
-            for entry in &mut entries {
-                if entry.token.set() == token.set() {
-                    entry.token = token.clone();
-                }
-            }
-            add(&mut entries, token, token.set().scope.as_str());
-            entries
-        });
+        for entry in self.entries() {
+            entry.place.clear(|token| !token.lives(now));
+        }
+        let set = token.set();
+        let place = || Arc::new(Place::empty(set.clone()));
+        if let Some(place) = self.add(set, set.scope.as_str(), &place) {
+            place.put(token);
+        }
     }
 
     /// Lets the token held for this set be found by this text too.
     pub(crate) fn spell(&self, set: &Set, spelling: &str) {
-        let client = set.client.as_deref();
-        if self.find(client, spelling, |_| true).is_some() {
-            return;
+        if let Some(place) = self.place(set.client.as_deref(), set.scope.as_str()) {
+            self.add(set, spelling, &|| Arc::clone(place));
         }
-        self.0.rcu(|old| {
-            let mut entries = Vec::clone(old);
-            let held = entries.iter().find(|entry| entry.token.set() == set);
-            if let Some(token) = held.map(|entry| entry.token.clone()) {
-                add(&mut entries, &token, spelling);
-            }
-            entries
-        });
     }
 
     /// Holds the token of that generation no longer, by whichever client name it was asked for.
     pub(crate) fn drop_refused(&self, set: &Set, generation: u64) {
-        let refused = |entry: &Entry| {
-            entry.token.set().scope == set.scope && entry.token.generation() == generation
-        };
-        if self.0.load().iter().any(refused) {
-            self.0.rcu(|old| {
-                let kept = old.iter().filter(|entry| !refused(entry));
-                kept.cloned().collect::<Vec<Entry>>()
-            });
+        for entry in self.entries() {
+            entry
+                .place
+                .clear(|token| token.set().scope == set.scope && token.generation() == generation);
         }
     }
-}
 
-fn add(entries: &mut Vec<Entry>, token: &Token, spelling: &str) {
-    let key = (token.set().client.as_deref(), spelling);
-    if let (Err(at), true) = (place(entries, key), entries.len() < MOST) {
-        let spelling = Arc::from(spelling);
-        let token = token.clone();
-        entries.insert(at, Entry { spelling, token });
+    fn place(&self, client: Option<&str>, spelling: &str) -> Option<&Arc<Place>> {
+        let mut next = self.shelf(client, spelling)?;
+        while let Some(entry) = next.get() {
+            if entry.is(client, spelling) {
+                return Some(&entry.place);
+            }
+            next = &entry.next;
+        }
+        None
     }
-}
 
-/// Where the entry of that key is, or else belongs.
-fn place(entries: &[Entry], key: (Option<&str>, &str)) -> Result<usize, usize> {
-    entries.binary_search_by(|entry| entry.key().cmp(&key))
+    /// The place found by that client and text, made if there is room for it.
+    fn add(&self, set: &Set, spelling: &str, place: &dyn Fn() -> Arc<Place>) -> Option<&Place> {
+        let client = set.client.as_deref();
+        let mut next = self.shelf(client, spelling)?;
+        loop {
+            while let Some(entry) = next.get() {
+                if entry.is(client, spelling) {
+                    return Some(&entry.place);
+                }
+                next = &entry.next;
+            }
+            let room = self.count.fetch_add(1, Ordering::Relaxed) < MOST;
+            let entry = || Entry {
+                client: set.client.clone(),
+                spelling: spelling.into(),
+                place: place(),
+                next: OnceBox::new(),
+            };
+            // Where another thread was quicker, its entry is looked at next.
+            if !room || next.set(Box::new(entry())).is_err() {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+            }
+            if !room {
+                return None;
+            }
+        }
+    }
+
+    fn shelf(&self, client: Option<&str>, spelling: &str) -> Option<&OnceBox<Entry>> {
+        let lengths = spelling.len() + client.map_or(0, str::len);
+        self.shelves.get(lengths % SHELVES)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let shelves = self.shelves.iter();
+        shelves.flat_map(|shelf| successors(shelf.get(), |entry| entry.next.get()))
+    }
 }

@@ -105,8 +105,12 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         let process = self.process.load();
-        // Nobody else holds this lock now but a parent's thread, whose keepers are its own.
-        if let Ok(keepers) = process.keepers.try_lock() {
+        // Nobody holds this lock now but, in a forked child, a thread of its parent's.
+        let Ok(keepers) = process.keepers.try_lock() else {
+            return;
+        };
+        // In a child they are its parent's, and so are their connections.
+        if !keepers.is_empty() && process.id == std::process::id() {
             for keeper in keepers.iter() {
                 keeper.stop.stop();
             }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::{ArcSwap, Guard};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
@@ -39,8 +40,12 @@ impl Set {
 
 /// A Domo access token. `Debug` doesn't show it. Clones share one copy of its text, which is wiped
 /// with the last of them.
-#[derive(Clone)]
-pub struct Token(Arc<Inner>);
+// A guard costs whoever is given a held token two atomic operations less than an `Arc`, as long as
+// its thread has no more than a few of them; then it costs two more.
+pub struct Token(Guard<Arc<Inner>>);
+
+/// Where the token of one set is held, and replaced by the next.
+pub(crate) struct Place(ArcSwap<Inner>);
 
 struct Inner {
     secret: SecretString,
@@ -51,21 +56,27 @@ struct Inner {
     generation: u64,
     lifetime: Duration,
     expires: BootTime,
+    does_until: BootTime,
+    lives_until: BootTime,
 }
 
 impl Token {
     pub(crate) fn new(answer: TokenAnswer, set: &Set) -> Self {
         let lifetime = Duration::from_millis(answer.lifetime_ms);
-        Self(Arc::new(Inner {
+        // A broker whose clock isn't ours (containers can shift it) must not make it immortal.
+        let expires = answer.expires.min(boot_now() + lifetime);
+        let part = lifetime / PART_OF_LIFE;
+        Self(Guard::from_inner(Arc::new(Inner {
             secret: answer.access_token.into_secret(),
             client: answer.client,
             scope: answer.scope,
             set: set.clone(),
             generation: answer.generation,
             lifetime,
-            // A broker whose clock isn't ours (containers can shift it) must not make it immortal.
-            expires: answer.expires.min(boot_now() + lifetime),
-        }))
+            expires,
+            does_until: expires - MARGIN_MAX.min(part),
+            lives_until: expires - LEAST_LEFT_MAX.min(part),
+        })))
     }
 
     pub(crate) fn set(&self) -> &Set {
@@ -81,15 +92,14 @@ impl Token {
         self.0.expires.saturating_since(now)
     }
 
-    /// The life left from which on it is asked for anew by whoever says nothing else.
-    pub(crate) fn margin(&self) -> Duration {
-        MARGIN_MAX.min(self.0.lifetime / PART_OF_LIFE)
+    /// Whether it has life enough left for whoever asks nothing of it.
+    pub(crate) fn does(&self, now: BootTime) -> bool {
+        now < self.0.does_until
     }
 
     /// Whether it can still be used at all.
     pub(crate) fn lives(&self, now: BootTime) -> bool {
-        let left = self.left(now);
-        !left.is_zero() && left >= LEAST_LEFT_MAX.min(self.0.lifetime / PART_OF_LIFE)
+        now < self.0.lives_until
     }
 
     /// The token's text, for the header `Authorization: Bearer …`. Nothing else gives it away but
@@ -150,6 +160,54 @@ impl Token {
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         self.0.expires.to_wall(boot_now(), wall_now())
+    }
+}
+
+impl Clone for Token {
+    fn clone(&self) -> Self {
+        Self(Guard::from_inner(Arc::clone(&self.0)))
+    }
+}
+
+impl Place {
+    /// With no token in it.
+    pub(crate) fn empty(set: Set) -> Self {
+        Self(ArcSwap::from_pointee(Inner::dead(set)))
+    }
+
+    /// What is in it: a dead token if there is none.
+    pub(crate) fn token(&self) -> Token {
+        Token(self.0.load())
+    }
+
+    pub(crate) fn put(&self, token: &Token) {
+        self.0.store(Arc::clone(&token.0));
+    }
+
+    /// Takes the token out that `unwanted` knows.
+    pub(crate) fn clear(&self, unwanted: impl Fn(&Token) -> bool) {
+        let token = self.token();
+        if unwanted(&token) {
+            // Unless another has come meanwhile.
+            let dead = Arc::new(Inner::dead(token.set().clone()));
+            self.0.compare_and_swap(&*token.0, dead);
+        }
+    }
+}
+
+impl Inner {
+    fn dead(set: Set) -> Self {
+        Self {
+            secret: SecretString::default(),
+            client: String::new(),
+            scope: String::new(),
+            set,
+            generation: 0,
+            lifetime: Duration::ZERO,
+            expires: BootTime::default(),
+            does_until: BootTime::default(),
+            lives_until: BootTime::default(),
+        }
     }
 }
 

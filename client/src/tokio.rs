@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use crate::broker::{Start, Status};
+use crate::broker::Status;
 use crate::error::Error;
 use crate::flight::{Call, Need, Step};
 use crate::process::spawn;
@@ -212,13 +212,14 @@ impl Ask<'_> {
     ///
     /// As [`crate::Broker::token`].
     pub async fn send(self) -> Result<Token, Error> {
-        let call = match self.broker.0.start(self.scopes, self.need)? {
-            Start::Held(token) => return Ok(token),
-            Start::Call(call) => call,
-        };
-        let set = call.set.clone();
+        let broker = &self.broker.0;
+        if let Some(token) = broker.held(self.scopes, &self.need) {
+            return Ok(token);
+        }
+        let set = broker.set(self.scopes)?;
+        let call = broker.call(set.clone(), self.need);
         let token = self.broker.obtain(call).await?;
-        self.broker.0.shared().held.spell(&set, self.scopes);
+        broker.shared().held.spell(&set, self.scopes);
         Ok(token)
     }
 }

@@ -73,8 +73,11 @@ impl Fake {
                     welcomed: false,
                     asked: Arc::clone(&counter),
                 };
-                let serve = Arc::clone(&serve);
-                thread::spawn(move || serve(number, peer));
+                let (serve, end) = (Arc::clone(&serve), peer.stream.try_clone().unwrap());
+                thread::spawn(move || {
+                    serve(number, peer);
+                    let _left = end.shutdown(std::net::Shutdown::Both);
+                });
             }
         });
         Self {
@@ -176,7 +179,7 @@ impl Peer {
     pub(crate) fn token_request(&mut self) -> Option<TokenRequest> {
         match self.request()? {
             Request::Token(request) => Some(request),
-            _ => None,
+            Request::Watch(_) | Request::Status | Request::Explain(_) | Request::Metrics => None,
         }
     }
 
