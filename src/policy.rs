@@ -238,19 +238,6 @@ mod tests {
     }
 
     #[test]
-    fn names_that_the_database_lacks_are_told_and_numbers_need_none() {
-        let mut rule = Rule {
-            users: names(&["ann", "bob"]),
-            groups: names(&["analysts", "staff"]),
-            units: vec!["x.service".to_owned()],
-        };
-        rule.users.push(Principal::Id(7));
-        rule.groups.push(Principal::Id(8));
-        let unknown = rule.unknown_names(&|user| user == "ann", &|group| group == "staff");
-        assert_eq!(unknown, ["user \"bob\"", "group \"analysts\""]);
-    }
-
-    #[test]
     fn what_is_not_known_grants_nothing() {
         let rule = |users: &[&str], units: Vec<String>| Rule {
             users: names(users),
