@@ -429,22 +429,15 @@ fn whoever_reads_only_the_help_has_a_line_that_works() {
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let (code, help, _) = parts(&daemon.ask(&["--help"]));
     assert_eq!(code, Some(0));
-    let lines: Vec<&str> = help
-        .lines()
-        .filter(|line| line.contains("curl -fsS"))
-        .collect();
-    let [piped, start, ..] = lines[..] else {
-        panic!("no curl in {help}");
-    };
-    let line = help
-        .lines()
-        .position(|line| line.contains("exec --fd 3"))
-        .unwrap();
-    let both = format!("{}\n{start}", help.lines().nth(line).unwrap());
+    let lines: Vec<&str> = help.lines().collect();
+    let at = |part| lines.iter().position(|line| line.contains(part)).unwrap();
+    let exec = at("exec --fd 3");
+    let exec = lines[exec..=exec + 1].join("\n");
+    let piped = lines[at("| curl -fsS")];
     let path = Path::new(env!("CARGO_BIN_EXE_domo-token"))
         .parent()
         .unwrap();
-    for line in [piped, &both] {
+    for line in [piped, &exec] {
         let line = line.replace("https://api.domo.com", &sandbox.url(""));
         let output = Command::new("sh")
             .args(["-c", &line])

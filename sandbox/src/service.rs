@@ -274,9 +274,11 @@ fn resource(
         .headers()
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
+    // The scheme's case doesn't matter (RFC 9110 §11.1), and pydomo's is lower.
     let token = header
-        .and_then(|text| text.strip_prefix("Bearer "))
-        .unwrap_or_default();
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map_or("", |(_, token)| token);
     let (token_known, verdict) = judge(token, scope, &state.lock());
     let wants_csv = request
         .headers()

@@ -4,7 +4,7 @@ use roff::{Inline, bold, italic, roman};
 
 use crate::options::{OPTIONS, OptionUsage, Value};
 use crate::page::{Page, inline, usage};
-use crate::usage::{FORMAT_WORDS, TIMES, VERBS};
+use crate::usage::{FORMAT_WORDS, ON_EXAMPLES, TIMES, VERBS};
 
 pub(crate) fn page() -> String {
     let about = "prints a Domo access token that domo-tokend keeps fresh";
@@ -55,6 +55,9 @@ pub(crate) fn page() -> String {
     page.section("examples");
     for verb in VERBS.iter().filter(|verb| !verb.examples.is_empty()) {
         page.verbatim(&verb.examples.join("\n"));
+        if verb.name == "get" {
+            page.paragraph([roman(ON_EXAMPLES)]);
+        }
     }
     page.section("see also");
     page.words([

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::options::{self, OptionUsage, Value, Verb};
-use crate::usage::{FORMAT_WORDS, TIMES, VERBS};
+use crate::usage::{FORMAT_WORDS, ON_EXAMPLES, TIMES, VERBS};
 
 /// Columns that most terminals have.
 const WIDTH: usize = 80;
@@ -43,11 +43,7 @@ pub(crate) fn of(verb: Verb) -> String {
     }
     if verb == Verb::Get {
         text.push('\n');
-        paragraph(
-            &mut text,
-            "The first two keep the token out of argv, which every user of the machine can read, \
-             and send nothing if there is none.",
-        );
+        paragraph(&mut text, ON_EXAMPLES);
     }
     if !usage.exit.is_empty() {
         list(&mut text, "Exit", usage.exit);

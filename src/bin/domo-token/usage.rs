@@ -35,6 +35,11 @@ pub(crate) const FORMAT_WORDS: &[(&str, &str)] = &[
 /// What is said of every TIME.
 pub(crate) const TIMES: &str = "TIME is 90s, 5m, 1h, or plain seconds.";
 
+/// What is said of the first examples.
+pub(crate) const ON_EXAMPLES: &str = "The first two keep the token out of argv, which every user of the machine can \
+    read. Without a token the first runs nothing; the second sends a request that Domo refuses, \
+    and curl ends with 22.";
+
 /// All verbs, in the order of the help.
 pub(crate) static VERBS: [&VerbUsage; 7] =
     [&GET, &EXEC, &WATCH, &STATUS, &COMPLETIONS, &HELP, &VERSION];
@@ -65,9 +70,9 @@ static GET: VerbUsage = VerbUsage {
              line on standard error, and the exit code tells.",
     ],
     examples: &[
-        "domo-token --format curl data | curl -fsS -K - https://api.domo.com/v1/datasets",
         "domo-token exec --fd 3 --format header data -- \\\n    \
-             curl -fsS -H @/dev/fd/3 https://api.domo.com/v1/datasets",
+         curl -fsS -H @/dev/fd/3 https://api.domo.com/v1/datasets",
+        "domo-token --format curl data | curl -fsS -K - https://api.domo.com/v1/datasets",
         "token=$(domo-token data) || exit",
     ],
     exit: &[
