@@ -19,7 +19,7 @@ use std::time::Duration;
 use common::{CLIENT_ID, Daemon, config_text, parts, sandbox, token};
 use domo_sandbox::Fault;
 use domo_token_client::frame::{HELLO, encode, hello};
-use domo_token_client::wire::{Response, VERSION};
+use domo_token_client::wire::{Refusal, RefusalKind, Response, VERSION};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
@@ -254,18 +254,16 @@ fn a_pipe_gets_it_again_only_when_something_has_changed() {
     }
 }
 
-/// A broker that answers one request with these frames.
-fn broker_that_answers(socket: &Path, answers: Vec<Response>) -> thread::JoinHandle<Vec<u8>> {
+/// What takes one connection and the start of a request, and says that.
+fn broker_that_says(socket: &Path, bytes: Vec<u8>) -> thread::JoinHandle<Vec<u8>> {
     let listener = UnixListener::bind(socket).unwrap();
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut asked = vec![0; HELLO + 5];
         stream.read_exact(&mut asked).unwrap();
-        let mut bytes = hello(VERSION).to_vec();
-        for answer in &answers {
-            bytes.extend_from_slice(&encode(answer).unwrap());
-        }
         stream.write_all(&bytes).unwrap();
+        // Who closes before all is read takes its answer back.
+        let _rest = stream.read_to_end(&mut Vec::new());
         asked.split_off(HELLO)
     })
 }
@@ -276,10 +274,51 @@ fn metrics_come_in_pieces_and_are_printed_as_they_are() {
     let socket = folder.path().join("broker.sock");
     let pieces = ["# TYPE x gauge\nx{scope=\"data\"}", " 1\n", "# EOF\n"];
     let answers = pieces.map(|piece| Response::Metrics(piece.to_owned()));
-    let answers = answers.into_iter().chain([Response::End]).collect();
-    let asked = broker_that_answers(&socket, answers);
+    let frames = answers.iter().chain([&Response::End]).map(encode);
+    let frames = frames.flat_map(|frame| frame.unwrap().to_vec());
+    let asked = broker_that_says(&socket, hello(VERSION).into_iter().chain(frames).collect());
     let output = common::helper(&socket, &["status", "--metrics"]).output();
     let (code, stdout, stderr) = parts(&output.unwrap());
     assert_eq!((code, stdout), (Some(0), pieces.concat()), "{stderr}");
     assert_eq!(asked.join().unwrap(), [1, 0, 0, 0, 4], "a metrics request");
+}
+
+#[test]
+fn what_is_no_broker_of_ours_is_told_by_the_code() {
+    let refusal = |kind| {
+        let refusal = Refusal {
+            kind,
+            cause: "because".to_owned(),
+            next_attempt: None,
+        };
+        [
+            &hello(VERSION)[..],
+            &encode(&Response::Refusal(refusal)).unwrap(),
+        ]
+        .concat()
+    };
+    for (bytes, expected) in [
+        (hello(VERSION + 1).to_vec(), 76),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), 70),
+        (
+            [&hello(VERSION)[..], &encode(&Response::End).unwrap()].concat(),
+            70,
+        ),
+        (refusal(RefusalKind::NotPermitted), 77),
+        (refusal(RefusalKind::UnknownClient), 78),
+        (refusal(RefusalKind::UnknownScope), 78),
+        (refusal(RefusalKind::MinTtlTooLong), 78),
+        (refusal(RefusalKind::Denied), 78),
+        (refusal(RefusalKind::Gone), 78),
+        (refusal(RefusalKind::Unavailable), 75),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("broker.sock");
+        let broker = broker_that_says(&socket, bytes);
+        let output = common::helper(&socket, &["data"]).output().unwrap();
+        let (code, stdout, stderr) = parts(&output);
+        assert_eq!((code, stdout.as_str()), (Some(expected), ""), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        broker.join().unwrap();
+    }
 }

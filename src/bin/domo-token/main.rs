@@ -23,6 +23,7 @@ use options::Verb;
 use problem::{CONFIG, IO_ERROR, NO_PERMISSION, Problem, USAGE};
 
 fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(problem::end_on));
     let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.peek().is_none() {
         // With standard error closed the exit code still tells.

@@ -1,6 +1,7 @@
 //! What goes wrong, for the person who reads it and the script that can't.
 
 use std::io::{self, Write};
+use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use domo_token_client::Error;
@@ -60,6 +61,15 @@ impl Problem {
         say(&self.words);
         ExitCode::from(self.code)
     }
+}
+
+/// Ends the process: neither several lines nor a core file, which might hold a token.
+pub(crate) fn end_on(bug: &PanicHookInfo) {
+    let place = bug
+        .location()
+        .map_or(String::new(), |at| format!(" at {at}"));
+    say(&format!("this is a bug{place}; please report it"));
+    std::process::exit(SOFTWARE.into());
 }
 
 /// One line on standard error.

@@ -15,7 +15,7 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::args::Watch;
 use crate::print as print_out;
-use crate::problem::{CONFIG, IO_ERROR, Problem, SOFTWARE, say};
+use crate::problem::{CONFIG, IO_ERROR, Problem, SOFTWARE, TEMPORARY, say};
 use crate::{ask, print};
 
 /// How long a wait lasts when no token's death ends it.
@@ -38,8 +38,7 @@ pub(crate) fn run(wanted: &Watch) -> Result<u8, Problem> {
     let (broker, first) = ask::token(&wanted.get)?;
     let (sender, news) = channel();
     if wanted.to.is_some() {
-        let signals = pass_on_signals(sender.clone());
-        signals.map_err(|e| Problem::new(SOFTWARE, format!("signals can't be caught: {e}")))?;
+        pass_on_signals(sender.clone())?;
     }
     let mut keeper = Keeper {
         wanted,
@@ -72,7 +71,7 @@ impl Keeper<'_> {
         let scopes = &self.wanted.get.scopes;
         let tokens = self.broker.watch(scopes);
         let tokens = tokens.map_err(|error| Problem::of(&error, scopes))?;
-        thread::spawn(move || {
+        in_the_background(move || {
             for item in tokens {
                 let item = item.map_or_else(News::Trouble, |token| News::Token(Box::new(token)));
                 if sender.send(item).is_err() {
@@ -80,7 +79,7 @@ impl Keeper<'_> {
                 }
             }
             let _nobody_listens = sender.send(News::End);
-        });
+        })?;
         let mut last = None;
         loop {
             match news.recv_timeout(self.rest()) {
@@ -182,16 +181,22 @@ impl Keeper<'_> {
     }
 }
 
-fn pass_on_signals(sender: Sender<News>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
-    thread::spawn(move || {
+fn pass_on_signals(sender: Sender<News>) -> Result<(), Problem> {
+    let failed = |error| Problem::new(SOFTWARE, format!("signals can't be caught: {error}"));
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(failed)?;
+    in_the_background(move || {
         for signal in signals.forever() {
             if sender.send(News::Signal(signal)).is_err() {
                 return;
             }
         }
-    });
-    Ok(())
+    })
+}
+
+fn in_the_background(job: impl FnOnce() + Send + 'static) -> Result<(), Problem> {
+    let failed = |error| Problem::new(TEMPORARY, format!("no thread can be started: {error}"));
+    let started = thread::Builder::new().spawn(job);
+    started.map(|_| ()).map_err(failed)
 }
 
 /// In one piece: whoever opens the path finds the old token or the new one, whole, even after a
