@@ -18,8 +18,8 @@ use crate::print as print_out;
 use crate::problem::{CONFIG, IO_ERROR, Problem, SOFTWARE, TEMPORARY, say};
 use crate::{ask, print};
 
-/// How long a wait lasts when no token's death ends it.
-const LONG: Duration = Duration::from_secs(86_400);
+/// How long a wait lasts at most: while the machine sleeps tokens die, and waits don't go on.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// How long before a token falls short of `--min-ttl` the broker is asked for another.
 const LEAD: Duration = Duration::from_secs(1);
@@ -82,7 +82,7 @@ impl Keeper<'_> {
         })?;
         let mut last = None;
         loop {
-            match news.recv_timeout(self.rest()) {
+            match news.recv_timeout(self.rest().min(LOOK)) {
                 Ok(News::Token(token)) => self.take(*token)?,
                 Ok(News::Trouble(error)) => {
                     let problem = Problem::of(&error, scopes);
@@ -94,45 +94,56 @@ impl Keeper<'_> {
                     // As without a handler: whoever started it sees by what it ended.
                     let _ended = emulate_default_handler(signal);
                 }
-                Err(RecvTimeoutError::Timeout) => self.time_is_up()?,
+                Err(RecvTimeoutError::Timeout) => {}
                 // What ended it was told when it came.
                 Ok(News::End) | Err(RecvTimeoutError::Disconnected) => {
                     return Ok(last.map_or(CONFIG, |problem| problem.code));
                 }
             }
+            self.look_after()?;
         }
     }
 
-    /// How much less than its whole life a token is good for.
+    /// How much of its life a token is not given out for.
     fn least(&self) -> Duration {
         self.wanted.get.min_ttl.unwrap_or_default()
     }
 
-    /// The time until there is something to do about the token held.
-    fn rest(&self) -> Duration {
-        let Some(token) = &self.held else {
-            return LONG;
-        };
-        let good = token.expires_in().saturating_sub(self.least());
-        if self.least().is_zero() || self.asked {
-            return good;
-        }
-        good.saturating_sub(LEAD)
+    /// How long the token held is good for; `None` if there is none.
+    fn good(&self) -> Option<Duration> {
+        let token = self.held.as_ref()?;
+        Some(token.expires_in().saturating_sub(self.least()))
     }
 
-    fn time_is_up(&mut self) -> Result<(), Problem> {
-        let spent = |token: &Token| token.expires_in() <= self.least();
-        if self.held.as_ref().is_some_and(spent) {
+    /// Whether another may still be asked for in place of the one held.
+    fn may_ask(&self) -> bool {
+        !self.asked && !self.least().is_zero()
+    }
+
+    /// The time until there is something to do about the token held.
+    fn rest(&self) -> Duration {
+        let lead = if self.may_ask() { LEAD } else { Duration::ZERO };
+        self.good().map_or(LOOK, |good| good.saturating_sub(lead))
+    }
+
+    /// Removes a token that isn't good any more, and asks for another in time.
+    fn look_after(&mut self) -> Result<(), Problem> {
+        let Some(good) = self.good() else {
+            return Ok(());
+        };
+        if good.is_zero() {
             self.held = None;
             return self.remove();
         }
-        if self.held.is_none() || std::mem::replace(&mut self.asked, true) {
+        if good > LEAD || !self.may_ask() {
             return Ok(());
         }
+        self.asked = true;
         // Whatever comes of it comes to all who watch, but what comes at once is taken at once.
         let scopes = &self.wanted.get.scopes;
         let broker = self.broker.timeout(LEAD);
-        match broker.request(scopes).min_ttl(self.least() + LEAD).send() {
+        let more_than_left = self.least() + LEAD + Duration::from_millis(1);
+        match broker.request(scopes).min_ttl(more_than_left).send() {
             Ok(token) => self.take(token),
             Err(error) => {
                 say(&error.to_string());
