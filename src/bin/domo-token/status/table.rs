@@ -186,3 +186,109 @@ fn plain(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(plain).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: BootTime = BootTime::from_millis(3_600_000);
+
+    /// That many minutes from now.
+    fn at(minutes: i64) -> BootTime {
+        let now = i64::try_from(NOW.as_millis()).unwrap();
+        BootTime::from_millis(u64::try_from(now + minutes * 60_000).unwrap())
+    }
+
+    fn set(scope: &str, state: ScopeState, expires: Option<BootTime>) -> ScopeStatus {
+        ScopeStatus {
+            client: "acme".to_owned(),
+            client_id: "441e307a…".to_owned(),
+            scope: scope.to_owned(),
+            state,
+            obtained: Some(at(-12)),
+            expires,
+            generation: Some(7),
+            next_attempt: Some(at(41)),
+            requests: 1,
+            attempts: 0,
+            last_error: None,
+            last_error_at: None,
+            rejected: 0,
+            last_rejected_by: None,
+            credentials_error: None,
+        }
+    }
+
+    fn failing() -> ScopeStatus {
+        ScopeStatus {
+            attempts: 3,
+            last_error: Some("Domo answered 503\x1b[2J".to_owned()),
+            last_error_at: Some(at(-2)),
+            rejected: 1,
+            last_rejected_by: Some("uid 1004".to_owned()),
+            ..set("data user", ScopeState::Waiting, Some(at(5)))
+        }
+    }
+
+    fn status(scopes: Vec<ScopeStatus>) -> Status {
+        let broker = BrokerStatus {
+            version: "0.1.0".to_owned(),
+            protocol: 1,
+            pid: 4711,
+            started: NOW,
+            config_path: Some("/etc/c.toml".to_owned()),
+            config_loaded: NOW,
+            config_error: Some("line 3: no".to_owned()),
+        };
+        Status { broker, scopes }
+    }
+
+    fn shown(scopes: Vec<ScopeStatus>, colour: bool, notes_below: bool) -> String {
+        let look = Look {
+            colour,
+            notes_below,
+        };
+        of(&status(scopes), NOW, look)
+    }
+
+    #[test]
+    fn a_pipe_gets_a_line_for_each_set_whatever_there_is_to_say() {
+        let fresh = set("data", ScopeState::Fresh, Some(at(48)));
+        let denied = set("audit", ScopeState::Denied, None);
+        assert_eq!(
+            shown(vec![fresh, failing(), denied], false, false),
+            "domo-tokend 0.1.0, pid 4711, protocol 1, up 0 s\n\
+             config: /etc/c.toml, loaded 0 s ago\n\
+             config error: line 3: no\n\
+             \n\
+             CLIENT  SCOPES     STATE            OBTAINED    EXPIRES    NEXT\n\
+             acme    data       fresh            12 min ago  in 48 min  renews in 41 min\n\
+             acme    data user  failing          12 min ago  in 5 min   tries again in 41 min  \
+             3 failed attempts, 2 min ago: Domo answered 503 [2J  \
+             Domo refused 1 token in use, says uid 1004\n\
+             acme    audit      refused by Domo  -           no token   tries again in 41 min\n"
+        );
+        assert!(shown(Vec::new(), false, false).ends_with("no scope set that you may see\n"));
+    }
+
+    #[test]
+    fn a_terminal_gets_what_there_is_to_say_below_and_the_state_in_colour() {
+        let text = shown(vec![failing()], true, true);
+        let words = "tries again in 41 min\n    3 failed attempts, 2 min ago: Domo answered 503";
+        assert!(text.contains(words), "{text}");
+        assert!(text.contains("\x1b[31mconfig error: line 3: no\x1b[0m"));
+        for (state, expires, expected) in [
+            (ScopeState::Fresh, Some(at(1)), "\x1b[32mfresh"),
+            (ScopeState::Fetching, Some(at(1)), "\x1b[32mrenewing"),
+            (ScopeState::Fetching, None, "\x1b[33masking Domo"),
+            (ScopeState::Idle, None, "\x1b[33mwaiting its turn"),
+            (ScopeState::Waiting, Some(at(1)), "\x1b[33mfailing"),
+            (ScopeState::Waiting, Some(at(0)), "\x1b[31mfailing"),
+            (ScopeState::Denied, Some(at(1)), "\x1b[33mrefused by Domo"),
+            (ScopeState::Denied, None, "\x1b[31mrefused by Domo"),
+        ] {
+            let text = shown(vec![set("data", state, expires)], true, true);
+            assert!(text.contains(expected), "{expected:?} in {text:?}");
+        }
+    }
+}
