@@ -41,17 +41,7 @@ pub(crate) fn page() -> String {
     for (name, words) in ENVIRONMENT {
         page.entry([bold(name)], inline(words));
     }
-    page.section("exit status");
-    for verb in VERBS.iter().filter(|verb| !verb.exit.is_empty()) {
-        page.subsection(verb.name);
-        for (code, words) in verb.exit {
-            if code.is_empty() {
-                page.words([roman(format!("{}.", sentence(words)))]);
-            } else {
-                page.entry([bold(*code)], [roman(format!("{}.", sentence(words)))]);
-            }
-        }
-    }
+    exit_status(&mut page);
     page.section("examples");
     for verb in VERBS.iter().filter(|verb| !verb.examples.is_empty()) {
         page.verbatim(&verb.examples.join("\n"));
@@ -69,6 +59,20 @@ pub(crate) fn page() -> String {
         roman("(7)"),
     ]);
     page.render()
+}
+
+fn exit_status(page: &mut Page) {
+    page.section("exit status");
+    for verb in VERBS.iter().filter(|verb| !verb.exit.is_empty()) {
+        page.subsection(verb.name);
+        for (code, words) in verb.exit {
+            if code.is_empty() {
+                page.words([roman(format!("{}.", sentence(words)))]);
+            } else {
+                page.entry([bold(*code)], [roman(format!("{}.", sentence(words)))]);
+            }
+        }
+    }
 }
 
 const ENVIRONMENT: [(&str, &str); 4] = [
