@@ -62,8 +62,8 @@ struct Keeper<'a> {
     held: Option<Token>,
     /// Whether another was asked for in place of the one held.
     asked: bool,
-    /// The file that is ours: its device and number.
-    file: Option<(u64, u64)>,
+    /// The file that is ours, open: its number can't become another's.
+    file: Option<File>,
 }
 
 impl Keeper<'_> {
@@ -175,15 +175,18 @@ impl Keeper<'_> {
 
     /// Removes the file if it is still the one that we put there.
     fn remove(&mut self) -> Result<(), Problem> {
-        let (Some(path), Some(ours)) = (&self.wanted.to, self.file.take()) else {
+        let (Some(path), Some(file)) = (&self.wanted.to, self.file.take()) else {
             return Ok(());
         };
-        let removed = match fs::symlink_metadata(path) {
-            Ok(stat) if (stat.dev(), stat.ino()) == ours => {
+        let number = |stat: fs::Metadata| (stat.dev(), stat.ino());
+        let ours = file.metadata().map(number);
+        let there = fs::symlink_metadata(path).map(number);
+        let removed = match (ours, there) {
+            (Ok(ours), Ok(there)) if ours == there => {
                 fs::remove_file(path).and_then(|()| sync_directory(path))
             }
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
+            (Ok(_), Ok(_)) => Ok(()),
+            (Err(error), _) | (_, Err(error)) => Err(error),
         };
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path, &error)),
@@ -211,8 +214,8 @@ fn in_the_background(job: impl FnOnce() + Send + 'static) -> Result<(), Problem>
 }
 
 /// In one piece: whoever opens the path finds the old token or the new one, whole, even after a
-/// power cut. Gives the new file's device and number.
-fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<(u64, u64)> {
+/// power cut.
+fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<File> {
     let next = beside(path)?;
     // One that a killed watcher of our process id left.
     let _none = fs::remove_file(&next);
@@ -232,8 +235,7 @@ fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<(u64, u64)> {
         return Err(error);
     }
     sync_directory(path)?;
-    let stat = file.metadata()?;
-    Ok((stat.dev(), stat.ino()))
+    Ok(file)
 }
 
 /// A name that no pattern for the file's own takes in.
