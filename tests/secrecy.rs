@@ -52,14 +52,22 @@ fn a_planted_secret_or_token_is_found_wherever_it_is() {
         assert!(log.contains("the log"), "{log}");
         let file = found(&format!("echo {what} >$0/kept.json"), |_| {}).unwrap();
         assert!(file.contains("kept.json"), "{file}");
-        let argument = found(":", |command| drop(command.arg(what))).unwrap();
+        let argument = found(":", |command| {
+            command.arg(what);
+        })
+        .unwrap();
         assert!(argument.contains("cmdline"), "{argument}");
     }
     let own = found(&format!("echo {TOKEN} >>$0/config.toml"), |_| {}).unwrap();
     assert!(own.contains("config.toml"), "{own}");
-    let environment = found(":", |command| drop(command.env("TOKEN", TOKEN))).unwrap();
+    let environment = found(":", |command| {
+        command.env("TOKEN", TOKEN);
+    })
+    .unwrap();
     assert!(environment.contains("environ"), "{environment}");
-    let given = found(":", |command| drop(command.env("SECRET", CANARY_SECRET)));
+    let given = found(":", |command| {
+        command.env("SECRET", CANARY_SECRET);
+    });
     assert_eq!(given, None, "the test itself put it there");
 }
 
