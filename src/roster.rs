@@ -23,6 +23,10 @@ pub const MAX_FLIGHTS_PER_CLIENT: usize = 3;
 /// Most token requests under way at once in all.
 pub const MAX_FLIGHTS: usize = 64;
 
+/// Generations start below this, so that they stay exact where numbers are doubles: in JavaScript,
+/// and in jq before 1.7.
+const GENERATION_START: u64 = 1 << 52;
+
 /// Names one scope set of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SetId(usize);
@@ -104,7 +108,7 @@ impl Roster {
     pub fn new(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         Self {
-            next_generation: rng.u64(..),
+            next_generation: rng.u64(..GENERATION_START),
             rng,
             last_client: 0,
             last_set: 0,

@@ -65,7 +65,7 @@ fn text(wanted: &Status, status: &client::Status) -> String {
         colour: terminal && wants_colour(),
         notes_below: terminal,
     };
-    table::of(status, boot_now(), look)
+    table::of(&status.broker, &status.scopes, boot_now(), look)
 }
 
 fn wants_colour() -> bool {

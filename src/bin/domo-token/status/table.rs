@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use domo_token_client::Status;
 use domo_token_client::clock::BootTime;
 use domo_token_client::duration::show;
 use domo_token_client::wire::{BrokerStatus, ScopeState, ScopeStatus};
@@ -27,13 +26,13 @@ const GREEN: &str = "32";
 const YELLOW: &str = "33";
 
 /// The whole, in lines.
-pub(super) fn of(status: &Status, now: BootTime, look: Look) -> String {
-    let mut text = broker(&status.broker, now, look);
-    if status.scopes.is_empty() {
+pub(super) fn of(daemon: &BrokerStatus, sets: &[ScopeStatus], now: BootTime, look: Look) -> String {
+    let mut text = broker(daemon, now, look);
+    if sets.is_empty() {
         text.push_str("no scope set that you may see\n");
         return text;
     }
-    let rows: Vec<[String; COLUMNS]> = status.scopes.iter().map(|set| cells(set, now)).collect();
+    let rows: Vec<[String; COLUMNS]> = sets.iter().map(|set| cells(set, now)).collect();
     let mut widths = HEADS.map(str::len);
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -44,7 +43,7 @@ pub(super) fn of(status: &Status, now: BootTime, look: Look) -> String {
     let heads = HEADS.map(str::to_owned);
     text.push_str(&line(&heads, &widths, |_| look.colour.then_some(BOLD)));
     text.push('\n');
-    for (set, row) in status.scopes.iter().zip(&rows) {
+    for (set, row) in sets.iter().zip(&rows) {
         let colour = look.colour.then(|| colour(set, now));
         text.push_str(&line(row, &widths, |at| colour.filter(|_| at == STATE)));
         let part = if look.notes_below { "\n    " } else { "  " };
@@ -230,8 +229,8 @@ mod tests {
         }
     }
 
-    fn status(scopes: Vec<ScopeStatus>) -> Status {
-        let broker = BrokerStatus {
+    fn daemon() -> BrokerStatus {
+        BrokerStatus {
             version: "0.1.0".to_owned(),
             protocol: 1,
             pid: 4711,
@@ -239,16 +238,15 @@ mod tests {
             config_path: Some("/etc/c.toml".to_owned()),
             config_loaded: NOW,
             config_error: Some("line 3: no".to_owned()),
-        };
-        Status { broker, scopes }
+        }
     }
 
-    fn shown(scopes: Vec<ScopeStatus>, colour: bool, notes_below: bool) -> String {
+    fn shown(sets: &[ScopeStatus], colour: bool, notes_below: bool) -> String {
         let look = Look {
             colour,
             notes_below,
         };
-        of(&status(scopes), NOW, look)
+        of(&daemon(), sets, NOW, look)
     }
 
     #[test]
@@ -256,7 +254,7 @@ mod tests {
         let fresh = set("data", ScopeState::Fresh, Some(at(48)));
         let denied = set("audit", ScopeState::Denied, None);
         assert_eq!(
-            shown(vec![fresh, failing(), denied], false, false),
+            shown(&[fresh, failing(), denied], false, false),
             "domo-tokend 0.1.0, pid 4711, protocol 1, up 0 s\n\
              config: /etc/c.toml, loaded 0 s ago\n\
              config error: line 3: no\n\
@@ -268,12 +266,12 @@ mod tests {
              Domo refused 1 token in use, says uid 1004\n\
              acme    audit      refused by Domo  -           no token   tries again in 41 min\n"
         );
-        assert!(shown(Vec::new(), false, false).ends_with("no scope set that you may see\n"));
+        assert!(shown(&[], false, false).ends_with("no scope set that you may see\n"));
     }
 
     #[test]
     fn a_terminal_gets_what_there_is_to_say_below_and_the_state_in_colour() {
-        let text = shown(vec![failing()], true, true);
+        let text = shown(&[failing()], true, true);
         let words = "tries again in 41 min\n    3 failed attempts, 2 min ago: Domo answered 503";
         assert!(text.contains(words), "{text}");
         assert!(text.contains("\x1b[31mconfig error: line 3: no\x1b[0m"));
@@ -287,7 +285,7 @@ mod tests {
             (ScopeState::Denied, Some(at(1)), "\x1b[33mrefused by Domo"),
             (ScopeState::Denied, None, "\x1b[31mrefused by Domo"),
         ] {
-            let text = shown(vec![set("data", state, expires)], true, true);
+            let text = shown(&[set("data", state, expires)], true, true);
             assert!(text.contains(expected), "{expected:?} in {text:?}");
         }
     }
