@@ -108,6 +108,19 @@ impl Broker {
     /// asked for a better one, by one request however many threads want it; if there is none, the
     /// one in memory is given for as long as it can be used.
     ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// # mod fake { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake/mod.rs")); }
+    /// # let fake = fake::Fake::answering(|_, request| fake::renewed(request));
+    /// # let broker = fake.broker();
+    /// let token = broker.token("data")?;
+    /// assert!(!token.expires_in().is_zero());
+    /// let header = token.authorization();
+    /// assert!(header.as_str().starts_with("Bearer "));
+    /// # }
+    /// # Ok::<(), domo_token_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error`] says what the caller can do. None takes the place of a token that lives, but for
@@ -120,6 +133,20 @@ impl Broker {
     }
 
     /// A token with conditions.
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// # mod fake { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake/mod.rs")); }
+    /// # let fake = fake::Fake::answering(|_, request| fake::renewed(request));
+    /// # let broker = fake.broker();
+    /// use std::time::Duration;
+    ///
+    /// let least = Duration::from_secs(600);
+    /// let token = broker.request("data user").min_ttl(least).send()?;
+    /// assert!(token.expires_in() >= least);
+    /// # }
+    /// # Ok::<(), domo_token_client::Error>(())
+    /// ```
     pub fn request<'a>(&'a self, scopes: &'a str) -> Ask<'a> {
         Ask {
             broker: self,
@@ -130,6 +157,20 @@ impl Broker {
 
     /// Another token than this one, which Domo refused. It is held no longer. If it was replaced
     /// already, Domo isn't asked, and if the new one is in memory, nor is the broker.
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// # mod fake { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake/mod.rs")); }
+    /// # let fake = fake::Fake::answering(|_, request| fake::renewed(request));
+    /// # let broker = fake.broker();
+    /// let token = broker.token("data")?;
+    /// // … Domo answers 401 …
+    /// let other = broker.renew(&token)?;
+    /// assert_ne!(other.generation(), token.generation());
+    /// assert_eq!(broker.token("data")?.generation(), other.generation());
+    /// # }
+    /// # Ok::<(), domo_token_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -285,9 +326,9 @@ impl std::fmt::Debug for Broker {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Ask<'a> {
-    broker: &'a Broker,
-    scopes: &'a str,
-    need: Need,
+    pub(crate) broker: &'a Broker,
+    pub(crate) scopes: &'a str,
+    pub(crate) need: Need,
 }
 
 impl Ask<'_> {

@@ -68,7 +68,7 @@ impl Held {
         let set = token.set();
         let place = || Arc::new(Place::empty(set.clone()));
         if let Some(place) = self.add(set, set.scope.as_str(), &place) {
-            place.put(token);
+            place.put(token, now);
         }
     }
 

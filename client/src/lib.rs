@@ -1,22 +1,23 @@
 #![doc = include_str!("../README.md")]
 //!
+//! # Versions
+//!
+//! What is named here follows semantic versioning. [`BrokerStatus`], [`ScopeStatus`], [`ScopeState`],
+//! [`Explanation`] and [`RefusalKind`] are messages of the broker's, and grow with its protocol. The
+//! modules that are left out of these pages are shared with the daemon and its helper, and change
+//! with them.
+//!
 //! # The parts, leaves first
 //!
-//! What apps use is named at the top of the crate, [`Broker`] first. The modules `clock`, `duration`,
-//! `frame` and `wire` are shared with the daemon and the helper, and outside semantic versioning.
-//!
-//! - `clock`: the boot clock, which runs in suspend.
-//! - `duration`: durations as people write them.
-//! - `scope`: scope sets.
-//! - `wire`: the messages.
-//! - `frame`: messages as bytes.
+//! - `clock`, `duration`: the boot clock, which runs in suspend; durations as people write them.
+//! - `scope`, `wire`, `frame`: scope sets; the messages; messages as bytes.
 //! - `error`, `address`, `token`: why there is none, where to ask, what comes.
-//! - `connection`, `hangup`, `exchange`: one connection; ending it; questions and answers over what is free.
+//! - `connection`, `hangup`, `exchange`: one connection; how it is ended; questions and answers over
+//!   whichever is free.
 //! - `held`, `flight`: tokens in memory; requests under way, each made once.
 //! - `watch`: each new token as it comes.
-//! - `process`: what a process has of these and a forked child must not use.
-//! - `broker`: the face of it all; [`tokio`](https://docs.rs/tokio) and
-//!   [`reqwest`](https://docs.rs/reqwest) apps have one more each, by feature.
+//! - `process`: what a process has of all this, and a forked child must not use.
+//! - `broker`, and by feature `tokio` and `reqwest`: what apps see.
 
 #[doc(hidden)]
 pub mod clock;

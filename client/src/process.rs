@@ -1,8 +1,8 @@
 //! What one process has, and a forked child must not use: its connection, its requests under way,
 //! its threads.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
 
 use arc_swap::ArcSwap;
 
@@ -30,8 +30,8 @@ pub(crate) struct Process {
 /// A thread that watches one set.
 struct Keeper {
     set: Set,
+    /// Shared with the thread for as long as that runs.
     stop: Arc<Stop>,
-    thread: JoinHandle<()>,
 }
 
 impl Shared {
@@ -85,14 +85,14 @@ impl Shared {
     pub(crate) fn keep(&self, set: Set) -> Result<(), Error> {
         let process = self.process();
         let mut keepers = process.keepers();
-        keepers.retain(|keeper| !keeper.thread.is_finished());
+        keepers.retain(|keeper| Arc::strong_count(&keeper.stop) > 1);
         if keepers.iter().any(|keeper| keeper.set == set) {
             return Ok(());
         }
         let stop = Arc::new(Stop::new());
         let watch = self.watch(set.clone()).until(Arc::clone(&stop));
-        let thread = spawn(move || watch.for_each(drop))?;
-        keepers.push(Keeper { set, stop, thread });
+        spawn(move || watch.for_each(drop))?;
+        keepers.push(Keeper { set, stop });
         Ok(())
     }
 
@@ -105,9 +105,11 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         let process = self.process.load();
-        // Nobody holds this lock now but, in a forked child, a thread of its parent's.
-        let Ok(keepers) = process.keepers.try_lock() else {
-            return;
+        let keepers = match process.keepers.try_lock() {
+            Ok(keepers) => keepers,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Only in a forked child, by a thread of its parent's.
+            Err(TryLockError::WouldBlock) => return,
         };
         // In a child they are its parent's, and so are their connections.
         if !keepers.is_empty() && process.id == std::process::id() {
@@ -162,10 +164,10 @@ impl Process {
 }
 
 /// Runs `job` on a thread of its own.
-pub(crate) fn spawn(job: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+pub(crate) fn spawn(job: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     let thread = thread::Builder::new().name("domo-token".to_owned());
     let failed = |error| Error::later(&format!("no thread can be had to watch on: {error}"));
-    thread.spawn(job).map_err(failed)
+    thread.spawn(job).map(drop).map_err(failed)
 }
 
 fn millis(span: std::time::Duration) -> u64 {

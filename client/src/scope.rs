@@ -31,6 +31,13 @@ pub enum ScopeError {
 impl ScopeSet {
     /// Reads scopes parted by spaces or commas.
     ///
+    /// ```
+    /// use domo_token_client::ScopeSet;
+    ///
+    /// assert_eq!(ScopeSet::parse("user,data")?.as_str(), "data user");
+    /// # Ok::<(), domo_token_client::ScopeError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ScopeError`] for the empty set, a character no scope may have, or too long a text.

@@ -180,14 +180,20 @@ impl Place {
         Token(self.0.load())
     }
 
-    pub(crate) fn put(&self, token: &Token) {
-        self.0.store(Arc::clone(&token.0));
+    /// Replaces what is in it, unless that is a newer token, and good: an answer can be overtaken.
+    pub(crate) fn put(&self, token: &Token, now: BootTime) {
+        let newer = |held: &Inner| {
+            let other = held.generation != token.0.generation;
+            other && now < held.does_until && held.expires > token.0.expires
+        };
+        self.0
+            .rcu(|held| Arc::clone(if newer(held) { held } else { &token.0 }));
     }
 
     /// Takes the token out that `unwanted` knows.
     pub(crate) fn clear(&self, unwanted: impl Fn(&Token) -> bool) {
         let token = self.token();
-        if unwanted(&token) {
+        if !token.secret().is_empty() && unwanted(&token) {
             // Unless another has come meanwhile.
             let dead = Arc::new(Inner::dead(token.set().clone()));
             self.0.compare_and_swap(&*token.0, dead);

@@ -2,18 +2,26 @@
 //!
 //! [`Broker::token`] answers from memory as the blocking one does, and waits for nothing then. A
 //! request is made on a thread of the runtime's blocking pool, one for each scope set however many
-//! tasks want its answer, and goes on for the others when a task is dropped. The runtime needs its
-//! time driver (`enable_time`, which `#[tokio::main]` does).
+//! tasks want its answer, and goes on for the others when a task is dropped; a runtime that is shut
+//! down waits for it, until its deadline at the latest. The runtime needs its time driver
+//! (`enable_time`, which `#[tokio::main]` turns on).
 //!
-//! ```no_run
-//! # async fn example() -> Result<(), domo_token_client::Error> {
+//! ```
+//! # #[cfg(unix)] {
+//! # mod fake { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake/mod.rs")); }
+//! # let fake = fake::Fake::generous();
+//! # let path = fake.path();
 //! use domo_token_client::tokio::Broker;
 //!
-//! let broker = Broker::connect().await?;
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+//! # runtime.block_on(async {
+//! let broker = Broker::connect_to(path).await?;
 //! let token = broker.token("data").await?;
-//! # drop(token);
-//! # Ok(())
+//! # assert_eq!(token.generation(), 7);
+//! # Ok::<(), domo_token_client::Error>(())
+//! # })?;
 //! # }
+//! # Ok::<(), domo_token_client::Error>(())
 //! ```
 
 use std::fmt;
@@ -90,11 +98,7 @@ impl Broker {
 
     /// A token with conditions.
     pub fn request<'a>(&'a self, scopes: &'a str) -> Ask<'a> {
-        Ask {
-            broker: self,
-            scopes,
-            need: Need::ANY,
-        }
+        Ask(self.0.request(scopes))
     }
 
     /// As [`crate::Broker::renew`].
@@ -104,7 +108,7 @@ impl Broker {
     /// As there.
     pub async fn renew(&self, refused: &Token) -> Result<Token, Error> {
         let need = Need::other_than(refused);
-        self.obtain(self.0.call(refused.set().clone(), need)).await
+        obtain(&self.0, self.0.call(refused.set().clone(), need)).await
     }
 
     /// As [`crate::Broker::keep`].
@@ -154,56 +158,27 @@ impl Broker {
         let (broker, scopes) = (self.0.clone(), scopes.to_owned());
         blocking(move || broker.explain(&scopes)).await
     }
-
-    async fn obtain(&self, mut call: Call) -> Result<Token, Error> {
-        let shared = self.0.shared();
-        let process = shared.process();
-        loop {
-            let flight = match process.board(&mut call, &shared.held) {
-                Step::Held(token) => return Ok(token),
-                Step::Join(flight) => flight,
-                Step::Lead(pilot) => {
-                    let flight = pilot.flight();
-                    let (process, held) = (Arc::clone(&process), Arc::clone(&shared.held));
-                    // It lands by itself, whether we are still here or not.
-                    spawn_blocking(move || pilot.fly(|flight| process.request(flight), &held));
-                    flight
-                }
-            };
-            flight.landed(call.give_up()).await;
-            if let Some(result) = flight.settle(&call, &shared.held) {
-                return result;
-            }
-        }
-    }
 }
 
 /// A token request with conditions, from [`Broker::request`].
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Ask<'a> {
-    broker: &'a Broker,
-    scopes: &'a str,
-    need: Need,
-}
+pub struct Ask<'a>(crate::Ask<'a>);
 
 impl Ask<'_> {
     /// As [`crate::Ask::min_ttl`].
-    pub fn min_ttl(mut self, least: Duration) -> Self {
-        self.need.min_ttl = Some(least);
-        self
+    pub fn min_ttl(self, least: Duration) -> Self {
+        Self(self.0.min_ttl(least))
     }
 
     /// As [`crate::Ask::renew`].
-    pub fn renew(mut self) -> Self {
-        self.need.renew = Some(crate::wire::Renew::Current);
-        self
+    pub fn renew(self) -> Self {
+        Self(self.0.renew())
     }
 
     /// As [`crate::Ask::rejected`].
-    pub fn rejected(mut self, generation: u64) -> Self {
-        self.need.renew = Some(crate::wire::Renew::Rejected(generation));
-        self
+    pub fn rejected(self, generation: u64) -> Self {
+        Self(self.0.rejected(generation))
     }
 
     /// Asks.
@@ -212,15 +187,38 @@ impl Ask<'_> {
     ///
     /// As [`crate::Broker::token`].
     pub async fn send(self) -> Result<Token, Error> {
-        let broker = &self.broker.0;
-        if let Some(token) = broker.held(self.scopes, &self.need) {
+        let ask = self.0;
+        if let Some(token) = ask.broker.held(ask.scopes, &ask.need) {
             return Ok(token);
         }
-        let set = broker.set(self.scopes)?;
-        let call = broker.call(set.clone(), self.need);
-        let token = self.broker.obtain(call).await?;
-        broker.shared().held.spell(&set, self.scopes);
+        let set = ask.broker.set(ask.scopes)?;
+        let call = ask.broker.call(set.clone(), ask.need);
+        let token = obtain(ask.broker, call).await?;
+        ask.broker.shared().held.spell(&set, ask.scopes);
         Ok(token)
+    }
+}
+
+/// A token for a call whose need no held one meets.
+async fn obtain(broker: &crate::Broker, mut call: Call) -> Result<Token, Error> {
+    let shared = broker.shared();
+    let process = shared.process();
+    loop {
+        let flight = match process.board(&mut call, &shared.held) {
+            Step::Held(token) => return Ok(token),
+            Step::Join(flight) => flight,
+            Step::Lead(pilot) => {
+                let flight = pilot.flight();
+                let (process, held) = (Arc::clone(&process), Arc::clone(&shared.held));
+                // It lands by itself, whether we are still here or not.
+                spawn_blocking(move || pilot.fly(|flight| process.request(flight), &held));
+                flight
+            }
+        };
+        flight.landed(call.give_up()).await;
+        if let Some(result) = flight.settle(&call, &shared.held) {
+            return result;
+        }
     }
 }
 

@@ -7,6 +7,7 @@
     reason = "in a test, what fails says so"
 )]
 
+#[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;
 
 use std::io::Write;

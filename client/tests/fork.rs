@@ -3,6 +3,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
+#[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

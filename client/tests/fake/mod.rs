@@ -1,11 +1,5 @@
-//! A broker made of a few lines, for tests of the client alone.
-
-#![allow(dead_code, reason = "each test file uses its own part")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what fails says so"
-)]
+// A broker made of a few lines, for tests of the client alone and for the examples in its docs, which
+// include this text.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
