@@ -10,7 +10,7 @@ mod common;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use common::{
     CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, config_text, parts, sandbox, timed, token,
 };
 use domo_sandbox::{Builder, Sandbox};
+use domo_token_client::clock::boot_now;
 
 fn https() -> Builder {
     Sandbox::builder().client(CLIENT_ID, CANARY_SECRET, &["data"])
@@ -112,6 +113,29 @@ fn a_host_that_is_not_found_is_75_and_names_it() {
     assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
     assert!(stderr.contains("domo.invalid"), "{stderr}");
     assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+/// A server whose backlog is full: it neither takes a connection nor refuses it.
+fn with_no_room() -> (TcpListener, Vec<TcpStream>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::listen(&listener, 1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    let taken = std::iter::from_fn(connect).take(100).collect();
+    (listener, taken)
+}
+
+#[test]
+fn a_connection_that_does_not_come_about_is_given_up_after_five_seconds() {
+    let (server, taken) = with_no_room();
+    assert!(taken.len() < 100, "its backlog is never full");
+    let url = format!("https://{}/oauth/token", server.local_addr().unwrap());
+    let start = boot_now();
+    let mut daemon = daemon(&url, None);
+    let line = daemon.wait_for_log("cause=timeout");
+    let took = boot_now().saturating_since(start);
+    assert!(took >= Duration::from_secs(5), "{took:?}");
+    assert!(line.contains("no connection to 127.0.0.1"), "{line}");
 }
 
 #[test]

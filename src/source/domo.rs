@@ -285,6 +285,7 @@ pub(crate) mod fuzzing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::MAX_TOKEN;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pairs = pairs.iter();
@@ -312,6 +313,26 @@ mod tests {
             ("retry-after", "Mon, 23 Nov 2026 11:00:00 GMT"),
         ]);
         assert_eq!(retry_after(&past), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn the_document_has_the_bounds_as_they_are() {
+        let document = include_str!("../../docs/architecture.md");
+        let (_, part) = document.split_once("## What is read of an answer").unwrap();
+        let seconds = |span: Duration| format!("{} s", span.as_secs());
+        let bytes = |count: usize| format!("{count} B");
+        let bounds = [
+            ("CONNECT_TIMEOUT", seconds(transport::CONNECT_TIMEOUT)),
+            ("ERROR_BODY", seconds(ERROR_BODY)),
+            ("MAX_BODY", bytes(MAX_BODY)),
+            ("MAX_TOKEN", bytes(MAX_TOKEN)),
+            ("LIFETIME_ASSUMED", seconds(answer::LIFETIME_ASSUMED)),
+            ("LIFETIME_MAX", format!("{} s", answer::LIFETIME_MAX)),
+        ];
+        for (name, value) in bounds {
+            let row = format!("| `{name}` | {value} |");
+            assert!(part.contains(&row), "{row}");
+        }
     }
 
     #[test]

@@ -32,7 +32,8 @@ fn constants() -> BTreeSet<(String, String)> {
 
 #[test]
 fn the_document_has_each_constant_with_its_value_and_no_other() {
-    let rows = DOCUMENT.lines().filter(|line| line.starts_with("| `"));
+    let (policy, _) = DOCUMENT.split_once("## What is read of an answer").unwrap();
+    let rows = policy.lines().filter(|line| line.starts_with("| `"));
     let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
     let documented: BTreeSet<(String, String)> = cells
         .filter(|cells| cells.len() == 5 && cells[1].chars().any(char::is_uppercase))

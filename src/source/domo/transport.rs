@@ -13,7 +13,7 @@ use crate::config::Endpoint;
 use crate::source::{Cause, FetchError};
 
 /// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A backstop: the schedule gives a request up earlier, on its own clock.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
