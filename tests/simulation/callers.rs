@@ -116,6 +116,7 @@ impl Callers {
         drop(state);
         let this = self.clone();
         let task = tokio::spawn(async move {
+            this.begins(id, wait);
             let reply = this
                 .broker
                 .token(&request, &policy::Caller::default())
@@ -124,6 +125,13 @@ impl Callers {
         });
         if let Some(caller) = self.state().callers.get_mut(&id) {
             caller.handle = Some(task.abort_handle());
+        }
+    }
+
+    /// Time may have passed before it came to ask.
+    fn begins(&self, id: u64, wait: Duration) {
+        if let Some(caller) = self.state().callers.get_mut(&id) {
+            caller.deadline = self.domo.clock.now() + wait;
         }
     }
 

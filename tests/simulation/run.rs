@@ -148,6 +148,11 @@ impl Run {
                 self.pass(span).await?;
             }
             Op::Suspend(seconds) => {
+                // The first thing that happens after it is that somebody asks.
+                for set in self.wanted() {
+                    let wait = Duration::from_secs(5);
+                    self.callers.ask(&key(set), wait, None, None);
+                }
                 self.jump(Duration::from_secs(seconds.into()));
             }
             Op::Weather(weather) => self.domo.state().weather = weather,
