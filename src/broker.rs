@@ -46,6 +46,8 @@ struct Shared<C> {
     clock: C,
     /// Whether any client has an access table, so that callers must be looked up.
     has_rules: AtomicBool,
+    /// Whether any of them names units.
+    has_units: AtomicBool,
     state: Mutex<State>,
     /// Rung when the roster has commands or an earlier timer.
     changed: Notify,
@@ -108,6 +110,13 @@ pub struct Held {
     pub kept: Kept,
 }
 
+impl About {
+    fn names_units(&self) -> bool {
+        let mut rules = self.access.values().flat_map(|access| access.0.values());
+        rules.any(|rule| !rule.units.is_empty())
+    }
+}
+
 /// The most scope sets in a page of status.
 const PAGE: usize = 64;
 
@@ -123,6 +132,7 @@ impl<C: Clock> Broker<C> {
         Self(Arc::new(Shared {
             clock,
             has_rules: AtomicBool::new(!about.access.is_empty()),
+            has_units: AtomicBool::new(about.names_units()),
             state: Mutex::new(State {
                 about,
                 roster: Roster::new(seed),
@@ -165,6 +175,12 @@ impl<C: Clock> Broker<C> {
             Err(refusal) => (tally::name(refusal.kind), None),
         };
         audit.note(caller, client.as_deref(), &asked.scope, outcome, generation);
+    }
+
+    /// Whether any rule asks for a unit.
+    #[must_use]
+    pub fn has_units(&self) -> bool {
+        self.0.has_units.load(Ordering::Relaxed)
     }
 
     /// Answers a caller, at its deadline at the latest.

@@ -51,7 +51,9 @@ pub async fn serve<C: Clock>(
     let identities = Identities::new();
     let mut told: Option<BootTime> = None;
     let mut sessions = JoinSet::new();
+    let mut empty: Option<BootTime> = None;
     loop {
+        empty = peer::door_empty(&listener).or(empty);
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(ended) = sessions.join_next(), if !sessions.is_empty() => {
@@ -62,7 +64,7 @@ pub async fn serve<C: Clock>(
         };
         match accepted {
             Ok(stream) => {
-                let peer = Peer::of(&stream);
+                let peer = Peer::of(&stream, empty);
                 match seats.take(&peer) {
                     Ok(seat) => {
                         let connection = Connection { stream, peer, seat };

@@ -8,8 +8,6 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use common::{
@@ -184,36 +182,4 @@ fn a_watcher_outlives_the_daemon() {
         };
         assert_ne!(again.generation(), first);
     }
-}
-
-#[test]
-fn a_watcher_that_never_reads_is_dropped_and_costs_the_others_nothing() {
-    let sandbox = sandbox(Duration::from_secs(2));
-    sandbox.always(Fault::token_size(16 * 1024));
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
-    let mut deaf = UnixStream::connect(daemon.socket()).unwrap();
-    deaf.write_all(&watch_request()).unwrap();
-    let mut watch = daemon.broker().watch("data").unwrap();
-    // What the kernel holds for the deaf one is full after some 13 tokens.
-    for _ in 0..20 {
-        next(&mut watch);
-    }
-    daemon.wait_for_log("a caller's connection was closed");
-    let mut held = Vec::new();
-    deaf.read_to_end(&mut held).unwrap();
-    assert!(held.len() < 512 * 1024, "{}", held.len());
-    next(&mut watch);
-}
-
-/// A hello and the request to watch the set `data`, byte by byte as docs/protocol.md says.
-fn watch_request() -> Vec<u8> {
-    use domo_token_client::frame;
-    use domo_token_client::wire::{Asked, Request, VERSION};
-    let asked = Asked {
-        client: None,
-        scope: "data".to_owned(),
-    };
-    let mut bytes = frame::hello(VERSION).to_vec();
-    bytes.extend_from_slice(&frame::encode(&Request::Watch(asked)).unwrap());
-    bytes
 }

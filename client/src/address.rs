@@ -130,18 +130,43 @@ impl Address {
     fn how_to_join(&self) -> String {
         use std::os::unix::fs::MetadataExt;
         let shown = self.path.display();
-        let closed = self
-            .path
-            .parent()
-            .and_then(|parent| fs::metadata(parent).ok());
-        match fs::metadata(&self.path).ok().or(closed) {
-            Some(stat) => format!(
-                "no permission to use {shown}; ask to be added to its group ({})",
-                stat.gid()
+        let closed = self.path.parent();
+        let closed = closed.and_then(|parent| fs::metadata(parent).ok());
+        // Its directory's bit to pass through, if that is what is closed.
+        let socket = fs::metadata(&self.path).map(|stat| (stat, 0o020));
+        let found = socket.ok().or(closed.map(|stat| (stat, 0o010)));
+        match found {
+            Some((stat, bit)) if stat.mode() & bit != 0 => {
+                let group = group(stat.gid());
+                format!("no permission to use {shown}; ask to be added to its group, {group}")
+            }
+            Some((stat, _)) => format!(
+                "no permission to use {shown}, which is for user {} alone; \
+                 the broker's config opens it with socket_group and socket_mode",
+                stat.uid()
             ),
             None => format!("no permission to use {shown}; ask its owner for access"),
         }
     }
+}
+
+/// A group by number, and by name if it is one of this machine's own. A directory on the network
+/// isn't asked: this crate does without the system's name services.
+fn group(id: u32) -> String {
+    let text = fs::read_to_string("/etc/group").unwrap_or_default();
+    match name_in(&text, id) {
+        Some(name) => format!("{name} ({id})"),
+        None => id.to_string(),
+    }
+}
+
+/// The name of a group in the text of `/etc/group` (group(5)).
+fn name_in(groups: &str, id: u32) -> Option<&str> {
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, _password, found) = (fields.next()?, fields.next()?, fields.next()?);
+        (found.parse() == Ok(id)).then_some(name)
+    })
 }
 
 fn runtime_directory() -> PathBuf {
@@ -152,6 +177,14 @@ fn runtime_directory() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_is_named_as_the_machine_names_it() {
+        let groups = "root:x:0:\n# games\nbroken\ntokens:x:1004:ann,bob\nsame:x:1004:\n";
+        assert_eq!(name_in(groups, 1004), Some("tokens"));
+        assert_eq!(name_in(groups, 60), None);
+        assert_eq!(group(u32::MAX), u32::MAX.to_string());
+    }
 
     #[test]
     fn the_variable_wins_and_is_the_only_place() {

@@ -180,6 +180,8 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             Event::Order(Order::Configure(clients, about)) => {
                 let has_rules = !about.access.is_empty();
                 broker.0.has_rules.store(has_rules, Ordering::Relaxed);
+                let has_units = about.names_units();
+                broker.0.has_units.store(has_units, Ordering::Relaxed);
                 state.about = about;
                 log::configured(&self.configure(clients, &mut state));
                 // Whether they may be kept may have changed.

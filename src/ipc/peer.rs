@@ -1,17 +1,54 @@
 //! Who is calling, as the kernel says.
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod unit;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use unit::fuzzing;
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
-use interprocess::local_socket::tokio::Stream;
+use interprocess::local_socket::tokio::{Listener, Stream};
 
 use super::line::Line;
+use crate::clock::{BootTime, boot_now};
 use crate::policy::Caller;
 use crate::users;
+
+/// Where a process runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// In the unit of that name.
+    Named(String),
+    /// In none, or the process that connected is gone.
+    Nowhere,
+    /// Whoever has its number may be another process: ask on a new connection.
+    Unsure,
+}
+
+/// How finely `/proc` tells when a process started: 100 times a second on every machine there is
+/// (time(7), `USER_HZ`).
+pub(super) const TICK: Duration = Duration::from_millis(10);
+
+/// When nobody is waiting to be let in, if that is so now, and if it matters on this kernel.
+#[must_use]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn door_empty(listener: &Listener) -> Option<BootTime> {
+    if unit::has_descriptors() {
+        return None;
+    }
+    let Listener::UdSocket(listener) = listener;
+    let now = boot_now();
+    unit::has_nothing(listener).then_some(now)
+}
+
+/// It doesn't elsewhere.
+#[must_use]
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn door_empty(_: &Listener) -> Option<BootTime> {
+    None
+}
 
 /// The process at the other end of a connection, as it was when it connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,15 +60,16 @@ pub struct Peer {
     pub gid: Option<u32>,
     /// Its process id; absent if it runs in a PID namespace that can't be seen from here.
     pub pid: Option<u32>,
-    /// When its process started, where the kernel can't tell later whether it still lives.
-    pub(super) started: Option<u64>,
+    /// When nobody was waiting to be let in, last before it was; where the kernel can't tell which
+    /// process it is.
+    pub(super) door_empty: Option<BootTime>,
 }
 
 impl Peer {
-    /// Asks the kernel.
+    /// Asks the kernel. `door_empty` is when nobody was waiting to be let in, last before it was.
     #[must_use]
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub fn of(stream: &Stream) -> Self {
+    pub fn of(stream: &Stream, door_empty: Option<BootTime>) -> Self {
         use nix::sys::socket::{getsockopt, sockopt};
         let Stream::UdSocket(stream) = stream;
         let Ok(found) = getsockopt(stream, sockopt::PeerCredentials) else {
@@ -42,14 +80,14 @@ impl Peer {
             uid: Some(found.uid()).filter(|uid| *uid != users::overflow_uid()),
             gid: Some(found.gid()).filter(|gid| *gid != users::overflow_gid()),
             pid,
-            started: pid.and_then(|pid| unit::start_to_remember(stream, pid)),
+            door_empty,
         }
     }
 
     /// Elsewhere the kernel isn't asked yet.
     #[must_use]
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub fn of(_: &Stream) -> Self {
+    pub fn of(_: &Stream, _: Option<BootTime>) -> Self {
         Self::default()
     }
 
@@ -57,14 +95,17 @@ impl Peer {
     /// connection on lends nobody its unit once it is gone.
     #[must_use]
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub(super) fn unit(&self, line: &Line) -> Option<String> {
+    pub(super) fn unit(&self, line: &Line) -> Unit {
+        let Some(pid) = self.pid else {
+            return Unit::Nowhere;
+        };
         let process = unit::Process {
-            pid: self.pid?,
+            pid,
             user: (
                 self.uid.unwrap_or_else(users::overflow_uid),
                 self.gid.unwrap_or_else(users::overflow_gid),
             ),
-            started: self.started,
+            door_empty: self.door_empty,
         };
         unit::of(line, &process)
     }
@@ -72,8 +113,8 @@ impl Peer {
     /// There are no units elsewhere.
     #[must_use]
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub(super) fn unit(&self, _: &Line) -> Option<String> {
-        None
+    pub(super) fn unit(&self, _: &Line) -> Unit {
+        Unit::Nowhere
     }
 
     /// As policy sees it, with nothing looked up.

@@ -14,13 +14,13 @@ use interprocess::local_socket::tokio::Stream;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::sync::watch;
 use tokio::task::yield_now;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::Peer;
 use super::answer::{busy, with_hello};
 use super::identities::Identities;
 use super::line::Line;
+use super::peer::{Peer, TICK, Unit};
 use super::seats::Seat;
 use crate::broker::{Broker, Place, Watch};
 use crate::clock::Clock;
@@ -28,9 +28,9 @@ use crate::config::Deadlines;
 use crate::policy::Caller;
 use crate::users::Identity;
 
-/// What the kernel keeps for a watcher that doesn't read, in bytes: a few tokens. It doubles this,
-/// to count its own cost (socket(7)).
-const WATCHER_BUFFER: usize = 32 * 1024;
+/// What the kernel keeps for a watcher that doesn't read, in bytes. It doubles this, to count its
+/// own cost (socket(7)), and takes half as much once more before it is full: 60 KiB at most.
+const WATCHER_BUFFER: usize = 20 * 1024;
 
 /// What one read can bring; most requests are far shorter.
 const SCRATCH: usize = 4096;
@@ -207,7 +207,13 @@ impl Session {
         seat: &mut Seat,
         stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), SessionError> {
-        let caller = self.caller(broker).await;
+        let (caller, unit) = self.caller(broker).await;
+        if unit == Unit::Unsure && broker.has_units() {
+            // By then it is older than its next connection.
+            sleep(TICK).await;
+            let cause = "this kernel can't tell yet which process is calling; try again";
+            return self.answer(&busy(cause.to_owned())).await;
+        }
         debug!(peer = %caller, request = request.name(), "asked");
         match request {
             Request::Token(request) => {
@@ -248,13 +254,17 @@ impl Session {
     }
 
     /// The caller as it is now, as far as any rule asks.
-    async fn caller<C: Clock>(&mut self, broker: &Broker<C>) -> Caller {
+    async fn caller<C: Clock>(&mut self, broker: &Broker<C>) -> (Caller, Unit) {
         let mut caller = self.peer.caller();
-        if broker.looks_up_callers() {
-            caller.identity = self.identity().await;
-            caller.unit = self.peer.unit(&self.line);
+        if !broker.looks_up_callers() {
+            return (caller, Unit::Nowhere);
         }
-        caller
+        caller.identity = self.identity().await;
+        let unit = self.peer.unit(&self.line);
+        if let Unit::Named(name) = &unit {
+            caller.unit = Some(name.clone());
+        }
+        (caller, unit)
     }
 
     async fn identity(&self) -> Identity {
@@ -305,10 +315,8 @@ impl Session {
             let news = match news {
                 // Rules may have changed since the last one.
                 Ok(token) => {
-                    let caller = self.caller(broker).await;
-                    let news = broker.not_any_more(asked, &caller).map_or(Ok(token), Err);
-                    broker.note(&caller, asked, news.as_ref());
-                    news
+                    let (caller, _) = self.caller(broker).await;
+                    broker.not_any_more(asked, &caller).map_or(Ok(token), Err)
                 }
                 Err(refusal) => Err(refusal),
             };

@@ -8,6 +8,7 @@
     reason = "in a test, what fails says so"
 )]
 
+pub(crate) mod callers;
 pub(crate) mod many;
 pub(crate) mod secrecy;
 

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
@@ -11,38 +12,40 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use tracing::warn;
 
-/// When the peer's process started, if the kernel is too old (before 6.5) to hand out a descriptor
-/// of the process later on.
-pub(super) fn start_to_remember(stream: &impl AsFd, pid: u32) -> Option<u64> {
-    static HAS_PIDFD: OnceLock<bool> = OnceLock::new();
-    let has_pidfd = *HAS_PIDFD.get_or_init(|| {
-        let found = getsockopt(&stream, sockopt::PeerPidfd);
-        !matches!(found, Err(Errno::ENOPROTOOPT))
-    });
-    if has_pidfd { None } else { start_of(pid) }
+use super::{TICK, Unit};
+use crate::clock::BootTime;
+
+/// Whether the kernel hands out a descriptor of the process that connected, as from 6.5 on. Without
+/// one a process is known by its number alone, which another may have by now.
+pub(super) fn has_descriptors() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let Ok((one, _other)) = UnixStream::pair() else {
+            return false;
+        };
+        getsockopt(&one, sockopt::PeerPidfd).is_ok()
+    })
 }
 
 /// The unit of the process, which must be the one that connected, alive, and still of the user and
-/// group it connected as, once its cgroup has been read. `started` tells it from another of its
-/// number on old kernels.
-pub(super) fn of(stream: &impl AsFd, process: &Process) -> Option<String> {
+/// group it connected as, once its cgroup has been read.
+pub(super) fn of(stream: &impl AsFd, process: &Process) -> Unit {
     if !proc_is_ours() {
-        return None;
+        return Unit::Nowhere;
     }
-    let (text, lives) = match getsockopt(&stream, sockopt::PeerPidfd) {
-        Ok(descriptor) => {
-            let text = process.cgroup()?;
-            (text, lives(&descriptor))
-        }
-        Err(Errno::ENOPROTOOPT) => {
-            let text = process.cgroup()?;
-            let started = process.started;
-            (text, started.is_some() && start_of(process.pid) == started)
-        }
+    let descriptor = getsockopt(&stream, sockopt::PeerPidfd);
+    let cgroup = process.cgroup();
+    let is_it = match descriptor {
+        Ok(descriptor) => lives(&descriptor),
+        Err(Errno::ENOPROTOOPT) => match process.is_older_than_its_connection() {
+            Some(false) => return Unit::Unsure,
+            found => found.is_some(),
+        },
         // The process is gone, and its number may be another's.
-        Err(_) => return None,
+        Err(_) => false,
     };
-    if lives { unit_in(&text) } else { None }
+    let unit = cgroup.filter(|_| is_it).and_then(|text| unit_in(&text));
+    unit.map_or(Unit::Nowhere, Unit::Named)
 }
 
 /// A process as it was when it connected.
@@ -51,8 +54,8 @@ pub(super) struct Process {
     pub(super) pid: u32,
     /// Its effective user and group, as the kernel shows them here.
     pub(super) user: (u32, u32),
-    /// When it started, on old kernels.
-    pub(super) started: Option<u64>,
+    /// When nobody was waiting to be let in, last before it was.
+    pub(super) door_empty: Option<BootTime>,
 }
 
 impl Process {
@@ -61,6 +64,17 @@ impl Process {
         let text = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
         (user_in(&status)? == self.user).then_some(text)
+    }
+
+    /// Whether whoever has its number now, alive, has had it since before the connection was made:
+    /// then it is the one that made it. `None` if nobody has.
+    fn is_older_than_its_connection(&self) -> Option<bool> {
+        let start = start_in(&fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?)?;
+        let ticks = |time: BootTime| u128::from(time.as_millis()) / TICK.as_millis();
+        Some(
+            self.door_empty
+                .is_some_and(|empty| u128::from(start) < ticks(empty)),
+        )
     }
 }
 
@@ -89,7 +103,12 @@ fn proc_is_ours() -> bool {
 
 /// A descriptor of a process can be read once the process has ended.
 fn lives(process: &impl AsFd) -> bool {
-    let mut polled = [PollFd::new(process, PollFlags::IN)];
+    has_nothing(process)
+}
+
+/// Whether there is nothing to read, or nobody to accept, now.
+pub(super) fn has_nothing(descriptor: &impl AsFd) -> bool {
+    let mut polled = [PollFd::new(descriptor, PollFlags::IN)];
     let at_once = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -97,15 +116,14 @@ fn lives(process: &impl AsFd) -> bool {
     matches!(poll(&mut polled, Some(&at_once)), Ok(0))
 }
 
-fn start_of(pid: u32) -> Option<u64> {
-    start_in(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-}
-
-/// Field 22 of `/proc/PID/stat` (proc(5)). The command's name before it may hold anything, so the
-/// last parenthesis counts.
+/// Field 22 of `/proc/PID/stat` (proc(5)), unless the process has ended. The command's name before
+/// it may hold anything, so the last parenthesis counts.
 fn start_in(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = fields.split_whitespace();
+    let state = fields.next()?;
+    let lives = !matches!(state, "Z" | "X");
+    fields.nth(18)?.parse().ok().filter(|_| lives)
 }
 
 /// The first part of the cgroup's path that isn't a slice, from the root: a user's own service
@@ -210,11 +228,37 @@ mod tests {
     }
 
     #[test]
+    fn a_process_older_than_its_connection_is_told_from_a_younger_one() {
+        let own = |door_empty| Process {
+            pid: std::process::id(),
+            user: (0, 0),
+            door_empty,
+        };
+        let now = crate::clock::boot_now();
+        let older = |door_empty| own(door_empty).is_older_than_its_connection();
+        assert_eq!(older(Some(now + TICK * 2)), Some(true));
+        assert_eq!(older(Some(BootTime::from_millis(0))), Some(false));
+        assert_eq!(
+            older(None),
+            Some(false),
+            "nothing is known of its connection"
+        );
+        let nobody = Process {
+            pid: u32::MAX,
+            ..own(Some(now))
+        };
+        assert_eq!(nobody.is_older_than_its_connection(), None);
+    }
+
+    #[test]
     fn a_command_with_parentheses_does_not_shift_the_fields() {
         let fields = "S 1 1 1 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 1 0 987654 1000 10";
         assert_eq!(start_in(&format!("42 (a) b (c)) {fields}")), Some(987_654));
         assert_eq!(start_in("42 (a"), None);
         assert_eq!(start_in("42 (a) S 1"), None);
-        assert!(start_of(std::process::id()).is_some());
+        assert_eq!(
+            start_in(&format!("42 (a) {}", fields.replace('S', "Z"))),
+            None
+        );
     }
 }

@@ -1,0 +1,100 @@
+//! Callers of other users, and what they send byte by byte.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+
+use domo_sandbox::Sandbox;
+use domo_token_client::frame::{self, HELLO};
+use domo_token_client::wire::{Asked, Request, TokenRequest, VERSION};
+
+use super::{Daemon, config_text, folder};
+
+/// Users and a group that every Debian has; nobody runs anything as them here.
+pub(crate) const DAEMON: u32 = 1;
+pub(crate) const GAMES_GROUP: u32 = 60;
+
+/// Users that no database knows.
+pub(crate) const STRANGER: u32 = 4242;
+pub(crate) const ACCOMPLICE: u32 = 4243;
+
+/// Only root can run callers as other users.
+#[allow(clippy::print_stdout, reason = "what is skipped says so")]
+pub(crate) fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("skipped: only root can be several users");
+    }
+    root
+}
+
+/// A folder with the config of a daemon whose socket all can reach, with these lines added for
+/// the broker and its client.
+pub(crate) fn open_folder(
+    sandbox: &Sandbox,
+    tokens: &str,
+    broker: &str,
+    lines: &str,
+) -> tempfile::TempDir {
+    let config = format!(
+        "[broker]\nsocket_mode = \"0666\"\n{broker}\n{}{lines}\n",
+        config_text(sandbox, tokens)
+    );
+    let folder = folder(&config);
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+pub(crate) fn open_daemon(sandbox: &Sandbox, tokens: &str, broker: &str, lines: &str) -> Daemon {
+    Daemon::start_in(open_folder(sandbox, tokens, broker, lines))
+}
+
+pub(crate) fn ask_as(daemon: &Daemon, uid: u32, gid: u32, arguments: &[&str]) -> Output {
+    let mut command = daemon.helper(arguments);
+    command.uid(uid).gid(gid).current_dir("/").output().unwrap()
+}
+
+/// Python as that user; there is no other way to be as rude as a test needs.
+pub(crate) fn python_as(uid: u32, script: &str) -> Command {
+    let mut command = Command::new("python3");
+    command.uid(uid).gid(uid).current_dir("/");
+    command.args(["-c", script]);
+    command
+}
+
+/// A request as the first bytes of a connection.
+pub(crate) fn first(request: &Request) -> Vec<u8> {
+    let mut bytes = frame::hello(VERSION).to_vec();
+    bytes.extend_from_slice(&frame::encode(request).unwrap());
+    bytes
+}
+
+fn asked(scope: &str) -> Asked {
+    Asked {
+        client: None,
+        scope: scope.to_owned(),
+    }
+}
+
+/// A hello and the request for the token of the set `data`.
+pub(crate) fn token_request() -> Vec<u8> {
+    first(&Request::Token(TokenRequest {
+        asked: asked("data"),
+        min_ttl_ms: None,
+        time_left_ms: 5_000,
+        renew: None,
+    }))
+}
+
+/// A hello and the request to watch the set `data`.
+pub(crate) fn watch_request() -> Vec<u8> {
+    first(&Request::Watch(asked("data")))
+}
+
+/// A hello and half a request.
+pub(crate) fn half_a_request() -> Vec<u8> {
+    let mut bytes = watch_request();
+    bytes.truncate(HELLO + 5);
+    bytes
+}

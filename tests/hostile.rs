@@ -1,0 +1,530 @@
+//! What a hostile or broken caller gets: its own connection closed, and nobody else's.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, what fails says so"
+)]
+#![allow(
+    clippy::print_stdout,
+    reason = "what was measured is for whoever reads along"
+)]
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::callers::{
+    ACCOMPLICE, DAEMON, STRANGER, ask_as, first, half_a_request, is_root, open_folder, python_as,
+    token_request, watch_request,
+};
+use common::{Daemon, PATIENCE, config_text, parts, raise_descriptor_limit, sandbox, timed, token};
+use domo_sandbox::{Fault, Sandbox};
+use domo_token_client::clock::boot_now;
+use domo_token_client::frame;
+use domo_token_client::wire::Request;
+
+const HOUR: Duration = Duration::from_secs(3599);
+
+/// Processor time used so far, in the kernel's ticks of 10 ms (proc(5)).
+fn ticks(daemon: &Daemon) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let mut fields = fields.split_whitespace().skip(11);
+    let mut next = || fields.next().unwrap().parse::<u64>().unwrap();
+    next() + next()
+}
+
+/// The share of one processor that the daemon used while that was done, in percent.
+fn load<T>(daemon: &Daemon, job: impl FnOnce() -> T) -> (f64, T) {
+    let before = ticks(daemon);
+    let (took, result) = timed(job);
+    let used = u32::try_from(ticks(daemon) - before).unwrap();
+    (f64::from(used) / took.as_secs_f64(), result)
+}
+
+fn descriptors(daemon: &Daemon) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
+        .unwrap()
+        .count()
+}
+
+/// A value of `/proc/PID/status`, in bytes.
+fn memory(daemon: &Daemon, name: &str) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<usize>()
+        .unwrap()
+        * 1024
+}
+
+/// Waits until it holds no more descriptors than that.
+fn wait_for_descriptors(daemon: &Daemon, most: usize) {
+    let end = boot_now() + PATIENCE;
+    while descriptors(daemon) > most {
+        assert!(boot_now() < end, "{} descriptors", descriptors(daemon));
+        std::thread::yield_now();
+    }
+}
+
+/// A user's process that holds connections, until it is dropped.
+struct Crowd(Child);
+
+/// Connects `count` times and sends a hello and half a request on each; every second one goes on
+/// with a byte twice a second. Once `refused` of them have been told that there is no room it says
+/// so. Whoever is sent away tries again, one each 10 ms.
+const CROWD: &str = r#"
+import json, resource, select, signal, socket, sys, time
+path, half, count, refused = sys.argv[1], bytes(json.loads(sys.argv[2])), int(sys.argv[3]), int(sys.argv[4])
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+signal.alarm(120)
+poll = select.poll()
+held = {}
+def connect():
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(path)
+    try:
+        s.send(half)
+    except OSError:
+        pass
+    poll.register(s, select.POLLIN)
+    held[s.fileno()] = s
+def sent_away(fd):
+    s = held.pop(fd)
+    poll.unregister(s)
+    with s:
+        try:
+            return b"as many as" in s.recv(4096)
+        except OSError:
+            return False
+for number in range(count):
+    connect()
+told = 0
+while told < refused:
+    told += sum(sent_away(fd) for fd, _ in poll.poll())
+print("full", flush=True)
+last = time.monotonic()
+while True:
+    time.sleep(0.01)
+    for fd, _ in poll.poll(0)[:1]:
+        sent_away(fd)
+        connect()
+    if time.monotonic() - last > 0.5:
+        last = time.monotonic()
+        for number, s in enumerate(held.values()):
+            try:
+                number % 2 and s.send(b"\0")
+            except OSError:
+                pass
+"#;
+
+impl Crowd {
+    fn of(daemon: &Daemon, uid: u32, count: usize, refused: usize) -> Self {
+        let mut command = python_as(uid, CROWD);
+        command
+            .arg(daemon.socket())
+            .arg(format!("{:?}", half_a_request()));
+        command.args([count.to_string(), refused.to_string()]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        let stdout = child.stdout.as_mut().unwrap();
+        BufReader::new(stdout).read_line(&mut said).unwrap();
+        assert_eq!(said, "full\n");
+        Self(child)
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+/// How long a user's `domo-token data` takes, the longest of that many.
+fn slowest(daemon: &Daemon, uid: u32, count: usize) -> Duration {
+    let times = (0..count).map(|_| timed(|| token(&ask_as(daemon, uid, uid, &["data"]))).0);
+    times.max().unwrap()
+}
+
+/// Holds what must hold while crowds do their worst, whose users get no token meanwhile.
+fn others_are_served(daemon: &Daemon, sandbox: &Sandbox, start: impl FnOnce() -> Vec<Crowd>) {
+    token(&ask_as(daemon, DAEMON, DAEMON, &["data"]));
+    let before = descriptors(daemon);
+    let unloaded = slowest(daemon, DAEMON, 20);
+    let crowds = start();
+    let asked = ask_as(daemon, STRANGER, STRANGER, &["--timeout", "1", "data"]);
+    let (code, stdout, stderr) = parts(&asked);
+    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    assert!(stderr.contains("as many as one may"), "{stderr}");
+    let seen = sandbox.requests().len();
+    let (load, loaded) = load(daemon, || {
+        let loaded = slowest(daemon, DAEMON, 20);
+        sandbox.wait_for_requests(seen + 2, PATIENCE).unwrap();
+        loaded
+    });
+    println!(
+        "load {load:.1} %, slowest {unloaded:?} before and {loaded:?} now, {} descriptors",
+        descriptors(daemon)
+    );
+    assert!(load < 5.0, "{load} % of a processor");
+    assert!(
+        loaded < unloaded * 5 + Duration::from_millis(50),
+        "{loaded:?}, not {unloaded:?}"
+    );
+    drop(crowds);
+    let (took, ()) = timed(|| wait_for_descriptors(daemon, before));
+    assert!(took < Duration::from_secs(1), "as before after {took:?}");
+    token(&ask_as(daemon, STRANGER, STRANGER, &["data"]));
+}
+
+#[test]
+fn five_thousand_slow_and_silent_connections_of_one_user_cost_another_nothing() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(Duration::from_secs(4));
+    let folder = open_folder(&sandbox, "[\"data\"]", "", "");
+    let daemon = Daemon::start_as(Daemon::command_of_config(folder.path()), folder);
+    others_are_served(&daemon, &sandbox, || {
+        vec![Crowd::of(&daemon, STRANGER, 5000, 5000 - 1024)]
+    });
+}
+
+#[test]
+fn the_limits_of_the_config_hold_for_a_users_connections_and_watchers() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let limits = "[limits]\nconnections_per_user = 20\nwatchers_per_user = 2\n";
+    let folder = open_folder(&sandbox, "[\"data\"]", limits, "");
+    let daemon = Daemon::start_in(folder);
+    let script = format!(
+        "import socket\n\
+         held=[]\n\
+         for n in range(3):\n\
+         \ts=socket.socket(socket.AF_UNIX); s.connect(\"{}\"); s.send(bytes({:?})); held.append(s)\n\
+         \tprint(b'as many as one may' in s.recv(65536))\n",
+        daemon.socket().display(),
+        watch_request()
+    );
+    let (_, said, stderr) = parts(&python_as(STRANGER, &script).output().unwrap());
+    assert_eq!(said, "False\nFalse\nTrue\n", "{stderr}");
+    let crowd = Crowd::of(&daemon, STRANGER, 40, 20);
+    token(&ask_as(&daemon, DAEMON, DAEMON, &["data"]));
+    drop(crowd);
+    token(&ask_as(&daemon, STRANGER, STRANGER, &["--wait", "data"]));
+}
+
+#[test]
+fn with_few_descriptors_two_hostile_users_leave_room_and_renewal_goes_on() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(Duration::from_secs(4));
+    let folder = open_folder(&sandbox, "[\"data\"]", "", "");
+    let plain = Daemon::command_of_config(folder.path());
+    let mut command = Command::new("sh");
+    command
+        .env_clear()
+        .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""]);
+    command.arg(plain.get_program()).args(plain.get_args());
+    let mut daemon = Daemon::start_as(command, folder);
+    assert!(daemon.log.contains("few descriptors"), "{}", daemon.log);
+    others_are_served(&daemon, &sandbox, || {
+        // A table of 32: half of it, and half of the rest.
+        let first = Crowd::of(&daemon, STRANGER, 200, 184);
+        let second = Crowd::of(&daemon, ACCOMPLICE, 200, 192);
+        vec![first, second]
+    });
+    daemon.log.clear();
+    let (_, log) = daemon.stop();
+    assert!(!log.contains("can't be accepted"), "{log}");
+}
+
+#[test]
+fn without_a_descriptor_left_the_daemon_rests_and_goes_on_when_there_are_some() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let given = token(&daemon.ask(&["data"]));
+    let pid = daemon.pid().to_string();
+    let limit = |most: &str| {
+        let mut command = Command::new("prlimit");
+        command.args(["--pid", &pid, &format!("--nofile={most}:")]);
+        assert!(command.status().unwrap().success());
+    };
+    // Less than it has already.
+    limit("3");
+    let asking: Vec<Child> = (0..5)
+        .map(|_| daemon.helper(&["--timeout", "60", "data"]).spawn().unwrap())
+        .collect();
+    daemon.wait_for_log("callers can't be accepted for now");
+    let before = ticks(&daemon);
+    let (took, ()) = timed(|| {
+        for _ in 0..20 {
+            daemon.wait_for_log("callers still can't be accepted");
+        }
+    });
+    let used = u32::try_from(ticks(&daemon) - before).unwrap();
+    let load = f64::from(used) / took.as_secs_f64();
+    assert!(load < 5.0, "{load} % of a processor");
+    limit("1000");
+    let (took, ()) = timed(|| {
+        for asking in asking {
+            assert_eq!(token(&asking.wait_with_output().unwrap()), given);
+        }
+    });
+    assert!(took < Duration::from_secs(1), "recovers after {took:?}");
+}
+
+/// Sends that and reads all that comes until the connection is closed.
+fn told(daemon: &Daemon, bytes: &[u8]) -> Vec<u8> {
+    let mut caller = UnixStream::connect(daemon.socket()).unwrap();
+    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    // It may be closed before all is sent.
+    let _closed = caller.write_all(bytes);
+    let mut answer = Vec::new();
+    if let Err(error) = caller.read_to_end(&mut answer) {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+    }
+    answer
+}
+
+/// Reads one answer's frame; the first has the hello before it.
+fn answer(caller: &mut UnixStream, greeted: bool) -> Vec<u8> {
+    let mut head = vec![0; if greeted { 4 } else { 8 }];
+    caller.read_exact(&mut head).unwrap();
+    let length = head.last_chunk::<4>().unwrap();
+    let mut body = vec![0; frame::body_length(*length).unwrap()];
+    caller.read_exact(&mut body).unwrap();
+    body
+}
+
+#[test]
+fn frames_that_are_none_end_the_connection_and_take_no_memory() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let given = token(&daemon.ask(&["data"]));
+    let hello = b"DTK\x01";
+    let with = |length: u32| [&hello[..], &length.to_le_bytes()].concat();
+    for bad in [
+        with(0),
+        with(64 * 1024 + 1),
+        with(u32::MAX),
+        [&with(2)[..], b"\xff\xff"].concat(),
+        [&token_request()[..], b"\x01\x00\x00\x00\xff"].concat(),
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+        vec![0; 100_000],
+    ] {
+        let answer = told(&daemon, &bad);
+        assert!(
+            answer.is_empty() || bad.starts_with(&token_request()),
+            "{bad:?}"
+        );
+    }
+    // A length that may be isn't believed before the bytes are there.
+    let before = memory(&daemon, "VmRSS");
+    let waiting: Vec<UnixStream> = (0..500)
+        .map(|_| {
+            let mut caller = UnixStream::connect(daemon.socket()).unwrap();
+            caller.write_all(&with(64 * 1024)).unwrap();
+            caller
+        })
+        .collect();
+    assert_eq!(token(&daemon.ask(&["data"])), given);
+    let grown = memory(&daemon, "VmRSS").saturating_sub(before);
+    assert!(grown < 500 * 8 * 1024, "{grown} bytes");
+    drop(waiting);
+}
+
+#[test]
+fn a_request_byte_by_byte_and_a_thousand_at_once_are_answered() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let given = token(&daemon.ask(&["data"]));
+    let holds = |body: &[u8]| {
+        body.windows(given.len())
+            .any(|part| part == given.as_bytes())
+    };
+    let mut caller = UnixStream::connect(daemon.socket()).unwrap();
+    for byte in token_request() {
+        caller.write_all(&[byte]).unwrap();
+    }
+    assert!(holds(&answer(&mut caller, false)));
+    let next = token_request().split_off(4);
+    let many = next.repeat(1000);
+    let writing = std::thread::scope(|scope| {
+        let mut writer = caller.try_clone().unwrap();
+        let writing = scope.spawn(move || writer.write_all(&many));
+        for _ in 0..1000 {
+            assert!(holds(&answer(&mut caller, true)));
+        }
+        writing.join().unwrap()
+    });
+    writing.unwrap();
+}
+
+#[test]
+fn callers_that_leave_at_once_or_never_read_end_nobody_but_themselves() {
+    let sandbox = sandbox(HOUR);
+    let limits = "[limits]\nanswer_deadline = \"1s\"\nrequest_deadline = \"1s\"\n\
+                  first_request_deadline = \"1s\"\n";
+    let config = limits.to_owned() + &config_text(&sandbox, "[\"data\"]");
+    let mut daemon = Daemon::start(&config);
+    let given = token(&daemon.ask(&["data"]));
+    for _ in 0..200 {
+        let mut leaving = UnixStream::connect(daemon.socket()).unwrap();
+        leaving.write_all(&token_request()).unwrap();
+    }
+    let silent = UnixStream::connect(daemon.socket()).unwrap();
+    let mut half = UnixStream::connect(daemon.socket()).unwrap();
+    half.write_all(&half_a_request()).unwrap();
+    let mut later = UnixStream::connect(daemon.socket()).unwrap();
+    later.write_all(&token_request()).unwrap();
+    answer(&mut later, false);
+    later.write_all(&[9]).unwrap();
+    let mut deaf = UnixStream::connect(daemon.socket()).unwrap();
+    deaf.set_nonblocking(true).unwrap();
+    let next = token_request().split_off(4).repeat(1000);
+    deaf.write_all(&token_request()).unwrap();
+    // As much as the socket takes, until nothing is read of it any more.
+    while deaf.write(&next).is_ok() {}
+    for _ in 0..4 {
+        daemon.wait_for_log("a caller's connection was closed: too slow");
+    }
+    for mut closed in [silent, half, later] {
+        let mut nothing = Vec::new();
+        let _reset = closed.read_to_end(&mut nothing);
+        assert_eq!(nothing, b"");
+    }
+    assert_eq!(token(&daemon.ask(&["data"])), given);
+}
+
+/// All that a hostile caller can think of, once.
+fn nuisance(daemon: &Daemon) {
+    let connect = || UnixStream::connect(daemon.socket()).unwrap();
+    drop(connect());
+    for part in [
+        &b"D"[..],
+        b"DTK\x01",
+        b"DTK\x63",
+        b"DTK\x01\xff\xff\xff\xff",
+        b"XXXXXXXX",
+    ] {
+        let mut caller = connect();
+        caller.write_all(part).unwrap();
+    }
+    let mut leaving = connect();
+    leaving.write_all(&half_a_request()).unwrap();
+    let mut leaving = connect();
+    leaving.write_all(&token_request()).unwrap();
+    let mut watching = connect();
+    watching.write_all(&watch_request()).unwrap();
+    answer(&mut watching, false);
+    let mut unread = connect();
+    unread.write_all(&first(&Request::Status)).unwrap();
+    let mut refused = connect();
+    refused.write_all(&first(&Request::Metrics)).unwrap();
+    answer(&mut refused, false);
+}
+
+#[test]
+fn after_thousands_of_hostile_callers_nothing_is_left_of_them() {
+    let sandbox = sandbox(HOUR);
+    let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
+    let daemon = Daemon::start_as(Daemon::command_of_config(folder.path()), folder);
+    token(&daemon.ask(&["data"]));
+    let before = descriptors(&daemon);
+    let round = |count: usize| {
+        for _ in 0..count {
+            nuisance(&daemon);
+        }
+        wait_for_descriptors(&daemon, before);
+        memory(&daemon, "RssAnon")
+    };
+    let warm = round(200);
+    let after = round(1000);
+    println!("{warm} bytes after 200 rounds, {after} after 1200");
+    assert!(after < warm + 256 * 1024, "{after}, not {warm}");
+}
+
+#[test]
+fn a_watcher_that_never_reads_has_64_kib_and_is_dropped_by_its_deadline() {
+    let sandbox = sandbox(Duration::from_secs(2));
+    sandbox.always(Fault::token_size(16 * 1024));
+    let limits = "[limits]\nanswer_deadline = \"1s\"\n";
+    let mut daemon = Daemon::start(&(limits.to_owned() + &config_text(&sandbox, "[\"data\"]")));
+    let mut deaf = UnixStream::connect(daemon.socket()).unwrap();
+    deaf.write_all(&watch_request()).unwrap();
+    let mut watch = daemon.broker().watch("data").unwrap();
+    for _ in 0..5 {
+        watch.next().unwrap().unwrap();
+    }
+    daemon.wait_for_log("a caller's connection was closed");
+    let tokens = sandbox.requests().len();
+    let mut held = Vec::new();
+    deaf.read_to_end(&mut held).unwrap();
+    assert!(held.len() <= 64 * 1024, "{}", held.len());
+    assert!(
+        held.len() >= 32 * 1024,
+        "{}: it had its first tokens",
+        held.len()
+    );
+    assert!(tokens <= 8, "dropped while {tokens} tokens came");
+    watch.next().unwrap().unwrap();
+}
+
+#[test]
+fn ten_thousand_watchers_hear_of_a_new_token_within_a_second() {
+    const COUNT: usize = 10_000;
+    raise_descriptor_limit();
+    let sandbox = sandbox(HOUR);
+    let limits = "[limits]\nconnections = 11000\n";
+    let folder = common::folder(&(limits.to_owned() + &config_text(&sandbox, "[\"data\"]")));
+    let mut daemon = Daemon::start_as(Daemon::command_of_config(folder.path()), folder);
+    if daemon.log.contains("few descriptors") {
+        println!("skipped: the system gives too few descriptors");
+        return;
+    }
+    token(&daemon.ask(&["data"]));
+    let before = memory(&daemon, "RssAnon");
+    let mut watching: Vec<UnixStream> = (0..COUNT)
+        .map(|_| {
+            let mut caller = UnixStream::connect(daemon.socket()).unwrap();
+            caller.write_all(&watch_request()).unwrap();
+            answer(&mut caller, false);
+            caller
+        })
+        .collect();
+    let each = (memory(&daemon, "RssAnon") - before) / COUNT;
+    let secret = "c4nary-second-secret";
+    sandbox.add_client(common::CLIENT_ID, secret, &["data"]);
+    sandbox.script([Fault::hold()]);
+    daemon.write("acme.secret", secret);
+    sandbox.wait_for_requests(2, PATIENCE).unwrap();
+    let (took, ()) = timed(|| {
+        sandbox.recover();
+        for caller in &mut watching {
+            answer(caller, true);
+        }
+    });
+    println!("{each} bytes each, all told in {took:?}");
+    daemon.log.clear();
+    // Without optimisation a session is about twice as large, and slower.
+    let (most, longest) = if cfg!(debug_assertions) {
+        (4096, 3)
+    } else {
+        (2048, 1)
+    };
+    assert!(took < Duration::from_secs(longest), "{took:?}");
+    assert!(each <= most, "{each} bytes each");
+}
