@@ -1,14 +1,20 @@
 //! Ten thousand scope sets of a thousand clients: what they cost.
 
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, what fails says so"
+)]
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 
 use common::{CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, client_text, token};
 use domo_sandbox::Sandbox;
+use serde_json::Value;
 
 const CLIENTS: usize = 1000;
 const SETS: usize = 10;
@@ -65,6 +71,15 @@ fn ten_thousand_sets_cost_little_and_a_reload_of_them_asks_domo_nothing() {
     );
     let last = format!("client{}", CLIENTS - 1);
     let text = token(&daemon.ask(&["--timeout", "60", "-c", &last, "scope9"]));
+    let status = daemon.status();
+    let sets = status["tokens"].as_array().unwrap().iter();
+    let name = |set: &Value| format!("{} {}", set["client"], set["scope"]);
+    let names: BTreeSet<String> = sets.map(name).collect();
+    assert_eq!(
+        names.len(),
+        CLIENTS * SETS,
+        "status shows each, page by page"
+    );
     let each = (memory(&daemon) - before) / (CLIENTS * SETS);
     assert!(
         each <= text.len() + COST,

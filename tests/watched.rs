@@ -281,6 +281,59 @@ fn new_credentials_that_fail_leave_the_old_token_and_are_named() {
 }
 
 #[test]
+fn a_log_beside_the_config_does_not_feed_itself_and_a_command_sees_none_of_our_files() {
+    let sandbox = sandbox(HOUR);
+    let folder = common::folder("");
+    // The command leaves a line each time that the files are read.
+    let command = format!(
+        "client_secret_command = [\"/bin/sh\", \"-c\", \"ls -l /proc/self/fd > fds; echo read >> reads; echo {CANARY_SECRET}\"]"
+    );
+    let config = config_text(&sandbox, "[\"data\"]");
+    let config = config.replace("client_secret_file = \"acme.secret\"", &command);
+    let path = folder.path().join("config.toml");
+    fs::write(&path, &config).unwrap();
+    let log = fs::File::create(folder.path().join("daemon.log")).unwrap();
+    let mut command = Daemon::command(folder.path());
+    command
+        .current_dir(folder.path())
+        .env("PATH", "/usr/bin:/bin");
+    let mut daemon = command
+        .env("RUST_LOG", "trace")
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let ask = || {
+        let socket = folder.path().join("broker.sock");
+        common::helper(&socket, &["--wait", "data"])
+            .output()
+            .unwrap()
+    };
+    for _ in 0..20 {
+        token(&ask());
+    }
+    fs::write(&path, config + "# changed\n").unwrap();
+    let end = boot_now() + PATIENCE;
+    let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    while !text("daemon.log").contains("config loaded") {
+        assert!(boot_now() < end, "{}", text("daemon.log"));
+        thread::yield_now();
+    }
+    assert_eq!(text("reads").lines().count(), 2, "{}", text("daemon.log"));
+    for ours in [
+        "socket:",
+        "inotify",
+        "eventpoll",
+        "timerfd",
+        "lock",
+        "config.toml",
+    ] {
+        assert!(!text("fds").contains(ours), "{ours} in {}", text("fds"));
+    }
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}
+
+#[test]
 fn the_log_level_is_taken_up() {
     let sandbox = sandbox(HOUR);
     let config = config_text(&sandbox, "[\"data\"]");

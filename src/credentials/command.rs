@@ -9,6 +9,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
+use crate::clock::{BootTime, boot_now};
+
 use super::{CredentialsError, MAX_SECRET, SECRET, check_secret, unusable};
 
 /// How long the command may take. A person may have to unlock the store, but a daemon can't wait
@@ -17,6 +19,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The most of its standard error that is shown, in bytes.
 const SHOWN: usize = 300;
+
+/// The name of the threads that read what it prints.
+const READER: &str = "command";
 
 /// Runs it, and takes the first line that it prints: what follows in a password store are notes.
 pub(super) fn run(argv: &[String]) -> Result<SecretString, CredentialsError> {
@@ -29,9 +34,10 @@ fn run_within(argv: &[String], deadline: Duration) -> Result<SecretString, Crede
     let failed = |problem: String| unusable(SECRET, &from, &problem);
     let mut child = spawn(argv).map_err(|error| failed(format!("can't be run: {error}")))?;
     // Read on threads of their own: a command that fills one pipe would wait for us for ever.
-    let printed = collect(child.stdout.take(), MAX_SECRET);
-    let complaint = collect(child.stderr.take(), SHOWN);
-    let Ok(printed) = printed.recv_timeout(deadline) else {
+    let end = boot_now() + deadline;
+    let printed = collect(child.stdout.take(), MAX_SECRET, end);
+    let complaint = collect(child.stderr.take(), SHOWN, end);
+    let Ok(Some(printed)) = printed.recv_timeout(deadline) else {
         stop(&mut child);
         let seconds = deadline.as_secs_f32();
         return Err(failed(format!("not done after {seconds} s")));
@@ -44,7 +50,7 @@ fn run_within(argv: &[String], deadline: Duration) -> Result<SecretString, Crede
     }
     let status = wait(&mut child).map_err(|error| failed(error.to_string()))?;
     if !status.success() {
-        let words = complaint.unwrap_or_default();
+        let words = complaint.ok().flatten().unwrap_or_default();
         let words = String::from_utf8_lossy(&words);
         return Err(failed(format!("{status}: {}", one_line(&words))));
     }
@@ -71,23 +77,62 @@ fn spawn(argv: &[String]) -> io::Result<Child> {
     command.spawn()
 }
 
-/// All that comes, up to one byte past `most`.
+/// All that comes until `end`, up to one byte past `most`; `None` if more may come.
 fn collect(
-    pipe: Option<impl Read + Send + 'static>,
+    pipe: Option<impl Pipe + 'static>,
     most: usize,
-) -> mpsc::Receiver<Zeroizing<Vec<u8>>> {
+    end: BootTime,
+) -> mpsc::Receiver<Option<Zeroizing<Vec<u8>>>> {
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
+    let read = move || {
         // Reserved whole, so that no copy is left behind by its growing.
         let mut bytes = Zeroizing::new(Vec::with_capacity(most + 2));
+        let mut is_whole = true;
         if let Some(pipe) = pipe {
             let limit = u64::try_from(most + 1).unwrap_or(u64::MAX);
             // What came before an error is judged like the rest.
-            let _read = pipe.take(limit).read_to_end(&mut bytes);
+            let read = Until { pipe, end }.take(limit).read_to_end(&mut bytes);
+            is_whole = read
+                .err()
+                .is_none_or(|error| error.kind() != io::ErrorKind::TimedOut);
         }
-        let _gave_up = sender.send(bytes);
-    });
+        let _gave_up = sender.send(is_whole.then_some(bytes));
+    };
+    // Without a thread the sender is gone, which is told like a command that takes too long.
+    let _started = thread::Builder::new().name(READER.to_owned()).spawn(read);
     receiver
+}
+
+#[cfg(unix)]
+trait Pipe: Read + Send + std::os::fd::AsFd {}
+#[cfg(unix)]
+impl<P: Read + Send + std::os::fd::AsFd> Pipe for P {}
+
+#[cfg(not(unix))]
+trait Pipe: Read + Send {}
+#[cfg(not(unix))]
+impl<P: Read + Send> Pipe for P {}
+
+/// A pipe that is read until then: what the command started may hold its other end for ever.
+struct Until<P> {
+    pipe: P,
+    end: BootTime,
+}
+
+impl<P: Pipe> Read for Until<P> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        #[cfg(unix)]
+        {
+            use rustix::event::{PollFd, PollFlags, Timespec, poll};
+            let left = self.end.saturating_since(boot_now());
+            let left = Timespec::try_from(left).map_err(io::Error::other)?;
+            let mut polled = [PollFd::new(&self.pipe, PollFlags::IN)];
+            if poll(&mut polled, Some(&left))? == 0 {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        self.pipe.read(buffer)
+    }
 }
 
 /// Ends it with all that it started.
@@ -132,6 +177,49 @@ mod tests {
     fn the_first_line_is_the_secret() {
         let secret = run(&shell("echo secret; echo note: mine")).unwrap();
         assert_eq!(secret.expose_secret(), "secret");
+    }
+
+    /// Threads that read what a command prints.
+    fn readers() -> usize {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let names = tasks
+            .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+        names.filter(|name| name.trim() == READER).count()
+    }
+
+    #[test]
+    fn what_a_command_leaves_running_holds_nothing_of_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |script: &str| {
+            let pid = folder.path().join("pid");
+            let script = format!("setsid {script} echo $! >> {}; echo secret", pid.display());
+            run_within(&shell(&script), Duration::from_millis(500))
+        };
+        let error = run("sleep 600 &").unwrap_err();
+        assert!(error.to_string().contains("not done"), "{error}");
+        run("sleep 600 >/dev/null &").unwrap();
+        let end = boot_now() + Duration::from_secs(20);
+        while readers() > 0 {
+            assert!(boot_now() < end, "{} threads", readers());
+            thread::yield_now();
+        }
+        for pid in std::fs::read_to_string(folder.path().join("pid"))
+            .unwrap()
+            .lines()
+        {
+            let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_complaint_is_one_line_that_does_nothing_to_a_terminal() {
+        let script = "printf 'no\\033[2Jkey\\n  for\\ryou\\n' >&2; exit 3";
+        let error = run(&shell(script)).unwrap_err().to_string();
+        assert!(
+            error.ends_with("exit status: 3: no\u{fffd}[2Jkey for you"),
+            "{error}"
+        );
     }
 
     #[test]
