@@ -5,6 +5,7 @@
 
 mod engine;
 mod find;
+mod held;
 mod log;
 mod metrics;
 mod summary;
@@ -21,18 +22,17 @@ use domo_token_client::wire::{
     Asked, BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Refusal, RefusalKind, Renew, Response,
     ScopeStatus, TokenRequest,
 };
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot, watch as signal};
-use tracing::info;
 
 use crate::audit::Audit;
 use crate::clock::{BootTime, Clock};
 use crate::policy::{Access, Caller};
 use crate::roster::{Roster, SetId};
-use crate::schedule::{Ask, Kept, Reply, WaiterId};
+use crate::schedule::{Ask, Reply, WaiterId};
 use crate::token::Token;
 
 pub use engine::{Clients, Engine, Helm};
+pub use held::{Held, Origin};
 pub use metrics::METRICS_TYPE;
 use tally::Tally;
 pub use watch::Watch;
@@ -86,28 +86,6 @@ pub struct About {
     pub origins: BTreeMap<String, Origin>,
     /// Whether the tokens may be kept over a restart.
     pub keeps: bool,
-}
-
-/// Who asks where for a client's tokens.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
-    /// The client id.
-    pub client_id: String,
-    /// The token endpoint.
-    pub token_url: String,
-}
-
-/// A living token, and all that another process must know to go on with it.
-#[derive(Debug)]
-pub struct Held {
-    /// The client's name.
-    pub client: String,
-    /// Who asked for it, and where.
-    pub origin: Origin,
-    /// The scope set.
-    pub scope: ScopeSet,
-    /// The token and its timer.
-    pub kept: Kept,
 }
 
 impl About {
@@ -267,39 +245,6 @@ impl<C: Clock> Broker<C> {
         let changed = state.watched.entry(set);
         let changed = changed.or_insert_with(|| signal::Sender::new(()));
         Ok(Watch::new(self.clone(), set, changed.subscribe()))
-    }
-
-    /// Rung whenever there are other tokens than before.
-    #[must_use]
-    pub fn renewals(&self) -> signal::Receiver<()> {
-        self.0.renewed.subscribe()
-    }
-
-    /// All living tokens, unless they must not be kept.
-    #[must_use]
-    pub fn held(&self) -> Option<Vec<Held>> {
-        let now = self.0.clock.now();
-        let state = self.state();
-        let held = state.roster.kept(now).filter_map(|(client, scope, kept)| {
-            Some(Held {
-                client: client.to_owned(),
-                origin: state.about.origins.get(client)?.clone(),
-                scope: scope.clone(),
-                kept,
-            })
-        });
-        state.about.keeps.then(|| held.collect())
-    }
-
-    /// Tokens of an earlier process, for the [`Engine`] that is made next.
-    pub fn take_over(&self, kept: BTreeMap<(String, ScopeSet), Kept>) {
-        if !kept.is_empty() {
-            info!(
-                count = kept.len(),
-                "tokens of the last process are taken over"
-            );
-        }
-        self.state().roster.take_over(kept);
     }
 
     /// The config file can't be taken up, and why; `None` once it can be again. Says whether that

@@ -18,7 +18,7 @@ use crate::users;
 
 /// Where a process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub(super) enum Unit {
     /// In the unit of that name.
     Named(String),
     /// In none, or the process that connected is gone.

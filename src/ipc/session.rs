@@ -10,8 +10,6 @@ use std::task::{Poll, ready};
 use domo_token_client::frame::{self, FrameError, HELLO};
 use domo_token_client::wire::{Asked, RefusalKind, Request, Response, VERSION};
 use interprocess::local_socket::tokio::Stream;
-#[cfg(unix)]
-use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
@@ -27,10 +25,6 @@ use crate::clock::Clock;
 use crate::config::Deadlines;
 use crate::policy::Caller;
 use crate::users::Identity;
-
-/// What the kernel keeps for a watcher that doesn't read, in bytes. It doubles this, to count its
-/// own cost (socket(7)), and takes half as much once more before it is full: 60 KiB at most.
-const WATCHER_BUFFER: usize = 20 * 1024;
 
 /// What one read can bring; most requests are far shorter.
 const SCRATCH: usize = 4096;
@@ -302,7 +296,7 @@ impl Session {
         broker: &Broker<C>,
         mut stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), SessionError> {
-        self.keep_little();
+        self.line.keep_little();
         loop {
             let news = tokio::select! {
                 news = watch.next() => news,
@@ -330,15 +324,6 @@ impl Session {
                     }
                 }
             }
-        }
-    }
-
-    /// Has the kernel hold less for this caller than it would by itself.
-    fn keep_little(&self) {
-        #[cfg(unix)]
-        {
-            // With the usual one it only takes longer until it is dropped.
-            let _kept = set_socket_send_buffer_size(&self.line, WATCHER_BUFFER);
         }
     }
 

@@ -7,9 +7,14 @@ use std::task::{Context, Poll, ready};
 
 use interprocess::local_socket::tokio::Stream;
 use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+/// What the kernel keeps for a watcher that doesn't read, in bytes. It doubles this, to count its
+/// own cost (socket(7)), and takes half as much once more before it is full: 60 KiB at most.
+const WATCHER_BUFFER: usize = 20 * 1024;
 
 /// The system is asked to tell of bytes to read, and not of room to write: a caller that takes
 /// its answer makes room, and to wake up for each would cost as much again as the answer.
@@ -48,6 +53,12 @@ impl Line {
     /// Writes what there is room for, without waiting: nearly always all.
     pub(in crate::ipc) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         write_now(self.0.get_ref(), bytes)
+    }
+
+    /// Has the kernel hold less for this caller than it would by itself.
+    pub(in crate::ipc) fn keep_little(&self) {
+        // With the usual one it only takes longer until it is dropped.
+        let _kept = set_socket_send_buffer_size(self.0.get_ref(), WATCHER_BUFFER);
     }
 
     /// Writes all, waiting for room.
