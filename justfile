@@ -2,18 +2,82 @@
 check:
     bash .ci/run
 
-# Needs cargo-deny, and its advisories an internet connection.
+# Needs cargo-deny. `cargo deny check advisories` needs an internet connection besides.
 deny:
-    cargo deny check
+    cargo deny --offline check bans licenses sources
+
+# Dependencies that nothing uses. Needs cargo-machete.
+machete:
+    cargo machete
+
+# `just bench L1 L3` measures these rows alone, `--rounds N` so often; `--json` is for machines, `--write
+# docs/performance.md` puts the table there. Needs a C compiler.
+#
+# Measures every performance row against its floor.
+bench *ARGS: helper
+    cargo bench --locked --bench load -- \
+        --static-helper "target/$(rustc -vV | sed -n 's/^host: //p')/release-helper/domo-token" {{ARGS}}
+
+# A long time of short lives, faults, kills and stops; the picture goes into the docs.
+soak SECONDS='1200':
+    cargo bench --locked --bench load -- --soak {{SECONDS}} --write docs/soak.svg
+
+# Beside oidc-agent and git credential-cache; see benches/peers/compare.py for what it needs.
+peers *ARGS:
+    cargo build --locked --release --workspace --bins
+    python3 benches/peers/compare.py {{ARGS}}
+
+# What a token at hand costs in instructions, against its ceiling. Needs valgrind.
+instructions:
+    cargo test --locked --release --test instructions -- --nocapture
+
+# Needs cargo-fuzz and a nightly toolchain. What is found goes into fuzz/target/corpus/, and from there
+# into the repo by `just fuzz-keep`.
+#
+# Runs all fuzz targets for so long each.
+fuzz SECONDS='600':
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for target in $(cargo +nightly fuzz list); do
+        mkdir -p "fuzz/target/corpus/$target"
+        cargo +nightly fuzz run -s none "$target" "fuzz/target/corpus/$target" "fuzz/corpus/$target" -- \
+            -max_total_time={{SECONDS}} -rss_limit_mb=1024 -timeout=10 -max_len=4096 -print_final_stats=1
+    done
+
+# Makes the repo's corpora anew: at most 50 short files a target, which reach the most.
+fuzz-keep:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for target in $(cargo +nightly fuzz list); do
+        new=$(mktemp -d)
+        cargo +nightly fuzz run -s none "$target" "$new" "fuzz/target/corpus/$target" "fuzz/corpus/$target" -- \
+            -set_cover_merge=1 -max_len=1024
+        rm -f "fuzz/corpus/$target"/*
+        find "$new" -type f -printf '%s %p\n' | sort -n | cut -d' ' -f2 |
+            awk '{ file[NR] = $0 } END { step = NR > 50 ? NR / 50 : 1; for (at = 1; at <= NR; at += step) print file[int(at)] }' |
+            head -50 | xargs -I{} cp {} "fuzz/corpus/$target/"
+        rm -r "$new"
+    done
+
+# Mutation testing of the parts that decide; hours. Needs cargo-mutants.
+mutants:
+    cargo mutants -p domo-token-client -f client/src/frame.rs -o target/mutants/frame
+    cargo mutants -p domo-token -f src/policy.rs -f src/schedule.rs -f 'src/schedule/*.rs' \
+        -f src/config.rs -f 'src/config/*.rs' -f src/source/domo.rs -f 'src/source/domo/*.rs' \
+        -o target/mutants/core -- --lib --test config
 
 # The main job with no Domo account.
 quickstart *ARGS:
     cargo run --release --example quickstart -- {{ARGS}}
 
-# The programs as they are shipped. The helper is static: a script pays for its start each time. The
-# daemon isn't, for the user database is read by what the host has for it.
-release:
+# The daemon isn't static, for the user database is read by what the host has for it.
+#
+# Builds the programs as they are shipped.
+release: helper
     cargo build --locked --release --bin domo-tokend
+
+# The helper as it is shipped: static, since a script pays for its start each time.
+helper:
     RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --profile release-helper \
         --bin domo-token --target "$(rustc -vV | sed -n 's/^host: //p')"
 

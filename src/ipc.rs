@@ -9,6 +9,7 @@ mod session;
 mod socket;
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ pub async fn serve<C: Clock>(
     listener: Listener,
     broker: Broker<C>,
     limits: Limits,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
     let broker = Arc::new(broker);
     let seats = Seats::new(limits);
@@ -52,6 +53,8 @@ pub async fn serve<C: Clock>(
     let mut told: Option<BootTime> = None;
     let mut sessions = JoinSet::new();
     let mut empty: Option<BootTime> = None;
+    let mut told_to_stop = stop.clone();
+    let mut stopped = pin!(told_to_stop.wait_for(|stop| *stop));
     loop {
         empty = peer::door_empty(&listener).or(empty);
         let accepted = tokio::select! {
@@ -60,7 +63,7 @@ pub async fn serve<C: Clock>(
                 report_panic(ended);
                 continue;
             }
-            _stopped = stop.wait_for(|stop| *stop) => break,
+            _stopped = &mut stopped => break,
         };
         match accepted {
             Ok(stream) => {

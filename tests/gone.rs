@@ -50,7 +50,7 @@ fn a_removed_clients_secret_is_nowhere_in_memory() {
     daemon.write("config.toml", &other);
     daemon.wait_for_log("config loaded");
     sandbox.wait_for_requests(2, PATIENCE).unwrap();
-    daemon.wait_for_log("token obtained");
+    daemon.wait_for_log("token renewed");
     let count = |secret: &str| found_in_memory(daemon.pid(), secret.as_bytes());
     assert_eq!(count(CANARY_SECRET), Some(0));
     assert!(count("an0ther-secret-of-the-tests") >= Some(1));

@@ -27,6 +27,7 @@ pub fn operations(bytes: &[u8]) {
         fresh: BTreeMap::new(),
     };
     run.configure(0xff);
+    run.carry_out();
     while let Some(operation) = run.bytes.next() {
         run.step(operation);
         run.carry_out();
@@ -251,10 +252,10 @@ impl<I: Iterator<Item = u8>> Run<I> {
     }
 
     fn start(&mut self, set: SetId, round: Round) {
-        let (client, scope) = self
-            .roster
-            .name_of(set)
-            .expect("what is gone isn't asked for");
+        // A set can be gone before its request was sent.
+        let Some((client, scope)) = self.roster.name_of(set) else {
+            return;
+        };
         let (client, scope) = (client.to_owned(), scope.clone());
         if let Some((began, lifetime)) = self.fresh.get(&set) {
             let span = self.now.saturating_since(*began);
