@@ -126,15 +126,19 @@ fn start_in(stat: &str) -> Option<u64> {
     fields.nth(18)?.parse().ok().filter(|_| lives)
 }
 
+/// The unit by systemd's own hierarchy, which there is on version 1 and on hybrids, and else by
+/// version 2: an inner systemd may keep to the latter on a host that has both.
+fn unit_in(cgroup: &str) -> Option<String> {
+    let mut lines = cgroup.lines();
+    let of_systemd = lines.find_map(|line| line.split_once(':')?.1.strip_prefix("name=systemd:"));
+    let unified = cgroup.lines().find_map(|line| line.strip_prefix("0::"));
+    let unit = of_systemd.and_then(unit_of);
+    unit.or_else(|| unified.and_then(unit_of))
+}
+
 /// The first part of the cgroup's path that isn't a slice, from the root: a user's own service
 /// counts as that user's manager, and a container's processes as the container's owner.
-fn unit_in(cgroup: &str) -> Option<String> {
-    // On version 1 and on hybrids systemd keeps a hierarchy of its own; on version 2 there is one.
-    let of_systemd = |line: &&str| line.split(':').nth(1) == Some("name=systemd");
-    let unified = |line: &&str| line.starts_with("0::");
-    let line = cgroup.lines().find(of_systemd);
-    let line = line.or_else(|| cgroup.lines().find(unified))?;
-    let path = line.splitn(3, ':').nth(2)?;
+fn unit_of(path: &str) -> Option<String> {
     let mut parts = path.strip_prefix('/')?.split('/');
     let unit = parts.find(|part| !has_suffix(part, ".slice"))?;
     // systemd puts this before names that would look like the kernel's own files.
@@ -210,6 +214,8 @@ mod tests {
         assert_eq!(unit_in(v1), named);
         let hybrid = "1:name=systemd:/system.slice/etl.service\n0::/system.slice/etl.service\n";
         assert_eq!(unit_in(hybrid), named);
+        let inner = "1:name=systemd:/\n0::/system.slice/etl.service\n";
+        assert_eq!(unit_in(inner), named);
         assert_eq!(
             unit_in("0::/system.slice/etl.service:with:colons\n").unwrap(),
             "etl.service:with:colons"
