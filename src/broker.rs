@@ -53,6 +53,8 @@ struct Shared<C> {
     changed: Notify,
     /// Rung when there are other tokens than before.
     renewed: signal::Sender<()>,
+    /// Rung when an attempt has ended, well or badly.
+    attempted: signal::Sender<()>,
     connections: AtomicUsize,
     audit: OnceLock<Audit>,
 }
@@ -124,6 +126,7 @@ impl<C: Clock> Broker<C> {
             }),
             changed: Notify::new(),
             renewed: signal::Sender::new(()),
+            attempted: signal::Sender::new(()),
             connections: AtomicUsize::new(0),
             audit: OnceLock::new(),
         }))

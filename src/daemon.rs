@@ -120,6 +120,9 @@ pub enum DaemonError {
     Bug,
 }
 
+/// The exit code for what a person has to mend (`EX_CONFIG` of sysexits): systemd doesn't try again.
+pub const TO_MEND: u8 = 78;
+
 impl DaemonError {
     /// The exit code, of sysexits: 70 for a bug, 75 if another daemon is there already, else 78.
     #[must_use]
@@ -136,7 +139,7 @@ impl DaemonError {
             | Self::Group(_)
             | Self::Metrics { .. }
             | Self::Audit { .. }
-            | Self::NoSocket => 78,
+            | Self::NoSocket => TO_MEND,
         }
     }
 }
@@ -267,7 +270,7 @@ pub async fn run(
     say_at_start(&config);
     info!(socket = %path.display(), clients = config.clients.len(), "started");
     ready(&path);
-    systemd::ready("listening, the first tokens are on their way");
+    systemd::ready(&broker.summary());
 
     let (stop, stopped) = watch::channel(false);
     let watched = Files::new().map_err(DaemonError::Thread)?;

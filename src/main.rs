@@ -163,7 +163,13 @@ fn serve(options: &Options, format: LogFormat, env: Env<'static>) -> ExitCode {
 
 /// The service ends with that; `systemctl status` shows it, and the journal as an error.
 fn end(error: &impl std::fmt::Display, code: u8) -> ExitCode {
-    systemd::ended(&error.to_string());
+    let to_mend = code == daemon::TO_MEND;
+    let hint = if to_mend {
+        "mend this, and start it again: "
+    } else {
+        ""
+    };
+    systemd::status(&format!("{hint}{error}"));
     let stream = std::env::var("JOURNAL_STREAM");
     if stream.is_ok_and(|stream| logging::is_journal(&stream)) {
         // sd-daemon(3): the priority of the line.

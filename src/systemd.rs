@@ -33,8 +33,8 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
-/// The service has ended, and why.
-pub fn ended(status: &str) {
+/// How it goes, or why it has ended.
+pub fn status(status: &str) {
     tell(&[NotifyState::Status(&line(status))]);
 }
 

@@ -220,6 +220,28 @@ fn nothing_is_kept_where_the_config_says_so() {
 }
 
 #[test]
+fn systemd_hears_how_it_goes_after_each_attempt() {
+    let sandbox = sandbox(HOUR);
+    sandbox.script([Fault::status(503), Fault::status(401)]);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let path = folder.path().join("notify.sock");
+    let notified = Notified::bind(&path);
+    let mut command = Daemon::command(folder.path());
+    // No watchdog, so that it has nothing else to say for a minute.
+    command.env("NOTIFY_SOCKET", &path);
+    let daemon = Daemon::start_as(command, folder);
+    assert!(
+        notified
+            .next()
+            .contains("STATUS=listening, the first tokens are on their way")
+    );
+    notified.wait_for("STATUS=0 of 1 tokens there; client \"acme\", scope set \"data\" fails: ");
+    notified.wait_for("is refused");
+    daemon.signal("-HUP");
+    notified.wait_for("STATUS=1 token fresh, next renewal in");
+}
+
+#[test]
 fn the_watchdog_is_told_that_the_loop_lives_while_domo_does_not() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::status(503));
@@ -254,7 +276,8 @@ fn what_keeps_it_from_starting_is_its_last_status() {
     assert_eq!(code, Some(78), "{stderr}");
     let status = notified.next();
     assert!(
-        status.contains("STATUS=config ") && status.contains("acme.tokens"),
+        status.contains("STATUS=mend this, and start it again: config ")
+            && status.contains("acme.tokens"),
         "{status}"
     );
     assert!(

@@ -221,6 +221,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                     let mut state = self.broker.state();
                     log::report(&state.roster, set, &outcome);
                     state.tally.attempt(set, &outcome);
+                    self.broker.0.attempted.send_replace(());
                     if let Outcome::Obtained { .. } = outcome {
                         self.broker.0.renewed.send_replace(());
                     }

@@ -40,6 +40,12 @@ impl<C: Clock> Broker<C> {
         self.0.renewed.subscribe()
     }
 
+    /// Rung whenever an attempt has ended, well or badly.
+    #[must_use]
+    pub fn attempts(&self) -> signal::Receiver<()> {
+        self.0.attempted.subscribe()
+    }
+
     /// All living tokens, unless they must not be kept.
     #[must_use]
     pub fn held(&self) -> Option<Vec<Held>> {

@@ -42,6 +42,9 @@ fn tokens(sets: &[ScopeStatus], now: BootTime) -> String {
     if let Some(trouble) = refused.or(failing) {
         return format!("{counted}; {trouble}");
     }
+    if living == 0 {
+        return "listening, the first tokens are on their way".to_owned();
+    }
     let next = sets.iter().filter_map(|set| set.next_attempt).min();
     match next {
         Some(next) => format!(

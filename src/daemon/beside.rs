@@ -1,6 +1,7 @@
 //! What runs beside the door: metrics and health, the audit file, tokens kept for a restart.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -13,6 +14,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::source::domo::DomoSource;
 use crate::{health, keep, systemd};
+
+/// The least time between two words to systemd: what comes in a burst is told in one.
+const REST: Duration = Duration::from_secs(1);
 
 /// What the config asks for, opened.
 pub(super) struct Beside {
@@ -61,10 +65,31 @@ impl Beside {
         };
         let keeping = async {
             if systemd::is_there() {
-                keep::run(broker.clone(), clock, stop.clone()).await;
+                keep::run(broker.clone(), clock.clone(), stop.clone()).await;
             }
         };
-        tokio::join!(health, keeping);
+        let telling = async {
+            if systemd::is_there() {
+                tell(broker.clone(), clock.clone(), stop.clone()).await;
+            }
+        };
+        tokio::join!(health, keeping, telling);
+    }
+}
+
+/// Has `systemctl status` show how it goes after each attempt, until `stop` turns true.
+async fn tell<C: Clock>(broker: Broker<C>, clock: C, mut stop: watch::Receiver<bool>) {
+    let mut attempts = broker.attempts();
+    loop {
+        tokio::select! {
+            _attempted = attempts.changed() => systemd::status(&broker.summary()),
+            _stopped = stop.wait_for(|stop| *stop) => return,
+        }
+        let told = clock.now();
+        tokio::select! {
+            () = clock.sleep_until(told + REST) => {}
+            _stopped = stop.wait_for(|stop| *stop) => return,
+        }
     }
 }
 
