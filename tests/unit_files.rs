@@ -1,0 +1,162 @@
+//! What is in `systemd/`: units that systemd takes without a word, and an example config that is one.
+
+#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![allow(clippy::print_stdout, reason = "what is skipped says so")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+const UNITS: [&str; 2] = ["domo-tokend.service", "domo-tokend.socket"];
+
+fn systemd(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("systemd")
+        .join(name)
+}
+
+/// The units of that folder of `systemd/` with the daemon of this build.
+fn units(folder: &str) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for name in UNITS {
+        let text = fs::read_to_string(systemd(folder).join(name)).unwrap();
+        let text = text.replace("/usr/bin/domo-tokend", env!("CARGO_BIN_EXE_domo-tokend"));
+        fs::write(copy.path().join(name), text).unwrap();
+    }
+    copy
+}
+
+/// What `systemd-analyze` says of the units there, where there is one.
+fn analyze(folder: &Path, arguments: &[&str], names: &[&str]) -> Option<(Option<i32>, String)> {
+    let mut command = Command::new("systemd-analyze");
+    command.args(arguments).env("LC_ALL", "C");
+    // The user manager wants it.
+    command.env("XDG_RUNTIME_DIR", folder);
+    let output = command.args(names.iter().map(|name| folder.join(name)));
+    let Ok(output) = output.output() else {
+        println!("skipped: no systemd-analyze here");
+        return None;
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    Some((output.status.code(), said))
+}
+
+/// The lines that are about our units; those about the host's own aren't ours to mend.
+fn about_ours(said: &str) -> Vec<&str> {
+    said.lines()
+        .filter(|line| line.contains("domo-token"))
+        .collect()
+}
+
+const SYSTEM: [&str; 2] = ["verify", "--man=no"];
+const USER: [&str; 3] = ["--user", "verify", "--man=no"];
+
+#[test]
+fn systemd_says_nothing_of_the_units_of_a_host_and_of_a_person() {
+    for (folder, arguments) in [("", &SYSTEM[..]), ("user", &USER[..])] {
+        let copy = units(folder);
+        let Some((code, said)) = analyze(copy.path(), arguments, &UNITS) else {
+            return;
+        };
+        assert!(code == Some(0) && about_ours(&said).is_empty(), "{said}");
+    }
+}
+
+#[test]
+fn systemd_would_speak_of_a_key_it_does_not_know() {
+    for (folder, arguments) in [("", &SYSTEM[..]), ("user", &USER[..])] {
+        let copy = units(folder);
+        for name in UNITS {
+            let path = copy.path().join(name);
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(
+                path,
+                text.replace("\n[Install]", "\nNoSuchKey=yes\n[Install]"),
+            )
+            .unwrap();
+        }
+        let Some((_, said)) = analyze(copy.path(), arguments, &UNITS) else {
+            return;
+        };
+        assert_eq!(about_ours(&said).len(), UNITS.len(), "{said}");
+    }
+}
+
+#[test]
+fn the_service_is_closed() {
+    let copy = units("");
+    let arguments = ["security", "--offline=yes", "--threshold=15"];
+    let Some((code, said)) = analyze(copy.path(), &arguments, &UNITS[..1]) else {
+        return;
+    };
+    let overall = said.lines().find(|line| line.contains("Overall exposure"));
+    assert!(code == Some(0) && overall.is_some(), "{said}");
+}
+
+#[test]
+fn the_service_sees_callers_as_the_users_they_are() {
+    let service = fs::read_to_string(systemd(UNITS[0])).unwrap();
+    let set = |key: &str| service.lines().any(|line| line.starts_with(key));
+    assert!(!set("PrivateUsers="), "every caller would be nobody");
+    for key in ["ProtectProc=", "ProcSubset="] {
+        assert!(!set(key), "{key} would hide the callers' cgroups");
+    }
+}
+
+#[test]
+fn the_units_run_as_users_and_groups_that_the_package_makes() {
+    let made = fs::read_to_string(systemd("domo-token.sysusers")).unwrap();
+    let is_made = |kind: &str, name: &str| {
+        made.lines()
+            .any(|line| line.starts_with(&format!("{kind} {name} ")))
+    };
+    let service = fs::read_to_string(systemd(UNITS[0])).unwrap();
+    let socket = fs::read_to_string(systemd(UNITS[1])).unwrap();
+    let value = |text: &str, key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key));
+        line.unwrap().to_owned()
+    };
+    assert!(is_made("u", &value(&service, "User=")));
+    assert_eq!(value(&service, "User="), value(&service, "Group="));
+    let callers = value(&socket, "SocketGroup=");
+    assert!(is_made("g", &callers));
+    assert_ne!(callers, value(&service, "Group="));
+}
+
+/// What `domo-tokend check --syntax` finds wrong in a config.
+fn syntax_error(config: &str) -> Option<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    fs::write(&path, config).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_domo-tokend"))
+        .args(["check", "--syntax", "--config"])
+        .arg(path)
+        .env_clear()
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    (!output.status.success()).then_some(words)
+}
+
+#[test]
+fn the_example_config_is_one_and_so_it_is_with_what_is_commented_out() {
+    let example = fs::read_to_string(systemd("config.toml")).unwrap();
+    assert_eq!(syntax_error(&example), None);
+    // "#key" is a key, "# word" a remark; of the sources of a secret there may be only one.
+    let all: String = example
+        .lines()
+        .filter(|line| !line.starts_with("client_secret_file"))
+        .map(|line| {
+            line.strip_prefix('#')
+                .filter(|key| !key.starts_with(' '))
+                .unwrap_or(line)
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert_eq!(syntax_error(&all), None, "{all}");
+    assert_ne!(all, example);
+    assert!(syntax_error(&all.replace("groups", "grops")).is_some());
+}
