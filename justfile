@@ -88,3 +88,11 @@ man:
 # Writes the golden frames anew: only with a new protocol version.
 golden:
     UPDATE_GOLDEN=1 cargo test -p domo-token-client --test golden
+
+# Builds the Debian package into target/debian/; cargo-deb is installed below target/ if need be.
+deb *ARGS:
+    packaging/deb {{ARGS}}
+
+# Boots a systemd in namespaces and takes the Debian package through its life there. Needs root.
+acceptance *STEPS:
+    tests/acceptance/run {{STEPS}}

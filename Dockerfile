@@ -1,0 +1,23 @@
+# The daemon and the helper, for a sidecar or a DaemonSet (docs/containers.md): docker build -t domo-token .
+FROM rust:1.95.0-slim-bookworm AS build
+# The image's toolchain, without the components that rust-toolchain.toml adds for developers.
+ENV RUSTUP_TOOLCHAIN=1.95.0
+WORKDIR /src
+COPY . .
+RUN packaging/build
+
+FROM debian:bookworm-slim
+# The certificates by which Domo is known: the newest are the right ones.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/* \
+    && install --directory --owner=65532 --group=65532 /run/domo-token
+COPY --from=build /src/target/package/domo-tokend /src/target/package/domo-token /usr/bin/
+# The config is mounted there, and the volume with the socket here, in both containers. These are paths, not secrets.
+# hadolint ignore=DL3064
+ENV DOMO_TOKEN_CONFIG=/etc/domo-token/config.toml \
+    DOMO_TOKEN_SOCKET=/run/domo-token/broker.sock
+# A number, so that runAsNonRoot can be checked.
+USER 65532:65532
+ENTRYPOINT ["domo-tokend"]
