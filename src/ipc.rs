@@ -2,6 +2,7 @@
 
 mod answer;
 mod identities;
+mod away;
 mod line;
 mod peer;
 mod seats;
@@ -27,6 +28,7 @@ use identities::Identities;
 use seats::Seats;
 use session::Connection;
 
+pub use away::turn_away;
 pub use peer::Peer;
 pub use seats::fit;
 pub use socket::{BindError, Socket};

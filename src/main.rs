@@ -11,7 +11,8 @@ use domo_token::daemon::{self, DaemonError, Options, Surroundings};
 use domo_token::flags::{Flags, LogFormat, Verb};
 use domo_token::init::{self, Wishes};
 use domo_token::logging::{self, Format};
-use domo_token::{hygiene, signals, systemd};
+use domo_token::systemd::{self, Passed};
+use domo_token::{hygiene, ipc, signals};
 use zeroizing_alloc::ZeroAlloc;
 
 /// The HTTP and TLS libraries' buffers hold secrets and tokens, too: all freed memory is wiped.
@@ -115,50 +116,53 @@ fn init(wishes: &Wishes, env: Env) -> ExitCode {
 }
 
 fn serve(options: &Options, format: LogFormat, env: Env<'static>) -> ExitCode {
-    let format = match format {
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-    };
     let passed = match systemd::passed() {
         Ok(passed) => passed,
         Err(error) => return end(&format!("what systemd handed over: {error}"), BUG),
     };
-    let config = match daemon::load_config(options, env) {
-        Ok(config) => config,
-        Err(error) => return end(&error, error.exit_code()),
+    let socket = passed.listener.as_ref();
+    let socket = socket.and_then(|listener| listener.try_clone().ok());
+    let Err(Ended(error, code)) = run(options, format, env, passed) else {
+        return ExitCode::SUCCESS;
     };
+    // After any other end there is another start, for which callers wait.
+    if let Some(socket) = socket.filter(|_| code == daemon::TO_MEND) {
+        ipc::turn_away(&socket);
+    }
+    end(&error, code)
+}
+
+fn run(
+    options: &Options,
+    format: LogFormat,
+    env: Env<'static>,
+    passed: Passed,
+) -> Result<(), Ended> {
+    let format = match format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    let config = daemon::load_config(options, env)?;
     let rust_log = logging::rust_log(env);
     let level = config.log_level.as_deref();
     let filter = logging::filter(options.log.as_deref(), rust_log.as_deref(), level);
-    let levels = match filter {
-        Ok(filter) => {
-            let journal = env("JOURNAL_STREAM").and_then(|stream| stream.into_string().ok());
-            logging::start(filter, format, journal.as_deref())
-        }
-        Err(error) => return end(&error, USAGE),
-    };
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => return end(&error, BUG),
-    };
-    let ended: Result<(), Ended> = runtime.block_on(async {
-        let signals = signals::listen().map_err(Ended::Signals)?;
+    let filter = filter.map_err(|error| Ended(error, USAGE))?;
+    let journal = env("JOURNAL_STREAM").and_then(|stream| stream.into_string().ok());
+    let levels = logging::start(filter, format, journal.as_deref());
+    let runtime = runtime().map_err(|error| Ended(error.to_string(), BUG))?;
+    let ended = runtime.block_on(async {
+        let signals = signals::listen().map_err(|error| Ended(error.to_string(), BUG))?;
         let surroundings = Surroundings {
             env,
             levels,
             signals,
             passed,
         };
-        let ended = daemon::run(config, options, surroundings, |_| {}).await;
-        ended.map_err(Ended::Start)
+        Ok(daemon::run(config, options, surroundings, |_| {}).await?)
     });
     // A lookup of a host name that hangs on must not hold the exit up.
     runtime.shutdown_background();
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Ended::Start(error)) => end(&error, error.exit_code()),
-        Err(Ended::Signals(error)) => end(&error, BUG),
-    }
+    ended
 }
 
 /// The service ends with that; `systemctl status` shows it, and the journal as an error.
@@ -200,9 +204,13 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-enum Ended {
-    Signals(std::io::Error),
-    Start(DaemonError),
+/// Why it ended, and with which exit code.
+struct Ended(String, u8);
+
+impl From<DaemonError> for Ended {
+    fn from(error: DaemonError) -> Self {
+        Self(error.to_string(), error.exit_code())
+    }
 }
 
 fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {

@@ -266,6 +266,32 @@ fn the_watchdog_is_told_that_the_loop_lives_while_domo_does_not() {
 }
 
 #[test]
+fn who_waits_for_a_daemon_that_cannot_start_is_told_and_not_left_to_start_it_again() {
+    let folder = folder("[clients.acme]\ntokns = 1\n");
+    let run = tempfile::tempdir().unwrap();
+    let path = run.path().join("broker.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let callers: Vec<_> = (0..3)
+        .map(|_| helper(&path, &["data"]).spawn().unwrap())
+        .collect();
+    // Each is in the backlog by now, or soon: the daemon is run until all have been told.
+    let told = callers.into_iter().map(|mut caller| {
+        while caller.try_wait().unwrap().is_none() {
+            let mut command = activated(folder.path(), "broker", "3<&0");
+            command.stdin(OwnedFd::from(listener.try_clone().unwrap()));
+            assert_eq!(run_to_end(command).0, Some(78));
+        }
+        parts(&caller.wait_with_output().unwrap())
+    });
+    for (code, stdout, stderr) in told {
+        assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+        assert!(stderr.contains("can't start"), "{stderr}");
+    }
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "nobody is left in the backlog");
+}
+
+#[test]
 fn what_keeps_it_from_starting_is_its_last_status() {
     let folder = folder("[clients.acme]\nclient_secret = \"c4nary\"\n");
     let path = folder.path().join("notify.sock");

@@ -1,0 +1,38 @@
+//! Callers of a daemon that can't start.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+
+use domo_token_client::frame;
+use domo_token_client::wire::{Refusal, RefusalKind, Response, VERSION};
+
+/// More than a backlog holds.
+const MOST: usize = 8192;
+
+/// Tells those who wait on a socket that systemd has bound that nobody serves them now. If they
+/// were left there, it would start the daemon for them again and again.
+pub fn turn_away(listener: &UnixListener) {
+    let refusal = Response::Refusal(Refusal {
+        kind: RefusalKind::Unavailable,
+        cause: "the broker can't start; its operator finds the reason by `systemctl status domo-tokend`".to_owned(),
+        next_attempt: None,
+    });
+    let Ok(answer) = frame::encode(&refusal) else {
+        return;
+    };
+    let answer = [&frame::hello(VERSION)[..], &answer].concat();
+    // systemd has its side of it so, too.
+    if listener.set_nonblocking(true).is_err() {
+        return;
+    }
+    for _ in 0..MOST {
+        let Ok((mut stream, _)) = listener.accept() else {
+            return;
+        };
+        if stream.set_nonblocking(true).is_ok() {
+            // Whoever has gone needs no answer. What is left unread would be told as a broken connection.
+            let _told = stream.write_all(&answer);
+            let _request = stream.read(&mut [0; 4096]);
+        }
+    }
+}
