@@ -70,16 +70,13 @@ mutants:
 quickstart *ARGS:
     cargo run --release --example quickstart -- {{ARGS}}
 
-# The daemon isn't static, for the user database is read by what the host has for it.
-#
-# Builds the programs as they are shipped.
-release: helper
-    cargo build --locked --release --bin domo-tokend
+# Builds the programs as they are shipped, into target/package/.
+release:
+    packaging/build
 
-# The helper as it is shipped: static, since a script pays for its start each time.
+# The helper alone.
 helper:
-    RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --profile release-helper \
-        --bin domo-token --target "$(rustc -vV | sed -n 's/^host: //p')"
+    packaging/build helper
 
 # Writes the man pages anew, after a change of help, flags, docs/config.md or docs/protocol.md.
 man:
