@@ -19,17 +19,19 @@ const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.e30.c2ln";
 /// The secret as HTTP Basic sends it: `id:` and the secret in base64.
 const SENT: &str = "aWQ6YzRuYXJ5LXNlY3JldC1uZXZlci10by1iZS1zZWVu";
 
-/// Something like a daemon, in a shell, that does what `script` says with `$0` and `$1`.
+/// Something like a daemon, in a shell, that does what `script` says with the folder as `$1`. The
+/// script's file is one of those that may hold tokens.
 fn leaky(script: &str, folder: &Path) -> Command {
+    let file = folder.join("token-script");
+    let script = format!("{script}\necho started >&2\nwhile :; do read line || exit; done\n");
+    fs::write(&file, script).unwrap();
     let mut command = Command::new("/bin/sh");
+    // It goes on until it is killed.
     command
         .env_clear()
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::null());
-    let script = format!("{script}\necho started >&2\nwhile :; do read line || exit; done");
-    command.args(["-c", &script]).arg(folder);
-    // It goes on until it is killed.
-    command.stdin(Stdio::piped());
+    command.arg(file).arg(folder);
     command
 }
 
@@ -50,7 +52,7 @@ fn a_planted_secret_or_token_is_found_wherever_it_is() {
     for what in [CANARY_SECRET, TOKEN, SENT] {
         let log = found(&format!("echo {what} >&2"), |_| {}).unwrap();
         assert!(log.contains("the log"), "{log}");
-        let file = found(&format!("echo {what} >$0/kept.json"), |_| {}).unwrap();
+        let file = found(&format!("echo {what} >$1/kept.json"), |_| {}).unwrap();
         assert!(file.contains("kept.json"), "{file}");
         let argument = found(":", |command| {
             command.arg(what);
@@ -58,7 +60,7 @@ fn a_planted_secret_or_token_is_found_wherever_it_is() {
         .unwrap();
         assert!(argument.contains("cmdline"), "{argument}");
     }
-    let own = found(&format!("echo {TOKEN} >>$0/config.toml"), |_| {}).unwrap();
+    let own = found(&format!("echo {TOKEN} >>$1/config.toml"), |_| {}).unwrap();
     assert!(own.contains("config.toml"), "{own}");
     let environment = found(":", |command| {
         command.env("TOKEN", TOKEN);
