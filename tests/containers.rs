@@ -204,6 +204,6 @@ fn the_image_is_built_by_the_toolchain_of_the_project_from_files_that_are_there(
     let build = file("packaging/build");
     for program in ["domo-tokend", "domo-token"] {
         assert!(image.contains(&format!("/src/target/package/{program} ")));
-        assert!(build.contains(&format!("{program}")));
+        assert!(build.contains(program));
     }
 }
