@@ -62,7 +62,7 @@ impl<C: Clock> Broker<C> {
         state.about.keeps.then(|| held.collect())
     }
 
-    /// Tokens of an earlier process, for the [`Engine`] that is made next.
+    /// Tokens of an earlier process, for the [`super::Engine`] that is made next.
     pub fn take_over(&self, kept: BTreeMap<(String, ScopeSet), Kept>) {
         if !kept.is_empty() {
             info!(
