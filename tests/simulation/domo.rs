@@ -32,6 +32,8 @@ struct Flight {
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) text: String,
+    /// The text of the one before.
+    pub(crate) before: Option<String>,
     /// When it came.
     pub(crate) since: BootTime,
     pub(crate) lifetime: Duration,
@@ -376,6 +378,7 @@ impl State {
         set.lifetime = Some(lifetime);
         set.held = Some(Held {
             text: text.to_owned(),
+            before: set.held.take().map(|held| held.text),
             since: now,
             lifetime,
             expires,
