@@ -302,7 +302,7 @@ impl Callers {
         }
         let plain = request.min_ttl_ms.is_none() && request.renew.is_none();
         // A token that comes in the very moment of the deadline may come too late.
-        let too_late = |since| since == now && now == caller.deadline;
+        let too_late = |since| since == now && now >= caller.deadline;
         let usable = self.domo.held(&caller.key).filter(|held| {
             let left = held.expires.saturating_since(now);
             left >= least_left(held.lifetime) && !too_late(held.since)
