@@ -72,7 +72,7 @@ pub async fn serve<C: Clock>(
                 let peer = Peer::of(&stream, empty);
                 match seats.take(&peer) {
                     Ok(seat) => {
-                        let connection = Connection { stream, peer, seat };
+                        let connection = Box::new(Connection { stream, peer, seat });
                         let identities = Arc::clone(&identities);
                         let (broker, stop) = (Arc::clone(&broker), stop.clone());
                         sessions.spawn(session::run(connection, identities, broker, stop));

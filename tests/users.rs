@@ -115,7 +115,10 @@ impl Trace {
                 .success()
         );
         self.0.wait().unwrap();
-        fs::read_to_string(daemon.folder().join("trace")).unwrap()
+        let trace = daemon.folder().join("trace");
+        let written = fs::read_to_string(&trace).unwrap();
+        fs::remove_file(trace).unwrap();
+        written
     }
 }
 
