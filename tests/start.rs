@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::{CANARY_SECRET, Daemon, config_text, folder, run_to_end, sandbox, token};
@@ -32,6 +32,57 @@ fn a_second_daemon_is_75_and_disturbs_nothing() {
         1,
         "the lock is taken before Domo is asked"
     );
+}
+
+#[test]
+fn of_several_daemons_at_once_one_serves_and_the_others_are_75() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let start = |_| Daemon::command(folder.path()).spawn().unwrap();
+    let mut daemons: Vec<Child> = (0..8).map(start).collect();
+    let mut ended = Vec::new();
+    while ended.len() < 7 {
+        daemons.retain_mut(|daemon| match daemon.try_wait().unwrap() {
+            Some(status) => {
+                ended.push(status.code());
+                false
+            }
+            None => true,
+        });
+        std::thread::yield_now();
+    }
+    assert!(ended.iter().all(|code| *code == Some(75)), "{ended:?}");
+    let socket = folder.path().join("broker.sock");
+    let output = common::helper(&socket, &["--wait", "data"]).output();
+    token(&output.unwrap());
+    for daemon in &mut daemons {
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
+    assert_eq!(sandbox.requests().len(), 1);
+}
+
+#[test]
+fn the_socket_is_never_seen_wider_than_its_mode() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let socket = folder.path().join("broker.sock");
+    for _ in 0..20 {
+        let plain = Daemon::command(folder.path());
+        let mut command = Command::new("sh");
+        command.args(["-c", "umask 0; exec \"$0\" \"$@\""]);
+        command.arg(plain.get_program()).args(plain.get_args());
+        let mut daemon = command.stderr(Stdio::null()).spawn().unwrap();
+        let first = loop {
+            if let Ok(stat) = fs::symlink_metadata(&socket) {
+                break stat;
+            }
+        };
+        assert_eq!(first.permissions().mode() & 0o7777, 0o600);
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        fs::remove_file(&socket).unwrap();
+    }
 }
 
 #[test]
