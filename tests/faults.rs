@@ -71,8 +71,7 @@ fn a_silent_domo_costs_a_caller_its_time_and_other_sets_nothing() {
         "config.toml",
         &config_text(&sandbox, "[\"user\", \"data\"]"),
     );
-    daemon.signal("-HUP");
-    daemon.wait_for_log("config loaded");
+    assert!(daemon.reload().contains("config loaded"));
     sandbox.wait_for_requests(2, PATIENCE).unwrap();
     let waiting = daemon.helper(&["--timeout", "2", "data"]).spawn().unwrap();
     for _ in 0..50 {
@@ -154,8 +153,7 @@ fn a_scope_that_is_not_granted_is_78_and_named_and_stops_its_own_set_alone() {
     assert!(stderr.contains("without the scope \"user\""), "{stderr}");
     token(&daemon.ask(&["data"]));
     sandbox.always(Fault::no_scope());
-    daemon.signal("-HUP");
-    daemon.wait_for_log("config loaded");
+    assert!(daemon.reload().contains("config loaded"));
     token(&daemon.ask(&["data user"]));
 }
 
@@ -214,8 +212,7 @@ fn what_domo_refuses_is_told_from_what_will_pass() {
     for sandbox in &sandboxes {
         sandbox.recover();
     }
-    daemon.signal("-HUP");
-    daemon.wait_for_log("config loaded");
+    assert!(daemon.reload().contains("config loaded"));
     for number in 0..4 {
         let name = format!("client{number}");
         token(&daemon.ask(&["-c", &name, "--timeout", "2", "data"]));
@@ -233,8 +230,7 @@ fn a_corrected_secret_and_a_reload_end_a_refusal_at_once() {
     assert_eq!(code, Some(78));
     daemon.write("acme.secret", &format!("{CANARY_SECRET}\n"));
     let (took, tokens) = timed(|| {
-        daemon.signal("-HUP");
-        daemon.wait_for_log("config loaded");
+        assert!(daemon.reload().contains("config loaded"));
         ["data", "user"].map(|scope| token(&daemon.ask(&[scope])))
     });
     assert!(took <= Duration::from_secs(2), "{took:?}");

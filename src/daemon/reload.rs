@@ -1,6 +1,7 @@
 //! The config as it was loaded, and loading it again while the daemon runs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -126,6 +127,15 @@ enum Cause {
     Change,
     /// The operator says so.
     Signal,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Change => "change",
+            Self::Signal => "SIGHUP",
+        })
+    }
 }
 
 /// What reading the files came to.
@@ -268,9 +278,11 @@ impl<C: Clock> Steering<C> {
         for notice in &config.notices {
             warn!("{notice}");
         }
-        info!(clients = config.clients.len(), "config loaded");
         let about = about(&config, &loaded, self.started, self.clock.now());
         self.helm.configure(loaded.clients(), about).await;
+        // What is said to be loaded holds for whoever asks from now on.
+        self.helm.beat().await;
+        info!(clients = config.clients.len(), %cause, "config loaded");
         self.config = config;
         self.loaded = loaded;
     }
@@ -278,7 +290,7 @@ impl<C: Clock> Steering<C> {
     async fn refuse(&self, cause: Cause, error: &DaemonError) {
         let news = self.broker.set_config_error(Some(error.to_string()));
         if news || cause == Cause::Signal {
-            warn!("the config is not taken up, the last good one stays: {error}");
+            warn!(%cause, "the config is not taken up, the last good one stays: {error}");
         } else {
             debug!("the config is still not taken up: {error}");
         }

@@ -176,6 +176,13 @@ impl Daemon {
         }
     }
 
+    /// Has it read its files, and returns the line that says what came of it. That of a look after a
+    /// change, which a slow machine may take before this one, doesn't count.
+    pub(crate) fn reload(&mut self) -> String {
+        self.signal("-HUP");
+        self.wait_for_log("cause=SIGHUP")
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("broker.sock")
     }
