@@ -75,6 +75,7 @@ impl fmt::Display for BootTime {
 
 /// Reads the boot clock.
 #[must_use]
+#[cfg(unix)]
 pub fn boot_now() -> BootTime {
     let read = rustix::time::clock_gettime(BOOT_CLOCK);
     let whole = u64::try_from(read.tv_sec).unwrap_or(0).saturating_mul(1000);
@@ -82,11 +83,18 @@ pub fn boot_now() -> BootTime {
     BootTime(whole.saturating_add(part))
 }
 
+/// Reads the boot clock, which runs on in suspend and goes in steps of 10 to 16 ms (`GetTickCount64`).
+#[must_use]
+#[cfg(windows)]
+pub fn boot_now() -> BootTime {
+    BootTime(winsafe::GetTickCount64())
+}
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
 
 /// On macOS and the BSDs the monotonic clock runs on in suspend.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
 const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
 
 /// Reads the wall clock: for showing times to people, never for deciding anything.

@@ -1,16 +1,14 @@
 //! One connection to a broker: requests out, answers in, by a deadline.
 
-use std::io::{self, Read, Write};
+use std::io;
 
-use interprocess::ConnectWaitMode;
-use interprocess::local_socket::traits::Stream as _;
-use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsName};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::address::Address;
 use crate::clock::{BootTime, boot_now};
 use crate::error::Error;
 use crate::frame::{self, FrameError, HEAD, HELLO};
+use crate::stream::Stream;
 use crate::wire::{Request, Response, VERSION};
 
 /// What most answers fit in; a longer one takes a second buffer.
@@ -59,20 +57,16 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects, by `deadline` at the latest.
     pub(crate) fn open(address: &Address, deadline: BootTime) -> io::Result<Self> {
-        let name = address.path.as_os_str().to_fs_name::<GenericFilePath>()?;
         let left = deadline.saturating_since(boot_now());
-        let options = ConnectOptions::new()
-            .name(name)
-            .wait_mode(ConnectWaitMode::Timeout(left));
         Ok(Self {
-            stream: options.connect_sync()?,
+            stream: Stream::open(&address.path, left)?,
             greeted: false,
             welcomed: false,
             unread: Zeroizing::new(Vec::with_capacity(USUAL_ANSWER)),
         })
     }
 
-    /// The stream, to ask the kernel who is at its other end.
+    /// The stream, to ask the system who is at its other end.
     pub(crate) fn stream(&self) -> &Stream {
         &self.stream
     }
@@ -85,9 +79,8 @@ impl Connection {
             bytes.extend_from_slice(&frame::hello(VERSION));
         }
         bytes.extend_from_slice(&frame);
-        let timeout = Some(left_until(give_up)?);
-        self.stream.set_send_timeout(timeout).map_err(Failure::Io)?;
-        self.stream.write_all(&bytes).map_err(failure)?;
+        let left = left_until(give_up)?;
+        self.stream.send(&bytes, left).map_err(failure)?;
         self.greeted = true;
         Ok(())
     }
@@ -136,26 +129,13 @@ impl Connection {
         let capacity = self.unread.capacity();
         self.unread.resize(capacity, 0);
         let room = self.unread.get_mut(filled..).unwrap_or_default();
-        let read = left_until(give_up).and_then(|left| {
-            self.stream
-                .set_recv_timeout(Some(left))
-                .map_err(Failure::Io)?;
-            read_once(&mut self.stream, room)
-        });
+        let read =
+            left_until(give_up).and_then(|left| self.stream.receive(room, left).map_err(failure));
         self.unread
             .truncate(filled + read.as_ref().copied().unwrap_or(0));
         match read? {
             0 => Err(Failure::Lost),
             _ => Ok(()),
-        }
-    }
-}
-
-fn read_once(stream: &mut Stream, room: &mut [u8]) -> Result<usize, Failure> {
-    loop {
-        match stream.read(room) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => return read.map_err(failure),
         }
     }
 }

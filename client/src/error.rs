@@ -11,6 +11,13 @@ use crate::duration;
 use crate::scope::ScopeError;
 use crate::wire::{Refusal, RefusalKind, VERSION};
 
+/// How a broker is started.
+const START: &str = if cfg!(windows) {
+    "domo-tokend"
+} else {
+    "systemctl start domo-tokend, or: domo-tokend"
+};
+
 /// Why there is no token, by what the caller can do about it. No message holds a secret.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -136,8 +143,8 @@ impl fmt::Display for Error {
                     .iter()
                     .map(|path| path.display().to_string())
                     .collect();
-                let start = "start it with: systemctl start domo-tokend, or: domo-tokend";
-                write!(f, "no broker listens on {}; {start}", tried.join(" or "))
+                let tried = tried.join(" or ");
+                write!(f, "no broker listens on {tried}; start it with: {START}")
             }
             Self::NotPermitted { cause }
             | Self::Untrusted { cause }

@@ -11,8 +11,7 @@ impl Hangup {
     /// `None` where there is no descriptor left for it.
     pub(crate) fn of(connection: &Connection) -> Option<Self> {
         use std::os::fd::AsFd;
-        let interprocess::local_socket::Stream::UdSocket(stream) = connection.stream();
-        let duplicate = stream.as_fd().try_clone_to_owned();
+        let duplicate = connection.stream().as_fd().try_clone_to_owned();
         duplicate.ok().map(Self)
     }
 
@@ -24,7 +23,7 @@ impl Hangup {
 
 /// There is none: whoever reads looks from time to time.
 #[cfg(not(unix))]
-pub(crate) struct Hangup;
+pub(crate) enum Hangup {}
 
 #[cfg(not(unix))]
 impl Hangup {
@@ -32,5 +31,7 @@ impl Hangup {
         None
     }
 
-    pub(crate) fn now(&self) {}
+    pub(crate) fn now(&self) {
+        match *self {}
+    }
 }

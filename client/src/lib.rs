@@ -11,7 +11,9 @@
 //!
 //! - `clock`, `duration`: the boot clock, which runs in suspend; durations as people write them.
 //! - `scope`, `wire`, `frame`: scope sets; the messages; messages as bytes.
-//! - `error`, `address`, `token`: why there is none, where to ask, what comes.
+//! - `owner`, on Windows: whose a thing is.
+//! - `error`, `stream`, `address`, `token`: why there is none, bytes by a deadline, where to ask, what
+//!   comes.
 //! - `connection`, `hangup`, `exchange`: one connection; how it is ended; questions and answers over
 //!   whichever is free.
 //! - `held`, `flight`: tokens in memory; requests under way, each made once.
@@ -29,7 +31,11 @@ pub mod scope;
 pub mod wire;
 #[doc(hidden)]
 pub mod frame;
+#[cfg(windows)]
+#[doc(hidden)]
+pub mod owner;
 mod error;
+mod stream;
 mod address;
 mod token;
 mod connection;

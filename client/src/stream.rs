@@ -1,0 +1,11 @@
+//! The bytes of a connection, each wait with a limit: a Unix socket, or a named pipe on Windows.
+
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+pub(crate) use unix::Stream;
+#[cfg(windows)]
+pub(crate) use windows::Stream;

@@ -1,0 +1,140 @@
+//! A named pipe. Windows puts no limit on how long one is read or written, and takes a wait back
+//! only where the pipe was opened for it, so tokio does the waiting.
+
+use std::fs::OpenOptions;
+use std::future::Future;
+use std::io;
+use std::os::windows::fs::OpenOptionsExt;
+use std::os::windows::io::{AsHandle, OwnedHandle};
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use interprocess::os::windows::named_pipe::pipe_mode::Bytes;
+use interprocess::os::windows::named_pipe::tokio::DuplexPipeStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::timeout;
+
+use crate::owner;
+
+/// What a pipe of this machine is named by.
+const PIPES: &str = r"\\.\pipe\";
+
+/// To read and write, and to see whose it is; all that `FILE_GENERIC_READ` and
+/// `FILE_GENERIC_WRITE` have, but not to make another instance of the pipe, which is the broker's.
+const ACCESS: u32 = 0x0012_019B;
+
+/// `SECURITY_IDENTIFICATION`: whoever serves may learn who we are, and not act as us.
+const IDENTIFICATION: u32 = 0x0001_0000;
+
+/// `FILE_FLAG_OVERLAPPED`: waits can be given up.
+const OVERLAPPED: u32 = 0x4000_0000;
+
+/// `ERROR_PIPE_BUSY`: the pipe is there, and all its instances are taken for the moment.
+const PIPE_BUSY: i32 = 231;
+
+/// `ERROR_PIPE_NOT_CONNECTED`: the broker has closed its end.
+const NOT_CONNECTED: i32 = 233;
+
+pub(crate) struct Stream {
+    pipe: DuplexPipeStream<Bytes>,
+    waiter: Waiter,
+}
+
+/// What waits for the pipe.
+struct Waiter(Option<Runtime>);
+
+impl Stream {
+    /// Connects. A broker whose instances are all taken is [`io::ErrorKind::WouldBlock`].
+    pub(crate) fn open(path: &Path, _left: Duration) -> io::Result<Self> {
+        if !is_pipe(path) {
+            let words = format!(r"on Windows a broker listens on a named pipe, like {PIPES}NAME");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
+        }
+        let mut options = OpenOptions::new();
+        let file = options
+            .access_mode(ACCESS)
+            .security_qos_flags(IDENTIFICATION)
+            .custom_flags(OVERLAPPED)
+            .open(path)
+            .map_err(|error| match error.raw_os_error() {
+                Some(PIPE_BUSY) => io::ErrorKind::WouldBlock.into(),
+                _ => error,
+            })?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let pipe = {
+            let _context = runtime.enter();
+            let opened = DuplexPipeStream::try_from(OwnedHandle::from(file));
+            let no_pipe = || io::Error::other("it is no pipe");
+            opened.map_err(|error| error.cause.unwrap_or_else(no_pipe))?
+        };
+        let waiter = Waiter(Some(runtime));
+        Ok(Self { pipe, waiter })
+    }
+
+    /// Sends all of it within `left`.
+    pub(crate) fn send(&mut self, bytes: &[u8], left: Duration) -> io::Result<()> {
+        let Self { pipe, waiter } = self;
+        let sent = waiter.wait(async { timeout(left, pipe.write_all(bytes)).await? });
+        sent.map_err(closed)
+    }
+
+    /// Reads what is there, and waits for `left` at most if there is nothing. Zero bytes mean that
+    /// the broker has gone.
+    pub(crate) fn receive(&mut self, room: &mut [u8], left: Duration) -> io::Result<usize> {
+        let Self { pipe, waiter } = self;
+        let read = waiter.wait(async { timeout(left, pipe.read(room)).await? });
+        read.map_err(closed)
+    }
+
+    /// Whose pipe it is.
+    pub(crate) fn server(&self) -> io::Result<String> {
+        owner::of(&self.pipe.as_handle())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // Nothing that we sent is worth a thread that waits until the broker has read it.
+        self.pipe.assume_flushed();
+    }
+}
+
+fn is_pipe(path: &Path) -> bool {
+    let text = path.as_os_str().as_encoded_bytes();
+    let prefix = text.get(..PIPES.len()).unwrap_or_default();
+    text.len() > PIPES.len() && prefix.eq_ignore_ascii_case(PIPES.as_bytes())
+}
+
+impl Waiter {
+    /// Waits on this thread, or, where it is another runtime's, which nobody may hold up by tokio's
+    /// rules, on one made for the purpose.
+    fn wait<T: Send>(&self, work: impl Future<Output = io::Result<T>> + Send) -> io::Result<T> {
+        let Some(runtime) = &self.0 else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        if Handle::try_current().is_err() {
+            return runtime.block_on(work);
+        }
+        let ended = thread::scope(|scope| scope.spawn(|| runtime.block_on(work)).join());
+        ended.unwrap_or_else(|panicked| resume_unwind(panicked))
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        // Within another runtime it may only be let go, and it has nothing left to do.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn closed(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(NOT_CONNECTED) => io::ErrorKind::BrokenPipe.into(),
+        _ => error,
+    }
+}
