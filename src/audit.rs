@@ -5,7 +5,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,7 +63,8 @@ struct Entry<'a> {
 }
 
 impl Audit {
-    /// Opens the file, or makes it, for the daemon's user alone.
+    /// Opens the file, or makes it, for the daemon's user alone; on Windows for whom its directory
+    /// says.
     ///
     /// # Errors
     ///
@@ -181,14 +181,32 @@ impl Writer {
 
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600).open(path)
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// Whether what is at `path` is still that file: log rotation moves it away.
+#[cfg(unix)]
 fn same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
     let id = |stat: std::fs::Metadata| (stat.dev(), stat.ino());
     match (file.metadata(), std::fs::metadata(path)) {
         (Ok(held), Ok(there)) => id(held) == id(there),
+        (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
+    }
+}
+
+/// The same; Windows knows a file by what is open alone.
+#[cfg(windows)]
+fn same_file(file: &File, path: &Path) -> bool {
+    use same_file::Handle;
+    match (
+        file.try_clone().and_then(Handle::from_file),
+        Handle::from_path(path),
+    ) {
+        (Ok(held), Ok(there)) => held == there,
         (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
     }
 }

@@ -2,27 +2,39 @@
 
 use std::path::Path;
 
-use crate::config::{self, ClientConfig, Config, CredentialsSource, Env, SecretSource};
-use crate::daemon::{
-    DaemonError, Options, load_config, parse_config, register, socket_group, source_of,
-};
+#[cfg(unix)]
+use crate::config;
+use crate::config::{ClientConfig, Config, CredentialsSource, Env, SecretSource};
+use crate::daemon::{DaemonError, Options, load_config, parse_config, register, source_of};
+use crate::ipc::Callers;
 use crate::source::domo::DomoSource;
 use crate::source::{FetchError, TokenSource};
+#[cfg(unix)]
 use crate::users;
 
 /// The user as whom the service runs.
+#[cfg(unix)]
 const SERVICE_USER: &str = "domo-token";
 
 /// Where the service's config is.
+#[cfg(unix)]
 const SERVICE_CONFIG: &str = "/etc/domo-token";
 
 /// Group id of the service's user, if we are root and that is a config of the service's.
 #[must_use]
+#[cfg(unix)]
 pub fn service_group(config: &Path) -> Option<u32> {
     let is_services = is_root() && config.starts_with(SERVICE_CONFIG);
     users::ids(SERVICE_USER)
         .filter(|_| is_services)
         .map(|(_, group)| group)
+}
+
+/// On Windows the service has no user of its own.
+#[must_use]
+#[cfg(windows)]
+pub fn service_group(_: &Path) -> Option<u32> {
+    None
 }
 
 /// Becomes the service's user if we are root and the config is one of the service's: root can read
@@ -31,6 +43,7 @@ pub fn service_group(config: &Path) -> Option<u32> {
 /// # Errors
 ///
 /// In words, if the system doesn't let us.
+#[cfg(unix)]
 pub fn judge_as_service(options: &Options, env: Env) -> Result<Option<&'static str>, String> {
     let config = config::find(options.config.clone(), env, &|path| path.exists());
     if config.is_none_or(|config| service_group(&config).is_none()) {
@@ -44,6 +57,17 @@ pub fn judge_as_service(options: &Options, env: Env) -> Result<Option<&'static s
     }
 }
 
+/// On Windows it is judged as whoever asks.
+///
+/// # Errors
+///
+/// None.
+#[cfg(windows)]
+pub fn judge_as_service(_: &Options, _: Env) -> Result<Option<&'static str>, String> {
+    Ok(None)
+}
+
+#[cfg(unix)]
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -114,8 +138,8 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth) -> Report {
         for words in unknown {
             report.fail(words);
         }
-        if let Err(error) = socket_group(&config) {
-            report.fail(error.to_string());
+        if let Err(words) = Callers::of(&config) {
+            report.fail(DaemonError::Group(words).to_string());
         }
         let sources = sources(&config, env, &mut report);
         if depth == Depth::Online {

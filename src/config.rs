@@ -55,6 +55,8 @@ pub struct Config {
     pub socket_mode: u32,
     /// The group that the socket is given to.
     pub socket_group: Option<Principal>,
+    /// On Windows the group that may open the pipe, by name or security identifier.
+    pub pipe_group: Option<String>,
     /// Whether the socket's directory may be writable by others.
     pub shared_directory: bool,
     /// Whether systemd may keep the tokens over a restart.
@@ -360,14 +362,27 @@ pub fn find(flag: Option<PathBuf>, env: Env, exists: &dyn Fn(&Path) -> bool) -> 
     if let Some(named) = flag.or_else(|| variable("DOMO_TOKEN_CONFIG")) {
         return Some(named);
     }
+    if cfg!(windows) {
+        return host_place(env).filter(|path| exists(path));
+    }
     let service = variable("CONFIGURATION_DIRECTORY").map(|dir| dir.join("config.toml"));
     let home = variable("XDG_CONFIG_HOME").or_else(|| variable("HOME").map(|h| h.join(".config")));
     let user = home.map(|dir| dir.join("domo-token/config.toml"));
-    let host = Some(PathBuf::from("/etc/domo-token/config.toml"));
-    [service, user, host]
+    [service, user, host_place(env)]
         .into_iter()
         .flatten()
         .find(|path| exists(path))
+}
+
+/// Where the host's config is.
+#[must_use]
+pub fn host_place(env: Env) -> Option<PathBuf> {
+    let directory = if cfg!(windows) {
+        PathBuf::from(env("ProgramData")?)
+    } else {
+        PathBuf::from("/etc")
+    };
+    Some(directory.join("domo-token").join("config.toml"))
 }
 
 /// Whether a client id could be one at all; Domo's are UUIDs.

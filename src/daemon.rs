@@ -26,7 +26,6 @@ use crate::watch::{Files, Stamp};
 use crate::{descriptors, systemd};
 
 use beside::Beside;
-pub use place::socket_group;
 use reload::{Fixed, Loaded, Steering, about};
 
 /// What the command line says.
@@ -90,8 +89,8 @@ pub enum DaemonError {
         "no place for the socket: neither $RUNTIME_DIRECTORY nor $XDG_RUNTIME_DIR is set; name one with --socket"
     )]
     NoSocket,
-    /// The socket's group can't be that.
-    #[error("broker.socket_group: {0}")]
+    /// The callers' group can't be that.
+    #[error("broker.{0}")]
     Group(&'static str),
     /// The port for metrics can't be had.
     #[error("metrics.listen {address}: {source}; free it, or choose another port")]
@@ -254,7 +253,7 @@ pub async fn run(
     } = surroundings;
     // Whoever installed one before made the choice.
     let _already = rustls::crypto::ring::default_provider().install_default();
-    let (mut socket, group) = place::take(passed.listener, options, &config, env)?;
+    let (mut socket, callers) = place::take(passed.listener, options, &config, env)?;
     let path = socket.path().to_owned();
     let limits = limits_here(&config);
     let clock = SystemClock::new();
@@ -266,7 +265,7 @@ pub async fn run(
     let mut beside = Beside::new(&config)?;
     let taken_down = beside.audit(&broker);
     let (engine, helm) = Engine::new(&broker, loaded.clients());
-    let listener = socket.listen(config.socket_mode, group)?;
+    let listener = socket.listen(&callers)?;
     say_at_start(&config);
     info!(socket = %path.display(), clients = config.clients.len(), "started");
     ready(&path);
@@ -336,6 +335,7 @@ fn say_at_start(config: &Config) {
     for notice in &config.notices {
         warn!("{notice}");
     }
+    #[cfg(unix)]
     if rustix::process::geteuid().is_root() {
         info!("running as root, which it need not: a user of its own will do");
     }

@@ -2,7 +2,9 @@
 
 mod prompt;
 
-use std::fs::{DirBuilder, File, OpenOptions};
+#[cfg(unix)]
+use std::fs::OpenOptions;
+use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -10,7 +12,7 @@ use domo_token_client::scope::ScopeSet;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::check;
-use crate::config::{Config, ConfigError, Env, usable_id};
+use crate::config::{self, Config, ConfigError, Env, usable_id};
 use crate::credentials::Credentials;
 use crate::source::domo::{DomoSource, Registration, SourceError};
 use crate::source::{FetchError, TokenSource};
@@ -154,8 +156,12 @@ fn place(wishes: &Wishes, env: Env) -> Option<PathBuf> {
     {
         return Some(named);
     }
-    if rustix::process::geteuid().is_root() {
-        return Some(PathBuf::from("/etc/domo-token/config.toml"));
+    #[cfg(unix)]
+    let has_own = !rustix::process::geteuid().is_root();
+    #[cfg(windows)]
+    let has_own = false;
+    if !has_own {
+        return config::host_place(env);
     }
     let home = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")));
     home.map(|home| home.join("domo-token/config.toml"))
@@ -254,7 +260,8 @@ fn write(
     Ok(())
 }
 
-/// For us alone; the service's user must find its way into its own.
+/// For us alone, on Windows for whom its parent says; the service's user must find its way into its own.
+#[cfg_attr(windows, expect(unused_variables, reason = "modes are Unix's"))]
 fn make_directory(directory: &Path, service: Option<u32>) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
@@ -274,11 +281,7 @@ fn make_directory(directory: &Path, service: Option<u32>) -> io::Result<()> {
 
 /// For us alone from the first instant, then of that mode and group; never in another file's place.
 fn create(path: &Path, text: &str, mode: u32, group: Option<u32>) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
+    let mut file = create_closed(path)?;
     let written = fill(&mut file, text, mode, group);
     if written.is_err() {
         // Half a file would be in the way of the next try.
@@ -287,7 +290,18 @@ fn create(path: &Path, text: &str, mode: u32, group: Option<u32>) -> io::Result<
     written
 }
 
-#[cfg_attr(not(unix), allow(unused_variables, reason = "modes are Unix's"))]
+#[cfg(unix)]
+fn create_closed(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create_new(true).mode(0o600);
+    options.open(path)
+}
+
+#[cfg(windows)]
+use crate::acl::create_closed;
+
+#[cfg_attr(windows, expect(unused_variables, reason = "modes are Unix's"))]
 fn fill(file: &mut File, text: &str, mode: u32, group: Option<u32>) -> io::Result<()> {
     #[cfg(unix)]
     {

@@ -1,12 +1,17 @@
 //! The door: accepts callers and starts a session for each.
 
 mod answer;
+mod bind;
 mod identities;
+#[cfg(unix)]
 mod away;
 mod line;
 mod peer;
+#[cfg(windows)]
+mod pipe;
 mod seats;
 mod session;
+#[cfg(unix)]
 mod socket;
 
 use std::io;
@@ -14,7 +19,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use interprocess::local_socket::tokio::Listener;
+#[cfg(unix)]
 use interprocess::local_socket::traits::tokio::Listener as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -24,14 +29,22 @@ use crate::broker::Broker;
 use crate::clock::{BootTime, Clock, boot_now};
 use crate::config::Limits;
 
+#[cfg(windows)]
+use pipe as platform;
+#[cfg(unix)]
+use socket as platform;
+
 use identities::Identities;
+use platform::{Listener, Stream};
 use seats::Seats;
 use session::Connection;
 
+#[cfg(unix)]
 pub use away::turn_away;
+pub use bind::BindError;
 pub use peer::Peer;
+pub use platform::{Callers, Socket, usual_place};
 pub use seats::fit;
-pub use socket::{BindError, Socket};
 
 /// How long callers that wait are given to take their last answer when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -121,7 +134,7 @@ fn report_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(all(unix, any(test, fuzzing)))]
 pub(crate) use peer::fuzzing;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! - [`hygiene`]: what keeps the memory closed.
 //! - [`descriptors`]: the limit on open descriptors.
 //! - [`users`]: the user database.
+//! - `acl`: access lists of files, on Windows.
 //! - [`flags`]: what the daemon can be told on its command line.
 //! - [`policy`]: PURE; may this caller have this token?
 //! - [`config`]: TOML text → what was written → what is true; every default and bound.
@@ -26,16 +27,26 @@
 //! - [`init`]: a first config and secret file.
 //! - `fuzzing`: what fuzzers call; not there otherwise.
 //!
+//! What Windows has instead of a module stands in `windows/`.
+//!
 //! `docs/architecture.md` has the picture; callers use the crate `domo-token-client`.
 
 pub mod clock;
 pub mod logging;
+#[cfg_attr(windows, path = "windows/signals.rs")]
 pub mod signals;
 pub mod watch;
+#[cfg_attr(windows, path = "windows/systemd.rs")]
 pub mod systemd;
+#[cfg_attr(windows, path = "windows/hygiene.rs")]
 pub mod hygiene;
+#[cfg_attr(windows, path = "windows/descriptors.rs")]
 pub mod descriptors;
+#[cfg_attr(windows, path = "windows/users.rs")]
 pub mod users;
+#[cfg(windows)]
+#[path = "windows/acl.rs"]
+pub mod acl;
 pub mod flags;
 
 pub mod policy;
@@ -47,6 +58,7 @@ pub mod schedule;
 pub mod roster;
 pub mod audit;
 pub mod broker;
+#[cfg_attr(windows, path = "windows/keep.rs")]
 pub mod keep;
 pub mod health;
 pub mod ipc;
@@ -54,6 +66,6 @@ pub mod daemon;
 pub mod check;
 pub mod init;
 
-#[cfg(any(test, fuzzing))]
+#[cfg(all(unix, any(test, fuzzing)))]
 #[doc(hidden)]
 pub mod fuzzing;

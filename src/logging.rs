@@ -1,5 +1,6 @@
 //! Logs: to standard error as text or JSON, or to systemd's journal with fields.
 
+#[cfg_attr(windows, path = "windows/journal.rs")]
 mod journal;
 
 use std::ffi::OsString;
@@ -11,7 +12,9 @@ use tracing_subscriber::fmt::Subscriber;
 use tracing_subscriber::reload::Handle;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use journal::{Datagram, Journal};
+#[cfg(unix)]
+use journal::Datagram;
+use journal::Journal;
 
 /// The level when nobody names one.
 const LEVEL: &str = "info";
@@ -82,6 +85,7 @@ pub fn start(filter: EnvFilter, format: Format, journal: Option<&str>) -> Levels
             let _already = builder.finish().try_init();
             levels
         }
+        #[cfg(unix)]
         (Format::Text, Some(journal)) => {
             let builder = builder.event_format(Datagram).with_writer(journal);
             let builder = builder.with_filter_reloading();

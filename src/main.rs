@@ -10,9 +10,11 @@ use domo_token::config::{self, Env};
 use domo_token::daemon::{self, DaemonError, Options, Surroundings};
 use domo_token::flags::{Flags, LogFormat, Verb};
 use domo_token::init::{self, Wishes};
+#[cfg(unix)]
+use domo_token::ipc;
 use domo_token::logging::{self, Format};
 use domo_token::systemd::{self, Passed};
-use domo_token::{hygiene, ipc, signals};
+use domo_token::{hygiene, signals};
 use zeroizing_alloc::ZeroAlloc;
 
 /// The HTTP and TLS libraries' buffers hold secrets and tokens, too: all freed memory is wiped.
@@ -120,12 +122,15 @@ fn serve(options: &Options, format: LogFormat, env: Env<'static>) -> ExitCode {
         Ok(passed) => passed,
         Err(error) => return end(&format!("what systemd handed over: {error}"), BUG),
     };
+    #[cfg(unix)]
     let socket = passed.listener.as_ref();
+    #[cfg(unix)]
     let socket = socket.and_then(|listener| listener.try_clone().ok());
     let Err(Ended(error, code)) = run(options, format, env, passed) else {
         return ExitCode::SUCCESS;
     };
     // After any other end there is another start, for which callers wait.
+    #[cfg(unix)]
     if let Some(socket) = socket.filter(|_| code == daemon::TO_MEND) {
         ipc::turn_away(&socket);
     }

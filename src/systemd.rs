@@ -43,11 +43,14 @@ pub fn alive(status: &str) {
     tell(&[NotifyState::Watchdog, NotifyState::Status(&line(status))]);
 }
 
+/// A socket that systemd has bound.
+pub type Bound = UnixListener;
+
 /// The descriptors that systemd has handed over.
 #[derive(Debug, Default)]
 pub struct Passed {
     /// The socket that it listens on for us.
-    pub listener: Option<UnixListener>,
+    pub listener: Option<Bound>,
     /// What an earlier process of this service had it keep, by [`keep`].
     pub kept: Vec<File>,
 }

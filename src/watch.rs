@@ -70,9 +70,11 @@ fn identity(found: &Metadata) -> Identity {
     (found.dev(), found.ino(), found.ctime(), found.ctime_nsec())
 }
 
-#[cfg(not(unix))]
-fn identity(_: &Metadata) -> Identity {
-    (0, 0, 0, 0)
+/// There is a time of creation instead, and no number that every file system has.
+#[cfg(windows)]
+fn identity(found: &Metadata) -> Identity {
+    use std::os::windows::fs::MetadataExt;
+    (0, found.creation_time(), 0, 0)
 }
 
 /// Watches a set of files that can be replaced by another, on a thread of its own: a network file

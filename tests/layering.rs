@@ -21,9 +21,11 @@ fn order(lib: &Path) -> Vec<String> {
     modules.collect()
 }
 
-/// All files of module `name`: `name.rs` and those below `name/`.
+/// All files of module `name`: `name.rs`, what Windows has instead, and those below `name/`.
 fn files(source: &Path, name: &str) -> Vec<PathBuf> {
-    let mut files = vec![source.join(format!("{name}.rs"))];
+    let file = format!("{name}.rs");
+    let mut files = vec![source.join(&file), source.join("windows").join(&file)];
+    files.retain(|file| file.exists());
     files.extend(below(&source.join(name)));
     files
 }

@@ -2,6 +2,7 @@
 
 mod callers;
 mod credentials;
+mod platform;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -27,6 +28,7 @@ pub(super) struct Checker<'a> {
 
 impl Checker<'_> {
     pub(super) fn config(&self, raw: RawConfig) -> Result<Config, ConfigError> {
+        let pipe_group = self.platform(&raw, cfg!(windows))?;
         let names: Vec<String> = raw.clients.keys().cloned().collect();
         let mut clients = BTreeMap::new();
         for (name, client) in raw.clients {
@@ -52,6 +54,7 @@ impl Checker<'_> {
             socket: self.path(broker.socket, "broker.socket")?,
             socket_mode: self.socket_mode(broker.socket_mode)?,
             socket_group: self.socket_group(broker.socket_group)?,
+            pipe_group,
             shared_directory: broker.shared_directory,
             limits: self.limits(limits)?,
             default_client,

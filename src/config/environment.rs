@@ -54,6 +54,7 @@ impl Config {
             socket: None,
             socket_mode: SOCKET_MODE,
             socket_group: None,
+            pipe_group: None,
             shared_directory: false,
             limits: Limits::default(),
             default_client: Some(ENV_CLIENT.to_owned()),

@@ -87,6 +87,9 @@ pub(super) struct RawBroker {
     /// The callers' group, which the socket is given to; never the daemon's own.
     #[schemars(with = "Option<RawPrincipal>")]
     pub(super) socket_group: Option<Spanned<RawPrincipal>>,
+    /// On Windows the callers' group, by name or security identifier.
+    #[schemars(with = "Option<String>")]
+    pub(super) pipe_group: Option<Spanned<String>>,
     /// Whether the socket's directory may be writable by others (container volumes).
     #[serde(default)]
     pub(super) shared_directory: bool,

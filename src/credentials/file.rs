@@ -160,7 +160,6 @@ fn check_directories(what: &'static str, path: &Path) -> Result<(), CredentialsE
     Ok(())
 }
 
-#[cfg(unix)]
 fn unsafe_file(what: &'static str, path: &Path, problem: String) -> CredentialsError {
     CredentialsError::Unsafe {
         what,
@@ -175,16 +174,10 @@ fn is_read_only(directory: &Path) -> bool {
     statvfs(directory).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
-/// Windows has no mode bits; the file's access list is the administrator's.
-#[cfg(not(unix))]
-pub(super) fn check_access(
-    _: &File,
-    _: &'static str,
-    _: &Path,
-    _: Readers,
-) -> Result<(), CredentialsError> {
-    Ok(())
-}
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+pub(super) use windows::check_access;
 
 #[cfg(all(test, unix))]
 mod tests {

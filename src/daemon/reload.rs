@@ -150,6 +150,7 @@ pub(super) struct Fixed {
     socket: Option<PathBuf>,
     socket_mode: u32,
     socket_group: Option<Principal>,
+    pipe_group: Option<String>,
     shared_directory: bool,
     limits: Limits,
     metrics_listen: Option<SocketAddr>,
@@ -162,6 +163,7 @@ impl Fixed {
             socket: config.socket.clone(),
             socket_mode: config.socket_mode,
             socket_group: config.socket_group.clone(),
+            pipe_group: config.pipe_group.clone(),
             shared_directory: config.shared_directory,
             limits: config.limits,
             metrics_listen: config.metrics_listen,
@@ -318,6 +320,7 @@ impl<C: Clock> Steering<C> {
             ("broker.socket", old.socket != new.socket),
             ("broker.socket_mode", old.socket_mode != new.socket_mode),
             ("broker.socket_group", old.socket_group != new.socket_group),
+            ("broker.pipe_group", old.pipe_group != new.pipe_group),
             (
                 "broker.shared_directory",
                 old.shared_directory != new.shared_directory,

@@ -44,8 +44,10 @@ fn read_line(question: &str) -> io::Result<Zeroizing<String>> {
 }
 
 /// While this lives the terminal shows nothing of what is typed.
+#[cfg(unix)]
 struct Quiet(rustix::termios::Termios);
 
+#[cfg(unix)]
 impl Quiet {
     fn begin() -> Option<Self> {
         use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
@@ -59,6 +61,7 @@ impl Quiet {
 }
 
 /// A signal that ends the process must not leave a terminal that shows nothing.
+#[cfg(unix)]
 fn restore_on_signals(before: rustix::termios::Termios) -> io::Result<()> {
     use rustix::termios::{OptionalActions, tcsetattr};
     use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -73,10 +76,40 @@ fn restore_on_signals(before: rustix::termios::Termios) -> io::Result<()> {
     Ok(())
 }
 
+#[cfg(unix)]
 impl Drop for Quiet {
     fn drop(&mut self) {
         use rustix::termios::{OptionalActions, tcsetattr};
         // There is no other way to tell than the terminal itself.
         let _restored = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
     }
+}
+
+/// While this lives the console shows nothing of what is typed.
+#[cfg(windows)]
+struct Quiet(winsafe::co::CONSOLE);
+
+#[cfg(windows)]
+impl Quiet {
+    fn begin() -> Option<Self> {
+        let before = console()?.GetConsoleMode().ok()?;
+        let quiet = before & !winsafe::co::CONSOLE::ENABLE_ECHO_INPUT;
+        console()?.SetConsoleMode(quiet).ok()?;
+        Some(Self(before))
+    }
+}
+
+#[cfg(windows)]
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // There is no other way to tell than the console itself.
+        let _restored = console().map(|console| console.SetConsoleMode(self.0));
+    }
+}
+
+/// Standard input, which stays open.
+#[cfg(windows)]
+fn console() -> Option<winsafe::HSTD> {
+    let mut opened = winsafe::HSTD::GetStdHandle(winsafe::co::STD_HANDLE::INPUT).ok()?;
+    Some(opened.leak())
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use domo_token_client::frame::{self, FrameError, HELLO};
 use domo_token_client::wire::{Refusal, RefusalKind, Response, VERSION};
-use interprocess::local_socket::tokio::Stream;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
+
+use super::Stream;
 
 /// How long telling a caller that there is no room may take. It has read nothing yet, so it takes
 /// no time at all.

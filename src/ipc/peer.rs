@@ -3,21 +3,30 @@
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod unit;
 
-#[cfg(any(test, fuzzing))]
+#[cfg(all(unix, any(test, fuzzing)))]
 pub(crate) use unit::fuzzing;
 
+#[cfg(unix)]
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use interprocess::local_socket::tokio::{Listener, Stream};
-
+use super::Listener;
+#[cfg(unix)]
+use super::Stream;
 use super::line::Line;
-use crate::clock::{BootTime, boot_now};
+use crate::clock::BootTime;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use crate::clock::boot_now;
 use crate::policy::Caller;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 use crate::users;
 
 /// Where a process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(any(target_os = "linux", target_os = "android")),
+    expect(dead_code, reason = "there are no units elsewhere")
+)]
 pub(super) enum Unit {
     /// In the unit of that name.
     Named(String),
@@ -54,7 +63,7 @@ pub(super) fn door_empty(_: &Listener) -> Option<BootTime> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
     /// Its effective user id; `None` for the overflow uid, which is anyone of another user
-    /// namespace.
+    /// namespace, and on Windows, where users have no number.
     pub uid: Option<u32>,
     /// Its effective group id; `None` for the overflow gid.
     pub gid: Option<u32>,
@@ -62,6 +71,7 @@ pub struct Peer {
     pub pid: Option<u32>,
     /// When nobody was waiting to be let in, last before it was; where the kernel can't tell which
     /// process it is.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(super) door_empty: Option<BootTime>,
 }
 
@@ -69,7 +79,7 @@ impl Peer {
     /// Asks the kernel. `door_empty` is when nobody was waiting to be let in, last before it was.
     #[must_use]
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub fn of(stream: &Stream, door_empty: Option<BootTime>) -> Self {
+    pub(super) fn of(stream: &Stream, door_empty: Option<BootTime>) -> Self {
         use nix::sys::socket::{getsockopt, sockopt};
         let Stream::UdSocket(stream) = stream;
         let Ok(found) = getsockopt(stream, sockopt::PeerCredentials) else {
@@ -86,8 +96,8 @@ impl Peer {
 
     /// Elsewhere the kernel isn't asked yet.
     #[must_use]
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub fn of(_: &Stream, _: Option<BootTime>) -> Self {
+    #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+    pub(super) fn of(_: &Stream, _: Option<BootTime>) -> Self {
         Self::default()
     }
 
@@ -113,6 +123,7 @@ impl Peer {
     /// There are no units elsewhere.
     #[must_use]
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[expect(clippy::unused_self, reason = "the same face everywhere")]
     pub(super) fn unit(&self, _: &Line) -> Unit {
         Unit::Nowhere
     }
@@ -123,13 +134,26 @@ impl Peer {
         Caller {
             uid: self.uid,
             pid: self.pid,
-            privileged: self.uid == Some(0) || self.uid == Some(our_uid()),
+            privileged: is_privileged(self.uid),
             ..Caller::default()
         }
     }
 }
 
+/// Whether it is root or the daemon's own user.
+#[cfg(unix)]
+fn is_privileged(uid: Option<u32>) -> bool {
+    uid == Some(0) || uid == Some(our_uid())
+}
+
+/// Users have no number on Windows, and none is more than another.
+#[cfg(windows)]
+fn is_privileged(_: Option<u32>) -> bool {
+    false
+}
+
 /// It never changes, and is wanted for each request.
+#[cfg(unix)]
 fn our_uid() -> u32 {
     static FOUND: OnceLock<u32> = OnceLock::new();
     *FOUND.get_or_init(|| rustix::process::geteuid().as_raw())

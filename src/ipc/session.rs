@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use domo_token_client::frame::{self, FrameError, HELLO};
 use domo_token_client::wire::{Asked, RefusalKind, Request, Response, VERSION};
-use interprocess::local_socket::tokio::Stream;
 use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use super::Stream;
 use super::answer::{busy, with_hello};
 use super::identities::Identities;
 use super::line::Line;

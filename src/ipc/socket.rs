@@ -13,27 +13,80 @@ use std::os::unix::fs::{
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use interprocess::local_socket::tokio::Listener;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
 use interprocess::os::unix::uds_local_socket as uds;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-/// Why the socket can't be had.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// Another daemon serves this path.
-    #[error("{path}: another domo-tokend serves this socket; stop it, or choose another --socket", path = .0.display())]
-    Taken(PathBuf),
-    /// Something about the path is not as it must be.
-    #[error("{path}: {problem}", path = .path.display())]
-    Path {
-        /// The file or directory.
-        path: PathBuf,
-        /// What is wrong and what to do.
-        problem: String,
-    },
+use super::bind::{BindError, path_error};
+use crate::config::{Config, Env, SOCKET_MODE};
+use crate::policy::Principal;
+use crate::users;
+
+pub(super) use interprocess::local_socket::tokio::{Listener, Stream};
+
+/// The name of the socket in whichever directory it is.
+const SOCKET_NAME: &str = "broker.sock";
+
+/// Where a daemon listens when nobody names a place: the usual one of its user.
+pub fn usual_place(env: Env) -> Option<PathBuf> {
+    let runtime = || {
+        let directories = env("RUNTIME_DIRECTORY").filter(|value| !value.is_empty())?;
+        let first = std::env::split_paths(&directories).next()?;
+        Some(first.join(SOCKET_NAME))
+    };
+    let root = || {
+        let root = rustix::process::geteuid().is_root();
+        root.then(|| Path::new("/run/domo-token").join(SOCKET_NAME))
+    };
+    let user = || {
+        let runtime = env("XDG_RUNTIME_DIR").filter(|value| !value.is_empty())?;
+        let directory = PathBuf::from(runtime).join("domo-token");
+        Some(directory.join(SOCKET_NAME))
+    };
+    runtime().or_else(root).or_else(user)
+}
+
+/// Who may open the socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Callers {
+    /// The socket's permission bits.
+    pub mode: u32,
+    /// The group that it is given to.
+    pub group: Option<u32>,
+}
+
+impl Default for Callers {
+    fn default() -> Self {
+        let mode = SOCKET_MODE;
+        Self { mode, group: None }
+    }
+}
+
+impl Callers {
+    /// As the config says. Blocks: on the user database.
+    ///
+    /// # Errors
+    ///
+    /// In words, if there is no such group, or it is our own.
+    pub fn of(config: &Config) -> Result<Self, &'static str> {
+        let mode = config.socket_mode;
+        let group = match &config.socket_group {
+            None => return Ok(Self { mode, group: None }),
+            Some(Principal::Id(id)) => *id,
+            Some(Principal::Name(name)) => {
+                let unknown = "socket_group: there is no such group; add it, or name another";
+                users::group(name).ok_or(unknown)?
+            }
+        };
+        if group == rustix::process::getegid().as_raw() {
+            let own = "socket_group: this is the daemon's own group, which its files may be open to; name another";
+            return Err(own);
+        }
+        let group = Some(group);
+        Ok(Self { mode, group })
+    }
 }
 
 /// The right to serve a path, and, once it listens, the socket there. Dropping it removes the
@@ -119,12 +172,12 @@ impl Socket {
         }
     }
 
-    /// Binds the socket with the permission bits `mode`, for `group` if there is one. A dead socket in its place is replaced.
+    /// Binds the socket, open to `callers`. A dead socket in its place is replaced.
     ///
     /// # Errors
     ///
     /// [`BindError::Taken`] if a living one is in its place, else [`BindError::Path`].
-    pub fn listen(&mut self, mode: u32, group: Option<u32>) -> Result<Listener, BindError> {
+    pub fn listen(&mut self, callers: &Callers) -> Result<Listener, BindError> {
         if let Some(listener) = self.inherited.take() {
             return self.adopt(listener);
         }
@@ -136,7 +189,7 @@ impl Socket {
         remove_private(&private);
         let created = DirBuilder::new().mode(0o700).create(&private);
         created.map_err(|error| path_error(&private, &error.to_string()))?;
-        let bound = self.bind_in(&private, mode, group);
+        let bound = self.bind_in(&private, callers);
         remove_private(&private);
         bound
     }
@@ -147,12 +200,7 @@ impl Socket {
         Ok(Listener::UdSocket(adopted))
     }
 
-    fn bind_in(
-        &mut self,
-        private: &Path,
-        mode: u32,
-        group: Option<u32>,
-    ) -> Result<Listener, BindError> {
+    fn bind_in(&mut self, private: &Path, callers: &Callers) -> Result<Listener, BindError> {
         let place = private.join("s");
         let fail = |error: io::Error| path_error(&self.path, &error.to_string());
         let name = place
@@ -170,11 +218,11 @@ impl Socket {
             };
             path_error(&self.path, &problem)
         })?;
-        chown(&place, None, group).map_err(|error| {
+        chown(&place, None, callers.group).map_err(|error| {
             let problem = format!("the socket can't be given to its group: {error}; make the daemon's user a member of it");
             path_error(&self.path, &problem)
         })?;
-        fs::set_permissions(&place, Permissions::from_mode(mode)).map_err(fail)?;
+        fs::set_permissions(&place, Permissions::from_mode(callers.mode)).map_err(fail)?;
         let stat = fs::symlink_metadata(&place).map_err(fail)?;
         fs::rename(&place, &self.path).map_err(fail)?;
         self.ours = Some((stat.dev(), stat.ino()));
@@ -312,11 +360,4 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut text = OsString::from(path);
     text.push(suffix);
     PathBuf::from(text)
-}
-
-fn path_error(path: &Path, problem: &str) -> BindError {
-    BindError::Path {
-        path: path.to_owned(),
-        problem: problem.to_owned(),
-    }
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -59,6 +59,28 @@ fn about() -> About {
     }
 }
 
+#[cfg(unix)]
+fn place(folder: &Path) -> PathBuf {
+    folder.join("broker.sock")
+}
+
+/// All pipes of a machine are in one place.
+#[cfg(windows)]
+fn place(folder: &Path) -> PathBuf {
+    Path::new(r"\\.\pipe").join(folder.file_name().unwrap())
+}
+
+#[cfg(unix)]
+fn connect(path: &Path) -> std::os::unix::net::UnixStream {
+    std::os::unix::net::UnixStream::connect(path).unwrap()
+}
+
+#[cfg(windows)]
+fn connect(path: &Path) -> std::fs::File {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).open(path).unwrap()
+}
+
 #[tokio::test]
 async fn a_panic_in_a_session_costs_the_others_nothing_and_is_told_once() {
     let lines = Lines::default();
@@ -68,9 +90,9 @@ async fn a_panic_in_a_session_costs_the_others_nothing_and_is_told_once() {
         .finish();
     let _logging = tracing::subscriber::set_default(logged);
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("broker.sock");
+    let path = place(folder.path());
     let mut socket = Socket::lock(&path, false).unwrap();
-    let listener = socket.listen(0o600, None).unwrap();
+    let listener = socket.listen(&Callers::default()).unwrap();
     let clock = Faulty::default();
     let broker = Broker::new(clock.clone(), 0, about());
     let (stop, stopped) = watch::channel(false);
@@ -95,7 +117,7 @@ async fn a_panic_in_a_session_costs_the_others_nothing_and_is_told_once() {
 
 /// Sends an explain request in two pieces cut there; gives the scopes that the answer is about.
 /// The first answer comes with the hello.
-fn explained(stream: &mut UnixStream, scope: &str, cut: usize, first: bool) -> String {
+fn explained(stream: &mut (impl Read + Write), scope: &str, cut: usize, first: bool) -> String {
     let asked = Asked {
         client: None,
         scope: scope.to_owned(),
@@ -122,15 +144,15 @@ fn explained(stream: &mut UnixStream, scope: &str, cut: usize, first: bool) -> S
 #[tokio::test]
 async fn each_request_gets_its_own_answer_be_it_the_last_one_again_or_another() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("broker.sock");
+    let path = place(folder.path());
     let mut socket = Socket::lock(&path, false).unwrap();
-    let listener = socket.listen(0o600, None).unwrap();
+    let listener = socket.listen(&Callers::default()).unwrap();
     let broker = Broker::new(Faulty::default(), 0, about());
     let (stop, stopped) = watch::channel(false);
     let server = tokio::spawn(serve(listener, broker, Limits::default(), stopped));
 
     let asking = tokio::task::spawn_blocking(move || {
-        let mut stream = UnixStream::connect(&path).unwrap();
+        let mut stream = connect(&path);
         stream.write_all(&frame::hello(VERSION)).unwrap();
         let long = "x".repeat(300);
         let mut greeted = false;

@@ -1,22 +1,30 @@
 //! Each new token, to standard output or into a file.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
 use domo_token_client::{Broker, Error, Token};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use signal_hook::low_level::emulate_default_handler;
 
 use crate::args::Watch;
 use crate::print as print_out;
-use crate::problem::{CONFIG, IO_ERROR, Problem, SOFTWARE, TEMPORARY, say};
+use crate::problem::{CONFIG, IO_ERROR, Problem, TEMPORARY, say};
 use crate::{ask, print};
+
+#[cfg(unix)]
+use unix as platform;
+#[cfg(windows)]
+use windows as platform;
+
+use platform::{Ours, end_by, pass_on_signals, put_in_place, sync_directory};
 
 /// How long a wait lasts at most: while the machine sleeps tokens die, and waits don't go on.
 const LOOK: Duration = Duration::from_secs(30);
@@ -62,8 +70,8 @@ struct Keeper<'a> {
     held: Option<Token>,
     /// Whether another was asked for in place of the one held.
     asked: bool,
-    /// The file that is ours, open: its number can't become another's.
-    file: Option<File>,
+    /// The file that is ours.
+    file: Option<Ours>,
 }
 
 impl Keeper<'_> {
@@ -92,7 +100,7 @@ impl Keeper<'_> {
                 Ok(News::Signal(signal)) => {
                     self.remove()?;
                     // As without a handler: whoever started it sees by what it ended.
-                    let _ended = emulate_default_handler(signal);
+                    end_by(signal);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 // What ended it was told when it came.
@@ -178,33 +186,16 @@ impl Keeper<'_> {
         let (Some(path), Some(file)) = (&self.wanted.to, self.file.take()) else {
             return Ok(());
         };
-        let number = |stat: fs::Metadata| (stat.dev(), stat.ino());
-        let ours = file.metadata().map(number);
-        let there = fs::symlink_metadata(path).map(number);
-        let removed = match (ours, there) {
-            (Ok(ours), Ok(there)) if ours == there => {
-                fs::remove_file(path).and_then(|()| sync_directory(path))
-            }
-            (Ok(_), Ok(_)) => Ok(()),
-            (Err(error), _) | (_, Err(error)) => Err(error),
+        let removed = match file.is_at(path) {
+            Ok(true) => fs::remove_file(path).and_then(|()| sync_directory(path)),
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
         };
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path, &error)),
             Ok(()) | Err(_) => Ok(()),
         }
     }
-}
-
-fn pass_on_signals(sender: Sender<News>) -> Result<(), Problem> {
-    let failed = |error| Problem::new(SOFTWARE, format!("signals can't be caught: {error}"));
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(failed)?;
-    in_the_background(move || {
-        for signal in signals.forever() {
-            if sender.send(News::Signal(signal)).is_err() {
-                return;
-            }
-        }
-    })
 }
 
 fn in_the_background(job: impl FnOnce() + Send + 'static) -> Result<(), Problem> {
@@ -215,27 +206,28 @@ fn in_the_background(job: impl FnOnce() + Send + 'static) -> Result<(), Problem>
 
 /// In one piece: whoever opens the path finds the old token or the new one, whole, even after a
 /// power cut.
-fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<File> {
+fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<Ours> {
     let next = beside(path)?;
     // One that a killed watcher of our process id left.
     let _none = fs::remove_file(&next);
     let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&next)?;
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&next)?;
     let written = file
         .write_all(text)
-        .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
+        .and_then(|()| platform::give_mode(&file, mode))
         .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&next, path));
-    if let Err(error) = written {
-        let _left = fs::remove_file(&next);
-        return Err(error);
+        .and_then(|()| Ours::of(file))
+        .and_then(|ours| put_in_place(&next, path).map(|()| ours));
+    match written {
+        Ok(ours) => sync_directory(path).map(|()| ours),
+        Err(error) => {
+            let _left = fs::remove_file(&next);
+            Err(error)
+        }
     }
-    sync_directory(path)?;
-    Ok(file)
 }
 
 /// A name that no pattern for the file's own takes in.
@@ -245,13 +237,6 @@ fn beside(path: &Path) -> io::Result<PathBuf> {
     hidden.push(name);
     hidden.push(format!(".{}", std::process::id()));
     Ok(path.with_file_name(hidden))
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn failed(path: &Path, error: &io::Error) -> Problem {

@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::task::{Context, Poll, ready};
 
-use interprocess::local_socket::tokio::Stream;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::ipc::Stream;
 
 /// What the kernel keeps for a watcher that doesn't read, in bytes. It doubles this, to count its
 /// own cost (socket(7)), and takes half as much once more before it is full: 60 KiB at most.

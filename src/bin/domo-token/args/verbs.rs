@@ -163,6 +163,9 @@ impl Given {
         if to.is_none() && self.has(Key::Mode) {
             return Err("--mode is that of the file: it goes with --to".to_owned());
         }
+        if cfg!(windows) && self.has(Key::Mode) {
+            return Err("--mode: files have no mode on Windows".to_owned());
+        }
         let mode = self.value(Key::Mode).map_or(Ok(FILE_MODE), |m| mode(m))?;
         // Lines are told apart by what stands in them.
         let format = if to.is_some() {

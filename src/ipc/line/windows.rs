@@ -1,14 +1,20 @@
-//! Elsewhere: the library's own stream.
+//! On Windows: a named pipe.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use interprocess::local_socket::tokio::Stream;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+
+use crate::ipc::Stream;
 
 pub(in crate::ipc) struct Line(Stream);
 
+#[expect(
+    clippy::unnecessary_wraps,
+    clippy::unused_self,
+    reason = "the same face everywhere"
+)]
 impl Line {
     pub(in crate::ipc) fn new(stream: Stream) -> io::Result<Self> {
         Ok(Self(stream))
@@ -21,7 +27,7 @@ impl Line {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
-        ready!(Pin::new(&mut &self.0).poll_read(context, &mut buffer))?;
+        ready!(Pin::new(&mut self.0.pipe()).poll_read(context, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
@@ -35,6 +41,6 @@ impl Line {
 
     /// Writes all, waiting for room.
     pub(in crate::ipc) async fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
-        (&self.0).write_all(bytes).await
+        self.0.pipe().write_all(bytes).await
     }
 }

@@ -1,0 +1,26 @@
+//! Why there is no listening.
+
+use std::path::{Path, PathBuf};
+
+/// Why the socket can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another daemon serves this path.
+    #[error("{path}: another domo-tokend serves this socket; stop it, or choose another --socket", path = .0.display())]
+    Taken(PathBuf),
+    /// Something about the path is not as it must be.
+    #[error("{path}: {problem}", path = .path.display())]
+    Path {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+}
+
+pub(super) fn path_error(path: &Path, problem: &str) -> BindError {
+    BindError::Path {
+        path: path.to_owned(),
+        problem: problem.to_owned(),
+    }
+}

@@ -1,0 +1,167 @@
+//! Access lists of files: who may read, change or replace one, on Windows.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::windows::fs::OpenOptionsExt;
+use std::os::windows::io::AsRawHandle;
+use std::path::Path;
+
+use domo_token_client::owner::{ADMINISTRATORS, SYSTEM, us};
+use windows_permissions::LocalBox;
+use windows_permissions::constants::{AceFlags, AceType, SeObjectType, SecurityInformation};
+use windows_permissions::structures::{Ace, SecurityDescriptor};
+use windows_permissions::wrappers::{GetSecurityInfo, SetSecurityInfo};
+
+/// Whom Windows itself belongs to (`NT SERVICE\TrustedInstaller`).
+const INSTALLER: &str = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464";
+
+/// Whoever owns the thing, and is judged as such.
+const OWNER_RIGHTS: &str = "S-1-3-4";
+
+/// `FILE_READ_DATA`, `GENERIC_READ`, `GENERIC_ALL`.
+const READ: u32 = 0x1 | 0x8000_0000 | 0x1000_0000;
+
+/// What changes a file or what may be done with it: `FILE_WRITE_DATA`, `FILE_APPEND_DATA`,
+/// `DELETE`, `WRITE_DAC`, `WRITE_OWNER`, `GENERIC_WRITE`, `GENERIC_ALL`.
+const WRITE: u32 = 0x2 | 0x4 | 0x1_0000 | 0x4_0000 | 0x8_0000 | 0x4000_0000 | 0x1000_0000;
+
+/// What puts another file in one's place: `FILE_DELETE_CHILD`, `DELETE`, `WRITE_DAC`,
+/// `WRITE_OWNER`, `GENERIC_ALL`. Who may only add files replaces none.
+const REPLACE: u32 = 0x40 | 0x1_0000 | 0x4_0000 | 0x8_0000 | 0x1000_0000;
+
+/// To write a new file and to set who may open it: `GENERIC_WRITE`, `READ_CONTROL`, `WRITE_DAC`.
+const NEW: u32 = 0x4000_0000 | 0x2_0000 | 0x4_0000;
+
+/// `FILE_FLAG_BACKUP_SEMANTICS`, without which no directory is opened.
+const DIRECTORY: u32 = 0x0200_0000;
+
+/// `READ_CONTROL`.
+const SEE: u32 = 0x2_0000;
+
+/// What others than we, the system and the administrators may not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// Change the file.
+    ToWriters,
+    /// Change or read the file.
+    ToReaders,
+}
+
+/// What is wrong with who may do what with an open file, in words; `None` if nothing is.
+///
+/// # Errors
+///
+/// If the system doesn't tell.
+pub fn fault(file: &File, closed: Closed) -> io::Result<Option<String>> {
+    let wanted = match closed {
+        Closed::ToWriters => vec![(WRITE, "change")],
+        Closed::ToReaders => vec![(WRITE, "change"), (READ, "read")],
+    };
+    fault_of(file, &wanted)
+}
+
+/// The same of its directory: who could put another file in its place.
+///
+/// # Errors
+///
+/// If the directory can't be opened or the system doesn't tell.
+pub fn fault_of_directory(directory: &Path) -> io::Result<Option<String>> {
+    let mut options = OpenOptions::new();
+    let opened = options
+        .access_mode(SEE)
+        .custom_flags(DIRECTORY)
+        .open(directory)?;
+    fault_of(&opened, &[(REPLACE, "replace files in")])
+}
+
+fn fault_of(file: &File, wanted: &[(u32, &str)]) -> io::Result<Option<String>> {
+    let us = us()?;
+    let trusted = [&us, SYSTEM, ADMINISTRATORS, INSTALLER];
+    let parts = SecurityInformation::Owner | SecurityInformation::Dacl;
+    let found = GetSecurityInfo(file, SeObjectType::SE_FILE_OBJECT, parts)?;
+    let owner = found.owner().map(ToString::to_string).unwrap_or_default();
+    if !trusted.contains(&owner.as_str()) {
+        let words = "must be yours, the system's or the administrators'";
+        return Ok(Some(format!("belongs to {owner}, {words}")));
+    }
+    let Some(list) = found.dacl() else {
+        return Ok(Some(
+            "has no access list, so everybody may do everything".to_owned(),
+        ));
+    };
+    let grants = (0..list.len()).filter_map(|index| list.get_ace(index).and_then(grant));
+    for (who, rights) in grants {
+        if trusted.contains(&who.as_str()) || who == OWNER_RIGHTS {
+            continue;
+        }
+        if let Some((_, what)) = wanted.iter().find(|(mask, _)| rights & mask != 0) {
+            return Ok(Some(format!("lets {who} {what} it")));
+        }
+    }
+    Ok(None)
+}
+
+/// Whom an entry grants something, and what. Entries that take away are not counted: the order of
+/// a list is not always the usual one.
+fn grant(entry: &Ace) -> Option<(String, u32)> {
+    const GRANTS: [AceType; 4] = [
+        AceType::ACCESS_ALLOWED_ACE_TYPE,
+        AceType::ACCESS_ALLOWED_CALLBACK_ACE_TYPE,
+        AceType::ACCESS_ALLOWED_OBJECT_ACE_TYPE,
+        AceType::ACCESS_ALLOWED_CALLBACK_OBJECT_ACE_TYPE,
+    ];
+    // Of what is made below it later, and not of the thing itself.
+    if entry.flags().contains(AceFlags::InheritOnly) || !GRANTS.contains(&entry.ace_type()) {
+        return None;
+    }
+    Some((entry.sid()?.to_string(), entry.mask().bits()))
+}
+
+/// What to run to close a file to others.
+///
+/// # Errors
+///
+/// If the system doesn't tell who we are.
+pub fn remedy(path: &Path) -> io::Result<String> {
+    let us = us()?;
+    let path = path.display();
+    Ok(format!(
+        "icacls \"{path}\" /inheritance:r /grant:r *{us}:F *{SYSTEM}:F *{ADMINISTRATORS}:F"
+    ))
+}
+
+/// Makes a file for us, the system and the administrators alone; nobody else can open it at any
+/// time. Never in another file's place.
+///
+/// # Errors
+///
+/// If there is one already, or the system says no.
+pub fn create_closed(path: &Path) -> io::Result<File> {
+    let us = us()?;
+    let list = format!("D:P(A;;FA;;;{us})(A;;FA;;;SY)(A;;FA;;;BA)");
+    let list: LocalBox<SecurityDescriptor> = list.parse()?;
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .access_mode(NEW)
+        // Until it is closed to others nobody else may open it at all.
+        .share_mode(0)
+        .open(path)?;
+    let parts = SecurityInformation::Dacl | SecurityInformation::ProtectedDacl;
+    // As a file it would be given the directory's list as well on some systems.
+    let kind = SeObjectType::SE_KERNEL_OBJECT;
+    SetSecurityInfo(&mut file, kind, parts, None, None, list.dacl(), None)?;
+    Ok(file)
+}
+
+/// The whole of who may do what with what is behind a handle, as text (SDDL).
+///
+/// # Errors
+///
+/// If the handle doesn't allow to see it.
+pub fn text(handle: &impl AsRawHandle) -> io::Result<String> {
+    let parts = SecurityInformation::Owner | SecurityInformation::Dacl;
+    let found = GetSecurityInfo(handle, SeObjectType::SE_KERNEL_OBJECT, parts)?;
+    Ok(found.as_sddl()?.to_string_lossy().into_owned())
+}

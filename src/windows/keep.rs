@@ -1,0 +1,36 @@
+//! Tokens over a restart of the service: on Windows there is nobody to hold them meanwhile.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use domo_token_client::scope::ScopeSet;
+use tokio::sync::watch;
+
+use crate::broker::{Broker, Origin};
+use crate::clock::{BootTime, Clock};
+use crate::schedule::Kept;
+
+/// What an earlier process had handed over: nothing.
+pub struct Estate;
+
+impl Estate {
+    /// Nobody hands anything back.
+    #[must_use]
+    pub fn read(_: Vec<File>) -> Self {
+        Self
+    }
+
+    /// None.
+    #[must_use]
+    pub fn heirlooms(
+        self,
+        _: &BTreeMap<String, Origin>,
+        _: BootTime,
+    ) -> BTreeMap<(String, ScopeSet), Kept> {
+        BTreeMap::new()
+    }
+}
+
+/// Hands nothing over.
+#[expect(clippy::unused_async, reason = "the same face everywhere")]
+pub async fn run<C: Clock>(_: Broker<C>, _: C, _: watch::Receiver<bool>) {}

@@ -1,0 +1,54 @@
+//! What systemd hands to the service and hears of it: on Windows there is none.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io;
+use std::time::Duration;
+
+/// The pipe listens, and the config is good.
+pub fn ready(_status: &str) {}
+
+/// The config is read again; [`ready`] follows.
+pub fn reloading() {}
+
+/// The service ends.
+pub fn stopping() {}
+
+/// How it goes, or why it has ended.
+pub fn status(_status: &str) {}
+
+/// The service works.
+pub fn alive(_status: &str) {}
+
+/// A socket that systemd has bound: there is none.
+pub type Bound = Infallible;
+
+/// What systemd has handed over: nothing.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// A socket.
+    pub listener: Option<Bound>,
+    /// What it kept.
+    pub kept: Vec<File>,
+}
+
+/// Takes nothing.
+///
+/// # Errors
+///
+/// None.
+pub fn passed() -> io::Result<Passed> {
+    Ok(Passed::default())
+}
+
+/// Whether anybody listens.
+#[must_use]
+pub fn is_there() -> bool {
+    false
+}
+
+/// How often [`alive`] must be called.
+#[must_use]
+pub fn watchdog() -> Option<Duration> {
+    None
+}

@@ -1,0 +1,69 @@
+//! The user database: groups by name. Blocks: a directory on the network may be behind it.
+//!
+//! Users have no numbers on Windows, and no caller is known by its user there, so there is nobody
+//! to look up.
+
+use std::io;
+
+use winsafe::co::SID_NAME_USE;
+use winsafe::{ConvertSidToStringSid, LookupAccountName};
+
+/// Who a user is by name, and in which groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The user's name, if the database has one.
+    pub user: Option<String>,
+    /// The groups, with their names if the database has them.
+    pub groups: Vec<(u32, Option<String>)>,
+}
+
+/// Nobody is known by a number.
+///
+/// # Errors
+///
+/// None.
+pub fn identity(_uid: u32, _gid: Option<u32>) -> io::Result<Identity> {
+    Ok(Identity::default())
+}
+
+/// No number is without a user, as none has one.
+#[must_use]
+pub fn overflow_uid() -> u32 {
+    u32::MAX
+}
+
+/// No user has a number.
+#[must_use]
+pub fn ids(_name: &str) -> Option<(u32, u32)> {
+    None
+}
+
+/// No group has a number.
+#[must_use]
+pub fn group(_name: &str) -> Option<u32> {
+    None
+}
+
+/// The security identifier of the group of that name, as text.
+#[must_use]
+pub fn group_sid(name: &str) -> Option<String> {
+    const KINDS: [SID_NAME_USE; 3] = [
+        SID_NAME_USE::Group,
+        SID_NAME_USE::Alias,
+        SID_NAME_USE::WellKnownGroup,
+    ];
+    let (_, sid, kind) = LookupAccountName(None, name).ok()?;
+    let sid = ConvertSidToStringSid(&sid).ok()?;
+    KINDS.contains(&kind).then_some(sid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_known_by_name_and_a_user_is_none() {
+        assert_eq!(group_sid("Everyone").as_deref(), Some("S-1-1-0"));
+        assert_eq!(group_sid("no-such-group"), None);
+    }
+}
