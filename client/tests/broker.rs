@@ -11,14 +11,13 @@
 mod fake;
 
 use std::io::Write;
-use std::os::unix::net::UnixListener;
 use std::thread;
 use std::time::Duration;
 
 use domo_token_client::wire::{RefusalKind, Request, Response};
 use domo_token_client::{Broker, Error};
 
-use fake::{Fake, Peer, refusal, renewed, token};
+use fake::{Door, Fake, Peer, place, refusal, renewed, token};
 
 /// What the broker does with one connection, by its number.
 type Serve = fn(usize, Peer);
@@ -188,12 +187,12 @@ fn renewing_names_the_generation_that_was_refused_and_the_scopes_asked_for() {
 #[test]
 fn nothing_there_and_nothing_listening_are_not_running() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("broker.sock");
+    let path = place(folder.path());
     assert!(matches!(
         Broker::connect_to(&path),
         Err(Error::NotRunning { .. })
     ));
-    drop(UnixListener::bind(&path).unwrap());
+    drop(Door::open(&path));
     assert!(matches!(
         Broker::connect_to(&path),
         Err(Error::NotRunning { .. })
@@ -220,4 +219,19 @@ fn what_is_no_scope_set_is_not_asked_for() {
             Err(Error::InvalidScope(_))
         ));
     }
+}
+
+/// Whoever comes first can take a pipe's name. Windows itself lets nobody say that it is another's.
+#[cfg(windows)]
+#[test]
+fn a_pipe_that_is_anothers_is_not_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = place(folder.path());
+    let Ok(_door) = Door::open_as(&path, "S-1-1-0") else {
+        return;
+    };
+    let Err(Error::Untrusted { cause, .. }) = Broker::connect_to(&path) else {
+        panic!("asked");
+    };
+    assert!(cause.contains("S-1-1-0"), "{cause}");
 }

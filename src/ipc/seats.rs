@@ -191,6 +191,7 @@ mod tests {
         drop(seats.take(&peer(1006)).unwrap());
     }
 
+    #[cfg(unix)]
     #[test]
     fn root_is_exempt_from_the_share_of_one_user() {
         let seats = Seats::new(limits());

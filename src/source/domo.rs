@@ -253,7 +253,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// What fuzzers reach no other way.
-#[cfg(any(test, fuzzing))]
+#[cfg(all(unix, any(test, fuzzing)))]
 pub(crate) mod fuzzing {
     use super::{
         Duration, FetchError, Fetched, HeaderMap, RETRY_AFTER, ScopeSet, StatusCode, answer,

@@ -1,3 +1,4 @@
+#[cfg(unix)]
 use std::os::unix::fs::symlink;
 
 use tokio::time::timeout;
@@ -38,12 +39,16 @@ async fn writes_renames_and_swaps_are_noticed() {
     fs::remove_file(&file).unwrap();
     is_noticed(&mut files).await;
 
-    symlink("a", &file).unwrap();
-    is_noticed(&mut files).await;
-    fs::write(folder.path().join("a"), "4").unwrap();
-    is_noticed(&mut files).await;
+    #[cfg(unix)]
+    {
+        symlink("a", &file).unwrap();
+        is_noticed(&mut files).await;
+        fs::write(folder.path().join("a"), "4").unwrap();
+        is_noticed(&mut files).await;
+    }
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn a_swapped_directory_behind_symlinks_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
@@ -63,6 +68,8 @@ async fn a_swapped_directory_behind_symlinks_is_noticed() {
     is_noticed(&mut files).await;
 }
 
+// On Windows a directory under watch can be neither removed nor moved at any time.
+#[cfg(unix)]
 #[tokio::test]
 async fn a_directory_made_again_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
@@ -82,6 +89,7 @@ async fn a_directory_made_again_is_noticed() {
     }
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn a_directory_moved_away_and_made_again_is_noticed() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,12 @@
 // A broker made of a few lines, for tests of the client alone and for the examples in its docs, which
 // include this text.
 
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
 use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -18,6 +22,11 @@ use domo_token_client::wire::{
 };
 use tempfile::TempDir;
 
+#[cfg(unix)]
+pub(crate) use unix::*;
+#[cfg(windows)]
+pub(crate) use windows::*;
+
 /// Domo's lifetime of a token.
 pub(crate) const HOUR: Duration = Duration::from_secs(3599);
 
@@ -29,15 +38,15 @@ pub(crate) struct Fake {
     path: PathBuf,
     accepted: Receiver<usize>,
     asked: Arc<AtomicUsize>,
-    stop: Arc<UnixListener>,
-    streams: Arc<Mutex<Vec<UnixStream>>>,
+    door: Door,
+    ends: Arc<Mutex<Vec<End>>>,
 }
 
 impl Fake {
     /// Calls `serve` on a thread of its own with each connection and its number.
     pub(crate) fn start(serve: impl Fn(usize, Peer) + Send + Sync + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("broker.sock");
+        let path = place(folder.path());
         let mut fake = Self::start_at(&path, serve);
         fake.folder = Some(folder);
         fake
@@ -48,29 +57,31 @@ impl Fake {
         path: &Path,
         serve: impl Fn(usize, Peer) + Send + Sync + 'static,
     ) -> Self {
-        let listener = Arc::new(UnixListener::bind(path).unwrap());
-        let stop = Arc::clone(&listener);
+        let door = Door::open(path);
+        let listening = door.clone();
         let (sender, accepted) = channel();
         let asked = Arc::new(AtomicUsize::new(0));
         let (counter, serve) = (Arc::clone(&asked), Arc::new(serve));
-        let streams = Arc::new(Mutex::new(Vec::new()));
-        let all = Arc::clone(&streams);
+        let ends = Arc::new(Mutex::new(Vec::new()));
+        let all = Arc::clone(&ends);
         thread::spawn(move || {
-            for (number, stream) in listener.incoming().enumerate() {
-                let Ok(stream) = stream else { return };
+            for number in 0.. {
+                let Ok(stream) = listening.accept() else {
+                    return;
+                };
                 if sender.send(number).is_err() {
                     return;
                 }
-                all.lock().unwrap().push(stream.try_clone().unwrap());
+                all.lock().unwrap().push(End::of(&stream));
                 let peer = Peer {
                     stream,
                     welcomed: false,
                     asked: Arc::clone(&counter),
                 };
-                let (serve, end) = (Arc::clone(&serve), peer.stream.try_clone().unwrap());
+                let (serve, end) = (Arc::clone(&serve), End::of(&peer.stream));
                 thread::spawn(move || {
                     serve(number, peer);
-                    let _left = end.shutdown(std::net::Shutdown::Both);
+                    end.now();
                 });
             }
         });
@@ -79,8 +90,8 @@ impl Fake {
             path: path.to_owned(),
             accepted,
             asked,
-            stop,
-            streams,
+            door,
+            ends,
         }
     }
 
@@ -130,9 +141,9 @@ impl Drop for Fake {
     /// As a daemon that stops: no socket, and nobody at it.
     fn drop(&mut self) {
         let _gone = std::fs::remove_file(&self.path);
-        let _ended = rustix::net::shutdown(&self.stop, rustix::net::Shutdown::Both);
-        for stream in self.streams.lock().unwrap().iter() {
-            let _left = stream.shutdown(std::net::Shutdown::Both);
+        self.door.close();
+        for end in self.ends.lock().unwrap().iter() {
+            end.now();
         }
     }
 }
@@ -148,7 +159,7 @@ pub(crate) fn wait_until(done: impl Fn() -> bool) {
 
 /// A caller, seen from the broker.
 pub(crate) struct Peer {
-    pub(crate) stream: UnixStream,
+    pub(crate) stream: Stream,
     welcomed: bool,
     asked: Arc<AtomicUsize>,
 }

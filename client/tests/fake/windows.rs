@@ -1,0 +1,73 @@
+//! A named pipe.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use interprocess::local_socket::prelude::*;
+use interprocess::local_socket::{GenericFilePath, Listener, ListenerOptions};
+use interprocess::os::windows::local_socket::ListenerOptionsExt;
+use interprocess::os::windows::security_descriptor::SecurityDescriptor;
+
+pub(crate) type Stream = interprocess::local_socket::Stream;
+
+/// Where a fake listens that has this folder to itself: all pipes of a machine are in one place.
+pub(crate) fn place(folder: &Path) -> PathBuf {
+    Path::new(r"\\.\pipe").join(folder.file_name().unwrap())
+}
+
+#[derive(Clone)]
+pub(crate) struct Door {
+    pipe: Arc<Listener>,
+    path: PathBuf,
+    closed: Arc<AtomicBool>,
+}
+
+impl Door {
+    pub(crate) fn open(path: &Path) -> Self {
+        let us = domo_token_client::owner::us().unwrap();
+        Self::open_as(path, &us).unwrap()
+    }
+
+    /// A pipe that belongs to `owner`, if the system lets us make it.
+    pub(crate) fn open_as(path: &Path, owner: &str) -> io::Result<Self> {
+        let list = format!("O:{owner}D:(A;;FA;;;WD)");
+        let list = widestring::U16CString::from_str(list).unwrap();
+        let name = path.as_os_str().to_fs_name::<GenericFilePath>().unwrap();
+        let options = ListenerOptions::new().name(name);
+        let list = SecurityDescriptor::deserialize(&list).unwrap();
+        Ok(Self {
+            pipe: Arc::new(options.security_descriptor(list).create_sync()?),
+            path: path.to_owned(),
+            closed: Arc::default(),
+        })
+    }
+
+    pub(crate) fn accept(&self) -> io::Result<Stream> {
+        let stream = self.pipe.accept()?;
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        Ok(stream)
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // Nothing but a caller wakes whoever waits for one.
+        let mut options = std::fs::OpenOptions::new();
+        let _called = options.read(true).write(true).open(&self.path);
+    }
+}
+
+/// A connection ends with whoever serves it; no other can end it.
+pub(crate) struct End;
+
+impl End {
+    pub(crate) fn of(_: &Stream) -> Self {
+        Self
+    }
+
+    #[expect(clippy::unused_self, reason = "the same face everywhere")]
+    pub(crate) fn now(&self) {}
+}
