@@ -2,6 +2,10 @@
 check:
     bash .ci/run
 
+# Builds for Windows and tests it under wine; on Debian, as root, which installs what that needs.
+windows:
+    bash .ci/windows
+
 # Needs cargo-deny. `cargo deny check advisories` needs an internet connection besides.
 deny:
     cargo deny --offline check bans licenses sources

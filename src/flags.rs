@@ -85,6 +85,7 @@ Config file: --config, $DOMO_TOKEN_CONFIG, $CONFIGURATION_DIRECTORY/config.toml,
 ${XDG_CONFIG_HOME:-~/.config}/domo-token/config.toml, /etc/domo-token/config.toml.
 Socket: --socket, $DOMO_TOKEN_SOCKET, [broker] socket, or broker.sock in $RUNTIME_DIRECTORY,
 /run/domo-token (as root) or $XDG_RUNTIME_DIR/domo-token.
+On Windows: %ProgramData%\\domo-token\\config.toml, and the pipe \\\\.\\pipe\\domo-token.
 
 Without a config file the environment configures one client named \"default\":
   DOMO_CLIENT_ID, DOMO_CLIENT_SECRET or DOMO_CLIENT_SECRET_FILE,

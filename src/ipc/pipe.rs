@@ -35,9 +35,8 @@ const USUAL: &str = r"\\.\pipe\domo-token";
 /// instance of the pipe, with which they could serve in our name.
 const CALL: &str = "0x12019b";
 
-/// As much as an answer has at most, so that one whose reader is slow waits in the system and not
-/// in a write of ours.
-const ANSWERS: u32 = 128 * 1024;
+/// As much as a frame has at most: what a slow reader leaves lying waits in the system.
+const ANSWERS: u32 = 64 * 1024;
 
 /// Requests are short.
 const REQUESTS: u32 = 4096;

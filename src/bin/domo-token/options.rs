@@ -140,7 +140,7 @@ pub(crate) const OPTIONS: &[OptionUsage] = &[
         verbs: &[Verb::Exec],
         about: "instead, the descriptor that the token is read from, in the form of --format: 0 \
                 is standard input, else from 3 on. It is not in the environment then, which \
-                every child inherits",
+                every child inherits. Not on Windows",
         notes: &[],
     },
     OptionUsage {
@@ -262,7 +262,8 @@ pub(crate) const OPTIONS: &[OptionUsage] = &[
         value: Value::File("PATH"),
         verbs: ALL,
         about: "the broker's socket [$DOMO_TOKEN_SOCKET, \
-                $XDG_RUNTIME_DIR/domo-token/broker.sock, /run/domo-token/broker.sock]",
+                $XDG_RUNTIME_DIR/domo-token/broker.sock, /run/domo-token/broker.sock; \
+                on Windows \\\\.\\pipe\\domo-token]",
         notes: &[],
     },
     OptionUsage {
