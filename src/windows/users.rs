@@ -6,7 +6,7 @@
 use std::io;
 
 use winsafe::co::SID_NAME_USE;
-use winsafe::{ConvertSidToStringSid, LookupAccountName};
+use winsafe::{ConvertSidToStringSid, ConvertStringSidToSid, LookupAccountName};
 
 /// Who a user is by name, and in which groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub fn group(_name: &str) -> Option<u32> {
     None
 }
 
-/// The security identifier of the group of that name, as text.
+/// The security identifier of the group of that name, as text. An identifier stands for itself.
 #[must_use]
 pub fn group_sid(name: &str) -> Option<String> {
     const KINDS: [SID_NAME_USE; 3] = [
@@ -52,6 +52,9 @@ pub fn group_sid(name: &str) -> Option<String> {
         SID_NAME_USE::Alias,
         SID_NAME_USE::WellKnownGroup,
     ];
+    if let Ok(sid) = ConvertStringSidToSid(name) {
+        return ConvertSidToStringSid(&sid).ok();
+    }
     let (_, sid, kind) = LookupAccountName(None, name).ok()?;
     let sid = ConvertSidToStringSid(&sid).ok()?;
     KINDS.contains(&kind).then_some(sid)
@@ -62,8 +65,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_is_known_by_name_and_a_user_is_none() {
+    fn a_group_is_known_by_name_and_by_its_identifier() {
         assert_eq!(group_sid("Everyone").as_deref(), Some("S-1-1-0"));
-        assert_eq!(group_sid("no-such-group"), None);
+        assert_eq!(group_sid("S-1-5-32-545").as_deref(), Some("S-1-5-32-545"));
+        assert_eq!(
+            (group_sid("no-such-group"), group_sid("S-1-x")),
+            (None, None)
+        );
     }
 }

@@ -198,6 +198,28 @@ fn a_file_made_closed_is_closed_and_no_others_place_is_taken() {
 }
 
 #[test]
+fn the_callers_group_is_taken_by_its_identifier_and_one_that_is_not_there_is_named() {
+    let sandbox = host::sandbox();
+    let start = |group: &str| {
+        let folder = Folder::with_config("group", &sandbox);
+        folder.append(
+            "config.toml",
+            &format!("[broker]\npipe_group = \"{group}\"\n"),
+        );
+        folder
+    };
+    let daemon = Daemon::start(start("S-1-5-32-545"));
+    assert!(token_of(&daemon, &["data"]).len() > 100);
+    let pipe = r"\\.\pipe\domo-token-no-group";
+    let (code, _, stderr) = parts(&mut Daemon::command(&start("no-such-group"), pipe));
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(
+        stderr.contains("broker.pipe_group: there is no such group"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn rules_by_user_are_refused_where_no_user_is_known() {
     let sandbox = host::sandbox();
     let folder = Folder::with_config("rules", &sandbox);
