@@ -9,6 +9,18 @@ pub(crate) fn timed<T>(job: impl FnOnce() -> T) -> (Duration, T) {
     (now() - start, result)
 }
 
+/// How long the processor worked for this thread meanwhile, whatever else ran.
+pub(crate) fn worked<T>(job: impl FnOnce() -> T) -> (Duration, T) {
+    let read = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+    };
+    let start = read();
+    let result = job();
+    (read() - start, result)
+}
+
 /// Measuring is what this program is for.
 #[expect(
     clippy::disallowed_methods,

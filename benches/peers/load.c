@@ -1,15 +1,18 @@
 /* Callers of any of the daemons, one request for each connection.
  * load ask SOCKET REQUEST_FILE THREADS SECONDS ANSWER_BYTES HALF_CLOSE   prints answers a second
- * load garbage SOCKET SECONDS                                            sends nonsense, again and again */
+ * load garbage SOCKET SECONDS                                            sends nonsense, again and again
+ * load time INPUT_FILE TIMES COMMAND...                                  prints the median microseconds */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,7 +40,8 @@ static int ask(void) {
 	    send(stream, request, request_length, MSG_NOSIGNAL) == request_length) {
 		if (half_close)
 			shutdown(stream, SHUT_WR);
-		while (filled < answer_bytes) {
+		/* Whoever closes its side waits for the other's end: git's daemon dies of a caller that is gone. */
+		while (half_close || filled < answer_bytes) {
 			ssize_t got = read(stream, answer, sizeof answer);
 			if (got <= 0)
 				break;
@@ -56,9 +60,42 @@ static void *caller(void *count) {
 	return NULL;
 }
 
+static int ascending(const void *a, const void *b) {
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+extern char **environ;
+
+/* The command's output goes nowhere. */
+static int time_command(const char *input, int times, char **command) {
+	double spans[10000];
+	posix_spawn_file_actions_t actions;
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, 0, input, O_RDONLY, 0);
+	posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+	if (times < 1 || times > 10000)
+		return 2;
+	for (int at = 0; at < times; at++) {
+		pid_t child;
+		int status;
+		double start = now();
+		if (posix_spawnp(&child, command[0], &actions, NULL, command, environ) != 0)
+			return 127;
+		if (waitpid(child, &status, 0) != child || status != 0)
+			return 1;
+		spans[at] = now() - start;
+	}
+	qsort(spans, times, sizeof *spans, ascending);
+	printf("%.1f\n", spans[times / 2] * 1e6);
+	return 0;
+}
+
 int main(int argc, char **argv) {
 	if (argc < 4)
 		return 2;
+	if (strcmp(argv[1], "time") == 0)
+		return argc < 5 ? 2 : time_command(argv[2], atoi(argv[3]), argv + 4);
 	strncpy(address.sun_path, argv[2], sizeof address.sun_path - 1);
 	if (strcmp(argv[1], "garbage") == 0) {
 		request_length = sizeof request;

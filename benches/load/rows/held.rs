@@ -8,7 +8,7 @@ use std::time::Duration;
 use domo_token_client::Broker;
 
 use crate::Plan;
-use crate::figures::{Rounds, timed};
+use crate::figures::{Rounds, worked};
 use crate::machine::{CALLER_CORE, pin};
 use crate::report::{Bar, Row};
 use crate::stand::Stand;
@@ -25,11 +25,11 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
     ask(&broker, 2)?;
     let mut each = Rounds::default();
     for _round in 0..plan.rounds {
-        let (span, asked) = timed(|| ask(&broker, CALLS));
+        let (span, asked) = worked(|| ask(&broker, CALLS));
         asked?;
         each.push(span.as_secs_f64() * 1e9 / f64::from(CALLS));
     }
-    let name = "client crate, token held: nanoseconds a call".to_owned();
+    let name = "client crate, token held: nanoseconds of processor time a call".to_owned();
     let mut rows = vec![Row::new("L2", name, each, Bar::AtMost(60.0))];
     if let Some(calls) = system_calls(&stand.socket())? {
         let name = "client crate, token held: system calls of 1000 calls".to_owned();
@@ -73,10 +73,10 @@ fn traced(socket: &Path, calls: u32) -> io::Result<Option<f64>> {
         Err(error) => return Err(error),
     };
     let text = String::from_utf8_lossy(&output.stderr);
-    let sum = text
+    let total = text
         .lines()
-        .rev()
-        .find_map(|line| line.trim().parse::<f64>().ok());
+        .find_map(|line| line.trim().strip_suffix("total"));
+    let sum = total.and_then(|count| count.trim().parse::<f64>().ok());
     let sum = sum.filter(|_| output.status.success());
     sum.map(Some)
         .ok_or_else(|| io::Error::other(text.into_owned()))
