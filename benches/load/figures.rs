@@ -18,7 +18,7 @@ pub(crate) fn worked<T>(job: impl FnOnce() -> T) -> (Duration, T) {
     };
     let start = read();
     let result = job();
-    (read() - start, result)
+    (read().saturating_sub(start), result)
 }
 
 /// Measuring is what this program is for.
