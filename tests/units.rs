@@ -303,6 +303,14 @@ fn reuse(unit: &Unit, tries: usize, kernel: &[&str]) -> Option<serde_json::Value
     Some(serde_json::from_str(&stdout).unwrap())
 }
 
+/// The daemon's threads take numbers too, so that a try now and then gets another one.
+fn assert_none_got_in(seen: &serde_json::Value, tries: u64) {
+    assert_eq!(seen["granted"], 0, "{seen}");
+    assert_eq!(seen["refused"], tries, "{seen}");
+    assert!(seen["same"].as_u64() >= Some(tries * 9 / 10), "{seen}");
+    assert_eq!(seen["unit"], 0, "a process of the unit is let in");
+}
+
 #[test]
 fn ten_thousand_tries_at_a_unit_by_its_process_number_get_nothing() {
     if !is_root() {
@@ -314,12 +322,7 @@ fn ten_thousand_tries_at_a_unit_by_its_process_number_get_nothing() {
     let Some(seen) = reuse(&unit, 10_000, &[]) else {
         return;
     };
-    assert_eq!(seen["granted"], 0, "{seen}");
-    assert_eq!(
-        (&seen["same"], &seen["refused"]),
-        (&10_000.into(), &10_000.into())
-    );
-    assert_eq!(seen["unit"], 0, "a process of the unit is let in");
+    assert_none_got_in(&seen, 10_000);
 }
 
 #[test]
@@ -334,10 +337,5 @@ fn without_descriptors_of_processes_only_the_older_ones_are_believed() {
     let Some(seen) = reuse(&unit, 1000, &old_kernel) else {
         return;
     };
-    assert_eq!(seen["granted"], 0, "{seen}");
-    assert_eq!(
-        (&seen["same"], &seen["refused"]),
-        (&1000.into(), &1000.into())
-    );
-    assert_eq!(seen["unit"], 0, "a process of the unit is let in");
+    assert_none_got_in(&seen, 1000);
 }
