@@ -33,7 +33,8 @@ peers *ARGS:
 
 # What a token at hand costs in instructions, against its ceiling. Needs valgrind.
 instructions:
-    cargo test --locked --release --test instructions -- --nocapture
+    cargo build --locked --release --bin domo-tokend
+    DOMO_TOKEND=$PWD/target/release/domo-tokend cargo test --locked --test instructions -- --nocapture
 
 # Needs cargo-fuzz and a nightly toolchain. What is found goes into fuzz/target/corpus/, and from there
 # into the repo by `just fuzz-keep`.
@@ -72,7 +73,7 @@ mutants:
 
 # The main job with no Domo account.
 quickstart *ARGS:
-    cargo run --release --example quickstart -- {{ARGS}}
+    cargo run --example quickstart -- {{ARGS}}
 
 # Builds the programs as they are shipped, into target/package/.
 release:

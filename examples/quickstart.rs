@@ -1,8 +1,8 @@
 //! The main job, start to end, with no Domo account: a Domo-shaped sandbox and a real broker in
 //! this process, a token through the socket, the protected resource, a renewal.
 //!
-//!     cargo run --release --example quickstart            # a tour of a few seconds
-//!     cargo run --release --example quickstart -- --stay  # the broker stays, to be tried
+//!     cargo run --example quickstart            # a tour of a few seconds
+//!     cargo run --example quickstart -- --stay  # the broker stays, to be tried
 
 use std::error::Error;
 use std::fs::Permissions;
@@ -174,7 +174,7 @@ fn wait_for_renewal(sandbox: &Sandbox, broker: &Broker, old: &Token) -> Result<T
 fn stay_up(socket: &Path, url: &str) {
     say("it stays up until Ctrl-C. From another terminal, here:");
     let socket = socket.display();
-    let command = format!("DOMO_TOKEN_SOCKET={socket} cargo run -rq --bin domo-token --");
+    let command = format!("DOMO_TOKEN_SOCKET={socket} cargo run -q --bin domo-token --");
     say(&format!("  {command} data"));
     say(&format!(
         "  {command} --format curl data | curl -fsS -K - {url}"
