@@ -1,4 +1,4 @@
-# The daemon and the helper, for a sidecar or a DaemonSet (docs/containers.md): docker build -t domo-token .
+# The daemon and the helper, for a sidecar or a DaemonSet (docs/containers.md): docker build -t domo-token:0.1.0 .
 FROM rust:1.95.0-slim-bookworm AS build
 # The image's toolchain, without the components that rust-toolchain.toml adds for developers.
 ENV RUSTUP_TOOLCHAIN=1.95.0
