@@ -22,7 +22,6 @@ pub enum Signal {
 /// # Panics
 ///
 /// Outside a tokio runtime.
-#[cfg(unix)]
 pub fn listen() -> io::Result<mpsc::Receiver<Signal>> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let mut signals = signal_hook_tokio::Signals::new([SIGHUP, SIGINT, SIGTERM])?;
@@ -42,7 +41,6 @@ pub fn listen() -> io::Result<mpsc::Receiver<Signal>> {
     Ok(receiver)
 }
 
-#[cfg(unix)]
 async fn next(signals: &mut signal_hook_tokio::Signals) -> Option<i32> {
     use futures_core::Stream;
     std::future::poll_fn(|context| std::pin::Pin::new(&mut *signals).poll_next(context)).await

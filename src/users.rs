@@ -1,14 +1,10 @@
 //! The user database: names for ids, and groups of users. Blocks: a directory on the network may
 //! be behind it.
 
-#[cfg(unix)]
 use std::ffi::CString;
-#[cfg(unix)]
 use std::io;
-#[cfg(unix)]
 use std::sync::OnceLock;
 
-#[cfg(unix)]
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 #[cfg(target_os = "linux")]
 use nix::unistd::{initgroups, setgid, setuid};
@@ -27,7 +23,6 @@ pub struct Identity {
 /// # Errors
 ///
 /// What the system says if the database can't be asked now.
-#[cfg(unix)]
 pub fn identity(uid: u32, gid: Option<u32>) -> io::Result<Identity> {
     let user = User::from_uid(Uid::from_raw(uid))?;
     let mut groups: Vec<Gid> = gid.map(Gid::from_raw).into_iter().collect();
@@ -50,7 +45,6 @@ pub fn identity(uid: u32, gid: Option<u32>) -> io::Result<Identity> {
 
 /// What a user id shows as in a namespace that has no number for it.
 #[must_use]
-#[cfg(unix)]
 pub fn overflow_uid() -> u32 {
     static FOUND: OnceLock<u32> = OnceLock::new();
     *FOUND.get_or_init(|| overflow("/proc/sys/kernel/overflowuid"))
@@ -58,13 +52,11 @@ pub fn overflow_uid() -> u32 {
 
 /// The same of a group id.
 #[must_use]
-#[cfg(unix)]
 pub fn overflow_gid() -> u32 {
     static FOUND: OnceLock<u32> = OnceLock::new();
     *FOUND.get_or_init(|| overflow("/proc/sys/kernel/overflowgid"))
 }
 
-#[cfg(unix)]
 fn overflow(setting: &str) -> u32 {
     const USUAL: u32 = 65534;
     let text = std::fs::read_to_string(setting);
@@ -74,7 +66,6 @@ fn overflow(setting: &str) -> u32 {
 
 /// User and group id of the user of that name.
 #[must_use]
-#[cfg(unix)]
 pub fn ids(name: &str) -> Option<(u32, u32)> {
     let user = User::from_name(name).ok()??;
     Some((user.uid.as_raw(), user.gid.as_raw()))
@@ -98,12 +89,11 @@ pub fn become_user(name: &str) -> Result<(), String> {
 
 /// The group of that name.
 #[must_use]
-#[cfg(unix)]
 pub fn group(name: &str) -> Option<u32> {
     Some(Group::from_name(name).ok()??.gid.as_raw())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
