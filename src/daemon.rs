@@ -245,14 +245,7 @@ pub async fn run(
     surroundings: Surroundings,
     ready: impl FnOnce(&Path),
 ) -> Result<(), DaemonError> {
-    let Surroundings {
-        env,
-        levels,
-        signals,
-        passed,
-    } = surroundings;
-    // Whoever installed one before made the choice.
-    let _already = rustls::crypto::ring::default_provider().install_default();
+    let (env, passed) = (surroundings.env, surroundings.passed);
     let (mut socket, callers) = place::take(passed.listener, options, &config, env)?;
     let path = socket.path().to_owned();
     let limits = limits_here(&config);
@@ -283,7 +276,7 @@ pub async fn run(
             ..options.clone()
         },
         env,
-        levels,
+        levels: surroundings.levels,
         broker: broker.clone(),
         clock,
         started,
@@ -293,7 +286,7 @@ pub async fn run(
         loaded,
     };
     let steer = async {
-        let ended = steering.run(signals, watched, engine).await;
+        let ended = steering.run(surroundings.signals, watched, engine).await;
         // Sessions are told only when those who wait have their refusals.
         let _no_sessions = stop.send(true);
         ended.map_err(|_panicked| DaemonError::Bug)

@@ -190,8 +190,6 @@ fn end(error: &impl std::fmt::Display, code: u8) -> ExitCode {
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    // Whoever installed one before made the choice.
-    let _already = rustls::crypto::ring::default_provider().install_default();
     tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()

@@ -21,6 +21,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// An HTTP client that goes that way.
 pub(super) fn client(registration: &Registration) -> Result<Client, SourceError> {
     let failed = |error: reqwest::Error| SourceError::Http(innermost(&error));
+    // Whoever installed one before made the choice.
+    let _already = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
         .redirect(redirect::Policy::none())
         .no_proxy()
