@@ -8,14 +8,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
-use crate::clock::wall_now;
+use crate::clock::{since_1970, wall_now};
 use crate::policy::Caller;
 
 /// Lines that wait to be written, at most.
@@ -213,7 +213,6 @@ fn same_file(file: &File, path: &Path) -> bool {
 
 /// Seconds since 1970, to the millisecond.
 fn epoch(at: SystemTime) -> f64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let millis = Duration::from_millis(u64::try_from(since.as_millis()).unwrap_or(0));
-    millis.as_secs_f64()
+    let millis = u64::try_from(since_1970(at).as_millis()).unwrap_or(0);
+    Duration::from_millis(millis).as_secs_f64()
 }

@@ -3,7 +3,7 @@
 #[cfg(target_os = "linux")]
 mod timer;
 
-pub use domo_token_client::clock::{BootTime, boot_now, wall_now};
+pub use domo_token_client::clock::{BootTime, boot_now, since_1970, wall_now};
 
 use std::future::Future;
 use std::time::Duration;

@@ -107,6 +107,13 @@ pub fn wall_now() -> SystemTime {
     SystemTime::now()
 }
 
+/// The time from the start of 1970 to `at`; none if it was before.
+#[must_use]
+pub fn since_1970(at: SystemTime) -> Duration {
+    at.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

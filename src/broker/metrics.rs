@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use domo_token_client::scope::ScopeSet;
 use domo_token_client::wire::{Response, ScopeStatus};
@@ -17,7 +17,7 @@ use prometheus_client::registry::Registry;
 use super::Broker;
 use super::tally::Counts;
 use crate::audit::Audit;
-use crate::clock::{BootTime, Clock, wall_now};
+use crate::clock::{BootTime, Clock, since_1970, wall_now};
 use crate::policy::Caller;
 
 /// The media type of the text.
@@ -77,7 +77,7 @@ impl<C: Clock> Broker<C> {
         let now = self.0.clock.now();
         let wall = wall_now();
         let state = self.state();
-        let epoch = |at: BootTime| seconds(at.to_wall(now, wall));
+        let epoch = |at: BootTime| since_1970(at.to_wall(now, wall)).as_secs_f64();
         let sets = state.roster.sets().filter_map(|(set, client, scope)| {
             let shown = state.may_see(client, scope.as_str(), caller);
             let status = shown.then(|| state.roster.status_of(set, now)).flatten()?;
@@ -247,9 +247,4 @@ impl Snapshot {
         ];
         ConstGauge::new(1_u64).encode(metric.encode_family(&labels)?)
     }
-}
-
-fn seconds(at: SystemTime) -> f64 {
-    let since = at.duration_since(UNIX_EPOCH);
-    since.unwrap_or(Duration::ZERO).as_secs_f64()
 }

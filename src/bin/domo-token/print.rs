@@ -1,8 +1,9 @@
 //! What is printed: tokens and explanations.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use domo_token_client::Token;
+use domo_token_client::clock::since_1970;
 use domo_token_client::wire::Explanation;
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -51,7 +52,5 @@ pub(crate) fn explanation(given: &Explanation) -> String {
 
 /// Seconds since 1970.
 pub(crate) fn epoch(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO)
-        .as_secs()
+    since_1970(at).as_secs()
 }
