@@ -55,7 +55,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often the operator hears that callers can't be accepted.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
-/// Serves callers within `limits` until `stop` turns true, then lets those who wait have their last answer.
+/// Serves callers within `limits` until `stop` turns true, then lets those who wait have their last
+/// answer.
 pub async fn serve<C: Clock>(
     listener: Listener,
     broker: Broker<C>,
@@ -96,15 +97,9 @@ pub async fn serve<C: Clock>(
             }
             Err(error) if is_callers(&error) => {}
             Err(error) => {
+                tell(&mut told, &error);
                 // The caller stays in the backlog, and trying again at once would only burn the
                 // processor. No accept error ends the daemon.
-                let now = boot_now();
-                if told.is_none_or(|told| now.saturating_since(told) >= TELL_EVERY) {
-                    told = Some(now);
-                    warn!("callers can't be accepted for now: {error}");
-                } else {
-                    debug!("callers still can't be accepted: {error}");
-                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -118,6 +113,17 @@ pub async fn serve<C: Clock>(
     };
     // Whoever hasn't taken its answer by then is cut off when the set is dropped.
     let _late = tokio::time::timeout(DRAIN, drained).await;
+}
+
+/// Loudly now and then, else quietly.
+fn tell(told: &mut Option<BootTime>, error: &io::Error) {
+    let now = boot_now();
+    if told.is_none_or(|told| now.saturating_since(told) >= TELL_EVERY) {
+        *told = Some(now);
+        warn!("callers can't be accepted for now: {error}");
+    } else {
+        debug!("callers still can't be accepted: {error}");
+    }
 }
 
 /// Whether an accept error is about one caller that has left.

@@ -93,16 +93,8 @@ async fn token_endpoint(
         Flow::HoldBeforeHead => recovery.wait().await,
         Flow::Whole | Flow::HangInBody | Flow::CutInBody | Flow::Drip { .. } => {}
     }
-    let plain = if fault.status.is_some() {
-        let status = fault.status.unwrap_or(500);
-        let reason = StatusCode::from_u16(status)
-            .ok()
-            .and_then(|s| s.canonical_reason());
-        Plain {
-            status,
-            body: domo_error(status, reason.unwrap_or("Error"), TOKEN_PATH),
-            token: None,
-        }
+    let plain = if let Some(status) = fault.status {
+        refused(status, domo_error(status, reason(status), TOKEN_PATH))
     } else if posted || method == Method::GET {
         grant(&recorded, basic.as_ref(), &fault, &mut state.lock())
     } else {
@@ -345,16 +337,21 @@ fn users() -> Value {
 
 /// An error in Domo's own shape.
 fn domo_error(status: u16, message: &str, path: &str) -> Value {
-    let reason = StatusCode::from_u16(status)
-        .ok()
-        .and_then(|status| status.canonical_reason());
     json!({
         "status": status,
-        "statusReason": reason.unwrap_or("Error"),
+        "statusReason": reason(status),
         "path": path,
         "message": message,
         "toe": token::trace_id(),
     })
+}
+
+/// HTTP's words for a status.
+fn reason(status: u16) -> &'static str {
+    let status = StatusCode::from_u16(status).ok();
+    status
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Error")
 }
 
 const JSON: &str = "application/json;charset=UTF-8";
