@@ -37,7 +37,8 @@ pub struct Flags {
 pub enum Verb {
     /// Say whether the config and the credentials would do
     ///
-    /// Exit: 0 all is right, 75 Domo couldn't be reached, 78 something is wrong.
+    /// Exit: 0 all is right, 74 standard output can't be written, 75 Domo couldn't be reached, 78
+    /// something is wrong.
     Check {
         /// Ask Domo for each token, once
         #[arg(long, conflicts_with_all = ["syntax", "schema"])]
@@ -52,7 +53,9 @@ pub enum Verb {
     /// Write a first config and secret file, once Domo has taken the credentials
     ///
     /// Asks for the client id and the secret, or reads them as lines from standard input. Never
-    /// overwrites. Exit: 0 written, 75 Domo couldn't be reached, 78 anything else.
+    /// overwrites.
+    ///
+    /// Exit: 0 written, 75 Domo couldn't be reached, 78 anything else.
     Init {
         /// The API client's name in the config
         #[arg(long, value_name = "NAME", default_value = "domo")]
@@ -91,7 +94,7 @@ Without a config file the environment configures one client named \"default\":
   DOMO_CLIENT_ID, DOMO_CLIENT_SECRET or DOMO_CLIENT_SECRET_FILE,
   DOMO_SCOPE (sets parted by ';', default \"data\"), DOMO_TOKEN_URL, DOMO_CA_FILE, DOMO_PROXY
 
-A config file:
+A config file, which domo-tokend init writes:
   [clients.acme]
   client_id = \"441e307a-…\"
   client_secret_file = \"acme.secret\"     # mode 0600
@@ -100,4 +103,4 @@ A config file:
 Signals: SIGTERM and SIGINT end it. SIGHUP reads the config and the secrets again, keeps what
 has not changed, and tries at once what Domo refused; a wrong config leaves all as it was.
 Exit: 0 stopped, 2 usage, 70 a bug, 75 another daemon serves the socket, 78 config,
-credentials or path";
+credentials or path; check and init say theirs in their help";

@@ -60,7 +60,7 @@ pub struct Flags {
 
 const AFTER_HELP: &str = "\
 Example, in two terminals:
-  domo-sandbox --lifetime 60s          # prints a config for domo-tokend
+  domo-sandbox --lifetime 60s          # prints a config; save it as sandbox.toml, mode 0600
   domo-tokend --config sandbox.toml --socket /tmp/sandbox/broker.sock";
 
 #[derive(Clone, Debug)]

@@ -20,10 +20,8 @@ impl Config {
     pub fn from_env(env: Env) -> Result<Self, ConfigError> {
         let client_id = env_text(env, "DOMO_CLIENT_ID")?.ok_or_else(|| {
             let looked = "no config file was found, and the environment names no client";
-            env_error(
-                "DOMO_CLIENT_ID",
-                &format!("{looked}: write a config file or set it"),
-            )
+            let problem = format!("{looked}: run domo-tokend init, or set it");
+            env_error("DOMO_CLIENT_ID", &problem)
         })?;
         let client_secret = env_secret(env)?;
         let tokens = env_scopes(env)?;

@@ -152,13 +152,13 @@ static STATUS: VerbUsage = VerbUsage {
     ],
     examples: &["domo-token status -q data || echo 'no token for data' >&2"],
     exit: &[
+        ("", "if the broker can't be asked, that of domo-token get"),
         ("0", "every set that you may see has a living token"),
         ("75", "one hasn't"),
         (
             "78",
             "one has none and Domo refuses it, or there is no such set",
         ),
-        ("69", "no broker"),
     ],
 };
 
