@@ -27,7 +27,7 @@ use tokio::sync::{Notify, oneshot, watch as signal};
 use crate::audit::Audit;
 use crate::clock::{BootTime, Clock};
 use crate::policy::{Access, Caller};
-use crate::roster::{Roster, SetId};
+use crate::roster::{Roster, STOPPING, SetId};
 use crate::schedule::{Ask, Reply, WaiterId};
 use crate::token::Token;
 
@@ -342,9 +342,5 @@ impl<C: Clock> Drop for Leaving<'_, C> {
 }
 
 fn stopping() -> Refusal {
-    Refusal {
-        kind: RefusalKind::Busy,
-        cause: "the broker is stopping".to_owned(),
-        next_attempt: None,
-    }
+    Refusal::new(RefusalKind::Busy, STOPPING)
 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod environment;
+mod place;
 mod raw;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,9 @@ use crate::policy::{Access, Principal};
 use crate::users;
 use crate::watch::Stamp;
 
+pub(crate) use check::listed;
 use check::{Checker, line_and_column};
+pub use place::{find, host_place, named_place, own_place, path_in};
 use raw::RawConfig;
 
 /// Domo's token endpoint, one host for all instances
@@ -347,42 +350,6 @@ fn fault_of_group(group: &Principal) -> Option<String> {
 pub fn schema() -> String {
     let schema = schemars::schema_for!(RawConfig);
     format!("{:#}\n", schema.as_value())
-}
-
-/// Where the config file is: `flag`, else the first of the places of the manual; `None` if there
-/// is no file at any of them. A file named by flag or variable is taken as named, so that its
-/// absence is an error and not another config.
-#[must_use]
-pub fn find(flag: Option<PathBuf>, env: Env, exists: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
-    let variable = |name| {
-        env(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    if let Some(named) = flag.or_else(|| variable("DOMO_TOKEN_CONFIG")) {
-        return Some(named);
-    }
-    if cfg!(windows) {
-        return host_place(env).filter(|path| exists(path));
-    }
-    let service = variable("CONFIGURATION_DIRECTORY").map(|dir| dir.join("config.toml"));
-    let home = variable("XDG_CONFIG_HOME").or_else(|| variable("HOME").map(|h| h.join(".config")));
-    let user = home.map(|dir| dir.join("domo-token/config.toml"));
-    [service, user, host_place(env)]
-        .into_iter()
-        .flatten()
-        .find(|path| exists(path))
-}
-
-/// Where the host's config is.
-#[must_use]
-pub fn host_place(env: Env) -> Option<PathBuf> {
-    let directory = if cfg!(windows) {
-        PathBuf::from(env("ProgramData")?)
-    } else {
-        PathBuf::from("/etc")
-    };
-    Some(directory.join("domo-token").join("config.toml"))
 }
 
 /// Whether a client id could be one at all; Domo's are UUIDs.

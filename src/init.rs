@@ -144,27 +144,16 @@ fn wrong(what: &'static str, problem: &str) -> InitError {
 
 /// Where the daemon would look first for a config of this user.
 fn place(wishes: &Wishes, env: Env) -> Option<PathBuf> {
-    let variable = |name| {
-        env(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    if let Some(named) = wishes
-        .config
-        .clone()
-        .or_else(|| variable("DOMO_TOKEN_CONFIG"))
-    {
-        return Some(named);
-    }
     #[cfg(unix)]
     let has_own = !rustix::process::geteuid().is_root();
     #[cfg(windows)]
     let has_own = false;
-    if !has_own {
-        return config::host_place(env);
-    }
-    let home = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")));
-    home.map(|home| home.join("domo-token/config.toml"))
+    let usual = if has_own {
+        config::own_place
+    } else {
+        config::host_place
+    };
+    config::named_place(wishes.config.clone(), env).or_else(|| usual(env))
 }
 
 fn config_text(wishes: &Wishes, client_id: &str) -> Result<String, InitError> {

@@ -391,7 +391,7 @@ impl Roster {
     }
 }
 
-pub use configure::{Changes, Wanted};
+pub use configure::{Changes, REMOVED, STOPPING, Wanted};
 
 #[cfg(test)]
 mod tests;

@@ -200,6 +200,18 @@ pub struct Refusal {
     pub next_attempt: Option<BootTime>,
 }
 
+impl Refusal {
+    /// With no next attempt to tell of.
+    #[must_use]
+    pub fn new(kind: RefusalKind, cause: impl Into<String>) -> Self {
+        Self {
+            kind,
+            cause: cause.into(),
+            next_attempt: None,
+        }
+    }
+}
+
 /// The kinds of refusal, by what the caller can do. Variants are only ever added, at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RefusalKind {

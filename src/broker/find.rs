@@ -6,6 +6,7 @@ use domo_token_client::wire::{Asked, BrokerStatus, Explanation, Refusal, Refusal
 
 use super::{State, log};
 use crate::clock::BootTime;
+use crate::config::listed;
 use crate::policy::Caller;
 use crate::roster::{SetId, Unknown};
 
@@ -131,7 +132,8 @@ impl State {
 
     fn visible_clients(&self, caller: &Caller) -> String {
         let names = self.roster.client_names();
-        list(names.filter(|name| self.may_see_client(name, caller)))
+        let names = names.filter(|name| self.may_see_client(name, caller));
+        listed(&names.collect::<Vec<_>>())
     }
 
     fn no_client_named(&self, caller: &Caller) -> Refusal {
@@ -141,70 +143,40 @@ impl State {
         } else {
             format!(": one of {names}")
         };
-        Refusal {
-            kind: RefusalKind::UnknownClient,
-            cause: format!("name a client, there is no default{names}"),
-            next_attempt: None,
-        }
+        let cause = format!("name a client, there is no default{names}");
+        Refusal::new(RefusalKind::UnknownClient, cause)
     }
 
     fn unknown_client(&self, client: &str, caller: &Caller) -> Refusal {
         let names = self.visible_clients(caller);
-        Refusal {
-            kind: RefusalKind::UnknownClient,
-            cause: format!(
-                "no client {client:?}; there is {names}; a new one is a [clients.NAME] table in the \
-                 broker's config"
-            ),
-            next_attempt: None,
-        }
+        let cause = format!(
+            "no client {client:?}; there is {names}; a new one is a [clients.NAME] table in the \
+             broker's config"
+        );
+        Refusal::new(RefusalKind::UnknownClient, cause)
     }
 }
 
 fn read_scope(text: &str) -> Result<ScopeSet, Refusal> {
-    ScopeSet::parse(text).map_err(|error| Refusal {
-        kind: RefusalKind::UnknownScope,
-        cause: error.to_string(),
-        next_attempt: None,
-    })
+    ScopeSet::parse(text)
+        .map_err(|error| Refusal::new(RefusalKind::UnknownScope, error.to_string()))
 }
 
 /// Says who was refused and as whom it was seen, and nothing of what there is.
 fn not_permitted(client: &str, scope: &ScopeSet, caller: &Caller) -> Refusal {
-    Refusal {
-        kind: RefusalKind::NotPermitted,
-        cause: format!(
-            "{caller} may not have client {client:?}, scope set \"{scope}\"; ask the operator of the \
-             broker for access"
-        ),
-        next_attempt: None,
-    }
+    let cause = format!(
+        "{caller} may not have client {client:?}, scope set \"{scope}\"; ask the operator of the \
+         broker for access"
+    );
+    Refusal::new(RefusalKind::NotPermitted, cause)
 }
 
 fn unknown_scope(client: &str, scope: &ScopeSet, known: &[ScopeSet]) -> Refusal {
-    let sets = list(known.iter().map(ScopeSet::as_str));
-    Refusal {
-        kind: RefusalKind::UnknownScope,
-        cause: format!(
-            "client \"{client}\" has no scope set \"{scope}\"; it has {sets}; to add it, put \
-             \"{scope}\" into tokens of [clients.{client}] in the broker's config"
-        ),
-        next_attempt: None,
-    }
-}
-
-/// Names for a person, as many as fit a line.
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 20;
-    let names: Vec<&str> = names.collect();
-    let shown: Vec<String> = names
-        .iter()
-        .take(SHOWN)
-        .map(|name| format!("\"{name}\""))
-        .collect();
-    let more = names.len().saturating_sub(SHOWN);
-    if more > 0 {
-        return format!("{} and {more} more", shown.join(", "));
-    }
-    shown.join(", ")
+    let sets: Vec<&str> = known.iter().map(ScopeSet::as_str).collect();
+    let sets = listed(&sets);
+    let cause = format!(
+        "client \"{client}\" has no scope set \"{scope}\"; it has {sets}; to add it, put \
+         \"{scope}\" into tokens of [clients.{client}] in the broker's config"
+    );
+    Refusal::new(RefusalKind::UnknownScope, cause)
 }

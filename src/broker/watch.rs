@@ -5,7 +5,7 @@ use tokio::sync::watch;
 
 use super::{Broker, stopping};
 use crate::clock::Clock;
-use crate::roster::SetId;
+use crate::roster::{REMOVED, SetId};
 use crate::schedule::Reply;
 
 /// Tells of a scope set's tokens as they come. Whoever is slow misses those in between, so that
@@ -76,9 +76,5 @@ impl<C: Clock> Watch<C> {
 }
 
 fn gone() -> Refusal {
-    Refusal {
-        kind: RefusalKind::Gone,
-        cause: "the scope set was removed from the broker's config".to_owned(),
-        next_attempt: None,
-    }
+    Refusal::new(RefusalKind::Gone, REMOVED)
 }

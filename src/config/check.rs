@@ -273,7 +273,7 @@ fn sets_for_nobody(clients: &BTreeMap<String, ClientConfig>) -> Vec<String> {
 }
 
 /// Names for a person, as many as fit a line.
-fn listed(names: &[impl AsRef<str>]) -> String {
+pub(crate) fn listed(names: &[impl AsRef<str>]) -> String {
     const SHOWN: usize = 20;
     let shown: Vec<String> = names
         .iter()
@@ -302,12 +302,17 @@ fn not_a_url(error: url::ParseError) -> String {
     format!("not a URL: {error}")
 }
 
-/// A URL that a client secret may be sent to.
-pub(super) fn token_url(text: &str, allow_http_loopback: bool) -> Result<Url, String> {
+fn without_login(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(not_a_url)?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("no user or password belongs in this URL".to_owned());
     }
+    Ok(url)
+}
+
+/// A URL that a client secret may be sent to.
+pub(super) fn token_url(text: &str, allow_http_loopback: bool) -> Result<Url, String> {
+    let url = without_login(text)?;
     if url.query().is_some() || url.fragment().is_some() {
         return Err("no query or fragment belongs in this URL".to_owned());
     }
@@ -327,10 +332,7 @@ pub(super) fn token_url(text: &str, allow_http_loopback: bool) -> Result<Url, St
 }
 
 pub(super) fn proxy_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(not_a_url)?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("no user or password belongs in this URL".to_owned());
-    }
+    let url = without_login(text)?;
     let is_host_alone = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() || !is_host_alone {
         return Err("must be scheme, host and port, like http://proxy.example:3128".to_owned());

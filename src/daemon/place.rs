@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tracing::warn;
 
 use super::{DaemonError, Options};
-use crate::config::{Config, Env};
+use crate::config::{Config, Env, path_in};
 use crate::ipc::{Callers, Socket, usual_place};
 use crate::systemd::Bound;
 
@@ -33,16 +33,9 @@ pub(super) fn take(
 
 /// Where the daemon listens: the first place that is named, else the usual one of its user.
 fn socket_path(options: &Options, config: &Config, env: Env) -> Option<PathBuf> {
-    let variable = |name| {
-        env(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    let named = options
-        .socket
-        .clone()
-        .or_else(|| variable("DOMO_TOKEN_SOCKET"));
+    let named = options.socket.clone();
     named
+        .or_else(|| path_in(env, "DOMO_TOKEN_SOCKET"))
         .or_else(|| config.socket.clone())
         .or_else(|| usual_place(env))
 }

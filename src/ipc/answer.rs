@@ -32,9 +32,5 @@ pub(super) fn with_hello(response: &Response) -> Result<Zeroizing<Vec<u8>>, Fram
 }
 
 pub(super) fn busy(cause: String) -> Response {
-    Response::Refusal(Refusal {
-        kind: RefusalKind::Busy,
-        cause,
-        next_attempt: None,
-    })
+    Response::Refusal(Refusal::new(RefusalKind::Busy, cause))
 }

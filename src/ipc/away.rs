@@ -3,8 +3,9 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 
-use domo_token_client::frame;
-use domo_token_client::wire::{Refusal, RefusalKind, Response, VERSION};
+use domo_token_client::wire::{Refusal, RefusalKind, Response};
+
+use super::answer::with_hello;
 
 /// More than a backlog holds.
 const MOST: usize = 8192;
@@ -12,15 +13,12 @@ const MOST: usize = 8192;
 /// Tells those who wait on a socket that systemd has bound that nobody serves them now. If they
 /// were left there, it would start the daemon for them again and again.
 pub fn turn_away(listener: &UnixListener) {
-    let refusal = Response::Refusal(Refusal {
-        kind: RefusalKind::Unavailable,
-        cause: "the broker can't start; its operator finds the reason by `systemctl status domo-tokend`".to_owned(),
-        next_attempt: None,
-    });
-    let Ok(answer) = frame::encode(&refusal) else {
+    let cause =
+        "the broker can't start; its operator finds the reason by `systemctl status domo-tokend`";
+    let refusal = Refusal::new(RefusalKind::Unavailable, cause);
+    let Ok(answer) = with_hello(&Response::Refusal(refusal)) else {
         return;
     };
-    let answer = [&frame::hello(VERSION)[..], &answer].concat();
     // systemd has its side of it so, too.
     if listener.set_nonblocking(true).is_err() {
         return;

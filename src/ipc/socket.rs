@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::bind::{BindError, path_error};
-use crate::config::{Config, Env, SOCKET_MODE};
+use crate::config::{Config, Env, SOCKET_MODE, path_in};
 use crate::policy::Principal;
 use crate::users;
 
@@ -32,7 +32,7 @@ const SOCKET_NAME: &str = "broker.sock";
 /// Where a daemon listens when nobody names a place: the usual one of its user.
 pub fn usual_place(env: Env) -> Option<PathBuf> {
     let runtime = || {
-        let directories = env("RUNTIME_DIRECTORY").filter(|value| !value.is_empty())?;
+        let directories = path_in(env, "RUNTIME_DIRECTORY")?;
         let first = std::env::split_paths(&directories).next()?;
         Some(first.join(SOCKET_NAME))
     };
@@ -41,9 +41,8 @@ pub fn usual_place(env: Env) -> Option<PathBuf> {
         root.then(|| Path::new("/run/domo-token").join(SOCKET_NAME))
     };
     let user = || {
-        let runtime = env("XDG_RUNTIME_DIR").filter(|value| !value.is_empty())?;
-        let directory = PathBuf::from(runtime).join("domo-token");
-        Some(directory.join(SOCKET_NAME))
+        let runtime = path_in(env, "XDG_RUNTIME_DIR")?;
+        Some(runtime.join("domo-token").join(SOCKET_NAME))
     };
     runtime().or_else(root).or_else(user)
 }

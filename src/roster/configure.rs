@@ -9,6 +9,12 @@ use super::{Client, ClientId, Command, Roster, Set, SetId};
 use crate::clock::BootTime;
 use crate::schedule::{Kept, Schedule};
 
+/// What callers hear of a broker that stops.
+pub const STOPPING: &str = "the broker is stopping";
+
+/// What they hear of a set that is gone.
+pub const REMOVED: &str = "the scope set was removed from the broker's config";
+
 /// One API client as the config wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -97,8 +103,7 @@ impl Roster {
     pub fn stop(&mut self) {
         for set in self.all_sets() {
             if let Some(found) = self.sets.get_mut(&set) {
-                let cause = "the broker is stopping";
-                found.schedule.close(RefusalKind::Busy, cause);
+                found.schedule.close(RefusalKind::Busy, STOPPING);
             }
             self.collect(set);
         }
@@ -166,8 +171,7 @@ impl Roster {
         let Some(found) = self.sets.get_mut(&set) else {
             return;
         };
-        let cause = "the scope set was removed from the broker's config";
-        found.schedule.close(RefusalKind::Gone, cause);
+        found.schedule.close(RefusalKind::Gone, REMOVED);
         self.collect(set);
         let Some(found) = self.sets.remove(&set) else {
             return;

@@ -87,11 +87,7 @@ impl Schedule {
             self.state = State::Idle;
         }
         for waiter in std::mem::take(&mut self.waiters) {
-            let refusal = Refusal {
-                kind,
-                cause: cause.to_owned(),
-                next_attempt: None,
-            };
+            let refusal = Refusal::new(kind, cause);
             self.commands
                 .push_back(Command::Reply(waiter.id, Err(refusal)));
         }
