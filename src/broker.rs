@@ -76,7 +76,7 @@ struct State {
 }
 
 /// What a broker knows of its daemon.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct About {
     /// What status says of it.
     pub status: BrokerStatus,

@@ -12,12 +12,10 @@ use std::fs;
 use std::time::Duration;
 
 use common::many::{config_of, sandboxes, status_in_state};
-use common::{Daemon, PATIENCE, parts, token};
+use common::{Daemon, HOUR, PATIENCE, parts, token};
 use domo_sandbox::Fault;
 use domo_token_client::wire::ScopeState;
 use serde_json::json;
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 /// A 200 without a usable token, and answers that break off.
 fn unusable() -> Vec<Fault> {

@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use common::{Daemon, PATIENCE, config_text, sandbox};
+use common::{Daemon, HOUR, PATIENCE, config_text, sandbox};
 use domo_sandbox::{Fault, Recorded, Sandbox};
 use domo_token_client::clock::boot_now;
 use domo_token_client::reqwest::{Authorizer, blocking};
@@ -34,8 +34,6 @@ mod app {
         main().unwrap();
     }
 }
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 /// Three of these are 18 s.
 const LIFETIME: Duration = Duration::from_secs(6);

@@ -12,12 +12,9 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::time::Duration;
 
-use common::{CANARY_SECRET, Daemon, config_text, folder, run_to_end, sandbox, token};
+use common::{CANARY_SECRET, Daemon, HOUR, config_text, folder, run_to_end, sandbox, token};
 use serde_json::Value;
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 fn audited(config: &str, file: &str) -> String {
     format!("{config}\n[audit]\nfile = \"{file}\"\n")

@@ -14,13 +14,10 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
-use common::{CANARY_SECRET, CLIENT_ID, Daemon, helper, parts, run_to_end, sandbox, token};
+use common::{CANARY_SECRET, CLIENT_ID, Daemon, HOUR, helper, parts, run_to_end, sandbox, token};
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 /// The user and group of the image.
 const USER: u32 = 65532;

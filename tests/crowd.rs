@@ -14,13 +14,11 @@ use std::thread;
 use std::time::Duration;
 
 use common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, config_text, get, parts, raise_descriptor_limit,
-    sandbox, timed, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, get, parts,
+    raise_descriptor_limit, sandbox, timed, token,
 };
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::{Broker, Error, Token};
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 /// A lifetime whose floor is short: 2 s.
 const SHORT: Duration = Duration::from_secs(40);

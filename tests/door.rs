@@ -15,10 +15,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::callers::{DAEMON, GAMES_GROUP, STRANGER, ask_as, is_root, open_daemon, python_as};
-use common::{Daemon, config_text, folder, parts, sandbox, token};
+use common::{Daemon, HOUR, config_text, folder, parts, sandbox, token};
 use domo_token_client::Error;
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 #[test]
 fn each_user_gets_exactly_its_due() {

@@ -13,15 +13,14 @@ use std::time::Duration;
 
 use common::many::{config_of, rest_shown, sandboxes, status_in_state};
 use common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, config_text, parts, rests, sandbox, timed, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, parts, rests, sandbox, timed,
+    token,
 };
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::Error;
 use domo_token_client::clock::wall_now;
 use domo_token_client::wire::ScopeState;
 use serde_json::{Value, json};
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 /// The floor between two requests for tokens as short-lived as in tests.
 const FLOOR: Duration = Duration::from_secs(1);

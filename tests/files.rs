@@ -9,14 +9,11 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use common::{
-    CANARY_SECRET, Daemon, PATIENCE, config_text, folder, parts, run_to_end, sandbox, token,
+    CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, parts, run_to_end, sandbox, token,
 };
 use tempfile::TempDir;
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 /// A user that no database knows.
 const STRANGER: u32 = 4242;

@@ -8,14 +8,12 @@
 
 mod common;
 
-use std::time::Duration;
-
 use common::secrecy::found_in_memory;
-use common::{CANARY_SECRET, Daemon, PATIENCE, config_text, sandbox, token};
+use common::{CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, sandbox, token};
 
 #[test]
 fn a_removed_sets_token_is_nowhere_in_memory_and_a_living_one_is_there_once() {
-    let sandbox = sandbox(Duration::from_secs(3599));
+    let sandbox = sandbox(HOUR);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"user\"]"));
     let (data, user) = (token(&daemon.ask(&["data"])), token(&daemon.ask(&["user"])));
     let end = |token: &str| token.as_bytes()[token.len() - 200..].to_vec();
@@ -35,7 +33,7 @@ fn a_removed_sets_token_is_nowhere_in_memory_and_a_living_one_is_there_once() {
 
 #[test]
 fn a_removed_clients_secret_is_nowhere_in_memory() {
-    let sandbox = sandbox(Duration::from_secs(3599));
+    let sandbox = sandbox(HOUR);
     sandbox.add_client("another-id", "an0ther-secret-of-the-tests", &["data"]);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     token(&daemon.ask(&["data"]));

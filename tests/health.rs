@@ -10,12 +10,11 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
 
-use common::{CANARY_SECRET, Daemon, PATIENCE, config_text, folder, run_to_end, sandbox, token};
+use common::{
+    CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, run_to_end, sandbox, token,
+};
 use domo_sandbox::Fault;
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 /// A port that was free a moment ago.
 fn free_port() -> u16 {

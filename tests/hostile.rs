@@ -23,13 +23,13 @@ use common::callers::{
     ACCOMPLICE, DAEMON, STRANGER, ask_as, first, half_a_request, is_root, open_folder, python_as,
     token_request, watch_request,
 };
-use common::{Daemon, PATIENCE, config_text, parts, raise_descriptor_limit, sandbox, timed, token};
+use common::{
+    Daemon, HOUR, PATIENCE, config_text, parts, raise_descriptor_limit, sandbox, timed, token,
+};
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::clock::boot_now;
 use domo_token_client::frame;
 use domo_token_client::wire::Request;
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 /// Processor time used so far, in the kernel's ticks of 10 ms (proc(5)).
 fn ticks(daemon: &Daemon) -> u64 {

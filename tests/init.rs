@@ -1,19 +1,15 @@
 //! `domo-tokend init` at a terminal, and for the service.
 
 #![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
-#![allow(clippy::print_stdout, reason = "what is skipped says so")]
 
 mod common;
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
-use std::time::Duration;
+use std::process::Command;
 
-use common::{CANARY_SECRET, CLIENT_ID, parts, sandbox};
+use common::service::{SERVICE, with_service_user};
+use common::{CANARY_SECRET, CLIENT_ID, HOUR, parts, sandbox};
 use serde_json::Value;
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 /// Runs a command at a terminal of its own, answers each of its questions, and tells what stood on
 /// the screen, how it ended, and whether the terminal still shows what is typed.
@@ -126,25 +122,6 @@ fn a_line_that_is_too_long_is_refused_and_not_cut() {
     );
 }
 
-/// Runs a script where `/etc` has little but the service's user; `None` where that can't be had.
-fn with_service_user(folder: &Path, script: &str) -> Option<Output> {
-    let etc = "exec 3< /etc/ssl/certs/ca-certificates.crt && \
-               mount -t tmpfs none /etc && mkdir -p /etc/ssl/certs && \
-               cat <&3 > /etc/ssl/certs/ca-certificates.crt && \
-               printf 'root:x:0:0::/:/bin/sh\\ndomo-token:x:4243:4243::/:/bin/sh\\n' > /etc/passwd && \
-               printf 'domo-token:x:4243:\\nsecrets:x:4244:domo-token\\n' > /etc/group && echo READY && ";
-    let mut command = Command::new("unshare");
-    command
-        .args(["-m", "sh", "-c", &(etc.to_owned() + script), "sh"])
-        .arg(folder);
-    let output = command.output().ok()?;
-    let is_there = output.stdout.starts_with(b"READY");
-    if !is_there {
-        println!("skipped: no mount namespace can be made here");
-    }
-    is_there.then_some(output)
-}
-
 #[test]
 fn what_root_sets_up_the_service_can_read_and_nobody_else_the_secret() {
     let folder = tempfile::tempdir().unwrap();
@@ -160,7 +137,7 @@ fn what_root_sets_up_the_service_can_read_and_nobody_else_the_secret() {
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     for line in [
         "755 0:0 /etc/domo-token\n",
-        "640 0:4243 /etc/domo-token/acme.secret\n",
+        &format!("640 0:{SERVICE} /etc/domo-token/acme.secret\n"),
         "644 0:0 /etc/domo-token/config.toml\n",
         "  systemctl enable --now domo-tokend\n",
         "checked as the service's user domo-token\n",

@@ -15,9 +15,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use common::{Daemon, config_text, folder, sandbox};
+use common::{Daemon, HOUR, config_text, folder, sandbox};
 use domo_token_client::frame::{self, HEAD, HELLO};
 use domo_token_client::wire::{Asked, Request, TokenRequest, VERSION};
 
@@ -54,7 +53,7 @@ fn a_token_at_hand_costs_no_more_instructions_than_stated() {
 
 /// The instructions of a daemon's whole life in which it answers so many requests.
 fn counted(program: &OsStr, requests: u64) -> u64 {
-    let sandbox = sandbox(Duration::from_secs(3599));
+    let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let mut daemon = Daemon::start_as(under_callgrind(program, folder.path()), folder);
     daemon.wait_for_log("token obtained");

@@ -12,11 +12,11 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::{CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, config_text, get, parts, sandbox, token};
+use common::{
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, get, parts, sandbox, token,
+};
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::{Broker, Error};
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 #[test]
 fn a_script_gets_a_token_that_works_and_domo_is_asked_once() {

@@ -11,12 +11,11 @@ mod common;
 use std::time::Duration;
 
 use common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, client_text, config_text, parts, sandbox, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, client_text, config_text, parts, sandbox,
+    token,
 };
 use domo_sandbox::Fault;
 use domo_token_client::{Error, Watch};
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 fn reload(daemon: &mut Daemon, config: &str) {
     daemon.write("config.toml", config);

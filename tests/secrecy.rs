@@ -10,9 +10,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use common::{CANARY_SECRET, Daemon, config_text, folder, sandbox};
+use common::{CANARY_SECRET, Daemon, HOUR, config_text, folder, sandbox};
 
 const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.e30.c2ln";
 
@@ -84,7 +83,7 @@ fn a_planted_secret_on_the_helpers_standard_error_is_found() {
 
 #[test]
 fn a_crash_leaves_no_core() {
-    let sandbox = sandbox(Duration::from_secs(3599));
+    let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let mut command = Command::new("/bin/sh");
     let daemon = Daemon::command(folder.path());

@@ -11,12 +11,9 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use common::{CANARY_SECRET, Daemon, config_text, folder, run_to_end, sandbox, token};
+use common::{CANARY_SECRET, Daemon, HOUR, config_text, folder, run_to_end, sandbox, token};
 use tempfile::TempDir;
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 #[test]
 fn a_second_daemon_is_75_and_disturbs_nothing() {

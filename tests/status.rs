@@ -14,17 +14,14 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command};
 use std::thread;
-use std::time::Duration;
 
-use common::{CLIENT_ID, Daemon, config_text, parts, sandbox, token};
+use common::{CLIENT_ID, Daemon, HOUR, config_text, parts, sandbox, token};
 use domo_sandbox::Fault;
 use domo_token_client::frame::{HELLO, encode, hello};
 use domo_token_client::wire::{Refusal, RefusalKind, Response, VERSION};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 #[test]
 fn the_exit_code_tells_without_a_word() {

@@ -15,12 +15,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
 
-use common::{Daemon, PATIENCE, config_text, folder, parts, sandbox, token};
+use common::{Daemon, HOUR, PATIENCE, config_text, folder, parts, sandbox, token};
 use domo_token_client::Error;
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 #[test]
 fn the_environments_proxies_are_not_heeded() {

@@ -16,13 +16,12 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use common::{Daemon, PATIENCE, config_text, folder, helper, parts, run_to_end, sandbox, token};
+use common::{
+    Daemon, HOUR, PATIENCE, config_text, folder, helper, parts, run_to_end, sandbox, token,
+};
 use domo_sandbox::Fault;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 /// A user that no database knows.
 const USER: u32 = 4242;

@@ -8,12 +8,9 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use common::callers::{STRANGER, is_root, open_daemon, open_folder, token_request};
-use common::{Daemon, parts, sandbox, token};
-
-const HOUR: Duration = Duration::from_secs(3599);
+use common::{Daemon, HOUR, parts, sandbox, token};
 
 /// A cgroup of systemd's hierarchy, as if of a unit of that name; `None` where none can be made.
 struct Unit {

@@ -11,12 +11,9 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use common::callers::is_root;
-use common::{Daemon, config_text, parts, sandbox, token};
-
-const HOUR: Duration = Duration::from_secs(3599);
+use common::{Daemon, HOUR, config_text, parts, sandbox, token};
 
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\n\
                       ann:x:4301:4301::/:/bin/sh\n\

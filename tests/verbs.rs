@@ -18,12 +18,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{Daemon, PATIENCE, config_text, parts, rests, sandbox, token};
+use common::{Daemon, HOUR, PATIENCE, config_text, parts, rests, sandbox, token};
 use domo_sandbox::Fault;
 use domo_token_client::clock::boot_now;
 use serde_json::Value;
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 #[test]
 fn exec_gives_the_token_in_a_variable_and_the_commands_own_code() {

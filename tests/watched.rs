@@ -16,13 +16,12 @@ use std::thread;
 use std::time::Duration;
 
 use common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, client_text, config_text, parts, sandbox, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, client_text, config_text, parts, sandbox,
+    token,
 };
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
 use domo_token_client::clock::boot_now;
-
-const HOUR: Duration = Duration::from_secs(3599);
 
 /// The scopes that sets are made of; which of them are in a config tells it from others.
 const SCOPES: [&str; 6] = ["data", "user", "audit", "dashboard", "workflow", "account"];

@@ -234,7 +234,7 @@ pub enum RefusalKind {
 }
 
 /// The state of a broker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrokerStatus {
     /// The daemon's version.
     pub version: String,

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -6,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use domo_token_client::Broker as Caller;
 use domo_token_client::frame::{self, HEAD, HELLO};
-use domo_token_client::wire::{Asked, BrokerStatus, Request, Response, VERSION};
+use domo_token_client::wire::{Asked, Request, Response, VERSION};
 
 use super::*;
 use crate::broker::About;
@@ -38,24 +37,6 @@ impl Write for Lines {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-fn about() -> About {
-    About {
-        status: BrokerStatus {
-            version: String::new(),
-            protocol: 1,
-            pid: 0,
-            started: BootTime::default(),
-            config_path: None,
-            config_loaded: BootTime::default(),
-            config_error: None,
-        },
-        default_client: None,
-        origins: BTreeMap::new(),
-        keeps: false,
-        access: BTreeMap::new(),
     }
 }
 
@@ -94,7 +75,7 @@ async fn a_panic_in_a_session_costs_the_others_nothing_and_is_told_once() {
     let mut socket = Socket::lock(&path, false).unwrap();
     let listener = socket.listen(&Callers::default()).unwrap();
     let clock = Faulty::default();
-    let broker = Broker::new(clock.clone(), 0, about());
+    let broker = Broker::new(clock.clone(), 0, About::default());
     let (stop, stopped) = watch::channel(false);
     let server = tokio::spawn(serve(listener, broker, Limits::default(), stopped));
 
@@ -147,7 +128,7 @@ async fn each_request_gets_its_own_answer_be_it_the_last_one_again_or_another() 
     let path = place(folder.path());
     let mut socket = Socket::lock(&path, false).unwrap();
     let listener = socket.listen(&Callers::default()).unwrap();
-    let broker = Broker::new(Faulty::default(), 0, about());
+    let broker = Broker::new(Faulty::default(), 0, About::default());
     let (stop, stopped) = watch::channel(false);
     let server = tokio::spawn(serve(listener, broker, Limits::default(), stopped));
 

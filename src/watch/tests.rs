@@ -17,6 +17,17 @@ fn files(paths: &[&Path]) -> Files {
     files
 }
 
+/// A folder, a directory in it, and a file in that.
+#[cfg(unix)]
+fn file_in_a_directory() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("inner");
+    let file = inner.join("config.toml");
+    fs::create_dir(&inner).unwrap();
+    fs::write(&file, "1").unwrap();
+    (folder, inner, file)
+}
+
 async fn is_noticed(files: &mut Files) {
     timeout(PATIENCE, files.changed()).await.unwrap();
 }
@@ -72,11 +83,7 @@ async fn a_swapped_directory_behind_symlinks_is_noticed() {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_directory_made_again_is_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let inner = folder.path().join("inner");
-    let file = inner.join("config.toml");
-    fs::create_dir(&inner).unwrap();
-    fs::write(&file, "1").unwrap();
+    let (_folder, inner, file) = file_in_a_directory();
     let mut files = files(&[&file]);
     for content in ["2", "3"] {
         fs::remove_dir_all(&inner).unwrap();
@@ -92,11 +99,7 @@ async fn a_directory_made_again_is_noticed() {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_directory_moved_away_and_made_again_is_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let inner = folder.path().join("inner");
-    let file = inner.join("config.toml");
-    fs::create_dir(&inner).unwrap();
-    fs::write(&file, "1").unwrap();
+    let (folder, inner, file) = file_in_a_directory();
     let mut files = files(&[&file]);
     fs::write(&file, "2").unwrap();
     is_noticed(&mut files).await;

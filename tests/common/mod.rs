@@ -11,6 +11,7 @@
 pub(crate) mod callers;
 pub(crate) mod many;
 pub(crate) mod secrecy;
+pub(crate) mod service;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -35,6 +36,9 @@ pub(crate) const CLIENT_ID: &str = "441e307a-b2a1-4a99-8561-174e5b153fe1";
 
 /// Not 64 hex digits, so that nothing hides it but the care it is owed.
 pub(crate) const CANARY_SECRET: &str = "c4nary-secret-never-to-be-seen";
+
+/// How long Domo's tokens live.
+pub(crate) const HOUR: Duration = Duration::from_secs(3599);
 
 /// How long an event is waited for before a test fails; only ever reached by a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -8,7 +8,7 @@ use domo_token::broker::{About, Broker, Clients, Engine, Helm};
 use domo_token::clock::{BootTime, Clock};
 use domo_token::roster::Wanted;
 use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::{BrokerStatus, Renew};
+use domo_token_client::wire::Renew;
 
 use crate::callers::Callers;
 use crate::clock::SimClock;
@@ -89,7 +89,7 @@ pub(crate) fn play(seed: u64, lifetime: u32, ops: &[Op]) -> Result<Outcome, Stri
         let lifetime = Duration::from_secs(lifetime.into());
         let clock = SimClock::new(BootTime::from_millis(1_000_000));
         let domo = Domo::new(clock.clone(), seed, lifetime);
-        let broker = Broker::new(clock.clone(), seed, about());
+        let broker = Broker::new(clock.clone(), seed, About::default());
         let mut sources = BTreeMap::new();
         for (client, _) in SETS {
             sources
@@ -206,7 +206,7 @@ impl Run {
     async fn configure(&self, renewed: Option<&str>) {
         self.domo.excuse(None);
         let clients = clients(&self.sources, &self.off, renewed);
-        self.helm.configure(clients, about()).await;
+        self.helm.configure(clients, About::default()).await;
     }
 
     /// Time jumps, and all that became due meanwhile is due at once.
@@ -348,22 +348,4 @@ fn clients(
         (wanted, Arc::clone(source))
     };
     sources.iter().map(one).collect()
-}
-
-fn about() -> About {
-    About {
-        origins: BTreeMap::new(),
-        keeps: false,
-        access: BTreeMap::new(),
-        status: BrokerStatus {
-            version: String::new(),
-            protocol: 1,
-            pid: 1,
-            started: BootTime::default(),
-            config_path: None,
-            config_loaded: BootTime::default(),
-            config_error: None,
-        },
-        default_client: None,
-    }
 }

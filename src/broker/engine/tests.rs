@@ -1,10 +1,8 @@
 use std::collections::BTreeSet;
 
-use domo_token_client::wire::{BrokerStatus, VERSION};
-
 use super::super::Place;
 use super::*;
-use crate::clock::{BootTime, SystemClock};
+use crate::clock::SystemClock;
 use crate::policy::Caller;
 use crate::source::Cause;
 
@@ -25,24 +23,6 @@ impl TokenSource for Stub {
     }
 }
 
-fn about() -> About {
-    About {
-        status: BrokerStatus {
-            version: String::new(),
-            protocol: VERSION,
-            pid: 1,
-            started: BootTime::default(),
-            config_path: None,
-            config_loaded: BootTime::default(),
-            config_error: None,
-        },
-        default_client: None,
-        origins: BTreeMap::new(),
-        keeps: false,
-        access: BTreeMap::new(),
-    }
-}
-
 fn client(source: Stub, renewed: bool) -> Clients<Stub> {
     let wanted = Wanted {
         name: "acme".to_owned(),
@@ -54,7 +34,7 @@ fn client(source: Stub, renewed: bool) -> Clients<Stub> {
 }
 
 fn engine(source: Stub) -> (Broker<SystemClock>, Engine<Stub, SystemClock>, Helm<Stub>) {
-    let broker = Broker::new(SystemClock::new(), 1, about());
+    let broker = Broker::new(SystemClock::new(), 1, About::default());
     let (engine, helm) = Engine::new(&broker, client(source, true));
     (broker, engine, helm)
 }
@@ -81,13 +61,13 @@ async fn a_request_given_up_does_not_take_its_successors_handle_with_it() {
     engine.carry_out();
     // It has its answer, and isn't heard before the new credentials are.
     tokio::task::yield_now().await;
-    let new = Order::Configure(client(Stub::Hangs, true), about());
+    let new = Order::Configure(client(Stub::Hangs, true), About::default());
     engine.apply(Event::Order(new));
     engine.carry_out();
     assert_eq!(engine.flights.len(), 2);
     turn(&mut engine).await;
     assert_eq!((engine.aborts.len(), engine.flights.len()), (1, 1));
-    engine.apply(Event::Order(Order::Configure(Vec::new(), about())));
+    engine.apply(Event::Order(Order::Configure(Vec::new(), About::default())));
     turn(&mut engine).await;
     assert_eq!((engine.aborts.len(), engine.flights.len()), (0, 0));
 }
