@@ -1,10 +1,6 @@
 //! Answers of Domo's that hold no token that could be used.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what fails says so"
-)]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 mod common;
 

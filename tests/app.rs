@@ -1,10 +1,9 @@
 //! Rust apps: the one of the client's README through restarts and a revocation, and what an
 //! authorizer does with Domo's answers.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::panic,
     reason = "in a test, what fails says so"
 )]
 

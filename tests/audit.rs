@@ -1,11 +1,6 @@
 //! The audit file: who was given what.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what fails says so"
-)]
-#![allow(clippy::print_stdout, reason = "what is skipped says so")]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! A minute of a bad Domo: tokens that live four seconds, two seconds of every six without an
 //! answer, and twenty callers that never stop asking.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::panic,
     reason = "in a test, what fails says so"

@@ -1,11 +1,7 @@
 //! `domo-token completions`, asked by the shells that they are for.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what fails says so"
-)]
-#![allow(clippy::print_stdout, reason = "what is skipped says so")]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![expect(clippy::print_stdout, reason = "what is skipped says so")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Each rule of the config has a file that breaks it, whose first line is the message expected.
 
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 mod common;
 

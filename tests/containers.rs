@@ -1,11 +1,11 @@
 //! What `Dockerfile`, `deploy/` and `docs/containers.md` claim, as far as it can be tried without containers.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "in a test, what fails says so"
 )]
-#![allow(clippy::print_stdout, reason = "what is skipped says so")]
+#![expect(clippy::print_stdout, reason = "what is skipped says so")]
 
 mod common;
 

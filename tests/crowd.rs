@@ -1,6 +1,6 @@
 //! Many callers at once, and callers whose token Domo refused.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "in a test, what fails says so"

@@ -1,11 +1,5 @@
 //! Who may have which token: callers of other users, groups and units, and what a hostile one gets.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what fails says so"
-)]
-
 mod common;
 
 use std::fs;

@@ -1,11 +1,5 @@
 //! What Domo answers when it is out of order, through the real daemon.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what fails says so"
-)]
-
 mod common;
 
 use std::fs;

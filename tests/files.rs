@@ -1,7 +1,7 @@
 //! The files that the daemon reads: whose they may be, and who may write and read them.
 
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
-#![allow(clippy::print_stdout, reason = "what is skipped says so")]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![expect(clippy::print_stdout, reason = "what is skipped says so")]
 
 mod common;
 

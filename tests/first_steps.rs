@@ -1,6 +1,6 @@
 //! `domo-tokend init` and `domo-tokend check`, as someone new meets them.
 
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 mod common;
 

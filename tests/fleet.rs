@@ -1,8 +1,7 @@
 //! Many hosts that start together, over a day, on the pure core: what Domo sees of them.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     clippy::panic,
     reason = "in a test, what fails says so"
 )]

@@ -1,11 +1,5 @@
 //! What is left of a token in the daemon's memory once its set is gone.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what fails says so"
-)]
-
 mod common;
 
 use common::secrecy::found_in_memory;

@@ -1,11 +1,7 @@
 //! What a hostile or broken caller gets: its own connection closed, and nobody else's.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what fails says so"
-)]
-#![allow(
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![expect(
     clippy::print_stdout,
     reason = "what was measured is for whoever reads along"
 )]

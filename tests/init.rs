@@ -1,6 +1,6 @@
 //! `domo-tokend init` at a terminal, and for the service.
 
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! What a token at hand costs the daemon, in instructions: a figure that no load of the machine
 //! changes, so that a regression shows where no clock could tell.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::panic,
     reason = "in a test, what fails says so"

@@ -1,6 +1,6 @@
 //! Each file imports only from those above it in `lib.rs`'s order, and none outgrows its size.
 
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,6 @@
 //! The whole way: config, daemon, sandbox, socket, helper.
 
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 mod common;
 

@@ -1,10 +1,6 @@
 //! Changed config and credentials by SIGHUP, and those who watch a set meanwhile.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what fails says so"
-)]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 mod common;
 

@@ -1,10 +1,6 @@
 //! Ten thousand scope sets of a thousand clients: what they cost.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what fails says so"
-)]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! The search that all tests run under finds what is planted, wherever that is, and a crash leaves
 //! nothing behind.
 
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 mod common;
 

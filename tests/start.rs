@@ -1,8 +1,5 @@
 //! Starting: what is wrong is said, with the right exit code, before Domo is asked.
 
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
-#![allow(clippy::print_stdout, reason = "what is skipped says so")]
-
 mod common;
 
 use std::fs;

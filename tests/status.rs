@@ -1,10 +1,6 @@
 //! `domo-token status`, for people, scripts and machines.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "in a test, what fails says so"
-)]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 mod common;
 

@@ -1,11 +1,5 @@
 //! What surrounds the daemon: proxies, a full disk under its log, callers with odd scopes.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what fails says so"
-)]
-
 mod common;
 
 use std::fs::{self, File};

@@ -1,7 +1,6 @@
 //! What systemd sees of the daemon, and what the daemon's own user can't see of it.
 
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
-#![allow(clippy::print_stdout, reason = "what is skipped says so")]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 mod common;
 

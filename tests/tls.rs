@@ -1,6 +1,6 @@
 //! Servers that aren't trusted, hosts that aren't found, connections that are gone.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "in a test, what fails says so"

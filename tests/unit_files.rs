@@ -1,7 +1,7 @@
 //! What is in `systemd/`: units that systemd takes without a word, and an example config that is one.
 
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
-#![allow(clippy::print_stdout, reason = "what is skipped says so")]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![expect(clippy::print_stdout, reason = "what is skipped says so")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Rules by systemd unit: they ask for the very process that connected, as it was, and alive.
 
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
-#![allow(clippy::print_stdout, reason = "what is skipped says so")]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![expect(clippy::print_stdout, reason = "what is skipped says so")]
 
 mod common;
 

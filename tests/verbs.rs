@@ -1,12 +1,7 @@
 //! `domo-token exec` and `watch`, as scripts use them, and what the helper asks of the system.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "in a test, what fails says so"
-)]
-#![allow(clippy::print_stdout, reason = "what is skipped says so")]
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![expect(clippy::print_stdout, reason = "what is skipped says so")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Config and credential files that are replaced while the daemon runs, with no word to it.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "in a test, what fails says so"

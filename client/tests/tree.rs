@@ -1,7 +1,5 @@
 //! What an app links with this crate stays small.
 
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::collections::BTreeSet;
 use std::process::Command;
 

@@ -1,11 +1,5 @@
 //! What each fault does on the wire, and what the record shows.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "in a test, what fails says so"
-)]
-
 mod common;
 
 use std::thread;

@@ -1,11 +1,5 @@
 //! What the sandbox does without faults, and the program around it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "in a test, what fails says so"
-)]
-
 mod common;
 
 use std::fs;
