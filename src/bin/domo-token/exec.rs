@@ -1,17 +1,23 @@
 //! Becomes another command, which finds the token in a variable or behind a descriptor.
 
-use std::io::{self, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+use std::io;
 use std::process::Command;
 
 use domo_token_client::Token;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 
 use crate::args::{Exec, Place};
 use crate::print;
 use crate::problem::{IO_ERROR, Problem};
+
+#[cfg(unix)]
+use unix as platform;
+#[cfg(windows)]
+use windows as platform;
 
 /// A command that is there and can't be run, as shells have it.
 const CANNOT_RUN: u8 = 126;
@@ -27,57 +33,27 @@ pub(crate) fn run(wanted: &Exec, token: &Token) -> Problem {
     let mut command = Command::new(program);
     command.args(arguments);
     // Held until the command has taken our place.
-    let mut descriptor: Option<OwnedFd> = None;
+    let mut descriptor = None;
     match &wanted.place {
         Place::Env(name) => {
             command.env(name, token.secret());
         }
         Place::Descriptor(number) => {
             let text = print::token(token, wanted.get.format);
-            match provide(text.as_bytes(), *number) {
-                Ok(held) => descriptor = held,
+            match platform::provide(text.as_bytes(), *number) {
+                Ok(provided) => descriptor = Some(provided),
                 Err(error) => {
                     return Problem::new(IO_ERROR, format!("descriptor {number}: {error}"));
                 }
             }
         }
     }
-    let error = command.exec();
+    let error = platform::give_way(&mut command);
     drop(descriptor);
     let program = program.display();
     if error.kind() == io::ErrorKind::NotFound {
-        let hint = "is it installed, in $PATH, and its interpreter too?";
+        let hint = platform::INSTALLED;
         return Problem::new(NOT_FOUND, format!("{program}: no such command; {hint}"));
     }
     Problem::new(CANNOT_RUN, format!("{program} can't be run: {error}"))
-}
-
-/// Puts `text` behind the descriptor of that number, in memory that nobody can change.
-fn provide(text: &[u8], number: i32) -> io::Result<Option<OwnedFd>> {
-    let memory = memfd_create(
-        c"domo-token",
-        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-    )?;
-    let mut file = std::fs::File::from(memory);
-    file.write_all(text)?;
-    file.rewind()?;
-    fcntl_add_seals(
-        &file,
-        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
-    )?;
-    if number == 0 {
-        rustix::stdio::dup2_stdin(&file)?;
-        return Ok(None);
-    }
-    let memory = OwnedFd::from(file);
-    let placed = if memory.as_raw_fd() == number {
-        memory
-    } else {
-        fcntl_dupfd_cloexec(memory.as_fd(), number)?
-    };
-    if placed.as_raw_fd() != number {
-        return Err(io::Error::other("it is open already; choose another"));
-    }
-    fcntl_setfd(&placed, FdFlags::empty())?;
-    Ok(Some(placed))
 }

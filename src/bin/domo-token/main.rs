@@ -3,7 +3,6 @@
 mod args;
 mod ask;
 mod completions;
-#[cfg_attr(windows, path = "windows/exec.rs")]
 mod exec;
 mod help;
 mod options;
@@ -47,8 +46,6 @@ fn run(command: Command) -> Result<u8, Problem> {
         }
         Command::Explain(get) => explain(&get),
         Command::Exec(wanted) => {
-            #[cfg(windows)]
-            exec::check(&wanted)?;
             let (broker, token) = ask::token(&wanted.get)?;
             // Its connection isn't the command's.
             drop(broker);

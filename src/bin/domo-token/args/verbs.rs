@@ -135,6 +135,10 @@ impl Given {
     }
 
     fn into_exec(mut self) -> Result<Command, String> {
+        if cfg!(windows) && self.has(Key::Fd) {
+            let words = "--fd: there are no descriptors to hand on under Windows; use --env";
+            return Err(words.to_owned());
+        }
         let place = match (self.value(Key::Env), self.value(Key::Fd)) {
             (Some(_), Some(_)) => return Err("exec takes one of --env and --fd".to_owned()),
             (Some(name), None) => variable(name)?,

@@ -1,0 +1,47 @@
+//! In our own place, and with a descriptor of ours.
+
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+
+/// What to ask oneself when there is no such command.
+pub(super) const INSTALLED: &str = "is it installed, in $PATH, and its interpreter too?";
+
+/// Returns only if the command can't take our place.
+pub(super) fn give_way(command: &mut Command) -> io::Error {
+    command.exec()
+}
+
+/// Puts `text` behind the descriptor of that number, in memory that nobody can change.
+pub(super) fn provide(text: &[u8], number: i32) -> io::Result<Option<OwnedFd>> {
+    let memory = memfd_create(
+        c"domo-token",
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )?;
+    let mut file = std::fs::File::from(memory);
+    file.write_all(text)?;
+    file.rewind()?;
+    fcntl_add_seals(
+        &file,
+        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
+    )?;
+    if number == 0 {
+        rustix::stdio::dup2_stdin(&file)?;
+        return Ok(None);
+    }
+    let memory = OwnedFd::from(file);
+    let placed = if memory.as_raw_fd() == number {
+        memory
+    } else {
+        fcntl_dupfd_cloexec(memory.as_fd(), number)?
+    };
+    if placed.as_raw_fd() != number {
+        return Err(io::Error::other("it is open already; choose another"));
+    }
+    fcntl_setfd(&placed, FdFlags::empty())?;
+    Ok(Some(placed))
+}
