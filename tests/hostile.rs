@@ -225,6 +225,15 @@ fn the_limits_of_the_config_hold_for_a_users_connections_and_watchers() {
 }
 
 #[test]
+fn few_connections_in_the_config_are_not_told_as_a_lack_of_descriptors() {
+    let sandbox = sandbox(HOUR);
+    let limits = "[limits]\nconnections = 8\n".to_owned();
+    let daemon = Daemon::start(&(limits + &config_text(&sandbox, "[\"data\"]")));
+    token(&daemon.ask(&["data"]));
+    assert!(!daemon.log.contains("descriptors"), "{}", daemon.log);
+}
+
+#[test]
 fn with_few_descriptors_two_hostile_users_leave_room_and_renewal_goes_on() {
     if !is_root() {
         return;
