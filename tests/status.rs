@@ -8,10 +8,10 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 
-use common::{CLIENT_ID, Daemon, HOUR, config_text, parts, sandbox, token};
+use common::{CLIENT_ID, Daemon, HOUR, config_text, folder, parts, sandbox, token};
 use domo_sandbox::Fault;
 use domo_token_client::frame::{HELLO, encode, hello};
 use domo_token_client::wire::{Refusal, RefusalKind, Response, VERSION};
@@ -68,6 +68,23 @@ fn a_set_without_a_token_is_75() {
     ] {
         assert!(stdout.contains(words), "{words} in {stdout}");
     }
+}
+
+#[test]
+fn a_config_named_from_some_directory_is_shown_by_its_whole_path() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let whole = folder.path().canonicalize().unwrap().join("config.toml");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+    command
+        .env_clear()
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .args(["--config", "config.toml", "--socket", "broker.sock"]);
+    let daemon = Daemon::start_as(command, folder);
+    let status = daemon.status();
+    assert_eq!(status["broker"]["config_path"], whole.to_str().unwrap());
 }
 
 #[test]

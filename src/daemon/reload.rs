@@ -354,13 +354,16 @@ async fn end_of(looking: &mut Option<JoinHandle<Look>>) -> Result<Look, JoinErro
 
 /// What status says of a daemon whose config was loaded `now`.
 pub(super) fn about(config: &Config, loaded: &Loaded, started: BootTime, now: BootTime) -> About {
+    // Whoever asks is in another directory.
+    let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let config_path = config.path.as_ref().map(whole);
     About {
         status: BrokerStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: VERSION,
             pid: std::process::id(),
             started,
-            config_path: config.path.as_ref().map(|path| path.display().to_string()),
+            config_path: config_path.map(|path| path.display().to_string()),
             config_loaded: now,
             config_error: None,
         },
