@@ -10,16 +10,19 @@ use std::fs::{self, File};
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use common::{
     Daemon, HOUR, PATIENCE, config_text, folder, helper, parts, run_to_end, sandbox, token,
 };
 use domo_sandbox::Fault;
+use domo_token_client::clock::boot_now;
+use rustix::fs::OFlags;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 /// A user that no database knows.
@@ -40,12 +43,17 @@ impl Notified {
     }
 
     fn next(&self) -> String {
+        self.try_next().unwrap()
+    }
+
+    /// `None` if there is none in time.
+    fn try_next(&self) -> Option<String> {
         let mut buffer = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut buffer)];
         let flags = RecvFlags::CMSG_CLOEXEC;
-        let received = recvmsg(&self.socket, &mut parts, &mut control, flags).unwrap();
+        let received = recvmsg(&self.socket, &mut parts, &mut control, flags).ok()?;
         let message = String::from_utf8_lossy(buffer.get(..received.bytes).unwrap()).into_owned();
         let name = message
             .lines()
@@ -59,7 +67,7 @@ impl Notified {
         if message.contains("FDSTOREREMOVE=1") {
             self.kept.borrow_mut().remove(name.unwrap());
         }
-        message
+        Some(message)
     }
 
     /// The one thing that is kept, once it is there.
@@ -109,6 +117,52 @@ fn systemd_hears_of_start_reload_and_end_in_order() {
     notified.wait_for("READY=1");
     daemon.signal("-TERM");
     notified.wait_for("STOPPING=1");
+}
+
+/// A FIFO that somebody reads now, open at our end, which is what the reader waits for.
+fn read_by_somebody(gate: &Path) -> File {
+    let end = boot_now() + PATIENCE;
+    loop {
+        let mut options = File::options();
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
+        match options.write(true).custom_flags(flags).open(gate) {
+            Ok(file) => return file,
+            Err(error) => assert!(boot_now() < end, "{error}"),
+        }
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_reload_is_not_done_while_the_look_before_it_ends() {
+    let sandbox = sandbox(HOUR);
+    let config = config_text(&sandbox, "[\"data\"]");
+    let (daemon, notified) = notified_daemon(&config);
+    token(&daemon.ask(&["data"]));
+    let outside = tempfile::tempdir().unwrap();
+    let [first, second] = ["first", "second"].map(|name| outside.path().join(name));
+    let made = Command::new("mkfifo").args([&first, &second]).status();
+    assert!(made.unwrap().success());
+    let command = format!(
+        "cd '{}'; mkdir seen && cat first || cat second; cat '{}'",
+        outside.path().display(),
+        daemon.folder().join("acme.secret").display()
+    );
+    let slow = format!("client_secret_command = [\"sh\", \"-c\", \"{command}\"]");
+    let file = "client_secret_file = \"acme.secret\"";
+    daemon.write("config.toml", &config.replace(file, &slow));
+    let first_look = read_by_somebody(&first);
+    daemon.signal("-HUP");
+    notified.wait_for("RELOADING=1");
+    drop(first_look);
+    let second_look = read_by_somebody(&second);
+    notified.socket.set_nonblocking(true).unwrap();
+    for message in std::iter::from_fn(|| notified.try_next()) {
+        assert!(!message.contains("READY=1"), "{message}");
+    }
+    notified.socket.set_nonblocking(false).unwrap();
+    drop(second_look);
+    notified.wait_for("READY=1");
 }
 
 /// Has `sh` put descriptor 3 and on in place, and become the daemon as systemd would start it.

@@ -221,10 +221,13 @@ impl<C: Clock> Steering<C> {
                         Ok(look) => {
                             watched.watch(look.files);
                             self.take_up(look.cause, look.found).await;
-                            // After a change nobody asked for this is only the status.
-                            systemd::ready(&self.broker.summary());
                         }
                         Err(_panicked) => error!("reading the config ended by a bug"),
+                    }
+                    // After a change nobody asked for this is only the status; a reload that was
+                    // asked for meanwhile isn't done by this look.
+                    if wanted != Some(Cause::Signal) {
+                        systemd::ready(&self.broker.summary());
                     }
                 }
                 () = next(&mut beats) => {
