@@ -40,7 +40,7 @@ use seats::Seats;
 use session::Connection;
 
 #[cfg(unix)]
-pub use away::turn_away;
+pub use away::turn_all_away;
 pub use bind::BindError;
 pub use peer::Peer;
 pub use platform::{Callers, Socket, usual_place};

@@ -132,7 +132,7 @@ fn serve(options: &Options, format: LogFormat, env: Env<'static>) -> ExitCode {
     // After any other end there is another start, for which callers wait.
     #[cfg(unix)]
     if let Some(socket) = socket.filter(|_| code == daemon::TO_MEND) {
-        ipc::turn_away(&socket);
+        ipc::turn_all_away(&socket);
     }
     end(&error, code)
 }

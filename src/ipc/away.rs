@@ -12,7 +12,7 @@ const MOST: usize = 8192;
 
 /// Tells those who wait on a socket that systemd has bound that nobody serves them now. If they
 /// were left there, it would start the daemon for them again and again.
-pub fn turn_away(listener: &UnixListener) {
+pub fn turn_all_away(listener: &UnixListener) {
     let cause =
         "the broker can't start; its operator finds the reason by `systemctl status domo-tokend`";
     let refusal = Refusal::new(RefusalKind::Unavailable, cause);
