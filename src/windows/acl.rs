@@ -151,7 +151,13 @@ pub fn create_closed(path: &Path) -> io::Result<File> {
     let parts = SecurityInformation::Dacl | SecurityInformation::ProtectedDacl;
     // As a file it would be given the directory's list as well on some systems.
     let kind = SeObjectType::SE_KERNEL_OBJECT;
-    SetSecurityInfo(&mut file, kind, parts, None, None, list.dacl(), None)?;
+    let closed = SetSecurityInfo(&mut file, kind, parts, None, None, list.dacl(), None);
+    if let Err(error) = closed {
+        drop(file);
+        // It would be in the way of the next try.
+        let _removed = std::fs::remove_file(path);
+        return Err(error);
+    }
     Ok(file)
 }
 
