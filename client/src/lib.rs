@@ -11,7 +11,7 @@
 //!
 //! - `clock`, `duration`: the boot clock, which runs in suspend; durations as people write them.
 //! - `scope`, `wire`, `frame`: scope sets; the messages; messages as bytes.
-//! - `owner`, on Windows: whose a thing is.
+//! - `owner`, `pipe`, on Windows: whose a thing is; named pipes.
 //! - `error`, `stream`, `address`, `token`: why there is none, bytes by a deadline, where to ask, what
 //!   comes.
 //! - `connection`, `hangup`, `exchange`: one connection; how it is ended; questions and answers over
@@ -34,6 +34,9 @@ pub mod frame;
 #[cfg(windows)]
 #[doc(hidden)]
 pub mod owner;
+#[cfg(windows)]
+#[doc(hidden)]
+pub mod pipe;
 mod error;
 mod stream;
 mod address;

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use domo_token_client::owner::{self, ADMINISTRATORS, SYSTEM};
+use domo_token_client::pipe::{BUSY, CALL, IDENTIFICATION, USUAL, WANTED, is_one};
 use interprocess::os::windows::named_pipe::PipeListenerOptions;
 use interprocess::os::windows::named_pipe::pipe_mode::Bytes;
 use interprocess::os::windows::named_pipe::tokio::{DuplexPipeStream, PipeListener};
@@ -25,16 +26,6 @@ use crate::config::{Config, Env};
 use crate::systemd::Bound;
 use crate::users;
 
-/// What a pipe of this machine is named by.
-const PIPES: &str = r"\\.\pipe\";
-
-/// Where a daemon listens when nobody names a place.
-const USUAL: &str = r"\\.\pipe\domo-token";
-
-/// What callers may do: all of `FILE_GENERIC_READ` and `FILE_GENERIC_WRITE` but making another
-/// instance of the pipe, with which they could serve in our name.
-const CALL: &str = "0x12019b";
-
 /// As much as a frame has at most: what a slow reader leaves lying waits in the system.
 const ANSWERS: u32 = 64 * 1024;
 
@@ -43,12 +34,6 @@ const REQUESTS: u32 = 4096;
 
 /// `READ_CONTROL` and `FILE_READ_ATTRIBUTES`: to see whose a pipe is.
 const SEE: u32 = 0x2_0080;
-
-/// `SECURITY_IDENTIFICATION`: whoever serves there can't act as us.
-const IDENTIFICATION: u32 = 0x0001_0000;
-
-/// `ERROR_PIPE_BUSY`: the pipe is there, and all its instances are taken for the moment.
-const PIPE_BUSY: i32 = 231;
 
 /// Where a daemon listens when nobody names a place.
 #[must_use]
@@ -81,7 +66,7 @@ impl Callers {
     /// Whose the pipe is, and the access list, in the security descriptor definition language.
     fn list(&self, owner: &str, us: &str) -> String {
         let group = self.group.as_ref();
-        let group = group.map_or(String::new(), |group| format!("(A;;{CALL};;;{group})"));
+        let group = group.map_or(String::new(), |group| format!("(A;;{CALL:#x};;;{group})"));
         format!("O:{owner}D:P(A;;FA;;;{us})(A;;FA;;;SY)(A;;FA;;;BA){group}")
     }
 }
@@ -118,13 +103,9 @@ impl Socket {
     ///
     /// [`BindError::Taken`] if another daemon has it, else [`BindError::Path`].
     pub fn lock(path: &Path, _shared: bool) -> Result<Self, BindError> {
-        let no_pipe = || {
-            let words = format!(r"on Windows a broker listens on a named pipe, like {USUAL}");
-            path_error(path, &words)
-        };
+        let no_pipe = || path_error(path, WANTED);
         let text = path.to_str().ok_or_else(no_pipe)?;
-        let prefix = text.get(..PIPES.len()).unwrap_or_default();
-        if !prefix.eq_ignore_ascii_case(PIPES) || text.len() == PIPES.len() {
+        if !is_one(path) {
             return Err(no_pipe());
         }
         let name = U16CString::from_str(text).map_err(|_| no_pipe())?;
@@ -181,7 +162,7 @@ fn check_place(path: &Path) -> Result<(), BindError> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             return stranger("another user");
         }
-        Err(error) if error.raw_os_error() == Some(PIPE_BUSY) => {
+        Err(error) if error.raw_os_error() == Some(BUSY) => {
             return Err(BindError::Taken(path.to_owned()));
         }
         Err(error) => return Err(path_error(path, &error.to_string())),

@@ -6,14 +6,12 @@ use std::path::PathBuf;
 use super::Address;
 use crate::error::Error;
 use crate::owner::{self, ADMINISTRATORS, SYSTEM};
+use crate::pipe::USUAL;
 use crate::stream::Stream;
-
-/// The host's broker.
-const HOST_PIPE: &str = r"\\.\pipe\domo-token";
 
 impl Address {
     pub(super) fn usual(_: &dyn Fn(&str) -> Option<PathBuf>) -> Self {
-        Self::named(PathBuf::from(HOST_PIPE))
+        Self::named(PathBuf::from(USUAL))
     }
 
     /// Refuses a server whose pipe is neither ours, nor the system's, nor the administrators':
@@ -52,7 +50,7 @@ mod tests {
     #[test]
     fn without_the_variable_it_is_the_hosts_pipe() {
         let address = Address::find(&|_| None);
-        assert_eq!(address.path, Path::new(HOST_PIPE));
+        assert_eq!(address.path, Path::new(USUAL));
         assert_eq!(address.tried.len(), 1);
     }
 }

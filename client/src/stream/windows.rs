@@ -17,23 +17,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::timeout;
 
-use crate::owner;
-
-/// What a pipe of this machine is named by.
-const PIPES: &str = r"\\.\pipe\";
-
-/// To read and write, and to see whose it is; all that `FILE_GENERIC_READ` and
-/// `FILE_GENERIC_WRITE` have, but not to make another instance of the pipe, which is the broker's.
-const ACCESS: u32 = 0x0012_019B;
-
-/// `SECURITY_IDENTIFICATION`: whoever serves may learn who we are, and not act as us.
-const IDENTIFICATION: u32 = 0x0001_0000;
+use crate::{owner, pipe};
 
 /// `FILE_FLAG_OVERLAPPED`: waits can be given up.
 const OVERLAPPED: u32 = 0x4000_0000;
-
-/// `ERROR_PIPE_BUSY`: the pipe is there, and all its instances are taken for the moment.
-const PIPE_BUSY: i32 = 231;
 
 /// `ERROR_PIPE_NOT_CONNECTED`: the broker has closed its end.
 const NOT_CONNECTED: i32 = 233;
@@ -49,18 +36,17 @@ struct Waiter(Option<Runtime>);
 impl Stream {
     /// Connects. A broker whose instances are all taken is [`io::ErrorKind::WouldBlock`].
     pub(crate) fn open(path: &Path, _left: Duration) -> io::Result<Self> {
-        if !is_pipe(path) {
-            let words = format!(r"on Windows a broker listens on a named pipe, like {PIPES}NAME");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
+        if !pipe::is_one(path) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, pipe::WANTED));
         }
         let mut options = OpenOptions::new();
         let file = options
-            .access_mode(ACCESS)
-            .security_qos_flags(IDENTIFICATION)
+            .access_mode(pipe::CALL)
+            .security_qos_flags(pipe::IDENTIFICATION)
             .custom_flags(OVERLAPPED)
             .open(path)
             .map_err(|error| match error.raw_os_error() {
-                Some(PIPE_BUSY) => io::ErrorKind::WouldBlock.into(),
+                Some(pipe::BUSY) => io::ErrorKind::WouldBlock.into(),
                 _ => error,
             })?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -100,12 +86,6 @@ impl Drop for Stream {
         // Nothing that we sent is worth a thread that waits until the broker has read it.
         self.pipe.assume_flushed();
     }
-}
-
-fn is_pipe(path: &Path) -> bool {
-    let text = path.as_os_str().as_encoded_bytes();
-    let prefix = text.get(..PIPES.len()).unwrap_or_default();
-    text.len() > PIPES.len() && prefix.eq_ignore_ascii_case(PIPES.as_bytes())
 }
 
 impl Waiter {
