@@ -7,8 +7,12 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 
-use common::{CANARY_SECRET, Daemon, HOUR, config_text, folder, run_to_end, sandbox, token};
+use common::{
+    CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, run_to_end, sandbox, token,
+};
+use domo_token_client::clock::boot_now;
 use serde_json::Value;
 
 fn audited(config: &str, file: &str) -> String {
@@ -24,11 +28,13 @@ fn lines(path: &Path) -> Vec<Value> {
 
 /// The lines of the file once there are that many.
 fn wait_for_lines(path: &Path, count: usize) -> Vec<Value> {
+    let end = boot_now() + PATIENCE;
     loop {
         let found = lines(path);
         if found.len() >= count {
             return found;
         }
+        assert!(boot_now() < end, "{found:?}");
         std::thread::yield_now();
     }
 }
@@ -70,6 +76,24 @@ fn each_token_and_each_refusal_has_its_line_and_no_line_holds_a_secret() {
     let all = fs::read_to_string(&kept).unwrap();
     assert_eq!(all.lines().count(), 2);
     assert!(!all.contains(&text) && !all.contains(CANARY_SECRET));
+}
+
+#[test]
+fn each_token_that_a_watcher_is_told_has_its_line() {
+    let sandbox = sandbox(Duration::from_secs(2));
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
+    let daemon = Daemon::start(&config);
+    let watch = daemon.broker().watch("data").unwrap();
+    let told: Vec<u64> = watch
+        .flatten()
+        .take(2)
+        .map(|token| token.generation())
+        .collect();
+    let seen = wait_for_lines(&daemon.folder().join("audit.jsonl"), 2);
+    for (line, generation) in seen.iter().zip(told) {
+        assert_eq!(line["outcome"], "served", "{line}");
+        assert_eq!(line["generation"], generation, "{line}");
+    }
 }
 
 #[test]

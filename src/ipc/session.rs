@@ -270,7 +270,9 @@ impl Session {
                 // Rules may have changed since the last one.
                 Ok(token) => {
                     let (caller, _) = self.caller(broker).await;
-                    broker.not_any_more(asked, &caller).map_or(Ok(token), Err)
+                    let news = broker.not_any_more(asked, &caller).map_or(Ok(token), Err);
+                    broker.note(&caller, asked, news.as_ref());
+                    news
                 }
                 Err(refusal) => Err(refusal),
             };
