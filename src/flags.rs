@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// Keeps Domo access tokens fresh and hands them to local processes.
@@ -25,11 +26,26 @@ pub struct Flags {
     #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
     pub log_format: LogFormat,
     /// Leave the memory open to debuggers and core files, for finding bugs
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub debuggable: bool,
     /// What to do; to serve when nothing is said
     #[command(subcommand)]
     pub verb: Option<Verb>,
+}
+
+impl Flags {
+    /// Reads the command line of this process. One that is wrong, or asks for help, ends it.
+    #[must_use]
+    pub fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|mut error| {
+            if error.kind() == ErrorKind::InvalidSubcommand {
+                let tip = "tokens and their state are had from domo-token: domo-token status";
+                let tips = ContextValue::StyledStrs(vec![tip.into()]);
+                error.insert(ContextKind::Suggested, tips);
+            }
+            error.exit()
+        })
+    }
 }
 
 /// What there is besides serving.

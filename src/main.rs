@@ -4,7 +4,6 @@ use std::env::var_os;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use domo_token::check::{self, Depth};
 use domo_token::config::{self, Env};
 use domo_token::daemon::{self, DaemonError, Options, Surroundings};
@@ -34,7 +33,7 @@ const CANNOT_WRITE: u8 = 74;
 const BUG: u8 = 70;
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
+    let flags = Flags::read();
     let env: Env<'static> = &|name| var_os(name);
     let options = Options {
         config: flags.config,

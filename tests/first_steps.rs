@@ -197,6 +197,14 @@ fn verbs_that_do_not_go_together_are_2() {
 }
 
 #[test]
+fn who_asks_the_daemon_for_what_is_the_helpers_is_sent_there() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+    let (code, stdout, stderr) = parts(&command.arg("status").output().unwrap());
+    assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+    assert!(stderr.contains("domo-token status"), "{stderr}");
+}
+
+#[test]
 fn check_as_root_judges_as_the_services_user_would() {
     let program = env!("CARGO_BIN_EXE_domo-tokend");
     let folder = tempfile::tempdir().unwrap();
