@@ -15,9 +15,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use common::wait::until;
 use common::{Daemon, HOUR, PATIENCE, config_text, sandbox};
 use domo_sandbox::{Fault, Recorded, Sandbox};
-use domo_token_client::clock::boot_now;
 use domo_token_client::reqwest::{Authorizer, blocking};
 use domo_token_client::{Broker, Error, tokio as on_tokio};
 use reqwest::StatusCode;
@@ -342,15 +342,10 @@ fn a_kept_set_is_told_by_a_real_daemon_through_a_restart() {
     broker.keep("data").unwrap();
     let first = broker.token("data").unwrap().generation();
     let changed_from = |old: u64| {
-        let end = boot_now() + PATIENCE;
-        loop {
+        until(|| {
             let now = broker.token("data").unwrap().generation();
-            if now != old {
-                return now;
-            }
-            assert!(boot_now() < end, "no other token is held");
-            thread::yield_now();
-        }
+            (now != old).then_some(now).ok_or("no other token is held")
+        })
     };
     let second = changed_from(first);
     daemon.restart("-TERM");

@@ -9,10 +9,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use common::{
-    CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, run_to_end, sandbox, token,
-};
-use domo_token_client::clock::boot_now;
+use common::wait::until;
+use common::{CANARY_SECRET, Daemon, HOUR, config_text, folder, run_to_end, sandbox, token};
 use serde_json::Value;
 
 fn audited(config: &str, file: &str) -> String {
@@ -28,15 +26,14 @@ fn lines(path: &Path) -> Vec<Value> {
 
 /// The lines of the file once there are that many.
 fn wait_for_lines(path: &Path, count: usize) -> Vec<Value> {
-    let end = boot_now() + PATIENCE;
-    loop {
+    until(|| {
         let found = lines(path);
         if found.len() >= count {
-            return found;
+            Ok(found)
+        } else {
+            Err(found)
         }
-        assert!(boot_now() < end, "{found:?}");
-        std::thread::yield_now();
-    }
+    })
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod common;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use common::wait::until;
 use common::{
     CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, run_to_end, sandbox, token,
 };
@@ -113,9 +114,14 @@ fn metrics_count_what_happened_and_hold_no_secret() {
     daemon.signal("-HUP");
     drop(broker);
     let bad = "domo_token_config_last_reload_successful 0";
-    while !get(port, "/metrics").1.contains(bad) {
-        std::thread::yield_now();
-    }
+    until(|| {
+        let (_, metrics) = get(port, "/metrics");
+        if metrics.contains(bad) {
+            Ok(())
+        } else {
+            Err(metrics)
+        }
+    });
 }
 
 #[test]

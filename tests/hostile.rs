@@ -19,11 +19,11 @@ use common::callers::{
     ACCOMPLICE, DAEMON, STRANGER, ask_as, first, half_a_request, is_root, open_folder, python_as,
     token_request, watch_request,
 };
+use common::wait::until;
 use common::{
     Daemon, HOUR, PATIENCE, config_text, parts, raise_descriptor_limit, sandbox, timed, token,
 };
 use domo_sandbox::{Fault, Sandbox};
-use domo_token_client::clock::boot_now;
 use domo_token_client::frame;
 use domo_token_client::wire::Request;
 
@@ -66,11 +66,10 @@ fn memory(daemon: &Daemon, name: &str) -> usize {
 
 /// Waits until it holds no more sockets than that.
 fn wait_for_sockets(daemon: &Daemon, most: usize) {
-    let end = boot_now() + PATIENCE;
-    while sockets(daemon) > most {
-        assert!(boot_now() < end, "{} sockets", sockets(daemon));
-        std::thread::yield_now();
-    }
+    until(|| match sockets(daemon) {
+        few if few <= most => Ok(()),
+        many => Err(many),
+    });
 }
 
 /// A user's process that holds connections, until it is dropped.

@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
 
+use common::wait::until;
 use common::{
     CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, get, parts, sandbox, token,
 };
@@ -183,9 +184,10 @@ fn two_hundred_processes_at_once_on_a_cold_broker_cost_one_request() {
 /// Waits until that many callers have connected, as the daemon's descriptors tell.
 fn daemon_waiters(daemon: &Daemon, count: usize) {
     let folder = format!("/proc/{}/fd", daemon.pid());
-    while fs::read_dir(&folder).unwrap().count() < count {
-        std::thread::yield_now();
-    }
+    until(|| match fs::read_dir(&folder).unwrap().count() {
+        many if many >= count => Ok(()),
+        few => Err(few),
+    });
 }
 
 #[test]

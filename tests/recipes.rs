@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{CANARY_SECRET, Daemon, PATIENCE, config_text, parts, sandbox, token};
+use common::wait::until;
+use common::{CANARY_SECRET, Daemon, config_text, parts, sandbox, token};
 use domo_sandbox::Sandbox;
-use domo_token_client::clock::boot_now;
 
 const DOMO: &str = "https://api.domo.com";
 
@@ -305,11 +305,10 @@ fn a_service_keeps_a_file_fresh_for_another() {
     let child = place.command(&words, &place.daemon.socket()).spawn();
     let _running = Running(child.unwrap());
     let file = place.folder.path().join("token");
-    let end = boot_now() + PATIENCE;
-    while !fs::read_to_string(&file).is_ok_and(|text| text.starts_with("Authorization: Bearer ")) {
-        assert!(boot_now() < end, "no file");
-        std::thread::yield_now();
-    }
+    until(|| match fs::read_to_string(&file) {
+        Ok(text) if text.starts_with("Authorization: Bearer ") => Ok(()),
+        other => Err(other.map(|text| text.len())),
+    });
     is_clean(&place, "report-token.service");
 }
 

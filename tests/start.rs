@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use common::wait::until;
 use common::{CANARY_SECRET, Daemon, HOUR, config_text, folder, run_to_end, sandbox, token};
 use tempfile::TempDir;
 
@@ -35,7 +36,7 @@ fn of_several_daemons_at_once_one_serves_and_the_others_are_75() {
     let start = |_| Daemon::command(folder.path()).spawn().unwrap();
     let mut daemons: Vec<Child> = (0..8).map(start).collect();
     let mut ended = Vec::new();
-    while ended.len() < 7 {
+    until(|| {
         daemons.retain_mut(|daemon| match daemon.try_wait().unwrap() {
             Some(status) => {
                 ended.push(status.code());
@@ -43,8 +44,12 @@ fn of_several_daemons_at_once_one_serves_and_the_others_are_75() {
             }
             None => true,
         });
-        std::thread::yield_now();
-    }
+        if ended.len() < 7 {
+            Err(ended.clone())
+        } else {
+            Ok(())
+        }
+    });
     assert!(ended.iter().all(|code| *code == Some(75)), "{ended:?}");
     let socket = folder.path().join("broker.sock");
     let output = common::helper(&socket, &["--wait", "data"]).output();

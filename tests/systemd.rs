@@ -15,13 +15,12 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
 
+use common::wait::until;
 use common::{
     Daemon, HOUR, PATIENCE, config_text, folder, helper, parts, run_to_end, sandbox, token,
 };
 use domo_sandbox::Fault;
-use domo_token_client::clock::boot_now;
 use rustix::fs::OFlags;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
@@ -121,16 +120,10 @@ fn systemd_hears_of_start_reload_and_end_in_order() {
 
 /// A FIFO that somebody reads now, open at our end, which is what the reader waits for.
 fn read_by_somebody(gate: &Path) -> File {
-    let end = boot_now() + PATIENCE;
-    loop {
-        let mut options = File::options();
-        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
-        match options.write(true).custom_flags(flags).open(gate) {
-            Ok(file) => return file,
-            Err(error) => assert!(boot_now() < end, "{error}"),
-        }
-        thread::yield_now();
-    }
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
+    let mut options = File::options();
+    options.write(true).custom_flags(flags);
+    until(|| options.open(gate))
 }
 
 #[test]

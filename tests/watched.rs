@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use common::wait::until;
 use common::{
     CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, client_text, config_text, parts, sandbox,
     token,
@@ -81,23 +82,22 @@ fn replace(path: &Path, text: &str, way: usize) {
 
 /// Waits until the client `acme` has just the sets of that choice.
 fn wait_for_choice(broker: &Broker, choice: usize) {
-    let end = boot_now() + PATIENCE;
     let mut wanted: Vec<&str> = (0..SCOPES.len())
         .filter(|bit| choice >> bit & 1 == 1)
         .map(|bit| SCOPES[bit])
         .collect();
     wanted.sort_unstable();
-    loop {
+    until(|| {
         let status = broker.status().unwrap();
         let sets = status.scopes.iter().filter(|set| set.client == "acme");
         let mut found: Vec<&str> = sets.map(|set| set.scope.as_str()).collect();
         found.sort_unstable();
         if found == wanted {
-            return;
+            Ok(())
+        } else {
+            Err(format!("{found:?}, not {wanted:?}"))
         }
-        assert!(boot_now() < end, "{found:?}, not {wanted:?}");
-        thread::yield_now();
-    }
+    });
 }
 
 /// Its descriptors, and the directories that it has under watch.
@@ -184,11 +184,11 @@ fn callers_notice_nothing_of_ten_new_pairs_of_credentials() {
             let is_used = |seen: &domo_sandbox::Recorded| {
                 seen.client_id.as_deref() == Some(&id) && seen.status == Some(200)
             };
-            let end = boot_now() + PATIENCE;
-            while !sandbox.requests().iter().any(is_used) {
-                assert!(boot_now() < end, "{id} is not used");
-                thread::yield_now();
-            }
+            until(|| {
+                let requests = sandbox.requests();
+                let used = requests.iter().any(is_used);
+                used.then_some(()).ok_or(requests)
+            });
             old = id;
         }
         over.store(true, Ordering::Relaxed);
@@ -314,12 +314,11 @@ fn a_log_beside_the_config_does_not_feed_itself_and_a_command_sees_none_of_our_f
         token(&ask());
     }
     fs::write(&path, config + "# changed\n").unwrap();
-    let end = boot_now() + PATIENCE;
     let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
-    while !text("daemon.log").contains("config loaded") {
-        assert!(boot_now() < end, "{}", text("daemon.log"));
-        thread::yield_now();
-    }
+    until(|| match text("daemon.log") {
+        log if log.contains("config loaded") => Ok(()),
+        log => Err(log),
+    });
     assert_eq!(text("reads").lines().count(), 2, "{}", text("daemon.log"));
     for ours in [
         "socket:",

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use domo_sandbox::{Fault, Sandbox};
-use domo_token_client::clock::boot_now;
 use domo_token_client::wire::ScopeState;
 use serde_json::Value;
 
-use super::{Daemon, PATIENCE, client_text, sandbox};
+use super::wait::until;
+use super::{Daemon, client_text, sandbox};
 
 /// A sandbox for each fault, which runs into it from its first request on, or from its second.
 pub(crate) fn sandboxes(faults: &[Fault], lifetime: Duration, begins_well: bool) -> Vec<Sandbox> {
@@ -39,16 +39,13 @@ pub(crate) fn config_of(sandboxes: &[Sandbox]) -> String {
 pub(crate) fn status_in_state(daemon: &Daemon, number: usize, state: ScopeState) -> Value {
     let name = format!("client{number}");
     let broker = daemon.broker();
-    let end = boot_now() + PATIENCE;
-    loop {
-        let status = broker.status().unwrap();
-        let found = status.scopes.iter().find(|set| set.client == name).unwrap();
-        if found.state == state {
-            break;
+    until(|| {
+        let mut sets = broker.status().unwrap().scopes.into_iter();
+        match sets.find(|set| set.client == name).unwrap() {
+            set if set.state == state => Ok(()),
+            other => Err(other.state),
         }
-        assert!(boot_now() < end, "{found:?}");
-        std::thread::yield_now();
-    }
+    });
     let status = daemon.status();
     let sets = status["tokens"].as_array().unwrap();
     let found = sets.iter().find(|set| set["client"] == name);

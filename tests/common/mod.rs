@@ -12,6 +12,7 @@ pub(crate) mod callers;
 pub(crate) mod many;
 pub(crate) mod secrecy;
 pub(crate) mod service;
+pub(crate) mod wait;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
