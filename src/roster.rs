@@ -278,18 +278,10 @@ impl Roster {
         let client = found.client;
         let outcome = found.schedule.handle_fetched(round, result, now);
         self.end_flight(set);
-        match outcome {
-            Outcome::Denied {
-                scope_only: false, ..
-            } => self.deny_client(client, set, now),
-            // Whoever is refused a scope was not refused as a client.
-            Outcome::Obtained { .. }
-            | Outcome::Denied {
-                scope_only: true, ..
-            } => {
-                self.accept_client(client, now);
-            }
-            Outcome::Ignored | Outcome::Failed { .. } | Outcome::RefusedInUse => {}
+        if outcome.accepts_client() {
+            self.accept_client(client, now);
+        } else if let Outcome::Denied { .. } = outcome {
+            self.deny_client(client, set, now);
         }
         self.touch(set, now);
         self.fill(client, now);

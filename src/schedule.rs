@@ -180,6 +180,10 @@ impl Schedule {
             Err(error) => self.failed(error, chance, now),
         };
         self.commands.push_back(Command::Report(outcome.clone()));
+        // Before those who wait hear of a refusal that is over.
+        if outcome.accepts_client() {
+            self.unblock();
+        }
         self.judge_all(now);
         self.announce(now);
         outcome

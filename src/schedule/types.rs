@@ -87,3 +87,16 @@ pub enum Outcome {
         again: bool,
     },
 }
+
+impl Outcome {
+    /// Whether it shows that Domo takes the client as a whole: whoever is refused a scope was not
+    /// refused as a client.
+    #[must_use]
+    pub fn accepts_client(&self) -> bool {
+        match self {
+            Self::Obtained { .. } => true,
+            Self::Denied { scope_only, .. } => *scope_only,
+            Self::Ignored | Self::RefusedInUse | Self::Failed { .. } => false,
+        }
+    }
+}

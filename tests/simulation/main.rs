@@ -141,3 +141,26 @@ fn the_invariants_hold_while_tokens_live_for_an_hour() {
 fn the_invariants_hold_while_tokens_live_for_a_day() {
     play_all(&[86_400]);
 }
+
+/// Found by chance once: it judged who waited for an answer by a refusal that the answer ended.
+#[test]
+fn an_answer_on_its_way_while_the_client_is_refused_denies_nobody() {
+    let ops = [
+        Op::Weather(Weather::SameToken),
+        Op::Pass(467),
+        Op::Rotate {
+            client: 0,
+            valid: true,
+        },
+        Op::Ask {
+            set: 2,
+            callers: 1,
+            wait_ms: 248,
+            min_ttl: Some(534),
+            renew: None,
+        },
+        Op::Weather(Weather::ClientRefused),
+        Op::Pass(1),
+    ];
+    play(12_283_287_743_455_926_520, 300, &ops).unwrap();
+}

@@ -259,3 +259,39 @@ fn new_credentials_are_given_time_as_if_nothing_were_known_of_their_tokens() {
     let due = now + timing::renew_after(HOUR, false, 0.0);
     assert_eq!(schedule.poll_timeout(), Some(due));
 }
+
+#[test]
+fn who_waits_for_an_answer_is_not_told_of_a_refusal_that_the_answer_ends() {
+    let left = SECOND * 1440;
+    let scope_refused = denied(true);
+    for (answer, kind, words) in [
+        (
+            Ok(fetched("first", left)),
+            RefusalKind::Unavailable,
+            "same token",
+        ),
+        (
+            Err(scope_refused),
+            RefusalKind::Denied,
+            "Bad client credentials",
+        ),
+    ] {
+        let mut schedule = fresh(HOUR);
+        let due = START + HOUR - left;
+        schedule.handle_timeout(due);
+        let round = schedule.start(chance(0.0, 2), due);
+        let more_than_left = Ask {
+            min_ttl: Some(left + SECOND),
+            ..ask(SECOND * 60, due)
+        };
+        assert_eq!(schedule.request(WaiterId(1), &more_than_left, due), None);
+        schedule.block("another set was refused", None, false, due);
+        schedule.handle_fetched(round, answer, due);
+        let replies = replies(&mut schedule);
+        let [(1, Err(refusal))] = &replies[..] else {
+            panic!("{replies:?}");
+        };
+        assert_eq!(refusal.kind, kind);
+        assert!(refusal.cause.contains(words), "{}", refusal.cause);
+    }
+}
