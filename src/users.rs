@@ -5,9 +5,7 @@ use std::ffi::CString;
 use std::io;
 use std::sync::OnceLock;
 
-use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
-#[cfg(target_os = "linux")]
-use nix::unistd::{initgroups, setgid, setuid};
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist, initgroups, setgid, setuid};
 
 /// Who a user is by name, and in which groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,7 +74,6 @@ pub fn ids(name: &str) -> Option<(u32, u32)> {
 /// # Errors
 ///
 /// In words, if there is no such user or the system doesn't let us.
-#[cfg(target_os = "linux")]
 pub fn become_user(name: &str) -> Result<(), String> {
     let user = User::from_name(name).map_err(|error| error.to_string())?;
     let user = user.ok_or("there is no such user")?;

@@ -1,6 +1,6 @@
 //! Who is calling, as the kernel says.
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(unix)]
 mod unit;
 
 #[cfg(all(unix, any(test, fuzzing)))]
@@ -15,18 +15,15 @@ use super::Listener;
 use super::Stream;
 use super::line::Line;
 use crate::clock::BootTime;
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(unix)]
 use crate::clock::boot_now;
 use crate::policy::Caller;
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(unix)]
 use crate::users;
 
 /// Where a process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(any(target_os = "linux", target_os = "android")),
-    expect(dead_code, reason = "there are no units elsewhere")
-)]
+#[cfg_attr(windows, expect(dead_code, reason = "there are no units"))]
 pub(super) enum Unit {
     /// In the unit of that name.
     Named(String),
@@ -42,7 +39,7 @@ pub(super) const TICK: Duration = Duration::from_millis(10);
 
 /// When nobody is waiting to be let in, if that is so now, and if it matters on this kernel.
 #[must_use]
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(unix)]
 pub(super) fn door_empty(listener: &Listener) -> Option<BootTime> {
     if unit::has_descriptors() {
         return None;
@@ -52,9 +49,9 @@ pub(super) fn door_empty(listener: &Listener) -> Option<BootTime> {
     unit::has_nothing(listener).then_some(now)
 }
 
-/// It doesn't elsewhere.
+/// It doesn't on Windows.
 #[must_use]
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(windows)]
 pub(super) fn door_empty(_: &Listener) -> Option<BootTime> {
     None
 }
@@ -71,14 +68,14 @@ pub struct Peer {
     pub pid: Option<u32>,
     /// When nobody was waiting to be let in, last before it was; where the kernel can't tell which
     /// process it is.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(unix)]
     pub(super) door_empty: Option<BootTime>,
 }
 
 impl Peer {
     /// Asks the kernel. `door_empty` is when nobody was waiting to be let in, last before it was.
     #[must_use]
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(unix)]
     pub(super) fn of(stream: &Stream, door_empty: Option<BootTime>) -> Self {
         use nix::sys::socket::{getsockopt, sockopt};
         let Stream::UdSocket(stream) = stream;
@@ -94,17 +91,10 @@ impl Peer {
         }
     }
 
-    /// Elsewhere the kernel isn't asked yet.
-    #[must_use]
-    #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
-    pub(super) fn of(_: &Stream, _: Option<BootTime>) -> Self {
-        Self::default()
-    }
-
     /// The systemd unit that it runs in now, if it still lives: whoever connects and hands its
     /// connection on lends nobody its unit once it is gone.
     #[must_use]
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(unix)]
     pub(super) fn unit(&self, line: &Line) -> Unit {
         let Some(pid) = self.pid else {
             return Unit::Nowhere;
@@ -120,9 +110,9 @@ impl Peer {
         unit::of(line, &process)
     }
 
-    /// There are no units elsewhere.
+    /// There are no units on Windows.
     #[must_use]
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[cfg(windows)]
     #[expect(clippy::unused_self, reason = "the same face everywhere")]
     pub(super) fn unit(&self, _: &Line) -> Unit {
         Unit::Nowhere
