@@ -11,7 +11,7 @@ use crate::exchange::{Exchange, Patience, Pauses, rest, unexpected};
 use crate::hangup::Hangup;
 use crate::held::Held;
 use crate::token::{Set, Token};
-use crate::wire::{RefusalKind, Request, Response};
+use crate::wire::{Refusal, RefusalKind, Request, Response};
 
 /// How long connecting, and asking, may take each time.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -123,7 +123,11 @@ impl Watch {
             return self.connect();
         };
         let response = match connection.receive(boot_now() + QUIET) {
-            Err(Failure::Lost) => return News::Lost,
+            Err(Failure::Lost) => {
+                // All who watched hear of it at once.
+                self.rest = self.rest.max(Pauses::default().next());
+                return News::Lost;
+            }
             Err(Failure::Late) => {
                 self.connection = Some(connection);
                 return News::Nothing;
@@ -132,8 +136,12 @@ impl Watch {
             Ok(response) => response,
         };
         self.connection = Some(connection);
-        self.rest = Duration::ZERO;
-        self.outage_told = false;
+        // A broker that only says it is busy isn't back yet.
+        let busy = |refusal: &Refusal| refusal.kind == RefusalKind::Busy;
+        if !matches!(&response, Response::Refusal(refusal) if busy(refusal)) {
+            self.rest = Duration::ZERO;
+            self.outage_told = false;
+        }
         match response {
             Response::Token(answer) => {
                 let token = Token::new(answer, &self.set);

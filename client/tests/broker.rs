@@ -9,6 +9,7 @@ use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
+use domo_token_client::clock::boot_now;
 use domo_token_client::wire::{RefusalKind, Request, Response};
 use domo_token_client::{Broker, Error};
 
@@ -76,6 +77,30 @@ fn a_busy_broker_is_asked_again() {
         }
     });
     assert!(fake.broker().token("data").is_ok());
+}
+
+#[test]
+fn a_watch_of_a_busy_broker_says_so_once_and_rests_between_its_tries() {
+    const BUSY: usize = 4;
+    let fake = Fake::start(|number, mut peer| {
+        // The first connection is the broker's own.
+        while peer.request().is_some() {
+            if number <= BUSY {
+                peer.answer(&refusal(RefusalKind::Busy));
+                return;
+            }
+            peer.answer(&token(7));
+        }
+    });
+    let mut watch = fake.broker().watch("data").unwrap();
+    let start = boot_now();
+    let told = watch.next().unwrap();
+    assert!(matches!(told, Err(Error::TryLater { .. })), "{told:?}");
+    assert_eq!(watch.next().unwrap().unwrap().generation(), 7);
+    // Each rest is twice the last, and a draw of at least 10 ms more.
+    let rests = Duration::from_millis(10 + 30 + 70 + 150);
+    assert!(boot_now().saturating_since(start) >= rests);
+    assert_eq!(fake.connections(), BUSY + 2);
 }
 
 #[test]
