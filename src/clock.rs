@@ -22,8 +22,8 @@ pub trait Clock: Clone + Send + Sync + 'static {
     fn sleep_until(&self, due: BootTime) -> impl Future<Output = ()> + Send;
 }
 
-/// The machine's own clock. Clones share one kernel timer; if two sleep at once, the second makes
-/// do without.
+/// The machine's own clock. Clones share a kernel timer; if two sleep at once, the second makes its
+/// own.
 #[derive(Clone, Debug, Default)]
 pub struct SystemClock {
     #[cfg(target_os = "linux")]

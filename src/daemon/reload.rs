@@ -11,7 +11,6 @@ use std::time::Duration;
 use domo_token_client::wire::{BrokerStatus, VERSION};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
-use tokio::time::{Interval, interval};
 use tracing::{debug, error, info, warn};
 
 use super::{DaemonError, Options, load_config, register, source_of};
@@ -196,8 +195,8 @@ impl<C: Clock> Steering<C> {
     ) -> Result<(), JoinError> {
         let mut looking: Option<JoinHandle<Look>> = None;
         let mut wanted: Option<Cause> = None;
-        let mut beats = systemd::is_there()
-            .then(|| interval(systemd::watchdog().map_or(STATUS_EVERY, |limit| limit / 2)));
+        let every = systemd::watchdog().map_or(STATUS_EVERY, |limit| limit / 2);
+        let mut beat = systemd::is_there().then(|| self.clock.now());
         loop {
             if looking.is_none() {
                 looking = wanted.take().map(|cause| self.look(cause));
@@ -230,7 +229,8 @@ impl<C: Clock> Steering<C> {
                         systemd::ready(&self.broker.summary());
                     }
                 }
-                () = next(&mut beats) => {
+                () = passes(beat, &self.clock) => {
+                    beat = Some(self.clock.now() + every);
                     self.helm.beat().await;
                     systemd::alive(&self.broker.summary());
                 }
@@ -339,11 +339,10 @@ impl<C: Clock> Steering<C> {
     }
 }
 
-async fn next(beats: &mut Option<Interval>) {
-    match beats {
-        Some(beats) => {
-            beats.tick().await;
-        }
+/// By the clock's own timer, which wakes the process once: tokio's nears a far moment in steps.
+async fn passes<C: Clock>(due: Option<BootTime>, clock: &C) {
+    match due {
+        Some(due) => clock.sleep_until(due).await,
         None => pending().await,
     }
 }
