@@ -165,7 +165,8 @@ impl Writer {
     fn judge(&mut self, written: io::Result<()>, count: u64) {
         let path = self.path.display();
         match written {
-            Ok(()) if std::mem::replace(&mut self.failing, false) => {
+            // Nothing to write shows nothing.
+            Ok(()) if count > 0 && std::mem::replace(&mut self.failing, false) => {
                 info!("audit file {path} is written again");
             }
             Ok(()) => {}

@@ -5,6 +5,8 @@
 mod common;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -75,6 +77,25 @@ fn each_token_and_each_refusal_has_its_line_and_no_line_holds_a_secret() {
     assert!(!all.contains(&text) && !all.contains(CANARY_SECRET));
 }
 
+/// The lines that the daemon says it has lost.
+fn lost(port: u16) -> u64 {
+    let mut port = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    port.write_all(request.as_bytes()).unwrap();
+    let mut metrics = String::new();
+    port.read_to_string(&mut metrics).unwrap();
+    let mut lines = metrics.lines();
+    let count = lines.find_map(|line| line.strip_prefix("domo_token_audit_lost_total "));
+    count.unwrap().parse().unwrap()
+}
+
+fn wait_for_lost(port: u16, count: u64) {
+    until(|| {
+        let lost = lost(port);
+        (lost == count).then_some(()).ok_or(lost)
+    });
+}
+
 #[test]
 fn each_token_that_a_watcher_is_told_has_its_line() {
     let sandbox = sandbox(Duration::from_secs(2));
@@ -96,12 +117,27 @@ fn each_token_that_a_watcher_is_told_has_its_line() {
 #[test]
 fn a_file_that_cannot_be_written_any_more_stops_nobody_and_is_counted() {
     let sandbox = sandbox(HOUR);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
     // It can be opened, and each write to it fails as on a full disk.
     let config = audited(&config_text(&sandbox, "[\"data\"]"), "/dev/full");
+    let config = format!("{config}\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n");
     let mut daemon = Daemon::start(&config);
+    assert_eq!(lost(port), 0);
     token(&daemon.ask(&["data"]));
     daemon.wait_for_log("audit file /dev/full");
+    wait_for_lost(port, 1);
     token(&daemon.ask(&["data"]));
+    daemon.ask(&["nosuch"]);
+    wait_for_lost(port, 3);
+    let (_, log) = daemon.stop();
+    let told = "audit file /dev/full";
+    assert_eq!(
+        log.matches(told).count(),
+        1,
+        "once, and no good news: {log}"
+    );
 }
 
 #[test]
