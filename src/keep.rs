@@ -28,8 +28,9 @@ use crate::token::{Life, MAX_LIFETIME, Token};
 /// The form of what is handed over; another one is dropped.
 const FORM: u8 = 1;
 
-/// The least time between two hand-overs: tokens that come in a burst go in one.
-const REST: Duration = Duration::from_secs(1);
+/// How many times as long as a hand-over took there is none after it: thousands of tokens that come
+/// in a burst go in a few, and a single one at once, so that a kill loses the last renewal at most.
+const REST: u32 = 9;
 
 #[derive(Serialize, Deserialize)]
 struct Page {
@@ -164,8 +165,10 @@ pub async fn run<C: Clock>(broker: Broker<C>, clock: C, mut stop: watch::Receive
             Err(_panicked) => warn!("handing tokens to systemd ended by a bug"),
         }
         slot = slot.other();
+        let now = clock.now();
+        let rested = now + now.saturating_since(written) * REST;
         tokio::select! {
-            () = clock.sleep_until(written + REST) => {}
+            () = clock.sleep_until(rested) => {}
             _stopped = stop.wait_for(|stop| *stop) => {}
         }
     }
