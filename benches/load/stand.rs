@@ -112,11 +112,15 @@ pub(crate) fn write_config(folder: &Path, text: &str) -> io::Result<()> {
 
 /// Starts the daemon on the server's core and waits until it listens.
 pub(crate) fn start_daemon(folder: &Path) -> io::Result<Running> {
+    start(daemon_command(folder), &folder.join("broker.sock"))
+}
+
+pub(crate) fn daemon_command(folder: &Path) -> Command {
     let mut command = Command::new(daemon_program());
     command.arg("--config").arg(folder.join("config.toml"));
     command.arg("--socket").arg(folder.join("broker.sock"));
     command.env_clear();
-    start(command, &folder.join("broker.sock"))
+    command
 }
 
 /// Starts a server on the server's core and waits until its socket is there.

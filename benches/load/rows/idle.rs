@@ -1,20 +1,27 @@
 //! L8: a daemon that nobody asks.
 
 use std::io;
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
+
+use rustix::process::Signal;
 
 use crate::Plan;
 use crate::machine::{memory, sleeps, status};
 use crate::report::{Bar, Row};
-use crate::stand::Stand;
+use crate::stand::{Stand, daemon_command, start};
 
 const HOUR: Duration = Duration::from_secs(3599);
 
 /// How long after its first token a daemon still puts things away.
 const SETTLE: Duration = Duration::from_secs(12);
 
+/// `WatchdogSec=` of `systemd/domo-tokend.service`, in microseconds.
+const WATCHDOG: &str = "120000000";
+
 pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
-    let stand = Stand::plain(HOUR)?;
+    let mut stand = Stand::plain(HOUR)?;
+    watch_over(&mut stand)?;
     let pid = stand.daemon.pid();
     rest(SETTLE);
     let before = sleeps(pid);
@@ -39,6 +46,22 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
         row("anonymous memory, MiB", mib("Anonymous"), 2.0),
         row("threads", threads, 3.0),
     ])
+}
+
+/// Starts its daemon again, with somebody that it has to tell how it goes, as systemd would be.
+fn watch_over(stand: &mut Stand) -> io::Result<()> {
+    stand.daemon.signal(Signal::TERM)?;
+    stand.daemon.ended()?;
+    let path = stand.folder.path().join("notify.sock");
+    let manager = UnixDatagram::bind(&path)?;
+    // It ends with this process, and keeps nothing.
+    std::thread::spawn(move || while manager.recv(&mut [0; 4096]).is_ok() {});
+    let mut command = daemon_command(stand.folder.path());
+    command.env("NOTIFY_SOCKET", path);
+    command.env("WATCHDOG_USEC", WATCHDOG);
+    stand.daemon = start(command, &stand.socket())?;
+    stand.broker()?.token("data").map_err(io::Error::other)?;
+    Ok(())
 }
 
 #[expect(
