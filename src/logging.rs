@@ -7,9 +7,11 @@ use std::ffi::OsString;
 use std::fmt;
 use std::sync::Arc;
 
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::Subscriber;
-use tracing_subscriber::reload::Handle;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 #[cfg(unix)]
@@ -39,7 +41,7 @@ pub fn filter(
     flag: Option<&str>,
     rust_log: Option<&str>,
     config: Option<&str>,
-) -> Result<EnvFilter, String> {
+) -> Result<Targets, String> {
     let wanted = flag.or(rust_log).or(config).unwrap_or(LEVEL);
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
     let directives = if levels.contains(&wanted.to_ascii_lowercase().as_str()) {
@@ -47,8 +49,8 @@ pub fn filter(
     } else {
         wanted.to_owned()
     };
-    EnvFilter::builder()
-        .parse(directives)
+    directives
+        .parse()
         .map_err(|_| format!("{wanted:?} is no log level: one of {}", levels.join(", ")))
 }
 
@@ -69,51 +71,43 @@ pub fn is_journal(stream: &str) -> bool {
 /// Sends all events of the process to standard error, and gives the way to another filter. If
 /// `journal`, the value of `$JOURNAL_STREAM`, says that systemd's journal is at its other end, text
 /// goes there with its fields. A second call does nothing.
-pub fn start(filter: EnvFilter, format: Format, journal: Option<&str>) -> Levels {
+pub fn start(filter: Targets, format: Format, journal: Option<&str>) -> Levels {
     let builder = Subscriber::builder()
-        .with_env_filter(filter)
+        .with_max_level(Level::TRACE)
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false)
         // Its own complaint about a full disk goes to a standard error that panics when closed.
         .log_internal_errors(false);
-    // Whoever came first keeps the log: a test harness, or an app the daemon runs in.
     match (format, journal.and_then(Journal::open)) {
-        (Format::Json, _) => {
-            let builder = builder.json().flatten_event(true).with_filter_reloading();
-            let levels = Levels::of(builder.reload_handle());
-            let _already = builder.finish().try_init();
-            levels
-        }
+        (Format::Json, _) => listen(builder.json().flatten_event(true).finish(), filter),
         #[cfg(unix)]
         (Format::Text, Some(journal)) => {
             let builder = builder.event_format(Datagram).with_writer(journal);
-            let builder = builder.with_filter_reloading();
-            let levels = Levels::of(builder.reload_handle());
-            let _already = builder.finish().try_init();
-            levels
+            listen(builder.finish(), filter)
         }
-        (Format::Text, None) => {
-            let builder = builder.with_filter_reloading();
-            let levels = Levels::of(builder.reload_handle());
-            let _already = builder.finish().try_init();
-            levels
-        }
+        (Format::Text, None) => listen(builder.finish(), filter),
     }
+}
+
+fn listen<S>(subscriber: S, filter: Targets) -> Levels
+where
+    S: tracing::Subscriber + Send + Sync + 'static,
+{
+    let (filter, handle) = reload::Layer::new(filter);
+    // Whoever came first keeps the log: a test harness, or an app the daemon runs in.
+    let _already = subscriber.with(filter).try_init();
+    // Without a log there is nothing to change.
+    Levels(Some(Arc::new(move |filter| drop(handle.reload(filter)))))
 }
 
 /// Changes what is logged while the process runs. The default one changes nothing.
 #[derive(Clone, Default)]
-pub struct Levels(Option<Arc<dyn Fn(EnvFilter) + Send + Sync>>);
+pub struct Levels(Option<Arc<dyn Fn(Targets) + Send + Sync>>);
 
 impl Levels {
-    fn of<S: 'static>(handle: Handle<EnvFilter, S>) -> Self {
-        // Without a log there is nothing to change.
-        Self(Some(Arc::new(move |filter| drop(handle.reload(filter)))))
-    }
-
     /// From now on that is logged.
-    pub fn set(&self, filter: EnvFilter) {
+    pub fn set(&self, filter: Targets) {
         if let Some(set) = &self.0 {
             set(filter);
         }
