@@ -52,17 +52,24 @@ impl Caller {
         Ok(answer)
     }
 
-    /// One round trip.
-    pub(crate) fn ask(&mut self, request: &[u8], answer: usize) -> io::Result<()> {
+    /// One round trip; gives how many bytes the answer had.
+    pub(crate) fn ask(&mut self, request: &[u8]) -> io::Result<usize> {
         self.stream.write_all(request)?;
-        let mut left = answer;
-        while left > 0 {
-            match self.stream.read(&mut self.buffer)? {
+        let (mut read, mut whole) = (0, HEAD);
+        while read < whole {
+            match self
+                .stream
+                .read(self.buffer.get_mut(read..).unwrap_or_default())?
+            {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => left = left.saturating_sub(read),
+                more => read += more,
+            }
+            if let Some(head) = self.buffer.get(..HEAD).filter(|_| read >= HEAD) {
+                let length = u32::from_le_bytes(head.try_into().unwrap_or_default());
+                whole = HEAD + usize::try_from(length).unwrap_or(0);
             }
         }
-        Ok(())
+        Ok(read)
     }
 }
 
