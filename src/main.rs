@@ -162,7 +162,13 @@ fn run(
             signals,
             passed,
         };
-        Ok(daemon::run(config, options, surroundings, |_| {}).await?)
+        // As a task, as to wake up what a runtime blocks on takes a system call each time.
+        let options = options.clone();
+        let daemon = async move { daemon::run(config, &options, surroundings, |_| {}).await };
+        match tokio::spawn(daemon).await {
+            Ok(ended) => Ok(ended?),
+            Err(bug) => std::panic::resume_unwind(bug.into_panic()),
+        }
     });
     // A lookup of a host name that hangs on must not hold the exit up.
     runtime.shutdown_background();

@@ -1,24 +1,17 @@
 //! Answers as bytes, and the one for whom there is no room.
 
-use std::time::Duration;
-
 use domo_token_client::frame::{self, FrameError, HELLO};
 use domo_token_client::wire::{Refusal, RefusalKind, Response, VERSION};
-use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::Stream;
-
-/// How long telling a caller that there is no room may take. It has read nothing yet, so it takes
-/// no time at all.
-const TURN_AWAY: Duration = Duration::from_millis(100);
+use super::line::last_words;
 
 /// Tells a caller why there is no room for it.
-pub(super) async fn turn_away(mut stream: Stream, cause: String) {
+pub(super) async fn turn_away(stream: Stream, cause: String) {
     if let Ok(bytes) = with_hello(&busy(cause)) {
         // It is going to be closed either way.
-        let _told = timeout(TURN_AWAY, stream.write_all(&bytes)).await;
+        let _told = last_words(stream, &bytes).await;
     }
 }
 

@@ -6,6 +6,6 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub(super) use unix::Line;
+pub(super) use unix::{Line, last_words, read_at_once, watched};
 #[cfg(windows)]
-pub(super) use windows::Line;
+pub(super) use windows::{Line, last_words, read_at_once};

@@ -44,7 +44,6 @@ pub(super) fn door_empty(listener: &Listener) -> Option<BootTime> {
     if unit::has_descriptors() {
         return None;
     }
-    let Listener::UdSocket(listener) = listener;
     let now = boot_now();
     unit::has_nothing(listener).then_some(now)
 }
@@ -78,7 +77,6 @@ impl Peer {
     #[cfg(unix)]
     pub(super) fn of(stream: &Stream, door_empty: Option<BootTime>) -> Self {
         use nix::sys::socket::{getsockopt, sockopt};
-        let Stream::UdSocket(stream) = stream;
         let Ok(found) = getsockopt(stream, sockopt::PeerCredentials) else {
             return Self::default();
         };

@@ -95,12 +95,13 @@ impl Session {
         seat: Seat,
         identities: Arc<Identities>,
     ) -> io::Result<Box<Self>> {
+        let unread = hear::at_once(&stream);
         Ok(Box::new(Self {
             line: Line::new(stream)?,
             peer,
             seat,
             identities,
-            unread: Vec::new(),
+            unread,
             greeted: false,
         }))
     }

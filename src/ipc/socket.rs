@@ -7,24 +7,27 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{
     DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown,
 };
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
-use interprocess::os::unix::uds_local_socket as uds;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::bind::{BindError, path_error};
+use super::line::watched;
 use crate::config::{Config, Env, SOCKET_MODE, path_in};
 use crate::policy::Principal;
 use crate::users;
 
-pub(super) use interprocess::local_socket::tokio::{Listener, Stream};
+/// A caller's connection.
+pub(super) type Stream = UnixStream;
 
 /// The name of the socket in whichever directory it is.
 const SOCKET_NAME: &str = "broker.sock";
@@ -178,7 +181,8 @@ impl Socket {
     /// [`BindError::Taken`] if a living one is in its place, else [`BindError::Path`].
     pub fn listen(&mut self, callers: &Callers) -> Result<Listener, BindError> {
         if let Some(listener) = self.inherited.take() {
-            return self.adopt(listener);
+            let adopted = Listener::of(listener);
+            return adopted.map_err(|error| path_error(&self.path, &error.to_string()));
         }
         self.check_place()?;
         let private = with_suffix(
@@ -193,21 +197,10 @@ impl Socket {
         bound
     }
 
-    fn adopt(&self, listener: UnixListener) -> Result<Listener, BindError> {
-        let adopted = uds::tokio::Listener::try_from(uds::Listener::from(listener));
-        let adopted = adopted.map_err(|error| path_error(&self.path, &error.to_string()))?;
-        Ok(Listener::UdSocket(adopted))
-    }
-
     fn bind_in(&mut self, private: &Path, callers: &Callers) -> Result<Listener, BindError> {
         let place = private.join("s");
         let fail = |error: io::Error| path_error(&self.path, &error.to_string());
-        let name = place
-            .as_os_str()
-            .to_fs_name::<GenericFilePath>()
-            .map_err(fail)?;
-        let options = ListenerOptions::new().name(name).reclaim_name(false);
-        let listener = options.create_tokio().map_err(|error| {
+        let listener = UnixListener::bind(&place).map_err(|error| {
             let too_long = error.kind() == io::ErrorKind::InvalidInput;
             let words = "the path is too long for a socket; choose a shorter one";
             let problem = if too_long {
@@ -224,6 +217,7 @@ impl Socket {
         fs::set_permissions(&place, Permissions::from_mode(callers.mode)).map_err(fail)?;
         let stat = fs::symlink_metadata(&place).map_err(fail)?;
         fs::rename(&place, &self.path).map_err(fail)?;
+        let listener = Listener::of(listener).map_err(fail)?;
         self.ours = Some((stat.dev(), stat.ino()));
         Ok(listener)
     }
@@ -263,6 +257,31 @@ impl Drop for Socket {
             // It will be found dead and replaced if it can't be removed now.
             let _removed = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// A socket that callers connect to.
+#[derive(Debug)]
+pub struct Listener(AsyncFd<UnixListener>);
+
+impl Listener {
+    fn of(listener: UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        watched(listener, Interest::READABLE).map(Self)
+    }
+
+    /// Waits for the next caller. Its stream blocks and nobody waits for it yet: what a session
+    /// wants to be woken for is asked of the system once.
+    pub(super) async fn accept(&self) -> io::Result<Stream> {
+        let accept = |listener: &UnixListener| listener.accept();
+        let (stream, _) = self.0.async_io(Interest::READABLE, accept).await?;
+        Ok(stream)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

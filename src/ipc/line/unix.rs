@@ -1,7 +1,7 @@
 //! On Unix: a stream that wakes its session for bytes alone.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::task::{Context, Poll, ready};
 
@@ -23,8 +23,6 @@ pub(in crate::ipc) struct Line(AsyncFd<UnixStream>);
 
 impl Line {
     pub(in crate::ipc) fn new(stream: Stream) -> io::Result<Self> {
-        let Stream::UdSocket(stream) = stream;
-        let stream = tokio::net::UnixStream::from(stream).into_std()?;
         Ok(Self(watched(stream, Interest::READABLE)?))
     }
 
@@ -36,7 +34,7 @@ impl Line {
     ) -> Poll<io::Result<usize>> {
         loop {
             let mut ready = ready!(self.0.poll_read_ready(context))?;
-            match recv(self.0.get_ref(), &mut *buffer, RecvFlags::empty()) {
+            match recv(self.0.get_ref(), &mut *buffer, RecvFlags::DONTWAIT) {
                 Err(Errno::WOULDBLOCK) => ready.clear_ready(),
                 Err(Errno::INTR) => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
@@ -83,18 +81,30 @@ impl AsFd for Line {
     }
 }
 
+/// Reads what a caller has sent already, before its line is made: most send as they connect, and to
+/// be woken up for it costs as much as the answer. Zero if there is nothing yet, or never will be.
+pub(in crate::ipc) fn read_at_once(stream: &Stream, buffer: &mut [u8]) -> usize {
+    recv(stream, buffer, RecvFlags::DONTWAIT).map_or(0, |(read, _)| read)
+}
+
+/// Writes to a caller that is about to be left. Nothing lies before it, so there is room.
+pub(in crate::ipc) async fn last_words(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    write_now(&stream, bytes).map(drop)
+}
+
+/// What the runtime wakes tasks up for.
 #[expect(
     deprecated,
-    reason = "its successor asks for unsafe code; a stream that nobody else holds is all it needs"
+    reason = "its successor asks for unsafe code; a socket that nobody else holds is all it needs"
 )]
-fn watched(stream: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
-    AsyncFd::with_interest(stream, interest)
+pub(in crate::ipc) fn watched<T: AsRawFd>(socket: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(socket, interest)
 }
 
 /// Zero if there is no room.
 fn write_now(stream: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
     loop {
-        match send(stream, bytes, SendFlags::NOSIGNAL) {
+        match send(stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Err(Errno::WOULDBLOCK) => return Ok(0),
             Err(Errno::INTR) => {}
             written => return Ok(written?),

@@ -3,10 +3,16 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::time::timeout;
 
 use crate::ipc::Stream;
+
+/// How long telling a caller that it is left may take. It has read nothing yet, so it takes no time
+/// at all.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 pub(in crate::ipc) struct Line(Stream);
 
@@ -43,4 +49,14 @@ impl Line {
     pub(in crate::ipc) async fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
         self.0.pipe().write_all(bytes).await
     }
+}
+
+/// Here there is no reading without waiting.
+pub(in crate::ipc) fn read_at_once(_: &Stream, _: &mut [u8]) -> usize {
+    0
+}
+
+/// Writes to a caller that is about to be left.
+pub(in crate::ipc) async fn last_words(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    timeout(LAST_WORDS, stream.pipe().write_all(bytes)).await?
 }

@@ -11,6 +11,8 @@ use domo_token_client::wire::Request;
 use tokio::time::timeout;
 
 use super::{Session, SessionError};
+use crate::ipc::Stream;
+use crate::ipc::line::read_at_once;
 
 /// What one read can bring; most requests are far shorter.
 const SCRATCH: usize = 4096;
@@ -36,6 +38,14 @@ enum Arrived {
     Bytes,
     /// The caller has left.
     End,
+}
+
+/// What a caller has sent as it connected.
+pub(super) fn at_once(stream: &Stream) -> Vec<u8> {
+    READ.with_borrow_mut(|scratch| {
+        let read = read_at_once(stream, scratch);
+        scratch.get(..read).unwrap_or_default().to_vec()
+    })
 }
 
 impl Session {
