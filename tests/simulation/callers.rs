@@ -266,11 +266,22 @@ impl Callers {
         }
         let answer = answer_of(token);
         let text = answer.access_token.expose();
+        let is = |text_of: &str, expires| text_of == text && expires == life.expires;
         match self.domo.held(&caller.key) {
-            Some(held) if held.text == text => (held.expires != life.expires)
-                .then(|| format!("a life that ends not at {}", held.expires)),
+            Some(held) if is(&held.text, held.expires) => None,
             // Its successor came in this very moment, and nobody has looked at it yet.
-            Some(held) if held.since == now && held.before.as_deref() == Some(text) => None,
+            Some(held)
+                if held.since == now
+                    && held
+                        .before
+                        .as_ref()
+                        .is_some_and(|(text, end)| is(text, *end)) =>
+            {
+                None
+            }
+            Some(held) if held.text == text => {
+                Some(format!("a life that ends not at {}", held.expires))
+            }
             held => Some(format!("a token that isn't the newest, {held:?}")),
         }
     }

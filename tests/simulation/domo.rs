@@ -32,8 +32,8 @@ struct Flight {
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) text: String,
-    /// The text of the one before.
-    pub(crate) before: Option<String>,
+    /// The text of the one before, and when it ends.
+    pub(crate) before: Option<(String, BootTime)>,
     /// When it came.
     pub(crate) since: BootTime,
     pub(crate) lifetime: Duration,
@@ -378,7 +378,7 @@ impl State {
         set.lifetime = Some(lifetime);
         set.held = Some(Held {
             text: text.to_owned(),
-            before: set.held.take().map(|held| held.text),
+            before: set.held.take().map(|held| (held.text, held.expires)),
             since: now,
             lifetime,
             expires,

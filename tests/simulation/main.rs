@@ -164,3 +164,20 @@ fn an_answer_on_its_way_while_the_client_is_refused_denies_nobody() {
     ];
     play(12_283_287_743_455_926_520, 300, &ops).unwrap();
 }
+
+/// Found by chance once: the check took the old life of a text for a wrong one while nobody had
+/// looked yet at the answer that gave it a shorter.
+#[test]
+fn a_life_is_the_old_one_until_the_same_text_is_looked_at_again() {
+    let rotate = Op::Rotate {
+        client: 0,
+        valid: true,
+    };
+    let ops = [
+        Op::Weather(Weather::SameToken),
+        Op::Pass(3),
+        rotate,
+        Op::Suspend(1),
+    ];
+    play(55_620_674_851_113_090, 30, &ops).unwrap();
+}
