@@ -11,7 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{CANARY_SECRET, Daemon, HOUR, config_text, folder, sandbox};
+use common::{
+    CANARY_SECRET, Daemon, HOUR, config_text, folder, kernel, run_to_end, sandbox, token,
+};
 
 const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.e30.c2ln";
 
@@ -106,4 +108,28 @@ fn a_crash_leaves_no_core() {
         .map(|entry| entry.unwrap().file_name());
     let cores = left.filter(|name| name.to_string_lossy().contains("core"));
     assert_eq!(cores.count(), 0);
+}
+
+#[test]
+fn memory_that_cannot_be_closed_ends_the_start_unless_that_is_wanted() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let daemon = Daemon::command(folder.path());
+    let command = |more: &[&str]| {
+        let [python, open @ ..] = kernel::OPEN;
+        let mut command = Command::new(python);
+        command.args(open).arg(daemon.get_program());
+        command.args(daemon.get_args()).args(more);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    };
+    let (code, stderr) = run_to_end(command(&[]));
+    assert_eq!(code, Some(70), "{stderr}");
+    assert!(
+        stderr.contains("the memory can't be closed") && stderr.contains("--debuggable"),
+        "{stderr}"
+    );
+    assert!(sandbox.requests().is_empty(), "it goes no further");
+    let open = command(&["--debuggable"]);
+    token(&Daemon::start_as(open, folder).ask(&["data"]));
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::callers::{STRANGER, is_root, open_daemon, open_folder, token_request};
-use common::{Daemon, HOUR, parts, sandbox, token};
+use common::{Daemon, HOUR, kernel, parts, sandbox, token};
 
 /// A cgroup of systemd's hierarchy, as if of a unit of that name; `None` where none can be made.
 struct Unit {
@@ -233,25 +233,6 @@ daemon.kill()
 print(json.dumps(seen))
 "#;
 
-/// Has the kernel deny that it knows `SO_PEERPIDFD`, as before Linux 6.5, and runs the rest.
-const OLD_KERNEL: &str = r#"
-import ctypes, os, platform, struct, sys
-getsockopt = {"x86_64": 55, "aarch64": 209}[platform.machine()]
-load, equal, give = 0x20, 0x15, 0x06
-program = [
-    (load, 0, 0, 0), (equal, 0, 3, getsockopt),
-    (load, 0, 0, 32), (equal, 0, 1, 77),
-    (give, 0, 0, 0x00050000 | 92), (give, 0, 0, 0x7fff0000),
-]
-code = b"".join(struct.pack("HBBI", *step) for step in program)
-buffer = ctypes.create_string_buffer(code, len(code))
-filter = struct.pack("HxxxxxxQ", len(program), ctypes.addressof(buffer))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0
-assert libc.prctl(22, 2, ctypes.c_char_p(filter), 0, 0) == 0, os.strerror(ctypes.get_errno())
-os.execv(sys.argv[1], sys.argv[1:])
-"#;
-
 #[test]
 fn on_an_old_kernel_a_script_in_its_unit_gets_its_token_and_one_outside_does_not() {
     let Some(unit) = Unit::new("script") else {
@@ -260,8 +241,9 @@ fn on_an_old_kernel_a_script_in_its_unit_gets_its_token_and_one_outside_does_not
     let sandbox = sandbox(HOUR);
     let folder = open_folder(&sandbox, "[\"data\"]", "", &unit.rule());
     let plain = Daemon::command(folder.path());
-    let mut command = Command::new("python3");
-    command.args(["-c", OLD_KERNEL]).arg(plain.get_program());
+    let [python, old @ ..] = kernel::OLD;
+    let mut command = Command::new(python);
+    command.args(old).arg(plain.get_program());
     command.args(plain.get_args());
     let daemon = Daemon::start_as(command, folder);
     let socket = daemon.socket();
@@ -330,8 +312,7 @@ fn without_descriptors_of_processes_only_the_older_ones_are_believed() {
     let Some(unit) = Unit::new("old") else {
         return;
     };
-    let old_kernel = ["python3", "-c", OLD_KERNEL];
-    let Some(seen) = reuse(&unit, 1000, &old_kernel) else {
+    let Some(seen) = reuse(&unit, 1000, &kernel::OLD) else {
         return;
     };
     assert_none_got_in(&seen, 1000);

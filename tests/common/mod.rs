@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod callers;
+pub(crate) mod kernel;
 pub(crate) mod many;
 pub(crate) mod secrecy;
 pub(crate) mod service;
