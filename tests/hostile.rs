@@ -381,6 +381,24 @@ fn a_request_byte_by_byte_and_a_thousand_at_once_are_answered() {
 }
 
 #[test]
+fn whoever_sends_more_while_a_request_waits_is_cut_off() {
+    let sandbox = sandbox(HOUR);
+    sandbox.script([Fault::hold()]);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let mut caller = UnixStream::connect(daemon.socket()).unwrap();
+    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    caller.write_all(&token_request()).unwrap();
+    daemon.wait_for_log("asked");
+    caller.write_all(&token_request().split_off(4)).unwrap();
+    daemon.wait_for_log("more bytes before the answer");
+    let mut answer = Vec::new();
+    let _reset = caller.read_to_end(&mut answer);
+    assert_eq!(answer, b"");
+    sandbox.recover();
+    token(&daemon.ask(&["data"]));
+}
+
+#[test]
 fn callers_that_leave_at_once_or_never_read_end_nobody_but_themselves() {
     let sandbox = sandbox(HOUR);
     let limits = "[limits]\nanswer_deadline = \"1s\"\nrequest_deadline = \"1s\"\n\
@@ -462,6 +480,38 @@ fn after_thousands_of_hostile_callers_nothing_is_left_of_them() {
     let after = round(1000);
     println!("{warm} bytes after 200 rounds, {after} after 1200");
     assert!(after < warm + 256 * 1024, "{after}, not {warm}");
+}
+
+#[test]
+fn no_memory_is_lost_to_hostile_callers() {
+    let found = Command::new("valgrind").arg("--version").output();
+    if found.is_err() {
+        println!("skipped: there is no valgrind to look for leaks with");
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
+    let plain = Daemon::command_of_config(folder.path());
+    let mut command = Command::new("valgrind");
+    command.args([
+        "--quiet",
+        "--leak-check=full",
+        "--show-leak-kinds=definite,indirect",
+        "--errors-for-leak-kinds=definite,indirect",
+        "--error-exitcode=9",
+    ]);
+    // What can't be looked into can't be counted.
+    command.arg(plain.get_program()).arg("--debuggable");
+    command.args(plain.get_args()).stdin(Stdio::null());
+    let daemon = Daemon::start_as(command, folder);
+    token(&daemon.ask(&["--timeout", "60", "data"]));
+    let before = sockets(&daemon);
+    for _ in 0..50 {
+        nuisance(&daemon);
+    }
+    wait_for_sockets(&daemon, before);
+    let (code, log) = daemon.stop();
+    assert_eq!(code, Some(0), "{log}");
 }
 
 #[test]
