@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::callers::{DAEMON, GAMES_GROUP, STRANGER, ask_as, is_root, open_daemon, python_as};
+use common::wait::until;
 use common::{Daemon, HOUR, config_text, folder, parts, sandbox, token};
 use domo_token_client::Error;
 
@@ -74,7 +75,8 @@ fn who_is_refused_hears_as_whom_it_was_seen_and_the_operator_by_which_rule() {
     }
     let sandbox = sandbox(HOUR);
     let rules = "[clients.acme.access]\n\
-                 data = { users = [\"daemon\"], groups = [\"games\"] }\n";
+                 data = { users = [\"daemon\"], groups = [\"games\"] }\n\
+                 [audit]\nfile = \"audit.jsonl\"\n";
     let mut daemon = open_daemon(&sandbox, "[\"data\"]", "", rules);
     token(&ask_as(&daemon, DAEMON, DAEMON, &["data"]));
     assert_eq!(
@@ -95,6 +97,16 @@ fn who_is_refused_hears_as_whom_it_was_seen_and_the_operator_by_which_rule() {
     assert!(
         line.contains("may not have client") && line.contains(rule),
         "{line}"
+    );
+    let audit = daemon.folder().join("audit.jsonl");
+    let taken_down = until(|| {
+        let text = fs::read_to_string(&audit).unwrap_or_default();
+        let refused = text.lines().find(|line| line.contains("not_permitted"));
+        refused.map(str::to_owned).ok_or(text)
+    });
+    assert!(
+        taken_down.contains("\"uid\":4242,") && taken_down.contains("\"scope\":\"data\""),
+        "{taken_down}"
     );
 }
 

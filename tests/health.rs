@@ -6,6 +6,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
 use common::wait::until;
 use common::{
@@ -86,7 +87,12 @@ fn metrics_count_what_happened_and_hold_no_secret() {
     let text = token(&daemon.ask(&["--wait", "--timeout", "60", "data"]));
     daemon.ask(&["nosuch"]);
     let broker = daemon.broker();
-    broker.token("data").unwrap();
+    let held = broker.token("data").unwrap();
+    // It is too young to be renewed by then.
+    broker
+        .timeout(Duration::from_millis(200))
+        .renew(&held)
+        .unwrap_err();
     let (status, metrics) = get(port, "/metrics");
     assert_eq!(status, 200);
     let set = r#"client="acme",scope="data""#;
@@ -103,8 +109,10 @@ fn metrics_count_what_happened_and_hold_no_secret() {
     assert!(value(&served) > 1.5);
     let unknown = r#"domo_token_requests_total{client="",scope="",outcome="unknown_scope"}"#;
     assert!((value(unknown) - 1.0).abs() < 0.1);
+    assert!((value(&format!("domo_token_rejected_total{{{set}}}")) - 1.0).abs() < 0.1);
     assert!(value("domo_token_connections") > 0.5);
     assert!(value("domo_token_config_last_reload_successful") > 0.5);
+    assert!(value("domo_token_config_last_reload_success_timestamp_seconds") > 1.7e9);
     assert!(value("domo_token_loop_lag_seconds") < 30.0);
     let build = concat!("version=\"", env!("CARGO_PKG_VERSION"), "\",protocol=\"1\"");
     assert!(metrics.contains(&format!("domo_token_build_info{{{build}}} 1")));

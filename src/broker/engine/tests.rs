@@ -80,3 +80,20 @@ async fn a_source_that_panics_costs_its_own_request_alone() {
     let (parts, _) = broker.status(&Caller::default(), &Place::default());
     assert_eq!(parts.len(), 3);
 }
+
+#[tokio::test]
+async fn a_loop_is_known_to_live_by_its_turns_alone() {
+    let (_broker, mut engine, helm) = engine(Stub::Hangs);
+    let mut beat = Box::pin(helm.beat());
+    for turned in [false, true] {
+        if turned {
+            turn(&mut engine).await;
+        }
+        let lives = tokio::select! {
+            biased;
+            () = &mut beat => true,
+            () = std::future::ready(()) => false,
+        };
+        assert_eq!(lives, turned);
+    }
+}
