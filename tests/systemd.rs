@@ -281,7 +281,7 @@ fn systemd_hears_how_it_goes_after_each_attempt() {
             .contains("STATUS=listening, the first tokens are on their way")
     );
     notified.wait_for("STATUS=0 of 1 tokens there; client \"acme\", scope set \"data\" fails: ");
-    notified.wait_for("is refused");
+    notified.wait_for("is refused; mend it, and reload: Domo answered 401");
     daemon.signal("-HUP");
     notified.wait_for("STATUS=1 token fresh, next renewal in");
 }

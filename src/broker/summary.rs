@@ -28,7 +28,8 @@ fn tokens(sets: &[ScopeStatus], now: BootTime) -> String {
     let refused = trouble(ScopeState::Denied).map(|set| {
         let words = set.last_error.as_deref().unwrap_or("no reason given");
         let name = name(set);
-        format!("{name} is refused: {words}; mend it, and reload")
+        // What to do comes first, since a long answer of Domo's is cut.
+        format!("{name} is refused; mend it, and reload: {words}")
     });
     let failing = trouble(ScopeState::Waiting).map(|set| {
         let words = set.last_error.as_deref().unwrap_or("no reason given");
