@@ -11,7 +11,7 @@ use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, chown};
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -116,6 +116,25 @@ fn systemd_hears_of_start_reload_and_end_in_order() {
     notified.wait_for("READY=1");
     daemon.signal("-TERM");
     notified.wait_for("STOPPING=1");
+}
+
+#[test]
+fn readiness_is_told_once_callers_can_connect() {
+    let sandbox = sandbox(HOUR);
+    // Too early would be by so little that not every try shows it.
+    for _ in 0..5 {
+        let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+        let path = folder.path().join("notify.sock");
+        let notified = Notified::bind(&path);
+        let mut command = Daemon::command(folder.path());
+        command.env("NOTIFY_SOCKET", &path).stderr(Stdio::null());
+        let mut daemon = command.spawn().unwrap();
+        assert!(notified.next().starts_with("READY=1"));
+        let connected = UnixStream::connect(folder.path().join("broker.sock"));
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        connected.unwrap();
+    }
 }
 
 /// A FIFO that somebody reads now, open at our end, which is what the reader waits for.
