@@ -203,6 +203,30 @@ fn is_local(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::{About, Engine};
+    use crate::clock::SystemClock;
+    use crate::source::{FetchError, Fetched};
+
+    /// Of no client, so nobody asks it.
+    struct Unasked;
+
+    impl TokenSource for Unasked {
+        async fn fetch(&self, _scope: &ScopeSet) -> Result<Fetched, FetchError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_does_not_answer_is_not_live() {
+        let broker = Broker::new(SystemClock::new(), 1, About::default());
+        let (engine, helm) = Engine::<Unasked, _>::new(&broker, Vec::new());
+        let health = Health { broker, helm };
+        let stuck = health.live().await;
+        assert_eq!(stuck.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let engine = tokio::spawn(engine.run());
+        assert_eq!(health.live().await.status(), StatusCode::OK);
+        engine.abort();
+    }
 
     #[test]
     fn only_this_machine_is_a_host_and_pages_are_refused() {
