@@ -14,6 +14,7 @@ use domo_token::ipc;
 use domo_token::logging::{self, Format};
 use domo_token::systemd::{self, Passed};
 use domo_token::{hygiene, signals};
+use tokio::runtime::Runtime;
 use zeroizing_alloc::ZeroAlloc;
 
 /// The HTTP and TLS libraries' buffers hold secrets and tokens, too: all freed memory is wiped.
@@ -154,7 +155,8 @@ fn run(
     let journal = env("JOURNAL_STREAM").and_then(|stream| stream.into_string().ok());
     let levels = logging::start(filter, format, journal.as_deref());
     let runtime = runtime().map_err(|error| Ended(error.to_string(), BUG))?;
-    let ended = runtime.block_on(async {
+    let options = options.clone();
+    let daemon = async move {
         let signals = signals::listen().map_err(|error| Ended(error.to_string(), BUG))?;
         let surroundings = Surroundings {
             env,
@@ -162,17 +164,20 @@ fn run(
             signals,
             passed,
         };
-        // As a task, as to wake up what a runtime blocks on takes a system call each time.
-        let options = options.clone();
-        let daemon = async move { daemon::run(config, &options, surroundings, |_| {}).await };
-        match tokio::spawn(daemon).await {
-            Ok(ended) => Ok(ended?),
-            Err(bug) => std::panic::resume_unwind(bug.into_panic()),
-        }
-    });
+        Ok(daemon::run(config, &options, surroundings, |_| {}).await?)
+    };
+    to_its_end(runtime, daemon)
+}
+
+/// Runs it as a task, as to wake up what a runtime blocks on takes a system call each time.
+fn to_its_end(
+    runtime: Runtime,
+    daemon: impl Future<Output = Result<(), Ended>> + Send + 'static,
+) -> Result<(), Ended> {
+    let ended = runtime.block_on(runtime.spawn(daemon));
     // A lookup of a host name that hangs on must not hold the exit up.
     runtime.shutdown_background();
-    ended
+    ended.unwrap_or_else(|_panicked| Err(DaemonError::Bug.into()))
 }
 
 /// The service ends with that; `systemctl status` shows it, and the journal as an error.
@@ -194,7 +199,7 @@ fn end(error: &impl std::fmt::Display, code: u8) -> ExitCode {
     fail(error, code)
 }
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
@@ -225,4 +230,35 @@ fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {
     // With standard error closed the exit code still tells.
     let _told = writeln!(std::io::stderr(), "domo-tokend: {error}");
     ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_it_as_a_bug_and_no_lookup_holds_that_up() {
+        let (_held, lookup) = channel::<()>();
+        let (ended, end) = channel();
+        thread::spawn(move || {
+            let daemon = async {
+                let (begun, begins) = tokio::sync::oneshot::channel();
+                tokio::task::spawn_blocking(move || {
+                    begun.send(()).unwrap();
+                    lookup.recv()
+                });
+                begins.await.unwrap();
+                panic!("a planted bug");
+            };
+            ended.send(to_its_end(runtime().unwrap(), daemon))
+        });
+        let end = end.recv_timeout(Duration::from_secs(30)).unwrap();
+        let Ended(words, code) = end.unwrap_err();
+        assert_eq!(code, BUG);
+        assert!(words.contains("please report it"), "{words}");
+    }
 }
