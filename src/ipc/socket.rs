@@ -210,6 +210,7 @@ impl Socket {
             };
             path_error(&self.path, &problem)
         })?;
+        let listener = Listener::of(listener).map_err(fail)?;
         chown(&place, None, callers.group).map_err(|error| {
             let problem = format!("the socket can't be given to its group: {error}; make the daemon's user a member of it");
             path_error(&self.path, &problem)
@@ -217,7 +218,6 @@ impl Socket {
         fs::set_permissions(&place, Permissions::from_mode(callers.mode)).map_err(fail)?;
         let stat = fs::symlink_metadata(&place).map_err(fail)?;
         fs::rename(&place, &self.path).map_err(fail)?;
-        let listener = Listener::of(listener).map_err(fail)?;
         self.ours = Some((stat.dev(), stat.ino()));
         Ok(listener)
     }
