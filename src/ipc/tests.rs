@@ -96,17 +96,25 @@ async fn a_panic_in_a_session_costs_the_others_nothing_and_is_told_once() {
     assert_eq!(log.matches("ended by a bug").count(), 1, "{log}");
 }
 
-/// Sends an explain request in two pieces cut there; gives the scopes that the answer is about.
-/// The first answer comes with the hello.
-fn explained(stream: &mut (impl Read + Write), scope: &str, cut: usize, first: bool) -> String {
+fn explain(scope: &str) -> Vec<u8> {
     let asked = Asked {
         client: None,
         scope: scope.to_owned(),
     };
-    let request = frame::encode(&Request::Explain(asked)).unwrap();
+    frame::encode(&Request::Explain(asked)).unwrap().to_vec()
+}
+
+/// Sends an explain request in two pieces cut there; gives the scopes that the answer is about.
+/// The first answer comes with the hello.
+fn explained(stream: &mut (impl Read + Write), scope: &str, cut: usize, first: bool) -> String {
+    let request = explain(scope);
     let (start, rest) = request.split_at(cut);
     stream.write_all(start).unwrap();
     stream.write_all(rest).unwrap();
+    explanation(stream, first)
+}
+
+fn explanation(stream: &mut impl Read, first: bool) -> String {
     if first {
         let mut hello = [0; HELLO];
         stream.read_exact(&mut hello).unwrap();
@@ -147,4 +155,49 @@ async fn each_request_gets_its_own_answer_be_it_the_last_one_again_or_another() 
     asking.await.unwrap();
     stop.send(true).unwrap();
     server.await.unwrap();
+}
+
+/// What lies there as a session begins is read before the runtime waits for more.
+#[cfg(unix)]
+#[tokio::test]
+async fn what_a_caller_sends_as_it_connects_is_answered_however_long_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = place(folder.path());
+    let mut socket = Socket::lock(&path, false).unwrap();
+    let listener = socket.listen(&Callers::default()).unwrap();
+    let read_at_most = 4096;
+    let fits = "x".repeat(read_at_most - HELLO - explain(&"x".repeat(4000)).len() + 4000);
+    assert_eq!(HELLO + explain(&fits).len(), read_at_most);
+    let (longer, far) = (fits.clone() + "x", "x".repeat(3 * read_at_most));
+    let sets: [&[&str]; 5] = [
+        &["data"],
+        &["data", "user", "data"],
+        &[&fits],
+        &[&longer, "data"],
+        &["data", &far],
+    ];
+    let mut callers = Vec::new();
+    for scopes in sets {
+        let mut stream = connect(&path);
+        let mut sent = frame::hello(VERSION).to_vec();
+        sent.extend(scopes.iter().flat_map(|scope| explain(scope)));
+        stream.write_all(&sent).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        callers.push((
+            stream,
+            scopes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ));
+    }
+    let broker = Broker::new(Faulty::default(), 0, About::default());
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+    let hearing = tokio::task::spawn_blocking(move || {
+        for (mut stream, scopes) in callers {
+            for (index, scope) in scopes.iter().enumerate() {
+                assert_eq!(&explanation(&mut stream, index == 0), scope);
+            }
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0, "nothing more");
+        }
+    });
+    hearing.await.unwrap();
 }
