@@ -114,8 +114,8 @@ pub enum DaemonError {
     /// The system has no room for a thread.
     #[error("no thread to watch files with: {0}")]
     Thread(io::Error),
-    /// The broker's loop panicked; its message has been printed.
-    #[error("the broker's loop ended by a bug: please report it, with the lines above")]
+    /// A part of the daemon panicked; its message has been printed.
+    #[error("the daemon ended by a bug of its own: please report it, with the lines above")]
     Bug,
 }
 
