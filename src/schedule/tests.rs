@@ -316,6 +316,7 @@ fn the_same_text_again_keeps_its_generation_and_is_left_until_half_its_life_is_g
     assert_eq!((life.generation, life.lifetime), (1, HOUR));
     assert_eq!(life.expires, due + left);
     assert_eq!(schedule.poll_timeout(), Some(due + left / 2));
+    assert_eq!(schedule.status("", due).requests, 2);
     let rejected = |wait| Ask {
         renew: Some(Renew::Rejected(1)),
         ..ask(wait, due)
