@@ -4,33 +4,27 @@
 //! that only we can enter, given its mode, and then renamed into place, so that it is never wider
 //! than its mode.
 
+mod listener;
+
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{
     DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown,
 };
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use nix::libc;
-use nix::sys::socket::setsockopt;
-use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::bind::{BindError, path_error};
-use super::line::watched;
 use crate::config::{Config, Env, SOCKET_MODE, path_in};
 use crate::policy::Principal;
 use crate::users;
 
-/// A caller's connection.
-pub(super) type Stream = UnixStream;
+pub(super) use listener::{Listener, Stream};
 
 /// The name of the socket in whichever directory it is.
 const SOCKET_NAME: &str = "broker.sock";
@@ -263,46 +257,6 @@ impl Drop for Socket {
     }
 }
 
-/// `SO_PASSRIGHTS` of Linux's `asm-generic/socket.h`.
-const SO_PASSRIGHTS: libc::c_int = 83;
-
-sockopt_impl!(
-    /// Whether the callers of a socket may send descriptors.
-    PassRights,
-    Both,
-    libc::SOL_SOCKET,
-    SO_PASSRIGHTS,
-    bool
-);
-
-/// A socket that callers connect to.
-#[derive(Debug)]
-pub struct Listener(AsyncFd<UnixListener>);
-
-impl Listener {
-    fn of(listener: UnixListener) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        // The last descriptor of a connection that lingers (`SO_LINGER`) takes as long to close as
-        // whoever sent it likes, and all callers would wait for it. Linux before 6.16 takes them.
-        let _refused = setsockopt(&listener, PassRights, &false);
-        watched(listener, Interest::READABLE).map(Self)
-    }
-
-    /// Waits for the next caller. Its stream blocks and nobody waits for it yet: what a session
-    /// wants to be woken for is asked of the system once.
-    pub(super) async fn accept(&self) -> io::Result<Stream> {
-        let accept = |listener: &UnixListener| listener.accept();
-        let (stream, _) = self.0.async_io(Interest::READABLE, accept).await?;
-        Ok(stream)
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
 /// Whoever owns the lock file may hold it, and keep every daemon out.
 fn check_lock(path: &Path, stat: &fs::Metadata) -> Result<(), BindError> {
     if !stat.is_file() {
@@ -396,35 +350,4 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut text = OsString::from(path);
     text.push(suffix);
     PathBuf::from(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::IoSlice;
-    use std::mem::MaybeUninit;
-
-    use nix::sys::socket::getsockopt;
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_caller_can_send_no_descriptor() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("broker.sock");
-        let mut socket = Socket::lock(&path, false).unwrap();
-        let _listener = socket.listen(&Callers::default()).unwrap();
-        let caller = UnixStream::connect(&path).unwrap();
-        if getsockopt(&caller, PassRights).is_err() {
-            println!("skipped: this kernel lets whoever connects send descriptors");
-            return;
-        }
-        let descriptors = [caller.as_fd()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut sent = SendAncillaryBuffer::new(&mut space);
-        assert!(sent.push(SendAncillaryMessage::ScmRights(&descriptors)));
-        let hello = [IoSlice::new(b"DTK\x01")];
-        let refused = sendmsg(&caller, &hello, &mut sent, SendFlags::NOSIGNAL);
-        assert_eq!(refused, Err(Errno::PERM));
-    }
 }

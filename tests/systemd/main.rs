@@ -2,92 +2,26 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod notified;
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, chown};
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::wait::until;
-use common::{
-    Daemon, HOUR, PATIENCE, config_text, folder, helper, parts, run_to_end, sandbox, token,
-};
+use common::{Daemon, HOUR, config_text, folder, helper, parts, run_to_end, sandbox, token};
 use domo_sandbox::Fault;
+use notified::Notified;
 use rustix::fs::OFlags;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 /// A user that no database knows.
 const USER: u32 = 4242;
-
-/// What the daemon tells systemd, message by message, and what it has it keep, by name.
-struct Notified {
-    socket: UnixDatagram,
-    kept: RefCell<BTreeMap<String, File>>,
-}
-
-impl Notified {
-    fn bind(path: &Path) -> Self {
-        let socket = UnixDatagram::bind(path).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let kept = RefCell::default();
-        Self { socket, kept }
-    }
-
-    fn next(&self) -> String {
-        self.try_next().unwrap()
-    }
-
-    /// `None` if there is none in time.
-    fn try_next(&self) -> Option<String> {
-        let mut buffer = [0; 4096];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [IoSliceMut::new(&mut buffer)];
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        let received = recvmsg(&self.socket, &mut parts, &mut control, flags).ok()?;
-        let message = String::from_utf8_lossy(buffer.get(..received.bytes).unwrap()).into_owned();
-        let name = message
-            .lines()
-            .find_map(|line| line.strip_prefix("FDNAME="));
-        for part in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(files) = part {
-                let files = files.map(|file| (name.unwrap().to_owned(), File::from(file)));
-                self.kept.borrow_mut().extend(files);
-            }
-        }
-        if message.contains("FDSTOREREMOVE=1") {
-            self.kept.borrow_mut().remove(name.unwrap());
-        }
-        Some(message)
-    }
-
-    /// The one thing that is kept, once it is there.
-    fn wait_for_kept(&self) -> (String, File) {
-        self.wait_for("FDSTORE=1");
-        self.wait_for("FDSTOREREMOVE=1");
-        let mut kept = self.kept.borrow_mut();
-        assert_eq!(kept.len(), 1, "{kept:?}");
-        kept.pop_first().unwrap()
-    }
-
-    /// The next message with that in it.
-    fn wait_for(&self, text: &str) -> String {
-        loop {
-            let message = self.next();
-            if message.contains(text) {
-                return message;
-            }
-        }
-    }
-}
 
 fn notified_daemon(config: &str) -> (Daemon, Notified) {
     let folder = folder(config);

@@ -1,0 +1,234 @@
+//! Callers that break the protocol or leave, and what is left of them.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use domo_sandbox::Fault;
+use domo_token_client::frame;
+use domo_token_client::wire::Request;
+
+use crate::common::callers::{first, half_a_request, token_request, watch_request};
+use crate::common::{self, Daemon, HOUR, PATIENCE, config_text, sandbox, token};
+use crate::{memory, sockets, wait_for_sockets};
+
+/// Sends that and reads all that comes until the connection is closed.
+fn told(daemon: &Daemon, bytes: &[u8]) -> Vec<u8> {
+    let mut caller = UnixStream::connect(daemon.socket()).unwrap();
+    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    // It may be closed before all is sent.
+    let _closed = caller.write_all(bytes);
+    let mut answer = Vec::new();
+    if let Err(error) = caller.read_to_end(&mut answer) {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+    }
+    answer
+}
+
+/// Reads one answer's frame; the first has the hello before it.
+pub(crate) fn answer(caller: &mut UnixStream, greeted: bool) -> Vec<u8> {
+    let mut head = vec![0; if greeted { 4 } else { 8 }];
+    caller.read_exact(&mut head).unwrap();
+    let length = head.last_chunk::<4>().unwrap();
+    let mut body = vec![0; frame::body_length(*length).unwrap()];
+    caller.read_exact(&mut body).unwrap();
+    body
+}
+
+#[test]
+fn frames_that_are_none_end_the_connection_and_take_no_memory() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let given = token(&daemon.ask(&["data"]));
+    let hello = b"DTK\x01";
+    let with = |length: u32| [&hello[..], &length.to_le_bytes()].concat();
+    for bad in [
+        with(0),
+        with(64 * 1024 + 1),
+        with(u32::MAX),
+        [&with(2)[..], b"\xff\xff"].concat(),
+        [&token_request()[..], b"\x01\x00\x00\x00\xff"].concat(),
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+        vec![0; 100_000],
+    ] {
+        let answer = told(&daemon, &bad);
+        assert!(
+            answer.is_empty() || bad.starts_with(&token_request()),
+            "{bad:?}"
+        );
+    }
+    // A length that may be isn't believed before the bytes are there.
+    let before = memory(&daemon, "VmRSS");
+    let waiting: Vec<UnixStream> = (0..500)
+        .map(|_| {
+            let mut caller = UnixStream::connect(daemon.socket()).unwrap();
+            caller.write_all(&with(64 * 1024)).unwrap();
+            caller
+        })
+        .collect();
+    assert_eq!(token(&daemon.ask(&["data"])), given);
+    let grown = memory(&daemon, "VmRSS").saturating_sub(before);
+    assert!(grown < 500 * 8 * 1024, "{grown} bytes");
+    drop(waiting);
+}
+
+#[test]
+fn a_request_byte_by_byte_and_a_thousand_at_once_are_answered() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let given = token(&daemon.ask(&["data"]));
+    let holds = |body: &[u8]| {
+        body.windows(given.len())
+            .any(|part| part == given.as_bytes())
+    };
+    let mut caller = UnixStream::connect(daemon.socket()).unwrap();
+    for byte in token_request() {
+        caller.write_all(&[byte]).unwrap();
+    }
+    assert!(holds(&answer(&mut caller, false)));
+    let next = token_request().split_off(4);
+    let many = next.repeat(1000);
+    let writing = std::thread::scope(|scope| {
+        let mut writer = caller.try_clone().unwrap();
+        let writing = scope.spawn(move || writer.write_all(&many));
+        for _ in 0..1000 {
+            assert!(holds(&answer(&mut caller, true)));
+        }
+        writing.join().unwrap()
+    });
+    writing.unwrap();
+}
+
+#[test]
+fn whoever_sends_more_while_a_request_waits_is_cut_off() {
+    let sandbox = sandbox(HOUR);
+    sandbox.script([Fault::hold()]);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let mut caller = UnixStream::connect(daemon.socket()).unwrap();
+    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    caller.write_all(&token_request()).unwrap();
+    daemon.wait_for_log("asked");
+    caller.write_all(&token_request().split_off(4)).unwrap();
+    daemon.wait_for_log("more bytes before the answer");
+    let mut answer = Vec::new();
+    let _reset = caller.read_to_end(&mut answer);
+    assert_eq!(answer, b"");
+    sandbox.recover();
+    token(&daemon.ask(&["data"]));
+}
+
+#[test]
+fn callers_that_leave_at_once_or_never_read_end_nobody_but_themselves() {
+    let sandbox = sandbox(HOUR);
+    let limits = "[limits]\nanswer_deadline = \"1s\"\nrequest_deadline = \"1s\"\n\
+                  first_request_deadline = \"1s\"\n";
+    let config = limits.to_owned() + &config_text(&sandbox, "[\"data\"]");
+    let mut daemon = Daemon::start(&config);
+    let given = token(&daemon.ask(&["data"]));
+    for _ in 0..200 {
+        let mut leaving = UnixStream::connect(daemon.socket()).unwrap();
+        leaving.write_all(&token_request()).unwrap();
+    }
+    let silent = UnixStream::connect(daemon.socket()).unwrap();
+    let mut half = UnixStream::connect(daemon.socket()).unwrap();
+    half.write_all(&half_a_request()).unwrap();
+    let mut later = UnixStream::connect(daemon.socket()).unwrap();
+    later.write_all(&token_request()).unwrap();
+    answer(&mut later, false);
+    later.write_all(&[9]).unwrap();
+    let mut deaf = UnixStream::connect(daemon.socket()).unwrap();
+    deaf.set_nonblocking(true).unwrap();
+    let next = token_request().split_off(4).repeat(1000);
+    deaf.write_all(&token_request()).unwrap();
+    // As much as the socket takes, until nothing is read of it any more.
+    while deaf.write(&next).is_ok() {}
+    for _ in 0..4 {
+        daemon.wait_for_log("a caller's connection was closed: too slow");
+    }
+    for mut closed in [silent, half, later] {
+        let mut nothing = Vec::new();
+        let _reset = closed.read_to_end(&mut nothing);
+        assert_eq!(nothing, b"");
+    }
+    assert_eq!(token(&daemon.ask(&["data"])), given);
+}
+
+/// All that a hostile caller can think of, once.
+fn nuisance(daemon: &Daemon) {
+    let connect = || UnixStream::connect(daemon.socket()).unwrap();
+    drop(connect());
+    for part in [
+        &b"D"[..],
+        b"DTK\x01",
+        b"DTK\x63",
+        b"DTK\x01\xff\xff\xff\xff",
+        b"XXXXXXXX",
+    ] {
+        let mut caller = connect();
+        caller.write_all(part).unwrap();
+    }
+    let mut leaving = connect();
+    leaving.write_all(&half_a_request()).unwrap();
+    let mut leaving = connect();
+    leaving.write_all(&token_request()).unwrap();
+    let mut watching = connect();
+    watching.write_all(&watch_request()).unwrap();
+    answer(&mut watching, false);
+    let mut unread = connect();
+    unread.write_all(&first(&Request::Status)).unwrap();
+    let mut refused = connect();
+    refused.write_all(&first(&Request::Metrics)).unwrap();
+    answer(&mut refused, false);
+}
+
+#[test]
+fn after_thousands_of_hostile_callers_nothing_is_left_of_them() {
+    let sandbox = sandbox(HOUR);
+    let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
+    let daemon = Daemon::start_as(Daemon::command_of_config(folder.path()), folder);
+    token(&daemon.ask(&["data"]));
+    let before = sockets(&daemon);
+    let round = |count: usize| {
+        for _ in 0..count {
+            nuisance(&daemon);
+        }
+        wait_for_sockets(&daemon, before);
+        memory(&daemon, "RssAnon")
+    };
+    let warm = round(200);
+    let after = round(1000);
+    println!("{warm} bytes after 200 rounds, {after} after 1200");
+    assert!(after < warm + 256 * 1024, "{after}, not {warm}");
+}
+
+#[test]
+fn no_memory_is_lost_to_hostile_callers() {
+    let found = Command::new("valgrind").arg("--version").output();
+    if found.is_err() {
+        println!("skipped: there is no valgrind to look for leaks with");
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
+    let plain = Daemon::command_of_config(folder.path());
+    let mut command = Command::new("valgrind");
+    command.args([
+        "--quiet",
+        "--leak-check=full",
+        "--show-leak-kinds=definite,indirect",
+        "--errors-for-leak-kinds=definite,indirect",
+        "--error-exitcode=9",
+    ]);
+    // What can't be looked into can't be counted.
+    command.arg(plain.get_program()).arg("--debuggable");
+    command.args(plain.get_args()).stdin(Stdio::null());
+    let daemon = Daemon::start_as(command, folder);
+    token(&daemon.ask(&["--timeout", "60", "data"]));
+    let before = sockets(&daemon);
+    for _ in 0..50 {
+        nuisance(&daemon);
+    }
+    wait_for_sockets(&daemon, before);
+    let (code, log) = daemon.stop();
+    assert_eq!(code, Some(0), "{log}");
+}
