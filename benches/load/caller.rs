@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use domo_token_client::frame::{HEAD, HELLO};
+use domo_token_client::frame::{HEAD, HELLO, split};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use crate::figures::now;
@@ -55,18 +55,17 @@ impl Caller {
     /// One round trip; gives how many bytes the answer had.
     pub(crate) fn ask(&mut self, request: &[u8]) -> io::Result<usize> {
         self.stream.write_all(request)?;
-        let (mut read, mut whole) = (0, HEAD);
-        while read < whole {
+        let mut read = 0;
+        while split(self.buffer.get(..read).unwrap_or_default())
+            .map_err(io::Error::other)?
+            .is_none()
+        {
             match self
                 .stream
                 .read(self.buffer.get_mut(read..).unwrap_or_default())?
             {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 more => read += more,
-            }
-            if let Some(head) = self.buffer.get(..HEAD).filter(|_| read >= HEAD) {
-                let length = u32::from_le_bytes(head.try_into().unwrap_or_default());
-                whole = HEAD + usize::try_from(length).unwrap_or(0);
             }
         }
         Ok(read)
