@@ -1,4 +1,6 @@
 mod callers;
+mod client;
+mod kept;
 mod document;
 mod telling;
 mod watching;
@@ -229,6 +231,8 @@ fn a_caller_whose_deadline_is_after_the_next_attempt_joins_it() {
     );
     let refusal = refused(schedule.request(WaiterId(2), &ask(SECOND / 2, START), START));
     assert_eq!(refusal.next_attempt, Some(START + SECOND));
+    let just = schedule.request(WaiterId(3), &ask(SECOND, START), START);
+    assert!(refused(just).next_attempt.is_some(), "no time is left then");
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
     let round = schedule.start(chance(0.0, 2), due);
@@ -325,6 +329,8 @@ fn the_same_text_again_keeps_its_generation_and_is_left_until_half_its_life_is_g
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert!(refusal.cause.contains("same token"));
     assert_eq!(refusal.next_attempt, Some(due + left / 2));
+    let just = schedule.request(WaiterId(3), &rejected(left / 2), due);
+    assert!(refused(just).next_attempt.is_some(), "no time is left then");
     let patient = schedule.request(WaiterId(2), &rejected(HOUR), due);
     assert_eq!(patient, None, "the next attempt is in time");
 }
@@ -345,25 +351,6 @@ fn a_token_dead_on_arrival_counts_as_a_failure() {
 }
 
 #[test]
-fn an_answer_to_old_credentials_is_dropped_and_its_callers_move_to_the_new_fetch() {
-    let mut schedule = schedule();
-    let old = schedule.start(chance(0.0, 1), START);
-    assert_eq!(
-        schedule.request(WaiterId(1), &ask(HOUR, START), START),
-        None
-    );
-    schedule.new_credentials(START);
-    assert_eq!(schedule.poll_command(), Some(Command::Abort(old)));
-    assert!(schedule.wants_fetch());
-    let new = schedule.start(chance(0.0, 2), START);
-    let dropped = schedule.handle_fetched(old, Ok(fetched("old", HOUR)), START);
-    assert_eq!(dropped, Outcome::Ignored);
-    assert!(replies(&mut schedule).is_empty());
-    schedule.handle_fetched(new, Ok(fetched("new", HOUR)), START);
-    assert!(matches!(&replies(&mut schedule)[..], [(1, Ok(token))] if token.is(&"new".into())));
-}
-
-#[test]
 fn suspend_is_made_up_for_before_anything_is_served() {
     let mut schedule = fresh(HOUR);
     let after = START + HOUR * 2;
@@ -372,49 +359,4 @@ fn suspend_is_made_up_for_before_anything_is_served() {
         None
     );
     assert!(schedule.wants_fetch());
-}
-
-#[test]
-fn a_reload_tries_what_was_refused_at_once_and_leaves_living_timers_alone() {
-    let mut refused = schedule();
-    let round = refused.start(chance(0.0, 1), START);
-    refused.handle_fetched(round, Err(denied(false)), START);
-    refused.reload();
-    assert!(refused.wants_fetch());
-
-    let mut fresh = fresh(HOUR);
-    let due = fresh.poll_timeout();
-    fresh.reload();
-    assert_eq!(fresh.poll_timeout(), due);
-}
-
-#[test]
-fn a_blocked_set_asks_for_nothing_but_serves_what_lives() {
-    let mut schedule = fresh(HOUR);
-    schedule.block("Domo answered 401", None, false, START);
-    let death = START + HOUR;
-    assert_eq!(schedule.poll_timeout(), Some(death), "its death alone");
-    assert_eq!(
-        generation(schedule.request(WaiterId(1), &ask(SECOND, START), START)),
-        1
-    );
-    let dead = START + HOUR;
-    let refusal = refused(schedule.request(WaiterId(2), &ask(SECOND, dead), dead));
-    assert_eq!(refusal.kind, RefusalKind::Denied);
-    schedule.unblock();
-    schedule.handle_timeout(dead);
-    assert!(schedule.wants_fetch());
-}
-
-#[test]
-fn closing_refuses_all_who_wait() {
-    let mut schedule = schedule();
-    schedule.start(chance(0.0, 1), START);
-    assert_eq!(
-        schedule.request(WaiterId(1), &ask(HOUR, START), START),
-        None
-    );
-    schedule.close(RefusalKind::Busy, "stopping");
-    let replies = replies(&mut schedule);
-    assert!(matches!(&replies[..], [(1, Err(refusal))] if refusal.kind == RefusalKind::Busy));
 }

@@ -105,6 +105,15 @@ mod tests {
     }
 
     #[test]
+    fn a_tenth_of_the_life_and_a_second_at_most_must_be_left() {
+        assert_eq!(
+            least_left(Duration::from_secs(5)),
+            Duration::from_millis(500)
+        );
+        assert_eq!(least_left(Duration::from_secs(3599)), LEAST_LEFT_MAX);
+    }
+
+    #[test]
     fn renewal_falls_between_its_bounds_and_never_before_the_floor() {
         let hour = Duration::from_secs(3600);
         assert_eq!(renew_after(hour, false, 0.0), Duration::from_secs(2520));

@@ -94,6 +94,13 @@ fn more_life_than_the_floor_lets_one_have_in_time_is_75_with_when() {
     let refusal = refused(schedule.request(WaiterId(2), &rejected, now));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert_eq!(refusal.next_attempt, Some(START + floor(HOUR)));
+    let too_young = "fetched a moment ago";
+    assert!(refusal.cause.contains(too_young), "{}", refusal.cause);
+    for now in [START + floor(HOUR), START + HOUR / 2] {
+        let hasty = renew(Renew::Rejected(1), Duration::ZERO, now);
+        let refusal = refused(schedule.request(WaiterId(3), &hasty, now));
+        assert!(refusal.cause.contains("no time"), "{}", refusal.cause);
+    }
     assert!(!schedule.wants_fetch());
 }
 

@@ -1,0 +1,115 @@
+//! What befalls a set with its client.
+
+use super::*;
+use domo_token_client::wire::ScopeState;
+
+#[test]
+fn a_reload_tries_what_was_refused_at_once_and_leaves_living_timers_alone() {
+    let mut refused = schedule();
+    let round = refused.start(chance(0.0, 1), START);
+    refused.handle_fetched(round, Err(denied(false)), START);
+    refused.reload();
+    assert!(refused.wants_fetch());
+
+    let mut fresh = fresh(HOUR);
+    let due = fresh.poll_timeout();
+    fresh.reload();
+    assert_eq!(fresh.poll_timeout(), due);
+}
+
+#[test]
+fn a_blocked_set_asks_for_nothing_but_serves_what_lives() {
+    let mut schedule = fresh(HOUR);
+    schedule.block("Domo answered 401", None, false, START);
+    let death = START + HOUR;
+    assert_eq!(schedule.poll_timeout(), Some(death), "its death alone");
+    assert_eq!(
+        generation(schedule.request(WaiterId(1), &ask(SECOND, START), START)),
+        1
+    );
+    let dead = START + HOUR;
+    let refusal = refused(schedule.request(WaiterId(2), &ask(SECOND, dead), dead));
+    assert_eq!(refusal.kind, RefusalKind::Denied);
+    schedule.unblock();
+    schedule.handle_timeout(dead);
+    assert!(schedule.wants_fetch());
+}
+
+#[test]
+fn closing_refuses_all_who_wait() {
+    let mut schedule = schedule();
+    schedule.start(chance(0.0, 1), START);
+    assert_eq!(
+        schedule.request(WaiterId(1), &ask(HOUR, START), START),
+        None
+    );
+    schedule.close(RefusalKind::Busy, "stopping");
+    let replies = replies(&mut schedule);
+    assert!(matches!(&replies[..], [(1, Err(refusal))] if refusal.kind == RefusalKind::Busy));
+}
+
+#[test]
+fn an_answer_to_old_credentials_is_dropped_and_its_callers_move_to_the_new_fetch() {
+    let mut schedule = schedule();
+    let old = schedule.start(chance(0.0, 1), START);
+    assert_eq!(
+        schedule.request(WaiterId(1), &ask(HOUR, START), START),
+        None
+    );
+    schedule.new_credentials(START);
+    assert_eq!(schedule.poll_command(), Some(Command::Abort(old)));
+    assert!(schedule.wants_fetch());
+    let new = schedule.start(chance(0.0, 2), START);
+    let dropped = schedule.handle_fetched(old, Ok(fetched("old", HOUR)), START);
+    assert_eq!(dropped, Outcome::Ignored);
+    assert!(replies(&mut schedule).is_empty());
+    schedule.handle_fetched(new, Ok(fetched("new", HOUR)), START);
+    assert!(matches!(&replies(&mut schedule)[..], [(1, Ok(token))] if token.is(&"new".into())));
+}
+
+#[test]
+fn a_set_finds_out_how_its_client_stands_unless_it_asks_or_has_to_wait_itself() {
+    let later = START + SECOND * 2;
+    let mut schedule = schedule();
+    assert!(schedule.may_probe(START), "nothing keeps it");
+    let round = schedule.start(chance(1.0, 1), START);
+    assert!(!schedule.may_probe(later), "it is asking");
+    let error = FetchError::transient(Cause::Server, "Domo answered 503");
+    schedule.handle_fetched(round, Err(error), START);
+    let retry_at = START + BACKOFF_FIRST;
+    assert!(!schedule.may_probe(START));
+    assert!(schedule.may_probe(retry_at));
+
+    let mut fresh = fresh(HOUR);
+    assert!(fresh.may_probe(START), "a timer keeps nobody");
+    let due = fresh.poll_timeout().unwrap();
+    fresh.handle_timeout(due);
+    let round = fresh.start(chance(0.0, 2), due);
+    let left = SECOND * 1440;
+    fresh.handle_fetched(round, Ok(fetched("first", left)), due);
+    assert!(!fresh.may_probe(due), "the same token would come again");
+    assert!(fresh.may_probe(due + left / 2));
+}
+
+#[test]
+fn status_shows_a_blocked_set_as_refused_and_the_old_token_under_failing_credentials() {
+    let mut schedule = fresh(HOUR);
+    assert_eq!(schedule.status("", START).state, ScopeState::Fresh);
+    let until = START + SECOND;
+    schedule.block("Domo answered 401", Some(until), false, START);
+    let status = schedule.status("", START);
+    assert_eq!(status.state, ScopeState::Denied);
+    assert_eq!(status.credentials_error, None, "they had this token");
+    assert_eq!(schedule.status("", until).next_attempt, None, "it is due");
+
+    schedule.new_credentials(START);
+    let round = schedule.start(chance(0.0, 2), START);
+    schedule.handle_fetched(round, Err(denied(false)), START);
+    let error = schedule.status("", START).credentials_error;
+    assert!(error.unwrap().contains("Bad client credentials"));
+    assert_eq!(
+        schedule.status("", START + HOUR).credentials_error,
+        None,
+        "no old token is left"
+    );
+}

@@ -1,0 +1,35 @@
+//! From one process of the daemon to the next.
+
+use super::*;
+
+#[test]
+fn a_token_and_its_timer_go_on_in_the_next_process() {
+    let before = fresh(HOUR);
+    let kept = before.kept(START).unwrap();
+    let mut after = schedule();
+    after.resume(kept);
+    let now = START + SECOND;
+    assert!(!after.wants_fetch());
+    assert_eq!(
+        generation(after.request(WaiterId(1), &ask(SECOND, now), now)),
+        1
+    );
+    assert_eq!(after.poll_timeout(), before.poll_timeout());
+}
+
+#[test]
+fn a_token_whose_renewal_was_under_way_is_kept_and_renewed_at_once() {
+    let mut before = fresh(HOUR);
+    let due = before.poll_timeout().unwrap();
+    before.handle_timeout(due);
+    before.start(chance(0.0, 2), due);
+    let mut after = schedule();
+    after.resume(before.kept(due).unwrap());
+    assert!(after.wants_fetch());
+    assert_eq!(after.token(due).unwrap().life().generation, 1);
+}
+
+#[test]
+fn a_dead_token_is_not_kept() {
+    assert_eq!(fresh(HOUR).kept(START + HOUR), None);
+}
