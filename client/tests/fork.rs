@@ -7,6 +7,7 @@
 mod fake;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::abort;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -15,18 +16,23 @@ use std::thread;
 use domo_token_client::wire::Request;
 use domo_token_client::{Broker, Token};
 use fork::{Fork, fork, waitpid};
+use rustix::process::{Signal, getpid, kill_process};
 
-use fake::{Fake, PATIENCE, token, wait_until};
+use fake::{Fake, HOUR, PATIENCE, token, token_with, wait_until};
 
 /// What `job` comes to in a forked child.
 fn in_a_child(job: impl FnOnce() -> bool) -> bool {
     match fork().unwrap() {
         Fork::Child => {
             let done = catch_unwind(AssertUnwindSafe(job));
-            // Not by unwinding: the test's harness is the parent's.
-            std::process::exit(i32::from(!done.unwrap_or(false)));
+            // Neither by unwinding, as the test's harness is the parent's, nor by `exit`, which
+            // takes a lock that another thread of the parent's may have had at the fork.
+            if done.unwrap_or(false) {
+                let _killed = kill_process(getpid(), Signal::KILL);
+            }
+            abort();
         }
-        Fork::Parent(child) => waitpid(child).unwrap() == 0,
+        Fork::Parent(child) => waitpid(child).unwrap() == Signal::KILL.as_raw(),
     }
 }
 
@@ -112,10 +118,11 @@ fn a_child_forked_at_any_moment_is_served() {
 fn a_parents_threads_go_on_when_its_child_ends() {
     let (word, words) = channel::<()>();
     let words = Mutex::new(words);
-    // A second watch is told nothing new.
+    // A second watch is told nothing new. Whenever the first token is given, the other one outlives
+    // it, and so takes its place.
     let fake = Fake::start(move |number, mut peer| {
         while let Some(request) = peer.request() {
-            peer.answer(&token(7));
+            peer.answer(&token_with(7, HOUR, HOUR / 2));
             if number == 1 && matches!(request, Request::Watch(_)) {
                 words.lock().unwrap().recv_timeout(PATIENCE).unwrap();
                 peer.answer(&token(8));
