@@ -68,8 +68,11 @@ fuzz-keep:
 mutants:
     cargo mutants -p domo-token-client -f client/src/frame.rs -o target/mutants/frame
     cargo mutants -p domo-token -f src/policy.rs -f src/schedule.rs -f 'src/schedule/*.rs' \
-        -f src/config.rs -f 'src/config/*.rs' -f src/source/domo.rs -f 'src/source/domo/*.rs' \
-        -o target/mutants/core -- --lib --test config
+        -o target/mutants/decisions -- --lib
+    cargo mutants -p domo-token -f src/config.rs -f 'src/config/*.rs' \
+        -o target/mutants/config -- --lib --test config
+    cargo mutants -p domo-token -f src/source/domo.rs -f 'src/source/domo/*.rs' \
+        -o target/mutants/domo -- --lib --test answers --test tls --test faults
 
 # The main job with no Domo account.
 quickstart *ARGS:

@@ -55,7 +55,7 @@ pub struct Surroundings {
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// The config file can't be read.
-    #[error("config {path}: {source}", path = .path.display())]
+    #[error("config {path}: {source}{}", to_do(.source), path = .path.display())]
     ConfigRead {
         /// The file.
         path: PathBuf,
@@ -117,6 +117,15 @@ pub enum DaemonError {
     /// A part of the daemon panicked; its message has been printed.
     #[error("the daemon ended by a bug of its own: please report it, with the lines above")]
     Bug,
+}
+
+/// What to do about a config file that can't be read, where that isn't plain.
+fn to_do(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::NotFound {
+        ": run domo-tokend init, or name another file"
+    } else {
+        ""
+    }
 }
 
 /// The exit code for what a person has to mend (`EX_CONFIG` of sysexits): systemd doesn't try again.

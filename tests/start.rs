@@ -357,6 +357,16 @@ fn the_environment_alone_is_enough() {
 }
 
 #[test]
+fn a_config_that_is_not_there_says_how_to_get_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(78), "{stderr}");
+    let missing = format!("config {}/", folder.path().display());
+    assert!(stderr.contains(&missing), "{stderr}");
+    assert!(stderr.contains("run domo-tokend init"), "{stderr}");
+}
+
+#[test]
 fn a_wrong_config_names_its_place_and_no_value() {
     let sandbox = sandbox(HOUR);
     let good = config_text(&sandbox, "[\"data\"]");
