@@ -8,14 +8,16 @@ mod common;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::wait::until;
-use common::{Daemon, HOUR, config_text, parts, rests, sandbox, token};
+use common::{Daemon, HOUR, config_text, helper, parts, rests, sandbox, timed, token};
 use domo_sandbox::Fault;
+use domo_token_client::DEFAULT_TIMEOUT;
 use serde_json::Value;
 
 #[test]
@@ -79,9 +81,22 @@ fn exec_runs_nothing_without_a_token_and_says_what_cannot_be_run() {
         assert!(stderr.contains(program), "{stderr}");
     }
     let missing = daemon.folder().join("none.sock");
-    let output = common::helper(&missing, &["exec", "data", "--", "/bin/echo", "ran"]).output();
+    let output = helper(&missing, &["exec", "data", "--", "/bin/echo", "ran"]).output();
     let (code, stdout, _) = parts(&output.unwrap());
     assert_eq!((code, stdout.as_str()), (Some(69), ""));
+    let mut taken = Command::new("/bin/sh");
+    taken.args([
+        "-c",
+        "exec \"$0\" exec --fd 3 data -- /bin/echo ran 3</dev/null",
+    ]);
+    taken.arg(daemon.helper(&[]).get_program());
+    taken.env("DOMO_TOKEN_SOCKET", daemon.socket());
+    let (code, stdout, stderr) = parts(&taken.output().unwrap());
+    assert_eq!((code, stdout.as_str()), (Some(126), ""), "{stderr}");
+    assert!(
+        stderr.contains("descriptor 3: it is open already"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -197,7 +212,7 @@ fn watch_fails_as_get_does_without_a_first_token() {
     let socket = folder.path().join("broker.sock");
     let file = folder.path().join("token");
     let to = ["watch", "--to", file.to_str().unwrap()];
-    let watch = |arguments: &[&str]| common::helper(&socket, &[&to[..], arguments].concat());
+    let watch = |arguments: &[&str]| helper(&socket, &[&to[..], arguments].concat());
     let missing = watch(&["data"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(69));
     let late = watch(&["--wait", "--timeout", "1", "data"]).output();
@@ -403,7 +418,7 @@ fn wrong_sockets_are_69_in_one_line_that_names_them() {
             } else {
                 vec![verb, "data"]
             };
-            let (code, stdout, stderr) = parts(&common::helper(&socket, &words).output().unwrap());
+            let (code, stdout, stderr) = parts(&helper(&socket, &words).output().unwrap());
             assert_eq!((code, stdout.as_str()), (Some(69), ""), "{name}: {stderr}");
             assert_eq!(stderr.lines().count(), 1, "{stderr}");
             assert!(stderr.contains(socket.to_str().unwrap()), "{stderr}");
@@ -445,4 +460,18 @@ fn whoever_reads_only_the_help_has_a_line_that_works() {
     }
     let (code, stdout, stderr) = parts(&daemon.helper(&[]).output().unwrap());
     assert_eq!((code, stdout.as_str(), stderr), (Some(2), "", help));
+}
+
+#[test]
+fn a_daemon_that_takes_no_connection_is_waited_for_no_longer_than_was_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broker.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let _waits = UnixStream::connect(&path).unwrap();
+    let asked = ["--timeout", "1", "data"];
+    let (took, output) = timed(|| helper(&path, &asked).output().unwrap());
+    let (code, stdout, stderr) = parts(&output);
+    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    assert!(took < DEFAULT_TIMEOUT / 2, "{took:?}");
 }

@@ -1,6 +1,6 @@
 //! The broker, as an app sees it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl Broker {
     ///
     /// [`Error::NotRunning`], [`Error::NotPermitted`] or [`Error::Untrusted`].
     pub fn connect() -> Result<Self, Error> {
-        Self::open(Address::find(&|name| std::env::var_os(name)))
+        Self::open(usual_place(), boot_now() + DEFAULT_TIMEOUT)
     }
 
     /// Connects to the broker at that socket.
@@ -60,11 +60,24 @@ impl Broker {
     ///
     /// As [`Self::connect`].
     pub fn connect_to(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        Self::open(Address::named(path.into()))
+        Self::open(Address::named(path.into()), boot_now() + DEFAULT_TIMEOUT)
     }
 
-    fn open(address: Address) -> Result<Self, Error> {
-        let exchange = Exchange::open(address, boot_now() + DEFAULT_TIMEOUT)?;
+    /// Connects to the broker at that socket, or at the usual place, for calls that all end by
+    /// `deadline`. It isn't waited for when it goes away: for the helper, which says so at once.
+    #[doc(hidden)]
+    pub fn connect_by(deadline: BootTime, path: Option<&Path>) -> Result<Self, Error> {
+        let address = path.map_or_else(usual_place, |path| Address::named(path.to_owned()));
+        let broker = Self::open(address, deadline)?;
+        Ok(Self {
+            timeout: deadline.saturating_since(boot_now()),
+            patience: Patience::FIRST,
+            ..broker
+        })
+    }
+
+    fn open(address: Address, deadline: BootTime) -> Result<Self, Error> {
+        let exchange = Exchange::open(address, deadline)?;
         Ok(Self {
             shared: Arc::new(Shared::new(exchange)),
             client: None,
@@ -87,16 +100,6 @@ impl Broker {
     pub fn timeout(&self, timeout: Duration) -> Self {
         Self {
             timeout,
-            ..self.clone()
-        }
-    }
-
-    /// The same broker, not waited for when it goes away: for the helper, which says so at once.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn without_waiting(&self) -> Self {
-        Self {
-            patience: Patience::FIRST,
             ..self.clone()
         }
     }
@@ -207,11 +210,10 @@ impl Broker {
     ///
     /// As [`Self::token`].
     pub fn status(&self) -> Result<Status, Error> {
-        let mut broker = None;
-        let mut scopes = Vec::new();
-        let mut take = |response| {
+        type Parts = (Option<BrokerStatus>, Vec<ScopeStatus>);
+        let take = |(broker, scopes): &mut Parts, response| {
             if let Response::Broker(status) = response {
-                broker = Some(status);
+                *broker = Some(status);
             } else if let Response::Scope(status) = response {
                 scopes.push(status);
             } else if response == Response::End {
@@ -221,7 +223,7 @@ impl Broker {
             }
             Ok(Next::More)
         };
-        self.ask(&Request::Status, &mut take)?;
+        let (broker, scopes) = self.ask(&Request::Status, &take)?;
         let broker = broker.ok_or_else(|| Error::Broken {
             cause: "the broker's status has no beginning".to_owned(),
         })?;
@@ -234,8 +236,7 @@ impl Broker {
     ///
     /// As [`Self::token`].
     pub fn metrics(&self) -> Result<String, Error> {
-        let mut text = String::new();
-        let mut take = |response| {
+        let take = |text: &mut String, response| {
             if let Response::Metrics(piece) = response {
                 text.push_str(&piece);
                 return Ok(Next::More);
@@ -245,8 +246,7 @@ impl Broker {
             }
             Err(unexpected(&response))
         };
-        self.ask(&Request::Metrics, &mut take)?;
-        Ok(text)
+        self.ask(&Request::Metrics, &take)
     }
 
     /// What the broker decides for this very process about these scopes, and why.
@@ -256,23 +256,22 @@ impl Broker {
     /// As [`Self::token`].
     pub fn explain(&self, scopes: &str) -> Result<Explanation, Error> {
         let request = Request::Explain(self.set(scopes)?.asked());
-        let mut explanation = None;
-        let mut take = |response| {
+        let take = |explanation: &mut Option<Explanation>, response| {
             let Response::Explanation(given) = response else {
                 return Err(unexpected(&response));
             };
-            explanation = Some(given);
+            *explanation = Some(given);
             Ok(Next::Done)
         };
-        self.ask(&request, &mut take)?;
+        let explanation = self.ask(&request, &take)?;
         explanation.ok_or_else(|| unexpected(&Response::End))
     }
 
-    fn ask(
+    fn ask<T: Default>(
         &self,
         request: &Request,
-        take: &mut dyn FnMut(Response) -> Result<Next, Error>,
-    ) -> Result<(), Error> {
+        take: &dyn Fn(&mut T, Response) -> Result<Next, Error>,
+    ) -> Result<T, Error> {
         let within = (self.deadline(), self.patience);
         let process = self.shared.process();
         process.exchange.ask(within, &|_| request.clone(), take)
@@ -311,6 +310,10 @@ impl Broker {
     fn deadline(&self) -> BootTime {
         boot_now() + self.timeout.min(Duration::from_millis(MAX_TIME_LEFT_MS))
     }
+}
+
+fn usual_place() -> Address {
+    Address::find(&|name| std::env::var_os(name))
 }
 
 impl std::fmt::Debug for Broker {

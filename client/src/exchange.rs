@@ -98,14 +98,15 @@ impl Exchange {
         &self.address.path
     }
 
-    /// Asks and takes the whole answer. A connection lost before its answer is made again, and a
-    /// busy broker asked again, until the deadline.
-    pub(crate) fn ask(
+    /// Asks, and gives what `take` makes of the whole answer. A connection lost before the answer's
+    /// end is made again, and a busy broker asked again, until the deadline; what came of an answer
+    /// by then is forgotten.
+    pub(crate) fn ask<T: Default>(
         &self,
         (deadline, patience): (BootTime, Patience),
         request: &dyn Fn(Duration) -> Request,
-        take: &mut dyn FnMut(Response) -> Result<Next, Error>,
-    ) -> Result<(), Error> {
+        take: &dyn Fn(&mut T, Response) -> Result<Next, Error>,
+    ) -> Result<T, Error> {
         let mut busy: Option<Error> = None;
         let mut pauses = Pauses::default();
         let mut kept = self.idle().take();
@@ -120,9 +121,9 @@ impl Exchange {
             };
             let left = deadline.saturating_since(boot_now());
             match Self::once(&mut connection, &request(left), deadline + GRACE, take) {
-                Ok(()) => {
+                Ok(answer) => {
                     self.keep(connection);
-                    return Ok(());
+                    return Ok(answer);
                 }
                 Err(Ended::Refused { error, busy: false }) => {
                     self.keep(connection);
@@ -141,13 +142,14 @@ impl Exchange {
         }
     }
 
-    fn once(
+    fn once<T: Default>(
         connection: &mut Connection,
         request: &Request,
         give_up: BootTime,
-        take: &mut dyn FnMut(Response) -> Result<Next, Error>,
-    ) -> Result<(), Ended> {
+        take: &dyn Fn(&mut T, Response) -> Result<Next, Error>,
+    ) -> Result<T, Ended> {
         connection.send(request, give_up)?;
+        let mut answer = T::default();
         loop {
             let response = connection.receive(give_up)?;
             if let Response::Refusal(refusal) = response {
@@ -155,9 +157,9 @@ impl Exchange {
                 let error = Error::from(refusal);
                 return Err(Ended::Refused { error, busy });
             }
-            match take(response).map_err(Ended::Final)? {
+            match take(&mut answer, response).map_err(Ended::Final)? {
                 Next::More => {}
-                Next::Done => return Ok(()),
+                Next::Done => return Ok(answer),
             }
         }
     }

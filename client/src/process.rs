@@ -145,16 +145,15 @@ impl Process {
                 renew: need.renew,
             })
         };
-        let mut token = None;
-        let mut take = |response| {
+        let take = |token: &mut Option<Token>, response| {
             let Response::Token(answer) = response else {
                 return Err(unexpected(&response));
             };
-            token = Some(Token::new(answer, &flight.set));
+            *token = Some(Token::new(answer, &flight.set));
             Ok(Next::Done)
         };
         let within = (flight.deadline, flight.patience);
-        self.exchange.ask(within, &request, &mut take)?;
+        let token = self.exchange.ask(within, &request, &take)?;
         token.ok_or_else(|| unexpected(&Response::End))
     }
 

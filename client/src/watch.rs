@@ -136,6 +136,10 @@ impl Watch {
             Ok(response) => response,
         };
         self.connection = Some(connection);
+        self.judge(response)
+    }
+
+    fn judge(&mut self, response: Response) -> News {
         // A broker that only says it is busy isn't back yet.
         let busy = |refusal: &Refusal| refusal.kind == RefusalKind::Busy;
         if !matches!(&response, Response::Refusal(refusal) if busy(refusal)) {

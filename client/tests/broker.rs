@@ -10,7 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use domo_token_client::clock::boot_now;
-use domo_token_client::wire::{RefusalKind, Request, Response};
+use domo_token_client::wire::{
+    BrokerStatus, RefusalKind, Request, Response, ScopeState, ScopeStatus,
+};
 use domo_token_client::{Broker, Error};
 
 use fake::{Door, Fake, Peer, place, refusal, renewed, token};
@@ -49,6 +51,67 @@ fn threads_that_ask_at_once_do_not_wait_for_each_other() {
         }
     });
     assert_eq!(fake.connections(), 2);
+}
+
+/// Gives whoever asks this answer, but breaks off after its second part the first time.
+fn breaking_off(answer: impl Fn() -> Vec<Response> + Send + Sync + 'static) -> Fake {
+    Fake::start(move |number, mut peer| {
+        while peer.request().is_some() {
+            let parts = if number == 0 { 2 } else { usize::MAX };
+            for part in answer().iter().take(parts) {
+                peer.answer(part);
+            }
+            if number == 0 {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn an_answer_that_broke_off_counts_for_nothing_once_it_is_made_again() {
+    let piece = |text: &str| Response::Metrics(text.to_owned());
+    let fake = breaking_off(move || vec![piece("a\n"), piece("b\n"), piece("c\n"), Response::End]);
+    assert_eq!(fake.broker().metrics().unwrap(), "a\nb\nc\n");
+    assert_eq!(fake.connections(), 2);
+
+    let fake = breaking_off(|| vec![daemon(), set("data"), set("user"), Response::End]);
+    let status = fake.broker().status().unwrap();
+    let scopes: Vec<&str> = status.scopes.iter().map(|set| set.scope.as_str()).collect();
+    assert_eq!(scopes, ["data", "user"]);
+    assert_eq!(fake.connections(), 2);
+}
+
+fn daemon() -> Response {
+    Response::Broker(BrokerStatus {
+        version: "0.1.0".to_owned(),
+        protocol: 1,
+        pid: 4242,
+        started: boot_now(),
+        config_path: None,
+        config_loaded: boot_now(),
+        config_error: None,
+    })
+}
+
+fn set(scope: &str) -> Response {
+    Response::Scope(ScopeStatus {
+        client: "acme".to_owned(),
+        client_id: "441e307a".to_owned(),
+        scope: scope.to_owned(),
+        state: ScopeState::Fetching,
+        obtained: None,
+        expires: None,
+        generation: None,
+        next_attempt: None,
+        requests: 1,
+        attempts: 0,
+        last_error: None,
+        last_error_at: None,
+        rejected: 0,
+        last_rejected_by: None,
+        credentials_error: None,
+    })
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use domo_token_client::clock::{BootTime, boot_now};
 use domo_token_client::wire::Renew;
-use domo_token_client::{Broker, Error, Token};
+use domo_token_client::{Broker, DEFAULT_TIMEOUT, Error, Token};
 
 use crate::args::Get;
 use crate::problem::Problem;
@@ -13,13 +13,9 @@ use crate::problem::Problem;
 /// How long `--wait` rests between two tries when nobody says when to come again.
 const REST: Duration = Duration::from_millis(200);
 
-/// Connects to the broker at `socket`, or at the usual places.
+/// Connects for a question to which no time was set.
 pub(crate) fn connect(socket: Option<&Path>) -> Result<Broker, Error> {
-    let broker = match socket {
-        Some(path) => Broker::connect_to(path),
-        None => Broker::connect(),
-    };
-    Ok(broker?.without_waiting())
+    Broker::connect_by(boot_now() + DEFAULT_TIMEOUT, socket)
 }
 
 /// A token with all that was asked for, and the broker that it is from.
@@ -61,8 +57,7 @@ fn once<T>(
     deadline: BootTime,
     ask: &impl Fn(&Broker) -> Result<T, Error>,
 ) -> Result<(Broker, T), Error> {
-    let broker = connect(get.socket.as_deref())?;
-    let broker = broker.timeout(deadline.saturating_since(boot_now()));
+    let broker = Broker::connect_by(deadline, get.socket.as_deref())?;
     let broker = match &get.client {
         Some(name) => broker.client(name),
         None => broker,

@@ -12,14 +12,14 @@ use domo_token_client::Token;
 
 use crate::args::{Exec, Place};
 use crate::print;
-use crate::problem::{IO_ERROR, Problem};
+use crate::problem::Problem;
 
 #[cfg(unix)]
 use unix as platform;
 #[cfg(windows)]
 use windows as platform;
 
-/// A command that is there and can't be run, as shells have it.
+/// A command that is there and can't be run as was said, as shells have it.
 const CANNOT_RUN: u8 = 126;
 
 /// No such command.
@@ -43,7 +43,7 @@ pub(crate) fn run(wanted: &Exec, token: &Token) -> Problem {
             match platform::provide(text.as_bytes(), *number) {
                 Ok(provided) => descriptor = Some(provided),
                 Err(error) => {
-                    return Problem::new(IO_ERROR, format!("descriptor {number}: {error}"));
+                    return Problem::new(CANNOT_RUN, format!("descriptor {number}: {error}"));
                 }
             }
         }

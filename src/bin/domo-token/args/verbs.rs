@@ -2,15 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
+
+use domo_token_client::DEFAULT_TIMEOUT;
 
 use super::values::{descriptor, format, limit, mode, renew, shell, span, text, variable};
 use super::{Command, EXEC_USAGE, Exec, Format, Get, Given, Place, Status, Watch};
 use crate::options::{self, Key, Verb};
 use crate::usage::VERBS;
-
-/// How long a call takes at most when nothing is said.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The variable that a command finds its token in when nothing is said.
 const VARIABLE: &str = "DOMO_ACCESS_TOKEN";
@@ -214,7 +212,7 @@ impl Given {
             socket: self.value(Key::Socket).map(PathBuf::from),
             client,
             min_ttl: min_ttl.transpose()?,
-            timeout: timeout.transpose()?.unwrap_or(TIMEOUT),
+            timeout: timeout.transpose()?.unwrap_or(DEFAULT_TIMEOUT),
             wait: self.has(Key::Wait),
             format: self.value(Key::Format).map_or(Ok(usual), |f| format(f))?,
             renew: renew.transpose()?,
