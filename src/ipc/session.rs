@@ -321,7 +321,7 @@ impl Session {
         self.send(bytes(first)).await
     }
 
-    async fn send(&self, bytes: &[u8]) -> Result<(), SessionError> {
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
         let written = self.line.try_write(bytes)?;
         match bytes.get(written..) {
             None | Some([]) => Ok(()),

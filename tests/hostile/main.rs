@@ -13,20 +13,22 @@ mod common;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use broken::answer;
 use common::callers::{
     ACCOMPLICE, DAEMON, STRANGER, ask_as, half_a_request, is_root, open_folder, python_as,
-    watch_request,
+    token_request, watch_request,
 };
 use common::wait::until;
 use common::{
     Daemon, HOUR, PATIENCE, config_text, parts, raise_descriptor_limit, sandbox, timed, token,
 };
 use domo_sandbox::{Fault, Sandbox};
+use domo_token_client::frame::HELLO;
+use rustix::io::ioctl_fionread;
 
 /// Processor time used so far, in the kernel's ticks of 10 ms (proc(5)).
 fn ticks(daemon: &Daemon) -> u64 {
@@ -233,6 +235,17 @@ fn few_connections_in_the_config_are_not_told_as_a_lack_of_descriptors() {
     assert!(!daemon.log.contains("descriptors"), "{}", daemon.log);
 }
 
+/// Its command where the system gives it no more than that.
+fn with_64_descriptors(folder: &Path) -> Command {
+    let plain = Daemon::command_of_config(folder);
+    let mut command = Command::new("sh");
+    command
+        .env_clear()
+        .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""]);
+    command.arg(plain.get_program()).args(plain.get_args());
+    command
+}
+
 #[test]
 fn with_few_descriptors_two_hostile_users_leave_room_and_renewal_goes_on() {
     if !is_root() {
@@ -240,13 +253,7 @@ fn with_few_descriptors_two_hostile_users_leave_room_and_renewal_goes_on() {
     }
     let sandbox = sandbox(Duration::from_secs(4));
     let folder = open_folder(&sandbox, "[\"data\"]", "", "");
-    let plain = Daemon::command_of_config(folder.path());
-    let mut command = Command::new("sh");
-    command
-        .env_clear()
-        .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""]);
-    command.arg(plain.get_program()).args(plain.get_args());
-    let mut daemon = Daemon::start_as(command, folder);
+    let mut daemon = Daemon::start_as(with_64_descriptors(folder.path()), folder);
     assert!(daemon.log.contains("few descriptors"), "{}", daemon.log);
     others_are_served(&daemon, &sandbox, || {
         // A table of 32: half of it, and half of the rest.
@@ -257,6 +264,42 @@ fn with_few_descriptors_two_hostile_users_leave_room_and_renewal_goes_on() {
     daemon.log.clear();
     let (_, log) = daemon.stop();
     assert!(!log.contains("can't be accepted"), "{log}");
+}
+
+#[test]
+fn answers_that_nobody_takes_cost_no_descriptor_of_renewals() {
+    let sandbox = sandbox(Duration::from_secs(4));
+    sandbox.always(Fault::token_size(16 * 1024));
+    let limits = "[limits]\nanswer_deadline = \"10m\"\n";
+    let folder = common::folder(&(limits.to_owned() + &config_text(&sandbox, "[\"data\"]")));
+    let daemon = Daemon::start_as(with_64_descriptors(folder.path()), folder);
+    token(&daemon.ask(&["data"]));
+    // All 32, as they are the daemon's own user's.
+    let mut deaf: Vec<UnixStream> = (0..32)
+        .map(|_| {
+            let mut caller = UnixStream::connect(daemon.socket()).unwrap();
+            caller.write_all(&token_request()).unwrap();
+            caller.set_nonblocking(true).unwrap();
+            caller
+        })
+        .collect();
+    // So few bytes go in one piece or not at all.
+    let more = token_request()[HELLO..].repeat(100);
+    until(|| {
+        let mut least_unread = u64::MAX;
+        for caller in &mut deaf {
+            let _no_room = caller.write(&more);
+            least_unread = least_unread.min(ioctl_fionread(&*caller).unwrap());
+        }
+        if least_unread > 64 * 1024 {
+            Ok(())
+        } else {
+            Err(least_unread)
+        }
+    });
+    let seen = sandbox.requests().len();
+    sandbox.wait_for_requests(seen + 3, PATIENCE).unwrap();
+    assert!(sockets(&daemon) >= deaf.len());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
@@ -19,22 +20,33 @@ const WATCHER_BUFFER: usize = 20 * 1024;
 
 /// The system is asked to tell of bytes to read, and not of room to write: a caller that takes
 /// its answer makes room, and to wake up for each would cost as much again as the answer.
-pub(in crate::ipc) struct Line(AsyncFd<UnixStream>);
+pub(in crate::ipc) struct Line {
+    stream: Arc<UnixStream>,
+    /// Not while room is waited for: the system tells of one thing a descriptor, and a second
+    /// descriptor may be one too many.
+    readable: Option<AsyncFd<Arc<UnixStream>>>,
+}
 
 impl Line {
     pub(in crate::ipc) fn new(stream: Stream) -> io::Result<Self> {
-        Ok(Self(watched(stream, Interest::READABLE)?))
+        let stream = Arc::new(stream);
+        let readable = Some(watched(Arc::clone(&stream), Interest::READABLE)?);
+        Ok(Self { stream, readable })
     }
 
     /// Reads once; zero bytes mean that the caller has left.
     pub(in crate::ipc) fn poll_read(
-        &self,
+        &mut self,
         context: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        let readable = match &mut self.readable {
+            Some(readable) => readable,
+            none => none.insert(watched(Arc::clone(&self.stream), Interest::READABLE)?),
+        };
         loop {
-            let mut ready = ready!(self.0.poll_read_ready(context))?;
-            match recv(self.0.get_ref(), &mut *buffer, RecvFlags::DONTWAIT) {
+            let mut ready = ready!(readable.poll_read_ready(context))?;
+            match recv(&self.stream, &mut *buffer, RecvFlags::DONTWAIT) {
                 Err(Errno::WOULDBLOCK) => ready.clear_ready(),
                 Err(Errno::INTR) => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
@@ -51,21 +63,22 @@ impl Line {
 
     /// Writes what there is room for, without waiting: nearly always all.
     pub(in crate::ipc) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        write_now(self.0.get_ref(), bytes)
+        write_now(&self.stream, bytes)
     }
 
     /// Has the kernel hold less for this caller than it would by itself.
     pub(in crate::ipc) fn keep_little(&self) {
         // With the usual one it only takes longer until it is dropped.
-        let _kept = set_socket_send_buffer_size(self.0.get_ref(), WATCHER_BUFFER);
+        let _kept = set_socket_send_buffer_size(&self.stream, WATCHER_BUFFER);
     }
 
     /// Writes all, waiting for room.
-    pub(in crate::ipc) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        let stream = watched(self.0.get_ref().try_clone()?, Interest::WRITABLE)?;
+    pub(in crate::ipc) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        self.readable = None;
+        let writable = watched(Arc::clone(&self.stream), Interest::WRITABLE)?;
         while !bytes.is_empty() {
-            let mut ready = stream.writable().await?;
-            let written = write_now(stream.get_ref(), bytes)?;
+            let mut ready = writable.writable().await?;
+            let written = write_now(&self.stream, bytes)?;
             if written == 0 {
                 ready.clear_ready();
             }
@@ -77,7 +90,7 @@ impl Line {
 
 impl AsFd for Line {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.get_ref().as_fd()
+        self.stream.as_fd()
     }
 }
 

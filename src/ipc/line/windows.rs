@@ -28,7 +28,7 @@ impl Line {
 
     /// Reads once; zero bytes mean that the caller has left.
     pub(in crate::ipc) fn poll_read(
-        &self,
+        &mut self,
         context: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
@@ -46,7 +46,7 @@ impl Line {
     pub(in crate::ipc) fn keep_little(&self) {}
 
     /// Writes all, waiting for room.
-    pub(in crate::ipc) async fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+    pub(in crate::ipc) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.pipe().write_all(bytes).await
     }
 }
