@@ -7,6 +7,8 @@ mod check;
 mod environment;
 mod place;
 mod raw;
+#[cfg(all(test, unix))]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -352,8 +354,15 @@ pub fn schema() -> String {
     format!("{:#}\n", schema.as_value())
 }
 
-/// Whether a client id could be one at all; Domo's are UUIDs.
+/// Whether a client id could be one at all, a word of 256 ASCII characters at most; Domo's are
+/// UUIDs.
 #[must_use]
 pub fn usable_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= 256 && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Whether a secret could be one at all.
+#[must_use]
+pub fn usable_secret(secret: &str) -> bool {
+    !secret.is_empty() && !secret.chars().any(char::is_control)
 }

@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::config::{
-    ClientConfig, Config, CredentialsSource, Env, IdSource, SecretSource, usable_id,
+    ClientConfig, Config, CredentialsSource, Env, IdSource, SecretSource, usable_id, usable_secret,
 };
 
 use file::{Readers, read_any, read_secret};
@@ -145,9 +145,17 @@ pub fn proxy_login(client: &ClientConfig) -> Result<Option<ProxyLogin>, Credenti
         return Ok(None);
     };
     let bytes = read_secret(path, WHAT, readers(client))?;
-    let wrong = || unusable(WHAT, &path.display().to_string(), "must be USER:PASSWORD");
+    let wrong = || {
+        unusable(
+            WHAT,
+            &path.display().to_string(),
+            "must be one line USER:PASSWORD",
+        )
+    };
     let text = std::str::from_utf8(&bytes).map_err(|_| wrong())?;
-    let (user, password) = text.trim_end().split_once(':').ok_or_else(wrong)?;
+    let line = text.trim_end_matches(['\r', '\n']);
+    let parts = line.split_once(':').filter(|_| usable_secret(line));
+    let (user, password) = parts.ok_or_else(wrong)?;
     Ok(Some(ProxyLogin {
         user: user.to_owned(),
         password: password.into(),
@@ -265,7 +273,7 @@ fn read_id(path: &Path) -> Result<String, CredentialsError> {
         unusable(
             ID,
             &path.display().to_string(),
-            "empty, or more than one word",
+            "empty, too long, or not one word of ASCII",
         )
     })
 }
@@ -277,8 +285,41 @@ fn check_secret(bytes: &[u8], from: &str) -> Result<SecretString, CredentialsErr
     if text.is_empty() {
         return Err(unusable("empty"));
     }
-    if text.chars().any(char::is_control) {
+    if !usable_secret(text) {
         return Err(unusable("has a line break or control character in it"));
     }
     Ok(text.into())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_proxy_login_is_one_line_taken_as_it_stands() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("login");
+        let text = "[clients.acme]\nclient_id = \"a\"\nclient_secret_env = \"S\"\n\
+                    tokens = [\"data\"]\nproxy = \"http://proxy.example\"\n\
+                    proxy_auth_file = \"login\"\n";
+        let config = Config::parse(text, &folder.path().join("config.toml")).unwrap();
+        let client = config.clients.values().next().unwrap();
+        let login = |text: &str| {
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            let login = proxy_login(client).map_err(|error| error.to_string())?;
+            let login = login.map(|login| (login.user, login.password.expose_secret().to_owned()));
+            Ok::<_, String>(login.unwrap())
+        };
+        let pair = |user: &str, password: &str| Ok((user.to_owned(), password.to_owned()));
+        assert_eq!(login("ann:pass word \r\n"), pair("ann", "pass word "));
+        assert_eq!(login("ann:a:b"), pair("ann", "a:b"));
+        for wrong in ["ann", "", "ann:word\nnote\n", "ann:\tword\n"] {
+            let error = login(wrong).unwrap_err();
+            assert!(error.ends_with("must be one line USER:PASSWORD"), "{error}");
+        }
+    }
 }

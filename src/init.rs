@@ -12,7 +12,7 @@ use domo_token_client::scope::ScopeSet;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::check;
-use crate::config::{self, Config, ConfigError, Env, usable_id};
+use crate::config::{self, Config, ConfigError, Env, usable_id, usable_secret};
 use crate::credentials::Credentials;
 use crate::source::domo::{DomoSource, Registration, SourceError};
 use crate::source::{FetchError, TokenSource};
@@ -119,13 +119,13 @@ pub async fn run(wishes: &Wishes, env: Env<'_>) -> Result<String, InitError> {
     if !usable_id(&client_id) {
         return Err(wrong(
             "client id",
-            "empty, or with a space or control character",
+            "empty, too long, or not one word of ASCII",
         ));
     }
     let text = config_text(wishes, &client_id)?;
     let config = Config::parse(&text, &path)?;
     let secret = prompt::hidden("Client secret (not shown): ").map_err(InitError::Read)?;
-    if secret.expose_secret().is_empty() || secret.expose_secret().chars().any(char::is_control) {
+    if !usable_secret(secret.expose_secret()) {
         return Err(wrong("client secret", "empty, or with a control character"));
     }
     let tried = if wishes.offline {

@@ -27,7 +27,7 @@ pub(super) fn read(
     let missing = |key: &str| wrong(&format!("no {key} in its section [{SECTION}]"));
     let client_id = value("client").ok_or_else(|| missing("client"))?;
     if !usable_id(client_id) {
-        return Err(wrong("its client has a space or control character"));
+        return Err(wrong("its client is too long, or not one word of ASCII"));
     }
     let secret = value("secret").ok_or_else(|| missing("secret"))?;
     if let Some(host) = value("api_host")

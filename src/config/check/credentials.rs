@@ -7,7 +7,9 @@ use toml::Spanned;
 
 use super::{Checker, fault_of_path};
 use crate::config::raw::RawClient;
-use crate::config::{ConfigError, CredentialsSource, IdSource, SecretSource, usable_id};
+use crate::config::{
+    ConfigError, CredentialsSource, IdSource, SecretSource, usable_id, usable_secret,
+};
 
 /// The keys of which a client has one.
 const SECRET_KEYS: &str = "client_secret_file, client_secret_credential, client_secret_env, \
@@ -143,14 +145,10 @@ fn written<T>(
 
 fn fault_of(source: &SecretSource) -> Option<&'static str> {
     let (is_right, fault) = match source {
-        SecretSource::Inline(secret) => {
-            let secret = secret.expose_secret();
-            let is_right = !secret.is_empty() && !secret.chars().any(char::is_control);
-            (
-                is_right,
-                "must not be empty, nor have a line break or control character in it",
-            )
-        }
+        SecretSource::Inline(secret) => (
+            usable_secret(secret.expose_secret()),
+            "must not be empty, nor have a line break or control character in it",
+        ),
         SecretSource::File(path) => return fault_of_path(path),
         SecretSource::Env(name) => (
             !name.is_empty() && !name.contains(['=', '\0']),

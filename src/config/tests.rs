@@ -1,0 +1,285 @@
+use super::*;
+
+const CLIENT: &str = "client_id = \"441e307a\"\nclient_secret_file = \"acme.secret\"\n\
+                      tokens = [\"data\"]\n";
+
+/// The config of that text, in `/etc/domo-token`.
+fn parse(text: &str) -> Result<Config, String> {
+    let parsed = Config::parse(text, Path::new("/etc/domo-token/config.toml"));
+    parsed.map_err(|error| error.to_string())
+}
+
+/// A client with these lines besides the least that it needs.
+fn client(lines: &str) -> ClientConfig {
+    let text = format!("[clients.acme]\n{CLIENT}{lines}\n");
+    parse(&text).unwrap().clients.remove("acme").unwrap()
+}
+
+/// A config of one client with that key in `[broker]`.
+fn with_broker(line: &str) -> Result<Config, String> {
+    parse(&format!("[broker]\n{line}\n[clients.acme]\n{CLIENT}"))
+}
+
+#[test]
+fn the_client_meant_is_the_one_there_is_or_the_one_that_is_named() {
+    let default = |text: &str| parse(text).map(|config| config.default_client);
+    let one = format!("[clients.acme]\n{CLIENT}");
+    assert_eq!(default(&one).unwrap().as_deref(), Some("acme"));
+    let two = format!("{one}[clients.beta]\n{CLIENT}");
+    assert_eq!(default(&two), Ok(None));
+    let named = format!("[broker]\ndefault_client = \"beta\"\n{two}");
+    assert_eq!(default(&named).unwrap().as_deref(), Some("beta"));
+    let wrong = format!("[broker]\ndefault_client = \"gamma\"\n{two}");
+    assert!(default(&wrong).unwrap_err().contains("no such client"));
+}
+
+#[test]
+fn a_sockets_mode_is_one_that_its_owner_can_use_and_nobody_execute() {
+    let mode = |text: &str| {
+        let config = with_broker(&format!("socket_mode = \"{text}\""));
+        config.map(|config| config.socket_mode)
+    };
+    for (text, expected) in [
+        ("0600", 0o600),
+        ("660", 0o660),
+        ("0666", 0o666),
+        ("0640", 0o640),
+        ("0602", 0o602),
+    ] {
+        assert_eq!(mode(text), Ok(expected), "{text}");
+    }
+    for wrong in [
+        "0700", "0777", "0670", "0661", "0400", "0200", "0066", "60", "6", "06600", "1660", "+660",
+        "0o660", "", "0680",
+    ] {
+        let error = mode(wrong).unwrap_err();
+        assert!(error.contains("must be an octal mode"), "{wrong}: {error}");
+    }
+    assert_eq!(with_broker("").unwrap().socket_mode, SOCKET_MODE);
+}
+
+#[test]
+fn what_is_not_set_has_its_default_and_what_is_set_counts() {
+    let plain = with_broker("").unwrap();
+    assert!(plain.keep_over_restart && !plain.shared_directory);
+    assert_eq!((plain.metrics_listen, &plain.audit_file), (None, &None));
+    assert_eq!((&plain.log_level, &plain.socket), (&None, &None));
+    let set = "keep_over_restart = false\nshared_directory = true\nsocket = \"run/s.sock\"\n\
+               [metrics]\nlisten = \"[::1]:9347\"\n[log]\nlevel = \"debug\"\n\
+               [audit]\nfile = \"/var/log/a.jsonl\"";
+    let set = with_broker(set).unwrap();
+    assert!(!set.keep_over_restart && set.shared_directory);
+    assert_eq!(set.metrics_listen, "[::1]:9347".parse().ok());
+    assert_eq!(set.log_level.as_deref(), Some("debug"));
+    assert_eq!(set.audit_file, Some("/var/log/a.jsonl".into()));
+    assert_eq!(set.socket, Some("/etc/domo-token/run/s.sock".into()));
+    assert_eq!(set.path, Some("/etc/domo-token/config.toml".into()));
+}
+
+#[test]
+fn a_clients_name_has_up_to_64_characters() {
+    let named = |name: &str| parse(&format!("[clients.\"{name}\"]\n{CLIENT}"));
+    assert!(named(&"n".repeat(MAX_NAME)).is_ok());
+    assert!(named("A.b_c-9").is_ok());
+    for wrong in [&"n".repeat(MAX_NAME + 1), "", "a b", "a/b", "ä"] {
+        assert!(named(wrong).unwrap_err().contains("a client's name"));
+    }
+}
+
+#[test]
+fn an_endpoint_is_domos_own_unless_another_is_named() {
+    let plain = client("").endpoint;
+    assert_eq!(plain.url.as_str(), TOKEN_URL);
+    assert_eq!(plain.method, TokenMethod::Post);
+    assert_eq!((plain.proxy, plain.proxy_auth_file), (None, None));
+    let method = |name: &str| {
+        client(&format!("token_method = \"{name}\""))
+            .endpoint
+            .method
+    };
+    assert_eq!(method("get"), TokenMethod::Get);
+    assert_eq!(method("post"), TokenMethod::Post);
+    let set = client(
+        "token_url = \"https://domo.example/oauth/token\"\nca_file = \"own.pem\"\n\
+         proxy = \"http://proxy.example:3128\"\nproxy_auth_file = \"/run/login\"",
+    );
+    assert_eq!(
+        set.endpoint.url.as_str(),
+        "https://domo.example/oauth/token"
+    );
+    assert_eq!(
+        set.endpoint.proxy.unwrap().as_str(),
+        "http://proxy.example:3128/"
+    );
+    assert_eq!(set.endpoint.proxy_auth_file, Some("/run/login".into()));
+    assert_eq!(set.endpoint.ca_file, Some("/etc/domo-token/own.pem".into()));
+}
+
+#[test]
+fn a_url_that_the_secret_goes_to_is_https_or_stays_on_this_machine() {
+    let may = |url: &str, http: bool| check::token_url(url, http).is_ok();
+    for loopback in ["127.0.0.1", "127.1.2.3", "[::1]", "localhost"] {
+        let url = format!("http://{loopback}:8080/oauth/token");
+        assert!(may(&url, true) && !may(&url, false), "{url}");
+    }
+    for url in [
+        "http://10.0.0.1/oauth/token",
+        "http://[::2]/oauth/token",
+        "http://localhost.example/oauth/token",
+        "https://user@api.domo.com/oauth/token",
+        "https://:word@api.domo.com/oauth/token",
+        "https://api.domo.com/oauth/token?a=b",
+        "https://api.domo.com/oauth/token#a",
+        "https://api.domo.com",
+        "https://api.domo.com/",
+        "ftp://api.domo.com/oauth/token",
+        "api.domo.com/oauth/token",
+    ] {
+        assert!(!may(url, true), "{url}");
+    }
+    assert!(may("https://api.domo.com/oauth/token", false));
+}
+
+#[test]
+fn a_proxy_is_scheme_host_and_port() {
+    let may = |url: &str| check::proxy_url(url).is_ok();
+    assert!(may("http://proxy.example:3128") && may("https://proxy.example"));
+    for url in [
+        "http://proxy.example/path",
+        "http://proxy.example?a",
+        "http://proxy.example#a",
+        "http://user@proxy.example",
+        "http://user:word@proxy.example",
+        "socks5://proxy.example",
+        "proxy.example:3128",
+    ] {
+        assert!(!may(url), "{url}");
+    }
+}
+
+#[test]
+fn scope_sets_are_sorted_and_each_is_there_once() {
+    let text = "[clients.acme]\nclient_id = \"a\"\nclient_secret_env = \"S\"\n\
+                tokens = [\"user data\", \"data\", \"data,user\"]";
+    let tokens = parse(text).unwrap().clients.remove("acme").unwrap().tokens;
+    let tokens: Vec<&str> = tokens.iter().map(ScopeSet::as_str).collect();
+    assert_eq!(tokens, ["data", "data user"]);
+}
+
+/// The config of a client whose id and secret come from these lines.
+fn credentials(lines: &str) -> Result<Config, String> {
+    parse(&format!("[clients.acme]\ntokens = [\"data\"]\n{lines}\n"))
+}
+
+#[test]
+fn the_files_that_a_config_stands_on_are_all_watched() {
+    let files = |lines: &str| credentials(lines).unwrap().files();
+    let beside = |name: &str| Path::new("/etc/domo-token").join(name);
+    let proxy =
+        "proxy = \"http://proxy.example\"\nproxy_auth_file = \"login\"\nca_file = \"ca.pem\"";
+    let pair = "client_id_file = \"id\"\nclient_secret_file = \"/run/secret\"\n";
+    assert_eq!(
+        files(&(pair.to_owned() + proxy)),
+        [
+            beside("ca.pem"),
+            beside("login"),
+            beside("id"),
+            "/run/secret".into()
+        ]
+    );
+    assert_eq!(files("client_file = \"domo.ini\""), [beside("domo.ini")]);
+    let none: [PathBuf; 0] = [];
+    assert_eq!(files("client_id = \"a\"\nclient_secret_env = \"S\""), none);
+}
+
+#[test]
+fn only_an_inline_secret_is_in_the_config_itself() {
+    let holds = |secret: &str| {
+        let config = credentials(&format!("client_id = \"a\"\n{secret}")).unwrap();
+        config.clients["acme"].holds_a_secret()
+    };
+    assert!(holds("client_secret = \"c4nary\""));
+    for elsewhere in [
+        "client_secret_file = \"s\"",
+        "client_secret_env = \"S\"",
+        "client_secret_credential = \"s\"",
+        "client_secret_command = [\"pass\", \"domo\"]",
+    ] {
+        assert!(!holds(elsewhere), "{elsewhere}");
+    }
+    let file = credentials("client_file = \"domo.ini\"").unwrap();
+    assert!(!file.clients["acme"].holds_a_secret());
+}
+
+#[test]
+fn what_could_be_no_id_or_secret_is_refused() {
+    assert!(usable_id(&"a".repeat(256)) && usable_id("441e307a-b2a1"));
+    for wrong in [&"a".repeat(257), "", "a b", "a\n", "\u{e9}", "a\u{7f}"] {
+        assert!(!usable_id(wrong), "{wrong:?}");
+    }
+    assert!(usable_secret("one of several words, \u{e9}"));
+    assert!(!usable_secret("") && !usable_secret("two\nlines") && !usable_secret("\u{1b}[2J"));
+}
+
+#[test]
+fn a_set_that_an_access_table_leaves_out_is_told_and_so_is_who_can_be_nobody() {
+    let nobody = users::overflow_uid();
+    let table = format!(
+        "tokens = [\"audit\", \"data\", \"user\"]\nclient_id = \"a\"\nclient_secret_env = \"S\"\n\
+         [clients.acme.access]\n\"data\" = {{ users = [\"root\", 0, {nobody}, \"no-such-user\"], \
+         groups = [\"root\", 0, \"no-such-group\"] }}\n"
+    );
+    let config = parse(&format!("[clients.acme]\n{table}")).unwrap();
+    assert_eq!(
+        config.notices,
+        ["clients.acme.access has no entry for \"audit\", \"user\": nobody may have that"]
+    );
+    let faults = [
+        format!("user {nobody} is anyone of another user namespace"),
+        "there is no user \"no-such-user\" here".to_owned(),
+        "there is no group \"no-such-group\" here".to_owned(),
+    ];
+    let expected =
+        faults.map(|fault| format!("clients.acme.access: {fault}, so that grants nothing"));
+    assert_eq!(config.unknown_names(), expected);
+
+    let whole = client("[clients.acme.access]\n\"data\" = { users = [0] }");
+    assert!(whole.access.is_some());
+    let text = format!("[clients.acme]\n{CLIENT}");
+    assert!(
+        parse(&text).unwrap().notices.is_empty(),
+        "there is no table"
+    );
+}
+
+#[test]
+fn equal_texts_have_equal_digests_and_others_have_not() {
+    let digest = |text: &str| with_broker(text).unwrap().digest;
+    assert_eq!(
+        digest("socket_mode = \"0660\""),
+        digest("socket_mode = \"0660\"")
+    );
+    assert_ne!(
+        digest("socket_mode = \"0660\""),
+        digest("socket_mode = \"0666\"")
+    );
+}
+
+#[test]
+fn a_long_list_of_names_is_cut_for_a_line() {
+    let names = |count: usize| (0..count).map(|number| number.to_string());
+    let of = |count| listed(&names(count).collect::<Vec<String>>());
+    assert_eq!(of(2), "\"0\", \"1\"");
+    assert!(of(20).ends_with("\"19\""));
+    assert!(of(21).ends_with("\"19\" and 1 more"));
+}
+
+#[test]
+fn a_place_is_told_by_line_and_character() {
+    let place = |at| check::line_and_column("a\n\u{e9}b\n", at);
+    assert_eq!(place(0), (1, 1));
+    assert_eq!(place(1), (1, 2));
+    assert_eq!(place(2), (2, 1));
+    assert_eq!(place(4), (2, 2));
+    assert_eq!(place(6), (3, 1));
+}
