@@ -70,7 +70,7 @@ impl fmt::Debug for Credentials {
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     /// The file can't be opened or read.
-    #[error("{what} {path}: {source}", path = .path.display())]
+    #[error("{what} {path}: {source}{}", to_do(.source), path = .path.display())]
     Read {
         /// Which credential.
         what: &'static str,
@@ -99,6 +99,17 @@ pub enum CredentialsError {
         /// What is wrong.
         problem: String,
     },
+}
+
+/// What to do about a file that can't be read, where that isn't plain.
+fn to_do(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::NotFound {
+        "; put it there, or name another in the config"
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        "; let the daemon's user, or its group, read it"
+    } else {
+        ""
+    }
 }
 
 /// Reads a client's credentials. Blocks: on files, and on the command if there is one.

@@ -40,9 +40,9 @@ pub struct Caller {
     pub uid: Option<u32>,
     /// The process, for people.
     pub pid: Option<u32>,
-    /// Name and groups; looked up only where there are access tables.
+    /// Name and groups; looked up only where there are access tables or an audit file.
     pub identity: Identity,
-    /// The systemd unit; looked up only where there are access tables.
+    /// The systemd unit; looked up under the same condition.
     pub unit: Option<String>,
     /// Whether it is root or the daemon's own user, who see all there is.
     pub privileged: bool,

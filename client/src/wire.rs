@@ -290,7 +290,7 @@ pub struct ScopeStatus {
 /// What the broker is doing about one scope set. Variants are only ever added, at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ScopeState {
-    /// Nothing yet: it has just started, or its client waits for another set's probe.
+    /// Nothing yet: it has just started, or waits for its turn.
     Idle,
     /// A request to Domo is under way.
     Fetching,

@@ -21,6 +21,9 @@ use crate::service;
 use crate::state::{Client, State};
 use crate::tls::{self, Identity};
 
+/// Domo's lifetime of a token.
+const LIFETIME: Duration = Duration::from_secs(3599);
+
 /// A running sandbox; dropping it stops it.
 pub struct Sandbox {
     state: Arc<State>,
@@ -143,7 +146,7 @@ impl Sandbox {
     pub fn builder() -> Builder {
         Builder {
             clients: Vec::new(),
-            lifetime: service::LIFETIME,
+            lifetime: LIFETIME,
             https: None,
             port: 0,
             log: None,

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -370,6 +369,3 @@ fn respond(status: u16, body: Answer, content_type: &'static str) -> Response<An
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
     response
 }
-
-/// The expiry that counts is the sandbox's own; the default is Domo's.
-pub(crate) const LIFETIME: Duration = Duration::from_secs(3599);

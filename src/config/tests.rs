@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
 use super::*;
 
 const CLIENT: &str = "client_id = \"441e307a\"\nclient_secret_file = \"acme.secret\"\n\
@@ -276,7 +278,7 @@ fn a_long_list_of_names_is_cut_for_a_line() {
 
 #[test]
 fn a_place_is_told_by_line_and_character() {
-    let place = |at| check::line_and_column("a\n\u{e9}b\n", at);
+    let place = |at| line_and_column("a\n\u{e9}b\n", at);
     assert_eq!(place(0), (1, 1));
     assert_eq!(place(1), (1, 2));
     assert_eq!(place(2), (2, 1));

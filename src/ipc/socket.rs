@@ -139,7 +139,7 @@ impl Socket {
     /// [`BindError::Taken`] if another daemon holds the lock, else [`BindError::Path`].
     pub fn lock(path: &Path, shared: bool) -> Result<Self, BindError> {
         let directory = directory_of(path);
-        make_directory(directory).map_err(|error| path_error(directory, &error.to_string()))?;
+        make_directory(directory).map_err(|error| system_error(directory, &error))?;
         if !shared {
             check_directory(directory)?;
         }
@@ -155,9 +155,9 @@ impl Socket {
             .mode(0o600)
             .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
             .open(&lock_path)
-            .map_err(|error| path_error(&lock_path, &error.to_string()))?;
+            .map_err(|error| system_error(&lock_path, &error))?;
         let stat = lock.metadata();
-        let stat = stat.map_err(|error| path_error(&lock_path, &error.to_string()))?;
+        let stat = stat.map_err(|error| system_error(&lock_path, &error))?;
         check_lock(&lock_path, &stat)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self {
@@ -167,7 +167,7 @@ impl Socket {
                 inherited: None,
             }),
             Err(Errno::WOULDBLOCK) => Err(BindError::Taken(path.to_owned())),
-            Err(error) => Err(path_error(&lock_path, &error.to_string())),
+            Err(error) => Err(system_error(&lock_path, &error.into())),
         }
     }
 
@@ -179,7 +179,7 @@ impl Socket {
     pub fn listen(&mut self, callers: &Callers) -> Result<Listener, BindError> {
         if let Some(listener) = self.inherited.take() {
             let adopted = Listener::of(listener);
-            return adopted.map_err(|error| path_error(&self.path, &error.to_string()));
+            return adopted.map_err(|error| system_error(&self.path, &error));
         }
         self.check_place()?;
         let private = with_suffix(
@@ -188,7 +188,7 @@ impl Socket {
         );
         remove_private(&private);
         let created = DirBuilder::new().mode(0o700).create(&private);
-        created.map_err(|error| path_error(&private, &error.to_string()))?;
+        created.map_err(|error| system_error(&private, &error))?;
         let bound = self.bind_in(&private, callers);
         remove_private(&private);
         bound
@@ -196,7 +196,7 @@ impl Socket {
 
     fn bind_in(&mut self, private: &Path, callers: &Callers) -> Result<Listener, BindError> {
         let place = private.join("s");
-        let fail = |error: io::Error| path_error(&self.path, &error.to_string());
+        let fail = |error: io::Error| system_error(&self.path, &error);
         let listener = UnixListener::bind(&place).map_err(|error| {
             let too_long = error.kind() == io::ErrorKind::InvalidInput;
             let words = "the path is too long for a socket; choose a shorter one";
@@ -224,7 +224,7 @@ impl Socket {
         let stat = match fs::symlink_metadata(&self.path) {
             Ok(stat) => stat,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(path_error(&self.path, &error.to_string())),
+            Err(error) => return Err(system_error(&self.path, &error)),
         };
         if !stat.file_type().is_socket() {
             let problem =
@@ -241,7 +241,7 @@ impl Socket {
         match is_alive(&self.path) {
             Ok(false) => Ok(()),
             Ok(true) => Err(BindError::Taken(self.path.clone())),
-            Err(error) => Err(path_error(&self.path, &error.to_string())),
+            Err(error) => Err(system_error(&self.path, &error)),
         }
     }
 }
@@ -302,6 +302,24 @@ fn directory_of(path: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
+/// What the system said, and what to do where that isn't plain.
+fn system_error(path: &Path, error: &io::Error) -> BindError {
+    let kind = error.kind();
+    let to_do = if kind == io::ErrorKind::NotFound {
+        "; make the directory that it is to be in"
+    } else if [
+        io::ErrorKind::PermissionDenied,
+        io::ErrorKind::ReadOnlyFilesystem,
+    ]
+    .contains(&kind)
+    {
+        "; choose a place where the daemon's user may write, see socket in the config"
+    } else {
+        ""
+    };
+    path_error(path, &format!("{error}{to_do}"))
+}
+
 fn make_directory(directory: &Path) -> io::Result<()> {
     let mode = if rustix::process::geteuid().is_root() {
         0o755
@@ -316,7 +334,7 @@ fn make_directory(directory: &Path) -> io::Result<()> {
 
 /// In a directory that others can write to, they could put their own socket in our place.
 fn check_directory(directory: &Path) -> Result<(), BindError> {
-    let failed = |error: io::Error| path_error(directory, &error.to_string());
+    let failed = |error: io::Error| system_error(directory, &error);
     let link = fs::symlink_metadata(directory).map_err(failed)?;
     if link.is_symlink() && link.uid() != 0 {
         let target = fs::canonicalize(directory).map_err(failed)?;
