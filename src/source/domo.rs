@@ -6,6 +6,8 @@
 //! documented, and come in two shapes.
 
 mod answer;
+#[cfg(all(test, unix))]
+mod tests;
 mod transport;
 
 use std::path::PathBuf;
@@ -26,9 +28,6 @@ use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
 
 /// The longest answer that is read, in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
-
-/// What most answers fit in, so that reading one seldom takes a second buffer.
-const USUAL_BODY: usize = 8 * 1024;
 
 /// How long an error's body is waited for: its status, and how long we are to wait, are there.
 const ERROR_BODY: Duration = Duration::from_secs(1);
@@ -209,21 +208,16 @@ fn form_encode(text: &str) -> Zeroizing<String> {
     Zeroizing::new(form_urlencoded::byte_serialize(text.as_bytes()).collect())
 }
 
-/// Reads up to [`MAX_BODY`] bytes into buffers that are wiped.
+/// Reads up to [`MAX_BODY`] bytes.
 async fn read_body(
     mut response: Response,
     failed: impl Fn(reqwest::Error) -> FetchError,
 ) -> Result<Zeroizing<Vec<u8>>, FetchError> {
-    let mut body = Zeroizing::new(Vec::with_capacity(USUAL_BODY));
+    let mut body = Zeroizing::new(Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(&failed)? {
         if body.len() + chunk.len() > MAX_BODY {
             let words = format!("the answer is longer than {MAX_BODY} bytes");
             return Err(FetchError::transient(Cause::Unusable, words));
-        }
-        if body.len() + chunk.len() > body.capacity() {
-            let mut larger = Zeroizing::new(Vec::with_capacity((body.len() + chunk.len()) * 2));
-            larger.extend_from_slice(&body);
-            body = larger;
         }
         body.extend_from_slice(&chunk);
     }
@@ -279,64 +273,5 @@ pub(crate) mod fuzzing {
             headers.insert(reqwest::header::DATE, date.try_into().ok()?);
         }
         super::retry_after(&headers)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::token::MAX_TOKEN;
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        let pairs = pairs.iter();
-        pairs
-            .map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap()))
-            .collect()
-    }
-
-    #[test]
-    fn retry_after_is_read_in_both_forms_and_nonsense_is_absent() {
-        let secs = |text| retry_after(&headers(&[("retry-after", text)])).map(|d| d.as_secs());
-        assert_eq!(secs("60"), Some(60));
-        assert_eq!(secs("1000000000"), Some(1_000_000_000));
-        assert_eq!(secs("99999999999999999999"), Some(u64::MAX));
-        for nonsense in ["-1", "+60", "soon", "", "1.5", "60 s", "60, 120"] {
-            assert_eq!(secs(nonsense), None, "{nonsense}");
-        }
-        let dated = headers(&[
-            ("date", "Mon, 23 Nov 2026 12:00:00 GMT"),
-            ("retry-after", "Mon, 23 Nov 2026 12:02:00 GMT"),
-        ]);
-        assert_eq!(retry_after(&dated), Some(Duration::from_secs(120)));
-        let past = headers(&[
-            ("date", "Mon, 23 Nov 2026 12:00:00 GMT"),
-            ("retry-after", "Mon, 23 Nov 2026 11:00:00 GMT"),
-        ]);
-        assert_eq!(retry_after(&past), Some(Duration::ZERO));
-    }
-
-    #[test]
-    fn the_document_has_the_bounds_as_they_are() {
-        let document = include_str!("../../docs/architecture.md");
-        let (_, part) = document.split_once("## What is read of an answer").unwrap();
-        let seconds = |span: Duration| format!("{} s", span.as_secs());
-        let bytes = |count: usize| format!("{count} B");
-        let bounds = [
-            ("CONNECT_TIMEOUT", seconds(transport::CONNECT_TIMEOUT)),
-            ("ERROR_BODY", seconds(ERROR_BODY)),
-            ("MAX_BODY", bytes(MAX_BODY)),
-            ("MAX_TOKEN", bytes(MAX_TOKEN)),
-            ("LIFETIME_ASSUMED", seconds(answer::LIFETIME_ASSUMED)),
-            ("LIFETIME_MAX", format!("{} s", answer::LIFETIME_MAX)),
-        ];
-        for (name, value) in bounds {
-            let row = format!("| `{name}` | {value} |");
-            assert!(part.contains(&row), "{row}");
-        }
-    }
-
-    #[test]
-    fn id_and_secret_are_form_encoded() {
-        assert_eq!(form_encode("a b+c:d%é").as_str(), "a+b%2Bc%3Ad%25%C3%A9");
     }
 }

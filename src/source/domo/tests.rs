@@ -1,0 +1,180 @@
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
+use std::fs;
+
+use domo_sandbox::{Fault, Sandbox};
+
+use super::*;
+use crate::token::MAX_TOKEN;
+
+fn endpoint(url: &str) -> Endpoint {
+    Endpoint {
+        url: url.parse().unwrap(),
+        method: TokenMethod::Post,
+        ca_file: None,
+        proxy: None,
+        proxy_auth_file: None,
+    }
+}
+
+fn registration(endpoint: Endpoint) -> Result<Registration, SourceError> {
+    let credentials = Credentials {
+        client_id: "an-id".to_owned(),
+        client_secret: "c4nary".into(),
+    };
+    Registration::new(endpoint, credentials, None)
+}
+
+/// What comes of asking a server that runs into that fault.
+fn fetched(fault: Fault) -> Result<Fetched, FetchError> {
+    let builder = Sandbox::builder().client("an-id", "c4nary", &["data"]);
+    let sandbox = builder.start().unwrap();
+    sandbox.always(fault);
+    let registration = registration(endpoint(&sandbox.token_url())).unwrap();
+    let source = DomoSource::new(registration, None).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let scope = ScopeSet::parse("data").unwrap();
+    runtime.block_on(source.fetch(&scope))
+}
+
+#[test]
+fn a_body_is_read_up_to_its_bound_in_however_many_pieces_it_comes() {
+    let token = "{\"access_token\":\"a\",\"token_type\":\"bearer\",\"expires_in\":9}";
+    let padded = |bytes: usize| {
+        let body = token.to_owned() + &" ".repeat(bytes - token.len());
+        fetched(Fault::status(200).body(body))
+    };
+    for bytes in [token.len(), 100_000, MAX_BODY] {
+        assert_eq!(padded(bytes).unwrap().text.expose_secret(), "a", "{bytes}");
+    }
+    let error = format!("{:?}", padded(MAX_BODY + 1).unwrap_err());
+    assert!(error.contains("longer than 1048576 bytes"), "{error}");
+}
+
+#[test]
+fn a_registration_tells_whom_it_is_for_and_where() {
+    let registration = registration(endpoint("https://domo.example/oauth/token")).unwrap();
+    assert_eq!(registration.client_id(), "an-id");
+    assert_eq!(registration.token_url(), "https://domo.example/oauth/token");
+}
+
+#[test]
+fn an_http_client_is_shared_where_ca_proxy_and_its_login_are_the_same() {
+    let login = |password: &str| ProxyLogin {
+        user: "ann".to_owned(),
+        password: password.into(),
+    };
+    let of = |ca: Option<&str>, proxy: Option<&str>, login: Option<ProxyLogin>| Registration {
+        ca: ca.map(|ca| ca.as_bytes().to_vec()),
+        proxy_login: login,
+        ..registration(Endpoint {
+            proxy: proxy.map(|url| url.parse().unwrap()),
+            ..endpoint("https://domo.example/oauth/token")
+        })
+        .unwrap()
+    };
+    let proxy = Some("http://proxy.example");
+    let usual = of(Some("ca"), proxy, Some(login("word")));
+    assert!(usual.same_way(&of(Some("ca"), proxy, Some(login("word")))));
+    for other in [
+        of(None, proxy, Some(login("word"))),
+        of(
+            Some("ca"),
+            Some("http://other.example"),
+            Some(login("word")),
+        ),
+        of(Some("ca"), proxy, Some(login("other"))),
+    ] {
+        assert!(!usual.same_way(&other), "{other:?}");
+    }
+}
+
+#[test]
+fn certificates_are_those_of_the_file_and_one_there_must_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    let certificates = |pem: &str| {
+        fs::write(&file, pem).unwrap();
+        let endpoint = Endpoint {
+            ca_file: Some(file.clone()),
+            ..endpoint("https://domo.example/oauth/token")
+        };
+        let found = registration(endpoint).unwrap().certificates();
+        found
+            .map(|all| all.len())
+            .map_err(|error| error.to_string())
+    };
+    let https = Sandbox::builder().https(true).start().unwrap();
+    let pem = https.ca_pem().unwrap();
+    assert_eq!(certificates(&pem), Ok(1));
+    assert_eq!(certificates(&format!("{pem}{pem}")), Ok(2));
+    for (wrong, words) in [
+        ("", "no certificate in PEM form in it"),
+        ("# nothing\n", "no certificate in PEM form in it"),
+        (
+            "-----BEGIN CERTIFICATE-----\n%\n-----END CERTIFICATE-----\n",
+            "ca_file",
+        ),
+    ] {
+        let error = certificates(wrong).unwrap_err();
+        assert!(error.contains(words) && error.contains("ca.pem"), "{error}");
+    }
+    let none = registration(endpoint("https://domo.example/oauth/token")).unwrap();
+    assert!(none.certificates().unwrap().is_empty());
+}
+
+fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap()))
+        .collect()
+}
+
+#[test]
+fn retry_after_is_read_in_both_forms_and_nonsense_is_absent() {
+    let secs = |text| retry_after(&headers(&[("retry-after", text)])).map(|d| d.as_secs());
+    assert_eq!(secs("60"), Some(60));
+    assert_eq!(secs("1000000000"), Some(1_000_000_000));
+    assert_eq!(secs("99999999999999999999"), Some(u64::MAX));
+    for nonsense in ["-1", "+60", "soon", "", "1.5", "60 s", "60, 120"] {
+        assert_eq!(secs(nonsense), None, "{nonsense}");
+    }
+    let dated = headers(&[
+        ("date", "Mon, 23 Nov 2026 12:00:00 GMT"),
+        ("retry-after", "Mon, 23 Nov 2026 12:02:00 GMT"),
+    ]);
+    assert_eq!(retry_after(&dated), Some(Duration::from_secs(120)));
+    let past = headers(&[
+        ("date", "Mon, 23 Nov 2026 12:00:00 GMT"),
+        ("retry-after", "Mon, 23 Nov 2026 11:00:00 GMT"),
+    ]);
+    assert_eq!(retry_after(&past), Some(Duration::ZERO));
+}
+
+#[test]
+fn the_document_has_the_bounds_as_they_are() {
+    let document = include_str!("../../../docs/architecture.md");
+    let (_, part) = document.split_once("## What is read of an answer").unwrap();
+    let seconds = |span: Duration| format!("{} s", span.as_secs());
+    let bytes = |count: usize| format!("{count} B");
+    let bounds = [
+        ("CONNECT_TIMEOUT", seconds(transport::CONNECT_TIMEOUT)),
+        ("ERROR_BODY", seconds(ERROR_BODY)),
+        ("MAX_BODY", bytes(MAX_BODY)),
+        ("MAX_TOKEN", bytes(MAX_TOKEN)),
+        ("LIFETIME_ASSUMED", seconds(answer::LIFETIME_ASSUMED)),
+        ("LIFETIME_MAX", format!("{} s", answer::LIFETIME_MAX)),
+    ];
+    for (name, value) in bounds {
+        let row = format!("| `{name}` | {value} |");
+        assert!(part.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn id_and_secret_are_form_encoded() {
+    assert_eq!(form_encode("a b+c:d%é").as_str(), "a+b%2Bc%3Ad%25%C3%A9");
+}
