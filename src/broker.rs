@@ -12,6 +12,7 @@ mod summary;
 mod tally;
 mod watch;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -149,13 +150,13 @@ impl<C: Clock> Broker<C> {
         let Some(audit) = self.0.audit.get() else {
             return;
         };
-        let default = || self.state().about.default_client.clone();
-        let client = asked.client.clone().or_else(default);
+        let client = self.state().client_meant(asked).map(Cow::into_owned);
+        let scope = find::scope_shown(asked);
         let (outcome, generation) = match reply {
             Ok(token) => ("served", Some(token.life().generation)),
             Err(refusal) => (tally::name(refusal.kind), None),
         };
-        audit.note(caller, client.as_deref(), &asked.scope, outcome, generation);
+        audit.note(caller, client.as_deref(), &scope, outcome, generation);
     }
 
     /// Whether any rule asks for a unit.

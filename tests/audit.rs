@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::wait::until;
-use common::{CANARY_SECRET, Daemon, HOUR, config_text, folder, run_to_end, sandbox, token};
+use common::{CANARY_SECRET, Daemon, HOUR, config_text, folder, parts, run_to_end, sandbox, token};
 use serde_json::Value;
 
 fn audited(config: &str, file: &str) -> String {
@@ -111,6 +111,29 @@ fn each_token_that_a_watcher_is_told_has_its_line() {
     for (line, generation) in seen.iter().zip(told) {
         assert_eq!(line["outcome"], "served", "{line}");
         assert_eq!(line["generation"], generation, "{line}");
+    }
+}
+
+#[test]
+fn a_name_as_long_as_a_request_may_be_is_refused_and_taken_down_cut() {
+    let sandbox = sandbox(HOUR);
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
+    let daemon = Daemon::start(&config);
+    // Had it no answer, the helper would ask until its deadline, and end with 75.
+    for name in ["n".repeat(65_400), "\u{1}".repeat(13_000)] {
+        for more in [&["data"][..], &["--explain", "data"]] {
+            let asked = [&["-c", &name], more].concat();
+            let (code, stdout, stderr) = parts(&daemon.ask(&asked));
+            assert_eq!(code, Some(78), "{stderr}");
+            let said = stdout + &stderr;
+            assert!(said.contains('…') && said.len() < 2048, "{}", said.len());
+        }
+    }
+    let path = daemon.folder().join("audit.jsonl");
+    for line in wait_for_lines(&path, 2) {
+        assert_eq!(line["outcome"], "unknown_client");
+        let client = line["client"].as_str().unwrap();
+        assert_eq!(client.chars().count(), 65, "{line}");
     }
 }
 

@@ -1,12 +1,14 @@
 //! Which set a caller means, and whether it may have it. Policy comes before existence: whoever an
 //! access table holds back hears the same words whether or not there is such a set.
 
-use domo_token_client::scope::ScopeSet;
+use std::borrow::Cow;
+
+use domo_token_client::scope::{MAX_SCOPE_BYTES, ScopeSet};
 use domo_token_client::wire::{Asked, BrokerStatus, Explanation, Refusal, RefusalKind};
 
 use super::{State, log};
 use crate::clock::BootTime;
-use crate::config::listed;
+use crate::config::{MAX_NAME, listed};
 use crate::policy::Caller;
 use crate::roster::{SetId, Unknown};
 
@@ -28,12 +30,20 @@ impl State {
         found.map(|(set, _)| set)
     }
 
+    /// The client that a caller names, or the default. A name that is longer than any can be comes
+    /// cut, so that no answer or line outgrows its bounds by it; cut, it is no client's either.
+    pub(super) fn client_meant<'a>(&'a self, asked: &'a Asked) -> Option<Cow<'a, str>> {
+        let default = self.about.default_client.as_deref();
+        let client = asked.client.as_deref().or(default)?;
+        Some(cut(client, MAX_NAME))
+    }
+
     /// The set, and the rule that grants it if there is an access table.
     fn find(&self, asked: &Asked, caller: &Caller) -> Result<(SetId, Option<String>), Refusal> {
-        let default = self.about.default_client.as_deref();
-        let Some(client) = asked.client.as_deref().or(default) else {
+        let Some(client) = self.client_meant(asked) else {
             return Err(self.no_client_named(caller));
         };
+        let client = client.as_ref();
         let known = self.roster.find_text(client, &asked.scope);
         let (scope, found) = if let Some((set, scope)) = known {
             (scope.clone(), Ok(set))
@@ -62,8 +72,7 @@ impl State {
     }
 
     pub(super) fn explain(&self, asked: &Asked, caller: &Caller) -> Explanation {
-        let default = self.about.default_client.as_deref();
-        let client = asked.client.as_deref().or(default).map(str::to_owned);
+        let client = self.client_meant(asked).map(Cow::into_owned);
         let scope = ScopeSet::parse(&asked.scope);
         let (refused, rule) = match self.find(asked, caller) {
             Ok((_, Some(rule))) => (None, rule),
@@ -79,7 +88,10 @@ impl State {
         };
         Explanation {
             client,
-            scope: scope.map_or_else(|_| asked.scope.clone(), |set| set.as_str().to_owned()),
+            scope: match scope {
+                Ok(scope) => scope.as_str().to_owned(),
+                Err(_) => scope_shown(asked).into_owned(),
+            },
             peer: caller.to_string(),
             refused,
             rule,
@@ -88,9 +100,8 @@ impl State {
 
     /// What denies it to a caller, for who may see all there is.
     fn deciding_rule(&self, asked: &Asked, caller: &Caller) -> String {
-        let default = self.about.default_client.as_deref();
-        let client = asked.client.as_deref().or(default);
-        let access = client.and_then(|client| self.about.access.get(client));
+        let client = self.client_meant(asked);
+        let access = client.and_then(|client| self.about.access.get(client.as_ref()));
         match (access, ScopeSet::parse(&asked.scope)) {
             (Some(access), Ok(scope)) => match access.decide(&scope, caller) {
                 Ok(_) => "there is no such scope set".to_owned(),
@@ -157,6 +168,21 @@ impl State {
     }
 }
 
+/// The scopes that a caller names, as they may be shown: they can be as long as a frame.
+pub(super) fn scope_shown(asked: &Asked) -> Cow<'_, str> {
+    cut(&asked.scope, MAX_SCOPE_BYTES)
+}
+
+/// At most that many bytes of it, and a mark where there were more.
+fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let whole = text.char_indices().map(|(at, c)| at + c.len_utf8());
+    let end = whole.take_while(|end| *end <= most).last().unwrap_or(0);
+    Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default()))
+}
+
 fn read_scope(text: &str) -> Result<ScopeSet, Refusal> {
     ScopeSet::parse(text)
         .map_err(|error| Refusal::new(RefusalKind::UnknownScope, error.to_string()))
@@ -180,3 +206,6 @@ fn unknown_scope(client: &str, scope: &ScopeSet, known: &[ScopeSet]) -> Refusal 
     );
     Refusal::new(RefusalKind::UnknownScope, cause)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::Arc;
+
+use domo_token_client::frame::MAX_BODY;
+use domo_token_client::wire::Response;
+
+use super::super::{About, Broker, Engine};
+use super::*;
+use crate::audit::Audit;
+use crate::clock::SystemClock;
+use crate::policy::Access;
+use crate::roster::Wanted;
+use crate::source::{FetchError, Fetched, TokenSource};
+
+/// Of a broker whose loop doesn't run, so nobody asks it.
+struct Unasked;
+
+impl TokenSource for Unasked {
+    async fn fetch(&self, _scope: &ScopeSet) -> Result<Fetched, FetchError> {
+        std::future::pending().await
+    }
+}
+
+/// A broker with a client `acme`, whose set `data` is open to all or, with `rules`, to nobody.
+fn broker(rules: bool) -> Broker<SystemClock> {
+    let access = rules.then(|| ("acme".to_owned(), Access(BTreeMap::new())));
+    let about = About {
+        access: access.into_iter().collect(),
+        ..About::default()
+    };
+    let broker = Broker::new(SystemClock::new(), 1, about);
+    let acme = Wanted {
+        name: "acme".to_owned(),
+        shown_id: String::new(),
+        scopes: BTreeSet::from([ScopeSet::parse("data").unwrap()]),
+        renewed: true,
+    };
+    let _engine = Engine::new(&broker, vec![(acme, Arc::new(Unasked))]);
+    broker
+}
+
+fn asked(client: &str, scope: &str) -> Asked {
+    Asked {
+        client: Some(client.to_owned()),
+        scope: scope.to_owned(),
+    }
+}
+
+/// Names and scopes as long as a frame lets them be, plain and such as grow when they are shown.
+fn endless() -> [Asked; 4] {
+    let plain = "x".repeat(65_400);
+    let control = "\u{1}".repeat(65_400);
+    [
+        asked(&plain, "data"),
+        asked(&control, "data"),
+        asked("acme", &plain),
+        asked("acme", &control),
+    ]
+}
+
+#[test]
+fn whatever_is_asked_the_answer_fits_a_frame_and_a_line() {
+    // A name's characters take ten bytes at most when they are shown, so far beyond each of these
+    // bounds is what isn't cut.
+    const LINE: usize = 4096;
+    for (rules, kind) in [
+        (false, RefusalKind::UnknownClient),
+        (true, RefusalKind::NotPermitted),
+    ] {
+        let broker = broker(rules);
+        for (number, asked) in endless().iter().enumerate() {
+            let refusal = broker.watch(asked, &Caller::default()).unwrap_err();
+            let expected = if number < 2 {
+                kind
+            } else {
+                RefusalKind::UnknownScope
+            };
+            assert_eq!(refusal.kind, expected);
+            assert!(refusal.cause.len() < LINE, "{}", refusal.cause.len());
+            assert_eq!(refusal.cause.contains('…'), number < 2, "{}", refusal.cause);
+            let explained = broker.explain(asked, &Caller::default());
+            let shown = [
+                explained.client.as_deref().unwrap_or_default(),
+                &explained.scope,
+            ];
+            let ends = shown.map(|text| text.ends_with('…'));
+            assert_eq!(ends, [number < 2, number >= 2], "{shown:?}");
+            let frame = domo_token_client::frame::encode(&Response::Explanation(explained));
+            assert!(frame.unwrap().len() < 2 * LINE && 2 * LINE < MAX_BODY);
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_asked_its_line_in_the_audit_file_is_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit");
+    let (audit, writer) = Audit::open(&path).unwrap();
+    let broker = broker(false);
+    broker.audit_to(audit.clone());
+    for asked in endless() {
+        let refusal = Refusal::new(RefusalKind::UnknownClient, "");
+        broker.note(&Caller::default(), &asked, Err(&refusal));
+    }
+    tokio::join!(audit.close(), writer.run());
+    let text = fs::read_to_string(path).unwrap();
+    assert_eq!(text.matches('…').count(), 4);
+    // Six bytes for each control character (RFC 8259 §7).
+    let longest = text.lines().map(str::len).max().unwrap();
+    assert!(longest < 6 * MAX_SCOPE_BYTES + 512, "{longest} bytes");
+}
+
+#[test]
+fn a_name_that_is_cut_is_nobodys_and_ends_with_a_whole_character() {
+    let name = "n".repeat(MAX_NAME);
+    assert_eq!(cut(&name, MAX_NAME), name);
+    assert_eq!(cut(&format!("{name}n"), MAX_NAME), format!("{name}…"));
+    let odd = format!("{}é", "n".repeat(MAX_NAME - 1));
+    assert_eq!(
+        cut(&odd, MAX_NAME),
+        format!("{}…", "n".repeat(MAX_NAME - 1))
+    );
+    assert_eq!(cut("é", 1), "…");
+}
