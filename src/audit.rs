@@ -4,15 +4,18 @@
 //! lost and counted.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+#[cfg(unix)]
+use rustix::fs::{OFlags, fcntl_setfl};
 use serde::Serialize;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::clock::{since_1970, wall_now};
@@ -21,20 +24,33 @@ use crate::policy::Caller;
 /// Lines that wait to be written, at most.
 const BACKLOG: usize = 4096;
 
+/// How long the daemon's end waits for them: whoever has it on a file system that hangs, or behind
+/// a pipe that isn't read, must still be able to stop it.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
 /// Takes the lines.
 #[derive(Clone, Debug)]
 pub struct Audit {
     lines: mpsc::Sender<Line>,
-    lost: Arc<AtomicU64>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    /// Taken, and neither written nor lost yet.
+    waiting: AtomicU64,
+    lost: AtomicU64,
 }
 
 /// Writes the lines.
 #[derive(Debug)]
 pub struct Writer {
-    path: PathBuf,
     file: File,
     lines: mpsc::Receiver<Line>,
-    lost: Arc<AtomicU64>,
+    shared: Arc<Shared>,
+    /// Whether the file ends within a line, which the next one must not go on with.
+    torn: bool,
     /// Whether the last write failed, so that it is told once.
     failing: bool,
 }
@@ -72,16 +88,20 @@ impl Audit {
     pub fn open(path: &Path) -> io::Result<(Self, Writer)> {
         let file = open(path)?;
         let (sender, lines) = mpsc::channel(BACKLOG);
-        let lost = Arc::new(AtomicU64::new(0));
+        let shared = Arc::new(Shared {
+            path: path.to_owned(),
+            waiting: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+        });
         let audit = Self {
             lines: sender,
-            lost: Arc::clone(&lost),
+            shared: Arc::clone(&shared),
         };
         let writer = Writer {
-            path: path.to_owned(),
+            torn: is_torn(&file, path),
             file,
             lines,
-            lost,
+            shared,
             failing: false,
         };
         Ok((audit, writer))
@@ -108,26 +128,41 @@ impl Audit {
             generation,
         };
         let line = serde_json::to_string(&entry).map(|text| Line::Text(text + "\n"));
-        if !line.is_ok_and(|line| self.lines.try_send(line).is_ok()) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        let taken = line.is_ok_and(|line| self.lines.try_send(line).is_ok());
+        let shared = &*self.shared;
+        let count = if taken { &shared.waiting } else { &shared.lost };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Lines that were lost so far.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.shared.lost.load(Ordering::Relaxed)
     }
 
-    /// Lets the writer end once it has written what there is.
-    pub async fn close(&self) {
-        // A writer that has ended needs no word.
-        let _ended = self.lines.send(Line::Last).await;
+    /// Nothing comes any more: returns once `writer`, which runs [`Writer::run`], has written what
+    /// there is, or can't in half a second; the rest is lost.
+    pub async fn finish(&self, writer: JoinHandle<()>) {
+        let written = timeout(LAST_LINES, async {
+            // A writer that has ended needs no word, and one that panicked has said so.
+            let _ended = self.lines.send(Line::Last).await;
+            let _ended = writer.await;
+        });
+        if written.await.is_err() {
+            let shared = &*self.shared;
+            let lost = shared.waiting.swap(0, Ordering::Relaxed);
+            shared.lost.fetch_add(lost, Ordering::Relaxed);
+            let path = shared.path.display();
+            warn!(
+                lost,
+                "audit file {path} takes nothing; what waits for it is lost"
+            );
+        }
     }
 }
 
 impl Writer {
-    /// Writes until [`Audit::close`].
+    /// Writes until [`Audit::finish`].
     pub async fn run(mut self) {
         let mut lines = Vec::new();
         while self.lines.recv_many(&mut lines, BACKLOG).await > 0 {
@@ -144,8 +179,8 @@ impl Writer {
                 }
             }
             let written = spawn_blocking(move || {
-                let written = self.write(&text);
-                self.judge(written, count);
+                let (whole, error) = self.write(text);
+                self.judge(count, whole, error);
                 self
             });
             match written.await {
@@ -155,23 +190,42 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, text: &str) -> io::Result<()> {
-        if !same_file(&self.file, &self.path) {
-            self.file = open(&self.path)?;
+    /// Gives how many of the lines are there whole, and what kept the others away.
+    fn write(&mut self, mut lines: String) -> (u64, Option<io::Error>) {
+        let path = &self.shared.path;
+        if !same_file(&self.file, path) {
+            match open(path) {
+                Ok(file) => self.file = file,
+                Err(error) => return (0, Some(error)),
+            }
+            self.torn = is_torn(&self.file, path);
         }
-        self.file.write_all(text.as_bytes())
+        // Readers skip what is left of the torn line alone.
+        let ends = u64::from(self.torn);
+        if self.torn {
+            lines.insert(0, '\n');
+        }
+        let (written, error) = append(&mut self.file, lines.as_bytes());
+        if let Some(last) = written.last() {
+            self.torn = *last != b'\n';
+        }
+        let breaks = written.split(|byte| *byte == b'\n').skip(1).count();
+        let whole = u64::try_from(breaks).unwrap_or(u64::MAX);
+        (whole.saturating_sub(ends), error)
     }
 
-    fn judge(&mut self, written: io::Result<()>, count: u64) {
-        let path = self.path.display();
-        match written {
+    fn judge(&mut self, count: u64, whole: u64, error: Option<io::Error>) {
+        let path = self.shared.path.display();
+        self.shared.waiting.fetch_sub(count, Ordering::Relaxed);
+        match error {
             // Nothing to write shows nothing.
-            Ok(()) if count > 0 && std::mem::replace(&mut self.failing, false) => {
+            None if count > 0 && std::mem::replace(&mut self.failing, false) => {
                 info!("audit file {path} is written again");
             }
-            Ok(()) => {}
-            Err(error) => {
-                self.lost.fetch_add(count, Ordering::Relaxed);
+            None => {}
+            Some(error) => {
+                let lost = count.saturating_sub(whole);
+                self.shared.lost.fetch_add(lost, Ordering::Relaxed);
                 if !std::mem::replace(&mut self.failing, true) {
                     warn!("audit file {path}: {error}; lines are lost until it can be written");
                 }
@@ -184,8 +238,50 @@ fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // Of a pipe that nobody reads it says so, and doesn't wait for a reader.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        options.mode(0o600).custom_flags(flags);
+    }
+    let file = options.open(path)?;
+    #[cfg(unix)]
+    fcntl_setfl(&file, OFlags::APPEND)?;
+    Ok(file)
+}
+
+/// Writes all of it, or as much as it can: what was written, and what kept it from the rest.
+fn append<'a>(file: &mut File, text: &'a [u8]) -> (&'a [u8], Option<io::Error>) {
+    let mut rest = text;
+    let error = loop {
+        if rest.is_empty() {
+            break None;
+        }
+        match file.write(rest) {
+            Ok(0) => break Some(io::ErrorKind::WriteZero.into()),
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break Some(error),
+        }
+    };
+    let written = text.len() - rest.len();
+    (text.get(..written).unwrap_or_default(), error)
+}
+
+/// Whether the file at `path`, as an earlier process may have left it, ends within a line.
+fn is_torn(file: &File, path: &Path) -> bool {
+    // To open a pipe for reading may take for ever.
+    if !file.metadata().is_ok_and(|about| about.is_file()) {
+        return false;
+    }
+    let last = File::open(path).and_then(|mut file| {
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        Ok(last != *b"\n")
+    });
+    // Of an empty file there is no last byte.
+    last.unwrap_or(false)
 }
 
 /// Whether what is at `path` is still that file: log rotation moves it away.
@@ -217,3 +313,7 @@ fn epoch(at: SystemTime) -> f64 {
     let millis = u64::try_from(since_1970(at).as_millis()).unwrap_or(0);
     Duration::from_millis(millis).as_secs_f64()
 }
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests;

@@ -4,15 +4,17 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use common::wait::until;
 use common::{CANARY_SECRET, Daemon, HOUR, config_text, folder, parts, run_to_end, sandbox, token};
+use rustix::fs::OFlags;
 use serde_json::Value;
 
 fn audited(config: &str, file: &str) -> String {
@@ -161,6 +163,32 @@ fn a_file_that_cannot_be_written_any_more_stops_nobody_and_is_counted() {
         1,
         "once, and no good news: {log}"
     );
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_holds_up_neither_the_start_nor_the_end() {
+    let sandbox = sandbox(HOUR);
+    let outside = tempfile::tempdir().unwrap();
+    let path = outside.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), path.to_str().unwrap());
+    let folder = folder(&config);
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(78), "nobody has it open: {stderr}");
+    assert!(stderr.contains("audit.file"), "{stderr}");
+    let mut options = File::options();
+    options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let _unread = options.read(true).open(&path).unwrap();
+    let mut daemon = Daemon::start_in(folder);
+    let mut full = options.read(false).write(true).open(&path).unwrap();
+    while full.write(&[b'\n'; 4096]).is_ok() {}
+    token(&daemon.ask(&["data"]));
+    daemon.ask(&["nosuch"]);
+    daemon.signal("-TERM");
+    daemon.wait_for_log("what waits for it is lost lost=2");
+    let (code, log) = daemon.ended();
+    assert_eq!(code, Some(0), "{log}");
 }
 
 #[test]

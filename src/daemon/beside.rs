@@ -97,12 +97,10 @@ async fn tell<C: Clock>(broker: Broker<C>, clock: C, mut stop: watch::Receiver<b
 pub(super) struct TakenDown(Option<(Audit, JoinHandle<()>)>);
 
 impl TakenDown {
-    /// Returns once all is written.
+    /// Returns once all is written, or can't be.
     pub(super) async fn finish(self) {
         if let Some((audit, writer)) = self.0 {
-            audit.close().await;
-            // A writer that panicked has said so.
-            let _ended = writer.await;
+            audit.finish(writer).await;
         }
     }
 }

@@ -103,7 +103,7 @@ async fn whatever_is_asked_its_line_in_the_audit_file_is_short() {
         let refusal = Refusal::new(RefusalKind::UnknownClient, "");
         broker.note(&Caller::default(), &asked, Err(&refusal));
     }
-    tokio::join!(audit.close(), writer.run());
+    audit.finish(tokio::spawn(writer.run())).await;
     let text = fs::read_to_string(path).unwrap();
     assert_eq!(text.matches('…').count(), 4);
     // Six bytes for each control character (RFC 8259 §7).

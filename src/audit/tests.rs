@@ -1,0 +1,113 @@
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A pipe with a name, and its other end.
+fn pipe() -> (TempDir, PathBuf, File) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let mut options = OpenOptions::new();
+    options.read(true);
+    options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let reader = options.open(&path).unwrap();
+    (folder, path, reader)
+}
+
+/// What is in the pipe.
+fn drain(pipe: &mut File) -> String {
+    let mut bytes = Vec::new();
+    let end = pipe.read_to_end(&mut bytes).unwrap_err();
+    assert_eq!(end.kind(), io::ErrorKind::WouldBlock);
+    String::from_utf8(bytes).unwrap()
+}
+
+fn note(audit: &Audit, scope: &str) {
+    audit.note(&Caller::default(), None, scope, "served", None);
+}
+
+#[test]
+fn lines_past_the_backlog_are_lost_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (audit, _writer) = Audit::open(&folder.path().join("audit")).unwrap();
+    for _ in 0..BACKLOG {
+        note(&audit, "data");
+    }
+    assert_eq!(audit.lost(), 0);
+    note(&audit, "data");
+    assert_eq!(audit.lost(), 1);
+    assert_eq!(BACKLOG, 4096, "docs/config.md says so");
+}
+
+#[test]
+fn a_line_that_was_torn_spoils_no_other_and_whole_ones_are_not_lost() {
+    let (_folder, path, mut reader) = pipe();
+    let (audit, mut writer) = Audit::open(&path).unwrap();
+    // So that it is full as a disk is, within a line.
+    fcntl_setfl(&writer.file, OFlags::APPEND | OFlags::NONBLOCK).unwrap();
+    let count = 2_000;
+    let lines: Vec<String> = (0..count).map(|line| format!("{line:99}\n")).collect();
+    let (whole, error) = writer.write(lines.concat());
+    let kept = usize::try_from(whole).unwrap();
+    assert_eq!(error.as_ref().unwrap().kind(), io::ErrorKind::WouldBlock);
+    writer.judge(count, whole, error);
+    assert_eq!(audit.lost(), count - whole);
+    let before = drain(&mut reader);
+    let (there, torn) = before.split_at(kept * 100);
+    assert_eq!(there, lines[..kept].concat());
+    assert!(!torn.is_empty() && lines[kept].starts_with(torn), "{torn}");
+    for _ in 0..2 {
+        let (whole, error) = writer.write("next\nand next\n".to_owned());
+        assert_eq!((whole, error.is_none()), (2, true));
+    }
+    assert_eq!(drain(&mut reader), "\nnext\nand next\nnext\nand next\n");
+}
+
+#[test]
+fn a_line_that_an_earlier_process_has_torn_is_not_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit");
+    for (before, after) in [
+        ("", "next\n"),
+        ("{}\n", "{}\nnext\n"),
+        ("{}\n{", "{}\n{\nnext\n"),
+    ] {
+        fs::write(&path, before).unwrap();
+        let (_audit, mut writer) = Audit::open(&path).unwrap();
+        assert_eq!(writer.write("next\n".to_owned()).0, 1);
+        assert_eq!(fs::read_to_string(&path).unwrap(), after);
+    }
+    // Nor is one in a file that has taken its place.
+    let (_audit, mut writer) = Audit::open(&path).unwrap();
+    fs::rename(&path, folder.path().join("old")).unwrap();
+    fs::write(&path, "{").unwrap();
+    assert_eq!(writer.write("next\n".to_owned()).0, 1);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{\nnext\n");
+}
+
+#[tokio::test]
+async fn the_end_does_not_wait_for_a_pipe_that_is_not_read() {
+    let (_folder, path, reader) = pipe();
+    let (audit, writer) = Audit::open(&path).unwrap();
+    let scope = "s".repeat(1024);
+    for _ in 0..BACKLOG {
+        note(&audit, &scope);
+    }
+    let finish = audit.finish(tokio::spawn(writer.run()));
+    let finished = timeout(Duration::from_secs(30), finish).await;
+    // Which ends the write.
+    drop(reader);
+    finished.unwrap();
+    assert_eq!(audit.lost(), 4096);
+}
+
+#[test]
+fn a_pipe_that_nobody_has_open_is_refused_at_once() {
+    let (_folder, path, reader) = pipe();
+    drop(reader);
+    assert!(Audit::open(&path).is_err());
+}
