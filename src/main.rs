@@ -91,7 +91,7 @@ fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
         Err(error) => return fail(&error, BUG),
     };
     for words in &report.wrong {
-        fail(words, 0);
+        say(words);
     }
     let mut good = report.good.join("\n") + "\n";
     if let Some(user) = judge {
@@ -120,7 +120,11 @@ fn init(wishes: &Wishes, env: Env) -> ExitCode {
 fn serve(options: &Options, format: LogFormat, env: Env<'static>) -> ExitCode {
     let passed = match systemd::passed() {
         Ok(passed) => passed,
-        Err(error) => return end(&format!("what systemd handed over: {error}"), BUG),
+        Err(error) => {
+            let what = "what systemd handed over";
+            let hint = "the socket unit must have one ListenStream= with a path";
+            return end(&format!("{what}: {error}; {hint}"), daemon::TO_MEND);
+        }
     };
     #[cfg(unix)]
     let socket = passed.listener.as_ref();
@@ -227,9 +231,13 @@ impl From<DaemonError> for Ended {
 }
 
 fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {
-    // With standard error closed the exit code still tells.
-    let _told = writeln!(std::io::stderr(), "domo-tokend: {error}");
+    say(error);
     ExitCode::from(code)
+}
+
+fn say(words: &impl std::fmt::Display) {
+    // With standard error closed the exit code still tells.
+    let _told = writeln!(std::io::stderr(), "domo-tokend: {words}");
 }
 
 #[cfg(test)]

@@ -7,9 +7,10 @@ mod common;
 mod notified;
 
 use std::fs::{self, File};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, chown};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -143,6 +144,21 @@ fn a_socket_that_systemd_has_bound_is_served_and_left_in_place() {
     assert_eq!(code, Some(0), "{log}");
     let left: Vec<_> = fs::read_dir(run.path()).unwrap().collect();
     assert!(path.exists() && left.len() == 1, "{left:?}");
+}
+
+#[test]
+fn a_socket_of_another_kind_is_78_and_what_to_do_is_said() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let port = OwnedFd::from(TcpListener::bind(("127.0.0.1", 0)).unwrap());
+    let datagrams = OwnedFd::from(UnixDatagram::unbound().unwrap());
+    for other in [port, datagrams] {
+        let mut command = activated(folder.path(), "broker", "3<&0");
+        command.stdin(other);
+        let (code, stderr) = run_to_end(command);
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(stderr.contains("ListenStream= with a path"), "{stderr}");
+    }
 }
 
 /// A daemon that systemd starts anew with what it has kept; `folder` outlives it.
