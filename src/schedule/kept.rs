@@ -9,7 +9,8 @@ use crate::token::Token;
 pub struct Kept {
     /// The token.
     pub token: Token,
-    /// When it is renewed; `None` if that is to be tried at once.
+    /// When it is renewed; `None` if it is of other credentials than those asked with now, which are
+    /// tried at once.
     pub renew_at: Option<BootTime>,
 }
 
@@ -30,12 +31,14 @@ impl Schedule {
     #[must_use]
     pub fn kept(&self, now: BootTime) -> Option<Kept> {
         let token = self.token(now)?.clone();
-        let renew_at = match self.state {
-            State::Fresh { renew_at } => Some(renew_at),
+        let due = match self.state {
+            State::Fresh { renew_at } => renew_at,
             State::Idle | State::Fetching { .. } | State::Waiting { .. } | State::Denied { .. } => {
-                None
+                now
             }
         };
+        // No success yet: the token is of older credentials.
+        let renew_at = self.last_success.map(|_| due);
         Some(Kept { token, renew_at })
     }
 }

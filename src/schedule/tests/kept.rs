@@ -25,8 +25,35 @@ fn a_token_whose_renewal_was_under_way_is_kept_and_renewed_at_once() {
     before.start(chance(0.0, 2), due);
     let mut after = schedule();
     after.resume(before.kept(due).unwrap());
+    assert_eq!(after.poll_timeout(), Some(due));
+    after.handle_timeout(due);
     assert!(after.wants_fetch());
     assert_eq!(after.token(due).unwrap().life().generation, 1);
+}
+
+#[test]
+fn whose_renewal_fails_after_a_restart_has_no_new_credentials_to_blame() {
+    let mut before = fresh(HOUR);
+    let due = before.poll_timeout().unwrap();
+    before.handle_timeout(due);
+    let failed = |schedule: &mut Schedule, now| {
+        let round = schedule.start(chance(0.0, 2), now);
+        let error = FetchError::transient(Cause::Server, "503");
+        schedule.handle_fetched(round, Err(error), now);
+        schedule.status("", now).credentials_error
+    };
+    assert_eq!(failed(&mut before, due), None);
+    let mut after = schedule();
+    after.resume(before.kept(due).unwrap());
+    after.handle_timeout(due);
+    assert_eq!(failed(&mut after, due), None);
+    // With new ones it has, before a restart and after it.
+    before.new_credentials(due);
+    assert!(failed(&mut before, due).is_some());
+    let mut after = schedule();
+    after.resume(before.kept(due).unwrap());
+    assert!(after.wants_fetch(), "no floor holds them up");
+    assert!(failed(&mut after, due).is_some());
 }
 
 #[test]
