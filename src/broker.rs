@@ -223,7 +223,7 @@ impl<C: Clock> Broker<C> {
         let reply = answer.await;
         std::mem::forget(leaving);
         let reply = reply.unwrap_or_else(|_| Err(stopping()));
-        self.state().tally.answer(set, &reply);
+        self.state().count_late(set, &reply);
         reply
     }
 
@@ -309,6 +309,15 @@ impl<C: Clock> Broker<C> {
 }
 
 impl State {
+    /// A caller that waited has its answer; by then the set may be gone, and its counts with it.
+    fn count_late(&mut self, set: SetId, reply: &Reply) {
+        match reply {
+            _ if self.roster.has(set) => self.tally.answer(set, reply),
+            Ok(_) => {}
+            Err(refusal) => self.tally.stranger(refusal),
+        }
+    }
+
     /// When the loop has to wake up by itself.
     fn arm(&mut self) -> Option<BootTime> {
         self.armed = self.roster.poll_timeout();

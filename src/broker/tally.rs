@@ -11,7 +11,7 @@ use crate::schedule::{Outcome, Reply};
 /// Counts since the daemon started.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    sets: HashMap<SetId, Counts>,
+    pub(super) sets: HashMap<SetId, Counts>,
     /// Requests that came to no set, by what they came to.
     pub(super) strangers: BTreeMap<&'static str, u64>,
     /// How late the loop was at its last timer.
@@ -56,7 +56,7 @@ impl Tally {
         }
     }
 
-    /// A request was refused before it came to a set.
+    /// A request was refused before it came to a set, or the set went before its answer.
     pub(super) fn stranger(&mut self, refusal: &Refusal) {
         *self.strangers.entry(name(refusal.kind)).or_default() += 1;
     }

@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use domo_token_client::wire::{Asked, RefusalKind, TokenRequest};
+
 use super::super::Place;
 use super::*;
 use crate::clock::SystemClock;
@@ -96,4 +98,32 @@ async fn a_loop_is_known_to_live_by_its_turns_alone() {
         };
         assert_eq!(lives, turned);
     }
+}
+
+#[tokio::test]
+async fn who_waited_for_a_set_that_is_gone_is_counted_and_nothing_of_the_set_is_left() {
+    let (broker, mut engine, _helm) = engine(Stub::Hangs);
+    engine.carry_out();
+    let request = TokenRequest {
+        asked: Asked {
+            client: Some("acme".to_owned()),
+            scope: "data".to_owned(),
+        },
+        min_ttl_ms: None,
+        time_left_ms: 60_000,
+        renew: None,
+    };
+    let caller = Caller::default();
+    let mut waiting = Box::pin(broker.token(&request, &caller));
+    tokio::select! {
+        biased;
+        _ = &mut waiting => panic!("there is no token yet"),
+        () = std::future::ready(()) => {}
+    }
+    engine.apply(Event::Order(Order::Configure(Vec::new(), About::default())));
+    engine.carry_out();
+    assert_eq!(waiting.await.unwrap_err().kind, RefusalKind::Gone);
+    let tally = &broker.state().tally;
+    assert_eq!(tally.strangers, BTreeMap::from([("gone", 1)]));
+    assert!(tally.sets.is_empty());
 }
