@@ -1,13 +1,17 @@
-//! Room for callers: connections in all, of each user, and those that watch.
+//! Room for callers: connections in all, of each user, those that watch, and those that read metrics.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Peer;
 use crate::config::{Deadlines, Limits};
 
 /// Descriptors kept for renewal and everything else that isn't a caller.
 const RESERVE: usize = 32;
+
+/// Answers with metrics at once: each is held whole until its caller has read it, and with thousands
+/// of scope sets it has megabytes.
+const METRICS: usize = 8;
 
 /// All the room there is.
 #[derive(Debug)]
@@ -19,6 +23,7 @@ pub(super) struct Seats {
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
+    metrics: usize,
     /// By user; root and our own aren't counted.
     of_user: HashMap<Option<u32>, Share>,
 }
@@ -27,6 +32,7 @@ struct Taken {
 struct Share {
     connections: usize,
     watchers: usize,
+    metrics: usize,
 }
 
 /// One caller's room, given back when it is dropped.
@@ -36,6 +42,7 @@ pub(super) struct Seat {
     user: Option<u32>,
     exempt: bool,
     watches: bool,
+    reads_metrics: bool,
 }
 
 /// Fits the limits to what the system gives: so many descriptors.
@@ -67,7 +74,7 @@ impl Seats {
     /// In words for the caller, if there is no room.
     pub(super) fn take(self: &Arc<Self>, peer: &Peer) -> Result<Seat, String> {
         let exempt = peer.caller().privileged;
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.taken();
         if taken.all >= self.limits.connections {
             let most = self.limits.connections;
             return Err(format!(
@@ -89,7 +96,12 @@ impl Seats {
             user: peer.uid,
             exempt,
             watches: false,
+            reads_metrics: false,
         })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,11 +115,7 @@ impl Seat {
     ///
     /// In words for the caller, if its user watches as much as it may.
     pub(super) fn watch(&mut self) -> Result<(), String> {
-        let mut taken = self
-            .seats
-            .taken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.seats.taken();
         let share = taken.of_user.entry(self.user).or_default();
         let most = self.seats.limits.watchers_per_user;
         if !self.exempt && !self.watches && share.watchers >= most {
@@ -121,19 +129,51 @@ impl Seat {
         }
         Ok(())
     }
+
+    /// Its caller goes on with other requests.
+    pub(super) fn stop_watching(&mut self) {
+        if std::mem::take(&mut self.watches) {
+            let mut taken = self.seats.taken();
+            taken.of_user.entry(self.user).or_default().watchers -= 1;
+        }
+    }
+
+    /// Room for one answer with metrics, of which a user has no more than it leaves free.
+    ///
+    /// # Errors
+    ///
+    /// In words for the caller, if there is none.
+    pub(super) fn read_metrics(&mut self) -> Result<(), String> {
+        let mut taken = self.seats.taken();
+        let left = METRICS - taken.metrics;
+        let share = taken.of_user.entry(self.user).or_default();
+        if left == 0 || (!self.exempt && share.metrics >= left) {
+            return Err("the broker gives metrics to as many as it may; try again".to_owned());
+        }
+        share.metrics += 1;
+        taken.metrics += 1;
+        self.reads_metrics = true;
+        Ok(())
+    }
+
+    /// Its caller has them.
+    pub(super) fn have_metrics(&mut self) {
+        if std::mem::take(&mut self.reads_metrics) {
+            let mut taken = self.seats.taken();
+            taken.of_user.entry(self.user).or_default().metrics -= 1;
+            taken.metrics -= 1;
+        }
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut taken = self
-            .seats
-            .taken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        self.stop_watching();
+        self.have_metrics();
+        let mut taken = self.seats.taken();
         taken.all -= 1;
         let share = taken.of_user.entry(self.user).or_default();
         share.connections -= 1;
-        share.watchers -= usize::from(self.watches);
         if share.connections == 0 {
             taken.of_user.remove(&self.user);
         }
@@ -211,6 +251,35 @@ mod tests {
         assert!(second.watch().is_err());
         drop(first);
         second.watch().unwrap();
+        second.stop_watching();
+        let mut third = seats.take(&peer(1001)).unwrap();
+        third.watch().unwrap();
+    }
+
+    #[test]
+    fn however_many_users_read_no_metrics_the_next_one_may_and_all_is_given_back() {
+        let seats = Seats::new(Limits::default());
+        let mut all = Vec::new();
+        let mut had = Vec::new();
+        for user in 1001..1005 {
+            let before = all.len();
+            loop {
+                let mut seat = seats.take(&peer(user)).unwrap();
+                if seat.read_metrics().is_err() {
+                    break;
+                }
+                all.push(seat);
+            }
+            had.push(all.len() - before);
+        }
+        assert_eq!(had, [4, 2, 1, 1]);
+        let mut next = seats.take(&peer(1006)).unwrap();
+        assert!(next.read_metrics().unwrap_err().contains("try again"));
+        all[0].have_metrics();
+        next.read_metrics().unwrap();
+        drop((all, next));
+        assert_eq!(seats.taken().metrics, 0);
+        assert!(seats.taken().of_user.is_empty());
     }
 
     #[test]

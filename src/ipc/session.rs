@@ -120,6 +120,7 @@ impl Session {
             let mut watch = self.respond(&heard.request, broker).await?;
             if let (Some(watch), Request::Watch(asked)) = (&mut watch, &heard.request) {
                 self.watch(watch, asked, broker, stopped.as_mut()).await?;
+                self.seat.stop_watching();
             }
             let last = (heard.frame.len() <= REMEMBERED).then_some(heard);
             next = self.next_request(last, stopped.as_mut()).await?;
@@ -185,10 +186,7 @@ impl Session {
                 Ok(watch) => return Ok(Some(watch)),
                 Err(refusal) => self.answer(*refusal).await?,
             },
-            Request::Metrics => {
-                let parts = broker.metrics_frames(&caller);
-                Box::pin(self.answer_all(parts)).await?;
-            }
+            Request::Metrics => Box::pin(self.metrics(&caller, broker)).await?,
         }
         Ok(None)
     }
@@ -242,6 +240,19 @@ impl Session {
             // Others come between, however many pages there are.
             yield_now().await;
         }
+        Ok(())
+    }
+
+    async fn metrics<C: Clock>(
+        &mut self,
+        caller: &Caller,
+        broker: &Broker<C>,
+    ) -> Result<(), SessionError> {
+        if let Err(cause) = self.seat.read_metrics() {
+            return self.answer(busy(cause)).await;
+        }
+        self.answer_all(broker.metrics_frames(caller)).await?;
+        self.seat.have_metrics();
         Ok(())
     }
 

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use domo_token_client::Broker as Caller;
 use domo_token_client::frame::{self, HEAD, HELLO};
+#[cfg(unix)]
 use domo_token_client::scope::MAX_SCOPE_BYTES;
+#[cfg(unix)]
+use domo_token_client::wire::RefusalKind;
 use domo_token_client::wire::{Asked, Request, Response, VERSION};
 
 use super::*;
@@ -204,4 +207,77 @@ async fn what_a_caller_sends_as_it_connects_is_answered_however_long_it_is() {
         }
     });
     hearing.await.unwrap();
+}
+
+/// As many metrics requests as the socket takes before its session has an answer to hold.
+#[cfg(unix)]
+fn deaf(path: &Path) -> std::os::unix::net::UnixStream {
+    let mut stream = connect(path);
+    let request = frame::encode(&Request::Metrics).unwrap();
+    stream.write_all(&frame::hello(VERSION)).unwrap();
+    stream
+        .set_write_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    while stream.write_all(&request.repeat(1000)).is_ok() {}
+    stream
+}
+
+/// Whether a caller is given metrics, or told that there is no room.
+#[cfg(unix)]
+fn gets_metrics(path: &Path) -> bool {
+    let mut stream = connect(path);
+    let mut request = frame::hello(VERSION).to_vec();
+    request.extend_from_slice(&frame::encode(&Request::Metrics).unwrap());
+    stream.write_all(&request).unwrap();
+    let mut hello = [0; HELLO];
+    stream.read_exact(&mut hello).unwrap();
+    let mut given = false;
+    loop {
+        let mut head = [0; HEAD];
+        stream.read_exact(&mut head).unwrap();
+        let mut body = vec![0; frame::body_length(head).unwrap()];
+        stream.read_exact(&mut body).unwrap();
+        let part: Response = frame::decode(&body).unwrap();
+        if let Response::Refusal(refusal) = part {
+            assert_eq!(refusal.kind, RefusalKind::Busy);
+            return false;
+        }
+        if part == Response::End {
+            return given;
+        }
+        given |= matches!(part, Response::Metrics(_));
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn of_answers_with_metrics_that_are_not_read_no_more_than_eight_are_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = place(folder.path());
+    let mut socket = Socket::lock(&path, false).unwrap();
+    let listener = socket.listen(&Callers::default()).unwrap();
+    let broker = Broker::new(Faulty::default(), 0, About::default());
+    let (stop, stopped) = watch::channel(false);
+    let mut limits = Limits::default();
+    limits.deadlines.answer = Duration::from_secs(600);
+    let server = tokio::spawn(serve(listener, broker, limits, stopped));
+    let callers = tokio::task::spawn_blocking(move || {
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            assert!(gets_metrics(&path), "{} are held", held.len());
+            held.push(deaf(&path));
+        }
+        let end = boot_now() + Duration::from_secs(30);
+        let wait_for = |given| {
+            while gets_metrics(&path) != given {
+                assert!(boot_now() < end, "{given}");
+            }
+        };
+        wait_for(false);
+        drop(held);
+        wait_for(true);
+    });
+    callers.await.unwrap();
+    stop.send(true).unwrap();
+    server.await.unwrap();
 }

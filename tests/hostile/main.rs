@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use broken::answer;
 use common::callers::{
-    ACCOMPLICE, DAEMON, STRANGER, ask_as, half_a_request, is_root, open_folder, python_as,
+    ACCOMPLICE, DAEMON, STRANGER, ask_as, first, half_a_request, is_root, open_folder, python_as,
     token_request, watch_request,
 };
 use common::wait::until;
@@ -28,6 +28,7 @@ use common::{
 };
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::frame::HELLO;
+use domo_token_client::wire::{Asked, Request};
 use rustix::io::ioctl_fionread;
 
 /// Processor time used so far, in the kernel's ticks of 10 ms (proc(5)).
@@ -224,6 +225,43 @@ fn the_limits_of_the_config_hold_for_a_users_connections_and_watchers() {
     token(&ask_as(&daemon, DAEMON, DAEMON, &["data"]));
     drop(crowd);
     token(&ask_as(&daemon, STRANGER, STRANGER, &["--wait", "data"]));
+}
+
+#[test]
+fn a_connection_whose_watch_has_ended_leaves_its_place_among_the_watchers() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let limits = "[limits]\nwatchers_per_user = 1\n";
+    let folder = open_folder(&sandbox, "[\"data\", \"user\"]", limits, "");
+    let daemon = Daemon::start_in(folder);
+    let other = first(&Request::Watch(Asked {
+        client: None,
+        scope: "user".to_owned(),
+    }));
+    // Says when it watches, and whether another may once there is nothing more to watch.
+    let script = format!(
+        "import socket\n\
+         def watch(request):\n\
+         \ts=socket.socket(socket.AF_UNIX); s.connect(\"{}\"); s.send(bytes(request)); return s\n\
+         s=watch({other:?})\n\
+         s.recv(65536)\n\
+         print('watches', flush=True)\n\
+         print(b'removed' in s.recv(65536))\n\
+         print(b'as many as one may' in watch({:?}).recv(65536))\n",
+        daemon.socket().display(),
+        watch_request()
+    );
+    let mut command = python_as(STRANGER, &script);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "watches");
+    let config = fs::read_to_string(daemon.folder().join("config.toml")).unwrap();
+    daemon.write("config.toml", &config.replace(", \"user\"", ""));
+    let rest: Vec<String> = said.map(Result::unwrap).collect();
+    assert_eq!(rest, ["True", "False"]);
+    child.wait().unwrap();
 }
 
 #[test]
