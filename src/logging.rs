@@ -18,6 +18,12 @@ use tracing_subscriber::util::SubscriberInitExt;
 use journal::Datagram;
 use journal::Journal;
 
+/// The levels there are, from few lines to all.
+pub const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+/// No line at all: for the command line and `RUST_LOG`.
+const OFF: &str = "off";
+
 /// The level when nobody names one.
 const LEVEL: &str = "info";
 
@@ -43,15 +49,16 @@ pub fn filter(
     config: Option<&str>,
 ) -> Result<Targets, String> {
     let wanted = flag.or(rust_log).or(config).unwrap_or(LEVEL);
-    let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    let directives = if levels.contains(&wanted.to_ascii_lowercase().as_str()) {
+    let mut levels = [OFF].into_iter().chain(LEVELS);
+    let directives = if levels.any(|level| wanted.eq_ignore_ascii_case(level)) {
         format!("domo_token={wanted},domo_tokend={wanted}")
     } else {
         wanted.to_owned()
     };
-    directives
-        .parse()
-        .map_err(|_| format!("{wanted:?} is no log level: one of {}", levels.join(", ")))
+    directives.parse().map_err(|_| {
+        let levels = LEVELS.join(", ");
+        format!("{wanted:?} is no log level: one of {OFF}, {levels}")
+    })
 }
 
 /// The environment's `RUST_LOG`, unless it is empty.

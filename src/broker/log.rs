@@ -7,7 +7,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock::BootTime;
 use crate::roster::{Changes, Roster, SetId};
-use crate::schedule::Outcome;
+use crate::schedule::{DENIED_RETRY, Outcome};
 
 /// A change of state is told once, loudly; the same again quietly.
 pub(super) fn report(roster: &Roster, set: SetId, outcome: &Outcome) {
@@ -49,7 +49,8 @@ pub(super) fn report(roster: &Roster, set: SetId, outcome: &Outcome) {
             if *again {
                 debug!(client, %scope, what, "still refused: {words}");
             } else {
-                error!(client, %scope, what, "refused, next attempt in 5 min or on reload: {words}");
+                let minutes = DENIED_RETRY.as_secs() / 60;
+                error!(client, %scope, what, "refused, next attempt in {minutes} min or on reload: {words}");
             }
         }
         Outcome::Failed { cause, again } => {
@@ -88,18 +89,46 @@ pub(super) struct Quota {
     used: u32,
 }
 
+impl Quota {
+    /// Whether one more line comes before the last of its minute, is that, or is too many.
+    fn use_one(&mut self, now: BootTime) -> Ordering {
+        if now.saturating_since(self.since) >= QUOTA_TIME {
+            *self = Self {
+                since: now,
+                used: 0,
+            };
+        }
+        self.used = self.used.saturating_add(1);
+        self.used.cmp(&QUOTA)
+    }
+}
+
 /// A caller was refused by an access table, in which `rule` decided.
 pub(super) fn not_permitted(quota: &mut Quota, cause: &str, rule: &str, now: BootTime) {
-    if now.saturating_since(quota.since) >= QUOTA_TIME {
-        *quota = Quota {
-            since: now,
-            used: 0,
-        };
-    }
-    quota.used = quota.used.saturating_add(1);
-    match quota.used.cmp(&QUOTA) {
+    match quota.use_one(now) {
         Ordering::Less => warn!("refused: {cause}; {rule}"),
         Ordering::Equal => warn!("refused: {cause}; {rule}; more of this minute is not logged"),
         Ordering::Greater => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixty_refusals_a_minute_are_told_and_the_last_of_them_says_so() {
+        let mut quota = Quota::default();
+        for minute in 1..3 {
+            let now = BootTime::from_millis(minute * 60_000);
+            let told: Vec<Ordering> = (0..62).map(|_| quota.use_one(now)).collect();
+            assert!(told[..59].iter().all(|told| told.is_lt()));
+            assert_eq!(
+                told[59..],
+                [Ordering::Equal, Ordering::Greater, Ordering::Greater]
+            );
+            let soon = now + Duration::from_millis(59_999);
+            assert!(quota.use_one(soon).is_gt(), "the minute isn't over");
+        }
     }
 }

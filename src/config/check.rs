@@ -14,10 +14,11 @@ use domo_token_client::scope::ScopeSet;
 use toml::Spanned;
 use url::Url;
 
-use super::raw::{LEVELS, METHODS, RawClient, RawConfig, Table};
+use super::raw::{METHODS, RawClient, RawConfig, Table};
 use super::{
     ClientConfig, Config, ConfigError, Endpoint, MAX_NAME, SOCKET_MODE, TOKEN_URL, TokenMethod,
 };
+use crate::logging::LEVELS;
 use crate::watch::Stamp;
 
 /// Turns what was written into what is true, knowing where to point.
@@ -125,8 +126,9 @@ impl Checker<'_> {
         let key = |key: &str| format!("clients.{name}.{key}");
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
-            let problem = "a client's name has 1 to 64 letters, digits, '.', '_' or '-'";
-            return Err(self.error(Some(span), "clients", problem.to_owned()));
+            let problem =
+                format!("a client's name has 1 to {MAX_NAME} letters, digits, '.', '_' or '-'");
+            return Err(self.error(Some(span), "clients", problem));
         }
         let endpoint = self.endpoint(&mut raw, &key)?;
         let tokens = self.tokens(&raw, &span, &key("tokens"))?;

@@ -13,8 +13,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-/// The log levels there are.
-pub(super) const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+use crate::logging::LEVELS;
 
 /// The token methods there are.
 pub(super) const METHODS: [&str; 2] = ["post", "get"];

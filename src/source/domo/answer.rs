@@ -54,9 +54,11 @@ pub(super) fn token(body: &[u8], asked: &ScopeSet) -> Result<Fetched, FetchError
         unusable("answered 200 without a token: the body is not a token response")
     })?;
     if !is_usable(body.access_token.expose_secret()) {
-        let words =
-            "answered with a token that is empty, over 16 KiB, or has characters no token has";
-        return Err(unusable(words));
+        let most = MAX_TOKEN / 1024;
+        let words = format!(
+            "answered with a token that is empty, over {most} KiB, or has characters no token has"
+        );
+        return Err(unusable(&words));
     }
     match &body.token_type {
         Value::Null => {}
