@@ -45,7 +45,7 @@ pub struct Broker<C>(Arc<Shared<C>>);
 #[derive(Debug)]
 struct Shared<C> {
     clock: C,
-    /// Whether any client has an access table, so that callers must be looked up.
+    /// Whether any client has an access table.
     has_rules: AtomicBool,
     /// Whether any of them names units.
     has_units: AtomicBool,

@@ -144,7 +144,7 @@ impl Schedule {
         }
     }
 
-    /// The request is being sent now. Counts only while [`Self::wants_fetch`].
+    /// The request is being sent now, as [`Self::wants_fetch`] said.
     pub fn start(&mut self, chance: Chance, now: BootTime) -> Round {
         self.round.0 += 1;
         self.requests += 1;

@@ -24,7 +24,7 @@ pub(super) struct Seats {
 struct Taken {
     all: usize,
     metrics: usize,
-    /// By user; root and our own aren't counted.
+    /// By user.
     of_user: HashMap<Option<u32>, Share>,
 }
 

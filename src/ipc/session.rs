@@ -205,7 +205,7 @@ impl Session {
         Ok(watch)
     }
 
-    /// The caller as it is now, as far as any rule asks.
+    /// The caller as it is now, as far as a rule or the audit asks.
     async fn caller<C: Clock>(&mut self, broker: &Broker<C>) -> (Caller, Unit) {
         let mut caller = self.peer.caller();
         if !broker.looks_up_callers() {

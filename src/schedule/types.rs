@@ -46,7 +46,7 @@ pub enum Command {
     Abort(Round),
     /// Answer a caller that waited.
     Reply(WaiterId, Reply),
-    /// Tell the operator what an attempt came to.
+    /// Tell the operator what an attempt, or a token, came to.
     Report(Outcome),
     /// Watchers are to look at [`super::Schedule::watched`].
     Announce,

@@ -9,27 +9,25 @@
 mod broken;
 #[path = "../common/mod.rs"]
 mod common;
+mod descriptors;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use broken::answer;
 use common::callers::{
-    ACCOMPLICE, DAEMON, STRANGER, ask_as, first, half_a_request, is_root, open_folder, python_as,
-    token_request, watch_request,
+    DAEMON, STRANGER, ask_as, first, half_a_request, is_root, open_folder, python_as, watch_request,
 };
 use common::wait::until;
 use common::{
     Daemon, HOUR, PATIENCE, config_text, parts, raise_descriptor_limit, sandbox, timed, token,
 };
 use domo_sandbox::{Fault, Sandbox};
-use domo_token_client::frame::HELLO;
 use domo_token_client::wire::{Asked, Request};
-use rustix::io::ioctl_fionread;
 
 /// Processor time used so far, in the kernel's ticks of 10 ms (proc(5)).
 fn ticks(daemon: &Daemon) -> u64 {
@@ -262,117 +260,6 @@ fn a_connection_whose_watch_has_ended_leaves_its_place_among_the_watchers() {
     let rest: Vec<String> = said.map(Result::unwrap).collect();
     assert_eq!(rest, ["True", "False"]);
     child.wait().unwrap();
-}
-
-#[test]
-fn few_connections_in_the_config_are_not_told_as_a_lack_of_descriptors() {
-    let sandbox = sandbox(HOUR);
-    let limits = "[limits]\nconnections = 8\n".to_owned();
-    let daemon = Daemon::start(&(limits + &config_text(&sandbox, "[\"data\"]")));
-    token(&daemon.ask(&["data"]));
-    assert!(!daemon.log.contains("descriptors"), "{}", daemon.log);
-}
-
-/// Its command where the system gives it no more than that.
-fn with_64_descriptors(folder: &Path) -> Command {
-    let plain = Daemon::command_of_config(folder);
-    let mut command = Command::new("sh");
-    command
-        .env_clear()
-        .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""]);
-    command.arg(plain.get_program()).args(plain.get_args());
-    command
-}
-
-#[test]
-fn with_few_descriptors_two_hostile_users_leave_room_and_renewal_goes_on() {
-    if !is_root() {
-        return;
-    }
-    let sandbox = sandbox(Duration::from_secs(4));
-    let folder = open_folder(&sandbox, "[\"data\"]", "", "");
-    let mut daemon = Daemon::start_as(with_64_descriptors(folder.path()), folder);
-    assert!(daemon.log.contains("few descriptors"), "{}", daemon.log);
-    others_are_served(&daemon, &sandbox, || {
-        // A table of 32: half of it, and half of the rest.
-        let first = Crowd::of(&daemon, STRANGER, 200, 184);
-        let second = Crowd::of(&daemon, ACCOMPLICE, 200, 192);
-        vec![first, second]
-    });
-    daemon.log.clear();
-    let (_, log) = daemon.stop();
-    assert!(!log.contains("can't be accepted"), "{log}");
-}
-
-#[test]
-fn answers_that_nobody_takes_cost_no_descriptor_of_renewals() {
-    let sandbox = sandbox(Duration::from_secs(4));
-    sandbox.always(Fault::token_size(16 * 1024));
-    let limits = "[limits]\nanswer_deadline = \"10m\"\n";
-    let folder = common::folder(&(limits.to_owned() + &config_text(&sandbox, "[\"data\"]")));
-    let daemon = Daemon::start_as(with_64_descriptors(folder.path()), folder);
-    token(&daemon.ask(&["data"]));
-    // All 32, as they are the daemon's own user's.
-    let mut deaf: Vec<UnixStream> = (0..32)
-        .map(|_| {
-            let mut caller = UnixStream::connect(daemon.socket()).unwrap();
-            caller.write_all(&token_request()).unwrap();
-            caller.set_nonblocking(true).unwrap();
-            caller
-        })
-        .collect();
-    // So few bytes go in one piece or not at all.
-    let more = token_request()[HELLO..].repeat(100);
-    until(|| {
-        let mut least_unread = u64::MAX;
-        for caller in &mut deaf {
-            let _no_room = caller.write(&more);
-            least_unread = least_unread.min(ioctl_fionread(&*caller).unwrap());
-        }
-        if least_unread > 64 * 1024 {
-            Ok(())
-        } else {
-            Err(least_unread)
-        }
-    });
-    let seen = sandbox.requests().len();
-    sandbox.wait_for_requests(seen + 3, PATIENCE).unwrap();
-    assert!(sockets(&daemon) >= deaf.len());
-}
-
-#[test]
-fn without_a_descriptor_left_the_daemon_rests_and_goes_on_when_there_are_some() {
-    let sandbox = sandbox(HOUR);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
-    let given = token(&daemon.ask(&["data"]));
-    let pid = daemon.pid().to_string();
-    let limit = |most: &str| {
-        let mut command = Command::new("prlimit");
-        command.args(["--pid", &pid, &format!("--nofile={most}:")]);
-        assert!(command.status().unwrap().success());
-    };
-    // Less than it has already.
-    limit("3");
-    let asking: Vec<Child> = (0..5)
-        .map(|_| daemon.helper(&["--timeout", "60", "data"]).spawn().unwrap())
-        .collect();
-    daemon.wait_for_log("callers can't be accepted for now");
-    let before = ticks(&daemon);
-    let (took, ()) = timed(|| {
-        for _ in 0..20 {
-            daemon.wait_for_log("callers still can't be accepted");
-        }
-    });
-    let used = u32::try_from(ticks(&daemon) - before).unwrap();
-    let load = f64::from(used) / took.as_secs_f64();
-    assert!(load < 5.0, "{load} % of a processor");
-    limit("1000");
-    let (took, ()) = timed(|| {
-        for asking in asking {
-            assert_eq!(token(&asking.wait_with_output().unwrap()), given);
-        }
-    });
-    assert!(took < Duration::from_secs(1), "recovers after {took:?}");
 }
 
 #[test]
