@@ -198,8 +198,10 @@ fn a_token_is_renewed_before_it_dies_and_the_caller_never_waits() {
     let first = broker.token("data").unwrap();
     let asked = sandbox.wait_for_requests(2, PATIENCE).unwrap();
     let between = asked[1].at.checked_sub(asked[0].at).unwrap();
+    // It leaves 2 s after the first at the earliest; on the way it may gain on that one.
+    let earliest = Duration::from_millis(1900);
     assert!(
-        between >= Duration::from_secs(2) && between < Duration::from_secs(5),
+        between >= earliest && between < Duration::from_secs(5),
         "{between:?}"
     );
     let second = broker
