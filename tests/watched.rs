@@ -147,6 +147,16 @@ fn a_thousand_replacements_end_in_the_last_one_and_leak_nothing() {
     assert_eq!(stable.requests().len(), 1);
 }
 
+/// Tells the threads that it is over once it is dropped, by a panic as well: a scope waits for them
+/// before it goes on to unwind.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn callers_notice_nothing_of_ten_new_pairs_of_credentials() {
     let sandbox = sandbox(HOUR);
@@ -156,6 +166,7 @@ fn callers_notice_nothing_of_ten_new_pairs_of_credentials() {
     token(&daemon.ask(&["data"]));
     let over = AtomicBool::new(false);
     let asked: u64 = thread::scope(|scope| {
+        let end = Over(&over);
         let callers: Vec<_> = (0..20)
             .map(|_| {
                 scope.spawn(|| {
@@ -191,7 +202,7 @@ fn callers_notice_nothing_of_ten_new_pairs_of_credentials() {
             });
             old = id;
         }
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         callers
             .into_iter()
             .map(|caller| caller.join().unwrap())

@@ -86,6 +86,16 @@ fn a_child_does_not_wait_for_a_request_of_its_parents() {
     assert_eq!(fake.requests(), 2);
 }
 
+/// Tells the threads that it is over once it is dropped, by a panic as well: a scope waits for them
+/// before it goes on to unwind.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_child_forked_at_any_moment_is_served() {
     let fake = telling_apart();
@@ -101,6 +111,7 @@ fn a_child_forked_at_any_moment_is_served() {
         }
     };
     thread::scope(|scope| {
+        let _over = Over(&over);
         for first in 0..4 {
             let (broker, busy) = (broker.clone(), &busy);
             scope.spawn(move || busy(&broker, first));
@@ -110,7 +121,6 @@ fn a_child_forked_at_any_moment_is_served() {
             let asked = || wanted(&broker.token(&number.to_string()).unwrap()) == number;
             assert!(in_a_child(asked), "{number}");
         }
-        over.store(true, Ordering::Relaxed);
     });
 }
 

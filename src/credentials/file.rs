@@ -188,6 +188,16 @@ mod tests {
 
     use super::*;
 
+    /// Tells the threads that it is over once it is dropped, by a panic as well: a scope waits for
+    /// them before it goes on to unwind.
+    struct Over<'a>(&'a AtomicBool);
+
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
     #[test]
     fn a_file_swapped_while_it_is_read_is_never_taken_for_the_safe_one() {
         let folder = tempfile::tempdir().unwrap();
@@ -199,6 +209,7 @@ mod tests {
         symlink("safe", at("secret")).unwrap();
         let over = AtomicBool::new(false);
         let (taken, refused) = thread::scope(|scope| {
+            let _over = Over(&over);
             let swap = |name| {
                 symlink(name, at("next")).unwrap();
                 fs::rename(at("next"), at("secret")).unwrap();
@@ -216,7 +227,6 @@ mod tests {
                     Err(error) => panic!("{error}"),
                 }
             }
-            over.store(true, Ordering::Relaxed);
             (taken, refused)
         });
         assert!(
