@@ -6,14 +6,16 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use common::wait::until;
-use common::{CANARY_SECRET, Daemon, HOUR, config_text, folder, parts, run_to_end, sandbox, token};
+use common::{
+    CANARY_SECRET, Daemon, HOUR, config_text, folder, metrics, parts, run_to_end, sandbox, token,
+};
 use rustix::fs::OFlags;
 use serde_json::Value;
 
@@ -142,13 +144,9 @@ fn a_name_as_long_as_a_request_may_be_is_refused_and_taken_down_cut() {
 #[test]
 fn a_file_that_cannot_be_written_any_more_stops_nobody_and_is_counted() {
     let sandbox = sandbox(HOUR);
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
     // It can be opened, and each write to it fails as on a full disk.
     let config = audited(&config_text(&sandbox, "[\"data\"]"), "/dev/full");
-    let config = format!("{config}\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n");
-    let mut daemon = Daemon::start(&config);
+    let (mut daemon, port) = metrics::start(&config);
     assert_eq!(lost(port), 0);
     token(&daemon.ask(&["data"]));
     daemon.wait_for_log("audit file /dev/full");

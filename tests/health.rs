@@ -1,55 +1,35 @@
 //! Metrics and health over HTTP, as Prometheus and probes ask for them.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, what fails says so"
+)]
 
 mod common;
 
-use std::io::{Read, Write};
+use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use common::wait::until;
 use common::{
-    CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, run_to_end, sandbox, token,
+    CANARY_SECRET, Daemon, HOUR, config_text, folder, metrics, run_to_end, sandbox, token,
 };
 use domo_sandbox::Fault;
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-/// A raw request: status and body.
-fn raw(port: u16, request: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, body.to_owned())
-}
+/// The state of a socket that listens, in `/proc/net/tcp`.
+const LISTENS: &str = "0A";
 
 fn get(port: u16, path: &str) -> (u16, String) {
-    raw(
-        port,
-        &format!("GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n"),
-    )
-}
-
-fn with_metrics(config: &str, port: u16) -> String {
-    format!("{config}\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n")
+    metrics::get(metrics::connect(port), path)
 }
 
 #[test]
 fn ready_means_a_living_token_and_live_a_loop_that_answers() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::status(503));
-    let port = free_port();
-    let config = config_text(&sandbox, "[\"data\", \"data user\"]");
-    let daemon = Daemon::start(&with_metrics(&config, port));
+    let (daemon, port) = metrics::start(&config_text(&sandbox, "[\"data\", \"data user\"]"));
     assert_eq!(get(port, "/livez"), (200, "live\n".to_owned()));
     let (status, body) = get(port, "/readyz");
     assert_eq!(status, 503);
@@ -81,9 +61,7 @@ fn ready_means_a_living_token_and_live_a_loop_that_answers() {
 fn metrics_count_what_happened_and_hold_no_secret() {
     let sandbox = sandbox(HOUR);
     sandbox.script([Fault::status(503), Fault::status(503)]);
-    let port = free_port();
-    let config = config_text(&sandbox, "[\"data\"]");
-    let daemon = Daemon::start(&with_metrics(&config, port));
+    let (daemon, port) = metrics::start(&config_text(&sandbox, "[\"data\"]"));
     let text = token(&daemon.ask(&["--wait", "--timeout", "60", "data"]));
     daemon.ask(&["nosuch"]);
     let broker = daemon.broker();
@@ -135,10 +113,8 @@ fn metrics_count_what_happened_and_hold_no_secret() {
 #[test]
 fn pages_other_hosts_and_nonsense_are_refused_and_the_port_lives_on() {
     let sandbox = sandbox(HOUR);
-    let port = free_port();
-    let config = config_text(&sandbox, "[\"data\"]");
-    let _daemon = Daemon::start(&with_metrics(&config, port));
-    let status = |request: &str| raw(port, request).0;
+    let (_daemon, port) = metrics::start(&config_text(&sandbox, "[\"data\"]"));
+    let status = |request: &str| metrics::raw(metrics::connect(port), request).0;
     assert_eq!(
         status("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n"),
         403
@@ -156,13 +132,37 @@ fn pages_other_hosts_and_nonsense_are_refused_and_the_port_lives_on() {
     let smuggled = "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\
                     Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /livez HTTP/1.1\r\n\r\n";
     assert!([400, 403, 405].contains(&status(smuggled)));
-    // As many that say nothing as there is room for, and one that does.
-    let silent: Vec<TcpStream> = (0..16)
-        .map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap())
-        .collect();
-    let next = std::thread::spawn(move || get(port, "/livez").0);
-    assert_eq!(next.join().unwrap(), 200);
-    drop(silent);
+}
+
+/// How many connections to that port have been accepted: only those have an inode (proc(5)).
+fn let_in(port: u16) -> usize {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let place = format!("0100007F:{port:04X}");
+    let is_let_in = |line: &&str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[1] == place && fields[3] != LISTENS && fields[9] != "0"
+    };
+    table.lines().filter(is_let_in).count()
+}
+
+#[test]
+fn sixteen_are_let_in_at_once_and_none_for_ever() {
+    let sandbox = sandbox(HOUR);
+    let (_daemon, port) = metrics::start(&config_text(&sandbox, "[\"data\"]"));
+    let connect = || (0..20).map(|_| metrics::connect(port)).collect();
+    let waiting: Vec<TcpStream> = connect();
+    until(|| match let_in(port) {
+        few if few < 16 => Err(few),
+        _ => Ok(()),
+    });
+    for stream in waiting {
+        assert_eq!(metrics::get(stream, "/livez").0, 200);
+        let now = let_in(port);
+        assert!(now <= 16, "{now}");
+    }
+    // These say nothing, and still one that comes later is served.
+    let _silent: Vec<TcpStream> = connect();
+    assert_eq!(get(port, "/livez").0, 200);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_port_that_is_taken_is_78_and_says_which() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let config = config_text(&sandbox, "[\"data\"]");
-    let folder = folder(&with_metrics(&config, port));
+    let folder = folder(&metrics::with_metrics(&config, port));
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(78), "{stderr}");
     let line = format!("metrics.listen 127.0.0.1:{port}:");

@@ -11,6 +11,7 @@
 pub(crate) mod callers;
 pub(crate) mod kernel;
 pub(crate) mod many;
+pub(crate) mod metrics;
 pub(crate) mod secrecy;
 pub(crate) mod service;
 pub(crate) mod wait;
@@ -103,28 +104,41 @@ impl Daemon {
 
     /// Starts it by that command on the config in `folder`.
     pub(crate) fn start_as(command: Command, folder: TempDir) -> Self {
-        let before = secrecy::names(folder.path());
+        let mut daemon = Self::spawn_as(command, folder);
+        daemon.wait_for_log("started");
+        daemon
+    }
+
+    /// The same without a wait until it listens.
+    pub(crate) fn spawn_as(command: Command, folder: TempDir) -> Self {
+        let mut before = secrecy::names(folder.path());
+        // What it prints is its own, though there is a file for it already.
+        before.remove(OsStr::new(SAID));
         let given = |value: &OsStr| value.to_string_lossy().contains("c4nary");
         let given_secret = command
             .get_envs()
             .any(|(_, value)| value.is_some_and(given));
         let (child, lines) = Self::launch(command);
-        let mut daemon = Self {
+        Self {
             child,
             folder,
             lines,
             log: String::new(),
             before,
             given_secret,
-        };
-        daemon.wait_for_log("started");
-        daemon
+        }
     }
 
     /// Ends it by that signal and starts it anew in the same folder.
     pub(crate) fn restart(&mut self, signal: &str) {
         self.signal(signal);
-        self.child.wait().unwrap();
+        self.wait();
+        self.start_again();
+    }
+
+    /// Starts it anew in the same folder once it has ended.
+    pub(crate) fn start_again(&mut self) {
+        self.drain();
         (self.child, self.lines) = Self::launch(Self::command(self.folder.path()));
         self.wait_for_log("started");
     }
@@ -170,13 +184,18 @@ impl Daemon {
 
     /// Returns once a line with `text` has been logged.
     pub(crate) fn wait_for_log(&mut self, text: &str) -> String {
+        self.wait_for_one_of(&[text])
+    }
+
+    /// The same with any of these texts.
+    pub(crate) fn wait_for_one_of(&mut self, texts: &[&str]) -> String {
         loop {
             let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
-                panic!("no {text:?} in the log:\n{}", self.log);
+                panic!("none of {texts:?} in the log:\n{}", self.log);
             };
             self.log.push_str(&line);
             self.log.push('\n');
-            if line.contains(text) {
+            if texts.iter().any(|text| line.contains(text)) {
                 return line;
             }
         }
@@ -277,9 +296,12 @@ impl Daemon {
     }
 }
 
+/// The file of what a daemon prints.
+const SAID: &str = "said";
+
 /// A file for what a daemon prints, which should be nothing, to be searched at its end.
-fn said(folder: &Path) -> File {
-    let path = folder.join("said");
+pub(crate) fn said(folder: &Path) -> File {
+    let path = folder.join(SAID);
     File::options()
         .create(true)
         .append(true)
@@ -374,6 +396,14 @@ pub(crate) fn get(url: &str, token: &str) -> u16 {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// Runs `domo-tokend check` on that config.
+#[track_caller]
+pub(crate) fn check(config: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+    command.env_clear().arg("check").args(arguments);
+    parts(&command.arg("--config").arg(config).output().unwrap())
 }
 
 /// Runs a daemon that ends by itself.
