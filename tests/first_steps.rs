@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use common::service::{SERVICE, with_service_user};
-use common::{CANARY_SECRET, CLIENT_ID, HOUR, config_text, folder, parts, sandbox, token};
+use common::{CANARY_SECRET, CLIENT_ID, Daemon, HOUR, config_text, folder, parts, sandbox, token};
 use domo_sandbox::{Fault, Sandbox};
 
 fn init(home: &Path, sandbox: &Sandbox, arguments: &[&str], input: &str) -> Output {
@@ -77,20 +77,8 @@ fn init_writes_what_the_daemon_runs_on_and_says_what_is_next() {
         stdout.contains("scope set \"data user\": a token that lives 3599 s"),
         "{stdout}"
     );
-    let socket = folder.path().join("broker.sock");
-    let mut daemon = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
-    daemon
-        .env_clear()
-        .arg("--config")
-        .arg(home.join("config.toml"));
-    let mut daemon = daemon.arg("--socket").arg(&socket).spawn().unwrap();
-    token(
-        &common::helper(&socket, &["--wait", "data"])
-            .output()
-            .unwrap(),
-    );
-    daemon.kill().unwrap();
-    daemon.wait().unwrap();
+    let command = Daemon::command_at(&home, &folder.path().join("broker.sock"));
+    token(&Daemon::start_as(command, folder).ask(&["data"]));
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn leaky(script: &str, folder: &Path) -> Command {
     command
         .env_clear()
         .stdin(Stdio::piped())
-        .stdout(Stdio::null());
+        .stdout(common::said(folder));
     command.arg(file).arg(folder);
     command
 }
@@ -53,6 +53,8 @@ fn a_planted_secret_or_token_is_found_wherever_it_is() {
     for what in [CANARY_SECRET, TOKEN, SENT] {
         let log = found(&format!("echo {what} >&2"), |_| {}).unwrap();
         assert!(log.contains("the log"), "{log}");
+        let printed = found(&format!("echo {what}"), |_| {}).unwrap();
+        assert!(printed.contains("the file said"), "{printed}");
         let file = found(&format!("echo {what} >$1/kept.json"), |_| {}).unwrap();
         assert!(file.contains("kept.json"), "{file}");
         let argument = found(":", |command| {

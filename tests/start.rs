@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
@@ -10,7 +10,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use common::wait::until;
-use common::{CANARY_SECRET, Daemon, HOUR, config_text, folder, run_to_end, sandbox, token};
+use common::{
+    CANARY_SECRET, Daemon, HOUR, config_text, folder, run_to_end, sandbox, secrecy, token,
+};
 use tempfile::TempDir;
 
 #[test]
@@ -33,7 +35,13 @@ fn a_second_daemon_is_75_and_disturbs_nothing() {
 fn of_several_daemons_at_once_one_serves_and_the_others_are_75() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
-    let start = |_| Daemon::command(folder.path()).spawn().unwrap();
+    let before = secrecy::names(folder.path());
+    let log = folder.path().join("log");
+    let start = |_| {
+        let log = File::options().create(true).append(true).open(&log);
+        let mut command = Daemon::command(folder.path());
+        command.stderr(log.unwrap()).spawn().unwrap()
+    };
     let mut daemons: Vec<Child> = (0..8).map(start).collect();
     let mut ended = Vec::new();
     until(|| {
@@ -58,29 +66,28 @@ fn of_several_daemons_at_once_one_serves_and_the_others_are_75() {
         daemon.kill().unwrap();
         daemon.wait().unwrap();
     }
+    secrecy::assert_none_in_files(folder.path(), &before);
     assert_eq!(sandbox.requests().len(), 1);
 }
 
 #[test]
 fn the_socket_is_never_seen_wider_than_its_mode() {
     let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
-    let socket = folder.path().join("broker.sock");
     for _ in 0..20 {
+        let folder = folder(&config_text(&sandbox, "[\"data\"]"));
         let plain = Daemon::command(folder.path());
         let mut command = Command::new("sh");
         command.args(["-c", "umask 0; exec \"$0\" \"$@\""]);
         command.arg(plain.get_program()).args(plain.get_args());
-        let mut daemon = command.stderr(Stdio::null()).spawn().unwrap();
+        command.stdout(Stdio::null());
+        let daemon = Daemon::spawn_as(command, folder);
+        let socket = daemon.socket();
         let first = loop {
             if let Ok(stat) = fs::symlink_metadata(&socket) {
                 break stat;
             }
         };
         assert_eq!(first.permissions().mode() & 0o7777, 0o600);
-        daemon.kill().unwrap();
-        daemon.wait().unwrap();
-        fs::remove_file(&socket).unwrap();
     }
 }
 
@@ -95,13 +102,13 @@ fn a_dead_socket_is_replaced() {
 #[test]
 fn a_killed_daemon_leaves_nothing_that_stops_the_next() {
     let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
-    let mut child = Daemon::command(folder.path()).spawn().unwrap();
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     sandbox.wait_for_requests(1, common::PATIENCE).unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(folder.path().join("broker.sock").exists());
-    token(&Daemon::start_in(folder).ask(&["data"]));
+    daemon.signal("-KILL");
+    daemon.wait();
+    assert!(daemon.socket().exists());
+    daemon.start_again();
+    token(&daemon.ask(&["data"]));
 }
 
 #[test]
@@ -289,21 +296,21 @@ fn every_source_of_a_secret_works() {
     fs::write(pydomo.path().join("domo.ini"), ini).unwrap();
     let closed = fs::Permissions::from_mode(0o600);
     fs::set_permissions(pydomo.path().join("domo.ini"), closed).unwrap();
-    let folders = [&inline, &variable, &systemd, &printed, &pydomo];
-    let mut commands = folders.map(|folder| Daemon::command(folder.path()));
+    let folders = [inline, variable, systemd, printed, pydomo];
+    let mut commands = folders
+        .each_ref()
+        .map(|folder| Daemon::command(folder.path()));
     commands[3]
         .env("PATH", "/usr/bin:/bin")
-        .current_dir(printed.path());
+        .current_dir(&folders[3]);
     commands[1].env("ACME", CANARY_SECRET);
-    commands[2].env("CREDENTIALS_DIRECTORY", systemd.path());
-    for (number, mut command) in commands.into_iter().enumerate() {
-        let mut child = command.spawn().unwrap();
-        let seen = sandbox
-            .wait_for_requests(number + 1, common::PATIENCE)
-            .unwrap();
+    commands[2].env("CREDENTIALS_DIRECTORY", folders[2].path());
+    for (number, (command, folder)) in commands.into_iter().zip(folders).enumerate() {
+        let daemon = Daemon::start_as(command, folder);
+        token(&daemon.ask(&["data"]));
+        let seen = sandbox.requests();
+        assert_eq!(seen.len(), number + 1);
         assert_eq!(seen[number].client_id.as_deref(), Some(common::CLIENT_ID));
-        child.kill().unwrap();
-        child.wait().unwrap();
     }
 }
 
@@ -336,24 +343,22 @@ fn a_command_that_fails_is_78_with_its_complaint_and_without_its_output() {
 fn the_environment_alone_is_enough() {
     let sandbox = sandbox(HOUR);
     let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("broker.sock");
     let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
     command
         .env_clear()
         .env("HOME", folder.path())
-        .arg("--socket")
-        .arg(&socket);
+        .args(["--log", "trace", "--socket"])
+        .arg(folder.path().join("broker.sock"))
+        .stdout(common::said(folder.path()));
     command
         .env("DOMO_CLIENT_ID", common::CLIENT_ID)
         .env("DOMO_CLIENT_SECRET", CANARY_SECRET);
     command
         .env("DOMO_TOKEN_URL", sandbox.token_url())
         .env("DOMO_SCOPE", "data;data user");
-    let mut child = command.spawn().unwrap();
+    let daemon = Daemon::start_as(command, folder);
     sandbox.wait_for_requests(2, common::PATIENCE).unwrap();
-    token(&common::helper(&socket, &["user", "data"]).output().unwrap());
-    child.kill().unwrap();
-    child.wait().unwrap();
+    token(&daemon.ask(&["user", "data"]));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::time::Duration;
 use common::wait::until;
 use common::{
     CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, client_text, config_text, parts, sandbox,
-    token,
+    secrecy, token,
 };
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
@@ -341,8 +341,10 @@ fn a_log_beside_the_config_does_not_feed_itself_and_a_command_sees_none_of_our_f
     ] {
         assert!(!text("fds").contains(ours), "{ours} in {}", text("fds"));
     }
+    secrecy::assert_none_in_process(daemon.id(), false);
     daemon.kill().unwrap();
     daemon.wait().unwrap();
+    secrecy::assert_none("the log", &text("daemon.log"));
 }
 
 #[test]
