@@ -133,13 +133,17 @@ fn a_thousand_replacements_end_in_the_last_one_and_leak_nothing() {
             replace(&secret, &format!("{CANARY_SECRET}\n"), 3);
             wait_for_choice(&broker, 1);
             token(&daemon.ask(&["-c", "acme", "data"]));
-            let (descriptors, watches) = holdings(&daemon);
-            let (least, known) = *before.get_or_insert((descriptors, watches));
+            // They are watched by a thread of its own, which may be behind: the folder, and where
+            // each of the two files is.
+            let descriptors = until(|| match holdings(&daemon) {
+                (descriptors, 3) => Ok(descriptors),
+                (_, watches) => Err((watches, seed)),
+            });
+            let least = *before.get_or_insert(descriptors);
             assert!(
                 descriptors <= least + 4,
                 "{descriptors}, not {least}; seed {seed}"
             );
-            assert_eq!(watches, known, "seed {seed}");
         }
     }
     let after = daemon.broker().client("stable").token("data").unwrap();
