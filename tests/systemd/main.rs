@@ -15,14 +15,12 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use common::callers::{STRANGER, is_root};
 use common::wait::until;
 use common::{Daemon, HOUR, config_text, folder, helper, parts, run_to_end, sandbox, token};
-use domo_sandbox::Fault;
+use domo_sandbox::{Fault, Sandbox};
 use notified::Notified;
 use rustix::fs::OFlags;
-
-/// A user that no database knows.
-const USER: u32 = 4242;
 
 fn notified_daemon(config: &str) -> (Daemon, Notified) {
     let folder = folder(config);
@@ -62,13 +60,10 @@ fn readiness_is_told_once_callers_can_connect() {
         let path = folder.path().join("notify.sock");
         let notified = Notified::bind(&path);
         let mut command = Daemon::command(folder.path());
-        command.env("NOTIFY_SOCKET", &path).stderr(Stdio::null());
-        let mut daemon = command.spawn().unwrap();
+        command.env("NOTIFY_SOCKET", &path);
+        let daemon = Daemon::spawn_as(command, folder);
         assert!(notified.next().starts_with("READY=1"));
-        let connected = UnixStream::connect(folder.path().join("broker.sock"));
-        daemon.kill().unwrap();
-        daemon.wait().unwrap();
-        connected.unwrap();
+        UnixStream::connect(daemon.socket()).unwrap();
     }
 }
 
@@ -326,34 +321,48 @@ fn what_keeps_it_from_starting_is_its_last_status() {
     );
 }
 
+/// A daemon that runs as a user that no database knows.
+fn daemon_of_stranger(sandbox: &Sandbox, more: &[&str]) -> Daemon {
+    let folder = folder(&config_text(sandbox, "[\"data\"]"));
+    for name in ["", "config.toml", "acme.secret"] {
+        chown(folder.path().join(name), Some(STRANGER), Some(STRANGER)).unwrap();
+    }
+    let mut command = Daemon::command(folder.path());
+    command
+        .uid(STRANGER)
+        .gid(STRANGER)
+        .current_dir("/")
+        .args(more);
+    Daemon::start_as(command, folder)
+}
+
+/// What that user hears when it reads a file of the daemon in `/proc`.
+fn look(daemon: &Daemon, name: &str) -> String {
+    let mut look = Command::new("/bin/head");
+    look.uid(STRANGER).gid(STRANGER).current_dir("/");
+    look.arg("-c1")
+        .arg(format!("/proc/{}/{name}", daemon.pid()));
+    parts(&look.output().unwrap()).2
+}
+
 #[test]
 fn its_own_user_cannot_look_into_it_and_it_leaves_no_core() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can be several users");
+    const DENIED: &str = "Permission denied";
+    if !is_root() {
         return;
     }
     let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
-    for name in ["", "config.toml", "acme.secret"] {
-        chown(folder.path().join(name), Some(USER), Some(USER)).unwrap();
-    }
-    let mut command = Daemon::command(folder.path());
-    command.uid(USER).gid(USER).current_dir("/");
-    let daemon = Daemon::start_as(command, folder);
-    let process = format!("/proc/{}", daemon.pid());
+    let daemon = daemon_of_stranger(&sandbox, &[]);
+    // At 0, where nothing is, an open memory can't be read either, but the error is another.
     for name in ["environ", "mem", "maps", "fd", "auxv"] {
-        let mut look = Command::new("/bin/ls");
-        look.uid(USER).gid(USER).current_dir("/");
-        if name == "fd" {
-            look.arg(format!("{process}/fd"));
-        } else {
-            look = Command::new("/bin/head");
-            look.uid(USER).gid(USER).current_dir("/");
-            look.arg("-c1").arg(format!("{process}/{name}"));
-        }
-        let (code, stdout, stderr) = parts(&look.output().unwrap());
-        assert_ne!(code, Some(0), "{name}: {stdout}{stderr}");
+        let said = look(&daemon, name);
+        assert!(said.contains(DENIED), "{name}: {said}");
     }
+    let open = daemon_of_stranger(&sandbox, &["--debuggable"]);
+    for name in ["environ", "maps", "auxv"] {
+        assert_eq!(look(&open, name), "", "{name} of an open one");
+    }
+    let process = format!("/proc/{}", daemon.pid());
     let limits = fs::read_to_string(format!("{process}/limits")).unwrap();
     let core = limits
         .lines()
