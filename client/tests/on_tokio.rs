@@ -10,15 +10,15 @@ mod fake;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Mutex;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use domo_token_client::wire::{RefusalKind, Request, Response};
+use domo_token_client::wire::{RefusalKind, Request};
 use domo_token_client::{Error, tokio as on_tokio};
 use tokio::task::JoinSet;
 
-use fake::{Fake, PATIENCE, refusal, renewed, token};
+use fake::{Fake, PATIENCE, holding, refusal, renewed, token};
 
 /// Runs a test that ends by itself.
 fn run<T>(test: impl Future<Output = T>) -> T {
@@ -27,17 +27,6 @@ fn run<T>(test: impl Future<Output = T>) -> T {
         .build()
         .unwrap();
     runtime.block_on(test)
-}
-
-/// A broker whose answers wait for a word each.
-fn holding(answer: impl Fn(usize) -> Response + Send + Sync + 'static) -> (Fake, Sender<()>) {
-    let (word, words) = channel();
-    let words = Mutex::new(words);
-    let fake = Fake::answering(move |before, _| {
-        words.lock().unwrap().recv_timeout(PATIENCE).unwrap();
-        answer(before)
-    });
-    (fake, word)
 }
 
 async fn connect(fake: &Fake) -> on_tokio::Broker {

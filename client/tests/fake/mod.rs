@@ -9,7 +9,7 @@ mod windows;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -146,6 +146,19 @@ impl Drop for Fake {
             end.now();
         }
     }
+}
+
+/// A broker whose answers wait for a word each.
+pub(crate) fn holding(
+    answer: impl Fn(usize) -> Response + Send + Sync + 'static,
+) -> (Fake, Sender<()>) {
+    let (word, words) = channel();
+    let words = Mutex::new(words);
+    let fake = Fake::answering(move |before, _| {
+        words.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        answer(before)
+    });
+    (fake, word)
 }
 
 /// Returns once `done`, which nothing tells of.
