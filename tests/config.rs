@@ -9,19 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::parts;
+use common::{check, parts};
 use serde_json::Value;
 
 fn fixtures() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/bad");
     let entries = fs::read_dir(folder).unwrap();
     entries.map(|entry| entry.unwrap().path()).collect()
-}
-
-fn check(arguments: &[&str], config: &Path) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
-    command.env_clear().arg("check").args(arguments);
-    parts(&command.arg("--config").arg(config).output().unwrap())
 }
 
 #[test]
@@ -37,7 +31,7 @@ fn each_broken_rule_is_78_in_one_line_with_its_place_and_no_value() {
             .unwrap()
             .strip_prefix("# expect: ")
             .unwrap();
-        let (code, stdout, stderr) = check(&[], &path);
+        let (code, stdout, stderr) = check(&path, &[]);
         assert_eq!((code, stdout.trim()), (Some(78), ""), "{stderr}");
         let shown = stderr.strip_prefix("domo-tokend: config ").unwrap();
         let shown = shown.strip_prefix(path.to_str().unwrap()).unwrap();

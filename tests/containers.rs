@@ -5,7 +5,6 @@
     clippy::indexing_slicing,
     reason = "in a test, what fails says so"
 )]
-#![expect(clippy::print_stdout, reason = "what is skipped says so")]
 
 mod common;
 
@@ -15,7 +14,10 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use common::{CANARY_SECRET, CLIENT_ID, Daemon, HOUR, helper, parts, run_to_end, sandbox, token};
+use common::callers::is_root;
+use common::{
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, check, helper, parts, run_to_end, sandbox, token,
+};
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;
 
@@ -59,9 +61,7 @@ fn the_configs_of_the_manifests_are_good() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         fs::write(&path, config_in(manifest)).unwrap();
-        let mut check = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
-        check.env_clear().args(["check", "--syntax", "--config"]);
-        let (code, stdout, stderr) = parts(&check.arg(path).output().unwrap());
+        let (code, stdout, stderr) = check(&path, &["--syntax"]);
         assert_eq!(code, Some(0), "{manifest}: {stderr}");
         assert!(stdout.contains(": ok"), "{stdout}");
     }
@@ -138,15 +138,6 @@ impl Pod {
         token(&as_user(&["data"]));
         assert_eq!(parts(&as_user(&probe)).0, Some(0));
     }
-}
-
-/// Whether this can be tried here.
-fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("skipped: only root can be several users");
-    }
-    root
 }
 
 #[test]

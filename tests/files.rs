@@ -10,13 +10,11 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
+use common::callers::{STRANGER, is_root};
 use common::{
     CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, parts, run_to_end, sandbox, token,
 };
 use tempfile::TempDir;
-
-/// A user that no database knows.
-const STRANGER: u32 = 4242;
 
 fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -26,7 +24,7 @@ fn mode(path: &Path, mode: u32) {
 fn refused(folder: &TempDir, words: &str) {
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(78), "{stderr}");
-    let (code, _, said) = parts(&check(folder.path(), &[]));
+    let (code, _, said) = check(folder.path(), &[]);
     assert_eq!(code, Some(78), "{said}");
     for said in [stderr, said] {
         assert!(
@@ -36,11 +34,8 @@ fn refused(folder: &TempDir, words: &str) {
     }
 }
 
-fn check(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
-    command.env_clear().arg("check").args(arguments);
-    command.arg("--config").arg(folder.join("config.toml"));
-    command.output().unwrap()
+fn check(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    common::check(&folder.join("config.toml"), arguments)
 }
 
 #[test]
@@ -108,7 +103,7 @@ fn a_config_that_others_can_write_is_refused_and_its_text_may_still_be_checked()
         mode(&config, open);
         refused(&folder, "chmod go-w");
     }
-    let (code, _, stderr) = parts(&check(folder.path(), &["--syntax"]));
+    let (code, _, stderr) = check(folder.path(), &["--syntax"]);
     assert_eq!(code, Some(0), "{stderr}");
     mode(&config, 0o644);
     mode(folder.path(), 0o777);
@@ -186,11 +181,11 @@ fn a_secret_behind_symlinks_is_judged_with_every_directory_on_the_way() {
     fs::rename(at("acme.secret"), at("closed/secret")).unwrap();
     symlink("../closed/secret", at("open/link")).unwrap();
     symlink("open/link", at("acme.secret")).unwrap();
-    assert_eq!(check(folder.path(), &[]).status.code(), Some(0));
+    assert_eq!(check(folder.path(), &[]).0, Some(0));
     mode(&at("open"), 0o777);
     refused(&folder, "/open: mode 0777 lets others replace files in it");
     mode(&at("open"), 0o1777);
-    assert_eq!(check(folder.path(), &[]).status.code(), Some(0), "sticky");
+    assert_eq!(check(folder.path(), &[]).0, Some(0), "sticky");
     mode(&at("closed"), 0o770);
     refused(&folder, "/closed: mode 0770");
 }
@@ -206,8 +201,7 @@ fn certificates_that_others_can_write_are_refused() {
 
 #[test]
 fn group_members_may_read_roots_secret_and_nobody_elses() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can be several users");
+    if !is_root() {
         return;
     }
     let sandbox = sandbox(HOUR);

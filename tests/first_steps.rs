@@ -34,10 +34,7 @@ fn init(home: &Path, sandbox: &Sandbox, arguments: &[&str], input: &str) -> Outp
 }
 
 fn check(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
-    command.env_clear().arg("--config");
-    command.arg(folder.join("config.toml")).arg("check");
-    parts(&command.args(arguments).output().unwrap())
+    common::check(&folder.join("config.toml"), arguments)
 }
 
 #[test]

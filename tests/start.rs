@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use common::callers::{STRANGER, is_root};
 use common::wait::until;
 use common::{
     CANARY_SECRET, Daemon, HOUR, config_text, folder, run_to_end, sandbox, secrecy, token,
@@ -175,7 +176,7 @@ fn a_symlink_in_the_place_of_the_directory_is_refused_with_what_it_leads_to() {
     symlink("real", &link).unwrap();
     if rustix::process::geteuid().is_root() {
         // Root's own leads nowhere else but by root.
-        std::os::unix::fs::lchown(&link, Some(4242), None).unwrap();
+        std::os::unix::fs::lchown(&link, Some(STRANGER), None).unwrap();
     }
     let said = refused_at(&folder, "link/broker.sock");
     assert!(said.contains("/real") && said.contains("symlink"), "{said}");
@@ -184,8 +185,7 @@ fn a_symlink_in_the_place_of_the_directory_is_refused_with_what_it_leads_to() {
 
 #[test]
 fn what_another_user_put_in_the_place_of_socket_or_lock_stays_and_is_named() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can be several users");
+    if !is_root() {
         return;
     }
     let sandbox = sandbox(HOUR);
@@ -196,7 +196,7 @@ fn what_another_user_put_in_the_place_of_socket_or_lock_stays_and_is_named() {
     let socket = shared.join("broker.sock");
     let lock = shared.join("broker.sock.lock");
     let theirs = |path: &Path| {
-        std::os::unix::fs::lchown(path, Some(4242), Some(4242)).unwrap();
+        std::os::unix::fs::lchown(path, Some(STRANGER), Some(STRANGER)).unwrap();
         let said = refused_at(&folder, "shared/broker.sock");
         assert!(path.symlink_metadata().is_ok(), "it stays: {said}");
         said
@@ -225,8 +225,7 @@ fn what_another_user_put_in_the_place_of_socket_or_lock_stays_and_is_named() {
 
 #[test]
 fn no_other_user_can_open_the_lock() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can be several users");
+    if !is_root() {
         return;
     }
     let sandbox = sandbox(HOUR);
@@ -235,7 +234,7 @@ fn no_other_user_can_open_the_lock() {
     let daemon = Daemon::start_in(folder);
     let lock = daemon.folder().join("broker.sock.lock");
     let mut open = Command::new("/bin/sh");
-    open.uid(4242).gid(4242).current_dir("/");
+    open.uid(STRANGER).gid(STRANGER).current_dir("/");
     let script = "exec 3< \"$0\"";
     let output = open.args(["-c", script]).arg(&lock).output().unwrap();
     let (code, _, stderr) = common::parts(&output);
