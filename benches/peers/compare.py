@@ -353,6 +353,13 @@ def rates(peers, load, folder, rounds, clients, seconds):
     return {name: ratio(values) + " k" for name, values in found.items()}
 
 
+def state(peer):
+    """What to say of its processes where callers get nothing."""
+    pids = peer.pids()
+    alive = pids and all(pathlib.Path(f"/proc/{pid}").exists() for pid in pids)
+    return "" if alive else "; the daemon is dead"
+
+
 def others(peer, trouble):
     """What ten callers meet while there is trouble."""
     if "eyJ" not in token_of(peer)[2]:
@@ -363,9 +370,7 @@ def others(peer, trouble):
         met = [token_of(peer) for _ in range(10)]
     good = [span for span, code, out in met if code == 0 and "eyJ" in out]
     if len(good) < len(met):
-        alive = all(pathlib.Path(f"/proc/{pid}").exists() for pid in peer.pids()) and peer.pids()
-        state = "" if alive else "; the daemon is dead"
-        return f"{len(met) - len(good)} of {len(met)} get nothing{state}"
+        return f"{len(met) - len(good)} of {len(met)} get nothing{state(peer)}"
     return f"served, {max(good) * 1000:.0f} ms at most"
 
 
@@ -413,14 +418,14 @@ def outage(kind):
 
 
 def deaf(peer):
-    """Leaves without reading its answer; says whether the others are served after that."""
+    """Leaves without reading its answer; says whether the next one is served after that."""
     for _ in range(20):
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as stream:
             stream.connect(str(peer.socket))
             stream.sendall(peer.request)
     time.sleep(0.3)
     _, code, out = token_of(peer)
-    return "served" if code == 0 and "eyJ" in out else "the daemon is dead, all is lost"
+    return "served" if code == 0 and "eyJ" in out else f"gets nothing{state(peer)}"
 
 
 def at_kill(peer):
@@ -433,7 +438,7 @@ def at_kill(peer):
         _, code, out = token_of(peer)
         if code == 0 and "eyJ" in out:
             return f"{down}; started again: a token after {time.monotonic() - start:.2f} s"
-    return f"{down}; started again: no token until a person stores it anew"
+    return f"{down}; started again: no token within 3 s"
 
 
 def table(peers, rows):
@@ -469,7 +474,7 @@ def measure(peers, folder, rounds, seconds):
         if isinstance(peer, (Git, Oidc)):
             peer.stop()
             peer.start()
-    rows.append(("others, after callers that left before their answer", each(deaf)))
+    rows.append(("another, after callers that left before their answer", each(deaf)))
     return table(peers, rows)
 
 
