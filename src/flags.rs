@@ -71,7 +71,8 @@ pub enum Verb {
     /// Asks for the client id and the secret, or reads them as lines from standard input. Never
     /// overwrites.
     ///
-    /// Exit: 0 written, 75 Domo couldn't be reached, 78 anything else.
+    /// Exit: 0 written, 74 written but standard output can't be, 75 Domo couldn't be reached, 78
+    /// anything else.
     Init {
         /// The API client's name in the config
         #[arg(long, value_name = "NAME", default_value = "domo")]
