@@ -5,8 +5,7 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
@@ -83,11 +82,7 @@ fn each_token_and_each_refusal_has_its_line_and_no_line_holds_a_secret() {
 
 /// The lines that the daemon says it has lost.
 fn lost(port: u16) -> u64 {
-    let mut port = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    port.write_all(request.as_bytes()).unwrap();
-    let mut metrics = String::new();
-    port.read_to_string(&mut metrics).unwrap();
+    let (_, metrics) = metrics::get(metrics::connect(port), "/metrics");
     let mut lines = metrics.lines();
     let count = lines.find_map(|line| line.strip_prefix("domo_token_audit_lost_total "));
     count.unwrap().parse().unwrap()
