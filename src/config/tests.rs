@@ -1,5 +1,8 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
+mod callers;
+mod places;
+
 use super::*;
 
 const CLIENT: &str = "client_id = \"441e307a\"\nclient_secret_file = \"acme.secret\"\n\

@@ -1,0 +1,157 @@
+//! The environment: the config that it makes, and the places that it names.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use super::*;
+
+/// An environment of these variables.
+fn variables<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<OsString> + Sync + 'a {
+    |name| {
+        let pair = pairs.iter().find(|(there, _)| *there == name);
+        pair.map(|(_, value)| OsString::from(*value))
+    }
+}
+
+/// The config of an environment with an id, a secret, and these variables.
+fn from_env(more: &[(&str, &str)]) -> Result<Config, String> {
+    let least = [
+        ("DOMO_CLIENT_ID", "an-id"),
+        ("DOMO_CLIENT_SECRET", "c4nary"),
+    ];
+    let all = [more, &least].concat();
+    Config::from_env(&variables(&all)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_environment_makes_one_client_with_what_it_says() {
+    let mut plain = from_env(&[]).unwrap();
+    assert_eq!(plain.default_client.as_deref(), Some(ENV_CLIENT));
+    let client = plain.clients.remove(ENV_CLIENT).unwrap();
+    assert_eq!(client.tokens, [ScopeSet::parse(ENV_SCOPE).unwrap()]);
+    assert_eq!(client.endpoint.url.as_str(), TOKEN_URL);
+    assert_eq!(
+        (client.endpoint.ca_file, client.endpoint.proxy),
+        (None, None)
+    );
+    let CredentialsSource::Pair { id, secret } = client.credentials else {
+        panic!("it is a pair")
+    };
+    assert!(matches!(id, IdSource::Inline(id) if id == "an-id"));
+    assert!(matches!(secret, SecretSource::Env(name) if name == "DOMO_CLIENT_SECRET"));
+
+    let mut set = from_env(&[
+        ("DOMO_SCOPE", "user;data;user data;data"),
+        ("DOMO_TOKEN_URL", "http://localhost:1/oauth/token"),
+        ("DOMO_CA_FILE", "/ca.pem"),
+        ("DOMO_PROXY", "http://proxy.example:3128"),
+    ])
+    .unwrap();
+    let client = set.clients.remove(ENV_CLIENT).unwrap();
+    let tokens: Vec<&str> = client.tokens.iter().map(ScopeSet::as_str).collect();
+    assert_eq!(tokens, ["data", "data user", "user"]);
+    assert_eq!(
+        client.endpoint.url.as_str(),
+        "http://localhost:1/oauth/token"
+    );
+    assert_eq!(client.endpoint.ca_file, Some("/ca.pem".into()));
+    assert_eq!(
+        client.endpoint.proxy.unwrap().host_str(),
+        Some("proxy.example")
+    );
+}
+
+#[test]
+fn an_empty_variable_counts_as_none_and_a_wrong_one_is_named() {
+    let empty = ["DOMO_SCOPE", "DOMO_TOKEN_URL", "DOMO_CA_FILE", "DOMO_PROXY"].map(|n| (n, ""));
+    assert!(from_env(&empty).is_ok());
+    for (name, value) in [
+        ("DOMO_CLIENT_ID", ""),
+        ("DOMO_SCOPE", "data;b\u{e9}"),
+        ("DOMO_TOKEN_URL", "http://domo.example/oauth/token"),
+        ("DOMO_PROXY", "http://proxy.example/path"),
+        ("DOMO_CLIENT_SECRET", ""),
+    ] {
+        let error = from_env(&[(name, value)]).unwrap_err();
+        assert!(error.contains(name), "{name}: {error}");
+    }
+    let not_text = |name: &str| {
+        let bytes = if name == "DOMO_SCOPE" {
+            vec![0xff]
+        } else {
+            b"a".to_vec()
+        };
+        Some(OsString::from_vec(bytes))
+    };
+    let error = Config::from_env(&|name: &str| {
+        (name != "DOMO_CLIENT_SECRET_FILE").then(|| not_text(name))?
+    });
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("DOMO_SCOPE: not UTF-8")
+    );
+}
+
+#[test]
+fn the_environments_secret_is_in_one_variable_or_in_a_file() {
+    let id = ("DOMO_CLIENT_ID", "an-id");
+    let (secret, file) = (
+        ("DOMO_CLIENT_SECRET", "c4nary"),
+        ("DOMO_CLIENT_SECRET_FILE", "/s"),
+    );
+    let of = |pairs: &[(&str, &str)]| Config::from_env(&variables(pairs));
+    let from_file = of(&[id, file]).unwrap();
+    assert_eq!(from_file.files(), [Path::new("/s")]);
+    let both = of(&[id, secret, file]).unwrap_err().to_string();
+    assert!(both.contains("not both"), "{both}");
+    let none = of(&[id]).unwrap_err().to_string();
+    assert!(none.contains("DOMO_CLIENT_SECRET: missing"), "{none}");
+}
+
+/// Where the config is found, if these files are there.
+fn found(flag: Option<&str>, pairs: &[(&str, &str)], there: &[&str]) -> Option<PathBuf> {
+    let exists = |path: &Path| there.iter().any(|file| Path::new(file) == path);
+    find(flag.map(PathBuf::from), &variables(pairs), &exists)
+}
+
+#[test]
+fn a_config_that_is_named_is_taken_there_or_not() {
+    let named = [("DOMO_TOKEN_CONFIG", "/named"), ("HOME", "/home/ann")];
+    let own = ["/home/ann/.config/domo-token/config.toml"];
+    assert_eq!(found(Some("/flag"), &named, &own), Some("/flag".into()));
+    assert_eq!(found(None, &named, &own), Some("/named".into()));
+    assert_eq!(
+        named_place(None, &variables(&[("DOMO_TOKEN_CONFIG", "")])),
+        None
+    );
+}
+
+#[test]
+fn else_it_is_the_first_that_is_there_of_the_services_the_users_and_the_hosts() {
+    let all = [
+        ("CONFIGURATION_DIRECTORY", "/service"),
+        ("XDG_CONFIG_HOME", "/xdg"),
+        ("HOME", "/home/ann"),
+    ];
+    let (service, own) = ("/service/config.toml", "/xdg/domo-token/config.toml");
+    let (of_home, host) = (
+        "/home/ann/.config/domo-token/config.toml",
+        "/etc/domo-token/config.toml",
+    );
+    let at = |path: &str| Some(PathBuf::from(path));
+    assert_eq!(found(None, &all, &[host, own, service]), at(service));
+    assert_eq!(found(None, &all, &[host, own, of_home]), at(own));
+    assert_eq!(
+        found(None, &all, &[host, of_home]),
+        at(host),
+        "$XDG_CONFIG_HOME takes its place"
+    );
+    assert_eq!(found(None, &all[2..], &[host, of_home]), at(of_home));
+    let empty = [("XDG_CONFIG_HOME", ""), ("CONFIGURATION_DIRECTORY", "")];
+    assert_eq!(found(None, &empty, &[host]), at(host));
+    assert_eq!(found(None, &all, &[]), None);
+    assert_eq!(host_place(&variables(&[])), at(host));
+    assert_eq!(own_place(&variables(&[])), None);
+}
