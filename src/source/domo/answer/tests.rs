@@ -149,6 +149,8 @@ fn a_scope_that_was_not_granted_is_a_refusal_that_names_it() {
         )
         .is_ok()
     );
+    let empty = token(br#"{"access_token":"abc","scope":""}"#, &asked()).unwrap();
+    assert_eq!(empty.granted, asked(), "as if it were absent");
 }
 
 #[test]
@@ -220,6 +222,11 @@ fn nothing_secret_and_nothing_that_breaks_a_line_gets_into_the_words() {
         "{words}"
     );
     assert!(!words.chars().any(char::is_control), "{words:?}");
+    let turned = "{\"error\":\"a\u{202e}b\u{2066}c\u{200f}d\"}";
+    let FetchError::Denied { words, .. } = refuse(400, turned) else {
+        panic!("not denied");
+    };
+    assert!(words.ends_with("a b c d"), "{words:?}");
     let long = format!(r#"{{"error":"{}"}}"#, "word ".repeat(10_000));
     let FetchError::Denied { words, .. } = refuse(400, &long) else {
         panic!("not denied");
