@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use domo_sandbox::{Fault, Sandbox};
+use domo_sandbox::{Builder, Fault, Sandbox};
 
 use super::*;
 use crate::token::MAX_TOKEN;
@@ -25,19 +25,75 @@ fn registration(endpoint: Endpoint) -> Result<Registration, SourceError> {
     Registration::new(endpoint, credentials, None)
 }
 
-/// What comes of asking a server that runs into that fault.
-fn fetched(fault: Fault) -> Result<Fetched, FetchError> {
-    let builder = Sandbox::builder().client("an-id", "c4nary", &["data"]);
-    let sandbox = builder.start().unwrap();
-    sandbox.always(fault);
-    let registration = registration(endpoint(&sandbox.token_url())).unwrap();
-    let source = DomoSource::new(registration, None).unwrap();
+/// What comes of asking there.
+fn fetched_from(endpoint: Endpoint) -> Result<Fetched, FetchError> {
+    let source = DomoSource::new(registration(endpoint).unwrap(), None).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     let scope = ScopeSet::parse("data").unwrap();
     runtime.block_on(source.fetch(&scope))
+}
+
+fn server() -> Builder {
+    Sandbox::builder().client("an-id", "c4nary", &["data"])
+}
+
+/// What comes of asking a server that runs into that fault.
+fn fetched(fault: Fault) -> Result<Fetched, FetchError> {
+    let sandbox = server().start().unwrap();
+    sandbox.always(fault);
+    fetched_from(endpoint(&sandbox.token_url()))
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let other = server().start().unwrap();
+    let error = fetched(Fault::redirect(307, &other.token_url())).unwrap_err();
+    let cause = Cause::RedirectRefused;
+    assert!(matches!(error, FetchError::Transient { cause: is, .. } if is == cause));
+    assert!(other.requests().is_empty());
+}
+
+#[test]
+fn a_server_is_trusted_by_the_certificates_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    let sandbox = server().https(true).start().unwrap();
+    fs::write(&file, sandbox.ca_pem().unwrap()).unwrap();
+    let plain = endpoint(&sandbox.token_url());
+    let trusting = Endpoint {
+        ca_file: Some(file),
+        ..plain.clone()
+    };
+    assert!(fetched_from(trusting).is_ok());
+    let Err(FetchError::Transient { cause, words, .. }) = fetched_from(plain) else {
+        panic!("it is trusted")
+    };
+    assert_eq!(cause, Cause::Tls);
+    assert!(words.contains("can't be trusted, TLS: "), "{words}");
+    assert!(words.contains("UnknownIssuer"), "{words}");
+}
+
+#[test]
+fn a_failure_names_the_place_and_what_it_came_from() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let closed = endpoint(&format!("http://{address}/oauth/token"));
+    let Err(FetchError::Transient { cause, words, .. }) = fetched_from(closed) else {
+        panic!("nobody is there")
+    };
+    assert_eq!(cause, Cause::Connect);
+    let said = format!("{address} can't be reached: Connection refused");
+    assert!(words.starts_with(&said), "{words}");
+    let through = Endpoint {
+        proxy: "http://proxy.example:3128".parse().ok(),
+        ..endpoint("https://domo.example/oauth/token")
+    };
+    let place = "domo.example through the proxy proxy.example:3128";
+    assert_eq!(transport::place(&through), place);
 }
 
 #[test]
