@@ -83,7 +83,7 @@ pub(crate) struct Daemon {
     child: Child,
     folder: TempDir,
     lines: Receiver<String>,
-    /// All that it has logged so far.
+    /// All that it has logged since its last start.
     pub(crate) log: String,
     /// What was in its folder before it.
     before: BTreeSet<OsString>,
@@ -139,6 +139,8 @@ impl Daemon {
     /// Starts it anew in the same folder once it has ended.
     pub(crate) fn start_again(&mut self) {
         self.drain();
+        secrecy::assert_none("the log", &self.log);
+        self.log.clear();
         (self.child, self.lines) = Self::launch(Self::command(self.folder.path()));
         self.wait_for_log("started");
     }
