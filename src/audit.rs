@@ -12,6 +12,8 @@ use std::time::{Duration, SystemTime};
 
 #[cfg(unix)]
 use rustix::fs::{OFlags, fcntl_setfl};
+#[cfg(unix)]
+use rustix::io::Errno;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -216,7 +218,13 @@ impl Writer {
 
     fn judge(&mut self, count: u64, whole: u64, error: Option<io::Error>) {
         let path = self.shared.path.display();
-        self.shared.waiting.fetch_sub(count, Ordering::Relaxed);
+        // Less than that if the end has counted them as lost already.
+        let less = |waiting: u64| Some(waiting.saturating_sub(count));
+        let counts = self
+            .shared
+            .waiting
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let counts = counts.unwrap_or_default().min(count);
         match error {
             // Nothing to write shows nothing.
             None if count > 0 && std::mem::replace(&mut self.failing, false) => {
@@ -224,7 +232,7 @@ impl Writer {
             }
             None => {}
             Some(error) => {
-                let lost = count.saturating_sub(whole);
+                let lost = count.saturating_sub(whole).min(counts);
                 self.shared.lost.fetch_add(lost, Ordering::Relaxed);
                 if !std::mem::replace(&mut self.failing, true) {
                     warn!("audit file {path}: {error}; lines are lost until it can be written");
@@ -240,11 +248,17 @@ fn open(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        // Of a pipe that nobody reads it says so, and doesn't wait for a reader.
+        // A pipe's reader isn't waited for.
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         options.mode(0o600).custom_flags(flags);
     }
-    let file = options.open(path)?;
+    let file = options.open(path);
+    #[cfg(unix)]
+    let file = file.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NXIO) => io::Error::new(io::ErrorKind::NotConnected, "nobody reads this pipe"),
+        Some(_) | None => error,
+    });
+    let file = file?;
     #[cfg(unix)]
     fcntl_setfl(&file, OFlags::APPEND)?;
     Ok(file)

@@ -271,6 +271,10 @@ fn from_systemd(name: &str, env: Env) -> Result<SecretString, CredentialsError> 
         unusable(SECRET, &from, problem)
     })?;
     let path = PathBuf::from(directory).join(name);
+    if matches!(path.try_exists(), Ok(false)) {
+        let problem = format!("not there: add LoadCredential={name}: and its source to the unit");
+        return Err(unusable(SECRET, &path.display().to_string(), &problem));
+    }
     let bytes = read_any(&path, SECRET)?;
     check_secret(&bytes, &path.display().to_string())
 }
@@ -308,6 +312,17 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn a_credential_that_systemd_did_not_make_is_one_that_the_unit_lacks() {
+        let folder = tempfile::tempdir().unwrap();
+        let variable = |_: &str| Some(folder.path().into());
+        let error = from_systemd("domo", &variable).unwrap_err().to_string();
+        assert!(
+            error.ends_with("add LoadCredential=domo: and its source to the unit"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn a_proxy_login_is_one_line_taken_as_it_stands() {

@@ -101,7 +101,7 @@ pub enum DaemonError {
         source: io::Error,
     },
     /// The audit file can't be written.
-    #[error("audit.file {path}: {source}; it must be one that the daemon may write", path = .path.display())]
+    #[error("audit.file {path}: {source}; {}", about_audit(.source), path = .path.display())]
     Audit {
         /// The file.
         path: PathBuf,
@@ -128,16 +128,31 @@ fn to_do(error: &io::Error) -> &'static str {
     }
 }
 
+fn about_audit(error: &io::Error) -> &'static str {
+    if is_unread(error) {
+        "start its reader first"
+    } else {
+        "it must be one that the daemon may write"
+    }
+}
+
+/// Whether the error is that of a pipe whose reader may come yet.
+fn is_unread(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotConnected
+}
+
 /// The exit code for what a person has to mend (`EX_CONFIG` of sysexits): systemd doesn't try again.
 pub const TO_MEND: u8 = 78;
 
 impl DaemonError {
-    /// The exit code, of sysexits: 70 for a bug, 75 if another daemon is there already, else 78.
+    /// The exit code, of sysexits: 70 for a bug, 75 if another daemon is there already or nobody
+    /// reads the pipe that is to take the audit, else 78.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Bug | Self::Thread(_) => 70,
             Self::Bind(BindError::Taken(_)) => 75,
+            Self::Audit { source, .. } if is_unread(source) => 75,
             Self::Bind(BindError::Path { .. })
             | Self::ConfigRead { .. }
             | Self::ConfigAccess(_)

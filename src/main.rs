@@ -122,8 +122,7 @@ fn serve(options: &Options, format: LogFormat, env: Env<'static>) -> ExitCode {
         Ok(passed) => passed,
         Err(error) => {
             let what = "what systemd handed over";
-            let hint = "the socket unit must have one ListenStream= with a path";
-            return end(&format!("{what}: {error}; {hint}"), daemon::TO_MEND);
+            return end(&format!("{what}: {error}"), daemon::TO_MEND);
         }
     };
     #[cfg(unix)]

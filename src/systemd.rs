@@ -72,7 +72,11 @@ pub fn passed() -> io::Result<Passed> {
                 .extend(File::open(format!("/proc/self/fd/{number}")));
             nix::unistd::close(number)?;
         } else if passed.listener.is_none() {
-            passed.listener = descriptors.take_unix_listener(index)?;
+            let taken = descriptors.take_unix_listener(index);
+            passed.listener = taken.map_err(|error| {
+                let hint = "the socket unit must have one ListenStream= with a path";
+                io::Error::other(format!("{error}; {hint}"))
+            })?;
         }
     }
     Ok(passed)

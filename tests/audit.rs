@@ -168,7 +168,11 @@ fn a_pipe_that_nobody_reads_holds_up_neither_the_start_nor_the_end() {
     let config = audited(&config_text(&sandbox, "[\"data\"]"), path.to_str().unwrap());
     let folder = folder(&config);
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
-    assert_eq!(code, Some(78), "nobody has it open: {stderr}");
+    assert_eq!(code, Some(75), "nobody has it open: {stderr}");
+    assert!(
+        stderr.contains("nobody reads this pipe; start its reader first"),
+        "{stderr}"
+    );
     assert!(stderr.contains("audit.file"), "{stderr}");
     let mut options = File::options();
     options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());

@@ -20,7 +20,7 @@ use common::{Daemon, HOUR, config_text, folder, sandbox};
 use domo_token_client::frame::{self, HEAD, HELLO};
 use domo_token_client::wire::{Asked, Request, TokenRequest, VERSION};
 
-/// The most instructions that one request on an open connection may cost outside the kernel. 3580
+/// The most instructions that one request on an open connection may cost outside the kernel. 3576
 /// were counted when this was written, and a compiler may add some.
 const MOST: u64 = 3800;
 

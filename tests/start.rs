@@ -275,6 +275,22 @@ fn a_path_too_long_for_a_socket_says_so() {
 }
 
 #[test]
+fn nor_is_a_name_taken_that_is_too_long_for_callers() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let socket = folder.path().join("s".repeat(110));
+    let (code, stderr) = run_to_end(Daemon::command_at(folder.path(), &socket));
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains("too long"), "{stderr}");
+    let output = common::helper(&socket, &["data"]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("the path is too long for a socket"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn every_source_of_a_secret_works() {
     let sandbox = sandbox(HOUR);
     let file = config_text(&sandbox, "[\"data\"]");

@@ -18,6 +18,7 @@ use common::wait::until;
 use common::{Daemon, HOUR, config_text, helper, parts, rests, sandbox, timed, token};
 use domo_sandbox::Fault;
 use domo_token_client::DEFAULT_TIMEOUT;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 #[test]
@@ -474,4 +475,21 @@ fn a_daemon_that_takes_no_connection_is_waited_for_no_longer_than_was_said() {
     let (code, stdout, stderr) = parts(&output);
     assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
     assert!(took < DEFAULT_TIMEOUT / 2, "{took:?}");
+}
+
+#[test]
+fn signals_do_not_lengthen_the_wait_for_an_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broker.sock");
+    // Which takes connections, and never answers.
+    let _listener = UnixListener::bind(&path).unwrap();
+    let mut asking = helper(&path, &["--timeout", "1", "data"]).spawn().unwrap();
+    let process = Pid::from_child(&asking);
+    let status = until(|| {
+        for signal in [Signal::STOP, Signal::CONT] {
+            kill_process(process, signal).unwrap();
+        }
+        asking.try_wait().unwrap().ok_or("it waits on")
+    });
+    assert_eq!(status.code(), Some(75));
 }

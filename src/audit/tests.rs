@@ -54,6 +54,7 @@ fn a_line_that_was_torn_spoils_no_other_and_whole_ones_are_not_lost() {
     let (whole, error) = writer.write(lines.concat());
     let kept = usize::try_from(whole).unwrap();
     assert_eq!(error.as_ref().unwrap().kind(), io::ErrorKind::WouldBlock);
+    writer.shared.waiting.store(count, Ordering::Relaxed);
     writer.judge(count, whole, error);
     assert_eq!(audit.lost(), count - whole);
     let before = drain(&mut reader);

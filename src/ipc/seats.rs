@@ -138,7 +138,8 @@ impl Seat {
         }
     }
 
-    /// Room for one answer with metrics, of which a user has no more than it leaves free.
+    /// Room for one answer with metrics, of which a user has no more than it leaves free, and all
+    /// users leave one to root and our own.
     ///
     /// # Errors
     ///
@@ -147,7 +148,8 @@ impl Seat {
         let mut taken = self.seats.taken();
         let left = METRICS - taken.metrics;
         let share = taken.of_user.entry(self.user).or_default();
-        if left == 0 || (!self.exempt && share.metrics >= left) {
+        let is_room = left > 0 && (self.exempt || (left > 1 && share.metrics < left));
+        if !is_room {
             return Err("the broker gives metrics to as many as it may; try again".to_owned());
         }
         share.metrics += 1;
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_users_read_no_metrics_the_next_one_may_and_all_is_given_back() {
+    fn however_many_users_read_no_metrics_root_may_and_all_is_given_back() {
         let seats = Seats::new(Limits::default());
         let mut all = Vec::new();
         let mut had = Vec::new();
@@ -272,12 +274,17 @@ mod tests {
             }
             had.push(all.len() - before);
         }
-        assert_eq!(had, [4, 2, 1, 1]);
+        assert_eq!(had, [4, 2, 1, 0]);
         let mut next = seats.take(&peer(1006)).unwrap();
         assert!(next.read_metrics().unwrap_err().contains("try again"));
+        let mut roots = [(); 2].map(|()| seats.take(&peer(0)).unwrap());
+        roots[0].read_metrics().unwrap();
+        assert!(roots[1].read_metrics().is_err(), "there are eight");
         all[0].have_metrics();
+        assert!(next.read_metrics().is_err(), "it is root's");
+        all[1].have_metrics();
         next.read_metrics().unwrap();
-        drop((all, next));
+        drop((all, next, roots));
         assert_eq!(seats.taken().metrics, 0);
         assert!(seats.taken().of_user.is_empty());
     }

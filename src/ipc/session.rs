@@ -122,6 +122,10 @@ impl Session {
                 self.watch(watch, asked, broker, stopped.as_mut()).await?;
                 self.seat.stop_watching();
             }
+            if !self.unread.is_empty() {
+                // Others come between, however many requests were sent at once.
+                yield_now().await;
+            }
             let last = (heard.frame.len() <= REMEMBERED).then_some(heard);
             next = self.next_request(last, stopped.as_mut()).await?;
         }
@@ -253,6 +257,8 @@ impl Session {
         }
         self.answer_all(broker.metrics_frames(caller)).await?;
         self.seat.have_metrics();
+        // As dear as many pages of status.
+        yield_now().await;
         Ok(())
     }
 

@@ -197,16 +197,16 @@ impl Socket {
     fn bind_in(&mut self, private: &Path, callers: &Callers) -> Result<Listener, BindError> {
         let place = private.join("s");
         let fail = |error: io::Error| system_error(&self.path, &error);
-        let listener = UnixListener::bind(&place).map_err(|error| {
-            let too_long = error.kind() == io::ErrorKind::InvalidInput;
-            let words = "the path is too long for a socket; choose a shorter one";
-            let problem = if too_long {
-                words.to_owned()
-            } else {
-                error.to_string()
-            };
-            path_error(&self.path, &problem)
-        })?;
+        // Of the place where it is bound, and of the one where callers look for it.
+        if [&place, &self.path]
+            .map(SocketAddrUnix::new)
+            .iter()
+            .any(Result::is_err)
+        {
+            let problem = "the path is too long for a socket; choose a shorter one";
+            return Err(path_error(&self.path, problem));
+        }
+        let listener = UnixListener::bind(&place).map_err(fail)?;
         let listener = Listener::of(listener).map_err(fail)?;
         chown(&place, None, callers.group).map_err(|error| {
             let problem = format!("the socket can't be given to its group: {error}; make the daemon's user a member of it");

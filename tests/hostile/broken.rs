@@ -1,14 +1,18 @@
 //! Callers that break the protocol or leave, and what is left of them.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use domo_sandbox::Fault;
 use domo_token_client::frame;
 use domo_token_client::wire::Request;
 
 use crate::common::callers::{first, half_a_request, token_request, watch_request};
+use crate::common::wait::until;
 use crate::common::{self, Daemon, HOUR, PATIENCE, config_text, sandbox, token};
 use crate::{memory, sockets, wait_for_sockets};
 
@@ -88,7 +92,7 @@ fn a_request_byte_by_byte_and_a_thousand_at_once_are_answered() {
     assert!(holds(&answer(&mut caller, false)));
     let next = token_request().split_off(4);
     let many = next.repeat(1000);
-    let writing = std::thread::scope(|scope| {
+    let writing = thread::scope(|scope| {
         let mut writer = caller.try_clone().unwrap();
         let writing = scope.spawn(move || writer.write_all(&many));
         for _ in 0..1000 {
@@ -97,6 +101,40 @@ fn a_request_byte_by_byte_and_a_thousand_at_once_are_answered() {
         writing.join().unwrap()
     });
     writing.unwrap();
+}
+
+#[test]
+fn two_thousand_dear_requests_at_once_hold_no_other_caller_up() {
+    const COUNT: usize = 2000;
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    token(&daemon.ask(&["data"]));
+    let length = daemon.broker().metrics().unwrap().len();
+    let mut greedy = UnixStream::connect(daemon.socket()).unwrap();
+    let more = frame::encode(&Request::Metrics).unwrap().repeat(COUNT - 1);
+    let all = [first(&Request::Metrics), more].concat();
+    greedy.write_all(&all).unwrap();
+    let read = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let mut stream = greedy.try_clone().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let count = &read;
+        scope.spawn(move || {
+            let mut buffer = vec![0; 64 * 1024];
+            while let Ok(some @ 1..) = stream.read(&mut buffer) {
+                count.fetch_add(some, Ordering::Relaxed);
+            }
+        });
+        let so_far = || read.load(Ordering::Relaxed);
+        until(|| (so_far() > 0).then_some(()).ok_or("it has none"));
+        token(&daemon.ask(&["data"]));
+        let had = so_far();
+        greedy.shutdown(Shutdown::Both).unwrap();
+        assert!(
+            had < length * COUNT / 2,
+            "{had} bytes before another's answer"
+        );
+    });
 }
 
 #[test]

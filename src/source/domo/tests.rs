@@ -1,8 +1,10 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 use std::fs;
+use std::net::SocketAddr;
 
 use domo_sandbox::{Builder, Fault, Sandbox};
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 use super::*;
 use crate::token::MAX_TOKEN;
@@ -78,9 +80,10 @@ fn a_server_is_trusted_by_the_certificates_of_the_file() {
 
 #[test]
 fn a_failure_names_the_place_and_what_it_came_from() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    // Taken, so that nobody else comes to listen there.
+    let taken = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&taken, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = SocketAddr::try_from(getsockname(&taken).unwrap()).unwrap();
     let closed = endpoint(&format!("http://{address}/oauth/token"));
     let Err(FetchError::Transient { cause, words, .. }) = fetched_from(closed) else {
         panic!("nobody is there")
