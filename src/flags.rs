@@ -119,5 +119,5 @@ A config file, which domo-tokend init writes:
 
 Signals: SIGTERM and SIGINT end it. SIGHUP reads the config and the secrets again, keeps what
 has not changed, and tries at once what Domo refused; a wrong config leaves all as it was.
-Exit: 0 stopped, 2 usage, 70 a bug, 75 another daemon serves the socket, 78 config,
-credentials or path; check and init say theirs in their help";
+Exit: 0 stopped, 2 usage, 70 a bug, 75 another daemon serves the socket or nobody reads the
+audit's pipe, 78 config, credentials or path; check and init say theirs in their help";
