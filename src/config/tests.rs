@@ -55,7 +55,7 @@ fn a_sockets_mode_is_one_that_its_owner_can_use_and_nobody_execute() {
     }
     for wrong in [
         "0700", "0777", "0670", "0661", "0400", "0200", "0066", "60", "6", "06600", "1660", "+660",
-        "0o660", "", "0680",
+        "0o660", "", "0680", "00600",
     ] {
         let error = mode(wrong).unwrap_err();
         assert!(error.contains("must be an octal mode"), "{wrong}: {error}");
