@@ -336,7 +336,8 @@ pub(super) fn token_url(text: &str, allow_http_loopback: bool) -> Result<Url, St
 pub(super) fn proxy_url(text: &str) -> Result<Url, String> {
     let url = without_login(text)?;
     let is_host_alone = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() || !is_host_alone {
+    // Whose URLs always have a host.
+    if !matches!(url.scheme(), "http" | "https") || !is_host_alone {
         return Err("must be scheme, host and port, like http://proxy.example:3128".to_owned());
     }
     Ok(url)

@@ -156,6 +156,8 @@ fn a_proxy_is_scheme_host_and_port() {
         "http://user@proxy.example",
         "http://user:word@proxy.example",
         "socks5://proxy.example",
+        "socks5://proxy.example/",
+        "http://",
         "proxy.example:3128",
     ] {
         assert!(!may(url), "{url}");
