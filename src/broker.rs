@@ -311,10 +311,10 @@ impl<C: Clock> Broker<C> {
 impl State {
     /// A caller that waited has its answer; by then the set may be gone, and its counts with it.
     fn count_late(&mut self, set: SetId, reply: &Reply) {
-        match reply {
-            _ if self.roster.has(set) => self.tally.answer(set, reply),
-            Ok(_) => {}
-            Err(refusal) => self.tally.stranger(refusal),
+        if self.roster.has(set) {
+            self.tally.answer(set, reply);
+        } else if let Err(refusal) = reply {
+            self.tally.stranger(refusal);
         }
     }
 

@@ -31,7 +31,7 @@ fn leaky(script: &str, folder: &Path) -> Command {
     command
         .env_clear()
         .stdin(Stdio::piped())
-        .stdout(common::said(folder));
+        .stdout(common::daemon::said(folder));
     command.arg(file).arg(folder);
     command
 }

@@ -304,15 +304,11 @@ fn directory_of(path: &Path) -> &Path {
 
 /// What the system said, and what to do where that isn't plain.
 fn system_error(path: &Path, error: &io::Error) -> BindError {
+    use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
     let kind = error.kind();
-    let to_do = if kind == io::ErrorKind::NotFound {
+    let to_do = if kind == NotFound {
         "; make the directory that it is to be in"
-    } else if [
-        io::ErrorKind::PermissionDenied,
-        io::ErrorKind::ReadOnlyFilesystem,
-    ]
-    .contains(&kind)
-    {
+    } else if matches!(kind, PermissionDenied | ReadOnlyFilesystem) {
         "; choose a place where the daemon's user may write, see socket in the config"
     } else {
         ""

@@ -1,75 +1,16 @@
-//! Starting: what is wrong is said, with the right exit code, before Domo is asked.
+//! The place of the socket and its lock.
 
-mod common;
-
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use common::callers::{STRANGER, is_root};
-use common::wait::until;
-use common::{
-    CANARY_SECRET, Daemon, HOUR, config_text, folder, run_to_end, sandbox, secrecy, token,
-};
 use tempfile::TempDir;
 
-#[test]
-fn a_second_daemon_is_75_and_disturbs_nothing() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
-    let given = token(&daemon.ask(&["data"]));
-    let (code, stderr) = run_to_end(Daemon::command(daemon.folder()));
-    assert_eq!(code, Some(75), "{stderr}");
-    assert!(stderr.contains("another domo-tokend"), "{stderr}");
-    assert_eq!(token(&daemon.ask(&["data"])), given);
-    assert_eq!(
-        sandbox.requests().len(),
-        1,
-        "the lock is taken before Domo is asked"
-    );
-}
-
-#[test]
-fn of_several_daemons_at_once_one_serves_and_the_others_are_75() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
-    let before = secrecy::names(folder.path());
-    let log = folder.path().join("log");
-    let start = |_| {
-        let log = File::options().create(true).append(true).open(&log);
-        let mut command = Daemon::command(folder.path());
-        command.stderr(log.unwrap()).spawn().unwrap()
-    };
-    let mut daemons: Vec<Child> = (0..8).map(start).collect();
-    let mut ended = Vec::new();
-    until(|| {
-        daemons.retain_mut(|daemon| match daemon.try_wait().unwrap() {
-            Some(status) => {
-                ended.push(status.code());
-                false
-            }
-            None => true,
-        });
-        if ended.len() < 7 {
-            Err(ended.clone())
-        } else {
-            Ok(())
-        }
-    });
-    assert!(ended.iter().all(|code| *code == Some(75)), "{ended:?}");
-    let socket = folder.path().join("broker.sock");
-    let output = common::helper(&socket, &["--wait", "data"]).output();
-    token(&output.unwrap());
-    for daemon in &mut daemons {
-        daemon.kill().unwrap();
-        daemon.wait().unwrap();
-    }
-    secrecy::assert_none_in_files(folder.path(), &before);
-    assert_eq!(sandbox.requests().len(), 1);
-}
+use super::common::callers::{STRANGER, is_root};
+use super::common::{self, Daemon, HOUR, config_text, folder, run_to_end, sandbox, token};
 
 #[test]
 fn the_socket_is_never_seen_wider_than_its_mode() {
@@ -98,18 +39,6 @@ fn a_dead_socket_is_replaced() {
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     drop(UnixListener::bind(folder.path().join("broker.sock")).unwrap());
     token(&Daemon::start_in(folder).ask(&["data"]));
-}
-
-#[test]
-fn a_killed_daemon_leaves_nothing_that_stops_the_next() {
-    let sandbox = sandbox(HOUR);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
-    sandbox.wait_for_requests(1, common::PATIENCE).unwrap();
-    daemon.signal("-KILL");
-    daemon.wait();
-    assert!(daemon.socket().exists());
-    daemon.start_again();
-    token(&daemon.ask(&["data"]));
 }
 
 #[test]
@@ -288,132 +217,4 @@ fn nor_is_a_name_taken_that_is_too_long_for_callers() {
         stderr.contains("the path is too long for a socket"),
         "{stderr}"
     );
-}
-
-#[test]
-fn every_source_of_a_secret_works() {
-    let sandbox = sandbox(HOUR);
-    let file = config_text(&sandbox, "[\"data\"]");
-    let with = |line: &str| file.replace("client_secret_file = \"acme.secret\"", line);
-
-    let inline = folder(&with(&format!("client_secret = \"{CANARY_SECRET}\"")));
-    let closed = fs::Permissions::from_mode(0o600);
-    fs::set_permissions(inline.path().join("config.toml"), closed).unwrap();
-    let variable = folder(&with("client_secret_env = \"ACME\""));
-    let systemd = folder(&with("client_secret_credential = \"acme.secret\""));
-    let printed = folder(&with("client_secret_command = [\"cat\", \"acme.secret\"]"));
-    let id = format!("client_id = \"{}\"", common::CLIENT_ID);
-    let pydomo = folder(&with("client_file = \"domo.ini\"").replace(&id, ""));
-    let ini = format!(
-        "[client_auth]\nclient = {}\nsecret = {CANARY_SECRET}\n",
-        common::CLIENT_ID
-    );
-    fs::write(pydomo.path().join("domo.ini"), ini).unwrap();
-    let closed = fs::Permissions::from_mode(0o600);
-    fs::set_permissions(pydomo.path().join("domo.ini"), closed).unwrap();
-    let folders = [inline, variable, systemd, printed, pydomo];
-    let mut commands = folders
-        .each_ref()
-        .map(|folder| Daemon::command(folder.path()));
-    commands[3]
-        .env("PATH", "/usr/bin:/bin")
-        .current_dir(&folders[3]);
-    commands[1].env("ACME", CANARY_SECRET);
-    commands[2].env("CREDENTIALS_DIRECTORY", folders[2].path());
-    for (number, (command, folder)) in commands.into_iter().zip(folders).enumerate() {
-        let daemon = Daemon::start_as(command, folder);
-        token(&daemon.ask(&["data"]));
-        let seen = sandbox.requests();
-        assert_eq!(seen.len(), number + 1);
-        assert_eq!(seen[number].client_id.as_deref(), Some(common::CLIENT_ID));
-    }
-}
-
-#[test]
-fn a_command_that_fails_is_78_with_its_complaint_and_without_its_output() {
-    let sandbox = sandbox(HOUR);
-    let text = config_text(&sandbox, "[\"data\"]");
-    let with = |argv: &str| {
-        let line = format!("client_secret_command = {argv}");
-        text.replace("client_secret_file = \"acme.secret\"", &line)
-    };
-    for (argv, words) in [
-        ("[\"/nowhere/pass\"]", "No such file"),
-        (
-            "[\"/bin/sh\", \"-c\", \"echo c4nary; echo locked >&2; exit 3\"]",
-            "exit status: 3: locked",
-        ),
-        ("[\"/bin/true\"]", "empty"),
-        ("[\"/bin/cat\", \"/dev/zero\"]", "more than 4096 bytes"),
-    ] {
-        let folder = folder(&with(argv));
-        let (code, stderr) = run_to_end(Daemon::command(folder.path()));
-        assert_eq!(code, Some(78), "{stderr}");
-        assert!(stderr.contains(words), "{words} in {stderr}");
-        assert!(!stderr.contains("c4nary"), "{stderr}");
-    }
-}
-
-#[test]
-fn the_environment_alone_is_enough() {
-    let sandbox = sandbox(HOUR);
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
-    command
-        .env_clear()
-        .env("HOME", folder.path())
-        .args(["--log", "trace", "--socket"])
-        .arg(folder.path().join("broker.sock"))
-        .stdout(common::said(folder.path()));
-    command
-        .env("DOMO_CLIENT_ID", common::CLIENT_ID)
-        .env("DOMO_CLIENT_SECRET", CANARY_SECRET);
-    command
-        .env("DOMO_TOKEN_URL", sandbox.token_url())
-        .env("DOMO_SCOPE", "data;data user");
-    let daemon = Daemon::start_as(command, folder);
-    sandbox.wait_for_requests(2, common::PATIENCE).unwrap();
-    token(&daemon.ask(&["user", "data"]));
-}
-
-#[test]
-fn a_config_that_is_not_there_says_how_to_get_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
-    assert_eq!(code, Some(78), "{stderr}");
-    let missing = format!("config {}/", folder.path().display());
-    assert!(stderr.contains(&missing), "{stderr}");
-    assert!(stderr.contains("run domo-tokend init"), "{stderr}");
-}
-
-#[test]
-fn a_wrong_config_names_its_place_and_no_value() {
-    let sandbox = sandbox(HOUR);
-    let good = config_text(&sandbox, "[\"data\"]");
-    for (bad, named) in [
-        (
-            good.replace("client_id", "client_idd"),
-            "did you mean \"client_id\"",
-        ),
-        (good.replace("\"acme.secret\"", "7"), ":3:"),
-        (good.replace("[\"data\"]", "[]"), "tokens"),
-        (good.replace("http://", "http://c4nary:pw@"), "token_url"),
-        (
-            good.replace("allow_http_loopback = true", ""),
-            "allow_http_loopback",
-        ),
-        (
-            good.clone() + "client_secret = \"c4nary\"\n",
-            "more than one source",
-        ),
-        ("clients = \"c4nary".to_owned(), ":1:"),
-        (String::new(), "clients"),
-    ] {
-        let folder = folder(&bad);
-        let (code, stderr) = run_to_end(Daemon::command(folder.path()));
-        assert_eq!(code, Some(78), "{stderr}");
-        assert!(stderr.contains(named), "{named} in {stderr}");
-        assert!(stderr.contains("config.toml"), "{stderr}");
-        assert!(!stderr.contains("c4nary"), "{stderr}");
-    }
 }
