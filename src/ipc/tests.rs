@@ -118,17 +118,25 @@ fn explained(stream: &mut (impl Read + Write), scope: &str, cut: usize, first: b
     explanation(stream, first)
 }
 
-fn explanation(stream: &mut impl Read, first: bool) -> String {
-    if first {
-        let mut hello = [0; HELLO];
-        stream.read_exact(&mut hello).unwrap();
-        assert_eq!(frame::hello_version(hello), Ok(VERSION));
-    }
+fn read_hello(stream: &mut impl Read) {
+    let mut hello = [0; HELLO];
+    stream.read_exact(&mut hello).unwrap();
+    assert_eq!(frame::hello_version(hello), Ok(VERSION));
+}
+
+fn read_response(stream: &mut impl Read) -> Response {
     let mut head = [0; HEAD];
     stream.read_exact(&mut head).unwrap();
     let mut body = vec![0; frame::body_length(head).unwrap()];
     stream.read_exact(&mut body).unwrap();
-    let Response::Explanation(given) = frame::decode(&body).unwrap() else {
+    frame::decode(&body).unwrap()
+}
+
+fn explanation(stream: &mut impl Read, first: bool) -> String {
+    if first {
+        read_hello(stream);
+    }
+    let Response::Explanation(given) = read_response(stream) else {
         panic!("no explanation");
     };
     given.scope
@@ -229,15 +237,10 @@ fn gets_metrics(path: &Path) -> bool {
     let mut request = frame::hello(VERSION).to_vec();
     request.extend_from_slice(&frame::encode(&Request::Metrics).unwrap());
     stream.write_all(&request).unwrap();
-    let mut hello = [0; HELLO];
-    stream.read_exact(&mut hello).unwrap();
+    read_hello(&mut stream);
     let mut given = false;
     loop {
-        let mut head = [0; HEAD];
-        stream.read_exact(&mut head).unwrap();
-        let mut body = vec![0; frame::body_length(head).unwrap()];
-        stream.read_exact(&mut body).unwrap();
-        let part: Response = frame::decode(&body).unwrap();
+        let part = read_response(&mut stream);
         if let Response::Refusal(refusal) = part {
             assert_eq!(refusal.kind, RefusalKind::Busy);
             return false;

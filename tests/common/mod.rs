@@ -23,6 +23,8 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::Duration;
 
 use domo_sandbox::{Recorded, Sandbox};
@@ -156,15 +158,20 @@ pub(crate) fn check(config: &Path, arguments: &[&str]) -> (Option<i32>, String, 
     parts(&command.arg("--config").arg(config).output().unwrap())
 }
 
-/// Runs a daemon that ends by itself.
+/// Runs a daemon that ends by itself; one that doesn't is killed, and has no exit code.
 pub(crate) fn run_to_end(mut command: Command) -> (Option<i32>, String) {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut text = String::new();
-    child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut text)
-        .unwrap();
-    (child.wait().unwrap().code(), text)
+    let mut stderr = child.stderr.take().unwrap();
+    let (sender, whole) = channel();
+    let read = thread::spawn(move || {
+        let mut text = String::new();
+        stderr.read_to_string(&mut text).unwrap();
+        let _late = sender.send(());
+        text
+    });
+    if whole.recv_timeout(PATIENCE).is_err() {
+        child.kill().unwrap();
+    }
+    let code = child.wait().unwrap().code();
+    (code, read.join().unwrap())
 }
