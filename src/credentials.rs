@@ -99,6 +99,22 @@ pub enum CredentialsError {
         /// What is wrong.
         problem: String,
     },
+    /// The command that prints the secret failed or was late. Another run of it may succeed.
+    #[error("{SECRET} from the command {program}: {problem}")]
+    Command {
+        /// The program, as messages show it.
+        program: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl CredentialsError {
+    /// Whether a secret command failed or was late, which may pass, unlike everything else here.
+    #[must_use]
+    pub fn is_command_failure(&self) -> bool {
+        matches!(self, Self::Command { .. })
+    }
 }
 
 /// What to do about a file that can't be read, where that isn't plain.
@@ -294,14 +310,18 @@ fn read_id(path: &Path) -> Result<String, CredentialsError> {
 }
 
 fn check_secret(bytes: &[u8], from: &str) -> Result<SecretString, CredentialsError> {
-    let unusable = |problem| unusable(SECRET, from, problem);
-    let text = std::str::from_utf8(bytes).map_err(|_| unusable("not UTF-8"))?;
+    secret_in(bytes).map_err(|problem| unusable(SECRET, from, problem))
+}
+
+/// The secret that a source holds, or why that can't be one.
+fn secret_in(bytes: &[u8]) -> Result<SecretString, &'static str> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "not UTF-8")?;
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
-        return Err(unusable("empty"));
+        return Err("empty");
     }
     if !usable_secret(text) {
-        return Err(unusable("has a line break or control character in it"));
+        return Err("has a line break or control character in it");
     }
     Ok(text.into())
 }

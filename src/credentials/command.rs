@@ -7,17 +7,18 @@ use std::thread;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use tracing::debug;
 use zeroize::Zeroizing;
 
 use crate::clock::{BootTime, boot_now};
 
-use super::{CredentialsError, MAX_SECRET, SECRET, check_secret, unusable};
+use super::{CredentialsError, MAX_SECRET, secret_in};
 
 /// How long the command may take. A person may have to unlock the store, but a daemon can't wait
 /// for one.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The most of its standard error that is shown, in bytes.
+/// The most of its standard error that is logged, in bytes.
 const SHOWN: usize = 300;
 
 /// The name of the threads that read what it prints.
@@ -30,32 +31,42 @@ pub(super) fn run(argv: &[String]) -> Result<SecretString, CredentialsError> {
 
 fn run_within(argv: &[String], deadline: Duration) -> Result<SecretString, CredentialsError> {
     // Its arguments aren't shown: people put secrets there.
-    let from = format!("the command {:?}", argv.first().map_or("", String::as_str));
-    let failed = |problem: String| unusable(SECRET, &from, &problem);
-    let mut child = spawn(argv).map_err(|error| failed(format!("can't be run: {error}")))?;
+    let program = format!("{:?}", argv.first().map_or("", String::as_str));
+    output(argv, &program, deadline)
+        .map_err(|problem| CredentialsError::Command { program, problem })
+}
+
+fn output(argv: &[String], shown: &str, deadline: Duration) -> Result<SecretString, String> {
+    let mut child = spawn(argv).map_err(|error| format!("can't be run: {error}"))?;
     // Read on threads of their own: a command that fills one pipe would wait for us for ever.
     let end = boot_now() + deadline;
     let printed = collect(child.stdout.take(), MAX_SECRET, end);
     let complaint = collect(child.stderr.take(), SHOWN, end);
+    let (Ok(printed), Ok(complaint)) = (printed, complaint) else {
+        stop(&mut child);
+        return Err("no thread to read its output: the system's limit is reached".to_owned());
+    };
     let Ok(Some(printed)) = printed.recv_timeout(deadline) else {
         stop(&mut child);
-        let seconds = deadline.as_secs_f32();
-        return Err(failed(format!("not done after {seconds} s")));
+        return Err(format!("not done after {} s", deadline.as_secs_f32()));
     };
     // Whoever inherited its standard error may live on.
     let complaint = complaint.recv_timeout(Duration::from_millis(100));
     if printed.len() > MAX_SECRET {
         stop(&mut child);
-        return Err(failed(format!("printed more than {MAX_SECRET} bytes")));
+        return Err(format!("printed more than {MAX_SECRET} bytes"));
     }
-    let status = wait(&mut child).map_err(|error| failed(error.to_string()))?;
+    let status = wait(&mut child).map_err(|error| error.to_string())?;
     if !status.success() {
-        let words = complaint.ok().flatten().unwrap_or_default();
-        let words = String::from_utf8_lossy(&words);
-        return Err(failed(format!("{status}: {}", one_line(&words))));
+        // It may hold secrets, so it is in no error.
+        let message = complaint.ok().flatten().unwrap_or_default();
+        let message = one_line(&String::from_utf8_lossy(&message));
+        debug!("command {shown} failed, its standard error: {message}");
+        return Err(format!("{status}; run it by hand to see its message"));
     }
     let first = printed.split(|byte| *byte == b'\n').next();
-    check_secret(first.unwrap_or_default(), &from)
+    secret_in(first.unwrap_or_default())
+        .map_err(|problem| format!("what it printed can't be a secret: {problem}"))
 }
 
 /// What it complains of must not look like a line of ours, nor do anything to a terminal.
@@ -82,7 +93,7 @@ fn collect(
     pipe: Option<impl Pipe + 'static>,
     most: usize,
     end: BootTime,
-) -> mpsc::Receiver<Option<Zeroizing<Vec<u8>>>> {
+) -> io::Result<mpsc::Receiver<Option<Zeroizing<Vec<u8>>>>> {
     let (sender, receiver) = mpsc::channel();
     let read = move || {
         // Reserved whole, so that no copy is left behind by its growing.
@@ -98,9 +109,8 @@ fn collect(
         }
         let _gave_up = sender.send(is_whole.then_some(bytes));
     };
-    // Without a thread the sender is gone, which is told like a command that takes too long.
-    let _started = thread::Builder::new().name(READER.to_owned()).spawn(read);
-    receiver
+    thread::Builder::new().name(READER.to_owned()).spawn(read)?;
+    Ok(receiver)
 }
 
 #[cfg(unix)]
@@ -218,13 +228,36 @@ mod tests {
     }
 
     #[test]
-    fn a_complaint_is_one_line_that_does_nothing_to_a_terminal() {
-        let script = "printf 'no\\033[2Jkey\\n  for\\ryou\\n' >&2; exit 3";
-        let error = run(&shell(script)).unwrap_err().to_string();
+    fn a_failed_command_is_a_command_failure_without_its_standard_error() {
+        let error = run(&shell("echo 'key c4nary' >&2; exit 3")).unwrap_err();
+        assert!(error.is_command_failure());
+        let error = error.to_string();
         assert!(
-            error.ends_with("exit status: 3: no\u{fffd}[2Jkey for you"),
+            error.ends_with("exit status: 3; run it by hand to see its message"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn every_way_in_which_a_command_fails_is_a_command_failure() {
+        for script in [
+            "exit 1",
+            "true",
+            "printf 'a\\tb'",
+            "cat /dev/zero",
+            "kill -9 $$",
+        ] {
+            let error = run(&shell(script)).unwrap_err();
+            assert!(error.is_command_failure(), "{script}: {error}");
+        }
+        let missing = run(&["/nowhere/pass".to_owned()]).unwrap_err();
+        assert!(missing.is_command_failure(), "{missing}");
+    }
+
+    #[test]
+    fn a_logged_standard_error_is_one_line_that_does_nothing_to_a_terminal() {
+        let message = one_line("no\u{1b}[2Jkey\n  for\ryou\n");
+        assert_eq!(message, "no\u{fffd}[2Jkey for you");
     }
 
     #[test]

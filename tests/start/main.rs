@@ -120,7 +120,7 @@ fn every_source_of_a_secret_works() {
 }
 
 #[test]
-fn a_command_that_fails_is_78_with_its_complaint_and_without_its_output() {
+fn a_command_that_fails_is_named_with_its_status_and_without_what_it_printed() {
     let sandbox = sandbox(HOUR);
     let text = config_text(&sandbox, "[\"data\"]");
     let with = |argv: &str| {
@@ -130,17 +130,35 @@ fn a_command_that_fails_is_78_with_its_complaint_and_without_its_output() {
     for (argv, words) in [
         ("[\"/nowhere/pass\"]", "No such file"),
         (
-            "[\"/bin/sh\", \"-c\", \"echo c4nary; echo locked >&2; exit 3\"]",
-            "exit status: 3: locked",
+            "[\"/bin/sh\", \"-c\", \"echo c4nary; echo c4nary-locked >&2; exit 3\"]",
+            "exit status: 3; run it by hand",
         ),
         ("[\"/bin/true\"]", "empty"),
         ("[\"/bin/cat\", \"/dev/zero\"]", "more than 4096 bytes"),
     ] {
         let folder = folder(&with(argv));
-        let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+        let (code, stderr) = run_to_end(Daemon::command_of_config(folder.path()));
         assert_eq!(code, Some(78), "{stderr}");
         assert!(stderr.contains(words), "{words} in {stderr}");
         assert!(!stderr.contains("c4nary"), "{stderr}");
+    }
+}
+
+#[test]
+fn the_standard_error_of_a_failed_command_is_logged_at_debug_alone() {
+    let sandbox = sandbox(HOUR);
+    let line = "client_secret_command = [\"/bin/sh\", \"-c\", \"echo store locked >&2; exit 3\"]";
+    let text = config_text(&sandbox, "[\"data\"]");
+    let folder = folder(&text.replace("client_secret_file = \"acme.secret\"", line));
+    for (level, is_logged) in [("debug", true), ("info", false)] {
+        let mut command = Daemon::command_of_config(folder.path());
+        command.args(["--log", level]);
+        let (_, stderr) = run_to_end(command);
+        assert_eq!(
+            stderr.contains("store locked"),
+            is_logged,
+            "{level}: {stderr}"
+        );
     }
 }
 
