@@ -6,6 +6,7 @@
 mod engine;
 mod find;
 mod held;
+mod load_errors;
 mod log;
 mod metrics;
 mod summary;
@@ -64,6 +65,8 @@ struct Shared<C> {
 struct State {
     about: About,
     roster: Roster,
+    /// Tokens of an earlier process whose client is not loaded.
+    stored: Vec<Held>,
     waiters: HashMap<WaiterId, oneshot::Sender<Reply>>,
     last_waiter: u64,
     /// Rung when the watchers of a set are to look again; dropped when there is nothing to see any
@@ -85,8 +88,10 @@ pub struct About {
     pub default_client: Option<String>,
     /// The access tables, by client; a client without one is open to whoever may connect.
     pub access: BTreeMap<String, Access>,
-    /// Who asks where for each client's tokens.
+    /// Who asks where for each client's tokens, of those that are loaded.
     pub origins: BTreeMap<String, Origin>,
+    /// Why what the config says of these clients could not be loaded.
+    pub load_errors: BTreeMap<String, String>,
     /// Whether the tokens may be kept over a restart.
     pub keeps: bool,
 }
@@ -117,6 +122,7 @@ impl<C: Clock> Broker<C> {
             state: Mutex::new(State {
                 about,
                 roster: Roster::new(seed),
+                stored: Vec::new(),
                 waiters: HashMap::new(),
                 last_waiter: 0,
                 watched: HashMap::new(),
@@ -209,7 +215,7 @@ impl<C: Clock> Broker<C> {
             }
             if let Some(reply) = reply {
                 state.tally.answer(set, &reply);
-                return reply;
+                return reply.map_err(|refusal| state.with_load_error(set, caller, refusal));
             }
             let (sender, answer) = oneshot::channel();
             state.waiters.insert(waiter, sender);
@@ -223,8 +229,9 @@ impl<C: Clock> Broker<C> {
         let reply = answer.await;
         std::mem::forget(leaving);
         let reply = reply.unwrap_or_else(|_| Err(stopping()));
-        self.state().count_late(set, &reply);
-        reply
+        let mut state = self.state();
+        state.count_late(set, &reply);
+        reply.map_err(|refusal| state.with_load_error(set, caller, refusal))
     }
 
     /// Counts a connection for as long as what is returned lives.
@@ -289,7 +296,10 @@ impl<C: Clock> Broker<C> {
         let seen = page
             .into_iter()
             .filter(|set| state.may_see(&set.client, &set.scope, caller));
-        answer.extend(seen.map(Response::Scope));
+        answer.extend(seen.map(|mut set| {
+            state.show_load_error(&mut set, caller);
+            Response::Scope(set)
+        }));
         if next.is_none() {
             answer.push(Response::End);
         }

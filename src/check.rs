@@ -1,11 +1,17 @@
 //! `domo-tokend check`: whether config and credentials would do, without running on them.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, ScopedJoinHandle};
 
 #[cfg(unix)]
 use crate::config;
 use crate::config::{ClientConfig, Config, CredentialsSource, Env, SecretSource};
-use crate::daemon::{DaemonError, Options, load_config, parse_config, register, source_of};
+use crate::daemon::{
+    DaemonError, LoadError, LoadedClient, Options, load_client, load_config, parse_config,
+};
 use crate::ipc::Callers;
 use crate::source::domo::DomoSource;
 use crate::source::{FetchError, TokenSource};
@@ -90,12 +96,13 @@ pub struct Report {
     pub good: Vec<String>,
     /// What is wrong.
     pub wrong: Vec<String>,
-    /// Whether any of it is for a person to mend, and not just Domo out of reach.
+    /// Whether any of it is for a person to fix, and not just Domo out of reach or a secret command
+    /// that failed.
     denied: bool,
 }
 
 impl Report {
-    /// 0 if nothing is wrong, 75 if Domo couldn't be reached, else 78.
+    /// 0 if nothing is wrong, 75 if Domo couldn't be reached or a secret command failed, else 78.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match (self.wrong.is_empty(), self.denied) {
@@ -154,8 +161,9 @@ fn sources<'a>(
     config: &'a Config,
     env: Env,
     report: &mut Report,
-) -> Vec<(&'a str, &'a ClientConfig, DomoSource)> {
+) -> Vec<(&'a str, &'a ClientConfig, Arc<DomoSource>)> {
     let mut sources = Vec::new();
+    let mut commands = run_commands(config, env);
     for (name, client) in &config.clients {
         if let Some(credential) = credential_out_of_reach(client, env) {
             let why = "is there only while its unit runs";
@@ -163,14 +171,18 @@ fn sources<'a>(
             report.good.push(line);
             continue;
         }
-        match source(name, client, env) {
-            Ok((shown_id, source)) => {
-                report
-                    .good
-                    .push(format!("client \"{name}\" ({shown_id}): ok"));
-                sources.push((name.as_str(), client, source));
+        let loaded = commands.remove(name.as_str());
+        match loaded.unwrap_or_else(|| load_client(client, env, None, None)) {
+            Ok(loaded) => {
+                let shown_id = loaded.shown_id;
+                let line = format!("client \"{name}\" ({shown_id}): ok");
+                report.good.push(line);
+                sources.push((name.as_str(), client, loaded.source));
             }
-            Err(error) => report.fail(error.to_string()),
+            Err(error) => {
+                report.wrong.push(format!("client \"{name}\": {error}"));
+                report.denied |= !error.is_temporary();
+            }
         }
     }
     sources
@@ -186,17 +198,32 @@ fn credential_out_of_reach<'a>(client: &'a ClientConfig, env: Env) -> Option<&'a
     }
 }
 
-fn source(
-    name: &str,
-    client: &ClientConfig,
-    env: Env,
-) -> Result<(String, DomoSource), DaemonError> {
-    let (shown_id, registration) = register(name, client, env)?;
-    Ok((shown_id, source_of(name, registration, None)?))
+type LoadResult = Result<LoadedClient<DomoSource>, LoadError>;
+
+/// Loads the clients whose secret a command prints, at the same time.
+fn run_commands<'a>(config: &'a Config, env: Env) -> BTreeMap<&'a str, LoadResult> {
+    let clients = config.clients.iter();
+    let clients = clients.filter(|(_, client)| client.runs_a_command());
+    thread::scope(|scope| {
+        let started: Vec<_> = clients
+            .map(|(name, client)| {
+                let load = move || load_client(client, env, None, None);
+                (name, thread::Builder::new().spawn_scoped(scope, load))
+            })
+            .collect();
+        let result = |started: io::Result<ScopedJoinHandle<LoadResult>>| match started {
+            Ok(thread) => thread.join().unwrap_or(Err(LoadError::Bug)),
+            Err(error) => Err(LoadError::NoThread(error)),
+        };
+        let ended = started.into_iter();
+        ended
+            .map(|(name, started)| (name.as_str(), result(started)))
+            .collect()
+    })
 }
 
 /// One request after the other: nobody waits for these tokens.
-async fn ask(sources: Vec<(&str, &ClientConfig, DomoSource)>, report: &mut Report) {
+async fn ask(sources: Vec<(&str, &ClientConfig, Arc<DomoSource>)>, report: &mut Report) {
     for (name, client, source) in sources {
         for scope in &client.tokens {
             let set = format!("client \"{name}\", scope set \"{scope}\"");

@@ -155,6 +155,15 @@ impl ClientConfig {
             CredentialsSource::ConnectionFile(_) => false,
         }
     }
+
+    /// Whether a command prints its secret.
+    #[must_use]
+    pub fn runs_a_command(&self) -> bool {
+        match &self.credentials {
+            CredentialsSource::Pair { secret, .. } => matches!(secret, SecretSource::Command(_)),
+            CredentialsSource::ConnectionFile(_) => false,
+        }
+    }
 }
 
 /// A token endpoint.

@@ -1,32 +1,43 @@
 //! Wiring: config → credentials → sources → broker → door, and an orderly end.
 
 mod beside;
+mod clients;
+mod commands;
+mod fixed;
+mod load;
 mod place;
 mod reload;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::broker::{About, Broker, Engine};
-use crate::clock::{Clock, SystemClock};
-use crate::config::{self, ClientConfig, Config, ConfigError, Env, Limits};
-use crate::credentials::{self, CredentialsError};
+use crate::clock::{BootTime, Clock, SystemClock};
+use crate::config::{Config, ConfigError, Env, Limits};
+use crate::credentials::CredentialsError;
 use crate::ipc::{self, BindError};
 use crate::keep::Estate;
 use crate::logging::Levels;
 use crate::signals::Signal;
-use crate::source::domo::{DomoSource, Registration, SourceError};
+use crate::source::domo::DomoSource;
 use crate::systemd::Passed;
-use crate::watch::{Files, Stamp};
+use crate::watch::Files;
 use crate::{descriptors, systemd};
 
 use beside::Beside;
-use reload::{Fixed, Loaded, Steering, about};
+use clients::{Clients, News};
+use commands::Commands;
+use fixed::Fixed;
+use load::Loaded;
+pub use load::{LoadError, LoadedClient, load_client, load_config, parse_config};
+use reload::{Steering, about, log_news};
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -68,22 +79,9 @@ pub enum DaemonError {
     /// The config is wrong.
     #[error("config {0}")]
     Config(#[from] ConfigError),
-    /// A client's credentials can't be used.
-    #[error("client \"{client}\": {source}")]
-    Credentials {
-        /// The client's name.
-        client: String,
-        /// What is wrong.
-        source: CredentialsError,
-    },
-    /// A client's endpoint can't be used.
-    #[error("client \"{client}\": {source}")]
-    Source {
-        /// The client's name.
-        client: String,
-        /// What is wrong.
-        source: SourceError,
-    },
+    /// No client can be loaded, by name and reason.
+    #[error("{}", reasons(.0))]
+    NoClient(Vec<(String, String)>),
     /// No place for the socket.
     #[error(
         "no place for the socket: neither $RUNTIME_DIRECTORY nor $XDG_RUNTIME_DIR is set; name one with --socket"
@@ -128,6 +126,12 @@ fn to_do(error: &io::Error) -> &'static str {
     }
 }
 
+fn reasons(clients: &[(String, String)]) -> String {
+    let reason = |(name, reason): &(String, String)| format!("client \"{name}\": {reason}");
+    let reasons: Vec<String> = clients.iter().map(reason).collect();
+    reasons.join("; ")
+}
+
 fn about_audit(error: &io::Error) -> &'static str {
     if is_unread(error) {
         "start its reader first"
@@ -157,99 +161,13 @@ impl DaemonError {
             | Self::ConfigRead { .. }
             | Self::ConfigAccess(_)
             | Self::Config(_)
-            | Self::Credentials { .. }
-            | Self::Source { .. }
+            | Self::NoClient(_)
             | Self::Group(_)
             | Self::Metrics { .. }
             | Self::Audit { .. }
             | Self::NoSocket => TO_MEND,
         }
     }
-}
-
-/// Finds and reads the config, which others must not be able to write.
-///
-/// # Errors
-///
-/// [`DaemonError::ConfigRead`], [`DaemonError::Config`] or [`DaemonError::ConfigAccess`].
-pub fn load_config(options: &Options, env: Env) -> Result<Config, DaemonError> {
-    let (config, file) = found_config(options, env)?;
-    if let (Some(path), Some(file)) = (&config.path, file) {
-        credentials::check_config(&file, path, &config).map_err(DaemonError::ConfigAccess)?;
-    }
-    Ok(config)
-}
-
-/// The same, looking at nothing but its text.
-///
-/// # Errors
-///
-/// [`DaemonError::ConfigRead`] or [`DaemonError::Config`].
-pub fn parse_config(options: &Options, env: Env) -> Result<Config, DaemonError> {
-    Ok(found_config(options, env)?.0)
-}
-
-fn found_config(options: &Options, env: Env) -> Result<(Config, Option<File>), DaemonError> {
-    let exists = |path: &Path| path.exists();
-    let Some(path) = config::find(options.config.clone(), env, &exists) else {
-        return Ok((Config::from_env(env)?, None));
-    };
-    let stamp = Stamp::of(&path);
-    let (file, content) =
-        credentials::read_config(&path).map_err(|source| DaemonError::ConfigRead {
-            path: path.clone(),
-            source,
-        })?;
-    let mut config = Config::read(&content, &path)?;
-    config.stamp = stamp;
-    config.notices.extend(config.unknown_names());
-    if env("DOMO_CLIENT_ID").is_some() {
-        let notice = "DOMO_CLIENT_ID and its like are not heeded, there is a config file";
-        config.notices.push(notice.to_owned());
-    }
-    Ok((config, Some(file)))
-}
-
-/// Reads what the config says of a client: the part of its id that may be shown, and all that a
-/// source needs.
-///
-/// # Errors
-///
-/// [`DaemonError::Credentials`] or [`DaemonError::Source`].
-pub fn register(
-    name: &str,
-    client: &ClientConfig,
-    env: Env,
-) -> Result<(String, Registration), DaemonError> {
-    let of_credentials = |source| DaemonError::Credentials {
-        client: name.to_owned(),
-        source,
-    };
-    let credentials = credentials::load(client, env).map_err(of_credentials)?;
-    let shown_id = credentials.masked_id();
-    let login = credentials::proxy_login(client).map_err(of_credentials)?;
-    let registration = Registration::new(client.endpoint.clone(), credentials, login);
-    let registration = registration.map_err(|source| DaemonError::Source {
-        client: name.to_owned(),
-        source,
-    })?;
-    Ok((shown_id, registration))
-}
-
-/// What asks Domo for a client's tokens; shares what it can with `like`.
-///
-/// # Errors
-///
-/// [`DaemonError::Source`].
-pub fn source_of(
-    name: &str,
-    registration: Registration,
-    like: Option<&DomoSource>,
-) -> Result<DomoSource, DaemonError> {
-    DomoSource::new(registration, like).map_err(|source| DaemonError::Source {
-        client: name.to_owned(),
-        source,
-    })
 }
 
 /// Runs the daemon until a [`Signal::Stop`]. `ready` is called with the socket's path as soon as
@@ -275,15 +193,19 @@ pub async fn run(
     let limits = limits_here(&config);
     let clock = SystemClock::new();
     let started = clock.now();
-    let (files, loaded) = Loaded::new(&config, env, &Loaded::default());
-    let loaded = loaded?;
-    let about = about(&config, &loaded, started, started);
-    let broker = broker_with(passed.kept, about, &clock);
+    let (files, loaded) = Loaded::new(config, env, &BTreeMap::new());
+    let (config, mut clients, news) = first_clients(loaded, started)?;
+    let broker = broker_with(
+        passed.kept,
+        about(&config, &clients, started, started),
+        &clock,
+    );
     let mut beside = Beside::new(&config)?;
     let taken_down = beside.audit(&broker);
-    let (engine, helm) = Engine::new(&broker, loaded.clients());
+    let (engine, helm) = Engine::new(&broker, clients.for_broker());
     let listener = socket.listen(&callers)?;
     say_at_start(&config);
+    news.iter().for_each(log_news);
     info!(socket = %path.display(), clients = config.clients.len(), "started");
     ready(&path);
     systemd::ready(&broker.summary());
@@ -307,13 +229,16 @@ pub async fn run(
         helm,
         fixed: Fixed::of(&config),
         config,
-        loaded,
+        config_loaded: started,
+        clients,
+        commands: Commands::new(),
+        config_error: None,
     };
     let steer = async {
         let ended = steering.run(surroundings.signals, watched, engine).await;
         // Sessions are told only when those who wait have their refusals.
         let _no_sessions = stop.send(true);
-        ended.map_err(|_panicked| DaemonError::Bug)
+        ended
     };
     let serving = ipc::serve(listener, broker, limits, stopped);
     let ((), (), ended) = tokio::join!(serving, beside, steer);
@@ -324,14 +249,24 @@ pub async fn run(
     ended
 }
 
+/// The clients at a start, unless none can ever be loaded.
+fn first_clients(loaded: Loaded, now: BootTime) -> Result<FirstClients, DaemonError> {
+    let mut clients = Clients::new();
+    let news = clients.apply(loaded.candidates, now);
+    match clients.hopeless() {
+        Some(reasons) => Err(DaemonError::NoClient(reasons)),
+        None => Ok((loaded.config, clients, news)),
+    }
+}
+
+type FirstClients = (Arc<Config>, Clients<DomoSource>, Vec<News>);
+
 /// A broker that goes on with what the last process had kept for it.
 fn broker_with<C: Clock>(kept: Vec<File>, about: About, clock: &C) -> Broker<C> {
     let estate = Estate::read(kept);
-    let heirlooms = about
-        .keeps
-        .then(|| estate.heirlooms(&about.origins, clock.now()));
+    let stored = about.keeps.then(|| estate.tokens(clock.now()));
     let broker = Broker::new(clock.clone(), fastrand::u64(..), about);
-    broker.take_over(heirlooms.unwrap_or_default());
+    broker.take_over(stored.unwrap_or_default());
     broker
 }
 

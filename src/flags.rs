@@ -53,8 +53,8 @@ impl Flags {
 pub enum Verb {
     /// Say whether the config and the credentials would do
     ///
-    /// Exit: 0 all is right, 74 standard output can't be written, 75 Domo couldn't be reached, 78
-    /// something is wrong.
+    /// Exit: 0 all is right, 74 standard output can't be written, 75 Domo couldn't be reached or a
+    /// secret command failed, 78 something is wrong.
     Check {
         /// Ask Domo for each token, once
         #[arg(long, conflicts_with_all = ["syntax", "schema"])]
@@ -120,4 +120,5 @@ A config file, which domo-tokend init writes:
 Signals: SIGTERM and SIGINT end it. SIGHUP reads the config and the secrets again, keeps what
 has not changed, and tries at once what Domo refused; a wrong config leaves all as it was.
 Exit: 0 stopped, 2 usage, 70 a bug, 75 another daemon serves the socket or nobody reads the
-audit's pipe, 78 config, credentials or path; check and init say theirs in their help";
+audit's pipe, 78 config or path, or no client can be loaded; one that can't be loaded leaves the
+others as they are. check and init say theirs in their help";

@@ -4,7 +4,6 @@
 //! within the same boot, whose clock the times are on, and for the same client name, scope set and
 //! endpoint.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::time::Duration;
@@ -76,24 +75,11 @@ impl Estate {
         Self(newest.map(|page| page.tokens).unwrap_or_default())
     }
 
-    /// The living tokens of clients that are still asked for in the same place, by client and
-    /// scopes. Under another client id they are served until the first token of the new one.
+    /// The tokens that are valid.
     #[must_use]
-    pub fn heirlooms(
-        self,
-        origins: &BTreeMap<String, Origin>,
-        now: BootTime,
-    ) -> BTreeMap<(String, ScopeSet), Kept> {
-        let kept = self.0.into_iter().filter_map(|record| {
-            let origin = origins.get(&record.client)?;
-            let same_place = origin.token_url == record.origin.token_url;
-            let scope = ScopeSet::parse(&record.scope).ok()?;
-            let client = record.client.clone();
-            let same_id = origin.client_id == record.origin.client_id;
-            let kept = same_place.then(|| record.token(same_id, now)).flatten()?;
-            Some(((client, scope), kept))
-        });
-        kept.collect()
+    pub fn tokens(self, now: BootTime) -> Vec<Held> {
+        let valid = self.0.into_iter().filter_map(|record| record.held(now));
+        valid.collect()
     }
 }
 
@@ -115,7 +101,7 @@ impl Record {
         })
     }
 
-    fn token(self, same_id: bool, now: BootTime) -> Option<Kept> {
+    fn held(self, now: BootTime) -> Option<Held> {
         let life = Life {
             generation: self.generation,
             obtained: self.obtained,
@@ -123,12 +109,18 @@ impl Record {
             expires: self.expires,
         };
         let lives = now < life.expires && life.obtained <= now && life.left(now) <= MAX_LIFETIME;
+        let scope = ScopeSet::parse(&self.scope).ok()?;
         let granted = ScopeSet::parse(&self.granted).ok()?;
         let text: SecretString = self.text.into_secret();
         let token = lives.then(|| Token::new(&self.client, &granted, &text, life));
-        Some(Kept {
-            token: token?.ok()?,
-            renew_at: self.renew_at.filter(|_| same_id),
+        Some(Held {
+            kept: Kept {
+                token: token?.ok()?,
+                renew_at: self.renew_at,
+            },
+            client: self.client,
+            origin: self.origin,
+            scope,
         })
     }
 }

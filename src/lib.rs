@@ -22,7 +22,7 @@
 //! - [`keep`]: tokens over a restart of the service.
 //! - [`health`]: metrics and health over HTTP, for this machine alone.
 //! - [`ipc`]: the door: socket, sessions, who is the peer.
-//! - [`daemon`]: wiring, and an orderly end.
+//! - [`daemon`]: wiring, loading of clients, reload, and an orderly end.
 //! - [`check`]: whether config and credentials would do.
 //! - [`init`]: a first config and secret file.
 //! - `fuzzing`: what fuzzers call; not there otherwise.

@@ -14,7 +14,7 @@ use domo_token_client::scope::ScopeSet;
 use domo_token_client::wire::ScopeStatus;
 
 use crate::clock::BootTime;
-use crate::schedule::{self, Ask, Kept, Outcome, Reply, Round, Schedule, WaiterId};
+use crate::schedule::{self, Ask, Kept, Loading, Outcome, Reply, Round, Schedule, WaiterId};
 use crate::source::{FetchError, Fetched};
 
 /// Most token requests under way at once for one client.
@@ -64,6 +64,7 @@ pub enum Unknown {
 struct Client {
     name: String,
     shown_id: String,
+    loading: Option<Loading>,
     sets: BTreeMap<ScopeSet, SetId>,
     in_flight: usize,
     /// Sets that want a fetch and haven't had their turn.
@@ -252,6 +253,15 @@ impl Roster {
     #[must_use]
     pub fn watched(&self, set: SetId, now: BootTime) -> Option<Reply> {
         self.sets.get(&set)?.schedule.watched(now)
+    }
+
+    /// The name of the set's client, if the client could not be loaded.
+    #[must_use]
+    pub fn failed_client_of(&self, set: SetId) -> Option<&str> {
+        let found = self.sets.get(&set)?;
+        let client = self.clients.get(&found.client)?;
+        let failed = found.schedule.is_load_failed();
+        failed.then_some(client.name.as_str())
     }
 
     /// Whether the set is there.

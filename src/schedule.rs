@@ -8,6 +8,7 @@
 mod client;
 mod judge;
 mod kept;
+mod loading;
 mod rejection;
 mod status;
 mod telling;
@@ -27,6 +28,7 @@ use crate::token::{Life, Token};
 use client::Block;
 use judge::Waiter;
 pub use kept::Kept;
+pub use loading::Loading;
 use rejection::Rejections;
 use telling::Telling;
 pub use timing::{
@@ -81,6 +83,7 @@ pub struct Schedule {
     failures: u32,
     failure: Option<Failure>,
     blocked: Option<Block>,
+    loading: Option<Loading>,
     telling: Telling,
     requests: u64,
     rejections: Rejections,
@@ -107,6 +110,7 @@ impl Schedule {
             failures: 0,
             failure: None,
             blocked: None,
+            loading: None,
             telling: Telling::default(),
             requests: 0,
             rejections: Rejections::default(),
@@ -133,7 +137,7 @@ impl Schedule {
     /// Whether [`Self::start`] is waited for.
     #[must_use]
     pub fn wants_fetch(&self) -> bool {
-        matches!(self.state, State::Idle) && self.blocked.is_none()
+        matches!(self.state, State::Idle) && self.blocked.is_none() && self.loading.is_none()
     }
 
     /// A caller, named by `who`, was refused by Domo with the token of that generation.

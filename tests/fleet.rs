@@ -40,6 +40,7 @@ fn host(seed: u64) -> Roster {
         shown_id: String::new(),
         scopes: BTreeSet::from([scope()]),
         renewed: true,
+        loading: None,
     };
     host.configure(vec![wanted], START);
     host

@@ -235,6 +235,10 @@ fn a_new_set_and_a_mended_secret_are_taken_up_within_two_seconds() {
     assert!(took < Duration::from_secs(4), "{took:?} for both");
 }
 
+/// What the log says of a config, and of a secret, that can't be used.
+const LAST_CONFIG: &str = "the last good one stays";
+const LAST_SECRET: &str = "its previous credentials stay in use";
+
 #[test]
 fn files_half_written_empty_or_closed_to_us_leave_the_last_good_config() {
     let sandbox = sandbox(HOUR);
@@ -242,29 +246,31 @@ fn files_half_written_empty_or_closed_to_us_leave_the_last_good_config() {
     let mut daemon = Daemon::start(&good);
     let held = token(&daemon.ask(&["data"]));
     let secret = daemon.folder().join("acme.secret");
-    for (name, text) in [
-        ("config.toml", &good[..40]),
-        ("config.toml", ""),
-        ("acme.secret", ""),
+    for (name, text, kept, fixed) in [
+        (
+            "config.toml",
+            &good[..40],
+            LAST_CONFIG,
+            "the config is as it was",
+        ),
+        ("config.toml", "", LAST_CONFIG, "the config is as it was"),
+        ("acme.secret", "", LAST_SECRET, "client loaded"),
     ] {
         daemon.write("config.toml", &good);
         daemon.write("acme.secret", &format!("{CANARY_SECRET}\n"));
         daemon.write(name, text);
         // A slow machine may look between two of these writes.
-        while !daemon
-            .wait_for_log("the last good one stays")
-            .contains(name)
-        {}
+        while !daemon.wait_for_log(kept).contains(name) {}
         assert_eq!(token(&daemon.ask(&["data"])), held);
         daemon.write("config.toml", &good);
         daemon.write("acme.secret", &format!("{CANARY_SECRET}\n"));
-        daemon.wait_for_log("the config is as it was");
+        daemon.wait_for_log(fixed);
     }
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
-    let line = daemon.wait_for_log("the last good one stays");
+    let line = daemon.wait_for_log(LAST_SECRET);
     assert!(line.contains("chmod 600"), "{line}");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
-    daemon.wait_for_log("the config is as it was");
+    daemon.wait_for_log("client loaded");
     assert_eq!(token(&daemon.ask(&["data"])), held);
     assert_eq!(sandbox.requests().len(), 1);
 }
@@ -334,6 +340,14 @@ fn a_log_beside_the_config_does_not_feed_itself_and_a_command_sees_none_of_our_f
         log if log.contains("config loaded") => Ok(()),
         log => Err(log),
     });
+    // The command runs beside the look at the config.
+    until(|| match text("reads").lines().count() {
+        2 => Ok(()),
+        reads => Err(reads),
+    });
+    for _ in 0..20 {
+        token(&ask());
+    }
     assert_eq!(text("reads").lines().count(), 2, "{}", text("daemon.log"));
     for ours in [
         "socket:",

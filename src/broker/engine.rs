@@ -16,13 +16,14 @@ use crate::roster::{Changes, Command, SetId, Wanted};
 use crate::schedule::{Outcome, Round};
 use crate::source::{FetchError, Fetched, TokenSource};
 
-/// The API clients of a config, each with where its tokens come from.
-pub type Clients<S> = Vec<(Wanted, Arc<S>)>;
+/// The API clients of a config, each with where its tokens come from; a client that is not loaded
+/// has no such source.
+pub type Clients<S> = Vec<(Wanted, Option<Arc<S>>)>;
 
 /// What the daemon tells the loop.
 #[derive(Debug)]
 enum Order<S> {
-    Configure(Clients<S>, About),
+    Configure(Clients<S>, Box<About>),
     Retry,
     /// Answered at once: the loop lives.
     Beat(oneshot::Sender<()>),
@@ -52,9 +53,9 @@ impl<S> Clone for Helm<S> {
 }
 
 impl<S> Helm<S> {
-    /// Keeps tokens for just these clients; what is refused or waits to retry is tried at once.
+    /// Keeps tokens for just these clients.
     pub async fn configure(&self, clients: Clients<S>, about: About) {
-        self.order(Order::Configure(clients, about)).await;
+        self.order(Order::Configure(clients, Box::new(about))).await;
     }
 
     /// What is refused or waits to retry is tried at once.
@@ -182,7 +183,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 broker.0.has_rules.store(has_rules, Ordering::Relaxed);
                 let has_units = about.names_units();
                 broker.0.has_units.store(has_units, Ordering::Relaxed);
-                state.about = about;
+                state.about = *about;
                 log::configured(&self.configure(clients, &mut state));
                 // Whether they may be kept may have changed.
                 self.broker.0.renewed.send_replace(());
@@ -201,10 +202,13 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         let mut wanted = Vec::new();
         self.sources.clear();
         for (client, source) in clients {
-            self.sources.insert(client.name.clone(), source);
+            if let Some(source) = source {
+                self.sources.insert(client.name.clone(), source);
+            }
             wanted.push(client);
         }
         let now = self.broker.0.clock.now();
+        state.restore(&wanted);
         state.roster.configure(wanted, now)
     }
 

@@ -127,10 +127,13 @@ impl State {
             let words = "the config file is wrong, the last good one is in force";
             status.config_error = Some(words.to_owned());
         }
+        status.config_error = status
+            .config_error
+            .or_else(|| self.load_errors_shown(caller));
         status
     }
 
-    fn may_see_client(&self, client: &str, caller: &Caller) -> bool {
+    pub(super) fn may_see_client(&self, client: &str, caller: &Caller) -> bool {
         let access = self.about.access.get(client);
         let granted = |scope| access.is_some_and(|access| access.grants(scope, caller));
         access.is_none_or(|access| caller.privileged || access.0.keys().any(granted))

@@ -1,14 +1,15 @@
 //! All living tokens, for the next process of the daemon.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use domo_token_client::scope::ScopeSet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch as signal;
 use tracing::info;
 
-use super::Broker;
+use super::{Broker, State};
 use crate::clock::Clock;
+use crate::roster::Wanted;
 use crate::schedule::Kept;
 
 /// Who asks where for a client's tokens.
@@ -21,7 +22,7 @@ pub struct Origin {
 }
 
 /// A living token, and all that another process must know to go on with it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Held {
     /// The client's name.
     pub client: String,
@@ -46,12 +47,16 @@ impl<C: Clock> Broker<C> {
         self.0.attempted.subscribe()
     }
 
-    /// All living tokens, unless they must not be kept.
+    /// All living tokens, stored ones of clients that are not loaded included, unless they must not
+    /// be kept.
     #[must_use]
     pub fn held(&self) -> Option<Vec<Held>> {
         let now = self.0.clock.now();
-        let state = self.state();
-        let held = state.roster.kept(now).filter_map(|(client, scope, kept)| {
+        let mut state = self.state();
+        state
+            .stored
+            .retain(|held| now < held.kept.token.life().expires);
+        let served = state.roster.kept(now).filter_map(|(client, scope, kept)| {
             Some(Held {
                 client: client.to_owned(),
                 origin: state.about.origins.get(client)?.clone(),
@@ -59,17 +64,164 @@ impl<C: Clock> Broker<C> {
                 kept,
             })
         });
-        state.about.keeps.then(|| held.collect())
+        let all = served.chain(state.stored.iter().cloned());
+        state.about.keeps.then(|| all.collect())
     }
 
-    /// Tokens of an earlier process, for the [`super::Engine`] that is made next.
-    pub fn take_over(&self, kept: BTreeMap<(String, ScopeSet), Kept>) {
-        if !kept.is_empty() {
-            info!(
-                count = kept.len(),
-                "tokens of the last process are taken over"
-            );
+    /// Tokens of an earlier process, for the [`super::Engine`] that is made next. Each is served
+    /// once its client is loaded, if that requests its tokens in the same place.
+    pub fn take_over(&self, stored: Vec<Held>) {
+        if !stored.is_empty() {
+            let count = stored.len();
+            info!(count, "tokens of the last process are taken over");
         }
-        self.state().roster.take_over(kept);
+        self.state().stored = stored;
+    }
+}
+
+impl State {
+    /// Gives the roster the stored tokens of the clients that are loaded, and drops those of clients
+    /// that are not in the config. Under another client id a token is served until the first one of
+    /// the new id.
+    pub(super) fn restore(&mut self, wanted: &[Wanted]) {
+        let is_wanted = |held: &Held| wanted.iter().any(|client| client.name == held.client);
+        self.stored.retain(is_wanted);
+        let loaded = wanted.iter().filter(|client| client.loading.is_none());
+        let loaded: BTreeSet<&str> = loaded.map(|client| client.name.as_str()).collect();
+        let origins = &self.about.origins;
+        let is_loaded = |held: &mut Held| loaded.contains(held.client.as_str());
+        let restored = self.stored.extract_if(.., is_loaded);
+        let kept = restored.filter_map(|held| {
+            let origin = origins.get(&held.client)?;
+            if origin.token_url != held.origin.token_url {
+                return None;
+            }
+            let same_id = origin.client_id == held.origin.client_id;
+            let renew_at = held.kept.renew_at.filter(|_| same_id);
+            let kept = Kept {
+                renew_at,
+                ..held.kept
+            };
+            Some(((held.client, held.scope), kept))
+        });
+        self.roster.take_over(kept.collect());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::broker::About;
+    use crate::clock::{BootTime, SystemClock};
+    use crate::schedule::Loading;
+    use crate::token::{Life, Token};
+
+    fn origin() -> Origin {
+        Origin {
+            client_id: "id".to_owned(),
+            token_url: "https://api.domo.com/oauth/token".to_owned(),
+        }
+    }
+
+    fn stored() -> Held {
+        let now = SystemClock::new().now();
+        let scope = ScopeSet::parse("data").unwrap();
+        let life = Life {
+            generation: 7,
+            obtained: now,
+            lifetime: Duration::from_secs(3599),
+            expires: now + Duration::from_secs(3599),
+        };
+        let token = Token::new("acme", &scope, &"c4nary-token".into(), life).unwrap();
+        let renew_at = Some(now + Duration::from_secs(2700));
+        Held {
+            client: "acme".to_owned(),
+            origin: origin(),
+            scope,
+            kept: Kept { token, renew_at },
+        }
+    }
+
+    fn client(loading: Option<Loading>) -> Wanted {
+        Wanted {
+            name: "acme".to_owned(),
+            shown_id: String::new(),
+            scopes: BTreeSet::from([ScopeSet::parse("data").unwrap()]),
+            renewed: true,
+            loading,
+        }
+    }
+
+    /// A broker with a stored token and the client `acme`, which requests its tokens as `origin`
+    /// says if it is loaded.
+    fn broker(origin: Origin, loading: Option<Loading>) -> Broker<SystemClock> {
+        let about = About {
+            origins: BTreeMap::from([("acme".to_owned(), origin)]),
+            keeps: true,
+            ..About::default()
+        };
+        let broker = Broker::new(SystemClock::new(), 1, about);
+        broker.take_over(vec![stored()]);
+        configure(&broker, &[client(loading)]);
+        broker
+    }
+
+    fn configure(broker: &Broker<SystemClock>, clients: &[Wanted]) {
+        let now = SystemClock::new().now();
+        let mut state = broker.state();
+        state.restore(clients);
+        state.roster.configure(clients.to_vec(), now);
+    }
+
+    /// The stored tokens that are served: the time of renewal of each.
+    fn served(broker: &Broker<SystemClock>) -> Vec<Option<BootTime>> {
+        let now = SystemClock::new().now();
+        let state = broker.state();
+        state
+            .roster
+            .kept(now)
+            .map(|(_, _, kept)| kept.renew_at)
+            .collect()
+    }
+
+    #[test]
+    fn stored_token_of_another_client_id_is_served_and_of_another_endpoint_is_not() {
+        let same = broker(origin(), None);
+        assert!(matches!(served(&same)[..], [Some(_)]));
+        let other_id = Origin {
+            client_id: "new".to_owned(),
+            ..origin()
+        };
+        assert_eq!(served(&broker(other_id, None)), [None]);
+        let moved = Origin {
+            token_url: "https://elsewhere.example/token".to_owned(),
+            ..origin()
+        };
+        let moved = broker(moved, None);
+        assert_eq!(served(&moved), []);
+        assert_eq!(moved.held().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn stored_token_of_a_client_that_is_not_loaded_stays_stored_until_it_is() {
+        for loading in [Loading::Pending, Loading::Failed { retry_at: None }] {
+            let broker = broker(origin(), Some(loading));
+            assert_eq!(served(&broker), []);
+            assert_eq!(broker.held().unwrap().len(), 1);
+            configure(&broker, &[client(None)]);
+            assert!(matches!(served(&broker)[..], [Some(_)]));
+            assert_eq!(broker.state().stored.len(), 0);
+            assert_eq!(broker.held().unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn stored_token_of_a_client_that_is_removed_is_dropped() {
+        let broker = broker(origin(), Some(Loading::Pending));
+        configure(&broker, &[]);
+        assert_eq!(broker.held().unwrap().len(), 0);
     }
 }

@@ -94,7 +94,7 @@ impl<C: Clock> Broker<C> {
                 .collect(),
             strangers: state.tally.strangers.clone().into_iter().collect(),
             connections: self.0.connections.load(Ordering::Relaxed),
-            loaded_well: status.config_error.is_none(),
+            loaded_well: status.config_error.is_none() && state.about.load_errors.is_empty(),
             loaded: epoch(status.config_loaded),
             version: status.version.clone(),
             protocol: status.protocol.to_string(),

@@ -41,6 +41,7 @@ impl Checker<'_> {
                            and tokens";
             return Err(self.error(None, "clients", problem.to_owned()));
         }
+        let mut notices = sets_for_nobody(&clients);
         let default_client = match broker.default_client {
             Some(default) if !clients.contains_key(default.get_ref()) => {
                 let problem = format!("no such client; there is {}", listed(&names));
@@ -48,7 +49,14 @@ impl Checker<'_> {
             }
             Some(default) => Some(default.into_inner()),
             None if clients.len() == 1 => names.into_iter().next(),
-            None => None,
+            None => {
+                notices.push(format!(
+                    "broker.default_client is not set: callers that name no client are denied; \
+                     set it to one of {}",
+                    listed(&names)
+                ));
+                None
+            }
         };
         Ok(Config {
             path: Some(self.path.to_owned()),
@@ -63,7 +71,7 @@ impl Checker<'_> {
             metrics_listen: self.metrics_listen(raw.metrics.0.listen)?,
             audit_file: self.path(raw.audit.0.file, "audit.file")?,
             log_level: self.log_level(log.level)?,
-            notices: sets_for_nobody(&clients),
+            notices,
             clients,
             stamp: Stamp::default(),
             digest: digest(self.text),

@@ -1,9 +1,7 @@
 //! The config as it was loaded, and loading it again while the daemon runs.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::pending;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +11,15 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tracing::{debug, error, info, warn};
 
-use super::{DaemonError, Options, load_config, register, source_of};
-use crate::broker::{About, Broker, Clients, Helm, Origin};
+use super::clients::{Clients, News};
+use super::commands::Commands;
+use super::fixed::Fixed;
+use super::load::{Loaded, Stamped, load_config};
+use super::{DaemonError, Options};
+use crate::broker::{About, Broker, Helm};
 use crate::clock::{BootTime, Clock};
-use crate::config::{ClientConfig, Config, Env, Limits};
+use crate::config::{Config, Env};
 use crate::logging::{self, Levels};
-use crate::policy::Principal;
-use crate::roster::Wanted;
 use crate::signals::Signal;
 use crate::source::domo::DomoSource;
 use crate::systemd;
@@ -27,97 +27,6 @@ use crate::watch::{Files, Stamp};
 
 /// How often systemd hears of the state where it doesn't watch.
 const STATUS_EVERY: Duration = Duration::from_secs(60);
-
-/// Files, each with what it was just before it was read.
-pub(super) type Stamped = Vec<(PathBuf, Stamp)>;
-
-/// What a config comes to: each client with the source that asks Domo for it, by name.
-#[derive(Clone, Default)]
-pub(super) struct Loaded(BTreeMap<String, Client>);
-
-#[derive(Clone)]
-struct Client {
-    wanted: Wanted,
-    source: Arc<DomoSource>,
-}
-
-impl Loaded {
-    /// Reads the credentials that `config` names, and says on which files all that stands. A
-    /// client that is as it was in `before` keeps its source.
-    pub(super) fn new(
-        config: &Config,
-        env: Env,
-        before: &Self,
-    ) -> (Stamped, Result<Self, DaemonError>) {
-        let own = config.path.clone().map(|path| (path, config.stamp));
-        let others = config.files().into_iter().map(|path| {
-            let stamp = Stamp::of(&path);
-            (path, stamp)
-        });
-        let files = own.into_iter().chain(others).collect();
-        let mut clients = BTreeMap::new();
-        for (name, client) in &config.clients {
-            let like = clients
-                .values()
-                .next()
-                .map(|client: &Client| &*client.source);
-            match Client::new(name, client, env, before.0.get(name), like) {
-                Ok(client) => clients.insert(name.clone(), client),
-                Err(error) => return (files, Err(error)),
-            };
-        }
-        (files, Ok(Self(clients)))
-    }
-
-    /// The clients as the broker takes them.
-    pub(super) fn clients(&self) -> Clients<DomoSource> {
-        let clients = self.0.values();
-        clients
-            .map(|client| (client.wanted.clone(), Arc::clone(&client.source)))
-            .collect()
-    }
-
-    /// Who asks where, by client.
-    pub(super) fn origins(&self) -> BTreeMap<String, Origin> {
-        let origin = |client: &Client| Origin {
-            client_id: client.source.registration().client_id().to_owned(),
-            token_url: client.source.registration().token_url().to_owned(),
-        };
-        let clients = self.0.iter();
-        clients
-            .map(|(name, client)| (name.clone(), origin(client)))
-            .collect()
-    }
-
-    /// Whether any client has other credentials or another endpoint than before.
-    fn renews_any(&self) -> bool {
-        self.0.values().any(|client| client.wanted.renewed)
-    }
-}
-
-impl Client {
-    fn new(
-        name: &str,
-        config: &ClientConfig,
-        env: Env,
-        before: Option<&Self>,
-        like: Option<&DomoSource>,
-    ) -> Result<Self, DaemonError> {
-        let (shown_id, registration) = register(name, config, env)?;
-        let same = before.filter(|before| *before.source.registration() == registration);
-        let source = match same {
-            Some(before) => Arc::clone(&before.source),
-            None => Arc::new(source_of(name, registration, like)?),
-        };
-        let wanted = Wanted {
-            name: name.to_owned(),
-            shown_id,
-            scopes: config.tokens.iter().cloned().collect(),
-            renewed: same.is_none(),
-        };
-        Ok(Self { wanted, source })
-    }
-}
 
 /// Why the files are read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,34 +50,7 @@ impl fmt::Display for Cause {
 struct Look {
     cause: Cause,
     files: Stamped,
-    found: Result<(Config, Loaded), DaemonError>,
-}
-
-/// What a daemon can't change while it runs.
-pub(super) struct Fixed {
-    socket: Option<PathBuf>,
-    socket_mode: u32,
-    socket_group: Option<Principal>,
-    pipe_group: Option<String>,
-    shared_directory: bool,
-    limits: Limits,
-    metrics_listen: Option<SocketAddr>,
-    audit_file: Option<PathBuf>,
-}
-
-impl Fixed {
-    pub(super) fn of(config: &Config) -> Self {
-        Self {
-            socket: config.socket.clone(),
-            socket_mode: config.socket_mode,
-            socket_group: config.socket_group.clone(),
-            pipe_group: config.pipe_group.clone(),
-            shared_directory: config.shared_directory,
-            limits: config.limits,
-            metrics_listen: config.metrics_listen,
-            audit_file: config.audit_file.clone(),
-        }
-    }
+    found: Result<Loaded, DaemonError>,
 }
 
 /// Takes changed files up.
@@ -181,8 +63,13 @@ pub(super) struct Steering<C> {
     pub(super) broker: Broker<C>,
     pub(super) helm: Helm<DomoSource>,
     pub(super) fixed: Fixed,
-    pub(super) config: Config,
-    pub(super) loaded: Loaded,
+    pub(super) config: Arc<Config>,
+    /// When it was read.
+    pub(super) config_loaded: BootTime,
+    pub(super) clients: Clients<DomoSource>,
+    pub(super) commands: Commands,
+    /// What is wrong with the config file as it is now, if the one in force is an older one.
+    pub(super) config_error: Option<String>,
 }
 
 impl<C: Clock> Steering<C> {
@@ -192,26 +79,25 @@ impl<C: Clock> Steering<C> {
         mut signals: mpsc::Receiver<Signal>,
         mut watched: Files,
         mut engine: JoinHandle<()>,
-    ) -> Result<(), JoinError> {
+    ) -> Result<(), DaemonError> {
         let mut looking: Option<JoinHandle<Look>> = None;
         let mut wanted: Option<Cause> = None;
+        let mut is_starting = true;
         let every = systemd::watchdog().map_or(STATUS_EVERY, |limit| limit / 2);
         let mut beat = systemd::is_there().then(|| self.clock.now());
+        self.run_commands();
         loop {
             if looking.is_none() {
                 looking = wanted.take().map(|cause| self.look(cause));
             }
+            is_starting &= self.clients.pending().next().is_some();
             tokio::select! {
                 signal = signals.recv() => match signal {
                     Some(Signal::Reload) => {
                         systemd::reloading();
                         wanted = Some(Cause::Signal);
                     }
-                    Some(Signal::Stop) | None => {
-                        systemd::stopping();
-                        self.helm.stop().await;
-                        return engine.await;
-                    }
+                    Some(Signal::Stop) | None => return self.stop(engine).await,
                 },
                 () = watched.changed() => wanted = wanted.max(Some(Cause::Change)),
                 look = end_of(&mut looking) => {
@@ -223,25 +109,51 @@ impl<C: Clock> Steering<C> {
                         }
                         Err(_panicked) => error!("reading the config ended by a bug"),
                     }
-                    // After a change nobody asked for this is only the status; a reload that was
-                    // asked for meanwhile isn't done by this look.
-                    if wanted != Some(Cause::Signal) {
-                        systemd::ready(&self.broker.summary());
+                    self.report_ready(wanted);
+                }
+                (name, result) = self.commands.next() => {
+                    let news = self.clients.finish(&name, result, self.clock.now());
+                    log_news(&news);
+                    if news != News::Unchanged {
+                        self.configure().await;
                     }
+                    if is_starting && let Some(reasons) = self.clients.hopeless() {
+                        self.stop(engine).await?;
+                        return Err(DaemonError::NoClient(reasons));
+                    }
+                    self.report_ready(wanted);
+                }
+                () = passes(self.clients.next_retry(), &self.clock) => {
+                    let due = self.clients.take_due(self.clock.now());
+                    self.run_commands_of(due);
                 }
                 () = passes(beat, &self.clock) => {
                     beat = Some(self.clock.now() + every);
                     self.helm.beat().await;
                     systemd::alive(&self.broker.summary());
                 }
-                ended = &mut engine => return ended,
+                ended = &mut engine => return ended.map_err(|_panicked| DaemonError::Bug),
             }
         }
     }
 
-    /// Reads all files off the loop: a network file system or a command may take its time.
+    async fn stop(&self, engine: JoinHandle<()>) -> Result<(), DaemonError> {
+        systemd::stopping();
+        self.helm.stop().await;
+        engine.await.map_err(|_panicked| DaemonError::Bug)
+    }
+
+    /// After a change nobody asked for this is only the status. A reload that was asked for is done
+    /// once its files are read and its commands have ended.
+    fn report_ready(&self, wanted: Option<Cause>) {
+        if wanted != Some(Cause::Signal) && self.commands.is_empty() {
+            systemd::ready(&self.broker.summary());
+        }
+    }
+
+    /// Reads all files off the loop: a network file system may take its time.
     fn look(&self, cause: Cause) -> JoinHandle<Look> {
-        let (options, env, before) = (self.options.clone(), self.env, self.loaded.clone());
+        let (options, env, before) = (self.options.clone(), self.env, self.clients.sources());
         spawn_blocking(move || {
             let own = options.config.as_deref();
             let own: Stamped = own
@@ -251,8 +163,8 @@ impl<C: Clock> Steering<C> {
             let (files, found) = match load_config(&options, env) {
                 Err(error) => (own, Err(error)),
                 Ok(config) => {
-                    let (files, loaded) = Loaded::new(&config, env, &before);
-                    (files, loaded.map(|loaded| (config, loaded)))
+                    let (files, loaded) = Loaded::new(config, env, &before);
+                    (files, Ok(loaded))
                 }
             };
             Look {
@@ -263,37 +175,70 @@ impl<C: Clock> Steering<C> {
         })
     }
 
-    /// If any of it is wrong, all stays as it was. What Domo refused is tried again if the operator
-    /// says so or anything is new.
-    async fn take_up(&mut self, cause: Cause, found: Result<(Config, Loaded), DaemonError>) {
-        let (config, loaded) = match found {
+    /// If the config is wrong, all stays as it was; a client that can't be loaded stays as it was.
+    /// What Domo rejected is tried again if the operator says so or the config is another one.
+    async fn take_up(&mut self, cause: Cause, found: Result<Loaded, DaemonError>) {
+        let Loaded { config, candidates } = match found {
             Ok(found) => found,
             Err(error) => return self.refuse(cause, &error).await,
         };
-        let same = config.digest == self.config.digest && !loaded.renews_any();
-        if same && cause == Cause::Change {
-            if self.broker.set_config_error(None) {
-                info!("the config is as it was");
+        let retries = config.digest != self.config.digest || cause == Cause::Signal;
+        let news = self.clients.apply(candidates, self.clock.now());
+        news.iter().for_each(log_news);
+        self.config_error = None;
+        let was_refused = self.broker.set_config_error(None);
+        let is_new = |news: &News| matches!(news, News::Loaded { .. });
+        if retries || news.iter().any(is_new) {
+            self.fixed.log_changes(&config);
+            self.set_level(&config);
+            for notice in &config.notices {
+                warn!("{notice}");
             }
-            self.loaded = loaded;
+            self.config_loaded = self.clock.now();
+        } else if was_refused {
+            info!("the config is as it was");
+        }
+        let is_applied = retries || news.iter().any(|news| *news != News::Unchanged);
+        self.config = config;
+        self.run_commands();
+        if !is_applied {
             return;
         }
-        self.say_what_needs_a_restart(&config);
-        self.set_level(&config);
-        for notice in &config.notices {
-            warn!("{notice}");
+        self.configure().await;
+        if retries {
+            self.helm.retry().await;
         }
-        let about = about(&config, &loaded, self.started, self.clock.now());
-        self.helm.configure(loaded.clients(), about).await;
-        // What is said to be loaded holds for whoever asks from now on.
+        // What is said to be loaded holds for callers that connect from now on.
         self.helm.beat().await;
-        info!(clients = config.clients.len(), %cause, "config loaded");
-        self.config = config;
-        self.loaded = loaded;
+        info!(clients = self.config.clients.len(), %cause, "config loaded");
     }
 
-    async fn refuse(&self, cause: Cause, error: &DaemonError) {
-        let news = self.broker.set_config_error(Some(error.to_string()));
+    async fn configure(&mut self) {
+        let clients = self.clients.for_broker();
+        self.helm.configure(clients, self.about()).await;
+    }
+
+    /// Runs the commands of the clients that wait for theirs; those that are running read what no
+    /// longer counts.
+    fn run_commands(&mut self) {
+        self.commands.cancel();
+        let names: Vec<String> = self.clients.pending().map(str::to_owned).collect();
+        self.run_commands_of(names);
+    }
+
+    fn run_commands_of(&mut self, names: Vec<String>) {
+        let sources = self.clients.sources();
+        for name in names {
+            let before = sources.get(&name).cloned();
+            let like = sources.values().next().cloned();
+            self.commands
+                .start(name, &self.config, self.env, before, like);
+        }
+    }
+
+    async fn refuse(&mut self, cause: Cause, error: &DaemonError) {
+        self.config_error = Some(error.to_string());
+        let news = self.broker.set_config_error(self.config_error.clone());
         if news || cause == Cause::Signal {
             warn!(%cause, "the config is not taken up, the last good one stays: {error}");
         } else {
@@ -302,6 +247,17 @@ impl<C: Clock> Steering<C> {
         if cause == Cause::Signal {
             self.helm.retry().await;
         }
+    }
+
+    fn about(&self) -> About {
+        let mut about = about(
+            &self.config,
+            &self.clients,
+            self.started,
+            self.config_loaded,
+        );
+        about.status.config_error.clone_from(&self.config_error);
+        about
     }
 
     fn set_level(&self, config: &Config) {
@@ -316,24 +272,38 @@ impl<C: Clock> Steering<C> {
             self.levels.set(filter);
         }
     }
+}
 
-    fn say_what_needs_a_restart(&self, config: &Config) {
-        let (old, new) = (&self.fixed, Fixed::of(config));
-        for (key, changed) in [
-            ("broker.socket", old.socket != new.socket),
-            ("broker.socket_mode", old.socket_mode != new.socket_mode),
-            ("broker.socket_group", old.socket_group != new.socket_group),
-            ("broker.pipe_group", old.pipe_group != new.pipe_group),
-            (
-                "broker.shared_directory",
-                old.shared_directory != new.shared_directory,
-            ),
-            ("limits", old.limits != new.limits),
-            ("metrics.listen", old.metrics_listen != new.metrics_listen),
-            ("audit.file", old.audit_file != new.audit_file),
-        ] {
-            if changed {
-                warn!("{key} is not what the daemon runs with; restart it for that");
+/// A failure of one client is logged once; the same again only at debug level.
+pub(super) fn log_news(news: &News) {
+    match news {
+        News::Loaded {
+            name,
+            had_failed: true,
+        } => info!(client = name, "client loaded"),
+        News::Unchanged | News::Loaded { .. } => {}
+        News::FailedAgain { name } => debug!(client = name, "client still not loaded"),
+        News::Failed {
+            name,
+            reason,
+            keeps_previous,
+            retry_in,
+        } => {
+            let retry_in_s = retry_in.map(|wait| wait.as_secs());
+            if *keeps_previous {
+                warn!(
+                    client = name,
+                    error = reason,
+                    retry_in_s,
+                    "client not loaded again, its previous credentials stay in use"
+                );
+            } else {
+                error!(
+                    client = name,
+                    error = reason,
+                    retry_in_s,
+                    "client not loaded, its callers fail"
+                );
             }
         }
     }
@@ -354,8 +324,13 @@ async fn end_of(looking: &mut Option<JoinHandle<Look>>) -> Result<Look, JoinErro
     }
 }
 
-/// What status says of a daemon whose config was loaded `now`.
-pub(super) fn about(config: &Config, loaded: &Loaded, started: BootTime, now: BootTime) -> About {
+/// What status says of a daemon whose config was read at `loaded`.
+pub(super) fn about(
+    config: &Config,
+    clients: &Clients<DomoSource>,
+    started: BootTime,
+    loaded: BootTime,
+) -> About {
     // Whoever asks is in another directory.
     let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     let config_path = config.path.as_ref().map(whole);
@@ -366,11 +341,12 @@ pub(super) fn about(config: &Config, loaded: &Loaded, started: BootTime, now: Bo
             pid: std::process::id(),
             started,
             config_path: config_path.map(|path| path.display().to_string()),
-            config_loaded: now,
+            config_loaded: loaded,
             config_error: None,
         },
         default_client: config.default_client.clone(),
-        origins: loaded.origins(),
+        origins: clients.origins(),
+        load_errors: clients.errors(),
         keeps: config.keep_over_restart,
         access: config
             .clients

@@ -44,40 +44,22 @@ fn file_of(page: &Page) -> File {
     sealed(&serde_json::to_vec(page).unwrap()).unwrap()
 }
 
-fn back(files: Vec<File>, origin: Origin, now: BootTime) -> BTreeMap<(String, ScopeSet), Kept> {
-    let origins = BTreeMap::from([("acme".to_owned(), origin)]);
-    Estate::read(files).heirlooms(&origins, now)
+fn back(files: Vec<File>, now: BootTime) -> Vec<Held> {
+    Estate::read(files).tokens(now)
 }
 
 #[test]
 fn what_was_handed_over_comes_back_as_it_was() {
     let file = file_of(&page_of(vec![held("data"), held("data user")], 1));
-    let back = back(vec![file], origin(), NOW);
+    let back = back(vec![file], NOW);
     assert_eq!(back.len(), 2);
     for scope in ["data", "data user"] {
         let held = held(scope);
-        let kept = &back[&(held.client, held.scope)];
-        assert_eq!(*kept, held.kept);
-        assert_eq!(kept.token.life(), held.kept.token.life());
+        let found = back.iter().find(|found| found.scope == held.scope).unwrap();
+        assert_eq!((&found.client, &found.origin), (&held.client, &held.origin));
+        assert_eq!(found.kept, held.kept);
+        assert_eq!(found.kept.token.life(), held.kept.token.life());
     }
-}
-
-#[test]
-fn another_client_id_is_served_meanwhile_and_another_endpoint_is_not() {
-    let file = || file_of(&page_of(vec![held("data")], 1));
-    let renewed = Origin {
-        client_id: "new".to_owned(),
-        ..origin()
-    };
-    let kept = back(vec![file()], renewed, NOW);
-    assert!(kept.values().all(|kept| kept.renew_at.is_none()) && kept.len() == 1);
-    let moved = Origin {
-        token_url: "https://elsewhere.example/token".to_owned(),
-        ..origin()
-    };
-    assert!(back(vec![file()], moved, NOW).is_empty());
-    let nobody = Estate::read(vec![file()]).heirlooms(&BTreeMap::new(), NOW);
-    assert!(nobody.is_empty());
 }
 
 #[test]
@@ -85,13 +67,13 @@ fn the_dead_stay_dead_and_nothing_lives_longer_than_it_can() {
     let file = || file_of(&page_of(vec![held("data")], 1));
     for now in [0, 899_999, 4_499_000, 9_000_000] {
         let now = BootTime::from_millis(now);
-        assert!(back(vec![file()], origin(), now).is_empty(), "{now}");
+        assert!(back(vec![file()], now).is_empty(), "{now}");
     }
     let mut page = page_of(vec![held("data")], 1);
     for record in &mut page.tokens {
         record.expires = NOW + Duration::from_secs(86_401);
     }
-    assert!(back(vec![file_of(&page)], origin(), NOW).is_empty());
+    assert!(back(vec![file_of(&page)], NOW).is_empty());
 }
 
 #[test]
@@ -105,7 +87,7 @@ fn what_is_of_another_boot_or_form_or_open_to_changes_is_left_out() {
     let mut open = tempfile::tempfile().unwrap();
     open.write_all(&text).unwrap();
     for file in [file_of(&foreign), file_of(&old), garbage, open] {
-        assert!(back(vec![file], origin(), NOW).is_empty());
+        assert!(back(vec![file], NOW).is_empty());
     }
 }
 
@@ -113,8 +95,8 @@ fn what_is_of_another_boot_or_form_or_open_to_changes_is_left_out() {
 fn of_two_the_newer_counts() {
     let older = file_of(&page_of(vec![held("data")], 1));
     let newer = file_of(&page_of(vec![held("user")], 2));
-    let kept = back(vec![older, newer], origin(), NOW);
-    let scopes: Vec<&str> = kept.keys().map(|(_, scope)| scope.as_str()).collect();
+    let kept = back(vec![older, newer], NOW);
+    let scopes: Vec<&str> = kept.iter().map(|held| held.scope.as_str()).collect();
     assert_eq!(scopes, ["user"]);
 }
 

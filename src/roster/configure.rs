@@ -7,7 +7,7 @@ use domo_token_client::wire::RefusalKind;
 
 use super::{Client, ClientId, Command, Roster, Set, SetId};
 use crate::clock::BootTime;
-use crate::schedule::{Kept, Schedule};
+use crate::schedule::{Kept, Loading, Schedule};
 
 /// What callers hear of a broker that stops.
 pub const STOPPING: &str = "the broker is stopping";
@@ -26,6 +26,8 @@ pub struct Wanted {
     pub scopes: BTreeSet<ScopeSet>,
     /// Whether its credentials or its endpoint are other ones than before.
     pub renewed: bool,
+    /// Why it has no credentials to request tokens with; `None` if it has.
+    pub loading: Option<Loading>,
 }
 
 /// What taking a config up has changed, as clients' names.
@@ -49,7 +51,7 @@ impl Roster {
     }
 
     /// Keeps tokens for just these clients and sets. What was there and is still wanted keeps its
-    /// tokens and timers; what is refused or waits to retry is tried at once.
+    /// tokens and timers.
     pub fn configure(&mut self, wanted: Vec<Wanted>, now: BootTime) -> Changes {
         let mut changes = Changes::default();
         let gone: Vec<String> = self
@@ -62,23 +64,51 @@ impl Roster {
             changes.removed.push(name);
         }
         for wanted in wanted {
-            let name = wanted.name.clone();
-            let Some(id) = self.names.get(&name).copied() else {
-                self.add_client(wanted, now);
-                changes.added.push(name);
-                continue;
-            };
-            if self.change_scopes(id, wanted.scopes, now) {
-                changes.scopes.push(name.clone());
-            }
-            if wanted.renewed {
-                self.new_credentials(id, wanted.shown_id, now);
-                changes.renewed.push(name);
-            }
+            self.apply(wanted, &mut changes, now);
         }
         self.kept.clear();
-        self.retry(now);
+        self.fill_all(now);
         changes
+    }
+
+    fn apply(&mut self, wanted: Wanted, changes: &mut Changes, now: BootTime) {
+        let name = wanted.name.clone();
+        let Some(id) = self.names.get(&name).copied() else {
+            self.add_client(wanted, now);
+            changes.added.push(name);
+            return;
+        };
+        if self.change_scopes(id, wanted.scopes, now) {
+            changes.scopes.push(name.clone());
+        }
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let before = std::mem::replace(&mut client.loading, wanted.loading);
+        if before != wanted.loading {
+            client.shown_id = wanted.shown_id;
+            self.set_loading(id, wanted.loading, now);
+        } else if wanted.renewed {
+            self.new_credentials(id, wanted.shown_id, now);
+            changes.renewed.push(name);
+        }
+    }
+
+    fn set_loading(&mut self, id: ClientId, loading: Option<Loading>, now: BootTime) {
+        let Some(client) = self.clients.get(&id) else {
+            return;
+        };
+        let name = client.name.clone();
+        for (scope, set) in client.sets.clone() {
+            if let Some(found) = self.sets.get_mut(&set) {
+                // Before a request is due: a stored token is served and needs none.
+                if let Some(kept) = self.kept.remove(&(name.clone(), scope)) {
+                    found.schedule.resume(kept, now);
+                }
+                found.schedule.set_loading(loading, now);
+            }
+            self.touch(set, now);
+        }
     }
 
     /// What is refused or waits to retry is tried at once.
@@ -92,7 +122,11 @@ impl Roster {
             }
             self.touch(set, now);
         }
-        // What was removed has left room.
+        self.fill_all(now);
+    }
+
+    /// What was removed has left room.
+    fn fill_all(&mut self, now: BootTime) {
         let clients: Vec<ClientId> = self.clients.keys().copied().collect();
         for client in clients {
             self.fill(client, now);
@@ -120,6 +154,7 @@ impl Roster {
         let client = Client {
             name: wanted.name,
             shown_id: wanted.shown_id,
+            loading: wanted.loading,
             sets: BTreeMap::new(),
             in_flight: 0,
             queue: VecDeque::new(),
@@ -153,8 +188,9 @@ impl Roster {
         let kept = self.kept.remove(&(client.name.clone(), scope.clone()));
         let mut schedule = Schedule::new(client.name.clone(), scope);
         if let Some(kept) = kept {
-            schedule.resume(kept);
+            schedule.resume(kept, now);
         }
+        schedule.set_loading(client.loading, now);
         let added = Set {
             client: id,
             schedule,

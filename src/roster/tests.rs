@@ -21,6 +21,7 @@ fn wanted(name: &str, count: usize) -> Wanted {
         shown_id: String::new(),
         scopes: sets(count).into_iter().collect(),
         renewed: false,
+        loading: None,
     }
 }
 

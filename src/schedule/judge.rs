@@ -5,7 +5,7 @@ use std::time::Duration;
 use domo_token_client::wire::{Refusal, RefusalKind, Renew};
 
 use super::types::{Ask, Command, Reply, WaiterId};
-use super::{Schedule, State, floor, least_left};
+use super::{Loading, Schedule, State, floor, least_left};
 use crate::clock::BootTime;
 use crate::token::Token;
 
@@ -57,9 +57,12 @@ impl Schedule {
 
     /// Refuses those whose deadline has passed.
     pub(super) fn refuse_late(&mut self, now: BootTime) {
-        let words = match &self.failure {
-            Some(failure) => format!("no token in time; last attempt: {}", failure.words),
-            None => "no token in time; Domo has not answered yet".to_owned(),
+        let words = match (&self.failure, self.loading) {
+            (Some(failure), _) => format!("no token in time; last attempt: {}", failure.words),
+            (None, Some(_)) => {
+                "no token in time; the client's secret is still being loaded".to_owned()
+            }
+            (None, None) => "no token in time; Domo has not answered yet".to_owned(),
         };
         let next = self.shown_attempt(now);
         let refusal = self.refusal(RefusalKind::Unavailable, &words, next);
@@ -89,7 +92,7 @@ impl Schedule {
         if let Some(token) = self.token(now).filter(|token| suits(token, need, now)) {
             return Verdict::Serve(token.clone());
         }
-        if let Some(refusal) = self.too_long(need) {
+        if let Some(refusal) = self.load_refusal(now).or_else(|| self.too_long(need)) {
             return Verdict::Refuse(refusal);
         }
         if let Some(block) = &self.blocked
@@ -186,9 +189,11 @@ impl Schedule {
     /// The next attempt that people are told of; of a blocked set it is that of its client.
     #[must_use]
     pub fn shown_attempt(&self, now: BootTime) -> Option<BootTime> {
-        match &self.blocked {
-            Some(block) => block.until.filter(|until| *until > now),
-            None => self.next_attempt(),
+        match (self.loading, &self.blocked) {
+            (Some(Loading::Failed { retry_at }), _) => retry_at.filter(|at| *at > now),
+            (Some(Loading::Pending), _) => None,
+            (None, Some(block)) => block.until.filter(|until| *until > now),
+            (None, None) => self.next_attempt(),
         }
     }
 

@@ -16,7 +16,7 @@ pub struct Kept {
 
 impl Schedule {
     /// Goes on with a token that an earlier process of the daemon had.
-    pub fn resume(&mut self, kept: Kept) {
+    pub fn resume(&mut self, kept: Kept, now: BootTime) {
         let life = kept.token.life();
         self.lifetime = Some(life.lifetime);
         self.rejections.replaced_by(life.generation);
@@ -25,6 +25,8 @@ impl Schedule {
             self.last_success = Some(life.obtained);
             self.state = State::Fresh { renew_at };
         }
+        self.judge_all(now);
+        self.announce(now);
     }
 
     /// What another process would have to know to go on, if the token lives.

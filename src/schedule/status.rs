@@ -12,17 +12,22 @@ impl Schedule {
     pub fn status(&self, client_id: &str, now: BootTime) -> ScopeStatus {
         let life = self.token(now).map(Token::life);
         let words = self.trouble();
+        let load_error = self
+            .is_load_failed()
+            .then_some("the client could not be loaded");
+        let words = words.or(load_error);
         ScopeStatus {
             client: self.client.clone(),
             client_id: client_id.to_owned(),
             scope: self.scope.as_str().to_owned(),
-            state: match self.state {
+            state: match (self.loading, self.state) {
+                (Some(loading), _) => loading.shown(),
                 _ if self.blocked.is_some() => ScopeState::Denied,
-                State::Idle => ScopeState::Idle,
-                State::Fetching { .. } => ScopeState::Fetching,
-                State::Fresh { .. } => ScopeState::Fresh,
-                State::Waiting { .. } => ScopeState::Waiting,
-                State::Denied { .. } => ScopeState::Denied,
+                (None, State::Idle) => ScopeState::Idle,
+                (None, State::Fetching { .. }) => ScopeState::Fetching,
+                (None, State::Fresh { .. }) => ScopeState::Fresh,
+                (None, State::Waiting { .. }) => ScopeState::Waiting,
+                (None, State::Denied { .. }) => ScopeState::Denied,
             },
             obtained: life.map(|life| life.obtained),
             expires: life.map(|life| life.expires),

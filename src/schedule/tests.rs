@@ -2,6 +2,7 @@ mod callers;
 mod client;
 mod kept;
 mod document;
+mod loading;
 mod telling;
 mod watching;
 

@@ -24,6 +24,9 @@ impl Schedule {
             return Some(Ok(token.clone()));
         }
         self.told?;
+        if let Some(refusal) = self.load_refusal(now) {
+            return Some(Err(refusal));
+        }
         let words = self.trouble();
         let words = words.unwrap_or("the token died before the next one came");
         let next = self.shown_attempt(now);
@@ -32,7 +35,7 @@ impl Schedule {
 
     /// Says so if what watchers know has changed.
     pub(super) fn announce(&mut self, now: BootTime) {
-        let failing = self.failure.is_some() || self.blocked.is_some();
+        let failing = self.failure.is_some() || self.blocked.is_some() || self.is_load_failed();
         let told = match self.token(now) {
             Some(token) => Some(Told::Token(token.life().generation)),
             None => (self.told.is_some() || failing).then_some(Told::Down),

@@ -1,14 +1,11 @@
 //! Tokens over a restart of the service: on Windows there is nobody to hold them meanwhile.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 
-use domo_token_client::scope::ScopeSet;
 use tokio::sync::watch;
 
-use crate::broker::{Broker, Origin};
+use crate::broker::{Broker, Held};
 use crate::clock::{BootTime, Clock};
-use crate::schedule::Kept;
 
 /// What an earlier process had handed over: nothing.
 pub struct Estate;
@@ -22,12 +19,8 @@ impl Estate {
 
     /// None.
     #[must_use]
-    pub fn heirlooms(
-        self,
-        _: &BTreeMap<String, Origin>,
-        _: BootTime,
-    ) -> BTreeMap<(String, ScopeSet), Kept> {
-        BTreeMap::new()
+    pub fn tokens(self, _: BootTime) -> Vec<Held> {
+        Vec::new()
     }
 }
 

@@ -207,6 +207,7 @@ impl Run {
         self.domo.excuse(None);
         let clients = clients(&self.sources, &self.off, renewed);
         self.helm.configure(clients, About::default()).await;
+        self.helm.retry().await;
     }
 
     /// Time jumps, and all that became due meanwhile is due at once.
@@ -344,8 +345,9 @@ fn clients(
             shown_id: "id…".to_owned(),
             scopes: sets.map(|(set, _)| key(set).1).collect(),
             renewed: renewed == Some(*client),
+            loading: None,
         };
-        (wanted, Arc::clone(source))
+        (wanted, Some(Arc::clone(source)))
     };
     sources.iter().map(one).collect()
 }

@@ -120,14 +120,14 @@ fn every_source_of_a_secret_works() {
 }
 
 #[test]
-fn a_command_that_fails_is_named_with_its_status_and_without_what_it_printed() {
+fn failing_command_is_named_with_its_status_and_without_its_output() {
     let sandbox = sandbox(HOUR);
     let text = config_text(&sandbox, "[\"data\"]");
     let with = |argv: &str| {
         let line = format!("client_secret_command = {argv}");
         text.replace("client_secret_file = \"acme.secret\"", &line)
     };
-    for (argv, words) in [
+    for (argv, cause) in [
         ("[\"/nowhere/pass\"]", "No such file"),
         (
             "[\"/bin/sh\", \"-c\", \"echo c4nary; echo c4nary-locked >&2; exit 3\"]",
@@ -137,28 +137,30 @@ fn a_command_that_fails_is_named_with_its_status_and_without_what_it_printed() {
         ("[\"/bin/cat\", \"/dev/zero\"]", "more than 4096 bytes"),
     ] {
         let folder = folder(&with(argv));
-        let (code, stderr) = run_to_end(Daemon::command_of_config(folder.path()));
-        assert_eq!(code, Some(78), "{stderr}");
-        assert!(stderr.contains(words), "{words} in {stderr}");
-        assert!(!stderr.contains("c4nary"), "{stderr}");
+        let command = Daemon::command_of_config(folder.path());
+        let mut daemon = Daemon::start_as(command, folder);
+        let line = daemon.wait_for_log("client not loaded");
+        assert!(line.contains(cause), "{cause} in {line}");
+        let (code, log) = daemon.stop();
+        assert_eq!(code, Some(0), "{log}");
+        assert!(!log.contains("c4nary"), "{log}");
     }
 }
 
 #[test]
-fn the_standard_error_of_a_failed_command_is_logged_at_debug_alone() {
+fn standard_error_of_a_failed_command_is_logged_at_debug_alone() {
     let sandbox = sandbox(HOUR);
     let line = "client_secret_command = [\"/bin/sh\", \"-c\", \"echo store locked >&2; exit 3\"]";
     let text = config_text(&sandbox, "[\"data\"]");
-    let folder = folder(&text.replace("client_secret_file = \"acme.secret\"", line));
+    let text = text.replace("client_secret_file = \"acme.secret\"", line);
     for (level, is_logged) in [("debug", true), ("info", false)] {
+        let folder = folder(&text);
         let mut command = Daemon::command_of_config(folder.path());
         command.args(["--log", level]);
-        let (_, stderr) = run_to_end(command);
-        assert_eq!(
-            stderr.contains("store locked"),
-            is_logged,
-            "{level}: {stderr}"
-        );
+        let mut daemon = Daemon::start_as(command, folder);
+        daemon.wait_for_log("client not loaded");
+        let (_, log) = daemon.stop();
+        assert_eq!(log.contains("store locked"), is_logged, "{level}: {log}");
     }
 }
 

@@ -207,6 +207,29 @@ fn tokens_of_an_old_client_are_served_until_the_new_ones_first() {
 }
 
 #[test]
+fn stored_token_of_a_client_that_is_not_loaded_stays_stored_and_unserved() {
+    let sandbox = sandbox(HOUR);
+    let two = common::client_text("beta", &sandbox, "[\"data\"]");
+    let config = config_text(&sandbox, "[\"user\"]") + &two;
+    let (mut daemon, notified) = notified_daemon(&config);
+    token(&daemon.ask(&["-c", "acme", "user"]));
+    let held = token(&daemon.ask(&["-c", "beta", "data"]));
+    daemon.signal("-TERM");
+    let kept = notified.kept_at_end(&mut daemon);
+    let missing = two.replace("acme.secret", "missing.secret");
+    daemon.write("config.toml", &config.replace(&two, &missing));
+    let (mut again, notified) = started_anew(daemon.folder(), kept, "");
+    let (code, _, stderr) = parts(&again.ask(&["-c", "beta", "data"]));
+    assert_eq!(code, Some(78), "{stderr}");
+    again.signal("-TERM");
+    let kept = notified.kept_at_end(&mut again);
+    again.write("config.toml", &config);
+    let (last, _notified) = started_anew(again.folder(), kept, "");
+    assert_eq!(token(&last.ask(&["-c", "beta", "data"])), held);
+    assert_eq!(sandbox.requests().len(), 2);
+}
+
+#[test]
 fn nothing_is_kept_where_the_config_says_so() {
     let sandbox = sandbox(HOUR);
     let config = config_text(&sandbox, "[\"data\"]");

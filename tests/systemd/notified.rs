@@ -10,7 +10,8 @@ use std::path::Path;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::common::PATIENCE;
+use crate::common::wait::until;
+use crate::common::{Daemon, PATIENCE};
 
 /// What the daemon tells systemd, message by message, and what it has it keep, by name.
 pub(crate) struct Notified {
@@ -58,6 +59,20 @@ impl Notified {
     pub(crate) fn wait_for_kept(&self) -> (String, File) {
         self.wait_for("FDSTORE=1");
         self.wait_for("FDSTOREREMOVE=1");
+        let mut kept = self.kept.borrow_mut();
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        kept.pop_first().unwrap()
+    }
+
+    /// The one thing that is kept once the daemon, which is about to end, has ended.
+    pub(crate) fn kept_at_end(&self, daemon: &mut Daemon) -> (String, File) {
+        self.socket.set_nonblocking(true).unwrap();
+        // What it sends is taken meanwhile: it waits while the queue is full.
+        until(|| {
+            let has_ended = daemon.has_ended();
+            while self.try_next().is_some() {}
+            if has_ended { Ok(()) } else { Err("it runs") }
+        });
         let mut kept = self.kept.borrow_mut();
         assert_eq!(kept.len(), 1, "{kept:?}");
         kept.pop_first().unwrap()

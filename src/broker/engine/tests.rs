@@ -31,8 +31,9 @@ fn client(source: Stub, renewed: bool) -> Clients<Stub> {
         shown_id: String::new(),
         scopes: BTreeSet::from([ScopeSet::parse("data").unwrap()]),
         renewed,
+        loading: None,
     };
-    vec![(wanted, Arc::new(source))]
+    vec![(wanted, Some(Arc::new(source)))]
 }
 
 fn engine(source: Stub) -> (Broker<SystemClock>, Engine<Stub, SystemClock>, Helm<Stub>) {
@@ -63,13 +64,13 @@ async fn a_request_given_up_does_not_take_its_successors_handle_with_it() {
     engine.carry_out();
     // It has its answer, and isn't heard before the new credentials are.
     tokio::task::yield_now().await;
-    let new = Order::Configure(client(Stub::Hangs, true), About::default());
+    let new = Order::Configure(client(Stub::Hangs, true), Box::default());
     engine.apply(Event::Order(new));
     engine.carry_out();
     assert_eq!(engine.flights.len(), 2);
     turn(&mut engine).await;
     assert_eq!((engine.aborts.len(), engine.flights.len()), (1, 1));
-    engine.apply(Event::Order(Order::Configure(Vec::new(), About::default())));
+    engine.apply(Event::Order(Order::Configure(Vec::new(), Box::default())));
     turn(&mut engine).await;
     assert_eq!((engine.aborts.len(), engine.flights.len()), (0, 0));
 }
@@ -120,7 +121,7 @@ async fn who_waited_for_a_set_that_is_gone_is_counted_and_nothing_of_the_set_is_
         _ = &mut waiting => panic!("there is no token yet"),
         () = std::future::ready(()) => {}
     }
-    engine.apply(Event::Order(Order::Configure(Vec::new(), About::default())));
+    engine.apply(Event::Order(Order::Configure(Vec::new(), Box::default())));
     engine.carry_out();
     assert_eq!(waiting.await.unwrap_err().kind, RefusalKind::Gone);
     let tally = &broker.state().tally;

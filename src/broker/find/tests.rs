@@ -35,8 +35,9 @@ fn broker(rules: bool) -> Broker<SystemClock> {
         shown_id: String::new(),
         scopes: BTreeSet::from([ScopeSet::parse("data").unwrap()]),
         renewed: true,
+        loading: None,
     };
-    let _engine = Engine::new(&broker, vec![(acme, Arc::new(Unasked))]);
+    let _engine = Engine::new(&broker, vec![(acme, Some(Arc::new(Unasked)))]);
     broker
 }
 

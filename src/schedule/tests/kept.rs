@@ -7,7 +7,7 @@ fn a_token_and_its_timer_go_on_in_the_next_process() {
     let before = fresh(HOUR);
     let kept = before.kept(START).unwrap();
     let mut after = schedule();
-    after.resume(kept);
+    after.resume(kept, START);
     let now = START + SECOND;
     assert!(!after.wants_fetch());
     assert_eq!(
@@ -24,7 +24,7 @@ fn a_token_whose_renewal_was_under_way_is_kept_and_renewed_at_once() {
     before.handle_timeout(due);
     before.start(chance(0.0, 2), due);
     let mut after = schedule();
-    after.resume(before.kept(due).unwrap());
+    after.resume(before.kept(due).unwrap(), due);
     assert_eq!(after.poll_timeout(), Some(due));
     after.handle_timeout(due);
     assert!(after.wants_fetch());
@@ -44,14 +44,14 @@ fn whose_renewal_fails_after_a_restart_has_no_new_credentials_to_blame() {
     };
     assert_eq!(failed(&mut before, due), None);
     let mut after = schedule();
-    after.resume(before.kept(due).unwrap());
+    after.resume(before.kept(due).unwrap(), due);
     after.handle_timeout(due);
     assert_eq!(failed(&mut after, due), None);
     // With new ones it has, before a restart and after it.
     before.new_credentials(due);
     assert!(failed(&mut before, due).is_some());
     let mut after = schedule();
-    after.resume(before.kept(due).unwrap());
+    after.resume(before.kept(due).unwrap(), due);
     assert!(after.wants_fetch(), "no floor holds them up");
     assert!(failed(&mut after, due).is_some());
 }

@@ -1,0 +1,188 @@
+use super::*;
+use crate::credentials::CredentialsError;
+
+const NOW: BootTime = BootTime::from_millis(1_000_000);
+
+fn scopes(text: &str) -> BTreeSet<ScopeSet> {
+    BTreeSet::from([ScopeSet::parse(text).unwrap()])
+}
+
+fn loaded(source: &Arc<u8>) -> LoadedClient<u8> {
+    LoadedClient {
+        shown_id: "441e…".to_owned(),
+        origin: Origin::default(),
+        source: Arc::clone(source),
+    }
+}
+
+fn command_failed(problem: &str) -> LoadError {
+    LoadError::Credentials(CredentialsError::Command {
+        program: "pass".to_owned(),
+        problem: problem.to_owned(),
+    })
+}
+
+fn file_missing() -> LoadError {
+    LoadError::Credentials(CredentialsError::Unusable {
+        what: "client secret",
+        from: "a file".to_owned(),
+        problem: "empty".to_owned(),
+    })
+}
+
+fn is_loaded(news: &News, after_failure: bool) -> bool {
+    matches!(news, News::Loaded { had_failed, .. } if *had_failed == after_failure)
+}
+
+type LoadResult = Result<LoadedClient<u8>, LoadError>;
+
+/// Applies a config of clients with the scope set `data`; one without a result has a command.
+fn apply<const N: usize>(
+    clients: &mut Clients<u8>,
+    results: [(&str, Option<LoadResult>); N],
+) -> Vec<News> {
+    let candidates = results.map(|(name, result)| {
+        let scopes = scopes("data");
+        (name.to_owned(), Candidate { scopes, result })
+    });
+    clients.apply(candidates.into(), NOW)
+}
+
+/// What the broker is given of a client.
+fn given(clients: &mut Clients<u8>, name: &str) -> (Wanted, Option<Arc<u8>>) {
+    let mut all = clients.for_broker().into_iter();
+    all.find(|(wanted, _)| wanted.name == name).unwrap()
+}
+
+#[test]
+fn failing_client_leaves_the_others_loaded() {
+    let mut clients = Clients::new();
+    let good = Arc::new(1);
+    let news = apply(
+        &mut clients,
+        [
+            ("bad", Some(Err(file_missing()))),
+            ("good", Some(Ok(loaded(&good)))),
+            ("slow", None),
+        ],
+    );
+    assert_eq!(
+        news[0],
+        News::Failed {
+            name: "bad".to_owned(),
+            reason: file_missing().to_string(),
+            keeps_previous: false,
+            retry_in: None,
+        }
+    );
+    assert!(news.len() == 2 && is_loaded(&news[1], false), "{news:?}");
+    let loading = |clients: &mut Clients<u8>, name: &str| given(clients, name).0.loading;
+    let failed = Some(Loading::Failed { retry_at: None });
+    assert_eq!(loading(&mut clients, "bad"), failed);
+    assert_eq!(loading(&mut clients, "slow"), Some(Loading::Pending));
+    assert_eq!(loading(&mut clients, "good"), None);
+    assert_eq!(clients.pending().collect::<Vec<_>>(), ["slow"]);
+    assert_eq!(clients.hopeless(), None);
+    assert_eq!(clients.errors().len(), 1);
+}
+
+#[test]
+fn failing_reload_keeps_what_was_loaded_with_its_scope_sets() {
+    let mut clients = Clients::new();
+    let source = Arc::new(1);
+    apply(&mut clients, [("acme", Some(Ok(loaded(&source))))]);
+    assert!(given(&mut clients, "acme").0.renewed);
+    let candidate = Candidate {
+        scopes: scopes("user"),
+        result: Some(Err(file_missing())),
+    };
+    let news = clients.apply(BTreeMap::from([("acme".to_owned(), candidate)]), NOW);
+    let keeps =
+        |news: &News| matches!(news, News::Failed { keeps_previous, .. } if *keeps_previous);
+    assert!(keeps(&news[0]), "{news:?}");
+    let (wanted, given_source) = given(&mut clients, "acme");
+    assert_eq!(wanted.scopes, scopes("data"));
+    assert!(!wanted.renewed, "the credentials are the same");
+    assert!(Arc::ptr_eq(&given_source.unwrap(), &source));
+    assert_eq!(clients.errors().len(), 1);
+    let news = apply(&mut clients, [("acme", Some(Ok(loaded(&source))))]);
+    assert!(is_loaded(&news[0], true), "{news:?}");
+    assert!(clients.errors().is_empty());
+}
+
+#[test]
+fn new_source_is_marked_as_new_once() {
+    let mut clients = Clients::new();
+    for number in [1, 2] {
+        let source = Arc::new(number);
+        let news = apply(&mut clients, [("acme", Some(Ok(loaded(&source))))]);
+        assert!(is_loaded(&news[0], false), "{news:?}");
+        assert!(given(&mut clients, "acme").0.renewed);
+        assert!(!given(&mut clients, "acme").0.renewed);
+        let news = apply(&mut clients, [("acme", Some(Ok(loaded(&source))))]);
+        assert_eq!(news, [News::Unchanged]);
+        assert!(!given(&mut clients, "acme").0.renewed);
+    }
+}
+
+#[test]
+fn failing_command_is_run_again_after_30_seconds_to_5_minutes() {
+    let mut clients = Clients::new();
+    apply(&mut clients, [("acme", None)]);
+    let mut now = NOW;
+    for seconds in [30, 60, 120, 240, 300, 300] {
+        let news = clients.finish("acme", Err(command_failed("exit status: 1")), now);
+        assert_eq!(
+            news == News::FailedAgain {
+                name: "acme".to_owned()
+            },
+            now > NOW
+        );
+        let due = now + Duration::from_secs(seconds);
+        assert_eq!(clients.next_retry(), Some(due));
+        let loading = Loading::Failed {
+            retry_at: Some(due),
+        };
+        assert_eq!(given(&mut clients, "acme").0.loading, Some(loading));
+        assert!(clients.take_due(now).is_empty());
+        now = due;
+        assert_eq!(clients.take_due(now), ["acme"]);
+        assert!(clients.take_due(now).is_empty(), "it is running");
+        assert_eq!(clients.next_retry(), None);
+    }
+    assert_eq!(clients.hopeless(), None);
+    let news = clients.finish("acme", Ok(loaded(&Arc::new(1))), now);
+    assert!(is_loaded(&news, true), "{news:?}");
+    assert_eq!(clients.next_retry(), None);
+    // A reload runs it at once, and its first failure counts as one.
+    apply(&mut clients, [("acme", None)]);
+    clients.finish("acme", Err(command_failed("exit status: 1")), now);
+    let due = now + Duration::from_secs(30);
+    assert_eq!(clients.next_retry(), Some(due));
+}
+
+#[test]
+fn loading_is_hopeless_only_if_every_client_failed_for_another_reason_than_its_command() {
+    let mut clients = Clients::new();
+    apply(
+        &mut clients,
+        [("a", Some(Err(file_missing()))), ("b", None)],
+    );
+    assert_eq!(clients.hopeless(), None, "b may yet be loaded");
+    clients.finish("b", Err(command_failed("late")), NOW);
+    assert_eq!(clients.hopeless(), None, "b is tried again");
+    clients.finish("b", Err(file_missing()), NOW);
+    let reasons = clients.hopeless().unwrap();
+    let names: Vec<&str> = reasons.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+}
+
+#[test]
+fn removed_client_is_forgotten_with_its_command() {
+    let mut clients = Clients::new();
+    apply(&mut clients, [("a", None), ("b", None)]);
+    apply(&mut clients, [("b", None)]);
+    let news = clients.finish("a", Ok(loaded(&Arc::new(1))), NOW);
+    assert_eq!(news, News::Unchanged);
+    assert_eq!(clients.for_broker().len(), 1);
+}

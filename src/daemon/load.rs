@@ -1,0 +1,188 @@
+//! Loading: the config's text, and of each client its credentials and what requests its tokens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use domo_token_client::scope::ScopeSet;
+
+use super::{DaemonError, Options};
+use crate::broker::Origin;
+use crate::config::{self, ClientConfig, Config, Env};
+use crate::credentials::{self, CredentialsError};
+use crate::source::domo::{DomoSource, Registration, SourceError};
+use crate::watch::Stamp;
+
+/// Files, each with what it was just before it was read.
+pub(super) type Stamped = Vec<(PathBuf, Stamp)>;
+
+/// Finds and reads the config, which others must not be able to write.
+///
+/// # Errors
+///
+/// [`DaemonError::ConfigRead`], [`DaemonError::Config`] or [`DaemonError::ConfigAccess`].
+pub fn load_config(options: &Options, env: Env) -> Result<Config, DaemonError> {
+    let (config, file) = found_config(options, env)?;
+    if let (Some(path), Some(file)) = (&config.path, file) {
+        credentials::check_config(&file, path, &config).map_err(DaemonError::ConfigAccess)?;
+    }
+    Ok(config)
+}
+
+/// The same, looking at nothing but its text.
+///
+/// # Errors
+///
+/// [`DaemonError::ConfigRead`] or [`DaemonError::Config`].
+pub fn parse_config(options: &Options, env: Env) -> Result<Config, DaemonError> {
+    Ok(found_config(options, env)?.0)
+}
+
+fn found_config(options: &Options, env: Env) -> Result<(Config, Option<File>), DaemonError> {
+    let exists = |path: &Path| path.exists();
+    let Some(path) = config::find(options.config.clone(), env, &exists) else {
+        return Ok((Config::from_env(env)?, None));
+    };
+    let stamp = Stamp::of(&path);
+    let (file, content) =
+        credentials::read_config(&path).map_err(|source| DaemonError::ConfigRead {
+            path: path.clone(),
+            source,
+        })?;
+    let mut config = Config::read(&content, &path)?;
+    config.stamp = stamp;
+    config.notices.extend(config.unknown_names());
+    if env("DOMO_CLIENT_ID").is_some() {
+        let notice = "DOMO_CLIENT_ID and its like are not heeded, there is a config file";
+        config.notices.push(notice.to_owned());
+    }
+    Ok((config, Some(file)))
+}
+
+/// A client that is ready to request tokens from its source.
+#[derive(Debug)]
+pub struct LoadedClient<S> {
+    /// The part of its id that may be shown.
+    pub shown_id: String,
+    /// Which credentials its tokens belong to.
+    pub origin: Origin,
+    /// Where its tokens come from.
+    pub source: Arc<S>,
+}
+
+impl<S> Clone for LoadedClient<S> {
+    fn clone(&self) -> Self {
+        Self {
+            shown_id: self.shown_id.clone(),
+            origin: self.origin.clone(),
+            source: Arc::clone(&self.source),
+        }
+    }
+}
+
+/// Why a client can't be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Its credentials can't be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// Its endpoint can't be used.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The system has no thread to load it on.
+    #[error("client_secret_command can't be run: {0}; raise the limit on threads")]
+    NoThread(std::io::Error),
+    /// Loading panicked.
+    #[error("loading it ended by a bug of the daemon's own: please report it")]
+    Bug,
+}
+
+impl LoadError {
+    /// Whether loading the same again may succeed without a change of files or config: a command
+    /// failed.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Credentials(error) => error.is_command_failure(),
+            Self::Source(_) | Self::Bug => false,
+            Self::NoThread(_) => true,
+        }
+    }
+}
+
+/// A client of the config, on its way to being loaded.
+#[derive(Debug)]
+pub(super) struct Candidate<S> {
+    pub(super) scopes: BTreeSet<ScopeSet>,
+    /// `None` while its command has yet to run.
+    pub(super) result: Option<Result<LoadedClient<S>, LoadError>>,
+}
+
+/// What a config leads to, but for the commands in it.
+pub(super) struct Loaded {
+    pub(super) config: Arc<Config>,
+    pub(super) candidates: BTreeMap<String, Candidate<DomoSource>>,
+}
+
+impl Loaded {
+    /// Reads the files that `config` names, and returns with it their stamps from before that. A
+    /// client that is as it was keeps its source of `before`.
+    pub(super) fn new(
+        config: Config,
+        env: Env,
+        before: &BTreeMap<String, Arc<DomoSource>>,
+    ) -> (Stamped, Self) {
+        let own = config.path.clone().map(|path| (path, config.stamp));
+        let others = config.files().into_iter().map(|path| {
+            let stamp = Stamp::of(&path);
+            (path, stamp)
+        });
+        let files = own.into_iter().chain(others).collect();
+        let mut like = before.values().next().cloned();
+        let mut candidates = BTreeMap::new();
+        for (name, client) in &config.clients {
+            let load = || load_client(client, env, before.get(name), like.as_deref());
+            let result = (!client.runs_a_command()).then(load);
+            if let Some(Ok(loaded)) = &result {
+                like.get_or_insert_with(|| Arc::clone(&loaded.source));
+            }
+            let scopes = client.tokens.iter().cloned().collect();
+            candidates.insert(name.clone(), Candidate { scopes, result });
+        }
+        let config = Arc::new(config);
+        (files, Self { config, candidates })
+    }
+}
+
+/// Reads what the config says of a client. Blocks: on files, and on the command if there is one.
+/// With unchanged credentials and endpoint the source is that of `before`; a new one shares what
+/// it can with `like`.
+///
+/// # Errors
+///
+/// [`LoadError`].
+pub fn load_client(
+    client: &ClientConfig,
+    env: Env,
+    before: Option<&Arc<DomoSource>>,
+    like: Option<&DomoSource>,
+) -> Result<LoadedClient<DomoSource>, LoadError> {
+    let credentials = credentials::load(client, env)?;
+    let shown_id = credentials.masked_id();
+    let login = credentials::proxy_login(client)?;
+    let registration = Registration::new(client.endpoint.clone(), credentials, login)?;
+    let origin = Origin {
+        client_id: registration.client_id().to_owned(),
+        token_url: registration.token_url().to_owned(),
+    };
+    let source = match before.filter(|before| *before.registration() == registration) {
+        Some(before) => Arc::clone(before),
+        None => Arc::new(DomoSource::new(registration, like)?),
+    };
+    Ok(LoadedClient {
+        shown_id,
+        origin,
+        source,
+    })
+}
