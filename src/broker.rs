@@ -258,6 +258,15 @@ impl<C: Clock> Broker<C> {
         Ok(Watch::new(self.clone(), set, changed.subscribe()))
     }
 
+    /// Refuses every request from now on and ends every wait and every watch, also where the engine
+    /// has ended without doing so.
+    pub fn shut_down(&self) {
+        let mut state = self.state();
+        state.stopping = true;
+        state.waiters.clear();
+        state.watched.clear();
+    }
+
     /// The config file can't be taken up, and why; `None` once it can be again. Says whether that
     /// is news.
     #[must_use]

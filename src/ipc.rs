@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use crate::broker::Broker;
@@ -59,7 +60,7 @@ pub async fn serve<C: Clock>(
     listener: Listener,
     broker: Broker<C>,
     limits: Limits,
-    stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
 ) {
     let broker = Arc::new(broker);
     let seats = Seats::new(limits);
@@ -67,8 +68,8 @@ pub async fn serve<C: Clock>(
     let mut told: Option<BootTime> = None;
     let mut sessions = JoinSet::new();
     let mut empty: Option<BootTime> = None;
-    let mut told_to_stop = stop.clone();
-    let mut stopped = pin!(told_to_stop.wait_for(|stop| *stop));
+    let mut stopped = pin!(stop.wait_for(|stop| *stop));
+    let end_sessions = CancellationToken::new();
     loop {
         empty = peer::door_empty(&listener).or(empty);
         let accepted = tokio::select! {
@@ -86,7 +87,7 @@ pub async fn serve<C: Clock>(
                     Ok(seat) => {
                         let connection = Box::new(Connection { stream, peer, seat });
                         let identities = Arc::clone(&identities);
-                        let (broker, stop) = (Arc::clone(&broker), stop.clone());
+                        let (broker, stop) = (Arc::clone(&broker), end_sessions.clone());
                         sessions.spawn(session::run(connection, identities, broker, stop));
                     }
                     // On the spot, so that those in excess never hold more than one descriptor.
@@ -104,6 +105,8 @@ pub async fn serve<C: Clock>(
     }
     // Whoever comes now is refused by the system and tries again, which finds the next daemon.
     drop(listener);
+    broker.shut_down();
+    end_sessions.cancel();
     let drained = async {
         while let Some(ended) = sessions.join_next().await {
             report_panic(ended);

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use domo_token_client::frame::{self, FrameError, HELLO};
 use domo_token_client::wire::{Asked, RefusalKind, Request, Response, VERSION};
-use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Stream;
@@ -51,21 +51,19 @@ pub(super) struct Connection {
     pub(super) seat: Seat,
 }
 
-/// Serves one caller until it leaves, breaks the protocol, or `stop` turns true. What this and the
+/// Serves one caller until it leaves, breaks the protocol, or `stop` is cancelled. What this and the
 /// futures below hold across an `await` is what an idle caller costs, and ten thousand may watch:
 /// what is large or seldom is boxed.
 pub(super) async fn run<C: Clock>(
     connection: Box<Connection>,
     identities: Arc<Identities>,
     broker: Arc<Broker<C>>,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) {
     let Connection { stream, peer, seat } = *connection;
-    // Waited for in one go, since to begin to wait for it anew costs as much as an answer.
-    let stopped = pin!(async {
-        // Whoever would tell is gone, so it has stopped, too.
-        let _stopped = stop.wait_for(|stop| *stop).await;
-    });
+    // One future for the whole session, because creating one per request costs as much as an
+    // answer. It can be polled again after it has completed, which happens when a watch ends.
+    let stopped = pin!(stop.cancelled());
     let _counted = broker.arrive();
     let session = Session::new(stream, peer, seat, identities);
     let served = match session {
@@ -113,6 +111,7 @@ impl Session {
     ) -> Result<(), SessionError> {
         let limit = self.seat.deadlines().first_request;
         let mut next = tokio::select! {
+            biased;
             first = timeout(limit, self.first_request()) => first??,
             () = &mut stopped => None,
         };
@@ -277,6 +276,8 @@ impl Session {
         }
         loop {
             let news = tokio::select! {
+                // So that the last message is sent before the stream ends.
+                biased;
                 news = watch.next() => news,
                 read = self.read_more() => return match read? {
                     0 => Ok(()),

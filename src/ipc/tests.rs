@@ -7,13 +7,15 @@ use domo_token_client::Broker as Caller;
 use domo_token_client::frame::{self, HEAD, HELLO};
 #[cfg(unix)]
 use domo_token_client::scope::MAX_SCOPE_BYTES;
-#[cfg(unix)]
+use domo_token_client::scope::ScopeSet;
 use domo_token_client::wire::RefusalKind;
 use domo_token_client::wire::{Asked, Request, Response, VERSION};
 
 use super::*;
-use crate::broker::About;
+use crate::broker::{About, Engine};
 use crate::clock::BootTime;
+use crate::roster::Wanted;
+use crate::source::{FetchError, Fetched, TokenSource};
 
 /// A clock that panics once when it is told to.
 #[derive(Clone, Default)]
@@ -283,4 +285,76 @@ async fn of_answers_with_metrics_that_are_not_read_no_more_than_eight_are_held()
     callers.await.unwrap();
     stop.send(true).unwrap();
     server.await.unwrap();
+}
+
+/// A source that never answers.
+struct Silent;
+
+impl TokenSource for Silent {
+    async fn fetch(&self, _scope: &ScopeSet) -> Result<Fetched, FetchError> {
+        std::future::pending().await
+    }
+}
+
+/// Every watcher is waiting for a token when the server stops, so each session has the last message
+/// and its own end before it in the same poll.
+#[tokio::test]
+async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has_not() {
+    const WATCHERS: usize = 64;
+    let folder = tempfile::tempdir().unwrap();
+    let path = place(folder.path());
+    let mut socket = Socket::lock(&path, false).unwrap();
+    let listener = socket.listen(&Callers::default()).unwrap();
+    let about = About {
+        default_client: Some("acme".to_owned()),
+        ..About::default()
+    };
+    let broker = Broker::new(Faulty::default(), 0, about);
+    let wanted = Wanted {
+        name: "acme".to_owned(),
+        shown_id: String::new(),
+        scopes: [ScopeSet::parse("data").unwrap()].into(),
+        renewed: true,
+        loading: None,
+    };
+    let clients = vec![(wanted, Some(Arc::new(Silent)))];
+    let (_engine, _helm) = Engine::new(&broker, clients);
+    let (stop, stopped) = watch::channel(false);
+    let server = tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+    let watching = tokio::task::spawn_blocking(move || {
+        let asked = Asked {
+            client: None,
+            scope: "data".to_owned(),
+        };
+        let watch = frame::encode(&Request::Watch(asked)).unwrap();
+        let first = [&frame::hello(VERSION)[..], &explain("data")].concat();
+        let watch = || {
+            let mut stream = connect(&path);
+            stream.write_all(&first).unwrap();
+            explanation(&mut stream, true);
+            stream.write_all(&watch).unwrap();
+            stream
+        };
+        let streams: Vec<_> = (0..WATCHERS).map(|_| watch()).collect();
+        // Requests are served in the order of their arrival, so that now all of them watch.
+        Caller::connect_to(&path).unwrap().status().unwrap();
+        streams
+    });
+    let streams = watching.await.unwrap();
+    stop.send(true).unwrap();
+    let ended = tokio::time::timeout(DRAIN * 10, server).await;
+    ended.expect("the sessions end").unwrap();
+    let read = tokio::task::spawn_blocking(move || {
+        for (number, mut stream) in streams.into_iter().enumerate() {
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).unwrap();
+            let mut rest = &rest[..];
+            let Response::Refusal(last) = read_response(&mut rest) else {
+                panic!("no refusal for watcher {number}");
+            };
+            assert_eq!(last.kind, RefusalKind::Busy);
+            assert!(rest.is_empty(), "nothing after it");
+        }
+    });
+    read.await.unwrap();
 }
