@@ -54,6 +54,10 @@ pub fn frames(bytes: &[u8]) {
         again::<Request>(body);
         again::<Response>(body);
     }
+    if let Ok(Some(request)) = frame::split_request(bytes) {
+        assert_eq!(frame::split(bytes), Ok(Some(request)));
+        assert!(request.0.len() <= frame::MAX_REQUEST);
+    }
     again::<Request>(bytes);
     again::<Response>(bytes);
 }

@@ -35,6 +35,10 @@ impl From<Failure> for Error {
             Failure::Lost => Self::later("the broker went away before its answer"),
             Failure::Late => Self::late(),
             Failure::Version(theirs) => Self::Protocol { theirs },
+            // Nothing but the client's name can make a request that long.
+            Failure::Malformed(error @ FrameError::RequestTooLong(_)) => Self::Unknown {
+                cause: error.to_string(),
+            },
             Failure::Malformed(error) => Self::Broken {
                 cause: error.to_string(),
             },
@@ -73,7 +77,7 @@ impl Connection {
 
     /// Sends a request; the first one follows the hello in the same write.
     pub(crate) fn send(&mut self, request: &Request, give_up: BootTime) -> Result<(), Failure> {
-        let frame = frame::encode(request).map_err(Failure::Malformed)?;
+        let frame = frame::encode_request(request).map_err(Failure::Malformed)?;
         let mut bytes = Vec::with_capacity(HELLO + frame.len());
         if !self.greeted {
             bytes.extend_from_slice(&frame::hello(VERSION));

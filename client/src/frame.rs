@@ -12,6 +12,10 @@ use zeroize::Zeroizing;
 /// The longest body a frame may have, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
 
+/// The longest body of a request, in bytes. The longest valid request has fewer than 1200: a scope set
+/// has at most [`crate::scope::MAX_SCOPE_BYTES`], a client's name in a config at most 64.
+pub const MAX_REQUEST: usize = 4 * 1024;
+
 /// Bytes of the length before each body.
 pub const HEAD: usize = 4;
 
@@ -30,6 +34,9 @@ pub enum FrameError {
     /// The announced or encoded body is longer than [`MAX_BODY`].
     #[error("a frame of {0} bytes is over the limit of {MAX_BODY}")]
     TooLong(usize),
+    /// The announced or encoded body of a request is longer than [`MAX_REQUEST`].
+    #[error("a request of {0} bytes is over the limit of {MAX_REQUEST}; use a shorter client name")]
+    RequestTooLong(usize),
     /// The body isn't a message of this protocol version, or has bytes left over.
     #[error("a frame that isn't a message of this protocol version")]
     Malformed,
@@ -78,6 +85,23 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Zeroizing<Vec<u8>>, FrameErro
     Ok(frame)
 }
 
+/// Encodes a request as [`encode`] does.
+///
+/// # Errors
+///
+/// [`FrameError::RequestTooLong`] if the body is over [`MAX_REQUEST`].
+pub fn encode_request<T: Serialize>(request: &T) -> Result<Zeroizing<Vec<u8>>, FrameError> {
+    let frame = encode(request).map_err(|error| match error {
+        FrameError::TooLong(length) => FrameError::RequestTooLong(length),
+        FrameError::NotHello | FrameError::RequestTooLong(_) | FrameError::Malformed => error,
+    })?;
+    let length = frame.len() - HEAD;
+    if length > MAX_REQUEST {
+        return Err(FrameError::RequestTooLong(length));
+    }
+    Ok(frame)
+}
+
 /// The length of the body that follows `head`.
 ///
 /// # Errors
@@ -118,6 +142,21 @@ pub fn split(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, FrameError> {
     };
     let length = body_length(*head)?;
     Ok(rest.get(..length).map(|body| (body, HEAD + length)))
+}
+
+/// The first whole request at the start of `bytes`, as [`split`] returns it.
+///
+/// # Errors
+///
+/// [`FrameError::RequestTooLong`] as soon as the head announces more than [`MAX_REQUEST`].
+pub fn split_request(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, FrameError> {
+    if let Some(head) = bytes.first_chunk::<HEAD>() {
+        let length = usize::try_from(u32::from_le_bytes(*head)).unwrap_or(usize::MAX);
+        if length > MAX_REQUEST {
+            return Err(FrameError::RequestTooLong(length));
+        }
+    }
+    split(bytes)
 }
 
 type Encoding = Configuration<LittleEndian, Varint>;
@@ -174,6 +213,43 @@ mod tests {
         // Three bytes tell the text's length.
         let text = "x".repeat(MAX_BODY - 3);
         assert_eq!(encode(&text).unwrap().len(), HEAD + MAX_BODY);
+    }
+
+    #[test]
+    fn request_over_4_kib_is_neither_encoded_nor_awaited() {
+        assert_eq!(MAX_REQUEST, 4096, "the protocol says so");
+        let text = |body: usize| "x".repeat(body - 3);
+        assert_eq!(
+            encode_request(&text(MAX_REQUEST)).unwrap().len(),
+            HEAD + MAX_REQUEST
+        );
+        for length in [MAX_REQUEST + 1, MAX_BODY, MAX_BODY + 1] {
+            let refused = encode_request(&text(length));
+            assert_eq!(refused, Err(FrameError::RequestTooLong(length)));
+        }
+        let head = |length: usize| u32::try_from(length).unwrap().to_le_bytes();
+        assert_eq!(split_request(&head(MAX_REQUEST)), Ok(None));
+        for length in [MAX_REQUEST + 1, u32::MAX as usize] {
+            let head = head(length);
+            let refused = split_request(&head);
+            assert_eq!(refused, Err(FrameError::RequestTooLong(length)));
+        }
+    }
+
+    #[test]
+    fn longest_valid_request_fits_4_kib() {
+        use crate::scope::MAX_SCOPE_BYTES;
+        use crate::wire::{Asked, Renew, Request, TokenRequest};
+        let longest = Request::Token(TokenRequest {
+            asked: Asked {
+                client: Some("c".repeat(64)),
+                scope: "s".repeat(MAX_SCOPE_BYTES),
+            },
+            min_ttl_ms: Some(u64::MAX),
+            time_left_ms: u64::MAX,
+            renew: Some(Renew::Rejected(u64::MAX)),
+        });
+        assert!(encode_request(&longest).unwrap().len() < 1200);
     }
 
     #[test]

@@ -182,13 +182,15 @@ async fn what_a_caller_sends_as_it_connects_is_answered_however_long_it_is() {
     let read_at_most = 4096;
     let fits = "x".repeat(read_at_most - HELLO - explain(&"x".repeat(4000)).len() + 4000);
     assert_eq!(HELLO + explain(&fits).len(), read_at_most);
-    let (longer, far) = (fits.clone() + "x", "x".repeat(3 * read_at_most));
+    let longer = fits.clone() + "x";
+    let longest = "x".repeat(frame::MAX_REQUEST - explain(&fits).len() + HEAD + fits.len());
+    assert_eq!(explain(&longest).len(), HEAD + frame::MAX_REQUEST);
     let sets: [&[&str]; 5] = [
         &["data"],
         &["data", "user", "data"],
         &[&fits],
         &[&longer, "data"],
-        &["data", &far],
+        &["data", &longest],
     ];
     let mut callers = Vec::new();
     for scopes in sets {

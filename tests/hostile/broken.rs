@@ -13,7 +13,7 @@ use domo_token_client::wire::Request;
 
 use crate::common::callers::{first, half_a_request, token_request, watch_request};
 use crate::common::wait::until;
-use crate::common::{self, Daemon, HOUR, PATIENCE, config_text, sandbox, token};
+use crate::common::{self, Daemon, HOUR, PATIENCE, config_text, parts, sandbox, token};
 use crate::{memory, sockets, wait_for_sockets};
 
 /// Sends that and reads all that comes until the connection is closed.
@@ -42,13 +42,16 @@ pub(crate) fn answer(caller: &mut UnixStream, greeted: bool) -> Vec<u8> {
 #[test]
 fn frames_that_are_none_end_the_connection_and_take_no_memory() {
     let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let limits = "[limits]\nfirst_request_deadline = \"10m\"\nrequest_deadline = \"10m\"\n";
+    let daemon = Daemon::start(&(limits.to_owned() + &config_text(&sandbox, "[\"data\"]")));
     let given = token(&daemon.ask(&["data"]));
     let hello = b"DTK\x01";
     let with = |length: u32| [&hello[..], &length.to_le_bytes()].concat();
     for bad in [
         with(0),
-        with(64 * 1024 + 1),
+        with(4096 + 1),
+        [&token_request()[..], &4097_u32.to_le_bytes()].concat(),
+        with(64 * 1024),
         with(u32::MAX),
         [&with(2)[..], b"\xff\xff"].concat(),
         [&token_request()[..], b"\x01\x00\x00\x00\xff"].concat(),
@@ -66,14 +69,58 @@ fn frames_that_are_none_end_the_connection_and_take_no_memory() {
     let waiting: Vec<UnixStream> = (0..500)
         .map(|_| {
             let mut caller = UnixStream::connect(daemon.socket()).unwrap();
-            caller.write_all(&with(64 * 1024)).unwrap();
+            caller.write_all(&with(4096)).unwrap();
             caller
         })
         .collect();
     assert_eq!(token(&daemon.ask(&["data"])), given);
     let grown = memory(&daemon, "VmRSS").saturating_sub(before);
-    assert!(grown < 500 * 8 * 1024, "{grown} bytes");
+    assert!(grown < 500 * 4 * 1024, "{grown} bytes");
     drop(waiting);
+}
+
+#[test]
+fn helper_exits_78_when_the_client_name_makes_the_request_too_long() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (code, stdout, stderr) = parts(&daemon.ask(&["--client", &"c".repeat(5000), "data"]));
+    assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+    assert!(stderr.contains("over the limit of 4096"), "{stderr}");
+}
+
+/// As many connections as there may be, each with the longest request but for its last byte.
+#[test]
+fn half_sent_requests_on_every_connection_stay_within_the_shipped_memory_limit() {
+    const COUNT: usize = 4096;
+    const LIMIT: usize = 64 * 1024 * 1024;
+    common::raise_descriptor_limit();
+    let sandbox = sandbox(HOUR);
+    let limits = "[limits]\nrequest_deadline = \"10m\"\n".to_owned();
+    let folder = common::folder(&(limits + &config_text(&sandbox, "[\"data\"]")));
+    let daemon = Daemon::start_as(Daemon::command_of_config(folder.path()), folder);
+    if daemon.log.contains("few descriptors") {
+        println!("skipped: the system gives too few descriptors");
+        return;
+    }
+    token(&daemon.ask(&["data"]));
+    let before = memory(&daemon, "RssAnon");
+    // Eight places are left for the questions below.
+    let waiting: Vec<UnixStream> = (0..COUNT - 8)
+        .map(|_| {
+            let mut caller = UnixStream::connect(daemon.socket()).unwrap();
+            caller.write_all(&token_request()).unwrap();
+            answer(&mut caller, false);
+            caller.write_all(&4096_u32.to_le_bytes()).unwrap();
+            caller.write_all(&[0; 4095]).unwrap();
+            caller
+        })
+        .collect();
+    token(&daemon.ask(&["data"]));
+    let peak = memory(&daemon, "VmHWM");
+    let each = (memory(&daemon, "RssAnon") - before) / waiting.len();
+    println!("{each} bytes each, {peak} at the peak");
+    assert!(each < 8 * 1024, "{each} bytes each");
+    assert!(peak < LIMIT, "{peak} at the peak");
 }
 
 #[test]

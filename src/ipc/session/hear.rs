@@ -6,7 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 
-use domo_token_client::frame;
+use domo_token_client::frame::{self, HEAD, HELLO, MAX_REQUEST};
 use domo_token_client::wire::Request;
 use tokio::time::timeout;
 
@@ -21,6 +21,9 @@ thread_local! {
     /// All sessions of a thread read into this, so that an idle connection owns no buffer.
     static READ: RefCell<[u8; SCRATCH]> = const { RefCell::new([0; SCRATCH]) };
 }
+
+/// The most that is kept of a request that isn't whole yet: its hello and its frame.
+const MAX_UNREAD: usize = HELLO + HEAD + MAX_REQUEST;
 
 /// A request, and the frame it came in.
 pub(super) struct Heard {
@@ -76,7 +79,7 @@ impl Session {
 
     pub(super) async fn rest_of_request(&mut self) -> Result<Option<Box<Heard>>, SessionError> {
         loop {
-            if let Some((body, used)) = frame::split(&self.unread)? {
+            if let Some((body, used)) = frame::split_request(&self.unread)? {
                 let request = frame::decode(body)?;
                 let frame = self.unread.drain(..used).collect();
                 return Ok(Some(Box::new(Heard { frame, request })));
@@ -87,12 +90,17 @@ impl Session {
         }
     }
 
-    /// Reads once into the buffer; zero bytes mean that the caller has left.
+    /// Reads once into the buffer; zero bytes mean that the caller has left. The buffer never holds
+    /// more than one request, and has no room to spare: there may be thousands of them.
     pub(super) async fn read_more(&mut self) -> io::Result<usize> {
         let Self { line, unread, .. } = self;
         poll_fn(|context| {
             READ.with_borrow_mut(|scratch| {
+                // At least one byte, so that a caller's leaving can be told from a full buffer.
+                let room = MAX_UNREAD.saturating_sub(unread.len()).clamp(1, SCRATCH);
+                let scratch = scratch.get_mut(..room).unwrap_or_default();
                 let read = ready!(line.poll_read(context, scratch))?;
+                unread.reserve_exact(read);
                 unread.extend_from_slice(scratch.get(..read).unwrap_or_default());
                 Poll::Ready(Ok(read))
             })
@@ -111,7 +119,7 @@ impl Session {
                 if last.is_some_and(|last| last.frame == bytes) {
                     return Poll::Ready(Ok(Arrived::Again));
                 }
-                Poll::Ready(Ok(match frame::split(bytes)? {
+                Poll::Ready(Ok(match frame::split_request(bytes)? {
                     _ if read == 0 => Arrived::End,
                     Some((body, used)) if used == read => Arrived::Request(Box::new(Heard {
                         request: frame::decode(body)?,
