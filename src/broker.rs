@@ -281,7 +281,9 @@ impl<C: Clock> Broker<C> {
     pub fn not_any_more(&self, asked: &Asked, caller: &Caller) -> Option<Refusal> {
         let now = self.0.clock.now();
         let refused = self.state().admit(asked, caller, now).err();
-        refused.filter(|refusal| refusal.kind == RefusalKind::NotPermitted)
+        // Busy while the user database does not answer: the caller may come back.
+        refused
+            .filter(|refusal| matches!(refusal.kind, RefusalKind::NotPermitted | RefusalKind::Busy))
     }
 
     /// The state of the daemon and of the scope sets that the caller may see: the answer's frames

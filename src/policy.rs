@@ -42,6 +42,8 @@ pub struct Caller {
     pub pid: Option<u32>,
     /// Name and groups; looked up only where there are access tables or an audit file.
     pub identity: Identity,
+    /// Whether the user database has not answered, so that there may be more groups.
+    pub lacks_groups: bool,
     /// The systemd unit; looked up under the same condition.
     pub unit: Option<String>,
     /// Whether it is root or the daemon's own user, who see all there is.
@@ -186,7 +188,7 @@ mod tests {
                 groups: vec![(7, Some("analysts".to_owned())), (8, None)],
             },
             unit: Some("report.service".to_owned()),
-            privileged: false,
+            ..Caller::default()
         }
     }
 

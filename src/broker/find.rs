@@ -193,6 +193,13 @@ fn read_scope(text: &str) -> Result<ScopeSet, Refusal> {
 
 /// Says who was refused and as whom it was seen, and nothing of what there is.
 fn not_permitted(client: &str, scope: &ScopeSet, caller: &Caller) -> Refusal {
+    if caller.lacks_groups {
+        let cause = format!(
+            "cannot decide whether {caller} may have client {client:?}, scope set \"{scope}\": the \
+             user database of the broker's host does not answer; try again"
+        );
+        return Refusal::new(RefusalKind::Busy, cause);
+    }
     let cause = format!(
         "{caller} may not have client {client:?}, scope set \"{scope}\"; ask the operator of the \
          broker for access"

@@ -1,41 +1,47 @@
 //! Who callers are by name and group: the user database is asked once for each user while the
 //! answer is fresh, however many of its connections ask.
 
-use std::collections::HashMap;
+mod lookups;
+
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tracing::warn;
 
 use crate::clock::{BootTime, boot_now};
 use crate::users::{self, Identity};
 
-/// How long an answer counts: a user that has left a group has lost its rights by then, on open
-/// connections too.
-const FRESH: Duration = Duration::from_secs(10);
+pub(super) use lookups::Found;
+use lookups::{Answer, Ended, Key, Lookups};
 
-/// Lookups at once. A directory on the network may take its time, and the threads that wait for it
-/// are those that look host names up, too.
-const AT_ONCE: usize = 8;
+/// The least time between two warnings about the user database.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 type Lookup = dyn Fn(u32, Option<u32>) -> io::Result<Identity> + Send + Sync;
-
-/// A user, and the group of its process.
-type Key = (u32, Option<u32>);
 
 /// What is known of callers.
 pub(super) struct Identities {
     lookup: Arc<Lookup>,
-    room: Arc<Semaphore>,
-    known: Mutex<HashMap<Key, Known>>,
+    lookups: Mutex<Lookups>,
+    warned: Mutex<Option<BootTime>>,
 }
 
-struct Known {
-    since: BootTime,
-    /// `None` until the answer is there.
-    identity: watch::Receiver<Option<Arc<Identity>>>,
+/// A caller that waits for a lookup.
+struct Waiting<'a> {
+    identities: &'a Identities,
+    key: Key,
+    answer: Option<watch::Receiver<Ended>>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.answer = None;
+        self.identities.lookups().left(self.key);
+    }
 }
 
 impl Identities {
@@ -48,63 +54,88 @@ impl Identities {
     ) -> Arc<Self> {
         Arc::new(Self {
             lookup: Arc::new(lookup),
-            room: Arc::new(Semaphore::new(AT_ONCE)),
-            known: Mutex::default(),
+            lookups: Mutex::default(),
+            warned: Mutex::default(),
         })
     }
 
-    /// Name and groups of a user whose process has the group `gid`. A database that can't be asked
-    /// leaves what was known before.
-    pub(super) async fn get(&self, uid: u32, gid: Option<u32>) -> Arc<Identity> {
-        let mut answer = self.ask((uid, gid), boot_now());
-        let found = answer.wait_for(Option::is_some).await;
-        // A lookup that panicked knows nobody.
-        found
-            .ok()
-            .and_then(|found| found.clone())
-            .unwrap_or_default()
+    /// Name and groups of a user whose process has the group `gid`, if they are known already.
+    pub(super) fn known(&self, uid: u32, gid: Option<u32>) -> Option<Found> {
+        self.lookups().known((uid, gid), boot_now())
     }
 
-    fn ask(&self, key: Key, now: BootTime) -> watch::Receiver<Option<Arc<Identity>>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_fresh = |known: &Known| now.saturating_since(known.since) < FRESH;
-        let before = match known.get(&key) {
-            Some(found) if is_fresh(found) => return found.identity.clone(),
-            Some(stale) => stale.identity.borrow().clone(),
+    /// The same, after a lookup if need be. While the user database fails or takes too long, the
+    /// last known groups count for an hour; a user without any is known by its numbers alone.
+    pub(super) async fn get(self: &Arc<Self>, uid: u32, gid: Option<u32>) -> Found {
+        let (key, now) = ((uid, gid), boot_now());
+        let answer = self.lookups().ask(key, now);
+        let (answer, until) = match answer {
+            Answer::Now(found) => return found,
+            Answer::Wait(answer, until) => (answer, until),
+        };
+        let mut waiting = Waiting {
+            identities: self,
+            key,
+            answer: Some(answer),
+        };
+        self.start_lookups();
+        let ended = match &mut waiting.answer {
+            Some(answer) => {
+                let ended = answer.wait_for(Option::is_some);
+                let ended = timeout(until.saturating_since(now), ended).await;
+                ended.ok().and_then(|ended| ended.ok()?.clone())
+            }
             None => None,
         };
-        known.retain(|_, known| is_fresh(known));
-        let identity = self.look_up(key, before);
-        let answer = identity.clone();
-        known.insert(
-            key,
-            Known {
-                since: now,
+        match ended {
+            Some(Some(identity)) => Found {
                 identity,
+                is_complete: true,
             },
-        );
-        answer
+            Some(None) => self.lookups().without_answer(key, boot_now()),
+            None => {
+                self.lookups().failed(key, boot_now());
+                self.warn(uid, "it takes too long");
+                self.lookups().without_answer(key, boot_now())
+            }
+        }
     }
 
-    /// Goes on when whoever asked has left, so that leaving and coming again asks nothing twice.
-    fn look_up(
-        &self,
-        (uid, gid): Key,
-        before: Option<Arc<Identity>>,
-    ) -> watch::Receiver<Option<Arc<Identity>>> {
-        let (answer, identity) = watch::channel(None);
-        let (lookup, room) = (Arc::clone(&self.lookup), Arc::clone(&self.room));
-        tokio::spawn(async move {
-            let Ok(_room) = room.acquire().await else {
+    /// Starts those for which there is room. They go on when whoever asked has left, so that
+    /// leaving and coming again asks nothing twice.
+    fn start_lookups(self: &Arc<Self>) {
+        loop {
+            let Some(key) = self.lookups().start() else {
                 return;
             };
-            let Ok(found) = spawn_blocking(move || lookup(uid, gid)).await else {
-                return;
-            };
-            let found = found.map_or_else(|_| before.unwrap_or_default(), Arc::new);
-            answer.send_replace(Some(found));
-        });
-        identity
+            let identities = Arc::clone(self);
+            tokio::spawn(async move {
+                let lookup = Arc::clone(&identities.lookup);
+                let found = spawn_blocking(move || lookup(key.0, key.1)).await;
+                let found = found.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+                if let Err(error) = &found {
+                    identities.warn(key.0, error);
+                }
+                identities.lookups().ended(key, found.ok(), boot_now());
+                identities.start_lookups();
+            });
+        }
+    }
+
+    fn warn(&self, uid: u32, error: impl std::fmt::Display) {
+        let now = boot_now();
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_none_or(|warned| now.saturating_since(warned) >= WARN_EVERY) {
+            *warned = Some(now);
+            warn!(
+                uid,
+                "user database lookup failed; groups known before count for an hour: {error}"
+            );
+        }
+    }
+
+    fn lookups(&self) -> MutexGuard<'_, Lookups> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -146,35 +177,64 @@ mod tests {
         for left in slow.iter().take(500) {
             left.abort();
         }
-        assert_eq!(*identities.get(2, None).await, named("2"));
+        assert_eq!(*identities.get(2, None).await.identity, named("2"));
         open.send(()).unwrap();
         for waiting in slow.into_iter().skip(500) {
-            assert_eq!(*waiting.await.unwrap(), named("1"));
+            assert_eq!(*waiting.await.unwrap().identity, named("1"));
         }
         assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]
-    async fn an_answer_is_asked_for_again_when_it_is_old_and_kept_if_there_is_none() {
-        let fails = Arc::new(Mutex::new(false));
-        let broken = Arc::clone(&fails);
+    async fn caller_that_leaves_before_its_lookup_starts_has_none() {
+        let (open, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&asked);
+        let identities = Identities::of(move |uid, _| {
+            seen.lock().unwrap().push(uid);
+            let _opened = gate.lock().unwrap().recv();
+            Ok(named(&uid.to_string()))
+        });
+        let ask = |uid: u32| {
+            let identities = Arc::clone(&identities);
+            tokio::spawn(async move { identities.get(uid, None).await })
+        };
+        let first: Vec<_> = (0..6).map(ask).collect();
+        let leaving: Vec<_> = (100..150).map(ask).collect();
+        let last = ask(200);
+        tokio::task::yield_now().await;
+        for leaving in leaving {
+            leaving.abort();
+            leaving.await.unwrap_err();
+        }
+        drop(open);
+        for first in first {
+            first.await.unwrap();
+        }
+        assert_eq!(*last.await.unwrap().identity, named("200"));
+        let mut asked = asked.lock().unwrap().clone();
+        asked.sort_unstable();
+        assert_eq!(asked, [0, 1, 2, 3, 4, 5, 200]);
+    }
+
+    #[tokio::test]
+    async fn lookup_that_hangs_holds_a_caller_up_once_and_is_not_started_again() {
+        let (held, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
         let identities = Identities::of(move |_, _| {
-            if *broken.lock().unwrap() {
-                return Err(io::Error::other("no answer"));
-            }
+            count.fetch_add(1, Ordering::Relaxed);
+            let _never = gate.lock().unwrap().recv();
             Ok(named("ann"))
         });
-        let start = boot_now();
-        let at = async |seconds| {
-            let mut answer = identities.ask((1, None), start + Duration::from_secs(seconds));
-            let found = answer.wait_for(Option::is_some).await.unwrap();
-            Identity::clone(found.as_ref().unwrap())
-        };
-        assert_eq!(at(0).await, named("ann"));
-        *fails.lock().unwrap() = true;
-        assert_eq!(at(9).await, named("ann"));
-        assert_eq!(at(11).await, named("ann"), "the database can't be asked");
-        let other = identities.get(2, None).await;
-        assert_eq!(*other, Identity::default(), "nothing was known of it");
+        for _ in 0..3 {
+            let found = identities.get(1, Some(7)).await;
+            assert!(!found.is_complete);
+            assert_eq!(found.identity.groups, [(7, None)]);
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        drop(held);
     }
 }

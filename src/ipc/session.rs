@@ -15,14 +15,13 @@ use tracing::debug;
 
 use super::Stream;
 use super::answer::{busy, with_hello};
-use super::identities::Identities;
+use super::identities::{Found, Identities};
 use super::line::Line;
 use super::peer::{Peer, TICK, Unit};
 use super::seats::Seat;
 use crate::broker::{Broker, Place, Watch};
 use crate::clock::Clock;
 use crate::policy::Caller;
-use crate::users::Identity;
 
 use hear::Heard;
 
@@ -155,7 +154,9 @@ impl Session {
         request: &Request,
         broker: &Broker<C>,
     ) -> Result<Option<Watch<C>>, SessionError> {
-        let (caller, unit) = self.caller(broker).await;
+        let Some((caller, unit)) = self.caller(broker).await? else {
+            return Ok(None);
+        };
         if unit == Unit::Unsure && broker.has_units() {
             // By then it is older than its next connection.
             sleep(TICK).await;
@@ -208,24 +209,46 @@ impl Session {
         Ok(watch)
     }
 
-    /// The caller as it is now, as far as a rule or the audit asks.
-    async fn caller<C: Clock>(&mut self, broker: &Broker<C>) -> (Caller, Unit) {
+    /// The caller as it is now, as far as a rule or the audit asks; nothing if it has left meanwhile.
+    async fn caller<C: Clock>(
+        &mut self,
+        broker: &Broker<C>,
+    ) -> Result<Option<(Caller, Unit)>, SessionError> {
         let mut caller = self.peer.caller();
         if !broker.looks_up_callers() {
-            return (caller, Unit::Nowhere);
+            return Ok(Some((caller, Unit::Nowhere)));
         }
-        caller.identity = Box::pin(self.identity()).await;
+        if let Some(uid) = self.peer.uid {
+            let known = self.identities.known(uid, self.peer.gid);
+            let found = match known {
+                Some(found) => found,
+                None => match Box::pin(self.look_up(uid)).await? {
+                    Some(found) => found,
+                    None => return Ok(None),
+                },
+            };
+            caller.identity = (*found.identity).clone();
+            caller.lacks_groups = !found.is_complete;
+        }
         let unit = self.peer.unit(&self.line);
         if let Unit::Named(name) = &unit {
             caller.unit = Some(name.clone());
         }
-        (caller, unit)
+        Ok(Some((caller, unit)))
     }
 
-    async fn identity(&self) -> Identity {
-        match self.peer.uid {
-            Some(uid) => (*self.identities.get(uid, self.peer.gid).await).clone(),
-            None => Identity::default(),
+    /// Asks the user database for as long as the caller is there.
+    async fn look_up(&mut self, uid: u32) -> io::Result<Option<Found>> {
+        let identities = Arc::clone(&self.identities);
+        let mut found = pin!(identities.get(uid, self.peer.gid));
+        tokio::select! {
+            biased;
+            found = &mut found => Ok(Some(found)),
+            read = self.read_more() => match read? {
+                0 => Ok(None),
+                // Its next request, which has to wait.
+                _ => Ok(Some(found.await)),
+            },
         }
     }
 
@@ -288,7 +311,9 @@ impl Session {
             let news = match news {
                 // Rules may have changed since the last one.
                 Ok(token) => {
-                    let (caller, _) = self.caller(broker).await;
+                    let Some((caller, _)) = self.caller(broker).await? else {
+                        return Ok(());
+                    };
                     let news = broker.not_any_more(asked, &caller).map_or(Ok(token), Err);
                     broker.note(&caller, asked, news.as_ref());
                     news

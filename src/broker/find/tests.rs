@@ -124,3 +124,24 @@ fn a_name_that_is_cut_is_nobodys_and_ends_with_a_whole_character() {
     );
     assert_eq!(cut("é", 1), "…");
 }
+
+#[test]
+fn caller_without_groups_is_asked_to_try_again_where_it_would_be_denied() {
+    let caller = |lacks_groups| Caller {
+        uid: Some(1004),
+        lacks_groups,
+        ..Caller::default()
+    };
+    let kind = |rules, lacks_groups| {
+        let refused = broker(rules).watch(&asked("acme", "data"), &caller(lacks_groups));
+        refused.err().map(|refusal| refusal.kind)
+    };
+    assert_eq!(kind(true, false), Some(RefusalKind::NotPermitted));
+    assert_eq!(kind(true, true), Some(RefusalKind::Busy));
+    assert_eq!(kind(false, true), None);
+    let watching = broker(true).not_any_more(&asked("acme", "data"), &caller(true));
+    assert_eq!(
+        watching.map(|refusal| refusal.kind),
+        Some(RefusalKind::Busy)
+    );
+}
