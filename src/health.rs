@@ -5,10 +5,13 @@
 //! A page in a browser of this machine can be made to ask here, too: whoever names another host or
 //! comes from another page is refused.
 
+mod connections;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domo_token_client::scope::ScopeSet;
@@ -21,20 +24,32 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
 use tracing::debug;
 
 use crate::broker::{Broker, Helm, METRICS_TYPE};
-use crate::clock::Clock;
+use crate::clock::{BootTime, Clock, boot_now};
 use crate::policy::Caller;
 use crate::source::TokenSource;
 
-/// Connections at once; more wait for one to end.
+use connections::Connections;
+
+/// Connections at once; a new one replaces another.
 const CONNECTIONS: usize = 16;
+
+/// How many of them are accepted before they have had their chance to be answered.
+const ACCEPTS_PER_TURN: usize = 4;
+
+/// How long the request's head may take.
+const HEAD: Duration = Duration::from_secs(1);
 
 /// How long a connection may last in all; each has one request.
 const CONNECTION: Duration = Duration::from_secs(10);
+
+/// How long the text of the metrics is served before it is made again.
+const METRICS_FRESH: Duration = Duration::from_secs(1);
 
 /// How long the loop may take to answer before it isn't live.
 const LOOP: Duration = Duration::from_secs(1);
@@ -64,24 +79,36 @@ pub async fn serve<S: TokenSource, C: Clock>(
     helm: Helm<S>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let health = Arc::new(Health { broker, helm });
+    let health = Arc::new(Health::new(broker, helm));
     let accepting = async {
+        let mut tasks = JoinSet::new();
+        let mut open = Connections::default();
+        let mut accepts_left = ACCEPTS_PER_TURN;
         loop {
-            // Never closed, so there is always a place in the end.
-            let place = Arc::clone(&room).acquire_owned().await;
-            match listener.accept().await {
+            let accepted = tokio::select! {
+                biased;
+                Some(_ended) = tasks.join_next(), if !tasks.is_empty() => continue,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
                 Ok((stream, _)) => {
                     let health = Arc::clone(&health);
-                    tokio::spawn(async move {
-                        let _ended = timeout(CONNECTION, health.talk(stream)).await;
-                        drop(place);
+                    let has_request = Arc::new(AtomicBool::new(false));
+                    let notice = Arc::clone(&has_request);
+                    let task = tasks.spawn(async move {
+                        let _ended = timeout(CONNECTION, health.talk(stream, &notice)).await;
                     });
+                    open.add(task, has_request, CONNECTIONS);
                 }
                 Err(error) => {
                     debug!("a request for metrics can't be accepted: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
+            }
+            accepts_left -= 1;
+            if accepts_left == 0 {
+                accepts_left = ACCEPTS_PER_TURN;
+                yield_now().await;
             }
         }
     };
@@ -94,18 +121,31 @@ pub async fn serve<S: TokenSource, C: Clock>(
 struct Health<S, C> {
     broker: Broker<C>,
     helm: Helm<S>,
+    /// The text of the metrics, and when it was made.
+    metrics: Mutex<Option<(BootTime, Bytes)>>,
 }
 
 type Answer = Response<Full<Bytes>>;
 
 impl<S: TokenSource, C: Clock> Health<S, C> {
-    async fn talk(&self, stream: TcpStream) {
+    fn new(broker: Broker<C>, helm: Helm<S>) -> Self {
+        Self {
+            broker,
+            helm,
+            metrics: Mutex::new(None),
+        }
+    }
+
+    async fn talk(&self, stream: TcpStream, has_request: &AtomicBool) {
         let service = service_fn(|request| async move {
+            has_request.store(true, Ordering::Relaxed);
             let answer = self.answer(&request).await;
             Ok::<Answer, Infallible>(answer)
         });
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).keep_alive(false);
+        http.timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .keep_alive(false);
         let stream = TokioIo::new(stream);
         if let Err(error) = http.serve_connection(stream, service).await {
             debug!("a request for metrics was broken off: {error}");
@@ -136,15 +176,29 @@ impl<S: TokenSource, C: Clock> Health<S, C> {
     }
 
     fn metrics(&self) -> Answer {
+        let text = self.metrics_text(boot_now());
+        let mut answer = Response::new(Full::new(text));
+        let kind = HeaderValue::from_static(METRICS_TYPE);
+        answer.headers_mut().insert(CONTENT_TYPE, kind);
+        answer
+    }
+
+    /// Made once a second at most, however many ask.
+    fn metrics_text(&self, now: BootTime) -> Bytes {
+        let mut cached = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((made, text)) = &*cached
+            && now.saturating_since(*made) < METRICS_FRESH
+        {
+            return text.clone();
+        }
         // Every local user may ask here, so whoever listens has agreed to show all.
         let all = Caller {
             privileged: true,
             ..Caller::default()
         };
-        let mut answer = Response::new(Full::from(self.broker.metrics(&all)));
-        let kind = HeaderValue::from_static(METRICS_TYPE);
-        answer.headers_mut().insert(CONTENT_TYPE, kind);
-        answer
+        let text = Bytes::from(self.broker.metrics(&all));
+        *cached = Some((now, text.clone()));
+        text
     }
 
     async fn live(&self) -> Answer {
@@ -220,12 +274,24 @@ mod tests {
     async fn a_loop_that_does_not_answer_is_not_live() {
         let broker = Broker::new(SystemClock::new(), 1, About::default());
         let (engine, helm) = Engine::<Unasked, _>::new(&broker, Vec::new());
-        let health = Health { broker, helm };
+        let health = Health::new(broker, helm);
         let stuck = health.live().await;
         assert_eq!(stuck.status(), StatusCode::SERVICE_UNAVAILABLE);
         let engine = tokio::spawn(engine.run());
         assert_eq!(health.live().await.status(), StatusCode::OK);
         engine.abort();
+    }
+
+    #[test]
+    fn metrics_are_rendered_once_a_second() {
+        let broker = Broker::new(SystemClock::new(), 1, About::default());
+        let (_engine, helm) = Engine::<Unasked, _>::new(&broker, Vec::new());
+        let health = Health::new(broker, helm);
+        let at = |millis| health.metrics_text(BootTime::from_millis(millis));
+        let count = |text: &Bytes| text.as_ptr();
+        let first = at(1000);
+        assert_eq!(count(&at(1999)), count(&first));
+        assert_ne!(count(&at(2000)), count(&first));
     }
 
     #[test]

@@ -1,0 +1,96 @@
+//! Which connections are open, and which one makes room for the next.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::task::AbortHandle;
+
+/// Open connections, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Connections(VecDeque<Connection>);
+
+#[derive(Debug)]
+struct Connection {
+    task: AbortHandle,
+    has_request: Arc<AtomicBool>,
+}
+
+impl Connections {
+    /// Adds one. Of `most`, the oldest that has sent no request is closed for it; if fewer than half
+    /// are such, the oldest of the others, whose callers read their answers slowly.
+    pub(super) fn add(&mut self, task: AbortHandle, has_request: Arc<AtomicBool>, most: usize) {
+        self.0.retain(|open| !open.task.is_finished());
+        if self.0.len() >= most {
+            let is_idle = |open: &Connection| !open.has_request.load(Ordering::Relaxed);
+            let idle = self.0.iter().filter(|open| is_idle(open)).count();
+            let from_idle = 2 * idle >= most;
+            let oldest = self.0.iter().position(|open| is_idle(open) == from_idle);
+            if let Some(oldest) = oldest.and_then(|oldest| self.0.remove(oldest)) {
+                oldest.task.abort();
+            }
+        }
+        self.0.push_back(Connection { task, has_request });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    /// Adds connections that have sent a request or not, and returns which of them are open.
+    async fn open_of(added: &[bool]) -> Vec<usize> {
+        let mut connections = Connections::default();
+        let mut tasks = JoinSet::new();
+        for has_request in added {
+            let has_request = Arc::new(AtomicBool::new(*has_request));
+            connections.add(tasks.spawn(pending::<()>()), has_request, 4);
+        }
+        let ids: Vec<_> = connections.0.iter().map(|open| open.task.id()).collect();
+        let mut ended = Vec::new();
+        for _ in 4..added.len() {
+            ended.push(tasks.join_next_with_id().await.unwrap().unwrap_err().id());
+        }
+        assert!(ids.iter().all(|id| !ended.contains(id)));
+        let first = ids
+            .iter()
+            .chain(&ended)
+            .min_by_key(|id| id.to_string().parse::<u64>().unwrap());
+        let number = |id: &tokio::task::Id| id.to_string().parse::<usize>().unwrap();
+        let first = number(first.unwrap());
+        ids.iter().map(|id| number(id) - first).collect()
+    }
+
+    #[tokio::test]
+    async fn oldest_idle_connection_makes_room() {
+        assert_eq!(open_of(&[false; 6]).await, [2, 3, 4, 5]);
+        assert_eq!(
+            open_of(&[true, false, true, false, false]).await,
+            [0, 2, 3, 4]
+        );
+    }
+
+    #[tokio::test]
+    async fn oldest_slow_reader_makes_room_when_few_connections_are_idle() {
+        assert_eq!(open_of(&[true; 6]).await, [2, 3, 4, 5]);
+        assert_eq!(
+            open_of(&[false, true, true, true, true]).await,
+            [0, 2, 3, 4]
+        );
+    }
+
+    #[tokio::test]
+    async fn connection_that_has_ended_takes_no_room() {
+        let mut connections = Connections::default();
+        let mut tasks = JoinSet::new();
+        for _ in 0..8 {
+            connections.add(tasks.spawn(async {}), Arc::default(), 4);
+            tasks.join_next().await.unwrap().unwrap();
+        }
+        assert_eq!(connections.0.len(), 1);
+    }
+}
