@@ -36,6 +36,12 @@ instructions:
     cargo build --locked --release --bin domo-tokend
     DOMO_TOKEND=$PWD/target/release/domo-tokend cargo test --locked --test instructions -- --nocapture
 
+# Connections of 65 536 uids for half a minute, beside which others must be served. Needs root and an idle machine.
+flood SECONDS='30':
+    cargo build --locked --release --bin domo-tokend
+    DOMO_TOKEN_FLOOD={{SECONDS}} DOMO_TOKEND=$PWD/target/release/domo-tokend \
+        cargo test --locked --test hostile 65536_uids -- --nocapture
+
 # Needs cargo-fuzz and a nightly toolchain. What is found goes into fuzz/target/corpus/, and from there
 # into the repo by `just fuzz-keep`.
 #

@@ -2,6 +2,7 @@
 
 mod answer;
 mod bind;
+mod fair_share;
 mod identities;
 #[cfg(unix)]
 mod away;
@@ -13,6 +14,7 @@ mod seats;
 mod session;
 #[cfg(unix)]
 mod socket;
+mod turns;
 
 use std::io;
 use std::pin::pin;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
@@ -68,30 +70,43 @@ pub async fn serve<C: Clock>(
     let mut told: Option<BootTime> = None;
     let mut sessions = JoinSet::new();
     let mut empty: Option<BootTime> = None;
+    let mut accepts_left = seats.accepts_per_turn();
     let mut stopped = pin!(stop.wait_for(|stop| *stop));
     let end_sessions = CancellationToken::new();
     loop {
         empty = peer::door_empty(&listener).or(empty);
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            // Sessions that have ended keep their memory until they are joined, and callers may come
+            // without a pause.
+            biased;
+            _stopped = &mut stopped => break,
             Some(ended) = sessions.join_next(), if !sessions.is_empty() => {
                 report_panic(ended);
                 continue;
             }
-            _stopped = &mut stopped => break,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok(stream) => {
                 let peer = Peer::of(&stream, empty);
-                match seats.take(&peer) {
+                match seats.take(&peer, boot_now()) {
                     Ok(seat) => {
+                        let place = seat.place();
                         let connection = Box::new(Connection { stream, peer, seat });
                         let identities = Arc::clone(&identities);
                         let (broker, stop) = (Arc::clone(&broker), end_sessions.clone());
-                        sessions.spawn(session::run(connection, identities, broker, stop));
+                        let session = session::run(connection, identities, broker, stop);
+                        // The place is new, so that there is no session yet.
+                        let _first = place.holder.set(sessions.spawn(session));
                     }
                     // On the spot, so that those in excess never hold more than one descriptor.
                     Err(cause) => answer::turn_away(stream, cause).await,
+                }
+                accepts_left -= 1;
+                if accepts_left == 0 {
+                    accepts_left = seats.accepts_per_turn();
+                    // New sessions read what their callers have sent, and replaced ones end.
+                    yield_now().await;
                 }
             }
             Err(error) if is_callers(&error) => {}

@@ -83,6 +83,23 @@ struct Session {
     unread: Vec<u8>,
     /// Whether the hello has gone back.
     greeted: bool,
+    /// Whether its caller waits for the answer to a token request.
+    awaits_token: bool,
+}
+
+impl Drop for Session {
+    /// A caller that loses its connection to another while it waits for a token may try again.
+    fn drop(&mut self) {
+        if !(self.awaits_token && self.seat.is_replaced()) {
+            return;
+        }
+        let cause = "the broker closed this connection to serve another user; try again";
+        if let Ok(bytes) = with_hello(&busy(cause.to_owned())) {
+            let from = if self.greeted { HELLO } else { 0 };
+            // Without waiting; to callers that don't read it is no loss.
+            let _sent = self.line.try_write(bytes.get(from..).unwrap_or_default());
+        }
+    }
 }
 
 impl Session {
@@ -100,6 +117,7 @@ impl Session {
             identities,
             unread,
             greeted: false,
+            awaits_token: false,
         }))
     }
 
@@ -115,6 +133,7 @@ impl Session {
             () = &mut stopped => None,
         };
         while let Some(heard) = next {
+            self.seat.turn().await;
             let mut watch = self.respond(&heard.request, broker).await?;
             if let (Some(watch), Request::Watch(asked)) = (&mut watch, &heard.request) {
                 self.watch(watch, asked, broker, stopped.as_mut()).await?;
@@ -154,6 +173,7 @@ impl Session {
         request: &Request,
         broker: &Broker<C>,
     ) -> Result<Option<Watch<C>>, SessionError> {
+        self.awaits_token = matches!(request, Request::Token(_));
         let Some((caller, unit)) = self.caller(broker).await? else {
             return Ok(None);
         };
@@ -176,6 +196,7 @@ impl Session {
                         _ => Err(SessionError::Impatient),
                     },
                 };
+                self.awaits_token = false;
                 match reply {
                     Ok(token) => self.write(|first| token.bytes(first)).await?,
                     Err(refusal) => self.answer(Response::Refusal(refusal)).await?,
@@ -265,6 +286,7 @@ impl Session {
             place = next;
             // Others come between, however many pages there are.
             yield_now().await;
+            self.seat.turn().await;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::thread;
+use std::time::Duration;
 
 use domo_token_client::clock::boot_now;
 
@@ -16,6 +17,12 @@ pub(crate) fn until<T, E: Debug>(mut look: impl FnMut() -> Result<T, E>) -> T {
             Ok(found) => return found,
             Err(seen) => assert!(boot_now() < end, "{seen:?}"),
         }
-        thread::yield_now();
+        pause();
     }
+}
+
+/// The rest between two looks.
+#[expect(clippy::disallowed_methods, reason = "no event tells")]
+pub(crate) fn pause() {
+    thread::sleep(Duration::from_millis(5));
 }

@@ -45,9 +45,9 @@ fn with_few_descriptors_two_hostile_users_leave_room_and_renewal_goes_on() {
     let mut daemon = Daemon::start_as(with_64_descriptors(folder.path()), folder);
     assert!(daemon.log.contains("few descriptors"), "{}", daemon.log);
     others_are_served(&daemon, &sandbox, || {
-        // A table of 32: half of it, and half of the rest.
-        let first = Crowd::of(&daemon, STRANGER, 200, 184);
-        let second = Crowd::of(&daemon, ACCOMPLICE, 200, 192);
+        // A table of 32, of which two are root's: all the rest of it, then half of that for each.
+        let first = Crowd::of(&daemon, STRANGER, 200, 170);
+        let second = Crowd::of(&daemon, ACCOMPLICE, 200, 185);
         vec![first, second]
     });
     daemon.log.clear();

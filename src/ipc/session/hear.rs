@@ -93,13 +93,16 @@ impl Session {
     /// Reads once into the buffer; zero bytes mean that the caller has left. The buffer never holds
     /// more than one request, and has no room to spare: there may be thousands of them.
     pub(super) async fn read_more(&mut self) -> io::Result<usize> {
-        let Self { line, unread, .. } = self;
+        let Self {
+            line, unread, seat, ..
+        } = self;
         poll_fn(|context| {
             READ.with_borrow_mut(|scratch| {
                 // At least one byte, so that a caller's leaving can be told from a full buffer.
                 let room = MAX_UNREAD.saturating_sub(unread.len()).clamp(1, SCRATCH);
                 let scratch = scratch.get_mut(..room).unwrap_or_default();
                 let read = ready!(line.poll_read(context, scratch))?;
+                seat.sent();
                 unread.reserve_exact(read);
                 unread.extend_from_slice(scratch.get(..read).unwrap_or_default());
                 Poll::Ready(Ok(read))
@@ -111,10 +114,13 @@ impl Session {
     /// Reads once where nothing is in the buffer. Most requests come whole and alone, and are
     /// decoded where they lie, or known already: most callers ask the same again.
     async fn read(&mut self, last: Option<&Heard>) -> Result<Arrived, SessionError> {
-        let Self { line, unread, .. } = self;
+        let Self {
+            line, unread, seat, ..
+        } = self;
         poll_fn(|context| {
             READ.with_borrow_mut(|scratch| {
                 let read = ready!(line.poll_read(context, scratch))?;
+                seat.sent();
                 let bytes = scratch.get(..read).unwrap_or_default();
                 if last.is_some_and(|last| last.frame == bytes) {
                     return Poll::Ready(Ok(Arrived::Again));

@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use nix::libc;
 use nix::sys::socket::setsockopt;
 use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
+use rustix::net::listen;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -27,6 +28,10 @@ sockopt_impl!(
     bool
 );
 
+/// How many callers may wait to be accepted; more of them wait in their own calls of `connect`. A new
+/// caller waits for all of these, so that a longer queue delays it the more during a flood.
+const BACKLOG: i32 = 512;
+
 /// A socket that callers connect to.
 #[derive(Debug)]
 pub struct Listener(AsyncFd<UnixListener>);
@@ -34,6 +39,7 @@ pub struct Listener(AsyncFd<UnixListener>);
 impl Listener {
     pub(super) fn of(listener: UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
+        listen(&listener, BACKLOG)?;
         // The last descriptor of a connection that lingers (`SO_LINGER`) takes as long to close as
         // whoever sent it likes, and all callers would wait for it. Linux before 6.16 takes them.
         let _refused = setsockopt(&listener, PassRights, &false);

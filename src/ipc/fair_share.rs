@@ -1,0 +1,213 @@
+//! PURE. Shares a fixed number of places between users, and decides who loses one when all are taken:
+//! the user that holds the most, and of its places the one whose holder has sent nothing for longest.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// A user; `None` is the overflow uid, which stands for everyone in another user namespace.
+pub(super) type Uid = Option<u32>;
+
+/// The places, and who holds them.
+#[derive(Debug)]
+pub(super) struct FairShare<T> {
+    places: usize,
+    /// Of these, the places that only privileged users may take.
+    reserved: usize,
+    taken: usize,
+    taken_by_unprivileged: usize,
+    users: HashMap<Uid, User<T>>,
+    ranking: BTreeSet<Rank>,
+}
+
+#[derive(Debug)]
+struct User<T> {
+    is_privileged: bool,
+    /// By [`Place::ranked`].
+    held: BTreeMap<u64, Arc<Place<T>>>,
+}
+
+/// A user's position: the more places it holds and the longer its longest silent one has sent
+/// nothing, the later in the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    held: usize,
+    longest_silent: Reverse<u64>,
+    uid: Uid,
+    is_privileged: bool,
+}
+
+/// One taken place.
+#[derive(Debug)]
+pub(super) struct Place<T> {
+    uid: Uid,
+    /// When its holder last sent anything, as a position in the order of all sends.
+    last_sent: AtomicU64,
+    /// The value of `last_sent` by which it is ranked: never newer, and brought up to date when the
+    /// place is looked at, so that a send costs no lock.
+    ranked: AtomicU64,
+    is_replaced: AtomicBool,
+    pub(super) holder: T,
+}
+
+/// What a user gets that wants a place.
+#[derive(Debug)]
+pub(super) enum Outcome<T> {
+    Free(Arc<Place<T>>),
+    /// The old one has lost its place and is to be ended.
+    Replaced {
+        new: Arc<Place<T>>,
+        old: Arc<Place<T>>,
+    },
+    /// All are taken, and nobody holds more than the user itself.
+    Full,
+}
+
+impl<T> FairShare<T> {
+    pub(super) fn new(places: usize, reserved: usize) -> Self {
+        Self {
+            places,
+            reserved,
+            taken: 0,
+            taken_by_unprivileged: 0,
+            users: HashMap::new(),
+            ranking: BTreeSet::new(),
+        }
+    }
+
+    /// How many places a user holds.
+    pub(super) fn held_by(&self, uid: Uid) -> usize {
+        self.users.get(&uid).map_or(0, |user| user.held.len())
+    }
+
+    /// The users that hold the most, with their numbers of places.
+    pub(super) fn largest(&self) -> impl Iterator<Item = (Uid, usize)> {
+        let ranks = self.ranking.iter().rev();
+        ranks.map(|rank| (rank.uid, rank.held))
+    }
+
+    /// Takes a place for a user; `now` is the position of this event in the order of all sends, and
+    /// no other event has the same.
+    pub(super) fn take(
+        &mut self,
+        uid: Uid,
+        is_privileged: bool,
+        now: u64,
+        holder: T,
+    ) -> Outcome<T> {
+        let shared = self.places.saturating_sub(self.reserved);
+        let is_shared_full = !is_privileged && self.taken_by_unprivileged >= shared;
+        let mut old = None;
+        if is_shared_full || self.taken >= self.places {
+            // A place that is reserved is of no use to the user.
+            let largest = self.up_to_date_largest(is_shared_full);
+            let Some(largest) = largest.filter(|largest| self.held_by(uid) < largest.held) else {
+                return Outcome::Full;
+            };
+            old = self.remove(largest.uid, largest.longest_silent.0);
+        }
+        let new = Arc::new(Place {
+            uid,
+            last_sent: AtomicU64::new(now),
+            ranked: AtomicU64::new(now),
+            is_replaced: AtomicBool::new(false),
+            holder,
+        });
+        self.insert(is_privileged, &new);
+        match old {
+            None => Outcome::Free(new),
+            Some(old) => {
+                old.is_replaced.store(true, Ordering::Relaxed);
+                Outcome::Replaced { new, old }
+            }
+        }
+    }
+
+    /// Gives a place back, unless it has been replaced.
+    pub(super) fn release(&mut self, place: &Place<T>) {
+        if !place.is_replaced() {
+            self.remove(place.uid, place.ranked.load(Ordering::Relaxed));
+        }
+    }
+
+    /// The user that holds the most, ranked by when its longest silent place really sent last.
+    fn up_to_date_largest(&mut self, only_unprivileged: bool) -> Option<Rank> {
+        loop {
+            let mut ranks = self.ranking.iter().rev();
+            // No more than two users are privileged.
+            let rank = *ranks.find(|rank| !(only_unprivileged && rank.is_privileged))?;
+            let user = self.users.get(&rank.uid)?;
+            let (_, place) = user.held.first_key_value()?;
+            let last_sent = place.last_sent.load(Ordering::Relaxed);
+            if last_sent == rank.longest_silent.0 {
+                return Some(rank);
+            }
+            let place = self.remove(rank.uid, rank.longest_silent.0)?;
+            place.ranked.store(last_sent, Ordering::Relaxed);
+            self.insert(rank.is_privileged, &place);
+        }
+    }
+
+    fn insert(&mut self, is_privileged: bool, place: &Arc<Place<T>>) {
+        let user = self.users.entry(place.uid).or_insert_with(|| User {
+            is_privileged,
+            held: BTreeMap::new(),
+        });
+        if let Some(rank) = user.rank(place.uid) {
+            self.ranking.remove(&rank);
+        }
+        let ranked = place.ranked.load(Ordering::Relaxed);
+        user.held.insert(ranked, Arc::clone(place));
+        self.ranking.extend(user.rank(place.uid));
+        self.taken += 1;
+        self.taken_by_unprivileged += usize::from(!is_privileged);
+    }
+
+    fn remove(&mut self, uid: Uid, ranked: u64) -> Option<Arc<Place<T>>> {
+        let user = self.users.get_mut(&uid)?;
+        let rank = user.rank(uid);
+        let place = user.held.remove(&ranked)?;
+        if let Some(rank) = rank {
+            self.ranking.remove(&rank);
+        }
+        self.taken -= 1;
+        self.taken_by_unprivileged -= usize::from(!user.is_privileged);
+        match user.rank(uid) {
+            Some(rank) => {
+                self.ranking.insert(rank);
+            }
+            None => {
+                self.users.remove(&uid);
+            }
+        }
+        Some(place)
+    }
+}
+
+impl<T> User<T> {
+    fn rank(&self, uid: Uid) -> Option<Rank> {
+        let (ranked, _) = self.held.first_key_value()?;
+        Some(Rank {
+            held: self.held.len(),
+            longest_silent: Reverse(*ranked),
+            uid,
+            is_privileged: self.is_privileged,
+        })
+    }
+}
+
+impl<T> Place<T> {
+    /// Its holder has sent something; `now` is as in [`FairShare::take`].
+    pub(super) fn sent(&self, now: u64) {
+        self.last_sent.store(now, Ordering::Relaxed);
+    }
+
+    /// Whether another user's holder has its place now.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.is_replaced.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! One person with the 65 536 subordinate uids of a user, each of them a user of its own here.
+//!
+//! `DOMO_TOKEN_FLOOD=30` floods for so many seconds and holds the answers to their times, which needs
+//! an optimised build and an idle machine: `just flood`.
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use domo_token_client::clock::boot_now;
+
+use crate::common::callers::{DAEMON, ask_as, half_a_request, is_root, open_folder, watch_request};
+use crate::common::wait::pause;
+use crate::common::{Daemon, HOUR, parts, sandbox, timed, token};
+use crate::memory;
+
+/// What the container images of `deploy/kubernetes` are given.
+const MEMORY_LIMIT: usize = 64 * 1024 * 1024;
+
+/// Connects until it is ended, each time as another uid, and keeps the last 5000 connections: a third
+/// sends nothing, a third watches, a third sends half a request. Says so once it has 5000.
+const FLOOD: &str = r#"
+import collections, json, os, resource, signal, socket, sys
+path, first = sys.argv[1], int(sys.argv[2])
+parts = [b"", bytes(json.loads(sys.argv[3])), bytes(json.loads(sys.argv[4]))]
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 8192), most))
+signal.alarm(120)
+held = collections.deque()
+number = 0
+while True:
+    os.seteuid(0)
+    os.seteuid(first + number % 32768)
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(path)
+    s.setblocking(False)
+    try:
+        s.send(parts[number % 3])
+    except OSError:
+        pass
+    held.append(s)
+    number += 1
+    if number == 5000:
+        print("full", flush=True)
+    if number > 5000:
+        held.popleft().close()
+"#;
+
+/// A process that floods the daemon, until it is dropped.
+struct Flood(Child);
+
+impl Flood {
+    fn of(daemon: &Daemon, first_uid: u32) -> Self {
+        let mut command = Command::new("python3");
+        command.args(["-c", FLOOD]).arg(daemon.socket());
+        command.arg(first_uid.to_string());
+        command.arg(format!("{:?}", watch_request()));
+        command.arg(format!("{:?}", half_a_request()));
+        let child = command.current_dir("/").stdout(Stdio::piped()).spawn();
+        Self(child.unwrap())
+    }
+
+    fn wait_until_full(&mut self) {
+        let mut line = String::new();
+        let stdout = self.0.stdout.as_mut().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        assert_eq!(line, "full\n");
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+#[test]
+fn connections_of_65536_uids_shut_neither_another_user_nor_root_out() {
+    if !is_root() {
+        return;
+    }
+    let seconds = env::var("DOMO_TOKEN_FLOOD").ok();
+    let seconds: Option<u64> = seconds.map(|seconds| seconds.parse().unwrap());
+    let sandbox = sandbox(HOUR);
+    let folder = open_folder(&sandbox, "[\"data\"]", "", "");
+    let mut command = Daemon::command_of_config(folder.path());
+    if let Some(program) = env::var_os("DOMO_TOKEND") {
+        let mut other = Command::new(program);
+        other.env_clear().args(command.get_args());
+        command = other;
+    }
+    let mut daemon = Daemon::start_as(command, folder);
+    if daemon.log.contains("few descriptors") {
+        println!("skipped: the system gives too few descriptors");
+        return;
+    }
+    token(&ask_as(&daemon, DAEMON, DAEMON, &["data"]));
+    let mut floods = [100_000, 132_768].map(|first| Flood::of(&daemon, first));
+    for flood in &mut floods {
+        flood.wait_until_full();
+    }
+    let mut times = Vec::new();
+    let begun = boot_now();
+    for asked in 0..20 {
+        times.push(timed(|| token(&ask_as(&daemon, DAEMON, DAEMON, &["data"]))).0);
+        let (took, status) = timed(|| daemon.ask(&["status", "--quiet"]));
+        assert_eq!(parts(&status).0, Some(0));
+        times.push(took);
+        let next = begun + Duration::from_secs(seconds.unwrap_or(0)) * (asked + 1) / 20;
+        while boot_now() < next {
+            pause();
+        }
+    }
+    times.sort_unstable();
+    let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+    let peak = memory(&daemon, "VmHWM");
+    println!("median {median:?}, longest {longest:?}, {peak} bytes at the peak");
+    assert!(peak < MEMORY_LIMIT, "{peak} bytes");
+    if seconds.is_some() {
+        assert!(longest < Duration::from_secs(2), "{longest:?}");
+        assert!(median < Duration::from_millis(300), "{median:?}");
+    }
+    drop(floods);
+    let line = daemon.wait_for_log("connection limit reached");
+    assert!(
+        line.contains("WARN") && line.contains("users=\"1"),
+        "{line}"
+    );
+    token(&ask_as(&daemon, DAEMON, DAEMON, &["data"]));
+}
