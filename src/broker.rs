@@ -103,8 +103,9 @@ impl About {
     }
 }
 
-/// The most scope sets in a page of status.
-const PAGE: usize = 64;
+/// The most scope sets in a page of status: a page is held while its caller reads it, and thousands of callers
+/// may read slowly at once.
+const PAGE: usize = 16;
 
 /// Where a page of status begins; by default at the beginning.
 #[derive(Clone, Debug, Default)]

@@ -315,7 +315,6 @@ impl Session {
         broker: &Broker<C>,
         mut stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), SessionError> {
-        self.line.keep_little();
         if self.unread.is_empty() {
             self.unread = Vec::new();
         }

@@ -235,6 +235,11 @@ fn callers_that_leave_at_once_or_never_read_end_nobody_but_themselves() {
         let _reset = closed.read_to_end(&mut nothing);
         assert_eq!(nothing, b"");
     }
+    // What the kernel kept for it counts as the daemon's memory.
+    deaf.set_nonblocking(false).unwrap();
+    let mut held = Vec::new();
+    let _reset = deaf.read_to_end(&mut held);
+    assert!(held.len() <= 16 * 1024, "{}", held.len());
     assert_eq!(token(&daemon.ask(&["data"])), given);
 }
 

@@ -11,6 +11,7 @@ mod broken;
 mod common;
 mod descriptors;
 mod many_users;
+mod stopping;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -264,7 +265,7 @@ fn a_connection_whose_watch_has_ended_leaves_its_place_among_the_watchers() {
 }
 
 #[test]
-fn a_watcher_that_never_reads_has_64_kib_and_is_dropped_by_its_deadline() {
+fn watcher_that_never_reads_has_16_kib_at_most_and_is_dropped_by_its_deadline() {
     let sandbox = sandbox(Duration::from_secs(2));
     sandbox.always(Fault::token_size(16 * 1024));
     let limits = "[limits]\nanswer_deadline = \"1s\"\n";
@@ -279,12 +280,8 @@ fn a_watcher_that_never_reads_has_64_kib_and_is_dropped_by_its_deadline() {
     let tokens = sandbox.requests().len();
     let mut held = Vec::new();
     deaf.read_to_end(&mut held).unwrap();
-    assert!(held.len() <= 64 * 1024, "{}", held.len());
-    assert!(
-        held.len() >= 32 * 1024,
-        "{}: it had its first tokens",
-        held.len()
-    );
+    assert!(held.len() <= 16 * 1024, "{}", held.len());
+    assert!(!held.is_empty(), "it had the start of its first token");
     assert!(tokens <= 8, "dropped while {tokens} tokens came");
     watch.next().unwrap().unwrap();
 }

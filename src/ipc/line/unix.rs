@@ -14,9 +14,10 @@ use tokio::io::unix::AsyncFd;
 
 use crate::ipc::Stream;
 
-/// What the kernel keeps for a watcher that doesn't read, in bytes. It doubles this, to count its
-/// own cost (socket(7)), and takes half as much once more before it is full: 60 KiB at most.
-const WATCHER_BUFFER: usize = 20 * 1024;
+/// What the kernel keeps for a caller that doesn't read, in bytes; it counts against the memory limit of
+/// the daemon's cgroup. Linux doubles this, to count its own cost (socket(7)), which makes it the least that
+/// there can be, and takes one piece more before it is full: about 9 KiB in all.
+const SEND_BUFFER: usize = 2304;
 
 /// The system is asked to tell of bytes to read, and not of room to write: a caller that takes
 /// its answer makes room, and to wake up for each would cost as much again as the answer.
@@ -29,6 +30,8 @@ pub(in crate::ipc) struct Line {
 
 impl Line {
     pub(in crate::ipc) fn new(stream: Stream) -> io::Result<Self> {
+        // With the usual one it only takes longer until a caller that doesn't read is closed.
+        let _set = set_socket_send_buffer_size(&stream, SEND_BUFFER);
         let stream = Arc::new(stream);
         let readable = Some(watched(Arc::clone(&stream), Interest::READABLE)?);
         Ok(Self { stream, readable })
@@ -64,12 +67,6 @@ impl Line {
     /// Writes what there is room for, without waiting: nearly always all.
     pub(in crate::ipc) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         write_now(&self.stream, bytes)
-    }
-
-    /// Has the kernel hold less for this caller than it would by itself.
-    pub(in crate::ipc) fn keep_little(&self) {
-        // With the usual one it only takes longer until it is dropped.
-        let _kept = set_socket_send_buffer_size(&self.stream, WATCHER_BUFFER);
     }
 
     /// Writes all, waiting for room.

@@ -42,9 +42,6 @@ impl Line {
         Ok(0)
     }
 
-    /// The pipe's buffer is small as it is.
-    pub(in crate::ipc) fn keep_little(&self) {}
-
     /// Writes all, waiting for room.
     pub(in crate::ipc) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.pipe().write_all(bytes).await

@@ -1,0 +1,70 @@
+//! The daemon's end while callers are slow.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use domo_sandbox::Fault;
+use domo_token_client::frame::{self, HELLO};
+use domo_token_client::wire::{RefusalKind, Response};
+
+use crate::common::callers::watch_request;
+use crate::common::{self, Daemon, HOUR, config_text, sandbox, timed, token};
+
+/// Their sessions wait for room to write when the daemon stops, and have both the last message and
+/// their own end before them once there is some.
+#[test]
+fn slow_watchers_get_their_last_message_when_the_daemon_stops_and_no_session_panics() {
+    // How often; to be raised by hand.
+    let stops = std::env::var("DOMO_TOKEN_STOPS").map_or(1, |stops| stops.parse().unwrap());
+    let sandbox = sandbox(HOUR);
+    sandbox.always(Fault::token_size(16 * 1024));
+    let limits = "[limits]\nanswer_deadline = \"10m\"\n";
+    for _ in 0..stops {
+        let folder = common::folder(&(limits.to_owned() + &config_text(&sandbox, "[\"data\"]")));
+        let daemon = Daemon::start_as(Daemon::command_of_config(folder.path()), folder);
+        token(&daemon.ask(&["data"]));
+        let watching: Vec<UnixStream> = (0..70)
+            .map(|_| {
+                let mut caller = UnixStream::connect(daemon.socket()).unwrap();
+                caller.write_all(&watch_request()).unwrap();
+                caller
+            })
+            .collect();
+        // It connects after them, so that they have as much of their token as the kernel keeps.
+        token(&daemon.ask(&["data"]));
+        daemon.signal("-TERM");
+        let (took, (code, log)) = timed(|| {
+            let reading = watching
+                .into_iter()
+                .map(|caller| thread::spawn(|| last(caller)));
+            let reading: Vec<_> = reading.collect();
+            for (number, reading) in reading.into_iter().enumerate() {
+                let last = reading.join().unwrap();
+                let is_busy =
+                    |refusal: &domo_token_client::wire::Refusal| refusal.kind == RefusalKind::Busy;
+                let told = matches!(&last, Response::Refusal(refusal) if is_busy(refusal));
+                assert!(told, "watcher {number}: {}", last.name());
+            }
+            daemon.ended()
+        });
+        assert_eq!(code, Some(0), "{log}");
+        assert!(!log.contains("bug") && !log.contains("panicked"), "{log}");
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+}
+
+/// The last message of a watch.
+fn last(mut caller: UnixStream) -> Response {
+    let mut told = Vec::new();
+    caller.read_to_end(&mut told).unwrap();
+    let (_, mut frames) = told.split_at(HELLO);
+    let mut last = Response::End;
+    while let Some((body, used)) = frame::split(frames).unwrap() {
+        last = frame::decode(body).unwrap();
+        (_, frames) = frames.split_at(used);
+    }
+    assert!(frames.is_empty(), "half a frame");
+    last
+}
