@@ -40,6 +40,9 @@ pub const ENV_CLIENT: &str = "default";
 /// The scope set fetched when the environment alone configures and names none.
 pub const ENV_SCOPE: &str = "data";
 
+/// The variable with the secret of the client that the environment alone configures.
+pub const ENV_SECRET: &str = "DOMO_CLIENT_SECRET";
+
 /// Most bytes a client's name may have.
 pub const MAX_NAME: usize = 64;
 
@@ -225,8 +228,17 @@ pub enum SecretSource {
     Env(String),
     /// A systemd credential, by name, under `$CREDENTIALS_DIRECTORY`.
     Credential(String),
-    /// What a command prints: the program and its arguments.
-    Command(Vec<String>),
+    /// What a command prints.
+    Command(SecretCommand),
+}
+
+/// A command that prints a secret.
+#[derive(Debug, Default)]
+pub struct SecretCommand {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Environment variables of the daemon that hold secrets, which the command does not get.
+    pub withheld: Vec<String>,
 }
 
 /// What is wrong with a config, and where.

@@ -153,7 +153,7 @@ pub fn load(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsE
         }
         SecretSource::Env(name) => from_env(name, env)?,
         SecretSource::Credential(name) => from_systemd(name, env)?,
-        SecretSource::Command(argv) => command::run(argv)?,
+        SecretSource::Command(command) => command::run(command)?,
     };
     Ok(Credentials {
         client_id,

@@ -35,6 +35,7 @@ impl Checker<'_> {
         for (name, client) in raw.clients {
             clients.insert(name.clone(), self.client(&name, client)?);
         }
+        credentials::withhold_secrets(&mut clients);
         let (broker, limits, log) = (raw.broker.0, raw.limits.0, raw.log.0);
         if clients.is_empty() {
             let problem = "no client: add a [clients.NAME] table with client_id, a client secret \

@@ -6,8 +6,8 @@ use domo_token_client::scope::ScopeSet;
 
 use super::check::{proxy_url, token_url};
 use super::{
-    ClientConfig, Config, ConfigError, CredentialsSource, ENV_CLIENT, ENV_SCOPE, Endpoint, Env,
-    IdSource, Limits, SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod,
+    ClientConfig, Config, ConfigError, CredentialsSource, ENV_CLIENT, ENV_SCOPE, ENV_SECRET,
+    Endpoint, Env, IdSource, Limits, SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod,
 };
 use crate::watch::Stamp;
 
@@ -69,19 +69,18 @@ impl Config {
 }
 
 fn env_secret(env: Env) -> Result<SecretSource, ConfigError> {
-    const SECRET: &str = "DOMO_CLIENT_SECRET";
     match (
-        env_text(env, SECRET)?,
+        env_text(env, ENV_SECRET)?,
         env_text(env, "DOMO_CLIENT_SECRET_FILE")?,
     ) {
-        (Some(_), None) => Ok(SecretSource::Env(SECRET.to_owned())),
+        (Some(_), None) => Ok(SecretSource::Env(ENV_SECRET.to_owned())),
         (None, Some(file)) => Ok(SecretSource::File(file.into())),
         (Some(_), Some(_)) => Err(env_error(
-            SECRET,
+            ENV_SECRET,
             "set this or DOMO_CLIENT_SECRET_FILE, not both",
         )),
         (None, None) => Err(env_error(
-            SECRET,
+            ENV_SECRET,
             "missing: set this or DOMO_CLIENT_SECRET_FILE",
         )),
     }

@@ -290,3 +290,22 @@ fn a_place_is_told_by_line_and_character() {
     assert_eq!(place(4), (2, 2));
     assert_eq!(place(6), (3, 1));
 }
+
+#[test]
+fn a_command_is_kept_from_every_secret_that_the_environment_holds() {
+    let text = "[clients.a]\nclient_id = \"a\"\nclient_secret_command = [\"pass\"]\ntokens = [\"data\"]\n\
+                [clients.b]\nclient_id = \"b\"\nclient_secret_env = \"B_SECRET\"\ntokens = [\"data\"]\n\
+                [clients.z]\nclient_id = \"z\"\nclient_secret_env = \"Z_SECRET\"\ntokens = [\"data\"]\n";
+    let config = Config::parse(text, Path::new("/etc/config.toml")).unwrap();
+    let CredentialsSource::Pair {
+        secret: SecretSource::Command(command),
+        ..
+    } = &config.clients["a"].credentials
+    else {
+        panic!("no command: {config:?}");
+    };
+    assert_eq!(
+        command.withheld,
+        ["DOMO_CLIENT_SECRET", "B_SECRET", "Z_SECRET"]
+    );
+}

@@ -11,6 +11,7 @@ use tracing::debug;
 use zeroize::Zeroizing;
 
 use crate::clock::{BootTime, boot_now};
+use crate::config::SecretCommand;
 
 use super::{CredentialsError, MAX_SECRET, secret_in};
 
@@ -25,19 +26,26 @@ const SHOWN: usize = 300;
 const READER: &str = "command";
 
 /// Runs it, and takes the first line that it prints: what follows in a password store are notes.
-pub(super) fn run(argv: &[String]) -> Result<SecretString, CredentialsError> {
-    run_within(argv, DEADLINE)
+pub(super) fn run(command: &SecretCommand) -> Result<SecretString, CredentialsError> {
+    run_within(command, DEADLINE)
 }
 
-fn run_within(argv: &[String], deadline: Duration) -> Result<SecretString, CredentialsError> {
+fn run_within(
+    command: &SecretCommand,
+    deadline: Duration,
+) -> Result<SecretString, CredentialsError> {
     // Its arguments aren't shown: people put secrets there.
-    let program = format!("{:?}", argv.first().map_or("", String::as_str));
-    output(argv, &program, deadline)
+    let program = format!("{:?}", command.argv.first().map_or("", String::as_str));
+    output(command, &program, deadline)
         .map_err(|problem| CredentialsError::Command { program, problem })
 }
 
-fn output(argv: &[String], shown: &str, deadline: Duration) -> Result<SecretString, String> {
-    let mut child = spawn(argv).map_err(|error| format!("can't be run: {error}"))?;
+fn output(
+    command: &SecretCommand,
+    shown: &str,
+    deadline: Duration,
+) -> Result<SecretString, String> {
+    let mut child = spawn(command).map_err(|error| format!("can't be run: {error}"))?;
     // Read on threads of their own: a command that fills one pipe would wait for us for ever.
     let end = boot_now() + deadline;
     let printed = collect(child.stdout.take(), MAX_SECRET, end);
@@ -75,9 +83,32 @@ fn one_line(words: &str) -> String {
     words.join(" ").replace(char::is_control, "\u{fffd}")
 }
 
-fn spawn(argv: &[String]) -> io::Result<Child> {
-    let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+/// Variables by which systemd passes the daemon its credentials, its listeners and where it sends
+/// notifications. `INVOCATION_ID` and `JOURNAL_STREAM` give access to nothing, so commands keep them.
+const OF_SYSTEMD: [&str; 9] = [
+    "CREDENTIALS_DIRECTORY",
+    "FDSTORE",
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
+
+fn spawn(wanted: &SecretCommand) -> io::Result<Child> {
+    let (program, arguments) = wanted
+        .argv
+        .split_first()
+        .ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);
+    for name in OF_SYSTEMD {
+        command.env_remove(name);
+    }
+    for name in &wanted.withheld {
+        command.env_remove(name);
+    }
     command
         .args(arguments)
         .stdin(Stdio::null())
@@ -183,8 +214,10 @@ mod tests {
 
     use super::*;
 
-    fn shell(script: &str) -> Vec<String> {
-        ["/bin/sh", "-c", script].map(str::to_owned).into()
+    fn shell(script: &str) -> SecretCommand {
+        let argv = ["/bin/sh", "-c", script].map(str::to_owned).into();
+        let withheld = Vec::new();
+        SecretCommand { argv, withheld }
     }
 
     #[test]
@@ -250,7 +283,11 @@ mod tests {
             let error = run(&shell(script)).unwrap_err();
             assert!(error.is_command_failure(), "{script}: {error}");
         }
-        let missing = run(&["/nowhere/pass".to_owned()]).unwrap_err();
+        let missing = SecretCommand {
+            argv: vec!["/nowhere/pass".to_owned()],
+            withheld: Vec::new(),
+        };
+        let missing = run(&missing).unwrap_err();
         assert!(missing.is_command_failure(), "{missing}");
     }
 

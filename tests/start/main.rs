@@ -165,6 +165,53 @@ fn standard_error_of_a_failed_command_is_logged_at_debug_alone() {
 }
 
 #[test]
+fn a_command_gets_the_environment_without_secrets_and_without_systemds_variables() {
+    let sandbox = sandbox(HOUR);
+    let text = config_text(&sandbox, "[\"data\"]");
+    let folder = folder("");
+    let place = folder.path().display();
+    let script = format!("env > {place}/environment; cat {place}/acme.secret");
+    let acme = text.replace(
+        "client_secret_file = \"acme.secret\"",
+        &format!("client_secret_command = [\"/bin/sh\", \"-c\", \"{script}\"]"),
+    );
+    let other = common::client_text("other", &sandbox, "[\"data\"]");
+    let other = other.replace(
+        "client_secret_file = \"acme.secret\"",
+        "client_secret_env = \"OTHER\"",
+    );
+    fs::write(folder.path().join("config.toml"), acme + &other).unwrap();
+    let mut command = Daemon::command(folder.path());
+    let withheld = [
+        ("OTHER", CANARY_SECRET),
+        ("DOMO_CLIENT_SECRET", CANARY_SECRET),
+        ("NOTIFY_SOCKET", "/nowhere"),
+        ("CREDENTIALS_DIRECTORY", "/nowhere"),
+        ("LISTEN_PID", "1"),
+        ("LISTEN_FDS", "1"),
+        ("WATCHDOG_USEC", "120000000"),
+    ];
+    let kept = [
+        ("PATH", "/usr/bin:/bin"),
+        ("HOME", "/home/etl"),
+        ("GNUPGHOME", "/home/etl/.gnupg"),
+    ];
+    command.envs(withheld).envs(kept);
+    let daemon = Daemon::start_as(command, folder);
+    let seen = fs::read_to_string(daemon.folder().join("environment")).unwrap();
+    for (name, _) in withheld {
+        let start = format!("{name}=");
+        assert!(!seen.lines().any(|line| line.starts_with(&start)), "{seen}");
+    }
+    for (name, value) in kept {
+        assert!(
+            seen.lines().any(|line| line == format!("{name}={value}")),
+            "{seen}"
+        );
+    }
+}
+
+#[test]
 fn the_environment_alone_is_enough() {
     let sandbox = sandbox(HOUR);
     let folder = tempfile::tempdir().unwrap();

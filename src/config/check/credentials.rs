@@ -1,5 +1,6 @@
 //! What is true of credentials: one id, and one source of the secret.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use secrecy::ExposeSecret;
@@ -8,7 +9,8 @@ use toml::Spanned;
 use super::{Checker, fault_of_path};
 use crate::config::raw::RawClient;
 use crate::config::{
-    ConfigError, CredentialsSource, IdSource, SecretSource, usable_id, usable_secret,
+    ClientConfig, ConfigError, CredentialsSource, ENV_SECRET, IdSource, SecretCommand,
+    SecretSource, usable_id, usable_secret,
 };
 
 /// The keys of which a client has one.
@@ -98,11 +100,10 @@ impl Checker<'_> {
                 raw.client_secret_credential,
                 SecretSource::Credential,
             ),
-            written(
-                "client_secret_command",
-                raw.client_secret_command,
-                SecretSource::Command,
-            ),
+            written("client_secret_command", raw.client_secret_command, |argv| {
+                let withheld = Vec::new();
+                SecretSource::Command(SecretCommand { argv, withheld })
+            }),
         ];
         let mut sources = sources.into_iter().flatten();
         let Some(Written {
@@ -127,6 +128,29 @@ impl Checker<'_> {
             | SecretSource::Credential(_)
             | SecretSource::Command(_)) => other,
         }))
+    }
+}
+
+/// Keeps every secret that the environment holds from the clients' commands.
+pub(super) fn withhold_secrets(clients: &mut BTreeMap<String, ClientConfig>) {
+    let mut withheld = vec![ENV_SECRET.to_owned()];
+    for client in clients.values() {
+        if let CredentialsSource::Pair {
+            secret: SecretSource::Env(name),
+            ..
+        } = &client.credentials
+        {
+            withheld.push(name.clone());
+        }
+    }
+    for client in clients.values_mut() {
+        if let CredentialsSource::Pair {
+            secret: SecretSource::Command(command),
+            ..
+        } = &mut client.credentials
+        {
+            command.withheld.clone_from(&withheld);
+        }
     }
 }
 
@@ -158,7 +182,7 @@ fn fault_of(source: &SecretSource) -> Option<&'static str> {
             is_file_name(name),
             "must be the name of a systemd credential, not a path",
         ),
-        SecretSource::Command(argv) => (
+        SecretSource::Command(SecretCommand { argv, .. }) => (
             argv.first().is_some_and(|program| !program.is_empty())
                 && !argv.iter().any(|argument| argument.contains('\0')),
             "must be a program and its arguments, like [\"pass\", \"show\", \"domo\"]",
