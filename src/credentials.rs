@@ -4,6 +4,7 @@
 mod command;
 mod connection;
 mod file;
+mod program;
 
 use std::fmt;
 use std::fs::File;
@@ -17,7 +18,7 @@ use crate::config::{
     ClientConfig, Config, CredentialsSource, Env, IdSource, SecretSource, usable_id, usable_secret,
 };
 
-use file::{Readers, read_any, read_secret};
+use file::Readers;
 
 /// The longest secret file that is read, in bytes. Domo's secrets have 64.
 pub const MAX_SECRET: usize = 4096;
@@ -148,12 +149,12 @@ pub fn load(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsE
     let client_secret = match secret {
         SecretSource::Inline(secret) => secret.clone(),
         SecretSource::File(path) => {
-            let bytes = read_secret(path, SECRET, readers)?;
+            let bytes = file::read(path, SECRET, readers, MAX_SECRET)?;
             check_secret(&bytes, &path.display().to_string())?
         }
         SecretSource::Env(name) => from_env(name, env)?,
         SecretSource::Credential(name) => from_systemd(name, env)?,
-        SecretSource::Command(command) => command::run(command)?,
+        SecretSource::Command(command) => command::run(command, env)?,
     };
     Ok(Credentials {
         client_id,
@@ -171,7 +172,7 @@ pub fn proxy_login(client: &ClientConfig) -> Result<Option<ProxyLogin>, Credenti
     let Some(path) = &client.endpoint.proxy_auth_file else {
         return Ok(None);
     };
-    let bytes = read_secret(path, WHAT, readers(client))?;
+    let bytes = file::read(path, WHAT, readers(client), MAX_SECRET)?;
     let wrong = || {
         unusable(
             WHAT,
@@ -212,9 +213,7 @@ impl Eq for ProxyLogin {}
 ///
 /// What the system says, or that there is no regular file of [`MAX_CONFIG`] bytes at most.
 pub fn read_config(path: &Path) -> io::Result<(File, Zeroizing<Vec<u8>>)> {
-    let mut file = file::open(path)?;
-    let content = file::read_all(&mut file, MAX_CONFIG)?;
-    Ok((file, content))
+    file::read_unjudged(path, MAX_CONFIG)
 }
 
 /// Whether others may write a config file, or see one that holds a secret, judged by the open
@@ -238,15 +237,7 @@ pub fn check_config(file: &File, path: &Path, config: &Config) -> Result<(), Cre
 ///
 /// [`CredentialsError`] says what to run.
 pub fn read_certificates(path: &Path) -> Result<Vec<u8>, CredentialsError> {
-    const WHAT: &str = "ca_file";
-    let failed = |source| CredentialsError::Read {
-        what: WHAT,
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = file::open(path).map_err(failed)?;
-    file::check_access(&file, WHAT, path, Readers::All)?;
-    let content = file::read_all(&mut file, MAX_CERTIFICATES).map_err(failed)?;
+    let content = file::read(path, "ca_file", Readers::All, MAX_CERTIFICATES)?;
     Ok(content.to_vec())
 }
 
@@ -291,13 +282,19 @@ fn from_systemd(name: &str, env: Env) -> Result<SecretString, CredentialsError> 
         let problem = format!("not there: add LoadCredential={name}: and its source to the unit");
         return Err(unusable(SECRET, &path.display().to_string(), &problem));
     }
-    let bytes = read_any(&path, SECRET)?;
+    let read = file::read_unjudged(&path, MAX_SECRET);
+    let (_, bytes) = read.map_err(|source| CredentialsError::Read {
+        what: SECRET,
+        path: path.clone(),
+        source,
+    })?;
     check_secret(&bytes, &path.display().to_string())
 }
 
+/// An id is no secret, so all may read its file; whoever writes it decides what Domo is asked.
 fn read_id(path: &Path) -> Result<String, CredentialsError> {
     const ID: &str = "client id";
-    let bytes = read_any(path, ID)?;
+    let bytes = file::read(path, ID, Readers::All, MAX_SECRET)?;
     let text = std::str::from_utf8(&bytes).map(str::trim).ok();
     let id = text.filter(|id| usable_id(id)).map(str::to_owned);
     id.ok_or_else(|| {

@@ -200,6 +200,63 @@ fn certificates_that_others_can_write_are_refused() {
 }
 
 #[test]
+fn an_id_file_that_others_can_write_is_refused_and_all_may_read_it() {
+    let sandbox = sandbox(HOUR);
+    let text = config_text(&sandbox, "[\"data\"]");
+    let id = format!("client_id = \"{}\"", common::CLIENT_ID);
+    let folder = folder(&text.replace(&id, "client_id_file = \"id\""));
+    let file = folder.path().join("id");
+    fs::write(&file, common::CLIENT_ID).unwrap();
+    for open in [0o664, 0o646, 0o666] {
+        mode(&file, open);
+        refused(&folder, "lets others write it; run: chmod go-w");
+    }
+    mode(&file, 0o444);
+    mode(folder.path(), 0o777);
+    refused(&folder, "lets others replace files in it");
+    mode(folder.path(), 0o700);
+    if is_root() {
+        chown(&file, Some(STRANGER), None).unwrap();
+        refused(&folder, "belongs to user 4242");
+        chown(&file, Some(0), None).unwrap();
+    }
+    assert_eq!(sandbox.requests().len(), 0);
+    token(&Daemon::start_in(folder).ask(&["data"]));
+}
+
+#[test]
+fn a_command_whose_program_others_can_write_is_refused_and_not_run() {
+    let sandbox = sandbox(HOUR);
+    let text = config_text(&sandbox, "[\"data\"]");
+    let folder = folder("");
+    let program = folder.path().join("secret.sh");
+    let ran = folder.path().join("ran");
+    let script = format!(
+        "#!/bin/sh\n: > {}\ncat {}/acme.secret\n",
+        ran.display(),
+        folder.path().display()
+    );
+    fs::write(&program, script).unwrap();
+    let command = format!("client_secret_command = [\"{}\"]", program.display());
+    let text = text.replace("client_secret_file = \"acme.secret\"", &command);
+    fs::write(folder.path().join("config.toml"), text).unwrap();
+    for open in [0o775, 0o757, 0o777] {
+        mode(&program, open);
+        refused(&folder, "lets others write it; run: chmod go-w");
+    }
+    mode(&program, 0o755);
+    if is_root() {
+        chown(&program, Some(STRANGER), None).unwrap();
+        refused(&folder, "belongs to user 4242");
+        chown(&program, Some(0), None).unwrap();
+    }
+    assert!(!ran.exists(), "it has run");
+    let daemon = Daemon::start_in(folder);
+    token(&daemon.ask(&["data"]));
+    assert!(ran.exists(), "it runs once it is safe");
+}
+
+#[test]
 fn group_members_may_read_roots_secret_and_nobody_elses() {
     if !is_root() {
         return;

@@ -1,6 +1,7 @@
 //! The secret as a command prints it: password stores have one for that.
 
 use std::io::{self, Read};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -11,8 +12,9 @@ use tracing::debug;
 use zeroize::Zeroizing;
 
 use crate::clock::{BootTime, boot_now};
-use crate::config::SecretCommand;
+use crate::config::{Env, SecretCommand};
 
+use super::program::{self, ProgramError};
 use super::{CredentialsError, MAX_SECRET, secret_in};
 
 /// How long the command may take. A person may have to unlock the store, but a daemon can't wait
@@ -26,26 +28,36 @@ const SHOWN: usize = 300;
 const READER: &str = "command";
 
 /// Runs it, and takes the first line that it prints: what follows in a password store are notes.
-pub(super) fn run(command: &SecretCommand) -> Result<SecretString, CredentialsError> {
-    run_within(command, DEADLINE)
+pub(super) fn run(command: &SecretCommand, env: Env) -> Result<SecretString, CredentialsError> {
+    run_within(command, env, DEADLINE)
 }
 
 fn run_within(
     command: &SecretCommand,
+    env: Env,
     deadline: Duration,
 ) -> Result<SecretString, CredentialsError> {
     // Its arguments aren't shown: people put secrets there.
-    let program = format!("{:?}", command.argv.first().map_or("", String::as_str));
-    output(command, &program, deadline)
-        .map_err(|problem| CredentialsError::Command { program, problem })
+    let name = command.argv.first().map_or("", String::as_str);
+    let shown = format!("{name:?}");
+    let failed = |problem| CredentialsError::Command {
+        program: shown.clone(),
+        problem,
+    };
+    let program = program::find(name, env("PATH")).map_err(|error| match error {
+        ProgramError::Missing(error) => failed(format!("can't be run: {error}")),
+        ProgramError::Unsafe(error) => error,
+    })?;
+    output(&program, command, &shown, deadline).map_err(failed)
 }
 
 fn output(
+    program: &Path,
     command: &SecretCommand,
     shown: &str,
     deadline: Duration,
 ) -> Result<SecretString, String> {
-    let mut child = spawn(command).map_err(|error| format!("can't be run: {error}"))?;
+    let mut child = spawn(program, command).map_err(|error| format!("can't be run: {error}"))?;
     // Read on threads of their own: a command that fills one pipe would wait for us for ever.
     let end = boot_now() + deadline;
     let printed = collect(child.stdout.take(), MAX_SECRET, end);
@@ -97,11 +109,7 @@ const OF_SYSTEMD: [&str; 9] = [
     "WATCHDOG_USEC",
 ];
 
-fn spawn(wanted: &SecretCommand) -> io::Result<Child> {
-    let (program, arguments) = wanted
-        .argv
-        .split_first()
-        .ok_or(io::ErrorKind::InvalidInput)?;
+fn spawn(program: &Path, wanted: &SecretCommand) -> io::Result<Child> {
     let mut command = Command::new(program);
     for name in OF_SYSTEMD {
         command.env_remove(name);
@@ -110,12 +118,18 @@ fn spawn(wanted: &SecretCommand) -> io::Result<Child> {
         command.env_remove(name);
     }
     command
-        .args(arguments)
+        .args(wanted.argv.iter().skip(1))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    {
+        use std::os::unix::process::CommandExt;
+        if let Some(name) = wanted.argv.first() {
+            command.arg0(name);
+        }
+        command.process_group(0);
+    }
     command.spawn()
 }
 
@@ -222,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_first_line_is_the_secret() {
-        let secret = run(&shell("echo secret; echo note: mine")).unwrap();
+        let secret = run(&shell("echo secret; echo note: mine"), &|_| None).unwrap();
         assert_eq!(secret.expose_secret(), "secret");
     }
 
@@ -241,7 +255,7 @@ mod tests {
         let run = |script: &str, deadline| {
             let pid = folder.path().join("pid");
             let script = format!("setsid {script} echo $! >> {}; echo secret", pid.display());
-            run_within(&shell(&script), deadline)
+            run_within(&shell(&script), &|_| None, deadline)
         };
         let error = run("sleep 600 &", Duration::from_secs(2)).unwrap_err();
         assert!(error.to_string().contains("not done"), "{error}");
@@ -262,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_failed_command_is_a_command_failure_without_its_standard_error() {
-        let error = run(&shell("echo 'key c4nary' >&2; exit 3")).unwrap_err();
+        let error = run(&shell("echo 'key c4nary' >&2; exit 3"), &|_| None).unwrap_err();
         assert!(error.is_command_failure());
         let error = error.to_string();
         assert!(
@@ -280,14 +294,14 @@ mod tests {
             "cat /dev/zero",
             "kill -9 $$",
         ] {
-            let error = run(&shell(script)).unwrap_err();
+            let error = run(&shell(script), &|_| None).unwrap_err();
             assert!(error.is_command_failure(), "{script}: {error}");
         }
         let missing = SecretCommand {
             argv: vec!["/nowhere/pass".to_owned()],
             withheld: Vec::new(),
         };
-        let missing = run(&missing).unwrap_err();
+        let missing = run(&missing, &|_| None).unwrap_err();
         assert!(missing.is_command_failure(), "{missing}");
     }
 
@@ -302,7 +316,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pid = folder.path().join("pid");
         let script = format!("sleep 600 & echo $! > {}; wait", pid.display());
-        let error = run_within(&shell(&script), Duration::from_secs(2)).unwrap_err();
+        let error = run_within(&shell(&script), &|_| None, Duration::from_secs(2)).unwrap_err();
         assert!(error.to_string().contains("not done after 2 s"), "{error}");
         let pid = std::fs::read_to_string(pid).unwrap();
         let state = || {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use url::Url;
 
-use super::file::{Readers, read_secret};
-use super::{Credentials, CredentialsError, check_secret, unusable};
+use super::file::{self, Readers};
+use super::{Credentials, CredentialsError, MAX_SECRET, check_secret, unusable};
 use crate::config::{Endpoint, usable_id};
 
 const WHAT: &str = "connection file";
@@ -21,7 +21,7 @@ pub(super) fn read(
 ) -> Result<Credentials, CredentialsError> {
     let from = path.display().to_string();
     let wrong = |problem: &str| unusable(WHAT, &from, problem);
-    let bytes = read_secret(path, WHAT, readers)?;
+    let bytes = file::read(path, WHAT, readers, MAX_SECRET)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| wrong("not UTF-8"))?;
     let value = |key| value(text, key);
     let missing = |key: &str| wrong(&format!("no {key} in its section [{SECTION}]"));

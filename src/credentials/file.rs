@@ -1,12 +1,18 @@
-//! Files of secrets: opened once, judged by the open descriptor, read into a buffer that is wiped.
+//! Files that the daemon reads, runs or writes: whose they must be, and who may change them. Those
+//! that it reads are opened once, judged by the open descriptor, and read into a buffer that is
+//! wiped.
 
+#[cfg(unix)]
+use std::fs::Metadata;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+#[cfg(unix)]
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::{CredentialsError, MAX_SECRET};
+use super::CredentialsError;
 #[cfg(unix)]
 use crate::watch::names_on_the_way;
 
@@ -21,28 +27,28 @@ pub(super) enum Readers {
     All,
 }
 
-/// Reads a file that holds a secret.
-pub(super) fn read_secret(
+/// Reads a file of `most` bytes at most, judged by the open descriptor.
+pub(super) fn read(
     path: &Path,
     what: &'static str,
     readers: Readers,
+    most: usize,
 ) -> Result<Zeroizing<Vec<u8>>, CredentialsError> {
     let mut file = open(path).map_err(|source| read_error(what, path, source))?;
     check_access(&file, what, path, readers)?;
-    read_all(&mut file, MAX_SECRET).map_err(|source| read_error(what, path, source))
+    read_all(&mut file, most).map_err(|source| read_error(what, path, source))
 }
 
-/// Reads a file whoever owns it and may read it.
-pub(super) fn read_any(
-    path: &Path,
-    what: &'static str,
-) -> Result<Zeroizing<Vec<u8>>, CredentialsError> {
-    let bytes = open(path).and_then(|mut file| read_all(&mut file, MAX_SECRET));
-    bytes.map_err(|source| read_error(what, path, source))
+/// Reads a file without judging it: a config, whose content decides who may read it, and what
+/// systemd has put where only the service can.
+pub(super) fn read_unjudged(path: &Path, most: usize) -> io::Result<(File, Zeroizing<Vec<u8>>)> {
+    let mut file = open(path)?;
+    let content = read_all(&mut file, most)?;
+    Ok((file, content))
 }
 
 /// Opens without blocking, so that a FIFO in the file's place can't hold the daemon up.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
@@ -59,7 +65,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Reads into one buffer that never grows, so that no copy is left behind in freed memory.
-pub(super) fn read_all(file: &mut File, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+fn read_all(file: &mut File, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let known = usize::try_from(file.metadata()?.len()).unwrap_or(most);
     // Some file systems don't say how much there is before it is read.
     let size = if known == 0 { most } else { known.min(most) };
@@ -100,40 +106,82 @@ pub(super) fn check_access(
     path: &Path,
     readers: Readers,
 ) -> Result<(), CredentialsError> {
-    use std::os::unix::fs::MetadataExt;
     let stat = file
         .metadata()
         .map_err(|source| read_error(what, path, source))?;
-    let refuse = |problem: String| Err(unsafe_file(what, path, problem));
-    let (us, shown) = (rustix::process::geteuid().as_raw(), path.display());
-    let mode = stat.mode() & 0o7777;
-    if stat.uid() != 0 && stat.uid() != us {
-        let owner = stat.uid();
-        return refuse(format!(
-            "belongs to user {owner}, must be root's or user {us}'s; run: chown {us} {shown}"
-        ));
-    }
     let run = match readers {
-        Readers::Owner | Readers::AllAsConfigured => format!("run: chmod 600 {shown}"),
-        Readers::All => format!("run: chmod go-w {shown}"),
+        Readers::Owner | Readers::AllAsConfigured => "chmod 600",
+        Readers::All => "chmod go-w",
     };
-    if mode & 0o022 != 0 {
-        return refuse(format!("mode {mode:04o} lets others write it; {run}"));
-    }
-    let group_may_read = stat.uid() == 0;
+    check_owner(&stat, what, path)?;
+    check_writers(&stat, 0o022, what, path, run)?;
+    let (mode, group_may_read) = (stat.mode() & 0o7777, stat.uid() == 0);
     let is_open = mode & 0o004 != 0 || (mode & 0o040 != 0 && !group_may_read);
     if is_open && readers == Readers::Owner {
         let key = "or set allow_world_readable_secret = true where the mode can't be changed";
-        return refuse(format!("mode {mode:04o} lets others read it; {run}, {key}"));
+        let shown = path.display();
+        let problem = format!("mode {mode:04o} lets others read it; run: {run} {shown}, {key}");
+        return Err(unsafe_file(what, path, problem));
     }
-    check_directories(what, path)
+    check_directories(what, path, Group::MayNotWrite)
+}
+
+/// Judges a program that runs as the daemon. Where the system's own directories for local programs
+/// belong to a group (Debian's `staff`), its members administer the host.
+#[cfg(unix)]
+pub(super) fn check_program(stat: &Metadata, path: &Path) -> Result<(), CredentialsError> {
+    const WHAT: &str = "the program";
+    check_owner(stat, WHAT, path)?;
+    check_writers(stat, 0o022, WHAT, path, "chmod go-w")?;
+    check_directories(WHAT, path, Group::MayWriteRoots)
+}
+
+#[cfg(unix)]
+fn check_owner(stat: &Metadata, what: &'static str, path: &Path) -> Result<(), CredentialsError> {
+    let (us, owner) = (rustix::process::geteuid().as_raw(), stat.uid());
+    if owner == 0 || owner == us {
+        return Ok(());
+    }
+    let shown = path.display();
+    let problem =
+        format!("belongs to user {owner}, must be root's or user {us}'s; run: chown {us} {shown}");
+    Err(unsafe_file(what, path, problem))
+}
+
+#[cfg(unix)]
+fn check_writers(
+    stat: &Metadata,
+    forbidden: u32,
+    what: &'static str,
+    path: &Path,
+    run: &str,
+) -> Result<(), CredentialsError> {
+    let mode = stat.mode() & 0o7777;
+    if mode & forbidden == 0 {
+        return Ok(());
+    }
+    let shown = path.display();
+    let problem = format!("mode {mode:04o} lets others write it; run: {run} {shown}");
+    Err(unsafe_file(what, path, problem))
+}
+
+/// Whether the group of a directory may write to it.
+#[cfg(unix)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    MayNotWrite,
+    /// It may if the directory is root's.
+    MayWriteRoots,
 }
 
 /// Whoever can write to a directory that leads to the file, its own or one that holds a symlink on
 /// the way, can put another in its place.
 #[cfg(unix)]
-fn check_directories(what: &'static str, path: &Path) -> Result<(), CredentialsError> {
-    use std::os::unix::fs::MetadataExt;
+fn check_directories(
+    what: &'static str,
+    path: &Path,
+    group: Group,
+) -> Result<(), CredentialsError> {
     let us = rustix::process::geteuid().as_raw();
     for name in names_on_the_way(path) {
         let directory = name.parent().unwrap_or(Path::new("/"));
@@ -151,7 +199,11 @@ fn check_directories(what: &'static str, path: &Path) -> Result<(), CredentialsE
             );
             return Err(unsafe_file(what, directory, problem));
         }
-        if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        let forbidden = match group {
+            Group::MayWriteRoots if owner == 0 => 0o002,
+            Group::MayWriteRoots | Group::MayNotWrite => 0o022,
+        };
+        if mode & forbidden != 0 && mode & 0o1000 == 0 {
             let problem =
                 format!("mode {mode:04o} lets others replace files in it; run: chmod go-w {shown}");
             return Err(unsafe_file(what, directory, problem));
@@ -177,7 +229,7 @@ fn is_read_only(directory: &Path) -> bool {
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
-pub(super) use windows::check_access;
+pub(super) use windows::{check_access, check_program};
 
 #[cfg(all(test, unix))]
 mod tests {
@@ -218,7 +270,7 @@ mod tests {
             scope.spawn(move || while swap("open") && swap("safe") {});
             let (mut taken, mut refused) = (0, 0);
             for _ in 0..100_000 {
-                match read_secret(&at("secret"), "secret", Readers::Owner) {
+                match read(&at("secret"), "secret", Readers::Owner, 64) {
                     Ok(bytes) => {
                         assert_eq!(*bytes, b"safe");
                         taken += 1;

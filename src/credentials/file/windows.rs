@@ -1,7 +1,7 @@
 //! Who may read or change a file on Windows, by its access list and by those of the directories
 //! that lead to it.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::path::Path;
 
 use super::{Readers, read_error, unsafe_file};
@@ -30,6 +30,16 @@ pub(in crate::credentials) fn check_access(
         return Err(unsafe_file(what, path, problem));
     }
     check_directories(what, path)
+}
+
+/// Judges a program that runs as the daemon.
+pub(in crate::credentials) fn check_program(
+    _: &Metadata,
+    path: &Path,
+) -> Result<(), CredentialsError> {
+    const WHAT: &str = "the program";
+    let file = File::open(path).map_err(|source| read_error(WHAT, path, source))?;
+    check_access(&file, WHAT, path, Readers::All)
 }
 
 /// Whoever can replace files in a directory that leads to the file, its own or one that holds a

@@ -1,0 +1,171 @@
+//! The program of a secret command: found as `execvp(3)` finds it, and judged before it runs.
+
+use std::env::split_paths;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{CredentialsError, file};
+
+/// Where programs are if `$PATH` doesn't say, as in the C library.
+#[cfg(unix)]
+const USUAL: &str = "/bin:/usr/bin";
+#[cfg(windows)]
+const USUAL: &str = "";
+
+/// Why a program isn't run.
+#[derive(Debug)]
+pub(super) enum ProgramError {
+    /// It can't be found.
+    Missing(io::Error),
+    /// Others could put another in its place.
+    Unsafe(CredentialsError),
+}
+
+/// The file of the program called `name`, which only root and the daemon's user can change.
+pub(super) fn find(name: &str, path: Option<OsString>) -> Result<PathBuf, ProgramError> {
+    let found = look_up(name, path).map_err(ProgramError::Missing)?;
+    let stat = found.metadata().map_err(ProgramError::Missing)?;
+    file::check_program(&stat, &found).map_err(ProgramError::Unsafe)?;
+    Ok(found)
+}
+
+fn look_up(name: &str, path: Option<OsString>) -> io::Result<PathBuf> {
+    if name.contains(std::path::is_separator) {
+        return Ok(PathBuf::from(name));
+    }
+    let path = path.unwrap_or_else(|| USUAL.into());
+    let places = split_paths(&path).map(|directory| {
+        // An empty entry is the working directory; the path must have a separator, or it would be
+        // looked up again.
+        let is_empty = directory.as_os_str().is_empty();
+        let directory = if is_empty {
+            PathBuf::from(".")
+        } else {
+            directory
+        };
+        directory.join(file_name(name))
+    });
+    let mut places = places.filter(|place| is_program(place));
+    places.next().ok_or_else(|| {
+        let problem = "no such program in $PATH; name it by its whole path";
+        io::Error::new(io::ErrorKind::NotFound, problem)
+    })
+}
+
+#[cfg(unix)]
+fn file_name(name: &str) -> PathBuf {
+    name.into()
+}
+
+#[cfg(windows)]
+fn file_name(name: &str) -> PathBuf {
+    let path = PathBuf::from(name);
+    if path.extension().is_some() {
+        return path;
+    }
+    path.with_extension("exe")
+}
+
+#[cfg(unix)]
+fn is_program(path: &Path) -> bool {
+    use rustix::fs::{Access, access};
+    path.is_file() && access(path, Access::EXEC_OK).is_ok()
+}
+
+#[cfg(windows)]
+fn is_program(path: &Path) -> bool {
+    path.is_file()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// A folder with the directories `a` and `b`, and the program `b/tool`.
+    fn folder() -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for directory in ["a", "b"] {
+            fs::create_dir(folder.path().join(directory)).unwrap();
+            set_mode(&folder.path().join(directory), 0o755);
+        }
+        let tool = folder.path().join("b/tool");
+        fs::write(&tool, "#!/bin/sh\n").unwrap();
+        set_mode(&tool, 0o755);
+        folder
+    }
+
+    fn search(folder: &TempDir) -> Option<OsString> {
+        let places = ["a", "b"].map(|directory| folder.path().join(directory));
+        Some(std::env::join_paths(places).unwrap())
+    }
+
+    fn refused(name: &Path) -> String {
+        match find(name.to_str().unwrap(), None) {
+            Err(ProgramError::Unsafe(error)) => error.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_program_is_found_in_path_past_what_cannot_be_run() {
+        let folder = folder();
+        let decoy = folder.path().join("a/tool");
+        fs::write(&decoy, "").unwrap();
+        set_mode(&decoy, 0o644);
+        let found = find("tool", search(&folder)).unwrap();
+        assert_eq!(found, folder.path().join("b/tool"));
+        fs::remove_file(&decoy).unwrap();
+        fs::create_dir(&decoy).unwrap();
+        let found = find("tool", search(&folder)).unwrap();
+        assert_eq!(found, folder.path().join("b/tool"));
+        let missing = find("no-such-tool", search(&folder)).unwrap_err();
+        assert!(matches!(missing, ProgramError::Missing(_)), "{missing:?}");
+        assert_eq!(find("sh", None).unwrap(), Path::new("/bin/sh"));
+    }
+
+    #[test]
+    fn a_program_that_others_can_write_or_replace_is_refused() {
+        let folder = folder();
+        let tool = folder.path().join("b/tool");
+        for mode in [0o775, 0o757, 0o777] {
+            set_mode(&tool, mode);
+            assert!(refused(&tool).contains("chmod go-w"), "{mode:o}");
+        }
+        set_mode(&tool, 0o755);
+        set_mode(&folder.path().join("b"), 0o757);
+        assert!(refused(&tool).contains("lets others replace files in it"));
+        set_mode(&folder.path().join("b"), 0o755);
+        // A symlink is judged with the directories on its way.
+        let link = folder.path().join("a/link");
+        symlink(&tool, &link).unwrap();
+        find(link.to_str().unwrap(), None).unwrap();
+        set_mode(&folder.path().join("a"), 0o777);
+        assert!(refused(&link).contains("lets others replace files in it"));
+    }
+
+    #[test]
+    fn a_directory_of_roots_may_be_writable_by_its_group_and_no_other_may() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = folder();
+        let tool = folder.path().join("b/tool");
+        set_mode(&folder.path().join("b"), 0o2775);
+        find(tool.to_str().unwrap(), None).unwrap();
+        chown(&tool, Some(4242), None).unwrap();
+        assert!(refused(&tool).contains("belongs to user 4242"));
+        chown(&tool, Some(0), None).unwrap();
+        chown(folder.path().join("b"), Some(4242), None).unwrap();
+        assert!(refused(&tool).contains("belongs to user 4242"));
+    }
+}
