@@ -3,17 +3,15 @@
 //! Serving never waits for the file. What can't be written, or comes faster than it is written, is
 //! lost and counted.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+mod file;
+
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-#[cfg(unix)]
-use rustix::fs::{OFlags, fcntl_setfl};
-#[cfg(unix)]
-use rustix::io::Errno;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -22,6 +20,9 @@ use tracing::{info, warn};
 
 use crate::clock::{since_1970, wall_now};
 use crate::policy::Caller;
+
+pub use file::check;
+use file::{is_torn, open, same_file};
 
 /// Lines that wait to be written, at most.
 const BACKLOG: usize = 4096;
@@ -86,7 +87,7 @@ impl Audit {
     ///
     /// # Errors
     ///
-    /// If that can't be done.
+    /// If that can't be done, or others could have the daemon write elsewhere.
     pub fn open(path: &Path) -> io::Result<(Self, Writer)> {
         let file = open(path)?;
         let (sender, lines) = mpsc::channel(BACKLOG);
@@ -242,28 +243,6 @@ impl Writer {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        // A pipe's reader isn't waited for.
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        options.mode(0o600).custom_flags(flags);
-    }
-    let file = options.open(path);
-    #[cfg(unix)]
-    let file = file.map_err(|error| match Errno::from_io_error(&error) {
-        Some(Errno::NXIO) => io::Error::new(io::ErrorKind::NotConnected, "nobody reads this pipe"),
-        Some(_) | None => error,
-    });
-    let file = file?;
-    #[cfg(unix)]
-    fcntl_setfl(&file, OFlags::APPEND)?;
-    Ok(file)
-}
-
 /// Writes all of it, or as much as it can: what was written, and what kept it from the rest.
 fn append<'a>(file: &mut File, text: &'a [u8]) -> (&'a [u8], Option<io::Error>) {
     let mut rest = text;
@@ -280,46 +259,6 @@ fn append<'a>(file: &mut File, text: &'a [u8]) -> (&'a [u8], Option<io::Error>) 
     };
     let written = text.len() - rest.len();
     (text.get(..written).unwrap_or_default(), error)
-}
-
-/// Whether the file at `path`, as an earlier process may have left it, ends within a line.
-fn is_torn(file: &File, path: &Path) -> bool {
-    // To open a pipe for reading may take for ever.
-    if !file.metadata().is_ok_and(|about| about.is_file()) {
-        return false;
-    }
-    let last = File::open(path).and_then(|mut file| {
-        let mut last = [0];
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)?;
-        Ok(last != *b"\n")
-    });
-    // Of an empty file there is no last byte.
-    last.unwrap_or(false)
-}
-
-/// Whether what is at `path` is still that file: log rotation moves it away.
-#[cfg(unix)]
-fn same_file(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |stat: std::fs::Metadata| (stat.dev(), stat.ino());
-    match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(held), Ok(there)) => id(held) == id(there),
-        (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
-    }
-}
-
-/// The same; Windows knows a file by what is open alone.
-#[cfg(windows)]
-fn same_file(file: &File, path: &Path) -> bool {
-    use same_file::Handle;
-    match (
-        file.try_clone().and_then(Handle::from_file),
-        Handle::from_path(path),
-    ) {
-        (Ok(held), Ok(there)) => held == there,
-        (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
-    }
 }
 
 /// Seconds since 1970, to the millisecond.

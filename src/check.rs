@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
 
+use crate::audit;
 #[cfg(unix)]
 use crate::config;
 use crate::config::{ClientConfig, Config, CredentialsSource, Env, SecretSource};
@@ -147,6 +148,12 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth) -> Report {
         }
         if let Err(words) = Callers::of(&config) {
             report.fail(DaemonError::Group(words).to_string());
+        }
+        if let Some(path) = &config.audit_file
+            && let Err(source) = audit::check(path)
+        {
+            let path = path.clone();
+            report.fail(DaemonError::Audit { path, source }.to_string());
         }
         let sources = sources(&config, env, &mut report);
         if depth == Depth::Online {

@@ -19,6 +19,8 @@ use crate::config::{
 };
 
 use file::Readers;
+#[cfg(unix)]
+pub(crate) use file::{check_audit, check_audit_directories};
 
 /// The longest secret file that is read, in bytes. Domo's secrets have 64.
 pub const MAX_SECRET: usize = 4096;

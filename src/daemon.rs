@@ -99,7 +99,7 @@ pub enum DaemonError {
         source: io::Error,
     },
     /// The audit file can't be written.
-    #[error("audit.file {path}: {source}; {}", about_audit(.source), path = .path.display())]
+    #[error("audit.file {path}: {source}{}", about_audit(.source), path = .path.display())]
     Audit {
         /// The file.
         path: PathBuf,
@@ -134,9 +134,12 @@ fn reasons(clients: &[(String, String)]) -> String {
 
 fn about_audit(error: &io::Error) -> &'static str {
     if is_unread(error) {
-        "start its reader first"
+        "; start its reader first"
+    } else if error.raw_os_error().is_some() {
+        "; it must be one that the daemon may write"
     } else {
-        "it must be one that the daemon may write"
+        // What is wrong with the file comes with what to do.
+        ""
     }
 }
 

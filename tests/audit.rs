@@ -5,15 +5,18 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use common::wait::until;
 use common::{
-    CANARY_SECRET, Daemon, HOUR, config_text, folder, metrics, parts, run_to_end, sandbox, token,
+    CANARY_SECRET, Daemon, HOUR, PATIENCE, check, config_text, folder, metrics, parts, run_to_end,
+    sandbox, token,
 };
 use rustix::fs::OFlags;
 use serde_json::Value;
@@ -139,18 +142,20 @@ fn a_name_as_long_as_a_request_may_be_is_refused_and_taken_down_cut() {
 #[test]
 fn a_file_that_cannot_be_written_any_more_stops_nobody_and_is_counted() {
     let sandbox = sandbox(HOUR);
-    // It can be opened, and each write to it fails as on a full disk.
-    let config = audited(&config_text(&sandbox, "[\"data\"]"), "/dev/full");
-    let (mut daemon, port) = metrics::start(&config);
+    // Each write to it fails as on a full disk.
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), "/dev/stdout");
+    let (mut daemon, port) = metrics::start_as(&config, |command| {
+        command.stdout(File::options().write(true).open("/dev/full").unwrap());
+    });
     assert_eq!(lost(port), 0);
     token(&daemon.ask(&["data"]));
-    daemon.wait_for_log("audit file /dev/full");
+    daemon.wait_for_log("audit file /dev/stdout");
     wait_for_lost(port, 1);
     token(&daemon.ask(&["data"]));
     daemon.ask(&["nosuch"]);
     wait_for_lost(port, 3);
     let (_, log) = daemon.stop();
-    let told = "audit file /dev/full";
+    let told = "audit file /dev/stdout";
     assert_eq!(
         log.matches(told).count(),
         1,
@@ -186,6 +191,42 @@ fn a_pipe_that_nobody_reads_holds_up_neither_the_start_nor_the_end() {
     daemon.wait_for_log("what waits for it is lost lost=2");
     let (code, log) = daemon.ended();
     assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn standard_output_takes_the_lines_whatever_it_is() {
+    let sandbox = sandbox(HOUR);
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), "/dev/stdout");
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let folder = folder(&config);
+    let (code, _, stderr) = check(&folder.path().join("config.toml"), &[]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let mut command = Daemon::command(folder.path());
+    command.stdout(OwnedFd::from(theirs));
+    let daemon = Daemon::start_as(command, folder);
+    token(&daemon.ask(&["data"]));
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut line = String::new();
+    BufReader::new(ours).read_line(&mut line).unwrap();
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["outcome"], "served");
+}
+
+#[test]
+fn a_symlink_is_78_in_daemon_and_check_and_nothing_is_written_through_it() {
+    let sandbox = sandbox(HOUR);
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
+    let folder = folder(&config);
+    symlink("config.toml", folder.path().join("audit.jsonl")).unwrap();
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(78), "{stderr}");
+    let (code, _, said) = check(&folder.path().join("config.toml"), &[]);
+    assert_eq!(code, Some(78), "{said}");
+    for said in [stderr, said] {
+        assert!(said.contains("audit.jsonl: is a symlink"), "{said}");
+    }
+    let after = fs::read_to_string(folder.path().join("config.toml")).unwrap();
+    assert_eq!(after, config);
 }
 
 #[test]

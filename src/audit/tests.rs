@@ -1,7 +1,9 @@
 use std::fs;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink};
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat};
 use tempfile::TempDir;
 
 use super::*;
@@ -111,4 +113,79 @@ fn a_pipe_that_nobody_has_open_is_refused_at_once() {
     let (_folder, path, reader) = pipe();
     drop(reader);
     assert!(Audit::open(&path).is_err());
+}
+
+/// What `check` says of the path, after a look at whether a writer is refused in the same words.
+fn refusal(path: &Path) -> Option<String> {
+    let checked = check(path).err().map(|error| error.to_string());
+    let opened = Audit::open(path).err().map(|error| error.to_string());
+    assert_eq!(checked, opened, "{}", path.display());
+    checked
+}
+
+#[test]
+fn a_path_that_others_could_have_lead_elsewhere_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("config.toml"), "").unwrap();
+    symlink("config.toml", at("link")).unwrap();
+    symlink("nowhere", at("dangling")).unwrap();
+    for name in ["link", "dangling"] {
+        let said = refusal(&at(name)).unwrap();
+        assert!(said.starts_with("is a symlink"), "{said}");
+    }
+    assert_eq!(fs::read_to_string(at("config.toml")).unwrap(), "");
+    assert!(!at("nowhere").exists());
+    for path in [folder.path(), Path::new("/dev/null")] {
+        let said = refusal(path).unwrap();
+        assert!(said.contains("neither a regular file nor a FIFO"), "{said}");
+    }
+    fs::write(at("open"), "").unwrap();
+    fs::set_permissions(at("open"), fs::Permissions::from_mode(0o662)).unwrap();
+    let said = refusal(&at("open")).unwrap();
+    assert!(said.contains("run: chmod o-w"), "{said}");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let said = refusal(&at("new")).unwrap();
+    assert!(said.contains("lets others replace files in it"), "{said}");
+    assert!(!at("new").exists());
+    // In a sticky one nobody can replace what is ours.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    check(&at("new")).unwrap();
+    assert!(!at("new").exists(), "a check makes nothing");
+    Audit::open(&at("new")).unwrap();
+}
+
+#[test]
+fn a_file_or_fifo_of_another_user_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_folder, path, _reader) = pipe();
+    assert_eq!(refusal(&path), None);
+    chown(&path, Some(4242), None).unwrap();
+    assert!(refusal(&path).unwrap().contains("belongs to user 4242"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit");
+    fs::write(&file, "").unwrap();
+    assert_eq!(refusal(&file), None);
+    chown(&file, Some(4242), None).unwrap();
+    assert!(refusal(&file).unwrap().contains("belongs to user 4242"));
+}
+
+#[test]
+fn a_file_that_takes_the_place_of_the_open_one_is_judged_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (_audit, mut writer) = Audit::open(&at("audit")).unwrap();
+    assert_eq!(writer.write("one\n".to_owned()).0, 1);
+    fs::rename(at("audit"), at("old")).unwrap();
+    fs::write(at("config.toml"), "").unwrap();
+    symlink("config.toml", at("audit")).unwrap();
+    let (whole, error) = writer.write("two\n".to_owned());
+    assert_eq!(whole, 0);
+    assert!(error.unwrap().to_string().contains("symlink"));
+    assert_eq!(fs::read_to_string(at("config.toml")).unwrap(), "");
+    fs::remove_file(at("audit")).unwrap();
+    assert_eq!(writer.write("three\n".to_owned()).0, 1);
+    assert_eq!(fs::read_to_string(at("audit")).unwrap(), "three\n");
 }

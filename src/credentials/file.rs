@@ -136,6 +136,32 @@ pub(super) fn check_program(stat: &Metadata, path: &Path) -> Result<(), Credenti
     check_directories(WHAT, path, Group::MayWriteRoots)
 }
 
+/// Judges what the audit is written to. Its group may write it: where it is root's, that is how the
+/// daemon does.
+#[cfg(unix)]
+pub(crate) fn check_audit(stat: &Metadata, path: &Path) -> Result<(), CredentialsError> {
+    const WHAT: &str = "audit file";
+    use std::os::unix::fs::FileTypeExt;
+    let problem = if stat.is_symlink() {
+        Some("is a symlink, which is not followed; name the file that it leads to")
+    } else if stat.is_file() || stat.file_type().is_fifo() {
+        None
+    } else {
+        Some("is neither a regular file nor a FIFO; name another path")
+    };
+    if let Some(problem) = problem {
+        return Err(unsafe_file(WHAT, path, problem.to_owned()));
+    }
+    check_owner(stat, WHAT, path)?;
+    check_writers(stat, 0o002, WHAT, path, "chmod o-w")
+}
+
+/// Judges the directories that lead to what the audit is written to.
+#[cfg(unix)]
+pub(crate) fn check_audit_directories(path: &Path) -> Result<(), CredentialsError> {
+    check_directories("audit file", path, Group::MayNotWrite)
+}
+
 #[cfg(unix)]
 fn check_owner(stat: &Metadata, what: &'static str, path: &Path) -> Result<(), CredentialsError> {
     let (us, owner) = (rustix::process::geteuid().as_raw(), stat.uid());

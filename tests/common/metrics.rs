@@ -2,17 +2,24 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::Command;
 
 use super::{Daemon, PATIENCE, folder};
 
 /// Starts a daemon on that config that serves metrics, and gives the port of those.
 pub(crate) fn start(config: &str) -> (Daemon, u16) {
+    start_as(config, |_| {})
+}
+
+/// The same by a command that was changed.
+pub(crate) fn start_as(config: &str, change: impl Fn(&mut Command)) -> (Daemon, u16) {
     loop {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
         let folder = folder(&with_metrics(config, port));
-        let command = Daemon::command(folder.path());
+        let mut command = Daemon::command(folder.path());
+        change(&mut command);
         let mut daemon = Daemon::spawn_as(command, folder);
         // Who comes between has the port, and it takes another.
         let line = daemon.wait_for_one_of(&["started", "metrics.listen"]);

@@ -1,0 +1,165 @@
+//! The file that the audit is written to: whose it must be, how it is opened, and whether it is still
+//! the one at its path.
+
+#[cfg(unix)]
+use std::fs;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+#[cfg(unix)]
+use crate::credentials::{CredentialsError, check_audit, check_audit_directories};
+#[cfg(unix)]
+use rustix::fs::{Access, OFlags, access, fcntl_setfl};
+#[cfg(unix)]
+use rustix::io::Errno;
+
+/// Opens the file at `path`, or makes it.
+///
+/// # Errors
+///
+/// What the system says, or why the file isn't safe to write to.
+#[cfg(unix)]
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    if let Some(stream) = own_stream(path) {
+        return stream;
+    }
+    // Before it could be made there.
+    check_audit_directories(path).map_err(|error| refused(error, path))?;
+    check_existing(path)?;
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    // A pipe's reader isn't waited for.
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    options.mode(0o600).custom_flags(flags.bits().cast_signed());
+    let file = options
+        .open(path)
+        .map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::NXIO) => {
+                io::Error::new(io::ErrorKind::NotConnected, "nobody reads this pipe")
+            }
+            Some(_) | None => error,
+        })?;
+    // What is open is what counts, whatever was there a moment ago.
+    check_audit(&file.metadata()?, path).map_err(|error| refused(error, path))?;
+    fcntl_setfl(&file, OFlags::APPEND)?;
+    Ok(file)
+}
+
+/// The same; there is neither mode nor owner to judge, and the directory's access list is inherited.
+#[cfg(windows)]
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+/// Whether [`super::Audit::open`] would do, as far as that shows without making the file or waiting
+/// for a pipe's reader.
+///
+/// # Errors
+///
+/// As there.
+#[cfg(unix)]
+pub fn check(path: &Path) -> io::Result<()> {
+    if let Some(stream) = own_stream(path) {
+        return stream.map(drop);
+    }
+    check_audit_directories(path).map_err(|error| refused(error, path))?;
+    if check_existing(path)? {
+        return Ok(access(path, Access::WRITE_OK)?);
+    }
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    Ok(access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// On Windows nothing shows before it is opened.
+///
+/// # Errors
+///
+/// None.
+#[cfg(windows)]
+pub fn check(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Standard output or standard error, if `path` is a name of theirs. Whoever started the daemon chose
+/// where these lead, so nothing is judged, and a socket such as the journal's can't be opened anew.
+#[cfg(unix)]
+fn own_stream(path: &Path) -> Option<io::Result<File>> {
+    use std::os::fd::AsFd;
+    let stream = match path.to_str()? {
+        "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => {
+            io::stdout().as_fd().try_clone_to_owned()
+        }
+        "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => {
+            io::stderr().as_fd().try_clone_to_owned()
+        }
+        _ => return None,
+    };
+    Some(stream.map(File::from))
+}
+
+/// Judges what is at `path`; says whether anything is.
+#[cfg(unix)]
+fn check_existing(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(stat) => {
+            check_audit(&stat, path).map_err(|error| refused(error, path))?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The error without the path if it is that of the file, which whoever reports it names.
+#[cfg(unix)]
+fn refused(error: CredentialsError, path: &Path) -> io::Error {
+    match error {
+        CredentialsError::Read { source, .. } => source,
+        CredentialsError::Unsafe {
+            path: at, problem, ..
+        } if at == path => io::Error::other(problem),
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+/// Whether the file at `path`, as an earlier process may have left it, ends within a line.
+pub(super) fn is_torn(file: &File, path: &Path) -> bool {
+    // To open a pipe for reading may take for ever.
+    if !file.metadata().is_ok_and(|about| about.is_file()) {
+        return false;
+    }
+    let last = File::open(path).and_then(|mut file| {
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        Ok(last != *b"\n")
+    });
+    // Of an empty file there is no last byte.
+    last.unwrap_or(false)
+}
+
+/// Whether what is at `path` is still that file: log rotation moves it away.
+#[cfg(unix)]
+pub(super) fn same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |stat: fs::Metadata| (stat.dev(), stat.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(held), Ok(there)) => id(held) == id(there),
+        (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
+    }
+}
+
+/// The same; Windows knows a file by what is open alone.
+#[cfg(windows)]
+pub(super) fn same_file(file: &File, path: &Path) -> bool {
+    use same_file::Handle;
+    match (
+        file.try_clone().and_then(Handle::from_file),
+        Handle::from_path(path),
+    ) {
+        (Ok(held), Ok(there)) => held == there,
+        (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
+    }
+}
