@@ -18,7 +18,7 @@ pub trait TokenSource: Send + Sync + 'static {
 /// A token as it came.
 #[derive(Debug)]
 pub struct Fetched {
-    /// The text: printable ASCII, not empty, at most [`crate::token::MAX_TOKEN`] bytes.
+    /// The text: a `b64token` (RFC 6750 §2.1) of at most [`crate::token::MAX_TOKEN`] bytes.
     pub text: SecretString,
     /// How long it lives, from before the request was sent.
     pub lifetime: Duration,

@@ -174,6 +174,32 @@ fn decoding() -> Configuration<LittleEndian, Varint, Limit<MAX_BODY>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::BootTime;
+    use crate::wire::{Response, TokenAnswer, TokenText};
+
+    fn answer(text: &str) -> Response {
+        Response::Token(TokenAnswer {
+            access_token: TokenText::new(text.to_owned()),
+            client: "acme".to_owned(),
+            scope: "data".to_owned(),
+            generation: 7,
+            lifetime_ms: 1000,
+            expires: BootTime::from_millis(1),
+        })
+    }
+
+    #[test]
+    fn token_answer_with_shell_characters_is_malformed() {
+        for text in ["x;id>f", "a\"b\\c$(id)`id`", "a b", "a\nb", "", "=", "a=b"] {
+            let frame = encode(&answer(text)).unwrap();
+            let read = decode::<Response>(&frame[HEAD..]);
+            assert_eq!(read, Err(FrameError::Malformed), "{text:?}");
+        }
+        for text in ["eyJh.e30.c2ln-_~+/", "YQ=="] {
+            let frame = encode(&answer(text)).unwrap();
+            assert_eq!(decode::<Response>(&frame[HEAD..]), Ok(answer(text)));
+        }
+    }
 
     #[test]
     fn a_message_comes_back_as_it_went() {

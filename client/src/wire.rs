@@ -10,6 +10,7 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::BootTime;
@@ -183,10 +184,24 @@ impl Serialize for TokenText {
     }
 }
 
+/// Takes nothing but a [`is_b64token`]: scripts put the text into headers and shell commands.
 impl<'de> Deserialize<'de> for TokenText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self::new)
+        let text = String::deserialize(deserializer).map(Self::new)?;
+        if is_b64token(text.expose()) {
+            return Ok(text);
+        }
+        Err(D::Error::custom("no access token has such characters"))
     }
+}
+
+/// Whether a text is a `b64token` of RFC 6750 §2.1, as each bearer token must be. None of its
+/// characters means anything to a shell, a header line or a config file of curl.
+#[must_use]
+pub fn is_b64token(text: &str) -> bool {
+    let body = text.trim_end_matches('=');
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+    !body.is_empty() && body.bytes().all(is_allowed)
 }
 
 /// Why there is no token.

@@ -105,3 +105,11 @@ fn nobody_can_change_what_is_sealed() {
     let mut file = file_of(&page_of(vec![held("data")], 1));
     assert!(file.write_all(b"x").is_err() && file.set_len(0).is_err());
 }
+
+#[test]
+fn a_text_that_no_token_has_is_not_taken_back() {
+    let whole = serde_json::to_string(&page_of(vec![held("data")], 1)).unwrap();
+    let changed = whole.replace("c4nary-token", "x;id");
+    let file = sealed(changed.as_bytes()).unwrap();
+    assert!(back(vec![file], NOW).is_empty());
+}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domo_token_client::scope::ScopeSet;
+use domo_token_client::wire::is_b64token;
 use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -163,9 +164,8 @@ fn object<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     serde_json::from_slice(body).ok()
 }
 
-/// The token goes into a header and onto a line: printable ASCII without spaces (RFC 6750 §2.1).
 fn is_usable(token: &str) -> bool {
-    !token.is_empty() && token.len() <= MAX_TOKEN && token.bytes().all(|b| b.is_ascii_graphic())
+    token.len() <= MAX_TOKEN && is_b64token(token)
 }
 
 /// The lifetime named, unless it is nonsense. Some SDKs expect a number, some a text.

@@ -104,6 +104,25 @@ fn a_200_without_a_usable_token_is_transient() {
 }
 
 #[test]
+fn a_token_that_is_no_b64token_is_unusable_and_not_shown() {
+    for text in [
+        "x;id>f", "a\\\"b", "a$(id)", "a`id`", "a b", "a|b", "a&b", "a'b", "a%b", "a:b", "a,b",
+        "=", "==", "a=b", "a\\\\b", "{a}", "#a",
+    ] {
+        let body = format!(r#"{{"access_token":"{text}"}}"#);
+        let (cause, words) = transient(token(body.as_bytes(), &asked()).unwrap_err());
+        assert_eq!(cause, Cause::Unusable, "{text}");
+        assert!(words.contains("characters no token has"), "{text}: {words}");
+        assert!(!words.contains(text) || text == "=", "{words}");
+    }
+    for text in ["a", "eyJh.e30.c2ln", "a-._~+/Z9", "YQ==", "a="] {
+        let body = format!(r#"{{"access_token":"{text}"}}"#);
+        let fetched = token(body.as_bytes(), &asked()).unwrap();
+        assert_eq!(fetched.text.expose_secret(), text);
+    }
+}
+
+#[test]
 fn a_body_that_is_said_to_be_no_json_is_no_token() {
     for json in [
         None,
