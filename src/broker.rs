@@ -3,6 +3,7 @@
 //! [`Broker`] is the face for sessions: a cached token is answered on the spot, without a hop to
 //! another task. [`Engine`] is the loop that sends token requests and keeps the time.
 
+mod audit;
 mod engine;
 mod find;
 mod held;
@@ -13,7 +14,6 @@ mod summary;
 mod tally;
 mod watch;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -31,7 +31,6 @@ use crate::clock::{BootTime, Clock};
 use crate::policy::{Access, Caller};
 use crate::roster::{Roster, STOPPING, SetId};
 use crate::schedule::{Ask, Reply, WaiterId};
-use crate::token::Token;
 
 pub use engine::{Clients, Engine, Helm};
 pub use held::{Held, Origin};
@@ -146,26 +145,6 @@ impl<C: Clock> Broker<C> {
         self.0.has_rules.load(Ordering::Relaxed) || self.0.audit.get().is_some()
     }
 
-    /// From now on each answer is taken down there.
-    pub fn audit_to(&self, audit: Audit) {
-        // There is one for the life of the daemon.
-        let _first = self.0.audit.set(audit);
-    }
-
-    /// Takes down what a caller was answered, if that is wanted.
-    pub fn note(&self, caller: &Caller, asked: &Asked, reply: Result<&Token, &Refusal>) {
-        let Some(audit) = self.0.audit.get() else {
-            return;
-        };
-        let client = self.state().client_meant(asked).map(Cow::into_owned);
-        let scope = find::scope_shown(asked);
-        let (outcome, generation) = match reply {
-            Ok(token) => ("served", Some(token.life().generation)),
-            Err(refusal) => (tally::name(refusal.kind), None),
-        };
-        audit.note(caller, client.as_deref(), &scope, outcome, generation);
-    }
-
     /// Whether any rule asks for a unit.
     #[must_use]
     pub fn has_units(&self) -> bool {
@@ -178,12 +157,23 @@ impl<C: Clock> Broker<C> {
     ///
     /// A [`Refusal`] says why there is no token.
     pub async fn token(&self, request: &TokenRequest, caller: &Caller) -> Reply {
-        let reply = self.find_token(request, caller).await;
-        self.note(caller, &request.asked, reply.as_ref());
+        let (resolved, begun) = self.begin(request, caller);
+        let reply = match begun {
+            Begun::Answered(reply) => reply,
+            Begun::Waits {
+                set,
+                waiter,
+                answer,
+            } => self.wait(set, waiter, answer, caller).await,
+        };
+        if let Some(resolved) = resolved {
+            self.record_audit(caller, &resolved, reply.as_ref());
+        }
         reply
     }
 
-    async fn find_token(&self, request: &TokenRequest, caller: &Caller) -> Reply {
+    /// Decides what a caller gets, and says for the audit what it asked for.
+    fn begin(&self, request: &TokenRequest, caller: &Caller) -> (Option<Asked>, Begun) {
         let now = self.0.clock.now();
         let time_left = Duration::from_millis(request.time_left_ms.min(MAX_TIME_LEFT_MS));
         let ask = Ask {
@@ -191,37 +181,52 @@ impl<C: Clock> Broker<C> {
             deadline: now + time_left,
             renew: request.renew,
         };
-        let (waiter, set, answer) = {
-            let mut state = self.state();
-            let set = match state.admit(&request.asked, caller, now) {
-                Ok(set) => set,
-                Err(refusal) => {
-                    state.tally.stranger(&refusal);
-                    return Err(refusal);
-                }
-            };
-            if state.stopping {
-                return Err(stopping());
+        let mut state = self.state();
+        let admitted = state.admit(&request.asked, caller, now);
+        let resolved = self.resolved(&state, &request.asked, &admitted);
+        let set = match admitted {
+            Ok(set) => set,
+            Err(refusal) => {
+                state.tally.stranger(&refusal);
+                return (resolved, Begun::Answered(Err(refusal)));
             }
-            if let Some(Renew::Rejected(generation)) = request.renew {
-                let who = caller.to_string();
-                state.roster.note_rejection(set, generation, who);
-            }
-            state.last_waiter += 1;
-            let waiter = WaiterId(state.last_waiter);
-            let reply = state.roster.request(set, waiter, &ask, now);
-            // A cached token leaves the loop asleep.
-            if state.roster.wants_attention(state.armed) {
-                self.0.changed.notify_one();
-            }
-            if let Some(reply) = reply {
-                state.tally.answer(set, &reply);
-                return reply.map_err(|refusal| state.with_load_error(set, caller, refusal));
-            }
-            let (sender, answer) = oneshot::channel();
-            state.waiters.insert(waiter, sender);
-            (waiter, set, answer)
         };
+        if state.stopping {
+            return (resolved, Begun::Answered(Err(stopping())));
+        }
+        if let Some(Renew::Rejected(generation)) = request.renew {
+            let who = caller.to_string();
+            state.roster.note_rejection(set, generation, who);
+        }
+        state.last_waiter += 1;
+        let waiter = WaiterId(state.last_waiter);
+        let reply = state.roster.request(set, waiter, &ask, now);
+        // A cached token leaves the loop asleep.
+        if state.roster.wants_attention(state.armed) {
+            self.0.changed.notify_one();
+        }
+        if let Some(reply) = reply {
+            state.tally.answer(set, &reply);
+            let reply = reply.map_err(|refusal| state.with_load_error(set, caller, refusal));
+            return (resolved, Begun::Answered(reply));
+        }
+        let (sender, answer) = oneshot::channel();
+        state.waiters.insert(waiter, sender);
+        let begun = Begun::Waits {
+            set,
+            waiter,
+            answer,
+        };
+        (resolved, begun)
+    }
+
+    async fn wait(
+        &self,
+        set: SetId,
+        waiter: WaiterId,
+        answer: oneshot::Receiver<Reply>,
+        caller: &Caller,
+    ) -> Reply {
         let leaving = Leaving {
             broker: self,
             set,
@@ -250,10 +255,24 @@ impl<C: Clock> Broker<C> {
     pub fn watch(&self, asked: &Asked, caller: &Caller) -> Result<Watch<C>, Refusal> {
         let now = self.0.clock.now();
         let mut state = self.state();
-        let set = state.admit(asked, caller, now)?;
-        if state.stopping {
-            return Err(stopping());
-        }
+        let admitted = state.admit(asked, caller, now);
+        let resolved = self.resolved(&state, asked, &admitted);
+        let admitted = admitted.and_then(|set| {
+            if state.stopping {
+                return Err(stopping());
+            }
+            Ok(set)
+        });
+        let set = match admitted {
+            Ok(set) => set,
+            Err(refusal) => {
+                drop(state);
+                if let Some(resolved) = resolved {
+                    self.record_audit(caller, &resolved, Err(&refusal));
+                }
+                return Err(refusal);
+            }
+        };
         let changed = state.watched.entry(set);
         let changed = changed.or_insert_with(|| signal::Sender::new(()));
         Ok(Watch::new(self.clone(), set, changed.subscribe()))
@@ -275,16 +294,6 @@ impl<C: Clock> Broker<C> {
         let mut state = self.state();
         let known = std::mem::replace(&mut state.about.status.config_error, error);
         known != state.about.status.config_error
-    }
-
-    /// Why a caller may not have what it watches any more. A set that is gone is told by the watch.
-    #[must_use]
-    pub fn not_any_more(&self, asked: &Asked, caller: &Caller) -> Option<Refusal> {
-        let now = self.0.clock.now();
-        let refused = self.state().admit(asked, caller, now).err();
-        // Busy while the user database does not answer: the caller may come back.
-        refused
-            .filter(|refusal| matches!(refusal.kind, RefusalKind::NotPermitted | RefusalKind::Busy))
     }
 
     /// The state of the daemon and of the scope sets that the caller may see: the answer's frames
@@ -345,6 +354,16 @@ impl State {
         self.armed = self.roster.poll_timeout();
         self.armed
     }
+}
+
+/// What becomes of a request for a token.
+enum Begun {
+    Answered(Reply),
+    Waits {
+        set: SetId,
+        waiter: WaiterId,
+        answer: oneshot::Receiver<Reply>,
+    },
 }
 
 /// A caller that is connected.

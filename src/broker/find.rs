@@ -35,7 +35,7 @@ impl State {
     pub(super) fn client_meant<'a>(&'a self, asked: &'a Asked) -> Option<Cow<'a, str>> {
         let default = self.about.default_client.as_deref();
         let client = asked.client.as_deref().or(default)?;
-        Some(cut(client, MAX_NAME))
+        Some(client_shown(client))
     }
 
     /// The set, and the rule that grants it if there is an access table.
@@ -169,6 +169,11 @@ impl State {
         );
         Refusal::new(RefusalKind::UnknownClient, cause)
     }
+}
+
+/// A client's name as it may be shown.
+pub(super) fn client_shown(client: &str) -> Cow<'_, str> {
+    cut(client, MAX_NAME)
 }
 
 /// The scopes that a caller names, as they may be shown: they can be as long as a frame.

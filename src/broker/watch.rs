@@ -5,8 +5,10 @@ use tokio::sync::watch;
 
 use super::{Broker, stopping};
 use crate::clock::Clock;
+use crate::policy::Caller;
 use crate::roster::{REMOVED, SetId};
 use crate::schedule::Reply;
+use crate::token::Token;
 
 /// Tells of a scope set's tokens as they come. Whoever is slow misses those in between, so that
 /// nothing is kept for it.
@@ -51,6 +53,31 @@ impl<C: Clock> Watch<C> {
             // The sender is dropped with its set; the next look says so.
             let _gone = self.changed.changed().await;
         }
+    }
+
+    /// What the watcher gets of a token that came: rules may have changed since the last one. The
+    /// watch stays that of the set it began with, whatever the default client is now.
+    ///
+    /// # Errors
+    ///
+    /// A refusal if the caller may not have it any more, or the set is gone.
+    pub fn confirm(&self, token: Token, caller: &Caller) -> Reply {
+        let now = self.broker.0.clock.now();
+        let mut state = self.broker.state();
+        let asked = state.names_of(self.set).ok_or_else(gone)?;
+        let admitted = state.admit(&asked, caller, now);
+        drop(state);
+        let reply = match admitted {
+            // Busy while the user database does not answer: the caller may come back.
+            Err(refusal)
+                if matches!(refusal.kind, RefusalKind::NotPermitted | RefusalKind::Busy) =>
+            {
+                Err(refusal)
+            }
+            Ok(_) | Err(_) => Ok(token),
+        };
+        self.broker.record_audit(caller, &asked, reply.as_ref());
+        reply
     }
 
     /// What hasn't been told yet; an error if nothing can come any more.

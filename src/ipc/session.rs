@@ -135,8 +135,8 @@ impl Session {
         while let Some(heard) = next {
             self.seat.turn().await;
             let mut watch = self.respond(&heard.request, broker).await?;
-            if let (Some(watch), Request::Watch(asked)) = (&mut watch, &heard.request) {
-                self.watch(watch, asked, broker, stopped.as_mut()).await?;
+            if let Some(watch) = &mut watch {
+                self.watch(watch, broker, stopped.as_mut()).await?;
                 self.seat.stop_watching();
             }
             if !self.unread.is_empty() {
@@ -222,10 +222,7 @@ impl Session {
         broker: &Broker<C>,
         caller: &Caller,
     ) -> Result<Watch<C>, Box<Response>> {
-        let watch = broker.watch(asked, caller).map_err(|refusal| {
-            broker.note(caller, asked, Err(&refusal));
-            Response::Refusal(refusal)
-        })?;
+        let watch = broker.watch(asked, caller).map_err(Response::Refusal)?;
         self.seat.watch().map_err(busy)?;
         Ok(watch)
     }
@@ -311,7 +308,6 @@ impl Session {
     async fn watch<C: Clock>(
         &mut self,
         watch: &mut Watch<C>,
-        asked: &Asked,
         broker: &Broker<C>,
         mut stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), SessionError> {
@@ -330,14 +326,11 @@ impl Session {
                 () = &mut stopped => return Ok(()),
             };
             let news = match news {
-                // Rules may have changed since the last one.
                 Ok(token) => {
                     let Some((caller, _)) = self.caller(broker).await? else {
                         return Ok(());
                     };
-                    let news = broker.not_any_more(asked, &caller).map_or(Ok(token), Err);
-                    broker.note(&caller, asked, news.as_ref());
-                    news
+                    watch.confirm(token, &caller)
                 }
                 Err(refusal) => Err(refusal),
             };

@@ -1,23 +1,33 @@
 use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
 
 use domo_token_client::wire::{Asked, RefusalKind, TokenRequest};
 
 use super::super::Place;
 use super::*;
+use crate::audit::Audit;
 use crate::clock::SystemClock;
-use crate::policy::Caller;
+use crate::policy::{Access, Caller};
 use crate::source::Cause;
 
 /// Answers at once, or never, or breaks.
 enum Stub {
+    Gives,
     Fails,
     Hangs,
     Panics,
 }
 
 impl TokenSource for Stub {
-    async fn fetch(&self, _scope: &ScopeSet) -> Result<Fetched, FetchError> {
+    async fn fetch(&self, scope: &ScopeSet) -> Result<Fetched, FetchError> {
         match self {
+            Self::Gives => Ok(Fetched {
+                text: "c4nary-token".into(),
+                lifetime: Duration::from_secs(3599),
+                lifetime_assumed: false,
+                granted: scope.clone(),
+            }),
             Self::Fails => Err(FetchError::transient(Cause::Server, "503")),
             Self::Hangs => pending().await,
             Self::Panics => panic!("a source with a bug"),
@@ -26,8 +36,12 @@ impl TokenSource for Stub {
 }
 
 fn client(source: Stub, renewed: bool) -> Clients<Stub> {
+    client_of("acme", source, renewed)
+}
+
+fn client_of(name: &str, source: Stub, renewed: bool) -> Clients<Stub> {
     let wanted = Wanted {
-        name: "acme".to_owned(),
+        name: name.to_owned(),
         shown_id: String::new(),
         scopes: BTreeSet::from([ScopeSet::parse("data").unwrap()]),
         renewed,
@@ -47,6 +61,19 @@ async fn turn(engine: &mut Engine<Stub, SystemClock>) {
     engine.carry_out();
     let event = engine.next_event().await;
     engine.apply(event);
+}
+
+/// Turns of the loop until `done` is.
+async fn turn_until<T>(engine: &mut Engine<Stub, SystemClock>, done: impl Future<Output = T>) -> T {
+    let mut done = std::pin::pin!(done);
+    loop {
+        engine.carry_out();
+        tokio::select! {
+            biased;
+            result = &mut done => return result,
+            event = engine.next_event() => drop(engine.apply(event)),
+        }
+    }
 }
 
 #[tokio::test]
@@ -127,4 +154,100 @@ async fn who_waited_for_a_set_that_is_gone_is_counted_and_nothing_of_the_set_is_
     let tally = &broker.state().tally;
     assert_eq!(tally.strangers, BTreeMap::from([("gone", 1)]));
     assert!(tally.sets.is_empty());
+}
+
+/// A broker with the clients `acme`, which gives tokens, and `other`, and with `acme` as default.
+fn engine_of_two() -> (Broker<SystemClock>, Engine<Stub, SystemClock>, Helm<Stub>) {
+    let broker = Broker::new(SystemClock::new(), 1, default_client("acme"));
+    let acme = client(Stub::Gives, true);
+    let other = client_of("other", Stub::Hangs, true);
+    let (engine, helm) = Engine::new(&broker, acme.into_iter().chain(other).collect());
+    (broker, engine, helm)
+}
+
+fn default_client(name: &str) -> About {
+    About {
+        default_client: Some(name.to_owned()),
+        ..About::default()
+    }
+}
+
+/// The config with `other` as default, whose sets nobody may have.
+fn other_is_default() -> Order<Stub> {
+    let clients = client(Stub::Gives, false).into_iter();
+    let about = About {
+        access: BTreeMap::from([("other".to_owned(), Access::default())]),
+        ..default_client("other")
+    };
+    let other = client_of("other", Stub::Hangs, false);
+    Order::Configure(clients.chain(other).collect(), Box::new(about))
+}
+
+fn data_of_default() -> Asked {
+    Asked {
+        client: None,
+        scope: "data".to_owned(),
+    }
+}
+
+/// The clients and outcomes in an audit that is over.
+async fn recorded(
+    path: &std::path::Path,
+    audit: Audit,
+    writer: crate::audit::Writer,
+) -> Vec<String> {
+    audit.finish(tokio::spawn(writer.run())).await;
+    let text = fs::read_to_string(path).unwrap();
+    let lines = text.lines().map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        format!("{} {}", line["client"], line["outcome"])
+    });
+    lines.collect()
+}
+
+#[tokio::test]
+async fn waiting_caller_is_recorded_under_the_client_that_was_default_when_it_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit");
+    let (audit, writer) = Audit::open(&path).unwrap();
+    let (broker, mut engine, _helm) = engine_of_two();
+    broker.audit_to(audit.clone());
+    let request = TokenRequest {
+        asked: data_of_default(),
+        min_ttl_ms: None,
+        time_left_ms: 60_000,
+        renew: None,
+    };
+    let caller = Caller::default();
+    let mut waiting = Box::pin(broker.token(&request, &caller));
+    tokio::select! {
+        biased;
+        _ = &mut waiting => panic!("there is no token yet"),
+        () = std::future::ready(()) => {}
+    }
+    engine.apply(Event::Order(other_is_default()));
+    turn_until(&mut engine, waiting).await.unwrap();
+    assert_eq!(
+        recorded(&path, audit, writer).await,
+        ["\"acme\" \"served\""]
+    );
+}
+
+#[tokio::test]
+async fn watch_stays_that_of_its_client_when_another_becomes_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit");
+    let (audit, writer) = Audit::open(&path).unwrap();
+    let (broker, mut engine, _helm) = engine_of_two();
+    broker.audit_to(audit.clone());
+    let caller = Caller::default();
+    let mut watch = broker.watch(&data_of_default(), &caller).unwrap();
+    engine.apply(Event::Order(other_is_default()));
+    let token = turn_until(&mut engine, watch.next()).await.unwrap();
+    watch.confirm(token, &caller).unwrap();
+    broker.watch(&data_of_default(), &caller).unwrap_err();
+    assert_eq!(
+        recorded(&path, audit, writer).await,
+        ["\"acme\" \"served\"", "\"other\" \"not_permitted\""]
+    );
 }

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use domo_token_client::frame::MAX_BODY;
 use domo_token_client::wire::Response;
@@ -12,6 +13,7 @@ use crate::clock::SystemClock;
 use crate::policy::Access;
 use crate::roster::Wanted;
 use crate::source::{FetchError, Fetched, TokenSource};
+use crate::token::{Life, Token};
 
 /// Of a broker whose loop doesn't run, so nobody asks it.
 struct Unasked;
@@ -102,7 +104,7 @@ async fn whatever_is_asked_its_line_in_the_audit_file_is_short() {
     broker.audit_to(audit.clone());
     for asked in endless() {
         let refusal = Refusal::new(RefusalKind::UnknownClient, "");
-        broker.note(&Caller::default(), &asked, Err(&refusal));
+        broker.record_audit(&Caller::default(), &asked, Err(&refusal));
     }
     audit.finish(tokio::spawn(writer.run())).await;
     let text = fs::read_to_string(path).unwrap();
@@ -139,9 +141,37 @@ fn caller_without_groups_is_asked_to_try_again_where_it_would_be_denied() {
     assert_eq!(kind(true, false), Some(RefusalKind::NotPermitted));
     assert_eq!(kind(true, true), Some(RefusalKind::Busy));
     assert_eq!(kind(false, true), None);
-    let watching = broker(true).not_any_more(&asked("acme", "data"), &caller(true));
-    assert_eq!(
-        watching.map(|refusal| refusal.kind),
-        Some(RefusalKind::Busy)
-    );
+}
+
+#[test]
+fn watcher_without_groups_is_asked_to_try_again_where_it_would_be_denied() {
+    let scope = ScopeSet::parse("data").unwrap();
+    let life = Life {
+        generation: 1,
+        obtained: BootTime::from_millis(0),
+        lifetime: Duration::from_secs(3600),
+        expires: BootTime::from_millis(u64::MAX),
+    };
+    let token = Token::new("acme", &scope, &"text".into(), life).unwrap();
+    let caller = |lacks_groups| Caller {
+        uid: Some(1004),
+        lacks_groups,
+        ..Caller::default()
+    };
+    let broker = broker(false);
+    let watch = broker.watch(&asked("acme", "data"), &caller(false));
+    let watch = watch.unwrap();
+    let kind = |lacks_groups| {
+        let reply = watch.confirm(token.clone(), &caller(lacks_groups));
+        reply.err().map(|refusal| refusal.kind)
+    };
+    assert_eq!(kind(false), None);
+    let nobody = Access(BTreeMap::new());
+    broker
+        .state()
+        .about
+        .access
+        .insert("acme".to_owned(), nobody);
+    assert_eq!(kind(false), Some(RefusalKind::NotPermitted));
+    assert_eq!(kind(true), Some(RefusalKind::Busy));
 }
