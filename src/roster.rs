@@ -100,6 +100,8 @@ pub struct Roster {
     line: VecDeque<ClientId>,
     /// Tokens of an earlier process, until the first config says which of them are wanted.
     kept: BTreeMap<(String, ScopeSet), Kept>,
+    /// Sets that have left the config, and until when that counts if they come back.
+    left: BTreeMap<(String, ScopeSet), (schedule::ChangeLimit, BootTime)>,
     commands: VecDeque<Command>,
 }
 
@@ -120,6 +122,7 @@ impl Roster {
             in_flight: 0,
             line: VecDeque::new(),
             kept: BTreeMap::new(),
+            left: BTreeMap::new(),
             commands: VecDeque::new(),
         }
     }

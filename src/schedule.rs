@@ -5,6 +5,7 @@
 //! [`Schedule::wants_fetch`] and there is room for a request, and [`Schedule::handle_timeout`] once
 //! [`Schedule::poll_timeout`] has passed. The policy is the table in `docs/architecture.md`.
 
+mod change_limit;
 mod client;
 mod judge;
 mod kept;
@@ -25,6 +26,8 @@ use crate::clock::BootTime;
 use crate::source::{Cause, FetchError, Fetched};
 use crate::token::{Life, Token};
 
+pub(crate) use change_limit::ChangeLimit;
+pub use change_limit::{CHANGE_INTERVAL, CHANGES_IN_A_ROW};
 use client::Block;
 use judge::Waiter;
 pub use kept::Kept;
@@ -84,6 +87,11 @@ pub struct Schedule {
     failure: Option<Failure>,
     blocked: Option<Block>,
     loading: Option<Loading>,
+    changes: ChangeLimit,
+    /// Whether the next request is caused by new credentials.
+    changed: bool,
+    /// Until when new credentials wait because they change too often.
+    held_until: Option<BootTime>,
     telling: Telling,
     requests: u64,
     rejections: Rejections,
@@ -111,6 +119,9 @@ impl Schedule {
             failure: None,
             blocked: None,
             loading: None,
+            changes: ChangeLimit::default(),
+            changed: false,
+            held_until: None,
             telling: Telling::default(),
             requests: 0,
             rejections: Rejections::default(),
@@ -137,7 +148,8 @@ impl Schedule {
     /// Whether [`Self::start`] is waited for.
     #[must_use]
     pub fn wants_fetch(&self) -> bool {
-        matches!(self.state, State::Idle) && self.blocked.is_none() && self.loading.is_none()
+        let is_held = self.blocked.is_some() || self.held_until.is_some();
+        matches!(self.state, State::Idle) && self.loading.is_none() && !is_held
     }
 
     /// A caller, named by `who`, was refused by Domo with the token of that generation.
@@ -152,6 +164,9 @@ impl Schedule {
     pub fn start(&mut self, chance: Chance, now: BootTime) -> Round {
         self.round.0 += 1;
         self.requests += 1;
+        if std::mem::take(&mut self.changed) {
+            self.changes.take(now);
+        }
         self.state = State::Fetching {
             started: now,
             abort_at: now + request_timeout(self.lifetime),
@@ -195,6 +210,7 @@ impl Schedule {
 
     /// Applies what `now` has made due.
     pub fn handle_timeout(&mut self, now: BootTime) {
+        self.held_until.take_if(|until| *until <= now);
         if self.blocked.take_if(|block| block.is_over(now)).is_some()
             && matches!(self.state, State::Fresh { .. })
         {
@@ -357,7 +373,8 @@ impl Schedule {
             State::Fresh { renew_at: due }
             | State::Waiting { retry_at: due }
             | State::Denied { retry_at: due } => Some(due),
-            State::Idle | State::Fetching { .. } => None,
+            State::Idle => self.held_until,
+            State::Fetching { .. } => None,
         }
     }
 }

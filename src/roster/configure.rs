@@ -7,7 +7,7 @@ use domo_token_client::wire::RefusalKind;
 
 use super::{Client, ClientId, Command, Roster, Set, SetId};
 use crate::clock::BootTime;
-use crate::schedule::{Kept, Loading, Schedule};
+use crate::schedule::{ChangeLimit, Kept, Loading, Schedule};
 
 /// What callers hear of a broker that stops.
 pub const STOPPING: &str = "the broker is stopping";
@@ -54,13 +54,14 @@ impl Roster {
     /// tokens and timers.
     pub fn configure(&mut self, wanted: Vec<Wanted>, now: BootTime) -> Changes {
         let mut changes = Changes::default();
+        self.left.retain(|_, (_, until)| now < *until);
         let gone: Vec<String> = self
             .client_names()
             .filter(|name| !wanted.iter().any(|wanted| wanted.name == *name))
             .map(str::to_owned)
             .collect();
         for name in gone {
-            self.remove_client(&name);
+            self.remove_client(&name, now);
             changes.removed.push(name);
         }
         for wanted in wanted {
@@ -167,13 +168,13 @@ impl Roster {
         }
     }
 
-    fn remove_client(&mut self, name: &str) {
+    fn remove_client(&mut self, name: &str, now: BootTime) {
         let Some(id) = self.names.remove(name) else {
             return;
         };
         let sets = self.clients.get(&id).map(|client| client.sets.clone());
         for set in sets.into_iter().flat_map(BTreeMap::into_values) {
-            self.remove_set(set);
+            self.remove_set(set, now);
         }
         self.clients.remove(&id);
     }
@@ -185,10 +186,13 @@ impl Roster {
         self.last_set += 1;
         let set = SetId(self.last_set);
         client.sets.insert(scope.clone(), set);
-        let kept = self.kept.remove(&(client.name.clone(), scope.clone()));
+        let name = (client.name.clone(), scope.clone());
         let mut schedule = Schedule::new(client.name.clone(), scope);
-        if let Some(kept) = kept {
+        if let Some(kept) = self.kept.remove(&name) {
             schedule.resume(kept, now);
+        }
+        if let Some((changes, _)) = self.left.remove(&name) {
+            schedule.returned(changes, now);
         }
         schedule.set_loading(client.loading, now);
         let added = Set {
@@ -203,7 +207,7 @@ impl Roster {
     }
 
     /// Its callers hear that it is gone, and its token is wiped.
-    fn remove_set(&mut self, set: SetId) {
+    fn remove_set(&mut self, set: SetId, now: BootTime) {
         let Some(found) = self.sets.get_mut(&set) else {
             return;
         };
@@ -216,7 +220,11 @@ impl Roster {
             self.timers.remove(&(due, set));
         }
         if let Some(client) = self.clients.get_mut(&found.client) {
-            client.sets.remove(found.schedule.scope());
+            let scope = found.schedule.scope();
+            client.sets.remove(scope);
+            let until = now + ChangeLimit::SPAN;
+            let left = (found.schedule.changes(), until);
+            self.left.insert((client.name.clone(), scope.clone()), left);
         }
         self.commands.push_back(Command::Forget(set));
     }
@@ -230,7 +238,7 @@ impl Roster {
         let mut changed = false;
         for (scope, set) in &known {
             if !wanted.contains(scope) {
-                self.remove_set(*set);
+                self.remove_set(*set, now);
                 changed = true;
             }
         }

@@ -3,7 +3,7 @@
 use domo_token_client::wire::{Refusal, RefusalKind};
 
 use super::types::Command;
-use super::{Schedule, State};
+use super::{ChangeLimit, Schedule, State};
 use crate::clock::BootTime;
 
 /// Another set's refusal that holds for the whole client.
@@ -25,7 +25,7 @@ impl Block {
 
 impl Schedule {
     /// The client's credentials changed: whatever the old ones are still fetching no longer
-    /// counts, and nothing they ran into holds the new ones up.
+    /// counts, and nothing they ran into holds the new ones up, but that they change too often.
     pub fn new_credentials(&mut self, now: BootTime) {
         self.abort();
         self.lifetime = None;
@@ -36,7 +36,26 @@ impl Schedule {
         self.telling.anew();
         self.blocked = None;
         self.state = State::Idle;
+        self.limit_change(now);
         self.judge_all(now);
+    }
+
+    /// Has the next request count as caused by new credentials, and wait for its turn.
+    fn limit_change(&mut self, now: BootTime) {
+        self.changed = true;
+        self.held_until = Some(self.changes.next()).filter(|until| *until > now);
+    }
+
+    /// The set is back in the config after a short absence, which costs a request like new
+    /// credentials do, and is limited with them.
+    pub(crate) fn returned(&mut self, changes: ChangeLimit, now: BootTime) {
+        self.changes = changes;
+        self.limit_change(now);
+    }
+
+    /// How often it may be caused a request.
+    pub(crate) fn changes(&self) -> ChangeLimit {
+        self.changes
     }
 
     /// What is refused or waits to retry is tried at once; a living token's timer stays.
@@ -67,7 +86,7 @@ impl Schedule {
     #[must_use]
     pub fn may_probe(&self, at: BootTime) -> bool {
         match self.state {
-            State::Idle => true,
+            State::Idle => self.held_until.is_none_or(|until| until <= at),
             State::Fetching { .. } => false,
             State::Fresh { renew_at } => !self.reissued || renew_at <= at,
             State::Waiting { retry_at } | State::Denied { retry_at } => retry_at <= at,

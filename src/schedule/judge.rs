@@ -24,6 +24,9 @@ pub(super) struct Waiter {
     pub(super) deadline: BootTime,
 }
 
+/// Why a caller has to wait although nothing has failed.
+const HELD: &str = "the client's credentials change too often; the next request has to wait";
+
 enum Verdict {
     Serve(Token),
     Join,
@@ -62,6 +65,7 @@ impl Schedule {
             (None, Some(_)) => {
                 "no token in time; the client's secret is still being loaded".to_owned()
             }
+            (None, None) if self.held_until.is_some() => HELD.to_owned(),
             (None, None) => "no token in time; Domo has not answered yet".to_owned(),
         };
         let next = self.shown_attempt(now);
@@ -102,7 +106,13 @@ impl Schedule {
             return Verdict::Refuse(self.refusal(RefusalKind::Denied, &block.words, next));
         }
         match self.state {
-            State::Idle | State::Fetching { .. } => Verdict::Join,
+            State::Idle => match self.held_until {
+                Some(until) if until >= deadline => {
+                    Verdict::Refuse(self.refusal(RefusalKind::Unavailable, HELD, Some(until)))
+                }
+                Some(_) | None => Verdict::Join,
+            },
+            State::Fetching { .. } => Verdict::Join,
             State::Fresh { renew_at } => self.judge_early_renewal(renew_at, deadline, now),
             State::Waiting { retry_at } if retry_at < deadline => Verdict::Join,
             State::Waiting { retry_at } => {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use domo_token::clock::{BootTime, Clock};
 use domo_token::roster::MAX_FLIGHTS_PER_CLIENT;
 use domo_token::schedule::{
-    BACKOFF_FIRST, BACKOFF_MAX, DENIED_RETRY, RETRY_AFTER_MAX, floor, request_timeout,
+    BACKOFF_FIRST, BACKOFF_MAX, CHANGE_INTERVAL, CHANGES_IN_A_ROW, DENIED_RETRY, RETRY_AFTER_MAX,
+    floor, request_timeout,
 };
 use domo_token::source::{FetchError, Fetched, TokenSource};
 use domo_token_client::scope::ScopeSet;
@@ -56,6 +57,33 @@ struct Set {
     denied: bool,
 }
 
+/// What new credentials have cost a scope set, over its removals.
+#[derive(Default)]
+struct Changes {
+    /// Whether they cause its next request.
+    pending: bool,
+    /// When those that they caused began.
+    starts: Vec<BootTime>,
+    /// When the set left the config.
+    removed: Option<BootTime>,
+}
+
+impl Changes {
+    /// Three in a row, then one per interval: of the requests since each of them, no more.
+    fn check(&self) -> Option<String> {
+        let last = *self.starts.last()?;
+        for (number, first) in self.starts.iter().enumerate() {
+            let count = self.starts.len() - number;
+            let span = last.saturating_since(*first);
+            let refilled = span.as_millis() / CHANGE_INTERVAL.as_millis();
+            if count as u128 > u128::from(CHANGES_IN_A_ROW) + refilled {
+                return Some(format!("{count} requests by new credentials in {span:?}"));
+            }
+        }
+        None
+    }
+}
+
 /// Shared between the driver and all sources.
 pub(crate) struct State {
     pub(crate) rng: fastrand::Rng,
@@ -64,6 +92,7 @@ pub(crate) struct State {
     flights: BTreeMap<u64, Flight>,
     last_flight: u64,
     sets: BTreeMap<Key, Set>,
+    changes: BTreeMap<Key, Changes>,
     /// Clients that Domo refuses as a whole, and until when none of their sets may ask.
     refused: BTreeMap<String, BootTime>,
     /// When a refusal came last, for a client or one of its sets.
@@ -92,6 +121,7 @@ impl Domo {
             flights: BTreeMap::new(),
             last_flight: 0,
             sets: BTreeMap::new(),
+            changes: BTreeMap::new(),
             refused: BTreeMap::new(),
             denials: BTreeMap::new(),
             removals: BTreeMap::new(),
@@ -148,12 +178,27 @@ impl Domo {
             set.failures = 0;
             set.lifetime = None;
         }
+        let changes = state.changes.iter_mut();
+        for (_, changes) in changes.filter(|((name, _), _)| name == client) {
+            changes.pending = changes.removed.is_none();
+        }
+    }
+
+    /// The set is in the config, for the first time or again.
+    pub(crate) fn add(&self, key: &Key) {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let changes = state.changes.entry(key.clone()).or_default();
+        let removed = changes.removed.take();
+        changes.pending = removed.is_some_and(|at| now < at + CHANGE_INTERVAL * CHANGES_IN_A_ROW);
     }
 
     /// The set leaves the config.
     pub(crate) fn forget(&self, key: &Key) {
+        let now = self.clock.now();
         let mut state = self.state();
         state.sets.remove(key);
+        state.changes.entry(key.clone()).or_default().removed = Some(now);
         *state.removals.entry(key.clone()).or_default() += 1;
     }
 
@@ -246,6 +291,13 @@ impl State {
         let of_client = |flight: &&Flight| flight.key.0 == key.0;
         if self.flights.values().filter(of_client).count() >= MAX_FLIGHTS_PER_CLIENT {
             return Some(format!("too many requests at once for client {}", key.0));
+        }
+        let changes = self.changes.entry(key.clone()).or_default();
+        if std::mem::take(&mut changes.pending) {
+            changes.starts.push(now);
+            if let Some(problem) = changes.check() {
+                return Some(format!("{key:?}: {problem}"));
+            }
         }
         let set = self.sets.entry(key.clone()).or_default();
         if std::mem::take(&mut set.excused) {

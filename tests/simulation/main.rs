@@ -74,6 +74,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..6_usize).prop_map(Op::Watch),
         1 => Just(Op::Reload),
         2 => (0..6_usize, any::<bool>()).prop_map(|(client, valid)| Op::Rotate { client, valid }),
+        1 => (0..6_usize, 3..9_u8).prop_map(|(client, times)| Op::Flap { client, times }),
         1 => (0..6_usize).prop_map(Op::Toggle),
     ]
 }
@@ -140,6 +141,23 @@ fn the_invariants_hold_while_tokens_live_for_an_hour() {
 #[test]
 fn the_invariants_hold_while_tokens_live_for_a_day() {
     play_all(&[86_400]);
+}
+
+#[test]
+fn credentials_that_change_all_the_time_cause_three_requests_in_a_row_then_one_per_interval() {
+    let rotate = |step: u32| Op::Rotate {
+        client: 0,
+        // The last one is good.
+        valid: step % 2 == 1,
+    };
+    // A change each second, for the lifetime is a thousand seconds.
+    let ops: Vec<Op> = (0..40)
+        .flat_map(|step| [rotate(step), Op::Pass(1)])
+        .collect();
+    let played = play(7, 1000, &ops).unwrap();
+    // Four sets: one at the start, three in a row, three more in 40 s, and at the end one or two.
+    assert!(played.requests <= 2 * 4 + 4 * 9, "{}", played.requests);
+    assert!(played.requests >= 4 * 5, "{}", played.requests);
 }
 
 /// Found by chance once: it judged who waited for an answer by a refusal that the answer ended.

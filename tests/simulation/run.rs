@@ -50,6 +50,11 @@ pub(crate) enum Op {
         client: usize,
         valid: bool,
     },
+    /// Other credentials several times in a row, the last ones good.
+    Flap {
+        client: usize,
+        times: u8,
+    },
     /// The set leaves the config, or comes back.
     Toggle(usize),
 }
@@ -95,6 +100,9 @@ pub(crate) fn play(seed: u64, lifetime: u32, ops: &[Op]) -> Result<Outcome, Stri
             sources
                 .entry(client)
                 .or_insert_with(|| source(&domo, client, true));
+        }
+        for set in 0..SETS.len() {
+            domo.add(&key(set));
         }
         let clients = clients(&sources, &BTreeSet::new(), None);
         let (engine, helm) = Engine::new(&broker, clients);
@@ -183,14 +191,26 @@ impl Run {
                 let (client, _) = SETS[client % SETS.len()];
                 self.rotate(client, valid).await?;
             }
+            Op::Flap { client, times } => self.flap(client, times).await?,
             Op::Toggle(set) => {
                 let set = set % SETS.len();
-                if !self.off.remove(&set) {
+                if self.off.remove(&set) {
+                    self.domo.add(&key(set));
+                } else {
                     self.off.insert(set);
                     self.domo.forget(&key(set));
                 }
                 self.configure(None).await;
             }
+        }
+        Ok(())
+    }
+
+    async fn flap(&mut self, client: usize, times: u8) -> Result<(), String> {
+        let (client, _) = SETS[client % SETS.len()];
+        for left in (0..times).rev() {
+            self.rotate(client, left % 2 == 0).await?;
+            self.pass(Duration::from_millis(700)).await?;
         }
         Ok(())
     }

@@ -136,3 +136,43 @@ fn a_retry_tries_what_is_refused_and_what_waits_and_nothing_else() {
         .collect();
     assert_eq!(names, ["acme", "acme", "slow"]);
 }
+
+#[test]
+fn set_that_comes_and_goes_with_each_config_costs_no_more_than_changing_credentials() {
+    for keep_client in [true, false] {
+        let mut roster = Roster::new(1);
+        let with = vec![wanted("acme", 2), wanted("other", 1)];
+        let mut without = vec![wanted("other", 1)];
+        without.extend(keep_client.then(|| wanted("acme", 1)));
+        let mut asked = Vec::new();
+        for step in 0..100 {
+            let now = NOW + Duration::from_millis(200) * step;
+            roster.handle_timeout(now);
+            let config = if step % 2 == 0 { &with } else { &without };
+            roster.configure(config.clone(), now);
+            for (set, _) in fetches(&mut roster) {
+                if roster
+                    .name_of(set)
+                    .is_some_and(|(_, scope)| *scope == sets(2)[1])
+                {
+                    asked.push(now.saturating_since(NOW).as_secs());
+                }
+            }
+        }
+        // The first one is that of a new set.
+        assert_eq!(asked, [0, 0, 0, 1, 10], "{keep_client}");
+    }
+}
+
+#[test]
+fn set_that_comes_back_later_is_a_new_one() {
+    let mut roster = Roster::new(1);
+    let later = |seconds| NOW + Duration::from_secs(seconds);
+    for step in 0..8 {
+        roster.configure(vec![wanted("acme", 1)], later(step * 40));
+        assert_eq!(fetches(&mut roster).len(), 1, "{step}");
+        roster.configure(Vec::new(), later(step * 40 + 1));
+        fetches(&mut roster);
+    }
+    assert_eq!(roster.left.len(), 1, "what is long past is forgotten");
+}

@@ -113,3 +113,97 @@ fn status_shows_a_blocked_set_as_refused_and_the_old_token_under_failing_credent
         "no old token is left"
     );
 }
+
+/// New credentials at `now`, and whether they cause a request then.
+fn changed(schedule: &mut Schedule, now: BootTime, number: u64) -> bool {
+    schedule.new_credentials(now);
+    let asks = schedule.wants_fetch();
+    if asks {
+        schedule.start(chance(0.0, number), now);
+    }
+    asks
+}
+
+#[test]
+fn new_credentials_cause_three_requests_in_a_row_then_one_per_interval() {
+    let mut schedule = fresh(HOUR);
+    let mut asked = Vec::new();
+    // Five changes a second for forty seconds.
+    for step in 0..200 {
+        let now = START + SECOND * step / 5;
+        schedule.handle_timeout(now);
+        if changed(&mut schedule, now, u64::from(step) + 2) {
+            asked.push(now.saturating_since(START).as_secs());
+        }
+    }
+    assert_eq!(asked, [0, 0, 0, 10, 20, 30]);
+}
+
+#[test]
+fn held_credentials_are_tried_last_and_the_old_token_is_served_until_then() {
+    let mut schedule = fresh(HOUR);
+    for number in 2..=4 {
+        assert!(changed(&mut schedule, START, number));
+    }
+    let old = schedule.round;
+    assert!(!changed(&mut schedule, START, 5));
+    let late = schedule.handle_fetched(old, Ok(fetched("of the third", HOUR)), START);
+    assert_eq!(late, Outcome::Ignored, "it was given up");
+    let served = schedule.request(WaiterId(1), &ask(SECOND, START), START);
+    assert_eq!(generation(served), 1);
+    let until = START + CHANGE_INTERVAL;
+    assert_eq!(schedule.poll_timeout(), Some(until));
+    assert_eq!(schedule.status("", START).next_attempt, Some(until));
+    // A reload is no way around it.
+    schedule.reload();
+    assert!(!schedule.wants_fetch());
+    schedule.handle_timeout(until);
+    assert!(
+        schedule.wants_fetch(),
+        "the newest credentials have their turn"
+    );
+    let round = schedule.start(chance(0.0, 6), until);
+    schedule.handle_fetched(round, Ok(fetched("newest", HOUR)), until);
+    assert!(schedule.token(until).unwrap().is(&"newest".into()));
+}
+
+#[test]
+fn caller_joins_held_credentials_that_are_due_in_time_and_is_refused_else() {
+    let mut schedule = schedule();
+    for number in 1..=3 {
+        assert!(changed(&mut schedule, START, number));
+    }
+    schedule.new_credentials(START);
+    let until = START + CHANGE_INTERVAL;
+    let joins = schedule.request(WaiterId(1), &ask(SECOND * 11, START), START);
+    assert_eq!(joins, None);
+    let refusal = refused(schedule.request(WaiterId(2), &ask(SECOND * 9, START), START));
+    assert_eq!(refusal.kind, RefusalKind::Unavailable);
+    assert_eq!(refusal.next_attempt, Some(until));
+    assert!(refusal.cause.contains("too often"), "{}", refusal.cause);
+    schedule.handle_timeout(until);
+    let round = schedule.start(chance(0.0, 4), until);
+    schedule.handle_fetched(round, Ok(fetched("newest", HOUR)), until);
+    assert!(matches!(&replies(&mut schedule)[..], [(1, Ok(_))]));
+}
+
+#[test]
+fn requests_that_new_credentials_did_not_cause_are_not_counted() {
+    let mut schedule = schedule();
+    let mut now = START;
+    for number in 1..=5 {
+        let round = schedule.start(chance(0.0, number), now);
+        let error = FetchError::transient(Cause::Server, "503");
+        schedule.handle_fetched(round, Err(error), now);
+        now = schedule.poll_timeout().unwrap();
+        schedule.handle_timeout(now);
+    }
+    // Nor are changes that come before the request of the one before them.
+    for _change in 0..5 {
+        schedule.new_credentials(now);
+    }
+    for number in 6..=8 {
+        assert!(changed(&mut schedule, now, number), "{number}");
+    }
+    assert!(!changed(&mut schedule, now, 9));
+}

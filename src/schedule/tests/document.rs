@@ -23,10 +23,14 @@ fn constants() -> BTreeSet<(String, String)> {
         ("DENIED_RETRY", DENIED_RETRY),
         ("REQUEST_MAX", REQUEST_MAX),
         ("REQUEST_MIN", REQUEST_MIN),
+        ("CHANGE_INTERVAL", CHANGE_INTERVAL),
     ];
     let spans = spans.map(|(name, span)| (name, format!("{} s", span.as_secs())));
-    let count = ("FLOOR_PART", FLOOR_PART.to_string());
-    let all = spans.into_iter().chain([count]);
+    let counts = [
+        ("FLOOR_PART", FLOOR_PART.to_string()),
+        ("CHANGES_IN_A_ROW", CHANGES_IN_A_ROW.to_string()),
+    ];
+    let all = spans.into_iter().chain(counts);
     all.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
