@@ -14,6 +14,7 @@ use crate::daemon::{
     DaemonError, LoadError, LoadedClient, Options, load_client, load_config, parse_config,
 };
 use crate::ipc::Callers;
+use crate::shown::ShownName;
 use crate::source::domo::DomoSource;
 use crate::source::{FetchError, TokenSource};
 #[cfg(unix)]
@@ -174,6 +175,7 @@ fn sources<'a>(
     for (name, client) in &config.clients {
         if let Some(credential) = credential_out_of_reach(client, env) {
             let why = "is there only while its unit runs";
+            let credential = ShownName(credential);
             let line = format!("client \"{name}\": not checked: credential \"{credential}\" {why}");
             report.good.push(line);
             continue;

@@ -22,6 +22,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::policy::{Access, Principal};
+use crate::shown::{NamedPath, masked};
 use crate::users;
 use crate::watch::Stamp;
 
@@ -177,11 +178,11 @@ pub struct Endpoint {
     /// The HTTP method.
     pub method: TokenMethod,
     /// Certificates trusted besides the system's, in PEM.
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<NamedPath>,
     /// The proxy to go through.
     pub proxy: Option<Url>,
     /// The file with the login for it.
-    pub proxy_auth_file: Option<PathBuf>,
+    pub proxy_auth_file: Option<NamedPath>,
 }
 
 /// How token requests are sent. Domo takes both.
@@ -205,7 +206,7 @@ pub enum CredentialsSource {
         secret: SecretSource,
     },
     /// Both from a connection file of pydomo's.
-    ConnectionFile(PathBuf),
+    ConnectionFile(NamedPath),
 }
 
 /// Where a client id comes from.
@@ -214,7 +215,7 @@ pub enum IdSource {
     /// Written in the config.
     Inline(String),
     /// The content of a file.
-    File(PathBuf),
+    File(NamedPath),
 }
 
 /// Where a client secret comes from.
@@ -223,7 +224,7 @@ pub enum SecretSource {
     /// Written in the config.
     Inline(SecretString),
     /// The content of a file.
-    File(PathBuf),
+    File(NamedPath),
     /// The value of an environment variable.
     Env(String),
     /// A systemd credential, by name, under `$CREDENTIALS_DIRECTORY`.
@@ -260,9 +261,10 @@ impl fmt::Display for ConfigError {
             write!(f, ":{line}:{column}")?;
         }
         if let Some(key) = &self.key {
-            write!(f, ": {key}")?;
+            write!(f, ": {}", masked(key))?;
         }
-        write!(f, ": {}", self.problem)
+        // The last place that each of them goes through.
+        write!(f, ": {}", masked(&self.problem))
     }
 }
 
@@ -317,6 +319,7 @@ impl Config {
                 let users = rule.users.iter().filter_map(fault_of_user);
                 let groups = rule.groups.iter().filter_map(fault_of_group);
                 unknown.extend(users.chain(groups).map(|fault| {
+                    let name = masked(name);
                     format!("clients.{name}.access: {fault}, so that grants nothing")
                 }));
             }
@@ -329,16 +332,17 @@ impl Config {
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         for client in self.clients.values() {
-            files.extend(client.endpoint.ca_file.clone());
-            files.extend(client.endpoint.proxy_auth_file.clone());
+            let endpoint = &client.endpoint;
+            let of_endpoint = endpoint.ca_file.iter().chain(&endpoint.proxy_auth_file);
+            files.extend(of_endpoint.map(|file| file.path().to_owned()));
             match &client.credentials {
-                CredentialsSource::ConnectionFile(path) => files.push(path.clone()),
+                CredentialsSource::ConnectionFile(path) => files.push(path.path().to_owned()),
                 CredentialsSource::Pair { id, secret } => {
                     if let IdSource::File(path) = id {
-                        files.push(path.clone());
+                        files.push(path.path().to_owned());
                     }
                     if let SecretSource::File(path) = secret {
-                        files.push(path.clone());
+                        files.push(path.path().to_owned());
                     }
                 }
             }

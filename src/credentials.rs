@@ -18,7 +18,9 @@ use crate::config::{
     ClientConfig, Config, CredentialsSource, Env, IdSource, SecretSource, usable_id, usable_secret,
 };
 
-use file::Readers;
+use crate::shown::{NamedPath, ShownName};
+
+use file::{Readers, Subject};
 #[cfg(unix)]
 pub(crate) use file::{check_audit, check_audit_directories};
 
@@ -73,22 +75,22 @@ impl fmt::Debug for Credentials {
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     /// The file can't be opened or read.
-    #[error("{what} {path}: {source}{}", to_do(.source), path = .path.display())]
+    #[error("{what} {path}: {source}{}", to_do(.source))]
     Read {
         /// Which credential.
         what: &'static str,
-        /// The file.
-        path: PathBuf,
+        /// The file, as messages show it.
+        path: String,
         /// What the system said.
         source: io::Error,
     },
     /// The file is open to others.
-    #[error("{what} {path}: {problem}", path = .path.display())]
+    #[error("{what} {path}: {problem}")]
     Unsafe {
         /// Which credential.
         what: &'static str,
-        /// The file or directory.
-        path: PathBuf,
+        /// The file or directory, as messages show it.
+        path: String,
         /// What is wrong, and what to run.
         problem: String,
     },
@@ -152,7 +154,7 @@ pub fn load(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsE
         SecretSource::Inline(secret) => secret.clone(),
         SecretSource::File(path) => {
             let bytes = file::read(path, SECRET, readers, MAX_SECRET)?;
-            check_secret(&bytes, &path.display().to_string())?
+            check_secret(&bytes, &path.shown())?
         }
         SecretSource::Env(name) => from_env(name, env)?,
         SecretSource::Credential(name) => from_systemd(name, env)?,
@@ -175,13 +177,7 @@ pub fn proxy_login(client: &ClientConfig) -> Result<Option<ProxyLogin>, Credenti
         return Ok(None);
     };
     let bytes = file::read(path, WHAT, readers(client), MAX_SECRET)?;
-    let wrong = || {
-        unusable(
-            WHAT,
-            &path.display().to_string(),
-            "must be one line USER:PASSWORD",
-        )
-    };
+    let wrong = || unusable(WHAT, &path.shown(), "must be one line USER:PASSWORD");
     let text = std::str::from_utf8(&bytes).map_err(|_| wrong())?;
     let line = text.trim_end_matches(['\r', '\n']);
     let parts = line.split_once(':').filter(|_| usable_secret(line));
@@ -225,10 +221,11 @@ pub fn read_config(path: &Path) -> io::Result<(File, Zeroizing<Vec<u8>>)> {
 ///
 /// [`CredentialsError::Unsafe`] says what to run.
 pub fn check_config(file: &File, path: &Path, config: &Config) -> Result<(), CredentialsError> {
-    file::check_access(file, "config", path, Readers::All)?;
+    file::check_access(file, &Subject::new("config", path), Readers::All)?;
     let clients = config.clients.values();
     for client in clients.filter(|client| client.holds_a_secret()) {
-        file::check_access(file, "config with a secret in it,", path, readers(client))?;
+        let subject = Subject::new("config with a secret in it,", path);
+        file::check_access(file, &subject, readers(client))?;
     }
     Ok(())
 }
@@ -238,7 +235,7 @@ pub fn check_config(file: &File, path: &Path, config: &Config) -> Result<(), Cre
 /// # Errors
 ///
 /// [`CredentialsError`] says what to run.
-pub fn read_certificates(path: &Path) -> Result<Vec<u8>, CredentialsError> {
+pub fn read_certificates(path: &NamedPath) -> Result<Vec<u8>, CredentialsError> {
     let content = file::read(path, "ca_file", Readers::All, MAX_CERTIFICATES)?;
     Ok(content.to_vec())
 }
@@ -262,7 +259,7 @@ fn unusable(what: &'static str, from: &str, problem: &str) -> CredentialsError {
 }
 
 fn from_env(name: &str, env: Env) -> Result<SecretString, CredentialsError> {
-    let from = format!("${name}");
+    let from = format!("${}", ShownName(name));
     let value = env(name).ok_or_else(|| unusable(SECRET, &from, "the variable is not set"))?;
     let text = value
         .into_string()
@@ -275,26 +272,28 @@ fn from_env(name: &str, env: Env) -> Result<SecretString, CredentialsError> {
 /// owner and mode are not judged.
 fn from_systemd(name: &str, env: Env) -> Result<SecretString, CredentialsError> {
     let directory = env("CREDENTIALS_DIRECTORY").ok_or_else(|| {
-        let from = format!("systemd credential \"{name}\"");
+        let from = format!("systemd credential \"{}\"", ShownName(name));
         let problem = "$CREDENTIALS_DIRECTORY is not set: add LoadCredential= to the unit";
         unusable(SECRET, &from, problem)
     })?;
-    let path = PathBuf::from(directory).join(name);
+    let directory = PathBuf::from(directory);
+    let (path, name) = (directory.join(name), ShownName(name));
+    let shown = directory.join(name.to_string()).display().to_string();
     if matches!(path.try_exists(), Ok(false)) {
         let problem = format!("not there: add LoadCredential={name}: and its source to the unit");
-        return Err(unusable(SECRET, &path.display().to_string(), &problem));
+        return Err(unusable(SECRET, &shown, &problem));
     }
     let read = file::read_unjudged(&path, MAX_SECRET);
     let (_, bytes) = read.map_err(|source| CredentialsError::Read {
         what: SECRET,
-        path: path.clone(),
+        path: shown.clone(),
         source,
     })?;
-    check_secret(&bytes, &path.display().to_string())
+    check_secret(&bytes, &shown)
 }
 
 /// An id is no secret, so all may read its file; whoever writes it decides what Domo is asked.
-fn read_id(path: &Path) -> Result<String, CredentialsError> {
+fn read_id(path: &NamedPath) -> Result<String, CredentialsError> {
     const ID: &str = "client id";
     let bytes = file::read(path, ID, Readers::All, MAX_SECRET)?;
     let text = std::str::from_utf8(&bytes).map(str::trim).ok();
@@ -302,7 +301,7 @@ fn read_id(path: &Path) -> Result<String, CredentialsError> {
     id.ok_or_else(|| {
         unusable(
             ID,
-            &path.display().to_string(),
+            &path.shown(),
             "empty, too long, or not one word of ASCII",
         )
     })
@@ -325,7 +324,12 @@ fn secret_in(bytes: &[u8]) -> Result<SecretString, &'static str> {
     Ok(text.into())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
+mod leak_tests;
+
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;

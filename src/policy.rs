@@ -7,6 +7,7 @@ use std::fmt;
 
 use domo_token_client::scope::ScopeSet;
 
+use crate::shown::ShownName;
 use crate::users::Identity;
 
 /// The access table of one API client. A scope set that isn't in it is nobody's.
@@ -134,7 +135,7 @@ impl fmt::Display for Rule {
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name(name) => name.escape_debug().fmt(f),
+            Self::Name(name) => ShownName(name).fmt(f),
             Self::Id(id) => id.fmt(f),
         }
     }

@@ -119,8 +119,10 @@ fn refused(error: CredentialsError, path: &Path) -> io::Error {
         CredentialsError::Read { source, .. } => source,
         CredentialsError::Unsafe {
             path: at, problem, ..
-        } if at == path => io::Error::other(problem),
-        other => io::Error::other(other.to_string()),
+        } if at == path.display().to_string() => io::Error::other(problem),
+        CredentialsError::Unsafe { .. }
+        | CredentialsError::Unusable { .. }
+        | CredentialsError::Command { .. } => io::Error::other(error.to_string()),
     }
 }
 

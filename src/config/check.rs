@@ -19,6 +19,7 @@ use super::{
     ClientConfig, Config, ConfigError, Endpoint, MAX_NAME, SOCKET_MODE, TOKEN_URL, TokenMethod,
 };
 use crate::logging::LEVELS;
+use crate::shown::{HINT, NamedPath, looks_like_secret, masked};
 use crate::watch::Stamp;
 
 /// Turns what was written into what is true, knowing where to point.
@@ -61,7 +62,7 @@ impl Checker<'_> {
         };
         Ok(Config {
             path: Some(self.path.to_owned()),
-            socket: self.path(broker.socket, "broker.socket")?,
+            socket: self.path_to_make(broker.socket, "broker.socket")?,
             socket_mode: self.socket_mode(broker.socket_mode)?,
             socket_group: self.socket_group(broker.socket_group)?,
             pipe_group,
@@ -70,7 +71,7 @@ impl Checker<'_> {
             default_client,
             keep_over_restart: broker.keep_over_restart.unwrap_or(true),
             metrics_listen: self.metrics_listen(raw.metrics.0.listen)?,
-            audit_file: self.path(raw.audit.0.file, "audit.file")?,
+            audit_file: self.path_to_make(raw.audit.0.file, "audit.file")?,
             log_level: self.log_level(log.level)?,
             notices,
             clients,
@@ -194,7 +195,7 @@ impl Checker<'_> {
         &self,
         raw: &mut RawClient,
         key: &dyn Fn(&str) -> String,
-    ) -> Result<Option<PathBuf>, ConfigError> {
+    ) -> Result<Option<NamedPath>, ConfigError> {
         if let (Some(file), None) = (&raw.proxy_auth_file, &raw.proxy) {
             let problem = "a login for no proxy: set proxy, or remove this".to_owned();
             return Err(self.error(Some(file.span()), &key("proxy_auth_file"), problem));
@@ -210,8 +211,8 @@ impl Checker<'_> {
     ) -> Result<Vec<ScopeSet>, ConfigError> {
         let mut sets = Vec::new();
         for written in &raw.tokens {
-            let set = ScopeSet::parse(written.get_ref())
-                .map_err(|error| self.error(Some(written.span()), key, error.to_string()))?;
+            let set = scope_set(written.get_ref())
+                .map_err(|problem| self.error(Some(written.span()), key, problem))?;
             sets.push(set);
         }
         if sets.is_empty() {
@@ -229,7 +230,7 @@ impl Checker<'_> {
         &self,
         written: Option<Spanned<PathBuf>>,
         key: &str,
-    ) -> Result<Option<PathBuf>, ConfigError> {
+    ) -> Result<Option<NamedPath>, ConfigError> {
         let Some(written) = written else {
             return Ok(None);
         };
@@ -239,8 +240,25 @@ impl Checker<'_> {
         Ok(Some(self.resolve(written.get_ref())))
     }
 
-    fn resolve(&self, path: &Path) -> PathBuf {
-        self.path.parent().unwrap_or(Path::new("")).join(path)
+    /// The path of what the daemon makes. A secret in its place would become a file's name.
+    fn path_to_make(
+        &self,
+        written: Option<Spanned<PathBuf>>,
+        key: &str,
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        if let Some(written) = &written
+            && looks_like_secret(&written.get_ref().to_string_lossy())
+        {
+            let problem =
+                format!("looks like a secret ({HINT}); write the whole path if it is one");
+            return Err(self.error(Some(written.span()), key, problem));
+        }
+        let path = self.path(written, key)?;
+        Ok(path.map(|path| path.path().to_owned()))
+    }
+
+    fn resolve(&self, path: &Path) -> NamedPath {
+        NamedPath::new(path, self.path.parent().unwrap_or(Path::new("")))
     }
 
     fn error(&self, span: Option<Range<usize>>, key: &str, problem: String) -> ConfigError {
@@ -251,6 +269,16 @@ impl Checker<'_> {
             problem,
         }
     }
+}
+
+/// A scope set to keep a token for. What looks like a secret would be sent to Domo as a scope, and be
+/// shown wherever scope sets are.
+pub(super) fn scope_set(text: &str) -> Result<ScopeSet, String> {
+    let set = ScopeSet::parse(text).map_err(|error| error.to_string())?;
+    if set.iter().any(looks_like_secret) {
+        return Err(format!("no scope looks like this; {HINT}"));
+    }
+    Ok(set)
 }
 
 fn fault_of_path(path: &Path) -> Option<&'static str> {
@@ -275,6 +303,7 @@ fn sets_for_nobody(clients: &BTreeMap<String, ClientConfig>) -> Vec<String> {
         let left_out: Vec<&str> = left_out.map(ScopeSet::as_str).collect();
         if !left_out.is_empty() {
             let sets = listed(&left_out);
+            let name = masked(name);
             notices.push(format!(
                 "clients.{name}.access has no entry for {sets}: nobody may have that"
             ));

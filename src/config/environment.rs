@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use domo_token_client::scope::ScopeSet;
 
-use super::check::{proxy_url, token_url};
+use super::check::{proxy_url, scope_set, token_url};
 use super::{
     ClientConfig, Config, ConfigError, CredentialsSource, ENV_CLIENT, ENV_SCOPE, ENV_SECRET,
     Endpoint, Env, IdSource, Limits, SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod,
@@ -90,9 +90,9 @@ fn env_scopes(env: Env) -> Result<Vec<ScopeSet>, ConfigError> {
     let written = env_text(env, "DOMO_SCOPE")?.unwrap_or_else(|| ENV_SCOPE.to_owned());
     let parsed = written
         .split(';')
-        .map(ScopeSet::parse)
+        .map(scope_set)
         .collect::<Result<Vec<_>, _>>();
-    let mut sets = parsed.map_err(|error| env_error("DOMO_SCOPE", &error.to_string()))?;
+    let mut sets = parsed.map_err(|problem| env_error("DOMO_SCOPE", &problem))?;
     sets.sort();
     sets.dedup();
     Ok(sets)

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::{BootTime, boot_now};
 use crate::config::{Env, SecretCommand};
+use crate::shown::NamedPath;
 
 use super::program::{self, ProgramError};
 use super::{CredentialsError, MAX_SECRET, secret_in};
@@ -39,7 +40,7 @@ fn run_within(
 ) -> Result<SecretString, CredentialsError> {
     // Its arguments aren't shown: people put secrets there.
     let name = command.argv.first().map_or("", String::as_str);
-    let shown = format!("{name:?}");
+    let shown = NamedPath::from(name).shown();
     let failed = |problem| CredentialsError::Command {
         program: shown.clone(),
         problem,

@@ -1,13 +1,12 @@
 //! pydomo's connection file: an INI file with the section `client_auth`, as pydomo reads it
 //! (`Domo(connection_file=…)`, pydomo 0.3.0.13 and later).
 
-use std::path::Path;
-
 use url::Url;
 
 use super::file::{self, Readers};
 use super::{Credentials, CredentialsError, MAX_SECRET, check_secret, unusable};
 use crate::config::{Endpoint, usable_id};
+use crate::shown::NamedPath;
 
 const WHAT: &str = "connection file";
 const SECTION: &str = "client_auth";
@@ -15,11 +14,11 @@ const SECTION: &str = "client_auth";
 /// Reads id and secret. The host it names must be the one that we ask: a secret isn't sent to
 /// another one than its owner wrote.
 pub(super) fn read(
-    path: &Path,
+    path: &NamedPath,
     readers: Readers,
     endpoint: &Endpoint,
 ) -> Result<Credentials, CredentialsError> {
-    let from = path.display().to_string();
+    let from = path.shown();
     let wrong = |problem: &str| unusable(WHAT, &from, problem);
     let bytes = file::read(path, WHAT, readers, MAX_SECRET)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| wrong("not UTF-8"))?;

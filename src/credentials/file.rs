@@ -13,6 +13,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::CredentialsError;
+use crate::shown::NamedPath;
 #[cfg(unix)]
 use crate::watch::names_on_the_way;
 
@@ -27,16 +28,57 @@ pub(super) enum Readers {
     All,
 }
 
+/// A file that is judged.
+pub(super) struct Subject<'a> {
+    pub(super) what: &'static str,
+    pub(super) path: &'a Path,
+    /// The path as messages show it.
+    pub(super) shown: String,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn new(what: &'static str, path: &'a Path) -> Self {
+        let shown = path.display().to_string();
+        Self { what, path, shown }
+    }
+
+    pub(super) fn named(what: &'static str, path: &'a NamedPath) -> Self {
+        Self {
+            what,
+            path: path.path(),
+            shown: path.shown(),
+        }
+    }
+
+    pub(super) fn unreadable(&self, source: io::Error) -> CredentialsError {
+        CredentialsError::Read {
+            what: self.what,
+            path: self.shown.clone(),
+            source,
+        }
+    }
+
+    pub(super) fn unsafe_for(&self, problem: String) -> CredentialsError {
+        CredentialsError::Unsafe {
+            what: self.what,
+            path: self.shown.clone(),
+            problem,
+        }
+    }
+}
+
 /// Reads a file of `most` bytes at most, judged by the open descriptor.
 pub(super) fn read(
-    path: &Path,
+    path: &NamedPath,
     what: &'static str,
     readers: Readers,
     most: usize,
 ) -> Result<Zeroizing<Vec<u8>>, CredentialsError> {
-    let mut file = open(path).map_err(|source| read_error(what, path, source))?;
-    check_access(&file, what, path, readers)?;
-    read_all(&mut file, most).map_err(|source| read_error(what, path, source))
+    let subject = Subject::named(what, path);
+    let failed = |source| subject.unreadable(source);
+    let mut file = open(subject.path).map_err(failed)?;
+    check_access(&file, &subject, readers)?;
+    read_all(&mut file, most).map_err(failed)
 }
 
 /// Reads a file without judging it: a config, whose content decides who may read it, and what
@@ -90,58 +132,52 @@ fn read_all(file: &mut File, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-fn read_error(what: &'static str, path: &Path, source: io::Error) -> CredentialsError {
-    CredentialsError::Read {
-        what,
-        path: path.to_owned(),
-        source,
-    }
-}
-
 /// Judges the open descriptor, so that what was judged is what is read.
 #[cfg(unix)]
 pub(super) fn check_access(
     file: &File,
-    what: &'static str,
-    path: &Path,
+    subject: &Subject,
     readers: Readers,
 ) -> Result<(), CredentialsError> {
     let stat = file
         .metadata()
-        .map_err(|source| read_error(what, path, source))?;
+        .map_err(|source| subject.unreadable(source))?;
     let run = match readers {
         Readers::Owner | Readers::AllAsConfigured => "chmod 600",
         Readers::All => "chmod go-w",
     };
-    check_owner(&stat, what, path)?;
-    check_writers(&stat, 0o022, what, path, run)?;
+    check_owner(&stat, subject)?;
+    check_writers(&stat, 0o022, subject, run)?;
     let (mode, group_may_read) = (stat.mode() & 0o7777, stat.uid() == 0);
     let is_open = mode & 0o004 != 0 || (mode & 0o040 != 0 && !group_may_read);
     if is_open && readers == Readers::Owner {
         let key = "or set allow_world_readable_secret = true where the mode can't be changed";
-        let shown = path.display();
+        let shown = &subject.shown;
         let problem = format!("mode {mode:04o} lets others read it; run: {run} {shown}, {key}");
-        return Err(unsafe_file(what, path, problem));
+        return Err(subject.unsafe_for(problem));
     }
-    check_directories(what, path, Group::MayNotWrite)
+    check_directories(subject, Group::MayNotWrite)
 }
 
 /// Judges a program that runs as the daemon. Where the system's own directories for local programs
 /// belong to a group (Debian's `staff`), its members administer the host.
 #[cfg(unix)]
 pub(super) fn check_program(stat: &Metadata, path: &Path) -> Result<(), CredentialsError> {
-    const WHAT: &str = "the program";
-    check_owner(stat, WHAT, path)?;
-    check_writers(stat, 0o022, WHAT, path, "chmod go-w")?;
-    check_directories(WHAT, path, Group::MayWriteRoots)
+    let subject = Subject::new("the program", path);
+    check_owner(stat, &subject)?;
+    check_writers(stat, 0o022, &subject, "chmod go-w")?;
+    check_directories(&subject, Group::MayWriteRoots)
 }
+
+#[cfg(unix)]
+const AUDIT: &str = "audit file";
 
 /// Judges what the audit is written to. Its group may write it: where it is root's, that is how the
 /// daemon does.
 #[cfg(unix)]
 pub(crate) fn check_audit(stat: &Metadata, path: &Path) -> Result<(), CredentialsError> {
-    const WHAT: &str = "audit file";
     use std::os::unix::fs::FileTypeExt;
+    let subject = Subject::new(AUDIT, path);
     let problem = if stat.is_symlink() {
         Some("is a symlink, which is not followed; name the file that it leads to")
     } else if stat.is_file() || stat.file_type().is_fifo() {
@@ -150,45 +186,44 @@ pub(crate) fn check_audit(stat: &Metadata, path: &Path) -> Result<(), Credential
         Some("is neither a regular file nor a FIFO; name another path")
     };
     if let Some(problem) = problem {
-        return Err(unsafe_file(WHAT, path, problem.to_owned()));
+        return Err(subject.unsafe_for(problem.to_owned()));
     }
-    check_owner(stat, WHAT, path)?;
-    check_writers(stat, 0o002, WHAT, path, "chmod o-w")
+    check_owner(stat, &subject)?;
+    check_writers(stat, 0o002, &subject, "chmod o-w")
 }
 
 /// Judges the directories that lead to what the audit is written to.
 #[cfg(unix)]
 pub(crate) fn check_audit_directories(path: &Path) -> Result<(), CredentialsError> {
-    check_directories("audit file", path, Group::MayNotWrite)
+    check_directories(&Subject::new(AUDIT, path), Group::MayNotWrite)
 }
 
 #[cfg(unix)]
-fn check_owner(stat: &Metadata, what: &'static str, path: &Path) -> Result<(), CredentialsError> {
+fn check_owner(stat: &Metadata, subject: &Subject) -> Result<(), CredentialsError> {
     let (us, owner) = (rustix::process::geteuid().as_raw(), stat.uid());
     if owner == 0 || owner == us {
         return Ok(());
     }
-    let shown = path.display();
-    let problem =
-        format!("belongs to user {owner}, must be root's or user {us}'s; run: chown {us} {shown}");
-    Err(unsafe_file(what, path, problem))
+    let shown = &subject.shown;
+    Err(subject.unsafe_for(format!(
+        "belongs to user {owner}, must be root's or user {us}'s; run: chown {us} {shown}"
+    )))
 }
 
 #[cfg(unix)]
 fn check_writers(
     stat: &Metadata,
     forbidden: u32,
-    what: &'static str,
-    path: &Path,
+    subject: &Subject,
     run: &str,
 ) -> Result<(), CredentialsError> {
     let mode = stat.mode() & 0o7777;
     if mode & forbidden == 0 {
         return Ok(());
     }
-    let shown = path.display();
+    let shown = &subject.shown;
     let problem = format!("mode {mode:04o} lets others write it; run: {run} {shown}");
-    Err(unsafe_file(what, path, problem))
+    Err(subject.unsafe_for(problem))
 }
 
 /// Whether the group of a directory may write to it.
@@ -203,27 +238,23 @@ enum Group {
 /// Whoever can write to a directory that leads to the file, its own or one that holds a symlink on
 /// the way, can put another in its place.
 #[cfg(unix)]
-fn check_directories(
-    what: &'static str,
-    path: &Path,
-    group: Group,
-) -> Result<(), CredentialsError> {
+fn check_directories(subject: &Subject, group: Group) -> Result<(), CredentialsError> {
     let us = rustix::process::geteuid().as_raw();
-    for name in names_on_the_way(path) {
+    for name in names_on_the_way(subject.path) {
         let directory = name.parent().unwrap_or(Path::new("/"));
         let stat = directory
             .metadata()
-            .map_err(|source| read_error(what, directory, source))?;
+            .map_err(|source| Subject::new(subject.what, directory).unreadable(source))?;
         let (mode, owner, shown) = (stat.mode() & 0o7777, stat.uid(), directory.display());
         if is_read_only(directory) {
             continue;
         }
-        let what = "the directory";
+        let judged = Subject::new("the directory", directory);
         if owner != 0 && owner != us {
             let problem = format!(
                 "belongs to user {owner}, who can replace files in it; run: chown {us} {shown}"
             );
-            return Err(unsafe_file(what, directory, problem));
+            return Err(judged.unsafe_for(problem));
         }
         let forbidden = match group {
             Group::MayWriteRoots if owner == 0 => 0o002,
@@ -232,18 +263,10 @@ fn check_directories(
         if mode & forbidden != 0 && mode & 0o1000 == 0 {
             let problem =
                 format!("mode {mode:04o} lets others replace files in it; run: chmod go-w {shown}");
-            return Err(unsafe_file(what, directory, problem));
+            return Err(judged.unsafe_for(problem));
         }
     }
     Ok(())
-}
-
-fn unsafe_file(what: &'static str, path: &Path, problem: String) -> CredentialsError {
-    CredentialsError::Unsafe {
-        what,
-        path: path.to_owned(),
-        problem,
-    }
 }
 
 #[cfg(unix)]
@@ -296,7 +319,7 @@ mod tests {
             scope.spawn(move || while swap("open") && swap("safe") {});
             let (mut taken, mut refused) = (0, 0);
             for _ in 0..100_000 {
-                match read(&at("secret"), "secret", Readers::Owner, 64) {
+                match read(&at("secret").into(), "secret", Readers::Owner, 64) {
                     Ok(bytes) => {
                         assert_eq!(*bytes, b"safe");
                         taken += 1;

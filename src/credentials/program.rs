@@ -78,7 +78,8 @@ fn is_program(path: &Path) -> bool {
     path.is_file()
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -104,16 +105,17 @@ mod tests {
         folder
     }
 
-    fn search(folder: &TempDir) -> Option<OsString> {
+    fn search(folder: &TempDir) -> OsString {
         let places = ["a", "b"].map(|directory| folder.path().join(directory));
-        Some(std::env::join_paths(places).unwrap())
+        std::env::join_paths(places).unwrap()
     }
 
     fn refused(name: &Path) -> String {
-        match find(name.to_str().unwrap(), None) {
-            Err(ProgramError::Unsafe(error)) => error.to_string(),
-            other => panic!("{other:?}"),
-        }
+        let error = find(name.to_str().unwrap(), None).unwrap_err();
+        let ProgramError::Unsafe(error) = error else {
+            panic!("{error:?}");
+        };
+        error.to_string()
     }
 
     #[test]
@@ -122,13 +124,13 @@ mod tests {
         let decoy = folder.path().join("a/tool");
         fs::write(&decoy, "").unwrap();
         set_mode(&decoy, 0o644);
-        let found = find("tool", search(&folder)).unwrap();
+        let found = find("tool", Some(search(&folder))).unwrap();
         assert_eq!(found, folder.path().join("b/tool"));
         fs::remove_file(&decoy).unwrap();
         fs::create_dir(&decoy).unwrap();
-        let found = find("tool", search(&folder)).unwrap();
+        let found = find("tool", Some(search(&folder))).unwrap();
         assert_eq!(found, folder.path().join("b/tool"));
-        let missing = find("no-such-tool", search(&folder)).unwrap_err();
+        let missing = find("no-such-tool", Some(search(&folder))).unwrap_err();
         assert!(matches!(missing, ProgramError::Missing(_)), "{missing:?}");
         assert_eq!(find("sh", None).unwrap(), Path::new("/bin/sh"));
     }

@@ -10,7 +10,6 @@ mod answer;
 mod tests;
 mod transport;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use domo_token_client::scope::ScopeSet;
@@ -25,6 +24,7 @@ use super::{Cause, FetchError, Fetched, TokenSource};
 use crate::clock::wall_now;
 use crate::config::{Endpoint, TokenMethod};
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
+use crate::shown::NamedPath;
 
 /// The longest answer that is read, in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -54,7 +54,7 @@ impl Registration {
         credentials: Credentials,
         proxy_login: Option<ProxyLogin>,
     ) -> Result<Self, SourceError> {
-        let ca = endpoint.ca_file.as_deref();
+        let ca = endpoint.ca_file.as_ref();
         let ca = ca.map(credentials::read_certificates).transpose()?;
         Ok(Self {
             endpoint,
@@ -93,7 +93,8 @@ impl Registration {
             Some(Ok(_)) => "no certificate in PEM form in it".to_owned(),
             Some(Err(problem)) => problem,
         };
-        let path = self.endpoint.ca_file.clone().unwrap_or_default();
+        let path = self.endpoint.ca_file.as_ref();
+        let path = path.map(NamedPath::shown).unwrap_or_default();
         Err(SourceError::Ca { path, problem })
     }
 }
@@ -113,10 +114,10 @@ pub enum SourceError {
     #[error(transparent)]
     CaFile(#[from] CredentialsError),
     /// The extra CA certificates can't be used.
-    #[error("ca_file {path}: {problem}", path = .path.display())]
+    #[error("ca_file {path}: {problem}")]
     Ca {
-        /// The file.
-        path: PathBuf,
+        /// The file, as messages show it.
+        path: String,
         /// What is wrong.
         problem: String,
     },

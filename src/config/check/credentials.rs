@@ -85,11 +85,9 @@ impl Checker<'_> {
     ) -> Result<Option<SecretSource>, ConfigError> {
         let sources = [
             written("client_secret", raw.client_secret, SecretSource::Inline),
-            written(
-                "client_secret_file",
-                raw.client_secret_file,
-                SecretSource::File,
-            ),
+            written("client_secret_file", raw.client_secret_file, |path| {
+                SecretSource::File(path.into())
+            }),
             written(
                 "client_secret_env",
                 raw.client_secret_env,
@@ -122,7 +120,7 @@ impl Checker<'_> {
             return Err(self.error(Some(span), &key(name), fault.to_owned()));
         }
         Ok(Some(match source {
-            SecretSource::File(path) => SecretSource::File(self.resolve(&path)),
+            SecretSource::File(path) => SecretSource::File(self.resolve(path.path())),
             other @ (SecretSource::Inline(_)
             | SecretSource::Env(_)
             | SecretSource::Credential(_)
@@ -173,7 +171,7 @@ fn fault_of(source: &SecretSource) -> Option<&'static str> {
             usable_secret(secret.expose_secret()),
             "must not be empty, nor have a line break or control character in it",
         ),
-        SecretSource::File(path) => return fault_of_path(path),
+        SecretSource::File(path) => return fault_of_path(path.path()),
         SecretSource::Env(name) => (
             !name.is_empty() && !name.contains(['=', '\0']),
             "must be the name of an environment variable",

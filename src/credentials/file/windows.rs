@@ -4,7 +4,7 @@
 use std::fs::{File, Metadata};
 use std::path::Path;
 
-use super::{Readers, read_error, unsafe_file};
+use super::{Readers, Subject};
 use crate::acl::{self, Closed};
 use crate::credentials::CredentialsError;
 use crate::watch::names_on_the_way;
@@ -12,11 +12,10 @@ use crate::watch::names_on_the_way;
 /// Judges the open file, so that what was judged is what is read.
 pub(in crate::credentials) fn check_access(
     file: &File,
-    what: &'static str,
-    path: &Path,
+    subject: &Subject,
     readers: Readers,
 ) -> Result<(), CredentialsError> {
-    let unreadable = |source| read_error(what, path, source);
+    let unreadable = |source| subject.unreadable(source);
     let (closed, or) = match readers {
         Readers::Owner => (
             Closed::ToReaders,
@@ -25,11 +24,11 @@ pub(in crate::credentials) fn check_access(
         Readers::AllAsConfigured | Readers::All => (Closed::ToWriters, ""),
     };
     if let Some(fault) = acl::fault(file, closed).map_err(unreadable)? {
-        let remedy = acl::remedy(path).map_err(unreadable)?;
+        let remedy = acl::remedy(subject.path).map_err(unreadable)?;
         let problem = format!("{fault}; run: {remedy}{or}");
-        return Err(unsafe_file(what, path, problem));
+        return Err(subject.unsafe_for(problem));
     }
-    check_directories(what, path)
+    check_directories(subject)
 }
 
 /// Judges a program that runs as the daemon.
@@ -37,21 +36,22 @@ pub(in crate::credentials) fn check_program(
     _: &Metadata,
     path: &Path,
 ) -> Result<(), CredentialsError> {
-    const WHAT: &str = "the program";
-    let file = File::open(path).map_err(|source| read_error(WHAT, path, source))?;
-    check_access(&file, WHAT, path, Readers::All)
+    let subject = Subject::new("the program", path);
+    let file = File::open(path).map_err(|source| subject.unreadable(source))?;
+    check_access(&file, &subject, Readers::All)
 }
 
 /// Whoever can replace files in a directory that leads to the file, its own or one that holds a
 /// symlink on the way, can put another in its place.
-fn check_directories(what: &'static str, path: &Path) -> Result<(), CredentialsError> {
-    for name in names_on_the_way(path) {
+fn check_directories(subject: &Subject) -> Result<(), CredentialsError> {
+    for name in names_on_the_way(subject.path) {
         let Some(directory) = name.parent() else {
             continue;
         };
         let fault = acl::fault_of_directory(directory);
-        if let Some(problem) = fault.map_err(|source| read_error(what, directory, source))? {
-            return Err(unsafe_file("the directory", directory, problem));
+        let unreadable = |source| Subject::new(subject.what, directory).unreadable(source);
+        if let Some(problem) = fault.map_err(unreadable)? {
+            return Err(Subject::new("the directory", directory).unsafe_for(problem));
         }
     }
     Ok(())

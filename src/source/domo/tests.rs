@@ -66,7 +66,7 @@ fn a_server_is_trusted_by_the_certificates_of_the_file() {
     fs::write(&file, sandbox.ca_pem().unwrap()).unwrap();
     let plain = endpoint(&sandbox.token_url());
     let trusting = Endpoint {
-        ca_file: Some(file),
+        ca_file: Some(file.into()),
         ..plain.clone()
     };
     assert!(fetched_from(trusting).is_ok());
@@ -158,7 +158,7 @@ fn certificates_are_those_of_the_file_and_one_there_must_be() {
     let certificates = |pem: &str| {
         fs::write(&file, pem).unwrap();
         let endpoint = Endpoint {
-            ca_file: Some(file.clone()),
+            ca_file: Some(file.clone().into()),
             ..endpoint("https://domo.example/oauth/token")
         };
         let found = registration(endpoint).unwrap().certificates();

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::{Registration, SourceError, answer};
 use crate::config::Endpoint;
+use crate::shown::masked;
 use crate::source::{Cause, FetchError};
 
 /// How long a connection may take to come about.
@@ -49,7 +50,7 @@ pub(super) fn place(endpoint: &Endpoint) -> String {
     let host = |url: &Url| {
         let name = url.host_str().unwrap_or_default();
         let port = url.port().map(|port| format!(":{port}"));
-        format!("{name}{}", port.unwrap_or_default())
+        format!("{}{}", masked(name), port.unwrap_or_default())
     };
     let through = endpoint
         .proxy
