@@ -1,5 +1,7 @@
 //! What was written: the shape of the TOML, with nothing judged yet.
 
+mod message;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -252,7 +254,7 @@ impl RawConfig {
         let deserializer = toml::Deserializer::parse(text).map_err(|error| RawError {
             span: error.span(),
             key: None,
-            problem: format!("not TOML: {}", for_people(error.message())),
+            problem: message::of_toml(error.message()),
         })?;
         serde_path_to_error::deserialize(deserializer).map_err(|error| {
             // Where toml keeps a value together with its place shows as one more step.
@@ -262,11 +264,11 @@ impl RawConfig {
                 .replace(SPANNED, "")
                 .replace(".?", "");
             let inner = error.into_inner();
-            let mut problem = without_values(inner.message());
+            let mut problem = message::of_serde(inner.message());
             let is_in_clients = path
                 .strip_prefix("clients.")
                 .is_some_and(|rest| !rest.contains('.'));
-            if is_in_clients && problem == NO_TABLE {
+            if is_in_clients && problem == message::NO_TABLE {
                 problem.push_str(": the keys of a client stand in [clients.NAME]");
             }
             RawError {
@@ -277,114 +279,6 @@ impl RawConfig {
             }
         })
     }
-}
-
-const NO_TABLE: &str = "wrong type: must be a table";
-
-/// toml's words where they say nothing to whoever doesn't know its grammar.
-fn for_people(message: &str) -> &str {
-    let known = [
-        (
-            "string values must be quoted",
-            "text must stand in straight quotes, like \"data\"",
-        ),
-        (
-            "invalid float",
-            "no number; text must stand in quotes, like \"data\"",
-        ),
-        (
-            "unexpected leading zero",
-            "a number can't begin with 0; a mode is text, like \"0660\"",
-        ),
-        (
-            "missing escaped value",
-            "a backslash in \"…\" must be doubled; in '…' it stands for itself",
-        ),
-    ];
-    let found = known.iter().find(|(start, _)| message.starts_with(start));
-    found.map_or(message, |(_, words)| words)
-}
-
-/// serde's message without the value it quotes, and with the nearest right key for a wrong one.
-fn without_values(message: &str) -> String {
-    if let Some(rest) = message.strip_prefix("unknown field `") {
-        return unknown_key(rest);
-    }
-    if message.starts_with("data did not match any variant") {
-        return "wrong type: must be a name or a number".to_owned();
-    }
-    let quotes_a_value = [
-        "invalid type",
-        "invalid value",
-        "unknown variant",
-        "invalid length",
-    ];
-    if quotes_a_value
-        .iter()
-        .any(|start| message.starts_with(start))
-    {
-        let expected = message
-            .rsplit_once(", expected ")
-            .map(|(_, expected)| expected);
-        let expected = match expected {
-            Some("a sequence") => "a list",
-            Some("i64") => "a whole number",
-            Some("a boolean") => "true or false",
-            Some("a map") => "a table",
-            Some("a string") => "text in quotes",
-            Some("path string") => "a path in quotes",
-            Some(text) => text,
-            None => "something else",
-        };
-        return format!("wrong type: must be {expected}");
-    }
-    message.lines().next().unwrap_or("wrong").to_owned()
-}
-
-/// The furthest that a key may be from the one that was meant, in letters.
-const NEAR: usize = 3;
-
-fn unknown_key(rest: &str) -> String {
-    // serde ends the key with a backquote and the list of those there are.
-    let (key, expected) = rest.rsplit_once("`, expected ").unwrap_or((rest, ""));
-    let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    let shown = key.escape_debug();
-    if let Some(place) = place_of(key) {
-        return format!("unknown key \"{shown}\" here; it belongs {place}");
-    }
-    let distance = |other: &str| strsim::levenshtein(key, other);
-    let nearest = known.iter().copied().min_by_key(|other| distance(other));
-    // Of a short key all letters may be others.
-    let is_near = |other: &str| {
-        let (distance, length) = (distance(other), key.len().max(other.len()));
-        distance <= NEAR && distance * 2 < length
-    };
-    match nearest {
-        Some(other) if is_near(other) => {
-            format!("unknown key \"{shown}\"; did you mean \"{other}\"?")
-        }
-        Some(_) | None => format!("unknown key \"{shown}\"; there is {}", known.join(", ")),
-    }
-}
-
-/// Where a key belongs that there is elsewhere.
-fn place_of(key: &str) -> Option<String> {
-    let schema = schemars::schema_for!(RawConfig);
-    let has = |table: &serde_json::Value| {
-        table
-            .pointer("/properties")
-            .is_some_and(|keys| keys.get(key).is_some())
-    };
-    if has(schema.as_value()) {
-        return Some("at the top of the file".to_owned());
-    }
-    let tables = schema.get("$defs")?.as_object()?;
-    let (name, _) = tables.iter().find(|(_, table)| has(table))?;
-    Some(match name.as_str() {
-        "Client" => "in [clients.NAME]".to_owned(),
-        "Rule" => "in an entry of [clients.NAME.access]".to_owned(),
-        other => format!("in [{}]", other.to_lowercase()),
-    })
 }
 
 #[cfg(test)]
