@@ -1,13 +1,11 @@
 //! A Unix socket.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
-
-use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::clock::boot_now;
 
@@ -20,12 +18,12 @@ impl Stream {
     /// Connects within `left`. A broker whose backlog is full until then is
     /// [`io::ErrorKind::WouldBlock`].
     pub(crate) fn open(path: &Path, left: Duration) -> io::Result<Self> {
-        let address = address(path)?;
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // On Linux that is the limit of connecting as well.
-        let limit = |left| socket.set_write_timeout(Some(left));
-        patiently(left, limit, || socket.connect(&address))?;
-        Ok(Self(UnixStream::from(OwnedFd::from(socket))))
+        // Which the system would take for the path's end, or for a name that isn't in the file system.
+        if path.as_os_str().as_bytes().contains(&0) {
+            let wrong = "there is a NUL in the path";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, wrong));
+        }
+        connect(path, left).map(Self)
     }
 
     /// Sends all of it, and waits for `left` at most each time the system takes no more.
@@ -51,8 +49,8 @@ impl Stream {
     /// The user that serves, as the kernel says.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(crate) fn server(&self) -> io::Result<u32> {
-        let server = rustix::net::sockopt::socket_peercred(self)?;
-        Ok(server.uid.as_raw())
+        use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+        Ok(getsockopt(self, PeerCredentials)?.uid())
     }
 }
 
@@ -84,11 +82,27 @@ fn patiently<T>(
     }
 }
 
-fn address(path: &Path) -> io::Result<SockAddr> {
-    let wrong = |problem| io::Error::new(io::ErrorKind::InvalidInput, problem);
-    // Which the system would take for the path's end, or for a name that isn't in the file system.
-    if path.as_os_str().as_bytes().contains(&0) {
-        return Err(wrong("there is a NUL in the path"));
-    }
-    SockAddr::unix(path).map_err(|_| wrong("the path is too long for a socket"))
+/// Only on Linux does connecting wait while the backlog is full; the time limit of writing is that of
+/// connecting there.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn connect(path: &Path, left: Duration) -> io::Result<UnixStream> {
+    use rustix::net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+    };
+    let too_long = |_| {
+        let wrong = "the path is too long for a socket";
+        io::Error::new(io::ErrorKind::InvalidInput, wrong)
+    };
+    let address = SocketAddrUnix::new(path).map_err(too_long)?;
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let stream = UnixStream::from(socket);
+    let limit = |left| stream.set_write_timeout(Some(left));
+    patiently(left, limit, || Ok(connect(&stream, &address)?))?;
+    Ok(stream)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn connect(path: &Path, _left: Duration) -> io::Result<UnixStream> {
+    UnixStream::connect(path)
 }
