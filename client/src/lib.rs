@@ -16,6 +16,7 @@
 //!   comes.
 //! - `connection`, `hangup`, `exchange`: one connection; how it is ended; questions and answers over
 //!   whichever is free.
+//! - `process_identity`: which process this is, also after a fork.
 //! - `held`, `flight`: tokens in memory; requests under way, each made once.
 //! - `watch`: each new token as it comes.
 //! - `process`: what a process has of all this, and a forked child must not use.
@@ -43,6 +44,7 @@ mod address;
 mod token;
 mod connection;
 mod hangup;
+mod process_identity;
 mod exchange;
 mod held;
 mod flight;

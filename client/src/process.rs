@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::exchange::{Exchange, Next, unexpected};
 use crate::flight::{Call, Flight, Flights, Step};
 use crate::held::Held;
+use crate::process_identity::ProcessIdentity;
 use crate::token::{Set, Token};
 use crate::watch::{Stop, Watch};
 use crate::wire::{Request, Response, TokenRequest};
@@ -21,7 +22,7 @@ pub(crate) struct Shared {
 }
 
 pub(crate) struct Process {
-    id: u32,
+    identity: ProcessIdentity,
     pub(crate) exchange: Arc<Exchange>,
     flights: Arc<Flights>,
     keepers: Mutex<Vec<Keeper>>,
@@ -47,7 +48,7 @@ impl Shared {
     /// use, and the threads that held the parent's locks are not there to release them.
     pub(crate) fn process(&self) -> Arc<Process> {
         let process = self.process.load_full();
-        if process.id == std::process::id() {
+        if process.identity.is_current() {
             return process;
         }
         let own = Arc::new(Process::new(process.exchange.anew()));
@@ -111,11 +112,8 @@ impl Drop for Shared {
             // Only in a forked child, by a thread of its parent's.
             Err(TryLockError::WouldBlock) => return,
         };
-        // In a child they are its parent's, and so are their connections.
-        if !keepers.is_empty() && process.id == std::process::id() {
-            for keeper in keepers.iter() {
-                keeper.stop.stop();
-            }
+        for keeper in keepers.iter() {
+            keeper.stop.stop();
         }
     }
 }
@@ -123,7 +121,7 @@ impl Drop for Shared {
 impl Process {
     fn new(exchange: Exchange) -> Self {
         Self {
-            id: std::process::id(),
+            identity: ProcessIdentity::current(),
             exchange: Arc::new(exchange),
             flights: Arc::new(Flights::new()),
             keepers: Mutex::new(Vec::new()),

@@ -230,8 +230,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Waits for news; `None` after the last. Dropping the future loses nothing.
+    /// Waits for news; `None` after the last, and in a forked child, where the thread is not.
+    /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<Token, Error>> {
+        if !self.stop.is_of_this_process() {
+            return None;
+        }
         self.news.recv().await
     }
 }

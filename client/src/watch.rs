@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::exchange::{Exchange, Patience, Pauses, rest, unexpected};
 use crate::hangup::Hangup;
 use crate::held::Held;
+use crate::process_identity::ProcessIdentity;
 use crate::token::{Set, Token};
 use crate::wire::{Refusal, RefusalKind, Request, Response};
 
@@ -35,9 +36,8 @@ pub struct Watch {
     exchange: Arc<Exchange>,
     held: Arc<Held>,
     set: Set,
-    connection: Option<Connection>,
-    /// The process that made the connection.
-    process: u32,
+    /// With the process that made it: a forked child leaves its parent's connection alone.
+    connection: Option<(Connection, ProcessIdentity)>,
     /// The generation given out last.
     given: Option<u64>,
     /// Whether the caller knows that there is no broker.
@@ -50,6 +50,8 @@ pub struct Watch {
 
 /// Ends a [`Watch`] from another thread.
 pub(crate) struct Stop {
+    /// In a forked child there is nothing to end: the thread and the connection are its parent's.
+    process: ProcessIdentity,
     stopped: AtomicBool,
     /// Wakes it from the read it is in.
     hangup: Mutex<Option<Hangup>>,
@@ -58,6 +60,7 @@ pub(crate) struct Stop {
 impl Stop {
     pub(crate) fn new() -> Self {
         Self {
+            process: ProcessIdentity::current(),
             stopped: AtomicBool::new(false),
             hangup: Mutex::new(None),
         }
@@ -65,11 +68,18 @@ impl Stop {
 
     /// Ends it as soon as it comes by; if it is reading, now.
     pub(crate) fn stop(&self) {
+        if !self.is_of_this_process() {
+            return;
+        }
         // Before the lock: a connection made after this look is not read from.
         self.stopped.store(true, Ordering::SeqCst);
         if let Some(hangup) = self.hangup().take() {
             hangup.now();
         }
+    }
+
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.process.is_current()
     }
 
     fn is_stopped(&self) -> bool {
@@ -100,7 +110,6 @@ impl Watch {
             held,
             set,
             connection: None,
-            process: 0,
             given: None,
             outage_told: false,
             rest: Duration::ZERO,
@@ -116,10 +125,9 @@ impl Watch {
     }
 
     fn wait(&mut self) -> News {
-        let connection = self.connection.take();
-        // A forked child leaves its parent's connection alone.
-        let ours = |_: &Connection| self.process == std::process::id();
-        let Some(mut connection) = connection.filter(ours) else {
+        let made = self.connection.take();
+        let Some((mut connection, process)) = made.filter(|(_, process)| process.is_current())
+        else {
             return self.connect();
         };
         let response = match connection.receive(boot_now() + QUIET) {
@@ -129,13 +137,13 @@ impl Watch {
                 return News::Lost;
             }
             Err(Failure::Late) => {
-                self.connection = Some(connection);
+                self.connection = Some((connection, process));
                 return News::Nothing;
             }
             Err(failure) => return News::Last(failure.into()),
             Ok(response) => response,
         };
-        self.connection = Some(connection);
+        self.connection = Some((connection, process));
         self.judge(response)
     }
 
@@ -194,12 +202,11 @@ impl Watch {
             Err(error) if error.is_temporary() => return News::Outage(error),
             Err(error) => return News::Last(error),
         };
-        self.process = std::process::id();
         if let Some(stop) = &self.stop {
             *stop.hangup() = Hangup::of(&connection);
         }
         match connection.send(&Request::Watch(self.set.asked()), deadline) {
-            Ok(()) => self.connection = Some(connection),
+            Ok(()) => self.connection = Some((connection, ProcessIdentity::current())),
             Err(Failure::Lost | Failure::Late) => {}
             Err(failure) => return News::Last(failure.into()),
         }

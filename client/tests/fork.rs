@@ -6,6 +6,8 @@
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::abort;
 use std::sync::Mutex;
@@ -13,35 +15,80 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use domo_token_client::wire::Request;
+use domo_token_client::wire::{Request, TokenRequest};
 use domo_token_client::{Broker, Token};
 use fork::{Fork, fork, waitpid};
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Pid, Signal, getpid, kill_process};
 
-use fake::{Fake, HOUR, PATIENCE, token, token_with, wait_until};
+use fake::{Fake, HOUR, PATIENCE, granted, token, token_with, wait_until};
 
 /// What `job` comes to in a forked child.
 fn in_a_child(job: impl FnOnce() -> bool) -> bool {
+    let (mut says, mut told) = UnixStream::pair().unwrap();
     match fork().unwrap() {
         Fork::Child => {
-            let done = catch_unwind(AssertUnwindSafe(job));
-            // Neither by unwinding, as the test's harness is the parent's, nor by `exit`, which
-            // takes a lock that another thread of the parent's may have had at the fork.
-            if done.unwrap_or(false) {
-                let _killed = kill_process(getpid(), Signal::KILL);
-            }
-            abort();
+            let done = catch_unwind(AssertUnwindSafe(job)).unwrap_or(false);
+            let _told = says.write_all(&[u8::from(done)]);
+            end()
         }
-        Fork::Parent(child) => waitpid(child).unwrap() == Signal::KILL.as_raw(),
+        Fork::Parent(child) => {
+            drop(says);
+            let mut done = [0];
+            told.set_read_timeout(Some(PATIENCE)).unwrap();
+            let _died_or_hangs = told.read_exact(&mut done);
+            let _ended = kill_process(Pid::from_raw(child).unwrap(), Signal::KILL);
+            waitpid(child).unwrap();
+            done == [1]
+        }
     }
+}
+
+/// Ends a forked child: neither by unwinding, as the test's harness is the parent's, nor by `exit`,
+/// which takes a lock that another thread of the parent's may have had at the fork.
+fn end() -> ! {
+    // Without effect on the first process of a namespace.
+    let _killed = kill_process(getpid(), Signal::KILL);
+    abort()
+}
+
+/// Runs the test of that name once more, as the first process of a PID namespace of its own; `false`
+/// in that process, which is to go on with the test. Where there can be no namespace it says so.
+#[cfg(target_os = "linux")]
+#[allow(clippy::print_stdout, reason = "what is skipped says so")]
+fn runs_as_first_process(name: &str) -> bool {
+    const INSIDE: &str = "FIRST_PROCESS_OF_A_PID_NAMESPACE";
+    if std::env::var_os(INSIDE).is_some() {
+        return false;
+    }
+    let unshare = || {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+        command
+    };
+    let can = unshare().arg("true").output();
+    if !can.is_ok_and(|tried| tried.status.success()) {
+        println!("skipped: no PID namespace can be made here");
+        return true;
+    }
+    let mut test = unshare();
+    test.arg(std::env::current_exe().unwrap());
+    test.args(["--exact", name, "--nocapture"]).env(INSIDE, "1");
+    let output = test.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}\n{output:?}");
+    assert!(told.contains("1 passed"), "{told}");
+    true
 }
 
 /// A broker whose tokens tell for which connection and scope they were asked.
 fn telling_apart() -> Fake {
     Fake::start(|number, mut peer| {
-        while let Some(request) = peer.token_request() {
-            let wanted: u64 = request.asked.scope.parse().unwrap();
-            peer.answer(&token(number as u64 * 1_000_000 + wanted));
+        while let Some(Request::Token(TokenRequest { asked, .. }) | Request::Watch(asked)) =
+            peer.request()
+        {
+            let wanted: u64 = asked.scope.parse().unwrap();
+            let token = token(number as u64 * 1_000_000 + wanted);
+            peer.answer(&granted(&asked, token));
         }
     })
 }
@@ -147,4 +194,100 @@ fn a_parents_threads_go_on_when_its_child_ends() {
     word.send(()).unwrap();
     let broker = only.unwrap();
     wait_until(|| broker.token("data").unwrap().generation() == 8);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn child_with_its_parents_pid_in_another_namespace_makes_its_own_connection() {
+    if runs_as_first_process(
+        "child_with_its_parents_pid_in_another_namespace_makes_its_own_connection",
+    ) {
+        return;
+    }
+    assert_eq!(std::process::id(), 1);
+    let fake = telling_apart();
+    let broker = fake.broker();
+    let mut watch = broker.watch("4").unwrap();
+    assert_eq!(watch.next().unwrap().unwrap().generation(), 1_000_004);
+    assert!(broker.token("1").is_ok());
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID).unwrap();
+    assert!(in_a_child(|| {
+        let own = broker.token("2").unwrap();
+        let watched = watch.next().unwrap().unwrap();
+        let own = (own.generation(), watched.generation());
+        std::process::id() == 1 && own == (2_000_002, 3_000_004)
+    }));
+    assert_eq!(broker.token("3").unwrap().generation(), 3, "over the first");
+    assert_eq!(fake.connections(), 4);
+}
+
+/// Forks a process whose id is `wanted`, in a PID namespace where nothing else is started meanwhile.
+#[cfg(target_os = "linux")]
+fn fork_as(wanted: i32) -> Fork {
+    std::fs::write("/proc/sys/kernel/ns_last_pid", (wanted - 1).to_string()).unwrap();
+    fork().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn grandchild_with_a_reused_pid_makes_its_own_connection() {
+    if runs_as_first_process("grandchild_with_a_reused_pid_makes_its_own_connection") {
+        return;
+    }
+    let fake = telling_apart();
+    let (mut gone, mut wait) = UnixStream::pair().unwrap();
+    let (mut says, mut told) = UnixStream::pair().unwrap();
+    let Fork::Parent(first) = fork().unwrap() else {
+        // Its connection is idle when its child is forked.
+        let broker = fake.broker();
+        let own = std::process::id();
+        assert!(broker.token("1").is_ok());
+        if let Fork::Child = fork().unwrap() {
+            // Until the first process is gone, and its id free.
+            wait.read_exact(&mut [0]).unwrap();
+            if let Fork::Child = fork_as(i32::try_from(own).unwrap()) {
+                let asked = || broker.token("2").unwrap().generation() == 1_000_002;
+                let same = std::process::id() == own;
+                let done = same && catch_unwind(AssertUnwindSafe(asked)).unwrap_or(false);
+                says.write_all(&[u8::from(same), u8::from(done)]).unwrap();
+            }
+        }
+        end();
+    };
+    drop(says);
+    assert_eq!(waitpid(first).unwrap(), Signal::KILL.as_raw());
+    gone.write_all(&[0]).unwrap();
+    let mut seen = [0; 2];
+    told.set_read_timeout(Some(PATIENCE)).unwrap();
+    told.read_exact(&mut seen).unwrap();
+    assert_eq!(seen, [1, 1], "the same id; a connection of its own");
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn child_that_drops_a_watch_leaves_its_parents_connection_alone() {
+    let (word, words) = channel::<()>();
+    let words = Mutex::new(words);
+    let fake = Fake::start(move |_, mut peer| {
+        while peer.request().is_some() {
+            peer.answer(&token(7));
+            words.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+            peer.answer(&token(8));
+        }
+    });
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    let broker = domo_token_client::tokio::Broker::from(fake.broker());
+    let mut watch = broker.watch("data").unwrap();
+    let next = |watch: &mut domo_token_client::tokio::Watch| {
+        let waiting = async { tokio::time::timeout(PATIENCE, watch.next()).await };
+        let token = runtime.block_on(waiting).unwrap();
+        token.unwrap().unwrap().generation()
+    };
+    assert_eq!(next(&mut watch), 7);
+    let mut only = Some(watch);
+    assert!(in_a_child(|| only.take().is_some()));
+    word.send(()).unwrap();
+    assert_eq!(next(&mut only.unwrap()), 8);
+    assert_eq!(fake.connections(), 2, "the broker's own and the watch's");
 }

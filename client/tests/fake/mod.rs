@@ -18,7 +18,7 @@ use domo_token_client::Broker;
 use domo_token_client::clock::{BootTime, boot_now};
 use domo_token_client::frame::{self, HEAD, HELLO};
 use domo_token_client::wire::{
-    Refusal, RefusalKind, Renew, Request, Response, TokenAnswer, TokenRequest, TokenText,
+    Asked, Refusal, RefusalKind, Renew, Request, Response, TokenAnswer, TokenRequest, TokenText,
 };
 use tempfile::TempDir;
 
@@ -210,6 +210,19 @@ impl Peer {
             let _left = self.stream.write_all(&[byte]);
         }
     }
+}
+
+/// The answer, with a token in it of the client and the scopes that were asked for, if not more.
+pub(crate) fn granted(asked: &Asked, mut answer: Response) -> Response {
+    if let Response::Token(token) = &mut answer {
+        if !token.scope.split(' ').any(|scope| scope == asked.scope) {
+            token.scope.clone_from(&asked.scope);
+        }
+        if let Some(client) = &asked.client {
+            token.client.clone_from(client);
+        }
+    }
+    answer
 }
 
 pub(crate) fn token(generation: u64) -> Response {
