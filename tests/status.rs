@@ -101,6 +101,7 @@ fn machines_find_the_same_fields_for_ever() {
     let status: Value = serde_json::from_str(&text).unwrap();
     let broker = status["broker"].as_object().unwrap();
     for field in [
+        "socket",
         "version",
         "protocol",
         "pid",
@@ -211,11 +212,11 @@ fn a_terminal_is_shown_it_again_in_its_own_place_and_in_its_width() {
     command.env("TERM", "xterm");
     let (screen, mut child) = on_terminal(&mut command);
     let mut lines = BufReader::new(screen).lines().map(Result::unwrap);
-    let first: Vec<String> = lines.by_ref().take(5).collect();
-    // Up to the first of five lines, and over it.
+    let first: Vec<String> = lines.by_ref().take(6).collect();
+    // Up to the first of six lines, and over it.
     let again = lines.next().unwrap();
     assert!(
-        again.contains("\x1b[5A\rdomo-tokend"),
+        again.contains("\x1b[6A\rdomo-tokend"),
         "{again:?} {first:?}"
     );
     for line in first {
@@ -247,7 +248,7 @@ fn a_pipe_gets_it_again_only_when_something_has_changed() {
     });
     let mut tables = lines(&mut person).map(Result::unwrap);
     assert_eq!(states.next().unwrap()["tokens"][0]["requests"], 1);
-    let first: Vec<String> = tables.by_ref().take(5).collect();
+    let first: Vec<String> = tables.by_ref().take(6).collect();
     assert!(first.concat().contains("fresh"), "{first:?}");
     sandbox.always(Fault::status(401));
     daemon.restart("-KILL");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::clock::{BootTime, boot_now};
 use crate::error::Error;
-use crate::exchange::{Exchange, Next, Patience, unexpected};
+use crate::exchange::{Exchange, Next, Patience, Take, unexpected};
 use crate::flight::{Call, Need};
 use crate::process::Shared;
 use crate::scope::ScopeSet;
@@ -42,6 +42,8 @@ pub struct Status {
     pub broker: BrokerStatus,
     /// Its scope sets.
     pub scopes: Vec<ScopeStatus>,
+    /// The path of its socket.
+    pub socket: PathBuf,
 }
 
 impl Broker {
@@ -210,24 +212,24 @@ impl Broker {
     ///
     /// As [`Self::token`].
     pub fn status(&self) -> Result<Status, Error> {
-        type Parts = (Option<BrokerStatus>, Vec<ScopeStatus>);
-        let take = |(broker, scopes): &mut Parts, response| {
-            if let Response::Broker(status) = response {
-                *broker = Some(status);
-            } else if let Response::Scope(status) = response {
-                scopes.push(status);
-            } else if response == Response::End {
-                return Ok(Next::Done);
-            } else {
-                return Err(unexpected(&response));
+        let take = |status: &mut Option<Status>, response, socket: &Arc<Path>| {
+            match (response, status) {
+                (Response::Broker(broker), status @ None) => {
+                    let (scopes, socket) = (Vec::new(), socket.to_path_buf());
+                    *status = Some(Status {
+                        broker,
+                        scopes,
+                        socket,
+                    });
+                }
+                (Response::Scope(scope), Some(status)) => status.scopes.push(scope),
+                (Response::End, Some(_)) => return Ok(Next::Done),
+                (response, _) => return Err(unexpected(&response)),
             }
             Ok(Next::More)
         };
-        let (broker, scopes) = self.ask(&Request::Status, &take)?;
-        let broker = broker.ok_or_else(|| Error::Broken {
-            cause: "the broker's status has no beginning".to_owned(),
-        })?;
-        Ok(Status { broker, scopes })
+        let status = self.ask(&Request::Status, &take)?;
+        status.ok_or_else(|| unexpected(&Response::End))
     }
 
     /// The broker's metrics, as Prometheus text.
@@ -236,7 +238,7 @@ impl Broker {
     ///
     /// As [`Self::token`].
     pub fn metrics(&self) -> Result<String, Error> {
-        let take = |text: &mut String, response| {
+        let take = |text: &mut String, response, _: &Arc<Path>| {
             if let Response::Metrics(piece) = response {
                 text.push_str(&piece);
                 return Ok(Next::More);
@@ -255,11 +257,13 @@ impl Broker {
     ///
     /// As [`Self::token`].
     pub fn explain(&self, scopes: &str) -> Result<Explanation, Error> {
-        let request = Request::Explain(self.set(scopes)?.asked());
-        let take = |explanation: &mut Option<Explanation>, response| {
+        let set = self.set(scopes)?;
+        let request = Request::Explain(set.asked());
+        let take = |explanation: &mut Option<Explanation>, response, _: &Arc<Path>| {
             let Response::Explanation(given) = response else {
                 return Err(unexpected(&response));
             };
+            set.check_explanation(&given)?;
             *explanation = Some(given);
             Ok(Next::Done)
         };
@@ -267,11 +271,14 @@ impl Broker {
         explanation.ok_or_else(|| unexpected(&Response::End))
     }
 
-    fn ask<T: Default>(
-        &self,
-        request: &Request,
-        take: &dyn Fn(&mut T, Response) -> Result<Next, Error>,
-    ) -> Result<T, Error> {
+    /// The path of the broker's socket: of the broker that answered last, or else of the one that would
+    /// be asked now. [`Token::broker`] and [`Status::socket`] say it of one answer.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.shared.process().exchange.broker().to_path_buf()
+    }
+
+    fn ask<T: Default>(&self, request: &Request, take: &Take<T>) -> Result<T, Error> {
         let within = (self.deadline(), self.patience);
         let process = self.shared.process();
         process.exchange.ask(within, &|_| request.clone(), take)
@@ -319,7 +326,7 @@ fn usual_place() -> Address {
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Broker")
-            .field("path", &self.shared.process().exchange.path())
+            .field("path", &self.shared.process().exchange.broker())
             .field("client", &self.client)
             .finish_non_exhaustive()
     }

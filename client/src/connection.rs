@@ -1,6 +1,8 @@
 //! One connection to a broker: requests out, answers in, by a deadline.
 
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
 
 use zeroize::{Zeroize, Zeroizing};
 
@@ -51,6 +53,8 @@ impl From<Failure> for Error {
 
 pub(crate) struct Connection {
     stream: Stream,
+    /// The socket's path.
+    broker: Arc<Path>,
     /// Whether our hello has gone out.
     greeted: bool,
     /// Whether the broker's has come.
@@ -64,6 +68,7 @@ impl Connection {
         let left = deadline.saturating_since(boot_now());
         Ok(Self {
             stream: Stream::open(&address.path, left)?,
+            broker: Arc::from(&*address.path),
             greeted: false,
             welcomed: false,
             unread: Zeroizing::new(Vec::with_capacity(USUAL_ANSWER)),
@@ -73,6 +78,16 @@ impl Connection {
     /// The stream, to ask the system who is at its other end.
     pub(crate) fn stream(&self) -> &Stream {
         &self.stream
+    }
+
+    /// The path of the broker's socket.
+    pub(crate) fn broker(&self) -> &Arc<Path> {
+        &self.broker
+    }
+
+    /// Whether something has come that belongs to no answer.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
     }
 
     /// Sends a request; the first one follows the hello in the same write.

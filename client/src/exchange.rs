@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::address::Address;
@@ -66,6 +66,9 @@ pub(crate) struct Exchange {
     idle: Mutex<Option<Connection>>,
 }
 
+/// Adds one part of an answer, and the path of the socket that it came from, to the whole.
+pub(crate) type Take<'a, T> = dyn Fn(&mut T, Response, &Arc<Path>) -> Result<Next, Error> + 'a;
+
 /// Whether an answer goes on.
 pub(crate) enum Next {
     More,
@@ -93,19 +96,22 @@ impl Exchange {
         Self::new(self.address.clone())
     }
 
-    /// The socket's path.
-    pub(crate) fn path(&self) -> &Path {
-        &self.address.path
+    /// The path of the broker's socket: the one that answered last, else the one that would be
+    /// asked now.
+    pub(crate) fn broker(&self) -> Arc<Path> {
+        let connected = self.idle().as_ref().map(|idle| Arc::clone(idle.broker()));
+        connected.unwrap_or_else(|| Arc::from(&*self.address.path))
     }
 
-    /// Asks, and gives what `take` makes of the whole answer. A connection lost before the answer's
+    /// Asks, and gives what `take` makes of the whole answer, part by part with the path of the
+    /// socket that it came from. A part that `take` rejects ends its connection. A connection lost before the answer's
     /// end is made again, and a busy broker asked again, until the deadline; what came of an answer
     /// by then is forgotten.
     pub(crate) fn ask<T: Default>(
         &self,
         (deadline, patience): (BootTime, Patience),
         request: &dyn Fn(Duration) -> Request,
-        take: &dyn Fn(&mut T, Response) -> Result<Next, Error>,
+        take: &Take<T>,
     ) -> Result<T, Error> {
         let mut busy: Option<Error> = None;
         let mut pauses = Pauses::default();
@@ -146,7 +152,7 @@ impl Exchange {
         connection: &mut Connection,
         request: &Request,
         give_up: BootTime,
-        take: &dyn Fn(&mut T, Response) -> Result<Next, Error>,
+        take: &Take<T>,
     ) -> Result<T, Ended> {
         connection.send(request, give_up)?;
         let mut answer = T::default();
@@ -157,7 +163,7 @@ impl Exchange {
                 let error = Error::from(refusal);
                 return Err(Ended::Refused { error, busy });
             }
-            match take(&mut answer, response).map_err(Ended::Final)? {
+            match take(&mut answer, response, connection.broker()).map_err(Ended::Final)? {
                 Next::More => {}
                 Next::Done => return Ok(answer),
             }
@@ -196,8 +202,12 @@ impl Exchange {
         }
     }
 
+    /// Leaves a connection to the next call, unless more has come than was asked for, which would be
+    /// taken for the next answer.
     fn keep(&self, connection: Connection) {
-        *self.idle() = Some(connection);
+        if !connection.has_unread() {
+            *self.idle() = Some(connection);
+        }
     }
 
     fn idle(&self) -> MutexGuard<'_, Option<Connection>> {

@@ -297,6 +297,7 @@ impl Drop for Pilot {
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::path::Path;
 
     use super::*;
     use crate::scope::ScopeSet;
@@ -328,7 +329,8 @@ mod tests {
             lifetime_ms: 3_599_000,
             expires: boot_now() + Duration::from_secs(3599),
         };
-        Token::new(answer, &set())
+        let broker = Path::new("/run/broker.sock").into();
+        Token::new(answer, &set(), None, &broker).unwrap()
     }
 
     fn lead(step: Step) -> Pilot {

@@ -1,6 +1,7 @@
 //! What one process has, and a forked child must not use: its connection, its requests under way,
 //! its threads.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 
@@ -143,11 +144,11 @@ impl Process {
                 renew: need.renew,
             })
         };
-        let take = |token: &mut Option<Token>, response| {
+        let take = |token: &mut Option<Token>, response, broker: &Arc<Path>| {
             let Response::Token(answer) = response else {
                 return Err(unexpected(&response));
             };
-            *token = Some(Token::new(answer, &flight.set));
+            *token = Some(Token::new(answer, &flight.set, need.renew, broker)?);
             Ok(Next::Done)
         };
         let within = (flight.deadline, flight.patience);

@@ -1,6 +1,7 @@
 //! A token in a caller's hands.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,8 +10,9 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::clock::{BootTime, boot_now, wall_now};
+use crate::error::Error;
 use crate::scope::ScopeSet;
-use crate::wire::{Asked, TokenAnswer};
+use crate::wire::{Asked, Explanation, Renew, TokenAnswer};
 
 /// A token with less left is asked for anew, unless the caller says what it needs; of short-lived
 /// ones, with less than a tenth of their life.
@@ -36,6 +38,58 @@ impl Set {
             scope: self.scope.as_str().to_owned(),
         }
     }
+
+    /// Checks that a token answer is to a request for this set, which rejected what `renew` says.
+    fn check_token(&self, answer: &TokenAnswer, renew: Option<Renew>) -> Result<(), Error> {
+        self.check_client(Some(&answer.client))?;
+        let granted = |scope: &&str| answer.scope.split(' ').any(|other| other == *scope);
+        if !self.scope.iter().all(|scope| granted(&scope)) {
+            let scopes = &answer.scope;
+            return Err(mismatch(&format!(
+                "grants {scopes:?}, not all of \"{}\"",
+                self.scope
+            )));
+        }
+        if renew == Some(Renew::Rejected(answer.generation)) {
+            return Err(mismatch("is the token that was rejected"));
+        }
+        Ok(())
+    }
+
+    /// Checks that an explanation is of this set.
+    pub(crate) fn check_explanation(&self, answer: &Explanation) -> Result<(), Error> {
+        self.check_client(answer.client.as_deref())?;
+        if answer.scope != self.scope.as_str() {
+            let scope = &answer.scope;
+            return Err(mismatch(&format!(
+                "explains {scope:?}, not \"{}\"",
+                self.scope
+            )));
+        }
+        Ok(())
+    }
+
+    /// Checks that an answer names the client that the request named. A name too long for any client
+    /// comes back cut.
+    fn check_client(&self, answered: Option<&str>) -> Result<(), Error> {
+        let Some(named) = self.client.as_deref() else {
+            return Ok(());
+        };
+        let answered = answered.unwrap_or_default();
+        let is_cut = |start| named.starts_with(start);
+        if answered == named || answered.strip_suffix('…').is_some_and(is_cut) {
+            return Ok(());
+        }
+        Err(mismatch(&format!(
+            "is of client {answered:?}, not of {named:?}"
+        )))
+    }
+}
+
+fn mismatch(what: &str) -> Error {
+    Error::Broken {
+        cause: format!("the broker's answer {what}; its connection is closed"),
+    }
 }
 
 /// A Domo access token. `Debug` doesn't show it. Clones share one copy of its text, which is wiped
@@ -53,6 +107,8 @@ struct Inner {
     scope: String,
     /// What it was asked for by: Domo may grant more.
     set: Set,
+    /// The path of the socket that it came from.
+    broker: Arc<Path>,
     generation: u64,
     lifetime: Duration,
     expires: BootTime,
@@ -61,22 +117,31 @@ struct Inner {
 }
 
 impl Token {
-    pub(crate) fn new(answer: TokenAnswer, set: &Set) -> Self {
+    /// The token of an answer to a request for `set` that rejected what `renew` says. There is no
+    /// other way to a token, so none is held under another set than it was requested for.
+    pub(crate) fn new(
+        answer: TokenAnswer,
+        set: &Set,
+        renew: Option<Renew>,
+        broker: &Arc<Path>,
+    ) -> Result<Self, Error> {
+        set.check_token(&answer, renew)?;
         let lifetime = Duration::from_millis(answer.lifetime_ms);
         // A broker whose clock isn't ours (containers can shift it) must not make it immortal.
         let expires = answer.expires.min(boot_now() + lifetime);
         let part = lifetime / PART_OF_LIFE;
-        Self(Guard::from_inner(Arc::new(Inner {
+        Ok(Self(Guard::from_inner(Arc::new(Inner {
             secret: answer.access_token.into_secret(),
             client: answer.client,
             scope: answer.scope,
             set: set.clone(),
+            broker: Arc::clone(broker),
             generation: answer.generation,
             lifetime,
             expires,
             does_until: expires - MARGIN_MAX.min(part),
             lives_until: expires - LEAST_LEFT_MAX.min(part),
-        })))
+        }))))
     }
 
     pub(crate) fn set(&self) -> &Set {
@@ -124,6 +189,12 @@ impl Token {
     #[must_use]
     pub fn token_type(&self) -> &'static str {
         "bearer"
+    }
+
+    /// The path of the socket of the broker that gave it.
+    #[must_use]
+    pub fn broker(&self) -> &Path {
+        &self.0.broker
     }
 
     /// The broker's name for the API client.
@@ -208,6 +279,7 @@ impl Inner {
             client: String::new(),
             scope: String::new(),
             set,
+            broker: Path::new("").into(),
             generation: 0,
             lifetime: Duration::ZERO,
             expires: BootTime::default(),

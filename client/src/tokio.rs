@@ -149,6 +149,12 @@ impl Broker {
         blocking(move || broker.status()).await
     }
 
+    /// As [`crate::Broker::socket`].
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.0.socket()
+    }
+
     /// As [`crate::Broker::explain`].
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Each new token of a scope set, as it comes.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -143,11 +144,12 @@ impl Watch {
             Err(failure) => return News::Last(failure.into()),
             Ok(response) => response,
         };
+        let broker = Arc::clone(connection.broker());
         self.connection = Some((connection, process));
-        self.judge(response)
+        self.judge(response, &broker)
     }
 
-    fn judge(&mut self, response: Response) -> News {
+    fn judge(&mut self, response: Response, broker: &Arc<Path>) -> News {
         // A broker that only says it is busy isn't back yet.
         let busy = |refusal: &Refusal| refusal.kind == RefusalKind::Busy;
         if !matches!(&response, Response::Refusal(refusal) if busy(refusal)) {
@@ -156,7 +158,10 @@ impl Watch {
         }
         match response {
             Response::Token(answer) => {
-                let token = Token::new(answer, &self.set);
+                let token = match Token::new(answer, &self.set, None, broker) {
+                    Ok(token) => token,
+                    Err(error) => return News::Last(error),
+                };
                 let old = self.given.replace(token.generation()) == Some(token.generation());
                 // Whoever reads late finds tokens that have died meanwhile.
                 if old || token.expires_in().is_zero() {
@@ -223,6 +228,7 @@ impl Iterator for Watch {
                 News::Item(item) => return Some(*item),
                 News::Last(error) => {
                     self.ended = true;
+                    self.connection = None;
                     return Some(Err(error));
                 }
                 News::Outage(error) => {

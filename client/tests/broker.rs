@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use domo_token_client::clock::boot_now;
 use domo_token_client::wire::{
-    BrokerStatus, RefusalKind, Request, Response, ScopeState, ScopeStatus,
+    BrokerStatus, Explanation, RefusalKind, Request, Response, ScopeState, ScopeStatus,
 };
 use domo_token_client::{Broker, Error};
 
-use fake::{Door, Fake, Peer, place, refusal, renewed, token};
+use fake::{Door, Fake, PATIENCE, Peer, granted, place, refusal, renewed, token};
 
 /// What the broker does with one connection, by its number.
 type Serve = fn(usize, Peer);
@@ -38,9 +38,9 @@ fn threads_that_ask_at_once_do_not_wait_for_each_other() {
     let fake = Fake::start(|number, mut peer| {
         static SECOND: std::sync::Barrier = std::sync::Barrier::new(2);
         assert!(number < 2);
-        while peer.request().is_some() {
+        while let Some(request) = peer.token_request() {
             SECOND.wait();
-            peer.answer(&token(7));
+            peer.answer(&granted(&request.asked, token(7)));
         }
     });
     let broker = fake.broker();
@@ -248,6 +248,179 @@ fn whatever_is_no_broker_is_not_taken_for_one() {
     }
 }
 
+/// A token that is of another client, and grants other scopes.
+fn token_of(client: &str, scope: &str, mut response: Response) -> Response {
+    if let Response::Token(token) = &mut response {
+        client.clone_into(&mut token.client);
+        scope.clone_into(&mut token.scope);
+    }
+    response
+}
+
+fn explanation(client: Option<&str>, scope: &str) -> Response {
+    Response::Explanation(Explanation {
+        client: client.map(str::to_owned),
+        scope: scope.to_owned(),
+        peer: "uid 1004".to_owned(),
+        refused: None,
+        rule: "everyone".to_owned(),
+    })
+}
+
+/// Whether the call ends with a protocol error, and its connection with it, if the broker answers so.
+fn is_rejected(
+    answer: Vec<Response>,
+    call: impl Fn(&Broker) -> Result<(), Error>,
+) -> Result<(), String> {
+    let (closed, is_closed) = std::sync::mpsc::channel();
+    let fake = Fake::start(move |number, mut peer| {
+        while let Some(request) = peer.request() {
+            if number == 0 {
+                answer.iter().for_each(|part| peer.answer(part));
+            } else if let Request::Token(request) = request {
+                peer.answer(&granted(&request.asked, token(7)));
+            }
+        }
+        let _last = closed.send(number);
+    });
+    let broker = fake.broker().client("acme");
+    let result = call(&broker);
+    if !matches!(result, Err(Error::Broken { .. })) {
+        return Err(format!("{result:?}"));
+    }
+    let first = is_closed.recv_timeout(PATIENCE);
+    let asked = fake.requests();
+    let next = broker.token("data").map(|token| token.generation());
+    match (first, next, fake.requests() - asked) {
+        (Ok(0), Ok(7), 1) => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+#[test]
+fn answer_to_another_request_is_a_protocol_error_that_ends_the_connection() {
+    let token_data = |broker: &Broker| broker.token("data").map(drop);
+    let renew = |broker: &Broker| broker.request("data").rejected(1).send().map(drop);
+    let explain = |broker: &Broker| broker.explain("data").map(drop);
+    let status = |broker: &Broker| broker.status().map(drop);
+    let metrics = |broker: &Broker| broker.metrics().map(drop);
+    let other_client = || token_of("beta", "data", token(7));
+    let other_scopes = || token_of("acme", "user audit dat", token(7));
+    type Call<'a> = &'a dyn Fn(&Broker) -> Result<(), Error>;
+    let cases: [(&str, Response, Call); 13] = [
+        ("token of another client", other_client(), &token_data),
+        ("token of other scopes", other_scopes(), &token_data),
+        ("status for a token", daemon(), &token_data),
+        ("rejected token", token(1), &renew),
+        (
+            "explanation of a client",
+            explanation(Some("beta"), "data"),
+            &explain,
+        ),
+        (
+            "explanation of no client",
+            explanation(None, "data"),
+            &explain,
+        ),
+        (
+            "explanation of a scope",
+            explanation(Some("acme"), "user"),
+            &explain,
+        ),
+        ("token for an explanation", token(7), &explain),
+        ("token for the status", token(7), &status),
+        ("set before the daemon", set("data"), &status),
+        ("end before the daemon", Response::End, &status),
+        ("token for the metrics", token(7), &metrics),
+        (
+            "metrics for a token",
+            Response::Metrics(String::new()),
+            &token_data,
+        ),
+    ];
+    for (name, answer, call) in cases {
+        is_rejected(vec![answer], call).unwrap_or_else(|seen| panic!("{name}: {seen}"));
+    }
+    is_rejected(vec![daemon(), daemon()], status).unwrap();
+    // A watch has a connection of its own, so that it isn't the first.
+    for answer in [other_client(), other_scopes(), explanation(None, "data")] {
+        let (closed, is_closed) = std::sync::mpsc::channel();
+        let fake = Fake::start(move |_, mut peer| {
+            if peer.request().is_some() {
+                peer.answer(&answer);
+                assert!(peer.request().is_none());
+                let _last = closed.send(());
+            }
+        });
+        let broker = fake.broker().client("acme");
+        let mut tokens = broker.watch("data").unwrap();
+        let error = tokens.next().unwrap().unwrap_err();
+        assert!(matches!(error, Error::Broken { .. }), "{error}");
+        is_closed.recv_timeout(PATIENCE).unwrap();
+        assert!(tokens.next().is_none());
+    }
+}
+
+#[test]
+fn answers_of_the_requested_client_with_more_scopes_are_taken() {
+    let fake = Fake::start(|_, mut peer| {
+        while let Some(request) = peer.request() {
+            peer.answer(&match request {
+                Request::Explain(asked) => {
+                    let cut = asked.client.filter(|name| name.len() < 1000);
+                    explanation(Some(cut.as_deref().unwrap_or("xxxx…")), &asked.scope)
+                }
+                _ => token_of("acme", "audit data user", token(7)),
+            });
+        }
+    });
+    let broker = fake.broker();
+    assert!(broker.token("user data").is_ok(), "no client was named");
+    assert!(broker.client("acme").token("data").is_ok());
+    assert!(broker.client("acme").explain("data").is_ok());
+    let too_long = "x".repeat(2000);
+    assert!(broker.client(&too_long).explain("data").is_ok());
+    assert_eq!(fake.connections(), 1);
+}
+
+#[test]
+fn connection_with_more_than_the_answer_is_not_used_again() {
+    let fake = Fake::start(|number, mut peer| {
+        while let Some(request) = peer.token_request() {
+            let generation = number as u64 + 1;
+            let answer = granted(&request.asked, token(generation));
+            peer.answer_all(&[answer.clone(), answer]);
+        }
+    });
+    let broker = fake.broker();
+    assert_eq!(broker.token("data").unwrap().generation(), 1);
+    assert_eq!(
+        broker.request("data").renew().send().unwrap().generation(),
+        2
+    );
+    assert_eq!(fake.connections(), 2);
+}
+
+#[test]
+fn broker_that_answered_is_named_by_its_socket() {
+    let fake = Fake::start(|_, mut peer| {
+        while let Some(request) = peer.request() {
+            match request {
+                Request::Status => [daemon(), Response::End]
+                    .iter()
+                    .for_each(|part| peer.answer(part)),
+                _ => peer.answer(&token(7)),
+            }
+        }
+    });
+    let broker = fake.broker();
+    assert_eq!(broker.token("data").unwrap().broker(), fake.path());
+    assert_eq!(broker.status().unwrap().socket, fake.path());
+    assert_eq!(broker.socket(), fake.path());
+    let watched = broker.watch("data").unwrap().next().unwrap().unwrap();
+    assert_eq!(watched.broker(), fake.path());
+}
+
 #[test]
 fn a_silent_broker_is_given_up_at_the_deadline() {
     let fake = Fake::start(|_, mut peer| while peer.request().is_some() {});
@@ -259,11 +432,11 @@ fn a_silent_broker_is_given_up_at_the_deadline() {
 fn renewing_names_the_generation_that_was_refused_and_the_scopes_asked_for() {
     let fake = Fake::answering(|_, request| {
         assert_eq!(request.asked.scope, "user", "not the scopes granted");
-        renewed(request)
+        token_of("acme", "data user", renewed(request))
     });
     let broker = fake.broker();
     let first = broker.token("user").unwrap();
-    assert_eq!(first.scope(), "data", "as granted");
+    assert_eq!(first.scope(), "data user", "as granted");
     assert_eq!(broker.renew(&first).unwrap().generation(), 2);
 }
 

@@ -95,14 +95,15 @@ impl Fake {
         }
     }
 
-    /// Gives each request for a token the answer of `answer`, which is told how many came before.
+    /// Gives each request for a token the answer of `answer`, which gets the number of requests before
+    /// it; a token is of the client and the scopes that were asked for.
     pub(crate) fn answering(
         answer: impl Fn(usize, &TokenRequest) -> Response + Send + Sync + 'static,
     ) -> Self {
         Self::start(move |_, mut peer| {
             while let Some(request) = peer.token_request() {
                 let before = peer.asked.load(Ordering::SeqCst) - 1;
-                peer.answer(&answer(before, &request));
+                peer.answer(&granted(&request.asked, answer(before, &request)));
             }
         })
     }
@@ -199,6 +200,17 @@ impl Peer {
             Request::Token(request) => Some(request),
             Request::Watch(_) | Request::Status | Request::Explain(_) | Request::Metrics => None,
         }
+    }
+
+    /// Sends several answers in one piece.
+    pub(crate) fn answer_all(&mut self, responses: &[Response]) {
+        let hello: &[u8] = if self.welcomed { b"" } else { b"DTK\x01" };
+        self.welcomed = true;
+        let frames = responses
+            .iter()
+            .map(|response| frame::encode(response).unwrap());
+        let bytes = frames.fold(hello.to_vec(), |all, frame| [all, frame.to_vec()].concat());
+        let _left = self.stream.write_all(&bytes);
     }
 
     pub(crate) fn answer(&mut self, response: &Response) {

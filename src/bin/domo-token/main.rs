@@ -63,8 +63,8 @@ fn run(command: Command) -> Result<u8, Problem> {
 }
 
 fn explain(get: &Get) -> Result<u8, Problem> {
-    let (_, given) = ask::patiently(get, |broker| broker.explain(&get.scopes))?;
-    print(print::explanation(&given).as_bytes())?;
+    let (broker, given) = ask::patiently(get, |broker| broker.explain(&get.scopes))?;
+    print(print::explanation(&given, &broker.socket()).as_bytes())?;
     Ok(match given.refused {
         None => 0,
         Some(RefusalKind::NotPermitted) => NO_PERMISSION,

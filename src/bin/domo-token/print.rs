@@ -1,5 +1,6 @@
 //! What is printed: tokens and explanations.
 
+use std::path::Path;
 use std::time::SystemTime;
 
 use domo_token_client::Token;
@@ -30,14 +31,15 @@ pub(crate) fn token(token: &Token, format: Format) -> Zeroizing<String> {
                 "scope": token.scope(),
                 "client": token.client(),
                 "generation": token.generation(),
+                "broker": token.broker().display().to_string(),
             });
             format!("{fields}\n")
         }
     })
 }
 
-/// What the broker decides for this process.
-pub(crate) fn explanation(given: &Explanation) -> String {
+/// What the broker at `socket` decides for this process.
+pub(crate) fn explanation(given: &Explanation, socket: &Path) -> String {
     let verdict = if given.refused.is_none() {
         "may have"
     } else {
@@ -45,8 +47,11 @@ pub(crate) fn explanation(given: &Explanation) -> String {
     };
     let client = given.client.as_deref().unwrap_or("none named");
     format!(
-        "seen as: {}\nclient: {client}\nscope set: {}\ndecision: {verdict} this token\nrule: {}\n",
-        given.peer, given.scope, given.rule
+        "broker: {}\nseen as: {}\nclient: {client}\nscope set: {}\ndecision: {verdict} this token\nrule: {}\n",
+        socket.display(),
+        given.peer,
+        given.scope,
+        given.rule
     )
 }
 

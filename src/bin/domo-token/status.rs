@@ -65,7 +65,8 @@ fn text(wanted: &Status, status: &client::Status) -> String {
         colour: terminal && wants_colour(),
         notes_below: terminal,
     };
-    table::of(&status.broker, &status.scopes, boot_now(), look)
+    let broker = (&*status.socket, &status.broker);
+    table::of(broker, &status.scopes, boot_now(), look)
 }
 
 fn wants_colour() -> bool {

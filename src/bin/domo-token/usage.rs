@@ -27,7 +27,8 @@ pub(crate) const FORMAT_WORDS: &[(&str, &str)] = &[
     (
         "json",
         "one object: access_token, token_type, expires_at (seconds since 1970), expires_in \
-         (seconds), scope (as granted), client, generation. Fields are only ever added",
+         (seconds), scope (as granted), client, generation, broker (its socket). Fields are only \
+         ever added",
     ),
     ("env", "DOMO_ACCESS_TOKEN=TOKEN, for files of variables"),
 ];

@@ -38,6 +38,7 @@ pub(super) fn of(status: &Status, now: BootTime, wall: SystemTime) -> String {
         .collect();
     let all = json!({
         "broker": {
+            "socket": status.socket.display().to_string(),
             "version": broker.version,
             "protocol": broker.protocol,
             "pid": broker.pid,

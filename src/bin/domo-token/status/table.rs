@@ -1,6 +1,7 @@
 //! The state for people.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use domo_token_client::clock::BootTime;
 use domo_token_client::duration::show;
@@ -25,8 +26,11 @@ const RED: &str = "31";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
 
+/// A broker's socket and its state.
+type Broker<'a> = (&'a Path, &'a BrokerStatus);
+
 /// The whole, in lines.
-pub(super) fn of(daemon: &BrokerStatus, sets: &[ScopeStatus], now: BootTime, look: Look) -> String {
+pub(super) fn of(daemon: Broker, sets: &[ScopeStatus], now: BootTime, look: Look) -> String {
     let mut text = broker(daemon, now, look);
     if sets.is_empty() {
         text.push_str("no scope set that you may see\n");
@@ -57,7 +61,7 @@ pub(super) fn of(daemon: &BrokerStatus, sets: &[ScopeStatus], now: BootTime, loo
 }
 
 // Writing to a string can't fail.
-fn broker(broker: &BrokerStatus, now: BootTime, look: Look) -> String {
+fn broker((socket, broker): Broker, now: BootTime, look: Look) -> String {
     let since = |at: BootTime| show(now.saturating_since(at));
     let mut text = format!(
         "domo-tokend {}, pid {}, protocol {}, up {}\n",
@@ -66,6 +70,7 @@ fn broker(broker: &BrokerStatus, now: BootTime, look: Look) -> String {
         broker.protocol,
         since(broker.started)
     );
+    let _ = writeln!(text, "socket: {}", plain(&socket.to_string_lossy()));
     let config = broker.config_path.as_deref().unwrap_or("the environment");
     let loaded = since(broker.config_loaded);
     let _ = writeln!(text, "config: {}, loaded {loaded} ago", plain(config));
@@ -246,7 +251,7 @@ mod tests {
             colour,
             notes_below,
         };
-        of(&daemon(), sets, NOW, look)
+        of((Path::new("/run/b.sock"), &daemon()), sets, NOW, look)
     }
 
     #[test]
@@ -256,6 +261,7 @@ mod tests {
         assert_eq!(
             shown(&[fresh, failing(), denied], false, false),
             "domo-tokend 0.1.0, pid 4711, protocol 1, up 0 s\n\
+             socket: /run/b.sock\n\
              config: /etc/c.toml, loaded 0 s ago\n\
              config error: line 3: no\n\
              \n\
