@@ -14,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use common::callers::is_root;
+use common::namespaces::{Container, can_be_made, wrapped};
 use common::{
     CANARY_SECRET, CLIENT_ID, Daemon, HOUR, check, helper, parts, run_to_end, sandbox, token,
 };
@@ -118,31 +118,41 @@ impl Pod {
         command
     }
 
-    /// Both containers: the probe of the first, and a caller in the second.
+    /// Both containers: the broker and the probe in the first, a caller in the second.
     fn runs(self) {
         let socket = self.folder.path().join("socket/broker.sock");
         let probe: Vec<String> = serde_json::from_str(&value_in(MANIFESTS[0], "command:")).unwrap();
         assert_eq!(probe[0], "domo-token");
         let probe: Vec<&str> = probe[1..].iter().map(String::as_str).collect();
-        let as_user = |arguments: &[&str]| {
-            let mut command = helper(&socket, arguments);
-            command
-                .uid(USER)
-                .gid(USER)
-                .current_dir("/")
-                .output()
-                .unwrap()
-        };
-        let command = self.command();
-        let _daemon = Daemon::start_as(command, self.folder);
-        token(&as_user(&["data"]));
-        assert_eq!(parts(&as_user(&probe)).0, Some(0));
+        // The first process there outlives a change of user, and takes all others with it.
+        let user = USER.to_string();
+        let as_user = [
+            "setpriv",
+            "--reuid",
+            &user,
+            "--regid",
+            &user,
+            "--clear-groups",
+        ];
+        let broker = wrapped(&as_user, &self.command());
+        let broker = wrapped(&["sh", "-c", "\"$@\" & wait", "sh"], &broker);
+        let daemon = Daemon::start_as(Container::Pid.command(0, &broker), self.folder);
+        for container in Container::ALL {
+            let caller = container.command(USER, &helper(&socket, &["data"]));
+            token(&{ caller }.output().unwrap());
+        }
+        let children = format!("/proc/{0}/task/{0}/children", daemon.pid());
+        let first = fs::read_to_string(children).unwrap();
+        let enter = ["nsenter", "--target", first.trim(), "--pid", "--mount"];
+        let probe = wrapped(&as_user, &helper(&socket, &probe));
+        let probe = wrapped(&enter, &probe).output().unwrap();
+        assert_eq!(parts(&probe).0, Some(0));
     }
 }
 
 #[test]
 fn the_sidecar_serves_a_caller_in_the_pod_from_volumes_as_the_kubelet_makes_them() {
-    if !is_root() {
+    if !can_be_made() {
         return;
     }
     assert_eq!(value_in(MANIFESTS[0], "defaultMode:"), "0440");
@@ -154,7 +164,7 @@ fn the_sidecar_serves_a_caller_in_the_pod_from_volumes_as_the_kubelet_makes_them
 
 #[test]
 fn a_secret_that_all_may_read_needs_the_clients_consent() {
-    if !is_root() {
+    if !can_be_made() {
         return;
     }
     let pod = Pod::new((0, 0), 0o444, |config| config);
@@ -167,7 +177,7 @@ fn a_secret_that_all_may_read_needs_the_clients_consent() {
 
 #[test]
 fn a_volume_that_all_may_write_needs_shared_directory() {
-    if !is_root() {
+    if !can_be_made() {
         return;
     }
     let pod = Pod::new((0, USER), 0o440, |config| {

@@ -336,7 +336,7 @@ fn a_container_with_shared_volumes_needs_two_keys_and_is_told_which() {
     let script = format!(
         "mount --bind \"$1/secrets\" \"$1/secrets\" && mount -o remount,bind,ro \"$1/secrets\" && \
          {{ {daemon} --config \"$1/config.toml\" --socket \"$1/run/broker.sock\" & }} && \
-         {helper} --socket \"$1/run/broker.sock\" --wait --timeout {patience} data; code=$?; \
+         unshare --pid --fork --mount-proc {helper} --socket \"$1/run/broker.sock\" --wait --timeout {patience} data; code=$?; \
          kill $!; exit $code",
         daemon = env!("CARGO_BIN_EXE_domo-tokend"),
         helper = env!("CARGO_BIN_EXE_domo-token"),

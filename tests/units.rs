@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::callers::{STRANGER, is_root, open_daemon, open_folder, token_request};
+use common::namespaces::{Container, can_be_made};
 use common::{Daemon, HOUR, kernel, parts, sandbox, token};
 
 /// A cgroup of systemd's hierarchy, as if of a unit of that name; `None` where none can be made.
@@ -259,6 +260,34 @@ fn on_an_old_kernel_a_script_in_its_unit_gets_its_token_and_one_outside_does_not
                   while os.getppid()==first: pass\n\
                   s.send(request); answer(s)";
     assert_eq!(unit.python(&daemon, forked), "REFUSED");
+}
+
+#[test]
+fn caller_of_another_pid_namespace_is_in_no_unit_but_has_its_user() {
+    if !can_be_made() {
+        return;
+    }
+    let Some(unit) = Unit::new("namespace") else {
+        return;
+    };
+    let sandbox = sandbox(HOUR);
+    let rules = unit.rule() + "user = { users = [0] }\n";
+    let folder = open_folder(&sandbox, "[\"data\", \"user\"]", "", &rules);
+    // Neither it nor a daemon that it starts can see the processes outside.
+    let command = Container::Pid.command(0, &Daemon::command(folder.path()));
+    let daemon = Daemon::start_as(command, folder);
+    let socket = daemon.socket();
+    let ask = |arguments: &[&str]| {
+        let named = [&["--socket", socket.to_str().unwrap()], arguments].concat();
+        let helper = unit
+            .command(env!("CARGO_BIN_EXE_domo-token"), &named)
+            .output();
+        helper.unwrap()
+    };
+    assert_eq!(ask(&["data"]).status.code(), Some(77));
+    token(&ask(&["user"]));
+    let (_, seen, _) = parts(&ask(&["--explain", "user"]));
+    assert!(seen.contains("seen as: uid 0 (root)\n"), "{seen}");
 }
 
 /// What came of that many tries; `None` where there can be no PID namespace.

@@ -7,40 +7,78 @@ mod windows;
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::Error;
 
-/// A socket, and how it came to be chosen.
+#[cfg(unix)]
+use unix::Defaults;
+#[cfg(windows)]
+use windows::Defaults;
+
+/// The socket of the host's broker, where brokers have sockets.
+pub const HOST_SOCKET: &str = "/run/domo-token/broker.sock";
+
+/// Where a broker is looked for, each time a connection is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Address {
-    pub(crate) path: PathBuf,
-    /// All paths looked at, for whoever has to find out why there is no broker.
-    pub(crate) tried: Vec<PathBuf>,
-    /// Whether a person or a variable named it; the usual places are judged more strictly.
+pub(crate) enum Address {
+    /// The path that a person, a variable or the app named.
+    Named(Arc<Path>),
+    /// The default paths.
+    Default(Defaults),
+}
+
+/// The socket to connect to, by what is there now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) path: Arc<Path>,
+    /// All paths that were looked at.
+    tried: Vec<PathBuf>,
+    /// The user's own config, because of which the host's broker is not used.
+    own_config: Option<PathBuf>,
+    /// Whether the path was named; the default paths are checked more strictly.
     #[cfg(unix)]
     named: bool,
 }
 
 impl Address {
-    /// The socket a person named.
-    pub(crate) fn named(path: PathBuf) -> Self {
-        Self {
-            tried: vec![path.clone()],
-            path,
-            #[cfg(unix)]
-            named: true,
-        }
+    /// The socket that was named.
+    pub(crate) fn named(path: &Path) -> Self {
+        Self::Named(path.into())
     }
 
-    /// `$DOMO_TOKEN_SOCKET`, else where a broker usually is.
+    /// `$DOMO_TOKEN_SOCKET`, else the default paths.
     pub(crate) fn find(env: &dyn Fn(&str) -> Option<OsString>) -> Self {
         let variable = |name: &str| {
             env(name)
                 .filter(|value| !value.is_empty())
                 .map(PathBuf::from)
         };
-        variable("DOMO_TOKEN_SOCKET").map_or_else(|| Self::usual(&variable), Self::named)
+        match variable("DOMO_TOKEN_SOCKET") {
+            Some(path) => Self::named(&path),
+            None => Self::Default(Defaults::of(&variable)),
+        }
+    }
+
+    /// The socket to connect to now.
+    pub(crate) fn target(&self) -> Target {
+        match self {
+            Self::Named(path) => Target::named(Arc::clone(path)),
+            Self::Default(defaults) => defaults.target(),
+        }
+    }
+}
+
+impl Target {
+    fn named(path: Arc<Path>) -> Self {
+        Self {
+            tried: vec![path.to_path_buf()],
+            path,
+            own_config: None,
+            #[cfg(unix)]
+            named: true,
+        }
     }
 
     /// What a failed connection means, once it is not going to be tried again.
@@ -50,15 +88,17 @@ impl Address {
             kind,
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
         ) {
-            let tried = self.tried.clone();
-            return Error::NotRunning { tried };
+            return Error::NotRunning {
+                tried: self.tried.clone(),
+                own_config: self.own_config.clone(),
+            };
         }
         if kind == io::ErrorKind::PermissionDenied {
             let cause = self.how_to_join();
             return Error::NotPermitted { cause };
         }
         Error::Io {
-            path: self.path.clone(),
+            path: self.path.to_path_buf(),
             source: source.into(),
         }
     }
@@ -66,15 +106,13 @@ impl Address {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
     fn the_variable_wins_and_is_the_only_place() {
         let env = |name: &str| (name == "DOMO_TOKEN_SOCKET").then(|| "/x/y.sock".into());
-        let address = Address::find(&env);
-        assert_eq!(address.path, Path::new("/x/y.sock"));
-        assert_eq!(address.tried.len(), 1);
+        let target = Address::find(&env).target();
+        assert_eq!(*target.path, *Path::new("/x/y.sock"));
+        assert_eq!(target.tried.len(), 1);
     }
 }

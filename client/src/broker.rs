@@ -47,7 +47,13 @@ pub struct Status {
 }
 
 impl Broker {
-    /// Connects to the broker at the usual place: `$DOMO_TOKEN_SOCKET`, the user's own, the host's.
+    /// Connects to the broker at `$DOMO_TOKEN_SOCKET`, else to the user's own, else to the host's.
+    ///
+    /// The user's own broker listens on `${XDG_RUNTIME_DIR:-/run/user/UID}/domo-token/broker.sock`, the
+    /// host's on `/run/domo-token/broker.sock`. If the user, unless that is root, has a config
+    /// (`${XDG_CONFIG_HOME:-~/.config}/domo-token/config.toml`), the host's broker is never asked: it
+    /// may hold other credentials. Otherwise it is asked while the own socket doesn't exist. This is
+    /// decided at each connection: [`Token::broker`] says which broker gave a token.
     ///
     /// # Errors
     ///
@@ -62,14 +68,14 @@ impl Broker {
     ///
     /// As [`Self::connect`].
     pub fn connect_to(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        Self::open(Address::named(path.into()), boot_now() + DEFAULT_TIMEOUT)
+        Self::open(Address::named(&path.into()), boot_now() + DEFAULT_TIMEOUT)
     }
 
     /// Connects to the broker at that socket, or at the usual place, for calls that all end by
     /// `deadline`. It isn't waited for when it goes away: for the helper, which says so at once.
     #[doc(hidden)]
     pub fn connect_by(deadline: BootTime, path: Option<&Path>) -> Result<Self, Error> {
-        let address = path.map_or_else(usual_place, |path| Address::named(path.to_owned()));
+        let address = path.map_or_else(usual_place, Address::named);
         let broker = Self::open(address, deadline)?;
         Ok(Self {
             timeout: deadline.saturating_since(boot_now()),

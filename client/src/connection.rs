@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::address::Address;
+use crate::address::Target;
 use crate::clock::{BootTime, boot_now};
 use crate::error::Error;
 use crate::frame::{self, FrameError, HEAD, HELLO};
@@ -64,11 +64,11 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects, by `deadline` at the latest.
-    pub(crate) fn open(address: &Address, deadline: BootTime) -> io::Result<Self> {
+    pub(crate) fn open(target: &Target, deadline: BootTime) -> io::Result<Self> {
         let left = deadline.saturating_since(boot_now());
         Ok(Self {
-            stream: Stream::open(&address.path, left)?,
-            broker: Arc::from(&*address.path),
+            stream: Stream::open(&target.path, left)?,
+            broker: Arc::clone(&target.path),
             greeted: false,
             welcomed: false,
             unread: Zeroizing::new(Vec::with_capacity(USUAL_ANSWER)),

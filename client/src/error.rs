@@ -18,6 +18,9 @@ const START: &str = if cfg!(windows) {
     "systemctl start domo-tokend, or: domo-tokend"
 };
 
+/// How a user's own broker is started.
+const START_OWN: &str = "systemctl --user start domo-tokend.socket, or: domo-tokend";
+
 /// Why there is no token, by what the caller can do about it. No message holds a secret.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -27,6 +30,8 @@ pub enum Error {
     NotRunning {
         /// The paths tried.
         tried: Vec<PathBuf>,
+        /// The user's own config, because of which the host's broker was not tried.
+        own_config: Option<PathBuf>,
     },
     /// The broker, or the socket's permissions, don't let this process have the token.
     #[non_exhaustive]
@@ -138,13 +143,21 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotRunning { tried } => {
+            Self::NotRunning { tried, own_config } => {
                 let tried: Vec<String> = tried
                     .iter()
                     .map(|path| path.display().to_string())
                     .collect();
-                let tried = tried.join(" or ");
-                write!(f, "no broker listens on {tried}; start it with: {START}")
+                write!(f, "no broker listens on {}", tried.join(" or "))?;
+                let Some(config) = own_config else {
+                    return write!(f, "; start it with: {START}");
+                };
+                let config = config.display();
+                write!(
+                    f,
+                    ", the only socket that is used because {config} exists; \
+                     start your own broker with: {START_OWN}"
+                )
             }
             Self::NotPermitted { cause }
             | Self::Untrusted { cause }

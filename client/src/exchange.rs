@@ -100,7 +100,7 @@ impl Exchange {
     /// asked now.
     pub(crate) fn broker(&self) -> Arc<Path> {
         let connected = self.idle().as_ref().map(|idle| Arc::clone(idle.broker()));
-        connected.unwrap_or_else(|| Arc::from(&*self.address.path))
+        connected.unwrap_or_else(|| self.address.target().path)
     }
 
     /// Asks, and gives what `take` makes of the whole answer, part by part with the path of the
@@ -179,16 +179,17 @@ impl Exchange {
         let start = boot_now();
         let mut pauses = Pauses::default();
         loop {
-            let error = match Connection::open(&self.address, deadline) {
+            let target = self.address.target();
+            let error = match Connection::open(&target, deadline) {
                 Ok(connection) => {
-                    self.address.check(connection.stream())?;
+                    target.check(connection.stream())?;
                     return Ok(connection);
                 }
                 Err(error) => error,
             };
             let kind = error.kind();
             let Some(wait) = patience.at(kind) else {
-                return Err(self.address.error(error));
+                return Err(target.error(error));
             };
             let until = deadline.min(start + wait);
             let pause = pauses.next();
@@ -196,7 +197,7 @@ impl Exchange {
                 if kind == io::ErrorKind::WouldBlock {
                     return Err(Error::later("the broker is too busy to take a connection"));
                 }
-                return Err(self.address.error(error));
+                return Err(target.error(error));
             }
             rest(pause);
         }

@@ -56,6 +56,8 @@ pub mod tokio;
 #[cfg(any(feature = "reqwest", feature = "reqwest-blocking"))]
 pub mod reqwest;
 
+#[doc(hidden)]
+pub use address::HOST_SOCKET;
 pub use broker::{Ask, Broker, DEFAULT_TIMEOUT, Status};
 pub use clock::BootTime;
 pub use error::Error;

@@ -267,6 +267,8 @@ fn explanation(client: Option<&str>, scope: &str) -> Response {
     })
 }
 
+type Call<'a> = &'a dyn Fn(&Broker) -> Result<(), Error>;
+
 /// Whether the call ends with a protocol error, and its connection with it, if the broker answers so.
 fn is_rejected(
     answer: Vec<Response>,
@@ -276,7 +278,9 @@ fn is_rejected(
     let fake = Fake::start(move |number, mut peer| {
         while let Some(request) = peer.request() {
             if number == 0 {
-                answer.iter().for_each(|part| peer.answer(part));
+                for part in &answer {
+                    peer.answer(part);
+                }
             } else if let Request::Token(request) = request {
                 peer.answer(&granted(&request.asked, token(7)));
             }
@@ -306,7 +310,6 @@ fn answer_to_another_request_is_a_protocol_error_that_ends_the_connection() {
     let metrics = |broker: &Broker| broker.metrics().map(drop);
     let other_client = || token_of("beta", "data", token(7));
     let other_scopes = || token_of("acme", "user audit dat", token(7));
-    type Call<'a> = &'a dyn Fn(&Broker) -> Result<(), Error>;
     let cases: [(&str, Response, Call); 13] = [
         ("token of another client", other_client(), &token_data),
         ("token of other scopes", other_scopes(), &token_data),
@@ -370,7 +373,9 @@ fn answers_of_the_requested_client_with_more_scopes_are_taken() {
                     let cut = asked.client.filter(|name| name.len() < 1000);
                     explanation(Some(cut.as_deref().unwrap_or("xxxx…")), &asked.scope)
                 }
-                _ => token_of("acme", "audit data user", token(7)),
+                Request::Token(_) | Request::Watch(_) | Request::Status | Request::Metrics => {
+                    token_of("acme", "audit data user", token(7))
+                }
             });
         }
     });
@@ -405,11 +410,10 @@ fn connection_with_more_than_the_answer_is_not_used_again() {
 fn broker_that_answered_is_named_by_its_socket() {
     let fake = Fake::start(|_, mut peer| {
         while let Some(request) = peer.request() {
-            match request {
-                Request::Status => [daemon(), Response::End]
-                    .iter()
-                    .for_each(|part| peer.answer(part)),
-                _ => peer.answer(&token(7)),
+            if request == Request::Status {
+                peer.answer_all(&[daemon(), Response::End]);
+            } else {
+                peer.answer(&token(7));
             }
         }
     });

@@ -13,6 +13,7 @@ pub(crate) mod daemon;
 pub(crate) mod kernel;
 pub(crate) mod many;
 pub(crate) mod metrics;
+pub(crate) mod namespaces;
 pub(crate) mod secrecy;
 pub(crate) mod service;
 pub(crate) mod wait;

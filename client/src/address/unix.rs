@@ -5,69 +5,149 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::sync::OnceLock;
 
-use super::Address;
+use super::{HOST_SOCKET, Target};
 use crate::error::Error;
 use crate::stream::Stream;
 
-/// The host's broker.
-const HOST_SOCKET: &str = "/run/domo-token/broker.sock";
+/// Mode bits by which group or others may write.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-impl Address {
-    /// The user's own broker if there is a socket file, else the host's. Never from a dead one to
-    /// the other: they may hold different credentials.
-    pub(super) fn usual(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Self {
-        let runtime = variable("XDG_RUNTIME_DIR").unwrap_or_else(runtime_directory);
-        let own = runtime.join("domo-token/broker.sock");
-        let host = PathBuf::from(HOST_SOCKET);
-        let tried = vec![own.clone(), host.clone()];
-        let path = if fs::symlink_metadata(&own).is_ok() {
-            own
-        } else {
-            host
-        };
+/// The default paths: the user's own broker and the host's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Defaults {
+    own: Arc<Path>,
+    /// The config of the user's own broker, whether it exists or not; root has none.
+    own_config: Option<PathBuf>,
+}
+
+impl Defaults {
+    pub(super) fn of(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Self {
+        Self::of_user(rustix::process::getuid().as_raw(), variable)
+    }
+
+    fn of_user(uid: u32, variable: &dyn Fn(&str) -> Option<PathBuf>) -> Self {
+        let runtime = || Path::new("/run/user").join(uid.to_string());
+        let runtime = variable("XDG_RUNTIME_DIR").unwrap_or_else(runtime);
+        let of_home = || Some(variable("HOME")?.join(".config"));
+        // Where the daemon looks for it, too.
+        let config = || variable("XDG_CONFIG_HOME").or_else(of_home);
+        let own_config = (uid != 0).then(config).flatten();
         Self {
-            path,
-            tried,
-            named: false,
+            own: runtime.join("domo-token/broker.sock").into(),
+            own_config: own_config.map(|config| config.join("domo-token/config.toml")),
         }
     }
 
-    /// Refuses a server that is neither root, nor us, nor the owner of the socket's directory; in
-    /// the usual places the directories above must be root's or ours as well.
+    /// The own broker if its config or its socket exists, else the host's. A broker that doesn't
+    /// run is never replaced by the other: they may hold different credentials.
+    pub(super) fn target(&self) -> Target {
+        let own_config = self.own_config.clone().filter(|config| config.exists());
+        let use_own = own_config.is_some() || fs::symlink_metadata(&self.own).is_ok();
+        let (path, tried) = if use_own {
+            (Arc::clone(&self.own), vec![self.own.to_path_buf()])
+        } else {
+            let host = PathBuf::from(HOST_SOCKET);
+            (Arc::from(&*host), vec![self.own.to_path_buf(), host])
+        };
+        Target {
+            path,
+            tried,
+            own_config,
+            named: false,
+        }
+    }
+}
+
+impl Target {
+    /// Refuses a server that is neither root, nor us, nor the owner of the socket's directory; on
+    /// the default paths the directories above must be root's or ours as well.
+    ///
+    /// A user that has no number in this user namespace is none of these. Then the directories'
+    /// modes decide: only their owners may be able to put a socket there.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(crate) fn check(&self, stream: &Stream) -> Result<(), Error> {
-        let io = |source: io::Error| Error::Io {
-            path: self.path.clone(),
-            source: source.into(),
-        };
-        let server = stream.server().map_err(io)?;
-        let us = || rustix::process::geteuid().as_raw();
-        let directory = self
-            .path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        let directory = directory.unwrap_or(Path::new("."));
-        let owner = |of: &Path| fs::metadata(of).map_err(io).map(|stat| stat.uid());
-        let shown = self.path.display();
+        let server = known(stream.server().map_err(|error| self.io(error))?);
+        let directory = self.directory();
         // In this order: a script pays for each question.
-        if server != 0 && server != us() && server != owner(directory)? {
+        if let Some(uid) = server
+            && uid != 0
+            && server != us()
+            && server != known(self.stat(directory)?.uid())
+        {
+            let shown = self.path.display();
             let cause = format!(
-                "{shown} is served by user {server}, who is neither root, nor you, nor the owner of its directory; not asking it"
+                "{shown} is served by user {uid}, who is neither root, nor you, nor the owner of its directory; not asking it"
             );
             return Err(Error::Untrusted { cause });
         }
-        for above in directory.ancestors().filter(|_| !self.named) {
-            let owner = owner(above)?;
-            if owner != 0 && owner != us() {
-                let cause = format!(
-                    "{} belongs to user {owner}, who could put a broker of their own at {shown}; name a socket with --socket to use it all the same",
-                    above.display()
-                );
-                return Err(Error::Untrusted { cause });
+        let levels = if self.named { 1 } else { usize::MAX };
+        if server.is_none() || !self.named {
+            for above in directory.ancestors().take(levels) {
+                self.check_directory(above, server)?;
+            }
+        }
+        if server.is_none() {
+            // A symlink in the socket's place, or above it, leads to other directories.
+            let real = fs::canonicalize(&self.path).map_err(|error| self.io(error))?;
+            for above in real.ancestors().skip(1).take(levels) {
+                self.check_directory(above, server)?;
             }
         }
         Ok(())
+    }
+
+    /// Checks one of the directories that lead to the socket.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn check_directory(&self, directory: &Path, server: Option<u32>) -> Result<(), Error> {
+        let stat = self.stat(directory)?;
+        let owner = known(stat.uid());
+        let (shown, socket) = (directory.display(), self.path.display());
+        if let Some(uid) = owner
+            && uid != 0
+            && owner != us()
+            && !self.named
+        {
+            let cause = format!(
+                "{shown} belongs to user {uid}, who could put a broker of their own at {socket}; \
+                 to use it all the same, name it in $DOMO_TOKEN_SOCKET"
+            );
+            return Err(Error::Untrusted { cause });
+        }
+        let unknown = server.is_none() || owner.is_none();
+        if unknown && stat.mode() & WRITABLE_BY_OTHERS != 0 {
+            let cause = format!(
+                "the broker at {socket} is not trusted: its user or that of {shown} has no number in \
+                 this user namespace, and others than the owner can write to {shown}; use a \
+                 directory that only its owner can write to"
+            );
+            return Err(Error::Untrusted { cause });
+        }
+        Ok(())
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn directory(&self) -> &Path {
+        let parent = self.path.parent();
+        let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
+        parent.unwrap_or(Path::new("."))
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn stat(&self, directory: &Path) -> Result<fs::Metadata, Error> {
+        fs::metadata(directory).map_err(|error| self.io(error))
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn io(&self, source: io::Error) -> Error {
+        Error::Io {
+            path: self.path.to_path_buf(),
+            source: source.into(),
+        }
     }
 
     /// Elsewhere the kernel isn't asked who serves; the directory's permissions have to do.
@@ -118,9 +198,27 @@ fn name_in(groups: &str, id: u32) -> Option<&str> {
     })
 }
 
-fn runtime_directory() -> PathBuf {
-    let uid = rustix::process::getuid().as_raw();
-    Path::new("/run/user").join(uid.to_string())
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn us() -> Option<u32> {
+    known(rustix::process::geteuid().as_raw())
+}
+
+/// The user, unless it is the overflow uid, which stands for all users that have no number in this
+/// user namespace: two of them are not known to be the same.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn known(uid: u32) -> Option<u32> {
+    (uid == 0 || uid != overflow_uid()).then_some(uid)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn overflow_uid() -> u32 {
+    const DEFAULT: u32 = 65534;
+    static FOUND: OnceLock<u32> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/overflowuid");
+        let parsed = text.ok().and_then(|text| text.trim().parse().ok());
+        parsed.unwrap_or(DEFAULT)
+    })
 }
 
 #[cfg(test)]
@@ -135,15 +233,69 @@ mod tests {
         assert_eq!(group(u32::MAX), u32::MAX.to_string());
     }
 
+    /// A user's folder, and what `Defaults` of user `uid` lead to with it.
+    fn target(uid: u32, folder: &Path) -> Target {
+        let variable = |name: &str| match name {
+            "XDG_RUNTIME_DIR" => Some(folder.join("run")),
+            "HOME" => Some(folder.to_owned()),
+            _ => None,
+        };
+        Defaults::of_user(uid, &variable).target()
+    }
+
+    fn make(path: &Path) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
+
     #[test]
-    fn a_users_own_broker_comes_before_the_hosts_if_its_socket_is_there() {
+    fn default_target_is_the_own_socket_if_it_exists_and_else_the_hosts() {
         let folder = tempfile::tempdir().unwrap();
-        let env = |name: &str| (name == "XDG_RUNTIME_DIR").then(|| folder.path().into());
-        assert_eq!(Address::find(&env).path, Path::new(HOST_SOCKET));
-        assert_eq!(Address::find(&env).tried.len(), 2);
-        let own = folder.path().join("domo-token/broker.sock");
-        fs::create_dir(own.parent().unwrap()).unwrap();
-        fs::write(&own, "").unwrap();
-        assert_eq!(Address::find(&env).path, own);
+        let own = folder.path().join("run/domo-token/broker.sock");
+        let host = PathBuf::from(HOST_SOCKET);
+        let found = target(1000, folder.path());
+        assert_eq!((&*found.path, found.own_config), (&*host, None));
+        assert_eq!(found.tried, [own.clone(), host]);
+        make(&own);
+        let found = target(1000, folder.path());
+        assert_eq!((&*found.path, found.own_config), (&*own, None));
+        assert_eq!(found.tried, [own], "the host's was not tried");
+    }
+
+    #[test]
+    fn default_target_is_the_own_socket_alone_if_the_own_config_exists() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("run/domo-token/broker.sock");
+        let config = folder.path().join(".config/domo-token/config.toml");
+        make(&config);
+        let found = target(1000, folder.path());
+        assert_eq!(found.tried, std::slice::from_ref(&own));
+        assert_eq!((&*found.path, found.own_config), (&*own, Some(config)));
+        let root = target(0, folder.path());
+        assert_eq!(
+            *root.path,
+            *Path::new(HOST_SOCKET),
+            "root has no own config"
+        );
+        assert_eq!(root.tried.len(), 2);
+    }
+
+    #[test]
+    fn own_config_is_where_the_daemon_looks_for_it() {
+        let place = |variables: &[(&str, &str)]| {
+            let variable = |name: &str| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| PathBuf::from(value))
+            };
+            Defaults::of_user(1000, &variable).own_config
+        };
+        let there = |path: &str| Some(PathBuf::from(path));
+        let both = [("HOME", "/h"), ("XDG_CONFIG_HOME", "/c")];
+        assert_eq!(place(&both), there("/c/domo-token/config.toml"));
+        assert_eq!(
+            place(&both[..1]),
+            there("/h/.config/domo-token/config.toml")
+        );
+        assert_eq!(place(&[]), None);
     }
 }

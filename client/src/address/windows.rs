@@ -1,24 +1,35 @@
 //! The host's named pipe.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::Address;
+use super::Target;
 use crate::error::Error;
 use crate::owner::{self, ADMINISTRATORS, SYSTEM};
 use crate::pipe::USUAL;
 use crate::stream::Stream;
 
-impl Address {
-    pub(super) fn usual(_: &dyn Fn(&str) -> Option<PathBuf>) -> Self {
-        Self::named(PathBuf::from(USUAL))
+/// The default paths: the host's pipe alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Defaults;
+
+impl Defaults {
+    pub(super) fn of(_: &dyn Fn(&str) -> Option<PathBuf>) -> Self {
+        Self
     }
 
+    #[expect(clippy::unused_self, reason = "the same interface everywhere")]
+    pub(super) fn target(&self) -> Target {
+        Target::named(Path::new(USUAL).into())
+    }
+}
+
+impl Target {
     /// Refuses a server whose pipe is neither ours, nor the system's, nor the administrators':
     /// whoever comes first can take a pipe's name, but not another owner's.
     pub(crate) fn check(&self, stream: &Stream) -> Result<(), Error> {
         let io = |source: io::Error| Error::Io {
-            path: self.path.clone(),
+            path: self.path.to_path_buf(),
             source: source.into(),
         };
         let server = stream.server().map_err(io)?;
@@ -43,14 +54,13 @@ impl Address {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
+    use crate::address::Address;
 
     #[test]
     fn without_the_variable_it_is_the_hosts_pipe() {
-        let address = Address::find(&|_| None);
-        assert_eq!(address.path, Path::new(USUAL));
-        assert_eq!(address.tried.len(), 1);
+        let target = Address::find(&|_| None).target();
+        assert_eq!(*target.path, *Path::new(USUAL));
+        assert_eq!(target.tried.len(), 1);
     }
 }

@@ -261,8 +261,9 @@ pub(crate) const OPTIONS: &[OptionUsage] = &[
         long: "socket",
         value: Value::File("PATH"),
         verbs: ALL,
-        about: "the broker's socket [$DOMO_TOKEN_SOCKET, \
-                $XDG_RUNTIME_DIR/domo-token/broker.sock, /run/domo-token/broker.sock; \
+        about: "the broker's socket [$DOMO_TOKEN_SOCKET, else the user's own, \
+                $XDG_RUNTIME_DIR/domo-token/broker.sock, if that or \
+                ~/.config/domo-token/config.toml exists, else /run/domo-token/broker.sock; \
                 on Windows \\\\.\\pipe\\domo-token]",
         notes: &[],
     },

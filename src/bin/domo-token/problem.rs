@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
-use domo_token_client::Error;
+use domo_token_client::{Error, HOST_SOCKET};
 
 use crate::args;
 
@@ -49,6 +49,14 @@ impl Problem {
         if matches!(error, Error::Io { .. }) {
             let hint = "is that the socket? see --socket in domo-token --help";
             words = format!("no broker can be reached at {words}; {hint}");
+        }
+        if let Error::NotRunning {
+            own_config: Some(_),
+            ..
+        } = error
+        {
+            words.push_str("; or use the host's with: --socket ");
+            words.push_str(HOST_SOCKET);
         }
         if let Some(verb) = args::nearest_verb(scopes) {
             words = format!("{words}; or did you mean the command \"{verb}\"?");

@@ -1,0 +1,85 @@
+//! Namespaces as containers have them.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use super::callers::is_root;
+
+/// What a container has of its own besides its mounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Container {
+    /// Processes: the usual container.
+    Pid,
+    /// Users as well, of which only the caller's own is known there, as root: a rootless container.
+    PidAndUser,
+}
+
+impl Container {
+    pub(crate) const ALL: [Self; 2] = [Self::Pid, Self::PidAndUser];
+
+    /// A command that runs another one in such a container, as a user of the host.
+    pub(crate) fn command(self, uid: u32, inner: &Command) -> Command {
+        let uid = uid.to_string();
+        let user = [
+            "setpriv",
+            "--reuid",
+            &uid,
+            "--regid",
+            &uid,
+            "--clear-groups",
+        ];
+        let mut unshare = vec!["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        let words = match self {
+            Self::Pid => {
+                unshare.extend(user);
+                unshare
+            }
+            // Whoever makes a user namespace needs no right for the other.
+            Self::PidAndUser => {
+                unshare.extend(["--user", "--map-root-user"]);
+                [user.to_vec(), unshare].concat()
+            }
+        };
+        wrapped(&words, inner)
+    }
+}
+
+/// A command that runs another one as the last words of `words`.
+pub(crate) fn wrapped(words: &[&str], inner: &Command) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    command
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    for (name, value) in inner.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    command.current_dir("/").stdin(Stdio::null());
+    command
+}
+
+/// A command that runs another one where `/run` has nothing but `folder`, as `/run/domo-token`.
+pub(crate) fn with_host_socket_in(folder: &Path, inner: &Command) -> Command {
+    let script = "mount -t tmpfs -o mode=755 none /run && mkdir /run/domo-token && \
+                  mount --bind \"$0\" /run/domo-token && exec \"$@\"";
+    let folder = folder.to_str().unwrap();
+    wrapped(&["unshare", "-m", "sh", "-c", script, folder], inner)
+}
+
+/// Whether containers can be made here by root; else says that the test is skipped.
+#[allow(clippy::print_stdout, reason = "what is skipped says so")]
+pub(crate) fn can_be_made() -> bool {
+    if !is_root() {
+        return false;
+    }
+    let made = |container: Container| {
+        let tried = container.command(4242, &Command::new("true")).output();
+        tried.is_ok_and(|tried: Output| tried.status.success())
+    };
+    let all = Container::ALL.into_iter().all(made);
+    if !all {
+        println!("skipped: no PID and user namespaces can be made here");
+    }
+    all
+}
