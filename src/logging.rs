@@ -37,35 +37,64 @@ pub enum Format {
     Json,
 }
 
-/// What is logged: `flag` or `config` name a level for this program's own events, `rust_log` has
-/// `RUST_LOG`'s form. The first that is there counts.
+/// The crates whose events are logged; a target begins with one of them.
+const CRATES: [&str; 3] = ["domo_token", "domo_tokend", "domo_token_client"];
+
+/// Returns what is logged: by `flag`, else by `rust_log` in the form of `RUST_LOG` if that is about
+/// this program, else by `config`.
 ///
 /// # Errors
 ///
-/// In words, if it is neither a level nor a list of directives.
+/// If the flag or the config names no log level.
 pub fn filter(
     flag: Option<&str>,
     rust_log: Option<&str>,
     config: Option<&str>,
 ) -> Result<Targets, String> {
-    let wanted = flag.or(rust_log).or(config).unwrap_or(LEVEL);
-    let mut levels = [OFF].into_iter().chain(LEVELS);
-    let directives = if levels.any(|level| wanted.eq_ignore_ascii_case(level)) {
-        format!("domo_token={wanted},domo_tokend={wanted}")
-    } else {
-        wanted.to_owned()
-    };
-    directives.parse().map_err(|_| {
+    if let Some(found) = rust_log.filter(|_| flag.is_none()).and_then(targets) {
+        return Ok(found);
+    }
+    let wanted = flag.or(config).unwrap_or(LEVEL);
+    targets(wanted).ok_or_else(|| {
         let levels = LEVELS.join(", ");
-        format!("{wanted:?} is no log level: one of {OFF}, {levels}")
+        format!("{wanted:?} is no log level: one of {OFF}, {levels}, or domo_token=LEVEL")
     })
+}
+
+/// Returns why the environment's `RUST_LOG` doesn't count, if it is there and doesn't.
+#[must_use]
+pub fn rust_log_notice(rust_log: &str) -> Option<&'static str> {
+    let notice = "RUST_LOG ignored: it is neither a log level nor a list that names domo_token; \
+                  set it to a level or to domo_token=LEVEL, or unset it";
+    targets(rust_log).is_none().then_some(notice)
+}
+
+/// Returns the filter of a level or of a list of directives. A list that is about other programs
+/// alone would turn this one's log off, so it is none.
+fn targets(text: &str) -> Option<Targets> {
+    if is_level(text) {
+        let level = |name: &str| format!("{name}={text}");
+        return CRATES.map(level).join(",").parse().ok();
+    }
+    let mut directives = text.split(',').map(str::trim);
+    let counts = |directive: &str| {
+        let target = directive.split('=').next().unwrap_or_default();
+        let first = target.split("::").next().unwrap_or_default();
+        CRATES.contains(&first) || is_level(directive)
+    };
+    directives.any(counts).then(|| text.parse().ok()).flatten()
+}
+
+fn is_level(text: &str) -> bool {
+    let mut levels = [OFF].into_iter().chain(LEVELS);
+    levels.any(|level| text.eq_ignore_ascii_case(level))
 }
 
 /// The environment's `RUST_LOG`, unless it is empty.
 #[must_use]
 pub fn rust_log(env: &dyn Fn(&str) -> Option<OsString>) -> Option<String> {
-    let text = env("RUST_LOG")?.into_string().ok();
-    text.filter(|text| !text.is_empty())
+    let text = env("RUST_LOG")?.to_string_lossy().into_owned();
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// Whether `stream`, the value of `$JOURNAL_STREAM`, says that standard error leads to systemd's
@@ -141,8 +170,47 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_in_words() {
-        let error = filter(Some("lo=ud=er"), None, None).unwrap_err();
-        assert!(error.contains("one of off, error"), "{error}");
+    fn flag_that_is_no_level_and_names_no_target_of_ours_is_an_error() {
+        for flag in ["lo=ud=er", "loud", "my_app=trace", "1", "", "domo_token[x"] {
+            let error = filter(Some(flag), None, None).unwrap_err();
+            assert!(error.contains("one of off, error"), "{error}");
+        }
+        for flag in ["WARN", "domo_token=debug", "domo_tokend=trace,hyper=info"] {
+            assert!(filter(Some(flag), None, None).is_ok(), "{flag}");
+        }
+    }
+
+    #[test]
+    fn rust_log_of_another_program_is_ignored_with_a_notice() {
+        for other in [
+            "my_app=trace",
+            "1",
+            "garbage!!",
+            "[span{f=1}]=debug",
+            "domo_token[span]=debug",
+            "domo_tokens=debug",
+            "my_domo_token=debug",
+            "domo_token=loud",
+        ] {
+            assert!(rust_log_notice(other).is_some(), "{other}");
+            let by_config = filter(None, Some(other), Some("error")).unwrap();
+            assert_eq!(
+                by_config,
+                filter(None, None, Some("error")).unwrap(),
+                "{other}"
+            );
+        }
+        for ours in [
+            "debug",
+            "Off",
+            "my_app=trace,domo_token=debug",
+            "my_app=trace, warn",
+            "domo_token::ipc=trace",
+            "domo_tokend",
+        ] {
+            assert_eq!(rust_log_notice(ours), None, "{ours}");
+            let by_rust_log = filter(None, Some(ours), Some("error")).unwrap();
+            assert_eq!(by_rust_log, targets(ours).unwrap(), "{ours}");
+        }
     }
 }

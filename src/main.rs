@@ -15,6 +15,7 @@ use domo_token::logging::{self, Format};
 use domo_token::systemd::{self, Passed};
 use domo_token::{hygiene, signals};
 use tokio::runtime::Runtime;
+use tracing::warn;
 use zeroizing_alloc::ZeroAlloc;
 
 /// The HTTP and TLS libraries' buffers hold secrets and tokens, too: all freed memory is wiped.
@@ -157,6 +158,10 @@ fn run(
     let filter = filter.map_err(|error| Ended(error, USAGE))?;
     let journal = env("JOURNAL_STREAM").and_then(|stream| stream.into_string().ok());
     let levels = logging::start(filter, format, journal.as_deref());
+    let ignored = rust_log.as_deref().and_then(logging::rust_log_notice);
+    if let Some(notice) = ignored.filter(|_| options.log.is_none()) {
+        warn!("{notice}");
+    }
     let runtime = runtime().map_err(|error| Ended(error.to_string(), BUG))?;
     let options = options.clone();
     let daemon = async move {
