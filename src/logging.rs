@@ -2,12 +2,16 @@
 
 #[cfg_attr(windows, path = "windows/journal.rs")]
 mod journal;
+mod queue;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::sync::Arc;
+use std::panic::{PanicHookInfo, set_hook};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
-use tracing::Level;
+use tracing::{Level, warn};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::Subscriber;
 use tracing_subscriber::layer::SubscriberExt;
@@ -17,6 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 #[cfg(unix)]
 use journal::Datagram;
 use journal::Journal;
+use queue::{LogQueue, StandardError};
 
 /// The levels there are, from few lines to all.
 pub const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
@@ -39,6 +44,16 @@ pub enum Format {
 
 /// The crates whose events are logged; a target begins with one of them.
 const CRATES: [&str; 3] = ["domo_token", "domo_tokend", "domo_token_client"];
+
+/// How long the end of the process waits for lines that are not written yet.
+const LAST_LINES: Duration = Duration::from_millis(300);
+
+/// Lines that were dropped because their reader did not take them.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Where lines go that don't go to the journal.
+static STDERR: LazyLock<LogQueue<StandardError>> =
+    LazyLock::new(|| LogQueue::new(StandardError, &DROPPED, report_dropped));
 
 /// Returns what is logged: by `flag`, else by `rust_log` in the form of `RUST_LOG` if that is about
 /// this program, else by `config`.
@@ -110,12 +125,15 @@ pub fn is_journal(stream: &str) -> bool {
 pub fn start(filter: Targets, format: Format, journal: Option<&str>) -> Levels {
     let builder = Subscriber::builder()
         .with_max_level(Level::TRACE)
-        .with_writer(std::io::stderr)
+        .with_writer(STDERR.clone())
         .with_ansi(false)
         .with_target(false)
         // Its own complaint about a full disk goes to a standard error that panics when closed.
         .log_internal_errors(false);
-    match (format, journal.and_then(Journal::open)) {
+    match (
+        format,
+        journal.and_then(|stream| Journal::open(stream, &DROPPED)),
+    ) {
         (Format::Json, _) => listen(builder.json().flatten_event(true).finish(), filter),
         #[cfg(unix)]
         (Format::Text, Some(journal)) => {
@@ -124,6 +142,47 @@ pub fn start(filter: Targets, format: Format, journal: Option<&str>) -> Levels {
         }
         (Format::Text, None) => listen(builder.finish(), filter),
     }
+}
+
+/// Returns how many lines were dropped since the process started, because nobody read standard error
+/// or the journal, or because writing failed.
+#[must_use]
+pub fn dropped_lines() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+fn report_dropped(lines: u64) {
+    warn!(
+        lines,
+        "log lines dropped: standard error was not read or could not be written"
+    );
+}
+
+/// Has panics print their message by way of the log's queue: the usual hook blocks while nobody
+/// reads standard error.
+pub fn catch_panics() {
+    set_hook(Box::new(|panic| print_last(&panic_message(panic))));
+}
+
+fn panic_message(panic: &PanicHookInfo) -> String {
+    use std::backtrace::{Backtrace, BacktraceStatus};
+    let mut text = format!("domo-tokend: {panic}\n");
+    // There is one if RUST_BACKTRACE asks for it.
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        text.push_str(&trace.to_string());
+    }
+    text
+}
+
+/// Prints a line outside the log, however many lines wait, and returns at once.
+pub fn print_last(line: &str) {
+    STDERR.push_last(line.as_bytes());
+}
+
+/// Returns once all lines are written, or cannot be within a third of a second.
+pub fn finish() {
+    STDERR.flush(LAST_LINES);
 }
 
 fn listen<S>(subscriber: S, filter: Targets) -> Levels

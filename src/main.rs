@@ -119,6 +119,7 @@ fn init(wishes: &Wishes, env: Env) -> ExitCode {
 }
 
 fn serve(options: &Options, format: LogFormat, env: Env<'static>) -> ExitCode {
+    logging::catch_panics();
     let passed = match systemd::passed() {
         Ok(passed) => passed,
         Err(error) => {
@@ -131,6 +132,7 @@ fn serve(options: &Options, format: LogFormat, env: Env<'static>) -> ExitCode {
     #[cfg(unix)]
     let socket = socket.and_then(|listener| listener.try_clone().ok());
     let Err(Ended(error, code)) = run(options, format, env, passed) else {
+        logging::finish();
         return ExitCode::SUCCESS;
     };
     // After any other end there is another start, for which callers wait.
@@ -198,13 +200,12 @@ fn end(error: &impl std::fmt::Display, code: u8) -> ExitCode {
     };
     systemd::status(&format!("{hint}{error}"));
     let stream = std::env::var("JOURNAL_STREAM");
-    if stream.is_ok_and(|stream| logging::is_journal(&stream)) {
-        // sd-daemon(3): the priority of the line.
-        let line = format!("<3>domo-tokend: {error}\n");
-        let _told = std::io::stderr().write_all(line.as_bytes());
-        return ExitCode::from(code);
-    }
-    fail(error, code)
+    let is_journal = stream.is_ok_and(|stream| logging::is_journal(&stream));
+    // sd-daemon(3): the priority of the line.
+    let priority = if is_journal { "<3>" } else { "" };
+    logging::print_last(&format!("{priority}domo-tokend: {error}\n"));
+    logging::finish();
+    ExitCode::from(code)
 }
 
 fn runtime() -> std::io::Result<Runtime> {

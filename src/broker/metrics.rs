@@ -18,6 +18,7 @@ use super::Broker;
 use super::tally::Counts;
 use crate::audit::Audit;
 use crate::clock::{BootTime, Clock, since_1970, wall_now};
+use crate::logging::dropped_lines;
 use crate::policy::Caller;
 
 /// The media type of the text.
@@ -100,6 +101,7 @@ impl<C: Clock> Broker<C> {
             protocol: status.protocol.to_string(),
             lag: state.tally.lag,
             audit_lost: self.0.audit.get().map(Audit::lost),
+            log_dropped: dropped_lines(),
         }
     }
 }
@@ -115,6 +117,7 @@ struct Snapshot {
     protocol: String,
     lag: Duration,
     audit_lost: Option<u64>,
+    log_dropped: u64,
 }
 
 #[derive(Debug)]
@@ -234,6 +237,10 @@ impl Snapshot {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(metric)?;
         }
+        let name = "domo_token_log_lines_dropped";
+        let help = "Log lines that were not written";
+        let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(self.log_dropped).encode(metric)?;
         if let Some(lost) = self.audit_lost {
             let (name, help) = ("domo_token_audit_lost", "Audit lines that were not written");
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

@@ -7,6 +7,7 @@ use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::fstat;
 use tracing::field::{Field, Visit};
@@ -18,25 +19,55 @@ use tracing_subscriber::registry::LookupSpan;
 /// Where the journal listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// The way to the journal.
+/// The way to the journal. Clones are the same one.
 #[derive(Clone, Debug)]
-pub(super) struct Journal(Arc<UnixDatagram>);
+pub(super) struct Journal(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    socket: UnixDatagram,
+    /// Lines dropped since the process started.
+    dropped: &'static AtomicU64,
+    /// Lines dropped since the last report.
+    unreported: AtomicU64,
+}
 
 impl Journal {
     /// The journal, if `stream`, the value of `$JOURNAL_STREAM`, says that standard error leads to
     /// it and it listens.
-    pub(super) fn open(stream: &str) -> Option<Self> {
+    /// Lines that it does not take are counted in `dropped`.
+    pub(super) fn open(stream: &str, dropped: &'static AtomicU64) -> Option<Self> {
         leads_to(stream)
-            .then(|| Self::connect(SOCKET).ok())
+            .then(|| Self::connect(SOCKET, dropped).ok())
             .flatten()
     }
 
-    fn connect(path: &str) -> io::Result<Self> {
+    fn connect(path: &str, dropped: &'static AtomicU64) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.connect(path)?;
         // A journal that is stuck loses lines; it must not hold up the tokens.
         socket.set_nonblocking(true)?;
-        Ok(Self(Arc::new(socket)))
+        Ok(Self(Arc::new(Shared {
+            socket,
+            dropped,
+            unreported: AtomicU64::new(0),
+        })))
+    }
+
+    /// Logs how many lines were dropped, now that the journal takes lines again.
+    fn report(&self) {
+        let lines = self.0.unreported.swap(0, Ordering::Relaxed);
+        if lines == 0 {
+            return;
+        }
+        let priority = priority(Level::WARN);
+        let report = format!(
+            "PRIORITY={priority}\nSYSLOG_IDENTIFIER=domo-tokend\n\
+             MESSAGE=log lines dropped: the journal did not take them lines={lines}\nLINES={lines}\n"
+        );
+        if self.0.socket.send(report.as_bytes()).is_err() {
+            self.0.unreported.fetch_add(lines, Ordering::Relaxed);
+        }
     }
 }
 
@@ -50,7 +81,14 @@ pub(super) fn leads_to(stream: &str) -> bool {
 
 impl Write for Journal {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.send(line)
+        let sent = self.0.socket.send(line);
+        if sent.is_ok() {
+            self.report();
+        } else {
+            self.0.unreported.fetch_add(1, Ordering::Relaxed);
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -161,7 +199,8 @@ mod tests {
         let listening = UnixDatagram::bind(&path).unwrap();
         let patience = Duration::from_secs(10);
         listening.set_read_timeout(Some(patience)).unwrap();
-        let journal = Journal::connect(path.to_str().unwrap()).unwrap();
+        static DROPPED: AtomicU64 = AtomicU64::new(0);
+        let journal = Journal::connect(path.to_str().unwrap(), &DROPPED).unwrap();
         let subscriber = Subscriber::builder()
             .event_format(Datagram)
             .with_writer(journal)
@@ -180,9 +219,42 @@ mod tests {
     }
 
     #[test]
+    fn stopped_journal_drops_lines_and_is_sent_their_count_later() {
+        static DROPPED: AtomicU64 = AtomicU64::new(0);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let listening = UnixDatagram::bind(&path).unwrap();
+        listening.set_nonblocking(true).unwrap();
+        let mut journal = Journal::connect(path.to_str().unwrap(), &DROPPED).unwrap();
+        let mut taken = 0;
+        while journal.write(b"MESSAGE=x\n").is_ok() {
+            taken += 1;
+        }
+        journal.write(b"MESSAGE=x\n").unwrap_err();
+        assert_eq!(DROPPED.load(Ordering::Relaxed), 2);
+        let mut buffer = [0; 4096];
+        for _ in 0..taken {
+            listening.recv(&mut buffer).unwrap();
+        }
+        journal.write(b"MESSAGE=again\n").unwrap();
+        let mut next = || {
+            let length = listening.recv(&mut buffer).unwrap();
+            str::from_utf8(&buffer[..length]).unwrap().to_owned()
+        };
+        assert_eq!(next(), "MESSAGE=again\n");
+        let report = next();
+        assert!(
+            report.contains("log lines dropped") && report.ends_with("LINES=2\n"),
+            "{report}"
+        );
+        assert_eq!(DROPPED.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
     fn standard_error_that_leads_elsewhere_is_no_journal() {
+        static DROPPED: AtomicU64 = AtomicU64::new(0);
         for stream in ["", "1", "a:b", "0:0"] {
-            assert!(Journal::open(stream).is_none(), "{stream}");
+            assert!(Journal::open(stream, &DROPPED).is_none(), "{stream}");
         }
     }
 }
