@@ -2,9 +2,9 @@
 
 mod prompt;
 
+use std::fs::File;
 #[cfg(unix)]
 use std::fs::OpenOptions;
-use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,8 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::check;
 use crate::config::{self, Config, ConfigError, Env, usable_id, usable_secret};
 use crate::credentials::Credentials;
+#[cfg(unix)]
+use crate::file_mode;
 use crate::source::domo::{DomoSource, Registration, SourceError};
 use crate::source::{FetchError, TokenSource};
 
@@ -255,11 +257,10 @@ fn make_directory(directory: &Path, service: Option<u32>) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
+    #[cfg(windows)]
+    std::fs::create_dir_all(directory)?;
     #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)?;
+    file_mode::create_directories(directory, 0o700)?;
     #[cfg(unix)]
     if service.is_some() {
         use std::os::unix::fs::PermissionsExt;

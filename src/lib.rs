@@ -7,6 +7,7 @@
 //! - [`systemd`]: what systemd hears of the service.
 //! - [`hygiene`]: what keeps the memory closed.
 //! - [`descriptors`]: the limit on open descriptors.
+//! - `file_mode`: files and directories with the mode asked for, on Unix.
 //! - [`users`]: the user database.
 //! - `acl`: access lists of files, on Windows.
 //! - [`flags`]: what the daemon can be told on its command line.
@@ -43,6 +44,8 @@ pub mod systemd;
 pub mod hygiene;
 #[cfg_attr(windows, path = "windows/descriptors.rs")]
 pub mod descriptors;
+#[cfg(unix)]
+pub mod file_mode;
 #[cfg_attr(windows, path = "windows/users.rs")]
 pub mod users;
 #[cfg(windows)]

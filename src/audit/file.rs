@@ -10,6 +10,8 @@ use std::path::Path;
 #[cfg(unix)]
 use crate::credentials::{CredentialsError, check_audit, check_audit_directories};
 #[cfg(unix)]
+use crate::file_mode;
+#[cfg(unix)]
 use rustix::fs::{Access, OFlags, access, fcntl_setfl};
 #[cfg(unix)]
 use rustix::io::Errno;
@@ -44,6 +46,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     // What is open is what counts, whatever was there a moment ago.
     check_audit(&file.metadata()?, path).map_err(|error| refused(error, path))?;
     fcntl_setfl(&file, OFlags::APPEND)?;
+    file_mode::restore_owner(&file, 0o600)?;
     Ok(file)
 }
 

@@ -7,11 +7,9 @@
 mod listener;
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{
-    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown,
-};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +19,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use super::bind::{BindError, path_error};
 use crate::config::{Config, Env, SOCKET_MODE, path_in};
+use crate::file_mode;
 use crate::policy::Principal;
 use crate::users;
 
@@ -159,6 +158,7 @@ impl Socket {
         let stat = lock.metadata();
         let stat = stat.map_err(|error| system_error(&lock_path, &error))?;
         check_lock(&lock_path, &stat)?;
+        file_mode::restore_owner(&lock, 0o600).map_err(|error| system_error(&lock_path, &error))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
@@ -187,7 +187,7 @@ impl Socket {
             &format!("d{}", std::process::id()),
         );
         remove_private(&private);
-        let created = DirBuilder::new().mode(0o700).create(&private);
+        let created = file_mode::create_directory(&private, 0o700);
         created.map_err(|error| system_error(&private, &error))?;
         let bound = self.bind_in(&private, callers);
         remove_private(&private);
@@ -322,7 +322,7 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     } else {
         0o700
     };
-    match DirBuilder::new().mode(mode).create(directory) {
+    match file_mode::create_directory(directory, mode) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         created => created,
     }

@@ -1,7 +1,8 @@
 //! The place of the socket and its lock.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::io::{Seek, Write};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -30,6 +31,81 @@ fn the_socket_is_never_seen_wider_than_its_mode() {
             }
         };
         assert_eq!(first.permissions().mode() & 0o7777, 0o600);
+    }
+}
+
+/// The daemon's command with that umask, as a user that no database knows.
+fn with_umask(umask: &str, plain: &Command) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]);
+    command.arg(plain.get_program()).args(plain.get_args());
+    command.env_clear().current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.uid(STRANGER).gid(STRANGER);
+    command
+}
+
+#[test]
+fn daemon_under_any_umask_creates_files_and_directories_with_their_modes() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    for umask in ["0777", "0"] {
+        let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+        let audit = folder.path().join("audit.jsonl");
+        let config = config_text(&sandbox, "[\"data\"]");
+        let config = format!("{config}[audit]\nfile = \"{}\"\n", audit.display());
+        fs::write(folder.path().join("config.toml"), config).unwrap();
+        for name in ["", "config.toml", "acme.secret"] {
+            let path = folder.path().join(name);
+            chown(path, Some(STRANGER), Some(STRANGER)).unwrap();
+        }
+        let directory = folder.path().join("run");
+        let socket = directory.join("broker.sock");
+        let plain = Daemon::command_at(folder.path(), &socket);
+        let _daemon = Daemon::start_as(with_umask(umask, &plain), folder);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&directory), 0o700, "umask {umask}");
+        assert_eq!(
+            mode(&directory.join("broker.sock.lock")),
+            0o600,
+            "umask {umask}"
+        );
+        assert_eq!(mode(&audit), 0o600, "umask {umask}");
+        assert_eq!(mode(&socket), 0o600, "umask {umask}");
+        let left = fs::read_dir(&directory).unwrap().count();
+        assert_eq!(left, 2, "only socket and lock are left");
+        token(&common::helper(&socket, &["data"]).output().unwrap());
+    }
+}
+
+#[test]
+fn init_under_any_umask_creates_files_and_directories_with_their_modes() {
+    if !is_root() {
+        return;
+    }
+    for umask in ["0777", "0"] {
+        let folder = tempfile::tempdir().unwrap();
+        chown(folder.path(), Some(STRANGER), Some(STRANGER)).unwrap();
+        let config = folder.path().join("new/inner/config.toml");
+        let mut plain = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+        plain.args(["init", "--offline", "--client-id", common::CLIENT_ID]);
+        plain.arg("--config").arg(&config);
+        let mut command = with_umask(umask, &plain);
+        let secret = tempfile::tempfile().unwrap();
+        (&secret).write_all(b"c4nary-of-init\n").unwrap();
+        (&secret).rewind().unwrap();
+        let output = command.stdin(secret).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "umask {umask}: {stderr}");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        for directory in ["new", "new/inner"] {
+            assert_eq!(mode(&folder.path().join(directory)), 0o700, "umask {umask}");
+        }
+        for file in fs::read_dir(config.parent().unwrap()).unwrap() {
+            assert_eq!(mode(&file.unwrap().path()), 0o600, "umask {umask}");
+        }
     }
 }
 
