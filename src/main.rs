@@ -190,15 +190,10 @@ fn to_its_end(
     ended.unwrap_or_else(|_panicked| Err(DaemonError::Bug.into()))
 }
 
-/// The service ends with that; `systemctl status` shows it, and the journal as an error.
+/// The service ends with that: the journal and standard error have the error, the status that every
+/// local user can read only its kind.
 fn end(error: &impl std::fmt::Display, code: u8) -> ExitCode {
-    let to_mend = code == daemon::TO_MEND;
-    let hint = if to_mend {
-        "mend this, and start it again: "
-    } else {
-        ""
-    };
-    systemd::status(&format!("{hint}{error}"));
+    systemd::ended(code);
     let stream = std::env::var("JOURNAL_STREAM");
     let is_journal = stream.is_ok_and(|stream| logging::is_journal(&stream));
     // sd-daemon(3): the priority of the line.

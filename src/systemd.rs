@@ -2,12 +2,14 @@
 //! (`sd_notify(3)`). Without systemd there is nothing, and nothing is said.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, RawFd};
-use std::os::unix::net::UnixListener;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::Duration;
 
 use listenfd::ListenFd;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use sd_notify::NotifyState;
 
 /// How the names of descriptors begin that systemd keeps for us over a restart.
@@ -16,15 +18,20 @@ const KEPT: &str = "tokens-";
 /// The most of a status line that is sent, in characters.
 const MAX_STATUS: usize = 200;
 
+/// How long a message waits that systemd must have. While nobody reads the socket of systemd, others
+/// are dropped: the daemon never waits for their reader.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The socket listens, and the config is good.
 pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(&line(status))]);
+    let states = [NotifyState::Ready, NotifyState::Status(&line(status))];
+    let _ = send(&states, &[], Some(PATIENCE));
 }
 
 /// The config is read again; [`ready`] follows.
 pub fn reloading() {
     if let Ok(now) = NotifyState::monotonic_usec_now() {
-        tell(&[NotifyState::Reloading, now]);
+        let _ = send(&[NotifyState::Reloading, now], &[], Some(PATIENCE));
     }
 }
 
@@ -33,9 +40,42 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
-/// How it goes, or why it has ended.
+/// How it goes. Every local user can read it: counts and commands only, never a name or a message.
 pub fn status(status: &str) {
     tell(&[NotifyState::Status(&line(status))]);
+}
+
+/// The service has ended with that exit code. Its reason is in the journal, which not everybody can
+/// read.
+pub fn ended(code: u8) {
+    let kind = match code {
+        2 => "wrong usage",
+        75 => "temporary failure",
+        78 => "configuration error",
+        _ => "internal error",
+    };
+    let check = if code == 78 {
+        ", or domo-tokend check"
+    } else {
+        ""
+    };
+    let journal = journal_command();
+    status(&format!("{kind} (exit {code}); run: {journal}{check}"));
+}
+
+/// Returns the command that shows why the service has ended.
+#[must_use]
+pub fn journal_command() -> &'static str {
+    if is_users_service() {
+        "journalctl --user -u domo-tokend"
+    } else {
+        "journalctl -u domo-tokend"
+    }
+}
+
+/// Whether it is the service of a user's own service manager, by systemd.exec(5).
+fn is_users_service() -> bool {
+    std::env::var_os("MANAGERPID").is_some()
 }
 
 /// The service works; the watchdog and people are told.
@@ -87,7 +127,11 @@ pub fn passed() -> io::Result<Passed> {
 pub fn keep(file: &File, slot: Slot) {
     let name = NotifyState::FdName(slot.name());
     // Whoever keeps nothing loses nothing but the tokens at the next restart.
-    let _told = sd_notify::notify_with_fds(&[NotifyState::FdStore, name], &[file.as_fd()]);
+    let _ = send(
+        &[NotifyState::FdStore, name],
+        &[file.as_fd()],
+        Some(PATIENCE),
+    );
     forget(slot.other());
 }
 
@@ -142,6 +186,32 @@ fn line(status: &str) -> String {
 }
 
 fn tell(states: &[NotifyState]) {
-    // Whoever listens no more needs no word.
-    let _told = sd_notify::notify(states);
+    // Nothing depends on what systemd is told in this way.
+    let _ = send(states, &[], None);
+}
+
+/// Sends one message to systemd, if it is there. Without `patience` it is dropped where it would wait.
+fn send(
+    states: &[NotifyState],
+    descriptors: &[BorrowedFd],
+    patience: Option<Duration>,
+) -> io::Result<()> {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return Ok(());
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(path)?;
+    match patience {
+        Some(patience) => socket.set_write_timeout(Some(patience))?,
+        None => socket.set_nonblocking(true)?,
+    }
+    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut attached = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        attached.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    let text = [IoSlice::new(text.as_bytes())];
+    sendmsg(&socket, &text, &mut attached, SendFlags::NOSIGNAL)?;
+    Ok(())
 }

@@ -1,4 +1,7 @@
 //! The broker's state in one line, for `systemctl status`.
+//!
+//! Every local user can read that line, so it has counts and the command to run, and never a name or
+//! a message: access tables may hide both.
 
 use domo_token_client::duration::show;
 use domo_token_client::wire::{ScopeState, ScopeStatus};
@@ -6,56 +9,63 @@ use domo_token_client::wire::{ScopeState, ScopeStatus};
 use super::Broker;
 use crate::clock::{BootTime, Clock};
 
+/// Shows the tokens' states and errors to callers that may see them.
+const SHOW_STATUS: &str = "domo-token status";
+
+/// Shows what is wrong with the config.
+const CHECK_CONFIG: &str = "domo-tokend check";
+
 impl<C: Clock> Broker<C> {
-    /// How many tokens live, what is wrong first of all, and what to do.
+    /// Returns how many tokens are valid, what is wrong, and the command that shows more.
     #[must_use]
     pub fn summary(&self) -> String {
         let now = self.0.clock.now();
         let state = self.state();
         let sets: Vec<ScopeStatus> = state.roster.status(now).collect();
-        let words = tokens(&sets, now);
-        match &state.about.status.config_error {
-            Some(error) => format!("the config is not taken up: {error}; {words}"),
-            None => words,
+        let (mut parts, failing) = counts(&sets);
+        let rejected_config = state.about.status.config_error.is_some();
+        let command = match (rejected_config, failing) {
+            (true, _) => CHECK_CONFIG,
+            (false, true) => SHOW_STATUS,
+            (false, false) => {
+                parts.extend(next_renewal(&sets, now));
+                return parts.join(", ");
+            }
+        };
+        if rejected_config {
+            parts.insert(0, "config not applied".to_owned());
         }
+        format!("{}; run: {command}", parts.join(", "))
     }
 }
 
-fn tokens(sets: &[ScopeStatus], now: BootTime) -> String {
+/// The counts, and whether any scope set fails.
+fn counts(sets: &[ScopeStatus]) -> (Vec<String>, bool) {
     let all = sets.len();
-    let living = sets.iter().filter(|set| set.expires.is_some()).count();
-    let trouble = |state| sets.iter().find(|set| set.state == state);
-    let refused = trouble(ScopeState::Denied).map(|set| {
-        let words = set.last_error.as_deref().unwrap_or("no reason given");
-        let name = name(set);
-        // What to do comes first, since a long answer of Domo's is cut.
-        format!("{name} is refused; mend it, and reload: {words}")
-    });
-    let failing = trouble(ScopeState::Waiting).map(|set| {
-        let words = set.last_error.as_deref().unwrap_or("no reason given");
-        format!("{} fails: {words}", name(set))
-    });
-    let counted = match (living == all, all) {
+    let valid = sets.iter().filter(|set| set.expires.is_some()).count();
+    let in_state = |state| sets.iter().filter(|set| set.state == state).count();
+    let rejected = in_state(ScopeState::Denied);
+    let failing = in_state(ScopeState::Waiting);
+    if valid == 0 && rejected + failing == 0 {
+        return (vec!["requesting the first tokens".to_owned()], false);
+    }
+    let mut parts = vec![match (valid == all, all) {
         (true, 1) => "1 token fresh".to_owned(),
         (true, all) => format!("{all} tokens fresh"),
-        (false, all) => format!("{living} of {all} tokens there"),
-    };
-    if let Some(trouble) = refused.or(failing) {
-        return format!("{counted}; {trouble}");
+        (false, 1) => "0 of 1 token fresh".to_owned(),
+        (false, all) => format!("{valid} of {all} tokens fresh"),
+    }];
+    if rejected > 0 {
+        parts.push(format!("{rejected} rejected by Domo"));
     }
-    if living == 0 {
-        return "listening, the first tokens are on their way".to_owned();
+    if failing > 0 {
+        parts.push(format!("{failing} failing"));
     }
-    let next = sets.iter().filter_map(|set| set.next_attempt).min();
-    match next {
-        Some(next) => format!(
-            "{counted}, next renewal in {}",
-            show(next.saturating_since(now))
-        ),
-        None => counted,
-    }
+    (parts, rejected + failing > 0)
 }
 
-fn name(set: &ScopeStatus) -> String {
-    format!("client \"{}\", scope set \"{}\"", set.client, set.scope)
+fn next_renewal(sets: &[ScopeStatus], now: BootTime) -> Option<String> {
+    let next = sets.iter().filter_map(|set| set.next_attempt).min()?;
+    let left = show(next.saturating_since(now));
+    Some(format!("next renewal in {left}"))
 }

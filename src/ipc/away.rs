@@ -1,4 +1,4 @@
-//! Callers of a daemon that can't start.
+//! Callers of a daemon that cannot start.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 use domo_token_client::wire::{Refusal, RefusalKind, Response};
 
 use super::answer::with_hello;
+use crate::systemd;
 
 /// More than a backlog holds.
 const MOST: usize = 8192;
@@ -13,8 +14,8 @@ const MOST: usize = 8192;
 /// Tells those who wait on a socket that systemd has bound that nobody serves them now. If they
 /// were left there, it would start the daemon for them again and again.
 pub fn turn_all_away(listener: &UnixListener) {
-    let cause =
-        "the broker can't start; its operator finds the reason by `systemctl status domo-tokend`";
+    let journal = systemd::journal_command();
+    let cause = format!("the broker cannot start; its operator finds the reason by: {journal}");
     let refusal = Refusal::new(RefusalKind::Unavailable, cause);
     let Ok(answer) = with_hello(&Response::Refusal(refusal)) else {
         return;

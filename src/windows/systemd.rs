@@ -14,8 +14,11 @@ pub fn reloading() {}
 /// The service ends.
 pub fn stopping() {}
 
-/// How it goes, or why it has ended.
+/// How it goes.
 pub fn status(_status: &str) {}
+
+/// The service has ended with that exit code.
+pub fn ended(_code: u8) {}
 
 /// The service works.
 pub fn alive(_status: &str) {}
