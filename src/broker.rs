@@ -74,6 +74,8 @@ struct State {
     /// When the loop wakes up by itself.
     armed: Option<BootTime>,
     stopping: bool,
+    /// Why callers cannot connect, and the command that helps.
+    socket_error: Option<String>,
     refusals: log::Quota,
     tally: Tally,
 }
@@ -128,6 +130,7 @@ impl<C: Clock> Broker<C> {
                 watched: HashMap::new(),
                 armed: None,
                 stopping: false,
+                socket_error: None,
                 refusals: log::Quota::default(),
                 tally: Tally::default(),
             }),
@@ -294,6 +297,15 @@ impl<C: Clock> Broker<C> {
         let mut state = self.state();
         let known = std::mem::replace(&mut state.about.status.config_error, error);
         known != state.about.status.config_error
+    }
+
+    /// Has status show why callers cannot connect; `None` once they can again. Returns whether that
+    /// changed.
+    #[must_use]
+    pub fn set_socket_error(&self, error: Option<String>) -> bool {
+        let mut state = self.state();
+        let known = std::mem::replace(&mut state.socket_error, error);
+        known != state.socket_error
     }
 
     /// The state of the daemon and of the scope sets that the caller may see: the answer's frames

@@ -109,9 +109,9 @@ pub enum DaemonError {
     /// The socket can't be had.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The system has no room for a thread.
-    #[error("no thread to watch files with: {0}")]
-    Thread(io::Error),
+    /// The socket is gone, and cannot be bound again.
+    #[error("socket removed or replaced, and it cannot be bound again: {0}")]
+    SocketLost(BindError),
     /// A part of the daemon panicked; its message has been printed.
     #[error("the daemon ended by a bug of its own: please report it, with the lines above")]
     Bug,
@@ -152,13 +152,13 @@ fn is_unread(error: &io::Error) -> bool {
 pub const TO_MEND: u8 = 78;
 
 impl DaemonError {
-    /// The exit code, of sysexits: 70 for a bug, 75 if another daemon is there already or nobody
-    /// reads the pipe that is to take the audit, else 78.
+    /// The exit code, of sysexits: 70 for a bug, 75 if another daemon is there already, the socket is
+    /// lost or nobody reads the pipe that is to take the audit, else 78.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Bug | Self::Thread(_) => 70,
-            Self::Bind(BindError::Taken(_)) => 75,
+            Self::Bug => 70,
+            Self::Bind(BindError::Taken(_)) | Self::SocketLost(_) => 75,
             Self::Audit { source, .. } if is_unread(source) => 75,
             Self::Bind(BindError::Path { .. })
             | Self::ConfigRead { .. }
@@ -191,7 +191,7 @@ pub async fn run(
     ready: impl FnOnce(&Path),
 ) -> Result<(), DaemonError> {
     let (env, passed) = (surroundings.env, surroundings.passed);
-    let (mut socket, callers) = place::take(passed.listener, options, &config, env)?;
+    let (mut socket, callers) = place::take(passed.listeners, options, &config, env)?;
     let path = socket.path().to_owned();
     let limits = limits_here(&config);
     let clock = SystemClock::new();
@@ -209,13 +209,14 @@ pub async fn run(
     let listener = socket.listen(&callers)?;
     say_at_start(&config);
     news.iter().for_each(log_news);
-    info!(socket = %path.display(), clients = config.clients.len(), "started");
+    info!(socket = %socket.shown(), clients = config.clients.len(), "started");
     ready(&path);
     systemd::ready(&broker.summary());
 
     let (stop, stopped) = watch::channel(false);
-    let watched = Files::new().map_err(DaemonError::Thread)?;
+    let mut watched = Files::new();
     watched.watch(files);
+    let hints = watched.watch_socket(socket.watched());
     let engine = tokio::spawn(engine.run());
     let beside = beside.run(broker.clone(), clock.clone(), helm.clone(), stopped.clone());
     let steering = Steering {
@@ -227,7 +228,7 @@ pub async fn run(
         env,
         levels: surroundings.levels,
         broker: broker.clone(),
-        clock,
+        clock: clock.clone(),
         started,
         helm,
         fixed: Fixed::of(&config),
@@ -237,15 +238,19 @@ pub async fn run(
         commands: Commands::new(),
         config_error: None,
     };
+    let (sender, signals) = mpsc::channel(8);
+    let kept = socket.keep(&callers, &broker, &clock, hints, stopped.clone());
+    let keeping = place::end_if_lost(kept, surroundings.signals, sender);
     let steer = async {
-        let ended = steering.run(surroundings.signals, watched, engine).await;
+        let ended = steering.run(signals, watched, engine).await;
         // Sessions are told only when those who wait have their refusals.
         let _no_sessions = stop.send(true);
         ended
     };
-    let serving = ipc::serve(listener, broker, limits, stopped);
-    let ((), (), ended) = tokio::join!(serving, beside, steer);
+    let serving = ipc::serve(listener, broker.clone(), limits, stopped.clone());
+    let ((), (), kept, ended) = tokio::join!(serving, beside, keeping, steer);
     taken_down.finish().await;
+    let ended = ended.and(kept);
     if ended.is_ok() {
         info!("stopped");
     }

@@ -13,12 +13,12 @@ use std::path::Path;
 /// the mode returns.
 pub fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
     DirBuilder::new().mode(mode).create(path)?;
-    let made = fs::symlink_metadata(path)?.mode();
-    if made & 0o777 == mode {
+    let given = fs::symlink_metadata(path)?.mode();
+    if given & 0o777 == mode {
         return Ok(());
     }
     // A set-group-ID bit comes from the directory above.
-    set_directory_mode(path, mode | made & 0o7000)
+    set_directory_mode(path, mode | given & 0o7000)
 }
 
 /// Creates a directory and those above it that are missing, each with exactly that mode.

@@ -119,6 +119,7 @@ A config file, which domo-tokend init writes:
 
 Signals: SIGTERM and SIGINT end it. SIGHUP reads the config and the secrets again, keeps what
 has not changed, and tries at once what Domo refused; a wrong config leaves all as it was.
-Exit: 0 stopped, 2 usage, 70 a bug, 75 another daemon serves the socket or nobody reads the
-audit's pipe, 78 config or path, or no client can be loaded; one that can't be loaded leaves the
-others as they are. check and init say theirs in their help";
+Exit: 0 stopped, 2 usage, 70 a bug, 75 another daemon serves the socket, the socket is lost, the
+host lacks room or nobody reads the audit's pipe, 78 config, path or inherited socket, or no client
+can be loaded; one that can't be loaded leaves the others as they are. check and init say theirs in
+their help";

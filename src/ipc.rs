@@ -59,7 +59,7 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Serves callers within `limits` until `stop` turns true, then lets those who wait have their last
 /// answer.
 pub async fn serve<C: Clock>(
-    listener: Listener,
+    mut listener: Listener,
     broker: Broker<C>,
     limits: Limits,
     mut stop: watch::Receiver<bool>,

@@ -1,7 +1,7 @@
 //! `domo-tokend`: flags → config → logging → [`daemon::run`] → exit code.
 
 use std::env::var_os;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use domo_token::check::{self, Depth};
@@ -31,8 +31,11 @@ const USAGE: u8 = 2;
 /// Standard output is closed or full.
 const CANNOT_WRITE: u8 = 74;
 
-/// What should not happen.
-const BUG: u8 = 70;
+/// How errors about inherited descriptors begin.
+const HANDED_OVER: &str = "what systemd handed over";
+
+/// The system lacks room for now.
+const TRY_AGAIN: u8 = 75;
 
 fn main() -> ExitCode {
     let flags = Flags::read();
@@ -42,17 +45,14 @@ fn main() -> ExitCode {
         socket: flags.socket,
         log: flags.log,
     };
-    if !flags.debuggable
-        && let Err(error) = hygiene::close()
+    let harden = !flags.debuggable;
+    if flags.verb.is_some()
+        && let Err(Ended(error, code)) = close_memory(harden)
     {
-        let hint = "--debuggable runs without";
-        return fail(
-            &format!("the memory can't be closed to others: {error}; {hint}"),
-            BUG,
-        );
+        return fail(&error, code);
     }
     match flags.verb {
-        None => serve(&options, flags.log_format, env),
+        None => serve(&options, flags.log_format, env, harden),
         Some(Verb::Check { schema: true, .. }) => print(&config::schema()),
         Some(Verb::Check { online, syntax, .. }) => {
             let depth = match (online, syntax) {
@@ -85,11 +85,11 @@ fn main() -> ExitCode {
 fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
     let judge = match check::judge_as_service(options, env) {
         Ok(judge) => judge,
-        Err(error) => return fail(&error, BUG),
+        Err(error) => return fail(&error, daemon::TO_MEND),
     };
     let report = match runtime() {
         Ok(runtime) => runtime.block_on(check::run(options, env, depth)),
-        Err(error) => return fail(&error, BUG),
+        Err(Ended(error, code)) => return fail(&error, code),
     };
     for words in &report.wrong {
         say(words);
@@ -110,7 +110,7 @@ fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
 fn init(wishes: &Wishes, env: Env) -> ExitCode {
     let written = match runtime() {
         Ok(runtime) => runtime.block_on(init::run(wishes, env)),
-        Err(error) => return fail(&error, BUG),
+        Err(Ended(error, code)) => return fail(&error, code),
     };
     match written {
         Ok(next) => print(&next),
@@ -118,27 +118,30 @@ fn init(wishes: &Wishes, env: Env) -> ExitCode {
     }
 }
 
-fn serve(options: &Options, format: LogFormat, env: Env<'static>) -> ExitCode {
+fn serve(options: &Options, format: LogFormat, env: Env<'static>, harden: bool) -> ExitCode {
     logging::catch_panics();
     let passed = match systemd::passed() {
         Ok(passed) => passed,
-        Err(error) => {
-            let what = "what systemd handed over";
-            return end(&format!("{what}: {error}"), daemon::TO_MEND);
-        }
+        Err(error) => return end(&format!("{HANDED_OVER}: {error}"), daemon::TO_MEND),
     };
     #[cfg(unix)]
-    let socket = passed.listener.as_ref();
+    let sockets = passed.listeners.iter();
     #[cfg(unix)]
-    let socket = socket.and_then(|listener| listener.try_clone().ok());
-    let Err(Ended(error, code)) = run(options, format, env, passed) else {
+    let sockets: Vec<_> = sockets
+        .filter_map(|socket| socket.try_clone().ok())
+        .collect();
+    let run = || {
+        close_memory(harden)?;
+        run(options, format, env, passed)
+    };
+    let Err(Ended(error, code)) = run() else {
         logging::finish();
         return ExitCode::SUCCESS;
     };
     // After any other end there is another start, for which callers wait.
     #[cfg(unix)]
-    if let Some(socket) = socket.filter(|_| code == daemon::TO_MEND) {
-        ipc::turn_all_away(&socket);
+    if code == daemon::TO_MEND {
+        ipc::turn_all_away(&sockets);
     }
     end(&error, code)
 }
@@ -149,6 +152,9 @@ fn run(
     env: Env<'static>,
     passed: Passed,
 ) -> Result<(), Ended> {
+    if let Some(wrong) = &passed.wrong {
+        return Err(Ended(format!("{HANDED_OVER}: {wrong}"), daemon::TO_MEND));
+    }
     let format = match format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
@@ -164,10 +170,11 @@ fn run(
     if let Some(notice) = ignored.filter(|_| options.log.is_none()) {
         warn!("{notice}");
     }
-    let runtime = runtime().map_err(|error| Ended(error.to_string(), BUG))?;
+    let runtime = runtime()?;
     let options = options.clone();
     let daemon = async move {
-        let signals = signals::listen().map_err(|error| Ended(error.to_string(), BUG))?;
+        let signals =
+            signals::listen().map_err(|error| Ended::of_host("cannot receive signals", &error))?;
         let surroundings = Surroundings {
             env,
             levels,
@@ -203,15 +210,28 @@ fn end(error: &impl std::fmt::Display, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn runtime() -> std::io::Result<Runtime> {
+fn runtime() -> Result<Runtime, Ended> {
     tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
+        .map_err(|error| Ended::of_host("cannot start the event loop", &error))
+}
+
+/// Keeps others out of this process's memory, unless it is to be open to debuggers.
+fn close_memory(harden: bool) -> Result<(), Ended> {
+    if !harden {
+        return Ok(());
+    }
+    hygiene::close().map_err(|error| {
+        let hint = "allow prctl and setrlimit, or run with --debuggable";
+        let what = "cannot disable core dumps and ptrace";
+        Ended(format!("{what}: {error}; {hint}"), daemon::TO_MEND)
+    })
 }
 
 fn print(text: &str) -> ExitCode {
-    let mut stdout = std::io::stdout();
+    let mut stdout = io::stdout();
     match stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
@@ -222,7 +242,18 @@ fn print(text: &str) -> ExitCode {
 }
 
 /// Why it ended, and with which exit code.
+#[derive(Debug)]
 struct Ended(String, u8);
+
+impl Ended {
+    /// The system refused what the daemon cannot do without: for good, or while it lacks room.
+    fn of_host(what: &str, error: &io::Error) -> Self {
+        use io::ErrorKind::{PermissionDenied, Unsupported};
+        let for_good = matches!(error.kind(), PermissionDenied | Unsupported);
+        let code = if for_good { daemon::TO_MEND } else { TRY_AGAIN };
+        Self(format!("{what}: {error}"), code)
+    }
+}
 
 impl From<DaemonError> for Ended {
     fn from(error: DaemonError) -> Self {
@@ -237,7 +268,7 @@ fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {
 
 fn say(words: &impl std::fmt::Display) {
     // With standard error closed the exit code still tells.
-    let _told = writeln!(std::io::stderr(), "domo-tokend: {words}");
+    let _told = writeln!(io::stderr(), "domo-tokend: {words}");
 }
 
 #[cfg(test)]
@@ -266,7 +297,7 @@ mod tests {
         });
         let end = end.recv_timeout(Duration::from_secs(30)).unwrap();
         let Ended(words, code) = end.unwrap_err();
-        assert_eq!(code, BUG);
+        assert_eq!(code, 70);
         assert!(words.contains("please report it"), "{words}");
     }
 }

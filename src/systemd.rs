@@ -1,6 +1,7 @@
 //! What systemd hands to the service (`sd_listen_fds(3)`), and what it hears of it
 //! (`sd_notify(3)`). Without systemd there is nothing, and nothing is said.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -9,6 +10,8 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::Duration;
 
 use listenfd::ListenFd;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::AcceptConn;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use sd_notify::NotifyState;
 
@@ -24,8 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The socket listens, and the config is good.
 pub fn ready(status: &str) {
-    let states = [NotifyState::Ready, NotifyState::Status(&line(status))];
-    let _ = send(&states, &[], Some(PATIENCE));
+    let line = line(status);
+    let ready = [NotifyState::Ready, NotifyState::Status(&line)];
+    let _ = send(&ready, &[], Some(PATIENCE));
 }
 
 /// The config is read again; [`ready`] follows.
@@ -73,6 +77,16 @@ pub fn journal_command() -> &'static str {
     }
 }
 
+/// Returns the command that has systemd bind the socket again.
+#[must_use]
+pub fn restart_socket_command() -> &'static str {
+    if is_users_service() {
+        "systemctl --user restart domo-tokend.socket"
+    } else {
+        "systemctl restart domo-tokend.socket"
+    }
+}
+
 /// Whether it is the service of a user's own service manager, by systemd.exec(5).
 fn is_users_service() -> bool {
     std::env::var_os("MANAGERPID").is_some()
@@ -89,17 +103,19 @@ pub type Bound = UnixListener;
 /// The descriptors that systemd has handed over.
 #[derive(Debug, Default)]
 pub struct Passed {
-    /// The socket that it listens on for us.
-    pub listener: Option<Bound>,
+    /// The sockets that it listens on for callers of the broker.
+    pub listeners: Vec<Bound>,
     /// What an earlier process of this service had it keep, by [`keep`].
     pub kept: Vec<File>,
+    /// Why the service cannot start with what it was given.
+    pub wrong: Option<String>,
 }
 
 /// Takes what systemd has handed over. To be asked once, before anything else opens descriptors.
 ///
 /// # Errors
 ///
-/// If what stands for the socket is no listening Unix socket.
+/// If what was handed over cannot be read; what cannot be served is in [`Passed::wrong`].
 pub fn passed() -> io::Result<Passed> {
     let mut passed = Passed::default();
     let names: Vec<(RawFd, String)> = sd_notify::listen_fds_with_names()?.collect();
@@ -111,15 +127,46 @@ pub fn passed() -> io::Result<Passed> {
                 .kept
                 .extend(File::open(format!("/proc/self/fd/{number}")));
             nix::unistd::close(number)?;
-        } else if passed.listener.is_none() {
+            continue;
+        }
+        let listener = check_name(&name).and_then(|()| {
             let taken = descriptors.take_unix_listener(index);
-            passed.listener = taken.map_err(|error| {
-                let hint = "the socket unit must have one ListenStream= with a path";
-                io::Error::other(format!("{error}; {hint}"))
-            })?;
+            let hint = "the socket unit must have ListenStream= with a path, and Accept=no";
+            taken
+                .and_then(check_listens)
+                .map_err(|error| format!("descriptor {name:?}: {error}; {hint}"))
+        });
+        match listener {
+            Ok(listener) => passed.listeners.extend(listener),
+            Err(wrong) => passed.wrong = passed.wrong.or(Some(wrong)),
         }
     }
     Ok(passed)
+}
+
+/// Whether a descriptor of that name is a socket for callers of the broker. It has no name where
+/// systemd's helpers give none (`sd_listen_fds_with_names(3)`), and by default its unit's.
+fn check_name(name: &str) -> Result<(), String> {
+    match name {
+        "broker" | "" | "unknown" => Ok(()),
+        "gateway" | "gateway-tls" => Err(format!(
+            "descriptor {name:?}: this version has no gateway; disable its socket unit"
+        )),
+        name if name.ends_with(".socket") => Ok(()),
+        name => Err(format!(
+            "descriptor {name:?}: no such kind of socket; set FileDescriptorName=broker in the socket unit"
+        )),
+    }
+}
+
+/// One that was accepted from, as by Accept=yes, is a caller's connection.
+fn check_listens(listener: Option<Bound>) -> io::Result<Option<Bound>> {
+    match &listener {
+        Some(socket) if !getsockopt(socket, AcceptConn)? => {
+            Err(io::Error::other("it does not listen"))
+        }
+        Some(_) | None => Ok(listener),
+    }
 }
 
 /// Has systemd keep `file` for the next process of this service, instead of what it kept before
@@ -205,7 +252,11 @@ fn send(
         Some(patience) => socket.set_write_timeout(Some(patience))?,
         None => socket.set_nonblocking(true)?,
     }
-    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let mut text = String::new();
+    for state in states {
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{state}");
+    }
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut attached = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() {
@@ -214,4 +265,23 @@ fn send(
     let text = [IoSlice::new(text.as_bytes())];
     sendmsg(&socket, &text, &mut attached, SendFlags::NOSIGNAL)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptor_names_of_the_broker_are_its_own_none_and_a_units() {
+        for name in ["broker", "", "unknown", "domo-tokend.socket", "x.socket"] {
+            assert_eq!(check_name(name), Ok(()), "{name}");
+        }
+        for name in ["gateway", "gateway-tls"] {
+            assert!(check_name(name).unwrap_err().contains("has no gateway"));
+        }
+        for name in ["Broker", "brokers", "connection", "stored", "socket"] {
+            let error = check_name(name).unwrap_err();
+            assert!(error.contains("FileDescriptorName=broker"), "{error}");
+        }
+    }
 }

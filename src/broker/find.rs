@@ -130,6 +130,12 @@ impl State {
         status.config_error = status
             .config_error
             .or_else(|| self.load_errors_shown(caller));
+        // The frame has no other place for it.
+        if let Some(error) = &self.socket_error {
+            let config_error = status.config_error.take();
+            let others = config_error.map_or(String::new(), |config| format!("; {config}"));
+            status.config_error = Some(format!("{error}{others}"));
+        }
         status
     }
 

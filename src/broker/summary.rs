@@ -8,6 +8,7 @@ use domo_token_client::wire::{ScopeState, ScopeStatus};
 
 use super::Broker;
 use crate::clock::{BootTime, Clock};
+use crate::systemd;
 
 /// Shows the tokens' states and errors to callers that may see them.
 const SHOW_STATUS: &str = "domo-token status";
@@ -24,16 +25,21 @@ impl<C: Clock> Broker<C> {
         let sets: Vec<ScopeStatus> = state.roster.status(now).collect();
         let (mut parts, failing) = counts(&sets);
         let rejected_config = state.about.status.config_error.is_some();
-        let command = match (rejected_config, failing) {
-            (true, _) => CHECK_CONFIG,
-            (false, true) => SHOW_STATUS,
-            (false, false) => {
+        let lost_socket = state.socket_error.is_some();
+        let command = match (lost_socket, rejected_config, failing) {
+            (true, ..) => systemd::restart_socket_command(),
+            (false, true, _) => CHECK_CONFIG,
+            (false, false, true) => SHOW_STATUS,
+            (false, false, false) => {
                 parts.extend(next_renewal(&sets, now));
                 return parts.join(", ");
             }
         };
         if rejected_config {
             parts.insert(0, "config not applied".to_owned());
+        }
+        if lost_socket {
+            parts.insert(0, "callers cannot connect".to_owned());
         }
         format!("{}; run: {command}", parts.join(", "))
     }

@@ -1,23 +1,27 @@
 //! Where the daemon listens, and for whom.
 
 use std::path::PathBuf;
+use std::pin::pin;
 
+use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::{DaemonError, Options};
 use crate::config::{Config, Env, path_in};
-use crate::ipc::{Callers, Socket, usual_place};
+use crate::ipc::{BindError, Callers, Socket, usual_place};
+use crate::signals::Signal;
 use crate::systemd::Bound;
 
-/// The socket that was handed over, or the right to bind one, and who may open it.
+/// The sockets that were handed over, or the right to bind one, and who may open it.
 pub(super) fn take(
-    handed_over: Option<Bound>,
+    handed_over: Vec<Bound>,
     options: &Options,
     config: &Config,
     env: Env,
 ) -> Result<(Socket, Callers), DaemonError> {
-    let socket = if let Some(listener) = handed_over {
-        Socket::inherited(listener)
+    let mut handed_over = handed_over.into_iter();
+    let socket = if let Some(first) = handed_over.next() {
+        Socket::inherited(first, handed_over.collect())
     } else {
         let path = socket_path(options, config, env).ok_or(DaemonError::NoSocket)?;
         Socket::lock(&path, config.shared_directory)?
@@ -29,6 +33,32 @@ pub(super) fn take(
         );
     }
     Ok((socket, callers))
+}
+
+/// Passes the `signals` on to `receiver` until the socket needs no keeper any more. Once it is lost for
+/// good the daemon is ended as by a signal.
+pub(super) async fn end_if_lost(
+    kept: impl Future<Output = Result<(), BindError>>,
+    mut signals: mpsc::Receiver<Signal>,
+    receiver: mpsc::Sender<Signal>,
+) -> Result<(), DaemonError> {
+    let mut kept = pin!(kept);
+    let mut open = true;
+    // A receiver that has ended already needs no signal.
+    loop {
+        tokio::select! {
+            kept = &mut kept => {
+                if kept.is_err() {
+                    let _ = receiver.send(Signal::Stop).await;
+                }
+                return kept.map_err(DaemonError::SocketLost);
+            }
+            signal = signals.recv(), if open => {
+                open = signal.is_some();
+                let _ = receiver.send(signal.unwrap_or(Signal::Stop)).await;
+            }
+        }
+    }
 }
 
 /// Where the daemon listens: the first place that is named, else the usual one of its user.

@@ -45,7 +45,9 @@ pub(super) fn door_empty(listener: &Listener) -> Option<BootTime> {
         return None;
     }
     let now = boot_now();
-    unit::has_nothing(listener).then_some(now)
+    listener
+        .is_idle(|socket| unit::has_nothing(&socket))
+        .then_some(now)
 }
 
 /// It doesn't on Windows.

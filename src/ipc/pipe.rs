@@ -14,11 +14,13 @@ use interprocess::os::windows::named_pipe::PipeListenerOptions;
 use interprocess::os::windows::named_pipe::pipe_mode::Bytes;
 use interprocess::os::windows::named_pipe::tokio::{DuplexPipeStream, PipeListener};
 use interprocess::os::windows::security_descriptor::SecurityDescriptor;
+use tokio::sync::{mpsc, watch};
 use widestring::U16CString;
 
 use super::bind::{BindError, path_error};
 use super::peer::Peer;
-use crate::clock::BootTime;
+use crate::broker::Broker;
+use crate::clock::{BootTime, Clock};
 use crate::config::{Config, Env};
 use crate::systemd::Bound;
 use crate::users;
@@ -78,8 +80,14 @@ pub struct Socket {
 impl Socket {
     /// One that the service manager has bound: there is none on Windows.
     #[must_use]
-    pub fn inherited(bound: Bound) -> Self {
-        match bound {}
+    pub fn inherited(first: Bound, _: Vec<Bound>) -> Self {
+        match first {}
+    }
+
+    /// Returns its path for the log.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        self.path.display().to_string()
     }
 
     /// Where it is.
@@ -92,6 +100,29 @@ impl Socket {
     #[must_use]
     pub fn is_inherited(&self) -> bool {
         false
+    }
+
+    /// A pipe cannot be removed while it is open: there is nothing to watch.
+    #[must_use]
+    pub fn watched(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// Waits until `stop` turns true.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub async fn keep<C: Clock>(
+        &mut self,
+        _: &Callers,
+        _: &Broker<C>,
+        _: &C,
+        _: mpsc::Receiver<()>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), BindError> {
+        let _ = stop.wait_for(|stop| *stop).await;
+        Ok(())
     }
 
     /// Looks whether the name is free. There is no directory that others could share.
@@ -179,7 +210,7 @@ pub struct Listener(PipeListener<Bytes, Bytes>);
 
 impl Listener {
     /// Waits for the next caller.
-    pub(super) async fn accept(&self) -> io::Result<Stream> {
+    pub(super) async fn accept(&mut self) -> io::Result<Stream> {
         self.0.accept().await.map(Stream)
     }
 }

@@ -4,9 +4,10 @@
 //! that only we can enter, given its mode, and then renamed into place, so that it is never wider
 //! than its mode.
 
+mod checks;
 mod listener;
+mod rebind;
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
@@ -15,13 +16,20 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::SocketAddrUnix;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
 
 use super::bind::{BindError, path_error};
 use crate::config::{Config, Env, SOCKET_MODE, path_in};
 use crate::file_mode;
 use crate::policy::Principal;
 use crate::users;
+
+use checks::{
+    check_lock, directory_of, is_alive, prepare_directory, remove_private, system_error,
+    with_suffix,
+};
 
 pub(super) use listener::{Listener, Stream};
 
@@ -91,29 +99,80 @@ impl Callers {
 /// socket, if it is still ours.
 #[derive(Debug)]
 pub struct Socket {
+    /// Of inherited sockets the first one's.
     path: PathBuf,
     /// Device and inode of our socket.
-    ours: Option<(u64, u64)>,
+    ours: Option<Id>,
     /// Held as long as this is open. The file stays: removing it would let two daemons hold two
     /// locks of one name. `None` if the socket isn't ours.
-    _lock: Option<File>,
-    /// A socket that another process has bound, and will remove.
-    inherited: Option<UnixListener>,
+    lock: Option<File>,
+    /// Whether others may write to the directory.
+    shared: bool,
+    /// Sockets that another process has bound, and will remove.
+    inherited: Vec<Inherited>,
+    /// Takes sockets that are bound while the daemon serves.
+    added: Option<mpsc::Sender<AsyncFd<UnixListener>>>,
 }
 
-impl Socket {
-    /// The socket that the service manager has bound: its path, mode and group are its own affair,
-    /// and so is that nobody else serves it.
-    #[must_use]
-    pub fn inherited(listener: UnixListener) -> Self {
+/// Device and inode.
+type Id = (u64, u64);
+
+#[derive(Debug)]
+struct Inherited {
+    /// Until it is listened on.
+    listener: Option<UnixListener>,
+    /// `None` if the socket is not in the file system.
+    path: Option<PathBuf>,
+    id: Option<Id>,
+}
+
+impl Inherited {
+    fn of(listener: UnixListener) -> Self {
         let address = listener.local_addr().ok();
         let path = address.and_then(|address| address.as_pathname().map(Path::to_owned));
         Self {
+            listener: Some(listener),
+            id: path.as_deref().and_then(id_at),
+            path,
+        }
+    }
+}
+
+fn id_at(path: &Path) -> Option<Id> {
+    let stat = fs::symlink_metadata(path).ok()?;
+    Some((stat.dev(), stat.ino()))
+}
+
+impl Socket {
+    /// The sockets that the service manager has bound: their paths, modes and groups are its own
+    /// affair, and so is that nobody else serves them.
+    #[must_use]
+    pub fn inherited(first: UnixListener, others: Vec<UnixListener>) -> Self {
+        let listeners = [first].into_iter().chain(others);
+        let inherited: Vec<Inherited> = listeners.map(Inherited::of).collect();
+        let path = inherited.iter().find_map(|socket| socket.path.clone());
+        Self {
             path: path.unwrap_or_default(),
             ours: None,
-            _lock: None,
-            inherited: Some(listener),
+            lock: None,
+            shared: false,
+            inherited,
+            added: None,
         }
+    }
+
+    /// Returns its path for the log, or those of all that were inherited.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if self.inherited.is_empty() {
+            return self.path.display().to_string();
+        }
+        let shown = |socket: &Inherited| match &socket.path {
+            Some(path) => path.display().to_string(),
+            None => "a socket without a path".to_owned(),
+        };
+        let all: Vec<String> = self.inherited.iter().map(shown).collect();
+        all.join(", ")
     }
 
     /// Where it is.
@@ -125,7 +184,7 @@ impl Socket {
     /// Whether the service manager has bound it.
     #[must_use]
     pub fn is_inherited(&self) -> bool {
-        self.inherited.is_some()
+        !self.inherited.is_empty()
     }
 
     /// Takes the lock of `path`. A missing directory is made, for us alone; as root, so that all
@@ -137,11 +196,7 @@ impl Socket {
     ///
     /// [`BindError::Taken`] if another daemon holds the lock, else [`BindError::Path`].
     pub fn lock(path: &Path, shared: bool) -> Result<Self, BindError> {
-        let directory = directory_of(path);
-        make_directory(directory).map_err(|error| system_error(directory, &error))?;
-        if !shared {
-            check_directory(directory)?;
-        }
+        prepare_directory(path, shared)?;
         let lock_path = with_suffix(path, ".lock");
         if let Ok(stat) = fs::symlink_metadata(&lock_path) {
             check_lock(&lock_path, &stat)?;
@@ -163,8 +218,10 @@ impl Socket {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
                 ours: None,
-                _lock: Some(lock),
-                inherited: None,
+                lock: Some(lock),
+                shared,
+                inherited: Vec::new(),
+                added: None,
             }),
             Err(Errno::WOULDBLOCK) => Err(BindError::Taken(path.to_owned())),
             Err(error) => Err(system_error(&lock_path, &error.into())),
@@ -177,10 +234,22 @@ impl Socket {
     ///
     /// [`BindError::Taken`] if a living one is in its place, else [`BindError::Path`].
     pub fn listen(&mut self, callers: &Callers) -> Result<Listener, BindError> {
-        if let Some(listener) = self.inherited.take() {
-            let adopted = Listener::of(listener);
-            return adopted.map_err(|error| system_error(&self.path, &error));
+        let mut sockets = Vec::new();
+        for inherited in &mut self.inherited {
+            if let Some(listener) = inherited.listener.take() {
+                let socket = listener::prepare(listener);
+                sockets.push(socket.map_err(|error| system_error(&self.path, &error))?);
+            }
         }
+        if self.inherited.is_empty() {
+            sockets.push(self.bind(callers)?);
+        }
+        let (added, more) = mpsc::channel(1);
+        self.added = Some(added);
+        Ok(Listener::new(sockets, more))
+    }
+
+    fn bind(&mut self, callers: &Callers) -> Result<AsyncFd<UnixListener>, BindError> {
         self.check_place()?;
         let private = with_suffix(
             &directory_of(&self.path).join("."),
@@ -194,7 +263,11 @@ impl Socket {
         bound
     }
 
-    fn bind_in(&mut self, private: &Path, callers: &Callers) -> Result<Listener, BindError> {
+    fn bind_in(
+        &mut self,
+        private: &Path,
+        callers: &Callers,
+    ) -> Result<AsyncFd<UnixListener>, BindError> {
         let place = private.join("s");
         let fail = |error: io::Error| system_error(&self.path, &error);
         // Of the place where it is bound, and of the one where callers look for it.
@@ -207,15 +280,15 @@ impl Socket {
             return Err(path_error(&self.path, problem));
         }
         let listener = UnixListener::bind(&place).map_err(fail)?;
-        let listener = Listener::of(listener).map_err(fail)?;
+        let listener = listener::prepare(listener).map_err(fail)?;
         chown(&place, None, callers.group).map_err(|error| {
             let problem = format!("the socket can't be given to its group: {error}; make the daemon's user a member of it");
             path_error(&self.path, &problem)
         })?;
         fs::set_permissions(&place, Permissions::from_mode(callers.mode)).map_err(fail)?;
-        let stat = fs::symlink_metadata(&place).map_err(fail)?;
+        let ours = id_at(&place);
         fs::rename(&place, &self.path).map_err(fail)?;
-        self.ours = Some((stat.dev(), stat.ino()));
+        self.ours = ours;
         Ok(listener)
     }
 
@@ -248,120 +321,9 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let stat = fs::symlink_metadata(&self.path).ok();
-        let there = stat.map(|stat| (stat.dev(), stat.ino()));
-        if self.ours.is_some() && self.ours == there {
+        if self.ours.is_some() && self.ours == id_at(&self.path) {
             // It will be found dead and replaced if it can't be removed now.
             let _removed = fs::remove_file(&self.path);
         }
     }
-}
-
-/// Whoever owns the lock file may hold it, and keep every daemon out.
-fn check_lock(path: &Path, stat: &fs::Metadata) -> Result<(), BindError> {
-    if !stat.is_file() {
-        return Err(path_error(
-            path,
-            "the lock must be a plain file; remove this",
-        ));
-    }
-    let (owner, us) = (stat.uid(), rustix::process::geteuid().as_raw());
-    if owner != us {
-        let problem =
-            format!("the lock file belongs to user {owner}, who could keep us out; remove it");
-        return Err(path_error(path, &problem));
-    }
-    Ok(())
-}
-
-/// Whether anyone listens there. Never waits: a backlog that is full is one of somebody alive.
-fn is_alive(path: &Path) -> io::Result<bool> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    match connect(&socket, &SocketAddrUnix::new(path)?) {
-        Ok(()) | Err(Errno::AGAIN) => Ok(true),
-        Err(Errno::CONNREFUSED) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Removes the directory that binding used, or one that a killed daemon of our process id left.
-fn remove_private(private: &Path) {
-    let us = rustix::process::geteuid().as_raw();
-    if fs::symlink_metadata(private).is_ok_and(|stat| stat.is_dir() && stat.uid() == us) {
-        // What can't be removed makes binding fail, and that says why.
-        let _removed = fs::remove_file(private.join("s"));
-        let _removed = fs::remove_dir(private);
-    }
-}
-
-fn directory_of(path: &Path) -> &Path {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    parent.unwrap_or(Path::new("."))
-}
-
-/// What the system said, and what to do where that isn't plain.
-fn system_error(path: &Path, error: &io::Error) -> BindError {
-    use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
-    let kind = error.kind();
-    let to_do = if kind == NotFound {
-        "; make the directory that it is to be in"
-    } else if matches!(kind, PermissionDenied | ReadOnlyFilesystem) {
-        "; choose a place where the daemon's user may write, see socket in the config"
-    } else {
-        ""
-    };
-    path_error(path, &format!("{error}{to_do}"))
-}
-
-fn make_directory(directory: &Path) -> io::Result<()> {
-    let mode = if rustix::process::geteuid().is_root() {
-        0o755
-    } else {
-        0o700
-    };
-    match file_mode::create_directory(directory, mode) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        created => created,
-    }
-}
-
-/// In a directory that others can write to, they could put their own socket in our place.
-fn check_directory(directory: &Path) -> Result<(), BindError> {
-    let failed = |error: io::Error| system_error(directory, &error);
-    let link = fs::symlink_metadata(directory).map_err(failed)?;
-    if link.is_symlink() && link.uid() != 0 {
-        let target = fs::canonicalize(directory).map_err(failed)?;
-        let problem = format!(
-            "the socket's directory is a symlink, which can be turned elsewhere; name what it leads to: {}",
-            target.display()
-        );
-        return Err(path_error(directory, &problem));
-    }
-    let stat = fs::metadata(directory).map_err(failed)?;
-    let us = rustix::process::geteuid().as_raw();
-    let shown = directory.display();
-    if stat.uid() != us && stat.uid() != 0 {
-        let problem = format!(
-            "the socket's directory belongs to user {}, who could replace the socket; choose another path",
-            stat.uid()
-        );
-        return Err(path_error(directory, &problem));
-    }
-    let (open, sticky) = (stat.mode() & 0o022 != 0, stat.mode() & 0o1000 != 0);
-    if open && !sticky {
-        let problem = format!(
-            "others can write to the socket's directory; run: chmod go-w {shown}, or set shared_directory = true where that can't be"
-        );
-        return Err(path_error(directory, &problem));
-    }
-    Ok(())
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut text = OsString::from(path);
-    text.push(suffix);
-    PathBuf::from(text)
 }

@@ -192,6 +192,8 @@ mod tests {
 
     use super::*;
 
+    static DROPPED: AtomicU64 = AtomicU64::new(0);
+
     #[test]
     fn a_line_has_its_fields_and_no_value_can_add_another() {
         let folder = tempfile::tempdir().unwrap();
@@ -199,7 +201,6 @@ mod tests {
         let listening = UnixDatagram::bind(&path).unwrap();
         let patience = Duration::from_secs(10);
         listening.set_read_timeout(Some(patience)).unwrap();
-        static DROPPED: AtomicU64 = AtomicU64::new(0);
         let journal = Journal::connect(path.to_str().unwrap(), &DROPPED).unwrap();
         let subscriber = Subscriber::builder()
             .event_format(Datagram)
@@ -220,23 +221,23 @@ mod tests {
 
     #[test]
     fn stopped_journal_drops_lines_and_is_sent_their_count_later() {
-        static DROPPED: AtomicU64 = AtomicU64::new(0);
+        static STOPPED: AtomicU64 = AtomicU64::new(0);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let listening = UnixDatagram::bind(&path).unwrap();
         listening.set_nonblocking(true).unwrap();
-        let mut journal = Journal::connect(path.to_str().unwrap(), &DROPPED).unwrap();
+        let mut journal = Journal::connect(path.to_str().unwrap(), &STOPPED).unwrap();
         let mut taken = 0;
-        while journal.write(b"MESSAGE=x\n").is_ok() {
+        while journal.write_all(b"MESSAGE=x\n").is_ok() {
             taken += 1;
         }
-        journal.write(b"MESSAGE=x\n").unwrap_err();
-        assert_eq!(DROPPED.load(Ordering::Relaxed), 2);
+        journal.write_all(b"MESSAGE=x\n").unwrap_err();
+        assert_eq!(STOPPED.load(Ordering::Relaxed), 2);
         let mut buffer = [0; 4096];
         for _ in 0..taken {
             listening.recv(&mut buffer).unwrap();
         }
-        journal.write(b"MESSAGE=again\n").unwrap();
+        journal.write_all(b"MESSAGE=again\n").unwrap();
         let mut next = || {
             let length = listening.recv(&mut buffer).unwrap();
             str::from_utf8(&buffer[..length]).unwrap().to_owned()
@@ -247,12 +248,11 @@ mod tests {
             report.contains("log lines dropped") && report.ends_with("LINES=2\n"),
             "{report}"
         );
-        assert_eq!(DROPPED.load(Ordering::Relaxed), 2);
+        assert_eq!(STOPPED.load(Ordering::Relaxed), 2);
     }
 
     #[test]
     fn standard_error_that_leads_elsewhere_is_no_journal() {
-        static DROPPED: AtomicU64 = AtomicU64::new(0);
         for stream in ["", "1", "a:b", "0:0"] {
             assert!(Journal::open(stream, &DROPPED).is_none(), "{stream}");
         }

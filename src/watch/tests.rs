@@ -1,15 +1,18 @@
+use std::collections::BTreeSet;
 #[cfg(unix)]
 use std::os::unix::fs::symlink;
 
+use notify::{Event, EventKind};
 use tokio::time::timeout;
 
+use super::names::counts;
 use super::*;
 
 /// Reached only by a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn files(paths: &[&Path]) -> Files {
-    let files = Files::new().unwrap();
+    let mut files = Files::new();
     let stamps = paths
         .iter()
         .map(|path| (path.to_path_buf(), Stamp::of(path)));
@@ -117,7 +120,7 @@ async fn a_change_between_reading_and_watching_is_noticed() {
     fs::write(&file, "1").unwrap();
     let before = Stamp::of(&file);
     fs::write(&file, "two").unwrap();
-    let mut files = Files::new().unwrap();
+    let mut files = Files::new();
     files.watch(vec![(file, before)]);
     is_noticed(&mut files).await;
 }
@@ -132,7 +135,7 @@ async fn a_file_written_without_end_is_noticed_all_the_same() {
         quiet_max: Duration::from_millis(50),
         ..PACE
     };
-    let mut files = Files::paced(never_quiet, true).unwrap();
+    let mut files = Files::paced(never_quiet, true);
     files.watch(vec![(file.clone(), Stamp::of(&file))]);
     fs::write(&file, "2").unwrap();
     is_noticed(&mut files).await;
@@ -161,10 +164,55 @@ async fn where_there_are_no_events_the_file_is_looked_at() {
         look: Duration::from_millis(1),
         ..PACE
     };
-    let mut files = Files::paced(often, false).unwrap();
+    let mut files = Files::paced(often, false);
     files.watch(vec![(file.clone(), Stamp::of(&file))]);
     for content in ["two", "three"] {
         fs::write(&file, content).unwrap();
         is_noticed(&mut files).await;
     }
+}
+
+#[tokio::test]
+async fn change_of_the_socket_is_told_from_a_change_of_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, socket] = ["config", "run"].map(|name| {
+        let directory = folder.path().join(name);
+        fs::create_dir(&directory).unwrap();
+        directory.join("watched")
+    });
+    let mut files = files(&[&file]);
+    let mut lost = files.watch_socket(vec![socket.clone()]);
+    fs::write(&socket, "1").unwrap();
+    timeout(PATIENCE, lost.recv()).await.unwrap().unwrap();
+    fs::write(&file, "1").unwrap();
+    is_noticed(&mut files).await;
+    // In the order of the events: what the file's had brought would be there by now.
+    fs::remove_file(&socket).unwrap();
+    timeout(PATIENCE, lost.recv()).await.unwrap().unwrap();
+    let none = timeout(Duration::ZERO, files.changed()).await;
+    assert!(none.is_err(), "the socket's removal is no change of a file");
+}
+
+#[tokio::test]
+async fn thread_that_has_ended_is_started_again_and_misses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    let pace = Pace {
+        look: Duration::from_millis(1),
+        ..PACE
+    };
+    let mut files = Files::paced(pace, true);
+    let mut lost = files.watch_socket(vec![folder.path().join("socket")]);
+    files.watch(vec![(file.clone(), Stamp::of(&file))]);
+    // As after a panic.
+    files.hint(Hint::End);
+    let restarted = async {
+        tokio::select! {
+            _ = lost.recv() => {}
+            () = async { loop { files.changed().await } } => {}
+        }
+    };
+    timeout(PATIENCE, restarted).await.unwrap();
+    fs::write(&file, "1").unwrap();
+    is_noticed(&mut files).await;
 }

@@ -20,6 +20,12 @@ pub fn status(_status: &str) {}
 /// The service has ended with that exit code.
 pub fn ended(_code: u8) {}
 
+/// The command that has systemd bind the socket again: there is none.
+#[must_use]
+pub fn restart_socket_command() -> &'static str {
+    "restart domo-tokend"
+}
+
 /// The service works.
 pub fn alive(_status: &str) {}
 
@@ -29,10 +35,12 @@ pub type Bound = Infallible;
 /// What systemd has handed over: nothing.
 #[derive(Debug, Default)]
 pub struct Passed {
-    /// A socket.
-    pub listener: Option<Bound>,
+    /// Sockets.
+    pub listeners: Vec<Bound>,
     /// What it kept.
     pub kept: Vec<File>,
+    /// Why the service cannot start with what it was given: nothing.
+    pub wrong: Option<String>,
 }
 
 /// Takes nothing.

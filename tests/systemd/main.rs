@@ -7,6 +7,7 @@ mod common;
 mod notified;
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, chown};
@@ -142,12 +143,128 @@ fn a_socket_that_systemd_has_bound_is_served_and_left_in_place() {
 }
 
 #[test]
+fn all_sockets_of_the_unit_are_served_and_named_in_the_log() {
+    let sandbox = sandbox(HOUR);
+    let run = tempfile::tempdir().unwrap();
+    for names in [
+        "broker:broker",
+        "domo-tokend.socket:domo-tokend.socket",
+        "unknown:",
+    ] {
+        let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+        let paths = ["one", "two"].map(|name| run.path().join(name));
+        for path in &paths {
+            let _ = fs::remove_file(path);
+        }
+        let listeners = paths
+            .each_ref()
+            .map(|path| UnixListener::bind(path).unwrap());
+        // Whoever comes before the daemon waits for it on each of them.
+        let early = paths
+            .each_ref()
+            .map(|path| helper(path, &["data"]).spawn().unwrap());
+        let mut command = activated(folder.path(), names, "3<&0 4<&1");
+        let [first, second] = listeners;
+        command
+            .stdin(OwnedFd::from(first))
+            .stdout(OwnedFd::from(second));
+        let daemon = Daemon::start_as(command, folder);
+        for caller in early {
+            token(&caller.wait_with_output().unwrap());
+        }
+        for path in paths.iter().cycle().take(6) {
+            token(&helper(path, &["data"]).output().unwrap());
+            assert!(
+                daemon.log.contains(path.to_str().unwrap()),
+                "{}",
+                daemon.log
+            );
+        }
+    }
+}
+
+#[test]
+fn socket_of_another_name_is_78_and_callers_of_the_brokers_are_refused() {
+    let sandbox = sandbox(HOUR);
+    for (name, expected) in [
+        ("gateway", "this version has no gateway"),
+        ("gateway-tls", "this version has no gateway"),
+        ("metrics", "set FileDescriptorName=broker"),
+    ] {
+        let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+        let path = folder.path().join("activated.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut early = UnixStream::connect(&path).unwrap();
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let mut command = activated(folder.path(), &format!("broker:{name}"), "3<&0 4<&1");
+        command
+            .stdin(OwnedFd::from(listener))
+            .stdout(OwnedFd::from(port));
+        let (code, stderr) = run_to_end(command);
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(
+            stderr.contains(expected) && stderr.contains(name),
+            "{stderr}"
+        );
+        let mut answer = Vec::new();
+        early.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"DTK"), "{name}: {answer:?}");
+    }
+    assert_eq!(sandbox.requests().len(), 0);
+}
+
+#[test]
+fn lost_socket_of_a_unit_is_reported_with_the_command_that_helps() {
+    let sandbox = sandbox(HOUR);
+    for (variable, expected) in [
+        ("UNRELATED", "run: systemctl restart domo-tokend.socket"),
+        (
+            "MANAGERPID",
+            "run: systemctl --user restart domo-tokend.socket",
+        ),
+    ] {
+        let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+        let run = tempfile::tempdir().unwrap();
+        let paths = ["one", "two"].map(|name| run.path().join(name));
+        let [first, second] = paths
+            .each_ref()
+            .map(|path| UnixListener::bind(path).unwrap());
+        let notify = folder.path().join("notify.sock");
+        let notified = Notified::bind(&notify);
+        let mut command = activated(folder.path(), "broker:broker", "3<&0 4<&1");
+        command
+            .stdin(OwnedFd::from(first))
+            .stdout(OwnedFd::from(second));
+        command.env("NOTIFY_SOCKET", &notify).env(variable, "1");
+        let mut daemon = Daemon::start_as(command, folder);
+        fs::rename(&paths[1], run.path().join("aside")).unwrap();
+        let line = daemon.wait_for_log("callers cannot connect");
+        assert!(line.contains(expected) && line.contains("ERROR"), "{line}");
+        assert!(line.contains(paths[1].to_str().unwrap()), "{line}");
+        assert!(!line.contains(paths[0].to_str().unwrap()), "{line}");
+        let status = notified.wait_for("callers cannot connect");
+        assert!(status.contains(expected), "{status}");
+        let output = helper(&paths[0], &["status"]).output().unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(shown.contains(expected), "{shown}");
+        fs::rename(run.path().join("aside"), &paths[1]).unwrap();
+        daemon.wait_for_log("socket is in its place again");
+        token(&helper(&paths[1], &["data"]).output().unwrap());
+        let output = helper(&paths[0], &["status"]).output().unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(!shown.contains("cannot connect"), "{shown}");
+    }
+}
+
+#[test]
 fn a_socket_of_another_kind_is_78_and_what_to_do_is_said() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let port = OwnedFd::from(TcpListener::bind(("127.0.0.1", 0)).unwrap());
     let datagrams = OwnedFd::from(UnixDatagram::unbound().unwrap());
-    for other in [port, datagrams] {
+    let (connected, _peer) = UnixStream::pair().unwrap();
+    let fifo = OwnedFd::from(std::io::pipe().unwrap().0);
+    for other in [port, datagrams, OwnedFd::from(connected), fifo] {
         let mut command = activated(folder.path(), "broker", "3<&0");
         command.stdin(other);
         let (code, stderr) = run_to_end(command);

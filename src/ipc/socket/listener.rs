@@ -1,8 +1,10 @@
 //! Accepts callers, and bytes alone from them.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::task::{Context, Poll, ready};
 
 use nix::libc;
 use nix::sys::socket::setsockopt;
@@ -10,6 +12,7 @@ use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 use rustix::net::listen;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
 
 use crate::ipc::line::watched;
 
@@ -32,32 +35,95 @@ sockopt_impl!(
 /// caller waits for all of these, so that a longer queue delays it the more during a flood.
 const BACKLOG: i32 = 512;
 
-/// A socket that callers connect to.
+/// The sockets that callers connect to.
 #[derive(Debug)]
-pub struct Listener(AsyncFd<UnixListener>);
+pub struct Listener {
+    sockets: Vec<Accepting>,
+    /// Where the next look for a caller begins, so that no socket's callers wait for another's.
+    turn: usize,
+    /// Sockets that take the place of those that there are.
+    added: mpsc::Receiver<AsyncFd<UnixListener>>,
+}
+
+#[derive(Debug)]
+struct Accepting {
+    socket: AsyncFd<UnixListener>,
+    /// Another one has its path: callers that have connected already are accepted.
+    replaced: bool,
+}
+
+/// Readies a socket to be accepted from.
+pub(super) fn prepare(listener: UnixListener) -> io::Result<AsyncFd<UnixListener>> {
+    listener.set_nonblocking(true)?;
+    listen(&listener, BACKLOG)?;
+    // The last descriptor of a connection that lingers (`SO_LINGER`) takes as long to close as
+    // whoever sent it likes, and all callers would wait for it. Linux before 6.16 takes them.
+    let _refused = setsockopt(&listener, PassRights, &false);
+    watched(listener, Interest::READABLE)
+}
 
 impl Listener {
-    pub(super) fn of(listener: UnixListener) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        listen(&listener, BACKLOG)?;
-        // The last descriptor of a connection that lingers (`SO_LINGER`) takes as long to close as
-        // whoever sent it likes, and all callers would wait for it. Linux before 6.16 takes them.
-        let _refused = setsockopt(&listener, PassRights, &false);
-        watched(listener, Interest::READABLE).map(Self)
+    pub(super) fn new(
+        sockets: Vec<AsyncFd<UnixListener>>,
+        added: mpsc::Receiver<AsyncFd<UnixListener>>,
+    ) -> Self {
+        let accepting = |socket| Accepting {
+            socket,
+            replaced: false,
+        };
+        Self {
+            sockets: sockets.into_iter().map(accepting).collect(),
+            turn: 0,
+            added,
+        }
     }
 
     /// Waits for the next caller. Its stream blocks and nobody waits for it yet: what a session
     /// wants to be woken for is asked of the system once.
-    pub(in crate::ipc) async fn accept(&self) -> io::Result<Stream> {
-        let accept = |listener: &UnixListener| listener.accept();
-        let (stream, _) = self.0.async_io(Interest::READABLE, accept).await?;
-        Ok(stream)
+    pub(in crate::ipc) async fn accept(&mut self) -> io::Result<Stream> {
+        poll_fn(|context| self.poll_accept(context)).await
+    }
+
+    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Stream>> {
+        while let Poll::Ready(Some(socket)) = self.added.poll_recv(context) {
+            for accepting in &mut self.sockets {
+                accepting.replaced = true;
+            }
+            self.sockets.push(Accepting {
+                socket,
+                replaced: false,
+            });
+        }
+        let count = self.sockets.len();
+        for at in (0..count).map(|step| (self.turn + step) % count) {
+            let accepting = self.sockets.get(at);
+            let polled = accepting.map(|accepting| poll_socket(&accepting.socket, context));
+            if let Some(Poll::Ready(accepted)) = polled {
+                self.turn = at + 1;
+                return Poll::Ready(accepted);
+            }
+        }
+        // No caller is left on any of them.
+        self.sockets.retain(|accepting| !accepting.replaced);
+        Poll::Pending
+    }
+
+    /// Whether no caller waits to be accepted.
+    pub(in crate::ipc) fn is_idle(&self, has_nothing: impl Fn(BorrowedFd) -> bool) -> bool {
+        let mut sockets = self.sockets.iter();
+        sockets.all(|accepting| has_nothing(accepting.socket.as_fd()))
     }
 }
 
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+fn poll_socket(
+    socket: &AsyncFd<UnixListener>,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Stream>> {
+    loop {
+        let mut ready = ready!(socket.poll_read_ready(context))?;
+        if let Ok(accepted) = ready.try_io(|socket| socket.get_ref().accept()) {
+            return Poll::Ready(accepted.map(|(stream, _)| stream));
+        }
     }
 }
 

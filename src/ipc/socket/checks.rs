@@ -1,0 +1,133 @@
+//! What must hold of the socket's directory, its lock and what is in its place.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+use crate::file_mode;
+use crate::ipc::bind::{BindError, path_error};
+
+/// Makes the directory of `path` if it is missing: for us alone; as root, so that all may pass
+/// through it. Without `shared`, others must not be able to write to it.
+pub(super) fn prepare_directory(path: &Path, shared: bool) -> Result<(), BindError> {
+    let directory = directory_of(path);
+    make_directory(directory).map_err(|error| system_error(directory, &error))?;
+    if shared {
+        return Ok(());
+    }
+    check_directory(directory)
+}
+
+/// Whoever owns the lock file may hold it, and keep every daemon out.
+pub(super) fn check_lock(path: &Path, stat: &fs::Metadata) -> Result<(), BindError> {
+    if !stat.is_file() {
+        return Err(path_error(
+            path,
+            "the lock must be a plain file; remove this",
+        ));
+    }
+    let (owner, us) = (stat.uid(), rustix::process::geteuid().as_raw());
+    if owner != us {
+        let problem =
+            format!("the lock file belongs to user {owner}, who could keep us out; remove it");
+        return Err(path_error(path, &problem));
+    }
+    Ok(())
+}
+
+/// Whether anyone listens there. Never waits: a backlog that is full is one of somebody alive.
+pub(super) fn is_alive(path: &Path) -> io::Result<bool> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        Err(Errno::CONNREFUSED) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes the directory that binding used, or one that a killed daemon of our process id left.
+pub(super) fn remove_private(private: &Path) {
+    let us = rustix::process::geteuid().as_raw();
+    if fs::symlink_metadata(private).is_ok_and(|stat| stat.is_dir() && stat.uid() == us) {
+        // What can't be removed makes binding fail, and that says why.
+        let _removed = fs::remove_file(private.join("s"));
+        let _removed = fs::remove_dir(private);
+    }
+}
+
+pub(super) fn directory_of(path: &Path) -> &Path {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+/// What the system said, and what to do where that isn't plain.
+pub(super) fn system_error(path: &Path, error: &io::Error) -> BindError {
+    use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+    let kind = error.kind();
+    let to_do = if kind == NotFound {
+        "; make the directory that it is to be in"
+    } else if matches!(kind, PermissionDenied | ReadOnlyFilesystem) {
+        "; choose a place where the daemon's user may write, see socket in the config"
+    } else {
+        ""
+    };
+    path_error(path, &format!("{error}{to_do}"))
+}
+
+fn make_directory(directory: &Path) -> io::Result<()> {
+    let mode = if rustix::process::geteuid().is_root() {
+        0o755
+    } else {
+        0o700
+    };
+    match file_mode::create_directory(directory, mode) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        created => created,
+    }
+}
+
+/// In a directory that others can write to, they could put their own socket in our place.
+fn check_directory(directory: &Path) -> Result<(), BindError> {
+    let failed = |error: io::Error| system_error(directory, &error);
+    let link = fs::symlink_metadata(directory).map_err(failed)?;
+    if link.is_symlink() && link.uid() != 0 {
+        let target = fs::canonicalize(directory).map_err(failed)?;
+        let problem = format!(
+            "the socket's directory is a symlink, which can be turned elsewhere; name what it leads to: {}",
+            target.display()
+        );
+        return Err(path_error(directory, &problem));
+    }
+    let stat = fs::metadata(directory).map_err(failed)?;
+    let us = rustix::process::geteuid().as_raw();
+    let shown = directory.display();
+    if stat.uid() != us && stat.uid() != 0 {
+        let problem = format!(
+            "the socket's directory belongs to user {}, who could replace the socket; choose another path",
+            stat.uid()
+        );
+        return Err(path_error(directory, &problem));
+    }
+    let (open, sticky) = (stat.mode() & 0o022 != 0, stat.mode() & 0o1000 != 0);
+    if open && !sticky {
+        let problem = format!(
+            "others can write to the socket's directory; run: chmod go-w {shown}, or set shared_directory = true where that can't be"
+        );
+        return Err(path_error(directory, &problem));
+    }
+    Ok(())
+}
+
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut text = OsString::from(path);
+    text.push(suffix);
+    PathBuf::from(text)
+}
