@@ -14,12 +14,13 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::clock::{since_1970, wall_now};
 use crate::policy::Caller;
+use crate::threads;
 
 pub use file::check;
 use file::{is_torn, open, same_file};
@@ -181,14 +182,21 @@ impl Writer {
                     Line::Last => last = true,
                 }
             }
-            let written = spawn_blocking(move || {
-                let (whole, error) = self.write(text);
-                self.judge(count, whole, error);
-                self
-            });
-            match written.await {
-                Ok(writer) if !last => self = writer,
-                Ok(_) | Err(_) => return,
+            let (writer, written) = threads::run_with(self, move |writer| {
+                let (whole, error) = writer.write(text);
+                writer.judge(count, whole, error);
+            })
+            .await;
+            // A panic has ended it, and said so.
+            let Some(writer) = writer else {
+                return;
+            };
+            self = writer;
+            if let Err(error) = written {
+                self.judge(count, 0, Some(error));
+            }
+            if last {
+                return;
             }
         }
     }

@@ -14,7 +14,6 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
@@ -22,6 +21,7 @@ use crate::broker::{Broker, Held, Origin};
 use crate::clock::{BootTime, Clock};
 use crate::schedule::Kept;
 use crate::systemd::{self, Slot};
+use crate::threads;
 use crate::token::{Life, MAX_LIFETIME, Token};
 
 /// The form of what is handed over; another one is dropped.
@@ -150,11 +150,10 @@ pub async fn run<C: Clock>(broker: Broker<C>, clock: C, mut stop: watch::Receive
             continue;
         }
         let written = clock.now();
-        let handed_over = spawn_blocking(move || hand_over(held, written, slot)).await;
-        match handed_over {
-            Ok(Ok(count)) => debug!(count, "tokens are handed to systemd for a restart"),
-            Ok(Err(error)) => warn!("tokens can't be kept for a restart: {error}"),
-            Err(_panicked) => warn!("handing tokens to systemd ended by a bug"),
+        let handed_over = threads::run(move || hand_over(held, written, slot)).await;
+        match handed_over.and_then(|handed_over| handed_over) {
+            Ok(count) => debug!(count, "tokens are handed to systemd for a restart"),
+            Err(error) => warn!("tokens can't be kept for a restart: {error}"),
         }
         slot = slot.other();
         let now = clock.now();

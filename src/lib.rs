@@ -3,6 +3,7 @@
 //! - [`clock`]: the boot clock, and waiting on it; the only file that reads a clock.
 //! - [`logging`]: log lines to standard error.
 //! - [`signals`]: signals as messages.
+//! - [`threads`]: jobs that block, each on a thread of its own.
 //! - [`watch`]: notices that files change.
 //! - [`systemd`]: what systemd hears of the service.
 //! - [`hygiene`]: what keeps the memory closed.
@@ -37,6 +38,7 @@ pub mod clock;
 pub mod logging;
 #[cfg_attr(windows, path = "windows/signals.rs")]
 pub mod signals;
+pub mod threads;
 pub mod watch;
 #[cfg_attr(windows, path = "windows/systemd.rs")]
 pub mod systemd;

@@ -3,14 +3,14 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::thread;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::load::{LoadError, LoadedClient, load_client};
 use crate::config::{Config, Env};
 use crate::source::domo::DomoSource;
+use crate::threads;
 
 /// Commands that run at once.
 const AT_ONCE: usize = 8;
@@ -55,21 +55,18 @@ impl Commands {
         self.running.spawn(async move {
             // Never closed.
             let permit = room.acquire_owned().await;
-            let (sender, result) = oneshot::channel();
             let of = name.clone();
             let load = move || {
                 let client = config.clients.get(&of);
                 let load = |client| load_client(client, env, before.as_ref(), like.as_deref());
-                if let Some(result) = client.map(load) {
-                    // Cancelled meanwhile, it interests nobody.
-                    let _ = sender.send(result);
-                }
+                let result = client.map(load);
                 // A command that was cancelled counts until it ends.
                 drop(permit);
+                result
             };
-            let started = thread::Builder::new().name("load".to_owned()).spawn(load);
-            let result = match started {
-                Ok(_) => result.await.unwrap_or(Err(LoadError::Bug)),
+            let result = match threads::run(load).await {
+                Ok(Some(result)) => result,
+                Ok(None) => Err(LoadError::Bug),
                 Err(error) => Err(LoadError::NoThread(error)),
             };
             (name, result)

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::future::pending;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use domo_token_client::wire::{BrokerStatus, VERSION};
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use super::clients::{Clients, News};
@@ -23,6 +24,7 @@ use crate::logging::{self, Levels};
 use crate::signals::Signal;
 use crate::source::domo::DomoSource;
 use crate::systemd;
+use crate::threads;
 use crate::watch::{Files, Stamp};
 
 /// How often systemd hears of the state where it doesn't watch.
@@ -80,7 +82,7 @@ impl<C: Clock> Steering<C> {
         mut watched: Files,
         mut engine: JoinHandle<()>,
     ) -> Result<(), DaemonError> {
-        let mut looking: Option<JoinHandle<Look>> = None;
+        let mut looking: Option<JoinHandle<io::Result<Look>>> = None;
         let mut wanted: Option<Cause> = None;
         let mut is_starting = true;
         let every = systemd::watchdog().map_or(STATUS_EVERY, |limit| limit / 2);
@@ -107,7 +109,7 @@ impl<C: Clock> Steering<C> {
                             watched.watch(look.files);
                             self.take_up(look.cause, look.found).await;
                         }
-                        Err(_panicked) => error!("reading the config ended by a bug"),
+                        Err(error) => error!("config not read: {error}; send SIGHUP to try again"),
                     }
                     self.report_ready(wanted);
                 }
@@ -152,9 +154,9 @@ impl<C: Clock> Steering<C> {
     }
 
     /// Reads all files off the loop: a network file system may take its time.
-    fn look(&self, cause: Cause) -> JoinHandle<Look> {
+    fn look(&self, cause: Cause) -> JoinHandle<io::Result<Look>> {
         let (options, env, before) = (self.options.clone(), self.env, self.clients.sources());
-        spawn_blocking(move || {
+        tokio::spawn(threads::run(move || {
             let own = options.config.as_deref();
             let own: Stamped = own
                 .map(|path| (path.to_owned(), Stamp::of(path)))
@@ -172,7 +174,7 @@ impl<C: Clock> Steering<C> {
                 files,
                 found,
             }
-        })
+        }))
     }
 
     /// If the config is wrong, all stays as it was; a client that can't be loaded stays as it was.
@@ -317,9 +319,9 @@ async fn passes<C: Clock>(due: Option<BootTime>, clock: &C) {
     }
 }
 
-async fn end_of(looking: &mut Option<JoinHandle<Look>>) -> Result<Look, JoinError> {
+async fn end_of(looking: &mut Option<JoinHandle<io::Result<Look>>>) -> io::Result<Look> {
     match looking {
-        Some(looking) => looking.await,
+        Some(looking) => looking.await?,
         None => pending().await,
     }
 }

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::warn;
 
 use crate::clock::{BootTime, boot_now};
+use crate::threads;
 use crate::users::{self, Identity};
 
 pub(super) use lookups::Found;
@@ -111,8 +111,8 @@ impl Identities {
             let identities = Arc::clone(self);
             tokio::spawn(async move {
                 let lookup = Arc::clone(&identities.lookup);
-                let found = spawn_blocking(move || lookup(key.0, key.1)).await;
-                let found = found.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+                let found = threads::run(move || lookup(key.0, key.1)).await;
+                let found = found.and_then(|found| found);
                 if let Err(error) = &found {
                     identities.warn(key.0, error);
                 }

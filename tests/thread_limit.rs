@@ -1,0 +1,55 @@
+//! The daemon where the system starts no thread.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use common::callers::{STRANGER, is_root};
+use common::{Daemon, HOUR, config_text, folder, sandbox, token};
+
+#[test]
+fn daemon_without_threads_serves_warns_and_stops() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let audit = folder.path().join("audit.jsonl");
+    let config = config_text(&sandbox, "[\"data\"]");
+    let config = format!("{config}[audit]\nfile = \"{}\"\n", audit.display());
+    fs::write(folder.path().join("config.toml"), config).unwrap();
+    for name in ["", "config.toml", "acme.secret"] {
+        let path = folder.path().join(name);
+        chown(path, Some(STRANGER), Some(STRANGER)).unwrap();
+    }
+    let plain = Daemon::command(folder.path());
+    let mut command = Command::new("prlimit");
+    command.arg("--nproc=1").arg(plain.get_program());
+    command.args(plain.get_args()).env_clear().current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    // Its own process is as many as its user may have.
+    command.uid(STRANGER).gid(STRANGER);
+    let mut daemon = Daemon::start_as(command, folder);
+    daemon.wait_for_log("file changes are not noticed: cannot start a thread");
+    token(&daemon.ask(&["data"]));
+    daemon.wait_for_log("lines are lost until it can be written");
+    daemon.signal("-HUP");
+    daemon.wait_for_log("config not read: cannot start a thread");
+    token(&daemon.ask(&["data"]));
+    let metrics = daemon.ask(&["status", "--metrics"]).stdout;
+    let metrics = String::from_utf8(metrics).unwrap();
+    assert!(
+        metrics.contains("domo_token_audit_lost_total 2"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("domo_token_log_lines_dropped_total 0"),
+        "{metrics}"
+    );
+    let (code, log) = daemon.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+}
