@@ -217,6 +217,8 @@ fn status_explain_watch_and_exec_name_the_broker_that_answered() {
         assert_eq!(code, Some(0), "{stderr}");
         stdout
     };
+    // From then on there is a token, and status ends with 0.
+    assert_eq!(host.broker(), HOST);
     let shown = text(&["status"]);
     assert!(shown.contains(&format!("\nsocket: {HOST}\n")), "{shown}");
     let json: Value = serde_json::from_str(&text(&["status", "--json"])).unwrap();
