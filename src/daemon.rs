@@ -198,17 +198,13 @@ pub async fn run(
     let started = clock.now();
     let (files, loaded) = Loaded::new(config, env, &BTreeMap::new());
     let (config, mut clients, news) = first_clients(loaded, started)?;
-    let broker = broker_with(
-        passed.kept,
-        about(&config, &clients, started, started),
-        &clock,
-    );
+    let about = about(&config, &clients, started, started);
+    let broker = broker_with(passed.kept, about, &clock);
     let mut beside = Beside::new(&config)?;
     let taken_down = beside.audit(&broker);
     let (engine, helm) = Engine::new(&broker, clients.for_broker());
     let listener = socket.listen(&callers)?;
-    say_at_start(&config);
-    news.iter().for_each(log_news);
+    say_at_start(&config, &news);
     info!(socket = %socket.shown(), clients = config.clients.len(), "started");
     ready(&path);
     systemd::ready(&broker.summary());
@@ -292,7 +288,8 @@ fn limits_here(config: &Config) -> Limits {
     limits
 }
 
-fn say_at_start(config: &Config) {
+fn say_at_start(config: &Config, news: &[News]) {
+    news.iter().for_each(log_news);
     for notice in &config.notices {
         warn!("{notice}");
     }

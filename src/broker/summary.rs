@@ -22,11 +22,17 @@ impl<C: Clock> Broker<C> {
     pub fn summary(&self) -> String {
         let now = self.0.clock.now();
         let state = self.state();
-        let sets: Vec<ScopeStatus> = state.roster.status(now).collect();
+        // Clients that could not be loaded are counted by themselves.
+        let is_loaded = |set: &ScopeStatus| {
+            let about = &state.about;
+            about.origins.contains_key(&set.client) || !about.load_errors.contains_key(&set.client)
+        };
+        let sets: Vec<ScopeStatus> = state.roster.status(now).filter(is_loaded).collect();
         let (mut parts, failing) = counts(&sets);
-        let rejected_config = state.about.status.config_error.is_some();
+        let not_loaded = state.about.load_errors.len();
+        let is_rejected = state.about.status.config_error.is_some();
         let lost_socket = state.socket_error.is_some();
-        let command = match (lost_socket, rejected_config, failing) {
+        let command = match (lost_socket, is_rejected || not_loaded > 0, failing) {
             (true, ..) => systemd::restart_socket_command(),
             (false, true, _) => CHECK_CONFIG,
             (false, false, true) => SHOW_STATUS,
@@ -35,7 +41,12 @@ impl<C: Clock> Broker<C> {
                 return parts.join(", ");
             }
         };
-        if rejected_config {
+        match not_loaded {
+            0 => {}
+            1 => parts.push("1 client not loaded".to_owned()),
+            many => parts.push(format!("{many} clients not loaded")),
+        }
+        if is_rejected {
             parts.insert(0, "config not applied".to_owned());
         }
         if lost_socket {
