@@ -5,9 +5,9 @@
 
 mod audit;
 mod engine;
+mod errors;
 mod find;
 mod held;
-mod load_errors;
 mod log;
 mod metrics;
 mod summary;
@@ -288,24 +288,6 @@ impl<C: Clock> Broker<C> {
         state.stopping = true;
         state.waiters.clear();
         state.watched.clear();
-    }
-
-    /// The config file can't be taken up, and why; `None` once it can be again. Says whether that
-    /// is news.
-    #[must_use]
-    pub fn set_config_error(&self, error: Option<String>) -> bool {
-        let mut state = self.state();
-        let known = std::mem::replace(&mut state.about.status.config_error, error);
-        known != state.about.status.config_error
-    }
-
-    /// Has status show why callers cannot connect; `None` once they can again. Returns whether that
-    /// changed.
-    #[must_use]
-    pub fn set_socket_error(&self, error: Option<String>) -> bool {
-        let mut state = self.state();
-        let known = std::mem::replace(&mut state.socket_error, error);
-        known != state.socket_error
     }
 
     /// The state of the daemon and of the scope sets that the caller may see: the answer's frames

@@ -101,6 +101,9 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
         assert!(hidden.contains("could not be loaded"), "{hidden}");
         assert!(!hidden.contains(reason), "{hidden}");
         assert_eq!(code, Some(78), "{hidden}");
+        let (_, table, _) = parts(&as_stranger(&["status"]));
+        let row = format!("{client:7} data    not loaded");
+        assert!(table.contains(&row), "{row} in {table}");
     }
     // Whether there is such a client at all is hidden as well.
     let denied = |client: &str| {
@@ -300,7 +303,7 @@ fn watcher_of_a_client_whose_command_fails_gets_its_token_once_it_is_loaded() {
 }
 
 #[test]
-fn second_client_without_a_default_is_warned_of_in_check_and_at_a_reload() {
+fn second_client_without_a_default_is_warned_of_in_check_in_status_and_at_a_reload() {
     let sandbox = sandbox(HOUR);
     let one = config_text(&sandbox, "[\"data\"]");
     let two = one.clone() + &client_text("beta", &sandbox, "[\"data\"]");
@@ -313,12 +316,20 @@ fn second_client_without_a_default_is_warned_of_in_check_and_at_a_reload() {
     let (code, stdout, _) = check(&config, &[]);
     assert_eq!(code, Some(0));
     assert!(stdout.contains(warning), "{stdout}");
+    let status = |daemon: &Daemon| parts(&daemon.ask(&["status"])).1;
+    let shown = status(&daemon);
+    assert!(
+        shown.contains("default_client is not set; callers that name no client are denied"),
+        "{shown}"
+    );
+    assert!(daemon.status()["broker"]["default_client"].is_null());
     let named = format!("[broker]\ndefault_client = \"acme\"\n{two}");
     daemon.write("config.toml", &named);
     daemon.log.clear();
     daemon.reload();
     let (_, stdout, _) = check(&config, &[]);
-    for text in [daemon.log.clone(), stdout] {
+    assert_eq!(daemon.status()["broker"]["default_client"], "acme");
+    for text in [daemon.log.clone(), stdout, status(&daemon)] {
         assert!(!text.contains("default_client"), "{text}");
     }
 }

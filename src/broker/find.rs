@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use domo_token_client::scope::{MAX_SCOPE_BYTES, ScopeSet};
-use domo_token_client::wire::{Asked, BrokerStatus, Explanation, Refusal, RefusalKind};
+use domo_token_client::wire::{Asked, Explanation, Refusal, RefusalKind};
 
 use super::{State, log};
 use crate::clock::BootTime;
@@ -120,32 +120,13 @@ impl State {
         caller.privileged || ScopeSet::parse(scope).is_ok_and(|scope| granted(&scope))
     }
 
-    /// What the daemon says of itself; an error of the config may name what the caller can't see.
-    pub(super) fn status_for(&self, caller: &Caller) -> BrokerStatus {
-        let mut status = self.about.status.clone();
-        if status.config_error.is_some() && self.hides_any(caller) {
-            let words = "the config file is wrong, the last good one is in force";
-            status.config_error = Some(words.to_owned());
-        }
-        status.config_error = status
-            .config_error
-            .or_else(|| self.load_errors_shown(caller));
-        // The frame has no other place for it.
-        if let Some(error) = &self.socket_error {
-            let config_error = status.config_error.take();
-            let others = config_error.map_or(String::new(), |config| format!("; {config}"));
-            status.config_error = Some(format!("{error}{others}"));
-        }
-        status
-    }
-
     pub(super) fn may_see_client(&self, client: &str, caller: &Caller) -> bool {
         let access = self.about.access.get(client);
         let granted = |scope| access.is_some_and(|access| access.grants(scope, caller));
         access.is_none_or(|access| caller.privileged || access.0.keys().any(granted))
     }
 
-    fn hides_any(&self, caller: &Caller) -> bool {
+    pub(super) fn hides_any(&self, caller: &Caller) -> bool {
         let mut clients = self.about.access.keys();
         clients.any(|client| !self.may_see_client(client, caller))
     }

@@ -427,12 +427,21 @@ fn status_text_shows_no_name_no_message_and_no_output_of_a_command() {
     let sandbox = sandbox(HOUR);
     sandbox.script([Fault::status(503), Fault::status(401)]);
     let config = config_text(&sandbox, "[\"data\"]").replace("acme]", "payroll]");
-    let (daemon, notified) = notified_daemon(&config);
+    let folder = folder(&config);
+    let path = folder.path().join("notify.sock");
+    let notified = Notified::bind(&path);
+    let mut command = Daemon::command(folder.path());
+    // No watchdog, whose messages would go on for ever.
+    command.env("NOTIFY_SOCKET", &path);
+    let daemon = Daemon::start_as(command, folder);
     let mut all = statuses_until(&notified, "1 failing");
     all += &statuses_until(&notified, "1 rejected");
     let command = "client_secret_command = [\"sh\", \"-c\", \"echo PW=letmein >&2; exit 3\"]";
     let failing = config.replace("client_secret_file = \"acme.secret\"", command);
     daemon.write("config.toml", &failing);
+    daemon.signal("-HUP");
+    all += &statuses_until(&notified, "1 client not loaded");
+    daemon.write("config.toml", "[clients.payroll");
     all += &statuses_until(&notified, "config not applied");
     daemon.signal("-TERM");
     all += &statuses_until(&notified, "stopping");

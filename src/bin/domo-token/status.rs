@@ -25,48 +25,76 @@ pub(crate) fn run(wanted: &Status) -> Result<u8, Problem> {
     let sets: Result<Vec<ScopeSet>, _> = wanted.scopes.iter().map(|s| ScopeSet::parse(s)).collect();
     let sets = sets.map_err(|error| Problem::new(USAGE, error.to_string()))?;
     let fail = |error| Problem::of(&error, wanted.scopes.first().map_or("", String::as_str));
-    let status = state(wanted, &sets).map_err(fail)?;
+    let state = state(wanted, &sets).map_err(fail)?;
+    let scopes = &state.status.scopes;
     for set in &sets {
-        if !status.scopes.iter().any(|there| is(there, set)) {
+        if !scopes.iter().any(|there| is(there, set)) {
             let words =
                 format!("there is no scope set \"{set}\" that you may see; see domo-token status");
             return Err(Problem::new(CONFIG, words));
         }
     }
     if wanted.watch {
-        return watch(wanted, &sets, status);
+        return watch(wanted, &sets, state);
     }
     if !wanted.quiet {
-        crate::print(text(wanted, &status).as_bytes())?;
+        crate::print(text(wanted, &state).as_bytes())?;
     }
-    Ok(health(&status.scopes))
+    Ok(health(&state.status.scopes))
+}
+
+/// What a broker reports.
+#[derive(Debug)]
+struct State {
+    status: client::Status,
+    /// The client of callers that name none.
+    default_client: Option<String>,
+}
+
+impl State {
+    /// Whether callers that name no client are denied.
+    fn needs_a_client(&self) -> bool {
+        let mut names = self.status.scopes.iter().map(|set| &set.client);
+        let first = names.next();
+        self.default_client.is_none() && names.any(|name| Some(name) != first)
+    }
 }
 
 /// The state of these sets, or of all.
-fn state(wanted: &Status, sets: &[ScopeSet]) -> Result<client::Status, Error> {
-    let mut status = connect(wanted.socket.as_deref())?.status()?;
+fn state(wanted: &Status, sets: &[ScopeSet]) -> Result<State, Error> {
+    let broker = connect(wanted.socket.as_deref())?;
+    let mut status = broker.status()?;
+    // Whatever the scopes: the client that is meant does not depend on them.
+    let default_client = broker.explain("data")?.client;
     if !sets.is_empty() {
         let named = |there: &ScopeStatus| sets.iter().any(|set| is(there, set));
         status.scopes.retain(named);
     }
-    Ok(status)
+    Ok(State {
+        status,
+        default_client,
+    })
 }
 
 fn is(there: &ScopeStatus, set: &ScopeSet) -> bool {
     there.scope == set.as_str()
 }
 
-fn text(wanted: &Status, status: &client::Status) -> String {
+fn text(wanted: &Status, state: &State) -> String {
     if wanted.json {
-        return json::of(status, boot_now(), wall_now());
+        return json::of(state, boot_now(), wall_now());
     }
     let terminal = io::stdout().is_terminal();
     let look = Look {
         colour: terminal && wants_colour(),
         notes_below: terminal,
     };
-    let broker = (&*status.socket, &status.broker);
-    table::of(broker, &status.scopes, boot_now(), look)
+    let broker = table::Broker {
+        socket: &state.status.socket,
+        status: &state.status.broker,
+        needs_a_client: state.needs_a_client(),
+    };
+    table::of(&broker, &state.status.scopes, boot_now(), look)
 }
 
 fn wants_colour() -> bool {
@@ -83,16 +111,16 @@ fn variable(name: &str) -> Option<OsString> {
 }
 
 /// Until it is stopped, or nobody reads it any more.
-fn watch(wanted: &Status, sets: &[ScopeSet], first: client::Status) -> Result<u8, Problem> {
+fn watch(wanted: &Status, sets: &[ScopeSet], first: State) -> Result<u8, Problem> {
     let in_place = !wanted.json && io::stdout().is_terminal() && is_able();
     let mut screen = in_place.then(Screen::default);
     let mut now = Ok(first);
     let mut told = Told::Nothing;
     loop {
         match (&now, &mut screen) {
-            (Ok(status), Some(screen)) => screen.show(&text(wanted, status))?,
+            (Ok(state), Some(screen)) => screen.show(&text(wanted, state))?,
             (Err(error), Some(screen)) => screen.show(&format!("{error}\n"))?,
-            (Ok(status), None) => told.state(wanted, status)?,
+            (Ok(state), None) => told.state(wanted, state)?,
             (Err(error), None) => told.outage(error),
         }
         pause(EVERY);
@@ -108,7 +136,8 @@ enum Told {
 }
 
 impl Told {
-    fn state(&mut self, wanted: &Status, status: &client::Status) -> Result<(), Problem> {
+    fn state(&mut self, wanted: &Status, state: &State) -> Result<(), Problem> {
+        let status = &state.status;
         let new = (status.broker.clone(), status.scopes.clone());
         if matches!(self, Self::State(old) if **old == new) {
             return Ok(());
@@ -118,7 +147,7 @@ impl Told {
             crate::print(b"\n")?;
         }
         *self = Self::State(Box::new(new));
-        crate::print(text(wanted, status).as_bytes()).map(|_| ())
+        crate::print(text(wanted, state).as_bytes()).map(|_| ())
     }
 
     fn outage(&mut self, error: &Error) {

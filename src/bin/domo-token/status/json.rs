@@ -2,15 +2,16 @@
 
 use std::time::SystemTime;
 
-use domo_token_client::Status;
 use domo_token_client::clock::BootTime;
 use domo_token_client::wire::ScopeState;
 use serde_json::{Value, json};
 
+use super::State;
 use crate::print::epoch;
 
 /// `now` and `wall` are the same moment.
-pub(super) fn of(status: &Status, now: BootTime, wall: SystemTime) -> String {
+pub(super) fn of(state: &State, now: BootTime, wall: SystemTime) -> String {
+    let status = &state.status;
     let at = |moment: Option<BootTime>| moment.map(|moment| epoch(moment.to_wall(now, wall)));
     let broker = &status.broker;
     let scopes: Vec<Value> = status
@@ -46,6 +47,7 @@ pub(super) fn of(status: &Status, now: BootTime, wall: SystemTime) -> String {
             "config_path": broker.config_path,
             "config_loaded_at": at(Some(broker.config_loaded)),
             "config_error": broker.config_error,
+            "default_client": state.default_client,
         },
         "tokens": scopes,
     });

@@ -26,11 +26,16 @@ const RED: &str = "31";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
 
-/// A broker's socket and its state.
-type Broker<'a> = (&'a Path, &'a BrokerStatus);
+/// A broker.
+pub(super) struct Broker<'a> {
+    pub(super) socket: &'a Path,
+    pub(super) status: &'a BrokerStatus,
+    /// Whether callers that name no client are denied.
+    pub(super) needs_a_client: bool,
+}
 
 /// The whole, in lines.
-pub(super) fn of(daemon: Broker, sets: &[ScopeStatus], now: BootTime, look: Look) -> String {
+pub(super) fn of(daemon: &Broker, sets: &[ScopeStatus], now: BootTime, look: Look) -> String {
     let mut text = broker(daemon, now, look);
     if sets.is_empty() {
         text.push_str("no scope set that you may see\n");
@@ -61,7 +66,12 @@ pub(super) fn of(daemon: Broker, sets: &[ScopeStatus], now: BootTime, look: Look
 }
 
 // Writing to a string can't fail.
-fn broker((socket, broker): Broker, now: BootTime, look: Look) -> String {
+fn broker(daemon: &Broker, now: BootTime, look: Look) -> String {
+    let Broker {
+        socket,
+        status: broker,
+        ..
+    } = daemon;
     let since = |at: BootTime| show(now.saturating_since(at));
     let mut text = format!(
         "domo-tokend {}, pid {}, protocol {}, up {}\n",
@@ -77,6 +87,11 @@ fn broker((socket, broker): Broker, now: BootTime, look: Look) -> String {
     if let Some(error) = &broker.config_error {
         let words = format!("config error: {}", plain(error));
         let _ = writeln!(text, "{}", painted(&words, look.colour.then_some(RED)));
+    }
+    if daemon.needs_a_client {
+        let warning =
+            "warning: broker.default_client is not set; callers that name no client are denied";
+        let _ = writeln!(text, "{}", painted(warning, look.colour.then_some(YELLOW)));
     }
     text
 }
@@ -124,6 +139,11 @@ fn cells(set: &ScopeStatus, now: BootTime) -> [String; COLUMNS] {
     ]
 }
 
+/// Whether its client is: only then its id is known.
+fn is_loaded(set: &ScopeStatus) -> bool {
+    !set.client_id.is_empty()
+}
+
 /// Whether it has a token that can be used.
 pub(super) fn lives(set: &ScopeStatus, now: BootTime) -> bool {
     set.expires.is_some_and(|expires| expires > now)
@@ -131,6 +151,8 @@ pub(super) fn lives(set: &ScopeStatus, now: BootTime) -> bool {
 
 fn state(set: &ScopeStatus, now: BootTime) -> &'static str {
     match set.state {
+        ScopeState::Idle if !is_loaded(set) => "loading",
+        ScopeState::Waiting | ScopeState::Denied if !is_loaded(set) => "not loaded",
         ScopeState::Idle => "waiting its turn",
         ScopeState::Fetching if lives(set, now) => "renewing",
         ScopeState::Fetching => "asking Domo",
@@ -157,6 +179,8 @@ fn notes(set: &ScopeStatus, now: BootTime) -> Vec<String> {
     if let Some(error) = &set.credentials_error {
         let id = plain(&set.client_id);
         notes.push(format!("the new credentials ({id}) fail: {}", plain(error)));
+    } else if let Some(error) = set.last_error.as_ref().filter(|_| !is_loaded(set)) {
+        notes.push(plain(error));
     } else if let Some(error) = &set.last_error {
         let ago = set.last_error_at.map_or(String::new(), |at| {
             format!(", {} ago", show(now.saturating_since(at)))
@@ -251,7 +275,12 @@ mod tests {
             colour,
             notes_below,
         };
-        of((Path::new("/run/b.sock"), &daemon()), sets, NOW, look)
+        let broker = Broker {
+            socket: Path::new("/run/b.sock"),
+            status: &daemon(),
+            needs_a_client: true,
+        };
+        of(&broker, sets, NOW, look)
     }
 
     #[test]
@@ -264,6 +293,7 @@ mod tests {
              socket: /run/b.sock\n\
              config: /etc/c.toml, loaded 0 s ago\n\
              config error: line 3: no\n\
+             warning: broker.default_client is not set; callers that name no client are denied\n\
              \n\
              CLIENT  SCOPES     STATE            OBTAINED    EXPIRES    NEXT\n\
              acme    data       fresh            12 min ago  in 48 min  renews in 41 min\n\

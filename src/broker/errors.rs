@@ -1,16 +1,57 @@
-//! What callers see of clients that could not be loaded. The reason may show paths and what a
-//! command did, so it is for root and the daemon's user alone.
+//! Errors of the daemon as a whole, and what callers see of them: a config that is not applied, a
+//! lost socket, clients that could not be loaded. Why one could not may show paths and what a command
+//! did, so it is for root and the daemon's user alone.
 
-use domo_token_client::wire::{Refusal, ScopeStatus};
+use domo_token_client::wire::{BrokerStatus, Refusal, ScopeStatus};
 
-use super::State;
+use super::{Broker, State};
+use crate::clock::Clock;
 use crate::policy::Caller;
 use crate::roster::SetId;
 
 /// The most clients that one line names.
 const MAX_NAMED: usize = 3;
 
+impl<C: Clock> Broker<C> {
+    /// The config file can't be taken up, and why; `None` once it can be again. Says whether that
+    /// is news.
+    #[must_use]
+    pub fn set_config_error(&self, error: Option<String>) -> bool {
+        let mut state = self.state();
+        let known = std::mem::replace(&mut state.about.status.config_error, error);
+        known != state.about.status.config_error
+    }
+
+    /// Has status show why callers cannot connect; `None` once they can again. Returns whether that
+    /// changed.
+    #[must_use]
+    pub fn set_socket_error(&self, error: Option<String>) -> bool {
+        let mut state = self.state();
+        let known = std::mem::replace(&mut state.socket_error, error);
+        known != state.socket_error
+    }
+}
+
 impl State {
+    /// What the daemon says of itself; an error of the config may name what the caller can't see.
+    pub(super) fn status_for(&self, caller: &Caller) -> BrokerStatus {
+        let mut status = self.about.status.clone();
+        if status.config_error.is_some() && self.hides_any(caller) {
+            let words = "the config file is wrong, the last good one is in force";
+            status.config_error = Some(words.to_owned());
+        }
+        status.config_error = status
+            .config_error
+            .or_else(|| self.load_errors_shown(caller));
+        // The frame has no other place for it.
+        if let Some(error) = &self.socket_error {
+            let config_error = status.config_error.take();
+            let others = config_error.map_or(String::new(), |config| format!("; {config}"));
+            status.config_error = Some(format!("{error}{others}"));
+        }
+        status
+    }
+
     /// A refusal for a set, with the reason if its client could not be loaded and the caller may
     /// see it.
     pub(super) fn with_load_error(&self, set: SetId, caller: &Caller, refusal: Refusal) -> Refusal {
@@ -31,8 +72,7 @@ impl State {
             return;
         };
         let (shown, what) = if self.about.origins.contains_key(&status.client) {
-            let what =
-                "the client could not be loaded again, and its previous credentials are used";
+            let what = "they could not be loaded, and the previous ones are used";
             (&mut status.credentials_error, what)
         } else {
             (&mut status.last_error, "the client could not be loaded")
