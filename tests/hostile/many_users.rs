@@ -9,8 +9,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use domo_token_client::clock::boot_now;
+use domo_token_client::wire::{Asked, Request};
 
-use crate::common::callers::{DAEMON, ask_as, half_a_request, is_root, open_folder, watch_request};
+use crate::common::callers::{
+    DAEMON, ask_as, first, half_a_request, is_root, open_folder, watch_request,
+};
 use crate::common::wait::pause;
 use crate::common::{Daemon, HOUR, parts, sandbox, timed, token};
 use crate::memory;
@@ -18,18 +21,33 @@ use crate::memory;
 /// What the container images of `deploy/kubernetes` are given.
 const MEMORY_LIMIT: usize = 64 * 1024 * 1024;
 
-/// Connects until it is ended, each time as another uid, and keeps the last 5000 connections: a third
-/// sends nothing, a third watches, a third sends half a request. Says so once it has 5000.
+/// Connects until it is ended, each time as another uid, and gives no connection up that the daemon has
+/// not closed: a third stays idle after its first answer, a third watches, a third sends half a request.
+/// Says so once it has made 5000.
 const FLOOD: &str = r#"
 import collections, json, os, resource, signal, socket, sys
 path, first = sys.argv[1], int(sys.argv[2])
-parts = [b"", bytes(json.loads(sys.argv[3])), bytes(json.loads(sys.argv[4]))]
+parts = [bytes(json.loads(part)) for part in sys.argv[3:]]
 most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 8192), most))
 signal.alarm(120)
+def is_open(s):
+    try:
+        while s.recv(65536):
+            pass
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    s.close()
+    return False
 held = collections.deque()
 number = 0
 while True:
+    while len(held) > 5000:
+        oldest = held.popleft()
+        if is_open(oldest):
+            held.append(oldest)
     os.seteuid(0)
     os.seteuid(first + number % 32768)
     s = socket.socket(socket.AF_UNIX)
@@ -43,8 +61,6 @@ while True:
     number += 1
     if number == 5000:
         print("full", flush=True)
-    if number > 5000:
-        held.popleft().close()
 "#;
 
 /// A process that floods the daemon, until it is dropped.
@@ -55,8 +71,13 @@ impl Flood {
         let mut command = Command::new("python3");
         command.args(["-c", FLOOD]).arg(daemon.socket());
         command.arg(first_uid.to_string());
-        command.arg(format!("{:?}", watch_request()));
-        command.arg(format!("{:?}", half_a_request()));
+        let explain = first(&Request::Explain(Asked {
+            client: None,
+            scope: "data".to_owned(),
+        }));
+        for part in [explain, watch_request(), half_a_request()] {
+            command.arg(format!("{part:?}"));
+        }
         let child = command.current_dir("/").stdout(Stdio::piped()).spawn();
         Self(child.unwrap())
     }
