@@ -117,8 +117,9 @@ A config file, which domo-tokend init writes:
   client_secret_file = \"acme.secret\"     # mode 0600
   tokens = [\"data\", \"data user\"]
 
-Signals: SIGTERM and SIGINT end it. SIGHUP reads the config and the secrets again, keeps what
-has not changed, and tries at once what Domo refused; a wrong config leaves all as it was.
+Signals: SIGTERM and SIGINT end it, and so does the end of its terminal. SIGHUP reads the config
+and the secrets again, keeps what has not changed, and tries immediately what Domo rejected; a
+wrong config changes nothing.
 Exit: 0 stopped, 2 usage, 70 a bug, 75 another daemon serves the socket, the socket is lost, the
 host lacks room or nobody reads the audit's pipe, 78 config, path or inherited socket, or no client
 can be loaded; one that can't be loaded leaves the others as they are. check and init say theirs in

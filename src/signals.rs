@@ -2,14 +2,17 @@
 
 use std::io;
 
+use nix::libc::{SI_KERNEL, siginfo_t};
+use signal_hook::iterator::exfiltrator::WithRawSiginfo;
+use signal_hook_tokio::SignalsInfo;
 use tokio::sync::mpsc;
 
 /// What the operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGHUP: look again.
+    /// SIGHUP from a process: look again.
     Reload,
-    /// SIGTERM or SIGINT: end.
+    /// SIGTERM, SIGINT, or SIGHUP from the kernel because the terminal was closed: end.
     Stop,
 }
 
@@ -24,14 +27,18 @@ pub enum Signal {
 /// Outside a tokio runtime.
 pub fn listen() -> io::Result<mpsc::Receiver<Signal>> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let mut signals = signal_hook_tokio::Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    // Read before there is a handler.
+    let survives_terminal = ignores_hangup();
+    let mut signals =
+        SignalsInfo::<WithRawSiginfo>::with_exfiltrator([SIGHUP, SIGINT, SIGTERM], WithRawSiginfo)?;
     let (sender, receiver) = mpsc::channel(8);
     tokio::spawn(async move {
-        while let Some(number) = next(&mut signals).await {
-            let signal = if number == SIGHUP {
-                Signal::Reload
-            } else {
-                Signal::Stop
+        while let Some(info) = next(&mut signals).await {
+            let is_terminals = info.si_code == SI_KERNEL;
+            let signal = match info.si_signo {
+                SIGHUP if is_terminals && survives_terminal => continue,
+                SIGHUP if !is_terminals => Signal::Reload,
+                _ => Signal::Stop,
             };
             if sender.send(signal).await.is_err() {
                 return;
@@ -41,7 +48,19 @@ pub fn listen() -> io::Result<mpsc::Receiver<Signal>> {
     Ok(receiver)
 }
 
-async fn next(signals: &mut signal_hook_tokio::Signals) -> Option<i32> {
+/// Whether the process was started with SIGHUP ignored, as nohup(1) does: it is to outlive its
+/// terminal. Where that can't be found out it isn't.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The lowest bit is signal 1, SIGHUP (proc(5)).
+    mask.is_some_and(|mask| mask & 1 == 1)
+}
+
+async fn next(signals: &mut SignalsInfo<WithRawSiginfo>) -> Option<siginfo_t> {
     use futures_core::Stream;
     std::future::poll_fn(|context| std::pin::Pin::new(&mut *signals).poll_next(context)).await
 }
