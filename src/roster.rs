@@ -5,13 +5,12 @@
 //! [`Command`]s go out.
 
 mod configure;
+mod status;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Bound;
 
 use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::ScopeStatus;
 
 use crate::clock::BootTime;
 use crate::schedule::{self, Ask, Kept, Loading, Outcome, Reply, Round, Schedule, WaiterId};
@@ -73,6 +72,8 @@ struct Client {
     in_line: bool,
     /// The one set that still asks while Domo refuses the client as a whole.
     prober: Option<SetId>,
+    /// The one set that tries new credentials first, as the old ones were rejected.
+    trial: Option<SetId>,
 }
 
 #[derive(Debug)]
@@ -175,50 +176,6 @@ impl Roster {
         })
     }
 
-    /// The state of one set.
-    #[must_use]
-    pub fn status_of(&self, set: SetId, now: BootTime) -> Option<ScopeStatus> {
-        let set = self.sets.get(&set)?;
-        let client = self.clients.get(&set.client)?;
-        Some(set.schedule.status(&client.shown_id, now))
-    }
-
-    /// Each living token, by client and scopes.
-    pub fn kept(&self, now: BootTime) -> impl Iterator<Item = (&str, &ScopeSet, Kept)> {
-        self.sets.values().filter_map(move |set| {
-            let client = self.clients.get(&set.client)?;
-            let kept = set.schedule.kept(now)?;
-            Some((client.name.as_str(), set.schedule.scope(), kept))
-        })
-    }
-
-    /// The state of all sets, by client and scopes.
-    pub fn status(&self, now: BootTime) -> impl Iterator<Item = ScopeStatus> {
-        self.status_after(None, now)
-    }
-
-    /// The same from the first one after that client's set.
-    pub fn status_after<'a>(
-        &'a self,
-        after: Option<&'a (String, ScopeSet)>,
-        now: BootTime,
-    ) -> impl Iterator<Item = ScopeStatus> + 'a {
-        let from = after.map_or(Bound::Unbounded, |(client, _)| {
-            Bound::Included(client.as_str())
-        });
-        let clients = self.names.range::<str, _>((from, Bound::Unbounded));
-        let clients = clients.filter_map(|(_, id)| self.clients.get(id));
-        clients.flat_map(move |client| {
-            let from = match after {
-                Some((name, scope)) if *name == client.name => Bound::Excluded(scope),
-                Some(_) | None => Bound::Unbounded,
-            };
-            let sets = client.sets.range::<ScopeSet, _>((from, Bound::Unbounded));
-            let sets = sets.filter_map(|(_, set)| self.sets.get(set));
-            sets.map(move |set| set.schedule.status(&client.shown_id, now))
-        })
-    }
-
     /// Asks for a set's token: see [`Schedule::request`].
     pub fn request(
         &mut self,
@@ -297,6 +254,7 @@ impl Roster {
             self.deny_client(client, set, now);
         }
         self.touch(set, now);
+        self.end_trial(client, set, now);
         self.fill(client, now);
     }
 
@@ -342,6 +300,12 @@ impl Roster {
             return;
         };
         let client = found.client;
+        if room_made {
+            self.end_trial(client, set, now);
+        }
+        let Some(found) = self.sets.get_mut(&set) else {
+            return;
+        };
         let queue = found.schedule.wants_fetch() && !found.queued;
         if queue {
             found.queued = true;

@@ -27,6 +27,7 @@ use crate::source::{Cause, FetchError, Fetched};
 use crate::token::{Life, Token};
 
 pub(crate) use change_limit::ChangeLimit;
+use change_limit::CredentialChange;
 pub use change_limit::{CHANGE_INTERVAL, CHANGES_IN_A_ROW};
 use client::Block;
 use judge::Waiter;
@@ -87,11 +88,7 @@ pub struct Schedule {
     failure: Option<Failure>,
     blocked: Option<Block>,
     loading: Option<Loading>,
-    changes: ChangeLimit,
-    /// Whether the next request is caused by new credentials.
-    changed: bool,
-    /// Until when new credentials wait because they change too often.
-    held_until: Option<BootTime>,
+    change: CredentialChange,
     telling: Telling,
     requests: u64,
     rejections: Rejections,
@@ -119,9 +116,7 @@ impl Schedule {
             failure: None,
             blocked: None,
             loading: None,
-            changes: ChangeLimit::default(),
-            changed: false,
-            held_until: None,
+            change: CredentialChange::default(),
             telling: Telling::default(),
             requests: 0,
             rejections: Rejections::default(),
@@ -148,7 +143,7 @@ impl Schedule {
     /// Whether [`Self::start`] is waited for.
     #[must_use]
     pub fn wants_fetch(&self) -> bool {
-        let is_held = self.blocked.is_some() || self.held_until.is_some();
+        let is_held = self.blocked.is_some() || self.change.is_held();
         matches!(self.state, State::Idle) && self.loading.is_none() && !is_held
     }
 
@@ -164,9 +159,7 @@ impl Schedule {
     pub fn start(&mut self, chance: Chance, now: BootTime) -> Round {
         self.round.0 += 1;
         self.requests += 1;
-        if std::mem::take(&mut self.changed) {
-            self.changes.take(now);
-        }
+        self.change.start(now);
         self.state = State::Fetching {
             started: now,
             abort_at: now + request_timeout(self.lifetime),
@@ -210,7 +203,7 @@ impl Schedule {
 
     /// Applies what `now` has made due.
     pub fn handle_timeout(&mut self, now: BootTime) {
-        self.held_until.take_if(|until| *until <= now);
+        self.change.held_until.take_if(|until| *until <= now);
         if self.blocked.take_if(|block| block.is_over(now)).is_some()
             && matches!(self.state, State::Fresh { .. })
         {
@@ -373,7 +366,7 @@ impl Schedule {
             State::Fresh { renew_at: due }
             | State::Waiting { retry_at: due }
             | State::Denied { retry_at: due } => Some(due),
-            State::Idle => self.held_until,
+            State::Idle => self.change.held_until,
             State::Fetching { .. } => None,
         }
     }

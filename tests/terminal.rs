@@ -1,5 +1,7 @@
 //! A daemon in the foreground of a terminal that is closed.
 
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
 mod common;
 
 use std::io::Read;

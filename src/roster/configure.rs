@@ -161,6 +161,7 @@ impl Roster {
             queue: VecDeque::new(),
             in_line: false,
             prober: None,
+            trial: None,
         };
         self.clients.insert(id, client);
         for scope in wanted.scopes {
@@ -219,6 +220,7 @@ impl Roster {
         if let Some(due) = found.due {
             self.timers.remove(&(due, set));
         }
+        self.end_trial(found.client, set, now);
         if let Some(client) = self.clients.get_mut(&found.client) {
             let scope = found.schedule.scope();
             client.sets.remove(scope);
@@ -257,12 +259,20 @@ impl Roster {
             return;
         };
         client.shown_id = shown_id;
-        client.prober = None;
+        let was_rejected = client.prober.take().is_some() || client.trial.take().is_some();
         let sets: Vec<SetId> = client.sets.values().copied().collect();
-        for set in sets {
-            if let Some(found) = self.sets.get_mut(&set) {
+        for set in &sets {
+            if let Some(found) = self.sets.get_mut(set) {
                 found.schedule.new_credentials(now);
+                found.schedule.await_trial(false);
             }
+            // The request that was under way is given up before the next one is chosen.
+            self.collect(*set);
+        }
+        if was_rejected {
+            self.start_trial(id);
+        }
+        for set in sets {
             self.touch(set, now);
         }
     }

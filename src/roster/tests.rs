@@ -4,7 +4,7 @@ mod turns;
 use super::*;
 use std::time::Duration;
 
-use domo_token_client::wire::ScopeState;
+use domo_token_client::wire::{ScopeState, ScopeStatus};
 
 use crate::source::Cause;
 

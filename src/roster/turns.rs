@@ -44,6 +44,39 @@ impl Roster {
         in_turn.copied().find(may).unwrap_or(denied)
     }
 
+    /// New credentials in place of rejected ones: one set tries them, always the same, so that a
+    /// client whose credentials change all the time, and are wrong, costs few requests.
+    pub(super) fn start_trial(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let mut sets = client.sets.values();
+        client.trial = sets.next().copied();
+        for set in sets {
+            if let Some(found) = self.sets.get_mut(set) {
+                found.schedule.await_trial(true);
+            }
+        }
+    }
+
+    /// The request of the set that tries new credentials has ended, or the set is gone: the others
+    /// go on as its result lets them.
+    pub(super) fn end_trial(&mut self, id: ClientId, set: SetId, now: BootTime) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        if client.trial.take_if(|trial| *trial == set).is_none() {
+            return;
+        }
+        let sets: Vec<SetId> = client.sets.values().copied().collect();
+        for set in sets {
+            if let Some(found) = self.sets.get_mut(&set) {
+                found.schedule.await_trial(false);
+            }
+            self.touch(set, now);
+        }
+    }
+
     pub(super) fn accept_client(&mut self, id: ClientId, now: BootTime) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;

@@ -36,6 +36,32 @@ impl ChangeLimit {
     }
 }
 
+/// New credentials of a scope set's client on their way to their first request.
+#[derive(Debug, Default)]
+pub(super) struct CredentialChange {
+    pub(super) limit: ChangeLimit,
+    /// Whether the next request is caused by them.
+    pub(super) is_untried: bool,
+    /// Until when they wait because they change too often.
+    pub(super) held_until: Option<BootTime>,
+    /// Whether they wait for another set to try them first.
+    pub(super) awaits_trial: bool,
+}
+
+impl CredentialChange {
+    /// Whether they wait.
+    pub(super) fn is_held(&self) -> bool {
+        self.held_until.is_some() || self.awaits_trial
+    }
+
+    /// A request starts.
+    pub(super) fn start(&mut self, now: BootTime) {
+        if std::mem::take(&mut self.is_untried) {
+            self.limit.take(now);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

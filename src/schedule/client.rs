@@ -42,20 +42,25 @@ impl Schedule {
 
     /// Has the next request count as caused by new credentials, and wait for its turn.
     fn limit_change(&mut self, now: BootTime) {
-        self.changed = true;
-        self.held_until = Some(self.changes.next()).filter(|until| *until > now);
+        self.change.is_untried = true;
+        self.change.held_until = Some(self.change.limit.next()).filter(|until| *until > now);
+    }
+
+    /// Whether the new credentials wait for another set of the client to try them first.
+    pub fn await_trial(&mut self, waits: bool) {
+        self.change.awaits_trial = waits;
     }
 
     /// The set is back in the config after a short absence, which costs a request like new
     /// credentials do, and is limited with them.
     pub(crate) fn returned(&mut self, changes: ChangeLimit, now: BootTime) {
-        self.changes = changes;
+        self.change.limit = changes;
         self.limit_change(now);
     }
 
     /// How often it may be caused a request.
     pub(crate) fn changes(&self) -> ChangeLimit {
-        self.changes
+        self.change.limit
     }
 
     /// What is refused or waits to retry is tried at once; a living token's timer stays.
@@ -86,7 +91,7 @@ impl Schedule {
     #[must_use]
     pub fn may_probe(&self, at: BootTime) -> bool {
         match self.state {
-            State::Idle => self.held_until.is_none_or(|until| until <= at),
+            State::Idle => self.change.held_until.is_none_or(|until| until <= at),
             State::Fetching { .. } => false,
             State::Fresh { renew_at } => !self.reissued || renew_at <= at,
             State::Waiting { retry_at } | State::Denied { retry_at } => retry_at <= at,

@@ -65,7 +65,7 @@ impl Schedule {
             (None, Some(_)) => {
                 "no token in time; the client's secret is still being loaded".to_owned()
             }
-            (None, None) if self.held_until.is_some() => HELD.to_owned(),
+            (None, None) if self.change.held_until.is_some() => HELD.to_owned(),
             (None, None) => "no token in time; Domo has not answered yet".to_owned(),
         };
         let next = self.shown_attempt(now);
@@ -106,7 +106,7 @@ impl Schedule {
             return Verdict::Refuse(self.refusal(RefusalKind::Denied, &block.words, next));
         }
         match self.state {
-            State::Idle => match self.held_until {
+            State::Idle => match self.change.held_until {
                 Some(until) if until >= deadline => {
                     Verdict::Refuse(self.refusal(RefusalKind::Unavailable, HELD, Some(until)))
                 }

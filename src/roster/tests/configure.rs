@@ -100,9 +100,13 @@ fn new_credentials_are_tried_at_once_whatever_the_old_ones_ran_into() {
     };
     let changes = roster.configure(vec![renewed], NOW);
     assert_eq!(changes.renewed, ["acme"]);
-    let mut flights = fetches(&mut roster);
-    assert_eq!(flights.len(), MAX_FLIGHTS_PER_CLIENT);
-    for (set, round) in flights.drain(..) {
+    let flights = fetches(&mut roster);
+    assert_eq!(
+        flights.len(),
+        1,
+        "the old ones were rejected: one set tries"
+    );
+    for (set, round) in flights {
         let answer = Ok(good(&roster, set));
         roster.handle_fetched(set, round, answer, NOW);
     }
@@ -175,4 +179,76 @@ fn set_that_comes_back_later_is_a_new_one() {
         fetches(&mut roster);
     }
     assert_eq!(roster.left.len(), 1, "what is long past is forgotten");
+}
+
+fn renewed(count: usize) -> Vec<Wanted> {
+    vec![Wanted {
+        renewed: true,
+        ..wanted("acme", count)
+    }]
+}
+
+#[test]
+fn credentials_that_change_all_the_time_and_are_wrong_cost_a_client_few_requests() {
+    let mut roster = Roster::new(1);
+    roster.configure(vec![wanted("acme", 3)], NOW);
+    fetched(&mut roster);
+    let mut asked = Vec::new();
+    // Five changes a second for forty seconds, each rejected at once.
+    for step in 0..200 {
+        let now = NOW + Duration::from_millis(200) * step;
+        roster.handle_timeout(now);
+        roster.configure(renewed(3), now);
+        for (set, round) in fetches(&mut roster) {
+            asked.push(now.saturating_since(NOW).as_secs());
+            roster.handle_fetched(set, round, denied(), now);
+        }
+    }
+    // All sets at first, and after the first rejection one.
+    assert_eq!(asked, [0, 0, 0, 0, 0, 10, 20, 30]);
+}
+
+#[test]
+fn sets_that_wait_for_a_trial_go_on_when_it_fails_is_late_or_its_set_is_removed() {
+    for case in 0..3 {
+        let mut roster = Roster::new(1);
+        roster.configure(vec![wanted("acme", 3)], NOW);
+        for (set, round) in fetches(&mut roster) {
+            roster.handle_fetched(set, round, denied(), NOW);
+        }
+        roster.configure(renewed(3), NOW);
+        let flights = fetches(&mut roster);
+        assert_eq!(flights.len(), 1);
+        let (set, round) = flights[0];
+        let later = NOW + Duration::from_secs(60);
+        match case {
+            0 => {
+                let failed = Err(FetchError::transient(Cause::Server, "503"));
+                roster.handle_fetched(set, round, failed, NOW);
+            }
+            1 => roster.handle_timeout(later),
+            _ => {
+                let mut rest = wanted("acme", 3);
+                rest.scopes.retain(|scope| *scope != sets(3)[0]);
+                roster.configure(vec![rest], NOW);
+            }
+        }
+        assert!(fetches(&mut roster).len() >= 2, "{case}");
+    }
+}
+
+#[test]
+fn rejected_trial_blocks_the_client_as_any_rejection() {
+    let mut roster = Roster::new(1);
+    roster.configure(vec![wanted("acme", 3)], NOW);
+    for (set, round) in fetches(&mut roster) {
+        roster.handle_fetched(set, round, denied(), NOW);
+    }
+    roster.configure(renewed(3), NOW);
+    for (set, round) in fetches(&mut roster) {
+        roster.handle_fetched(set, round, denied(), NOW);
+    }
+    assert_eq!(fetches(&mut roster), []);
+    let blocked = |set: ScopeStatus| set.state == ScopeState::Denied;
+    assert!(roster.status(NOW).all(blocked));
 }
