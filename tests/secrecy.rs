@@ -126,9 +126,9 @@ fn memory_that_cannot_be_closed_ends_the_start_unless_that_is_wanted() {
         command
     };
     let (code, stderr) = run_to_end(command(&[]));
-    assert_eq!(code, Some(70), "{stderr}");
+    assert_eq!(code, Some(78), "{stderr}");
     assert!(
-        stderr.contains("the memory can't be closed") && stderr.contains("--debuggable"),
+        stderr.contains("cannot disable core dumps and ptrace") && stderr.contains("--debuggable"),
         "{stderr}"
     );
     assert!(sandbox.requests().is_empty(), "it goes no further");

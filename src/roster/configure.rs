@@ -119,7 +119,7 @@ impl Roster {
         }
         for set in self.all_sets() {
             if let Some(found) = self.sets.get_mut(&set) {
-                found.schedule.reload();
+                found.schedule.reload(now);
             }
             self.touch(set, now);
         }

@@ -1,11 +1,11 @@
-//! How often new credentials may cause a request: they skip the floor and the back-off, so a file
-//! that changes all the time would otherwise cause a request with each change.
+//! How often new credentials and reloads may cause a request: they skip the floor and the back-off,
+//! so a file that changes all the time would otherwise cause a request with each change.
 
 use std::time::Duration;
 
 use crate::clock::BootTime;
 
-/// Requests in a row that new credentials may cause, for one scope set: a rotation takes two, and
+/// Requests in a row that new credentials and reloads may cause, for one scope set: a rotation takes two, and
 /// its correction one.
 pub const CHANGES_IN_A_ROW: u32 = 3;
 

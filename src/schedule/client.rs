@@ -63,13 +63,24 @@ impl Schedule {
         self.change.limit
     }
 
-    /// What is refused or waits to retry is tried at once; a living token's timer stays.
-    pub fn reload(&mut self) {
+    /// What is rejected or waits to retry is tried immediately, as often as new credentials would
+    /// be; a valid token's timer stays.
+    pub fn reload(&mut self, now: BootTime) {
         self.telling.anew();
-        self.blocked = None;
+        let was_blocked = self.blocked.take().is_some();
         match self.state {
-            State::Waiting { .. } | State::Denied { .. } => self.state = State::Idle,
-            State::Idle | State::Fetching { .. } | State::Fresh { .. } => {}
+            State::Waiting { retry_at } | State::Denied { retry_at }
+                if self.change.limit.next() < retry_at =>
+            {
+                self.state = State::Idle;
+                self.limit_change(now);
+            }
+            State::Idle if was_blocked => self.limit_change(now),
+            State::Idle
+            | State::Fetching { .. }
+            | State::Fresh { .. }
+            | State::Waiting { .. }
+            | State::Denied { .. } => {}
         }
     }
 

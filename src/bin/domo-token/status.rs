@@ -4,6 +4,7 @@ mod json;
 mod screen;
 mod table;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -47,17 +48,10 @@ pub(crate) fn run(wanted: &Status) -> Result<u8, Problem> {
 #[derive(Debug)]
 struct State {
     status: client::Status,
-    /// The client of callers that name none.
+    /// The client of callers that name none, if this caller may see it.
     default_client: Option<String>,
-}
-
-impl State {
     /// Whether callers that name no client are denied.
-    fn needs_a_client(&self) -> bool {
-        let mut names = self.status.scopes.iter().map(|set| &set.client);
-        let first = names.next();
-        self.default_client.is_none() && names.any(|name| Some(name) != first)
-    }
+    needs_a_client: bool,
 }
 
 /// The state of these sets, or of all.
@@ -65,7 +59,10 @@ fn state(wanted: &Status, sets: &[ScopeSet]) -> Result<State, Error> {
     let broker = connect(wanted.socket.as_deref())?;
     let mut status = broker.status()?;
     // Whatever the scopes: the client that is meant does not depend on them.
-    let default_client = broker.explain("data")?.client;
+    let default = broker.explain("data")?.client;
+    let clients: BTreeSet<&str> = status.scopes.iter().map(|set| &*set.client).collect();
+    let needs_a_client = default.is_none() && clients.len() > 1;
+    let default_client = default.filter(|name| clients.contains(&**name));
     if !sets.is_empty() {
         let named = |there: &ScopeStatus| sets.iter().any(|set| is(there, set));
         status.scopes.retain(named);
@@ -73,6 +70,7 @@ fn state(wanted: &Status, sets: &[ScopeSet]) -> Result<State, Error> {
     Ok(State {
         status,
         default_client,
+        needs_a_client,
     })
 }
 
@@ -92,7 +90,7 @@ fn text(wanted: &Status, state: &State) -> String {
     let broker = table::Broker {
         socket: &state.status.socket,
         status: &state.status.broker,
-        needs_a_client: state.needs_a_client(),
+        needs_a_client: state.needs_a_client,
     };
     table::of(&broker, &state.status.scopes, boot_now(), look)
 }

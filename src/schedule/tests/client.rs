@@ -8,12 +8,12 @@ fn a_reload_tries_what_was_refused_at_once_and_leaves_living_timers_alone() {
     let mut refused = schedule();
     let round = refused.start(chance(0.0, 1), START);
     refused.handle_fetched(round, Err(denied(false)), START);
-    refused.reload();
+    refused.reload(START);
     assert!(refused.wants_fetch());
 
     let mut fresh = fresh(HOUR);
     let due = fresh.poll_timeout();
-    fresh.reload();
+    fresh.reload(START);
     assert_eq!(fresh.poll_timeout(), due);
 }
 
@@ -155,7 +155,7 @@ fn held_credentials_are_tried_last_and_the_old_token_is_served_until_then() {
     assert_eq!(schedule.poll_timeout(), Some(until));
     assert_eq!(schedule.status("", START).next_attempt, Some(until));
     // A reload is no way around it.
-    schedule.reload();
+    schedule.reload(START);
     assert!(!schedule.wants_fetch());
     schedule.handle_timeout(until);
     assert!(
@@ -206,4 +206,43 @@ fn requests_that_new_credentials_did_not_cause_are_not_counted() {
         assert!(changed(&mut schedule, now, number), "{number}");
     }
     assert!(!changed(&mut schedule, now, 9));
+}
+
+#[test]
+fn reloads_cause_three_requests_in_a_row_then_one_per_interval() {
+    let mut schedule = schedule();
+    let mut asked = Vec::new();
+    // Five reloads a second for forty seconds, while each request is rejected.
+    for step in 0..200 {
+        let now = START + SECOND * step / 5;
+        schedule.handle_timeout(now);
+        schedule.reload(now);
+        if schedule.wants_fetch() {
+            let round = schedule.start(chance(0.0, u64::from(step) + 2), now);
+            schedule.handle_fetched(round, Err(denied(true)), now);
+            asked.push(now.saturating_since(START).as_secs());
+        }
+    }
+    // The first one is that of a new set.
+    assert_eq!(asked, [0, 0, 0, 0, 10, 20, 30]);
+}
+
+#[test]
+fn reload_that_has_to_wait_makes_no_attempt_later() {
+    let mut schedule = schedule();
+    let failed = |schedule: &mut Schedule| {
+        let round = schedule.start(chance(0.0, 1), START);
+        let error = FetchError::transient(Cause::Server, "503");
+        schedule.handle_fetched(round, Err(error), START);
+    };
+    failed(&mut schedule);
+    for _ in 0..3 {
+        schedule.reload(START);
+        assert!(schedule.wants_fetch());
+        failed(&mut schedule);
+    }
+    let due = schedule.poll_timeout().unwrap();
+    assert!(due < START + CHANGE_INTERVAL);
+    schedule.reload(START);
+    assert_eq!(schedule.poll_timeout(), Some(due));
 }

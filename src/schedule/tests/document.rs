@@ -126,7 +126,7 @@ fn happen(schedule: &mut Schedule, now: &mut BootTime, rng: &mut fastrand::Rng, 
             schedule.handle_fetched(round, Err(error), *now);
         }
         4 => schedule.new_credentials(*now),
-        5 => schedule.reload(),
+        5 => schedule.reload(*now),
         6 => {
             let ask = Ask {
                 renew: Some(Renew::Current),

@@ -52,7 +52,7 @@ fn a_failure_of_another_kind_than_the_last_is_news() {
 fn what_fails_still_after_a_reload_or_new_credentials_is_said_again() {
     let mut schedule = schedule();
     assert!(!fails(&mut schedule, denied(false)));
-    schedule.reload();
+    schedule.reload(START);
     assert!(!fails(&mut schedule, denied(false)));
     assert!(fails(&mut schedule, denied(false)));
     schedule.new_credentials(START);
