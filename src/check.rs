@@ -212,7 +212,7 @@ type LoadResult = Result<LoadedClient<DomoSource>, LoadError>;
 /// Loads the clients whose secret a command prints, at the same time.
 fn run_commands<'a>(config: &'a Config, env: Env) -> BTreeMap<&'a str, LoadResult> {
     let clients = config.clients.iter();
-    let clients = clients.filter(|(_, client)| client.runs_a_command());
+    let clients = clients.filter(|(_, client)| client.secret_command().is_some());
     thread::scope(|scope| {
         let started: Vec<_> = clients
             .map(|(name, client)| {

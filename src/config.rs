@@ -4,6 +4,7 @@
 //! value may be a secret in the wrong place.
 
 mod check;
+mod client;
 mod environment;
 mod place;
 mod raw;
@@ -150,26 +151,6 @@ pub struct ClientConfig {
     pub access: Option<Access>,
 }
 
-impl ClientConfig {
-    /// Whether the config file itself holds its secret.
-    #[must_use]
-    pub fn holds_a_secret(&self) -> bool {
-        match &self.credentials {
-            CredentialsSource::Pair { secret, .. } => matches!(secret, SecretSource::Inline(_)),
-            CredentialsSource::ConnectionFile(_) => false,
-        }
-    }
-
-    /// Whether a command prints its secret.
-    #[must_use]
-    pub fn runs_a_command(&self) -> bool {
-        match &self.credentials {
-            CredentialsSource::Pair { secret, .. } => matches!(secret, SecretSource::Command(_)),
-            CredentialsSource::ConnectionFile(_) => false,
-        }
-    }
-}
-
 /// A token endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -234,7 +215,7 @@ pub enum SecretSource {
 }
 
 /// A command that prints a secret.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecretCommand {
     /// The program and its arguments.
     pub argv: Vec<String>,
@@ -330,24 +311,8 @@ impl Config {
     /// The files besides its own that it stands on: ids, secrets, certificates.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
-        let mut files = Vec::new();
-        for client in self.clients.values() {
-            let endpoint = &client.endpoint;
-            let of_endpoint = endpoint.ca_file.iter().chain(&endpoint.proxy_auth_file);
-            files.extend(of_endpoint.map(|file| file.path().to_owned()));
-            match &client.credentials {
-                CredentialsSource::ConnectionFile(path) => files.push(path.path().to_owned()),
-                CredentialsSource::Pair { id, secret } => {
-                    if let IdSource::File(path) = id {
-                        files.push(path.path().to_owned());
-                    }
-                    if let SecretSource::File(path) = secret {
-                        files.push(path.path().to_owned());
-                    }
-                }
-            }
-        }
-        files
+        let clients = self.clients.values();
+        clients.flat_map(ClientConfig::files).collect()
     }
 }
 

@@ -28,11 +28,10 @@ use crate::logging::Levels;
 use crate::signals::Signal;
 use crate::source::domo::DomoSource;
 use crate::systemd::Passed;
-use crate::watch::Files;
 use crate::{descriptors, systemd};
 
 use beside::Beside;
-use clients::{Clients, News};
+use clients::{Clients, News, Rerun};
 use commands::Commands;
 use fixed::Fixed;
 use load::Loaded;
@@ -192,7 +191,6 @@ pub async fn run(
 ) -> Result<(), DaemonError> {
     let (env, passed) = (surroundings.env, surroundings.passed);
     let (mut socket, callers) = place::take(passed.listeners, options, &config, env)?;
-    let path = socket.path().to_owned();
     let limits = limits_here(&config);
     let clock = SystemClock::new();
     let started = clock.now();
@@ -206,13 +204,11 @@ pub async fn run(
     let listener = socket.listen(&callers)?;
     say_at_start(&config, &news);
     info!(socket = %socket.shown(), clients = config.clients.len(), "started");
-    ready(&path);
+    ready(socket.path());
     systemd::ready(&broker.summary());
 
     let (stop, stopped) = watch::channel(false);
-    let mut watched = Files::new();
-    watched.watch(files);
-    let hints = watched.watch_socket(socket.watched());
+    let (watched, hints) = place::watch(files, &socket);
     let engine = tokio::spawn(engine.run());
     let beside = beside.run(broker.clone(), clock.clone(), helm.clone(), stopped.clone());
     let steering = Steering {
@@ -233,6 +229,8 @@ pub async fn run(
         clients,
         commands: Commands::new(),
         config_error: None,
+        is_reloading: false,
+        is_starting: true,
     };
     let (sender, signals) = mpsc::channel(8);
     let kept = socket.keep(&callers, &broker, &clock, hints, stopped.clone());
@@ -256,7 +254,7 @@ pub async fn run(
 /// The clients at a start, unless none can ever be loaded.
 fn first_clients(loaded: Loaded, now: BootTime) -> Result<FirstClients, DaemonError> {
     let mut clients = Clients::new();
-    let news = clients.apply(loaded.candidates, now);
+    let (news, _) = clients.apply(loaded.candidates, Rerun::All, now);
     match clients.hopeless() {
         Some(reasons) => Err(DaemonError::NoClient(reasons)),
         None => Ok((loaded.config, clients, news)),

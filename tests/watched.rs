@@ -340,7 +340,10 @@ fn a_log_beside_the_config_does_not_feed_itself_and_a_command_sees_none_of_our_f
         log if log.contains("config loaded") => Ok(()),
         log => Err(log),
     });
-    // The command runs beside the look at the config.
+    // A change that does not concern it runs no command, and a reload does.
+    assert_eq!(text("reads").lines().count(), 1, "{}", text("daemon.log"));
+    let pid = rustix::process::Pid::from_child(&daemon);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
     until(|| match text("reads").lines().count() {
         2 => Ok(()),
         reads => Err(reads),

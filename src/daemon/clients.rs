@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domo_token_client::scope::ScopeSet;
 
-use super::load::{Candidate, LoadError, LoadedClient};
+use super::load::{Candidate, Inputs, Load, LoadError, LoadedClient};
 use crate::broker::{self, Origin};
 use crate::clock::BootTime;
 use crate::roster::Wanted;
@@ -30,8 +30,12 @@ struct Entry<S> {
     /// What is in force: of an earlier config, if what this one says could not be loaded.
     loaded: Option<InForce<S>>,
     failure: Option<Failure>,
+    /// What its command was last run with, if it has one.
+    inputs: Option<Box<Inputs>>,
     /// Whether its command is to be run, or running.
     is_pending: bool,
+    /// Whether it is run once more when it ends: a reload came while it was running.
+    run_again: bool,
     /// How long after the last failure the command is run again.
     retry_after: Duration,
 }
@@ -49,6 +53,16 @@ struct Failure {
     reason: String,
     /// When its command is run again.
     retry_at: Option<BootTime>,
+}
+
+/// Which commands are run again although nothing has changed that they depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rerun {
+    /// None.
+    Changed,
+    /// Those that failed.
+    Failed,
+    All,
 }
 
 /// What loading a client has changed, to be logged.
@@ -86,43 +100,56 @@ impl<S> Clients<S> {
     }
 
     /// Applies a config whose clients were loaded, but for those with a command. What can't be
-    /// loaded stays as it was. Returns what has changed of each.
+    /// loaded stays as it was. Returns what has changed of each, and the clients whose command is to
+    /// be run now: those with other inputs than before, and as `rerun` says.
     pub(super) fn apply(
         &mut self,
         candidates: BTreeMap<String, Candidate<S>>,
+        rerun: Rerun,
         now: BootTime,
-    ) -> Vec<News> {
+    ) -> (Vec<News>, Vec<String>) {
         self.0.retain(|name, _| candidates.contains_key(name));
-        let mut news = Vec::new();
+        let (mut news, mut to_run) = (Vec::new(), Vec::new());
         for (name, candidate) in candidates {
             let entry = self.0.entry(name.clone()).or_insert_with(|| Entry {
                 scopes: BTreeSet::new(),
                 loaded: None,
                 failure: None,
+                inputs: None,
                 is_pending: false,
+                run_again: false,
                 retry_after: RETRY_FIRST,
             });
             entry.scopes = candidate.scopes;
-            entry.retry_after = RETRY_FIRST;
-            match candidate.result {
-                Some(result) => news.push(entry.finish(&name, result, now)),
-                None => entry.is_pending = true,
+            match candidate.load {
+                Load::Done(result) => {
+                    entry.inputs = None;
+                    news.push(entry.finish(&name, result, now));
+                }
+                Load::Command(inputs) => {
+                    if entry.begin(inputs, rerun) {
+                        to_run.push(name);
+                    }
+                }
             }
         }
-        news
+        (news, to_run)
     }
 
-    /// A client's command has ended.
+    /// A client's command has ended. Returns what has changed, and whether the command is to be run
+    /// once more.
     pub(super) fn finish(
         &mut self,
         name: &str,
         result: Result<LoadedClient<S>, LoadError>,
         now: BootTime,
-    ) -> News {
-        match self.0.get_mut(name) {
-            Some(entry) => entry.finish(name, result, now),
-            None => News::Unchanged,
-        }
+    ) -> (News, bool) {
+        let Some(entry) = self.0.get_mut(name) else {
+            return (News::Unchanged, false);
+        };
+        let news = entry.finish(name, result, now);
+        entry.is_pending = std::mem::take(&mut entry.run_again);
+        (news, entry.is_pending)
     }
 
     /// When a command is run again.
@@ -192,6 +219,32 @@ impl<S> Clients<S> {
 }
 
 impl<S> Entry<S> {
+    /// Whether the command is to be run.
+    fn begin(&mut self, inputs: Box<Inputs>, rerun: Rerun) -> bool {
+        let is_same = self.inputs.as_ref() == Some(&inputs);
+        self.inputs = Some(inputs);
+        if is_same && self.is_pending {
+            // It is running, with just these.
+            self.run_again |= rerun == Rerun::All;
+            return false;
+        }
+        let is_wanted = match rerun {
+            Rerun::Changed => false,
+            Rerun::Failed => self.failure.is_some(),
+            Rerun::All => true,
+        };
+        if is_same && !is_wanted {
+            if let Some(loaded) = self.loaded.as_mut().filter(|_| self.failure.is_none()) {
+                loaded.scopes.clone_from(&self.scopes);
+            }
+            return false;
+        }
+        self.is_pending = true;
+        self.run_again = false;
+        self.retry_after = RETRY_FIRST;
+        true
+    }
+
     fn finish(
         &mut self,
         name: &str,

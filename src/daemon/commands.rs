@@ -1,11 +1,12 @@
 //! Clients whose secret a command prints: each is loaded on a thread of its own, so that a slow
 //! command delays no other client.
 
+use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::load::{LoadError, LoadedClient, load_client};
 use crate::config::{Config, Env};
@@ -13,13 +14,16 @@ use crate::source::domo::DomoSource;
 use crate::threads;
 
 /// Commands that run at once.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 32;
 
-type LoadResult = Result<LoadedClient<DomoSource>, LoadError>;
+pub(super) type LoadResult = Result<LoadedClient<DomoSource>, LoadError>;
 
 /// The commands that are running, or waiting for room to.
 pub(super) struct Commands {
-    running: JoinSet<(String, LoadResult)>,
+    running: JoinSet<(String, u64, LoadResult)>,
+    /// The last one of each client, by a number that no other has.
+    last: HashMap<String, (u64, AbortHandle)>,
+    started: u64,
     room: Arc<Semaphore>,
 }
 
@@ -27,22 +31,19 @@ impl Commands {
     pub(super) fn new() -> Self {
         Self {
             running: JoinSet::new(),
+            last: HashMap::new(),
+            started: 0,
             room: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
     /// Whether none is running.
     pub(super) fn is_empty(&self) -> bool {
-        self.running.is_empty()
+        self.last.is_empty()
     }
 
-    /// Results of those that are running no longer count.
-    pub(super) fn cancel(&mut self) {
-        self.running = JoinSet::new();
-    }
-
-    /// Loads a client of `config`. Its source is that of `before` if nothing has changed, else it
-    /// shares what it can with `like`.
+    /// Loads a client of `config`; the result of an earlier start for that client no longer counts.
+    /// Its source is that of `before` if nothing has changed, else it shares what it can with `like`.
     pub(super) fn start(
         &mut self,
         name: String,
@@ -51,13 +52,16 @@ impl Commands {
         before: Option<Arc<DomoSource>>,
         like: Option<Arc<DomoSource>>,
     ) {
+        self.started += 1;
+        let number = self.started;
         let (config, room) = (Arc::clone(config), Arc::clone(&self.room));
-        self.running.spawn(async move {
+        let of = name.clone();
+        let handle = self.running.spawn(async move {
             // Never closed.
             let permit = room.acquire_owned().await;
-            let of = name.clone();
+            let client = of.clone();
             let load = move || {
-                let client = config.clients.get(&of);
+                let client = config.clients.get(&client);
                 let load = |client| load_client(client, env, before.as_ref(), like.as_deref());
                 let result = client.map(load);
                 // A command that was cancelled counts until it ends.
@@ -69,8 +73,11 @@ impl Commands {
                 Ok(None) => Err(LoadError::Bug),
                 Err(error) => Err(LoadError::NoThread(error)),
             };
-            (name, result)
+            (of, number, result)
         });
+        if let Some((_, earlier)) = self.last.insert(name, (number, handle)) {
+            earlier.abort();
+        }
     }
 
     /// The next client whose command has ended, and what loading it resulted in. Dropping the
@@ -78,7 +85,14 @@ impl Commands {
     pub(super) async fn next(&mut self) -> (String, LoadResult) {
         loop {
             match self.running.join_next().await {
-                Some(Ok(loaded)) => return loaded,
+                Some(Ok((name, number, result))) => {
+                    let last = self.last.get(&name);
+                    // It may have ended just before it was cancelled.
+                    if last.is_some_and(|(last, _)| *last == number) {
+                        self.last.remove(&name);
+                        return (name, result);
+                    }
+                }
                 // Cancelled.
                 Some(Err(_)) => {}
                 None => pending().await,

@@ -9,7 +9,7 @@ use domo_token_client::scope::ScopeSet;
 
 use super::{DaemonError, Options};
 use crate::broker::Origin;
-use crate::config::{self, ClientConfig, Config, Env};
+use crate::config::{self, ClientConfig, Config, Endpoint, Env, IdSource, SecretCommand};
 use crate::credentials::{self, CredentialsError};
 use crate::source::domo::{DomoSource, Registration, SourceError};
 use crate::watch::Stamp;
@@ -115,8 +115,42 @@ impl LoadError {
 #[derive(Debug)]
 pub(super) struct Candidate<S> {
     pub(super) scopes: BTreeSet<ScopeSet>,
-    /// `None` while its command has yet to run.
-    pub(super) result: Option<Result<LoadedClient<S>, LoadError>>,
+    pub(super) load: Load<S>,
+}
+
+/// How far loading a client has come.
+#[derive(Debug)]
+pub(super) enum Load<S> {
+    Done(Result<LoadedClient<S>, LoadError>),
+    /// It takes a command, which runs again only if one of these has changed.
+    Command(Box<Inputs>),
+}
+
+/// What loading a client with a command depends on, besides what the command prints.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Inputs {
+    pub(super) command: SecretCommand,
+    pub(super) id: IdSource,
+    pub(super) endpoint: Endpoint,
+    pub(super) allow_world_readable_secret: bool,
+    pub(super) files: Stamped,
+}
+
+impl Inputs {
+    fn of(client: &ClientConfig, files: &BTreeMap<PathBuf, Stamp>) -> Option<Self> {
+        let (id, command) = client.secret_command()?;
+        let stamped = |path: PathBuf| {
+            let stamp = files.get(&path).copied().unwrap_or_default();
+            (path, stamp)
+        };
+        Some(Self {
+            command: command.clone(),
+            id: id.clone(),
+            endpoint: client.endpoint.clone(),
+            allow_world_readable_secret: client.allow_world_readable_secret,
+            files: client.files().into_iter().map(stamped).collect(),
+        })
+    }
 }
 
 /// What a config leads to, but for the commands in it.
@@ -138,19 +172,22 @@ impl Loaded {
             let stamp = Stamp::of(&path);
             (path, stamp)
         });
-        let files = own.into_iter().chain(others).collect();
+        let others: BTreeMap<PathBuf, Stamp> = others.collect();
         let mut like = before.values().next().cloned();
         let mut candidates = BTreeMap::new();
         for (name, client) in &config.clients {
-            let load = || load_client(client, env, before.get(name), like.as_deref());
-            let result = (!client.runs_a_command()).then(load);
-            if let Some(Ok(loaded)) = &result {
+            let load = match Inputs::of(client, &others) {
+                Some(inputs) => Load::Command(Box::new(inputs)),
+                None => Load::Done(load_client(client, env, before.get(name), like.as_deref())),
+            };
+            if let Load::Done(Ok(loaded)) = &load {
                 like.get_or_insert_with(|| Arc::clone(&loaded.source));
             }
             let scopes = client.tokens.iter().cloned().collect();
-            candidates.insert(name.clone(), Candidate { scopes, result });
+            candidates.insert(name.clone(), Candidate { scopes, load });
         }
         let config = Arc::new(config);
+        let files = own.into_iter().chain(others).collect();
         (files, Self { config, candidates })
     }
 }

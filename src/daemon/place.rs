@@ -6,11 +6,13 @@ use std::pin::pin;
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use super::load::Stamped;
 use super::{DaemonError, Options};
 use crate::config::{Config, Env, path_in};
 use crate::ipc::{BindError, Callers, Socket, usual_place};
 use crate::signals::Signal;
 use crate::systemd::Bound;
+use crate::watch::Files;
 
 /// The sockets that were handed over, or the right to bind one, and who may open it.
 pub(super) fn take(
@@ -33,6 +35,14 @@ pub(super) fn take(
         );
     }
     Ok((socket, callers))
+}
+
+/// Watches the files that the daemon was loaded from, and its sockets, whose changes are received.
+pub(super) fn watch(files: Stamped, socket: &Socket) -> (Files, mpsc::Receiver<()>) {
+    let mut watched = Files::new();
+    watched.watch(files);
+    let hints = watched.watch_socket(socket.watched());
+    (watched, hints)
 }
 
 /// Passes the `signals` on to `receiver` until the socket needs no keeper any more. Once it is lost for

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
-use super::clients::{Clients, News};
-use super::commands::Commands;
+use super::clients::{Clients, News, Rerun};
+use super::commands::{Commands, LoadResult};
 use super::fixed::Fixed;
 use super::load::{Loaded, Stamped, load_config};
 use super::{DaemonError, Options};
@@ -26,6 +26,9 @@ use crate::source::domo::DomoSource;
 use crate::systemd;
 use crate::threads;
 use crate::watch::{Files, Stamp};
+
+/// How long after a look for which there was no thread the files are looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// How often systemd hears of the state where it doesn't watch.
 const STATUS_EVERY: Duration = Duration::from_secs(60);
@@ -72,6 +75,10 @@ pub(super) struct Steering<C> {
     pub(super) commands: Commands,
     /// What is wrong with the config file as it is now, if the one in force is an older one.
     pub(super) config_error: Option<String>,
+    /// Whether the service manager waits for the end of a reload.
+    pub(super) is_reloading: bool,
+    /// Whether a command of the start has yet to end.
+    pub(super) is_starting: bool,
 }
 
 impl<C: Clock> Steering<C> {
@@ -82,44 +89,48 @@ impl<C: Clock> Steering<C> {
         mut watched: Files,
         mut engine: JoinHandle<()>,
     ) -> Result<(), DaemonError> {
-        let mut looking: Option<JoinHandle<io::Result<Look>>> = None;
+        let mut looking: Option<(Cause, JoinHandle<io::Result<Look>>)> = None;
         let mut wanted: Option<Cause> = None;
-        let mut is_starting = true;
+        // A look for which there was no thread, and when it is tried again.
+        let mut missed: Option<(BootTime, Cause)> = None;
         let every = systemd::watchdog().map_or(STATUS_EVERY, |limit| limit / 2);
         let mut beat = systemd::is_there().then(|| self.clock.now());
-        self.run_commands();
+        let pending = self.clients.pending().map(str::to_owned).collect();
+        self.run_commands(pending);
         loop {
             if looking.is_none() {
-                looking = wanted.take().map(|cause| self.look(cause));
+                looking = wanted.take().map(|cause| (cause, self.look(cause)));
             }
-            is_starting &= self.clients.pending().next().is_some();
             tokio::select! {
                 signal = signals.recv() => match signal {
                     Some(Signal::Reload) => {
                         systemd::reloading();
+                        self.is_reloading = true;
                         wanted = Some(Cause::Signal);
                     }
                     Some(Signal::Stop) | None => return self.stop(engine).await,
                 },
                 () = watched.changed() => wanted = wanted.max(Some(Cause::Change)),
                 look = end_of(&mut looking) => {
-                    looking = None;
+                    let cause = looking.take().map(|(cause, _)| cause);
                     match look {
                         Ok(look) => {
                             watched.watch(look.files);
                             self.take_up(look.cause, look.found).await;
                         }
-                        Err(error) => error!("config not read: {error}; send SIGHUP to try again"),
+                        Err(error) => {
+                            warn!(retry_in_s = LOOK_AGAIN.as_secs(), "config not read: {error}");
+                            missed = cause.map(|cause| (self.clock.now() + LOOK_AGAIN, cause));
+                        }
                     }
                     self.report_ready(wanted);
                 }
+                () = passes(missed.map(|(again, _)| again), &self.clock) => {
+                    wanted = wanted.max(missed.take().map(|(_, cause)| cause));
+                }
                 (name, result) = self.commands.next() => {
-                    let news = self.clients.finish(&name, result, self.clock.now());
-                    log_news(&news);
-                    if news != News::Unchanged {
-                        self.configure().await;
-                    }
-                    if is_starting && let Some(reasons) = self.clients.hopeless() {
+                    self.finish(&name, result).await;
+                    if let Some(reasons) = self.never_loaded() {
                         self.stop(engine).await?;
                         return Err(DaemonError::NoClient(reasons));
                     }
@@ -127,7 +138,7 @@ impl<C: Clock> Steering<C> {
                 }
                 () = passes(self.clients.next_retry(), &self.clock) => {
                     let due = self.clients.take_due(self.clock.now());
-                    self.run_commands_of(due);
+                    self.run_commands(due);
                 }
                 () = passes(beat, &self.clock) => {
                     beat = Some(self.clock.now() + every);
@@ -139,17 +150,42 @@ impl<C: Clock> Steering<C> {
         }
     }
 
+    /// A client's command has ended.
+    async fn finish(&mut self, name: &str, result: LoadResult) {
+        let (news, run_again) = self.clients.finish(name, result, self.clock.now());
+        log_news(&news);
+        if run_again {
+            self.run_commands(vec![name.to_owned()]);
+        }
+        if news != News::Unchanged {
+            self.configure().await;
+            // The status that follows is the new one.
+            self.helm.beat().await;
+        }
+    }
+
+    /// Why no client can be loaded, once all commands of the start have ended.
+    fn never_loaded(&mut self) -> Option<Vec<(String, String)>> {
+        let reasons = self.clients.hopeless().filter(|_| self.is_starting);
+        self.is_starting &= self.clients.pending().next().is_some();
+        reasons
+    }
+
     async fn stop(&self, engine: JoinHandle<()>) -> Result<(), DaemonError> {
         systemd::stopping();
         self.helm.stop().await;
         engine.await.map_err(|_panicked| DaemonError::Bug)
     }
 
-    /// After a change nobody asked for this is only the status. A reload that was asked for is done
-    /// once its files are read and its commands have ended.
-    fn report_ready(&self, wanted: Option<Cause>) {
-        if wanted != Some(Cause::Signal) && self.commands.is_empty() {
+    /// A reload that was requested is done once its files are read and its commands have ended. At
+    /// any other time this is only the status.
+    fn report_ready(&mut self, wanted: Option<Cause>) {
+        let is_done = wanted != Some(Cause::Signal) && self.commands.is_empty();
+        if self.is_reloading && is_done {
+            self.is_reloading = false;
             systemd::ready(&self.broker.summary());
+        } else {
+            systemd::status(&self.broker.summary());
         }
     }
 
@@ -184,8 +220,14 @@ impl<C: Clock> Steering<C> {
             Ok(found) => found,
             Err(error) => return self.refuse(cause, &error).await,
         };
-        let retries = config.digest != self.config.digest || cause == Cause::Signal;
-        let news = self.clients.apply(candidates, self.clock.now());
+        let is_other = config.digest != self.config.digest;
+        let retries = is_other || cause == Cause::Signal;
+        let rerun = match cause {
+            Cause::Signal => Rerun::All,
+            Cause::Change if is_other => Rerun::Failed,
+            Cause::Change => Rerun::Changed,
+        };
+        let (news, to_run) = self.clients.apply(candidates, rerun, self.clock.now());
         news.iter().for_each(log_news);
         self.config_error = None;
         let was_refused = self.broker.set_config_error(None);
@@ -202,7 +244,7 @@ impl<C: Clock> Steering<C> {
         }
         let is_applied = retries || news.iter().any(|news| *news != News::Unchanged);
         self.config = config;
-        self.run_commands();
+        self.run_commands(to_run);
         if !is_applied {
             return;
         }
@@ -220,15 +262,8 @@ impl<C: Clock> Steering<C> {
         self.helm.configure(clients, self.about()).await;
     }
 
-    /// Runs the commands of the clients that wait for theirs; those that are running read what no
-    /// longer counts.
-    fn run_commands(&mut self) {
-        self.commands.cancel();
-        let names: Vec<String> = self.clients.pending().map(str::to_owned).collect();
-        self.run_commands_of(names);
-    }
-
-    fn run_commands_of(&mut self, names: Vec<String>) {
+    /// Runs the commands of these clients.
+    fn run_commands(&mut self, names: Vec<String>) {
         let sources = self.clients.sources();
         for name in names {
             let before = sources.get(&name).cloned();
@@ -319,9 +354,9 @@ async fn passes<C: Clock>(due: Option<BootTime>, clock: &C) {
     }
 }
 
-async fn end_of(looking: &mut Option<JoinHandle<io::Result<Look>>>) -> io::Result<Look> {
+async fn end_of(looking: &mut Option<(Cause, JoinHandle<io::Result<Look>>)>) -> io::Result<Look> {
     match looking {
-        Some(looking) => looking.await?,
+        Some((_, looking)) => looking.await?,
         None => pending().await,
     }
 }

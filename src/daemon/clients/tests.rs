@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::{Endpoint, IdSource, SecretCommand, TokenMethod};
 use crate::credentials::CredentialsError;
 
 const NOW: BootTime = BootTime::from_millis(1_000_000);
@@ -36,16 +37,37 @@ fn is_loaded(news: &News, after_failure: bool) -> bool {
 
 type LoadResult = Result<LoadedClient<u8>, LoadError>;
 
+/// What a client with the command `argv` depends on.
+fn inputs(argv: &str) -> Box<Inputs> {
+    Box::new(Inputs {
+        command: SecretCommand {
+            argv: vec![argv.to_owned()],
+            withheld: Vec::new(),
+        },
+        id: IdSource::Inline("id".to_owned()),
+        endpoint: Endpoint {
+            url: "https://api.domo.com/oauth/token".parse().unwrap(),
+            method: TokenMethod::Post,
+            ca_file: None,
+            proxy: None,
+            proxy_auth_file: None,
+        },
+        allow_world_readable_secret: false,
+        files: Vec::new(),
+    })
+}
+
 /// Applies a config of clients with the scope set `data`; one without a result has a command.
 fn apply<const N: usize>(
     clients: &mut Clients<u8>,
     results: [(&str, Option<LoadResult>); N],
 ) -> Vec<News> {
     let candidates = results.map(|(name, result)| {
+        let load = result.map_or_else(|| Load::Command(inputs("pass")), Load::Done);
         let scopes = scopes("data");
-        (name.to_owned(), Candidate { scopes, result })
+        (name.to_owned(), Candidate { scopes, load })
     });
-    clients.apply(candidates.into(), NOW)
+    clients.apply(candidates.into(), Rerun::All, NOW).0
 }
 
 /// What the broker is given of a client.
@@ -94,9 +116,10 @@ fn failing_reload_keeps_what_was_loaded_with_its_scope_sets() {
     assert!(given(&mut clients, "acme").0.renewed);
     let candidate = Candidate {
         scopes: scopes("user"),
-        result: Some(Err(file_missing())),
+        load: Load::Done(Err(file_missing())),
     };
-    let news = clients.apply(BTreeMap::from([("acme".to_owned(), candidate)]), NOW);
+    let candidates = BTreeMap::from([("acme".to_owned(), candidate)]);
+    let (news, _) = clients.apply(candidates, Rerun::All, NOW);
     let keeps =
         |news: &News| matches!(news, News::Failed { keeps_previous, .. } if *keeps_previous);
     assert!(keeps(&news[0]), "{news:?}");
@@ -131,7 +154,7 @@ fn failing_command_is_run_again_after_30_seconds_to_5_minutes() {
     apply(&mut clients, [("acme", None)]);
     let mut now = NOW;
     for seconds in [30, 60, 120, 240, 300, 300] {
-        let news = clients.finish("acme", Err(command_failed("exit status: 1")), now);
+        let (news, _) = clients.finish("acme", Err(command_failed("exit status: 1")), now);
         assert_eq!(
             news == News::FailedAgain {
                 name: "acme".to_owned()
@@ -151,7 +174,7 @@ fn failing_command_is_run_again_after_30_seconds_to_5_minutes() {
         assert_eq!(clients.next_retry(), None);
     }
     assert_eq!(clients.hopeless(), None);
-    let news = clients.finish("acme", Ok(loaded(&Arc::new(1))), now);
+    let (news, _) = clients.finish("acme", Ok(loaded(&Arc::new(1))), now);
     assert!(is_loaded(&news, true), "{news:?}");
     assert_eq!(clients.next_retry(), None);
     // A reload runs it at once, and its first failure counts as one.
@@ -182,7 +205,46 @@ fn removed_client_is_forgotten_with_its_command() {
     let mut clients = Clients::new();
     apply(&mut clients, [("a", None), ("b", None)]);
     apply(&mut clients, [("b", None)]);
-    let news = clients.finish("a", Ok(loaded(&Arc::new(1))), NOW);
+    let (news, _) = clients.finish("a", Ok(loaded(&Arc::new(1))), NOW);
     assert_eq!(news, News::Unchanged);
     assert_eq!(clients.for_broker().len(), 1);
+}
+
+#[test]
+fn command_runs_again_only_for_what_concerns_its_client() {
+    let mut clients = Clients::new();
+    let run = |clients: &mut Clients<u8>, argv: &str, scope: &str, rerun| {
+        let load = Load::Command(inputs(argv));
+        let scopes = scopes(scope);
+        let candidates = BTreeMap::from([("acme".to_owned(), Candidate { scopes, load })]);
+        let (_, to_run) = clients.apply(candidates, rerun, NOW);
+        !to_run.is_empty()
+    };
+    assert!(
+        run(&mut clients, "pass", "data", Rerun::Changed),
+        "it is new"
+    );
+    for rerun in [Rerun::Changed, Rerun::Failed, Rerun::All] {
+        assert!(!run(&mut clients, "pass", "data", rerun), "it is running");
+    }
+    let (_, run_again) = clients.finish("acme", Ok(loaded(&Arc::new(1))), NOW);
+    assert!(run_again, "a reload came meanwhile");
+    let (_, run_again) = clients.finish("acme", Ok(loaded(&Arc::new(1))), NOW);
+    assert!(!run_again);
+    assert!(!run(&mut clients, "pass", "data", Rerun::Changed));
+    assert!(!run(&mut clients, "pass", "user", Rerun::Failed));
+    assert_eq!(given(&mut clients, "acme").0.scopes, scopes("user"));
+    assert!(
+        run(&mut clients, "gopass", "user", Rerun::Changed),
+        "another command"
+    );
+    assert!(
+        run(&mut clients, "pass", "user", Rerun::Changed),
+        "yet another"
+    );
+    clients.finish("acme", Err(command_failed("locked")), NOW);
+    assert!(!run(&mut clients, "pass", "user", Rerun::Changed));
+    assert!(run(&mut clients, "pass", "user", Rerun::Failed));
+    clients.finish("acme", Ok(loaded(&Arc::new(1))), NOW);
+    assert!(run(&mut clients, "pass", "user", Rerun::All), "a reload");
 }
