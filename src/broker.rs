@@ -350,7 +350,7 @@ impl State {
     }
 }
 
-/// What becomes of a request for a token.
+/// The state of a request for a token.
 enum Begun {
     Answered(Reply),
     Waits {

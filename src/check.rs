@@ -1,10 +1,9 @@
 //! `domo-tokend check`: whether config and credentials would do, without running on them.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::{self, ScopedJoinHandle};
+use std::thread;
 
 use crate::audit;
 #[cfg(unix)]
@@ -209,26 +208,34 @@ fn credential_out_of_reach<'a>(client: &'a ClientConfig, env: Env) -> Option<&'a
 
 type LoadResult = Result<LoadedClient<DomoSource>, LoadError>;
 
-/// Loads the clients whose secret a command prints, at the same time.
+/// Commands that run at once.
+const COMMANDS: usize = 32;
+
+/// Loads the clients whose secret a command prints, many at the same time.
 fn run_commands<'a>(config: &'a Config, env: Env) -> BTreeMap<&'a str, LoadResult> {
     let clients = config.clients.iter();
-    let clients = clients.filter(|(_, client)| client.secret_command().is_some());
-    thread::scope(|scope| {
-        let started: Vec<_> = clients
-            .map(|(name, client)| {
+    let clients: Vec<_> = clients
+        .filter(|(_, client)| client.secret_command().is_some())
+        .collect();
+    let mut results = BTreeMap::new();
+    for some in clients.chunks(COMMANDS) {
+        thread::scope(|scope| {
+            let start = |(name, client): &(&'a String, &'a ClientConfig)| {
+                let (name, client) = (*name, *client);
                 let load = move || load_client(client, env, None, None);
                 (name, thread::Builder::new().spawn_scoped(scope, load))
-            })
-            .collect();
-        let result = |started: io::Result<ScopedJoinHandle<LoadResult>>| match started {
-            Ok(thread) => thread.join().unwrap_or(Err(LoadError::Bug)),
-            Err(error) => Err(LoadError::NoThread(error)),
-        };
-        let ended = started.into_iter();
-        ended
-            .map(|(name, started)| (name.as_str(), result(started)))
-            .collect()
-    })
+            };
+            let started: Vec<_> = some.iter().map(start).collect();
+            results.extend(started.into_iter().map(|(name, started)| {
+                let result = match started {
+                    Ok(thread) => thread.join().unwrap_or(Err(LoadError::Bug)),
+                    Err(error) => Err(LoadError::NoThread(error)),
+                };
+                (name.as_str(), result)
+            }));
+        });
+    }
+    results
 }
 
 /// One request after the other: nobody waits for these tokens.

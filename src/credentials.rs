@@ -292,7 +292,8 @@ fn from_systemd(name: &str, env: Env) -> Result<SecretString, CredentialsError> 
     check_secret(&bytes, &shown)
 }
 
-/// An id is no secret, so all may read its file; whoever writes it decides what Domo is asked.
+/// An id is no secret, so all may read its file. A user that may write it decides which tokens are
+/// requested.
 fn read_id(path: &NamedPath) -> Result<String, CredentialsError> {
     const ID: &str = "client id";
     let bytes = file::read(path, ID, Readers::All, MAX_SECRET)?;

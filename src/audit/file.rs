@@ -85,8 +85,8 @@ pub fn check(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Standard output or standard error, if `path` is a name of theirs. Whoever started the daemon chose
-/// where these lead, so nothing is judged, and a socket such as the journal's can't be opened anew.
+/// Standard output or standard error, if `path` names one of them. The user that started the daemon
+/// chose where they lead, so nothing is checked; a socket such as the journal's can't be opened again.
 #[cfg(unix)]
 fn own_stream(path: &Path) -> Option<io::Result<File>> {
     use std::os::fd::AsFd;

@@ -13,7 +13,7 @@ use crate::roster::SetId;
 use crate::token::Token;
 
 impl<C: Clock> Broker<C> {
-    /// From now on each answer is taken down there.
+    /// From now on each answer is recorded there.
     pub fn audit_to(&self, audit: Audit) {
         // There is one for the life of the daemon.
         let _first = self.0.audit.set(audit);

@@ -13,8 +13,8 @@ use crate::roster::SetId;
 const MAX_NAMED: usize = 3;
 
 impl<C: Clock> Broker<C> {
-    /// The config file can't be taken up, and why; `None` once it can be again. Says whether that
-    /// is news.
+    /// Has status show why the config file cannot be applied; `None` once it can be again. Returns
+    /// whether that changed.
     #[must_use]
     pub fn set_config_error(&self, error: Option<String>) -> bool {
         let mut state = self.state();

@@ -215,7 +215,7 @@ impl Snapshot {
             ),
             (
                 "domo_token_config_last_reload_successful",
-                "Whether the config file as it is now is in force",
+                "Whether the config file as it is now, and each of its clients, is in force",
                 well,
             ),
         ] {

@@ -54,7 +54,7 @@ fn found_config(options: &Options, env: Env) -> Result<(Config, Option<File>), D
     config.stamp = stamp;
     config.notices.extend(config.unknown_names());
     if env("DOMO_CLIENT_ID").is_some() {
-        let notice = "DOMO_CLIENT_ID and its like are not heeded, there is a config file";
+        let notice = "DOMO_CLIENT_ID and the other variables of a client are ignored, because there is a config file";
         config.notices.push(notice.to_owned());
     }
     Ok((config, Some(file)))

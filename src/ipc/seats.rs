@@ -208,7 +208,7 @@ fn end(place: &Place<Session>) {
 }
 
 impl Seat {
-    /// Its place, which is told the task that serves it.
+    /// Its place, which holds the task that serves it.
     pub(super) fn place(&self) -> Arc<Place<Session>> {
         Arc::clone(&self.place)
     }

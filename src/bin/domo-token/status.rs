@@ -10,7 +10,7 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use domo_token_client::clock::{boot_now, wall_now};
-use domo_token_client::wire::{BrokerStatus, ScopeState, ScopeStatus};
+use domo_token_client::wire::{BrokerStatus, Explanation, ScopeState, ScopeStatus};
 use domo_token_client::{self as client, Error, ScopeSet};
 
 use crate::args::Status;
@@ -58,11 +58,16 @@ struct State {
 fn state(wanted: &Status, sets: &[ScopeSet]) -> Result<State, Error> {
     let broker = connect(wanted.socket.as_deref())?;
     let mut status = broker.status()?;
-    // Whatever the scopes: the client that is meant does not depend on them.
-    let default = broker.explain("data")?.client;
+    // Whatever the scopes: the client that is meant does not depend on them. Its absence is a warning,
+    // which the state can do without.
+    let explained = (!wanted.quiet)
+        .then(|| broker.explain("data").ok())
+        .flatten();
     let clients: BTreeSet<&str> = status.scopes.iter().map(|set| &*set.client).collect();
-    let needs_a_client = default.is_none() && clients.len() > 1;
-    let default_client = default.filter(|name| clients.contains(&**name));
+    let has_no_default = |explained: &Explanation| explained.client.is_none();
+    let needs_a_client = explained.as_ref().is_some_and(has_no_default) && clients.len() > 1;
+    let default_client = explained.and_then(|explained| explained.client);
+    let default_client = default_client.filter(|name| clients.contains(&**name));
     if !sets.is_empty() {
         let named = |there: &ScopeStatus| sets.iter().any(|set| is(there, set));
         status.scopes.retain(named);

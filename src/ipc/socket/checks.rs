@@ -23,7 +23,7 @@ pub(super) fn prepare_directory(path: &Path, shared: bool) -> Result<(), BindErr
     check_directory(directory)
 }
 
-/// Whoever owns the lock file may hold it, and keep every daemon out.
+/// The owner of the lock file could hold the lock and keep every daemon out.
 pub(super) fn check_lock(path: &Path, stat: &fs::Metadata) -> Result<(), BindError> {
     if !stat.is_file() {
         return Err(path_error(
@@ -40,7 +40,7 @@ pub(super) fn check_lock(path: &Path, stat: &fs::Metadata) -> Result<(), BindErr
     Ok(())
 }
 
-/// Whether anyone listens there. Never waits: a backlog that is full is one of somebody alive.
+/// Whether a process listens there. Never waits: only a process that listens has a full backlog.
 pub(super) fn is_alive(path: &Path) -> io::Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;

@@ -56,8 +56,8 @@ struct Accepting {
 pub(super) fn prepare(listener: UnixListener) -> io::Result<AsyncFd<UnixListener>> {
     listener.set_nonblocking(true)?;
     listen(&listener, BACKLOG)?;
-    // The last descriptor of a connection that lingers (`SO_LINGER`) takes as long to close as
-    // whoever sent it likes, and all callers would wait for it. Linux before 6.16 takes them.
+    // The last descriptor of a connection that lingers (`SO_LINGER`) takes as long to close as its
+    // sender has set, and all callers would wait for it. Linux before 6.16 takes them.
     let _refused = setsockopt(&listener, PassRights, &false);
     watched(listener, Interest::READABLE)
 }
