@@ -1,4 +1,4 @@
-//! PURE but for [`NamedPath::shown`]. Names as messages show them: a secret is easily put in the
+//! PURE but for [`NamedPath::is_secret`]. Names as messages show them: a secret is easily put in the
 //! place of a file, a variable or a key.
 
 use std::borrow::Cow;
@@ -97,15 +97,24 @@ impl NamedPath {
         &self.path
     }
 
-    /// The path as a message shows it. What looks like a secret is a path after all if its directory
-    /// is there, which this looks up.
+    /// Returns whether a secret seems to stand in its place. What looks like one is a path after all if
+    /// its directory is there, which this looks up.
     #[must_use]
-    pub fn shown(&self) -> String {
-        let is_secret = |written: &&String| {
+    pub fn is_secret(&self) -> bool {
+        self.secret().is_some()
+    }
+
+    fn secret(&self) -> Option<&String> {
+        self.suspect.as_ref().filter(|written| {
             let has_directory = written.trim_start_matches('/').contains('/');
             !(has_directory && self.path.parent().is_some_and(Path::is_dir))
-        };
-        if let Some(written) = self.suspect.as_ref().filter(is_secret) {
+        })
+    }
+
+    /// The path as a message shows it.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if let Some(written) = self.secret() {
             return ShownName(written).to_string();
         }
         // It must not look like another line.

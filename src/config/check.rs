@@ -246,14 +246,13 @@ impl Checker<'_> {
         written: Option<Spanned<PathBuf>>,
         key: &str,
     ) -> Result<Option<PathBuf>, ConfigError> {
-        if let Some(written) = &written
-            && looks_like_secret(&written.get_ref().to_string_lossy())
-        {
+        let span = written.as_ref().map(Spanned::span);
+        let path = self.path(written, key)?;
+        if path.as_ref().is_some_and(NamedPath::is_secret) {
             let problem =
                 format!("looks like a secret ({HINT}); write the whole path if it is one");
-            return Err(self.error(Some(written.span()), key, problem));
+            return Err(self.error(span, key, problem));
         }
-        let path = self.path(written, key)?;
         Ok(path.map(|path| path.path().to_owned()))
     }
 

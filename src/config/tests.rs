@@ -309,3 +309,26 @@ fn a_command_is_kept_from_every_secret_that_the_environment_holds() {
         ["DOMO_CLIENT_SECRET", "B_SECRET", "Z_SECRET"]
     );
 }
+
+#[test]
+fn path_to_make_may_look_like_a_secret_if_its_directory_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let parse = |key: &str, written: &str| {
+        let (table, key) = key.split_once('.').unwrap();
+        let text = format!("[{table}]\n{key} = \"{written}\"\n[clients.acme]\n{CLIENT}");
+        Config::parse(&text, &folder.path().join("config.toml"))
+    };
+    let written = "production_logs/domo_token/audit_log";
+    for key in ["audit.file", "broker.socket"] {
+        for refused in [written, "production_logs_domo_token_audit_log"] {
+            let error = parse(key, refused).unwrap_err().to_string();
+            assert!(error.contains("looks like a secret"), "{error}");
+        }
+    }
+    let path = folder.path().join(written);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let found = parse("audit.file", written).unwrap();
+    assert_eq!(found.audit_file.as_ref(), Some(&path));
+    let found = parse("broker.socket", written).unwrap();
+    assert_eq!(found.socket, Some(path));
+}
