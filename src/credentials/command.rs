@@ -61,8 +61,8 @@ fn output(
     let mut child = spawn(program, command).map_err(|error| format!("can't be run: {error}"))?;
     // Read on threads of their own: a command that fills one pipe would wait for us for ever.
     let end = boot_now() + deadline;
-    let printed = collect(child.stdout.take(), MAX_SECRET, end);
-    let complaint = collect(child.stderr.take(), SHOWN, end);
+    let printed = collect(child.stdout.take(), MAX_SECRET, end, false);
+    let complaint = collect(child.stderr.take(), SHOWN, end, true);
     let (Ok(printed), Ok(complaint)) = (printed, complaint) else {
         stop(&mut child);
         return Err("no thread to read its output: the system's limit is reached".to_owned());
@@ -134,26 +134,33 @@ fn spawn(program: &Path, wanted: &SecretCommand) -> io::Result<Child> {
     command.spawn()
 }
 
-/// All that comes until `end`, up to one byte past `most`; `None` if more may come.
+/// All that comes until `end`, up to one byte past `most`; `None` if more may come. With `drain`, what
+/// comes after that is read and discarded, because a closed pipe would end the command by SIGPIPE.
 fn collect(
     pipe: Option<impl Pipe + 'static>,
     most: usize,
     end: BootTime,
+    drain: bool,
 ) -> io::Result<mpsc::Receiver<Option<Zeroizing<Vec<u8>>>>> {
     let (sender, receiver) = mpsc::channel();
     let read = move || {
         // Reserved whole, so that no copy is left behind by its growing.
         let mut bytes = Zeroizing::new(Vec::with_capacity(most + 2));
         let mut is_whole = true;
-        if let Some(pipe) = pipe {
+        let mut pipe = pipe.map(|pipe| Until { pipe, end });
+        if let Some(pipe) = &mut pipe {
             let limit = u64::try_from(most + 1).unwrap_or(u64::MAX);
             // What came before an error is judged like the rest.
-            let read = Until { pipe, end }.take(limit).read_to_end(&mut bytes);
+            let read = pipe.take(limit).read_to_end(&mut bytes);
             is_whole = read
                 .err()
                 .is_none_or(|error| error.kind() != io::ErrorKind::TimedOut);
         }
         let _gave_up = sender.send(is_whole.then_some(bytes));
+        if let Some(mut pipe) = pipe.filter(|_| drain && is_whole) {
+            let mut rest = Zeroizing::new([0; 4096]);
+            while pipe.read(rest.as_mut_slice()).is_ok_and(|read| read > 0) {}
+        }
     };
     thread::Builder::new().name(READER.to_owned()).spawn(read)?;
     Ok(receiver)
@@ -304,6 +311,13 @@ mod tests {
         };
         let missing = run(&missing, &|_| None).unwrap_err();
         assert!(missing.is_command_failure(), "{missing}");
+    }
+
+    #[test]
+    fn command_that_writes_much_to_its_standard_error_goes_on() {
+        let script = "head -c 200000 /dev/zero | tr '\\0' x >&2 && echo secret";
+        let secret = run(&shell(script), &|_| None).unwrap();
+        assert_eq!(secret.expose_secret(), "secret");
     }
 
     #[test]
