@@ -27,13 +27,18 @@ pub(crate) struct Defaults {
 
 impl Defaults {
     pub(super) fn of(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Self {
-        Self::of_user(rustix::process::getuid().as_raw(), variable)
+        Self::of_user(rustix::process::getuid().as_raw(), variable, &home)
     }
 
-    fn of_user(uid: u32, variable: &dyn Fn(&str) -> Option<PathBuf>) -> Self {
+    /// `home` returns a user's home directory where `$HOME` is not set.
+    fn of_user(
+        uid: u32,
+        variable: &dyn Fn(&str) -> Option<PathBuf>,
+        home: &dyn Fn(u32) -> Option<PathBuf>,
+    ) -> Self {
         let runtime = || Path::new("/run/user").join(uid.to_string());
         let runtime = variable("XDG_RUNTIME_DIR").unwrap_or_else(runtime);
-        let of_home = || Some(variable("HOME")?.join(".config"));
+        let of_home = || Some(variable("HOME").or_else(|| home(uid))?.join(".config"));
         // Where the daemon looks for it, too.
         let config = || variable("XDG_CONFIG_HOME").or_else(of_home);
         let own_config = (uid != 0).then(config).flatten();
@@ -46,7 +51,9 @@ impl Defaults {
     /// The own broker if its config or its socket exists, else the host's. A broker that doesn't
     /// run is never replaced by the other: they may hold different credentials.
     pub(super) fn target(&self) -> Target {
-        let own_config = self.own_config.clone().filter(|config| config.exists());
+        // A symlink that leads nowhere is a config all the same: an unfinished one.
+        let exists = |config: &PathBuf| fs::symlink_metadata(config).is_ok();
+        let own_config = self.own_config.clone().filter(exists);
         let use_own = own_config.is_some() || fs::symlink_metadata(&self.own).is_ok();
         let (path, tried) = if use_own {
             (Arc::clone(&self.own), vec![self.own.to_path_buf()])
@@ -179,6 +186,22 @@ impl Target {
     }
 }
 
+/// The home directory of a user of this machine's own.
+fn home(uid: u32) -> Option<PathBuf> {
+    let text = fs::read_to_string("/etc/passwd").ok()?;
+    home_in(&text, uid).map(PathBuf::from)
+}
+
+/// The home directory of a user in the text of `/etc/passwd` (passwd(5)).
+fn home_in(users: &str, uid: u32) -> Option<&str> {
+    let home = users.lines().find_map(|line| {
+        let mut fields = line.split(':').skip(2);
+        let (found, home) = (fields.next()?, fields.nth(2)?);
+        (found.parse() == Ok(uid)).then_some(home)
+    });
+    home.filter(|home| !home.is_empty())
+}
+
 /// A group by number, and by name if it is one of this machine's own. A directory on the network
 /// isn't asked: this crate does without the system's name services.
 fn group(id: u32) -> String {
@@ -240,7 +263,7 @@ mod tests {
             "HOME" => Some(folder.to_owned()),
             _ => None,
         };
-        Defaults::of_user(uid, &variable).target()
+        Defaults::of_user(uid, &variable, &|_| None).target()
     }
 
     fn make(path: &Path) {
@@ -287,7 +310,8 @@ mod tests {
                 let found = variables.iter().find(|(known, _)| *known == name);
                 found.map(|(_, value)| PathBuf::from(value))
             };
-            Defaults::of_user(1000, &variable).own_config
+            let home = |uid| (uid == 1000).then(|| PathBuf::from("/p"));
+            Defaults::of_user(1000, &variable, &home).own_config
         };
         let there = |path: &str| Some(PathBuf::from(path));
         let both = [("HOME", "/h"), ("XDG_CONFIG_HOME", "/c")];
@@ -296,6 +320,28 @@ mod tests {
             place(&both[..1]),
             there("/h/.config/domo-token/config.toml")
         );
-        assert_eq!(place(&[]), None);
+        assert_eq!(place(&[]), there("/p/.config/domo-token/config.toml"));
+        let none = Defaults::of_user(1000, &|_| None, &|_| None);
+        assert_eq!(none.own_config, None);
+    }
+
+    #[test]
+    fn home_is_the_one_of_the_users_line() {
+        let users = "root:x:0:0:root:/root:/bin/sh\nbroken\nann:x:1000:7:Ann,,:/home/ann:/bin/sh\n\
+                     none:x:1001:7:::/bin/sh\n";
+        assert_eq!(home_in(users, 1000), Some("/home/ann"));
+        assert_eq!(home_in(users, 1001), None);
+        assert_eq!(home_in(users, 7), None);
+    }
+
+    #[test]
+    fn own_config_that_is_a_dangling_symlink_exists() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join(".config/domo-token/config.toml");
+        fs::create_dir_all(config.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("/nowhere/config.toml", &config).unwrap();
+        let found = target(1000, folder.path());
+        assert_eq!(found.own_config, Some(config));
+        assert_ne!(&*found.path, Path::new(HOST_SOCKET));
     }
 }
