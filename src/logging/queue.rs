@@ -28,7 +28,6 @@ const MAX_BYTES: usize = 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Room that a pipe which polls as writable has at least (`PIPE_BUF`, POSIX's minimum is 512).
-#[cfg(unix)]
 const PIPE_ROOM: usize = 4096;
 
 /// Where lines are written to.
@@ -117,10 +116,20 @@ struct State {
     full: bool,
     /// Lines dropped since the last report.
     unreported: u64,
-    /// Whether the thread exists.
-    running: bool,
-    /// Whether it is in the middle of a line or of a report.
-    writing: bool,
+    writer: Writer,
+    /// Whether the last line was cut off in the middle, so that the next must not continue it.
+    torn: bool,
+}
+
+/// The thread that writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Writer {
+    /// There is none.
+    #[default]
+    Absent,
+    Waiting,
+    /// In the middle of a line or of a report.
+    Writing,
 }
 
 impl<S: Sink> LogQueue<S> {
@@ -153,7 +162,7 @@ impl<S: Sink> LogQueue<S> {
     }
 
     fn add(&self, mut state: MutexGuard<'_, State>, line: &[u8]) {
-        if !state.running && !self.start(&mut state) {
+        if state.writer == Writer::Absent && !self.start(&mut state) {
             self.0.write_without_thread(&mut state, line);
             return;
         }
@@ -165,13 +174,16 @@ impl<S: Sink> LogQueue<S> {
     fn start(&self, state: &mut State) -> bool {
         let shared = Arc::clone(&self.0);
         let thread = thread::Builder::new().name("log".to_owned());
-        state.running = thread.spawn(move || shared.run()).is_ok();
-        state.running
+        let started = thread.spawn(move || shared.run()).is_ok();
+        if started {
+            state.writer = Writer::Waiting;
+        }
+        started
     }
 
     /// Returns once all lines are written, after that time at the latest.
     pub(super) fn flush(&self, within: Duration) {
-        let busy = |state: &mut State| state.writing || !state.lines.is_empty();
+        let busy = |state: &mut State| state.writer == Writer::Writing || !state.lines.is_empty();
         let state = self.0.state();
         let waited = self.0.changed.wait_timeout_while(state, within, busy);
         // What is left then is lost.
@@ -191,7 +203,6 @@ impl<S: Sink> Shared<S> {
 
     /// Writes lines until there has been none for [`LINGER`].
     fn run(&self) {
-        let mut torn = false;
         let mut state = self.state();
         loop {
             let Some(line) = state.lines.pop_front() else {
@@ -199,16 +210,18 @@ impl<S: Sink> Shared<S> {
                 let (guard, waited) = waited.unwrap_or_else(PoisonError::into_inner);
                 state = guard;
                 if waited.timed_out() && state.lines.is_empty() {
-                    state.running = false;
+                    state.writer = Writer::Absent;
                     state.lines.shrink_to_fit();
                     return;
                 }
                 continue;
             };
-            state.writing = true;
+            state.writer = Writer::Writing;
+            let mut torn = state.torn;
             drop(state);
             let written = self.write_line(&line, &mut torn);
             state = self.state();
+            state.torn = torn;
             state.bytes -= line.len();
             if written.is_err() {
                 self.drop_line(&mut state);
@@ -221,13 +234,12 @@ impl<S: Sink> Shared<S> {
                 state = self.state();
             }
             state.full &= !state.lines.is_empty();
-            state.writing = false;
+            state.writer = Writer::Waiting;
             self.changed.notify_all();
         }
     }
 
-    /// Writes the whole line, unless it fails. `torn` is whether the line before was cut off in the
-    /// middle, so that this one must not continue it.
+    /// Writes the whole line, unless it fails. `torn` is as in [`State`].
     fn write_line(&self, line: &[u8], torn: &mut bool) -> io::Result<()> {
         if *torn {
             self.write_all(b"\n").1?;
@@ -264,10 +276,30 @@ impl<S: Sink> Shared<S> {
     }
 
     /// The system has no room for a thread. Another process that writes to the same pipe can still
-    /// take the room between the question and the write; nothing better is left.
+    /// take the room between the question and the write; nothing better is left. A line that is too
+    /// long for the room, like a panic's with its backtrace, is cut.
     fn write_without_thread(&self, state: &mut State, line: &[u8]) {
-        let written = self.sink.has_room(line.len()) && self.sink.write(line).is_ok();
-        if !written {
+        let mut bytes = if state.torn { vec![b'\n'] } else { Vec::new() };
+        let most = PIPE_ROOM - bytes.len();
+        if line.len() > most {
+            let is_inside = |at: usize| line.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+            let mut end = most - 1;
+            // Not within a character of UTF-8.
+            while end > 0 && is_inside(end) {
+                end -= 1;
+            }
+            bytes.extend_from_slice(line.get(..end).unwrap_or_default());
+            bytes.push(b'\n');
+        } else {
+            bytes.extend_from_slice(line);
+        }
+        let has_room = self.sink.has_room(bytes.len());
+        let written = has_room.then(|| self.sink.write(&bytes).ok()).flatten();
+        let written = written.unwrap_or(0);
+        if written > 0 {
+            state.torn = written < bytes.len();
+        }
+        if written < bytes.len() {
             self.drop_line(state);
         }
     }

@@ -1,6 +1,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
+use crate::clock::boot_now;
 
 /// Reached only by a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,8 +46,8 @@ impl Sink for Gate {
         Ok(())
     }
 
-    fn has_room(&self, _: usize) -> bool {
-        self.room
+    fn has_room(&self, length: usize) -> bool {
+        self.room && length <= PIPE_ROOM
     }
 }
 
@@ -154,6 +155,66 @@ fn line_that_cannot_be_written_is_counted_and_the_next_starts_a_new_line() {
     assert_eq!(dropped(&DROPPED), 1);
 }
 
+/// Waits until the thread has ended for lack of lines.
+fn wait_for_idle(queue: &LogQueue<Gate>) {
+    let end = boot_now() + PATIENCE;
+    let mut state = queue.0.state();
+    while state.writer != Writer::Absent {
+        assert!(boot_now() < end, "the thread goes on");
+        let waited = queue
+            .0
+            .changed
+            .wait_timeout(state, Duration::from_millis(5));
+        state = waited.unwrap().0;
+    }
+}
+
+#[test]
+fn line_that_follows_a_torn_one_starts_a_new_line_after_the_thread_has_ended() {
+    static DROPPED: AtomicU64 = AtomicU64::new(0);
+    let (queue, outside) = queue(&DROPPED, |_| {});
+    let tear = || {
+        queue.push(b"cut off\n");
+        outside.allow(3);
+        outside.fail(io::ErrorKind::StorageFull);
+        queue.flush(PATIENCE);
+        wait_for_idle(&queue);
+    };
+    tear();
+    assert_eq!(outside.next(), "cut");
+    queue.push(b"whole\n");
+    outside.allow(99);
+    outside.allow(99);
+    assert_eq!([outside.next(), outside.next()], ["\n", "whole\n"]);
+    tear();
+    assert_eq!(outside.next(), "cut");
+    outside.allow(99);
+    queue.0.write_without_thread(&mut queue.0.state(), b"x\n");
+    assert_eq!(outside.next(), "\nx\n");
+}
+
+#[test]
+fn without_a_thread_a_line_longer_than_the_room_is_cut() {
+    static DROPPED: AtomicU64 = AtomicU64::new(0);
+    let (queue, outside) = queue(&DROPPED, |_| {});
+    let line = "x".repeat(PIPE_ROOM) + "\n";
+    outside.allow(usize::MAX);
+    let write = || {
+        let mut state = queue.0.state();
+        queue.0.write_without_thread(&mut state, line.as_bytes());
+    };
+    write();
+    assert_eq!(outside.next(), "x".repeat(PIPE_ROOM - 1) + "\n");
+    assert_eq!(dropped(&DROPPED), 0);
+    outside.allow(3);
+    write();
+    assert_eq!(outside.next(), "xxx");
+    assert_eq!(dropped(&DROPPED), 1);
+    outside.allow(usize::MAX);
+    write();
+    assert_eq!(outside.next(), format!("\n{}\n", "x".repeat(PIPE_ROOM - 2)));
+}
+
 #[test]
 fn flush_ends_at_its_bound_while_the_sink_blocks() {
     static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -161,7 +222,7 @@ fn flush_ends_at_its_bound_while_the_sink_blocks() {
     queue.push(b"x\n");
     queue.flush(Duration::from_millis(10));
     let state = queue.0.state();
-    assert!(state.writing || !state.lines.is_empty());
+    assert!(state.writer == Writer::Writing || !state.lines.is_empty());
 }
 
 #[test]
