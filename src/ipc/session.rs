@@ -196,7 +196,6 @@ impl Session {
                         _ => Err(SessionError::Impatient),
                     },
                 };
-                self.awaits_token = false;
                 match reply {
                     Ok(token) => self.write(|first| token.bytes(first)).await?,
                     Err(refusal) => self.answer(Response::Refusal(refusal)).await?,
@@ -374,6 +373,7 @@ impl Session {
         &mut self,
         bytes: impl FnOnce(bool) -> &'a [u8],
     ) -> Result<(), SessionError> {
+        self.awaits_token = false;
         let first = !std::mem::replace(&mut self.greeted, true);
         self.send(bytes(first)).await
     }
@@ -390,3 +390,6 @@ impl Session {
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;
