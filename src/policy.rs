@@ -78,6 +78,14 @@ impl Access {
         }
     }
 
+    /// Whether a rule of it is about what the user database alone knows: a user's name, or a group.
+    #[must_use]
+    pub fn needs_user_database(&self) -> bool {
+        let is_name = |user: &Principal| matches!(user, Principal::Name(_));
+        let mut rules = self.0.values();
+        rules.any(|rule| !rule.groups.is_empty() || rule.users.iter().any(is_name))
+    }
+
     /// Whether `caller` may have `scope`.
     #[must_use]
     pub fn grants(&self, scope: &ScopeSet, caller: &Caller) -> bool {

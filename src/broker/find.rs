@@ -9,7 +9,7 @@ use domo_token_client::wire::{Asked, Explanation, Refusal, RefusalKind};
 use super::{State, log};
 use crate::clock::BootTime;
 use crate::config::{MAX_NAME, listed};
-use crate::policy::Caller;
+use crate::policy::{Access, Caller};
 use crate::roster::{SetId, Unknown};
 
 impl State {
@@ -57,7 +57,7 @@ impl State {
                 Ok(set) => Ok((set, None)),
                 Err(Unknown::Scope(known)) => Err(unknown_scope(client, &scope, &known)),
                 Err(Unknown::Client) if self.hides_any(caller) => {
-                    Err(not_permitted(client, &scope, caller))
+                    Err(self.not_permitted(client, &scope, caller))
                 }
                 Err(Unknown::Client) => Err(self.unknown_client(client, caller)),
             };
@@ -67,7 +67,7 @@ impl State {
             (None, Err(Unknown::Scope(known))) if caller.privileged => {
                 Err(unknown_scope(client, &scope, &known))
             }
-            (Some(_) | None, _) => Err(not_permitted(client, &scope, caller)),
+            (Some(_) | None, _) => Err(self.not_permitted(client, &scope, caller)),
         }
     }
 
@@ -156,6 +156,25 @@ impl State {
         );
         Refusal::new(RefusalKind::UnknownClient, cause)
     }
+
+    /// Reports who was denied and as whom it was seen, and nothing of what exists. A caller whose
+    /// groups are not known may try again, unless no rule is about names or groups. The rules of all
+    /// clients count, so that the answer doesn't tell which of them is about the caller's request.
+    fn not_permitted(&self, client: &str, scope: &ScopeSet, caller: &Caller) -> Refusal {
+        let mut tables = self.about.access.values();
+        if caller.lacks_groups && tables.any(Access::needs_user_database) {
+            let cause = format!(
+                "cannot decide whether {caller} may have client {client:?}, scope set \"{scope}\": the \
+                 user database of the broker's host does not answer; try again"
+            );
+            return Refusal::new(RefusalKind::Busy, cause);
+        }
+        let cause = format!(
+            "{caller} may not have client {client:?}, scope set \"{scope}\"; ask the operator of the \
+             broker for access"
+        );
+        Refusal::new(RefusalKind::NotPermitted, cause)
+    }
 }
 
 /// A client's name as it may be shown.
@@ -181,22 +200,6 @@ fn cut(text: &str, most: usize) -> Cow<'_, str> {
 fn read_scope(text: &str) -> Result<ScopeSet, Refusal> {
     ScopeSet::parse(text)
         .map_err(|error| Refusal::new(RefusalKind::UnknownScope, error.to_string()))
-}
-
-/// Says who was refused and as whom it was seen, and nothing of what there is.
-fn not_permitted(client: &str, scope: &ScopeSet, caller: &Caller) -> Refusal {
-    if caller.lacks_groups {
-        let cause = format!(
-            "cannot decide whether {caller} may have client {client:?}, scope set \"{scope}\": the \
-             user database of the broker's host does not answer; try again"
-        );
-        return Refusal::new(RefusalKind::Busy, cause);
-    }
-    let cause = format!(
-        "{caller} may not have client {client:?}, scope set \"{scope}\"; ask the operator of the \
-         broker for access"
-    );
-    Refusal::new(RefusalKind::NotPermitted, cause)
 }
 
 fn unknown_scope(client: &str, scope: &ScopeSet, known: &[ScopeSet]) -> Refusal {

@@ -10,7 +10,7 @@ use super::super::{About, Broker, Engine};
 use super::*;
 use crate::audit::Audit;
 use crate::clock::SystemClock;
-use crate::policy::Access;
+use crate::policy::{Access, Principal, Rule};
 use crate::roster::Wanted;
 use crate::source::{FetchError, Fetched, TokenSource};
 use crate::token::{Life, Token};
@@ -26,7 +26,12 @@ impl TokenSource for Unasked {
 
 /// A broker with a client `acme`, whose set `data` is open to all or, with `rules`, to nobody.
 fn broker(rules: bool) -> Broker<SystemClock> {
-    let access = rules.then(|| ("acme".to_owned(), Access(BTreeMap::new())));
+    broker_with(rules.then(|| Access(BTreeMap::new())))
+}
+
+/// The same with that access table.
+fn broker_with(access: Option<Access>) -> Broker<SystemClock> {
+    let access = access.map(|access| ("acme".to_owned(), access));
     let about = About {
         access: access.into_iter().collect(),
         ..About::default()
@@ -134,13 +139,66 @@ fn caller_without_groups_is_asked_to_try_again_where_it_would_be_denied() {
         lacks_groups,
         ..Caller::default()
     };
-    let kind = |rules, lacks_groups| {
-        let refused = broker(rules).watch(&asked("acme", "data"), &caller(lacks_groups));
+    let kind = |access, scope, lacks_groups| {
+        let refused = broker_with(access).watch(&asked("acme", scope), &caller(lacks_groups));
         refused.err().map(|refusal| refusal.kind)
     };
-    assert_eq!(kind(true, false), Some(RefusalKind::NotPermitted));
-    assert_eq!(kind(true, true), Some(RefusalKind::Busy));
-    assert_eq!(kind(false, true), None);
+    for rule in by_name_or_group() {
+        let access = || Some(table(rule.clone()));
+        assert_eq!(
+            kind(access(), "data", false),
+            Some(RefusalKind::NotPermitted)
+        );
+        for scope in ["data", "user"] {
+            assert_eq!(kind(access(), scope, true), Some(RefusalKind::Busy));
+        }
+    }
+    assert_eq!(kind(None, "data", true), None);
+}
+
+#[test]
+fn caller_without_groups_is_denied_where_rules_name_numbers_of_users_alone() {
+    let caller = |uid| Caller {
+        uid: Some(uid),
+        lacks_groups: true,
+        ..Caller::default()
+    };
+    let rule = Rule {
+        users: vec![Principal::Id(1004)],
+        ..Rule::default()
+    };
+    let broker = broker_with(Some(table(rule)));
+    let kind = |client, scope, uid| {
+        let refused = broker.watch(&asked(client, scope), &caller(uid));
+        refused.err().map(|refusal| refusal.kind)
+    };
+    assert_eq!(kind("acme", "data", 1004), None);
+    for (client, scope) in [("acme", "data"), ("acme", "user"), ("none", "data")] {
+        assert_eq!(
+            kind(client, scope, 1005),
+            Some(RefusalKind::NotPermitted),
+            "{client} {scope}"
+        );
+    }
+}
+
+/// Rules that cannot be decided without the user database.
+fn by_name_or_group() -> [Rule; 2] {
+    let name = || vec![Principal::Name("ann".to_owned())];
+    let user = Rule {
+        users: name(),
+        ..Rule::default()
+    };
+    let group = Rule {
+        groups: name(),
+        ..Rule::default()
+    };
+    [user, group]
+}
+
+/// A table with that rule for `data`.
+fn table(rule: Rule) -> Access {
+    Access(BTreeMap::from([(ScopeSet::parse("data").unwrap(), rule)]))
 }
 
 #[test]
@@ -166,12 +224,12 @@ fn watcher_without_groups_is_asked_to_try_again_where_it_would_be_denied() {
         reply.err().map(|refusal| refusal.kind)
     };
     assert_eq!(kind(false), None);
-    let nobody = Access(BTreeMap::new());
+    let [others, _] = by_name_or_group().map(table);
     broker
         .state()
         .about
         .access
-        .insert("acme".to_owned(), nobody);
+        .insert("acme".to_owned(), others);
     assert_eq!(kind(false), Some(RefusalKind::NotPermitted));
     assert_eq!(kind(true), Some(RefusalKind::Busy));
 }
