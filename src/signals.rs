@@ -1,8 +1,12 @@
 //! Signals as messages.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 
 use nix::libc::{SI_KERNEL, siginfo_t};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use signal_hook::iterator::exfiltrator::WithRawSiginfo;
 use signal_hook_tokio::SignalsInfo;
 use tokio::sync::mpsc;
@@ -12,7 +16,7 @@ use tokio::sync::mpsc;
 pub enum Signal {
     /// SIGHUP from a process: look again.
     Reload,
-    /// SIGTERM, SIGINT, or SIGHUP from the kernel because the terminal was closed: end.
+    /// SIGTERM, SIGINT, or SIGHUP because the terminal was closed: end.
     Stop,
 }
 
@@ -29,12 +33,15 @@ pub fn listen() -> io::Result<mpsc::Receiver<Signal>> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     // Read before there is a handler.
     let survives_terminal = ignores_hangup();
+    let had_terminal = open_terminal().is_ok();
     let mut signals =
         SignalsInfo::<WithRawSiginfo>::with_exfiltrator([SIGHUP, SIGINT, SIGTERM], WithRawSiginfo)?;
     let (sender, receiver) = mpsc::channel(8);
     tokio::spawn(async move {
         while let Some(info) = next(&mut signals).await {
-            let is_terminals = info.si_code == SI_KERNEL;
+            // A shell sends SIGHUP to its jobs when it receives it, and then the kernel's is lost.
+            let is_terminals = info.si_code == SI_KERNEL
+                || !survives_terminal && had_terminal && is_terminal_closed();
             let signal = match info.si_signo {
                 SIGHUP if is_terminals && survives_terminal => continue,
                 SIGHUP if !is_terminals => Signal::Reload,
@@ -46,6 +53,23 @@ pub fn listen() -> io::Result<mpsc::Receiver<Signal>> {
         }
     });
     Ok(receiver)
+}
+
+/// Opens the terminal that controls the process, if there is one.
+fn open_terminal() -> io::Result<File> {
+    let flags = i32::try_from((OFlags::NOCTTY | OFlags::NONBLOCK).bits()).unwrap_or(0);
+    File::options()
+        .read(true)
+        .custom_flags(flags)
+        .open("/dev/tty")
+}
+
+/// Whether there is no terminal any more. Where that can't be found out there is.
+fn is_terminal_closed() -> bool {
+    let error = open_terminal()
+        .err()
+        .and_then(|error| Errno::from_io_error(&error));
+    matches!(error, Some(Errno::NXIO | Errno::IO))
 }
 
 /// Whether the process was started with SIGHUP ignored, as nohup(1) does: it is to outlive its

@@ -11,22 +11,42 @@ use common::wait::until;
 use common::{HOUR, config_text, folder, helper, sandbox, token};
 use tempfile::TempDir;
 
-/// Runs the daemon in a terminal of its own, prints its process id once it serves, closes the
-/// terminal at the end of standard input, and prints how the daemon has ended.
+/// Runs the daemon in a terminal of its own, or as a job of an interactive shell there, prints its
+/// process id once it serves, closes the terminal at the end of standard input, and prints how the
+/// daemon has ended.
 const TERMINAL: &str = "
-import os, pty, signal, sys
+import ctypes, os, pty, shlex, signal, sys
+how, command = sys.argv[1], sys.argv[2:]
+is_job = how in ('job', 'background job')
+if is_job:
+    # PR_SET_CHILD_SUBREAPER: the daemon outlives the shell.
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 pid, terminal = pty.fork()
 if pid == 0:
-    if sys.argv[1] == 'nohup':
+    if how == 'nohup':
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    os.execv(sys.argv[2], sys.argv[2:])
+    if is_job:
+        os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])
+    os.execv(command[0], command)
+if is_job:
+    line = shlex.join(command) + (' &' if how == 'background job' else '')
+    os.write(terminal, line.encode() + b'\\n')
 seen = b''
 while b'started' not in seen:
     seen += os.read(terminal, 4096)
+if is_job:
+    shell = pid
+    pid = int(open(f'/proc/{shell}/task/{shell}/children').read())
 print(pid, flush=True)
 sys.stdin.read()
+def give_up(*_):
+    os.kill(pid, signal.SIGKILL)
+signal.signal(signal.SIGALRM, give_up)
+signal.alarm(20)
 os.close(terminal)
 print('closed', flush=True)
+if is_job:
+    os.waitpid(shell, 0)
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 ";
 
@@ -74,6 +94,25 @@ fn daemon_ends_with_its_terminal() {
     assert_eq!(line(&mut terminal), "0");
     terminal.wait().unwrap();
     assert!(!socket.exists());
+}
+
+#[test]
+fn daemon_that_is_a_job_of_a_shell_ends_with_its_terminal() {
+    if Command::new("bash").arg("--version").output().is_err() {
+        eprintln!("skipped: there is no bash");
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    for how in ["job", "background job"] {
+        let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+        let (mut terminal, _) = in_terminal(&folder, how);
+        let socket = folder.path().join("broker.sock");
+        token(&helper(&socket, &["data"]).output().unwrap());
+        close(&mut terminal);
+        assert_eq!(line(&mut terminal), "0", "{how}");
+        terminal.wait().unwrap();
+        assert!(!socket.exists());
+    }
 }
 
 #[test]
