@@ -22,9 +22,6 @@ use zeroizing_alloc::ZeroAlloc;
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
 
-/// Threads for host names, users and files; none lives while there is nothing to look up.
-const BLOCKING_THREADS: usize = 16;
-
 /// Wrong usage, as clap has it too.
 const USAGE: u8 = 2;
 
@@ -183,17 +180,15 @@ fn run(
         };
         Ok(daemon::run(config, &options, surroundings, |_| {}).await?)
     };
-    to_its_end(runtime, daemon)
+    to_its_end(&runtime, daemon)
 }
 
 /// Runs it as a task, as to wake up what a runtime blocks on takes a system call each time.
 fn to_its_end(
-    runtime: Runtime,
+    runtime: &Runtime,
     daemon: impl Future<Output = Result<(), Ended>> + Send + 'static,
 ) -> Result<(), Ended> {
     let ended = runtime.block_on(runtime.spawn(daemon));
-    // A lookup of a host name that hangs on must not hold the exit up.
-    runtime.shutdown_background();
     ended.unwrap_or_else(|_panicked| Err(DaemonError::Bug.into()))
 }
 
@@ -212,7 +207,6 @@ fn end(error: &impl std::fmt::Display, code: u8) -> ExitCode {
 
 fn runtime() -> Result<Runtime, Ended> {
     tokio::runtime::Builder::new_current_thread()
-        .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
         .map_err(|error| Ended::of_host("cannot start the event loop", &error))
@@ -277,6 +271,8 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
+    use domo_token::threads;
+
     use super::*;
 
     #[test]
@@ -286,14 +282,14 @@ mod tests {
         thread::spawn(move || {
             let daemon = async {
                 let (begun, begins) = tokio::sync::oneshot::channel();
-                tokio::task::spawn_blocking(move || {
+                tokio::spawn(threads::run(move || {
                     begun.send(()).unwrap();
                     lookup.recv()
-                });
+                }));
                 begins.await.unwrap();
                 panic!("a planted bug");
             };
-            ended.send(to_its_end(runtime().unwrap(), daemon))
+            ended.send(to_its_end(&runtime().unwrap(), daemon))
         });
         let end = end.recv_timeout(Duration::from_secs(30)).unwrap();
         let Ended(words, code) = end.unwrap_err();

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use common::callers::{STRANGER, is_root};
-use common::{Daemon, HOUR, config_text, folder, sandbox, token};
+use common::{Daemon, HOUR, client_text, config_text, folder, parts, sandbox, token};
 
 #[test]
 fn daemon_without_threads_serves_warns_and_stops() {
@@ -19,7 +19,14 @@ fn daemon_without_threads_serves_warns_and_stops() {
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let audit = folder.path().join("audit.jsonl");
     let config = config_text(&sandbox, "[\"data\"]");
-    let config = format!("{config}[audit]\nfile = \"{}\"\n", audit.display());
+    // Looking up a name takes a thread.
+    let by_name = client_text("beta", &sandbox, "[\"data\"]");
+    let by_name = by_name.replace("//127.0.0.1:", "//localhost:");
+    assert!(by_name.contains("localhost"), "{by_name}");
+    let config = format!(
+        "[broker]\ndefault_client = \"acme\"\n{config}{by_name}[audit]\nfile = \"{}\"\n",
+        audit.display()
+    );
     fs::write(folder.path().join("config.toml"), config).unwrap();
     for name in ["", "config.toml", "acme.secret"] {
         let path = folder.path().join(name);
@@ -36,13 +43,16 @@ fn daemon_without_threads_serves_warns_and_stops() {
     daemon.wait_for_log("file changes are not noticed: cannot start a thread");
     token(&daemon.ask(&["data"]));
     daemon.wait_for_log("lines are lost until it can be written");
+    let (code, _, stderr) = parts(&daemon.ask(&["-c", "beta", "--timeout", "2s", "data"]));
+    assert_eq!(code, Some(75), "{stderr}");
+    assert!(stderr.contains("cannot start a thread"), "{stderr}");
     daemon.signal("-HUP");
     daemon.wait_for_log("config not read: cannot start a thread");
     token(&daemon.ask(&["data"]));
     let metrics = daemon.ask(&["status", "--metrics"]).stdout;
     let metrics = String::from_utf8(metrics).unwrap();
     assert!(
-        metrics.contains("domo_token_audit_lost_total 2"),
+        metrics.contains("domo_token_audit_lost_total 3"),
         "{metrics}"
     );
     assert!(

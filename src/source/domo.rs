@@ -6,6 +6,7 @@
 //! documented, and come in two shapes.
 
 mod answer;
+mod resolve;
 #[cfg(all(test, unix))]
 mod tests;
 mod transport;

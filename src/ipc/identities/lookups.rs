@@ -23,8 +23,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// When a lookup of a user that isn't known is tried again after it has failed.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Lookups at once. A directory on the network may take its time, and the threads that wait for it
-/// are those that look host names up, too.
+/// Lookups at once, each on a thread: a directory on the network may take its time.
 pub(super) const AT_ONCE: usize = 8;
 
 /// Of these, the lookups of users that aren't known: two threads are always left for the others.

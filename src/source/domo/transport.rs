@@ -8,6 +8,7 @@ use reqwest::{Client, Proxy, redirect};
 use secrecy::ExposeSecret;
 use url::Url;
 
+use super::resolve::Resolver;
 use super::{Registration, SourceError, answer};
 use crate::config::Endpoint;
 use crate::shown::masked;
@@ -30,6 +31,7 @@ pub(super) fn client(registration: &Registration) -> Result<Client, SourceError>
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(REQUEST_TIMEOUT)
         .pool_max_idle_per_host(0)
+        .dns_resolver(Resolver)
         .user_agent(concat!("domo-token/", env!("CARGO_PKG_VERSION")));
     if let Some(url) = &registration.endpoint.proxy {
         let mut proxy = Proxy::all(url.clone()).map_err(failed)?;
