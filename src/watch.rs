@@ -28,9 +28,10 @@ struct Pace {
     quiet: Duration,
     /// How long a change waits for quiet at most.
     quiet_max: Duration,
-    /// How often files are looked at where there are no events: on network file systems.
+    /// How often files are looked at where there are no events, as on network file systems, and
+    /// while a socket is watched.
     look: Duration,
-    /// How often they are looked at elsewhere, for events that were lost.
+    /// How often they are looked at otherwise, in case events were lost.
     look_anyhow: Duration,
     /// How often a directory that isn't there is looked for.
     look_for_directory: Duration,

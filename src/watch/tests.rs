@@ -193,6 +193,25 @@ async fn change_of_the_socket_is_told_from_a_change_of_files() {
     assert!(none.is_err(), "the socket's removal is no change of a file");
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn rename_above_the_directory_of_the_socket_is_noticed_without_an_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let above = folder.path().join("above");
+    let socket = above.join("run").join("socket");
+    fs::create_dir_all(above.join("run")).unwrap();
+    let often = Pace {
+        look: Duration::from_millis(1),
+        ..PACE
+    };
+    let mut files = Files::paced(often, true);
+    let mut lost = files.watch_socket(vec![socket.clone()]);
+    fs::write(&socket, "1").unwrap();
+    timeout(PATIENCE, lost.recv()).await.unwrap().unwrap();
+    fs::rename(&above, folder.path().join("old")).unwrap();
+    timeout(PATIENCE, lost.recv()).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn thread_that_has_ended_is_started_again_and_misses_nothing() {
     let folder = tempfile::tempdir().unwrap();
