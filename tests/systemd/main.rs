@@ -214,6 +214,21 @@ fn socket_of_another_name_is_78_and_callers_of_the_brokers_are_refused() {
 }
 
 #[test]
+fn socket_of_a_unit_that_was_lost_before_the_start_is_reported() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let run = tempfile::tempdir().unwrap();
+    let path = run.path().join("broker.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let mut command = activated(folder.path(), "broker", "3<&0");
+    command.stdin(OwnedFd::from(listener)).stdout(Stdio::null());
+    let mut daemon = Daemon::spawn_as(command, folder);
+    let line = daemon.wait_for_log("callers cannot connect");
+    assert!(line.contains(path.to_str().unwrap()), "{line}");
+}
+
+#[test]
 fn lost_socket_of_a_unit_is_reported_with_the_command_that_helps() {
     let sandbox = sandbox(HOUR);
     for (variable, expected) in [

@@ -155,7 +155,8 @@ impl Socket {
     fn report_lost<C: Clock>(&self, broker: &Broker<C>) {
         let lost = self.inherited.iter().filter(|socket| {
             let there = socket.path.as_deref().and_then(id_at);
-            socket.path.is_some() && there != socket.id
+            // At the start it may have been gone already.
+            socket.path.is_some() && (there.is_none() || there != socket.id)
         });
         let lost: Vec<String> = lost
             .filter_map(|socket| Some(socket.path.as_ref()?.display().to_string()))
