@@ -122,10 +122,16 @@ pub fn passed() -> io::Result<Passed> {
     let mut descriptors = ListenFd::from_env();
     for (index, (number, name)) in names.into_iter().enumerate() {
         if name.starts_with(KEPT) {
+            let path = format!("/proc/self/fd/{number}");
+            if std::fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+                let wrong = format!(
+                    "descriptor {name:?}: not a file with stored tokens; set FileDescriptorName=broker in the socket unit"
+                );
+                passed.wrong = passed.wrong.or(Some(wrong));
+                continue;
+            }
             // A file of our own takes the number's place, which nothing owns.
-            passed
-                .kept
-                .extend(File::open(format!("/proc/self/fd/{number}")));
+            passed.kept.extend(File::open(path));
             nix::unistd::close(number)?;
             continue;
         }

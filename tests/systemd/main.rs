@@ -214,6 +214,21 @@ fn socket_of_another_name_is_78_and_callers_of_the_brokers_are_refused() {
 }
 
 #[test]
+fn socket_under_the_name_of_stored_tokens_is_78() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let listener = UnixListener::bind(folder.path().join("activated.sock")).unwrap();
+    let mut command = activated(folder.path(), "tokens-x", "3<&0");
+    command.stdin(OwnedFd::from(listener));
+    let (code, stderr) = run_to_end(command);
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(
+        stderr.contains("\"tokens-x\"") && stderr.contains("set FileDescriptorName=broker"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn socket_of_a_unit_that_was_lost_before_the_start_is_reported() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
