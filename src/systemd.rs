@@ -1,11 +1,16 @@
 //! What systemd hands to the service (`sd_listen_fds(3)`), and what it hears of it
 //! (`sd_notify(3)`). Without systemd there is nothing, and nothing is said.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
+#[cfg(target_os = "linux")]
+use std::os::unix::ffi::OsStrExt;
+#[cfg(target_os = "linux")]
+use std::os::unix::net::SocketAddr;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::Duration;
 
@@ -253,7 +258,7 @@ fn send(
         return Ok(());
     };
     let socket = UnixDatagram::unbound()?;
-    socket.connect(path)?;
+    connect(&socket, &path)?;
     match patience {
         Some(patience) => socket.set_write_timeout(Some(patience))?,
         None => socket.set_nonblocking(true)?,
@@ -271,6 +276,16 @@ fn send(
     let text = [IoSlice::new(text.as_bytes())];
     sendmsg(&socket, &text, &mut attached, SendFlags::NOSIGNAL)?;
     Ok(())
+}
+
+/// Connects to a path or, if it begins with `@`, to an abstract address (`sd_notify(3)`).
+fn connect(socket: &UnixDatagram, address: &OsStr) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = address.as_bytes().strip_prefix(b"@") {
+        use std::os::linux::net::SocketAddrExt;
+        return socket.connect_addr(&SocketAddr::from_abstract_name(name)?);
+    }
+    socket.connect(address)
 }
 
 #[cfg(test)]

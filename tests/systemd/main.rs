@@ -229,6 +229,18 @@ fn socket_under_the_name_of_stored_tokens_is_78() {
 }
 
 #[test]
+fn notifications_reach_an_abstract_address() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let name = format!("domo-token-test-{}", folder.path().display());
+    let notified = Notified::bind_abstract(&name);
+    let mut command = Daemon::command(folder.path());
+    command.env("NOTIFY_SOCKET", format!("@{name}"));
+    let _daemon = Daemon::start_as(command, folder);
+    assert!(notified.next().starts_with("READY=1"));
+}
+
+#[test]
 fn socket_of_a_unit_that_was_lost_before_the_start_is_reported() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));

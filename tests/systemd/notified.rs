@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -21,7 +22,15 @@ pub(crate) struct Notified {
 
 impl Notified {
     pub(crate) fn bind(path: &Path) -> Self {
-        let socket = UnixDatagram::bind(path).unwrap();
+        Self::of(UnixDatagram::bind(path).unwrap())
+    }
+
+    pub(crate) fn bind_abstract(name: &str) -> Self {
+        let address = SocketAddr::from_abstract_name(name).unwrap();
+        Self::of(UnixDatagram::bind_addr(&address).unwrap())
+    }
+
+    fn of(socket: UnixDatagram) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let kept = RefCell::default();
         Self { socket, kept }
