@@ -21,19 +21,19 @@ impl ProcessIdentity {
     }
 
     /// Whether this process is the one. What can't be found out now counts as unchanged.
-    pub(crate) fn is_current(&self) -> bool {
+    pub(crate) fn is_current(self) -> bool {
         self.id == std::process::id() && self.is_same_in_kernel()
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn is_same_in_kernel(&self) -> bool {
+    fn is_same_in_kernel(self) -> bool {
         self.kernel.is_current()
     }
 
     /// Elsewhere there are no PID namespaces, and the kernel isn't asked for more than the id.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     #[expect(clippy::unused_self, reason = "the same interface everywhere")]
-    fn is_same_in_kernel(&self) -> bool {
+    fn is_same_in_kernel(self) -> bool {
         true
     }
 }

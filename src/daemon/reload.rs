@@ -123,7 +123,7 @@ impl<C: Clock> Steering<C> {
                             missed = cause.map(|cause| (self.clock.now() + LOOK_AGAIN, cause));
                         }
                     }
-                    self.report_ready(wanted);
+                    self.report_ready(wanted.max(looking.as_ref().map(|(cause, _)| *cause)));
                 }
                 () = passes(missed.map(|(again, _)| again), &self.clock) => {
                     wanted = wanted.max(missed.take().map(|(_, cause)| cause));
@@ -134,7 +134,7 @@ impl<C: Clock> Steering<C> {
                         self.stop(engine).await?;
                         return Err(DaemonError::NoClient(reasons));
                     }
-                    self.report_ready(wanted);
+                    self.report_ready(wanted.max(looking.as_ref().map(|(cause, _)| *cause)));
                 }
                 () = passes(self.clients.next_retry(), &self.clock) => {
                     let due = self.clients.take_due(self.clock.now());
@@ -178,9 +178,9 @@ impl<C: Clock> Steering<C> {
     }
 
     /// A reload that was requested is done once its files are read and its commands have ended. At
-    /// any other time this is only the status.
-    fn report_ready(&mut self, wanted: Option<Cause>) {
-        let is_done = wanted != Some(Cause::Signal) && self.commands.is_empty();
+    /// any other time this is only the status. `open` is why files are being read or are to be.
+    fn report_ready(&mut self, open: Option<Cause>) {
+        let is_done = open != Some(Cause::Signal) && self.commands.is_empty();
         if self.is_reloading && is_done {
             self.is_reloading = false;
             systemd::ready(&self.broker.summary());
