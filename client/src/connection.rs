@@ -90,6 +90,11 @@ impl Connection {
         !self.unread.is_empty()
     }
 
+    /// Whether the broker has neither sent anything since the last answer nor closed its end.
+    pub(crate) fn is_quiet(&self) -> bool {
+        !self.has_unread() && self.stream.is_quiet()
+    }
+
     /// Sends a request; the first one follows the hello in the same write.
     pub(crate) fn send(&mut self, request: &Request, give_up: BootTime) -> Result<(), Failure> {
         let frame = frame::encode_request(request).map_err(Failure::Malformed)?;

@@ -115,7 +115,8 @@ impl Exchange {
     ) -> Result<T, Error> {
         let mut busy: Option<Error> = None;
         let mut pauses = Pauses::default();
-        let mut kept = self.idle().take();
+        // What came meanwhile would be taken for the answer.
+        let mut kept = self.idle().take().filter(Connection::is_quiet);
         loop {
             let fresh = kept.is_none();
             let connect = || self.connect(deadline, patience);

@@ -406,6 +406,44 @@ fn connection_with_more_than_the_answer_is_not_used_again() {
     assert_eq!(fake.connections(), 2);
 }
 
+/// Whatever arrives between two requests is no answer to the second; nor is an end an error.
+#[cfg(unix)]
+#[test]
+fn idle_connection_is_replaced_after_a_late_frame_a_refusal_or_its_end() {
+    let late = [
+        Some(token_of("acme", "user", token(1))),
+        Some(refusal(RefusalKind::Denied)),
+        Some(Response::End),
+        None,
+    ];
+    for frame in late {
+        let (start, started) = std::sync::mpsc::channel();
+        let (sent, is_sent) = std::sync::mpsc::channel();
+        let started = std::sync::Mutex::new(started);
+        let extra = frame.clone();
+        let fake = Fake::start(move |number, mut peer| {
+            while let Some(request) = peer.token_request() {
+                peer.answer(&granted(&request.asked, token(number as u64 + 1)));
+                if number == 0 {
+                    started.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                    match &extra {
+                        Some(frame) => peer.answer(frame),
+                        None => peer.stream.shutdown(std::net::Shutdown::Both).unwrap(),
+                    }
+                    sent.send(()).unwrap();
+                }
+            }
+        });
+        let broker = fake.broker();
+        assert_eq!(broker.token("data").unwrap().generation(), 1);
+        start.send(()).unwrap();
+        is_sent.recv_timeout(PATIENCE).unwrap();
+        let next = broker.token("user").map(|token| token.generation());
+        assert_eq!(next.ok(), Some(2), "{frame:?}");
+        assert_eq!(fake.connections(), 2);
+    }
+}
+
 #[test]
 fn broker_that_answered_is_named_by_its_socket() {
     let fake = Fake::start(|_, mut peer| {

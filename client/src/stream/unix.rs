@@ -7,6 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
 use crate::clock::boot_now;
 
 /// The shortest time limit there is: none at all is what zero means to the system.
@@ -44,6 +47,12 @@ impl Stream {
     pub(crate) fn receive(&mut self, room: &mut [u8], left: Duration) -> io::Result<usize> {
         let limit = |left| self.0.set_read_timeout(Some(left));
         patiently(left, limit, || (&self.0).read(room))
+    }
+
+    /// Whether there is neither anything to read nor an end. Doesn't wait.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        recv(self, &mut [0; 1], flags).is_err_and(|error| error == Errno::WOULDBLOCK)
     }
 
     /// The user that serves, as the kernel says.

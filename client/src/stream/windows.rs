@@ -75,6 +75,12 @@ impl Stream {
         read.map_err(closed)
     }
 
+    /// Always true: a pipe is not read from between two answers.
+    #[expect(clippy::unused_self, reason = "the same interface on all platforms")]
+    pub(crate) fn is_quiet(&self) -> bool {
+        true
+    }
+
     /// Whose pipe it is.
     pub(crate) fn server(&self) -> io::Result<String> {
         owner::of(&self.pipe.as_handle())
