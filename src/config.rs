@@ -46,7 +46,7 @@ pub const ENV_SCOPE: &str = "data";
 pub const ENV_SECRET: &str = "DOMO_CLIENT_SECRET";
 
 /// Most bytes a client's name may have.
-pub const MAX_NAME: usize = 64;
+pub const MAX_NAME: usize = domo_token_client::wire::MAX_CLIENT_NAME;
 
 /// Who may connect when the config doesn't say: the daemon's own user.
 pub const SOCKET_MODE: u32 = 0o600;

@@ -21,6 +21,9 @@ pub const VERSION: u8 = 1;
 /// The longest a caller may ask the broker to wait, in milliseconds: ten minutes.
 pub const MAX_TIME_LEFT_MS: u64 = 600_000;
 
+/// The longest name of a client, in bytes. An explanation shows a longer one cut, with "…" at its end.
+pub const MAX_CLIENT_NAME: usize = 64;
+
 /// What a caller asks for. Variants are only ever added, at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {

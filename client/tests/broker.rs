@@ -345,6 +345,8 @@ fn answer_to_another_request_is_a_protocol_error_that_ends_the_connection() {
         is_rejected(vec![answer], call).unwrap_or_else(|seen| panic!("{name}: {seen}"));
     }
     is_rejected(vec![daemon(), daemon()], status).unwrap();
+    is_rejected(vec![token_of("ac…", "data", token(7))], token_data).unwrap();
+    is_rejected(vec![explanation(Some("ac…"), "data")], explain).unwrap();
     // A watch has a connection of its own, so that it isn't the first.
     for answer in [other_client(), other_scopes(), explanation(None, "data")] {
         let (closed, is_closed) = std::sync::mpsc::channel();
@@ -370,7 +372,7 @@ fn answers_of_the_requested_client_with_more_scopes_are_taken() {
         while let Some(request) = peer.request() {
             peer.answer(&match request {
                 Request::Explain(asked) => {
-                    let cut = asked.client.filter(|name| name.len() < 1000);
+                    let cut = asked.client.filter(|name| name.len() <= 64);
                     explanation(Some(cut.as_deref().unwrap_or("xxxx…")), &asked.scope)
                 }
                 Request::Token(_) | Request::Watch(_) | Request::Status | Request::Metrics => {
@@ -385,6 +387,7 @@ fn answers_of_the_requested_client_with_more_scopes_are_taken() {
     assert!(broker.client("acme").explain("data").is_ok());
     let too_long = "x".repeat(2000);
     assert!(broker.client(&too_long).explain("data").is_ok());
+    assert!(broker.client(&"x".repeat(65)).explain("data").is_ok());
     assert_eq!(fake.connections(), 1);
 }
 
