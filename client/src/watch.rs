@@ -29,10 +29,11 @@ const REST_MAX: Duration = Duration::from_secs(1);
 /// no token twice. `next` blocks until there is news. Each token that it gives is also held for
 /// [`crate::Broker::token`], which so answers from memory.
 ///
-/// An error says that there is no token for now: Domo gives none and the last one has died, or the
-/// broker is gone. It comes once, and the iterator goes on: it connects again by itself, and the
-/// next item is the next token. After an error that waiting can't mend, such as [`Error::Gone`],
-/// the iterator ends.
+/// An error says that there is no token for now: Domo gives none and the last one has expired, or the
+/// broker cannot be reached. It comes once, and the iterator goes on: it connects again by itself, and
+/// the next item is the next token. Once a broker has answered, that includes local errors of
+/// connecting, [`Error::Io`] and [`Error::NotPermitted`]. After a decision of the broker, such as
+/// [`Error::Gone`], and after any other error, the iterator ends.
 pub struct Watch {
     exchange: Arc<Exchange>,
     held: Arc<Held>,
@@ -41,6 +42,8 @@ pub struct Watch {
     connection: Option<(Connection, ProcessIdentity)>,
     /// The generation given out last.
     given: Option<u64>,
+    /// Whether a broker has answered.
+    answered: bool,
     /// Whether the caller knows that there is no broker.
     outage_told: bool,
     /// The rest before the next try to connect.
@@ -112,6 +115,7 @@ impl Watch {
             set,
             connection: None,
             given: None,
+            answered: false,
             outage_told: false,
             rest: Duration::ZERO,
             ended: false,
@@ -141,9 +145,10 @@ impl Watch {
                 self.connection = Some((connection, process));
                 return News::Nothing;
             }
-            Err(failure) => return News::Last(failure.into()),
+            Err(failure) => return self.connection_failed(failure),
             Ok(response) => response,
         };
+        self.answered = true;
         let broker = Arc::clone(connection.broker());
         self.connection = Some((connection, process));
         self.judge(response, &broker)
@@ -204,8 +209,10 @@ impl Watch {
         let deadline = boot_now() + CONNECT;
         let mut connection = match self.exchange.connect(deadline, Patience::FIRST) {
             Ok(connection) => connection,
-            Err(error) if error.is_temporary() => return News::Outage(error),
-            Err(error) => return News::Last(error),
+            Err(error) => {
+                let is_local = matches!(error, Error::Io { .. } | Error::NotPermitted { .. });
+                return self.outage_or_end(error, is_local);
+            }
         };
         if let Some(stop) = &self.stop {
             *stop.hangup() = Hangup::of(&connection);
@@ -213,9 +220,23 @@ impl Watch {
         match connection.send(&Request::Watch(self.set.asked()), deadline) {
             Ok(()) => self.connection = Some((connection, ProcessIdentity::current())),
             Err(Failure::Lost | Failure::Late) => {}
-            Err(failure) => return News::Last(failure.into()),
+            Err(failure) => return self.connection_failed(failure),
         }
         News::Nothing
+    }
+
+    fn connection_failed(&self, failure: Failure) -> News {
+        let is_local = matches!(failure, Failure::Io(_));
+        self.outage_or_end(failure.into(), is_local)
+    }
+
+    /// Returns what an error without an answer means. Once a broker has answered, a local error is an
+    /// outage: a descriptor may become free, and a directory that is being created gets its mode.
+    fn outage_or_end(&self, error: Error, is_local: bool) -> News {
+        if error.is_temporary() || (self.answered && is_local) {
+            return News::Outage(error);
+        }
+        News::Last(error)
     }
 }
 

@@ -166,6 +166,42 @@ fn a_watch_of_a_busy_broker_says_so_once_and_rests_between_its_tries() {
     assert_eq!(fake.connections(), BUSY + 2);
 }
 
+#[cfg(unix)]
+#[test]
+fn watch_goes_on_after_a_local_error_of_connecting_once_a_broker_has_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = place(folder.path());
+    let start = |generation| {
+        Fake::start_at(&path, move |_, mut peer| {
+            while peer.request().is_some() {
+                peer.answer(&token(generation));
+            }
+        })
+    };
+    // A loop of symlinks: an error that stays until the test removes it.
+    let stop = |fake: Fake| {
+        drop(fake);
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+    };
+    let fake = start(1);
+    let broker = Broker::connect_to(&path).unwrap();
+    let (mut answered, mut unanswered) =
+        (broker.watch("data").unwrap(), broker.watch("data").unwrap());
+    assert_eq!(answered.next().unwrap().unwrap().generation(), 1);
+    stop(fake);
+    let error = answered.next().unwrap().unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    let error = unanswered.next().unwrap().unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert!(unanswered.next().is_none(), "no broker has answered it");
+    std::fs::remove_file(&path).unwrap();
+    let _fake = start(2);
+    let next = answered
+        .next()
+        .map(|item| item.map(|token| token.generation()));
+    assert!(matches!(next, Some(Ok(2))), "{next:?}");
+}
+
 #[test]
 fn every_refusal_says_what_the_caller_can_do() {
     let fake = Fake::start(|_, mut peer| {
