@@ -83,7 +83,7 @@ pub enum DaemonError {
     NoClient(Vec<(String, String)>),
     /// No place for the socket.
     #[error(
-        "no place for the socket: neither $RUNTIME_DIRECTORY nor $XDG_RUNTIME_DIR is set; name one with --socket"
+        "no place for the socket: neither $RUNTIME_DIRECTORY nor an absolute $XDG_RUNTIME_DIR is set; name one with --socket"
     )]
     NoSocket,
     /// The callers' group can't be that.

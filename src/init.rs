@@ -41,7 +41,7 @@ pub struct Wishes {
 pub enum InitError {
     /// There is no place for it.
     #[error(
-        "no place for a config: neither $XDG_CONFIG_HOME nor $HOME is set; name one with --config"
+        "no place for a config: neither an absolute $XDG_CONFIG_HOME nor $HOME is set; name one with --config"
     )]
     NoPlace,
     /// Something is there already.

@@ -171,6 +171,21 @@ fn root_and_users_whose_config_cannot_be_looked_at_get_the_hosts_broker() {
 }
 
 #[test]
+fn root_of_a_user_namespace_with_a_config_never_gets_the_hosts_broker() {
+    let sandbox = sandbox(HOUR);
+    let Some(host) = Host::new(&sandbox) else {
+        return;
+    };
+    let root = [&AS_STRANGER[..], &["unshare", "--user", "--map-root-user"]].concat();
+    let json = ["--format", "json", "data"];
+    assert_eq!(broker_of(&host.helper(&root, &json)), HOST, "no config");
+    host.make_config();
+    let (code, _, stderr) = parts(&host.helper(&root, &json));
+    assert_eq!(code, Some(69), "{stderr}");
+    assert!(stderr.contains("exists"), "{stderr}");
+}
+
+#[test]
 fn user_without_a_config_gets_the_own_broker_while_its_socket_exists() {
     let sandbox = sandbox(HOUR);
     let Some(host) = Host::new(&sandbox) else {

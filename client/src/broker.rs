@@ -50,7 +50,7 @@ impl Broker {
     /// Connects to the broker at `$DOMO_TOKEN_SOCKET`, else to the user's own, else to the host's.
     ///
     /// The user's own broker listens on `${XDG_RUNTIME_DIR:-/run/user/UID}/domo-token/broker.sock`, the
-    /// host's on `/run/domo-token/broker.sock`. If the user, unless that is root, has a config
+    /// host's on `/run/domo-token/broker.sock`. If the user, unless that is the host's root, has a config
     /// (`${XDG_CONFIG_HOME:-~/.config}/domo-token/config.toml`), the host's broker is never asked: it
     /// may hold other credentials. Otherwise it is asked while the own socket doesn't exist. This is
     /// decided at each connection: [`Token::broker`] says which broker gave a token.

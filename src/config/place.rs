@@ -12,6 +12,13 @@ pub fn path_in(env: Env, name: &str) -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
+/// The absolute path that a variable of the XDG Base Directory Specification holds, which has
+/// relative ones ignored.
+#[must_use]
+pub fn xdg_path_in(env: Env, name: &str) -> Option<PathBuf> {
+    path_in(env, name).filter(|path| path.is_absolute())
+}
+
 /// Where the config file is: `flag`, else the first of the places of the manual; `None` if there
 /// is no file at any of them. A file named by flag or variable is taken as named, so that its
 /// absence is an error and not another config.
@@ -39,7 +46,7 @@ pub fn named_place(flag: Option<PathBuf>, env: Env) -> Option<PathBuf> {
 #[must_use]
 pub fn own_place(env: Env) -> Option<PathBuf> {
     let of_home = || Some(path_in(env, "HOME")?.join(".config"));
-    let directory = path_in(env, "XDG_CONFIG_HOME").or_else(of_home);
+    let directory = xdg_path_in(env, "XDG_CONFIG_HOME").or_else(of_home);
     directory.map(|directory| directory.join("domo-token/config.toml"))
 }
 

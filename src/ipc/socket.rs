@@ -21,7 +21,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::bind::{BindError, path_error};
-use crate::config::{Config, Env, SOCKET_MODE, path_in};
+use crate::config::{Config, Env, SOCKET_MODE, path_in, xdg_path_in};
 use crate::file_mode;
 use crate::policy::Principal;
 use crate::users;
@@ -48,7 +48,7 @@ pub fn usual_place(env: Env) -> Option<PathBuf> {
         root.then(|| Path::new("/run/domo-token").join(SOCKET_NAME))
     };
     let user = || {
-        let runtime = path_in(env, "XDG_RUNTIME_DIR")?;
+        let runtime = xdg_path_in(env, "XDG_RUNTIME_DIR")?;
         Some(runtime.join("domo-token").join(SOCKET_NAME))
     };
     runtime().or_else(root).or_else(user)

@@ -21,27 +21,30 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Defaults {
     own: Arc<Path>,
-    /// The config of the user's own broker, whether it exists or not; root has none.
+    /// The config of the user's own broker, whether it exists or not; the host's root has none.
     own_config: Option<PathBuf>,
 }
 
 impl Defaults {
     pub(super) fn of(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Self {
-        Self::of_user(rustix::process::getuid().as_raw(), variable, &home)
+        let uid = rustix::process::getuid().as_raw();
+        Self::of_user((uid, is_host_root(uid)), variable, &home)
     }
 
     /// `home` returns a user's home directory where `$HOME` is not set.
     fn of_user(
-        uid: u32,
+        (uid, is_root): (u32, bool),
         variable: &dyn Fn(&str) -> Option<PathBuf>,
         home: &dyn Fn(u32) -> Option<PathBuf>,
     ) -> Self {
         let runtime = || Path::new("/run/user").join(uid.to_string());
-        let runtime = variable("XDG_RUNTIME_DIR").unwrap_or_else(runtime);
+        // The XDG specification has relative paths ignored.
+        let absolute = |name| variable(name).filter(|path| path.is_absolute());
+        let runtime = absolute("XDG_RUNTIME_DIR").unwrap_or_else(runtime);
         let of_home = || Some(variable("HOME").or_else(|| home(uid))?.join(".config"));
         // Where the daemon looks for it, too.
-        let config = || variable("XDG_CONFIG_HOME").or_else(of_home);
-        let own_config = (uid != 0).then(config).flatten();
+        let config = || absolute("XDG_CONFIG_HOME").or_else(of_home);
+        let own_config = (!is_root).then(config).flatten();
         Self {
             own: runtime.join("domo-token/broker.sock").into(),
             own_config: own_config.map(|config| config.join("domo-token/config.toml")),
@@ -202,6 +205,22 @@ fn home_in(users: &str, uid: u32) -> Option<&str> {
     home.filter(|home| !home.is_empty())
 }
 
+/// Whether a user is root outside of its user namespace as well. In a rootless container, uid 0 is
+/// an ordinary user.
+fn is_host_root(uid: u32) -> bool {
+    // Systems without user namespaces have no such file.
+    let map = || fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    uid == 0 && !is_root_mapped(&map())
+}
+
+/// Whether uid 0 is another user outside, by the text of `/proc/self/uid_map` (`user_namespaces(7)`).
+fn is_root_mapped(uid_map: &str) -> bool {
+    uid_map.lines().any(|line| {
+        let mut fields = line.split_whitespace();
+        fields.next() == Some("0") && fields.next() != Some("0")
+    })
+}
+
 /// A group by number, and by name if it is one of this machine's own. A directory on the network
 /// isn't asked: this crate does without the system's name services.
 fn group(id: u32) -> String {
@@ -263,7 +282,7 @@ mod tests {
             "HOME" => Some(folder.to_owned()),
             _ => None,
         };
-        Defaults::of_user(uid, &variable, &|_| None).target()
+        Defaults::of_user((uid, uid == 0), &variable, &|_| None).target()
     }
 
     fn make(path: &Path) {
@@ -304,6 +323,30 @@ mod tests {
     }
 
     #[test]
+    fn root_is_mapped_where_it_is_another_user_outside() {
+        let mapped = "         0       1000          1\n         1     100000      65536\n";
+        assert!(is_root_mapped(mapped));
+        assert!(is_root_mapped("1 0 1\n0 100000 1\n"));
+        for map in ["         0          0 4294967295\n", "1000 1000 1\n", ""] {
+            assert!(!is_root_mapped(map), "{map}");
+        }
+    }
+
+    #[test]
+    fn relative_xdg_directories_are_ignored() {
+        let variable = |name: &str| match name {
+            "XDG_RUNTIME_DIR" | "XDG_CONFIG_HOME" => Some(PathBuf::from("relative")),
+            "HOME" => Some(PathBuf::from("/h")),
+            _ => None,
+        };
+        let found = Defaults::of_user((1000, false), &variable, &|_| None);
+        let own = Path::new("/run/user/1000/domo-token/broker.sock");
+        assert_eq!(*found.own, *own);
+        let config = PathBuf::from("/h/.config/domo-token/config.toml");
+        assert_eq!(found.own_config, Some(config));
+    }
+
+    #[test]
     fn own_config_is_where_the_daemon_looks_for_it() {
         let place = |variables: &[(&str, &str)]| {
             let variable = |name: &str| {
@@ -311,7 +354,7 @@ mod tests {
                 found.map(|(_, value)| PathBuf::from(value))
             };
             let home = |uid| (uid == 1000).then(|| PathBuf::from("/p"));
-            Defaults::of_user(1000, &variable, &home).own_config
+            Defaults::of_user((1000, false), &variable, &home).own_config
         };
         let there = |path: &str| Some(PathBuf::from(path));
         let both = [("HOME", "/h"), ("XDG_CONFIG_HOME", "/c")];
@@ -321,7 +364,7 @@ mod tests {
             there("/h/.config/domo-token/config.toml")
         );
         assert_eq!(place(&[]), there("/p/.config/domo-token/config.toml"));
-        let none = Defaults::of_user(1000, &|_| None, &|_| None);
+        let none = Defaults::of_user((1000, false), &|_| None, &|_| None);
         assert_eq!(none.own_config, None);
     }
 

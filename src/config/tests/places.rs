@@ -151,6 +151,8 @@ fn else_it_is_the_first_that_is_there_of_the_services_the_users_and_the_hosts() 
     assert_eq!(found(None, &all[2..], &[host, of_home]), at(of_home));
     let empty = [("XDG_CONFIG_HOME", ""), ("CONFIGURATION_DIRECTORY", "")];
     assert_eq!(found(None, &empty, &[host]), at(host));
+    let relative = [("XDG_CONFIG_HOME", "xdg"), all[2]];
+    assert_eq!(found(None, &relative, &[of_home]), at(of_home));
     assert_eq!(found(None, &all, &[]), None);
     assert_eq!(host_place(&variables(&[])), at(host));
     assert_eq!(own_place(&variables(&[])), None);
