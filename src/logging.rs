@@ -4,9 +4,10 @@
 mod journal;
 mod queue;
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::fmt;
-use std::panic::{PanicHookInfo, set_hook};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -161,7 +162,24 @@ fn report_dropped(lines: u64) {
 /// Has panics print their message by way of the log's queue: the usual hook blocks while nobody
 /// reads standard error.
 pub fn catch_panics() {
-    set_hook(Box::new(|panic| print_last(&panic_message(panic))));
+    set_hook(Box::new(|panic| {
+        if !EXPECTS_PANIC.get() {
+            print_last(&panic_message(panic));
+        }
+    }));
+}
+
+thread_local! {
+    static EXPECTS_PANIC: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes a call that panics for reasons outside the daemon, too; then it returns `None`, and no
+/// message is printed. The caller drops what the call has left half done.
+pub fn catch_expected_panic<T>(call: impl FnOnce() -> T) -> Option<T> {
+    let before = EXPECTS_PANIC.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(call));
+    EXPECTS_PANIC.set(before);
+    result.ok()
 }
 
 fn panic_message(panic: &PanicHookInfo) -> String {

@@ -193,7 +193,7 @@ impl Files {
         let (hints, given) = channel();
         // One word that is not yet taken says all.
         let (change, changed) = mpsc::channel(1);
-        let mut looker = Looker::new(self.pace, self.with_events, hints.clone());
+        let mut looker = <Looker>::new(self.pace, self.with_events, hints.clone());
         let look = move || looker.run(&given, &change);
         let thread = std::thread::Builder::new().name("files".to_owned());
         if let Err(error) = thread.spawn(look) {

@@ -7,8 +7,25 @@ use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use tempfile::TempDir;
+
 use common::callers::{STRANGER, is_root};
 use common::{Daemon, HOUR, client_text, config_text, folder, parts, sandbox, token};
+
+/// Starts the daemon as a user that may have so many threads.
+fn start_limited(folder: TempDir, user: u32, threads: u32) -> Daemon {
+    for name in ["", "config.toml", "acme.secret"] {
+        chown(folder.path().join(name), Some(user), Some(user)).unwrap();
+    }
+    let plain = Daemon::command(folder.path());
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--nproc={threads}"));
+    command.arg(plain.get_program());
+    command.args(plain.get_args()).env_clear().current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.uid(user).gid(user);
+    Daemon::start_as(command, folder)
+}
 
 #[test]
 fn daemon_without_threads_serves_warns_and_stops() {
@@ -28,18 +45,8 @@ fn daemon_without_threads_serves_warns_and_stops() {
         audit.display()
     );
     fs::write(folder.path().join("config.toml"), config).unwrap();
-    for name in ["", "config.toml", "acme.secret"] {
-        let path = folder.path().join(name);
-        chown(path, Some(STRANGER), Some(STRANGER)).unwrap();
-    }
-    let plain = Daemon::command(folder.path());
-    let mut command = Command::new("prlimit");
-    command.arg("--nproc=1").arg(plain.get_program());
-    command.args(plain.get_args()).env_clear().current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null());
     // Its own process is as many as its user may have.
-    command.uid(STRANGER).gid(STRANGER);
-    let mut daemon = Daemon::start_as(command, folder);
+    let mut daemon = start_limited(folder, STRANGER, 1);
     daemon.wait_for_log("file changes are not noticed: cannot start a thread");
     token(&daemon.ask(&["data"]));
     daemon.wait_for_log("lines are lost until it can be written");
@@ -62,4 +69,26 @@ fn daemon_without_threads_serves_warns_and_stops() {
     let (code, log) = daemon.stop();
     assert_eq!(code, Some(0), "{log}");
     assert!(!log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn daemon_with_few_threads_serves_and_stops() {
+    if !is_root() {
+        return;
+    }
+    // Which of the threads is one too many depends on what else runs at that moment.
+    for threads in [2, 3, 4] {
+        let sandbox = sandbox(HOUR);
+        let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+        let audit = folder.path().join("audit.jsonl");
+        let config = config_text(&sandbox, "[\"data\"]");
+        let config = format!("{config}[audit]\nfile = \"{}\"\n", audit.display());
+        fs::write(folder.path().join("config.toml"), config).unwrap();
+        // Threads of another test's daemon must not count.
+        let daemon = start_limited(folder, STRANGER + threads, threads.into());
+        token(&daemon.ask(&["data"]));
+        let (code, log) = daemon.stop();
+        assert_eq!(code, Some(0), "{threads} threads: {log}");
+        assert!(!log.contains("panicked"), "{threads} threads: {log}");
+    }
 }

@@ -6,19 +6,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
-use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::names::{counts, names_on_the_way};
 use super::{Changes, Hint, Pace, SocketPaths, Stamp, identity, is_far};
 use crate::clock::boot_now;
+use crate::logging::catch_expected_panic;
 
 /// What the thread knows.
-pub(super) struct Looker {
+pub(super) struct Looker<W: Watcher = RecommendedWatcher> {
     pace: Pace,
     seen: Vec<(PathBuf, Stamp)>,
     socket: Option<SocketPaths>,
@@ -26,7 +26,7 @@ pub(super) struct Looker {
     directories: BTreeMap<PathBuf, Option<(u64, u64)>>,
     /// What an event must be about to count.
     names: Arc<Mutex<Names>>,
-    watcher: Option<RecommendedWatcher>,
+    watcher: Option<W>,
     /// Whether it was told that there are no events.
     told: bool,
     hints: Sender<Hint>,
@@ -38,7 +38,7 @@ struct Names {
     socket: BTreeSet<PathBuf>,
 }
 
-impl Looker {
+impl<W: Watcher> Looker<W> {
     /// Watches nothing yet. Events are sent to `hints`.
     pub(super) fn new(pace: Pace, with_events: bool, hints: Sender<Hint>) -> Self {
         Self {
@@ -126,12 +126,8 @@ impl Looker {
         if self.watcher.is_some() || self.told {
             return;
         }
-        // The library starts a thread, and panics later where there is none.
-        if let Err(error) = thread::Builder::new().spawn(|| ()) {
-            return self.tell(&error);
-        }
         let (names, hints) = (Arc::clone(&self.names), self.hints.clone());
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        let handler = move |event: notify::Result<Event>| {
             let names = names.lock().unwrap_or_else(PoisonError::into_inner);
             let of = |names| event.as_ref().map_or(true, |event| counts(event, names));
             let changes = Changes {
@@ -141,10 +137,11 @@ impl Looker {
             if changes.files || changes.socket {
                 let _ended = hints.send(Hint::Event(changes));
             }
-        });
-        match watcher {
-            Ok(watcher) => self.watcher = Some(watcher),
-            Err(error) => self.tell(&error),
+        };
+        match catch_expected_panic(|| W::new(handler, Config::default())) {
+            Some(Ok(watcher)) => self.watcher = Some(watcher),
+            Some(Err(error)) => self.tell(&error),
+            None => self.stop_events(),
         }
     }
 
@@ -185,19 +182,39 @@ impl Looker {
     }
 
     fn watch_directory(&mut self, directory: &Path, is_there: bool) {
-        let Some(watcher) = self.watcher.as_mut().filter(|_| is_there) else {
+        if !is_there {
             return;
-        };
-        if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
+        }
+        let watch = |watcher: &mut W| watcher.watch(directory, RecursiveMode::NonRecursive);
+        if let Some(Err(error)) = self.call(watch) {
             self.tell(&error);
         }
     }
 
     fn unwatch(&mut self, directory: &Path) {
-        if let Some(watcher) = &mut self.watcher {
-            // A directory that is gone has taken its watch with it.
-            let _gone = watcher.unwatch(directory);
+        // A directory that is gone has taken its watch with it.
+        let _gone = self.call(|watcher| watcher.unwatch(directory));
+    }
+
+    /// Calls the watcher, if there is one. The library ignores that its thread could not be started,
+    /// and panics in the calls that follow.
+    fn call<T>(&mut self, call: impl FnOnce(&mut W) -> T) -> Option<T> {
+        let watcher = self.watcher.as_mut()?;
+        let result = catch_expected_panic(|| call(watcher));
+        if result.is_none() {
+            self.stop_events();
         }
+        result
+    }
+
+    fn stop_events(&mut self) {
+        self.drop_watcher();
+        self.tell(&"the thread that receives them is not running");
+    }
+
+    fn drop_watcher(&mut self) {
+        let watcher = self.watcher.take();
+        catch_expected_panic(|| drop(watcher));
     }
 
     fn tell(&mut self, error: &dyn fmt::Display) {
@@ -205,6 +222,12 @@ impl Looker {
             let seconds = self.pace.look.as_secs();
             warn!("no events of file changes, files are looked at every {seconds} s: {error}");
         }
+    }
+}
+
+impl<W: Watcher> Drop for Looker<W> {
+    fn drop(&mut self) {
+        self.drop_watcher();
     }
 }
 
@@ -228,4 +251,57 @@ fn deciding<'a>(files: impl Iterator<Item = &'a (PathBuf, Stamp)>) -> BTreeSet<P
 fn directories(names: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
     let parents = names.iter().filter_map(|name| name.parent());
     parents.map(Path::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::{EventHandler, WatcherKind};
+
+    use super::*;
+
+    /// A watcher without its thread.
+    #[derive(Debug)]
+    struct Broken;
+
+    impl Watcher for Broken {
+        fn new<F: EventHandler>(_: F, _: Config) -> notify::Result<Self> {
+            Ok(Self)
+        }
+
+        fn watch(&mut self, _: &Path, _: RecursiveMode) -> notify::Result<()> {
+            panic!("no thread to watch");
+        }
+
+        fn unwatch(&mut self, _: &Path) -> notify::Result<()> {
+            panic!("no thread to unwatch");
+        }
+
+        fn kind() -> WatcherKind {
+            WatcherKind::NullWatcher
+        }
+    }
+
+    impl Drop for Broken {
+        fn drop(&mut self) {
+            panic!("no thread to end");
+        }
+    }
+
+    #[test]
+    fn watcher_that_panics_is_replaced_by_looking() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        let (hints, given) = std::sync::mpsc::channel();
+        let (change, mut changed) = mpsc::channel(1);
+        let mut looker = Looker::<Broken>::new(super::super::PACE, true, hints.clone());
+        hints
+            .send(Hint::Files(vec![(file.clone(), Stamp::default())]))
+            .unwrap();
+        fs::write(&file, "1").unwrap();
+        hints.send(Hint::End).unwrap();
+        looker.run(&given, &change);
+        assert_eq!(looker.rest(), looker.pace.look);
+        drop(looker);
+        changed.try_recv().unwrap();
+    }
 }
