@@ -43,8 +43,15 @@ pub enum Format {
     Json,
 }
 
-/// The crates whose events are logged; a target begins with one of them.
-const CRATES: [&str; 3] = ["domo_token", "domo_tokend", "domo_token_client"];
+/// How the targets of all events that are logged begin: those of the library, of the program and of
+/// the client crate.
+const OURS: &str = "domo_token";
+
+/// The program's name, which means all of that in a filter.
+const PROGRAM: &str = "domo_tokend";
+
+/// The level of what a list of targets leaves out.
+const LEFT_OUT: &str = "warn";
 
 /// How long the end of the process waits for lines that are not written yet.
 const LAST_LINES: Duration = Duration::from_millis(300);
@@ -85,20 +92,35 @@ pub fn rust_log_notice(rust_log: &str) -> Option<&'static str> {
     targets(rust_log).is_none().then_some(notice)
 }
 
-/// Returns the filter of a level or of a list of directives. A list that is about other programs
-/// alone would turn this one's log off, so it is none.
+/// Returns the filter of a level or of a list of directives. A list that names no target of the
+/// daemon's is none: it is about other programs, such as an app that uses the client crate. What a
+/// list leaves out is still logged from warnings on.
 fn targets(text: &str) -> Option<Targets> {
     if is_level(text) {
-        let level = |name: &str| format!("{name}={text}");
-        return CRATES.map(level).join(",").parse().ok();
+        return format!("{OURS}={text}").parse().ok();
     }
-    let mut directives = text.split(',').map(str::trim);
-    let counts = |directive: &str| {
-        let target = directive.split('=').next().unwrap_or_default();
-        let first = target.split("::").next().unwrap_or_default();
-        CRATES.contains(&first) || is_level(directive)
-    };
-    directives.any(counts).then(|| text.parse().ok()).flatten()
+    let directives = text.split(',').map(str::trim);
+    let directives = directives.filter(|directive| !directive.is_empty());
+    let mut directives: Vec<String> = directives.map(as_of_the_library).collect();
+    let target = |directive: &String| directive.split('=').next().map(str::to_owned);
+    let targets: Vec<String> = directives.iter().filter_map(target).collect();
+    let names_all = targets.iter().any(|name| name == OURS || is_level(name));
+    let below = |name: &String| name.split("::").next() == Some(OURS);
+    if !names_all && !targets.iter().any(below) {
+        return None;
+    }
+    if !names_all {
+        directives.push(format!("{OURS}={LEFT_OUT}"));
+    }
+    directives.join(",").parse().ok()
+}
+
+/// The directive with the library's name in the place of the program's.
+fn as_of_the_library(directive: &str) -> String {
+    match directive.strip_prefix(PROGRAM) {
+        Some(rest) if rest.is_empty() || rest.starts_with(['=', ':']) => format!("{OURS}{rest}"),
+        Some(_) | None => directive.to_owned(),
+    }
 }
 
 fn is_level(text: &str) -> bool {
@@ -266,6 +288,8 @@ mod tests {
             "[span{f=1}]=debug",
             "domo_token[span]=debug",
             "domo_tokens=debug",
+            "domo_token_client=debug",
+            "my_app=info,domo_token_client::wire=trace",
             "my_domo_token=debug",
             "domo_token=loud",
         ] {
@@ -284,10 +308,39 @@ mod tests {
             "my_app=trace, warn",
             "domo_token::ipc=trace",
             "domo_tokend",
+            "domo_token=debug,",
         ] {
             assert_eq!(rust_log_notice(ours), None, "{ours}");
             let by_rust_log = filter(None, Some(ours), Some("error")).unwrap();
             assert_eq!(by_rust_log, targets(ours).unwrap(), "{ours}");
         }
+    }
+    #[test]
+    fn list_that_counts_keeps_warnings_of_what_it_leaves_out() {
+        let is_logged = |list: &str, target: &str, level: Level| {
+            targets(list).unwrap().would_enable(target, &level)
+        };
+        for list in ["domo_tokend=debug", "domo_token=debug"] {
+            for target in ["domo_tokend", "domo_token::ipc", "domo_token_client"] {
+                assert!(is_logged(list, target, Level::DEBUG), "{list}: {target}");
+            }
+        }
+        for list in ["domo_token::ipc=debug", "my_app=off,domo_tokend::ipc=debug"] {
+            assert!(is_logged(list, "domo_token::ipc", Level::DEBUG), "{list}");
+            for target in ["domo_tokend", "domo_token::daemon"] {
+                assert!(is_logged(list, target, Level::WARN), "{list}: {target}");
+                assert!(!is_logged(list, target, Level::INFO), "{list}: {target}");
+            }
+        }
+        assert!(!is_logged(
+            "domo_token=error",
+            "domo_token::ipc",
+            Level::WARN
+        ));
+        assert!(!is_logged(
+            "off,domo_token::ipc=info",
+            "domo_token",
+            Level::ERROR
+        ));
     }
 }
