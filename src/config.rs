@@ -45,6 +45,9 @@ pub const ENV_SCOPE: &str = "data";
 /// The variable with the secret of the client that the environment alone configures.
 pub const ENV_SECRET: &str = "DOMO_CLIENT_SECRET";
 
+/// The variable with the proxy of that client, whose URL may hold a login.
+pub const ENV_PROXY: &str = "DOMO_PROXY";
+
 /// Most bytes a client's name may have.
 pub const MAX_NAME: usize = domo_token_client::wire::MAX_CLIENT_NAME;
 

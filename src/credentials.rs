@@ -156,7 +156,10 @@ pub fn load(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsE
             let bytes = file::read(path, SECRET, readers, MAX_SECRET)?;
             check_secret(&bytes, &path.shown())?
         }
-        SecretSource::Env(name) => from_env(name, env)?,
+        SecretSource::Env(name) => {
+            command::withhold(name);
+            from_env(name, env)?
+        }
         SecretSource::Credential(name) => from_systemd(name, env)?,
         SecretSource::Command(command) => command::run(command, env)?,
     };

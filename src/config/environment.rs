@@ -6,8 +6,8 @@ use domo_token_client::scope::ScopeSet;
 
 use super::check::{proxy_url, scope_set, token_url};
 use super::{
-    ClientConfig, Config, ConfigError, CredentialsSource, ENV_CLIENT, ENV_SCOPE, ENV_SECRET,
-    Endpoint, Env, IdSource, Limits, SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod,
+    ClientConfig, Config, ConfigError, CredentialsSource, ENV_CLIENT, ENV_PROXY, ENV_SCOPE,
+    ENV_SECRET, Endpoint, Env, IdSource, Limits, SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod,
 };
 use crate::watch::Stamp;
 
@@ -26,14 +26,14 @@ impl Config {
         let client_secret = env_secret(env)?;
         let tokens = env_scopes(env)?;
         let url = env_text(env, "DOMO_TOKEN_URL")?.unwrap_or_else(|| TOKEN_URL.to_owned());
-        let proxy = env_text(env, "DOMO_PROXY")?;
+        let proxy = env_text(env, ENV_PROXY)?;
         let endpoint = Endpoint {
             // Loopback is allowed here without a key: there is no file to put one in.
             url: token_url(&url, true).map_err(|e| env_error("DOMO_TOKEN_URL", &e))?,
             method: TokenMethod::default(),
             ca_file: env_text(env, "DOMO_CA_FILE")?.map(Into::into),
             proxy: proxy
-                .map(|url| proxy_url(&url).map_err(|e| env_error("DOMO_PROXY", &e)))
+                .map(|url| proxy_url(&url).map_err(|e| env_error(ENV_PROXY, &e)))
                 .transpose()?,
             proxy_auth_file: None,
         };

@@ -306,7 +306,7 @@ fn a_command_is_kept_from_every_secret_that_the_environment_holds() {
     };
     assert_eq!(
         command.withheld,
-        ["DOMO_CLIENT_SECRET", "B_SECRET", "Z_SECRET"]
+        ["DOMO_CLIENT_SECRET", "DOMO_PROXY", "B_SECRET", "Z_SECRET"]
     );
 }
 

@@ -1,9 +1,10 @@
 //! The secret as a command prints it: password stores have one for that.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -110,12 +111,23 @@ const OF_SYSTEMD: [&str; 9] = [
     "WATCHDOG_USEC",
 ];
 
+/// Variables that secrets were read from. They stay in the environment when the config no longer
+/// names them.
+static READ: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Keeps the variable from every command that runs from now on.
+pub(super) fn withhold(variable: &str) {
+    let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+    read.insert(variable.to_owned());
+}
+
 fn spawn(program: &Path, wanted: &SecretCommand) -> io::Result<Child> {
     let mut command = Command::new(program);
     for name in OF_SYSTEMD {
         command.env_remove(name);
     }
-    for name in &wanted.withheld {
+    let read = READ.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for name in wanted.withheld.iter().chain(&read) {
         command.env_remove(name);
     }
     command

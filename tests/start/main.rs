@@ -170,7 +170,8 @@ fn a_command_gets_the_environment_without_secrets_and_without_systemds_variables
     let text = config_text(&sandbox, "[\"data\"]");
     let folder = folder("");
     let place = folder.path().display();
-    let script = format!("env > {place}/environment; cat {place}/acme.secret");
+    let script =
+        format!("env > {place}/new; mv {place}/new {place}/environment; cat {place}/acme.secret");
     let acme = text.replace(
         "client_secret_file = \"acme.secret\"",
         &format!("client_secret_command = [\"/bin/sh\", \"-c\", \"{script}\"]"),
@@ -180,11 +181,13 @@ fn a_command_gets_the_environment_without_secrets_and_without_systemds_variables
         "client_secret_file = \"acme.secret\"",
         "client_secret_env = \"OTHER\"",
     );
-    fs::write(folder.path().join("config.toml"), acme + &other).unwrap();
+    let both = format!("{acme}{other}");
+    fs::write(folder.path().join("config.toml"), both).unwrap();
     let mut command = Daemon::command(folder.path());
     let withheld = [
         ("OTHER", CANARY_SECRET),
         ("DOMO_CLIENT_SECRET", CANARY_SECRET),
+        ("DOMO_PROXY", CANARY_SECRET),
         ("NOTIFY_SOCKET", "/nowhere"),
         ("CREDENTIALS_DIRECTORY", "/nowhere"),
         ("LISTEN_PID", "1"),
@@ -199,10 +202,17 @@ fn a_command_gets_the_environment_without_secrets_and_without_systemds_variables
     command.envs(withheld).envs(kept);
     let daemon = Daemon::start_as(command, folder);
     token(&daemon.ask(&["--client", "acme", "data"]));
-    let seen = fs::read_to_string(daemon.folder().join("environment")).unwrap();
+    let environment = daemon.folder().join("environment");
+    let seen = fs::read_to_string(&environment).unwrap();
+    fs::remove_file(&environment).unwrap();
+    // Its variable outlasts it.
+    daemon.write("config.toml", &acme);
+    let later = until(|| fs::read_to_string(&environment));
     for (name, _) in withheld {
         let start = format!("{name}=");
-        assert!(!seen.lines().any(|line| line.starts_with(&start)), "{seen}");
+        for seen in [&seen, &later] {
+            assert!(!seen.lines().any(|line| line.starts_with(&start)), "{seen}");
+        }
     }
     for (name, value) in kept {
         assert!(

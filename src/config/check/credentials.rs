@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::{Checker, fault_of_path};
 use crate::config::raw::RawClient;
 use crate::config::{
-    ClientConfig, ConfigError, CredentialsSource, ENV_SECRET, IdSource, SecretCommand,
+    ClientConfig, ConfigError, CredentialsSource, ENV_PROXY, ENV_SECRET, IdSource, SecretCommand,
     SecretSource, usable_id, usable_secret,
 };
 
@@ -131,7 +131,7 @@ impl Checker<'_> {
 
 /// Keeps every secret that the environment holds from the clients' commands.
 pub(super) fn withhold_secrets(clients: &mut BTreeMap<String, ClientConfig>) {
-    let mut withheld = vec![ENV_SECRET.to_owned()];
+    let mut withheld = vec![ENV_SECRET.to_owned(), ENV_PROXY.to_owned()];
     for client in clients.values() {
         if let CredentialsSource::Pair {
             secret: SecretSource::Env(name),
