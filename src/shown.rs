@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The least characters of what is taken for a secret: Domo's have 64, and few names have so many.
-const LEAST: usize = 32;
+pub const LEAST: usize = 32;
 
 /// As many of its characters are shown, so that it can be found.
 const KEPT: usize = 8;

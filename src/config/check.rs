@@ -3,6 +3,7 @@
 mod callers;
 mod credentials;
 mod platform;
+mod url;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,15 +13,15 @@ use std::path::{Path, PathBuf};
 
 use domo_token_client::scope::ScopeSet;
 use toml::Spanned;
-use url::Url;
 
 use super::raw::{METHODS, RawClient, RawConfig, Table};
 use super::{
     ClientConfig, Config, ConfigError, Endpoint, MAX_NAME, SOCKET_MODE, TOKEN_URL, TokenMethod,
 };
 use crate::logging::LEVELS;
-use crate::shown::{HINT, NamedPath, looks_like_secret, masked};
+use crate::shown::{HINT, LEAST, NamedPath, looks_like_secret, masked};
 use crate::watch::Stamp;
+pub(super) use url::{proxy_url, token_url};
 
 /// Turns what was written into what is true, knowing where to point.
 pub(super) struct Checker<'a> {
@@ -139,6 +140,11 @@ impl Checker<'_> {
             let problem =
                 format!("a client's name has 1 to {MAX_NAME} letters, digits, '.', '_' or '-'");
             return Err(self.error(Some(span), "clients", problem));
+        }
+        // Domo's secrets are such digits. The key is masked like each message.
+        if name.len() >= LEAST && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let problem = format!("looks like a secret ({HINT}); give the client another name");
+            return Err(self.error(Some(span), &format!("clients.{name}"), problem));
         }
         let endpoint = self.endpoint(&mut raw, &key)?;
         let tokens = self.tokens(&raw, &span, &key("tokens"))?;
@@ -332,61 +338,6 @@ fn digest(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     hasher.finish()
-}
-
-fn not_a_url(error: url::ParseError) -> String {
-    if error == url::ParseError::RelativeUrlWithoutBase {
-        return "not a URL: begin it with https://".to_owned();
-    }
-    format!("not a URL: {error}")
-}
-
-fn without_login(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(not_a_url)?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("no user or password belongs in this URL".to_owned());
-    }
-    Ok(url)
-}
-
-/// A URL that a client secret may be sent to.
-pub(super) fn token_url(text: &str, allow_http_loopback: bool) -> Result<Url, String> {
-    let url = without_login(text)?;
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("no query or fragment belongs in this URL".to_owned());
-    }
-    match url.scheme() {
-        "http" if !is_loopback(&url) => {
-            Err("https only: over http everyone on the way could read the secret".to_owned())
-        }
-        "http" if !allow_http_loopback => {
-            Err("https only; http to this machine needs allow_http_loopback = true".to_owned())
-        }
-        "http" | "https" if url.path() == "/" => {
-            Err(format!("no path: must be the whole URL, like {TOKEN_URL}"))
-        }
-        "http" | "https" => Ok(url),
-        _ => Err("https only".to_owned()),
-    }
-}
-
-pub(super) fn proxy_url(text: &str) -> Result<Url, String> {
-    let url = without_login(text)?;
-    let is_host_alone = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-    // Whose URLs always have a host.
-    if !matches!(url.scheme(), "http" | "https") || !is_host_alone {
-        return Err("must be scheme, host and port, like http://proxy.example:3128".to_owned());
-    }
-    Ok(url)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
 }
 
 /// Line and column of a byte, both from 1; the column counts characters.

@@ -332,3 +332,21 @@ fn path_to_make_may_look_like_a_secret_if_its_directory_is_there() {
     let found = parse("broker.socket", written).unwrap();
     assert_eq!(found.socket, Some(path));
 }
+
+#[test]
+fn client_name_of_32_or_more_hexadecimal_digits_is_a_masked_error() {
+    let secret = "deadbeef".repeat(8);
+    let client = |name: &str| parse(&format!("[clients.{name}]\n{CLIENT}"));
+    for name in [&secret[..32], &secret, &secret.to_uppercase()] {
+        let error = client(name).unwrap_err();
+        assert!(error.contains("looks like a secret"), "{error}");
+        assert!(!error.contains(&name[..9]), "{error}");
+    }
+    for name in [
+        &secret[..31],
+        "441e307a-1f3b-4f0d-9a5c-0d7e8c1b2a39",
+        "warehouse-loader-of-the-finance-team",
+    ] {
+        client(name).unwrap();
+    }
+}
