@@ -13,7 +13,7 @@ use crate::daemon::{
     DaemonError, LoadError, LoadedClient, Options, load_client, load_config, parse_config,
 };
 use crate::ipc::Callers;
-use crate::shown::ShownName;
+use crate::secret_masking::ShownName;
 use crate::source::domo::DomoSource;
 use crate::source::{FetchError, TokenSource};
 #[cfg(unix)]

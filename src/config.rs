@@ -23,7 +23,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::policy::{Access, Principal};
-use crate::shown::{NamedPath, masked};
+use crate::secret_masking::{NamedPath, masked};
 use crate::users;
 use crate::watch::Stamp;
 

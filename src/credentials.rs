@@ -18,7 +18,7 @@ use crate::config::{
     ClientConfig, Config, CredentialsSource, Env, IdSource, SecretSource, usable_id, usable_secret,
 };
 
-use crate::shown::{NamedPath, ShownName};
+use crate::secret_masking::{NamedPath, ShownName};
 
 use file::{Readers, Subject};
 #[cfg(unix)]

@@ -2,8 +2,8 @@
 
 mod beside;
 mod clients;
-mod commands;
-mod fixed;
+mod secret_commands;
+mod restart_settings;
 mod load;
 mod place;
 mod reload;
@@ -32,11 +32,11 @@ use crate::{descriptors, systemd};
 
 use beside::Beside;
 use clients::{Clients, News, Rerun};
-use commands::Commands;
-use fixed::Fixed;
 use load::Loaded;
 pub use load::{LoadError, LoadedClient, load_client, load_config, parse_config};
 use reload::{Steering, about, log_news};
+use restart_settings::Fixed;
+use secret_commands::Commands;
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]

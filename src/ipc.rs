@@ -14,7 +14,7 @@ mod seats;
 mod session;
 #[cfg(unix)]
 mod socket;
-mod turns;
+mod request_fairness;
 
 use std::io;
 use std::pin::pin;

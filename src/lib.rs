@@ -12,7 +12,7 @@
 //! - [`users`]: the user database.
 //! - `acl`: access lists of files, on Windows.
 //! - [`flags`]: what the daemon can be told on its command line.
-//! - [`shown`]: names in messages, without secrets that took their place.
+//! - [`secret_masking`]: names in messages, without secrets that took their place.
 //! - [`policy`]: PURE; may this caller have this token?
 //! - [`config`]: TOML text → what was written → what is true; every default and bound.
 //! - [`token`]: one access token, encoded once, shared, wiped.
@@ -55,7 +55,7 @@ pub mod users;
 pub mod acl;
 pub mod flags;
 
-pub mod shown;
+pub mod secret_masking;
 pub mod policy;
 pub mod config;
 pub mod token;

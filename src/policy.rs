@@ -7,7 +7,7 @@ use std::fmt;
 
 use domo_token_client::scope::ScopeSet;
 
-use crate::shown::ShownName;
+use crate::secret_masking::ShownName;
 use crate::users::Identity;
 
 /// The access table of one API client. A scope set that isn't in it is nobody's.

@@ -1,5 +1,7 @@
 //! The daemon where the system starts no thread.
 
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
 mod common;
 
 use std::fs;
@@ -85,7 +87,7 @@ fn daemon_with_few_threads_serves_and_stops() {
         let config = format!("{config}[audit]\nfile = \"{}\"\n", audit.display());
         fs::write(folder.path().join("config.toml"), config).unwrap();
         // Threads of another test's daemon must not count.
-        let daemon = start_limited(folder, STRANGER + threads, threads.into());
+        let daemon = start_limited(folder, STRANGER + threads, threads);
         token(&daemon.ask(&["data"]));
         let (code, log) = daemon.stop();
         assert_eq!(code, Some(0), "{threads} threads: {log}");

@@ -19,7 +19,7 @@ use super::{
     ClientConfig, Config, ConfigError, Endpoint, MAX_NAME, SOCKET_MODE, TOKEN_URL, TokenMethod,
 };
 use crate::logging::LEVELS;
-use crate::shown::{HINT, LEAST, NamedPath, looks_like_secret, masked};
+use crate::secret_masking::{HINT, LEAST, NamedPath, looks_like_secret, masked};
 use crate::watch::Stamp;
 pub(super) use url::{proxy_url, token_url};
 

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::{BootTime, boot_now};
 use crate::config::{Env, SecretCommand};
-use crate::shown::NamedPath;
+use crate::secret_masking::NamedPath;
 
 use super::program::{self, ProgramError};
 use super::{CredentialsError, MAX_SECRET, secret_in};

@@ -6,7 +6,7 @@ use url::Url;
 use super::file::{self, Readers};
 use super::{Credentials, CredentialsError, MAX_SECRET, check_secret, unusable};
 use crate::config::{Endpoint, usable_id};
-use crate::shown::NamedPath;
+use crate::secret_masking::NamedPath;
 
 const WHAT: &str = "connection file";
 const SECTION: &str = "client_auth";

@@ -13,7 +13,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::CredentialsError;
-use crate::shown::NamedPath;
+use crate::secret_masking::NamedPath;
 #[cfg(unix)]
 use crate::watch::names_on_the_way;
 

@@ -13,9 +13,9 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use super::clients::{Clients, News, Rerun};
-use super::commands::{Commands, LoadResult};
-use super::fixed::Fixed;
 use super::load::{Loaded, Stamped, load_config};
+use super::restart_settings::Fixed;
+use super::secret_commands::{Commands, LoadResult};
 use super::{DaemonError, Options};
 use crate::broker::{About, Broker, Helm};
 use crate::clock::{BootTime, Clock};

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::Peer;
 use super::fair_share::{FairShare, Outcome, Place, Uid};
-use super::turns::{Share, Turns};
+use super::request_fairness::{Share, Turns};
 use crate::clock::BootTime;
 use crate::config::{Deadlines, Limits};
 

@@ -25,7 +25,7 @@ use super::{Cause, FetchError, Fetched, TokenSource};
 use crate::clock::wall_now;
 use crate::config::{Endpoint, TokenMethod};
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
-use crate::shown::NamedPath;
+use crate::secret_masking::NamedPath;
 
 /// The longest answer that is read, in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;

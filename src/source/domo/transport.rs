@@ -11,7 +11,7 @@ use url::Url;
 use super::resolve::Resolver;
 use super::{Registration, SourceError, answer};
 use crate::config::Endpoint;
-use crate::shown::masked;
+use crate::secret_masking::masked;
 use crate::source::{Cause, FetchError};
 
 /// How long a connection may take to come about.
