@@ -48,6 +48,10 @@ pub const ENV_SECRET: &str = "DOMO_CLIENT_SECRET";
 /// The variable with the proxy of that client, whose URL may hold a login.
 pub const ENV_PROXY: &str = "DOMO_PROXY";
 
+/// What is wrong with an audit file that the daemon has another use for.
+pub const AUDIT_IN_USE: &str = "must not be the config, a file that it names, the socket or the \
+                                socket's lock; name another file";
+
 /// Most bytes a client's name may have.
 pub const MAX_NAME: usize = domo_token_client::wire::MAX_CLIENT_NAME;
 
@@ -316,6 +320,29 @@ impl Config {
     pub fn files(&self) -> Vec<PathBuf> {
         let clients = self.clients.values();
         clients.flat_map(ClientConfig::files).collect()
+    }
+
+    /// The files that must not be the audit file: its own, those that it stands on, and the socket with
+    /// its lock.
+    #[must_use]
+    pub fn files_in_use(&self) -> Vec<PathBuf> {
+        let lock = self.socket.as_ref().map(|socket| {
+            let mut lock = socket.clone().into_os_string();
+            lock.push(".lock");
+            PathBuf::from(lock)
+        });
+        let own = self.path.iter().chain(&self.socket).chain(&lock);
+        own.cloned().chain(self.files()).collect()
+    }
+
+    /// Whether the audit file is one of [`Self::files_in_use`], by their paths.
+    fn audits_into_own_file(&self) -> bool {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let Some(audit) = self.audit_file.as_deref().map(absolute) else {
+            return false;
+        };
+        let in_use = self.files_in_use();
+        in_use.iter().any(|path| absolute(path) == audit)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Finds client id and secret: inline, file, environment, systemd credential, command, pydomo's
 //! connection file.
 
+#[cfg(unix)]
+mod audit;
 mod command;
 mod connection;
 mod file;
@@ -230,6 +232,8 @@ pub fn check_config(file: &File, path: &Path, config: &Config) -> Result<(), Cre
         let subject = Subject::new("config with a secret in it,", path);
         file::check_access(file, &subject, readers(client))?;
     }
+    #[cfg(unix)]
+    audit::check_is_apart(config)?;
     Ok(())
 }
 

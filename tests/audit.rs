@@ -217,7 +217,9 @@ fn a_symlink_is_78_in_daemon_and_check_and_nothing_is_written_through_it() {
     let sandbox = sandbox(HOUR);
     let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
     let folder = folder(&config);
-    symlink("config.toml", folder.path().join("audit.jsonl")).unwrap();
+    let elsewhere = folder.path().join("elsewhere");
+    fs::write(&elsewhere, "kept\n").unwrap();
+    symlink("elsewhere", folder.path().join("audit.jsonl")).unwrap();
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(78), "{stderr}");
     let (code, _, said) = check(&folder.path().join("config.toml"), &[]);
@@ -225,8 +227,7 @@ fn a_symlink_is_78_in_daemon_and_check_and_nothing_is_written_through_it() {
     for said in [stderr, said] {
         assert!(said.contains("audit.jsonl: is a symlink"), "{said}");
     }
-    let after = fs::read_to_string(folder.path().join("config.toml")).unwrap();
-    assert_eq!(after, config);
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "kept\n");
 }
 
 #[test]

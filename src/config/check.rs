@@ -16,7 +16,8 @@ use toml::Spanned;
 
 use super::raw::{METHODS, RawClient, RawConfig, Table};
 use super::{
-    ClientConfig, Config, ConfigError, Endpoint, MAX_NAME, SOCKET_MODE, TOKEN_URL, TokenMethod,
+    AUDIT_IN_USE, ClientConfig, Config, ConfigError, Endpoint, MAX_NAME, SOCKET_MODE, TOKEN_URL,
+    TokenMethod,
 };
 use crate::logging::LEVELS;
 use crate::secret_masking::{HINT, LEAST, NamedPath, looks_like_secret, masked};
@@ -61,7 +62,8 @@ impl Checker<'_> {
                 None
             }
         };
-        Ok(Config {
+        let audit_file = raw.audit.0.file.as_ref().map(Spanned::span);
+        let config = Config {
             path: Some(self.path.to_owned()),
             socket: self.path_to_make(broker.socket, "broker.socket")?,
             socket_mode: self.socket_mode(broker.socket_mode)?,
@@ -78,7 +80,11 @@ impl Checker<'_> {
             clients,
             stamp: Stamp::default(),
             digest: digest(self.text),
-        })
+        };
+        if config.audits_into_own_file() {
+            return Err(self.error(audit_file, "audit.file", AUDIT_IN_USE.to_owned()));
+        }
+        Ok(config)
     }
 
     fn socket_mode(&self, written: Option<Spanned<String>>) -> Result<u32, ConfigError> {

@@ -350,3 +350,39 @@ fn client_name_of_32_or_more_hexadecimal_digits_is_a_masked_error() {
         client(name).unwrap();
     }
 }
+
+#[test]
+fn audit_file_that_is_in_use_otherwise_is_an_error() {
+    let with_audit = |file: &str| {
+        parse(&format!(
+            "[broker]\nsocket = \"/run/b.sock\"\n[audit]\nfile = \"{file}\"\n\
+             [clients.acme]\n{CLIENT}ca_file = \"ca.pem\"\n"
+        ))
+    };
+    for file in [
+        "config.toml",
+        "./config.toml",
+        "/etc/domo-token/config.toml",
+        "acme.secret",
+        "/etc/domo-token//ca.pem",
+        "/run/b.sock",
+        "/run/b.sock.lock",
+    ] {
+        let error = with_audit(file).unwrap_err();
+        assert!(error.contains("audit.file: must not be"), "{file}: {error}");
+    }
+    for file in ["audit.jsonl", "/run/audit.lock", "/dev/stdout"] {
+        with_audit(file).unwrap();
+    }
+}
+
+#[test]
+fn audit_file_of_a_relative_config_is_compared_by_its_absolute_path() {
+    let own = std::path::absolute("config.toml").unwrap();
+    let text = format!(
+        "[audit]\nfile = \"{}\"\n[clients.acme]\n{CLIENT}",
+        own.display()
+    );
+    let error = Config::parse(&text, Path::new("./config.toml")).unwrap_err();
+    assert!(error.to_string().contains("audit.file"), "{error}");
+}
