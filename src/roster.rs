@@ -102,7 +102,7 @@ pub struct Roster {
     /// Tokens of an earlier process, until the first config says which of them are wanted.
     kept: BTreeMap<(String, ScopeSet), Kept>,
     /// Sets that have left the config, and until when that counts if they come back.
-    left: BTreeMap<(String, ScopeSet), (schedule::ChangeLimit, BootTime)>,
+    left: BTreeMap<(KnownBy, ScopeSet), (schedule::ChangeLimit, BootTime)>,
     commands: VecDeque<Command>,
 }
 
@@ -360,6 +360,7 @@ impl Roster {
     }
 }
 
+use configure::KnownBy;
 pub use configure::{Changes, REMOVED, STOPPING, Wanted};
 
 #[cfg(test)]

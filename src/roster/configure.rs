@@ -30,6 +30,14 @@ pub struct Wanted {
     pub loading: Option<Loading>,
 }
 
+/// What tells that a client which has left the config is back: its name, or under another one the part
+/// of its id that is shown.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum KnownBy {
+    Name(String),
+    ShownId(String),
+}
+
 /// What taking a config up has changed, as clients' names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -101,7 +109,12 @@ impl Roster {
         };
         let name = client.name.clone();
         for (scope, set) in client.sets.clone() {
+            // Its id may be known only now.
+            let left = self.recently_left(id, &scope);
             if let Some(found) = self.sets.get_mut(&set) {
+                if let Some(changes) = left {
+                    found.schedule.returned(changes, now);
+                }
                 // Before a request is due: a stored token is served and needs none.
                 if let Some(kept) = self.kept.remove(&(name.clone(), scope)) {
                     found.schedule.resume(kept, now);
@@ -181,6 +194,7 @@ impl Roster {
     }
 
     fn add_set(&mut self, id: ClientId, scope: ScopeSet, now: BootTime) {
+        let left = self.recently_left(id, &scope);
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
@@ -192,7 +206,7 @@ impl Roster {
         if let Some(kept) = self.kept.remove(&name) {
             schedule.resume(kept, now);
         }
-        if let Some((changes, _)) = self.left.remove(&name) {
+        if let Some(changes) = left {
             schedule.returned(changes, now);
         }
         schedule.set_loading(client.loading, now);
@@ -205,6 +219,14 @@ impl Roster {
         };
         self.sets.insert(set, added);
         self.touch(set, now);
+    }
+
+    /// How often a set of these scopes that has just left the config, of this client by its name or its
+    /// id, had been caused a request.
+    fn recently_left(&self, id: ClientId, scope: &ScopeSet) -> Option<ChangeLimit> {
+        let known_by = self.clients.get(&id).into_iter().flat_map(Client::known_by);
+        let left = known_by.filter_map(|known_by| self.left.get(&(known_by, scope.clone())));
+        left.map(|(changes, _)| *changes).max()
     }
 
     /// Its callers hear that it is gone, and its token is wiped.
@@ -226,7 +248,10 @@ impl Roster {
             client.sets.remove(scope);
             let until = now + ChangeLimit::SPAN;
             let left = (found.schedule.changes(), until);
-            self.left.insert((client.name.clone(), scope.clone()), left);
+            for known_by in client.known_by() {
+                let before = self.left.entry((known_by, scope.clone())).or_insert(left);
+                *before = left.max(*before);
+            }
         }
         self.commands.push_back(Command::Forget(set));
     }
@@ -275,5 +300,15 @@ impl Roster {
         for set in sets {
             self.touch(set, now);
         }
+    }
+}
+
+impl Client {
+    fn known_by(&self) -> impl Iterator<Item = KnownBy> + use<> {
+        let shown_id = Some(self.shown_id.clone()).filter(|shown_id| !shown_id.is_empty());
+        let name = KnownBy::Name(self.name.clone());
+        [Some(name), shown_id.map(KnownBy::ShownId)]
+            .into_iter()
+            .flatten()
     }
 }

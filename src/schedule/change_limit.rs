@@ -13,7 +13,7 @@ pub const CHANGES_IN_A_ROW: u32 = 3;
 pub const CHANGE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A bucket of [`CHANGES_IN_A_ROW`] requests, refilled by one each [`CHANGE_INTERVAL`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ChangeLimit {
     /// When it is full again, if it isn't.
     full_at: Option<BootTime>,

@@ -169,6 +169,40 @@ fn set_that_comes_and_goes_with_each_config_costs_no_more_than_changing_credenti
 }
 
 #[test]
+fn client_that_changes_its_name_with_each_config_costs_no_more_than_changing_credentials() {
+    let loaded = |name: &str, loading: Option<Loading>| {
+        let shown_id = if loading.is_none() { "441e307a…" } else { "" };
+        let shown_id = shown_id.to_owned();
+        let wanted = wanted(name, 1);
+        vec![Wanted {
+            shown_id,
+            loading,
+            ..wanted
+        }]
+    };
+    for by_command in [false, true] {
+        let mut roster = Roster::new(1);
+        let mut asked = Vec::new();
+        for step in 0..100 {
+            let now = NOW + Duration::from_millis(200) * step;
+            roster.handle_timeout(now);
+            let name = if step % 2 == 0 { "acme" } else { "beta" };
+            if by_command {
+                roster.configure(loaded(name, Some(Loading::Pending)), now);
+            }
+            roster.configure(loaded(name, None), now);
+            let requests = fetches(&mut roster).len();
+            asked.extend(std::iter::repeat_n(
+                now.saturating_since(NOW).as_secs(),
+                requests,
+            ));
+        }
+        // The first one is that of a new set.
+        assert_eq!(asked, [0, 0, 0, 0, 10], "{by_command}");
+    }
+}
+
+#[test]
 fn set_that_comes_back_later_is_a_new_one() {
     let mut roster = Roster::new(1);
     let later = |seconds| NOW + Duration::from_secs(seconds);
