@@ -117,6 +117,8 @@ fn init(wishes: &Wishes, env: Env) -> ExitCode {
 
 fn serve(options: &Options, format: LogFormat, env: Env<'static>, harden: bool) -> ExitCode {
     logging::catch_panics();
+    #[cfg(unix)]
+    write_from_background();
     let passed = match systemd::passed() {
         Ok(passed) => passed,
         Err(error) => return end(&format!("{HANDED_OVER}: {error}"), daemon::TO_MEND),
@@ -141,6 +143,17 @@ fn serve(options: &Options, format: LogFormat, env: Env<'static>, harden: bool) 
         ipc::turn_all_away(&sockets);
     }
     end(&error, code)
+}
+
+/// Has a log line of a daemon in the background of its terminal be written even after
+/// `stty tostop`, where SIGTTOU would stop the process unless it blocks that. Threads inherit this,
+/// so it comes before the first one starts; commands start with nothing blocked.
+#[cfg(unix)]
+fn write_from_background() {
+    use nix::sys::signal::{SigSet, Signal};
+    let signals: SigSet = Signal::SIGTTOU.into();
+    // No more can go wrong than without it.
+    let _ = signals.thread_block();
 }
 
 fn run(

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 const TERMINAL: &str = "
 import ctypes, os, pty, shlex, signal, sys
 how, command = sys.argv[1], sys.argv[2:]
-is_job = how in ('job', 'background job')
+is_job = how in ('job', 'background job', 'tostop')
 if is_job:
     # PR_SET_CHILD_SUBREAPER: the daemon outlives the shell.
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
@@ -29,11 +29,17 @@ if pid == 0:
         os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])
     os.execv(command[0], command)
 if is_job:
-    line = shlex.join(command) + (' &' if how == 'background job' else '')
+    line = shlex.join(command) + ('' if how == 'job' else ' &')
+    if how == 'tostop':
+        # What a job in the background writes to the terminal stops it, unless it prevents that.
+        line = 'stty tostop; ' + line
     os.write(terminal, line.encode() + b'\\n')
+# A daemon that is stopped prints nothing.
+signal.alarm(60)
 seen = b''
 while b'started' not in seen:
     seen += os.read(terminal, 4096)
+signal.alarm(0)
 if is_job:
     shell = pid
     pid = int(open(f'/proc/{shell}/task/{shell}/children').read())
@@ -103,7 +109,7 @@ fn daemon_that_is_a_job_of_a_shell_ends_with_its_terminal() {
         return;
     }
     let sandbox = sandbox(HOUR);
-    for how in ["job", "background job"] {
+    for how in ["job", "background job", "tostop"] {
         let folder = folder(&config_text(&sandbox, "[\"data\"]"));
         let (mut terminal, _) = in_terminal(&folder, how);
         let socket = folder.path().join("broker.sock");

@@ -170,8 +170,10 @@ fn a_command_gets_the_environment_without_secrets_and_without_systemds_variables
     let text = config_text(&sandbox, "[\"data\"]");
     let folder = folder("");
     let place = folder.path().display();
-    let script =
-        format!("env > {place}/new; mv {place}/new {place}/environment; cat {place}/acme.secret");
+    let script = format!(
+        "(env; grep SigBlk /proc/self/status) > {place}/new; \
+         mv {place}/new {place}/environment; cat {place}/acme.secret"
+    );
     let acme = text.replace(
         "client_secret_file = \"acme.secret\"",
         &format!("client_secret_command = [\"/bin/sh\", \"-c\", \"{script}\"]"),
@@ -214,6 +216,8 @@ fn a_command_gets_the_environment_without_secrets_and_without_systemds_variables
             assert!(!seen.lines().any(|line| line.starts_with(&start)), "{seen}");
         }
     }
+    // The daemon blocks SIGTTOU.
+    assert!(seen.contains("SigBlk:\t0000000000000000\n"), "{seen}");
     for (name, value) in kept {
         assert!(
             seen.lines().any(|line| line == format!("{name}={value}")),
