@@ -324,7 +324,7 @@ impl<C: Clock> Broker<C> {
     /// What is decided for a caller, and by which rule.
     #[must_use]
     pub fn explain(&self, asked: &Asked, caller: &Caller) -> Explanation {
-        self.state().explain(asked, caller)
+        self.state().explain(asked, caller, self.0.clock.now())
     }
 
     /// A session's panic must not take the others down, and no method leaves the state half done.

@@ -11,6 +11,7 @@ mod turns;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use domo_token_client::scope::ScopeSet;
+use domo_token_client::wire::Refusal;
 
 use crate::clock::BootTime;
 use crate::schedule::{self, Ask, Kept, Loading, Outcome, Reply, Round, Schedule, WaiterId};
@@ -222,6 +223,14 @@ impl Roster {
         let client = self.clients.get(&found.client)?;
         let failed = found.schedule.is_load_failed();
         failed.then_some(client.name.as_str())
+    }
+
+    /// What the set's callers get because its client could not be loaded, unless they get a token.
+    #[must_use]
+    pub fn load_refusal(&self, set: SetId, now: BootTime) -> Option<Refusal> {
+        let schedule = &self.sets.get(&set)?.schedule;
+        let refusal = schedule.load_refusal(now);
+        refusal.filter(|_| schedule.token(now).is_none())
     }
 
     /// Whether the set is there.

@@ -91,6 +91,15 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
         ("beta", 78, "missing.secret: No such file"),
         ("gamma", 75, "exit status: 3"),
     ] {
+        let explain = ["-c", client, "--explain", "data"];
+        let (explained, why, _) = parts(&daemon.ask(&explain));
+        assert_eq!(explained, Some(code), "{why}");
+        assert!(why.contains("decision: may not have this token"), "{why}");
+        assert!(why.contains(reason), "{why}");
+        let (explained, why, _) = parts(&as_stranger(&explain));
+        assert_eq!(explained, Some(code), "{why}");
+        assert!(why.contains("could not be loaded"), "{why}");
+        assert!(!why.contains(reason), "{why}");
         let shown = refused(&daemon.ask(&["-c", client, "data"]), code, reason);
         assert!(shown.contains("could not be loaded: "), "{shown}");
         let hidden = refused(&as_stranger(&["-c", client, "data"]), code, "could not be");

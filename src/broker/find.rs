@@ -71,14 +71,22 @@ impl State {
         }
     }
 
-    pub(super) fn explain(&self, asked: &Asked, caller: &Caller) -> Explanation {
+    /// What a caller would get, and why: a client that could not be loaded counts like a rule.
+    pub(super) fn explain(&self, asked: &Asked, caller: &Caller, now: BootTime) -> Explanation {
         let client = self.client_meant(asked).map(Cow::into_owned);
         let scope = ScopeSet::parse(&asked.scope);
         let (refused, rule) = match self.find(asked, caller) {
-            Ok((_, Some(rule))) => (None, rule),
-            Ok((_, None)) => {
-                let rule = "there is no access table: whoever may open the socket may have it";
-                (None, rule.to_owned())
+            Ok((set, rule)) => {
+                let rule = rule.unwrap_or_else(|| {
+                    "there is no access table: whoever may open the socket may have it".to_owned()
+                });
+                match self.roster.load_refusal(set, now) {
+                    Some(refusal) => {
+                        let refusal = self.with_load_error(set, caller, refusal);
+                        (Some(refusal.kind), format!("{rule}; {}", refusal.cause))
+                    }
+                    None => (None, rule),
+                }
             }
             Err(refusal) if refusal.kind == RefusalKind::NotPermitted && caller.privileged => {
                 let rule = self.deciding_rule(asked, caller);

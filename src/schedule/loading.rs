@@ -44,7 +44,7 @@ impl Schedule {
     }
 
     /// What callers get if the client could not be loaded.
-    pub(super) fn load_refusal(&self, now: BootTime) -> Option<Refusal> {
+    pub(crate) fn load_refusal(&self, now: BootTime) -> Option<Refusal> {
         let Some(Loading::Failed { retry_at }) = self.loading else {
             return None;
         };

@@ -20,7 +20,7 @@ use domo_token_client::wire::RefusalKind;
 
 use args::{Command, Get};
 use options::Verb;
-use problem::{CONFIG, IO_ERROR, NO_PERMISSION, Problem, USAGE};
+use problem::{CONFIG, IO_ERROR, NO_PERMISSION, Problem, TEMPORARY, USAGE};
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(problem::end_on));
@@ -68,6 +68,7 @@ fn explain(get: &Get) -> Result<u8, Problem> {
     Ok(match given.refused {
         None => 0,
         Some(RefusalKind::NotPermitted) => NO_PERMISSION,
+        Some(RefusalKind::Unavailable | RefusalKind::Busy) => TEMPORARY,
         Some(_) => CONFIG,
     })
 }
