@@ -270,7 +270,7 @@ fn process_without_a_number_of_its_own_does_not_take_anybody_for_itself() {
     if !is_root() || !can_be_made() {
         return;
     }
-    // Whoever has no number in its user namespace is seen as the overflow uid, as is an impostor.
+    // A user without a number in the namespace is seen as the overflow uid, as is an impostor.
     let impostor = Impostor::listen(4299, 0, 0o1777);
     let ask = helper(&impostor.socket(), &["data"]);
     let unmapped = [

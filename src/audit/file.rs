@@ -115,7 +115,7 @@ fn check_existing(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// The error without the path if it is that of the file, which whoever reports it names.
+/// The error without the path if it is that of the file, because the caller names it.
 #[cfg(unix)]
 fn refused(error: CredentialsError, path: &Path) -> io::Error {
     match error {

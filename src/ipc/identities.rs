@@ -101,8 +101,8 @@ impl Identities {
         }
     }
 
-    /// Starts those for which there is room. They go on when whoever asked has left, so that
-    /// leaving and coming again asks nothing twice.
+    /// Starts those for which there is room. They go on when the caller has left, so that
+    /// leaving and coming again looks nothing up twice.
     fn start_lookups(self: &Arc<Self>) {
         loop {
             let Some(key) = self.lookups().start() else {

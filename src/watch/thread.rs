@@ -73,8 +73,8 @@ impl<W: Watcher> Looker<W> {
             }
             self.start();
             self.look_at_directories();
-            // Two writes within one tick of the file system's clock leave the same stamp, so what
-            // was heard counts by itself. Whoever has not taken the last word yet needs no other.
+            // Two writes within one tick of the file system's clock leave the same stamp, so an event
+            // counts by itself. A message that has not been received yet is enough.
             if differs(&mut self.seen) || heard.files {
                 let _ = change.try_send(());
             }

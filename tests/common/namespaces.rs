@@ -34,7 +34,7 @@ impl Container {
                 unshare.extend(user);
                 unshare
             }
-            // Whoever makes a user namespace needs no right for the other.
+            // The user that makes a user namespace needs no right for the other.
             Self::PidAndUser => {
                 unshare.extend(["--user", "--map-root-user"]);
                 [user.to_vec(), unshare].concat()

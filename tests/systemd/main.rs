@@ -159,7 +159,7 @@ fn all_sockets_of_the_unit_are_served_and_named_in_the_log() {
         let listeners = paths
             .each_ref()
             .map(|path| UnixListener::bind(path).unwrap());
-        // Whoever comes before the daemon waits for it on each of them.
+        // A caller that comes before the daemon waits for it on each of them.
         let early = paths
             .each_ref()
             .map(|path| helper(path, &["data"]).spawn().unwrap());

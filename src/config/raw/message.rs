@@ -11,8 +11,7 @@ const WRONG_VALUE: &str = "wrong value";
 const UNKNOWN_KEY: &str = "unknown key";
 const NOT_TOML: &str = "not TOML";
 
-/// What toml says of a text, in other words where its own say nothing to whoever doesn't know its
-/// grammar.
+/// toml's messages, with another wording where theirs assumes that the reader knows its grammar.
 const REWORDED: [(&str, &str); 4] = [
     (
         "string values must be quoted",
