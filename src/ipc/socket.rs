@@ -280,6 +280,7 @@ impl Socket {
             return Err(path_error(&self.path, problem));
         }
         let listener = UnixListener::bind(&place).map_err(fail)?;
+        listener::shorten_queue(&listener).map_err(fail)?;
         let listener = listener::prepare(listener).map_err(fail)?;
         chown(&place, None, callers.group).map_err(|error| {
             let problem = format!("the socket can't be given to its group: {error}; make the daemon's user a member of it");

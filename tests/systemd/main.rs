@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{OpenOptionsExt, chown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -296,6 +296,31 @@ fn lost_socket_of_a_unit_is_reported_with_the_command_that_helps() {
         let shown = String::from_utf8(output.stdout).unwrap();
         assert!(!shown.contains("cannot connect"), "{shown}");
     }
+}
+
+#[test]
+fn server_of_an_inherited_socket_stays_the_user_that_bound_it() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let path = folder.path().join("handed.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    // Root's, as systemd's directories are; the daemon is another user.
+    for name in ["config.toml", "acme.secret"] {
+        chown(folder.path().join(name), Some(STRANGER), None).unwrap();
+    }
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = activated(folder.path(), "broker", "3<&0");
+    command.stdin(OwnedFd::from(listener)).uid(STRANGER);
+    let daemon = Daemon::start_as(command, folder);
+    let output = helper(&path, &["data"]).output().unwrap();
+    token(&output);
+    let stream = UnixStream::connect(&path).unwrap();
+    let server = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials);
+    assert_eq!(server.unwrap().uid(), 0);
+    drop(daemon);
 }
 
 #[test]

@@ -35,6 +35,13 @@ sockopt_impl!(
 /// caller waits for all of these, so that a longer queue delays it the more during a flood.
 const BACKLOG: i32 = 512;
 
+/// Shortens the queue of a socket that this process has bound. An inherited one keeps what its unit
+/// says (`Backlog=`): after another listen(2) callers would see this process as the user that serves,
+/// and not the service manager (unix(7), `SO_PEERCRED`).
+pub(super) fn shorten_queue(listener: &UnixListener) -> io::Result<()> {
+    Ok(listen(listener, BACKLOG)?)
+}
+
 /// The sockets that callers connect to.
 #[derive(Debug)]
 pub struct Listener {
@@ -55,7 +62,6 @@ struct Accepting {
 /// Readies a socket to be accepted from.
 pub(super) fn prepare(listener: UnixListener) -> io::Result<AsyncFd<UnixListener>> {
     listener.set_nonblocking(true)?;
-    listen(&listener, BACKLOG)?;
     // The last descriptor of a connection that lingers (`SO_LINGER`) takes as long to close as its
     // sender has set, and all callers would wait for it. Linux before 6.16 takes them.
     let _refused = setsockopt(&listener, PassRights, &false);
