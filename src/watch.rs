@@ -28,10 +28,10 @@ struct Pace {
     quiet: Duration,
     /// How long a change waits for quiet at most.
     quiet_max: Duration,
-    /// How often files are looked at where there are no events, as on network file systems, and
-    /// while a socket is watched.
+    /// How often files are looked at where there are no events, as on network file systems.
     look: Duration,
-    /// How often they are looked at otherwise, in case events were lost.
+    /// How often they are looked at otherwise: events can be lost, and none comes when something
+    /// above a directory is renamed or mounted over. Each look wakes an idle daemon up.
     look_anyhow: Duration,
     /// How often a directory that isn't there is looked for.
     look_for_directory: Duration,
@@ -41,7 +41,7 @@ const PACE: Pace = Pace {
     quiet: Duration::from_millis(100),
     quiet_max: Duration::from_millis(500),
     look: Duration::from_secs(30),
-    look_anyhow: Duration::from_secs(600),
+    look_anyhow: Duration::from_secs(60),
     look_for_directory: Duration::from_secs(1),
 };
 

@@ -201,7 +201,7 @@ async fn rename_above_the_directory_of_the_socket_is_noticed_without_an_event() 
     let socket = above.join("run").join("socket");
     fs::create_dir_all(above.join("run")).unwrap();
     let often = Pace {
-        look: Duration::from_millis(1),
+        look_anyhow: Duration::from_millis(1),
         ..PACE
     };
     let mut files = Files::paced(often, true);

@@ -91,11 +91,7 @@ impl<W: Watcher> Looker<W> {
         let has_events = |directory: &PathBuf| !is_far(directory);
         if !all_there {
             self.pace.look_for_directory
-        } else if self.told
-            // No event comes when something above its directory is renamed or mounted over.
-            || self.socket.is_some()
-            || !self.directories.keys().all(has_events)
-        {
+        } else if self.told || !self.directories.keys().all(has_events) {
             self.pace.look
         } else {
             self.pace.look_anyhow
