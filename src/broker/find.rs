@@ -78,7 +78,7 @@ impl State {
         let (refused, rule) = match self.find(asked, caller) {
             Ok((set, rule)) => {
                 let rule = rule.unwrap_or_else(|| {
-                    "there is no access table: whoever may open the socket may have it".to_owned()
+                    "there is no access table: every caller that may open the socket may have it".to_owned()
                 });
                 match self.roster.load_refusal(set, now) {
                     Some(refusal) => {
