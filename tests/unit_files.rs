@@ -107,6 +107,29 @@ fn the_service_sees_callers_as_the_users_they_are() {
 }
 
 #[test]
+fn restart_settings_are_the_same_for_a_host_and_a_person() {
+    const SETTINGS: [&str; 7] = [
+        "StartLimitIntervalSec=",
+        "Restart=",
+        "RestartSec=",
+        "RestartPreventExitStatus=",
+        "TriggerLimitIntervalSec=",
+        "TriggerLimitBurst=",
+        "RemoveOnStop=",
+    ];
+    let settings = |folder: &str, name: &str| -> Vec<String> {
+        let text = fs::read_to_string(systemd(folder).join(name)).unwrap();
+        let is_setting = |line: &&str| SETTINGS.iter().any(|key| line.starts_with(key));
+        text.lines().filter(is_setting).map(str::to_owned).collect()
+    };
+    for name in UNITS {
+        let hosts = settings("", name);
+        assert_eq!(hosts.len(), 4, "{name}: {hosts:?}");
+        assert_eq!(hosts, settings("user", name));
+    }
+}
+
+#[test]
 fn the_units_run_as_users_and_groups_that_the_package_makes() {
     let made = fs::read_to_string(systemd("domo-token.sysusers")).unwrap();
     let is_made = |kind: &str, name: &str| {
