@@ -35,6 +35,8 @@ const HANDED_OVER: &str = "what systemd handed over";
 const TRY_AGAIN: u8 = 75;
 
 fn main() -> ExitCode {
+    #[cfg(unix)]
+    signals::fail_writes_past_size_limit();
     let flags = Flags::read();
     let env: Env<'static> = &|name| var_os(name);
     let options = Options {

@@ -1,12 +1,14 @@
-//! Signals as messages.
+//! Signals as messages, and what a signal would end without one.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
 
 use nix::libc::{SI_KERNEL, siginfo_t};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use signal_hook::consts::SIGXFSZ;
 use signal_hook::iterator::exfiltrator::WithRawSiginfo;
 use signal_hook_tokio::SignalsInfo;
 use tokio::sync::mpsc;
@@ -87,4 +89,12 @@ fn ignores_hangup() -> bool {
 async fn next(signals: &mut SignalsInfo<WithRawSiginfo>) -> Option<siginfo_t> {
     use futures_core::Stream;
     std::future::poll_fn(|context| std::pin::Pin::new(&mut *signals).poll_next(context)).await
+}
+
+/// Makes writes past the limit on file sizes (`ulimit -f`) fail with EFBIG instead of ending the
+/// process by SIGXFSZ. A program that is started later has the default action: execve(2) resets
+/// handlers, but not what is ignored.
+pub fn fail_writes_past_size_limit() {
+    // Without a handler it is as before.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }

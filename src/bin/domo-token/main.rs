@@ -23,6 +23,9 @@ use options::Verb;
 use problem::{CONFIG, IO_ERROR, NO_PERMISSION, Problem, TEMPORARY, USAGE};
 
 fn main() -> ExitCode {
+    // A write past the limit on file sizes (ulimit -f) fails then; exec's command has the default again.
+    #[cfg(unix)]
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
     std::panic::set_hook(Box::new(problem::end_on));
     let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.peek().is_none() {
