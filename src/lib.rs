@@ -2,6 +2,7 @@
 //!
 //! - [`clock`]: the boot clock, and waiting on it; the only file that reads a clock.
 //! - [`logging`]: log lines to standard error.
+//! - [`children`]: the processes of secret commands, and as PID 1 orphans.
 //! - [`signals`]: signals as messages.
 //! - [`threads`]: jobs that block, each on a thread of its own.
 //! - [`watch`]: notices that files change.
@@ -36,6 +37,7 @@
 
 pub mod clock;
 pub mod logging;
+pub mod children;
 #[cfg_attr(windows, path = "windows/signals.rs")]
 pub mod signals;
 pub mod threads;

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use domo_token::check::{self, Depth};
+#[cfg(unix)]
+use domo_token::children;
 use domo_token::config::{self, Env};
 use domo_token::daemon::{self, DaemonError, Options, Surroundings};
 use domo_token::flags::{Flags, LogFormat, Verb};
@@ -30,6 +32,9 @@ const CANNOT_WRITE: u8 = 74;
 
 /// How errors about inherited descriptors begin.
 const HANDED_OVER: &str = "what systemd handed over";
+
+/// How errors about handlers of signals begin.
+const NO_SIGNALS: &str = "cannot receive signals";
 
 /// The system lacks room for now.
 const TRY_AGAIN: u8 = 75;
@@ -86,6 +91,11 @@ fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
         Ok(judge) => judge,
         Err(error) => return fail(&error, daemon::TO_MEND),
     };
+    #[cfg(unix)]
+    if let Err(error) = signals::end_on_signals() {
+        let Ended(error, code) = Ended::of_host(NO_SIGNALS, &error);
+        return fail(&error, code);
+    }
     let report = match runtime() {
         Ok(runtime) => runtime.block_on(check::run(options, env, depth)),
         Err(Ended(error, code)) => return fail(&error, code),
@@ -135,7 +145,11 @@ fn serve(options: &Options, format: LogFormat, env: Env<'static>, harden: bool) 
         close_memory(harden)?;
         run(options, format, env, passed)
     };
-    let Err(Ended(error, code)) = run() else {
+    let ended = run();
+    // A service manager that ends the whole control group does that; others leave them running.
+    #[cfg(unix)]
+    children::end_all();
+    let Err(Ended(error, code)) = ended else {
         logging::finish();
         return ExitCode::SUCCESS;
     };
@@ -185,8 +199,7 @@ fn run(
     let runtime = runtime()?;
     let options = options.clone();
     let daemon = async move {
-        let signals =
-            signals::listen().map_err(|error| Ended::of_host("cannot receive signals", &error))?;
+        let signals = signals::listen().map_err(|error| Ended::of_host(NO_SIGNALS, &error))?;
         let surroundings = Surroundings {
             env,
             levels,

@@ -1,17 +1,23 @@
 //! Signals as messages, and what a signal would end without one.
 
+use std::ffi::c_int;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
+use std::thread;
 
 use nix::libc::{SI_KERNEL, siginfo_t};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use signal_hook::consts::SIGXFSZ;
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::exfiltrator::WithRawSiginfo;
+use signal_hook::low_level;
 use signal_hook_tokio::SignalsInfo;
 use tokio::sync::mpsc;
+
+use crate::children;
 
 /// What the operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +38,8 @@ pub enum Signal {
 ///
 /// Outside a tokio runtime.
 pub fn listen() -> io::Result<mpsc::Receiver<Signal>> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     // Read before there is a handler.
-    let survives_terminal = ignores_hangup();
+    let survives_terminal = ignores(SIGHUP);
     let had_terminal = open_terminal().is_ok();
     let mut signals =
         SignalsInfo::<WithRawSiginfo>::with_exfiltrator([SIGHUP, SIGINT, SIGTERM], WithRawSiginfo)?;
@@ -74,16 +79,16 @@ fn is_terminal_closed() -> bool {
     matches!(error, Some(Errno::NXIO | Errno::IO))
 }
 
-/// Whether the process was started with SIGHUP ignored, as nohup(1) does: it is to outlive its
-/// terminal. Where that can't be found out it isn't.
-fn ignores_hangup() -> bool {
+/// Whether the process was started with that signal ignored, as nohup(1) does with SIGHUP: it is to
+/// outlive its terminal. Where that can't be found out it isn't.
+fn ignores(signal: c_int) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status
         .lines()
         .find_map(|line| line.strip_prefix("SigIgn:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     // The lowest bit is signal 1, SIGHUP (proc(5)).
-    mask.is_some_and(|mask| mask & 1 == 1)
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 async fn next(signals: &mut SignalsInfo<WithRawSiginfo>) -> Option<siginfo_t> {
@@ -97,4 +102,36 @@ async fn next(signals: &mut SignalsInfo<WithRawSiginfo>) -> Option<siginfo_t> {
 pub fn fail_writes_past_size_limit() {
     // Without a handler it is as before.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
+}
+
+/// Has a command that runs in the foreground end on signals as by default, but end its secret
+/// commands first, and restore the terminal. As PID 1, to which the kernel applies no default
+/// action, it exits with 128 and the signal's number.
+///
+/// # Errors
+///
+/// If the system takes no handler or has no thread.
+pub fn end_on_signals() -> io::Result<()> {
+    let terminal = tcgetattr(io::stdin()).ok();
+    let signals = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+    let honoured = signals.into_iter().filter(|signal| !ignores(*signal));
+    let mut signals = signal_hook::iterator::Signals::new(honoured)?;
+    let end = move || {
+        let Some(signal) = signals.forever().next() else {
+            return;
+        };
+        children::end_all();
+        if let Some(terminal) = &terminal {
+            // The end comes in any case.
+            let _ = tcsetattr(io::stdin(), OptionalActions::Flush, terminal);
+        }
+        if !children::is_init() {
+            let _ = low_level::emulate_default_handler(signal);
+        }
+        low_level::exit(128 + signal);
+    };
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(end)?;
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use tracing::debug;
 use zeroize::Zeroizing;
 
+use crate::children::OwnChild;
 use crate::clock::{BootTime, boot_now};
 use crate::config::{Env, SecretCommand};
 use crate::secret_masking::NamedPath;
@@ -62,20 +63,20 @@ fn output(
     let mut child = spawn(program, command).map_err(|error| format!("can't be run: {error}"))?;
     // Read on threads of their own: a command that fills one pipe would wait for us for ever.
     let end = boot_now() + deadline;
-    let printed = collect(child.stdout.take(), MAX_SECRET, end, false);
-    let complaint = collect(child.stderr.take(), SHOWN, end, true);
+    let printed = collect(child.stdout(), MAX_SECRET, end, false);
+    let complaint = collect(child.stderr(), SHOWN, end, true);
     let (Ok(printed), Ok(complaint)) = (printed, complaint) else {
-        stop(&mut child);
+        child.kill();
         return Err("no thread to read its output: the system's limit is reached".to_owned());
     };
     let Ok(Some(printed)) = printed.recv_timeout(deadline) else {
-        stop(&mut child);
+        child.kill();
         return Err(format!("not done after {} s", deadline.as_secs_f32()));
     };
     // Whoever inherited its standard error may live on.
     let complaint = complaint.recv_timeout(Duration::from_millis(100));
     if printed.len() > MAX_SECRET {
-        stop(&mut child);
+        child.kill();
         return Err(format!("printed more than {MAX_SECRET} bytes"));
     }
     let status = wait(&mut child).map_err(|error| error.to_string())?;
@@ -121,7 +122,7 @@ pub(super) fn withhold(variable: &str) {
     read.insert(variable.to_owned());
 }
 
-fn spawn(program: &Path, wanted: &SecretCommand) -> io::Result<Child> {
+fn spawn(program: &Path, wanted: &SecretCommand) -> io::Result<OwnChild> {
     let mut command = Command::new(program);
     for name in OF_SYSTEMD {
         command.env_remove(name);
@@ -141,9 +142,8 @@ fn spawn(program: &Path, wanted: &SecretCommand) -> io::Result<Child> {
         if let Some(name) = wanted.argv.first() {
             command.arg0(name);
         }
-        command.process_group(0);
     }
-    command.spawn()
+    OwnChild::spawn(&mut command)
 }
 
 /// All that comes until `end`, up to one byte past `most`; `None` if more may come. With `drain`, what
@@ -214,21 +214,8 @@ impl<P: Pipe> Read for Until<P> {
     }
 }
 
-/// Ends it with all that it started.
-fn stop(child: &mut Child) {
-    #[cfg(unix)]
-    if let Some(group) = i32::try_from(child.id())
-        .ok()
-        .and_then(rustix::process::Pid::from_raw)
-    {
-        let _gone = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-    }
-    let _gone = child.kill();
-    let _reaped = child.wait();
-}
-
 /// Its standard output is closed, so it is about to end; if not, it is made to.
-fn wait(child: &mut Child) -> io::Result<std::process::ExitStatus> {
+fn wait(child: &mut OwnChild) -> io::Result<std::process::ExitStatus> {
     let (sender, receiver) = mpsc::channel::<()>();
     for _ in 0..100 {
         if let Some(status) = child.try_wait()? {
@@ -238,7 +225,7 @@ fn wait(child: &mut Child) -> io::Result<std::process::ExitStatus> {
         let _waited = receiver.recv_timeout(Duration::from_millis(10));
     }
     drop(sender);
-    stop(child);
+    child.kill();
     Err(io::Error::other("closed its output and went on"))
 }
 
