@@ -117,6 +117,14 @@ fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
 }
 
 fn init(wishes: &Wishes, env: Env) -> ExitCode {
+    // Else the default actions do.
+    #[cfg(unix)]
+    if children::is_init()
+        && let Err(error) = signals::end_on_signals()
+    {
+        let Ended(error, code) = Ended::of_host(NO_SIGNALS, &error);
+        return fail(&error, code);
+    }
     let written = match runtime() {
         Ok(runtime) => runtime.block_on(init::run(wishes, env)),
         Err(Ended(error, code)) => return fail(&error, code),
@@ -200,6 +208,8 @@ fn run(
     let options = options.clone();
     let daemon = async move {
         let signals = signals::listen().map_err(|error| Ended::of_host(NO_SIGNALS, &error))?;
+        #[cfg(unix)]
+        signals::reap_orphans().map_err(|error| Ended::of_host(NO_SIGNALS, &error))?;
         let surroundings = Surroundings {
             env,
             levels,

@@ -7,12 +7,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::thread;
 
-use nix::libc::{SI_KERNEL, siginfo_t};
+use nix::libc::SI_KERNEL;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
-use signal_hook::iterator::exfiltrator::WithRawSiginfo;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
+use signal_hook::iterator::exfiltrator::{Exfiltrator, WithRawSiginfo};
 use signal_hook::low_level;
 use signal_hook_tokio::SignalsInfo;
 use tokio::sync::mpsc;
@@ -91,7 +91,7 @@ fn ignores(signal: c_int) -> bool {
     mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-async fn next(signals: &mut SignalsInfo<WithRawSiginfo>) -> Option<siginfo_t> {
+async fn next<E: Exfiltrator>(signals: &mut SignalsInfo<E>) -> Option<E::Output> {
     use futures_core::Stream;
     std::future::poll_fn(|context| std::pin::Pin::new(&mut *signals).poll_next(context)).await
 }
@@ -102,6 +102,30 @@ async fn next(signals: &mut SignalsInfo<WithRawSiginfo>) -> Option<siginfo_t> {
 pub fn fail_writes_past_size_limit() {
     // Without a handler it is as before.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
+}
+
+/// Reaps orphans from now on if the process is PID 1.
+///
+/// # Errors
+///
+/// If the system takes no handler.
+///
+/// # Panics
+///
+/// Outside a tokio runtime.
+pub fn reap_orphans() -> io::Result<()> {
+    if !children::is_init() {
+        return Ok(());
+    }
+    let mut ended = signal_hook_tokio::Signals::new([SIGCHLD])?;
+    // Some may have ended before there was a handler.
+    children::reap_orphans();
+    tokio::spawn(async move {
+        while next(&mut ended).await.is_some() {
+            children::reap_orphans();
+        }
+    });
+    Ok(())
 }
 
 /// Has a command that runs in the foreground end on signals as by default, but end its secret
