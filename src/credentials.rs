@@ -20,6 +20,7 @@ use crate::config::{
     ClientConfig, Config, CredentialsSource, Env, IdSource, SecretSource, usable_id, usable_secret,
 };
 
+use crate::descriptors;
 use crate::secret_masking::{NamedPath, ShownName};
 
 use file::{Readers, Subject};
@@ -122,6 +123,12 @@ impl CredentialsError {
     pub fn is_command_failure(&self) -> bool {
         matches!(self, Self::Command { .. })
     }
+
+    /// Whether there was no descriptor left to read a file.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if descriptors::is_exhausted(source))
+    }
 }
 
 /// What to do about a file that can't be read, where that isn't plain.
@@ -130,6 +137,8 @@ fn to_do(error: &io::Error) -> &'static str {
         "; put it there, or name another in the config"
     } else if error.kind() == io::ErrorKind::PermissionDenied {
         "; let the daemon's user, or its group, read it"
+    } else if descriptors::is_exhausted(error) {
+        descriptors::RAISE_LIMIT
     } else {
         ""
     }

@@ -81,6 +81,9 @@ pub enum DaemonError {
     /// No client can be loaded, by name and reason.
     #[error("{}", reasons(.0))]
     NoClient(Vec<(String, String)>),
+    /// No client can be loaded for lack of descriptors, by name and reason.
+    #[error("{}", reasons(.0))]
+    Exhausted(Vec<(String, String)>),
     /// No place for the socket.
     #[error(
         "no place for the socket: neither $RUNTIME_DIRECTORY nor an absolute $XDG_RUNTIME_DIR is set; name one with --socket"
@@ -120,6 +123,8 @@ pub enum DaemonError {
 fn to_do(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::NotFound {
         ": run domo-tokend init, or name another file"
+    } else if descriptors::is_exhausted(error) {
+        descriptors::RAISE_LIMIT
     } else {
         ""
     }
@@ -134,6 +139,8 @@ fn reasons(clients: &[(String, String)]) -> String {
 fn about_audit(error: &io::Error) -> &'static str {
     if is_unread(error) {
         "; start its reader first"
+    } else if descriptors::is_exhausted(error) {
+        descriptors::RAISE_LIMIT
     } else if error.raw_os_error().is_some() {
         "; it must be one that the daemon may write"
     } else {
@@ -152,13 +159,28 @@ pub const TO_MEND: u8 = 78;
 
 impl DaemonError {
     /// The exit code, of sysexits: 70 for a bug, 75 if another daemon is there already, the socket is
-    /// lost or nobody reads the pipe that is to take the audit, else 78.
+    /// lost, nobody reads the pipe that is to take the audit or no descriptor is left, else 78.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Bug => 70,
-            Self::Bind(BindError::Taken(_)) | Self::SocketLost(_) => 75,
+            Self::Bind(
+                BindError::Taken(_)
+                | BindError::Path {
+                    is_exhausted: true, ..
+                },
+            )
+            | Self::SocketLost(_)
+            | Self::Exhausted(_) => 75,
             Self::Audit { source, .. } if is_unread(source) => 75,
+            Self::ConfigRead { source, .. }
+            | Self::Metrics { source, .. }
+            | Self::Audit { source, .. }
+                if descriptors::is_exhausted(source) =>
+            {
+                75
+            }
+            Self::ConfigAccess(error) if error.is_exhausted() => 75,
             Self::Bind(BindError::Path { .. })
             | Self::ConfigRead { .. }
             | Self::ConfigAccess(_)
@@ -255,6 +277,9 @@ pub async fn run(
 fn first_clients(loaded: Loaded, now: BootTime) -> Result<FirstClients, DaemonError> {
     let mut clients = Clients::new();
     let (news, _) = clients.apply(loaded.candidates, Rerun::All, now);
+    if let Some(reasons) = clients.exhausted() {
+        return Err(DaemonError::Exhausted(reasons));
+    }
     match clients.hopeless() {
         Some(reasons) => Err(DaemonError::NoClient(reasons)),
         None => Ok((loaded.config, clients, news)),

@@ -1,5 +1,9 @@
 //! The limit on open descriptors.
 
+use std::fs::File;
+use std::io;
+
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Raises the soft limit to the hard one, and says how many descriptors there may be then.
@@ -17,4 +21,25 @@ pub fn raise() -> usize {
     current.map_or(usize::MAX, |current| {
         usize::try_from(current).unwrap_or(usize::MAX)
     })
+}
+
+/// What to do when [`is_exhausted`].
+pub const RAISE_LIMIT: &str = "; raise the limit on open files (LimitNOFILE= or ulimit -n)";
+
+/// Whether the error is that there is no room for another descriptor, in the process or the system.
+#[must_use]
+pub fn is_exhausted(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// Opens as many descriptors as reading a directory of files takes, and closes them.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn probe() -> io::Result<()> {
+    let open = || File::open("/dev/null");
+    let _opened = [open()?, open()?, open()?];
+    Ok(())
 }

@@ -51,8 +51,10 @@ struct InForce<S> {
 #[derive(Debug)]
 struct Failure {
     reason: String,
-    /// When its command is run again.
+    /// When it is loaded again.
     retry_at: Option<BootTime>,
+    /// Whether no descriptor was left to load it.
+    is_exhausted: bool,
 }
 
 /// Which commands are run again although nothing has changed that they depend on.
@@ -191,6 +193,18 @@ impl<S> Clients<S> {
         self.0.iter().map(reason).collect()
     }
 
+    /// Why no client is loaded, if for none of them a descriptor was left.
+    pub(super) fn exhausted(&self) -> Option<Vec<(String, String)>> {
+        let reason = |(name, entry): (&String, &Entry<S>)| {
+            let failure = entry
+                .failure
+                .as_ref()
+                .filter(|failure| failure.is_exhausted)?;
+            Some((name.clone(), failure.reason.clone()))
+        };
+        self.0.iter().map(reason).collect()
+    }
+
     /// The clients as the broker takes them. A client's new credentials are marked as new once.
     pub(super) fn for_broker(&mut self) -> broker::Clients<S> {
         let clients = self.0.iter_mut();
@@ -285,6 +299,7 @@ impl<S> Entry<S> {
         let before = self.failure.replace(Failure {
             reason: reason.clone(),
             retry_at: retry_in.map(|wait| now + wait),
+            is_exhausted: error.is_exhausted(),
         });
         let name = name.to_owned();
         if before.is_some_and(|before| before.reason == reason) {

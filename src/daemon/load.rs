@@ -100,13 +100,24 @@ pub enum LoadError {
 
 impl LoadError {
     /// Whether loading the same again may succeed without a change of files or config: a command
-    /// failed.
+    /// failed, or the system had no room.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Credentials(error) => error.is_command_failure(),
-            Self::Source(_) | Self::Bug => false,
+            Self::Credentials(error) => error.is_command_failure() || error.is_exhausted(),
+            Self::Source(error) => error.is_exhausted(),
+            Self::Bug => false,
             Self::NoThread(_) => true,
+        }
+    }
+
+    /// Whether no descriptor was left.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        match self {
+            Self::Credentials(error) => error.is_exhausted(),
+            Self::Source(error) => error.is_exhausted(),
+            Self::NoThread(_) | Self::Bug => false,
         }
     }
 }

@@ -15,6 +15,8 @@ pub enum BindError {
         path: PathBuf,
         /// What is wrong and what to do.
         problem: String,
+        /// Whether it is only that no descriptor is left.
+        is_exhausted: bool,
     },
 }
 
@@ -22,5 +24,6 @@ pub(super) fn path_error(path: &Path, problem: &str) -> BindError {
     BindError::Path {
         path: path.to_owned(),
         problem: problem.to_owned(),
+        is_exhausted: false,
     }
 }

@@ -11,6 +11,7 @@ mod resolve;
 mod tests;
 mod transport;
 
+use std::io;
 use std::time::Duration;
 
 use domo_token_client::scope::ScopeSet;
@@ -25,6 +26,7 @@ use super::{Cause, FetchError, Fetched, TokenSource};
 use crate::clock::wall_now;
 use crate::config::{Endpoint, TokenMethod};
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
+use crate::descriptors::RAISE_LIMIT;
 use crate::secret_masking::NamedPath;
 
 /// The longest answer that is read, in bytes.
@@ -125,6 +127,21 @@ pub enum SourceError {
     /// The HTTP client can't be made, for example because the system trusts no certificate.
     #[error("the HTTP client can't be set up: {0}; is a package of CA certificates installed?")]
     Http(String),
+    /// No descriptor is left to read the system's trust store.
+    #[error("the trust store can't be read: {0}{RAISE_LIMIT}")]
+    Exhausted(io::Error),
+}
+
+impl SourceError {
+    /// Whether no descriptor was left.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        match self {
+            Self::CaFile(error) => error.is_exhausted(),
+            Self::Exhausted(_) => true,
+            Self::Ca { .. } | Self::Http(_) => false,
+        }
+    }
 }
 
 impl DomoSource {

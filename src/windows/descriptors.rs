@@ -5,3 +5,21 @@
 pub fn raise() -> usize {
     usize::MAX
 }
+
+/// What to do when [`is_exhausted`].
+pub const RAISE_LIMIT: &str = "";
+
+/// Never.
+#[must_use]
+pub fn is_exhausted(_: &std::io::Error) -> bool {
+    false
+}
+
+/// There is room.
+///
+/// # Errors
+///
+/// None.
+pub fn probe() -> std::io::Result<()> {
+    Ok(())
+}

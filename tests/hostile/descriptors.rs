@@ -1,6 +1,9 @@
 //! The daemon where descriptors are few, or none are left.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -12,7 +15,9 @@ use rustix::io::ioctl_fionread;
 
 use super::common::callers::{ACCOMPLICE, STRANGER, is_root, open_folder, token_request};
 use super::common::wait::until;
-use super::common::{self, Daemon, HOUR, PATIENCE, config_text, sandbox, timed, token};
+use super::common::{
+    CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, sandbox, timed, token,
+};
 use super::{Crowd, others_are_served, sockets, ticks};
 
 #[test]
@@ -26,13 +31,45 @@ fn few_connections_in_the_config_are_not_told_as_a_lack_of_descriptors() {
 
 /// Its command where the system gives it no more than that.
 fn with_64_descriptors(folder: &Path) -> Command {
+    with_descriptors(64, folder)
+}
+
+/// The same with another number of them.
+fn with_descriptors(count: u32, folder: &Path) -> Command {
     let plain = Daemon::command_of_config(folder);
     let mut command = Command::new("sh");
-    command
-        .env_clear()
-        .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""]);
+    let limit = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
+    command.env_clear().args(["-c", &limit]);
     command.arg(plain.get_program()).args(plain.get_args());
     command
+}
+
+#[test]
+fn daemon_without_descriptors_at_its_start_exits_75_with_the_cause() {
+    let sandbox = sandbox(HOUR);
+    let config = config_text(&sandbox, "[\"data\"]");
+    let inline = format!("client_secret = \"{CANARY_SECRET}\"");
+    let inline = config.replace("client_secret_file = \"acme.secret\"", &inline);
+    let mut causes = BTreeSet::new();
+    for config in [config, inline] {
+        for count in 8..24 {
+            let folder = folder(&config);
+            let path = folder.path().join("config.toml");
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+            let command = with_descriptors(count, folder.path());
+            let mut daemon = Daemon::spawn_as(command, folder);
+            let line = daemon.wait_for_one_of(&["started", "domo-tokend: "]);
+            if line.contains("started") {
+                break;
+            }
+            assert!(line.contains("Too many open files"), "{count}: {line}");
+            let (code, log) = daemon.ended();
+            assert_eq!(code, Some(75), "{count}: {log}");
+            let cause = ["broker.sock", "acme.secret", "trust store"];
+            causes.extend(cause.into_iter().filter(|cause| line.contains(cause)));
+        }
+    }
+    assert_eq!(causes.len(), 3, "{causes:?}");
 }
 
 #[test]
@@ -60,7 +97,7 @@ fn answers_that_nobody_takes_cost_no_descriptor_of_renewals() {
     let sandbox = sandbox(Duration::from_secs(4));
     sandbox.always(Fault::token_size(16 * 1024));
     let limits = "[limits]\nanswer_deadline = \"10m\"\n";
-    let folder = common::folder(&(limits.to_owned() + &config_text(&sandbox, "[\"data\"]")));
+    let folder = folder(&(limits.to_owned() + &config_text(&sandbox, "[\"data\"]")));
     let daemon = Daemon::start_as(with_64_descriptors(folder.path()), folder);
     token(&daemon.ask(&["data"]));
     // All 32, as they are the daemon's own user's.

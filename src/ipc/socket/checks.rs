@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
+use crate::descriptors;
 use crate::file_mode;
 use crate::ipc::bind::{BindError, path_error};
 
@@ -71,6 +72,13 @@ pub(super) fn directory_of(path: &Path) -> &Path {
 /// What the system said, and what to do where that isn't plain.
 pub(super) fn system_error(path: &Path, error: &io::Error) -> BindError {
     use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+    if descriptors::is_exhausted(error) {
+        return BindError::Path {
+            path: path.to_owned(),
+            problem: format!("{error}{}", descriptors::RAISE_LIMIT),
+            is_exhausted: true,
+        };
+    }
     let kind = error.kind();
     let to_do = if kind == NotFound {
         "; make the directory that it is to be in"

@@ -187,6 +187,7 @@ mod tests {
         let path = || BindError::Path {
             path: PathBuf::from("/run/x"),
             problem: "no such directory".to_owned(),
+            is_exhausted: false,
         };
         let taken = || BindError::Taken(PathBuf::from("/run/x"));
         let seconds = Duration::from_secs;

@@ -11,6 +11,7 @@ use url::Url;
 use super::resolve::Resolver;
 use super::{Registration, SourceError, answer};
 use crate::config::Endpoint;
+use crate::descriptors;
 use crate::secret_masking::masked;
 use crate::source::{Cause, FetchError};
 
@@ -44,7 +45,11 @@ pub(super) fn client(registration: &Registration) -> Result<Client, SourceError>
     if !certificates.is_empty() {
         builder = builder.tls_certs_merge(certificates);
     }
-    builder.build().map_err(failed)
+    builder.build().map_err(|error| {
+        // The library only says that it has no certificates.
+        let exhausted = descriptors::probe().err();
+        exhausted.map_or_else(|| failed(error), SourceError::Exhausted)
+    })
 }
 
 /// Where its requests go, for people.
