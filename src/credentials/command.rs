@@ -51,7 +51,10 @@ fn run_within(
         ProgramError::Missing(error) => failed(format!("can't be run: {error}")),
         ProgramError::Unsafe(error) => error,
     })?;
-    output(&program, command, &shown, deadline).map_err(failed)
+    output(&program, command, &shown, deadline).map_err(|problem| {
+        let hint = program::shell_hint(&command.argv);
+        failed(problem + hint.unwrap_or_default())
+    })
 }
 
 fn output(
@@ -80,17 +83,22 @@ fn output(
         return Err(format!("printed more than {MAX_SECRET} bytes"));
     }
     let status = wait(&mut child).map_err(|error| error.to_string())?;
-    if !status.success() {
+    let is_empty = printed.is_empty();
+    if !status.success() || is_empty {
         // It may hold secrets, so it is in no error.
         let message = complaint.ok().flatten().unwrap_or_default();
         let message = one_line(&String::from_utf8_lossy(&message));
-        debug!("command {shown} failed, its standard error: {message}");
-        return Err(format!("{status}; run it by hand to see its message"));
+        debug!("command {shown}: {status}, its standard error: {message}");
+        let nothing = if is_empty { ", it printed nothing" } else { "" };
+        return Err(format!("{status}{nothing}; {SEE_MESSAGE}"));
     }
     let first = printed.split(|byte| *byte == b'\n').next();
     secret_in(first.unwrap_or_default())
-        .map_err(|problem| format!("what it printed can't be a secret: {problem}"))
+        .map_err(|problem| format!("the first line that it printed can't be a secret: {problem}"))
 }
+
+/// Its standard error may hold secrets, so only the log has it, at debug level.
+const SEE_MESSAGE: &str = "run it by hand as the daemon's user to see its message";
 
 /// What it complains of must not look like a line of ours, nor do anything to a terminal.
 fn one_line(words: &str) -> String {
@@ -287,7 +295,7 @@ mod tests {
         assert!(error.is_command_failure());
         let error = error.to_string();
         assert!(
-            error.ends_with("exit status: 3; run it by hand to see its message"),
+            error.ends_with("exit status: 3, it printed nothing; run it by hand as the daemon's user to see its message"),
             "{error}"
         );
     }

@@ -24,10 +24,50 @@ pub(super) enum ProgramError {
 
 /// The file of the program called `name`, which only root and the daemon's user can change.
 pub(super) fn find(name: &str, path: Option<OsString>) -> Result<PathBuf, ProgramError> {
-    let found = look_up(name, path).map_err(ProgramError::Missing)?;
-    let stat = found.metadata().map_err(ProgramError::Missing)?;
+    let missing = |error: io::Error| {
+        let hint = name_hint(name).filter(|_| error.kind() == io::ErrorKind::NotFound);
+        ProgramError::Missing(match hint {
+            Some(hint) => io::Error::new(error.kind(), format!("no such program; {hint}")),
+            None => error,
+        })
+    };
+    let found = look_up(name, path).map_err(missing)?;
+    let stat = found.metadata().map_err(missing)?;
     file::check_program(&stat, &found).map_err(ProgramError::Unsafe)?;
     Ok(found)
+}
+
+/// What to do about a command that was written as for a shell, if that is why it fails.
+pub(super) fn shell_hint(argv: &[String]) -> Option<&'static str> {
+    const OPERATORS: [&str; 9] = ["|", "||", "&", "&&", ";", ">", ">>", "<", "2>&1"];
+    let (program, arguments) = argv.split_first()?;
+    let is_expanded = |word: &str| word.starts_with(['~', '$']);
+    let file = Path::new(program).file_name()?.to_str()?;
+    if ["sh", "bash", "dash", "ksh", "zsh", "fish"].contains(&file) {
+        return None;
+    }
+    let is_operator = |word: &String| {
+        OPERATORS.contains(&word.as_str()) || word.starts_with("2>") || word.starts_with("$(")
+    };
+    if arguments.iter().any(is_operator) {
+        return Some(
+            "; no shell reads its arguments: write [\"sh\", \"-c\", \"…\"] for a pipe or the like",
+        );
+    }
+    let is_expanded = arguments.iter().any(|word| is_expanded(word));
+    is_expanded.then_some("; no shell expands \"~\" or \"$\" in its arguments: write them out")
+}
+
+/// The same of a program's name that is not found.
+fn name_hint(name: &str) -> Option<&'static str> {
+    // Many a path has blanks on Windows.
+    let is_path = cfg!(windows) && name.contains(std::path::is_separator);
+    if name.contains(char::is_whitespace) && !is_path {
+        let hint = "no shell splits this: write each word as an element of its own, like [\"pass\", \"show\", \"domo\"]";
+        return Some(hint);
+    }
+    name.starts_with(['~', '$'])
+        .then_some("no shell expands \"~\" or \"$\": write the whole path")
 }
 
 fn look_up(name: &str, path: Option<OsString>) -> io::Result<PathBuf> {
@@ -108,6 +148,46 @@ mod tests {
     fn search(folder: &TempDir) -> OsString {
         let places = ["a", "b"].map(|directory| folder.path().join(directory));
         std::env::join_paths(places).unwrap()
+    }
+
+    #[test]
+    fn name_written_for_a_shell_is_reported_with_what_to_write() {
+        for (name, hint) in [
+            ("pass show domo", "write each word as an element of its own"),
+            ("/usr/bin/pass show domo", "write each word as an element"),
+            ("~/bin/x", "no shell expands \"~\""),
+            ("$HOME/bin/x", "no shell expands"),
+            ("no-such-program", "no such program in $PATH; name it"),
+            ("/nowhere/pass", "No such file or directory"),
+        ] {
+            let ProgramError::Missing(error) = find(name, None).unwrap_err() else {
+                panic!("{name}");
+            };
+            let error = error.to_string();
+            assert!(error.contains(hint), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn arguments_written_for_a_shell_are_reported_unless_a_shell_reads_them() {
+        let hint =
+            |argv: &[&str]| shell_hint(&argv.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
+        for word in ["|", "&&", ">", "2>&1", "2>/dev/null", "$(id)"] {
+            let hint = hint(&["pass", "show", "domo", word, "x"]);
+            assert!(
+                hint.is_some_and(|hint| hint.contains("\"sh\", \"-c\"")),
+                "{word}"
+            );
+        }
+        for word in ["~/secret", "$HOME/secret"] {
+            let hint = hint(&["cat", word]);
+            assert!(hint.is_some_and(|hint| hint.contains("expands")), "{word}");
+        }
+        assert_eq!(hint(&["sh", "-c", "pass show domo | head -1"]), None);
+        assert_eq!(hint(&["/bin/bash", "-c", "$0", "|"]), None);
+        assert_eq!(hint(&["pass", "show", "a|b", "--x=$y", "a~"]), None);
+        assert_eq!(hint(&["pass"]), None);
+        assert_eq!(hint(&[]), None);
     }
 
     fn refused(name: &Path) -> String {

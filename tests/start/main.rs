@@ -131,9 +131,12 @@ fn failing_command_is_named_with_its_status_and_without_its_output() {
         ("[\"/nowhere/pass\"]", "No such file"),
         (
             "[\"/bin/sh\", \"-c\", \"echo c4nary; echo c4nary-locked >&2; exit 3\"]",
-            "exit status: 3; run it by hand",
+            "exit status: 3; run it by hand as the daemon's user",
         ),
-        ("[\"/bin/true\"]", "empty"),
+        (
+            "[\"/bin/true\"]",
+            "exit status: 0, it printed nothing; run it by hand",
+        ),
         ("[\"/bin/cat\", \"/dev/zero\"]", "more than 4096 bytes"),
     ] {
         let folder = folder(&with(argv));
