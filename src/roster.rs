@@ -5,6 +5,7 @@
 //! [`Command`]s go out.
 
 mod configure;
+mod outage;
 mod status;
 mod turns;
 
@@ -75,6 +76,8 @@ struct Client {
     prober: Option<SetId>,
     /// The one set that tries new credentials first, as the old ones were rejected.
     trial: Option<SetId>,
+    /// Whether it was reported that callers fail because Domo rejects the client.
+    outage_reported: bool,
 }
 
 #[derive(Debug)]
@@ -257,6 +260,8 @@ impl Roster {
         let client = found.client;
         let outcome = found.schedule.handle_fetched(round, result, now);
         self.end_flight(set);
+        // This attempt is reported before what it means for the client's other sets.
+        self.collect(set);
         if outcome.accepts_client() {
             self.accept_client(client, now);
         } else if let Outcome::Denied { .. } = outcome {
@@ -330,20 +335,25 @@ impl Roster {
 
     /// Takes a set's commands over; says whether that ended a request.
     fn collect(&mut self, set: SetId) -> bool {
-        let Some(found) = self.sets.get_mut(&set) else {
-            return false;
-        };
         let mut aborted = false;
-        while let Some(command) = found.schedule.poll_command() {
-            self.commands.push_back(match command {
+        while let Some(found) = self.sets.get_mut(&set) {
+            let client = found.client;
+            let Some(command) = found.schedule.poll_command() else {
+                break;
+            };
+            let command = match command {
                 schedule::Command::Reply(waiter, reply) => Command::Reply(waiter, reply),
-                schedule::Command::Report(outcome) => Command::Report(set, outcome),
+                schedule::Command::Report(mut outcome) => {
+                    self.limit_reports(client, &mut outcome);
+                    Command::Report(set, outcome)
+                }
                 schedule::Command::Announce => Command::Announce(set),
                 schedule::Command::Abort(_) => {
                     aborted = true;
                     Command::Abort(set)
                 }
-            });
+            };
+            self.commands.push_back(command);
         }
         if aborted {
             self.end_flight(set);

@@ -34,11 +34,13 @@ use judge::Waiter;
 pub use kept::Kept;
 pub use loading::Loading;
 use rejection::Rejections;
-use telling::Telling;
+use telling::ReportState;
 pub use timing::{
     BACKOFF_FIRST, BACKOFF_MAX, DENIED_RETRY, RETRY_AFTER_MAX, floor, least_left, request_timeout,
 };
-pub use types::{Ask, Chance, Command, Outcome, Reply, Round, WaiterId};
+pub use types::{
+    Ask, Chance, Command, Effect, OutageCause, Outcome, Recovery, Reply, Round, WaiterId,
+};
 use watched::Told;
 
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +68,7 @@ enum State {
 struct Failure {
     words: String,
     at: BootTime,
+    cause: OutageCause,
 }
 
 /// The schedule of one scope set.
@@ -89,7 +92,7 @@ pub struct Schedule {
     blocked: Option<Block>,
     loading: Option<Loading>,
     change: CredentialChange,
-    telling: Telling,
+    report: ReportState,
     requests: u64,
     rejections: Rejections,
     /// What watchers were told last.
@@ -117,7 +120,7 @@ impl Schedule {
             blocked: None,
             loading: None,
             change: CredentialChange::default(),
-            telling: Telling::default(),
+            report: ReportState::default(),
             requests: 0,
             rejections: Rejections::default(),
             told: None,
@@ -203,6 +206,7 @@ impl Schedule {
 
     /// Applies what `now` has made due.
     pub fn handle_timeout(&mut self, now: BootTime) {
+        let is_queued = self.drop_expired(now) && matches!(self.state, State::Idle);
         self.change.held_until.take_if(|until| *until <= now);
         if self.blocked.take_if(|block| block.is_over(now)).is_some()
             && matches!(self.state, State::Fresh { .. })
@@ -233,7 +237,7 @@ impl Schedule {
             | State::Waiting { .. }
             | State::Denied { .. } => {}
         }
-        self.token.take_if(|token| token.life().expires <= now);
+        self.report_outage(is_queued, now);
         if self.waiters.iter().any(|waiter| waiter.deadline <= now) {
             self.refuse_late(now);
         }
@@ -270,7 +274,8 @@ impl Schedule {
     }
 
     /// What keeps tokens away: the refusal of the whole client, or the last failed attempt.
-    fn trouble(&self) -> Option<&str> {
+    #[must_use]
+    pub fn trouble(&self) -> Option<&str> {
         let blocked = self.blocked.as_ref().map(|block| block.words.as_str());
         blocked.or(self.failure())
     }
@@ -324,39 +329,54 @@ impl Schedule {
             started + timing::renew_after(life.lifetime, first, chance.draw)
         };
         self.failure = None;
-        self.telling.anew();
+        let failures = std::mem::take(&mut self.failures);
         self.lifetime = Some(life.lifetime);
         self.last_success = Some(started);
         self.state = State::Fresh { renew_at };
         Outcome::Obtained {
             life,
-            after: std::mem::take(&mut self.failures),
+            recovery: self.report.recover(failures, now),
             first,
-            assumed: self.telling.is_news_assumed(assumed),
-            short: self.telling.is_news_short(life.lifetime),
+            assumed: self.report.is_first_assumed(assumed),
+            short: self.report.is_first_short(life.lifetime),
         }
     }
 
     fn failed(&mut self, error: FetchError, chance: Chance, now: BootTime) -> Outcome {
-        let again = self.telling.is_known(&error);
+        let again = self.report.is_known(&error);
+        let effect = self.failure_effect(now);
         self.failures = self.failures.saturating_add(1);
         match error {
             FetchError::Denied { scope_only, words } => {
-                self.failure = Some(Failure { words, at: now });
+                let cause = OutageCause::Denied;
+                let at = now;
+                self.failure = Some(Failure { words, at, cause });
                 let retry_at = now + DENIED_RETRY;
                 self.state = State::Denied { retry_at };
-                Outcome::Denied { scope_only, again }
+                Outcome::Denied {
+                    scope_only,
+                    again,
+                    effect,
+                }
             }
             FetchError::Transient {
                 cause,
                 words,
                 retry_after,
             } => {
-                self.failure = Some(Failure { words, at: now });
+                self.failure = Some(Failure {
+                    words,
+                    at: now,
+                    cause: OutageCause::Failed(cause),
+                });
                 let wait = timing::retry_after(self.failures, cause, retry_after, chance.draw);
                 let retry_at = now + wait;
                 self.state = State::Waiting { retry_at };
-                Outcome::Failed { cause, again }
+                Outcome::Failed {
+                    cause,
+                    again,
+                    effect,
+                }
             }
         }
     }

@@ -147,7 +147,7 @@ fn a_scope_that_is_not_granted_is_78_and_named_and_stops_its_own_set_alone() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::scope("data audit"));
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"data user\"]"));
-    daemon.wait_for_log("refused");
+    daemon.wait_for_log("cause=denied");
     let (code, stdout, stderr) = parts(&daemon.ask(&["data user"]));
     assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
     assert!(stderr.contains("without the scope \"user\""), "{stderr}");
@@ -225,7 +225,7 @@ fn a_corrected_secret_and_a_reload_end_a_refusal_at_once() {
     let folder = common::folder(&config_text(&sandbox, "[\"data\", \"user\"]"));
     fs::write(folder.path().join("acme.secret"), "c4nary-wrong-secret\n").unwrap();
     let mut daemon = Daemon::start_in(folder);
-    daemon.wait_for_log("refused");
+    daemon.wait_for_log("cause=denied");
     let (code, ..) = parts(&daemon.ask(&["data"]));
     assert_eq!(code, Some(78));
     daemon.write("acme.secret", &format!("{CANARY_SECRET}\n"));

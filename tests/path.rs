@@ -147,7 +147,7 @@ fn a_wrong_secret_is_78_with_domos_words_and_stops_the_whole_client() {
     ));
     fs::write(folder.path().join("acme.secret"), "c4nary-wrong-secret\n").unwrap();
     let mut daemon = Daemon::start_in(folder);
-    daemon.wait_for_log("refused");
+    daemon.wait_for_log("cause=denied");
     for scope in ["data", "user", "audit", "data user"] {
         let (code, stdout, stderr) = parts(&daemon.ask(&[scope]));
         assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");

@@ -66,7 +66,7 @@ fn a_proxy_of_the_config_is_used_with_its_login() {
             && line.ends_with("YW5uOmM0bmFyeSBwYXNz")
     });
     assert!(sent, "{head:?}");
-    let line = daemon.wait_for_log("no token");
+    let line = daemon.wait_for_log("no valid token");
     assert!(
         line.contains(&format!("through the proxy {address}")),
         "{line}"

@@ -221,7 +221,7 @@ fn a_new_set_and_a_mended_secret_are_taken_up_within_two_seconds() {
     let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
     fs::write(folder.path().join("acme.secret"), "c4nary-wrong\n").unwrap();
     let mut daemon = Daemon::start_in(folder);
-    daemon.wait_for_log("refused");
+    daemon.wait_for_log("cause=denied");
     let start = boot_now();
     daemon.write("acme.secret", &format!("{CANARY_SECRET}\n"));
     sandbox.wait_for_requests(2, PATIENCE).unwrap();
@@ -282,7 +282,7 @@ fn new_credentials_that_fail_leave_the_old_token_and_are_named() {
     let mut daemon = Daemon::start(&config);
     let held = token(&daemon.ask(&["data"]));
     daemon.write("config.toml", &config.replace(CLIENT_ID, "00000000-none"));
-    daemon.wait_for_log("refused");
+    daemon.wait_for_log("cause=denied");
     assert_eq!(token(&daemon.ask(&["data"])), held);
     let set = daemon.status_of("data");
     assert_eq!(set["client_id"], "00000000…", "{set}");

@@ -223,7 +223,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 }
                 Command::Report(set, outcome) => {
                     let mut state = self.broker.state();
-                    log::report(&state.roster, set, &outcome);
+                    log::report(&state.roster, set, &outcome, self.broker.0.clock.now());
                     state.tally.attempt(set, &outcome);
                     self.broker.0.attempted.send_replace(());
                     if let Outcome::Obtained { .. } = outcome {

@@ -1,20 +1,22 @@
 //! What the operator hears of tokens.
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::time::Duration;
 
+use domo_token_client::scope::ScopeSet;
 use tracing::{debug, error, info, warn};
 
 use crate::clock::BootTime;
 use crate::roster::{Changes, Roster, SetId};
-use crate::schedule::{DENIED_RETRY, Outcome};
+use crate::schedule::{Effect, OutageCause, Outcome, Recovery};
 
-/// A change of state is told once, loudly; the same again quietly.
-pub(super) fn report(roster: &Roster, set: SetId, outcome: &Outcome) {
+/// Logs what an attempt, or a token, came to: what is new at the level of what it means to callers,
+/// the same again at debug level.
+pub(super) fn report(roster: &Roster, set: SetId, outcome: &Outcome, now: BootTime) {
     let Some((client, scope)) = roster.name_of(set) else {
         return;
     };
-    let words = roster.failure_of(set).unwrap_or_default();
     match outcome {
         Outcome::Ignored => {}
         Outcome::RefusedInUse => warn!(
@@ -24,19 +26,13 @@ pub(super) fn report(roster: &Roster, set: SetId, outcome: &Outcome) {
         ),
         Outcome::Obtained {
             life,
-            after,
+            recovery,
             first,
             assumed,
             short,
         } => {
             let lifetime = life.lifetime.as_secs();
-            if *after > 0 {
-                info!(client, %scope, lifetime, attempts = after + 1, "token obtained again");
-            } else if *first {
-                info!(client, %scope, lifetime, "token obtained");
-            } else {
-                debug!(client, %scope, lifetime, "token renewed");
-            }
+            obtained(client, scope, lifetime, *recovery, *first);
             if *assumed {
                 warn!(client, %scope, lifetime, "Domo names no lifetime; this one is assumed");
             }
@@ -44,24 +40,111 @@ pub(super) fn report(roster: &Roster, set: SetId, outcome: &Outcome) {
                 warn!(client, %scope, lifetime, "tokens live so short that callers will wait at times");
             }
         }
-        Outcome::Denied { scope_only, again } => {
-            let what = if *scope_only { "scope set" } else { "client" };
-            if *again {
-                debug!(client, %scope, what, "still refused: {words}");
-            } else {
-                let minutes = DENIED_RETRY.as_secs() / 60;
-                error!(client, %scope, what, "refused, next attempt in {minutes} min or on reload: {words}");
-            }
+        Outcome::Denied {
+            scope_only,
+            again,
+            effect,
+        } => {
+            let failure = Failure {
+                cause: &OutageCause::Denied,
+                rejected: Some(if *scope_only { "scope set" } else { "client" }),
+                again: *again,
+            };
+            failure.log(roster, set, *effect, now);
         }
-        Outcome::Failed { cause, again } => {
-            if *again {
-                debug!(client, %scope, %cause, "still no token: {words}");
-            } else {
-                warn!(client, %scope, %cause, "no token, trying again: {words}");
+        Outcome::Failed {
+            cause,
+            again,
+            effect,
+        } => Failure::of(cause, *again).log(roster, set, *effect, now),
+        Outcome::Expired { cause, effect } => {
+            let rejected = matches!(cause, OutageCause::ClientDenied).then_some("client");
+            let failure = Failure {
+                rejected,
+                ..Failure::of(cause, true)
+            };
+            failure.log(roster, set, *effect, now);
+        }
+    }
+}
+
+fn obtained(
+    client: &str,
+    scope: &ScopeSet,
+    lifetime: u64,
+    recovery: Option<Recovery>,
+    first: bool,
+) {
+    if let Some(recovery) = recovery {
+        info!(
+            client,
+            %scope,
+            lifetime,
+            attempts = recovery.attempts,
+            failing_s = recovery.failing.as_secs(),
+            outage_s = recovery.outage.as_secs(),
+            "token obtained again"
+        );
+    } else if first {
+        info!(client, %scope, lifetime, "token obtained");
+    } else {
+        debug!(client, %scope, lifetime, "token renewed");
+    }
+}
+
+/// Why there is no newer token.
+struct Failure<'a> {
+    cause: &'a dyn fmt::Display,
+    /// What Domo rejected.
+    rejected: Option<&'static str>,
+    /// Whether a failure of this kind was logged.
+    again: bool,
+}
+
+impl<'a> Failure<'a> {
+    fn of(cause: &'a dyn fmt::Display, again: bool) -> Self {
+        Self {
+            cause,
+            rejected: None,
+            again,
+        }
+    }
+
+    fn log(&self, roster: &Roster, set: SetId, effect: Effect, now: BootTime) {
+        let Some((client, scope)) = roster.name_of(set) else {
+            return;
+        };
+        let (cause, what) = (self.cause, self.rejected);
+        // All of them are affected.
+        let scope_sets = (what == Some("client")).then(|| roster.sets_beside(set));
+        let retry = roster.next_attempt_of(set, now);
+        let retry_in_s = retry.map(|at| at.saturating_since(now).as_secs());
+        let error = roster.trouble_of(set).unwrap_or(QUEUED);
+        match effect {
+            Effect::TokenValid { left } => {
+                let expires_in_s = left.as_secs();
+                if self.again {
+                    debug!(client, %scope, %cause, what, scope_sets, expires_in_s, retry_in_s, error, "renewal failed again; the current token is still valid");
+                } else {
+                    warn!(client, %scope, %cause, what, scope_sets, expires_in_s, retry_in_s, error, "renewal failed; the current token is still valid");
+                }
+            }
+            Effect::NoToken { lasting, first } => {
+                let no_token_s = lasting.as_secs();
+                if first {
+                    error!(client, %scope, %cause, what, scope_sets, no_token_s, retry_in_s, error, "no valid token; callers fail until renewal succeeds");
+                } else if self.again {
+                    debug!(client, %scope, %cause, what, scope_sets, no_token_s, retry_in_s, error, "still no valid token");
+                } else {
+                    error!(client, %scope, %cause, what, scope_sets, no_token_s, retry_in_s, error, "still no valid token; renewal now fails for another reason");
+                }
             }
         }
     }
 }
+
+/// Why the token of a set expired that had to wait for its renewal.
+const QUEUED: &str = "its request waits until requests of other scope sets have ended";
 
 /// What taking a config up has changed.
 pub(super) fn configured(changes: &Changes) {

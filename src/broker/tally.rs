@@ -41,7 +41,7 @@ impl Tally {
             }
             Outcome::Denied { .. } => "denied".to_owned(),
             Outcome::Failed { cause, .. } => cause.to_string(),
-            Outcome::Ignored | Outcome::RefusedInUse => return,
+            Outcome::Ignored | Outcome::RefusedInUse | Outcome::Expired { .. } => return,
         };
         let failures = &mut self.sets.entry(set).or_default().failures;
         *failures.entry(cause).or_default() += 1;

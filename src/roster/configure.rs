@@ -129,6 +129,7 @@ impl Roster {
     pub fn retry(&mut self, now: BootTime) {
         for client in self.clients.values_mut() {
             client.prober = None;
+            client.outage_reported = false;
         }
         for set in self.all_sets() {
             if let Some(found) = self.sets.get_mut(&set) {
@@ -175,6 +176,7 @@ impl Roster {
             in_line: false,
             prober: None,
             trial: None,
+            outage_reported: false,
         };
         self.clients.insert(id, client);
         for scope in wanted.scopes {
@@ -284,6 +286,7 @@ impl Roster {
             return;
         };
         client.shown_id = shown_id;
+        client.outage_reported = false;
         let was_rejected = client.prober.take().is_some() || client.trial.take().is_some();
         let sets: Vec<SetId> = client.sets.values().copied().collect();
         for set in &sets {

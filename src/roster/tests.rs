@@ -1,4 +1,5 @@
 mod configure;
+mod outage;
 mod turns;
 
 use super::*;
@@ -228,7 +229,8 @@ fn failed_attempts_are_reported_given_up_ones_too() {
                 _,
                 Outcome::Failed {
                     cause: Cause::Timeout,
-                    again: false
+                    again: false,
+                    ..
                 }
             )
         )

@@ -33,7 +33,7 @@ impl Schedule {
         self.reissued = false;
         self.failures = 0;
         self.failure = None;
-        self.telling.anew();
+        self.report.reset();
         self.blocked = None;
         self.state = State::Idle;
         self.limit_change(now);
@@ -66,7 +66,7 @@ impl Schedule {
     /// What is rejected or waits to retry is tried immediately, as often as new credentials would
     /// be; a valid token's timer stays.
     pub fn reload(&mut self, now: BootTime) {
-        self.telling.anew();
+        self.report.reset();
         let was_blocked = self.blocked.take().is_some();
         match self.state {
             State::Waiting { retry_at } | State::Denied { retry_at }
@@ -92,7 +92,8 @@ impl Schedule {
             until,
             probes,
         });
-        self.telling.know_denied();
+        self.report.know_denied();
+        self.report_outage(false, now);
         self.judge_all(now);
         self.announce(now);
     }

@@ -1,15 +1,28 @@
-//! What is news to the operator: a change is told loudly, the same again quietly.
+//! Which failures are reported, and what they mean to callers: each kind of failure once, the end of
+//! the last valid token once per outage, and how long it all took once it is over.
 
 use std::time::Duration;
 
 use super::floor;
 use super::timing::FLOOR_PART;
+use super::types::{Command, Effect, OutageCause, Outcome, Recovery};
+use super::{Schedule, State};
+use crate::clock::BootTime;
 use crate::source::FetchError;
 
-/// What has been told loudly.
+/// What has been reported since the last success.
 #[derive(Debug, Default)]
-pub(super) struct Telling {
-    failing: Option<Kind>,
+pub(super) struct ReportState {
+    /// The kinds of failure that were reported, also since the last reload or change of credentials.
+    kinds: Vec<Kind>,
+    /// When the first attempt failed.
+    failing_since: Option<BootTime>,
+    /// When the last token expired.
+    expired: Option<BootTime>,
+    /// Since when callers fail because there is no valid token.
+    outage_since: Option<BootTime>,
+    /// Whether that was reported, also since the last reload or change of credentials.
+    outage_reported: bool,
     assumed: bool,
     short: bool,
 }
@@ -17,42 +30,123 @@ pub(super) struct Telling {
 /// Failures of one kind mean the same to the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// It passes by itself.
+    /// It passes without the operator.
     Passing,
-    /// A person has to mend something on the way to Domo.
+    /// The operator has to fix something between the daemon and Domo.
     Lasting,
     Denied,
 }
 
-impl Telling {
-    /// Whether a failure is the same again.
+impl ReportState {
+    /// Whether a failure of this kind was reported before; from now on it was.
     pub(super) fn is_known(&mut self, error: &FetchError) -> bool {
         let kind = match error {
             FetchError::Denied { .. } => Kind::Denied,
             FetchError::Transient { cause, .. } if cause.is_lasting() => Kind::Lasting,
             FetchError::Transient { .. } => Kind::Passing,
         };
-        self.failing.replace(kind) == Some(kind)
+        self.learn(kind)
     }
 
-    /// It was told of another set, for all of the client's.
+    /// The rejection of the client was reported for another scope set.
     pub(super) fn know_denied(&mut self) {
-        self.failing = Some(Kind::Denied);
+        self.learn(Kind::Denied);
     }
 
-    /// Whatever fails from now on is news: there was a token, or an operator's hand in it.
-    pub(super) fn anew(&mut self) {
-        self.failing = None;
+    fn learn(&mut self, kind: Kind) -> bool {
+        let known = self.kinds.contains(&kind);
+        if !known {
+            self.kinds.push(kind);
+        }
+        known
     }
 
-    /// Whether it is news that Domo names no lifetime.
-    pub(super) fn is_news_assumed(&mut self, assumed: bool) -> bool {
+    /// The operator has changed something: what still fails after that is reported again.
+    pub(super) fn reset(&mut self) {
+        self.kinds.clear();
+        self.outage_reported = false;
+    }
+
+    /// There is a token again, after that many failed attempts.
+    pub(super) fn recover(&mut self, failures: u32, now: BootTime) -> Option<Recovery> {
+        self.reset();
+        self.expired = None;
+        let (failing, outage) = (self.failing_since.take(), self.outage_since.take());
+        let first = failing.into_iter().chain(outage).min()?;
+        Some(Recovery {
+            attempts: failures.saturating_add(1),
+            failing: now.saturating_since(first),
+            outage: outage.map_or(Duration::ZERO, |since| now.saturating_since(since)),
+        })
+    }
+
+    /// Returns true the first time that Domo's response has no lifetime.
+    pub(super) fn is_first_assumed(&mut self, assumed: bool) -> bool {
         assumed && !std::mem::replace(&mut self.assumed, true)
     }
 
-    /// Whether it is news that tokens live so short that the floor can outlast them.
-    pub(super) fn is_news_short(&mut self, lifetime: Duration) -> bool {
+    /// Returns true the first time that a lifetime is so short that the floor can be longer.
+    pub(super) fn is_first_short(&mut self, lifetime: Duration) -> bool {
         let short = lifetime < floor(lifetime) * FLOOR_PART;
         short && !std::mem::replace(&mut self.short, true)
+    }
+}
+
+impl Schedule {
+    /// Wipes the token if it has expired, and returns whether it has.
+    pub(super) fn drop_expired(&mut self, now: BootTime) -> bool {
+        let expired = self.token.take_if(|token| token.life().expires <= now);
+        let Some(token) = expired else {
+            return false;
+        };
+        self.report.expired = Some(token.life().expires);
+        true
+    }
+
+    /// What it means to callers that an attempt fails now.
+    pub(super) fn failure_effect(&mut self, now: BootTime) -> Effect {
+        self.drop_expired(now);
+        self.report.failing_since.get_or_insert(now);
+        if let Some(token) = self.token(now) {
+            let left = token.life().left(now);
+            return Effect::TokenValid { left };
+        }
+        let started = match self.state {
+            State::Fetching { started, .. } => started,
+            State::Idle | State::Fresh { .. } | State::Waiting { .. } | State::Denied { .. } => now,
+        };
+        self.outage_at(started, now)
+    }
+
+    /// Callers fail at `now`; they have since the last token expired, or since `since`.
+    fn outage_at(&mut self, since: BootTime, now: BootTime) -> Effect {
+        let report = &mut self.report;
+        let since = report.expired.unwrap_or(since);
+        let since = *report.outage_since.get_or_insert(since);
+        Effect::NoToken {
+            lasting: now.saturating_since(since),
+            first: !std::mem::replace(&mut report.outage_reported, true),
+        }
+    }
+
+    /// Reports an outage that begins without a failed attempt: the token expires after its renewal
+    /// failed, or while the renewal `is_queued`, or the client is rejected through another scope set.
+    /// While the first request since the last success is under way nothing is reported: callers join
+    /// it, and if it fails, that is.
+    pub(super) fn report_outage(&mut self, is_queued: bool, now: BootTime) {
+        let is_over = self.token(now).is_some();
+        // Why a client could not be loaded is logged where it is loaded.
+        if is_over || self.report.outage_since.is_some() || self.loading.is_some() {
+            return;
+        }
+        let cause = match (&self.blocked, &self.failure) {
+            (Some(_), _) => OutageCause::ClientDenied,
+            (None, Some(failure)) => failure.cause,
+            (None, None) if is_queued => OutageCause::Queued,
+            (None, None) => return,
+        };
+        let effect = self.outage_at(now, now);
+        let outcome = Outcome::Expired { cause, effect };
+        self.commands.push_back(Command::Report(outcome));
     }
 }

@@ -1,5 +1,6 @@
 //! What goes into a schedule and what comes out.
 
+use std::fmt;
 use std::time::Duration;
 
 use domo_token_client::wire::{Refusal, Renew};
@@ -52,17 +53,68 @@ pub enum Command {
     Announce,
 }
 
+/// What a failure means to callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// They get the current token.
+    TokenValid {
+        /// How long it is still valid.
+        left: Duration,
+    },
+    /// They fail.
+    NoToken {
+        /// How long there has been no valid token.
+        lasting: Duration,
+        /// Whether that has not been reported yet.
+        first: bool,
+    },
+}
+
+/// Why a token has no successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutageCause {
+    /// Attempts fail.
+    Failed(Cause),
+    /// Domo rejects the scope set.
+    Denied,
+    /// Domo rejects the client.
+    ClientDenied,
+    /// The request has to wait for others.
+    Queued,
+}
+
+impl fmt::Display for OutageCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(cause) => cause.fmt(f),
+            Self::Denied | Self::ClientDenied => f.write_str("denied"),
+            Self::Queued => f.write_str("queued"),
+        }
+    }
+}
+
+/// A token after failed attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// How many attempts it took, this one included.
+    pub attempts: u32,
+    /// How long attempts failed.
+    pub failing: Duration,
+    /// How long of that there was no valid token.
+    pub outage: Duration,
+}
+
 /// What an attempt, or a token, came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing: it belonged to a round that no longer counts.
     Ignored,
-    /// A token, after that many failed attempts.
+    /// A token.
     Obtained {
         /// The token's life.
         life: Life,
-        /// Failed attempts before it.
-        after: u32,
+        /// What it took, if attempts had failed or there was an outage.
+        recovery: Option<Recovery>,
         /// Whether it is the set's first.
         first: bool,
         /// Whether it is news that Domo names no lifetime.
@@ -78,6 +130,8 @@ pub enum Outcome {
         scope_only: bool,
         /// Whether that is known already.
         again: bool,
+        /// What it means to callers.
+        effect: Effect,
     },
     /// Another attempt follows.
     Failed {
@@ -85,6 +139,15 @@ pub enum Outcome {
         cause: Cause,
         /// Whether that is known already.
         again: bool,
+        /// What it means to callers.
+        effect: Effect,
+    },
+    /// The token has expired without a successor, or there never was one.
+    Expired {
+        /// Why there is no successor.
+        cause: OutageCause,
+        /// What it means to callers.
+        effect: Effect,
     },
 }
 
@@ -96,7 +159,9 @@ impl Outcome {
         match self {
             Self::Obtained { .. } => true,
             Self::Denied { scope_only, .. } => *scope_only,
-            Self::Ignored | Self::RefusedInUse | Self::Failed { .. } => false,
+            Self::Ignored | Self::RefusedInUse | Self::Failed { .. } | Self::Expired { .. } => {
+                false
+            }
         }
     }
 }
