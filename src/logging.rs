@@ -2,12 +2,14 @@
 
 #[cfg_attr(windows, path = "windows/journal.rs")]
 mod journal;
+mod last;
 mod queue;
+mod text;
 
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -23,6 +25,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use journal::Datagram;
 use journal::Journal;
 use queue::{LogQueue, StandardError};
+use text::TextLine;
 
 /// The levels there are, from few lines to all.
 pub const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
@@ -163,7 +166,7 @@ pub fn start(filter: Targets, format: Format, journal: Option<&str>) -> Levels {
             let builder = builder.event_format(Datagram).with_writer(journal);
             listen(builder.finish(), filter)
         }
-        (Format::Text, None) => listen(builder.finish(), filter),
+        (Format::Text, None) => listen(builder.event_format(TextLine).finish(), filter),
     }
 }
 
@@ -181,12 +184,12 @@ fn report_dropped(lines: u64) {
     );
 }
 
-/// Has panics print their message by way of the log's queue: the usual hook blocks while nobody
-/// reads standard error.
-pub fn catch_panics() {
-    set_hook(Box::new(|panic| {
+/// Has panics print their message in the form of log lines and by way of the log's queue: the usual
+/// hook blocks while nobody reads standard error.
+pub fn catch_panics(format: Format) {
+    set_hook(Box::new(move |panic| {
         if !EXPECTS_PANIC.get() {
-            print_last(&panic_message(panic));
+            STDERR.push_last(last::panic_line(format, panic).as_bytes());
         }
     }));
 }
@@ -204,20 +207,11 @@ pub fn catch_expected_panic<T>(call: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
-fn panic_message(panic: &PanicHookInfo) -> String {
-    use std::backtrace::{Backtrace, BacktraceStatus};
-    let mut text = format!("domo-tokend: {panic}\n");
-    // There is one if RUST_BACKTRACE asks for it.
-    let trace = Backtrace::capture();
-    if trace.status() == BacktraceStatus::Captured {
-        text.push_str(&trace.to_string());
-    }
-    text
-}
-
-/// Prints a line outside the log, however many lines wait, and returns at once.
-pub fn print_last(line: &str) {
-    STDERR.push_last(line.as_bytes());
+/// Prints the error that the process ends with, in the form of log lines, whatever level is logged
+/// and however many lines wait, and returns at once. `prefix` comes first.
+pub fn print_last(format: Format, prefix: &str, error: &str) {
+    let line = last::error_line(format, error);
+    STDERR.push_last(format!("{prefix}{line}").as_bytes());
 }
 
 /// Returns once all lines are written, or cannot be within a third of a second.

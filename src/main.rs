@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         return fail(&error, code);
     }
     match flags.verb {
-        None => serve(&options, flags.log_format, env, harden),
+        None => serve(&options, form(flags.log_format), env, harden),
         Some(Verb::Check { schema: true, .. }) => print(&config::schema()),
         Some(Verb::Check { online, syntax, .. }) => {
             let depth = match (online, syntax) {
@@ -135,13 +135,16 @@ fn init(wishes: &Wishes, env: Env) -> ExitCode {
     }
 }
 
-fn serve(options: &Options, format: LogFormat, env: Env<'static>, harden: bool) -> ExitCode {
-    logging::catch_panics();
+fn serve(options: &Options, format: Format, env: Env<'static>, harden: bool) -> ExitCode {
+    logging::catch_panics(format);
     #[cfg(unix)]
     write_from_background();
     let passed = match systemd::passed() {
         Ok(passed) => passed,
-        Err(error) => return end(&format!("{HANDED_OVER}: {error}"), daemon::TO_MEND),
+        Err(error) => {
+            let error = format!("{HANDED_OVER}: {error}");
+            return end(format, &error, daemon::TO_MEND);
+        }
     };
     #[cfg(unix)]
     let sockets = passed.listeners.iter();
@@ -166,7 +169,7 @@ fn serve(options: &Options, format: LogFormat, env: Env<'static>, harden: bool) 
     if code == daemon::TO_MEND {
         ipc::turn_all_away(&sockets);
     }
-    end(&error, code)
+    end(format, &error, code)
 }
 
 /// Has a log line of a daemon in the background of its terminal be written even after
@@ -180,19 +183,10 @@ fn write_from_background() {
     let _ = signals.thread_block();
 }
 
-fn run(
-    options: &Options,
-    format: LogFormat,
-    env: Env<'static>,
-    passed: Passed,
-) -> Result<(), Ended> {
+fn run(options: &Options, format: Format, env: Env<'static>, passed: Passed) -> Result<(), Ended> {
     if let Some(wrong) = &passed.wrong {
         return Err(Ended(format!("{HANDED_OVER}: {wrong}"), daemon::TO_MEND));
     }
-    let format = match format {
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-    };
     let config = daemon::load_config(options, env)?;
     let rust_log = logging::rust_log(env);
     let level = config.log_level.as_deref();
@@ -232,15 +226,22 @@ fn to_its_end(
 
 /// The service ends with that: the journal and standard error have the error, the status that every
 /// local user can read only its kind.
-fn end(error: &impl std::fmt::Display, code: u8) -> ExitCode {
+fn end(format: Format, error: &str, code: u8) -> ExitCode {
     systemd::ended(code);
     let stream = std::env::var("JOURNAL_STREAM");
     let is_journal = stream.is_ok_and(|stream| logging::is_journal(&stream));
     // sd-daemon(3): the priority of the line.
     let priority = if is_journal { "<3>" } else { "" };
-    logging::print_last(&format!("{priority}domo-tokend: {error}\n"));
+    logging::print_last(format, priority, error);
     logging::finish();
     ExitCode::from(code)
+}
+
+fn form(format: LogFormat) -> Format {
+    match format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    }
 }
 
 fn runtime() -> Result<Runtime, Ended> {

@@ -94,8 +94,10 @@ fn who_is_refused_hears_as_whom_it_was_seen_and_the_operator_by_which_rule() {
     let (_, why, _) = parts(&ask_as(&daemon, STRANGER, STRANGER, &["--explain", "data"]));
     assert!(!why.contains("games"), "others don't: {why}");
     let line = daemon.wait_for_log("refused: uid 4242");
+    // As logged: a message with quotes is quoted.
+    let logged = rule.replace('"', "\\\"");
     assert!(
-        line.contains("may not have client") && line.contains(rule),
+        line.contains("may not have client") && line.contains(&logged),
         "{line}"
     );
     let audit = daemon.folder().join("audit.jsonl");

@@ -16,6 +16,8 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::text::{Kind, push_field};
+
 /// Where the journal listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
@@ -148,26 +150,26 @@ struct Parts {
 }
 
 impl Parts {
-    fn add(&mut self, field: &Field, value: &str) {
-        let value = one_line(value);
+    fn add(&mut self, field: &Field, value: &str, kind: Kind) {
         if field.name() == "message" {
-            self.message = value;
+            self.message = one_line(value);
             return;
         }
+        push_field(&mut self.shown, field.name(), value, kind);
+        let value = one_line(value);
         let name = field.name().to_ascii_uppercase();
         // Writing to a string can't fail.
-        let _written = write!(self.shown, " {}={value}", field.name());
-        let _written = writeln!(self.fields, "{name}={value}");
+        let _ = writeln!(self.fields, "{name}={value}");
     }
 }
 
 impl Visit for Parts {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, value);
+        self.add(field, value, Kind::Text);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, &format!("{value:?}"));
+        self.add(field, &format!("{value:?}"), Kind::Other);
     }
 }
 
@@ -214,7 +216,7 @@ mod tests {
         let length = listening.recv(&mut buffer).unwrap();
         let datagram = str::from_utf8(&buffer[..length]).unwrap();
         let expected = "PRIORITY=4\nSYSLOG_IDENTIFIER=domo-tokend\n\
-                        MESSAGE=no token: x\\ny client=a\\nPRIORITY=0 scope=data user attempts=3\n\
+                        MESSAGE=no token: x\\ny client=\"a\\nPRIORITY=0\" scope=\"data user\" attempts=3\n\
                         CLIENT=a\\nPRIORITY=0\nSCOPE=data user\nATTEMPTS=3\n";
         assert_eq!(datagram, expected);
     }
