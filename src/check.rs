@@ -95,6 +95,8 @@ pub enum Depth {
 pub struct Report {
     /// What is right, or wasn't checked.
     pub good: Vec<String>,
+    /// What works and may not be meant.
+    pub warnings: Vec<String>,
     /// What is wrong.
     pub wrong: Vec<String>,
     /// Whether any of it is for a person to fix, and not just Domo out of reach or a secret command
@@ -111,6 +113,20 @@ impl Report {
             (false, false) => 75,
             (false, true) => 78,
         }
+    }
+
+    /// Returns how many errors and warnings there are, if there are any.
+    #[must_use]
+    pub fn verdict(&self) -> Option<String> {
+        let counted = [
+            (self.wrong.len(), "error"),
+            (self.warnings.len(), "warning"),
+        ];
+        let counted = counted.into_iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<String> = counted
+            .map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }))
+            .collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
     }
 
     fn fail(&mut self, words: String) {
@@ -133,43 +149,65 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth) -> Report {
             return report;
         }
     };
-    let place = config.path.as_ref();
-    let place = place.map_or("the environment".to_owned(), |p| p.display().to_string());
-    report.good.push(format!("config {place}: ok"));
     let unknown = config.unknown_names();
     let notices = config
         .notices
         .iter()
         .filter(|notice| !unknown.contains(notice));
-    report.good.extend(notices.cloned());
+    report.warnings.extend(notices.cloned());
     if depth != Depth::Syntax {
-        for words in unknown {
-            report.fail(words);
-        }
-        if let Err(words) = Callers::of(&config) {
-            report.fail(DaemonError::Group(words).to_string());
-        }
-        if let Some(path) = &config.audit_file
-            && let Err(source) = audit::check(path)
-        {
-            let path = path.clone();
-            report.fail(DaemonError::Audit { path, source }.to_string());
-        }
-        let sources = sources(&config, env, &mut report);
+        check_system(&config, unknown, &mut report);
+    }
+    if report.wrong.is_empty() {
+        let place = config.path.as_ref();
+        let place = place.map_or("the environment".to_owned(), |p| p.display().to_string());
+        report.good.push(format!("config {place}: ok"));
+    }
+    if depth != Depth::Syntax {
+        let loaded = load_clients(&config, env, &mut report);
         if depth == Depth::Online {
-            ask(sources, &mut report).await;
+            request_tokens(loaded, &mut report).await;
+        } else {
+            let good = loaded.iter().map(|client| client.good("ok"));
+            report.good.extend(good);
         }
     }
     report
 }
 
-/// The sources of the clients that are as they must be.
-fn sources<'a>(
-    config: &'a Config,
-    env: Env,
-    report: &mut Report,
-) -> Vec<(&'a str, &'a ClientConfig, Arc<DomoSource>)> {
-    let mut sources = Vec::new();
+/// Checks what the config says of this system: names of users and groups, and the audit file.
+fn check_system(config: &Config, unknown: Vec<String>, report: &mut Report) {
+    for words in unknown {
+        report.fail(words);
+    }
+    if let Err(words) = Callers::of(config) {
+        report.fail(DaemonError::Group(words).to_string());
+    }
+    if let Some(path) = &config.audit_file
+        && let Err(source) = audit::check(path)
+    {
+        let path = path.clone();
+        report.fail(DaemonError::Audit { path, source }.to_string());
+    }
+}
+
+/// A client whose files are as they must be.
+struct Checked<'a> {
+    name: &'a str,
+    shown_id: String,
+    client: &'a ClientConfig,
+    source: Arc<DomoSource>,
+}
+
+impl Checked<'_> {
+    fn good(&self, what: &str) -> String {
+        format!("client \"{}\" ({}): {what}", self.name, self.shown_id)
+    }
+}
+
+/// Returns the clients whose files are as they must be.
+fn load_clients<'a>(config: &'a Config, env: Env, report: &mut Report) -> Vec<Checked<'a>> {
+    let mut checked = Vec::new();
     let mut commands = run_commands(config, env);
     for (name, client) in &config.clients {
         if let Some(credential) = credential_out_of_reach(client, env) {
@@ -181,19 +219,19 @@ fn sources<'a>(
         }
         let loaded = commands.remove(name.as_str());
         match loaded.unwrap_or_else(|| load_client(client, env, None, None)) {
-            Ok(loaded) => {
-                let shown_id = loaded.shown_id;
-                let line = format!("client \"{name}\" ({shown_id}): ok");
-                report.good.push(line);
-                sources.push((name.as_str(), client, loaded.source));
-            }
+            Ok(loaded) => checked.push(Checked {
+                name,
+                shown_id: loaded.shown_id,
+                client,
+                source: loaded.source,
+            }),
             Err(error) => {
                 report.wrong.push(format!("client \"{name}\": {error}"));
                 report.denied |= !error.is_temporary();
             }
         }
     }
-    sources
+    checked
 }
 
 fn credential_out_of_reach<'a>(client: &'a ClientConfig, env: Env) -> Option<&'a str> {
@@ -238,23 +276,52 @@ fn run_commands<'a>(config: &'a Config, env: Env) -> BTreeMap<&'a str, LoadResul
     results
 }
 
-/// One request after the other: nobody waits for these tokens.
-async fn ask(sources: Vec<(&str, &ClientConfig, Arc<DomoSource>)>, report: &mut Report) {
-    for (name, client, source) in sources {
-        for scope in &client.tokens {
-            let set = format!("client \"{name}\", scope set \"{scope}\"");
-            match source.fetch(scope).await {
+/// Requests each token once, one after the other: nobody waits for these tokens. A client is ok if
+/// all of them come.
+async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Report) {
+    for client in checked {
+        let errors = report.wrong.len();
+        let mut good = Vec::new();
+        for scope in &client.client.tokens {
+            let set = format!("client \"{}\", scope set \"{scope}\"", client.name);
+            match client.source.fetch(scope).await {
                 Ok(fetched) => {
                     let seconds = fetched.lifetime.as_secs();
-                    report
-                        .good
-                        .push(format!("{set}: a token that lives {seconds} s"));
+                    good.push(format!("{set}: a token that lives {seconds} s"));
                 }
                 Err(FetchError::Denied { words, .. }) => report.fail(format!("{set}: {words}")),
                 Err(FetchError::Transient { words, .. }) => {
                     report.wrong.push(format!("{set}: {words}"));
                 }
             }
+        }
+        let is_ok = report.wrong.len() == errors;
+        report
+            .good
+            .push(client.good(if is_ok { "ok" } else { "files ok" }));
+        report.good.extend(good);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdict_counts_errors_and_warnings() {
+        let words = |count| vec![String::new(); count];
+        for (wrong, warnings, verdict) in [
+            (0, 0, None),
+            (1, 0, Some("1 error")),
+            (2, 1, Some("2 errors, 1 warning")),
+            (0, 2, Some("2 warnings")),
+        ] {
+            let report = Report {
+                wrong: words(wrong),
+                warnings: words(warnings),
+                ..Report::default()
+            };
+            assert_eq!(report.verdict().as_deref(), verdict);
         }
     }
 }

@@ -100,19 +100,28 @@ fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
         Ok(runtime) => runtime.block_on(check::run(options, env, depth)),
         Err(Ended(error, code)) => return fail(&error, code),
     };
+    let mut good = report.good.clone();
+    if let Some(user) = judge.filter(|_| !good.is_empty()) {
+        good.insert(0, format!("checked as the service's user {user}"));
+    }
+    let good: String = good.iter().map(|line| format!("{line}\n")).collect();
+    // It comes first also where both streams lead to the same place.
+    let printed = match good.as_str() {
+        "" => ExitCode::SUCCESS,
+        good => print(good),
+    };
+    for words in &report.warnings {
+        say(&format_args!("warning: {words}"));
+    }
     for words in &report.wrong {
         say(words);
     }
-    let mut good = report.good.join("\n") + "\n";
-    if let Some(user) = judge {
-        good = format!("checked as the service's user {user}\n{good}");
+    if let Some(verdict) = report.verdict() {
+        say(&verdict);
     }
     match report.exit_code() {
-        0 => print(&good),
-        code => {
-            print(&good);
-            ExitCode::from(code)
-        }
+        0 => printed,
+        code => ExitCode::from(code),
     }
 }
 

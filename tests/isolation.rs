@@ -322,9 +322,10 @@ fn second_client_without_a_default_is_warned_of_in_check_in_status_and_at_a_relo
     daemon.reload();
     assert!(daemon.log.contains(warning), "{}", daemon.log);
     let config = daemon.folder().join("config.toml");
-    let (code, stdout, _) = check(&config, &[]);
+    let (code, stdout, stderr) = check(&config, &[]);
     assert_eq!(code, Some(0));
-    assert!(stdout.contains(warning), "{stdout}");
+    assert!(stderr.contains(&format!("warning: {warning}")), "{stderr}");
+    assert!(!stdout.contains("default_client"), "{stdout}");
     let status = |daemon: &Daemon| parts(&daemon.ask(&["status"])).1;
     let shown = status(&daemon);
     assert!(
@@ -336,9 +337,9 @@ fn second_client_without_a_default_is_warned_of_in_check_in_status_and_at_a_relo
     daemon.write("config.toml", &named);
     daemon.log.clear();
     daemon.reload();
-    let (_, stdout, _) = check(&config, &[]);
+    let (_, _, stderr) = check(&config, &[]);
     assert_eq!(daemon.status()["broker"]["default_client"], "acme");
-    for text in [daemon.log.clone(), stdout, status(&daemon)] {
+    for text in [daemon.log.clone(), stderr, status(&daemon)] {
         assert!(!text.contains("default_client"), "{text}");
     }
 }
