@@ -34,16 +34,19 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Reads the command line of this process. One that is wrong, or asks for help, ends it.
-    #[must_use]
-    pub fn read() -> Self {
-        Self::try_parse().unwrap_or_else(|mut error| {
+    /// Reads the command line of this process.
+    ///
+    /// # Errors
+    ///
+    /// A wrong command line, or the text of `--help` or `--version`, which is for standard output.
+    pub fn read() -> Result<Self, clap::Error> {
+        Self::try_parse().map_err(|mut error| {
             if error.kind() == ErrorKind::InvalidSubcommand {
                 let tip = "tokens and their state are had from domo-token: domo-token status";
                 let tips = ContextValue::StyledStrs(vec![tip.into()]);
                 error.insert(ContextKind::Suggested, tips);
             }
-            error.exit()
+            error
         })
     }
 }

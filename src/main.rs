@@ -42,7 +42,12 @@ const TRY_AGAIN: u8 = 75;
 fn main() -> ExitCode {
     #[cfg(unix)]
     signals::fail_writes_past_size_limit();
-    let flags = Flags::read();
+    let flags = match Flags::read() {
+        Ok(flags) => flags,
+        // Help and version are no errors: they go to standard output, and that may be closed or full.
+        Err(other) if !other.use_stderr() => return print(&other.render().to_string()),
+        Err(wrong) => wrong.exit(),
+    };
     let env: Env<'static> = &|name| var_os(name);
     let options = Options {
         config: flags.config,
@@ -273,11 +278,7 @@ fn close_memory(harden: bool) -> Result<(), Ended> {
 }
 
 fn print(text: &str) -> ExitCode {
-    let mut stdout = io::stdout();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+    match domo_token_stdout::write(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("standard output: {error}"), CANNOT_WRITE),
     }

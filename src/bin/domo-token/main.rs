@@ -83,13 +83,11 @@ fn metrics(socket: Option<&Path>) -> Result<u8, Problem> {
 
 /// Prints in one write where the system takes it whole.
 fn print(text: &[u8]) -> Result<u8, Problem> {
-    let mut out = io::stdout().lock();
-    let written = out.write_all(text).and_then(|()| out.flush());
     let failed = |error| {
         Problem::new(
             IO_ERROR,
             format!("standard output can't be written: {error}"),
         )
     };
-    written.map(|()| 0).map_err(failed)
+    domo_token_stdout::write(text).map(|()| 0).map_err(failed)
 }
