@@ -2,21 +2,35 @@
 
 use std::time::Duration;
 
-/// Reads `90s`, `5m`, `1h`, or plain seconds; `None` if it is none of these, or over a century.
+/// Reads `90s`, `5m`, `1h`, several of these from the largest on, as in `1h30m`, or plain seconds;
+/// `None` if it is none of these, or over a century.
 #[must_use]
 pub fn parse(text: &str) -> Option<Duration> {
     const CENTURY: u64 = 100 * 366 * 86_400;
-    let (number, unit) = match text.char_indices().last()? {
-        (at, 's') => (text.get(..at)?, 1),
-        (at, 'm') => (text.get(..at)?, 60),
-        (at, 'h') => (text.get(..at)?, 3600),
-        _ => (text, 1),
+    let seconds = if text.ends_with(|c: char| c.is_ascii_digit()) {
+        number(text)?
+    } else {
+        with_units(text)?
     };
-    if !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let seconds = number.parse::<u64>().ok()?.checked_mul(unit)?;
     (seconds <= CENTURY).then(|| Duration::from_secs(seconds))
+}
+
+/// Seconds written as numbers with a unit each, every unit at most once.
+fn with_units(text: &str) -> Option<u64> {
+    let mut rest = text;
+    let mut seconds = 0_u64;
+    for (unit, length) in [('h', 3600), ('m', 60), ('s', 1)] {
+        if let Some((count, after)) = rest.split_once(unit) {
+            seconds = seconds.checked_add(number(count)?.checked_mul(length)?)?;
+            rest = after;
+        }
+    }
+    (rest.is_empty() && !text.is_empty()).then_some(seconds)
+}
+
+fn number(text: &str) -> Option<u64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| plain)
 }
 
 /// Writes a span as people read it: its largest unit, and no false precision.
@@ -35,7 +49,18 @@ mod tests {
 
     #[test]
     fn every_unit_is_read() {
-        for (text, seconds) in [("90s", 90), ("5m", 300), ("1h", 3600), ("7", 7), ("0", 0)] {
+        for (text, seconds) in [
+            ("90s", 90),
+            ("5m", 300),
+            ("1h", 3600),
+            ("7", 7),
+            ("0", 0),
+            ("1h30m", 5400),
+            ("1m30s", 90),
+            ("1h5s", 3605),
+            ("2h5m10s", 7510),
+            ("1m90s", 150),
+        ] {
             assert_eq!(parse(text), Some(Duration::from_secs(seconds)), "{text}");
         }
     }
@@ -54,6 +79,16 @@ mod tests {
             "1ms",
             "9999999999999999999h",
             "é",
+            "h",
+            "1h30",
+            "30m1h",
+            "1m1m",
+            "1hm",
+            "1h 30m",
+            "1h-30m",
+            "18446744073709551615s1s",
+            "18446744073709551615m18446744073709551615s",
+            "876000h9000000h",
         ] {
             assert_eq!(parse(text), None, "{text}");
         }

@@ -34,7 +34,7 @@ pub(crate) const FORMAT_WORDS: &[(&str, &str)] = &[
 ];
 
 /// What is said of every TIME.
-pub(crate) const TIMES: &str = "TIME is 90s, 5m, 1h, or plain seconds.";
+pub(crate) const TIMES: &str = "TIME is 90s, 5m, 1h, 1h30m, or plain seconds.";
 
 /// What is said of the first examples.
 pub(crate) const ON_EXAMPLES: &str = "The first two keep the token out of argv, which every user of the machine can \

@@ -17,7 +17,9 @@ pub(super) fn text(value: &OsStr, name: &str) -> Result<String, String> {
 pub(super) fn span(value: &OsStr, name: &str) -> Result<Duration, String> {
     let span = value.to_str().and_then(duration::parse);
     let shown = value.display();
-    span.ok_or_else(|| format!("{name} \"{shown}\": a time is 90s, 5m, 1h, or plain seconds"))
+    span.ok_or_else(|| {
+        format!("{name} \"{shown}\": a time is 90s, 5m, 1h, 1h30m, or plain seconds")
+    })
 }
 
 /// How long a broker may be asked to take.
