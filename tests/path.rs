@@ -96,6 +96,13 @@ fn every_format_carries_the_same_token() {
         format!("header = \"Authorization: Bearer {plain}\"\n")
     );
     assert_eq!(line("env"), format!("DOMO_ACCESS_TOKEN={plain}\n"));
+    let export = format!("export DOMO_ACCESS_TOKEN='{plain}'\n");
+    assert_eq!(line("export"), export);
+    assert_eq!(parts(&daemon.ask(&["-o", "export", "data"])).1, export);
+    let powershell = format!("$env:DOMO_ACCESS_TOKEN = '{plain}'\n");
+    assert_eq!(line("powershell"), powershell);
+    let fish = format!("set -gx DOMO_ACCESS_TOKEN '{plain}'\n");
+    assert_eq!(line("fish"), fish);
     let json: serde_json::Value = serde_json::from_str(&line("json")).unwrap();
     assert_eq!(json["access_token"], plain);
     assert_eq!(json["token_type"], "bearer");
@@ -105,6 +112,23 @@ fn every_format_carries_the_same_token() {
     let left = json["expires_in"].as_u64().unwrap();
     assert!((3500..=3599).contains(&left), "{left}");
     assert!(json["expires_at"].as_u64().unwrap() > 1_700_000_000);
+}
+
+#[test]
+fn token_has_no_newline_when_none_is_asked_for() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let plain = token(&daemon.ask(&["data"]));
+    let text = |arguments: &[&str]| parts(&daemon.ask(arguments)).1;
+    assert_eq!(text(&["-n", "data"]), plain);
+    let header = format!("Authorization: Bearer {plain}");
+    let arguments = ["get", "--no-newline", "-o", "header", "data"];
+    assert_eq!(text(&arguments), header);
+    assert!(!text(&["-n", "-o", "json", "data"]).ends_with('\n'));
+    let exec = ["exec", "-n", "--fd", "3", "data", "--", "cat", "/dev/fd/3"];
+    let mut command = daemon.helper(&exec);
+    command.env("PATH", "/usr/bin:/bin");
+    assert_eq!(parts(&command.output().unwrap()).1, plain);
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub(crate) struct Get {
     pub(crate) timeout: Duration,
     pub(crate) wait: bool,
     pub(crate) format: Format,
+    /// Whether a newline follows the token.
+    pub(crate) newline: bool,
     pub(crate) renew: Option<Renew>,
     /// All words together: one scope set.
     pub(crate) scopes: String,
@@ -87,6 +89,9 @@ pub(crate) enum Format {
     Curl,
     Json,
     Env,
+    Export,
+    PowerShell,
+    Fish,
 }
 
 /// Whose completions are printed.
@@ -225,6 +230,9 @@ impl Given {
             return format!(
                 "unknown option {name}; a scope is a plain word, as in: domo-token data"
             );
+        }
+        if word == "output" {
+            return format!("unknown option {name}; did you mean --format (-o)?");
         }
         let near = options::OPTIONS.iter().map(OptionUsage::name);
         let near = near.min_by_key(|known| strsim::osa_distance(known, name));

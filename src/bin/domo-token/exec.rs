@@ -39,7 +39,7 @@ pub(crate) fn run(wanted: &Exec, token: &Token) -> Problem {
             command.env(name, token.secret());
         }
         Place::Descriptor(number) => {
-            let text = print::token(token, wanted.get.format);
+            let text = print::token(token, &wanted.get);
             match platform::provide(text.as_bytes(), *number) {
                 Ok(provided) => descriptor = Some(provided),
                 Err(error) => {

@@ -45,7 +45,7 @@ fn run(command: Command) -> Result<u8, Problem> {
     match command {
         Command::Get(get) => {
             let (_, token) = ask::token(&get)?;
-            print(print::token(&token, get.format).as_bytes())
+            print(print::token(&token, &get).as_bytes())
         }
         Command::Explain(get) => explain(&get),
         Command::Exec(wanted) => {

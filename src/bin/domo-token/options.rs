@@ -18,6 +18,7 @@ pub(crate) enum Verb {
 pub(crate) enum Key {
     Client,
     Format,
+    NoNewline,
     MinTtl,
     Timeout,
     Wait,
@@ -74,7 +75,16 @@ impl OptionUsage {
 }
 
 /// The forms of a token.
-pub(crate) const FORMATS: &[&str] = &["token", "header", "curl", "json", "env"];
+pub(crate) const FORMATS: &[&str] = &[
+    "token",
+    "header",
+    "curl",
+    "json",
+    "env",
+    "export",
+    "powershell",
+    "fish",
+];
 
 /// The shells that completions are for.
 pub(crate) const SHELLS: &[&str] = &["bash", "zsh", "fish", "powershell"];
@@ -154,7 +164,7 @@ pub(crate) const OPTIONS: &[OptionUsage] = &[
     },
     OptionUsage {
         key: Key::Format,
-        short: None,
+        short: Some('o'),
         long: "format",
         value: Value::OneOf("FORMAT", FORMATS),
         verbs: TOKENS,
@@ -165,6 +175,18 @@ pub(crate) const OPTIONS: &[OptionUsage] = &[
                 "form of the token; get has a list [json, with --to token]",
             ),
             (Verb::Exec, "its form at --fd; get has a list [token]"),
+        ],
+    },
+    OptionUsage {
+        key: Key::NoNewline,
+        short: Some('n'),
+        long: "no-newline",
+        value: Value::Nothing,
+        verbs: TOKENS,
+        about: "print no newline after the token",
+        notes: &[
+            (Verb::Watch, "end FILE without a newline; goes with --to"),
+            (Verb::Exec, "end the text at --fd without a newline"),
         ],
     },
     OptionUsage {
@@ -295,4 +317,14 @@ pub(crate) fn options(verb: Verb) -> impl Iterator<Item = &'static OptionUsage> 
     OPTIONS
         .iter()
         .filter(move |option| option.verbs.contains(&verb))
+}
+
+/// An option by its key.
+pub(crate) fn option(key: Key) -> Option<&'static OptionUsage> {
+    OPTIONS.iter().find(|option| option.key == key)
+}
+
+/// An option's name, with dashes.
+pub(crate) fn name(key: Key) -> String {
+    option(key).map(OptionUsage::name).unwrap_or_default()
 }

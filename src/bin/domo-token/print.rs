@@ -1,39 +1,66 @@
 //! What is printed: tokens and explanations.
 
+use std::iter::repeat_n;
 use std::path::Path;
 use std::time::SystemTime;
 
 use domo_token_client::Token;
 use domo_token_client::clock::since_1970;
 use domo_token_client::wire::Explanation;
-use serde_json::json;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::args::Format;
+use crate::args::{Format, Get};
 
-/// The line that carries a token, with its newline.
-pub(crate) fn token(token: &Token, format: Format) -> Zeroizing<String> {
-    let secret = token.secret();
+/// Characters that PowerShell reads as a single quote.
+const POWERSHELL_QUOTES: [char; 5] = ['\'', '\u{2018}', '\u{2019}', '\u{201a}', '\u{201b}'];
+
+/// A token in the form that is asked for.
+pub(crate) fn token(token: &Token, get: &Get) -> Zeroizing<String> {
+    let end = if get.newline { "\n" } else { "" };
+    in_form(token.secret(), get.format, end, || {
+        json!({
+            "access_token": token.secret(),
+            "token_type": token.token_type(),
+            "expires_at": epoch(token.expires_at()),
+            "expires_in": token.expires_in().as_secs(),
+            "scope": token.scope(),
+            "client": token.client(),
+            "generation": token.generation(),
+            "broker": token.broker().display().to_string(),
+        })
+    })
+}
+
+/// Quoted such that the shell reads just this text, whatever it is.
+fn in_form(
+    secret: &str,
+    format: Format,
+    end: &str,
+    fields: impl FnOnce() -> Value,
+) -> Zeroizing<String> {
     Zeroizing::new(match format {
-        Format::Token => format!("{secret}\n"),
-        Format::Header => format!("Authorization: Bearer {secret}\n"),
+        Format::Token => format!("{secret}{end}"),
+        Format::Header => format!("Authorization: Bearer {secret}{end}"),
         Format::Curl => {
-            let quoted = secret.replace('\\', "\\\\").replace('"', "\\\"");
-            format!("header = \"Authorization: Bearer {quoted}\"\n")
+            let quoted = Zeroizing::new(secret.replace('\\', r"\\").replace('"', r#"\""#));
+            format!("header = \"Authorization: Bearer {}\"{end}", *quoted)
         }
-        Format::Env => format!("DOMO_ACCESS_TOKEN={secret}\n"),
-        Format::Json => {
-            let fields = json!({
-                "access_token": secret,
-                "token_type": token.token_type(),
-                "expires_at": epoch(token.expires_at()),
-                "expires_in": token.expires_in().as_secs(),
-                "scope": token.scope(),
-                "client": token.client(),
-                "generation": token.generation(),
-                "broker": token.broker().display().to_string(),
-            });
-            format!("{fields}\n")
+        Format::Json => format!("{}{end}", fields()),
+        Format::Env => format!("DOMO_ACCESS_TOKEN={secret}{end}"),
+        Format::Export => {
+            let quoted = Zeroizing::new(secret.replace('\'', r"'\''"));
+            format!("export DOMO_ACCESS_TOKEN='{}'{end}", *quoted)
+        }
+        Format::PowerShell => {
+            let times = |c| 1 + usize::from(POWERSHELL_QUOTES.contains(&c));
+            let quoted = secret.chars().flat_map(|c| repeat_n(c, times(c)));
+            let quoted = Zeroizing::new(quoted.collect::<String>());
+            format!("$env:DOMO_ACCESS_TOKEN = '{}'{end}", *quoted)
+        }
+        Format::Fish => {
+            let quoted = Zeroizing::new(secret.replace('\\', r"\\").replace('\'', r"\'"));
+            format!("set -gx DOMO_ACCESS_TOKEN '{}'{end}", *quoted)
         }
     })
 }
@@ -58,4 +85,63 @@ pub(crate) fn explanation(given: &Explanation, socket: &Path) -> String {
 /// Seconds since 1970.
 pub(crate) fn epoch(at: SystemTime) -> u64 {
     since_1970(at).as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::process::Command;
+
+    use super::*;
+
+    /// What a shell could read as something else.
+    const HOSTILE: &str = "a'b\"c\\d$HOME`id`$(id) e\nf!g%h\\'i;j&k|l*~\\\\'\u{2019}";
+
+    /// What a shell holds in the variable once it has read the token in that form.
+    fn read_by(shell: &str, format: Format, text: &str, end: &str) -> Option<String> {
+        let script = in_form(text, format, end, || Value::Null);
+        let script = format!("{}\nprintf %s \"$DOMO_ACCESS_TOKEN\"", *script);
+        let output = Command::new(shell).args(["-c", &script]).output();
+        match output {
+            Ok(output) => Some(String::from_utf8(output.stdout).unwrap()),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => panic!("{shell}: {error}"),
+        }
+    }
+
+    #[test]
+    fn shells_read_the_token_whatever_is_in_it() {
+        for (shell, format) in [
+            ("sh", Format::Export),
+            ("dash", Format::Export),
+            ("bash", Format::Export),
+            ("zsh", Format::Export),
+            ("fish", Format::Fish),
+        ] {
+            for text in ["eyJhbGciOi.a-b_c~d+e/f==", HOSTILE, "", "'", "\\"] {
+                let found = read_by(shell, format, text, "\n");
+                assert!(found.is_none_or(|found| found == text), "{shell}: {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn powershell_form_doubles_every_single_quote() {
+        let form = |text| in_form(text, Format::PowerShell, "", || Value::Null);
+        assert_eq!(*form("abc"), "$env:DOMO_ACCESS_TOKEN = 'abc'");
+        let expected = "$env:DOMO_ACCESS_TOKEN = 'a''b\u{2019}\u{2019}$c\\`d'";
+        assert_eq!(*form("a'b\u{2019}$c\\`d"), expected);
+        let Some(found) = Command::new("pwsh")
+            .args(["-NoProfile", "-Command"])
+            .arg(format!(
+                "{}; Write-Output $env:DOMO_ACCESS_TOKEN",
+                *form("a'b$c")
+            ))
+            .output()
+            .ok()
+        else {
+            return;
+        };
+        assert_eq!(String::from_utf8(found.stdout).unwrap().trim(), "a'b$c");
+    }
 }

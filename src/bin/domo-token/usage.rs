@@ -31,6 +31,18 @@ pub(crate) const FORMAT_WORDS: &[(&str, &str)] = &[
          ever added",
     ),
     ("env", "DOMO_ACCESS_TOKEN=TOKEN, for files of variables"),
+    (
+        "export",
+        "a line for eval in sh, bash and zsh (export DOMO_ACCESS_TOKEN='TOKEN')",
+    ),
+    (
+        "powershell",
+        "a line for Invoke-Expression ($env:DOMO_ACCESS_TOKEN = 'TOKEN')",
+    ),
+    (
+        "fish",
+        "a line for source in fish (set -gx DOMO_ACCESS_TOKEN 'TOKEN')",
+    ),
 ];
 
 /// What is said of every TIME.

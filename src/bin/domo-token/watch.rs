@@ -166,7 +166,7 @@ impl Keeper<'_> {
         if self.held.as_ref().is_some_and(known) || token.expires_in() <= self.least() {
             return Ok(());
         }
-        let text = print::token(&token, self.wanted.get.format);
+        let text = print::token(&token, &self.wanted.get);
         match &self.wanted.to {
             None => {
                 print_out(text.as_bytes())?;

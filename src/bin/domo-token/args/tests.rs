@@ -45,6 +45,12 @@ fn the_verb_may_be_left_out_and_options_stand_anywhere() {
     assert_eq!(get("data status").scopes, "data status");
     assert_eq!(get("get status").scopes, "status");
     assert_eq!(get("--format env --format json data").format, Format::Json);
+    for words in ["-o fish data", "data -ofish", "-o=fish data"] {
+        assert_eq!(get(words), get("--format fish data"), "{words}");
+    }
+    assert!(get("data").newline);
+    assert_eq!(get("-n data"), get("data --no-newline"));
+    assert!(!get("-n data").newline);
 }
 
 #[test]
@@ -89,9 +95,9 @@ fn with(option: &OptionUsage, verb: Verb) -> String {
     let value = value.map_or(any, |(_, value)| value);
     let rest = match verb {
         Verb::Status if option.key == Key::Metrics => "",
-        Verb::Exec if option.key == Key::Format => "--fd 3 data -- true",
+        Verb::Exec if matches!(option.key, Key::Format | Key::NoNewline) => "--fd 3 data -- true",
         Verb::Exec => "data -- true",
-        Verb::Watch if option.key == Key::Mode => "--to f data",
+        Verb::Watch if matches!(option.key, Key::Mode | Key::NoNewline) => "--to f data",
         Verb::Get | Verb::Status | Verb::Watch => "data",
         Verb::Completions => "bash",
         Verb::Help | Verb::Version => "",
@@ -127,7 +133,16 @@ fn what_is_wrong_is_named() {
         ("--frmat curl data", "--format"),
         ("--colour data", "domo-token --help"),
         ("-x data", "-x"),
-        ("--format yaml data", "token, header, curl, json, env"),
+        (
+            "--format yaml data",
+            "token, header, curl, json, env, export, powershell, fish",
+        ),
+        ("-o yaml data", "token, header, curl"),
+        ("-o", "-o FORMAT"),
+        ("--output json data", "--format"),
+        ("--explain -n data", "--no-newline"),
+        ("exec -n data -- env", "--no-newline goes with --fd"),
+        ("watch -n data", "--no-newline goes with --to"),
         ("--min-ttl soon data", "90s"),
         ("--timeout 11m data", "600 s"),
         ("--timeout 0 data", "1 s"),
@@ -212,6 +227,8 @@ fn exec_and_watch_say_where_a_token_goes() {
     assert_eq!((found.mode, found.get.format), (0o600, Format::Token));
     assert_eq!(watch("watch --to f --mode 640 data").mode, 0o640);
     assert_eq!(watch("watch data").get.format, Format::Json);
+    assert!(!watch("watch -n --to f data").get.newline);
+    assert!(!exec("exec -n --fd 3 data -- env").get.newline);
     let found = watch("watch -c acme --min-ttl 5m --timeout 1m --wait data").get;
     assert_eq!(found.timeout, Duration::from_secs(60));
     assert_eq!(found.min_ttl, Some(Duration::from_secs(300)));

@@ -41,6 +41,9 @@ pub(super) fn format(value: &OsStr) -> Result<Format, String> {
         Some("curl") => Ok(Format::Curl),
         Some("json") => Ok(Format::Json),
         Some("env") => Ok(Format::Env),
+        Some("export") => Ok(Format::Export),
+        Some("powershell") => Ok(Format::PowerShell),
+        Some("fish") => Ok(Format::Fish),
         Some(_) | None => Err(one_of("--format", value, FORMATS)),
     }
 }

@@ -49,8 +49,8 @@ impl Given {
     }
 
     fn options_suit(&self, verb: Verb) -> Result<(), String> {
-        let known = |key: &Key| options::OPTIONS.iter().find(|option| option.key == *key);
-        let given = self.options.iter().filter_map(|(key, _)| known(key));
+        let given = self.options.iter();
+        let given = given.filter_map(|(key, _)| options::option(*key));
         let mut wrong = given.filter(|option| !option.verbs.contains(&verb));
         let Some(option) = wrong.next() else {
             return Ok(());
@@ -124,9 +124,9 @@ impl Given {
         if !self.has(Key::Explain) {
             return self.get(Format::Token).map(Command::Get);
         }
-        let needless = [Key::Format, Key::MinTtl, Key::Renew];
+        let needless = [Key::Format, Key::NoNewline, Key::MinTtl, Key::Renew];
         if needless.into_iter().any(|key| self.has(key)) {
-            let words = "--explain asks for no token: leave out --format, --min-ttl and --renew";
+            let words = "--explain asks for no token: leave out --format, --no-newline, --min-ttl and --renew";
             return Err(words.to_owned());
         }
         self.get(Format::Token).map(Command::Explain)
@@ -143,8 +143,14 @@ impl Given {
             (None, Some(number)) => descriptor(number)?,
             (None, None) => Place::Env(VARIABLE.to_owned()),
         };
-        if self.has(Key::Format) && matches!(place, Place::Env(_)) {
-            return Err("a variable holds the bare token: --format goes with --fd".to_owned());
+        let form = [Key::Format, Key::NoNewline];
+        if let Some(key) = form.into_iter().find(|key| self.has(*key))
+            && matches!(place, Place::Env(_))
+        {
+            let name = options::name(key);
+            return Err(format!(
+                "a variable holds the bare token: {name} goes with --fd"
+            ));
         }
         let command = self.command.take().unwrap_or_default();
         if command.is_empty() {
@@ -164,6 +170,10 @@ impl Given {
         }
         if to.is_none() && self.has(Key::Mode) {
             return Err("--mode is that of the file: it goes with --to".to_owned());
+        }
+        if to.is_none() && self.has(Key::NoNewline) {
+            let words = "each token on standard output is a line: --no-newline goes with --to";
+            return Err(words.to_owned());
         }
         if cfg!(windows) && self.has(Key::Mode) {
             return Err("--mode: files have no mode on Windows".to_owned());
@@ -215,6 +225,7 @@ impl Given {
             timeout: timeout.transpose()?.unwrap_or(DEFAULT_TIMEOUT),
             wait: self.has(Key::Wait),
             format: self.value(Key::Format).map_or(Ok(usual), |f| format(f))?,
+            newline: !self.has(Key::NoNewline),
             renew: renew.transpose()?,
             scopes: self.words.join(" "),
         })

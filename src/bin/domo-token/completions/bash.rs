@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{all_spellings, taking_a_word, verb_names, words};
+use super::{all_spellings, spellings, taking_a_word, verb_names, words};
 use crate::options::{self, OptionUsage, Value, Verb};
 use crate::usage::VERBS;
 
@@ -54,8 +54,8 @@ pub(super) fn script() -> String {
     let is_file = |option: &&OptionUsage| matches!(option.value, Value::File(_));
     for option in taking_a_word() {
         if let Value::OneOf(_, offered) = option.value {
-            let (name, offered) = (option.name(), offered.join(" "));
-            let _ = writeln!(text, "        {name}) words=\"{offered}\" ;;");
+            let (names, offered) = (spellings(option).join("|"), offered.join(" "));
+            let _ = writeln!(text, "        {names}) words=\"{offered}\" ;;");
         }
     }
     let files = all_spellings(taking_a_word().filter(is_file), "|");

@@ -42,7 +42,9 @@ pub(super) fn script() -> String {
     text.push_str("    $values = @{\n");
     for option in taking_a_word() {
         if let Value::OneOf(_, offered) = option.value {
-            let _ = writeln!(text, "        '{}' = {}", option.name(), list(offered));
+            for name in spellings(option) {
+                let _ = writeln!(text, "        '{name}' = {}", list(offered));
+            }
         }
     }
     text.push_str("    }\n    $words = @{\n");
