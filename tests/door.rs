@@ -93,6 +93,27 @@ fn who_is_refused_hears_as_whom_it_was_seen_and_the_operator_by_which_rule() {
     assert!(why.contains(rule), "root hears which rule: {why}");
     let (_, why, _) = parts(&ask_as(&daemon, STRANGER, STRANGER, &["--explain", "data"]));
     assert!(!why.contains("games"), "others don't: {why}");
+    let explain = ["--explain", "--json", "data"];
+    let explained = |user| {
+        let (code, text, _) = parts(&ask_as(&daemon, user, user, &explain));
+        (
+            code,
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+        )
+    };
+    let (code, granted) = explained(DAEMON);
+    let peer = granted["peer"].as_str().unwrap();
+    assert!(peer.starts_with("uid 1 (daemon)"), "{peer}");
+    let expected = serde_json::json!({
+        "broker": daemon.socket(), "peer": peer, "client": "acme", "scope": "data", "allowed": true,
+        "rule": granted["rule"],
+    });
+    assert_eq!((code, &granted), (Some(0), &expected));
+    let (code, denied) = explained(STRANGER);
+    assert_eq!(code, Some(77));
+    assert_eq!(denied["allowed"], false);
+    assert_eq!(denied["kind"], "not_permitted");
+    assert!(!denied.to_string().contains("games"), "{denied}");
     let line = daemon.wait_for_log("refused: uid 4242");
     // As logged: a message with quotes is quoted.
     let logged = rule.replace('"', "\\\"");

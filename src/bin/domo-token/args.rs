@@ -17,7 +17,10 @@ use crate::usage;
 #[derive(Debug, PartialEq)]
 pub(crate) enum Command {
     Get(Get),
-    Explain(Get),
+    Explain {
+        get: Get,
+        json: bool,
+    },
     Exec(Exec),
     Watch(Watch),
     Status(Status),

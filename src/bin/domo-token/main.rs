@@ -47,7 +47,7 @@ fn run(command: Command) -> Result<u8, Problem> {
             let (_, token) = ask::token(&get)?;
             print(print::token(&token, &get).as_bytes())
         }
-        Command::Explain(get) => explain(&get),
+        Command::Explain { get, json } => explain(&get, json),
         Command::Exec(wanted) => {
             let (broker, token) = ask::token(&wanted.get)?;
             // Its connection isn't the command's.
@@ -65,9 +65,14 @@ fn run(command: Command) -> Result<u8, Problem> {
     }
 }
 
-fn explain(get: &Get) -> Result<u8, Problem> {
+fn explain(get: &Get, json: bool) -> Result<u8, Problem> {
     let (broker, given) = ask::patiently(get, |broker| broker.explain(&get.scopes))?;
-    print(print::explanation(&given, &broker.socket()).as_bytes())?;
+    let text = if json {
+        print::explanation_json(&given, &broker.socket())
+    } else {
+        print::explanation(&given, &broker.socket())
+    };
+    print(text.as_bytes())?;
     Ok(match given.refused {
         None => 0,
         Some(RefusalKind::NotPermitted) => NO_PERMISSION,

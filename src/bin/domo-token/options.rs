@@ -254,9 +254,14 @@ pub(crate) const OPTIONS: &[OptionUsage] = &[
         short: None,
         long: "json",
         value: Value::Nothing,
-        verbs: &[Verb::Status],
+        verbs: &[Verb::Get, Verb::Status],
         about: "for machines; times are seconds since 1970, and fields are only ever added",
-        notes: &[],
+        notes: &[(
+            Verb::Get,
+            "with --explain, print one object: broker (its socket), peer (this process as the \
+             broker sees it), client, scope, allowed, rule, and kind if it is denied. Fields are \
+             only ever added",
+        )],
     },
     OptionUsage {
         key: Key::Watch,

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use domo_token_client::Token;
 use domo_token_client::clock::since_1970;
-use domo_token_client::wire::Explanation;
+use domo_token_client::wire::{Explanation, RefusalKind};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -80,6 +80,36 @@ pub(crate) fn explanation(given: &Explanation, socket: &Path) -> String {
         given.scope,
         given.rule
     )
+}
+
+/// The same as one JSON object on a line. Fields are only ever added.
+pub(crate) fn explanation_json(given: &Explanation, socket: &Path) -> String {
+    let mut fields = json!({
+        "broker": socket.display().to_string(),
+        "peer": given.peer,
+        "client": given.client,
+        "scope": given.scope,
+        "allowed": given.refused.is_none(),
+        "rule": given.rule,
+    });
+    if let (Some(kind), Some(fields)) = (given.refused, fields.as_object_mut()) {
+        fields.insert("kind".to_owned(), kind_name(kind).into());
+    }
+    format!("{fields}\n")
+}
+
+/// The kind as the broker's metrics and audit file name it.
+fn kind_name(kind: RefusalKind) -> &'static str {
+    match kind {
+        RefusalKind::NotPermitted => "not_permitted",
+        RefusalKind::UnknownClient => "unknown_client",
+        RefusalKind::UnknownScope => "unknown_scope",
+        RefusalKind::MinTtlTooLong => "min_ttl_too_long",
+        RefusalKind::Denied => "denied",
+        RefusalKind::Gone => "gone",
+        RefusalKind::Unavailable => "unavailable",
+        RefusalKind::Busy => "busy",
+    }
 }
 
 /// Seconds since 1970.

@@ -98,6 +98,7 @@ fn with(option: &OptionUsage, verb: Verb) -> String {
         Verb::Exec if matches!(option.key, Key::Format | Key::NoNewline) => "--fd 3 data -- true",
         Verb::Exec => "data -- true",
         Verb::Watch if matches!(option.key, Key::Mode | Key::NoNewline) => "--to f data",
+        Verb::Get if option.key == Key::Json => "--explain data",
         Verb::Get | Verb::Status | Verb::Watch => "data",
         Verb::Completions => "bash",
         Verb::Help | Verb::Version => "",
@@ -172,6 +173,7 @@ fn what_is_wrong_is_named() {
         ("doctor", "status"),
         ("renew data", "--renew"),
         ("--json data", "--format json"),
+        ("exec --json data -- env", "--format json"),
         ("--wait=yes data", "--wait takes no value"),
         ("--renew 5 data", "--renew=5"),
         ("-f curl data", "domo-token --help"),
@@ -182,6 +184,21 @@ fn what_is_wrong_is_named() {
         let error = read(words).expect_err(words);
         assert!(error.contains(named), "{words}: {error}");
         assert_eq!(error.lines().count(), 1);
+    }
+}
+
+#[test]
+fn explanation_is_text_or_json() {
+    for (words, expected) in [
+        ("--explain data", false),
+        ("get data --json --explain", true),
+    ] {
+        match read(words) {
+            Ok(Command::Explain { get, json }) => {
+                assert_eq!((get.scopes.as_str(), json), ("data", expected), "{words}");
+            }
+            other => panic!("{words}: {other:?}"),
+        }
     }
 }
 

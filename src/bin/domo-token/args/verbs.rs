@@ -122,6 +122,10 @@ impl Given {
 
     fn into_get(self) -> Result<Command, String> {
         if !self.has(Key::Explain) {
+            if self.has(Key::Json) {
+                let words = "--json goes with --explain; for a token as JSON use --format json";
+                return Err(words.to_owned());
+            }
             return self.get(Format::Token).map(Command::Get);
         }
         let needless = [Key::Format, Key::NoNewline, Key::MinTtl, Key::Renew];
@@ -129,7 +133,9 @@ impl Given {
             let words = "--explain asks for no token: leave out --format, --no-newline, --min-ttl and --renew";
             return Err(words.to_owned());
         }
-        self.get(Format::Token).map(Command::Explain)
+        let json = self.has(Key::Json);
+        let get = self.get(Format::Token)?;
+        Ok(Command::Explain { get, json })
     }
 
     fn into_exec(mut self) -> Result<Command, String> {
