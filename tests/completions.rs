@@ -35,10 +35,11 @@ fn run_in(shell: &str, arguments: &[&str]) -> Option<String> {
 }
 
 /// Command lines, the last word not yet finished, with what it can become.
-const UNFINISHED: [(&str, &str); 10] = [
+const UNFINISHED: [(&str, &str); 11] = [
     ("domo-token --format c", "curl"),
     ("domo-token --format=he", "header"),
     ("domo-token -o po", "powershell"),
+    ("domo-token --color n", "never"),
     ("domo-token sta", "status"),
     ("domo-token -c acme --timeout 5s exec --e", "--env"),
     ("domo-token data --ti", "--timeout"),
@@ -119,7 +120,7 @@ fn powershell_completes() {
     ] {
         assert!(script.contains(word), "{word}");
     }
-    for (line, expected) in &UNFINISHED[..9] {
+    for (line, expected) in &UNFINISHED[..10] {
         let ask = format!(
             "{script}\n[System.Management.Automation.CommandCompletion]::CompleteInput(\
              '{line}', {}, $null).CompletionMatches[0].CompletionText",

@@ -204,6 +204,31 @@ fn a_terminal_gets_colours_unless_it_or_its_owner_wants_none() {
 }
 
 #[test]
+fn color_option_decides_before_the_terminal_and_its_variables() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    token(&daemon.ask(&["data"]));
+    let status = |when: &str, variables: &[(&str, &str)]| {
+        let mut command = daemon.helper(&["status", "--color", when]);
+        command.envs(variables.iter().copied());
+        command
+    };
+    let xterm = ("TERM", "xterm");
+    let piped = |when, variables: &[_]| parts(&status(when, variables).output().unwrap()).1;
+    let always = piped("always", &[("NO_COLOR", "1"), ("TERM", "dumb")]);
+    assert!(always.contains("\x1b[32mfresh"), "{always:?}");
+    for text in [
+        piped("auto", &[xterm]),
+        shown(status("never", &[xterm])),
+        shown(status("auto", &[xterm, ("NO_COLOR", "1")])),
+    ] {
+        assert!(text.contains("fresh") && !text.contains('\x1b'), "{text:?}");
+    }
+    let auto = shown(status("auto", &[xterm]));
+    assert!(auto.contains("\x1b[32mfresh"), "{auto:?}");
+}
+
+#[test]
 fn a_terminal_is_shown_it_again_in_its_own_place_and_in_its_width() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));

@@ -79,6 +79,7 @@ pub(crate) struct Status {
     pub(crate) quiet: bool,
     pub(crate) json: bool,
     pub(crate) watch: bool,
+    pub(crate) color: Color,
     /// Each word a scope set; none: all.
     pub(crate) scopes: Vec<String>,
 }
@@ -95,6 +96,16 @@ pub(crate) enum Format {
     Export,
     PowerShell,
     Fish,
+}
+
+/// When the table has colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Color {
+    /// On a terminal that can show them, unless `$NO_COLOR` is set.
+    #[default]
+    Auto,
+    Always,
+    Never,
 }
 
 /// Whose completions are printed.

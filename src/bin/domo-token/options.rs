@@ -33,6 +33,7 @@ pub(crate) enum Key {
     Watch,
     Metrics,
     Socket,
+    Color,
     Help,
     Version,
 }
@@ -85,6 +86,9 @@ pub(crate) const FORMATS: &[&str] = &[
     "powershell",
     "fish",
 ];
+
+/// When there are colours.
+pub(crate) const COLORS: &[&str] = &["auto", "always", "never"];
 
 /// The shells that completions are for.
 pub(crate) const SHELLS: &[&str] = &["bash", "zsh", "fish", "powershell"];
@@ -292,6 +296,16 @@ pub(crate) const OPTIONS: &[OptionUsage] = &[
                 $XDG_RUNTIME_DIR/domo-token/broker.sock, if that or \
                 ~/.config/domo-token/config.toml exists, else /run/domo-token/broker.sock; \
                 on Windows \\\\.\\pipe\\domo-token]",
+        notes: &[],
+    },
+    OptionUsage {
+        key: Key::Color,
+        short: None,
+        long: "color",
+        value: Value::OneOf("WHEN", COLORS),
+        verbs: ALL,
+        about: "colours in the table of status: auto, always or never [auto: on a terminal, unless \
+                $NO_COLOR is set or $TERM is dumb]",
         notes: &[],
     },
     OptionUsage {

@@ -13,7 +13,7 @@ use domo_token_client::clock::{boot_now, wall_now};
 use domo_token_client::wire::{BrokerStatus, Explanation, ScopeState, ScopeStatus};
 use domo_token_client::{self as client, Error, ScopeSet};
 
-use crate::args::Status;
+use crate::args::{Color, Status};
 use crate::ask::{connect, pause};
 use crate::problem::{CONFIG, Problem, TEMPORARY, USAGE, say};
 use screen::Screen;
@@ -89,7 +89,11 @@ fn text(wanted: &Status, state: &State) -> String {
     }
     let terminal = io::stdout().is_terminal();
     let look = Look {
-        colour: terminal && wants_colour(),
+        colour: match wanted.color {
+            Color::Auto => terminal && wants_colour(),
+            Color::Always => true,
+            Color::Never => false,
+        },
         notes_below: terminal,
     };
     let broker = table::Broker {

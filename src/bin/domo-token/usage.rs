@@ -160,8 +160,7 @@ static STATUS: VerbUsage = VerbUsage {
     about: "Shows the state of the broker and of each scope set; never a token.",
     more: &[
         "Each SCOPE is a scope set of its own here: quote one of several scopes, as in \
-             \"data user\". A table on a terminal has colours, unless $NO_COLOR is set or $TERM \
-             is dumb.",
+             \"data user\".",
     ],
     examples: &["domo-token status -q data || echo 'no token for data' >&2"],
     exit: &[

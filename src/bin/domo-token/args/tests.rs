@@ -1,5 +1,5 @@
 use super::*;
-use crate::options::{FORMATS, OPTIONS, SHELLS};
+use crate::options::{COLORS, FORMATS, OPTIONS, SHELLS};
 
 fn read(words: &str) -> Result<Command, String> {
     parse(words.split_whitespace().map(OsString::from), None)
@@ -72,6 +72,9 @@ fn every_value_that_is_offered_is_taken() {
     for name in FORMATS {
         assert!(read(&format!("--format {name} data")).is_ok(), "{name}");
     }
+    for when in COLORS {
+        assert!(read(&format!("data --color {when}")).is_ok(), "{when}");
+    }
     for name in SHELLS {
         assert!(read(&format!("completions {name}")).is_ok(), "{name}");
     }
@@ -85,6 +88,7 @@ fn with(option: &OptionUsage, verb: Verb) -> String {
         (Key::Timeout, " 5s"),
         (Key::Fd, " 3"),
         (Key::Mode, " 0640"),
+        (Key::Color, " never"),
     ];
     let value = values.iter().find(|(key, _)| *key == option.key);
     let any = if matches!(option.value, Value::Nothing | Value::Maybe(_)) {
@@ -132,7 +136,8 @@ fn what_is_wrong_is_named() {
         ("", "domo-token data"),
         ("get", "domo-token data"),
         ("--frmat curl data", "--format"),
-        ("--colour data", "domo-token --help"),
+        ("--colour=always data", "--color"),
+        ("--nonsense data", "domo-token --help"),
         ("-x data", "-x"),
         (
             "--format yaml data",
@@ -188,6 +193,14 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
+fn color_is_always_validated() {
+    let error = read("--color yes data").unwrap_err();
+    assert!(error.contains("auto, always, never"), "{error}");
+    let error = read("version --color=").unwrap_err();
+    assert!(error.contains("--color WHEN"), "{error}");
+}
+
+#[test]
 fn explanation_is_text_or_json() {
     for (words, expected) in [
         ("--explain data", false),
@@ -209,6 +222,7 @@ fn status_and_help_are_read() {
         quiet: true,
         json: false,
         watch: false,
+        color: Color::Auto,
         scopes: vec!["data".to_owned(), "user".to_owned()],
     };
     assert_eq!(read("status -q data user"), Ok(Command::Status(status)));

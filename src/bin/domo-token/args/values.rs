@@ -6,8 +6,8 @@ use std::time::Duration;
 use domo_token_client::duration;
 use domo_token_client::wire::{MAX_TIME_LEFT_MS, Renew};
 
-use super::{Format, Place, Shell};
-use crate::options::{FORMATS, SHELLS};
+use super::{Color, Format, Place, Shell};
+use crate::options::{COLORS, FORMATS, SHELLS};
 
 pub(super) fn text(value: &OsStr, name: &str) -> Result<String, String> {
     let text = value.to_str().map(str::to_owned);
@@ -45,6 +45,15 @@ pub(super) fn format(value: &OsStr) -> Result<Format, String> {
         Some("powershell") => Ok(Format::PowerShell),
         Some("fish") => Ok(Format::Fish),
         Some(_) | None => Err(one_of("--format", value, FORMATS)),
+    }
+}
+
+pub(super) fn color(value: &OsStr) -> Result<Color, String> {
+    match value.to_str() {
+        Some("auto") => Ok(Color::Auto),
+        Some("always") => Ok(Color::Always),
+        Some("never") => Ok(Color::Never),
+        Some(_) | None => Err(one_of("--color", value, COLORS)),
     }
 }
 

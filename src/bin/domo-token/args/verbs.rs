@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use domo_token_client::DEFAULT_TIMEOUT;
 
-use super::values::{descriptor, format, limit, mode, renew, shell, span, text, variable};
-use super::{Command, EXEC_USAGE, Exec, Format, Get, Given, Place, Status, Watch};
+use super::values::{color, descriptor, format, limit, mode, renew, shell, span, text, variable};
+use super::{Color, Command, EXEC_USAGE, Exec, Format, Get, Given, Place, Status, Watch};
 use crate::options::{self, Key, Verb};
 use crate::usage::VERBS;
 
@@ -26,11 +26,13 @@ impl Given {
             return Ok(Command::Version);
         }
         self.options_suit(verb)?;
+        let color = self.value(Key::Color).map(|when| color(when));
+        let color = color.transpose()?.unwrap_or_default();
         match verb {
             Verb::Get => self.into_get(),
             Verb::Exec => self.into_exec(),
             Verb::Watch => self.into_watch(),
-            Verb::Status => self.into_status(),
+            Verb::Status => self.into_status(color),
             Verb::Completions => self.into_completions(),
             Verb::Help => self.into_help(),
             Verb::Version => self.at_most(0).map(|()| Command::Version),
@@ -95,7 +97,7 @@ impl Given {
         shell(wanted.as_ref()).map(Command::Completions)
     }
 
-    fn into_status(self) -> Result<Command, String> {
+    fn into_status(self, color: Color) -> Result<Command, String> {
         let alone = |option: Key, others: &[Key]| {
             self.has(option) && others.iter().any(|other| self.has(*other))
         };
@@ -116,6 +118,7 @@ impl Given {
             quiet: self.has(Key::Quiet),
             json: self.has(Key::Json),
             watch: self.has(Key::Watch),
+            color,
             scopes: self.words,
         }))
     }
