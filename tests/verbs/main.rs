@@ -218,6 +218,34 @@ fn wrong_sockets_are_69_in_one_line_that_names_them() {
 }
 
 #[test]
+fn helper_exits_2_and_contacts_no_broker_when_another_command_was_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    // A broker that is contacted is an exit code of 69.
+    let socket = folder.path().join("none");
+    for (words, hint) in [
+        (
+            &["data", "--", "curl", "-fsS"][..],
+            "did you mean: domo-token exec data -- curl …",
+        ),
+        (&["list"], "domo-token status"),
+        (&["token", "data"], "domo-token data"),
+        (&["config", "get"], "domo-tokend check"),
+        (&["wacth", "data"], "domo-token watch"),
+    ] {
+        let (code, stdout, stderr) = parts(&helper(&socket, words).output().unwrap());
+        assert_eq!(
+            (code, stdout.as_str()),
+            (Some(2), ""),
+            "{words:?}: {stderr}"
+        );
+        assert!(stderr.trim_end().ends_with(hint), "{words:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+    let (code, _, stderr) = parts(&helper(&socket, &["get", "list"]).output().unwrap());
+    assert_eq!(code, Some(69), "{stderr}");
+}
+
+#[test]
 fn whoever_reads_only_the_help_has_a_line_that_works() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));

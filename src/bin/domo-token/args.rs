@@ -1,5 +1,6 @@
 //! Arguments → what is to be done.
 
+mod hints;
 mod values;
 mod verbs;
 
@@ -12,6 +13,8 @@ use lexopt::{Arg, Parser};
 
 use crate::options::{self, Key, OptionUsage, Value, Verb};
 use crate::usage;
+
+pub(crate) use hints::nearest_verb;
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
@@ -117,25 +120,6 @@ pub(crate) enum Shell {
     Pwsh,
 }
 
-/// Words that are never scopes where a verb could stand, with what to say of them.
-const RESERVED: [(&str, &str); 6] = [
-    (
-        "doctor",
-        "not in this version yet; see domo-token status, and domo-tokend check",
-    ),
-    ("check", "that is the daemon's: domo-tokend check"),
-    ("init", "that is the daemon's: domo-tokend init"),
-    ("renew", "use: domo-token get --renew SCOPE..."),
-    (
-        "login",
-        "there is nothing to log in to; the daemon holds the credentials",
-    ),
-    (
-        "logout",
-        "there is nothing to log out of; the daemon holds the credentials",
-    ),
-];
-
 /// What stands on the command line.
 #[derive(Default)]
 struct Given {
@@ -143,7 +127,7 @@ struct Given {
     words: Vec<String>,
     options: Vec<(Key, Option<OsString>)>,
     /// What stands after `--`, where that is a command.
-    command: Option<Vec<OsString>>,
+    command: Vec<OsString>,
     /// `$DOMO_TOKEN_CLIENT`
     client: Option<OsString>,
 }
@@ -168,7 +152,7 @@ pub(crate) fn parse(
     };
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
-            Arg::Value(word) => given.word(word)?,
+            Arg::Value(word) => given.word(word, || rest_of(&mut parser))?,
             Arg::Short(letter) => {
                 let known = options::OPTIONS.iter().find(|o| o.short == Some(letter));
                 given.option(known, &format!("-{letter}"), &mut parser)?;
@@ -180,32 +164,53 @@ pub(crate) fn parse(
             }
         }
     }
-    if given.verb == Some(Verb::Exec) {
-        given.command = rest;
-    } else {
-        for word in rest.into_iter().flatten() {
-            given.word(word)?;
-        }
-    }
+    given.after_dashes(rest.unwrap_or_default())?;
     given.into_command()
 }
 
 impl Given {
-    fn word(&mut self, word: OsString) -> Result<(), String> {
+    /// Takes a word; `rest` has those after it.
+    fn word(&mut self, word: OsString, rest: impl FnOnce() -> Vec<OsString>) -> Result<(), String> {
         let word = word
             .into_string()
             .map_err(|word| format!("{:?}: a scope has only printable ASCII", word.display()))?;
-        let first = self.verb.is_none() && self.words.is_empty();
-        let verb = usage::VERBS.iter().find(|verb| first && verb.name == word);
-        if let Some(verb) = verb {
-            self.verb = Some(verb.verb);
-            return Ok(());
-        }
-        if let Some((verb, why)) = RESERVED.iter().find(|(verb, _)| first && *verb == word) {
-            return Err(format!("{verb}: {why}"));
+        if self.verb.is_none() && self.words.is_empty() {
+            if let Some(verb) = usage::VERBS.iter().find(|verb| verb.name == word) {
+                self.verb = Some(verb.verb);
+                return Ok(());
+            }
+            if let Some(error) = hints::of_word(&word, rest) {
+                return Err(error);
+            }
         }
         self.words.push(word);
         Ok(())
+    }
+
+    /// Takes what follows `--`: a command where one can stand, else words as if there were no `--`.
+    fn after_dashes(&mut self, rest: Vec<OsString>) -> Result<(), String> {
+        if self.takes_command() {
+            self.command = rest;
+            return Ok(());
+        }
+        let mut rest = rest.into_iter();
+        while let Some(word) = rest.next() {
+            if word == "--" && self.takes_command() {
+                self.command = rest.collect();
+                return Ok(());
+            }
+            self.word(word, || rest.as_slice().to_vec())?;
+        }
+        Ok(())
+    }
+
+    /// Whether `--` is followed by a command: that of exec, or one that was meant for exec.
+    fn takes_command(&self) -> bool {
+        match self.verb {
+            Some(Verb::Exec) => true,
+            None | Some(Verb::Get | Verb::Watch | Verb::Status) => !self.words.is_empty(),
+            Some(Verb::Completions | Verb::Help | Verb::Version) => false,
+        }
     }
 
     fn option(
@@ -235,6 +240,9 @@ impl Given {
 
     fn unknown(&self, name: &str) -> String {
         if self.verb == Some(Verb::Exec) {
+            if let Some(line) = self.exec_with_dashes(Some(name)) {
+                return format!("unknown option {name}; did you mean: {line}");
+            }
             return format!(
                 "unknown option {name}; the command of exec and its options stand after \"--\", {EXEC_USAGE}"
             );
@@ -257,16 +265,15 @@ impl Given {
     }
 }
 
-const EXEC_USAGE: &str = "as in: domo-token exec data -- COMMAND";
-
-/// The verb that the first of these scopes may be a slip of.
-pub(crate) fn nearest_verb(scopes: &str) -> Option<&'static str> {
-    let word = scopes.split([' ', ',']).next()?;
-    let slips = if word.len() > 4 { 2 } else { 1 };
-    let near = usage::VERBS.iter().map(|verb| verb.name);
-    let near = near.min_by_key(|verb| strsim::osa_distance(verb, word))?;
-    (strsim::osa_distance(near, word) <= slips).then_some(near)
+/// The words that follow.
+fn rest_of(parser: &mut Parser) -> Vec<OsString> {
+    let is_word = |word: &OsString| !word.as_encoded_bytes().starts_with(b"-");
+    let rest = parser.raw_args();
+    rest.map(|rest| rest.filter(is_word).collect())
+        .unwrap_or_default()
 }
+
+const EXEC_USAGE: &str = "as in: domo-token exec data -- COMMAND";
 
 #[cfg(test)]
 mod tests;

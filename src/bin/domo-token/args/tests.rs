@@ -130,6 +130,15 @@ fn each_option_is_taken_by_its_verbs_and_refused_by_the_others_with_whose_it_is(
     }
 }
 
+/// It is an error of one line that names this, and nothing that may be a secret.
+#[track_caller]
+fn assert_names(words: &str, named: &str) {
+    let error = read(words).expect_err(words);
+    assert!(error.contains(named), "{words}: {error}");
+    assert_eq!(error.lines().count(), 1);
+    assert!(!error.contains("hunter2"), "{words}: {error}");
+}
+
 #[test]
 fn what_is_wrong_is_named() {
     for (words, named) in [
@@ -157,7 +166,6 @@ fn what_is_wrong_is_named() {
         ("--renew=x data", "--format json"),
         ("--explain --format json data", "--format"),
         ("exec data", "as in"),
-        ("exec data curl -fsS URL", "--"),
         ("exec -- env", "exec data -- COMMAND"),
         ("exec --fd 1 data -- env", "from 3"),
         ("exec --env 1X data -- env", "variable"),
@@ -186,9 +194,44 @@ fn what_is_wrong_is_named() {
         ("--data", "plain word"),
         ("watch --renew data", "get, exec"),
     ] {
-        let error = read(words).expect_err(words);
-        assert!(error.contains(named), "{words}: {error}");
-        assert_eq!(error.lines().count(), 1);
+        assert_names(words, named);
+    }
+}
+
+#[test]
+fn command_that_was_meant_is_named() {
+    for (words, named) in [
+        (
+            "exec data curl -fsS URL",
+            "did you mean: domo-token exec data -- curl …",
+        ),
+        (
+            "exec data curl",
+            "did you mean: domo-token exec data -- curl",
+        ),
+        (
+            "exec -c b data user env A=1",
+            "exec --client b data user -- env …",
+        ),
+        ("exec data user", "exec data -- COMMAND"),
+        ("list", "domo-token status"),
+        ("ls data", "domo-token status"),
+        ("list --all", "domo-token status"),
+        ("config get x", "domo-tokend check"),
+        ("token data", "domo-token data"),
+        ("token -c acme user data", "domo-token user data"),
+        ("token", "domo-token SCOPE..."),
+        ("revoke data", "get --renew data"),
+        ("run data -- env", "domo-token exec data -- COMMAND..."),
+        ("run curl hunter2", "domo-token exec SCOPE... -- COMMAND..."),
+        ("data -- TOKEN=hunter2 curl", "exec data -- COMMAND..."),
+        ("reload", "systemctl reload domo-tokend"),
+        ("-- list", "domo-token status"),
+        ("stauts", "did you mean: domo-token status"),
+        ("wacth data", "did you mean: domo-token watch"),
+        ("exce data -- env", "did you mean: domo-token exec"),
+    ] {
+        assert_names(words, named);
     }
 }
 
@@ -264,6 +307,56 @@ fn exec_and_watch_say_where_a_token_goes() {
     assert_eq!(found.timeout, Duration::from_secs(60));
     assert_eq!(found.min_ttl, Some(Duration::from_secs(300)));
     assert!(found.wait);
+}
+
+#[test]
+fn command_without_exec_is_refused_with_the_line_that_runs_it() {
+    let exec = "did you mean: domo-token exec data -- curl …";
+    for words in [
+        "data -- curl hunter2",
+        "get data -- curl hunter2",
+        "watch data -- curl hunter2",
+        "watch --to f data -- curl hunter2",
+        "status data -- curl hunter2",
+        "-- data -- curl hunter2",
+        "--format header data -- curl hunter2",
+        "data --explain -- curl hunter2",
+    ] {
+        let error = read(words).expect_err(words);
+        assert!(error.ends_with(exec), "{words}: {error}");
+    }
+    let with_options = read("-c b --renew=7 --wait data user -- env").unwrap_err();
+    let line = "domo-token exec --client b --renew=7 --wait data user -- env";
+    assert!(with_options.ends_with(line), "{with_options}");
+    let odd = ["it's", "--", "./a b", &"x".repeat(200)];
+    let odd = parse(odd.map(OsString::from), None).unwrap_err();
+    assert!(odd.ends_with(r"exec 'it'\''s' -- './a b' …"), "{odd}");
+    let long = ["data", "--", &"x".repeat(200)];
+    let long = parse(long.map(OsString::from), None).unwrap_err();
+    assert!(long.ends_with(&format!("-- {}…", "x".repeat(60))), "{long}");
+}
+
+#[test]
+fn dashes_before_the_first_word_end_the_options_alone() {
+    assert_eq!(get("-- data user").scopes, "data user");
+    assert_eq!(get("data --"), get("data"));
+    assert_eq!(get("get -- list").scopes, "list");
+    assert_eq!(watch("watch -- data").get.scopes, "data");
+    assert_eq!(read("-- status"), read("status"));
+    assert_eq!(read("help -- exec"), Ok(Command::Help(Verb::Exec)));
+    assert_eq!(exec("-- exec data -- env -- x").command, ["env", "--", "x"]);
+    assert_eq!(read("data --help -- curl"), Ok(Command::Help(Verb::Get)));
+}
+
+#[test]
+fn every_word_is_a_scope_after_get_and_domos_scopes_are_everywhere() {
+    for word in ["list", "token", "config", "stauts", "run", "exce", "doctor"] {
+        assert_eq!(get(&format!("get {word}")).scopes, word);
+        assert_eq!(get(&format!("data {word}")).scopes, format!("data {word}"));
+    }
+    for scope in options::SCOPES {
+        assert_eq!(get(scope).scopes, *scope);
+    }
 }
 
 #[test]

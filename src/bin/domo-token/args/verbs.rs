@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use domo_token_client::DEFAULT_TIMEOUT;
 
+use super::hints;
 use super::values::{color, descriptor, format, limit, mode, renew, shell, span, text, variable};
 use super::{Color, Command, EXEC_USAGE, Exec, Format, Get, Given, Place, Status, Watch};
 use crate::options::{self, Key, Verb};
@@ -24,6 +25,13 @@ impl Given {
         }
         if self.has(Key::Version) {
             return Ok(Command::Version);
+        }
+        if verb != Verb::Exec && !self.command.is_empty() {
+            let line = hints::exec_line(&self.options, &self.words, &self.command);
+            return Err(format!(
+                "{} runs no command; did you mean: {line}",
+                verb.usage().name
+            ));
         }
         self.options_suit(verb)?;
         let color = self.value(Key::Color).map(|when| color(when));
@@ -161,15 +169,29 @@ impl Given {
                 "a variable holds the bare token: {name} goes with --fd"
             ));
         }
-        let command = self.command.take().unwrap_or_default();
+        let command = std::mem::take(&mut self.command);
         if command.is_empty() {
-            return Err(format!("name a command after \"--\", {EXEC_USAGE}"));
+            return Err(match self.exec_with_dashes(None) {
+                Some(line) => format!("no \"--\" before the command; did you mean: {line}"),
+                None => format!("name a command after \"--\", {EXEC_USAGE}"),
+            });
         }
         Ok(Command::Exec(Exec {
             get: self.get(Format::Token)?,
             place,
             command,
         }))
+    }
+
+    /// The command line of an exec without `--`, with it before the first word that is no scope of
+    /// Domo's; `next` follows the words.
+    pub(super) fn exec_with_dashes(&self, next: Option<&str>) -> Option<String> {
+        let is_scope = |word: &String| options::SCOPES.contains(&&**word);
+        let first = self.words.iter().skip(1).position(|word| !is_scope(word))?;
+        let (scopes, command) = self.words.split_at_checked(first + 1)?;
+        let command = command.iter().map(String::as_str).chain(next);
+        let command: Vec<OsString> = command.map(OsString::from).collect();
+        Some(hints::exec_line(&self.options, scopes, &command))
     }
 
     fn into_watch(self) -> Result<Command, String> {
