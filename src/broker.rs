@@ -4,6 +4,7 @@
 //! another task. [`Engine`] is the loop that sends token requests and keeps the time.
 
 mod audit;
+mod did_you_mean;
 mod engine;
 mod errors;
 mod find;

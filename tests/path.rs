@@ -135,11 +135,18 @@ fn token_has_no_newline_when_none_is_asked_for() {
 fn a_set_that_is_not_configured_is_refused_with_what_there_is() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"data user\"]"));
-    let (code, stdout, stderr) = parts(&daemon.ask(&["nosuch"]));
-    assert_eq!((code, stdout.as_str()), (Some(78), ""));
-    for part in ["nosuch", "acme", "\"data\"", "\"data user\"", "tokens"] {
-        assert!(stderr.contains(part), "{part} in {stderr}");
+    for (set, hint) in [
+        ("audit", "put \"audit\" into tokens of [clients.acme]"),
+        ("nosuch", "Domo documents the scopes account, audit"),
+        ("Data", "did you mean \"data\"?"),
+    ] {
+        let (code, stdout, stderr) = parts(&daemon.ask(&[set]));
+        assert_eq!((code, stdout.as_str()), (Some(78), ""));
+        for part in [set, "acme", "\"data\"", "\"data user\"", hint] {
+            assert!(stderr.contains(part), "{part} in {stderr}");
+        }
     }
+    let (_, _, stderr) = parts(&daemon.ask(&["nosuch"]));
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     let (code, stdout, stderr) = parts(&daemon.ask(&["--client", "nobody", "data"]));
     assert_eq!((code, stdout.as_str()), (Some(78), ""));

@@ -6,11 +6,22 @@ use std::borrow::Cow;
 use domo_token_client::scope::{MAX_SCOPE_BYTES, ScopeSet};
 use domo_token_client::wire::{Asked, Explanation, Refusal, RefusalKind};
 
-use super::{State, log};
+use super::{State, did_you_mean, log};
 use crate::clock::BootTime;
 use crate::config::{MAX_NAME, listed};
 use crate::policy::{Access, Caller};
 use crate::roster::{SetId, Unknown};
+
+/// The scopes that Domo documents.
+const SCOPES: [&str; 7] = [
+    "account",
+    "audit",
+    "buzz",
+    "dashboard",
+    "data",
+    "user",
+    "workflow",
+];
 
 impl State {
     /// The set, if the caller may have it. The operator hears who may not.
@@ -55,7 +66,7 @@ impl State {
         let Some(access) = self.about.access.get(client) else {
             return match found {
                 Ok(set) => Ok((set, None)),
-                Err(Unknown::Scope(known)) => Err(unknown_scope(client, &scope, &known)),
+                Err(Unknown::Scope(known)) => Err(unknown_scope(client, &scope, &known, |_| true)),
                 Err(Unknown::Client) if self.hides_any(caller) => {
                     Err(self.not_permitted(client, &scope, caller))
                 }
@@ -65,7 +76,8 @@ impl State {
         match (access.decide(&scope, caller).ok(), found) {
             (Some(rule), Ok(set)) => Ok((set, Some(rule))),
             (None, Err(Unknown::Scope(known))) if caller.privileged => {
-                Err(unknown_scope(client, &scope, &known))
+                let may_have = |set: &ScopeSet| access.grants(set, caller);
+                Err(unknown_scope(client, &scope, &known, may_have))
             }
             (Some(_) | None, _) => Err(self.not_permitted(client, &scope, caller)),
         }
@@ -139,29 +151,36 @@ impl State {
         clients.any(|client| !self.may_see_client(client, caller))
     }
 
-    fn visible_clients(&self, caller: &Caller) -> String {
+    fn visible_clients(&self, caller: &Caller) -> Vec<&str> {
         let names = self.roster.client_names();
         let names = names.filter(|name| self.may_see_client(name, caller));
-        listed(&names.collect::<Vec<_>>())
+        names.collect()
     }
 
     fn no_client_named(&self, caller: &Caller) -> Refusal {
-        let names = self.visible_clients(caller);
+        let names = listed(&self.visible_clients(caller));
         let names = if names.is_empty() {
             String::new()
         } else {
-            format!(": one of {names}")
+            format!(" (clients: {names})")
         };
-        let cause = format!("name a client, there is no default{names}");
+        let cause = format!(
+            "no client given and no default_client configured{names}; name one (domo-token: \
+             --client NAME or $DOMO_TOKEN_CLIENT) or set broker.default_client"
+        );
         Refusal::new(RefusalKind::UnknownClient, cause)
     }
 
     fn unknown_client(&self, client: &str, caller: &Caller) -> Refusal {
-        let names = self.visible_clients(caller);
-        let cause = format!(
-            "no client {client:?}; there is {names}; a new one is a [clients.NAME] table in the \
-             broker's config"
-        );
+        let known = self.visible_clients(caller);
+        let cause = match did_you_mean::client(client, known.iter().copied()) {
+            Some(meant) => format!("no client {client:?}; did you mean \"{meant}\"?"),
+            None => format!(
+                "no client {client:?}; there is {}; a new one is a [clients.NAME] table in the \
+                 broker's config",
+                listed(&known)
+            ),
+        };
         Refusal::new(RefusalKind::UnknownClient, cause)
     }
 
@@ -210,13 +229,35 @@ fn read_scope(text: &str) -> Result<ScopeSet, Refusal> {
         .map_err(|error| Refusal::new(RefusalKind::UnknownScope, error.to_string()))
 }
 
-fn unknown_scope(client: &str, scope: &ScopeSet, known: &[ScopeSet]) -> Refusal {
+/// `known` are the client's scope sets, all of which the caller may see. One that it may have is
+/// suggested if it was meant; to add a new one is advised only where Domo or this client has the scopes.
+fn unknown_scope(
+    client: &str,
+    scope: &ScopeSet,
+    known: &[ScopeSet],
+    may_have: impl Fn(&ScopeSet) -> bool,
+) -> Refusal {
+    let allowed = known.iter().filter(|set| may_have(set));
     let sets: Vec<&str> = known.iter().map(ScopeSet::as_str).collect();
     let sets = listed(&sets);
-    let cause = format!(
-        "client \"{client}\" has no scope set \"{scope}\"; it has {sets}; to add it, put \
-         \"{scope}\" into tokens of [clients.{client}] in the broker's config"
-    );
+    let in_use = |part: &str| {
+        known
+            .iter()
+            .any(|set| set.iter().any(|other| other == part))
+    };
+    let hint = if let Some(meant) = did_you_mean::scope_set(scope, allowed) {
+        format!("did you mean \"{meant}\"?")
+    } else if scope
+        .iter()
+        .all(|part| SCOPES.contains(&part) || in_use(part))
+    {
+        format!(
+            "to add it, put \"{scope}\" into tokens of [clients.{client}] in the broker's config"
+        )
+    } else {
+        format!("Domo documents the scopes {}", SCOPES.join(", "))
+    };
+    let cause = format!("client \"{client}\" has no scope set \"{scope}\"; it has {sets}; {hint}");
     Refusal::new(RefusalKind::UnknownScope, cause)
 }
 

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,20 +31,29 @@ fn broker(rules: bool) -> Broker<SystemClock> {
 
 /// The same with that access table.
 fn broker_with(access: Option<Access>) -> Broker<SystemClock> {
+    broker_of(&[("acme", &["data"])], access)
+}
+
+/// A broker with these clients and their sets, and an access table of `acme`.
+fn broker_of(clients: &[(&str, &[&str])], access: Option<Access>) -> Broker<SystemClock> {
     let access = access.map(|access| ("acme".to_owned(), access));
     let about = About {
         access: access.into_iter().collect(),
         ..About::default()
     };
     let broker = Broker::new(SystemClock::new(), 1, about);
-    let acme = Wanted {
-        name: "acme".to_owned(),
-        shown_id: String::new(),
-        scopes: BTreeSet::from([ScopeSet::parse("data").unwrap()]),
-        renewed: true,
-        loading: None,
-    };
-    let _engine = Engine::new(&broker, vec![(acme, Some(Arc::new(Unasked)))]);
+    let wanted = clients.iter().map(|(name, sets)| {
+        let sets = sets.iter().map(|set| ScopeSet::parse(set).unwrap());
+        let client = Wanted {
+            name: (*name).to_owned(),
+            shown_id: String::new(),
+            scopes: sets.collect(),
+            renewed: true,
+            loading: None,
+        };
+        (client, Some(Arc::new(Unasked)))
+    });
+    let _engine = Engine::new(&broker, wanted.collect());
     broker
 }
 
@@ -53,6 +62,96 @@ fn asked(client: &str, scope: &str) -> Asked {
         client: Some(client.to_owned()),
         scope: scope.to_owned(),
     }
+}
+
+/// The cause of a refusal.
+#[track_caller]
+fn cause(broker: &Broker<SystemClock>, asked: &Asked, caller: &Caller) -> String {
+    broker.watch(asked, caller).unwrap_err().cause
+}
+
+#[test]
+fn unknown_scope_set_is_answered_with_the_one_that_was_meant() {
+    let broker = broker_of(&[("acme", &["data", "data user", "sales"])], None);
+    let cause = |scope| cause(&broker, &asked("acme", scope), &Caller::default());
+    let has = "it has \"data\", \"data user\", \"sales\"";
+    for (scope, meant) in [
+        ("Data", "data"),
+        ("USER,Data", "data user"),
+        ("dta", "data"),
+    ] {
+        let cause = cause(scope);
+        let end = format!("{has}; did you mean \"{meant}\"?");
+        assert!(cause.ends_with(&end), "{cause}");
+    }
+    for plausible in ["audit", "data workflow", "sales user"] {
+        let cause = cause(plausible);
+        let advice = format!("{has}; to add it, put \"{plausible}\" into tokens of [clients.acme]");
+        assert!(cause.contains(&advice), "{cause}");
+    }
+    for other in ["list", "curl data", "--", "data https://api.domo.com/v1"] {
+        let cause = cause(other);
+        assert!(
+            cause.contains(has) && cause.contains("account, audit"),
+            "{cause}"
+        );
+        assert!(
+            !cause.contains("tokens") && !cause.contains("did you"),
+            "{cause}"
+        );
+    }
+}
+
+#[test]
+fn no_set_is_suggested_to_a_caller_that_may_not_have_it() {
+    let user = Rule {
+        users: vec![Principal::Id(1004)],
+        ..Rule::default()
+    };
+    let broker = broker_with(Some(table(user)));
+    let caller = |uid, privileged| Caller {
+        uid: Some(uid),
+        privileged,
+        ..Caller::default()
+    };
+    let refused = |scope, caller: &Caller| {
+        let refusal = broker.watch(&asked("acme", scope), caller).unwrap_err();
+        (refusal.kind, refusal.cause.replace(scope, "SCOPES"))
+    };
+    let stranger = caller(1005, false);
+    let hidden = refused("data", &stranger);
+    assert_eq!(hidden.0, RefusalKind::NotPermitted);
+    for scope in ["Data", "dta", "audit", "nosuch"] {
+        assert_eq!(refused(scope, &stranger), hidden, "{scope}");
+    }
+    // Whom a rule grants another set learns no more.
+    assert_eq!(
+        refused("Data", &caller(1004, false)).0,
+        RefusalKind::NotPermitted
+    );
+    let (kind, cause) = refused("Data", &caller(1004, true));
+    assert_eq!(kind, RefusalKind::UnknownScope);
+    assert!(cause.ends_with("did you mean \"data\"?"), "{cause}");
+    let (_, cause) = refused("Data", &caller(0, true));
+    assert!(!cause.contains("did you mean"), "{cause}");
+}
+
+#[test]
+fn unknown_client_is_answered_with_the_one_that_was_meant() {
+    let broker = broker_of(&[("acme", &["data"]), ("beta", &["data"])], None);
+    let caller = Caller::default();
+    let cause = |client| cause(&broker, &asked(client, "data"), &caller);
+    assert_eq!(cause("acm"), "no client \"acm\"; did you mean \"acme\"?");
+    let other = cause("gamma");
+    assert!(other.contains("there is \"acme\", \"beta\""), "{other}");
+    let unnamed = Asked {
+        client: None,
+        ..asked("", "data")
+    };
+    let refusal = broker.watch(&unnamed, &caller).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::UnknownClient);
+    let start = "no client given and no default_client configured (clients: \"acme\", \"beta\"); ";
+    assert!(refusal.cause.starts_with(start), "{}", refusal.cause);
 }
 
 /// Names and scopes as long as a frame lets them be, plain and such as grow when they are shown.

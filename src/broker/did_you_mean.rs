@@ -1,0 +1,107 @@
+//! Which of the names that there are was meant by one that there is not.
+
+use domo_token_client::scope::ScopeSet;
+
+/// The most bytes of a name, and the most names, that are compared letter by letter: an answer stays
+/// cheap whatever a caller sends.
+const MAX_COMPARED: usize = 64;
+
+/// Most letters that a slip changes.
+const SLIPS: usize = 2;
+
+/// The scope set that was meant by `asked`.
+pub(super) fn scope_set<'a>(
+    asked: &ScopeSet,
+    known: impl Iterator<Item = &'a ScopeSet> + Clone,
+) -> Option<&'a str> {
+    // The order of a set's scopes depends on their case.
+    let lower = |set: &ScopeSet| ScopeSet::parse(&set.as_str().to_ascii_lowercase()).ok();
+    let plain = lower(asked)?;
+    let same = known.clone().find(|set| {
+        set.as_str().len() == plain.as_str().len() && lower(set) == Some(plain.clone())
+    });
+    let same = same.map(ScopeSet::as_str);
+    same.or_else(|| nearest(plain.as_str(), known.map(ScopeSet::as_str)))
+}
+
+/// The client that was meant by `asked`.
+pub(super) fn client<'a>(
+    asked: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> Option<&'a str> {
+    let same = known.clone().find(|name| name.eq_ignore_ascii_case(asked));
+    same.or_else(|| nearest(asked, known))
+}
+
+/// The name that `asked` is a slip of: few letters for its length are others.
+fn nearest<'a>(asked: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let slips = if asked.len() > 4 { SLIPS } else { 1 };
+    let near = known.filter(|name| {
+        asked.len().max(name.len()) <= MAX_COMPARED && asked.len().abs_diff(name.len()) <= slips
+    });
+    let near = near.take(MAX_COMPARED);
+    let near = near.map(|name| (strsim::osa_distance(asked, name), name));
+    let (distance, name) = near.min_by_key(|(distance, _)| *distance)?;
+    (distance <= slips && distance * 2 < asked.len()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meant(asked: &str, known: &[&str]) -> Option<String> {
+        let known: Vec<ScopeSet> = known.iter().map(|k| ScopeSet::parse(k).unwrap()).collect();
+        let asked = ScopeSet::parse(asked).unwrap();
+        scope_set(&asked, known.iter()).map(str::to_owned)
+    }
+
+    #[test]
+    fn scope_set_that_differs_in_case_or_by_a_slip_is_meant() {
+        let known = ["data", "data user", "Sales"];
+        for (asked, expected) in [
+            ("Data", "data"),
+            ("DATA", "data"),
+            ("User data", "data user"),
+            ("data User", "data user"),
+            ("sales", "Sales"),
+            ("dta", "data"),
+            ("dataa", "data"),
+            ("data uesr", "data user"),
+            ("data usrs", "data user"),
+        ] {
+            assert_eq!(meant(asked, &known).as_deref(), Some(expected), "{asked}");
+        }
+        for asked in [
+            "user",
+            "audit",
+            "da",
+            "d",
+            "list",
+            "data audit",
+            "curl data",
+        ] {
+            assert_eq!(meant(asked, &known), None, "{asked}");
+        }
+        assert_eq!(meant("data", &[]), None);
+    }
+
+    #[test]
+    fn long_names_and_many_are_compared_no_further_than_bounds() {
+        let long = "x".repeat(1000);
+        assert_eq!(meant(&long, &[&format!("{long}y")]), None);
+        assert_eq!(meant(&long.to_uppercase(), &[&long]), Some(long));
+        let many: Vec<String> = (0..1000).map(|n| format!("report{n:04}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(meant("report0001x", &many).is_some());
+    }
+
+    #[test]
+    fn client_that_differs_in_case_or_by_a_slip_is_meant() {
+        let meant = |asked| client(asked, ["acme", "beta"].into_iter());
+        assert_eq!(meant("acm"), Some("acme"));
+        assert_eq!(meant("ACME"), Some("acme"));
+        assert_eq!(meant("bate"), None);
+        assert_eq!(meant("gamma"), None);
+        assert_eq!(meant(""), None);
+    }
+}
