@@ -1,9 +1,11 @@
 //! What `domo-tokend` can be told on its command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use domo_token_stdout::help_columns;
 
 /// Keeps Domo access tokens fresh and hands them to local processes.
 ///
@@ -40,7 +42,7 @@ impl Flags {
     ///
     /// A wrong command line, or the text of `--help` or `--version`, which is for standard output.
     pub fn read() -> Result<Self, clap::Error> {
-        Self::try_parse().map_err(|mut error| {
+        Self::parse_words(std::env::args_os()).map_err(|mut error| {
             if error.kind() == ErrorKind::InvalidSubcommand {
                 let tip = "tokens and their state are had from domo-token: domo-token status";
                 let tips = ContextValue::StyledStrs(vec![tip.into()]);
@@ -48,6 +50,13 @@ impl Flags {
             }
             error
         })
+    }
+
+    /// Parses with help in the terminal's columns.
+    fn parse_words(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::command().term_width(help_columns());
+        let matches = command.try_get_matches_from_mut(words)?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
     }
 }
 
@@ -103,16 +112,18 @@ pub enum LogFormat {
     Json,
 }
 
+// Each paragraph is one line, which clap wraps.
 const AFTER_HELP: &str = "\
-Config file: --config, $DOMO_TOKEN_CONFIG, $CONFIGURATION_DIRECTORY/config.toml,
+Config file: --config, $DOMO_TOKEN_CONFIG, $CONFIGURATION_DIRECTORY/config.toml, \
 ${XDG_CONFIG_HOME:-~/.config}/domo-token/config.toml, /etc/domo-token/config.toml.
-Socket: --socket, $DOMO_TOKEN_SOCKET, [broker] socket, or broker.sock in $RUNTIME_DIRECTORY,
+Socket: --socket, $DOMO_TOKEN_SOCKET, [broker] socket, or broker.sock in $RUNTIME_DIRECTORY, \
 /run/domo-token (as root) or $XDG_RUNTIME_DIR/domo-token.
 On Windows: %ProgramData%\\domo-token\\config.toml, and the pipe \\\\.\\pipe\\domo-token.
 
 Without a config file the environment configures one client named \"default\":
   DOMO_CLIENT_ID, DOMO_CLIENT_SECRET or DOMO_CLIENT_SECRET_FILE,
-  DOMO_SCOPE (sets parted by ';', default \"data\"), DOMO_TOKEN_URL, DOMO_CA_FILE, DOMO_PROXY
+  DOMO_SCOPE (sets separated by ';', default \"data\"),
+  DOMO_TOKEN_URL, DOMO_CA_FILE, DOMO_PROXY
 
 A config file, which domo-tokend init writes:
   [clients.acme]
@@ -120,10 +131,10 @@ A config file, which domo-tokend init writes:
   client_secret_file = \"acme.secret\"     # mode 0600
   tokens = [\"data\", \"data user\"]
 
-Signals: SIGTERM and SIGINT end it, and so does the end of its terminal. SIGHUP reads the config
-and the secrets again, keeps what has not changed, and tries immediately what Domo rejected; a
+Signals: SIGTERM and SIGINT end it, and so does the end of its terminal. SIGHUP reads the config \
+and the secrets again, keeps what has not changed, and tries immediately what Domo rejected; a \
 wrong config changes nothing.
-Exit: 0 stopped, 2 usage, 70 a bug, 75 another daemon serves the socket, the socket is lost, the
-host lacks room or nobody reads the audit's pipe, 78 config, path or inherited socket, or no client
-can be loaded; one that can't be loaded leaves the others as they are. check and init say theirs in
+Exit: 0 stopped, 2 usage, 70 a bug, 75 another daemon serves the socket, the socket is lost, the \
+host lacks room or nobody reads the audit's pipe, 78 config, path or inherited socket, or no client \
+can be loaded; one that can't be loaded leaves the others as they are. check and init say theirs in \
 their help";

@@ -2,7 +2,10 @@
 //! `/dev/null` in place of a descriptor that is closed at the start, and counts what is written to a
 //! descriptor that is only open for reading as written.
 
+use std::ffi::OsStr;
 use std::io;
+
+use terminal_size::{Width, terminal_size};
 
 /// Writes all of it, in one system call where the system takes it whole.
 ///
@@ -11,6 +14,24 @@ use std::io;
 /// The system's, and one if standard output was closed when the process started.
 pub fn write(text: &[u8]) -> io::Result<()> {
     platform::write(text)
+}
+
+/// The columns for help: `$COLUMNS`, else those of the terminal, at most 100; 80 if neither is known.
+#[must_use]
+pub fn help_columns() -> usize {
+    let terminal = || terminal_size().map(|(Width(columns), _)| columns.into());
+    columns(std::env::var_os("COLUMNS").as_deref(), terminal)
+}
+
+fn columns(variable: Option<&OsStr>, terminal: impl FnOnce() -> Option<usize>) -> usize {
+    // What is narrower leaves no room beside the names of options.
+    const LEAST: usize = 40;
+    const MOST: usize = 100;
+    const USUAL: usize = 80;
+    let number = variable.and_then(|text| text.to_str()?.parse().ok());
+    let known = number.filter(|columns| *columns > 0).or_else(terminal);
+    let known = known.filter(|columns| *columns > 0);
+    known.unwrap_or(USUAL).clamp(LEAST, MOST)
 }
 
 #[cfg(unix)]
@@ -56,5 +77,23 @@ mod platform {
     pub(super) fn write(text: &[u8]) -> io::Result<()> {
         let mut out = io::stdout().lock();
         out.write_all(text).and_then(|()| out.flush())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_has_the_columns_of_the_variable_or_the_terminal_within_bounds() {
+        let of = |variable: &str, terminal| columns(Some(variable.as_ref()), || terminal);
+        assert_eq!(of("90", Some(70)), 90);
+        for none in ["", "0", "-5", "wide"] {
+            assert_eq!(of(none, Some(70)), 70, "{none}");
+            assert_eq!(of(none, None), 80, "{none}");
+        }
+        assert_eq!(columns(None, || Some(0)), 80);
+        assert_eq!(columns(None, || Some(300)), 100);
+        assert_eq!(of("7", None), 40);
     }
 }

@@ -5,50 +5,51 @@ use std::fmt::Write;
 use crate::options::{self, OptionUsage, Value, Verb};
 use crate::usage::{FORMAT_WORDS, ON_EXAMPLES, TIMES, VERBS};
 
-/// Columns that most terminals have.
-const WIDTH: usize = 80;
-
 /// Where what an option does is said.
 const COLUMN: usize = 26;
 
-/// The help of a verb; of `get`, which needs no name, that of all.
+/// The help of a verb, in that many columns; of `get`, which needs no name, that of all.
 // Writing to a string can't fail.
-pub(crate) fn of(verb: Verb) -> String {
+pub(crate) fn of(verb: Verb, columns: usize) -> String {
     let usage = verb.usage();
-    let mut text = String::new();
-    paragraph(&mut text, usage.about);
-    text.push_str(&usages(verb));
+    let mut page = Page {
+        text: String::new(),
+        columns,
+    };
+    page.paragraph(usage.about);
+    page.text.push_str(&usages(verb));
     for words in usage.more {
-        text.push('\n');
-        paragraph(&mut text, words);
+        page.text.push('\n');
+        page.paragraph(words);
     }
-    text.push_str("\nOptions:\n");
+    page.text.push_str("\nOptions:\n");
     for option in options::options(verb) {
-        entry(&mut text, &syntax(option), option.about(verb));
+        page.entry(&syntax(option), option.about(verb));
     }
     if options::options(verb).any(|option| option.value == Value::Text("TIME")) {
-        let _ = writeln!(text, "\n{TIMES}");
+        page.text.push('\n');
+        page.paragraph(TIMES);
     }
     if verb == Verb::Get {
-        list(&mut text, "Formats", FORMAT_WORDS);
+        page.list("Formats", FORMAT_WORDS);
         let others = VERBS.iter().filter(|usage| usage.verb != verb);
         let others: Vec<_> = others.map(|usage| (usage.name, usage.about)).collect();
-        list(&mut text, "Commands", &others);
+        page.list("Commands", &others);
     }
     if !usage.examples.is_empty() {
-        text.push_str("\nExamples:\n");
+        page.text.push_str("\nExamples:\n");
         for example in usage.examples {
-            let _ = writeln!(text, "  {}", example.replace('\n', "\n  "));
+            let _ = writeln!(page.text, "  {}", example.replace('\n', "\n  "));
         }
     }
     if verb == Verb::Get {
-        text.push('\n');
-        paragraph(&mut text, ON_EXAMPLES);
+        page.text.push('\n');
+        page.paragraph(ON_EXAMPLES);
     }
     if !usage.exit.is_empty() {
-        list(&mut text, "Exit", usage.exit);
+        page.list("Exit", usage.exit);
     }
-    text
+    page.text
 }
 
 fn usages(verb: Verb) -> String {
@@ -72,51 +73,59 @@ pub(crate) fn syntax(option: &OptionUsage) -> String {
     format!("{short}--{}{value}", option.long)
 }
 
-fn list(text: &mut String, title: &str, entries: &[(&str, &str)]) {
-    let _ = writeln!(text, "\n{title}:");
-    let width = entries.iter().map(|(name, _)| name.len()).max();
-    let column = width.unwrap_or(0) + 4;
-    for (name, words) in entries {
-        let start = if name.is_empty() {
-            "  ".to_owned()
-        } else {
-            format!("  {name:width$}", width = column - 2)
-        };
-        wrap(text, start, if name.is_empty() { 2 } else { column }, words);
-    }
+/// A text in lines of at most so many columns, where its words allow.
+struct Page {
+    text: String,
+    columns: usize,
 }
 
-fn entry(text: &mut String, start: &str, words: &str) {
-    let mut start = format!("  {start}");
-    if start.len() + 2 > COLUMN {
-        text.push_str(&start);
-        text.push('\n');
-        start.clear();
-    }
-    wrap(text, format!("{start:COLUMN$}"), COLUMN, words);
-}
-
-fn paragraph(text: &mut String, words: &str) {
-    wrap(text, String::new(), 0, words);
-}
-
-/// Words in lines, those after the first one indented.
-fn wrap(text: &mut String, start: String, indent: usize, words: &str) {
-    let mut line = start;
-    let mut empty = true;
-    for word in words.split(' ') {
-        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            text.push_str(line.trim_end());
-            text.push('\n');
-            line = " ".repeat(indent);
-            empty = true;
+impl Page {
+    fn list(&mut self, title: &str, entries: &[(&str, &str)]) {
+        let _ = writeln!(self.text, "\n{title}:");
+        let width = entries.iter().map(|(name, _)| name.len()).max();
+        let column = width.unwrap_or(0) + 4;
+        for (name, words) in entries {
+            let start = if name.is_empty() {
+                "  ".to_owned()
+            } else {
+                format!("  {name:width$}", width = column - 2)
+            };
+            self.wrap(start, if name.is_empty() { 2 } else { column }, words);
         }
-        if !empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        empty = false;
     }
-    text.push_str(line.trim_end());
-    text.push('\n');
+
+    fn entry(&mut self, start: &str, words: &str) {
+        let mut start = format!("  {start}");
+        if start.len() + 2 > COLUMN {
+            self.text.push_str(&start);
+            self.text.push('\n');
+            start.clear();
+        }
+        self.wrap(format!("{start:COLUMN$}"), COLUMN, words);
+    }
+
+    fn paragraph(&mut self, words: &str) {
+        self.wrap(String::new(), 0, words);
+    }
+
+    /// Adds words in lines, those after the first one indented.
+    fn wrap(&mut self, start: String, indent: usize, words: &str) {
+        let mut line = start;
+        let mut empty = true;
+        for word in words.split(' ') {
+            if !empty && line.chars().count() + 1 + word.chars().count() > self.columns {
+                self.text.push_str(line.trim_end());
+                self.text.push('\n');
+                line = " ".repeat(indent);
+                empty = true;
+            }
+            if !empty {
+                line.push(' ');
+            }
+            line.push_str(word);
+            empty = false;
+        }
+        self.text.push_str(line.trim_end());
+        self.text.push('\n');
+    }
 }

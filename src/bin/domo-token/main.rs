@@ -17,6 +17,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use domo_token_client::wire::RefusalKind;
+use domo_token_stdout::help_columns;
 
 use args::{Command, Get};
 use options::Verb;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.peek().is_none() {
         // With standard error closed the exit code still tells.
-        let _told = io::stderr().write_all(help::of(Verb::Get).as_bytes());
+        let _told = io::stderr().write_all(help::of(Verb::Get, help_columns()).as_bytes());
         return ExitCode::from(USAGE);
     }
     let client = std::env::var_os("DOMO_TOKEN_CLIENT");
@@ -58,7 +59,7 @@ fn run(command: Command) -> Result<u8, Problem> {
         Command::Status(wanted) => status::run(&wanted),
         Command::Metrics(socket) => metrics(socket.as_deref()),
         Command::Completions(shell) => print(completions::of(shell).as_bytes()),
-        Command::Help(verb) => print(help::of(verb).as_bytes()),
+        Command::Help(verb) => print(help::of(verb, help_columns()).as_bytes()),
         Command::Version => {
             print(concat!("domo-token ", env!("CARGO_PKG_VERSION"), "\n").as_bytes())
         }
