@@ -77,27 +77,30 @@ fn fish_completes() {
     }
 }
 
-#[test]
-fn zsh_completes() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("completions.zsh");
-    fs::write(&path, script("zsh")).unwrap();
+/// What zsh makes of each line, in a terminal of its own, after these commands.
+fn completed_by_zsh(start: &str) -> Option<String> {
     let ask = format!(
         "zmodload zsh/zpty; zpty z zsh -f -i
-        zpty -w z \"PS1=; autoload -Uz compinit; compinit -u -D; source {}; \
+        zpty -w z \"PS1=; {start}; \
          domo-token() {{ print -r -- GO''T:\\$*:EN''D }}; print REA''DY\"
         zpty -r -m z SEEN '*READY*'
         for line in \"$@\"; do
             zpty -w z \"$line\"$'\\t'
             zpty -r -m z SEEN '*GOT:*:END*' && print -r -- \"${{${{SEEN##*GOT:}}%%:END*}}\"
-        done",
-        path.display()
+        done"
     );
     let lines = UNFINISHED.map(|(line, _)| line);
     let arguments = [&["-f", "-c", &ask, "zsh"][..], &lines].concat();
-    let Some(found) = run_in("zsh", &arguments) else {
-        return;
-    };
+    run_in("zsh", &arguments)
+}
+
+#[test]
+fn zsh_completes_whether_the_script_is_sourced_before_or_after_compinit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("completions.zsh");
+    fs::write(&path, script("zsh")).unwrap();
+    let source = format!("source {}", path.display());
+    let compinit = "autoload -Uz compinit; compinit -u -D";
     let expected = UNFINISHED.map(|(line, word)| {
         let (start, last) = line.rsplit_once([' ', '=']).unwrap();
         let part = &line[start.len()..line.len() - last.len()];
@@ -105,7 +108,25 @@ fn zsh_completes() {
             .trim_start()
             .to_owned()
     });
-    assert_eq!(found.lines().collect::<Vec<_>>(), expected);
+    for (first, second) in [(compinit, &*source), (&source, compinit)] {
+        let Some(found) = completed_by_zsh(&format!("{first}; {second}")) else {
+            return;
+        };
+        assert_eq!(found.lines().collect::<Vec<_>>(), expected, "{first} first");
+    }
+}
+
+#[test]
+fn zsh_without_compinit_sources_the_script_without_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("completions.zsh");
+    fs::write(&path, script("zsh")).unwrap();
+    for options in ["", "setopt nounset;"] {
+        let source = format!("{options} source {}", path.display());
+        if let Some(found) = run_in("zsh", &["-f", "-c", &source]) {
+            assert_eq!(found, "", "{options}");
+        }
+    }
 }
 
 #[test]

@@ -25,9 +25,22 @@ const EXEC: &str = r"            end=${words[(i)--]}
             fi
 ";
 
+// compdef is there once compinit has run, which may come later in ~/.zshrc.
 const END: &str = r#"    esac
 }
-if [[ $funcstack[1] == _domo_token ]]; then _domo_token "$@"; else compdef _domo_token domo-token; fi
+if [[ $funcstack[1] == _domo_token ]]; then
+    _domo_token "$@"
+elif (( $+functions[compdef] )); then
+    compdef _domo_token domo-token
+else
+    _domo_token_register() {
+        (( $+functions[compdef] )) || return 0
+        precmd_functions=(${precmd_functions:#_domo_token_register})
+        compdef _domo_token domo-token
+    }
+    typeset -ga precmd_functions
+    precmd_functions+=(_domo_token_register)
+fi
 "#;
 
 // Writing to a string can't fail.
