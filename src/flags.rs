@@ -42,14 +42,7 @@ impl Flags {
     ///
     /// A wrong command line, or the text of `--help` or `--version`, which is for standard output.
     pub fn read() -> Result<Self, clap::Error> {
-        Self::parse_words(std::env::args_os()).map_err(|mut error| {
-            if error.kind() == ErrorKind::InvalidSubcommand {
-                let tip = "tokens and their state are had from domo-token: domo-token status";
-                let tips = ContextValue::StyledStrs(vec![tip.into()]);
-                error.insert(ContextKind::Suggested, tips);
-            }
-            error
-        })
+        Self::parse_words(std::env::args_os()).map_err(with_tip)
     }
 
     /// Parses with help in the terminal's columns.
@@ -59,6 +52,89 @@ impl Flags {
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
     }
 }
+
+/// Adds the command that was meant where a word is none of the daemon's.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    if error.kind() != ErrorKind::InvalidSubcommand {
+        return error;
+    }
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return error;
+    };
+    let known = TIPS
+        .iter()
+        .find(|(words, _)| words.contains(&word.as_str()));
+    let tip = known.map(|(_, tip)| *tip);
+    let is_slip = error.get(ContextKind::SuggestedSubcommand).is_some();
+    let Some(tip) = tip.or((!is_slip).then_some(ELSEWHERE)) else {
+        return error;
+    };
+    error.remove(ContextKind::SuggestedSubcommand);
+    let tips = ContextValue::StyledStrs(vec![tip.into()]);
+    error.insert(ContextKind::Suggested, tips);
+    error
+}
+
+const ELSEWHERE: &str = "for tokens and their state: domo-token --help";
+
+/// Words that are no commands of the daemon, with what to run.
+const TIPS: &[(&[&str], &str)] = &[
+    (
+        &["run", "serve", "daemon", "foreground"],
+        "without a command the daemon runs in the foreground: domo-tokend",
+    ),
+    (
+        &["start", "service", "enable"],
+        "to start the service: systemctl start domo-tokend",
+    ),
+    (&["stop"], "to stop the service: systemctl stop domo-tokend"),
+    (
+        &["restart"],
+        "to restart the service: systemctl restart domo-tokend",
+    ),
+    (
+        &["reload", "refresh"],
+        "a changed config is reloaded automatically; to request it: systemctl reload domo-tokend",
+    ),
+    (
+        &["status", "list", "ls", "show", "ping", "health", "tokens"],
+        "for the state of the daemon and its tokens: domo-token status",
+    ),
+    (&["metrics"], "for the metrics: domo-token status --metrics"),
+    (&["version"], "for the version: domo-tokend --version"),
+    (
+        &["completions", "completion"],
+        "completions exist for domo-token: domo-token completions SHELL",
+    ),
+    (
+        &["watch"],
+        "to print each new token: domo-token watch SCOPE...",
+    ),
+    (
+        &["get", "token", "data", "user"],
+        "to print a token: domo-token SCOPE...",
+    ),
+    (
+        &["exec"],
+        "to run a command with a token: domo-token exec SCOPE... -- COMMAND...",
+    ),
+    (
+        &["renew"],
+        "to replace a token: domo-token get --renew SCOPE...",
+    ),
+    (
+        &["config", "validate", "verify", "test", "doctor"],
+        "to validate the config and the credentials: domo-tokend check",
+    ),
+    (
+        &["login", "setup", "configure", "add"],
+        "to write a first config: domo-tokend init",
+    ),
+    (
+        &["log", "logs"],
+        "for the log of the service: journalctl -u domo-tokend",
+    ),
+];
 
 /// What there is besides serving.
 #[derive(Debug, Subcommand)]

@@ -183,11 +183,26 @@ fn verbs_that_do_not_go_together_are_2() {
 }
 
 #[test]
-fn who_asks_the_daemon_for_what_is_the_helpers_is_sent_there() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
-    let (code, stdout, stderr) = parts(&command.arg("status").output().unwrap());
-    assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
-    assert!(stderr.contains("domo-token status"), "{stderr}");
+fn daemon_exits_2_with_the_command_that_was_meant() {
+    for (word, tip) in [
+        ("run", "runs in the foreground: domo-tokend\n"),
+        ("start", "systemctl start domo-tokend\n"),
+        ("stop", "systemctl stop domo-tokend\n"),
+        ("reload", "systemctl reload domo-tokend\n"),
+        ("status", "domo-token status\n"),
+        ("version", "domo-tokend --version\n"),
+        ("completions", "domo-token completions SHELL\n"),
+        ("watch", "domo-token watch SCOPE...\n"),
+        ("token", "domo-token SCOPE...\n"),
+        ("chekc", "'check'\n"),
+        ("frobnicate", "domo-token --help\n"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+        let (code, stdout, stderr) = parts(&command.arg(word).output().unwrap());
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+        assert_eq!(stderr.matches("tip: ").count(), 1, "{stderr}");
+        assert!(stderr.contains(tip), "{word}: {stderr}");
+    }
 }
 
 #[test]
