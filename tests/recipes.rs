@@ -217,6 +217,29 @@ fn what_the_document_warns_of_is_so() {
 }
 
 #[test]
+fn lines_for_a_prompt_set_the_variable() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes.md");
+    let text = fs::read_to_string(path).unwrap();
+    let place = Place::new();
+    let held = token(&place.daemon.ask(&["data"]));
+    let eval = "eval \"$(domo-token -o export data)\"";
+    for (shell, line) in [
+        ("sh", eval),
+        ("bash", eval),
+        ("zsh", eval),
+        ("fish", "domo-token -o fish data | source"),
+        ("pwsh", "domo-token -o powershell data | Invoke-Expression"),
+    ] {
+        assert!(text.contains(&format!("`{line}`")), "{line}");
+        let script = format!("{line}; printenv DOMO_ACCESS_TOKEN");
+        if is_here(shell, &["-c", "true"]) {
+            let (code, shown) = place.run(&[shell, "-c", &script], &place.daemon.socket());
+            assert_eq!((code, shown), (Some(0), format!("{held}\n")), "{shell}");
+        }
+    }
+}
+
+#[test]
 fn wget_reads_its_header_from_its_config() {
     shell_recipe("wget.sh", "wget");
 }
