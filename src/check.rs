@@ -1,6 +1,10 @@
 //! `domo-tokend check`: whether config and credentials would do, without running on them.
 
+#[cfg(unix)]
+mod host;
+
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -9,19 +13,18 @@ use crate::audit;
 #[cfg(unix)]
 use crate::config;
 use crate::config::{ClientConfig, Config, CredentialsSource, Env, SecretSource};
+use crate::credentials::CredentialsError;
+#[cfg(unix)]
+use crate::credentials::SERVICE_USER;
 use crate::daemon::{
     DaemonError, LoadError, LoadedClient, Options, load_client, load_config, parse_config,
 };
 use crate::ipc::Callers;
 use crate::secret_masking::ShownName;
-use crate::source::domo::DomoSource;
+use crate::source::domo::{DomoSource, SourceError};
 use crate::source::{FetchError, TokenSource};
 #[cfg(unix)]
 use crate::users;
-
-/// The user as whom the service runs.
-#[cfg(unix)]
-const SERVICE_USER: &str = "domo-token";
 
 /// Where the service's config is.
 #[cfg(unix)]
@@ -31,6 +34,7 @@ const SERVICE_CONFIG: &str = "/etc/domo-token";
 #[must_use]
 #[cfg(unix)]
 pub fn service_group(config: &Path) -> Option<u32> {
+    let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
     let is_services = is_root() && config.starts_with(SERVICE_CONFIG);
     users::ids(SERVICE_USER)
         .filter(|_| is_services)
@@ -135,9 +139,12 @@ impl Report {
     }
 }
 
-/// Checks all there is, and goes on past what is wrong.
-pub async fn run(options: &Options, env: Env<'_>, depth: Depth) -> Report {
+/// Checks all there is, and goes on past what is wrong; `as_service` says whether
+/// [`judge_as_service`] has made this process one of the service's user.
+pub async fn run(options: &Options, env: Env<'_>, depth: Depth, as_service: bool) -> Report {
     let mut report = Report::default();
+    let sudo = sudo_command(options, env, depth);
+    let sudo = sudo.as_deref();
     let config = match depth {
         Depth::Syntax => parse_config(options, env),
         Depth::Files | Depth::Online => load_config(options, env),
@@ -145,7 +152,7 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth) -> Report {
     let config = match config {
         Ok(config) => config,
         Err(error) => {
-            report.fail(error.to_string());
+            report.fail(with_sudo(&error, sudo));
             return report;
         }
     };
@@ -155,8 +162,11 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth) -> Report {
         .iter()
         .filter(|notice| !unknown.contains(notice));
     report.warnings.extend(notices.cloned());
+    if as_service && depth != Depth::Syntax {
+        report.warnings.extend(hidden_paths(&config));
+    }
     if depth != Depth::Syntax {
-        check_system(&config, unknown, &mut report);
+        check_system(&config, unknown, sudo, &mut report);
     }
     if report.wrong.is_empty() {
         let place = config.path.as_ref();
@@ -164,7 +174,7 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth) -> Report {
         report.good.push(format!("config {place}: ok"));
     }
     if depth != Depth::Syntax {
-        let loaded = load_clients(&config, env, &mut report);
+        let loaded = load_clients(&config, env, sudo, &mut report);
         if depth == Depth::Online {
             request_tokens(loaded, &mut report).await;
         } else {
@@ -175,8 +185,61 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth) -> Report {
     report
 }
 
+#[cfg(unix)]
+use host::{hidden_paths, sudo_command};
+
+#[cfg(windows)]
+fn hidden_paths(_: &Config) -> Vec<String> {
+    Vec::new()
+}
+
+#[cfg(windows)]
+fn sudo_command(_: &Options, _: Env, _: Depth) -> Option<String> {
+    None
+}
+
+/// Returns the message of an error about the config's file, with the command that can check it.
+fn with_sudo(error: &DaemonError, sudo: Option<&str>) -> String {
+    match (error, sudo) {
+        (DaemonError::ConfigRead { path, source }, Some(sudo)) if is_denied(source) => {
+            format!(
+                "config {}: {source}; run it with sudo: {sudo}",
+                path.display()
+            )
+        }
+        (DaemonError::Audit { path, source }, Some(sudo)) if is_denied(source) => {
+            let path = path.display();
+            format!("audit.file {path}: {source}; run it with sudo: {sudo}")
+        }
+        (DaemonError::ConfigAccess(error), sudo) => file_error(error, sudo),
+        _ => error.to_string(),
+    }
+}
+
+/// The same about a file that the config names. Whose it must be depends on who reads it.
+fn file_error(error: &CredentialsError, sudo: Option<&str>) -> String {
+    match (error, sudo) {
+        (
+            CredentialsError::Read {
+                what, path, source, ..
+            },
+            Some(sudo),
+        ) if is_denied(source) => {
+            format!("{what} {path}: {source}; run it with sudo: {sudo}")
+        }
+        (CredentialsError::Unsafe { what, path, .. }, Some(sudo)) => {
+            format!("{what} {path}: this user cannot judge it; run it with sudo: {sudo}")
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
 /// Checks what the config says of this system: names of users and groups, and the audit file.
-fn check_system(config: &Config, unknown: Vec<String>, report: &mut Report) {
+fn check_system(config: &Config, unknown: Vec<String>, sudo: Option<&str>, report: &mut Report) {
     for words in unknown {
         report.fail(words);
     }
@@ -187,7 +250,7 @@ fn check_system(config: &Config, unknown: Vec<String>, report: &mut Report) {
         && let Err(source) = audit::check(path)
     {
         let path = path.clone();
-        report.fail(DaemonError::Audit { path, source }.to_string());
+        report.fail(with_sudo(&DaemonError::Audit { path, source }, sudo));
     }
 }
 
@@ -206,7 +269,12 @@ impl Checked<'_> {
 }
 
 /// Returns the clients whose files are as they must be.
-fn load_clients<'a>(config: &'a Config, env: Env, report: &mut Report) -> Vec<Checked<'a>> {
+fn load_clients<'a>(
+    config: &'a Config,
+    env: Env,
+    sudo: Option<&str>,
+    report: &mut Report,
+) -> Vec<Checked<'a>> {
     let mut checked = Vec::new();
     let mut commands = run_commands(config, env);
     for (name, client) in &config.clients {
@@ -226,7 +294,14 @@ fn load_clients<'a>(config: &'a Config, env: Env, report: &mut Report) -> Vec<Ch
                 source: loaded.source,
             }),
             Err(error) => {
-                report.wrong.push(format!("client \"{name}\": {error}"));
+                let words = match &error {
+                    LoadError::Credentials(error)
+                    | LoadError::Source(SourceError::CaFile(error)) => file_error(error, sudo),
+                    LoadError::Source(_) | LoadError::NoThread(_) | LoadError::Bug => {
+                        error.to_string()
+                    }
+                };
+                report.wrong.push(format!("client \"{name}\": {words}"));
                 report.denied |= !error.is_temporary();
             }
         }

@@ -2,6 +2,8 @@
 //! connection file.
 
 #[cfg(unix)]
+mod advice;
+#[cfg(unix)]
 mod audit;
 mod command;
 mod connection;
@@ -23,6 +25,8 @@ use crate::config::{
 use crate::descriptors;
 use crate::secret_masking::{NamedPath, ShownName};
 
+#[cfg(unix)]
+pub(crate) use advice::{SERVICE_USER, hidden_by_unit, on_unreadable, shell_quoted};
 use file::{Readers, Subject};
 #[cfg(unix)]
 pub(crate) use file::{check_audit, check_audit_directories};
@@ -78,7 +82,7 @@ impl fmt::Debug for Credentials {
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     /// The file can't be opened or read.
-    #[error("{what} {path}: {source}{}", to_do(.source))]
+    #[error("{what} {path}: {source}{advice}")]
     Read {
         /// Which credential.
         what: &'static str,
@@ -86,6 +90,8 @@ pub enum CredentialsError {
         path: String,
         /// What the system said.
         source: io::Error,
+        /// What to do, as the end of the message.
+        advice: String,
     },
     /// The file is open to others.
     #[error("{what} {path}: {problem}")]
@@ -131,17 +137,15 @@ impl CredentialsError {
     }
 }
 
-/// What to do about a file that can't be read, where that isn't plain.
-fn to_do(error: &io::Error) -> &'static str {
-    if error.kind() == io::ErrorKind::NotFound {
-        "; put it there, or name another in the config"
-    } else if error.kind() == io::ErrorKind::PermissionDenied {
-        "; let the daemon's user, or its group, read it"
-    } else if descriptors::is_exhausted(error) {
-        descriptors::RAISE_LIMIT
-    } else {
-        ""
-    }
+/// Returns what to do about a file that cannot be read, as the end of a message.
+#[cfg(windows)]
+pub(crate) fn on_unreadable(_: &Path, _: &str, error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::NotFound => "; put it there, or name another in the config",
+        io::ErrorKind::PermissionDenied => "; let the daemon's user, or its group, read it",
+        _ => "",
+    };
+    advice.to_owned()
 }
 
 /// Reads a client's credentials. Blocks: on files, and on the command if there is one.
@@ -302,6 +306,7 @@ fn from_systemd(name: &str, env: Env) -> Result<SecretString, CredentialsError> 
     let read = file::read_unjudged(&path, MAX_SECRET);
     let (_, bytes) = read.map_err(|source| CredentialsError::Read {
         what: SECRET,
+        advice: on_unreadable(&path, &shown, &source),
         path: shown.clone(),
         source,
     })?;

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use crate::broker::{About, Broker, Engine};
 use crate::clock::{BootTime, Clock, SystemClock};
 use crate::config::{Config, ConfigError, Env, Limits};
-use crate::credentials::CredentialsError;
+use crate::credentials::{CredentialsError, on_unreadable};
 use crate::ipc::{self, BindError};
 use crate::keep::Estate;
 use crate::logging::Levels;
@@ -65,7 +65,7 @@ pub struct Surroundings {
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// The config file can't be read.
-    #[error("config {path}: {source}{}", to_do(.source), path = .path.display())]
+    #[error("config {path}: {source}{}", to_do(.path, .source), path = .path.display())]
     ConfigRead {
         /// The file.
         path: PathBuf,
@@ -120,13 +120,11 @@ pub enum DaemonError {
 }
 
 /// What to do about a config file that can't be read, where that isn't plain.
-fn to_do(error: &io::Error) -> &'static str {
+fn to_do(path: &Path, error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::NotFound {
-        ": run domo-tokend init, or name another file"
-    } else if descriptors::is_exhausted(error) {
-        descriptors::RAISE_LIMIT
+        ": run domo-tokend init, or name another file".to_owned()
     } else {
-        ""
+        on_unreadable(path, &path.display().to_string(), error)
     }
 }
 

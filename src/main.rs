@@ -102,7 +102,7 @@ fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
         return fail(&error, code);
     }
     let report = match runtime() {
-        Ok(runtime) => runtime.block_on(check::run(options, env, depth)),
+        Ok(runtime) => runtime.block_on(check::run(options, env, depth, judge.is_some())),
         Err(Ended(error, code)) => return fail(&error, code),
     };
     let mut good = report.good.clone();

@@ -8,7 +8,8 @@ use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 
-use common::{HOUR, check, client_text, config_text, folder, sandbox};
+use common::service::with_service_user;
+use common::{HOUR, check, client_text, config_text, folder, parts, sandbox};
 use domo_sandbox::{Fault, Sandbox};
 
 /// A config of the clients `acme` and `beta`, of which `acme` is the default.
@@ -127,4 +128,134 @@ fn config_with_a_name_that_is_nobody_is_not_ok() {
     let (code, stdout, stderr) = check(&folder.path().join("config.toml"), &[]);
     assert_eq!(code, Some(78), "{stderr}");
     assert!(!stdout.contains("config.toml: ok"), "{stdout}");
+}
+
+/// Runs `domo-tokend check` in a shell script, as `$check`, where `/etc/domo-token/config.toml` has
+/// these lines for its client; `None` where that cannot be had.
+fn check_on_host(
+    before: &str,
+    lines: &[&str],
+    check: &str,
+) -> Option<(Option<i32>, String, String)> {
+    let folder = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_domo-tokend");
+    let lines = ["[clients.acme]", "tokens = [\"data\"]"]
+        .iter()
+        .chain(lines)
+        .map(|line| format!("echo '{line}' >> /etc/domo-token/config.toml; "));
+    let lines: String = lines.collect();
+    let script = format!(
+        "cp {program} /etc/domo-tokend; mkdir /etc/domo-token; cd /etc/domo-token; \
+         mount -t tmpfs -o mode=755 none /home; export INVOCATION_ID=1; {before} {lines} \
+         check='/etc/domo-tokend check'; {check}"
+    );
+    with_service_user(folder.path(), &script).map(|output| parts(&output))
+}
+
+const ID: &str = "client_id = \"id\"";
+
+#[test]
+fn check_as_root_warns_of_each_path_that_the_unit_hides() {
+    let before = "mkdir -m 755 /home/ann; printf x > /home/ann/s; chmod 644 /home/ann/s; \
+                  ln -s /home/ann/s /etc/domo-token/link; printf x > /etc/domo-token/s; \
+                  chmod 640 /etc/domo-token/s; chgrp domo-token /etc/domo-token/s; \
+                  printf 'id' > /home/ann/id;";
+    let secret = "client_secret_file = \"/etc/domo-token/s\"";
+    let world = "allow_world_readable_secret = true";
+    let link = "client_secret_file = \"link\"";
+    let dots = "client_secret_file = \"../../home/ann/s\"";
+    let or = "the unit hides /home (ProtectHome=yes); move it to /etc/domo-token, or use client_secret_credential\n";
+    let only = "/home/ann/id: the unit hides /home (ProtectHome=yes); move it to /etc/domo-token\n";
+    for (lines, warning) in [
+        (&[ID, link, world][..], or),
+        (&[ID, dots, world], or),
+        (&["client_id_file = \"/home/ann/id\"", secret], only),
+    ] {
+        let Some((code, stdout, stderr)) = check_on_host(before, lines, "$check") else {
+            return;
+        };
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stdout.contains("config.toml: ok"), "{stdout}");
+        assert!(stderr.contains(warning), "{stderr}");
+        assert!(stderr.contains("domo-tokend: warning: "), "{stderr}");
+        assert!(stderr.ends_with("domo-tokend: 1 warning\n"), "{stderr}");
+    }
+    let command = "client_secret_command = [\"/bin/sh\", \"/home/ann/get\"]";
+    let before = "mkdir -m 755 /home/ann; echo 'echo x' > /home/ann/get;";
+    let (code, _, stderr) = check_on_host(before, &[ID, command], "$check").unwrap();
+    assert_eq!(code, Some(0), "{stderr}");
+    let warning =
+        "/home/ann/get: the unit hides /home (ProtectHome=yes); move it to /etc/domo-token\n";
+    assert!(stderr.contains(warning), "{stderr}");
+    let before = "printf x > s; chmod 640 s; chgrp domo-token s;";
+    let relative = "$check --config config.toml";
+    for check in ["$check", relative] {
+        let (_, stdout, stderr) = check_on_host(before, &[ID, secret], check).unwrap();
+        assert_eq!(stderr, "");
+        assert!(
+            stdout.contains("as the service's user domo-token"),
+            "{stdout}"
+        );
+    }
+}
+
+#[test]
+fn file_that_the_unit_hides_is_named_so_where_the_service_cannot_open_it() {
+    for path in ["/home/none", "/root/none", "/tmp/none"] {
+        let secret = format!("client_secret_file = \"{path}\"");
+        let Some((code, _, stderr)) = check_on_host("", &[ID, &secret], "$check") else {
+            return;
+        };
+        assert_eq!(code, Some(78), "{stderr}");
+        let directory = path.strip_suffix("/none").unwrap();
+        let error = format!("; the unit hides {directory} (");
+        assert!(stderr.contains(&error), "{stderr}");
+        assert!(!stderr.contains("put it there"), "{stderr}");
+    }
+}
+
+#[test]
+fn check_of_the_hosts_config_by_another_user_is_sent_to_sudo() {
+    let lines = [ID, "client_secret_file = \"s\""];
+    let before = "printf x > s; chmod 640 s; chgrp domo-token s;";
+    let as_ann = "setpriv --reuid 1234 --regid 1234 --clear-groups";
+    for (before, check, command) in [
+        (
+            before.to_owned(),
+            format!("{as_ann} $check"),
+            "sudo domo-tokend check\n",
+        ),
+        (
+            format!("{before} umask 077;"),
+            format!("{as_ann} $check --config config.toml"),
+            "it with sudo: sudo domo-tokend check --config /etc/domo-token/config.toml\n",
+        ),
+        (
+            "printf x > s; chmod 600 s; chown domo-token s;".to_owned(),
+            format!("{as_ann} $check"),
+            "run it with sudo: sudo domo-tokend check\n",
+        ),
+    ] {
+        let Some((code, _, stderr)) = check_on_host(&before, &lines, &check) else {
+            return;
+        };
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(stderr.contains(command), "{stderr}");
+        assert!(!stderr.contains("chown"), "{stderr}");
+    }
+}
+
+#[test]
+fn paths_in_the_commands_of_messages_are_quoted_for_a_shell() {
+    let lines = [ID, "client_secret_file = \"my secret\""];
+    let quoted = "'/etc/domo-token/my secret'";
+    let before = "printf x > 'my secret'; chmod 600 'my secret';";
+    let Some((_, _, stderr)) = check_on_host(before, &lines, "$check") else {
+        return;
+    };
+    let command = format!("chown root:domo-token {quoted} && chmod 640 {quoted}\n");
+    assert!(stderr.contains(&command), "{stderr}");
+    let before = "printf x > 'my secret'; chmod 644 'my secret';";
+    let (_, _, stderr) = check_on_host(before, &lines, "$check").unwrap();
+    assert!(stderr.contains(&format!("chmod 600 {quoted},")), "{stderr}");
 }

@@ -221,7 +221,14 @@ fn check_as_root_judges_as_the_services_user_would() {
         Some(78),
         "root can read it, the service can't: {stderr}"
     );
+    let command =
+        "run as root: chown root:domo-token /etc/domo-token/s && chmod 640 /etc/domo-token/s\n";
     assert!(stderr.contains("Permission denied"), "{stderr}");
+    assert!(stderr.contains(command), "{stderr}");
+    let run = "chown root:domo-token /etc/domo-token/s && chmod 640 /etc/domo-token/s";
+    let fixed = format!("{config} {run}; {program} check");
+    let (code, _, stderr) = parts(&with_service_user(folder.path(), &fixed).unwrap());
+    assert_eq!(code, Some(0), "{stderr}");
     let given = format!(
         "{config} chmod 600 /etc/domo-token/s; chown {SERVICE} /etc/domo-token/s; {program} check"
     );

@@ -12,7 +12,9 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::CredentialsError;
+#[cfg(unix)]
+use super::shell_quoted;
+use super::{CredentialsError, on_unreadable};
 use crate::secret_masking::NamedPath;
 #[cfg(unix)]
 use crate::watch::names_on_the_way;
@@ -54,6 +56,7 @@ impl<'a> Subject<'a> {
         CredentialsError::Read {
             what: self.what,
             path: self.shown.clone(),
+            advice: on_unreadable(self.path, &self.shown, &source),
             source,
         }
     }
@@ -152,8 +155,8 @@ pub(super) fn check_access(
     let is_open = mode & 0o004 != 0 || (mode & 0o040 != 0 && !group_may_read);
     if is_open && readers == Readers::Owner {
         let key = "or set allow_world_readable_secret = true where the mode can't be changed";
-        let shown = &subject.shown;
-        let problem = format!("mode {mode:04o} lets others read it; run: {run} {shown}, {key}");
+        let file = shell_quoted(&subject.shown);
+        let problem = format!("mode {mode:04o} lets others read it; run: {run} {file}, {key}");
         return Err(subject.unsafe_for(problem));
     }
     check_directories(subject, Group::MayNotWrite)
@@ -204,9 +207,9 @@ fn check_owner(stat: &Metadata, subject: &Subject) -> Result<(), CredentialsErro
     if owner == 0 || owner == us {
         return Ok(());
     }
-    let shown = &subject.shown;
+    let file = shell_quoted(&subject.shown);
     Err(subject.unsafe_for(format!(
-        "belongs to user {owner}, must be root's or user {us}'s; run: chown {us} {shown}"
+        "belongs to user {owner}, must be root's or user {us}'s; run: chown {us} {file}"
     )))
 }
 
@@ -221,8 +224,8 @@ fn check_writers(
     if mode & forbidden == 0 {
         return Ok(());
     }
-    let shown = &subject.shown;
-    let problem = format!("mode {mode:04o} lets others write it; run: {run} {shown}");
+    let file = shell_quoted(&subject.shown);
+    let problem = format!("mode {mode:04o} lets others write it; run: {run} {file}");
     Err(subject.unsafe_for(problem))
 }
 
@@ -245,7 +248,8 @@ fn check_directories(subject: &Subject, group: Group) -> Result<(), CredentialsE
         let stat = directory
             .metadata()
             .map_err(|source| Subject::new(subject.what, directory).unreadable(source))?;
-        let (mode, owner, shown) = (stat.mode() & 0o7777, stat.uid(), directory.display());
+        let (mode, owner) = (stat.mode() & 0o7777, stat.uid());
+        let shown = shell_quoted(&directory.display().to_string());
         if is_read_only(directory) {
             continue;
         }

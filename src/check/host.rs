@@ -1,0 +1,90 @@
+//! The host's config: what its service cannot see, and who can check it.
+
+use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
+
+use super::{Depth, SERVICE_CONFIG};
+use crate::config::{self, ClientConfig, Config, CredentialsSource, Env, SecretSource};
+use crate::credentials::{SERVICE_USER, hidden_by_unit, shell_quoted};
+use crate::daemon::Options;
+use crate::secret_masking::masked;
+use crate::users;
+
+/// Where to put what the unit hides.
+const MOVE: &str = "move it to /etc/domo-token";
+
+/// Returns a warning for each path of the config that the service's unit hides from it.
+pub(super) fn hidden_paths(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(path) = &config.path {
+        warnings.extend(hidden("config", path, MOVE));
+    }
+    if let Some(path) = &config.audit_file {
+        let advice = "name a file in /var/log/domo-token";
+        warnings.extend(hidden("audit.file", path, advice));
+    }
+    for (name, client) in &config.clients {
+        let what = format!("client \"{name}\"");
+        let secret = secret_file(client);
+        for path in client.files() {
+            let is_secret = secret.as_deref() == Some(&path);
+            let or = ", or use client_secret_credential";
+            let advice = format!("{MOVE}{}", if is_secret { or } else { "" });
+            warnings.extend(hidden(&what, &path, &advice));
+        }
+        let command = client.secret_command();
+        let argv = command.map(|(_, command)| command.argv.iter());
+        for (index, argument) in argv.into_iter().flatten().enumerate() {
+            let path = Path::new(argument);
+            let advice = if index == 0 {
+                "move it to /usr/local/bin"
+            } else {
+                MOVE
+            };
+            if path.is_absolute() {
+                warnings.extend(hidden(&what, path, advice));
+            }
+        }
+    }
+    warnings
+}
+
+fn hidden(what: &str, path: &Path, advice: &str) -> Option<String> {
+    let found = hidden_by_unit(path)?;
+    let path = path.display().to_string();
+    let path = masked(&path).replace(char::is_control, "\u{fffd}");
+    Some(format!("{what}: {path}: {found}; {advice}"))
+}
+
+fn secret_file(client: &ClientConfig) -> Option<PathBuf> {
+    match &client.credentials {
+        CredentialsSource::Pair {
+            secret: SecretSource::File(file),
+            ..
+        } => Some(file.path().to_owned()),
+        CredentialsSource::Pair { .. } | CredentialsSource::ConnectionFile(_) => None,
+    }
+}
+
+/// Returns the command that checks the host's config as its service, if this process is neither root
+/// nor the service's user.
+pub(super) fn sudo_command(options: &Options, env: Env, depth: Depth) -> Option<String> {
+    let config = config::find(options.config.clone(), env, &|path| path.exists())?;
+    let config = std::path::absolute(&config).unwrap_or(config);
+    let (us, service) = (geteuid(), users::ids(SERVICE_USER));
+    let is_service = service.is_some_and(|(uid, _)| uid == us.as_raw());
+    if us.is_root() || is_service || !config.starts_with(SERVICE_CONFIG) {
+        return None;
+    }
+    let mut command = "sudo domo-tokend check".to_owned();
+    if depth == Depth::Online {
+        command.push_str(" --online");
+    }
+    if config::named_place(options.config.clone(), env).is_some() {
+        let config = shell_quoted(&config.display().to_string());
+        command.push_str(" --config ");
+        command.push_str(&config);
+    }
+    Some(command)
+}
