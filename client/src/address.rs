@@ -10,21 +10,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::Error;
+use crate::error::{Error, SocketOrigin};
 
 #[cfg(unix)]
 use unix::Defaults;
 #[cfg(windows)]
 use windows::Defaults;
 
-/// The socket of the host's broker, where brokers have sockets.
-pub const HOST_SOCKET: &str = "/run/domo-token/broker.sock";
-
 /// Where a broker is looked for, each time a connection is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
-    /// The path that a person, a variable or the app named.
+    /// The path that the app, or the helper's flag, named.
     Named(Arc<Path>),
+    /// The path that `$DOMO_TOKEN_SOCKET` names.
+    Variable(Arc<Path>),
     /// The default paths.
     Default(Defaults),
 }
@@ -37,9 +36,8 @@ pub(crate) struct Target {
     tried: Vec<PathBuf>,
     /// The user's own config, because of which the host's broker is not used.
     own_config: Option<PathBuf>,
-    /// Whether the path was named; the default paths are checked more strictly.
-    #[cfg(unix)]
-    named: bool,
+    /// Where the path comes from; the default paths are checked more strictly.
+    origin: SocketOrigin,
 }
 
 impl Address {
@@ -56,7 +54,7 @@ impl Address {
                 .map(PathBuf::from)
         };
         match variable("DOMO_TOKEN_SOCKET") {
-            Some(path) => Self::named(&path),
+            Some(path) => Self::Variable(path.into()),
             None => Self::Default(Defaults::of(&variable)),
         }
     }
@@ -64,38 +62,40 @@ impl Address {
     /// The socket to connect to now.
     pub(crate) fn target(&self) -> Target {
         match self {
-            Self::Named(path) => Target::named(Arc::clone(path)),
+            Self::Named(path) => Target::named(Arc::clone(path), SocketOrigin::Caller),
+            Self::Variable(path) => Target::named(Arc::clone(path), SocketOrigin::Variable),
             Self::Default(defaults) => defaults.target(),
         }
     }
 }
 
 impl Target {
-    fn named(path: Arc<Path>) -> Self {
+    fn named(path: Arc<Path>, origin: SocketOrigin) -> Self {
         Self {
             tried: vec![path.to_path_buf()],
             path,
             own_config: None,
-            #[cfg(unix)]
-            named: true,
+            origin,
         }
     }
 
     /// What a failed connection means, once it is not going to be tried again.
     pub(crate) fn error(&self, source: io::Error) -> Error {
         let kind = source.kind();
+        let is_denied = kind == io::ErrorKind::PermissionDenied;
         if matches!(
             kind,
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-        ) {
+        ) || is_denied && self.is_something_else()
+        {
             return Error::NotRunning {
                 tried: self.tried.clone(),
                 own_config: self.own_config.clone(),
+                origin: self.origin,
             };
         }
-        if kind == io::ErrorKind::PermissionDenied {
-            let cause = self.how_to_join();
-            return Error::NotPermitted { cause };
+        if is_denied {
+            return self.not_permitted();
         }
         Error::Io {
             path: self.path.to_path_buf(),

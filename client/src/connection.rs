@@ -80,6 +80,15 @@ impl Connection {
         &self.stream
     }
 
+    /// The error that a failure of this connection is.
+    pub(crate) fn error(&self, failure: Failure) -> Error {
+        let error = Error::from(failure);
+        if self.welcomed || self.has_unread() {
+            return error;
+        }
+        error.without_greeting(&self.broker)
+    }
+
     /// The path of the broker's socket.
     pub(crate) fn broker(&self) -> &Arc<Path> {
         &self.broker

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +11,21 @@ use crate::duration;
 use crate::scope::ScopeError;
 use crate::wire::{Refusal, RefusalKind, VERSION};
 
-/// How a broker is started.
-const START: &str = if cfg!(windows) {
-    "domo-tokend"
-} else {
-    "systemctl start domo-tokend, or: domo-tokend"
-};
+/// The socket of the host's broker, where brokers have sockets.
+pub const HOST_SOCKET: &str = "/run/domo-token/broker.sock";
 
-/// How a user's own broker is started.
-const START_OWN: &str = "systemctl --user start domo-tokend.socket, or: domo-tokend";
+/// Where the path of a socket comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketOrigin {
+    /// The app, or a flag of the helper.
+    Caller,
+    /// `$DOMO_TOKEN_SOCKET`.
+    Variable,
+    /// The default path of the user's own broker.
+    Own,
+    /// The default path of the host's broker.
+    Host,
+}
 
 /// Why there is no token, by what the caller can do about it. No message holds a secret.
 #[derive(Clone, Debug)]
@@ -32,12 +38,18 @@ pub enum Error {
         tried: Vec<PathBuf>,
         /// The user's own config, because of which the host's broker was not tried.
         own_config: Option<PathBuf>,
+        /// Where the last of these paths comes from.
+        #[doc(hidden)]
+        origin: SocketOrigin,
     },
     /// The broker, or the socket's permissions, don't let this process have the token.
     #[non_exhaustive]
     NotPermitted {
         /// Why, and what to do.
         cause: String,
+        /// The name of the group whose members may use the socket.
+        #[doc(hidden)]
+        group: Option<String>,
     },
     /// Whoever listens can't be trusted to be the broker.
     #[non_exhaustive]
@@ -78,6 +90,9 @@ pub enum Error {
         cause: String,
         /// The time until the broker asks Domo again.
         next_attempt: Option<Duration>,
+        /// The socket on which not even a greeting came.
+        #[doc(hidden)]
+        silent: Option<Arc<Path>>,
     },
     /// The broker speaks other protocol versions: install matching ones.
     #[non_exhaustive]
@@ -132,6 +147,53 @@ impl Error {
         Self::TryLater {
             cause: cause.to_owned(),
             next_attempt: None,
+            silent: None,
+        }
+    }
+
+    /// The same error, of a connection to that socket on which not even a greeting came.
+    pub(crate) fn without_greeting(mut self, socket: &Arc<Path>) -> Self {
+        if let Self::TryLater { silent, .. } = &mut self {
+            *silent = Some(Arc::clone(socket));
+        }
+        self
+    }
+
+    /// What is the matter, without what to do about it, for a program that knows more of that.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn facts(&self) -> impl fmt::Display {
+        Facts(self)
+    }
+
+    /// What helps whatever the program is, if the cause does not say it.
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::NotRunning { origin, .. } => Some(match origin {
+                SocketOrigin::Caller | SocketOrigin::Variable => "start a broker there",
+                SocketOrigin::Own => "start your own broker: domo-tokend",
+                SocketOrigin::Host => "start domo-tokend, or set it up first: domo-tokend init",
+            }),
+            Self::NotPermitted { group: Some(_), .. } => {
+                Some("ask to be added to that group, and log in again")
+            }
+            Self::TryLater {
+                silent: Some(socket),
+                ..
+            } if **socket == *Path::new(HOST_SOCKET) => {
+                Some("under systemd, see: systemctl status domo-tokend")
+            }
+            Self::NotPermitted { .. }
+            | Self::Untrusted { .. }
+            | Self::Unknown { .. }
+            | Self::MinTtlTooLong { .. }
+            | Self::Denied { .. }
+            | Self::Gone { .. }
+            | Self::TryLater { .. }
+            | Self::Protocol { .. }
+            | Self::InvalidScope(_)
+            | Self::Broken { .. }
+            | Self::Io { .. } => None,
         }
     }
 
@@ -142,51 +204,83 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotRunning { tried, own_config } => {
-                let tried: Vec<String> = tried
-                    .iter()
-                    .map(|path| path.display().to_string())
-                    .collect();
-                write!(f, "no broker listens on {}", tried.join(" or "))?;
-                let Some(config) = own_config else {
-                    return write!(f, "; start it with: {START}");
-                };
-                let config = config.display();
-                write!(
-                    f,
-                    ", the only socket that is used because {config} exists; \
-                     start your own broker with: {START_OWN}"
-                )
-            }
-            Self::NotPermitted { cause }
-            | Self::Untrusted { cause }
-            | Self::Unknown { cause }
-            | Self::MinTtlTooLong { cause }
-            | Self::Gone { cause }
-            | Self::Broken { cause } => f.write_str(cause),
-            Self::Denied {
+        Facts(self).fmt(f)?;
+        match self.advice() {
+            Some(advice) => write!(f, "; {advice}"),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Facts<'a>(&'a Error);
+
+impl fmt::Display for Facts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Error::NotRunning {
+                tried,
+                own_config,
+                origin,
+            } => not_running(f, tried, own_config.as_deref(), *origin),
+            Error::NotPermitted { cause, .. }
+            | Error::Untrusted { cause }
+            | Error::Unknown { cause }
+            | Error::MinTtlTooLong { cause }
+            | Error::Gone { cause }
+            | Error::Broken { cause } => f.write_str(cause),
+            Error::Denied {
                 cause,
                 next_attempt,
-            }
-            | Self::TryLater {
+            } => with_next_attempt(f, cause, *next_attempt),
+            Error::TryLater {
                 cause,
                 next_attempt,
+                silent,
             } => {
-                f.write_str(cause)?;
-                match next_attempt {
-                    Some(wait) => write!(f, "; next attempt in {}", duration::show(*wait)),
+                with_next_attempt(f, cause, *next_attempt)?;
+                match silent {
+                    Some(socket) => write!(f, ": nothing was received from {}", socket.display()),
                     None => Ok(()),
                 }
             }
-            Self::Protocol { theirs } => write!(
+            Error::Protocol { theirs } => write!(
                 f,
                 "the broker speaks protocol version {theirs}, this program {VERSION}; \
                  install matching versions and restart the broker"
             ),
-            Self::InvalidScope(error) => error.fmt(f),
-            Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            Error::InvalidScope(error) => error.fmt(f),
+            Error::Io { path, source } => write!(f, "{}: {source}", path.display()),
         }
+    }
+}
+
+fn not_running(
+    f: &mut fmt::Formatter<'_>,
+    tried: &[PathBuf],
+    own_config: Option<&Path>,
+    origin: SocketOrigin,
+) -> fmt::Result {
+    let shown = tried.iter().map(|path| path.display().to_string());
+    let shown = shown.collect::<Vec<_>>().join(" or ");
+    if origin == SocketOrigin::Variable {
+        return write!(f, "$DOMO_TOKEN_SOCKET is {shown}: no broker listens there");
+    }
+    write!(f, "no broker listens on {shown}")?;
+    match own_config.map(Path::display) {
+        Some(config) => write!(f, ", the only socket that is used because {config} exists"),
+        None => Ok(()),
+    }
+}
+
+fn with_next_attempt(
+    f: &mut fmt::Formatter<'_>,
+    cause: &str,
+    next_attempt: Option<Duration>,
+) -> fmt::Result {
+    f.write_str(cause)?;
+    match next_attempt {
+        Some(wait) => write!(f, "; next attempt in {}", duration::show(wait)),
+        None => Ok(()),
     }
 }
 
@@ -224,7 +318,7 @@ impl From<Refusal> for Error {
         } = refusal;
         let next_attempt = next_attempt.map(|at: BootTime| at.saturating_since(boot_now()));
         match kind {
-            RefusalKind::NotPermitted => Self::NotPermitted { cause },
+            RefusalKind::NotPermitted => Self::NotPermitted { cause, group: None },
             RefusalKind::UnknownClient | RefusalKind::UnknownScope => Self::Unknown { cause },
             RefusalKind::MinTtlTooLong => Self::MinTtlTooLong { cause },
             RefusalKind::Denied => Self::Denied {
@@ -235,6 +329,7 @@ impl From<Refusal> for Error {
             RefusalKind::Unavailable | RefusalKind::Busy => Self::TryLater {
                 cause,
                 next_attempt,
+                silent: None,
             },
         }
     }

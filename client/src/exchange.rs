@@ -114,6 +114,7 @@ impl Exchange {
         take: &Take<T>,
     ) -> Result<T, Error> {
         let mut busy: Option<Error> = None;
+        let mut lost: Option<Error> = None;
         let mut pauses = Pauses::default();
         // What came meanwhile would be taken for the answer.
         let mut kept = self.idle().take().filter(Connection::is_quiet);
@@ -137,13 +138,13 @@ impl Exchange {
                     return Err(error);
                 }
                 Err(Ended::Refused { error, busy: true }) => busy = Some(error),
-                Err(Ended::Lost) if !fresh => continue,
-                Err(Ended::Lost) => {}
+                Err(Ended::Lost(_)) if !fresh => continue,
+                Err(Ended::Lost(error)) => lost = Some(error),
                 Err(Ended::Final(error)) => return Err(error),
             }
             let pause = pauses.next();
             if boot_now() + pause >= deadline {
-                return Err(busy.unwrap_or_else(|| Failure::Lost.into()));
+                return Err(busy.or(lost).unwrap_or_else(|| Failure::Lost.into()));
             }
             rest(pause);
         }
@@ -155,10 +156,12 @@ impl Exchange {
         give_up: BootTime,
         take: &Take<T>,
     ) -> Result<T, Ended> {
-        connection.send(request, give_up)?;
+        let sent = connection.send(request, give_up);
+        sent.map_err(|failure| Ended::of(failure, connection))?;
         let mut answer = T::default();
         loop {
-            let response = connection.receive(give_up)?;
+            let received = connection.receive(give_up);
+            let response = received.map_err(|failure| Ended::of(failure, connection))?;
             if let Response::Refusal(refusal) = response {
                 let busy = refusal.kind == RefusalKind::Busy;
                 let error = Error::from(refusal);
@@ -196,7 +199,8 @@ impl Exchange {
             let pause = pauses.next();
             if boot_now() + pause >= until {
                 if kind == io::ErrorKind::WouldBlock {
-                    return Err(Error::later("the broker is too busy to take a connection"));
+                    let busy = Error::later("the broker is too busy to take a connection");
+                    return Err(busy.without_greeting(&target.path));
                 }
                 return Err(target.error(error));
             }
@@ -219,19 +223,19 @@ impl Exchange {
 
 /// How one attempt ended without an answer.
 enum Ended {
-    Lost,
+    Lost(Error),
     Refused { error: Error, busy: bool },
     Final(Error),
 }
 
-impl From<Failure> for Ended {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Lost => Self::Lost,
-            Failure::Late | Failure::Version(_) | Failure::Malformed(_) | Failure::Io(_) => {
-                Self::Final(failure.into())
-            }
+impl Ended {
+    fn of(failure: Failure, connection: &Connection) -> Self {
+        let is_lost = matches!(failure, Failure::Lost);
+        let error = connection.error(failure);
+        if is_lost {
+            return Self::Lost(error);
         }
+        Self::Final(error)
     }
 }
 

@@ -56,11 +56,11 @@ pub mod tokio;
 #[cfg(any(feature = "reqwest", feature = "reqwest-blocking"))]
 pub mod reqwest;
 
-#[doc(hidden)]
-pub use address::HOST_SOCKET;
 pub use broker::{Ask, Broker, DEFAULT_TIMEOUT, Status};
 pub use clock::BootTime;
 pub use error::Error;
+#[doc(hidden)]
+pub use error::{HOST_SOCKET, SocketOrigin};
 pub use scope::{MAX_SCOPE_BYTES, ScopeError, ScopeSet};
 pub use token::{Authorization, Token};
 pub use watch::Watch;

@@ -3,14 +3,14 @@
 use std::fs;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use std::sync::OnceLock;
 
-use super::{HOST_SOCKET, Target};
-use crate::error::Error;
+use super::Target;
+use crate::error::{Error, HOST_SOCKET, SocketOrigin};
 use crate::stream::Stream;
 
 /// Mode bits by which group or others may write.
@@ -58,17 +58,18 @@ impl Defaults {
         let exists = |config: &PathBuf| fs::symlink_metadata(config).is_ok();
         let own_config = self.own_config.clone().filter(exists);
         let use_own = own_config.is_some() || fs::symlink_metadata(&self.own).is_ok();
-        let (path, tried) = if use_own {
-            (Arc::clone(&self.own), vec![self.own.to_path_buf()])
+        let own = self.own.to_path_buf();
+        let (path, tried, origin) = if use_own {
+            (Arc::clone(&self.own), vec![own], SocketOrigin::Own)
         } else {
             let host = PathBuf::from(HOST_SOCKET);
-            (Arc::from(&*host), vec![self.own.to_path_buf(), host])
+            (Arc::from(&*host), vec![own, host], SocketOrigin::Host)
         };
         Target {
             path,
             tried,
             own_config,
-            named: false,
+            origin,
         }
     }
 }
@@ -95,8 +96,8 @@ impl Target {
             );
             return Err(Error::Untrusted { cause });
         }
-        let levels = if self.named { 1 } else { usize::MAX };
-        if server.is_none() || !self.named {
+        let levels = if self.is_named() { 1 } else { usize::MAX };
+        if server.is_none() || !self.is_named() {
             for above in directory.ancestors().take(levels) {
                 self.check_directory(above, server)?;
             }
@@ -120,7 +121,7 @@ impl Target {
         if let Some(uid) = owner
             && uid != 0
             && owner != us()
-            && !self.named
+            && !self.is_named()
         {
             let cause = format!(
                 "{shown} belongs to user {uid}, who could put a broker of their own at {socket}; \
@@ -163,29 +164,55 @@ impl Target {
     /// Elsewhere the kernel isn't asked who serves; the directory's permissions have to do.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     pub(crate) fn check(&self, _: &Stream) -> Result<(), Error> {
-        let _ = self.named;
+        let _ = self.is_named();
         Ok(())
     }
 
-    pub(super) fn how_to_join(&self) -> String {
+    fn is_named(&self) -> bool {
+        match self.origin {
+            SocketOrigin::Caller | SocketOrigin::Variable => true,
+            SocketOrigin::Own | SocketOrigin::Host => false,
+        }
+    }
+
+    /// Whether what is at the path is no socket, such as its directory.
+    pub(super) fn is_something_else(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|found| !found.file_type().is_socket())
+    }
+
+    pub(super) fn not_permitted(&self) -> Error {
         let shown = self.path.display();
         let closed = self.path.parent();
         let closed = closed.and_then(|parent| fs::metadata(parent).ok());
         // Its directory's bit to pass through, if that is what is closed.
         let socket = fs::metadata(&self.path).map(|stat| (stat, 0o020));
         let found = socket.ok().or(closed.map(|stat| (stat, 0o010)));
-        match found {
+        let (cause, group) = match found {
             Some((stat, bit)) if stat.mode() & bit != 0 => {
-                let group = group(stat.gid());
-                format!("no permission to use {shown}; ask to be added to its group, {group}")
+                let name = group_name(stat.gid());
+                let group = match &name {
+                    Some(name) => format!("{name} ({})", stat.gid()),
+                    None => stat.gid().to_string(),
+                };
+                let cause = format!(
+                    "no permission to use {shown}, which is open to the members of group {group}"
+                );
+                (cause, name)
             }
-            Some((stat, _)) => format!(
-                "no permission to use {shown}, which is for user {} alone; \
-                 the broker's config opens it with socket_group and socket_mode",
-                stat.uid()
-            ),
-            None => format!("no permission to use {shown}; ask its owner for access"),
-        }
+            Some((stat, _)) => {
+                let cause = format!(
+                    "no permission to use {shown}, which is for user {} alone; \
+                     the broker's config opens it with socket_group and socket_mode",
+                    stat.uid()
+                );
+                (cause, None)
+            }
+            None => {
+                let cause = format!("no permission to use {shown}; ask its owner for access");
+                (cause, None)
+            }
+        };
+        Error::NotPermitted { cause, group }
     }
 }
 
@@ -221,14 +248,11 @@ fn is_root_mapped(uid_map: &str) -> bool {
     })
 }
 
-/// A group by number, and by name if it is one of this machine's own. A directory on the network
-/// isn't asked: this crate does without the system's name services.
-fn group(id: u32) -> String {
+/// The name of a group of this machine's own. A directory on the network isn't asked: this crate does
+/// without the system's name services.
+fn group_name(id: u32) -> Option<String> {
     let text = fs::read_to_string("/etc/group").unwrap_or_default();
-    match name_in(&text, id) {
-        Some(name) => format!("{name} ({id})"),
-        None => id.to_string(),
-    }
+    name_in(&text, id).map(str::to_owned)
 }
 
 /// The name of a group in the text of `/etc/group` (group(5)).
@@ -272,7 +296,7 @@ mod tests {
         let groups = "root:x:0:\n# games\nbroken\ntokens:x:1004:ann,bob\nsame:x:1004:\n";
         assert_eq!(name_in(groups, 1004), Some("tokens"));
         assert_eq!(name_in(groups, 60), None);
-        assert_eq!(group(u32::MAX), u32::MAX.to_string());
+        assert_eq!(group_name(u32::MAX), None);
     }
 
     /// A user's folder, and what `Defaults` of user `uid` lead to with it.

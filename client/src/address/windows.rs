@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Target;
-use crate::error::Error;
+use crate::error::{Error, SocketOrigin};
 use crate::owner::{self, ADMINISTRATORS, SYSTEM};
 use crate::pipe::USUAL;
 use crate::stream::Stream;
@@ -20,7 +20,7 @@ impl Defaults {
 
     #[expect(clippy::unused_self, reason = "the same interface everywhere")]
     pub(super) fn target(&self) -> Target {
-        Target::named(Path::new(USUAL).into())
+        Target::named(Path::new(USUAL).into(), SocketOrigin::Host)
     }
 }
 
@@ -44,11 +44,19 @@ impl Target {
         Err(Error::Untrusted { cause })
     }
 
-    pub(super) fn how_to_join(&self) -> String {
+    /// What is at a pipe's name is a pipe.
+    #[expect(clippy::unused_self, reason = "the same interface everywhere")]
+    pub(super) fn is_something_else(&self) -> bool {
+        false
+    }
+
+    pub(super) fn not_permitted(&self) -> Error {
         let shown = self.path.display();
-        format!(
+        let cause = format!(
             "no permission to use {shown}; ask to be added to its group (pipe_group in the broker's config)"
-        )
+        );
+        let group = None;
+        Error::NotPermitted { cause, group }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `domo-token`: flags → client crate → standard output → exit code.
 
+mod advice;
 mod args;
 mod ask;
 mod completions;

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
-use domo_token_client::{Error, HOST_SOCKET};
+use domo_token_client::Error;
 
+use crate::advice::advice;
 use crate::args;
 
 // Exit codes of sysexits.
@@ -45,21 +46,16 @@ impl Problem {
             Error::InvalidScope(_) => USAGE,
             Error::Broken { .. } | _ => SOFTWARE,
         };
-        let mut words = error.to_string();
+        let mut words = error.facts().to_string();
         if matches!(error, Error::Io { .. }) {
-            let hint = "is that the socket? see --socket in domo-token --help";
-            words = format!("no broker can be reached at {words}; {hint}");
-        }
-        if let Error::NotRunning {
-            own_config: Some(_),
-            ..
-        } = error
-        {
-            words.push_str("; or use the host's with: --socket ");
-            words.push_str(HOST_SOCKET);
+            words = format!("no broker can be reached at {words}");
         }
         if let Some(verb) = args::nearest_verb(scopes) {
             words = format!("{words}; or did you mean the command \"{verb}\"?");
+        }
+        // The command to type comes last.
+        if let Some(advice) = advice(error) {
+            words = format!("{words}; {advice}");
         }
         Self { code, words }
     }
