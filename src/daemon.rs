@@ -25,6 +25,7 @@ use crate::credentials::{CredentialsError, on_unreadable};
 use crate::ipc::{self, BindError};
 use crate::keep::Estate;
 use crate::logging::Levels;
+use crate::secret_masking::masked;
 use crate::signals::Signal;
 use crate::source::domo::DomoSource;
 use crate::systemd::Passed;
@@ -89,6 +90,9 @@ pub enum DaemonError {
         "no place for the socket: neither $RUNTIME_DIRECTORY nor an absolute $XDG_RUNTIME_DIR is set; name one with --socket"
     )]
     NoSocket,
+    /// What flag or variable names is no path of a socket.
+    #[error("{}", masked(.0))]
+    SocketPath(String),
     /// The callers' group can't be that.
     #[error("broker.{0}")]
     Group(&'static str),
@@ -187,7 +191,8 @@ impl DaemonError {
             | Self::Group(_)
             | Self::Metrics { .. }
             | Self::Audit { .. }
-            | Self::NoSocket => TO_MEND,
+            | Self::NoSocket
+            | Self::SocketPath(_) => TO_MEND,
         }
     }
 }

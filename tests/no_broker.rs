@@ -14,7 +14,7 @@ use std::thread;
 
 use common::callers::{STRANGER, is_root};
 use common::namespaces::{can_be_made, wrapped};
-use common::{helper, parts};
+use common::{Daemon, HOUR, config_text, folder, helper, parts, sandbox, token};
 use domo_token_client::frame::{self, HELLO};
 use domo_token_client::wire::VERSION;
 use tempfile::TempDir;
@@ -63,6 +63,73 @@ fn open_folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     folder
+}
+
+#[test]
+fn socket_as_a_url_names_its_path_to_helper_and_daemon() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let path = folder.path().join("broker.sock");
+    let url = format!("unix://{}", path.display());
+    let command = Daemon::command_at(folder.path(), Path::new(&url));
+    let daemon = Daemon::start_as(command, folder);
+    token(&daemon.ask(&["data"]));
+    let short = format!("unix:{}", path.display());
+    for url in [&url, &short] {
+        token(&helper(Path::new(url), &["data"]).output().unwrap());
+        let none = Path::new("/none.sock");
+        token(&helper(none, &["--socket", url, "data"]).output().unwrap());
+    }
+}
+
+#[test]
+fn value_that_is_no_socket_is_2_for_the_helper_and_78_for_the_daemon() {
+    for (value, end) in [
+        (
+            "~/x.sock",
+            "no shell has expanded the tilde; write /home/etl/x.sock",
+        ),
+        ("unix://run/x.sock", "write unix:///run/x.sock"),
+        (
+            "http://localhost:1/",
+            "write a path such as /run/domo-token/broker.sock",
+        ),
+        (
+            "tcp:localhost:1",
+            "write a path such as /run/domo-token/broker.sock",
+        ),
+    ] {
+        let home = ("HOME", "/home/etl");
+        for verb in [
+            &["data"][..],
+            &["status"],
+            &["watch", "data"],
+            &["--wait", "data"],
+        ] {
+            let mut ask = helper(Path::new(value), verb);
+            let error = assert_ends(&ask.envs([home]).output().unwrap(), 2, end);
+            assert!(error.contains("$DOMO_TOKEN_SOCKET is \""), "{error}");
+        }
+        let mut ask = helper(Path::new("/none.sock"), &["--socket", value, "data"]);
+        let error = assert_ends(&ask.envs([home]).output().unwrap(), 2, end);
+        assert!(error.contains("--socket \""), "{error}");
+
+        let sandbox = sandbox(HOUR);
+        let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+        let serve = |arguments: &[&str], variable: &str| {
+            let mut daemon = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+            daemon
+                .env_clear()
+                .envs([home, ("DOMO_TOKEN_SOCKET", variable)]);
+            let config = folder.path().join("config.toml");
+            daemon.arg("--config").arg(config).args(arguments);
+            parts(&daemon.output().unwrap())
+        };
+        for (code, _, stderr) in [serve(&["--socket", value], ""), serve(&[], value)] {
+            assert_eq!(code, Some(78), "{stderr}");
+            assert!(stderr.contains(end), "{stderr}");
+        }
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, SocketOrigin};
+use crate::socket_path::SocketPath;
 
 #[cfg(unix)]
 use unix::Defaults;
@@ -47,15 +48,26 @@ impl Address {
     }
 
     /// `$DOMO_TOKEN_SOCKET`, else the default paths.
-    pub(crate) fn find(env: &dyn Fn(&str) -> Option<OsString>) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSocket`] if the variable holds no path of a socket.
+    pub(crate) fn find(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
         let variable = |name: &str| {
             env(name)
                 .filter(|value| !value.is_empty())
                 .map(PathBuf::from)
         };
-        match variable("DOMO_TOKEN_SOCKET") {
-            Some(path) => Self::Variable(path.into()),
-            None => Self::Default(Defaults::of(&variable)),
+        let Some(written) = variable("DOMO_TOKEN_SOCKET") else {
+            return Ok(Self::Default(Defaults::of(&variable)));
+        };
+        match SocketPath::read(written.as_os_str(), variable("HOME").as_deref()) {
+            Ok(path) => Ok(Self::Variable(path.into_path().into())),
+            Err(problem) => {
+                let written = written.display();
+                let cause = format!("$DOMO_TOKEN_SOCKET is \"{written}\": {problem}");
+                Err(Error::InvalidSocket { cause })
+            }
         }
     }
 
@@ -111,8 +123,30 @@ mod tests {
     #[test]
     fn the_variable_wins_and_is_the_only_place() {
         let env = |name: &str| (name == "DOMO_TOKEN_SOCKET").then(|| "/x/y.sock".into());
-        let target = Address::find(&env).target();
+        let target = Address::find(&env).unwrap().target();
         assert_eq!(*target.path, *Path::new("/x/y.sock"));
         assert_eq!(target.tried.len(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn variable_that_is_no_path_is_an_error_which_names_the_variable() {
+        let find = |value: &str| {
+            let env = |name: &str| match name {
+                "DOMO_TOKEN_SOCKET" => Some(value.into()),
+                "HOME" => Some("/home/etl".into()),
+                _ => None,
+            };
+            Address::find(&env)
+        };
+        let url = find("unix:///x/y.sock").unwrap().target();
+        assert_eq!(*url.path, *Path::new("/x/y.sock"));
+        let error = find("~/y.sock").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "$DOMO_TOKEN_SOCKET is \"~/y.sock\": no shell has expanded the tilde; \
+             write /home/etl/y.sock"
+        );
+        assert!(!error.is_temporary());
     }
 }

@@ -47,7 +47,8 @@ pub struct Status {
 }
 
 impl Broker {
-    /// Connects to the broker at `$DOMO_TOKEN_SOCKET`, else to the user's own, else to the host's.
+    /// Connects to the broker at `$DOMO_TOKEN_SOCKET` (a path, or `unix:///PATH`), else to the user's own,
+    /// else to the host's.
     ///
     /// The user's own broker listens on `${XDG_RUNTIME_DIR:-/run/user/UID}/domo-token/broker.sock`, the
     /// host's on `/run/domo-token/broker.sock`. If the user, unless that is the host's root, has a config
@@ -57,12 +58,14 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error::NotRunning`], [`Error::NotPermitted`] or [`Error::Untrusted`].
+    /// [`Error::NotRunning`], [`Error::NotPermitted`], [`Error::Untrusted`], or [`Error::InvalidSocket`] if
+    /// the variable holds no path of a socket.
     pub fn connect() -> Result<Self, Error> {
-        Self::open(usual_place(), boot_now() + DEFAULT_TIMEOUT)
+        Self::open(usual_place()?, boot_now() + DEFAULT_TIMEOUT)
     }
 
-    /// Connects to the broker at that socket.
+    /// Connects to the broker at that socket: a path, which is taken as it is. A `unix:` URL is accepted
+    /// in `$DOMO_TOKEN_SOCKET` alone.
     ///
     /// # Errors
     ///
@@ -75,7 +78,7 @@ impl Broker {
     /// `deadline`. It isn't waited for when it goes away: for the helper, which says so at once.
     #[doc(hidden)]
     pub fn connect_by(deadline: BootTime, path: Option<&Path>) -> Result<Self, Error> {
-        let address = path.map_or_else(usual_place, Address::named);
+        let address = path.map_or_else(usual_place, |path| Ok(Address::named(path)))?;
         let broker = Self::open(address, deadline)?;
         Ok(Self {
             timeout: deadline.saturating_since(boot_now()),
@@ -325,7 +328,7 @@ impl Broker {
     }
 }
 
-fn usual_place() -> Address {
+fn usual_place() -> Result<Address, Error> {
     Address::find(&|name| std::env::var_os(name))
 }
 

@@ -102,6 +102,12 @@ pub enum Error {
     },
     /// What was asked for is no scope set.
     InvalidScope(ScopeError),
+    /// `$DOMO_TOKEN_SOCKET` holds no path of a socket.
+    #[non_exhaustive]
+    InvalidSocket {
+        /// What is wrong with it, and what to write.
+        cause: String,
+    },
     /// The other side broke the protocol.
     #[non_exhaustive]
     Broken {
@@ -133,7 +139,8 @@ impl Error {
             | Self::MinTtlTooLong { .. }
             | Self::Denied { .. }
             | Self::Gone { .. }
-            | Self::InvalidScope(_) => true,
+            | Self::InvalidScope(_)
+            | Self::InvalidSocket { .. } => true,
             Self::NotRunning { .. }
             | Self::Untrusted { .. }
             | Self::TryLater { .. }
@@ -192,6 +199,7 @@ impl Error {
             | Self::TryLater { .. }
             | Self::Protocol { .. }
             | Self::InvalidScope(_)
+            | Self::InvalidSocket { .. }
             | Self::Broken { .. }
             | Self::Io { .. } => None,
         }
@@ -227,6 +235,7 @@ impl fmt::Display for Facts<'_> {
             | Error::Unknown { cause }
             | Error::MinTtlTooLong { cause }
             | Error::Gone { cause }
+            | Error::InvalidSocket { cause }
             | Error::Broken { cause } => f.write_str(cause),
             Error::Denied {
                 cause,
@@ -298,6 +307,7 @@ impl std::error::Error for Error {
             | Self::Gone { .. }
             | Self::TryLater { .. }
             | Self::Protocol { .. }
+            | Self::InvalidSocket { .. }
             | Self::Broken { .. } => None,
         }
     }

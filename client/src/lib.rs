@@ -12,6 +12,7 @@
 //! - `clock`, `duration`: the boot clock, which runs in suspend; durations as people write them.
 //! - `scope`, `wire`, `frame`: scope sets; the messages; messages as bytes.
 //! - `owner`, `pipe`, on Windows: whose a thing is; named pipes.
+//! - `socket_path`: how the path of a socket is written.
 //! - `error`, `stream`, `address`, `token`: why there is none, bytes by a deadline, where to ask, what
 //!   comes.
 //! - `connection`, `hangup`, `exchange`: one connection; how it is ended; questions and answers over
@@ -38,6 +39,8 @@ pub mod owner;
 #[cfg(windows)]
 #[doc(hidden)]
 pub mod pipe;
+#[doc(hidden)]
+pub mod socket_path;
 mod error;
 mod stream;
 mod address;

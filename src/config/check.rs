@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use domo_token_client::scope::ScopeSet;
+use domo_token_client::socket_path::{SocketPath, is_tilde};
 use toml::Spanned;
 
 use super::raw::{METHODS, RawClient, RawConfig, Table};
@@ -65,7 +66,7 @@ impl Checker<'_> {
         let audit_file = raw.audit.0.file.as_ref().map(Spanned::span);
         let config = Config {
             path: Some(self.path.to_owned()),
-            socket: self.path_to_make(broker.socket, "broker.socket")?,
+            socket: self.socket(broker.socket)?,
             socket_mode: self.socket_mode(broker.socket_mode)?,
             socket_group: self.socket_group(broker.socket_group)?,
             pipe_group,
@@ -85,6 +86,16 @@ impl Checker<'_> {
             return Err(self.error(audit_file, "audit.file", AUDIT_IN_USE.to_owned()));
         }
         Ok(config)
+    }
+
+    fn socket(&self, written: Option<Spanned<PathBuf>>) -> Result<Option<PathBuf>, ConfigError> {
+        let key = "broker.socket";
+        if let Some(written) = &written
+            && let Some(fault) = fault_of_socket(written.get_ref())
+        {
+            return Err(self.error(Some(written.span()), key, fault));
+        }
+        self.path_to_make(written, key)
     }
 
     fn socket_mode(&self, written: Option<Spanned<String>>) -> Result<u32, ConfigError> {
@@ -296,8 +307,25 @@ fn fault_of_path(path: &Path) -> Option<&'static str> {
     if path.as_os_str().is_empty() {
         return Some("empty: must be the path of a file");
     }
-    let has_tilde = path.starts_with("~");
-    has_tilde.then_some("\"~\" means nothing outside a shell: write the whole path")
+    is_tilde(&path.to_string_lossy()).then_some("no shell expands the tilde; write the whole path")
+}
+
+/// What else is wrong with a path of a socket: it is written as a URL.
+fn fault_of_socket(path: &Path) -> Option<String> {
+    if fault_of_path(path).is_some() {
+        return None;
+    }
+    match SocketPath::read(path.as_os_str(), None) {
+        Ok(SocketPath::Plain(_)) => None,
+        Ok(SocketPath::Url(path)) => {
+            let path = path.display();
+            Some(format!(
+                "must be a plain path, without \"unix:\"; write {path}"
+            ))
+        }
+        // Which names the URL to write; here it is the path alone.
+        Err(problem) => Some(problem.replace("write unix://", "write ")),
+    }
 }
 
 /// Scope sets that an access table leaves out, which may be meant.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::pin::pin;
 
+use domo_token_client::socket_path::SocketPath;
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -25,7 +26,7 @@ pub(super) fn take(
     let socket = if let Some(first) = handed_over.next() {
         Socket::inherited(first, handed_over.collect())
     } else {
-        let path = socket_path(options, config, env).ok_or(DaemonError::NoSocket)?;
+        let path = socket_path(options, config, env)?;
         Socket::lock(&path, config.shared_directory)?
     };
     let callers = Callers::of(config).map_err(DaemonError::Group)?;
@@ -71,11 +72,23 @@ pub(super) async fn end_if_lost(
     }
 }
 
-/// Where the daemon listens: the first place that is named, else the usual one of its user.
-fn socket_path(options: &Options, config: &Config, env: Env) -> Option<PathBuf> {
-    let named = options.socket.clone();
-    named
-        .or_else(|| path_in(env, "DOMO_TOKEN_SOCKET"))
-        .or_else(|| config.socket.clone())
-        .or_else(|| usual_place(env))
+/// Where the daemon listens: the first place that is named, else the usual one of its user. Flag and
+/// variable may be the `unix:` URL of a path, as they may for callers.
+fn socket_path(options: &Options, config: &Config, env: Env) -> Result<PathBuf, DaemonError> {
+    let home = path_in(env, "HOME");
+    let read = |name: &str, value: PathBuf| {
+        let path = SocketPath::read(value.as_os_str(), home.as_deref());
+        path.map(SocketPath::into_path).map_err(|problem| {
+            let value = value.display();
+            DaemonError::SocketPath(format!("{name} \"{value}\": {problem}"))
+        })
+    };
+    if let Some(flag) = options.socket.clone() {
+        return read("--socket", flag);
+    }
+    if let Some(variable) = path_in(env, "DOMO_TOKEN_SOCKET") {
+        return read("$DOMO_TOKEN_SOCKET is", variable);
+    }
+    let unnamed = config.socket.clone().or_else(|| usual_place(env));
+    unnamed.ok_or(DaemonError::NoSocket)
 }

@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn without_the_variable_it_is_the_hosts_pipe() {
-        let target = Address::find(&|_| None).target();
+        let target = Address::find(&|_| None).unwrap().target();
         assert_eq!(*target.path, *Path::new(USUAL));
         assert_eq!(target.tried.len(), 1);
     }

@@ -43,7 +43,7 @@ impl Problem {
             | Error::Gone { .. } => CONFIG,
             Error::TryLater { .. } => TEMPORARY,
             Error::Protocol { .. } => PROTOCOL,
-            Error::InvalidScope(_) => USAGE,
+            Error::InvalidScope(_) | Error::InvalidSocket { .. } => USAGE,
             Error::Broken { .. } | _ => SOFTWARE,
         };
         let mut words = error.facts().to_string();

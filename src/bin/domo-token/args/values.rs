@@ -1,9 +1,11 @@
 //! The values of options.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use domo_token_client::duration;
+use domo_token_client::socket_path::SocketPath;
 use domo_token_client::wire::{MAX_TIME_LEFT_MS, Renew};
 
 use super::{Color, Format, Place, Shell};
@@ -12,6 +14,15 @@ use crate::options::{COLORS, FORMATS, SHELLS};
 pub(super) fn text(value: &OsStr, name: &str) -> Result<String, String> {
     let text = value.to_str().map(str::to_owned);
     text.ok_or_else(|| format!("{name} {:?}: not UTF-8", value.display()))
+}
+
+/// The path of a socket, which may be the one of a `unix:` URL.
+pub(super) fn socket(value: &OsStr) -> Result<PathBuf, String> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let read = SocketPath::read(value, home.as_deref());
+    let shown = value.display();
+    read.map(SocketPath::into_path)
+        .map_err(|problem| format!("--socket \"{shown}\": {problem}"))
 }
 
 pub(super) fn span(value: &OsStr, name: &str) -> Result<Duration, String> {

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use domo_token_client::DEFAULT_TIMEOUT;
 
 use super::hints;
-use super::values::{color, descriptor, format, limit, mode, renew, shell, span, text, variable};
+use super::values::{
+    color, descriptor, format, limit, mode, renew, shell, socket, span, text, variable,
+};
 use super::{Color, Command, EXEC_USAGE, Exec, Format, Get, Given, Place, Status, Watch};
 use crate::options::{self, Key, Verb};
 use crate::usage::VERBS;
@@ -56,6 +58,13 @@ impl Given {
         let mut given = self.options.iter().rev();
         let found = given.find(|(given, _)| *given == key);
         found.and_then(|(_, value)| value.as_ref())
+    }
+
+    /// The path that `--socket` names.
+    fn socket(&self) -> Result<Option<PathBuf>, String> {
+        self.value(Key::Socket)
+            .map(|value| socket(value))
+            .transpose()
     }
 
     fn options_suit(&self, verb: Verb) -> Result<(), String> {
@@ -117,7 +126,7 @@ impl Given {
         if alone(Key::Quiet, &[Key::Json, Key::Watch]) {
             return Err("-q prints nothing: it goes with neither --json nor --watch".to_owned());
         }
-        let socket = self.value(Key::Socket).map(PathBuf::from);
+        let socket = self.socket()?;
         if self.has(Key::Metrics) {
             return Ok(Command::Metrics(socket));
         }
@@ -250,7 +259,7 @@ impl Given {
         let timeout = self.value(Key::Timeout).map(|v| limit(v, "--timeout"));
         let renew = self.has(Key::Renew).then(|| renew(self.value(Key::Renew)));
         Ok(Get {
-            socket: self.value(Key::Socket).map(PathBuf::from),
+            socket: self.socket()?,
             client,
             min_ttl: min_ttl.transpose()?,
             timeout: timeout.transpose()?.unwrap_or(DEFAULT_TIMEOUT),
