@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use domo_token_client::socket_path::is_tilde;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -125,7 +126,9 @@ pub enum DaemonError {
 
 /// What to do about a config file that can't be read, where that isn't plain.
 fn to_do(path: &Path, error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::NotFound {
+    if is_tilde(&path.to_string_lossy()) {
+        "; no shell has expanded the tilde; write the whole path".to_owned()
+    } else if error.kind() == io::ErrorKind::NotFound {
         ": run domo-tokend init, or name another file".to_owned()
     } else {
         on_unreadable(path, &path.display().to_string(), error)

@@ -170,6 +170,16 @@ fn a_credential_of_systemds_is_not_checked_outside_its_unit() {
 }
 
 #[test]
+fn config_named_with_a_tilde_that_no_shell_expands_is_78_and_says_so() {
+    let (code, stdout, stderr) = common::check(Path::new("~/config.toml"), &[]);
+    assert_eq!((code, stdout.trim()), (Some(78), ""), "{stderr}");
+    assert!(
+        stderr.contains("no shell has expanded the tilde"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn verbs_that_do_not_go_together_are_2() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [

@@ -303,7 +303,7 @@ pub(super) fn scope_set(text: &str) -> Result<ScopeSet, String> {
     Ok(set)
 }
 
-fn fault_of_path(path: &Path) -> Option<&'static str> {
+pub(super) fn fault_of_path(path: &Path) -> Option<&'static str> {
     if path.as_os_str().is_empty() {
         return Some("empty: must be the path of a file");
     }

@@ -1,14 +1,16 @@
 //! The config that the environment alone makes, where there is no file.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use domo_token_client::scope::ScopeSet;
 
-use super::check::{proxy_url, scope_set, token_url};
+use super::check::{fault_of_path, proxy_url, scope_set, token_url};
 use super::{
     ClientConfig, Config, ConfigError, CredentialsSource, ENV_CLIENT, ENV_PROXY, ENV_SCOPE,
     ENV_SECRET, Endpoint, Env, IdSource, Limits, SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod,
 };
+use crate::secret_masking::NamedPath;
 use crate::watch::Stamp;
 
 impl Config {
@@ -31,7 +33,7 @@ impl Config {
             // Loopback is allowed here without a key: there is no file to put one in.
             url: token_url(&url, true).map_err(|e| env_error("DOMO_TOKEN_URL", &e))?,
             method: TokenMethod::default(),
-            ca_file: env_text(env, "DOMO_CA_FILE")?.map(Into::into),
+            ca_file: env_path(env, "DOMO_CA_FILE")?,
             proxy: proxy
                 .map(|url| proxy_url(&url).map_err(|e| env_error(ENV_PROXY, &e)))
                 .transpose()?,
@@ -71,10 +73,10 @@ impl Config {
 fn env_secret(env: Env) -> Result<SecretSource, ConfigError> {
     match (
         env_text(env, ENV_SECRET)?,
-        env_text(env, "DOMO_CLIENT_SECRET_FILE")?,
+        env_path(env, "DOMO_CLIENT_SECRET_FILE")?,
     ) {
         (Some(_), None) => Ok(SecretSource::Env(ENV_SECRET.to_owned())),
-        (None, Some(file)) => Ok(SecretSource::File(file.into())),
+        (None, Some(file)) => Ok(SecretSource::File(file)),
         (Some(_), Some(_)) => Err(env_error(
             ENV_SECRET,
             "set this or DOMO_CLIENT_SECRET_FILE, not both",
@@ -96,6 +98,17 @@ fn env_scopes(env: Env) -> Result<Vec<ScopeSet>, ConfigError> {
     sets.sort();
     sets.dedup();
     Ok(sets)
+}
+
+/// The path of a file, judged like one in a config file.
+fn env_path(env: Env, name: &str) -> Result<Option<NamedPath>, ConfigError> {
+    let Some(text) = env_text(env, name)? else {
+        return Ok(None);
+    };
+    match fault_of_path(Path::new(&text)) {
+        Some(fault) => Err(env_error(name, fault)),
+        None => Ok(Some(text.into())),
+    }
 }
 
 fn env_text(env: Env, name: &str) -> Result<Option<String>, ConfigError> {

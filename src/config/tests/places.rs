@@ -71,6 +71,7 @@ fn an_empty_variable_counts_as_none_and_a_wrong_one_is_named() {
         ("DOMO_TOKEN_URL", "http://domo.example/oauth/token"),
         ("DOMO_PROXY", "http://proxy.example/path"),
         ("DOMO_CLIENT_SECRET", ""),
+        ("DOMO_CA_FILE", "~/ca.pem"),
     ] {
         let error = from_env(&[(name, value)]).unwrap_err();
         assert!(error.contains(name), "{name}: {error}");
@@ -106,6 +107,12 @@ fn the_environments_secret_is_in_one_variable_or_in_a_file() {
     assert_eq!(from_file.files(), [Path::new("/s")]);
     let both = of(&[id, secret, file]).unwrap_err().to_string();
     assert!(both.contains("not both"), "{both}");
+    let tilde = of(&[id, ("DOMO_CLIENT_SECRET_FILE", "~/s")]).unwrap_err();
+    let tilde = tilde.to_string();
+    assert!(
+        tilde.contains("DOMO_CLIENT_SECRET_FILE: no shell expands"),
+        "{tilde}"
+    );
     let none = of(&[id]).unwrap_err().to_string();
     assert!(none.contains("DOMO_CLIENT_SECRET: missing"), "{none}");
 }
