@@ -1,5 +1,6 @@
 //! `domo-tokend init`: a first config and secret file, tried against Domo before they are written.
 
+mod next;
 mod prompt;
 
 use std::fs::File;
@@ -136,7 +137,7 @@ pub async fn run(wishes: &Wishes, env: Env<'_>) -> Result<String, InitError> {
         attempt(&config, &client_id, &secret).await?
     };
     write(&path, &text, &secret_path, &secret)?;
-    Ok(next_steps(wishes, &path, &secret_path, &tried))
+    Ok(next_steps(wishes, &path, &secret_path, &tried, env))
 }
 
 fn wrong(what: &'static str, problem: &str) -> InitError {
@@ -303,13 +304,9 @@ fn fill(file: &mut File, text: &str, mode: u32, group: Option<u32>) -> io::Resul
     file.write_all(if text.ends_with('\n') { b"" } else { b"\n" })
 }
 
-fn next_steps(wishes: &Wishes, path: &Path, secret_path: &Path, tried: &str) -> String {
+fn next_steps(wishes: &Wishes, path: &Path, secret_path: &Path, tried: &str, env: Env) -> String {
     let set = wishes.tokens.first().map_or("data", String::as_str);
-    let start = match (check::service_group(path), &wishes.config) {
-        (Some(_), _) => "systemctl enable --now domo-tokend".to_owned(),
-        (None, Some(path)) => format!("domo-tokend --config {} &", path.display()),
-        (None, None) => "domo-tokend &".to_owned(),
-    };
+    let start = next::commands(path, wishes.config.as_deref(), env).join("\n  ");
     format!(
         "{tried}\nwrote {} and {}\nnext:\n  {start}\n  domo-token {set}\n",
         path.display(),

@@ -127,7 +127,8 @@ fn what_root_sets_up_the_service_can_read_and_nobody_else_the_secret() {
     let folder = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_domo-tokend");
     let script = format!(
-        "umask 077 && echo secret | {program} init --offline --client-id id --name acme && \
+        "mount -t tmpfs none /run && mkdir -p /run/systemd/system && \
+         umask 077 && echo secret | {program} init --offline --client-id id --name acme && \
          stat -c '%a %u:%g %n' /etc/domo-token /etc/domo-token/* && {program} check"
     );
     let Some(output) = with_service_user(folder.path(), &script) else {
@@ -139,7 +140,7 @@ fn what_root_sets_up_the_service_can_read_and_nobody_else_the_secret() {
         "755 0:0 /etc/domo-token\n",
         &format!("640 0:{SERVICE} /etc/domo-token/acme.secret\n"),
         "644 0:0 /etc/domo-token/config.toml\n",
-        "  systemctl enable --now domo-tokend\n",
+        "  systemctl enable --now domo-tokend.socket domo-tokend\n",
         "checked as the service's user domo-token\n",
     ] {
         assert!(stdout.contains(line), "{line} in {stdout}");
