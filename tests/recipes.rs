@@ -350,6 +350,42 @@ fn renews(place: &Place, words: &[&str], refusal: u16) {
 }
 
 #[test]
+fn urllib_sends_a_token_without_its_newline() {
+    if !is_here("python3", &["--version"]) {
+        return;
+    }
+    let place = Place::new();
+    let script = place.recipe("domo_urllib.py");
+    place.holds(&["python3", script.to_str().unwrap()]);
+}
+
+#[test]
+fn python_lines_of_the_readme_send_a_token_and_fail_without_one() {
+    if !is_here("python3", &["-c", "import requests"]) {
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let text = fs::read_to_string(path).unwrap();
+    let lines = text
+        .lines()
+        .skip_while(|line| !line.starts_with("    import subprocess"));
+    let lines = lines.map_while(|line| line.strip_prefix("    "));
+    let script: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let place = Place::new();
+    let script = place.write("readme.py", &script);
+    let words = ["python3", script.to_str().unwrap()];
+    place.holds(&words);
+    let none = place.folder.path().join("none.sock");
+    let (code, shown) = place.run(&words, &none);
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.contains("CalledProcessError"), "{shown}");
+    assert!(
+        shown.contains("returned non-zero exit status 69"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn requests_renews_on_401_and_on_406_for_csv() {
     if !is_here("python3", &["-c", "import requests"]) {
         return;
