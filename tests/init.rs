@@ -7,6 +7,7 @@ mod common;
 use std::fs;
 use std::process::Command;
 
+use common::namespaces::can_be_made;
 use common::service::{SERVICE, with_service_user};
 use common::{CANARY_SECRET, CLIENT_ID, HOUR, parts, sandbox};
 use serde_json::Value;
@@ -40,9 +41,15 @@ print(json.dumps({"screen": screen.decode(), "status": status, "hidden": hidden,
 "#;
 
 fn at_a_terminal(answers: &[&str], arguments: &[&str]) -> Value {
+    at_a_terminal_by(&[], answers, arguments)
+}
+
+/// The same by a program that runs the command.
+fn at_a_terminal_by(prefix: &[&str], answers: &[&str], arguments: &[&str]) -> Value {
     let mut command = Command::new("python3");
     command.args(["-c", TERMINAL, &serde_json::to_string(answers).unwrap()]);
     command
+        .args(prefix)
         .arg(env!("CARGO_BIN_EXE_domo-tokend"))
         .args(arguments);
     let (_, stdout, stderr) = parts(&command.output().unwrap());
@@ -102,6 +109,22 @@ fn interrupted_at_the_secret_it_leaves_the_terminal_as_it_was_and_writes_nothing
         "{seen}"
     );
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn first_process_interrupted_at_the_secret_exits_130_and_restores_the_terminal() {
+    if !can_be_made() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    let answers = ["an-id\n", "\u{3}"];
+    let arguments = ["init", "--config", config.to_str().unwrap(), "--offline"];
+    let unshare = ["/usr/bin/unshare", "--pid", "--fork", "--mount-proc"];
+    let seen = at_a_terminal_by(&unshare, &answers, &arguments);
+    assert_eq!(seen["shows"], true);
+    assert_eq!(seen["status"], 130 << 8, "{seen}");
+    assert!(!config.exists());
 }
 
 #[test]

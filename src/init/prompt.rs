@@ -67,13 +67,23 @@ fn restore_on_signals(before: rustix::termios::Termios) -> io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
     std::thread::Builder::new().spawn(move || {
-        for signal in signals.forever() {
+        if let Some(signal) = signals.forever().next() {
             // The end comes in any case.
             let _restored = tcsetattr(io::stdin(), OptionalActions::Flush, &before);
-            let _ended = signal_hook::low_level::emulate_default_handler(signal);
+            end_by(signal);
         }
     })?;
     Ok(())
+}
+
+/// Ends the process by the signal. The first process of a PID namespace, as in a container, can't end
+/// like that: it exits with the code that shells have for it.
+#[cfg(unix)]
+fn end_by(signal: i32) -> ! {
+    if std::process::id() != 1 {
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    }
+    std::process::exit(128 + signal)
 }
 
 #[cfg(unix)]

@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod signals;
 mod watch;
 
 use std::fs;

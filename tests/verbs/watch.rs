@@ -40,7 +40,7 @@ fn watch_prints_each_new_token_as_a_line() {
 }
 
 /// Waits until the file holds something that `suits`.
-fn wait_for(path: &Path, suits: impl Fn(Option<&str>) -> bool) {
+pub(super) fn wait_for(path: &Path, suits: impl Fn(Option<&str>) -> bool) {
     until(|| {
         let text = fs::read_to_string(path).ok();
         if suits(text.as_deref()) {
@@ -166,7 +166,7 @@ fn watch_takes_its_file_away_when_it_is_stopped_and_no_file_of_others() {
         wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
         child
     };
-    for (signal, number) in [("-TERM", 15), ("-INT", 2), ("-HUP", 1)] {
+    for (signal, number) in [("-TERM", 15), ("-INT", 2), ("-HUP", 1), ("-QUIT", 3)] {
         let mut watch = start("0640");
         let mode = fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640);

@@ -9,6 +9,8 @@ mod help;
 mod options;
 mod print;
 mod problem;
+#[cfg(unix)]
+mod signals;
 mod status;
 mod usage;
 mod watch;
@@ -29,6 +31,8 @@ fn main() -> ExitCode {
     #[cfg(unix)]
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
     std::panic::set_hook(Box::new(problem::end_on));
+    #[cfg(unix)]
+    signals::end_first_process();
     let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.peek().is_none() {
         // With standard error closed the exit code still tells.

@@ -6,12 +6,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::mpsc::Sender;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use signal_hook::low_level::emulate_default_handler;
 
 use super::{News, in_the_background};
 use crate::problem::{Problem, SOFTWARE};
+use crate::signals;
+pub(super) use crate::signals::end_by;
 
 /// A file that we have put in place, open: its number can't become another's.
 pub(super) struct Ours(File);
@@ -32,7 +32,8 @@ impl Ours {
 
 pub(super) fn pass_on_signals(sender: Sender<News>) -> Result<(), Problem> {
     let failed = |error| Problem::new(SOFTWARE, format!("signals can't be caught: {error}"));
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(failed)?;
+    let mut signals = Signals::new(signals::ending()).map_err(failed)?;
+    signals::take_over();
     in_the_background(move || {
         for signal in signals.forever() {
             if sender.send(News::Signal(signal)).is_err() {
@@ -40,10 +41,6 @@ pub(super) fn pass_on_signals(sender: Sender<News>) -> Result<(), Problem> {
             }
         }
     })
-}
-
-pub(super) fn end_by(signal: i32) {
-    let _ended = emulate_default_handler(signal);
 }
 
 pub(super) fn put_in_place(new: &Path, path: &Path) -> io::Result<()> {

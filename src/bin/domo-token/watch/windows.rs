@@ -61,7 +61,7 @@ pub(super) fn pass_on_signals(sender: Sender<News>) -> Result<(), Problem> {
     })
 }
 
-pub(super) fn end_by(code: i32) {
+pub(super) fn end_by(code: i32) -> ! {
     std::process::exit(code)
 }
 

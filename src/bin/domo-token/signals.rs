@@ -1,0 +1,84 @@
+//! Signals that end the helper.
+
+use std::fs;
+use std::process::exit;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::flag::register_conditional_shutdown;
+use signal_hook::low_level::emulate_default_handler;
+
+/// All of them. Those that were ignored when the helper was started (by `nohup`, or by a shell for a
+/// job in the background) stay ignored.
+const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+
+/// What is added to a signal's number for an exit code, as shells do.
+const EXIT_BASE: i32 = 128;
+
+/// Whether the handlers of [`end_first_process`] end the process.
+static ENDS_IMMEDIATELY: AtomicBool = AtomicBool::new(true);
+
+/// Makes signals end this process if it is the first of its PID namespace, as in a container: to such
+/// a process the kernel doesn't apply the default action. `execve` removes the handlers.
+pub(crate) fn end_first_process() {
+    if !is_first_process() {
+        return;
+    }
+    for signal in ending() {
+        // Without the handler the process is only slower to end: by SIGKILL.
+        let _ = register_conditional_shutdown(signal, EXIT_BASE + signal, &ENDS_IMMEDIATELY);
+    }
+}
+
+/// Leaves the end of the first process to the caller, which has handlers of its own now.
+pub(crate) fn take_over() {
+    ENDS_IMMEDIATELY.store(false, Ordering::SeqCst);
+}
+
+/// The signals to handle.
+pub(crate) fn ending() -> Vec<i32> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    not_ignored(&status)
+}
+
+/// Ends the process by the signal, so that its parent sees what ended it. The first process of a PID
+/// namespace can't end like that, and exits with the code that shells have for it.
+pub(crate) fn end_by(signal: i32) -> ! {
+    if !is_first_process() {
+        let _ = emulate_default_handler(signal);
+    }
+    exit(EXIT_BASE + signal)
+}
+
+fn is_first_process() -> bool {
+    std::process::id() == 1
+}
+
+/// Those of [`ENDING`] that `/proc/self/status` doesn't list as ignored (proc(5)).
+fn not_ignored(status: &str) -> Vec<i32> {
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
+    // The lowest bit is signal 1.
+    let is_ignored = |signal: &i32| mask >> (signal - 1) & 1 == 1;
+    ENDING.into_iter().filter(|s| !is_ignored(s)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_ignored_at_the_start_are_not_handled() {
+        assert_eq!(
+            not_ignored("Name:\tx\nSigIgn:\t0000000000001001\n"),
+            [2, 3, 15]
+        );
+        assert_eq!(not_ignored("SigIgn:\t0000000000000006\n"), [1, 15]);
+        for unknown in ["", "SigIgn:\t0\n", "SigIgn:\tx\n"] {
+            assert_eq!(not_ignored(unknown), ENDING);
+        }
+    }
+}
