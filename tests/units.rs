@@ -6,10 +6,12 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::callers::{STRANGER, is_root, open_daemon, open_folder, token_request};
+use common::callers::{ACCOMPLICE, STRANGER, is_root, open_daemon, open_folder, token_request};
 use common::namespaces::{Container, can_be_made};
 use common::{Daemon, HOUR, kernel, parts, sandbox, token};
 
@@ -106,6 +108,34 @@ fn a_unit_rule_wants_the_unit_and_says_so() {
     token(&ask(&["data"]));
     let (_, why, _) = parts(&ask(&["--explain", "data"]));
     assert!(why.contains(&format!("unit {}", unit.name)), "{why}");
+}
+
+#[test]
+fn helper_whose_memory_is_closed_is_in_its_unit_for_a_daemon_of_any_user() {
+    if !is_root() {
+        return;
+    }
+    let Some(unit) = Unit::new("closed") else {
+        return;
+    };
+    let sandbox = sandbox(HOUR);
+    for owner in [STRANGER, ACCOMPLICE] {
+        let folder = open_folder(&sandbox, "[\"data\"]", "", &unit.rule());
+        for name in ["", "config.toml", "acme.secret"] {
+            chown(folder.path().join(name), Some(owner), Some(owner)).unwrap();
+        }
+        let mut command = Daemon::command(folder.path());
+        command.uid(owner).gid(owner).current_dir("/");
+        let daemon = Daemon::start_as(command, folder);
+        let socket = daemon.socket();
+        let user = ["--reuid", "4242", "--regid", "4242", "--clear-groups"];
+        let helper = env!("CARGO_BIN_EXE_domo-token");
+        let ask = [helper, "--socket", socket.to_str().unwrap(), "data"];
+        let asked = unit
+            .command("setpriv", &[&user[..], &ask].concat())
+            .output();
+        token(&asked.unwrap());
+    }
 }
 
 #[test]

@@ -48,6 +48,10 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<u8, Problem> {
+    #[cfg(unix)]
+    if let Command::Get(_) | Command::Explain { .. } | Command::Exec(_) | Command::Watch(_) = command {
+        close_memory();
+    }
     match command {
         Command::Get(get) => {
             let (_, token) = ask::token(&get)?;
@@ -69,6 +73,16 @@ fn run(command: Command) -> Result<u8, Problem> {
             print(concat!("domo-token ", env!("CARGO_PKG_VERSION"), "\n").as_bytes())
         }
     }
+}
+
+/// Keeps the token out of core files, and the memory from other processes of the same user. `execve`
+/// makes the process dumpable again for `exec`'s command, which would inherit a limit on core files.
+/// `--explain` has no token, but where `/proc` is mounted with `hidepid` the broker must see the same.
+#[cfg(unix)]
+fn close_memory() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    // A sandbox that denies it must not cost the caller its token.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 fn explain(get: &Get, json: bool) -> Result<u8, Problem> {
