@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod memory;
+mod reader;
 mod signals;
 mod watch;
 

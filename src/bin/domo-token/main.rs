@@ -9,6 +9,7 @@ mod help;
 mod options;
 mod print;
 mod problem;
+mod reader;
 #[cfg(unix)]
 mod signals;
 mod status;
@@ -108,11 +109,13 @@ fn metrics(socket: Option<&Path>) -> Result<u8, Problem> {
 
 /// Prints in one write where the system takes it whole.
 fn print(text: &[u8]) -> Result<u8, Problem> {
-    let failed = |error| {
-        Problem::new(
-            IO_ERROR,
-            format!("standard output can't be written: {error}"),
-        )
-    };
-    domo_token_stdout::write(text).map(|()| 0).map_err(failed)
+    let written = domo_token_stdout::write(text);
+    written.map(|()| 0).map_err(|error| cannot_print(&error))
+}
+
+fn cannot_print(error: &io::Error) -> Problem {
+    Problem::new(
+        IO_ERROR,
+        format!("standard output can't be written: {error}"),
+    )
 }

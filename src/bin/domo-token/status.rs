@@ -16,6 +16,7 @@ use domo_token_client::{self as client, Error, ScopeSet};
 use crate::args::{Color, Status};
 use crate::ask::{connect, pause};
 use crate::problem::{CONFIG, Problem, TEMPORARY, USAGE, say};
+use crate::reader;
 use screen::Screen;
 use table::{Look, lives};
 
@@ -119,6 +120,7 @@ fn variable(name: &str) -> Option<OsString> {
 
 /// Until it is stopped, or nobody reads it any more.
 fn watch(wanted: &Status, sets: &[ScopeSet], first: State) -> Result<u8, Problem> {
+    reader::end_with_it();
     let in_place = !wanted.json && io::stdout().is_terminal() && is_able();
     let mut screen = in_place.then(Screen::default);
     let mut now = Ok(first);
@@ -151,10 +153,10 @@ impl Told {
         }
         // Tables are told apart by an empty line.
         if !wanted.json && !matches!(self, Self::Nothing) {
-            crate::print(b"\n")?;
+            reader::print(b"\n")?;
         }
         *self = Self::State(Box::new(new));
-        crate::print(text(wanted, state).as_bytes()).map(|_| ())
+        reader::print(text(wanted, state).as_bytes())
     }
 
     fn outage(&mut self, error: &Error) {

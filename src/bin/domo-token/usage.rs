@@ -149,7 +149,11 @@ static WATCH: VerbUsage = VerbUsage {
     ],
     exit: &[
         ("", "before the first token that of domo-token get"),
-        ("74", "standard output or FILE can't be written"),
+        (
+            "74",
+            "standard output or FILE can't be written, or, without a message, standard output has \
+             no reader any more",
+        ),
         ("77", "no longer permitted"),
         ("78", "the scope set was removed, or Domo refuses it"),
     ],
@@ -168,6 +172,10 @@ static STATUS: VerbUsage = VerbUsage {
     exit: &[
         ("", "if the broker can't be asked, that of domo-token get"),
         ("0", "every set that you may see has a living token"),
+        (
+            "74",
+            "standard output can't be written, or, without a message, --watch has no reader any more",
+        ),
         ("75", "one hasn't"),
         (
             "78",

@@ -15,9 +15,8 @@ use std::time::Duration;
 use domo_token_client::{Broker, Error, Token};
 
 use crate::args::Watch;
-use crate::print as print_out;
 use crate::problem::{CONFIG, IO_ERROR, Problem, TEMPORARY, say};
-use crate::{ask, print};
+use crate::{ask, print, reader};
 
 #[cfg(unix)]
 use unix as platform;
@@ -43,6 +42,9 @@ enum News {
 
 /// Runs until there is nothing to come any more.
 pub(crate) fn run(wanted: &Watch) -> Result<u8, Problem> {
+    if wanted.to.is_none() {
+        reader::end_with_it();
+    }
     let (broker, first) = ask::token(&wanted.get)?;
     let (sender, news) = channel();
     if wanted.to.is_some() {
@@ -169,7 +171,7 @@ impl Keeper<'_> {
         let text = print::token(&token, &self.wanted.get);
         match &self.wanted.to {
             None => {
-                print_out(text.as_bytes())?;
+                reader::print(text.as_bytes())?;
             }
             Some(path) => {
                 let put = replace(path, text.as_bytes(), self.wanted.mode);

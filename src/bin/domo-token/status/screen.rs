@@ -5,6 +5,7 @@ use std::fmt::Write;
 use terminal_size::{Height, Width, terminal_size};
 
 use crate::problem::Problem;
+use crate::reader;
 
 /// Where nobody says how large a terminal is.
 const USUAL: (Width, Height) = (Width(80), Height(24));
@@ -20,7 +21,7 @@ impl Screen {
     pub(super) fn show(&mut self, text: &str) -> Result<(), Problem> {
         let (Width(columns), Height(rows)) = terminal_size().unwrap_or(USUAL);
         let frame = self.frame(text, columns.into(), rows.into());
-        crate::print(frame.as_bytes()).map(|_| ())
+        reader::print(frame.as_bytes())
     }
 
     /// The bytes that put it there. What is too large is cut: a line that wraps would be two.
