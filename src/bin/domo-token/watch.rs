@@ -35,6 +35,8 @@ const LEAD: Duration = Duration::from_secs(1);
 enum News {
     Token(Box<Token>),
     Trouble(Error),
+    /// A request for a token that is valid for longer than the one held has failed.
+    Unanswered(Error),
     /// There is nothing to come any more.
     End,
     Signal(i32),
@@ -53,13 +55,12 @@ pub(crate) fn run(wanted: &Watch) -> Result<u8, Problem> {
     let mut keeper = Keeper {
         wanted,
         broker,
+        sender,
         held: None,
         asked: false,
         file: None,
     };
-    let ended = keeper
-        .take(first)
-        .and_then(|()| keeper.follow(sender, &news));
+    let ended = keeper.take(first).and_then(|()| keeper.follow(&news));
     // Nobody would take it away when it dies.
     keeper.remove()?;
     ended
@@ -69,6 +70,7 @@ pub(crate) fn run(wanted: &Watch) -> Result<u8, Problem> {
 struct Keeper<'a> {
     wanted: &'a Watch,
     broker: Broker,
+    sender: Sender<News>,
     held: Option<Token>,
     /// Whether another was asked for in place of the one held.
     asked: bool,
@@ -77,10 +79,11 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    fn follow(&mut self, sender: Sender<News>, news: &Receiver<News>) -> Result<u8, Problem> {
+    fn follow(&mut self, news: &Receiver<News>) -> Result<u8, Problem> {
         let scopes = &self.wanted.get.scopes;
         let tokens = self.broker.watch(scopes);
         let tokens = tokens.map_err(|error| Problem::of(&error, scopes))?;
+        let sender = self.sender.clone();
         in_the_background(move || {
             for item in tokens {
                 let item = item.map_or_else(News::Trouble, |token| News::Token(Box::new(token)));
@@ -99,6 +102,7 @@ impl Keeper<'_> {
                     problem.tell();
                     last = Some(problem);
                 }
+                Ok(News::Unanswered(error)) => say(&error.to_string()),
                 Ok(News::Signal(signal)) => {
                     self.remove()?;
                     // As without a handler: whoever started it sees by what it ended.
@@ -145,20 +149,29 @@ impl Keeper<'_> {
             self.held = None;
             return self.remove();
         }
-        if good > LEAD || !self.may_ask() {
-            return Ok(());
+        if good <= LEAD && self.may_ask() {
+            self.ask_for_another();
         }
+        Ok(())
+    }
+
+    /// Whatever comes of it comes to all who watch, but what comes at once is taken at once. Signals
+    /// are handled meanwhile.
+    fn ask_for_another(&mut self) {
         self.asked = true;
-        // Whatever comes of it comes to all who watch, but what comes at once is taken at once.
-        let scopes = &self.wanted.get.scopes;
+        let scopes = self.wanted.get.scopes.clone();
         let broker = self.broker.timeout(LEAD);
         let more_than_left = self.least() + LEAD + Duration::from_millis(1);
-        match broker.request(scopes).min_ttl(more_than_left).send() {
-            Ok(token) => self.take(token),
-            Err(error) => {
-                say(&error.to_string());
-                Ok(())
-            }
+        let sender = self.sender.clone();
+        let started = in_the_background(move || {
+            let news = match broker.request(&scopes).min_ttl(more_than_left).send() {
+                Ok(token) => News::Token(Box::new(token)),
+                Err(error) => News::Unanswered(error),
+            };
+            let _nobody_listens = sender.send(news);
+        });
+        if let Err(problem) = started {
+            problem.tell();
         }
     }
 
