@@ -25,3 +25,10 @@ pub(crate) const OLD: [&str; 8] = ["python3", "-c", REFUSING, "55", "209", "2", 
 
 /// One that lets nobody close its memory: `prctl(PR_SET_DUMPABLE)` says `EPERM`.
 pub(crate) const OPEN: [&str; 8] = ["python3", "-c", REFUSING, "157", "167", "0", "4", "1"];
+
+/// One that has no rename to a free place, and none that exchanges, as on network file systems:
+/// `renameat2` with one of these flags says `EINVAL`.
+pub(crate) const WITHOUT_NOREPLACE: [&str; 8] =
+    ["python3", "-c", REFUSING, "316", "276", "4", "1", "22"];
+pub(crate) const WITHOUT_EXCHANGE: [&str; 8] =
+    ["python3", "-c", REFUSING, "316", "276", "4", "2", "22"];

@@ -9,6 +9,8 @@ mod memory;
 mod reader;
 mod signals;
 mod watch;
+mod watch_errors;
+mod watch_target;
 
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -187,7 +187,7 @@ fn watch_takes_its_file_away_when_it_is_stopped_and_no_file_of_others() {
     assert!(stderr.contains("make its directory first"), "{stderr}");
 }
 
-fn kill(child: &Child, signal: &str) {
+pub(super) fn kill(child: &Child, signal: &str) {
     let status = Command::new("kill")
         .arg(signal)
         .arg(child.id().to_string())
@@ -207,7 +207,7 @@ fn a_kept_file_is_on_disk_before_it_is_seen() {
         "{helper} watch --to {} data & until [ -s {0} ]; do :; done; kill $!; wait; true",
         file.display()
     );
-    let calls = "trace=fsync,rename,openat";
+    let calls = "trace=fsync,renameat,renameat2,openat";
     let Some(trace) = traced(&daemon.socket(), calls, &["sh", "-c", &script]) else {
         return;
     };
@@ -220,7 +220,7 @@ fn a_kept_file_is_on_disk_before_it_is_seen() {
             .unwrap_or("")
             .to_owned()
     };
-    let is_ours = |line: &&str| line.contains("fsync(") || line.contains("rename(");
+    let is_ours = |line: &&str| line.contains("fsync(") || line.contains("renameat2(");
     let order: Vec<String> = trace.lines().filter(is_ours).map(name).collect();
-    assert_eq!(order[..3], ["fsync", "rename", "fsync"], "{trace}");
+    assert_eq!(order[..3], ["fsync", "renameat2", "fsync"], "{trace}");
 }

@@ -50,7 +50,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<u8, Problem> {
     #[cfg(unix)]
-    if let Command::Get(_) | Command::Explain { .. } | Command::Exec(_) | Command::Watch(_) = command {
+    if let Command::Get(_) | Command::Explain { .. } | Command::Exec(_) | Command::Watch(_) =
+        command
+    {
         close_memory();
     }
     match command {

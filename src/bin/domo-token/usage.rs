@@ -142,6 +142,11 @@ static WATCH: VerbUsage = VerbUsage {
         "The first token is had as by domo-token get, or it fails like that. From then on it \
              outlives restarts of the broker, says on standard error when there is no token, and \
              goes on when there is one again.",
+        "FILE is absent at first, or a regular file, which is replaced; it is written \
+             again if it is deleted. When a new token can't be \
+             written, the last one stays until it expires, and writing is retried. FILE is removed \
+             when its token expires and when the command ends, also by SIGTERM, SIGINT, SIGQUIT or \
+             SIGHUP.",
     ],
     examples: &[
         "domo-token watch --to /run/report/token --format header data &",

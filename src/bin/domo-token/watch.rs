@@ -1,13 +1,11 @@
 //! Each new token, to standard output or into a file.
 
+mod file;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
 mod windows;
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -15,7 +13,7 @@ use std::time::Duration;
 use domo_token_client::{Broker, Error, Token};
 
 use crate::args::Watch;
-use crate::problem::{CONFIG, IO_ERROR, Problem, TEMPORARY, say};
+use crate::problem::{CONFIG, Problem, TEMPORARY, say};
 use crate::{ask, print, reader};
 
 #[cfg(unix)]
@@ -23,7 +21,8 @@ use unix as platform;
 #[cfg(windows)]
 use windows as platform;
 
-use platform::{Ours, end_by, pass_on_signals, put_in_place, sync_directory};
+use file::TokenFile;
+use platform::{end_by, pass_on_signals};
 
 /// How long a wait lasts at most: while the machine sleeps tokens die, and waits don't go on.
 const LOOK: Duration = Duration::from_secs(30);
@@ -44,12 +43,15 @@ enum News {
 
 /// Runs until there is nothing to come any more.
 pub(crate) fn run(wanted: &Watch) -> Result<u8, Problem> {
-    if wanted.to.is_none() {
+    // Before the broker is asked: a token that can't be written is of no use.
+    let file = wanted.to.as_deref().map(|path| TokenFile::at(path, wanted));
+    let file = file.transpose()?;
+    if file.is_none() {
         reader::end_with_it();
     }
     let (broker, first) = ask::token(&wanted.get)?;
     let (sender, news) = channel();
-    if wanted.to.is_some() {
+    if file.is_some() {
         pass_on_signals(sender.clone())?;
     }
     let mut keeper = Keeper {
@@ -58,11 +60,11 @@ pub(crate) fn run(wanted: &Watch) -> Result<u8, Problem> {
         sender,
         held: None,
         asked: false,
-        file: None,
+        file,
     };
     let ended = keeper.take(first).and_then(|()| keeper.follow(&news));
     // Nobody would take it away when it dies.
-    keeper.remove()?;
+    keeper.remove_file();
     ended
 }
 
@@ -74,8 +76,7 @@ struct Keeper<'a> {
     held: Option<Token>,
     /// Whether another was asked for in place of the one held.
     asked: bool,
-    /// The file that is ours.
-    file: Option<Ours>,
+    file: Option<TokenFile<'a>>,
 }
 
 impl Keeper<'_> {
@@ -104,7 +105,7 @@ impl Keeper<'_> {
                 }
                 Ok(News::Unanswered(error)) => say(&error.to_string()),
                 Ok(News::Signal(signal)) => {
-                    self.remove()?;
+                    self.remove_file();
                     // As without a handler: whoever started it sees by what it ended.
                     end_by(signal);
                 }
@@ -134,25 +135,24 @@ impl Keeper<'_> {
         !self.asked && !self.least().is_zero()
     }
 
-    /// The time until there is something to do about the token held.
+    /// The time until there is something to do about the token held, or its file.
     fn rest(&self) -> Duration {
         let lead = if self.may_ask() { LEAD } else { Duration::ZERO };
-        self.good().map_or(LOOK, |good| good.saturating_sub(lead))
+        let rest = self.good().map_or(LOOK, |good| good.saturating_sub(lead));
+        let file = self.file.as_ref();
+        let wait = file.and_then(|file| file.wait(self.held.as_ref(), self.least()));
+        wait.map_or(rest, |wait| wait.min(rest))
     }
 
-    /// Removes a token that isn't good any more, and asks for another in time.
+    /// Drops a token that isn't good any more, asks for another in time, and sees to the file.
     fn look_after(&mut self) -> Result<(), Problem> {
-        let Some(good) = self.good() else {
-            return Ok(());
-        };
-        if good.is_zero() {
+        let good = self.good();
+        if good == Some(Duration::ZERO) {
             self.held = None;
-            return self.remove();
-        }
-        if good <= LEAD && self.may_ask() {
+        } else if good.is_some_and(|good| good <= LEAD) && self.may_ask() {
             self.ask_for_another();
         }
-        Ok(())
+        self.update_file()
     }
 
     /// Whatever comes of it comes to all who watch, but what comes at once is taken at once. Signals
@@ -181,34 +181,26 @@ impl Keeper<'_> {
         if self.held.as_ref().is_some_and(known) || token.expires_in() <= self.least() {
             return Ok(());
         }
-        let text = print::token(&token, &self.wanted.get);
-        match &self.wanted.to {
-            None => {
-                reader::print(text.as_bytes())?;
-            }
-            Some(path) => {
-                let put = replace(path, text.as_bytes(), self.wanted.mode);
-                self.file = Some(put.map_err(|error| failed(path, &error))?);
-            }
+        if self.file.is_none() {
+            let text = print::token(&token, &self.wanted.get);
+            reader::print(text.as_bytes())?;
         }
         self.held = Some(token);
         self.asked = false;
-        Ok(())
+        self.update_file()
     }
 
-    /// Removes the file if it is still the one that we put there.
-    fn remove(&mut self) -> Result<(), Problem> {
-        let (Some(path), Some(file)) = (&self.wanted.to, self.file.take()) else {
-            return Ok(());
-        };
-        let removed = match file.is_at(path) {
-            Ok(true) => fs::remove_file(path).and_then(|()| sync_directory(path)),
-            Ok(false) => Ok(()),
-            Err(error) => Err(error),
-        };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path, &error)),
-            Ok(()) | Err(_) => Ok(()),
+    fn update_file(&mut self) -> Result<(), Problem> {
+        let least = self.least();
+        let held = self.held.as_ref();
+        self.file
+            .as_mut()
+            .map_or(Ok(()), |file| file.update(held, least))
+    }
+
+    fn remove_file(&mut self) {
+        if let Some(file) = &mut self.file {
+            file.remove_at_end();
         }
     }
 }
@@ -217,49 +209,4 @@ fn in_the_background(job: impl FnOnce() + Send + 'static) -> Result<(), Problem>
     let failed = |error| Problem::new(TEMPORARY, format!("no thread can be started: {error}"));
     let started = thread::Builder::new().spawn(job);
     started.map(|_| ()).map_err(failed)
-}
-
-/// In one piece: whoever opens the path finds the old token or the new one, whole, even after a
-/// power cut.
-fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<Ours> {
-    let next = beside(path)?;
-    // One that a killed watcher of our process id left.
-    let _none = fs::remove_file(&next);
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&next)?;
-    let written = file
-        .write_all(text)
-        .and_then(|()| platform::give_mode(&file, mode))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| Ours::of(file))
-        .and_then(|ours| put_in_place(&next, path).map(|()| ours));
-    match written {
-        Ok(ours) => sync_directory(path).map(|()| ours),
-        Err(error) => {
-            let _left = fs::remove_file(&next);
-            Err(error)
-        }
-    }
-}
-
-/// A name that no pattern for the file's own takes in.
-fn beside(path: &Path) -> io::Result<PathBuf> {
-    let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(format!(".{}", std::process::id()));
-    Ok(path.with_file_name(hidden))
-}
-
-fn failed(path: &Path, error: &io::Error) -> Problem {
-    let shown = path.display();
-    let hint = if error.kind() == io::ErrorKind::NotFound {
-        "; make its directory first"
-    } else {
-        ""
-    };
-    Problem::new(IO_ERROR, format!("{shown} can't be written: {error}{hint}"))
 }

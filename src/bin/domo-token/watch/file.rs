@@ -1,0 +1,387 @@
+//! The token file: written in one piece, retried after errors, removed with its token.
+
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use domo_token_client::Token;
+use domo_token_client::clock::{BootTime, boot_now};
+use domo_token_client::duration::show;
+
+use crate::args::Watch;
+use crate::print;
+use crate::problem::{IO_ERROR, Problem, say};
+
+#[cfg(unix)]
+use unix as platform;
+#[cfg(windows)]
+use windows as platform;
+
+use platform::{Ours, kind_at, put};
+
+/// The pause after the first of several errors; it doubles with each one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What a path leads to, symbolic links not followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Regular,
+    Directory,
+    Symlink,
+    /// With its name.
+    Other(&'static str),
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Regular => "a regular file",
+            Self::Directory => "a directory",
+            Self::Symlink => "a symbolic link",
+            Self::Other(name) => name,
+        }
+    }
+
+    fn error(self) -> io::Error {
+        io::Error::other(format!("it is {}", self.name()))
+    }
+}
+
+/// What is at the path now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// The file that was put there.
+    Ours,
+    Other,
+    /// Nothing, or it can't be looked up.
+    Nothing,
+}
+
+/// The token file of this process.
+pub(super) struct TokenFile<'a> {
+    path: PathBuf,
+    wanted: &'a Watch,
+    /// The file that this process put there, with its token, until it is removed.
+    placed: Option<(Ours, Token)>,
+    /// The generation that was written last.
+    written: Option<u64>,
+    /// The generation that was to be written last.
+    tried: Option<u64>,
+    writing: Retry,
+    removal: Retry,
+}
+
+impl<'a> TokenFile<'a> {
+    /// Refuses a path at which there is something other than a regular file.
+    pub(super) fn at(path: &Path, wanted: &'a Watch) -> Result<Self, Problem> {
+        let kind = if ends_with_separator(path) {
+            Some(Kind::Directory)
+        } else {
+            kind_at(path).map_err(|error| failed(path, &error))?
+        };
+        if let Some(kind) = kind.filter(|kind| *kind != Kind::Regular) {
+            return Err(refusal(path, kind));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            wanted,
+            placed: None,
+            written: None,
+            tried: None,
+            writing: Retry::default(),
+            removal: Retry::default(),
+        })
+    }
+
+    /// Writes the newest token unless it is there, and removes a token with no more than `least` of its
+    /// life left. Reports an error once and tries again later, except for the first write.
+    pub(super) fn update(
+        &mut self,
+        newest: Option<&Token>,
+        least: Duration,
+    ) -> Result<(), Problem> {
+        let now = boot_now();
+        let found = self.look();
+        if let Some(token) = newest {
+            let is_written = self.written == Some(token.generation());
+            if is_in_place(is_written, found, self.writing.is_failing()) {
+                self.report_recovery();
+            } else if self.tried != Some(token.generation()) || self.writing.is_due(now) {
+                self.write(token, now)?;
+            }
+        }
+        if self.left(least) == Some(Duration::ZERO) && self.removal.is_due(now) {
+            self.remove(now);
+        }
+        Ok(())
+    }
+
+    /// The time until [`Self::update`] has something to do that no new token causes.
+    pub(super) fn wait(&self, newest: Option<&Token>, least: Duration) -> Option<Duration> {
+        let now = boot_now();
+        // Without a valid token there is nothing to write.
+        let write = newest.and_then(|_| self.writing.wait(now));
+        let removal = self.removal.wait(now).or_else(|| self.left(least));
+        [write, removal].into_iter().flatten().min()
+    }
+
+    /// Removes the file at the end of the process. An error is reported.
+    pub(super) fn remove_at_end(&mut self) {
+        if let Some((file, _)) = self.placed.take()
+            && let Err(error) = file.remove()
+        {
+            say(&format!(
+                "the token file can't be removed: {}: {error}; remove it",
+                self.path.display()
+            ));
+        }
+    }
+
+    fn look(&mut self) -> Found {
+        // A deleted file that is open prevents a read-only remount.
+        let deleted = |(file, _): &(Ours, Token)| file.is_deleted();
+        if self.placed.as_ref().is_some_and(deleted) {
+            self.placed = None;
+            self.removal = Retry::default();
+        }
+        match &self.placed {
+            Some((file, _)) => file.find(&self.path),
+            None => match kind_at(&self.path) {
+                Ok(Some(_)) => Found::Other,
+                Ok(None) | Err(_) => Found::Nothing,
+            },
+        }
+    }
+
+    /// How long the token in the file can be used.
+    fn left(&self, least: Duration) -> Option<Duration> {
+        let (_, token) = self.placed.as_ref()?;
+        Some(token.expires_in().saturating_sub(least))
+    }
+
+    fn write(&mut self, token: &Token, now: BootTime) -> Result<(), Problem> {
+        self.tried = Some(token.generation());
+        let text = print::token(token, &self.wanted.get);
+        match put(&self.path, text.as_bytes(), self.wanted.mode) {
+            Ok(file) => {
+                let last = self.placed.replace((file, token.clone()));
+                if let Some((last, _)) = last {
+                    // It is still there if its directory was moved.
+                    let _ = last.remove();
+                }
+                self.written = Some(token.generation());
+                self.report_recovery();
+                Ok(())
+            }
+            Err(error) if self.written.is_none() => Err(failed(&self.path, &error)),
+            Err(error) => {
+                if self.writing.failed(now) {
+                    self.report("written", &error, &self.kept());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// What stays in the file while it can't be written.
+    fn kept(&self) -> String {
+        let is_there = |(file, _): &&(Ours, Token)| file.find(&self.path) == Found::Ours;
+        match self.placed.as_ref().filter(is_there) {
+            Some((_, token)) => {
+                let left = show(token.expires_in());
+                format!("keeping the last token, valid for {left} more, retrying")
+            }
+            None => "it has no token, retrying".to_owned(),
+        }
+    }
+
+    fn remove(&mut self, now: BootTime) {
+        let Some((file, _)) = &self.placed else {
+            return;
+        };
+        match file.remove() {
+            Ok(()) => {
+                self.placed = None;
+                if self.removal.succeeded() {
+                    say(&format!(
+                        "the expired token file was removed: {}",
+                        self.path.display()
+                    ));
+                }
+            }
+            Err(error) => {
+                if self.removal.failed(now) {
+                    self.report("removed", &error, "it has an expired token, retrying");
+                }
+            }
+        }
+    }
+
+    fn report(&self, what: &str, error: &io::Error, then: &str) {
+        let path = self.path.display();
+        say(&format!(
+            "the token file can't be {what}: {path}: {error}; {then}"
+        ));
+    }
+
+    fn report_recovery(&mut self) {
+        self.removal = Retry::default();
+        if self.writing.succeeded() {
+            say(&format!(
+                "the token file has the current token again: {}",
+                self.path.display()
+            ));
+        }
+    }
+}
+
+/// Whether a token that has been written needs no other write. What somebody else puts there instead
+/// of it stays until the next token. During an error it may be of another directory.
+fn is_in_place(is_written: bool, found: Found, is_failing: bool) -> bool {
+    is_written
+        && match found {
+            Found::Ours => true,
+            Found::Other => !is_failing,
+            Found::Nothing => false,
+        }
+}
+
+/// When something that failed is tried again, and after which pause.
+#[derive(Default)]
+struct Retry(Option<(BootTime, Duration)>);
+
+impl Retry {
+    fn is_failing(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn is_due(&self, now: BootTime) -> bool {
+        self.0.is_none_or(|(due, _)| due <= now)
+    }
+
+    fn wait(&self, now: BootTime) -> Option<Duration> {
+        self.0.map(|(due, _)| due.saturating_since(now))
+    }
+
+    /// Returns whether it is the first error.
+    fn failed(&mut self, now: BootTime) -> bool {
+        let double = |(_, pause): (BootTime, Duration)| (pause * 2).min(LONGEST_PAUSE);
+        let pause = self.0.map_or(FIRST_PAUSE, double);
+        self.0.replace((now + pause, pause)).is_none()
+    }
+
+    /// Returns whether it had failed before.
+    fn succeeded(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+}
+
+/// A name that no pattern for the file's own matches, and nobody else uses.
+fn temporary_name(path: &Path) -> io::Result<OsString> {
+    let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{:016x}", fastrand::u64(..)));
+    Ok(temporary)
+}
+
+fn ends_with_separator(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    bytes
+        .last()
+        .is_some_and(|last| std::path::is_separator(char::from(*last)))
+}
+
+/// What to do about a path at which no file can be.
+const NO_FILE: &str = "without --to it prints the token";
+
+/// The error of a path at which there is something that must stay.
+fn refusal(path: &Path, kind: Kind) -> Problem {
+    let hint = match kind {
+        Kind::Directory => {
+            format!("name a file in it: --to {}", path.join("token").display())
+        }
+        Kind::Symlink => target(path).map_or_else(
+            || NO_FILE.to_owned(),
+            |target| format!("name its target: --to {}", target.display()),
+        ),
+        Kind::Regular | Kind::Other(_) => NO_FILE.to_owned(),
+    };
+    let (shown, error) = (path.display(), kind.error());
+    Problem::new(
+        IO_ERROR,
+        format!("{shown} can't be written: {error}; {hint}"),
+    )
+}
+
+/// The target of a symbolic link, if a token file can be there.
+fn target(link: &Path) -> Option<PathBuf> {
+    let resolved = fs::canonicalize(link).or_else(|_| {
+        let next = fs::read_link(link)?;
+        Ok::<_, io::Error>(link.parent().unwrap_or(link).join(next))
+    });
+    let target = resolved.ok()?;
+    let is_usable = match kind_at(&target).ok()? {
+        Some(kind) => kind == Kind::Regular,
+        None => target
+            .parent()
+            .is_some_and(|parent| parent.as_os_str().is_empty() || parent.is_dir()),
+    };
+    // The links there, to which /dev/stdout leads, have no other name.
+    (is_usable && !target.starts_with("/proc")).then_some(target)
+}
+
+fn failed(path: &Path, error: &io::Error) -> Problem {
+    let shown = path.display();
+    let hint = if error.kind() == io::ErrorKind::NotFound {
+        "; make its directory first"
+    } else {
+        ""
+    };
+    Problem::new(IO_ERROR, format!("{shown} can't be written: {error}{hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_between_attempts_double_up_to_the_longest() {
+        let mut retry = Retry::default();
+        let mut now = BootTime::from_millis(5);
+        assert!(retry.is_due(now) && !retry.is_failing());
+        let mut pauses = Vec::new();
+        for attempt in 0..8 {
+            assert_eq!(retry.failed(now), attempt == 0, "reported once");
+            let wait = retry.wait(now).unwrap();
+            assert!(!retry.is_due(now) && retry.is_due(now + wait));
+            pauses.push(wait.as_secs());
+            now = now + wait;
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30, 30]);
+        assert!(retry.succeeded() && !retry.succeeded());
+        assert_eq!(retry.wait(now), None);
+    }
+
+    #[test]
+    fn written_token_is_written_again_only_where_it_is_missing() {
+        for is_failing in [false, true] {
+            assert!(is_in_place(true, Found::Ours, is_failing));
+            assert!(!is_in_place(true, Found::Nothing, is_failing));
+            for found in [Found::Ours, Found::Other, Found::Nothing] {
+                assert!(!is_in_place(false, found, is_failing));
+            }
+        }
+        assert!(is_in_place(true, Found::Other, false), "left to its owner");
+        assert!(!is_in_place(true, Found::Other, true));
+    }
+}

@@ -1,0 +1,298 @@
+//! The token file on Linux.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, fstat, openat, renameat,
+    renameat_with, statat, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::{Found, Kind, temporary_name};
+
+/// How often a path that changes at the same moment is looked at again.
+const ATTEMPTS: u32 = 3;
+
+/// A file that this process has put in place. Both descriptors are `O_PATH`, which allows a read-only
+/// remount. Being open the file keeps its inode number, so no other file can be mistaken for it.
+pub(super) struct Ours {
+    file: OwnedFd,
+    id: FileId,
+    directory: OwnedFd,
+    name: OsString,
+}
+
+/// Device and inode number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FileId(u64, u64);
+
+impl FileId {
+    fn of(stat: &Stat) -> Self {
+        Self(stat.st_dev, stat.st_ino)
+    }
+}
+
+impl Ours {
+    pub(super) fn find(&self, path: &Path) -> Found {
+        match statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileId::of(&stat) == self.id => Found::Ours,
+            Ok(_) => Found::Other,
+            Err(_) => Found::Nothing,
+        }
+    }
+
+    pub(super) fn is_deleted(&self) -> bool {
+        fstat(&self.file).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// Removes the file from the directory that it was put in, wherever that is now, unless something
+    /// else is in its place.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        remove_file(&self.directory, &self.name, self.id)?;
+        sync(&self.directory);
+        Ok(())
+    }
+}
+
+pub(super) fn kind_at(path: &Path) -> io::Result<Option<Kind>> {
+    kind_in(CWD, path.as_os_str())
+}
+
+/// Writes `text` to another file and renames that: a reader finds the old token or the new one, whole,
+/// also after a power failure. All steps are relative to one open directory, so that they don't end in
+/// two when it is moved meanwhile.
+pub(super) fn put(path: &Path, text: &[u8], mode: u32) -> io::Result<Ours> {
+    let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = openat(CWD, parent.unwrap_or(Path::new(".")), flags, Mode::empty())?;
+    replaceable(kind_in(&directory, name)?)?;
+    let temporary = temporary_name(path)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut new = File::from(openat(
+        &directory,
+        &temporary,
+        flags,
+        Mode::RUSR | Mode::WUSR,
+    )?);
+    let placed = fill(&mut new, text, mode)
+        .and_then(|()| reopen(&new, &directory, &temporary))
+        .and_then(|(file, id)| move_to(&directory, &temporary, name).map(|()| (file, id)));
+    match placed {
+        Ok((file, id)) => {
+            sync(&directory);
+            let name = name.to_owned();
+            Ok(Ours {
+                file,
+                id,
+                directory,
+                name,
+            })
+        }
+        Err(error) => {
+            discard(&new, &directory, &temporary);
+            Err(error)
+        }
+    }
+}
+
+fn kind_in(directory: impl AsFd, name: &OsStr) -> io::Result<Option<Kind>> {
+    let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Kind::Regular,
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink,
+        FileType::Fifo => Kind::Other("a FIFO"),
+        FileType::Socket => Kind::Other("a socket"),
+        FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => {
+            Kind::Other("a device")
+        }
+    }))
+}
+
+/// How to rename a file to where there is something of this kind.
+fn replaceable(kind: Option<Kind>) -> io::Result<RenameFlags> {
+    match kind {
+        None => Ok(RenameFlags::NOREPLACE),
+        Some(Kind::Regular) => Ok(RenameFlags::EXCHANGE),
+        Some(other) => Err(other.error()),
+    }
+}
+
+fn fill(new: &mut File, text: &[u8], mode: u32) -> io::Result<()> {
+    new.write_all(text)?;
+    new.set_permissions(Permissions::from_mode(mode))?;
+    new.sync_all()
+}
+
+/// The new file by a descriptor that isn't open for writing.
+fn reopen(new: &File, directory: &OwnedFd, name: &OsStr) -> io::Result<(OwnedFd, FileId)> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(directory, name, flags, Mode::empty())?;
+    let id = FileId::of(&fstat(new)?);
+    if FileId::of(&fstat(&file)?) != id {
+        return Err(io::Error::other("another process replaced the new file"));
+    }
+    Ok((file, id))
+}
+
+/// Renames the new file to `name`, where nothing but a regular file may be replaced.
+///
+/// A rename replaces whatever is there at that moment, which may be something else than a moment
+/// before. So the new file either takes a place that is free, or is exchanged for what is there: if that
+/// turns out to be no regular file, it is exchanged back.
+fn move_to(directory: &OwnedFd, new: &OsStr, name: &OsStr) -> io::Result<()> {
+    let mut changed = Errno::BUSY;
+    for _ in 0..ATTEMPTS {
+        let flags = replaceable(kind_in(directory, name)?)?;
+        match renameat_with(directory, new, directory, name, flags) {
+            Ok(()) if flags == RenameFlags::EXCHANGE => {
+                return remove_or_return(directory, new, name);
+            }
+            Ok(()) => return Ok(()),
+            Err(error @ (Errno::EXIST | Errno::NOENT)) => changed = error,
+            // Network file systems have no such renames, and some sandboxes deny them.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+                replaceable(kind_in(directory, name)?)?;
+                return Ok(renameat(directory, new, directory, name)?);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(changed.into())
+}
+
+/// Removes what the new file was exchanged for, or puts it back if it is no regular file.
+fn remove_or_return(directory: &OwnedFd, new: &OsStr, name: &OsStr) -> io::Result<()> {
+    let Err(not_regular) = replaceable(kind_in(directory, new)?) else {
+        // The new file is in place in any case.
+        let _ = unlinkat(directory, new, AtFlags::empty());
+        return Ok(());
+    };
+    renameat_with(directory, new, directory, name, RenameFlags::EXCHANGE)?;
+    Err(not_regular)
+}
+
+/// Removes the new file after an error, or at least the token in it.
+fn discard(new: &File, directory: &OwnedFd, name: &OsStr) {
+    let removed = fstat(new)
+        .map_err(io::Error::from)
+        .and_then(|stat| remove_file(directory, name, FileId::of(&stat)));
+    if removed.is_err() {
+        let _ = new.set_len(0);
+    }
+}
+
+/// Removes a file if it is the one of that number. A rename to another name and back if it isn't would
+/// close the moment in between, but it can fail on a full disk.
+fn remove_file(directory: &OwnedFd, name: &OsStr, id: FileId) -> io::Result<()> {
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileId::of(&stat) == id => {}
+        Ok(_) | Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Has a rename survive a power failure. It is done already where the directory can't be read, or the
+/// file system doesn't support this.
+fn sync(directory: &OwnedFd) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    if let Ok(readable) = openat(directory, ".", flags, Mode::empty()) {
+        let _ = rustix::fs::fsync(readable);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn open(folder: &Path) -> OwnedFd {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(CWD, folder, flags, Mode::empty()).unwrap()
+    }
+
+    fn names(folder: &Path) -> Vec<OsString> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn put_replaces_a_regular_file_alone_and_leaves_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let first = put(&path, b"first", 0o600).unwrap();
+        assert_eq!(first.find(&path), Found::Ours);
+        let second = put(&path, b"second", 0o640).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        assert_eq!(
+            (first.find(&path), second.find(&path)),
+            (Found::Other, Found::Ours)
+        );
+        assert!(first.is_deleted() && !second.is_deleted());
+        first.remove().unwrap();
+        assert_eq!(names(folder.path()), ["token"], "what isn't ours stays");
+        second.remove().unwrap();
+        second.remove().unwrap();
+        symlink("elsewhere", &path).unwrap();
+        let error = put(&path, b"third", 0o600).map(drop).unwrap_err();
+        assert_eq!(error.to_string(), "it is a symbolic link");
+        assert_eq!(names(folder.path()), ["token"]);
+    }
+
+    #[test]
+    fn what_comes_to_the_path_after_the_look_is_put_back_unless_it_is_a_regular_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = open(folder.path());
+        let [new, name] = ["new", "token"].map(|name| folder.path().join(name));
+        // As after the exchange.
+        symlink("elsewhere", &new).unwrap();
+        fs::write(&name, "token").unwrap();
+        let returned = remove_or_return(&directory, "new".as_ref(), "token".as_ref());
+        assert_eq!(returned.unwrap_err().to_string(), "it is a symbolic link");
+        assert_eq!(fs::read_link(&name).unwrap(), Path::new("elsewhere"));
+        let ours = File::open(&new).unwrap();
+        discard(&ours, &directory, "new".as_ref());
+        assert_eq!(names(folder.path()), ["token"]);
+        fs::write(&new, "token").unwrap();
+        fs::remove_file(&name).unwrap();
+        fs::write(&name, "another's").unwrap();
+        let kept = remove_or_return(&directory, "token".as_ref(), "new".as_ref());
+        kept.unwrap();
+        assert_eq!(names(folder.path()), ["new"]);
+    }
+
+    #[test]
+    fn discard_removes_no_file_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = open(folder.path());
+        let [new, other] = ["new", "other"].map(|name| folder.path().join(name));
+        let ours = File::create(&other).unwrap();
+        fs::write(&new, "another's").unwrap();
+        discard(&ours, &directory, "new".as_ref());
+        assert_eq!(fs::read(&new).unwrap(), b"another's");
+    }
+}

@@ -1,0 +1,123 @@
+//! The token file on Windows.
+
+use std::fs::{self, File, FileType};
+use std::io::{self, Write};
+use std::os::windows::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Found, Kind, temporary_name};
+use crate::ask::pause;
+
+/// `ERROR_ACCESS_DENIED` and `ERROR_SHARING_VIOLATION`: the codes for a file in use.
+const IN_USE: [i32; 2] = [5, 32];
+
+/// How often it is tried to replace a file in use: for a second, which is long for a reader.
+const TRIES: u32 = 100;
+
+/// How long between two tries.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A file that this process has put in place, by when it was last written. It isn't held open: then it
+/// couldn't be replaced everywhere.
+pub(super) struct Ours {
+    path: PathBuf,
+    written: u64,
+}
+
+impl Ours {
+    pub(super) fn find(&self, path: &Path) -> Found {
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.last_write_time() == self.written => Found::Ours,
+            Ok(_) => Found::Other,
+            Err(_) => Found::Nothing,
+        }
+    }
+
+    /// Nothing is held open of a file that was deleted.
+    #[expect(clippy::unused_self, reason = "the same interface everywhere")]
+    pub(super) fn is_deleted(&self) -> bool {
+        false
+    }
+
+    /// Removes the file, unless something else is in its place.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        if self.find(&self.path) != Found::Ours {
+            return Ok(());
+        }
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+pub(super) fn kind_at(path: &Path) -> io::Result<Option<Kind>> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(kind(found.file_type()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn kind(found: FileType) -> Kind {
+    if found.is_symlink() {
+        Kind::Symlink
+    } else if found.is_dir() {
+        Kind::Directory
+    } else if found.is_file() {
+        Kind::Regular
+    } else {
+        Kind::Other("a device")
+    }
+}
+
+/// Writes `text` to another file and renames that: a reader finds the old token or the new one, whole.
+/// Files have no mode here: they inherit their access list from the directory.
+pub(super) fn put(path: &Path, text: &[u8], _mode: u32) -> io::Result<Ours> {
+    replaceable(path)?;
+    let temporary = path.with_file_name(temporary_name(path)?);
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .open(&temporary)?;
+    let written = file
+        .write_all(text)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| file.metadata());
+    // Before it is renamed, which an open file may not be everywhere.
+    drop(file);
+    let placed = written.and_then(|written| move_to(&temporary, path).map(|()| written));
+    match placed {
+        Ok(written) => Ok(Ours {
+            path: path.to_owned(),
+            written: written.last_write_time(),
+        }),
+        Err(error) => {
+            let _ = fs::remove_file(&temporary);
+            Err(error)
+        }
+    }
+}
+
+fn replaceable(path: &Path) -> io::Result<()> {
+    match kind_at(path)? {
+        None | Some(Kind::Regular) => Ok(()),
+        Some(other) => Err(other.error()),
+    }
+}
+
+/// While a program reads the old file it can't be replaced everywhere, so that is waited for.
+fn move_to(new: &Path, path: &Path) -> io::Result<()> {
+    let mut left = TRIES;
+    loop {
+        replaceable(path)?;
+        let renamed = fs::rename(new, path);
+        let code = renamed.as_ref().err().and_then(io::Error::raw_os_error);
+        left -= 1;
+        if left == 0 || !code.is_some_and(|code| IN_USE.contains(&code)) {
+            return renamed;
+        }
+        pause(PAUSE);
+    }
+}

@@ -1,0 +1,258 @@
+//! What `watch --to` does about a path that is no regular file.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
+
+use super::common::callers::{STRANGER, is_root, open_daemon};
+use super::common::namespaces::wrapped;
+use super::common::wait::until;
+use super::common::{Daemon, HOUR, config_text, helper, kernel, parts, sandbox};
+use super::watch::{kill, wait_for};
+
+fn make_fifo(path: &Path) {
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+}
+
+/// All that is in a folder, with type and inode number.
+fn listing(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| {
+        let path = entry.unwrap().path();
+        let found = fs::symlink_metadata(&path).unwrap();
+        format!("{} {:?} {}", path.display(), found.file_type(), found.ino())
+    });
+    let mut entries: Vec<String> = entries.collect();
+    entries.sort();
+    entries
+}
+
+/// A folder with what `watch --to` must not replace.
+fn folder_of_targets() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    make_fifo(&at("fifo"));
+    drop(UnixListener::bind(at("socket")).unwrap());
+    fs::create_dir(at("directory")).unwrap();
+    fs::write(at("real"), "kept").unwrap();
+    for (name, target) in [
+        ("link", "real"),
+        ("dangling", "absent"),
+        ("nowhere", "none/absent"),
+        ("to-directory", "directory"),
+        ("loop", "loop"),
+        ("to-null", "/dev/null"),
+    ] {
+        symlink(target, at(name)).unwrap();
+    }
+    folder
+}
+
+/// Runs `watch --to` where there is no broker, and returns the message of its exit with 74.
+fn refused(folder: &Path, to: &str) -> String {
+    let arguments = ["watch", "--to", to, "--wait", "--timeout", "1", "data"];
+    let output = helper(&folder.join("none.sock"), &arguments).output();
+    let (code, stdout, stderr) = parts(&output.unwrap());
+    assert_eq!((code, stdout.as_str()), (Some(74), ""), "{to}: {stderr}");
+    stderr
+}
+
+#[test]
+fn watch_refuses_a_path_that_is_no_regular_file_before_it_connects() {
+    let folder = folder_of_targets();
+    let before = listing(folder.path());
+    let path = folder.path().display();
+    let link = "a symbolic link";
+    // The last column is what it says to name instead, if anything.
+    for (name, kind, instead) in [
+        ("/dev/null", "a device", ""),
+        ("/dev/stdout", link, ""),
+        ("/proc/self/fd/1", link, ""),
+        ("fifo", "a FIFO", ""),
+        ("socket", "a socket", ""),
+        (
+            "directory",
+            "a directory",
+            "a file in it: --to DIR/directory/token",
+        ),
+        (
+            "absent/",
+            "a directory",
+            "a file in it: --to DIR/absent/token",
+        ),
+        ("link", link, "its target: --to DIR/real"),
+        ("dangling", link, "its target: --to DIR/absent"),
+        ("nowhere", link, ""),
+        ("to-directory", link, ""),
+        ("loop", link, ""),
+        ("to-null", link, ""),
+    ] {
+        let to = folder.path().join(name).display().to_string();
+        let hint = if instead.is_empty() {
+            "without --to it prints the token".to_owned()
+        } else {
+            format!("name {}", instead.replace("DIR", &path.to_string()))
+        };
+        let message = format!("domo-token: {to} can't be written: it is {kind}; {hint}\n");
+        assert_eq!(refused(folder.path(), &to), message);
+    }
+    let below = folder.path().join("real/token").display().to_string();
+    assert!(refused(folder.path(), &below).contains("Not a directory"));
+    assert_eq!(listing(folder.path()), before);
+    let kept = fs::read_to_string(folder.path().join("real")).unwrap();
+    assert_eq!(kept, "kept");
+}
+
+/// A running `watch --to` whose standard error is in a file.
+pub(super) struct Watching {
+    pub(super) child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Watching {
+    pub(super) fn start(daemon: &Daemon, to: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let stderr = fs::File::create(folder.path().join("stderr")).unwrap();
+        let mut command = daemon.helper(&["watch", "--to", to.to_str().unwrap(), "data"]);
+        let child = command.stderr(stderr).spawn().unwrap();
+        let watching = Self { child, folder };
+        wait_for(to, |text| text.is_some_and(|text| text.len() > 600));
+        watching
+    }
+
+    pub(super) fn stderr(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+    }
+
+    /// Waits until that text has been printed that often.
+    pub(super) fn wait_for(&self, text: &str, count: usize) {
+        until(|| {
+            let stderr = self.stderr();
+            let found = stderr.matches(text).count() >= count;
+            found.then_some(()).ok_or(stderr)
+        });
+    }
+
+    /// Ends it by SIGTERM.
+    pub(super) fn stop(mut self) -> String {
+        kill(&self.child, "-TERM");
+        assert_eq!(self.child.wait().unwrap().signal(), Some(15));
+        let stderr = self.stderr();
+        super::common::secrecy::assert_none("standard error", &stderr);
+        stderr
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        // Of a test that has failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn watch_leaves_what_others_put_at_its_path_and_writes_again_once_it_is_gone() {
+    let sandbox = sandbox(Duration::from_secs(3));
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let victim = folder.path().join("victim");
+    fs::write(&victim, "kept").unwrap();
+    let watching = Watching::start(&daemon, &file);
+    let kinds = ["a symbolic link", "a FIFO", "a socket", "a directory"];
+    for (count, kind) in (1..).zip(kinds) {
+        let other = folder.path().join("other");
+        match kind {
+            "a FIFO" => make_fifo(&other),
+            "a socket" => drop(UnixListener::bind(&other).unwrap()),
+            "a directory" => fs::create_dir(&other).unwrap(),
+            _ => symlink("victim", &other).unwrap(),
+        }
+        renameat_with(CWD, &other, CWD, &file, RenameFlags::EXCHANGE).unwrap();
+        fs::remove_file(&other).unwrap();
+        let before = fs::symlink_metadata(&file).unwrap();
+        watching.wait_for(&format!("{}: it is {kind}; ", file.display()), 1);
+        let after = fs::symlink_metadata(&file).unwrap();
+        assert_eq!(before.ino(), after.ino());
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "kept");
+        if kind == "a directory" {
+            fs::remove_dir(&file).unwrap();
+        } else {
+            fs::remove_file(&file).unwrap();
+        }
+        wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+        watching.wait_for("has the current token again", count);
+    }
+    // A regular file is replaced, by the next token.
+    fs::write(folder.path().join("other"), "another's").unwrap();
+    fs::rename(folder.path().join("other"), &file).unwrap();
+    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    let stderr = watching.stop();
+    assert_eq!(stderr.matches("can't be written").count(), 4, "{stderr}");
+    assert!(!file.exists());
+}
+
+#[test]
+fn watch_needs_no_right_to_list_the_directory_of_its_file() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let daemon = open_daemon(&sandbox, "[\"data\"]", "", "");
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1733)).unwrap();
+    let file = folder.path().join("token");
+    let mut command = daemon.helper(&["watch", "--to", file.to_str().unwrap(), "data"]);
+    command.uid(STRANGER).gid(STRANGER).current_dir("/");
+    let mut watch = command.spawn().unwrap();
+    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    kill(&watch, "-TERM");
+    assert_eq!(watch.wait().unwrap().signal(), Some(15));
+    assert!(!file.exists());
+}
+
+#[test]
+fn watch_replaces_its_file_where_there_are_only_plain_renames() {
+    let sandbox = sandbox(Duration::from_secs(3));
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let watch = daemon.helper(&["watch", "--to", file.to_str().unwrap(), "data"]);
+    let program = which_python();
+    let refusing = [kernel::WITHOUT_NOREPLACE, kernel::WITHOUT_EXCHANGE].concat();
+    let refusing: Vec<&str> = refusing
+        .into_iter()
+        .map(|word| if word == "python3" { &program } else { word })
+        .collect();
+    let mut child = wrapped(&refusing, &watch).spawn().unwrap();
+    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    let first = fs::read_to_string(&file).unwrap();
+    let is_another = |text: &str| text.len() > 600 && text != first;
+    wait_for(&file, |text| text.is_some_and(is_another));
+    assert_eq!(listing(folder.path()).len(), 1);
+    fs::remove_file(&file).unwrap();
+    symlink("elsewhere", &file).unwrap();
+    kill(&child, "-TERM");
+    child.wait().unwrap();
+    let target = fs::read_link(&file).unwrap();
+    assert_eq!(target, Path::new("elsewhere"));
+}
+
+/// `execv`, by which the second one is started, doesn't search the path.
+fn which_python() -> String {
+    let found = Command::new("sh")
+        .args(["-c", "command -v python3"])
+        .output();
+    String::from_utf8(found.unwrap().stdout)
+        .unwrap()
+        .trim()
+        .to_owned()
+}
