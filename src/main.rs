@@ -109,11 +109,11 @@ fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
     if let Some(user) = judge.filter(|_| !good.is_empty()) {
         good.insert(0, format!("checked as the service's user {user}"));
     }
-    let good: String = good.iter().map(|line| format!("{line}\n")).collect();
     // It comes first also where both streams lead to the same place.
-    let printed = match good.as_str() {
-        "" => ExitCode::SUCCESS,
-        good => print(good),
+    let printed = if good.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        print(&(good.join("\n") + "\n"))
     };
     for words in &report.warnings {
         say(&format_args!("warning: {words}"));
