@@ -228,7 +228,7 @@ fn file_error(error: &CredentialsError, sudo: Option<&str>) -> String {
             format!("{what} {path}: {source}; run it with sudo: {sudo}")
         }
         (CredentialsError::Unsafe { what, path, .. }, Some(sudo)) => {
-            format!("{what} {path}: this user cannot judge it; run it with sudo: {sudo}")
+            format!("{what} {path}: this user cannot check it; run it with sudo: {sudo}")
         }
         _ => error.to_string(),
     }

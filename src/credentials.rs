@@ -140,10 +140,12 @@ impl CredentialsError {
 /// Returns what to do about a file that cannot be read, as the end of a message.
 #[cfg(windows)]
 pub(crate) fn on_unreadable(_: &Path, _: &str, error: &io::Error) -> String {
-    let advice = match error.kind() {
-        io::ErrorKind::NotFound => "; put it there, or name another in the config",
-        io::ErrorKind::PermissionDenied => "; let the daemon's user, or its group, read it",
-        _ => "",
+    let advice = if error.kind() == io::ErrorKind::NotFound {
+        "; put it there, or name another in the config"
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        "; let the daemon's user, or its group, read it"
+    } else {
+        ""
     };
     advice.to_owned()
 }

@@ -343,7 +343,7 @@ impl Schedule {
     }
 
     fn failed(&mut self, error: FetchError, chance: Chance, now: BootTime) -> Outcome {
-        let again = self.report.is_known(&error);
+        let again = self.report.is_repeated(&error);
         let effect = self.failure_effect(now);
         self.failures = self.failures.saturating_add(1);
         match error {

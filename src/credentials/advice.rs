@@ -88,7 +88,7 @@ pub(crate) fn on_unreadable(path: &Path, shown: &str, error: &io::Error) -> Stri
     if is_service()
         && let Some(hidden) = hidden_by_unit(path)
     {
-        return format!("; {hidden}: put it in /etc/domo-token");
+        return format!("; {hidden}; move it to /etc/domo-token");
     }
     if is_missing {
         return "; put it there, or name another in the config".to_owned();
@@ -110,7 +110,9 @@ fn on_denied(path: &Path, shown: &str) -> String {
     let user = identity.user.unwrap_or_else(|| uid.to_string());
     if let Some(directory) = closed_directory(path) {
         let directory = directory.display();
-        return format!("; user {user} may not enter {directory}: put the file somewhere else");
+        return format!(
+            "; user {user} may not enter {directory}; move the file to one that it may enter"
+        );
     }
     let Ok(stat) = path.metadata() else {
         return "; let the daemon's user, or its group, read it".to_owned();

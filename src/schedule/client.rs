@@ -92,7 +92,7 @@ impl Schedule {
             until,
             probes,
         });
-        self.report.know_denied();
+        self.report.mark_denied();
         self.report_outage(false, now);
         self.judge_all(now);
         self.announce(now);

@@ -38,27 +38,27 @@ enum Kind {
 }
 
 impl ReportState {
-    /// Whether a failure of this kind was reported before; from now on it was.
-    pub(super) fn is_known(&mut self, error: &FetchError) -> bool {
+    /// Returns whether a failure of this kind was reported before, and marks it as reported.
+    pub(super) fn is_repeated(&mut self, error: &FetchError) -> bool {
         let kind = match error {
             FetchError::Denied { .. } => Kind::Denied,
             FetchError::Transient { cause, .. } if cause.is_lasting() => Kind::Lasting,
             FetchError::Transient { .. } => Kind::Passing,
         };
-        self.learn(kind)
+        self.mark(kind)
     }
 
-    /// The rejection of the client was reported for another scope set.
-    pub(super) fn know_denied(&mut self) {
-        self.learn(Kind::Denied);
+    /// Marks the rejection of the client as reported: it was for another scope set.
+    pub(super) fn mark_denied(&mut self) {
+        self.mark(Kind::Denied);
     }
 
-    fn learn(&mut self, kind: Kind) -> bool {
-        let known = self.kinds.contains(&kind);
-        if !known {
+    fn mark(&mut self, kind: Kind) -> bool {
+        let repeated = self.kinds.contains(&kind);
+        if !repeated {
             self.kinds.push(kind);
         }
-        known
+        repeated
     }
 
     /// The operator has changed something: what still fails after that is reported again.
