@@ -292,7 +292,7 @@ pub(crate) const OPTIONS: &[OptionUsage] = &[
         long: "socket",
         value: Value::File("PATH"),
         verbs: ALL,
-        about: "the broker's socket [$DOMO_TOKEN_SOCKET, else the user's own, \
+        about: "the broker's socket, a path or unix:///PATH [$DOMO_TOKEN_SOCKET, else the user's own, \
                 $XDG_RUNTIME_DIR/domo-token/broker.sock, if that or \
                 ~/.config/domo-token/config.toml exists, else /run/domo-token/broker.sock; \
                 on Windows \\\\.\\pipe\\domo-token]",
