@@ -8,6 +8,7 @@ mod common;
 mod memory;
 mod reader;
 mod signals;
+mod unread_errors;
 mod watch;
 mod watch_errors;
 mod watch_target;

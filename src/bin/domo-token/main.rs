@@ -6,6 +6,7 @@ mod ask;
 mod completions;
 mod exec;
 mod help;
+mod messages;
 mod options;
 mod print;
 mod problem;
@@ -42,10 +43,12 @@ fn main() -> ExitCode {
     }
     let client = std::env::var_os("DOMO_TOKEN_CLIENT");
     let command = args::parse(arguments, client).map_err(|words| Problem::new(USAGE, words));
-    match command.and_then(run) {
+    let code = match command.and_then(run) {
         Ok(code) => ExitCode::from(code),
         Err(problem) => problem.tell(),
-    }
+    };
+    messages::finish();
+    code
 }
 
 fn run(command: Command) -> Result<u8, Problem> {

@@ -1,13 +1,12 @@
 //! What goes wrong, for the person who reads it and the script that can't.
 
-use std::io::{self, Write};
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use domo_token_client::Error;
 
 use crate::advice::advice;
-use crate::args;
+use crate::{args, messages};
 
 // Exit codes of sysexits.
 pub(crate) const USAGE: u8 = 2;
@@ -73,13 +72,12 @@ pub(crate) fn end_on(bug: &PanicHookInfo) {
         .location()
         .map_or(String::new(), |at| format!(" at {at}"));
     say(&format!("this is a bug{place}; please report it"));
-    std::process::exit(SOFTWARE.into());
+    messages::finish_and_exit(SOFTWARE);
 }
 
 /// One line on standard error.
 pub(crate) fn say(words: &str) {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     let line: String = words.chars().map(plain).collect();
-    // With standard error closed the exit code still tells.
-    let _told = io::stderr().write_all(format!("domo-token: {line}\n").as_bytes());
+    messages::push(format!("domo-token: {line}\n"));
 }

@@ -1,8 +1,8 @@
 //! The reader of standard output: `watch` and `status --watch` end with it, as `tail -f` does.
 
 use std::io::ErrorKind;
-use std::process::exit;
 
+use crate::messages::finish_and_exit;
 use crate::problem::{IO_ERROR, Problem};
 
 /// Ends the process as soon as the pipe, socket or terminal that is standard output has no reader any
@@ -18,7 +18,7 @@ pub(crate) fn end_with_it() {
         while poll(&mut polled, None) == Err(Errno::INTR) {}
         let closed = PollFlags::ERR | PollFlags::HUP;
         if polled.iter().any(|fd| fd.revents().intersects(closed)) {
-            exit(IO_ERROR.into());
+            finish_and_exit(IO_ERROR);
         }
     };
     // Without the thread the next write finds out.
@@ -33,7 +33,7 @@ pub(crate) fn end_with_it() {}
 pub(crate) fn print(text: &[u8]) -> Result<(), Problem> {
     let written = domo_token_stdout::write(text);
     if matches!(&written, Err(error) if error.kind() == ErrorKind::BrokenPipe) {
-        exit(IO_ERROR.into());
+        finish_and_exit(IO_ERROR);
     }
     written.map_err(|error| crate::cannot_print(&error))
 }

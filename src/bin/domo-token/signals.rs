@@ -8,6 +8,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::low_level::emulate_default_handler;
 
+use crate::messages;
+
 /// All of them. Those that were ignored when the helper was started (by `nohup`, or by a shell for a
 /// job in the background) stay ignored.
 const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
@@ -44,6 +46,7 @@ pub(crate) fn ending() -> Vec<i32> {
 /// Ends the process by the signal, so that its parent sees what ended it. The first process of a PID
 /// namespace can't end like that, and exits with the code that shells have for it.
 pub(crate) fn end_by(signal: i32) -> ! {
+    messages::finish();
     if !is_first_process() {
         let _ = emulate_default_handler(signal);
     }

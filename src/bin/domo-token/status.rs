@@ -16,7 +16,7 @@ use domo_token_client::{self as client, Error, ScopeSet};
 use crate::args::{Color, Status};
 use crate::ask::{connect, pause};
 use crate::problem::{CONFIG, Problem, TEMPORARY, USAGE, say};
-use crate::reader;
+use crate::{messages, reader};
 use screen::Screen;
 use table::{Look, lives};
 
@@ -121,6 +121,8 @@ fn variable(name: &str) -> Option<OsString> {
 /// Until it is stopped, or nobody reads it any more.
 fn watch(wanted: &Status, sets: &[ScopeSet], first: State) -> Result<u8, Problem> {
     reader::end_with_it();
+    // Without the thread an outage is printed directly.
+    let _ = messages::write_from_background();
     let in_place = !wanted.json && io::stdout().is_terminal() && is_able();
     let mut screen = in_place.then(Screen::default);
     let mut now = Ok(first);

@@ -6,6 +6,7 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
+use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use std::time::Duration;
 use domo_token_client::{Broker, Error, Token};
 
 use crate::args::Watch;
-use crate::problem::{CONFIG, Problem, TEMPORARY, say};
-use crate::{ask, print, reader};
+use crate::problem::{CONFIG, Problem, TEMPORARY};
+use crate::{ask, messages, print, reader};
 
 #[cfg(unix)]
 use unix as platform;
@@ -50,6 +51,7 @@ pub(crate) fn run(wanted: &Watch) -> Result<u8, Problem> {
         reader::end_with_it();
     }
     let (broker, first) = ask::token(&wanted.get)?;
+    messages::write_from_background().map_err(|error| no_thread(&error))?;
     let (sender, news) = channel();
     if file.is_some() {
         pass_on_signals(sender.clone())?;
@@ -103,7 +105,7 @@ impl Keeper<'_> {
                     problem.tell();
                     last = Some(problem);
                 }
-                Ok(News::Unanswered(error)) => say(&error.to_string()),
+                Ok(News::Unanswered(error)) => drop(Problem::of(&error, scopes).tell()),
                 Ok(News::Signal(signal)) => {
                     self.remove_file();
                     // As without a handler: whoever started it sees by what it ended.
@@ -206,7 +208,10 @@ impl Keeper<'_> {
 }
 
 fn in_the_background(job: impl FnOnce() + Send + 'static) -> Result<(), Problem> {
-    let failed = |error| Problem::new(TEMPORARY, format!("no thread can be started: {error}"));
     let started = thread::Builder::new().spawn(job);
-    started.map(|_| ()).map_err(failed)
+    started.map(|_| ()).map_err(|error| no_thread(&error))
+}
+
+fn no_thread(error: &io::Error) -> Problem {
+    Problem::new(TEMPORARY, format!("no thread can be started: {error}"))
 }

@@ -6,6 +6,7 @@ use tokio::runtime::Builder;
 use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close};
 
 use super::{News, in_the_background};
+use crate::messages;
 use crate::problem::{Problem, SOFTWARE};
 
 /// `STATUS_CONTROL_C_EXIT`, with which the console ends a program that doesn't listen to it.
@@ -29,5 +30,6 @@ pub(super) fn pass_on_signals(sender: Sender<News>) -> Result<(), Problem> {
 }
 
 pub(super) fn end_by(code: i32) -> ! {
+    messages::finish();
     std::process::exit(code)
 }

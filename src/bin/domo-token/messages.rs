@@ -1,0 +1,75 @@
+//! Lines on standard error, which never delay a command that goes on after them.
+
+use std::io::{self, Write};
+use std::process::exit;
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+/// How many lines wait for their reader. Further ones are dropped.
+const MOST_LINES: usize = 64;
+
+/// How long the end of the process waits for lines that are not written yet.
+const LAST_LINES: Duration = Duration::from_millis(300);
+
+/// The queue of [`write_from_background`].
+static QUEUE: OnceLock<SyncSender<Item>> = OnceLock::new();
+
+enum Item {
+    Line(Vec<u8>),
+    /// All lines before it are written.
+    Flush(SyncSender<()>),
+}
+
+/// Writes all later lines from another thread: a write to a full pipe, or to a terminal after Ctrl-S,
+/// blocks for as long as nobody reads.
+///
+/// # Errors
+///
+/// If no thread can be started. Lines are written directly then.
+pub(crate) fn write_from_background() -> io::Result<()> {
+    let (sender, items) = sync_channel(MOST_LINES);
+    thread::Builder::new().spawn(move || write_all(&items))?;
+    // A second call ends the thread that it has started.
+    let _ = QUEUE.set(sender);
+    Ok(())
+}
+
+fn write_all(items: &Receiver<Item>) {
+    for item in items {
+        match item {
+            Item::Line(line) => write(&line),
+            Item::Flush(done) => drop(done.try_send(())),
+        }
+    }
+}
+
+/// Writes a line, or has it written.
+pub(crate) fn push(line: String) {
+    match QUEUE.get() {
+        // What has no room is dropped.
+        Some(queue) => drop(queue.try_send(Item::Line(line.into_bytes()))),
+        None => write(line.as_bytes()),
+    }
+}
+
+fn write(line: &[u8]) {
+    // With standard error closed the exit code still tells.
+    let _ = io::stderr().write_all(line);
+}
+
+/// Returns once all lines are written, or can't be within a third of a second.
+pub(crate) fn finish() {
+    let (done, written) = sync_channel(1);
+    let queued = |queue: &SyncSender<Item>| queue.try_send(Item::Flush(done)).is_ok();
+    if QUEUE.get().is_some_and(queued) {
+        let _ = written.recv_timeout(LAST_LINES);
+    }
+}
+
+/// Ends the process after its last lines.
+pub(crate) fn finish_and_exit(code: u8) -> ! {
+    finish();
+    exit(code.into())
+}
