@@ -25,6 +25,15 @@ fn children() -> MutexGuard<'static, Children> {
     CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Keeps the exit statuses of children: where SIGCHLD is ignored, which a program inherits from its
+/// parent, the kernel drops them, and waiting for a child is an error (ECHILD). Commands start with the
+/// default action: execve(2) resets handlers, but not what is ignored.
+#[cfg(unix)]
+pub fn keep_exit_statuses() {
+    // Without a handler it is as before.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGCHLD, std::sync::Arc::default());
+}
+
 /// A child that leads a process group of its own.
 #[derive(Debug)]
 pub struct OwnChild {

@@ -42,6 +42,8 @@ const TRY_AGAIN: u8 = 75;
 fn main() -> ExitCode {
     #[cfg(unix)]
     signals::fail_writes_past_size_limit();
+    #[cfg(unix)]
+    children::keep_exit_statuses();
     let flags = match Flags::read() {
         Ok(flags) => flags,
         // Help and version are no errors: they go to standard output, and that may be closed or full.

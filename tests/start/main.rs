@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command};
 
+use common::namespaces::wrapped;
 use common::wait::until;
 use common::{
     CANARY_SECRET, Daemon, HOUR, config_text, folder, run_to_end, sandbox, secrecy, token,
@@ -117,6 +118,23 @@ fn every_source_of_a_secret_works() {
         assert_eq!(seen.len(), number + 1);
         assert_eq!(seen[number].client_id.as_deref(), Some(common::CLIENT_ID));
     }
+}
+
+#[test]
+fn commands_work_where_sigchld_was_ignored_at_the_start() {
+    let sandbox = sandbox(HOUR);
+    let line = "client_secret_command = [\"/bin/cat\", \"acme.secret\"]";
+    let text = config_text(&sandbox, "[\"data\"]");
+    let folder = folder(&text.replace("client_secret_file = \"acme.secret\"", line));
+    let ignoring = ["env", "--ignore-signal=CHLD"];
+    let mut check = wrapped(&ignoring, &Daemon::command(folder.path()));
+    check.arg("check").current_dir(&folder);
+    let (code, _, stderr) = common::parts(&check.output().unwrap());
+    assert_eq!(code, Some(0), "{stderr}");
+    let mut command = wrapped(&ignoring, &Daemon::command(folder.path()));
+    command.current_dir(&folder);
+    let daemon = Daemon::start_as(command, folder);
+    token(&daemon.ask(&["data"]));
 }
 
 #[test]
