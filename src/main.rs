@@ -2,6 +2,7 @@
 
 use std::env::var_os;
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use domo_token::check::{self, Depth};
@@ -15,7 +16,7 @@ use domo_token::init::{self, Wishes};
 use domo_token::ipc;
 use domo_token::logging::{self, Format};
 use domo_token::systemd::{self, Passed};
-use domo_token::{hygiene, signals};
+use domo_token::{descriptors, hygiene, signals};
 use tokio::runtime::Runtime;
 use tracing::warn;
 use zeroizing_alloc::ZeroAlloc;
@@ -36,10 +37,25 @@ const HANDED_OVER: &str = "what systemd handed over";
 /// How errors about handlers of signals begin.
 const NO_SIGNALS: &str = "cannot receive signals";
 
+/// How many descriptors a runtime opens.
+const RUNTIME_DESCRIPTORS: usize = 7;
+
 /// The system lacks room for now.
 const TRY_AGAIN: u8 = 75;
 
 fn main() -> ExitCode {
+    caught(start).unwrap_or_else(|Ended(error, code)| {
+        logging::finish();
+        fail(&error, code)
+    })
+}
+
+/// Makes a call, whose panic is a bug like that of a task: its message was printed by the hook.
+fn caught<T>(call: impl FnOnce() -> T) -> Result<T, Ended> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|_panic| DaemonError::Bug.into())
+}
+
+fn start() -> ExitCode {
     #[cfg(unix)]
     signals::fail_writes_past_size_limit();
     #[cfg(unix)]
@@ -172,7 +188,7 @@ fn serve(options: &Options, format: Format, env: Env<'static>, harden: bool) -> 
         close_memory(harden)?;
         run(options, format, env, passed)
     };
-    let ended = run();
+    let ended = caught(run).and_then(|ended| ended);
     // A service manager that ends the whole control group does that; others leave them running.
     #[cfg(unix)]
     children::end_all();
@@ -261,10 +277,12 @@ fn form(format: LogFormat) -> Format {
 }
 
 fn runtime() -> Result<Runtime, Ended> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Ended::of_host("cannot start the event loop", &error))
+    // Without room for its descriptors tokio panics.
+    let built = descriptors::probe(RUNTIME_DESCRIPTORS).and_then(|()| {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build()
+    });
+    built.map_err(|error| Ended::of_host("cannot start the event loop", &error))
 }
 
 /// Keeps others out of this process's memory, unless it is to be open to debuggers.
@@ -296,7 +314,12 @@ impl Ended {
         use io::ErrorKind::{PermissionDenied, Unsupported};
         let for_good = matches!(error.kind(), PermissionDenied | Unsupported);
         let code = if for_good { daemon::TO_MEND } else { TRY_AGAIN };
-        Self(format!("{what}: {error}"), code)
+        let hint = if descriptors::is_exhausted(error) {
+            descriptors::RAISE_LIMIT
+        } else {
+            ""
+        };
+        Self(format!("{what}: {error}{hint}"), code)
     }
 }
 
@@ -346,5 +369,12 @@ mod tests {
         let Ended(words, code) = end.unwrap_err();
         assert_eq!(code, 70);
         assert!(words.contains("please report it"), "{words}");
+    }
+
+    #[test]
+    fn panic_outside_of_tasks_is_a_bug_too() {
+        let Ended(message, code) = caught(|| panic!("a planted bug")).unwrap_err();
+        assert_eq!(code, 70);
+        assert!(message.contains("please report it"), "{message}");
     }
 }

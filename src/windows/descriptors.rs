@@ -20,6 +20,6 @@ pub fn is_exhausted(_: &std::io::Error) -> bool {
 /// # Errors
 ///
 /// None.
-pub fn probe() -> std::io::Result<()> {
+pub fn probe(_: usize) -> std::io::Result<()> {
     Ok(())
 }

@@ -52,7 +52,7 @@ fn daemon_without_descriptors_at_its_start_exits_75_with_the_cause() {
     let inline = config.replace("client_secret_file = \"acme.secret\"", &inline);
     let mut causes = BTreeSet::new();
     for config in [config, inline] {
-        for count in 8..24 {
+        for count in 4..24 {
             let folder = folder(&config);
             let path = folder.path().join("config.toml");
             fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -63,6 +63,8 @@ fn daemon_without_descriptors_at_its_start_exits_75_with_the_cause() {
                 break;
             }
             assert!(line.contains("Too many open files"), "{count}: {line}");
+            let hint = "raise the limit on open files";
+            assert!(line.contains(hint), "{count}: {line}");
             let (code, log) = daemon.ended();
             assert_eq!(code, Some(75), "{count}: {log}");
             let cause = ["broker.sock", "acme.secret", "trust store"];

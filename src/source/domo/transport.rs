@@ -21,6 +21,9 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A backstop: the schedule gives a request up earlier, on its own clock.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How many descriptors reading a directory of files takes.
+const DIRECTORY_DESCRIPTORS: usize = 3;
+
 /// An HTTP client that goes that way.
 pub(super) fn client(registration: &Registration) -> Result<Client, SourceError> {
     let failed = |error: reqwest::Error| SourceError::Http(innermost(&error));
@@ -47,7 +50,7 @@ pub(super) fn client(registration: &Registration) -> Result<Client, SourceError>
     }
     builder.build().map_err(|error| {
         // The library only says that it has no certificates.
-        let exhausted = descriptors::probe().err();
+        let exhausted = descriptors::probe(DIRECTORY_DESCRIPTORS).err();
         exhausted.map_or_else(|| failed(error), SourceError::Exhausted)
     })
 }
