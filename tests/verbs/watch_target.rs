@@ -40,6 +40,7 @@ fn folder_of_targets() -> tempfile::TempDir {
     drop(UnixListener::bind(at("socket")).unwrap());
     fs::create_dir(at("directory")).unwrap();
     fs::write(at("real"), "kept").unwrap();
+    fs::write(at("empty"), "").unwrap();
     for (name, target) in [
         ("link", "real"),
         ("dangling", "absent"),
@@ -47,6 +48,8 @@ fn folder_of_targets() -> tempfile::TempDir {
         ("to-directory", "directory"),
         ("loop", "loop"),
         ("to-null", "/dev/null"),
+        ("to-empty", "empty"),
+        ("to-descriptors", "/proc/self/fd"),
     ] {
         symlink(target, at(name)).unwrap();
     }
@@ -68,6 +71,7 @@ fn watch_refuses_a_path_that_is_no_regular_file_before_it_connects() {
     let before = listing(folder.path());
     let path = folder.path().display();
     let link = "a symbolic link";
+    let slash = "it ends with a slash";
     // The last column is what it says to name instead, if anything.
     for (name, kind, instead) in [
         ("/dev/null", "a device", ""),
@@ -80,17 +84,37 @@ fn watch_refuses_a_path_that_is_no_regular_file_before_it_connects() {
             "a directory",
             "a file in it: --to DIR/directory/token",
         ),
+        ("absent/", slash, "a file: --to DIR/absent"),
+        ("empty/", slash, "a file: --to DIR/empty"),
         (
-            "absent/",
-            "a directory",
-            "a file in it: --to DIR/absent/token",
+            "real//",
+            slash,
+            "a file, which is replaced then, and removed at the end: --to DIR/real",
         ),
-        ("link", link, "its target: --to DIR/real"),
+        ("fifo/", slash, ""),
+        (
+            "link",
+            link,
+            "its target, which is replaced then, and removed at the end: --to DIR/real",
+        ),
+        ("to-empty", link, "its target: --to DIR/empty"),
         ("dangling", link, "its target: --to DIR/absent"),
         ("nowhere", link, ""),
-        ("to-directory", link, ""),
+        (
+            "to-directory",
+            "a symbolic link to a directory",
+            "a file in it: --to DIR/to-directory/token",
+        ),
+        (
+            "to-directory/",
+            "a directory",
+            "a file in it: --to DIR/to-directory/token",
+        ),
         ("loop", link, ""),
         ("to-null", link, ""),
+        ("to-descriptors", "a symbolic link to a directory", ""),
+        ("/dev", "a directory", ""),
+        ("/dev/fd", "a symbolic link to a directory", ""),
     ] {
         let to = folder.path().join(name).display().to_string();
         let hint = if instead.is_empty() {
@@ -98,7 +122,12 @@ fn watch_refuses_a_path_that_is_no_regular_file_before_it_connects() {
         } else {
             format!("name {}", instead.replace("DIR", &path.to_string()))
         };
-        let message = format!("domo-token: {to} can't be written: it is {kind}; {hint}\n");
+        let cause = if kind == slash {
+            slash.to_owned()
+        } else {
+            format!("it is {kind}")
+        };
+        let message = format!("domo-token: {to} can't be written: {cause}; {hint}\n");
         assert_eq!(refused(folder.path(), &to), message);
     }
     let below = folder.path().join("real/token").display().to_string();
@@ -106,6 +135,44 @@ fn watch_refuses_a_path_that_is_no_regular_file_before_it_connects() {
     assert_eq!(listing(folder.path()), before);
     let kept = fs::read_to_string(folder.path().join("real")).unwrap();
     assert_eq!(kept, "kept");
+}
+
+#[test]
+fn watch_advises_no_file_that_a_redirection_leads_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("app.log");
+    fs::write(&log, "kept").unwrap();
+    for to in [
+        "/dev/stdout",
+        "/dev/fd/1",
+        "/proc/self/fd/1",
+        "/proc/thread-self/fd/1",
+    ] {
+        let arguments = ["watch", "--to", to, "data"];
+        let mut command = helper(&folder.path().join("none.sock"), &arguments);
+        let stdout = fs::File::options().append(true).open(&log).unwrap();
+        let (code, _, stderr) = parts(&command.stdout(stdout).output().unwrap());
+        assert_eq!(code, Some(74), "{stderr}");
+        let message = "can't be written: it is a symbolic link; without --to it prints the token";
+        assert_eq!(stderr, format!("domo-token: {to} {message}\n"));
+    }
+    assert_eq!(fs::read_to_string(&log).unwrap(), "kept");
+}
+
+#[test]
+fn watch_advises_a_directory_only_where_it_is_missing() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    for (to, hint) in [
+        ("/proc/tok", "; without --to it prints the token\n"),
+        ("/dev/fd/77", "; without --to it prints the token\n"),
+        ("none/tok", "; make its directory first\n"),
+    ] {
+        let mut command = daemon.helper(&["watch", "--to", to, "data"]);
+        let (code, _, stderr) = parts(&command.current_dir(daemon.folder()).output().unwrap());
+        assert_eq!(code, Some(74), "{stderr}");
+        assert!(stderr.ends_with(hint), "{stderr}");
+    }
 }
 
 /// A running `watch --to` whose standard error is in a file.

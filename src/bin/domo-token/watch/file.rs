@@ -1,12 +1,12 @@
 //! The token file: written in one piece, retried after errors, removed with its token.
 
+mod refusal;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
 mod windows;
 
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use domo_token_client::duration::show;
 
 use crate::args::Watch;
 use crate::print;
-use crate::problem::{IO_ERROR, Problem, say};
+use crate::problem::{Problem, say};
 
 #[cfg(unix)]
 use unix as platform;
@@ -83,14 +83,7 @@ pub(super) struct TokenFile<'a> {
 impl<'a> TokenFile<'a> {
     /// Refuses a path at which there is something other than a regular file.
     pub(super) fn at(path: &Path, wanted: &'a Watch) -> Result<Self, Problem> {
-        let kind = if ends_with_separator(path) {
-            Some(Kind::Directory)
-        } else {
-            kind_at(path).map_err(|error| failed(path, &error))?
-        };
-        if let Some(kind) = kind.filter(|kind| *kind != Kind::Regular) {
-            return Err(refusal(path, kind));
-        }
+        refusal::check(path)?;
         Ok(Self {
             path: path.to_owned(),
             wanted,
@@ -182,7 +175,7 @@ impl<'a> TokenFile<'a> {
                 self.report_recovery();
                 Ok(())
             }
-            Err(error) if self.written.is_none() => Err(failed(&self.path, &error)),
+            Err(error) if self.written.is_none() => Err(refusal::failed(&self.path, &error)),
             Err(error) => {
                 if self.writing.failed(now) {
                     self.report("written", &error, &self.kept());
@@ -292,62 +285,6 @@ fn temporary_name(path: &Path) -> io::Result<OsString> {
     temporary.push(name);
     temporary.push(format!(".{:016x}", fastrand::u64(..)));
     Ok(temporary)
-}
-
-fn ends_with_separator(path: &Path) -> bool {
-    let bytes = path.as_os_str().as_encoded_bytes();
-    bytes
-        .last()
-        .is_some_and(|last| std::path::is_separator(char::from(*last)))
-}
-
-/// What to do about a path at which no file can be.
-const NO_FILE: &str = "without --to it prints the token";
-
-/// The error of a path at which there is something that must stay.
-fn refusal(path: &Path, kind: Kind) -> Problem {
-    let hint = match kind {
-        Kind::Directory => {
-            format!("name a file in it: --to {}", path.join("token").display())
-        }
-        Kind::Symlink => target(path).map_or_else(
-            || NO_FILE.to_owned(),
-            |target| format!("name its target: --to {}", target.display()),
-        ),
-        Kind::Regular | Kind::Other(_) => NO_FILE.to_owned(),
-    };
-    let (shown, error) = (path.display(), kind.error());
-    Problem::new(
-        IO_ERROR,
-        format!("{shown} can't be written: {error}; {hint}"),
-    )
-}
-
-/// The target of a symbolic link, if a token file can be there.
-fn target(link: &Path) -> Option<PathBuf> {
-    let resolved = fs::canonicalize(link).or_else(|_| {
-        let next = fs::read_link(link)?;
-        Ok::<_, io::Error>(link.parent().unwrap_or(link).join(next))
-    });
-    let target = resolved.ok()?;
-    let is_usable = match kind_at(&target).ok()? {
-        Some(kind) => kind == Kind::Regular,
-        None => target
-            .parent()
-            .is_some_and(|parent| parent.as_os_str().is_empty() || parent.is_dir()),
-    };
-    // The links there, to which /dev/stdout leads, have no other name.
-    (is_usable && !target.starts_with("/proc")).then_some(target)
-}
-
-fn failed(path: &Path, error: &io::Error) -> Problem {
-    let shown = path.display();
-    let hint = if error.kind() == io::ErrorKind::NotFound {
-        "; make its directory first"
-    } else {
-        ""
-    };
-    Problem::new(IO_ERROR, format!("{shown} can't be written: {error}{hint}"))
 }
 
 #[cfg(test)]

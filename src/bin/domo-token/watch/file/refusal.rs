@@ -1,0 +1,131 @@
+//! The errors of paths at which no token file can be, with what to name instead.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf, absolute, is_separator};
+
+use super::Kind;
+use super::platform::kind_at;
+use crate::problem::{IO_ERROR, Problem};
+
+/// What to do about a path at which no file can be.
+const NO_FILE: &str = "without --to it prints the token";
+
+/// How many links one after another the system follows.
+const MOST_LINKS: usize = 40;
+
+/// Refuses a path at which there is something other than a regular file.
+pub(super) fn check(path: &Path) -> Result<(), Problem> {
+    let kind = kind_at(path);
+    if let Some(bare) = without_separators(path)
+        && !matches!(kind, Ok(Some(Kind::Directory)))
+    {
+        let advice = match kind_at(bare) {
+            Ok(None | Some(Kind::Regular)) => name("a file", bare),
+            Ok(Some(_)) | Err(_) => NO_FILE.to_owned(),
+        };
+        return Err(cannot_write(path, "it ends with a slash", &advice));
+    }
+    match kind.map_err(|error| failed(path, &error))? {
+        None | Some(Kind::Regular) => Ok(()),
+        Some(kind) => Err(refusal(path, kind)),
+    }
+}
+
+/// The error of a write or a look at the path.
+pub(super) fn failed(path: &Path, error: &io::Error) -> Problem {
+    let parent = path.parent();
+    let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
+    let advice = if error.kind() != io::ErrorKind::NotFound {
+        ""
+    } else if leads_to_system(path) {
+        NO_FILE
+    } else if parent.is_some_and(|parent| !parent.exists()) {
+        "make its directory first"
+    } else {
+        ""
+    };
+    cannot_write(path, &error.to_string(), advice)
+}
+
+fn cannot_write(path: &Path, cause: &str, advice: &str) -> Problem {
+    let shown = path.display();
+    let separator = if advice.is_empty() { "" } else { "; " };
+    let message = format!("{shown} can't be written: {cause}{separator}{advice}");
+    Problem::new(IO_ERROR, message)
+}
+
+/// The error of a path at which there is something that must stay.
+fn refusal(path: &Path, kind: Kind) -> Problem {
+    let leads_to_directory = kind == Kind::Symlink && path.is_dir();
+    let mut cause = kind.error().to_string();
+    if leads_to_directory {
+        cause.push_str(" to a directory");
+    }
+    let advice = match kind {
+        Kind::Directory | Kind::Symlink if leads_to_system(path) => None,
+        Kind::Symlink if !leads_to_directory => {
+            target(path).map(|target| name("its target", &target))
+        }
+        Kind::Directory | Kind::Symlink => Some(name("a file in it", &path.join("token"))),
+        Kind::Regular | Kind::Other(_) => None,
+    };
+    cannot_write(path, &cause, advice.as_deref().unwrap_or(NO_FILE))
+}
+
+/// The advice to name that path, with a warning if there is a file that is lost then.
+fn name(what: &str, path: &Path) -> String {
+    let has_content = fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0);
+    let warning = if has_content {
+        ", which is replaced then, and removed at the end"
+    } else {
+        ""
+    };
+    format!("name {what}{warning}: --to {}", path.display())
+}
+
+/// The target of a symbolic link, if a token file can be there.
+fn target(link: &Path) -> Option<PathBuf> {
+    let resolved = fs::canonicalize(link).or_else(|_| {
+        let next = fs::read_link(link)?;
+        Ok::<_, io::Error>(link.parent().unwrap_or(link).join(next))
+    });
+    let target = resolved.ok()?;
+    let is_usable = match kind_at(&target).ok()? {
+        Some(kind) => kind == Kind::Regular,
+        None => target
+            .parent()
+            .is_some_and(|parent| parent.as_os_str().is_empty() || parent.is_dir()),
+    };
+    is_usable.then_some(target)
+}
+
+/// Whether a path, or a link on its way, is in `/proc` or `/dev`. The files there stand for devices and
+/// for open files of a process: the target of `/dev/stdout` may be a log.
+fn leads_to_system(path: &Path) -> bool {
+    let mut path = absolute(path).unwrap_or_else(|_| path.to_owned());
+    for _ in 0..MOST_LINKS {
+        let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+        let place = match (parent, path.file_name()) {
+            (Some(parent), Some(name)) => parent.join(name),
+            _ => path.clone(),
+        };
+        if ["/proc", "/dev"].iter().any(|root| place.starts_with(root)) {
+            return !place.starts_with("/dev/shm");
+        }
+        let Ok(next) = fs::read_link(&path) else {
+            return false;
+        };
+        path = path.parent().unwrap_or(&path).join(next);
+    }
+    false
+}
+
+/// The path without the separators at its end, if it has any.
+fn without_separators(path: &Path) -> Option<&Path> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let last = char::from(*bytes.last()?);
+    // Paths are compared, and their parts taken, without such an end.
+    let bare = path.components().as_path();
+    (is_separator(last) && bare.file_name().is_some()).then_some(bare)
+}
