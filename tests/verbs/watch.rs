@@ -166,7 +166,16 @@ fn watch_takes_its_file_away_when_it_is_stopped_and_no_file_of_others() {
         wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
         child
     };
-    for (signal, number) in [("-TERM", 15), ("-INT", 2), ("-HUP", 1), ("-QUIT", 3)] {
+    for (signal, number) in [
+        ("-TERM", 15),
+        ("-INT", 2),
+        ("-HUP", 1),
+        ("-QUIT", 3),
+        ("-USR1", 10),
+        ("-USR2", 12),
+        ("-ALRM", 14),
+        ("-XCPU", 24),
+    ] {
         let mut watch = start("0640");
         let mode = fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640);

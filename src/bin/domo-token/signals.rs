@@ -4,7 +4,7 @@ use std::fs;
 use std::process::exit;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
 use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::low_level::emulate_default_handler;
 
@@ -13,6 +13,9 @@ use crate::messages;
 /// All of them. Those that were ignored when the helper was started (by `nohup`, or by a shell for a
 /// job in the background) stay ignored.
 const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+
+/// Others whose default action ends a process, which would leave a file behind.
+const ENDING_BY_DEFAULT: [i32; 4] = [SIGUSR1, SIGUSR2, SIGALRM, SIGXCPU];
 
 /// What is added to a signal's number for an exit code, as shells do.
 const EXIT_BASE: i32 = 128;
@@ -26,7 +29,7 @@ pub(crate) fn end_first_process() {
     if !is_first_process() {
         return;
     }
-    for signal in ending() {
+    for signal in not_ignored(&status(), &ENDING) {
         // Without the handler the process is only slower to end: by SIGKILL.
         let _ = register_conditional_shutdown(signal, EXIT_BASE + signal, &ENDS_IMMEDIATELY);
     }
@@ -37,10 +40,18 @@ pub(crate) fn take_over() {
     ENDS_IMMEDIATELY.store(false, Ordering::SeqCst);
 }
 
-/// The signals to handle.
-pub(crate) fn ending() -> Vec<i32> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    not_ignored(&status)
+/// The signals to handle by a process that must remove a file at its end.
+pub(crate) fn ending_with_file() -> Vec<i32> {
+    let mut ending = ENDING.to_vec();
+    // They don't end the first process.
+    if !is_first_process() {
+        ending.extend(ENDING_BY_DEFAULT);
+    }
+    not_ignored(&status(), &ending)
+}
+
+fn status() -> String {
+    fs::read_to_string("/proc/self/status").unwrap_or_default()
 }
 
 /// Ends the process by the signal, so that its parent sees what ended it. The first process of a PID
@@ -57,8 +68,8 @@ fn is_first_process() -> bool {
     std::process::id() == 1
 }
 
-/// Those of [`ENDING`] that `/proc/self/status` doesn't list as ignored (proc(5)).
-fn not_ignored(status: &str) -> Vec<i32> {
+/// Those of `signals` that `/proc/self/status` doesn't list as ignored (proc(5)).
+fn not_ignored(status: &str, signals: &[i32]) -> Vec<i32> {
     let mask = status
         .lines()
         .find_map(|line| line.strip_prefix("SigIgn:"))
@@ -66,7 +77,8 @@ fn not_ignored(status: &str) -> Vec<i32> {
         .unwrap_or(0);
     // The lowest bit is signal 1.
     let is_ignored = |signal: &i32| mask >> (signal - 1) & 1 == 1;
-    ENDING.into_iter().filter(|s| !is_ignored(s)).collect()
+    let signals = signals.iter().copied();
+    signals.filter(|signal| !is_ignored(signal)).collect()
 }
 
 #[cfg(test)]
@@ -76,12 +88,13 @@ mod tests {
     #[test]
     fn signals_ignored_at_the_start_are_not_handled() {
         assert_eq!(
-            not_ignored("Name:\tx\nSigIgn:\t0000000000001001\n"),
+            not_ignored("Name:\tx\nSigIgn:\t0000000000001001\n", &ENDING),
             [2, 3, 15]
         );
-        assert_eq!(not_ignored("SigIgn:\t0000000000000006\n"), [1, 15]);
+        let two_ignored = "SigIgn:\t0000000000000006\n";
+        assert_eq!(not_ignored(two_ignored, &ENDING), [1, 15]);
         for unknown in ["", "SigIgn:\t0\n", "SigIgn:\tx\n"] {
-            assert_eq!(not_ignored(unknown), ENDING);
+            assert_eq!(not_ignored(unknown, &ENDING), ENDING);
         }
     }
 }

@@ -11,7 +11,7 @@ pub(super) use crate::signals::end_by;
 
 pub(super) fn pass_on_signals(sender: Sender<News>) -> Result<(), Problem> {
     let failed = |error| Problem::new(SOFTWARE, format!("signals can't be caught: {error}"));
-    let mut signals = Signals::new(signals::ending()).map_err(failed)?;
+    let mut signals = Signals::new(signals::ending_with_file()).map_err(failed)?;
     signals::take_over();
     in_the_background(move || {
         for signal in signals.forever() {
