@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::common::callers::is_root;
+use super::common::namespaces::wrapped;
 use super::common::wait::until;
 use super::common::{Daemon, HOUR, config_text, parts, sandbox, token};
 use super::watch::wait_for;
@@ -181,6 +182,20 @@ fn watch_exits_74_if_the_first_write_fails() {
     let (code, _, stderr) = ask();
     assert_eq!(code, Some(74), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+#[test]
+fn watch_exits_75_without_descriptors_for_its_signals() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let file = daemon.folder().join("token");
+    let watch = daemon.helper(&["watch", "--to", file.to_str().unwrap(), "data"]);
+    // One for the connection, and another one.
+    let words = ["prlimit", "--nofile=5:5"];
+    let (code, _, stderr) = parts(&wrapped(&words, &watch).output().unwrap());
+    assert_eq!(code, Some(75), "{stderr}");
+    assert!(stderr.contains("Too many open files"), "{stderr}");
+    assert!(!file.exists());
 }
 
 #[test]
