@@ -143,10 +143,10 @@ static WATCH: VerbUsage = VerbUsage {
              outlives restarts of the broker, says on standard error when there is no token, and \
              goes on when there is one again.",
         "FILE is absent at first, or a regular file, which is replaced; it is written \
-             again if it is deleted. When a new token can't be \
+             again within 2 s if it is deleted. When a new token can't be \
              written, the last one stays until it expires, and writing is retried. FILE is removed \
-             when its token expires and when the command ends, also by SIGTERM, SIGINT, SIGQUIT or \
-             SIGHUP.",
+             when its token expires and when the command ends, also by SIGTERM, SIGINT, SIGQUIT, \
+             SIGHUP, SIGUSR1, SIGUSR2, SIGALRM or SIGXCPU.",
     ],
     examples: &[
         "domo-token watch --to /run/report/token --format header data &",
@@ -160,7 +160,10 @@ static WATCH: VerbUsage = VerbUsage {
              no reader any more",
         ),
         ("77", "no longer permitted"),
-        ("78", "the scope set was removed, or Domo refuses it"),
+        (
+            "78",
+            "the scope set was removed; while Domo refuses it watch goes on, without a token",
+        ),
     ],
 };
 
