@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use super::common::callers::is_root;
 use super::common::namespaces::wrapped;
 use super::common::wait::until;
-use super::common::{Daemon, HOUR, config_text, parts, sandbox, token};
+use super::common::{Daemon, HOUR, config_text, parts, sandbox, timed, token};
 use super::watch::wait_for;
 use super::watch_target::Watching;
 
@@ -232,6 +233,28 @@ fn watch_writes_again_once_its_directory_is_back_and_leaves_no_token_in_a_moved_
     wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
     watching.stop();
     assert_eq!(names(&here), [""; 0]);
+}
+
+#[test]
+fn watch_writes_its_file_again_when_another_watch_has_removed_it() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let first = Watching::start(&daemon, &file);
+    let inode = fs::metadata(&file).unwrap().ino();
+    let second = Watching::start(&daemon, &file);
+    until(|| match fs::metadata(&file).map(|found| found.ino()) {
+        Ok(other) if other != inode => Ok(()),
+        found => Err(found.ok()),
+    });
+    let (took, ()) = timed(|| {
+        assert_eq!(second.stop(), "");
+        wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    });
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(first.stop(), "");
+    assert_eq!(names(folder.path()), [""; 0]);
 }
 
 #[test]

@@ -28,6 +28,9 @@ use platform::{end_by, pass_on_signals};
 /// How long a wait lasts at most: while the machine sleeps tokens die, and waits don't go on.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// How long a token file may be missing: another process that keeps the same file removes it at its end.
+const FILE_LOOK: Duration = Duration::from_secs(2);
+
 /// How long before a token falls short of `--min-ttl` the broker is asked for another.
 const LEAD: Duration = Duration::from_secs(1);
 
@@ -143,7 +146,12 @@ impl Keeper<'_> {
         let rest = self.good().map_or(LOOK, |good| good.saturating_sub(lead));
         let file = self.file.as_ref();
         let wait = file.and_then(|file| file.wait(self.held.as_ref(), self.least()));
-        wait.map_or(rest, |wait| wait.min(rest))
+        let rest = wait.map_or(rest, |wait| wait.min(rest));
+        if file.is_some() && self.held.is_some() {
+            rest.min(FILE_LOOK)
+        } else {
+            rest
+        }
     }
 
     /// Drops a token that isn't good any more, asks for another in time, and sees to the file.
