@@ -67,6 +67,11 @@ fn exec_gives_the_token_behind_a_descriptor_and_not_in_the_environment() {
     );
     let (_, stdout, _) = parts(&daemon.ask(&["exec", "--fd", "0", "data", "--", "/bin/cat"]));
     assert_eq!(stdout, format!("{held}\n"));
+    let mut command = daemon.helper(&[&arguments[..], &["/usr/bin/env"]].concat());
+    command.env("DOMO_ACCESS_TOKEN", "another");
+    let (code, stdout, _) = parts(&command.output().unwrap());
+    assert_eq!(code, Some(0));
+    assert!(!stdout.contains("DOMO_ACCESS_TOKEN"), "{stdout}");
     let far = [
         "exec", "--fd", "9", "data", "--", "/bin/sh", "-c", "cat <&9",
     ];

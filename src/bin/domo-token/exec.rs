@@ -22,6 +22,9 @@ use windows as platform;
 /// A command that is there and can't be run as was said, as shells have it.
 const CANNOT_RUN: u8 = 126;
 
+/// The variable that holds the token unless another one is named.
+const VARIABLE: &str = "DOMO_ACCESS_TOKEN";
+
 /// No such command.
 const NOT_FOUND: u8 = 127;
 
@@ -39,6 +42,8 @@ pub(crate) fn run(wanted: &Exec, token: &Token) -> Problem {
             command.env(name, token.secret());
         }
         Place::Descriptor(number) => {
+            // One that was inherited may be another token.
+            command.env_remove(VARIABLE);
             let text = print::token(token, &wanted.get);
             match platform::provide(text.as_bytes(), *number) {
                 Ok(provided) => descriptor = Some(provided),
