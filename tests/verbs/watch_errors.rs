@@ -186,6 +186,55 @@ fn watch_exits_74_if_the_first_write_fails() {
 }
 
 #[test]
+fn watch_leaves_at_most_one_file_where_none_can_be_removed() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let folder = tempfile::tempdir().unwrap();
+    let change = |flag: &str| {
+        let mut chattr = Command::new("chattr");
+        let output = chattr.arg(flag).arg(folder.path()).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    if !change("+a") {
+        println!("skipped: no directory can be made append-only here");
+        return;
+    }
+    let file = folder.path().join("token");
+    let outputs: Vec<_> = (0..3)
+        .map(|_| daemon.ask(&["watch", "--to", file.to_str().unwrap(), "data"]))
+        .collect();
+    let left = names(folder.path());
+    assert!(change("-a"));
+    for output in outputs {
+        let (code, _, stderr) = parts(&output);
+        assert_eq!(code, Some(74), "{stderr}");
+        assert!(stderr.contains("Operation not permitted"), "{stderr}");
+    }
+    assert_eq!(left.len(), 1, "{left:?}");
+    Watching::start(&daemon, &file).stop();
+    assert_eq!(names(folder.path()), [""; 0]);
+}
+
+#[test]
+fn watch_removes_what_a_killed_one_left_and_has_room_for_long_names() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let folder = tempfile::tempdir().unwrap();
+    let long = "t".repeat(255);
+    for (name, leftover) in [
+        ("token", ".token.0123456789abcdef".to_owned()),
+        (&long, format!(".{}.0123456789abcdef", &long[..100])),
+    ] {
+        let file = folder.path().join(name);
+        fs::write(folder.path().join(leftover), "an old token").unwrap();
+        let watching = Watching::start(&daemon, &file);
+        assert_eq!(names(folder.path()), [name]);
+        watching.stop();
+        assert_eq!(names(folder.path()), [""; 0]);
+    }
+}
+
+#[test]
 fn watch_exits_75_without_descriptors_for_its_signals() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));

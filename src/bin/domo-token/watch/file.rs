@@ -6,7 +6,7 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -278,13 +278,40 @@ impl Retry {
     }
 }
 
-/// A name that no pattern for the file's own matches, and nobody else uses.
-fn temporary_name(path: &Path) -> io::Result<OsString> {
-    let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
-    let mut temporary = OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{:016x}", fastrand::u64(..)));
-    Ok(temporary)
+/// How much of the target's name a temporary name has, in bytes: what is added must have room.
+const LONGEST_PART: usize = 100;
+
+/// A name that no pattern for the target's own matches, and nobody else uses.
+fn temporary_name(target: &OsStr) -> OsString {
+    let mut temporary = temporary_prefix(target);
+    temporary.push(format!("{:016x}", fastrand::u64(..)));
+    temporary
+}
+
+/// Whether that is a [`temporary_name`] for this target. It may be one for another target that begins
+/// with the same [`LONGEST_PART`] bytes.
+#[cfg(unix)]
+fn is_temporary_name(name: &OsStr, target: &OsStr) -> bool {
+    let prefix = temporary_prefix(target);
+    let end = name
+        .as_encoded_bytes()
+        .strip_prefix(prefix.as_encoded_bytes());
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    end.is_some_and(|end| end.len() == 16 && end.iter().all(is_digit))
+}
+
+fn temporary_prefix(target: &OsStr) -> OsString {
+    let mut prefix = OsString::from(".");
+    if target.len() <= LONGEST_PART {
+        prefix.push(target);
+    } else {
+        let name = target.to_string_lossy();
+        let ends = (0..=LONGEST_PART).rev();
+        let part = ends.filter_map(|end| name.get(..end)).next();
+        prefix.push(part.unwrap_or_default());
+    }
+    prefix.push(".");
+    prefix
 }
 
 #[cfg(test)]
@@ -307,6 +334,16 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30, 30]);
         assert!(retry.succeeded() && !retry.succeeded());
         assert_eq!(retry.wait(now), None);
+    }
+
+    #[test]
+    fn temporary_name_of_a_long_name_has_its_beginning() {
+        let long = "é".repeat(127);
+        for (target, part) in [("token", "token"), (&long, &"é".repeat(50))] {
+            let name = temporary_name(target.as_ref()).into_string().unwrap();
+            let random = name.strip_prefix(&format!(".{part}.")).unwrap();
+            assert_eq!(random.len(), 16, "{name}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The token file on Linux.
 
+mod leftovers;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
@@ -74,14 +76,8 @@ pub(super) fn put(path: &Path, text: &[u8], mode: u32) -> io::Result<Ours> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = openat(CWD, parent.unwrap_or(Path::new(".")), flags, Mode::empty())?;
     replaceable(kind_in(&directory, name)?)?;
-    let temporary = temporary_name(path)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut new = File::from(openat(
-        &directory,
-        &temporary,
-        flags,
-        Mode::RUSR | Mode::WUSR,
-    )?);
+    leftovers::remove(&directory, name)?;
+    let (mut new, temporary) = create(&directory, name)?;
     let placed = fill(&mut new, text, mode)
         .and_then(|()| reopen(&new, &directory, &temporary))
         .and_then(|(file, id)| move_to(&directory, &temporary, name).map(|()| (file, id)));
@@ -101,6 +97,20 @@ pub(super) fn put(path: &Path, text: &[u8], mode: u32) -> io::Result<Ours> {
             Err(error)
         }
     }
+}
+
+/// A new file for a target of that name. Another process that keeps the same file leaves it alone.
+fn create(directory: &OwnedFd, target: &OsStr) -> io::Result<(File, OsString)> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    for _ in 0..ATTEMPTS {
+        let name = temporary_name(target);
+        let new = openat(directory, &name, flags, Mode::RUSR | Mode::WUSR)?;
+        let new = File::from(new);
+        if leftovers::mark(&new)? {
+            return Ok((new, name));
+        }
+    }
+    Err(Errno::BUSY.into())
 }
 
 fn kind_in(directory: impl AsFd, name: &OsStr) -> io::Result<Option<Kind>> {

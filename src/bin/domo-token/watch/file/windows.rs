@@ -76,7 +76,8 @@ fn kind(found: FileType) -> Kind {
 /// Files have no mode here: they inherit their access list from the directory.
 pub(super) fn put(path: &Path, text: &[u8], _mode: u32) -> io::Result<Ours> {
     replaceable(path)?;
-    let temporary = path.with_file_name(temporary_name(path)?);
+    let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+    let temporary = path.with_file_name(temporary_name(name));
     let mut file = File::options()
         .write(true)
         .create_new(true)
