@@ -52,8 +52,10 @@ fn each_user_gets_exactly_its_due() {
             .to_owned();
         stderr.replace(&pid, "PID")
     };
-    let known = words(&["data"]);
-    assert_eq!(known, words(&["nosuch"]).replace("nosuch", "data"));
+    let unnamed = words(&["data"]);
+    assert_eq!(unnamed, words(&["nosuch"]).replace("nosuch", "data"));
+    assert!(!unnamed.contains("acme"), "{unnamed}");
+    let known = words(&["-c", "acme", "data"]);
     assert_eq!(
         known,
         words(&["-c", "nobody", "data"]).replace("nobody", "acme")
@@ -111,14 +113,14 @@ fn who_is_refused_hears_as_whom_it_was_seen_and_the_operator_by_which_rule() {
     assert_eq!((code, &granted), (Some(0), &expected));
     let (code, denied) = explained(STRANGER);
     assert_eq!(code, Some(77));
-    assert_eq!(denied["allowed"], false);
-    assert_eq!(denied["kind"], "not_permitted");
+    let shown = ["allowed", "client", "kind"].map(|key| denied[key].to_string());
+    assert_eq!(shown, ["false", "null", "\"not_permitted\""]);
     assert!(!denied.to_string().contains("games"), "{denied}");
     let line = daemon.wait_for_log("refused: uid 4242");
     // As logged: a message with quotes is quoted.
     let logged = rule.replace('"', "\\\"");
     assert!(
-        line.contains("may not have client") && line.contains(&logged),
+        line.contains("may not have client \\\"acme\\\"") && line.contains(&logged),
         "{line}"
     );
     let audit = daemon.folder().join("audit.jsonl");
@@ -127,10 +129,9 @@ fn who_is_refused_hears_as_whom_it_was_seen_and_the_operator_by_which_rule() {
         let refused = text.lines().find(|line| line.contains("not_permitted"));
         refused.map(str::to_owned).ok_or(text)
     });
-    assert!(
-        taken_down.contains("\"uid\":4242,") && taken_down.contains("\"scope\":\"data\""),
-        "{taken_down}"
-    );
+    for part in ["\"client\":\"acme\"", "\"uid\":4242,", "\"scope\":\"data\""] {
+        assert!(taken_down.contains(part), "{taken_down}");
+    }
 }
 
 #[test]

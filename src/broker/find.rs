@@ -24,7 +24,7 @@ const SCOPES: [&str; 7] = [
 ];
 
 impl State {
-    /// The set, if the caller may have it. The operator hears who may not.
+    /// The set, if the caller may have it. Who may not is logged, with the client's name.
     pub(super) fn admit(
         &mut self,
         asked: &Asked,
@@ -36,7 +36,9 @@ impl State {
             && refusal.kind == RefusalKind::NotPermitted
         {
             let rule = self.deciding_rule(asked, caller);
-            log::not_permitted(&mut self.refusals, &refusal.cause, &rule, now);
+            let client = self.client_meant(asked).unwrap_or_default();
+            let denied = denied(caller, &wanted(Some(&client), &scope_shown(asked)));
+            log::not_permitted(&mut self.refusals, &denied, &rule, now);
         }
         found.map(|(set, _)| set)
     }
@@ -66,9 +68,9 @@ impl State {
         let Some(access) = self.about.access.get(client) else {
             return match found {
                 Ok(set) => Ok((set, None)),
-                Err(Unknown::Scope(known)) => Err(unknown_scope(client, &scope, &known, |_| true)),
+                Err(Unknown::Scope(known)) => Err(unknown_scope(client, &scope, &known)),
                 Err(Unknown::Client) if self.hides_any(caller) => {
-                    Err(self.not_permitted(client, &scope, caller))
+                    Err(self.not_permitted(asked, &scope, caller))
                 }
                 Err(Unknown::Client) => Err(self.unknown_client(client, caller)),
             };
@@ -76,16 +78,15 @@ impl State {
         match (access.decide(&scope, caller).ok(), found) {
             (Some(rule), Ok(set)) => Ok((set, Some(rule))),
             (None, Err(Unknown::Scope(known))) if caller.privileged => {
-                let may_have = |set: &ScopeSet| access.grants(set, caller);
-                Err(unknown_scope(client, &scope, &known, may_have))
+                Err(unknown_scope(client, &scope, &known))
             }
-            (Some(_) | None, _) => Err(self.not_permitted(client, &scope, caller)),
+            (Some(_) | None, _) => Err(self.not_permitted(asked, &scope, caller)),
         }
     }
 
     /// What a caller would get, and why: a client that could not be loaded counts like a rule.
     pub(super) fn explain(&self, asked: &Asked, caller: &Caller, now: BootTime) -> Explanation {
-        let client = self.client_meant(asked).map(Cow::into_owned);
+        let client = self.client_shown_to(asked, caller).map(Cow::into_owned);
         let scope = ScopeSet::parse(&asked.scope);
         let (refused, rule) = match self.find(asked, caller) {
             Ok((set, rule)) => {
@@ -99,10 +100,6 @@ impl State {
                     }
                     None => (None, rule),
                 }
-            }
-            Err(refusal) if refusal.kind == RefusalKind::NotPermitted && caller.privileged => {
-                let rule = self.deciding_rule(asked, caller);
-                (Some(refusal.kind), format!("{}: {rule}", refusal.cause))
             }
             Err(refusal) => (Some(refusal.kind), refusal.cause),
         };
@@ -118,7 +115,7 @@ impl State {
         }
     }
 
-    /// What denies it to a caller, for who may see all there is.
+    /// What denies it to a caller, for the log and callers that may see all there is.
     fn deciding_rule(&self, asked: &Asked, caller: &Caller) -> String {
         let client = self.client_meant(asked);
         let access = client.and_then(|client| self.about.access.get(client.as_ref()));
@@ -184,24 +181,58 @@ impl State {
         Refusal::new(RefusalKind::UnknownClient, cause)
     }
 
-    /// Reports who was denied and as whom it was seen, and nothing of what exists. A caller whose
-    /// groups are not known may try again, unless no rule is about names or groups. The rules of all
-    /// clients count, so that the answer doesn't tell which of them is about the caller's request.
-    fn not_permitted(&self, client: &str, scope: &ScopeSet, caller: &Caller) -> Refusal {
+    /// The client that a caller means, unless that is the default client and hidden from it: a
+    /// caller that names no client learns no name that status hides.
+    fn client_shown_to<'a>(&'a self, asked: &'a Asked, caller: &Caller) -> Option<Cow<'a, str>> {
+        let client = self.client_meant(asked)?;
+        let is_shown = asked.client.is_some() || self.may_see_client(&client, caller);
+        is_shown.then_some(client)
+    }
+
+    /// Reports who was denied and as whom it was seen, and of what exists only what the caller may
+    /// have. A caller whose groups are not known may try again, unless no rule is about names or
+    /// groups. The rules of all clients count, so that the answer doesn't tell which of them is about
+    /// the caller's request.
+    fn not_permitted(&self, asked: &Asked, scope: &ScopeSet, caller: &Caller) -> Refusal {
+        let client = self.client_shown_to(asked, caller);
+        let wanted = wanted(client.as_deref(), scope.as_str());
         let mut tables = self.about.access.values();
         if caller.lacks_groups && tables.any(Access::needs_user_database) {
             let cause = format!(
-                "cannot decide whether {caller} may have client {client:?}, scope set \"{scope}\": the \
-                 user database of the broker's host does not answer; try again"
+                "cannot decide whether {caller} may have {wanted}: the user database of the \
+                 broker's host does not answer; try again"
             );
             return Refusal::new(RefusalKind::Busy, cause);
         }
-        let cause = format!(
-            "{caller} may not have client {client:?}, scope set \"{scope}\"; ask the operator of the \
-             broker for access"
-        );
+        let denied = denied(caller, &wanted);
+        let client = client.unwrap_or_default();
+        let access = self.about.access.get(client.as_ref());
+        let granted = access.into_iter().flat_map(|access| access.0.keys());
+        let granted = granted.filter(|set| access.is_some_and(|access| access.grants(set, caller)));
+        let cause = if let Some(meant) = did_you_mean::scope_set(scope, granted) {
+            format!("{denied}; did you mean \"{meant}\"?")
+        } else if caller.privileged {
+            let rule = self.deciding_rule(asked, caller);
+            format!(
+                "{denied}: {rule}; to grant it, extend [clients.{client}.access] in the broker's config"
+            )
+        } else {
+            format!("{denied}; ask the operator of the broker for access")
+        };
         Refusal::new(RefusalKind::NotPermitted, cause)
     }
+}
+
+/// What a caller asked for, for messages; without a client the default one.
+fn wanted(client: Option<&str>, scope: &str) -> String {
+    match client {
+        Some(client) => format!("client {client:?}, scope set \"{scope}\""),
+        None => format!("scope set \"{scope}\" of the default client"),
+    }
+}
+
+fn denied(caller: &Caller, wanted: &str) -> String {
+    format!("{caller} may not have {wanted}")
 }
 
 /// A client's name as it may be shown.
@@ -229,15 +260,9 @@ fn read_scope(text: &str) -> Result<ScopeSet, Refusal> {
         .map_err(|error| Refusal::new(RefusalKind::UnknownScope, error.to_string()))
 }
 
-/// `known` are the client's scope sets, all of which the caller may see. One that it may have is
-/// suggested if it was meant; to add a new one is advised only where Domo or this client has the scopes.
-fn unknown_scope(
-    client: &str,
-    scope: &ScopeSet,
-    known: &[ScopeSet],
-    may_have: impl Fn(&ScopeSet) -> bool,
-) -> Refusal {
-    let allowed = known.iter().filter(|set| may_have(set));
+/// `known` are the client's scope sets, all of which the caller may see. One of them is suggested if
+/// it was meant; to add a new one is advised only where Domo or this client has the scopes.
+fn unknown_scope(client: &str, scope: &ScopeSet, known: &[ScopeSet]) -> Refusal {
     let sets: Vec<&str> = known.iter().map(ScopeSet::as_str).collect();
     let sets = listed(&sets);
     let in_use = |part: &str| {
@@ -245,7 +270,7 @@ fn unknown_scope(
             .iter()
             .any(|set| set.iter().any(|other| other == part))
     };
-    let hint = if let Some(meant) = did_you_mean::scope_set(scope, allowed) {
+    let hint = if let Some(meant) = did_you_mean::scope_set(scope, known.iter()) {
         format!("did you mean \"{meant}\"?")
     } else if scope
         .iter()

@@ -132,8 +132,115 @@ fn no_set_is_suggested_to_a_caller_that_may_not_have_it() {
     let (kind, cause) = refused("Data", &caller(1004, true));
     assert_eq!(kind, RefusalKind::UnknownScope);
     assert!(cause.ends_with("did you mean \"data\"?"), "{cause}");
+    // Root sees every set, whoever may have it.
     let (_, cause) = refused("Data", &caller(0, true));
-    assert!(!cause.contains("did you mean"), "{cause}");
+    assert!(cause.ends_with("did you mean \"data\"?"), "{cause}");
+}
+
+/// A broker with `acme` and `beta`, whose access tables grant `acme`'s `data user` to user 1004 and
+/// `beta`'s `data` to user 1005. The default client is `beta`.
+fn two_closed_clients() -> Broker<SystemClock> {
+    let rule = |uid| Rule {
+        users: vec![Principal::Id(uid)],
+        ..Rule::default()
+    };
+    let wide = ScopeSet::parse("data user").unwrap();
+    let acme = Access(BTreeMap::from([(wide, rule(1004))]));
+    let broker = broker_of(&[("acme", &["data user"]), ("beta", &["data"])], Some(acme));
+    let mut state = broker.state();
+    let access = &mut state.about.access;
+    access.insert("beta".to_owned(), table(rule(1005)));
+    state.about.default_client = Some("beta".to_owned());
+    drop(state);
+    broker
+}
+
+fn user(uid: u32) -> Caller {
+    Caller {
+        uid: Some(uid),
+        ..Caller::default()
+    }
+}
+
+fn of_default(scope: &str) -> Asked {
+    Asked {
+        client: None,
+        scope: scope.to_owned(),
+    }
+}
+
+#[test]
+fn default_client_is_not_named_to_a_caller_from_which_it_is_hidden() {
+    let broker = two_closed_clients();
+    let end = "may not have scope set \"data\" of the default client; ask the operator of the broker \
+               for access";
+    let hidden = cause(&broker, &of_default("data"), &user(1004));
+    assert!(hidden.ends_with(end), "{hidden}");
+    // A scope set that does not exist has the same message.
+    let absent = cause(&broker, &of_default("audit"), &user(1004));
+    assert_eq!(absent.replace("audit", "data"), hidden);
+    let explained = broker.explain(&of_default("data"), &user(1004));
+    assert_eq!(explained.client, None);
+    assert!(!explained.rule.contains("beta"), "{}", explained.rule);
+    // A caller that names it gets its own word back.
+    let named = cause(&broker, &asked("beta", "data"), &user(1004));
+    assert!(named.contains("client \"beta\""), "{named}");
+    let lacking = Caller {
+        lacks_groups: true,
+        ..user(1004)
+    };
+    broker.state().about.access.insert(
+        "beta".to_owned(),
+        table(by_name_or_group().into_iter().next().unwrap()),
+    );
+    let undecided = cause(&broker, &of_default("data"), &lacking);
+    assert!(undecided.contains("cannot decide"), "{undecided}");
+    assert!(!undecided.contains("beta"), "{undecided}");
+}
+
+#[test]
+fn default_client_is_named_to_callers_that_may_see_it() {
+    let broker = two_closed_clients();
+    let root = Caller {
+        privileged: true,
+        ..user(0)
+    };
+    for caller in [user(1005), root.clone()] {
+        let scope = if caller.privileged { "data" } else { "audit" };
+        let cause = cause(&broker, &of_default(scope), &caller);
+        assert!(cause.contains("client \"beta\""), "{cause}");
+        let explained = broker.explain(&of_default(scope), &caller);
+        assert_eq!(explained.client.as_deref(), Some("beta"));
+    }
+    let cause = cause(&broker, &of_default("data"), &root);
+    let end = "the rule for \"data\" is for user 1005 alone; to grant it, extend \
+               [clients.beta.access] in the broker's config";
+    assert!(cause.ends_with(end), "{cause}");
+}
+
+#[test]
+fn denied_caller_is_suggested_the_scope_set_that_it_may_have_itself() {
+    let broker = two_closed_clients();
+    let refused = |client, scope, uid| {
+        let refusal = broker.watch(&asked(client, scope), &user(uid)).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::NotPermitted);
+        refusal.cause
+    };
+    for scope in ["Data user", "USER,data", "data uesr"] {
+        let cause = refused("acme", scope, 1004);
+        let end = "; did you mean \"data user\"?";
+        assert!(cause.ends_with(end), "{cause}");
+    }
+    for (client, scope, uid) in [
+        ("acme", "Data user", 1005),
+        ("acme", "Data", 1004),
+        ("beta", "Data", 1004),
+    ] {
+        let hidden = refused(client, scope, uid);
+        assert!(!hidden.contains("did you mean"), "{hidden}");
+        let absent = refused("none", scope, uid).replace("none", client);
+        assert_eq!(absent, hidden);
+    }
 }
 
 #[test]
