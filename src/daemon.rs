@@ -4,6 +4,7 @@ mod beside;
 mod clients;
 mod secret_commands;
 mod restart_settings;
+pub(crate) mod runtime_directory;
 mod load;
 mod place;
 mod reload;
@@ -86,11 +87,11 @@ pub enum DaemonError {
     /// No client can be loaded for lack of descriptors, by name and reason.
     #[error("{}", reasons(.0))]
     Exhausted(Vec<(String, String)>),
-    /// No place for the socket.
+    /// No place for the socket, with what to do.
     #[error(
-        "no place for the socket: neither $RUNTIME_DIRECTORY nor an absolute $XDG_RUNTIME_DIR is set; name one with --socket"
+        "no place for the socket: neither $RUNTIME_DIRECTORY nor an absolute $XDG_RUNTIME_DIR is set; {0}"
     )]
-    NoSocket,
+    NoSocket(String),
     /// What flag or variable names is no path of a socket.
     #[error("{}", masked(.0))]
     SocketPath(String),
@@ -194,7 +195,7 @@ impl DaemonError {
             | Self::Group(_)
             | Self::Metrics { .. }
             | Self::Audit { .. }
-            | Self::NoSocket
+            | Self::NoSocket(_)
             | Self::SocketPath(_) => TO_MEND,
         }
     }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::load::Stamped;
-use super::{DaemonError, Options};
+use super::{DaemonError, Options, runtime_directory};
 use crate::config::{Config, Env, path_in};
 use crate::ipc::{BindError, Callers, Socket, usual_place};
 use crate::signals::Signal;
@@ -90,5 +90,5 @@ fn socket_path(options: &Options, config: &Config, env: Env) -> Result<PathBuf, 
         return read("$DOMO_TOKEN_SOCKET is", variable);
     }
     let unnamed = config.socket.clone().or_else(|| usual_place(env));
-    unnamed.ok_or(DaemonError::NoSocket)
+    unnamed.ok_or_else(|| DaemonError::NoSocket(runtime_directory::advice(env)))
 }

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use crate::check;
-use crate::config::{Env, xdg_path_in};
-
-/// Exists where systemd is the init system (`sd_booted(3)`).
-const SYSTEMD: &str = "/run/systemd/system";
+use crate::config::Env;
+use crate::credentials::shell_quoted;
+use crate::daemon::runtime_directory::{self, CREATE, Need, SYSTEMD};
 
 /// Starts the service and its socket, now and at each boot.
 const ENABLE: &str = "systemctl enable --now domo-tokend.socket domo-tokend";
@@ -16,7 +15,7 @@ pub(super) fn commands(config: &Path, named: Option<&Path>, env: Env) -> Vec<Str
     let host = Host {
         user: user(),
         env,
-        exists: &Path::exists,
+        owner: &runtime_directory::owner,
     };
     if check::service_group(config).is_some() && host.exists(SYSTEMD) {
         return host.start_service();
@@ -31,8 +30,10 @@ fn user() -> Option<(u32, String)> {
     if uid.is_root() {
         return None;
     }
-    let identity = crate::users::identity(uid.as_raw(), None).ok()?;
-    Some((uid.as_raw(), identity.user?))
+    let uid = uid.as_raw();
+    let identity = crate::users::identity(uid, None).ok();
+    let name = identity.and_then(|identity| identity.user);
+    Some((uid, name.unwrap_or_else(|| uid.to_string())))
 }
 
 #[cfg(windows)]
@@ -44,7 +45,8 @@ fn user() -> Option<(u32, String)> {
 struct Host<'a> {
     user: Option<(u32, String)>,
     env: Env<'a>,
-    exists: &'a dyn Fn(&Path) -> bool,
+    /// Returns the owner of a path that exists.
+    owner: &'a dyn Fn(&Path) -> Option<u32>,
 }
 
 impl Host<'_> {
@@ -64,11 +66,23 @@ impl Host<'_> {
 
     /// A broker that runs as this user.
     fn start_own(&self, named: Option<&Path>) -> Vec<String> {
-        let Some((uid, name)) = self.user.as_ref().filter(|_| self.exists(SYSTEMD)) else {
+        let Some((uid, name)) = &self.user else {
             return vec![by_hand(named)];
         };
         let mut commands = Vec::new();
-        if !self.exists(&format!("/var/lib/systemd/linger/{name}")) {
+        // No session has set the variable, as after su; both ways to start the daemon need it.
+        let variable = match runtime_directory::need(self.env, *uid, self.owner) {
+            Need::Nothing => String::new(),
+            Need::Variable(directory) | Need::Lingering(directory) => {
+                format!("XDG_RUNTIME_DIR={} ", directory.display())
+            }
+            Need::Directory => {
+                commands.extend(CREATE.map(str::to_owned));
+                String::new()
+            }
+        };
+        let has_systemd = self.exists(SYSTEMD);
+        if has_systemd && !self.exists(&format!("/var/lib/systemd/linger/{name}")) {
             commands.push(format!(
                 "sudo loginctl enable-linger {name}   # else your broker ends when you log out"
             ));
@@ -76,28 +90,26 @@ impl Host<'_> {
         let has_unit = ["/etc/systemd/user", "/usr/lib/systemd/user"]
             .iter()
             .any(|units| self.exists(&format!("{units}/domo-tokend.socket")));
-        let start = if has_unit && named.is_none() {
+        let start = if has_systemd && has_unit && named.is_none() {
             "systemctl --user enable --now domo-tokend.socket".to_owned()
         } else {
             by_hand(named)
-        };
-        // No session has set the variable, as after su; both commands need it.
-        let variable = match xdg_path_in(self.env, "XDG_RUNTIME_DIR") {
-            Some(_) => String::new(),
-            None => format!("XDG_RUNTIME_DIR=/run/user/{uid} "),
         };
         commands.push(variable + &start);
         commands
     }
 
     fn exists(&self, path: &str) -> bool {
-        (self.exists)(Path::new(path))
+        (self.owner)(Path::new(path)).is_some()
     }
 }
 
 fn by_hand(named: Option<&Path>) -> String {
     match named {
-        Some(config) => format!("domo-tokend --config {} &", config.display()),
+        Some(config) => {
+            let config = shell_quoted(&config.display().to_string());
+            format!("domo-tokend --config {config} &")
+        }
         None => "domo-tokend &".to_owned(),
     }
 }
@@ -121,7 +133,10 @@ mod tests {
                 let found = variables.iter().find(|(known, _)| known == name);
                 found.map(|(_, value)| value.clone())
             },
-            exists: &|path| paths.iter().any(|known| Path::new(known) == path),
+            owner: &|path| {
+                let mut paths = paths.iter();
+                paths.any(|known| Path::new(known) == path).then_some(1000)
+            },
         })
     }
 
@@ -143,8 +158,32 @@ mod tests {
         let named = Some(Path::new("/c.toml"));
         let commands = with(&lingers, &session, |host| host.start_own(named));
         assert_eq!(commands, ["domo-tokend --config /c.toml &"]);
-        let commands = with(&[UNIT], &[], |host| host.start_own(None));
+        let named = Some(Path::new("/my dir/c.toml"));
+        let commands = with(&lingers, &session, |host| host.start_own(named));
+        assert_eq!(commands, ["domo-tokend --config '/my dir/c.toml' &"]);
+        let commands = with(&[UNIT], &session, |host| host.start_own(None));
         assert_eq!(commands, ["domo-tokend &"], "no systemd");
+    }
+
+    #[test]
+    fn own_broker_without_systemd_is_given_a_runtime_directory_first() {
+        let commands = with(&[UNIT], &[], |host| host.start_own(None));
+        let [create, export] = CREATE;
+        assert_eq!(commands, [create, export, "domo-tokend &"]);
+        let relative = [("XDG_RUNTIME_DIR", "run")];
+        let commands = with(&[UNIT], &relative, |host| host.start_own(None));
+        assert_eq!(commands, [create, export, "domo-tokend &"]);
+        let runtime = "/run/user/1000";
+        let commands = with(&[runtime], &[], |host| host.start_own(None));
+        assert_eq!(commands, ["XDG_RUNTIME_DIR=/run/user/1000 domo-tokend &"]);
+        let root = with(&[], &[], |host| {
+            let root = Host {
+                user: None,
+                ..*host
+            };
+            root.start_own(None)
+        });
+        assert_eq!(root, ["domo-tokend &"]);
     }
 
     fn service(host: &Host) -> Vec<String> {

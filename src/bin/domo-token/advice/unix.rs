@@ -1,10 +1,11 @@
 //! What helps on Unix, by what is found on the host. Nothing here runs before there is an error.
 
 use std::fs;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use domo_token_client::{Error, HOST_SOCKET, SocketOrigin};
+use rustix::fs::{Access, access};
 
 const HOST_CONFIG: &str = "/etc/domo-token/config.toml";
 
@@ -27,6 +28,7 @@ pub(crate) fn advice(error: &Error) -> Option<String> {
         is_root: rustix::process::geteuid().is_root(),
         variable: &variable,
         kind: &Kind::of,
+        foreign: &foreign,
         read: &|path| fs::read_to_string(path).unwrap_or_default(),
     };
     match error {
@@ -39,12 +41,13 @@ pub(crate) fn advice(error: &Error) -> Option<String> {
         Error::NotPermitted {
             group: Some(group), ..
         } => Some(caller.join(group)),
+        Error::NotPermitted { cause, .. } => caller.closed(cause),
         Error::TryLater {
             silent: Some(socket),
             ..
         } => caller.status(socket),
         Error::Io { path, .. } => Some(caller.other_socket(path)),
-        Error::NotPermitted { .. } | Error::TryLater { .. } | _ => None,
+        Error::TryLater { .. } | _ => None,
     }
 }
 
@@ -68,12 +71,21 @@ impl Kind {
     }
 }
 
+/// The owner of a path, if that is another user and this process cannot create files there.
+fn foreign(path: &Path) -> Option<u32> {
+    let owner = fs::metadata(path).ok()?.uid();
+    let is_own = owner == rustix::process::getuid().as_raw();
+    let can_create = access(path, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    (!is_own && !can_create).then_some(owner)
+}
+
 /// The process, and where it finds out about its host.
 struct Caller<'a> {
     uid: u32,
     is_root: bool,
     variable: &'a dyn Fn(&str) -> Option<PathBuf>,
     kind: &'a dyn Fn(&Path) -> Kind,
+    foreign: &'a dyn Fn(&Path) -> Option<u32>,
     read: &'a dyn Fn(&str) -> String,
 }
 
@@ -111,6 +123,9 @@ impl Caller<'_> {
     /// Why the user's own broker cannot run, if that is known, and the command that helps.
     fn start_own(&self, runtime: &Path) -> (String, String) {
         let shown = quoted(runtime);
+        if let Some(owner) = (self.foreign)(runtime) {
+            return self.leave_foreign(owner);
+        }
         if self.exists(runtime) {
             let environment = self.runtime_variable(runtime);
             let has_unit =
@@ -135,9 +150,30 @@ impl Caller<'_> {
             return (fact, command);
         }
         let fact = format!("{shown} does not exist; ");
-        let command = "set XDG_RUNTIME_DIR to a directory of your own, for callers too, \
-                       and start your own with: domo-tokend &";
+        let command = "set XDG_RUNTIME_DIR to a directory of your own, for callers too: mkdir -p \
+                       -m 700 ~/.run; export XDG_RUNTIME_DIR=~/.run; domo-tokend &";
         (fact, command.to_owned())
+    }
+
+    /// What helps if the socket that cannot be opened is in another user's runtime directory.
+    fn closed(&self, cause: &str) -> Option<String> {
+        let socket = self.own_socket();
+        let owner = (self.foreign)(socket.parent()?.parent()?)?;
+        let (fact, command) = self.leave_foreign(owner);
+        let is_socket = cause.contains(&*socket.to_string_lossy());
+        is_socket.then(|| format!("{fact}{command}"))
+    }
+
+    /// The runtime directory is another user's, as after `su` without `-`.
+    fn leave_foreign(&self, owner: u32) -> (String, String) {
+        let fact = format!("$XDG_RUNTIME_DIR belongs to user {owner}; ");
+        let usual = self.usual_runtime();
+        let command = if self.exists(&usual) && (self.foreign)(&usual).is_none() {
+            format!("run: export XDG_RUNTIME_DIR={}", usual.display())
+        } else {
+            "run: unset XDG_RUNTIME_DIR".to_owned()
+        };
+        (fact, command)
     }
 
     /// The host's broker. `or_own`: the user may have an own one as well.
@@ -261,9 +297,13 @@ impl Caller<'_> {
     /// The socket of the user's own broker.
     fn own_socket(&self) -> PathBuf {
         let runtime = (self.variable)("XDG_RUNTIME_DIR").filter(|path| path.is_absolute());
-        let usual = || Path::new("/run/user").join(self.uid.to_string());
-        let runtime = runtime.unwrap_or_else(usual);
+        let runtime = runtime.unwrap_or_else(|| self.usual_runtime());
         runtime.join("domo-token/broker.sock")
+    }
+
+    /// What systemd creates for the user.
+    fn usual_runtime(&self) -> PathBuf {
+        Path::new("/run/user").join(self.uid.to_string())
     }
 
     /// What daemon and `systemctl --user` need in front of them where the variable is not set.

@@ -45,6 +45,7 @@ impl Host<'_> {
             is_root: self.uid == 0,
             variable: &variable,
             kind: &kind,
+            foreign: &|path| (path == Path::new("/run/user/1001")).then_some(1001),
             read: &read,
         })
     }
@@ -104,6 +105,31 @@ fn own_broker_without_a_runtime_directory_needs_lingering() {
     assert!(no_systemd.contains("set XDG_RUNTIME_DIR"), "{no_systemd}");
     let elsewhere = NOTHING.not_running("/x y/domo-token/broker.sock", true, SocketOrigin::Own);
     assert!(elsewhere.ends_with("mkdir -p -m 700 '/x y'"), "{elsewhere}");
+}
+
+#[test]
+fn foreign_runtime_directory_is_left_for_the_users_own() {
+    let foreign = "/run/user/1001/domo-token/broker.sock";
+    let after_su = Host {
+        paths: &["/run/user/1001/", "/run/user/1000/"],
+        variables: &[("XDG_RUNTIME_DIR", "/run/user/1001")],
+        ..NOTHING
+    };
+    assert_eq!(
+        after_su.not_running(foreign, true, SocketOrigin::Own),
+        "$XDG_RUNTIME_DIR belongs to user 1001; \
+         use the host's with --socket /run/domo-token/broker.sock, \
+         or run: export XDG_RUNTIME_DIR=/run/user/1000"
+    );
+    let logged_out = Host {
+        paths: &["/run/user/1001/"],
+        ..after_su
+    };
+    let advice = logged_out.not_running(foreign, true, SocketOrigin::Own);
+    assert!(
+        advice.ends_with("or run: unset XDG_RUNTIME_DIR"),
+        "{advice}"
+    );
 }
 
 #[test]

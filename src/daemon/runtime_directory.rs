@@ -1,0 +1,137 @@
+//! What a user's own broker needs before it has a place for its socket: `$XDG_RUNTIME_DIR`, which
+//! login sessions set, and the directory that it names.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{Env, xdg_path_in};
+
+/// Exists where systemd is the init system (`sd_booted(3)`).
+pub(crate) const SYSTEMD: &str = "/run/systemd/system";
+
+/// Creates a runtime directory where nothing else does, and has daemon and callers use it.
+pub(crate) const CREATE: [&str; 2] = [
+    "mkdir -p -m 700 ~/.run",
+    "export XDG_RUNTIME_DIR=~/.run   # for callers too",
+];
+
+/// What a user other than root needs.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Nothing: the variable is set.
+    Nothing,
+    /// The variable with this directory, which exists.
+    Variable(PathBuf),
+    /// This directory, which systemd creates for a user that lingers, and the variable.
+    Lingering(PathBuf),
+    /// A directory of the user's own, and the variable.
+    Directory,
+}
+
+/// Returns what a user needs. `owner` returns the owner of a path that exists.
+pub(crate) fn need(env: Env, uid: u32, owner: &dyn Fn(&Path) -> Option<u32>) -> Need {
+    let usual = Path::new("/run/user").join(uid.to_string());
+    if xdg_path_in(env, "XDG_RUNTIME_DIR").is_some() {
+        Need::Nothing
+    } else if owner(&usual) == Some(uid) {
+        Need::Variable(usual)
+    } else if owner(Path::new(SYSTEMD)).is_some() {
+        Need::Lingering(usual)
+    } else {
+        Need::Directory
+    }
+}
+
+/// The owner of a path that exists.
+#[cfg(unix)]
+pub(crate) fn owner(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|found| found.uid())
+}
+
+#[cfg(windows)]
+pub(crate) fn owner(path: &Path) -> Option<u32> {
+    path.exists().then_some(0)
+}
+
+/// What to do where the daemon has no place for its socket, with the command to type last.
+#[cfg(unix)]
+pub(super) fn advice(env: Env) -> String {
+    let uid = rustix::process::getuid().as_raw();
+    let name = crate::users::identity(uid, None).ok();
+    let name = name.and_then(|identity| identity.user);
+    of_need(&need(env, uid, &owner), &name.unwrap_or(uid.to_string()))
+}
+
+/// A pipe has a place everywhere.
+#[cfg(windows)]
+pub(super) fn advice(_: Env) -> String {
+    of_need(&Need::Nothing, "")
+}
+
+fn of_need(need: &Need, user: &str) -> String {
+    match need {
+        Need::Nothing => "name one with --socket".to_owned(),
+        Need::Variable(directory) => {
+            format!("run: XDG_RUNTIME_DIR={} domo-tokend", directory.display())
+        }
+        Need::Lingering(directory) => format!(
+            "{} exists only while you are logged in; to keep it, run: sudo loginctl enable-linger \
+             {user}",
+            directory.display()
+        ),
+        Need::Directory => {
+            let [create, export] = CREATE.map(|line| line.split("   #").next().unwrap_or(line));
+            format!(
+                "set XDG_RUNTIME_DIR to a directory of your own, for callers too: {create}; \
+                 {export}; domo-tokend &"
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn need_is_found_by_the_variable_the_directory_and_systemd() {
+        let need = |variable: &str, paths: &[(&str, u32)]| {
+            let env = |name: &str| (name == "XDG_RUNTIME_DIR").then(|| variable.into());
+            let owner = |path: &Path| {
+                let mut paths = paths.iter();
+                let found = paths.find(|(known, _)| Path::new(known) == path);
+                found.map(|(_, owner)| *owner)
+            };
+            need(&env, 1000, &owner)
+        };
+        let usual = PathBuf::from("/run/user/1000");
+        let (own, foreign) = (("/run/user/1000", 1000), ("/run/user/1000", 0));
+        assert_eq!(need("/run/user/1000", &[]), Need::Nothing);
+        assert_eq!(need("", &[own]), Need::Variable(usual.clone()));
+        assert_eq!(need("relative", &[own]), Need::Variable(usual.clone()));
+        let systemd = (SYSTEMD, 0);
+        assert_eq!(need("", &[systemd, foreign]), Need::Lingering(usual));
+        assert_eq!(need("", &[]), Need::Directory);
+    }
+
+    #[test]
+    fn advice_ends_with_a_command_that_can_be_pasted() {
+        let usual = PathBuf::from("/run/user/1000");
+        let ends = |need: &Need, end: &str| {
+            let advice = of_need(need, "etl");
+            assert!(advice.ends_with(end), "{advice}");
+        };
+        ends(
+            &Need::Variable(usual.clone()),
+            "run: XDG_RUNTIME_DIR=/run/user/1000 domo-tokend",
+        );
+        ends(
+            &Need::Lingering(usual),
+            "run: sudo loginctl enable-linger etl",
+        );
+        ends(
+            &Need::Directory,
+            ": mkdir -p -m 700 ~/.run; export XDG_RUNTIME_DIR=~/.run; domo-tokend &",
+        );
+    }
+}
