@@ -98,12 +98,21 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
         assert!(why.contains(reason), "{why}");
         let (explained, why, _) = parts(&as_stranger(&explain));
         assert_eq!(explained, Some(code), "{why}");
-        assert!(why.contains("could not be loaded"), "{why}");
+        assert!(why.contains("could not be loaded; ask the"), "{why}");
         assert!(!why.contains(reason), "{why}");
         let shown = refused(&daemon.ask(&["-c", client, "data"]), code, reason);
         assert!(shown.contains("could not be loaded: "), "{shown}");
         let hidden = refused(&as_stranger(&["-c", client, "data"]), code, "could not be");
         assert!(!hidden.contains(reason), "{hidden}");
+        let advice = format!(
+            "client \"{client}\" could not be loaded; ask the operator, who can run: sudo domo-tokend check"
+        );
+        assert!(hidden.contains(&advice), "{hidden}");
+        assert_eq!(
+            hidden.contains("; next attempt in "),
+            code == 75,
+            "{hidden}"
+        );
         let (_, shown, _) = parts(&daemon.ask(&["status", "--json"]));
         assert!(shown.contains(reason), "{reason} in {shown}");
         let (code, hidden, _) = parts(&as_stranger(&["status", "--json"]));

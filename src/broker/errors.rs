@@ -9,6 +9,13 @@ use crate::clock::Clock;
 use crate::policy::Caller;
 use crate::roster::SetId;
 
+/// What a caller can do about a client that could not be loaded.
+const ASK_OPERATOR: &str = if cfg!(windows) {
+    "; ask the operator, who can run: domo-tokend check"
+} else {
+    "; ask the operator, who can run: sudo domo-tokend check"
+};
+
 /// The most clients that one line names.
 const MAX_NAMED: usize = 3;
 
@@ -52,17 +59,20 @@ impl State {
         status
     }
 
-    /// A refusal for a set, with the reason if its client could not be loaded and the caller may
-    /// see it.
+    /// A refusal for a set. If its client could not be loaded, callers that may see the reason get
+    /// it, and others what to do.
     pub(super) fn with_load_error(&self, set: SetId, caller: &Caller, refusal: Refusal) -> Refusal {
-        let client = self.roster.failed_client_of(set);
-        let error = client.and_then(|client| self.about.load_errors.get(client));
-        match error.filter(|_| caller.privileged) {
-            Some(error) => Refusal {
-                cause: format!("{}: {error}", refusal.cause),
-                ..refusal
-            },
-            None => refusal,
+        let Some(client) = self.roster.failed_client_of(set) else {
+            return refusal;
+        };
+        let added = match self.about.load_errors.get(client) {
+            _ if !caller.privileged => ASK_OPERATOR.to_owned(),
+            Some(error) => format!(": {error}"),
+            None => return refusal,
+        };
+        Refusal {
+            cause: format!("{}{added}", refusal.cause),
+            ..refusal
         }
     }
 
