@@ -1,5 +1,6 @@
 //! Arguments → what is to be done.
 
+mod forgotten_exec;
 mod hints;
 mod values;
 mod verbs;
@@ -121,15 +122,18 @@ pub(crate) enum Shell {
 }
 
 /// What stands on the command line.
-#[derive(Default)]
 struct Given {
     verb: Option<Verb>,
     words: Vec<String>,
     options: Vec<(Key, Option<OsString>)>,
+    /// How many words stand before each option.
+    words_before: Vec<usize>,
     /// What stands after `--`, where that is a command.
     command: Vec<OsString>,
     /// `$DOMO_TOKEN_CLIENT`
     client: Option<OsString>,
+    /// Whether a program of this name can be run.
+    is_program: fn(&str) -> bool,
 }
 
 /// Reads the arguments.
@@ -141,14 +145,27 @@ pub(crate) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     client: Option<OsString>,
 ) -> Result<Command, String> {
+    parse_with(arguments, client, forgotten_exec::is_program)
+}
+
+fn parse_with(
+    arguments: impl IntoIterator<Item = OsString>,
+    client: Option<OsString>,
+    is_program: fn(&str) -> bool,
+) -> Result<Command, String> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     // What follows "--" is nobody's option.
     let end = arguments.iter().position(|argument| argument == "--");
     let rest = end.map(|end| arguments.split_off(end).split_off(1));
     let mut parser = Parser::from_args(arguments);
     let mut given = Given {
+        verb: None,
+        words: Vec::new(),
+        options: Vec::new(),
+        words_before: Vec::new(),
+        command: Vec::new(),
         client,
-        ..Given::default()
+        is_program,
     };
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
@@ -223,7 +240,8 @@ impl Given {
             return Err(self.unknown(name));
         };
         let value = match option.value {
-            Value::Nothing if parser.optional_value().is_some() => {
+            // What follows a letter are other letters, as in -no header.
+            Value::Nothing if name.starts_with("--") && parser.optional_value().is_some() => {
                 return Err(format!("{name} takes no value"));
             }
             Value::Nothing => None,
@@ -235,6 +253,7 @@ impl Given {
             }
         };
         self.options.push((option.key, value));
+        self.words_before.push(self.words.len());
         Ok(())
     }
 
@@ -258,7 +277,11 @@ impl Given {
         }
         let near = options::OPTIONS.iter().map(OptionUsage::name);
         let near = near.min_by_key(|known| strsim::osa_distance(known, name));
-        match near.filter(|known| word.len() > 1 && strsim::osa_distance(known, name) <= 2) {
+        let near = near.filter(|known| word.len() > 1 && strsim::osa_distance(known, name) <= 2);
+        if let Some(error) = self.forgotten_exec(Some(name), near.is_some()) {
+            return error;
+        }
+        match near {
             Some(known) => format!("unknown option {name}; did you mean {known}?"),
             None => format!("unknown option {name}; see domo-token --help"),
         }

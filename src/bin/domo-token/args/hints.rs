@@ -114,6 +114,15 @@ pub(super) fn of_word(word: &str, rest: impl FnOnce() -> Vec<OsString>) -> Optio
         };
         return Some(format!("no command \"{word}\"; {hint}"));
     }
+    let verb = VERBS.iter().map(|verb| verb.name);
+    let same = verb
+        .into_iter()
+        .find(|verb| verb.eq_ignore_ascii_case(word));
+    if let Some(verb) = same {
+        return Some(format!(
+            "no command \"{word}\"; did you mean: domo-token {verb}"
+        ));
+    }
     let slip = nearest(word, 1).filter(|verb| verb.get(..1) == word.get(..1))?;
     Some(format!(
         "no command \"{word}\"; did you mean: domo-token {slip}"

@@ -2,7 +2,8 @@ use super::*;
 use crate::options::{COLORS, FORMATS, OPTIONS, SHELLS};
 
 fn read(words: &str) -> Result<Command, String> {
-    parse(words.split_whitespace().map(OsString::from), None)
+    let words = words.split_whitespace().map(OsString::from);
+    parse_with(words, None, |name| ["curl", "ls", "env"].contains(&name))
 }
 
 fn get(words: &str) -> Get {
@@ -51,6 +52,8 @@ fn the_verb_may_be_left_out_and_options_stand_anywhere() {
     assert!(get("data").newline);
     assert_eq!(get("-n data"), get("data --no-newline"));
     assert!(!get("-n data").newline);
+    assert_eq!(get("-no header data"), get("-n -o header data"));
+    assert_eq!(get("-noheader data"), get("-n -o header data"));
 }
 
 #[test]
@@ -230,6 +233,8 @@ fn command_that_was_meant_is_named() {
         ("stauts", "did you mean: domo-token status"),
         ("wacth data", "did you mean: domo-token watch"),
         ("exce data -- env", "did you mean: domo-token exec"),
+        ("GET data", "did you mean: domo-token get"),
+        ("Status", "did you mean: domo-token status"),
     ] {
         assert_names(words, named);
     }
@@ -334,6 +339,59 @@ fn command_without_exec_is_refused_with_the_line_that_runs_it() {
     let long = ["data", "--", &"x".repeat(200)];
     let long = parse(long.map(OsString::from), None).unwrap_err();
     assert!(long.ends_with(&format!("-- {}…", "x".repeat(60))), "{long}");
+}
+
+#[test]
+fn command_behind_scopes_without_exec_is_refused_with_the_line_that_runs_it() {
+    for (words, line) in [
+        ("data curl", "exec data -- curl"),
+        ("data curl -fsS https://x/hunter2", "exec data -- curl …"),
+        ("data curl --fail hunter2", "exec data -- curl …"),
+        ("data ls -l", "exec data -- ls …"),
+        ("data other -l", "exec data -- other …"),
+        ("data python3 report.py", "exec data -- python3 …"),
+        ("data ./report", "exec data -- ./report"),
+        ("data env -c 1", "exec data -- env …"),
+        ("data python3 -c 1 2", "exec data -- python3 …"),
+        ("data curl -o hunter2", "exec data -- curl …"),
+        ("data TOKEN=hunter2 env", "exec data -- COMMAND..."),
+        ("data,user audit curl", "exec data,user audit -- curl"),
+        ("sales curl", "exec sales -- curl"),
+        ("-c acme data curl -n", "exec --client acme data -- curl …"),
+        ("-- data curl", "exec data -- curl"),
+        ("exec data curl -c 1", "exec data -- curl …"),
+    ] {
+        let error = read(words).expect_err(words);
+        let end = format!("; did you mean: domo-token {line}");
+        assert!(error.ends_with(&end), "{words}: {error}");
+        assert!(!error.contains("hunter2"), "{words}: {error}");
+    }
+    let near = read("data sales --frmat curl").unwrap_err();
+    assert!(near.ends_with("did you mean --format?"), "{near}");
+}
+
+#[test]
+fn words_of_an_explicit_get_are_scopes_whatever_programs_there_are() {
+    for words in ["data curl", "data report.py", "data read:all 7", "curl"] {
+        assert_eq!(get(&format!("get {words}")).scopes, words);
+        assert_eq!(watch(&format!("watch {words}")).get.scopes, words);
+    }
+    for words in [
+        "data user",
+        "data sales",
+        "sales data",
+        "curl",
+        "data user,audit",
+    ] {
+        assert_eq!(get(words).scopes, words);
+    }
+}
+
+#[test]
+fn no_program_is_looked_for_where_all_scopes_are_domos() {
+    let words = ["data", "user", "audit", "-c", "curl"].map(OsString::from);
+    let read = parse_with(words, None, |name| unreachable!("{name}"));
+    assert!(read.is_ok(), "{read:?}");
 }
 
 #[test]

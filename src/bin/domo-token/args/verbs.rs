@@ -35,6 +35,9 @@ impl Given {
                 verb.usage().name
             ));
         }
+        if let Some(error) = self.forgotten_exec(None, false) {
+            return Err(error);
+        }
         self.options_suit(verb)?;
         let color = self.value(Key::Color).map(|when| color(when));
         let color = color.transpose()?.unwrap_or_default();
@@ -190,17 +193,6 @@ impl Given {
             place,
             command,
         }))
-    }
-
-    /// The command line of an exec without `--`, with it before the first word that is no scope of
-    /// Domo's; `next` follows the words.
-    pub(super) fn exec_with_dashes(&self, next: Option<&str>) -> Option<String> {
-        let is_scope = |word: &String| options::SCOPES.contains(&&**word);
-        let first = self.words.iter().skip(1).position(|word| !is_scope(word))?;
-        let (scopes, command) = self.words.split_at_checked(first + 1)?;
-        let command = command.iter().map(String::as_str).chain(next);
-        let command: Vec<OsString> = command.map(OsString::from).collect();
-        Some(hints::exec_line(&self.options, scopes, &command))
     }
 
     fn into_watch(self) -> Result<Command, String> {

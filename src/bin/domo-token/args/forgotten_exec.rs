@@ -1,0 +1,79 @@
+//! Scopes that a command follows, without the `exec` that would run it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use super::{Given, hints};
+use crate::options::SCOPES;
+
+impl Given {
+    /// The error for a command behind the scopes where no verb is given: such words are not sent to
+    /// the broker as scopes. `option` is an unknown one that follows the words; if it `may_be_slip`, it
+    /// may be meant for `get`.
+    pub(super) fn forgotten_exec(&self, option: Option<&str>, may_be_slip: bool) -> Option<String> {
+        if self.verb.is_some() {
+            return None;
+        }
+        let (_, command) = self.words.split_at_checked(self.first_of_command()?)?;
+        let is_command = (option.is_some() && !may_be_slip)
+            || command.iter().any(|word| is_implausible(word))
+            || command.first().is_some_and(|word| (self.is_program)(word));
+        let line = self.exec_with_dashes(option).filter(|_| is_command)?;
+        Some(format!(
+            "get runs no command (if all these words are scopes, put get before them); \
+             did you mean: {line}"
+        ))
+    }
+
+    /// The command line of an exec without `--`, with it before the first word that is no scope of
+    /// Domo's; `next` follows the words.
+    pub(super) fn exec_with_dashes(&self, next: Option<&str>) -> Option<String> {
+        let first = self.first_of_command()?;
+        let (scopes, command) = self.words.split_at_checked(first)?;
+        let command = command.iter().map(String::as_str).chain(next);
+        let mut command: Vec<OsString> = command.map(OsString::from).collect();
+        // Options behind the program are its own.
+        let mut options = Vec::new();
+        for (option, words_before) in self.options.iter().zip(&self.words_before) {
+            if *words_before > first {
+                command.push(OsString::new());
+            } else {
+                options.push(option.clone());
+            }
+        }
+        Some(hints::exec_line(&options, scopes, &command))
+    }
+
+    /// The index of the first word that is no scope of Domo's, after one scope of any name.
+    fn first_of_command(&self) -> Option<usize> {
+        let is_scope = |word: &String| word.split([',', ' ']).all(|part| SCOPES.contains(&part));
+        let first = self.words.iter().skip(1).position(|word| !is_scope(word))?;
+        Some(first + 1)
+    }
+}
+
+/// Whether a word is an argument such as a file, a URL or a variable, rather than a scope.
+fn is_implausible(word: &str) -> bool {
+    let is_number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    is_number || word.contains(['.', '/', ':', '='])
+}
+
+/// Whether `$PATH` has a program of this name.
+pub(super) fn is_program(name: &str) -> bool {
+    let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories = std::env::split_paths(&path).filter(|path| path.is_absolute());
+    directories.any(|directory| is_executable(&directory.join(&file)))
+}
+
+#[cfg(unix)]
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(windows)]
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.is_file())
+}
