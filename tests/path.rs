@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use common::wait::until;
 use common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, get, parts, sandbox, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, get, helper, parts, sandbox,
+    token,
 };
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::{Broker, Error};
@@ -160,7 +161,7 @@ fn a_set_that_is_not_configured_is_refused_with_what_there_is() {
 fn no_broker_is_69_at_once_and_says_how_to_start_one() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("broker.sock");
-    let output = common::helper(&socket, &["data"]).output().unwrap();
+    let output = helper(&socket, &["data"]).output().unwrap();
     let (code, stdout, stderr) = parts(&output);
     assert_eq!((code, stdout.as_str()), (Some(69), ""));
     assert!(
@@ -422,4 +423,31 @@ fn the_client_crate_says_what_a_caller_can_do() {
     let error = broker.request("data").min_ttl(HOUR * 2).send().unwrap_err();
     assert!(error.to_string().contains("3569 s"), "{error}");
     assert!(broker.client("acme").token("data").is_ok());
+}
+
+#[test]
+fn unknown_client_of_the_variable_is_said_to_be_named_by_it() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let ask = |arguments: &[&str]| {
+        let mut ask = helper(&daemon.socket(), arguments);
+        let output = ask.env("DOMO_TOKEN_CLIENT", "acm").output().unwrap();
+        let (code, _, stderr) = parts(&output);
+        assert_eq!(code, Some(78), "{stderr}");
+        stderr
+    };
+    let expected = "no client \"acm\"; did you mean \"acme\"?\n";
+    let by_variable = format!("domo-token: $DOMO_TOKEN_CLIENT is \"acm\": {expected}");
+    for arguments in [
+        &["data"][..],
+        &["watch", "data"],
+        &["exec", "data", "--", "true"],
+    ] {
+        assert_eq!(ask(arguments), by_variable);
+    }
+    assert_eq!(
+        ask(&["-c", "acm", "data"]),
+        format!("domo-token: {expected}")
+    );
+    assert!(ask(&["-c", "acme", "user"]).starts_with("domo-token: client \"acme\" has no"));
 }

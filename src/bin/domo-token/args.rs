@@ -40,6 +40,8 @@ pub(crate) enum Command {
 pub(crate) struct Get {
     pub(crate) socket: Option<PathBuf>,
     pub(crate) client: Option<String>,
+    /// Whether `$DOMO_TOKEN_CLIENT` names the client.
+    pub(crate) is_client_variable: bool,
     pub(crate) min_ttl: Option<Duration>,
     pub(crate) timeout: Duration,
     pub(crate) wait: bool,

@@ -46,9 +46,23 @@ pub(crate) fn patiently<T>(
             Err(error) => error,
         };
         if !get.wait || !error.is_temporary() || boot_now() >= deadline {
-            return Err(Problem::of(&error, &get.scopes));
+            return Err(problem(&error, get));
         }
         pause(until_next(&error).min(deadline.saturating_since(boot_now())));
+    }
+}
+
+/// What an error means to a caller that asked for this, and that it did not name the client itself.
+fn problem(error: &Error, get: &Get) -> Problem {
+    let problem = Problem::of(error, &get.scopes);
+    let (Error::Unknown { cause, .. } | Error::NotPermitted { cause, .. }) = error else {
+        return problem;
+    };
+    match get.client.as_ref().filter(|_| get.is_client_variable) {
+        Some(client) if cause.contains(&format!("client {client:?}")) => {
+            problem.after(&format!("$DOMO_TOKEN_CLIENT is {client:?}: "))
+        }
+        Some(_) | None => problem,
     }
 }
 

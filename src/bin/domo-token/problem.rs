@@ -59,6 +59,12 @@ impl Problem {
         Self { code, words }
     }
 
+    /// The same, with a fact in front.
+    pub(crate) fn after(self, fact: &str) -> Self {
+        let words = format!("{fact}{}", self.words);
+        Self { words, ..self }
+    }
+
     /// Says it on standard error, in one line whatever it is made of.
     pub(crate) fn tell(&self) -> ExitCode {
         say(&self.words);

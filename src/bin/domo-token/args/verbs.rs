@@ -252,6 +252,7 @@ impl Given {
         let renew = self.has(Key::Renew).then(|| renew(self.value(Key::Renew)));
         Ok(Get {
             socket: self.socket()?,
+            is_client_variable: client.is_some() && !self.has(Key::Client),
             client,
             min_ttl: min_ttl.transpose()?,
             timeout: timeout.transpose()?.unwrap_or(DEFAULT_TIMEOUT),
