@@ -126,3 +126,21 @@ fn foreign_runtime_directory_is_replaced_by_the_users_own() {
         assert_eq!(unset, "unset XDG_RUNTIME_DIR");
     }
 }
+
+#[test]
+fn broker_is_started_by_the_manager_that_runs_it() {
+    if !can_be_made() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let home = home(&sandbox);
+    let start = "to start the daemon: ";
+    let own = run(home.path(), "", None, "domo-token start");
+    let command = "systemctl --user start domo-tokend";
+    assert_eq!(advice(&own, 2, start), command);
+    let hosts = run(home.path(), "", None, "HOME=/nowhere domo-token start");
+    assert_eq!(advice(&hosts, 2, start), "sudo systemctl start domo-tokend");
+    let log = run(home.path(), "", None, "domo-token logs");
+    let command = "journalctl --user -u domo-tokend";
+    assert_eq!(advice(&log, 2, "log: "), command);
+}

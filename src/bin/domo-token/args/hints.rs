@@ -1,6 +1,7 @@
 //! Which command was meant, where a word or a `--` stands that none of the commands takes.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use crate::options::{self, Key, SCOPES, Value, Verb};
 use crate::usage::VERBS;
@@ -11,15 +12,17 @@ enum Hint {
     Text(&'static str),
     /// With the scopes that were named, and then with this.
     Scopes(&'static str, &'static str),
+    /// With the command of systemd that does this to the daemon: the program, then its arguments.
+    Systemd(&'static str, &'static str, &'static str),
 }
 
 const STATUS: &str = "for the state of each scope set: domo-token status";
 const CONFIG: &str =
     "clients and scope sets are set in the daemon's config; to validate it: domo-tokend check";
-const START: &str = if cfg!(windows) {
-    "to run the daemon: domo-tokend"
+const START: Hint = if cfg!(windows) {
+    Hint::Text("to run the daemon: domo-tokend")
 } else {
-    "to start the daemon: systemctl start domo-tokend"
+    Hint::Systemd("to start the daemon", "systemctl", "start")
 };
 
 /// Words that are no scopes in the place of a command. Domo's scopes (see [`SCOPES`]) are none of
@@ -80,24 +83,26 @@ const RESERVED: &[(&[&str], Hint)] = &[
         ],
         Hint::Text(CONFIG),
     ),
-    (&["start", "daemon", "serve", "service"], Hint::Text(START)),
+    (&["start", "daemon", "serve", "service"], START),
     (
         &["stop"],
-        Hint::Text("to stop the daemon: systemctl stop domo-tokend"),
+        Hint::Systemd("to stop the daemon", "systemctl", "stop"),
     ),
     (
         &["restart"],
-        Hint::Text("to restart the daemon: systemctl restart domo-tokend"),
+        Hint::Systemd("to restart the daemon", "systemctl", "restart"),
     ),
     (
         &["reload"],
-        Hint::Text(
-            "the daemon reloads a changed config by itself; to request it: systemctl reload domo-tokend",
+        Hint::Systemd(
+            "the daemon reloads a changed config by itself; to request it",
+            "systemctl",
+            "reload",
         ),
     ),
     (
         &["log", "logs"],
-        Hint::Text("for the daemon's log: journalctl -u domo-tokend"),
+        Hint::Systemd("for the daemon's log", "journalctl", "-u"),
     ),
 ];
 
@@ -111,6 +116,10 @@ pub(super) fn of_word(word: &str, rest: impl FnOnce() -> Vec<OsString>) -> Optio
         let hint = match hint {
             Hint::Text(text) => (*text).to_owned(),
             Hint::Scopes(start, end) => format!("{start} {}{end}", scopes_of(&rest())),
+            Hint::Systemd(aim, program, arguments) => {
+                let program = Manager::of_broker().runs(program);
+                format!("{aim}: {program} {arguments} domo-tokend")
+            }
         };
         return Some(format!("no command \"{word}\"; {hint}"));
     }
@@ -127,6 +136,56 @@ pub(super) fn of_word(word: &str, rest: impl FnOnce() -> Vec<OsString>) -> Optio
     Some(format!(
         "no command \"{word}\"; did you mean: domo-token {slip}"
     ))
+}
+
+/// The instance of systemd that runs the broker of a user.
+#[derive(Clone, Copy)]
+enum Manager {
+    /// The system's, for root.
+    Root,
+    /// The system's, for another user.
+    System,
+    /// The user's own.
+    User,
+}
+
+impl Manager {
+    /// A user other than root that has a config uses a broker of its own.
+    fn of_broker() -> Self {
+        let absolute = |name: &str| {
+            let path = std::env::var_os(name).map(PathBuf::from);
+            path.filter(|path| path.is_absolute())
+        };
+        let home = || absolute("HOME").map(|home| home.join(".config"));
+        let config = absolute("XDG_CONFIG_HOME").or_else(home);
+        let has_config =
+            config.is_some_and(|config| config.join("domo-token/config.toml").exists());
+        match (is_root(), has_config) {
+            (true, _) => Self::Root,
+            (false, true) => Self::User,
+            (false, false) => Self::System,
+        }
+    }
+
+    /// The command line of a program of systemd's, up to its arguments.
+    fn runs(self, program: &str) -> String {
+        match self {
+            Self::Root => program.to_owned(),
+            Self::System => format!("sudo {program}"),
+            Self::User => format!("{program} --user"),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_root() -> bool {
+    rustix::process::getuid().is_root()
+}
+
+/// There is no sudo.
+#[cfg(windows)]
+fn is_root() -> bool {
+    true
 }
 
 /// The scopes among these words. Others may be a command with a secret, which no message repeats.

@@ -228,7 +228,7 @@ fn command_that_was_meant_is_named() {
         ("run data -- env", "domo-token exec data -- COMMAND..."),
         ("run curl hunter2", "domo-token exec SCOPE... -- COMMAND..."),
         ("data -- TOKEN=hunter2 curl", "exec data -- COMMAND..."),
-        ("reload", "systemctl reload domo-tokend"),
+        ("reload", " reload domo-tokend"),
         ("-- list", "domo-token status"),
         ("stauts", "did you mean: domo-token status"),
         ("wacth data", "did you mean: domo-token watch"),
