@@ -20,6 +20,10 @@ const UNITS: [&str; 4] = [
     "/lib/systemd",
 ];
 
+/// What to do where `$DOMO_TOKEN_SOCKET` names no socket.
+const OTHER_THAN_VARIABLE: &str =
+    "name another with --socket, or use the default one after: unset DOMO_TOKEN_SOCKET";
+
 /// What to do about an error, with the command to type last.
 pub(crate) fn advice(error: &Error) -> Option<String> {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
@@ -217,6 +221,9 @@ impl Caller<'_> {
                 };
                 return format!("that is a directory; name the socket in it {option}{socket}");
             }
+            Kind::Other if origin == SocketOrigin::Variable => {
+                return format!("that is not a socket; {OTHER_THAN_VARIABLE}");
+            }
             Kind::Other => return format!("that is not a socket; {}", self.other_socket(socket)),
             Kind::Nothing | Kind::Socket => {}
         }
@@ -255,9 +262,7 @@ impl Caller<'_> {
     fn other_socket(&self, path: &Path) -> String {
         let is_variables = (self.variable)("DOMO_TOKEN_SOCKET").is_some_and(|value| value == path);
         if is_variables {
-            "$DOMO_TOKEN_SOCKET names it; name another with --socket, or use the default one after: \
-             unset DOMO_TOKEN_SOCKET"
-                .to_owned()
+            format!("$DOMO_TOKEN_SOCKET names it; {OTHER_THAN_VARIABLE}")
         } else {
             "name another, or leave out --socket to use the default one".to_owned()
         }

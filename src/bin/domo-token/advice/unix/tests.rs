@@ -243,6 +243,13 @@ fn socket_that_was_named_is_started_there_or_replaced_by_one_that_exists() {
         "{directory}"
     );
     assert!(ask(&["/file"], "/file", flag).starts_with("that is not a socket"));
+    // That the variable names it stands in front.
+    let named = ask(&["/file"], "/file", variable);
+    assert!(
+        named.starts_with("that is not a socket; name another"),
+        "{named}"
+    );
+    assert!(named.ends_with("after: unset DOMO_TOKEN_SOCKET"), "{named}");
 }
 
 #[test]
