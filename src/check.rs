@@ -56,7 +56,7 @@ pub fn service_group(_: &Path) -> Option<u32> {
 /// In words, if the system doesn't let us.
 #[cfg(unix)]
 pub fn judge_as_service(options: &Options, env: Env) -> Result<Option<&'static str>, String> {
-    let config = config::find(options.config.clone(), env, &|path| path.exists());
+    let config = config::locate(options.config.clone(), env);
     if config.is_none_or(|config| service_group(&config).is_none()) {
         return Ok(None);
     }

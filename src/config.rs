@@ -29,7 +29,7 @@ use crate::watch::Stamp;
 
 pub(crate) use check::listed;
 use check::{Checker, line_and_column};
-pub use place::{find, host_place, named_place, own_place, path_in, xdg_path_in};
+pub use place::{find, host_place, locate, named_place, own_place, path_in, xdg_path_in};
 use raw::RawConfig;
 
 /// Domo's token endpoint, one host for all instances

@@ -70,7 +70,7 @@ fn secret_file(client: &ClientConfig) -> Option<PathBuf> {
 /// Returns the command that checks the host's config as its service, if this process is neither root
 /// nor the service's user.
 pub(super) fn sudo_command(options: &Options, env: Env, depth: Depth) -> Option<String> {
-    let config = config::find(options.config.clone(), env, &|path| path.exists())?;
+    let config = config::locate(options.config.clone(), env)?;
     let config = std::path::absolute(&config).unwrap_or(config);
     let (us, service) = (geteuid(), users::ids(SERVICE_USER));
     let is_service = service.is_some_and(|(uid, _)| uid == us.as_raw());

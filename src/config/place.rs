@@ -1,5 +1,6 @@
 //! Where a config file is, by what the environment says.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Env;
@@ -34,6 +35,24 @@ pub fn find(flag: Option<PathBuf>, env: Env, exists: &dyn Fn(&Path) -> bool) -> 
         [service, own_place(env), host_place(env)]
     };
     places.into_iter().flatten().find(|path| exists(path))
+}
+
+/// The same, as this process finds the files. A user's own config that cannot be looked at counts as
+/// absent; a service's or the host's is there, and reading it is an error, unless the environment has a
+/// client instead of the host's.
+#[must_use]
+pub fn locate(flag: Option<PathBuf>, env: Env) -> Option<PathBuf> {
+    let is_set = |name| path_in(env, name).is_some();
+    let has_client = is_set("DOMO_CLIENT_ID") && !is_set("CONFIGURATION_DIRECTORY");
+    let host = host_place(env).filter(|_| has_client);
+    let optional = [own_place(env), host];
+    find(flag, env, &|path| match path.try_exists() {
+        Ok(exists) => exists,
+        Err(error) => {
+            let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+            is_denied && !optional.iter().flatten().any(|other| other == path)
+        }
+    })
 }
 
 /// The file that flag or variable names.

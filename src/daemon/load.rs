@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use domo_token_client::scope::ScopeSet;
@@ -40,8 +40,7 @@ pub fn parse_config(options: &Options, env: Env) -> Result<Config, DaemonError> 
 }
 
 fn found_config(options: &Options, env: Env) -> Result<(Config, Option<File>), DaemonError> {
-    let exists = |path: &Path| path.exists();
-    let Some(path) = config::find(options.config.clone(), env, &exists) else {
+    let Some(path) = config::locate(options.config.clone(), env) else {
         return Ok((Config::from_env(env)?, None));
     };
     let stamp = Stamp::of(&path);
