@@ -15,7 +15,7 @@ use crate::config;
 use crate::config::{ClientConfig, Config, CredentialsSource, Env, SecretSource};
 use crate::credentials::CredentialsError;
 #[cfg(unix)]
-use crate::credentials::SERVICE_USER;
+use crate::credentials::{SERVICE_USER, is_hosts};
 use crate::daemon::{
     DaemonError, LoadError, LoadedClient, Options, load_client, load_config, parse_config,
 };
@@ -26,16 +26,11 @@ use crate::source::{FetchError, TokenSource};
 #[cfg(unix)]
 use crate::users;
 
-/// Where the service's config is.
-#[cfg(unix)]
-const SERVICE_CONFIG: &str = "/etc/domo-token";
-
 /// Group id of the service's user, if we are root and that is a config of the service's.
 #[must_use]
 #[cfg(unix)]
 pub fn service_group(config: &Path) -> Option<u32> {
-    let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
-    let is_services = is_root() && config.starts_with(SERVICE_CONFIG);
+    let is_services = is_root() && is_hosts(config);
     users::ids(SERVICE_USER)
         .filter(|_| is_services)
         .map(|(_, group)| group)
@@ -152,7 +147,8 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth, as_service: bool
     let config = match config {
         Ok(config) => config,
         Err(error) => {
-            report.fail(with_sudo(&error, sudo));
+            let foreign = foreign_config(&error, options, env, depth);
+            report.fail(foreign.unwrap_or_else(|| with_sudo(&error, sudo)));
             return report;
         }
     };
@@ -186,11 +182,16 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth, as_service: bool
 }
 
 #[cfg(unix)]
-use host::{hidden_paths, sudo_command};
+use host::{foreign_config, hidden_paths, sudo_command};
 
 #[cfg(windows)]
 fn hidden_paths(_: &Config) -> Vec<String> {
     Vec::new()
+}
+
+#[cfg(windows)]
+fn foreign_config(_: &DaemonError, _: &Options, _: Env, _: Depth) -> Option<String> {
+    None
 }
 
 #[cfg(windows)]

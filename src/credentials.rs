@@ -26,7 +26,9 @@ use crate::descriptors;
 use crate::secret_masking::{NamedPath, ShownName};
 
 #[cfg(unix)]
-pub(crate) use advice::{SERVICE_USER, hidden_by_unit, on_unreadable, shell_quoted};
+pub(crate) use advice::{
+    SERVICE_USER, hidden_by_unit, is_hosts, on_unreadable, shell_quoted, user_name,
+};
 use file::{Readers, Subject};
 #[cfg(unix)]
 pub(crate) use file::{check_audit, check_audit_directories};

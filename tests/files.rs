@@ -90,7 +90,7 @@ fn a_config_with_a_secret_in_it_is_refused_while_others_can_read_it() {
     mode(&folder.path().join("config.toml"), 0o644);
     refused(
         &folder,
-        "config.toml: mode 0644 lets others read it; run: chmod 600",
+        "config.toml: mode 0644 lets others read it; set allow_world_readable_secret",
     );
 }
 

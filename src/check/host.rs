@@ -1,13 +1,16 @@
 //! The host's config: what its service cannot see, and who can check it.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-use super::{Depth, SERVICE_CONFIG};
+use super::Depth;
 use crate::config::{self, ClientConfig, Config, CredentialsSource, Env, SecretSource};
-use crate::credentials::{SERVICE_USER, hidden_by_unit, shell_quoted};
-use crate::daemon::Options;
+use crate::credentials::{
+    CredentialsError, SERVICE_USER, hidden_by_unit, is_hosts, shell_quoted, user_name,
+};
+use crate::daemon::{DaemonError, Options};
 use crate::secret_masking::masked;
 use crate::users;
 
@@ -71,20 +74,59 @@ fn secret_file(client: &ClientConfig) -> Option<PathBuf> {
 /// nor the service's user.
 pub(super) fn sudo_command(options: &Options, env: Env, depth: Depth) -> Option<String> {
     let config = config::locate(options.config.clone(), env)?;
-    let config = std::path::absolute(&config).unwrap_or(config);
     let (us, service) = (geteuid(), users::ids(SERVICE_USER));
     let is_service = service.is_some_and(|(uid, _)| uid == us.as_raw());
-    if us.is_root() || is_service || !config.starts_with(SERVICE_CONFIG) {
+    if us.is_root() || is_service || !is_hosts(&config) {
         return None;
     }
-    let mut command = "sudo domo-tokend check".to_owned();
+    let is_named = config::named_place(options.config.clone(), env).is_some();
+    Some(command("sudo", Some(config).filter(|_| is_named), depth))
+}
+
+/// Returns the message of an error about a config of another user's that root checks, with the command
+/// that checks it as that user.
+pub(super) fn foreign_config(
+    error: &DaemonError,
+    options: &Options,
+    env: Env,
+    depth: Depth,
+) -> Option<String> {
+    let DaemonError::ConfigAccess(CredentialsError::Unsafe { .. }) = error else {
+        return None;
+    };
+    let config = config::locate(options.config.clone(), env)?;
+    let owner = config.metadata().ok()?.uid();
+    let directory = std::path::absolute(&config)
+        .ok()?
+        .parent()?
+        .metadata()
+        .ok()?;
+    if owner == 0 || directory.uid() != owner || !geteuid().is_root() {
+        return None;
+    }
+    let (user, shown) = (user_name(owner), config.display().to_string());
+    // sudo(8): a number is a user after a "#".
+    let name = if user == owner.to_string() {
+        format!("'#{user}'")
+    } else {
+        user.clone()
+    };
+    let command = command(&format!("sudo -u {name}"), Some(config), depth);
+    Some(format!(
+        "config {shown}: belongs to user {user}, whose broker it is for; check it as that user: {command}"
+    ))
+}
+
+fn command(sudo: &str, config: Option<PathBuf>, depth: Depth) -> String {
+    let mut command = format!("{sudo} domo-tokend check");
     if depth == Depth::Online {
         command.push_str(" --online");
     }
-    if config::named_place(options.config.clone(), env).is_some() {
+    if let Some(config) = config {
+        let config = std::path::absolute(&config).unwrap_or(config);
         let config = shell_quoted(&config.display().to_string());
         command.push_str(" --config ");
         command.push_str(&config);
     }
-    Some(command)
+    command
 }

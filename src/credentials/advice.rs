@@ -1,8 +1,11 @@
-//! What to do about a file that the daemon cannot read: the command that lets it, or where to put the
-//! file instead.
+//! What to do about a file that the daemon cannot read, or that others could change: the command that
+//! fixes it, or where to put the file instead. No command here gives a file of root's or a directory to
+//! another user, except a secret's to the group of the service's user.
 
 use std::fmt;
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{getegid, geteuid};
@@ -13,6 +16,13 @@ use crate::watch::names_on_the_way;
 
 /// The user as whom the service runs.
 pub(crate) const SERVICE_USER: &str = "domo-token";
+
+/// Where the service's config is.
+pub(crate) const HOST_DIRECTORY: &str = "/etc/domo-token";
+
+/// What to do about a file of the host's as another user than the service's.
+const USE_HOSTS: &str = "it is the host's, whose broker serves it; for a broker of this user's own run: \
+                         domo-tokend init; for a token from the host's broker run: domo-token data";
 
 /// Directories that the unit hides from the service, and by which setting (`systemd.exec(5)`).
 const HIDDEN: [(&str, &str); 5] = [
@@ -85,50 +95,207 @@ pub(crate) fn on_unreadable(path: &Path, shown: &str, error: &io::Error) -> Stri
     if !is_missing && error.kind() != io::ErrorKind::PermissionDenied {
         return String::new();
     }
-    if is_service()
-        && let Some(hidden) = hidden_by_unit(path)
-    {
-        return format!("; {hidden}; move it to /etc/domo-token");
+    if let Some(advice) = on_hidden(path, HOST_DIRECTORY) {
+        return format!("; {advice}");
     }
     if is_missing {
         return "; put it there, or name another in the config".to_owned();
     }
-    on_denied(path, shown)
+    format!("; {}", on_denied(path, shown))
+}
+
+/// Returns where to move a file that the unit hides from this process.
+pub(super) fn on_hidden(path: &Path, place: &str) -> Option<String> {
+    let hidden = hidden_by_unit(path).filter(|_| is_service())?;
+    Some(format!("{hidden}; move it to {place}"))
+}
+
+/// Returns whether a file is below the directory of the host's config, by whichever name of its
+/// directory.
+#[must_use]
+pub(crate) fn is_hosts(path: &Path) -> bool {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| without_dots(path));
+    let directory = path.parent().unwrap_or(&path);
+    real(directory).starts_with(real(Path::new(HOST_DIRECTORY)))
 }
 
 /// Whether this process is the service, or judges as the service would.
 fn is_service() -> bool {
-    let is_user = users::ids(SERVICE_USER).is_some_and(|(uid, _)| uid == geteuid().as_raw());
     // As sd_booted(3).
     let is_booted = || Path::new("/run/systemd/system").is_dir();
-    is_user && (std::env::var_os("INVOCATION_ID").is_some() || is_booted())
+    Us::new().is_service() && (std::env::var_os("INVOCATION_ID").is_some() || is_booted())
+}
+
+/// The user of this process.
+struct Us {
+    uid: u32,
+    service: Option<(u32, u32)>,
+}
+
+impl Us {
+    fn new() -> Self {
+        let (uid, service) = (geteuid().as_raw(), users::ids(SERVICE_USER));
+        Self { uid, service }
+    }
+
+    fn is_service(&self) -> bool {
+        self.service.is_some_and(|(uid, _)| uid == self.uid)
+    }
+
+    /// Whether files of that user are safe from others.
+    fn trusts(&self, owner: u32) -> bool {
+        owner == 0 || owner == self.uid
+    }
+
+    /// Whether the file is the host's and this is neither its broker nor root.
+    fn is_guest(&self, path: &Path) -> bool {
+        !self.is_service() && self.uid != 0 && is_hosts(path)
+    }
+
+    /// The start of a command that changes what `owner` has.
+    fn run(&self, owner: u32, commands: &str) -> String {
+        let is_allowed = self.uid == 0 || (owner == self.uid && !commands.contains("chown"));
+        let run = if is_allowed { "run" } else { "run as root" };
+        format!("{run}: {commands}")
+    }
+
+    fn own_copy(&self) -> String {
+        format!("name a copy of it that user {} owns", user_name(self.uid))
+    }
+}
+
+/// Returns a user's name, or its number if it has none.
+#[must_use]
+pub(crate) fn user_name(uid: u32) -> String {
+    let name = users::identity(uid, None)
+        .ok()
+        .and_then(|identity| identity.user);
+    name.unwrap_or_else(|| uid.to_string())
 }
 
 fn on_denied(path: &Path, shown: &str) -> String {
-    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-    let identity = users::identity(uid, Some(gid)).unwrap_or_default();
-    let user = identity.user.unwrap_or_else(|| uid.to_string());
+    let us = Us::new();
+    if us.is_guest(path) {
+        return USE_HOSTS.to_owned();
+    }
     if let Some(directory) = closed_directory(path) {
-        let directory = directory.display();
-        return format!(
-            "; user {user} may not enter {directory}; move the file to one that it may enter"
-        );
+        return on_closed(&us, &directory);
     }
     let Ok(stat) = path.metadata() else {
-        return "; let the daemon's user, or its group, read it".to_owned();
+        return "let the daemon's user, or its group, read it".to_owned();
     };
-    let owner = std::os::unix::fs::MetadataExt::uid(&stat);
-    let file = shell_quoted(shown);
-    if owner == uid {
-        return format!("; run: chmod 600 {file}");
+    on_unsafe(path, shown, &stat, Wanted::Secret, HOST_DIRECTORY)
+}
+
+fn on_closed(us: &Us, directory: &Path) -> String {
+    let is_roots = directory.metadata().is_ok_and(|stat| stat.uid() == 0);
+    let is_hosts = directory == Path::new(HOST_DIRECTORY);
+    let user = user_name(us.uid);
+    let name = directory.display();
+    if us.is_service() && is_roots && is_hosts {
+        return format!("user {user} may not enter {name}; run as root: chmod 755 {name}");
     }
-    if user != SERVICE_USER {
-        return format!("; run as root: chown {user} {file} && chmod 600 {file}");
+    if us.is_service() && is_roots && directory.starts_with(HOST_DIRECTORY) {
+        let (group, quoted) = (group_name(), shell_quoted(&name.to_string()));
+        return format!(
+            "user {user} may not enter {name}; run as root: chgrp {group} {quoted} && chmod 750 {quoted}"
+        );
     }
-    let mut groups = identity.groups.into_iter();
+    format!("user {user} may not enter {name}; move the file to one that it may enter")
+}
+
+/// The group of this process.
+fn group_name() -> String {
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    let groups = users::identity(uid, Some(gid)).unwrap_or_default().groups;
+    let mut groups = groups.into_iter();
     let group = groups.find_map(|(id, name)| name.filter(|_| id == gid));
-    let group = group.unwrap_or_else(|| gid.to_string());
-    format!("; run as root: chown root:{group} {file} && chmod 640 {file}")
+    group.unwrap_or_else(|| gid.to_string())
+}
+
+/// How a file must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Readable to the daemon alone.
+    Secret,
+    /// Not writable to others; by which `chmod`.
+    Unwritable(&'static str),
+    /// The same, and the daemon writes it.
+    Written(&'static str),
+}
+
+/// Returns what to do about a file that is not as it is wanted: one command for owner and mode, or to
+/// move it to `place`.
+pub(super) fn on_unsafe(
+    path: &Path,
+    shown: &str,
+    stat: &Metadata,
+    wanted: Wanted,
+    place: &str,
+) -> String {
+    let us = Us::new();
+    if us.is_guest(path) {
+        return USE_HOSTS.to_owned();
+    }
+    let (file, owner) = (shell_quoted(shown), stat.uid());
+    let is_ours_or_roots = us.trusts(owner);
+    if !is_ours_or_roots && foreign_directory(path).is_some() {
+        return on_foreign(place);
+    }
+    let is_privileged = us.uid == 0 || us.is_service();
+    let new_owner = match wanted {
+        Wanted::Secret if us.is_service() && owner != us.uid => {
+            let is_groups = owner == 0 && stat.gid() == getegid().as_raw();
+            let chown = format!("chown root:{} {file} && ", group_name());
+            let chown = if is_groups { String::new() } else { chown };
+            return us.run(owner, &format!("{chown}chmod 640 {file}"));
+        }
+        Wanted::Secret if owner == 0 && us.uid != 0 => return us.own_copy(),
+        _ if is_ours_or_roots => None,
+        Wanted::Secret | Wanted::Unwritable(_) if is_privileged => Some("root".to_owned()),
+        Wanted::Secret | Wanted::Unwritable(_) | Wanted::Written(_) => Some(user_name(us.uid)),
+    };
+    let chown = new_owner.map(|user| format!("chown {user} {file}"));
+    let chmod = match wanted {
+        Wanted::Secret => Some("chmod 600"),
+        Wanted::Unwritable(chmod) if stat.mode() & 0o022 != 0 => Some(chmod),
+        Wanted::Written(chmod) if stat.mode() & 0o002 != 0 => Some(chmod),
+        Wanted::Unwritable(_) | Wanted::Written(_) => None,
+    };
+    let chmod = chmod.map(|chmod| format!("{chmod} {file}"));
+    let commands: Vec<String> = chown.into_iter().chain(chmod).collect();
+    us.run(owner, &commands.join(" && "))
+}
+
+/// Returns what to do about a file in a directory of another user's.
+pub(super) fn on_foreign(place: &str) -> String {
+    let us = Us::new();
+    if us.uid == 0 || us.is_service() {
+        return format!("move the file to {place}");
+    }
+    us.own_copy().replacen("it", "the file", 1)
+}
+
+/// Returns what to do about a directory of root's or the daemon's user's that others can write to.
+pub(super) fn on_open_directory(directory: &Path, owner: u32) -> String {
+    let us = Us::new();
+    if us.is_guest(&directory.join("config.toml")) {
+        return USE_HOSTS.to_owned();
+    }
+    let directory = shell_quoted(&directory.display().to_string());
+    us.run(owner, &format!("chmod go-w {directory}"))
+}
+
+/// The first directory on the way to `path` that belongs to neither root nor this process's user.
+fn foreign_directory(path: &Path) -> Option<PathBuf> {
+    let us = Us::new();
+    let mut directories = names_on_the_way(path).into_iter().filter_map(|mut name| {
+        name.pop();
+        let stat = name.metadata().ok()?;
+        (!us.trusts(stat.uid())).then_some(name)
+    });
+    directories.next()
 }
 
 /// The directory on the way to `path` that this process may not enter.

@@ -13,7 +13,9 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 #[cfg(unix)]
-use super::shell_quoted;
+use super::advice::{
+    HOST_DIRECTORY, Wanted, on_foreign, on_hidden, on_open_directory, on_unsafe, user_name,
+};
 use super::{CredentialsError, on_unreadable};
 use crate::secret_masking::NamedPath;
 #[cfg(unix)]
@@ -66,6 +68,43 @@ impl<'a> Subject<'a> {
             what: self.what,
             path: self.shown.clone(),
             problem,
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Subject<'_> {
+    /// The error about a file that is not as it is wanted, with what to do; what may be set instead
+    /// comes before a command.
+    fn unsafe_until(
+        &self,
+        problem: &str,
+        stat: &Metadata,
+        wanted: Wanted,
+        instead: &str,
+    ) -> CredentialsError {
+        self.hidden().unwrap_or_else(|| {
+            let advice = on_unsafe(self.path, &self.shown, stat, wanted, self.place());
+            let instead = if advice.starts_with("run") {
+                instead
+            } else {
+                ""
+            };
+            self.unsafe_for(format!("{problem}; {instead}{advice}"))
+        })
+    }
+
+    /// The error about a file that the unit hides, which no command makes usable.
+    fn hidden(&self) -> Option<CredentialsError> {
+        on_hidden(self.path, self.place()).map(|problem| self.unsafe_for(problem))
+    }
+
+    /// Where such files belong.
+    fn place(&self) -> &'static str {
+        match self.what {
+            PROGRAM => "/usr/local/bin",
+            AUDIT => "/var/log/domo-token",
+            _ => HOST_DIRECTORY,
         }
     }
 }
@@ -145,19 +184,18 @@ pub(super) fn check_access(
     let stat = file
         .metadata()
         .map_err(|source| subject.unreadable(source))?;
-    let run = match readers {
-        Readers::Owner | Readers::AllAsConfigured => "chmod 600",
-        Readers::All => "chmod go-w",
+    let wanted = match readers {
+        Readers::Owner | Readers::AllAsConfigured => Wanted::Secret,
+        Readers::All => Wanted::Unwritable("chmod go-w"),
     };
-    check_owner(&stat, subject)?;
-    check_writers(&stat, 0o022, subject, run)?;
+    check_owner(&stat, subject, wanted)?;
+    check_writers(&stat, 0o022, subject, wanted)?;
     let (mode, group_may_read) = (stat.mode() & 0o7777, stat.uid() == 0);
     let is_open = mode & 0o004 != 0 || (mode & 0o040 != 0 && !group_may_read);
     if is_open && readers == Readers::Owner {
-        let key = "or set allow_world_readable_secret = true where the mode can't be changed";
-        let file = shell_quoted(&subject.shown);
-        let problem = format!("mode {mode:04o} lets others read it; run: {run} {file}, {key}");
-        return Err(subject.unsafe_for(problem));
+        let key = "set allow_world_readable_secret = true where the mode can't be changed, or ";
+        let problem = format!("mode {mode:04o} lets others read it");
+        return Err(subject.unsafe_until(&problem, &stat, wanted, key));
     }
     check_directories(subject, Group::MayNotWrite)
 }
@@ -166,11 +204,15 @@ pub(super) fn check_access(
 /// belong to a group (Debian's `staff`), its members administer the host.
 #[cfg(unix)]
 pub(super) fn check_program(stat: &Metadata, path: &Path) -> Result<(), CredentialsError> {
-    let subject = Subject::new("the program", path);
-    check_owner(stat, &subject)?;
-    check_writers(stat, 0o022, &subject, "chmod go-w")?;
+    let subject = Subject::new(PROGRAM, path);
+    let wanted = Wanted::Unwritable("chmod go-w");
+    check_owner(stat, &subject, wanted)?;
+    check_writers(stat, 0o022, &subject, wanted)?;
     check_directories(&subject, Group::MayWriteRoots)
 }
+
+#[cfg(unix)]
+const PROGRAM: &str = "the program";
 
 #[cfg(unix)]
 const AUDIT: &str = "audit file";
@@ -191,8 +233,9 @@ pub(crate) fn check_audit(stat: &Metadata, path: &Path) -> Result<(), Credential
     if let Some(problem) = problem {
         return Err(subject.unsafe_for(problem.to_owned()));
     }
-    check_owner(stat, &subject)?;
-    check_writers(stat, 0o002, &subject, "chmod o-w")
+    let wanted = Wanted::Written("chmod o-w");
+    check_owner(stat, &subject, wanted)?;
+    check_writers(stat, 0o002, &subject, wanted)
 }
 
 /// Judges the directories that lead to what the audit is written to.
@@ -202,15 +245,20 @@ pub(crate) fn check_audit_directories(path: &Path) -> Result<(), CredentialsErro
 }
 
 #[cfg(unix)]
-fn check_owner(stat: &Metadata, subject: &Subject) -> Result<(), CredentialsError> {
+fn check_owner(stat: &Metadata, subject: &Subject, wanted: Wanted) -> Result<(), CredentialsError> {
     let (us, owner) = (rustix::process::geteuid().as_raw(), stat.uid());
     if owner == 0 || owner == us {
         return Ok(());
     }
-    let file = shell_quoted(&subject.shown);
-    Err(subject.unsafe_for(format!(
-        "belongs to user {owner}, must be root's or user {us}'s; run: chown {us} {file}"
-    )))
+    let or_ours = match us {
+        0 => String::new(),
+        _ => format!(" or user {}'s", user_name(us)),
+    };
+    let problem = format!(
+        "belongs to user {}, must be root's{or_ours}",
+        user_name(owner)
+    );
+    Err(subject.unsafe_until(&problem, stat, wanted, ""))
 }
 
 #[cfg(unix)]
@@ -218,15 +266,14 @@ fn check_writers(
     stat: &Metadata,
     forbidden: u32,
     subject: &Subject,
-    run: &str,
+    wanted: Wanted,
 ) -> Result<(), CredentialsError> {
     let mode = stat.mode() & 0o7777;
     if mode & forbidden == 0 {
         return Ok(());
     }
-    let file = shell_quoted(&subject.shown);
-    let problem = format!("mode {mode:04o} lets others write it; run: {run} {file}");
-    Err(subject.unsafe_for(problem))
+    let problem = format!("mode {mode:04o} lets others write it");
+    Err(subject.unsafe_until(&problem, stat, wanted, ""))
 }
 
 /// Whether the group of a directory may write to it.
@@ -249,25 +296,28 @@ fn check_directories(subject: &Subject, group: Group) -> Result<(), CredentialsE
             .metadata()
             .map_err(|source| Subject::new(subject.what, directory).unreadable(source))?;
         let (mode, owner) = (stat.mode() & 0o7777, stat.uid());
-        let shown = shell_quoted(&directory.display().to_string());
         if is_read_only(directory) {
             continue;
         }
         let judged = Subject::new("the directory", directory);
         if owner != 0 && owner != us {
-            let problem = format!(
-                "belongs to user {owner}, who can replace files in it; run: chown {us} {shown}"
-            );
-            return Err(judged.unsafe_for(problem));
+            let owner = user_name(owner);
+            let advice = on_foreign(subject.place());
+            let problem = format!("belongs to user {owner}, who can replace files in it; {advice}");
+            return Err(subject
+                .hidden()
+                .unwrap_or_else(|| judged.unsafe_for(problem)));
         }
         let forbidden = match group {
             Group::MayWriteRoots if owner == 0 => 0o002,
             Group::MayWriteRoots | Group::MayNotWrite => 0o022,
         };
         if mode & forbidden != 0 && mode & 0o1000 == 0 {
-            let problem =
-                format!("mode {mode:04o} lets others replace files in it; run: chmod go-w {shown}");
-            return Err(judged.unsafe_for(problem));
+            let advice = on_open_directory(directory, owner);
+            let problem = format!("mode {mode:04o} lets others replace files in it; {advice}");
+            return Err(subject
+                .hidden()
+                .unwrap_or_else(|| judged.unsafe_for(problem)));
         }
     }
     Ok(())
