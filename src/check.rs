@@ -17,7 +17,8 @@ use crate::credentials::CredentialsError;
 #[cfg(unix)]
 use crate::credentials::{SERVICE_USER, is_hosts};
 use crate::daemon::{
-    DaemonError, LoadError, LoadedClient, Options, load_client, load_config, parse_config,
+    DaemonError, LoadError, LoadedClient, Options, check_socket, load_client, load_config,
+    parse_config,
 };
 use crate::ipc::Callers;
 use crate::secret_masking::ShownName;
@@ -163,6 +164,9 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth, as_service: bool
     }
     if depth != Depth::Syntax {
         check_system(&config, unknown, sudo, &mut report);
+        if let Err(error) = check_socket(options, &config, env) {
+            report.fail(error.to_string());
+        }
     }
     if report.wrong.is_empty() {
         let place = config.path.as_ref();

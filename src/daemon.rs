@@ -37,6 +37,7 @@ use beside::Beside;
 use clients::{Clients, News, Rerun};
 use load::Loaded;
 pub use load::{LoadError, LoadedClient, load_client, load_config, parse_config};
+pub use place::check_socket;
 use reload::{Steering, about, log_news};
 use restart_settings::Fixed;
 use secret_commands::Commands;

@@ -259,3 +259,49 @@ fn paths_in_the_commands_of_messages_are_quoted_for_a_shell() {
     let (_, _, stderr) = check_on_host(before, &lines, "$check").unwrap();
     assert!(stderr.contains(&command), "{stderr}");
 }
+
+#[test]
+fn check_judges_the_path_of_the_socket_as_the_daemon_does() {
+    let sandbox = sandbox(HOUR);
+    let text = config_text(&sandbox, "[\"data\"]");
+    let folder = folder(&text);
+    let config = folder.path().join("config.toml");
+    let directory = folder.path().display().to_string();
+    let file = config.display().to_string();
+    let inside = format!(
+        "is a directory and no socket; name a file in it, such as {directory}/broker.sock\n"
+    );
+    for (path, problem) in [
+        ("~/x", "no shell has expanded the tilde"),
+        ("http://x", "does not start with"),
+        (&directory, &inside),
+        (&file, "no socket; move it away"),
+    ] {
+        for by_flag in [true, false] {
+            let run = |verb: &[&str]| {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+                command.env_clear().args(verb).arg("--config").arg(&config);
+                if by_flag {
+                    command.args(["--socket", path]);
+                } else {
+                    command.env("DOMO_TOKEN_SOCKET", path);
+                }
+                parts(&command.output().unwrap())
+            };
+            for verb in [&["check"][..], &[]] {
+                let (code, _, stderr) = run(verb);
+                assert_eq!(code, Some(78), "{path} {verb:?}: {stderr}");
+                assert!(stderr.contains(problem), "{path} {verb:?}: {stderr}");
+            }
+            let (code, _, stderr) = run(&["check", "--syntax"]);
+            assert_eq!(code, Some(0), "{stderr}");
+        }
+    }
+    let broker = format!("[broker]\nsocket = \"{directory}\"\n{text}");
+    std::fs::write(&config, broker).unwrap();
+    let (code, _, stderr) = check(&config, &[]);
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains(&inside), "{stderr}");
+    let lock = format!("{directory}.lock");
+    assert!(!Path::new(&lock).exists());
+}

@@ -38,6 +38,20 @@ pub(super) fn take(
     Ok((socket, callers))
 }
 
+/// Checks where the daemon would listen: the path as text, and what is there. A service manager may name
+/// the place only at a start, so none is no error here.
+///
+/// # Errors
+///
+/// [`DaemonError::SocketPath`] or [`DaemonError::Bind`].
+pub fn check_socket(options: &Options, config: &Config, env: Env) -> Result<(), DaemonError> {
+    match socket_path(options, config, env) {
+        Ok(path) => Ok(Socket::check_kind(&path)?),
+        Err(DaemonError::NoSocket) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Watches the files that the daemon was loaded from, and its sockets, whose changes are received.
 pub(super) fn watch(files: Stamped, socket: &Socket) -> (Files, mpsc::Receiver<()>) {
     let mut watched = Files::new();

@@ -125,6 +125,15 @@ impl Socket {
         Ok(())
     }
 
+    /// A name of a pipe leads to nothing else.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn check_kind(_: &Path) -> Result<(), BindError> {
+        Ok(())
+    }
+
     /// Looks whether the name is free. There is no directory that others could share.
     ///
     /// # Errors

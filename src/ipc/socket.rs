@@ -10,7 +10,7 @@ mod rebind;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -27,8 +27,8 @@ use crate::policy::Principal;
 use crate::users;
 
 use checks::{
-    check_lock, directory_of, is_alive, prepare_directory, remove_private, system_error,
-    with_suffix,
+    check_kind, check_lock, directory_of, is_alive, prepare_directory, remove_private,
+    system_error, with_suffix,
 };
 
 pub(super) use listener::{Listener, Stream};
@@ -187,6 +187,15 @@ impl Socket {
         !self.inherited.is_empty()
     }
 
+    /// Checks that nothing but a socket is at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::Path`] if something else is.
+    pub fn check_kind(path: &Path) -> Result<(), BindError> {
+        check_kind(path)
+    }
+
     /// Takes the lock of `path`. A missing directory is made, for us alone; as root, so that all
     /// may pass through it.
     ///
@@ -196,6 +205,7 @@ impl Socket {
     ///
     /// [`BindError::Taken`] if another daemon holds the lock, else [`BindError::Path`].
     pub fn lock(path: &Path, shared: bool) -> Result<Self, BindError> {
+        check_kind(path)?;
         prepare_directory(path, shared)?;
         let lock_path = with_suffix(path, ".lock");
         if let Ok(stat) = fs::symlink_metadata(&lock_path) {
@@ -300,11 +310,7 @@ impl Socket {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(system_error(&self.path, &error)),
         };
-        if !stat.file_type().is_socket() {
-            let problem =
-                "there is something that is no socket; move it away or choose another path";
-            return Err(path_error(&self.path, problem));
-        }
+        check_kind(&self.path)?;
         if stat.uid() != rustix::process::geteuid().as_raw() {
             let problem = format!(
                 "this socket belongs to user {}; choose another path",

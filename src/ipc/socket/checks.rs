@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
+use super::SOCKET_NAME;
 use crate::descriptors;
 use crate::file_mode;
 use crate::ipc::bind::{BindError, path_error};
@@ -22,6 +23,26 @@ pub(super) fn prepare_directory(path: &Path, shared: bool) -> Result<(), BindErr
         return Ok(());
     }
     check_directory(directory)
+}
+
+/// Reports what is at `path` and no socket, which is left alone. What cannot be looked at is not judged.
+pub(super) fn check_kind(path: &Path) -> Result<(), BindError> {
+    let Ok(stat) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    // A container engine makes a directory of a socket's name where none is to be mounted.
+    let is_named_so = path.extension().is_some_and(|end| end == "sock");
+    if path.is_dir() && !is_named_so {
+        let inside = path.join(SOCKET_NAME);
+        let inside = inside.display();
+        let problem = format!("is a directory and no socket; name a file in it, such as {inside}");
+        return Err(path_error(path, &problem));
+    }
+    if !stat.file_type().is_socket() {
+        let problem = "there is something that is no socket; move it away or choose another path";
+        return Err(path_error(path, problem));
+    }
+    Ok(())
 }
 
 /// The owner of the lock file could hold the lock and keep every daemon out.
