@@ -21,7 +21,7 @@ use crate::daemon::{
     parse_config,
 };
 use crate::ipc::Callers;
-use crate::secret_masking::ShownName;
+use crate::secret_masking::{ShownName, looks_like_secret};
 use crate::source::domo::{DomoSource, SourceError};
 use crate::source::{FetchError, TokenSource};
 #[cfg(unix)]
@@ -285,7 +285,12 @@ fn load_clients<'a>(
     for (name, client) in &config.clients {
         if let Some(credential) = credential_out_of_reach(client, env) {
             let why = "is there only while its unit runs";
-            let credential = ShownName(credential);
+            let (is_secret, credential) = (looks_like_secret(credential), ShownName(credential));
+            if is_secret {
+                let wanted = "client_secret_credential must be the name of a systemd credential";
+                report.fail(format!("client \"{name}\": {wanted}: \"{credential}\""));
+                continue;
+            }
             let line = format!("client \"{name}\": not checked: credential \"{credential}\" {why}");
             report.good.push(line);
             continue;
