@@ -152,6 +152,12 @@ pub(crate) fn on_unreadable(_: &Path, _: &str, error: &io::Error) -> String {
     advice.to_owned()
 }
 
+/// Returns a text as one word of a command line.
+#[cfg(windows)]
+pub(crate) fn shell_quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
 /// Reads a client's credentials. Blocks: on files, and on the command if there is one.
 ///
 /// # Errors
@@ -284,7 +290,12 @@ fn unusable(what: &'static str, from: &str, problem: &str) -> CredentialsError {
 
 fn from_env(name: &str, env: Env) -> Result<SecretString, CredentialsError> {
     let from = format!("${}", ShownName(name));
-    let value = env(name).ok_or_else(|| unusable(SECRET, &from, "the variable is not set"))?;
+    let unset = || {
+        let problem = "the variable is not set in this environment; export it, or name a file that sets it \
+                       with EnvironmentFile= in the unit";
+        unusable(SECRET, &from, problem)
+    };
+    let value = env(name).ok_or_else(unset)?;
     let text = value
         .into_string()
         .map_err(|_| unusable(SECRET, &from, "not UTF-8"))?;

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use crate::broker::{About, Broker, Engine};
 use crate::clock::{BootTime, Clock, SystemClock};
 use crate::config::{Config, ConfigError, Env, Limits};
-use crate::credentials::{CredentialsError, on_unreadable};
+use crate::credentials::{CredentialsError, on_unreadable, shell_quoted};
 use crate::ipc::{self, BindError};
 use crate::keep::Estate;
 use crate::logging::Levels;
@@ -131,7 +131,9 @@ fn to_do(path: &Path, error: &io::Error) -> String {
     if is_tilde(&path.to_string_lossy()) {
         "; no shell has expanded the tilde; write the whole path".to_owned()
     } else if error.kind() == io::ErrorKind::NotFound {
-        ": run domo-tokend init, or name another file".to_owned()
+        let shown = path.display().to_string();
+        let shown = shell_quoted(&shown);
+        format!("; name another file, or run: domo-tokend init --config {shown}")
     } else {
         on_unreadable(path, &path.display().to_string(), error)
     }

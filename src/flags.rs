@@ -1,7 +1,7 @@
 //! What `domo-tokend` can be told on its command line.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -53,26 +53,44 @@ impl Flags {
     }
 }
 
-/// Adds the command that was meant where a word is none of the daemon's.
+/// Adds the option or command that was meant where a word is none of the daemon's.
 fn with_tip(mut error: clap::Error) -> clap::Error {
-    if error.kind() != ErrorKind::InvalidSubcommand {
-        return error;
-    }
-    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+    let kind = if error.kind() == ErrorKind::InvalidSubcommand {
+        ContextKind::InvalidSubcommand
+    } else if error.kind() == ErrorKind::UnknownArgument {
+        ContextKind::InvalidArg
+    } else {
         return error;
     };
-    let known = TIPS
-        .iter()
-        .find(|(words, _)| words.contains(&word.as_str()));
-    let tip = known.map(|(_, tip)| *tip);
-    let is_slip = error.get(ContextKind::SuggestedSubcommand).is_some();
-    let Some(tip) = tip.or((!is_slip).then_some(ELSEWHERE)) else {
+    let Some(ContextValue::String(word)) = error.get(kind) else {
+        return error;
+    };
+    let tip = if is_file(word) {
+        Some(format!(
+            "a config file is an option's value: --config {word}"
+        ))
+    } else if kind == ContextKind::InvalidArg {
+        None
+    } else {
+        let mut tips = TIPS.iter();
+        let known = tips.find(|(words, _)| words.contains(&word.as_str()));
+        let is_slip = error.get(ContextKind::SuggestedSubcommand).is_some();
+        let tip = known.map(|(_, tip)| *tip);
+        tip.or((!is_slip).then_some(ELSEWHERE)).map(str::to_owned)
+    };
+    let Some(tip) = tip else {
         return error;
     };
     error.remove(ContextKind::SuggestedSubcommand);
     let tips = ContextValue::StyledStrs(vec![tip.into()]);
     error.insert(ContextKind::Suggested, tips);
     error
+}
+
+/// Whether a word looks like the path of a config.
+fn is_file(word: &str) -> bool {
+    let is_toml = Path::new(word).extension().is_some_and(|end| end == "toml");
+    !word.starts_with('-') && (is_toml || word.contains(std::path::is_separator))
 }
 
 const ELSEWHERE: &str = "for tokens and their state: domo-token --help";

@@ -91,8 +91,10 @@ fn check_prints_nothing_on_standard_output_if_the_config_cannot_be_read() {
             assert!(stderr.ends_with("\ndomo-tokend: 1 error\n"), "{stderr}");
         }
     }
-    let (code, stdout, stderr) = check(Path::new("/none/config.toml"), &[]);
+    let (code, stdout, stderr) = check(Path::new("/none/con fig.toml"), &[]);
     assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+    let command = "run: domo-tokend init --config '/none/con fig.toml'\n";
+    assert!(stderr.contains(command), "{stderr}");
 }
 
 #[test]
@@ -304,4 +306,39 @@ fn check_judges_the_path_of_the_socket_as_the_daemon_does() {
     assert!(stderr.contains(&inside), "{stderr}");
     let lock = format!("{directory}.lock");
     assert!(!Path::new(&lock).exists());
+}
+
+#[test]
+fn config_file_that_is_no_options_value_is_a_usage_error_that_names_the_option() {
+    for arguments in [
+        &["check", "/etc/x.toml"][..],
+        &["check", "x.toml"],
+        &["init", "a/b"],
+        &["a/b"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+        let (code, _, stderr) = parts(&command.args(arguments).output().unwrap());
+        assert_eq!(code, Some(2), "{stderr}");
+        let file = arguments.last().unwrap();
+        assert!(
+            stderr.contains(&format!("value: --config {file}\n")),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn secret_in_the_place_of_a_credentials_name_is_an_error_of_check() {
+    let sandbox = sandbox(HOUR);
+    let secret = "Zq9xKc4naryW7Zq9xKc4naryW7deadbeefcafe0123456789abcdef4242";
+    let text = config_text(&sandbox, "[\"data\"]");
+    for (name, code) in [(secret, 78), ("domo", 0)] {
+        let line = format!("client_secret_credential = \"{name}\"");
+        let folder = folder(&text.replace("client_secret_file = \"acme.secret\"", &line));
+        let (found, stdout, stderr) = check(&folder.path().join("config.toml"), &[]);
+        assert_eq!(found, Some(code), "{stderr}");
+        assert_eq!(stderr.contains("is this the secret itself?"), code == 78);
+        assert_eq!(stdout.contains("not checked"), code == 0, "{stdout}");
+        assert!(!(stdout + &stderr).contains("deadbeef"));
+    }
 }

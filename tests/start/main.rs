@@ -276,7 +276,7 @@ fn a_config_that_is_not_there_says_how_to_get_one() {
     assert_eq!(code, Some(78), "{stderr}");
     let missing = format!("config {}/", folder.path().display());
     assert!(stderr.contains(&missing), "{stderr}");
-    assert!(stderr.contains("run domo-tokend init"), "{stderr}");
+    assert!(stderr.contains("run: domo-tokend init --config"), "{stderr}");
 }
 
 #[test]
