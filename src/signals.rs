@@ -1,5 +1,7 @@
 //! Signals as messages, and what a signal would end without one.
 
+pub(crate) mod terminal;
+
 use std::ffi::c_int;
 use std::fs::File;
 use std::io;
@@ -10,7 +12,6 @@ use std::thread;
 use nix::libc::SI_KERNEL;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::exfiltrator::{Exfiltrator, WithRawSiginfo};
 use signal_hook::low_level;
@@ -128,27 +129,24 @@ pub fn reap_orphans() -> io::Result<()> {
     Ok(())
 }
 
-/// Has a command that runs in the foreground end on signals as by default, but end its secret
-/// commands first, and restore the terminal. As PID 1, to which the kernel applies no default
-/// action, it exits with 128 and the signal's number.
+/// Has a command such as `check` end on signals as by default, but end its secret commands first, and
+/// restore the terminal if it has changed it. As PID 1, to which the kernel applies no default action,
+/// it exits with 128 and the signal's number.
 ///
 /// # Errors
 ///
 /// If the system takes no handler or has no thread.
 pub fn end_on_signals() -> io::Result<()> {
-    let terminal = tcgetattr(io::stdin()).ok();
     let signals = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
     let honoured = signals.into_iter().filter(|signal| !ignores(*signal));
     let mut signals = signal_hook::iterator::Signals::new(honoured)?;
     let end = move || {
+        terminal::block_stops();
         let Some(signal) = signals.forever().next() else {
             return;
         };
         children::end_all();
-        if let Some(terminal) = &terminal {
-            // The end comes in any case.
-            let _ = tcsetattr(io::stdin(), OptionalActions::Flush, terminal);
-        }
+        terminal::restore_at_end();
         if !children::is_init() {
             let _ = low_level::emulate_default_handler(signal);
         }

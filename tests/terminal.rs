@@ -1,10 +1,11 @@
-//! A daemon in the foreground of a terminal that is closed.
+//! A daemon whose terminal is closed, and commands in the background of a terminal.
 
 #![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 mod common;
 
 use std::io::Read;
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use common::wait::until;
@@ -142,4 +143,63 @@ fn daemon_that_was_started_with_sighup_ignored_outlives_its_terminal_and_reloads
     kill("-TERM");
     assert_eq!(line(&mut terminal), "0");
     terminal.wait().unwrap();
+}
+
+/// Runs a command in the background of a terminal that is its standard input, sends it SIGTERM once
+/// standard input has a line, and prints how it has ended or that it was stopped.
+const BACKGROUND: &str = "
+import os, pty, signal, sys
+command = sys.argv[1:]
+# The terminal's other process waits for this too.
+go, going = os.pipe()
+pid, terminal = pty.fork()
+if pid == 0:
+    os.close(going)
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        os.execv(command[0], command)
+    os.read(go, 1)
+    os.kill(child, signal.SIGTERM)
+    status = os.waitpid(child, os.WUNTRACED)[1]
+    if os.WIFSTOPPED(status):
+        os.kill(child, signal.SIGKILL)
+        print('stopped by', os.WSTOPSIG(status), flush=True)
+    else:
+        print('ended by', os.waitstatus_to_exitcode(status), flush=True)
+    os._exit(0)
+sys.stdin.readline()
+os.close(going)
+screen = b''
+while True:
+    try:
+        read = os.read(terminal, 4096)
+    except OSError:
+        break
+    if not read:
+        break
+    screen += read
+print(screen.decode())
+";
+
+#[test]
+fn check_in_the_background_of_a_terminal_ends_by_sigterm() {
+    // It accepts the request and does not answer.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/oauth/token", silent.local_addr().unwrap());
+    let sandbox = sandbox(HOUR);
+    let config = config_text(&sandbox, "[\"data\"]").replace(&sandbox.token_url(), &url);
+    let folder = folder(&config);
+    let mut command = Command::new("python3");
+    command.args(["-c", BACKGROUND, env!("CARGO_BIN_EXE_domo-tokend")]);
+    command.args(["check", "--online", "--config"]);
+    command.arg(folder.path().join("config.toml"));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut terminal = command.spawn().unwrap();
+    // By then it handles signals.
+    let (_request, _) = silent.accept().unwrap();
+    drop(terminal.stdin.take());
+    let output = terminal.wait_with_output().unwrap();
+    let screen = String::from_utf8(output.stdout).unwrap();
+    assert!(screen.contains("ended by -15"), "{screen}");
 }

@@ -5,6 +5,9 @@ use std::io::{self, BufRead, IsTerminal, Read, Write};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
+#[cfg(unix)]
+use crate::signals::terminal::HiddenInput as Quiet;
+
 /// The longest line that is taken, in bytes.
 const MAX_LINE: u64 = 4096;
 
@@ -41,58 +44,6 @@ fn read_line(question: &str) -> io::Result<Zeroizing<String>> {
         )));
     }
     Ok(line)
-}
-
-/// While this lives the terminal shows nothing of what is typed.
-#[cfg(unix)]
-struct Quiet(rustix::termios::Termios);
-
-#[cfg(unix)]
-impl Quiet {
-    fn begin() -> Option<Self> {
-        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-        let before = tcgetattr(io::stdin()).ok()?;
-        let mut quiet = before.clone();
-        quiet.local_modes.remove(LocalModes::ECHO);
-        restore_on_signals(before.clone()).ok()?;
-        tcsetattr(io::stdin(), OptionalActions::Flush, &quiet).ok()?;
-        Some(Self(before))
-    }
-}
-
-/// A signal that ends the process must not leave a terminal that shows nothing.
-#[cfg(unix)]
-fn restore_on_signals(before: rustix::termios::Termios) -> io::Result<()> {
-    use rustix::termios::{OptionalActions, tcsetattr};
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
-    std::thread::Builder::new().spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            // The end comes in any case.
-            let _restored = tcsetattr(io::stdin(), OptionalActions::Flush, &before);
-            end_by(signal);
-        }
-    })?;
-    Ok(())
-}
-
-/// Ends the process by the signal. The first process of a PID namespace, as in a container, can't end
-/// like that: it exits with the code that shells have for it.
-#[cfg(unix)]
-fn end_by(signal: i32) -> ! {
-    if std::process::id() != 1 {
-        let _ = signal_hook::low_level::emulate_default_handler(signal);
-    }
-    std::process::exit(128 + signal)
-}
-
-#[cfg(unix)]
-impl Drop for Quiet {
-    fn drop(&mut self) {
-        use rustix::termios::{OptionalActions, tcsetattr};
-        // There is no other way to tell than the terminal itself.
-        let _restored = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
-    }
 }
 
 /// While this lives the console shows nothing of what is typed.
