@@ -76,8 +76,8 @@ struct Client {
     prober: Option<SetId>,
     /// The one set that tries new credentials first, as the old ones were rejected.
     trial: Option<SetId>,
-    /// Whether it was reported that callers fail because Domo rejects the client.
-    outage_reported: bool,
+    /// When it was last reported that callers fail because Domo rejects the client.
+    outage_reported: Option<BootTime>,
 }
 
 #[derive(Debug)]
@@ -261,7 +261,7 @@ impl Roster {
         let outcome = found.schedule.handle_fetched(round, result, now);
         self.end_flight(set);
         // This attempt is reported before what it means for the client's other sets.
-        self.collect(set);
+        self.collect(set, now);
         if outcome.accepts_client() {
             self.accept_client(client, now);
         } else if let Outcome::Denied { .. } = outcome {
@@ -309,7 +309,7 @@ impl Roster {
     /// After anything that changed a set: takes its commands over, queues its fetch, sets its
     /// timer.
     fn touch(&mut self, set: SetId, now: BootTime) {
-        let room_made = self.collect(set);
+        let room_made = self.collect(set, now);
         let Some(found) = self.sets.get_mut(&set) else {
             return;
         };
@@ -334,7 +334,7 @@ impl Roster {
     }
 
     /// Takes a set's commands over; says whether that ended a request.
-    fn collect(&mut self, set: SetId) -> bool {
+    fn collect(&mut self, set: SetId, now: BootTime) -> bool {
         let mut aborted = false;
         while let Some(found) = self.sets.get_mut(&set) {
             let client = found.client;
@@ -344,7 +344,7 @@ impl Roster {
             let command = match command {
                 schedule::Command::Reply(waiter, reply) => Command::Reply(waiter, reply),
                 schedule::Command::Report(mut outcome) => {
-                    self.limit_reports(client, &mut outcome);
+                    self.limit_reports(client, &mut outcome, now);
                     Command::Report(set, outcome)
                 }
                 schedule::Command::Announce => Command::Announce(set),

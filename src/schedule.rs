@@ -30,6 +30,7 @@ pub(crate) use change_limit::ChangeLimit;
 use change_limit::CredentialChange;
 pub use change_limit::{CHANGE_INTERVAL, CHANGES_IN_A_ROW};
 use client::Block;
+pub(crate) use judge::HELD;
 use judge::Waiter;
 pub use kept::Kept;
 pub use loading::Loading;
@@ -206,7 +207,7 @@ impl Schedule {
 
     /// Applies what `now` has made due.
     pub fn handle_timeout(&mut self, now: BootTime) {
-        let is_queued = self.drop_expired(now) && matches!(self.state, State::Idle);
+        let is_waiting = self.drop_expired(now) && self.is_waiting(now);
         self.change.held_until.take_if(|until| *until <= now);
         if self.blocked.take_if(|block| block.is_over(now)).is_some()
             && matches!(self.state, State::Fresh { .. })
@@ -237,7 +238,7 @@ impl Schedule {
             | State::Waiting { .. }
             | State::Denied { .. } => {}
         }
-        self.report_outage(is_queued, now);
+        self.report_outage(is_waiting, now);
         if self.waiters.iter().any(|waiter| waiter.deadline <= now) {
             self.refuse_late(now);
         }
@@ -348,7 +349,7 @@ impl Schedule {
         self.failures = self.failures.saturating_add(1);
         match error {
             FetchError::Denied { scope_only, words } => {
-                let cause = OutageCause::Denied;
+                let cause = OutageCause::of_rejection(scope_only);
                 let at = now;
                 self.failure = Some(Failure { words, at, cause });
                 let retry_at = now + DENIED_RETRY;

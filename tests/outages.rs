@@ -5,12 +5,14 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
-use common::{CANARY_SECRET, Daemon, HOUR, config_text, folder, parts, sandbox, token};
+use common::{CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, parts, sandbox, token};
 use domo_sandbox::Fault;
 use serde_json::Value;
 
 const VALID: &str = "renewal failed; the current token is still valid";
 const NO_TOKEN: &str = "no valid token; callers fail until renewal succeeds";
+const REJECTED: &str =
+    "Domo rejected the client; callers fail until the client's credentials are fixed";
 const AGAIN: &str = "token obtained again";
 
 #[track_caller]
@@ -105,7 +107,7 @@ fn rejected_client_of_many_sets_is_one_error_and_says_how_many_it_affects() {
     let folder = folder(&config);
     fs::write(folder.path().join("acme.secret"), "c4nary-wrong").unwrap();
     let mut daemon = Daemon::start_in(folder);
-    let error = daemon.wait_for_log(NO_TOKEN);
+    let error = daemon.wait_for_log(REJECTED);
     assert!(error.contains(" ERROR "), "{error}");
     assert!(error.contains("scope_sets=5"), "{error}");
     assert!(error.contains("cause=denied"), "{error}");
@@ -114,7 +116,7 @@ fn rejected_client_of_many_sets_is_one_error_and_says_how_many_it_affects() {
         assert_eq!(code, Some(78));
     }
     let (_, log) = daemon.stop();
-    assert_once(&log, NO_TOKEN);
+    assert_once(&log, REJECTED);
 }
 
 #[test]
@@ -124,9 +126,44 @@ fn rejection_while_the_old_token_is_valid_is_a_warning() {
     token(&daemon.ask(&["--wait", "data"]));
     daemon.write("acme.secret", "c4nary-wrong\n");
     let line = daemon.wait_for_log("cause=denied");
-    assert!(line.contains(" WARN ") && line.contains(VALID), "{line}");
+    let warning =
+        "Domo rejected the client; the current token is still valid; fix the client's credentials";
+    assert!(line.contains(" WARN ") && line.contains(warning), "{line}");
+    assert!(line.contains("retry_in_s="), "{line}");
     token(&daemon.ask(&["data"]));
     daemon.write("acme.secret", CANARY_SECRET);
     daemon.wait_for_log(AGAIN);
     daemon.stop();
+}
+
+#[test]
+fn rejected_scope_set_is_an_error_that_says_what_to_fix() {
+    let sandbox = sandbox(HOUR);
+    sandbox.always(Fault::oauth_error(400, "invalid_scope", "no such scope"));
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let line = daemon.wait_for_log("Domo rejected the scope set; callers fail until");
+    let advice = "the client's scopes in Domo, or tokens in the config, are fixed";
+    assert!(line.contains(" ERROR ") && line.contains(advice), "{line}");
+    assert!(line.contains("retry_in_s="), "{line}");
+    daemon.stop();
+}
+
+#[test]
+fn outage_is_not_logged_again_after_a_reload_and_is_after_new_credentials() {
+    let sandbox = sandbox(HOUR);
+    let sets = ["data", "user", "audit", "data user"];
+    let folder = folder(&config_text(&sandbox, &format!("{sets:?}")));
+    fs::write(folder.path().join("acme.secret"), "c4nary-wrong").unwrap();
+    let mut daemon = Daemon::start_in(folder);
+    daemon.wait_for_log(REJECTED);
+    for _reload in 0..2 {
+        let before = sandbox.requests().len();
+        daemon.signal("-HUP");
+        // The requests that it causes.
+        sandbox.wait_for_requests(before + 1, PATIENCE).unwrap();
+    }
+    daemon.write("acme.secret", "c4nary-wrong-too\n");
+    daemon.wait_for_log(REJECTED);
+    let (_, log) = daemon.stop();
+    assert_eq!(log.matches(REJECTED).count(), 2, "{log}");
 }

@@ -190,7 +190,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             }
             Event::Order(Order::Stop) => {
                 state.stopping = true;
-                state.roster.stop();
+                state.roster.stop(now);
                 state.watched.clear();
                 return Flow::Stop;
             }

@@ -1,7 +1,6 @@
 //! What the operator hears of tokens.
 
 use std::cmp::Ordering;
-use std::fmt;
 use std::time::Duration;
 
 use domo_token_client::scope::ScopeSet;
@@ -9,10 +8,10 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock::BootTime;
 use crate::roster::{Changes, Roster, SetId};
-use crate::schedule::{Effect, OutageCause, Outcome, Recovery};
+use crate::schedule::{Effect, HELD, OutageCause, Outcome, Recovery};
 
-/// Logs what an attempt, or a token, came to: what is new at the level of what it means to callers,
-/// the same again at debug level.
+/// Logs the result of an attempt, or the expiry of a token: what is new at the level of its effect on
+/// callers, repetitions at debug level.
 pub(super) fn report(roster: &Roster, set: SetId, outcome: &Outcome, now: BootTime) {
     let Some((client, scope)) = roster.name_of(set) else {
         return;
@@ -45,25 +44,19 @@ pub(super) fn report(roster: &Roster, set: SetId, outcome: &Outcome, now: BootTi
             again,
             effect,
         } => {
-            let failure = Failure {
-                cause: &OutageCause::Denied,
-                rejected: Some(if *scope_only { "scope set" } else { "client" }),
-                again: *again,
-            };
-            failure.log(roster, set, *effect, now);
+            let cause = OutageCause::of_rejection(*scope_only);
+            log_failure(roster, set, Failure::new(cause, *again), *effect, now);
         }
         Outcome::Failed {
             cause,
             again,
             effect,
-        } => Failure::of(cause, *again).log(roster, set, *effect, now),
+        } => {
+            let failure = Failure::new(OutageCause::Failed(*cause), *again);
+            log_failure(roster, set, failure, *effect, now);
+        }
         Outcome::Expired { cause, effect } => {
-            let rejected = matches!(cause, OutageCause::ClientDenied).then_some("client");
-            let failure = Failure {
-                rejected,
-                ..Failure::of(cause, true)
-            };
-            failure.log(roster, set, *effect, now);
+            log_failure(roster, set, Failure::new(*cause, true), *effect, now);
         }
     }
 }
@@ -93,58 +86,128 @@ fn obtained(
 }
 
 /// Why there is no newer token.
-struct Failure<'a> {
-    cause: &'a dyn fmt::Display,
-    /// What Domo rejected.
-    rejected: Option<&'static str>,
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    cause: OutageCause,
     /// Whether a failure of this kind was logged.
     again: bool,
 }
 
-impl<'a> Failure<'a> {
-    fn of(cause: &'a dyn fmt::Display, again: bool) -> Self {
-        Self {
-            cause,
-            rejected: None,
-            again,
+impl Failure {
+    fn new(cause: OutageCause, again: bool) -> Self {
+        Self { cause, again }
+    }
+
+    /// What Domo rejected.
+    fn rejected(self) -> Option<&'static str> {
+        match self.cause {
+            OutageCause::ClientDenied => Some("client"),
+            OutageCause::Denied => Some("scope set"),
+            OutageCause::Failed(_)
+            | OutageCause::Queued
+            | OutageCause::ChangeLimit
+            | OutageCause::Trial => None,
         }
     }
 
-    fn log(&self, roster: &Roster, set: SetId, effect: Effect, now: BootTime) {
-        let Some((client, scope)) = roster.name_of(set) else {
-            return;
-        };
-        let (cause, what) = (self.cause, self.rejected);
-        // All of them are affected.
-        let scope_sets = (what == Some("client")).then(|| roster.sets_beside(set));
-        let retry = roster.next_attempt_of(set, now);
-        let retry_in_s = retry.map(|at| at.saturating_since(now).as_secs());
-        let error = roster.trouble_of(set).unwrap_or(QUEUED);
-        match effect {
-            Effect::TokenValid { left } => {
-                let expires_in_s = left.as_secs();
-                if self.again {
-                    debug!(client, %scope, %cause, what, scope_sets, expires_in_s, retry_in_s, error, "renewal failed again; the current token is still valid");
-                } else {
-                    warn!(client, %scope, %cause, what, scope_sets, expires_in_s, retry_in_s, error, "renewal failed; the current token is still valid");
-                }
+    /// Why the request of a token that has expired has not started, if that is all that is known.
+    fn waits_for(self) -> &'static str {
+        match self.cause {
+            OutageCause::ChangeLimit => HELD,
+            OutageCause::Trial => {
+                "its request waits until another scope set has tried the new credentials"
             }
-            Effect::NoToken { lasting, first } => {
-                let no_token_s = lasting.as_secs();
+            OutageCause::Failed(_)
+            | OutageCause::Denied
+            | OutageCause::ClientDenied
+            | OutageCause::Queued => {
+                "its request waits until requests of other scope sets have ended"
+            }
+        }
+    }
+
+    /// The message of a failed renewal while the current token is valid.
+    fn warning(self) -> &'static str {
+        match self.cause {
+            OutageCause::ClientDenied => {
+                "Domo rejected the client; the current token is still valid; fix the client's credentials"
+            }
+            OutageCause::Denied => {
+                "Domo rejected the scope set; the current token is still valid; \
+                 fix the client's scopes in Domo, or tokens in the config"
+            }
+            OutageCause::Failed(_)
+            | OutageCause::Queued
+            | OutageCause::ChangeLimit
+            | OutageCause::Trial => "renewal failed; the current token is still valid",
+        }
+    }
+
+    /// The message while there is no valid token: the `first` one of an outage, or a failure of
+    /// another kind.
+    fn error(self, first: bool) -> &'static str {
+        match self.cause {
+            OutageCause::ClientDenied => {
+                "Domo rejected the client; callers fail until the client's credentials are fixed"
+            }
+            OutageCause::Denied => {
+                "Domo rejected the scope set; callers fail until the client's scopes in Domo, \
+                 or tokens in the config, are fixed"
+            }
+            OutageCause::Failed(_)
+            | OutageCause::Queued
+            | OutageCause::ChangeLimit
+            | OutageCause::Trial => {
                 if first {
-                    error!(client, %scope, %cause, what, scope_sets, no_token_s, retry_in_s, error, "no valid token; callers fail until renewal succeeds");
-                } else if self.again {
-                    debug!(client, %scope, %cause, what, scope_sets, no_token_s, retry_in_s, error, "still no valid token");
+                    "no valid token; callers fail until renewal succeeds"
                 } else {
-                    error!(client, %scope, %cause, what, scope_sets, no_token_s, retry_in_s, error, "still no valid token; renewal now fails for another reason");
+                    "still no valid token; renewal now fails for another reason"
                 }
             }
         }
     }
 }
 
-/// Why the token of a set expired that had to wait for its renewal.
-const QUEUED: &str = "its request waits until requests of other scope sets have ended";
+fn log_failure(roster: &Roster, set: SetId, failure: Failure, effect: Effect, now: BootTime) {
+    let Some((client, scope)) = roster.name_of(set) else {
+        return;
+    };
+    let cause = failure.cause;
+    let what = failure.rejected();
+    let retry = roster.next_attempt_of(set, now);
+    let retry_in_s = retry.map(|at| rounded_up(at.saturating_since(now)));
+    let error = roster
+        .trouble_of(set)
+        .unwrap_or_else(|| failure.waits_for());
+    match effect {
+        Effect::TokenValid { left } => {
+            let expires_in_s = left.as_secs();
+            if failure.again {
+                debug!(client, %scope, %cause, what, expires_in_s, retry_in_s, error, "renewal failed again; the current token is still valid");
+            } else {
+                let message = failure.warning();
+                warn!(client, %scope, %cause, what, expires_in_s, retry_in_s, error, "{message}");
+            }
+        }
+        Effect::NoToken { lasting, first } => {
+            let no_token_s = lasting.as_secs();
+            if failure.again && !first {
+                debug!(client, %scope, %cause, what, no_token_s, retry_in_s, error, "still no valid token");
+                return;
+            }
+            // The other ones without a token are affected, too.
+            let scope_sets = matches!(cause, OutageCause::ClientDenied)
+                .then(|| roster.scope_sets_without_token(set, now));
+            let message = failure.error(first);
+            error!(client, %scope, %cause, what, scope_sets, no_token_s, retry_in_s, error, "{message}");
+        }
+    }
+}
+
+/// Returns a wait in whole seconds: one that is not over is never 0.
+fn rounded_up(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
 
 /// What taking a config up has changed.
 pub(super) fn configured(changes: &Changes) {
@@ -213,5 +276,11 @@ mod tests {
             let soon = now + Duration::from_millis(59_999);
             assert!(quota.use_one(soon).is_gt(), "the minute isn't over");
         }
+    }
+
+    #[test]
+    fn wait_is_rounded_up_to_whole_seconds() {
+        let millis = [0, 1, 1000, 1001].map(Duration::from_millis);
+        assert_eq!(millis.map(rounded_up), [0, 1, 1, 2]);
     }
 }

@@ -129,7 +129,6 @@ impl Roster {
     pub fn retry(&mut self, now: BootTime) {
         for client in self.clients.values_mut() {
             client.prober = None;
-            client.outage_reported = false;
         }
         for set in self.all_sets() {
             if let Some(found) = self.sets.get_mut(&set) {
@@ -149,12 +148,12 @@ impl Roster {
     }
 
     /// The broker stops: all who wait are told so.
-    pub fn stop(&mut self) {
+    pub fn stop(&mut self, now: BootTime) {
         for set in self.all_sets() {
             if let Some(found) = self.sets.get_mut(&set) {
                 found.schedule.close(RefusalKind::Busy, STOPPING);
             }
-            self.collect(set);
+            self.collect(set, now);
         }
     }
 
@@ -176,7 +175,7 @@ impl Roster {
             in_line: false,
             prober: None,
             trial: None,
-            outage_reported: false,
+            outage_reported: None,
         };
         self.clients.insert(id, client);
         for scope in wanted.scopes {
@@ -237,7 +236,7 @@ impl Roster {
             return;
         };
         found.schedule.close(RefusalKind::Gone, REMOVED);
-        self.collect(set);
+        self.collect(set, now);
         let Some(found) = self.sets.remove(&set) else {
             return;
         };
@@ -286,7 +285,6 @@ impl Roster {
             return;
         };
         client.shown_id = shown_id;
-        client.outage_reported = false;
         let was_rejected = client.prober.take().is_some() || client.trial.take().is_some();
         let sets: Vec<SetId> = client.sets.values().copied().collect();
         for set in &sets {
@@ -295,7 +293,7 @@ impl Roster {
                 found.schedule.await_trial(false);
             }
             // The request that was under way is given up before the next one is chosen.
-            self.collect(*set);
+            self.collect(*set, now);
         }
         if was_rejected {
             self.start_trial(id);

@@ -1,12 +1,14 @@
-//! Reports of outages: one for all scope sets of a client that Domo rejects.
+//! Reports of outages: one for all scope sets of a rejected client that are without a token from the
+//! same moment on.
 
 use super::{ClientId, Roster, SetId};
 use crate::clock::BootTime;
 use crate::schedule::{Effect, OutageCause, Outcome};
 
 impl Roster {
-    /// Marks as reported what was reported for another scope set of the client.
-    pub(super) fn limit_reports(&mut self, id: ClientId, outcome: &mut Outcome) {
+    /// Marks as reported what was reported for another scope set of the client at the same moment. A
+    /// token that expires later is reported for itself.
+    pub(super) fn limit_reports(&mut self, id: ClientId, outcome: &mut Outcome, now: BootTime) {
         let (effect, again) = match outcome {
             Outcome::Expired {
                 cause: OutageCause::ClientDenied,
@@ -30,7 +32,7 @@ impl Roster {
         let Some(client) = self.clients.get_mut(&id).filter(|_| *first) else {
             return;
         };
-        if std::mem::replace(&mut client.outage_reported, true) {
+        if client.outage_reported.replace(now) == Some(now) {
             *first = false;
             if let Some(again) = again {
                 *again = true;
@@ -50,11 +52,15 @@ impl Roster {
         self.sets.get(&set)?.schedule.shown_attempt(now)
     }
 
-    /// How many scope sets the set's client has.
+    /// Returns how many scope sets of the set's client have no valid token, this one included.
     #[must_use]
-    pub fn sets_beside(&self, set: SetId) -> usize {
+    pub fn scope_sets_without_token(&self, set: SetId, now: BootTime) -> usize {
         let found = self.sets.get(&set);
         let client = found.and_then(|found| self.clients.get(&found.client));
-        client.map_or(0, |client| client.sets.len())
+        let sets = client.into_iter().flat_map(|client| client.sets.values());
+        let schedules = sets.filter_map(|set| self.sets.get(set));
+        schedules
+            .filter(|found| found.schedule.token(now).is_none())
+            .count()
     }
 }

@@ -81,7 +81,6 @@ impl Roster {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        client.outage_reported = false;
         if client.prober.take().is_none() {
             return;
         }

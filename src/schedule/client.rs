@@ -66,7 +66,7 @@ impl Schedule {
     /// What is rejected or waits to retry is tried immediately, as often as new credentials would
     /// be; a valid token's timer stays.
     pub fn reload(&mut self, now: BootTime) {
-        self.report.reset();
+        self.report.compare_message();
         let was_blocked = self.blocked.take().is_some();
         match self.state {
             State::Waiting { retry_at } | State::Denied { retry_at }
@@ -92,7 +92,7 @@ impl Schedule {
             until,
             probes,
         });
-        self.report.mark_denied();
+        self.report.mark_denied(words);
         self.report_outage(false, now);
         self.judge_all(now);
         self.announce(now);

@@ -25,7 +25,8 @@ pub(super) struct Waiter {
 }
 
 /// Why a caller has to wait although nothing has failed.
-const HELD: &str = "the client's credentials change too often; the next request has to wait";
+pub(crate) const HELD: &str =
+    "the client's credentials change too often; the next request has to wait";
 
 enum Verdict {
     Serve(Token),

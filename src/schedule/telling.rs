@@ -13,18 +13,30 @@ use crate::source::FetchError;
 /// What has been reported since the last success.
 #[derive(Debug, Default)]
 pub(super) struct ReportState {
-    /// The kinds of failure that were reported, also since the last reload or change of credentials.
-    kinds: Vec<Kind>,
+    /// The kinds of failure that were reported since the last change of credentials, each with its
+    /// message.
+    reported: Vec<(Kind, String)>,
+    repetition: Repetition,
     /// When the first attempt failed.
     failing_since: Option<BootTime>,
     /// When the last token expired.
     expired: Option<BootTime>,
     /// Since when callers fail because there is no valid token.
     outage_since: Option<BootTime>,
-    /// Whether that was reported, also since the last reload or change of credentials.
+    /// Whether that was reported, also since the last change of credentials.
     outage_reported: bool,
     assumed: bool,
     short: bool,
+}
+
+/// Which failure is a repetition of one that was reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Repetition {
+    /// One of the same kind.
+    #[default]
+    SameKind,
+    /// One of the same kind and message: it is the first after a reload.
+    SameMessage,
 }
 
 /// Failures of one kind mean the same to the operator.
@@ -38,32 +50,47 @@ enum Kind {
 }
 
 impl ReportState {
-    /// Returns whether a failure of this kind was reported before, and marks it as reported.
+    /// Returns whether a failure of this kind was reported before, and marks it as reported. The first
+    /// one after a reload must have the same message, too.
     pub(super) fn is_repeated(&mut self, error: &FetchError) -> bool {
-        let kind = match error {
-            FetchError::Denied { .. } => Kind::Denied,
-            FetchError::Transient { cause, .. } if cause.is_lasting() => Kind::Lasting,
-            FetchError::Transient { .. } => Kind::Passing,
+        let (kind, message) = match error {
+            FetchError::Denied { words, .. } => (Kind::Denied, words),
+            FetchError::Transient { cause, words, .. } if cause.is_lasting() => {
+                (Kind::Lasting, words)
+            }
+            FetchError::Transient { words, .. } => (Kind::Passing, words),
         };
-        self.mark(kind)
+        self.mark(kind, message)
     }
 
     /// Marks the rejection of the client as reported: it was for another scope set.
-    pub(super) fn mark_denied(&mut self) {
-        self.mark(Kind::Denied);
+    pub(super) fn mark_denied(&mut self, message: &str) {
+        self.mark(Kind::Denied, message);
     }
 
-    fn mark(&mut self, kind: Kind) -> bool {
-        let repeated = self.kinds.contains(&kind);
-        if !repeated {
-            self.kinds.push(kind);
+    fn mark(&mut self, kind: Kind, message: &str) -> bool {
+        let repetition = std::mem::take(&mut self.repetition);
+        let found = self.reported.iter_mut().find(|(known, _)| *known == kind);
+        let Some((_, known)) = found else {
+            self.reported.push((kind, message.to_owned()));
+            return false;
+        };
+        let is_repeated = repetition == Repetition::SameKind || known == message;
+        if !is_repeated {
+            message.clone_into(known);
         }
-        repeated
+        is_repeated
     }
 
-    /// The operator has changed something: what still fails after that is reported again.
+    /// Has the next failure be reported if its message is new: there was a reload.
+    pub(super) fn compare_message(&mut self) {
+        self.repetition = Repetition::SameMessage;
+    }
+
+    /// Has all failures be reported again: there is a token, or the credentials have changed.
     pub(super) fn reset(&mut self) {
-        self.kinds.clear();
+        self.reported.clear();
+        self.repetition = Repetition::default();
         self.outage_reported = false;
     }
 
@@ -103,6 +130,12 @@ impl Schedule {
         true
     }
 
+    /// Whether a request is wanted at `now` and cannot start then.
+    pub(super) fn is_waiting(&self, now: BootTime) -> bool {
+        let starts = self.change.held_until.is_some_and(|until| until <= now);
+        matches!(self.state, State::Idle) && !starts
+    }
+
     /// What it means to callers that an attempt fails now.
     pub(super) fn failure_effect(&mut self, now: BootTime) -> Effect {
         self.drop_expired(now);
@@ -130,20 +163,23 @@ impl Schedule {
     }
 
     /// Reports an outage that begins without a failed attempt: the token expires after its renewal
-    /// failed, or while the renewal `is_queued`, or the client is rejected through another scope set.
+    /// failed, or while the renewal `is_waiting` for its start, or the client is rejected through another
+    /// scope set.
     /// While the first request since the last success is under way nothing is reported: callers join
     /// it, and if it fails, that is.
-    pub(super) fn report_outage(&mut self, is_queued: bool, now: BootTime) {
+    pub(super) fn report_outage(&mut self, is_waiting: bool, now: BootTime) {
         let is_over = self.token(now).is_some();
         // Why a client could not be loaded is logged where it is loaded.
-        if is_over || self.report.outage_since.is_some() || self.loading.is_some() {
+        if is_over || self.report.outage_reported || self.loading.is_some() {
             return;
         }
         let cause = match (&self.blocked, &self.failure) {
             (Some(_), _) => OutageCause::ClientDenied,
             (None, Some(failure)) => failure.cause,
-            (None, None) if is_queued => OutageCause::Queued,
-            (None, None) => return,
+            (None, None) if !is_waiting => return,
+            (None, None) if self.change.held_until.is_some() => OutageCause::ChangeLimit,
+            (None, None) if self.change.awaits_trial => OutageCause::Trial,
+            (None, None) => OutageCause::Queued,
         };
         let effect = self.outage_at(now, now);
         let outcome = Outcome::Expired { cause, effect };

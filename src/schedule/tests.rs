@@ -3,6 +3,7 @@ mod client;
 mod kept;
 mod document;
 mod loading;
+mod outages;
 mod telling;
 mod watching;
 

@@ -79,8 +79,24 @@ pub enum OutageCause {
     Denied,
     /// Domo rejects the client.
     ClientDenied,
-    /// The request has to wait for others.
+    /// The request waits until requests of other scope sets have ended.
     Queued,
+    /// The request waits because the client's credentials change too often.
+    ChangeLimit,
+    /// The request waits until another scope set has tried the new credentials.
+    Trial,
+}
+
+impl OutageCause {
+    /// Returns the cause for a rejection by Domo: of the scope set alone, or of its client.
+    #[must_use]
+    pub fn of_rejection(scope_only: bool) -> Self {
+        if scope_only {
+            Self::Denied
+        } else {
+            Self::ClientDenied
+        }
+    }
 }
 
 impl fmt::Display for OutageCause {
@@ -89,6 +105,8 @@ impl fmt::Display for OutageCause {
             Self::Failed(cause) => cause.fmt(f),
             Self::Denied | Self::ClientDenied => f.write_str("denied"),
             Self::Queued => f.write_str("queued"),
+            Self::ChangeLimit => f.write_str("change_limit"),
+            Self::Trial => f.write_str("trial"),
         }
     }
 }

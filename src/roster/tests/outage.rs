@@ -1,9 +1,11 @@
-//! Outages of a client with many scope sets: one report for all of them.
+//! Outages of a client with many scope sets: one report for those that are without a token from the
+//! same moment on.
 
 use super::*;
 use crate::schedule::{Effect, OutageCause};
 
 const HOUR: Duration = Duration::from_secs(3600);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What was reported as new to the operator: an outage, or a failure of another kind.
 fn new_reports(roster: &mut Roster) -> Vec<(SetId, Outcome)> {
@@ -96,13 +98,13 @@ fn rejection_of_a_client_with_many_sets_is_one_warning_and_one_outage() {
         ),
         "{outage:?}"
     );
-    assert_eq!(roster.sets_beside(outage.0), sets.len());
+    assert_eq!(roster.scope_sets_without_token(outage.0, end), sets.len());
 }
 
 #[test]
-fn rejection_at_a_start_is_one_outage_and_another_after_a_reload() {
+fn rejection_at_a_start_is_one_outage_and_another_after_new_credentials() {
     let mut roster = Roster::new(1);
-    add(&mut roster, "acme", 500);
+    let sets = add(&mut roster, "acme", 500);
     let mut now = NOW;
     for _start in 0..2 {
         let end = now + HOUR;
@@ -121,9 +123,89 @@ fn rejection_at_a_start_is_one_outage_and_another_after_a_reload() {
             "{outcome:?}"
         );
         assert_eq!(roster.trouble_of(*set), Some("Domo answered 401"));
+        assert_eq!(roster.scope_sets_without_token(*set, now), sets.len());
         now = end;
-        roster.retry(now);
+        roster.configure(vec![renewed(500)], now);
     }
+}
+
+fn renewed(count: usize) -> Wanted {
+    Wanted {
+        renewed: true,
+        ..wanted("acme", count)
+    }
+}
+
+#[test]
+fn reload_without_a_change_reports_no_outage_again() {
+    for error in [
+        FetchError::transient(Cause::Server, "503"),
+        FetchError::transient(Cause::NotFound, "404"),
+        denied().unwrap_err(),
+    ] {
+        let mut roster = Roster::new(1);
+        add(&mut roster, "acme", 200);
+        let mut now = NOW + SECOND * 20;
+        let reports = run(&mut roster, NOW, now, |_, _| Err(error.clone()));
+        assert!(!reports.is_empty());
+        for _edit in 0..3 {
+            roster.configure(vec![wanted("acme", 200)], now);
+            roster.retry(now);
+            let end = now + SECOND * 60;
+            let reports = run(&mut roster, now, end, |_, _| Err(error.clone()));
+            assert_eq!(reports, []);
+            now = end;
+        }
+    }
+}
+
+#[test]
+fn rejection_with_another_message_after_a_reload_is_reported_once() {
+    let mut roster = Roster::new(1);
+    add(&mut roster, "acme", 5);
+    run(&mut roster, NOW, NOW, |_, _| denied());
+    let now = NOW + SECOND * 60;
+    roster.retry(now);
+    let reports = run(&mut roster, now, now + HOUR, |_, _| {
+        Err(FetchError::Denied {
+            scope_only: false,
+            words: "Domo answered 401: locked".to_owned(),
+        })
+    });
+    let [(_, Outcome::Denied { again: false, .. })] = reports.as_slice() else {
+        panic!("{reports:?}");
+    };
+}
+
+#[test]
+fn tokens_that_expire_at_different_times_under_a_rejected_client_are_reported_one_each() {
+    let mut roster = Roster::new(1);
+    add(&mut roster, "acme", 2);
+    run(&mut roster, NOW, NOW, |roster, set| Ok(good(roster, set)));
+    for minute in 1..4 {
+        let now = NOW + SECOND * 60 * minute;
+        // Each set after the first two is added a minute later.
+        roster.configure(
+            vec![wanted("acme", usize::try_from(minute).unwrap() + 2)],
+            now,
+        );
+        run(&mut roster, now, now, |roster, set| Ok(good(roster, set)));
+    }
+    let now = NOW + SECOND * 300;
+    roster.configure(vec![renewed(5)], now);
+    let reports = run(&mut roster, now, NOW + SECOND * 3599, |_, _| denied());
+    assert_eq!(reports.len(), 1, "the rejection: {reports:?}");
+    let mut counts = Vec::new();
+    for minute in 0..4 {
+        let now = NOW + HOUR + SECOND * 60 * minute;
+        let reports = run(&mut roster, now, now, |_, _| denied());
+        let [(set, Outcome::Expired { cause, .. })] = reports.as_slice() else {
+            panic!("{minute}: {reports:?}");
+        };
+        assert_eq!(*cause, OutageCause::ClientDenied);
+        counts.push(roster.scope_sets_without_token(*set, now));
+    }
+    assert_eq!(counts, [2, 3, 4, 5]);
 }
 
 #[test]
