@@ -108,7 +108,7 @@ fn the_service_sees_callers_as_the_users_they_are() {
 
 #[test]
 fn restart_settings_are_the_same_for_a_host_and_a_person() {
-    const SETTINGS: [&str; 8] = [
+    const SETTINGS: [&str; 10] = [
         "StartLimitIntervalSec=",
         "Restart=",
         "RestartSec=",
@@ -116,6 +116,8 @@ fn restart_settings_are_the_same_for_a_host_and_a_person() {
         "OnFailure=",
         "Environment=DELAY_S=",
         "TimeoutStartSec=",
+        "TriggerLimitIntervalSec=",
+        "TriggerLimitBurst=",
         "RemoveOnStop=",
     ];
     let settings = |folder: &str, name: &str| -> Vec<String> {
