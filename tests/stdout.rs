@@ -67,6 +67,32 @@ fn helper_needs_no_standard_output_where_it_prints_nothing() {
     }
 }
 
+#[test]
+fn execs_command_finds_closed_what_was_closed_for_the_helper() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let held = token(&daemon.ask(&["data"]));
+    let exec = |redirection: &str, options: &[&str], script: &str| {
+        let command = ["data", "--", "sh", "-c", script];
+        let arguments = [&["exec"], options, &command].concat();
+        parts(&run(redirection, &daemon.socket(), HELPER, &arguments))
+    };
+    let list = "for n in 0 1 2; do if [ -e /proc/$$/fd/$n ]; then echo $n; fi; done";
+    for (redirection, open) in [
+        ("<&-", "1\n2\n"),
+        ("2>&-", "0\n1\n"),
+        ("<&- 2>&-", "1\n"),
+        ("", "0\n1\n2\n"),
+    ] {
+        let found = exec(redirection, &[], list);
+        assert_eq!(found, (Some(0), open.to_owned(), String::new()));
+    }
+    let (_, _, stderr) = exec(">&-", &[], "echo hi 2>/dev/null || echo failed >&2");
+    assert_eq!(stderr, "failed\n");
+    let found = exec("<&- 2>&-", &["--fd", "0"], "cat");
+    assert_eq!(found, (Some(0), held + "\n", String::new()));
+}
+
 /// Parents open /dev/null like this for children whose output is not needed.
 #[test]
 fn null_device_from_the_parent_is_no_closed_standard_output() {

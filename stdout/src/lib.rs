@@ -1,6 +1,7 @@
 //! Writes to standard output and reports every error. The standard library hides two: it opens
 //! `/dev/null` in place of a descriptor that is closed at the start, and counts what is written to a
-//! descriptor that is only open for reading as written.
+//! descriptor that is only open for reading as written. A command that takes the program's place can
+//! have the closed descriptors closed again.
 
 use std::ffi::OsStr;
 use std::io;
@@ -14,6 +15,12 @@ use terminal_size::{Width, terminal_size};
 /// The system's, and one if standard output was closed when the process started.
 pub fn write(text: &[u8]) -> io::Result<()> {
     platform::write(text)
+}
+
+/// Has `execve` close the standard descriptors that were closed when the process started.
+#[cfg(unix)]
+pub fn close_on_exec_what_was_closed() {
+    platform::close_on_exec_what_was_closed();
 }
 
 /// The columns for help: `$COLUMNS`, else those of the terminal, at most 100; 80 if neither is known.
@@ -39,24 +46,38 @@ mod platform {
     use std::io;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use rustix::io::{Errno, fcntl_getfd, retry_on_intr, write as write_some};
-    use rustix::stdio::stdout;
+    use rustix::io::{
+        Errno, FdFlags, fcntl_getfd, fcntl_setfd, retry_on_intr, write as write_some,
+    };
+    use rustix::stdio::{stderr, stdin, stdout};
 
-    /// Whether standard output was closed when the process started.
-    static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+    /// Which of the standard descriptors were closed when the process started.
+    static WAS_CLOSED: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
 
     // Runs before the standard library's start, which opens /dev/null in place of a closed descriptor: a
     // /dev/null from the parent looks the same.
     ctor::declarative::ctor! {
         #[ctor(unsafe)]
-        fn note_whether_closed() {
-            let closed = fcntl_getfd(stdout()) == Err(Errno::BADF);
-            WAS_CLOSED.store(closed, Ordering::Relaxed);
+        fn note_what_is_closed() {
+            for (descriptor, was_closed) in [stdin(), stdout(), stderr()].iter().zip(&WAS_CLOSED) {
+                let closed = fcntl_getfd(descriptor) == Err(Errno::BADF);
+                was_closed.store(closed, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub(super) fn close_on_exec_what_was_closed() {
+        for (descriptor, was_closed) in [stdin(), stdout(), stderr()].iter().zip(&WAS_CLOSED) {
+            if was_closed.load(Ordering::Relaxed) {
+                // It fails only for a descriptor that is closed still.
+                let _ = fcntl_setfd(descriptor, FdFlags::CLOEXEC);
+            }
         }
     }
 
     pub(super) fn write(mut text: &[u8]) -> io::Result<()> {
-        if WAS_CLOSED.load(Ordering::Relaxed) {
+        let [_, stdout_was_closed, _] = &WAS_CLOSED;
+        if stdout_was_closed.load(Ordering::Relaxed) {
             return Err(io::Error::other("it is closed"));
         }
         while !text.is_empty() {

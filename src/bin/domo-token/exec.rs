@@ -35,6 +35,9 @@ pub(crate) fn run(wanted: &Exec, token: &Token) -> Problem {
     };
     let mut command = Command::new(program);
     command.args(arguments);
+    // Before one of them gets the token.
+    #[cfg(unix)]
+    domo_token_stdout::close_on_exec_what_was_closed();
     // Held until the command has taken our place.
     let mut descriptor = None;
     match &wanted.place {
