@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::check;
 use crate::config::Env;
+#[cfg(unix)]
 use crate::credentials::shell_quoted;
 use crate::daemon::runtime_directory::{self, CREATE, Need, SYSTEMD};
 
@@ -107,10 +108,24 @@ impl Host<'_> {
 fn by_hand(named: Option<&Path>) -> String {
     match named {
         Some(config) => {
-            let config = shell_quoted(&config.display().to_string());
+            let config = quoted(&config.display().to_string());
             format!("domo-tokend --config {config} &")
         }
         None => "domo-tokend &".to_owned(),
+    }
+}
+
+#[cfg(unix)]
+fn quoted(path: &str) -> String {
+    shell_quoted(path)
+}
+
+#[cfg(windows)]
+fn quoted(path: &str) -> String {
+    if path.contains(' ') {
+        format!("\"{path}\"")
+    } else {
+        path.to_owned()
     }
 }
 
