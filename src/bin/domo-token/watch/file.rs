@@ -306,8 +306,7 @@ fn temporary_prefix(target: &OsStr) -> OsString {
         prefix.push(target);
     } else {
         let name = target.to_string_lossy();
-        let ends = (0..=LONGEST_PART).rev();
-        let part = ends.filter_map(|end| name.get(..end)).next();
+        let part = (0..=LONGEST_PART).rev().find_map(|end| name.get(..end));
         prefix.push(part.unwrap_or_default());
     }
     prefix.push(".");
