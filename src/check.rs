@@ -13,7 +13,7 @@ use crate::audit;
 #[cfg(unix)]
 use crate::config;
 use crate::config::{ClientConfig, Config, CredentialsSource, Env, SecretSource};
-use crate::credentials::CredentialsError;
+use crate::credentials::{CredentialsError, command_slip};
 #[cfg(unix)]
 use crate::credentials::{SERVICE_USER, is_hosts};
 use crate::daemon::{
@@ -297,12 +297,18 @@ fn load_clients<'a>(
         }
         let loaded = commands.remove(name.as_str());
         match loaded.unwrap_or_else(|| load_client(client, env, None, None)) {
-            Ok(loaded) => checked.push(Checked {
-                name,
-                shown_id: loaded.shown_id,
-                client,
-                source: loaded.source,
-            }),
+            Ok(loaded) => {
+                let command = client.secret_command();
+                let slip = command.and_then(|(_, command)| command_slip(&command.argv));
+                let warning = |slip| format!("client \"{name}\": client_secret_command: {slip}");
+                report.warnings.extend(slip.map(warning));
+                checked.push(Checked {
+                    name,
+                    shown_id: loaded.shown_id,
+                    client,
+                    source: loaded.source,
+                });
+            }
             Err(error) => {
                 let words = match &error {
                     LoadError::Credentials(error)

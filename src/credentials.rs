@@ -10,6 +10,8 @@ mod connection;
 mod file;
 mod program;
 
+pub(crate) use program::slip as command_slip;
+
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -150,6 +152,22 @@ pub(crate) fn on_unreadable(_: &Path, _: &str, error: &io::Error) -> String {
         ""
     };
     advice.to_owned()
+}
+
+#[cfg(windows)]
+mod advice {
+    use std::io;
+    use std::path::Path;
+
+    /// Returns what to do about a program that cannot be started, as the end of a message.
+    pub(super) fn on_unstartable(program: &Path, error: &io::Error) -> String {
+        super::on_unreadable(program, "", error)
+    }
+
+    /// Returns the command that runs a program.
+    pub(super) fn by_hand(program: &str) -> String {
+        super::shell_quoted(program)
+    }
 }
 
 /// Returns a text as one word of a command line.

@@ -228,3 +228,59 @@ fn config_that_the_service_may_not_look_at_is_reported_and_not_absent() {
     let (code, _, stderr) = on_host(SECRET, script).unwrap();
     assert_eq!(code, Some(0), "{stderr}");
 }
+
+#[test]
+fn command_that_cannot_be_started_is_reported_with_what_to_do() {
+    for (before, source, advice) in [
+        (
+            "",
+            "[\"/etc/p\"]",
+            "(os error 2); put it there, or name another in the config",
+        ),
+        ("", "[\"./p\"]", "working directory: write the whole path"),
+        (
+            "mkdir /etc/p;",
+            "[\"/etc/p\"]",
+            "it is a directory, name a program in it",
+        ),
+        (
+            "echo x > /etc/p; chmod 644 /etc/p;",
+            "[\"/etc/p\"]",
+            "run as root: chmod +x /etc/p",
+        ),
+        (
+            "echo x > /etc/p; chmod 700 /etc/p;",
+            "[\"/etc/p\"]",
+            "run as root: chgrp domo-token /etc/p && chmod 750 /etc/p",
+        ),
+        (
+            "printf \"#!/nowhere\\n\" > /etc/p; chmod 755 /etc/p;",
+            "[\"/etc/p\"]",
+            "it is there, but not the interpreter that its first line names",
+        ),
+        (
+            "printf \"#!/bin/sh\\nexit 1\\n\" > /etc/p; chmod 755 /etc/p;",
+            "[\"/etc/p\", \"c4nary\"]",
+            "to see its message run it by hand with its arguments: sudo -u domo-token /etc/p",
+        ),
+        (
+            "",
+            "[\"/bin/true\"]",
+            "it printed nothing; to see its message run it by hand: sudo -u domo-token /bin/true",
+        ),
+    ] {
+        let source = format!("client_secret_command = {source}");
+        let Some((code, _, stderr)) = on_host(&source, &format!("{before} $d check")) else {
+            return;
+        };
+        assert_eq!(code, Some(75), "{stderr}");
+        let advice = format!("{advice}\n");
+        assert!(stderr.contains(&advice), "{source}: {stderr}");
+        assert!(!stderr.contains("c4nary"), "{stderr}");
+    }
+    let source = "client_secret_command = [\"/bin/echo\", \"$SECRET\"]";
+    let (code, _, stderr) = on_host(source, "$d check").unwrap();
+    assert_eq!(code, Some(0), "{stderr}");
+    let warning = "warning: client \"acme\": client_secret_command: no shell expands";
+    assert!(stderr.contains(warning), "{stderr}");
+}

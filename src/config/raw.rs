@@ -271,6 +271,9 @@ impl RawConfig {
             if is_in_clients && problem == message::NO_TABLE {
                 problem.push_str(": the keys of a client stand in [clients.NAME]");
             }
+            if problem == message::NO_LIST {
+                problem.push_str(message::list_like(&path));
+            }
             RawError {
                 span: inner.span(),
                 // Keys may hold anything, and must not look like a line of ours.

@@ -24,6 +24,9 @@ pub(crate) const HOST_DIRECTORY: &str = "/etc/domo-token";
 const USE_HOSTS: &str = "it is the host's, whose broker serves it; for a broker of this user's own run: \
                          domo-tokend init; for a token from the host's broker run: domo-token data";
 
+/// The system cannot tell how to run a file.
+const NOEXEC: i32 = rustix::io::Errno::NOEXEC.raw_os_error();
+
 /// Directories that the unit hides from the service, and by which setting (`systemd.exec(5)`).
 const HIDDEN: [(&str, &str); 5] = [
     ("/home", "ProtectHome=yes"),
@@ -266,6 +269,54 @@ pub(super) fn on_unsafe(
     let chmod = chmod.map(|chmod| format!("{chmod} {file}"));
     let commands: Vec<String> = chown.into_iter().chain(chmod).collect();
     us.run(owner, &commands.join(" && "))
+}
+
+/// Returns what to do about a program that cannot be started, as the end of a message.
+#[must_use]
+pub(super) fn on_unstartable(program: &Path, error: &io::Error) -> String {
+    let Ok(stat) = program.metadata() else {
+        return on_unreadable(program, &program.display().to_string(), error);
+    };
+    if stat.is_dir() {
+        return "; it is a directory, name a program in it".to_owned();
+    }
+    if error.kind() == io::ErrorKind::NotFound {
+        return "; it is there, but not the interpreter that its first line names".to_owned();
+    }
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return format!("; {}", on_not_executable(program, &stat));
+    }
+    if error.raw_os_error() == Some(NOEXEC) {
+        return "; it needs a first line such as #!/bin/sh".to_owned();
+    }
+    String::new()
+}
+
+fn on_not_executable(program: &Path, stat: &Metadata) -> String {
+    let us = Us::new();
+    let file = shell_quoted(&program.display().to_string());
+    let (owner, mode) = (stat.uid(), stat.mode());
+    if us.is_guest(program) {
+        USE_HOSTS.to_owned()
+    } else if mode & 0o111 == 0 && (owner == us.uid || mode & 0o004 != 0) {
+        us.run(owner, &format!("chmod +x {file}"))
+    } else if owner == 0 && us.is_service() {
+        let group = group_name();
+        us.run(owner, &format!("chgrp {group} {file} && chmod 750 {file}"))
+    } else {
+        format!("name a program that user {} may run", user_name(us.uid))
+    }
+}
+
+/// Returns the command that runs a program as this process's user does.
+#[must_use]
+pub(super) fn by_hand(program: &str) -> String {
+    let sudo = if Us::new().is_service() {
+        format!("sudo -u {SERVICE_USER} ")
+    } else {
+        String::new()
+    };
+    sudo + &shell_quoted(program)
 }
 
 /// Returns what to do about a file in a directory of another user's.

@@ -17,6 +17,7 @@ use crate::clock::{BootTime, boot_now};
 use crate::config::{Env, SecretCommand};
 use crate::secret_masking::NamedPath;
 
+use super::advice::{by_hand, on_unstartable};
 use super::program::{self, ProgramError};
 use super::{CredentialsError, MAX_SECRET, secret_in};
 
@@ -51,10 +52,43 @@ fn run_within(
         ProgramError::Missing(error) => failed(format!("can't be run: {error}")),
         ProgramError::Unsafe(error) => error,
     })?;
-    output(&program, command, &shown, deadline).map_err(|problem| {
-        let hint = program::shell_hint(&command.argv);
-        failed(problem + hint.unwrap_or_default())
+    output(&program, command, &shown, deadline).map_err(|(problem, advice)| {
+        let hint = program::shell_hint(&command.argv).map(str::to_owned);
+        let advice = match advice {
+            Advice::Is(advice) if !advice.is_empty() => advice,
+            Advice::Is(_) => hint.unwrap_or_default(),
+            Advice::RunTo(purpose) => {
+                hint.unwrap_or_else(|| format!("; {}", run_by_hand(purpose, command, &shown)))
+            }
+        };
+        failed(problem + &advice)
     })
+}
+
+/// What to do about a command that failed.
+enum Advice {
+    /// The end of the message.
+    Is(String),
+    /// Run it by hand, for that purpose.
+    RunTo(&'static str),
+}
+
+impl Advice {
+    const NONE: Self = Self::Is(String::new());
+}
+
+/// Returns how to run the command by hand. Its arguments may hold secrets, so they are not shown.
+fn run_by_hand(purpose: &str, command: &SecretCommand, shown: &str) -> String {
+    let name = command.argv.first().map_or("", String::as_str);
+    if name != shown {
+        return format!("{purpose} run it by hand as the daemon's user");
+    }
+    let arguments = if command.argv.len() > 1 {
+        " with its arguments"
+    } else {
+        ""
+    };
+    format!("{purpose} run it by hand{arguments}: {}", by_hand(name))
 }
 
 fn output(
@@ -62,27 +96,34 @@ fn output(
     command: &SecretCommand,
     shown: &str,
     deadline: Duration,
-) -> Result<SecretString, String> {
-    let mut child = spawn(program, command).map_err(|error| format!("can't be run: {error}"))?;
+) -> Result<SecretString, (String, Advice)> {
+    let plain = |problem: String| (problem, Advice::NONE);
+    let mut child = spawn(program, command).map_err(|error| {
+        let advice = Advice::Is(on_unstartable(program, &error));
+        (format!("can't be run: {error}"), advice)
+    })?;
     // Read on threads of their own: a command that fills one pipe would wait for us for ever.
     let end = boot_now() + deadline;
     let printed = collect(child.stdout(), MAX_SECRET, end, false);
     let complaint = collect(child.stderr(), SHOWN, end, true);
     let (Ok(printed), Ok(complaint)) = (printed, complaint) else {
         child.kill();
-        return Err("no thread to read its output: the system's limit is reached".to_owned());
+        let problem = "no thread to read its output: the system's limit is reached";
+        return Err(plain(problem.to_owned()));
     };
     let Ok(Some(printed)) = printed.recv_timeout(deadline) else {
         child.kill();
-        return Err(format!("not done after {} s", deadline.as_secs_f32()));
+        let seconds = deadline.as_secs_f32();
+        let problem = format!("not done after {seconds} s; it must print the secret without input");
+        return Err((problem, Advice::RunTo("to see what it waits for")));
     };
     // Whoever inherited its standard error may live on.
     let complaint = complaint.recv_timeout(Duration::from_millis(100));
     if printed.len() > MAX_SECRET {
         child.kill();
-        return Err(format!("printed more than {MAX_SECRET} bytes"));
+        return Err(plain(format!("printed more than {MAX_SECRET} bytes")));
     }
-    let status = wait(&mut child).map_err(|error| error.to_string())?;
+    let status = wait(&mut child).map_err(|error| plain(error.to_string()))?;
     let is_empty = printed.is_empty();
     if !status.success() || is_empty {
         // It may hold secrets, so it is in no error.
@@ -90,15 +131,16 @@ fn output(
         let message = one_line(&String::from_utf8_lossy(&message));
         debug!("command {shown}: {status}, its standard error: {message}");
         let nothing = if is_empty { ", it printed nothing" } else { "" };
-        return Err(format!("{status}{nothing}; {SEE_MESSAGE}"));
+        let purpose = "to see its message";
+        return Err((format!("{status}{nothing}"), Advice::RunTo(purpose)));
     }
     let first = printed.split(|byte| *byte == b'\n').next();
-    secret_in(first.unwrap_or_default())
-        .map_err(|problem| format!("the first line that it printed can't be a secret: {problem}"))
+    secret_in(first.unwrap_or_default()).map_err(|problem| {
+        plain(format!(
+            "the first line that it printed can't be a secret: {problem}"
+        ))
+    })
 }
-
-/// Its standard error may hold secrets, so only the log has it, at debug level.
-const SEE_MESSAGE: &str = "run it by hand as the daemon's user to see its message";
 
 /// What it complains of must not look like a line of ours, nor do anything to a terminal.
 fn one_line(words: &str) -> String {
@@ -295,7 +337,7 @@ mod tests {
         assert!(error.is_command_failure());
         let error = error.to_string();
         assert!(
-            error.ends_with("exit status: 3, it printed nothing; run it by hand as the daemon's user to see its message"),
+            error.ends_with("exit status: 3, it printed nothing; to see its message run it by hand with its arguments: /bin/sh"),
             "{error}"
         );
     }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::advice::on_unstartable;
 use super::{CredentialsError, file};
 
 /// Where programs are if `$PATH` doesn't say, as in the C library.
@@ -24,15 +25,19 @@ pub(super) enum ProgramError {
 
 /// The file of the program called `name`, which only root and the daemon's user can change.
 pub(super) fn find(name: &str, path: Option<OsString>) -> Result<PathBuf, ProgramError> {
-    let missing = |error: io::Error| {
-        let hint = name_hint(name).filter(|_| error.kind() == io::ErrorKind::NotFound);
-        ProgramError::Missing(match hint {
-            Some(hint) => io::Error::new(error.kind(), format!("no such program; {hint}")),
-            None => error,
-        })
+    let with = |error: &io::Error, message: String| {
+        ProgramError::Missing(io::Error::new(error.kind(), message))
     };
-    let found = look_up(name, path).map_err(missing)?;
-    let stat = found.metadata().map_err(missing)?;
+    let found = look_up(name, path).map_err(|error| match name_hint(name) {
+        Some(hint) => with(&error, format!("no such program; {hint}")),
+        None => ProgramError::Missing(error),
+    })?;
+    let stat = found.metadata().map_err(|error| {
+        let hint = name_hint(name).filter(|_| error.kind() == io::ErrorKind::NotFound);
+        let message = hint.map(|hint| format!("no such program; {hint}"));
+        let advised = || format!("{error}{}", on_unstartable(&found, &error));
+        with(&error, message.unwrap_or_else(advised))
+    })?;
     file::check_program(&stat, &found).map_err(ProgramError::Unsafe)?;
     Ok(found)
 }
@@ -58,6 +63,41 @@ pub(super) fn shell_hint(argv: &[String]) -> Option<&'static str> {
     is_expanded.then_some("; no shell expands \"~\" or \"$\" in its arguments: write them out")
 }
 
+/// Returns what is probably a slip in a command that works.
+pub(crate) fn slip(argv: &[String]) -> Option<&'static str> {
+    let (program, arguments) = argv.split_first()?;
+    if is_relative(program) {
+        return Some(
+            "the program is looked up in the daemon's working directory; write the whole path",
+        );
+    }
+    let is_certain = |word: &String| !word.starts_with('$') || is_variable(word);
+    let hint = shell_hint(argv).filter(|_| arguments.iter().all(is_certain));
+    hint.map(|hint| hint.trim_start_matches("; "))
+}
+
+/// Whether a shell would replace the whole word by a variable: `$NAME` or `${NAME}`.
+fn is_variable(word: &str) -> bool {
+    let name = word.strip_prefix('$').map(|rest| {
+        let braced = rest
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'));
+        braced.unwrap_or(rest)
+    });
+    name.is_some_and(|name| {
+        let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        !name.is_empty()
+            && name.chars().all(is_of_name)
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+    })
+}
+
+/// Whether a program is named by a path that starts at the working directory.
+fn is_relative(name: &str) -> bool {
+    let is_path = name.contains(std::path::is_separator) && !name.starts_with(['~', '$']);
+    is_path && Path::new(name).is_relative()
+}
+
 /// The same of a program's name that is not found.
 fn name_hint(name: &str) -> Option<&'static str> {
     // Many a path has blanks on Windows.
@@ -65,6 +105,9 @@ fn name_hint(name: &str) -> Option<&'static str> {
     if name.contains(char::is_whitespace) && !is_path {
         let hint = "no shell splits this: write each word as an element of its own, like [\"pass\", \"show\", \"domo\"]";
         return Some(hint);
+    }
+    if is_relative(name) {
+        return Some("it is looked up in the daemon's working directory: write the whole path");
     }
     name.starts_with(['~', '$'])
         .then_some("no shell expands \"~\" or \"$\": write the whole path")
@@ -158,7 +201,11 @@ mod tests {
             ("~/bin/x", "no shell expands \"~\""),
             ("$HOME/bin/x", "no shell expands"),
             ("no-such-program", "no such program in $PATH; name it"),
-            ("/nowhere/pass", "No such file or directory"),
+            (
+                "/nowhere/pass",
+                "(os error 2); put it there, or name another",
+            ),
+            ("./pass", "working directory: write the whole path"),
         ] {
             let ProgramError::Missing(error) = find(name, None).unwrap_err() else {
                 panic!("{name}");
@@ -188,6 +235,32 @@ mod tests {
         assert_eq!(hint(&["pass", "show", "a|b", "--x=$y", "a~"]), None);
         assert_eq!(hint(&["pass"]), None);
         assert_eq!(hint(&[]), None);
+    }
+
+    #[test]
+    fn command_that_works_and_was_written_for_a_shell_is_a_slip() {
+        let slip = |argv: &[&str]| slip(&argv.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
+        for argv in [
+            &["/bin/echo", "$SECRET"][..],
+            &["echo", "${SECRET}"],
+            &["cat", "~/secret"],
+            &["cat", "s", "|", "head"],
+            &["./pass"],
+            &["bin/pass", "x"],
+        ] {
+            assert!(slip(argv).is_some(), "{argv:?}");
+        }
+        for argv in [
+            &["awk", "$1 == 2", "f"][..],
+            &["awk", "$2"],
+            &["printf", "$"],
+            &["sh", "-c", "$SECRET"],
+            &["pass", "show", "domo"],
+            &["/bin/pass"],
+            &[],
+        ] {
+            assert_eq!(slip(argv), None, "{argv:?}");
+        }
     }
 
     fn refused(name: &Path) -> String {

@@ -146,14 +146,14 @@ fn failing_command_is_named_with_its_status_and_without_its_output() {
         text.replace("client_secret_file = \"acme.secret\"", &line)
     };
     for (argv, cause) in [
-        ("[\"/nowhere/pass\"]", "No such file"),
+        ("[\"/nowhere/pass\"]", "put it there, or name another"),
         (
             "[\"/bin/sh\", \"-c\", \"echo c4nary; echo c4nary-locked >&2; exit 3\"]",
-            "exit status: 3; run it by hand as the daemon's user",
+            "exit status: 3; to see its message run it by hand with its arguments: /bin/sh",
         ),
         (
             "[\"/bin/true\"]",
-            "exit status: 0, it printed nothing; run it by hand",
+            "exit status: 0, it printed nothing; to see its message run it by hand: /bin/true",
         ),
         ("[\"/bin/cat\", \"/dev/zero\"]", "more than 4096 bytes"),
     ] {
@@ -276,7 +276,10 @@ fn a_config_that_is_not_there_says_how_to_get_one() {
     assert_eq!(code, Some(78), "{stderr}");
     let missing = format!("config {}/", folder.path().display());
     assert!(stderr.contains(&missing), "{stderr}");
-    assert!(stderr.contains("run: domo-tokend init --config"), "{stderr}");
+    assert!(
+        stderr.contains("run: domo-tokend init --config"),
+        "{stderr}"
+    );
 }
 
 #[test]

@@ -6,6 +6,20 @@ use crate::secret_masking::{HINT, masked};
 
 pub(super) const NO_TABLE: &str = "wrong type: must be a table";
 
+pub(super) const NO_LIST: &str = "wrong type: must be a list";
+
+/// Returns how to write the list of a key, as the end of a message. The value may be a secret, so it is
+/// not shown.
+pub(super) fn list_like(key: &str) -> &'static str {
+    if key.ends_with(".client_secret_command") {
+        ", each word an element; write it like [\"pass\", \"show\", \"domo\"]"
+    } else if key.ends_with(".tokens") {
+        "; write it like [\"data\"]"
+    } else {
+        "; write it in brackets, like [\"name\"]"
+    }
+}
+
 /// What is left of a message that isn't known.
 const WRONG_VALUE: &str = "wrong value";
 const UNKNOWN_KEY: &str = "unknown key";
@@ -122,7 +136,7 @@ pub(super) fn of_serde(message: &str) -> String {
     }
     let expected = message.rsplit_once(", expected ");
     let expected = match expected.map(|(_, expected)| expected) {
-        Some("a sequence") => "a list",
+        Some("a sequence") => return NO_LIST.to_owned(),
         Some("i64") => "a whole number",
         Some("a boolean") => "true or false",
         Some("a map" | "a table") => return NO_TABLE.to_owned(),
