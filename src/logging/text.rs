@@ -118,9 +118,18 @@ fn push_escaped(line: &mut String, c: char) {
     }
 }
 
-/// Also the separators that some readers end a line at.
+/// Also the separators that some readers end a line at, and characters that are not visible or change
+/// the direction of text, so that a line reads as it is.
 fn is_control(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+    let is_hidden = matches!(
+        c,
+        '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2064}'
+            | '\u{2066}'..='\u{2069}'
+            | '\u{feff}'
+    );
+    c.is_control() || is_hidden
 }
 
 #[cfg(test)]
@@ -150,6 +159,8 @@ mod tests {
             ("a\nb\r\tc", " x=\"a\\nb\\r\\tc\""),
             ("\u{1b}[31m", " x=\"\\u001b[31m\""),
             ("a\u{85}b\u{2028}", " x=\"a\\u0085b\\u2028\""),
+            ("a\u{200b}\u{202e}", " x=\"a\\u200b\\u202e\""),
+            ("\u{2060}\u{2067}\u{feff}", " x=\"\\u2060\\u2067\\ufeff\""),
             ("441e307a…", " x=441e307a…"),
         ] {
             assert_eq!(field(value, Kind::Other), expected);
