@@ -18,7 +18,7 @@ pub struct Flags {
     /// Config file; by default the first there is of those named below
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// Socket to listen on, a path or unix:///PATH; by default the first place named below
+    /// Socket to listen on, a path or `unix:///PATH`; by default the first place named below
     #[arg(long, value_name = "PATH", global = true)]
     pub socket: Option<PathBuf>,
     /// Log level: error, warn, info, debug or trace; by default `RUST_LOG`, the config's, or info

@@ -47,7 +47,7 @@ pub(super) fn take(
 pub fn check_socket(options: &Options, config: &Config, env: Env) -> Result<(), DaemonError> {
     match socket_path(options, config, env) {
         Ok(path) => Ok(Socket::check_kind(&path)?),
-        Err(DaemonError::NoSocket) => Ok(()),
+        Err(DaemonError::NoSocket(_)) => Ok(()),
         Err(error) => Err(error),
     }
 }
