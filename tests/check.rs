@@ -342,3 +342,24 @@ fn secret_in_the_place_of_a_credentials_name_is_an_error_of_check() {
         assert!(!(stdout + &stderr).contains("deadbeef"));
     }
 }
+
+#[test]
+fn source_of_a_secret_that_has_none_is_reported_with_what_to_do() {
+    let sandbox = sandbox(HOUR);
+    let text = config_text(&sandbox, "[\"data\"]");
+    for (line, advice) in [
+        (
+            "client_secret_file = \".\"",
+            "not a regular file; name a file in it\n",
+        ),
+        (
+            "client_secret_env = \"ACME\"",
+            "name a file that sets it with EnvironmentFile= in the unit\n",
+        ),
+    ] {
+        let folder = folder(&text.replace("client_secret_file = \"acme.secret\"", line));
+        let (code, _, stderr) = check(&folder.path().join("config.toml"), &[]);
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(stderr.contains(advice), "{stderr}");
+    }
+}

@@ -142,10 +142,15 @@ fn open(path: &Path) -> io::Result<File> {
         options.custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
     }
     let file = options.open(path)?;
-    if file.metadata()?.is_file() {
+    let stat = file.metadata()?;
+    if stat.is_file() {
         return Ok(file);
     }
-    Err(io::Error::other("not a regular file"))
+    Err(io::Error::other(if stat.is_dir() {
+        "it is a directory and not a regular file; name a file in it"
+    } else {
+        "not a regular file; name another in the config"
+    }))
 }
 
 /// Reads into one buffer that never grows, so that no copy is left behind in freed memory.
