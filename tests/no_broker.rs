@@ -236,6 +236,7 @@ fn own_broker_is_started_by_its_unit_or_kept_running_by_lingering() {
     }
     let manager = format!(
         "{systemd} mkdir -p /run/user/4242/systemd/private /etc/systemd/user && \
+         chown 4242 /run/user/4242 && \
          touch /etc/systemd/user/domo-tokend.socket && "
     );
     let start = "systemctl --user start domo-tokend.socket";
@@ -243,7 +244,7 @@ fn own_broker_is_started_by_its_unit_or_kept_running_by_lingering() {
     assert_ends(&in_session, 69, &format!("start your own with: {start}"));
     let in_cron = format!("start your own with: XDG_RUNTIME_DIR=/run/user/4242 {start}");
     assert_ends(&ask(&manager, &[home]), 69, &in_cron);
-    let no_unit = "mkdir -p /run/user/4242 && ";
+    let no_unit = "mkdir -p /run/user/4242 && chown 4242 /run/user/4242 && ";
     assert_ends(
         &ask(no_unit, &[home, session]),
         69,
