@@ -18,7 +18,8 @@ pub struct Flags {
     /// Config file; by default the first there is of those named below
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// Socket to listen on, a path or `unix:///PATH`; by default the first place named below
+    /// Socket to listen on, a path or unix:///PATH; by default the first place named below
+    #[expect(clippy::doc_markdown, reason = "help would show the backticks")]
     #[arg(long, value_name = "PATH", global = true)]
     pub socket: Option<PathBuf>,
     /// Log level: error, warn, info, debug or trace; by default `RUST_LOG`, the config's, or info
@@ -101,19 +102,10 @@ const TIPS: &[(&[&str], &str)] = &[
         &["run", "serve", "daemon", "foreground"],
         "without a command the daemon runs in the foreground: domo-tokend",
     ),
-    (
-        &["start", "service", "enable"],
-        "to start the service: systemctl start domo-tokend",
-    ),
-    (&["stop"], "to stop the service: systemctl stop domo-tokend"),
-    (
-        &["restart"],
-        "to restart the service: systemctl restart domo-tokend",
-    ),
-    (
-        &["reload", "refresh"],
-        "a changed config is reloaded automatically; to request it: systemctl reload domo-tokend",
-    ),
+    (&["start", "service", "enable"], service::START),
+    (&["stop"], service::STOP),
+    (&["restart"], service::RESTART),
+    (&["reload", "refresh"], service::RELOAD),
     (
         &["status", "list", "ls", "show", "ping", "health", "tokens"],
         "for the state of the daemon and its tokens: domo-token status",
@@ -148,11 +140,31 @@ const TIPS: &[(&[&str], &str)] = &[
         &["login", "setup", "configure", "add"],
         "to write a first config: domo-tokend init",
     ),
-    (
-        &["log", "logs"],
-        "for the log of the service: journalctl -u domo-tokend",
-    ),
+    (&["log", "logs"], service::LOG),
 ];
+
+/// What to run for the service.
+#[cfg(not(windows))]
+mod service {
+    pub(super) const START: &str = "to start the service: systemctl start domo-tokend";
+    pub(super) const STOP: &str = "to stop the service: systemctl stop domo-tokend";
+    pub(super) const RESTART: &str = "to restart the service: systemctl restart domo-tokend";
+    pub(super) const RELOAD: &str =
+        "a changed config is reloaded automatically; to request it: systemctl reload domo-tokend";
+    pub(super) const LOG: &str = "for the log of the service: journalctl -u domo-tokend";
+}
+
+/// What to do instead: there is no Windows service.
+#[cfg(windows)]
+mod service {
+    pub(super) const START: &str =
+        "there is no Windows service; to run the daemon in the foreground: domo-tokend";
+    pub(super) const STOP: &str = "to stop the daemon: press Ctrl-C in its console";
+    pub(super) const RESTART: &str =
+        "to restart the daemon: press Ctrl-C in its console, then run: domo-tokend";
+    pub(super) const RELOAD: &str = "a changed config is reloaded automatically";
+    pub(super) const LOG: &str = "the daemon logs to standard error, in its console";
+}
 
 /// What there is besides serving.
 #[derive(Debug, Subcommand)]

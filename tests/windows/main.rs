@@ -51,6 +51,22 @@ fn a_config_that_init_wrote_is_closed_to_others_and_gives_a_token() {
 }
 
 #[test]
+fn daemon_names_no_command_of_systemd_for_a_word_that_is_none_of_its_commands() {
+    for (word, tip) in [
+        ("start", "in the foreground: domo-tokend"),
+        ("stop", "press Ctrl-C"),
+        ("restart", "then run: domo-tokend"),
+        ("reload", "is reloaded automatically"),
+        ("logs", "to standard error"),
+    ] {
+        let (code, _, stderr) = parts(program("domo-tokend").arg(word));
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains(tip), "{stderr}");
+        assert!(!stderr.contains("ctl "), "{stderr}");
+    }
+}
+
+#[test]
 fn a_hundred_callers_get_the_one_token_and_domo_is_asked_once() {
     let sandbox = host::sandbox();
     let daemon = Daemon::start(Folder::with_config("hundred", &sandbox));
