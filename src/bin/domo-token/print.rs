@@ -127,6 +127,10 @@ mod tests {
     /// What a shell could read as something else.
     const HOSTILE: &str = "a'b\"c\\d$HOME`id`$(id) e\nf!g%h\\'i;j&k|l*~\\\\'\u{2019}";
 
+    fn not_tried(shell: &str) {
+        println!("no {shell} here: its form was not tried");
+    }
+
     /// What a shell holds in the variable once it has read the token in that form.
     fn read_by(shell: &str, format: Format, text: &str, end: &str) -> Option<String> {
         let script = in_form(text, format, end, || Value::Null);
@@ -134,7 +138,10 @@ mod tests {
         let output = Command::new(shell).args(["-c", &script]).output();
         match output {
             Ok(output) => Some(String::from_utf8(output.stdout).unwrap()),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                not_tried(shell);
+                None
+            }
             Err(error) => panic!("{shell}: {error}"),
         }
     }
@@ -170,6 +177,7 @@ mod tests {
             .output()
             .ok()
         else {
+            not_tried("pwsh");
             return;
         };
         assert_eq!(String::from_utf8(found.stdout).unwrap().trim(), "a'b$c");
