@@ -31,7 +31,7 @@ pub use operations::operations;
 
 type Target = fn(&[u8]);
 
-/// All of them by the names of their corpora.
+/// The targets, each with the name of its corpus.
 pub const TARGETS: [(&str, Target); 7] = [
     ("frames", frames),
     ("config", config),

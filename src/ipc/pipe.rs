@@ -96,7 +96,7 @@ impl Socket {
         &self.path
     }
 
-    /// Never.
+    /// Returns false: pipes are not passed to a process.
     #[must_use]
     pub fn is_inherited(&self) -> bool {
         false

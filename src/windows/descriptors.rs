@@ -1,6 +1,6 @@
 //! The limit on open handles: Windows has none that a daemon could meet.
 
-/// How many there may be.
+/// Returns how many handles the process may have open: any number.
 #[must_use]
 pub fn raise() -> usize {
     usize::MAX
@@ -9,13 +9,13 @@ pub fn raise() -> usize {
 /// What to do when [`is_exhausted`].
 pub const RAISE_LIMIT: &str = "";
 
-/// Never.
+/// Returns false: there is no limit to exhaust.
 #[must_use]
 pub fn is_exhausted(_: &std::io::Error) -> bool {
     false
 }
 
-/// There is room.
+/// Succeeds: there is no limit to reach.
 ///
 /// # Errors
 ///

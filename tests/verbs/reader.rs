@@ -1,4 +1,4 @@
-//! What becomes of commands that print again and again when nobody reads them any more.
+//! Commands that print repeatedly end when standard output has no reader any more.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

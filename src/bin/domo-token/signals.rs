@@ -10,8 +10,8 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::messages;
 
-/// All of them. Those that were ignored when the helper was started (by `nohup`, or by a shell for a
-/// job in the background) stay ignored.
+/// The signals that end the helper. Those that were ignored when the helper was started (by `nohup`,
+/// or by a shell for a job in the background) stay ignored.
 const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 
 /// Others whose default action ends a process, which would leave a file behind.

@@ -81,7 +81,11 @@ pub(super) struct TokenFile<'a> {
 }
 
 impl<'a> TokenFile<'a> {
-    /// Refuses a path at which there is something other than a regular file.
+    /// Returns the file to keep at `path`.
+    ///
+    /// # Errors
+    ///
+    /// If something other than a regular file is there.
     pub(super) fn at(path: &Path, wanted: &'a Watch) -> Result<Self, Problem> {
         refusal::check(path)?;
         Ok(Self {
