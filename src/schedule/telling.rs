@@ -49,6 +49,11 @@ enum Kind {
     Denied,
 }
 
+/// Returns a message without Domo's id of the request, which is another one each time.
+fn without_request_id(message: &str) -> &str {
+    message.split(" (toe ").next().unwrap_or(message)
+}
+
 impl ReportState {
     /// Returns whether a failure of this kind was reported before, and marks it as reported. The first
     /// one after a reload must have the same message, too.
@@ -69,6 +74,7 @@ impl ReportState {
     }
 
     fn mark(&mut self, kind: Kind, message: &str) -> bool {
+        let message = without_request_id(message);
         let repetition = std::mem::take(&mut self.repetition);
         let found = self.reported.iter_mut().find(|(known, _)| *known == kind);
         let Some((_, known)) = found else {

@@ -59,7 +59,9 @@ fn failure_after_new_credentials_or_with_a_new_message_after_a_reload_is_reporte
     schedule.reload(START);
     assert!(!fails(&mut schedule, denied_because("locked")));
     schedule.reload(START);
-    assert!(fails(&mut schedule, denied_because("locked")));
+    assert!(fails(&mut schedule, denied_because("locked (toe A1)")));
+    schedule.reload(START);
+    assert!(fails(&mut schedule, denied_because("locked (toe B2)")));
     assert!(!fails(&mut schedule, transient(Cause::Server)));
     schedule.new_credentials(START);
     assert!(!fails(&mut schedule, denied_because("locked")));
