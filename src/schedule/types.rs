@@ -47,7 +47,7 @@ pub enum Command {
     Abort(Round),
     /// Answer a caller that waited.
     Reply(WaiterId, Reply),
-    /// Tell the operator what an attempt, or a token, came to.
+    /// Log the result of an attempt, or the expiry of a token.
     Report(Outcome),
     /// Watchers are to look at [`super::Schedule::watched`].
     Announce,
@@ -122,7 +122,7 @@ pub struct Recovery {
     pub outage: Duration,
 }
 
-/// What an attempt, or a token, came to.
+/// The result of an attempt, or the expiry of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing: it belonged to a round that no longer counts.
