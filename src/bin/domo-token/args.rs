@@ -15,6 +15,8 @@ use lexopt::{Arg, Parser};
 use crate::options::{self, Key, OptionUsage, Value, Verb};
 use crate::usage;
 
+pub(crate) use forgotten_exec::ExecInstead;
+
 pub(crate) use hints::nearest_verb;
 
 /// What is to be done.
@@ -51,6 +53,8 @@ pub(crate) struct Get {
     pub(crate) renew: Option<Renew>,
     /// All words together: one scope set.
     pub(crate) scopes: String,
+    /// What may have been meant instead.
+    pub(crate) exec_instead: Option<ExecInstead>,
 }
 
 /// `domo-token exec`
@@ -134,8 +138,6 @@ struct Given {
     command: Vec<OsString>,
     /// `$DOMO_TOKEN_CLIENT`
     client: Option<OsString>,
-    /// Whether a program of this name can be run.
-    is_program: fn(&str) -> bool,
 }
 
 /// Reads the arguments.
@@ -146,14 +148,6 @@ struct Given {
 pub(crate) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     client: Option<OsString>,
-) -> Result<Command, String> {
-    parse_with(arguments, client, forgotten_exec::is_program)
-}
-
-fn parse_with(
-    arguments: impl IntoIterator<Item = OsString>,
-    client: Option<OsString>,
-    is_program: fn(&str) -> bool,
 ) -> Result<Command, String> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     // What follows "--" is nobody's option.
@@ -167,7 +161,6 @@ fn parse_with(
         words_before: Vec::new(),
         command: Vec::new(),
         client,
-        is_program,
     };
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
@@ -279,13 +272,15 @@ impl Given {
         }
         let near = options::OPTIONS.iter().map(OptionUsage::name);
         let near = near.min_by_key(|known| strsim::osa_distance(known, name));
-        let near = near.filter(|known| word.len() > 1 && strsim::osa_distance(known, name) <= 2);
-        if let Some(error) = self.forgotten_exec(Some(name), near.is_some()) {
-            return error;
-        }
-        match near {
-            Some(known) => format!("unknown option {name}; did you mean {known}?"),
-            None => format!("unknown option {name}; see domo-token --help"),
+        let exec = self.exec_with_dashes(Some(name));
+        // A program's option may resemble one of ours.
+        let slips = if exec.is_some() { 1 } else { 2 };
+        let near =
+            near.filter(|known| word.len() > 1 && strsim::osa_distance(known, name) <= slips);
+        match (near, exec) {
+            (Some(known), _) => format!("unknown option {name}; did you mean {known}?"),
+            (None, Some(line)) => format!("unknown option {name}; did you mean: {line}"),
+            (None, None) => format!("unknown option {name}; see domo-token --help"),
         }
     }
 }

@@ -7,7 +7,7 @@ use domo_token_client::clock::{BootTime, boot_now};
 use domo_token_client::wire::Renew;
 use domo_token_client::{Broker, DEFAULT_TIMEOUT, Error, Token};
 
-use crate::args::Get;
+use crate::args::{ExecInstead, Get};
 use crate::problem::Problem;
 
 /// How long `--wait` rests between two tries when nobody says when to come again.
@@ -57,6 +57,11 @@ fn problem(error: &Error, get: &Get) -> Problem {
     let problem = Problem::of(error, &get.scopes);
     let (Error::Unknown { cause, .. } | Error::NotPermitted { cause, .. }) = error else {
         return problem;
+    };
+    let exec = get.exec_instead.as_ref();
+    let problem = match exec.and_then(ExecInstead::advice) {
+        Some(advice) => problem.before(&advice),
+        None => problem,
     };
     match get.client.as_ref().filter(|_| get.is_client_variable) {
         Some(client) if cause.contains(&format!("client {client:?}")) => {

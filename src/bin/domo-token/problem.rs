@@ -65,6 +65,12 @@ impl Problem {
         Self { words, ..self }
     }
 
+    /// The same, with advice behind it.
+    pub(crate) fn before(self, advice: &str) -> Self {
+        let words = format!("{}{advice}", self.words);
+        Self { words, ..self }
+    }
+
     /// Says it on standard error, in one line whatever it is made of.
     pub(crate) fn tell(&self) -> ExitCode {
         say(&self.words);

@@ -81,8 +81,8 @@ static GET: VerbUsage = VerbUsage {
         "All SCOPE words together are one scope set: `domo-token data user` is one token for \
              both. Nothing is printed on standard output but a token; without one there is one \
              line on standard error, and the exit code tells.",
-        "A first word that reads as a command, such as `list`, is an error. After `get` it is a \
-             scope: `domo-token get list`.",
+        "A first word that reads as a command, such as `list`, is an error, and so is a later one \
+             with `/` or `=`. After `get` every word is a scope: `domo-token get list`.",
     ],
     examples: &[
         "domo-token exec --fd 3 --format header data -- \\\n    \

@@ -5,25 +5,49 @@ use std::fs;
 use std::path::Path;
 
 use super::{Given, hints};
-use crate::options::SCOPES;
+use crate::options::{SCOPES, Verb};
+
+/// A command line that may have been meant instead of a token for all words.
+#[derive(Debug, PartialEq)]
+pub(crate) struct ExecInstead {
+    line: String,
+    /// The first word that is no scope of Domo's.
+    program: String,
+    /// Whether one of the words is hardly a scope.
+    is_likely: bool,
+}
+
+impl ExecInstead {
+    /// The advice if the words are likely a command. Looks for the program in `$PATH`.
+    pub(crate) fn advice(&self) -> Option<String> {
+        let is_command = self.is_likely || is_program(&self.program);
+        is_command.then(|| format!("; or did you mean: {}", self.line))
+    }
+}
 
 impl Given {
-    /// The error for a command behind the scopes where no verb is given: such words are not sent to
-    /// the broker as scopes. `option` is an unknown one that follows the words; if it `may_be_slip`, it
-    /// may be meant for `get`.
-    pub(super) fn forgotten_exec(&self, option: Option<&str>, may_be_slip: bool) -> Option<String> {
-        if self.verb.is_some() {
-            return None;
-        }
-        let (_, command) = self.words.split_at_checked(self.first_of_command()?)?;
-        let is_command = (option.is_some() && !may_be_slip)
-            || command.iter().any(|word| is_implausible(word))
-            || command.first().is_some_and(|word| (self.is_program)(word));
-        let line = self.exec_with_dashes(option).filter(|_| is_command)?;
-        Some(format!(
-            "get runs no command (if all these words are scopes, put get before them); \
-             did you mean: {line}"
-        ))
+    /// The error for a command behind the scopes where no verb is given: an argument that holds `/` or
+    /// `=` is not sent to the broker as a scope.
+    pub(super) fn forgotten_exec(&self) -> Option<String> {
+        let command = self.words.get(self.first_of_command()?..)?;
+        let is_argument = |word: &String| word.contains(['/', '=']);
+        let line = self.exec_with_dashes(None)?;
+        command.iter().any(is_argument).then(|| {
+            format!(
+                "get runs no command (if all these words are scopes, put get before them); did \
+                 you mean: {line}"
+            )
+        })
+    }
+
+    /// The command line that may have been meant, for the case that the broker has no such scope set.
+    pub(super) fn exec_instead(&self) -> Option<ExecInstead> {
+        let command = self.words.get(self.first_of_command()?..)?;
+        Some(ExecInstead {
+            line: self.exec_with_dashes(None)?,
+            program: command.first()?.clone(),
+            is_likely: command.iter().any(|word| is_implausible(word)),
+        })
     }
 
     /// The command line of an exec without `--`, with it before the first word that is no scope of
@@ -45,22 +69,26 @@ impl Given {
         Some(hints::exec_line(&options, scopes, &command))
     }
 
-    /// The index of the first word that is no scope of Domo's, after one scope of any name.
+    /// The index of the first word that is no scope of Domo's, after one scope of any name, where no
+    /// verb is given.
     fn first_of_command(&self) -> Option<usize> {
+        if !matches!(self.verb, None | Some(Verb::Exec)) {
+            return None;
+        }
         let is_scope = |word: &String| word.split([',', ' ']).all(|part| SCOPES.contains(&part));
         let first = self.words.iter().skip(1).position(|word| !is_scope(word))?;
         Some(first + 1)
     }
 }
 
-/// Whether a word is an argument such as a file, a URL or a variable, rather than a scope.
+/// Whether a word looks like a file or a number rather than a scope.
 fn is_implausible(word: &str) -> bool {
     let is_number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
-    is_number || word.contains(['.', '/', ':', '='])
+    is_number || word.contains(['.', ':'])
 }
 
 /// Whether `$PATH` has a program of this name.
-pub(super) fn is_program(name: &str) -> bool {
+fn is_program(name: &str) -> bool {
     let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories = std::env::split_paths(&path).filter(|path| path.is_absolute());

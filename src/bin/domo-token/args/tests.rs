@@ -3,7 +3,7 @@ use crate::options::{COLORS, FORMATS, OPTIONS, SHELLS};
 
 fn read(words: &str) -> Result<Command, String> {
     let words = words.split_whitespace().map(OsString::from);
-    parse_with(words, None, |name| ["curl", "ls", "env"].contains(&name))
+    parse(words, None)
 }
 
 fn get(words: &str) -> Get {
@@ -344,21 +344,18 @@ fn command_without_exec_is_refused_with_the_line_that_runs_it() {
 #[test]
 fn command_behind_scopes_without_exec_is_refused_with_the_line_that_runs_it() {
     for (words, line) in [
-        ("data curl", "exec data -- curl"),
         ("data curl -fsS https://x/hunter2", "exec data -- curl …"),
         ("data curl --fail hunter2", "exec data -- curl …"),
         ("data ls -l", "exec data -- ls …"),
         ("data other -l", "exec data -- other …"),
-        ("data python3 report.py", "exec data -- python3 …"),
         ("data ./report", "exec data -- ./report"),
-        ("data env -c 1", "exec data -- env …"),
-        ("data python3 -c 1 2", "exec data -- python3 …"),
-        ("data curl -o hunter2", "exec data -- curl …"),
+        ("data curl https://x/hunter2", "exec data -- curl …"),
         ("data TOKEN=hunter2 env", "exec data -- COMMAND..."),
-        ("data,user audit curl", "exec data,user audit -- curl"),
-        ("sales curl", "exec sales -- curl"),
-        ("-c acme data curl -n", "exec --client acme data -- curl …"),
-        ("-- data curl", "exec data -- curl"),
+        (
+            "data,user audit /bin/curl",
+            "exec data,user audit -- /bin/curl",
+        ),
+        ("-- data ./curl", "exec data -- ./curl"),
         ("exec data curl -c 1", "exec data -- curl …"),
     ] {
         let error = read(words).expect_err(words);
@@ -368,6 +365,37 @@ fn command_behind_scopes_without_exec_is_refused_with_the_line_that_runs_it() {
     }
     let near = read("data sales --frmat curl").unwrap_err();
     assert!(near.ends_with("did you mean --format?"), "{near}");
+    let unknown = read("data usr --verbose").unwrap_err();
+    assert!(
+        unknown.starts_with("unknown option --verbose; "),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn words_that_may_be_a_command_are_scopes_until_the_broker_has_no_such_set() {
+    let advice = |words: &str| get(words).exec_instead.and_then(|exec| exec.advice());
+    for (words, line) in [
+        ("data sh", "exec data -- sh"),
+        ("sales sh", "exec sales -- sh"),
+        ("data sh -c 1", "exec data -- sh …"),
+        ("data python3 report.py", "exec data -- python3 …"),
+        ("-c acme data sh", "exec --client acme data -- sh"),
+    ] {
+        let expected = format!("; or did you mean: domo-token {line}");
+        assert_eq!(advice(words), Some(expected), "{words}");
+    }
+    let custom = get("data user:read no-such-program -c acme");
+    assert_eq!(custom.scopes, "data user:read no-such-program");
+    for words in [
+        "data",
+        "data user",
+        "data sales",
+        "get data sh",
+        "get data 7",
+    ] {
+        assert_eq!(advice(words), None, "{words}");
+    }
 }
 
 #[test]
@@ -385,13 +413,6 @@ fn words_of_an_explicit_get_are_scopes_whatever_programs_there_are() {
     ] {
         assert_eq!(get(words).scopes, words);
     }
-}
-
-#[test]
-fn no_program_is_looked_for_where_all_scopes_are_domos() {
-    let words = ["data", "user", "audit", "-c", "curl"].map(OsString::from);
-    let read = parse_with(words, None, |name| unreachable!("{name}"));
-    assert!(read.is_ok(), "{read:?}");
 }
 
 #[test]

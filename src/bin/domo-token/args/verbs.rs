@@ -35,7 +35,7 @@ impl Given {
                 verb.usage().name
             ));
         }
-        if let Some(error) = self.forgotten_exec(None, false) {
+        if let Some(error) = self.forgotten_exec() {
             return Err(error);
         }
         self.options_suit(verb)?;
@@ -261,6 +261,7 @@ impl Given {
             newline: !self.has(Key::NoNewline),
             renew: renew.transpose()?,
             scopes: self.words.join(" "),
+            exec_instead: self.exec_instead().filter(|_| self.verb.is_none()),
         })
     }
 }
