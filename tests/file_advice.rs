@@ -187,6 +187,11 @@ fn one_command_makes_a_secret_usable_and_ends_the_message() {
             "{stderr}"
         );
     }
+    let script = "chmod 600 s; mkdir /etc/open; chmod 1777 /etc/open; ln -s /etc/domo-token/s /etc/open/s; \
+                  sed -i s,\\\"s\\\",\\\"/etc/open/s\\\", config.toml; $d check";
+    let (_, _, stderr) = on_host(SECRET, script).unwrap();
+    let advice = "; others can replace the symlink /etc/open/s; name the file itself\n";
+    assert!(stderr.contains(advice), "{stderr}");
     let script = "mkdir -p /home/ann/.config/domo-token; cp config.toml s /home/ann/.config/domo-token; \
                   chown 1234 /home/ann/.config/domo-token; chown -R domo-token /home/ann/.config/domo-token/s; \
                   chmod 644 /home/ann/.config/domo-token/s; $ann $d check";

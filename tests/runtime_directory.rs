@@ -121,6 +121,12 @@ fn foreign_runtime_directory_is_replaced_by_the_users_own() {
         assert_eq!(command, "export XDG_RUNTIME_DIR=/run/user/4242", "{shown}");
         let script = format!("{command}; domo-tokend &");
         assert_works(home.path(), &both, foreign, &script);
+        let failed = run(home.path(), &both, foreign, "domo-tokend");
+        let start = "$XDG_RUNTIME_DIR is /run/user/4243, which belongs to user 4243; run: ";
+        let command = advice(&failed, 78, start);
+        let export = "export XDG_RUNTIME_DIR=/run/user/4242; domo-tokend";
+        assert_eq!(command, export);
+        assert_works(home.path(), &both, foreign, &format!("{command} &"));
         let failed = run(home.path(), &only, foreign, "domo-token data");
         let unset = advice(&failed, code, "run: ");
         assert_eq!(unset, "unset XDG_RUNTIME_DIR");

@@ -243,6 +243,11 @@ pub(super) fn on_unsafe(
     }
     let (file, owner) = (shell_quoted(shown), stat.uid());
     let is_ours_or_roots = us.trusts(owner);
+    // A command would change the target, which somebody else may have chosen.
+    if let Some(link) = link_of_anybody(path) {
+        let link = link.display();
+        return format!("others can replace the symlink {link}; name the file itself");
+    }
     if !is_ours_or_roots && foreign_directory(path).is_some() {
         return on_foreign(place);
     }
@@ -300,6 +305,8 @@ fn on_not_executable(program: &Path, stat: &Metadata) -> String {
         USE_HOSTS.to_owned()
     } else if mode & 0o111 == 0 && (owner == us.uid || mode & 0o004 != 0) {
         us.run(owner, &format!("chmod +x {file}"))
+    } else if mode & 0o001 != 0 {
+        "its interpreter or its file system (noexec) keeps it from running; name another".to_owned()
     } else if owner == 0 && us.is_service() {
         let group = group_name();
         us.run(owner, &format!("chgrp {group} {file} && chmod 750 {file}"))
@@ -339,6 +346,17 @@ pub(super) fn on_open_directory(directory: &Path, owner: u32) -> String {
 }
 
 /// The first directory on the way to `path` that belongs to neither root nor this process's user.
+/// The symlink on the way to `path` in a directory that everybody can write to.
+fn link_of_anybody(path: &Path) -> Option<PathBuf> {
+    let mut links = names_on_the_way(path);
+    links.pop();
+    let is_open = |link: &PathBuf| {
+        let directory = link.parent().and_then(|parent| parent.metadata().ok());
+        directory.is_some_and(|stat| stat.mode() & 0o002 != 0)
+    };
+    links.into_iter().find(is_open)
+}
+
 fn foreign_directory(path: &Path) -> Option<PathBuf> {
     let us = Us::new();
     let mut directories = names_on_the_way(path).into_iter().filter_map(|mut name| {

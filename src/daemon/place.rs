@@ -27,7 +27,9 @@ pub(super) fn take(
         Socket::inherited(first, handed_over.collect())
     } else {
         let path = socket_path(options, config, env)?;
-        Socket::lock(&path, config.shared_directory)?
+        let locked = Socket::lock(&path, config.shared_directory);
+        let foreign = || runtime_directory::advice_if_foreign(env, &path);
+        locked.map_err(|error| foreign().map_or(error.into(), DaemonError::SocketPath))?
     };
     let callers = Callers::of(config).map_err(DaemonError::Group)?;
     if socket.is_inherited() && callers != Callers::default() {

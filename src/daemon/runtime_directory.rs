@@ -17,7 +17,7 @@ pub(crate) const CREATE: [&str; 2] = [
 /// What a user other than root needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Nothing: the variable is set.
+    /// Nothing: the variable names a directory, and not one of another user's.
     Nothing,
     /// The variable with this directory, which exists.
     Variable(PathBuf),
@@ -30,7 +30,8 @@ pub(crate) enum Need {
 /// Returns what a user needs. `owner` returns the owner of a path that exists.
 pub(crate) fn need(env: Env, uid: u32, owner: &dyn Fn(&Path) -> Option<u32>) -> Need {
     let usual = Path::new("/run/user").join(uid.to_string());
-    if xdg_path_in(env, "XDG_RUNTIME_DIR").is_some() {
+    let named = xdg_path_in(env, "XDG_RUNTIME_DIR");
+    if named.is_some_and(|named| owner(&named).is_none_or(|owner| owner == uid)) {
         Need::Nothing
     } else if owner(&usual) == Some(uid) {
         Need::Variable(usual)
@@ -66,6 +67,32 @@ pub(super) fn advice(env: Env) -> String {
 #[cfg(windows)]
 pub(super) fn advice(_: Env) -> String {
     of_need(&Need::Nothing, "")
+}
+
+/// What to do where the variable names the socket's directory and that is another user's, as after `su`
+/// without `-`.
+#[cfg(unix)]
+pub(super) fn advice_if_foreign(env: Env, socket: &Path) -> Option<String> {
+    let uid = rustix::process::getuid().as_raw();
+    let directory = xdg_path_in(env, "XDG_RUNTIME_DIR").filter(|_| uid != 0)?;
+    let directory = socket.starts_with(&directory).then_some(directory)?;
+    let other = owner(&directory).filter(|owner| *owner != uid)?;
+    // Callers need it, too.
+    let advice = match need(env, uid, &owner) {
+        Need::Variable(own) => {
+            format!("run: export XDG_RUNTIME_DIR={}; domo-tokend", own.display())
+        }
+        Need::Nothing | Need::Lingering(_) | Need::Directory => advice(env),
+    };
+    let directory = directory.display();
+    Some(format!(
+        "$XDG_RUNTIME_DIR is {directory}, which belongs to user {other}; {advice}"
+    ))
+}
+
+#[cfg(windows)]
+pub(super) fn advice_if_foreign(_: Env, _: &Path) -> Option<String> {
+    None
 }
 
 fn of_need(need: &Need, user: &str) -> String {
@@ -107,6 +134,12 @@ mod tests {
         let usual = PathBuf::from("/run/user/1000");
         let (own, foreign) = (("/run/user/1000", 1000), ("/run/user/1000", 0));
         assert_eq!(need("/run/user/1000", &[]), Need::Nothing);
+        assert_eq!(need("/run/user/1000", &[own]), Need::Nothing);
+        let root = ("/run/user/0", 0);
+        assert_eq!(
+            need("/run/user/0", &[root, own]),
+            Need::Variable(usual.clone())
+        );
         assert_eq!(need("", &[own]), Need::Variable(usual.clone()));
         assert_eq!(need("relative", &[own]), Need::Variable(usual.clone()));
         let systemd = (SYSTEMD, 0);

@@ -12,7 +12,7 @@ pub(crate) const SERVICE: u32 = 4243;
 pub(crate) fn with_service_user(folder: &Path, script: &str) -> Option<Output> {
     let etc = format!(
         "exec 3< /etc/ssl/certs/ca-certificates.crt && \
-         mount -t tmpfs none /etc && mkdir -p /etc/ssl/certs && \
+         mount -t tmpfs -o mode=755 none /etc && mkdir -p /etc/ssl/certs && \
          cat <&3 > /etc/ssl/certs/ca-certificates.crt && \
          printf 'root:x:0:0::/:/bin/sh\\ndomo-token:x:{SERVICE}:{SERVICE}::/:/bin/sh\\n' > /etc/passwd && \
          printf 'domo-token:x:{SERVICE}:\\nsecrets:x:4244:domo-token\\n' > /etc/group && echo READY && "
