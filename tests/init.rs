@@ -15,10 +15,13 @@ use serde_json::Value;
 /// Runs a command at a terminal of its own, answers each of its questions, and tells what stood on
 /// the screen, how it ended, and whether the terminal still shows what is typed.
 const TERMINAL: &str = r#"
-import json, os, pty, select, sys, termios
+import json, os, pty, select, signal, sys, termios
 answers = json.loads(sys.argv[1])
 pid, terminal = pty.fork()
 if pid == 0:
+    # The tests may run as a background job, which has them ignored.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     os.execv(sys.argv[2], sys.argv[2:])
 screen, answered = b"", 0
 def shows():
