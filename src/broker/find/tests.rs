@@ -132,7 +132,7 @@ fn no_set_is_suggested_to_a_caller_that_may_not_have_it() {
     let (kind, cause) = refused("Data", &caller(1004, true));
     assert_eq!(kind, RefusalKind::UnknownScope);
     assert!(cause.ends_with("did you mean \"data\"?"), "{cause}");
-    // Root sees every set, whoever may have it.
+    // Root sees every scope set, also those that only other users may have.
     let (_, cause) = refused("Data", &caller(0, true));
     assert!(cause.ends_with("did you mean \"data\"?"), "{cause}");
 }

@@ -29,6 +29,9 @@ impl Given {
     /// The error for a command behind the scopes where no verb is given: an argument that holds `/` or
     /// `=` is not sent to the broker as a scope.
     pub(super) fn forgotten_exec(&self) -> Option<String> {
+        if self.verb.is_some() {
+            return None;
+        }
         let command = self.words.get(self.first_of_command()?..)?;
         let is_argument = |word: &String| word.contains(['/', '=']);
         let line = self.exec_with_dashes(None)?;
@@ -40,8 +43,12 @@ impl Given {
         })
     }
 
-    /// The command line that may have been meant, for the case that the broker has no such scope set.
+    /// The command line that may have been meant where no verb is given, for the case that the broker
+    /// has no such scope set.
     pub(super) fn exec_instead(&self) -> Option<ExecInstead> {
+        if self.verb.is_some() {
+            return None;
+        }
         let command = self.words.get(self.first_of_command()?..)?;
         Some(ExecInstead {
             line: self.exec_with_dashes(None)?,
@@ -69,8 +76,8 @@ impl Given {
         Some(hints::exec_line(&options, scopes, &command))
     }
 
-    /// The index of the first word that is no scope of Domo's, after one scope of any name, where no
-    /// verb is given.
+    /// The index of the first word that is no scope of Domo's, after one scope of any name, where exec
+    /// or no verb is given.
     fn first_of_command(&self) -> Option<usize> {
         if !matches!(self.verb, None | Some(Verb::Exec)) {
             return None;

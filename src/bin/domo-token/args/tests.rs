@@ -363,6 +363,13 @@ fn command_behind_scopes_without_exec_is_refused_with_the_line_that_runs_it() {
         assert!(error.ends_with(&end), "{words}: {error}");
         assert!(!error.contains("hunter2"), "{words}: {error}");
     }
+    for words in ["exec data ./report", "exec data curl"] {
+        let error = read(words).unwrap_err();
+        assert!(
+            error.starts_with("no \"--\" before the command; "),
+            "{error}"
+        );
+    }
     let near = read("data sales --frmat curl").unwrap_err();
     assert!(near.ends_with("did you mean --format?"), "{near}");
     let unknown = read("data usr --verbose").unwrap_err();

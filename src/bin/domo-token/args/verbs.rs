@@ -261,7 +261,7 @@ impl Given {
             newline: !self.has(Key::NoNewline),
             renew: renew.transpose()?,
             scopes: self.words.join(" "),
-            exec_instead: self.exec_instead().filter(|_| self.verb.is_none()),
+            exec_instead: self.exec_instead(),
         })
     }
 }
