@@ -60,12 +60,12 @@ fn problem(error: &Error, get: &Get) -> Problem {
     };
     let exec = get.exec_instead.as_ref();
     let problem = match exec.and_then(ExecInstead::advice) {
-        Some(advice) => problem.before(&advice),
+        Some(advice) => problem.with_suffix(&advice),
         None => problem,
     };
     match get.client.as_ref().filter(|_| get.is_client_variable) {
         Some(client) if cause.contains(&format!("client {client:?}")) => {
-            problem.after(&format!("$DOMO_TOKEN_CLIENT is {client:?}: "))
+            problem.with_prefix(&format!("$DOMO_TOKEN_CLIENT is {client:?}: "))
         }
         Some(_) | None => problem,
     }

@@ -13,6 +13,7 @@ mod problem;
 mod reader;
 #[cfg(unix)]
 mod signals;
+mod shell;
 mod status;
 mod usage;
 mod watch;

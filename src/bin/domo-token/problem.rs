@@ -60,13 +60,13 @@ impl Problem {
     }
 
     /// The same, with a fact in front.
-    pub(crate) fn after(self, fact: &str) -> Self {
+    pub(crate) fn with_prefix(self, fact: &str) -> Self {
         let words = format!("{fact}{}", self.words);
         Self { words, ..self }
     }
 
     /// The same, with advice behind it.
-    pub(crate) fn before(self, advice: &str) -> Self {
+    pub(crate) fn with_suffix(self, advice: &str) -> Self {
         let words = format!("{}{advice}", self.words);
         Self { words, ..self }
     }

@@ -5,6 +5,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use domo_token_client::{Error, HOST_SOCKET, SocketOrigin};
+
+use crate::shell;
 use rustix::fs::{Access, access};
 
 const HOST_CONFIG: &str = "/etc/domo-token/config.toml";
@@ -362,14 +364,8 @@ impl Caller<'_> {
     }
 }
 
-/// A path as a shell takes it.
 fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text;
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
+    shell::quoted(&path.display().to_string())
 }
 
 #[cfg(test)]

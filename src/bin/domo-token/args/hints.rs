@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::options::{self, Key, SCOPES, Value, Verb};
+use crate::shell;
 use crate::usage::VERBS;
 
 /// How a hint for a word goes on.
@@ -259,12 +260,7 @@ pub(super) fn exec_line(
 fn quoted(word: &OsStr) -> String {
     const SHOWN: usize = 60;
     let text = word.to_string_lossy();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,=@%+~".contains(c);
-    let cut: String = text.chars().take(SHOWN).collect();
-    let more = if cut.len() < text.len() { "…" } else { "" };
-    if !text.is_empty() && text.chars().all(is_plain) {
-        format!("{cut}{more}")
-    } else {
-        format!("'{}{more}'", cut.replace('\'', r"'\''"))
-    }
+    let start: String = text.chars().take(SHOWN).collect();
+    let more = if start.len() < text.len() { "…" } else { "" };
+    shell::quoted(&start) + more
 }
