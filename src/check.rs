@@ -21,6 +21,7 @@ use crate::daemon::{
     parse_config,
 };
 use crate::ipc::Callers;
+use crate::schedule::REQUEST_MAX;
 use crate::secret_masking::{ShownName, looks_like_secret};
 use crate::source::domo::{DomoSource, SourceError};
 use crate::source::{FetchError, TokenSource};
@@ -375,12 +376,14 @@ async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Report) {
         let mut good = Vec::new();
         for scope in &client.client.tokens {
             let set = format!("client \"{}\", scope set \"{scope}\"", client.name);
-            match client.source.fetch(scope).await {
+            match client.source.fetch(scope, REQUEST_MAX).await {
                 Ok(fetched) => {
                     let seconds = fetched.lifetime.as_secs();
                     good.push(format!("{set}: a token that lives {seconds} s"));
                 }
-                Err(FetchError::Denied { words, .. }) => report.fail(format!("{set}: {words}")),
+                Err(FetchError::Denied { words, .. } | FetchError::ProxyLogin { words }) => {
+                    report.fail(format!("{set}: {words}"));
+                }
                 Err(FetchError::Transient { words, .. }) => {
                     report.wrong.push(format!("{set}: {words}"));
                 }

@@ -97,7 +97,9 @@ pub fn answers(bytes: &[u8]) {
         }
         Err(error) => error,
     };
-    let (FetchError::Denied { words, .. } | FetchError::Transient { words, .. }) = error;
+    let (FetchError::Denied { words, .. }
+    | FetchError::ProxyLogin { words }
+    | FetchError::Transient { words, .. }) = error;
     one_line(&words);
     assert!(!words.contains(SECRET), "{words}");
 }

@@ -265,7 +265,7 @@ mod tests {
     struct Unasked;
 
     impl TokenSource for Unasked {
-        async fn fetch(&self, _scope: &ScopeSet) -> Result<Fetched, FetchError> {
+        async fn fetch(&self, _scope: &ScopeSet, _: Duration) -> Result<Fetched, FetchError> {
             std::future::pending().await
         }
     }

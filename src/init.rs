@@ -17,6 +17,7 @@ use crate::config::{self, Config, ConfigError, Env, usable_id, usable_secret};
 use crate::credentials::Credentials;
 #[cfg(unix)]
 use crate::file_mode;
+use crate::schedule::REQUEST_MAX;
 use crate::source::domo::{DomoSource, Registration, SourceError};
 use crate::source::{FetchError, TokenSource};
 
@@ -209,10 +210,15 @@ async fn attempt(
         let registration = Registration::new(client.endpoint.clone(), credentials, None)?;
         let source = DomoSource::new(registration, None)?;
         for scope in &client.tokens {
-            let fetched = source.fetch(scope).await.map_err(|error| match error {
-                FetchError::Denied { words, .. } => InitError::Denied(words),
-                FetchError::Transient { words, .. } => InitError::Unreachable(words),
-            })?;
+            let fetched = source
+                .fetch(scope, REQUEST_MAX)
+                .await
+                .map_err(|error| match error {
+                    FetchError::Denied { words, .. } | FetchError::ProxyLogin { words } => {
+                        InitError::Denied(words)
+                    }
+                    FetchError::Transient { words, .. } => InitError::Unreachable(words),
+                })?;
             let seconds = fetched.lifetime.as_secs();
             told.push(format!(
                 "Domo gave a token for \"{scope}\" that lives {seconds} s"

@@ -10,6 +10,7 @@ mod status;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use domo_token_client::scope::ScopeSet;
 use domo_token_client::wire::Refusal;
@@ -163,6 +164,12 @@ impl Roster {
         let found = self.sets.get(&set)?;
         let client = self.clients.get(&found.client)?;
         Some((client.name.as_str(), found.schedule.scope()))
+    }
+
+    /// How long a request of the set may take: see [`Schedule::time_limit`].
+    #[must_use]
+    pub fn time_limit(&self, set: SetId) -> Option<Duration> {
+        Some(self.sets.get(&set)?.schedule.time_limit())
     }
 
     /// The words of a set's last failed attempt.

@@ -37,7 +37,8 @@ pub use loading::Loading;
 use rejection::Rejections;
 use telling::ReportState;
 pub use timing::{
-    BACKOFF_FIRST, BACKOFF_MAX, DENIED_RETRY, RETRY_AFTER_MAX, floor, least_left, request_timeout,
+    BACKOFF_FIRST, BACKOFF_MAX, DENIED_RETRY, REQUEST_MAX, RETRY_AFTER_MAX, floor, least_left,
+    request_timeout,
 };
 pub use types::{
     Ask, Chance, Command, Effect, OutageCause, Outcome, Recovery, Reply, Round, WaiterId,
@@ -344,10 +345,12 @@ impl Schedule {
     }
 
     fn failed(&mut self, error: FetchError, chance: Chance, now: BootTime) -> Outcome {
+        let error = error.into_denial();
         let again = self.report.is_repeated(&error);
         let effect = self.failure_effect(now);
         self.failures = self.failures.saturating_add(1);
         match error {
+            FetchError::ProxyLogin { .. } => Outcome::Ignored,
             FetchError::Denied { scope_only, words } => {
                 let cause = OutageCause::of_rejection(scope_only);
                 let at = now;

@@ -11,8 +11,12 @@ use secrecy::SecretString;
 
 /// Gives tokens for one API client.
 pub trait TokenSource: Send + Sync + 'static {
-    /// Asks for one token, once; never retries by itself.
-    fn fetch(&self, scope: &ScopeSet) -> impl Future<Output = Result<Fetched, FetchError>> + Send;
+    /// Requests one token, once, within `limit`; never retries by itself.
+    fn fetch(
+        &self,
+        scope: &ScopeSet,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Fetched, FetchError>> + Send;
 }
 
 /// A token as it came.
@@ -38,6 +42,11 @@ pub enum FetchError {
         /// Domo's own words, fit for one line.
         words: String,
     },
+    /// The proxy rejected its login (407); only another login can help.
+    ProxyLogin {
+        /// What the proxy answered, fit for one line.
+        words: String,
+    },
     /// Worth another try.
     Transient {
         /// What kind of failure, for metrics and back-off.
@@ -50,6 +59,18 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// Returns a rejected login as a rejection of the client.
+    #[must_use]
+    pub fn into_denial(self) -> Self {
+        match self {
+            Self::ProxyLogin { words } => Self::Denied {
+                scope_only: false,
+                words,
+            },
+            Self::Denied { .. } | Self::Transient { .. } => self,
+        }
+    }
+
     /// A failure worth another try, when the server didn't say.
     #[must_use]
     pub fn transient(cause: Cause, words: impl Into<String>) -> Self {
@@ -70,6 +91,8 @@ pub enum Cause {
     Timeout,
     /// The server's certificate or its TLS isn't acceptable.
     Tls,
+    /// The proxy did not open a tunnel, for another reason than its login.
+    Proxy,
     /// The server answered 429.
     RateLimited,
     /// The server answered 5xx, 408 or 425.
@@ -96,6 +119,7 @@ impl fmt::Display for Cause {
             Self::Connect => "connect",
             Self::Timeout => "timeout",
             Self::Tls => "tls",
+            Self::Proxy => "proxy",
             Self::RateLimited => "rate_limited",
             Self::Server => "server",
             Self::RedirectRefused => "redirect_refused",

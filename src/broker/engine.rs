@@ -273,8 +273,11 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         let Some(source) = self.sources.get(&client).map(Arc::clone) else {
             return;
         };
+        let Some(limit) = self.broker.state().roster.time_limit(set) else {
+            return;
+        };
         let flight = self.flights.spawn(async move {
-            let result = source.fetch(&scope).await;
+            let result = source.fetch(&scope, limit).await;
             Landed { set, round, result }
         });
         self.aborts.insert(set, (round, flight));

@@ -1,12 +1,20 @@
 //! What status shows of a schedule.
 
+use std::time::Duration;
+
 use domo_token_client::wire::{ScopeState, ScopeStatus};
 
-use super::{Schedule, State};
+use super::{Schedule, State, request_timeout};
 use crate::clock::BootTime;
 use crate::token::Token;
 
 impl Schedule {
+    /// How long its next request may take.
+    #[must_use]
+    pub fn time_limit(&self) -> Duration {
+        request_timeout(self.lifetime)
+    }
+
     /// The set's state for people and metrics; `client_id` is shown as it is.
     #[must_use]
     pub fn status(&self, client_id: &str, now: BootTime) -> ScopeStatus {

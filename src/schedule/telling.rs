@@ -59,7 +59,9 @@ impl ReportState {
     /// one after a reload must have the same message, too.
     pub(super) fn is_repeated(&mut self, error: &FetchError) -> bool {
         let (kind, message) = match error {
-            FetchError::Denied { words, .. } => (Kind::Denied, words),
+            FetchError::Denied { words, .. } | FetchError::ProxyLogin { words } => {
+                (Kind::Denied, words)
+            }
             FetchError::Transient { cause, words, .. } if cause.is_lasting() => {
                 (Kind::Lasting, words)
             }

@@ -29,7 +29,7 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// The longest a token request may take while no lifetime is known.
-pub(super) const REQUEST_MAX: Duration = Duration::from_secs(20);
+pub const REQUEST_MAX: Duration = Duration::from_secs(20);
 
 /// A token request is always given this long.
 pub(super) const REQUEST_MIN: Duration = Duration::from_secs(2);

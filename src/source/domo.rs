@@ -15,12 +15,14 @@ use std::io;
 use std::time::Duration;
 
 use domo_token_client::scope::ScopeSet;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use reqwest::header::ACCEPT;
 use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode};
 use secrecy::ExposeSecret;
 use tokio::time::timeout;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
+
+use answer::Answer;
 
 use super::{Cause, FetchError, Fetched, TokenSource};
 use crate::clock::wall_now;
@@ -205,20 +207,12 @@ impl DomoSource {
 }
 
 impl TokenSource for DomoSource {
-    async fn fetch(&self, scope: &ScopeSet) -> Result<Fetched, FetchError> {
+    async fn fetch(&self, scope: &ScopeSet, _: Duration) -> Result<Fetched, FetchError> {
         let failed = |error: reqwest::Error| transport::failure(&error, &self.place);
         let response = self.request(scope).send().await.map_err(failed)?;
-        let status = response.status();
-        if status == StatusCode::OK {
-            answer::check_type(text_of(response.headers(), &CONTENT_TYPE))?;
-            return answer::token(&read_body(response, failed).await?, scope);
-        }
-        let retry_after = retry_after(response.headers());
-        let body = timeout(ERROR_BODY, read_body(response, failed)).await;
-        // The status alone says enough when the body of an error can't be read.
-        let body = body.map(Result::unwrap_or_default).unwrap_or_default();
+        let answer = receive(response, failed).await;
         let secret = self.registration.credentials.client_secret.expose_secret();
-        Err(answer::refusal(status, &body, retry_after, secret))
+        answer::read(&answer, scope, secret, &self.place)
     }
 }
 
@@ -227,50 +221,39 @@ fn form_encode(text: &str) -> Zeroizing<String> {
     Zeroizing::new(form_urlencoded::byte_serialize(text.as_bytes()).collect())
 }
 
-/// Reads up to [`MAX_BODY`] bytes.
-async fn read_body(
-    mut response: Response,
-    failed: impl Fn(reqwest::Error) -> FetchError,
-) -> Result<Zeroizing<Vec<u8>>, FetchError> {
+/// Reads a whole answer.
+async fn receive(mut response: Response, failed: impl Fn(reqwest::Error) -> FetchError) -> Answer {
+    let (status, headers) = (response.status(), response.headers().clone());
     let mut body = Zeroizing::new(Vec::new());
-    while let Some(chunk) = response.chunk().await.map_err(&failed)? {
-        if body.len() + chunk.len() > MAX_BODY {
-            let words = format!("the answer is longer than {MAX_BODY} bytes");
-            return Err(FetchError::transient(Cause::Unusable, words));
+    let read = async {
+        while let Some(chunk) = response.chunk().await.map_err(&failed)? {
+            if body.len() + chunk.len() > MAX_BODY {
+                let words = format!("the answer is longer than {MAX_BODY} bytes");
+                return Err(FetchError::transient(Cause::Unusable, words));
+            }
+            body.extend_from_slice(&chunk);
         }
-        body.extend_from_slice(&chunk);
+        Ok(())
+    };
+    let result = if status == StatusCode::OK {
+        read.await
+    } else {
+        timeout(ERROR_BODY, read).await.unwrap_or(Ok(()))
+    };
+    Answer {
+        status,
+        headers,
+        body,
+        received: wall_now(),
+        cut: result.err(),
     }
-    Ok(body)
-}
-
-/// A header's value; one that isn't ASCII counts as absent.
-fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
-/// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3); anything else counts as absent. A
-/// date is reckoned from the answer's own `Date`, so that a wrong clock here doesn't matter.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = text_of(headers, &RETRY_AFTER)?.trim();
-    if let Some(seconds) = answer::decimal_seconds(text) {
-        return Some(Duration::from_secs(seconds));
-    }
-    let until = httpdate::parse_http_date(text).ok()?;
-    let date = text_of(headers, &DATE);
-    let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
-    Some(
-        until
-            .duration_since(date.unwrap_or_else(wall_now))
-            .unwrap_or_default(),
-    )
 }
 
 /// What fuzzers reach no other way.
 #[cfg(all(unix, any(test, fuzzing)))]
 pub(crate) mod fuzzing {
-    use super::{
-        Duration, FetchError, Fetched, HeaderMap, RETRY_AFTER, ScopeSet, StatusCode, answer,
-    };
+    use super::{Duration, FetchError, Fetched, ScopeSet, StatusCode, answer};
+    use reqwest::header::{HeaderMap, RETRY_AFTER};
 
     /// What an answer of that status, counted from 100 in steps of two, means.
     pub(crate) fn answer(
@@ -291,6 +274,6 @@ pub(crate) mod fuzzing {
         if let Some(date) = date {
             headers.insert(reqwest::header::DATE, date.try_into().ok()?);
         }
-        super::retry_after(&headers)
+        answer::retry_after(&headers, super::wall_now())
     }
 }

@@ -489,7 +489,7 @@ pub(crate) struct SimSource {
 }
 
 impl TokenSource for SimSource {
-    async fn fetch(&self, scope: &ScopeSet) -> Result<Fetched, FetchError> {
+    async fn fetch(&self, scope: &ScopeSet, _: Duration) -> Result<Fetched, FetchError> {
         let mut started = self.domo.start(&self.client, scope, self.valid);
         match started.answer.take() {
             Some(answer) => answer.await.unwrap_or_else(|_| Err(denied(true))),

@@ -20,7 +20,7 @@ enum Stub {
 }
 
 impl TokenSource for Stub {
-    async fn fetch(&self, scope: &ScopeSet) -> Result<Fetched, FetchError> {
+    async fn fetch(&self, scope: &ScopeSet, _: Duration) -> Result<Fetched, FetchError> {
         match self {
             Self::Gives => Ok(Fetched {
                 text: "c4nary-token".into(),

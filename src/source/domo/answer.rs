@@ -1,14 +1,16 @@
 //! PURE. What a token endpoint's answer means.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use domo_token_client::scope::ScopeSet;
 use domo_token_client::wire::is_b64token;
 use reqwest::StatusCode;
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::source::{Cause, FetchError, Fetched};
 use crate::token::{MAX_LIFETIME, MAX_TOKEN};
@@ -24,6 +26,37 @@ const MAX_WORDS: usize = 300;
 
 /// A run of letters and digits this long is a token, a secret or a hash, and of no use to a person.
 const LONGEST_WORD: usize = 40;
+
+/// A whole answer, as HTTP brought it.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// What has come of the body.
+    pub(super) body: Zeroizing<Vec<u8>>,
+    /// When its head was read.
+    pub(super) received: SystemTime,
+    /// Why it is not the whole body.
+    pub(super) cut: Option<FetchError>,
+}
+
+/// Returns what an answer to a request for `asked` means. Nothing of `secret` gets into messages;
+/// `place` names the server.
+pub(super) fn read(
+    answer: &Answer,
+    asked: &ScopeSet,
+    secret: &str,
+    _place: &str,
+) -> Result<Fetched, FetchError> {
+    if answer.status == StatusCode::OK {
+        check_type(text_of(&answer.headers, &CONTENT_TYPE))?;
+        if let Some(cut) = &answer.cut {
+            return Err(cut.clone());
+        }
+        return token(&answer.body, asked);
+    }
+    let retry_after = retry_after(&answer.headers, answer.received);
+    Err(refusal(answer.status, &answer.body, retry_after, secret))
+}
 
 /// A 200's body. Only the token is needed; the SDKs disagree on the rest and its types.
 #[derive(Deserialize)]
@@ -191,7 +224,7 @@ fn whole_seconds(number: &serde_json::Number) -> Option<u64> {
 }
 
 /// Digits alone; more of them than 64 bits hold are as many as these hold.
-pub(super) fn decimal_seconds(text: &str) -> Option<u64> {
+fn decimal_seconds(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
@@ -208,6 +241,28 @@ fn granted(scope: &Value, asked: &ScopeSet) -> Option<ScopeSet> {
         }
         Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
     }
+}
+
+/// A header's value; one that isn't ASCII counts as absent.
+fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3); anything else counts as absent. A
+/// date is reckoned from the answer's own `Date`, so that a wrong clock here doesn't matter.
+pub(super) fn retry_after(headers: &HeaderMap, received: SystemTime) -> Option<Duration> {
+    let text = text_of(headers, &RETRY_AFTER)?.trim();
+    if let Some(seconds) = decimal_seconds(text) {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(text).ok()?;
+    let date = text_of(headers, &DATE);
+    let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+    Some(
+        until
+            .duration_since(date.unwrap_or(received))
+            .unwrap_or_default(),
+    )
 }
 
 /// Domo's own words, fit for one line, with the trace id its support asks for.

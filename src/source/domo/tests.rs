@@ -35,7 +35,7 @@ fn fetched_from(endpoint: Endpoint) -> Result<Fetched, FetchError> {
         .build()
         .unwrap();
     let scope = ScopeSet::parse("data").unwrap();
-    runtime.block_on(source.fetch(&scope))
+    runtime.block_on(source.fetch(&scope, Duration::from_secs(20)))
 }
 
 fn server() -> Builder {
@@ -183,34 +183,6 @@ fn certificates_are_those_of_the_file_and_one_there_must_be() {
     }
     let none = registration(endpoint("https://domo.example/oauth/token")).unwrap();
     assert!(none.certificates().unwrap().is_empty());
-}
-
-fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-    let pairs = pairs.iter();
-    pairs
-        .map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap()))
-        .collect()
-}
-
-#[test]
-fn retry_after_is_read_in_both_forms_and_nonsense_is_absent() {
-    let secs = |text| retry_after(&headers(&[("retry-after", text)])).map(|d| d.as_secs());
-    assert_eq!(secs("60"), Some(60));
-    assert_eq!(secs("1000000000"), Some(1_000_000_000));
-    assert_eq!(secs("99999999999999999999"), Some(u64::MAX));
-    for nonsense in ["-1", "+60", "soon", "", "1.5", "60 s", "60, 120"] {
-        assert_eq!(secs(nonsense), None, "{nonsense}");
-    }
-    let dated = headers(&[
-        ("date", "Mon, 23 Nov 2026 12:00:00 GMT"),
-        ("retry-after", "Mon, 23 Nov 2026 12:02:00 GMT"),
-    ]);
-    assert_eq!(retry_after(&dated), Some(Duration::from_secs(120)));
-    let past = headers(&[
-        ("date", "Mon, 23 Nov 2026 12:00:00 GMT"),
-        ("retry-after", "Mon, 23 Nov 2026 11:00:00 GMT"),
-    ]);
-    assert_eq!(retry_after(&past), Some(Duration::ZERO));
 }
 
 #[test]

@@ -13,7 +13,9 @@ fn refuse(status: u16, body: &str) -> FetchError {
 fn transient(error: FetchError) -> (Cause, String) {
     match error {
         FetchError::Transient { cause, words, .. } => (cause, words),
-        FetchError::Denied { words, .. } => panic!("denied: {words}"),
+        FetchError::Denied { words, .. } | FetchError::ProxyLogin { words } => {
+            panic!("denied: {words}")
+        }
     }
 }
 
@@ -251,4 +253,40 @@ fn nothing_secret_and_nothing_that_breaks_a_line_gets_into_the_words() {
         panic!("not denied");
     };
     assert!(words.chars().count() <= MAX_WORDS + 1);
+}
+
+fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap()))
+        .collect()
+}
+
+#[test]
+fn retry_after_is_read_in_both_forms_and_nonsense_is_absent() {
+    let secs = |text| {
+        retry_after(&headers(&[("retry-after", text)]), SystemTime::UNIX_EPOCH).map(|d| d.as_secs())
+    };
+    assert_eq!(secs("60"), Some(60));
+    assert_eq!(secs("1000000000"), Some(1_000_000_000));
+    assert_eq!(secs("99999999999999999999"), Some(u64::MAX));
+    for nonsense in ["-1", "+60", "soon", "", "1.5", "60 s", "60, 120"] {
+        assert_eq!(secs(nonsense), None, "{nonsense}");
+    }
+    let dated = headers(&[
+        ("date", "Mon, 23 Nov 2026 12:00:00 GMT"),
+        ("retry-after", "Mon, 23 Nov 2026 12:02:00 GMT"),
+    ]);
+    assert_eq!(
+        retry_after(&dated, SystemTime::UNIX_EPOCH),
+        Some(Duration::from_secs(120))
+    );
+    let past = headers(&[
+        ("date", "Mon, 23 Nov 2026 12:00:00 GMT"),
+        ("retry-after", "Mon, 23 Nov 2026 11:00:00 GMT"),
+    ]);
+    assert_eq!(
+        retry_after(&past, SystemTime::UNIX_EPOCH),
+        Some(Duration::ZERO)
+    );
 }
