@@ -6,6 +6,7 @@
 mod check;
 mod client;
 mod environment;
+mod error;
 mod place;
 mod raw;
 #[cfg(all(test, unix))]
@@ -13,7 +14,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +29,7 @@ use crate::watch::Stamp;
 
 pub(crate) use check::listed;
 use check::{Checker, line_and_column};
+pub use error::ConfigError;
 pub use place::{find, host_place, locate, named_place, own_place, path_in, xdg_path_in};
 use raw::RawConfig;
 
@@ -229,34 +230,6 @@ pub struct SecretCommand {
     /// Environment variables of the daemon that hold secrets, which the command does not get.
     pub withheld: Vec<String>,
 }
-
-/// What is wrong with a config, and where.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    path: Option<PathBuf>,
-    place: Option<(usize, usize)>,
-    key: Option<String>,
-    problem: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.path {
-            Some(path) => write!(f, "{}", path.display())?,
-            None => f.write_str("environment")?,
-        }
-        if let Some((line, column)) = self.place {
-            write!(f, ":{line}:{column}")?;
-        }
-        if let Some(key) = &self.key {
-            write!(f, ": {}", masked(key))?;
-        }
-        // The last place that each of them goes through.
-        write!(f, ": {}", masked(&self.problem))
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 impl Config {
     /// Reads a config file's content: [`parse`](Self::parse), if it is text at all.

@@ -1,0 +1,49 @@
+//! What is wrong with a config, and where.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::secret_masking::masked;
+
+/// What is wrong with a config, and where.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    pub(super) path: Option<PathBuf>,
+    pub(super) place: Option<(usize, usize)>,
+    pub(super) key: Option<String>,
+    pub(super) problem: String,
+}
+
+impl ConfigError {
+    /// Returns the key that is wrong, with the tables around it.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// Returns what is wrong, without its place, and masked like the whole message.
+    #[must_use]
+    pub fn problem(&self) -> Cow<'_, str> {
+        masked(&self.problem)
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "{}", path.display())?,
+            None => f.write_str("environment")?,
+        }
+        if let Some((line, column)) = self.place {
+            write!(f, ":{line}:{column}")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, ": {}", masked(key))?;
+        }
+        // The last place that each of them goes through.
+        write!(f, ": {}", self.problem())
+    }
+}
+
+impl std::error::Error for ConfigError {}
