@@ -2,6 +2,7 @@
 
 #[cfg(unix)]
 mod host;
+pub(crate) mod online;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,10 +22,8 @@ use crate::daemon::{
     parse_config,
 };
 use crate::ipc::Callers;
-use crate::schedule::REQUEST_MAX;
 use crate::secret_masking::{ShownName, looks_like_secret};
 use crate::source::domo::{DomoSource, SourceError};
-use crate::source::{FetchError, TokenSource};
 #[cfg(unix)]
 use crate::users;
 
@@ -177,7 +176,7 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth, as_service: bool
     if depth != Depth::Syntax {
         let loaded = load_clients(&config, env, sudo, &mut report);
         if depth == Depth::Online {
-            request_tokens(loaded, &mut report).await;
+            online::request_tokens(loaded, &mut report).await;
         } else {
             let good = loaded.iter().map(|client| client.good("ok"));
             report.good.extend(good);
@@ -187,7 +186,16 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth, as_service: bool
 }
 
 #[cfg(unix)]
+pub use host::problems_of_service;
+#[cfg(unix)]
 use host::{foreign_config, hidden_paths, sudo_command};
+
+/// On Windows the service has no user of its own.
+#[must_use]
+#[cfg(windows)]
+pub fn problems_of_service(_: &Path, _: Env) -> Vec<String> {
+    Vec::new()
+}
 
 #[cfg(windows)]
 fn hidden_paths(_: &Config) -> Vec<String> {
@@ -366,35 +374,6 @@ fn run_commands<'a>(config: &'a Config, env: Env) -> BTreeMap<&'a str, LoadResul
         });
     }
     results
-}
-
-/// Requests each token once, one after the other: nobody waits for these tokens. A client is ok if
-/// all of them come.
-async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Report) {
-    for client in checked {
-        let errors = report.wrong.len();
-        let mut good = Vec::new();
-        for scope in &client.client.tokens {
-            let set = format!("client \"{}\", scope set \"{scope}\"", client.name);
-            match client.source.fetch(scope, REQUEST_MAX).await {
-                Ok(fetched) => {
-                    let seconds = fetched.lifetime.as_secs();
-                    good.push(format!("{set}: a token that lives {seconds} s"));
-                }
-                Err(FetchError::Denied { words, .. } | FetchError::ProxyLogin { words }) => {
-                    report.fail(format!("{set}: {words}"));
-                }
-                Err(FetchError::Transient { words, .. }) => {
-                    report.wrong.push(format!("{set}: {words}"));
-                }
-            }
-        }
-        let is_ok = report.wrong.len() == errors;
-        report
-            .good
-            .push(client.good(if is_ok { "ok" } else { "files ok" }));
-        report.good.extend(good);
-    }
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-use super::Depth;
+use super::{Depth, Report, judge_as_service, load_clients};
 use crate::config::{self, ClientConfig, Config, CredentialsSource, Env, SecretSource};
 use crate::credentials::{
     CredentialsError, SERVICE_USER, hidden_by_unit, is_hosts, shell_quoted, user_name,
 };
-use crate::daemon::{DaemonError, Options};
+use crate::daemon::{DaemonError, Options, load_config};
 use crate::secret_masking::masked;
 use crate::users;
 
@@ -51,6 +51,32 @@ pub(super) fn hidden_paths(config: &Config) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Returns what keeps the service from using the files that a config of its own names. If this process
+/// is root, it becomes one of the service's user for good.
+#[must_use]
+pub fn problems_of_service(config: &Path, env: Env) -> Vec<String> {
+    let options = Options {
+        config: Some(config.to_owned()),
+        ..Options::default()
+    };
+    match judge_as_service(&options, env) {
+        Ok(None) => return Vec::new(),
+        Ok(Some(_)) => {}
+        Err(error) => return vec![error],
+    }
+    let config = match load_config(&options, env) {
+        Ok(config) => config,
+        Err(error) => return vec![error.to_string()],
+    };
+    let mut report = Report::default();
+    // What cannot be read has its error; what can be now may be hidden from the unit.
+    load_clients(&config, env, None, &mut report);
+    if report.wrong.is_empty() {
+        report.wrong = hidden_paths(&config);
+    }
+    report.wrong
 }
 
 fn hidden(what: &str, path: &Path, advice: &str) -> Option<String> {

@@ -1,0 +1,190 @@
+//! What Domo answers: one request for each scope set.
+
+use std::time::Duration;
+
+use domo_token_client::scope::ScopeSet;
+use tokio::time::timeout;
+
+use super::{Checked, Report};
+use crate::config::Endpoint;
+use crate::schedule::REQUEST_MAX;
+use crate::source::{Cause, FetchError, Fetched, TokenSource};
+
+/// How long after its limit a request that has not ended by itself is dropped.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Requests a token once. Ends at the limit whatever the source waits for, such as a name server.
+pub(crate) async fn request<S: TokenSource>(
+    source: &S,
+    scope: &ScopeSet,
+) -> Result<Fetched, FetchError> {
+    ended(REQUEST_MAX + GRACE, source.fetch(scope, REQUEST_MAX)).await
+}
+
+async fn ended(
+    limit: Duration,
+    request: impl Future<Output = Result<Fetched, FetchError>>,
+) -> Result<Fetched, FetchError> {
+    timeout(limit, request).await.unwrap_or_else(|_late| {
+        let seconds = REQUEST_MAX.as_secs();
+        let message = format!("no answer within {seconds} s");
+        Err(FetchError::transient(Cause::Timeout, message))
+    })
+}
+
+/// A failure that the next request on the same way would meet as well.
+struct Shut<'a> {
+    endpoint: &'a Endpoint,
+    /// Whether it is the proxy that rejected its login, which more attempts would lock.
+    is_login: bool,
+    message: String,
+}
+
+impl Shut<'_> {
+    fn is_on_way_to(&self, other: &Endpoint) -> bool {
+        let Endpoint {
+            url,
+            ca_file,
+            proxy,
+            proxy_auth_file,
+            ..
+        } = self.endpoint;
+        let same_proxy = *proxy == other.proxy && *proxy_auth_file == other.proxy_auth_file;
+        same_proxy && (self.is_login || *url == other.url && *ca_file == other.ca_file)
+    }
+}
+
+/// Requests each token once, one after the other: nobody waits for these tokens. A client is ok if
+/// all of them come. What a request before it has shown to be out of reach is not requested.
+pub(super) async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Report) {
+    let mut shut: Vec<Shut> = Vec::new();
+    for client in checked {
+        let errors = report.wrong.len();
+        let mut good = Vec::new();
+        let endpoint = &client.client.endpoint;
+        for scope in &client.client.tokens {
+            let set = format!("client \"{}\", scope set \"{scope}\"", client.name);
+            if let Some(shut) = shut.iter().find(|shut| shut.is_on_way_to(endpoint)) {
+                let line = format!("{set}: not requested, as before: {}", shut.message);
+                report.wrong.push(line);
+                report.denied |= shut.is_login;
+                continue;
+            }
+            match request(&*client.source, scope).await {
+                Ok(fetched) => {
+                    let seconds = fetched.lifetime.as_secs();
+                    good.push(format!("{set}: a token that lives {seconds} s"));
+                }
+                Err(error) => shut.extend(failed(error, &set, endpoint, report)),
+            }
+        }
+        let is_ok = report.wrong.len() == errors;
+        report
+            .good
+            .push(client.good(if is_ok { "ok" } else { "files ok" }));
+        report.good.extend(good);
+    }
+}
+
+/// Reports a failure, and returns what it means for the requests that follow.
+fn failed<'a>(
+    error: FetchError,
+    set: &str,
+    endpoint: &'a Endpoint,
+    report: &mut Report,
+) -> Option<Shut<'a>> {
+    let (message, is_login, is_shut) = match error {
+        FetchError::Denied { words, .. } => {
+            report.denied = true;
+            (words, false, false)
+        }
+        FetchError::ProxyLogin { words } => {
+            report.denied = true;
+            (words, true, true)
+        }
+        FetchError::Transient { cause, words, .. } => (words, false, cause == Cause::Timeout),
+    };
+    report.wrong.push(format!("{set}: {message}"));
+    is_shut.then_some(Shut {
+        endpoint,
+        is_login,
+        message,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use url::Url;
+
+    use super::*;
+    use crate::config::TokenMethod;
+
+    #[tokio::test]
+    async fn request_that_never_ends_is_dropped_at_the_limit() {
+        let error = ended(Duration::ZERO, pending()).await.unwrap_err();
+        assert!(
+            matches!(&error, FetchError::Transient { cause: Cause::Timeout, words, .. }
+                if words == "no answer within 20 s"),
+            "{error:?}"
+        );
+    }
+
+    fn endpoint(url: &str, proxy: Option<&str>, login: Option<&str>) -> Endpoint {
+        let parse = |url: &str| Url::parse(url).unwrap();
+        Endpoint {
+            url: parse(url),
+            method: TokenMethod::Post,
+            ca_file: None,
+            proxy: proxy.map(parse),
+            proxy_auth_file: login.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn failure_shuts_the_same_way_and_a_login_every_way_through_its_proxy() {
+        let proxy = Some("http://proxy.example:3128");
+        let acme = endpoint("https://acme.example/token", proxy, Some("login"));
+        let beta = endpoint("https://beta.example/token", proxy, Some("login"));
+        let other_login = endpoint("https://acme.example/token", proxy, Some("other"));
+        let direct = endpoint("https://acme.example/token", None, None);
+        for (is_login, shut) in [
+            (true, [true, true, false, false]),
+            (false, [true, false, false, false]),
+        ] {
+            let failure = Shut {
+                endpoint: &acme,
+                is_login,
+                message: String::new(),
+            };
+            let found = [&acme, &beta, &other_login, &direct].map(|way| failure.is_on_way_to(way));
+            assert_eq!(found, shut, "{is_login}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_next_request_would_meet_too_shuts_the_way() {
+        let endpoint = endpoint("https://acme.example/token", None, None);
+        let words = String::new;
+        for (error, shuts, denied) in [
+            (FetchError::ProxyLogin { words: words() }, true, true),
+            (FetchError::transient(Cause::Timeout, ""), true, false),
+            (FetchError::transient(Cause::Connect, ""), false, false),
+            (FetchError::transient(Cause::Server, ""), false, false),
+            (
+                FetchError::Denied {
+                    scope_only: false,
+                    words: words(),
+                },
+                false,
+                true,
+            ),
+        ] {
+            let mut report = Report::default();
+            let shut = failed(error, "set", &endpoint, &mut report);
+            assert_eq!((shut.is_some(), report.denied), (shuts, denied));
+            assert_eq!(report.wrong.len(), 1);
+        }
+    }
+}
