@@ -184,10 +184,10 @@ pub enum Verb {
         #[arg(long)]
         schema: bool,
     },
-    /// Write a first config and secret file, once Domo has taken the credentials
+    /// Write a first config and secret file, once Domo has accepted the credentials
     ///
     /// Asks for the client id and the secret, or reads them as lines from standard input. Never
-    /// overwrites.
+    /// overwrites. A rejection is confirmed by a second request after 5 s.
     ///
     /// Exit: 0 written, 74 written but standard output can't be, 75 Domo couldn't be reached, 78
     /// anything else.
@@ -198,13 +198,24 @@ pub enum Verb {
         /// The client id
         #[arg(long, value_name = "ID")]
         client_id: Option<String>,
-        /// A scope set to keep a token for, like "data user"; may be given again
+        /// A scope set to keep a token for, like "data user"; may be given again. Domo's scopes:
+        /// account, audit, buzz, dashboard, data, user, workflow
         #[arg(long, value_name = "SCOPES", default_value = "data")]
         tokens: Vec<String>,
         /// Another endpoint than Domo's own
         #[arg(long, value_name = "URL")]
         token_url: Option<String>,
-        /// Don't try the credentials
+        /// HTTP proxy to go through: scheme, host and port. The proxy variables of the environment are
+        /// not used
+        #[arg(long, value_name = "URL")]
+        proxy: Option<String>,
+        /// File with the login for the proxy, one line USER:PASSWORD, mode 0600
+        #[arg(long, value_name = "FILE")]
+        proxy_auth_file: Option<PathBuf>,
+        /// PEM file with CA certificates to trust besides the system's, as where a proxy intercepts TLS
+        #[arg(long, value_name = "FILE")]
+        ca_file: Option<PathBuf>,
+        /// Write the files without a request to Domo
         #[arg(long)]
         offline: bool,
     },

@@ -1,7 +1,11 @@
 //! `domo-tokend init`: a first config and secret file, tried against Domo before they are written.
 
+mod input;
 mod next;
 mod prompt;
+mod proxy_variable;
+mod text;
+mod trial;
 
 use std::fs::File;
 #[cfg(unix)]
@@ -9,17 +13,18 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use domo_token_client::scope::ScopeSet;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::check;
-use crate::config::{self, Config, ConfigError, Env, usable_id, usable_secret};
-use crate::credentials::Credentials;
+use crate::config::{self, ClientConfig, Config, ConfigError, Env};
+use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
 #[cfg(unix)]
 use crate::file_mode;
-use crate::schedule::REQUEST_MAX;
+use crate::source::Cause;
 use crate::source::domo::{DomoSource, Registration, SourceError};
-use crate::source::{FetchError, TokenSource};
+use trial::Failure;
+
+pub use trial::DOMO_SCOPES;
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -34,8 +39,23 @@ pub struct Wishes {
     pub tokens: Vec<String>,
     /// Another endpoint than Domo's own.
     pub token_url: Option<String>,
-    /// Whether Domo isn't asked.
+    /// The proxy to go through.
+    pub proxy: Option<String>,
+    /// The file with the login for it.
+    pub proxy_auth_file: Option<PathBuf>,
+    /// Certificates trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether no token is requested.
     pub offline: bool,
+}
+
+/// What was written.
+#[derive(Debug)]
+pub struct Written {
+    /// The config.
+    pub config: PathBuf,
+    /// What was done and what to do next, for standard output.
+    pub next: String,
 }
 
 /// Why nothing was written.
@@ -59,18 +79,55 @@ pub enum InitError {
         /// Why not.
         problem: String,
     },
+    /// What was entered or piped can't be right.
+    #[error("nothing was written: the {what} {slip}; correct it and run this again")]
+    Entered {
+        /// What.
+        what: &'static str,
+        /// Why not.
+        slip: &'static str,
+    },
     /// It makes no config.
     #[error("{0}")]
     Config(#[from] ConfigError),
+    /// A file that an option names can't be used.
+    #[error("nothing was written: {0}")]
+    File(#[from] CredentialsError),
     /// The HTTP client can't be made.
-    #[error(transparent)]
+    #[error("nothing was written: {0}")]
     Source(#[from] SourceError),
-    /// Domo says no.
-    #[error("Domo refuses these credentials, nothing was written: {0}")]
-    Denied(String),
-    /// Domo can't be asked.
-    #[error("Domo can't be asked, nothing was written: {0}; --offline writes without asking")]
-    Unreachable(String),
+    /// Domo rejected the credentials.
+    #[error(
+        "nothing was written: Domo rejected these credentials: {0}; check the client id and the \
+         secret (Admin > Authentication > API clients)"
+    )]
+    Rejected(String),
+    /// Domo grants less than was requested.
+    #[error(
+        "nothing was written: the credentials work; Domo does not grant this client {0}; grant it at \
+         Domo (Admin > Authentication > API clients), or name other scopes (Domo has {scopes}) \
+         with --tokens",
+        scopes = DOMO_SCOPES.join(", ")
+    )]
+    Scopes(String),
+    /// The proxy rejected its login.
+    #[error("nothing was written: {message}; {hint}")]
+    ProxyLogin {
+        /// What the proxy answered.
+        message: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// Domo can't be reached, or answered nothing that decides it.
+    #[error(
+        "nothing was written: {message}; to write without a request to Domo add --offline{hint}"
+    )]
+    Unreachable {
+        /// What happened.
+        message: String,
+        /// What may help, as the end of the message.
+        hint: String,
+    },
     /// A file can't be written.
     #[error("{path}: {source}", path = .path.display())]
     Write {
@@ -89,13 +146,17 @@ impl InitError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Unreachable(_) => 75,
+            Self::Unreachable { .. } => 75,
             Self::NoPlace
             | Self::Exists(_)
             | Self::Wrong { .. }
+            | Self::Entered { .. }
             | Self::Config(_)
+            | Self::File(_)
             | Self::Source(_)
-            | Self::Denied(_)
+            | Self::Rejected(_)
+            | Self::Scopes(_)
+            | Self::ProxyLogin { .. }
             | Self::Write { .. }
             | Self::Read(_) => 78,
         }
@@ -107,7 +168,7 @@ impl InitError {
 /// # Errors
 ///
 /// [`InitError`]; then nothing was written that wasn't there before.
-pub async fn run(wishes: &Wishes, env: Env<'_>) -> Result<String, InitError> {
+pub async fn run(wishes: &Wishes, env: Env<'_>) -> Result<Written, InitError> {
     let path = place(wishes, env).ok_or(InitError::NoPlace)?;
     let secret_path = path.with_file_name(format!("{}.secret", wishes.name));
     for path in [&path, &secret_path] {
@@ -115,30 +176,99 @@ pub async fn run(wishes: &Wishes, env: Env<'_>) -> Result<String, InitError> {
             return Err(InitError::Exists(path.clone()));
         }
     }
-    let client_id = match &wishes.client_id {
-        Some(id) => id.clone(),
-        None => prompt::line("Client id (Admin > Authentication > API clients): ")
-            .map_err(InitError::Read)?,
-    };
-    if !usable_id(&client_id) {
-        return Err(wrong(
-            "client id",
-            "empty, too long, or not one word of ASCII",
-        ));
+    let client_id = client_id(wishes)?;
+    let text = text::config_text(wishes, &client_id)?;
+    let config = text::parse(&text, &path)?;
+    // Before anybody types a secret.
+    let logins = proxy_logins(&config)?;
+    let secret = prompt::until_usable(
+        "client secret",
+        || prompt::hidden("Client secret (not shown): "),
+        input::client_secret,
+    )?;
+    let mut tried = Vec::new();
+    for (client, login) in config.clients.values().zip(logins) {
+        let credentials = Credentials {
+            client_id: client_id.clone(),
+            client_secret: secret.clone(),
+        };
+        let registration = Registration::new(client.endpoint.clone(), credentials, login)?;
+        let source = DomoSource::new(registration, None)?;
+        if wishes.offline {
+            tried.push("not tried against Domo".to_owned());
+        } else {
+            let result = trial::run(&source, &client.tokens, tokio::time::sleep).await;
+            tried.push(result.map_err(|failure| explained(failure, wishes, env))?);
+        }
     }
-    let text = config_text(wishes, &client_id)?;
-    let config = Config::parse(&text, &path)?;
-    let secret = prompt::hidden("Client secret (not shown): ").map_err(InitError::Read)?;
-    if !usable_secret(secret.expose_secret()) {
-        return Err(wrong("client secret", "empty, or with a control character"));
-    }
-    let tried = if wishes.offline {
-        "not tried against Domo".to_owned()
-    } else {
-        attempt(&config, &client_id, &secret).await?
-    };
     write(&path, &text, &secret_path, &secret)?;
-    Ok(next_steps(wishes, &path, &secret_path, &tried, env))
+    let next = next_steps(wishes, &path, &secret_path, &tried.join("\n"), env);
+    Ok(Written { config: path, next })
+}
+
+fn client_id(wishes: &Wishes) -> Result<String, InitError> {
+    if let Some(id) = &wishes.client_id {
+        return input::client_id(id).map_err(|slip| wrong("--client-id", slip));
+    }
+    let (sets, all) = (config::listed(&wishes.tokens), DOMO_SCOPES.join(", "));
+    prompt::tell(&format!(
+        "Domo's scopes are {all}. A token is requested for {sets}; --tokens names others."
+    ));
+    prompt::until_usable(
+        "client id",
+        || prompt::line("Client id (Admin > Authentication > API clients): "),
+        input::client_id,
+    )
+}
+
+/// Reads the files that the options name, as the daemon does.
+fn proxy_logins(config: &Config) -> Result<Vec<Option<ProxyLogin>>, InitError> {
+    let load = |client: &ClientConfig| {
+        if let Some(path) = &client.endpoint.ca_file {
+            credentials::read_certificates(path)?;
+        }
+        credentials::proxy_login(client)
+    };
+    let logins: Result<_, CredentialsError> = config.clients.values().map(load).collect();
+    Ok(logins?)
+}
+
+/// A failure with what may help.
+fn explained(failure: Failure, wishes: &Wishes, env: Env) -> InitError {
+    match failure {
+        Failure::Rejected(message) => InitError::Rejected(message),
+        Failure::Scopes(message) => InitError::Scopes(message),
+        Failure::ProxyLogin(message) => {
+            let hint = if wishes.proxy_auth_file.is_some() {
+                "correct the line USER:PASSWORD in the file that --proxy-auth-file names"
+            } else {
+                "name a file with one line USER:PASSWORD, mode 0600, by --proxy-auth-file FILE"
+            };
+            InitError::ProxyLogin { message, hint }
+        }
+        Failure::Transient { cause, message } => {
+            let is_direct = wishes.proxy.is_none();
+            let hint = match cause {
+                Cause::Connect | Cause::Timeout if is_direct => proxy_variable::hint(env),
+                Cause::Tls if wishes.ca_file.is_none() => {
+                    let hint =
+                        "if a proxy or gateway intercepts TLS, trust its CA by --ca-file FILE";
+                    Some(hint.to_owned())
+                }
+                Cause::Connect
+                | Cause::Timeout
+                | Cause::Tls
+                | Cause::Proxy
+                | Cause::RateLimited
+                | Cause::Server
+                | Cause::RedirectRefused
+                | Cause::NotFound
+                | Cause::Unusable => None,
+            };
+            let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            InitError::Unreachable { message, hint }
+        }
+    }
 }
 
 fn wrong(what: &'static str, problem: &str) -> InitError {
@@ -158,74 +288,6 @@ fn place(wishes: &Wishes, env: Env) -> Option<PathBuf> {
         config::host_place
     };
     config::named_place(wishes.config.clone(), env).or_else(|| usual(env))
-}
-
-fn config_text(wishes: &Wishes, client_id: &str) -> Result<String, InitError> {
-    let name = &wishes.name;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-    if name.is_empty() || !name.chars().all(plain) {
-        return Err(wrong(
-            "--name",
-            "a client's name has letters, digits, '_' or '-'",
-        ));
-    }
-    let mut sets = Vec::new();
-    for set in &wishes.tokens {
-        let parsed = ScopeSet::parse(set).map_err(|error| wrong("--tokens", &error.to_string()))?;
-        sets.push(quoted(parsed.as_str()));
-    }
-    let mut lines = vec![
-        "# All keys: domo-tokend check --schema".to_owned(),
-        format!("[clients.{name}]"),
-        format!("client_id = {}", quoted(client_id)),
-        format!("client_secret_file = \"{name}.secret\""),
-        format!("tokens = [{}]", sets.join(", ")),
-    ];
-    if let Some(url) = &wishes.token_url {
-        lines.push(format!("token_url = {}", quoted(url)));
-        if url.starts_with("http://") {
-            lines.push("allow_http_loopback = true".to_owned());
-        }
-    }
-    Ok(lines.join("\n") + "\n")
-}
-
-/// As a TOML string; JSON's form is one.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-/// Asks Domo for a token of each set.
-async fn attempt(
-    config: &Config,
-    client_id: &str,
-    secret: &SecretString,
-) -> Result<String, InitError> {
-    let mut told = Vec::new();
-    for client in config.clients.values() {
-        let credentials = Credentials {
-            client_id: client_id.to_owned(),
-            client_secret: secret.clone(),
-        };
-        let registration = Registration::new(client.endpoint.clone(), credentials, None)?;
-        let source = DomoSource::new(registration, None)?;
-        for scope in &client.tokens {
-            let fetched = source
-                .fetch(scope, REQUEST_MAX)
-                .await
-                .map_err(|error| match error {
-                    FetchError::Denied { words, .. } | FetchError::ProxyLogin { words } => {
-                        InitError::Denied(words)
-                    }
-                    FetchError::Transient { words, .. } => InitError::Unreachable(words),
-                })?;
-            let seconds = fetched.lifetime.as_secs();
-            told.push(format!(
-                "Domo gave a token for \"{scope}\" that lives {seconds} s"
-            ));
-        }
-    }
-    Ok(told.join("\n"))
 }
 
 /// Both files or none.

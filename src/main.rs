@@ -11,7 +11,7 @@ use domo_token::children;
 use domo_token::config::{self, Env};
 use domo_token::daemon::{self, DaemonError, Options, Surroundings};
 use domo_token::flags::{Flags, LogFormat, Verb};
-use domo_token::init::{self, Wishes};
+use domo_token::init::{self, Wishes, Written};
 #[cfg(unix)]
 use domo_token::ipc;
 use domo_token::logging::{self, Format};
@@ -94,6 +94,9 @@ fn start() -> ExitCode {
             client_id,
             tokens,
             token_url,
+            proxy,
+            proxy_auth_file,
+            ca_file,
             offline,
         }) => init(
             &Wishes {
@@ -102,6 +105,9 @@ fn start() -> ExitCode {
                 client_id,
                 tokens,
                 token_url,
+                proxy,
+                proxy_auth_file,
+                ca_file,
                 offline,
             },
             env,
@@ -119,8 +125,8 @@ fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
         let Ended(error, code) = Ended::of_host(NO_SIGNALS, &error);
         return fail(&error, code);
     }
-    let report = match runtime() {
-        Ok(runtime) => runtime.block_on(check::run(options, env, depth, judge.is_some())),
+    let report = match run_once(check::run(options, env, depth, judge.is_some())) {
+        Ok(report) => report,
         Err(Ended(error, code)) => return fail(&error, code),
     };
     let mut good = report.good.clone();
@@ -157,14 +163,31 @@ fn init(wishes: &Wishes, env: Env) -> ExitCode {
         let Ended(error, code) = Ended::of_host(NO_SIGNALS, &error);
         return fail(&error, code);
     }
-    let written = match runtime() {
-        Ok(runtime) => runtime.block_on(init::run(wishes, env)),
+    let written = match run_once(init::run(wishes, env)) {
+        Ok(written) => written,
         Err(Ended(error, code)) => return fail(&error, code),
     };
     match written {
-        Ok(next) => print(&next),
+        Ok(Written { config, next }) => {
+            let printed = print(&next);
+            for problem in check::problems_of_service(&config, env) {
+                say(&format_args!(
+                    "warning: the service cannot use this config yet: {problem}"
+                ));
+            }
+            printed
+        }
         Err(error) => fail(&error, error.exit_code()),
     }
+}
+
+/// Runs a command's work to its end, and waits for nothing that it has left behind: a name server that
+/// does not answer would hold the process up.
+fn run_once<T>(work: impl Future<Output = T>) -> Result<T, Ended> {
+    let runtime = runtime()?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(result)
 }
 
 fn serve(options: &Options, format: Format, env: Env<'static>, harden: bool) -> ExitCode {

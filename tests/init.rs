@@ -4,12 +4,19 @@
 
 mod common;
 
-use std::fs;
-use std::process::Command;
+use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 
 use common::namespaces::can_be_made;
 use common::service::{SERVICE, with_service_user};
-use common::{CANARY_SECRET, CLIENT_ID, HOUR, parts, sandbox};
+use common::{CANARY_SECRET, CLIENT_ID, HOUR, PATIENCE, parts, rests, sandbox};
+use domo_sandbox::{Fault, Sandbox};
 use serde_json::Value;
 
 /// Runs a command at a terminal of its own, answers each of its questions, and tells what stood on
@@ -128,6 +135,261 @@ fn first_process_interrupted_at_the_secret_exits_130_and_restores_the_terminal()
     assert_eq!(seen["shows"], true);
     assert_eq!(seen["status"], 130 << 8, "{seen}");
     assert!(!config.exists());
+}
+
+/// Runs `init` with that input, and these variables.
+fn init_with(input: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+    command.env_clear().envs(variables.iter().copied());
+    command.arg("init").args(arguments).stdin(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // Some is rejected before anything is read.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn slip_in_the_secret_is_named_and_asked_again_at_a_terminal() {
+    let sandbox = sandbox(HOUR);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    let config = config.to_str().unwrap();
+    let answers = [
+        format!("\u{feff} {CLIENT_ID} \n"),
+        format!("\"{CANARY_SECRET}\"\n"),
+        format!("\u{1b}[200~{CANARY_SECRET}\u{1b}[201~\n"),
+    ];
+    let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
+    let url = sandbox.token_url();
+    let arguments = ["init", "--config", config, "--token-url", &url];
+    let seen = at_a_terminal(&answers, &arguments);
+    let screen = seen["screen"].as_str().unwrap();
+    assert_eq!(seen["status"], 0, "{screen}");
+    assert!(
+        screen.contains("quotation mark; enter it again"),
+        "{screen}"
+    );
+    assert!(
+        screen.contains("account, audit, buzz, dashboard"),
+        "{screen}"
+    );
+    assert!(!screen.contains("c4nary"), "{screen}");
+    let secret = fs::read_to_string(folder.path().join("domo.secret")).unwrap();
+    assert_eq!(secret, format!("{CANARY_SECRET}\n"));
+    assert_eq!(sandbox.requests().len(), 1);
+}
+
+#[test]
+fn slip_in_piped_input_is_named_and_nothing_is_requested_or_written() {
+    let sandbox = sandbox(HOUR);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    let (config, url) = (config.to_str().unwrap(), sandbox.token_url());
+    let arguments = ["--config", config, "--token-url", &url];
+    for (secret, slip) in [
+        (
+            format!("{CANARY_SECRET} "),
+            "the client secret ends with a blank",
+        ),
+        (format!("DOMO_CLIENT_SECRET={CANARY_SECRET}"), "NAME=VALUE"),
+        (String::new(), "the client secret is empty"),
+    ] {
+        let input = format!("{CLIENT_ID}\n{secret}\n");
+        let (code, stdout, stderr) = parts(&init_with(&input, &[], &arguments));
+        assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+        assert!(stderr.contains(slip), "{stderr}");
+    }
+    assert_eq!(sandbox.requests().len(), 0);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    let input = format!("\u{feff}{CLIENT_ID}\r\n{CANARY_SECRET}\r\n");
+    let (code, _, stderr) = parts(&init_with(&input, &[], &arguments));
+    assert_eq!(code, Some(0), "{stderr}");
+}
+
+#[test]
+fn scope_that_domo_does_not_grant_is_not_blamed_on_the_credentials() {
+    let sandbox = sandbox(HOUR);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    let (config, url) = (config.to_str().unwrap(), sandbox.token_url());
+    let arguments = [
+        "--config",
+        config,
+        "--token-url",
+        &url,
+        "--tokens",
+        "data workflow",
+    ];
+    let input = format!("{CLIENT_ID}\n{CANARY_SECRET}\n");
+    let (code, _, stderr) = parts(&init_with(&input, &[], &arguments));
+    assert_eq!(code, Some(78), "{stderr}");
+    let message = "the credentials work; Domo does not grant this client the scope \"workflow\" \
+                   (scope set \"data workflow\")";
+    assert!(stderr.contains(message), "{stderr}");
+    assert!(stderr.ends_with("with --tokens\n"), "{stderr}");
+    assert_eq!(sandbox.requests().len(), 3);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    // A token with fewer scopes than requested means the same.
+    sandbox.script([Fault::scope("data"), Fault::default(), Fault::default()]);
+    let (_, _, stderr) = parts(&init_with(&input, &[], &arguments));
+    assert!(stderr.contains(message), "{stderr}");
+}
+
+#[test]
+fn first_rejection_of_new_credentials_is_confirmed_after_5_s() {
+    let sandbox = sandbox(HOUR);
+    sandbox.script([Fault::status(401)]);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    let (config, url) = (config.to_str().unwrap(), sandbox.token_url());
+    let input = format!("{CLIENT_ID}\n{CANARY_SECRET}\n");
+    let arguments = ["--config", config, "--token-url", &url];
+    let (code, _, stderr) = parts(&init_with(&input, &[], &arguments));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains("trying once more in 5 s"), "{stderr}");
+    let rests = rests(&sandbox.requests());
+    assert_eq!(rests.len(), 1);
+    assert!((5..7).contains(&rests[0].as_secs()), "{rests:?}");
+}
+
+/// A proxy on the way to https servers, which passes on the head of each CONNECT.
+fn proxy(answer: &'static str) -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, heads) = channel();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                client.read_exact(&mut byte).unwrap();
+                head.extend(byte);
+            }
+            let head = String::from_utf8(head).unwrap();
+            let target = head.split(' ').nth(1).unwrap().to_owned();
+            sender.send(head).unwrap();
+            client.write_all(answer.as_bytes()).unwrap();
+            if answer.contains(" 200 ") {
+                let mut server = TcpStream::connect(target).unwrap();
+                let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                thread::spawn(move || std::io::copy(&mut from, &mut to));
+                let _ = std::io::copy(&mut client, &mut server);
+            }
+        }
+    });
+    (url, heads)
+}
+
+#[test]
+fn proxy_its_login_and_a_ca_are_used_for_the_trial_and_written() {
+    let builder = Sandbox::builder().client(CLIENT_ID, CANARY_SECRET, &["data"]);
+    let sandbox = builder.https(true).start().unwrap();
+    let (proxy, heads) = proxy("HTTP/1.1 200 OK\r\n\r\n");
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("ca.pem"), sandbox.ca_pem().unwrap()).unwrap();
+    fs::write(path("login"), "ann:c4nary\n").unwrap();
+    fs::set_permissions(path("login"), Permissions::from_mode(0o600)).unwrap();
+    let input = format!("{CLIENT_ID}\n{CANARY_SECRET}\n");
+    let (config, url) = (path("new/config.toml"), sandbox.token_url());
+    let mut arguments = vec!["--config", &config, "--token-url", &url];
+    // Without them there is no way, and a variable is no option.
+    let variables = [("HTTPS_PROXY", proxy.as_str())];
+    let (code, _, stderr) = parts(&init_with(&input, &variables, &arguments));
+    assert_eq!(code, Some(75), "{stderr}");
+    assert!(stderr.contains("by --ca-file FILE"), "{stderr}");
+    let (ca, login) = (path("ca.pem"), path("login"));
+    arguments.extend(["--proxy", &proxy, "--proxy-auth-file", &login]);
+    arguments.extend(["--ca-file", &ca]);
+    let (code, stdout, stderr) = parts(&init_with(&input, &[], &arguments));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("Domo gave a token"), "{stdout}");
+    let head = heads.recv_timeout(PATIENCE).unwrap().to_lowercase();
+    assert!(
+        head.contains("proxy-authorization: basic yw5uomm0bmfyeq=="),
+        "{head}"
+    );
+    let text = fs::read_to_string(&config).unwrap();
+    for line in [
+        format!("proxy = \"{proxy}\"\n"),
+        format!("proxy_auth_file = \"{login}\"\n"),
+        format!("ca_file = \"{ca}\"\n"),
+    ] {
+        assert!(text.contains(&line), "{text}");
+    }
+    let (code, stdout, stderr) = common::check(Path::new(&config), &["--online"]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+}
+
+#[test]
+fn variable_of_a_proxy_is_named_if_domo_cannot_be_reached() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let url = format!("https://{}/oauth/token", closed.unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    let arguments = ["--config", config.to_str().unwrap(), "--token-url", &url];
+    let input = format!("{CLIENT_ID}\n{CANARY_SECRET}\n");
+    let variables = [("HTTPS_PROXY", "http://proxy.example:3128")];
+    let (code, _, stderr) = parts(&init_with(&input, &variables, &arguments));
+    assert_eq!(code, Some(75), "{stderr}");
+    assert!(
+        stderr.contains("the variable HTTPS_PROXY is not used"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.ends_with("add --proxy http://proxy.example:3128\n"),
+        "{stderr}"
+    );
+    let (_, _, stderr) = parts(&init_with(&input, &[], &arguments));
+    assert!(stderr.ends_with("add --offline\n"), "{stderr}");
+    assert!(!config.exists());
+}
+
+#[test]
+fn file_that_cannot_be_used_is_named_before_the_secret_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("login"), "ann:c4nary\n").unwrap();
+    fs::set_permissions(path("login"), Permissions::from_mode(0o644)).unwrap();
+    let config = path("new/config.toml");
+    let proxy = ["--proxy", "http://127.0.0.1:9"];
+    for (option, file, message) in [
+        ("--proxy-auth-file", path("login"), "chmod"),
+        ("--ca-file", path("none.pem"), "none.pem: No such file"),
+    ] {
+        let arguments = ["--config", &config, option, &file, "--client-id", "id"];
+        let arguments = [&arguments[..], &proxy].concat();
+        let (code, stdout, stderr) = parts(&init_with("", &[], &arguments));
+        assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+        assert!(stderr.contains(message), "{stderr}");
+        assert!(!Path::new(&config).exists());
+    }
+}
+
+#[test]
+fn file_that_the_service_cannot_read_is_a_warning_with_the_advice_of_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_domo-tokend");
+    let script = format!(
+        "mkdir -m 755 /etc/here && cp {program} /etc/here/daemon && cd /etc/here && \
+         cp /etc/ssl/certs/ca-certificates.crt ca.pem && chmod 600 ca.pem && umask 077 && \
+         echo secret | ./daemon init --offline --client-id id --ca-file ca.pem"
+    );
+    let Some(output) = with_service_user(folder.path(), &script) else {
+        return;
+    };
+    let (code, stdout, stderr) = parts(&output);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert!(
+        stdout.contains("wrote /etc/domo-token/config.toml"),
+        "{stdout}"
+    );
+    let warning = "warning: the service cannot use this config yet: client \"domo\": ca_file \
+                   /etc/here/ca.pem: ";
+    assert!(stderr.contains(warning), "{stderr}");
+    assert!(stderr.contains("chmod"), "{stderr}");
 }
 
 #[test]

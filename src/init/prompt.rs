@@ -2,8 +2,10 @@
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 
-use secrecy::SecretString;
 use zeroize::Zeroizing;
+
+use super::InitError;
+use super::input::Slip;
 
 #[cfg(unix)]
 use crate::signals::terminal::HiddenInput as Quiet;
@@ -11,14 +13,50 @@ use crate::signals::terminal::HiddenInput as Quiet;
 /// The longest line that is taken, in bytes.
 const MAX_LINE: u64 = 4096;
 
-/// Asks for a line; without a terminal, takes the next one of standard input.
-pub(super) fn line(question: &str) -> io::Result<String> {
-    let read = read_line(question)?;
-    Ok(read.trim().to_owned())
+/// How often a terminal is asked for the same.
+const ATTEMPTS: usize = 3;
+
+/// Whether somebody sees what is asked.
+pub(super) fn is_terminal() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// Prints a line for somebody at the terminal.
+pub(super) fn tell(line: &str) {
+    if is_terminal() {
+        // With standard error closed the questions are not seen either.
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+}
+
+/// Reads lines by `read` until `usable` finds `what` in one; without a terminal one line is all.
+pub(super) fn until_usable<T>(
+    what: &'static str,
+    read: impl Fn() -> io::Result<Zeroizing<String>>,
+    usable: impl Fn(&str) -> Result<T, Slip>,
+) -> Result<T, InitError> {
+    let attempts = if is_terminal() { ATTEMPTS } else { 1 };
+    for left in (0..attempts).rev() {
+        let line = read().map_err(InitError::Read)?;
+        match usable(&line) {
+            Ok(found) => return Ok(found),
+            Err(slip) if left == 0 => return Err(InitError::Entered { what, slip }),
+            Err(slip) => tell(&format!("the {what} {slip}; enter it again")),
+        }
+    }
+    Err(InitError::Entered {
+        what,
+        slip: "is empty",
+    })
+}
+
+/// Asks for a line; without a terminal, reads the next one of standard input.
+pub(super) fn line(question: &str) -> io::Result<Zeroizing<String>> {
+    read_line(question)
 }
 
 /// The same, with nothing typed shown.
-pub(super) fn hidden(question: &str) -> io::Result<SecretString> {
+pub(super) fn hidden(question: &str) -> io::Result<Zeroizing<String>> {
     let quiet = Quiet::begin();
     let read = read_line(question);
     if quiet.is_some() {
@@ -26,7 +64,7 @@ pub(super) fn hidden(question: &str) -> io::Result<SecretString> {
         let _shown = writeln!(io::stderr());
     }
     drop(quiet);
-    Ok(read?.trim_end_matches(['\r', '\n']).into())
+    read
 }
 
 fn read_line(question: &str) -> io::Result<Zeroizing<String>> {

@@ -1,0 +1,181 @@
+//! The text of a first config, and which option is wrong if the config is.
+
+use std::path::{Path, PathBuf};
+
+use domo_token_client::scope::ScopeSet;
+
+use super::{InitError, Wishes, wrong};
+use crate::config::{Config, ConfigError};
+use crate::secret_masking::{HINT, NamedPath};
+
+/// Keys of a client that an option sets.
+const OPTIONS: [(&str, &str); 5] = [
+    ("tokens", "--tokens"),
+    ("token_url", "--token-url"),
+    ("proxy", "--proxy"),
+    ("proxy_auth_file", "--proxy-auth-file"),
+    ("ca_file", "--ca-file"),
+];
+
+/// Writes the config that the options ask for.
+pub(super) fn config_text(wishes: &Wishes, client_id: &str) -> Result<String, InitError> {
+    let name = &wishes.name;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    if name.is_empty() || !name.chars().all(plain) {
+        return Err(wrong(
+            "--name",
+            "a client's name has letters, digits, '_' or '-'",
+        ));
+    }
+    let mut sets = Vec::new();
+    for set in &wishes.tokens {
+        let parsed = ScopeSet::parse(set).map_err(|error| wrong("--tokens", &error.to_string()))?;
+        sets.push(quoted(parsed.as_str()));
+    }
+    let mut lines = vec![
+        "# All keys: domo-tokend check --schema".to_owned(),
+        format!("[clients.{name}]"),
+        format!("client_id = {}", quoted(client_id)),
+        format!("client_secret_file = \"{name}.secret\""),
+        format!("tokens = [{}]", sets.join(", ")),
+    ];
+    if let Some(url) = &wishes.token_url {
+        lines.push(format!("token_url = {}", quoted(url)));
+        if url.starts_with("http://") {
+            lines.push("allow_http_loopback = true".to_owned());
+        }
+    }
+    if let Some(url) = &wishes.proxy {
+        lines.push(format!("proxy = {}", quoted(url)));
+    }
+    for (key, option, file) in [
+        (
+            "proxy_auth_file",
+            "--proxy-auth-file",
+            &wishes.proxy_auth_file,
+        ),
+        ("ca_file", "--ca-file", &wishes.ca_file),
+    ] {
+        if let Some(file) = file {
+            lines.push(format!("{key} = {}", quoted(&absolute(file, option)?)));
+        }
+    }
+    Ok(lines.join("\n") + "\n")
+}
+
+/// Reads the text back, with the rules of every config. A fault of a value is one of its option.
+pub(super) fn parse(text: &str, path: &Path) -> Result<Config, InitError> {
+    Config::parse(text, path).map_err(|error| match option_of(&error) {
+        Some(option) => wrong(option, &error.problem()),
+        None => InitError::Config(error),
+    })
+}
+
+fn option_of(error: &ConfigError) -> Option<&'static str> {
+    let (_, key) = error.key()?.rsplit_once('.')?;
+    let mut options = OPTIONS.iter();
+    options
+        .find(|(of_option, _)| *of_option == key)
+        .map(|(_, option)| *option)
+}
+
+/// A file that an option names from the working directory; the config's files start elsewhere.
+fn absolute(file: &Path, option: &'static str) -> Result<String, InitError> {
+    if NamedPath::from(file).is_secret() {
+        return Err(wrong(option, &format!("looks like a secret ({HINT})")));
+    }
+    // What the config's rules find wrong must stay as it is.
+    let is_whole = file.as_os_str().is_empty() || file.to_string_lossy().starts_with('~');
+    let absolute = if is_whole {
+        Ok(file.to_owned())
+    } else {
+        std::path::absolute(file)
+    };
+    let absolute = absolute.map_err(|error| wrong(option, &error.to_string()))?;
+    let text = PathBuf::into_os_string(absolute).into_string();
+    text.map_err(|_| wrong(option, "the path is not UTF-8, which TOML is written in"))
+}
+
+/// As a TOML string; JSON's form is one.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wishes() -> Wishes {
+        Wishes {
+            config: None,
+            name: "acme".to_owned(),
+            client_id: None,
+            tokens: vec!["data".to_owned()],
+            token_url: None,
+            proxy: None,
+            proxy_auth_file: None,
+            ca_file: None,
+            offline: true,
+        }
+    }
+
+    fn config(wishes: &Wishes) -> Result<Config, String> {
+        let text = config_text(wishes, "id").map_err(|error| error.to_string())?;
+        parse(&text, Path::new("/etc/domo-token/config.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn files_are_written_with_their_absolute_paths() {
+        let here = std::env::current_dir().unwrap();
+        let config = config(&Wishes {
+            proxy: Some("http://proxy.example:3128".to_owned()),
+            proxy_auth_file: Some("login".into()),
+            ca_file: Some("a \"ca\".pem".into()),
+            ..wishes()
+        });
+        let config = config.unwrap();
+        let endpoint = &config.clients.values().next().unwrap().endpoint;
+        let proxy = endpoint.proxy.as_ref().map(url::Url::as_str);
+        assert_eq!(proxy, Some("http://proxy.example:3128/"));
+        let login = endpoint.proxy_auth_file.as_ref().unwrap();
+        assert_eq!(login.path(), here.join("login"));
+        let ca = endpoint.ca_file.as_ref().unwrap();
+        assert_eq!(ca.path(), here.join("a \"ca\".pem"));
+    }
+
+    #[test]
+    fn wrong_value_is_an_error_that_begins_with_its_option() {
+        const SECRET: &str = "5f3c0c9d8e7b6a59483726150f0e1d2c5f3c0c9d8e7b6a59483726150f0e1d2c";
+        type Change = fn(&mut Wishes);
+        let cases: [(Change, &str); 8] = [
+            (|w| w.proxy = Some("proxy.example".to_owned()), "--proxy: "),
+            (
+                |w| w.proxy = Some("http://ann:c4nary@proxy.example".to_owned()),
+                "--proxy: ",
+            ),
+            (
+                |w| w.proxy_auth_file = Some("login".into()),
+                "--proxy-auth-file: ",
+            ),
+            (|w| w.ca_file = Some("~/ca.pem".into()), "--ca-file: "),
+            (|w| w.ca_file = Some("".into()), "--ca-file: "),
+            (
+                |w| w.ca_file = Some(SECRET.into()),
+                "--ca-file: looks like a secret",
+            ),
+            (
+                |w| w.token_url = Some("http://api.domo.com/oauth/token".to_owned()),
+                "--token-url: ",
+            ),
+            (|w| w.tokens = vec![String::new()], "--tokens: "),
+        ];
+        for (change, option) in cases {
+            let mut wishes = wishes();
+            change(&mut wishes);
+            let error = config(&wishes).unwrap_err();
+            assert!(error.starts_with(option), "{option}: {error}");
+            let shows_secret = error.contains("c4nary") || error.contains(SECRET);
+            assert!(!shows_secret, "{error}");
+        }
+    }
+}
