@@ -381,3 +381,64 @@ fn next_steps(wishes: &Wishes, path: &Path, secret_path: &Path, tried: &str, env
         secret_path.display()
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The options of a command line without any, but for the name.
+    pub(super) fn wishes() -> Wishes {
+        Wishes {
+            config: None,
+            name: "acme".to_owned(),
+            client_id: None,
+            tokens: vec!["data".to_owned()],
+            token_url: None,
+            proxy: None,
+            proxy_auth_file: None,
+            ca_file: None,
+            offline: true,
+        }
+    }
+
+    fn message(failure: Failure, wishes: &Wishes) -> String {
+        let env = |name: &str| (name == "HTTPS_PROXY").then(|| "http://p.example:8080".into());
+        explained(failure, wishes, &env).to_string()
+    }
+
+    #[test]
+    fn rejected_login_names_the_option_that_gives_another() {
+        let failure = || Failure::ProxyLogin("the proxy answered 407".to_owned());
+        let without = message(failure(), &wishes());
+        assert!(without.ends_with("by --proxy-auth-file FILE"), "{without}");
+        let mut wishes = wishes();
+        wishes.proxy_auth_file = Some("login".into());
+        let with = message(failure(), &wishes);
+        assert!(with.contains("correct the line USER:PASSWORD"), "{with}");
+        assert!(with.contains("the proxy answered 407"), "{with}");
+    }
+
+    #[test]
+    fn hint_of_an_unreachable_domo_fits_the_cause_and_the_options() {
+        let failure = |cause| Failure::Transient {
+            cause,
+            message: "no answer".to_owned(),
+        };
+        let with_all = Wishes {
+            proxy: Some("http://proxy.example".to_owned()),
+            ca_file: Some("ca.pem".into()),
+            ..wishes()
+        };
+        for (cause, end) in [
+            (Cause::Connect, "add --proxy http://p.example:8080"),
+            (Cause::Timeout, "add --proxy http://p.example:8080"),
+            (Cause::Tls, "by --ca-file FILE"),
+            (Cause::Server, "add --offline"),
+        ] {
+            let without = message(failure(cause), &wishes());
+            assert!(without.ends_with(end), "{without}");
+            let with = message(failure(cause), &with_all);
+            assert!(with.ends_with("add --offline"), "{with}");
+        }
+    }
+}

@@ -103,21 +103,8 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::wishes;
     use super::*;
-
-    fn wishes() -> Wishes {
-        Wishes {
-            config: None,
-            name: "acme".to_owned(),
-            client_id: None,
-            tokens: vec!["data".to_owned()],
-            token_url: None,
-            proxy: None,
-            proxy_auth_file: None,
-            ca_file: None,
-            offline: true,
-        }
-    }
 
     fn config(wishes: &Wishes) -> Result<Config, String> {
         let text = config_text(wishes, "id").map_err(|error| error.to_string())?;
