@@ -23,7 +23,7 @@ use std::time::Duration;
 use domo_token_client::scope::ScopeSet;
 
 use crate::clock::BootTime;
-use crate::source::{Cause, FetchError, Fetched};
+use crate::source::{Cause, FetchError, Fetched, LifetimeSource};
 use crate::token::{Life, Token};
 
 pub(crate) use change_limit::ChangeLimit;
@@ -189,11 +189,12 @@ impl Schedule {
         if round != self.round {
             return Outcome::Ignored;
         }
-        let assumed = result
-            .as_ref()
-            .is_ok_and(|fetched| fetched.lifetime_assumed);
-        let outcome = match result.and_then(|fetched| self.take(&fetched, started, chance, now)) {
-            Ok(life) => self.succeeded(life, assumed, started, chance, now),
+        let taken = result.and_then(|fetched| {
+            let life = self.take(&fetched, started, chance, now)?;
+            Ok((life, fetched.lifetime_source))
+        });
+        let outcome = match taken {
+            Ok((life, source)) => self.succeeded(life, source, started, chance, now),
             Err(error) => self.failed(error, chance, now),
         };
         self.commands.push_back(Command::Report(outcome.clone()));
@@ -319,7 +320,7 @@ impl Schedule {
     fn succeeded(
         &mut self,
         life: Life,
-        assumed: bool,
+        source: LifetimeSource,
         started: BootTime,
         chance: Chance,
         now: BootTime,
@@ -339,7 +340,7 @@ impl Schedule {
             life,
             recovery: self.report.recover(failures, now),
             first,
-            assumed: self.report.is_first_assumed(assumed),
+            odd_lifetime: self.report.first_odd_lifetime(source),
             short: self.report.is_first_short(life.lifetime),
         }
     }

@@ -26,10 +26,32 @@ pub struct Fetched {
     pub text: SecretString,
     /// How long it lives, from before the request was sent.
     pub lifetime: Duration,
-    /// Whether the lifetime is a guess because the answer named none.
-    pub lifetime_assumed: bool,
+    /// How the lifetime was derived.
+    pub lifetime_source: LifetimeSource,
     /// The scopes granted.
     pub granted: ScopeSet,
+}
+
+/// How a token's lifetime was derived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifetimeSource {
+    /// It is the answer's `expires_in`.
+    Stated,
+    /// It is the answer's `expires_in`, and by this machine's clock the token's own `exp` is earlier.
+    /// The answer has no `Date` by which that could be checked.
+    Unchecked,
+    /// It is a default, because the answer has no `expires_in`.
+    Assumed,
+    /// It is the longest that is believed.
+    Capped {
+        /// The longer `expires_in`.
+        stated: Duration,
+    },
+    /// It is what the token's own `exp` leaves.
+    OwnExpiry {
+        /// What the token was said to be valid for.
+        stated: Duration,
+    },
 }
 
 /// Why no token came.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use domo_token::clock::BootTime;
 use domo_token::roster::{Command, Roster, Wanted};
 use domo_token::schedule::{Ask, WaiterId};
-use domo_token::source::{Cause, FetchError, Fetched};
+use domo_token::source::{Cause, FetchError, Fetched, LifetimeSource};
 use domo_token_client::scope::ScopeSet;
 
 const START: BootTime = BootTime::from_millis(1_000_000);
@@ -51,7 +51,7 @@ fn granted(number: usize) -> Fetched {
     Fetched {
         text: format!("token {number}").into(),
         lifetime: LIFETIME,
-        lifetime_assumed: false,
+        lifetime_source: LifetimeSource::Stated,
         granted: scope(),
     }
 }

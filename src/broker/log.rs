@@ -9,6 +9,7 @@ use tracing::{debug, error, info, warn};
 use crate::clock::BootTime;
 use crate::roster::{Changes, Roster, SetId};
 use crate::schedule::{Effect, HELD, OutageCause, Outcome, Recovery};
+use crate::source::LifetimeSource;
 
 /// Logs the result of an attempt, or the expiry of a token: what is new at the level of its effect on
 /// callers, repetitions at debug level.
@@ -27,13 +28,13 @@ pub(super) fn report(roster: &Roster, set: SetId, outcome: &Outcome, now: BootTi
             life,
             recovery,
             first,
-            assumed,
+            odd_lifetime,
             short,
         } => {
             let lifetime = life.lifetime.as_secs();
             obtained(client, scope, lifetime, *recovery, *first);
-            if *assumed {
-                warn!(client, %scope, lifetime, "Domo names no lifetime; this one is assumed");
+            if let Some(source) = odd_lifetime {
+                warn_of_lifetime(client, scope, lifetime, *source);
             }
             if *short {
                 warn!(client, %scope, lifetime, "tokens live so short that callers will wait at times");
@@ -82,6 +83,40 @@ fn obtained(
         info!(client, %scope, lifetime, "token obtained");
     } else {
         debug!(client, %scope, lifetime, "token renewed");
+    }
+}
+
+/// Warns of a lifetime that is not what Domo states.
+fn warn_of_lifetime(client: &str, scope: &ScopeSet, lifetime_s: u64, source: LifetimeSource) {
+    match source {
+        LifetimeSource::Stated => {}
+        LifetimeSource::Unchecked => warn!(
+            client,
+            %scope,
+            lifetime_s,
+            "the token expires by its own exp claim before expires_in does, by the clock of this machine; \
+             Domo's response has no Date to check that, so expires_in counts"
+        ),
+        LifetimeSource::Assumed => warn!(
+            client,
+            %scope,
+            lifetime_s,
+            "no expires_in in Domo's response; assuming a default"
+        ),
+        LifetimeSource::Capped { stated } => warn!(
+            client,
+            %scope,
+            lifetime_s,
+            expires_in_s = stated.as_secs(),
+            "expires_in in Domo's response exceeds a day, perhaps it is in milliseconds; assuming a day"
+        ),
+        LifetimeSource::OwnExpiry { stated } => warn!(
+            client,
+            %scope,
+            lifetime_s,
+            expires_in_s = stated.as_secs(),
+            "the token expires by its own exp claim before expires_in does; the earlier expiry counts"
+        ),
     }
 }
 

@@ -9,7 +9,7 @@ use domo_token_client::wire::Renew;
 use crate::clock::BootTime;
 use crate::roster::{Command, MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, Roster, SetId, Wanted};
 use crate::schedule::{Ask, Reply, Round, WaiterId, floor};
-use crate::source::{Cause, FetchError, Fetched};
+use crate::source::{Cause, FetchError, Fetched, LifetimeSource};
 
 const CLIENTS: [&str; 2] = ["acme", "other"];
 const SCOPES: [&str; 4] = ["data", "user", "audit", "data user"];
@@ -193,7 +193,11 @@ impl<I: Iterator<Item = u8>> Run<I> {
             // Now and then the text that is held already.
             text: format!("token-{}-{}", flight.scope, text % 8).into(),
             lifetime,
-            lifetime_assumed: text > 200,
+            lifetime_source: if text > 200 {
+                LifetimeSource::Assumed
+            } else {
+                LifetimeSource::Stated
+            },
             granted: flight.scope.clone(),
         };
         self.land(&flight, Ok(fetched));

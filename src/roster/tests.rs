@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domo_token_client::wire::{ScopeState, ScopeStatus};
 
-use crate::source::Cause;
+use crate::source::{Cause, LifetimeSource};
 
 const NOW: BootTime = BootTime::from_millis(1_000_000);
 
@@ -52,7 +52,7 @@ fn good(roster: &Roster, set: SetId) -> Fetched {
     Fetched {
         text: format!("token-{client}-{scope}").into(),
         lifetime: Duration::from_secs(3600),
-        lifetime_assumed: false,
+        lifetime_source: LifetimeSource::Stated,
         granted: scope.clone(),
     }
 }

@@ -1,6 +1,7 @@
 //! Which failures are reported, and what they mean to callers: each kind of failure once, the end of
 //! the last valid token once per outage, and how long it all took once it is over.
 
+use std::mem::discriminant;
 use std::time::Duration;
 
 use super::floor;
@@ -8,7 +9,7 @@ use super::timing::FLOOR_PART;
 use super::types::{Command, Effect, OutageCause, Outcome, Recovery};
 use super::{Schedule, State};
 use crate::clock::BootTime;
-use crate::source::FetchError;
+use crate::source::{FetchError, LifetimeSource};
 
 /// What has been reported since the last success.
 #[derive(Debug, Default)]
@@ -25,7 +26,8 @@ pub(super) struct ReportState {
     outage_since: Option<BootTime>,
     /// Whether that was reported, also since the last change of credentials.
     outage_reported: bool,
-    assumed: bool,
+    /// One of each kind that was reported.
+    odd_lifetimes: Vec<LifetimeSource>,
     short: bool,
 }
 
@@ -115,9 +117,17 @@ impl ReportState {
         })
     }
 
-    /// Returns true the first time that Domo's response has no lifetime.
-    pub(super) fn is_first_assumed(&mut self, assumed: bool) -> bool {
-        assumed && !std::mem::replace(&mut self.assumed, true)
+    /// Returns the source of a lifetime the first time that it is one of its kind, and not what Domo
+    /// states.
+    pub(super) fn first_odd_lifetime(&mut self, source: LifetimeSource) -> Option<LifetimeSource> {
+        let kind = discriminant(&source);
+        let mut known = self.odd_lifetimes.iter();
+        let is_known = known.any(|known| discriminant(known) == kind);
+        if is_known || source == LifetimeSource::Stated {
+            return None;
+        }
+        self.odd_lifetimes.push(source);
+        Some(source)
     }
 
     /// Returns true the first time that a lifetime is so short that the floor can be longer.

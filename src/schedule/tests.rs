@@ -22,7 +22,7 @@ fn fetched(text: &str, lifetime: Duration) -> Fetched {
     Fetched {
         text: text.into(),
         lifetime,
-        lifetime_assumed: false,
+        lifetime_source: LifetimeSource::Stated,
         granted: ScopeSet::parse("data").unwrap(),
     }
 }

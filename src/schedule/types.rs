@@ -6,7 +6,7 @@ use std::time::Duration;
 use domo_token_client::wire::{Refusal, Renew};
 
 use crate::clock::BootTime;
-use crate::source::Cause;
+use crate::source::{Cause, LifetimeSource};
 use crate::token::{Life, Token};
 
 /// Names one caller that waits.
@@ -135,8 +135,8 @@ pub enum Outcome {
         recovery: Option<Recovery>,
         /// Whether it is the set's first.
         first: bool,
-        /// Whether it is news that Domo names no lifetime.
-        assumed: bool,
+        /// How the lifetime was derived, if it is news that it is not what Domo states.
+        odd_lifetime: Option<LifetimeSource>,
         /// Whether it is news that tokens live so short that callers will wait at times.
         short: bool,
     },

@@ -10,7 +10,7 @@ use domo_token::schedule::{
     BACKOFF_FIRST, BACKOFF_MAX, CHANGE_INTERVAL, CHANGES_IN_A_ROW, DENIED_RETRY, RETRY_AFTER_MAX,
     floor, request_timeout,
 };
-use domo_token::source::{FetchError, Fetched, TokenSource};
+use domo_token::source::{FetchError, Fetched, LifetimeSource, TokenSource};
 use domo_token_client::scope::ScopeSet;
 use tokio::sync::oneshot;
 
@@ -450,7 +450,7 @@ fn fetched(text: &str, lifetime: Duration, key: &Key) -> Fetched {
     Fetched {
         text: text.into(),
         lifetime,
-        lifetime_assumed: false,
+        lifetime_source: LifetimeSource::Stated,
         granted: key.1.clone(),
     }
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::audit::Audit;
 use crate::clock::SystemClock;
 use crate::policy::{Access, Caller};
-use crate::source::Cause;
+use crate::source::{Cause, LifetimeSource};
 
 /// Answers at once, or never, or breaks.
 enum Stub {
@@ -25,7 +25,7 @@ impl TokenSource for Stub {
             Self::Gives => Ok(Fetched {
                 text: "c4nary-token".into(),
                 lifetime: Duration::from_secs(3599),
-                lifetime_assumed: false,
+                lifetime_source: LifetimeSource::Stated,
                 granted: scope.clone(),
             }),
             Self::Fails => Err(FetchError::transient(Cause::Server, "503")),

@@ -84,25 +84,40 @@ fn a_client_refused_through_another_set_is_not_told_of_twice() {
 }
 
 #[test]
-fn short_and_assumed_lives_are_warned_of_once_whenever_they_begin() {
+fn short_and_odd_lifetimes_are_reported_once_whenever_they_begin() {
     let mut schedule = schedule();
     let told = |outcome| {
-        let Outcome::Obtained { assumed, short, .. } = outcome else {
+        let Outcome::Obtained {
+            odd_lifetime,
+            short,
+            ..
+        } = outcome
+        else {
             panic!("{outcome:?}");
         };
-        (assumed, short)
+        (odd_lifetime, short)
     };
-    let assumed = |text: &str| Fetched {
-        lifetime_assumed: true,
+    let odd = |text: &str, lifetime_source| Fetched {
+        lifetime_source,
         ..fetched(text, SECOND * 300)
     };
+    let (assumed, stated) = (LifetimeSource::Assumed, HOUR * 1000);
+    let capped = LifetimeSource::Capped { stated };
+    let by_itself = |stated| LifetimeSource::OwnExpiry { stated };
     let steps = [
-        (fetched("1", HOUR), (false, false)),
-        (fetched("2", SECOND * 20), (false, false)),
-        (fetched("3", SECOND * 19), (false, true)),
-        (assumed("4"), (true, false)),
-        (fetched("5", SECOND * 5), (false, false)),
-        (assumed("6"), (false, false)),
+        (fetched("1", HOUR), (None, false)),
+        (fetched("2", SECOND * 20), (None, false)),
+        (fetched("3", SECOND * 19), (None, true)),
+        (odd("4", assumed), (Some(assumed), false)),
+        (fetched("5", SECOND * 5), (None, false)),
+        (odd("6", assumed), (None, false)),
+        (odd("7", capped), (Some(capped), false)),
+        (
+            odd("8", by_itself(stated)),
+            (Some(by_itself(stated)), false),
+        ),
+        (odd("9", by_itself(HOUR)), (None, false)),
+        (odd("10", capped), (None, false)),
     ];
     for (step, (answer, expected)) in steps.into_iter().enumerate() {
         let outcome = attempt(&mut schedule, Ok(answer));

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::source::{Cause, FetchError, Fetched};
+use crate::source::{Cause, FetchError, Fetched, LifetimeSource};
 use crate::token::{MAX_LIFETIME, MAX_TOKEN};
 
 /// The lifetime of a token whose answer names none.
@@ -107,13 +107,12 @@ pub(super) fn token(body: &[u8], asked: &ScopeSet) -> Result<Fetched, FetchError
             ));
         }
     }
-    let assumed = body.expires_in.is_null();
-    let lifetime = if assumed {
-        Some(LIFETIME_ASSUMED)
+    let lifetime = if body.expires_in.is_null() {
+        Some((LIFETIME_ASSUMED, LifetimeSource::Assumed))
     } else {
         lifetime(&body.expires_in)
     };
-    let lifetime = lifetime
+    let (lifetime, lifetime_source) = lifetime
         .ok_or_else(|| unusable("answered with an expires_in that is no positive number"))?;
     let granted = granted(&body.scope, asked)
         .ok_or_else(|| unusable("answered with a scope that is no list of scopes"))?;
@@ -130,7 +129,7 @@ pub(super) fn token(body: &[u8], asked: &ScopeSet) -> Result<Fetched, FetchError
     Ok(Fetched {
         text: body.access_token,
         lifetime,
-        lifetime_assumed: assumed,
+        lifetime_source,
         granted,
     })
 }
@@ -202,13 +201,18 @@ fn is_usable(token: &str) -> bool {
 }
 
 /// The lifetime named, unless it is nonsense. Some SDKs expect a number, some a text.
-fn lifetime(expires_in: &Value) -> Option<Duration> {
+fn lifetime(expires_in: &Value) -> Option<(Duration, LifetimeSource)> {
     let seconds = match expires_in {
         Value::Number(number) => whole_seconds(number)?,
         Value::String(text) => decimal_seconds(text)?,
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
     };
-    (seconds > 0).then(|| Duration::from_secs(seconds.min(LIFETIME_MAX)))
+    let stated = Duration::from_secs(seconds);
+    match seconds {
+        0 => None,
+        1..=LIFETIME_MAX => Some((stated, LifetimeSource::Stated)),
+        _ => Some((MAX_LIFETIME, LifetimeSource::Capped { stated })),
+    }
 }
 
 /// What has a point, an exponent or more than 64 bits comes as a float.

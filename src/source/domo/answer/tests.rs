@@ -26,7 +26,7 @@ fn domos_documented_answer_is_read() {
     let fetched = token(body.as_bytes(), &asked()).unwrap();
     assert_eq!(fetched.text.expose_secret(), "abc.def");
     assert_eq!(fetched.lifetime, Duration::from_secs(3599));
-    assert!(!fetched.lifetime_assumed);
+    assert_eq!(fetched.lifetime_source, LifetimeSource::Stated);
     assert_eq!(fetched.granted, asked());
 }
 
@@ -68,10 +68,14 @@ fn expires_in_is_read_in_every_form_that_makes_sense() {
     ] {
         assert_eq!(read(written), seconds, "{written}");
     }
+    let long = br#"{"access_token":"abc","expires_in":3599000}"#;
+    let stated = Duration::from_secs(3_599_000);
+    let capped = token(long, &asked()).unwrap().lifetime_source;
+    assert_eq!(capped, LifetimeSource::Capped { stated });
     let absent = token(br#"{"access_token":"abc"}"#, &asked()).unwrap();
     assert_eq!(
-        (absent.lifetime, absent.lifetime_assumed),
-        (LIFETIME_ASSUMED, true)
+        (absent.lifetime, absent.lifetime_source),
+        (LIFETIME_ASSUMED, LifetimeSource::Assumed)
     );
 }
 
