@@ -83,13 +83,28 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
-/// Token responses: a token fits its frame, and no words show the secret.
+/// Token responses: a token fits its frame, and no words show the secret, whatever the header that
+/// comes with them says.
 pub fn answers(bytes: &[u8]) {
-    const SECRET: &str = "c4nary-secret";
-    let asked = ScopeSet::parse("data user").expect("it is one");
     let (status, body) = bytes.split_at(bytes.len().min(1));
     let status = status.first().copied().unwrap_or_default();
-    let error = match domo::fuzzing::answer(status, body, &asked, SECRET) {
+    answer(status, None, body);
+    for (name, value) in [
+        ("content-encoding", &b"gzip"[..]),
+        ("content-encoding", b"deflate"),
+        ("content-encoding", body),
+        ("content-type", body),
+        ("server", body),
+        ("www-authenticate", body),
+    ] {
+        answer(status, Some((name, value)), body);
+    }
+}
+
+fn answer(status: u8, header: Option<(&'static str, &[u8])>, body: &[u8]) {
+    const SECRET: &str = "c4nary-secret";
+    let asked = ScopeSet::parse("data user").expect("it is one");
+    let error = match domo::fuzzing::answer(status, header, body, &asked, SECRET) {
         Ok(fetched) => {
             assert!(!fetched.lifetime.is_zero(), "a token that is born dead");
             assert!(asked.missing_from(&fetched.granted).is_empty());

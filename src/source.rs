@@ -113,7 +113,8 @@ pub enum Cause {
     Timeout,
     /// The server's certificate or its TLS isn't acceptable.
     Tls,
-    /// The proxy did not open a tunnel, for another reason than its login.
+    /// The proxy did not open a tunnel, for another reason than its login; or a proxy that is not
+    /// configured requires a login.
     Proxy,
     /// The server answered 429.
     RateLimited,

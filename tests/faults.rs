@@ -265,7 +265,8 @@ fn lifetimes_are_read_in_every_form_and_short_ones_cause_no_haste() {
         (Fault::expires_in(json!(60)), 60),
     ];
     let faults: Vec<Fault> = forms.iter().map(|(fault, _)| fault.clone()).collect();
-    let long = sandboxes(&faults, HOUR, false);
+    // Their own expiry is later than all that their answers state.
+    let long = sandboxes(&faults, 48 * HOUR, false);
     let daemon = Daemon::start(&config_of(&long));
     for (number, (fault, seconds)) in forms.iter().enumerate() {
         let set = status_in_state(&daemon, number, ScopeState::Fresh);

@@ -252,28 +252,40 @@ async fn receive(mut response: Response, failed: impl Fn(reqwest::Error) -> Fetc
 /// What fuzzers reach no other way.
 #[cfg(all(unix, any(test, fuzzing)))]
 pub(crate) mod fuzzing {
-    use super::{Duration, FetchError, Fetched, ScopeSet, StatusCode, answer};
-    use reqwest::header::{HeaderMap, RETRY_AFTER};
+    use super::answer::{self, Answer};
+    use super::{Duration, FetchError, Fetched, ScopeSet, StatusCode, Zeroizing, wall_now};
+    use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
-    /// What an answer of that status, counted from 100 in steps of two, means.
+    /// What an answer of that status, counted from 100 in steps of two, means, with a header.
     pub(crate) fn answer(
         status: u8,
+        header: Option<(&'static str, &[u8])>,
         body: &[u8],
         asked: &ScopeSet,
         secret: &str,
     ) -> Result<Fetched, FetchError> {
-        match StatusCode::from_u16(100 + u16::from(status) * 2).unwrap_or_default() {
-            StatusCode::OK => answer::token(body, asked),
-            status => Err(answer::refusal(status, body, None, secret)),
+        let mut headers = HeaderMap::new();
+        if let Some((name, value)) = header
+            && let Ok(value) = value.try_into()
+        {
+            headers.insert(HeaderName::from_static(name), value);
         }
+        let answer = Answer {
+            status: StatusCode::from_u16(100 + u16::from(status) * 2).unwrap_or_default(),
+            headers,
+            body: Zeroizing::new(body.to_vec()),
+            received: wall_now(),
+            cut: None,
+        };
+        answer::read(&answer, asked, secret, "domo.example")
     }
 
     pub(crate) fn retry_after(value: &[u8], date: Option<&[u8]>) -> Option<Duration> {
         let mut headers = HeaderMap::new();
         headers.insert(RETRY_AFTER, value.try_into().ok()?);
         if let Some(date) = date {
-            headers.insert(reqwest::header::DATE, date.try_into().ok()?);
+            headers.insert(DATE, date.try_into().ok()?);
         }
-        answer::retry_after(&headers, super::wall_now())
+        answer::retry_after(&headers, wall_now())
     }
 }

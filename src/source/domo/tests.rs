@@ -198,6 +198,11 @@ fn the_document_has_the_bounds_as_they_are() {
         ("MAX_TOKEN", bytes(MAX_TOKEN)),
         ("LIFETIME_ASSUMED", seconds(answer::LIFETIME_ASSUMED)),
         ("LIFETIME_MAX", format!("{} s", answer::LIFETIME_MAX)),
+        ("EXPIRY_TOLERANCE", seconds(answer::EXPIRY_TOLERANCE)),
+        ("MAX_CODINGS", answer::MAX_CODINGS.to_string()),
+        ("MAX_MEMBERS", answer::MAX_MEMBERS.to_string()),
+        ("MAX_ITEMS", answer::MAX_ITEMS.to_string()),
+        ("MAX_WORDS", answer::MAX_WORDS.to_string()),
     ];
     for (name, value) in bounds {
         let row = format!("| `{name}` | {value} |");

@@ -1,0 +1,223 @@
+//! A stranger's text as messages show it: one line, bounded, and without the secret in any form in
+//! which a server may send it back.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use url::form_urlencoded;
+use zeroize::Zeroizing;
+
+/// The most of a text that is passed on, in characters.
+pub(in super::super) const MAX_WORDS: usize = 300;
+
+/// A run of letters and digits this long is a token, a secret or a hash, and of no use to a person.
+const LONGEST_WORD: usize = 40;
+
+/// The least characters of base64 that are taken for a part of the secret.
+const LEAST_BASE64: usize = 4;
+
+const REDACTED: &str = "[redacted]";
+
+/// Makes a stranger's text fit for a log line: no control characters, no long runs that may be
+/// secrets, and an end.
+pub(in super::super) fn one_line(text: &str) -> String {
+    let plain: String = text
+        .chars()
+        .map(|c| if c.is_control() || is_bidi(c) { ' ' } else { c })
+        .collect();
+    let redacted: Vec<&str> = plain
+        .split_whitespace()
+        .map(|word| if looks_secret(word) { REDACTED } else { word })
+        .collect();
+    let line = redacted.join(" ");
+    if line.chars().count() <= MAX_WORDS {
+        return line;
+    }
+    line.chars().take(MAX_WORDS).chain(['…']).collect()
+}
+
+/// Characters that turn a line's reading order round can make it say something else.
+fn is_bidi(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn looks_secret(word: &str) -> bool {
+    let of_a_secret = |c: char| c.is_ascii_alphanumeric() || "-_+=%".contains(c);
+    word.split(|c: char| !of_a_secret(c))
+        .any(|run| run.len() >= LONGEST_WORD)
+}
+
+/// Returns the text without the secret: as it is, form-encoded, percent-encoded once or twice, and
+/// in base64, also as a part of what was encoded, as in Basic.
+pub(super) fn without_secret(text: &str, secret: &str) -> String {
+    if secret.is_empty() {
+        return text.to_owned();
+    }
+    let mut line = without_percent_encoded(text, secret.as_bytes());
+    let form: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let form = Zeroizing::new(form);
+    for plain in [secret, &form] {
+        for shift in 0..3 {
+            let part = base64_part(plain.as_bytes(), shift);
+            if part.len() >= LEAST_BASE64 {
+                let url_safe = Zeroizing::new(part.replace('+', "-").replace('/', "_"));
+                line = without_base64(&line, &part);
+                line = without_base64(&line, &url_safe);
+            }
+        }
+    }
+    line
+}
+
+fn without_percent_encoded(text: &str, secret: &[u8]) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let end = encoded_length(rest.as_bytes(), secret);
+        if let Some(after) = end.and_then(|end| rest.get(end..)) {
+            shown.push_str(REDACTED);
+            rest = after;
+        } else {
+            shown.push(first);
+            rest = rest.get(first.len_utf8()..).unwrap_or_default();
+        }
+    }
+    shown
+}
+
+/// Returns how many bytes the secret takes at the start of a text, each of its bytes encoded or not.
+fn encoded_length(text: &[u8], secret: &[u8]) -> Option<usize> {
+    // Most texts don't even start like it.
+    lengths(text, *secret.first()?).next()?;
+    let mut ends = vec![0];
+    for byte in secret {
+        let mut next = Vec::new();
+        for end in ends {
+            let rest = text.get(end..).unwrap_or_default();
+            for length in lengths(rest, *byte) {
+                if !next.contains(&(end + length)) {
+                    next.push(end + length);
+                }
+            }
+        }
+        if next.is_empty() {
+            return None;
+        }
+        ends = next;
+    }
+    ends.into_iter().max()
+}
+
+/// Returns how many bytes that byte may take at the start of a text.
+fn lengths(text: &[u8], byte: u8) -> impl Iterator<Item = usize> {
+    // A form has "+" for a blank.
+    let is = move |found: Option<u8>| {
+        found.is_some_and(|found| found == byte || found == b'+' && byte == b' ')
+    };
+    let raw = text.first().copied();
+    let once = text.strip_prefix(b"%").and_then(hex_byte);
+    let twice = text.strip_prefix(b"%25").and_then(hex_byte);
+    [(is(raw), 1), (is(once), 3), (is(twice), 5)]
+        .into_iter()
+        .filter_map(|(fits, length)| fits.then_some(length))
+}
+
+fn hex_byte(text: &[u8]) -> Option<u8> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let [high, low] = text.first_chunk()?;
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+}
+
+/// Returns the characters of base64 that a text yields whatever is around it, if `shift` bytes
+/// precede it in its group of three.
+fn base64_part(text: &[u8], shift: usize) -> Zeroizing<String> {
+    let mut bytes = Zeroizing::new(vec![0; shift]);
+    bytes.extend_from_slice(text);
+    let encoded = Zeroizing::new(STANDARD_NO_PAD.encode(&bytes));
+    let (start, end) = ((shift * 8).div_ceil(6), bytes.len() * 8 / 6);
+    Zeroizing::new(encoded.get(start..end).unwrap_or_default().to_owned())
+}
+
+/// Replaces every run of base64 that contains the part.
+fn without_base64(text: &str, part: &str) -> String {
+    let of_base64 = |c: char| c.is_ascii_alphanumeric() || "+/-_=".contains(c);
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(part) {
+        let (before, from) = rest.split_at(at);
+        shown.push_str(before.trim_end_matches(of_base64));
+        shown.push_str(REDACTED);
+        rest = from.trim_start_matches(of_base64);
+    }
+    shown.push_str(rest);
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECRET: &str = "c4nary 100%+é/secret?>~";
+
+    #[test]
+    fn secret_is_redacted_in_every_form_in_which_a_server_may_send_it_back() {
+        let form: String = form_urlencoded::byte_serialize(SECRET.as_bytes()).collect();
+        let percent = utf8_percent_encode(SECRET, NON_ALPHANUMERIC).to_string();
+        let all: Vec<String> = SECRET.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let all = all.concat();
+        let twice = utf8_percent_encode(&form, NON_ALPHANUMERIC).to_string();
+        for text in [SECRET, &form, &form.to_lowercase(), &percent, &all, &twice] {
+            let shown = without_secret(&format!("you sent <{text}>."), SECRET);
+            assert_eq!(shown, "you sent <[redacted]>.", "{text}");
+        }
+    }
+
+    #[test]
+    fn secret_is_redacted_in_base64_whatever_precedes_it() {
+        let form: String = form_urlencoded::byte_serialize(SECRET.as_bytes()).collect();
+        let logins = ["", "a", "ab", "abc", "441e307a-b2a1"]
+            .into_iter()
+            .flat_map(|id| {
+                [
+                    format!("{id}:{SECRET}"),
+                    format!("{id}{SECRET}\n"),
+                    format!("{id}:{form}"),
+                ]
+            });
+        for login in logins {
+            for text in [STANDARD.encode(&login), URL_SAFE.encode(&login)] {
+                let shown = without_secret(&format!("Basic {text}, no"), SECRET);
+                assert_eq!(shown, "Basic [redacted], no", "{login}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_without_the_secret_is_left_as_it_is() {
+        for secret in ["", "s", SECRET] {
+            let text = "API key 100% invalid+é: %zz %2";
+            assert_eq!(without_secret(text, &format!("{secret}\u{1}")), text);
+        }
+        assert_eq!(without_secret("as it is", ""), "as it is");
+        assert_eq!(
+            without_secret("a%25b %25", "%25"),
+            "a[redacted]b [redacted]"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_secret_is_left_whatever_is_around_it(
+            before in ".{0,12}", secret in ".{1,24}", after in ".{0,12}", percent in any::<bool>(),
+        ) {
+            let sent = if percent { utf8_percent_encode(&secret, NON_ALPHANUMERIC).to_string() } else { secret.clone() };
+            prop_assume!(!REDACTED.contains(&secret));
+            let shown = without_secret(&format!("{before}{sent}{after}"), &secret);
+            let rest = shown.replace(REDACTED, "\u{0}");
+            prop_assert!(!rest.contains(&sent) || secret.contains('\u{0}'), "{}", shown);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Who is named, what is passed on, and what to do about it.
+
+use super::*;
+
+const HTML: (&str, &str) = ("content-type", "text/html; charset=utf-8");
+
+/// Status, headers, body, message.
+type Case = (
+    u16,
+    &'static [(&'static str, &'static str)],
+    &'static str,
+    &'static str,
+);
+
+const SENDERS: &[Case] = &[
+    (
+        403,
+        &[HTML, ("server", "Zscaler/6.2")],
+        "<html>Blocked</html>",
+        "api.domo.example answered 403 (text/html, server Zscaler/6.2): a proxy or gateway on the way?",
+    ),
+    (
+        401,
+        &[
+            HTML,
+            ("server", "Zscaler"),
+            ("www-authenticate", "Basic realm=\"Company gateway\""),
+        ],
+        "<html>sign in</html>",
+        "api.domo.example answered 401 (text/html, server Zscaler): a proxy or gateway on the way?",
+    ),
+    (
+        503,
+        &[],
+        "",
+        "api.domo.example answered 503: a proxy or gateway on the way?",
+    ),
+    (
+        503,
+        &[("server", "nginx")],
+        r#"{"status":503,"message":"Sorry","toe":"A-B-C"}"#,
+        "Domo answered 503: Sorry (toe A-B-C)",
+    ),
+    (
+        403,
+        &[("content-type", "application/problem+json")],
+        r#"{"type":"about:blank","title":"Forbidden","status":403,"detail":"IP 203.0.113.7 is not on the allow list"}"#,
+        "api.domo.example answered 403 (application/problem+json): Forbidden: IP 203.0.113.7 is not on the allow list",
+    ),
+    (
+        401,
+        &[],
+        r#"{"error":{"code":"disabled","message":"API client is disabled"}}"#,
+        "api.domo.example answered 401: disabled: API client is disabled",
+    ),
+    (
+        401,
+        &[],
+        r#"{"errors":[{"message":"API client is disabled"},{"message":"ask Ann"},"now"]}"#,
+        "api.domo.example answered 401: API client is disabled: ask Ann: now",
+    ),
+    (
+        400,
+        &[("content-type", "application/json")],
+        r#"{"message":"API client is disabled"}"#,
+        "api.domo.example answered 400: API client is disabled",
+    ),
+    (
+        401,
+        &[],
+        r#"{"fault":{"faultstring":"Invalid ApiKey","detail":{"errorcode":"x"}}}"#,
+        "api.domo.example answered 401: Invalid ApiKey",
+    ),
+    (
+        401,
+        &[(
+            "www-authenticate",
+            "Basic realm=\"oauth\", error=\"invalid_client\", error_description=\"client disabled\"",
+        )],
+        "",
+        "Domo answered 401: invalid_client: client disabled",
+    ),
+    (
+        400,
+        &[],
+        r#"{"timestamp":"2026-01-01","status":400,"error":"Bad Request","path":"/oauth/token"}"#,
+        "api.domo.example answered 400: Bad Request",
+    ),
+    (
+        403,
+        &[],
+        "\u{feff}{\"error\":\"access_denied\",\"message\":\"access_denied\"}",
+        "Domo answered 403: access_denied",
+    ),
+];
+
+#[test]
+fn domo_is_named_only_for_an_answer_of_its_shape() {
+    for (status, headers, body, shown) in SENDERS {
+        assert_eq!(words(refuse(*status, headers, body)), *shown);
+    }
+}
+
+/// Status, headers, body, parts of the message.
+type Hint = (
+    u16,
+    &'static [(&'static str, &'static str)],
+    &'static str,
+    [&'static str; 2],
+);
+
+const NGINX: &str = "<html>The plain HTTP request was sent to HTTPS port</html>";
+
+const HINTS: &[Hint] = &[
+    (
+        201,
+        &[],
+        r#"{"access_token":"abc"}"#,
+        ["api.domo.example answered 201; ", "status 200 alone"],
+    ),
+    (
+        203,
+        &[],
+        r#"{"access_token":"abc"}"#,
+        ["api.domo.example answered 203; ", "a proxy on the way"],
+    ),
+    (
+        302,
+        &[],
+        "",
+        [
+            "answered 302; redirects are not followed",
+            "check token_url",
+        ],
+    ),
+    (
+        400,
+        &[HTML],
+        NGINX,
+        [
+            "(text/html); the port speaks TLS",
+            "write https:// in token_url",
+        ],
+    ),
+    (
+        400,
+        &[],
+        "Client sent an HTTP request to an HTTPS server.\n",
+        ["TLS", "https://"],
+    ),
+    (
+        404,
+        &[],
+        r#"{"status":404,"message":"no such page"}"#,
+        ["Domo answered 404: no such page; ", "check token_url"],
+    ),
+    (405, &[], "", ["answered 405; ", "token_method"]),
+    (
+        407,
+        &[HTML],
+        "",
+        [
+            "(text/html); a proxy on the way requires a login",
+            "proxy_auth_file",
+        ],
+    ),
+    (421, &[], "", ["answered 421; ", "check token_url"]),
+    (
+        426,
+        &[("upgrade", "h2")],
+        "",
+        ["answered 426; ", "HTTP/1.1"],
+    ),
+    (
+        511,
+        &[HTML],
+        "",
+        ["answered 511 (text/html); ", "captive portal"],
+    ),
+];
+
+#[test]
+fn message_has_the_hint_that_fits_the_status() {
+    for (status, headers, body, parts) in HINTS {
+        let words = words(refuse(*status, headers, body));
+        for part in parts {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+        assert!(!words.contains("a proxy or gateway"), "{words}");
+    }
+}
+
+#[test]
+fn nothing_secret_and_nothing_that_breaks_a_line_gets_into_the_message() {
+    let hex = "0123456789abcdef".repeat(4);
+    let basic = STANDARD.encode(format!("an-id:{SECRET}"));
+    let body = format!(
+        r#"{{"error":"bad\nline\u001b[31m","error_description":"you sent c4nary-secret and {hex} and
+            c4nary%2Dsecret and {basic}","toe":"c4nary-secret"}}"#
+    )
+    .replace("\n            ", " ");
+    let (_, words) = denied(refuse(401, &[("server", "c4nary-secret\t\u{e9}")], &body));
+    let (_, named) = transient(refuse(503, &[("server", "c4nary-secret v1")], "no"));
+    for words in [words, named] {
+        for secret in [SECRET, "c4nary", &hex, &basic, "%2Dsecret"] {
+            assert!(!words.contains(secret), "{words}");
+        }
+        assert!(!words.chars().any(char::is_control), "{words:?}");
+        assert!(words.contains("[redacted]"), "{words}");
+    }
+    let turned = "{\"error\":\"a\u{202e}b\u{2066}c\u{200f}d\"}";
+    assert!(denied(refuse(401, &[], turned)).1.ends_with("a b c d"));
+    let long = format!(
+        r#"{{"error":"invalid_x","message":"{}"}}"#,
+        "word ".repeat(10_000)
+    );
+    let (_, words) = denied(refuse(400, &[], long));
+    assert!(words.chars().count() <= MAX_WORDS + 30, "{words}");
+}
