@@ -5,13 +5,32 @@
 mod common;
 
 use std::fs;
-use std::time::Duration;
+use std::io::Write;
+use std::time::{Duration, UNIX_EPOCH};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use common::many::{config_of, sandboxes};
 use common::wait::until;
-use common::{Daemon, HOUR, PATIENCE, parts, token};
+use common::{Daemon, HOUR, PATIENCE, config_text, parts, rests, sandbox, token};
 use domo_sandbox::Fault;
+use domo_token::clock::wall_now;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::json;
+
+fn gzip(bytes: impl AsRef<[u8]>) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes.as_ref()).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// The fault of that body, compressed and said to be so.
+fn compressed(status: u16, body: impl AsRef<[u8]>) -> Fault {
+    Fault::status(status)
+        .body(gzip(body))
+        .header("content-encoding", "gzip")
+}
 
 /// A 200 without a usable token, and answers that break off.
 fn unusable() -> Vec<Fault> {
@@ -26,6 +45,15 @@ fn unusable() -> Vec<Fault> {
         Fault::status(200)
             .body([0x1f, 0x8b, 8, 0, 0, 0, 0, 0])
             .header("content-encoding", "gzip"),
+        compressed(200, "{\"access_token\":\"a\",\"access_token\":\"b\"}"),
+        compressed(200, vec![0; 64 * 1024 * 1024]),
+        Fault::default().header("content-encoding", "br"),
+        Fault::status(201).body("{\"access_token\":\"a\",\"expires_in\":9}"),
+        Fault::status(203).body("{\"access_token\":\"a\",\"expires_in\":9}"),
+        Fault::status(200).body("{\"access_token\":\"a\",\"expires_in\":9}<!-- scanned -->"),
+        Fault::status(200).body("{\"error\":\"invalid_client\"}"),
+        Fault::oauth_error(400, "temporarily_unavailable", "later"),
+        Fault::oauth_error(403, "invalid_client", "later").retry_after("1"),
         Fault::status(200).body(deep),
         Fault::status(200).body("{\"access_token\":\"a\",\"access_token\":\"b\",\"expires_in\":9}"),
         Fault::status(200).body("\u{feff}{\"access_token\":\"a\",\"expires_in\":9}"),
@@ -116,4 +144,68 @@ fn peak_memory(daemon: &Daemon) -> u64 {
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
     let figure = line.unwrap().split_whitespace().nth(1);
     figure.unwrap().parse().unwrap()
+}
+
+#[test]
+fn compressed_token_is_served_and_compressed_rejection_is_78_after_one_request() {
+    let good = sandbox(HOUR);
+    let body = "{\"access_token\":\"abc.def\",\"expires_in\":3599}";
+    good.always(compressed(200, body));
+    let daemon = Daemon::start(&config_text(&good, "[\"data\"]"));
+    assert_eq!(token(&daemon.ask(&["data"])), "abc.def");
+    assert_eq!(good.requests().len(), 1);
+
+    let bad = sandbox(HOUR);
+    let body = "{\"error\":\"invalid_scope\",\"error_description\":\"no dta\"}";
+    bad.always(compressed(400, body));
+    let daemon = Daemon::start(&config_text(&bad, "[\"data\"]"));
+    for _ in 0..2 {
+        let (code, _, stderr) = parts(&daemon.ask(&["--timeout", "2", "data"]));
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(
+            stderr.contains("Domo answered 400: invalid_scope: no dta"),
+            "{stderr}"
+        );
+    }
+    assert_eq!(bad.requests().len(), 1);
+}
+
+#[test]
+fn rejection_that_asks_to_retry_later_is_followed_by_a_token_after_that_time() {
+    let sandbox = sandbox(HOUR);
+    let later = Fault::oauth_error(400, "temporarily_unavailable", "later").retry_after("2");
+    sandbox.script([later]);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    token(&daemon.ask(&["--timeout", "30", "data"]));
+    let seen = sandbox.requests();
+    assert_eq!(seen.len(), 2);
+    assert!(rests(&seen)[0] >= Duration::from_millis(1900), "{seen:?}");
+}
+
+#[test]
+fn token_that_expires_by_itself_first_is_served_for_that_time_with_a_warning() {
+    let sandbox = sandbox(HOUR);
+    let now = wall_now().duration_since(UNIX_EPOCH).unwrap();
+    let payload = format!("{{\"exp\":{}}}", now.as_secs() + 600);
+    let parts = ["{}", &payload, "sig"].map(|part| URL_SAFE_NO_PAD.encode(part));
+    sandbox.always(Fault::token(&parts.join(".")));
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let warning = daemon.wait_for_log("the token expires by its own exp claim before");
+    assert!(warning.contains("WARN"), "{warning}");
+    assert!(warning.contains("expires_in_s="), "{warning}");
+    let token = daemon.broker().token("data").unwrap();
+    let left = token.expires_in().as_secs();
+    assert!((540..=600).contains(&left), "{left}");
+}
+
+#[test]
+fn answer_that_is_not_of_domos_shape_is_not_called_domos() {
+    let sandbox = sandbox(HOUR);
+    sandbox.always(Fault::html(403).header("server", "Zscaler/6.2"));
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (code, _, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
+    assert_eq!(code, Some(75), "{stderr}");
+    let shown = "answered 403 (text/html, server Zscaler/6.2): a proxy or gateway on the way?";
+    assert!(stderr.contains(shown), "{stderr}");
+    assert!(!stderr.contains("Domo answered"), "{stderr}");
 }
