@@ -170,6 +170,7 @@ mod tests {
     use secrecy::SecretString;
 
     use super::*;
+    use crate::source::LifetimeSource;
 
     /// Grants these scopes; the script's answers come first.
     struct Domo {
@@ -198,7 +199,7 @@ mod tests {
             Ok(Fetched {
                 text: SecretString::from("token"),
                 lifetime: Duration::from_secs(3599),
-                lifetime_assumed: false,
+                lifetime_source: LifetimeSource::Stated,
                 granted: scope.clone(),
             })
         }
