@@ -3,6 +3,7 @@
 #[cfg(unix)]
 mod host;
 pub(crate) mod online;
+mod slips;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +15,7 @@ use crate::audit;
 #[cfg(unix)]
 use crate::config;
 use crate::config::{ClientConfig, Config, CredentialsSource, Env, SecretSource};
-use crate::credentials::{CredentialsError, command_slip};
+use crate::credentials::CredentialsError;
 #[cfg(unix)]
 use crate::credentials::{SERVICE_USER, is_hosts};
 use crate::daemon::{
@@ -189,6 +190,7 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth, as_service: bool
 pub use host::problems_of_service;
 #[cfg(unix)]
 use host::{foreign_config, hidden_paths, sudo_command};
+use slips::slips;
 
 /// On Windows the service has no user of its own.
 #[must_use]
@@ -307,10 +309,7 @@ fn load_clients<'a>(
         let loaded = commands.remove(name.as_str());
         match loaded.unwrap_or_else(|| load_client(client, env, None, None)) {
             Ok(loaded) => {
-                let command = client.secret_command();
-                let slip = command.and_then(|(_, command)| command_slip(&command.argv));
-                let warning = |slip| format!("client \"{name}\": client_secret_command: {slip}");
-                report.warnings.extend(slip.map(warning));
+                report.warnings.extend(slips(name, client, &loaded));
                 checked.push(Checked {
                     name,
                     shown_id: loaded.shown_id,

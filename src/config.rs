@@ -11,6 +11,7 @@ mod place;
 mod raw;
 #[cfg(all(test, unix))]
 mod tests;
+mod values;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -32,6 +33,9 @@ use check::{Checker, line_and_column};
 pub use error::ConfigError;
 pub use place::{find, host_place, locate, named_place, own_place, path_in, xdg_path_in};
 use raw::RawConfig;
+pub use values::{
+    fault_of_id, is_placeholder, is_quote, stands_in_quotes, usable_id, usable_secret, without_mark,
+};
 
 /// Domo's token endpoint, one host for all instances
 /// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>).
@@ -345,17 +349,4 @@ fn fault_of_group(group: &Principal) -> Option<String> {
 pub fn schema() -> String {
     let schema = schemars::schema_for!(RawConfig);
     format!("{:#}\n", schema.as_value())
-}
-
-/// Whether a client id could be one at all, a word of 256 ASCII characters at most; Domo's are
-/// UUIDs.
-#[must_use]
-pub fn usable_id(id: &str) -> bool {
-    !id.is_empty() && id.len() <= 256 && id.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// Whether a secret could be one at all.
-#[must_use]
-pub fn usable_secret(secret: &str) -> bool {
-    !secret.is_empty() && !secret.chars().any(char::is_control)
 }

@@ -9,8 +9,13 @@ mod command;
 mod connection;
 mod file;
 mod program;
+mod proxy_login;
+mod secret_text;
+mod slip;
 
 pub(crate) use program::slip as command_slip;
+pub use proxy_login::{ProxyLogin, proxy_login};
+pub use slip::Slip;
 
 use std::fmt;
 use std::fs::File;
@@ -21,7 +26,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::config::{
-    ClientConfig, Config, CredentialsSource, Env, IdSource, SecretSource, usable_id, usable_secret,
+    ClientConfig, Config, CredentialsSource, Env, IdSource, SecretSource, fault_of_id, without_mark,
 };
 
 use crate::descriptors;
@@ -34,6 +39,7 @@ pub(crate) use advice::{
 use file::{Readers, Subject};
 #[cfg(unix)]
 pub(crate) use file::{check_audit, check_audit_directories};
+use secret_text::{check_secret, utf8};
 
 /// The longest secret file that is read, in bytes. Domo's secrets have 64.
 pub const MAX_SECRET: usize = 4096;
@@ -54,6 +60,12 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// Returns what is unusual about the secret, if anything is: most likely why Domo rejects it.
+    #[must_use]
+    pub fn slip(&self) -> Option<Slip> {
+        Slip::of(self.client_secret.expose_secret())
+    }
+
     /// The start of the client id: enough to tell it from another, too little to use.
     #[must_use]
     pub fn masked_id(&self) -> String {
@@ -194,7 +206,7 @@ pub fn load(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsE
         IdSource::File(path) => read_id(path)?,
     };
     let client_secret = match secret {
-        SecretSource::Inline(secret) => secret.clone(),
+        SecretSource::Inline(secret) => without_mark(secret.expose_secret()).into(),
         SecretSource::File(path) => {
             let bytes = file::read(path, SECRET, readers, MAX_SECRET)?;
             check_secret(&bytes, &path.shown())?
@@ -211,45 +223,6 @@ pub fn load(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsE
         client_secret,
     })
 }
-
-/// Reads the login for a client's proxy, if it has one: user and password.
-///
-/// # Errors
-///
-/// [`CredentialsError`], as for secrets.
-pub fn proxy_login(client: &ClientConfig) -> Result<Option<ProxyLogin>, CredentialsError> {
-    const WHAT: &str = "proxy login";
-    let Some(path) = &client.endpoint.proxy_auth_file else {
-        return Ok(None);
-    };
-    let bytes = file::read(path, WHAT, readers(client), MAX_SECRET)?;
-    let wrong = || unusable(WHAT, &path.shown(), "must be one line USER:PASSWORD");
-    let text = std::str::from_utf8(&bytes).map_err(|_| wrong())?;
-    let line = text.trim_end_matches(['\r', '\n']);
-    let parts = line.split_once(':').filter(|_| usable_secret(line));
-    let (user, password) = parts.ok_or_else(wrong)?;
-    Ok(Some(ProxyLogin {
-        user: user.to_owned(),
-        password: password.into(),
-    }))
-}
-
-/// A login for a proxy.
-#[derive(Clone, Debug)]
-pub struct ProxyLogin {
-    /// The user's name.
-    pub user: String,
-    /// The password.
-    pub password: SecretString,
-}
-
-impl PartialEq for ProxyLogin {
-    fn eq(&self, other: &Self) -> bool {
-        self.user == other.user && self.password.expose_secret() == other.password.expose_secret()
-    }
-}
-
-impl Eq for ProxyLogin {}
 
 /// Opens and reads a config file.
 ///
@@ -351,32 +324,12 @@ fn from_systemd(name: &str, env: Env) -> Result<SecretString, CredentialsError> 
 fn read_id(path: &NamedPath) -> Result<String, CredentialsError> {
     const ID: &str = "client id";
     let bytes = file::read(path, ID, Readers::All, MAX_SECRET)?;
-    let text = std::str::from_utf8(&bytes).map(str::trim).ok();
-    let id = text.filter(|id| usable_id(id)).map(str::to_owned);
-    id.ok_or_else(|| {
-        unusable(
-            ID,
-            &path.shown(),
-            "empty, too long, or not one word of ASCII",
-        )
-    })
-}
-
-fn check_secret(bytes: &[u8], from: &str) -> Result<SecretString, CredentialsError> {
-    secret_in(bytes).map_err(|problem| unusable(SECRET, from, problem))
-}
-
-/// The secret that a source holds, or why that can't be one.
-fn secret_in(bytes: &[u8]) -> Result<SecretString, &'static str> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "not UTF-8")?;
-    let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() {
-        return Err("empty");
+    let wrong = |problem| unusable(ID, &path.shown(), problem);
+    let id = utf8(&bytes).map_err(wrong)?.trim();
+    match fault_of_id(id) {
+        Some(fault) => Err(wrong(fault)),
+        None => Ok(id.to_owned()),
     }
-    if !usable_secret(text) {
-        return Err("has a line break or control character in it");
-    }
-    Ok(text.into())
 }
 
 #[cfg(test)]
@@ -386,9 +339,6 @@ mod leak_tests;
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -400,30 +350,5 @@ mod tests {
             error.ends_with("add LoadCredential=domo: and its source to the unit"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn a_proxy_login_is_one_line_taken_as_it_stands() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("login");
-        let text = "[clients.acme]\nclient_id = \"a\"\nclient_secret_env = \"S\"\n\
-                    tokens = [\"data\"]\nproxy = \"http://proxy.example\"\n\
-                    proxy_auth_file = \"login\"\n";
-        let config = Config::parse(text, &folder.path().join("config.toml")).unwrap();
-        let client = config.clients.values().next().unwrap();
-        let login = |text: &str| {
-            fs::write(&file, text).unwrap();
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-            let login = proxy_login(client).map_err(|error| error.to_string())?;
-            let login = login.map(|login| (login.user, login.password.expose_secret().to_owned()));
-            Ok::<_, String>(login.unwrap())
-        };
-        let pair = |user: &str, password: &str| Ok((user.to_owned(), password.to_owned()));
-        assert_eq!(login("ann:pass word \r\n"), pair("ann", "pass word "));
-        assert_eq!(login("ann:a:b"), pair("ann", "a:b"));
-        for wrong in ["ann", "", "ann:word\nnote\n", "ann:\tword\n"] {
-            let error = login(wrong).unwrap_err();
-            assert!(error.ends_with("must be one line USER:PASSWORD"), "{error}");
-        }
     }
 }

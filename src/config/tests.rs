@@ -224,6 +224,19 @@ fn what_could_be_no_id_or_secret_is_refused() {
     for wrong in [&"a".repeat(257), "", "a b", "a\n", "\u{e9}", "a\u{7f}"] {
         assert!(!usable_id(wrong), "{wrong:?}");
     }
+    for (wrong, words) in [
+        ("${DOMO_CLIENT_ID}", "is a placeholder"),
+        ("<YOUR_CLIENT_ID>", "is a placeholder"),
+        ("DOMO_CLIENT_ID=441e307a", "begins with the name"),
+        ("client_id: 441e307a", "begins with the name"),
+        ("\u{201c}441e307a\u{201d}", "stands in quotes"),
+        ("441e307a\u{a0}", "ends with a blank"),
+        ("441e\u{200b}307a", "printable ASCII"),
+    ] {
+        let fault = fault_of_id(wrong).unwrap();
+        assert!(fault.contains(words), "{wrong}: {fault}");
+    }
+    assert_eq!(fault_of_id("a=b"), None);
     assert!(usable_secret("one of several words, \u{e9}"));
     assert!(!usable_secret("") && !usable_secret("two\nlines") && !usable_secret("\u{1b}[2J"));
 }

@@ -19,7 +19,8 @@ use crate::secret_masking::NamedPath;
 
 use super::advice::{by_hand, on_unstartable};
 use super::program::{self, ProgramError};
-use super::{CredentialsError, MAX_SECRET, secret_in};
+use super::secret_text::secret_in;
+use super::{CredentialsError, MAX_SECRET};
 
 /// How long the command may take. A person may have to unlock the store, but a daemon can't wait
 /// for one.

@@ -4,7 +4,8 @@
 use url::Url;
 
 use super::file::{self, Readers};
-use super::{Credentials, CredentialsError, MAX_SECRET, check_secret, unusable};
+use super::secret_text::{check_secret, utf8};
+use super::{Credentials, CredentialsError, MAX_SECRET, unusable};
 use crate::config::{Endpoint, usable_id};
 use crate::secret_masking::NamedPath;
 
@@ -21,7 +22,7 @@ pub(super) fn read(
     let from = path.shown();
     let wrong = |problem: &str| unusable(WHAT, &from, problem);
     let bytes = file::read(path, WHAT, readers, MAX_SECRET)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| wrong("not UTF-8"))?;
+    let text = utf8(&bytes).map_err(wrong)?;
     let value = |key| value(text, key);
     let missing = |key: &str| wrong(&format!("no {key} in its section [{SECTION}]"));
     let client_id = value("client").ok_or_else(|| missing("client"))?;

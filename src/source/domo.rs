@@ -6,6 +6,7 @@
 //! documented, and come in two shapes.
 
 mod answer;
+mod hint;
 mod resolve;
 #[cfg(all(test, unix))]
 mod tests;
@@ -73,6 +74,16 @@ impl Registration {
     #[must_use]
     pub fn client_id(&self) -> &str {
         &self.credentials.client_id
+    }
+
+    /// Returns what is unusual about its credentials, in words, each with what to do.
+    #[must_use]
+    pub fn slips(&self) -> Vec<String> {
+        let secret = self.credentials.slip();
+        let login = self.proxy_login.as_ref().and_then(ProxyLogin::slip);
+        let secret = secret.map(|slip| format!("client secret {}", slip.advice()));
+        let login = login.map(|slip| format!("proxy login {}", slip.advice()));
+        secret.into_iter().chain(login).collect()
     }
 
     /// The token endpoint's URL.
@@ -213,6 +224,7 @@ impl TokenSource for DomoSource {
         let answer = receive(response, failed).await;
         let secret = self.registration.credentials.client_secret.expose_secret();
         answer::read(&answer, scope, secret, &self.place)
+            .map_err(|error| hint::with_slip(error, &self.registration))
     }
 }
 

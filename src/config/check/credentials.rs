@@ -10,7 +10,7 @@ use super::{Checker, fault_of_path};
 use crate::config::raw::RawClient;
 use crate::config::{
     ClientConfig, ConfigError, CredentialsSource, ENV_PROXY, ENV_SECRET, IdSource, SecretCommand,
-    SecretSource, usable_id, usable_secret,
+    SecretSource, fault_of_id, usable_secret, without_mark,
 };
 
 /// The keys of which a client has one.
@@ -60,13 +60,14 @@ impl Checker<'_> {
         key: &dyn Fn(&str) -> String,
     ) -> Result<Option<IdSource>, ConfigError> {
         match (raw.client_id.take(), raw.client_id_file.take()) {
-            (Some(id), None) if usable_id(id.get_ref()) => {
-                Ok(Some(IdSource::Inline(id.into_inner())))
-            }
-            (Some(id), None) => {
-                let problem = "must be 1 to 256 printable ASCII characters without a space";
-                Err(self.error(Some(id.span()), &key("client_id"), problem.to_owned()))
-            }
+            (Some(id), None) => match fault_of_id(without_mark(id.get_ref())) {
+                None => Ok(Some(IdSource::Inline(
+                    without_mark(id.get_ref()).to_owned(),
+                ))),
+                Some(fault) => {
+                    Err(self.error(Some(id.span()), &key("client_id"), fault.to_owned()))
+                }
+            },
             (None, file) => {
                 let file = self.path(file, &key("client_id_file"))?;
                 Ok(file.map(IdSource::File))
@@ -131,7 +132,7 @@ impl Checker<'_> {
 
 /// Keeps every secret that the environment holds from the clients' commands.
 pub(super) fn withhold_secrets(clients: &mut BTreeMap<String, ClientConfig>) {
-    let mut withheld = vec![ENV_SECRET.to_owned(), ENV_PROXY.to_owned()];
+    let mut withheld = [ENV_SECRET, ENV_PROXY].map(str::to_owned).to_vec();
     for client in clients.values() {
         if let CredentialsSource::Pair {
             secret: SecretSource::Env(name),
@@ -168,7 +169,7 @@ fn written<T>(
 fn fault_of(source: &SecretSource) -> Option<&'static str> {
     let (is_right, fault) = match source {
         SecretSource::Inline(secret) => (
-            usable_secret(secret.expose_secret()),
+            usable_secret(without_mark(secret.expose_secret())),
             "must not be empty, nor have a line break or control character in it",
         ),
         SecretSource::File(path) => return fault_of_path(path.path()),

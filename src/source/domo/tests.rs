@@ -50,6 +50,28 @@ fn fetched(fault: Fault) -> Result<Fetched, FetchError> {
 }
 
 #[test]
+fn rejection_of_a_login_with_a_slip_names_the_slip() {
+    let mut registration = registration(endpoint("https://domo.example/t")).unwrap();
+    registration.proxy_login = Some(ProxyLogin {
+        user: "ann".to_owned(),
+        password: "c4nary ".into(),
+    });
+    let words = "the proxy answered 407".to_owned();
+    let error = hint::with_slip(FetchError::ProxyLogin { words }, &registration);
+    let words = "the proxy answered 407; the proxy login ends with a blank; remove it".to_owned();
+    assert_eq!(error, FetchError::ProxyLogin { words });
+    // The secret has none.
+    let denied = |scope_only| FetchError::Denied {
+        scope_only,
+        words: "Domo answered 401".to_owned(),
+    };
+    assert_eq!(hint::with_slip(denied(false), &registration), denied(false));
+    registration.credentials.client_secret = "\"c4nary\"".into();
+    assert_eq!(hint::with_slip(denied(true), &registration), denied(true));
+    assert_ne!(hint::with_slip(denied(false), &registration), denied(false));
+}
+
+#[test]
 fn a_redirect_is_not_followed() {
     let other = server().start().unwrap();
     let error = fetched(Fault::redirect(307, &other.token_url())).unwrap_err();

@@ -1,0 +1,114 @@
+//! The login for a client's proxy: one line USER:PASSWORD of a file, taken as it stands.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::secret_text::line_in;
+use super::{CredentialsError, MAX_SECRET, Slip, file, readers, unusable};
+use crate::config::ClientConfig;
+
+const WHAT: &str = "proxy login";
+
+/// Reads the login for a client's proxy, if it has one: user and password.
+///
+/// # Errors
+///
+/// [`CredentialsError`], as for secrets.
+pub fn proxy_login(client: &ClientConfig) -> Result<Option<ProxyLogin>, CredentialsError> {
+    let login = client.endpoint.proxy_auth_file.as_ref().map(|path| {
+        let bytes = file::read(path, WHAT, readers(client), MAX_SECRET)?;
+        login_in(&bytes).map_err(|problem| unusable(WHAT, &path.shown(), &problem))
+    });
+    login.transpose()
+}
+
+fn login_in(bytes: &[u8]) -> Result<ProxyLogin, String> {
+    let wrong = |problem: &str| format!("{problem}; must be one line USER:PASSWORD");
+    let line = line_in(bytes).map_err(wrong)?;
+    let (user, password) = line
+        .split_once(':')
+        .ok_or_else(|| wrong("no colon in it"))?;
+    Ok(ProxyLogin {
+        user: user.to_owned(),
+        password: password.into(),
+    })
+}
+
+/// A login for a proxy.
+#[derive(Clone, Debug)]
+pub struct ProxyLogin {
+    /// The user's name.
+    pub user: String,
+    /// The password.
+    pub password: SecretString,
+}
+
+impl ProxyLogin {
+    /// Returns what is unusual about the line, if anything is.
+    #[must_use]
+    pub fn slip(&self) -> Option<Slip> {
+        let password = Slip::of(self.password.expose_secret());
+        // Before the user's name stands what came before the login.
+        let begins = |slip: &Slip| matches!(slip, Slip::Begins(_) | Slip::Name(_) | Slip::Quote);
+        Slip::of(&self.user).filter(begins).or(password)
+    }
+}
+
+impl PartialEq for ProxyLogin {
+    fn eq(&self, other: &Self) -> bool {
+        self.user == other.user && self.password.expose_secret() == other.password.expose_secret()
+    }
+}
+
+impl Eq for ProxyLogin {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn login(text: &str) -> Result<(String, String), String> {
+        let login = login_in(text.as_bytes())?;
+        Ok((login.user, login.password.expose_secret().to_owned()))
+    }
+
+    #[test]
+    fn login_of_one_line_is_taken_as_it_stands() {
+        let pair = |user: &str, password: &str| Ok((user.to_owned(), password.to_owned()));
+        assert_eq!(login("ann:pass word \r\n"), pair("ann", "pass word "));
+        assert_eq!(login("ann:a:b"), pair("ann", "a:b"));
+        assert_eq!(login("CORP\\ann:100%25"), pair("CORP\\ann", "100%25"));
+        assert_eq!(login("\u{feff}ann:b\n"), pair("ann", "b"));
+    }
+
+    #[test]
+    fn login_that_is_wrong_is_refused_with_what_is_wrong() {
+        for (text, problem) in [
+            ("ann", "no colon in it"),
+            ("", "empty"),
+            ("ann:word\nnote\n", "has more than one line"),
+            (
+                "ann:\tword\n",
+                "contains a tab or another control character",
+            ),
+            ("a\0n\0n\0:\0b\0", "in UTF-16"),
+        ] {
+            let error = login(text).unwrap_err();
+            assert!(error.starts_with(problem), "{error}");
+            assert!(error.ends_with("must be one line USER:PASSWORD"), "{error}");
+        }
+    }
+
+    #[test]
+    fn login_with_quotes_or_a_blank_shows_its_slip() {
+        let slip = |text: &str| {
+            login_in(text.as_bytes())
+                .unwrap()
+                .slip()
+                .map(|s| s.to_string())
+        };
+        assert_eq!(slip("ann:word"), None);
+        assert_eq!(slip("ann:word ").as_deref(), Some("ends with a blank"));
+        assert_eq!(slip(" ann:word").as_deref(), Some("begins with a blank"));
+        let quoted = slip("\"ann:word\"");
+        assert_eq!(quoted.as_deref(), Some("has a quotation mark at one end"));
+    }
+}

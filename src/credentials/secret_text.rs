@@ -1,0 +1,60 @@
+//! PURE. Text that a source of credentials holds: what of it is the secret, and why none of it can be.
+
+use secrecy::SecretString;
+
+use super::{CredentialsError, SECRET, unusable};
+use crate::config::{usable_secret, without_mark};
+
+const UTF_16: &str = "in UTF-16; save it as UTF-8";
+
+/// Returns a file's text without the byte order mark at its start.
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, &'static str> {
+    let is_utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+    let text = std::str::from_utf8(bytes).map(without_mark);
+    text.map_err(|_| {
+        if is_utf16 {
+            UTF_16
+        } else {
+            "not UTF-8; save it as UTF-8"
+        }
+    })
+}
+
+/// Returns the secret that a source holds.
+pub(super) fn check_secret(bytes: &[u8], from: &str) -> Result<SecretString, CredentialsError> {
+    secret_in(bytes).map_err(|problem| unusable(SECRET, from, problem))
+}
+
+/// The secret that a source holds, or why that can't be one.
+pub(super) fn secret_in(bytes: &[u8]) -> Result<SecretString, &'static str> {
+    line_in(bytes).map(SecretString::from)
+}
+
+/// The only line of a text.
+pub(super) fn line_in(bytes: &[u8]) -> Result<&str, &'static str> {
+    let text = utf8(bytes)?;
+    let line = text.trim_end_matches(['\r', '\n']);
+    if line.is_empty() {
+        return Err("empty");
+    }
+    if usable_secret(line) {
+        return Ok(line);
+    }
+    Err(fault_of(line))
+}
+
+fn fault_of(text: &str) -> &'static str {
+    let is_break = |c: char| matches!(c, '\r' | '\n');
+    if text.contains('\0') {
+        // Of ASCII in UTF-16 every other byte is one.
+        UTF_16
+    } else if text.starts_with(is_break) {
+        "begins with an empty line; remove it"
+    } else if text.contains(is_break) && text.starts_with(['#', ';']) {
+        "begins with a comment line; remove it"
+    } else if text.contains(is_break) {
+        "has more than one line; keep only the one with the value"
+    } else {
+        "contains a tab or another control character; remove it"
+    }
+}

@@ -1,0 +1,25 @@
+//! What a rejection is most likely due to, as the end of its message.
+
+use super::Registration;
+use crate::credentials::ProxyLogin;
+use crate::source::FetchError;
+
+/// Returns the error with the slip that the rejected secret or login shows, if it shows one.
+pub(super) fn with_slip(mut error: FetchError, registration: &Registration) -> FetchError {
+    let (words, what, slip) = match &mut error {
+        FetchError::Denied {
+            scope_only: false,
+            words,
+            ..
+        } => (words, "client secret", registration.credentials.slip()),
+        FetchError::ProxyLogin { words, .. } => {
+            let login = registration.proxy_login.as_ref();
+            (words, "proxy login", login.and_then(ProxyLogin::slip))
+        }
+        FetchError::Denied { .. } | FetchError::Transient { .. } => return error,
+    };
+    if let Some(slip) = slip {
+        *words = format!("{words}; the {what} {}", slip.advice());
+    }
+    error
+}
