@@ -8,6 +8,7 @@ mod audit;
 mod command;
 mod connection;
 mod file;
+mod ini;
 mod program;
 mod proxy_login;
 mod secret_text;

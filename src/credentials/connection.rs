@@ -1,16 +1,25 @@
 //! pydomo's connection file: an INI file with the section `client_auth`, as pydomo reads it
 //! (`Domo(connection_file=…)`, pydomo 0.3.0.13 and later).
 
+#[cfg(all(test, unix))]
+mod tests;
+
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::file::{self, Readers};
+use super::ini::{Ini, IniError};
 use super::secret_text::{check_secret, utf8};
-use super::{Credentials, CredentialsError, MAX_SECRET, unusable};
-use crate::config::{Endpoint, usable_id};
+use super::slip::has_comment;
+use super::{Credentials, CredentialsError, unusable};
+use crate::config::{Endpoint, fault_of_id, stands_in_quotes};
 use crate::secret_masking::NamedPath;
 
 const WHAT: &str = "connection file";
 const SECTION: &str = "client_auth";
+
+/// The longest file that is read, in bytes. pydomo's example has 150.
+const MAX_FILE: usize = 64 * 1024;
 
 /// Reads id and secret. The host it names must be the one that we ask: a secret isn't sent to
 /// another one than its owner wrote.
@@ -19,48 +28,139 @@ pub(super) fn read(
     readers: Readers,
     endpoint: &Endpoint,
 ) -> Result<Credentials, CredentialsError> {
+    let bytes = file::read(path, WHAT, readers, MAX_FILE)?;
     let from = path.shown();
-    let wrong = |problem: &str| unusable(WHAT, &from, problem);
-    let bytes = file::read(path, WHAT, readers, MAX_SECRET)?;
-    let text = utf8(&bytes).map_err(wrong)?;
-    let value = |key| value(text, key);
-    let missing = |key: &str| wrong(&format!("no {key} in its section [{SECTION}]"));
-    let client_id = value("client").ok_or_else(|| missing("client"))?;
-    if !usable_id(client_id) {
-        return Err(wrong("its client is too long, or not one word of ASCII"));
-    }
-    let secret = value("secret").ok_or_else(|| missing("secret"))?;
-    if let Some(host) = value("api_host")
-        && !is_host_of(host, &endpoint.url)
-    {
-        return Err(wrong(
-            "its api_host is not the host of token_url: set token_url = \"https://API_HOST/oauth/token\"",
-        ));
-    }
+    let found = utf8(&bytes).map_err(|problem| Fault::of_file(problem.to_owned()));
+    let found = found.and_then(Connection::read);
+    let found = found.and_then(|found| found.judged(&endpoint.url));
+    let found = found.map_err(|Fault { line, problem }| {
+        let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+        unusable(WHAT, &format!("{from}{line}"), &problem)
+    })?;
     Ok(Credentials {
-        client_id: client_id.to_owned(),
-        client_secret: check_secret(secret.as_bytes(), &from)?,
+        client_secret: check_secret(found.secret.as_bytes(), &from)?,
+        client_id: found.client,
     })
 }
 
-/// A key's value in the section, as Python's configparser finds it: keys in any case, `=` or `:`,
-/// whole lines of comment, the last one counts.
-fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    let mut inside = false;
-    let mut found = None;
-    for line in text.lines().map(str::trim) {
-        if let Some(section) = line
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-        {
-            inside = section == SECTION;
-        } else if inside && !line.starts_with(['#', ';']) {
-            let pair = line.split_once(['=', ':']);
-            let pair = pair.filter(|(name, _)| name.trim().eq_ignore_ascii_case(key));
-            found = pair.map(|(_, value)| value.trim()).or(found);
+/// What is wrong with a file, and in which line.
+#[derive(Debug, PartialEq, Eq)]
+struct Fault {
+    line: Option<usize>,
+    problem: String,
+}
+
+impl Fault {
+    fn of_file(problem: String) -> Self {
+        Self {
+            line: None,
+            problem,
         }
     }
-    found.filter(|value| !value.is_empty())
+}
+
+impl From<IniError> for Fault {
+    fn from(error: IniError) -> Self {
+        Self {
+            line: Some(error.line),
+            problem: error.problem.to_owned(),
+        }
+    }
+}
+
+/// What pydomo takes from a file.
+struct Connection {
+    client: String,
+    secret: Zeroizing<String>,
+    /// The line and the value of each.
+    api_host: Option<(usize, String)>,
+    client_line: usize,
+}
+
+impl Connection {
+    /// Fails where pydomo does.
+    fn read(text: &str) -> Result<Self, Fault> {
+        let ini = Ini::parse(text)?;
+        if !ini.sections().any(|name| name == SECTION) {
+            return Err(Fault::of_file(no_section(&ini)));
+        }
+        let value = |key: &'static str| {
+            let value = ini.get(SECTION, key)?;
+            let value = value.filter(|value| !value.is_empty());
+            value.ok_or_else(|| Fault::of_file(missing(&ini, key)))
+        };
+        let (client, secret) = (value("client")?, value("secret")?);
+        let line = |key: &str| ini.line_of(SECTION, key).unwrap_or_default();
+        let api_host = ini.get(SECTION, "api_host")?;
+        // pydomo reads it as well, and fails where it can't.
+        ini.get(SECTION, "use_https")?;
+        Ok(Self {
+            client: client.to_string(),
+            secret,
+            api_host: api_host.map(|host| (line("api_host"), host.to_string())),
+            client_line: line("client"),
+        })
+    }
+
+    fn judged(self, token_url: &Url) -> Result<Self, Fault> {
+        if let Some(fault) = fault_of_id(&self.client) {
+            return Err(Fault {
+                line: Some(self.client_line),
+                problem: format!("its client {fault}"),
+            });
+        }
+        if let Some((line, host)) = &self.api_host
+            && let Some(fault) = fault_of_host(host, token_url)
+        {
+            return Err(Fault {
+                line: Some(*line),
+                problem: format!("its api_host {fault}"),
+            });
+        }
+        Ok(self)
+    }
+}
+
+fn no_section(ini: &Ini) -> String {
+    let alike = |name: &str| name.trim().eq_ignore_ascii_case(SECTION);
+    if ini.sections().any(alike) {
+        return format!("the section's name is misspelled; write [{SECTION}]");
+    }
+    format!("no section [{SECTION}] in it; put client and secret below a line [{SECTION}]")
+}
+
+fn missing(ini: &Ini, key: &str) -> String {
+    if ini.has(SECTION, key) {
+        return format!("its {key} is empty; write {key} = VALUE");
+    }
+    if ini.continues_another(SECTION, key) {
+        return format!(
+            "no {key} in its section [{SECTION}], because an indented line continues the value \
+             above it; do not indent {key}"
+        );
+    }
+    let other = [format!("client_{key}"), format!("{key}_id")];
+    match other.iter().find(|other| ini.has(SECTION, other)) {
+        Some(other) => format!("no {key} in its section [{SECTION}]; rename {other} to {key}"),
+        None => format!("no {key} in its section [{SECTION}]; add {key} = VALUE"),
+    }
+}
+
+/// What is wrong with the host that a file names, other than `url`'s.
+fn fault_of_host(written: &str, url: &Url) -> Option<&'static str> {
+    if is_host_of(written, url) {
+        return None;
+    }
+    let fault = if written.is_empty() {
+        "is empty; remove the key, or write the host"
+    } else if stands_in_quotes(written) {
+        "stands in quotes, which Python takes for a part of it; write it without them"
+    } else if has_comment(written) {
+        "has a comment after it, which Python takes for a part of it; put it on a line of its own"
+    } else {
+        "is not the host of token_url: set token_url = \"https://API_HOST/oauth/token\""
+    };
+    Some(fault)
 }
 
 fn is_host_of(written: &str, url: &Url) -> bool {
@@ -72,31 +172,4 @@ fn is_host_of(written: &str, url: &Url) -> bool {
     url.host_str()
         .is_some_and(|name| name.eq_ignore_ascii_case(host))
         || with_port.is_some_and(|name| name.eq_ignore_ascii_case(host))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TEXT: &str = "; ours\n[other]\nclient = no\n[client_auth]\nClient = 441e307a\n\
-                        # secret = commented\nsecret: a=b\napi_host = api.domo.com\n[end]\nsecret = no\n";
-
-    #[test]
-    fn keys_are_found_as_python_finds_them() {
-        assert_eq!(value(TEXT, "client"), Some("441e307a"));
-        assert_eq!(value(TEXT, "secret"), Some("a=b"));
-        assert_eq!(value(TEXT, "api_host"), Some("api.domo.com"));
-        assert_eq!(value(TEXT, "use_https"), None);
-    }
-
-    #[test]
-    fn a_host_is_the_same_with_and_without_its_scheme() {
-        let url = Url::parse("https://api.domo.com/oauth/token").unwrap();
-        for host in ["api.domo.com", "https://api.domo.com/", "API.domo.com"] {
-            assert!(is_host_of(host, &url), "{host}");
-        }
-        assert!(!is_host_of("api.domo.com.evil.example", &url));
-        let local = Url::parse("http://127.0.0.1:8080/oauth/token").unwrap();
-        assert!(is_host_of("127.0.0.1:8080", &local));
-    }
 }

@@ -169,7 +169,7 @@ impl Unseen {
 }
 
 /// Whether what looks like a comment follows a value.
-fn has_comment(text: &str) -> bool {
+pub(super) fn has_comment(text: &str) -> bool {
     text.contains(" #") || text.contains(" ;")
 }
 
