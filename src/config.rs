@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod environment;
 mod error;
+mod notices;
 mod place;
 mod raw;
 #[cfg(all(test, unix))]
@@ -52,6 +53,12 @@ pub const ENV_SECRET: &str = "DOMO_CLIENT_SECRET";
 
 /// The variable with the proxy of that client, whose URL may hold a login.
 pub const ENV_PROXY: &str = "DOMO_PROXY";
+
+/// The variable with the file of the login for that proxy.
+pub const ENV_PROXY_LOGIN: &str = "DOMO_PROXY_AUTH_FILE";
+
+/// The variable that lets secret files of that client be readable by all.
+pub const ENV_ALLOW_WORLD_READABLE: &str = "DOMO_ALLOW_WORLD_READABLE_SECRET";
 
 /// What is wrong with an audit file that the daemon has another use for.
 pub const AUDIT_IN_USE: &str = "must not be the config, a file that it names, the socket or the \
@@ -159,6 +166,8 @@ pub struct ClientConfig {
     pub endpoint: Endpoint,
     /// Whether secret files may be readable by all.
     pub allow_world_readable_secret: bool,
+    /// Whether the environment alone configures it: then there are variables in place of keys.
+    pub by_environment: bool,
     /// Who may have which set; `None` for whoever may open the socket.
     pub access: Option<Access>,
 }

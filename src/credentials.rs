@@ -27,11 +27,12 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::config::{
-    ClientConfig, Config, CredentialsSource, Env, IdSource, SecretSource, fault_of_id, without_mark,
+    ClientConfig, Config, CredentialsSource, ENV_ALLOW_WORLD_READABLE, Env, IdSource, SecretSource,
+    fault_of_id, without_mark,
 };
 
 use crate::descriptors;
-use crate::secret_masking::{NamedPath, ShownName};
+use crate::secret_masking::{ENV_HINT, HINT, NamedPath, ShownName};
 
 #[cfg(unix)]
 pub(crate) use advice::{
@@ -195,6 +196,10 @@ pub(crate) fn shell_quoted(text: &str) -> String {
 ///
 /// [`CredentialsError`] if either can't be read, is open to others, or can't be one.
 pub fn load(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsError> {
+    load_pair(client, env).map_err(|error| for_reader(error, client))
+}
+
+fn load_pair(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsError> {
     let readers = readers(client);
     let (id, secret) = match &client.credentials {
         CredentialsSource::Pair { id, secret } => (id, secret),
@@ -267,6 +272,51 @@ fn readers(client: &ClientConfig) -> Readers {
         Readers::AllAsConfigured
     } else {
         Readers::Owner
+    }
+}
+
+/// The key that lets secret files be readable by all, as messages have it.
+const ALLOW_KEY: &str = "allow_world_readable_secret = true";
+
+/// Where another file can be named.
+const ANOTHER_FILE: &str = "name another in the config";
+
+/// Returns an error with what its reader can do: where the environment alone configures, there are
+/// variables in place of keys.
+fn for_reader(error: CredentialsError, client: &ClientConfig) -> CredentialsError {
+    if !client.by_environment {
+        return error;
+    }
+    let allow = format!("{ENV_ALLOW_WORLD_READABLE}=1");
+    let worded = |text: &str| {
+        let text = text.replace(ALLOW_KEY, &allow).replace(HINT, ENV_HINT);
+        text.replace(ANOTHER_FILE, "name another in the variable")
+    };
+    match error {
+        CredentialsError::Read {
+            what,
+            path,
+            source,
+            advice,
+        } => CredentialsError::Read {
+            what,
+            path: worded(&path),
+            source: match source.raw_os_error() {
+                Some(_) => source,
+                None => io::Error::new(source.kind(), worded(&source.to_string())),
+            },
+            advice: worded(&advice),
+        },
+        CredentialsError::Unsafe {
+            what,
+            path,
+            problem,
+        } => CredentialsError::Unsafe {
+            what,
+            path: worded(&path),
+            problem: worded(&problem),
+        },
+        CredentialsError::Unusable { .. } | CredentialsError::Command { .. } => error,
     }
 }
 

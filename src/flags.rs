@@ -240,7 +240,8 @@ On Windows: %ProgramData%\\domo-token\\config.toml, and the pipe \\\\.\\pipe\\do
 Without a config file the environment configures one client named \"default\":
   DOMO_CLIENT_ID, DOMO_CLIENT_SECRET or DOMO_CLIENT_SECRET_FILE,
   DOMO_SCOPE (sets separated by ';', default \"data\"),
-  DOMO_TOKEN_URL, DOMO_CA_FILE, DOMO_PROXY
+  DOMO_TOKEN_URL, DOMO_CA_FILE, DOMO_PROXY, DOMO_PROXY_AUTH_FILE,
+  DOMO_ALLOW_WORLD_READABLE_SECRET=1 (secret files may be readable by all)
 
 A config file, which domo-tokend init writes:
   [clients.acme]

@@ -14,6 +14,9 @@ const KEPT: usize = 8;
 /// What to do about a secret in the place of a name.
 pub const HINT: &str = "is this the secret itself? it belongs in client_secret";
 
+/// The same where the environment alone configures.
+pub const ENV_HINT: &str = "is this the secret itself? it belongs in DOMO_CLIENT_SECRET";
+
 /// Whether a text that stands where a name belongs looks like a secret, or has one in it. A path
 /// doesn't if it has a dot in it, or is absolute and has a directory.
 #[must_use]

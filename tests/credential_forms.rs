@@ -6,8 +6,10 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 
-use common::{CANARY_SECRET, CLIENT_ID, HOUR, check, config_text, folder, sandbox};
+use common::{CANARY_SECRET, CLIENT_ID, HOUR, check, config_text, folder, parts, sandbox};
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;
 
@@ -161,4 +163,93 @@ fn secret_that_cannot_be_one_is_refused_with_what_is_wrong_with_the_file() {
         assert!(stderr.contains(words), "{words}: {stderr}");
     }
     assert!(sandbox.requests().is_empty());
+}
+
+/// Runs `check --online` where the environment alone configures, with these variables besides those of
+/// a client that works; one without a value is not set.
+fn by_environment(
+    sandbox: &Sandbox,
+    directory: &Path,
+    variables: &[(&str, Option<&str>)],
+) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+    command.env_clear().args(["check", "--online"]);
+    command.env("HOME", directory).current_dir(directory);
+    command.env("XDG_CONFIG_HOME", directory);
+    command.env("XDG_RUNTIME_DIR", directory);
+    command.env("DOMO_CLIENT_ID", CLIENT_ID);
+    command.env("DOMO_CLIENT_SECRET", CANARY_SECRET);
+    command.env("DOMO_TOKEN_URL", sandbox.token_url());
+    for (name, value) in variables {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    parts(&command.output().unwrap())
+}
+
+#[test]
+fn id_in_a_variable_is_trimmed_or_refused_and_never_printed_raw() {
+    let sandbox = sandbox(HOUR);
+    let folder = tempfile::tempdir().unwrap();
+    for ends in ["\r", "\n", "\r\n", " "] {
+        for id in [format!("{CLIENT_ID}{ends}"), format!("{ends}{CLIENT_ID}")] {
+            let variables = [("DOMO_CLIENT_ID", Some(id.as_str()))];
+            let (code, _, stderr) = by_environment(&sandbox, folder.path(), &variables);
+            assert_eq!((code, stderr.as_str()), (Some(0), ""), "{id:?}");
+        }
+    }
+    let asked = sandbox.requests().len();
+    let long = "a".repeat(5000);
+    for (id, words) in [
+        ("\"441e307a\"", "stands in quotes"),
+        ("'441e307a'", "stands in quotes"),
+        ("\u{1b}[31m441e", "printable ASCII"),
+        ("441e 307a", "printable ASCII"),
+        (&long, "1 to 256"),
+        ("\n", "DOMO_CLIENT_ID"),
+    ] {
+        let variables = [("DOMO_CLIENT_ID", Some(id))];
+        let (code, stdout, stderr) = by_environment(&sandbox, folder.path(), &variables);
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(stderr.contains(words), "{stderr}");
+        let printed = stdout + &stderr;
+        assert!(
+            !printed.contains(|c: char| c.is_control() && c != '\n'),
+            "{printed:?}"
+        );
+    }
+    assert_eq!(sandbox.requests().len(), asked);
+}
+
+#[test]
+fn secret_file_of_a_variable_that_all_can_read_names_the_variable_that_allows_it() {
+    let sandbox = sandbox(HOUR);
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder, "secret", b"@\n");
+    let path = folder.path().join("secret");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    let file = [
+        ("DOMO_CLIENT_SECRET", None),
+        ("DOMO_CLIENT_SECRET_FILE", path.to_str()),
+    ];
+    let (code, _, stderr) = by_environment(&sandbox, folder.path(), &file);
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(
+        stderr.contains("set DOMO_ALLOW_WORLD_READABLE_SECRET=1"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("allow_world_readable_secret"), "{stderr}");
+    let allowed = [
+        &file[..],
+        &[("DOMO_ALLOW_WORLD_READABLE_SECRET", Some("1"))],
+    ]
+    .concat();
+    let (code, _, stderr) = by_environment(&sandbox, folder.path(), &allowed);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let missing = [file[0], ("DOMO_CLIENT_SECRET_FILE", Some("none"))];
+    let (code, _, stderr) = by_environment(&sandbox, folder.path(), &missing);
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(!stderr.contains("the config"), "{stderr}");
 }

@@ -2,7 +2,9 @@
 
 mod callers;
 mod credentials;
+mod paths;
 mod platform;
+mod scopes;
 mod url;
 
 use std::collections::BTreeMap;
@@ -12,7 +14,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use domo_token_client::scope::ScopeSet;
-use domo_token_client::socket_path::{SocketPath, is_tilde};
 use toml::Spanned;
 
 use super::raw::{METHODS, RawClient, RawConfig, Table};
@@ -21,9 +22,12 @@ use super::{
     TokenMethod,
 };
 use crate::logging::LEVELS;
-use crate::secret_masking::{HINT, LEAST, NamedPath, looks_like_secret, masked};
+use crate::secret_masking::{HINT, LEAST, NamedPath, masked};
 use crate::watch::Stamp;
-pub(super) use url::{proxy_url, token_url};
+use paths::fault_of_socket;
+pub(super) use paths::{fault_of_login_file, fault_of_path};
+pub(super) use scopes::scope_set;
+pub(super) use url::{Written, proxy_url, refuse_proxy_over_http, token_url};
 
 /// Turns what was written into what is true, knowing where to point.
 pub(super) struct Checker<'a> {
@@ -175,6 +179,7 @@ impl Checker<'_> {
             tokens,
             endpoint,
             allow_world_readable_secret,
+            by_environment: false,
         })
     }
 
@@ -187,7 +192,7 @@ impl Checker<'_> {
             Some(url) => (url.get_ref().as_str(), Some(url.span())),
             None => (TOKEN_URL, None),
         };
-        let url = token_url(text, raw.allow_http_loopback)
+        let token_url = token_url(text, raw.allow_http_loopback)
             .map_err(|problem| self.error(span, &key("token_url"), problem))?;
         let method = match raw.token_method.take() {
             None => TokenMethod::default(),
@@ -202,11 +207,12 @@ impl Checker<'_> {
             },
         };
         let proxy = raw.proxy.as_ref().map(|url| {
-            proxy_url(url.get_ref())
+            proxy_url(url.get_ref(), Written::Key)
+                .and_then(|proxy| refuse_proxy_over_http(&token_url, proxy))
                 .map_err(|problem| self.error(Some(url.span()), &key("proxy"), problem))
         });
         Ok(Endpoint {
-            url,
+            url: token_url,
             method,
             ca_file: self.path(raw.ca_file.take(), &key("ca_file"))?,
             proxy: proxy.transpose()?,
@@ -222,6 +228,12 @@ impl Checker<'_> {
         if let (Some(file), None) = (&raw.proxy_auth_file, &raw.proxy) {
             let problem = "a login for no proxy: set proxy, or remove this".to_owned();
             return Err(self.error(Some(file.span()), &key("proxy_auth_file"), problem));
+        }
+        if let Some(file) = &raw.proxy_auth_file
+            && let Some(fault) = fault_of_login_file(file.get_ref())
+        {
+            let (span, key) = (Some(file.span()), key("proxy_auth_file"));
+            return Err(self.error(span, &key, fault.to_owned()));
         }
         self.path(raw.proxy_auth_file.take(), &key("proxy_auth_file"))
     }
@@ -290,41 +302,6 @@ impl Checker<'_> {
             key: Some(key.to_owned()),
             problem,
         }
-    }
-}
-
-/// A scope set to keep a token for. What looks like a secret would be sent to Domo as a scope, and be
-/// shown wherever scope sets are.
-pub(super) fn scope_set(text: &str) -> Result<ScopeSet, String> {
-    let set = ScopeSet::parse(text).map_err(|error| error.to_string())?;
-    if set.iter().any(looks_like_secret) {
-        return Err(format!("no scope looks like this; {HINT}"));
-    }
-    Ok(set)
-}
-
-pub(super) fn fault_of_path(path: &Path) -> Option<&'static str> {
-    if path.as_os_str().is_empty() {
-        return Some("empty: must be the path of a file");
-    }
-    is_tilde(&path.to_string_lossy()).then_some("no shell expands the tilde; write the whole path")
-}
-
-/// What else is wrong with a path of a socket: it is written as a URL.
-fn fault_of_socket(path: &Path) -> Option<String> {
-    if fault_of_path(path).is_some() {
-        return None;
-    }
-    match SocketPath::read(path.as_os_str(), None) {
-        Ok(SocketPath::Plain(_)) => None,
-        Ok(SocketPath::Url(path)) => {
-            let path = path.display();
-            Some(format!(
-                "must be a plain path, without \"unix:\"; write {path}"
-            ))
-        }
-        // Which names the URL to write; here it is the path alone.
-        Err(problem) => Some(problem.replace("write unix://", "write ")),
     }
 }
 

@@ -5,12 +5,16 @@ use std::path::Path;
 
 use domo_token_client::scope::ScopeSet;
 
-use super::check::{fault_of_path, proxy_url, scope_set, token_url};
-use super::{
-    ClientConfig, Config, ConfigError, CredentialsSource, ENV_CLIENT, ENV_PROXY, ENV_SCOPE,
-    ENV_SECRET, Endpoint, Env, IdSource, Limits, SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod,
+use super::check::{
+    Written, fault_of_login_file, fault_of_path, proxy_url, refuse_proxy_over_http, scope_set,
+    token_url,
 };
-use crate::secret_masking::NamedPath;
+use super::{
+    ClientConfig, Config, ConfigError, CredentialsSource, ENV_ALLOW_WORLD_READABLE, ENV_CLIENT,
+    ENV_PROXY, ENV_PROXY_LOGIN, ENV_SCOPE, ENV_SECRET, Endpoint, Env, IdSource, Limits,
+    SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod, fault_of_id, without_mark,
+};
+use crate::secret_masking::{ENV_HINT, HINT, NamedPath};
 use crate::watch::Stamp;
 
 impl Config {
@@ -20,33 +24,15 @@ impl Config {
     ///
     /// [`ConfigError`] names the variable that is missing or wrong.
     pub fn from_env(env: Env) -> Result<Self, ConfigError> {
-        let client_id = env_text(env, "DOMO_CLIENT_ID")?.ok_or_else(|| {
-            let looked = "no config file was found, and the environment names no client";
-            let problem = format!("{looked}: run domo-tokend init, or set it");
-            env_error("DOMO_CLIENT_ID", &problem)
-        })?;
-        let client_secret = env_secret(env)?;
-        let tokens = env_scopes(env)?;
-        let url = env_text(env, "DOMO_TOKEN_URL")?.unwrap_or_else(|| TOKEN_URL.to_owned());
-        let proxy = env_text(env, ENV_PROXY)?;
-        let endpoint = Endpoint {
-            // Loopback is allowed here without a key: there is no file to put one in.
-            url: token_url(&url, true).map_err(|e| env_error("DOMO_TOKEN_URL", &e))?,
-            method: TokenMethod::default(),
-            ca_file: env_path(env, "DOMO_CA_FILE")?,
-            proxy: proxy
-                .map(|url| proxy_url(&url).map_err(|e| env_error(ENV_PROXY, &e)))
-                .transpose()?,
-            proxy_auth_file: None,
-        };
         let client = ClientConfig {
             credentials: CredentialsSource::Pair {
-                id: IdSource::Inline(client_id),
-                secret: client_secret,
+                id: IdSource::Inline(env_id(env)?),
+                secret: env_secret(env)?,
             },
-            tokens,
-            endpoint,
-            allow_world_readable_secret: false,
+            tokens: env_scopes(env)?,
+            endpoint: env_endpoint(env)?,
+            allow_world_readable_secret: env_consent(env)?,
+            by_environment: true,
             access: None,
         };
         Ok(Self {
@@ -67,6 +53,61 @@ impl Config {
             stamp: Stamp::default(),
             digest: 0,
         })
+    }
+}
+
+fn env_id(env: Env) -> Result<String, ConfigError> {
+    const NAME: &str = "DOMO_CLIENT_ID";
+    let text = env_text(env, NAME)?.ok_or_else(|| {
+        let looked = "no config file was found, and the environment names no client";
+        env_error(NAME, &format!("{looked}: run domo-tokend init, or set it"))
+    })?;
+    // As that of a file.
+    let id = without_mark(&text).trim();
+    match fault_of_id(id) {
+        Some(fault) => Err(env_error(NAME, fault)),
+        None => Ok(id.to_owned()),
+    }
+}
+
+fn env_endpoint(env: Env) -> Result<Endpoint, ConfigError> {
+    const URL: &str = "DOMO_TOKEN_URL";
+    let url = env_text(env, URL)?.unwrap_or_else(|| TOKEN_URL.to_owned());
+    // Loopback is allowed here without a key: there is no file to put one in.
+    let url = token_url(&url, true).map_err(|e| env_error(URL, &e))?;
+    let proxy = env_text(env, ENV_PROXY)?.map(|text| {
+        proxy_url(&text, Written::Variable)
+            .and_then(|proxy| refuse_proxy_over_http(&url, proxy))
+            .map_err(|e| env_error(ENV_PROXY, &e.replace("token_url", URL)))
+    });
+    let proxy = proxy.transpose()?;
+    let proxy_auth_file = env_path(env, ENV_PROXY_LOGIN)?;
+    if proxy.is_none() && proxy_auth_file.is_some() {
+        let problem = format!("a login for no proxy: set {ENV_PROXY}, or unset this");
+        return Err(env_error(ENV_PROXY_LOGIN, &problem));
+    }
+    let login_file = proxy_auth_file.as_ref().map(NamedPath::path);
+    if let Some(fault) = login_file.and_then(fault_of_login_file) {
+        return Err(env_error(ENV_PROXY_LOGIN, fault));
+    }
+    Ok(Endpoint {
+        url,
+        method: TokenMethod::default(),
+        ca_file: env_path(env, "DOMO_CA_FILE")?,
+        proxy,
+        proxy_auth_file,
+    })
+}
+
+/// Whether secret files may be readable by all.
+fn env_consent(env: Env) -> Result<bool, ConfigError> {
+    match env_text(env, ENV_ALLOW_WORLD_READABLE)?.as_deref() {
+        None => Ok(false),
+        Some("1") => Ok(true),
+        Some(_) => Err(env_error(
+            ENV_ALLOW_WORLD_READABLE,
+            "must be 1 if secret files may be readable by all; else unset it",
+        )),
     }
 }
 
@@ -111,14 +152,17 @@ fn env_path(env: Env, name: &str) -> Result<Option<NamedPath>, ConfigError> {
     }
 }
 
+/// A variable's text without the line breaks that a file of variables, or what is pasted, leaves at
+/// its end. Empty counts as not set.
 fn env_text(env: Env, name: &str) -> Result<Option<String>, ConfigError> {
-    let value = env(name).filter(|value| !value.is_empty());
-    let text = value.map(|value| {
-        value
-            .into_string()
-            .map_err(|_| env_error(name, "not UTF-8"))
+    let text = env(name).map(|value| {
+        let text = value.into_string();
+        text.map_err(|_| env_error(name, "not UTF-8"))
     });
-    text.transpose()
+    let mut text = text.transpose()?.unwrap_or_default();
+    // It may be a secret, of which no copy is made.
+    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    Ok((!text.is_empty()).then_some(text))
 }
 
 fn env_error(name: &str, problem: &str) -> ConfigError {
@@ -126,6 +170,6 @@ fn env_error(name: &str, problem: &str) -> ConfigError {
         path: None,
         place: None,
         key: Some(name.to_owned()),
-        problem: problem.to_owned(),
+        problem: problem.replace(HINT, ENV_HINT),
     }
 }

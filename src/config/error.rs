@@ -32,14 +32,21 @@ impl ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.path {
-            Some(path) => write!(f, "{}", path.display())?,
+            Some(path) => {
+                // It must do nothing to a terminal.
+                let path = path.display().to_string();
+                f.write_str(&path.replace(char::is_control, "\u{fffd}"))?;
+            }
             None => f.write_str("environment")?,
         }
         if let Some((line, column)) = self.place {
             write!(f, ":{line}:{column}")?;
         }
-        if let Some(key) = &self.key {
-            write!(f, ": {}", masked(key))?;
+        match (&self.key, &self.path) {
+            // The name of a variable, which is none that somebody wrote.
+            (Some(key), None) => write!(f, ": {key}")?,
+            (Some(key), Some(_)) => write!(f, ": {}", masked(key))?,
+            (None, _) => {}
         }
         // The last place that each of them goes through.
         write!(f, ": {}", self.problem())

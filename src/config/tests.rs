@@ -147,7 +147,7 @@ fn a_url_that_the_secret_goes_to_is_https_or_stays_on_this_machine() {
 
 #[test]
 fn a_proxy_is_scheme_host_and_port() {
-    let may = |url: &str| check::proxy_url(url).is_ok();
+    let may = |url: &str| check::proxy_url(url, check::Written::Key).is_ok();
     assert!(may("http://proxy.example:3128") && may("https://proxy.example"));
     for url in [
         "http://proxy.example/path",
@@ -161,6 +161,22 @@ fn a_proxy_is_scheme_host_and_port() {
         "proxy.example:3128",
     ] {
         assert!(!may(url), "{url}");
+    }
+}
+
+#[test]
+fn token_url_over_http_with_a_proxy_is_refused_in_either_order() {
+    let http = "allow_http_loopback = true\ntoken_url = \"http://localhost:8080/oauth/token\"";
+    for proxy in ["http://proxy.example:3128", "https://proxy.example"] {
+        let proxy = format!("proxy = \"{proxy}\"");
+        for lines in [format!("{http}\n{proxy}"), format!("{proxy}\n{http}")] {
+            let error = parse(&format!("[clients.acme]\n{CLIENT}{lines}\n")).unwrap_err();
+            assert!(
+                error.contains("clients.acme.proxy: cannot be combined with a token_url over http"),
+                "{error}"
+            );
+        }
+        client(&proxy);
     }
 }
 
@@ -319,7 +335,13 @@ fn a_command_is_kept_from_every_secret_that_the_environment_holds() {
     };
     assert_eq!(
         command.withheld,
-        ["DOMO_CLIENT_SECRET", "DOMO_PROXY", "B_SECRET", "Z_SECRET"]
+        [
+            "DOMO_CLIENT_SECRET",
+            "DOMO_PROXY",
+            "DOMO_PROXY_AUTH_FILE",
+            "B_SECRET",
+            "Z_SECRET"
+        ]
     );
 }
 

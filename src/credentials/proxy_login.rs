@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::secret_text::line_in;
-use super::{CredentialsError, MAX_SECRET, Slip, file, readers, unusable};
+use super::{CredentialsError, MAX_SECRET, Slip, file, for_reader, readers, unusable};
 use crate::config::ClientConfig;
 
 const WHAT: &str = "proxy login";
@@ -18,7 +18,7 @@ pub fn proxy_login(client: &ClientConfig) -> Result<Option<ProxyLogin>, Credenti
         let bytes = file::read(path, WHAT, readers(client), MAX_SECRET)?;
         login_in(&bytes).map_err(|problem| unusable(WHAT, &path.shown(), &problem))
     });
-    login.transpose()
+    login.transpose().map_err(|error| for_reader(error, client))
 }
 
 fn login_in(bytes: &[u8]) -> Result<ProxyLogin, String> {

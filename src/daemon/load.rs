@@ -41,7 +41,9 @@ pub fn parse_config(options: &Options, env: Env) -> Result<Config, DaemonError> 
 
 fn found_config(options: &Options, env: Env) -> Result<(Config, Option<File>), DaemonError> {
     let Some(path) = config::locate(options.config.clone(), env) else {
-        return Ok((Config::from_env(env)?, None));
+        let mut config = Config::from_env(env)?;
+        config.note_unused_variables(env);
+        return Ok((config, None));
     };
     let stamp = Stamp::of(&path);
     let (file, content) =
@@ -52,10 +54,7 @@ fn found_config(options: &Options, env: Env) -> Result<(Config, Option<File>), D
     let mut config = Config::read(&content, &path)?;
     config.stamp = stamp;
     config.notices.extend(config.unknown_names());
-    if env("DOMO_CLIENT_ID").is_some() {
-        let notice = "DOMO_CLIENT_ID and the other variables of a client are ignored, because there is a config file";
-        config.notices.push(notice.to_owned());
-    }
+    config.note_unused_variables(env);
     Ok((config, Some(file)))
 }
 

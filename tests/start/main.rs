@@ -211,6 +211,7 @@ fn a_command_gets_the_environment_without_secrets_and_without_systemds_variables
         ("OTHER", CANARY_SECRET),
         ("DOMO_CLIENT_SECRET", CANARY_SECRET),
         ("DOMO_PROXY", CANARY_SECRET),
+        ("DOMO_PROXY_AUTH_FILE", CANARY_SECRET),
         ("NOTIFY_SOCKET", "/nowhere"),
         ("CREDENTIALS_DIRECTORY", "/nowhere"),
         ("LISTEN_PID", "1"),

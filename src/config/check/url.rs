@@ -1,27 +1,68 @@
 //! What is true of URLs: which ones a client secret may be sent to, and through.
 
-use url::Url;
+use url::{Host, Url};
 
-use crate::config::TOKEN_URL;
+use crate::config::{ENV_PROXY, ENV_PROXY_LOGIN, TOKEN_URL};
 
-fn not_a_url(error: url::ParseError) -> String {
-    if error == url::ParseError::RelativeUrlWithoutBase {
-        return "not a URL: begin it with https://".to_owned();
-    }
-    format!("not a URL: {error}")
+/// What a URL of a proxy looks like.
+const PROXY_LIKE: &str = "like http://proxy.example:3128";
+
+/// What people write for no proxy.
+const NO_PROXY: [&str; 7] = ["", "direct", "none", "no", "off", "false", "null"];
+
+/// Where a value was written, which decides what a message can tell to type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum Written {
+    /// At a key of a config file.
+    Key,
+    /// In a variable, where the environment alone configures.
+    Variable,
 }
 
-fn without_login(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(not_a_url)?;
+/// Parses a URL with a valid host and without a login.
+fn parse(text: &str, login: &str, like: &str) -> Result<Url, String> {
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("contains a blank or a control character; remove it".to_owned());
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(format!("not a URL: write it {like}"));
+    };
+    // Where there is no host the library would take the first part of the path for it.
+    let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+    if authority.is_empty() && matches!(&*scheme.to_ascii_lowercase(), "http" | "https") {
+        return Err(format!("the host is missing; write it {like}"));
+    }
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    if host.contains(['{', '}', '<', '>', '$']) {
+        return Err("the host is a placeholder; replace it with the name of the host".to_owned());
+    }
+    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}; write it {like}"))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("no user or password belongs in this URL".to_owned());
+        return Err(format!("no user or password belongs in this URL{login}"));
+    }
+    if !url.host().is_some_and(|host| is_valid(&host)) || host.contains('%') {
+        return Err(format!("the host is not a valid name; write it {like}"));
+    }
+    if url.port() == Some(0) {
+        return Err("port 0 is not valid; write another port or none".to_owned());
     }
     Ok(url)
 }
 
+/// Whether the host of a URL is an address or a valid name (RFC 1123 §2.1, and underscores).
+fn is_valid(host: &Host<&str>) -> bool {
+    let Host::Domain(name) = host else {
+        return true;
+    };
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.chars().all(allowed);
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
 /// A URL that a client secret may be sent to.
 pub(in crate::config) fn token_url(text: &str, allow_http_loopback: bool) -> Result<Url, String> {
-    let url = without_login(text)?;
+    let url = parse(text, "; remove them", &format!("like {TOKEN_URL}"))?;
     if url.query().is_some() || url.fragment().is_some() {
         return Err("no query or fragment belongs in this URL".to_owned());
     }
@@ -40,21 +81,178 @@ pub(in crate::config) fn token_url(text: &str, allow_http_loopback: bool) -> Res
     }
 }
 
-pub(in crate::config) fn proxy_url(text: &str) -> Result<Url, String> {
-    let url = without_login(text)?;
+/// A proxy's URL.
+pub(in crate::config) fn proxy_url(text: &str, written: Written) -> Result<Url, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    if NO_PROXY.contains(&&*lower) {
+        let remove = match written {
+            Written::Key => "remove the key".to_owned(),
+            Written::Variable => format!("unset {ENV_PROXY}"),
+        };
+        return Err(format!(
+            "not a URL; for no proxy {remove}, else write it {PROXY_LIKE}"
+        ));
+    }
+    if lower.starts_with("socks") && lower.contains(':') {
+        return Err(format!(
+            "SOCKS is not supported; name an HTTP proxy, {PROXY_LIKE}"
+        ));
+    }
+    if !text.contains("://") {
+        return Err(format!("not a URL: begin it with http://, {PROXY_LIKE}"));
+    }
+    let file = "; write USER:PASSWORD to a file of mode 0600 and set";
+    let login = match written {
+        Written::Key => format!("{file} proxy_auth_file = \"FILE\""),
+        Written::Variable => format!("{file} {ENV_PROXY_LOGIN}=FILE"),
+    };
+    let url = parse(text, &login, PROXY_LIKE)?;
     let is_host_alone = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-    // Whose URLs always have a host.
     if !matches!(url.scheme(), "http" | "https") || !is_host_alone {
-        return Err("must be scheme, host and port, like http://proxy.example:3128".to_owned());
+        return Err(format!("must be scheme, host and port, {PROXY_LIKE}"));
     }
     Ok(url)
 }
 
+/// Returns the proxy, unless it would be sent the secret in clear.
+pub(in crate::config) fn refuse_proxy_over_http(
+    token_url: &Url,
+    proxy: Url,
+) -> Result<Url, String> {
+    if token_url.scheme() == "https" {
+        return Ok(proxy);
+    }
+    let problem = "cannot be combined with a token_url over http, because the proxy would receive the \
+                   secret in clear; remove one of the two";
+    Err(problem.to_owned())
+}
+
+/// Whether a host is this machine by its text. Where a name leads is seen when it is connected to.
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => matches!(name, "localhost" | "localhost."),
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(result: Result<Url, String>, words: &str) {
+        let error = result.unwrap_err();
+        assert!(error.contains(words), "{error}");
+        assert!(!error.contains("c4nary"), "{error}");
+    }
+
+    #[test]
+    fn token_url_without_a_valid_host_is_refused() {
+        for (url, words) in [
+            ("https://{c4nary}.domo.com/oauth/token", "placeholder"),
+            ("https://$C4NARY/oauth/token", "placeholder"),
+            ("https://<c4nary>/oauth/token", "placeholder"),
+            ("https://a%2edomo.com/oauth/token", "not a valid name"),
+            ("https://a..domo.com/oauth/token", "not a valid name"),
+            ("https://a!domo.com/oauth/token", "not a valid name"),
+            ("https:///oauth/token", "the host is missing"),
+            ("https://\\oauth/token", "the host is missing"),
+            ("HTTPS:///oauth/token", "the host is missing"),
+            ("https:/oauth/token", "not a URL"),
+            ("https:oauth/token", "not a URL"),
+            ("https://api.domo.com:0/oauth/token", "port 0 is not valid"),
+            ("https://api.domo.com:65536/oauth/token", "not a URL"),
+            ("https://api.domo.com/oauth/tok en", "a blank"),
+            (" https://api.domo.com/oauth/token", "a blank"),
+            ("https://api.do\nmo.com/oauth/token", "a control character"),
+            (
+                "https://a:c4nary@api.domo.com/oauth/token",
+                "no user or password",
+            ),
+            ("api.domo.com", "like https://api.domo.com/oauth/token"),
+            ("", "not a URL"),
+        ] {
+            refused(token_url(url, true), words);
+        }
+        for right in [
+            TOKEN_URL,
+            "https://API.domo.com:8443/oauth/token",
+            "https://b\u{fc}cher.example/token",
+            "https://a_b.example./token",
+            "https://[::1]:8443/token",
+        ] {
+            assert!(token_url(right, false).is_ok(), "{right}");
+        }
+    }
+
+    #[test]
+    fn token_url_over_http_is_of_this_machine_by_its_text() {
+        for right in [
+            "127.0.0.1",
+            "127.9.8.7",
+            "[::1]",
+            "localhost",
+            "LOCALHOST",
+            "localhost.",
+            "127.1",
+        ] {
+            let url = format!("http://{right}:1/token");
+            assert!(token_url(&url, true).is_ok(), "{right}");
+            refused(token_url(&url, false), "allow_http_loopback = true");
+        }
+        for wrong in [
+            "0.0.0.0",
+            "10.0.0.1",
+            "[::ffff:127.0.0.1]",
+            "localhost.example",
+            "a.localhost",
+            "localhos",
+        ] {
+            refused(
+                token_url(&format!("http://{wrong}:1/token"), true),
+                "https only",
+            );
+        }
+    }
+
+    #[test]
+    fn proxy_that_is_no_url_is_refused_with_what_to_write() {
+        for (proxy, words) in [
+            ("", "remove the key"),
+            ("DIRECT", "remove the key"),
+            ("none", "remove the key"),
+            ("proxy.corp:3128", "begin it with http://"),
+            ("10.0.0.1:3128", "begin it with http://"),
+            ("proxy.corp", "begin it with http://"),
+            ("socks5://127.0.0.1:1080", "SOCKS is not supported"),
+            ("SOCKS5H://127.0.0.1:1080", "SOCKS is not supported"),
+            ("socks4://127.0.0.1:1080", "SOCKS is not supported"),
+            ("ftp://proxy.corp:3128", "must be scheme, host and port"),
+            (
+                "http://proxy.corp/proxy.pac",
+                "must be scheme, host and port",
+            ),
+            ("http://:3128", "like http://"),
+            ("http:///", "the host is missing"),
+            ("http://proxy.corp:0", "port 0 is not valid"),
+            (
+                "http://me:c4nary@proxy.corp",
+                "set proxy_auth_file = \"FILE\"",
+            ),
+        ] {
+            refused(proxy_url(proxy, Written::Key), words);
+        }
+        for (proxy, words) in [
+            ("none", "unset DOMO_PROXY"),
+            (
+                "http://me:c4nary@proxy.corp",
+                "set DOMO_PROXY_AUTH_FILE=FILE",
+            ),
+        ] {
+            refused(proxy_url(proxy, Written::Variable), words);
+        }
+        assert!(proxy_url("http://proxy.corp:3128/", Written::Key).is_ok());
     }
 }

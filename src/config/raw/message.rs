@@ -150,6 +150,30 @@ pub(super) fn of_serde(message: &str) -> String {
 /// The furthest that a key may be from the one that was meant, in letters.
 const NEAR: usize = 3;
 
+/// What other programs call the keys of a client.
+const SYNONYMS: [(&str, &str); 20] = [
+    ("api_host", "token_url"),
+    ("ca", "ca_file"),
+    ("ca_bundle", "ca_file"),
+    ("ca_cert", "ca_file"),
+    ("cafile", "ca_file"),
+    ("cert_file", "ca_file"),
+    ("connection_file", "client_file"),
+    ("endpoint", "token_url"),
+    ("http_proxy", "proxy"),
+    ("https_proxy", "proxy"),
+    ("id", "client_id"),
+    ("password", "client_secret"),
+    ("proxies", "proxy"),
+    ("scope", "tokens"),
+    ("scopes", "tokens"),
+    ("secret", "client_secret"),
+    ("secret_file", "client_secret_file"),
+    ("token_endpoint", "token_url"),
+    ("token_uri", "token_url"),
+    ("url", "token_url"),
+];
+
 fn unknown_key(rest: &str) -> String {
     // serde ends the key with a backquote and the list of those there are.
     let Some((key, expected)) = rest.rsplit_once("`, expected ") else {
@@ -162,6 +186,11 @@ fn unknown_key(rest: &str) -> String {
     let shown = key.escape_debug();
     if let Some(place) = place_of(key) {
         return format!("unknown key \"{shown}\" here; it belongs {place}");
+    }
+    let normal = key.to_ascii_lowercase().replace('-', "_");
+    let meant = SYNONYMS.iter().find(|(word, _)| *word == normal);
+    if let Some((_, meant)) = meant.filter(|(_, meant)| known.contains(meant)) {
+        return format!("unknown key \"{shown}\"; did you mean \"{meant}\"?");
     }
     let distance = |other: &str| strsim::levenshtein(key, other);
     let nearest = known.iter().copied().min_by_key(|other| distance(other));

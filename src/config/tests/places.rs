@@ -42,17 +42,21 @@ fn the_environment_makes_one_client_with_what_it_says() {
 
     let mut set = from_env(&[
         ("DOMO_SCOPE", "user;data;user data;data"),
-        ("DOMO_TOKEN_URL", "http://localhost:1/oauth/token"),
+        ("DOMO_TOKEN_URL", "https://domo.example/oauth/token"),
         ("DOMO_CA_FILE", "/ca.pem"),
         ("DOMO_PROXY", "http://proxy.example:3128"),
+        ("DOMO_PROXY_AUTH_FILE", "/login\r\n"),
+        ("DOMO_ALLOW_WORLD_READABLE_SECRET", "1\r"),
     ])
     .unwrap();
     let client = set.clients.remove(ENV_CLIENT).unwrap();
     let tokens: Vec<&str> = client.tokens.iter().map(ScopeSet::as_str).collect();
     assert_eq!(tokens, ["data", "data user", "user"]);
+    assert!(client.allow_world_readable_secret && client.by_environment);
+    assert_eq!(client.endpoint.proxy_auth_file, Some("/login".into()));
     assert_eq!(
         client.endpoint.url.as_str(),
-        "http://localhost:1/oauth/token"
+        "https://domo.example/oauth/token"
     );
     assert_eq!(client.endpoint.ca_file, Some("/ca.pem".into()));
     assert_eq!(
@@ -63,7 +67,15 @@ fn the_environment_makes_one_client_with_what_it_says() {
 
 #[test]
 fn an_empty_variable_counts_as_none_and_a_wrong_one_is_named() {
-    let empty = ["DOMO_SCOPE", "DOMO_TOKEN_URL", "DOMO_CA_FILE", "DOMO_PROXY"].map(|n| (n, ""));
+    let empty = [
+        "DOMO_SCOPE",
+        "DOMO_TOKEN_URL",
+        "DOMO_CA_FILE",
+        "DOMO_PROXY",
+        "DOMO_PROXY_AUTH_FILE",
+        "DOMO_ALLOW_WORLD_READABLE_SECRET",
+    ];
+    let empty = empty.map(|name| (name, ""));
     assert!(from_env(&empty).is_ok());
     for (name, value) in [
         ("DOMO_CLIENT_ID", ""),
@@ -72,10 +84,24 @@ fn an_empty_variable_counts_as_none_and_a_wrong_one_is_named() {
         ("DOMO_PROXY", "http://proxy.example/path"),
         ("DOMO_CLIENT_SECRET", ""),
         ("DOMO_CA_FILE", "~/ca.pem"),
+        ("DOMO_CLIENT_ID", "\"an-id\""),
+        ("DOMO_CLIENT_ID", "an\u{1b}[31mid"),
+        ("DOMO_SCOPE", "data+user"),
+        ("DOMO_SCOPE", "data;Data"),
+        ("DOMO_TOKEN_URL", "https://{instance}.domo.com/oauth/token"),
+        ("DOMO_PROXY", "DIRECT"),
+        ("DOMO_PROXY_AUTH_FILE", "/login"),
+        ("DOMO_PROXY_AUTH_FILE", "~/login"),
+        ("DOMO_PROXY_AUTH_FILE", "ann:c4nary"),
+        ("DOMO_ALLOW_WORLD_READABLE_SECRET", "0"),
+        ("DOMO_ALLOW_WORLD_READABLE_SECRET", "true"),
     ] {
         let error = from_env(&[(name, value)]).unwrap_err();
-        assert!(error.contains(name), "{name}: {error}");
+        assert!(error.contains(&format!("environment: {name}: ")), "{error}");
+        assert!(!error.contains(char::is_control), "{error:?}");
     }
+    let long = "a".repeat(5000);
+    assert!(from_env(&[("DOMO_CLIENT_ID", &long)]).is_err());
     let not_text = |name: &str| {
         let bytes = if name == "DOMO_SCOPE" {
             vec![0xff]
@@ -93,6 +119,50 @@ fn an_empty_variable_counts_as_none_and_a_wrong_one_is_named() {
             .to_string()
             .contains("DOMO_SCOPE: not UTF-8")
     );
+}
+
+#[test]
+fn id_of_the_environment_is_trimmed_as_that_of_a_file() {
+    for written in ["an-id\r", "an-id\n", " an-id ", "\u{feff}an-id\r\n"] {
+        let mut config = from_env(&[("DOMO_CLIENT_ID", written)]).unwrap();
+        let client = config.clients.remove(ENV_CLIENT).unwrap();
+        let CredentialsSource::Pair { id, .. } = client.credentials else {
+            panic!("it is a pair")
+        };
+        assert_eq!(id, IdSource::Inline("an-id".to_owned()), "{written:?}");
+    }
+}
+
+#[test]
+fn hint_about_a_variable_names_variables_and_no_keys() {
+    let secret = "deadbeef0123456789abcdef0123456789abcdef0123456789abcdef01234567";
+    let http = ("DOMO_TOKEN_URL", "http://localhost:1/oauth/token");
+    let proxy = ("DOMO_PROXY", "http://proxy.example:3128");
+    for (variables, words) in [
+        (
+            &[http, proxy][..],
+            "DOMO_PROXY: cannot be combined with a DOMO_TOKEN_URL over http",
+        ),
+        (
+            &[("DOMO_PROXY", "http://a:b@proxy.example")],
+            "set DOMO_PROXY_AUTH_FILE=FILE",
+        ),
+        (&[("DOMO_PROXY", "none")], "unset DOMO_PROXY"),
+        (
+            &[("DOMO_PROXY_AUTH_FILE", "/login")],
+            "set DOMO_PROXY, or unset this",
+        ),
+        (
+            &[("DOMO_SCOPE", secret)],
+            "it belongs in DOMO_CLIENT_SECRET",
+        ),
+    ] {
+        let error = from_env(variables).unwrap_err();
+        assert!(error.contains(words), "{error}");
+        for key in ["token_url", "proxy_auth_file", "client_secret", "the key"] {
+            assert!(!error.contains(key), "{error}");
+        }
+    }
 }
 
 #[test]
