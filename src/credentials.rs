@@ -16,7 +16,7 @@ mod slip;
 
 pub(crate) use program::slip as command_slip;
 pub use proxy_login::{ProxyLogin, proxy_login};
-pub use slip::Slip;
+pub use slip::{Slip, Unseen};
 
 use std::fmt;
 use std::fs::File;

@@ -85,7 +85,7 @@ pub enum InitError {
         /// What.
         what: &'static str,
         /// Why not.
-        slip: &'static str,
+        slip: String,
     },
     /// It makes no config.
     #[error("{0}")]
@@ -208,7 +208,7 @@ pub async fn run(wishes: &Wishes, env: Env<'_>) -> Result<Written, InitError> {
 
 fn client_id(wishes: &Wishes) -> Result<String, InitError> {
     if let Some(id) = &wishes.client_id {
-        return input::client_id(id).map_err(|slip| wrong("--client-id", slip));
+        return input::client_id(id).map_err(|slip| wrong("--client-id", &slip));
     }
     let (sets, all) = (config::listed(&wishes.tokens), DOMO_SCOPES.join(", "));
     prompt::tell(&format!(

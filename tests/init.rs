@@ -167,7 +167,7 @@ fn slip_in_the_secret_is_named_and_asked_again_at_a_terminal() {
     let screen = seen["screen"].as_str().unwrap();
     assert_eq!(seen["status"], 0, "{screen}");
     assert!(
-        screen.contains("quotation mark; enter it again"),
+        screen.contains("stands in quotes; enter it again"),
         "{screen}"
     );
     assert!(
@@ -192,7 +192,10 @@ fn slip_in_piped_input_is_named_and_nothing_is_requested_or_written() {
             format!("{CANARY_SECRET} "),
             "the client secret ends with a blank",
         ),
-        (format!("DOMO_CLIENT_SECRET={CANARY_SECRET}"), "NAME=VALUE"),
+        (
+            format!("DOMO_CLIENT_SECRET={CANARY_SECRET}"),
+            "begins with DOMO_CLIENT_SECRET=",
+        ),
         (String::new(), "the client secret is empty"),
     ] {
         let input = format!("{CLIENT_ID}\n{secret}\n");

@@ -65,7 +65,7 @@ const COMMANDS: [&str; 4] = ["export ", "set ", "$env:", "setx "];
 impl Slip {
     /// Returns the first slip that a secret shows.
     #[must_use]
-    pub(super) fn of(secret: &str) -> Option<Self> {
+    pub(crate) fn of(secret: &str) -> Option<Self> {
         let at = |c: Option<char>| c.and_then(Unseen::of);
         if let Some(unseen) = at(secret.chars().next()) {
             return Some(Self::Begins(unseen));
@@ -141,7 +141,7 @@ impl fmt::Display for Unseen {
 }
 
 impl Unseen {
-    fn of(c: char) -> Option<Self> {
+    pub(crate) fn of(c: char) -> Option<Self> {
         match c {
             '\u{a0}' | '\u{2007}' | '\u{202f}' => Some(Self::NoBreak),
             '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}' => Some(Self::ZeroWidth),

@@ -3,7 +3,8 @@
 
 use secrecy::SecretString;
 
-use crate::config::{usable_id, usable_secret};
+use crate::config::{fault_of_id, usable_secret};
+use crate::credentials::{Slip, Unseen};
 
 /// What a terminal puts around text that is pasted, if a program has asked it to.
 const PASTE: [&str; 2] = ["\u{1b}[200~", "\u{1b}[201~"];
@@ -11,42 +12,31 @@ const PASTE: [&str; 2] = ["\u{1b}[200~", "\u{1b}[201~"];
 /// A byte order mark, which Windows puts before text.
 const BOM: char = '\u{feff}';
 
-/// Why what was entered cannot be used: the end of a sentence that begins with its name.
-pub(super) type Slip = &'static str;
-
-/// The client id in a line. Blanks around it are removed.
-pub(super) fn client_id(line: &str) -> Result<String, Slip> {
-    let id = pasted(line).trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
-    if let Some(slip) = wrapping(id) {
-        return Err(slip);
+/// Returns the client id in a line, without blanks around it, or why it cannot be one: the end of a
+/// sentence that begins with its name.
+pub(super) fn client_id(line: &str) -> Result<String, String> {
+    let id = pasted(line).trim_matches(|c: char| c.is_whitespace() || Unseen::of(c).is_some());
+    match fault_of_id(id) {
+        Some(_) if id.is_empty() => Err("is empty".to_owned()),
+        Some(fault) => Err(fault.to_owned()),
+        None => Ok(id.to_owned()),
     }
-    if !usable_id(id) {
-        return Err("is empty, too long, or not one word of ASCII");
-    }
-    Ok(id.to_owned())
 }
 
-/// The client secret in a line. Blanks around it are no part of a secret of Domo's, but may be one of
-/// another server's: they are named, not removed.
-pub(super) fn client_secret(line: &str) -> Result<SecretString, Slip> {
+/// Returns the client secret in a line, or why it cannot be one. Blanks around it are no part of a
+/// secret of Domo's, but may be one of another server's: they are named, not removed.
+pub(super) fn client_secret(line: &str) -> Result<SecretString, String> {
     let secret = pasted(line);
     if secret.is_empty() {
-        return Err("is empty");
+        return Err("is empty".to_owned());
     }
-    if secret.starts_with(char::is_whitespace) {
-        return Err("begins with a blank");
-    }
-    if secret.ends_with(char::is_whitespace) {
-        return Err("ends with a blank");
-    }
-    if secret.starts_with(is_invisible) || secret.ends_with(is_invisible) {
-        return Err("begins or ends with an invisible character");
-    }
-    if let Some(slip) = wrapping(secret) {
-        return Err(slip);
+    // A passphrase may have blanks, and the trial shows whether it is the secret.
+    let slip = Slip::of(secret).filter(|slip| *slip != Slip::Has(Unseen::Blank));
+    if let Some(slip) = slip {
+        return Err(slip.to_string());
     }
     if !usable_secret(secret) {
-        return Err("has a control character in it");
+        return Err("has a control character in it".to_owned());
     }
     Ok(secret.into())
 }
@@ -67,44 +57,6 @@ fn pasted(line: &str) -> &str {
     }
 }
 
-/// Characters that a web page may have around a text, and that nobody sees.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{ad}' | BOM)
-}
-
-fn is_quote(c: char) -> bool {
-    matches!(
-        c,
-        '"' | '\'' | '`' | '\u{2018}'..='\u{201f}' | '\u{ab}' | '\u{bb}'
-    )
-}
-
-/// What stands around a value in a file that it was copied from.
-fn wrapping(text: &str) -> Option<Slip> {
-    if text.starts_with(is_quote) || text.ends_with(is_quote) {
-        return Some("begins or ends with a quotation mark");
-    }
-    is_assignment(text).then_some("is a whole NAME=VALUE line instead of the value")
-}
-
-/// Whether a text is a variable's or key's name, `=` and a value. The padding of base64 is no value.
-fn is_assignment(text: &str) -> bool {
-    let text = text.strip_prefix("export ").unwrap_or(text);
-    let Some((name, value)) = text.split_once('=') else {
-        return false;
-    };
-    let name = name.trim_end();
-    let is_variable = name.len() > 1
-        && name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-    let is_key = ["client_id", "client_secret", "id", "secret"]
-        .iter()
-        .any(|key| name.eq_ignore_ascii_case(key));
-    (is_variable || is_key) && !value.trim_matches('=').is_empty()
-}
-
 #[cfg(test)]
 mod tests {
     use secrecy::ExposeSecret;
@@ -113,7 +65,7 @@ mod tests {
 
     const SECRET: &str = "5f3c0c9d8e7b6a59483726150f0e1d2c";
 
-    fn secret(line: &str) -> Result<String, Slip> {
+    fn secret(line: &str) -> Result<String, String> {
         client_secret(line).map(|secret| secret.expose_secret().to_owned())
     }
 
@@ -140,31 +92,36 @@ mod tests {
             let (first, last) = (format!("{blank}{SECRET}\n"), format!("{SECRET}{blank}\r\n"));
             assert_eq!(client_id(&first).as_deref(), Ok(SECRET), "{blank:?}");
             assert_eq!(client_id(&last).as_deref(), Ok(SECRET), "{blank:?}");
-            assert_eq!(secret(&first), Err("begins with a blank"), "{blank:?}");
-            assert_eq!(secret(&last), Err("ends with a blank"), "{blank:?}");
+            for (line, end) in [(first, "begins with "), (last, "ends with ")] {
+                let slip = secret(&line).unwrap_err();
+                let is_named = slip.starts_with(end) || slip.starts_with("has a control");
+                assert!(is_named, "{blank:?}: {slip}");
+            }
         }
         let invisible = format!("{SECRET}\u{200b}\n");
         assert_eq!(client_id(&invisible).as_deref(), Ok(SECRET));
-        assert!(secret(&invisible).unwrap_err().contains("invisible"));
+        assert!(secret(&invisible).unwrap_err().contains("zero-width"));
     }
 
     #[test]
     fn quotes_and_assignments_around_a_value_are_named() {
-        for quoted in ["\"x\"", "'x'", "`x`", "\u{201c}x\u{201d}", "\"x"] {
+        for quoted in ["\"x\"", "'x'", "`x`", "\u{201c}x\u{201d}"] {
             for found in [secret(quoted), client_id(quoted)] {
-                assert!(found.unwrap_err().contains("quotation mark"), "{quoted}");
+                assert!(found.unwrap_err().contains("quotes"), "{quoted}");
             }
         }
+        assert!(secret("\"x").unwrap_err().contains("quotation mark"));
         for line in [
             "DOMO_CLIENT_SECRET=x",
             "export DOMO_CLIENT_SECRET=x",
             "client_secret = x",
-            "SECRET=\u{201c}x",
-            "Client_Id=x",
         ] {
-            for found in [secret(line), client_id(line)] {
-                assert!(found.unwrap_err().contains("NAME=VALUE"), "{line}");
-            }
+            let slip = secret(line).unwrap_err();
+            assert!(slip.contains("begins with"), "{line}: {slip}");
+        }
+        for line in ["DOMO_CLIENT_ID=x", "Client_Id=x"] {
+            let slip = client_id(line).unwrap_err();
+            assert!(slip.contains("name of a variable"), "{line}: {slip}");
         }
     }
 
@@ -185,10 +142,11 @@ mod tests {
     #[test]
     fn nothing_and_control_characters_are_named() {
         for empty in ["", "\n", "\u{feff}\r\n", "\u{1b}[200~\u{1b}[201~\n"] {
-            assert_eq!(secret(empty), Err("is empty"), "{empty:?}");
-            assert!(client_id(empty).unwrap_err().starts_with("is empty"));
+            assert_eq!(secret(empty), Err("is empty".to_owned()), "{empty:?}");
+            assert_eq!(client_id(empty), Err("is empty".to_owned()), "{empty:?}");
         }
-        assert_eq!(secret("a\u{1b}[Ab\n"), Err("has a control character in it"));
-        assert!(client_id("a b\n").unwrap_err().contains("one word"));
+        let escape = secret("a\u{1b}[Ab\n").unwrap_err();
+        assert!(escape.contains("control character"), "{escape}");
+        assert!(client_id("a b\n").unwrap_err().contains("without a space"));
     }
 }

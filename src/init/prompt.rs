@@ -5,7 +5,6 @@ use std::io::{self, BufRead, IsTerminal, Read, Write};
 use zeroize::Zeroizing;
 
 use super::InitError;
-use super::input::Slip;
 
 #[cfg(unix)]
 use crate::signals::terminal::HiddenInput as Quiet;
@@ -33,7 +32,7 @@ pub(super) fn tell(line: &str) {
 pub(super) fn until_usable<T>(
     what: &'static str,
     read: impl Fn() -> io::Result<Zeroizing<String>>,
-    usable: impl Fn(&str) -> Result<T, Slip>,
+    usable: impl Fn(&str) -> Result<T, String>,
 ) -> Result<T, InitError> {
     let attempts = if is_terminal() { ATTEMPTS } else { 1 };
     for left in (0..attempts).rev() {
@@ -46,7 +45,7 @@ pub(super) fn until_usable<T>(
     }
     Err(InitError::Entered {
         what,
-        slip: "is empty",
+        slip: "is empty".to_owned(),
     })
 }
 
