@@ -15,6 +15,7 @@ use crate::audit;
 #[cfg(unix)]
 use crate::config;
 use crate::config::{ClientConfig, Config, CredentialsSource, Env, SecretSource};
+use crate::connect::Shared;
 use crate::credentials::CredentialsError;
 #[cfg(unix)]
 use crate::credentials::{SERVICE_USER, is_hosts};
@@ -291,8 +292,8 @@ fn load_clients<'a>(
     sudo: Option<&str>,
     report: &mut Report,
 ) -> Vec<Checked<'a>> {
-    let mut checked = Vec::new();
-    let mut commands = run_commands(config, env);
+    let (mut checked, shared) = (Vec::new(), Shared::default());
+    let mut commands = run_commands(config, env, &shared);
     for (name, client) in &config.clients {
         if let Some(credential) = credential_out_of_reach(client, env) {
             let why = "is there only while its unit runs";
@@ -307,7 +308,7 @@ fn load_clients<'a>(
             continue;
         }
         let loaded = commands.remove(name.as_str());
-        match loaded.unwrap_or_else(|| load_client(client, env, None, None)) {
+        match loaded.unwrap_or_else(|| load_client(client, env, None, &shared)) {
             Ok(loaded) => {
                 report.warnings.extend(slips(name, client, &loaded));
                 checked.push(Checked {
@@ -343,13 +344,13 @@ fn credential_out_of_reach<'a>(client: &'a ClientConfig, env: Env) -> Option<&'a
     }
 }
 
-type LoadResult = Result<LoadedClient<DomoSource>, LoadError>;
+type LoadResults<'a> = BTreeMap<&'a str, Result<LoadedClient<DomoSource>, LoadError>>;
 
 /// Commands that run at once.
 const COMMANDS: usize = 32;
 
 /// Loads the clients whose secret a command prints, many at the same time.
-fn run_commands<'a>(config: &'a Config, env: Env) -> BTreeMap<&'a str, LoadResult> {
+fn run_commands<'a>(config: &'a Config, env: Env, shared: &Shared) -> LoadResults<'a> {
     let clients = config.clients.iter();
     let clients: Vec<_> = clients
         .filter(|(_, client)| client.secret_command().is_some())
@@ -359,7 +360,7 @@ fn run_commands<'a>(config: &'a Config, env: Env) -> BTreeMap<&'a str, LoadResul
         thread::scope(|scope| {
             let start = |(name, client): &(&'a String, &'a ClientConfig)| {
                 let (name, client) = (*name, *client);
-                let load = move || load_client(client, env, None, None);
+                let load = move || load_client(client, env, None, shared);
                 (name, thread::Builder::new().spawn_scoped(scope, load))
             };
             let started: Vec<_> = some.iter().map(start).collect();

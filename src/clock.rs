@@ -8,6 +8,8 @@ pub use domo_token_client::clock::{BootTime, boot_now, since_1970, wall_now};
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// The longest sleep before the time is looked at again, where only tokio's timers are to be had:
 /// they stand still while a machine is suspended, so a renewal can be late by this much after it
 /// wakes.
@@ -48,6 +50,14 @@ impl Clock for SystemClock {
         self.timer.sleep_until(due).await;
         sleep_in_parts(due, boot_now, tokio::time::sleep).await;
     }
+}
+
+/// Returns the time of tokio's timers, from which their deadlines are computed. It stands still in
+/// suspend, and while a test has paused it.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is where it is read")]
+pub fn timer_now() -> Instant {
+    Instant::now()
 }
 
 /// Looks at the time again after each part.

@@ -226,7 +226,8 @@ pub async fn run(
     let limits = limits_here(&config);
     let clock = SystemClock::new();
     let started = clock.now();
-    let (files, loaded) = Loaded::new(config, env, &BTreeMap::new());
+    let commands = Commands::new();
+    let (files, loaded) = Loaded::new(config, env, &BTreeMap::new(), commands.shared());
     let (config, mut clients, news) = first_clients(loaded, started)?;
     let about = about(&config, &clients, started, started);
     let broker = broker_with(passed.kept, about, &clock);
@@ -259,7 +260,7 @@ pub async fn run(
         config,
         config_loaded: started,
         clients,
-        commands: Commands::new(),
+        commands,
         config_error: None,
         is_reloading: false,
         is_starting: true,

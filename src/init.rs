@@ -17,6 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::check;
 use crate::config::{self, ClientConfig, Config, ConfigError, Env};
+use crate::connect::Shared;
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
 #[cfg(unix)]
 use crate::file_mode;
@@ -186,14 +187,14 @@ pub async fn run(wishes: &Wishes, env: Env<'_>) -> Result<Written, InitError> {
         || prompt::hidden("Client secret (not shown): "),
         input::client_secret,
     )?;
-    let mut tried = Vec::new();
+    let (mut tried, shared) = (Vec::new(), Shared::default());
     for (client, login) in config.clients.values().zip(logins) {
         let credentials = Credentials {
             client_id: client_id.clone(),
             client_secret: secret.clone(),
         };
         let registration = Registration::new(client.endpoint.clone(), credentials, login)?;
-        let source = DomoSource::new(registration, None)?;
+        let source = DomoSource::new(registration, &shared)?;
         if wishes.offline {
             tried.push("not tried against Domo".to_owned());
         } else {

@@ -18,6 +18,7 @@
 //! - [`config`]: TOML text → what was written → what is true; every default and bound.
 //! - [`token`]: one access token, encoded once, shared, wiped.
 //! - [`credentials`]: finds client id and secret.
+//! - [`connect`]: connections to servers: name lookup, TCP, proxy, TLS.
 //! - [`source`]: the border to the outside world, and Domo's token endpoint over HTTP.
 //! - [`schedule`]: PURE; when one scope set's token is fetched, served or refused.
 //! - [`roster`]: PURE; all schedules together, and what one's fate means for the others.
@@ -62,6 +63,7 @@ pub mod policy;
 pub mod config;
 pub mod token;
 pub mod credentials;
+pub mod connect;
 pub mod source;
 pub mod schedule;
 pub mod roster;

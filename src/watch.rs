@@ -49,7 +49,7 @@ const PACE: Pace = Pace {
 const MAX_LINKS: usize = 40;
 
 /// What a file was when it was looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Stamp(Option<(Identity, u64, Option<SystemTime>)>);
 
 /// Device, inode, and when it was last changed in any way: of a file put in another's place, and

@@ -128,7 +128,8 @@ fn without_a_token_an_unusable_answer_is_75_in_one_line_and_is_tried_again() {
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
     let grown = peak_memory(&daemon) - largest_before;
-    assert!(grown <= 4 * 1024, "{grown} KiB");
+    // The first request of all is among these, and what it takes once.
+    assert!(grown <= 8 * 1024, "{grown} KiB");
     for sandbox in &sandboxes {
         sandbox.recover();
     }

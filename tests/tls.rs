@@ -56,7 +56,7 @@ fn is_refused(daemon: &mut Daemon, words: &[&str]) {
 #[test]
 fn a_server_that_cannot_be_trusted_sees_no_secret_and_no_second_try() {
     for (server, trusted, words) in [
-        (https().https(true), false, "UnknownIssuer"),
+        (https().https(true), false, "ca_file must hold"),
         (https().https_expired(), true, "expired"),
         (
             https().https_for("elsewhere.example"),
@@ -126,7 +126,7 @@ fn with_no_room() -> (TcpListener, Vec<TcpStream>) {
 }
 
 #[test]
-fn a_connection_that_does_not_come_about_is_given_up_after_five_seconds() {
+fn connection_that_is_not_accepted_times_out_after_ten_seconds() {
     let (server, taken) = with_no_room();
     assert!(taken.len() < 100, "its backlog is never full");
     let url = format!("https://{}/oauth/token", server.local_addr().unwrap());
@@ -134,7 +134,8 @@ fn a_connection_that_does_not_come_about_is_given_up_after_five_seconds() {
     let mut daemon = daemon(&url, None);
     let line = daemon.wait_for_log("cause=timeout");
     let took = boot_now().saturating_since(start);
-    assert!(took >= Duration::from_secs(5), "{took:?}");
+    let limits = Duration::from_secs(10)..Duration::from_secs(20);
+    assert!(limits.contains(&took), "{took:?}");
     assert!(line.contains("no connection to 127.0.0.1"), "{line}");
 }
 

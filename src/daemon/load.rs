@@ -10,6 +10,7 @@ use domo_token_client::scope::ScopeSet;
 use super::{DaemonError, Options};
 use crate::broker::Origin;
 use crate::config::{self, ClientConfig, Config, Endpoint, Env, IdSource, SecretCommand};
+use crate::connect::Shared;
 use crate::credentials::{self, CredentialsError};
 use crate::source::domo::{DomoSource, Registration, SourceError};
 use crate::watch::Stamp;
@@ -175,6 +176,7 @@ impl Loaded {
         config: Config,
         env: Env,
         before: &BTreeMap<String, Arc<DomoSource>>,
+        shared: &Shared,
     ) -> (Stamped, Self) {
         let own = config.path.clone().map(|path| (path, config.stamp));
         let others = config.files().into_iter().map(|path| {
@@ -182,16 +184,12 @@ impl Loaded {
             (path, stamp)
         });
         let others: BTreeMap<PathBuf, Stamp> = others.collect();
-        let mut like = before.values().next().cloned();
         let mut candidates = BTreeMap::new();
         for (name, client) in &config.clients {
             let load = match Inputs::of(client, &others) {
                 Some(inputs) => Load::Command(Box::new(inputs)),
-                None => Load::Done(load_client(client, env, before.get(name), like.as_deref())),
+                None => Load::Done(load_client(client, env, before.get(name), shared)),
             };
-            if let Load::Done(Ok(loaded)) = &load {
-                like.get_or_insert_with(|| Arc::clone(&loaded.source));
-            }
             let scopes = client.tokens.iter().cloned().collect();
             candidates.insert(name.clone(), Candidate { scopes, load });
         }
@@ -202,8 +200,7 @@ impl Loaded {
 }
 
 /// Reads what the config says of a client. Blocks: on files, and on the command if there is one.
-/// With unchanged credentials and endpoint the source is that of `before`; a new one shares what
-/// it can with `like`.
+/// With unchanged credentials and endpoint the source is that of `before`; a new one uses `shared`.
 ///
 /// # Errors
 ///
@@ -212,7 +209,7 @@ pub fn load_client(
     client: &ClientConfig,
     env: Env,
     before: Option<&Arc<DomoSource>>,
-    like: Option<&DomoSource>,
+    shared: &Shared,
 ) -> Result<LoadedClient<DomoSource>, LoadError> {
     let credentials = credentials::load(client, env)?;
     let shown_id = credentials.masked_id();
@@ -224,7 +221,7 @@ pub fn load_client(
     };
     let source = match before.filter(|before| *before.registration() == registration) {
         Some(before) => Arc::clone(before),
-        None => Arc::new(DomoSource::new(registration, like)?),
+        None => Arc::new(DomoSource::new(registration, shared)?),
     };
     Ok(LoadedClient {
         shown_id,

@@ -192,6 +192,7 @@ impl<C: Clock> Steering<C> {
     /// Reads all files off the loop: a network file system may take its time.
     fn look(&self, cause: Cause) -> JoinHandle<io::Result<Look>> {
         let (options, env, before) = (self.options.clone(), self.env, self.clients.sources());
+        let shared = self.commands.shared().clone();
         tokio::spawn(threads::run(move || {
             let own = options.config.as_deref();
             let own: Stamped = own
@@ -201,7 +202,7 @@ impl<C: Clock> Steering<C> {
             let (files, found) = match load_config(&options, env) {
                 Err(error) => (own, Err(error)),
                 Ok(config) => {
-                    let (files, loaded) = Loaded::new(config, env, &before);
+                    let (files, loaded) = Loaded::new(config, env, &before, &shared);
                     (files, Ok(loaded))
                 }
             };
@@ -267,9 +268,7 @@ impl<C: Clock> Steering<C> {
         let sources = self.clients.sources();
         for name in names {
             let before = sources.get(&name).cloned();
-            let like = sources.values().next().cloned();
-            self.commands
-                .start(name, &self.config, self.env, before, like);
+            self.commands.start(name, &self.config, self.env, before);
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::load::{LoadError, LoadedClient, load_client};
 use crate::config::{Config, Env};
+use crate::connect::Shared;
 use crate::source::domo::DomoSource;
 use crate::threads;
 
@@ -25,6 +26,7 @@ pub(super) struct Commands {
     last: HashMap<String, (u64, AbortHandle)>,
     started: u64,
     room: Arc<Semaphore>,
+    shared: Shared,
 }
 
 impl Commands {
@@ -34,7 +36,13 @@ impl Commands {
             last: HashMap::new(),
             started: 0,
             room: Arc::new(Semaphore::new(AT_ONCE)),
+            shared: Shared::default(),
         }
+    }
+
+    /// What all sources share.
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Whether none is running.
@@ -43,18 +51,18 @@ impl Commands {
     }
 
     /// Loads a client of `config`; the result of an earlier start for that client no longer counts.
-    /// Its source is that of `before` if nothing has changed, else it shares what it can with `like`.
+    /// Its source is that of `before` if nothing has changed, else a new one.
     pub(super) fn start(
         &mut self,
         name: String,
         config: &Arc<Config>,
         env: Env<'static>,
         before: Option<Arc<DomoSource>>,
-        like: Option<Arc<DomoSource>>,
     ) {
         self.started += 1;
         let number = self.started;
         let (config, room) = (Arc::clone(config), Arc::clone(&self.room));
+        let shared = self.shared.clone();
         let of = name.clone();
         let handle = self.running.spawn(async move {
             // Never closed.
@@ -62,7 +70,7 @@ impl Commands {
             let client = of.clone();
             let load = move || {
                 let client = config.clients.get(&client);
-                let load = |client| load_client(client, env, before.as_ref(), like.as_deref());
+                let load = |client| load_client(client, env, before.as_ref(), &shared);
                 let result = client.map(load);
                 // A command that was cancelled counts until it ends.
                 drop(permit);

@@ -6,30 +6,33 @@
 //! documented, and come in two shapes.
 
 mod answer;
+mod exchange;
 mod hint;
-mod resolve;
 #[cfg(all(test, unix))]
 mod tests;
-mod transport;
 
-use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use domo_token_client::scope::ScopeSet;
-use reqwest::header::ACCEPT;
-use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT,
+};
+use hyper::{Method, Request};
 use secrecy::ExposeSecret;
-use tokio::time::timeout;
-use url::form_urlencoded;
+use tokio::time::Instant;
+use url::{Position, form_urlencoded};
 use zeroize::Zeroizing;
 
-use answer::Answer;
-
 use super::{Cause, FetchError, Fetched, TokenSource};
-use crate::clock::wall_now;
+use crate::clock::timer_now;
 use crate::config::{Endpoint, TokenMethod};
+use crate::connect::{self, Connector, Proxy, Shared};
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
-use crate::descriptors::RAISE_LIMIT;
 use crate::secret_masking::NamedPath;
 
 /// The longest answer that is read, in bytes.
@@ -46,7 +49,7 @@ pub struct Registration {
     credentials: Credentials,
     proxy_login: Option<ProxyLogin>,
     /// The content of the endpoint's CA file.
-    ca: Option<Vec<u8>>,
+    ca: Option<Arc<[u8]>>,
 }
 
 impl Registration {
@@ -62,6 +65,7 @@ impl Registration {
     ) -> Result<Self, SourceError> {
         let ca = endpoint.ca_file.as_ref();
         let ca = ca.map(credentials::read_certificates).transpose()?;
+        let ca = ca.map(Arc::from);
         Ok(Self {
             endpoint,
             credentials,
@@ -91,35 +95,13 @@ impl Registration {
     pub fn token_url(&self) -> &str {
         self.endpoint.url.as_str()
     }
-
-    /// Whether an HTTP client for the one would do for the other.
-    fn same_way(&self, other: &Self) -> bool {
-        self.ca == other.ca
-            && self.endpoint.proxy == other.endpoint.proxy
-            && self.proxy_login == other.proxy_login
-    }
-
-    fn certificates(&self) -> Result<Vec<Certificate>, SourceError> {
-        let pem = self.ca.as_deref();
-        let parsed =
-            pem.map(|pem| Certificate::from_pem_bundle(pem).map_err(|e| transport::innermost(&e)));
-        let problem = match parsed {
-            None => return Ok(Vec::new()),
-            Some(Ok(certificates)) if !certificates.is_empty() => return Ok(certificates),
-            Some(Ok(_)) => "no certificate in PEM form in it".to_owned(),
-            Some(Err(problem)) => problem,
-        };
-        let path = self.endpoint.ca_file.as_ref();
-        let path = path.map(NamedPath::shown).unwrap_or_default();
-        Err(SourceError::Ca { path, problem })
-    }
 }
 
-/// Asks Domo for the tokens of one API client.
+/// Requests the tokens of one API client from Domo.
 pub struct DomoSource {
-    http: Client,
+    connector: Connector,
     registration: Registration,
-    /// Where its requests go, for people.
+    /// Where its requests go, for messages.
     place: String,
 }
 
@@ -130,19 +112,13 @@ pub enum SourceError {
     #[error(transparent)]
     CaFile(#[from] CredentialsError),
     /// The extra CA certificates can't be used.
-    #[error("ca_file {path}: {problem}")]
+    #[error("ca_file {path} can't be used: {problem}")]
     Ca {
         /// The file, as messages show it.
         path: String,
-        /// What is wrong.
+        /// What is wrong, and what to do.
         problem: String,
     },
-    /// The HTTP client can't be made, for example because the system trusts no certificate.
-    #[error("the HTTP client can't be set up: {0}; is a package of CA certificates installed?")]
-    Http(String),
-    /// No descriptor is left to read the system's trust store.
-    #[error("the trust store can't be read: {0}{RAISE_LIMIT}")]
-    Exhausted(io::Error),
 }
 
 impl SourceError {
@@ -151,28 +127,40 @@ impl SourceError {
     pub fn is_exhausted(&self) -> bool {
         match self {
             Self::CaFile(error) => error.is_exhausted(),
-            Self::Exhausted(_) => true,
-            Self::Ca { .. } | Self::Http(_) => false,
+            Self::Ca { .. } => false,
         }
     }
 }
 
 impl DomoSource {
-    /// Shares the HTTP client of `like` if that would be set up the same way: a trust store for
-    /// each of a thousand sources is too much. No connection is kept, so none carries two secrets.
+    /// Returns a source that shares with others what `shared` holds: what is trusted is kept once for
+    /// each CA file, however many clients name it. No connection is kept, so none carries two secrets.
     ///
     /// # Errors
     ///
-    /// [`SourceError`] if the CA certificates or the system's trust store can't be used.
-    pub fn new(registration: Registration, like: Option<&Self>) -> Result<Self, SourceError> {
-        let like = like.filter(|like| like.registration.same_way(&registration));
-        let http = match like {
-            Some(like) => like.http.clone(),
-            None => transport::client(&registration)?,
-        };
-        let place = transport::place(&registration.endpoint);
+    /// [`SourceError::Ca`] if the CA certificates can't be used.
+    pub fn new(mut registration: Registration, shared: &Shared) -> Result<Self, SourceError> {
+        let Endpoint {
+            url,
+            ca_file,
+            proxy,
+            ..
+        } = &registration.endpoint;
+        let path = ca_file.as_ref().map(NamedPath::shown).unwrap_or_default();
+        let quoted = credentials::shell_quoted(&path);
+        let ca = registration.ca.as_deref().map(|ca| (ca, quoted.as_str()));
+        let place = connect::place(url, proxy.as_ref());
+        let proxy = proxy.clone().map(|url| Proxy {
+            url,
+            login: registration.proxy_login.clone(),
+        });
+        let connector = Connector::new(shared, ca, proxy);
+        let connector = connector.map_err(|problem| SourceError::Ca { path, problem })?;
+        if let Some(ca) = &mut registration.ca {
+            *ca = Arc::clone(connector.ca());
+        }
         Ok(Self {
-            http,
+            connector,
             registration,
             place,
         })
@@ -184,48 +172,71 @@ impl DomoSource {
         &self.registration
     }
 
-    fn request(&self, scope: &ScopeSet) -> RequestBuilder {
+    fn request(&self, scope: &ScopeSet) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         let Registration {
             endpoint,
             credentials,
             ..
         } = &self.registration;
-        let url = endpoint.url.clone();
         let parameters = form_urlencoded::Serializer::new(String::new())
             .append_pair("grant_type", "client_credentials")
             .append_pair("scope", scope.as_str())
             .finish();
-        let request = match endpoint.method {
-            TokenMethod::Post => self
-                .http
-                .post(url)
-                .header("content-type", "application/x-www-form-urlencoded")
-                .body(parameters),
-            TokenMethod::Get => {
-                let mut url = url;
-                url.set_query(Some(&parameters));
-                self.http.get(url)
-            }
-        };
-        let secret = form_encode(credentials.client_secret.expose_secret());
-        request
-            .basic_auth(
-                form_encode(&credentials.client_id).as_str(),
-                Some(secret.as_str()),
-            )
+        let path = &endpoint.url[Position::BeforePath..Position::AfterPath];
+        let host = &endpoint.url[Position::BeforeHost..Position::AfterPort];
+        let request = Request::builder()
+            .header(HOST, host)
+            .header(AUTHORIZATION, authorization(credentials)?)
             .header(ACCEPT, "application/json")
+            // Without it any coding is acceptable (RFC 9110 §12.5.3).
+            .header(ACCEPT_ENCODING, "identity")
+            .header(USER_AGENT, connect::USER_AGENT);
+        match endpoint.method {
+            TokenMethod::Post => request
+                .method(Method::POST)
+                .uri(path)
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(Full::from(parameters)),
+            TokenMethod::Get => request
+                .method(Method::GET)
+                .uri(format!("{path}?{parameters}"))
+                .body(Full::default()),
+        }
+    }
+
+    async fn fetch_by(&self, scope: &ScopeSet, deadline: Instant) -> Result<Fetched, FetchError> {
+        let request = self.request(scope).map_err(|error| {
+            let words = format!("no request can be made for {}: {error}", self.place);
+            FetchError::transient(Cause::Unusable, words)
+        })?;
+        let url = &self.registration.endpoint.url;
+        let connected = self.connector.connect(url, deadline).await;
+        let connection = connected.map_err(exchange::of_connection)?;
+        let answer = exchange::exchange(connection, request, &self.place, deadline).await?;
+        let secret = self.registration.credentials.client_secret.expose_secret();
+        answer::read(&answer, scope, secret, &self.place)
     }
 }
 
 impl TokenSource for DomoSource {
-    async fn fetch(&self, scope: &ScopeSet, _: Duration) -> Result<Fetched, FetchError> {
-        let failed = |error: reqwest::Error| transport::failure(&error, &self.place);
-        let response = self.request(scope).send().await.map_err(failed)?;
-        let answer = receive(response, failed).await;
-        let secret = self.registration.credentials.client_secret.expose_secret();
-        answer::read(&answer, scope, secret, &self.place)
-            .map_err(|error| hint::with_slip(error, &self.registration))
+    async fn fetch(&self, scope: &ScopeSet, limit: Duration) -> Result<Fetched, FetchError> {
+        let fetched = self.fetch_by(scope, timer_now() + limit).await;
+        fetched.map_err(|error| hint::with_slip(error, &self.registration))
     }
+}
+
+/// HTTP Basic with id and secret (RFC 6749 §2.3.1).
+fn authorization(credentials: &Credentials) -> Result<HeaderValue, hyper::http::Error> {
+    let id = form_encode(&credentials.client_id);
+    let secret = form_encode(credentials.client_secret.expose_secret());
+    let plain = Zeroizing::new(format!("{}:{}", *id, *secret));
+    let value = Zeroizing::new(format!(
+        "Basic {}",
+        *Zeroizing::new(STANDARD.encode(&*plain))
+    ));
+    let mut value = HeaderValue::from_str(&value)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Id and secret are form-encoded before Basic (RFC 6749 §2.3.1).
@@ -233,40 +244,15 @@ fn form_encode(text: &str) -> Zeroizing<String> {
     Zeroizing::new(form_urlencoded::byte_serialize(text.as_bytes()).collect())
 }
 
-/// Reads a whole answer.
-async fn receive(mut response: Response, failed: impl Fn(reqwest::Error) -> FetchError) -> Answer {
-    let (status, headers) = (response.status(), response.headers().clone());
-    let mut body = Zeroizing::new(Vec::new());
-    let read = async {
-        while let Some(chunk) = response.chunk().await.map_err(&failed)? {
-            if body.len() + chunk.len() > MAX_BODY {
-                let words = format!("the answer is longer than {MAX_BODY} bytes");
-                return Err(FetchError::transient(Cause::Unusable, words));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(())
-    };
-    let result = if status == StatusCode::OK {
-        read.await
-    } else {
-        timeout(ERROR_BODY, read).await.unwrap_or(Ok(()))
-    };
-    Answer {
-        status,
-        headers,
-        body,
-        received: wall_now(),
-        cut: result.err(),
-    }
-}
-
 /// What fuzzers reach no other way.
 #[cfg(all(unix, any(test, fuzzing)))]
 pub(crate) mod fuzzing {
+    use hyper::StatusCode;
+    use hyper::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
+
     use super::answer::{self, Answer};
-    use super::{Duration, FetchError, Fetched, ScopeSet, StatusCode, Zeroizing, wall_now};
-    use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
+    use super::{Duration, FetchError, Fetched, ScopeSet, Zeroizing};
+    use crate::clock::wall_now;
 
     /// What an answer of that status, counted from 100 in steps of two, means, with a header.
     pub(crate) fn answer(

@@ -1,13 +1,22 @@
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "in a test, what fails says so"
+)]
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
 
 use domo_sandbox::{Builder, Fault, Sandbox};
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 use super::*;
+use crate::connect::tests::tls::{identity, tls_server, with_client_certificates};
 use crate::token::MAX_TOKEN;
+
+const TOKEN: &str = "{\"access_token\":\"a\",\"token_type\":\"bearer\",\"expires_in\":9}";
 
 fn endpoint(url: &str) -> Endpoint {
     Endpoint {
@@ -29,7 +38,7 @@ fn registration(endpoint: Endpoint) -> Result<Registration, SourceError> {
 
 /// What comes of asking there.
 fn fetched_from(endpoint: Endpoint) -> Result<Fetched, FetchError> {
-    let source = DomoSource::new(registration(endpoint).unwrap(), None).unwrap();
+    let source = DomoSource::new(registration(endpoint).unwrap(), &Shared::default()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -96,8 +105,8 @@ fn a_server_is_trusted_by_the_certificates_of_the_file() {
         panic!("it is trusted")
     };
     assert_eq!(cause, Cause::Tls);
-    assert!(words.contains("can't be trusted, TLS: "), "{words}");
-    assert!(words.contains("UnknownIssuer"), "{words}");
+    assert!(words.contains("can't be trusted: "), "{words}");
+    assert!(words.contains("ca_file must hold"), "{words}");
 }
 
 #[test]
@@ -118,7 +127,7 @@ fn a_failure_names_the_place_and_what_it_came_from() {
         ..endpoint("https://domo.example/oauth/token")
     };
     let place = "domo.example through the proxy proxy.example:3128";
-    assert_eq!(transport::place(&through), place);
+    assert_eq!(connect::place(&through.url, through.proxy.as_ref()), place);
 }
 
 #[test]
@@ -142,69 +151,44 @@ fn a_registration_tells_whom_it_is_for_and_where() {
     assert_eq!(registration.token_url(), "https://domo.example/oauth/token");
 }
 
-#[test]
-fn an_http_client_is_shared_where_ca_proxy_and_its_login_are_the_same() {
-    let login = |password: &str| ProxyLogin {
-        user: "ann".to_owned(),
-        password: password.into(),
+/// What comes of loading a client whose CA file has that content.
+fn source_with_ca(content: &[u8], shared: &Shared) -> Result<DomoSource, SourceError> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    fs::write(&file, content).unwrap();
+    let endpoint = Endpoint {
+        ca_file: Some(file.into()),
+        ..endpoint("https://domo.example/oauth/token")
     };
-    let of = |ca: Option<&str>, proxy: Option<&str>, login: Option<ProxyLogin>| Registration {
-        ca: ca.map(|ca| ca.as_bytes().to_vec()),
-        proxy_login: login,
-        ..registration(Endpoint {
-            proxy: proxy.map(|url| url.parse().unwrap()),
-            ..endpoint("https://domo.example/oauth/token")
-        })
-        .unwrap()
-    };
-    let proxy = Some("http://proxy.example");
-    let usual = of(Some("ca"), proxy, Some(login("word")));
-    assert!(usual.same_way(&of(Some("ca"), proxy, Some(login("word")))));
-    for other in [
-        of(None, proxy, Some(login("word"))),
-        of(
-            Some("ca"),
-            Some("http://other.example"),
-            Some(login("word")),
-        ),
-        of(Some("ca"), proxy, Some(login("other"))),
-    ] {
-        assert!(!usual.same_way(&other), "{other:?}");
-    }
+    DomoSource::new(registration(endpoint).unwrap(), shared)
 }
 
 #[test]
-fn certificates_are_those_of_the_file_and_one_there_must_be() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("ca.pem");
-    let certificates = |pem: &str| {
-        fs::write(&file, pem).unwrap();
-        let endpoint = Endpoint {
-            ca_file: Some(file.clone().into()),
-            ..endpoint("https://domo.example/oauth/token")
-        };
-        let found = registration(endpoint).unwrap().certificates();
-        found
-            .map(|all| all.len())
-            .map_err(|error| error.to_string())
-    };
+fn ca_file_that_is_broken_fails_to_load_and_is_named() {
     let https = Sandbox::builder().https(true).start().unwrap();
     let pem = https.ca_pem().unwrap();
-    assert_eq!(certificates(&pem), Ok(1));
-    assert_eq!(certificates(&format!("{pem}{pem}")), Ok(2));
-    for (wrong, words) in [
-        ("", "no certificate in PEM form in it"),
-        ("# nothing\n", "no certificate in PEM form in it"),
-        (
-            "-----BEGIN CERTIFICATE-----\n%\n-----END CERTIFICATE-----\n",
-            "ca_file",
-        ),
-    ] {
-        let error = certificates(wrong).unwrap_err();
-        assert!(error.contains(words) && error.contains("ca.pem"), "{error}");
-    }
-    let none = registration(endpoint("https://domo.example/oauth/token")).unwrap();
-    assert!(none.certificates().unwrap().is_empty());
+    let shared = Shared::default();
+    source_with_ca(pem.as_bytes(), &shared).unwrap();
+    let broken = format!("{pem}-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n");
+    let error = source_with_ca(broken.as_bytes(), &shared).err().unwrap();
+    let (line, words) = (pem.lines().count() + 1, error.to_string());
+    let certificate = format!("certificate 2 (line {line}) is broken");
+    assert!(
+        words.contains(&certificate) && words.contains("ca.pem"),
+        "{words}"
+    );
+    assert!(!error.is_exhausted());
+}
+
+#[test]
+fn content_of_a_ca_file_is_kept_once_for_all_clients() {
+    let https = Sandbox::builder().https(true).start().unwrap();
+    let pem = https.ca_pem().unwrap();
+    let shared = Shared::default();
+    let [first, second] = [(); 2].map(|()| source_with_ca(pem.as_bytes(), &shared).unwrap());
+    let ca = |source: &DomoSource| source.registration().ca.clone().unwrap();
+    assert!(Arc::ptr_eq(&ca(&first), &ca(&second)));
+    assert_eq!(*ca(&first), *pem.as_bytes());
 }
 
 #[test]
@@ -214,8 +198,10 @@ fn the_document_has_the_bounds_as_they_are() {
     let seconds = |span: Duration| format!("{} s", span.as_secs());
     let bytes = |count: usize| format!("{count} B");
     let bounds = [
-        ("CONNECT_TIMEOUT", seconds(transport::CONNECT_TIMEOUT)),
+        ("CONNECT_TIMEOUT", seconds(connect::CONNECT_TIMEOUT)),
         ("ERROR_BODY", seconds(ERROR_BODY)),
+        ("MAX_HEAD", bytes(exchange::MAX_HEAD)),
+        ("MAX_HEADERS", exchange::MAX_HEADERS.to_string()),
         ("MAX_BODY", bytes(MAX_BODY)),
         ("MAX_TOKEN", bytes(MAX_TOKEN)),
         ("LIFETIME_ASSUMED", seconds(answer::LIFETIME_ASSUMED)),
@@ -235,4 +221,273 @@ fn the_document_has_the_bounds_as_they_are() {
 #[test]
 fn id_and_secret_are_form_encoded() {
     assert_eq!(form_encode("a b+c:d%é").as_str(), "a+b%2Bc%3Ad%25%C3%A9");
+}
+
+/// Reads a request with its form.
+fn read_request(stream: &mut impl Read) {
+    let mut request = Vec::new();
+    let mut byte = [0];
+    while !request.ends_with(b"&scope=data") && stream.read(&mut byte).is_ok_and(|count| count > 0)
+    {
+        request.extend_from_slice(&byte);
+    }
+}
+
+/// What comes of a server that answers with these bytes and closes the connection.
+fn fetched_raw(answer: impl Into<Vec<u8>>) -> Result<Fetched, FetchError> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/oauth/token", listener.local_addr().unwrap());
+    let answer = answer.into();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_request(&mut stream);
+        stream.write_all(&answer).unwrap();
+    });
+    fetched_from(endpoint(&url))
+}
+
+fn words_of(result: Result<Fetched, FetchError>, expected: Cause) -> String {
+    let Err(FetchError::Transient { cause, words, .. }) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(cause, expected, "{words}");
+    words
+}
+
+/// A 200 with these lines besides those that it needs.
+fn answer_with(lines: &str) -> String {
+    let length = TOKEN.len();
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{lines}\r\n{TOKEN}"
+    )
+}
+
+#[test]
+fn answer_may_have_many_and_long_header_lines_up_to_a_bound() {
+    let many = |count| "Set-Cookie: a=b; Path=/\r\n".repeat(count);
+    let long = |bytes| format!("X-Long: {}\r\n", "a".repeat(bytes));
+    for lines in [many(150), many(exchange::MAX_HEADERS - 2), long(500_000)] {
+        assert!(fetched_raw(answer_with(&lines)).is_ok());
+    }
+    for lines in [many(exchange::MAX_HEADERS), long(exchange::MAX_HEAD)] {
+        let words = words_of(fetched_raw(answer_with(&lines)), Cause::Connect);
+        assert!(
+            words.contains("524288 bytes or 1024 header lines"),
+            "{words}"
+        );
+    }
+}
+
+#[test]
+fn odd_heads_are_read() {
+    let lf = answer_with("").replace("\r\n", "\n");
+    let early = format!(
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{}",
+        answer_with("")
+    );
+    let old = format!("HTTP/1.0 200\r\n\r\n{TOKEN}");
+    for answer in [
+        lf,
+        early,
+        old,
+        answer_with(&format!("Content-Length: {}\r\n", TOKEN.len())),
+    ] {
+        assert!(fetched_raw(answer.clone()).is_ok(), "{answer}");
+    }
+    let mut latin1 = answer_with("X-Note: caf?\r\n").into_bytes();
+    let place = latin1.iter().position(|byte| *byte == b'?').unwrap();
+    latin1[place] = 0xe9;
+    assert!(fetched_raw(latin1).is_ok());
+}
+
+#[test]
+fn what_is_not_an_answer_is_named() {
+    let malformed = "is malformed, which is not supported";
+    for (answer, expected) in [
+        (
+            String::new(),
+            "closed the connection before its answer was complete",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nX: ".to_owned(),
+            "closed the connection before its answer was complete",
+        ),
+        ("SSH-2.0-OpenSSH_9.2\r\n".to_owned(), "does not speak HTTP"),
+        (
+            "\x15\x03\x01\0\x02\x02\x46".to_owned(),
+            "does not speak HTTP",
+        ),
+        (answer_with("X-Bad : 1\r\n"), malformed),
+        (answer_with("X Y: 1\r\n"), malformed),
+        (answer_with("X-Fold: a\r\n b\r\n"), malformed),
+    ] {
+        let words = words_of(fetched_raw(answer.clone()), Cause::Connect);
+        assert!(
+            words.contains("127.0.0.1:") && words.contains(expected),
+            "{answer}: {words}"
+        );
+    }
+}
+
+/// What comes of a TLS server that answers so and closes TCP without the end of TLS.
+fn fetched_without_close_notify(answer: String) -> Result<Fetched, FetchError> {
+    let identity = identity(|_| ());
+    let url = tls_server(identity.config, move |stream| {
+        read_request(stream);
+        stream.write_all(answer.as_bytes())?;
+        stream.flush()
+    });
+    fetched_with_ca(&url, &identity.ca)
+}
+
+fn fetched_with_ca(url: &str, ca: &str) -> Result<Fetched, FetchError> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    fs::write(&file, ca).unwrap();
+    fetched_from(Endpoint {
+        ca_file: Some(file.into()),
+        ..endpoint(url)
+    })
+}
+
+#[test]
+fn end_of_tcp_without_close_notify_ends_a_body_without_a_length() {
+    let complete = format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{TOKEN}");
+    assert!(fetched_without_close_notify(complete.clone()).is_ok());
+    assert!(fetched_without_close_notify(answer_with("")).is_ok());
+    let cut = complete.strip_suffix("9}").unwrap().to_owned();
+    words_of(fetched_without_close_notify(cut), Cause::Unusable);
+    let short = answer_with("").strip_suffix('}').unwrap().to_owned();
+    words_of(fetched_without_close_notify(short), Cause::Connect);
+    let chunked = format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{TOKEN}\r\n",
+        TOKEN.len()
+    );
+    words_of(fetched_without_close_notify(chunked), Cause::Connect);
+}
+
+#[test]
+fn client_certificate_that_is_required_is_named_with_tls_1_3() {
+    let mut identity = identity(|_| ());
+    with_client_certificates(&mut identity, &rustls::version::TLS13);
+    let ca = identity.ca.clone();
+    let url = tls_server(identity.config, |stream| {
+        // The handshake is over for the client before the server misses the certificate.
+        let ended = stream.read(&mut [0; 1]);
+        ended.map(drop)
+    });
+    let words = words_of(fetched_with_ca(&url, &ca), Cause::Tls);
+    assert!(
+        words.ends_with("wants a client certificate, which is not supported"),
+        "{words}"
+    );
+}
+
+#[test]
+fn request_ends_at_its_limit_and_names_the_step() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let url = format!("http://{address}/oauth/token");
+    let source = DomoSource::new(registration(endpoint(&url)).unwrap(), &Shared::default());
+    let source = source.unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let scope = ScopeSet::parse("data").unwrap();
+    let result = runtime.block_on(source.fetch(&scope, Duration::from_millis(50)));
+    let words = words_of(result, Cause::Timeout);
+    assert_eq!(words, format!("no answer from {address} in time"));
+}
+
+#[test]
+fn request_asks_for_json_as_it_is() {
+    for method in [TokenMethod::Post, TokenMethod::Get] {
+        let endpoint = Endpoint {
+            method,
+            ..endpoint("https://domo.example:8443/oauth/token")
+        };
+        let source = DomoSource::new(registration(endpoint).unwrap(), &Shared::default());
+        let scope = ScopeSet::parse("data user").unwrap();
+        let request = source.unwrap().request(&scope).unwrap();
+        let headers = request.headers();
+        assert_eq!(headers[ACCEPT_ENCODING], "identity");
+        assert_eq!(headers[ACCEPT], "application/json");
+        assert_eq!(headers[HOST], "domo.example:8443");
+        assert_eq!(
+            headers[USER_AGENT],
+            format!("domo-token/{}", env!("CARGO_PKG_VERSION"))
+        );
+        assert_eq!(headers[AUTHORIZATION], "Basic YW4taWQ6YzRuYXJ5");
+        assert!(headers[AUTHORIZATION].is_sensitive());
+        let query = "grant_type=client_credentials&scope=data+user";
+        let path = match method {
+            TokenMethod::Post => "/oauth/token".to_owned(),
+            TokenMethod::Get => format!("/oauth/token?{query}"),
+        };
+        assert_eq!(request.uri().to_string(), path);
+    }
+}
+
+/// What comes of a proxy that answers CONNECT so.
+fn fetched_by(answer: &'static str) -> Result<Fetched, FetchError> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 1024]);
+        stream.write_all(answer.as_bytes()).unwrap();
+    });
+    fetched_from(Endpoint {
+        proxy: proxy.parse().ok(),
+        ..endpoint("https://domo.example/oauth/token")
+    })
+}
+
+#[test]
+fn answer_of_a_proxy_is_transient_with_its_retry_after_and_a_rejected_login_is_not() {
+    let error = fetched_by("HTTP/1.1 429 Too Many\r\nRetry-After: 600\r\n\r\n").unwrap_err();
+    let FetchError::Transient {
+        cause, retry_after, ..
+    } = error
+    else {
+        panic!("{error:?}")
+    };
+    assert_eq!(
+        (cause, retry_after),
+        (Cause::Proxy, Some(Duration::from_secs(600)))
+    );
+    let dates = "HTTP/1.1 503 Busy\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n\
+                 Retry-After: Thu, 01 Jan 2026 00:01:00 GMT\r\n\r\n";
+    let Err(FetchError::Transient { retry_after, .. }) = fetched_by(dates) else {
+        panic!("a tunnel")
+    };
+    assert_eq!(retry_after, Some(Duration::from_secs(60)));
+    let login = fetched_by("HTTP/1.1 407 Login\r\n\r\n").unwrap_err();
+    assert!(matches!(login, FetchError::ProxyLogin { .. }), "{login:?}");
+}
+
+#[test]
+fn error_whose_body_breaks_off_counts_as_far_as_it_came() {
+    let body = "{\"error\":\"invalid_scope\"}";
+    let status = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n";
+    let padding = " ".repeat(MAX_BODY);
+    for answer in [
+        format!("{status}Content-Length: 1000\r\n\r\n{body}"),
+        format!(
+            "{status}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n",
+            body.len()
+        ),
+        format!("{status}\r\n{body}{padding}{padding}"),
+    ] {
+        let error = fetched_raw(answer).unwrap_err();
+        let is_denied = matches!(
+            error,
+            FetchError::Denied {
+                scope_only: true,
+                ..
+            }
+        );
+        assert!(is_denied, "{error:?}");
+    }
 }

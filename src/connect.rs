@@ -1,0 +1,280 @@
+//! Connections to servers: name lookup, TCP, a proxy's tunnel, TLS. Each step has its own time limit and
+//! its own error.
+//!
+//! - `lookup`: addresses of a name, one lookup for all that wait for it.
+//! - `race`: the first of several addresses that answers.
+//! - `proxy`: PURE; the request for a tunnel, and the head of its answer.
+//! - `tunnel`: opens the tunnel.
+//! - `handshake`: TLS, and what explains the end of a connection.
+//! - `server`: one end of a connection, and how messages name it.
+//! - `ca_file`: PURE; certificates in a file.
+//! - `trust`: the system's trust store, and TLS configurations shared by what they trust.
+//! - `tls_error`: PURE; why TLS failed.
+//! - `error`: why there is no connection.
+
+mod ca_file;
+mod error;
+mod handshake;
+mod lookup;
+mod proxy;
+mod race;
+mod server;
+#[cfg(all(test, unix))]
+pub(crate) mod tests;
+mod tls_error;
+mod trust;
+mod tunnel;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout_at};
+use url::{Host, Url};
+
+pub(crate) use error::innermost;
+pub use error::{ConnectError, ConnectFailure};
+pub use handshake::Diagnosis;
+
+use crate::clock::timer_now;
+use crate::credentials::ProxyLogin;
+use crate::descriptors::{self, RAISE_LIMIT};
+use handshake::Handshake;
+use lookup::Resolver;
+use server::{Server, address_of};
+use trust::{NoClientCertificate, Trust, TrustStores};
+
+/// How long TCP, a proxy's tunnel and TLS may take together.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How requests name this program.
+pub const USER_AGENT: &str = concat!("domo-token/", env!("CARGO_PKG_VERSION"));
+
+/// What a connection is to its user.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// What all connectors share: lookups of names, and what is trusted.
+#[derive(Clone, Default)]
+pub struct Shared {
+    resolver: Arc<Resolver>,
+    trust: Arc<TrustStores>,
+}
+
+/// The proxy that connections go through.
+pub struct Proxy {
+    /// Its URL: http or https.
+    pub url: Url,
+    /// The login for it.
+    pub login: Option<ProxyLogin>,
+}
+
+/// Makes connections, all of them directly or all of them through one proxy.
+pub struct Connector {
+    resolver: Arc<Resolver>,
+    trust: Arc<Trust>,
+    proxy: Option<Proxy>,
+    /// For TCP, a proxy's tunnel and TLS together.
+    timeout: Duration,
+}
+
+/// A connection to a server.
+pub struct Connection {
+    /// Its bytes, after TLS if there is any.
+    pub stream: Box<dyn Stream>,
+    /// What is known about it if it fails.
+    pub diagnosis: Diagnosis,
+}
+
+/// Where requests to `url` go, for messages.
+#[must_use]
+pub fn place(url: &Url, proxy: Option<&Url>) -> String {
+    let address = address_of(url);
+    match proxy {
+        Some(proxy) => format!("{address} through the proxy {}", address_of(proxy)),
+        None => address,
+    }
+}
+
+impl Connector {
+    /// Returns a connector that trusts the certificates of `ca` besides the system's: the content of a
+    /// file, with its name as one word of a command. Blocks on parsing them.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with `ca`.
+    pub fn new(
+        shared: &Shared,
+        ca: Option<(&[u8], &str)>,
+        proxy: Option<Proxy>,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            resolver: Arc::clone(&shared.resolver),
+            trust: shared.trust.with_ca(ca)?,
+            proxy,
+            timeout: CONNECT_TIMEOUT,
+        })
+    }
+
+    /// The content of its CA file, shared with all that have the same; empty without one.
+    #[must_use]
+    pub fn ca(&self) -> &Arc<[u8]> {
+        self.trust.content()
+    }
+
+    /// Connects to the server of `url` by `deadline`. With http only addresses of this machine are
+    /// dialled, whatever the name resolves to.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] names the step that failed.
+    pub async fn connect(&self, url: &Url, deadline: Instant) -> Result<Connection, ConnectError> {
+        let place = place(url, self.proxy.as_ref().map(|proxy| &proxy.url));
+        let no_host = || ConnectError::unreachable(format!("{place} has no host; check the URL"));
+        let target = Server::of(url).ok_or_else(no_host)?;
+        let proxy = match &self.proxy {
+            Some(proxy) => Some((proxy_server(proxy, &target)?, proxy)),
+            None => None,
+        };
+        let first = proxy.as_ref().map_or(&target, |(server, _)| server);
+        let tls = if target.is_tls || first.is_tls {
+            Some(self.tls(&place, deadline).await?)
+        } else {
+            None
+        };
+        let mut addresses = self.addresses(first, deadline).await?;
+        if !target.is_tls {
+            addresses = loopback_only(addresses, &target)?;
+        }
+        let client_certificate = Arc::new(NoClientCertificate::default());
+        let diagnosis = Diagnosis {
+            place,
+            client_certificate,
+        };
+        let limit = deadline.min(timer_now() + self.timeout);
+        let mut stream = tcp(addresses, first, limit).await?;
+        let mut tunnel = None;
+        if let Some((server, proxy)) = &proxy {
+            if let Some(tls) = tls.as_ref().filter(|_| server.is_tls) {
+                let to_proxy = Handshake::with_proxy(server, limit);
+                stream = to_proxy.run(stream, tls).await?;
+            }
+            let opening = tunnel::open(&mut *stream, server, proxy.login.as_ref(), &target);
+            let opened = timeout_at(limit, opening).await;
+            let late = |_| {
+                let shown = &server.shown;
+                ConnectError::timed_out(format!("no answer from {shown} to CONNECT in time"))
+            };
+            tunnel = Some((server, opened.map_err(late)??));
+        }
+        if let Some(tls) = tls.as_ref().filter(|_| target.is_tls) {
+            let handshake = Handshake::with_target(&target, &diagnosis, tunnel, limit);
+            stream = handshake.run(stream, tls).await?;
+        }
+        Ok(Connection { stream, diagnosis })
+    }
+
+    async fn tls(&self, place: &str, deadline: Instant) -> Result<Arc<ClientConfig>, ConnectError> {
+        let config = timeout_at(deadline, self.trust.config()).await;
+        let late = |_| ConnectError::timed_out("the system's trust store was not read in time");
+        config.map_err(late)?.map_err(|error| {
+            ConnectError::tls(format!(
+                "{place} can't be trusted: the system's trust store can't be used: {error}"
+            ))
+        })
+    }
+
+    async fn addresses(
+        &self,
+        server: &Server,
+        deadline: Instant,
+    ) -> Result<Vec<SocketAddr>, ConnectError> {
+        let shown = &server.shown;
+        let literal = |address: IpAddr| vec![SocketAddr::new(address, 0)];
+        let mut found = match &server.host {
+            Host::Ipv4(address) => literal(IpAddr::from(*address)),
+            Host::Ipv6(address) => literal(IpAddr::from(*address)),
+            Host::Domain(name) => {
+                let lookup = timeout_at(deadline, self.resolver.addresses(name)).await;
+                let late = |_| {
+                    let hint = "check the nameservers of this machine";
+                    let host = server.shown_host();
+                    let words = format!("no answer from the resolver for {host} in time; {hint}");
+                    ConnectError::timed_out(words)
+                };
+                lookup.map_err(late)?.map_err(|error| {
+                    let words = error.to_string();
+                    let general = "failed to lookup address information: ";
+                    let words = words.strip_prefix(general).unwrap_or(&words);
+                    let hint = hint_of(&error);
+                    ConnectError::unreachable(format!("{shown} can't be resolved: {words}{hint}"))
+                })?
+            }
+        };
+        // An address of IPv6 may have a scope, which stays.
+        for address in &mut found {
+            address.set_port(server.port);
+        }
+        Ok(found)
+    }
+}
+
+/// The proxy as a server, if requests to `target` may go through one.
+fn proxy_server(proxy: &Proxy, target: &Server) -> Result<Server, ConnectError> {
+    let mut server = Server::of(&proxy.url)
+        .ok_or_else(|| ConnectError::proxy("the URL of the proxy has no host; check proxy"))?;
+    server.shown = format!("the proxy {}", server.address);
+    if !target.is_tls {
+        return Err(ConnectError::proxy(format!(
+            "http to {} is not sent through a proxy, because the secret would leave this machine in clear; remove proxy, or use https",
+            target.shown
+        )));
+    }
+    Ok(server)
+}
+
+fn hint_of(error: &io::Error) -> &'static str {
+    if descriptors::is_exhausted(error) {
+        RAISE_LIMIT
+    } else {
+        ""
+    }
+}
+
+/// A name is no proof of where its bytes go.
+fn loopback_only(
+    addresses: Vec<SocketAddr>,
+    server: &Server,
+) -> Result<Vec<SocketAddr>, ConnectError> {
+    let is_loopback = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
+    let (here, elsewhere): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_loopback);
+    match elsewhere.first() {
+        Some(other) if here.is_empty() => Err(ConnectError::unreachable(format!(
+            "{} resolves to {}, which is not a loopback address; the secret is not sent over http to it; use https",
+            server.shown_host(),
+            other.ip()
+        ))),
+        _ => Ok(here),
+    }
+}
+
+async fn tcp(
+    addresses: Vec<SocketAddr>,
+    server: &Server,
+    limit: Instant,
+) -> Result<Box<dyn Stream>, ConnectError> {
+    let shown = &server.shown;
+    let connected = timeout_at(limit, race::connect(addresses)).await;
+    let late = |_| ConnectError::timed_out(format!("no connection to {shown} in time"));
+    let stream = connected.map_err(late)?.map_err(|error| {
+        let hint = hint_of(&error);
+        ConnectError::unreachable(format!("{shown} can't be reached: {error}{hint}"))
+    })?;
+    // Requests are small; a failure costs only time.
+    let _ = stream.set_nodelay(true);
+    Ok(Box::new(stream))
+}

@@ -1,0 +1,80 @@
+//! Why there is no connection.
+
+use std::error::Error;
+use std::io;
+
+use hyper::header::HeaderMap;
+
+/// Why there is no connection, fit for one line apart from what a server or proxy sent.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ConnectError {
+    /// What kind of failure it is.
+    pub failure: ConnectFailure,
+    /// What failed, why, and what to do.
+    pub message: String,
+}
+
+/// The kinds of failure.
+#[derive(Debug)]
+pub enum ConnectFailure {
+    /// The name has no address, or none of its addresses can be reached.
+    Unreachable,
+    /// A step was not over in time.
+    TimedOut,
+    /// The server or the proxy can't be trusted, or its TLS is not supported.
+    Tls,
+    /// The proxy rejected its login (407).
+    ProxyLogin,
+    /// The proxy did not open a tunnel for another reason. These are the headers of its answer.
+    Proxy(HeaderMap),
+}
+
+impl ConnectError {
+    pub(super) fn new(failure: ConnectFailure, message: impl Into<String>) -> Self {
+        Self {
+            failure,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn unreachable(message: impl Into<String>) -> Self {
+        Self::new(ConnectFailure::Unreachable, message)
+    }
+
+    pub(super) fn timed_out(message: impl Into<String>) -> Self {
+        Self::new(ConnectFailure::TimedOut, message)
+    }
+
+    pub(super) fn tls(message: impl Into<String>) -> Self {
+        Self::new(ConnectFailure::Tls, message)
+    }
+
+    /// The proxy's fault, without an answer of it.
+    pub(super) fn proxy(message: impl Into<String>) -> Self {
+        Self::new(ConnectFailure::Proxy(HeaderMap::new()), message)
+    }
+}
+
+/// An error and all that it came from. An I/O error hides the error it wraps from `source`.
+pub(crate) fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        let io = error.downcast_ref::<io::Error>();
+        match io.and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        }
+    })
+}
+
+/// Returns what an error came from in the end: those around it only report that something failed.
+pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().unwrap_or(error).to_string()
+}
+
+/// The TLS error that `error` came from, if any.
+pub(super) fn tls_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}

@@ -1,0 +1,133 @@
+//! TLS handshakes, and why a TLS connection failed.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use super::error::{ConnectError, innermost, tls_cause};
+use super::server::Server;
+use super::trust::NoClientCertificate;
+use super::{Stream, tls_error, tunnel};
+
+/// What explains the failure of a connection that was there.
+pub struct Diagnosis {
+    pub(super) place: String,
+    pub(super) client_certificate: Arc<NoClientCertificate>,
+}
+
+/// A TLS handshake.
+pub(super) struct Handshake<'a> {
+    server: &'a Server,
+    place: &'a str,
+    limit: Instant,
+    client_certificate: Arc<NoClientCertificate>,
+    /// The proxy whose tunnel it goes through, and what it answered.
+    tunnel: Option<(&'a Server, u16)>,
+    is_proxy: bool,
+}
+
+impl<'a> Handshake<'a> {
+    pub(super) fn with_proxy(proxy: &'a Server, limit: Instant) -> Self {
+        Self {
+            server: proxy,
+            place: &proxy.shown,
+            limit,
+            client_certificate: Arc::default(),
+            tunnel: None,
+            is_proxy: true,
+        }
+    }
+
+    pub(super) fn with_target(
+        target: &'a Server,
+        diagnosis: &'a Diagnosis,
+        tunnel: Option<(&'a Server, u16)>,
+        limit: Instant,
+    ) -> Self {
+        Self {
+            server: target,
+            place: &diagnosis.place,
+            limit,
+            client_certificate: Arc::clone(&diagnosis.client_certificate),
+            tunnel,
+            is_proxy: false,
+        }
+    }
+
+    pub(super) async fn run(
+        self,
+        stream: Box<dyn Stream>,
+        config: &ClientConfig,
+    ) -> Result<Box<dyn Stream>, ConnectError> {
+        let place = self.place;
+        let no_name = || ConnectError::tls(format!("{place} has no host name that TLS takes"));
+        let name = self.server.name().ok_or_else(no_name)?;
+        let mut config = config.clone();
+        let requested = Arc::clone(&self.client_certificate);
+        config.client_auth_cert_resolver = requested;
+        let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        match timeout_at(self.limit, handshake).await {
+            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Err(error)) => Err(self.failure(&error)),
+            Err(_) => Err(ConnectError::timed_out(format!(
+                "no TLS handshake with {place} in time{}",
+                self.hint()
+            ))),
+        }
+    }
+
+    fn failure(&self, error: &io::Error) -> ConnectError {
+        let (place, hint) = (self.place, self.hint());
+        let Some(tls) = tls_cause(error) else {
+            let words = if error.kind() == io::ErrorKind::UnexpectedEof {
+                "closed by the other side".to_owned()
+            } else {
+                innermost(error)
+            };
+            let words =
+                format!("the connection to {place} ended during the TLS handshake: {words}{hint}");
+            return ConnectError::unreachable(words);
+        };
+        if tls_error::is_plain_text(tls) {
+            if let Some((proxy, status)) = self.tunnel {
+                return tunnel::page(&proxy.shown, status);
+            }
+            if self.is_proxy {
+                return ConnectError::tls(format!("{place} speaks http, not TLS{hint}"));
+            }
+        }
+        let wants_certificate = self.client_certificate.was_requested();
+        ConnectError::tls(tls_error::message(tls, place, wants_certificate))
+    }
+
+    /// Most proxies are given as https by mistake.
+    fn hint(&self) -> String {
+        if self.is_proxy {
+            let address = &self.server.address;
+            format!("; if it speaks http, write proxy = \"http://{address}\"")
+        } else {
+            String::new()
+        }
+    }
+}
+
+impl Diagnosis {
+    /// Returns why a connection failed with `error` after it had come about, as far as TLS or a wish of
+    /// the server's explains it. With TLS 1.3 it may want a client certificate after the handshake.
+    #[must_use]
+    pub fn explain(&self, error: &(dyn Error + 'static)) -> Option<ConnectError> {
+        let wants_certificate = self.client_certificate.was_requested();
+        if let Some(tls) = tls_cause(error) {
+            let message = tls_error::message(tls, &self.place, wants_certificate);
+            return Some(ConnectError::tls(message));
+        }
+        wants_certificate.then(|| {
+            let (place, wish) = (&self.place, tls_error::CLIENT_CERTIFICATE);
+            ConnectError::tls(format!("no answer from {place}: {wish}"))
+        })
+    }
+}

@@ -1,0 +1,227 @@
+//! Looks up host names: each on a thread, one lookup for all requests that wait for the same name.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::clock::timer_now;
+use crate::threads;
+
+/// Lookups at once. One that hangs keeps its thread for longer than its request waits.
+const MAX_LOOKUPS: usize = 32;
+
+/// Lookups of one name at once, so that a name whose lookups hang leaves room for others.
+const MAX_PER_NAME: usize = 2;
+
+/// A lookup that has taken this long may hang for good: the next request starts another one.
+const SLOW: Duration = Duration::from_secs(20);
+
+/// What a name resolves to, with port 0. The error is shared, and [`io::Error`] cannot be cloned.
+type Found = Result<Vec<SocketAddr>, Arc<io::Error>>;
+
+/// Asks the system; blocks.
+type System = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// Looks up host names.
+pub(super) struct Resolver {
+    system: Arc<System>,
+    room: Arc<Semaphore>,
+    names: Arc<Mutex<HashMap<String, Name>>>,
+}
+
+/// The lookups of one name that have not ended.
+#[derive(Default)]
+struct Name {
+    running: usize,
+    /// The newest, unless it has ended.
+    newest: Option<Newest>,
+}
+
+struct Newest {
+    started: Instant,
+    found: watch::Receiver<Option<Found>>,
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self::new(ask_system)
+    }
+}
+
+impl Resolver {
+    pub(super) fn new(
+        system: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            system: Arc::new(system),
+            room: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+            names: Arc::default(),
+        }
+    }
+
+    /// Returns the addresses of `name`, with port 0. A lookup goes on when its request is cancelled, and serves the
+    /// next one.
+    pub(super) async fn addresses(&self, name: &str) -> Result<Vec<SocketAddr>, Arc<io::Error>> {
+        let mut lookup = self.join_or_start(name);
+        let found = lookup.wait_for(Option::is_some).await;
+        let found = found.map_or(None, |found| found.clone());
+        found.unwrap_or_else(|| Err(Arc::new(io::Error::other("the lookup was abandoned"))))
+    }
+
+    fn join_or_start(&self, name: &str) -> watch::Receiver<Option<Found>> {
+        let now = timer_now();
+        let mut names = lock(&self.names);
+        let entry = names.entry(name.to_owned()).or_default();
+        if let Some(newest) = &entry.newest {
+            let is_slow = now.saturating_duration_since(newest.started) >= SLOW;
+            if !is_slow || entry.running >= MAX_PER_NAME {
+                return newest.found.clone();
+            }
+        }
+        let (sender, found) = watch::channel(None);
+        entry.running += 1;
+        entry.newest = Some(Newest {
+            started: now,
+            found: found.clone(),
+        });
+        tokio::spawn(self.look_up(name.to_owned(), sender));
+        found
+    }
+
+    /// Removes the lookup before its result is published, so that no request joins one that has ended.
+    fn look_up(
+        &self,
+        name: String,
+        result: watch::Sender<Option<Found>>,
+    ) -> impl Future<Output = ()> + use<> {
+        let (system, room) = (Arc::clone(&self.system), Arc::clone(&self.room));
+        let names = Arc::clone(&self.names);
+        async move {
+            let asked = name.clone();
+            // Never closed.
+            let permit = room.acquire_owned().await;
+            let found = threads::run(move || {
+                let found = system(&asked);
+                drop(permit);
+                found
+            });
+            let found = found.await.and_then(|found| found).map_err(Arc::new);
+            let mut running = lock(&names);
+            if let Some(entry) = running.get_mut(&name) {
+                entry.running -= 1;
+                let own = result.subscribe();
+                entry
+                    .newest
+                    .take_if(|newest| newest.found.same_channel(&own));
+                if entry.running == 0 {
+                    running.remove(&name);
+                }
+            }
+            drop(running);
+            let _ = result.send(Some(found));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn ask_system(name: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok((name, 0).to_socket_addrs()?.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const ADDRESS: [SocketAddr; 1] = [SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)];
+
+    /// A resolver whose lookups end when they receive something, and where they say that they began.
+    fn stopped() -> (Resolver, mpsc::Sender<()>, mpsc::Receiver<String>) {
+        let (go, may_go) = mpsc::channel();
+        let (begun, begins) = mpsc::channel();
+        let (may_go, begun) = (Mutex::new(may_go), Mutex::new(begun));
+        let resolver = Resolver::new(move |name| {
+            lock(&begun)
+                .send(name.to_owned())
+                .map_err(io::Error::other)?;
+            if name.starts_with("hangs") {
+                lock(&may_go).recv().map_err(io::Error::other)?;
+            }
+            Ok(ADDRESS.to_vec())
+        });
+        (resolver, go, begins)
+    }
+
+    /// Polls a lookup once.
+    async fn begin(resolver: &Resolver, name: &str) {
+        let lookup = resolver.addresses(name);
+        let waited = tokio::time::timeout(Duration::ZERO, lookup).await;
+        assert!(waited.is_err(), "{name} has ended");
+    }
+
+    #[tokio::test]
+    async fn requests_for_one_name_share_one_lookup_that_outlives_them() {
+        let (resolver, go, begins) = stopped();
+        for _ in 0..64 {
+            begin(&resolver, "hangs.example").await;
+        }
+        go.send(()).unwrap();
+        let found = resolver.addresses("hangs.example").await.unwrap();
+        assert_eq!(found, ADDRESS);
+        assert_eq!(begins.try_iter().count(), 1);
+        assert!(lock(&resolver.names).is_empty());
+        // Nothing is remembered.
+        go.send(()).unwrap();
+        resolver.addresses("hangs.example").await.unwrap();
+        assert_eq!(begins.try_iter().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn lookups_that_hang_leave_room_for_other_names() {
+        let (resolver, _go, _begins) = stopped();
+        for number in 0..MAX_LOOKUPS / MAX_PER_NAME {
+            for _ in 0..MAX_LOOKUPS {
+                begin(&resolver, &format!("hangs{number}.example")).await;
+            }
+        }
+        assert_eq!(resolver.addresses("other.example").await.unwrap(), ADDRESS);
+    }
+
+    #[tokio::test]
+    async fn slow_lookup_is_joined_by_a_second_one_and_no_third() {
+        let (resolver, go, begins) = stopped();
+        begin(&resolver, "hangs.example").await;
+        let slow = |resolver: &Resolver| {
+            let mut names = lock(&resolver.names);
+            let name = names.get_mut("hangs.example").unwrap();
+            name.newest.as_mut().unwrap().started -= SLOW;
+            name.running
+        };
+        assert_eq!(slow(&resolver), 1);
+        begin(&resolver, "hangs.example").await;
+        assert_eq!(slow(&resolver), 2);
+        begin(&resolver, "hangs.example").await;
+        assert_eq!(slow(&resolver), 2);
+        go.send(()).unwrap();
+        go.send(()).unwrap();
+        resolver.addresses("hangs.example").await.unwrap();
+        assert_eq!(begins.iter().take(2).count(), 2);
+    }
+
+    #[tokio::test]
+    async fn error_of_a_lookup_is_that_of_the_system() {
+        let resolver = Resolver::new(|_| Err(io::Error::other("no such name")));
+        let error = resolver.addresses("a.example").await.unwrap_err();
+        assert_eq!(error.to_string(), "no such name");
+    }
+}

@@ -1,0 +1,192 @@
+//! Proxies that open a tunnel, and such that do not.
+
+use super::*;
+
+/// A proxy that answers each CONNECT so, and goes on as the server at `target` if there is one.
+fn proxy(answer: &'static [u8], target: Option<String>) -> String {
+    server(move |mut stream| {
+        let target = target.clone();
+        thread::spawn(move || {
+            read_head(&mut stream);
+            let _ = stream.write_all(answer);
+            let Some(target) = target else {
+                return;
+            };
+            let mut behind = TcpStream::connect(target).unwrap();
+            let (mut from, mut to) = (stream.try_clone().unwrap(), behind.try_clone().unwrap());
+            thread::spawn(move || io::copy(&mut from, &mut to));
+            let _ = io::copy(&mut behind, &mut stream);
+        });
+    })
+}
+
+/// What comes of a proxy that answers CONNECT so.
+fn failure_by(answer: &'static [u8], login: Option<ProxyLogin>) -> ConnectError {
+    let address = proxy(answer, None);
+    let url = format!("http://{address}").parse().unwrap();
+    let connector = connector(None, Some(Proxy { url, login }));
+    let mut error = failure(&connector, "https://domo.example/oauth/token");
+    error.message = error.message.replace(&address, "ADDRESS");
+    error
+}
+
+#[test]
+fn any_2xx_opens_the_tunnel_whatever_its_head_looks_like() {
+    let sandbox = Sandbox::builder().https(true).start().unwrap();
+    let (ca, url) = (sandbox.ca_pem().unwrap(), sandbox.token_url());
+    let parsed: Url = url.parse().unwrap();
+    let long: &str = "a".repeat(60_000).leak();
+    let long: &str = format!("HTTP/1.1 200 OK\r\nX: {long}\r\n\r\n").leak();
+    for answer in [
+        "HTTP/1.1 200 Connection established\r\n\r\n",
+        "HTTP/1.0 200 OK\n\n",
+        "HTTP/1.1 201 Created\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX Y : z\r\n\r\n",
+        long,
+    ] {
+        let behind = address_of(&parsed);
+        let proxy = proxy(answer.as_bytes(), Some(behind));
+        let connector = connector(Some(&ca), through(&format!("http://{proxy}")));
+        let shown = answer.get(..40.min(answer.len()));
+        assert_eq!(first_line(&connector, &url), NOT_FOUND, "{shown:?}");
+    }
+}
+
+#[test]
+fn answer_without_a_tunnel_is_named_with_its_status_and_headers() {
+    let error = failure_by(b"HTTP/1.1 429 Too Many\r\nRetry-After: 600\r\n\r\n", None);
+    assert_eq!(
+        error.message,
+        "the proxy ADDRESS answered 429 Too Many to CONNECT"
+    );
+    let ConnectFailure::Proxy(headers) = error.failure else {
+        panic!("{error:?}")
+    };
+    assert_eq!(headers["retry-after"], "600");
+    for (answer, message) in [
+        (
+            "HTTP/1.1 403 Forbidden\r\n\r\nno",
+            "answered 403 Forbidden to CONNECT; ask its operator to allow domo.example",
+        ),
+        (
+            "HTTP/1.1 302 Found\r\nLocation: x\r\n\r\n",
+            "answered 302 Found to CONNECT; it may want a login on a page, which is not supported",
+        ),
+        ("HTTP/1.1 504\r\n\r\n", "answered 504 to CONNECT"),
+        (
+            "\x05\u{7f}",
+            "does not speak HTTP; it may be a SOCKS proxy, which is not supported; set proxy to an HTTP proxy",
+        ),
+        (
+            "SSH-2.0-x\r\n",
+            "does not speak HTTP; check the host and port of proxy",
+        ),
+        (
+            "\x15\x03\x01",
+            "speaks TLS, not http; write proxy = \"https://ADDRESS\"",
+        ),
+        (
+            "",
+            "closed the connection before it answered CONNECT; check proxy",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nX: ",
+            "closed the connection before it answered CONNECT; check proxy",
+        ),
+    ] {
+        let error = failure_by(answer.as_bytes(), None);
+        assert_eq!(error.message, format!("the proxy ADDRESS {message}"));
+        assert!(
+            matches!(error.failure, ConnectFailure::Proxy(_)),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn page_in_place_of_tls_is_the_proxys() {
+    let page = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
+    let error = failure_by(page.as_bytes(), None);
+    let words = "answered 200 to CONNECT and then sent a page, not TLS";
+    assert!(error.message.contains(words), "{error}");
+    // It comes after the first bytes of TLS.
+    let behind = server(|mut stream| {
+        let _ = stream.read(&mut [0; 1024]);
+        let _ = stream.write_all(b"<html>login</html>");
+    });
+    let proxy = proxy(b"HTTP/1.1 200 OK\r\n\r\n", Some(behind));
+    let connector = connector(None, through(&format!("http://{proxy}")));
+    let error = failure(&connector, "https://domo.example/");
+    assert!(error.message.contains(words), "{error}");
+    assert!(
+        matches!(error.failure, ConnectFailure::Proxy(_)),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn rejected_login_names_the_key_and_what_the_proxy_takes() {
+    let login = || {
+        Some(ProxyLogin {
+            user: "alice".to_owned(),
+            password: "100%25sure".into(),
+        })
+    };
+    let ntlm =
+        "HTTP/1.1 407 Login\r\nProxy-Authenticate: NTLM\r\nProxy-Authenticate: Negotiate\r\n\r\n";
+    let basic = "HTTP/1.1 407 Login\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\r\n";
+    for (answer, login, words) in [
+        (
+            ntlm,
+            login(),
+            "it takes a login by NTLM, Negotiate only, and only Basic is supported",
+        ),
+        (
+            basic,
+            login(),
+            "it rejects the login; correct the file of proxy_auth_file",
+        ),
+        (
+            basic,
+            None,
+            "it wants a login; write user:password to a file and name it with proxy_auth_file",
+        ),
+    ] {
+        let error = failure_by(answer.as_bytes(), login);
+        assert!(
+            matches!(error.failure, ConnectFailure::ProxyLogin),
+            "{error:?}"
+        );
+        assert!(error.message.contains(words), "{error}");
+        assert!(!error.message.contains("sure"), "{error}");
+    }
+}
+
+#[test]
+fn https_proxy_is_trusted_by_the_same_certificates() {
+    let sandbox = Sandbox::builder().https(true).start().unwrap();
+    let (ca, url) = (sandbox.ca_pem().unwrap(), sandbox.token_url());
+    // As a proxy the sandbox answers as it answers any path that it does not have.
+    let proxy = through(url.strip_suffix("/oauth/token").unwrap());
+    let error = failure(&connector(Some(&ca), proxy), "https://domo.example/");
+    assert!(error.message.contains(" to CONNECT"), "{error}");
+    let proxy = through(url.strip_suffix("/oauth/token").unwrap());
+    let error = failure(&connector(None, proxy), "https://domo.example/");
+    assert!(error.message.starts_with("the proxy 127.0.0.1:"), "{error}");
+    assert!(error.message.contains("ca_file must hold"), "{error}");
+}
+
+#[test]
+fn https_proxy_that_speaks_http_is_told_apart() {
+    for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b""] {
+        let address = server(move |mut stream| {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(answer);
+        });
+        let connector = connector(None, through(&format!("https://{address}")));
+        let error = failure(&connector, "https://domo.example/");
+        let hint = format!("; if it speaks http, write proxy = \"http://{address}\"");
+        assert!(error.message.ends_with(&hint), "{error}");
+    }
+}

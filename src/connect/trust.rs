@@ -1,0 +1,294 @@
+//! Which servers are trusted: by the system's trust store, and by the certificates of a `ca_file`.
+//!
+//! Those of a file are shared by all connectors with the same content of it, and the system's by all.
+
+mod system;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
+    SignatureScheme,
+};
+
+use super::ca_file;
+pub(super) use system::{StoreError, SystemStore};
+
+/// A verifier by the system's trust store; none if that has no certificate.
+type SystemVerifier = Option<Arc<dyn ServerCertVerifier>>;
+
+/// All that is trusted.
+#[derive(Default)]
+pub(super) struct TrustStores {
+    system: Arc<SystemStore>,
+    by_ca: Mutex<HashMap<Arc<[u8]>, Weak<Trust>>>,
+}
+
+impl TrustStores {
+    /// Returns what is trusted with a `ca_file` of that content, which is `shown` in commands, besides
+    /// the system's store. Blocks on parsing.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file.
+    pub(super) fn with_ca(&self, ca: Option<(&[u8], &str)>) -> Result<Arc<Trust>, String> {
+        let (content, shown) = ca.unwrap_or_default();
+        let mut by_ca = self.by_ca.lock().unwrap_or_else(PoisonError::into_inner);
+        by_ca.retain(|_, trust| trust.strong_count() > 0);
+        if let Some(trust) = by_ca.get(content).and_then(Weak::upgrade) {
+            return Ok(trust);
+        }
+        let certificates = match ca {
+            Some(_) => ca_file::certificates(content, shown)?,
+            None => Vec::new(),
+        };
+        let content: Arc<[u8]> = content.into();
+        let trust = Trust::new(Arc::clone(&content), certificates, Arc::clone(&self.system));
+        let trust = Arc::new(trust.map_err(|error| error.to_string())?);
+        by_ca.insert(content, Arc::downgrade(&trust));
+        Ok(trust)
+    }
+
+    #[cfg(all(test, unix, not(target_vendor = "apple")))]
+    pub(super) fn with_system(system: SystemStore) -> Self {
+        Self {
+            system: Arc::new(system),
+            by_ca: Mutex::default(),
+        }
+    }
+
+    /// How many are kept.
+    #[cfg(all(test, unix, not(target_vendor = "apple")))]
+    pub(super) fn count(&self) -> usize {
+        let mut by_ca = self.by_ca.lock().unwrap_or_else(PoisonError::into_inner);
+        by_ca.retain(|_, trust| trust.strong_count() > 0);
+        by_ca.len()
+    }
+}
+
+/// What one kind of connector trusts.
+pub(super) struct Trust {
+    content: Arc<[u8]>,
+    /// The certificates of the file; they may be the server's own by mistake.
+    certificates: Arc<[CertificateDer<'static>]>,
+    of_file: Option<Arc<WebPkiServerVerifier>>,
+    system: Arc<SystemStore>,
+    /// The last configuration, and the state of the system's store it was made from.
+    latest: Mutex<Option<(u64, Arc<ClientConfig>)>>,
+}
+
+impl Trust {
+    fn new(
+        content: Arc<[u8]>,
+        certificates: Vec<CertificateDer<'static>>,
+        system: Arc<SystemStore>,
+    ) -> Result<Self, Error> {
+        let mut roots = RootCertStore::empty();
+        for certificate in &certificates {
+            roots.add(certificate.clone())?;
+        }
+        Ok(Self {
+            content,
+            certificates: certificates.into(),
+            of_file: verifier(roots)?,
+            system,
+            latest: Mutex::default(),
+        })
+    }
+
+    /// The content of the file; empty without one.
+    pub(super) fn content(&self) -> &Arc<[u8]> {
+        &self.content
+    }
+
+    /// Returns how to make TLS connections. Reads the system's trust store if it has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if nothing at all would be trusted.
+    pub(super) async fn config(&self) -> Result<Arc<ClientConfig>, StoreError> {
+        let (generation, system) = match self.system.current().await {
+            Ok(current) => current,
+            // Only the file's certificates are trusted then; the next attempt reads the store again.
+            Err(_) if self.of_file.is_some() => (0, None),
+            Err(error) => return Err(error),
+        };
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, config)) = &*latest
+            && *of == generation
+        {
+            return Ok(Arc::clone(config));
+        }
+        let config = Arc::new(self.configure(system).map_err(StoreError::unusable)?);
+        *latest = Some((generation, Arc::clone(&config)));
+        Ok(config)
+    }
+
+    fn configure(&self, system: SystemVerifier) -> Result<ClientConfig, Error> {
+        let provider = provider();
+        let verifier = Verifier {
+            provider: Arc::clone(&provider),
+            of_file: self.of_file.clone(),
+            certificates: Arc::clone(&self.certificates),
+            system,
+        };
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // No connection is made often enough to gain by it.
+        config.resumption = Resumption::disabled();
+        Ok(config)
+    }
+}
+
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// A verifier by those certificates, if there are any.
+fn verifier(roots: RootCertStore) -> Result<Option<Arc<WebPkiServerVerifier>>, Error> {
+    if roots.is_empty() {
+        return Ok(None);
+    }
+    let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+    built
+        .map(Some)
+        .map_err(|error| Error::Other(OtherError(Arc::new(error))))
+}
+
+/// Trusts what either the certificates of the file or the system's trust.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    of_file: Option<Arc<WebPkiServerVerifier>>,
+    certificates: Arc<[CertificateDer<'static>]>,
+    system: SystemVerifier,
+}
+
+/// The server's own certificate stands in `ca_file`, and it is not its own issuer.
+#[derive(Debug)]
+pub(super) struct OwnCertificate;
+
+impl fmt::Display for OwnCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ca_file has the server's own certificate")
+    }
+}
+
+impl std::error::Error for OwnCertificate {}
+
+fn is_unknown_issuer(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidCertificate(CertificateError::UnknownIssuer)
+    )
+}
+
+/// CAs of the same name may have different keys.
+fn is_bad_signature(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidCertificate(CertificateError::BadSignature)
+    )
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verify = |verifier: &dyn ServerCertVerifier| {
+            verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        };
+        let unknown = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let by_file = match &self.of_file {
+            Some(verifier) => verify(&**verifier),
+            None => Err(unknown.clone()),
+        };
+        let Err(of_file) = by_file else {
+            return by_file;
+        };
+        let by_system = match &self.system {
+            Some(verifier) => verify(&**verifier),
+            None => Err(unknown),
+        };
+        let Err(of_system) = by_system else {
+            return by_system;
+        };
+        let error = if is_unknown_issuer(&of_file) {
+            of_system
+        } else {
+            of_file
+        };
+        let is_unverified = is_unknown_issuer(&error) || is_bad_signature(&error);
+        if is_unverified && self.certificates.contains(end_entity) {
+            let own = CertificateError::Other(OtherError(Arc::new(OwnCertificate)));
+            return Err(own.into());
+        }
+        Err(error)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
+}
+
+/// Has no certificate for the server, and records that it wants one.
+#[derive(Debug, Default)]
+pub(super) struct NoClientCertificate {
+    was_requested: AtomicBool,
+}
+
+impl NoClientCertificate {
+    /// Whether the server has requested a certificate.
+    pub(super) fn was_requested(&self) -> bool {
+        self.was_requested.load(Ordering::Relaxed)
+    }
+}
+
+impl ResolvesClientCert for NoClientCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.was_requested.store(true, Ordering::Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,123 @@
+//! Opens a tunnel through an HTTP proxy.
+
+use std::io;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Stream;
+use super::error::{ConnectError, ConnectFailure, innermost};
+use super::proxy::{self, Head, MAX_HEAD, Progress};
+use super::server::Server;
+use crate::credentials::ProxyLogin;
+
+/// How much is read at once.
+const CHUNK: usize = 4096;
+
+/// Requests a tunnel to `target` and reads the answer. What follows on `stream` is the target's. Returns
+/// the status that the proxy answered.
+///
+/// # Errors
+///
+/// [`ConnectError`] names the proxy, and what it answered.
+pub(super) async fn open(
+    stream: &mut (dyn Stream + '_),
+    proxy: &Server,
+    login: Option<&ProxyLogin>,
+    target: &Server,
+) -> Result<u16, ConnectError> {
+    let request = proxy::request(&target.authority(), login);
+    let answer = exchange(stream, &request).await;
+    let shown = &proxy.shown;
+    let failed = |error: io::Error| {
+        let words = innermost(&error);
+        ConnectError::proxy(format!(
+            "the connection to {shown} failed before it answered CONNECT: {words}; check proxy"
+        ))
+    };
+    let (received, progress) = answer.map_err(failed)?;
+    match progress {
+        Progress::Head(head) if (200..300).contains(&head.status) => {
+            if received.len() > head.length {
+                return Err(page(shown, head.status));
+            }
+            Ok(head.status)
+        }
+        Progress::Head(head) => Err(rejection(head, shown, login.is_some(), &target.shown)),
+        Progress::NotHttp => Err(not_http(&received, proxy)),
+        Progress::TooLong => Err(ConnectError::proxy(format!(
+            "{shown} answered CONNECT with more than {MAX_HEAD} bytes of headers; check proxy"
+        ))),
+        Progress::More => Err(ConnectError::proxy(format!(
+            "{shown} closed the connection before it answered CONNECT; check proxy"
+        ))),
+    }
+}
+
+/// Returns what was received, up to the end of the head or of the connection.
+async fn exchange(
+    stream: &mut (dyn Stream + '_),
+    request: &[u8],
+) -> io::Result<(Vec<u8>, Progress)> {
+    stream.write_all(request).await?;
+    stream.flush().await?;
+    let mut received = Vec::new();
+    let mut chunk = [0; CHUNK];
+    loop {
+        let count = stream.read(&mut chunk).await?;
+        received.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        let progress = proxy::read(&received);
+        if count == 0 || !matches!(progress, Progress::More) {
+            return Ok((received, progress));
+        }
+    }
+}
+
+/// The server behind a tunnel speaks only after its client has, and in TLS.
+pub(super) fn page(shown: &str, status: u16) -> ConnectError {
+    ConnectError::proxy(format!(
+        "{shown} answered {status} to CONNECT and then sent a page, not TLS; a login to the network may be needed: \
+         open a page in a browser on this network"
+    ))
+}
+
+fn rejection(head: Head, shown: &str, has_login: bool, target: &str) -> ConnectError {
+    let Head { status, reason, .. } = &head;
+    let separator = if reason.is_empty() { "" } else { " " };
+    let answered = format!("{shown} answered {status}{separator}{reason} to CONNECT");
+    if *status == 407 {
+        let hint = match head.unsupported_schemes() {
+            Some(schemes) => format!(
+                "it takes a login by {schemes} only, and only Basic is supported; let it take Basic and set \
+                 proxy_auth_file"
+            ),
+            None if has_login => {
+                "it rejects the login; correct the file of proxy_auth_file".to_owned()
+            }
+            None => {
+                "it wants a login; write user:password to a file and name it with proxy_auth_file"
+                    .to_owned()
+            }
+        };
+        return ConnectError::new(ConnectFailure::ProxyLogin, format!("{answered}: {hint}"));
+    }
+    let hint = match status {
+        300..=399 => "; it may want a login on a page, which is not supported".to_owned(),
+        403 => format!("; ask its operator to allow {target}"),
+        _ => String::new(),
+    };
+    ConnectError::new(ConnectFailure::Proxy(head.headers), answered + &hint)
+}
+
+fn not_http(received: &[u8], proxy: &Server) -> ConnectError {
+    let Server { shown, address, .. } = proxy;
+    let message = match received.first() {
+        Some(0x15 | 0x16) => {
+            format!("{shown} speaks TLS, not http; write proxy = \"https://{address}\"")
+        }
+        Some(0 | 4 | 5) => format!(
+            "{shown} does not speak HTTP; it may be a SOCKS proxy, which is not supported; set proxy to an HTTP proxy"
+        ),
+        _ => format!("{shown} does not speak HTTP; check the host and port of proxy"),
+    };
+    ConnectError::proxy(message)
+}
