@@ -37,8 +37,8 @@ pub use loading::Loading;
 use rejection::Rejections;
 use telling::ReportState;
 pub use timing::{
-    BACKOFF_FIRST, BACKOFF_MAX, DENIED_RETRY, REQUEST_MAX, RETRY_AFTER_MAX, floor, least_left,
-    request_timeout,
+    BACKOFF_FIRST, BACKOFF_MAX, DENIED_RETRY, REQUEST_GRACE, REQUEST_MAX, RETRY_AFTER_MAX, floor,
+    least_left, request_timeout,
 };
 pub use types::{
     Ask, Chance, Command, Effect, OutageCause, Outcome, Recovery, Reply, Round, WaiterId,
@@ -167,7 +167,7 @@ impl Schedule {
         self.change.start(now);
         self.state = State::Fetching {
             started: now,
-            abort_at: now + request_timeout(self.lifetime),
+            abort_at: now + request_timeout(self.lifetime) + REQUEST_GRACE,
             chance,
         };
         self.round

@@ -198,8 +198,8 @@ fn a_caller_that_waits_hears_by_its_deadline() {
 fn a_request_without_an_answer_is_given_up_and_tried_again() {
     let mut schedule = schedule();
     let round = schedule.start(chance(1.0, 1), START);
-    let limit = START + SECOND * 20;
-    assert_eq!(schedule.poll_timeout(), Some(limit));
+    let limit = START + SECOND * 20 + REQUEST_GRACE;
+    assert_eq!(schedule.poll_timeout(), Some(limit), "after its own limit");
     schedule.handle_timeout(limit);
     assert_eq!(schedule.poll_command(), Some(Command::Abort(round)));
     assert_eq!(schedule.poll_timeout(), Some(limit + BACKOFF_FIRST));

@@ -34,6 +34,10 @@ pub const REQUEST_MAX: Duration = Duration::from_secs(20);
 /// A token request is always given this long.
 pub(super) const REQUEST_MIN: Duration = Duration::from_secs(2);
 
+/// How much later than a request's own limit the request is aborted: the limit's timer is another one, and
+/// its error names the step that took too long.
+pub const REQUEST_GRACE: Duration = Duration::from_millis(500);
+
 /// The least time from start to start of two successful requests for a token of that life.
 #[must_use]
 pub fn floor(lifetime: Duration) -> Duration {

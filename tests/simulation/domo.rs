@@ -7,8 +7,8 @@ use std::time::Duration;
 use domo_token::clock::{BootTime, Clock};
 use domo_token::roster::MAX_FLIGHTS_PER_CLIENT;
 use domo_token::schedule::{
-    BACKOFF_FIRST, BACKOFF_MAX, CHANGE_INTERVAL, CHANGES_IN_A_ROW, DENIED_RETRY, RETRY_AFTER_MAX,
-    floor, request_timeout,
+    BACKOFF_FIRST, BACKOFF_MAX, CHANGE_INTERVAL, CHANGES_IN_A_ROW, DENIED_RETRY, REQUEST_GRACE,
+    RETRY_AFTER_MAX, floor, request_timeout,
 };
 use domo_token::source::{FetchError, Fetched, LifetimeSource, TokenSource};
 use domo_token_client::scope::ScopeSet;
@@ -264,7 +264,7 @@ impl Domo {
         let flight = Flight {
             key,
             started: now,
-            late: now + request_timeout(lifetime),
+            late: now + request_timeout(lifetime) + REQUEST_GRACE,
             fate: fate.map(|(delay, answer)| (now + delay, answer)),
             sender: Some(sender),
         };

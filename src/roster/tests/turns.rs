@@ -26,7 +26,7 @@ fn clients_whose_domo_hangs_do_not_keep_another_from_its_turn() {
         add(&mut roster, &format!("hangs{number:02}"), 40);
     }
     add(&mut roster, "healthy", 1);
-    let end = NOW + schedule::request_timeout(None);
+    let end = NOW + schedule::request_timeout(None) + schedule::REQUEST_GRACE;
     let served = pass(&mut roster, "healthy", end);
     assert_eq!(served, Some(end), "with the first room there is");
 }

@@ -27,6 +27,7 @@ fn constants() -> BTreeSet<(String, String)> {
     ];
     let spans = spans.map(|(name, span)| (name, format!("{} s", span.as_secs())));
     let counts = [
+        ("REQUEST_GRACE", format!("{} ms", REQUEST_GRACE.as_millis())),
         ("FLOOR_PART", FLOOR_PART.to_string()),
         ("CHANGES_IN_A_ROW", CHANGES_IN_A_ROW.to_string()),
     ];
