@@ -7,6 +7,7 @@ mod restart_settings;
 pub(crate) mod runtime_directory;
 mod load;
 mod place;
+mod proxy_login;
 mod reload;
 
 use std::collections::BTreeMap;

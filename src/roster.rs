@@ -5,6 +5,8 @@
 //! [`Command`]s go out.
 
 mod configure;
+mod find;
+mod logins;
 mod outage;
 mod status;
 mod turns;
@@ -16,8 +18,10 @@ use domo_token_client::scope::ScopeSet;
 use domo_token_client::wire::Refusal;
 
 use crate::clock::BootTime;
-use crate::schedule::{self, Ask, Kept, Loading, Outcome, Reply, Round, Schedule, WaiterId};
-use crate::source::{FetchError, Fetched};
+use crate::schedule::{
+    self, Ask, Kept, Loading, Outcome, Rejected, Reply, Round, Schedule, WaiterId,
+};
+use crate::source::{FetchError, Fetched, LoginResult};
 
 /// Most token requests under way at once for one client.
 pub const MAX_FLIGHTS_PER_CLIENT: usize = 3;
@@ -53,15 +57,6 @@ pub enum Command {
     Forget(SetId),
 }
 
-/// Why a scope set isn't there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unknown {
-    /// No client of that name.
-    Client,
-    /// The client has no such set; it has these.
-    Scope(Vec<ScopeSet>),
-}
-
 #[derive(Debug)]
 struct Client {
     name: String,
@@ -71,8 +66,12 @@ struct Client {
     in_flight: usize,
     /// Sets that want a fetch and haven't had their turn.
     queue: VecDeque<SetId>,
-    /// In [`Roster::line`] already.
+    /// In [`Roster::line`] already, or waiting for its proxy login.
     in_line: bool,
+    /// The login at the proxy that its requests go through.
+    proxy_login: Option<ProxyLoginId>,
+    /// Whether Domo has rejected it since its last success.
+    is_rejected: bool,
     /// The one set that still asks while Domo refuses the client as a whole.
     prober: Option<SetId>,
     /// The one set that tries new credentials first, as the old ones were rejected.
@@ -88,6 +87,8 @@ struct Set {
     due: Option<BootTime>,
     queued: bool,
     flight: Option<Round>,
+    /// The login at the proxy that its request under way was sent with.
+    sent_login: Option<ProxyLoginId>,
 }
 
 /// All schedules of a broker.
@@ -101,7 +102,12 @@ pub struct Roster {
     clients: BTreeMap<ClientId, Client>,
     sets: BTreeMap<SetId, Set>,
     timers: BTreeSet<(BootTime, SetId)>,
+    logins: BTreeMap<ProxyLoginId, Login>,
+    /// When rejected logins may be tried again.
+    login_timers: BTreeSet<(BootTime, ProxyLoginId)>,
     in_flight: usize,
+    /// Whether a config is being applied: no request starts before all clients are as it says.
+    is_configuring: bool,
     /// Clients that wait for a turn.
     line: VecDeque<ClientId>,
     /// Tokens of an earlier process, until the first config says which of them are wanted.
@@ -125,45 +131,15 @@ impl Roster {
             clients: BTreeMap::new(),
             sets: BTreeMap::new(),
             timers: BTreeSet::new(),
+            logins: BTreeMap::new(),
+            login_timers: BTreeSet::new(),
             in_flight: 0,
+            is_configuring: false,
             line: VecDeque::new(),
             kept: BTreeMap::new(),
             left: BTreeMap::new(),
             commands: VecDeque::new(),
         }
-    }
-
-    /// The scope set of that client and those scopes.
-    ///
-    /// # Errors
-    ///
-    /// [`Unknown`] if there is none, with what there is.
-    pub fn find(&self, client: &str, scope: &ScopeSet) -> Result<SetId, Unknown> {
-        let client = self.names.get(client).and_then(|id| self.clients.get(id));
-        let client = client.ok_or(Unknown::Client)?;
-        let known = || Unknown::Scope(client.sets.keys().cloned().collect());
-        client.sets.get(scope).copied().ok_or_else(known)
-    }
-
-    /// The client's scope set of just that text, which spares reading it.
-    #[must_use]
-    pub fn find_text(&self, client: &str, text: &str) -> Option<(SetId, &ScopeSet)> {
-        let client = self.names.get(client).and_then(|id| self.clients.get(id))?;
-        let (scope, set) = client.sets.get_key_value(text)?;
-        Some((*set, scope))
-    }
-
-    /// The clients' names, in order.
-    pub fn client_names(&self) -> impl Iterator<Item = &str> {
-        self.names.keys().map(String::as_str)
-    }
-
-    /// The client and the scopes of a set.
-    #[must_use]
-    pub fn name_of(&self, set: SetId) -> Option<(&str, &ScopeSet)> {
-        let found = self.sets.get(&set)?;
-        let client = self.clients.get(&found.client)?;
-        Some((client.name.as_str(), found.schedule.scope()))
     }
 
     /// How long a request of the set may take: see [`Schedule::time_limit`].
@@ -176,15 +152,6 @@ impl Roster {
     #[must_use]
     pub fn failure_of(&self, set: SetId) -> Option<&str> {
         self.sets.get(&set)?.schedule.failure()
-    }
-
-    /// All sets, with client and scopes.
-    pub fn sets(&self) -> impl Iterator<Item = (SetId, &str, &ScopeSet)> {
-        let clients = self.names.values().filter_map(|id| self.clients.get(id));
-        clients.flat_map(|client| {
-            let sets = client.sets.iter();
-            sets.map(|(scope, set)| (*set, client.name.as_str(), scope))
-        })
     }
 
     /// Asks for a set's token: see [`Schedule::request`].
@@ -265,14 +232,30 @@ impl Roster {
             return;
         };
         let client = found.client;
+        let login_result = LoginResult::of(&result);
         let outcome = found.schedule.handle_fetched(round, result, now);
-        self.end_flight(set);
-        // This attempt is reported before what it means for the client's other sets.
+        let login = self.end_flight(set, now);
+        // This attempt is reported before what it means for other sets.
         self.collect(set, now);
-        if outcome.accepts_client() {
-            self.accept_client(client, now);
-        } else if let Outcome::Denied { .. } = outcome {
-            self.deny_client(client, set, now);
+        if let Some(login) = login {
+            self.apply_login_result(login, set, login_result, now);
+        }
+        match outcome {
+            Outcome::Denied {
+                rejected: Rejected::ClientUnconfirmed,
+                ..
+            } => self.await_confirmation(client, set, now),
+            Outcome::Denied {
+                rejected: Rejected::Client,
+                ..
+            } => self.deny_client(client, set, now),
+            _ if outcome.accepts_client() => self.accept_client(client, now),
+            Outcome::Ignored
+            | Outcome::Obtained { .. }
+            | Outcome::RefusedInUse
+            | Outcome::Denied { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Expired { .. } => self.follow_probe(client, set, now),
         }
         self.touch(set, now);
         self.end_trial(client, set, now);
@@ -281,6 +264,7 @@ impl Roster {
 
     /// Applies what `now` has made due.
     pub fn handle_timeout(&mut self, now: BootTime) {
+        self.handle_login_timeouts(now);
         while let Some((due, set)) = self.timers.first().copied() {
             if due > now {
                 return;
@@ -297,7 +281,9 @@ impl Roster {
     /// When [`Self::handle_timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<BootTime> {
-        self.timers.first().map(|(due, _)| *due)
+        let set = self.timers.first().map(|(due, _)| *due);
+        let login = self.login_timers.first().map(|(due, _)| *due);
+        set.into_iter().chain(login).min()
     }
 
     /// Whether there is something to carry out, or to do before `armed`, when the caller's timer
@@ -322,6 +308,7 @@ impl Roster {
         };
         let client = found.client;
         if room_made {
+            self.follow_probe(client, set, now);
             self.end_trial(client, set, now);
         }
         let Some(found) = self.sets.get_mut(&set) else {
@@ -363,7 +350,7 @@ impl Roster {
             self.commands.push_back(command);
         }
         if aborted {
-            self.end_flight(set);
+            self.end_flight(set, now);
         }
         aborted
     }
@@ -388,6 +375,9 @@ impl Roster {
 
 use configure::KnownBy;
 pub use configure::{Changes, REMOVED, STOPPING, Wanted};
+pub use find::Unknown;
+use logins::Login;
+pub use logins::ProxyLoginId;
 
 #[cfg(test)]
 mod tests;

@@ -7,12 +7,15 @@
 
 mod change_limit;
 mod client;
+mod failure;
 mod judge;
 mod kept;
 mod loading;
+mod login;
 mod rejection;
 mod status;
 mod telling;
+mod timers;
 mod timing;
 mod types;
 mod watched;
@@ -30,18 +33,20 @@ pub(crate) use change_limit::ChangeLimit;
 use change_limit::CredentialChange;
 pub use change_limit::{CHANGE_INTERVAL, CHANGES_IN_A_ROW};
 use client::Block;
+use failure::Failure;
 pub(crate) use judge::HELD;
 use judge::Waiter;
 pub use kept::Kept;
 pub use loading::Loading;
+use login::LoginBlock;
 use rejection::Rejections;
 use telling::ReportState;
 pub use timing::{
-    BACKOFF_FIRST, BACKOFF_MAX, DENIED_RETRY, REQUEST_GRACE, REQUEST_MAX, RETRY_AFTER_MAX, floor,
-    least_left, request_timeout,
+    BACKOFF_FIRST, BACKOFF_MAX, CONFIRM_AFTER, DENIED_RETRY, REQUEST_GRACE, REQUEST_MAX,
+    RETRY_AFTER_MAX, floor, least_left, request_timeout,
 };
 pub use types::{
-    Ask, Chance, Command, Effect, OutageCause, Outcome, Recovery, Reply, Round, WaiterId,
+    Ask, Chance, Command, Effect, OutageCause, Outcome, Recovery, Rejected, Reply, Round, WaiterId,
 };
 use watched::Told;
 
@@ -65,14 +70,6 @@ enum State {
     },
 }
 
-/// The last attempt, if it failed.
-#[derive(Clone, Debug)]
-struct Failure {
-    words: String,
-    at: BootTime,
-    cause: OutageCause,
-}
-
 /// The schedule of one scope set.
 #[derive(Debug)]
 pub struct Schedule {
@@ -92,6 +89,9 @@ pub struct Schedule {
     failures: u32,
     failure: Option<Failure>,
     blocked: Option<Block>,
+    /// Domo has rejected the client since its last success: one more rejection confirms that.
+    is_client_rejected: bool,
+    login: Option<LoginBlock>,
     loading: Option<Loading>,
     change: CredentialChange,
     report: ReportState,
@@ -120,6 +120,8 @@ impl Schedule {
             failures: 0,
             failure: None,
             blocked: None,
+            is_client_rejected: false,
+            login: None,
             loading: None,
             change: CredentialChange::default(),
             report: ReportState::default(),
@@ -200,69 +202,12 @@ impl Schedule {
         self.commands.push_back(Command::Report(outcome.clone()));
         // Before those who wait hear of a refusal that is over.
         if outcome.accepts_client() {
-            self.unblock();
+            self.blocked = None;
+            self.is_client_rejected = false;
         }
         self.judge_all(now);
         self.announce(now);
         outcome
-    }
-
-    /// Applies what `now` has made due.
-    pub fn handle_timeout(&mut self, now: BootTime) {
-        let is_waiting = self.drop_expired(now) && self.is_waiting(now);
-        self.change.held_until.take_if(|until| *until <= now);
-        if self.blocked.take_if(|block| block.is_over(now)).is_some()
-            && matches!(self.state, State::Fresh { .. })
-        {
-            self.state = State::Idle;
-        }
-        match self.state {
-            State::Fetching {
-                abort_at, chance, ..
-            } if abort_at <= now => {
-                self.commands.push_back(Command::Abort(self.round));
-                let words = "no answer in time";
-                let error = FetchError::transient(Cause::Timeout, words);
-                let outcome = self.failed(error, chance, now);
-                self.commands.push_back(Command::Report(outcome));
-                self.judge_all(now);
-            }
-            State::Fresh { renew_at: due }
-            | State::Waiting { retry_at: due }
-            | State::Denied { retry_at: due }
-                if due <= now && self.blocked.is_none() =>
-            {
-                self.state = State::Idle;
-            }
-            State::Idle
-            | State::Fetching { .. }
-            | State::Fresh { .. }
-            | State::Waiting { .. }
-            | State::Denied { .. } => {}
-        }
-        self.report_outage(is_waiting, now);
-        if self.waiters.iter().any(|waiter| waiter.deadline <= now) {
-            self.refuse_late(now);
-        }
-        self.announce(now);
-    }
-
-    /// When [`Self::handle_timeout`] is due.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<BootTime> {
-        let state = match self.state {
-            State::Fetching { abort_at, .. } => Some(abort_at),
-            State::Idle | State::Fresh { .. } | State::Waiting { .. } | State::Denied { .. } => {
-                match &self.blocked {
-                    Some(block) => block.until.filter(|_| block.probes),
-                    None => self.next_attempt(),
-                }
-            }
-        };
-        let caller = self.waiters.iter().map(|waiter| waiter.deadline).min();
-        // Then it is wiped, and watchers hear.
-        let death = self.token.as_ref().map(|token| token.life().expires);
-        [state, caller, death].into_iter().flatten().min()
     }
 
     /// The next thing to carry out.
@@ -276,11 +221,12 @@ impl Schedule {
         self.failure.as_ref().map(|failure| failure.words.as_str())
     }
 
-    /// What keeps tokens away: the refusal of the whole client, or the last failed attempt.
+    /// What keeps tokens away: the rejection of the proxy login or of the client, or the last failed attempt.
     #[must_use]
     pub fn trouble(&self) -> Option<&str> {
+        let login = self.login.as_ref().map(|block| block.words.as_str());
         let blocked = self.blocked.as_ref().map(|block| block.words.as_str());
-        blocked.or(self.failure())
+        login.or(blocked).or(self.failure())
     }
 
     /// Makes the token that came the one that is served.
@@ -342,57 +288,6 @@ impl Schedule {
             first,
             odd_lifetime: self.report.first_odd_lifetime(source),
             short: self.report.is_first_short(life.lifetime),
-        }
-    }
-
-    fn failed(&mut self, error: FetchError, chance: Chance, now: BootTime) -> Outcome {
-        let error = error.into_denial();
-        let again = self.report.is_repeated(&error);
-        let effect = self.failure_effect(now);
-        self.failures = self.failures.saturating_add(1);
-        match error {
-            FetchError::ProxyLogin { .. } => Outcome::Ignored,
-            FetchError::Denied { scope_only, words } => {
-                let cause = OutageCause::of_rejection(scope_only);
-                let at = now;
-                self.failure = Some(Failure { words, at, cause });
-                let retry_at = now + DENIED_RETRY;
-                self.state = State::Denied { retry_at };
-                Outcome::Denied {
-                    scope_only,
-                    again,
-                    effect,
-                }
-            }
-            FetchError::Transient {
-                cause,
-                words,
-                retry_after,
-            } => {
-                self.failure = Some(Failure {
-                    words,
-                    at: now,
-                    cause: OutageCause::Failed(cause),
-                });
-                let wait = timing::retry_after(self.failures, cause, retry_after, chance.draw);
-                let retry_at = now + wait;
-                self.state = State::Waiting { retry_at };
-                Outcome::Failed {
-                    cause,
-                    again,
-                    effect,
-                }
-            }
-        }
-    }
-
-    fn next_attempt(&self) -> Option<BootTime> {
-        match self.state {
-            State::Fresh { renew_at: due }
-            | State::Waiting { retry_at: due }
-            | State::Denied { retry_at: due } => Some(due),
-            State::Idle => self.change.held_until,
-            State::Fetching { .. } => None,
         }
     }
 }

@@ -81,18 +81,6 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Returns a rejected login as a rejection of the client.
-    #[must_use]
-    pub fn into_denial(self) -> Self {
-        match self {
-            Self::ProxyLogin { words } => Self::Denied {
-                scope_only: false,
-                words,
-            },
-            Self::Denied { .. } | Self::Transient { .. } => self,
-        }
-    }
-
     /// A failure worth another try, when the server didn't say.
     #[must_use]
     pub fn transient(cause: Cause, words: impl Into<String>) -> Self {
@@ -100,6 +88,37 @@ impl FetchError {
             cause,
             words: words.into(),
             retry_after: None,
+        }
+    }
+}
+
+/// What a request shows about the login of the proxy that it goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginResult {
+    /// The proxy opened a tunnel.
+    Works,
+    /// The proxy rejected the login.
+    Rejected,
+    /// The request ended before the proxy had decided, or the proxy failed.
+    Unknown,
+}
+
+impl LoginResult {
+    /// Returns what the result of a request shows.
+    #[must_use]
+    pub fn of(result: &Result<Fetched, FetchError>) -> Self {
+        match result {
+            Ok(_) | Err(FetchError::Denied { .. }) => Self::Works,
+            Err(FetchError::ProxyLogin { .. }) => Self::Rejected,
+            Err(FetchError::Transient { cause, .. }) => match cause {
+                Cause::Connect | Cause::Timeout | Cause::Proxy => Self::Unknown,
+                Cause::Tls
+                | Cause::RateLimited
+                | Cause::Server
+                | Cause::RedirectRefused
+                | Cause::NotFound
+                | Cause::Unusable => Self::Works,
+            },
         }
     }
 }

@@ -201,12 +201,15 @@ fn what_domo_refuses_is_told_from_what_will_pass() {
         let error = set["last_error"].as_str().unwrap();
         assert!(error.contains(words), "{error}");
         if *state == ScopeState::Denied {
-            assert!((300..=301).contains(&rest_shown(&set)), "{set}");
+            // It waits for the confirmation.
             let name = format!("client{number}");
             let (code, stdout, stderr) = parts(&daemon.ask(&["-c", &name, "data"]));
             assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
             assert!(stderr.contains(words), "{stderr}");
-            assert_eq!(sandboxes[number].requests().len(), 1);
+            let set = status_in_state(&daemon, number, *state);
+            assert!((290..=301).contains(&rest_shown(&set)), "{set}");
+            let confirmations = usize::from(*words != "invalid_scope");
+            assert_eq!(sandboxes[number].requests().len(), 1 + confirmations);
         }
     }
     for sandbox in &sandboxes {

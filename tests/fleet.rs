@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use domo_token::clock::BootTime;
 use domo_token::roster::{Command, Roster, Wanted};
-use domo_token::schedule::{Ask, WaiterId};
+use domo_token::schedule::{Ask, CONFIRM_AFTER, DENIED_RETRY, WaiterId};
 use domo_token::source::{Cause, FetchError, Fetched, LifetimeSource};
 use domo_token_client::scope::ScopeSet;
 
@@ -40,6 +40,7 @@ fn host(seed: u64) -> Roster {
         shown_id: String::new(),
         scopes: BTreeSet::from([scope()]),
         renewed: true,
+        proxy_login: None,
         loading: None,
     };
     host.configure(vec![wanted], START);
@@ -203,7 +204,7 @@ fn the_end_of_an_outage_is_noticed_within_a_minute() {
 }
 
 #[test]
-fn a_day_of_refusals_costs_one_request_in_five_minutes() {
+fn a_day_of_refusals_costs_one_confirmation_and_one_request_in_five_minutes() {
     for seed in 0..100 {
         let refused = |_| {
             Some(FetchError::Denied {
@@ -212,8 +213,9 @@ fn a_day_of_refusals_costs_one_request_in_five_minutes() {
             })
         };
         let asked = requests(seed, HOUR * 24, refused);
-        let rests = asked.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
-        assert!(rests.min().unwrap() >= Duration::from_secs(300));
-        assert!((280..=288).contains(&asked.len()), "{}", asked.len());
+        let mut rests = asked.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
+        assert!(rests.next().unwrap() >= CONFIRM_AFTER);
+        assert!(rests.min().unwrap() >= DENIED_RETRY);
+        assert!((280..=289).contains(&asked.len()), "{}", asked.len());
     }
 }

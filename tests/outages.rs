@@ -11,8 +11,8 @@ use serde_json::Value;
 
 const VALID: &str = "renewal failed; the current token is still valid";
 const NO_TOKEN: &str = "no valid token; callers fail until renewal succeeds";
-const REJECTED: &str =
-    "Domo rejected the client; callers fail until the client's credentials are fixed";
+const REJECTED: &str = "Domo rejected the client; confirming in 5 s; if it is rejected again, \
+                        callers fail until the client's credentials are fixed";
 const AGAIN: &str = "token obtained again";
 
 #[track_caller]
@@ -126,8 +126,8 @@ fn rejection_while_the_old_token_is_valid_is_a_warning() {
     token(&daemon.ask(&["--wait", "data"]));
     daemon.write("acme.secret", "c4nary-wrong\n");
     let line = daemon.wait_for_log("cause=denied");
-    let warning =
-        "Domo rejected the client; the current token is still valid; fix the client's credentials";
+    let warning = "Domo rejected the client; the current token is still valid; confirming in 5 s; \
+                   if it is rejected again, fix the client's credentials";
     assert!(line.contains(" WARN ") && line.contains(warning), "{line}");
     assert!(line.contains("retry_in_s="), "{line}");
     token(&daemon.ask(&["data"]));

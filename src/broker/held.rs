@@ -151,6 +151,7 @@ mod tests {
             shown_id: String::new(),
             scopes: BTreeSet::from([ScopeSet::parse("data").unwrap()]),
             renewed: true,
+            proxy_login: None,
             loading,
         }
     }

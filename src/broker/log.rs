@@ -41,12 +41,12 @@ pub(super) fn report(roster: &Roster, set: SetId, outcome: &Outcome, now: BootTi
             }
         }
         Outcome::Denied {
-            scope_only,
+            rejected,
             again,
             effect,
         } => {
-            let cause = OutageCause::of_rejection(*scope_only);
-            log_failure(roster, set, Failure::new(cause, *again), *effect, now);
+            let failure = Failure::new(rejected.cause(), *again);
+            log_failure(roster, set, failure, *effect, now);
         }
         Outcome::Failed {
             cause,
@@ -133,11 +133,12 @@ impl Failure {
         Self { cause, again }
     }
 
-    /// What Domo rejected.
+    /// What Domo, or the proxy, rejected.
     fn rejected(self) -> Option<&'static str> {
         match self.cause {
-            OutageCause::ClientDenied => Some("client"),
+            OutageCause::ClientDenied | OutageCause::ClientUnconfirmed => Some("client"),
             OutageCause::Denied => Some("scope set"),
+            OutageCause::ProxyLogin => Some("proxy login"),
             OutageCause::Failed(_)
             | OutageCause::Queued
             | OutageCause::ChangeLimit
@@ -155,6 +156,8 @@ impl Failure {
             OutageCause::Failed(_)
             | OutageCause::Denied
             | OutageCause::ClientDenied
+            | OutageCause::ClientUnconfirmed
+            | OutageCause::ProxyLogin
             | OutageCause::Queued => {
                 "its request waits until requests of other scope sets have ended"
             }
@@ -166,6 +169,13 @@ impl Failure {
         match self.cause {
             OutageCause::ClientDenied => {
                 "Domo rejected the client; the current token is still valid; fix the client's credentials"
+            }
+            OutageCause::ClientUnconfirmed => {
+                "Domo rejected the client; the current token is still valid; confirming in 5 s; \
+                 if it is rejected again, fix the client's credentials"
+            }
+            OutageCause::ProxyLogin => {
+                "the proxy rejected the login; the current token is still valid; fix proxy_auth_file"
             }
             OutageCause::Denied => {
                 "Domo rejected the scope set; the current token is still valid; \
@@ -184,6 +194,13 @@ impl Failure {
         match self.cause {
             OutageCause::ClientDenied => {
                 "Domo rejected the client; callers fail until the client's credentials are fixed"
+            }
+            OutageCause::ClientUnconfirmed => {
+                "Domo rejected the client; confirming in 5 s; if it is rejected again, callers fail \
+                 until the client's credentials are fixed"
+            }
+            OutageCause::ProxyLogin => {
+                "the proxy rejected the login; callers fail until proxy_auth_file is fixed"
             }
             OutageCause::Denied => {
                 "Domo rejected the scope set; callers fail until the client's scopes in Domo, \
@@ -231,8 +248,13 @@ fn log_failure(roster: &Roster, set: SetId, failure: Failure, effect: Effect, no
                 return;
             }
             // The other ones without a token are affected, too.
-            let scope_sets = matches!(cause, OutageCause::ClientDenied)
-                .then(|| roster.scope_sets_without_token(set, now));
+            let is_shared = matches!(
+                cause,
+                OutageCause::ClientDenied
+                    | OutageCause::ClientUnconfirmed
+                    | OutageCause::ProxyLogin
+            );
+            let scope_sets = is_shared.then(|| roster.scope_sets_without_token(set, now));
             let message = failure.error(first);
             error!(client, %scope, %cause, what, scope_sets, no_token_s, retry_in_s, error, "{message}");
         }
@@ -296,6 +318,7 @@ pub(super) fn not_permitted(quota: &mut Quota, cause: &str, rule: &str, now: Boo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::CONFIRM_AFTER;
 
     #[test]
     fn sixty_refusals_a_minute_are_told_and_the_last_of_them_says_so() {
@@ -310,6 +333,15 @@ mod tests {
             );
             let soon = now + Duration::from_millis(59_999);
             assert!(quota.use_one(soon).is_gt(), "the minute isn't over");
+        }
+    }
+
+    #[test]
+    fn first_rejection_names_the_time_of_its_confirmation() {
+        let failure = Failure::new(OutageCause::ClientUnconfirmed, false);
+        let named = format!("confirming in {} s", CONFIRM_AFTER.as_secs());
+        for message in [failure.warning(), failure.error(true)] {
+            assert!(message.contains(&named), "{message}");
         }
     }
 

@@ -326,6 +326,7 @@ impl<S> Entry<S> {
                 shown_id: String::new(),
                 scopes: self.scopes.clone(),
                 renewed: false,
+                proxy_login: None,
                 loading: Some(loading),
             };
             return (wanted, None);
@@ -335,6 +336,7 @@ impl<S> Entry<S> {
             shown_id: loaded.client.shown_id.clone(),
             scopes: loaded.scopes.clone(),
             renewed: std::mem::take(&mut loaded.is_new),
+            proxy_login: loaded.client.proxy_login,
             loading: None,
         };
         (wanted, Some(Arc::clone(&loaded.client.source)))

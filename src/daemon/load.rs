@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use domo_token_client::scope::ScopeSet;
 
-use super::{DaemonError, Options};
+use super::{DaemonError, Options, proxy_login};
 use crate::broker::Origin;
 use crate::config::{self, ClientConfig, Config, Endpoint, Env, IdSource, SecretCommand};
 use crate::connect::Shared;
 use crate::credentials::{self, CredentialsError};
+use crate::roster::ProxyLoginId;
 use crate::source::domo::{DomoSource, Registration, SourceError};
 use crate::watch::Stamp;
 
@@ -66,6 +67,8 @@ pub struct LoadedClient<S> {
     pub shown_id: String,
     /// Which credentials its tokens belong to.
     pub origin: Origin,
+    /// The login at the proxy that its requests go through; `None` without a proxy.
+    pub proxy_login: Option<ProxyLoginId>,
     /// Where its tokens come from.
     pub source: Arc<S>,
 }
@@ -75,6 +78,7 @@ impl<S> Clone for LoadedClient<S> {
         Self {
             shown_id: self.shown_id.clone(),
             origin: self.origin.clone(),
+            proxy_login: self.proxy_login,
             source: Arc::clone(&self.source),
         }
     }
@@ -214,6 +218,8 @@ pub fn load_client(
     let credentials = credentials::load(client, env)?;
     let shown_id = credentials.masked_id();
     let login = credentials::proxy_login(client)?;
+    let proxy = client.endpoint.proxy.as_ref();
+    let proxy_login = proxy.map(|proxy| proxy_login::id_of(proxy, login.as_ref()));
     let registration = Registration::new(client.endpoint.clone(), credentials, login)?;
     let origin = Origin {
         client_id: registration.client_id().to_owned(),
@@ -226,6 +232,7 @@ pub fn load_client(
     Ok(LoadedClient {
         shown_id,
         origin,
+        proxy_login,
         source,
     })
 }

@@ -107,6 +107,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
                 shown_id: "441e…".to_owned(),
                 scopes,
                 renewed: bit(6 + number),
+                proxy_login: None,
                 loading: None,
             });
         }

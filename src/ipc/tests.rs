@@ -317,6 +317,7 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
         shown_id: String::new(),
         scopes: [ScopeSet::parse("data").unwrap()].into(),
         renewed: true,
+        proxy_login: None,
         loading: None,
     };
     let clients = vec![(wanted, Some(Arc::new(Silent)))];

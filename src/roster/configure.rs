@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use domo_token_client::scope::ScopeSet;
 use domo_token_client::wire::RefusalKind;
 
-use super::{Client, ClientId, Command, Roster, Set, SetId};
+use super::{Client, ClientId, Command, ProxyLoginId, Roster, Set, SetId};
 use crate::clock::BootTime;
 use crate::schedule::{ChangeLimit, Kept, Loading, Schedule};
 
@@ -26,6 +26,8 @@ pub struct Wanted {
     pub scopes: BTreeSet<ScopeSet>,
     /// Whether its credentials or its endpoint are other ones than before.
     pub renewed: bool,
+    /// The login at the proxy that its requests go through; `None` without a proxy.
+    pub proxy_login: Option<ProxyLoginId>,
     /// Why it has no credentials to request tokens with; `None` if it has.
     pub loading: Option<Loading>,
 }
@@ -62,6 +64,7 @@ impl Roster {
     /// tokens and timers.
     pub fn configure(&mut self, wanted: Vec<Wanted>, now: BootTime) -> Changes {
         let mut changes = Changes::default();
+        self.is_configuring = true;
         self.left.retain(|_, (_, until)| now < *until);
         let gone: Vec<String> = self
             .client_names()
@@ -76,6 +79,8 @@ impl Roster {
             self.apply(wanted, &mut changes, now);
         }
         self.kept.clear();
+        self.forget_unused_logins();
+        self.is_configuring = false;
         self.fill_all(now);
         changes
     }
@@ -94,11 +99,13 @@ impl Roster {
             return;
         };
         let before = std::mem::replace(&mut client.loading, wanted.loading);
+        let login = wanted.proxy_login;
         if before != wanted.loading {
             client.shown_id = wanted.shown_id;
+            self.change_login(id, login, now);
             self.set_loading(id, wanted.loading, now);
-        } else if wanted.renewed {
-            self.new_credentials(id, wanted.shown_id, now);
+        } else if wanted.renewed || client.proxy_login != login {
+            self.new_credentials(id, wanted.shown_id, login, now);
             changes.renewed.push(name);
         }
     }
@@ -130,6 +137,7 @@ impl Roster {
         for client in self.clients.values_mut() {
             client.prober = None;
         }
+        self.retry_logins(now);
         for set in self.all_sets() {
             if let Some(found) = self.sets.get_mut(&set) {
                 found.schedule.reload(now);
@@ -173,11 +181,14 @@ impl Roster {
             in_flight: 0,
             queue: VecDeque::new(),
             in_line: false,
+            proxy_login: wanted.proxy_login,
+            is_rejected: false,
             prober: None,
             trial: None,
             outage_reported: None,
         };
         self.clients.insert(id, client);
+        self.add_login(wanted.proxy_login);
         for scope in wanted.scopes {
             self.add_set(id, scope, now);
         }
@@ -211,14 +222,19 @@ impl Roster {
             schedule.returned(changes, now);
         }
         schedule.set_loading(client.loading, now);
+        if client.is_rejected {
+            schedule.expect_rejection();
+        }
         let added = Set {
             client: id,
             schedule,
             due: None,
             queued: false,
             flight: None,
+            sent_login: None,
         };
         self.sets.insert(set, added);
+        self.join_login(id, set, now);
         self.touch(set, now);
     }
 
@@ -280,11 +296,18 @@ impl Roster {
     }
 
     /// What the old credentials ran into holds the new ones up no longer.
-    fn new_credentials(&mut self, id: ClientId, shown_id: String, now: BootTime) {
+    fn new_credentials(
+        &mut self,
+        id: ClientId,
+        shown_id: String,
+        login: Option<ProxyLoginId>,
+        now: BootTime,
+    ) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
         client.shown_id = shown_id;
+        client.is_rejected = false;
         let was_rejected = client.prober.take().is_some() || client.trial.take().is_some();
         let sets: Vec<SetId> = client.sets.values().copied().collect();
         for set in &sets {
@@ -295,6 +318,7 @@ impl Roster {
             // The request that was under way is given up before the next one is chosen.
             self.collect(*set, now);
         }
+        self.change_login(id, login, now);
         if was_rejected {
             self.start_trial(id);
         }

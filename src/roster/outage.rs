@@ -1,5 +1,5 @@
-//! Reports of outages: one for all scope sets of a rejected client that are without a token from the
-//! same moment on.
+//! Reports of outages: one for all scope sets of a rejected client, or of all clients with a rejected
+//! proxy login, that are without a token from the same moment on.
 
 use super::{ClientId, Roster, SetId};
 use crate::clock::BootTime;
@@ -9,30 +9,37 @@ impl Roster {
     /// Marks as reported what was reported for another scope set of the client at the same moment. A
     /// token that expires later is reported for itself.
     pub(super) fn limit_reports(&mut self, id: ClientId, outcome: &mut Outcome, now: BootTime) {
-        let (effect, again) = match outcome {
-            Outcome::Expired {
-                cause: OutageCause::ClientDenied,
-                effect,
-            } => (effect, None),
+        let (cause, effect, again) = match outcome {
+            Outcome::Expired { cause, effect } => (*cause, effect, None),
             Outcome::Denied {
-                scope_only: false,
+                rejected,
                 effect,
                 again,
-            } => (effect, Some(again)),
+            } => (rejected.cause(), effect, Some(again)),
             Outcome::Ignored
             | Outcome::Obtained { .. }
             | Outcome::RefusedInUse
-            | Outcome::Denied { .. }
-            | Outcome::Failed { .. }
-            | Outcome::Expired { .. } => return,
+            | Outcome::Failed { .. } => return,
         };
         let Effect::NoToken { first, .. } = effect else {
             return;
         };
-        let Some(client) = self.clients.get_mut(&id).filter(|_| *first) else {
+        if !*first {
             return;
+        }
+        let is_first = match cause {
+            OutageCause::ClientDenied | OutageCause::ClientUnconfirmed => {
+                let client = self.clients.get_mut(&id);
+                client.is_none_or(|client| client.outage_reported.replace(now) != Some(now))
+            }
+            OutageCause::ProxyLogin => self.is_first_login_report(id, now),
+            OutageCause::Failed(_)
+            | OutageCause::Denied
+            | OutageCause::Queued
+            | OutageCause::ChangeLimit
+            | OutageCause::Trial => return,
         };
-        if client.outage_reported.replace(now) == Some(now) {
+        if !is_first {
             *first = false;
             if let Some(again) = again {
                 *again = true;
@@ -52,13 +59,12 @@ impl Roster {
         self.sets.get(&set)?.schedule.shown_attempt(now)
     }
 
-    /// Returns how many scope sets of the set's client have no valid token, this one included.
+    /// Returns how many of the scope sets that are rejected with this one have no valid token, this one
+    /// included: those of its client, or of all clients that use a rejected proxy login.
     #[must_use]
     pub fn scope_sets_without_token(&self, set: SetId, now: BootTime) -> usize {
-        let found = self.sets.get(&set);
-        let client = found.and_then(|found| self.clients.get(&found.client));
-        let sets = client.into_iter().flat_map(|client| client.sets.values());
-        let schedules = sets.filter_map(|set| self.sets.get(set));
+        let sets = self.rejected_with(set);
+        let schedules = sets.iter().filter_map(|set| self.sets.get(set));
         schedules
             .filter(|found| found.schedule.token(now).is_none())
             .count()

@@ -1,4 +1,7 @@
 mod configure;
+mod confirmation;
+mod login_changes;
+mod logins;
 mod outage;
 mod turns;
 
@@ -22,6 +25,7 @@ fn wanted(name: &str, count: usize) -> Wanted {
         shown_id: String::new(),
         scopes: sets(count).into_iter().collect(),
         renewed: false,
+        proxy_login: None,
         loading: None,
     }
 }

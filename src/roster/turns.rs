@@ -1,10 +1,49 @@
 //! Turns: which of the sets that want a fetch may have it now, and whether their client may at all.
 
-use super::{ClientId, Command, MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, Roster, SetId};
+use super::{ClientId, Command, MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, ProxyLoginId, Roster, SetId};
 use crate::clock::BootTime;
 use crate::schedule::{Chance, DENIED_RETRY};
 
 impl Roster {
+    /// Domo refused the client for the first time since a success: this set confirms that, unless another
+    /// one is about to, and nothing else is requested for the client until then.
+    pub(super) fn await_confirmation(&mut self, id: ClientId, denied: SetId, now: BootTime) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        client.is_rejected = true;
+        if client.prober.is_some_and(|prober| prober != denied) {
+            return;
+        }
+        client.prober = Some(denied);
+        let sets: Vec<SetId> = client.sets.values().copied().collect();
+        let words = self.failure_of(denied).unwrap_or("refused").to_owned();
+        let until = self.next_attempt_of(denied, now);
+        for set in sets.into_iter().filter(|set| *set != denied) {
+            if let Some(found) = self.sets.get_mut(&set) {
+                found.schedule.await_confirmation(&words, until, now);
+            }
+            self.touch(set, now);
+        }
+    }
+
+    /// The request of the set that tries a rejected client has failed otherwise: the others' callers are
+    /// told when it is tried again.
+    pub(super) fn follow_probe(&mut self, id: ClientId, probing: SetId, now: BootTime) {
+        let client = self.clients.get(&id);
+        let Some(client) = client.filter(|client| client.prober == Some(probing)) else {
+            return;
+        };
+        let sets: Vec<SetId> = client.sets.values().copied().collect();
+        let until = self.next_attempt_of(probing, now);
+        for set in sets.into_iter().filter(|set| *set != probing) {
+            if let Some(found) = self.sets.get_mut(&set) {
+                found.schedule.move_block(until, now);
+            }
+            self.touch(set, now);
+        }
+    }
+
     /// Domo refuses the client: one of its sets is to ask on. Each time another one, so that if it
     /// was but one set that Domo meant, the others come to their tokens.
     pub(super) fn deny_client(&mut self, id: ClientId, denied: SetId, now: BootTime) {
@@ -29,6 +68,7 @@ impl Roster {
         }
         if let Some(client) = self.clients.get_mut(&id) {
             client.prober = Some(prober);
+            client.is_rejected = true;
         }
     }
 
@@ -81,40 +121,46 @@ impl Roster {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        if client.prober.take().is_none() {
+        client.prober = None;
+        if !std::mem::take(&mut client.is_rejected) {
             return;
         }
         let sets: Vec<SetId> = client.sets.values().copied().collect();
         for set in sets {
             if let Some(found) = self.sets.get_mut(&set) {
-                found.schedule.unblock();
-                found.schedule.handle_timeout(now);
+                found.schedule.unblock(now);
             }
             self.touch(set, now);
         }
     }
 
-    pub(super) fn end_flight(&mut self, set: SetId) {
-        let Some(found) = self.sets.get_mut(&set) else {
-            return;
-        };
-        if found.flight.take().is_none() {
-            return;
-        }
+    /// Returns the proxy login that the request was sent with, and whether that was the login's trial.
+    pub(super) fn end_flight(&mut self, set: SetId, now: BootTime) -> Option<(ProxyLoginId, bool)> {
+        let found = self.sets.get_mut(&set)?;
+        found.flight.take()?;
         self.in_flight -= 1;
         if let Some(client) = self.clients.get_mut(&found.client) {
             client.in_flight -= 1;
         }
+        self.release_login(set, now)
     }
 
     /// Uses the room there is, by turns of one request: whoever has much to ask, or hangs, keeps no
     /// other client waiting for longer than its turn.
     pub(super) fn fill(&mut self, client: ClientId, now: BootTime) {
         self.line_up(client);
-        while self.in_flight < MAX_FLIGHTS {
+        self.start_next(now);
+    }
+
+    /// Starts requests of the clients that wait for a turn.
+    pub(super) fn start_next(&mut self, now: BootTime) {
+        while self.in_flight < MAX_FLIGHTS && !self.is_configuring {
             let Some(next) = self.line.pop_front() else {
                 return;
             };
+            if !self.passes_login(next) {
+                continue;
+            }
             let Some(client) = self.clients.get_mut(&next) else {
                 continue;
             };
@@ -153,6 +199,7 @@ impl Roster {
         self.next_generation = self.next_generation.wrapping_add(1);
         let round = found.schedule.start(chance, now);
         found.flight = Some(round);
+        self.use_login(set, now);
         self.in_flight += 1;
         if let Some(client) = self.clients.get_mut(&id) {
             client.in_flight += 1;

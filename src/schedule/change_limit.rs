@@ -24,13 +24,13 @@ impl ChangeLimit {
     pub(crate) const SPAN: Duration = CHANGE_INTERVAL.saturating_mul(CHANGES_IN_A_ROW);
 
     /// When there is a request in the bucket; a moment that has passed if there is one now.
-    pub(super) fn next(self) -> BootTime {
+    pub(crate) fn next(self) -> BootTime {
         let full_at = self.full_at.unwrap_or_default();
         full_at - CHANGE_INTERVAL * (CHANGES_IN_A_ROW - 1)
     }
 
     /// Takes a request out.
-    pub(super) fn take(&mut self, now: BootTime) {
+    pub(crate) fn take(&mut self, now: BootTime) {
         let from = self.full_at.map_or(now, |full_at| full_at.max(now));
         self.full_at = Some(from + CHANGE_INTERVAL);
     }

@@ -2,7 +2,7 @@
 
 use domo_token_client::wire::{Refusal, RefusalKind};
 
-use super::types::Command;
+use super::types::{Command, Rejected};
 use super::{ChangeLimit, Schedule, State};
 use crate::clock::BootTime;
 
@@ -14,9 +14,25 @@ pub(super) struct Block {
     pub(super) until: Option<BootTime>,
     /// Whether it is through this set.
     pub(super) probes: bool,
+    /// Whether that request confirms the first rejection: callers that can wait for it do.
+    pub(super) is_unconfirmed: bool,
 }
 
 impl Block {
+    /// Returns what the client's callers are refused for.
+    pub(super) fn rejected(&self) -> Rejected {
+        if self.is_unconfirmed {
+            Rejected::ClientUnconfirmed
+        } else {
+            Rejected::Client
+        }
+    }
+
+    /// Whether a caller with this deadline waits for the confirmation: one that is under way, or due in time.
+    pub(super) fn is_confirmed_before(&self, deadline: BootTime) -> bool {
+        self.is_unconfirmed && self.until.is_none_or(|until| until < deadline)
+    }
+
     /// Whether this set's turn has come to find out how the client stands.
     pub(super) fn is_over(&self, now: BootTime) -> bool {
         self.probes && self.until.is_none_or(|until| until <= now)
@@ -35,6 +51,7 @@ impl Schedule {
         self.failure = None;
         self.report.reset();
         self.blocked = None;
+        self.is_client_rejected = false;
         self.state = State::Idle;
         self.limit_change(now);
         self.judge_all(now);
@@ -68,6 +85,8 @@ impl Schedule {
     pub fn reload(&mut self, now: BootTime) {
         self.report.compare_message();
         let was_blocked = self.blocked.take().is_some();
+        // A reload makes no rejection the first one again.
+        self.is_client_rejected |= was_blocked;
         match self.state {
             State::Waiting { retry_at } | State::Denied { retry_at }
                 if self.change.limit.next() < retry_at =>
@@ -87,15 +106,56 @@ impl Schedule {
     /// Domo refused the client as a whole, in these words. It is tried again at `until`: by this
     /// set if it `probes`, else nothing more is asked for it until [`Self::unblock`].
     pub fn block(&mut self, words: &str, until: Option<BootTime>, probes: bool, now: BootTime) {
+        self.block_by(words, until, probes, false, now);
+    }
+
+    /// Domo refused the client for the first time since a success; another set confirms that at
+    /// `until`.
+    pub fn await_confirmation(&mut self, words: &str, until: Option<BootTime>, now: BootTime) {
+        self.block_by(words, until, false, true, now);
+    }
+
+    fn block_by(
+        &mut self,
+        words: &str,
+        until: Option<BootTime>,
+        probes: bool,
+        is_unconfirmed: bool,
+        now: BootTime,
+    ) {
         self.blocked = Some(Block {
             words: words.to_owned(),
             until,
             probes,
+            is_unconfirmed,
         });
         self.report.mark_denied(words);
         self.report_outage(false, now);
         self.judge_all(now);
         self.announce(now);
+    }
+
+    /// The set that tries the client for the others tries it again at `until`.
+    pub fn move_block(&mut self, until: Option<BootTime>, now: BootTime) {
+        if let Some(block) = &mut self.blocked {
+            block.until = until;
+            self.judge_all(now);
+        }
+    }
+
+    /// The client is tried again through this set, unless the roster chooses another one.
+    pub(super) fn probe_at(&mut self, words: &str, until: BootTime, rejected: Rejected) {
+        self.blocked = Some(Block {
+            words: words.to_owned(),
+            until: Some(until),
+            probes: true,
+            is_unconfirmed: rejected == Rejected::ClientUnconfirmed,
+        });
+    }
+
+    /// Domo has rejected the client already: this set was added after that.
+    pub fn expect_rejection(&mut self) {
+        self.is_client_rejected = true;
     }
 
     /// Whether this set may find out at `at` how its client stands: it isn't asking now, and nothing
@@ -111,8 +171,16 @@ impl Schedule {
     }
 
     /// The client's credentials work again.
-    pub fn unblock(&mut self) {
+    pub fn unblock(&mut self, now: BootTime) {
         self.blocked = None;
+        self.is_client_rejected = false;
+        self.handle_timeout(now);
+        // One that still waits was rejected itself, and its callers get that message.
+        if !matches!(self.state, State::Denied { .. }) {
+            self.failure
+                .take_if(|failure| failure.cause.is_client_rejection());
+        }
+        self.judge_all(now);
     }
 
     /// Refuses all who wait with `kind`, and gives up a request under way: the set was removed, or

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domo_token_client::wire::{Refusal, RefusalKind, Renew};
 
-use super::types::{Ask, Command, Reply, WaiterId};
+use super::types::{Ask, Command, OutageCause, Reply, WaiterId};
 use super::{Loading, Schedule, State, floor, least_left};
 use crate::clock::BootTime;
 use crate::token::Token;
@@ -61,21 +61,41 @@ impl Schedule {
 
     /// Refuses those whose deadline has passed.
     pub(super) fn refuse_late(&mut self, now: BootTime) {
-        let words = match (&self.failure, self.loading) {
+        let (kind, words) = match self.rejection() {
+            Some(words) => (RefusalKind::Denied, words.to_owned()),
+            None => (RefusalKind::Unavailable, self.lateness()),
+        };
+        let next = self.shown_attempt(now);
+        let refusal = self.refusal(kind, &words, next);
+        for waiter in self.waiters.extract_if(.., |waiter| waiter.deadline <= now) {
+            let refusal = refusal.clone();
+            self.commands
+                .push_back(Command::Reply(waiter.id, Err(refusal)));
+        }
+    }
+
+    /// Why there is no token in time, although nothing was rejected.
+    fn lateness(&self) -> String {
+        match (&self.failure, self.loading) {
             (Some(failure), _) => format!("no token in time; last attempt: {}", failure.words),
             (None, Some(_)) => {
                 "no token in time; the client's secret is still being loaded".to_owned()
             }
             (None, None) if self.change.held_until.is_some() => HELD.to_owned(),
             (None, None) => "no token in time; Domo has not answered yet".to_owned(),
-        };
-        let next = self.shown_attempt(now);
-        let refusal = self.refusal(RefusalKind::Unavailable, &words, next);
-        for waiter in self.waiters.extract_if(.., |waiter| waiter.deadline <= now) {
-            let refusal = refusal.clone();
-            self.commands
-                .push_back(Command::Reply(waiter.id, Err(refusal)));
         }
+    }
+
+    /// The message of the rejection that callers have waited for the end of, if nothing has been learnt
+    /// since.
+    fn rejection(&self) -> Option<&str> {
+        let login = self.login.as_ref().map(|block| block.words.as_str());
+        let client = self.blocked.as_ref().map(|block| block.words.as_str());
+        let last = self.failure.as_ref();
+        let last = last.filter(|failure| failure.cause.is_client_rejection());
+        login
+            .or(client)
+            .or(last.map(|failure| failure.words.as_str()))
     }
 
     fn need(&self, ask: &Ask, now: BootTime) -> Need {
@@ -100,11 +120,12 @@ impl Schedule {
         if let Some(refusal) = self.load_refusal(now).or_else(|| self.too_long(need)) {
             return Verdict::Refuse(refusal);
         }
-        if let Some(block) = &self.blocked
-            && !matches!(self.state, State::Fetching { .. })
-        {
+        if let Some(words) = self.standing_rejection(deadline, now) {
             let next = self.shown_attempt(now);
-            return Verdict::Refuse(self.refusal(RefusalKind::Denied, &block.words, next));
+            return Verdict::Refuse(self.refusal(RefusalKind::Denied, words, next));
+        }
+        if self.blocked.is_some() {
+            return Verdict::Join;
         }
         match self.state {
             State::Idle => match self.change.held_until {
@@ -120,11 +141,35 @@ impl Schedule {
                 let words = self.failure().unwrap_or("no token yet");
                 Verdict::Refuse(self.refusal(RefusalKind::Unavailable, words, Some(retry_at)))
             }
+            State::Denied { retry_at } if self.is_confirmed_before(retry_at, deadline) => {
+                Verdict::Join
+            }
             State::Denied { retry_at } => {
                 let words = self.failure().unwrap_or("refused");
                 Verdict::Refuse(self.refusal(RefusalKind::Denied, words, Some(retry_at)))
             }
         }
+    }
+
+    /// The message of a rejection that holds for longer than a caller with this deadline can wait. A set
+    /// whose request is under way has yet to be judged.
+    fn standing_rejection(&self, deadline: BootTime, now: BootTime) -> Option<&str> {
+        if let State::Fetching { .. } = self.state {
+            return None;
+        }
+        if let Some(block) = self.login_block(now) {
+            return Some(&block.words);
+        }
+        let block = self.blocked.as_ref();
+        let block = block.filter(|block| !block.is_confirmed_before(deadline));
+        block.map(|block| block.words.as_str())
+    }
+
+    /// Whether the set was rejected once, and repeats its request in time: another one has shown since that
+    /// Domo accepts the client, or a reload has to wait.
+    fn is_confirmed_before(&self, retry_at: BootTime, deadline: BootTime) -> bool {
+        let cause = self.failure.as_ref().map(|failure| failure.cause);
+        cause == Some(OutageCause::ClientUnconfirmed) && retry_at < deadline
     }
 
     /// The living token won't do for this caller: it is renewed as soon as the floor allows.
@@ -200,11 +245,12 @@ impl Schedule {
     /// The next attempt that people are told of; of a blocked set it is that of its client.
     #[must_use]
     pub fn shown_attempt(&self, now: BootTime) -> Option<BootTime> {
-        match (self.loading, &self.blocked) {
-            (Some(Loading::Failed { retry_at }), _) => retry_at.filter(|at| *at > now),
-            (Some(Loading::Pending), _) => None,
-            (None, Some(block)) => block.until.filter(|until| *until > now),
-            (None, None) => self.next_attempt(),
+        match (self.loading, &self.login, &self.blocked) {
+            (Some(Loading::Failed { retry_at }), ..) => retry_at.filter(|at| *at > now),
+            (Some(Loading::Pending), ..) => None,
+            (None, Some(login), _) => Some(login.until).filter(|until| *until > now),
+            (None, None, Some(block)) => block.until.filter(|until| *until > now),
+            (None, None, None) => self.next_attempt(),
         }
     }
 

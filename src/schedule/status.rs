@@ -31,8 +31,9 @@ impl Schedule {
             state: match (self.loading, self.state) {
                 (Some(loading), _) => loading.shown(),
                 _ if self.blocked.is_some() => ScopeState::Denied,
-                (None, State::Idle) => ScopeState::Idle,
                 (None, State::Fetching { .. }) => ScopeState::Fetching,
+                _ if self.login.is_some() => ScopeState::Denied,
+                (None, State::Idle) => ScopeState::Idle,
                 (None, State::Fresh { .. }) => ScopeState::Fresh,
                 (None, State::Waiting { .. }) => ScopeState::Waiting,
                 (None, State::Denied { .. }) => ScopeState::Denied,

@@ -49,6 +49,7 @@ enum Kind {
     /// The operator has to fix something between the daemon and Domo.
     Lasting,
     Denied,
+    ProxyLogin,
 }
 
 /// Returns a message without Domo's id of the request, which is another one each time.
@@ -61,9 +62,8 @@ impl ReportState {
     /// one after a reload must have the same message, too.
     pub(super) fn is_repeated(&mut self, error: &FetchError) -> bool {
         let (kind, message) = match error {
-            FetchError::Denied { words, .. } | FetchError::ProxyLogin { words } => {
-                (Kind::Denied, words)
-            }
+            FetchError::Denied { words, .. } => (Kind::Denied, words),
+            FetchError::ProxyLogin { words } => (Kind::ProxyLogin, words),
             FetchError::Transient { cause, words, .. } if cause.is_lasting() => {
                 (Kind::Lasting, words)
             }
@@ -75,6 +75,11 @@ impl ReportState {
     /// Marks the rejection of the client as reported: it was for another scope set.
     pub(super) fn mark_denied(&mut self, message: &str) {
         self.mark(Kind::Denied, message);
+    }
+
+    /// Marks the rejection of the proxy login as reported: it was for another scope set.
+    pub(super) fn mark_login_rejected(&mut self, message: &str) {
+        self.mark(Kind::ProxyLogin, message);
     }
 
     fn mark(&mut self, kind: Kind, message: &str) -> bool {
@@ -192,7 +197,8 @@ impl Schedule {
             return;
         }
         let cause = match (&self.blocked, &self.failure) {
-            (Some(_), _) => OutageCause::ClientDenied,
+            _ if self.login.is_some() => OutageCause::ProxyLogin,
+            (Some(block), _) => block.rejected().cause(),
             (None, Some(failure)) => failure.cause,
             (None, None) if !is_waiting => return,
             (None, None) if self.change.held_until.is_some() => OutageCause::ChangeLimit,

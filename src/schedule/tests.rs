@@ -1,8 +1,10 @@
 mod callers;
 mod client;
+mod confirmation;
 mod kept;
 mod document;
 mod loading;
+mod login;
 mod outages;
 mod telling;
 mod watching;
@@ -213,12 +215,16 @@ fn refused_credentials_are_left_alone_for_five_minutes_whoever_asks() {
     let mut schedule = schedule();
     let round = schedule.start(chance(0.0, 1), START);
     schedule.handle_fetched(round, Err(denied(false)), START);
-    let soon = START + SECOND;
+    let confirmed = START + CONFIRM_AFTER;
+    schedule.handle_timeout(confirmed);
+    let round = schedule.start(chance(0.0, 2), confirmed);
+    schedule.handle_fetched(round, Err(denied(false)), confirmed);
+    let soon = confirmed + SECOND;
     let refusal = refused(schedule.request(WaiterId(1), &ask(HOUR, soon), soon));
     assert_eq!(refusal.kind, RefusalKind::Denied);
     assert!(refusal.cause.contains("Bad client credentials"));
     assert!(!schedule.wants_fetch());
-    assert_eq!(schedule.poll_timeout(), Some(START + DENIED_RETRY));
+    assert_eq!(schedule.poll_timeout(), Some(confirmed + DENIED_RETRY));
 }
 
 #[test]

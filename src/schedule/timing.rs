@@ -19,6 +19,10 @@ pub(super) const LEAST_LEFT_MAX: Duration = Duration::from_secs(1);
 /// How long refused credentials are left alone: a person has to mend them.
 pub const DENIED_RETRY: Duration = Duration::from_secs(300);
 
+/// How long after a rejection of the client a second request confirms it: time for credentials to become
+/// known everywhere at Domo, and less than the helper's default timeout.
+pub const CONFIRM_AFTER: Duration = Duration::from_secs(5);
+
 /// The first wait after a failure.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 

@@ -79,6 +79,10 @@ pub enum OutageCause {
     Denied,
     /// Domo rejects the client.
     ClientDenied,
+    /// Domo has rejected the client once; a second request is to confirm that.
+    ClientUnconfirmed,
+    /// The proxy rejects its login.
+    ProxyLogin,
     /// The request waits until requests of other scope sets have ended.
     Queued,
     /// The request waits because the client's credentials change too often.
@@ -88,14 +92,9 @@ pub enum OutageCause {
 }
 
 impl OutageCause {
-    /// Returns the cause for a rejection by Domo: of the scope set alone, or of its client.
-    #[must_use]
-    pub fn of_rejection(scope_only: bool) -> Self {
-        if scope_only {
-            Self::Denied
-        } else {
-            Self::ClientDenied
-        }
+    /// Whether Domo rejects the client.
+    pub(super) fn is_client_rejection(self) -> bool {
+        matches!(self, Self::ClientDenied | Self::ClientUnconfirmed)
     }
 }
 
@@ -103,10 +102,39 @@ impl fmt::Display for OutageCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(cause) => cause.fmt(f),
-            Self::Denied | Self::ClientDenied => f.write_str("denied"),
+            Self::Denied | Self::ClientDenied | Self::ClientUnconfirmed | Self::ProxyLogin => {
+                f.write_str("denied")
+            }
             Self::Queued => f.write_str("queued"),
             Self::ChangeLimit => f.write_str("change_limit"),
             Self::Trial => f.write_str("trial"),
+        }
+    }
+}
+
+/// What a request was rejected for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// The scope set; other ones of the client may still be granted.
+    ScopeSet,
+    /// The client.
+    Client,
+    /// The client, for the first time since a success or since its credentials changed: one more request is
+    /// to confirm it.
+    ClientUnconfirmed,
+    /// The login at the proxy.
+    ProxyLogin,
+}
+
+impl Rejected {
+    /// Returns why a token has no successor.
+    #[must_use]
+    pub fn cause(self) -> OutageCause {
+        match self {
+            Self::ScopeSet => OutageCause::Denied,
+            Self::Client => OutageCause::ClientDenied,
+            Self::ClientUnconfirmed => OutageCause::ClientUnconfirmed,
+            Self::ProxyLogin => OutageCause::ProxyLogin,
         }
     }
 }
@@ -142,10 +170,10 @@ pub enum Outcome {
     },
     /// Domo grants tokens and refuses them in use: renewing has not helped.
     RefusedInUse,
-    /// Domo refuses the credentials, or, with `scope_only`, this scope set alone.
+    /// Domo rejected the credentials or the scope set, or the proxy its login.
     Denied {
-        /// Whether other sets of the client may still work.
-        scope_only: bool,
+        /// What was rejected.
+        rejected: Rejected,
         /// Whether that is known already.
         again: bool,
         /// What it means to callers.
@@ -176,7 +204,7 @@ impl Outcome {
     pub fn accepts_client(&self) -> bool {
         match self {
             Self::Obtained { .. } => true,
-            Self::Denied { scope_only, .. } => *scope_only,
+            Self::Denied { rejected, .. } => *rejected == Rejected::ScopeSet,
             Self::Ignored | Self::RefusedInUse | Self::Failed { .. } | Self::Expired { .. } => {
                 false
             }

@@ -35,7 +35,8 @@ impl Schedule {
 
     /// Says so if what watchers know has changed.
     pub(super) fn announce(&mut self, now: BootTime) {
-        let failing = self.failure.is_some() || self.blocked.is_some() || self.is_load_failed();
+        let is_rejected = self.blocked.is_some() || self.login.is_some();
+        let failing = self.failure.is_some() || is_rejected || self.is_load_failed();
         let told = match self.token(now) {
             Some(token) => Some(Told::Token(token.life().generation)),
             None => (self.told.is_some() || failing).then_some(Told::Down),

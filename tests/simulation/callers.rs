@@ -329,6 +329,11 @@ impl Callers {
         if early && next.is_none() {
             return Some("refused early, and nobody says when to come again".to_owned());
         }
+        let early_denied = refusal.kind == RefusalKind::Denied && now < caller.deadline;
+        let in_time = next.is_none_or(|at| at < caller.deadline);
+        if early_denied && in_time && self.domo.awaits_confirmation(&caller.key) {
+            return Some("denied though the confirmation is due in time".to_owned());
+        }
         if plain && early && next.is_some_and(|at| at < caller.deadline) {
             return Some("refused though an attempt is due in time".to_owned());
         }

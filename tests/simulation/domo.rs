@@ -7,14 +7,15 @@ use std::time::Duration;
 use domo_token::clock::{BootTime, Clock};
 use domo_token::roster::MAX_FLIGHTS_PER_CLIENT;
 use domo_token::schedule::{
-    BACKOFF_FIRST, BACKOFF_MAX, CHANGE_INTERVAL, CHANGES_IN_A_ROW, DENIED_RETRY, REQUEST_GRACE,
-    RETRY_AFTER_MAX, floor, request_timeout,
+    BACKOFF_FIRST, BACKOFF_MAX, CHANGE_INTERVAL, CHANGES_IN_A_ROW, CONFIRM_AFTER, DENIED_RETRY,
+    REQUEST_GRACE, RETRY_AFTER_MAX, floor, request_timeout,
 };
-use domo_token::source::{FetchError, Fetched, LifetimeSource, TokenSource};
+use domo_token::source::{Cause, FetchError, Fetched, LifetimeSource, TokenSource};
 use domo_token_client::scope::ScopeSet;
 use tokio::sync::oneshot;
 
 use crate::clock::SimClock;
+use crate::logins::Logins;
 use crate::weather::{Answer, Weather};
 
 /// A client's name and one of its scope sets.
@@ -22,6 +23,8 @@ pub(crate) type Key = (String, ScopeSet);
 
 struct Flight {
     key: Key,
+    /// The login at the proxy that it was sent with.
+    login: Option<u64>,
     started: BootTime,
     /// From then on an answer comes too late.
     late: BootTime,
@@ -59,18 +62,18 @@ struct Set {
 
 /// What new credentials have cost a scope set, over its removals.
 #[derive(Default)]
-struct Changes {
+pub(crate) struct Changes {
     /// Whether they cause its next request.
-    pending: bool,
+    pub(crate) pending: bool,
     /// When those that they caused began.
-    starts: Vec<BootTime>,
+    pub(crate) starts: Vec<BootTime>,
     /// When the set left the config.
     removed: Option<BootTime>,
 }
 
 impl Changes {
     /// Three in a row, then one per interval: of the requests since each of them, no more.
-    fn check(&self) -> Option<String> {
+    pub(crate) fn check(&self) -> Option<String> {
         let last = *self.starts.last()?;
         for (number, first) in self.starts.iter().enumerate() {
             let count = self.starts.len() - number;
@@ -84,6 +87,17 @@ impl Changes {
     }
 }
 
+/// A client that Domo refuses as a whole.
+#[derive(Clone, Copy)]
+struct Refused {
+    /// When the last refusal came that counts.
+    since: BootTime,
+    /// Until when none of its sets may ask.
+    until: BootTime,
+    /// Whether a second request was refused, too.
+    is_confirmed: bool,
+}
+
 /// Shared between the driver and all sources.
 pub(crate) struct State {
     pub(crate) rng: fastrand::Rng,
@@ -93,8 +107,10 @@ pub(crate) struct State {
     last_flight: u64,
     sets: BTreeMap<Key, Set>,
     changes: BTreeMap<Key, Changes>,
-    /// Clients that Domo refuses as a whole, and until when none of their sets may ask.
-    refused: BTreeMap<String, BootTime>,
+    refused: BTreeMap<String, Refused>,
+    pub(crate) logins: Logins,
+    /// The login that each client uses.
+    pub(crate) used: BTreeMap<String, Option<u64>>,
     /// When a refusal came last, for a client or one of its sets.
     denials: BTreeMap<String, BootTime>,
     /// How often a set was taken out of the config.
@@ -123,6 +139,8 @@ impl Domo {
             sets: BTreeMap::new(),
             changes: BTreeMap::new(),
             refused: BTreeMap::new(),
+            logins: Logins::default(),
+            used: BTreeMap::new(),
             denials: BTreeMap::new(),
             removals: BTreeMap::new(),
             issued: 0,
@@ -156,18 +174,28 @@ impl Domo {
         held.filter(|held| held.expires > now)
     }
 
-    /// Lets the next request of each set start at once: a reload, or new credentials.
-    pub(crate) fn excuse(&self, client: Option<&str>) {
+    /// Lets the next request of each set, and with each login, start at once: a reload.
+    pub(crate) fn excuse(&self) {
+        let now = self.clock.now();
         let mut state = self.state();
-        for ((name, _), set) in &mut state.sets {
-            if client.is_none_or(|client| client == name) {
-                set.excused = true;
-                set.denied = false;
-            }
+        for set in state.sets.values_mut() {
+            set.excused = true;
         }
-        state
-            .refused
-            .retain(|name, _| client.is_some_and(|client| client != name));
+        // What is refused then is refused again.
+        for refused in state.refused.values_mut() {
+            refused.until = now;
+            refused.is_confirmed = true;
+        }
+        state.logins.excuse(None);
+    }
+
+    /// The client goes through a proxy with that login from now on.
+    pub(crate) fn use_login(&self, client: &str, login: Option<u64>) {
+        let mut state = self.state();
+        state.used.insert(client.to_owned(), login);
+        if login.is_some() {
+            state.logins.excuse(login);
+        }
     }
 
     /// New credentials: what the old ones ran into is no longer counted.
@@ -178,6 +206,7 @@ impl Domo {
             set.failures = 0;
             set.lifetime = None;
         }
+        state.refused.remove(client);
         let changes = state.changes.iter_mut();
         for (_, changes) in changes.filter(|((name, _), _)| name == client) {
             changes.pending = changes.removed.is_none();
@@ -215,8 +244,18 @@ impl Domo {
     pub(crate) fn refuses(&self, key: &Key) -> bool {
         let state = self.state();
         state.refused.contains_key(&key.0)
+            || state.logins.is_rejected(state.login_of(key))
             || state.sets.get(key).is_some_and(|set| set.denied)
             || state.denials.get(&key.0) == Some(&self.clock.now())
+    }
+
+    /// Whether the set's client was refused once, and nothing but that keeps its callers from waiting for the
+    /// confirmation.
+    pub(crate) fn awaits_confirmation(&self, key: &Key) -> bool {
+        let state = self.state();
+        let refused = state.refused.get(&key.0);
+        refused.is_some_and(|refused| !refused.is_confirmed)
+            && !state.logins.is_rejected(state.login_of(key))
     }
 
     /// When the next answer comes.
@@ -242,12 +281,16 @@ impl Domo {
         }
     }
 
-    fn start(&self, client: &str, scope: &ScopeSet, valid: bool) -> Started {
+    fn start(&self, source: &SimSource, scope: &ScopeSet) -> Started {
         let now = self.clock.now();
-        let key = (client.to_owned(), scope.clone());
+        let SimSource { valid, login, .. } = *source;
+        let key = (source.client.clone(), scope.clone());
         let (sender, answer) = oneshot::channel();
         let mut state = self.state();
         let problem = state.check_start(&key, now);
+        let id = state.last_flight + 1;
+        let problem = problem.or(state.logins.start(login, id, now));
+        let is_wrong = state.logins.is_wrong(login);
         let State {
             rng,
             weather,
@@ -255,14 +298,15 @@ impl Domo {
             ..
         } = &mut *state;
         let fate = weather.fate(rng, *lifetime, valid);
-        state.last_flight += 1;
+        let fate = fate.map(|(delay, answer)| (delay, answer.through_proxy(is_wrong)));
+        state.last_flight = id;
         state.requests += 1;
-        let id = state.last_flight;
         let line = format!("{now}  request {id} for {} {}: {fate:?}", key.0, key.1);
         state.history.push(line);
         let lifetime = state.sets.get(&key).and_then(|set| set.lifetime);
         let flight = Flight {
             key,
+            login,
             started: now,
             late: now + request_timeout(lifetime) + REQUEST_GRACE,
             fate: fate.map(|(delay, answer)| (now + delay, answer)),
@@ -310,8 +354,13 @@ impl State {
         }
         let refused = self.refused.get(&key.0);
         // What is due in the very moment of the refusal goes out first.
-        let refused = refused.filter(|until| now < **until && now + DENIED_RETRY > **until);
-        refused.map(|until| format!("{key:?} asked before {until}: its client is refused"))
+        let refused = refused.filter(|refused| now < refused.until && now > refused.since);
+        refused.map(|refused| {
+            format!(
+                "{key:?} asked before {}: its client is refused",
+                refused.until
+            )
+        })
     }
 
     fn answer(&mut self, id: u64, now: BootTime) {
@@ -319,16 +368,28 @@ impl State {
             return;
         };
         let (key, started, late) = (flight.key.clone(), flight.started, flight.late);
+        let login = flight.login;
         let Some((sender, (_, answer))) = flight.sender.take().zip(flight.fate) else {
             return;
         };
         self.history.push(format!("{now}  answer {id}"));
         if late <= now {
+            self.logins.ended(login, id);
             self.backs_off(&key, Duration::ZERO, now);
             let never = Duration::from_secs(3600);
             let _dropped = sender.send(Ok(fetched("c4nary-late", never, &key)));
             return;
         }
+        match answer {
+            Answer::LoginRejected => self.logins.rejected(login, id, now),
+            Answer::Transient(Cause::Connect | Cause::Timeout | Cause::Proxy, _) => {}
+            Answer::Token(_)
+            | Answer::SameToken
+            | Answer::Transient(..)
+            | Answer::ClientRefused
+            | Answer::ScopeRefused => self.logins.opened(login, id),
+        }
+        self.logins.ended(login, id);
         let result = match answer {
             Answer::Token(lifetime) => Ok(self.grant(&key, lifetime, started, now)),
             Answer::SameToken => Ok(self.reissue(&key, started, now)),
@@ -344,18 +405,20 @@ impl State {
                 })
             }
             Answer::ClientRefused => {
-                self.denied(&key, now);
-                // What was under way already when the first refusal came puts nothing off.
-                let until = self.refused.entry(key.0.clone()).or_insert(now);
-                if *until <= now {
-                    *until = now + DENIED_RETRY;
-                }
+                let until = self.refused(&key.0, started, now);
+                self.denied(&key, until, now);
                 Err(denied(false))
             }
             Answer::ScopeRefused => {
-                self.denied(&key, now);
+                self.denied(&key, now + DENIED_RETRY, now);
                 self.refused.remove(&key.0);
                 Err(denied(true))
+            }
+            Answer::LoginRejected => {
+                self.denied(&key, now, now);
+                Err(FetchError::ProxyLogin {
+                    words: "the proxy answered 407".to_owned(),
+                })
             }
         };
         let _aborted = sender.send(result);
@@ -371,12 +434,40 @@ impl State {
         set.not_before = Some((now + wait, "back-off"));
     }
 
-    fn denied(&mut self, key: &Key, now: BootTime) {
+    /// Domo refuses the client with an answer to a request that was sent at `started`. Returns until when
+    /// the set that sent it must wait.
+    fn refused(&mut self, client: &str, started: BootTime, now: BootTime) -> BootTime {
+        let new = Refused {
+            since: now,
+            until: now + CONFIRM_AFTER,
+            is_confirmed: false,
+        };
+        let Some(refused) = self.refused.get_mut(client) else {
+            self.refused.insert(client.to_owned(), new);
+            return new.until;
+        };
+        if !refused.is_confirmed && started <= refused.since {
+            // It was under way already when the first refusal came.
+            return refused.until;
+        }
+        if !refused.is_confirmed || refused.until <= now {
+            refused.since = now;
+            refused.until = now + DENIED_RETRY;
+            refused.is_confirmed = true;
+        }
+        now + DENIED_RETRY
+    }
+
+    fn denied(&mut self, key: &Key, until: BootTime, now: BootTime) {
         self.denials.insert(key.0.clone(), now);
         let set = self.sets.entry(key.clone()).or_default();
         set.failures += 1;
         set.denied = true;
-        set.not_before = Some((now + DENIED_RETRY, "refused"));
+        set.not_before = Some((until, "refused"));
+    }
+
+    fn login_of(&self, key: &Key) -> Option<u64> {
+        self.used.get(&key.0).copied().flatten()
     }
 
     fn grant(
@@ -469,6 +560,7 @@ impl Drop for Started {
         let Some(flight) = state.flights.remove(&self.id) else {
             return;
         };
+        state.logins.ended(flight.login, self.id);
         if flight.sender.is_some() {
             // One given up earlier was of old credentials, or of a set that is gone.
             if now >= flight.late {
@@ -486,11 +578,13 @@ pub(crate) struct SimSource {
     pub(crate) client: String,
     /// Whether Domo knows its secret.
     pub(crate) valid: bool,
+    /// The login at the proxy that it goes through.
+    pub(crate) login: Option<u64>,
 }
 
 impl TokenSource for SimSource {
     async fn fetch(&self, scope: &ScopeSet, _: Duration) -> Result<Fetched, FetchError> {
-        let mut started = self.domo.start(&self.client, scope, self.valid);
+        let mut started = self.domo.start(self, scope);
         match started.answer.take() {
             Some(answer) => answer.await.unwrap_or_else(|_| Err(denied(true))),
             None => Err(denied(true)),

@@ -2,7 +2,8 @@
 //!
 //! Invariants, looked at after every step: (a) a token that is handed out lives as long as was
 //! asked for; (b) one request at a time for a set; (c) none sooner than the floor, the back-off or
-//! a refusal allow; (d) an error never replaces a living token; (e) no token in any refusal, log
+//! a refusal allow, a rejected client's first rejection and its confirmation included, and none with a proxy
+//! login that was rejected, or that another one is trying; (d) an error never replaces a living token; (e) no token in any refusal, log
 //! line or `Debug`. Besides: every caller is answered by its deadline, every watcher knows what
 //! there is, and in the end all recovers.
 
@@ -17,6 +18,7 @@ mod callers;
 mod clock;
 mod domo;
 mod log;
+mod logins;
 mod run;
 mod weather;
 
@@ -42,6 +44,7 @@ fn weather() -> impl Strategy<Value = Weather> {
         1 => Just(Weather::Garbage),
         1 => Just(Weather::BadCertificate),
         1 => Just(Weather::ClientRefused),
+        2 => Just(Weather::PassingRefusals),
         1 => Just(Weather::ScopeRefused),
         2 => Just(Weather::SameToken),
         1 => Just(Weather::ShortLives),
@@ -76,6 +79,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..6_usize, any::<bool>()).prop_map(|(client, valid)| Op::Rotate { client, valid }),
         1 => (0..6_usize, 3..9_u8).prop_map(|(client, times)| Op::Flap { client, times }),
         1 => (0..6_usize).prop_map(Op::Toggle),
+        2 => (0..6_usize, 0..4_u64).prop_map(|(client, login)| Op::Login { client, login }),
+        2 => (0..4_u64, any::<bool>()).prop_map(|(login, valid)| Op::Proxy { login, valid }),
     ]
 }
 

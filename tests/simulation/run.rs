@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domo_token::broker::{About, Broker, Clients, Engine, Helm};
 use domo_token::clock::{BootTime, Clock};
-use domo_token::roster::Wanted;
+use domo_token::roster::{ProxyLoginId, Wanted};
 use domo_token_client::scope::ScopeSet;
 use domo_token_client::wire::Renew;
 
@@ -55,6 +55,16 @@ pub(crate) enum Op {
         client: usize,
         times: u8,
     },
+    /// Another login at a proxy, or with 0 no proxy.
+    Login {
+        client: usize,
+        login: u64,
+    },
+    /// The proxy takes the login from now on, or rejects it.
+    Proxy {
+        login: u64,
+        valid: bool,
+    },
     /// The set leaves the config, or comes back.
     Toggle(usize),
 }
@@ -99,7 +109,7 @@ pub(crate) fn play(seed: u64, lifetime: u32, ops: &[Op]) -> Result<Outcome, Stri
         for (client, _) in SETS {
             sources
                 .entry(client)
-                .or_insert_with(|| source(&domo, client, true));
+                .or_insert_with(|| source(&domo, client, true, None));
         }
         for set in 0..SETS.len() {
             domo.add(&key(set));
@@ -184,26 +194,33 @@ impl Run {
             Op::Leave => self.callers.leave(),
             Op::Watch(set) => self.callers.watch(&key(set)),
             Op::Reload => {
-                self.domo.excuse(None);
+                self.domo.excuse();
                 self.helm.retry().await;
             }
             Op::Rotate { client, valid } => {
                 let (client, _) = SETS[client % SETS.len()];
                 self.rotate(client, valid).await?;
             }
-            Op::Flap { client, times } => self.flap(client, times).await?,
-            Op::Toggle(set) => {
-                let set = set % SETS.len();
-                if self.off.remove(&set) {
-                    self.domo.add(&key(set));
-                } else {
-                    self.off.insert(set);
-                    self.domo.forget(&key(set));
-                }
-                self.configure(None).await;
+            Op::Login { client, login } => {
+                let (client, _) = SETS[client % SETS.len()];
+                let login = Some(login).filter(|login| *login > 0);
+                self.use_login(client, login).await?;
             }
+            Op::Proxy { login, valid } => self.domo.state().logins.set_valid(login, valid),
+            Op::Flap { client, times } => self.flap(client, times).await?,
+            Op::Toggle(set) => self.toggle(set % SETS.len()).await,
         }
         Ok(())
+    }
+
+    async fn toggle(&mut self, set: usize) {
+        if self.off.remove(&set) {
+            self.domo.add(&key(set));
+        } else {
+            self.off.insert(set);
+            self.domo.forget(&key(set));
+        }
+        self.configure(None).await;
     }
 
     async fn flap(&mut self, client: usize, times: u8) -> Result<(), String> {
@@ -215,16 +232,31 @@ impl Run {
         Ok(())
     }
 
+    /// The client goes through a proxy with that login; its credentials stay.
+    async fn use_login(&mut self, client: &'static str, login: Option<u64>) -> Result<(), String> {
+        let before = &self.sources[client];
+        if before.login == login {
+            return Ok(());
+        }
+        let changed = source(&self.domo, client, before.valid, login);
+        self.sources.insert(client, changed);
+        self.domo.start_afresh(client);
+        self.domo.use_login(client, login);
+        self.configure(Some(client)).await;
+        self.settle().await
+    }
+
     async fn rotate(&mut self, client: &'static str, valid: bool) -> Result<(), String> {
+        let login = self.sources[client].login;
         self.sources
-            .insert(client, source(&self.domo, client, valid));
+            .insert(client, source(&self.domo, client, valid, login));
         self.domo.start_afresh(client);
         self.configure(Some(client)).await;
         self.settle().await
     }
 
     async fn configure(&self, renewed: Option<&str>) {
-        self.domo.excuse(None);
+        self.domo.excuse();
         let clients = clients(&self.sources, &self.off, renewed);
         self.helm.configure(clients, About::default()).await;
         self.helm.retry().await;
@@ -300,6 +332,7 @@ impl Run {
     async fn end(&mut self, engine: tokio::task::JoinHandle<()>) -> Result<(), String> {
         self.domo.note("all is mended");
         self.domo.state().weather = Weather::Good;
+        self.domo.state().logins.all_valid();
         let refused: Vec<&str> = self
             .sources
             .iter()
@@ -344,11 +377,12 @@ fn key(set: usize) -> Key {
     (client.to_owned(), ScopeSet::parse(scope).unwrap())
 }
 
-fn source(domo: &Domo, client: &str, valid: bool) -> Arc<SimSource> {
+fn source(domo: &Domo, client: &str, valid: bool, login: Option<u64>) -> Arc<SimSource> {
     Arc::new(SimSource {
         domo: domo.clone(),
         client: client.to_owned(),
         valid,
+        login,
     })
 }
 
@@ -365,6 +399,7 @@ fn clients(
             shown_id: "id…".to_owned(),
             scopes: sets.map(|(set, _)| key(set).1).collect(),
             renewed: renewed == Some(*client),
+            proxy_login: source.login.map(ProxyLoginId::new),
             loading: None,
         };
         (wanted, Some(Arc::clone(source)))

@@ -15,6 +15,8 @@ pub(crate) enum Weather {
     Garbage,
     BadCertificate,
     ClientRefused,
+    /// One request in three is rejected as if the client were.
+    PassingRefusals,
     ScopeRefused,
     SameToken,
     ShortLives,
@@ -29,7 +31,37 @@ pub(crate) enum Answer {
     Transient(Cause, Option<Duration>),
     ClientRefused,
     ScopeRefused,
+    LoginRejected,
 }
+
+impl Answer {
+    /// What comes back through a proxy that may reject the login.
+    pub(crate) fn through_proxy(self, is_login_wrong: bool) -> Self {
+        match self {
+            // The proxy was not reached.
+            Self::Transient(Cause::Connect | Cause::Proxy, _) => self,
+            Self::Token(_)
+            | Self::SameToken
+            | Self::Transient(..)
+            | Self::ClientRefused
+            | Self::ScopeRefused
+            | Self::LoginRejected
+                if is_login_wrong =>
+            {
+                Self::LoginRejected
+            }
+            Self::Token(_)
+            | Self::SameToken
+            | Self::Transient(..)
+            | Self::ClientRefused
+            | Self::ScopeRefused
+            | Self::LoginRejected => self,
+        }
+    }
+}
+
+/// How requests fail while Domo is down.
+const OUTAGES: [Cause; 3] = [Cause::Connect, Cause::Server, Cause::Proxy];
 
 impl Weather {
     /// What comes back, and after how long; `None` is never.
@@ -44,13 +76,14 @@ impl Weather {
             return Some((quick, Answer::ClientRefused));
         }
         let answer = match self.today(rng) {
-            Self::Good | Self::Mixed => Answer::Token(lifetime),
+            Self::PassingRefusals if rng.u8(..3) == 0 => Answer::ClientRefused,
+            Self::Good | Self::Mixed | Self::PassingRefusals => Answer::Token(lifetime),
             Self::Slow => {
                 let slow = Duration::from_millis(rng.u64(1_000..25_000));
                 return Some((slow, Answer::Token(lifetime)));
             }
             Self::Silent => return None,
-            Self::Down => Answer::Transient(rng.choice([Cause::Connect, Cause::Server])?, None),
+            Self::Down => Answer::Transient(rng.choice(OUTAGES)?, None),
             Self::RateLimited => {
                 let asked = [0, 1, 60, 600, 1_000_000_000];
                 let asked = rng.choice(asked).map(Duration::from_secs);
@@ -90,6 +123,7 @@ impl Weather {
             | Self::Garbage
             | Self::BadCertificate
             | Self::ClientRefused
+            | Self::PassingRefusals
             | Self::ScopeRefused
             | Self::SameToken
             | Self::ShortLives => self,

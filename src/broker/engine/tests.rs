@@ -45,6 +45,7 @@ fn client_of(name: &str, source: Stub, renewed: bool) -> Clients<Stub> {
         shown_id: String::new(),
         scopes: BTreeSet::from([ScopeSet::parse("data").unwrap()]),
         renewed,
+        proxy_login: None,
         loading: None,
     };
     vec![(wanted, Some(Arc::new(source)))]

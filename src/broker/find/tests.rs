@@ -49,6 +49,7 @@ fn broker_of(clients: &[(&str, &[&str])], access: Option<Access>) -> Broker<Syst
             shown_id: String::new(),
             scopes: sets.collect(),
             renewed: true,
+            proxy_login: None,
             loading: None,
         };
         (client, Some(Arc::new(Unasked)))

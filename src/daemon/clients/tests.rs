@@ -10,6 +10,7 @@ fn scopes(text: &str) -> BTreeSet<ScopeSet> {
 
 fn loaded(source: &Arc<u8>) -> LoadedClient<u8> {
     LoadedClient {
+        proxy_login: None,
         shown_id: "441e…".to_owned(),
         origin: Origin::default(),
         source: Arc::clone(source),

@@ -217,7 +217,7 @@ fn every_waiter_is_judged_anew_after_each_failed_attempt() {
     let now = now + SECOND * 2;
     schedule.handle_timeout(now);
     let round = schedule.start(chance(1.0, 3), now);
-    schedule.handle_fetched(round, Err(denied(false)), now);
+    schedule.handle_fetched(round, Err(denied(true)), now);
     let refusal = refused(super::replies(&mut schedule).pop().map(|(_, reply)| reply));
     assert_eq!(refusal.kind, RefusalKind::Denied, "the patient one too");
 }

@@ -30,7 +30,7 @@ fn a_blocked_set_asks_for_nothing_but_serves_what_lives() {
     let dead = START + HOUR;
     let refusal = refused(schedule.request(WaiterId(2), &ask(SECOND, dead), dead));
     assert_eq!(refusal.kind, RefusalKind::Denied);
-    schedule.unblock();
+    schedule.unblock(dead);
     schedule.handle_timeout(dead);
     assert!(schedule.wants_fetch());
 }

@@ -21,6 +21,7 @@ fn constants() -> BTreeSet<(String, String)> {
         ("BACKOFF_MAX", BACKOFF_MAX),
         ("RETRY_AFTER_MAX", RETRY_AFTER_MAX),
         ("DENIED_RETRY", DENIED_RETRY),
+        ("CONFIRM_AFTER", CONFIRM_AFTER),
         ("REQUEST_MAX", REQUEST_MAX),
         ("REQUEST_MIN", REQUEST_MIN),
         ("CHANGE_INTERVAL", CHANGE_INTERVAL),
@@ -111,7 +112,7 @@ fn seen_edges() -> BTreeSet<String> {
 /// One event; of those that come together, only one.
 fn happen(schedule: &mut Schedule, now: &mut BootTime, rng: &mut fastrand::Rng, step: u64) {
     let round = schedule.round;
-    match rng.u8(..8) {
+    match rng.u8(..9) {
         0 if schedule.wants_fetch() => {
             schedule.start(chance(rng.f64(), step), *now);
         }
@@ -127,6 +128,10 @@ fn happen(schedule: &mut Schedule, now: &mut BootTime, rng: &mut fastrand::Rng, 
             schedule.handle_fetched(round, Err(error), *now);
         }
         4 => schedule.new_credentials(*now),
+        7 => {
+            let words = "407".to_owned();
+            schedule.handle_fetched(round, Err(FetchError::ProxyLogin { words }), *now);
+        }
         5 => schedule.reload(*now),
         6 => {
             let ask = Ask {

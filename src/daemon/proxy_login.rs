@@ -1,0 +1,48 @@
+//! Tells proxy logins apart without keeping them.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
+use secrecy::ExposeSecret;
+use url::Url;
+
+use crate::credentials::ProxyLogin;
+use crate::roster::ProxyLoginId;
+
+/// The key of the hash: another one in each process, so that a number says nothing about a password.
+static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// Returns what identifies the login at that proxy; going there without a login is one, too.
+pub(super) fn id_of(proxy: &Url, login: Option<&ProxyLogin>) -> ProxyLoginId {
+    let login = login.map(|login| (login.user.as_str(), login.password.expose_secret()));
+    ProxyLoginId::new(KEY.hash_one((proxy.as_str(), login)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn login(user: &str, password: &str) -> ProxyLogin {
+        ProxyLogin {
+            user: user.to_owned(),
+            password: password.into(),
+        }
+    }
+
+    #[test]
+    fn login_is_another_one_if_proxy_user_or_password_is() {
+        let proxy = Url::parse("http://proxy.example:3128").unwrap();
+        let other = Url::parse("http://other.example:3128").unwrap();
+        let id = id_of(&proxy, Some(&login("alice", "old")));
+        assert_eq!(id, id_of(&proxy, Some(&login("alice", "old"))));
+        for different in [
+            id_of(&proxy, Some(&login("alice", "new"))),
+            id_of(&proxy, Some(&login("bob", "old"))),
+            id_of(&proxy, Some(&login("aliceo", "ld"))),
+            id_of(&proxy, None),
+            id_of(&other, Some(&login("alice", "old"))),
+        ] {
+            assert_ne!(id, different);
+        }
+    }
+}

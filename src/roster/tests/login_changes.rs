@@ -1,0 +1,137 @@
+//! Logins at proxies when the config, the login or its clients change.
+
+use super::logins::{GOOD, SECOND, WRONG, rejected, through, with_login};
+use super::*;
+
+#[test]
+fn reload_tries_a_rejected_login_by_one_request_three_times_in_a_row_then_once_per_interval() {
+    let mut roster = Roster::new(1);
+    roster.configure(with_login(WRONG, &["a", "b", "c"], 4), NOW);
+    let mut sent = Vec::new();
+    for step in 0..200 {
+        let now = NOW + SECOND / 5 * step;
+        roster.handle_timeout(now);
+        if step > 0 {
+            roster.retry(now);
+        }
+        for (set, round) in fetches(&mut roster) {
+            sent.push(now.saturating_since(NOW).as_secs());
+            roster.handle_fetched(set, round, rejected(), now);
+        }
+    }
+    // The first one is that of the start.
+    assert_eq!(sent, [0, 0, 0, 0, 10, 20, 30]);
+}
+
+#[test]
+fn trial_that_new_credentials_abort_counts_as_often_as_it_starts() {
+    let mut roster = Roster::new(1);
+    roster.configure(vec![through(WRONG, "a", 4)], NOW);
+    let (set, round) = fetches(&mut roster)[0];
+    roster.handle_fetched(set, round, rejected(), NOW);
+    let mut seconds = Vec::new();
+    // The client's secret changes five times a second, and the proxy never answers.
+    for step in 0..100 {
+        let now = NOW + SECOND / 5 * step;
+        roster.handle_timeout(now);
+        roster.configure(
+            vec![Wanted {
+                renewed: true,
+                ..through(WRONG, "a", 4)
+            }],
+            now,
+        );
+        roster.retry(now);
+        let requests = fetches(&mut roster).len();
+        seconds.extend(std::iter::repeat_n(step / 5, requests));
+    }
+    assert_eq!(seconds, [0, 0, 0, 10]);
+}
+
+#[test]
+fn login_that_changes_all_the_time_is_tried_three_times_in_a_row_then_once_per_interval() {
+    let mut roster = Roster::new(1);
+    let mut sent = Vec::new();
+    for step in 0..200_u32 {
+        let now = NOW + SECOND / 5 * step;
+        roster.handle_timeout(now);
+        let login = ProxyLoginId::new(u64::from(step));
+        let mut config = with_login(login, &["a", "b", "c"], 4);
+        for client in &mut config {
+            client.renewed = step > 0;
+        }
+        roster.configure(config, now);
+        for (set, round) in fetches(&mut roster) {
+            sent.push(now.saturating_since(NOW).as_secs());
+            roster.handle_fetched(set, round, rejected(), now);
+        }
+    }
+    assert_eq!(sent, [0, 0, 0, 0, 10, 20, 30]);
+    let later = NOW + SECOND * 1000;
+    roster.handle_timeout(later);
+    roster.configure(vec![wanted("a", 4)], later);
+    assert!(roster.logins.is_empty() && roster.login_timers.is_empty());
+}
+
+#[test]
+fn set_that_tries_a_login_and_is_removed_leaves_the_trial_to_another_one() {
+    for keep_client in [true, false] {
+        let mut roster = Roster::new(1);
+        roster.configure(with_login(GOOD, &["a", "b"], 2), NOW);
+        let flights = fetches(&mut roster);
+        assert_eq!(flights.len(), 1);
+        let (_, scope) = roster.name_of(flights[0].0).unwrap();
+        let scope = scope.clone();
+        let mut config = with_login(GOOD, &["a", "b"], 2);
+        if keep_client {
+            config[0].scopes.remove(&scope);
+        } else {
+            config.remove(0);
+        }
+        roster.configure(config, NOW);
+        assert_eq!(fetches(&mut roster).len(), 1, "{keep_client}");
+    }
+}
+
+#[test]
+fn client_that_leaves_a_login_that_is_being_tried_goes_on_with_its_own() {
+    let mut roster = Roster::new(1);
+    roster.configure(with_login(WRONG, &["a", "b"], 2), NOW);
+    let tried = fetches(&mut roster);
+    assert_eq!(tried.len(), 1);
+    let config = vec![
+        through(WRONG, "a", 2),
+        Wanted {
+            renewed: true,
+            ..wanted("b", 2)
+        },
+    ];
+    roster.configure(config, NOW);
+    let flights = fetches(&mut roster);
+    let names: Vec<&str> = flights
+        .iter()
+        .map(|(set, _)| roster.name_of(*set).unwrap().0)
+        .collect();
+    assert_eq!(names, ["b", "b"]);
+    let status = |roster: &Roster| -> Vec<ScopeState> {
+        let sets = roster.status(NOW).filter(|set| set.client == "b");
+        sets.map(|set| set.state).collect()
+    };
+    roster.handle_fetched(tried[0].0, tried[0].1, rejected(), NOW);
+    assert_eq!(status(&roster), [ScopeState::Fetching; 2]);
+}
+
+#[test]
+fn client_with_a_login_that_was_just_rejected_is_denied_from_its_first_request_on() {
+    let mut roster = Roster::new(1);
+    roster.configure(with_login(WRONG, &["a"], 1), NOW);
+    let tried = fetches(&mut roster);
+    roster.handle_fetched(tried[0].0, tried[0].1, rejected(), NOW);
+    roster.configure(with_login(WRONG, &["a", "b"], 1), NOW);
+    assert_eq!(fetches(&mut roster), []);
+    assert!(
+        roster
+            .status(NOW)
+            .all(|set| set.state == ScopeState::Denied)
+    );
+}

@@ -1,0 +1,126 @@
+//! Logins at simulated proxies: which are right, and who must not use them now.
+
+use std::collections::BTreeMap;
+
+use domo_token::clock::BootTime;
+use domo_token::schedule::DENIED_RETRY;
+
+use crate::domo::Changes;
+
+/// What was learnt last of a login.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Known {
+    #[default]
+    Nothing,
+    Works,
+    Rejected,
+}
+
+/// One login, at one proxy.
+#[derive(Default)]
+struct Login {
+    /// Whether the proxy rejects it.
+    is_wrong: bool,
+    known: Known,
+    /// The request that tries it.
+    trial: Option<u64>,
+    /// Until when it must not be tried.
+    not_before: Option<BootTime>,
+    /// Whether a reload or a change lets it be tried before.
+    is_excused: bool,
+    changes: Changes,
+}
+
+/// All logins.
+#[derive(Default)]
+pub(crate) struct Logins(BTreeMap<u64, Login>);
+
+impl Logins {
+    /// From now on the proxy takes the login, or rejects it.
+    pub(crate) fn set_valid(&mut self, login: u64, valid: bool) {
+        self.0.entry(login).or_default().is_wrong = !valid;
+    }
+
+    pub(crate) fn all_valid(&mut self) {
+        for login in self.0.values_mut() {
+            login.is_wrong = false;
+        }
+    }
+
+    pub(crate) fn is_wrong(&self, login: Option<u64>) -> bool {
+        self.of(login).is_some_and(|login| login.is_wrong)
+    }
+
+    /// Whether it is known to be rejected.
+    pub(crate) fn is_rejected(&self, login: Option<u64>) -> bool {
+        self.of(login)
+            .is_some_and(|login| login.known == Known::Rejected)
+    }
+
+    fn of(&self, login: Option<u64>) -> Option<&Login> {
+        self.0.get(&login?)
+    }
+
+    /// A reload, or a client that uses that login from now on.
+    pub(crate) fn excuse(&mut self, login: Option<u64>) {
+        for (id, found) in &mut self.0 {
+            let is_rejected = found.known == Known::Rejected;
+            if is_rejected && login.is_none_or(|login| login == *id) {
+                found.is_excused = true;
+                found.changes.pending = true;
+            }
+        }
+    }
+
+    /// A request with that login is sent.
+    pub(crate) fn start(&mut self, login: Option<u64>, id: u64, now: BootTime) -> Option<String> {
+        let login = self.0.entry(login?).or_default();
+        if login.known == Known::Works {
+            return None;
+        }
+        if let Some(trial) = login.trial.replace(id) {
+            return Some(format!("requests {trial} and {id} try a login together"));
+        }
+        if std::mem::take(&mut login.changes.pending) {
+            login.changes.starts.push(now);
+            if let Some(problem) = login.changes.check() {
+                return Some(format!("a login was tried too often: {problem}"));
+            }
+        }
+        if std::mem::take(&mut login.is_excused) {
+            login.not_before = None;
+        }
+        let until = login.not_before.filter(|until| now < *until)?;
+        Some(format!("a rejected login was tried before {until}"))
+    }
+
+    /// The request has opened a tunnel.
+    pub(crate) fn opened(&mut self, login: Option<u64>, id: u64) {
+        let login = login.and_then(|login| self.0.get_mut(&login));
+        if let Some(login) = login.filter(|login| login.trial == Some(id)) {
+            login.known = Known::Works;
+            login.not_before = None;
+            login.is_excused = false;
+            login.changes.pending = false;
+        }
+    }
+
+    /// The proxy has rejected the request.
+    pub(crate) fn rejected(&mut self, login: Option<u64>, id: u64, now: BootTime) {
+        let login = login.and_then(|login| self.0.get_mut(&login));
+        if let Some(login) =
+            login.filter(|login| login.known == Known::Works || login.trial == Some(id))
+        {
+            login.known = Known::Rejected;
+            login.not_before = Some(now + DENIED_RETRY);
+        }
+    }
+
+    /// The request has ended.
+    pub(crate) fn ended(&mut self, login: Option<u64>, id: u64) {
+        let login = login.and_then(|login| self.0.get_mut(&login));
+        if let Some(login) = login {
+            login.trial.take_if(|trial| *trial == id);
+        }
+    }
+}
