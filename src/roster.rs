@@ -234,7 +234,7 @@ impl Roster {
         let client = found.client;
         let login_result = LoginResult::of(&result);
         let outcome = found.schedule.handle_fetched(round, result, now);
-        let login = self.end_flight(set, now);
+        let login = self.end_flight(set);
         // This attempt is reported before what it means for other sets.
         self.collect(set, now);
         if let Some(login) = login {
@@ -349,8 +349,8 @@ impl Roster {
             };
             self.commands.push_back(command);
         }
-        if aborted {
-            self.end_flight(set, now);
+        if aborted && let Some(login) = self.end_flight(set) {
+            self.abort_trial(login, now);
         }
         aborted
     }

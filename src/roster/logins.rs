@@ -34,9 +34,9 @@ pub(super) struct Login {
     not_before: Option<BootTime>,
     /// What the proxy answered when it rejected the login last.
     rejection: Option<String>,
-    /// How often config changes and reloads have caused an attempt.
+    /// How often config changes and reloads have had it rejected again.
     changes: ChangeLimit,
-    /// Whether they cause the next attempt.
+    /// Whether they are why it is tried next.
     is_changed: bool,
     /// Clients that wait until it may be used.
     waiting: VecDeque<ClientId>,
@@ -70,7 +70,7 @@ impl Roster {
     }
 
     /// A request of the set is being sent through its client's proxy.
-    pub(super) fn use_login(&mut self, set: SetId, now: BootTime) {
+    pub(super) fn use_login(&mut self, set: SetId) {
         let Some(found) = self.sets.get_mut(&set) else {
             return;
         };
@@ -79,30 +79,33 @@ impl Roster {
         let login = found.sent_login.and_then(|id| self.logins.get_mut(&id));
         if let Some(login) = login.filter(|login| !login.works) {
             login.tried_by = Some(set);
-            if login.is_changed {
-                login.changes.take(now);
-            }
         }
     }
 
     /// The set's request has ended, whatever its result. Returns the login that it was sent with, and
     /// whether that was its trial.
-    pub(super) fn release_login(
-        &mut self,
-        set: SetId,
-        now: BootTime,
-    ) -> Option<(ProxyLoginId, bool)> {
+    pub(super) fn release_login(&mut self, set: SetId) -> Option<(ProxyLoginId, bool)> {
         let id = self.sets.get_mut(&set)?.sent_login.take()?;
         let login = self.logins.get_mut(&id)?;
         let was_trial = login.tried_by.take_if(|by| *by == set).is_some();
-        // If it was aborted, a change has caused that, and the next one.
-        login.is_changed |= was_trial && login.rejection.is_some();
-        let until = Some(login.changes.next()).filter(|until| login.is_changed && *until > now);
         if was_trial {
-            self.set_not_before(id, until);
             self.line_up_waiting(id);
         }
         Some((id, was_trial))
+    }
+
+    /// A request was aborted. If it tried a rejected or changed login, the proxy may have rejected that once
+    /// more.
+    pub(super) fn abort_trial(&mut self, (id, was_trial): (ProxyLoginId, bool), now: BootTime) {
+        let login = self.logins.get_mut(&id).filter(|_| was_trial);
+        let Some(login) = login.filter(|login| login.is_changed || login.rejection.is_some())
+        else {
+            return;
+        };
+        login.is_changed = true;
+        login.changes.take(now);
+        let until = Some(login.changes.next()).filter(|until| *until > now);
+        self.set_not_before(id, until);
     }
 
     /// Applies what a request has shown about the login that it was sent with.
@@ -113,17 +116,15 @@ impl Roster {
         result: LoginResult,
         now: BootTime,
     ) {
-        let Some(login) = self.logins.get_mut(&id) else {
+        let Some(login) = self.logins.get(&id) else {
             return;
         };
-        login.is_changed &= !was_trial;
         match result {
             // An answer to a request from before the rejection does not end it.
             LoginResult::Works if was_trial => self.accept_login(id, now),
             // One more of those that were under way when the first one was rejected.
             LoginResult::Rejected if !login.works && !was_trial => {}
             LoginResult::Rejected => self.reject_login(id, set, now),
-            LoginResult::Unknown if was_trial => self.set_not_before(id, None),
             LoginResult::Works | LoginResult::Unknown => {}
         }
     }
@@ -133,6 +134,7 @@ impl Roster {
             return;
         };
         login.works = true;
+        login.is_changed = false;
         login.rejection = None;
         self.set_not_before(id, None);
         self.line_up_waiting(id);
@@ -153,6 +155,9 @@ impl Roster {
         if let Some(login) = self.logins.get_mut(&id) {
             login.works = false;
             login.rejection = Some(words);
+            if std::mem::take(&mut login.is_changed) {
+                login.changes.take(now);
+            }
         }
         self.set_not_before(id, Some(now + DENIED_RETRY));
         for set in self.sets_of_login(id) {

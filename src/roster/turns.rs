@@ -135,14 +135,14 @@ impl Roster {
     }
 
     /// Returns the proxy login that the request was sent with, and whether that was the login's trial.
-    pub(super) fn end_flight(&mut self, set: SetId, now: BootTime) -> Option<(ProxyLoginId, bool)> {
+    pub(super) fn end_flight(&mut self, set: SetId) -> Option<(ProxyLoginId, bool)> {
         let found = self.sets.get_mut(&set)?;
         found.flight.take()?;
         self.in_flight -= 1;
         if let Some(client) = self.clients.get_mut(&found.client) {
             client.in_flight -= 1;
         }
-        self.release_login(set, now)
+        self.release_login(set)
     }
 
     /// Uses the room there is, by turns of one request: whoever has much to ask, or hangs, keeps no
@@ -199,7 +199,7 @@ impl Roster {
         self.next_generation = self.next_generation.wrapping_add(1);
         let round = found.schedule.start(chance, now);
         found.flight = Some(round);
-        self.use_login(set, now);
+        self.use_login(set);
         self.in_flight += 1;
         if let Some(client) = self.clients.get_mut(&id) {
             client.in_flight += 1;

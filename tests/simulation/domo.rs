@@ -380,16 +380,7 @@ impl State {
             let _dropped = sender.send(Ok(fetched("c4nary-late", never, &key)));
             return;
         }
-        match answer {
-            Answer::LoginRejected => self.logins.rejected(login, id, now),
-            Answer::Transient(Cause::Connect | Cause::Timeout | Cause::Proxy, _) => {}
-            Answer::Token(_)
-            | Answer::SameToken
-            | Answer::Transient(..)
-            | Answer::ClientRefused
-            | Answer::ScopeRefused => self.logins.opened(login, id),
-        }
-        self.logins.ended(login, id);
+        self.learn_login(login, id, answer, now);
         let result = match answer {
             Answer::Token(lifetime) => Ok(self.grant(&key, lifetime, started, now)),
             Answer::SameToken => Ok(self.reissue(&key, started, now)),
@@ -422,6 +413,23 @@ impl State {
             }
         };
         let _aborted = sender.send(result);
+    }
+
+    /// Takes down what an answer shows about the login that its request was sent with.
+    fn learn_login(&mut self, login: Option<u64>, id: u64, answer: Answer, now: BootTime) {
+        match answer {
+            Answer::LoginRejected => {
+                let problem = self.logins.rejected(login, id, now);
+                self.violation = self.violation.take().or(problem);
+            }
+            Answer::Transient(Cause::Connect | Cause::Timeout | Cause::Proxy, _) => {}
+            Answer::Token(_)
+            | Answer::SameToken
+            | Answer::Transient(..)
+            | Answer::ClientRefused
+            | Answer::ScopeRefused => self.logins.opened(login, id),
+        }
+        self.logins.ended(login, id);
     }
 
     /// The next attempt follows after half the doubled wait at least, or after `least`.
@@ -560,8 +568,9 @@ impl Drop for Started {
         let Some(flight) = state.flights.remove(&self.id) else {
             return;
         };
-        state.logins.ended(flight.login, self.id);
         if flight.sender.is_some() {
+            let problem = state.logins.given_up(flight.login, self.id, now);
+            state.violation = state.violation.take().or(problem);
             // One given up earlier was of old credentials, or of a set that is gone.
             if now >= flight.late {
                 state.backs_off(&flight.key, Duration::ZERO, now);
@@ -569,6 +578,7 @@ impl Drop for Started {
             let line = format!("{now}  request {} given up", self.id);
             state.history.push(line);
         }
+        state.logins.ended(flight.login, self.id);
     }
 }
 

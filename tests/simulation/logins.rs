@@ -35,6 +35,18 @@ struct Login {
 #[derive(Default)]
 pub(crate) struct Logins(BTreeMap<u64, Login>);
 
+impl Login {
+    /// The login was tried once more because of a reload or a change.
+    fn count(&mut self, id: u64, now: BootTime) -> Option<String> {
+        if self.trial != Some(id) || !self.changes.pending {
+            return None;
+        }
+        self.changes.starts.push(now);
+        let problem = self.changes.check()?;
+        Some(format!("a login was tried too often: {problem}"))
+    }
+}
+
 impl Logins {
     /// From now on the proxy takes the login, or rejects it.
     pub(crate) fn set_valid(&mut self, login: u64, valid: bool) {
@@ -81,12 +93,6 @@ impl Logins {
         if let Some(trial) = login.trial.replace(id) {
             return Some(format!("requests {trial} and {id} try a login together"));
         }
-        if std::mem::take(&mut login.changes.pending) {
-            login.changes.starts.push(now);
-            if let Some(problem) = login.changes.check() {
-                return Some(format!("a login was tried too often: {problem}"));
-            }
-        }
         if std::mem::take(&mut login.is_excused) {
             login.not_before = None;
         }
@@ -106,14 +112,31 @@ impl Logins {
     }
 
     /// The proxy has rejected the request.
-    pub(crate) fn rejected(&mut self, login: Option<u64>, id: u64, now: BootTime) {
-        let login = login.and_then(|login| self.0.get_mut(&login));
-        if let Some(login) =
-            login.filter(|login| login.known == Known::Works || login.trial == Some(id))
-        {
+    pub(crate) fn rejected(
+        &mut self,
+        login: Option<u64>,
+        id: u64,
+        now: BootTime,
+    ) -> Option<String> {
+        let login = self.0.get_mut(&login?)?;
+        let problem = login.count(id, now);
+        if login.known == Known::Works || login.trial == Some(id) {
             login.known = Known::Rejected;
             login.not_before = Some(now + DENIED_RETRY);
+            login.changes.pending = false;
         }
+        problem
+    }
+
+    /// The request was given up: the proxy may have rejected it.
+    pub(crate) fn given_up(
+        &mut self,
+        login: Option<u64>,
+        id: u64,
+        now: BootTime,
+    ) -> Option<String> {
+        let login = self.0.get_mut(&login?)?;
+        login.count(id, now)
     }
 
     /// The request has ended.
