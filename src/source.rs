@@ -111,9 +111,9 @@ impl LoginResult {
             Ok(_) | Err(FetchError::Denied { .. }) => Self::Works,
             Err(FetchError::ProxyLogin { .. }) => Self::Rejected,
             Err(FetchError::Transient { cause, .. }) => match cause {
-                Cause::Connect | Cause::Timeout | Cause::Proxy => Self::Unknown,
-                Cause::Tls
-                | Cause::RateLimited
+                // TLS may have failed with the proxy itself, before a login was sent.
+                Cause::Connect | Cause::Timeout | Cause::Tls | Cause::Proxy => Self::Unknown,
+                Cause::RateLimited
                 | Cause::Server
                 | Cause::RedirectRefused
                 | Cause::NotFound

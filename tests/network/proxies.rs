@@ -161,6 +161,12 @@ fn wrong_login_is_tried_once_and_a_corrected_one_within_a_second() {
     let (code, _, stderr) = check_online(&folder);
     assert_eq!(code, Some(78), "{stderr}");
     assert!(stderr.contains("proxy_auth_file"), "{stderr}");
+    // squid writes its log when a connection has ended.
+    until(|| {
+        (squid.answered("407") > 0)
+            .then_some(())
+            .ok_or("not logged")
+    });
     assert_eq!(squid.answered("407"), 1, "check tries it once");
     let start = boot_now();
     let daemon = Daemon::start_in(folder);
@@ -215,7 +221,11 @@ fn answer_of_a_proxy_that_opens_no_tunnel_is_named() {
         let folder = folder_with(&config, &sandbox.ca_pem().unwrap(), "");
         let (code, _, stderr) = check_online(&folder);
         assert_eq!(code, Some(75), "{stderr}");
-        assert_eq!(squid.answered(status), 1);
+        until(|| {
+            (squid.answered(status) == 1)
+                .then_some(())
+                .ok_or("not logged")
+        });
         let place = format!("127.0.0.1:{}", squid.port);
         for word in [status, "proxy", &place] {
             assert!(stderr.contains(word), "{word} in {stderr}");

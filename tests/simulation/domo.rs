@@ -422,7 +422,7 @@ impl State {
                 let problem = self.logins.rejected(login, id, now);
                 self.violation = self.violation.take().or(problem);
             }
-            Answer::Transient(Cause::Connect | Cause::Timeout | Cause::Proxy, _) => {}
+            Answer::Transient(Cause::Connect | Cause::Timeout | Cause::Tls | Cause::Proxy, _) => {}
             Answer::Token(_)
             | Answer::SameToken
             | Answer::Transient(..)

@@ -185,7 +185,7 @@ fn login_that_opens_no_tunnel_for_another_reason_stays_untried() {
         (Cause::Connect, 1),
         (Cause::Proxy, 1),
         (Cause::Timeout, 1),
-        (Cause::Tls, 3),
+        (Cause::Tls, 1),
         (Cause::Server, 3),
         (Cause::NotFound, 3),
     ] {
