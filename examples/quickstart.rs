@@ -190,6 +190,8 @@ fn shown(token: &Token) -> String {
 }
 
 fn call(url: &str, token: &Token) -> Result<u16> {
+    // reqwest is built without a TLS provider here; one that was installed before may stay.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
