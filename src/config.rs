@@ -3,6 +3,7 @@
 //! Parsing opens nothing: secrets are read by `credentials.rs`. No error shows a value, since any
 //! value may be a secret in the wrong place.
 
+mod assignment;
 mod check;
 mod client;
 mod environment;
@@ -12,6 +13,7 @@ mod place;
 mod raw;
 #[cfg(all(test, unix))]
 mod tests;
+mod unseen;
 mod values;
 
 use std::collections::BTreeMap;
@@ -29,13 +31,16 @@ use crate::secret_masking::{NamedPath, masked};
 use crate::users;
 use crate::watch::Stamp;
 
+pub use assignment::assignment;
 pub(crate) use check::listed;
 use check::{Checker, line_and_column};
 pub use error::ConfigError;
 pub use place::{find, host_place, locate, named_place, own_place, path_in, xdg_path_in};
 use raw::RawConfig;
+pub use unseen::Unseen;
 pub use values::{
-    fault_of_id, is_placeholder, is_quote, stands_in_quotes, usable_id, usable_secret, without_mark,
+    fault_of_id, is_placeholder, is_quote, is_uuid, stands_in_quotes, usable_id, usable_secret,
+    without_mark,
 };
 
 /// Domo's token endpoint, one host for all instances

@@ -16,7 +16,9 @@ mod slip;
 
 pub(crate) use program::slip as command_slip;
 pub use proxy_login::{ProxyLogin, proxy_login};
-pub use slip::{Slip, Unseen};
+pub use slip::Slip;
+
+pub use crate::config::Unseen;
 
 use std::fmt;
 use std::fs::File;
@@ -65,7 +67,8 @@ impl Credentials {
     /// Returns what is unusual about the secret, if anything is: most likely why Domo rejects it.
     #[must_use]
     pub fn slip(&self) -> Option<Slip> {
-        Slip::of(self.client_secret.expose_secret())
+        let secret = self.client_secret.expose_secret();
+        Slip::of(secret).or_else(|| Slip::possible(secret))
     }
 
     /// The start of the client id: enough to tell it from another, too little to use.

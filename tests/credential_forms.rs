@@ -253,3 +253,37 @@ fn secret_file_of_a_variable_that_all_can_read_names_the_variable_that_allows_it
     assert_eq!(code, Some(78), "{stderr}");
     assert!(!stderr.contains("the config"), "{stderr}");
 }
+
+#[test]
+fn id_and_secret_in_each_others_place_are_named() {
+    let sandbox = sandbox(HOUR);
+    let folder = tempfile::tempdir().unwrap();
+    let secret = "5f3c0c9d".repeat(8);
+    let assigned = format!("DOMO_CLIENT_SECRET={secret}");
+    for (id, words) in [
+        (
+            &secret,
+            "looks like the secret; check that id and secret are not swapped",
+        ),
+        (
+            &assigned,
+            "begins with the name of a variable; keep the client id alone",
+        ),
+    ] {
+        let variables = [("DOMO_CLIENT_ID", Some(id.as_str()))];
+        let (code, stdout, stderr) = by_environment(&sandbox, folder.path(), &variables);
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(
+            stderr.contains(&format!("DOMO_CLIENT_ID: {words}\n")),
+            "{stderr}"
+        );
+        assert!(!(stdout + &stderr).contains("5f3c"), "{stderr}");
+    }
+    assert!(sandbox.requests().is_empty());
+    let variables = [("DOMO_CLIENT_SECRET", Some(CLIENT_ID))];
+    let (code, _, stderr) = by_environment(&sandbox, folder.path(), &variables);
+    assert_eq!(code, Some(78), "{stderr}");
+    let slip =
+        "; the client secret looks like a client id; check that id and secret are not swapped\n";
+    assert!(stderr.contains(slip), "{stderr}");
+}

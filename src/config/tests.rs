@@ -247,12 +247,25 @@ fn what_could_be_no_id_or_secret_is_refused() {
         ("client_id: 441e307a", "begins with the name"),
         ("\u{201c}441e307a\u{201d}", "stands in quotes"),
         ("441e307a\u{a0}", "ends with a blank"),
-        ("441e\u{200b}307a", "printable ASCII"),
+        ("441e\u{200b}307a", "has a zero-width space in it"),
+        ("441e307a\u{2060}", "has a zero-width space in it"),
+        ("441e\u{ad}307a", "has an invisible character in it"),
+        ("$DOMO_CLIENT_ID", "is a placeholder"),
+        ("DOMO_CLIENT_SECRET=5f3c", "begins with the name"),
+        ("export client_secret = '5f3c'", "begins with the name"),
+        ("API_SECRET=5f3c", "begins with the name"),
+        ("secret: 5f3c", "begins with the name"),
+        (&"5f3C".repeat(16), "looks like the secret"),
     ] {
         let fault = fault_of_id(wrong).unwrap();
         assert!(fault.contains(words), "{wrong}: {fault}");
     }
-    assert_eq!(fault_of_id("a=b"), None);
+    let uuid = "441e307a-b2a1-4a99-8561-174e5b153fe1";
+    let app = "000000004c12ae6f.apps.example:web";
+    let digits = "5f3c".repeat(8);
+    for right in ["a=b", "an-id", "QUJD==", uuid, app, &digits] {
+        assert_eq!(fault_of_id(right), None, "{right}");
+    }
     assert!(usable_secret("one of several words, \u{e9}"));
     assert!(!usable_secret("") && !usable_secret("two\nlines") && !usable_secret("\u{1b}[2J"));
 }

@@ -1,5 +1,7 @@
 //! PURE. What an id and a secret can be, wherever they come from.
 
+use super::{Unseen, assignment};
+
 /// UTF-8's byte order mark, with which editors of Windows begin a file.
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
@@ -39,7 +41,28 @@ pub fn is_placeholder(text: &str) -> bool {
     let stands = |(before, after): &(&str, &str)| {
         text.len() > before.len() + after.len() && text.starts_with(before) && text.ends_with(after)
     };
-    AROUND.iter().any(stands)
+    AROUND.iter().any(stands) || text.strip_prefix('$').is_some_and(is_name)
+}
+
+/// Whether that can be the name of a variable, as those of the environment are written.
+pub(super) fn is_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    text.len() > 1 && text.starts_with(|c: char| !c.is_ascii_digit()) && text.chars().all(allowed)
+}
+
+/// Returns whether that is a UUID, as ids of Domo's are.
+#[must_use]
+pub fn is_uuid(text: &str) -> bool {
+    let is_dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
+    let mut bytes = text.bytes().enumerate();
+    text.len() == 36
+        && bytes.all(|(at, b)| {
+            if is_dash(at) {
+                b == b'-'
+            } else {
+                b.is_ascii_hexdigit()
+            }
+        })
 }
 
 /// Returns why a text can't be a client id, a word of 256 ASCII characters at most; Domo's are UUIDs.
@@ -53,14 +76,20 @@ pub fn fault_of_id(id: &str) -> Option<&'static str> {
     if is_placeholder(id) {
         return Some("is a placeholder; replace it with the client id");
     }
-    let name = id.split_once(['=', ':']).map(|(name, _)| name.trim_end());
-    let ending = name.and_then(|name| name.get(name.len().saturating_sub(9)..));
-    if ending.is_some_and(|ending| ending.eq_ignore_ascii_case("client_id")) {
+    if assignment(id).is_some() {
         return Some("begins with the name of a variable; keep the client id alone");
+    }
+    if id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Some("looks like the secret; check that id and secret are not swapped");
     }
     let ends = [id.chars().next(), id.chars().next_back()];
     if !is_word && ends.into_iter().flatten().any(char::is_whitespace) {
         return Some("begins or ends with a blank or a line break; remove it");
+    }
+    match id.chars().find_map(Unseen::of) {
+        Some(Unseen::ZeroWidth) => return Some("has a zero-width space in it; remove it"),
+        Some(Unseen::Format) => return Some("has an invisible character in it; remove it"),
+        Some(Unseen::Blank | Unseen::NoBreak) | None => {}
     }
     (!is_word).then_some("must be 1 to 256 printable ASCII characters without a space")
 }

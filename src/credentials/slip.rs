@@ -3,9 +3,7 @@
 
 use std::fmt;
 
-use zeroize::Zeroizing;
-
-use crate::config::{is_placeholder, is_quote, stands_in_quotes};
+use crate::config::{Unseen, assignment, is_placeholder, is_quote, is_uuid, stands_in_quotes};
 
 /// What is unusual about a secret. Shows nothing of it, neither a character nor its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,47 +18,25 @@ pub enum Slip {
     InQuotes,
     /// It has such a quote at one end.
     Quote,
-    /// It begins with the name of the variable or key that it was assigned to.
+    /// It begins with the name of the variable or key that it was assigned to: which, in words.
     Name(&'static str),
+    /// It begins with a client id.
+    AfterId,
+    /// It is a client id.
+    Id,
     /// It is part of a JSON document.
     Json,
     /// It is what a template is to be filled with.
     Placeholder,
+    /// It is what is shown in place of a secret.
+    Masked,
+    /// It ends with the sign of a text that is not shown whole.
+    Cut,
+    /// It ends with what separates it from the next value elsewhere.
+    Separator,
     /// A comment follows it.
     Comment,
 }
-
-/// A character that is not seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unseen {
-    /// A space, of whichever width.
-    Blank,
-    /// A space at which no line is broken, as pages on the web have it.
-    NoBreak,
-    /// A character without width.
-    ZeroWidth,
-    /// A character that steers how others are shown.
-    Format,
-}
-
-/// Names that a secret is assigned to, in lower case; a longer one comes before its end.
-const NAMES: [(&str, &str); 12] = [
-    ("domo_client_secret", "DOMO_CLIENT_SECRET"),
-    ("domo_api_client_secret", "DOMO_API_CLIENT_SECRET"),
-    ("domo_secret", "DOMO_SECRET"),
-    ("domo_client_id", "DOMO_CLIENT_ID"),
-    ("client_secret", "client_secret"),
-    ("clientsecret", "clientSecret"),
-    ("client-secret", "client-secret"),
-    ("client_id", "client_id"),
-    ("rdomo_secret", "RDOMO_SECRET"),
-    ("secret", "secret"),
-    ("password", "password"),
-    ("proxy_auth", "PROXY_AUTH"),
-];
-
-/// What may stand before a variable's name.
-const COMMANDS: [&str; 4] = ["export ", "set ", "$env:", "setx "];
 
 impl Slip {
     /// Returns the first slip that a secret shows.
@@ -73,7 +49,7 @@ impl Slip {
         if let Some(unseen) = at(secret.chars().next_back()) {
             return Some(Self::Ends(unseen));
         }
-        if let Some(name) = name_before(secret) {
+        if let Some(name) = assignment(secret) {
             return Some(Self::Name(name));
         }
         if stands_in_quotes(secret) {
@@ -85,6 +61,15 @@ impl Slip {
         if is_placeholder(secret) {
             return Some(Self::Placeholder);
         }
+        if !secret.is_empty() && secret.chars().all(|c| "*•●".contains(c)) {
+            return Some(Self::Masked);
+        }
+        if secret.ends_with('…') {
+            return Some(Self::Cut);
+        }
+        if secret.split_once(':').is_some_and(|(id, _)| is_uuid(id)) {
+            return Some(Self::AfterId);
+        }
         if secret.starts_with(is_quote) || secret.ends_with(is_quote) || secret.ends_with("\",") {
             return Some(Self::Quote);
         }
@@ -94,15 +79,25 @@ impl Slip {
         secret.chars().find_map(Unseen::of).map(Self::Has)
     }
 
+    /// Returns what may belong to a secret all the same, so that nothing is refused for it.
+    pub(super) fn possible(secret: &str) -> Option<Self> {
+        if is_uuid(secret) {
+            return Some(Self::Id);
+        }
+        secret.ends_with([',', ';']).then_some(Self::Separator)
+    }
+
     /// Returns what to do about it.
     fn remedy(self) -> &'static str {
         match self {
             Self::Has(Unseen::Blank) => "check that it is the secret alone",
             Self::Begins(_) | Self::Ends(_) | Self::Has(_) | Self::Comment => "remove it",
             Self::InQuotes => "remove them",
-            Self::Quote => "remove it if it is not part of the secret",
-            Self::Name(_) | Self::Json => "keep the secret alone",
-            Self::Placeholder => "put the secret in its place",
+            Self::Quote | Self::Separator => "remove it if it is not part of the secret",
+            Self::Name(_) | Self::AfterId | Self::Json => "keep the secret alone",
+            Self::Id => "check that id and secret are not swapped",
+            Self::Placeholder | Self::Masked => "put the secret in its place",
+            Self::Cut => "copy the whole secret",
         }
     }
 
@@ -121,49 +116,15 @@ impl fmt::Display for Slip {
             Self::Has(unseen) => write!(f, "has {unseen} in it"),
             Self::InQuotes => f.write_str("stands in quotes"),
             Self::Quote => f.write_str("has a quotation mark at one end"),
-            Self::Name(name) => write!(f, "begins with {name}="),
+            Self::Name(name) => write!(f, "begins with {name}"),
+            Self::AfterId => f.write_str("begins with a client id and a colon"),
+            Self::Id => f.write_str("looks like a client id"),
             Self::Json => f.write_str("is JSON"),
             Self::Placeholder => f.write_str("is a placeholder"),
+            Self::Masked => f.write_str("is what a page shows in place of a secret"),
+            Self::Cut => f.write_str("is cut off at its end"),
+            Self::Separator => f.write_str("ends with a comma or a semicolon"),
             Self::Comment => f.write_str("has a comment after it"),
-        }
-    }
-}
-
-impl fmt::Display for Unseen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Blank => "a blank",
-            Self::NoBreak => "a no-break space",
-            Self::ZeroWidth => "a zero-width space",
-            Self::Format => "an invisible character",
-        })
-    }
-}
-
-impl Unseen {
-    pub(crate) fn of(c: char) -> Option<Self> {
-        match c {
-            '\u{a0}' | '\u{2007}' | '\u{202f}' => Some(Self::NoBreak),
-            '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}' => Some(Self::ZeroWidth),
-            '\u{ad}'
-            | '\u{34f}'
-            | '\u{61c}'
-            | '\u{115f}'
-            | '\u{1160}'
-            | '\u{17b4}'
-            | '\u{17b5}'
-            | '\u{180b}'..='\u{180f}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2061}'..='\u{206f}'
-            | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}'
-            | '\u{ffa0}'
-            | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}' => Some(Self::Format),
-            c if c.is_whitespace() => Some(Self::Blank),
-            _ => None,
         }
     }
 }
@@ -171,24 +132,6 @@ impl Unseen {
 /// Whether what looks like a comment follows a value.
 pub(super) fn has_comment(text: &str) -> bool {
     text.contains(" #") || text.contains(" ;")
-}
-
-/// The name that a secret begins with, if it is one that secrets are assigned to: another might be the
-/// start of the secret itself.
-fn name_before(text: &str) -> Option<&'static str> {
-    let lower = Zeroizing::new(text.to_ascii_lowercase());
-    let command = COMMANDS
-        .iter()
-        .find_map(|command| lower.strip_prefix(command));
-    let word = command.unwrap_or(&lower).trim_start();
-    let word = word.trim_start_matches(is_quote);
-    let (_, name) = NAMES.iter().find(|(name, _)| {
-        let rest = word
-            .strip_prefix(name)
-            .map(|rest| rest.trim_start_matches(is_quote));
-        rest.is_some_and(|rest| rest.trim_start().starts_with(['=', ':']))
-    })?;
-    Some(name)
 }
 
 #[cfg(test)]
@@ -230,6 +173,17 @@ mod tests {
             ("{{ secret }}", "is a placeholder"),
             ("<YOUR_SECRET>", "is a placeholder"),
             ("@ # prod", "has a comment after it"),
+            ("API_SECRET=@", "begins with a name and ="),
+            ("DOMO_API_SECRET=@", "begins with a name and ="),
+            ("export ACME_KEY='@'", "begins with a name and ="),
+            ("acme_client_secret: @", "begins with a name and ="),
+            ("$DOMO_SECRET", "is a placeholder"),
+            ("********", "is what a page shows in place of a secret"),
+            ("5f3c0c9d…", "is cut off at its end"),
+            (
+                "441e307a-b2a1-4a99-8561-174e5b153fe1:@",
+                "begins with a client id and a colon",
+            ),
         ] {
             let secret = around.replace('@', SECRET);
             let slip = Slip::of(&secret).map(|slip| slip.to_string());
@@ -246,11 +200,34 @@ mod tests {
             "p+%:/ä\"x'~*",
             "a=b",
             "abcDEF=x",
+            "QUJD==",
+            "A=b",
+            "a*",
+            "$5f3c",
+            "ann:word",
             "x",
             "secretive",
             "pa$$word",
         ] {
             assert_eq!(Slip::of(secret), None, "{secret}");
+        }
+    }
+
+    #[test]
+    fn slip_that_may_be_no_slip_is_none_that_is_refused() {
+        for (secret, slip) in [
+            (
+                "441E307A-b2a1-4a99-8561-174e5b153fe1",
+                Some("looks like a client id"),
+            ),
+            ("5f3c;", Some("ends with a comma or a semicolon")),
+            ("5f3c,", Some("ends with a comma or a semicolon")),
+            ("441e307a-b2a1-4a99-8561-174e5b153fe", None),
+            (SECRET, None),
+        ] {
+            assert_eq!(Slip::of(secret), None, "{secret}");
+            let possible = Slip::possible(secret).map(|slip| slip.to_string());
+            assert_eq!(possible.as_deref(), slip, "{secret}");
         }
     }
 
