@@ -34,13 +34,14 @@ use crate::watch::Stamp;
 pub use assignment::assignment;
 pub(crate) use check::listed;
 use check::{Checker, line_and_column};
+pub use check::{NOT_THE_LOGIN, fault_of_path};
 pub use error::ConfigError;
 pub use place::{find, host_place, locate, named_place, own_place, path_in, xdg_path_in};
 use raw::RawConfig;
 pub use unseen::Unseen;
 pub use values::{
-    fault_of_id, is_placeholder, is_quote, is_uuid, stands_in_quotes, usable_id, usable_secret,
-    without_mark,
+    IN_QUOTES, fault_of_id, is_placeholder, is_quote, is_uuid, stands_in_quotes, usable_id,
+    usable_secret, without_mark,
 };
 
 /// Domo's token endpoint, one host for all instances

@@ -255,6 +255,35 @@ fn secret_file_of_a_variable_that_all_can_read_names_the_variable_that_allows_it
 }
 
 #[test]
+fn variable_in_quotes_is_refused_by_its_name() {
+    let sandbox = sandbox(HOUR);
+    let folder = tempfile::tempdir().unwrap();
+    for name in [
+        "DOMO_CLIENT_ID",
+        "DOMO_TOKEN_URL",
+        "DOMO_PROXY",
+        "DOMO_PROXY_AUTH_FILE",
+        "DOMO_CA_FILE",
+        "DOMO_SCOPE",
+        "DOMO_CLIENT_SECRET_FILE",
+        "DOMO_ALLOW_WORLD_READABLE_SECRET",
+    ] {
+        let variables = [
+            (name, Some("\"c4nary\"")),
+            (
+                "DOMO_CLIENT_SECRET",
+                (!name.contains("SECRET_FILE")).then_some("x"),
+            ),
+        ];
+        let (code, _, stderr) = by_environment(&sandbox, folder.path(), &variables);
+        assert_eq!(code, Some(78), "{stderr}");
+        let error = format!("{name}: stands in quotes; write it without them\n");
+        assert!(stderr.contains(&error), "{stderr}");
+    }
+    assert!(sandbox.requests().is_empty());
+}
+
+#[test]
 fn id_and_secret_in_each_others_place_are_named() {
     let sandbox = sandbox(HOUR);
     let folder = tempfile::tempdir().unwrap();

@@ -24,8 +24,9 @@ use super::{
 use crate::logging::LEVELS;
 use crate::secret_masking::{HINT, LEAST, NamedPath, masked};
 use crate::watch::Stamp;
+pub(super) use paths::fault_of_login_file;
 use paths::fault_of_socket;
-pub(super) use paths::{fault_of_login_file, fault_of_path};
+pub use paths::{NOT_THE_LOGIN, fault_of_path};
 pub(super) use scopes::scope_set;
 pub(super) use url::{Written, proxy_url, refuse_proxy_over_http, token_url};
 

@@ -11,8 +11,8 @@ use super::check::{
 };
 use super::{
     ClientConfig, Config, ConfigError, CredentialsSource, ENV_ALLOW_WORLD_READABLE, ENV_CLIENT,
-    ENV_PROXY, ENV_PROXY_LOGIN, ENV_SCOPE, ENV_SECRET, Endpoint, Env, IdSource, Limits,
-    SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod, fault_of_id, without_mark,
+    ENV_PROXY, ENV_PROXY_LOGIN, ENV_SCOPE, ENV_SECRET, Endpoint, Env, IN_QUOTES, IdSource, Limits,
+    SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod, fault_of_id, stands_in_quotes, without_mark,
 };
 use crate::secret_masking::{ENV_HINT, HINT, NamedPath};
 use crate::watch::Stamp;
@@ -152,7 +152,7 @@ fn env_path(env: Env, name: &str) -> Result<Option<NamedPath>, ConfigError> {
     }
 }
 
-/// A variable's text without the line breaks that a file of variables, or what is pasted, leaves at
+/// A variable's text, without quotes around it and without the line breaks that a file of variables, or what is pasted, leaves at
 /// its end. Empty counts as not set.
 fn env_text(env: Env, name: &str) -> Result<Option<String>, ConfigError> {
     let text = env(name).map(|value| {
@@ -162,6 +162,10 @@ fn env_text(env: Env, name: &str) -> Result<Option<String>, ConfigError> {
     let mut text = text.transpose()?.unwrap_or_default();
     // It may be a secret, of which no copy is made.
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    // A secret may be any text.
+    if name != ENV_SECRET && stands_in_quotes(&text) {
+        return Err(env_error(name, IN_QUOTES));
+    }
     Ok((!text.is_empty()).then_some(text))
 }
 

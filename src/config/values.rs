@@ -22,6 +22,9 @@ pub fn is_quote(c: char) -> bool {
     QUOTES.contains(&c)
 }
 
+/// What to do about a value that [`stands_in_quotes`].
+pub const IN_QUOTES: &str = "stands in quotes; write it without them";
+
 /// Returns whether a value still has the quotes around it that belong to the syntax of another file.
 #[must_use]
 pub fn stands_in_quotes(text: &str) -> bool {
@@ -71,7 +74,7 @@ pub fn is_uuid(text: &str) -> bool {
 pub fn fault_of_id(id: &str) -> Option<&'static str> {
     let is_word = !id.is_empty() && id.len() <= 256 && id.bytes().all(|b| b.is_ascii_graphic());
     if stands_in_quotes(id) {
-        return Some("stands in quotes; write it without them");
+        return Some(IN_QUOTES);
     }
     if is_placeholder(id) {
         return Some("is a placeholder; replace it with the client id");

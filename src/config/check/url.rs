@@ -2,7 +2,9 @@
 
 use url::{Host, Url};
 
-use crate::config::{ENV_PROXY, ENV_PROXY_LOGIN, TOKEN_URL};
+use crate::config::{
+    ENV_PROXY, ENV_PROXY_LOGIN, IN_QUOTES, TOKEN_URL, stands_in_quotes, without_mark,
+};
 
 /// What a URL of a proxy looks like.
 const PROXY_LIKE: &str = "like http://proxy.example:3128";
@@ -21,6 +23,16 @@ pub(in crate::config) enum Written {
 
 /// Parses a URL with a valid host and without a login.
 fn parse(text: &str, login: &str, like: &str) -> Result<Url, String> {
+    let text = without_mark(text);
+    if stands_in_quotes(text) {
+        return Err(IN_QUOTES.to_owned());
+    }
+    let in_brackets = text
+        .strip_prefix('<')
+        .and_then(|text| text.strip_suffix('>'));
+    if in_brackets.is_some_and(|text| text.contains("://")) {
+        return Err("stands in < and >; write it without them".to_owned());
+    }
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err("contains a blank or a control character; remove it".to_owned());
     }
@@ -83,7 +95,7 @@ pub(in crate::config) fn token_url(text: &str, allow_http_loopback: bool) -> Res
 
 /// A proxy's URL.
 pub(in crate::config) fn proxy_url(text: &str, written: Written) -> Result<Url, String> {
-    let lower = text.trim().to_ascii_lowercase();
+    let lower = without_mark(text).trim().to_ascii_lowercase();
     if NO_PROXY.contains(&&*lower) {
         let remove = match written {
             Written::Key => "remove the key".to_owned(),
@@ -157,6 +169,8 @@ mod tests {
             ("https://a%2edomo.com/oauth/token", "not a valid name"),
             ("https://a..domo.com/oauth/token", "not a valid name"),
             ("https://a!domo.com/oauth/token", "not a valid name"),
+            ("\"https://api.domo.com/oauth/token\"", "stands in quotes"),
+            ("<https://api.domo.com/oauth/token>", "stands in < and >"),
             ("https:///oauth/token", "the host is missing"),
             ("https://\\oauth/token", "the host is missing"),
             ("HTTPS:///oauth/token", "the host is missing"),
@@ -184,6 +198,10 @@ mod tests {
             "https://[::1]:8443/token",
         ] {
             assert!(token_url(right, false).is_ok(), "{right}");
+            assert_eq!(
+                token_url(&format!("\u{feff}{right}"), false),
+                token_url(right, false)
+            );
         }
     }
 
