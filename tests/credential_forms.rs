@@ -316,3 +316,42 @@ fn id_and_secret_in_each_others_place_are_named() {
         "; the client secret looks like a client id; check that id and secret are not swapped\n";
     assert!(stderr.contains(slip), "{stderr}");
 }
+
+#[test]
+fn login_in_the_place_of_its_file_is_not_shown() {
+    let sandbox = sandbox(HOUR);
+    let folder = tempfile::tempdir().unwrap();
+    let domo = (
+        "DOMO_TOKEN_URL",
+        Some("https://api.domo.example/oauth/token"),
+    );
+    for login in [
+        "CORP/alice:c4nary",
+        "./alice:c4nary",
+        "CORP/al:c4nary/x",
+        "/alice:c4nary",
+    ] {
+        let variables = [
+            domo,
+            ("DOMO_PROXY", Some("http://127.0.0.1:9")),
+            ("DOMO_PROXY_AUTH_FILE", Some(login)),
+        ];
+        let (code, stdout, stderr) = by_environment(&sandbox, folder.path(), &variables);
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(
+            stderr.contains("must be the path of a file, not the login itself"),
+            "{stderr}"
+        );
+        assert!(!(stdout + &stderr).contains("c4nary"), "{stderr}");
+    }
+    // A file may have such a name.
+    write(&folder, "ann:word", b"ann:word\n");
+    let path = folder.path().join("ann:word");
+    let variables = [
+        domo,
+        ("DOMO_PROXY", Some("http://127.0.0.1:9")),
+        ("DOMO_PROXY_AUTH_FILE", path.to_str()),
+    ];
+    let (code, _, stderr) = by_environment(&sandbox, folder.path(), &variables);
+    assert_eq!(code, Some(75), "{stderr}");
+}

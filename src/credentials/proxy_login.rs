@@ -1,10 +1,12 @@
 //! The login for a client's proxy: one line USER:PASSWORD of a file, taken as it stands.
 
+use std::io::{self, ErrorKind};
+
 use secrecy::{ExposeSecret, SecretString};
 
 use super::secret_text::line_in;
 use super::{CredentialsError, MAX_SECRET, Slip, file, for_reader, readers, unusable};
-use crate::config::ClientConfig;
+use crate::config::{ClientConfig, NOT_THE_LOGIN};
 
 const WHAT: &str = "proxy login";
 
@@ -15,10 +17,44 @@ const WHAT: &str = "proxy login";
 /// [`CredentialsError`], as for secrets.
 pub fn proxy_login(client: &ClientConfig) -> Result<Option<ProxyLogin>, CredentialsError> {
     let login = client.endpoint.proxy_auth_file.as_ref().map(|path| {
-        let bytes = file::read(path, WHAT, readers(client), MAX_SECRET)?;
+        let bytes = file::read(path, WHAT, readers(client), MAX_SECRET);
+        let bytes = bytes.map_err(without_login)?;
         login_in(&bytes).map_err(|problem| unusable(WHAT, &path.shown(), &problem))
     });
     login.transpose().map_err(|error| for_reader(error, client))
+}
+
+/// Hides what may be the password in an error about a file that is not there: the login itself may stand
+/// in the place of its path.
+fn without_login(error: CredentialsError) -> CredentialsError {
+    match error {
+        CredentialsError::Read {
+            what, path, source, ..
+        } if is_missing(&source) && before_colon(&path).is_some() => CredentialsError::Read {
+            what,
+            path: format!("{}:…", before_colon(&path).unwrap_or_default()),
+            source,
+            advice: format!("; {NOT_THE_LOGIN}"),
+        },
+        other @ (CredentialsError::Read { .. }
+        | CredentialsError::Unsafe { .. }
+        | CredentialsError::Unusable { .. }
+        | CredentialsError::Command { .. }) => other,
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename
+    )
+}
+
+fn before_colon(path: &str) -> Option<&str> {
+    // On Windows a path begins with a drive and a colon.
+    let start = if cfg!(windows) { 2 } else { 0 };
+    let at = path.get(start..)?.find(':')?;
+    path.get(..start + at)
 }
 
 fn login_in(bytes: &[u8]) -> Result<ProxyLogin, String> {
