@@ -15,6 +15,7 @@ mod raw;
 mod tests;
 mod unseen;
 mod values;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -43,6 +44,7 @@ pub use values::{
     IN_QUOTES, fault_of_id, is_placeholder, is_quote, is_uuid, stands_in_quotes, usable_id,
     usable_secret, without_mark,
 };
+pub use variables::in_variables;
 
 /// Domo's token endpoint, one host for all instances
 /// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>).

@@ -29,12 +29,12 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::config::{
-    ClientConfig, Config, CredentialsSource, ENV_ALLOW_WORLD_READABLE, Env, IdSource, SecretSource,
-    fault_of_id, without_mark,
+    ClientConfig, Config, CredentialsSource, Env, IdSource, SecretSource, fault_of_id,
+    in_variables, without_mark,
 };
 
 use crate::descriptors;
-use crate::secret_masking::{ENV_HINT, HINT, NamedPath, ShownName};
+use crate::secret_masking::{NamedPath, ShownName};
 
 #[cfg(unix)]
 pub(crate) use advice::{
@@ -260,13 +260,16 @@ pub fn check_config(file: &File, path: &Path, config: &Config) -> Result<(), Cre
     Ok(())
 }
 
+/// The key of a file of certificates.
+const CA_FILE: &str = "ca_file";
+
 /// Reads a file of certificates that are going to be trusted: nobody else may write it.
 ///
 /// # Errors
 ///
 /// [`CredentialsError`] says what to run.
 pub fn read_certificates(path: &NamedPath) -> Result<Vec<u8>, CredentialsError> {
-    let content = file::read(path, "ca_file", Readers::All, MAX_CERTIFICATES)?;
+    let content = file::read(path, CA_FILE, Readers::All, MAX_CERTIFICATES)?;
     Ok(content.to_vec())
 }
 
@@ -278,22 +281,18 @@ fn readers(client: &ClientConfig) -> Readers {
     }
 }
 
-/// The key that lets secret files be readable by all, as messages have it.
-const ALLOW_KEY: &str = "allow_world_readable_secret = true";
-
-/// Where another file can be named.
-const ANOTHER_FILE: &str = "name another in the config";
-
 /// Returns an error with what its reader can do: where the environment alone configures, there are
 /// variables in place of keys.
-fn for_reader(error: CredentialsError, client: &ClientConfig) -> CredentialsError {
+pub(crate) fn for_reader(error: CredentialsError, client: &ClientConfig) -> CredentialsError {
     if !client.by_environment {
         return error;
     }
-    let allow = format!("{ENV_ALLOW_WORLD_READABLE}=1");
-    let worded = |text: &str| {
-        let text = text.replace(ALLOW_KEY, &allow).replace(HINT, ENV_HINT);
-        text.replace(ANOTHER_FILE, "name another in the variable")
+    let named = |what| {
+        if what == CA_FILE {
+            "DOMO_CA_FILE"
+        } else {
+            what
+        }
     };
     match error {
         CredentialsError::Read {
@@ -302,24 +301,33 @@ fn for_reader(error: CredentialsError, client: &ClientConfig) -> CredentialsErro
             source,
             advice,
         } => CredentialsError::Read {
-            what,
-            path: worded(&path),
+            what: named(what),
+            path: in_variables(&path),
             source: match source.raw_os_error() {
                 Some(_) => source,
-                None => io::Error::new(source.kind(), worded(&source.to_string())),
+                None => io::Error::new(source.kind(), in_variables(&source.to_string())),
             },
-            advice: worded(&advice),
+            advice: in_variables(&advice),
         },
         CredentialsError::Unsafe {
             what,
             path,
             problem,
         } => CredentialsError::Unsafe {
-            what,
-            path: worded(&path),
-            problem: worded(&problem),
+            what: named(what),
+            path: in_variables(&path),
+            problem: in_variables(&problem),
         },
-        CredentialsError::Unusable { .. } | CredentialsError::Command { .. } => error,
+        CredentialsError::Unusable {
+            what,
+            from,
+            problem,
+        } => CredentialsError::Unusable {
+            what,
+            from: in_variables(&from),
+            problem,
+        },
+        CredentialsError::Command { .. } => error,
     }
 }
 

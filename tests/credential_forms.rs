@@ -5,9 +5,12 @@
 mod common;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 
 use common::{CANARY_SECRET, CLIENT_ID, HOUR, check, config_text, folder, parts, sandbox};
 use domo_sandbox::Sandbox;
@@ -315,6 +318,60 @@ fn id_and_secret_in_each_others_place_are_named() {
     let slip =
         "; the client secret looks like a client id; check that id and secret are not swapped\n";
     assert!(stderr.contains(slip), "{stderr}");
+}
+
+/// Answers each connection with that and closes it.
+fn answering(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            let _read = stream.read(&mut request).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn hint_to_a_client_of_the_environment_names_variables() {
+    let sandbox = sandbox(HOUR);
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = answering("HTTP/1.1 407 Login\r\nContent-Length: 0\r\n\r\n");
+    let http = format!("http://{proxy}");
+    let https = format!("https://{proxy}");
+    let nowhere = sandbox.token_url().replace("/oauth/token", "/nowhere");
+    let domo = (
+        "DOMO_TOKEN_URL",
+        Some("https://api.domo.example/oauth/token"),
+    );
+    let not_pem = folder.path().join("ca");
+    fs::write(&not_pem, "none").unwrap();
+    let not_a_path = "5f3c0c9d".repeat(8);
+    for (variables, words) in [
+        (vec![domo, ("DOMO_PROXY", Some(&*http))], "name it with DOMO_PROXY_AUTH_FILE\n".to_owned()),
+        (vec![domo, ("DOMO_PROXY", Some(&*https))], format!("write DOMO_PROXY=http://{proxy}\n")),
+        (vec![("DOMO_TOKEN_URL", Some(&*nowhere))], "check DOMO_TOKEN_URL\n".to_owned()),
+        (
+            vec![("DOMO_CA_FILE", Some("/nope"))],
+            "DOMO_CA_FILE /nope: No such file or directory (os error 2); put it there, or name another in the variable\n"
+                .to_owned(),
+        ),
+        (vec![("DOMO_CA_FILE", not_pem.to_str())], format!("DOMO_CA_FILE {} can't be used", not_pem.display())),
+        (
+            vec![("DOMO_CA_FILE", Some(&*not_a_path))],
+            "it belongs in DOMO_CLIENT_SECRET)".to_owned(),
+        ),
+    ] {
+        let (code, _, stderr) = by_environment(&sandbox, folder.path(), &variables);
+        assert_ne!(code, Some(0), "{stderr}");
+        assert!(stderr.contains(&words), "{words}: {stderr}");
+        for key in [" ca_file", " proxy_auth_file", " proxy = ", " token_url", "the config"] {
+            assert!(!stderr.contains(key), "{stderr}");
+        }
+    }
 }
 
 #[test]

@@ -175,7 +175,7 @@ impl Failure {
                  if it is rejected again, fix the client's credentials"
             }
             OutageCause::ProxyLogin => {
-                "the proxy rejected the login; the current token is still valid; fix proxy_auth_file"
+                "the proxy rejected the login; the current token is still valid; fix the login"
             }
             OutageCause::Denied => {
                 "Domo rejected the scope set; the current token is still valid; \
@@ -200,7 +200,7 @@ impl Failure {
                  until the client's credentials are fixed"
             }
             OutageCause::ProxyLogin => {
-                "the proxy rejected the login; callers fail until proxy_auth_file is fixed"
+                "the proxy rejected the login; callers fail until the login is fixed"
             }
             OutageCause::Denied => {
                 "Domo rejected the scope set; callers fail until the client's scopes in Domo, \

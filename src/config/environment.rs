@@ -12,9 +12,10 @@ use super::check::{
 use super::{
     ClientConfig, Config, ConfigError, CredentialsSource, ENV_ALLOW_WORLD_READABLE, ENV_CLIENT,
     ENV_PROXY, ENV_PROXY_LOGIN, ENV_SCOPE, ENV_SECRET, Endpoint, Env, IN_QUOTES, IdSource, Limits,
-    SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod, fault_of_id, stands_in_quotes, without_mark,
+    SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod, fault_of_id, in_variables, stands_in_quotes,
+    without_mark,
 };
-use crate::secret_masking::{ENV_HINT, HINT, NamedPath};
+use crate::secret_masking::NamedPath;
 use crate::watch::Stamp;
 
 impl Config {
@@ -78,7 +79,7 @@ fn env_endpoint(env: Env) -> Result<Endpoint, ConfigError> {
     let proxy = env_text(env, ENV_PROXY)?.map(|text| {
         proxy_url(&text, Written::Variable)
             .and_then(|proxy| refuse_proxy_over_http(&url, proxy))
-            .map_err(|e| env_error(ENV_PROXY, &e.replace("token_url", URL)))
+            .map_err(|e| env_error(ENV_PROXY, &e))
     });
     let proxy = proxy.transpose()?;
     let proxy_auth_file = env_path(env, ENV_PROXY_LOGIN)?;
@@ -174,6 +175,6 @@ fn env_error(name: &str, problem: &str) -> ConfigError {
         path: None,
         place: None,
         key: Some(name.to_owned()),
-        problem: problem.replace(HINT, ENV_HINT),
+        problem: in_variables(problem),
     }
 }

@@ -220,14 +220,16 @@ pub fn load_client(
     let login = credentials::proxy_login(client)?;
     let proxy = client.endpoint.proxy.as_ref();
     let proxy_login = proxy.map(|proxy| proxy_login::id_of(proxy, login.as_ref()));
-    let registration = Registration::new(client.endpoint.clone(), credentials, login)?;
+    let for_reader = |error: SourceError| error.for_reader(client);
+    let registration = Registration::new(client.endpoint.clone(), credentials, login);
+    let registration = registration.map_err(for_reader)?.of(client);
     let origin = Origin {
         client_id: registration.client_id().to_owned(),
         token_url: registration.token_url().to_owned(),
     };
     let source = match before.filter(|before| *before.registration() == registration) {
         Some(before) => Arc::clone(before),
-        None => Arc::new(DomoSource::new(registration, shared)?),
+        None => Arc::new(DomoSource::new(registration, shared).map_err(for_reader)?),
     };
     Ok(LoadedClient {
         shown_id,

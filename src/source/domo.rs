@@ -30,7 +30,7 @@ use zeroize::Zeroizing;
 
 use super::{Cause, FetchError, Fetched, TokenSource};
 use crate::clock::timer_now;
-use crate::config::{Endpoint, TokenMethod};
+use crate::config::{ClientConfig, Endpoint, TokenMethod, in_variables};
 use crate::connect::{self, Connector, Proxy, Shared};
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
 use crate::secret_masking::NamedPath;
@@ -50,6 +50,8 @@ pub struct Registration {
     proxy_login: Option<ProxyLogin>,
     /// The content of the endpoint's CA file.
     ca: Option<Arc<[u8]>>,
+    /// Whether there are variables in place of keys.
+    by_environment: bool,
 }
 
 impl Registration {
@@ -71,7 +73,18 @@ impl Registration {
             credentials,
             proxy_login,
             ca,
+            by_environment: false,
         })
+    }
+
+    /// Returns it with its messages as the reader of that client's config needs them.
+    #[must_use]
+    pub fn of(self, client: &ClientConfig) -> Self {
+        let by_environment = client.by_environment;
+        Self {
+            by_environment,
+            ..self
+        }
     }
 
     /// The client id.
@@ -112,13 +125,8 @@ pub enum SourceError {
     #[error(transparent)]
     CaFile(#[from] CredentialsError),
     /// The extra CA certificates can't be used.
-    #[error("ca_file {path} can't be used: {problem}")]
-    Ca {
-        /// The file, as messages show it.
-        path: String,
-        /// What is wrong, and what to do.
-        problem: String,
-    },
+    #[error("{0}")]
+    Ca(String),
 }
 
 impl SourceError {
@@ -127,7 +135,17 @@ impl SourceError {
     pub fn is_exhausted(&self) -> bool {
         match self {
             Self::CaFile(error) => error.is_exhausted(),
-            Self::Ca { .. } => false,
+            Self::Ca(_) => false,
+        }
+    }
+
+    /// Returns it with what the reader of that client's config can do.
+    #[must_use]
+    pub fn for_reader(self, client: &ClientConfig) -> Self {
+        match self {
+            Self::CaFile(error) => credentials::for_reader(error, client).into(),
+            Self::Ca(message) if client.by_environment => Self::Ca(in_variables(&message)),
+            Self::Ca(_) => self,
         }
     }
 }
@@ -155,7 +173,10 @@ impl DomoSource {
             login: registration.proxy_login.clone(),
         });
         let connector = Connector::new(shared, ca, proxy);
-        let connector = connector.map_err(|problem| SourceError::Ca { path, problem })?;
+        let connector = connector.map_err(|problem| {
+            let message = format!("ca_file {path} can't be used: {problem}");
+            SourceError::Ca(message)
+        })?;
         if let Some(ca) = &mut registration.ca {
             *ca = Arc::clone(connector.ca());
         }
@@ -221,7 +242,7 @@ impl DomoSource {
 impl TokenSource for DomoSource {
     async fn fetch(&self, scope: &ScopeSet, limit: Duration) -> Result<Fetched, FetchError> {
         let fetched = self.fetch_by(scope, timer_now() + limit).await;
-        fetched.map_err(|error| hint::with_slip(error, &self.registration))
+        fetched.map_err(|error| hint::for_reader(error, &self.registration))
     }
 }
 

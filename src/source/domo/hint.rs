@@ -1,11 +1,25 @@
 //! What a rejection is most likely due to, as the end of its message.
 
 use super::Registration;
+use crate::config::in_variables;
 use crate::credentials::ProxyLogin;
 use crate::source::FetchError;
 
+/// Returns the error as its reader needs it: with the slip that explains it, and with variables in place of
+/// keys where there are no keys.
+pub(super) fn for_reader(error: FetchError, registration: &Registration) -> FetchError {
+    let mut error = with_slip(error, registration);
+    if registration.by_environment {
+        let (FetchError::Denied { words, .. }
+        | FetchError::ProxyLogin { words }
+        | FetchError::Transient { words, .. }) = &mut error;
+        *words = in_variables(words);
+    }
+    error
+}
+
 /// Returns the error with the slip that the rejected secret or login shows, if it shows one.
-pub(super) fn with_slip(mut error: FetchError, registration: &Registration) -> FetchError {
+fn with_slip(mut error: FetchError, registration: &Registration) -> FetchError {
     let (words, what, slip) = match &mut error {
         FetchError::Denied {
             scope_only: false,

@@ -66,7 +66,7 @@ fn rejection_of_a_login_with_a_slip_names_the_slip() {
         password: "c4nary ".into(),
     });
     let words = "the proxy answered 407".to_owned();
-    let error = hint::with_slip(FetchError::ProxyLogin { words }, &registration);
+    let error = hint::for_reader(FetchError::ProxyLogin { words }, &registration);
     let words = "the proxy answered 407; the proxy login ends with a blank; remove it".to_owned();
     assert_eq!(error, FetchError::ProxyLogin { words });
     // The secret has none.
@@ -74,10 +74,16 @@ fn rejection_of_a_login_with_a_slip_names_the_slip() {
         scope_only,
         words: "Domo answered 401".to_owned(),
     };
-    assert_eq!(hint::with_slip(denied(false), &registration), denied(false));
+    assert_eq!(
+        hint::for_reader(denied(false), &registration),
+        denied(false)
+    );
     registration.credentials.client_secret = "\"c4nary\"".into();
-    assert_eq!(hint::with_slip(denied(true), &registration), denied(true));
-    assert_ne!(hint::with_slip(denied(false), &registration), denied(false));
+    assert_eq!(hint::for_reader(denied(true), &registration), denied(true));
+    assert_ne!(
+        hint::for_reader(denied(false), &registration),
+        denied(false)
+    );
 }
 
 #[test]
