@@ -14,10 +14,9 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && install --directory --owner=65532 --group=65532 /run/domo-token
 COPY --from=build /src/target/package/domo-tokend /src/target/package/domo-token /usr/bin/
-# The config is mounted there, and the volume with the socket here, in both containers. These are paths, not secrets.
+# The volume with the socket is mounted there, in both containers. It is a path, not a secret.
 # hadolint ignore=DL3064
-ENV DOMO_TOKEN_CONFIG=/etc/domo-token/config.toml \
-    DOMO_TOKEN_SOCKET=/run/domo-token/broker.sock
+ENV DOMO_TOKEN_SOCKET=/run/domo-token/broker.sock
 # A number, so that runAsNonRoot can be checked.
 USER 65532:65532
 ENTRYPOINT ["domo-tokend"]

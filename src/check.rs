@@ -24,7 +24,7 @@ use crate::daemon::{
     parse_config,
 };
 use crate::ipc::Callers;
-use crate::secret_masking::{ShownName, looks_like_secret};
+use crate::secret_masking::{ShownName, looks_like_secret, shown_path};
 use crate::source::domo::{DomoSource, SourceError};
 #[cfg(unix)]
 use crate::users;
@@ -172,7 +172,7 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth, as_service: bool
     }
     if report.wrong.is_empty() {
         let place = config.path.as_ref();
-        let place = place.map_or("the environment".to_owned(), |p| p.display().to_string());
+        let place = place.map_or("the environment".to_owned(), |p| shown_path(p));
         report.good.push(format!("config {place}: ok"));
     }
     if depth != Depth::Syntax {
@@ -218,11 +218,9 @@ fn sudo_command(_: &Options, _: Env, _: Depth) -> Option<String> {
 /// Returns the message of an error about the config's file, with the command that can check it.
 fn with_sudo(error: &DaemonError, sudo: Option<&str>) -> String {
     match (error, sudo) {
-        (DaemonError::ConfigRead { path, source }, Some(sudo)) if is_denied(source) => {
-            format!(
-                "config {}: {source}; run it with sudo: {sudo}",
-                path.display()
-            )
+        (DaemonError::ConfigRead { path, source, .. }, Some(sudo)) if is_denied(source) => {
+            let path = shown_path(path);
+            format!("config {path}: {source}; run it with sudo: {sudo}")
         }
         (DaemonError::Audit { path, source }, Some(sudo)) if is_denied(source) => {
             let path = path.display();

@@ -17,18 +17,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use domo_token_client::socket_path::is_tilde;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::broker::{About, Broker, Engine};
 use crate::clock::{BootTime, Clock, SystemClock};
 use crate::config::{Config, ConfigError, Env, Limits};
-use crate::credentials::{CredentialsError, on_unreadable, shell_quoted};
+use crate::credentials::CredentialsError;
 use crate::ipc::{self, BindError};
 use crate::keep::Estate;
 use crate::logging::Levels;
-use crate::secret_masking::masked;
+use crate::secret_masking::{masked, shown_path};
 use crate::signals::Signal;
 use crate::source::domo::DomoSource;
 use crate::systemd::Passed;
@@ -70,12 +69,14 @@ pub struct Surroundings {
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// The config file can't be read.
-    #[error("config {path}: {source}{}", to_do(.path, .source), path = .path.display())]
+    #[error("config {path}: {source}{advice}", path = shown_path(.path))]
     ConfigRead {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+        /// What to do, as the end of the message.
+        advice: String,
     },
     /// The config holds a secret, and others may read or change it.
     #[error(transparent)]
@@ -125,19 +126,6 @@ pub enum DaemonError {
     /// A part of the daemon panicked; its message has been printed.
     #[error("the daemon ended by a bug of its own: please report it, with the lines above")]
     Bug,
-}
-
-/// What to do about a config file that can't be read, where that isn't plain.
-fn to_do(path: &Path, error: &io::Error) -> String {
-    if is_tilde(&path.to_string_lossy()) {
-        "; no shell has expanded the tilde; write the whole path".to_owned()
-    } else if error.kind() == io::ErrorKind::NotFound {
-        let shown = path.display().to_string();
-        let shown = shell_quoted(&shown);
-        format!("; name another file, or run: domo-tokend init --config {shown}")
-    } else {
-        on_unreadable(path, &path.display().to_string(), error)
-    }
 }
 
 fn reasons(clients: &[(String, String)]) -> String {

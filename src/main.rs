@@ -15,6 +15,7 @@ use domo_token::init::{self, Wishes, Written};
 #[cfg(unix)]
 use domo_token::ipc;
 use domo_token::logging::{self, Format};
+use domo_token::secret_masking::shown_path;
 use domo_token::systemd::{self, Passed};
 use domo_token::{descriptors, hygiene, signals};
 use tokio::runtime::Runtime;
@@ -162,6 +163,12 @@ fn init(wishes: &Wishes, env: Env) -> ExitCode {
     {
         let Ended(error, code) = Ended::of_host(NO_SIGNALS, &error);
         return fail(&error, code);
+    }
+    if let Some(path) = config::named_place(wishes.config.clone(), env)
+        && let Some(fault) = config::fault_of_path(&path)
+    {
+        let error = format!("config {}: {fault}", shown_path(&path));
+        return fail(&error, daemon::TO_MEND);
     }
     let written = match run_once(init::run(wishes, env)) {
         Ok(written) => written,

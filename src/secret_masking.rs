@@ -75,6 +75,13 @@ impl fmt::Display for ShownName<'_> {
     }
 }
 
+/// Returns a path as a message shows it: it must not look like another line, nor do anything to a terminal.
+#[must_use]
+pub fn shown_path(path: &Path) -> String {
+    let path = path.display().to_string();
+    path.replace(char::is_control, "\u{fffd}")
+}
+
 /// The path of a file that the config names.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NamedPath {
@@ -120,9 +127,7 @@ impl NamedPath {
         if let Some(written) = self.secret() {
             return ShownName(written).to_string();
         }
-        // It must not look like another line.
-        let path = self.path.display().to_string();
-        path.replace(char::is_control, "\u{fffd}")
+        shown_path(&self.path)
     }
 }
 

@@ -263,6 +263,21 @@ fn paths_in_the_commands_of_messages_are_quoted_for_a_shell() {
 }
 
 #[test]
+fn path_of_the_config_is_printed_without_control_characters() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let path = folder.path().join("a\u{1b}[31m.toml");
+    let (code, stdout, stderr) = check(&path, &["--syntax"]);
+    assert_eq!((code, &*stdout), (Some(78), ""));
+    assert!(!stderr.contains('\u{1b}'), "{stderr:?}");
+    assert!(stderr.contains("a\u{fffd}[31m.toml"), "{stderr}");
+    std::fs::copy(folder.path().join("config.toml"), &path).unwrap();
+    let (code, stdout, _) = check(&path, &["--syntax"]);
+    assert_eq!(code, Some(0));
+    assert!(stdout.contains("a\u{fffd}[31m.toml: ok"), "{stdout:?}");
+}
+
+#[test]
 fn check_judges_the_path_of_the_socket_as_the_daemon_does() {
     let sandbox = sandbox(HOUR);
     let text = config_text(&sandbox, "[\"data\"]");

@@ -67,6 +67,12 @@ fn the_configs_of_the_manifests_are_good() {
     }
 }
 
+#[test]
+fn the_image_names_no_config_so_that_the_environment_alone_can_configure() {
+    let image = file("Dockerfile");
+    assert!(image.contains("DOMO_TOKEN_SOCKET=") && !image.contains("DOMO_TOKEN_CONFIG"));
+}
+
 /// A pod's volumes, laid out as the kubelet does.
 struct Pod {
     folder: TempDir,

@@ -412,3 +412,17 @@ fn login_in_the_place_of_its_file_is_not_shown() {
     let (code, _, stderr) = by_environment(&sandbox, folder.path(), &variables);
     assert_eq!(code, Some(75), "{stderr}");
 }
+
+#[test]
+fn missing_config_that_is_named_keeps_the_environment_from_being_used_and_says_so() {
+    let sandbox = sandbox(HOUR);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("none.toml");
+    let variables = [("DOMO_TOKEN_CONFIG", path.to_str())];
+    let (code, _, stderr) = by_environment(&sandbox, folder.path(), &variables);
+    assert_eq!(code, Some(78), "{stderr}");
+    let why = "; the client in DOMO_CLIENT_ID is not used, because $DOMO_TOKEN_CONFIG names this file; \
+               put the file there, or unset DOMO_TOKEN_CONFIG\n";
+    assert!(stderr.contains(why), "{stderr}");
+    assert!(!stderr.contains(" init "), "{stderr}");
+}

@@ -171,12 +171,26 @@ fn a_credential_of_systemds_is_not_checked_outside_its_unit() {
 
 #[test]
 fn config_named_with_a_tilde_that_no_shell_expands_is_78_and_says_so() {
-    let (code, stdout, stderr) = common::check(Path::new("~/config.toml"), &[]);
-    assert_eq!((code, stdout.trim()), (Some(78), ""), "{stderr}");
-    assert!(
-        stderr.contains("no shell has expanded the tilde"),
-        "{stderr}"
-    );
+    let folder = tempfile::tempdir().unwrap();
+    let fault = "; no shell expands the tilde; write the whole path\n";
+    let init = ["init", "--offline", "--client-id", "an-id"];
+    for (verb, fault) in [(&["check"][..], fault), (&[], fault), (&init, &fault[2..])] {
+        for by_flag in [true, false] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+            command.env_clear().args(verb).current_dir(folder.path());
+            command.stdin(Stdio::null());
+            if by_flag {
+                command.arg("--config=~/x/config.toml");
+            } else {
+                command.env("DOMO_TOKEN_CONFIG", "~/x/config.toml");
+            }
+            let (code, stdout, stderr) = parts(&command.output().unwrap());
+            assert_eq!((code, stdout.trim()), (Some(78), ""), "{stderr}");
+            assert!(stderr.contains("config ~/x/config.toml: "), "{stderr}");
+            assert!(stderr.contains(fault), "{verb:?}: {stderr}");
+        }
+    }
+    assert!(!folder.path().join("~").exists());
 }
 
 #[test]

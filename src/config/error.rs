@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::secret_masking::masked;
+use crate::secret_masking::{masked, shown_path};
 
 /// What is wrong with a config, and where.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,11 +32,7 @@ impl ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.path {
-            Some(path) => {
-                // It must do nothing to a terminal.
-                let path = path.display().to_string();
-                f.write_str(&path.replace(char::is_control, "\u{fffd}"))?;
-            }
+            Some(path) => f.write_str(&shown_path(path))?,
             None => f.write_str("environment")?,
         }
         if let Some((line, column)) = self.place {

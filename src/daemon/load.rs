@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use domo_token_client::scope::ScopeSet;
@@ -13,6 +14,7 @@ use crate::config::{self, ClientConfig, Config, Endpoint, Env, IdSource, SecretC
 use crate::connect::Shared;
 use crate::credentials::{self, CredentialsError};
 use crate::roster::ProxyLoginId;
+use crate::secret_masking::shown_path;
 use crate::source::domo::{DomoSource, Registration, SourceError};
 use crate::watch::Stamp;
 
@@ -50,6 +52,7 @@ fn found_config(options: &Options, env: Env) -> Result<(Config, Option<File>), D
     let stamp = Stamp::of(&path);
     let (file, content) =
         credentials::read_config(&path).map_err(|source| DaemonError::ConfigRead {
+            advice: on_unread(&path, &source, options, env),
             path: path.clone(),
             source,
         })?;
@@ -58,6 +61,28 @@ fn found_config(options: &Options, env: Env) -> Result<(Config, Option<File>), D
     config.notices.extend(config.unknown_names());
     config.note_unused_variables(env);
     Ok((config, Some(file)))
+}
+
+/// What to do about a config file that can't be read, where that isn't plain.
+fn on_unread(path: &Path, error: &io::Error, options: &Options, env: Env) -> String {
+    let shown = shown_path(path);
+    if let Some(fault) = config::fault_of_path(path) {
+        return format!("; {fault}");
+    }
+    if error.kind() != io::ErrorKind::NotFound {
+        return credentials::on_unreadable(path, &shown, error);
+    }
+    if config::path_in(env, "DOMO_CLIENT_ID").is_some() {
+        let (by, remove) = match options.config {
+            Some(_) => ("--config", "leave out --config"),
+            None => ("$DOMO_TOKEN_CONFIG", "unset DOMO_TOKEN_CONFIG"),
+        };
+        return format!(
+            "; the client in DOMO_CLIENT_ID is not used, because {by} names this file; put the file there, or {remove}"
+        );
+    }
+    let shown = credentials::shell_quoted(&shown);
+    format!("; name another file, or run: domo-tokend init --config {shown}")
 }
 
 /// A client that is ready to request tokens from its source.
@@ -95,7 +120,7 @@ pub enum LoadError {
     Source(#[from] SourceError),
     /// The system has no thread to load it on.
     #[error("client_secret_command can't be run: {0}; raise the limit on threads")]
-    NoThread(std::io::Error),
+    NoThread(io::Error),
     /// Loading panicked.
     #[error("loading it ended by a bug of the daemon's own: please report it")]
     Bug,
