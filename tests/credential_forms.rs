@@ -158,6 +158,7 @@ fn secret_that_cannot_be_one_is_refused_with_what_is_wrong_with_the_file() {
             b"@\t\n".to_vec(),
             "contains a tab or another control character",
         ),
+        (b"@\0".to_vec(), "contains a NUL byte; remove it"),
         (b"\r\n".to_vec(), "empty"),
     ] {
         let folder = with_secret(&sandbox, &content);

@@ -45,9 +45,12 @@ pub(super) fn line_in(bytes: &[u8]) -> Result<&str, &'static str> {
 
 fn fault_of(text: &str) -> &'static str {
     let is_break = |c: char| matches!(c, '\r' | '\n');
-    if text.contains('\0') {
+    let nulls = text.bytes().filter(|byte| *byte == 0).count();
+    if nulls * 3 > text.len() {
         // Of ASCII in UTF-16 every other byte is one.
         UTF_16
+    } else if nulls > 0 {
+        "contains a NUL byte; remove it"
     } else if text.starts_with(is_break) {
         "begins with an empty line; remove it"
     } else if text.contains(is_break) && text.starts_with(['#', ';']) {

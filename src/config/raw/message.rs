@@ -188,6 +188,11 @@ fn unknown_key(rest: &str) -> String {
         return format!("unknown key \"{shown}\" here; it belongs {place}");
     }
     let normal = key.to_ascii_lowercase().replace('-', "_");
+    if normal == "no_proxy" {
+        let problem =
+            "hosts cannot be excluded from a proxy; set proxy only in the clients that need it";
+        return format!("unknown key \"{shown}\": {problem}");
+    }
     let meant = SYNONYMS.iter().find(|(word, _)| *word == normal);
     if let Some((_, meant)) = meant.filter(|(_, meant)| known.contains(meant)) {
         return format!("unknown key \"{shown}\"; did you mean \"{meant}\"?");
