@@ -321,6 +321,21 @@ fn id_and_secret_in_each_others_place_are_named() {
     assert!(stderr.contains(slip), "{stderr}");
 }
 
+#[test]
+fn rejection_of_a_secret_without_a_slip_names_where_to_look() {
+    let sandbox = sandbox(HOUR);
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [("DOMO_CLIENT_SECRET", Some("5f3c0c9d"))];
+    let (code, _, stderr) = by_environment(&sandbox, folder.path(), &variables);
+    assert_eq!(code, Some(78), "{stderr}");
+    let advice =
+        "; check the client id and the secret at Domo (Admin > Authentication > API clients)\n";
+    assert!(
+        stderr.contains("answered 401") && stderr.contains(advice),
+        "{stderr}"
+    );
+}
+
 /// Answers each connection with that and closes it.
 fn answering(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

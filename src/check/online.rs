@@ -75,7 +75,10 @@ pub(super) async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Repor
                     let seconds = fetched.lifetime.as_secs();
                     good.push(format!("{set}: a token that lives {seconds} s"));
                 }
-                Err(error) => shut.extend(failed(error, &set, endpoint, report)),
+                Err(error) => {
+                    let error = with_advice(error, &client);
+                    shut.extend(failed(error, &set, endpoint, report));
+                }
             }
         }
         let is_ok = report.wrong.len() == errors;
@@ -84,6 +87,21 @@ pub(super) async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Repor
             .push(client.good(if is_ok { "ok" } else { "files ok" }));
         report.good.extend(good);
     }
+}
+
+/// Returns the error with what to do about a rejected client, unless a slip of its secret says that.
+fn with_advice(mut error: FetchError, client: &Checked) -> FetchError {
+    if let FetchError::Denied {
+        scope_only: false,
+        words,
+    } = &mut error
+        && client.source.registration().slips().is_empty()
+    {
+        words.push_str(
+            "; check the client id and the secret at Domo (Admin > Authentication > API clients)",
+        );
+    }
+    error
 }
 
 /// Reports a failure, and returns what it means for the requests that follow.
