@@ -7,11 +7,13 @@ mod common;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
 use std::time::Duration;
 
 use common::wait::until;
 use common::{
-    CANARY_SECRET, Daemon, HOUR, config_text, folder, metrics, run_to_end, sandbox, timed, token,
+    CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, metrics, run_to_end, sandbox,
+    timed, token,
 };
 use domo_sandbox::Fault;
 
@@ -102,6 +104,25 @@ fn metrics_count_what_happened_and_hold_no_secret() {
             Err(metrics)
         }
     });
+}
+
+#[test]
+fn helper_that_waits_gets_a_token_soon_after_the_fix_and_not_at_the_announced_attempt() {
+    let sandbox = sandbox(HOUR);
+    sandbox.script([Fault::status(503).retry_after("50")]);
+    let (daemon, port) = metrics::start(&config_text(&sandbox, "[\"data\"]"));
+    let mut command = daemon.helper(&["--wait", "--timeout", "45", "data"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let failed = r#"domo_token_requests_total{client="acme",scope="data",outcome="unavailable"}"#;
+    until(|| {
+        let (_, metrics) = get(port, "/metrics");
+        let is_answered = metrics.contains(failed);
+        is_answered.then_some(()).ok_or(metrics)
+    });
+    daemon.signal("-HUP");
+    let (took, status) = timed(|| child.wait().unwrap());
+    assert!(status.success() && took < PATIENCE / 2, "{took:?}");
+    assert_eq!(sandbox.requests().len(), 2, "answers come from the cache");
 }
 
 #[test]

@@ -10,8 +10,12 @@ use domo_token_client::{Broker, DEFAULT_TIMEOUT, Error, Token};
 use crate::args::{ExecInstead, Get};
 use crate::problem::Problem;
 
-/// How long `--wait` rests between two tries when nobody says when to come again.
-const REST: Duration = Duration::from_millis(200);
+/// The pause between two attempts of `--wait` if the broker names no next attempt.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The longest pause. The broker's next attempt may come much earlier than it announced: after a
+/// change of the config or of a file, or a success of another client.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Connects for a question to which no time was set.
 pub(crate) fn connect(socket: Option<&Path>) -> Result<Broker, Error> {
@@ -48,7 +52,8 @@ pub(crate) fn patiently<T>(
         if !get.wait || !error.is_temporary() || boot_now() >= deadline {
             return Err(problem(&error, get));
         }
-        pause(until_next(&error).min(deadline.saturating_since(boot_now())));
+        let rest = pause_after(next_attempt(&error), fastrand::f64());
+        pause(rest.min(deadline.saturating_since(boot_now())));
     }
 }
 
@@ -86,15 +91,20 @@ fn once<T>(
 }
 
 /// The time until the broker's next attempt, if it names one.
-fn until_next(error: &Error) -> Duration {
-    if let Error::TryLater {
-        next_attempt: Some(wait),
-        ..
-    } = error
-    {
-        return REST.max(*wait);
+fn next_attempt(error: &Error) -> Option<Duration> {
+    if let Error::TryLater { next_attempt, .. } = error {
+        return *next_attempt;
     }
-    REST
+    None
+}
+
+/// The pause before the next question; `chance` is from 0 to 1 and spreads callers that failed together.
+fn pause_after(next_attempt: Option<Duration>, chance: f64) -> Duration {
+    match next_attempt {
+        None => PAUSE,
+        Some(wait) if wait < PAUSE_MAX => PAUSE.max(wait),
+        Some(_) => PAUSE_MAX.mul_f64(0.75 + 0.25 * chance),
+    }
 }
 
 #[expect(
@@ -103,4 +113,22 @@ fn until_next(error: &Error) -> Duration {
 )]
 pub(crate) fn pause(span: Duration) {
     std::thread::sleep(span);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pause_is_the_announced_one_but_a_second_at_most() {
+        let millis = Duration::from_millis;
+        assert_eq!(pause_after(None, 1.0), PAUSE);
+        assert_eq!(pause_after(Some(millis(1)), 1.0), PAUSE);
+        assert_eq!(pause_after(Some(millis(600)), 0.0), millis(600));
+        for seconds in [1, 50, 3600] {
+            let announced = Some(Duration::from_secs(seconds));
+            assert_eq!(pause_after(announced, 0.0), millis(750));
+            assert_eq!(pause_after(announced, 1.0), millis(1000));
+        }
+    }
 }
