@@ -280,7 +280,7 @@ fn a_pipe_gets_it_again_only_when_something_has_changed() {
     // The next line of each is news, whatever happened in between.
     let refused = states.find(|state| state["tokens"][0]["state"] == "denied");
     assert!(refused.is_some());
-    let more = tables.find(|line| line.contains("refused by Domo"));
+    let more = tables.find(|line| line.contains(" rejected "));
     assert!(more.is_some());
     for mut child in [machine, person] {
         child.kill().unwrap();

@@ -297,7 +297,7 @@ fn new_credentials_that_fail_leave_the_old_token_and_are_named() {
     assert_eq!(set["credentials_error"], set["last_error"]);
     let (_, table, _) = parts(&daemon.ask(&["status"]));
     assert!(
-        table.contains("the new credentials (00000000…) fail"),
+        table.contains("since the last change or restart (00000000…): Domo answered 401"),
         "{table}"
     );
     assert_eq!(sandbox.requests().len(), 2, "the new pair alone is tried");

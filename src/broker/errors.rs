@@ -82,7 +82,7 @@ impl State {
             return;
         };
         let (shown, what) = if self.about.origins.contains_key(&status.client) {
-            let what = "they could not be loaded, and the previous ones are used";
+            let what = "the new credentials could not be loaded, and the previous ones are used";
             (&mut status.credentials_error, what)
         } else {
             (&mut status.last_error, "the client could not be loaded")

@@ -73,7 +73,8 @@ fn counts(sets: &[ScopeStatus]) -> (Vec<String>, bool) {
         (false, all) => format!("{valid} of {all} tokens fresh"),
     }];
     if rejected > 0 {
-        parts.push(format!("{rejected} rejected by Domo"));
+        // By Domo, or by the proxy.
+        parts.push(format!("{rejected} rejected"));
     }
     if failing > 0 {
         parts.push(format!("{failing} failing"));

@@ -452,7 +452,7 @@ fn systemd_hears_how_it_goes_after_each_attempt() {
             .contains("STATUS=requesting the first tokens\n")
     );
     notified.wait_for("STATUS=0 of 1 token fresh, 1 failing; run: domo-token status\n");
-    notified.wait_for("STATUS=0 of 1 token fresh, 1 rejected by Domo; run: domo-token status\n");
+    notified.wait_for("STATUS=0 of 1 token fresh, 1 rejected; run: domo-token status\n");
     daemon.signal("-HUP");
     notified.wait_for("STATUS=1 token fresh, next renewal in");
 }
@@ -471,11 +471,11 @@ fn the_watchdog_is_told_that_the_loop_lives_while_domo_does_not() {
     assert_eq!(status.matches("STATUS").count(), 1);
     sandbox.always(Fault::status(401));
     daemon.signal("-HUP");
-    let rejected = "STATUS=config not applied, 0 of 1 token fresh, 1 rejected by Domo; \
+    let rejected = "STATUS=config not applied, 0 of 1 token fresh, 1 rejected; \
                     run: domo-tokend check\n";
     notified.wait_for(rejected);
     daemon.write("config.toml", &config_text(&sandbox, "[\"data\"]"));
-    notified.wait_for("STATUS=0 of 1 token fresh, 1 rejected by Domo; run: domo-token status\n");
+    notified.wait_for("STATUS=0 of 1 token fresh, 1 rejected; run: domo-token status\n");
 }
 
 /// All that systemd is told until the socket has a message with that text.

@@ -158,7 +158,8 @@ fn state(set: &ScopeStatus, now: BootTime) -> &'static str {
         ScopeState::Fetching => "asking Domo",
         ScopeState::Fresh => "fresh",
         ScopeState::Waiting => "failing",
-        ScopeState::Denied => "refused by Domo",
+        // By Domo, or by the proxy.
+        ScopeState::Denied => "rejected",
     }
 }
 
@@ -178,7 +179,10 @@ fn notes(set: &ScopeStatus, now: BootTime) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(error) = &set.credentials_error {
         let id = plain(&set.client_id);
-        notes.push(format!("the new credentials ({id}) fail: {}", plain(error)));
+        notes.push(format!(
+            "since the last change or restart ({id}): {}",
+            plain(error)
+        ));
     } else if let Some(error) = set.last_error.as_ref().filter(|_| !is_loaded(set)) {
         notes.push(plain(error));
     } else if let Some(error) = &set.last_error {
@@ -191,8 +195,8 @@ fn notes(set: &ScopeStatus, now: BootTime) -> Vec<String> {
     if set.rejected > 0 {
         let times = times(set.rejected, "token");
         let by = set.last_rejected_by.as_deref().map(plain);
-        let by = by.map_or(String::new(), |by| format!(", says {by}"));
-        notes.push(format!("Domo refused {times} in use{by}"));
+        let by = by.map_or(String::new(), |by| format!(", reported by {by}"));
+        notes.push(format!("Domo rejected {times} in use{by}"));
     }
     notes
 }
@@ -295,14 +299,29 @@ mod tests {
              config error: line 3: no\n\
              warning: broker.default_client is not set; callers that name no client are denied\n\
              \n\
-             CLIENT  SCOPES     STATE            OBTAINED    EXPIRES    NEXT\n\
-             acme    data       fresh            12 min ago  in 48 min  renews in 41 min\n\
-             acme    data user  failing          12 min ago  in 5 min   tries again in 41 min  \
+             CLIENT  SCOPES     STATE     OBTAINED    EXPIRES    NEXT\n\
+             acme    data       fresh     12 min ago  in 48 min  renews in 41 min\n\
+             acme    data user  failing   12 min ago  in 5 min   tries again in 41 min  \
              3 failed attempts, 2 min ago: Domo answered 503 [2J  \
-             Domo refused 1 token in use, says uid 1004\n\
-             acme    audit      refused by Domo  -           no token   tries again in 41 min\n"
+             Domo rejected 1 token in use, reported by uid 1004\n\
+             acme    audit      rejected  -           no token   tries again in 41 min\n"
         );
         assert!(shown(&[], false, false).ends_with("no scope set that you may see\n"));
+    }
+
+    #[test]
+    fn rejection_by_the_proxy_is_not_shown_as_one_of_credentials_by_domo() {
+        let message = "the proxy p.example:3128 answered 407 to CONNECT";
+        let by_proxy = ScopeStatus {
+            last_error: Some(message.to_owned()),
+            credentials_error: Some(message.to_owned()),
+            ..set("data", ScopeState::Denied, Some(at(5)))
+        };
+        let text = shown(&[by_proxy], false, true);
+        let row = text.split_once("NEXT\n").unwrap().1;
+        assert!(row.contains("rejected") && !row.contains("Domo"), "{row}");
+        let note = format!("since the last change or restart (441e307a…): {message}");
+        assert!(row.contains(&note), "{row}");
     }
 
     #[test]
@@ -318,8 +337,8 @@ mod tests {
             (ScopeState::Idle, None, "\x1b[33mwaiting its turn"),
             (ScopeState::Waiting, Some(at(1)), "\x1b[33mfailing"),
             (ScopeState::Waiting, Some(at(0)), "\x1b[31mfailing"),
-            (ScopeState::Denied, Some(at(1)), "\x1b[33mrefused by Domo"),
-            (ScopeState::Denied, None, "\x1b[31mrefused by Domo"),
+            (ScopeState::Denied, Some(at(1)), "\x1b[33mrejected"),
+            (ScopeState::Denied, None, "\x1b[31mrejected"),
         ] {
             let text = shown(&[set("data", state, expires)], true, true);
             assert!(text.contains(expected), "{expected:?} in {text:?}");
