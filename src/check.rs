@@ -24,6 +24,7 @@ use crate::daemon::{
     parse_config,
 };
 use crate::ipc::Callers;
+use crate::roster::ProxyLoginId;
 use crate::secret_masking::{ShownName, looks_like_secret, shown_path};
 use crate::source::domo::{DomoSource, SourceError};
 #[cfg(unix)]
@@ -274,6 +275,7 @@ struct Checked<'a> {
     name: &'a str,
     shown_id: String,
     client: &'a ClientConfig,
+    proxy_login: Option<ProxyLoginId>,
     source: Arc<DomoSource>,
 }
 
@@ -313,6 +315,7 @@ fn load_clients<'a>(
                     name,
                     shown_id: loaded.shown_id,
                     client,
+                    proxy_login: loaded.proxy_login,
                     source: loaded.source,
                 });
             }

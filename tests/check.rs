@@ -4,9 +4,14 @@
 
 mod common;
 
-use std::io::Read;
+use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc::channel;
+use std::thread;
 
 use common::service::with_service_user;
 use common::{HOUR, check, client_text, config_text, folder, parts, sandbox};
@@ -315,7 +320,7 @@ fn check_judges_the_path_of_the_socket_as_the_daemon_does() {
         }
     }
     let broker = format!("[broker]\nsocket = \"{directory}\"\n{text}");
-    std::fs::write(&config, broker).unwrap();
+    fs::write(&config, broker).unwrap();
     let (code, _, stderr) = check(&config, &[]);
     assert_eq!(code, Some(78), "{stderr}");
     assert!(stderr.contains(&inside), "{stderr}");
@@ -377,4 +382,39 @@ fn source_of_a_secret_that_has_none_is_reported_with_what_to_do() {
         assert_eq!(code, Some(78), "{stderr}");
         assert!(stderr.contains(advice), "{stderr}");
     }
+}
+
+#[test]
+fn wrong_login_of_two_files_is_sent_to_the_proxy_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = listener.local_addr().unwrap();
+    let (sender, attempts) = channel();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let _ = client.read(&mut [0; 4096]);
+            let answer =
+                "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n";
+            let _ = client.write_all(answer.as_bytes());
+            sender.send(()).unwrap();
+        }
+    });
+    let client = |name: &str| {
+        format!(
+            "[clients.{name}]\nclient_id = \"{name}\"\nclient_secret_file = \"acme.secret\"\n\
+             tokens = [\"data\"]\nproxy = \"http://{proxy}\"\nproxy_auth_file = \"{name}.login\"\n"
+        )
+    };
+    let clients = ["acme", "beta"];
+    let folder = folder(&clients.map(client).concat());
+    for name in clients {
+        let login = folder.path().join(format!("{name}.login"));
+        fs::write(&login, "ann:c4nary\n").unwrap();
+        fs::set_permissions(&login, Permissions::from_mode(0o600)).unwrap();
+    }
+    let config = folder.path().join("config.toml");
+    let (code, _, stderr) = check(&config, &["--online"]);
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains("not requested, as before"), "{stderr}");
+    assert_eq!(attempts.try_iter().count(), 1, "{stderr}");
 }

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::{Checked, Report};
 use crate::config::Endpoint;
+use crate::roster::ProxyLoginId;
 use crate::schedule::REQUEST_MAX;
 use crate::source::{Cause, FetchError, Fetched, TokenSource};
 
@@ -34,23 +35,26 @@ async fn ended(
 
 /// A failure that the next request on the same way would meet as well.
 struct Shut<'a> {
-    endpoint: &'a Endpoint,
+    way: Way<'a>,
     /// Whether it is the proxy that rejected its login, which more attempts would lock.
     is_login: bool,
     message: String,
 }
 
+/// How a client's requests go.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    endpoint: &'a Endpoint,
+    /// The login itself: two files may have the same one.
+    login: Option<ProxyLoginId>,
+}
+
 impl Shut<'_> {
-    fn is_on_way_to(&self, other: &Endpoint) -> bool {
-        let Endpoint {
-            url,
-            ca_file,
-            proxy,
-            proxy_auth_file,
-            ..
-        } = self.endpoint;
-        let same_proxy = *proxy == other.proxy && *proxy_auth_file == other.proxy_auth_file;
-        same_proxy && (self.is_login || *url == other.url && *ca_file == other.ca_file)
+    fn is_on(&self, way: Way) -> bool {
+        let Endpoint { url, ca_file, .. } = self.way.endpoint;
+        let other = way.endpoint;
+        self.way.login == way.login
+            && (self.is_login || *url == other.url && *ca_file == other.ca_file)
     }
 }
 
@@ -61,10 +65,13 @@ pub(super) async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Repor
     for client in checked {
         let errors = report.wrong.len();
         let mut good = Vec::new();
-        let endpoint = &client.client.endpoint;
+        let way = Way {
+            endpoint: &client.client.endpoint,
+            login: client.proxy_login,
+        };
         for scope in &client.client.tokens {
             let set = format!("client \"{}\", scope set \"{scope}\"", client.name);
-            if let Some(shut) = shut.iter().find(|shut| shut.is_on_way_to(endpoint)) {
+            if let Some(shut) = shut.iter().find(|shut| shut.is_on(way)) {
                 let line = format!("{set}: not requested, as before: {}", shut.message);
                 report.wrong.push(line);
                 report.denied |= shut.is_login;
@@ -77,7 +84,7 @@ pub(super) async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Repor
                 }
                 Err(error) => {
                     let error = with_advice(error, &client);
-                    shut.extend(failed(error, &set, endpoint, report));
+                    shut.extend(failed(error, &set, way, report));
                 }
             }
         }
@@ -105,12 +112,7 @@ fn with_advice(mut error: FetchError, client: &Checked) -> FetchError {
 }
 
 /// Reports a failure, and returns what it means for the requests that follow.
-fn failed<'a>(
-    error: FetchError,
-    set: &str,
-    endpoint: &'a Endpoint,
-    report: &mut Report,
-) -> Option<Shut<'a>> {
+fn failed<'a>(error: FetchError, set: &str, way: Way<'a>, report: &mut Report) -> Option<Shut<'a>> {
     let (message, is_login, is_shut) = match error {
         FetchError::Denied { words, .. } => {
             report.denied = true;
@@ -124,7 +126,7 @@ fn failed<'a>(
     };
     report.wrong.push(format!("{set}: {message}"));
     is_shut.then_some(Shut {
-        endpoint,
+        way,
         is_login,
         message,
     })
@@ -149,41 +151,50 @@ mod tests {
         );
     }
 
-    fn endpoint(url: &str, proxy: Option<&str>, login: Option<&str>) -> Endpoint {
-        let parse = |url: &str| Url::parse(url).unwrap();
+    fn endpoint(url: &str) -> Endpoint {
         Endpoint {
-            url: parse(url),
+            url: Url::parse(url).unwrap(),
             method: TokenMethod::Post,
             ca_file: None,
-            proxy: proxy.map(parse),
-            proxy_auth_file: login.map(Into::into),
+            proxy: None,
+            proxy_auth_file: None,
         }
     }
 
     #[test]
     fn failure_shuts_the_same_way_and_a_login_every_way_through_its_proxy() {
-        let proxy = Some("http://proxy.example:3128");
-        let acme = endpoint("https://acme.example/token", proxy, Some("login"));
-        let beta = endpoint("https://beta.example/token", proxy, Some("login"));
-        let other_login = endpoint("https://acme.example/token", proxy, Some("other"));
-        let direct = endpoint("https://acme.example/token", None, None);
+        let acme = endpoint("https://acme.example/token");
+        let beta = endpoint("https://beta.example/token");
+        let way = |endpoint, login: Option<u64>| Way {
+            endpoint,
+            login: login.map(ProxyLoginId::new),
+        };
         for (is_login, shut) in [
             (true, [true, true, false, false]),
             (false, [true, false, false, false]),
         ] {
             let failure = Shut {
-                endpoint: &acme,
+                way: way(&acme, Some(1)),
                 is_login,
                 message: String::new(),
             };
-            let found = [&acme, &beta, &other_login, &direct].map(|way| failure.is_on_way_to(way));
-            assert_eq!(found, shut, "{is_login}");
+            let ways = [
+                way(&acme, Some(1)),
+                way(&beta, Some(1)),
+                way(&acme, Some(2)),
+                way(&acme, None),
+            ];
+            assert_eq!(ways.map(|way| failure.is_on(way)), shut, "{is_login}");
         }
     }
 
     #[test]
     fn only_what_the_next_request_would_meet_too_shuts_the_way() {
-        let endpoint = endpoint("https://acme.example/token", None, None);
+        let endpoint = endpoint("https://acme.example/token");
+        let way = Way {
+            endpoint: &endpoint,
+            login: None,
+        };
         let words = String::new;
         for (error, shuts, denied) in [
             (FetchError::ProxyLogin { words: words() }, true, true),
@@ -200,7 +211,7 @@ mod tests {
             ),
         ] {
             let mut report = Report::default();
-            let shut = failed(error, "set", &endpoint, &mut report);
+            let shut = failed(error, "set", way, &mut report);
             assert_eq!((shut.is_some(), report.denied), (shuts, denied));
             assert_eq!(report.wrong.len(), 1);
         }
