@@ -71,7 +71,9 @@ fn with_tip(mut error: clap::Error) -> clap::Error {
             "a config file is an option's value: --config {word}"
         ))
     } else if kind == ContextKind::InvalidArg {
-        None
+        let mut tips = OPTION_TIPS.iter();
+        let known = tips.find(|(words, _)| words.contains(&word.as_str()));
+        known.map(|(_, tip)| (*tip).to_owned())
     } else {
         let mut tips = TIPS.iter();
         let known = tips.find(|(words, _)| words.contains(&word.as_str()));
@@ -83,6 +85,10 @@ fn with_tip(mut error: clap::Error) -> clap::Error {
         return error;
     };
     error.remove(ContextKind::SuggestedSubcommand);
+    // Whose option stands in the usage, too.
+    if error.remove(ContextKind::SuggestedArg).is_some() {
+        error.remove(ContextKind::Usage);
+    }
     let tips = ContextValue::StyledStrs(vec![tip.into()]);
     error.insert(ContextKind::Suggested, tips);
     error
@@ -95,6 +101,24 @@ fn is_file(word: &str) -> bool {
 }
 
 const ELSEWHERE: &str = "for tokens and their state: domo-token --help";
+
+/// Words that are no options of the daemon, with what to do.
+const OPTION_TIPS: &[(&[&str], &str)] = &[
+    (
+        &[
+            "--client-secret",
+            "--client-secret-file",
+            "--secret",
+            "--secret-file",
+        ],
+        "the secret is never an argument: domo-tokend init asks for it, or reads it as a line from \
+         standard input",
+    ),
+    (
+        &["--scope", "--scopes", "--token"],
+        "to name a scope set: domo-tokend init --tokens SCOPES",
+    ),
+];
 
 /// Words that are no commands of the daemon, with what to run.
 const TIPS: &[(&[&str], &str)] = &[

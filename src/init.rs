@@ -1,7 +1,9 @@
 //! `domo-tokend init`: a first config and secret file, tried against Domo before they are written.
 
+mod error;
 mod input;
 mod next;
+mod options;
 mod prompt;
 mod proxy_variable;
 mod text;
@@ -13,18 +15,23 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use domo_token_client::duration::show;
+use domo_token_client::socket_path::is_tilde;
 use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
 use crate::check;
-use crate::config::{self, ClientConfig, Config, ConfigError, Env};
+use crate::config::{self, ClientConfig, Config, Env};
 use crate::connect::Shared;
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
 #[cfg(unix)]
 use crate::file_mode;
 use crate::source::Cause;
-use crate::source::domo::{DomoSource, Registration, SourceError};
+use crate::source::domo::{DomoSource, Registration};
+use error::wrong;
 use trial::Failure;
 
+pub use error::InitError;
 pub use trial::DOMO_SCOPES;
 
 /// What the command line says.
@@ -59,111 +66,6 @@ pub struct Written {
     pub next: String,
 }
 
-/// Why nothing was written.
-#[derive(Debug, thiserror::Error)]
-pub enum InitError {
-    /// There is no place for it.
-    #[error(
-        "no place for a config: neither an absolute $XDG_CONFIG_HOME nor $HOME is set; name one with --config"
-    )]
-    NoPlace,
-    /// Something is there already.
-    #[error(
-        "{0} is there already, and nothing is overwritten; edit it, or name another with --config"
-    )]
-    Exists(PathBuf),
-    /// What was given can't be right.
-    #[error("{what}: {problem}")]
-    Wrong {
-        /// What.
-        what: &'static str,
-        /// Why not.
-        problem: String,
-    },
-    /// What was entered or piped can't be right.
-    #[error("nothing was written: the {what} {slip}; correct it and run this again")]
-    Entered {
-        /// What.
-        what: &'static str,
-        /// Why not.
-        slip: String,
-    },
-    /// It makes no config.
-    #[error("{0}")]
-    Config(#[from] ConfigError),
-    /// A file that an option names can't be used.
-    #[error("nothing was written: {0}")]
-    File(#[from] CredentialsError),
-    /// The HTTP client can't be made.
-    #[error("nothing was written: {0}")]
-    Source(#[from] SourceError),
-    /// Domo rejected the credentials.
-    #[error(
-        "nothing was written: Domo rejected these credentials: {0}; check the client id and the \
-         secret (Admin > Authentication > API clients)"
-    )]
-    Rejected(String),
-    /// Domo grants less than was requested.
-    #[error(
-        "nothing was written: the credentials work; Domo does not grant this client {0}; grant it at \
-         Domo (Admin > Authentication > API clients), or name other scopes (Domo has {scopes}) \
-         with --tokens",
-        scopes = DOMO_SCOPES.join(", ")
-    )]
-    Scopes(String),
-    /// The proxy rejected its login.
-    #[error("nothing was written: {message}; {hint}")]
-    ProxyLogin {
-        /// What the proxy answered.
-        message: String,
-        /// What to do.
-        hint: &'static str,
-    },
-    /// Domo can't be reached, or answered nothing that decides it.
-    #[error(
-        "nothing was written: {message}; to write without a request to Domo add --offline{hint}"
-    )]
-    Unreachable {
-        /// What happened.
-        message: String,
-        /// What may help, as the end of the message.
-        hint: String,
-    },
-    /// A file can't be written.
-    #[error("{path}: {source}", path = .path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Standard input can't be read.
-    #[error("standard input: {0}")]
-    Read(io::Error),
-}
-
-impl InitError {
-    /// The exit code, of sysexits: 75 if Domo couldn't be reached, else 78.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Unreachable { .. } => 75,
-            Self::NoPlace
-            | Self::Exists(_)
-            | Self::Wrong { .. }
-            | Self::Entered { .. }
-            | Self::Config(_)
-            | Self::File(_)
-            | Self::Source(_)
-            | Self::Rejected(_)
-            | Self::Scopes(_)
-            | Self::ProxyLogin { .. }
-            | Self::Write { .. }
-            | Self::Read(_) => 78,
-        }
-    }
-}
-
 /// Asks for what is missing, tries it, writes both files, and says what to do next.
 ///
 /// # Errors
@@ -171,17 +73,14 @@ impl InitError {
 /// [`InitError`]; then nothing was written that wasn't there before.
 pub async fn run(wishes: &Wishes, env: Env<'_>) -> Result<Written, InitError> {
     let path = place(wishes, env).ok_or(InitError::NoPlace)?;
-    let secret_path = path.with_file_name(format!("{}.secret", wishes.name));
-    for path in [&path, &secret_path] {
-        if path.symlink_metadata().is_ok() {
-            return Err(InitError::Exists(path.clone()));
-        }
-    }
+    // Before anybody types an id or a secret.
+    let placeholder = "id";
+    let config = text::parse(&text::config_text(wishes, placeholder)?, &path)?;
+    let secret_path = free_secret_path(&path, &wishes.name)?;
+    let logins = proxy_logins(&config)?;
     let client_id = client_id(wishes)?;
     let text = text::config_text(wishes, &client_id)?;
     let config = text::parse(&text, &path)?;
-    // Before anybody types a secret.
-    let logins = proxy_logins(&config)?;
     let secret = prompt::until_usable(
         "client secret",
         || prompt::hidden("Client secret (not shown): "),
@@ -199,7 +98,8 @@ pub async fn run(wishes: &Wishes, env: Env<'_>) -> Result<Written, InitError> {
             tried.push("not tried against Domo".to_owned());
         } else {
             let result = trial::run(&source, &client.tokens, tokio::time::sleep).await;
-            tried.push(result.map_err(|failure| explained(failure, wishes, env))?);
+            let url = &client.endpoint.url;
+            tried.push(result.map_err(|failure| explained(failure, wishes, url, env))?);
         }
     }
     write(&path, &text, &secret_path, &secret)?;
@@ -235,46 +135,67 @@ fn proxy_logins(config: &Config) -> Result<Vec<Option<ProxyLogin>>, InitError> {
 }
 
 /// A failure with what may help.
-fn explained(failure: Failure, wishes: &Wishes, env: Env) -> InitError {
+fn explained(failure: Failure, wishes: &Wishes, url: &Url, env: Env) -> InitError {
     match failure {
         Failure::Rejected(message) => InitError::Rejected(message),
         Failure::Scopes(message) => InitError::Scopes(message),
-        Failure::ProxyLogin(message) => {
-            let hint = if wishes.proxy_auth_file.is_some() {
-                "correct the line USER:PASSWORD in the file that --proxy-auth-file names"
-            } else {
-                "name a file with one line USER:PASSWORD, mode 0600, by --proxy-auth-file FILE"
-            };
-            InitError::ProxyLogin { message, hint }
-        }
-        Failure::Transient { cause, message } => {
-            let is_direct = wishes.proxy.is_none();
-            let hint = match cause {
-                Cause::Connect | Cause::Timeout if is_direct => proxy_variable::hint(env),
-                Cause::Tls if wishes.ca_file.is_none() => {
+        Failure::ProxyLogin(message) => InitError::ProxyLogin(message),
+        Failure::Transient {
+            cause,
+            message,
+            retry_after,
+        } => {
+            let is_busy = matches!(cause, Cause::RateLimited | Cause::Server);
+            let hint = match (retry_after, cause) {
+                (Some(wait), _) => again(&format!("in {}", show(wait))),
+                (None, _) if is_busy => again("later"),
+                (None, Cause::Connect | Cause::Timeout) if wishes.proxy.is_none() => {
+                    offline(proxy_variable::hint(url, env))
+                }
+                (None, Cause::Tls) if wishes.ca_file.is_none() && message.contains("ca_file") => {
                     let hint =
                         "if a proxy or gateway intercepts TLS, trust its CA by --ca-file FILE";
-                    Some(hint.to_owned())
+                    offline(Some(hint.to_owned()))
                 }
-                Cause::Connect
-                | Cause::Timeout
-                | Cause::Tls
-                | Cause::Proxy
-                | Cause::RateLimited
-                | Cause::Server
-                | Cause::RedirectRefused
-                | Cause::NotFound
-                | Cause::Unusable => None,
+                (None, _) => offline(None),
             };
-            let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
             InitError::Unreachable { message, hint }
         }
     }
 }
 
-fn wrong(what: &'static str, problem: &str) -> InitError {
-    let problem = problem.to_owned();
-    InitError::Wrong { what, problem }
+fn again(when: &str) -> String {
+    format!("run this again {when}, or, to write without a request to Domo, add --offline")
+}
+
+fn offline(hint: Option<String>) -> String {
+    let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+    format!("to write without a request to Domo add --offline{hint}")
+}
+
+/// Where the secret goes, if neither it nor the config is there.
+fn free_secret_path(config: &Path, name: &str) -> Result<PathBuf, InitError> {
+    let path = config.to_string_lossy();
+    if path.contains(char::is_control) {
+        return Err(wrong(
+            "--config",
+            "the path contains a control character; name another",
+        ));
+    }
+    if is_tilde(&path) {
+        return Err(wrong(
+            "--config",
+            "no shell has expanded the tilde; write the whole path",
+        ));
+    }
+    let secret = config.with_file_name(format!("{name}.secret"));
+    if config.symlink_metadata().is_ok() {
+        return Err(InitError::ConfigExists(config.to_owned()));
+    }
+    if secret.symlink_metadata().is_ok() {
+        return Err(InitError::SecretExists(secret));
+    }
+    Ok(secret)
 }
 
 /// Where the daemon would look first for a config of this user.
@@ -385,6 +306,8 @@ fn next_steps(wishes: &Wishes, path: &Path, secret_path: &Path, tried: &str, env
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// The options of a command line without any, but for the name.
@@ -404,42 +327,57 @@ mod tests {
 
     fn message(failure: Failure, wishes: &Wishes) -> String {
         let env = |name: &str| (name == "HTTPS_PROXY").then(|| "http://p.example:8080".into());
-        explained(failure, wishes, &env).to_string()
+        let url = Url::parse(config::TOKEN_URL).unwrap();
+        explained(failure, wishes, &url, &env).message()
     }
 
-    #[test]
-    fn rejected_login_names_the_option_that_gives_another() {
-        let failure = || Failure::ProxyLogin("the proxy answered 407".to_owned());
-        let without = message(failure(), &wishes());
-        assert!(without.ends_with("by --proxy-auth-file FILE"), "{without}");
-        let mut wishes = wishes();
-        wishes.proxy_auth_file = Some("login".into());
-        let with = message(failure(), &wishes);
-        assert!(with.contains("correct the line USER:PASSWORD"), "{with}");
-        assert!(with.contains("the proxy answered 407"), "{with}");
+    fn transient(cause: Cause, message: &str) -> Failure {
+        Failure::Transient {
+            cause,
+            message: message.to_owned(),
+            retry_after: None,
+        }
     }
 
     #[test]
     fn hint_of_an_unreachable_domo_fits_the_cause_and_the_options() {
-        let failure = |cause| Failure::Transient {
-            cause,
-            message: "no answer".to_owned(),
-        };
+        let untrusted = "ca_file must hold the certificate";
         let with_all = Wishes {
             proxy: Some("http://proxy.example".to_owned()),
             ca_file: Some("ca.pem".into()),
             ..wishes()
         };
-        for (cause, end) in [
-            (Cause::Connect, "add --proxy http://p.example:8080"),
-            (Cause::Timeout, "add --proxy http://p.example:8080"),
-            (Cause::Tls, "by --ca-file FILE"),
-            (Cause::Server, "add --offline"),
+        for (cause, text, end) in [
+            (Cause::Connect, "", "add --proxy http://p.example:8080"),
+            (Cause::Timeout, "", "add --proxy http://p.example:8080"),
+            (Cause::Tls, untrusted, "by --ca-file FILE"),
+            (Cause::Tls, "an http proxy", "add --offline"),
+            (Cause::Server, "", "add --offline"),
         ] {
-            let without = message(failure(cause), &wishes());
+            let without = message(transient(cause, text), &wishes());
             assert!(without.ends_with(end), "{without}");
-            let with = message(failure(cause), &with_all);
+            let with = message(transient(cause, text), &with_all);
             assert!(with.ends_with("add --offline"), "{with}");
+        }
+    }
+
+    #[test]
+    fn failure_that_passes_says_when_to_run_it_again() {
+        for (cause, retry_after, when) in [
+            (Cause::Server, None, "run this again later, or"),
+            (Cause::RateLimited, None, "run this again later, or"),
+            (Cause::Proxy, Some(30), "run this again in 30 s, or"),
+            (Cause::Unusable, Some(30), "run this again in 30 s, or"),
+        ] {
+            let message = message(
+                Failure::Transient {
+                    cause,
+                    message: "no answer".to_owned(),
+                    retry_after: retry_after.map(Duration::from_secs),
+                },
+                &wishes(),
+            );
+            assert!(message.contains(&format!("no answer; {when}")), "{message}");
         }
     }
 }

@@ -184,7 +184,7 @@ fn init(wishes: &Wishes, env: Env) -> ExitCode {
             }
             printed
         }
-        Err(error) => fail(&error, error.exit_code()),
+        Err(error) => fail(&error.message(), error.exit_code()),
     }
 }
 

@@ -351,7 +351,7 @@ fn variable_of_a_proxy_is_named_if_domo_cannot_be_reached() {
 }
 
 #[test]
-fn file_that_cannot_be_used_is_named_before_the_secret_is_read() {
+fn file_that_cannot_be_used_is_named_before_the_id_is_read_and_no_login_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("login"), "ann:c4nary\n").unwrap();
@@ -361,14 +361,141 @@ fn file_that_cannot_be_used_is_named_before_the_secret_is_read() {
     for (option, file, message) in [
         ("--proxy-auth-file", path("login"), "chmod"),
         ("--ca-file", path("none.pem"), "none.pem: No such file"),
+        (
+            "--proxy-auth-file",
+            "ann:c4nary".to_owned(),
+            "there is no such file",
+        ),
+        (
+            "--proxy-auth-file",
+            "CORP/ann:c4nary".to_owned(),
+            "there is no such file",
+        ),
     ] {
-        let arguments = ["--config", &config, option, &file, "--client-id", "id"];
+        let arguments = ["--config", &config, option, &file];
         let arguments = [&arguments[..], &proxy].concat();
         let (code, stdout, stderr) = parts(&init_with("", &[], &arguments));
         assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
         assert!(stderr.contains(message), "{stderr}");
+        assert!(!stderr.contains("c4nary"), "{stderr}");
+        let names_key = ["_file", "allow_", "config"]
+            .iter()
+            .any(|key| stderr.contains(key));
+        assert!(!names_key, "{stderr}");
         assert!(!Path::new(&config).exists());
     }
+}
+
+#[test]
+fn input_that_is_empty_or_not_utf8_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    let config = config.to_str().unwrap();
+    let with_id = ["--offline", "--config", config, "--client-id", "id"];
+    let utf16 = "a\0n\0-\0i\0d\0\n\0";
+    for (input, arguments, message) in [
+        (
+            "",
+            &with_id[..3],
+            "standard input ended before the client id",
+        ),
+        (
+            "",
+            &with_id,
+            "standard input ended before the client secret",
+        ),
+        (
+            "an-id\n",
+            &with_id[..3],
+            "standard input ended before the client secret",
+        ),
+        (
+            utf16,
+            &with_id[..3],
+            "standard input is not UTF-8 (it seems to be UTF-16)",
+        ),
+    ] {
+        let (code, _, stderr) = parts(&init_with(input, &[], arguments));
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(stderr.contains(message), "{stderr}");
+        assert!(stderr.contains("nothing was written"), "{stderr}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn secret_or_config_that_is_there_is_named_with_the_option_for_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("acme.secret"), "c4nary").unwrap();
+    let config = path("config.toml");
+    let arguments = ["--offline", "--name", "acme", "--config", &config];
+    let message = || parts(&init_with("id\nsecret\n", &[], &arguments)).2;
+    assert!(message().ends_with("with --name\n"), "{}", message());
+    fs::write(&config, "").unwrap();
+    assert!(message().ends_with("with --config\n"), "{}", message());
+    for (config, problem) in [
+        ("~/c.toml", "tilde"),
+        ("\u{1b}[31m.toml", "control character"),
+    ] {
+        let arguments = ["--offline", "--config", config];
+        let (code, _, stderr) = parts(&init_with("id\nsecret\n", &[], &arguments));
+        assert_eq!(code, Some(78), "{stderr}");
+        assert!(
+            stderr.contains(problem) && !stderr.contains('\u{1b}'),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn lines_pasted_together_at_the_terminal_leave_the_secret_to_be_entered_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    let config = config.to_str().unwrap();
+    let answers = ["an-id\nshown-secret\n", &format!("{CANARY_SECRET}\n")];
+    let arguments = ["init", "--offline", "--config", config];
+    let seen = at_a_terminal(&answers, &arguments);
+    let screen = seen["screen"].as_str().unwrap();
+    assert_eq!(seen["status"], 0, "{screen}");
+    assert!(screen.contains("was shown and is discarded"), "{screen}");
+    let secret = fs::read_to_string(folder.path().join("domo.secret")).unwrap();
+    assert_eq!(secret, format!("{CANARY_SECRET}\n"));
+}
+
+#[test]
+fn option_for_a_secret_or_a_scope_gets_a_tip_that_fits() {
+    for (option, tip) in [
+        ("--client-secret", "the secret is never an argument"),
+        ("--client-secret-file", "the secret is never an argument"),
+        ("--scope", "domo-tokend init --tokens SCOPES"),
+    ] {
+        let (code, _, stderr) = parts(&init_with("", &[], &[option, "c4nary"]));
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains(tip), "{stderr}");
+        let is_harmful = ["c4nary", "--client-id", "--socket"]
+            .iter()
+            .any(|word| stderr.contains(word));
+        assert!(!is_harmful, "{stderr}");
+    }
+}
+
+#[test]
+fn file_that_the_unit_hides_is_a_warning_also_if_the_service_cannot_read_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_domo-tokend");
+    let script = format!(
+        "mount -t tmpfs none /tmp && cp {program} /etc/daemon && cd /tmp && \
+         cp /etc/ssl/certs/ca-certificates.crt ca.pem && chmod 600 ca.pem && \
+         echo secret | /etc/daemon init --offline --client-id id --ca-file ca.pem"
+    );
+    let Some(output) = with_service_user(folder.path(), &script) else {
+        return;
+    };
+    let (code, stdout, stderr) = parts(&output);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    let warning = "/tmp/ca.pem: the unit hides /tmp (PrivateTmp=yes); move it to /etc/domo-token\n";
+    assert!(stderr.contains(warning), "{stderr}");
 }
 
 #[test]

@@ -70,12 +70,13 @@ pub fn problems_of_service(config: &Path, env: Env) -> Vec<String> {
         Ok(config) => config,
         Err(error) => return vec![error.to_string()],
     };
-    let mut report = Report::default();
-    // What cannot be read has its error; what can be now may be hidden from the unit.
-    load_clients(&config, env, None, &mut report);
-    if report.wrong.is_empty() {
-        report.wrong = hidden_paths(&config);
+    // Also of a file that could be read now, or after a chmod.
+    let hidden = hidden_paths(&config);
+    if !hidden.is_empty() {
+        return hidden;
     }
+    let mut report = Report::default();
+    load_clients(&config, env, None, &mut report);
     report.wrong
 }
 

@@ -1,5 +1,7 @@
 //! Variables of the environment that are set and not used.
 
+use url::Url;
+
 use super::{
     Config, CredentialsSource, ENV_ALLOW_WORLD_READABLE, ENV_PROXY, ENV_PROXY_LOGIN, ENV_SECRET,
     Env, SecretSource,
@@ -50,16 +52,10 @@ impl Config {
 
     /// The notice about a proxy that is set for other programs, if a client could need it.
     fn on_proxy(&self, variable: &str, env: Env) -> Option<String> {
-        let excluded = ["NO_PROXY", "no_proxy"].into_iter().find_map(env);
-        let excluded = excluded.unwrap_or_default();
-        let excluded = excluded.to_string_lossy();
         let mut clients = self.clients.iter();
         let (name, client) = clients.find(|(_, client)| {
             let endpoint = &client.endpoint;
-            let host = endpoint.url.host_str().unwrap_or_default();
-            endpoint.proxy.is_none()
-                && endpoint.url.scheme() == "https"
-                && !is_excluded(host, &excluded)
+            endpoint.proxy.is_none() && !needs_no_proxy(&endpoint.url, env)
         })?;
         let instead = if client.by_environment {
             format!("{ENV_PROXY}=http://HOST:PORT")
@@ -70,6 +66,14 @@ impl Config {
             "{variable} is set but not used; if Domo is reached through a proxy, set {instead}"
         ))
     }
+}
+
+/// Whether other programs would go there without the proxy that the environment names for https.
+pub(crate) fn needs_no_proxy(url: &Url, env: Env) -> bool {
+    let excluded = ["NO_PROXY", "no_proxy"].into_iter().find_map(env);
+    let excluded = excluded.unwrap_or_default();
+    let host = url.host_str().unwrap_or_default();
+    url.scheme() != "https" || is_excluded(host, &excluded.to_string_lossy())
 }
 
 /// Whether a list like `localhost,.corp.example` names a host.

@@ -31,12 +31,12 @@ pub(super) fn tell(line: &str) {
 /// Reads lines by `read` until `usable` finds `what` in one; without a terminal one line is all.
 pub(super) fn until_usable<T>(
     what: &'static str,
-    read: impl Fn() -> io::Result<Zeroizing<String>>,
+    read: impl Fn() -> Result<Option<Zeroizing<String>>, InitError>,
     usable: impl Fn(&str) -> Result<T, String>,
 ) -> Result<T, InitError> {
     let attempts = if is_terminal() { ATTEMPTS } else { 1 };
     for left in (0..attempts).rev() {
-        let line = read().map_err(InitError::Read)?;
+        let line = read()?.ok_or(InitError::Ended(what))?;
         match usable(&line) {
             Ok(found) => return Ok(found),
             Err(slip) if left == 0 => return Err(InitError::Entered { what, slip }),
@@ -49,13 +49,17 @@ pub(super) fn until_usable<T>(
     })
 }
 
-/// Asks for a line; without a terminal, reads the next one of standard input.
-pub(super) fn line(question: &str) -> io::Result<Zeroizing<String>> {
+/// Asks for a line; without a terminal, reads the next one of standard input, if there is one.
+pub(super) fn line(question: &str) -> Result<Option<Zeroizing<String>>, InitError> {
     read_line(question)
 }
 
 /// The same, with nothing typed shown.
-pub(super) fn hidden(question: &str) -> io::Result<Zeroizing<String>> {
+pub(super) fn hidden(question: &str) -> Result<Option<Zeroizing<String>>, InitError> {
+    if has_more() {
+        // As it was shown, it is discarded with the next change of the terminal.
+        tell("what came after the client id was shown and is discarded; enter the secret alone");
+    }
     let quiet = Quiet::begin();
     let read = read_line(question);
     if quiet.is_some() {
@@ -66,21 +70,41 @@ pub(super) fn hidden(question: &str) -> io::Result<Zeroizing<String>> {
     read
 }
 
-fn read_line(question: &str) -> io::Result<Zeroizing<String>> {
+/// Whether more was typed or pasted at the terminal than was read.
+#[cfg(unix)]
+fn has_more() -> bool {
+    is_terminal() && rustix::io::ioctl_fionread(io::stdin()).is_ok_and(|bytes| bytes > 0)
+}
+
+#[cfg(windows)]
+fn has_more() -> bool {
+    false
+}
+
+fn read_line(question: &str) -> Result<Option<Zeroizing<String>>, InitError> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
         write!(io::stderr(), "{question}")?;
     }
     // Reserved whole, so that no copy is left behind by its growing.
     let capacity = usize::try_from(MAX_LINE).unwrap_or_default();
-    let mut line = Zeroizing::new(String::with_capacity(capacity));
-    stdin.lock().take(MAX_LINE).read_line(&mut line)?;
-    if line.len() >= capacity && !line.ends_with('\n') {
-        return Err(io::Error::other(format!(
-            "a line of more than {MAX_LINE} bytes"
-        )));
+    let mut line = Zeroizing::new(Vec::with_capacity(capacity));
+    stdin.lock().take(MAX_LINE).read_until(b'\n', &mut line)?;
+    if line.len() >= capacity && !line.ends_with(b"\n") {
+        let error = io::Error::other(format!("a line of more than {MAX_LINE} bytes"));
+        return Err(error.into());
     }
-    Ok(line)
+    let text = text(&line).map_err(InitError::NotUtf8)?;
+    Ok((!line.is_empty()).then(|| Zeroizing::new(text.to_owned())))
+}
+
+/// A line's text, or what else it may be.
+fn text(line: &[u8]) -> Result<&str, &'static str> {
+    // The marks of UTF-16; its text of ASCII is valid UTF-8 with zeros in it.
+    if line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff") || line.contains(&0) {
+        return Err("it seems to be UTF-16");
+    }
+    std::str::from_utf8(line).map_err(|_| "it has other bytes")
 }
 
 /// While this lives the console shows nothing of what is typed.
@@ -110,4 +134,20 @@ impl Drop for Quiet {
 fn console() -> Option<winsafe::HSTD> {
     let mut opened = winsafe::HSTD::GetStdHandle(winsafe::co::STD_HANDLE::INPUT).ok()?;
     Some(opened.leak())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_in_another_encoding_is_named() {
+        let utf16: Vec<u8> = "id\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let with_mark = [b"\xff\xfe", utf16.as_slice()].concat();
+        for line in [utf16.as_slice(), &with_mark, b"\xfe\xff\0i"] {
+            assert_eq!(text(line), Err("it seems to be UTF-16"));
+        }
+        assert_eq!(text(b"caf\xe9\n"), Err("it has other bytes"));
+        assert_eq!(text("caf\u{e9}\n".as_bytes()), Ok("caf\u{e9}\n"));
+    }
 }

@@ -3,13 +3,16 @@
 
 use url::Url;
 
-use crate::config::Env;
+use crate::config::{Env, needs_no_proxy};
 
 /// Variables that name a proxy for https, in the order in which curl reads them.
 const VARIABLES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
-/// Returns which variable is not used, and what to type instead.
-pub(super) fn hint(env: Env) -> Option<String> {
+/// Returns which variable is not used on the way to that URL, and what to type instead.
+pub(super) fn hint(url: &Url, env: Env) -> Option<String> {
+    if needs_no_proxy(url, env) {
+        return None;
+    }
     let set = VARIABLES.into_iter().find_map(|name| {
         let value = env(name).filter(|value| !value.is_empty())?;
         Some((name, value.into_string().unwrap_or_default()))
@@ -52,7 +55,8 @@ mod tests {
     use super::*;
 
     fn hint_of(variables: &[(&str, &str)]) -> Option<String> {
-        hint(&|name| {
+        let url = Url::parse("https://api.domo.com/oauth/token").unwrap();
+        hint(&url, &|name| {
             let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| value.into())
         })
@@ -95,7 +99,10 @@ mod tests {
     }
 
     #[test]
-    fn variable_that_is_empty_or_for_plain_http_gives_no_hint() {
+    fn variable_that_is_empty_for_plain_http_or_not_for_domo_gives_no_hint() {
+        let set = ("HTTPS_PROXY", "http://proxy.example");
+        assert_eq!(hint_of(&[set, ("NO_PROXY", "localhost,.domo.com")]), None);
+        assert!(hint_of(&[set, ("NO_PROXY", "localhost")]).is_some());
         assert_eq!(hint_of(&[]), None);
         assert_eq!(hint_of(&[("HTTPS_PROXY", "")]), None);
         assert_eq!(hint_of(&[("http_proxy", "http://proxy.example")]), None);

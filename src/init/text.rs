@@ -1,21 +1,14 @@
 //! The text of a first config, and which option is wrong if the config is.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use domo_token_client::scope::ScopeSet;
 
-use super::{InitError, Wishes, wrong};
-use crate::config::{Config, ConfigError};
+use super::error::wrong;
+use super::options::option_of;
+use super::{InitError, Wishes};
+use crate::config::Config;
 use crate::secret_masking::{HINT, NamedPath};
-
-/// Keys of a client that an option sets.
-const OPTIONS: [(&str, &str); 5] = [
-    ("tokens", "--tokens"),
-    ("token_url", "--token-url"),
-    ("proxy", "--proxy"),
-    ("proxy_auth_file", "--proxy-auth-file"),
-    ("ca_file", "--ca-file"),
-];
 
 /// Writes the config that the options ask for.
 pub(super) fn config_text(wishes: &Wishes, client_id: &str) -> Result<String, InitError> {
@@ -65,24 +58,19 @@ pub(super) fn config_text(wishes: &Wishes, client_id: &str) -> Result<String, In
 
 /// Reads the text back, with the rules of every config. A fault of a value is one of its option.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Config, InitError> {
-    Config::parse(text, path).map_err(|error| match option_of(&error) {
+    Config::parse(text, path).map_err(|error| match error.key().and_then(option_of) {
         Some(option) => wrong(option, &error.problem()),
         None => InitError::Config(error),
     })
-}
-
-fn option_of(error: &ConfigError) -> Option<&'static str> {
-    let (_, key) = error.key()?.rsplit_once('.')?;
-    let mut options = OPTIONS.iter();
-    options
-        .find(|(of_option, _)| *of_option == key)
-        .map(|(_, option)| *option)
 }
 
 /// A file that an option names from the working directory; the config's files start elsewhere.
 fn absolute(file: &Path, option: &'static str) -> Result<String, InitError> {
     if NamedPath::from(file).is_secret() {
         return Err(wrong(option, &format!("looks like a secret ({HINT})")));
+    }
+    if option == "--proxy-auth-file" && is_login(file) {
+        return Err(wrong(option, LOGIN_ITSELF));
     }
     // What the config's rules find wrong must stay as it is.
     let is_whole = file.as_os_str().is_empty() || file.to_string_lossy().starts_with('~');
@@ -96,6 +84,22 @@ fn absolute(file: &Path, option: &'static str) -> Result<String, InitError> {
     text.map_err(|_| wrong(option, "the path is not UTF-8, which TOML is written in"))
 }
 
+const LOGIN_ITSELF: &str = "there is no such file; must be the path of a file, not the login itself; \
+                            write the login to a file of mode 0600 and name the file";
+
+/// Whether a login may stand in the place of its file, which no message must show then. It has a
+/// colon, and the user's name may have slashes.
+fn is_login(file: &Path) -> bool {
+    let mut parts = file.components();
+    let has_colon = parts.any(|part| match part {
+        Component::Normal(name) => name.to_string_lossy().contains(':'),
+        Component::Prefix(_) | Component::RootDir | Component::CurDir | Component::ParentDir => {
+            false
+        }
+    });
+    has_colon && !file.exists()
+}
+
 /// As a TOML string; JSON's form is one.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
@@ -107,8 +111,8 @@ mod tests {
     use super::*;
 
     fn config(wishes: &Wishes) -> Result<Config, String> {
-        let text = config_text(wishes, "id").map_err(|error| error.to_string())?;
-        parse(&text, Path::new("/etc/domo-token/config.toml")).map_err(|error| error.to_string())
+        let text = config_text(wishes, "id").map_err(|error| error.message())?;
+        parse(&text, Path::new("/etc/domo-token/config.toml")).map_err(|error| error.message())
     }
 
     #[test]
@@ -134,7 +138,7 @@ mod tests {
     fn wrong_value_is_an_error_that_begins_with_its_option() {
         const SECRET: &str = "5f3c0c9d8e7b6a59483726150f0e1d2c5f3c0c9d8e7b6a59483726150f0e1d2c";
         type Change = fn(&mut Wishes);
-        let cases: [(Change, &str); 8] = [
+        let cases: [(Change, &str); 13] = [
             (|w| w.proxy = Some("proxy.example".to_owned()), "--proxy: "),
             (
                 |w| w.proxy = Some("http://ann:c4nary@proxy.example".to_owned()),
@@ -155,12 +159,36 @@ mod tests {
                 "--token-url: ",
             ),
             (|w| w.tokens = vec![String::new()], "--tokens: "),
+            (
+                |w| {
+                    w.proxy = Some("http://p.example".to_owned());
+                    w.proxy_auth_file = Some("ann:c4nary%25".into());
+                },
+                "--proxy-auth-file: there is no such file",
+            ),
+            (
+                |w| w.proxy_auth_file = Some("./CORP/ann:c4nary".into()),
+                "--proxy-auth-file: there is no such file",
+            ),
+            (
+                |w| w.proxy_auth_file = Some("/none/ann:c4nary/word".into()),
+                "--proxy-auth-file: there is no such file",
+            ),
+            (|w| w.name = "n".repeat(300), "--name: a client's name has"),
+            (
+                |w| w.name = SECRET.to_owned(),
+                "--name: looks like a secret",
+            ),
         ];
         for (change, option) in cases {
             let mut wishes = wishes();
             change(&mut wishes);
             let error = config(&wishes).unwrap_err();
             assert!(error.starts_with(option), "{option}: {error}");
+            let names_key = ["_file", "_url", "config.toml"]
+                .iter()
+                .any(|key| error.contains(key));
+            assert!(!names_key, "{error}");
             let shows_secret = error.contains("c4nary") || error.contains(SECRET);
             assert!(!shows_secret, "{error}");
         }

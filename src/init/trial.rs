@@ -38,7 +38,11 @@ pub(super) enum Failure {
     /// The proxy rejected its login.
     ProxyLogin(String),
     /// No answer that decides it.
-    Transient { cause: Cause, message: String },
+    Transient {
+        cause: Cause,
+        message: String,
+        retry_after: Option<Duration>,
+    },
 }
 
 /// Requests a token of each set, and returns a line for each; `pause` waits.
@@ -68,15 +72,17 @@ pub(super) async fn run<S: TokenSource>(
     let Some((_, message)) = denied.first() else {
         return Ok(lines.join("\n"));
     };
-    let message = message.clone();
+    // A token with fewer scopes says no more than what is found out here.
+    let message = if message.starts_with("Domo granted") {
+        String::new()
+    } else {
+        format!(": {message}")
+    };
     let mut missing = Vec::new();
     for (set, _) in denied {
         missing.push(trial.missing(set).await?);
     }
-    Err(Failure::Scopes(format!(
-        "{}: {message}",
-        missing.join(" and ")
-    )))
+    Err(Failure::Scopes(missing.join(" and ") + &message))
 }
 
 /// What was found out so far.
@@ -127,9 +133,14 @@ impl<S: TokenSource, P: AsyncFn(Duration)> Trial<'_, S, P> {
                 words,
             }) => Err(Failure::Rejected(words)),
             Err(FetchError::ProxyLogin { words }) => Err(Failure::ProxyLogin(words)),
-            Err(FetchError::Transient { cause, words, .. }) => Err(Failure::Transient {
+            Err(FetchError::Transient {
+                cause,
+                words,
+                retry_after,
+            }) => Err(Failure::Transient {
                 cause,
                 message: words,
+                retry_after,
             }),
         }
     }
@@ -302,6 +313,21 @@ mod tests {
     }
 
     #[test]
+    fn token_with_fewer_scopes_is_explained_once() {
+        let granted_less = FetchError::Denied {
+            scope_only: true,
+            words: "Domo granted a token without the scope \"user\": give it to the client"
+                .to_owned(),
+        };
+        let domo = domo(&["data"], &[granted_less]);
+        let (result, ..) = trial(&domo, &["data user"]);
+        let Err(Failure::Scopes(message)) = result else {
+            panic!("{result:?}");
+        };
+        assert_eq!(message, "the scope \"user\" (scope set \"data user\")");
+    }
+
+    #[test]
     fn at_most_seven_scopes_are_tried_alone() {
         let nothing = domo(&[], &[]);
         let (result, _, requests) = trial(&nothing, &["a b c d e", "f g h i j"]);
@@ -319,7 +345,7 @@ mod tests {
             let domo = domo(&["data"], std::slice::from_ref(&error));
             let (result, pauses, requests) = trial(&domo, &["data", "user"]);
             match result {
-                Err(Failure::Transient { cause, message }) => {
+                Err(Failure::Transient { cause, message, .. }) => {
                     assert_eq!(error, FetchError::transient(cause, message));
                 }
                 Err(Failure::ProxyLogin(words)) => {
