@@ -276,7 +276,7 @@ fn path_of_the_config_is_printed_without_control_characters() {
     assert_eq!((code, &*stdout), (Some(78), ""));
     assert!(!stderr.contains('\u{1b}'), "{stderr:?}");
     assert!(stderr.contains("a\u{fffd}[31m.toml"), "{stderr}");
-    std::fs::copy(folder.path().join("config.toml"), &path).unwrap();
+    fs::copy(folder.path().join("config.toml"), &path).unwrap();
     let (code, stdout, _) = check(&path, &["--syntax"]);
     assert_eq!(code, Some(0));
     assert!(stdout.contains("a\u{fffd}[31m.toml: ok"), "{stdout:?}");
