@@ -16,7 +16,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use domo_token_client::duration::show;
-use domo_token_client::socket_path::is_tilde;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -180,12 +179,6 @@ fn free_secret_path(config: &Path, name: &str) -> Result<PathBuf, InitError> {
         return Err(wrong(
             "--config",
             "the path contains a control character; name another",
-        ));
-    }
-    if is_tilde(&path) {
-        return Err(wrong(
-            "--config",
-            "no shell has expanded the tilde; write the whole path",
         ));
     }
     let secret = config.with_file_name(format!("{name}.secret"));
