@@ -35,8 +35,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
-pub(crate) use error::innermost;
 pub use error::{ConnectError, ConnectFailure};
+pub(crate) use error::{innermost, is_closed};
 pub use handshake::Diagnosis;
 
 use crate::clock::timer_now;

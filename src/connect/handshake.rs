@@ -4,11 +4,11 @@ use std::error::Error;
 use std::io;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
+use rustls::{ClientConfig, ProtocolVersion};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::error::{ConnectError, innermost, tls_cause};
+use super::error::{ConnectError, innermost, is_closed, tls_cause};
 use super::server::Server;
 use super::trust::NoClientCertificate;
 use super::{Stream, tls_error, tunnel};
@@ -71,7 +71,13 @@ impl<'a> Handshake<'a> {
         config.client_auth_cert_resolver = requested;
         let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
         match timeout_at(self.limit, handshake).await {
-            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Ok(stream)) => {
+                // With TLS 1.2 it would have ended the handshake, had it required one.
+                if stream.get_ref().1.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+                    self.client_certificate.forget_request();
+                }
+                Ok(Box::new(stream))
+            }
             Ok(Err(error)) => Err(self.failure(&error)),
             Err(_) => Err(ConnectError::timed_out(format!(
                 "no TLS handshake with {place} in time{}",
@@ -83,7 +89,7 @@ impl<'a> Handshake<'a> {
     fn failure(&self, error: &io::Error) -> ConnectError {
         let (place, hint) = (self.place, self.hint());
         let Some(tls) = tls_cause(error) else {
-            let words = if error.kind() == io::ErrorKind::UnexpectedEof {
+            let words = if is_closed(error) {
                 "closed by the other side".to_owned()
             } else {
                 innermost(error)
@@ -100,8 +106,8 @@ impl<'a> Handshake<'a> {
                 return ConnectError::tls(format!("{place} speaks http, not TLS{hint}"));
             }
         }
-        let wants_certificate = self.client_certificate.was_requested();
-        ConnectError::tls(tls_error::message(tls, place, wants_certificate))
+        let was_requested = self.client_certificate.was_requested();
+        ConnectError::tls(tls_error::message(tls, place, was_requested))
     }
 
     /// Most proxies are given as https by mistake.
@@ -116,18 +122,22 @@ impl<'a> Handshake<'a> {
 }
 
 impl Diagnosis {
-    /// Returns why a connection failed with `error` after it had come about, as far as TLS or a wish of
-    /// the server's explains it. With TLS 1.3 it may want a client certificate after the handshake.
+    /// Returns why a connection failed with `error` after it had come about, as far as TLS explains it.
     #[must_use]
     pub fn explain(&self, error: &(dyn Error + 'static)) -> Option<ConnectError> {
-        let wants_certificate = self.client_certificate.was_requested();
-        if let Some(tls) = tls_cause(error) {
-            let message = tls_error::message(tls, &self.place, wants_certificate);
-            return Some(ConnectError::tls(message));
+        let was_requested = self.client_certificate.was_requested();
+        let message = tls_error::message(tls_cause(error)?, &self.place, was_requested);
+        Some(ConnectError::tls(message))
+    }
+
+    /// Returns what may explain that a connection ended before any answer. With TLS 1.3 a server may
+    /// miss a certificate after the handshake; most request one without requiring it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        if self.client_certificate.was_requested() {
+            "; it may require a client certificate, which is not supported"
+        } else {
+            ""
         }
-        wants_certificate.then(|| {
-            let (place, wish) = (&self.place, tls_error::CLIENT_CERTIFICATE);
-            ConnectError::tls(format!("no answer from {place}: {wish}"))
-        })
     }
 }

@@ -5,6 +5,7 @@
     reason = "the TLS library has many errors, and may have more"
 )]
 
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::UnixTime;
@@ -12,13 +13,16 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::trust::OwnCertificate;
 
-/// What servers offer that is not supported.
-const OLD_TLS: &str = "the server offers only old TLS, which is not supported (below 1.2, or CBC or RSA key \
-                       exchange alone), or only a certificate with a P-521 key";
+/// What is supported, where the server supports none of it.
+const NOTHING_IN_COMMON: &str = "the server supports no TLS version, cipher suite, key exchange or key type that \
+                                 is supported here: TLS 1.2 and 1.3, ECDHE with X25519, P-256 or P-384, AES-GCM \
+                                 or ChaCha20-Poly1305, keys of RSA, P-256, P-384 or Ed25519; older TLS is not \
+                                 supported";
 
-/// That a client certificate is wanted.
-pub(super) const CLIENT_CERTIFICATE: &str =
-    "the server wants a client certificate, which is not supported";
+const CLIENT_CERTIFICATE: &str = "the server requires a client certificate, which is not supported";
+
+/// How many names of a certificate are shown.
+const MAX_NAMES: usize = 3;
 
 /// Whether the other side sent something that is no TLS.
 pub(super) fn is_plain_text(error: &Error) -> bool {
@@ -28,17 +32,17 @@ pub(super) fn is_plain_text(error: &Error) -> bool {
     )
 }
 
-/// Returns what failed on a TLS connection to `place`, and what to do. `wants_certificate` is whether the
-/// server has requested a client certificate.
-pub(super) fn message(error: &Error, place: &str, wants_certificate: bool) -> String {
+/// Returns what failed on a TLS connection to `place`, and what to do. `was_requested` is whether the
+/// server has requested a client certificate, which it may do without requiring one.
+pub(super) fn message(error: &Error, place: &str, was_requested: bool) -> String {
     if let Error::InvalidCertificate(problem) = error {
         return format!("{place} can't be trusted: {}", certificate(problem));
     }
-    let words = protocol(error, wants_certificate);
+    let words = protocol(error, was_requested);
     format!("no TLS connection to {place}: {words}")
 }
 
-fn protocol(error: &Error, wants_certificate: bool) -> String {
+fn protocol(error: &Error, was_requested: bool) -> String {
     if is_plain_text(error) {
         return "it answers in plain text, as a port that speaks http does; check scheme and port"
             .to_owned();
@@ -47,13 +51,15 @@ fn protocol(error: &Error, wants_certificate: bool) -> String {
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
             CLIENT_CERTIFICATE.to_owned()
         }
-        Error::AlertReceived(_) if wants_certificate => CLIENT_CERTIFICATE.to_owned(),
+        Error::AlertReceived(alert) if was_requested && is_about_certificate(*alert) => {
+            CLIENT_CERTIFICATE.to_owned()
+        }
         Error::PeerIncompatible(_)
         | Error::AlertReceived(
             AlertDescription::HandshakeFailure
             | AlertDescription::ProtocolVersion
             | AlertDescription::InsufficientSecurity,
-        ) => OLD_TLS.to_owned(),
+        ) => NOTHING_IN_COMMON.to_owned(),
         Error::AlertReceived(AlertDescription::UnrecognisedName) => {
             "the server does not know this host name; check the host".to_owned()
         }
@@ -67,6 +73,19 @@ fn protocol(error: &Error, wants_certificate: bool) -> String {
         }
         other => format!("{other}; check scheme, host and port"),
     }
+}
+
+/// Whether servers send that alert to a client without a certificate. Those for TLS 1.2 differ.
+fn is_about_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::HandshakeFailure
+            | AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::AccessDenied
+    )
 }
 
 fn certificate(problem: &CertificateError) -> String {
@@ -90,20 +109,7 @@ fn certificate(problem: &CertificateError) -> String {
         CertificateError::NotValidForNameContext {
             expected,
             presented,
-        } => {
-            let expected = expected.to_str();
-            if presented.is_empty() {
-                return format!(
-                    "its certificate is for no host, and not for {expected}; a name in the CN alone is not supported"
-                );
-            }
-            let presented = presented.iter().map(|name| plain_name(name));
-            let presented: Vec<String> = presented.collect();
-            format!(
-                "its certificate is for {}, and not for {expected}; check the host",
-                presented.join(", ")
-            )
-        }
+        } => other_name(&expected.to_str(), presented),
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             "its certificate is signed in a way that is not supported (such as ECDSA with P-521, P-256 with \
@@ -116,39 +122,129 @@ fn certificate(problem: &CertificateError) -> String {
                 .to_owned()
         }
         CertificateError::Revoked => "its certificate was revoked".to_owned(),
-        CertificateError::BadEncoding => "its certificate is malformed".to_owned(),
+        CertificateError::BadEncoding | CertificateError::Expired | CertificateError::NotValidYet => {
+            MALFORMED.to_owned()
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "its certificate is not for servers (extended key usage)".to_owned()
+        }
         CertificateError::Other(other) if other.0.is::<OwnCertificate>() => {
             "ca_file must hold the issuer's certificate, not the server's own".to_owned()
         }
-        other => of_verifier(&other.to_string()),
+        CertificateError::Other(other) => of_verifier(&other.0.to_string()),
+        other => format!("its certificate is not accepted ({other})"),
     }
 }
+
+/// A certificate for other hosts than `expected`.
+fn other_name(expected: &str, presented: &[String]) -> String {
+    if presented.is_empty() {
+        return format!(
+            "its certificate is for no host, and not for {expected}; a name in the CN alone is not supported"
+        );
+    }
+    let shown = presented.iter().take(MAX_NAMES);
+    let mut shown = shown
+        .map(|name| plain_name(name))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if presented.len() > MAX_NAMES {
+        let more = presented.len() - MAX_NAMES;
+        shown = format!("{shown} and {more} more");
+    }
+    format!("its certificate is for {shown}, and not for {expected}; check the host")
+}
+
+const MALFORMED: &str = "its certificate is malformed";
 
 /// What the verifier reports in its own words. These are no types of the TLS library.
 fn of_verifier(words: &str) -> String {
-    if words.contains("CaUsedAsEndEntity") {
-        return "it presents a CA certificate as its own, which is not supported; give it a certificate with \
-                CA:FALSE"
-            .to_owned();
-    }
-    if words.contains("UnsupportedCertVersion") {
-        return "its certificate has X.509 version 1, which is not supported; give it one of version 3"
-            .to_owned();
-    }
-    if words.contains("InvalidPurpose") || words.contains("extended key usage") {
-        return "its certificate is not for servers (extended key usage)".to_owned();
-    }
-    format!("its certificate is not accepted ({words})")
+    let message = match words {
+        "CaUsedAsEndEntity" => {
+            "it presents a CA certificate as its own, which is not supported; give it a certificate with CA:FALSE"
+        }
+        "UnsupportedCertVersion" => {
+            "its certificate has X.509 version 1, which is not supported; give it one of version 3"
+        }
+        "UnsupportedCriticalExtension" => {
+            "its certificate, or a CA's above it, has a critical extension that is not supported; give it one without"
+        }
+        "EndEntityUsedAsCa" => {
+            "its certificate was issued with one that is not for a CA; it must be issued by a CA (CA:TRUE)"
+        }
+        "PathLenConstraintViolated" => {
+            "there are more CAs above its certificate than one of them allows (path length)"
+        }
+        "NameConstraintViolation" => {
+            "a CA above its certificate must not issue certificates for its names (name constraints)"
+        }
+        _ if words.starts_with("Maximum") => "its chain of certificates is too long",
+        _ if words.starts_with("Malformed") || words.starts_with("Invalid") => MALFORMED,
+        _ => return format!("its certificate is not accepted ({words})"),
+    };
+    message.to_owned()
 }
 
-/// The TLS library gives DNS names as `DnsName("…")`.
+/// The TLS library gives names as `DnsName("…")` and `IpAddress(…)`. An address counts only as the latter.
 fn plain_name(name: &str) -> String {
-    let quoted = name.split('"').nth(1);
-    quoted.unwrap_or(name).to_owned()
+    let inner = name
+        .split_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'));
+    let inner = inner.unwrap_or(name);
+    match inner
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+    {
+        Some(dns) if dns.parse::<IpAddr>().is_ok() => format!("the DNS name {dns}"),
+        Some(dns) => dns.to_owned(),
+        None => inner.to_owned(),
+    }
 }
 
 fn date(time: UnixTime) -> String {
     let since = Duration::from_secs(time.as_secs());
     let time = SystemTime::UNIX_EPOCH.checked_add(since);
     time.map_or_else(|| "an unknown date".to_owned(), httpdate::fmt_http_date)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_alerts_about_certificates_are_blamed_on_one_that_was_requested() {
+        let of = |alert, was_requested| {
+            message(&Error::AlertReceived(alert), "domo.example", was_requested)
+        };
+        for alert in [
+            AlertDescription::BadCertificate,
+            AlertDescription::HandshakeFailure,
+        ] {
+            assert!(of(alert, true).ends_with(CLIENT_CERTIFICATE), "{alert:?}");
+            assert!(!of(alert, false).contains("client certificate"));
+        }
+        let required = AlertDescription::CertificateRequired;
+        assert!(of(required, false).ends_with(CLIENT_CERTIFICATE));
+        for alert in [
+            AlertDescription::InternalError,
+            AlertDescription::ProtocolVersion,
+        ] {
+            assert_eq!(of(alert, true), of(alert, false));
+        }
+    }
+
+    #[test]
+    fn problem_in_the_chain_is_named_in_plain_words() {
+        for (problem, words) in [
+            ("UnsupportedCriticalExtension", "a critical extension"),
+            ("EndEntityUsedAsCa", "it must be issued by a CA"),
+            ("PathLenConstraintViolated", "(path length)"),
+            ("NameConstraintViolation", "(name constraints)"),
+            ("MaximumPathDepthExceeded", "is too long"),
+            ("MalformedExtensions", "is malformed"),
+        ] {
+            let shown = of_verifier(problem);
+            assert!(shown.contains(words) && !shown.contains(problem), "{shown}");
+        }
+    }
 }

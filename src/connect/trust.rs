@@ -269,7 +269,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Has no certificate for the server, and records that it wants one.
+/// Has no certificate for the server, and records that it requests one.
 #[derive(Debug, Default)]
 pub(super) struct NoClientCertificate {
     was_requested: AtomicBool,
@@ -279,6 +279,10 @@ impl NoClientCertificate {
     /// Whether the server has requested a certificate.
     pub(super) fn was_requested(&self) -> bool {
         self.was_requested.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn forget_request(&self) {
+        self.was_requested.store(false, Ordering::Relaxed);
     }
 }
 

@@ -4,10 +4,10 @@ use std::io;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::Stream;
-use super::error::{ConnectError, ConnectFailure, innermost};
+use super::error::{ConnectError, ConnectFailure, innermost, is_closed, tls_cause};
 use super::proxy::{self, Head, MAX_HEAD, Progress};
 use super::server::Server;
+use super::{Stream, tls_error};
 use crate::credentials::ProxyLogin;
 
 /// How much is read at once.
@@ -28,13 +28,7 @@ pub(super) async fn open(
     let request = proxy::request(&target.authority(), login);
     let answer = exchange(stream, &request).await;
     let shown = &proxy.shown;
-    let failed = |error: io::Error| {
-        let words = innermost(&error);
-        ConnectError::proxy(format!(
-            "the connection to {shown} failed before it answered CONNECT: {words}; check proxy"
-        ))
-    };
-    let (received, progress) = answer.map_err(failed)?;
+    let (received, progress) = answer.map_err(|error| failure(&error, shown))?;
     match progress {
         Progress::Head(head) if (200..300).contains(&head.status) => {
             if received.len() > head.length {
@@ -47,10 +41,28 @@ pub(super) async fn open(
         Progress::TooLong => Err(ConnectError::proxy(format!(
             "{shown} answered CONNECT with more than {MAX_HEAD} bytes of headers; check proxy"
         ))),
-        Progress::More => Err(ConnectError::proxy(format!(
-            "{shown} closed the connection before it answered CONNECT; check proxy"
-        ))),
+        Progress::More => Err(closed(shown)),
     }
+}
+
+fn closed(shown: &str) -> ConnectError {
+    ConnectError::proxy(format!(
+        "{shown} closed the connection before it answered CONNECT; check proxy"
+    ))
+}
+
+/// Why the proxy did not answer. With TLS 1.3 it misses a client certificate only after the handshake.
+fn failure(error: &io::Error, shown: &str) -> ConnectError {
+    if let Some(tls) = tls_cause(error) {
+        return ConnectError::tls(tls_error::message(tls, shown, false));
+    }
+    if is_closed(error) {
+        return closed(shown);
+    }
+    let words = innermost(error);
+    ConnectError::proxy(format!(
+        "the connection to {shown} failed before it answered CONNECT: {words}; check proxy"
+    ))
 }
 
 /// Returns what was received, up to the end of the head or of the connection.
@@ -94,14 +106,14 @@ fn rejection(head: Head, shown: &str, has_login: bool, target: &str) -> ConnectE
                 "it rejects the login; correct the file of proxy_auth_file".to_owned()
             }
             None => {
-                "it wants a login; write user:password to a file and name it with proxy_auth_file"
+                "it requires a login; write user:password to a file and name it with proxy_auth_file"
                     .to_owned()
             }
         };
         return ConnectError::new(ConnectFailure::ProxyLogin, format!("{answered}: {hint}"));
     }
     let hint = match status {
-        300..=399 => "; it may want a login on a page, which is not supported".to_owned(),
+        300..=399 => "; it may require a login on a page, which is not supported".to_owned(),
         403 => format!("; ask its operator to allow {target}"),
         _ => String::new(),
     };

@@ -71,7 +71,7 @@ fn answer_without_a_tunnel_is_named_with_its_status_and_headers() {
         ),
         (
             "HTTP/1.1 302 Found\r\nLocation: x\r\n\r\n",
-            "answered 302 Found to CONNECT; it may want a login on a page, which is not supported",
+            "answered 302 Found to CONNECT; it may require a login on a page, which is not supported",
         ),
         ("HTTP/1.1 504\r\n\r\n", "answered 504 to CONNECT"),
         (
@@ -150,7 +150,7 @@ fn rejected_login_names_the_key_and_what_the_proxy_takes() {
         (
             basic,
             None,
-            "it wants a login; write user:password to a file and name it with proxy_auth_file",
+            "it requires a login; write user:password to a file and name it with proxy_auth_file",
         ),
     ] {
         let error = failure_by(answer.as_bytes(), login);
@@ -175,6 +175,21 @@ fn https_proxy_is_trusted_by_the_same_certificates() {
     let error = failure(&connector(None, proxy), "https://domo.example/");
     assert!(error.message.starts_with("the proxy 127.0.0.1:"), "{error}");
     assert!(error.message.contains("ca_file must hold"), "{error}");
+}
+
+#[test]
+fn https_proxy_that_requires_a_client_certificate_is_named() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let mut identity = tls::identity(|_| ());
+        tls::with_client_certificates(&mut identity, version, true);
+        let url = tls::tls_server(identity.config, |stream| stream.read(&mut [0; 1]).map(drop));
+        let connector = connector(Some(&identity.ca), through(&url));
+        let error = failure(&connector, "https://domo.example/");
+        let words = "the server requires a client certificate, which is not supported";
+        assert!(error.message.ends_with(words), "{error}");
+        assert!(error.message.contains("the proxy 127.0.0.1:"), "{error}");
+        assert!(matches!(error.failure, ConnectFailure::Tls), "{error:?}");
+    }
 }
 
 #[test]

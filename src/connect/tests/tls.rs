@@ -1,6 +1,6 @@
 //! Servers whose certificate or TLS is not accepted.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
@@ -43,16 +43,21 @@ pub(crate) fn identity(adjust: impl FnOnce(&mut CertificateParams)) -> Identity 
     }
 }
 
-/// Requires clients to have a certificate of the CA.
+/// Requests a certificate of the CA from clients, and requires it or not.
 pub(crate) fn with_client_certificates(
     identity: &mut Identity,
     version: &'static rustls::SupportedProtocolVersion,
+    is_required: bool,
 ) {
     let mut roots = RootCertStore::empty();
     for certificate in ca_file::certificates(identity.ca.as_bytes(), "ca").unwrap() {
         roots.add(certificate).unwrap();
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), trust::provider());
+    let roots = Arc::new(roots);
+    let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, trust::provider());
+    if !is_required {
+        verifier = verifier.allow_unauthenticated();
+    }
     let builder = ServerConfig::builder_with_provider(trust::provider())
         .with_protocol_versions(&[version])
         .unwrap()
@@ -100,6 +105,13 @@ fn certificate_that_is_not_accepted_is_named_with_what_helps() {
             params.subject_alt_names = CertificateParams::new(names).unwrap().subject_alt_names;
         }
     };
+    let by_address = |params: &mut CertificateParams| {
+        let address = "127.0.0.1".try_into().unwrap();
+        params.subject_alt_names = vec![
+            SanType::DnsName(address),
+            SanType::IpAddress([10, 0, 0, 1].into()),
+        ];
+    };
     for (identity, words) in [
         (
             identity(past),
@@ -116,6 +128,20 @@ fn certificate_that_is_not_accepted_is_named_with_what_helps() {
         (
             identity(names(&["elsewhere.example", "other.example"])),
             "its certificate is for elsewhere.example, other.example, and not for 127.0.0.1; check the host",
+        ),
+        (
+            identity(names(&[
+                "a.example",
+                "b.example",
+                "c.example",
+                "d.example",
+                "e.example",
+            ])),
+            "its certificate is for a.example, b.example, c.example and 2 more, and not for 127.0.0.1; check the host",
+        ),
+        (
+            identity(by_address),
+            "its certificate is for the DNS name 127.0.0.1, 10.0.0.1, and not for 127.0.0.1; check the host",
         ),
     ] {
         let message = refusal(identity.config, &identity.ca);
@@ -152,10 +178,10 @@ fn server_without_http_1_1_is_named() {
 #[test]
 fn client_certificate_that_is_required_is_named_with_tls_1_2() {
     let mut identity = identity(|_| ());
-    with_client_certificates(&mut identity, &rustls::version::TLS12);
+    with_client_certificates(&mut identity, &rustls::version::TLS12, true);
     let message = refusal(identity.config, &identity.ca);
     assert!(
-        message.ends_with("wants a client certificate, which is not supported"),
+        message.ends_with("requires a client certificate, which is not supported"),
         "{message}"
     );
 }
@@ -170,11 +196,11 @@ fn what_is_no_tls_and_old_tls_are_told_apart() {
         (b"SSH-2.0-OpenSSH_9.2\r\n", "it answers in plain text"),
         (
             b"\x15\x03\x03\0\x02\x02\x28",
-            "the server offers only old TLS, which is not supported",
+            "the server supports no TLS version, cipher suite, key exchange or key type",
         ),
         (
             b"\x15\x03\x01\0\x02\x02\x46",
-            "the server offers only old TLS, which is not supported",
+            "the server supports no TLS version, cipher suite, key exchange or key type",
         ),
         (
             b"\x15\x03\x03\0\x02\x02\x70",

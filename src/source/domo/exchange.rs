@@ -1,8 +1,6 @@
 //! One request and its answer over a connection of its own.
 
-use std::error::Error;
 use std::future::poll_fn;
-use std::io;
 use std::pin::pin;
 
 use http_body_util::{BodyExt, Full};
@@ -17,7 +15,7 @@ use zeroize::Zeroizing;
 use super::answer::{self, Answer};
 use super::{ERROR_BODY, MAX_BODY};
 use crate::clock::{timer_now, wall_now};
-use crate::connect::{ConnectError, ConnectFailure, Connection, Diagnosis, innermost};
+use crate::connect::{ConnectError, ConnectFailure, Connection, Diagnosis, innermost, is_closed};
 use crate::source::{Cause, FetchError};
 
 /// The longest head of an answer, in bytes.
@@ -49,11 +47,11 @@ pub(super) async fn exchange(
         .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_HEAD);
     let started = http.handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = started.map_err(|error| context.failure(&error))?;
+    let (mut sender, connection) = started.map_err(|error| context.without_answer(&error))?;
     let work = async {
         let sent = timeout_at(deadline, sender.send_request(request)).await;
         let response = sent.map_err(|_| context.late("no answer from", "in time"))?;
-        let response = response.map_err(|error| context.failure(&error))?;
+        let response = response.map_err(|error| context.without_answer(&error))?;
         Ok(context.receive(response).await)
     };
     while_driven(connection, work).await
@@ -117,7 +115,7 @@ impl Context<'_> {
                 Ok(frame) => frame,
                 // The end of TCP without TLS's own end is the end of such a body: what it holds shows
                 // whether it is complete.
-                Err(error) if until_close && is_unexpected_end(&error) => return Ok(()),
+                Err(error) if until_close && is_closed(&error) => return Ok(()),
                 Err(error) => return Err(self.failure(&error)),
             };
             let Ok(data) = frame.into_data() else {
@@ -138,6 +136,22 @@ impl Context<'_> {
         FetchError::transient(Cause::Timeout, format!("{before} {place} {after}"))
     }
 
+    /// The same before an answer began.
+    fn without_answer(&self, error: &hyper::Error) -> FetchError {
+        match self.failure(error) {
+            FetchError::Transient {
+                cause: Cause::Connect,
+                words,
+                retry_after,
+            } if !error.is_parse() => FetchError::Transient {
+                cause: Cause::Connect,
+                words: words + self.diagnosis.hint(),
+                retry_after,
+            },
+            other => other,
+        }
+    }
+
     /// What kept a request or its answer from getting through.
     fn failure(&self, error: &hyper::Error) -> FetchError {
         let place = self.place;
@@ -148,7 +162,8 @@ impl Context<'_> {
         if let Some(explained) = self.diagnosis.explain(error) {
             return of_connection(explained);
         }
-        let words = if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        let is_end = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
+        let words = if is_end || is_closed(error) {
             format!("{place} closed the connection before its answer was complete")
         } else {
             let words = answer::one_line(&innermost(error));
@@ -161,11 +176,6 @@ impl Context<'_> {
 /// Whether only the end of the connection ends the body (RFC 9112 §6.3).
 fn ends_with_connection(headers: &HeaderMap, body: &Incoming) -> bool {
     !headers.contains_key(TRANSFER_ENCODING) && body.size_hint().exact().is_none()
-}
-
-fn is_unexpected_end(error: &hyper::Error) -> bool {
-    let io = error.source().and_then(|cause| cause.downcast_ref());
-    io.is_some_and(|io: &io::Error| io.kind() == io::ErrorKind::UnexpectedEof)
 }
 
 /// Why the head of an answer can't be read.

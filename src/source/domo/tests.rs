@@ -364,18 +364,23 @@ fn end_of_tcp_without_close_notify_ends_a_body_without_a_length() {
     let cut = complete.strip_suffix("9}").unwrap().to_owned();
     words_of(fetched_without_close_notify(cut), Cause::Unusable);
     let short = answer_with("").strip_suffix('}').unwrap().to_owned();
-    words_of(fetched_without_close_notify(short), Cause::Connect);
+    let closed = "closed the connection before its answer was complete";
+    for cut in [short, "HTTP/1.1 200 OK\r\nX: ".to_owned()] {
+        let words = words_of(fetched_without_close_notify(cut), Cause::Connect);
+        assert!(words.ends_with(closed), "{words}");
+    }
     let chunked = format!(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{TOKEN}\r\n",
         TOKEN.len()
     );
-    words_of(fetched_without_close_notify(chunked), Cause::Connect);
+    let words = words_of(fetched_without_close_notify(chunked), Cause::Connect);
+    assert!(words.ends_with(closed), "{words}");
 }
 
 #[test]
 fn client_certificate_that_is_required_is_named_with_tls_1_3() {
     let mut identity = identity(|_| ());
-    with_client_certificates(&mut identity, &rustls::version::TLS13);
+    with_client_certificates(&mut identity, &rustls::version::TLS13, true);
     let ca = identity.ca.clone();
     let url = tls_server(identity.config, |stream| {
         // The handshake is over for the client before the server misses the certificate.
@@ -384,9 +389,32 @@ fn client_certificate_that_is_required_is_named_with_tls_1_3() {
     });
     let words = words_of(fetched_with_ca(&url, &ca), Cause::Tls);
     assert!(
-        words.ends_with("wants a client certificate, which is not supported"),
+        words.ends_with("requires a client certificate, which is not supported"),
         "{words}"
     );
+}
+
+#[test]
+fn end_of_a_connection_is_not_blamed_on_a_client_certificate_that_was_requested() {
+    let begun = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{";
+    let closed = "closed the connection before its answer was complete";
+    let hint = "; it may require a client certificate, which is not supported";
+    for (version, answer, end) in [
+        (&rustls::version::TLS12, "", closed.to_owned()),
+        (&rustls::version::TLS13, "", format!("{closed}{hint}")),
+        (&rustls::version::TLS13, begun, closed.to_owned()),
+    ] {
+        let mut identity = identity(|_| ());
+        with_client_certificates(&mut identity, version, false);
+        let ca = identity.ca.clone();
+        let url = tls_server(identity.config, move |stream| {
+            read_request(stream);
+            stream.write_all(answer.as_bytes())?;
+            stream.flush()
+        });
+        let words = words_of(fetched_with_ca(&url, &ca), Cause::Connect);
+        assert!(words.ends_with(&end), "{words}");
+    }
 }
 
 #[test]
