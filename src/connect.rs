@@ -6,6 +6,7 @@
 //! - `proxy`: PURE; the request for a tunnel, and the head of its answer.
 //! - `tunnel`: opens the tunnel.
 //! - `handshake`: TLS, and what explains the end of a connection.
+//! - `redact`: PURE; what servers and proxies send, without secrets.
 //! - `server`: one end of a connection, and how messages name it.
 //! - `ca_file`: PURE; certificates in a file.
 //! - `trust`: the system's trust store, and TLS configurations shared by what they trust.
@@ -18,6 +19,7 @@ mod handshake;
 mod lookup;
 mod proxy;
 mod race;
+mod redact;
 mod server;
 #[cfg(all(test, unix))]
 pub(crate) mod tests;
@@ -38,6 +40,9 @@ use url::{Host, Url};
 pub use error::{ConnectError, ConnectFailure};
 pub(crate) use error::{innermost, is_closed};
 pub use handshake::Diagnosis;
+#[cfg(test)]
+pub(crate) use redact::MAX_WORDS;
+pub(crate) use redact::{Secrets, one_line};
 
 use crate::clock::timer_now;
 use crate::credentials::ProxyLogin;

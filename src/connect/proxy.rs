@@ -134,15 +134,22 @@ impl Head {
 }
 
 /// The schemes of a list of challenges (RFC 9110 §11.6.1): of each part between commas the first word,
-/// unless that is a parameter.
+/// unless that is a parameter. A quoted text may have commas.
 fn schemes(challenges: &str) -> Vec<String> {
-    let first_words = challenges
-        .split(',')
-        .filter_map(|part| part.split_whitespace().next());
-    first_words
-        .filter(|word| !word.contains('=') && !word.contains('"'))
-        .map(str::to_owned)
-        .collect()
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let parts = challenges.split(|c| {
+        is_quoted ^= c == '"' && !is_escaped;
+        is_escaped = is_quoted && c == '\\' && !is_escaped;
+        c == ',' && !is_quoted
+    });
+    let schemes = parts.filter_map(|part| {
+        let part = part.trim();
+        let end = part.find([' ', '\t', '=']).unwrap_or(part.len());
+        let (word, rest) = part.split_at(end);
+        let is_scheme = !word.is_empty() && !rest.trim_start().starts_with('=');
+        is_scheme.then(|| word.to_owned())
+    });
+    schemes.collect()
 }
 
 #[cfg(test)]
@@ -256,6 +263,10 @@ mod tests {
             ),
             (
                 "Proxy-Authenticate: Digest realm=\"a b\", nonce=\"c\"\r\n",
+                Some("Digest"),
+            ),
+            (
+                "Proxy-Authenticate: Digest realm=\"corp, basic \\\", users\", nonce = \"c\"\r\n",
                 Some("Digest"),
             ),
             ("Proxy-Authenticate: NTLM, basic realm=\"x\"\r\n", None),

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::error::{ConnectError, ConnectFailure, innermost, is_closed, tls_cause};
 use super::proxy::{self, Head, MAX_HEAD, Progress};
+use super::redact::Secrets;
 use super::server::Server;
 use super::{Stream, tls_error};
 use crate::credentials::ProxyLogin;
@@ -36,7 +37,7 @@ pub(super) async fn open(
             }
             Ok(head.status)
         }
-        Progress::Head(head) => Err(rejection(head, shown, login.is_some(), &target.shown)),
+        Progress::Head(head) => Err(rejection(head, shown, login, &target.shown)),
         Progress::NotHttp => Err(not_http(&received, proxy)),
         Progress::TooLong => Err(ConnectError::proxy(format!(
             "{shown} answered CONNECT with more than {MAX_HEAD} bytes of headers; check proxy"
@@ -92,17 +93,23 @@ pub(super) fn page(shown: &str, status: u16) -> ConnectError {
     ))
 }
 
-fn rejection(head: Head, shown: &str, has_login: bool, target: &str) -> ConnectError {
-    let Head { status, reason, .. } = &head;
+fn rejection(head: Head, shown: &str, login: Option<&ProxyLogin>, target: &str) -> ConnectError {
+    let secrets = Secrets {
+        login,
+        ..Secrets::default()
+    };
+    let status = &head.status;
+    let reason = secrets.removed_from(&head.reason);
     let separator = if reason.is_empty() { "" } else { " " };
     let answered = format!("{shown} answered {status}{separator}{reason} to CONNECT");
     if *status == 407 {
         let hint = match head.unsupported_schemes() {
             Some(schemes) => format!(
-                "it takes a login by {schemes} only, and only Basic is supported; let it take Basic and set \
-                 proxy_auth_file"
+                "it takes a login by {} only, and only Basic is supported; let it take Basic and set \
+                 proxy_auth_file",
+                secrets.removed_from(&schemes)
             ),
-            None if has_login => {
+            None if login.is_some() => {
                 "it rejects the login; correct the file of proxy_auth_file".to_owned()
             }
             None => {

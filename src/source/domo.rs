@@ -31,7 +31,7 @@ use zeroize::Zeroizing;
 use super::{Cause, FetchError, Fetched, TokenSource};
 use crate::clock::timer_now;
 use crate::config::{ClientConfig, Endpoint, TokenMethod, in_variables};
-use crate::connect::{self, Connector, Proxy, Shared};
+use crate::connect::{self, Connector, Proxy, Secrets, Shared};
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
 use crate::secret_masking::NamedPath;
 
@@ -234,8 +234,11 @@ impl DomoSource {
         let connected = self.connector.connect(url, deadline).await;
         let connection = connected.map_err(exchange::of_connection)?;
         let answer = exchange::exchange(connection, request, &self.place, deadline).await?;
-        let secret = self.registration.credentials.client_secret.expose_secret();
-        answer::read(&answer, scope, secret, &self.place)
+        let secrets = Secrets {
+            client_secret: self.registration.credentials.client_secret.expose_secret(),
+            login: self.registration.proxy_login.as_ref(),
+        };
+        answer::read(&answer, scope, secrets, &self.place)
     }
 }
 
@@ -272,7 +275,7 @@ pub(crate) mod fuzzing {
     use hyper::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
     use super::answer::{self, Answer};
-    use super::{Duration, FetchError, Fetched, ScopeSet, Zeroizing};
+    use super::{Duration, FetchError, Fetched, ScopeSet, Secrets, Zeroizing};
     use crate::clock::wall_now;
 
     /// What an answer of that status, counted from 100 in steps of two, means, with a header.
@@ -281,7 +284,7 @@ pub(crate) mod fuzzing {
         header: Option<(&'static str, &[u8])>,
         body: &[u8],
         asked: &ScopeSet,
-        secret: &str,
+        client_secret: &str,
     ) -> Result<Fetched, FetchError> {
         let mut headers = HeaderMap::new();
         if let Some((name, value)) = header
@@ -296,7 +299,11 @@ pub(crate) mod fuzzing {
             received: wall_now(),
             cut: None,
         };
-        answer::read(&answer, asked, secret, "domo.example")
+        let secrets = Secrets {
+            client_secret,
+            login: None,
+        };
+        answer::read(&answer, asked, secrets, "domo.example")
     }
 
     pub(crate) fn retry_after(value: &[u8], date: Option<&[u8]>) -> Option<Duration> {

@@ -164,6 +164,37 @@ fn rejected_login_names_the_key_and_what_the_proxy_takes() {
 }
 
 #[test]
+fn login_that_a_proxy_sends_back_is_redacted() {
+    for (answer, expected) in [
+        (
+            "407 bad password pwCANARY99x",
+            "407 bad password [redacted] to",
+        ),
+        (
+            "407 rejected Basic YWxpY2U6cHdDQU5BUlk5OXg=",
+            "407 rejected Basic [redacted] to",
+        ),
+        (
+            "403 no alice:pwCANARY99x, pw%43ANARY99x",
+            "403 no [redacted], [redacted] to",
+        ),
+        (
+            "407 x\r\nProxy-Authenticate: pwCANARY99x",
+            "by [redacted] only",
+        ),
+    ] {
+        let login = ProxyLogin {
+            user: "alice".to_owned(),
+            password: "pwCANARY99x".into(),
+        };
+        let answer = format!("HTTP/1.1 {answer}\r\n\r\n").leak();
+        let error = failure_by(answer.as_bytes(), Some(login));
+        assert!(error.message.contains(expected), "{error}");
+        assert!(!error.message.contains("CANARY"), "{error}");
+    }
+}
+
+#[test]
 fn https_proxy_is_trusted_by_the_same_certificates() {
     let sandbox = Sandbox::builder().https(true).start().unwrap();
     let (ca, url) = (sandbox.ca_pem().unwrap(), sandbox.token_url());

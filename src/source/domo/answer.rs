@@ -5,7 +5,6 @@ mod error_body;
 mod headers;
 mod json;
 mod lifetime;
-mod redact;
 mod rejection;
 mod sender;
 mod token;
@@ -17,6 +16,7 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use zeroize::Zeroizing;
 
+use crate::connect::Secrets;
 use crate::source::{FetchError, Fetched};
 
 #[cfg(test)]
@@ -26,9 +26,6 @@ pub(super) use headers::retry_after;
 pub(super) use json::MAX_ITEMS;
 #[cfg(test)]
 pub(super) use lifetime::{EXPIRY_TOLERANCE, LIFETIME_ASSUMED, LIFETIME_MAX};
-#[cfg(test)]
-pub(super) use redact::MAX_WORDS;
-pub(super) use redact::one_line;
 use sender::Sender;
 
 /// A whole answer, as HTTP brought it.
@@ -43,15 +40,15 @@ pub(super) struct Answer {
     pub(super) cut: Option<FetchError>,
 }
 
-/// Returns what an answer to a request for `asked` means. Nothing of `secret` gets into messages;
-/// `place` names the server.
+/// Returns what an answer to a request for `asked` means. Nothing of `secrets` gets into
+/// messages; `place` names the server.
 pub(super) fn read(
     answer: &Answer,
     asked: &ScopeSet,
-    secret: &str,
+    secrets: Secrets<'_>,
     place: &str,
 ) -> Result<Fetched, FetchError> {
-    let sender = Sender::new(answer, secret, place);
+    let sender = Sender::new(answer, secrets, place);
     let result = if answer.status == StatusCode::OK {
         token::read(answer, asked, &sender)
     } else {

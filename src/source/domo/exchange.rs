@@ -15,7 +15,9 @@ use zeroize::Zeroizing;
 use super::answer::{self, Answer};
 use super::{ERROR_BODY, MAX_BODY};
 use crate::clock::{timer_now, wall_now};
-use crate::connect::{ConnectError, ConnectFailure, Connection, Diagnosis, innermost, is_closed};
+use crate::connect::{
+    ConnectError, ConnectFailure, Connection, Diagnosis, innermost, is_closed, one_line,
+};
 use crate::source::{Cause, FetchError};
 
 /// The longest head of an answer, in bytes.
@@ -166,7 +168,7 @@ impl Context<'_> {
         let words = if is_end || is_closed(error) {
             format!("{place} closed the connection before its answer was complete")
         } else {
-            let words = answer::one_line(&innermost(error));
+            let words = one_line(&innermost(error));
             format!("the connection to {place} failed: {words}")
         };
         FetchError::transient(Cause::Connect, words)
@@ -200,13 +202,13 @@ fn unreadable(error: &hyper::Error, place: &str) -> String {
     }
     format!(
         "the head of the answer of {place} is malformed: {}",
-        answer::one_line(&words)
+        one_line(&words)
     )
 }
 
 /// What a failed connection means for a request.
 pub(super) fn of_connection(error: ConnectError) -> FetchError {
-    let words = answer::one_line(&error.message);
+    let words = one_line(&error.message);
     match error.failure {
         ConnectFailure::ProxyLogin => FetchError::ProxyLogin { words },
         ConnectFailure::Proxy(headers) => FetchError::Transient {

@@ -216,7 +216,7 @@ fn the_document_has_the_bounds_as_they_are() {
         ("MAX_CODINGS", answer::MAX_CODINGS.to_string()),
         ("MAX_MEMBERS", answer::MAX_MEMBERS.to_string()),
         ("MAX_ITEMS", answer::MAX_ITEMS.to_string()),
-        ("MAX_WORDS", answer::MAX_WORDS.to_string()),
+        ("MAX_WORDS", connect::MAX_WORDS.to_string()),
     ];
     for (name, value) in bounds {
         let row = format!("| `{name}` | {value} |");

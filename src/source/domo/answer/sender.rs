@@ -4,7 +4,7 @@ use hyper::header::{CONTENT_TYPE, SERVER};
 
 use super::Answer;
 use super::headers::{media_type, text_of};
-use super::redact::{one_line, without_secret};
+use crate::connect::{Secrets, one_line};
 
 /// The longest name of a server and of a media type that is shown, in characters.
 const MAX_NAME: usize = 60;
@@ -12,15 +12,15 @@ const MAX_NAME: usize = 60;
 /// The server that gave an answer, or what is on the way to it.
 pub(super) struct Sender<'a> {
     answer: &'a Answer,
-    secret: &'a str,
+    secrets: Secrets<'a>,
     pub(super) place: &'a str,
 }
 
 impl<'a> Sender<'a> {
-    pub(super) fn new(answer: &'a Answer, secret: &'a str, place: &'a str) -> Self {
+    pub(super) fn new(answer: &'a Answer, secrets: Secrets<'a>, place: &'a str) -> Self {
         Self {
             answer,
-            secret,
+            secrets,
             place,
         }
     }
@@ -53,7 +53,7 @@ impl<'a> Sender<'a> {
 
     /// Returns a text of the answer as messages show it.
     pub(super) fn clean(&self, text: &str) -> String {
-        one_line(&without_secret(text, self.secret))
+        one_line(&self.secrets.removed_from(text))
     }
 
     /// Returns a short text of the answer.

@@ -47,8 +47,17 @@ fn cut(answer: Answer, cause: Cause) -> Answer {
     }
 }
 
+fn read_with(answer: &Answer, client_secret: &str) -> Result<Fetched, FetchError> {
+    let login = None;
+    let secrets = Secrets {
+        client_secret,
+        login,
+    };
+    read(answer, &asked(), secrets, PLACE)
+}
+
 fn result(answer: &Answer) -> Result<Fetched, FetchError> {
-    read(answer, &asked(), SECRET, PLACE)
+    read_with(answer, SECRET)
 }
 
 fn token(body: impl AsRef<[u8]>) -> Result<Fetched, FetchError> {
@@ -118,7 +127,7 @@ proptest! {
             let mut answer = answer(status, &headers, body);
             for cause in [None, Some(Cause::Connect)] {
                 answer.cut = cause.map(|cause| FetchError::transient(cause, "cut"));
-                let Err(error) = read(&answer, &asked(), secret, PLACE) else {
+                let Err(error) = read_with(&answer, secret) else {
                     continue;
                 };
                 let words = words(error);

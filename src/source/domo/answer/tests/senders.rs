@@ -215,5 +215,27 @@ fn nothing_secret_and_nothing_that_breaks_a_line_gets_into_the_message() {
         "word ".repeat(10_000)
     );
     let (_, words) = denied(refuse(400, &[], long));
-    assert!(words.chars().count() <= MAX_WORDS + 30, "{words}");
+    assert!(
+        words.chars().count() <= crate::connect::MAX_WORDS + 30,
+        "{words}"
+    );
+}
+
+#[test]
+fn login_that_a_proxy_sends_back_in_place_of_domo_is_redacted() {
+    let login = crate::credentials::ProxyLogin {
+        user: "alice".to_owned(),
+        password: "pwCANARY99x".into(),
+    };
+    let secrets = Secrets {
+        client_secret: SECRET,
+        login: Some(&login),
+    };
+    let body = r#"{"message":"alice:pwCANARY99x is not allowed, c4nary-secret"}"#;
+    let answer = answer(403, &[("server", "pwCANARY99x")], body);
+    let words = words(read(&answer, &asked(), secrets, PLACE).unwrap_err());
+    assert!(
+        words.contains("(server [redacted]): [redacted] is not allowed, [redacted]"),
+        "{words}"
+    );
 }

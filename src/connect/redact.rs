@@ -1,13 +1,16 @@
-//! A stranger's text as messages show it: one line, bounded, and without the secret in any form in
-//! which a server may send it back.
+//! PURE. A stranger's text as messages show it: one line, bounded, and without secrets in any form in
+//! which a server or proxy may send them back.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use secrecy::ExposeSecret;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
+use crate::credentials::ProxyLogin;
+
 /// The most of a text that is passed on, in characters.
-pub(in super::super) const MAX_WORDS: usize = 300;
+pub(crate) const MAX_WORDS: usize = 300;
 
 /// A run of letters and digits this long is a token, a secret or a hash, and of no use to a person.
 const LONGEST_WORD: usize = 40;
@@ -15,11 +18,54 @@ const LONGEST_WORD: usize = 40;
 /// The least characters of base64 that are taken for a part of the secret.
 const LEAST_BASE64: usize = 4;
 
+/// The least characters of a password that is looked for within words.
+const LEAST_PASSWORD: usize = 4;
+
 const REDACTED: &str = "[redacted]";
+
+/// What no message may show.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Secrets<'a> {
+    pub(crate) client_secret: &'a str,
+    /// It is also removed from what servers send, because a proxy may answer for them.
+    pub(crate) login: Option<&'a ProxyLogin>,
+}
+
+impl Secrets<'_> {
+    /// Returns a text without any of them.
+    pub(crate) fn removed_from(&self, text: &str) -> String {
+        let text = without_secret(text, self.client_secret);
+        let Some(login) = self.login else {
+            return text;
+        };
+        let password = login.password.expose_secret();
+        let both = Zeroizing::new(format!("{}:{password}", login.user));
+        let text = without_secret(&text, &both);
+        if password.chars().count() >= LEAST_PASSWORD {
+            return without_secret(&text, password);
+        }
+        // What is left around it in a sentence would give so short a one away.
+        if has_word(&text, password) {
+            return REDACTED.to_owned();
+        }
+        text
+    }
+}
+
+/// Whether a word stands in a text, and not only as a part of another.
+fn has_word(text: &str, word: &str) -> bool {
+    let is_apart = |c: Option<char>| !c.is_some_and(char::is_alphanumeric);
+    let mut found = text.match_indices(word).filter(|_| !word.is_empty());
+    found.any(|(at, _)| {
+        let (before, from) = text.split_at(at);
+        let after = from.strip_prefix(word).unwrap_or_default();
+        is_apart(before.chars().next_back()) && is_apart(after.chars().next())
+    })
+}
 
 /// Makes a stranger's text fit for a log line: no control characters, no long runs that may be
 /// secrets, and an end.
-pub(in super::super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let plain: String = text
         .chars()
         .map(|c| if c.is_control() || is_bidi(c) { ' ' } else { c })
@@ -48,7 +94,7 @@ fn looks_secret(word: &str) -> bool {
 
 /// Returns the text without the secret: as it is, form-encoded, percent-encoded once or twice, and
 /// in base64, also as a part of what was encoded, as in Basic.
-pub(super) fn without_secret(text: &str, secret: &str) -> String {
+fn without_secret(text: &str, secret: &str) -> String {
     if secret.is_empty() {
         return text.to_owned();
     }
@@ -193,6 +239,54 @@ mod tests {
                 assert_eq!(shown, "Basic [redacted], no", "{login}");
             }
         }
+    }
+
+    #[test]
+    fn login_is_redacted_in_every_form_in_which_a_proxy_may_send_it_back() {
+        let password = "p4ss wörd%";
+        let login = ProxyLogin {
+            user: "ann".to_owned(),
+            password: password.into(),
+        };
+        let secrets = Secrets {
+            client_secret: SECRET,
+            login: Some(&login),
+        };
+        let percent = utf8_percent_encode(password, NON_ALPHANUMERIC).to_string();
+        let both = format!("ann:{password}");
+        let (basic, alone) = (STANDARD.encode(&both), STANDARD.encode(password));
+        for text in [password, &percent, &both, &basic, &alone, SECRET] {
+            let shown = secrets.removed_from(&format!("bad login <{text}>."));
+            assert_eq!(shown, "bad login <[redacted]>.", "{text}");
+        }
+    }
+
+    #[test]
+    fn short_password_hides_the_text_in_which_it_is_a_word() {
+        let shown = |text: &str, password: &str| {
+            let login = ProxyLogin {
+                user: "ann".to_owned(),
+                password: password.into(),
+            };
+            let login = Some(&login);
+            Secrets {
+                login,
+                ..Secrets::default()
+            }
+            .removed_from(text)
+        };
+        let text = "a bad login for ann";
+        for (password, expected) in [
+            ("a", REDACTED),
+            ("bad", REDACTED),
+            ("ad", text),
+            ("n", text),
+            ("", text),
+        ] {
+            assert_eq!(shown(text, password), expected, "{password}");
+        }
+        let basic = STANDARD.encode("ann:bad");
+        assert_eq!(shown(&format!("Basic {basic}"), "bad"), "Basic [redacted]");
     }
 
     #[test]
