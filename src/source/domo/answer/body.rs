@@ -53,13 +53,16 @@ enum Coding {
 }
 
 /// Returns the body without the codings that `Content-Encoding` names, and without gzip where a
-/// proxy has removed that header.
+/// proxy has removed that header. A body that is JSON as it came has none, whatever the header says.
 pub(super) fn decode<'a>(headers: &HeaderMap, body: &'a [u8]) -> Decoded<'a> {
     let mut result = Decoded {
         received: body,
         plain: None,
         end: End::Whole,
     };
+    if is_json(body) {
+        return result;
+    }
     let mut codings = match codings(headers) {
         Ok(codings) => codings,
         Err(name) => {
@@ -76,7 +79,7 @@ pub(super) fn decode<'a>(headers: &HeaderMap, body: &'a [u8]) -> Decoded<'a> {
         let Some(coding) = codings.pop().or(unnamed) else {
             break;
         };
-        // A proxy may have decoded the body and left the header.
+        // A proxy may have decoded one of them and left the header.
         if is_json(bytes) {
             continue;
         }
@@ -119,6 +122,7 @@ fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, String> {
 }
 
 fn is_json(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let first = bytes.trim_ascii_start().first();
     first == Some(&b'{') && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
 }
@@ -188,6 +192,8 @@ mod tests {
 
     use super::*;
 
+    const BOM: &[u8] = b"\xef\xbb\xbf";
+
     const JSON: &[u8] = br#"{"access_token":"abc","expires_in":3599}"#;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -241,9 +247,15 @@ mod tests {
             (&["deflate"], zlib(&gzip(JSON))),
             (&["gzip"], JSON.to_vec()),
             (&["deflate"], JSON.to_vec()),
+            (&["deflate, gzip"], gzip(JSON)),
+            (&["br"], JSON.to_vec()),
+            (&["none"], JSON.to_vec()),
+            (&["gzip, UTF-8"], JSON.to_vec()),
+            (&["binary"], [BOM, JSON].concat()),
         ];
         for (codings, body) in cases {
-            let expected = (JSON.to_vec(), End::Whole);
+            let plain = if body.starts_with(BOM) { body } else { JSON };
+            let expected = (plain.to_vec(), End::Whole);
             assert_eq!(decoded(codings, body), expected, "{codings:?} {body:?}");
         }
     }
@@ -257,7 +269,7 @@ mod tests {
             (&["gzip,gzip,gzip,gzip,gzip"], "5 times"),
         ] {
             let expected = (Vec::new(), End::Unsupported(named.to_owned()));
-            assert_eq!(decoded(codings, JSON), expected);
+            assert_eq!(decoded(codings, b"\x8b\x13\x80"), expected);
         }
     }
 

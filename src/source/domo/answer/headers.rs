@@ -38,10 +38,10 @@ pub(super) fn age(headers: &HeaderMap) -> Option<Duration> {
     decimal_seconds(text).map(Duration::from_secs)
 }
 
-/// Returns the media type in lower case, without parameters.
+/// Returns the media type in lower case, without parameters, before which a blank may stand for ";".
 pub(super) fn media_type(content_type: &str) -> String {
-    let essence = content_type.split(';').next().unwrap_or_default();
-    essence.trim().to_ascii_lowercase()
+    let mut parts = content_type.trim().split([';', ' ', '\t']);
+    parts.next().unwrap_or_default().to_ascii_lowercase()
 }
 
 /// Returns `error` and `error_description` of the challenges in `WWW-Authenticate` (RFC 6750 §3).

@@ -58,6 +58,7 @@ fn cause(status: StatusCode, error: &ErrorBody, wait: Option<Duration>) -> Cause
         407 => Cause::Proxy,
         429 => Cause::RateLimited,
         408 | 425 | 500..=599 => Cause::Server,
+        304 => Cause::Unusable,
         300..=399 => Cause::RedirectRefused,
         _ => Cause::Unusable,
     }
@@ -72,6 +73,7 @@ fn hint(status: StatusCode, body: &[u8]) -> Option<&'static str> {
         200..=299 => {
             Some("a token comes with status 200 alone; has a proxy on the way changed the answer?")
         }
+        304 => Some("the request allows no such answer; a cache on the way must not answer it"),
         300..=399 => {
             Some("redirects are not followed, they would carry the secret along; check token_url")
         }

@@ -135,8 +135,9 @@ fn check_type(headers: &HeaderMap, sender: &Sender<'_>) -> Result<(), String> {
     let Some(named) = text_of(headers, &CONTENT_TYPE) else {
         return Ok(());
     };
-    // A proxy may have joined two headers.
-    let kinds: Vec<String> = named.split(',').map(media_type).collect();
+    // A proxy may have joined two headers, or left one empty.
+    let kinds = named.split(',').map(media_type);
+    let kinds: Vec<String> = kinds.filter(|kind| !kind.is_empty()).collect();
     let is_json = |kind: &String| {
         ["application/json", "text/json"].contains(&kind.as_str()) || kind.ends_with("+json")
     };

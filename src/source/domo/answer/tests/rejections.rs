@@ -85,6 +85,7 @@ fn everything_else_is_worth_another_try() {
         (511, "<html>", Cause::Server),
         (302, "", Cause::RedirectRefused),
         (307, oauth, Cause::RedirectRefused),
+        (304, "", Cause::Unusable),
         (204, "", Cause::Unusable),
         (418, "", Cause::Unusable),
     ] {
