@@ -5,6 +5,12 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
+/// How blocks with a certificate are labelled.
+const LABELS: [&str; 2] = ["CERTIFICATE", "X509 CERTIFICATE"];
+
+/// How a block is labelled that has OpenSSL's trust settings besides the certificate.
+const TRUSTED: &str = "TRUSTED CERTIFICATE";
+
 /// What a DER file of PKCS#7 has near its start: the type "signed data".
 const PKCS7: &[u8] = &[
     0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02,
@@ -32,15 +38,14 @@ pub(super) fn certificates(
     content: &[u8],
     shown: &str,
 ) -> Result<Vec<CertificateDer<'static>>, String> {
-    let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
     let blocks = blocks(content);
     let mut found = Vec::new();
     for block in &blocks {
         match block.label.as_str() {
-            "CERTIFICATE" | "X509 CERTIFICATE" => {
+            label if LABELS.contains(&label) => {
                 found.push(certificate(block, found.len() + 1)?);
             }
-            "TRUSTED CERTIFICATE" => {
+            TRUSTED => {
                 return Err(format!(
                     "a certificate with OpenSSL's trust settings (BEGIN TRUSTED CERTIFICATE) is not supported; \
                      convert it: openssl x509 -in {shown} -out {shown}.pem"
@@ -60,10 +65,25 @@ pub(super) fn certificates(
     Ok(found)
 }
 
+/// Returns the certificates of a file of the system's trust store in DER, and whether these are all that it has.
+/// Blocks that are no base64 are left out.
+#[cfg(not(any(windows, target_vendor = "apple")))]
+pub(super) fn plain_certificates(content: &[u8]) -> (Vec<Vec<u8>>, bool) {
+    let blocks = blocks(content);
+    let is_complete = blocks.iter().all(|block| block.label != TRUSTED);
+    let plain = blocks
+        .iter()
+        .filter(|block| block.is_complete && LABELS.contains(&block.label.as_str()));
+    let certificates = plain.filter_map(|block| STANDARD.decode(&block.base64).ok());
+    (certificates.collect(), is_complete)
+}
+
 fn blocks(content: &[u8]) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut is_open = false;
     for (number, line) in content.split(|byte| *byte == b'\n').enumerate() {
+        // Files with a byte order mark may have been put one after the other.
+        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         let line = line.trim_ascii();
         if let Some(label) = label(line, b"-----BEGIN ") {
             is_open = true;

@@ -11,13 +11,16 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
-use super::trust::OwnCertificate;
+use super::trust::{OwnCertificate, UntrustedIssuer};
 
 /// What is supported, where the server supports none of it.
 const NOTHING_IN_COMMON: &str = "the server supports no TLS version, cipher suite, key exchange or key type that \
                                  is supported here: TLS 1.2 and 1.3, ECDHE with X25519, P-256 or P-384, AES-GCM \
                                  or ChaCha20-Poly1305, keys of RSA, P-256, P-384 or Ed25519; older TLS is not \
                                  supported";
+
+const UNKNOWN_ISSUER: &str = "its certificate was issued by a CA that is not trusted here; ca_file must hold the \
+                              certificate of the issuer (the CA), and the server must send those in between";
 
 const CLIENT_CERTIFICATE: &str = "the server requires a client certificate, which is not supported";
 
@@ -90,11 +93,7 @@ fn is_about_certificate(alert: AlertDescription) -> bool {
 
 fn certificate(problem: &CertificateError) -> String {
     match problem {
-        CertificateError::UnknownIssuer => {
-            "its certificate was issued by a CA that is not trusted here; ca_file must hold the certificate of \
-             the issuer (the CA), and the server must send those in between"
-                .to_owned()
-        }
+        CertificateError::UnknownIssuer => UNKNOWN_ISSUER.to_owned(),
         CertificateError::ExpiredContext { time, not_after } => format!(
             "its certificate expired on {}, and it is {} by the clock of this machine; renew the certificate or \
              set the clock",
@@ -130,6 +129,9 @@ fn certificate(problem: &CertificateError) -> String {
         }
         CertificateError::Other(other) if other.0.is::<OwnCertificate>() => {
             "ca_file must hold the issuer's certificate, not the server's own".to_owned()
+        }
+        CertificateError::Other(other) if other.0.is::<UntrustedIssuer>() => {
+            format!("{UNKNOWN_ISSUER}; {}", other.0)
         }
         CertificateError::Other(other) => of_verifier(&other.0.to_string()),
         other => format!("its certificate is not accepted ({other})"),

@@ -2,6 +2,8 @@
 //!
 //! Those of a file are shared by all connectors with the same content of it, and the system's by all.
 
+#[cfg(not(any(windows, target_vendor = "apple")))]
+mod files;
 mod system;
 
 use std::collections::HashMap;
@@ -20,10 +22,10 @@ use rustls::{
 };
 
 use super::ca_file;
-pub(super) use system::{StoreError, SystemStore};
+pub(super) use system::SystemStore;
 
-/// A verifier by the system's trust store; none if that has no certificate.
-type SystemVerifier = Option<Arc<dyn ServerCertVerifier>>;
+/// The state of the system's store and the note on it that a configuration was made with.
+type MadeWith = (u64, Arc<str>);
 
 /// All that is trusted.
 #[derive(Default)]
@@ -81,8 +83,7 @@ pub(super) struct Trust {
     certificates: Arc<[CertificateDer<'static>]>,
     of_file: Option<Arc<WebPkiServerVerifier>>,
     system: Arc<SystemStore>,
-    /// The last configuration, and the state of the system's store it was made from.
-    latest: Mutex<Option<(u64, Arc<ClientConfig>)>>,
+    latest: Mutex<Option<(MadeWith, Arc<ClientConfig>)>>,
 }
 
 impl Trust {
@@ -113,32 +114,41 @@ impl Trust {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if nothing at all would be trusted.
-    pub(super) async fn config(&self) -> Result<Arc<ClientConfig>, StoreError> {
-        let (generation, system) = match self.system.current().await {
-            Ok(current) => current,
+    /// Why nothing at all would be trusted.
+    pub(super) async fn config(&self) -> Result<Arc<ClientConfig>, String> {
+        let (made_with, system) = match self.system.current().await {
+            Ok((generation, store)) => ((generation, store.note), Some(store.verifier)),
             // Only the file's certificates are trusted then; the next attempt reads the store again.
-            Err(_) if self.of_file.is_some() => (0, None),
-            Err(error) => return Err(error),
+            Err(problem) if self.of_file.is_some() => {
+                let note = format!("the system's trust store can't be used: {problem}");
+                ((0, note.into()), None)
+            }
+            Err(problem) => return Err(problem),
         };
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, config)) = &*latest
-            && *of == generation
+            && *of == made_with
         {
             return Ok(Arc::clone(config));
         }
-        let config = Arc::new(self.configure(system).map_err(StoreError::unusable)?);
-        *latest = Some((generation, Arc::clone(&config)));
+        let config = self.configure(system, Arc::clone(&made_with.1));
+        let config = Arc::new(config.map_err(|error| error.to_string())?);
+        *latest = Some((made_with, Arc::clone(&config)));
         Ok(config)
     }
 
-    fn configure(&self, system: SystemVerifier) -> Result<ClientConfig, Error> {
+    fn configure(
+        &self,
+        system: Option<Arc<dyn ServerCertVerifier>>,
+        note: Arc<str>,
+    ) -> Result<ClientConfig, Error> {
         let provider = provider();
         let verifier = Verifier {
             provider: Arc::clone(&provider),
             of_file: self.of_file.clone(),
             certificates: Arc::clone(&self.certificates),
             system,
+            note,
         };
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -173,8 +183,25 @@ struct Verifier {
     provider: Arc<CryptoProvider>,
     of_file: Option<Arc<WebPkiServerVerifier>>,
     certificates: Arc<[CertificateDer<'static>]>,
-    system: SystemVerifier,
+    /// None if it has no certificate.
+    system: Option<Arc<dyn ServerCertVerifier>>,
+    /// For messages about an issuer that is not trusted.
+    note: Arc<str>,
 }
+
+/// The issuer is not trusted, and there is something to know about the system's store.
+#[derive(Debug)]
+pub(super) struct UntrustedIssuer {
+    pub(super) note: Arc<str>,
+}
+
+impl fmt::Display for UntrustedIssuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.note)
+    }
+}
+
+impl std::error::Error for UntrustedIssuer {}
 
 /// The server's own certificate stands in `ca_file`, and it is not its own issuer.
 #[derive(Debug)]
@@ -239,6 +266,11 @@ impl ServerCertVerifier for Verifier {
         if is_unverified && self.certificates.contains(end_entity) {
             let own = CertificateError::Other(OtherError(Arc::new(OwnCertificate)));
             return Err(own.into());
+        }
+        if is_unknown_issuer(&error) && !self.note.is_empty() {
+            let note = Arc::clone(&self.note);
+            let other = OtherError(Arc::new(UntrustedIssuer { note }));
+            return Err(CertificateError::Other(other).into());
         }
         Err(error)
     }

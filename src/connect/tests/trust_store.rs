@@ -1,6 +1,8 @@
 //! The system's trust store while it changes, and what is shared.
 
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 
 use super::super::trust::SystemStore;
 use super::*;
@@ -38,6 +40,71 @@ fn change_of_the_systems_store_counts_from_the_next_attempt_on() {
     refuses("install ca-certificates");
 }
 
+#[test]
+fn store_that_hangs_has_one_thread_and_leaves_what_was_read_and_the_ca_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store.pem");
+    let sandbox = https();
+    let ca = sandbox.ca_pem().unwrap();
+    fs::write(&store, &ca).unwrap();
+    for was_read in [false, true] {
+        let readings = Arc::new(AtomicUsize::new(0));
+        let (go, gone) = mpsc::channel::<()>();
+        let (gone, counted) = (Mutex::new(gone), Arc::clone(&readings));
+        let system = SystemStore::of_file_after(store.clone(), move || {
+            let count = counted.fetch_add(1, Ordering::Relaxed);
+            if count > 0 || !was_read {
+                let _ = gone.lock().unwrap().recv();
+            }
+        });
+        let trust = TrustStores::with_system(system);
+        let alone = trust.with_ca(None).unwrap();
+        let with = trust.with_ca(Some((ca.as_bytes(), "ca.pem"))).unwrap();
+        block_on(async {
+            if was_read {
+                until(async || alone.config().await.is_ok()).await;
+            }
+            for _ in 0..64 {
+                let result = alone.config().await;
+                let problem = "it could not be read within 0 s";
+                let is_expected = match result {
+                    Ok(_) => was_read,
+                    Err(error) => !was_read && error.starts_with(problem),
+                };
+                assert!(is_expected);
+                with.config().await.unwrap();
+            }
+            let hung = usize::from(was_read) + 1;
+            until(async || readings.load(Ordering::Relaxed) == hung).await;
+            drop(go);
+            until(async || alone.config().await.is_ok()).await;
+        });
+    }
+}
+
+async fn until(condition: impl AsyncFn() -> bool) {
+    while !condition().await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn unknown_issuer_names_a_store_that_cannot_be_used() {
+    let sandbox = https();
+    // Sandboxes' CAs have the same name.
+    let ca = tls::identity(|_| ()).ca;
+    let shared = Shared {
+        trust: Arc::new(TrustStores::with_system(SystemStore::of_file(
+            "/nonexistent".into(),
+        ))),
+        ..Shared::default()
+    };
+    let connector = Connector::new(&shared, Some((ca.as_bytes(), "ca.pem")), None).unwrap();
+    let error = failure(&connector, &sandbox.token_url());
+    let words = "the server must send those in between; the system's trust store can't be used: it has no certificate";
+    assert!(error.message.contains(words), "{error}");
+}
+
 fn https() -> Sandbox {
     Sandbox::builder().https(true).start().unwrap()
 }
@@ -51,7 +118,7 @@ fn store_is_read_once_while_it_does_not_change() {
     let current = || block_on(system.current()).unwrap();
     let (first, second) = (current(), current());
     assert_eq!(first.0, second.0);
-    assert!(Arc::ptr_eq(&first.1.unwrap(), &second.1.unwrap()));
+    assert!(Arc::ptr_eq(&first.1.verifier, &second.1.verifier));
     fs::write(&store, https().ca_pem().unwrap()).unwrap();
     assert_ne!(current().0, first.0);
 }
