@@ -206,7 +206,7 @@ impl Connector {
             Host::Domain(name) => {
                 let lookup = timeout_at(deadline, self.resolver.addresses(name)).await;
                 let late = |_| {
-                    let hint = "check the nameservers of this machine";
+                    let hint = self.resolver.late_hint();
                     let host = server.shown_host();
                     let words = format!("no answer from the resolver for {host} in time; {hint}");
                     ConnectError::timed_out(words)

@@ -15,7 +15,8 @@ use crate::threads;
 /// Lookups at once. One that hangs keeps its thread for longer than its request waits.
 const MAX_LOOKUPS: usize = 32;
 
-/// Lookups of one name at once, so that a name whose lookups hang leaves room for others.
+/// Lookups of one name at once. The second one is started only while half of all places are free, so that
+/// names whose lookups hang leave room for others.
 const MAX_PER_NAME: usize = 2;
 
 /// A lookup that has taken this long may hang for good: the next request starts another one.
@@ -73,13 +74,23 @@ impl Resolver {
         found.unwrap_or_else(|| Err(Arc::new(io::Error::other("the lookup was abandoned"))))
     }
 
+    /// What to do when a lookup is not over in time.
+    pub(super) fn late_hint(&self) -> String {
+        let hint = "check the nameservers of this machine";
+        if self.room.available_permits() > 0 {
+            return hint.to_owned();
+        }
+        format!("{MAX_LOOKUPS} lookups hang and leave no room for others; {hint}")
+    }
+
     fn join_or_start(&self, name: &str) -> watch::Receiver<Option<Found>> {
         let now = timer_now();
         let mut names = lock(&self.names);
         let entry = names.entry(name.to_owned()).or_default();
         if let Some(newest) = &entry.newest {
             let is_slow = now.saturating_duration_since(newest.started) >= SLOW;
-            if !is_slow || entry.running >= MAX_PER_NAME {
+            let has_room = self.room.available_permits() > MAX_LOOKUPS / 2;
+            if !is_slow || !has_room || entry.running >= MAX_PER_NAME {
                 return newest.found.clone();
             }
         }
@@ -195,6 +206,27 @@ mod tests {
             }
         }
         assert_eq!(resolver.addresses("other.example").await.unwrap(), ADDRESS);
+    }
+
+    #[tokio::test]
+    async fn names_whose_lookups_hang_have_a_second_one_only_while_half_is_free() {
+        let (resolver, _go, begins) = stopped();
+        let names = MAX_LOOKUPS / 2 - 4;
+        for expected in [names, 4, 0] {
+            for number in 0..names {
+                begin(&resolver, &format!("hangs{number}.example")).await;
+            }
+            assert_eq!(begins.iter().take(expected).count(), expected);
+            for name in lock(&resolver.names).values_mut() {
+                name.newest.as_mut().unwrap().started -= SLOW;
+            }
+        }
+        assert_eq!(resolver.room.available_permits(), MAX_LOOKUPS / 2);
+        assert!(resolver.late_hint().starts_with("check the nameservers"));
+        for number in 0..MAX_LOOKUPS / 2 {
+            begin(&resolver, &format!("hangs-too{number}.example")).await;
+        }
+        assert!(resolver.late_hint().starts_with("32 lookups hang"));
     }
 
     #[tokio::test]

@@ -14,13 +14,14 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 use super::trust::{OwnCertificate, UntrustedIssuer};
 
 /// What is supported, where the server supports none of it.
-const NOTHING_IN_COMMON: &str = "the server supports no TLS version, cipher suite, key exchange or key type that \
-                                 is supported here: TLS 1.2 and 1.3, ECDHE with X25519, P-256 or P-384, AES-GCM \
-                                 or ChaCha20-Poly1305, keys of RSA, P-256, P-384 or Ed25519; older TLS is not \
-                                 supported";
+const NOTHING_IN_COMMON: &str = "no TLS version, cipher suite or key type in common; older TLS is not supported, only \
+                                 1.2 and 1.3 with ECDHE and AES-GCM or ChaCha20-Poly1305, and keys of RSA, P-256, \
+                                 P-384 or Ed25519";
 
-const UNKNOWN_ISSUER: &str = "its certificate was issued by a CA that is not trusted here; ca_file must hold the \
-                              certificate of the issuer (the CA), and the server must send those in between";
+const UNTRUSTED_ISSUER: &str = "its certificate was issued by a CA that is not trusted here";
+
+const TRUST_ISSUER: &str = "ca_file must hold the certificate of the issuer (the CA), and the server must send those in \
+                            between";
 
 const CLIENT_CERTIFICATE: &str = "the server requires a client certificate, which is not supported";
 
@@ -93,7 +94,7 @@ fn is_about_certificate(alert: AlertDescription) -> bool {
 
 fn certificate(problem: &CertificateError) -> String {
     match problem {
-        CertificateError::UnknownIssuer => UNKNOWN_ISSUER.to_owned(),
+        CertificateError::UnknownIssuer => format!("{UNTRUSTED_ISSUER}; {TRUST_ISSUER}"),
         CertificateError::ExpiredContext { time, not_after } => format!(
             "its certificate expired on {}, and it is {} by the clock of this machine; renew the certificate or \
              set the clock",
@@ -131,7 +132,7 @@ fn certificate(problem: &CertificateError) -> String {
             "ca_file must hold the issuer's certificate, not the server's own".to_owned()
         }
         CertificateError::Other(other) if other.0.is::<UntrustedIssuer>() => {
-            format!("{UNKNOWN_ISSUER}; {}", other.0)
+            format!("{UNTRUSTED_ISSUER} ({}); {TRUST_ISSUER}", other.0)
         }
         CertificateError::Other(other) => of_verifier(&other.0.to_string()),
         other => format!("its certificate is not accepted ({other})"),

@@ -101,7 +101,8 @@ fn unknown_issuer_names_a_store_that_cannot_be_used() {
     };
     let connector = Connector::new(&shared, Some((ca.as_bytes(), "ca.pem")), None).unwrap();
     let error = failure(&connector, &sandbox.token_url());
-    let words = "the server must send those in between; the system's trust store can't be used: it has no certificate";
+    let words =
+        "that is not trusted here (the system's trust store can't be used: it has no certificate";
     assert!(error.message.contains(words), "{error}");
 }
 

@@ -113,13 +113,12 @@ pub(super) fn read(paths: &Paths) -> Result<Store, StoreError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates.into_iter().map(CertificateDer::from));
     let verifier = verifier(roots).map_err(StoreError::unusable)?;
-    let problem = problem.map_or_else(String::new, |problem| format!(" ({problem})"));
     match verifier {
         Some(verifier) => Ok(Store {
             verifier,
-            note: note(paths, &problem).into(),
+            note: note(paths, problem.as_deref()).into(),
         }),
-        None => Err(StoreError::Unusable(without_certificates(paths, &problem))),
+        None => Err(StoreError::Unusable(without_certificates(paths, problem))),
     }
 }
 
@@ -162,7 +161,7 @@ impl Content {
         self.certificates.extend(certificates);
         if !is_complete {
             self.problem = Some(format!(
-                "{} has certificates with OpenSSL's trust settings, BEGIN TRUSTED CERTIFICATE, which are not supported",
+                "{} has a BEGIN TRUSTED CERTIFICATE, which is not supported",
                 path.display()
             ));
         }
@@ -198,21 +197,28 @@ impl Content {
     }
 }
 
-/// What the issuer of a certificate may be missing for.
-fn note(paths: &Paths, problem: &str) -> String {
-    if paths.variables.is_empty() {
-        return String::new();
-    }
-    let verb = if paths.variables.len() == 1 {
-        "is"
-    } else {
-        "are"
+/// Why the issuer of a certificate may be missing.
+fn note(paths: &Paths, problem: Option<&str>) -> String {
+    let verb = match paths.variables.len() {
+        0 => return String::new(),
+        1 => "is",
+        _ => "are",
     };
-    let variables = paths.variables.join(" and ");
-    format!("{variables} {verb} used as the system's store{problem}")
+    let mut variables = paths.variables.clone();
+    let mut end = String::new();
+    if let Some(problem) = problem {
+        // The value is part of the problem.
+        let name =
+            |variable: &mut String| variable.truncate(variable.find('=').unwrap_or_default());
+        variables.iter_mut().for_each(name);
+        end = format!(": {problem}");
+    }
+    let variables = variables.join(" and ");
+    format!("{variables} {verb} used as the system's store{end}")
 }
 
-fn without_certificates(paths: &Paths, problem: &str) -> String {
+fn without_certificates(paths: &Paths, problem: Option<String>) -> String {
+    let problem = problem.map_or_else(String::new, |problem| format!(" ({problem})"));
     if !paths.variables.is_empty() {
         let variables = paths.variables.join(" and ");
         return format!("it has no certificate{problem}; check the environment: {variables}");
@@ -242,12 +248,14 @@ mod tests {
             (&empty.file, &empty.directories),
             (&system.file, &system.directories)
         );
-        assert_eq!(note(&empty, ""), "");
+        assert_eq!(note(&empty, None), "");
         let file = Paths::named(Some("/x.pem".into()), None);
         assert_eq!(file.file.as_deref(), Some(Path::new("/x.pem")));
         assert_eq!(file.directories, system.directories);
-        let words = "SSL_CERT_FILE=/x.pem is used as the system's store (why)";
-        assert_eq!(note(&file, " (why)"), words);
+        let words = "SSL_CERT_FILE=/x.pem is used as the system's store";
+        assert_eq!(note(&file, None), words);
+        let words = "SSL_CERT_FILE is used as the system's store: /x.pem: why";
+        assert_eq!(note(&file, Some("/x.pem: why")), words);
         let directories = Paths::named(None, Some(":/a:/b".into()));
         assert_eq!(directories.file, system.file);
         assert_eq!(
@@ -256,7 +264,7 @@ mod tests {
         );
         let both = Paths::named(Some("/x".into()), Some("/a".into()));
         let words = "SSL_CERT_FILE=/x and SSL_CERT_DIR=/a are used as the system's store";
-        assert_eq!(note(&both, ""), words);
+        assert_eq!(note(&both, None), words);
     }
 
     #[test]
