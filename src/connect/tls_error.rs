@@ -14,9 +14,9 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 use super::trust::{OwnCertificate, UntrustedIssuer};
 
 /// What is supported, where the server supports none of it.
-const NOTHING_IN_COMMON: &str = "no TLS version, cipher suite or key type in common; older TLS is not supported, only \
-                                 1.2 and 1.3 with ECDHE and AES-GCM or ChaCha20-Poly1305, and keys of RSA, P-256, \
-                                 P-384 or Ed25519";
+const NOTHING_IN_COMMON: &str = "no TLS version, cipher suite, group or key type in common; older TLS is not supported, only \
+                                 1.2 and 1.3 with ECDHE (X25519, P-256, P-384), AES-GCM or ChaCha20-Poly1305, and keys \
+                                 of RSA, P-256, P-384 or Ed25519";
 
 const UNTRUSTED_ISSUER: &str = "its certificate was issued by a CA that is not trusted here";
 
@@ -112,8 +112,8 @@ fn certificate(problem: &CertificateError) -> String {
         } => other_name(&expected.to_str(), presented),
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "its certificate is signed in a way that is not supported (such as ECDSA with P-521, P-256 with \
-             SHA-512, or SHA-1)"
+            "its certificate, or a CA's above it, is signed in a way that is not supported; supported are RSA with \
+             SHA-256, SHA-384 and SHA-512, P-256 and P-384 with SHA-256 and SHA-384, and Ed25519"
                 .to_owned()
         }
         CertificateError::BadSignature => {
@@ -126,7 +126,7 @@ fn certificate(problem: &CertificateError) -> String {
             MALFORMED.to_owned()
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "its certificate is not for servers (extended key usage)".to_owned()
+            "its certificate, or a CA's above it, is not for servers (extended key usage)".to_owned()
         }
         CertificateError::Other(other) if other.0.is::<OwnCertificate>() => {
             "ca_file must hold the issuer's certificate, not the server's own".to_owned()

@@ -197,11 +197,11 @@ fn what_is_no_tls_and_old_tls_are_told_apart() {
         (b"SSH-2.0-OpenSSH_9.2\r\n", "it answers in plain text"),
         (
             b"\x15\x03\x03\0\x02\x02\x28",
-            "no TLS version, cipher suite or key type in common; older TLS is not supported",
+            "no TLS version, cipher suite, group or key type in common; older TLS is not supported",
         ),
         (
             b"\x15\x03\x01\0\x02\x02\x46",
-            "no TLS version, cipher suite or key type in common; older TLS is not supported",
+            "no TLS version, cipher suite, group or key type in common; older TLS is not supported",
         ),
         (
             b"\x15\x03\x03\0\x02\x02\x70",

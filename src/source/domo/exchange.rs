@@ -118,7 +118,7 @@ impl Context<'_> {
                 // The end of TCP without TLS's own end is the end of such a body: what it holds shows
                 // whether it is complete.
                 Err(error) if until_close && is_closed(&error) => return Ok(()),
-                Err(error) => return Err(self.failure(&error)),
+                Err(error) => return Err(self.failure(&error, "")),
             };
             let Ok(data) = frame.into_data() else {
                 continue;
@@ -138,24 +138,13 @@ impl Context<'_> {
         FetchError::transient(Cause::Timeout, format!("{before} {place} {after}"))
     }
 
-    /// The same before an answer began.
+    /// What kept a request from getting an answer.
     fn without_answer(&self, error: &hyper::Error) -> FetchError {
-        match self.failure(error) {
-            FetchError::Transient {
-                cause: Cause::Connect,
-                words,
-                retry_after,
-            } if !error.is_parse() => FetchError::Transient {
-                cause: Cause::Connect,
-                words: words + self.diagnosis.hint(),
-                retry_after,
-            },
-            other => other,
-        }
+        self.failure(error, self.diagnosis.hint())
     }
 
-    /// What kept a request or its answer from getting through.
-    fn failure(&self, error: &hyper::Error) -> FetchError {
+    /// Why a connection failed; `hint` is for a failure that nothing else explains.
+    fn failure(&self, error: &hyper::Error, hint: &str) -> FetchError {
         let place = self.place;
         if error.is_parse() {
             let words = unreadable(error, place);
@@ -171,7 +160,7 @@ impl Context<'_> {
             let words = one_line(&innermost(error));
             format!("the connection to {place} failed: {words}")
         };
-        FetchError::transient(Cause::Connect, words)
+        FetchError::transient(Cause::Connect, words + hint)
     }
 }
 
@@ -196,6 +185,14 @@ fn unreadable(error: &hyper::Error, place: &str) -> String {
         return format!(
             "a header line of the answer of {place} is malformed, which is not supported"
         );
+    }
+    if words.contains("transfer-encoding") {
+        return format!(
+            "the Transfer-Encoding of the answer of {place} is malformed, or in HTTP/1.0, which is not supported"
+        );
+    }
+    if words.contains("content-length") {
+        return format!("the Content-Length of the answer of {place} is malformed, or two differ");
     }
     if words.contains("HTTP version") || words.contains("status") {
         return format!("{place} does not speak HTTP; check scheme, host and port of the URL");

@@ -324,6 +324,14 @@ fn what_is_not_an_answer_is_named() {
             "does not speak HTTP",
         ),
         (answer_with("X-Bad : 1\r\n"), malformed),
+        (
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+            "is malformed, or in HTTP/1.0, which is not supported",
+        ),
+        (
+            answer_with("Content-Length: 1\r\n"),
+            "is malformed, or two differ",
+        ),
         (answer_with("X Y: 1\r\n"), malformed),
         (answer_with("X-Fold: a\r\n b\r\n"), malformed),
     ] {
