@@ -47,7 +47,9 @@ fn unusable() -> Vec<Fault> {
             .header("content-encoding", "gzip"),
         compressed(200, "{\"access_token\":\"a\",\"access_token\":\"b\"}"),
         compressed(200, vec![0; 64 * 1024 * 1024]),
-        Fault::default().header("content-encoding", "br"),
+        Fault::status(200)
+            .body([0x8b, 0x13, 0x80])
+            .header("content-encoding", "br"),
         Fault::status(201).body("{\"access_token\":\"a\",\"expires_in\":9}"),
         Fault::status(203).body("{\"access_token\":\"a\",\"expires_in\":9}"),
         Fault::status(200).body("{\"access_token\":\"a\",\"expires_in\":9}<!-- scanned -->"),

@@ -78,7 +78,7 @@ impl Squid {
         }
     }
 
-    /// One that wants a login.
+    /// One that requires a login.
     fn with_login() -> Self {
         let lines = "auth_param basic program /bin/sh FOLDER/logins\n\
                      acl known proxy_auth REQUIRED\nhttp_access allow known\nhttp_access deny all\n";
