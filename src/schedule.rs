@@ -34,8 +34,8 @@ use change_limit::CredentialChange;
 pub use change_limit::{CHANGE_INTERVAL, CHANGES_IN_A_ROW};
 use client::Block;
 use failure::Failure;
-pub(crate) use judge::HELD;
 use judge::Waiter;
+pub(crate) use judge::{AWAITS_LOGIN, AWAITS_TRIAL, HELD, QUEUED};
 pub use kept::Kept;
 pub use loading::Loading;
 use login::LoginBlock;
@@ -93,6 +93,8 @@ pub struct Schedule {
     is_client_rejected: bool,
     login: Option<LoginBlock>,
     loading: Option<Loading>,
+    /// When it was learnt that the client cannot be loaded.
+    load_failed: Option<BootTime>,
     change: CredentialChange,
     report: ReportState,
     requests: u64,
@@ -123,6 +125,7 @@ impl Schedule {
             is_client_rejected: false,
             login: None,
             loading: None,
+            load_failed: None,
             change: CredentialChange::default(),
             report: ReportState::default(),
             requests: 0,
@@ -224,9 +227,18 @@ impl Schedule {
     /// What keeps tokens away: the rejection of the proxy login or of the client, or the last failed attempt.
     #[must_use]
     pub fn trouble(&self) -> Option<&str> {
-        let login = self.login.as_ref().map(|block| block.words.as_str());
-        let blocked = self.blocked.as_ref().map(|block| block.words.as_str());
-        login.or(blocked).or(self.failure())
+        self.trouble_and_time().map(|(words, _)| words)
+    }
+
+    /// The same, and when it was learnt.
+    fn trouble_and_time(&self) -> Option<(&str, BootTime)> {
+        let login = self.login.as_ref();
+        let login = login.map(|block| (block.words.as_str(), block.at));
+        let blocked = self.blocked.as_ref();
+        let blocked = blocked.map(|block| (block.words.as_str(), block.at));
+        let failure = self.failure.as_ref();
+        let failure = failure.map(|failure| (failure.words.as_str(), failure.at));
+        login.or(blocked).or(failure)
     }
 
     /// Makes the token that came the one that is served.
@@ -284,7 +296,11 @@ impl Schedule {
         self.state = State::Fresh { renew_at };
         Outcome::Obtained {
             life,
-            recovery: self.report.recover(failures, now),
+            recovery: self
+                .report
+                .recover(failures, now)
+                // What kept a first token away was another scope set's failure.
+                .filter(|_| !first || failures > 0),
             first,
             odd_lifetime: self.report.first_odd_lifetime(source),
             short: self.report.is_first_short(life.lifetime),

@@ -8,7 +8,9 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock::BootTime;
 use crate::roster::{Changes, Roster, SetId};
-use crate::schedule::{Effect, HELD, OutageCause, Outcome, Recovery};
+use crate::schedule::{
+    AWAITS_LOGIN, AWAITS_TRIAL, Effect, HELD, OutageCause, Outcome, QUEUED, Recovery,
+};
 use crate::source::LifetimeSource;
 
 /// Logs the result of an attempt, or the expiry of a token: what is new at the level of its effect on
@@ -142,7 +144,8 @@ impl Failure {
             OutageCause::Failed(_)
             | OutageCause::Queued
             | OutageCause::ChangeLimit
-            | OutageCause::Trial => None,
+            | OutageCause::Trial
+            | OutageCause::LoginTrial => None,
         }
     }
 
@@ -150,17 +153,14 @@ impl Failure {
     fn waits_for(self) -> &'static str {
         match self.cause {
             OutageCause::ChangeLimit => HELD,
-            OutageCause::Trial => {
-                "its request waits until another scope set has tried the new credentials"
-            }
+            OutageCause::Trial => AWAITS_TRIAL,
+            OutageCause::LoginTrial => AWAITS_LOGIN,
             OutageCause::Failed(_)
             | OutageCause::Denied
             | OutageCause::ClientDenied
             | OutageCause::ClientUnconfirmed
             | OutageCause::ProxyLogin
-            | OutageCause::Queued => {
-                "its request waits until requests of other scope sets have ended"
-            }
+            | OutageCause::Queued => QUEUED,
         }
     }
 
@@ -168,7 +168,8 @@ impl Failure {
     fn warning(self) -> &'static str {
         match self.cause {
             OutageCause::ClientDenied => {
-                "Domo rejected the client; the current token is still valid; fix the client's credentials"
+                "Domo rejected the client again; next attempt in 300 s; the current token is still valid; \
+                 fix the client's credentials"
             }
             OutageCause::ClientUnconfirmed => {
                 "Domo rejected the client; the current token is still valid; confirming in 5 s; \
@@ -184,7 +185,8 @@ impl Failure {
             OutageCause::Failed(_)
             | OutageCause::Queued
             | OutageCause::ChangeLimit
-            | OutageCause::Trial => "renewal failed; the current token is still valid",
+            | OutageCause::Trial
+            | OutageCause::LoginTrial => "renewal failed; the current token is still valid",
         }
     }
 
@@ -192,8 +194,12 @@ impl Failure {
     /// another kind.
     fn error(self, first: bool) -> &'static str {
         match self.cause {
-            OutageCause::ClientDenied => {
+            OutageCause::ClientDenied if first => {
                 "Domo rejected the client; callers fail until the client's credentials are fixed"
+            }
+            OutageCause::ClientDenied => {
+                "Domo rejected the client again; next attempt in 300 s; \
+                 callers fail until the client's credentials are fixed"
             }
             OutageCause::ClientUnconfirmed => {
                 "Domo rejected the client; confirming in 5 s; if it is rejected again, callers fail \
@@ -209,7 +215,8 @@ impl Failure {
             OutageCause::Failed(_)
             | OutageCause::Queued
             | OutageCause::ChangeLimit
-            | OutageCause::Trial => {
+            | OutageCause::Trial
+            | OutageCause::LoginTrial => {
                 if first {
                     "no valid token; callers fail until renewal succeeds"
                 } else {
@@ -318,7 +325,7 @@ pub(super) fn not_permitted(quota: &mut Quota, cause: &str, rule: &str, now: Boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::CONFIRM_AFTER;
+    use crate::schedule::{CONFIRM_AFTER, DENIED_RETRY};
 
     #[test]
     fn sixty_refusals_a_minute_are_told_and_the_last_of_them_says_so() {
@@ -341,6 +348,15 @@ mod tests {
         let failure = Failure::new(OutageCause::ClientUnconfirmed, false);
         let named = format!("confirming in {} s", CONFIRM_AFTER.as_secs());
         for message in [failure.warning(), failure.error(true)] {
+            assert!(message.contains(&named), "{message}");
+        }
+    }
+
+    #[test]
+    fn confirmed_rejection_names_the_time_of_the_next_attempt() {
+        let failure = Failure::new(OutageCause::ClientDenied, false);
+        let named = format!("again; next attempt in {} s", DENIED_RETRY.as_secs());
+        for message in [failure.warning(), failure.error(false)] {
             assert!(message.contains(&named), "{message}");
         }
     }

@@ -37,7 +37,8 @@ impl Roster {
             | OutageCause::Denied
             | OutageCause::Queued
             | OutageCause::ChangeLimit
-            | OutageCause::Trial => return,
+            | OutageCause::Trial
+            | OutageCause::LoginTrial => return,
         };
         if !is_first {
             *first = false;

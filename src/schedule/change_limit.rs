@@ -46,6 +46,8 @@ pub(super) struct CredentialChange {
     pub(super) held_until: Option<BootTime>,
     /// Whether they wait for another set to try them first.
     pub(super) awaits_trial: bool,
+    /// Whether the next request waits for another one to try the proxy login first.
+    pub(super) awaits_login: bool,
 }
 
 impl CredentialChange {
@@ -56,6 +58,7 @@ impl CredentialChange {
 
     /// A request starts.
     pub(super) fn start(&mut self, now: BootTime) {
+        self.awaits_login = false;
         if std::mem::take(&mut self.is_untried) {
             self.limit.take(now);
         }

@@ -10,6 +10,8 @@ use crate::clock::BootTime;
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     pub(super) words: String,
+    /// When that was learnt.
+    pub(super) at: BootTime,
     /// When the client is tried again, as far as was known.
     pub(super) until: Option<BootTime>,
     /// Whether it is through this set.
@@ -123,13 +125,16 @@ impl Schedule {
         is_unconfirmed: bool,
         now: BootTime,
     ) {
-        self.blocked = Some(Block {
+        let block = Block {
             words: words.to_owned(),
+            at: now,
             until,
             probes,
             is_unconfirmed,
-        });
-        self.report.mark_denied(words);
+        };
+        // It was for another scope set.
+        self.report.mark(block.rejected().into(), words);
+        self.blocked = Some(block);
         self.report_outage(false, now);
         self.judge_all(now);
         self.announce(now);
@@ -144,9 +149,16 @@ impl Schedule {
     }
 
     /// The client is tried again through this set, unless the roster chooses another one.
-    pub(super) fn probe_at(&mut self, words: &str, until: BootTime, rejected: Rejected) {
+    pub(super) fn probe_at(
+        &mut self,
+        words: &str,
+        until: BootTime,
+        rejected: Rejected,
+        now: BootTime,
+    ) {
         self.blocked = Some(Block {
             words: words.to_owned(),
+            at: now,
             until: Some(until),
             probes: true,
             is_unconfirmed: rejected == Rejected::ClientUnconfirmed,
@@ -186,10 +198,7 @@ impl Schedule {
     /// Refuses all who wait with `kind`, and gives up a request under way: the set was removed, or
     /// the broker stops.
     pub fn close(&mut self, kind: RefusalKind, cause: &str) {
-        self.abort();
-        if let State::Fetching { .. } = self.state {
-            self.state = State::Idle;
-        }
+        self.give_up();
         for waiter in std::mem::take(&mut self.waiters) {
             let refusal = Refusal::new(kind, cause);
             self.commands
@@ -197,7 +206,7 @@ impl Schedule {
         }
     }
 
-    fn abort(&mut self) {
+    pub(super) fn abort(&mut self) {
         if let State::Fetching { .. } = self.state {
             self.commands.push_back(Command::Abort(self.round));
         }

@@ -15,7 +15,6 @@ pub(super) struct Failure {
 
 impl Schedule {
     pub(super) fn failed(&mut self, error: FetchError, chance: Chance, now: BootTime) -> Outcome {
-        let again = self.report.is_repeated(&error);
         let effect = self.failure_effect(now);
         self.failures = self.failures.saturating_add(1);
         let (words, rejected) = match error {
@@ -24,6 +23,7 @@ impl Schedule {
                 words,
                 retry_after,
             } => {
+                let again = self.report.mark(cause.into(), &words);
                 let wait = timing::retry_after(self.failures, cause, retry_after, chance.draw);
                 self.set_failure(words, OutageCause::Failed(cause), now);
                 let retry_at = now + wait;
@@ -51,6 +51,7 @@ impl Schedule {
                 (words, Rejected::ProxyLogin)
             }
         };
+        let again = self.report.mark(rejected.into(), &words);
         self.set_failure(words, rejected.cause(), now);
         Outcome::Denied {
             rejected,
@@ -79,7 +80,7 @@ impl Schedule {
         };
         self.state = State::Denied { retry_at };
         if self.blocked.is_none() {
-            self.probe_at(words, retry_at, rejected);
+            self.probe_at(words, retry_at, rejected, now);
         }
         rejected
     }
@@ -89,7 +90,7 @@ impl Schedule {
     fn login_rejected(&mut self, words: &str, now: BootTime) {
         self.state = State::Idle;
         if self.login_block(now).is_none() {
-            self.set_login_block(words, now + DENIED_RETRY);
+            self.set_login_block(words, now + DENIED_RETRY, now);
         }
     }
 }

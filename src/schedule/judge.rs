@@ -28,6 +28,17 @@ pub(super) struct Waiter {
 pub(crate) const HELD: &str =
     "the client's credentials change too often; the next request has to wait";
 
+/// Why its request has not started: another set of the client goes first.
+pub(crate) const AWAITS_TRIAL: &str =
+    "its request waits until another scope set has tried the new credentials";
+
+/// The same, if another set of any client goes first.
+pub(crate) const AWAITS_LOGIN: &str =
+    "its request waits until another scope set has tried the proxy login";
+
+/// The same, if nothing but the number of requests under way keeps it.
+pub(crate) const QUEUED: &str = "its request waits until requests of other scope sets have ended";
+
 enum Verdict {
     Serve(Token),
     Join,
@@ -82,7 +93,18 @@ impl Schedule {
                 "no token in time; the client's secret is still being loaded".to_owned()
             }
             (None, None) if self.change.held_until.is_some() => HELD.to_owned(),
-            (None, None) => "no token in time; Domo has not answered yet".to_owned(),
+            (None, None) => {
+                let why = match self.state {
+                    State::Idle if self.change.awaits_trial => AWAITS_TRIAL,
+                    State::Idle if self.change.awaits_login => AWAITS_LOGIN,
+                    State::Idle => QUEUED,
+                    State::Fetching { .. }
+                    | State::Fresh { .. }
+                    | State::Waiting { .. }
+                    | State::Denied { .. } => "Domo has not answered yet",
+                };
+                format!("no token in time; {why}")
+            }
         }
     }
 

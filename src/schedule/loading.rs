@@ -33,6 +33,7 @@ impl Schedule {
     /// Sets why the client is not loaded, or with `None` that it is.
     pub fn set_loading(&mut self, loading: Option<Loading>, now: BootTime) {
         self.loading = loading;
+        self.load_failed = self.is_load_failed().then_some(now);
         self.judge_all(now);
         self.announce(now);
     }

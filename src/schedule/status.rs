@@ -19,11 +19,10 @@ impl Schedule {
     #[must_use]
     pub fn status(&self, client_id: &str, now: BootTime) -> ScopeStatus {
         let life = self.token(now).map(Token::life);
-        let words = self.trouble();
-        let load_error = self
-            .is_load_failed()
-            .then_some("the client could not be loaded");
-        let words = words.or(load_error);
+        let load_error = "the client could not be loaded";
+        let load_error = self.load_failed.map(|at| (load_error, at));
+        let trouble = self.trouble_and_time().or(load_error);
+        let words = trouble.map(|(words, _)| words);
         ScopeStatus {
             client: self.client.clone(),
             client_id: client_id.to_owned(),
@@ -45,12 +44,13 @@ impl Schedule {
             requests: self.requests,
             attempts: self.failures,
             last_error: words.map(str::to_owned),
-            last_error_at: self.failure.as_ref().map(|failure| failure.at),
+            last_error_at: trouble.map(|(_, at)| at),
             rejected: self.rejections.count,
             last_rejected_by: self.rejections.last_by.clone(),
             // A living token and no success yet: it is the old credentials'.
             credentials_error: words
                 .filter(|_| life.is_some() && self.last_success.is_none())
+                .filter(|_| !self.is_login_rejected())
                 .map(str::to_owned),
         }
     }

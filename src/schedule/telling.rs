@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::floor;
 use super::timing::FLOOR_PART;
-use super::types::{Command, Effect, OutageCause, Outcome, Recovery};
+use super::types::{Command, Effect, OutageCause, Outcome, Recovery, Rejected};
 use super::{Schedule, State};
 use crate::clock::BootTime;
-use crate::source::{FetchError, LifetimeSource};
+use crate::source::{Cause, LifetimeSource};
 
 /// What has been reported since the last success.
 #[derive(Debug, Default)]
@@ -43,13 +43,35 @@ enum Repetition {
 
 /// Failures of one kind mean the same to the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// It passes without the operator.
     Passing,
     /// The operator has to fix something between the daemon and Domo.
     Lasting,
     Denied,
+    /// Domo rejected the client once: the next rejection is news.
+    Unconfirmed,
     ProxyLogin,
+}
+
+impl From<Cause> for Kind {
+    fn from(cause: Cause) -> Self {
+        if cause.is_lasting() {
+            Self::Lasting
+        } else {
+            Self::Passing
+        }
+    }
+}
+
+impl From<Rejected> for Kind {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::ScopeSet | Rejected::Client => Self::Denied,
+            Rejected::ClientUnconfirmed => Self::Unconfirmed,
+            Rejected::ProxyLogin => Self::ProxyLogin,
+        }
+    }
 }
 
 /// Returns a message without Domo's id of the request, which is another one each time.
@@ -60,29 +82,7 @@ fn without_request_id(message: &str) -> &str {
 impl ReportState {
     /// Returns whether a failure of this kind was reported before, and marks it as reported. The first
     /// one after a reload must have the same message, too.
-    pub(super) fn is_repeated(&mut self, error: &FetchError) -> bool {
-        let (kind, message) = match error {
-            FetchError::Denied { words, .. } => (Kind::Denied, words),
-            FetchError::ProxyLogin { words } => (Kind::ProxyLogin, words),
-            FetchError::Transient { cause, words, .. } if cause.is_lasting() => {
-                (Kind::Lasting, words)
-            }
-            FetchError::Transient { words, .. } => (Kind::Passing, words),
-        };
-        self.mark(kind, message)
-    }
-
-    /// Marks the rejection of the client as reported: it was for another scope set.
-    pub(super) fn mark_denied(&mut self, message: &str) {
-        self.mark(Kind::Denied, message);
-    }
-
-    /// Marks the rejection of the proxy login as reported: it was for another scope set.
-    pub(super) fn mark_login_rejected(&mut self, message: &str) {
-        self.mark(Kind::ProxyLogin, message);
-    }
-
-    fn mark(&mut self, kind: Kind, message: &str) -> bool {
+    pub(super) fn mark(&mut self, kind: Kind, message: &str) -> bool {
         let message = without_request_id(message);
         let repetition = std::mem::take(&mut self.repetition);
         let found = self.reported.iter_mut().find(|(known, _)| *known == kind);
@@ -175,7 +175,7 @@ impl Schedule {
     }
 
     /// Callers fail at `now`; they have since the last token expired, or since `since`.
-    fn outage_at(&mut self, since: BootTime, now: BootTime) -> Effect {
+    pub(super) fn outage_at(&mut self, since: BootTime, now: BootTime) -> Effect {
         let report = &mut self.report;
         let since = report.expired.unwrap_or(since);
         let since = *report.outage_since.get_or_insert(since);
@@ -203,6 +203,7 @@ impl Schedule {
             (None, None) if !is_waiting => return,
             (None, None) if self.change.held_until.is_some() => OutageCause::ChangeLimit,
             (None, None) if self.change.awaits_trial => OutageCause::Trial,
+            (None, None) if self.change.awaits_login => OutageCause::LoginTrial,
             (None, None) => OutageCause::Queued,
         };
         let effect = self.outage_at(now, now);

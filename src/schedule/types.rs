@@ -89,6 +89,8 @@ pub enum OutageCause {
     ChangeLimit,
     /// The request waits until another scope set has tried the new credentials.
     Trial,
+    /// The request waits until another one has tried the proxy login.
+    LoginTrial,
 }
 
 impl OutageCause {
@@ -107,7 +109,7 @@ impl fmt::Display for OutageCause {
             }
             Self::Queued => f.write_str("queued"),
             Self::ChangeLimit => f.write_str("change_limit"),
-            Self::Trial => f.write_str("trial"),
+            Self::Trial | Self::LoginTrial => f.write_str("trial"),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! same moment on.
 
 use super::*;
-use crate::schedule::{Effect, OutageCause};
+use crate::schedule::{Effect, OutageCause, Rejected};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -68,26 +68,30 @@ fn run(
 }
 
 #[test]
-fn rejection_of_a_client_with_many_sets_is_one_warning_and_one_outage() {
+fn rejection_of_a_client_with_many_sets_is_a_warning_each_time_and_one_outage() {
     let mut roster = Roster::new(1);
     let sets = add(&mut roster, "acme", 500);
     let reports = run(&mut roster, NOW, NOW, |roster, set| Ok(good(roster, set)));
     assert_eq!(reports, []);
     let end = NOW + HOUR * 3;
     let reports = run(&mut roster, NOW, end, |_, _| denied());
-    let [warning, outage] = reports.as_slice() else {
+    let [first, confirmed, outage] = reports.as_slice() else {
         panic!("{reports:?}");
     };
-    assert!(
-        matches!(
-            warning.1,
-            Outcome::Denied {
-                effect: Effect::TokenValid { .. },
-                ..
-            }
-        ),
-        "{warning:?}"
-    );
+    for (warning, expected) in [
+        (first, Rejected::ClientUnconfirmed),
+        (confirmed, Rejected::Client),
+    ] {
+        let Outcome::Denied {
+            rejected,
+            effect: Effect::TokenValid { .. },
+            ..
+        } = warning.1
+        else {
+            panic!("{warning:?}");
+        };
+        assert_eq!(rejected, expected);
+    }
     assert!(
         matches!(
             outage.1,
@@ -101,6 +105,89 @@ fn rejection_of_a_client_with_many_sets_is_one_warning_and_one_outage() {
     assert_eq!(roster.scope_sets_without_token(outage.0, end), sets.len());
 }
 
+fn is_confirmation(outcome: &Outcome) -> bool {
+    let Outcome::Denied {
+        rejected, again, ..
+    } = outcome
+    else {
+        return false;
+    };
+    *rejected == Rejected::Client && !again
+}
+
+#[test]
+fn rejection_that_is_confirmed_is_reported_once_more_whatever_comes_between() {
+    for (between, is_reload) in [(false, false), (true, false), (false, true)] {
+        let mut roster = Roster::new(1);
+        add(&mut roster, "acme", 5);
+        let reports = run(&mut roster, NOW, NOW + SECOND, |_, _| denied());
+        assert_eq!(reports.len(), 1, "{reports:?}");
+        let mut now = NOW + SECOND;
+        if is_reload {
+            roster.retry(now);
+        }
+        if between {
+            now = NOW + schedule::CONFIRM_AFTER;
+            let busy = |_: &Roster, _| Err(FetchError::transient(Cause::Server, "503"));
+            run(&mut roster, now, now, busy);
+        }
+        let end = now + HOUR;
+        let mut reports = run(&mut roster, now, end, |_, _| denied());
+        assert_eq!(reports.len(), 1, "{between} {is_reload} {reports:?}");
+        assert!(is_confirmation(&reports.remove(0).1));
+    }
+}
+
+#[test]
+fn first_token_after_the_rejection_of_another_set_is_no_recovery() {
+    let mut roster = Roster::new(1);
+    add(&mut roster, "acme", 2);
+    let flights = fetches(&mut roster);
+    roster.handle_fetched(flights[0].0, flights[0].1, denied(), NOW);
+    let answer = Ok(good(&roster, flights[1].0));
+    roster.handle_fetched(flights[1].0, flights[1].1, answer, NOW);
+    let commands = std::iter::from_fn(|| roster.poll_command());
+    let mut obtained = commands.filter_map(|command| match command {
+        Command::Report(
+            _,
+            Outcome::Obtained {
+                recovery, first, ..
+            },
+        ) => Some((recovery, first)),
+        Command::Report(..)
+        | Command::Fetch(..)
+        | Command::Abort(_)
+        | Command::Reply(..)
+        | Command::Announce(_)
+        | Command::Forget(_) => None,
+    });
+    assert_eq!(obtained.next(), Some((None, true)));
+}
+
+#[test]
+fn error_of_another_set_or_of_a_login_is_shown_with_its_time() {
+    let mut roster = Roster::new(1);
+    roster.configure(
+        vec![wanted("acme", 2), logins::through(logins::WRONG, "b", 2)],
+        NOW,
+    );
+    for (set, round) in fetches(&mut roster) {
+        let is_acme = roster.name_of(set).unwrap().0 == "acme";
+        let answer = if is_acme {
+            denied()
+        } else {
+            logins::rejected()
+        };
+        roster.handle_fetched(set, round, answer, NOW);
+    }
+    let later = NOW + SECOND;
+    assert_eq!(roster.status(later).count(), 4);
+    for set in roster.status(later) {
+        assert!(set.last_error.is_some());
+        assert_eq!(set.last_error_at, Some(NOW), "{}", set.client);
+    }
+}
+
 #[test]
 fn rejection_at_a_start_is_one_outage_and_another_after_new_credentials() {
     let mut roster = Roster::new(1);
@@ -109,9 +196,10 @@ fn rejection_at_a_start_is_one_outage_and_another_after_new_credentials() {
     for _start in 0..2 {
         let end = now + HOUR;
         let reports = run(&mut roster, now, end, |_, _| denied());
-        let [(set, outcome)] = reports.as_slice() else {
+        let [(set, outcome), (_, confirmed)] = reports.as_slice() else {
             panic!("{reports:?}");
         };
+        assert!(is_confirmation(confirmed), "{confirmed:?}");
         assert!(
             matches!(
                 outcome,
@@ -194,7 +282,8 @@ fn tokens_that_expire_at_different_times_under_a_rejected_client_are_reported_on
     let now = NOW + SECOND * 300;
     roster.configure(vec![renewed(5)], now);
     let reports = run(&mut roster, now, NOW + SECOND * 3599, |_, _| denied());
-    assert_eq!(reports.len(), 1, "the rejection: {reports:?}");
+    assert_eq!(reports.len(), 2, "both rejections: {reports:?}");
+    assert!(is_confirmation(&reports[1].1), "{reports:?}");
     let mut counts = Vec::new();
     for minute in 0..4 {
         let now = NOW + HOUR + SECOND * 60 * minute;

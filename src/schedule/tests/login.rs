@@ -47,6 +47,24 @@ fn valid_token_is_served_while_the_login_is_rejected() {
 }
 
 #[test]
+fn rejection_by_the_proxy_is_no_error_of_the_credentials() {
+    let mut schedule = fresh(HOUR);
+    schedule.new_credentials(START);
+    let round = schedule.start(chance(0.5, 1), START);
+    let error = |schedule: &Schedule| {
+        let status = schedule.status("", START);
+        assert!(status.expires.is_some() && status.last_error.is_some());
+        status.credentials_error
+    };
+    schedule.handle_fetched(round, Err(login_rejected()), START);
+    assert_eq!(error(&schedule), None);
+    schedule.accept_login(START);
+    let round = schedule.start(chance(0.5, 1), START);
+    schedule.handle_fetched(round, Err(telling::transient(Cause::Server)), START);
+    assert!(error(&schedule).is_some());
+}
+
+#[test]
 fn login_rejected_through_another_set_is_not_reported_twice() {
     let mut schedule = schedule();
     let round = schedule.start(chance(0.5, 1), START);

@@ -36,6 +36,8 @@ fn failure_of_each_kind_is_reported_once_until_a_success() {
         (transient(Cause::Server), false),
         (transient(Cause::Connect), true),
         (denied(false), false),
+        // Its confirmation is news, too.
+        (denied(false), false),
         (denied(false), true),
         (transient(Cause::Tls), false),
         (transient(Cause::NotFound), true),
@@ -53,6 +55,8 @@ fn failure_of_each_kind_is_reported_once_until_a_success() {
 fn failure_after_new_credentials_or_with_a_new_message_after_a_reload_is_reported_again() {
     let mut schedule = schedule();
     assert!(!fails(&mut schedule, denied(false)));
+    schedule.reload(START);
+    assert!(!fails(&mut schedule, denied(false)), "the confirmation");
     schedule.reload(START);
     assert!(fails(&mut schedule, denied(false)), "the same message");
     assert!(fails(&mut schedule, denied_because("locked")), "no reload");
