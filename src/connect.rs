@@ -132,12 +132,17 @@ impl Connector {
     }
 
     /// Connects to the server of `url` by `deadline`. With http only addresses of this machine are
-    /// dialled, whatever the name resolves to.
+    /// dialled, whatever the name resolves to. Calls `on_tunnel` as soon as the proxy has opened a tunnel.
     ///
     /// # Errors
     ///
     /// [`ConnectError`] names the step that failed.
-    pub async fn connect(&self, url: &Url, deadline: Instant) -> Result<Connection, ConnectError> {
+    pub async fn connect(
+        &self,
+        url: &Url,
+        deadline: Instant,
+        on_tunnel: &(dyn Fn() + Send + Sync),
+    ) -> Result<Connection, ConnectError> {
         let place = place(url, self.proxy.as_ref().map(|proxy| &proxy.url));
         let no_host = || ConnectError::unreachable(format!("{place} has no host; check the URL"));
         let target = Server::of(url).ok_or_else(no_host)?;
@@ -175,6 +180,7 @@ impl Connector {
                 ConnectError::timed_out(format!("no answer from {shown} to CONNECT in time"))
             };
             tunnel = Some((server, opened.map_err(late)??));
+            on_tunnel();
         }
         if let Some(tls) = tls.as_ref().filter(|_| target.is_tls) {
             let handshake = Handshake::with_target(&target, &diagnosis, tunnel, limit);

@@ -265,7 +265,12 @@ mod tests {
     struct Unasked;
 
     impl TokenSource for Unasked {
-        async fn fetch(&self, _scope: &ScopeSet, _: Duration) -> Result<Fetched, FetchError> {
+        async fn fetch(
+            &self,
+            _scope: &ScopeSet,
+            _: Duration,
+            _: &(dyn Fn() + Send + Sync),
+        ) -> Result<Fetched, FetchError> {
             std::future::pending().await
         }
     }

@@ -21,7 +21,7 @@ use crate::clock::BootTime;
 use crate::schedule::{
     self, Ask, Kept, Loading, Outcome, Rejected, Reply, Round, Schedule, WaiterId,
 };
-use crate::source::{FetchError, Fetched, LoginResult};
+use crate::source::{FetchError, Fetched};
 
 /// Most token requests under way at once for one client.
 pub const MAX_FLIGHTS_PER_CLIENT: usize = 3;
@@ -232,13 +232,13 @@ impl Roster {
             return;
         };
         let client = found.client;
-        let login_result = LoginResult::of(&result);
+        let is_login_rejected = matches!(result, Err(FetchError::ProxyLogin { .. }));
         let outcome = found.schedule.handle_fetched(round, result, now);
         let login = self.end_flight(set);
         // This attempt is reported before what it means for other sets.
         self.collect(set, now);
-        if let Some(login) = login {
-            self.apply_login_result(login, set, login_result, now);
+        if let Some((login, _)) = login {
+            self.end_without_tunnel(login, set, is_login_rejected, now);
         }
         match outcome {
             Outcome::Denied {
@@ -317,6 +317,10 @@ impl Roster {
         let queue = found.schedule.wants_fetch() && !found.queued;
         if queue {
             found.queued = true;
+            let is_login_open = self.is_login_open(client, now);
+            if let Some(found) = self.sets.get_mut(&set).filter(|_| !is_login_open) {
+                found.schedule.await_login(true);
+            }
             if let Some(client) = self.clients.get_mut(&client) {
                 client.queue.push_back(set);
             }
@@ -377,7 +381,7 @@ use configure::KnownBy;
 pub use configure::{Changes, REMOVED, STOPPING, Wanted};
 pub use find::Unknown;
 use logins::Login;
-pub use logins::ProxyLoginId;
+pub use logins::{LOGIN_WORKS, ProxyLoginId};
 
 #[cfg(test)]
 mod tests;

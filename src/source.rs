@@ -11,11 +11,13 @@ use secrecy::SecretString;
 
 /// Gives tokens for one API client.
 pub trait TokenSource: Send + Sync + 'static {
-    /// Requests one token, once, within `limit`; never retries by itself.
+    /// Requests one token, once, within `limit`; never retries by itself. Calls `on_tunnel` as soon as a
+    /// proxy has opened a tunnel: its login works, whatever Domo answers.
     fn fetch(
         &self,
         scope: &ScopeSet,
         limit: Duration,
+        on_tunnel: &(dyn Fn() + Send + Sync),
     ) -> impl Future<Output = Result<Fetched, FetchError>> + Send;
 }
 
@@ -88,37 +90,6 @@ impl FetchError {
             cause,
             words: words.into(),
             retry_after: None,
-        }
-    }
-}
-
-/// What a request shows about the login of the proxy that it goes through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginResult {
-    /// The proxy opened a tunnel.
-    Works,
-    /// The proxy rejected the login.
-    Rejected,
-    /// The request ended before the proxy had decided, or the proxy failed.
-    Unknown,
-}
-
-impl LoginResult {
-    /// Returns what the result of a request shows.
-    #[must_use]
-    pub fn of(result: &Result<Fetched, FetchError>) -> Self {
-        match result {
-            Ok(_) | Err(FetchError::Denied { .. }) => Self::Works,
-            Err(FetchError::ProxyLogin { .. }) => Self::Rejected,
-            Err(FetchError::Transient { cause, .. }) => match cause {
-                // TLS may have failed with the proxy itself, before a login was sent.
-                Cause::Connect | Cause::Timeout | Cause::Tls | Cause::Proxy => Self::Unknown,
-                Cause::RateLimited
-                | Cause::Server
-                | Cause::RedirectRefused
-                | Cause::NotFound
-                | Cause::Unusable => Self::Works,
-            },
         }
     }
 }

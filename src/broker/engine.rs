@@ -39,6 +39,10 @@ pub struct Engine<S, C> {
     flights: JoinSet<Landed>,
     /// Of the requests under way alone: a handle keeps its task's memory.
     aborts: HashMap<SetId, (Round, AbortHandle)>,
+    /// Requests whose proxy has opened a tunnel.
+    tunnels: mpsc::UnboundedReceiver<(SetId, Round)>,
+    /// For the requests to come.
+    tunnel_sender: mpsc::UnboundedSender<(SetId, Round)>,
     orders: mpsc::Receiver<Order<S>>,
 }
 
@@ -89,6 +93,7 @@ struct Landed {
 }
 
 enum Event<S> {
+    Tunnel(SetId, Round),
     Landed(Box<Landed>),
     /// A request's task ended without an answer: aborted, or a bug.
     Lost,
@@ -108,11 +113,14 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
     #[must_use]
     pub fn new(broker: &Broker<C>, clients: Clients<S>) -> (Self, Helm<S>) {
         let (helm, orders) = mpsc::channel(8);
+        let (tunnel_sender, tunnels) = mpsc::unbounded_channel();
         let mut engine = Self {
             broker: broker.clone(),
             sources: BTreeMap::new(),
             flights: JoinSet::new(),
             aborts: HashMap::new(),
+            tunnels,
+            tunnel_sender,
             orders,
         };
         engine.configure(clients, &mut broker.state());
@@ -141,6 +149,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             }
         };
         tokio::select! {
+            Some((set, round)) = self.tunnels.recv() => Event::Tunnel(set, round),
             Some(landed) = self.flights.join_next() => match landed {
                 Ok(landed) => Event::Landed(Box::new(landed)),
                 Err(ended) => {
@@ -160,9 +169,18 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         let now = self.broker.0.clock.now();
         let broker = self.broker.clone();
         let mut state = broker.state();
+        state.roster.handle_timeout(now);
+        // A tunnel counts before the end of its request does.
+        let first = match event {
+            Event::Tunnel(set, round) => Some((set, round)),
+            Event::Landed(_) | Event::Lost | Event::Due | Event::Changed | Event::Order(_) => None,
+        };
+        let more = std::iter::from_fn(|| self.tunnels.try_recv().ok());
+        for (set, round) in first.into_iter().chain(more) {
+            state.roster.handle_tunnel(set, round, now);
+        }
         match event {
             Event::Landed(landed) => {
-                state.roster.handle_timeout(now);
                 let Landed { set, round, result } = *landed;
                 // One that was given up may land after its successor has begun.
                 if self.aborts.get(&set).is_some_and(|(of, _)| *of == round) {
@@ -173,9 +191,8 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             Event::Due => {
                 let due = state.armed.unwrap_or(now);
                 state.tally.lag = now.saturating_since(due);
-                state.roster.handle_timeout(now);
             }
-            Event::Changed | Event::Lost => state.roster.handle_timeout(now),
+            Event::Tunnel(..) | Event::Changed | Event::Lost => {}
             Event::Order(Order::Retry) => state.roster.retry(now),
             Event::Order(Order::Beat(sender)) => sender.send(()).unwrap_or_default(),
             Event::Order(Order::Configure(clients, about)) => {
@@ -276,8 +293,11 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         let Some(limit) = self.broker.state().roster.time_limit(set) else {
             return;
         };
+        let tunnels = self.tunnel_sender.clone();
         let flight = self.flights.spawn(async move {
-            let result = source.fetch(&scope, limit).await;
+            // A loop that has ended needs no news.
+            let on_tunnel = || tunnels.send((set, round)).unwrap_or_default();
+            let result = source.fetch(&scope, limit, &on_tunnel).await;
             Landed { set, round, result }
         });
         self.aborts.insert(set, (round, flight));

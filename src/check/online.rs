@@ -19,7 +19,11 @@ pub(crate) async fn request<S: TokenSource>(
     source: &S,
     scope: &ScopeSet,
 ) -> Result<Fetched, FetchError> {
-    ended(REQUEST_MAX + GRACE, source.fetch(scope, REQUEST_MAX)).await
+    ended(
+        REQUEST_MAX + GRACE,
+        source.fetch(scope, REQUEST_MAX, &|| ()),
+    )
+    .await
 }
 
 async fn ended(

@@ -50,7 +50,12 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 /// Connects, and returns why that failed.
 fn failure(connector: &Connector, url: &str) -> ConnectError {
     let url = url.parse().unwrap();
-    let connect = async { connector.connect(&url, timer_now() + PATIENCE).await.err() };
+    let connect = async {
+        connector
+            .connect(&url, timer_now() + PATIENCE, &|| ())
+            .await
+            .err()
+    };
     block_on(connect).expect("a connection came about")
 }
 
@@ -58,7 +63,9 @@ fn failure(connector: &Connector, url: &str) -> ConnectError {
 fn first_line(connector: &Connector, url: &str) -> String {
     let url = url.parse().unwrap();
     block_on(async {
-        let connection = connector.connect(&url, timer_now() + PATIENCE).await;
+        let connection = connector
+            .connect(&url, timer_now() + PATIENCE, &|| ())
+            .await;
         let mut stream = connection.unwrap().stream;
         let request = "GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -199,11 +206,11 @@ async fn slow_lookup_counts_against_the_whole_alone_and_is_named() {
     };
     let url = format!("http://slow.example:{port}/").parse().unwrap();
     let whole = timer_now() + Duration::from_millis(50);
-    let error = connector.connect(&url, whole).await.err().unwrap();
+    let error = connector.connect(&url, whole, &|| ()).await.err().unwrap();
     let words = "no answer from the resolver for slow.example in time";
     assert!(error.message.starts_with(words), "{error}");
     assert!(matches!(error.failure, ConnectFailure::TimedOut));
-    let connect = connector.connect(&url, timer_now() + PATIENCE);
+    let connect = connector.connect(&url, timer_now() + PATIENCE, &|| ());
     let mut connect = std::pin::pin!(connect);
     let longer_than_the_steps = Duration::from_millis(100);
     assert!(timeout(longer_than_the_steps, &mut connect).await.is_err());

@@ -14,8 +14,13 @@ static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// Returns what identifies the login at that proxy; going there without a login is one, too.
 pub(super) fn id_of(proxy: &Url, login: Option<&ProxyLogin>) -> ProxyLoginId {
-    let login = login.map(|login| (login.user.as_str(), login.password.expose_secret()));
-    ProxyLoginId::new(KEY.hash_one((proxy.as_str(), login)))
+    match login {
+        Some(login) => {
+            let login = (login.user.as_str(), login.password.expose_secret());
+            ProxyLoginId::new(KEY.hash_one((proxy.as_str(), login)))
+        }
+        None => ProxyLoginId::without_login(KEY.hash_one(proxy.as_str())),
+    }
 }
 
 #[cfg(test)]

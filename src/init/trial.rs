@@ -199,7 +199,12 @@ mod tests {
     }
 
     impl TokenSource for Domo {
-        async fn fetch(&self, scope: &ScopeSet, _: Duration) -> Result<Fetched, FetchError> {
+        async fn fetch(
+            &self,
+            scope: &ScopeSet,
+            _: Duration,
+            _: &(dyn Fn() + Send + Sync),
+        ) -> Result<Fetched, FetchError> {
             self.requests.lock().unwrap().push(scope.to_string());
             if let Some(error) = self.script.lock().unwrap().pop() {
                 return Err(error);

@@ -293,7 +293,12 @@ async fn of_answers_with_metrics_that_are_not_read_no_more_than_eight_are_held()
 struct Silent;
 
 impl TokenSource for Silent {
-    async fn fetch(&self, _scope: &ScopeSet, _: Duration) -> Result<Fetched, FetchError> {
+    async fn fetch(
+        &self,
+        _scope: &ScopeSet,
+        _: Duration,
+        _: &(dyn Fn() + Send + Sync),
+    ) -> Result<Fetched, FetchError> {
         std::future::pending().await
     }
 }

@@ -65,6 +65,7 @@ impl Roster {
     pub fn configure(&mut self, wanted: Vec<Wanted>, now: BootTime) -> Changes {
         let mut changes = Changes::default();
         self.is_configuring = true;
+        self.doubt_logins();
         self.left.retain(|_, (_, until)| now < *until);
         let gone: Vec<String> = self
             .client_names()
@@ -102,8 +103,8 @@ impl Roster {
         let login = wanted.proxy_login;
         if before != wanted.loading {
             client.shown_id = wanted.shown_id;
-            self.change_login(id, login, now);
             self.set_loading(id, wanted.loading, now);
+            self.change_login(id, login, now);
         } else if wanted.renewed || client.proxy_login != login {
             self.new_credentials(id, wanted.shown_id, login, now);
             changes.renewed.push(name);

@@ -1,55 +1,16 @@
 //! Logins at proxies, each shared by all clients that use it: whether it works, and who may try it.
 //!
-//! A directory behind a proxy locks an account after a few wrong passwords. So a login that has not yet opened
-//! a tunnel is tried by one request at a time, and one that was rejected by one request in
-//! [`DENIED_RETRY`], whatever number of clients and scope sets wait for it.
+//! A directory behind a proxy locks an account after a few wrong passwords. So a login that has not opened a
+//! tunnel in the last [`LOGIN_WORKS`] is tried by one request at a time, and one that was rejected by one
+//! request in [`DENIED_RETRY`], whatever number of clients and scope sets wait for it.
 
-use std::collections::VecDeque;
+mod login;
 
 use super::{ClientId, Roster, SetId};
 use crate::clock::BootTime;
-use crate::schedule::{ChangeLimit, DENIED_RETRY};
-use crate::source::LoginResult;
-
-/// Identifies a proxy together with the login that is sent to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProxyLoginId(u64);
-
-impl ProxyLoginId {
-    /// Two are the same login if their numbers are.
-    #[must_use]
-    pub const fn new(number: u64) -> Self {
-        Self(number)
-    }
-}
-
-/// What is known of a login.
-#[derive(Debug, Default)]
-pub(super) struct Login {
-    /// Whether it has opened a tunnel, and was not rejected since.
-    works: bool,
-    /// The scope set whose request tries it.
-    tried_by: Option<SetId>,
-    /// When it may be tried, if not now.
-    not_before: Option<BootTime>,
-    /// What the proxy answered when it rejected the login last.
-    rejection: Option<String>,
-    /// How often config changes and reloads have had it rejected again.
-    changes: ChangeLimit,
-    /// Whether they are why it is tried next.
-    is_changed: bool,
-    /// Clients that wait until it may be used.
-    waiting: VecDeque<ClientId>,
-    /// When it was last reported that callers fail because the proxy rejects it.
-    outage_reported: Option<BootTime>,
-}
-
-impl Login {
-    /// Whether a request may start.
-    fn is_open(&self) -> bool {
-        self.works || (self.tried_by.is_none() && self.not_before.is_none())
-    }
-}
+use crate::schedule::{ChangeLimit, DENIED_RETRY, Round};
+pub(super) use login::Login;
+pub use login::{LOGIN_WORKS, ProxyLoginId};
 
 impl Roster {
     fn login_of(&mut self, client: ClientId) -> Option<&mut Login> {
@@ -58,26 +19,41 @@ impl Roster {
     }
 
     /// Whether a request of the client may start; if not, the client waits for its login.
-    pub(super) fn passes_login(&mut self, client: ClientId) -> bool {
-        let Some(login) = self.login_of(client) else {
-            return true;
-        };
-        let is_open = login.is_open();
+    pub(super) fn passes_login(&mut self, client: ClientId, now: BootTime) -> bool {
+        let is_open = self.is_login_open(client, now);
         if !is_open {
-            login.waiting.push_back(client);
+            if let Some(login) = self.login_of(client) {
+                login.waiting.push_back(client);
+            }
+            self.await_login(client, true);
         }
         is_open
     }
 
+    /// Whether the client's sets that want a request wait for another one to try the login.
+    fn await_login(&mut self, client: ClientId, waits: bool) {
+        let queue = self.clients.get(&client).map(|client| &client.queue);
+        for set in queue.into_iter().flatten() {
+            if let Some(found) = self.sets.get_mut(set) {
+                found.schedule.await_login(waits);
+            }
+        }
+    }
+
+    /// Whether a request of the client may start, as far as its login is concerned.
+    pub(super) fn is_login_open(&mut self, client: ClientId, now: BootTime) -> bool {
+        self.login_of(client).is_none_or(|login| login.is_open(now))
+    }
+
     /// A request of the set is being sent through its client's proxy.
-    pub(super) fn use_login(&mut self, set: SetId) {
+    pub(super) fn use_login(&mut self, set: SetId, now: BootTime) {
         let Some(found) = self.sets.get_mut(&set) else {
             return;
         };
         let client = self.clients.get(&found.client);
         found.sent_login = client.and_then(|client| client.proxy_login);
         let login = found.sent_login.and_then(|id| self.logins.get_mut(&id));
-        if let Some(login) = login.filter(|login| !login.works) {
+        if let Some(login) = login.filter(|login| login.is_tried_next(now)) {
             login.tried_by = Some(set);
         }
     }
@@ -108,24 +84,36 @@ impl Roster {
         self.set_not_before(id, until);
     }
 
-    /// Applies what a request has shown about the login that it was sent with.
-    pub(super) fn apply_login_result(
+    /// The proxy has opened a tunnel for the request of `round`.
+    pub fn handle_tunnel(&mut self, set: SetId, round: Round, now: BootTime) {
+        let found = self.sets.get(&set);
+        if found.is_none_or(|found| found.flight != Some(round)) {
+            return;
+        }
+        // What the rest of the request comes to no longer concerns the login.
+        if let Some((id, _)) = self.release_login(set) {
+            self.accept_login(id, now);
+            self.start_next(now);
+        }
+    }
+
+    /// A request through this proxy has ended without a tunnel.
+    pub(super) fn end_without_tunnel(
         &mut self,
-        (id, was_trial): (ProxyLoginId, bool),
+        id: ProxyLoginId,
         set: SetId,
-        result: LoginResult,
+        is_rejected: bool,
         now: BootTime,
     ) {
-        let Some(login) = self.logins.get(&id) else {
+        if is_rejected {
+            self.reject_login(id, set, now);
             return;
-        };
-        match result {
-            // An answer to a request from before the rejection does not end it.
-            LoginResult::Works if was_trial => self.accept_login(id, now),
-            // One more of those that were under way when the first one was rejected.
-            LoginResult::Rejected if !login.works && !was_trial => {}
-            LoginResult::Rejected => self.reject_login(id, set, now),
-            LoginResult::Works | LoginResult::Unknown => {}
+        }
+        let login = self.logins.get_mut(&id);
+        let login = login.filter(|login| login.not_before.is_none());
+        if login.is_some_and(|login| login.rejection.take().is_some()) {
+            // Something else keeps the tokens away now.
+            self.lift_login_blocks(id, now);
         }
     }
 
@@ -133,12 +121,14 @@ impl Roster {
         let Some(login) = self.logins.get_mut(&id) else {
             return;
         };
-        login.works = true;
+        login.works_until = Some(now + LOGIN_WORKS);
         login.is_changed = false;
-        login.rejection = None;
-        self.set_not_before(id, None);
+        login.outage_reported = None;
+        if login.rejection.take().is_some() || login.not_before.is_some() {
+            self.set_not_before(id, None);
+            self.lift_login_blocks(id, now);
+        }
         self.line_up_waiting(id);
-        self.lift_login_blocks(id, now);
     }
 
     fn lift_login_blocks(&mut self, id: ProxyLoginId, now: BootTime) {
@@ -153,34 +143,63 @@ impl Roster {
     fn reject_login(&mut self, id: ProxyLoginId, rejected: SetId, now: BootTime) {
         let words = self.failure_of(rejected).unwrap_or("rejected").to_owned();
         if let Some(login) = self.logins.get_mut(&id) {
-            login.works = false;
+            login.works_until = None;
+            login.tried_by = None;
             login.rejection = Some(words);
             if std::mem::take(&mut login.is_changed) {
                 login.changes.take(now);
             }
         }
         self.set_not_before(id, Some(now + DENIED_RETRY));
+        self.give_up_requests(id, now);
         for set in self.sets_of_login(id) {
             self.block_by_login(set, id, now);
         }
     }
 
-    /// Has the set's callers refused if the login is rejected.
-    fn block_by_login(&mut self, set: SetId, id: ProxyLoginId, now: BootTime) {
-        let login = self.logins.get(&id);
-        let rejection = login.and_then(|login| login.rejection.as_deref().zip(login.not_before));
-        if let (Some((words, until)), Some(found)) = (rejection, self.sets.get_mut(&set)) {
-            found.schedule.reject_login(words, until, now);
+    /// Gives up the requests that the proxy has not opened a tunnel for: it would reject them, too.
+    fn give_up_requests(&mut self, id: ProxyLoginId, now: BootTime) {
+        let sets = self.sets.iter_mut();
+        let sent = sets.filter(|(_, found)| found.sent_login == Some(id));
+        let mut given_up = Vec::new();
+        for (set, found) in sent {
+            found.schedule.give_up();
+            given_up.push(*set);
+        }
+        for set in given_up {
             self.touch(set, now);
         }
     }
 
-    /// A set of the client is new.
-    pub(super) fn join_login(&mut self, client: ClientId, set: SetId, now: BootTime) {
-        let client = self.clients.get(&client);
-        if let Some(id) = client.and_then(|client| client.proxy_login) {
-            self.block_by_login(set, id, now);
+    /// Has the set's callers refused if the login is rejected, or told when it may be tried.
+    fn block_by_login(&mut self, set: SetId, id: ProxyLoginId, now: BootTime) {
+        let login = self.logins.get(&id);
+        let Some((login, until)) = login.and_then(|login| Some((login, login.not_before?))) else {
+            return;
+        };
+        if let Some(found) = self.sets.get_mut(&set) {
+            match &login.rejection {
+                Some(words) => found.schedule.reject_login(words, until, now),
+                None => found.schedule.hold(until, now),
+            }
+            self.touch(set, now);
         }
+    }
+
+    /// A set of the client is new, or the client has just been given its login. That the login is rejected
+    /// was reported already.
+    pub(super) fn join_login(&mut self, client: ClientId, set: SetId, now: BootTime) {
+        let id = self.clients.get(&client);
+        let Some(id) = id.and_then(|client| client.proxy_login) else {
+            return;
+        };
+        let login = self.logins.get(&id);
+        let is_reported =
+            login.is_some_and(|login| login.is_rejected() && login.outage_reported.is_some());
+        if let Some(found) = self.sets.get_mut(&set).filter(|_| is_reported) {
+            found.schedule.skip_outage_report(now);
+        }
+        self.block_by_login(set, id, now);
     }
 
     /// The client uses that login now; its requests under way have been aborted.
@@ -208,14 +227,23 @@ impl Roster {
             old.waiting.retain(|waiting| *waiting != client);
             self.line.push_back(client);
         }
-        for set in sets {
-            if let Some(found) = self.sets.get_mut(&set) {
+        for set in &sets {
+            if let Some(found) = self.sets.get_mut(set) {
                 found.schedule.accept_login(now);
             }
         }
-        if let Some(id) = new {
-            let login = self.logins.entry(id).or_default();
-            login.changes = login.changes.max(changes);
+        let Some(id) = new else {
+            return;
+        };
+        let is_known = self.logins.contains_key(&id);
+        let login = self.logins.entry(id).or_insert_with(|| Login::new(id));
+        login.changes = login.changes.max(changes);
+        if is_known {
+            // That one more client uses it says nothing new about it.
+            for set in sets {
+                self.join_login(client, set, now);
+            }
+        } else {
             self.reopen_login(id, now);
         }
     }
@@ -223,27 +251,31 @@ impl Roster {
     /// The login of a client that is new.
     pub(super) fn add_login(&mut self, id: Option<ProxyLoginId>) {
         if let Some(id) = id {
-            self.logins.entry(id).or_default();
+            self.logins.entry(id).or_insert_with(|| Login::new(id));
+        }
+    }
+
+    /// A reload, or a changed config: logins that worked are tried by one request before all use them again.
+    pub(super) fn doubt_logins(&mut self) {
+        for login in self.logins.values_mut() {
+            login.works_until = None;
         }
     }
 
     /// A reload: rejected logins are tried immediately, as often as new ones would be.
     pub(super) fn retry_logins(&mut self, now: BootTime) {
-        let ids: Vec<ProxyLoginId> = self.logins.keys().copied().collect();
-        for id in ids {
-            if self
-                .logins
-                .get(&id)
-                .is_some_and(|login| login.rejection.is_some())
-            {
-                self.reopen_login(id, now);
-            }
+        self.doubt_logins();
+        let logins = self.logins.iter();
+        let rejected = logins.filter(|(_, login)| login.rejection.is_some());
+        let rejected: Vec<ProxyLoginId> = rejected.map(|(id, _)| *id).collect();
+        for id in rejected {
+            self.reopen_login(id, now);
         }
     }
 
-    /// Has a login that does not work tried as soon as the limit of changes allows.
+    /// Has a login tried as soon as the limit of changes allows.
     fn reopen_login(&mut self, id: ProxyLoginId, now: BootTime) {
-        let Some(login) = self.logins.get_mut(&id).filter(|login| !login.works) else {
+        let Some(login) = self.logins.get_mut(&id) else {
             return;
         };
         login.is_changed = true;
@@ -291,8 +323,14 @@ impl Roster {
     /// Those that waited for the login take their turn; who finds it closed again waits on, in the same
     /// order.
     fn line_up_waiting(&mut self, id: ProxyLoginId) {
-        if let Some(login) = self.logins.get_mut(&id) {
-            self.line.append(&mut login.waiting);
+        let login = self.logins.get_mut(&id);
+        for client in login
+            .map(|login| std::mem::take(&mut login.waiting))
+            .into_iter()
+            .flatten()
+        {
+            self.await_login(client, false);
+            self.line.push_back(client);
         }
     }
 
@@ -310,9 +348,8 @@ impl Roster {
         let clients = self.clients.values();
         let used: std::collections::BTreeSet<ProxyLoginId> =
             clients.filter_map(|client| client.proxy_login).collect();
-        let is_kept = |id: &ProxyLoginId, login: &mut Login| {
-            used.contains(id) || (!login.works && login.not_before.is_some())
-        };
+        let is_kept =
+            |id: &ProxyLoginId, login: &mut Login| used.contains(id) || login.not_before.is_some();
         self.logins.retain(is_kept);
     }
 
@@ -331,12 +368,7 @@ impl Roster {
             return Vec::new();
         };
         match client.proxy_login {
-            Some(id)
-                if self
-                    .logins
-                    .get(&id)
-                    .is_some_and(|login| login.rejection.is_some()) =>
-            {
+            Some(id) if self.logins.get(&id).is_some_and(Login::is_rejected) => {
                 self.sets_of_login(id)
             }
             Some(_) | None => client.sets.values().copied().collect(),

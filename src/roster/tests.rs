@@ -3,6 +3,7 @@ mod confirmation;
 mod login_changes;
 mod logins;
 mod outage;
+mod tunnels;
 mod turns;
 
 use super::*;
@@ -245,9 +246,11 @@ fn failed_attempts_are_reported_given_up_ones_too() {
 #[test]
 fn the_document_has_the_bounds_as_they_are() {
     let document = include_str!("../../docs/architecture.md");
+    let works = format!("{} s", LOGIN_WORKS.as_secs());
     for (name, bound) in [
-        ("MAX_FLIGHTS_PER_CLIENT", MAX_FLIGHTS_PER_CLIENT),
-        ("MAX_FLIGHTS", MAX_FLIGHTS),
+        ("MAX_FLIGHTS_PER_CLIENT", MAX_FLIGHTS_PER_CLIENT.to_string()),
+        ("MAX_FLIGHTS", MAX_FLIGHTS.to_string()),
+        ("LOGIN_WORKS", works),
     ] {
         assert!(
             document.contains(&format!("| `{name}` | {bound} |")),

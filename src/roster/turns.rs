@@ -158,7 +158,7 @@ impl Roster {
             let Some(next) = self.line.pop_front() else {
                 return;
             };
-            if !self.passes_login(next) {
+            if !self.passes_login(next, now) {
                 continue;
             }
             let Some(client) = self.clients.get_mut(&next) else {
@@ -199,7 +199,7 @@ impl Roster {
         self.next_generation = self.next_generation.wrapping_add(1);
         let round = found.schedule.start(chance, now);
         found.flight = Some(round);
-        self.use_login(set);
+        self.use_login(set, now);
         self.in_flight += 1;
         if let Some(client) = self.clients.get_mut(&id) {
             client.in_flight += 1;

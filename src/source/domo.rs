@@ -225,13 +225,18 @@ impl DomoSource {
         }
     }
 
-    async fn fetch_by(&self, scope: &ScopeSet, deadline: Instant) -> Result<Fetched, FetchError> {
+    async fn fetch_by(
+        &self,
+        scope: &ScopeSet,
+        deadline: Instant,
+        on_tunnel: &(dyn Fn() + Send + Sync),
+    ) -> Result<Fetched, FetchError> {
         let request = self.request(scope).map_err(|error| {
             let words = format!("no request can be made for {}: {error}", self.place);
             FetchError::transient(Cause::Unusable, words)
         })?;
         let url = &self.registration.endpoint.url;
-        let connected = self.connector.connect(url, deadline).await;
+        let connected = self.connector.connect(url, deadline, on_tunnel).await;
         let connection = connected.map_err(exchange::of_connection)?;
         let answer = exchange::exchange(connection, request, &self.place, deadline).await?;
         let secrets = Secrets {
@@ -243,8 +248,14 @@ impl DomoSource {
 }
 
 impl TokenSource for DomoSource {
-    async fn fetch(&self, scope: &ScopeSet, limit: Duration) -> Result<Fetched, FetchError> {
-        let fetched = self.fetch_by(scope, timer_now() + limit).await;
+    async fn fetch(
+        &self,
+        scope: &ScopeSet,
+        limit: Duration,
+        on_tunnel: &(dyn Fn() + Send + Sync),
+    ) -> Result<Fetched, FetchError> {
+        let deadline = timer_now() + limit;
+        let fetched = self.fetch_by(scope, deadline, on_tunnel).await;
         fetched.map_err(|error| hint::for_reader(error, &self.registration))
     }
 }

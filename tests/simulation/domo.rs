@@ -10,7 +10,7 @@ use domo_token::schedule::{
     BACKOFF_FIRST, BACKOFF_MAX, CHANGE_INTERVAL, CHANGES_IN_A_ROW, CONFIRM_AFTER, DENIED_RETRY,
     REQUEST_GRACE, RETRY_AFTER_MAX, floor, request_timeout,
 };
-use domo_token::source::{Cause, FetchError, Fetched, LifetimeSource, TokenSource};
+use domo_token::source::{FetchError, Fetched, LifetimeSource, TokenSource};
 use domo_token_client::scope::ScopeSet;
 use tokio::sync::oneshot;
 
@@ -29,6 +29,10 @@ struct Flight {
     /// From then on an answer comes too late.
     late: BootTime,
     fate: Option<(BootTime, Answer)>,
+    /// When the proxy opens its tunnel, if it does and has not yet.
+    tunnel: Option<(BootTime, oneshot::Sender<()>)>,
+    /// Whether it has.
+    has_tunnel: bool,
     sender: Option<oneshot::Sender<Result<Fetched, FetchError>>>,
 }
 
@@ -186,16 +190,12 @@ impl Domo {
             refused.until = now;
             refused.is_confirmed = true;
         }
-        state.logins.excuse(None);
+        state.logins.excuse();
     }
 
     /// The client goes through a proxy with that login from now on.
     pub(crate) fn use_login(&self, client: &str, login: Option<u64>) {
-        let mut state = self.state();
-        state.used.insert(client.to_owned(), login);
-        if login.is_some() {
-            state.logins.excuse(login);
-        }
+        self.state().used.insert(client.to_owned(), login);
     }
 
     /// New credentials: what the old ones ran into is no longer counted.
@@ -261,14 +261,20 @@ impl Domo {
     /// When the next answer comes.
     pub(crate) fn first_due(&self) -> Option<BootTime> {
         let state = self.state();
-        let due = state.flights.values().filter(|f| f.sender.is_some());
-        due.filter_map(|flight| flight.fate.map(|(at, _)| at)).min()
+        let flights = state.flights.values().filter(|f| f.sender.is_some());
+        let due = flights.flat_map(|flight| {
+            let answer = flight.fate.map(|(at, _)| at);
+            let tunnel = flight.tunnel.as_ref().map(|(at, _)| *at);
+            answer.into_iter().chain(tunnel)
+        });
+        due.min()
     }
 
     /// Sends the answers that are due.
     pub(crate) fn answer_due(&self) {
         let now = self.clock.now();
         let mut state = self.state();
+        state.open_tunnels(now);
         let due: Vec<u64> = state
             .flights
             .iter()
@@ -286,6 +292,7 @@ impl Domo {
         let SimSource { valid, login, .. } = *source;
         let key = (source.client.clone(), scope.clone());
         let (sender, answer) = oneshot::channel();
+        let (opener, tunnel) = oneshot::channel();
         let mut state = self.state();
         let problem = state.check_start(&key, now);
         let id = state.last_flight + 1;
@@ -299,6 +306,8 @@ impl Domo {
         } = &mut *state;
         let fate = weather.fate(rng, *lifetime, valid);
         let fate = fate.map(|(delay, answer)| (delay, answer.through_proxy(is_wrong)));
+        let is_opened = login.is_some() && !is_wrong && Answer::has_tunnel(fate, rng);
+        let opened_after = fate.map_or(Duration::from_millis(10), |(delay, _)| delay / 2);
         state.last_flight = id;
         state.requests += 1;
         let line = format!("{now}  request {id} for {} {}: {fate:?}", key.0, key.1);
@@ -310,6 +319,8 @@ impl Domo {
             started: now,
             late: now + request_timeout(lifetime) + REQUEST_GRACE,
             fate: fate.map(|(delay, answer)| (now + delay, answer)),
+            tunnel: is_opened.then_some((now + opened_after, opener)),
+            has_tunnel: false,
             sender: Some(sender),
         };
         state.flights.insert(id, flight);
@@ -320,6 +331,7 @@ impl Domo {
         Started {
             domo: self.clone(),
             id,
+            tunnel: Some(tunnel),
             answer: Some(answer),
         }
     }
@@ -363,12 +375,28 @@ impl State {
         })
     }
 
+    /// Opens the tunnels that are due.
+    fn open_tunnels(&mut self, now: BootTime) {
+        let flights = self.flights.values_mut();
+        for flight in flights.filter(|flight| flight.sender.is_some()) {
+            // The broker has given it up when it is so late.
+            let is_late = flight.late <= now;
+            if let Some((_, opener)) = flight.tunnel.take_if(|(at, _)| *at <= now)
+                && !is_late
+                && opener.send(()).is_ok()
+            {
+                flight.has_tunnel = true;
+                self.logins.opened(flight.login, now);
+            }
+        }
+    }
+
     fn answer(&mut self, id: u64, now: BootTime) {
         let Some(flight) = self.flights.get_mut(&id) else {
             return;
         };
         let (key, started, late) = (flight.key.clone(), flight.started, flight.late);
-        let login = flight.login;
+        let (login, has_tunnel) = (flight.login, flight.has_tunnel);
         let Some((sender, (_, answer))) = flight.sender.take().zip(flight.fate) else {
             return;
         };
@@ -380,7 +408,13 @@ impl State {
             let _dropped = sender.send(Ok(fetched("c4nary-late", never, &key)));
             return;
         }
-        self.learn_login(login, id, answer, now);
+        if let Answer::LoginRejected = answer {
+            let problem = self.logins.rejected(login, id, now);
+            self.violation = self.violation.take().or(problem);
+        } else if !has_tunnel {
+            self.logins.failed_otherwise(login);
+        }
+        self.logins.ended(login, id);
         let result = match answer {
             Answer::Token(lifetime) => Ok(self.grant(&key, lifetime, started, now)),
             Answer::SameToken => Ok(self.reissue(&key, started, now)),
@@ -413,23 +447,6 @@ impl State {
             }
         };
         let _aborted = sender.send(result);
-    }
-
-    /// Takes down what an answer shows about the login that its request was sent with.
-    fn learn_login(&mut self, login: Option<u64>, id: u64, answer: Answer, now: BootTime) {
-        match answer {
-            Answer::LoginRejected => {
-                let problem = self.logins.rejected(login, id, now);
-                self.violation = self.violation.take().or(problem);
-            }
-            Answer::Transient(Cause::Connect | Cause::Timeout | Cause::Tls | Cause::Proxy, _) => {}
-            Answer::Token(_)
-            | Answer::SameToken
-            | Answer::Transient(..)
-            | Answer::ClientRefused
-            | Answer::ScopeRefused => self.logins.opened(login, id),
-        }
-        self.logins.ended(login, id);
     }
 
     /// The next attempt follows after half the doubled wait at least, or after `least`.
@@ -558,6 +575,7 @@ fn fetched(text: &str, lifetime: Duration, key: &Key) -> Fetched {
 struct Started {
     domo: Domo,
     id: u64,
+    tunnel: Option<oneshot::Receiver<()>>,
     answer: Option<oneshot::Receiver<Result<Fetched, FetchError>>>,
 }
 
@@ -593,8 +611,18 @@ pub(crate) struct SimSource {
 }
 
 impl TokenSource for SimSource {
-    async fn fetch(&self, scope: &ScopeSet, _: Duration) -> Result<Fetched, FetchError> {
+    async fn fetch(
+        &self,
+        scope: &ScopeSet,
+        _: Duration,
+        on_tunnel: &(dyn Fn() + Send + Sync),
+    ) -> Result<Fetched, FetchError> {
         let mut started = self.domo.start(self, scope);
+        if let Some(tunnel) = started.tunnel.take()
+            && tunnel.await.is_ok()
+        {
+            on_tunnel();
+        }
         match started.answer.take() {
             Some(answer) => answer.await.unwrap_or_else(|_| Err(denied(true))),
             None => Err(denied(true)),

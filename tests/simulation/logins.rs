@@ -3,16 +3,30 @@
 use std::collections::BTreeMap;
 
 use domo_token::clock::BootTime;
+use domo_token::roster::{LOGIN_WORKS, ProxyLoginId};
 use domo_token::schedule::DENIED_RETRY;
 
 use crate::domo::Changes;
+
+/// The proxy to which no login is sent.
+const WITHOUT_LOGIN: u64 = 3;
+
+/// Returns what the broker knows the login by.
+pub(crate) fn id_of(login: u64) -> ProxyLoginId {
+    if login == WITHOUT_LOGIN {
+        ProxyLoginId::without_login(login)
+    } else {
+        ProxyLoginId::new(login)
+    }
+}
 
 /// What was learnt last of a login.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Known {
     #[default]
     Nothing,
-    Works,
+    /// It counts as working until then.
+    Works(BootTime),
     Rejected,
 }
 
@@ -73,24 +87,30 @@ impl Logins {
         self.0.get(&login?)
     }
 
-    /// A reload, or a client that uses that login from now on.
-    pub(crate) fn excuse(&mut self, login: Option<u64>) {
-        for (id, found) in &mut self.0 {
-            let is_rejected = found.known == Known::Rejected;
-            if is_rejected && login.is_none_or(|login| login == *id) {
-                found.is_excused = true;
-                found.changes.pending = true;
+    /// A reload: a rejected login may be tried, and one that worked is tried again before all use it.
+    pub(crate) fn excuse(&mut self) {
+        for found in self.0.values_mut() {
+            match found.known {
+                Known::Rejected => {
+                    found.is_excused = true;
+                    found.changes.pending = true;
+                }
+                Known::Works(_) => found.known = Known::Nothing,
+                Known::Nothing => {}
             }
         }
     }
 
     /// A request with that login is sent.
     pub(crate) fn start(&mut self, login: Option<u64>, id: u64, now: BootTime) -> Option<String> {
-        let login = self.0.entry(login?).or_default();
-        if login.known == Known::Works {
-            return None;
+        let number = login?;
+        let login = self.0.entry(number).or_default();
+        match login.known {
+            Known::Works(until) if now < until => return None,
+            Known::Works(_) | Known::Nothing | Known::Rejected => {}
         }
-        if let Some(trial) = login.trial.replace(id) {
+        let is_limited = number != WITHOUT_LOGIN;
+        if let Some(trial) = login.trial.replace(id).filter(|_| is_limited) {
             return Some(format!("requests {trial} and {id} try a login together"));
         }
         if std::mem::take(&mut login.is_excused) {
@@ -101,12 +121,22 @@ impl Logins {
     }
 
     /// The request has opened a tunnel.
-    pub(crate) fn opened(&mut self, login: Option<u64>, id: u64) {
+    pub(crate) fn opened(&mut self, login: Option<u64>, now: BootTime) {
         let login = login.and_then(|login| self.0.get_mut(&login));
-        if let Some(login) = login.filter(|login| login.trial == Some(id)) {
-            login.known = Known::Works;
+        if let Some(login) = login {
+            login.known = Known::Works(now + LOGIN_WORKS);
+            login.trial = None;
             login.not_before = None;
             login.is_excused = false;
+            login.changes.pending = false;
+        }
+    }
+
+    /// The request has failed for another reason than the login.
+    pub(crate) fn failed_otherwise(&mut self, login: Option<u64>) {
+        let login = login.and_then(|login| self.0.get_mut(&login));
+        if let Some(login) = login.filter(|login| login.known == Known::Rejected) {
+            login.known = Known::Nothing;
             login.changes.pending = false;
         }
     }
@@ -120,23 +150,23 @@ impl Logins {
     ) -> Option<String> {
         let login = self.0.get_mut(&login?)?;
         let problem = login.count(id, now);
-        if login.known == Known::Works || login.trial == Some(id) {
-            login.known = Known::Rejected;
-            login.not_before = Some(now + DENIED_RETRY);
-            login.changes.pending = false;
-        }
+        login.known = Known::Rejected;
+        login.not_before = Some(now + DENIED_RETRY);
+        login.is_excused = false;
+        login.changes.pending = false;
+        login.trial = None;
         problem
     }
 
-    /// The request was given up: the proxy may have rejected it.
+    /// The request was given up: the proxy may have rejected its login.
     pub(crate) fn given_up(
         &mut self,
         login: Option<u64>,
         id: u64,
         now: BootTime,
     ) -> Option<String> {
-        let login = self.0.get_mut(&login?)?;
-        login.count(id, now)
+        let login = login.filter(|login| *login != WITHOUT_LOGIN)?;
+        self.0.get_mut(&login)?.count(id, now)
     }
 
     /// The request has ended.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domo_token::broker::{About, Broker, Clients, Engine, Helm};
 use domo_token::clock::{BootTime, Clock};
-use domo_token::roster::{ProxyLoginId, Wanted};
+use domo_token::roster::Wanted;
 use domo_token_client::scope::ScopeSet;
 use domo_token_client::wire::Renew;
 
@@ -14,6 +14,7 @@ use crate::callers::Callers;
 use crate::clock::SimClock;
 use crate::domo::{Domo, Key, SimSource};
 use crate::log::Log;
+use crate::logins;
 use crate::weather::Weather;
 
 /// All sets there may be; the first client has more than it may fetch at once.
@@ -399,7 +400,7 @@ fn clients(
             shown_id: "id…".to_owned(),
             scopes: sets.map(|(set, _)| key(set).1).collect(),
             renewed: renewed == Some(*client),
-            proxy_login: source.login.map(ProxyLoginId::new),
+            proxy_login: source.login.map(logins::id_of),
             loading: None,
         };
         (wanted, Some(Arc::clone(source)))

@@ -35,6 +35,25 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
+    /// Whether a proxy that takes the login opens a tunnel for a request that this comes back for.
+    pub(crate) fn has_tunnel(fate: Option<(Duration, Self)>, rng: &mut fastrand::Rng) -> bool {
+        match fate {
+            Some((_, Self::Transient(Cause::Connect | Cause::Proxy, _) | Self::LoginRejected)) => {
+                false
+            }
+            // Nothing comes back from the proxy, or from Domo.
+            None | Some((_, Self::Transient(Cause::Tls | Cause::Timeout, _))) => rng.bool(),
+            Some((
+                _,
+                Self::Token(_)
+                | Self::SameToken
+                | Self::Transient(..)
+                | Self::ClientRefused
+                | Self::ScopeRefused,
+            )) => true,
+        }
+    }
+
     /// What comes back through a proxy that may reject the login.
     pub(crate) fn through_proxy(self, is_login_wrong: bool) -> Self {
         match self {

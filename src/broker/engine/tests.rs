@@ -20,7 +20,12 @@ enum Stub {
 }
 
 impl TokenSource for Stub {
-    async fn fetch(&self, scope: &ScopeSet, _: Duration) -> Result<Fetched, FetchError> {
+    async fn fetch(
+        &self,
+        scope: &ScopeSet,
+        _: Duration,
+        _: &(dyn Fn() + Send + Sync),
+    ) -> Result<Fetched, FetchError> {
         match self {
             Self::Gives => Ok(Fetched {
                 text: "c4nary-token".into(),

@@ -19,7 +19,12 @@ use crate::token::{Life, Token};
 struct Unasked;
 
 impl TokenSource for Unasked {
-    async fn fetch(&self, _scope: &ScopeSet, _: Duration) -> Result<Fetched, FetchError> {
+    async fn fetch(
+        &self,
+        _scope: &ScopeSet,
+        _: Duration,
+        _: &(dyn Fn() + Send + Sync),
+    ) -> Result<Fetched, FetchError> {
         std::future::pending().await
     }
 }

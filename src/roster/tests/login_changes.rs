@@ -2,6 +2,7 @@
 
 use super::logins::{GOOD, SECOND, WRONG, rejected, through, with_login};
 use super::*;
+use crate::schedule::Effect;
 
 #[test]
 fn reload_tries_a_rejected_login_by_one_request_three_times_in_a_row_then_once_per_interval() {
@@ -134,4 +135,100 @@ fn client_with_a_login_that_was_just_rejected_is_denied_from_its_first_request_o
             .status(NOW)
             .all(|set| set.state == ScopeState::Denied)
     );
+}
+
+/// The lines that a rejected login of these commands makes: errors, or warnings.
+fn reported(roster: &mut Roster) -> usize {
+    let is_new = |command: Command| match command {
+        Command::Report(_, Outcome::Denied { again, effect, .. }) => {
+            !again || matches!(effect, Effect::NoToken { first: true, .. })
+        }
+        Command::Report(_, Outcome::Expired { effect, .. }) => {
+            matches!(effect, Effect::NoToken { first: true, .. })
+        }
+        Command::Report(..)
+        | Command::Fetch(..)
+        | Command::Abort(_)
+        | Command::Reply(..)
+        | Command::Announce(_)
+        | Command::Forget(_) => false,
+    };
+    let commands = std::iter::from_fn(|| roster.poll_command());
+    commands.map(is_new).filter(|is_new| *is_new).count()
+}
+
+#[test]
+fn client_that_is_loaded_after_its_login_was_rejected_neither_tries_nor_reports_it_again() {
+    let names = ["a", "b", "c", "d"];
+    let config = |loaded: usize| -> Vec<Wanted> {
+        let clients = names.iter().enumerate().map(|(number, name)| {
+            if number < loaded {
+                through(WRONG, name, 2)
+            } else {
+                Wanted {
+                    loading: Some(Loading::Pending),
+                    ..wanted(name, 2)
+                }
+            }
+        });
+        clients.collect()
+    };
+    let mut roster = Roster::new(1);
+    roster.configure(config(1), NOW);
+    let flights = fetches(&mut roster);
+    assert_eq!(flights.len(), 1);
+    roster.handle_fetched(flights[0].0, flights[0].1, rejected(), NOW);
+    assert_eq!(reported(&mut roster), 1);
+    for loaded in 2..=names.len() {
+        let now = NOW + SECOND * u32::try_from(loaded).unwrap();
+        roster.handle_timeout(now);
+        roster.configure(config(loaded), now);
+        roster.handle_timeout(now + SECOND / 2);
+        assert_eq!(roster.in_flight, 0, "{loaded}");
+        assert_eq!(reported(&mut roster), 0, "{loaded}");
+        let denied = roster
+            .status(now)
+            .filter(|set| set.state == ScopeState::Denied);
+        assert_eq!(denied.count(), loaded * 2);
+    }
+}
+
+#[test]
+fn login_that_has_to_wait_because_it_changes_too_often_says_so_with_the_time() {
+    let mut roster = Roster::new(1);
+    let mut now = NOW;
+    for step in 0..4 {
+        now = NOW + SECOND / 5 * step;
+        let mut config = with_login(ProxyLoginId::new(step.into()), &["a", "b"], 2);
+        for client in &mut config {
+            client.renewed = step > 0;
+        }
+        roster.configure(config, now);
+        for (set, round) in fetches(&mut roster) {
+            roster.handle_fetched(set, round, rejected(), now);
+        }
+    }
+    let login = ProxyLoginId::new(9);
+    let mut config = with_login(login, &["a", "b"], 2);
+    for client in &mut config {
+        client.renewed = true;
+    }
+    roster.configure(config, now);
+    assert_eq!(fetches(&mut roster), []);
+    let until = roster.login_timers.first().unwrap().0;
+    let ask = Ask {
+        min_ttl: None,
+        deadline: now + SECOND,
+        renew: None,
+    };
+    for set in roster.sets.keys().copied().collect::<Vec<_>>() {
+        let refusal = roster.request(set, WaiterId(1), &ask, now);
+        let refusal = refusal.unwrap().unwrap_err();
+        assert!(refusal.cause.ends_with(schedule::HELD), "{}", refusal.cause);
+        assert_eq!(refusal.next_attempt, Some(until));
+        let status = roster.status_of(set, now).unwrap();
+        assert_eq!(status.next_attempt, Some(until));
+    }
+    roster.handle_timeout(until);
+    assert_eq!(fetches(&mut roster).len(), 1);
 }

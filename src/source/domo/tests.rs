@@ -44,7 +44,7 @@ fn fetched_from(endpoint: Endpoint) -> Result<Fetched, FetchError> {
         .build()
         .unwrap();
     let scope = ScopeSet::parse("data").unwrap();
-    runtime.block_on(source.fetch(&scope, Duration::from_secs(20)))
+    runtime.block_on(source.fetch(&scope, Duration::from_secs(20), &|| ()))
 }
 
 fn server() -> Builder {
@@ -437,7 +437,7 @@ fn request_ends_at_its_limit_and_names_the_step() {
         .build()
         .unwrap();
     let scope = ScopeSet::parse("data").unwrap();
-    let result = runtime.block_on(source.fetch(&scope, Duration::from_millis(50)));
+    let result = runtime.block_on(source.fetch(&scope, Duration::from_millis(50), &|| ()));
     let words = words_of(result, Cause::Timeout);
     assert_eq!(words, format!("no answer from {address} in time"));
 }
