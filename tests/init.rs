@@ -485,7 +485,7 @@ fn file_that_the_unit_hides_is_a_warning_also_if_the_service_cannot_read_it() {
     let folder = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_domo-tokend");
     let script = format!(
-        "mount -t tmpfs none /tmp && cp {program} /etc/daemon && cd /tmp && \
+        "cp {program} /etc/daemon && mount -t tmpfs none /tmp && cd /tmp && \
          cp /etc/ssl/certs/ca-certificates.crt ca.pem && chmod 600 ca.pem && \
          echo secret | /etc/daemon init --offline --client-id id --ca-file ca.pem"
     );
