@@ -31,7 +31,6 @@ use error::wrong;
 use trial::Failure;
 
 pub use error::InitError;
-pub use trial::DOMO_SCOPES;
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -110,7 +109,10 @@ fn client_id(wishes: &Wishes) -> Result<String, InitError> {
     if let Some(id) = &wishes.client_id {
         return input::client_id(id).map_err(|slip| wrong("--client-id", &slip));
     }
-    let (sets, all) = (config::listed(&wishes.tokens), DOMO_SCOPES.join(", "));
+    let (sets, all) = (
+        config::listed(&wishes.tokens),
+        config::DOMO_SCOPES.join(", "),
+    );
     prompt::tell(&format!(
         "Domo's scopes are {all}. A token is requested for {sets}; --tokens names others."
     ));

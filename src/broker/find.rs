@@ -8,20 +8,9 @@ use domo_token_client::wire::{Asked, Explanation, Refusal, RefusalKind};
 
 use super::{State, did_you_mean, log};
 use crate::clock::BootTime;
-use crate::config::{MAX_NAME, listed};
+use crate::config::{DOMO_SCOPES, MAX_NAME, listed};
 use crate::policy::{Access, Caller};
 use crate::roster::{SetId, Unknown};
-
-/// The scopes that Domo documents.
-const SCOPES: [&str; 7] = [
-    "account",
-    "audit",
-    "buzz",
-    "dashboard",
-    "data",
-    "user",
-    "workflow",
-];
 
 impl State {
     /// The set, if the caller may have it. Who may not is logged, with the client's name.
@@ -274,13 +263,13 @@ fn unknown_scope(client: &str, scope: &ScopeSet, known: &[ScopeSet]) -> Refusal 
         format!("did you mean \"{meant}\"?")
     } else if scope
         .iter()
-        .all(|part| SCOPES.contains(&part) || in_use(part))
+        .all(|part| DOMO_SCOPES.contains(&part) || in_use(part))
     {
         format!(
             "to add it, put \"{scope}\" into tokens of [clients.{client}] in the broker's config"
         )
     } else {
-        format!("Domo documents the scopes {}", SCOPES.join(", "))
+        format!("Domo documents the scopes {}", DOMO_SCOPES.join(", "))
     };
     let cause = format!("client \"{client}\" has no scope set \"{scope}\"; it has {sets}; {hint}");
     Refusal::new(RefusalKind::UnknownScope, cause)

@@ -27,6 +27,7 @@ use crate::watch::Stamp;
 pub(super) use paths::fault_of_login_file;
 use paths::fault_of_socket;
 pub use paths::{NOT_THE_LOGIN, fault_of_path};
+pub use scopes::DOMO_SCOPES;
 pub(super) use scopes::scope_set;
 pub(super) use url::{Written, proxy_url, refuse_proxy_over_http, token_url};
 

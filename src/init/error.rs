@@ -3,9 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::DOMO_SCOPES;
 use super::options::in_options;
 use crate::config::ConfigError;
+use crate::config::DOMO_SCOPES;
 use crate::credentials::CredentialsError;
 use crate::source::domo::SourceError;
 

@@ -7,23 +7,9 @@ use std::time::Duration;
 use domo_token_client::scope::ScopeSet;
 
 use crate::check::online::request;
-use crate::config::listed;
+use crate::config::{DOMO_SCOPES, listed};
+use crate::schedule::CONFIRM_AFTER;
 use crate::source::{Cause, FetchError, Fetched, TokenSource};
-
-/// The scopes that Domo has
-/// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>).
-pub const DOMO_SCOPES: [&str; 7] = [
-    "account",
-    "audit",
-    "buzz",
-    "dashboard",
-    "data",
-    "user",
-    "workflow",
-];
-
-/// After a rejection a new client may not be known everywhere at Domo.
-const CONFIRM_AFTER: Duration = Duration::from_secs(5);
 
 /// The most scopes that are tried alone.
 const MAX_PROBES: usize = DOMO_SCOPES.len();

@@ -4,8 +4,9 @@ use domo_token_client::scope::ScopeSet;
 
 use crate::secret_masking::{HINT, looks_like_secret};
 
-/// The scopes that Domo documents, all in lower case.
-const SCOPES: [&str; 7] = [
+/// The scopes that Domo documents, all in lower case
+/// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>).
+pub const DOMO_SCOPES: [&str; 7] = [
     "account",
     "audit",
     "buzz",
@@ -34,7 +35,7 @@ pub(in crate::config) fn scope_set(text: &str) -> Result<ScopeSet, String> {
     }
     // A server compares them with their case, so they are not changed here.
     let meant = set.iter().find_map(|scope| {
-        let mut known = SCOPES.iter();
+        let mut known = DOMO_SCOPES.iter();
         known.find(|known| scope != **known && scope.eq_ignore_ascii_case(known))
     });
     match meant {
@@ -61,7 +62,7 @@ fn as_written_elsewhere(text: &str) -> String {
 /// Only what Domo has is shown: the rest may be anything.
 fn scope_set_of_known(text: &str) -> Option<ScopeSet> {
     let set = ScopeSet::parse(text).ok()?;
-    let is_known = set.iter().all(|scope| SCOPES.contains(&scope));
+    let is_known = set.iter().all(|scope| DOMO_SCOPES.contains(&scope));
     is_known.then_some(set)
 }
 
