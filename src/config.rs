@@ -37,7 +37,7 @@ pub(crate) use check::listed;
 use check::{Checker, line_and_column};
 pub use check::{DOMO_SCOPES, NOT_THE_LOGIN, fault_of_path};
 pub use error::ConfigError;
-pub(crate) use notices::needs_no_proxy;
+pub(crate) use notices::{PROXY_VARIABLES, needs_no_proxy};
 pub use place::{find, host_place, locate, named_place, own_place, path_in, xdg_path_in};
 use raw::RawConfig;
 pub use unseen::Unseen;

@@ -23,6 +23,7 @@ use tracing::{info, warn};
 use crate::broker::{About, Broker, Engine};
 use crate::clock::{BootTime, Clock, SystemClock};
 use crate::config::{Config, ConfigError, Env, Limits};
+use crate::connect::Shared;
 use crate::credentials::CredentialsError;
 use crate::ipc::{self, BindError};
 use crate::keep::Estate;
@@ -213,10 +214,9 @@ pub async fn run(
     let (env, passed) = (surroundings.env, surroundings.passed);
     let (mut socket, callers) = place::take(passed.listeners, options, &config, env)?;
     let limits = limits_here(&config);
-    let clock = SystemClock::new();
+    let (shared, clock) = (Shared::default(), SystemClock::new());
     let started = clock.now();
-    let commands = Commands::new();
-    let (files, loaded) = Loaded::new(config, env, &BTreeMap::new(), commands.shared());
+    let (files, loaded) = Loaded::new(config, env, &BTreeMap::new(), &shared);
     let (config, mut clients, news) = first_clients(loaded, started)?;
     let about = about(&config, &clients, started, started);
     let broker = broker_with(passed.kept, about, &clock);
@@ -249,7 +249,8 @@ pub async fn run(
         config,
         config_loaded: started,
         clients,
-        commands,
+        shared,
+        commands: Commands::new(),
         config_error: None,
         is_reloading: false,
         is_starting: true,

@@ -20,8 +20,10 @@ const OF_A_CLIENT: [&str; 9] = [
     ENV_ALLOW_WORLD_READABLE,
 ];
 
-/// The variables by which other programs find their proxy for https.
-const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+/// The variables by which other programs find their proxy for https, in the order in which curl reads
+/// them.
+pub(crate) const PROXY_VARIABLES: [&str; 4] =
+    ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
 impl Config {
     /// Adds notices about variables of the environment that are set and not used.
@@ -34,7 +36,7 @@ impl Config {
             self.notices
                 .push(format!("ignored because a config file is used: {ignored}"));
         }
-        let name = PROXIES.into_iter().find(is_set);
+        let name = PROXY_VARIABLES.into_iter().find(is_set);
         self.notices
             .extend(name.and_then(|name| self.on_proxy(name, env)));
     }
@@ -128,7 +130,7 @@ mod tests {
     fn proxy_of_other_programs_is_named_where_a_client_could_need_it() {
         let file = "client_secret_file = \"s\"\n";
         let with = |lines: &str, set: &[(&str, &str)]| notices(&format!("{file}{lines}"), set);
-        for name in PROXIES {
+        for name in PROXY_VARIABLES {
             let set = [(name, "http://proxy.example:3128")];
             assert_eq!(
                 with("", &set),

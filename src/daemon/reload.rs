@@ -20,6 +20,7 @@ use super::{DaemonError, Options};
 use crate::broker::{About, Broker, Helm};
 use crate::clock::{BootTime, Clock};
 use crate::config::{Config, Env};
+use crate::connect::Shared;
 use crate::logging::{self, Levels};
 use crate::signals::Signal;
 use crate::source::domo::DomoSource;
@@ -72,6 +73,8 @@ pub(super) struct Steering<C> {
     /// When it was read.
     pub(super) config_loaded: BootTime,
     pub(super) clients: Clients<DomoSource>,
+    /// What all connections share.
+    pub(super) shared: Shared,
     pub(super) commands: Commands,
     /// What is wrong with the config file as it is now, if the one in force is an older one.
     pub(super) config_error: Option<String>,
@@ -192,7 +195,7 @@ impl<C: Clock> Steering<C> {
     /// Reads all files off the loop: a network file system may take its time.
     fn look(&self, cause: Cause) -> JoinHandle<io::Result<Look>> {
         let (options, env, before) = (self.options.clone(), self.env, self.clients.sources());
-        let shared = self.commands.shared().clone();
+        let shared = self.shared.clone();
         tokio::spawn(threads::run(move || {
             let own = options.config.as_deref();
             let own: Stamped = own
@@ -268,7 +271,9 @@ impl<C: Clock> Steering<C> {
         let sources = self.clients.sources();
         for name in names {
             let before = sources.get(&name).cloned();
-            self.commands.start(name, &self.config, self.env, before);
+            let shared = self.shared.clone();
+            self.commands
+                .start(name, &self.config, self.env, before, shared);
         }
     }
 

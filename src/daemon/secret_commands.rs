@@ -26,7 +26,6 @@ pub(super) struct Commands {
     last: HashMap<String, (u64, AbortHandle)>,
     started: u64,
     room: Arc<Semaphore>,
-    shared: Shared,
 }
 
 impl Commands {
@@ -36,13 +35,7 @@ impl Commands {
             last: HashMap::new(),
             started: 0,
             room: Arc::new(Semaphore::new(AT_ONCE)),
-            shared: Shared::default(),
         }
-    }
-
-    /// What all sources share.
-    pub(super) fn shared(&self) -> &Shared {
-        &self.shared
     }
 
     /// Whether none is running.
@@ -51,18 +44,18 @@ impl Commands {
     }
 
     /// Loads a client of `config`; the result of an earlier start for that client no longer counts.
-    /// Its source is that of `before` if nothing has changed, else a new one.
+    /// Its source is that of `before` if nothing has changed, else a new one that uses `shared`.
     pub(super) fn start(
         &mut self,
         name: String,
         config: &Arc<Config>,
         env: Env<'static>,
         before: Option<Arc<DomoSource>>,
+        shared: Shared,
     ) {
         self.started += 1;
         let number = self.started;
         let (config, room) = (Arc::clone(config), Arc::clone(&self.room));
-        let shared = self.shared.clone();
         let of = name.clone();
         let handle = self.running.spawn(async move {
             // Never closed.

@@ -3,17 +3,14 @@
 
 use url::Url;
 
-use crate::config::{Env, needs_no_proxy};
-
-/// Variables that name a proxy for https, in the order in which curl reads them.
-const VARIABLES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+use crate::config::{Env, PROXY_VARIABLES, needs_no_proxy};
 
 /// Returns which variable is not used on the way to that URL, and what to type instead.
 pub(super) fn hint(url: &Url, env: Env) -> Option<String> {
     if needs_no_proxy(url, env) {
         return None;
     }
-    let set = VARIABLES.into_iter().find_map(|name| {
+    let set = PROXY_VARIABLES.into_iter().find_map(|name| {
         let value = env(name).filter(|value| !value.is_empty())?;
         Some((name, value.into_string().unwrap_or_default()))
     });
@@ -90,7 +87,7 @@ mod tests {
                 "add --proxy URL --proxy-auth-file FILE",
             ),
         ] {
-            for name in VARIABLES {
+            for name in PROXY_VARIABLES {
                 let hint = hint_of(&[(name, value)]).unwrap();
                 assert!(hint.starts_with(&format!("the variable {name} is not used")));
                 assert!(hint.ends_with(typed) && !hint.contains("c4nary"), "{hint}");

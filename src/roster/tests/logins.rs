@@ -193,7 +193,7 @@ fn hanging_proxy_with_an_untried_login_is_asked_by_one_request_at_a_time_in_turn
     // The first one had its request before the others were there.
     for turn in names[1..].chunks(3) {
         let clients: BTreeSet<&String> = turn.iter().collect();
-        assert_eq!(clients.len(), turn.len(), "by turns: {turn:?}");
+        assert_eq!(clients.len(), turn.len(), "round-robin: {turn:?}");
     }
 }
 

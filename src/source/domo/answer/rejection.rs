@@ -64,7 +64,7 @@ fn cause(status: StatusCode, error: &ErrorBody, wait: Option<Duration>) -> Cause
     }
 }
 
-/// What to do about that status, whoever answered it.
+/// Returns what to do about that status, which Domo or a proxy may have sent.
 fn hint(status: StatusCode, body: &[u8]) -> Option<&'static str> {
     match status.as_u16() {
         400 | 497 if is_about_plain_http(body) => {
