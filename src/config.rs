@@ -46,6 +46,8 @@ pub use values::{
     usable_secret, without_mark,
 };
 pub use variables::in_variables;
+#[cfg(test)]
+pub(crate) use variables::sources;
 
 /// Domo's token endpoint, one host for all instances
 /// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>).

@@ -60,9 +60,49 @@ fn variable_for(word: &str) -> Cow<'_, str> {
     }
 }
 
+/// Where the messages are that are put in other terms, so that a test notices when one is worded
+/// differently.
+#[cfg(test)]
+pub(crate) mod sources {
+    use std::fs;
+    use std::path::Path;
+
+    /// Returns whether the text stands in a source file other than those that replace it.
+    pub(crate) fn have(text: &str) -> bool {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let replacing = [
+            source.join("config/variables.rs"),
+            source.join("init/options.rs"),
+        ];
+        let mut folders = vec![source];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if !replacing.contains(&path)
+                    && fs::read_to_string(path).unwrap().contains(text)
+                {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn phrases_that_are_replaced_are_those_of_messages() {
+        // The first one is a constant.
+        for (phrase, _) in &PHRASES[1..] {
+            let source = phrase.replace('"', "\\\"");
+            assert!(sources::have(&source), "{phrase}");
+        }
+    }
 
     #[test]
     fn keys_become_variables_and_paths_stay() {

@@ -13,14 +13,14 @@ use crate::clock::timer_now;
 use crate::threads;
 
 /// Lookups at once. One that hangs keeps its thread for longer than its request waits.
-const MAX_LOOKUPS: usize = 32;
+pub(super) const MAX_LOOKUPS: usize = 32;
 
 /// Lookups of one name at once. The second one is started only while half of all places are free, so that
 /// names whose lookups hang leave room for others.
 const MAX_PER_NAME: usize = 2;
 
 /// A lookup that has taken this long may hang for good: the next request starts another one.
-const SLOW: Duration = Duration::from_secs(20);
+pub(super) const SLOW: Duration = Duration::from_secs(20);
 
 /// What a name resolves to, with port 0. The error is shared, and [`io::Error`] cannot be cloned.
 type Found = Result<Vec<SocketAddr>, Arc<io::Error>>;

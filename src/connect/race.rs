@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 /// After this long without an answer the next address is tried besides (RFC 8305 §5).
-const NEXT_ATTEMPT: Duration = Duration::from_millis(250);
+pub(super) const NEXT_ATTEMPT: Duration = Duration::from_millis(250);
 
 /// Connects to one of `addresses`. Attempts that have not won are closed.
 ///

@@ -47,6 +47,21 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(work)
 }
 
+#[test]
+fn document_has_the_limits_as_they_are() {
+    let document = include_str!("../../docs/network.md");
+    for limit in [
+        format!("and TLS together | {} s |", CONNECT_TIMEOUT.as_secs()),
+        format!("At most {} run in all", lookup::MAX_LOOKUPS),
+        format!("\n{} s a second one", lookup::SLOW.as_secs()),
+        format!("fewer than {} run", lookup::MAX_LOOKUPS / 2),
+        format!("tried after {} ms", race::NEXT_ATTEMPT.as_millis()),
+        format!("may have {} KiB", proxy::MAX_HEAD / 1024),
+    ] {
+        assert!(document.contains(&limit), "{limit}");
+    }
+}
+
 /// Connects, and returns why that failed.
 fn failure(connector: &Connector, url: &str) -> ConnectError {
     let url = url.parse().unwrap();

@@ -81,6 +81,14 @@ fn in_option(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::sources;
+
+    #[test]
+    fn phrases_that_are_replaced_are_those_of_messages() {
+        for (phrase, _) in PARTS {
+            assert!(sources::have(phrase), "{phrase}");
+        }
+    }
 
     #[test]
     fn message_about_keys_names_the_options() {
@@ -98,8 +106,8 @@ mod tests {
                 "a login for no proxy: add --proxy URL, or remove it",
             ),
             (
-                "it wants a login; write user:password to a file and name it with proxy_auth_file",
-                "it wants a login; write user:password to a file and name it with --proxy-auth-file",
+                "it requires a login; write user:password to a file and name it with proxy_auth_file",
+                "it requires a login; write user:password to a file and name it with --proxy-auth-file",
             ),
             (
                 "set allow_world_readable_secret = true where the mode can't be changed, or run: chmod 600 f",
