@@ -241,6 +241,18 @@ mod tests {
     }
 
     #[test]
+    fn document_has_the_limits_as_they_are() {
+        let document = include_str!("../../../docs/network.md");
+        let patience = super::super::system::PATIENCE.as_secs();
+        for limit in [
+            format!("with {MAX_STORE} MiB in all"),
+            format!("is waited for {patience} s"),
+        ] {
+            assert!(document.contains(&limit), "{limit}");
+        }
+    }
+
+    #[test]
     fn each_variable_replaces_its_own_half_and_an_empty_one_nothing() {
         let system = Paths::named(None, None);
         let empty = Paths::named(Some("".into()), Some("".into()));

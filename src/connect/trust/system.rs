@@ -19,7 +19,7 @@ use crate::threads;
 use platform::{Paths, read, state};
 
 /// How long a reading is waited for. One that takes longer may hang with its file system.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why the trust store cannot be used.
 #[derive(Debug)]
