@@ -72,7 +72,7 @@ fuzz-keep:
 
 # Mutation testing of the parts that decide; hours. Needs cargo-mutants.
 mutants:
-    cargo mutants -p domo-token-client -f client/src/frame.rs -o target/mutants/frame
+    cargo mutants -p domo-token-client -f crates/client/src/frame.rs -o target/mutants/frame
     cargo mutants -p domo-token -f src/policy.rs -f src/schedule.rs -f 'src/schedule/*.rs' \
         -o target/mutants/decisions -- --lib
     cargo mutants -p domo-token -f src/config.rs -f 'src/config/*.rs' \

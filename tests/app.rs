@@ -190,7 +190,7 @@ fn tell(line: &str) {
 #[test]
 fn the_readme_shows_the_app_that_is_tested() {
     let (readme, app) = (
-        include_str!("../client/README.md"),
+        include_str!("../crates/client/README.md"),
         include_str!("../examples/app/readme.rs"),
     );
     assert!(readme.contains(app));

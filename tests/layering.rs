@@ -95,7 +95,7 @@ fn root() -> &'static Path {
 
 #[test]
 fn files_import_only_from_those_above_them() {
-    for source in ["src", "client/src", "sandbox/src"] {
+    for source in ["src", "crates/client/src", "crates/sandbox/src"] {
         assert_eq!(upside_down(&root().join(source)), [""; 0]);
     }
 }
@@ -133,7 +133,7 @@ fn code_lines(file: &Path) -> usize {
 
 #[test]
 fn no_file_outgrows_its_size() {
-    let sources = ["src", "client/src", "sandbox/src"].map(|source| root().join(source));
+    let sources = ["src", "crates/client/src", "crates/sandbox/src"].map(|source| root().join(source));
     let all: Vec<PathBuf> = sources.iter().flat_map(|source| below(source)).collect();
     assert!(all.len() > 40, "{}", all.len());
     let long: Vec<_> = all
@@ -153,7 +153,7 @@ fn reads_wall_clock(file: &Path) -> bool {
 
 #[test]
 fn the_wall_clock_is_read_for_show_and_for_the_date_in_a_retry_after_alone() {
-    let all = ["src", "client/src"].map(|source| below(&root().join(source)));
+    let all = ["src", "crates/client/src"].map(|source| below(&root().join(source)));
     let mut readers: Vec<String> = all
         .iter()
         .flatten()
@@ -162,8 +162,8 @@ fn the_wall_clock_is_read_for_show_and_for_the_date_in_a_retry_after_alone() {
         .collect();
     readers.sort();
     let expected = [
-        "client/src/clock.rs",
-        "client/src/token.rs",
+        "crates/client/src/clock.rs",
+        "crates/client/src/token.rs",
         "src/audit.rs",
         "src/bin/domo-token/status.rs",
         "src/broker/metrics.rs",

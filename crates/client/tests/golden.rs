@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/wire/v1")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/wire/v1")
 }
 
 fn asked(client: Option<&str>) -> Asked {
@@ -248,7 +248,7 @@ fn no_prefix_of_a_message_and_nothing_after_it_is_taken_for_one() {
 /// The hexdump in the manual is the real one.
 #[test]
 fn the_protocols_description_shows_the_bytes_as_they_are() {
-    let manual = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md");
+    let manual = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/protocol.md");
     let manual = fs::read_to_string(manual).unwrap();
     let dump = manual
         .split("```hexdump\n")
