@@ -72,7 +72,7 @@ fuzz-keep:
 
 # Mutation testing of the parts that decide; hours. Needs cargo-mutants.
 mutants:
-    cargo mutants -p domo-token-client -f crates/client/src/frame.rs -o target/mutants/frame
+    cargo mutants -p domo-token-protocol -f crates/protocol/src/frame.rs -o target/mutants/frame
     cargo mutants -p domo-token -f src/policy.rs -f src/schedule.rs -f 'src/schedule/*.rs' \
         -o target/mutants/decisions -- --lib
     cargo mutants -p domo-token -f src/config.rs -f 'src/config/*.rs' \
@@ -98,7 +98,7 @@ man:
 
 # Writes the golden frames anew: only with a new protocol version.
 golden:
-    UPDATE_GOLDEN=1 cargo test -p domo-token-client --test golden
+    UPDATE_GOLDEN=1 cargo test -p domo-token-protocol --test golden
 
 # Builds the Debian package into target/debian/; cargo-deb is installed below target/ if need be.
 deb *ARGS:

@@ -20,11 +20,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::{
+use domo_token_protocol::messages::{
     Asked, BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Refusal, RefusalKind, Renew, Response,
     ScopeStatus, TokenRequest,
 };
+use domo_token_protocol::scope::ScopeSet;
 use tokio::sync::{Notify, oneshot, watch as signal};
 
 use crate::audit::Audit;

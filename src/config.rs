@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 use secrecy::SecretString;
 use url::Url;
 
@@ -76,7 +76,7 @@ pub const AUDIT_IN_USE: &str = "must not be the config, a file that it names, th
                                 socket's lock; name another file";
 
 /// Most bytes a client's name may have.
-pub const MAX_NAME: usize = domo_token_client::wire::MAX_CLIENT_NAME;
+pub const MAX_NAME: usize = domo_token_protocol::messages::MAX_CLIENT_NAME;
 
 /// Who may connect when the config doesn't say: the daemon's own user.
 pub const SOCKET_MODE: u32 = 0o600;

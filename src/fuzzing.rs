@@ -15,10 +15,10 @@ mod operations;
 use std::fmt::Debug;
 use std::path::Path;
 
-use domo_token_client::duration;
-use domo_token_client::frame::{self, HELLO};
-use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::{Request, Response};
+use domo_token_protocol::duration;
+use domo_token_protocol::frame::{self, HELLO};
+use domo_token_protocol::messages::{Request, Response};
+use domo_token_protocol::scope::ScopeSet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -15,7 +15,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use domo_token_client::duration::show;
+use domo_token_protocol::duration::show;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 

@@ -8,8 +8,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::time::Duration;
 
-use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::TokenText;
+use domo_token_protocol::messages::TokenText;
+use domo_token_protocol::scope::ScopeSet;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};

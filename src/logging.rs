@@ -283,7 +283,7 @@ mod tests {
             "domo_token[span]=debug",
             "domo_tokens=debug",
             "domo_token_client=debug",
-            "my_app=info,domo_token_client::wire=trace",
+            "my_app=info,domo_token_protocol::messages=trace",
             "my_domo_token=debug",
             "domo_token=loud",
         ] {

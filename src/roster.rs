@@ -14,8 +14,8 @@ mod turns;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::Refusal;
+use domo_token_protocol::messages::Refusal;
+use domo_token_protocol::scope::ScopeSet;
 
 use crate::clock::BootTime;
 use crate::schedule::{

@@ -23,7 +23,7 @@ mod watched;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 
 use crate::clock::BootTime;
 use crate::source::{Cause, FetchError, Fetched, LifetimeSource};

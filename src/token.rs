@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domo_token_client::frame::{self, FrameError, HELLO};
-use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::{Response, TokenAnswer, TokenText, VERSION};
+use domo_token_protocol::frame::{self, FrameError, HELLO};
+use domo_token_protocol::messages::{Response, TokenAnswer, TokenText, VERSION};
+use domo_token_protocol::scope::ScopeSet;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 

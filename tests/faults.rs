@@ -13,7 +13,7 @@ use common::{
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::Error;
 use domo_token_client::clock::{boot_now, wall_now};
-use domo_token_client::wire::ScopeState;
+use domo_token_protocol::messages::ScopeState;
 use serde_json::{Value, json};
 
 /// The floor between two requests for tokens as short-lived as in tests.

@@ -13,7 +13,7 @@ use domo_token::clock::BootTime;
 use domo_token::roster::{Command, Roster, Wanted};
 use domo_token::schedule::{Ask, CONFIRM_AFTER, DENIED_RETRY, WaiterId};
 use domo_token::source::{Cause, FetchError, Fetched, LifetimeSource};
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 
 const START: BootTime = BootTime::from_millis(1_000_000);
 const HOUR: Duration = Duration::from_secs(3600);

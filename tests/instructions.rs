@@ -17,8 +17,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{Daemon, HOUR, config_text, folder, sandbox};
-use domo_token_client::frame::{self, HEAD, HELLO};
-use domo_token_client::wire::{Asked, Request, TokenRequest, VERSION};
+use domo_token_protocol::frame::{self, HEAD, HELLO};
+use domo_token_protocol::messages::{Asked, Request, TokenRequest, VERSION};
 
 /// The most instructions that one request on an open connection may cost outside the kernel. 3576
 /// were counted when this was written, and a compiler may add some.

@@ -15,8 +15,8 @@ use std::thread;
 use common::callers::{STRANGER, is_root};
 use common::namespaces::{can_be_made, wrapped};
 use common::{Daemon, HOUR, config_text, folder, helper, parts, sandbox, token};
-use domo_token_client::frame::{self, HELLO};
-use domo_token_client::wire::VERSION;
+use domo_token_protocol::frame::{self, HELLO};
+use domo_token_protocol::messages::VERSION;
 use tempfile::TempDir;
 
 const HOST: &str = "/run/domo-token/broker.sock";

@@ -13,8 +13,8 @@ use std::thread;
 
 use common::{CLIENT_ID, Daemon, HOUR, config_text, folder, parts, sandbox, token};
 use domo_sandbox::Fault;
-use domo_token_client::frame::{HELLO, encode, hello};
-use domo_token_client::wire::{Refusal, RefusalKind, Response, VERSION};
+use domo_token_protocol::frame::{HELLO, encode, hello};
+use domo_token_protocol::messages::{Refusal, RefusalKind, Response, VERSION};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;

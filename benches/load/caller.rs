@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use domo_token_client::frame::{HEAD, HELLO, split};
+use domo_token_protocol::frame::{HEAD, HELLO, split};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use crate::figures::now;

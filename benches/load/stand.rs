@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
-use domo_token_client::frame::{self, HEAD, HELLO};
-use domo_token_client::wire::{Asked, Request, Response, TokenRequest, VERSION};
+use domo_token_protocol::frame::{self, HEAD, HELLO};
+use domo_token_protocol::messages::{Asked, Request, Response, TokenRequest, VERSION};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 

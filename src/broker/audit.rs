@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use domo_token_client::wire::{Asked, Refusal};
+use domo_token_protocol::messages::{Asked, Refusal};
 
 use super::{Broker, State, find, tally};
 use crate::audit::Audit;

@@ -1,6 +1,6 @@
 //! Which of the names that there are was meant by one that there is not.
 
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 
 /// The most bytes of a name, and the most names, that are compared letter by letter: an answer stays
 /// cheap whatever a caller sends.

@@ -5,7 +5,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::error;

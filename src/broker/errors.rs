@@ -2,7 +2,7 @@
 //! lost socket, clients that could not be loaded. Why one could not may show paths and what a command
 //! did, so it is for root and the daemon's user alone.
 
-use domo_token_client::wire::{BrokerStatus, Refusal, ScopeStatus};
+use domo_token_protocol::messages::{BrokerStatus, Refusal, ScopeStatus};
 
 use super::{Broker, State};
 use crate::clock::Clock;

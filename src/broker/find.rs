@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use domo_token_client::scope::{MAX_SCOPE_BYTES, ScopeSet};
-use domo_token_client::wire::{Asked, Explanation, Refusal, RefusalKind};
+use domo_token_protocol::messages::{Asked, Explanation, Refusal, RefusalKind};
+use domo_token_protocol::scope::{MAX_SCOPE_BYTES, ScopeSet};
 
 use super::{State, did_you_mean, log};
 use crate::clock::BootTime;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch as signal;
 use tracing::info;

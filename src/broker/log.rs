@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 use tracing::{debug, error, info, warn};
 
 use crate::clock::BootTime;

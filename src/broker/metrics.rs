@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::{Response, ScopeStatus};
+use domo_token_protocol::messages::{Response, ScopeStatus};
+use domo_token_protocol::scope::ScopeSet;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};

@@ -3,8 +3,8 @@
 //! Every local user can read that line, so it has counts and the command to run, and never a name or
 //! a message: access tables may hide both.
 
-use domo_token_client::duration::show;
-use domo_token_client::wire::{ScopeState, ScopeStatus};
+use domo_token_protocol::duration::show;
+use domo_token_protocol::messages::{ScopeState, ScopeStatus};
 
 use super::Broker;
 use crate::clock::{BootTime, Clock};

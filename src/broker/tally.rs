@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use domo_token_client::wire::{Refusal, RefusalKind};
+use domo_token_protocol::messages::{Refusal, RefusalKind};
 
 use crate::roster::SetId;
 use crate::schedule::{Outcome, Reply};

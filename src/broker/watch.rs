@@ -1,6 +1,6 @@
 //! Watching one scope set.
 
-use domo_token_client::wire::{Refusal, RefusalKind};
+use domo_token_protocol::messages::{Refusal, RefusalKind};
 use tokio::sync::watch;
 
 use super::{Broker, stopping};

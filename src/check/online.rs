@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 use tokio::time::timeout;
 
 use super::{Checked, Report};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 
 use super::check::{
     Written, fault_of_login_file, fault_of_path, proxy_url, refuse_proxy_over_http, scope_set,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 
 use super::load::{Candidate, Inputs, Load, LoadError, LoadedClient};
 use crate::broker::{self, Origin};

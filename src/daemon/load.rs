@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 
 use super::{DaemonError, Options, proxy_login};
 use crate::broker::Origin;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domo_token_client::wire::{BrokerStatus, VERSION};
+use domo_token_protocol::messages::{BrokerStatus, VERSION};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};

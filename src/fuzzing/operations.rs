@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::Renew;
+use domo_token_protocol::messages::Renew;
+use domo_token_protocol::scope::ScopeSet;
 
 use crate::clock::BootTime;
 use crate::roster::{Command, MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, Roster, SetId, Wanted};

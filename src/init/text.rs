@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 
 use super::error::wrong;
 use super::options::option_of;

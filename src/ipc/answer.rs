@@ -1,7 +1,7 @@
 //! Answers as bytes, and the one for whom there is no room.
 
-use domo_token_client::frame::{self, FrameError, HELLO};
-use domo_token_client::wire::{Refusal, RefusalKind, Response, VERSION};
+use domo_token_protocol::frame::{self, FrameError, HELLO};
+use domo_token_protocol::messages::{Refusal, RefusalKind, Response, VERSION};
 use zeroize::Zeroizing;
 
 use super::Stream;

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 
-use domo_token_client::wire::{Refusal, RefusalKind, Response};
+use domo_token_protocol::messages::{Refusal, RefusalKind, Response};
 
 use super::answer::with_hello;
 use crate::systemd;

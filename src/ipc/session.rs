@@ -6,8 +6,8 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use domo_token_client::frame::{self, FrameError, HELLO};
-use domo_token_client::wire::{Asked, RefusalKind, Request, Response, VERSION};
+use domo_token_protocol::frame::{self, FrameError, HELLO};
+use domo_token_protocol::messages::{Asked, RefusalKind, Request, Response, VERSION};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;

@@ -4,12 +4,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use domo_token_client::Broker as Caller;
-use domo_token_client::frame::{self, HEAD, HELLO};
+use domo_token_protocol::frame::{self, HEAD, HELLO};
+use domo_token_protocol::messages::RefusalKind;
+use domo_token_protocol::messages::{Asked, Request, Response, VERSION};
 #[cfg(unix)]
-use domo_token_client::scope::MAX_SCOPE_BYTES;
-use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::RefusalKind;
-use domo_token_client::wire::{Asked, Request, Response, VERSION};
+use domo_token_protocol::scope::MAX_SCOPE_BYTES;
+use domo_token_protocol::scope::ScopeSet;
 
 use super::*;
 use crate::broker::{About, Engine};

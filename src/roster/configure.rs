@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::RefusalKind;
+use domo_token_protocol::messages::RefusalKind;
+use domo_token_protocol::scope::ScopeSet;
 
 use super::{Client, ClientId, Command, ProxyLoginId, Roster, Set, SetId};
 use crate::clock::BootTime;

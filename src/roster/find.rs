@@ -1,6 +1,6 @@
 //! Scope sets by client and scopes.
 
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 
 use super::{Roster, SetId};
 

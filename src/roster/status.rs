@@ -2,8 +2,8 @@
 
 use std::ops::Bound;
 
-use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::ScopeStatus;
+use domo_token_protocol::messages::ScopeStatus;
+use domo_token_protocol::scope::ScopeSet;
 
 use super::{Roster, SetId};
 use crate::clock::BootTime;

@@ -9,7 +9,7 @@ mod turns;
 use super::*;
 use std::time::Duration;
 
-use domo_token_client::wire::{ScopeState, ScopeStatus};
+use domo_token_protocol::messages::{ScopeState, ScopeStatus};
 
 use crate::source::{Cause, LifetimeSource};
 

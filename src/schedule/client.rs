@@ -1,6 +1,6 @@
 //! What befalls the set's client: new credentials, a reload, a refusal through another set, its end.
 
-use domo_token_client::wire::{Refusal, RefusalKind};
+use domo_token_protocol::messages::{Refusal, RefusalKind};
 
 use super::types::{Command, Rejected};
 use super::{ChangeLimit, Schedule, State};

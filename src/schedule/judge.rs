@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domo_token_client::wire::{Refusal, RefusalKind, Renew};
+use domo_token_protocol::messages::{Refusal, RefusalKind, Renew};
 
 use super::types::{Ask, Command, OutageCause, Reply, WaiterId};
 use super::{Loading, Schedule, State, floor, least_left};

@@ -1,7 +1,7 @@
 //! A client whose credentials are not loaded: no token can be requested, and this is what its
 //! callers get.
 
-use domo_token_client::wire::{Refusal, RefusalKind, ScopeState};
+use domo_token_protocol::messages::{Refusal, RefusalKind, ScopeState};
 
 use super::Schedule;
 use crate::clock::BootTime;

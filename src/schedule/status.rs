@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domo_token_client::wire::{ScopeState, ScopeStatus};
+use domo_token_protocol::messages::{ScopeState, ScopeStatus};
 
 use super::{Schedule, State, request_timeout};
 use crate::clock::BootTime;

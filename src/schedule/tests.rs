@@ -10,7 +10,7 @@ mod telling;
 mod watching;
 
 use super::*;
-use domo_token_client::wire::{Refusal, RefusalKind, Renew};
+use domo_token_protocol::messages::{Refusal, RefusalKind, Renew};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use domo_token_client::wire::{Refusal, Renew};
+use domo_token_protocol::messages::{Refusal, Renew};
 
 use crate::clock::BootTime;
 use crate::source::{Cause, LifetimeSource};

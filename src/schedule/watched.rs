@@ -1,6 +1,6 @@
 //! Watchers: what they are to know, and when that changes.
 
-use domo_token_client::wire::RefusalKind;
+use domo_token_protocol::messages::RefusalKind;
 
 use super::Schedule;
 use super::types::{Command, Reply};

@@ -6,8 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
 use domo_sandbox::Sandbox;
-use domo_token_client::frame::{self, HELLO};
-use domo_token_client::wire::{Asked, Request, TokenRequest, VERSION};
+use domo_token_protocol::frame::{self, HELLO};
+use domo_token_protocol::messages::{Asked, Request, TokenRequest, VERSION};
 
 use super::{Daemon, config_text, folder};
 

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use domo_sandbox::Fault;
-use domo_token_client::frame;
-use domo_token_client::wire::Request;
+use domo_token_protocol::frame;
+use domo_token_protocol::messages::Request;
 
 use crate::common::callers::{first, half_a_request, token_request, watch_request};
 use crate::common::wait::until;

@@ -29,7 +29,7 @@ use common::{
     Daemon, HOUR, PATIENCE, config_text, parts, raise_descriptor_limit, sandbox, timed, token,
 };
 use domo_sandbox::{Fault, Sandbox};
-use domo_token_client::wire::{Asked, Request};
+use domo_token_protocol::messages::{Asked, Request};
 
 /// Processor time used so far, in the kernel's ticks of 10 ms (proc(5)).
 fn ticks(daemon: &Daemon) -> u64 {

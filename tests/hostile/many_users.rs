@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use domo_token_client::clock::boot_now;
-use domo_token_client::wire::{Asked, Request};
+use domo_token_protocol::messages::{Asked, Request};
 
 use crate::common::callers::{
     DAEMON, ask_as, first, half_a_request, is_root, open_folder, watch_request,

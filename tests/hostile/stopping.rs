@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use domo_sandbox::Fault;
-use domo_token_client::frame::{self, HELLO};
-use domo_token_client::wire::{RefusalKind, Response};
+use domo_token_protocol::frame::{self, HELLO};
+use domo_token_protocol::messages::{RefusalKind, Response};
 
 use crate::common::callers::watch_request;
 use crate::common::{self, Daemon, HOUR, config_text, sandbox, timed, token};
@@ -42,8 +42,9 @@ fn slow_watchers_get_their_last_message_when_the_daemon_stops_and_no_session_pan
             let reading: Vec<_> = reading.collect();
             for (number, reading) in reading.into_iter().enumerate() {
                 let last = reading.join().unwrap();
-                let is_busy =
-                    |refusal: &domo_token_client::wire::Refusal| refusal.kind == RefusalKind::Busy;
+                let is_busy = |refusal: &domo_token_protocol::messages::Refusal| {
+                    refusal.kind == RefusalKind::Busy
+                };
                 let told = matches!(&last, Response::Refusal(refusal) if is_busy(refusal));
                 assert!(told, "watcher {number}: {}", last.name());
             }

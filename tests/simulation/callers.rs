@@ -9,8 +9,8 @@ use domo_token::clock::{BootTime, Clock};
 use domo_token::policy;
 use domo_token::schedule::{Reply, floor, least_left};
 use domo_token::token::Token;
-use domo_token_client::frame;
-use domo_token_client::wire::{
+use domo_token_protocol::frame;
+use domo_token_protocol::messages::{
     Asked, Refusal, RefusalKind, Renew, Response, TokenAnswer, TokenRequest,
 };
 use tokio::task::AbortHandle;

@@ -11,7 +11,7 @@ use domo_token::schedule::{
     REQUEST_GRACE, RETRY_AFTER_MAX, floor, request_timeout,
 };
 use domo_token::source::{FetchError, Fetched, LifetimeSource, TokenSource};
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 use tokio::sync::oneshot;
 
 use crate::clock::SimClock;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use domo_token::broker::{About, Broker, Clients, Engine, Helm};
 use domo_token::clock::{BootTime, Clock};
 use domo_token::roster::Wanted;
-use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::Renew;
+use domo_token_protocol::messages::Renew;
+use domo_token_protocol::scope::ScopeSet;
 
 use crate::callers::Callers;
 use crate::clock::SimClock;

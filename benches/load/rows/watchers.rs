@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use domo_token_client::wire::{Asked, Request};
+use domo_token_protocol::messages::{Asked, Request};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use crate::Plan;
@@ -95,7 +95,7 @@ impl Watchers {
             let mut stream = UnixStream::connect(socket)?;
             stream.write_all(&request)?;
             let mut caller = Caller::of(stream);
-            answer = caller.rest_of_first()?.len() - domo_token_client::frame::HELLO;
+            answer = caller.rest_of_first()?.len() - domo_token_protocol::frame::HELLO;
             let stream = caller.into_stream();
             epoll::add(&poller, &stream, EventData::new_u64(number), EventFlags::IN)?;
             streams.push(stream);

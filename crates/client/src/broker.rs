@@ -10,12 +10,12 @@ use crate::error::Error;
 use crate::exchange::{Exchange, Next, Patience, Take, unexpected};
 use crate::flight::{Call, Need};
 use crate::process::Shared;
-use crate::scope::ScopeSet;
 use crate::token::{Set, Token};
 use crate::watch::Watch;
-use crate::wire::{
+use domo_token_protocol::messages::{
     BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Renew, Request, Response, ScopeStatus,
 };
+use domo_token_protocol::scope::ScopeSet;
 
 /// How long a call may take when nothing else is said.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -4,74 +4,9 @@
 //! told on this clock. All processes of a host read the same one, which is what lets a broker send
 //! an expiry that stays true however long the answer is kept.
 
-use std::fmt;
-use std::ops::{Add, Sub};
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
-
-/// A moment on the boot clock, in whole milliseconds.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct BootTime(u64);
-
-impl BootTime {
-    /// The moment `millis` milliseconds after boot.
-    #[must_use]
-    pub const fn from_millis(millis: u64) -> Self {
-        Self(millis)
-    }
-
-    /// Milliseconds since boot.
-    #[must_use]
-    pub const fn as_millis(self) -> u64 {
-        self.0
-    }
-
-    /// How long after `earlier` this is; zero if it isn't.
-    #[must_use]
-    pub const fn saturating_since(self, earlier: Self) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
-    }
-
-    /// The same moment on the wall clock, judged by what both clocks say now.
-    ///
-    /// The wall clock may jump between two calls, and the answer with it: show it, never reckon
-    /// with it.
-    #[must_use]
-    pub fn to_wall(self, now: Self, wall_now: SystemTime) -> SystemTime {
-        let later = wall_now.checked_add(self.saturating_since(now));
-        let wall = later.unwrap_or(wall_now);
-        wall.checked_sub(now.saturating_since(self)).unwrap_or(wall)
-    }
-}
-
-impl Add<Duration> for BootTime {
-    type Output = Self;
-
-    /// Part milliseconds are dropped, and a sum past the clock's end stays at its end.
-    fn add(self, span: Duration) -> Self {
-        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(millis))
-    }
-}
-
-impl Sub<Duration> for BootTime {
-    type Output = Self;
-
-    /// Part milliseconds are dropped, and a moment before the clock's start is its start.
-    fn sub(self, span: Duration) -> Self {
-        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_sub(millis))
-    }
-}
-
-impl fmt::Display for BootTime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "boot+{}.{:03}s", self.0 / 1000, self.0 % 1000)
-    }
-}
+pub use domo_token_protocol::BootTime;
 
 /// Reads the boot clock.
 #[must_use]
@@ -80,14 +15,14 @@ pub fn boot_now() -> BootTime {
     let read = rustix::time::clock_gettime(BOOT_CLOCK);
     let whole = u64::try_from(read.tv_sec).unwrap_or(0).saturating_mul(1000);
     let part = u64::try_from(read.tv_nsec).unwrap_or(0) / 1_000_000;
-    BootTime(whole.saturating_add(part))
+    BootTime::from_millis(whole.saturating_add(part))
 }
 
 /// Reads the boot clock, which runs on in suspend and goes in steps of 10 to 16 ms (`GetTickCount64`).
 #[must_use]
 #[cfg(windows)]
 pub fn boot_now() -> BootTime {
-    BootTime(winsafe::GetTickCount64())
+    BootTime::from_millis(winsafe::GetTickCount64())
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -123,39 +58,5 @@ mod tests {
         let first = boot_now();
         assert!(boot_now() >= first);
         assert!(first > BootTime::default());
-    }
-
-    #[test]
-    fn a_moment_is_shown_on_the_wall_clock_before_and_after_now() {
-        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        let now = BootTime::from_millis(50_000);
-        let shown = |millis| {
-            let at = BootTime::from_millis(millis).to_wall(now, wall);
-            at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
-        };
-        assert_eq!(shown(60_000), 1_000_010);
-        assert_eq!(shown(40_000), 999_990);
-    }
-
-    #[test]
-    fn a_wall_clock_that_jumps_moves_what_is_shown_and_nothing_else() {
-        let day = Duration::from_secs(86_400);
-        let wall = SystemTime::UNIX_EPOCH + day * 100;
-        let (now, dies) = (BootTime::from_millis(50_000), BootTime::from_millis(60_000));
-        let left = Duration::from_secs(10);
-        for wall in [wall, wall + day, wall - day, SystemTime::UNIX_EPOCH] {
-            assert_eq!(dies.to_wall(now, wall), wall + left);
-            assert_eq!(dies.saturating_since(now), left);
-        }
-        let dead = BootTime::from_millis(40_000);
-        let shown = dead.to_wall(now, SystemTime::UNIX_EPOCH);
-        assert!(shown < SystemTime::UNIX_EPOCH, "before 1970, and no panic");
-    }
-
-    #[test]
-    fn sums_stay_within_the_clock() {
-        let end = BootTime::from_millis(u64::MAX);
-        assert_eq!(end + Duration::from_secs(1), end);
-        assert_eq!(BootTime::default().saturating_since(end), Duration::ZERO);
     }
 }

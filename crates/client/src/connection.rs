@@ -9,9 +9,9 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::address::Target;
 use crate::clock::{BootTime, boot_now};
 use crate::error::Error;
-use crate::frame::{self, FrameError, HEAD, HELLO};
 use crate::stream::Stream;
-use crate::wire::{Request, Response, VERSION};
+use domo_token_protocol::frame::{self, FrameError, HEAD, HELLO};
+use domo_token_protocol::messages::{Request, Response, VERSION};
 
 /// What most answers fit in; a longer one takes a second buffer.
 const USUAL_ANSWER: usize = 4096;

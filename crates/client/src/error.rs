@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{BootTime, boot_now};
-use crate::duration;
-use crate::scope::ScopeError;
-use crate::wire::{Refusal, RefusalKind, VERSION};
+use domo_token_protocol::duration;
+use domo_token_protocol::messages::{Refusal, RefusalKind, VERSION};
+use domo_token_protocol::scope::ScopeError;
 
 /// The socket of the host's broker, where brokers have sockets.
 pub const HOST_SOCKET: &str = "/run/domo-token/broker.sock";

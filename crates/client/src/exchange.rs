@@ -10,7 +10,7 @@ use crate::address::Address;
 use crate::clock::{BootTime, boot_now};
 use crate::connection::{Connection, Failure};
 use crate::error::Error;
-use crate::wire::{RefusalKind, Request, Response};
+use domo_token_protocol::messages::{RefusalKind, Request, Response};
 
 /// How long a socket that refuses is tried again: as long as a restart takes.
 const RESTART: Duration = Duration::from_secs(1);

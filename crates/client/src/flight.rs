@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::exchange::{GRACE, Patience};
 use crate::held::Held;
 use crate::token::{Set, Token};
-use crate::wire::Renew;
+use domo_token_protocol::messages::Renew;
 
 /// How long the broker is asked for a better token while the one in memory can still be used.
 const SPARE: Duration = Duration::from_secs(1);
@@ -300,8 +300,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::scope::ScopeSet;
-    use crate::wire::{TokenAnswer, TokenText};
+    use domo_token_protocol::messages::{TokenAnswer, TokenText};
+    use domo_token_protocol::scope::ScopeSet;
 
     fn set() -> Set {
         Set {

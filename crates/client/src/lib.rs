@@ -9,8 +9,7 @@
 //!
 //! # The parts, leaves first
 //!
-//! - `clock`, `duration`: the boot clock, which runs in suspend; durations as people write them.
-//! - `scope`, `wire`, `frame`: scope sets; the messages; messages as bytes.
+//! - `clock`: the boot clock, which runs in suspend.
 //! - `owner`, `pipe`, on Windows: whose a thing is; named pipes.
 //! - `socket_path`: how the path of a socket is written.
 //! - `error`, `stream`, `address`, `token`: why there is none, bytes by a deadline, where to ask, what
@@ -25,14 +24,6 @@
 
 #[doc(hidden)]
 pub mod clock;
-#[doc(hidden)]
-pub mod duration;
-#[doc(hidden)]
-pub mod scope;
-#[doc(hidden)]
-pub mod wire;
-#[doc(hidden)]
-pub mod frame;
 #[cfg(windows)]
 #[doc(hidden)]
 pub mod owner;
@@ -60,12 +51,13 @@ pub mod tokio;
 pub mod reqwest;
 
 pub use broker::{Ask, Broker, DEFAULT_TIMEOUT, Status};
-pub use clock::BootTime;
 pub use error::Error;
 #[doc(hidden)]
 pub use error::{HOST_SOCKET, SocketOrigin};
-pub use scope::{MAX_SCOPE_BYTES, ScopeError, ScopeSet};
 pub use token::{Authorization, Token};
 pub use watch::Watch;
 
-pub use wire::{BrokerStatus, Explanation, RefusalKind, ScopeState, ScopeStatus};
+pub use domo_token_protocol::messages::{
+    BrokerStatus, Explanation, RefusalKind, ScopeState, ScopeStatus,
+};
+pub use domo_token_protocol::{BootTime, MAX_SCOPE_BYTES, ScopeError, ScopeSet};

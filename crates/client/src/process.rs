@@ -14,7 +14,7 @@ use crate::held::Held;
 use crate::process_identity::ProcessIdentity;
 use crate::token::{Set, Token};
 use crate::watch::{Stop, Watch};
-use crate::wire::{Request, Response, TokenRequest};
+use domo_token_protocol::messages::{Request, Response, TokenRequest};
 
 /// What all clones of a broker share.
 pub(crate) struct Shared {

@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::error::Error;
-use crate::scope::ScopeSet;
-use crate::wire::{Asked, Explanation, MAX_CLIENT_NAME, Renew, TokenAnswer};
+use domo_token_protocol::messages::{Asked, Explanation, MAX_CLIENT_NAME, Renew, TokenAnswer};
+use domo_token_protocol::scope::ScopeSet;
 
 /// A token with less left is asked for anew, unless the caller says what it needs; of short-lived
 /// ones, with less than a tenth of their life.

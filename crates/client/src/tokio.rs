@@ -38,7 +38,7 @@ use crate::flight::{Call, Need, Step};
 use crate::process::spawn;
 use crate::token::Token;
 use crate::watch::Stop;
-use crate::wire::Explanation;
+use domo_token_protocol::messages::Explanation;
 
 /// The broker of this host, and the tokens that this process holds of it. As
 /// [`crate::Broker`], which it can be made from, sharing its tokens.

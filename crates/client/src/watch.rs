@@ -13,7 +13,7 @@ use crate::hangup::Hangup;
 use crate::held::Held;
 use crate::process_identity::ProcessIdentity;
 use crate::token::{Set, Token};
-use crate::wire::{Refusal, RefusalKind, Request, Response};
+use domo_token_protocol::messages::{Refusal, RefusalKind, Request, Response};
 
 /// How long connecting, and asking, may take each time.
 const CONNECT: Duration = Duration::from_secs(10);

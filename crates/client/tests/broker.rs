@@ -10,10 +10,10 @@ use std::thread;
 use std::time::Duration;
 
 use domo_token_client::clock::boot_now;
-use domo_token_client::wire::{
+use domo_token_client::{Broker, Error};
+use domo_token_protocol::messages::{
     BrokerStatus, Explanation, RefusalKind, Request, Response, ScopeState, ScopeStatus,
 };
-use domo_token_client::{Broker, Error};
 
 use fake::{Door, Fake, PATIENCE, Peer, granted, place, refusal, renewed, token};
 

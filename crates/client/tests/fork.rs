@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use domo_token_client::wire::{Request, TokenRequest};
 use domo_token_client::{Broker, Token};
+use domo_token_protocol::messages::{Request, TokenRequest};
 use fork::{Fork, fork, waitpid};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 

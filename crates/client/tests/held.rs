@@ -11,9 +11,10 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use domo_token_client::clock::{BootTime, boot_now};
-use domo_token_client::wire::{RefusalKind, Renew, Request, Response};
+use domo_token_client::clock::boot_now;
 use domo_token_client::{Broker, Error};
+use domo_token_protocol::BootTime;
+use domo_token_protocol::messages::{RefusalKind, Renew, Request, Response};
 
 use fake::{Fake, HOUR, PATIENCE, holding, refusal, renewed, token, token_with, wait_until};
 

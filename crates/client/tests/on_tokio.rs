@@ -14,8 +14,8 @@ use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use domo_token_client::wire::{RefusalKind, Request};
 use domo_token_client::{Error, tokio as on_tokio};
+use domo_token_protocol::messages::{RefusalKind, Request};
 use tokio::task::JoinSet;
 
 use fake::{Fake, PATIENCE, holding, refusal, renewed, token};

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// The most crates in the tree, this one and build-time ones included.
-const MOST: usize = 25;
+/// The most crates of others in the tree, build-time ones included.
+const MOST: usize = 23;
 
 #[test]
 fn the_crate_brings_no_runtime_no_http_and_no_tls() {
@@ -31,6 +31,7 @@ fn the_crate_brings_no_runtime_no_http_and_no_tls() {
     let crates: BTreeSet<&str> = text
         .lines()
         .filter_map(|line| line.split(' ').next())
+        .filter(|name| !name.starts_with("domo-token"))
         .collect();
     assert!(
         crates.contains("bincode"),
@@ -49,5 +50,5 @@ fn the_crate_brings_no_runtime_no_http_and_no_tls() {
     ] {
         assert!(!crates.contains(unwanted), "{unwanted} in {crates:?}");
     }
-    assert!(crates.len() < MOST, "{} crates: {crates:?}", crates.len());
+    assert!(crates.len() <= MOST, "{} crates: {crates:?}", crates.len());
 }

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 
 use domo_token_client::Broker;
-use domo_token_client::wire::{Response, TokenText};
+use domo_token_protocol::messages::{Response, TokenText};
 
 use fake::{Fake, renewed};
 

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use domo_token_client::wire::Renew;
+use domo_token_protocol::messages::Renew;
 use lexopt::{Arg, Parser};
 
 use crate::options::{self, Key, OptionUsage, Value, Verb};

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use domo_token_client::clock::{BootTime, boot_now};
-use domo_token_client::wire::Renew;
+use domo_token_client::clock::boot_now;
 use domo_token_client::{Broker, DEFAULT_TIMEOUT, Error, Token};
+use domo_token_protocol::BootTime;
+use domo_token_protocol::messages::Renew;
 
 use crate::args::{ExecInstead, Get};
 use crate::problem::Problem;

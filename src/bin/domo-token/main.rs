@@ -22,7 +22,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use domo_token_client::wire::RefusalKind;
+use domo_token_protocol::messages::RefusalKind;
 use domo_token_stdout::help_columns;
 
 use args::{Command, Get};

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use domo_token_client::Token;
 use domo_token_client::clock::since_1970;
-use domo_token_client::wire::{Explanation, RefusalKind};
+use domo_token_protocol::messages::{Explanation, RefusalKind};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 

@@ -10,8 +10,8 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use domo_token_client::clock::{boot_now, wall_now};
-use domo_token_client::wire::{BrokerStatus, Explanation, ScopeState, ScopeStatus};
 use domo_token_client::{self as client, Error, ScopeSet};
+use domo_token_protocol::messages::{BrokerStatus, Explanation, ScopeState, ScopeStatus};
 
 use crate::args::{Color, Status};
 use crate::ask::{connect, pause};

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use domo_token_client::wire::{Asked, RefusalKind, TokenRequest};
+use domo_token_protocol::messages::{Asked, RefusalKind, TokenRequest};
 
 use super::super::Place;
 use super::*;

@@ -3,8 +3,8 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domo_token_client::frame::MAX_BODY;
-use domo_token_client::wire::Response;
+use domo_token_protocol::frame::MAX_BODY;
+use domo_token_protocol::messages::Response;
 
 use super::super::{About, Broker, Engine};
 use super::*;
@@ -306,7 +306,7 @@ fn whatever_is_asked_the_answer_fits_a_frame_and_a_line() {
             ];
             let ends = shown.map(|text| text.ends_with('…'));
             assert_eq!(ends, [number < 2, number >= 2], "{shown:?}");
-            let frame = domo_token_client::frame::encode(&Response::Explanation(explained));
+            let frame = domo_token_protocol::frame::encode(&Response::Explanation(explained));
             assert!(frame.unwrap().len() < 2 * LINE && 2 * LINE < MAX_BODY);
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use domo_token_client::duration;
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::duration;
+use domo_token_protocol::scope::ScopeSet;
 use toml::Spanned;
 
 use super::{Checker, listed};

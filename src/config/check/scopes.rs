@@ -1,6 +1,6 @@
 //! What is true of scope sets: which ones Domo can have.
 
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 
 use crate::secret_masking::{HINT, looks_like_secret};
 

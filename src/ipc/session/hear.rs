@@ -6,8 +6,8 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 
-use domo_token_client::frame::{self, HEAD, HELLO, MAX_REQUEST};
-use domo_token_client::wire::Request;
+use domo_token_protocol::frame::{self, HEAD, HELLO, MAX_REQUEST};
+use domo_token_protocol::messages::Request;
 use tokio::time::timeout;
 
 use super::{Session, SessionError};

@@ -1,4 +1,4 @@
-use domo_token_client::wire::RefusalKind;
+use domo_token_protocol::messages::RefusalKind;
 
 use super::*;
 

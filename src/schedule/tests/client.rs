@@ -1,7 +1,7 @@
 //! What befalls a set with its client.
 
 use super::*;
-use domo_token_client::wire::ScopeState;
+use domo_token_protocol::messages::ScopeState;
 
 #[test]
 fn a_reload_tries_what_was_refused_at_once_and_leaves_living_timers_alone() {

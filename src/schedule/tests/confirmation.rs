@@ -1,7 +1,7 @@
 //! The first rejection of a client after a success or new credentials is confirmed by one more request.
 
 use super::*;
-use domo_token_client::wire::ScopeState;
+use domo_token_protocol::messages::ScopeState;
 
 /// A schedule whose first request was rejected at `START`.
 fn rejected() -> Schedule {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use domo_token_client::wire::ScopeState;
+use domo_token_protocol::messages::ScopeState;
 
 use super::*;
 use crate::schedule::timing::{

@@ -1,6 +1,6 @@
 //! A client whose credentials are not loaded.
 
-use domo_token_client::wire::ScopeState;
+use domo_token_protocol::messages::ScopeState;
 
 use super::*;
 

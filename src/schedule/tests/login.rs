@@ -1,7 +1,7 @@
 //! The proxy rejects the login of the set's client.
 
 use super::*;
-use domo_token_client::wire::ScopeState;
+use domo_token_protocol::messages::ScopeState;
 
 const WORDS: &str = "the proxy answered 407; fix proxy_auth_file";
 

@@ -11,7 +11,7 @@ mod token;
 
 use std::time::SystemTime;
 
-use domo_token_client::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use zeroize::Zeroizing;

@@ -6,8 +6,8 @@ use reqwest::{RequestBuilder, Response};
 
 use super::{SendError, authorize, is_refusal, wants_csv};
 use crate::error::Error;
-use crate::scope::ScopeSet;
 use crate::tokio::Broker;
+use domo_token_protocol::scope::ScopeSet;
 
 /// Sends requests with a token. Keep one for each scope set; clones share the broker's tokens.
 ///

@@ -7,7 +7,7 @@ use reqwest::blocking::{RequestBuilder, Response};
 use super::{SendError, authorize, is_refusal, wants_csv};
 use crate::broker::Broker;
 use crate::error::Error;
-use crate::scope::ScopeSet;
+use domo_token_protocol::scope::ScopeSet;
 
 /// Sends requests with a token. Keep one for each scope set; clones share the broker's tokens.
 ///

@@ -15,9 +15,10 @@ use std::thread;
 use std::time::Duration;
 
 use domo_token_client::Broker;
-use domo_token_client::clock::{BootTime, boot_now};
-use domo_token_client::frame::{self, HEAD, HELLO};
-use domo_token_client::wire::{
+use domo_token_client::clock::boot_now;
+use domo_token_protocol::BootTime;
+use domo_token_protocol::frame::{self, HEAD, HELLO};
+use domo_token_protocol::messages::{
     Asked, Refusal, RefusalKind, Renew, Request, Response, TokenAnswer, TokenRequest, TokenText,
 };
 use tempfile::TempDir;

@@ -4,9 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use domo_token_client::duration;
 use domo_token_client::socket_path::SocketPath;
-use domo_token_client::wire::{MAX_TIME_LEFT_MS, Renew};
+use domo_token_protocol::duration;
+use domo_token_protocol::messages::{MAX_TIME_LEFT_MS, Renew};
 
 use super::{Color, Format, Place, Shell};
 use crate::options::{COLORS, FORMATS, SHELLS};

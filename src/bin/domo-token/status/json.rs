@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use domo_token_client::clock::BootTime;
-use domo_token_client::wire::ScopeState;
+use domo_token_protocol::BootTime;
+use domo_token_protocol::messages::ScopeState;
 use serde_json::{Value, json};
 
 use super::State;

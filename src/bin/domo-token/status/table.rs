@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use domo_token_client::clock::BootTime;
-use domo_token_client::duration::show;
-use domo_token_client::wire::{BrokerStatus, ScopeState, ScopeStatus};
+use domo_token_protocol::BootTime;
+use domo_token_protocol::duration::show;
+use domo_token_protocol::messages::{BrokerStatus, ScopeState, ScopeStatus};
 
 /// How it is to look.
 #[derive(Clone, Copy, Debug)]

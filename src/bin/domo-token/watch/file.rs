@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domo_token_client::Token;
-use domo_token_client::clock::{BootTime, boot_now};
-use domo_token_client::duration::show;
+use domo_token_client::clock::boot_now;
+use domo_token_protocol::BootTime;
+use domo_token_protocol::duration::show;
 
 use crate::args::Watch;
 use crate::print;

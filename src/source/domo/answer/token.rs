@@ -1,7 +1,7 @@
 //! A 200: a token, or what is odd about it.
 
-use domo_token_client::scope::ScopeSet;
-use domo_token_client::wire::is_b64token;
+use domo_token_protocol::messages::is_b64token;
+use domo_token_protocol::scope::ScopeSet;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use secrecy::{ExposeSecret, SecretString};
 

@@ -11,9 +11,9 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
 
-use domo_token_client::clock::BootTime;
-use domo_token_client::frame;
-use domo_token_client::wire::{
+use domo_token_protocol::BootTime;
+use domo_token_protocol::frame;
+use domo_token_protocol::messages::{
     Asked, BrokerStatus, Explanation, Refusal, RefusalKind, Renew, Request, Response, ScopeState,
     ScopeStatus, TokenAnswer, TokenRequest, TokenText,
 };

@@ -32,10 +32,10 @@ impl ScopeSet {
     /// Reads scopes parted by spaces or commas.
     ///
     /// ```
-    /// use domo_token_client::ScopeSet;
+    /// use domo_token_protocol::ScopeSet;
     ///
     /// assert_eq!(ScopeSet::parse("user,data")?.as_str(), "data user");
-    /// # Ok::<(), domo_token_client::ScopeError>(())
+    /// # Ok::<(), domo_token_protocol::ScopeError>(())
     /// ```
     ///
     /// # Errors

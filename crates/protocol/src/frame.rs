@@ -174,8 +174,8 @@ fn decoding() -> Configuration<LittleEndian, Varint, Limit<MAX_BODY>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::BootTime;
-    use crate::wire::{Response, TokenAnswer, TokenText};
+    use crate::BootTime;
+    use crate::messages::{Response, TokenAnswer, TokenText};
 
     fn answer(text: &str) -> Response {
         Response::Token(TokenAnswer {
@@ -264,8 +264,8 @@ mod tests {
 
     #[test]
     fn longest_valid_request_fits_4_kib() {
+        use crate::messages::{Asked, Renew, Request, TokenRequest};
         use crate::scope::MAX_SCOPE_BYTES;
-        use crate::wire::{Asked, Renew, Request, TokenRequest};
         let longest = Request::Token(TokenRequest {
             asked: Asked {
                 client: Some("c".repeat(64)),

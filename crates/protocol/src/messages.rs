@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::clock::BootTime;
+use crate::BootTime;
 
 /// The protocol version this crate speaks.
 pub const VERSION: u8 = 1;
