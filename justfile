@@ -73,7 +73,7 @@ fuzz-keep:
 # Mutation testing of the parts that decide; hours. Needs cargo-mutants.
 mutants:
     cargo mutants -p domo-token-protocol -f crates/protocol/src/frame.rs -o target/mutants/frame
-    cargo mutants -p domo-token -f src/policy.rs -f src/schedule.rs -f 'src/schedule/*.rs' \
+    cargo mutants -p domo-token-core -f crates/core/src/policy.rs -f 'crates/core/src/schedule*.rs' -f 'crates/core/src/schedule/*.rs' \
         -o target/mutants/decisions -- --lib
     cargo mutants -p domo-token -f src/config.rs -f 'src/config/*.rs' \
         -o target/mutants/config -- --lib --test config

@@ -19,8 +19,8 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::clock::{since_1970, wall_now};
-use crate::policy::Caller;
 use crate::threads;
+use domo_token_core::policy::Caller;
 
 pub use file::check;
 use file::{is_torn, open, same_file};

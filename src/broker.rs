@@ -1,4 +1,4 @@
-//! Owns the roster: waits for one event, applies it, carries out the commands.
+//! Owns the scheduler: waits for one event, applies it, carries out the commands.
 //!
 //! [`Broker`] is the face for sessions: a cached token is answered on the spot, without a hop to
 //! another task. [`Engine`] is the loop that sends token requests and keeps the time.
@@ -29,9 +29,9 @@ use tokio::sync::{Notify, oneshot, watch as signal};
 
 use crate::audit::Audit;
 use crate::clock::{BootTime, Clock};
-use crate::policy::{Access, Caller};
-use crate::roster::{Roster, STOPPING, SetId};
-use crate::schedule::{Ask, Reply, WaiterId};
+use domo_token_core::policy::{Access, Caller};
+use domo_token_core::schedule::{Ask, Reply, WaiterId};
+use domo_token_core::scheduler::{STOPPING, Scheduler, SetId};
 
 pub use engine::{Clients, Engine, Helm};
 pub use held::{Held, Origin};
@@ -51,7 +51,7 @@ struct Shared<C> {
     /// Whether any of them names units.
     has_units: AtomicBool,
     state: Mutex<State>,
-    /// Rung when the roster has commands or an earlier timer.
+    /// Rung when the scheduler has commands or an earlier timer.
     changed: Notify,
     /// Rung when there are other tokens than before.
     renewed: signal::Sender<()>,
@@ -64,7 +64,7 @@ struct Shared<C> {
 #[derive(Debug)]
 struct State {
     about: About,
-    roster: Roster,
+    scheduler: Scheduler,
     /// Tokens of an earlier process whose client is not loaded.
     stored: Vec<Held>,
     waiters: HashMap<WaiterId, oneshot::Sender<Reply>>,
@@ -124,7 +124,7 @@ impl<C: Clock> Broker<C> {
             has_units: AtomicBool::new(about.names_units()),
             state: Mutex::new(State {
                 about,
-                roster: Roster::new(seed),
+                scheduler: Scheduler::new(seed),
                 stored: Vec::new(),
                 waiters: HashMap::new(),
                 last_waiter: 0,
@@ -200,13 +200,13 @@ impl<C: Clock> Broker<C> {
         }
         if let Some(Renew::Rejected(generation)) = request.renew {
             let who = caller.to_string();
-            state.roster.note_rejection(set, generation, who);
+            state.scheduler.note_rejection(set, generation, who);
         }
         state.last_waiter += 1;
         let waiter = WaiterId(state.last_waiter);
-        let reply = state.roster.request(set, waiter, &ask, now);
+        let reply = state.scheduler.request(set, waiter, &ask, now);
         // A cached token leaves the loop asleep.
-        if state.roster.wants_attention(state.armed) {
+        if state.scheduler.wants_attention(state.armed) {
             self.0.changed.notify_one();
         }
         if let Some(reply) = reply {
@@ -301,7 +301,7 @@ impl<C: Clock> Broker<C> {
         if from.after.is_none() {
             answer.push(Response::Broker(state.status_for(caller)));
         }
-        let mut sets = state.roster.status_after(from.after.as_ref(), now);
+        let mut sets = state.scheduler.status_after(from.after.as_ref(), now);
         let page: Vec<ScopeStatus> = sets.by_ref().take(PAGE).collect();
         let last = page.last().filter(|_| sets.next().is_some());
         let next = last.and_then(|last| {
@@ -337,7 +337,7 @@ impl<C: Clock> Broker<C> {
 impl State {
     /// A caller that waited has its answer; by then the set may be gone, and its counts with it.
     fn count_late(&mut self, set: SetId, reply: &Reply) {
-        if self.roster.has(set) {
+        if self.scheduler.has(set) {
             self.tally.answer(set, reply);
         } else if let Err(refusal) = reply {
             self.tally.stranger(refusal);
@@ -346,7 +346,7 @@ impl State {
 
     /// When the loop has to wake up by itself.
     fn arm(&mut self) -> Option<BootTime> {
-        self.armed = self.roster.poll_timeout();
+        self.armed = self.scheduler.poll_timeout();
         self.armed
     }
 }
@@ -383,7 +383,7 @@ impl<C: Clock> Drop for Leaving<'_, C> {
         let now: BootTime = self.broker.0.clock.now();
         let mut state = self.broker.state();
         state.waiters.remove(&self.waiter);
-        state.roster.forget(self.set, self.waiter, now);
+        state.scheduler.forget(self.set, self.waiter, now);
     }
 }
 

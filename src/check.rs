@@ -14,6 +14,7 @@ use std::thread;
 use crate::audit;
 #[cfg(unix)]
 use crate::config;
+use crate::config::named_path::shown_path;
 use crate::config::{ClientConfig, Config, CredentialsSource, Env, SecretSource};
 use crate::connect::Shared;
 use crate::credentials::CredentialsError;
@@ -24,11 +25,11 @@ use crate::daemon::{
     parse_config,
 };
 use crate::ipc::Callers;
-use crate::roster::ProxyLoginId;
-use crate::secret_masking::{ShownName, looks_like_secret, shown_path};
 use crate::source::domo::{DomoSource, SourceError};
 #[cfg(unix)]
 use crate::users;
+use domo_token_core::masking::{ShownName, looks_like_secret};
+use domo_token_core::scheduler::ProxyLoginId;
 
 /// Group id of the service's user, if we are root and that is a config of the service's.
 #[must_use]

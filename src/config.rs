@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod environment;
 mod error;
+pub mod named_path;
 mod notices;
 mod place;
 mod raw;
@@ -27,10 +28,11 @@ use domo_token_protocol::scope::ScopeSet;
 use secrecy::SecretString;
 use url::Url;
 
-use crate::policy::{Access, Principal};
-use crate::secret_masking::{NamedPath, masked};
+use crate::config::named_path::NamedPath;
 use crate::users;
 use crate::watch::Stamp;
+use domo_token_core::masking::masked;
+use domo_token_core::policy::{Access, Principal};
 
 pub use assignment::assignment;
 pub(crate) use check::listed;

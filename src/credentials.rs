@@ -33,8 +33,9 @@ use crate::config::{
     in_variables, without_mark,
 };
 
+use crate::config::named_path::NamedPath;
 use crate::descriptors;
-use crate::secret_masking::{NamedPath, ShownName};
+use domo_token_core::masking::ShownName;
 
 #[cfg(unix)]
 pub(crate) use advice::{

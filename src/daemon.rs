@@ -22,17 +22,18 @@ use tracing::{info, warn};
 
 use crate::broker::{About, Broker, Engine};
 use crate::clock::{BootTime, Clock, SystemClock};
+use crate::config::named_path::shown_path;
 use crate::config::{Config, ConfigError, Env, Limits};
 use crate::connect::Shared;
 use crate::credentials::CredentialsError;
 use crate::ipc::{self, BindError};
 use crate::keep::Estate;
 use crate::logging::Levels;
-use crate::secret_masking::{masked, shown_path};
 use crate::signals::Signal;
 use crate::source::domo::DomoSource;
 use crate::systemd::Passed;
 use crate::{descriptors, systemd};
+use domo_token_core::masking::masked;
 
 use beside::Beside;
 use clients::{Clients, News, Rerun};

@@ -24,8 +24,8 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Config;
 use crate::ipc;
-use crate::source::FetchError;
 use crate::source::domo;
+use domo_token_core::fetch::FetchError;
 
 pub use operations::operations;
 

@@ -31,8 +31,8 @@ use tracing::debug;
 
 use crate::broker::{Broker, Helm, METRICS_TYPE};
 use crate::clock::{BootTime, Clock, boot_now};
-use crate::policy::Caller;
 use crate::source::TokenSource;
+use domo_token_core::policy::Caller;
 
 use connections::Connections;
 
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
     use crate::broker::{About, Engine};
     use crate::clock::SystemClock;
-    use crate::source::{FetchError, Fetched};
+    use domo_token_core::fetch::{FetchError, Fetched};
 
     /// Of no client, so nobody asks it.
     struct Unasked;

@@ -25,8 +25,8 @@ use crate::connect::Shared;
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
 #[cfg(unix)]
 use crate::file_mode;
-use crate::source::Cause;
 use crate::source::domo::{DomoSource, Registration};
+use domo_token_core::fetch::Cause;
 use error::wrong;
 use trial::Failure;
 

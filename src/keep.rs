@@ -19,10 +19,10 @@ use zeroize::Zeroizing;
 
 use crate::broker::{Broker, Held, Origin};
 use crate::clock::{BootTime, Clock};
-use crate::schedule::Kept;
 use crate::systemd::{self, Slot};
 use crate::threads;
-use crate::token::{Life, MAX_LIFETIME, Token};
+use domo_token_core::schedule::Kept;
+use domo_token_core::token::{Life, MAX_LIFETIME, Token};
 
 /// The form of what is handed over; another one is dropped.
 const FORM: u8 = 1;

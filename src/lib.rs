@@ -13,17 +13,12 @@
 //! - [`users`]: the user database.
 //! - `acl`: access lists of files, on Windows.
 //! - [`flags`]: what the daemon can be told on its command line.
-//! - [`secret_masking`]: names in messages, without secrets that took their place.
-//! - [`policy`]: PURE; may this caller have this token?
 //! - [`config`]: TOML text → what was written → what is true; every default and bound.
-//! - [`token`]: one access token, encoded once, shared, wiped.
 //! - [`credentials`]: finds client id and secret.
 //! - [`connect`]: connections to servers: name lookup, TCP, proxy, TLS.
 //! - [`source`]: the border to the outside world, and Domo's token endpoint over HTTP.
-//! - [`schedule`]: PURE; when one scope set's token is fetched, served or refused.
-//! - [`roster`]: PURE; all schedules together, and what one's fate means for the others.
 //! - [`audit`]: who was given which token when, in a file.
-//! - [`broker`]: the face for sessions, and the loop that carries out what the roster decides.
+//! - [`broker`]: the face for sessions, and the loop that carries out what the scheduler decides.
 //! - [`keep`]: tokens over a restart of the service.
 //! - [`health`]: metrics and health over HTTP, for this machine alone.
 //! - [`ipc`]: the door: socket, sessions, who is the peer.
@@ -58,15 +53,10 @@ pub mod users;
 pub mod acl;
 pub mod flags;
 
-pub mod secret_masking;
-pub mod policy;
 pub mod config;
-pub mod token;
 pub mod credentials;
 pub mod connect;
 pub mod source;
-pub mod schedule;
-pub mod roster;
 pub mod audit;
 pub mod broker;
 #[cfg_attr(windows, path = "windows/keep.rs")]

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use domo_token::check::{self, Depth};
 #[cfg(unix)]
 use domo_token::children;
+use domo_token::config::named_path::shown_path;
 use domo_token::config::{self, Env};
 use domo_token::daemon::{self, DaemonError, Options, Surroundings};
 use domo_token::flags::{Flags, LogFormat, Verb};
@@ -15,7 +16,6 @@ use domo_token::init::{self, Wishes, Written};
 #[cfg(unix)]
 use domo_token::ipc;
 use domo_token::logging::{self, Format};
-use domo_token::secret_masking::shown_path;
 use domo_token::systemd::{self, Passed};
 use domo_token::{descriptors, hygiene, signals};
 use tokio::runtime::Runtime;

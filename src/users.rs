@@ -5,16 +5,8 @@ use std::ffi::CString;
 use std::io;
 use std::sync::OnceLock;
 
+use domo_token_core::policy::Identity;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist, initgroups, setgid, setuid};
-
-/// Who a user is by name, and in which groups.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// The user's name, if the database has one.
-    pub user: Option<String>,
-    /// The groups, with their names if the database has them.
-    pub groups: Vec<(u32, Option<String>)>,
-}
 
 /// Looks up a user whose process has the group `gid`, which counts in any case.
 ///

@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use domo_token::clock::BootTime;
-use domo_token::roster::{Command, Roster, Wanted};
-use domo_token::schedule::{Ask, CONFIRM_AFTER, DENIED_RETRY, WaiterId};
-use domo_token::source::{Cause, FetchError, Fetched, LifetimeSource};
+use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
+use domo_token_core::schedule::{Ask, CONFIRM_AFTER, DENIED_RETRY, WaiterId};
+use domo_token_core::scheduler::{Command, Scheduler, Wanted};
 use domo_token_protocol::scope::ScopeSet;
 
 const START: BootTime = BootTime::from_millis(1_000_000);
@@ -33,8 +33,8 @@ fn scope() -> ScopeSet {
 }
 
 /// A host with one scope set that has just started.
-fn host(seed: u64) -> Roster {
-    let mut host = Roster::new(seed);
+fn host(seed: u64) -> Scheduler {
+    let mut host = Scheduler::new(seed);
     let wanted = Wanted {
         name: "acme".to_owned(),
         shown_id: String::new(),

@@ -8,9 +8,9 @@ use domo_token_protocol::messages::{Asked, Refusal};
 use super::{Broker, State, find, tally};
 use crate::audit::Audit;
 use crate::clock::Clock;
-use crate::policy::Caller;
-use crate::roster::SetId;
-use crate::token::Token;
+use domo_token_core::policy::Caller;
+use domo_token_core::scheduler::SetId;
+use domo_token_core::token::Token;
 
 impl<C: Clock> Broker<C> {
     /// From now on each answer is recorded there.
@@ -65,7 +65,7 @@ impl State {
 
     /// The client and the scopes of a set, as a caller would ask for it.
     pub(super) fn names_of(&self, set: SetId) -> Option<Asked> {
-        let (client, scope) = self.roster.name_of(set)?;
+        let (client, scope) = self.scheduler.name_of(set)?;
         Some(Asked {
             client: Some(client.to_owned()),
             scope: scope.as_str().to_owned(),

@@ -12,9 +12,10 @@ use tracing::error;
 
 use super::{About, Broker, State, log};
 use crate::clock::Clock;
-use crate::roster::{Changes, Command, SetId, Wanted};
-use crate::schedule::{Outcome, Round};
-use crate::source::{FetchError, Fetched, TokenSource};
+use crate::source::TokenSource;
+use domo_token_core::fetch::{FetchError, Fetched};
+use domo_token_core::schedule::{Outcome, Round};
+use domo_token_core::scheduler::{Changes, Command, SetId, Wanted};
 
 /// The API clients of a config, each with where its tokens come from; a client that is not loaded
 /// has no such source.
@@ -30,7 +31,7 @@ enum Order<S> {
     Stop,
 }
 
-/// Carries out what the roster decides.
+/// Carries out what the scheduler decides.
 #[derive(Debug)]
 pub struct Engine<S, C> {
     broker: Broker<C>,
@@ -169,7 +170,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         let now = self.broker.0.clock.now();
         let broker = self.broker.clone();
         let mut state = broker.state();
-        state.roster.handle_timeout(now);
+        state.scheduler.handle_timeout(now);
         // A tunnel counts before the end of its request does.
         let first = match event {
             Event::Tunnel(set, round) => Some((set, round)),
@@ -177,7 +178,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         };
         let more = std::iter::from_fn(|| self.tunnels.try_recv().ok());
         for (set, round) in first.into_iter().chain(more) {
-            state.roster.handle_tunnel(set, round, now);
+            state.scheduler.handle_tunnel(set, round, now);
         }
         match event {
             Event::Landed(landed) => {
@@ -186,14 +187,14 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 if self.aborts.get(&set).is_some_and(|(of, _)| *of == round) {
                     self.aborts.remove(&set);
                 }
-                state.roster.handle_fetched(set, round, result, now);
+                state.scheduler.handle_fetched(set, round, result, now);
             }
             Event::Due => {
                 let due = state.armed.unwrap_or(now);
                 state.tally.lag = now.saturating_since(due);
             }
             Event::Tunnel(..) | Event::Changed | Event::Lost => {}
-            Event::Order(Order::Retry) => state.roster.retry(now),
+            Event::Order(Order::Retry) => state.scheduler.retry(now),
             Event::Order(Order::Beat(sender)) => sender.send(()).unwrap_or_default(),
             Event::Order(Order::Configure(clients, about)) => {
                 let has_rules = !about.access.is_empty();
@@ -207,7 +208,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             }
             Event::Order(Order::Stop) => {
                 state.stopping = true;
-                state.roster.stop(now);
+                state.scheduler.stop(now);
                 state.watched.clear();
                 return Flow::Stop;
             }
@@ -226,7 +227,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         }
         let now = self.broker.0.clock.now();
         state.restore(&wanted);
-        state.roster.configure(wanted, now)
+        state.scheduler.configure(wanted, now)
     }
 
     fn carry_out(&mut self) {
@@ -240,7 +241,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 }
                 Command::Report(set, outcome) => {
                     let mut state = self.broker.state();
-                    log::report(&state.roster, set, &outcome, self.broker.0.clock.now());
+                    log::report(&state.scheduler, set, &outcome, self.broker.0.clock.now());
                     state.tally.attempt(set, &outcome);
                     self.broker.0.attempted.send_replace(());
                     if let Outcome::Obtained { .. } = outcome {
@@ -270,9 +271,9 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
 
     fn next_command(&self) -> Option<(Command, Option<(String, ScopeSet)>)> {
         let mut state = self.broker.state();
-        let command = state.roster.poll_command()?;
+        let command = state.scheduler.poll_command()?;
         let name = match &command {
-            Command::Fetch(set, _) => state.roster.name_of(*set),
+            Command::Fetch(set, _) => state.scheduler.name_of(*set),
             Command::Abort(_)
             | Command::Reply(..)
             | Command::Report(..)
@@ -290,7 +291,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         let Some(source) = self.sources.get(&client).map(Arc::clone) else {
             return;
         };
-        let Some(limit) = self.broker.state().roster.time_limit(set) else {
+        let Some(limit) = self.broker.state().scheduler.time_limit(set) else {
             return;
         };
         let tunnels = self.tunnel_sender.clone();

@@ -6,8 +6,8 @@ use domo_token_protocol::messages::{BrokerStatus, Refusal, ScopeStatus};
 
 use super::{Broker, State};
 use crate::clock::Clock;
-use crate::policy::Caller;
-use crate::roster::SetId;
+use domo_token_core::policy::Caller;
+use domo_token_core::scheduler::SetId;
 
 /// What a caller can do about a client that could not be loaded.
 const ASK_OPERATOR: &str = if cfg!(windows) {
@@ -62,7 +62,7 @@ impl State {
     /// A refusal for a set. If its client could not be loaded, callers that may see the reason get
     /// it, and others what to do.
     pub(super) fn with_load_error(&self, set: SetId, caller: &Caller, refusal: Refusal) -> Refusal {
-        let Some(client) = self.roster.failed_client_of(set) else {
+        let Some(client) = self.scheduler.failed_client_of(set) else {
             return refusal;
         };
         let added = match self.about.load_errors.get(client) {

@@ -9,8 +9,8 @@ use domo_token_protocol::scope::{MAX_SCOPE_BYTES, ScopeSet};
 use super::{State, did_you_mean, log};
 use crate::clock::BootTime;
 use crate::config::{DOMO_SCOPES, MAX_NAME, listed};
-use crate::policy::{Access, Caller};
-use crate::roster::{SetId, Unknown};
+use domo_token_core::policy::{Access, Caller};
+use domo_token_core::scheduler::{SetId, Unknown};
 
 impl State {
     /// The set, if the caller may have it. Who may not is logged, with the client's name.
@@ -46,12 +46,12 @@ impl State {
             return Err(self.no_client_named(caller));
         };
         let client = client.as_ref();
-        let known = self.roster.find_text(client, &asked.scope);
+        let known = self.scheduler.find_text(client, &asked.scope);
         let (scope, found) = if let Some((set, scope)) = known {
             (scope.clone(), Ok(set))
         } else {
             let scope = read_scope(&asked.scope)?;
-            let found = self.roster.find(client, &scope);
+            let found = self.scheduler.find(client, &scope);
             (scope, found)
         };
         let Some(access) = self.about.access.get(client) else {
@@ -82,7 +82,7 @@ impl State {
                 let rule = rule.unwrap_or_else(|| {
                     "there is no access table: every caller that may open the socket may have it".to_owned()
                 });
-                match self.roster.load_refusal(set, now) {
+                match self.scheduler.load_refusal(set, now) {
                     Some(refusal) => {
                         let refusal = self.with_load_error(set, caller, refusal);
                         (Some(refusal.kind), format!("{rule}; {}", refusal.cause))
@@ -138,7 +138,7 @@ impl State {
     }
 
     fn visible_clients(&self, caller: &Caller) -> Vec<&str> {
-        let names = self.roster.client_names();
+        let names = self.scheduler.client_names();
         let names = names.filter(|name| self.may_see_client(name, caller));
         names.collect()
     }

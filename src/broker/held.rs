@@ -9,8 +9,8 @@ use tracing::info;
 
 use super::{Broker, State};
 use crate::clock::Clock;
-use crate::roster::Wanted;
-use crate::schedule::Kept;
+use domo_token_core::schedule::Kept;
+use domo_token_core::scheduler::Wanted;
 
 /// Who asks where for a client's tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,14 +56,17 @@ impl<C: Clock> Broker<C> {
         state
             .stored
             .retain(|held| now < held.kept.token.life().expires);
-        let served = state.roster.kept(now).filter_map(|(client, scope, kept)| {
-            Some(Held {
-                client: client.to_owned(),
-                origin: state.about.origins.get(client)?.clone(),
-                scope: scope.clone(),
-                kept,
-            })
-        });
+        let served = state
+            .scheduler
+            .kept(now)
+            .filter_map(|(client, scope, kept)| {
+                Some(Held {
+                    client: client.to_owned(),
+                    origin: state.about.origins.get(client)?.clone(),
+                    scope: scope.clone(),
+                    kept,
+                })
+            });
         let all = served.chain(state.stored.iter().cloned());
         state.about.keeps.then(|| all.collect())
     }
@@ -80,7 +83,7 @@ impl<C: Clock> Broker<C> {
 }
 
 impl State {
-    /// Gives the roster the stored tokens of the clients that are loaded, and drops those of clients
+    /// Gives the scheduler the stored tokens of the clients that are loaded, and drops those of clients
     /// that are not in the config. Under another client id a token is served until the first one of
     /// the new id.
     pub(super) fn restore(&mut self, wanted: &[Wanted]) {
@@ -104,7 +107,7 @@ impl State {
             };
             Some(((held.client, held.scope), kept))
         });
-        self.roster.take_over(kept.collect());
+        self.scheduler.take_over(kept.collect());
     }
 }
 
@@ -116,8 +119,8 @@ mod tests {
     use super::*;
     use crate::broker::About;
     use crate::clock::{BootTime, SystemClock};
-    use crate::schedule::Loading;
-    use crate::token::{Life, Token};
+    use domo_token_core::schedule::Loading;
+    use domo_token_core::token::{Life, Token};
 
     fn origin() -> Origin {
         Origin {
@@ -174,7 +177,7 @@ mod tests {
         let now = SystemClock::new().now();
         let mut state = broker.state();
         state.restore(clients);
-        state.roster.configure(clients.to_vec(), now);
+        state.scheduler.configure(clients.to_vec(), now);
     }
 
     /// The stored tokens that are served: the time of renewal of each.
@@ -182,7 +185,7 @@ mod tests {
         let now = SystemClock::new().now();
         let state = broker.state();
         state
-            .roster
+            .scheduler
             .kept(now)
             .map(|(_, _, kept)| kept.renew_at)
             .collect()

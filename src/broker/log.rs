@@ -7,16 +7,16 @@ use domo_token_protocol::scope::ScopeSet;
 use tracing::{debug, error, info, warn};
 
 use crate::clock::BootTime;
-use crate::roster::{Changes, Roster, SetId};
-use crate::schedule::{
+use domo_token_core::fetch::LifetimeSource;
+use domo_token_core::schedule::{
     AWAITS_LOGIN, AWAITS_TRIAL, Effect, HELD, OutageCause, Outcome, QUEUED, Recovery,
 };
-use crate::source::LifetimeSource;
+use domo_token_core::scheduler::{Changes, Scheduler, SetId};
 
 /// Logs the result of an attempt, or the expiry of a token: what is new at the level of its effect on
 /// callers, repetitions at debug level.
-pub(super) fn report(roster: &Roster, set: SetId, outcome: &Outcome, now: BootTime) {
-    let Some((client, scope)) = roster.name_of(set) else {
+pub(super) fn report(scheduler: &Scheduler, set: SetId, outcome: &Outcome, now: BootTime) {
+    let Some((client, scope)) = scheduler.name_of(set) else {
         return;
     };
     match outcome {
@@ -48,7 +48,7 @@ pub(super) fn report(roster: &Roster, set: SetId, outcome: &Outcome, now: BootTi
             effect,
         } => {
             let failure = Failure::new(rejected.cause(), *again);
-            log_failure(roster, set, failure, *effect, now);
+            log_failure(scheduler, set, failure, *effect, now);
         }
         Outcome::Failed {
             cause,
@@ -56,10 +56,10 @@ pub(super) fn report(roster: &Roster, set: SetId, outcome: &Outcome, now: BootTi
             effect,
         } => {
             let failure = Failure::new(OutageCause::Failed(*cause), *again);
-            log_failure(roster, set, failure, *effect, now);
+            log_failure(scheduler, set, failure, *effect, now);
         }
         Outcome::Expired { cause, effect } => {
-            log_failure(roster, set, Failure::new(*cause, true), *effect, now);
+            log_failure(scheduler, set, Failure::new(*cause, true), *effect, now);
         }
     }
 }
@@ -227,15 +227,15 @@ impl Failure {
     }
 }
 
-fn log_failure(roster: &Roster, set: SetId, failure: Failure, effect: Effect, now: BootTime) {
-    let Some((client, scope)) = roster.name_of(set) else {
+fn log_failure(scheduler: &Scheduler, set: SetId, failure: Failure, effect: Effect, now: BootTime) {
+    let Some((client, scope)) = scheduler.name_of(set) else {
         return;
     };
     let cause = failure.cause;
     let what = failure.rejected();
-    let retry = roster.next_attempt_of(set, now);
+    let retry = scheduler.next_attempt_of(set, now);
     let retry_in_s = retry.map(|at| rounded_up(at.saturating_since(now)));
-    let error = roster
+    let error = scheduler
         .trouble_of(set)
         .unwrap_or_else(|| failure.waits_for());
     match effect {
@@ -261,7 +261,7 @@ fn log_failure(roster: &Roster, set: SetId, failure: Failure, effect: Effect, no
                     | OutageCause::ClientUnconfirmed
                     | OutageCause::ProxyLogin
             );
-            let scope_sets = is_shared.then(|| roster.scope_sets_without_token(set, now));
+            let scope_sets = is_shared.then(|| scheduler.scope_sets_without_token(set, now));
             let message = failure.error(first);
             error!(client, %scope, %cause, what, scope_sets, no_token_s, retry_in_s, error, "{message}");
         }
@@ -325,7 +325,7 @@ pub(super) fn not_permitted(quota: &mut Quota, cause: &str, rule: &str, now: Boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::{CONFIRM_AFTER, DENIED_RETRY};
+    use domo_token_core::schedule::{CONFIRM_AFTER, DENIED_RETRY};
 
     #[test]
     fn sixty_refusals_a_minute_are_told_and_the_last_of_them_says_so() {

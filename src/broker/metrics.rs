@@ -19,7 +19,7 @@ use super::tally::Counts;
 use crate::audit::Audit;
 use crate::clock::{BootTime, Clock, since_1970, wall_now};
 use crate::logging::dropped_lines;
-use crate::policy::Caller;
+use domo_token_core::policy::Caller;
 
 /// The media type of the text.
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -60,7 +60,10 @@ impl<C: Clock> Broker<C> {
     pub fn lacking(&self) -> Vec<(String, String)> {
         let now = self.0.clock.now();
         let state = self.state();
-        let lacking = state.roster.status(now).filter(|set| set.expires.is_none());
+        let lacking = state
+            .scheduler
+            .status(now)
+            .filter(|set| set.expires.is_none());
         lacking.map(|set| (set.client, set.scope)).collect()
     }
 
@@ -69,8 +72,8 @@ impl<C: Clock> Broker<C> {
     pub fn lives(&self, client: &str, scope: &ScopeSet) -> Option<bool> {
         let now = self.0.clock.now();
         let state = self.state();
-        let set = state.roster.find(client, scope).ok()?;
-        let status = state.roster.status_of(set, now)?;
+        let set = state.scheduler.find(client, scope).ok()?;
+        let status = state.scheduler.status_of(set, now)?;
         Some(status.expires.is_some())
     }
 
@@ -79,9 +82,11 @@ impl<C: Clock> Broker<C> {
         let wall = wall_now();
         let state = self.state();
         let epoch = |at: BootTime| since_1970(at.to_wall(now, wall)).as_secs_f64();
-        let sets = state.roster.sets().filter_map(|(set, client, scope)| {
+        let sets = state.scheduler.sets().filter_map(|(set, client, scope)| {
             let shown = state.may_see(client, scope.as_str(), caller);
-            let status = shown.then(|| state.roster.status_of(set, now)).flatten()?;
+            let status = shown
+                .then(|| state.scheduler.status_of(set, now))
+                .flatten()?;
             Some((status, state.tally.of(set)))
         });
         let status = &state.about.status;

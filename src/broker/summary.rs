@@ -27,7 +27,7 @@ impl<C: Clock> Broker<C> {
             let about = &state.about;
             about.origins.contains_key(&set.client) || !about.load_errors.contains_key(&set.client)
         };
-        let sets: Vec<ScopeStatus> = state.roster.status(now).filter(is_loaded).collect();
+        let sets: Vec<ScopeStatus> = state.scheduler.status(now).filter(is_loaded).collect();
         let (mut parts, failing) = counts(&sets);
         let not_loaded = state.about.load_errors.len();
         let is_rejected = state.about.status.config_error.is_some();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use domo_token_protocol::messages::{Refusal, RefusalKind};
 
-use crate::roster::SetId;
-use crate::schedule::{Outcome, Reply};
+use domo_token_core::schedule::{Outcome, Reply};
+use domo_token_core::scheduler::SetId;
 
 /// Counts since the daemon started.
 #[derive(Debug, Default)]

@@ -5,10 +5,10 @@ use tokio::sync::watch;
 
 use super::{Broker, stopping};
 use crate::clock::Clock;
-use crate::policy::Caller;
-use crate::roster::{REMOVED, SetId};
-use crate::schedule::Reply;
-use crate::token::Token;
+use domo_token_core::policy::Caller;
+use domo_token_core::schedule::Reply;
+use domo_token_core::scheduler::{REMOVED, SetId};
+use domo_token_core::token::Token;
 
 /// Tells of a scope set's tokens as they come. Whoever is slow misses those in between, so that
 /// nothing is kept for it.
@@ -87,10 +87,10 @@ impl<C: Clock> Watch<C> {
         if state.stopping {
             return Err(stopping());
         }
-        if !state.roster.has(self.set) {
+        if !state.scheduler.has(self.set) {
             return Err(gone());
         }
-        let Some(reply) = state.roster.watched(self.set, now) else {
+        let Some(reply) = state.scheduler.watched(self.set, now) else {
             return Ok(None);
         };
         let told = match &reply {

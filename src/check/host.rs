@@ -11,8 +11,8 @@ use crate::credentials::{
     CredentialsError, SERVICE_USER, hidden_by_unit, is_hosts, shell_quoted, user_name,
 };
 use crate::daemon::{DaemonError, Options, load_config};
-use crate::secret_masking::masked;
 use crate::users;
+use domo_token_core::masking::masked;
 
 /// Where to put what the unit hides.
 const MOVE: &str = "move it to /etc/domo-token";

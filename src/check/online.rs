@@ -7,9 +7,10 @@ use tokio::time::timeout;
 
 use super::{Checked, Report};
 use crate::config::Endpoint;
-use crate::roster::ProxyLoginId;
-use crate::schedule::REQUEST_MAX;
-use crate::source::{Cause, FetchError, Fetched, TokenSource};
+use crate::source::TokenSource;
+use domo_token_core::fetch::{Cause, FetchError, Fetched};
+use domo_token_core::schedule::REQUEST_MAX;
+use domo_token_core::scheduler::ProxyLoginId;
 
 /// How long after its limit a request that has not ended by itself is dropped.
 const GRACE: Duration = Duration::from_millis(500);

@@ -21,9 +21,10 @@ use super::{
     AUDIT_IN_USE, ClientConfig, Config, ConfigError, Endpoint, MAX_NAME, SOCKET_MODE, TOKEN_URL,
     TokenMethod,
 };
+use crate::config::named_path::NamedPath;
 use crate::logging::LEVELS;
-use crate::secret_masking::{HINT, LEAST, NamedPath, masked};
 use crate::watch::Stamp;
+use domo_token_core::masking::{HINT, LEAST, masked};
 pub(super) use paths::fault_of_login_file;
 use paths::fault_of_socket;
 pub use paths::{NOT_THE_LOGIN, fault_of_path};

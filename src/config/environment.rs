@@ -15,7 +15,7 @@ use super::{
     SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod, fault_of_id, in_variables, stands_in_quotes,
     without_mark,
 };
-use crate::secret_masking::NamedPath;
+use crate::config::named_path::NamedPath;
 use crate::watch::Stamp;
 
 impl Config {

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::secret_masking::{masked, shown_path};
+use crate::config::named_path::shown_path;
+use domo_token_core::masking::masked;
 
 /// What is wrong with a config, and where.
 #[derive(Debug, PartialEq, Eq)]

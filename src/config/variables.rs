@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::{ENV_ALLOW_WORLD_READABLE, ENV_PROXY, ENV_PROXY_LOGIN};
-use crate::secret_masking::{ENV_HINT, HINT};
+use domo_token_core::masking::{ENV_HINT, HINT};
 
 /// The keys that have a name of their own, which is no other word.
 const KEYS: [(&str, &str); 3] = [
@@ -69,12 +69,13 @@ pub(crate) mod sources {
 
     /// Returns whether the text stands in a source file other than those that replace it.
     pub(crate) fn have(text: &str) -> bool {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let source = root.join("src");
         let replacing = [
             source.join("config/variables.rs"),
             source.join("init/options.rs"),
         ];
-        let mut folders = vec![source];
+        let mut folders = vec![source, root.join("crates/core/src")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use rustls::pki_types::ServerName;
 use url::{Host, Url};
 
-use crate::secret_masking::masked;
+use domo_token_core::masking::masked;
 
 /// One end of a connection.
 #[derive(Clone, Debug)]

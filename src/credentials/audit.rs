@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::CredentialsError;
+use crate::config::named_path::NamedPath;
 use crate::config::{AUDIT_IN_USE, Config};
-use crate::secret_masking::NamedPath;
 
 /// Whether the audit file is another file than those in use, whatever links lead to it.
 pub(super) fn check_is_apart(config: &Config) -> Result<(), CredentialsError> {

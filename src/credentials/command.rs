@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 
 use crate::children::OwnChild;
 use crate::clock::{BootTime, boot_now};
+use crate::config::named_path::NamedPath;
 use crate::config::{Env, SecretCommand};
-use crate::secret_masking::NamedPath;
 
 use super::advice::{by_hand, on_unstartable};
 use super::program::{self, ProgramError};

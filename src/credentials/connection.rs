@@ -12,8 +12,8 @@ use super::ini::{Ini, IniError};
 use super::secret_text::{check_secret, utf8};
 use super::slip::has_comment;
 use super::{Credentials, CredentialsError, unusable};
+use crate::config::named_path::NamedPath;
 use crate::config::{Endpoint, fault_of_id, stands_in_quotes};
-use crate::secret_masking::NamedPath;
 
 const WHAT: &str = "connection file";
 const SECTION: &str = "client_auth";

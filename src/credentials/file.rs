@@ -17,7 +17,7 @@ use super::advice::{
     HOST_DIRECTORY, Wanted, on_foreign, on_hidden, on_open_directory, on_unsafe, user_name,
 };
 use super::{CredentialsError, on_unreadable};
-use crate::secret_masking::NamedPath;
+use crate::config::named_path::NamedPath;
 #[cfg(unix)]
 use crate::watch::names_on_the_way;
 

@@ -10,8 +10,8 @@ use domo_token_protocol::scope::ScopeSet;
 use super::load::{Candidate, Inputs, Load, LoadError, LoadedClient};
 use crate::broker::{self, Origin};
 use crate::clock::BootTime;
-use crate::roster::Wanted;
-use crate::schedule::Loading;
+use domo_token_core::schedule::Loading;
+use domo_token_core::scheduler::Wanted;
 
 /// How long after its first failure a command is run again; doubled with each further one.
 const RETRY_FIRST: Duration = Duration::from_secs(30);

@@ -10,13 +10,13 @@ use domo_token_protocol::scope::ScopeSet;
 
 use super::{DaemonError, Options, proxy_login};
 use crate::broker::Origin;
+use crate::config::named_path::shown_path;
 use crate::config::{self, ClientConfig, Config, Endpoint, Env, IdSource, SecretCommand};
 use crate::connect::Shared;
 use crate::credentials::{self, CredentialsError};
-use crate::roster::ProxyLoginId;
-use crate::secret_masking::shown_path;
 use crate::source::domo::{DomoSource, Registration, SourceError};
 use crate::watch::Stamp;
+use domo_token_core::scheduler::ProxyLoginId;
 
 /// Files, each with what it was just before it was read.
 pub(super) type Stamped = Vec<(PathBuf, Stamp)>;

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use crate::credentials::ProxyLogin;
-use crate::roster::ProxyLoginId;
+use domo_token_core::scheduler::ProxyLoginId;
 
 /// The key of the hash: another one in each process, so that a number says nothing about a password.
 static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);

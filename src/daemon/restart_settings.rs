@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tracing::warn;
 
 use crate::config::{Config, Limits};
-use crate::policy::Principal;
+use domo_token_core::policy::Principal;
 
 /// What a daemon can't change while it runs.
 pub(super) struct Fixed {

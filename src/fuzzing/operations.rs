@@ -7,9 +7,11 @@ use domo_token_protocol::messages::Renew;
 use domo_token_protocol::scope::ScopeSet;
 
 use crate::clock::BootTime;
-use crate::roster::{Command, MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, Roster, SetId, Wanted};
-use crate::schedule::{Ask, Reply, Round, WaiterId, floor};
-use crate::source::{Cause, FetchError, Fetched, LifetimeSource};
+use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
+use domo_token_core::schedule::{Ask, Reply, Round, WaiterId, floor};
+use domo_token_core::scheduler::{
+    Command, MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, Scheduler, SetId, Wanted,
+};
 
 const CLIENTS: [&str; 2] = ["acme", "other"];
 const SCOPES: [&str; 4] = ["data", "user", "audit", "data user"];
@@ -18,7 +20,7 @@ const SCOPES: [&str; 4] = ["data", "user", "audit", "data user"];
 pub fn operations(bytes: &[u8]) {
     let mut run = Run {
         bytes: bytes.iter().copied(),
-        roster: Roster::new(1),
+        scheduler: Scheduler::new(1),
         now: BootTime::from_millis(1_000_000),
         waiters: BTreeMap::new(),
         last_waiter: 0,
@@ -37,7 +39,7 @@ pub fn operations(bytes: &[u8]) {
 
 struct Run<I> {
     bytes: I,
-    roster: Roster,
+    scheduler: Scheduler,
     now: BootTime,
     /// Those that wait: the life they need, and by when they must have their answer.
     waiters: BTreeMap<WaiterId, (Duration, BootTime)>,
@@ -74,7 +76,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
                 self.pass(span);
             }
             2 => {
-                let due = self.roster.poll_timeout().unwrap_or(self.now);
+                let due = self.scheduler.poll_timeout().unwrap_or(self.now);
                 self.pass(due.saturating_since(self.now));
             }
             3 => {
@@ -85,14 +87,14 @@ impl<I: Iterator<Item = u8>> Run<I> {
             5 => self.leave(),
             6 => self.land_well(),
             7 => self.land_badly(),
-            8 => self.roster.retry(self.now),
+            8 => self.scheduler.retry(self.now),
             _ => self.land_twice(),
         }
     }
 
     fn pass(&mut self, span: Duration) {
         self.now = self.now + span;
-        self.roster.handle_timeout(self.now);
+        self.scheduler.handle_timeout(self.now);
     }
 
     /// Bits 0 to 3 are scope sets, bits 4 and 5 clients, bits 6 and 7 whose credentials are new.
@@ -113,12 +115,12 @@ impl<I: Iterator<Item = u8>> Run<I> {
         }
         for wanted in wanted.iter().filter(|wanted| wanted.renewed) {
             for text in SCOPES {
-                if let Ok(set) = self.roster.find(&wanted.name, &scope(text)) {
+                if let Ok(set) = self.scheduler.find(&wanted.name, &scope(text)) {
                     self.fresh.remove(&set);
                 }
             }
         }
-        self.roster.configure(wanted, self.now);
+        self.scheduler.configure(wanted, self.now);
     }
 
     fn request(&mut self) {
@@ -126,7 +128,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
         let client = CLIENTS.get(which % 2).copied().unwrap_or_default();
         let text = SCOPES.get(which / 2 % 4).copied().unwrap_or_default();
         let (least, patience, renew) = (self.byte(), self.byte(), self.byte());
-        let Ok(set) = self.roster.find(client, &scope(text)) else {
+        let Ok(set) = self.scheduler.find(client, &scope(text)) else {
             return;
         };
         let min_ttl = (least > 0).then(|| Duration::from_secs(u64::from(least) * 20));
@@ -140,13 +142,13 @@ impl<I: Iterator<Item = u8>> Run<I> {
             },
         };
         if let Some(Renew::Rejected(generation)) = ask.renew {
-            self.roster
+            self.scheduler
                 .note_rejection(set, generation, "uid 7".to_owned());
         }
         self.last_waiter += 1;
         let waiter = WaiterId(self.last_waiter);
         let least = min_ttl.unwrap_or_default();
-        match self.roster.request(set, waiter, &ask, self.now) {
+        match self.scheduler.request(set, waiter, &ask, self.now) {
             Some(reply) => judge(&reply, least, self.now),
             None => drop(self.waiters.insert(waiter, (least, ask.deadline))),
         }
@@ -166,8 +168,8 @@ impl<I: Iterator<Item = u8>> Run<I> {
         // It doesn't say for which set it waits.
         for client in CLIENTS {
             for text in SCOPES {
-                if let Ok(set) = self.roster.find(client, &scope(text)) {
-                    self.roster.forget(set, waiter, self.now);
+                if let Ok(set) = self.scheduler.find(client, &scope(text)) {
+                    self.scheduler.forget(set, waiter, self.now);
                 }
             }
         }
@@ -235,13 +237,13 @@ impl<I: Iterator<Item = u8>> Run<I> {
     }
 
     fn land(&mut self, flight: &Flight, result: Result<Fetched, FetchError>) {
-        self.roster.handle_timeout(self.now);
-        self.roster
+        self.scheduler.handle_timeout(self.now);
+        self.scheduler
             .handle_fetched(flight.set, flight.round, result, self.now);
     }
 
     fn carry_out(&mut self) {
-        while let Some(command) = self.roster.poll_command() {
+        while let Some(command) = self.scheduler.poll_command() {
             match command {
                 Command::Fetch(set, round) => self.start(set, round),
                 Command::Abort(set) | Command::Forget(set) => {
@@ -259,7 +261,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
 
     fn start(&mut self, set: SetId, round: Round) {
         // A set can be gone before its request was sent.
-        let Some((client, scope)) = self.roster.name_of(set) else {
+        let Some((client, scope)) = self.scheduler.name_of(set) else {
             return;
         };
         let (client, scope) = (client.to_owned(), scope.clone());
@@ -287,7 +289,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
         }
         let sets: BTreeSet<SetId> = self.flights.iter().map(|flight| flight.set).collect();
         assert_eq!(sets.len(), self.flights.len(), "two requests for one set");
-        let due = self.roster.poll_timeout();
+        let due = self.scheduler.poll_timeout();
         let late = |at: &BootTime| due.is_none_or(|due| due > *at) && *at <= self.now;
         let late = self.waiters.values().find(|(_, deadline)| late(deadline));
         assert_eq!(late, None, "a caller is forgotten");

@@ -8,7 +8,8 @@ use super::error::wrong;
 use super::options::option_of;
 use super::{InitError, Wishes};
 use crate::config::Config;
-use crate::secret_masking::{HINT, NamedPath};
+use crate::config::named_path::NamedPath;
+use domo_token_core::masking::HINT;
 
 /// Writes the config that the options ask for.
 pub(super) fn config_text(wishes: &Wishes, client_id: &str) -> Result<String, InitError> {

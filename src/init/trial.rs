@@ -8,8 +8,9 @@ use domo_token_protocol::scope::ScopeSet;
 
 use crate::check::online::request;
 use crate::config::{DOMO_SCOPES, listed};
-use crate::schedule::CONFIRM_AFTER;
-use crate::source::{Cause, FetchError, Fetched, TokenSource};
+use crate::source::TokenSource;
+use domo_token_core::fetch::{Cause, FetchError, Fetched};
+use domo_token_core::schedule::CONFIRM_AFTER;
 
 /// The most scopes that are tried alone.
 const MAX_PROBES: usize = DOMO_SCOPES.len();
@@ -167,7 +168,7 @@ mod tests {
     use secrecy::SecretString;
 
     use super::*;
-    use crate::source::LifetimeSource;
+    use domo_token_core::fetch::LifetimeSource;
 
     /// Grants these scopes; the script's answers come first.
     struct Domo {

@@ -13,7 +13,8 @@ use tracing::warn;
 
 use crate::clock::{BootTime, boot_now};
 use crate::threads;
-use crate::users::{self, Identity};
+use crate::users::{self};
+use domo_token_core::policy::Identity;
 
 pub(super) use lookups::Found;
 use lookups::{Answer, Ended, Key, Lookups};

@@ -17,9 +17,9 @@ use super::line::Line;
 use crate::clock::BootTime;
 #[cfg(unix)]
 use crate::clock::boot_now;
-use crate::policy::Caller;
 #[cfg(unix)]
 use crate::users;
+use domo_token_core::policy::Caller;
 
 /// Where a process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use super::peer::{Peer, TICK, Unit};
 use super::seats::Seat;
 use crate::broker::{Broker, Place, Watch};
 use crate::clock::Clock;
-use crate::policy::Caller;
+use domo_token_core::policy::Caller;
 
 use hear::Heard;
 

@@ -23,8 +23,8 @@ use tokio::sync::mpsc;
 use super::bind::{BindError, path_error};
 use crate::config::{Config, Env, SOCKET_MODE, path_in, xdg_path_in};
 use crate::file_mode;
-use crate::policy::Principal;
 use crate::users;
+use domo_token_core::policy::Principal;
 
 use checks::{
     check_kind, check_lock, directory_of, is_alive, prepare_directory, remove_private,

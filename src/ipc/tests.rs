@@ -14,8 +14,9 @@ use domo_token_protocol::scope::ScopeSet;
 use super::*;
 use crate::broker::{About, Engine};
 use crate::clock::BootTime;
-use crate::roster::Wanted;
-use crate::source::{FetchError, Fetched, TokenSource};
+use crate::source::TokenSource;
+use domo_token_core::fetch::{FetchError, Fetched};
+use domo_token_core::scheduler::Wanted;
 
 /// A clock that panics once when it is told to.
 #[derive(Clone, Default)]

@@ -28,12 +28,13 @@ use tokio::time::Instant;
 use url::{Position, form_urlencoded};
 use zeroize::Zeroizing;
 
-use super::{Cause, FetchError, Fetched, TokenSource};
+use super::TokenSource;
 use crate::clock::timer_now;
+use crate::config::named_path::NamedPath;
 use crate::config::{ClientConfig, Endpoint, TokenMethod, in_variables};
 use crate::connect::{self, Connector, Proxy, Secrets, Shared};
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
-use crate::secret_masking::NamedPath;
+use domo_token_core::fetch::{Cause, FetchError, Fetched};
 
 /// The longest answer that is read, in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -286,8 +287,9 @@ pub(crate) mod fuzzing {
     use hyper::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
     use super::answer::{self, Answer};
-    use super::{Duration, FetchError, Fetched, ScopeSet, Secrets, Zeroizing};
+    use super::{Duration, ScopeSet, Secrets, Zeroizing};
     use crate::clock::wall_now;
+    use domo_token_core::fetch::{FetchError, Fetched};
 
     /// What an answer of that status, counted from 100 in steps of two, means, with a header.
     pub(crate) fn answer(

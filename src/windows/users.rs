@@ -5,17 +5,9 @@
 
 use std::io;
 
+use domo_token_core::policy::Identity;
 use winsafe::co::SID_NAME_USE;
 use winsafe::{ConvertSidToStringSid, ConvertStringSidToSid, LookupAccountName};
-
-/// Who a user is by name, and in which groups.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// The user's name, if the database has one.
-    pub user: Option<String>,
-    /// The groups, with their names if the database has them.
-    pub groups: Vec<(u32, Option<String>)>,
-}
 
 /// Nobody is known by a number.
 ///

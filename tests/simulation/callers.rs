@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use domo_token::broker::{Broker, Watch};
 use domo_token::clock::{BootTime, Clock};
-use domo_token::policy;
-use domo_token::schedule::{Reply, floor, least_left};
-use domo_token::token::Token;
+use domo_token_core::policy;
+use domo_token_core::schedule::{Reply, floor, least_left};
+use domo_token_core::token::Token;
 use domo_token_protocol::frame;
 use domo_token_protocol::messages::{
     Asked, Refusal, RefusalKind, Renew, Response, TokenAnswer, TokenRequest,

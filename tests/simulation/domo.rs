@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use domo_token::clock::{BootTime, Clock};
-use domo_token::roster::MAX_FLIGHTS_PER_CLIENT;
-use domo_token::schedule::{
+use domo_token::source::TokenSource;
+use domo_token_core::fetch::{FetchError, Fetched, LifetimeSource};
+use domo_token_core::schedule::{
     BACKOFF_FIRST, BACKOFF_MAX, CHANGE_INTERVAL, CHANGES_IN_A_ROW, CONFIRM_AFTER, DENIED_RETRY,
     REQUEST_GRACE, RETRY_AFTER_MAX, floor, request_timeout,
 };
-use domo_token::source::{FetchError, Fetched, LifetimeSource, TokenSource};
+use domo_token_core::scheduler::MAX_FLIGHTS_PER_CLIENT;
 use domo_token_protocol::scope::ScopeSet;
 use tokio::sync::oneshot;
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use domo_token::clock::BootTime;
-use domo_token::roster::{LOGIN_WORKS, ProxyLoginId};
-use domo_token::schedule::DENIED_RETRY;
+use domo_token_core::schedule::DENIED_RETRY;
+use domo_token_core::scheduler::{LOGIN_WORKS, ProxyLoginId};
 
 use crate::domo::Changes;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domo_token::source::Cause;
+use domo_token_core::fetch::Cause;
 
 /// How Domo does.
 #[derive(Clone, Copy, Debug)]

@@ -8,8 +8,8 @@ use super::super::Place;
 use super::*;
 use crate::audit::Audit;
 use crate::clock::SystemClock;
-use crate::policy::{Access, Caller};
-use crate::source::{Cause, LifetimeSource};
+use domo_token_core::fetch::{Cause, LifetimeSource};
+use domo_token_core::policy::{Access, Caller};
 
 /// Answers at once, or never, or breaks.
 enum Stub {

@@ -10,10 +10,11 @@ use super::super::{About, Broker, Engine};
 use super::*;
 use crate::audit::Audit;
 use crate::clock::SystemClock;
-use crate::policy::{Access, Principal, Rule};
-use crate::roster::Wanted;
-use crate::source::{FetchError, Fetched, TokenSource};
-use crate::token::{Life, Token};
+use crate::source::TokenSource;
+use domo_token_core::fetch::{FetchError, Fetched};
+use domo_token_core::policy::{Access, Principal, Rule};
+use domo_token_core::scheduler::Wanted;
+use domo_token_core::token::{Life, Token};
 
 /// Of a broker whose loop doesn't run, so nobody asks it.
 struct Unasked;

@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::{Checker, listed};
 use crate::config::raw::{RawLimits, RawPrincipal, RawRule, Table};
 use crate::config::{ConfigError, Deadlines, Limits};
-use crate::policy::{Access, Principal, Rule};
+use domo_token_core::policy::{Access, Principal, Rule};
 
 /// More than any system has descriptors.
 const LIMIT_MAX: i64 = 1_000_000;

@@ -2,7 +2,7 @@
 
 use domo_token_protocol::scope::ScopeSet;
 
-use crate::secret_masking::{HINT, looks_like_secret};
+use domo_token_core::masking::{HINT, looks_like_secret};
 
 /// The scopes that Domo documents, all in lower case
 /// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>).

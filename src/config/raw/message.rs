@@ -2,7 +2,7 @@
 //! be a secret, and an update may word a message in another way.
 
 use super::RawConfig;
-use crate::secret_masking::{HINT, masked};
+use domo_token_core::masking::{HINT, masked};
 
 pub(super) const NO_TABLE: &str = "wrong type: must be a table";
 

@@ -1,7 +1,7 @@
 //! What a config says of callers: limits, the socket's group, access tables.
 
 use super::*;
-use crate::policy::Rule;
+use domo_token_core::policy::Rule;
 
 fn limits(line: &str) -> Result<Limits, String> {
     let text = format!("[limits]\n{line}\n[clients.acme]\n{CLIENT}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::BootTime;
-use crate::users::Identity;
+use domo_token_core::policy::Identity;
 
 /// How long an answer counts: a user that has left a group has lost its rights by then, on open
 /// connections too. After a failure the next lookup starts this much later.

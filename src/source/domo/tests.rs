@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 use super::*;
 use crate::connect::tests::tls::{identity, tls_server, with_client_certificates};
-use crate::token::MAX_TOKEN;
+use domo_token_core::token::MAX_TOKEN;
 
 const TOKEN: &str = "{\"access_token\":\"a\",\"token_type\":\"bearer\",\"expires_in\":9}";
 

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::json::Loose;
-use crate::source::LifetimeSource;
-use crate::token::MAX_LIFETIME;
+use domo_token_core::fetch::LifetimeSource;
+use domo_token_core::token::MAX_LIFETIME;
 
 /// The lifetime of a token whose answer names none.
 pub(in super::super) const LIFETIME_ASSUMED: Duration = Duration::from_secs(300);

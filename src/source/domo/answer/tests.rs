@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::source::{Cause, LifetimeSource};
-use crate::token::MAX_TOKEN;
+use domo_token_core::fetch::{Cause, LifetimeSource};
+use domo_token_core::token::MAX_TOKEN;
 
 mod lifetimes;
 mod rejections;

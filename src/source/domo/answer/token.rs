@@ -12,8 +12,8 @@ use super::headers::{age, media_type, server_time, text_of};
 use super::json::{self, End, Loose, Members};
 use super::sender::Sender;
 use super::{Answer, lifetime};
-use crate::source::{Cause, FetchError, Fetched, LifetimeSource};
-use crate::token::MAX_TOKEN;
+use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
+use domo_token_core::token::MAX_TOKEN;
 
 /// The members of which one that comes twice makes the answer unusable.
 const READ: [&str; 4] = ["access_token", "expires_in", "scope", "token_type"];

@@ -1,0 +1,81 @@
+//! The proxy rejects the login of the set's client: what its callers get until the login is tried again.
+
+use super::types::{OutageCause, Rejected};
+use super::{Schedule, State};
+use domo_token_protocol::BootTime;
+
+/// A rejected proxy login.
+#[derive(Clone, Debug)]
+pub(super) struct LoginBlock {
+    pub(super) words: String,
+    /// When that was learnt.
+    pub(super) at: BootTime,
+    /// When the login may be tried again.
+    pub(super) until: BootTime,
+}
+
+impl Schedule {
+    /// The proxy rejected the login, with this message; it may be tried again at `until`. The scheduler lets no
+    /// request start before that.
+    pub fn reject_login(&mut self, words: &str, until: BootTime, now: BootTime) {
+        self.set_login_block(words, until, now);
+        self.report.mark(Rejected::ProxyLogin.into(), words);
+        self.report_outage(false, now);
+        self.judge_all(now);
+        self.announce(now);
+    }
+
+    /// The proxy has rejected the login in an answer to another request: this one is given up.
+    pub fn give_up(&mut self) {
+        self.abort();
+        if let State::Fetching { .. } = self.state {
+            self.state = State::Idle;
+        }
+    }
+
+    /// The login changes too often: the next request has to wait until then.
+    pub fn hold(&mut self, until: BootTime, now: BootTime) {
+        self.change.held_until = self.change.held_until.max(Some(until));
+        self.judge_all(now);
+    }
+
+    /// Whether the next request waits for another one to try the login.
+    pub fn await_login(&mut self, waits: bool) {
+        self.change.awaits_login = waits;
+    }
+
+    /// That there is no token was reported for another scope set.
+    pub fn skip_outage_report(&mut self, now: BootTime) {
+        if self.token(now).is_none() {
+            self.outage_at(now, now);
+        }
+    }
+
+    /// The login works, is another one, or is tried again before its time.
+    pub fn accept_login(&mut self, now: BootTime) {
+        self.failure
+            .take_if(|failure| failure.cause == OutageCause::ProxyLogin);
+        if self.login.take().is_some() {
+            self.judge_all(now);
+        }
+    }
+
+    pub(super) fn set_login_block(&mut self, words: &str, until: BootTime, now: BootTime) {
+        self.login = Some(LoginBlock {
+            words: words.to_owned(),
+            at: now,
+            until,
+        });
+    }
+
+    /// Whether the proxy's rejection is what is known last.
+    pub(super) fn is_login_rejected(&self) -> bool {
+        let failure = self.failure.as_ref().map(|failure| failure.cause);
+        self.login.is_some() || failure == Some(OutageCause::ProxyLogin)
+    }
+
+    /// The rejection, while the login may not be tried.
+    pub(super) fn login_block(&self, now: BootTime) -> Option<&LoginBlock> {
+        self.login.as_ref().filter(|block| now < block.until)
+    }
+}

@@ -1,0 +1,213 @@
+//! Which failures are reported, and what they mean to callers: each kind of failure once, the end of
+//! the last valid token once per outage, and how long it all took once it is over.
+
+use std::mem::discriminant;
+use std::time::Duration;
+
+use super::floor;
+use super::timing::FLOOR_PART;
+use super::types::{Command, Effect, OutageCause, Outcome, Recovery, Rejected};
+use super::{Schedule, State};
+use crate::fetch::{Cause, LifetimeSource};
+use domo_token_protocol::BootTime;
+
+/// What has been reported since the last success.
+#[derive(Debug, Default)]
+pub(super) struct ReportState {
+    /// The kinds of failure that were reported since the last change of credentials, each with its
+    /// message.
+    reported: Vec<(Kind, String)>,
+    repetition: Repetition,
+    /// When the first attempt failed.
+    failing_since: Option<BootTime>,
+    /// When the last token expired.
+    expired: Option<BootTime>,
+    /// Since when callers fail because there is no valid token.
+    outage_since: Option<BootTime>,
+    /// Whether that was reported, also since the last change of credentials.
+    outage_reported: bool,
+    /// One of each kind that was reported.
+    odd_lifetimes: Vec<LifetimeSource>,
+    short: bool,
+}
+
+/// Which failure is a repetition of one that was reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Repetition {
+    /// One of the same kind.
+    #[default]
+    SameKind,
+    /// One of the same kind and message: it is the first after a reload.
+    SameMessage,
+}
+
+/// Failures of one kind mean the same to the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It passes without the operator.
+    Passing,
+    /// The operator has to fix something between the daemon and Domo.
+    Lasting,
+    Denied,
+    /// Domo rejected the client once: the next rejection is news.
+    Unconfirmed,
+    ProxyLogin,
+}
+
+impl From<Cause> for Kind {
+    fn from(cause: Cause) -> Self {
+        if cause.is_lasting() {
+            Self::Lasting
+        } else {
+            Self::Passing
+        }
+    }
+}
+
+impl From<Rejected> for Kind {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::ScopeSet | Rejected::Client => Self::Denied,
+            Rejected::ClientUnconfirmed => Self::Unconfirmed,
+            Rejected::ProxyLogin => Self::ProxyLogin,
+        }
+    }
+}
+
+/// Returns a message without Domo's id of the request, which is another one each time.
+fn without_request_id(message: &str) -> &str {
+    message.split(" (toe ").next().unwrap_or(message)
+}
+
+impl ReportState {
+    /// Returns whether a failure of this kind was reported before, and marks it as reported. The first
+    /// one after a reload must have the same message, too.
+    pub(super) fn mark(&mut self, kind: Kind, message: &str) -> bool {
+        let message = without_request_id(message);
+        let repetition = std::mem::take(&mut self.repetition);
+        let found = self.reported.iter_mut().find(|(known, _)| *known == kind);
+        let Some((_, known)) = found else {
+            self.reported.push((kind, message.to_owned()));
+            return false;
+        };
+        let is_repeated = repetition == Repetition::SameKind || known == message;
+        if !is_repeated {
+            message.clone_into(known);
+        }
+        is_repeated
+    }
+
+    /// Has the next failure be reported if its message is new: there was a reload.
+    pub(super) fn compare_message(&mut self) {
+        self.repetition = Repetition::SameMessage;
+    }
+
+    /// Has all failures be reported again: there is a token, or the credentials have changed.
+    pub(super) fn reset(&mut self) {
+        self.reported.clear();
+        self.repetition = Repetition::default();
+        self.outage_reported = false;
+    }
+
+    /// There is a token again, after that many failed attempts.
+    pub(super) fn recover(&mut self, failures: u32, now: BootTime) -> Option<Recovery> {
+        self.reset();
+        self.expired = None;
+        let (failing, outage) = (self.failing_since.take(), self.outage_since.take());
+        let first = failing.into_iter().chain(outage).min()?;
+        Some(Recovery {
+            attempts: failures.saturating_add(1),
+            failing: now.saturating_since(first),
+            outage: outage.map_or(Duration::ZERO, |since| now.saturating_since(since)),
+        })
+    }
+
+    /// Returns the source of a lifetime the first time that it is one of its kind, and not what Domo
+    /// states.
+    pub(super) fn first_odd_lifetime(&mut self, source: LifetimeSource) -> Option<LifetimeSource> {
+        let kind = discriminant(&source);
+        let mut known = self.odd_lifetimes.iter();
+        let is_known = known.any(|known| discriminant(known) == kind);
+        if is_known || source == LifetimeSource::Stated {
+            return None;
+        }
+        self.odd_lifetimes.push(source);
+        Some(source)
+    }
+
+    /// Returns true the first time that a lifetime is so short that the floor can be longer.
+    pub(super) fn is_first_short(&mut self, lifetime: Duration) -> bool {
+        let short = lifetime < floor(lifetime) * FLOOR_PART;
+        short && !std::mem::replace(&mut self.short, true)
+    }
+}
+
+impl Schedule {
+    /// Wipes the token if it has expired, and returns whether it has.
+    pub(super) fn drop_expired(&mut self, now: BootTime) -> bool {
+        let expired = self.token.take_if(|token| token.life().expires <= now);
+        let Some(token) = expired else {
+            return false;
+        };
+        self.report.expired = Some(token.life().expires);
+        true
+    }
+
+    /// Whether a request is wanted at `now` and cannot start then.
+    pub(super) fn is_waiting(&self, now: BootTime) -> bool {
+        let starts = self.change.held_until.is_some_and(|until| until <= now);
+        matches!(self.state, State::Idle) && !starts
+    }
+
+    /// What it means to callers that an attempt fails now.
+    pub(super) fn failure_effect(&mut self, now: BootTime) -> Effect {
+        self.drop_expired(now);
+        self.report.failing_since.get_or_insert(now);
+        if let Some(token) = self.token(now) {
+            let left = token.life().left(now);
+            return Effect::TokenValid { left };
+        }
+        let started = match self.state {
+            State::Fetching { started, .. } => started,
+            State::Idle | State::Fresh { .. } | State::Waiting { .. } | State::Denied { .. } => now,
+        };
+        self.outage_at(started, now)
+    }
+
+    /// Callers fail at `now`; they have since the last token expired, or since `since`.
+    pub(super) fn outage_at(&mut self, since: BootTime, now: BootTime) -> Effect {
+        let report = &mut self.report;
+        let since = report.expired.unwrap_or(since);
+        let since = *report.outage_since.get_or_insert(since);
+        Effect::NoToken {
+            lasting: now.saturating_since(since),
+            first: !std::mem::replace(&mut report.outage_reported, true),
+        }
+    }
+
+    /// Reports an outage that begins without a failed attempt: the token expires after its renewal
+    /// failed, or while the renewal `is_waiting` for its start, or the client is rejected through another
+    /// scope set.
+    /// While the first request since the last success is under way nothing is reported: callers join
+    /// it, and if it fails, that is.
+    pub(super) fn report_outage(&mut self, is_waiting: bool, now: BootTime) {
+        let is_over = self.token(now).is_some();
+        // Why a client could not be loaded is logged where it is loaded.
+        if is_over || self.report.outage_reported || self.loading.is_some() {
+            return;
+        }
+        let cause = match (&self.blocked, &self.failure) {
+            _ if self.login.is_some() => OutageCause::ProxyLogin,
+            (Some(block), _) => block.rejected().cause(),
+            (None, Some(failure)) => failure.cause,
+            (None, None) if !is_waiting => return,
+            (None, None) if self.change.held_until.is_some() => OutageCause::ChangeLimit,
+            (None, None) if self.change.awaits_trial => OutageCause::Trial,
+            (None, None) if self.change.awaits_login => OutageCause::LoginTrial,
+            (None, None) => OutageCause::Queued,
+        };
+        let effect = self.outage_at(now, now);
+        let outcome = Outcome::Expired { cause, effect };
+        self.commands.push_back(Command::Report(outcome));
+    }
+}

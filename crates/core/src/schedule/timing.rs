@@ -1,0 +1,160 @@
+//! The numbers of the renewal policy, each with its reason.
+
+use std::time::Duration;
+
+use crate::fetch::Cause;
+
+/// The floor is never less: whoever asks, Domo isn't asked more than once a second for one set.
+pub(super) const FLOOR_MIN: Duration = Duration::from_secs(1);
+
+/// The floor is never more: half a minute keeps any caller of an hour's token from waiting long.
+pub(super) const FLOOR_MAX: Duration = Duration::from_secs(30);
+
+/// The floor as a part of a token's life: at most twenty requests in one lifetime.
+pub(super) const FLOOR_PART: u32 = 20;
+
+/// No caller needs more of a token's life than this without saying so.
+pub(super) const LEAST_LEFT_MAX: Duration = Duration::from_secs(1);
+
+/// How long refused credentials are left alone: a person has to mend them.
+pub const DENIED_RETRY: Duration = Duration::from_secs(300);
+
+/// How long after a rejection of the client a second request confirms it: time for credentials to become
+/// known everywhere at Domo, and less than the helper's default timeout.
+pub const CONFIRM_AFTER: Duration = Duration::from_secs(5);
+
+/// The first wait after a failure.
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+
+/// The longest wait after a failure that names none: an outage's end is noticed within a minute.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// The longest `Retry-After` that is heeded: past an hour even the last token is dead.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// The longest a token request may take while no lifetime is known.
+pub const REQUEST_MAX: Duration = Duration::from_secs(20);
+
+/// A token request is always given this long.
+pub(super) const REQUEST_MIN: Duration = Duration::from_secs(2);
+
+/// How much later than a request's own limit the request is aborted: the limit's timer is another one, and
+/// its error names the step that took too long.
+pub const REQUEST_GRACE: Duration = Duration::from_millis(500);
+
+/// The least time from start to start of two successful requests for a token of that life.
+#[must_use]
+pub fn floor(lifetime: Duration) -> Duration {
+    (lifetime / FLOOR_PART).clamp(FLOOR_MIN, FLOOR_MAX)
+}
+
+/// The life a token must have left to be handed out at all: time to be used once.
+#[must_use]
+pub fn least_left(lifetime: Duration) -> Duration {
+    (lifetime / 10).min(LEAST_LEFT_MAX)
+}
+
+/// How long one token request may take.
+#[must_use]
+pub fn request_timeout(lifetime: Option<Duration>) -> Duration {
+    lifetime.map_or(REQUEST_MAX, |life| {
+        (life / 10).clamp(REQUEST_MIN, REQUEST_MAX)
+    })
+}
+
+/// When a token is renewed, from the start of the request that brought it. A first token's renewal
+/// is spread wider, so that hosts that started together don't ask together for ever.
+pub(super) fn renew_after(lifetime: Duration, first: bool, draw: f64) -> Duration {
+    let part = if first {
+        0.40 + 0.40 * draw
+    } else {
+        0.70 + 0.10 * draw
+    };
+    lifetime.mul_f64(part).max(floor(lifetime))
+}
+
+/// When the next attempt follows on the `failures`th failure in a row. What only a person can mend
+/// is retried slowly from the first.
+pub(super) fn retry_after(
+    failures: u32,
+    cause: Cause,
+    asked: Option<Duration>,
+    draw: f64,
+) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    let grown = if cause.is_lasting() {
+        BACKOFF_MAX
+    } else {
+        BACKOFF_MAX.min(BACKOFF_FIRST * 2_u32.saturating_pow(doublings))
+    };
+    let spread = grown.mul_f64(0.5 + 0.5 * draw);
+    spread.max(asked.unwrap_or_default().min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_floor_is_a_twentieth_within_its_bounds() {
+        for (life, floor_is) in [(1, 1), (20, 1), (300, 15), (600, 30), (3599, 30)] {
+            let life = Duration::from_secs(life);
+            assert_eq!(floor(life), Duration::from_secs(floor_is), "{life:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_gets_a_tenth_of_the_life_within_its_bounds() {
+        assert_eq!(request_timeout(None), Duration::from_secs(20));
+        for (life, limit) in [(4, 2), (100, 10), (3599, 20)] {
+            let timeout = request_timeout(Some(Duration::from_secs(life)));
+            assert_eq!(timeout, Duration::from_secs(limit), "{life}");
+        }
+    }
+
+    #[test]
+    fn a_tenth_of_the_life_and_a_second_at_most_must_be_left() {
+        assert_eq!(
+            least_left(Duration::from_secs(5)),
+            Duration::from_millis(500)
+        );
+        assert_eq!(least_left(Duration::from_secs(3599)), LEAST_LEFT_MAX);
+    }
+
+    #[test]
+    fn renewal_falls_between_its_bounds_and_never_before_the_floor() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(renew_after(hour, false, 0.0), Duration::from_secs(2520));
+        assert_eq!(renew_after(hour, false, 1.0), Duration::from_secs(2880));
+        assert_eq!(renew_after(hour, true, 0.0), Duration::from_secs(1440));
+        assert_eq!(renew_after(hour, true, 1.0), Duration::from_secs(2880));
+        let second = Duration::from_secs(1);
+        assert_eq!(renew_after(second, false, 0.0), second);
+    }
+
+    #[test]
+    fn waits_double_to_the_cap_and_are_spread_over_their_upper_half() {
+        let wait = |n, draw| retry_after(n, Cause::Server, None, draw).as_millis();
+        let full: Vec<u128> = (1..=8).map(|n| wait(n, 1.0)).collect();
+        assert_eq!(
+            full,
+            [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]
+        );
+        assert_eq!(wait(1, 0.0), 500);
+        assert_eq!(wait(u32::MAX, 0.0), 30_000);
+    }
+
+    #[test]
+    fn what_a_person_must_mend_is_retried_slowly_from_the_first() {
+        let wait = retry_after(1, Cause::Tls, None, 1.0);
+        assert_eq!(wait, BACKOFF_MAX);
+    }
+
+    #[test]
+    fn the_server_may_ask_for_up_to_an_hour() {
+        let asked = |secs| retry_after(1, Cause::RateLimited, Some(Duration::from_secs(secs)), 1.0);
+        assert_eq!(asked(60), Duration::from_secs(60));
+        assert_eq!(asked(1_000_000_000), RETRY_AFTER_MAX);
+        assert_eq!(asked(0), BACKOFF_FIRST);
+    }
+}

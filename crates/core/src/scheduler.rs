@@ -1,0 +1,387 @@
+//! PURE. All schedules together: which are due, which may ask Domo now, and what one set's answer
+//! means for the others of its client.
+//!
+//! Chance comes from a generator seeded by the caller; time and answers come in as arguments, and
+//! [`Command`]s go out.
+
+mod configure;
+mod find;
+mod logins;
+mod outage;
+mod status;
+mod turns;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use domo_token_protocol::messages::Refusal;
+use domo_token_protocol::scope::ScopeSet;
+
+use crate::fetch::{FetchError, Fetched};
+use crate::schedule::{
+    self, Ask, Kept, Loading, Outcome, Rejected, Reply, Round, Schedule, WaiterId,
+};
+use domo_token_protocol::BootTime;
+
+/// Most token requests under way at once for one client.
+pub const MAX_FLIGHTS_PER_CLIENT: usize = 3;
+
+/// Most token requests under way at once in all.
+pub const MAX_FLIGHTS: usize = 64;
+
+/// Generations start below this, so that they stay exact where numbers are doubles: in JavaScript,
+/// and in jq before 1.7.
+const GENERATION_START: u64 = 1 << 52;
+
+/// Names one scope set of one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetId(usize);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ClientId(usize);
+
+/// What is to be carried out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Send a token request.
+    Fetch(SetId, Round),
+    /// Give the set's request up; an answer to it no longer counts.
+    Abort(SetId),
+    /// Answer a caller that waited.
+    Reply(WaiterId, Reply),
+    /// Tell the operator what an attempt came to.
+    Report(SetId, Outcome),
+    /// Watchers of the set are to look at [`Scheduler::watched`].
+    Announce(SetId),
+    /// The set is gone, and so is whoever watched it.
+    Forget(SetId),
+}
+
+#[derive(Debug)]
+struct Client {
+    name: String,
+    shown_id: String,
+    loading: Option<Loading>,
+    sets: BTreeMap<ScopeSet, SetId>,
+    in_flight: usize,
+    /// Sets that want a fetch and haven't had their turn.
+    queue: VecDeque<SetId>,
+    /// In [`Scheduler::line`] already, or waiting for its proxy login.
+    in_line: bool,
+    /// The login at the proxy that its requests go through.
+    proxy_login: Option<ProxyLoginId>,
+    /// Whether Domo has rejected it since its last success.
+    is_rejected: bool,
+    /// The one set that still asks while Domo refuses the client as a whole.
+    prober: Option<SetId>,
+    /// The one set that tries new credentials first, as the old ones were rejected.
+    trial: Option<SetId>,
+    /// When it was last reported that callers fail because Domo rejects the client.
+    outage_reported: Option<BootTime>,
+}
+
+#[derive(Debug)]
+struct Set {
+    client: ClientId,
+    schedule: Schedule,
+    due: Option<BootTime>,
+    queued: bool,
+    flight: Option<Round>,
+    /// The login at the proxy that its request under way was sent with.
+    sent_login: Option<ProxyLoginId>,
+}
+
+/// All schedules of a broker.
+#[derive(Debug)]
+pub struct Scheduler {
+    rng: fastrand::Rng,
+    next_generation: u64,
+    last_client: usize,
+    last_set: usize,
+    names: BTreeMap<String, ClientId>,
+    clients: BTreeMap<ClientId, Client>,
+    sets: BTreeMap<SetId, Set>,
+    timers: BTreeSet<(BootTime, SetId)>,
+    logins: BTreeMap<ProxyLoginId, Login>,
+    /// When rejected logins may be tried again.
+    login_timers: BTreeSet<(BootTime, ProxyLoginId)>,
+    in_flight: usize,
+    /// Whether a config is being applied: no request starts before all clients are as it says.
+    is_configuring: bool,
+    /// Clients that wait for a turn.
+    line: VecDeque<ClientId>,
+    /// Tokens of an earlier process, until the first config says which of them are wanted.
+    kept: BTreeMap<(String, ScopeSet), Kept>,
+    /// Sets that have left the config, and until when that counts if they come back.
+    left: BTreeMap<(KnownBy, ScopeSet), (schedule::ChangeLimit, BootTime)>,
+    commands: VecDeque<Command>,
+}
+
+impl Scheduler {
+    /// An empty scheduler whose chance comes from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        Self {
+            next_generation: rng.u64(..GENERATION_START),
+            rng,
+            last_client: 0,
+            last_set: 0,
+            names: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            sets: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            logins: BTreeMap::new(),
+            login_timers: BTreeSet::new(),
+            in_flight: 0,
+            is_configuring: false,
+            line: VecDeque::new(),
+            kept: BTreeMap::new(),
+            left: BTreeMap::new(),
+            commands: VecDeque::new(),
+        }
+    }
+
+    /// How long a request of the set may take: see [`Schedule::time_limit`].
+    #[must_use]
+    pub fn time_limit(&self, set: SetId) -> Option<Duration> {
+        Some(self.sets.get(&set)?.schedule.time_limit())
+    }
+
+    /// The words of a set's last failed attempt.
+    #[must_use]
+    pub fn failure_of(&self, set: SetId) -> Option<&str> {
+        self.sets.get(&set)?.schedule.failure()
+    }
+
+    /// Asks for a set's token: see [`Schedule::request`].
+    pub fn request(
+        &mut self,
+        set: SetId,
+        waiter: WaiterId,
+        ask: &Ask,
+        now: BootTime,
+    ) -> Option<Reply> {
+        let found = self.sets.get_mut(&set)?;
+        let reply = found.schedule.request(waiter, ask, now);
+        let nothing_due = found.due.is_none_or(|due| now < due);
+        // A token that is just handed out changes nothing.
+        if !(matches!(reply, Some(Ok(_))) && nothing_due && ask.renew.is_none()) {
+            self.touch(set, now);
+        }
+        reply
+    }
+
+    /// A caller left before its answer.
+    pub fn forget(&mut self, set: SetId, waiter: WaiterId, now: BootTime) {
+        if let Some(found) = self.sets.get_mut(&set) {
+            found.schedule.forget(waiter);
+        }
+        self.touch(set, now);
+    }
+
+    /// A caller, named by `who`, was refused by Domo with the set's token of that generation.
+    pub fn note_rejection(&mut self, set: SetId, generation: u64, who: String) {
+        if let Some(found) = self.sets.get_mut(&set) {
+            found.schedule.note_rejection(generation, who);
+        }
+    }
+
+    /// What a watcher of the set is to know: see [`Schedule::watched`].
+    #[must_use]
+    pub fn watched(&self, set: SetId, now: BootTime) -> Option<Reply> {
+        self.sets.get(&set)?.schedule.watched(now)
+    }
+
+    /// The name of the set's client, if the client could not be loaded.
+    #[must_use]
+    pub fn failed_client_of(&self, set: SetId) -> Option<&str> {
+        let found = self.sets.get(&set)?;
+        let client = self.clients.get(&found.client)?;
+        let failed = found.schedule.is_load_failed();
+        failed.then_some(client.name.as_str())
+    }
+
+    /// What the set's callers get because its client could not be loaded, unless they get a token.
+    #[must_use]
+    pub fn load_refusal(&self, set: SetId, now: BootTime) -> Option<Refusal> {
+        let schedule = &self.sets.get(&set)?.schedule;
+        let refusal = schedule.load_refusal(now);
+        refusal.filter(|_| schedule.token(now).is_none())
+    }
+
+    /// Whether the set is there.
+    #[must_use]
+    pub fn has(&self, set: SetId) -> bool {
+        self.sets.contains_key(&set)
+    }
+
+    /// The request of `round` came back.
+    pub fn handle_fetched(
+        &mut self,
+        set: SetId,
+        round: Round,
+        result: Result<Fetched, FetchError>,
+        now: BootTime,
+    ) {
+        let Some(found) = self
+            .sets
+            .get_mut(&set)
+            .filter(|set| set.flight == Some(round))
+        else {
+            return;
+        };
+        let client = found.client;
+        let is_login_rejected = matches!(result, Err(FetchError::ProxyLogin { .. }));
+        let outcome = found.schedule.handle_fetched(round, result, now);
+        let login = self.end_flight(set);
+        // This attempt is reported before what it means for other sets.
+        self.collect(set, now);
+        if let Some((login, _)) = login {
+            self.end_without_tunnel(login, set, is_login_rejected, now);
+        }
+        match outcome {
+            Outcome::Denied {
+                rejected: Rejected::ClientUnconfirmed,
+                ..
+            } => self.await_confirmation(client, set, now),
+            Outcome::Denied {
+                rejected: Rejected::Client,
+                ..
+            } => self.deny_client(client, set, now),
+            _ if outcome.accepts_client() => self.accept_client(client, now),
+            Outcome::Ignored
+            | Outcome::Obtained { .. }
+            | Outcome::RefusedInUse
+            | Outcome::Denied { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Expired { .. } => self.follow_probe(client, set, now),
+        }
+        self.touch(set, now);
+        self.end_trial(client, set, now);
+        self.fill(client, now);
+    }
+
+    /// Applies what `now` has made due.
+    pub fn handle_timeout(&mut self, now: BootTime) {
+        self.handle_login_timeouts(now);
+        while let Some((due, set)) = self.timers.first().copied() {
+            if due > now {
+                return;
+            }
+            self.timers.pop_first();
+            if let Some(found) = self.sets.get_mut(&set) {
+                found.due = None;
+                found.schedule.handle_timeout(now);
+            }
+            self.touch(set, now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<BootTime> {
+        let set = self.timers.first().map(|(due, _)| *due);
+        let login = self.login_timers.first().map(|(due, _)| *due);
+        set.into_iter().chain(login).min()
+    }
+
+    /// Whether there is something to carry out, or to do before `armed`, when the caller's timer
+    /// goes off.
+    #[must_use]
+    pub fn wants_attention(&self, armed: Option<BootTime>) -> bool {
+        let earlier = |due| armed.is_none_or(|armed| due < armed);
+        !self.commands.is_empty() || self.poll_timeout().is_some_and(earlier)
+    }
+
+    /// The next thing to carry out.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// After anything that changed a set: takes its commands over, queues its fetch, sets its
+    /// timer.
+    fn touch(&mut self, set: SetId, now: BootTime) {
+        let room_made = self.collect(set, now);
+        let Some(found) = self.sets.get_mut(&set) else {
+            return;
+        };
+        let client = found.client;
+        if room_made {
+            self.follow_probe(client, set, now);
+            self.end_trial(client, set, now);
+        }
+        let Some(found) = self.sets.get_mut(&set) else {
+            return;
+        };
+        let queue = found.schedule.wants_fetch() && !found.queued;
+        if queue {
+            found.queued = true;
+            let is_login_open = self.is_login_open(client, now);
+            if let Some(found) = self.sets.get_mut(&set).filter(|_| !is_login_open) {
+                found.schedule.await_login(true);
+            }
+            if let Some(client) = self.clients.get_mut(&client) {
+                client.queue.push_back(set);
+            }
+        }
+        if queue || room_made {
+            self.fill(client, now);
+        }
+        self.set_timer(set);
+    }
+
+    /// Takes a set's commands over; says whether that ended a request.
+    fn collect(&mut self, set: SetId, now: BootTime) -> bool {
+        let mut aborted = false;
+        while let Some(found) = self.sets.get_mut(&set) {
+            let client = found.client;
+            let Some(command) = found.schedule.poll_command() else {
+                break;
+            };
+            let command = match command {
+                schedule::Command::Reply(waiter, reply) => Command::Reply(waiter, reply),
+                schedule::Command::Report(mut outcome) => {
+                    self.limit_reports(client, &mut outcome, now);
+                    Command::Report(set, outcome)
+                }
+                schedule::Command::Announce => Command::Announce(set),
+                schedule::Command::Abort(_) => {
+                    aborted = true;
+                    Command::Abort(set)
+                }
+            };
+            self.commands.push_back(command);
+        }
+        if aborted && let Some(login) = self.end_flight(set) {
+            self.abort_trial(login, now);
+        }
+        aborted
+    }
+
+    fn set_timer(&mut self, set: SetId) {
+        let Some(found) = self.sets.get_mut(&set) else {
+            return;
+        };
+        let due = found.schedule.poll_timeout();
+        if due == found.due {
+            return;
+        }
+        if let Some(old) = found.due {
+            self.timers.remove(&(old, set));
+        }
+        if let Some(new) = due {
+            self.timers.insert((new, set));
+        }
+        found.due = due;
+    }
+}
+
+use configure::KnownBy;
+pub use configure::{Changes, REMOVED, STOPPING, Wanted};
+pub use find::Unknown;
+use logins::Login;
+pub use logins::{LOGIN_WORKS, ProxyLoginId};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,340 @@
+//! A config taken up: what is new, what is gone, and what stays as it is.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use domo_token_protocol::messages::RefusalKind;
+use domo_token_protocol::scope::ScopeSet;
+
+use super::{Client, ClientId, Command, ProxyLoginId, Scheduler, Set, SetId};
+use crate::schedule::{ChangeLimit, Kept, Loading, Schedule};
+use domo_token_protocol::BootTime;
+
+/// What callers hear of a broker that stops.
+pub const STOPPING: &str = "the broker is stopping";
+
+/// What they hear of a set that is gone.
+pub const REMOVED: &str = "the scope set was removed from the broker's config";
+
+/// One API client as the config wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its name.
+    pub name: String,
+    /// The part of the client id that status may show.
+    pub shown_id: String,
+    /// The scope sets to keep a token for.
+    pub scopes: BTreeSet<ScopeSet>,
+    /// Whether its credentials or its endpoint are other ones than before.
+    pub renewed: bool,
+    /// The login at the proxy that its requests go through; `None` without a proxy.
+    pub proxy_login: Option<ProxyLoginId>,
+    /// Why it has no credentials to request tokens with; `None` if it has.
+    pub loading: Option<Loading>,
+}
+
+/// What tells that a client which has left the config is back: its name, or under another one the part
+/// of its id that is shown.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum KnownBy {
+    Name(String),
+    ShownId(String),
+}
+
+/// What taking a config up has changed, as clients' names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// New clients.
+    pub added: Vec<String>,
+    /// Clients that are gone.
+    pub removed: Vec<String>,
+    /// Clients with new credentials or a new endpoint.
+    pub renewed: Vec<String>,
+    /// Clients whose scope sets changed.
+    pub scopes: Vec<String>,
+}
+
+impl Scheduler {
+    /// Tokens of an earlier process, by client and scopes, for the next [`Self::configure`]: the
+    /// sets that it adds go on with them.
+    pub fn take_over(&mut self, kept: BTreeMap<(String, ScopeSet), Kept>) {
+        self.kept = kept;
+    }
+
+    /// Keeps tokens for just these clients and sets. What was there and is still wanted keeps its
+    /// tokens and timers.
+    pub fn configure(&mut self, wanted: Vec<Wanted>, now: BootTime) -> Changes {
+        let mut changes = Changes::default();
+        self.is_configuring = true;
+        self.doubt_logins();
+        self.left.retain(|_, (_, until)| now < *until);
+        let gone: Vec<String> = self
+            .client_names()
+            .filter(|name| !wanted.iter().any(|wanted| wanted.name == *name))
+            .map(str::to_owned)
+            .collect();
+        for name in gone {
+            self.remove_client(&name, now);
+            changes.removed.push(name);
+        }
+        for wanted in wanted {
+            self.apply(wanted, &mut changes, now);
+        }
+        self.kept.clear();
+        self.forget_unused_logins();
+        self.is_configuring = false;
+        self.fill_all(now);
+        changes
+    }
+
+    fn apply(&mut self, wanted: Wanted, changes: &mut Changes, now: BootTime) {
+        let name = wanted.name.clone();
+        let Some(id) = self.names.get(&name).copied() else {
+            self.add_client(wanted, now);
+            changes.added.push(name);
+            return;
+        };
+        if self.change_scopes(id, wanted.scopes, now) {
+            changes.scopes.push(name.clone());
+        }
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let before = std::mem::replace(&mut client.loading, wanted.loading);
+        let login = wanted.proxy_login;
+        if before != wanted.loading {
+            client.shown_id = wanted.shown_id;
+            self.set_loading(id, wanted.loading, now);
+            self.change_login(id, login, now);
+        } else if wanted.renewed || client.proxy_login != login {
+            self.new_credentials(id, wanted.shown_id, login, now);
+            changes.renewed.push(name);
+        }
+    }
+
+    fn set_loading(&mut self, id: ClientId, loading: Option<Loading>, now: BootTime) {
+        let Some(client) = self.clients.get(&id) else {
+            return;
+        };
+        let name = client.name.clone();
+        for (scope, set) in client.sets.clone() {
+            // Its id may be known only now.
+            let left = self.recently_left(id, &scope);
+            if let Some(found) = self.sets.get_mut(&set) {
+                if let Some(changes) = left {
+                    found.schedule.returned(changes, now);
+                }
+                // Before a request is due: a stored token is served and needs none.
+                if let Some(kept) = self.kept.remove(&(name.clone(), scope)) {
+                    found.schedule.resume(kept, now);
+                }
+                found.schedule.set_loading(loading, now);
+            }
+            self.touch(set, now);
+        }
+    }
+
+    /// What is refused or waits to retry is tried at once.
+    pub fn retry(&mut self, now: BootTime) {
+        for client in self.clients.values_mut() {
+            client.prober = None;
+        }
+        self.retry_logins(now);
+        for set in self.all_sets() {
+            if let Some(found) = self.sets.get_mut(&set) {
+                found.schedule.reload(now);
+            }
+            self.touch(set, now);
+        }
+        self.fill_all(now);
+    }
+
+    /// What was removed has left room.
+    fn fill_all(&mut self, now: BootTime) {
+        let clients: Vec<ClientId> = self.clients.keys().copied().collect();
+        for client in clients {
+            self.fill(client, now);
+        }
+    }
+
+    /// The broker stops: all who wait are told so.
+    pub fn stop(&mut self, now: BootTime) {
+        for set in self.all_sets() {
+            if let Some(found) = self.sets.get_mut(&set) {
+                found.schedule.close(RefusalKind::Busy, STOPPING);
+            }
+            self.collect(set, now);
+        }
+    }
+
+    fn all_sets(&self) -> Vec<SetId> {
+        self.sets.keys().copied().collect()
+    }
+
+    pub(super) fn add_client(&mut self, wanted: Wanted, now: BootTime) {
+        self.last_client += 1;
+        let id = ClientId(self.last_client);
+        self.names.insert(wanted.name.clone(), id);
+        let client = Client {
+            name: wanted.name,
+            shown_id: wanted.shown_id,
+            loading: wanted.loading,
+            sets: BTreeMap::new(),
+            in_flight: 0,
+            queue: VecDeque::new(),
+            in_line: false,
+            proxy_login: wanted.proxy_login,
+            is_rejected: false,
+            prober: None,
+            trial: None,
+            outage_reported: None,
+        };
+        self.clients.insert(id, client);
+        self.add_login(wanted.proxy_login);
+        for scope in wanted.scopes {
+            self.add_set(id, scope, now);
+        }
+    }
+
+    fn remove_client(&mut self, name: &str, now: BootTime) {
+        let Some(id) = self.names.remove(name) else {
+            return;
+        };
+        let sets = self.clients.get(&id).map(|client| client.sets.clone());
+        for set in sets.into_iter().flat_map(BTreeMap::into_values) {
+            self.remove_set(set, now);
+        }
+        self.clients.remove(&id);
+    }
+
+    fn add_set(&mut self, id: ClientId, scope: ScopeSet, now: BootTime) {
+        let left = self.recently_left(id, &scope);
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        self.last_set += 1;
+        let set = SetId(self.last_set);
+        client.sets.insert(scope.clone(), set);
+        let name = (client.name.clone(), scope.clone());
+        let mut schedule = Schedule::new(client.name.clone(), scope);
+        if let Some(kept) = self.kept.remove(&name) {
+            schedule.resume(kept, now);
+        }
+        if let Some(changes) = left {
+            schedule.returned(changes, now);
+        }
+        schedule.set_loading(client.loading, now);
+        if client.is_rejected {
+            schedule.expect_rejection();
+        }
+        let added = Set {
+            client: id,
+            schedule,
+            due: None,
+            queued: false,
+            flight: None,
+            sent_login: None,
+        };
+        self.sets.insert(set, added);
+        self.join_login(id, set, now);
+        self.touch(set, now);
+    }
+
+    /// How often a set of these scopes that has just left the config, of this client by its name or its
+    /// id, had been caused a request.
+    fn recently_left(&self, id: ClientId, scope: &ScopeSet) -> Option<ChangeLimit> {
+        let known_by = self.clients.get(&id).into_iter().flat_map(Client::known_by);
+        let left = known_by.filter_map(|known_by| self.left.get(&(known_by, scope.clone())));
+        left.map(|(changes, _)| *changes).max()
+    }
+
+    /// Its callers hear that it is gone, and its token is wiped.
+    fn remove_set(&mut self, set: SetId, now: BootTime) {
+        let Some(found) = self.sets.get_mut(&set) else {
+            return;
+        };
+        found.schedule.close(RefusalKind::Gone, REMOVED);
+        self.collect(set, now);
+        let Some(found) = self.sets.remove(&set) else {
+            return;
+        };
+        if let Some(due) = found.due {
+            self.timers.remove(&(due, set));
+        }
+        self.end_trial(found.client, set, now);
+        if let Some(client) = self.clients.get_mut(&found.client) {
+            let scope = found.schedule.scope();
+            client.sets.remove(scope);
+            let until = now + ChangeLimit::SPAN;
+            let left = (found.schedule.changes(), until);
+            for known_by in client.known_by() {
+                let before = self.left.entry((known_by, scope.clone())).or_insert(left);
+                *before = left.max(*before);
+            }
+        }
+        self.commands.push_back(Command::Forget(set));
+    }
+
+    /// Whether any set was added or removed.
+    fn change_scopes(&mut self, id: ClientId, wanted: BTreeSet<ScopeSet>, now: BootTime) -> bool {
+        let Some(client) = self.clients.get(&id) else {
+            return false;
+        };
+        let known = client.sets.clone();
+        let mut changed = false;
+        for (scope, set) in &known {
+            if !wanted.contains(scope) {
+                self.remove_set(*set, now);
+                changed = true;
+            }
+        }
+        for scope in wanted {
+            if !known.contains_key(&scope) {
+                self.add_set(id, scope, now);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// What the old credentials ran into holds the new ones up no longer.
+    fn new_credentials(
+        &mut self,
+        id: ClientId,
+        shown_id: String,
+        login: Option<ProxyLoginId>,
+        now: BootTime,
+    ) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        client.shown_id = shown_id;
+        client.is_rejected = false;
+        let was_rejected = client.prober.take().is_some() || client.trial.take().is_some();
+        let sets: Vec<SetId> = client.sets.values().copied().collect();
+        for set in &sets {
+            if let Some(found) = self.sets.get_mut(set) {
+                found.schedule.new_credentials(now);
+                found.schedule.await_trial(false);
+            }
+            // The request that was under way is given up before the next one is chosen.
+            self.collect(*set, now);
+        }
+        self.change_login(id, login, now);
+        if was_rejected {
+            self.start_trial(id);
+        }
+        for set in sets {
+            self.touch(set, now);
+        }
+    }
+}
+
+impl Client {
+    fn known_by(&self) -> impl Iterator<Item = KnownBy> + use<> {
+        let shown_id = Some(self.shown_id.clone()).filter(|shown_id| !shown_id.is_empty());
+        let name = KnownBy::Name(self.name.clone());
+        [Some(name), shown_id.map(KnownBy::ShownId)]
+            .into_iter()
+            .flatten()
+    }
+}

@@ -1,0 +1,377 @@
+//! Logins at proxies, each shared by all clients that use it: whether it works, and who may try it.
+//!
+//! A directory behind a proxy locks an account after a few wrong passwords. So a login that has not opened a
+//! tunnel in the last [`LOGIN_WORKS`] is tried by one request at a time, and one that was rejected by one
+//! request in [`DENIED_RETRY`], whatever number of clients and scope sets wait for it.
+
+mod login;
+
+use super::{ClientId, Scheduler, SetId};
+use crate::schedule::{ChangeLimit, DENIED_RETRY, Round};
+use domo_token_protocol::BootTime;
+pub(super) use login::Login;
+pub use login::{LOGIN_WORKS, ProxyLoginId};
+
+impl Scheduler {
+    fn login_of(&mut self, client: ClientId) -> Option<&mut Login> {
+        let login = self.clients.get(&client)?.proxy_login?;
+        self.logins.get_mut(&login)
+    }
+
+    /// Whether a request of the client may start; if not, the client waits for its login.
+    pub(super) fn passes_login(&mut self, client: ClientId, now: BootTime) -> bool {
+        let is_open = self.is_login_open(client, now);
+        if !is_open {
+            if let Some(login) = self.login_of(client) {
+                login.waiting.push_back(client);
+            }
+            self.await_login(client, true);
+        }
+        is_open
+    }
+
+    /// Whether the client's sets that want a request wait for another one to try the login.
+    fn await_login(&mut self, client: ClientId, waits: bool) {
+        let queue = self.clients.get(&client).map(|client| &client.queue);
+        for set in queue.into_iter().flatten() {
+            if let Some(found) = self.sets.get_mut(set) {
+                found.schedule.await_login(waits);
+            }
+        }
+    }
+
+    /// Whether a request of the client may start, as far as its login is concerned.
+    pub(super) fn is_login_open(&mut self, client: ClientId, now: BootTime) -> bool {
+        self.login_of(client).is_none_or(|login| login.is_open(now))
+    }
+
+    /// A request of the set is being sent through its client's proxy.
+    pub(super) fn use_login(&mut self, set: SetId, now: BootTime) {
+        let Some(found) = self.sets.get_mut(&set) else {
+            return;
+        };
+        let client = self.clients.get(&found.client);
+        found.sent_login = client.and_then(|client| client.proxy_login);
+        let login = found.sent_login.and_then(|id| self.logins.get_mut(&id));
+        if let Some(login) = login.filter(|login| login.is_tried_next(now)) {
+            login.tried_by = Some(set);
+        }
+    }
+
+    /// The set's request has ended, whatever its result. Returns the login that it was sent with, and
+    /// whether that was its trial.
+    pub(super) fn release_login(&mut self, set: SetId) -> Option<(ProxyLoginId, bool)> {
+        let id = self.sets.get_mut(&set)?.sent_login.take()?;
+        let login = self.logins.get_mut(&id)?;
+        let was_trial = login.tried_by.take_if(|by| *by == set).is_some();
+        if was_trial {
+            self.line_up_waiting(id);
+        }
+        Some((id, was_trial))
+    }
+
+    /// A request was aborted. If it tried a rejected or changed login, the proxy may have rejected that once
+    /// more.
+    pub(super) fn abort_trial(&mut self, (id, was_trial): (ProxyLoginId, bool), now: BootTime) {
+        let login = self.logins.get_mut(&id).filter(|_| was_trial);
+        let Some(login) = login.filter(|login| login.is_changed || login.rejection.is_some())
+        else {
+            return;
+        };
+        login.is_changed = true;
+        login.changes.take(now);
+        let until = Some(login.changes.next()).filter(|until| *until > now);
+        self.set_not_before(id, until);
+    }
+
+    /// The proxy has opened a tunnel for the request of `round`.
+    pub fn handle_tunnel(&mut self, set: SetId, round: Round, now: BootTime) {
+        let found = self.sets.get(&set);
+        if found.is_none_or(|found| found.flight != Some(round)) {
+            return;
+        }
+        // What the rest of the request comes to no longer concerns the login.
+        if let Some((id, _)) = self.release_login(set) {
+            self.accept_login(id, now);
+            self.start_next(now);
+        }
+    }
+
+    /// A request through this proxy has ended without a tunnel.
+    pub(super) fn end_without_tunnel(
+        &mut self,
+        id: ProxyLoginId,
+        set: SetId,
+        is_rejected: bool,
+        now: BootTime,
+    ) {
+        if is_rejected {
+            self.reject_login(id, set, now);
+            return;
+        }
+        let login = self.logins.get_mut(&id);
+        let login = login.filter(|login| login.not_before.is_none());
+        if login.is_some_and(|login| login.rejection.take().is_some()) {
+            // Something else keeps the tokens away now.
+            self.lift_login_blocks(id, now);
+        }
+    }
+
+    fn accept_login(&mut self, id: ProxyLoginId, now: BootTime) {
+        let Some(login) = self.logins.get_mut(&id) else {
+            return;
+        };
+        login.works_until = Some(now + LOGIN_WORKS);
+        login.is_changed = false;
+        login.outage_reported = None;
+        if login.rejection.take().is_some() || login.not_before.is_some() {
+            self.set_not_before(id, None);
+            self.lift_login_blocks(id, now);
+        }
+        self.line_up_waiting(id);
+    }
+
+    fn lift_login_blocks(&mut self, id: ProxyLoginId, now: BootTime) {
+        for set in self.sets_of_login(id) {
+            if let Some(found) = self.sets.get_mut(&set) {
+                found.schedule.accept_login(now);
+            }
+            self.touch(set, now);
+        }
+    }
+
+    fn reject_login(&mut self, id: ProxyLoginId, rejected: SetId, now: BootTime) {
+        let words = self.failure_of(rejected).unwrap_or("rejected").to_owned();
+        if let Some(login) = self.logins.get_mut(&id) {
+            login.works_until = None;
+            login.tried_by = None;
+            login.rejection = Some(words);
+            if std::mem::take(&mut login.is_changed) {
+                login.changes.take(now);
+            }
+        }
+        self.set_not_before(id, Some(now + DENIED_RETRY));
+        self.give_up_requests(id, now);
+        for set in self.sets_of_login(id) {
+            self.block_by_login(set, id, now);
+        }
+    }
+
+    /// Gives up the requests that the proxy has not opened a tunnel for: it would reject them, too.
+    fn give_up_requests(&mut self, id: ProxyLoginId, now: BootTime) {
+        let sets = self.sets.iter_mut();
+        let sent = sets.filter(|(_, found)| found.sent_login == Some(id));
+        let mut given_up = Vec::new();
+        for (set, found) in sent {
+            found.schedule.give_up();
+            given_up.push(*set);
+        }
+        for set in given_up {
+            self.touch(set, now);
+        }
+    }
+
+    /// Has the set's callers refused if the login is rejected, or told when it may be tried.
+    fn block_by_login(&mut self, set: SetId, id: ProxyLoginId, now: BootTime) {
+        let login = self.logins.get(&id);
+        let Some((login, until)) = login.and_then(|login| Some((login, login.not_before?))) else {
+            return;
+        };
+        if let Some(found) = self.sets.get_mut(&set) {
+            match &login.rejection {
+                Some(words) => found.schedule.reject_login(words, until, now),
+                None => found.schedule.hold(until, now),
+            }
+            self.touch(set, now);
+        }
+    }
+
+    /// A set of the client is new, or the client has just been given its login. That the login is rejected
+    /// was reported already.
+    pub(super) fn join_login(&mut self, client: ClientId, set: SetId, now: BootTime) {
+        let id = self.clients.get(&client);
+        let Some(id) = id.and_then(|client| client.proxy_login) else {
+            return;
+        };
+        let login = self.logins.get(&id);
+        let is_reported =
+            login.is_some_and(|login| login.is_rejected() && login.outage_reported.is_some());
+        if let Some(found) = self.sets.get_mut(&set).filter(|_| is_reported) {
+            found.schedule.skip_outage_report(now);
+        }
+        self.block_by_login(set, id, now);
+    }
+
+    /// The client uses that login now; its requests under way have been aborted.
+    pub(super) fn change_login(
+        &mut self,
+        client: ClientId,
+        new: Option<ProxyLoginId>,
+        now: BootTime,
+    ) {
+        let Some(found) = self.clients.get_mut(&client) else {
+            return;
+        };
+        let old = std::mem::replace(&mut found.proxy_login, new);
+        if old == new {
+            return;
+        }
+        let sets: Vec<SetId> = found.sets.values().copied().collect();
+        let old = old.and_then(|id| self.logins.get_mut(&id));
+        let changes = old
+            .as_ref()
+            .map_or(ChangeLimit::default(), |old| old.changes);
+        if let Some(old) = old
+            && old.waiting.contains(&client)
+        {
+            old.waiting.retain(|waiting| *waiting != client);
+            self.line.push_back(client);
+        }
+        for set in &sets {
+            if let Some(found) = self.sets.get_mut(set) {
+                found.schedule.accept_login(now);
+            }
+        }
+        let Some(id) = new else {
+            return;
+        };
+        let is_known = self.logins.contains_key(&id);
+        let login = self.logins.entry(id).or_insert_with(|| Login::new(id));
+        login.changes = login.changes.max(changes);
+        if is_known {
+            // That one more client uses it says nothing new about it.
+            for set in sets {
+                self.join_login(client, set, now);
+            }
+        } else {
+            self.reopen_login(id, now);
+        }
+    }
+
+    /// The login of a client that is new.
+    pub(super) fn add_login(&mut self, id: Option<ProxyLoginId>) {
+        if let Some(id) = id {
+            self.logins.entry(id).or_insert_with(|| Login::new(id));
+        }
+    }
+
+    /// A reload, or a changed config: logins that worked are tried by one request before all use them again.
+    pub(super) fn doubt_logins(&mut self) {
+        for login in self.logins.values_mut() {
+            login.works_until = None;
+        }
+    }
+
+    /// A reload: rejected logins are tried immediately, as often as new ones would be.
+    pub(super) fn retry_logins(&mut self, now: BootTime) {
+        self.doubt_logins();
+        let logins = self.logins.iter();
+        let rejected = logins.filter(|(_, login)| login.rejection.is_some());
+        let rejected: Vec<ProxyLoginId> = rejected.map(|(id, _)| *id).collect();
+        for id in rejected {
+            self.reopen_login(id, now);
+        }
+    }
+
+    /// Has a login tried as soon as the limit of changes allows.
+    fn reopen_login(&mut self, id: ProxyLoginId, now: BootTime) {
+        let Some(login) = self.logins.get_mut(&id) else {
+            return;
+        };
+        login.is_changed = true;
+        let allowed = login.changes.next();
+        if allowed <= now {
+            self.set_not_before(id, None);
+            self.line_up_waiting(id);
+            self.lift_login_blocks(id, now);
+            return;
+        }
+        let until = login.not_before.map_or(allowed, |until| until.min(allowed));
+        self.set_not_before(id, Some(until));
+        for set in self.sets_of_login(id) {
+            self.block_by_login(set, id, now);
+        }
+    }
+
+    /// Applies what `now` has made due: logins that may be tried again.
+    pub(super) fn handle_login_timeouts(&mut self, now: BootTime) {
+        let mut is_any = false;
+        while let Some((_, id)) = self.login_timers.first().filter(|(due, _)| *due <= now) {
+            let id = *id;
+            self.set_not_before(id, None);
+            self.line_up_waiting(id);
+            is_any = true;
+        }
+        if is_any {
+            self.forget_unused_logins();
+            self.start_next(now);
+        }
+    }
+
+    fn set_not_before(&mut self, id: ProxyLoginId, at: Option<BootTime>) {
+        let Some(login) = self.logins.get_mut(&id) else {
+            return;
+        };
+        if let Some(old) = std::mem::replace(&mut login.not_before, at) {
+            self.login_timers.remove(&(old, id));
+        }
+        if let Some(new) = at {
+            self.login_timers.insert((new, id));
+        }
+    }
+
+    /// Those that waited for the login take their turn; who finds it closed again waits on, in the same
+    /// order.
+    fn line_up_waiting(&mut self, id: ProxyLoginId) {
+        let login = self.logins.get_mut(&id);
+        for client in login
+            .map(|login| std::mem::take(&mut login.waiting))
+            .into_iter()
+            .flatten()
+        {
+            self.await_login(client, false);
+            self.line.push_back(client);
+        }
+    }
+
+    fn sets_of_login(&self, id: ProxyLoginId) -> Vec<SetId> {
+        let clients = self.clients.values();
+        let clients = clients.filter(|client| client.proxy_login == Some(id));
+        clients
+            .flat_map(|client| client.sets.values().copied())
+            .collect()
+    }
+
+    /// Forgets logins that no client uses, unless they were rejected within the last minutes: a client that
+    /// comes back must not have them tried again.
+    pub(super) fn forget_unused_logins(&mut self) {
+        let clients = self.clients.values();
+        let used: std::collections::BTreeSet<ProxyLoginId> =
+            clients.filter_map(|client| client.proxy_login).collect();
+        let is_kept =
+            |id: &ProxyLoginId, login: &mut Login| used.contains(id) || login.not_before.is_some();
+        self.logins.retain(is_kept);
+    }
+
+    /// Returns true the first time at this moment that callers are reported to fail because of the login of
+    /// that client.
+    pub(super) fn is_first_login_report(&mut self, client: ClientId, now: BootTime) -> bool {
+        let login = self.login_of(client);
+        login.is_none_or(|login| login.outage_reported.replace(now) != Some(now))
+    }
+
+    /// All scope sets that are rejected with this one: those of its client, or of all clients that use its
+    /// login if that is rejected.
+    pub(super) fn rejected_with(&self, set: SetId) -> Vec<SetId> {
+        let found = self.sets.get(&set);
+        let Some(client) = found.and_then(|found| self.clients.get(&found.client)) else {
+            return Vec::new();
+        };
+        match client.proxy_login {
+            Some(id) if self.logins.get(&id).is_some_and(Login::is_rejected) => {
+                self.sets_of_login(id)
+            }
+            Some(_) | None => client.sets.values().copied().collect(),
+        }
+    }
+}

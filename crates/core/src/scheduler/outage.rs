@@ -1,0 +1,73 @@
+//! Reports of outages: one for all scope sets of a rejected client, or of all clients with a rejected
+//! proxy login, that are without a token from the same moment on.
+
+use super::{ClientId, Scheduler, SetId};
+use crate::schedule::{Effect, OutageCause, Outcome};
+use domo_token_protocol::BootTime;
+
+impl Scheduler {
+    /// Marks as reported what was reported for another scope set of the client at the same moment. A
+    /// token that expires later is reported for itself.
+    pub(super) fn limit_reports(&mut self, id: ClientId, outcome: &mut Outcome, now: BootTime) {
+        let (cause, effect, again) = match outcome {
+            Outcome::Expired { cause, effect } => (*cause, effect, None),
+            Outcome::Denied {
+                rejected,
+                effect,
+                again,
+            } => (rejected.cause(), effect, Some(again)),
+            Outcome::Ignored
+            | Outcome::Obtained { .. }
+            | Outcome::RefusedInUse
+            | Outcome::Failed { .. } => return,
+        };
+        let Effect::NoToken { first, .. } = effect else {
+            return;
+        };
+        if !*first {
+            return;
+        }
+        let is_first = match cause {
+            OutageCause::ClientDenied | OutageCause::ClientUnconfirmed => {
+                let client = self.clients.get_mut(&id);
+                client.is_none_or(|client| client.outage_reported.replace(now) != Some(now))
+            }
+            OutageCause::ProxyLogin => self.is_first_login_report(id, now),
+            OutageCause::Failed(_)
+            | OutageCause::Denied
+            | OutageCause::Queued
+            | OutageCause::ChangeLimit
+            | OutageCause::Trial
+            | OutageCause::LoginTrial => return,
+        };
+        if !is_first {
+            *first = false;
+            if let Some(again) = again {
+                *again = true;
+            }
+        }
+    }
+
+    /// What keeps a set's token away: the rejection of its client, or the last failed attempt.
+    #[must_use]
+    pub fn trouble_of(&self, set: SetId) -> Option<&str> {
+        self.sets.get(&set)?.schedule.trouble()
+    }
+
+    /// When the set's next attempt is due, if that is known.
+    #[must_use]
+    pub fn next_attempt_of(&self, set: SetId, now: BootTime) -> Option<BootTime> {
+        self.sets.get(&set)?.schedule.shown_attempt(now)
+    }
+
+    /// Returns how many of the scope sets that are rejected with this one have no valid token, this one
+    /// included: those of its client, or of all clients that use a rejected proxy login.
+    #[must_use]
+    pub fn scope_sets_without_token(&self, set: SetId, now: BootTime) -> usize {
+        let sets = self.rejected_with(set);
+        let schedules = sets.iter().filter_map(|set| self.sets.get(set));
+        schedules
+            .filter(|found| found.schedule.token(now).is_none())
+            .count()
+    }
+}

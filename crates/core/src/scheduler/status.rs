@@ -1,0 +1,56 @@
+//! The state of scope sets, by client and scopes.
+
+use std::ops::Bound;
+
+use domo_token_protocol::messages::ScopeStatus;
+use domo_token_protocol::scope::ScopeSet;
+
+use super::{Scheduler, SetId};
+use crate::schedule::Kept;
+use domo_token_protocol::BootTime;
+
+impl Scheduler {
+    /// The state of one set.
+    #[must_use]
+    pub fn status_of(&self, set: SetId, now: BootTime) -> Option<ScopeStatus> {
+        let set = self.sets.get(&set)?;
+        let client = self.clients.get(&set.client)?;
+        Some(set.schedule.status(&client.shown_id, now))
+    }
+
+    /// Each living token, by client and scopes.
+    pub fn kept(&self, now: BootTime) -> impl Iterator<Item = (&str, &ScopeSet, Kept)> {
+        self.sets.values().filter_map(move |set| {
+            let client = self.clients.get(&set.client)?;
+            let kept = set.schedule.kept(now)?;
+            Some((client.name.as_str(), set.schedule.scope(), kept))
+        })
+    }
+
+    /// The state of all sets, by client and scopes.
+    pub fn status(&self, now: BootTime) -> impl Iterator<Item = ScopeStatus> {
+        self.status_after(None, now)
+    }
+
+    /// The same from the first one after that client's set.
+    pub fn status_after<'a>(
+        &'a self,
+        after: Option<&'a (String, ScopeSet)>,
+        now: BootTime,
+    ) -> impl Iterator<Item = ScopeStatus> + 'a {
+        let from = after.map_or(Bound::Unbounded, |(client, _)| {
+            Bound::Included(client.as_str())
+        });
+        let clients = self.names.range::<str, _>((from, Bound::Unbounded));
+        let clients = clients.filter_map(|(_, id)| self.clients.get(id));
+        clients.flat_map(move |client| {
+            let from = match after {
+                Some((name, scope)) if *name == client.name => Bound::Excluded(scope),
+                Some(_) | None => Bound::Unbounded,
+            };
+            let sets = client.sets.range::<ScopeSet, _>((from, Bound::Unbounded));
+            let sets = sets.filter_map(|(_, set)| self.sets.get(set));
+            sets.map(move |set| set.schedule.status(&client.shown_id, now))
+        })
+    }
+}

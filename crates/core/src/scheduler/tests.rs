@@ -1,0 +1,260 @@
+mod configure;
+mod confirmation;
+mod login_changes;
+mod logins;
+mod outage;
+mod tunnels;
+mod turns;
+
+use super::*;
+use std::time::Duration;
+
+use domo_token_protocol::messages::{ScopeState, ScopeStatus};
+
+use crate::fetch::{Cause, LifetimeSource};
+
+const NOW: BootTime = BootTime::from_millis(1_000_000);
+
+fn sets(count: usize) -> Vec<ScopeSet> {
+    let names = (0..count).map(|number| format!("scope{number}"));
+    names.map(|name| ScopeSet::parse(&name).unwrap()).collect()
+}
+
+fn wanted(name: &str, count: usize) -> Wanted {
+    Wanted {
+        name: name.to_owned(),
+        shown_id: String::new(),
+        scopes: sets(count).into_iter().collect(),
+        renewed: false,
+        proxy_login: None,
+        loading: None,
+    }
+}
+
+/// Adds a client; gives its sets in order.
+fn add(scheduler: &mut Scheduler, name: &str, count: usize) -> Vec<SetId> {
+    scheduler.add_client(wanted(name, count), NOW);
+    let id = scheduler.names[name];
+    scheduler.clients[&id].sets.values().copied().collect()
+}
+
+fn fetches(scheduler: &mut Scheduler) -> Vec<(SetId, Round)> {
+    let commands = std::iter::from_fn(|| scheduler.poll_command());
+    commands
+        .filter_map(|command| match command {
+            Command::Fetch(set, round) => Some((set, round)),
+            Command::Abort(_)
+            | Command::Reply(..)
+            | Command::Report(..)
+            | Command::Announce(_)
+            | Command::Forget(_) => None,
+        })
+        .collect()
+}
+
+fn good(scheduler: &Scheduler, set: SetId) -> Fetched {
+    let (client, scope) = scheduler.name_of(set).unwrap();
+    Fetched {
+        text: format!("token-{client}-{scope}").into(),
+        lifetime: Duration::from_secs(3600),
+        lifetime_source: LifetimeSource::Stated,
+        granted: scope.clone(),
+    }
+}
+
+fn denied() -> Result<Fetched, FetchError> {
+    Err(FetchError::Denied {
+        scope_only: false,
+        words: "Domo answered 401".to_owned(),
+    })
+}
+
+#[test]
+fn every_set_is_fetched_at_start_and_three_at_once_for_one_client() {
+    let mut scheduler = Scheduler::new(1);
+    add(&mut scheduler, "acme", 8);
+    let mut asked = 0;
+    let mut flights = fetches(&mut scheduler);
+    assert_eq!(flights.len(), MAX_FLIGHTS_PER_CLIENT);
+    while let Some((set, round)) = flights.pop() {
+        asked += 1;
+        let answer = Ok(good(&scheduler, set));
+        scheduler.handle_fetched(set, round, answer, NOW);
+        flights.extend(fetches(&mut scheduler));
+        assert!(flights.len() <= MAX_FLIGHTS_PER_CLIENT);
+    }
+    assert_eq!(asked, 8);
+}
+
+#[test]
+fn many_clients_together_stay_within_the_bound_for_all_and_none_is_forgotten() {
+    let mut scheduler = Scheduler::new(1);
+    for number in 0..100 {
+        add(&mut scheduler, &format!("client{number}"), 2);
+    }
+    let mut flights = fetches(&mut scheduler);
+    assert_eq!(flights.len(), MAX_FLIGHTS);
+    let mut asked = 0;
+    while let Some((set, round)) = flights.pop() {
+        asked += 1;
+        let answer = Ok(good(&scheduler, set));
+        scheduler.handle_fetched(set, round, answer, NOW);
+        flights.extend(fetches(&mut scheduler));
+        assert!(flights.len() <= MAX_FLIGHTS);
+    }
+    assert_eq!(asked, 200);
+}
+
+#[test]
+fn a_request_given_up_makes_room_for_the_next() {
+    let mut scheduler = Scheduler::new(1);
+    add(&mut scheduler, "acme", 4);
+    assert_eq!(fetches(&mut scheduler).len(), 3);
+    let due = scheduler.poll_timeout().unwrap();
+    scheduler.handle_timeout(due);
+    assert_eq!(fetches(&mut scheduler).len(), 1);
+}
+
+#[test]
+fn once_domo_refuses_a_client_one_of_its_sets_alone_asks_on() {
+    let mut scheduler = Scheduler::new(1);
+    add(&mut scheduler, "acme", 5);
+    add(&mut scheduler, "other", 1);
+    let mut now = NOW;
+    let flights = fetches(&mut scheduler);
+    assert_eq!(flights.len(), 4);
+    for (set, round) in flights {
+        let answer = match scheduler.name_of(set).unwrap().0 {
+            "acme" => denied(),
+            _ => Ok(good(&scheduler, set)),
+        };
+        scheduler.handle_fetched(set, round, answer, now);
+    }
+    assert_eq!(fetches(&mut scheduler), []);
+    for _ in 0..12 {
+        now = now + schedule::DENIED_RETRY;
+        scheduler.handle_timeout(now);
+        let probes = fetches(&mut scheduler);
+        let probes: Vec<_> = probes
+            .into_iter()
+            .filter(|(set, _)| scheduler.name_of(*set).unwrap().0 == "acme")
+            .collect();
+        assert_eq!(
+            probes.len(),
+            1,
+            "one request in five minutes for the whole client"
+        );
+        scheduler.handle_fetched(probes[0].0, probes[0].1, denied(), now);
+        scheduler.handle_timeout(now);
+    }
+    now = now + schedule::DENIED_RETRY;
+    scheduler.handle_timeout(now);
+    let mut flights = fetches(&mut scheduler);
+    flights.retain(|(set, _)| scheduler.name_of(*set).unwrap().0 == "acme");
+    let mut asked = 0;
+    while let Some((set, round)) = flights.pop() {
+        asked += 1;
+        let answer = Ok(good(&scheduler, set));
+        scheduler.handle_fetched(set, round, answer, now);
+        flights.extend(fetches(&mut scheduler));
+    }
+    assert_eq!(asked, 5, "all follow once the probe succeeds");
+}
+
+#[test]
+fn a_refused_scope_stops_its_own_set_alone() {
+    let mut scheduler = Scheduler::new(1);
+    add(&mut scheduler, "acme", 2);
+    let flights = fetches(&mut scheduler);
+    let refused = Err(FetchError::Denied {
+        scope_only: true,
+        words: "invalid_scope".to_owned(),
+    });
+    scheduler.handle_fetched(flights[0].0, flights[0].1, refused, NOW);
+    let answer = Ok(good(&scheduler, flights[1].0));
+    scheduler.handle_fetched(flights[1].0, flights[1].1, answer, NOW);
+    let states: Vec<_> = scheduler.status(NOW).map(|set| set.state).collect();
+    let there = |state| states.contains(&state);
+    assert!(
+        there(ScopeState::Denied) && there(ScopeState::Fresh),
+        "{states:?}"
+    );
+}
+
+#[test]
+fn status_goes_on_after_any_set() {
+    let mut scheduler = Scheduler::new(1);
+    for (client, sets) in [("acme", 3), ("beta", 2)] {
+        add(&mut scheduler, client, sets);
+    }
+    let name = |set: ScopeStatus| (set.client, ScopeSet::parse(&set.scope).unwrap());
+    let all: Vec<_> = scheduler.status(NOW).map(name).collect();
+    assert_eq!(all.len(), 5);
+    for (number, place) in all.iter().enumerate() {
+        let rest: Vec<_> = scheduler.status_after(Some(place), NOW).map(name).collect();
+        assert_eq!(rest, all[number + 1..]);
+    }
+    let gone = ("aardvark".to_owned(), ScopeSet::parse("z").unwrap());
+    assert_eq!(scheduler.status_after(Some(&gone), NOW).count(), 5);
+}
+
+#[test]
+fn a_late_answer_to_a_request_given_up_changes_nothing() {
+    let mut scheduler = Scheduler::new(1);
+    add(&mut scheduler, "acme", 1);
+    let (set, round) = fetches(&mut scheduler)[0];
+    let due = scheduler.poll_timeout().unwrap();
+    scheduler.handle_timeout(due);
+    let answer = Ok(good(&scheduler, set));
+    scheduler.handle_fetched(set, round, answer, due);
+    assert!(scheduler.status(due).all(|set| set.expires.is_none()));
+}
+
+#[test]
+fn what_is_unknown_is_named_with_what_there_is() {
+    let mut scheduler = Scheduler::new(1);
+    add(&mut scheduler, "acme", 2);
+    let scope = ScopeSet::parse("nosuch").unwrap();
+    assert_eq!(scheduler.find("nobody", &scope), Err(Unknown::Client));
+    assert_eq!(scheduler.find("acme", &scope), Err(Unknown::Scope(sets(2))));
+    assert!(scheduler.find("acme", &sets(1)[0]).is_ok());
+}
+
+#[test]
+fn failed_attempts_are_reported_given_up_ones_too() {
+    let mut scheduler = Scheduler::new(1);
+    add(&mut scheduler, "acme", 1);
+    fetches(&mut scheduler);
+    let due = scheduler.poll_timeout().unwrap();
+    scheduler.handle_timeout(due);
+    let reported = std::iter::from_fn(|| scheduler.poll_command()).any(|command| {
+        matches!(
+            command,
+            Command::Report(
+                _,
+                Outcome::Failed {
+                    cause: Cause::Timeout,
+                    again: false,
+                    ..
+                }
+            )
+        )
+    });
+    assert!(reported);
+}
+
+#[test]
+fn the_document_has_the_bounds_as_they_are() {
+    let document = include_str!("../../../../docs/architecture.md");
+    let works = format!("{} s", LOGIN_WORKS.as_secs());
+    for (name, bound) in [
+        ("MAX_FLIGHTS_PER_CLIENT", MAX_FLIGHTS_PER_CLIENT.to_string()),
+        ("MAX_FLIGHTS", MAX_FLIGHTS.to_string()),
+        ("LOGIN_WORKS", works),
+    ] {
+        assert!(
+            document.contains(&format!("| `{name}` | {bound} |")),
+            "{name}"
+        );
+    }
+}

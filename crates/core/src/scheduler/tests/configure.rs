@@ -1,0 +1,288 @@
+use domo_token_protocol::messages::RefusalKind;
+
+use super::*;
+
+fn fetched(scheduler: &mut Scheduler) {
+    loop {
+        let flights = fetches(scheduler);
+        if flights.is_empty() {
+            return;
+        }
+        for (set, round) in flights {
+            let answer = Ok(good(scheduler, set));
+            scheduler.handle_fetched(set, round, answer, NOW);
+        }
+    }
+}
+
+fn expiries(scheduler: &Scheduler) -> Vec<(String, String, Option<BootTime>)> {
+    let all = scheduler.status(NOW);
+    all.map(|set| (set.client, set.scope, set.expires))
+        .collect()
+}
+
+#[test]
+fn what_stays_wanted_keeps_its_tokens_and_costs_no_request() {
+    let mut scheduler = Scheduler::new(1);
+    let all = vec![wanted("acme", 2), wanted("other", 1)];
+    let changes = scheduler.configure(all.clone(), NOW);
+    assert_eq!(changes.added, ["acme", "other"]);
+    fetched(&mut scheduler);
+    let before = expiries(&scheduler);
+    let due = scheduler.poll_timeout();
+    assert_eq!(scheduler.configure(all, NOW), Changes::default());
+    assert_eq!(fetches(&mut scheduler), []);
+    assert_eq!(expiries(&scheduler), before);
+    assert_eq!(scheduler.poll_timeout(), due);
+}
+
+#[test]
+fn added_sets_are_fetched_and_removed_ones_are_gone_with_their_callers_told() {
+    let mut scheduler = Scheduler::new(1);
+    scheduler.configure(vec![wanted("acme", 2), wanted("other", 1)], NOW);
+    let flights = fetches(&mut scheduler);
+    let id = scheduler.find("other", &sets(1)[0]).unwrap();
+    let ask = Ask {
+        min_ttl: None,
+        deadline: NOW + Duration::from_secs(10),
+        renew: None,
+    };
+    assert_eq!(scheduler.request(id, WaiterId(7), &ask, NOW), None);
+
+    let changes = scheduler.configure(vec![wanted("acme", 3)], NOW);
+    assert_eq!(changes.removed, ["other"]);
+    assert_eq!(changes.scopes, ["acme"]);
+    let commands: Vec<Command> = std::iter::from_fn(|| scheduler.poll_command()).collect();
+    assert!(commands.contains(&Command::Abort(id)));
+    assert!(commands.contains(&Command::Forget(id)));
+    let gone = commands.iter().any(|command| {
+        matches!(command, Command::Reply(WaiterId(7), Err(refusal)) if refusal.kind == RefusalKind::Gone)
+    });
+    assert!(gone, "{commands:?}");
+    let asked = |command: &&Command| matches!(command, Command::Fetch(..));
+    assert_eq!(commands.iter().filter(asked).count(), 1, "the added set");
+
+    let (set, round) = flights.into_iter().find(|(set, _)| *set == id).unwrap();
+    let late = Fetched {
+        text: "late".into(),
+        lifetime: Duration::from_secs(3600),
+        lifetime_source: LifetimeSource::Stated,
+        granted: sets(1)[0].clone(),
+    };
+    scheduler.handle_fetched(set, round, Ok(late), NOW);
+    assert_eq!(scheduler.poll_command(), None, "its late answer is dropped");
+    assert_eq!(scheduler.watched(id, NOW), None);
+    assert!(scheduler.status(NOW).all(|set| set.client == "acme"));
+}
+
+#[test]
+fn room_that_a_removed_client_leaves_is_used() {
+    let mut scheduler = Scheduler::new(1);
+    let many = |from: usize| (from..100).map(|number| wanted(&format!("c{number:02}"), 1));
+    scheduler.configure(many(0).collect(), NOW);
+    assert_eq!(fetches(&mut scheduler).len(), MAX_FLIGHTS);
+    scheduler.configure(many(64).collect(), NOW);
+    assert_eq!(fetches(&mut scheduler).len(), 36);
+}
+
+#[test]
+fn new_credentials_are_tried_at_once_whatever_the_old_ones_ran_into() {
+    let mut scheduler = Scheduler::new(1);
+    scheduler.configure(vec![wanted("acme", 5)], NOW);
+    for (set, round) in fetches(&mut scheduler) {
+        scheduler.handle_fetched(set, round, denied(), NOW);
+    }
+    assert_eq!(fetches(&mut scheduler), [], "the whole client waits");
+    let renewed = Wanted {
+        shown_id: "new…".to_owned(),
+        renewed: true,
+        ..wanted("acme", 5)
+    };
+    let changes = scheduler.configure(vec![renewed], NOW);
+    assert_eq!(changes.renewed, ["acme"]);
+    let flights = fetches(&mut scheduler);
+    assert_eq!(
+        flights.len(),
+        1,
+        "the old ones were rejected: one set tries"
+    );
+    for (set, round) in flights {
+        let answer = Ok(good(&scheduler, set));
+        scheduler.handle_fetched(set, round, answer, NOW);
+    }
+    fetched(&mut scheduler);
+    let fresh = |set: ScopeStatus| set.state == ScopeState::Fresh && set.client_id == "new…";
+    assert!(scheduler.status(NOW).all(fresh));
+}
+
+#[test]
+fn a_retry_tries_what_is_refused_and_what_waits_and_nothing_else() {
+    let mut scheduler = Scheduler::new(1);
+    scheduler.configure(
+        vec![wanted("acme", 2), wanted("good", 1), wanted("slow", 1)],
+        NOW,
+    );
+    for (set, round) in fetches(&mut scheduler) {
+        let (client, _) = scheduler.name_of(set).unwrap();
+        let answer = match client {
+            "acme" => denied(),
+            "slow" => Err(FetchError::transient(Cause::Server, "503")),
+            _ => Ok(good(&scheduler, set)),
+        };
+        scheduler.handle_fetched(set, round, answer, NOW);
+    }
+    assert_eq!(fetches(&mut scheduler), []);
+    scheduler.retry(NOW);
+    let tried = fetches(&mut scheduler);
+    let names: Vec<&str> = tried
+        .iter()
+        .map(|(set, _)| scheduler.name_of(*set).unwrap().0)
+        .collect();
+    assert_eq!(names, ["acme", "acme", "slow"]);
+}
+
+#[test]
+fn set_that_comes_and_goes_with_each_config_costs_no_more_than_changing_credentials() {
+    for keep_client in [true, false] {
+        let mut scheduler = Scheduler::new(1);
+        let with = vec![wanted("acme", 2), wanted("other", 1)];
+        let mut without = vec![wanted("other", 1)];
+        without.extend(keep_client.then(|| wanted("acme", 1)));
+        let mut asked = Vec::new();
+        for step in 0..100 {
+            let now = NOW + Duration::from_millis(200) * step;
+            scheduler.handle_timeout(now);
+            let config = if step % 2 == 0 { &with } else { &without };
+            scheduler.configure(config.clone(), now);
+            for (set, _) in fetches(&mut scheduler) {
+                if scheduler
+                    .name_of(set)
+                    .is_some_and(|(_, scope)| *scope == sets(2)[1])
+                {
+                    asked.push(now.saturating_since(NOW).as_secs());
+                }
+            }
+        }
+        // The first one is that of a new set.
+        assert_eq!(asked, [0, 0, 0, 1, 10], "{keep_client}");
+    }
+}
+
+#[test]
+fn client_that_changes_its_name_with_each_config_costs_no_more_than_changing_credentials() {
+    let loaded = |name: &str, loading: Option<Loading>| {
+        let shown_id = if loading.is_none() { "441e307a…" } else { "" };
+        let shown_id = shown_id.to_owned();
+        let wanted = wanted(name, 1);
+        vec![Wanted {
+            shown_id,
+            loading,
+            ..wanted
+        }]
+    };
+    for by_command in [false, true] {
+        let mut scheduler = Scheduler::new(1);
+        let mut asked = Vec::new();
+        for step in 0..100 {
+            let now = NOW + Duration::from_millis(200) * step;
+            scheduler.handle_timeout(now);
+            let name = if step % 2 == 0 { "acme" } else { "beta" };
+            if by_command {
+                scheduler.configure(loaded(name, Some(Loading::Pending)), now);
+            }
+            scheduler.configure(loaded(name, None), now);
+            let requests = fetches(&mut scheduler).len();
+            asked.extend(std::iter::repeat_n(
+                now.saturating_since(NOW).as_secs(),
+                requests,
+            ));
+        }
+        // The first one is that of a new set.
+        assert_eq!(asked, [0, 0, 0, 0, 10], "{by_command}");
+    }
+}
+
+#[test]
+fn set_that_comes_back_later_is_a_new_one() {
+    let mut scheduler = Scheduler::new(1);
+    let later = |seconds| NOW + Duration::from_secs(seconds);
+    for step in 0..8 {
+        scheduler.configure(vec![wanted("acme", 1)], later(step * 40));
+        assert_eq!(fetches(&mut scheduler).len(), 1, "{step}");
+        scheduler.configure(Vec::new(), later(step * 40 + 1));
+        fetches(&mut scheduler);
+    }
+    assert_eq!(scheduler.left.len(), 1, "what is long past is forgotten");
+}
+
+fn renewed(count: usize) -> Vec<Wanted> {
+    vec![Wanted {
+        renewed: true,
+        ..wanted("acme", count)
+    }]
+}
+
+#[test]
+fn credentials_that_change_all_the_time_and_are_wrong_cost_a_client_few_requests() {
+    let mut scheduler = Scheduler::new(1);
+    scheduler.configure(vec![wanted("acme", 3)], NOW);
+    fetched(&mut scheduler);
+    let mut asked = Vec::new();
+    // Five changes a second for forty seconds, each rejected at once.
+    for step in 0..200 {
+        let now = NOW + Duration::from_millis(200) * step;
+        scheduler.handle_timeout(now);
+        scheduler.configure(renewed(3), now);
+        for (set, round) in fetches(&mut scheduler) {
+            asked.push(now.saturating_since(NOW).as_secs());
+            scheduler.handle_fetched(set, round, denied(), now);
+        }
+    }
+    // All sets at first, and after the first rejection one.
+    assert_eq!(asked, [0, 0, 0, 0, 0, 10, 20, 30]);
+}
+
+#[test]
+fn sets_that_wait_for_a_trial_go_on_when_it_fails_is_late_or_its_set_is_removed() {
+    for case in 0..3 {
+        let mut scheduler = Scheduler::new(1);
+        scheduler.configure(vec![wanted("acme", 3)], NOW);
+        for (set, round) in fetches(&mut scheduler) {
+            scheduler.handle_fetched(set, round, denied(), NOW);
+        }
+        scheduler.configure(renewed(3), NOW);
+        let flights = fetches(&mut scheduler);
+        assert_eq!(flights.len(), 1);
+        let (set, round) = flights[0];
+        let later = NOW + Duration::from_secs(60);
+        match case {
+            0 => {
+                let failed = Err(FetchError::transient(Cause::Server, "503"));
+                scheduler.handle_fetched(set, round, failed, NOW);
+            }
+            1 => scheduler.handle_timeout(later),
+            _ => {
+                let mut rest = wanted("acme", 3);
+                rest.scopes.retain(|scope| *scope != sets(3)[0]);
+                scheduler.configure(vec![rest], NOW);
+            }
+        }
+        assert!(fetches(&mut scheduler).len() >= 2, "{case}");
+    }
+}
+
+#[test]
+fn rejected_trial_blocks_the_client_as_any_rejection() {
+    let mut scheduler = Scheduler::new(1);
+    scheduler.configure(vec![wanted("acme", 3)], NOW);
+    for (set, round) in fetches(&mut scheduler) {
+        scheduler.handle_fetched(set, round, denied(), NOW);
+    }
+    scheduler.configure(renewed(3), NOW);
+    for (set, round) in fetches(&mut scheduler) {
+        scheduler.handle_fetched(set, round, denied(), NOW);
+    }
+    assert_eq!(fetches(&mut scheduler), []);
+    let blocked = |set: ScopeStatus| set.state == ScopeState::Denied;
+    assert!(scheduler.status(NOW).all(blocked));
+}

@@ -1,0 +1,135 @@
+//! What tunnels, and the lack of them, show about the login at a proxy.
+
+use super::logins::{
+    GOOD, SECOND, WRONG, at_once, land, rejected, run, through, times, with_login,
+};
+use super::*;
+
+#[test]
+fn open_tunnel_shows_that_the_login_works_while_domo_has_not_answered() {
+    let mut scheduler = Scheduler::new(1);
+    scheduler.configure(with_login(GOOD, &["a", "b"], 4), NOW);
+    let flights = fetches(&mut scheduler);
+    assert_eq!(flights.len(), 1);
+    scheduler.handle_tunnel(flights[0].0, flights[0].1, NOW);
+    assert_eq!(fetches(&mut scheduler).len(), 5, "three of each client");
+    // Nothing that the request comes to changes that.
+    let late = Err(FetchError::transient(Cause::Timeout, "no answer"));
+    scheduler.handle_fetched(flights[0].0, flights[0].1, late, NOW);
+    assert_eq!(fetches(&mut scheduler).len(), 1);
+}
+
+#[test]
+fn login_that_worked_is_tried_by_one_request_after_a_minute_or_a_reload() {
+    for is_reload in [true, false] {
+        let mut scheduler = Scheduler::new(1);
+        let clients: Vec<String> = (0..30).map(|number| format!("c{number}")).collect();
+        let clients: Vec<&str> = clients.iter().map(String::as_str).collect();
+        scheduler.configure(with_login(WRONG, &clients, 4), NOW);
+        let outage =
+            |_: &Scheduler, _, _| at_once(Err(FetchError::transient(Cause::Server, "503")));
+        let later = NOW + SECOND * 20;
+        let sent = run(&mut scheduler, NOW, later, outage);
+        assert!(sent.len() > 120, "the login works");
+        while scheduler.poll_command().is_some() {}
+        let from = if is_reload {
+            scheduler.retry(later);
+            later
+        } else {
+            let later = later + schedule::BACKOFF_MAX + LOGIN_WORKS;
+            scheduler.handle_timeout(later);
+            later
+        };
+        let sent = run(&mut scheduler, from, from + SECOND * 299, |_, _, _| {
+            at_once(rejected())
+        });
+        assert_eq!(times(&sent), [0], "{is_reload}");
+    }
+}
+
+#[test]
+fn requests_without_a_tunnel_are_given_up_when_another_one_is_rejected() {
+    let mut scheduler = Scheduler::new(1);
+    scheduler.configure(with_login(WRONG, &["a", "b"], 4), NOW);
+    let first = fetches(&mut scheduler);
+    let answer = Ok(good(&scheduler, first[0].0));
+    land(&mut scheduler, first[0], answer, NOW);
+    let flights = fetches(&mut scheduler);
+    assert_eq!(flights.len(), 6);
+    scheduler.handle_tunnel(flights[0].0, flights[0].1, NOW);
+    scheduler.handle_fetched(flights[1].0, flights[1].1, rejected(), NOW);
+    let commands = std::iter::from_fn(|| scheduler.poll_command());
+    let aborted: BTreeSet<SetId> = commands
+        .filter_map(|command| match command {
+            Command::Abort(set) => Some(set),
+            Command::Fetch(..)
+            | Command::Reply(..)
+            | Command::Report(..)
+            | Command::Announce(_)
+            | Command::Forget(_) => None,
+        })
+        .collect();
+    assert_eq!(aborted, flights[2..].iter().map(|(set, _)| *set).collect());
+    // The one with a tunnel is answered, which does not end the rejection.
+    let answer = Ok(good(&scheduler, flights[0].0));
+    scheduler.handle_fetched(flights[0].0, flights[0].1, answer, NOW);
+    assert_eq!(fetches(&mut scheduler), []);
+    scheduler.handle_timeout(NOW + schedule::DENIED_RETRY);
+    assert_eq!(fetches(&mut scheduler).len(), 1);
+}
+
+#[test]
+fn proxy_without_a_login_is_asked_by_all_at_once_until_it_answers_407() {
+    let none = ProxyLoginId::without_login(1);
+    let mut scheduler = Scheduler::new(1);
+    scheduler.configure(with_login(none, &["a", "b"], 4), NOW);
+    let flights = fetches(&mut scheduler);
+    assert_eq!(flights.len(), 6);
+    scheduler.handle_fetched(flights[0].0, flights[0].1, rejected(), NOW);
+    assert_eq!(fetches(&mut scheduler), []);
+    let denied = |set: ScopeStatus| set.state == ScopeState::Denied;
+    assert!(scheduler.status(NOW).all(denied));
+    let soon = NOW + schedule::DENIED_RETRY - SECOND;
+    scheduler.handle_timeout(soon);
+    assert_eq!(fetches(&mut scheduler), []);
+}
+
+#[test]
+fn failure_of_another_kind_after_five_minutes_takes_the_place_of_the_rejection() {
+    let mut scheduler = Scheduler::new(1);
+    scheduler.configure(with_login(WRONG, &["a", "b"], 2), NOW);
+    let flights = fetches(&mut scheduler);
+    land(&mut scheduler, flights[0], rejected(), NOW);
+    let now = NOW + schedule::DENIED_RETRY;
+    scheduler.handle_timeout(now);
+    let flights = fetches(&mut scheduler);
+    assert_eq!(flights.len(), 1);
+    let busy = Err(FetchError::transient(
+        Cause::Proxy,
+        "the proxy answered 503",
+    ));
+    land(&mut scheduler, flights[0], busy, now);
+    for set in scheduler.status(now) {
+        let error = set.last_error.unwrap_or_default();
+        assert!(!error.contains("407"), "{error}");
+        assert_ne!(set.state, ScopeState::Denied);
+    }
+    assert_eq!(
+        scheduler.scope_sets_without_token(flights[0].0, now),
+        2,
+        "of its client"
+    );
+}
+
+#[test]
+fn trial_that_ends_without_a_tunnel_leaves_the_login_untried() {
+    for cause in [Cause::Connect, Cause::Proxy, Cause::Timeout, Cause::Tls] {
+        let mut scheduler = Scheduler::new(1);
+        scheduler.configure(vec![through(GOOD, "a", 4)], NOW);
+        let flights = fetches(&mut scheduler);
+        assert_eq!(flights.len(), 1);
+        let failed = Err(FetchError::transient(cause, "no"));
+        land(&mut scheduler, flights[0], failed, NOW);
+        assert_eq!(fetches(&mut scheduler).len(), 1, "{cause}");
+    }
+}

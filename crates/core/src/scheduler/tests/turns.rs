@@ -1,0 +1,143 @@
+use super::*;
+
+/// Lets time pass until `end` while no request is ever answered but those of `healthy`.
+fn pass(scheduler: &mut Scheduler, healthy: &str, end: BootTime) -> Option<BootTime> {
+    let mut now = NOW;
+    loop {
+        for (set, round) in fetches(scheduler) {
+            if scheduler.name_of(set).unwrap().0 == healthy {
+                let answer = Ok(good(scheduler, set));
+                scheduler.handle_fetched(set, round, answer, now);
+                return Some(now);
+            }
+        }
+        now = scheduler.poll_timeout().unwrap();
+        if now > end {
+            return None;
+        }
+        scheduler.handle_timeout(now);
+    }
+}
+
+#[test]
+fn clients_whose_domo_hangs_do_not_keep_another_from_its_turn() {
+    let mut scheduler = Scheduler::new(1);
+    for number in 0..30 {
+        add(&mut scheduler, &format!("hangs{number:02}"), 40);
+    }
+    add(&mut scheduler, "healthy", 1);
+    let end = NOW + schedule::request_timeout(None) + schedule::REQUEST_GRACE;
+    let served = pass(&mut scheduler, "healthy", end);
+    assert_eq!(served, Some(end), "with the first room there is");
+}
+
+#[test]
+fn clients_that_wait_for_room_have_it_by_turns() {
+    let mut scheduler = Scheduler::new(1);
+    let names = (0..40).map(|number| format!("client{number:02}"));
+    for name in names {
+        add(&mut scheduler, &name, 10);
+    }
+    let mut flights: VecDeque<(SetId, Round)> = fetches(&mut scheduler).into();
+    let mut turns: BTreeMap<String, usize> = BTreeMap::new();
+    for _answer in 0..200 {
+        let (set, round) = flights.pop_front().unwrap();
+        let (client, _) = scheduler.name_of(set).unwrap();
+        *turns.entry(client.to_owned()).or_default() += 1;
+        let answer = Ok(good(&scheduler, set));
+        scheduler.handle_fetched(set, round, answer, NOW);
+        flights.extend(fetches(&mut scheduler));
+        assert!(flights.len() <= MAX_FLIGHTS);
+    }
+    assert_eq!(turns.len(), 40, "nobody is left out: {turns:?}");
+    let (least, most) = (turns.values().min(), turns.values().max());
+    assert!(most.unwrap() - least.unwrap() <= 3, "{turns:?}");
+}
+
+/// A client whose first set is refused as if the whole client were, and whose other sets would do.
+#[test]
+fn one_refused_set_costs_the_others_no_token_though_domo_seems_to_mean_them_all() {
+    let mut scheduler = Scheduler::new(1);
+    let sets = add(&mut scheduler, "acme", 6);
+    let mut now = NOW;
+    let mut asked: BTreeMap<SetId, Vec<BootTime>> = BTreeMap::new();
+    while now < NOW + Duration::from_secs(86_400) {
+        let mut flights = fetches(&mut scheduler);
+        while let Some((set, round)) = flights.pop() {
+            asked.entry(set).or_default().push(now);
+            let answer = if set == sets[0] {
+                denied()
+            } else {
+                Ok(good(&scheduler, set))
+            };
+            scheduler.handle_fetched(set, round, answer, now);
+            flights.extend(fetches(&mut scheduler));
+        }
+        let living = scheduler.status(now);
+        let living = living.filter(|set| set.expires.is_some()).count();
+        let begun = now > NOW + Duration::from_secs(1200);
+        assert!(!begun || living == 5, "{now}");
+        now = scheduler.poll_timeout().unwrap();
+        scheduler.handle_timeout(now);
+    }
+    // Each rejection follows another set's success, so it is confirmed.
+    let rests = asked[&sets[0]].windows(3);
+    let rests = rests.map(|three| three[2].saturating_since(three[0]));
+    assert!(rests.min().unwrap() >= schedule::DENIED_RETRY);
+    let all: usize = asked.values().map(Vec::len).sum();
+    assert!(all <= 3 * 288 + 6 * 34, "{all} in a day");
+}
+
+#[test]
+fn a_set_that_was_refused_its_scopes_waits_its_time_whatever_befalls_its_client() {
+    let mut scheduler = Scheduler::new(1);
+    add(&mut scheduler, "acme", 3);
+    let flights = fetches(&mut scheduler);
+    let refused = Err(FetchError::Denied {
+        scope_only: true,
+        words: "invalid_scope".to_owned(),
+    });
+    scheduler.handle_fetched(flights[0].0, flights[0].1, refused, NOW);
+    let soon = NOW + Duration::from_secs(1);
+    scheduler.handle_fetched(flights[1].0, flights[1].1, denied(), soon);
+    let answer = Ok(good(&scheduler, flights[2].0));
+    scheduler.handle_fetched(flights[2].0, flights[2].1, answer, soon);
+    assert_eq!(fetches(&mut scheduler), [], "none before its five minutes");
+    let confirm_at = soon + schedule::CONFIRM_AFTER;
+    scheduler.handle_timeout(confirm_at);
+    let confirming = fetches(&mut scheduler);
+    assert_eq!(confirming.len(), 1);
+    assert_eq!(confirming[0].0, flights[1].0);
+    let answer = Ok(good(&scheduler, flights[1].0));
+    scheduler.handle_fetched(confirming[0].0, confirming[0].1, answer, confirm_at);
+    assert_eq!(fetches(&mut scheduler), []);
+    scheduler.handle_timeout(NOW + schedule::DENIED_RETRY);
+    let asked = fetches(&mut scheduler);
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].0, flights[0].0);
+}
+
+#[test]
+fn a_set_that_domo_wants_left_alone_asks_for_no_other() {
+    let mut scheduler = Scheduler::new(1);
+    let sets = add(&mut scheduler, "acme", 3);
+    let flights = fetches(&mut scheduler);
+    let busy = FetchError::Transient {
+        cause: Cause::RateLimited,
+        words: "429".to_owned(),
+        retry_after: Some(Duration::from_secs(3600)),
+    };
+    for ((set, round), answer) in flights.into_iter().zip([denied(), Err(busy), denied()]) {
+        scheduler.handle_fetched(set, round, answer, NOW);
+    }
+    let mut now = NOW;
+    while now < NOW + Duration::from_secs(3600) {
+        now = scheduler.poll_timeout().unwrap();
+        scheduler.handle_timeout(now);
+        for (set, round) in fetches(&mut scheduler) {
+            let early = now < NOW + Duration::from_secs(3600);
+            assert!(set != sets[1] || !early, "asked at {now}");
+            scheduler.handle_fetched(set, round, denied(), now);
+        }
+    }
+}
