@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lines a file may have before its tests.
-const MAX_LINES: usize = 400;
+const MAX_LINES: usize = 500;
 
 /// The modules of a crate in the order of its `lib.rs`.
 fn order(lib: &Path) -> Vec<String> {
@@ -98,6 +98,7 @@ fn files_import_only_from_those_above_them() {
     for source in [
         "src",
         "crates/client/src",
+        "crates/core/src",
         "crates/protocol/src",
         "crates/sandbox/src",
     ] {
@@ -140,7 +141,9 @@ fn code_lines(file: &Path) -> usize {
 fn no_file_outgrows_its_size() {
     let sources = [
         "src",
+        "crates/cli/src",
         "crates/client/src",
+        "crates/core/src",
         "crates/protocol/src",
         "crates/sandbox/src",
     ]
@@ -164,7 +167,13 @@ fn reads_wall_clock(file: &Path) -> bool {
 
 #[test]
 fn the_wall_clock_is_read_for_show_and_for_the_date_in_a_retry_after_alone() {
-    let all = ["src", "crates/client/src"].map(|source| below(&root().join(source)));
+    let all = [
+        "src",
+        "crates/cli/src",
+        "crates/client/src",
+        "crates/core/src",
+    ]
+    .map(|source| below(&root().join(source)));
     let mut readers: Vec<String> = all
         .iter()
         .flatten()
@@ -173,10 +182,10 @@ fn the_wall_clock_is_read_for_show_and_for_the_date_in_a_retry_after_alone() {
         .collect();
     readers.sort();
     let expected = [
+        "crates/cli/src/status.rs",
         "crates/client/src/clock.rs",
         "crates/client/src/token.rs",
         "src/audit.rs",
-        "src/bin/domo-token/status.rs",
         "src/broker/metrics.rs",
         "src/clock.rs",
         "src/source/domo.rs",

@@ -12,11 +12,11 @@
 mod daemon;
 mod document;
 mod helper;
-#[path = "../../src/bin/domo-token/options.rs"]
+#[path = "../../crates/cli/src/options.rs"]
 #[expect(dead_code, reason = "completions need more of it")]
 mod options;
 mod page;
-#[path = "../../src/bin/domo-token/usage.rs"]
+#[path = "../../crates/cli/src/usage.rs"]
 #[expect(dead_code, reason = "the helper goes by the verb, not by its words")]
 mod usage;
 

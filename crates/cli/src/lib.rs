@@ -1,4 +1,5 @@
-//! `domo-token`: flags → client crate → standard output → exit code.
+//! The helper `domo-token`: flags → client crate → standard output → exit code. The package `domo-token` has its program,
+//! which calls [`main`].
 
 mod advice;
 mod args;
@@ -29,7 +30,9 @@ use args::{Command, Get};
 use options::Verb;
 use problem::{CONFIG, IO_ERROR, NO_PERMISSION, Problem, TEMPORARY, USAGE};
 
-fn main() -> ExitCode {
+/// Runs `domo-token` with this process's arguments and returns its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
     // A write past the limit on file sizes (ulimit -f) fails then; exec's command has the default again.
     #[cfg(unix)]
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
