@@ -15,10 +15,10 @@ use std::time::Duration;
 use domo_sandbox::{Recorded, Sandbox};
 use domo_token::config::Env;
 use domo_token::daemon::{self, Options, Surroundings};
-use domo_token::logging::Levels;
-use domo_token::logging::{self, Format};
-use domo_token::signals::{self, Signal};
-use domo_token::systemd::Passed;
+use domo_token::platform::logging::Levels;
+use domo_token::platform::logging::{self, Format};
+use domo_token::platform::signals::{self, Signal};
+use domo_token::platform::systemd::Passed;
 use domo_token_client::{Broker, Token};
 use tokio::sync::mpsc;
 

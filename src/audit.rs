@@ -18,8 +18,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::clock::{since_1970, wall_now};
-use crate::threads;
+use crate::platform::clock::{since_1970, wall_now};
+use crate::platform::threads;
 use domo_token_core::policy::Caller;
 
 pub use file::check;

@@ -28,7 +28,7 @@ use domo_token_protocol::scope::ScopeSet;
 use tokio::sync::{Notify, oneshot, watch as signal};
 
 use crate::audit::Audit;
-use crate::clock::{BootTime, Clock};
+use crate::platform::clock::{BootTime, Clock};
 use domo_token_core::policy::{Access, Caller};
 use domo_token_core::schedule::{Ask, Reply, WaiterId};
 use domo_token_core::scheduler::{STOPPING, Scheduler, SetId};

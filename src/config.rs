@@ -29,8 +29,8 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::config::named_path::NamedPath;
-use crate::users;
-use crate::watch::Stamp;
+use crate::platform::file_watch::Stamp;
+use crate::platform::users;
 use domo_token_core::masking::masked;
 use domo_token_core::policy::{Access, Principal};
 

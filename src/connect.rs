@@ -44,9 +44,9 @@ pub use handshake::Diagnosis;
 pub(crate) use redact::MAX_WORDS;
 pub(crate) use redact::{Secrets, one_line};
 
-use crate::clock::timer_now;
 use crate::credentials::ProxyLogin;
-use crate::descriptors::{self, RAISE_LIMIT};
+use crate::platform::clock::timer_now;
+use crate::platform::descriptors::{self, RAISE_LIMIT};
 use handshake::Handshake;
 use lookup::Resolver;
 use server::{Server, address_of};

@@ -34,7 +34,7 @@ use crate::config::{
 };
 
 use crate::config::named_path::NamedPath;
-use crate::descriptors;
+use crate::platform::descriptors;
 use domo_token_core::masking::ShownName;
 
 #[cfg(unix)]

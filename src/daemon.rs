@@ -1,6 +1,6 @@
 //! Wiring: config → credentials → sources → broker → door, and an orderly end.
 
-mod beside;
+mod services;
 mod clients;
 mod secret_commands;
 mod restart_settings;
@@ -21,21 +21,20 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::broker::{About, Broker, Engine};
-use crate::clock::{BootTime, Clock, SystemClock};
 use crate::config::named_path::shown_path;
 use crate::config::{Config, ConfigError, Env, Limits};
 use crate::connect::Shared;
 use crate::credentials::CredentialsError;
-use crate::ipc::{self, BindError};
-use crate::keep::Estate;
-use crate::logging::Levels;
-use crate::signals::Signal;
+use crate::fdstore::Estate;
+use crate::platform::clock::{BootTime, Clock, SystemClock};
+use crate::platform::logging::Levels;
+use crate::platform::signals::Signal;
+use crate::platform::systemd::Passed;
+use crate::platform::{descriptors, systemd};
+use crate::server::{self, BindError};
 use crate::source::domo::DomoSource;
-use crate::systemd::Passed;
-use crate::{descriptors, systemd};
 use domo_token_core::masking::masked;
 
-use beside::Beside;
 use clients::{Clients, News, Rerun};
 use load::Loaded;
 pub use load::{LoadError, LoadedClient, load_client, load_config, parse_config};
@@ -43,6 +42,7 @@ pub use place::check_socket;
 use reload::{Steering, about, log_news};
 use restart_settings::Fixed;
 use secret_commands::Commands;
+use services::Beside;
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -265,7 +265,7 @@ pub async fn run(
         let _no_sessions = stop.send(true);
         ended
     };
-    let serving = ipc::serve(listener, broker.clone(), limits, stopped.clone());
+    let serving = server::serve(listener, broker.clone(), limits, stopped.clone());
     let ((), (), kept, ended) = tokio::join!(serving, beside, keeping, steer);
     taken_down.finish().await;
     let ended = ended.and(kept);
@@ -301,7 +301,7 @@ fn broker_with<C: Clock>(kept: Vec<File>, about: About, clock: &C) -> Broker<C> 
 
 /// The config's limits, as far as the system gives descriptors for them.
 fn limits_here(config: &Config) -> Limits {
-    let limits = ipc::fit(config.limits, descriptors::raise());
+    let limits = server::fit(config.limits, descriptors::raise());
     // A user's part that was above the whole comes down with no lack of anything.
     if limits.connections < config.limits.connections {
         warn!(

@@ -23,7 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::Config;
-use crate::ipc;
+use crate::server;
 use crate::source::domo;
 use domo_token_core::fetch::FetchError;
 
@@ -131,7 +131,7 @@ pub fn processes(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
         return;
     };
-    ipc::fuzzing::process(text);
+    server::fuzzing::process(text);
 }
 
 /// Durations as people write them.

@@ -30,7 +30,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::broker::{Broker, Helm, METRICS_TYPE};
-use crate::clock::{BootTime, Clock, boot_now};
+use crate::platform::clock::{BootTime, Clock, boot_now};
 use crate::source::TokenSource;
 use domo_token_core::policy::Caller;
 
@@ -258,7 +258,7 @@ fn is_local(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
     use crate::broker::{About, Engine};
-    use crate::clock::SystemClock;
+    use crate::platform::clock::SystemClock;
     use domo_token_core::fetch::{FetchError, Fetched};
 
     /// Of no client, so nobody asks it.

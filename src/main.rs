@@ -5,19 +5,19 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use domo_token::check::{self, Depth};
-#[cfg(unix)]
-use domo_token::children;
+use domo_token::commands::check::{self, Depth};
+use domo_token::commands::init::{self, Wishes, Written};
 use domo_token::config::named_path::shown_path;
 use domo_token::config::{self, Env};
 use domo_token::daemon::{self, DaemonError, Options, Surroundings};
 use domo_token::flags::{Flags, LogFormat, Verb};
-use domo_token::init::{self, Wishes, Written};
 #[cfg(unix)]
-use domo_token::ipc;
-use domo_token::logging::{self, Format};
-use domo_token::systemd::{self, Passed};
-use domo_token::{descriptors, hygiene, signals};
+use domo_token::platform::children;
+use domo_token::platform::logging::{self, Format};
+use domo_token::platform::systemd::{self, Passed};
+use domo_token::platform::{descriptors, process_hardening, signals};
+#[cfg(unix)]
+use domo_token::server;
 use tokio::runtime::Runtime;
 use tracing::warn;
 use zeroizing_alloc::ZeroAlloc;
@@ -229,7 +229,7 @@ fn serve(options: &Options, format: Format, env: Env<'static>, harden: bool) -> 
     // After any other end there is another start, for which callers wait.
     #[cfg(unix)]
     if code == daemon::TO_MEND {
-        ipc::turn_all_away(&sockets);
+        server::turn_all_away(&sockets);
     }
     end(format, &error, code)
 }
@@ -320,7 +320,7 @@ fn close_memory(harden: bool) -> Result<(), Ended> {
     if !harden {
         return Ok(());
     }
-    hygiene::close().map_err(|error| {
+    process_hardening::close().map_err(|error| {
         let hint = "allow prctl and setrlimit, or run with --debuggable";
         let what = "cannot disable core dumps and ptrace";
         Ended(format!("{what}: {error}; {hint}"), daemon::TO_MEND)
@@ -375,7 +375,7 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use domo_token::threads;
+    use domo_token::platform::threads;
 
     use super::*;
 

@@ -14,7 +14,7 @@ use common::many::{config_of, sandboxes};
 use common::wait::until;
 use common::{Daemon, HOUR, PATIENCE, config_text, parts, rests, sandbox, token};
 use domo_sandbox::Fault;
-use domo_token::clock::wall_now;
+use domo_token::platform::clock::wall_now;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use domo_token::clock::BootTime;
+use domo_token::platform::clock::BootTime;
 use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
 use domo_token_core::schedule::{Ask, CONFIRM_AFTER, DENIED_RETRY, WaiterId};
 use domo_token_core::scheduler::{Command, Scheduler, Wanted};

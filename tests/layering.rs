@@ -23,8 +23,9 @@ fn order(lib: &Path) -> Vec<String> {
 
 /// All files of module `name`: `name.rs`, what Windows has instead, and those below `name/`.
 fn files(source: &Path, name: &str) -> Vec<PathBuf> {
-    let file = format!("{name}.rs");
-    let mut files = vec![source.join(&file), source.join("windows").join(&file)];
+    let mut files = ["", "_windows"]
+        .map(|end| source.join(format!("{name}{end}.rs")))
+        .to_vec();
     files.retain(|file| file.exists());
     files.extend(below(&source.join(name)));
     files
@@ -187,7 +188,7 @@ fn the_wall_clock_is_read_for_show_and_for_the_date_in_a_retry_after_alone() {
         "crates/client/src/token.rs",
         "src/audit.rs",
         "src/broker/metrics.rs",
-        "src/clock.rs",
+        "src/platform/clock.rs",
         "src/source/domo.rs",
         "src/source/domo/exchange.rs",
     ];

@@ -10,7 +10,7 @@ use std::path::Path;
 #[cfg(unix)]
 use crate::credentials::{CredentialsError, check_audit, check_audit_directories};
 #[cfg(unix)]
-use crate::file_mode;
+use crate::platform::file_mode;
 #[cfg(unix)]
 use rustix::fs::{Access, OFlags, access, fcntl_setfl};
 #[cfg(unix)]

@@ -7,7 +7,7 @@ use domo_token_protocol::messages::{Asked, Refusal};
 
 use super::{Broker, State, find, tally};
 use crate::audit::Audit;
-use crate::clock::Clock;
+use crate::platform::clock::Clock;
 use domo_token_core::policy::Caller;
 use domo_token_core::scheduler::SetId;
 use domo_token_core::token::Token;

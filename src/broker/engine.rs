@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::error;
 
 use super::{About, Broker, State, log};
-use crate::clock::Clock;
+use crate::platform::clock::Clock;
 use crate::source::TokenSource;
 use domo_token_core::fetch::{FetchError, Fetched};
 use domo_token_core::schedule::{Outcome, Round};

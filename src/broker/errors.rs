@@ -5,7 +5,7 @@
 use domo_token_protocol::messages::{BrokerStatus, Refusal, ScopeStatus};
 
 use super::{Broker, State};
-use crate::clock::Clock;
+use crate::platform::clock::Clock;
 use domo_token_core::policy::Caller;
 use domo_token_core::scheduler::SetId;
 

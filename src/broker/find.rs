@@ -7,8 +7,8 @@ use domo_token_protocol::messages::{Asked, Explanation, Refusal, RefusalKind};
 use domo_token_protocol::scope::{MAX_SCOPE_BYTES, ScopeSet};
 
 use super::{State, did_you_mean, log};
-use crate::clock::BootTime;
 use crate::config::{DOMO_SCOPES, MAX_NAME, listed};
+use crate::platform::clock::BootTime;
 use domo_token_core::policy::{Access, Caller};
 use domo_token_core::scheduler::{SetId, Unknown};
 

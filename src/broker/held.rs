@@ -8,7 +8,7 @@ use tokio::sync::watch as signal;
 use tracing::info;
 
 use super::{Broker, State};
-use crate::clock::Clock;
+use crate::platform::clock::Clock;
 use domo_token_core::schedule::Kept;
 use domo_token_core::scheduler::Wanted;
 
@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
     use crate::broker::About;
-    use crate::clock::{BootTime, SystemClock};
+    use crate::platform::clock::{BootTime, SystemClock};
     use domo_token_core::schedule::Loading;
     use domo_token_core::token::{Life, Token};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use domo_token_protocol::scope::ScopeSet;
 use tracing::{debug, error, info, warn};
 
-use crate::clock::BootTime;
+use crate::platform::clock::BootTime;
 use domo_token_core::fetch::LifetimeSource;
 use domo_token_core::schedule::{
     AWAITS_LOGIN, AWAITS_TRIAL, Effect, HELD, OutageCause, Outcome, QUEUED, Recovery,

@@ -17,8 +17,8 @@ use prometheus_client::registry::Registry;
 use super::Broker;
 use super::tally::Counts;
 use crate::audit::Audit;
-use crate::clock::{BootTime, Clock, since_1970, wall_now};
-use crate::logging::dropped_lines;
+use crate::platform::clock::{BootTime, Clock, since_1970, wall_now};
+use crate::platform::logging::dropped_lines;
 use domo_token_core::policy::Caller;
 
 /// The media type of the text.

@@ -7,8 +7,8 @@ use domo_token_protocol::duration::show;
 use domo_token_protocol::messages::{ScopeState, ScopeStatus};
 
 use super::Broker;
-use crate::clock::{BootTime, Clock};
-use crate::systemd;
+use crate::platform::clock::{BootTime, Clock};
+use crate::platform::systemd;
 
 /// Shows the tokens' states and errors to callers that may see them.
 const SHOW_STATUS: &str = "domo-token status";

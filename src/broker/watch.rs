@@ -4,7 +4,7 @@ use domo_token_protocol::messages::{Refusal, RefusalKind};
 use tokio::sync::watch;
 
 use super::{Broker, stopping};
-use crate::clock::Clock;
+use crate::platform::clock::Clock;
 use domo_token_core::policy::Caller;
 use domo_token_core::schedule::Reply;
 use domo_token_core::scheduler::{REMOVED, SetId};

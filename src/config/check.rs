@@ -22,8 +22,8 @@ use super::{
     TokenMethod,
 };
 use crate::config::named_path::NamedPath;
-use crate::logging::LEVELS;
-use crate::watch::Stamp;
+use crate::platform::file_watch::Stamp;
+use crate::platform::logging::LEVELS;
 use domo_token_core::masking::{HINT, LEAST, masked};
 pub(super) use paths::fault_of_login_file;
 use paths::fault_of_socket;

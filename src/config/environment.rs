@@ -16,7 +16,7 @@ use super::{
     without_mark,
 };
 use crate::config::named_path::NamedPath;
-use crate::watch::Stamp;
+use crate::platform::file_watch::Stamp;
 
 impl Config {
     /// The config that the environment alone makes: one client named [`ENV_CLIENT`].

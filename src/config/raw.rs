@@ -15,7 +15,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use crate::logging::LEVELS;
+use crate::platform::logging::LEVELS;
 
 /// The token methods there are.
 pub(super) const METHODS: [&str; 2] = ["post", "get"];

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::clock::timer_now;
-use crate::threads;
+use crate::platform::clock::timer_now;
+use crate::platform::threads;
 
 /// Lookups at once. One that hangs keeps its thread for longer than its request waits.
 pub(super) const MAX_LOOKUPS: usize = 32;

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{getegid, geteuid};
 
-use crate::descriptors;
-use crate::users;
-use crate::watch::names_on_the_way;
+use crate::platform::descriptors;
+use crate::platform::file_watch::names_on_the_way;
+use crate::platform::users;
 
 /// The user as whom the service runs.
 pub(crate) const SERVICE_USER: &str = "domo-token";

@@ -12,10 +12,10 @@ use secrecy::SecretString;
 use tracing::debug;
 use zeroize::Zeroizing;
 
-use crate::children::OwnChild;
-use crate::clock::{BootTime, boot_now};
 use crate::config::named_path::NamedPath;
 use crate::config::{Env, SecretCommand};
+use crate::platform::children::OwnChild;
+use crate::platform::clock::{BootTime, boot_now};
 
 use super::advice::{by_hand, on_unstartable};
 use super::program::{self, ProgramError};

@@ -19,7 +19,7 @@ use super::advice::{
 use super::{CredentialsError, on_unreadable};
 use crate::config::named_path::NamedPath;
 #[cfg(unix)]
-use crate::watch::names_on_the_way;
+use crate::platform::file_watch::names_on_the_way;
 
 /// Whom a file may be readable to. Nobody but its owner may write it in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use domo_token_protocol::scope::ScopeSet;
 
 use super::load::{Candidate, Inputs, Load, LoadError, LoadedClient};
 use crate::broker::{self, Origin};
-use crate::clock::BootTime;
+use crate::platform::clock::BootTime;
 use domo_token_core::schedule::Loading;
 use domo_token_core::scheduler::Wanted;
 

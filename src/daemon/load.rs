@@ -14,8 +14,8 @@ use crate::config::named_path::shown_path;
 use crate::config::{self, ClientConfig, Config, Endpoint, Env, IdSource, SecretCommand};
 use crate::connect::Shared;
 use crate::credentials::{self, CredentialsError};
+use crate::platform::file_watch::Stamp;
 use crate::source::domo::{DomoSource, Registration, SourceError};
-use crate::watch::Stamp;
 use domo_token_core::scheduler::ProxyLoginId;
 
 /// Files, each with what it was just before it was read.

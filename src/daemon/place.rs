@@ -10,10 +10,10 @@ use tracing::warn;
 use super::load::Stamped;
 use super::{DaemonError, Options, runtime_directory};
 use crate::config::{Config, Env, path_in};
-use crate::ipc::{BindError, Callers, Socket, usual_place};
-use crate::signals::Signal;
-use crate::systemd::Bound;
-use crate::watch::Files;
+use crate::platform::file_watch::Files;
+use crate::platform::signals::Signal;
+use crate::platform::systemd::Bound;
+use crate::server::{BindError, Callers, Socket, usual_place};
 
 /// The sockets that were handed over, or the right to bind one, and who may open it.
 pub(super) fn take(

@@ -18,15 +18,15 @@ use super::restart_settings::Fixed;
 use super::secret_commands::{Commands, LoadResult};
 use super::{DaemonError, Options};
 use crate::broker::{About, Broker, Helm};
-use crate::clock::{BootTime, Clock};
 use crate::config::{Config, Env};
 use crate::connect::Shared;
-use crate::logging::{self, Levels};
-use crate::signals::Signal;
+use crate::platform::clock::{BootTime, Clock};
+use crate::platform::file_watch::{Files, Stamp};
+use crate::platform::logging::{self, Levels};
+use crate::platform::signals::Signal;
+use crate::platform::systemd;
+use crate::platform::threads;
 use crate::source::domo::DomoSource;
-use crate::systemd;
-use crate::threads;
-use crate::watch::{Files, Stamp};
 
 /// How long after a look for which there was no thread the files are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);

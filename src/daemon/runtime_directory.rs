@@ -58,7 +58,7 @@ pub(crate) fn owner(path: &Path) -> Option<u32> {
 #[cfg(unix)]
 pub(super) fn advice(env: Env) -> String {
     let uid = rustix::process::getuid().as_raw();
-    let name = crate::users::identity(uid, None).ok();
+    let name = crate::platform::users::identity(uid, None).ok();
     let name = name.and_then(|identity| identity.user);
     of_need(&need(env, uid, &owner), &name.unwrap_or(uid.to_string()))
 }

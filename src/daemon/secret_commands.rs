@@ -11,8 +11,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::load::{LoadError, LoadedClient, load_client};
 use crate::config::{Config, Env};
 use crate::connect::Shared;
+use crate::platform::threads;
 use crate::source::domo::DomoSource;
-use crate::threads;
 
 /// Commands that run at once.
 const AT_ONCE: usize = 32;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use domo_token_protocol::messages::Renew;
 use domo_token_protocol::scope::ScopeSet;
 
-use crate::clock::BootTime;
+use crate::platform::clock::BootTime;
 use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
 use domo_token_core::schedule::{Ask, Reply, Round, WaiterId, floor};
 use domo_token_core::scheduler::{

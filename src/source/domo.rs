@@ -29,11 +29,11 @@ use url::{Position, form_urlencoded};
 use zeroize::Zeroizing;
 
 use super::TokenSource;
-use crate::clock::timer_now;
 use crate::config::named_path::NamedPath;
 use crate::config::{ClientConfig, Endpoint, TokenMethod, in_variables};
 use crate::connect::{self, Connector, Proxy, Secrets, Shared};
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
+use crate::platform::clock::timer_now;
 use domo_token_core::fetch::{Cause, FetchError, Fetched};
 
 /// The longest answer that is read, in bytes.
@@ -288,7 +288,7 @@ pub(crate) mod fuzzing {
 
     use super::answer::{self, Answer};
     use super::{Duration, ScopeSet, Secrets, Zeroizing};
-    use crate::clock::wall_now;
+    use crate::platform::clock::wall_now;
     use domo_token_core::fetch::{FetchError, Fetched};
 
     /// What an answer of that status, counted from 100 in steps of two, means, with a header.

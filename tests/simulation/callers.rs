@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use domo_token::broker::{Broker, Watch};
-use domo_token::clock::{BootTime, Clock};
+use domo_token::platform::clock::{BootTime, Clock};
 use domo_token_core::policy;
 use domo_token_core::schedule::{Reply, floor, least_left};
 use domo_token_core::token::Token;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use domo_token::clock::{BootTime, Clock};
+use domo_token::platform::clock::{BootTime, Clock};
 use tokio::sync::watch;
 
 /// The simulated boot clock. Clones are the same clock.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use domo_token::clock::{BootTime, Clock};
+use domo_token::platform::clock::{BootTime, Clock};
 use domo_token::source::TokenSource;
 use domo_token_core::fetch::{FetchError, Fetched, LifetimeSource};
 use domo_token_core::schedule::{

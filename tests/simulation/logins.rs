@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domo_token::clock::BootTime;
+use domo_token::platform::clock::BootTime;
 use domo_token_core::schedule::DENIED_RETRY;
 use domo_token_core::scheduler::{LOGIN_WORKS, ProxyLoginId};
 

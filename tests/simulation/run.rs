@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domo_token::broker::{About, Broker, Clients, Engine, Helm};
-use domo_token::clock::{BootTime, Clock};
+use domo_token::platform::clock::{BootTime, Clock};
 use domo_token_core::scheduler::Wanted;
 use domo_token_protocol::messages::Renew;
 use domo_token_protocol::scope::ScopeSet;

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use domo_sandbox::Sandbox;
-use domo_token::acl;
+use domo_token::platform::acl;
 use domo_token_client::clock::boot_now;
 use tempfile::TempDir;
 use windows_permissions::LocalBox;

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use domo_sandbox::Sandbox;
-use domo_token::acl;
+use domo_token::platform::acl;
 use domo_token_client::{Broker, Error};
 
 use host::{CANARY_SECRET, Daemon, Folder, PATIENCE, parts, program, wait_until};

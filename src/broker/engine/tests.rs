@@ -7,7 +7,7 @@ use domo_token_protocol::messages::{Asked, RefusalKind, TokenRequest};
 use super::super::Place;
 use super::*;
 use crate::audit::Audit;
-use crate::clock::SystemClock;
+use crate::platform::clock::SystemClock;
 use domo_token_core::fetch::{Cause, LifetimeSource};
 use domo_token_core::policy::{Access, Caller};
 

@@ -9,7 +9,7 @@ use domo_token_protocol::messages::Response;
 use super::super::{About, Broker, Engine};
 use super::*;
 use crate::audit::Audit;
-use crate::clock::SystemClock;
+use crate::platform::clock::SystemClock;
 use crate::source::TokenSource;
 use domo_token_core::fetch::{FetchError, Fetched};
 use domo_token_core::policy::{Access, Principal, Rule};

@@ -14,8 +14,8 @@ use rustls::pki_types::CertificateDer;
 use super::super::ca_file;
 use super::system::{Store, StoreError};
 use super::verifier;
-use crate::descriptors;
-use crate::watch::Stamp;
+use crate::platform::descriptors;
+use crate::platform::file_watch::Stamp;
 
 const FILE_VARIABLE: &str = "SSL_CERT_FILE";
 

@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout_at};
 
 #[cfg(not(any(windows, target_vendor = "apple")))]
 use super::files::{Paths, read, state};
-use crate::clock::timer_now;
-use crate::descriptors::RAISE_LIMIT;
-use crate::threads;
+use crate::platform::clock::timer_now;
+use crate::platform::descriptors::RAISE_LIMIT;
+use crate::platform::threads;
 #[cfg(any(windows, target_vendor = "apple"))]
 use platform::{Paths, read, state};
 

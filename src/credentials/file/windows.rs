@@ -5,9 +5,9 @@ use std::fs::{File, Metadata};
 use std::path::Path;
 
 use super::{Readers, Subject};
-use crate::acl::{self, Closed};
 use crate::credentials::CredentialsError;
-use crate::watch::names_on_the_way;
+use crate::platform::acl::{self, Closed};
+use crate::platform::file_watch::names_on_the_way;
 
 /// Judges the open file, so that what was judged is what is read.
 pub(in crate::credentials) fn check_access(

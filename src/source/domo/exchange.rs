@@ -14,10 +14,10 @@ use zeroize::Zeroizing;
 
 use super::answer::{self, Answer};
 use super::{ERROR_BODY, MAX_BODY};
-use crate::clock::{timer_now, wall_now};
 use crate::connect::{
     ConnectError, ConnectFailure, Connection, Diagnosis, innermost, is_closed, one_line,
 };
+use crate::platform::clock::{timer_now, wall_now};
 use domo_token_core::fetch::{Cause, FetchError};
 
 /// The longest head of an answer, in bytes.

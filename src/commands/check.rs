@@ -1,0 +1,402 @@
+//! `domo-tokend check`: whether config and credentials would do, without running on them.
+
+#[cfg(unix)]
+mod host;
+pub(crate) mod online;
+mod slips;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use crate::audit;
+#[cfg(unix)]
+use crate::config;
+use crate::config::named_path::shown_path;
+use crate::config::{ClientConfig, Config, CredentialsSource, Env, SecretSource};
+use crate::connect::Shared;
+use crate::credentials::CredentialsError;
+#[cfg(unix)]
+use crate::credentials::{SERVICE_USER, is_hosts};
+use crate::daemon::{
+    DaemonError, LoadError, LoadedClient, Options, check_socket, load_client, load_config,
+    parse_config,
+};
+#[cfg(unix)]
+use crate::platform::users;
+use crate::server::Callers;
+use crate::source::domo::{DomoSource, SourceError};
+use domo_token_core::masking::{ShownName, looks_like_secret};
+use domo_token_core::scheduler::ProxyLoginId;
+
+/// Group id of the service's user, if we are root and that is a config of the service's.
+#[must_use]
+#[cfg(unix)]
+pub fn service_group(config: &Path) -> Option<u32> {
+    let is_services = is_root() && is_hosts(config);
+    users::ids(SERVICE_USER)
+        .filter(|_| is_services)
+        .map(|(_, group)| group)
+}
+
+/// On Windows the service has no user of its own.
+#[must_use]
+#[cfg(windows)]
+pub fn service_group(_: &Path) -> Option<u32> {
+    None
+}
+
+/// Becomes the service's user if we are root and the config is one of the service's: root can read
+/// what the service can't. Gives the user's name if so.
+///
+/// # Errors
+///
+/// In words, if the system doesn't let us.
+#[cfg(unix)]
+pub fn judge_as_service(options: &Options, env: Env) -> Result<Option<&'static str>, String> {
+    let config = config::locate(options.config.clone(), env);
+    if config.is_none_or(|config| service_group(&config).is_none()) {
+        return Ok(None);
+    }
+    match users::become_user(SERVICE_USER) {
+        Ok(()) => Ok(Some(SERVICE_USER)),
+        Err(error) => Err(format!(
+            "can't check as the service's user {SERVICE_USER}: {error}"
+        )),
+    }
+}
+
+/// On Windows it is judged as whoever asks.
+///
+/// # Errors
+///
+/// None.
+#[cfg(windows)]
+pub fn judge_as_service(_: &Options, _: Env) -> Result<Option<&'static str>, String> {
+    Ok(None)
+}
+
+#[cfg(unix)]
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// How far a check goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// The config's text alone.
+    Syntax,
+    /// And the files that it names.
+    Files,
+    /// And what Domo says: one request for each scope set.
+    Online,
+}
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What is right, or wasn't checked.
+    pub good: Vec<String>,
+    /// What works and may not be meant.
+    pub warnings: Vec<String>,
+    /// What is wrong.
+    pub wrong: Vec<String>,
+    /// Whether any of it is for a person to fix, and not just Domo out of reach or a secret command
+    /// that failed.
+    denied: bool,
+}
+
+impl Report {
+    /// 0 if nothing is wrong, 75 if Domo couldn't be reached or a secret command failed, else 78.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match (self.wrong.is_empty(), self.denied) {
+            (true, _) => 0,
+            (false, false) => 75,
+            (false, true) => 78,
+        }
+    }
+
+    /// Returns how many errors and warnings there are, if there are any.
+    #[must_use]
+    pub fn verdict(&self) -> Option<String> {
+        let counted = [
+            (self.wrong.len(), "error"),
+            (self.warnings.len(), "warning"),
+        ];
+        let counted = counted.into_iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<String> = counted
+            .map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }))
+            .collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+
+    fn fail(&mut self, words: String) {
+        self.wrong.push(words);
+        self.denied = true;
+    }
+}
+
+/// Checks all there is, and goes on past what is wrong; `as_service` says whether
+/// [`judge_as_service`] has made this process one of the service's user.
+pub async fn run(options: &Options, env: Env<'_>, depth: Depth, as_service: bool) -> Report {
+    let mut report = Report::default();
+    let sudo = sudo_command(options, env, depth);
+    let sudo = sudo.as_deref();
+    let config = match depth {
+        Depth::Syntax => parse_config(options, env),
+        Depth::Files | Depth::Online => load_config(options, env),
+    };
+    let config = match config {
+        Ok(config) => config,
+        Err(error) => {
+            let foreign = foreign_config(&error, options, env, depth);
+            report.fail(foreign.unwrap_or_else(|| with_sudo(&error, sudo)));
+            return report;
+        }
+    };
+    let unknown = config.unknown_names();
+    let notices = config
+        .notices
+        .iter()
+        .filter(|notice| !unknown.contains(notice));
+    report.warnings.extend(notices.cloned());
+    if as_service && depth != Depth::Syntax {
+        report.warnings.extend(hidden_paths(&config));
+    }
+    if depth != Depth::Syntax {
+        check_system(&config, unknown, sudo, &mut report);
+        if let Err(error) = check_socket(options, &config, env) {
+            report.fail(error.to_string());
+        }
+    }
+    if report.wrong.is_empty() {
+        let place = config.path.as_ref();
+        let place = place.map_or("the environment".to_owned(), |p| shown_path(p));
+        report.good.push(format!("config {place}: ok"));
+    }
+    if depth != Depth::Syntax {
+        let loaded = load_clients(&config, env, sudo, &mut report);
+        if depth == Depth::Online {
+            online::request_tokens(loaded, &mut report).await;
+        } else {
+            let good = loaded.iter().map(|client| client.good("ok"));
+            report.good.extend(good);
+        }
+    }
+    report
+}
+
+#[cfg(unix)]
+pub use host::problems_of_service;
+#[cfg(unix)]
+use host::{foreign_config, hidden_paths, sudo_command};
+use slips::slips;
+
+/// On Windows the service has no user of its own.
+#[must_use]
+#[cfg(windows)]
+pub fn problems_of_service(_: &Path, _: Env) -> Vec<String> {
+    Vec::new()
+}
+
+#[cfg(windows)]
+fn hidden_paths(_: &Config) -> Vec<String> {
+    Vec::new()
+}
+
+#[cfg(windows)]
+fn foreign_config(_: &DaemonError, _: &Options, _: Env, _: Depth) -> Option<String> {
+    None
+}
+
+#[cfg(windows)]
+fn sudo_command(_: &Options, _: Env, _: Depth) -> Option<String> {
+    None
+}
+
+/// Returns the message of an error about the config's file, with the command that can check it.
+fn with_sudo(error: &DaemonError, sudo: Option<&str>) -> String {
+    match (error, sudo) {
+        (DaemonError::ConfigRead { path, source, .. }, Some(sudo)) if is_denied(source) => {
+            let path = shown_path(path);
+            format!("config {path}: {source}; run it with sudo: {sudo}")
+        }
+        (DaemonError::Audit { path, source }, Some(sudo)) if is_denied(source) => {
+            let path = path.display();
+            format!("audit.file {path}: {source}; run it with sudo: {sudo}")
+        }
+        (DaemonError::ConfigAccess(error), sudo) => file_error(error, sudo),
+        _ => error.to_string(),
+    }
+}
+
+/// The same about a file that the config names. Whose it must be depends on who reads it.
+fn file_error(error: &CredentialsError, sudo: Option<&str>) -> String {
+    match (error, sudo) {
+        (
+            CredentialsError::Read {
+                what, path, source, ..
+            },
+            Some(sudo),
+        ) if is_denied(source) => {
+            format!("{what} {path}: {source}; run it with sudo: {sudo}")
+        }
+        (CredentialsError::Unsafe { what, path, .. }, Some(sudo)) => {
+            format!("{what} {path}: this user cannot check it; run it with sudo: {sudo}")
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// Checks what the config says of this system: names of users and groups, and the audit file.
+fn check_system(config: &Config, unknown: Vec<String>, sudo: Option<&str>, report: &mut Report) {
+    for words in unknown {
+        report.fail(words);
+    }
+    if let Err(words) = Callers::of(config) {
+        report.fail(DaemonError::Group(words).to_string());
+    }
+    if let Some(path) = &config.audit_file
+        && let Err(source) = audit::check(path)
+    {
+        let path = path.clone();
+        report.fail(with_sudo(&DaemonError::Audit { path, source }, sudo));
+    }
+}
+
+/// A client whose files are as they must be.
+struct Checked<'a> {
+    name: &'a str,
+    shown_id: String,
+    client: &'a ClientConfig,
+    proxy_login: Option<ProxyLoginId>,
+    source: Arc<DomoSource>,
+}
+
+impl Checked<'_> {
+    fn good(&self, what: &str) -> String {
+        format!("client \"{}\" ({}): {what}", self.name, self.shown_id)
+    }
+}
+
+/// Returns the clients whose files are as they must be.
+fn load_clients<'a>(
+    config: &'a Config,
+    env: Env,
+    sudo: Option<&str>,
+    report: &mut Report,
+) -> Vec<Checked<'a>> {
+    let (mut checked, shared) = (Vec::new(), Shared::default());
+    let mut commands = run_commands(config, env, &shared);
+    for (name, client) in &config.clients {
+        if let Some(credential) = credential_out_of_reach(client, env) {
+            let why = "is there only while its unit runs";
+            let (is_secret, credential) = (looks_like_secret(credential), ShownName(credential));
+            if is_secret {
+                let wanted = "client_secret_credential must be the name of a systemd credential";
+                report.fail(format!("client \"{name}\": {wanted}: \"{credential}\""));
+                continue;
+            }
+            let line = format!("client \"{name}\": not checked: credential \"{credential}\" {why}");
+            report.good.push(line);
+            continue;
+        }
+        let loaded = commands.remove(name.as_str());
+        match loaded.unwrap_or_else(|| load_client(client, env, None, &shared)) {
+            Ok(loaded) => {
+                report.warnings.extend(slips(name, client, &loaded));
+                checked.push(Checked {
+                    name,
+                    shown_id: loaded.shown_id,
+                    client,
+                    proxy_login: loaded.proxy_login,
+                    source: loaded.source,
+                });
+            }
+            Err(error) => {
+                let words = match &error {
+                    LoadError::Credentials(error)
+                    | LoadError::Source(SourceError::CaFile(error)) => file_error(error, sudo),
+                    LoadError::Source(_) | LoadError::NoThread(_) | LoadError::Bug => {
+                        error.to_string()
+                    }
+                };
+                report.wrong.push(format!("client \"{name}\": {words}"));
+                report.denied |= !error.is_temporary();
+            }
+        }
+    }
+    checked
+}
+
+fn credential_out_of_reach<'a>(client: &'a ClientConfig, env: Env) -> Option<&'a str> {
+    match &client.credentials {
+        CredentialsSource::Pair {
+            secret: SecretSource::Credential(name),
+            ..
+        } if env("CREDENTIALS_DIRECTORY").is_none() => Some(name),
+        CredentialsSource::Pair { .. } | CredentialsSource::ConnectionFile(_) => None,
+    }
+}
+
+type LoadResults<'a> = BTreeMap<&'a str, Result<LoadedClient<DomoSource>, LoadError>>;
+
+/// Commands that run at once.
+const COMMANDS: usize = 32;
+
+/// Loads the clients whose secret a command prints, many at the same time.
+fn run_commands<'a>(config: &'a Config, env: Env, shared: &Shared) -> LoadResults<'a> {
+    let clients = config.clients.iter();
+    let clients: Vec<_> = clients
+        .filter(|(_, client)| client.secret_command().is_some())
+        .collect();
+    let mut results = BTreeMap::new();
+    for some in clients.chunks(COMMANDS) {
+        thread::scope(|scope| {
+            let start = |(name, client): &(&'a String, &'a ClientConfig)| {
+                let (name, client) = (*name, *client);
+                let load = move || load_client(client, env, None, shared);
+                (name, thread::Builder::new().spawn_scoped(scope, load))
+            };
+            let started: Vec<_> = some.iter().map(start).collect();
+            results.extend(started.into_iter().map(|(name, started)| {
+                let result = match started {
+                    Ok(thread) => thread.join().unwrap_or(Err(LoadError::Bug)),
+                    Err(error) => Err(LoadError::NoThread(error)),
+                };
+                (name.as_str(), result)
+            }));
+        });
+    }
+    results
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdict_counts_errors_and_warnings() {
+        let words = |count| vec![String::new(); count];
+        for (wrong, warnings, verdict) in [
+            (0, 0, None),
+            (1, 0, Some("1 error")),
+            (2, 1, Some("2 errors, 1 warning")),
+            (0, 2, Some("2 warnings")),
+        ] {
+            let report = Report {
+                wrong: words(wrong),
+                warnings: words(warnings),
+                ..Report::default()
+            };
+            assert_eq!(report.verdict().as_deref(), verdict);
+        }
+    }
+}

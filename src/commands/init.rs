@@ -1,0 +1,378 @@
+//! `domo-tokend init`: a first config and secret file, tried against Domo before they are written.
+
+mod error;
+mod input;
+mod next;
+mod options;
+mod prompt;
+mod proxy_variable;
+mod text;
+mod trial;
+
+use std::fs::File;
+#[cfg(unix)]
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use domo_token_protocol::duration::show;
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use crate::commands::check;
+use crate::config::{self, ClientConfig, Config, Env};
+use crate::connect::Shared;
+use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
+#[cfg(unix)]
+use crate::platform::file_mode;
+use crate::source::domo::{DomoSource, Registration};
+use domo_token_core::fetch::Cause;
+use error::wrong;
+use trial::Failure;
+
+pub use error::InitError;
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Wishes {
+    /// Where the config goes; by default where the daemon would look for it.
+    pub config: Option<PathBuf>,
+    /// The client's name in it.
+    pub name: String,
+    /// The client id; asked for if it isn't given.
+    pub client_id: Option<String>,
+    /// The scope sets.
+    pub tokens: Vec<String>,
+    /// Another endpoint than Domo's own.
+    pub token_url: Option<String>,
+    /// The proxy to go through.
+    pub proxy: Option<String>,
+    /// The file with the login for it.
+    pub proxy_auth_file: Option<PathBuf>,
+    /// Certificates trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether no token is requested.
+    pub offline: bool,
+}
+
+/// What was written.
+#[derive(Debug)]
+pub struct Written {
+    /// The config.
+    pub config: PathBuf,
+    /// What was done and what to do next, for standard output.
+    pub next: String,
+}
+
+/// Asks for what is missing, tries it, writes both files, and says what to do next.
+///
+/// # Errors
+///
+/// [`InitError`]; then nothing was written that wasn't there before.
+pub async fn run(wishes: &Wishes, env: Env<'_>) -> Result<Written, InitError> {
+    let path = place(wishes, env).ok_or(InitError::NoPlace)?;
+    // Before anybody types an id or a secret.
+    let placeholder = "id";
+    let config = text::parse(&text::config_text(wishes, placeholder)?, &path)?;
+    let secret_path = free_secret_path(&path, &wishes.name)?;
+    let logins = proxy_logins(&config)?;
+    let client_id = client_id(wishes)?;
+    let text = text::config_text(wishes, &client_id)?;
+    let config = text::parse(&text, &path)?;
+    let secret = prompt::until_usable(
+        "client secret",
+        || prompt::hidden("Client secret (not shown): "),
+        input::client_secret,
+    )?;
+    let (mut tried, shared) = (Vec::new(), Shared::default());
+    for (client, login) in config.clients.values().zip(logins) {
+        let credentials = Credentials {
+            client_id: client_id.clone(),
+            client_secret: secret.clone(),
+        };
+        let registration = Registration::new(client.endpoint.clone(), credentials, login)?;
+        let source = DomoSource::new(registration, &shared)?;
+        if wishes.offline {
+            tried.push("not tried against Domo".to_owned());
+        } else {
+            let result = trial::run(&source, &client.tokens, tokio::time::sleep).await;
+            let url = &client.endpoint.url;
+            tried.push(result.map_err(|failure| explained(failure, wishes, url, env))?);
+        }
+    }
+    write(&path, &text, &secret_path, &secret)?;
+    let next = next_steps(wishes, &path, &secret_path, &tried.join("\n"), env);
+    Ok(Written { config: path, next })
+}
+
+fn client_id(wishes: &Wishes) -> Result<String, InitError> {
+    if let Some(id) = &wishes.client_id {
+        return input::client_id(id).map_err(|slip| wrong("--client-id", &slip));
+    }
+    let (sets, all) = (
+        config::listed(&wishes.tokens),
+        config::DOMO_SCOPES.join(", "),
+    );
+    prompt::tell(&format!(
+        "Domo's scopes are {all}. A token is requested for {sets}; --tokens names others."
+    ));
+    prompt::until_usable(
+        "client id",
+        || prompt::line("Client id (Admin > Authentication > API clients): "),
+        input::client_id,
+    )
+}
+
+/// Reads the files that the options name, as the daemon does.
+fn proxy_logins(config: &Config) -> Result<Vec<Option<ProxyLogin>>, InitError> {
+    let load = |client: &ClientConfig| {
+        if let Some(path) = &client.endpoint.ca_file {
+            credentials::read_certificates(path)?;
+        }
+        credentials::proxy_login(client)
+    };
+    let logins: Result<_, CredentialsError> = config.clients.values().map(load).collect();
+    Ok(logins?)
+}
+
+/// A failure with what may help.
+fn explained(failure: Failure, wishes: &Wishes, url: &Url, env: Env) -> InitError {
+    match failure {
+        Failure::Rejected(message) => InitError::Rejected(message),
+        Failure::Scopes(message) => InitError::Scopes(message),
+        Failure::ProxyLogin(message) => InitError::ProxyLogin(message),
+        Failure::Transient {
+            cause,
+            message,
+            retry_after,
+        } => {
+            let is_busy = matches!(cause, Cause::RateLimited | Cause::Server);
+            let hint = match (retry_after, cause) {
+                (Some(wait), _) => again(&format!("in {}", show(wait))),
+                (None, _) if is_busy => again("later"),
+                (None, Cause::Connect | Cause::Timeout) if wishes.proxy.is_none() => {
+                    offline(proxy_variable::hint(url, env))
+                }
+                (None, Cause::Tls) if wishes.ca_file.is_none() && message.contains("ca_file") => {
+                    let hint =
+                        "if a proxy or gateway intercepts TLS, trust its CA by --ca-file FILE";
+                    offline(Some(hint.to_owned()))
+                }
+                (None, _) => offline(None),
+            };
+            InitError::Unreachable { message, hint }
+        }
+    }
+}
+
+fn again(when: &str) -> String {
+    format!("run this again {when}, or, to write without a request to Domo, add --offline")
+}
+
+fn offline(hint: Option<String>) -> String {
+    let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+    format!("to write without a request to Domo add --offline{hint}")
+}
+
+/// Where the secret goes, if neither it nor the config is there.
+fn free_secret_path(config: &Path, name: &str) -> Result<PathBuf, InitError> {
+    let path = config.to_string_lossy();
+    if path.contains(char::is_control) {
+        return Err(wrong(
+            "--config",
+            "the path contains a control character; name another",
+        ));
+    }
+    let secret = config.with_file_name(format!("{name}.secret"));
+    if config.symlink_metadata().is_ok() {
+        return Err(InitError::ConfigExists(config.to_owned()));
+    }
+    if secret.symlink_metadata().is_ok() {
+        return Err(InitError::SecretExists(secret));
+    }
+    Ok(secret)
+}
+
+/// Where the daemon would look first for a config of this user.
+fn place(wishes: &Wishes, env: Env) -> Option<PathBuf> {
+    #[cfg(unix)]
+    let has_own = !rustix::process::geteuid().is_root();
+    #[cfg(windows)]
+    let has_own = false;
+    let usual = if has_own {
+        config::own_place
+    } else {
+        config::host_place
+    };
+    config::named_place(wishes.config.clone(), env).or_else(|| usual(env))
+}
+
+/// Both files or none.
+fn write(
+    path: &Path,
+    text: &str,
+    secret_path: &Path,
+    secret: &SecretString,
+) -> Result<(), InitError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| InitError::Write { path, source }
+    };
+    let service = check::service_group(path);
+    if let Some(directory) = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty())
+    {
+        make_directory(directory, service).map_err(failed(directory))?;
+    }
+    let secret_mode = service.map_or(0o600, |_| 0o640);
+    create(secret_path, secret.expose_secret(), secret_mode, service)
+        .map_err(failed(secret_path))?;
+    let mode = service.map_or(0o600, |_| 0o644);
+    if let Err(error) = create(path, text, mode, None) {
+        // A secret that no config names would be in the way of the next try.
+        let _removed = std::fs::remove_file(secret_path);
+        return Err(failed(path)(error));
+    }
+    Ok(())
+}
+
+/// For us alone, on Windows for whom its parent says; the service's user must find its way into its own.
+#[cfg_attr(windows, expect(unused_variables, reason = "modes are Unix's"))]
+fn make_directory(directory: &Path, service: Option<u32>) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    #[cfg(windows)]
+    std::fs::create_dir_all(directory)?;
+    #[cfg(unix)]
+    file_mode::create_directories(directory, 0o700)?;
+    #[cfg(unix)]
+    if service.is_some() {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// For us alone from the first instant, then of that mode and group; never in another file's place.
+fn create(path: &Path, text: &str, mode: u32, group: Option<u32>) -> io::Result<()> {
+    let mut file = create_closed(path)?;
+    let written = fill(&mut file, text, mode, group);
+    if written.is_err() {
+        // Half a file would be in the way of the next try.
+        let _removed = std::fs::remove_file(path);
+    }
+    written
+}
+
+#[cfg(unix)]
+fn create_closed(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create_new(true).mode(0o600);
+    options.open(path)
+}
+
+#[cfg(windows)]
+use crate::platform::acl::create_closed;
+
+#[cfg_attr(windows, expect(unused_variables, reason = "modes are Unix's"))]
+fn fill(file: &mut File, text: &str, mode: u32, group: Option<u32>) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{PermissionsExt, fchown};
+        fchown(&*file, None, group)?;
+        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    }
+    file.write_all(text.as_bytes())?;
+    file.write_all(if text.ends_with('\n') { b"" } else { b"\n" })
+}
+
+fn next_steps(wishes: &Wishes, path: &Path, secret_path: &Path, tried: &str, env: Env) -> String {
+    let set = wishes.tokens.first().map_or("data", String::as_str);
+    let start = next::commands(path, wishes.config.as_deref(), env).join("\n  ");
+    format!(
+        "{tried}\nwrote {} and {}\nnext:\n  {start}\n  domo-token {set}\n",
+        path.display(),
+        secret_path.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The options of a command line without any, but for the name.
+    pub(super) fn wishes() -> Wishes {
+        Wishes {
+            config: None,
+            name: "acme".to_owned(),
+            client_id: None,
+            tokens: vec!["data".to_owned()],
+            token_url: None,
+            proxy: None,
+            proxy_auth_file: None,
+            ca_file: None,
+            offline: true,
+        }
+    }
+
+    fn message(failure: Failure, wishes: &Wishes) -> String {
+        let env = |name: &str| (name == "HTTPS_PROXY").then(|| "http://p.example:8080".into());
+        let url = Url::parse(config::TOKEN_URL).unwrap();
+        explained(failure, wishes, &url, &env).message()
+    }
+
+    fn transient(cause: Cause, message: &str) -> Failure {
+        Failure::Transient {
+            cause,
+            message: message.to_owned(),
+            retry_after: None,
+        }
+    }
+
+    #[test]
+    fn hint_of_an_unreachable_domo_fits_the_cause_and_the_options() {
+        let untrusted = "ca_file must hold the certificate";
+        let with_all = Wishes {
+            proxy: Some("http://proxy.example".to_owned()),
+            ca_file: Some("ca.pem".into()),
+            ..wishes()
+        };
+        for (cause, text, end) in [
+            (Cause::Connect, "", "add --proxy http://p.example:8080"),
+            (Cause::Timeout, "", "add --proxy http://p.example:8080"),
+            (Cause::Tls, untrusted, "by --ca-file FILE"),
+            (Cause::Tls, "an http proxy", "add --offline"),
+            (Cause::Server, "", "add --offline"),
+        ] {
+            let without = message(transient(cause, text), &wishes());
+            assert!(without.ends_with(end), "{without}");
+            let with = message(transient(cause, text), &with_all);
+            assert!(with.ends_with("add --offline"), "{with}");
+        }
+    }
+
+    #[test]
+    fn failure_that_passes_says_when_to_run_it_again() {
+        for (cause, retry_after, when) in [
+            (Cause::Server, None, "run this again later, or"),
+            (Cause::RateLimited, None, "run this again later, or"),
+            (Cause::Proxy, Some(30), "run this again in 30 s, or"),
+            (Cause::Unusable, Some(30), "run this again in 30 s, or"),
+        ] {
+            let message = message(
+                Failure::Transient {
+                    cause,
+                    message: "no answer".to_owned(),
+                    retry_after: retry_after.map(Duration::from_secs),
+                },
+                &wishes(),
+            );
+            assert!(message.contains(&format!("no answer; {when}")), "{message}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Tokens over a restart of the service: on Windows there is nobody to hold them meanwhile.
+
+use std::fs::File;
+
+use tokio::sync::watch;
+
+use crate::broker::{Broker, Held};
+use crate::platform::clock::{BootTime, Clock};
+
+/// What an earlier process had handed over: nothing.
+pub struct Estate;
+
+impl Estate {
+    /// Nobody hands anything back.
+    #[must_use]
+    pub fn read(_: Vec<File>) -> Self {
+        Self
+    }
+
+    /// None.
+    #[must_use]
+    pub fn tokens(self, _: BootTime) -> Vec<Held> {
+        Vec::new()
+    }
+}
+
+/// Hands nothing over.
+#[expect(clippy::unused_async, reason = "the same face everywhere")]
+pub async fn run<C: Clock>(_: Broker<C>, _: C, _: watch::Receiver<bool>) {}

@@ -1,0 +1,34 @@
+//! What the operating system provides, leaves first: each imports only from those above it.
+//!
+//! - [`clock`]: the boot clock, and waiting on it; the only file that reads a clock.
+//! - [`logging`]: log lines to standard error or the journal.
+//! - [`children`]: the processes of secret commands, and as PID 1 orphans.
+//! - [`signals`]: signals as messages.
+//! - [`threads`]: jobs that block, each on a thread of its own.
+//! - [`file_watch`]: notices that files change.
+//! - [`systemd`]: notifications to systemd, and the descriptors it passes.
+//! - [`process_hardening`]: no core dumps, no ptrace.
+//! - [`descriptors`]: the limit on open descriptors.
+//! - `file_mode`: files and directories with the mode asked for, on Unix.
+//! - [`users`]: the user database.
+//! - `acl`: access lists of files, on Windows.
+
+pub mod clock;
+pub mod logging;
+pub mod children;
+#[cfg_attr(windows, path = "platform/signals_windows.rs")]
+pub mod signals;
+pub mod threads;
+pub mod file_watch;
+#[cfg_attr(windows, path = "platform/systemd_windows.rs")]
+pub mod systemd;
+#[cfg_attr(windows, path = "platform/process_hardening_windows.rs")]
+pub mod process_hardening;
+#[cfg_attr(windows, path = "platform/descriptors_windows.rs")]
+pub mod descriptors;
+#[cfg(unix)]
+pub mod file_mode;
+#[cfg_attr(windows, path = "platform/users_windows.rs")]
+pub mod users;
+#[cfg(windows)]
+pub mod acl;

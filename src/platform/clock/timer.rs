@@ -1,0 +1,137 @@
+//! A kernel timer on the boot clock: it goes off at once when the machine wakes from suspend.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+use tokio::io::unix::AsyncFd;
+
+use super::BootTime;
+
+/// A timer that clones share; one of them sleeps on it at a time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Timer(Arc<Mutex<Option<AsyncFd<OwnedFd>>>>);
+
+impl Timer {
+    /// Returns once `due` has passed, or earlier if there is no timer to be had: the caller looks
+    /// at the time again.
+    pub(super) async fn sleep_until(&self, due: BootTime) {
+        let Ok(borrowed) = self.take() else {
+            return;
+        };
+        if let Some(descriptor) = &borrowed.descriptor
+            && set(descriptor.get_ref(), due).is_ok()
+        {
+            // Either it went off, or something is wrong with it: both end the sleep.
+            let _ended = goes_off(descriptor).await;
+        }
+    }
+
+    fn take(&self) -> io::Result<Borrowed<'_>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let descriptor = match kept {
+            Some(descriptor) => descriptor,
+            None => create()?,
+        };
+        Ok(Borrowed {
+            timer: self,
+            descriptor: Some(descriptor),
+        })
+    }
+}
+
+/// Gives the descriptor back, also when the sleep is given up.
+struct Borrowed<'a> {
+    timer: &'a Timer,
+    descriptor: Option<AsyncFd<OwnedFd>>,
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        let mut kept = self.timer.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = self.descriptor.take();
+    }
+}
+
+/// Readiness may be left over from a sleep that was given up; only reading tells.
+async fn goes_off(descriptor: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    loop {
+        let mut ready = descriptor.readable().await?;
+        let read = |timer: &AsyncFd<OwnedFd>| Ok(rustix::io::read(timer.get_ref(), &mut [0; 8])?);
+        if let Ok(read) = ready.try_io(read) {
+            return read.map(drop);
+        }
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "its successor asks for unsafe code; an OwnedFd that nobody else holds is all it needs"
+)]
+fn create() -> io::Result<AsyncFd<OwnedFd>> {
+    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
+    AsyncFd::new(timer)
+}
+
+/// Setting it anew also takes back what it had to tell of an earlier moment.
+fn set(descriptor: &OwnedFd, due: BootTime) -> io::Result<()> {
+    // A time of zero would turn it off.
+    let due = due.saturating_since(BootTime::default());
+    let due = due.max(Duration::from_millis(1));
+    let at = Itimerspec {
+        it_interval: Timespec::default(),
+        it_value: Timespec {
+            tv_sec: i64::try_from(due.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: due.subsec_nanos().into(),
+        },
+    };
+    timerfd_settime(descriptor, TimerfdTimerFlags::ABSTIME, &at)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+    use crate::platform::clock::boot_now;
+
+    #[tokio::test]
+    async fn it_runs_on_the_clock_that_counts_suspend() {
+        let timer = create().unwrap();
+        let info = format!("/proc/self/fdinfo/{}", timer.get_ref().as_raw_fd());
+        let info = std::fs::read_to_string(info).unwrap();
+        assert!(info.contains("clockid: 7"), "CLOCK_BOOTTIME: {info}");
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_a_sleep_given_up_does_not_end_the_next() {
+        let timer = Timer::default();
+        let soon = boot_now() + Duration::from_millis(5);
+        let held = timer.take().unwrap();
+        let descriptor = held.descriptor.as_ref().unwrap();
+        set(descriptor.get_ref(), soon).unwrap();
+        let _gone_off = descriptor.readable().await.unwrap();
+        drop(held);
+        let later = boot_now() + Duration::from_millis(50);
+        timer.sleep_until(later).await;
+        assert!(boot_now() >= later);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_all_time_can_be_slept_for() {
+        let timer = Timer::default();
+        let end = BootTime::from_millis(u64::MAX);
+        tokio::select! {
+            biased;
+            () = timer.sleep_until(end) => panic!("it is not over"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+}

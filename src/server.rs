@@ -1,0 +1,163 @@
+//! The door: accepts callers and starts a session for each.
+
+mod answer;
+mod bind;
+mod fair_share;
+mod identities;
+#[cfg(unix)]
+mod reject;
+mod stream;
+mod peer;
+#[cfg(windows)]
+mod pipe;
+mod connection_limits;
+mod session;
+#[cfg(unix)]
+mod socket;
+mod request_fairness;
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinSet, yield_now};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use crate::broker::Broker;
+use crate::config::Limits;
+use crate::platform::clock::{BootTime, Clock, boot_now};
+
+#[cfg(windows)]
+use pipe as platform;
+#[cfg(unix)]
+use socket as platform;
+
+use connection_limits::Seats;
+use identities::Identities;
+use platform::{Listener, Stream};
+use session::Connection;
+
+pub use bind::BindError;
+pub use connection_limits::fit;
+pub use peer::Peer;
+pub use platform::{Callers, Socket, usual_place};
+#[cfg(unix)]
+pub use reject::turn_all_away;
+
+/// How long callers that wait are given to take their last answer when the daemon stops.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// How long accepting rests when the system is out of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the operator hears that callers can't be accepted.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// Serves callers within `limits` until `stop` turns true, then lets those who wait have their last
+/// answer.
+pub async fn serve<C: Clock>(
+    mut listener: Listener,
+    broker: Broker<C>,
+    limits: Limits,
+    mut stop: watch::Receiver<bool>,
+) {
+    let broker = Arc::new(broker);
+    let seats = Seats::new(limits);
+    let identities = Identities::new();
+    let mut told: Option<BootTime> = None;
+    let mut sessions = JoinSet::new();
+    let mut empty: Option<BootTime> = None;
+    let mut accepts_left = seats.accepts_per_turn();
+    let mut stopped = pin!(stop.wait_for(|stop| *stop));
+    let end_sessions = CancellationToken::new();
+    loop {
+        empty = peer::door_empty(&listener).or(empty);
+        let accepted = tokio::select! {
+            // Sessions that have ended keep their memory until they are joined, and callers may come
+            // without a pause.
+            biased;
+            _stopped = &mut stopped => break,
+            Some(ended) = sessions.join_next(), if !sessions.is_empty() => {
+                report_panic(ended);
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(stream) => {
+                let peer = Peer::of(&stream, empty);
+                match seats.take(&peer, boot_now()) {
+                    Ok(seat) => {
+                        let place = seat.place();
+                        let connection = Box::new(Connection { stream, peer, seat });
+                        let identities = Arc::clone(&identities);
+                        let (broker, stop) = (Arc::clone(&broker), end_sessions.clone());
+                        let session = session::run(connection, identities, broker, stop);
+                        // The place is new, so that there is no session yet.
+                        let _first = place.holder.set(sessions.spawn(session));
+                    }
+                    // On the spot, so that those in excess never hold more than one descriptor.
+                    Err(cause) => answer::turn_away(stream, cause).await,
+                }
+                accepts_left -= 1;
+                if accepts_left == 0 {
+                    accepts_left = seats.accepts_per_turn();
+                    // New sessions read what their callers have sent, and replaced ones end.
+                    yield_now().await;
+                }
+            }
+            Err(error) if is_callers(&error) => {}
+            Err(error) => {
+                tell(&mut told, &error);
+                // The caller stays in the backlog, and trying again at once would only burn the
+                // processor. No accept error ends the daemon.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    // Whoever comes now is refused by the system and tries again, which finds the next daemon.
+    drop(listener);
+    broker.shut_down();
+    end_sessions.cancel();
+    let drained = async {
+        while let Some(ended) = sessions.join_next().await {
+            report_panic(ended);
+        }
+    };
+    // Whoever hasn't taken its answer by then is cut off when the set is dropped.
+    let _late = tokio::time::timeout(DRAIN, drained).await;
+}
+
+/// Loudly now and then, else quietly.
+fn tell(told: &mut Option<BootTime>, error: &io::Error) {
+    let now = boot_now();
+    if told.is_none_or(|told| now.saturating_since(told) >= TELL_EVERY) {
+        *told = Some(now);
+        warn!("callers can't be accepted for now: {error}");
+    } else {
+        debug!("callers still can't be accepted: {error}");
+    }
+}
+
+/// Whether an accept error is about one caller that has left.
+fn is_callers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+    )
+}
+
+fn report_panic(ended: Result<(), tokio::task::JoinError>) {
+    if ended.is_err_and(|error| error.is_panic()) {
+        error!("a caller's session ended by a bug; the others go on");
+    }
+}
+
+#[cfg(all(unix, any(test, fuzzing)))]
+pub(crate) use peer::fuzzing;
+
+#[cfg(test)]
+mod tests;

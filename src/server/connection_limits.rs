@@ -1,0 +1,478 @@
+//! Room for callers: connections in all, of each user, those that watch, and those that read metrics.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tracing::warn;
+
+use super::Peer;
+use super::fair_share::{FairShare, Outcome, Place, Uid};
+use super::request_fairness::{Share, Turns};
+use crate::config::{Deadlines, Limits};
+use crate::platform::clock::BootTime;
+
+/// Descriptors kept for renewal and everything else that isn't a caller.
+const RESERVE: usize = 32;
+
+/// Answers with metrics at once: each is held whole until its caller has read it, and with thousands
+/// of scope sets it has megabytes.
+const METRICS: usize = 8;
+
+/// Connections that are kept for root and the daemon's user, as far as there are enough of them.
+const RESERVED: usize = 8;
+
+/// The least time between two warnings that the table is full.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// The users that such a warning names.
+const NAMED: usize = 5;
+
+/// All the room there is.
+#[derive(Debug)]
+pub(super) struct Seats {
+    limits: Limits,
+    /// The order of all that callers send, connecting included.
+    sends: AtomicU64,
+    turns: Turns,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    connections: FairShare<Session>,
+    metrics: FairShare<Arc<Place<Session>>>,
+    users: HashMap<Uid, Arc<User>>,
+    warned: Option<BootTime>,
+}
+
+/// What a user's connections have in common.
+#[derive(Debug, Default)]
+struct User {
+    /// Those that watch.
+    watchers: AtomicUsize,
+    turn: Share,
+}
+
+/// The task that serves a connection, once it has been started.
+type Session = OnceLock<AbortHandle>;
+
+/// One caller's room, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    seats: Arc<Seats>,
+    place: Arc<Place<Session>>,
+    metrics: Option<Arc<Place<Arc<Place<Session>>>>>,
+    uid: Uid,
+    user: Arc<User>,
+    exempt: bool,
+    watches: bool,
+}
+
+/// Fits the limits to what the system gives: so many descriptors.
+#[must_use]
+pub fn fit(limits: Limits, descriptors: usize) -> Limits {
+    let connections = limits
+        .connections
+        .min(descriptors.saturating_sub(RESERVE))
+        .max(1);
+    Limits {
+        connections,
+        connections_per_user: limits.connections_per_user.min(connections),
+        watchers_per_user: limits.watchers_per_user.min(connections),
+        ..limits
+    }
+}
+
+/// The places of a table that only root and the daemon's user may take: a sixteenth of a small one. On
+/// Windows no caller is known as either.
+fn reserved(places: usize) -> usize {
+    if cfg!(windows) {
+        return 0;
+    }
+    (places / 16)
+        .clamp(1, RESERVED)
+        .min(places.saturating_sub(1))
+}
+
+impl Seats {
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        let taken = Taken {
+            connections: FairShare::new(limits.connections, reserved(limits.connections)),
+            metrics: FairShare::new(METRICS, reserved(METRICS)),
+            users: HashMap::new(),
+            warned: None,
+        };
+        Arc::new(Self {
+            limits,
+            sends: AtomicU64::new(0),
+            turns: Turns::default(),
+            taken: Mutex::new(taken),
+        })
+    }
+
+    /// Room for a connection. When all is taken, the user that has the most loses the connection
+    /// that has sent nothing for longest, unless `peer` has as many itself.
+    ///
+    /// # Errors
+    ///
+    /// In words for the caller, if there is no room.
+    pub(super) fn take(self: &Arc<Self>, peer: &Peer, now: BootTime) -> Result<Seat, String> {
+        let exempt = peer.caller().privileged;
+        let sent = self.next_send();
+        let mut taken = self.taken();
+        let has = taken.connections.held_by(peer.uid);
+        if !exempt && has >= self.limits.connections_per_user {
+            return Err(format!(
+                "this user has {has} connections to the broker, as many as one may; close some"
+            ));
+        }
+        let outcome = taken
+            .connections
+            .take(peer.uid, exempt, sent, Session::new());
+        if !matches!(outcome, Outcome::Free(_)) {
+            taken.warn_that_all_is_taken(self.limits.connections, now);
+        }
+        let place = match outcome {
+            Outcome::Free(new) => new,
+            Outcome::Replaced { new, old } => {
+                end(&old);
+                new
+            }
+            Outcome::Full => {
+                let most = self.limits.connections;
+                return Err(format!(
+                    "the broker has {most} connections, as many as it takes; try again"
+                ));
+            }
+        };
+        let user = Arc::clone(taken.users.entry(peer.uid).or_default());
+        drop(taken);
+        Ok(Seat {
+            seats: Arc::clone(self),
+            place,
+            metrics: None,
+            uid: peer.uid,
+            user,
+            exempt,
+            watches: false,
+        })
+    }
+
+    /// How many connections may be accepted before the sessions of all of them have run, which is
+    /// when they read what their callers have sent already: fewer than would replace each other, and
+    /// no more than there are descriptors in reserve for sessions that are replaced and have not
+    /// ended yet.
+    pub(super) fn accepts_per_turn(&self) -> usize {
+        (self.limits.connections / 4).clamp(1, RESERVE / 2)
+    }
+
+    fn next_send(&self) -> u64 {
+        self.sends.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    fn warn_that_all_is_taken(&mut self, connections: usize, now: BootTime) {
+        let is_new = |warned: BootTime| now.saturating_since(warned) >= WARN_EVERY;
+        if !self.warned.is_none_or(is_new) {
+            return;
+        }
+        self.warned = Some(now);
+        let largest = self.connections.largest().take(NAMED);
+        let users: Vec<String> = largest
+            .map(|(uid, held)| match uid {
+                Some(uid) => format!("{uid} ({held})"),
+                None => format!("unknown ({held})"),
+            })
+            .collect();
+        let users = users.join(", ");
+        warn!(
+            connections,
+            users, "connection limit reached; closing connections of the users that have the most"
+        );
+    }
+}
+
+/// Ends the session whose place another one has taken.
+fn end(place: &Place<Session>) {
+    if let Some(session) = place.holder.get() {
+        session.abort();
+    }
+}
+
+impl Seat {
+    /// Its place, which holds the task that serves it.
+    pub(super) fn place(&self) -> Arc<Place<Session>> {
+        Arc::clone(&self.place)
+    }
+
+    /// How long its caller may take.
+    pub(super) fn deadlines(&self) -> Deadlines {
+        self.seats.limits.deadlines
+    }
+
+    /// Its caller has sent something.
+    pub(super) fn sent(&self) {
+        self.place.sent(self.seats.next_send());
+    }
+
+    /// Waits until one more request of its user may be answered.
+    pub(super) async fn turn(&self) {
+        self.seats.turns.wait(&self.user.turn).await;
+    }
+
+    /// Whether another caller has its place.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.place.is_replaced()
+    }
+
+    /// # Errors
+    ///
+    /// In words for the caller, if its user watches as much as it may.
+    pub(super) fn watch(&mut self) -> Result<(), String> {
+        if self.watches {
+            return Ok(());
+        }
+        let most = self.seats.limits.watchers_per_user;
+        let watchers = &self.user.watchers;
+        if !self.exempt && watchers.load(Ordering::Relaxed) >= most {
+            return Err(format!(
+                "this user has {most} connections that watch, as many as one may; close some"
+            ));
+        }
+        watchers.fetch_add(1, Ordering::Relaxed);
+        self.watches = true;
+        Ok(())
+    }
+
+    /// Its caller goes on with other requests.
+    pub(super) fn stop_watching(&mut self) {
+        if std::mem::take(&mut self.watches) {
+            self.user.watchers.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Room for one answer with metrics. When all is taken, the user that has the most loses the
+    /// connection whose answer was begun first, unless this one has as many itself; one answer is
+    /// kept for root and the daemon's user.
+    ///
+    /// # Errors
+    ///
+    /// In words for the caller, if there is none.
+    pub(super) fn read_metrics(&mut self) -> Result<(), String> {
+        let now = self.seats.next_send();
+        let mut taken = self.seats.taken();
+        let outcome = taken.metrics.take(self.uid, self.exempt, now, self.place());
+        drop(taken);
+        self.metrics = match outcome {
+            Outcome::Free(new) => Some(new),
+            Outcome::Replaced { new, old } => {
+                end(&old.holder);
+                Some(new)
+            }
+            Outcome::Full => {
+                let busy = "the broker gives metrics to as many as it may; try again";
+                return Err(busy.to_owned());
+            }
+        };
+        Ok(())
+    }
+
+    /// Its caller has them.
+    pub(super) fn have_metrics(&mut self) {
+        if let Some(place) = self.metrics.take() {
+            self.seats.taken().metrics.release(&place);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.stop_watching();
+        self.have_metrics();
+        let mut taken = self.seats.taken();
+        taken.connections.release(&self.place);
+        // This one and the table's.
+        if Arc::strong_count(&self.user) == 2 {
+            taken.users.remove(&self.uid);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            connections: 8,
+            connections_per_user: 2,
+            watchers_per_user: 1,
+            ..Limits::default()
+        }
+    }
+
+    fn peer(uid: u32) -> Peer {
+        Peer {
+            uid: Some(uid),
+            ..Peer::default()
+        }
+    }
+
+    /// At a moment of no interest.
+    fn take(seats: &Arc<Seats>, uid: u32) -> Result<Seat, String> {
+        seats.take(&peer(uid), BootTime::default())
+    }
+
+    #[test]
+    fn user_over_its_own_limit_is_refused_until_it_closes_a_connection() {
+        let seats = Seats::new(limits());
+        let first = take(&seats, 1001).unwrap();
+        let _second = take(&seats, 1001).unwrap();
+        assert!(take(&seats, 1001).unwrap_err().contains("this user"));
+        let _other = take(&seats, 1002).unwrap();
+        drop(first);
+        let _again = take(&seats, 1001).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn any_number_of_users_leave_room_for_the_next_one_and_for_root() {
+        let seats = Seats::new(Limits {
+            connections: 32,
+            connections_per_user: 32,
+            ..limits()
+        });
+        let mut held: Vec<Seat> = Vec::new();
+        for uid in 1001..1200 {
+            for _ in 0..32 {
+                held.extend(take(&seats, uid));
+            }
+            let next = take(&seats, 5000).unwrap();
+            assert!(!next.is_replaced(), "beside {uid}");
+            let root = [take(&seats, 0), take(&seats, 0)];
+            assert!(root.iter().all(Result::is_ok), "beside {uid}");
+        }
+        drop(held);
+        assert_eq!(seats.taken().connections.largest().next(), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn root_is_exempt_from_the_limit_of_one_user_and_all_is_given_back() {
+        let seats = Seats::new(limits());
+        let held: Vec<Seat> = (0..8).map(|_| take(&seats, 0).unwrap()).collect();
+        assert!(take(&seats, 0).unwrap_err().contains("try again"));
+        let user = take(&seats, 1001).unwrap();
+        assert!(held[0].is_replaced() && !held[1].is_replaced());
+        drop((held, user));
+        assert_eq!(seats.taken().connections.largest().next(), None);
+    }
+
+    #[test]
+    fn connection_that_has_sent_most_recently_is_kept() {
+        let seats = Seats::new(Limits {
+            connections_per_user: 8,
+            ..limits()
+        });
+        let held: Vec<Seat> = (0..7).map(|_| take(&seats, 1001).unwrap()).collect();
+        held[0].sent();
+        let _others = [(); 2].map(|()| take(&seats, 1002).unwrap());
+        let replaced: Vec<bool> = held.iter().map(Seat::is_replaced).collect();
+        let expected = if cfg!(windows) {
+            [false, true, false, false, false, false, false]
+        } else {
+            [false, true, true, false, false, false, false]
+        };
+        assert_eq!(replaced, expected);
+    }
+
+    #[test]
+    fn full_table_is_warned_of_once_a_minute() {
+        let seats = Seats::new(Limits {
+            connections: 2,
+            ..limits()
+        });
+        let at = |seconds: u64| BootTime::from_millis(1000 * seconds);
+        let warned = || seats.taken().warned;
+        let _first = seats.take(&peer(1001), at(1)).unwrap();
+        let _second = seats.take(&peer(1001), at(1));
+        let _third = seats.take(&peer(1001), at(1));
+        assert_eq!(warned(), Some(at(1)));
+        let _again = seats.take(&peer(1001), at(60));
+        assert_eq!(warned(), Some(at(1)));
+        let _again = seats.take(&peer(1001), at(61));
+        assert_eq!(warned(), Some(at(61)));
+    }
+
+    #[test]
+    fn watchers_have_a_share_of_their_own() {
+        let seats = Seats::new(limits());
+        let mut first = take(&seats, 1001).unwrap();
+        let mut second = take(&seats, 1001).unwrap();
+        first.watch().unwrap();
+        first.watch().unwrap();
+        assert!(second.watch().is_err());
+        drop(first);
+        second.watch().unwrap();
+        second.stop_watching();
+        let mut third = take(&seats, 1001).unwrap();
+        third.watch().unwrap();
+        drop((second, third));
+        assert!(seats.taken().users.is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn any_number_of_users_that_read_no_metrics_leave_room_for_the_next_one_and_for_root() {
+        let seats = Seats::new(Limits::default());
+        let mut held = Vec::new();
+        for uid in 1001..1020 {
+            for _ in 0..8 {
+                let mut seat = take(&seats, uid).unwrap();
+                if seat.read_metrics().is_ok() {
+                    held.push(seat);
+                }
+            }
+            let mut next = take(&seats, 5000).unwrap();
+            next.read_metrics().unwrap();
+            let mut root = take(&seats, 0).unwrap();
+            root.read_metrics().unwrap();
+        }
+        for seat in &mut held {
+            seat.have_metrics();
+        }
+        assert_eq!(seats.taken().metrics.largest().next(), None);
+    }
+
+    #[test]
+    fn one_user_reads_no_more_metrics_at_once_than_there_is_room() {
+        let seats = Seats::new(Limits::default());
+        let mut held: Vec<Seat> = (0..9).map(|_| take(&seats, 1001).unwrap()).collect();
+        let given = held.iter_mut().filter_map(|seat| seat.read_metrics().ok());
+        assert_eq!(given.count(), METRICS - reserved(METRICS));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn small_tables_reserve_a_sixteenth_and_leave_a_place_for_others() {
+        let all = [1, 2, 15, 16, 64, 128, 4096];
+        assert_eq!(all.map(reserved), [0, 1, 1, 1, 4, 8, 8]);
+    }
+
+    #[test]
+    fn limits_fit_the_descriptors_there_are() {
+        let usual = Limits::default();
+        assert_eq!(fit(usual, 1_000_000), usual);
+        let few = fit(usual, 64);
+        assert_eq!((few.connections, few.connections_per_user), (32, 32));
+        assert_eq!(fit(usual, 8).connections, 1);
+    }
+}

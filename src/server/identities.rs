@@ -1,0 +1,241 @@
+//! Who callers are by name and group: the user database is asked once for each user while the
+//! answer is fresh, however many of its connections ask.
+
+mod lookups;
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::platform::clock::{BootTime, boot_now};
+use crate::platform::threads;
+use crate::platform::users::{self};
+use domo_token_core::policy::Identity;
+
+pub(super) use lookups::Found;
+use lookups::{Answer, Ended, Key, Lookups};
+
+/// The least time between two warnings about the user database.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+type Lookup = dyn Fn(u32, Option<u32>) -> io::Result<Identity> + Send + Sync;
+
+/// What is known of callers.
+pub(super) struct Identities {
+    lookup: Arc<Lookup>,
+    lookups: Mutex<Lookups>,
+    warned: Mutex<Option<BootTime>>,
+}
+
+/// A caller that waits for a lookup.
+struct Waiting<'a> {
+    identities: &'a Identities,
+    key: Key,
+    answer: Option<watch::Receiver<Ended>>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.answer = None;
+        self.identities.lookups().left(self.key);
+    }
+}
+
+impl Identities {
+    pub(super) fn new() -> Arc<Self> {
+        Self::of(users::identity)
+    }
+
+    fn of(
+        lookup: impl Fn(u32, Option<u32>) -> io::Result<Identity> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            lookup: Arc::new(lookup),
+            lookups: Mutex::default(),
+            warned: Mutex::default(),
+        })
+    }
+
+    /// Name and groups of a user whose process has the group `gid`, if they are known already.
+    pub(super) fn known(&self, uid: u32, gid: Option<u32>) -> Option<Found> {
+        self.lookups().known((uid, gid), boot_now())
+    }
+
+    /// The same, after a lookup if need be. While the user database fails or takes too long, the
+    /// last known groups count for an hour; a user without any is known by its numbers alone.
+    pub(super) async fn get(self: &Arc<Self>, uid: u32, gid: Option<u32>) -> Found {
+        let (key, now) = ((uid, gid), boot_now());
+        let answer = self.lookups().ask(key, now);
+        let (answer, until) = match answer {
+            Answer::Now(found) => return found,
+            Answer::Wait(answer, until) => (answer, until),
+        };
+        let mut waiting = Waiting {
+            identities: self,
+            key,
+            answer: Some(answer),
+        };
+        self.start_lookups();
+        let ended = match &mut waiting.answer {
+            Some(answer) => {
+                let ended = answer.wait_for(Option::is_some);
+                let ended = timeout(until.saturating_since(now), ended).await;
+                ended.ok().and_then(|ended| ended.ok()?.clone())
+            }
+            None => None,
+        };
+        match ended {
+            Some(Some(identity)) => Found {
+                identity,
+                is_complete: true,
+            },
+            Some(None) => self.lookups().without_answer(key, boot_now()),
+            None => {
+                self.lookups().failed(key, boot_now());
+                self.warn(uid, "it takes too long");
+                self.lookups().without_answer(key, boot_now())
+            }
+        }
+    }
+
+    /// Starts those for which there is room. They go on when the caller has left, so that
+    /// leaving and coming again looks nothing up twice.
+    fn start_lookups(self: &Arc<Self>) {
+        loop {
+            let Some(key) = self.lookups().start() else {
+                return;
+            };
+            let identities = Arc::clone(self);
+            tokio::spawn(async move {
+                let lookup = Arc::clone(&identities.lookup);
+                let found = threads::run(move || lookup(key.0, key.1)).await;
+                let found = found.and_then(|found| found);
+                if let Err(error) = &found {
+                    identities.warn(key.0, error);
+                }
+                identities.lookups().ended(key, found.ok(), boot_now());
+                identities.start_lookups();
+            });
+        }
+    }
+
+    fn warn(&self, uid: u32, error: impl std::fmt::Display) {
+        let now = boot_now();
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_none_or(|warned| now.saturating_since(warned) >= WARN_EVERY) {
+            *warned = Some(now);
+            warn!(
+                uid,
+                "user database lookup failed; groups known before count for an hour: {error}"
+            );
+        }
+    }
+
+    fn lookups(&self) -> MutexGuard<'_, Lookups> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn named(name: &str) -> Identity {
+        Identity {
+            user: Some(name.to_owned()),
+            groups: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_users_thousand_connections_ask_once_and_hold_no_other_user_up() {
+        let (open, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let identities = Identities::of(move |uid, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            if uid == 1 {
+                let _opened = gate.lock().unwrap().recv();
+            }
+            Ok(named(&uid.to_string()))
+        });
+        let slow: Vec<_> = (0..1000)
+            .map(|_| {
+                let identities = Arc::clone(&identities);
+                tokio::spawn(async move { identities.get(1, None).await })
+            })
+            .collect();
+        // Half of them leave and come again.
+        tokio::task::yield_now().await;
+        for left in slow.iter().take(500) {
+            left.abort();
+        }
+        assert_eq!(*identities.get(2, None).await.identity, named("2"));
+        open.send(()).unwrap();
+        for waiting in slow.into_iter().skip(500) {
+            assert_eq!(*waiting.await.unwrap().identity, named("1"));
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn caller_that_leaves_before_its_lookup_starts_has_none() {
+        let (open, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&asked);
+        let identities = Identities::of(move |uid, _| {
+            seen.lock().unwrap().push(uid);
+            let _opened = gate.lock().unwrap().recv();
+            Ok(named(&uid.to_string()))
+        });
+        let ask = |uid: u32| {
+            let identities = Arc::clone(&identities);
+            tokio::spawn(async move { identities.get(uid, None).await })
+        };
+        let first: Vec<_> = (0..6).map(ask).collect();
+        let leaving: Vec<_> = (100..150).map(ask).collect();
+        let last = ask(200);
+        tokio::task::yield_now().await;
+        for leaving in leaving {
+            leaving.abort();
+            leaving.await.unwrap_err();
+        }
+        drop(open);
+        for first in first {
+            first.await.unwrap();
+        }
+        assert_eq!(*last.await.unwrap().identity, named("200"));
+        let mut asked = asked.lock().unwrap().clone();
+        asked.sort_unstable();
+        assert_eq!(asked, [0, 1, 2, 3, 4, 5, 200]);
+    }
+
+    #[tokio::test]
+    async fn lookup_that_hangs_holds_a_caller_up_once_and_is_not_started_again() {
+        let (held, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let identities = Identities::of(move |_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let _never = gate.lock().unwrap().recv();
+            Ok(named("ann"))
+        });
+        for _ in 0..3 {
+            let found = identities.get(1, Some(7)).await;
+            assert!(!found.is_complete);
+            assert_eq!(found.identity.groups, [(7, None)]);
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        drop(held);
+    }
+}

@@ -1,0 +1,150 @@
+//! Who is calling, as the kernel says.
+
+#[cfg(unix)]
+mod unit;
+
+#[cfg(all(unix, any(test, fuzzing)))]
+pub(crate) use unit::fuzzing;
+
+#[cfg(unix)]
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::Listener;
+#[cfg(unix)]
+use super::Stream;
+use super::stream::Line;
+use crate::platform::clock::BootTime;
+#[cfg(unix)]
+use crate::platform::clock::boot_now;
+#[cfg(unix)]
+use crate::platform::users;
+use domo_token_core::policy::Caller;
+
+/// Where a process runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(windows, expect(dead_code, reason = "there are no units"))]
+pub(super) enum Unit {
+    /// In the unit of that name.
+    Named(String),
+    /// In none, or the process that connected is gone.
+    Nowhere,
+    /// Whoever has its number may be another process: ask on a new connection.
+    Unsure,
+}
+
+/// How finely `/proc` tells when a process started: 100 times a second on every machine there is
+/// (time(7), `USER_HZ`).
+pub(super) const TICK: Duration = Duration::from_millis(10);
+
+/// When nobody is waiting to be let in, if that is so now, and if it matters on this kernel.
+#[must_use]
+#[cfg(unix)]
+pub(super) fn door_empty(listener: &Listener) -> Option<BootTime> {
+    if unit::has_descriptors() {
+        return None;
+    }
+    let now = boot_now();
+    listener
+        .is_idle(|socket| unit::has_nothing(&socket))
+        .then_some(now)
+}
+
+/// It doesn't on Windows.
+#[must_use]
+#[cfg(windows)]
+pub(super) fn door_empty(_: &Listener) -> Option<BootTime> {
+    None
+}
+
+/// The process at the other end of a connection, as it was when it connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Its effective user id; `None` for the overflow uid, which is anyone of another user
+    /// namespace, and on Windows, where users have no number.
+    pub uid: Option<u32>,
+    /// Its effective group id; `None` for the overflow gid.
+    pub gid: Option<u32>,
+    /// Its process id; absent if it runs in a PID namespace that can't be seen from here.
+    pub pid: Option<u32>,
+    /// When nobody was waiting to be let in, last before it was; where the kernel can't tell which
+    /// process it is.
+    #[cfg(unix)]
+    pub(super) door_empty: Option<BootTime>,
+}
+
+impl Peer {
+    /// Asks the kernel. `door_empty` is when nobody was waiting to be let in, last before it was.
+    #[must_use]
+    #[cfg(unix)]
+    pub(super) fn of(stream: &Stream, door_empty: Option<BootTime>) -> Self {
+        use nix::sys::socket::{getsockopt, sockopt};
+        let Ok(found) = getsockopt(stream, sockopt::PeerCredentials) else {
+            return Self::default();
+        };
+        let pid = u32::try_from(found.pid()).ok().filter(|pid| *pid != 0);
+        Self {
+            uid: Some(found.uid()).filter(|uid| *uid != users::overflow_uid()),
+            gid: Some(found.gid()).filter(|gid| *gid != users::overflow_gid()),
+            pid,
+            door_empty,
+        }
+    }
+
+    /// The systemd unit that it runs in now, if it still lives: whoever connects and hands its
+    /// connection on lends nobody its unit once it is gone.
+    #[must_use]
+    #[cfg(unix)]
+    pub(super) fn unit(&self, line: &Line) -> Unit {
+        let Some(pid) = self.pid else {
+            return Unit::Nowhere;
+        };
+        let process = unit::Process {
+            pid,
+            user: (
+                self.uid.unwrap_or_else(users::overflow_uid),
+                self.gid.unwrap_or_else(users::overflow_gid),
+            ),
+            door_empty: self.door_empty,
+        };
+        unit::of(line, &process)
+    }
+
+    /// There are no units on Windows.
+    #[must_use]
+    #[cfg(windows)]
+    #[expect(clippy::unused_self, reason = "the same face everywhere")]
+    pub(super) fn unit(&self, _: &Line) -> Unit {
+        Unit::Nowhere
+    }
+
+    /// As policy sees it, with nothing looked up.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        Caller {
+            uid: self.uid,
+            pid: self.pid,
+            privileged: is_privileged(self.uid),
+            ..Caller::default()
+        }
+    }
+}
+
+/// Whether it is root or the daemon's own user.
+#[cfg(unix)]
+fn is_privileged(uid: Option<u32>) -> bool {
+    uid == Some(0) || uid == Some(our_uid())
+}
+
+/// Users have no number on Windows, and none is more than another.
+#[cfg(windows)]
+fn is_privileged(_: Option<u32>) -> bool {
+    false
+}
+
+/// It never changes, and is wanted for each request.
+#[cfg(unix)]
+fn our_uid() -> u32 {
+    static FOUND: OnceLock<u32> = OnceLock::new();
+    *FOUND.get_or_init(|| rustix::process::geteuid().as_raw())
+}

@@ -1,0 +1,270 @@
+//! The systemd unit of a peer: the kernel's word for its cgroup, believed only while the very
+//! process that connected still lives.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+use nix::sys::socket::{getsockopt, sockopt};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+use tracing::warn;
+
+use super::{TICK, Unit};
+use crate::platform::clock::BootTime;
+
+/// Whether the kernel hands out a descriptor of the process that connected, as from 6.5 on. Without
+/// one a process is known by its number alone, which another may have by now.
+pub(super) fn has_descriptors() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let Ok((one, _other)) = UnixStream::pair() else {
+            return false;
+        };
+        getsockopt(&one, sockopt::PeerPidfd).is_ok()
+    })
+}
+
+/// The unit of the process, which must be the one that connected, alive, and still of the user and
+/// group it connected as, once its cgroup has been read.
+pub(super) fn of(stream: &impl AsFd, process: &Process) -> Unit {
+    if !proc_is_ours() {
+        return Unit::Nowhere;
+    }
+    let descriptor = getsockopt(&stream, sockopt::PeerPidfd);
+    let cgroup = process.cgroup();
+    let is_it = match descriptor {
+        Ok(descriptor) => lives(&descriptor),
+        Err(Errno::ENOPROTOOPT) => match process.is_older_than_its_connection() {
+            Some(false) => return Unit::Unsure,
+            found => found.is_some(),
+        },
+        // The process is gone, and its number may be another's.
+        Err(_) => false,
+    };
+    let unit = cgroup.filter(|_| is_it).and_then(|text| unit_in(&text));
+    unit.map_or(Unit::Nowhere, Unit::Named)
+}
+
+/// A process as it was when it connected.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    /// Its effective user and group, as the kernel shows them here.
+    pub(super) user: (u32, u32),
+    /// When nobody was waiting to be let in, last before it was.
+    pub(super) door_empty: Option<BootTime>,
+}
+
+impl Process {
+    /// Its cgroups, if whoever has its number now is of its user and group.
+    fn cgroup(&self) -> Option<String> {
+        let text = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        (user_in(&status)? == self.user).then_some(text)
+    }
+
+    /// Whether whoever has its number now, alive, has had it since before the connection was made:
+    /// then it is the one that made it. `None` if nobody has.
+    fn is_older_than_its_connection(&self) -> Option<bool> {
+        let start = start_in(&fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?)?;
+        let ticks = |time: BootTime| u128::from(time.as_millis()) / TICK.as_millis();
+        Some(
+            self.door_empty
+                .is_some_and(|empty| u128::from(start) < ticks(empty)),
+        )
+    }
+}
+
+/// Effective user and group (proc(5)).
+fn user_in(status: &str) -> Option<(u32, u32)> {
+    let effective = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    Some((effective("Uid:")?, effective("Gid:")?))
+}
+
+/// Whether `/proc` numbers processes as the kernel does for us. In a PID namespace with the `/proc`
+/// of another, a peer's number leads to a process that has nothing to do with it.
+fn proc_is_ours() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let own = fs::read_link("/proc/self").ok();
+        let is_ours = own.is_some_and(|own| own.as_os_str() == &*std::process::id().to_string());
+        if !is_ours {
+            warn!("/proc is of another PID namespace, so rules by unit grant nothing");
+        }
+        is_ours
+    })
+}
+
+/// A descriptor of a process can be read once the process has ended.
+fn lives(process: &impl AsFd) -> bool {
+    has_nothing(process)
+}
+
+/// Whether there is nothing to read, or nobody to accept, now.
+pub(super) fn has_nothing(descriptor: &impl AsFd) -> bool {
+    let mut polled = [PollFd::new(descriptor, PollFlags::IN)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    matches!(poll(&mut polled, Some(&at_once)), Ok(0))
+}
+
+/// Field 22 of `/proc/PID/stat` (proc(5)), unless the process has ended. The command's name before
+/// it may hold anything, so the last parenthesis counts.
+fn start_in(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace();
+    let state = fields.next()?;
+    let lives = !matches!(state, "Z" | "X");
+    fields.nth(18)?.parse().ok().filter(|_| lives)
+}
+
+/// The unit by systemd's own hierarchy, which there is on version 1 and on hybrids, and else by
+/// version 2: an inner systemd may keep to the latter on a host that has both.
+fn unit_in(cgroup: &str) -> Option<String> {
+    let mut lines = cgroup.lines();
+    let of_systemd = lines.find_map(|line| line.split_once(':')?.1.strip_prefix("name=systemd:"));
+    let unified = cgroup.lines().find_map(|line| line.strip_prefix("0::"));
+    let unit = of_systemd.and_then(unit_of);
+    unit.or_else(|| unified.and_then(unit_of))
+}
+
+/// The first part of the cgroup's path that isn't a slice, from the root: a user's own service
+/// counts as that user's manager, and a container's processes as the container's owner.
+fn unit_of(path: &str) -> Option<String> {
+    let mut parts = path.strip_prefix('/')?.split('/');
+    let unit = parts.find(|part| !has_suffix(part, ".slice"))?;
+    // systemd puts this before names that would look like the kernel's own files.
+    let unit = unit.strip_prefix('_').unwrap_or(unit);
+    // A path that leads out of what can be seen from here tells nothing.
+    let is_name = !unit.is_empty() && unit != ".." && unit != ".";
+    is_name.then(|| unit.to_owned())
+}
+
+fn has_suffix(part: &str, suffix: &str) -> bool {
+    part.len() > suffix.len() && part.ends_with(suffix)
+}
+
+/// What fuzzers reach no other way.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing {
+    /// Reads it as a cgroup file and as a stat file.
+    pub(crate) fn process(text: &str) {
+        let _any = super::start_in(text);
+        if let Some(unit) = super::unit_in(text) {
+            assert!(!unit.contains('/') && !unit.contains('\n'), "{unit:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_is_the_first_part_that_is_no_slice() {
+        let unit = |path: &str| unit_in(&format!("0::{path}\n"));
+        let named = |name: &str| Some(name.to_owned());
+        assert_eq!(unit("/system.slice/etl.service"), named("etl.service"));
+        assert_eq!(
+            unit("/system.slice/system-a.slice/a@1.service/sub"),
+            named("a@1.service")
+        );
+        let own = "/user.slice/user-1000.slice/user@1000.service/app.slice/etl.service";
+        assert_eq!(unit(own), named("user@1000.service"));
+        assert_eq!(
+            unit("/user.slice/user-1000.slice/session-2.scope"),
+            named("session-2.scope")
+        );
+        let docker = "/system.slice/docker.service/etl.service";
+        assert_eq!(unit(docker), named("docker.service"));
+        for none in [
+            "/",
+            "",
+            "/system.slice",
+            "/../..",
+            "/system.slice/../x",
+            "relative",
+        ] {
+            assert_eq!(unit(none), None, "{none}");
+        }
+        assert_eq!(
+            unit("/system.slice/_memory.service"),
+            named("memory.service")
+        );
+        assert_eq!(unit("/system.slice/__x.service"), named("_x.service"));
+        assert_eq!(
+            unit("/.slice"),
+            named(".slice"),
+            "no slice has an empty name"
+        );
+    }
+
+    #[test]
+    fn versions_1_and_2_and_hybrids_are_read() {
+        let named = Some("etl.service".to_owned());
+        let v1 = "12:pids:/x.slice/wrong.service\n1:name=systemd:/system.slice/etl.service\n";
+        assert_eq!(unit_in(v1), named);
+        let hybrid = "1:name=systemd:/system.slice/etl.service\n0::/system.slice/etl.service\n";
+        assert_eq!(unit_in(hybrid), named);
+        let inner = "1:name=systemd:/\n0::/system.slice/etl.service\n";
+        assert_eq!(unit_in(inner), named);
+        assert_eq!(
+            unit_in("0::/system.slice/etl.service:with:colons\n").unwrap(),
+            "etl.service:with:colons"
+        );
+        assert_eq!(unit_in("2:cpu:/system.slice/etl.service\n"), None);
+        assert_eq!(unit_in(""), None);
+    }
+
+    #[test]
+    fn effective_user_and_group_are_read() {
+        let status = "Name:\tUid:\t9\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n";
+        assert_eq!(user_in(status), Some((2, 6)));
+        assert_eq!(user_in("Uid:\t1\n"), None);
+        assert_eq!(user_in(""), None);
+        assert!(proc_is_ours());
+    }
+
+    #[test]
+    fn a_process_older_than_its_connection_is_told_from_a_younger_one() {
+        let own = |door_empty| Process {
+            pid: std::process::id(),
+            user: (0, 0),
+            door_empty,
+        };
+        let now = crate::platform::clock::boot_now();
+        let older = |door_empty| own(door_empty).is_older_than_its_connection();
+        assert_eq!(older(Some(now + TICK * 2)), Some(true));
+        assert_eq!(older(Some(BootTime::from_millis(0))), Some(false));
+        assert_eq!(
+            older(None),
+            Some(false),
+            "nothing is known of its connection"
+        );
+        let nobody = Process {
+            pid: u32::MAX,
+            ..own(Some(now))
+        };
+        assert_eq!(nobody.is_older_than_its_connection(), None);
+    }
+
+    #[test]
+    fn a_command_with_parentheses_does_not_shift_the_fields() {
+        let fields = "S 1 1 1 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 1 0 987654 1000 10";
+        assert_eq!(start_in(&format!("42 (a) b (c)) {fields}")), Some(987_654));
+        assert_eq!(start_in("42 (a"), None);
+        assert_eq!(start_in("42 (a) S 1"), None);
+        assert_eq!(
+            start_in(&format!("42 (a) {}", fields.replace('S', "Z"))),
+            None
+        );
+    }
+}

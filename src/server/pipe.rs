@@ -1,0 +1,319 @@
+//! A named pipe's life, and who may open it.
+//!
+//! A pipe's name is whoever's made it first. Ours is made as the first of its name or not at all,
+//! takes callers of this machine alone, and its access list names those who may open it.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::windows::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use domo_token_client::owner::{self, ADMINISTRATORS, SYSTEM};
+use domo_token_client::pipe::{BUSY, CALL, IDENTIFICATION, USUAL, WANTED, is_one};
+use interprocess::os::windows::named_pipe::PipeListenerOptions;
+use interprocess::os::windows::named_pipe::pipe_mode::Bytes;
+use interprocess::os::windows::named_pipe::tokio::{DuplexPipeStream, PipeListener};
+use interprocess::os::windows::security_descriptor::SecurityDescriptor;
+use tokio::sync::{mpsc, watch};
+use widestring::U16CString;
+
+use super::bind::{BindError, path_error};
+use super::peer::Peer;
+use crate::broker::Broker;
+use crate::config::{Config, Env};
+use crate::platform::clock::{BootTime, Clock};
+use crate::platform::systemd::Bound;
+use crate::platform::users;
+
+/// As much as a frame has at most: what a slow reader leaves lying waits in the system.
+const ANSWERS: u32 = 64 * 1024;
+
+/// Requests are short.
+const REQUESTS: u32 = 4096;
+
+/// `READ_CONTROL` and `FILE_READ_ATTRIBUTES`: to see whose a pipe is.
+const SEE: u32 = 0x2_0080;
+
+/// Where a daemon listens when nobody names a place.
+#[must_use]
+pub fn usual_place(_: Env) -> Option<PathBuf> {
+    Some(PathBuf::from(USUAL))
+}
+
+/// Who may open the pipe, besides us, the system and the administrators.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Callers {
+    /// A group, by its security identifier.
+    pub group: Option<String>,
+}
+
+impl Callers {
+    /// As the config says. Blocks: on the user database.
+    ///
+    /// # Errors
+    ///
+    /// In words, if there is no such group.
+    pub fn of(config: &Config) -> Result<Self, &'static str> {
+        let Some(name) = &config.pipe_group else {
+            return Ok(Self { group: None });
+        };
+        let unknown = "pipe_group: there is no such group; add it, or name another";
+        let group = Some(users::group_sid(name).ok_or(unknown)?);
+        Ok(Self { group })
+    }
+
+    /// Whose the pipe is, and the access list, in the security descriptor definition language.
+    fn list(&self, owner: &str, us: &str) -> String {
+        let group = self.group.as_ref();
+        let group = group.map_or(String::new(), |group| format!("(A;;{CALL:#x};;;{group})"));
+        format!("O:{owner}D:P(A;;FA;;;{us})(A;;FA;;;SY)(A;;FA;;;BA){group}")
+    }
+}
+
+/// The right to serve a pipe's name, which on Windows comes with the pipe.
+#[derive(Debug)]
+pub struct Socket {
+    path: PathBuf,
+    name: U16CString,
+}
+
+impl Socket {
+    /// One that the service manager has bound: there is none on Windows.
+    #[must_use]
+    pub fn inherited(first: Bound, _: Vec<Bound>) -> Self {
+        match first {}
+    }
+
+    /// Returns its path for the log.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns false: pipes are not passed to a process.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        false
+    }
+
+    /// A pipe cannot be removed while it is open: there is nothing to watch.
+    #[must_use]
+    pub fn watched(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// Waits until `stop` turns true.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub async fn keep<C: Clock>(
+        &mut self,
+        _: &Callers,
+        _: &Broker<C>,
+        _: &C,
+        _: mpsc::Receiver<()>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), BindError> {
+        let _ = stop.wait_for(|stop| *stop).await;
+        Ok(())
+    }
+
+    /// A name of a pipe leads to nothing else.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn check_kind(_: &Path) -> Result<(), BindError> {
+        Ok(())
+    }
+
+    /// Looks whether the name is free. There is no directory that others could share.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::Taken`] if another daemon has it, else [`BindError::Path`].
+    pub fn lock(path: &Path, _shared: bool) -> Result<Self, BindError> {
+        let no_pipe = || path_error(path, WANTED);
+        let text = path.to_str().ok_or_else(no_pipe)?;
+        if !is_one(path) {
+            return Err(no_pipe());
+        }
+        let name = U16CString::from_str(text).map_err(|_| no_pipe())?;
+        check_place(path)?;
+        let path = path.to_owned();
+        Ok(Self { path, name })
+    }
+
+    /// Makes the pipe, open to `callers`.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::Taken`] if there is one of its name by now, else [`BindError::Path`].
+    pub fn listen(&mut self, callers: &Callers) -> Result<Listener, BindError> {
+        let fail = |error: io::Error| path_error(&self.path, &error.to_string());
+        let names = owner::of_ours().and_then(|owner| Ok((owner, owner::us()?)));
+        let (owner, us) = names.map_err(fail)?;
+        let list = callers.list(&owner, &us);
+        let list = U16CString::from_str(list).map_err(|error| fail(io::Error::other(error)))?;
+        let list = SecurityDescriptor::deserialize(&list).map_err(fail)?;
+        // Callers of other machines are refused, and the first of its name is asked for, unless one
+        // says otherwise.
+        let pipe = PipeListenerOptions::new()
+            .path(self.name.as_ucstr())
+            .input_buffer_size_hint(REQUESTS)
+            .output_buffer_size_hint(ANSWERS)
+            .security_descriptor(Some(list))
+            .create_tokio()
+            .map_err(|error| {
+                // So the system refuses another first one.
+                if error.kind() == io::ErrorKind::PermissionDenied {
+                    BindError::Taken(self.path.clone())
+                } else {
+                    fail(error)
+                }
+            })?;
+        Ok(Listener(pipe))
+    }
+}
+
+/// Whoever came first has the name; whether it is another daemon its owner tells.
+fn check_place(path: &Path) -> Result<(), BindError> {
+    let mut options = OpenOptions::new();
+    let opened = options
+        .access_mode(SEE)
+        .security_qos_flags(IDENTIFICATION)
+        .open(path);
+    let stranger = |who: &str| {
+        let problem = format!("this pipe is {who}'s already; choose another --socket");
+        Err(path_error(path, &problem))
+    };
+    let pipe = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return stranger("another user");
+        }
+        Err(error) if error.raw_os_error() == Some(BUSY) => {
+            return Err(BindError::Taken(path.to_owned()));
+        }
+        Err(error) => return Err(path_error(path, &error.to_string())),
+        Ok(pipe) => pipe,
+    };
+    let known = owner::of(&pipe).and_then(|owner| Ok((owner, owner::us()?)));
+    let (owner, us) = known.map_err(|error| path_error(path, &error.to_string()))?;
+    if [SYSTEM, ADMINISTRATORS, &us].contains(&owner.as_str()) {
+        return Err(BindError::Taken(path.to_owned()));
+    }
+    stranger(&owner)
+}
+
+/// A pipe that callers connect to.
+#[derive(Debug)]
+pub struct Listener(PipeListener<Bytes, Bytes>);
+
+impl Listener {
+    /// Waits for the next caller.
+    pub(super) async fn accept(&mut self) -> io::Result<Stream> {
+        self.0.accept().await.map(Stream)
+    }
+}
+
+/// A caller's connection.
+#[derive(Debug)]
+pub(super) struct Stream(DuplexPipeStream<Bytes>);
+
+impl Stream {
+    /// The pipe, which can be read and written by whoever sees it.
+    pub(super) fn pipe(&self) -> &DuplexPipeStream<Bytes> {
+        &self.0
+    }
+}
+
+impl Peer {
+    /// Asks the system, which tells the process and not whose it is.
+    pub(super) fn of(stream: &Stream, _: Option<BootTime>) -> Self {
+        let pid = stream.0.client_process_id().ok();
+        Self {
+            pid,
+            ..Self::default()
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // Else a thread would wait until the caller has read all of it, as long as it likes. What
+        // the system has taken the caller can still read.
+        self.0.assume_flushed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_names_us_the_system_the_administrators_and_the_group() {
+        let group = Some("S-1-5-32-545".to_owned());
+        let list = Callers { group }.list("S-1-5-32-544", "S-1-5-21-1-2-3-1000");
+        assert_eq!(
+            list,
+            "O:S-1-5-32-544D:P(A;;FA;;;S-1-5-21-1-2-3-1000)(A;;FA;;;SY)(A;;FA;;;BA)(A;;0x12019b;;;S-1-5-32-545)"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_system_takes_the_list_as_it_was_given() {
+        let path = Path::new(r"\\.\pipe\domo-token-test-list");
+        let group = Some("S-1-5-32-545".to_owned());
+        let mut socket = Socket::lock(path, false).unwrap();
+        let _listener = socket.listen(&Callers { group }).unwrap();
+        let opened = OpenOptions::new().access_mode(SEE).open(path).unwrap();
+        let text = crate::platform::acl::text(&opened).unwrap();
+        let us = owner::us().unwrap();
+        let alias = |sid: &str| {
+            if sid == ADMINISTRATORS {
+                "BA".to_owned()
+            } else {
+                sid.to_owned()
+            }
+        };
+        for entry in [
+            format!("(A;;FA;;;{})", alias(&us)),
+            "(A;;FA;;;SY)".to_owned(),
+            "(A;;FA;;;BA)".to_owned(),
+            "(A;;0x12019b;;;BU)".to_owned(),
+        ] {
+            assert!(text.contains(&entry), "{entry} in {text}");
+        }
+        assert_eq!(text.matches("(A;").count(), 4, "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_taken_or_no_pipe_is_refused() {
+        let path = Path::new(r"\\.\pipe\domo-token-test-taken");
+        let mut socket = Socket::lock(path, false).unwrap();
+        let _listener = socket.listen(&Callers::default()).unwrap();
+        assert!(matches!(
+            Socket::lock(path, false),
+            Err(BindError::Taken(_))
+        ));
+        for wrong in [
+            r"C:\broker.sock",
+            r"\\.\pipe\",
+            r"\\host\pipe\domo-token",
+            "broker.sock",
+        ] {
+            let Err(BindError::Path { problem, .. }) = Socket::lock(Path::new(wrong), false) else {
+                panic!("{wrong}");
+            };
+            assert!(problem.contains("named pipe"), "{problem}");
+        }
+    }
+}

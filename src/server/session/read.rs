@@ -1,0 +1,143 @@
+//! What a caller sends: bytes in, requests out.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Poll, ready};
+
+use domo_token_protocol::frame::{self, HEAD, HELLO, MAX_REQUEST};
+use domo_token_protocol::messages::Request;
+use tokio::time::timeout;
+
+use super::{Session, SessionError};
+use crate::server::Stream;
+use crate::server::stream::read_at_once;
+
+/// What one read can bring; most requests are far shorter.
+const SCRATCH: usize = 4096;
+
+thread_local! {
+    /// All sessions of a thread read into this, so that an idle connection owns no buffer.
+    static READ: RefCell<[u8; SCRATCH]> = const { RefCell::new([0; SCRATCH]) };
+}
+
+/// The most that is kept of a request that isn't whole yet: its hello and its frame.
+const MAX_UNREAD: usize = HELLO + HEAD + MAX_REQUEST;
+
+/// A request, and the frame it came in.
+pub(super) struct Heard {
+    pub(super) frame: Vec<u8>,
+    pub(super) request: Request,
+}
+
+/// What one read brought.
+enum Arrived {
+    /// The last request once more.
+    Again,
+    /// A request, whole and with nothing after it.
+    Request(Box<Heard>),
+    /// Bytes, which are in the session's buffer.
+    Bytes,
+    /// The caller has left.
+    End,
+}
+
+/// What a caller has sent as it connected.
+pub(super) fn at_once(stream: &Stream) -> Vec<u8> {
+    READ.with_borrow_mut(|scratch| {
+        let read = read_at_once(stream, scratch);
+        scratch.get(..read).unwrap_or_default().to_vec()
+    })
+}
+
+impl Session {
+    /// Waits for as long as the caller likes; once it has begun it must go on.
+    pub(super) async fn next_request(
+        &mut self,
+        last: Option<Box<Heard>>,
+        stopped: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Option<Box<Heard>>, SessionError> {
+        if self.unread.is_empty() {
+            // An idle connection holds no buffer.
+            self.unread = Vec::new();
+            let arrived = tokio::select! {
+                biased;
+                arrived = self.read(last.as_deref()) => arrived?,
+                () = stopped => return Ok(None),
+            };
+            match arrived {
+                Arrived::Again => return Ok(last),
+                Arrived::Request(heard) => return Ok(Some(heard)),
+                Arrived::End => return Ok(None),
+                Arrived::Bytes => {}
+            }
+        }
+        let limit = self.seat.deadlines().request;
+        timeout(limit, self.rest_of_request()).await?
+    }
+
+    pub(super) async fn rest_of_request(&mut self) -> Result<Option<Box<Heard>>, SessionError> {
+        loop {
+            if let Some((body, used)) = frame::split_request(&self.unread)? {
+                let request = frame::decode(body)?;
+                let frame = self.unread.drain(..used).collect();
+                return Ok(Some(Box::new(Heard { frame, request })));
+            }
+            if self.read_more().await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Reads once into the buffer; zero bytes mean that the caller has left. The buffer never holds
+    /// more than one request, and has no room to spare: there may be thousands of them.
+    pub(super) async fn read_more(&mut self) -> io::Result<usize> {
+        let Self {
+            line, unread, seat, ..
+        } = self;
+        poll_fn(|context| {
+            READ.with_borrow_mut(|scratch| {
+                // At least one byte, so that a caller's leaving can be told from a full buffer.
+                let room = MAX_UNREAD.saturating_sub(unread.len()).clamp(1, SCRATCH);
+                let scratch = scratch.get_mut(..room).unwrap_or_default();
+                let read = ready!(line.poll_read(context, scratch))?;
+                seat.sent();
+                unread.reserve_exact(read);
+                unread.extend_from_slice(scratch.get(..read).unwrap_or_default());
+                Poll::Ready(Ok(read))
+            })
+        })
+        .await
+    }
+
+    /// Reads once where nothing is in the buffer. Most requests come whole and alone, and are
+    /// decoded where they lie, or known already: most callers ask the same again.
+    async fn read(&mut self, last: Option<&Heard>) -> Result<Arrived, SessionError> {
+        let Self {
+            line, unread, seat, ..
+        } = self;
+        poll_fn(|context| {
+            READ.with_borrow_mut(|scratch| {
+                let read = ready!(line.poll_read(context, scratch))?;
+                seat.sent();
+                let bytes = scratch.get(..read).unwrap_or_default();
+                if last.is_some_and(|last| last.frame == bytes) {
+                    return Poll::Ready(Ok(Arrived::Again));
+                }
+                Poll::Ready(Ok(match frame::split_request(bytes)? {
+                    _ if read == 0 => Arrived::End,
+                    Some((body, used)) if used == read => Arrived::Request(Box::new(Heard {
+                        request: frame::decode(body)?,
+                        frame: bytes.to_vec(),
+                    })),
+                    Some(_) | None => {
+                        unread.extend_from_slice(bytes);
+                        Arrived::Bytes
+                    }
+                }))
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,51 @@
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+
+use super::super::connection_limits::Seats;
+use super::*;
+use crate::config::Limits;
+use crate::platform::clock::BootTime;
+
+/// A session that waits for a token and then loses its connection to another user, and what its
+/// caller has received in the end. With `answered` it is answered first.
+async fn received(answered: bool) -> String {
+    let limits = Limits {
+        connections: 8,
+        connections_per_user: 8,
+        ..Limits::default()
+    };
+    let seats = Seats::new(limits);
+    let peer = |uid| Peer {
+        uid: Some(uid),
+        ..Peer::default()
+    };
+    let take = |uid| seats.take(&peer(uid), BootTime::default()).unwrap();
+    let seat = take(1001);
+    let (stream, mut caller) = UnixStream::pair().unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let session = Session::new(stream, peer(1001), seat, Identities::new());
+    let mut session = session.unwrap();
+    session.awaits_token = true;
+    if answered {
+        let answer = busy("the answer".to_owned());
+        session.answer(answer).await.unwrap();
+    }
+    let _same_user = [(); 6].map(|()| take(1001));
+    let _others = [(); 2].map(|()| take(1002));
+    assert!(session.seat.is_replaced());
+    drop(session);
+    let mut received = Vec::new();
+    caller.read_to_end(&mut received).unwrap();
+    String::from_utf8_lossy(&received).into_owned()
+}
+
+#[tokio::test]
+async fn replaced_caller_that_waits_for_a_token_receives_one_answer() {
+    let waiting = received(false).await;
+    assert!(waiting.contains("to serve another user"), "{waiting}");
+    let answered = received(true).await;
+    assert!(answered.contains("the answer"), "{answered}");
+    assert!(!answered.contains("to serve another user"), "{answered}");
+}

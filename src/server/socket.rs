@@ -1,0 +1,336 @@
+//! The socket's life: lock, bind, remove.
+//!
+//! Whoever holds the lock file is the broker of that path. The socket is bound inside a directory
+//! that only we can enter, given its mode, and then renamed into place, so that it is never wider
+//! than its mode.
+
+mod checks;
+mod listener;
+mod rebind;
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+use rustix::net::SocketAddrUnix;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+use super::bind::{BindError, path_error};
+use crate::config::{Config, Env, SOCKET_MODE, path_in, xdg_path_in};
+use crate::platform::file_mode;
+use crate::platform::users;
+use domo_token_core::policy::Principal;
+
+use checks::{
+    check_kind, check_lock, directory_of, is_alive, prepare_directory, remove_private,
+    system_error, with_suffix,
+};
+
+pub(super) use listener::{Listener, Stream};
+
+/// The name of the socket in whichever directory it is.
+const SOCKET_NAME: &str = "broker.sock";
+
+/// Where a daemon listens when nobody names a place: the usual one of its user.
+pub fn usual_place(env: Env) -> Option<PathBuf> {
+    let runtime = || {
+        let directories = path_in(env, "RUNTIME_DIRECTORY")?;
+        let first = std::env::split_paths(&directories).next()?;
+        Some(first.join(SOCKET_NAME))
+    };
+    let root = || {
+        let root = rustix::process::geteuid().is_root();
+        root.then(|| Path::new("/run/domo-token").join(SOCKET_NAME))
+    };
+    let user = || {
+        let runtime = xdg_path_in(env, "XDG_RUNTIME_DIR")?;
+        Some(runtime.join("domo-token").join(SOCKET_NAME))
+    };
+    runtime().or_else(root).or_else(user)
+}
+
+/// Who may open the socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Callers {
+    /// The socket's permission bits.
+    pub mode: u32,
+    /// The group that it is given to.
+    pub group: Option<u32>,
+}
+
+impl Default for Callers {
+    fn default() -> Self {
+        let mode = SOCKET_MODE;
+        Self { mode, group: None }
+    }
+}
+
+impl Callers {
+    /// As the config says. Blocks: on the user database.
+    ///
+    /// # Errors
+    ///
+    /// In words, if there is no such group, or it is our own.
+    pub fn of(config: &Config) -> Result<Self, &'static str> {
+        let mode = config.socket_mode;
+        let group = match &config.socket_group {
+            None => return Ok(Self { mode, group: None }),
+            Some(Principal::Id(id)) => *id,
+            Some(Principal::Name(name)) => {
+                let unknown = "socket_group: there is no such group; add it, or name another";
+                users::group(name).ok_or(unknown)?
+            }
+        };
+        if group == rustix::process::getegid().as_raw() {
+            let own = "socket_group: this is the daemon's own group, which its files may be open to; name another";
+            return Err(own);
+        }
+        let group = Some(group);
+        Ok(Self { mode, group })
+    }
+}
+
+/// The right to serve a path, and, once it listens, the socket there. Dropping it removes the
+/// socket, if it is still ours.
+#[derive(Debug)]
+pub struct Socket {
+    /// Of inherited sockets the first one's.
+    path: PathBuf,
+    /// Device and inode of our socket.
+    ours: Option<Id>,
+    /// Held as long as this is open. The file stays: removing it would let two daemons hold two
+    /// locks of one name. `None` if the socket isn't ours.
+    lock: Option<File>,
+    /// Whether others may write to the directory.
+    shared: bool,
+    /// Sockets that another process has bound, and will remove.
+    inherited: Vec<Inherited>,
+    /// Takes sockets that are bound while the daemon serves.
+    added: Option<mpsc::Sender<AsyncFd<UnixListener>>>,
+}
+
+/// Device and inode.
+type Id = (u64, u64);
+
+#[derive(Debug)]
+struct Inherited {
+    /// Until it is listened on.
+    listener: Option<UnixListener>,
+    /// `None` if the socket is not in the file system.
+    path: Option<PathBuf>,
+    id: Option<Id>,
+}
+
+impl Inherited {
+    fn of(listener: UnixListener) -> Self {
+        let address = listener.local_addr().ok();
+        let path = address.and_then(|address| address.as_pathname().map(Path::to_owned));
+        Self {
+            listener: Some(listener),
+            id: path.as_deref().and_then(id_at),
+            path,
+        }
+    }
+}
+
+fn id_at(path: &Path) -> Option<Id> {
+    let stat = fs::symlink_metadata(path).ok()?;
+    Some((stat.dev(), stat.ino()))
+}
+
+impl Socket {
+    /// The sockets that the service manager has bound: their paths, modes and groups are its own
+    /// affair, and so is that nobody else serves them.
+    #[must_use]
+    pub fn inherited(first: UnixListener, others: Vec<UnixListener>) -> Self {
+        let listeners = [first].into_iter().chain(others);
+        let inherited: Vec<Inherited> = listeners.map(Inherited::of).collect();
+        let path = inherited.iter().find_map(|socket| socket.path.clone());
+        Self {
+            path: path.unwrap_or_default(),
+            ours: None,
+            lock: None,
+            shared: false,
+            inherited,
+            added: None,
+        }
+    }
+
+    /// Returns its path for the log, or those of all that were inherited.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if self.inherited.is_empty() {
+            return self.path.display().to_string();
+        }
+        let shown = |socket: &Inherited| match &socket.path {
+            Some(path) => path.display().to_string(),
+            None => "a socket without a path".to_owned(),
+        };
+        let all: Vec<String> = self.inherited.iter().map(shown).collect();
+        all.join(", ")
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the service manager has bound it.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        !self.inherited.is_empty()
+    }
+
+    /// Checks that nothing but a socket is at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::Path`] if something else is.
+    pub fn check_kind(path: &Path) -> Result<(), BindError> {
+        check_kind(path)
+    }
+
+    /// Takes the lock of `path`. A missing directory is made, for us alone; as root, so that all
+    /// may pass through it.
+    ///
+    /// With `shared`, others may write to the directory.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::Taken`] if another daemon holds the lock, else [`BindError::Path`].
+    pub fn lock(path: &Path, shared: bool) -> Result<Self, BindError> {
+        check_kind(path)?;
+        prepare_directory(path, shared)?;
+        let lock_path = with_suffix(path, ".lock");
+        if let Ok(stat) = fs::symlink_metadata(&lock_path) {
+            check_lock(&lock_path, &stat)?;
+        }
+        let lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
+            .open(&lock_path)
+            .map_err(|error| system_error(&lock_path, &error))?;
+        let stat = lock.metadata();
+        let stat = stat.map_err(|error| system_error(&lock_path, &error))?;
+        check_lock(&lock_path, &stat)?;
+        file_mode::restore_owner(&lock, 0o600).map_err(|error| system_error(&lock_path, &error))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                ours: None,
+                lock: Some(lock),
+                shared,
+                inherited: Vec::new(),
+                added: None,
+            }),
+            Err(Errno::WOULDBLOCK) => Err(BindError::Taken(path.to_owned())),
+            Err(error) => Err(system_error(&lock_path, &error.into())),
+        }
+    }
+
+    /// Binds the socket, open to `callers`. A dead socket in its place is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::Taken`] if a living one is in its place, else [`BindError::Path`].
+    pub fn listen(&mut self, callers: &Callers) -> Result<Listener, BindError> {
+        let mut sockets = Vec::new();
+        for inherited in &mut self.inherited {
+            if let Some(listener) = inherited.listener.take() {
+                let socket = listener::prepare(listener);
+                sockets.push(socket.map_err(|error| system_error(&self.path, &error))?);
+            }
+        }
+        if self.inherited.is_empty() {
+            sockets.push(self.bind(callers)?);
+        }
+        let (added, more) = mpsc::channel(1);
+        self.added = Some(added);
+        Ok(Listener::new(sockets, more))
+    }
+
+    fn bind(&mut self, callers: &Callers) -> Result<AsyncFd<UnixListener>, BindError> {
+        self.check_place()?;
+        let private = with_suffix(
+            &directory_of(&self.path).join("."),
+            &format!("d{}", std::process::id()),
+        );
+        remove_private(&private);
+        let created = file_mode::create_directory(&private, 0o700);
+        created.map_err(|error| system_error(&private, &error))?;
+        let bound = self.bind_in(&private, callers);
+        remove_private(&private);
+        bound
+    }
+
+    fn bind_in(
+        &mut self,
+        private: &Path,
+        callers: &Callers,
+    ) -> Result<AsyncFd<UnixListener>, BindError> {
+        let place = private.join("s");
+        let fail = |error: io::Error| system_error(&self.path, &error);
+        // Of the place where it is bound, and of the one where callers look for it.
+        if [&place, &self.path]
+            .map(SocketAddrUnix::new)
+            .iter()
+            .any(Result::is_err)
+        {
+            let problem = "the path is too long for a socket; choose a shorter one";
+            return Err(path_error(&self.path, problem));
+        }
+        let listener = UnixListener::bind(&place).map_err(fail)?;
+        listener::shorten_queue(&listener).map_err(fail)?;
+        let listener = listener::prepare(listener).map_err(fail)?;
+        chown(&place, None, callers.group).map_err(|error| {
+            let problem = format!("the socket can't be given to its group: {error}; make the daemon's user a member of it");
+            path_error(&self.path, &problem)
+        })?;
+        fs::set_permissions(&place, Permissions::from_mode(callers.mode)).map_err(fail)?;
+        let ours = id_at(&place);
+        fs::rename(&place, &self.path).map_err(fail)?;
+        self.ours = ours;
+        Ok(listener)
+    }
+
+    /// Nothing that isn't a dead socket of ours is replaced.
+    fn check_place(&self) -> Result<(), BindError> {
+        let stat = match fs::symlink_metadata(&self.path) {
+            Ok(stat) => stat,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(system_error(&self.path, &error)),
+        };
+        check_kind(&self.path)?;
+        if stat.uid() != rustix::process::geteuid().as_raw() {
+            let problem = format!(
+                "this socket belongs to user {}; choose another path",
+                stat.uid()
+            );
+            return Err(path_error(&self.path, &problem));
+        }
+        match is_alive(&self.path) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(BindError::Taken(self.path.clone())),
+            Err(error) => Err(system_error(&self.path, &error)),
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.ours.is_some() && self.ours == id_at(&self.path) {
+            // It will be found dead and replaced if it can't be removed now.
+            let _removed = fs::remove_file(&self.path);
+        }
+    }
+}

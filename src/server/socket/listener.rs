@@ -1,0 +1,166 @@
+//! Accepts callers, and bytes alone from them.
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::task::{Context, Poll, ready};
+
+use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
+use rustix::net::listen;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+use crate::server::stream::watched;
+
+/// A caller's connection.
+pub(in crate::server) type Stream = UnixStream;
+
+/// `SO_PASSRIGHTS` of Linux's `asm-generic/socket.h`.
+const SO_PASSRIGHTS: libc::c_int = 83;
+
+sockopt_impl!(
+    /// Whether the callers of a socket may send descriptors.
+    PassRights,
+    Both,
+    libc::SOL_SOCKET,
+    SO_PASSRIGHTS,
+    bool
+);
+
+/// How many callers may wait to be accepted; more of them wait in their own calls of `connect`. A new
+/// caller waits for all of these, so that a longer queue delays it the more during a flood.
+const BACKLOG: i32 = 512;
+
+/// Shortens the queue of a socket that this process has bound. An inherited one keeps what its unit
+/// says (`Backlog=`): after another listen(2) callers would see this process as the user that serves,
+/// and not the service manager (unix(7), `SO_PEERCRED`).
+pub(super) fn shorten_queue(listener: &UnixListener) -> io::Result<()> {
+    Ok(listen(listener, BACKLOG)?)
+}
+
+/// The sockets that callers connect to.
+#[derive(Debug)]
+pub struct Listener {
+    sockets: Vec<Accepting>,
+    /// Where the next look for a caller begins, so that no socket's callers wait for another's.
+    turn: usize,
+    /// Sockets that take the place of those that there are.
+    added: mpsc::Receiver<AsyncFd<UnixListener>>,
+}
+
+#[derive(Debug)]
+struct Accepting {
+    socket: AsyncFd<UnixListener>,
+    /// Another one has its path: callers that have connected already are accepted.
+    replaced: bool,
+}
+
+/// Readies a socket to be accepted from.
+pub(super) fn prepare(listener: UnixListener) -> io::Result<AsyncFd<UnixListener>> {
+    listener.set_nonblocking(true)?;
+    // The last descriptor of a connection that lingers (`SO_LINGER`) takes as long to close as its
+    // sender has set, and all callers would wait for it. Linux before 6.16 takes them.
+    let _refused = setsockopt(&listener, PassRights, &false);
+    watched(listener, Interest::READABLE)
+}
+
+impl Listener {
+    pub(super) fn new(
+        sockets: Vec<AsyncFd<UnixListener>>,
+        added: mpsc::Receiver<AsyncFd<UnixListener>>,
+    ) -> Self {
+        let accepting = |socket| Accepting {
+            socket,
+            replaced: false,
+        };
+        Self {
+            sockets: sockets.into_iter().map(accepting).collect(),
+            turn: 0,
+            added,
+        }
+    }
+
+    /// Waits for the next caller. Its stream blocks and nobody waits for it yet: what a session
+    /// wants to be woken for is asked of the system once.
+    pub(in crate::server) async fn accept(&mut self) -> io::Result<Stream> {
+        poll_fn(|context| self.poll_accept(context)).await
+    }
+
+    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Stream>> {
+        while let Poll::Ready(Some(socket)) = self.added.poll_recv(context) {
+            for accepting in &mut self.sockets {
+                accepting.replaced = true;
+            }
+            self.sockets.push(Accepting {
+                socket,
+                replaced: false,
+            });
+        }
+        let count = self.sockets.len();
+        for at in (0..count).map(|step| (self.turn + step) % count) {
+            let accepting = self.sockets.get(at);
+            let polled = accepting.map(|accepting| poll_socket(&accepting.socket, context));
+            if let Some(Poll::Ready(accepted)) = polled {
+                self.turn = at + 1;
+                return Poll::Ready(accepted);
+            }
+        }
+        // No caller is left on any of them.
+        self.sockets.retain(|accepting| !accepting.replaced);
+        Poll::Pending
+    }
+
+    /// Whether no caller waits to be accepted.
+    pub(in crate::server) fn is_idle(&self, has_nothing: impl Fn(BorrowedFd) -> bool) -> bool {
+        let mut sockets = self.sockets.iter();
+        sockets.all(|accepting| has_nothing(accepting.socket.as_fd()))
+    }
+}
+
+fn poll_socket(
+    socket: &AsyncFd<UnixListener>,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Stream>> {
+    loop {
+        let mut ready = ready!(socket.poll_read_ready(context))?;
+        if let Ok(accepted) = ready.try_io(|socket| socket.get_ref().accept()) {
+            return Poll::Ready(accepted.map(|(stream, _)| stream));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
+
+    use nix::sys::socket::getsockopt;
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+    use super::super::{Callers, Socket};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_caller_can_send_no_descriptor() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("broker.sock");
+        let mut socket = Socket::lock(&path, false).unwrap();
+        let _listener = socket.listen(&Callers::default()).unwrap();
+        let caller = UnixStream::connect(&path).unwrap();
+        if getsockopt(&caller, PassRights).is_err() {
+            println!("skipped: this kernel lets whoever connects send descriptors");
+            return;
+        }
+        let descriptors = [caller.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut sent = SendAncillaryBuffer::new(&mut space);
+        assert!(sent.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let hello = [IoSlice::new(b"DTK\x01")];
+        let refused = sendmsg(&caller, &hello, &mut sent, SendFlags::NOSIGNAL);
+        assert_eq!(refused, Err(rustix::io::Errno::PERM));
+    }
+}

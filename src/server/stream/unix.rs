@@ -1,0 +1,126 @@
+//! On Unix: a stream that wakes its session for bytes alone.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_send_buffer_size;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::server::Stream;
+
+/// What the kernel keeps for a caller that doesn't read, in bytes; it counts against the memory limit of
+/// the daemon's cgroup. Linux doubles this, to count its own cost (socket(7)), which makes it the least that
+/// there can be, and takes one piece more before it is full: about 9 KiB in all.
+const SEND_BUFFER: usize = 2304;
+
+/// The system is asked to tell of bytes to read, and not of room to write: a caller that takes
+/// its answer makes room, and to wake up for each would cost as much again as the answer.
+pub(in crate::server) struct Line {
+    stream: Arc<UnixStream>,
+    /// Not while room is waited for: the system tells of one thing a descriptor, and a second
+    /// descriptor may be one too many.
+    readable: Option<AsyncFd<Arc<UnixStream>>>,
+}
+
+impl Line {
+    pub(in crate::server) fn new(stream: Stream) -> io::Result<Self> {
+        // With the usual one it only takes longer until a caller that doesn't read is closed.
+        let _set = set_socket_send_buffer_size(&stream, SEND_BUFFER);
+        let stream = Arc::new(stream);
+        let readable = Some(watched(Arc::clone(&stream), Interest::READABLE)?);
+        Ok(Self { stream, readable })
+    }
+
+    /// Reads once; zero bytes mean that the caller has left.
+    pub(in crate::server) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let readable = match &mut self.readable {
+            Some(readable) => readable,
+            none => none.insert(watched(Arc::clone(&self.stream), Interest::READABLE)?),
+        };
+        loop {
+            let mut ready = ready!(readable.poll_read_ready(context))?;
+            match recv(&self.stream, &mut *buffer, RecvFlags::DONTWAIT) {
+                Err(Errno::WOULDBLOCK) => ready.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+                Ok((read, _)) => {
+                    // That was all there was. To find out by another call is dear.
+                    if read > 0 && read < buffer.len() {
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(read));
+                }
+            }
+        }
+    }
+
+    /// Writes what there is room for, without waiting: nearly always all.
+    pub(in crate::server) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        write_now(&self.stream, bytes)
+    }
+
+    /// Writes all, waiting for room.
+    pub(in crate::server) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        self.readable = None;
+        let writable = watched(Arc::clone(&self.stream), Interest::WRITABLE)?;
+        while !bytes.is_empty() {
+            let mut ready = writable.writable().await?;
+            let written = write_now(&self.stream, bytes)?;
+            if written == 0 {
+                ready.clear_ready();
+            }
+            bytes = bytes.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+/// Reads what a caller has sent already, before its line is made: most send as they connect, and to
+/// be woken up for it costs as much as the answer. Zero if there is nothing yet, or never will be.
+pub(in crate::server) fn read_at_once(stream: &Stream, buffer: &mut [u8]) -> usize {
+    recv(stream, buffer, RecvFlags::DONTWAIT).map_or(0, |(read, _)| read)
+}
+
+/// Writes to a caller that is about to be left. Nothing lies before it, so there is room.
+pub(in crate::server) async fn last_words(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    write_now(&stream, bytes).map(drop)
+}
+
+/// What the runtime wakes tasks up for.
+#[expect(
+    deprecated,
+    reason = "its successor asks for unsafe code; a socket that nobody else holds is all it needs"
+)]
+pub(in crate::server) fn watched<T: AsRawFd>(
+    socket: T,
+    interest: Interest,
+) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(socket, interest)
+}
+
+/// Zero if there is no room.
+fn write_now(stream: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match send(stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Err(Errno::WOULDBLOCK) => return Ok(0),
+            Err(Errno::INTR) => {}
+            written => return Ok(written?),
+        }
+    }
+}

@@ -1,0 +1,369 @@
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use domo_token_client::Broker as Caller;
+use domo_token_protocol::frame::{self, HEAD, HELLO};
+use domo_token_protocol::messages::RefusalKind;
+use domo_token_protocol::messages::{Asked, Request, Response, VERSION};
+#[cfg(unix)]
+use domo_token_protocol::scope::MAX_SCOPE_BYTES;
+use domo_token_protocol::scope::ScopeSet;
+
+use super::*;
+use crate::broker::{About, Engine};
+use crate::platform::clock::BootTime;
+use crate::source::TokenSource;
+use domo_token_core::fetch::{FetchError, Fetched};
+use domo_token_core::scheduler::Wanted;
+
+/// A clock that panics once when it is told to.
+#[derive(Clone, Default)]
+struct Faulty(Arc<AtomicBool>);
+
+impl Clock for Faulty {
+    fn now(&self) -> BootTime {
+        assert!(!self.0.swap(false, Ordering::Relaxed), "a planted bug");
+        BootTime::default()
+    }
+
+    async fn sleep_until(&self, _due: BootTime) {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn place(folder: &Path) -> PathBuf {
+    folder.join("broker.sock")
+}
+
+/// All pipes of a machine are in one place.
+#[cfg(windows)]
+fn place(folder: &Path) -> PathBuf {
+    Path::new(r"\\.\pipe").join(folder.file_name().unwrap())
+}
+
+#[cfg(unix)]
+fn connect(path: &Path) -> std::os::unix::net::UnixStream {
+    std::os::unix::net::UnixStream::connect(path).unwrap()
+}
+
+#[cfg(windows)]
+fn connect(path: &Path) -> std::fs::File {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).open(path).unwrap()
+}
+
+#[tokio::test]
+async fn a_panic_in_a_session_costs_the_others_nothing_and_is_told_once() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let logged = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logging = tracing::subscriber::set_default(logged);
+    let folder = tempfile::tempdir().unwrap();
+    let path = place(folder.path());
+    let mut socket = Socket::lock(&path, false).unwrap();
+    let listener = socket.listen(&Callers::default()).unwrap();
+    let clock = Faulty::default();
+    let broker = Broker::new(clock.clone(), 0, About::default());
+    let (stop, stopped) = watch::channel(false);
+    let server = tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+
+    let callers = tokio::task::spawn_blocking(move || {
+        let before = Caller::connect_to(&path).unwrap();
+        before.status().unwrap();
+        let victim = Caller::connect_to(&path).unwrap();
+        clock.0.store(true, Ordering::Relaxed);
+        // Its connection is lost by the panic; it is made again, and answered.
+        victim.status().unwrap();
+        assert!(!clock.0.load(Ordering::Relaxed), "the bug was met");
+        before.status().unwrap();
+    });
+    callers.await.unwrap();
+    stop.send(true).unwrap();
+    server.await.unwrap();
+    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(log.matches("ended by a bug").count(), 1, "{log}");
+}
+
+fn explain(scope: &str) -> Vec<u8> {
+    let asked = Asked {
+        client: None,
+        scope: scope.to_owned(),
+    };
+    frame::encode(&Request::Explain(asked)).unwrap().to_vec()
+}
+
+/// Sends an explain request in two pieces cut there; gives the scopes that the answer is about.
+/// The first answer comes with the hello.
+fn explained(stream: &mut (impl Read + Write), scope: &str, cut: usize, first: bool) -> String {
+    let request = explain(scope);
+    let (start, rest) = request.split_at(cut);
+    stream.write_all(start).unwrap();
+    stream.write_all(rest).unwrap();
+    explanation(stream, first)
+}
+
+fn read_hello(stream: &mut impl Read) {
+    let mut hello = [0; HELLO];
+    stream.read_exact(&mut hello).unwrap();
+    assert_eq!(frame::hello_version(hello), Ok(VERSION));
+}
+
+fn read_response(stream: &mut impl Read) -> Response {
+    let mut head = [0; HEAD];
+    stream.read_exact(&mut head).unwrap();
+    let mut body = vec![0; frame::body_length(head).unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    frame::decode(&body).unwrap()
+}
+
+fn explanation(stream: &mut impl Read, first: bool) -> String {
+    if first {
+        read_hello(stream);
+    }
+    let Response::Explanation(given) = read_response(stream) else {
+        panic!("no explanation");
+    };
+    given.scope
+}
+
+#[tokio::test]
+async fn each_request_gets_its_own_answer_be_it_the_last_one_again_or_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = place(folder.path());
+    let mut socket = Socket::lock(&path, false).unwrap();
+    let listener = socket.listen(&Callers::default()).unwrap();
+    let broker = Broker::new(Faulty::default(), 0, About::default());
+    let (stop, stopped) = watch::channel(false);
+    let server = tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+
+    let asking = tokio::task::spawn_blocking(move || {
+        let mut stream = connect(&path);
+        stream.write_all(&frame::hello(VERSION)).unwrap();
+        let long = "x".repeat(300);
+        let mut greeted = false;
+        for scope in ["data", "data", "user", "data", &long, &long, "data", "data"] {
+            for cut in [0, 3, 7] {
+                let first = !std::mem::replace(&mut greeted, true);
+                assert_eq!(explained(&mut stream, scope, cut, first), scope);
+            }
+        }
+    });
+    asking.await.unwrap();
+    stop.send(true).unwrap();
+    server.await.unwrap();
+}
+
+/// What lies there as a session begins is read before the runtime waits for more.
+#[cfg(unix)]
+#[tokio::test]
+async fn what_a_caller_sends_as_it_connects_is_answered_however_long_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = place(folder.path());
+    let mut socket = Socket::lock(&path, false).unwrap();
+    let listener = socket.listen(&Callers::default()).unwrap();
+    let read_at_most = 4096;
+    let fits = "x".repeat(read_at_most - HELLO - explain(&"x".repeat(4000)).len() + 4000);
+    assert_eq!(HELLO + explain(&fits).len(), read_at_most);
+    let longer = fits.clone() + "x";
+    let longest = "x".repeat(frame::MAX_REQUEST - explain(&fits).len() + HEAD + fits.len());
+    assert_eq!(explain(&longest).len(), HEAD + frame::MAX_REQUEST);
+    let sets: [&[&str]; 5] = [
+        &["data"],
+        &["data", "user", "data"],
+        &[&fits],
+        &[&longer, "data"],
+        &["data", &longest],
+    ];
+    let mut callers = Vec::new();
+    for scopes in sets {
+        let mut stream = connect(&path);
+        let mut sent = frame::hello(VERSION).to_vec();
+        sent.extend(scopes.iter().flat_map(|scope| explain(scope)));
+        stream.write_all(&sent).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        callers.push((
+            stream,
+            scopes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ));
+    }
+    let broker = Broker::new(Faulty::default(), 0, About::default());
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+    let hearing = tokio::task::spawn_blocking(move || {
+        for (mut stream, scopes) in callers {
+            for (index, scope) in scopes.iter().enumerate() {
+                let shown = explanation(&mut stream, index == 0);
+                // No more is shown than a scope set can have.
+                let start = shown.trim_end_matches('…');
+                assert_eq!(start, &scope[..scope.len().min(MAX_SCOPE_BYTES)]);
+            }
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0, "nothing more");
+        }
+    });
+    hearing.await.unwrap();
+}
+
+/// As many metrics requests as the socket takes before its session has an answer to hold.
+#[cfg(unix)]
+fn deaf(path: &Path) -> std::os::unix::net::UnixStream {
+    let mut stream = connect(path);
+    let request = frame::encode(&Request::Metrics).unwrap();
+    stream.write_all(&frame::hello(VERSION)).unwrap();
+    stream
+        .set_write_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    while stream.write_all(&request.repeat(1000)).is_ok() {}
+    stream
+}
+
+/// Whether a caller is given metrics, or told that there is no room.
+#[cfg(unix)]
+fn gets_metrics(path: &Path) -> bool {
+    let mut stream = connect(path);
+    let mut request = frame::hello(VERSION).to_vec();
+    request.extend_from_slice(&frame::encode(&Request::Metrics).unwrap());
+    stream.write_all(&request).unwrap();
+    read_hello(&mut stream);
+    let mut given = false;
+    loop {
+        let part = read_response(&mut stream);
+        if let Response::Refusal(refusal) = part {
+            assert_eq!(refusal.kind, RefusalKind::Busy);
+            return false;
+        }
+        if part == Response::End {
+            return given;
+        }
+        given |= matches!(part, Response::Metrics(_));
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn of_answers_with_metrics_that_are_not_read_no_more_than_eight_are_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = place(folder.path());
+    let mut socket = Socket::lock(&path, false).unwrap();
+    let listener = socket.listen(&Callers::default()).unwrap();
+    let broker = Broker::new(Faulty::default(), 0, About::default());
+    let (stop, stopped) = watch::channel(false);
+    let mut limits = Limits::default();
+    limits.deadlines.answer = Duration::from_secs(600);
+    let server = tokio::spawn(serve(listener, broker, limits, stopped));
+    let callers = tokio::task::spawn_blocking(move || {
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            assert!(gets_metrics(&path), "{} are held", held.len());
+            held.push(deaf(&path));
+        }
+        let end = boot_now() + Duration::from_secs(30);
+        let wait_for = |given| {
+            while gets_metrics(&path) != given {
+                assert!(boot_now() < end, "{given}");
+            }
+        };
+        wait_for(false);
+        drop(held);
+        wait_for(true);
+    });
+    callers.await.unwrap();
+    stop.send(true).unwrap();
+    server.await.unwrap();
+}
+
+/// A source that never answers.
+struct Silent;
+
+impl TokenSource for Silent {
+    async fn fetch(
+        &self,
+        _scope: &ScopeSet,
+        _: Duration,
+        _: &(dyn Fn() + Send + Sync),
+    ) -> Result<Fetched, FetchError> {
+        std::future::pending().await
+    }
+}
+
+/// Every watcher is waiting for a token when the server stops, so each session has the last message
+/// and its own end before it in the same poll.
+#[tokio::test]
+async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has_not() {
+    const WATCHERS: usize = 64;
+    let folder = tempfile::tempdir().unwrap();
+    let path = place(folder.path());
+    let mut socket = Socket::lock(&path, false).unwrap();
+    let listener = socket.listen(&Callers::default()).unwrap();
+    let about = About {
+        default_client: Some("acme".to_owned()),
+        ..About::default()
+    };
+    let broker = Broker::new(Faulty::default(), 0, about);
+    let wanted = Wanted {
+        name: "acme".to_owned(),
+        shown_id: String::new(),
+        scopes: [ScopeSet::parse("data").unwrap()].into(),
+        renewed: true,
+        proxy_login: None,
+        loading: None,
+    };
+    let clients = vec![(wanted, Some(Arc::new(Silent)))];
+    let (_engine, _helm) = Engine::new(&broker, clients);
+    let (stop, stopped) = watch::channel(false);
+    let server = tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+    let watching = tokio::task::spawn_blocking(move || {
+        let asked = Asked {
+            client: None,
+            scope: "data".to_owned(),
+        };
+        let watch = frame::encode(&Request::Watch(asked)).unwrap();
+        let first = [&frame::hello(VERSION)[..], &explain("data")].concat();
+        let watch = || {
+            let mut stream = connect(&path);
+            stream.write_all(&first).unwrap();
+            explanation(&mut stream, true);
+            stream.write_all(&watch).unwrap();
+            stream
+        };
+        let streams: Vec<_> = (0..WATCHERS).map(|_| watch()).collect();
+        // Requests are served in the order of their arrival, so that now all of them watch.
+        Caller::connect_to(&path).unwrap().status().unwrap();
+        streams
+    });
+    let streams = watching.await.unwrap();
+    stop.send(true).unwrap();
+    let ended = tokio::time::timeout(DRAIN * 10, server).await;
+    ended.expect("the sessions end").unwrap();
+    let read = tokio::task::spawn_blocking(move || {
+        for (number, mut stream) in streams.into_iter().enumerate() {
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).unwrap();
+            let mut rest = &rest[..];
+            let Response::Refusal(last) = read_response(&mut rest) else {
+                panic!("no refusal for watcher {number}");
+            };
+            assert_eq!(last.kind, RefusalKind::Busy);
+            assert!(rest.is_empty(), "nothing after it");
+        }
+    });
+    read.await.unwrap();
+}
