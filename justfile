@@ -76,9 +76,9 @@ mutants:
     cargo mutants -p domo-token-core -f crates/core/src/policy.rs -f 'crates/core/src/schedule*.rs' -f 'crates/core/src/schedule/*.rs' \
         -o target/mutants/decisions -- --lib
     cargo mutants -p domo-token -f src/config.rs -f 'src/config/*.rs' \
-        -o target/mutants/config -- --lib --test config
+        -o target/mutants/config -- --lib --test it config
     cargo mutants -p domo-token -f src/source/domo.rs -f 'src/source/domo/*.rs' \
-        -o target/mutants/domo -- --lib --test answers --test tls --test faults
+        -o target/mutants/domo -- --lib --test it
 
 # The main job with no Domo account.
 quickstart *ARGS:
@@ -94,7 +94,7 @@ helper:
 
 # Writes the man pages anew, after a change of help, flags, docs/config.md or docs/protocol.md.
 man:
-    UPDATE_MAN=1 cargo test --test man
+    UPDATE_MAN=1 cargo test --test it man
 
 # Writes the golden frames anew: only with a new protocol version.
 golden:

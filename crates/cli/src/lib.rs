@@ -8,7 +8,8 @@ mod completions;
 mod exec;
 mod help;
 mod messages;
-mod options;
+#[doc(hidden)]
+pub mod options;
 mod print;
 mod problem;
 mod reader;
@@ -16,7 +17,8 @@ mod reader;
 mod signals;
 mod shell;
 mod status;
-mod usage;
+#[doc(hidden)]
+pub mod usage;
 mod watch;
 
 use std::io::{self, Write};

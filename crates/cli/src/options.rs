@@ -3,7 +3,7 @@
 
 /// What the helper does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verb {
+pub enum Verb {
     Get,
     Exec,
     Watch,
@@ -15,7 +15,7 @@ pub(crate) enum Verb {
 
 /// Names an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Key {
+pub enum Key {
     Client,
     Format,
     NoNewline,
@@ -40,7 +40,7 @@ pub(crate) enum Key {
 
 /// What follows an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Value {
+pub enum Value {
     Nothing,
     /// After `=` alone.
     Maybe(&'static str),
@@ -50,33 +50,35 @@ pub(crate) enum Value {
 }
 
 /// An option, and what is said of it.
-pub(crate) struct OptionUsage {
-    pub(crate) key: Key,
-    pub(crate) short: Option<char>,
-    pub(crate) long: &'static str,
-    pub(crate) value: Value,
-    pub(crate) verbs: &'static [Verb],
+pub struct OptionUsage {
+    pub key: Key,
+    pub short: Option<char>,
+    pub long: &'static str,
+    pub value: Value,
+    pub verbs: &'static [Verb],
     /// A few words, for shells and small help.
-    pub(crate) about: &'static str,
+    pub about: &'static str,
     /// Where it means more, or something else, to a verb.
-    pub(crate) notes: &'static [(Verb, &'static str)],
+    pub notes: &'static [(Verb, &'static str)],
 }
 
 impl OptionUsage {
     /// What it does for `verb`.
-    pub(crate) fn about(&self, verb: Verb) -> &'static str {
+    #[must_use]
+    pub fn about(&self, verb: Verb) -> &'static str {
         let note = self.notes.iter().find(|(noted, _)| *noted == verb);
         note.map_or(self.about, |(_, words)| words)
     }
 
     /// With dashes, as it is named in messages.
-    pub(crate) fn name(&self) -> String {
+    #[must_use]
+    pub fn name(&self) -> String {
         format!("--{}", self.long)
     }
 }
 
 /// The forms of a token.
-pub(crate) const FORMATS: &[&str] = &[
+pub const FORMATS: &[&str] = &[
     "token",
     "header",
     "curl",
@@ -88,13 +90,13 @@ pub(crate) const FORMATS: &[&str] = &[
 ];
 
 /// When there are colours.
-pub(crate) const COLORS: &[&str] = &["auto", "always", "never"];
+pub const COLORS: &[&str] = &["auto", "always", "never"];
 
 /// The shells that completions are for.
-pub(crate) const SHELLS: &[&str] = &["bash", "zsh", "fish", "powershell"];
+pub const SHELLS: &[&str] = &["bash", "zsh", "fish", "powershell"];
 
 /// Domo's scopes, for shells to offer. Others are taken as well: the broker's config decides.
-pub(crate) const SCOPES: &[&str] = &[
+pub const SCOPES: &[&str] = &[
     "data",
     "user",
     "audit",
@@ -105,7 +107,7 @@ pub(crate) const SCOPES: &[&str] = &[
 ];
 
 /// The verbs that get tokens.
-pub(crate) const TOKENS: &[Verb] = &[Verb::Get, Verb::Exec, Verb::Watch];
+pub const TOKENS: &[Verb] = &[Verb::Get, Verb::Exec, Verb::Watch];
 const ALL: &[Verb] = &[
     Verb::Get,
     Verb::Exec,
@@ -117,7 +119,7 @@ const ALL: &[Verb] = &[
 ];
 
 /// All options, in the order of the help.
-pub(crate) const OPTIONS: &[OptionUsage] = &[
+pub const OPTIONS: &[OptionUsage] = &[
     OptionUsage {
         key: Key::To,
         short: None,
@@ -332,18 +334,19 @@ pub(crate) const OPTIONS: &[OptionUsage] = &[
 ];
 
 /// The options of a verb.
-pub(crate) fn options(verb: Verb) -> impl Iterator<Item = &'static OptionUsage> {
+pub fn options(verb: Verb) -> impl Iterator<Item = &'static OptionUsage> {
     OPTIONS
         .iter()
         .filter(move |option| option.verbs.contains(&verb))
 }
 
 /// An option by its key.
-pub(crate) fn option(key: Key) -> Option<&'static OptionUsage> {
+#[must_use]
+pub fn option(key: Key) -> Option<&'static OptionUsage> {
     OPTIONS.iter().find(|option| option.key == key)
 }
 
 /// An option's name, with dashes.
-pub(crate) fn name(key: Key) -> String {
+pub fn name(key: Key) -> String {
     option(key).map(OptionUsage::name).unwrap_or_default()
 }

@@ -3,21 +3,21 @@
 use crate::options::Verb;
 
 /// A verb, and what is said of it.
-pub(crate) struct VerbUsage {
-    pub(crate) verb: Verb,
-    pub(crate) name: &'static str,
+pub struct VerbUsage {
+    pub verb: Verb,
+    pub name: &'static str,
     /// What follows the program's name, one way a line.
-    pub(crate) usage: &'static [&'static str],
+    pub usage: &'static [&'static str],
     /// One line.
-    pub(crate) about: &'static str,
+    pub about: &'static str,
     /// Paragraphs.
-    pub(crate) more: &'static [&'static str],
-    pub(crate) examples: &'static [&'static str],
-    pub(crate) exit: &'static [(&'static str, &'static str)],
+    pub more: &'static [&'static str],
+    pub examples: &'static [&'static str],
+    pub exit: &'static [(&'static str, &'static str)],
 }
 
 /// What each form looks like.
-pub(crate) const FORMAT_WORDS: &[(&str, &str)] = &[
+pub const FORMAT_WORDS: &[(&str, &str)] = &[
     ("token", "the bare token"),
     ("header", "Authorization: Bearer TOKEN, for curl -H @FILE"),
     (
@@ -46,20 +46,20 @@ pub(crate) const FORMAT_WORDS: &[(&str, &str)] = &[
 ];
 
 /// What is said of every TIME.
-pub(crate) const TIMES: &str = "TIME is 90s, 5m, 1h, 1h30m, or plain seconds.";
+pub const TIMES: &str = "TIME is 90s, 5m, 1h, 1h30m, or plain seconds.";
 
 /// What is said of the first examples.
-pub(crate) const ON_EXAMPLES: &str = "The first two keep the token out of argv, which every user of the machine can \
+pub const ON_EXAMPLES: &str = "The first two keep the token out of argv, which every user of the machine can \
     read. Without a token the first runs nothing; the second sends a request that Domo refuses, \
     and curl ends with 22.";
 
 /// All verbs, in the order of the help.
-pub(crate) static VERBS: [&VerbUsage; 7] =
-    [&GET, &EXEC, &WATCH, &STATUS, &COMPLETIONS, &HELP, &VERSION];
+pub static VERBS: [&VerbUsage; 7] = [&GET, &EXEC, &WATCH, &STATUS, &COMPLETIONS, &HELP, &VERSION];
 
 impl Verb {
     /// What is said of it.
-    pub(crate) fn usage(self) -> &'static VerbUsage {
+    #[must_use]
+    pub fn usage(self) -> &'static VerbUsage {
         match self {
             Self::Get => &GET,
             Self::Exec => &EXEC,

@@ -1,0 +1,263 @@
+//! Who may have which token: callers of other users, groups and units, and what a hostile one gets.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::common;
+use crate::common::callers::{
+    DAEMON, GAMES_GROUP, STRANGER, ask_as, is_root, open_daemon, python_as,
+};
+use crate::common::wait::until;
+use crate::common::{Daemon, HOUR, config_text, folder, parts, sandbox, token};
+use domo_token_client::Error;
+
+#[test]
+fn each_user_gets_exactly_its_due() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let rules = "[clients.acme.access]\n\
+                 data = { users = [\"daemon\"], groups = [\"games\"] }\n\
+                 \"user, data\" = { groups = [60] }\n";
+    let tokens = "[\"data\", \"data user\", \"audit\"]";
+    let daemon = open_daemon(&sandbox, tokens, "", rules);
+    let code = |uid, gid, scope: &str| ask_as(&daemon, uid, gid, &[scope]).status.code();
+    assert_eq!(code(DAEMON, DAEMON, "data"), Some(0), "by name");
+    assert_eq!(code(STRANGER, GAMES_GROUP, "data"), Some(0), "by group");
+    assert_eq!(code(STRANGER, GAMES_GROUP, "data user"), Some(0));
+    assert_eq!(code(DAEMON, DAEMON, "data user"), Some(77));
+    assert_eq!(code(STRANGER, STRANGER, "data"), Some(77));
+    assert_eq!(code(0, 0, "data"), Some(77), "root too");
+    assert_eq!(code(0, 0, "nosuch"), Some(78), "root sees what there is");
+    assert_eq!(
+        code(65534, GAMES_GROUP, "data"),
+        Some(77),
+        "the overflow uid is anyone"
+    );
+
+    // Listed or not, and whatever the client: the same words but for what was asked.
+    let words = |arguments: &[&str]| {
+        let (code, stdout, stderr) = parts(&ask_as(&daemon, STRANGER, STRANGER, arguments));
+        assert_eq!((code, stdout.as_str()), (Some(77), ""), "{stderr}");
+        let pid = stderr
+            .split("pid ")
+            .nth(1)
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap()
+            .to_owned();
+        stderr.replace(&pid, "PID")
+    };
+    let unnamed = words(&["data"]);
+    assert_eq!(unnamed, words(&["nosuch"]).replace("nosuch", "data"));
+    assert!(!unnamed.contains("acme"), "{unnamed}");
+    let known = words(&["-c", "acme", "data"]);
+    assert_eq!(
+        known,
+        words(&["-c", "nobody", "data"]).replace("nobody", "acme")
+    );
+    assert!(known.contains("uid 4242"), "{known}");
+
+    let status = |uid, gid| parts(&ask_as(&daemon, uid, gid, &["status", "--json"])).1;
+    assert!(status(0, 0).contains("audit") && status(0, 0).contains("data user"));
+    assert!(
+        !status(DAEMON, DAEMON).contains("data user") && status(DAEMON, DAEMON).contains("data")
+    );
+    assert!(!status(STRANGER, STRANGER).contains("acme"));
+}
+
+#[test]
+fn who_is_refused_hears_as_whom_it_was_seen_and_the_operator_by_which_rule() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let rules = "[clients.acme.access]\n\
+                 data = { users = [\"daemon\"], groups = [\"games\"] }\n\
+                 [audit]\nfile = \"audit.jsonl\"\n";
+    let mut daemon = open_daemon(&sandbox, "[\"data\"]", "", rules);
+    token(&ask_as(&daemon, DAEMON, DAEMON, &["data"]));
+    assert_eq!(
+        ask_as(&daemon, STRANGER, STRANGER, &["data"]).status.code(),
+        Some(77)
+    );
+    let (_, why, _) = parts(&ask_as(&daemon, DAEMON, DAEMON, &["--explain", "data"]));
+    assert!(
+        why.contains("uid 1 (daemon)") && why.contains("user daemon"),
+        "{why}"
+    );
+    let rule = "the rule for \"data\" is for user daemon, group games alone";
+    let (_, why, _) = parts(&ask_as(&daemon, 0, 0, &["--explain", "data"]));
+    assert!(why.contains(rule), "root hears which rule: {why}");
+    let (_, why, _) = parts(&ask_as(&daemon, STRANGER, STRANGER, &["--explain", "data"]));
+    assert!(!why.contains("games"), "others don't: {why}");
+    let explain = ["--explain", "--json", "data"];
+    let explained = |user| {
+        let (code, text, _) = parts(&ask_as(&daemon, user, user, &explain));
+        (
+            code,
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+        )
+    };
+    let (code, granted) = explained(DAEMON);
+    let peer = granted["peer"].as_str().unwrap();
+    assert!(peer.starts_with("uid 1 (daemon)"), "{peer}");
+    let expected = serde_json::json!({
+        "broker": daemon.socket(), "peer": peer, "client": "acme", "scope": "data", "allowed": true,
+        "rule": granted["rule"],
+    });
+    assert_eq!((code, &granted), (Some(0), &expected));
+    let (code, denied) = explained(STRANGER);
+    assert_eq!(code, Some(77));
+    let shown = ["allowed", "client", "kind"].map(|key| denied[key].to_string());
+    assert_eq!(shown, ["false", "null", "\"not_permitted\""]);
+    assert!(!denied.to_string().contains("games"), "{denied}");
+    let line = daemon.wait_for_log("refused: uid 4242");
+    // As logged: a message with quotes is quoted.
+    let logged = rule.replace('"', "\\\"");
+    assert!(
+        line.contains("may not have client \\\"acme\\\"") && line.contains(&logged),
+        "{line}"
+    );
+    let audit = daemon.folder().join("audit.jsonl");
+    let taken_down = until(|| {
+        let text = fs::read_to_string(&audit).unwrap_or_default();
+        let refused = text.lines().find(|line| line.contains("not_permitted"));
+        refused.map(str::to_owned).ok_or(text)
+    });
+    for part in ["\"client\":\"acme\"", "\"uid\":4242,", "\"scope\":\"data\""] {
+        assert!(taken_down.contains(part), "{taken_down}");
+    }
+}
+
+#[test]
+fn an_error_of_the_config_is_shown_to_who_may_see_all() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let rules = "[clients.acme.access]\ndata = { users = [1] }\n";
+    let mut daemon = open_daemon(&sandbox, "[\"data\"]", "", rules);
+    daemon.write("config.toml", "[clients.acme");
+    daemon.wait_for_log("the last good one stays");
+    let status = |user| parts(&ask_as(&daemon, user, user, &["status", "--json"])).1;
+    assert!(status(0).contains("config.toml:1:"));
+    let told = status(STRANGER);
+    assert!(
+        told.contains("the config file is wrong") && !told.contains("config.toml:1:"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_group_opens_the_socket_and_nobody_else_finds_the_way_in() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let config = format!(
+        "[broker]\nsocket_mode = \"0660\"\nsocket_group = \"games\"\n{}",
+        config_text(&sandbox, "[\"data\"]")
+    );
+    let folder = folder(&config);
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let daemon = Daemon::start_in(folder);
+    token(&ask_as(&daemon, STRANGER, GAMES_GROUP, &["data"]));
+    let (code, stdout, stderr) = parts(&ask_as(&daemon, STRANGER, STRANGER, &["data"]));
+    assert_eq!((code, stdout.as_str()), (Some(77), ""), "{stderr}");
+    assert!(stderr.contains("group games (60)"), "{stderr}");
+    let closed = daemon.folder();
+    fs::set_permissions(closed, fs::Permissions::from_mode(0o700)).unwrap();
+    let (code, _, stderr) = parts(&ask_as(&daemon, STRANGER, STRANGER, &["data"]));
+    assert_eq!(code, Some(77), "{stderr}");
+    assert!(
+        stderr.contains("for user 0 alone") && stderr.contains("socket_group"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn names_that_are_not_known_grant_nobody_and_are_an_error_in_check() {
+    let sandbox = sandbox(HOUR);
+    let rules =
+        "[clients.acme.access]\ndata = { users = [\"nosuchuser\"], groups = [\"nosuchgroup\"] }\n";
+    let config = config_text(&sandbox, "[\"data\"]") + rules;
+    let daemon = Daemon::start(&config);
+    for name in ["nosuchuser", "nosuchgroup"] {
+        assert!(daemon.log.contains(name), "{}", daemon.log);
+    }
+    assert_eq!(daemon.ask(&["data"]).status.code(), Some(77));
+    let mut check = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+    check.env_clear().arg("check").arg("--config");
+    let output = check
+        .arg(daemon.folder().join("config.toml"))
+        .output()
+        .unwrap();
+    let (code, _, stderr) = parts(&output);
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(
+        stderr.contains("nosuchuser") && stderr.contains("nosuchgroup"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn rules_are_taken_up_and_a_watcher_that_loses_its_right_is_told() {
+    let sandbox = sandbox(Duration::from_secs(4));
+    let config = config_text(&sandbox, "[\"data\"]");
+    let us = rustix::process::geteuid().as_raw();
+    let mut daemon = Daemon::start(&config);
+    let broker = daemon.broker();
+    let mut watch = broker.watch("data").unwrap();
+    watch.next().unwrap().unwrap();
+    let rules = |uid: u32| format!("{config}[clients.acme.access]\ndata = {{ users = [{uid}] }}\n");
+    daemon.write("config.toml", &rules(us));
+    daemon.wait_for_log("config loaded");
+    assert!(daemon.broker().token("data").is_ok());
+    watch.next().unwrap().unwrap();
+    daemon.write("config.toml", &rules(us + 1));
+    daemon.wait_for_log("config loaded");
+    let refused = daemon.broker().token("data").unwrap_err();
+    assert!(matches!(refused, Error::NotPermitted { .. }), "{refused}");
+    let last = loop {
+        // Tokens that came before the rule may not have been read yet.
+        if let Err(error) = watch.next().unwrap() {
+            break error;
+        }
+    };
+    assert!(matches!(last, Error::NotPermitted { .. }), "{last}");
+    assert!(watch.next().is_none());
+}
+
+#[test]
+fn a_broker_of_a_strangers_is_not_asked() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    let socket = folder.path().join("broker.sock");
+    let script = format!(
+        "import socket,sys\n\
+         s=socket.socket(socket.AF_UNIX); s.bind({socket:?}); s.listen()\n\
+         import os; os.chmod({socket:?},0o777); print('ready',flush=True)\n\
+         c,_=s.accept(); print(len(c.recv(4096)),flush=True)\n"
+    );
+    let mut fake = python_as(STRANGER, &script);
+    let mut fake = fake.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut said = [0; 6];
+    let mut stdout = fake.stdout.take().unwrap();
+    stdout.read_exact(&mut said).unwrap();
+    let (code, printed, stderr) = parts(&common::helper(&socket, &["data"]).output().unwrap());
+    assert_eq!((code, printed.as_str()), (Some(77), ""), "{stderr}");
+    assert!(stderr.contains("user 4242"), "{stderr}");
+    let mut heard = String::new();
+    stdout.read_to_string(&mut heard).unwrap();
+    assert_eq!(heard.trim(), "0", "nothing was asked");
+    fake.wait().unwrap();
+}

@@ -1,0 +1,242 @@
+//! The audit file: who was given what.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::common::wait::until;
+use crate::common::{
+    CANARY_SECRET, Daemon, HOUR, PATIENCE, check, config_text, folder, metrics, parts, run_to_end,
+    sandbox, token,
+};
+use rustix::fs::OFlags;
+use serde_json::Value;
+
+fn audited(config: &str, file: &str) -> String {
+    format!("{config}\n[audit]\nfile = \"{file}\"\n")
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The lines of the file once there are that many.
+fn wait_for_lines(path: &Path, count: usize) -> Vec<Value> {
+    until(|| {
+        let found = lines(path);
+        if found.len() >= count {
+            Ok(found)
+        } else {
+            Err(found)
+        }
+    })
+}
+
+#[test]
+fn each_token_and_each_refusal_has_its_line_and_no_line_holds_a_secret() {
+    let sandbox = sandbox(HOUR);
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
+    let daemon = Daemon::start(&config);
+    let path = daemon.folder().join("audit.jsonl");
+    let text = token(&daemon.ask(&["data"]));
+    daemon.ask(&["nosuch"]);
+    let seen = wait_for_lines(&path, 2);
+    let us = fs::metadata("/proc/self").unwrap().uid();
+    assert_eq!(seen[0]["outcome"], "served");
+    assert_eq!(
+        (&seen[0]["client"], &seen[0]["scope"]),
+        (&"acme".into(), &"data".into())
+    );
+    assert_eq!(seen[0]["uid"], us);
+    assert!(seen[0]["user"].is_string() || us != 0, "{}", seen[0]);
+    assert!(seen[0]["generation"].is_u64() && seen[0]["time"].as_f64().unwrap() > 1.7e9);
+    assert_eq!(seen[1]["outcome"], "unknown_scope");
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    // Rotated away, it is made anew.
+    fs::rename(&path, daemon.folder().join("old")).unwrap();
+    daemon.ask(&["data"]);
+    assert_eq!(wait_for_lines(&path, 1).len(), 1);
+    daemon.ask(&["data"]);
+    let folder = daemon.folder().to_owned();
+    let copy = tempfile::tempdir().unwrap();
+    // A daemon that ends has written all; its folder goes with it.
+    let kept = copy.path().join("kept");
+    fs::hard_link(folder.join("audit.jsonl"), &kept).unwrap();
+    daemon.stop();
+    let all = fs::read_to_string(&kept).unwrap();
+    assert_eq!(all.lines().count(), 2);
+    assert!(!all.contains(&text) && !all.contains(CANARY_SECRET));
+}
+
+/// The lines that the daemon says it has lost.
+fn lost(port: u16) -> u64 {
+    let (_, metrics) = metrics::get(metrics::connect(port), "/metrics");
+    let mut lines = metrics.lines();
+    let count = lines.find_map(|line| line.strip_prefix("domo_token_audit_lost_total "));
+    count.unwrap().parse().unwrap()
+}
+
+fn wait_for_lost(port: u16, count: u64) {
+    until(|| {
+        let lost = lost(port);
+        (lost == count).then_some(()).ok_or(lost)
+    });
+}
+
+#[test]
+fn each_token_that_a_watcher_is_told_has_its_line() {
+    let sandbox = sandbox(Duration::from_secs(2));
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
+    let daemon = Daemon::start(&config);
+    let watch = daemon.broker().watch("data").unwrap();
+    let told: Vec<u64> = watch
+        .flatten()
+        .take(2)
+        .map(|token| token.generation())
+        .collect();
+    let seen = wait_for_lines(&daemon.folder().join("audit.jsonl"), 2);
+    for (line, generation) in seen.iter().zip(told) {
+        assert_eq!(line["outcome"], "served", "{line}");
+        assert_eq!(line["generation"], generation, "{line}");
+    }
+}
+
+#[test]
+fn a_name_as_long_as_a_request_may_be_is_refused_and_taken_down_cut() {
+    let sandbox = sandbox(HOUR);
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
+    let daemon = Daemon::start(&config);
+    // Had it no answer, the helper would ask until its deadline, and end with 75.
+    for name in ["n".repeat(4000), "\u{1}".repeat(4000)] {
+        for more in [&["data"][..], &["--explain", "data"]] {
+            let asked = [&["-c", &name], more].concat();
+            let (code, stdout, stderr) = parts(&daemon.ask(&asked));
+            assert_eq!(code, Some(78), "{stderr}");
+            let said = stdout + &stderr;
+            assert!(said.contains('…') && said.len() < 2048, "{}", said.len());
+        }
+    }
+    let path = daemon.folder().join("audit.jsonl");
+    for line in wait_for_lines(&path, 2) {
+        assert_eq!(line["outcome"], "unknown_client");
+        let client = line["client"].as_str().unwrap();
+        assert_eq!(client.chars().count(), 65, "{line}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_written_any_more_stops_nobody_and_is_counted() {
+    let sandbox = sandbox(HOUR);
+    // Each write to it fails as on a full disk.
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), "/dev/stdout");
+    let (mut daemon, port) = metrics::start_as(&config, |command| {
+        command.stdout(File::options().write(true).open("/dev/full").unwrap());
+    });
+    assert_eq!(lost(port), 0);
+    token(&daemon.ask(&["data"]));
+    daemon.wait_for_log("audit file /dev/stdout");
+    wait_for_lost(port, 1);
+    token(&daemon.ask(&["data"]));
+    daemon.ask(&["nosuch"]);
+    wait_for_lost(port, 3);
+    let (_, log) = daemon.stop();
+    let told = "audit file /dev/stdout";
+    assert_eq!(
+        log.matches(told).count(),
+        1,
+        "once, and no good news: {log}"
+    );
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_holds_up_neither_the_start_nor_the_end() {
+    let sandbox = sandbox(HOUR);
+    let outside = tempfile::tempdir().unwrap();
+    let path = outside.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), path.to_str().unwrap());
+    let folder = folder(&config);
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(75), "nobody has it open: {stderr}");
+    assert!(
+        stderr.contains("nobody reads this pipe; start its reader first"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("audit.file"), "{stderr}");
+    let mut options = File::options();
+    options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let _unread = options.read(true).open(&path).unwrap();
+    let mut daemon = Daemon::start_in(folder);
+    let mut full = options.read(false).write(true).open(&path).unwrap();
+    while full.write(&[b'\n'; 4096]).is_ok() {}
+    token(&daemon.ask(&["data"]));
+    daemon.ask(&["nosuch"]);
+    daemon.signal("-TERM");
+    daemon.wait_for_log("what waits for it is lost lost=2");
+    let (code, log) = daemon.ended();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn standard_output_takes_the_lines_whatever_it_is() {
+    let sandbox = sandbox(HOUR);
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), "/dev/stdout");
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let folder = folder(&config);
+    let (code, _, stderr) = check(&folder.path().join("config.toml"), &[]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let mut command = Daemon::command(folder.path());
+    command.stdout(OwnedFd::from(theirs));
+    let daemon = Daemon::start_as(command, folder);
+    token(&daemon.ask(&["data"]));
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut line = String::new();
+    BufReader::new(ours).read_line(&mut line).unwrap();
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["outcome"], "served");
+}
+
+#[test]
+fn a_symlink_is_78_in_daemon_and_check_and_nothing_is_written_through_it() {
+    let sandbox = sandbox(HOUR);
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
+    let folder = folder(&config);
+    let elsewhere = folder.path().join("elsewhere");
+    fs::write(&elsewhere, "kept\n").unwrap();
+    symlink("elsewhere", folder.path().join("audit.jsonl")).unwrap();
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(78), "{stderr}");
+    let (code, _, said) = check(&folder.path().join("config.toml"), &[]);
+    assert_eq!(code, Some(78), "{said}");
+    for said in [stderr, said] {
+        assert!(said.contains("audit.jsonl: is a symlink"), "{said}");
+    }
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "kept\n");
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_78_and_named() {
+    let sandbox = sandbox(HOUR);
+    let config = audited(&config_text(&sandbox, "[\"data\"]"), "/proc/nowhere/audit");
+    let folder = folder(&config);
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(
+        stderr.contains("audit.file /proc/nowhere/audit"),
+        "{stderr}"
+    );
+}

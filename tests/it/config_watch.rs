@@ -1,0 +1,383 @@
+//! Config and credential files that are replaced while the daemon runs, with no word to it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, what fails says so"
+)]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::common;
+use crate::common::wait::until;
+use crate::common::{
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, client_text, config_text, parts, sandbox,
+    secrecy, token,
+};
+use domo_sandbox::Sandbox;
+use domo_token_client::Broker;
+use domo_token_client::clock::boot_now;
+
+/// The scopes that sets are made of; which of them are in a config tells it from others.
+const SCOPES: [&str; 6] = ["data", "user", "audit", "dashboard", "workflow", "account"];
+
+fn sandbox_with_all_scopes() -> Sandbox {
+    Sandbox::builder()
+        .client(CLIENT_ID, CANARY_SECRET, &SCOPES)
+        .start()
+        .unwrap()
+}
+
+/// A config whose client `acme` has the sets of which a bit of `choice` is set, and whose client
+/// `stable` never changes.
+fn config_with(sandbox: &Sandbox, stable: &Sandbox, choice: usize) -> String {
+    let chosen = (0..SCOPES.len()).filter(|bit| choice >> bit & 1 == 1);
+    let sets: Vec<&str> = chosen.map(|bit| SCOPES[bit]).collect();
+    client_text("acme", sandbox, &format!("{sets:?}"))
+        + &client_text("stable", stable, "[\"data\"]")
+}
+
+/// Puts a file in the place of another in one of the ways that people and tools do.
+fn replace(path: &Path, text: &str, way: usize) {
+    let closed = || fs::Permissions::from_mode(0o600);
+    let folder = path.parent().unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let write = |path: &Path| {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, closed()).unwrap();
+    };
+    match way % 4 {
+        0 => write(path),
+        1 => {
+            let new = folder.join(format!("{name}.new"));
+            write(&new);
+            fs::rename(&new, path).unwrap();
+        }
+        2 => {
+            fs::remove_file(path).unwrap();
+            write(path);
+        }
+        _ => {
+            // As Kubernetes does: a directory behind two symlinks, the first of which is swapped.
+            let data = folder.join(format!("..{name}-{way}"));
+            let _there = fs::create_dir(&data);
+            write(&data.join(name));
+            let link = folder.join("..swap");
+            let _none = fs::remove_file(&link);
+            symlink(&data, &link).unwrap();
+            fs::rename(&link, folder.join(format!("..{name}"))).unwrap();
+            if fs::read_link(path).is_err() {
+                symlink(format!("..{name}/{name}"), &link).unwrap();
+                fs::rename(&link, path).unwrap();
+            }
+        }
+    }
+}
+
+/// Waits until the client `acme` has just the sets of that choice.
+fn wait_for_choice(broker: &Broker, choice: usize) {
+    let mut wanted: Vec<&str> = (0..SCOPES.len())
+        .filter(|bit| choice >> bit & 1 == 1)
+        .map(|bit| SCOPES[bit])
+        .collect();
+    wanted.sort_unstable();
+    until(|| {
+        let status = broker.status().unwrap();
+        let sets = status.scopes.iter().filter(|set| set.client == "acme");
+        let mut found: Vec<&str> = sets.map(|set| set.scope.as_str()).collect();
+        found.sort_unstable();
+        if found == wanted {
+            Ok(())
+        } else {
+            Err(format!("{found:?}, not {wanted:?}"))
+        }
+    });
+}
+
+/// Its descriptors, and the directories that it has under watch.
+fn holdings(daemon: &Daemon) -> (usize, usize) {
+    let process = format!("/proc/{}", daemon.pid());
+    let descriptors = fs::read_dir(format!("{process}/fd")).unwrap().count();
+    let infos = fs::read_dir(format!("{process}/fdinfo")).unwrap();
+    let texts = infos.filter_map(|info| fs::read_to_string(info.unwrap().path()).ok());
+    let watches = texts.map(|text| text.matches("inotify wd:").count()).sum();
+    (descriptors, watches)
+}
+
+#[test]
+fn a_thousand_replacements_end_in_the_last_one_and_leak_nothing() {
+    let (sandbox, stable) = (sandbox_with_all_scopes(), sandbox(HOUR));
+    let daemon = Daemon::start(&config_with(&sandbox, &stable, 1));
+    let broker = daemon.broker().client("stable");
+    let held = broker.token("data").unwrap();
+    let config = daemon.folder().join("config.toml");
+    let secret = daemon.folder().join("acme.secret");
+    let seed = fastrand::u64(..);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut before = None;
+    for round in 1..=1000 {
+        let choice = rng.usize(1..64);
+        let way = rng.usize(..4);
+        replace(&config, &config_with(&sandbox, &stable, choice), way);
+        replace(&secret, &format!("{CANARY_SECRET}\n"), rng.usize(..4));
+        if round % 50 == 0 {
+            wait_for_choice(&broker, choice);
+            // The same layout of the folder each time, so that watches can be compared.
+            replace(&config, &config_with(&sandbox, &stable, 1), 3);
+            replace(&secret, &format!("{CANARY_SECRET}\n"), 3);
+            wait_for_choice(&broker, 1);
+            token(&daemon.ask(&["-c", "acme", "data"]));
+            // They are watched by a thread of its own, which may be behind: the folder, and where
+            // each of the two files is.
+            let descriptors = until(|| match holdings(&daemon) {
+                (descriptors, 3) => Ok(descriptors),
+                (_, watches) => Err((watches, seed)),
+            });
+            let least = *before.get_or_insert(descriptors);
+            assert!(
+                descriptors <= least + 4,
+                "{descriptors}, not {least}; seed {seed}"
+            );
+        }
+    }
+    let after = daemon.broker().client("stable").token("data").unwrap();
+    assert_eq!(after.generation(), held.generation(), "seed {seed}");
+    assert_eq!(stable.requests().len(), 1);
+}
+
+/// Tells the threads that it is over once it is dropped, by a panic as well: a scope waits for them
+/// before it goes on to unwind.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn callers_notice_nothing_of_ten_new_pairs_of_credentials() {
+    let sandbox = sandbox(HOUR);
+    let config = config_text(&sandbox, "[\"data\"]");
+    let daemon = Daemon::start(&config);
+    let socket = daemon.socket();
+    token(&daemon.ask(&["data"]));
+    let over = AtomicBool::new(false);
+    let asked: u64 = thread::scope(|scope| {
+        let end = Over(&over);
+        let callers: Vec<_> = (0..20)
+            .map(|_| {
+                scope.spawn(|| {
+                    // A new one each time holds nothing, and asks the daemon.
+                    let broker = || Broker::connect_to(&socket).unwrap();
+                    let mut asked = 0;
+                    while !over.load(Ordering::Relaxed) {
+                        broker().token("data").unwrap();
+                        asked += 1;
+                    }
+                    asked
+                })
+            })
+            .collect();
+        let mut old = CLIENT_ID.to_owned();
+        for number in 0..10 {
+            let (id, secret) = (format!("client-{number}"), format!("c4nary-{number}"));
+            sandbox.add_client(&id, &secret, &["data"]);
+            daemon.write("acme.secret", &secret);
+            replace(
+                &daemon.folder().join("config.toml"),
+                &config.replace(CLIENT_ID, &id),
+                number,
+            );
+            sandbox.remove_client(&old);
+            let is_used = |seen: &domo_sandbox::Recorded| {
+                seen.client_id.as_deref() == Some(&id) && seen.status == Some(200)
+            };
+            until(|| {
+                let requests = sandbox.requests();
+                let used = requests.iter().any(is_used);
+                used.then_some(()).ok_or(requests)
+            });
+            old = id;
+        }
+        drop(end);
+        callers
+            .into_iter()
+            .map(|caller| caller.join().unwrap())
+            .sum()
+    });
+    assert!(asked > 1000, "{asked}");
+}
+
+#[test]
+fn a_new_set_and_a_mended_secret_are_taken_up_within_two_seconds() {
+    let sandbox = sandbox(HOUR);
+    let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
+    fs::write(folder.path().join("acme.secret"), "c4nary-wrong\n").unwrap();
+    let mut daemon = Daemon::start_in(folder);
+    daemon.wait_for_log("cause=denied");
+    let start = boot_now();
+    daemon.write("acme.secret", &format!("{CANARY_SECRET}\n"));
+    sandbox.wait_for_requests(2, PATIENCE).unwrap();
+    token(&daemon.ask(&["--wait", "data"]));
+    daemon.write(
+        "config.toml",
+        &config_text(&sandbox, "[\"data\", \"user\"]"),
+    );
+    sandbox.wait_for_requests(3, PATIENCE).unwrap();
+    let took = boot_now().saturating_since(start);
+    assert!(took < Duration::from_secs(4), "{took:?} for both");
+}
+
+/// What the log says of a config, and of a secret, that can't be used.
+const LAST_CONFIG: &str = "the last good one stays";
+const LAST_SECRET: &str = "its previous credentials stay in use";
+
+#[test]
+fn files_half_written_empty_or_closed_to_us_leave_the_last_good_config() {
+    let sandbox = sandbox(HOUR);
+    let good = config_text(&sandbox, "[\"data\"]");
+    let mut daemon = Daemon::start(&good);
+    let held = token(&daemon.ask(&["data"]));
+    let secret = daemon.folder().join("acme.secret");
+    for (name, text, kept, fixed) in [
+        (
+            "config.toml",
+            &good[..40],
+            LAST_CONFIG,
+            "the config is as it was",
+        ),
+        ("config.toml", "", LAST_CONFIG, "the config is as it was"),
+        ("acme.secret", "", LAST_SECRET, "client loaded"),
+    ] {
+        // Only this file is written: a write first empties a file, so a read that happens in
+        // between would find a second fault.
+        let path = daemon.folder().join(name);
+        let whole = fs::read_to_string(path).unwrap();
+        daemon.write(name, text);
+        let line = daemon.wait_for_log(kept);
+        assert!(line.contains(name), "{line}");
+        assert_eq!(token(&daemon.ask(&["data"])), held);
+        daemon.write(name, &whole);
+        daemon.wait_for_log(fixed);
+    }
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    let line = daemon.wait_for_log(LAST_SECRET);
+    assert!(line.contains("chmod 600"), "{line}");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    daemon.wait_for_log("client loaded");
+    assert_eq!(token(&daemon.ask(&["data"])), held);
+    assert_eq!(sandbox.requests().len(), 1);
+}
+
+#[test]
+fn new_credentials_that_fail_leave_the_old_token_and_are_named() {
+    let sandbox = sandbox(HOUR);
+    let config = config_text(&sandbox, "[\"data\"]");
+    let mut daemon = Daemon::start(&config);
+    let held = token(&daemon.ask(&["data"]));
+    daemon.write("config.toml", &config.replace(CLIENT_ID, "00000000-none"));
+    daemon.wait_for_log("cause=denied");
+    assert_eq!(token(&daemon.ask(&["data"])), held);
+    let set = daemon.status_of("data");
+    assert_eq!(set["client_id"], "00000000…", "{set}");
+    assert!(
+        set["last_error"]
+            .as_str()
+            .unwrap()
+            .contains("Bad client credentials"),
+        "{set}"
+    );
+    assert!(set["expires_at"].is_u64(), "{set}");
+    assert_eq!(set["credentials_error"], set["last_error"]);
+    let (_, table, _) = parts(&daemon.ask(&["status"]));
+    assert!(
+        table.contains("since the last change or restart (00000000…): Domo answered 401"),
+        "{table}"
+    );
+    assert_eq!(sandbox.requests().len(), 2, "the new pair alone is tried");
+}
+
+#[test]
+fn a_log_beside_the_config_does_not_feed_itself_and_a_command_sees_none_of_our_files() {
+    let sandbox = sandbox(HOUR);
+    let folder = common::folder("");
+    // The command leaves a line each time that the files are read.
+    let command = format!(
+        "client_secret_command = [\"/bin/sh\", \"-c\", \"ls -l /proc/self/fd > fds; echo read >> reads; echo {CANARY_SECRET}\"]"
+    );
+    let config = config_text(&sandbox, "[\"data\"]");
+    let config = config.replace("client_secret_file = \"acme.secret\"", &command);
+    let path = folder.path().join("config.toml");
+    fs::write(&path, &config).unwrap();
+    let log = fs::File::create(folder.path().join("daemon.log")).unwrap();
+    let mut command = Daemon::command(folder.path());
+    command
+        .current_dir(folder.path())
+        .env("PATH", "/usr/bin:/bin");
+    let mut daemon = command
+        .env("RUST_LOG", "trace")
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let ask = || {
+        let socket = folder.path().join("broker.sock");
+        common::helper(&socket, &["--wait", "data"])
+            .output()
+            .unwrap()
+    };
+    for _ in 0..20 {
+        token(&ask());
+    }
+    fs::write(&path, config + "# changed\n").unwrap();
+    let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    until(|| match text("daemon.log") {
+        log if log.contains("config loaded") => Ok(()),
+        log => Err(log),
+    });
+    // A change that does not concern it runs no command, and a reload does.
+    assert_eq!(text("reads").lines().count(), 1, "{}", text("daemon.log"));
+    let pid = rustix::process::Pid::from_child(&daemon);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    until(|| match text("reads").lines().count() {
+        2 => Ok(()),
+        reads => Err(reads),
+    });
+    for _ in 0..20 {
+        token(&ask());
+    }
+    assert_eq!(text("reads").lines().count(), 2, "{}", text("daemon.log"));
+    for ours in [
+        "socket:",
+        "inotify",
+        "eventpoll",
+        "timerfd",
+        "lock",
+        "config.toml",
+    ] {
+        assert!(!text("fds").contains(ours), "{ours} in {}", text("fds"));
+    }
+    secrecy::assert_none_in_process(daemon.id(), false);
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    secrecy::assert_none("the log", &text("daemon.log"));
+}
+
+#[test]
+fn the_log_level_is_taken_up() {
+    let sandbox = sandbox(HOUR);
+    let config = config_text(&sandbox, "[\"data\"]");
+    let folder = common::folder(&config);
+    let command = Daemon::command_of_config(folder.path());
+    let mut daemon = Daemon::start_as(command, folder);
+    let level = |level: &str| format!("{config}[log]\nlevel = \"{level}\"\n");
+    daemon.write("config.toml", &level("debug"));
+    daemon.wait_for_log("config loaded");
+    token(&daemon.ask(&["data"]));
+    daemon.wait_for_log("DEBUG");
+}

@@ -1,0 +1,211 @@
+//! What `Dockerfile`, `deploy/` and `docs/containers.md` claim, as far as it can be tried without containers.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, what fails says so"
+)]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::common::namespaces::{Container, can_be_made, wrapped};
+use crate::common::{
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, check, helper, parts, run_to_end, sandbox, token,
+};
+use domo_sandbox::Sandbox;
+use tempfile::TempDir;
+
+/// The user and group of the image.
+const USER: u32 = 65532;
+
+fn file(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+const MANIFESTS: [&str; 2] = [
+    "deploy/kubernetes/sidecar.yaml",
+    "deploy/kubernetes/daemonset.yaml",
+];
+
+/// The text of `config.toml` in a manifest's `ConfigMap`.
+fn config_in(manifest: &str) -> String {
+    let text = file(manifest);
+    let (_, rest) = text.split_once("  config.toml: |\n").unwrap();
+    let indented = |line: &&str| line.is_empty() || line.starts_with("    ");
+    let lines = rest.lines().take_while(indented);
+    lines
+        .map(|line| line.trim_start().to_owned() + "\n")
+        .collect()
+}
+
+/// The value of the first line of a manifest with that key.
+fn value_in(manifest: &str, key: &str) -> String {
+    let text = file(manifest);
+    let mut lines = text.lines().map(str::trim);
+    lines
+        .find_map(|line| line.strip_prefix(key))
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+#[test]
+fn the_configs_of_the_manifests_are_good() {
+    for manifest in MANIFESTS {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        fs::write(&path, config_in(manifest)).unwrap();
+        let (code, stdout, stderr) = check(&path, &["--syntax"]);
+        assert_eq!(code, Some(0), "{manifest}: {stderr}");
+        assert!(stdout.contains(": ok"), "{stdout}");
+    }
+}
+
+#[test]
+fn the_image_names_no_config_so_that_the_environment_alone_can_configure() {
+    let image = file("Dockerfile");
+    assert!(image.contains("DOMO_TOKEN_SOCKET=") && !image.contains("DOMO_TOKEN_CONFIG"));
+}
+
+/// A pod's volumes, laid out as the kubelet does.
+struct Pod {
+    folder: TempDir,
+    _sandbox: Sandbox,
+}
+
+impl Pod {
+    /// With the secret file of `owner` and `mode`, and the config of the sidecar, changed by `change`.
+    fn new(owner: (u32, u32), mode: u32, change: impl Fn(String) -> String) -> Self {
+        let sandbox = sandbox(HOUR);
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::set_permissions(root, Permissions::from_mode(0o755)).unwrap();
+        let secrets = root.join("secrets");
+        fs::create_dir(&secrets).unwrap();
+        fs::set_permissions(&secrets, Permissions::from_mode(0o1777)).unwrap();
+        let data = secrets.join("..2026_01_01");
+        fs::create_dir(&data).unwrap();
+        fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
+        let secret = data.join("acme.secret");
+        fs::write(&secret, CANARY_SECRET).unwrap();
+        fs::set_permissions(&secret, Permissions::from_mode(mode)).unwrap();
+        chown(&secret, Some(owner.0), Some(owner.1)).unwrap();
+        symlink("..2026_01_01", secrets.join("..data")).unwrap();
+        symlink("..data/acme.secret", secrets.join("acme.secret")).unwrap();
+        let socket = root.join("socket");
+        fs::create_dir(&socket).unwrap();
+        fs::set_permissions(&socket, Permissions::from_mode(0o777)).unwrap();
+        let config = config_in(MANIFESTS[0])
+            .replace("/run/domo-token", socket.to_str().unwrap())
+            .replace("/secrets/", &format!("{}/", secrets.display()));
+        let url = format!(
+            "token_url = \"{}\"\nallow_http_loopback = true\n",
+            sandbox.token_url()
+        );
+        assert!(config.contains(CLIENT_ID));
+        fs::write(root.join("config.toml"), change(config) + &url).unwrap();
+        Self {
+            folder,
+            _sandbox: sandbox,
+        }
+    }
+
+    /// The image's command as the image's user.
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+        command.env_clear().uid(USER).gid(USER).current_dir("/");
+        command.env("DOMO_TOKEN_CONFIG", self.folder.path().join("config.toml"));
+        command
+    }
+
+    /// Both containers: the broker and the probe in the first, a caller in the second.
+    fn runs(self) {
+        let socket = self.folder.path().join("socket/broker.sock");
+        let probe: Vec<String> = serde_json::from_str(&value_in(MANIFESTS[0], "command:")).unwrap();
+        assert_eq!(probe[0], "domo-token");
+        let probe: Vec<&str> = probe[1..].iter().map(String::as_str).collect();
+        // The first process there outlives a change of user, and takes all others with it.
+        let user = USER.to_string();
+        let as_user = [
+            "setpriv",
+            "--reuid",
+            &user,
+            "--regid",
+            &user,
+            "--clear-groups",
+        ];
+        let broker = wrapped(&as_user, &self.command());
+        let broker = wrapped(&["sh", "-c", "\"$@\" & wait", "sh"], &broker);
+        let daemon = Daemon::start_as(Container::Pid.command(0, &broker), self.folder);
+        for container in Container::ALL {
+            let caller = container.command(USER, &helper(&socket, &["data"]));
+            token(&{ caller }.output().unwrap());
+        }
+        let children = format!("/proc/{0}/task/{0}/children", daemon.pid());
+        let first = fs::read_to_string(children).unwrap();
+        let enter = ["nsenter", "--target", first.trim(), "--pid", "--mount"];
+        let probe = wrapped(&as_user, &helper(&socket, &probe));
+        let probe = wrapped(&enter, &probe).output().unwrap();
+        assert_eq!(parts(&probe).0, Some(0));
+    }
+}
+
+#[test]
+fn the_sidecar_serves_a_caller_in_the_pod_from_volumes_as_the_kubelet_makes_them() {
+    if !can_be_made() {
+        return;
+    }
+    assert_eq!(value_in(MANIFESTS[0], "defaultMode:"), "0440");
+    for key in ["runAsUser:", "runAsGroup:", "fsGroup:"] {
+        assert_eq!(value_in(MANIFESTS[0], key), USER.to_string());
+    }
+    Pod::new((0, USER), 0o440, |config| config).runs();
+}
+
+#[test]
+fn a_secret_that_all_may_read_needs_the_clients_consent() {
+    if !can_be_made() {
+        return;
+    }
+    let pod = Pod::new((0, 0), 0o444, |config| config);
+    let (code, stderr) = run_to_end(pod.command());
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains("acme.secret"), "{stderr}");
+    let consent = |config| config + "allow_world_readable_secret = true\n";
+    Pod::new((0, 0), 0o444, consent).runs();
+}
+
+#[test]
+fn a_volume_that_all_may_write_needs_shared_directory() {
+    if !can_be_made() {
+        return;
+    }
+    let pod = Pod::new((0, USER), 0o440, |config| {
+        config.replace("shared_directory = true", "")
+    });
+    let (code, stderr) = run_to_end(pod.command());
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains("socket"), "{stderr}");
+}
+
+#[test]
+fn the_image_is_built_by_the_toolchain_of_the_project_from_files_that_are_there() {
+    let image = file("Dockerfile");
+    let toolchain = file("rust-toolchain.toml");
+    let channel = toolchain
+        .lines()
+        .find_map(|line| line.strip_prefix("channel = "));
+    let channel = channel.unwrap().trim_matches('"');
+    assert!(image.contains(&format!("FROM rust:{channel}-")));
+    assert!(image.contains(&format!("RUSTUP_TOOLCHAIN={channel}\n")));
+    assert!(image.contains(&format!("USER {USER}:{USER}\n")));
+    let build = file("packaging/build");
+    for program in ["domo-tokend", "domo-token"] {
+        assert!(image.contains(&format!("/src/target/package/{program} ")));
+        assert!(build.contains(program));
+    }
+}

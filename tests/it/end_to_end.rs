@@ -1,0 +1,452 @@
+//! The whole way: config, daemon, sandbox, socket, helper.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::common;
+use crate::common::wait::until;
+use crate::common::{
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, get, helper, parts, sandbox,
+    token,
+};
+use domo_sandbox::{Fault, Sandbox};
+use domo_token_client::{Broker, Error};
+
+#[test]
+fn a_script_gets_a_token_that_works_and_domo_is_asked_once() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let first = token(&daemon.ask(&["data"]));
+    assert_eq!(token(&daemon.ask(&["get", "data"])), first);
+    assert_eq!(token(&daemon.ask(&["-c", "acme", "data"])), first);
+    let requests = sandbox.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].method, "POST");
+    assert_eq!(requests[0].scope.as_deref(), Some("data"));
+    assert_eq!(requests[0].client_id.as_deref(), Some(CLIENT_ID));
+    assert_eq!(get(&sandbox.url("/v1/datasets"), &first), 200);
+}
+
+#[test]
+fn tokens_are_fetched_before_anyone_asks() {
+    let sandbox = sandbox(HOUR);
+    let _daemon = Daemon::start(&config_text(
+        &sandbox,
+        "[\"data\", \"user\", \"data,user\", \"user data\"]",
+    ));
+    let requests = sandbox.wait_for_requests(3, PATIENCE).unwrap();
+    let scopes: HashSet<String> = requests.into_iter().filter_map(|seen| seen.scope).collect();
+    let expected = ["data", "user", "data user"].map(str::to_owned);
+    assert_eq!(scopes, HashSet::from(expected));
+}
+
+#[test]
+fn get_works_as_well_as_post() {
+    let sandbox = sandbox(HOUR);
+    let config = config_text(&sandbox, "[\"data user\"]") + "token_method = \"get\"\n";
+    let daemon = Daemon::start(&config);
+    token(&daemon.ask(&["user", "data"]));
+    let seen = &sandbox.requests()[0];
+    assert_eq!(
+        (seen.method.as_str(), seen.scope.as_deref()),
+        ("GET", Some("data user"))
+    );
+}
+
+#[test]
+fn https_works_with_the_ca_given_and_fails_closed_without() {
+    let sandbox = Sandbox::builder()
+        .client(CLIENT_ID, CANARY_SECRET, &["data"])
+        .https(true)
+        .start()
+        .unwrap();
+    let config = config_text(&sandbox, "[\"data\"]");
+    let folder = common::folder(&(config.clone() + "ca_file = \"ca.pem\"\n"));
+    fs::write(folder.path().join("ca.pem"), sandbox.ca_pem().unwrap()).unwrap();
+    token(&Daemon::start_in(folder).ask(&["data"]));
+
+    let daemon = Daemon::start(&config);
+    let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
+    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    assert!(stderr.contains("certificate"), "{stderr}");
+    assert_eq!(
+        sandbox.requests().len(),
+        1,
+        "nothing was sent to a server not trusted"
+    );
+}
+
+#[test]
+fn every_format_carries_the_same_token() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let plain = token(&daemon.ask(&["data"]));
+    let line = |format: &str| parts(&daemon.ask(&["--format", format, "data"])).1;
+    assert_eq!(line("token"), format!("{plain}\n"));
+    assert_eq!(line("header"), format!("Authorization: Bearer {plain}\n"));
+    assert_eq!(
+        line("curl"),
+        format!("header = \"Authorization: Bearer {plain}\"\n")
+    );
+    assert_eq!(line("env"), format!("DOMO_ACCESS_TOKEN={plain}\n"));
+    let export = format!("export DOMO_ACCESS_TOKEN='{plain}'\n");
+    assert_eq!(line("export"), export);
+    assert_eq!(parts(&daemon.ask(&["-o", "export", "data"])).1, export);
+    let powershell = format!("$env:DOMO_ACCESS_TOKEN = '{plain}'\n");
+    assert_eq!(line("powershell"), powershell);
+    let fish = format!("set -gx DOMO_ACCESS_TOKEN '{plain}'\n");
+    assert_eq!(line("fish"), fish);
+    let json: serde_json::Value = serde_json::from_str(&line("json")).unwrap();
+    assert_eq!(json["access_token"], plain);
+    assert_eq!(json["token_type"], "bearer");
+    assert_eq!(json["scope"], "data");
+    assert_eq!(json["client"], "acme");
+    assert!(json["generation"].is_u64());
+    let left = json["expires_in"].as_u64().unwrap();
+    assert!((3500..=3599).contains(&left), "{left}");
+    assert!(json["expires_at"].as_u64().unwrap() > 1_700_000_000);
+}
+
+#[test]
+fn token_has_no_newline_when_none_is_asked_for() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let plain = token(&daemon.ask(&["data"]));
+    let text = |arguments: &[&str]| parts(&daemon.ask(arguments)).1;
+    assert_eq!(text(&["-n", "data"]), plain);
+    let header = format!("Authorization: Bearer {plain}");
+    let arguments = ["get", "--no-newline", "-o", "header", "data"];
+    assert_eq!(text(&arguments), header);
+    assert!(!text(&["-n", "-o", "json", "data"]).ends_with('\n'));
+    let exec = ["exec", "-n", "--fd", "3", "data", "--", "cat", "/dev/fd/3"];
+    let mut command = daemon.helper(&exec);
+    command.env("PATH", "/usr/bin:/bin");
+    assert_eq!(parts(&command.output().unwrap()).1, plain);
+}
+
+#[test]
+fn a_set_that_is_not_configured_is_refused_with_what_there_is() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"data user\"]"));
+    for (set, hint) in [
+        ("audit", "put \"audit\" into tokens of [clients.acme]"),
+        ("nosuch", "Domo documents the scopes account, audit"),
+        ("Data", "did you mean \"data\"?"),
+    ] {
+        let (code, stdout, stderr) = parts(&daemon.ask(&[set]));
+        assert_eq!((code, stdout.as_str()), (Some(78), ""));
+        for part in [set, "acme", "\"data\"", "\"data user\"", hint] {
+            assert!(stderr.contains(part), "{part} in {stderr}");
+        }
+    }
+    let (_, _, stderr) = parts(&daemon.ask(&["nosuch"]));
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    let (code, stdout, stderr) = parts(&daemon.ask(&["--client", "nobody", "data"]));
+    assert_eq!((code, stdout.as_str()), (Some(78), ""));
+    assert!(
+        stderr.contains("nobody") && stderr.contains("\"acme\""),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn no_broker_is_69_at_once_and_says_how_to_start_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("broker.sock");
+    let output = helper(&socket, &["data"]).output().unwrap();
+    let (code, stdout, stderr) = parts(&output);
+    assert_eq!((code, stdout.as_str()), (Some(69), ""));
+    assert!(
+        stderr.contains(socket.to_str().unwrap()) && stderr.contains("domo-tokend"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_wrong_secret_is_78_with_domos_words_and_stops_the_whole_client() {
+    let sandbox = sandbox(HOUR);
+    let folder = common::folder(&config_text(
+        &sandbox,
+        "[\"data\", \"user\", \"audit\", \"data user\"]",
+    ));
+    fs::write(folder.path().join("acme.secret"), "c4nary-wrong-secret\n").unwrap();
+    let mut daemon = Daemon::start_in(folder);
+    daemon.wait_for_log("cause=denied");
+    for scope in ["data", "user", "audit", "data user"] {
+        let (code, stdout, stderr) = parts(&daemon.ask(&[scope]));
+        assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+        assert!(stderr.contains("Bad client credentials"), "{stderr}");
+    }
+    let seen = sandbox.requests().len();
+    assert!(
+        seen <= 3 + 1,
+        "{seen} requests: more than may be under way at once and a confirmation"
+    );
+    let (_, log) = daemon.stop();
+    assert!(!log.contains("c4nary"), "{log}");
+}
+
+#[test]
+fn two_hundred_processes_at_once_on_a_cold_broker_cost_one_request() {
+    let sandbox = sandbox(HOUR);
+    sandbox.script([Fault::hold()]);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    sandbox.wait_for_requests(1, PATIENCE).unwrap();
+    let callers: Vec<_> = (0..200)
+        .map(|_| daemon.helper(&["--timeout", "60", "data"]).spawn().unwrap())
+        .collect();
+    daemon_waiters(&daemon, 200);
+    sandbox.recover();
+    let outputs = callers
+        .into_iter()
+        .map(|caller| caller.wait_with_output().unwrap());
+    let tokens: HashSet<String> = outputs.map(|output| token(&output)).collect();
+    assert_eq!(tokens.len(), 1);
+    assert_eq!(sandbox.requests().len(), 1);
+}
+
+/// Waits until that many callers have connected, as the daemon's descriptors tell.
+fn daemon_waiters(daemon: &Daemon, count: usize) {
+    let folder = format!("/proc/{}/fd", daemon.pid());
+    until(|| match fs::read_dir(&folder).unwrap().count() {
+        many if many >= count => Ok(()),
+        few => Err(few),
+    });
+}
+
+#[test]
+fn a_token_is_renewed_before_it_dies_and_the_caller_never_waits() {
+    let sandbox = sandbox(Duration::from_secs(5));
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let broker = Broker::connect_to(daemon.socket()).unwrap();
+    let first = broker.token("data").unwrap();
+    let asked = sandbox.wait_for_requests(2, PATIENCE).unwrap();
+    let between = asked[1].at.checked_sub(asked[0].at).unwrap();
+    // It leaves 2 s after the first at the earliest; on the way it may gain on that one.
+    let earliest = Duration::from_millis(1900);
+    assert!(
+        between >= earliest && between < Duration::from_secs(5),
+        "{between:?}"
+    );
+    let second = broker
+        .request("data")
+        .min_ttl(Duration::from_millis(3500))
+        .send()
+        .unwrap();
+    assert_ne!(first.generation(), second.generation());
+    assert_ne!(first.secret(), second.secret());
+}
+
+#[test]
+fn domo_out_of_order_is_75_with_the_cause_and_mends_itself() {
+    let sandbox = sandbox(HOUR);
+    sandbox.always(Fault::status(503));
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
+    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    assert!(stderr.contains("503"), "{stderr}");
+    sandbox.recover();
+    token(&daemon.ask(&["--timeout", "60", "data"]));
+}
+
+#[test]
+fn a_caller_hears_by_its_deadline_while_domo_hangs() {
+    let sandbox = sandbox(HOUR);
+    sandbox.always(Fault::hang());
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "2", "data"]));
+    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    assert!(stderr.contains("in time"), "{stderr}");
+}
+
+#[test]
+fn faulty_answers_never_cost_the_living_token() {
+    let sandbox = sandbox(Duration::from_secs(6));
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let broker = Broker::connect_to(daemon.socket()).unwrap();
+    let first = broker.token("data").unwrap();
+    sandbox.script([Fault::garbage()]);
+    sandbox.wait_for_requests(2, PATIENCE).unwrap();
+    let still = daemon.broker().token("data").unwrap();
+    assert_eq!(still.generation(), first.generation());
+    sandbox.wait_for_requests(3, PATIENCE).unwrap();
+    let next = broker
+        .request("data")
+        .min_ttl(Duration::from_secs(3))
+        .send()
+        .unwrap();
+    assert_ne!(next.generation(), first.generation());
+}
+
+#[test]
+fn status_names_every_set_and_no_token() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"user\"]"));
+    let secret = token(&daemon.ask(&["data"]));
+    token(&daemon.ask(&["user"]));
+    let (code, stdout, stderr) = parts(&daemon.ask(&["status"]));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(
+        stdout.contains("acme") && stdout.contains("data") && stdout.contains("user"),
+        "{stdout}"
+    );
+    let (code, json, stderr) = parts(&daemon.ask(&["status", "--json"]));
+    assert_eq!(code, Some(0), "{stderr}");
+    serde_json::from_str::<serde_json::Value>(&json).unwrap();
+    for text in [stdout, json] {
+        assert!(
+            !text.contains(&secret) && !text.contains(CLIENT_ID),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_printed_is_74_and_says_so() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = daemon
+        .helper(&["data"])
+        .stdout(Stdio::from(full))
+        .output()
+        .unwrap();
+    let (code, _, stderr) = parts(&output);
+    assert_eq!(code, Some(74), "{stderr}");
+    assert!(stderr.contains("output"), "{stderr}");
+    let mut child = daemon.helper(&["data"]).spawn().unwrap();
+    drop(child.stdout.take());
+    let code = child.wait().unwrap().code();
+    assert!(code == Some(74) || code == Some(0), "{code:?}");
+}
+
+#[test]
+fn sigterm_ends_it_with_0_tells_those_who_wait_and_removes_the_socket() {
+    for signal in ["-TERM", "-INT"] {
+        let sandbox = sandbox(HOUR);
+        sandbox.always(Fault::hang());
+        let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+        let socket = daemon.socket();
+        sandbox.wait_for_requests(1, PATIENCE).unwrap();
+        let mut idle = UnixStream::connect(&socket).unwrap();
+        let waiting = daemon.helper(&["--timeout", "60", "data"]).spawn().unwrap();
+        daemon.wait_for_log("asked");
+        daemon.signal(signal);
+        let output = waiting.wait_with_output().unwrap();
+        let (code, stdout, stderr) = parts(&output);
+        assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+        let (code, log) = daemon.ended();
+        assert_eq!(code, Some(0), "{log}");
+        assert!(!socket.exists());
+        let mut nothing = Vec::new();
+        let _closed = idle.write_all(b"DTK\x01");
+        let _reset = idle.read_to_end(&mut nothing);
+        assert_eq!(nothing, b"");
+    }
+}
+
+#[test]
+fn secrets_and_tokens_are_in_no_log_at_its_loudest() {
+    let sandbox = sandbox(Duration::from_secs(4));
+    sandbox.script([
+        Fault::oauth_error(503, "overloaded", &format!("you sent {CANARY_SECRET}")),
+        Fault::garbage(),
+    ]);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let given = token(&daemon.ask(&["--timeout", "60", "--wait", "data"]));
+    sandbox.wait_for_requests(4, PATIENCE).unwrap();
+    let _refused = daemon.ask(&["nosuch"]);
+    let _status = daemon.ask(&["status"]);
+    let (_, log) = daemon.stop();
+    assert!(log.contains("token obtained"), "{log}");
+    assert!(
+        !log.contains(CANARY_SECRET) && !log.contains(&given),
+        "{log}"
+    );
+    assert!(!log.contains("eyJ"), "a JWT's start: {log}");
+}
+
+#[test]
+fn the_socket_is_the_owners_alone() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let mode = |name: &str| {
+        let stat = fs::metadata(daemon.folder().join(name)).unwrap();
+        stat.permissions().mode() & 0o7777
+    };
+    assert_eq!(mode("broker.sock"), 0o600);
+    assert_eq!(mode("broker.sock.lock"), 0o600);
+}
+
+#[test]
+fn a_broken_caller_costs_the_others_nothing() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let given = token(&daemon.ask(&["data"]));
+    let _idle = UnixStream::connect(daemon.socket()).unwrap();
+    let mut half = UnixStream::connect(daemon.socket()).unwrap();
+    half.write_all(b"DTK\x01\x20\x00").unwrap();
+    for bad in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        b"DTK\x01\xff\xff\xff\xff",
+        b"DTK\x01\x02\x00\x00\x00\xff\xff",
+        b"DTK\x01\x00\x00\x00\x00",
+    ] {
+        let mut caller = UnixStream::connect(daemon.socket()).unwrap();
+        caller.write_all(bad).unwrap();
+        let mut answer = Vec::new();
+        let _reset = caller.read_to_end(&mut answer);
+        assert_eq!(answer, b"", "{bad:?}");
+    }
+    let mut newer = UnixStream::connect(daemon.socket()).unwrap();
+    newer.write_all(b"DTK\x63").unwrap();
+    let mut answer = Vec::new();
+    newer.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, b"DTK\x01", "its own version, then the end");
+    assert_eq!(token(&daemon.ask(&["data"])), given);
+}
+
+#[test]
+fn the_client_crate_says_what_a_caller_can_do() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let broker = Broker::connect_to(daemon.socket()).unwrap();
+    assert!(matches!(broker.token("nosuch"), Err(Error::Unknown { .. })));
+    let error = broker.request("data").min_ttl(HOUR * 2).send().unwrap_err();
+    assert!(error.to_string().contains("3569 s"), "{error}");
+    assert!(broker.client("acme").token("data").is_ok());
+}
+
+#[test]
+fn unknown_client_of_the_variable_is_said_to_be_named_by_it() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let ask = |arguments: &[&str]| {
+        let mut ask = helper(&daemon.socket(), arguments);
+        let output = ask.env("DOMO_TOKEN_CLIENT", "acm").output().unwrap();
+        let (code, _, stderr) = parts(&output);
+        assert_eq!(code, Some(78), "{stderr}");
+        stderr
+    };
+    let expected = "no client \"acm\"; did you mean \"acme\"?\n";
+    let by_variable = format!("domo-token: $DOMO_TOKEN_CLIENT is \"acm\": {expected}");
+    for arguments in [
+        &["data"][..],
+        &["watch", "data"],
+        &["exec", "data", "--", "true"],
+    ] {
+        assert_eq!(ask(arguments), by_variable);
+    }
+    assert_eq!(
+        ask(&["-c", "acm", "data"]),
+        format!("domo-token: {expected}")
+    );
+    assert!(ask(&["-c", "acme", "user"]).starts_with("domo-token: client \"acme\" has no"));
+}

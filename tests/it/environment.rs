@@ -1,0 +1,134 @@
+//! What surrounds the daemon: proxies, a full disk under its log, callers with odd scopes.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use crate::common;
+use crate::common::{Daemon, HOUR, PATIENCE, config_text, folder, parts, sandbox, token};
+use domo_token_client::Error;
+
+#[test]
+fn the_environments_proxies_are_not_heeded() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let mut command = Daemon::command(folder.path());
+    for name in [
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "all_proxy",
+    ] {
+        command.env(name, "http://127.0.0.1:9");
+    }
+    token(&Daemon::start_as(command, folder).ask(&["data"]));
+}
+
+#[test]
+fn a_proxy_of_the_config_is_used_with_its_login() {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = proxy.local_addr().unwrap();
+    let (sender, heads) = channel();
+    thread::spawn(move || {
+        let (mut stream, _) = proxy.accept().unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let head: Vec<String> = lines
+            .map(|line| line.unwrap())
+            .take_while(|line| !line.is_empty())
+            .collect();
+        sender.send(head).unwrap();
+        // Whoever asked has what it needs, or not; the daemon tries again.
+        let _gone = stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n");
+    });
+    let config = config_text(&sandbox(HOUR), "[\"data\"]");
+    let url = config
+        .lines()
+        .find(|line| line.starts_with("token_url"))
+        .unwrap();
+    let config = config.replace(url, "token_url = \"https://domo.invalid/oauth/token\"");
+    let lines = format!("proxy = \"http://{address}\"\nproxy_auth_file = \"proxy.login\"\n");
+    let folder = folder(&(config + &lines));
+    let login = folder.path().join("proxy.login");
+    fs::write(&login, "ann:c4nary pass\n").unwrap();
+    fs::set_permissions(&login, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut daemon = Daemon::start_in(folder);
+    let head = heads.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(head[0], "CONNECT domo.invalid:443 HTTP/1.1");
+    let sent = head.iter().any(|line| {
+        line.to_ascii_lowercase()
+            .starts_with("proxy-authorization: basic ")
+            && line.ends_with("YW5uOmM0bmFyeSBwYXNz")
+    });
+    assert!(sent, "{head:?}");
+    let line = daemon.wait_for_log("no valid token");
+    let answered = format!("the proxy {address} answered 502 Bad Gateway to CONNECT");
+    assert!(line.contains(&answered), "{line}");
+    assert!(!line.contains("c4nary"), "{line}");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Daemon::command(folder.path());
+    let mut child = command.stderr(Stdio::from(full)).spawn().unwrap();
+    let socket = folder.path().join("broker.sock");
+    for _ in 0..3 {
+        token(
+            &common::helper(&socket, &["--wait", "data"])
+                .output()
+                .unwrap(),
+        );
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn as_root_it_works_and_says_once_that_it_need_not_be() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    daemon.reload();
+    let (_, log) = daemon.stop();
+    let told = log.matches("running as root, which it need not").count();
+    let is_root = rustix::process::geteuid().is_root();
+    assert_eq!(told, usize::from(is_root), "{log}");
+}
+
+#[test]
+fn odd_scopes_are_refused_and_never_reach_domo() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    token(&daemon.ask(&["data"]));
+    let long = "s".repeat(10 * 1024);
+    for odd in [
+        "../data",
+        "data offline_access",
+        "data\noffline_access",
+        "data\r",
+        "data%20user",
+        "data&grant_type=password",
+        "d\u{0430}ta",
+        "DATA",
+        "\"data\"",
+        &long,
+    ] {
+        let (code, stdout, stderr) = parts(&daemon.ask(&["--", odd]));
+        assert!(matches!(code, Some(2 | 78)), "{odd:?}: {code:?} {stderr}");
+        assert_eq!(stdout, "", "{odd:?}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+    let broker = daemon.broker();
+    for odd in ["data\0", "", " ", "data\u{7f}"] {
+        let error = broker.token(odd).unwrap_err();
+        let is_refused = matches!(error, Error::InvalidScope(_) | Error::Unknown { .. });
+        assert!(is_refused, "{odd:?}: {error}");
+    }
+    assert_eq!(sandbox.requests().len(), 1);
+}

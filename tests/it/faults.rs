@@ -1,0 +1,324 @@
+//! What Domo answers when it is out of order, through the real daemon.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::common;
+use crate::common::many::{config_of, rest_shown, sandboxes, status_in_state};
+use crate::common::{
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, parts, rests, sandbox, timed,
+    token,
+};
+use domo_sandbox::{Fault, Sandbox};
+use domo_token_client::Error;
+use domo_token_client::clock::{boot_now, wall_now};
+use domo_token_protocol::messages::ScopeState;
+use serde_json::{Value, json};
+
+/// The floor between two requests for tokens as short-lived as in tests.
+const FLOOR: Duration = Duration::from_secs(1);
+
+#[test]
+fn with_no_token_left_callers_hear_at_once_or_by_their_deadline_and_the_end_is_noticed() {
+    let sandbox = sandbox(Duration::from_secs(3));
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let broker = daemon.broker();
+    let mut watch = broker.watch("data").unwrap();
+    watch.next().unwrap().unwrap();
+    sandbox.always(Fault::status(503));
+    while watch.next().unwrap().is_ok() {}
+    // The back-off has come to whole seconds by now, so that both kinds of caller are seen.
+    sandbox
+        .wait_for_requests(sandbox.requests().len() + 2, PATIENCE)
+        .unwrap();
+    for deadline in [Duration::from_millis(50), Duration::from_secs(3)] {
+        let (took, answer) = timed(|| broker.clone().timeout(deadline).token("data"));
+        let Err(Error::TryLater {
+            cause,
+            next_attempt,
+            ..
+        }) = answer
+        else {
+            panic!("{answer:?}");
+        };
+        assert!(took <= deadline + Duration::from_millis(200), "{took:?}");
+        assert!(cause.contains("503"), "{cause}");
+        assert!(next_attempt.is_some());
+    }
+    let failed = sandbox.requests().len();
+    sandbox.recover();
+    let seen = sandbox.wait_for_requests(failed + 1, PATIENCE * 2).unwrap();
+    let rest = rests(&seen[failed - 1..])[0];
+    assert!(rest <= Duration::from_secs(60), "{rest:?}");
+    assert!(broker.timeout(PATIENCE).token("data").is_ok());
+}
+
+#[test]
+fn a_silent_domo_costs_a_caller_its_time_and_other_sets_nothing() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"user\"]"));
+    let held = token(&daemon.ask(&["user"]));
+    sandbox.always(Fault::hang());
+    daemon.write(
+        "config.toml",
+        &config_text(&sandbox, "[\"user\", \"data\"]"),
+    );
+    assert!(daemon.reload().contains("config loaded"));
+    sandbox.wait_for_requests(2, PATIENCE).unwrap();
+    let waiting = daemon.helper(&["--timeout", "2", "data"]).spawn().unwrap();
+    for _ in 0..50 {
+        assert_eq!(token(&daemon.ask(&["user"])), held);
+    }
+    // What the broker says comes before the helper gives it up, 200 ms after the deadline.
+    let (code, stdout, stderr) = parts(&waiting.wait_with_output().unwrap());
+    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    assert!(stderr.contains("Domo has not answered yet"), "{stderr}");
+    let (took, output) = timed(|| daemon.ask(&["--timeout", "2", "data"]));
+    assert_eq!(output.status.code(), Some(75));
+    assert!(took >= Duration::from_secs(2), "{took:?}");
+}
+
+#[test]
+fn retry_after_is_a_floor_in_both_forms_and_nonsense_is_none() {
+    let sandboxes: Vec<Sandbox> = (0..5).map(|_| sandbox(HOUR)).collect();
+    let start = boot_now();
+    let date = httpdate::fmt_http_date(wall_now() + Duration::from_secs(60));
+    let cases = [
+        ("60", 60..=61),
+        (date.as_str(), 59..=61),
+        ("-1", 0..=2),
+        ("soon", 0..=2),
+        ("1000000000", 3600..=3601),
+    ];
+    for (sandbox, (value, _)) in sandboxes.iter().zip(&cases) {
+        sandbox.always(Fault::status(429));
+        sandbox.script([Fault::status(429).retry_after(value)]);
+    }
+    let daemon = Daemon::start(&config_of(&sandboxes));
+    for (number, (value, expected)) in cases.into_iter().enumerate() {
+        let set = status_in_state(&daemon, number, ScopeState::Waiting);
+        if *expected.start() > 2 {
+            let rest = rest_shown(&set);
+            // A date comes nearer until the answer that names it.
+            let passed = if value == date {
+                boot_now().saturating_since(start).as_secs()
+            } else {
+                0
+            };
+            assert!(
+                rest + passed >= *expected.start() && rest <= *expected.end(),
+                "{value}: {rest}, {passed} s later"
+            );
+            assert_eq!(sandboxes[number].requests().len(), 1, "{value}");
+        } else {
+            let seen = sandboxes[number].wait_for_requests(2, PATIENCE).unwrap();
+            assert!(rests(&seen)[0] < Duration::from_secs(2), "{value}");
+        }
+        let error = set["last_error"].as_str().unwrap();
+        assert!(error.contains("429"), "{error}");
+    }
+}
+
+#[test]
+fn retry_after_counts_though_the_rest_of_the_answer_never_comes() {
+    let sandbox = sandbox(HOUR);
+    sandbox.always(Fault::status(429).retry_after("600").hanging());
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "10", "data"]));
+    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    assert!(stderr.contains("429"), "{stderr}");
+    let set = daemon.status_of("data");
+    assert!((600..=601).contains(&rest_shown(&set)), "{set}");
+}
+
+#[test]
+fn a_method_that_domo_does_not_take_is_75_and_names_the_key() {
+    let sandbox = sandbox(HOUR);
+    sandbox.always(Fault::status(405));
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
+    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    assert!(stderr.contains("token_method"), "{stderr}");
+}
+
+#[test]
+fn a_scope_that_is_not_granted_is_78_and_named_and_stops_its_own_set_alone() {
+    let sandbox = sandbox(HOUR);
+    sandbox.always(Fault::scope("data audit"));
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"data user\"]"));
+    daemon.wait_for_log("cause=denied");
+    let (code, stdout, stderr) = parts(&daemon.ask(&["data user"]));
+    assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+    assert!(stderr.contains("without the scope \"user\""), "{stderr}");
+    token(&daemon.ask(&["data"]));
+    sandbox.always(Fault::no_scope());
+    assert!(daemon.reload().contains("config loaded"));
+    token(&daemon.ask(&["data user"]));
+}
+
+#[test]
+fn retry_after_is_kept_to_on_the_wire() {
+    let sandbox = sandbox(HOUR);
+    sandbox.script([Fault::status(503).retry_after("3")]);
+    let _daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let seen = sandbox.wait_for_requests(2, PATIENCE).unwrap();
+    assert!(rests(&seen)[0] >= Duration::from_secs(3), "{seen:?}");
+}
+
+#[test]
+fn what_domo_refuses_is_told_from_what_will_pass() {
+    let domo = "{\"status\":403,\"statusReason\":\"Forbidden\",\"message\":\"No such user\",\
+                \"toe\":\"ABC\"}";
+    let cases = [
+        (
+            Fault::oauth_error(400, "invalid_client", "Who?"),
+            ScopeState::Denied,
+            "invalid_client",
+        ),
+        (
+            Fault::oauth_error(400, "invalid_scope", "Which?"),
+            ScopeState::Denied,
+            "invalid_scope",
+        ),
+        (Fault::html(401), ScopeState::Denied, "401"),
+        (
+            Fault::status(403).body(domo),
+            ScopeState::Denied,
+            "No such user (toe ABC)",
+        ),
+        (Fault::html(403), ScopeState::Waiting, "403"),
+        (Fault::status(400).body("no"), ScopeState::Waiting, "400"),
+    ];
+    let faults: Vec<Fault> = cases.iter().map(|(fault, ..)| fault.clone()).collect();
+    let sandboxes = sandboxes(&faults, HOUR, false);
+    for (sandbox, fault) in sandboxes.iter().zip(&faults) {
+        sandbox.always(fault.clone());
+    }
+    let mut daemon = Daemon::start(&config_of(&sandboxes));
+    for (number, (_, state, words)) in cases.iter().enumerate() {
+        let set = status_in_state(&daemon, number, *state);
+        let error = set["last_error"].as_str().unwrap();
+        assert!(error.contains(words), "{error}");
+        if *state == ScopeState::Denied {
+            // It waits for the confirmation.
+            let name = format!("client{number}");
+            let (code, stdout, stderr) = parts(&daemon.ask(&["-c", &name, "data"]));
+            assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+            assert!(stderr.contains(words), "{stderr}");
+            let set = status_in_state(&daemon, number, *state);
+            assert!((290..=301).contains(&rest_shown(&set)), "{set}");
+            let confirmations = usize::from(*words != "invalid_scope");
+            assert_eq!(sandboxes[number].requests().len(), 1 + confirmations);
+        }
+    }
+    for sandbox in &sandboxes {
+        sandbox.recover();
+    }
+    assert!(daemon.reload().contains("config loaded"));
+    for number in 0..4 {
+        let name = format!("client{number}");
+        token(&daemon.ask(&["-c", &name, "--timeout", "2", "data"]));
+    }
+}
+
+#[test]
+fn a_corrected_secret_and_a_reload_end_a_refusal_at_once() {
+    let sandbox = sandbox(HOUR);
+    let folder = common::folder(&config_text(&sandbox, "[\"data\", \"user\"]"));
+    fs::write(folder.path().join("acme.secret"), "c4nary-wrong-secret\n").unwrap();
+    let mut daemon = Daemon::start_in(folder);
+    daemon.wait_for_log("cause=denied");
+    let (code, ..) = parts(&daemon.ask(&["data"]));
+    assert_eq!(code, Some(78));
+    daemon.write("acme.secret", &format!("{CANARY_SECRET}\n"));
+    let (took, tokens) = timed(|| {
+        assert!(daemon.reload().contains("config loaded"));
+        ["data", "user"].map(|scope| token(&daemon.ask(&[scope])))
+    });
+    assert!(took <= Duration::from_secs(2), "{took:?}");
+    assert_ne!(tokens[0], tokens[1]);
+}
+
+#[test]
+fn a_token_reissued_over_and_over_is_asked_for_ever_more_seldom_than_the_floor() {
+    let sandbox = sandbox(Duration::from_secs(6));
+    sandbox.script([Fault::default()]);
+    sandbox.always(Fault::same_token());
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let broker = daemon.broker();
+    let mut watch = broker.watch("data").unwrap();
+    let first = watch.next().unwrap().unwrap();
+    assert!(watch.next().unwrap().is_err(), "it dies with no successor");
+    let seen = sandbox.requests();
+    assert!((2..=5).contains(&seen.len()), "{seen:?}");
+    assert!(rests(&seen).iter().all(|rest| *rest >= FLOOR), "{seen:?}");
+    sandbox.recover();
+    let next = watch.next().unwrap().unwrap();
+    assert_ne!(next.generation(), first.generation());
+}
+
+#[test]
+fn lifetimes_are_read_in_every_form_and_short_ones_cause_no_haste() {
+    let forms = [
+        (Fault::expires_in(json!("3599")), 3599),
+        (Fault::no_expires_in(), 300),
+        (Fault::expires_in(Value::Null), 300),
+        (Fault::expires_in(json!(1e18)), 86_400),
+        (Fault::expires_in(json!(60)), 60),
+    ];
+    let faults: Vec<Fault> = forms.iter().map(|(fault, _)| fault.clone()).collect();
+    // Their own expiry is later than all that their answers state.
+    let long = sandboxes(&faults, 48 * HOUR, false);
+    let daemon = Daemon::start(&config_of(&long));
+    for (number, (fault, seconds)) in forms.iter().enumerate() {
+        let set = status_in_state(&daemon, number, ScopeState::Fresh);
+        let life = set["expires_at"].as_u64().unwrap() - set["obtained_at"].as_u64().unwrap();
+        assert!(life.abs_diff(*seconds) <= 1, "{fault:?}: {life}");
+    }
+    let short: Vec<Sandbox> = [1, 2, 5].map(|s| sandbox(Duration::from_secs(s))).into();
+    let _daemon = Daemon::start(&config_of(&short));
+    for sandbox in &short {
+        let seen = sandbox.wait_for_requests(4, PATIENCE).unwrap();
+        let starts: Vec<Duration> = seen.iter().map(|request| request.at).collect();
+        for pair in starts.windows(2) {
+            // Requests are a floor apart when they leave; on the way they may gain on each other.
+            let apart = pair[1].saturating_sub(pair[0]) + Duration::from_millis(100);
+            assert!(apart >= FLOOR, "{starts:?}");
+        }
+    }
+}
+
+#[test]
+fn no_redirect_is_followed_wherever_it_leads() {
+    let other = sandbox(HOUR);
+    let elsewhere = other.token_url();
+    for status in [301, 302, 303, 307, 308] {
+        let here = sandbox(HOUR);
+        let secure = elsewhere.replace("http://", "https://");
+        let targets = [elsewhere.clone(), secure, here.url("/oauth/elsewhere")];
+        here.script(targets.iter().map(|target| Fault::redirect(status, target)));
+        let daemon = Daemon::start(&config_text(&here, "[\"data\"]"));
+        for asked in 1..=targets.len() {
+            let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
+            assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+            assert!(stderr.contains("redirect"), "{stderr}");
+            assert_eq!(here.requests().len(), asked);
+            // What is waited for is tried at once by a reload.
+            if asked < targets.len() {
+                daemon.signal("-HUP");
+                here.wait_for_requests(asked + 1, PATIENCE).unwrap();
+            }
+        }
+        assert!(
+            here.requests()
+                .iter()
+                .all(|seen| seen.path != "/oauth/elsewhere")
+        );
+        assert!(
+            here.requests()
+                .iter()
+                .all(|seen| seen.client_id.as_deref() == Some(CLIENT_ID))
+        );
+    }
+    assert_eq!(other.requests().len(), 0);
+}

@@ -1,0 +1,348 @@
+//! The files that the daemon reads: whose they may be, and who may write and read them.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![expect(clippy::print_stdout, reason = "what is skipped says so")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::common;
+use crate::common::callers::{STRANGER, is_root};
+use crate::common::{
+    CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, parts, run_to_end, sandbox, token,
+};
+use tempfile::TempDir;
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Neither the daemon nor `check` takes what is in the folder, and both say `words`.
+fn refused(folder: &TempDir, words: &str) {
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(78), "{stderr}");
+    let (code, _, said) = check(folder.path(), &[]);
+    assert_eq!(code, Some(78), "{said}");
+    for said in [stderr, said] {
+        assert!(
+            said.contains(words) && !said.contains("c4nary"),
+            "{words} in {said}"
+        );
+    }
+}
+
+fn check(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    common::check(&folder.join("config.toml"), arguments)
+}
+
+#[test]
+fn a_secret_file_open_to_others_is_refused_with_the_chmod_to_run() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    for open in [0o644, 0o606, 0o622, 0o666] {
+        mode(&folder.path().join("acme.secret"), open);
+        refused(&folder, "run: chmod 600");
+    }
+    assert_eq!(sandbox.requests().len(), 0);
+}
+
+#[test]
+fn a_secret_of_another_users_or_in_a_directory_open_to_others_is_refused() {
+    let sandbox = sandbox(HOUR);
+    let config = config_text(&sandbox, "[\"data\"]");
+    let open = folder(&config.replace("\"acme.secret\"", "\"open/acme.secret\""));
+    let inner = open.path().join("open");
+    fs::create_dir(&inner).unwrap();
+    fs::rename(open.path().join("acme.secret"), inner.join("acme.secret")).unwrap();
+    mode(&inner, 0o777);
+    refused(&open, "chmod go-w");
+    if rustix::process::geteuid().is_root() {
+        let foreign = folder(&config);
+        let secret = foreign.path().join("acme.secret");
+        chown(&secret, Some(STRANGER), None).unwrap();
+        refused(&foreign, "belongs to user 4242");
+        // A symlink of ours that leads to it is judged by what it leads to.
+        fs::rename(&secret, foreign.path().join("theirs")).unwrap();
+        symlink("theirs", &secret).unwrap();
+        refused(&foreign, "belongs to user 4242");
+    }
+    assert_eq!(sandbox.requests().len(), 0);
+}
+
+#[test]
+fn a_world_readable_secret_is_taken_where_the_config_says_so() {
+    let sandbox = sandbox(HOUR);
+    let folder =
+        folder(&(config_text(&sandbox, "[\"data\"]") + "allow_world_readable_secret = true\n"));
+    mode(&folder.path().join("acme.secret"), 0o444);
+    token(&Daemon::start_in(folder).ask(&["data"]));
+}
+
+#[test]
+fn a_config_with_a_secret_in_it_is_refused_while_others_can_read_it() {
+    let sandbox = sandbox(HOUR);
+    let inline = format!("client_secret = \"{CANARY_SECRET}\"");
+    let text = config_text(&sandbox, "[\"data\"]");
+    let folder = folder(&text.replace("client_secret_file = \"acme.secret\"", &inline));
+    mode(&folder.path().join("config.toml"), 0o644);
+    refused(
+        &folder,
+        "config.toml: mode 0644 lets others read it; set allow_world_readable_secret",
+    );
+}
+
+#[test]
+fn a_config_that_others_can_write_is_refused_and_its_text_may_still_be_checked() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let config = folder.path().join("config.toml");
+    for open in [0o664, 0o646, 0o666] {
+        mode(&config, open);
+        refused(&folder, "chmod go-w");
+    }
+    let (code, _, stderr) = check(folder.path(), &["--syntax"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    mode(&config, 0o644);
+    mode(folder.path(), 0o777);
+    refused(&folder, "lets others replace files in it; run: chmod go-w");
+    mode(folder.path(), 0o700);
+    if rustix::process::geteuid().is_root() {
+        chown(&config, Some(STRANGER), None).unwrap();
+        refused(&folder, "belongs to user 4242");
+        chown(&config, Some(0), None).unwrap();
+        chown(folder.path(), Some(STRANGER), None).unwrap();
+        refused(&folder, "belongs to user 4242, who can replace files in it");
+    }
+    assert_eq!(sandbox.requests().len(), 0);
+}
+
+#[test]
+fn a_config_opened_to_others_while_the_daemon_runs_leaves_the_last_good_one() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let config = daemon.folder().join("config.toml");
+    daemon.write(
+        "config.toml",
+        &config_text(&sandbox, "[\"data\", \"user\"]"),
+    );
+    daemon.wait_for_log("config loaded");
+    mode(&config, 0o666);
+    let line = daemon.wait_for_log("the last good one stays");
+    assert!(line.contains("chmod go-w"), "{line}");
+    token(&daemon.ask(&["user"]));
+}
+
+#[test]
+fn what_is_no_file_of_text_of_some_size_is_refused_and_holds_nothing_up() {
+    let sandbox = sandbox(HOUR);
+    let text = config_text(&sandbox, "[\"data\"]");
+    let folder = folder(&text);
+    let config = folder.path().join("config.toml");
+    fs::write(
+        &config,
+        text.replace("441e307a", "\u{e9}").replace('\u{e9}', "?"),
+    )
+    .unwrap();
+    let mut bytes = text.clone().into_bytes();
+    bytes.extend_from_slice(b"# caf\xe9\n");
+    fs::write(&config, bytes).unwrap();
+    refused(&folder, "config.toml:7:6: not UTF-8");
+    let file = fs::File::create(&config).unwrap();
+    file.set_len(17 * 1024 * 1024).unwrap();
+    refused(&folder, "longer than 16777216 bytes");
+    for name in ["config.toml", "acme.secret"] {
+        fs::write(&config, &text).unwrap();
+        let path = folder.path().join(name);
+        fs::remove_file(&path).unwrap();
+        assert!(
+            Command::new("mkfifo")
+                .arg(&path)
+                .status()
+                .unwrap()
+                .success()
+        );
+        mode(&path, 0o600);
+        refused(&folder, "not a regular file");
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_secret_behind_symlinks_is_judged_with_every_directory_on_the_way() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let at = |name: &str| folder.path().join(name);
+    for name in ["open", "closed"] {
+        fs::create_dir(at(name)).unwrap();
+    }
+    fs::rename(at("acme.secret"), at("closed/secret")).unwrap();
+    symlink("../closed/secret", at("open/link")).unwrap();
+    symlink("open/link", at("acme.secret")).unwrap();
+    assert_eq!(check(folder.path(), &[]).0, Some(0));
+    mode(&at("open"), 0o777);
+    refused(&folder, "/open: mode 0777 lets others replace files in it");
+    mode(&at("open"), 0o1777);
+    assert_eq!(check(folder.path(), &[]).0, Some(0), "sticky");
+    mode(&at("closed"), 0o770);
+    refused(&folder, "/closed: mode 0770");
+}
+
+#[test]
+fn certificates_that_others_can_write_are_refused() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&(config_text(&sandbox, "[\"data\"]") + "ca_file = \"ca.pem\"\n"));
+    fs::write(folder.path().join("ca.pem"), "").unwrap();
+    mode(&folder.path().join("ca.pem"), 0o666);
+    refused(&folder, "ca_file");
+}
+
+#[test]
+fn an_id_file_that_others_can_write_is_refused_and_all_may_read_it() {
+    let sandbox = sandbox(HOUR);
+    let text = config_text(&sandbox, "[\"data\"]");
+    let id = format!("client_id = \"{}\"", common::CLIENT_ID);
+    let folder = folder(&text.replace(&id, "client_id_file = \"id\""));
+    let file = folder.path().join("id");
+    fs::write(&file, common::CLIENT_ID).unwrap();
+    for open in [0o664, 0o646, 0o666] {
+        mode(&file, open);
+        refused(&folder, "lets others write it; run: chmod go-w");
+    }
+    mode(&file, 0o444);
+    mode(folder.path(), 0o777);
+    refused(&folder, "lets others replace files in it");
+    mode(folder.path(), 0o700);
+    if is_root() {
+        chown(&file, Some(STRANGER), None).unwrap();
+        refused(&folder, "belongs to user 4242");
+        chown(&file, Some(0), None).unwrap();
+    }
+    assert_eq!(sandbox.requests().len(), 0);
+    token(&Daemon::start_in(folder).ask(&["data"]));
+}
+
+#[test]
+fn a_command_whose_program_others_can_write_is_refused_and_not_run() {
+    let sandbox = sandbox(HOUR);
+    let text = config_text(&sandbox, "[\"data\"]");
+    let folder = folder("");
+    let program = folder.path().join("secret.sh");
+    let ran = folder.path().join("ran");
+    let script = format!(
+        "#!/bin/sh\n: > {}\ncat {}/acme.secret\n",
+        ran.display(),
+        folder.path().display()
+    );
+    fs::write(&program, script).unwrap();
+    let command = format!("client_secret_command = [\"{}\"]", program.display());
+    let text = text.replace("client_secret_file = \"acme.secret\"", &command);
+    fs::write(folder.path().join("config.toml"), text).unwrap();
+    for open in [0o775, 0o757, 0o777] {
+        mode(&program, open);
+        refused(&folder, "lets others write it; run: chmod go-w");
+    }
+    mode(&program, 0o755);
+    if is_root() {
+        chown(&program, Some(STRANGER), None).unwrap();
+        refused(&folder, "belongs to user 4242");
+        chown(&program, Some(0), None).unwrap();
+    }
+    assert!(!ran.exists(), "it has run");
+    let daemon = Daemon::start_in(folder);
+    token(&daemon.ask(&["data"]));
+    assert!(ran.exists(), "it runs once it is safe");
+}
+
+#[test]
+fn group_members_may_read_roots_secret_and_nobody_elses() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let secret = folder.path().join("acme.secret");
+    mode(folder.path(), 0o755);
+    mode(&secret, 0o640);
+    let as_user = || {
+        use std::os::unix::process::CommandExt;
+        let mut command = Daemon::command(folder.path());
+        command.arg("check");
+        command.uid(STRANGER).gid(STRANGER).current_dir("/");
+        run_to_end(command)
+    };
+    chown(&secret, Some(0), Some(STRANGER)).unwrap();
+    let (code, stderr) = as_user();
+    assert_eq!(code, Some(0), "root's, open to our group: {stderr}");
+    chown(&secret, Some(STRANGER), Some(STRANGER)).unwrap();
+    let (code, stderr) = as_user();
+    assert_eq!(code, Some(78), "ours, open to our group: {stderr}");
+    assert!(stderr.contains("chmod 600"), "{stderr}");
+}
+
+/// Runs a script with `$1`, a folder, in a mount namespace of its own; `None` where there can be
+/// none.
+fn in_mount_namespace(folder: &Path, script: &str) -> Option<Output> {
+    let mut command = Command::new("unshare");
+    let script =
+        format!("mount -t tmpfs none \"$1/try\" && umount \"$1/try\" && echo READY && {script}");
+    fs::create_dir_all(folder.join("try")).unwrap();
+    let output = command
+        .args(["-m", "sh", "-c", &script, "sh"])
+        .arg(folder)
+        .output()
+        .ok()?;
+    let is_there = output.stdout.starts_with(b"READY");
+    if !is_there {
+        println!("skipped: no mount namespace can be made here");
+    }
+    is_there.then_some(output)
+}
+
+#[test]
+fn a_container_with_shared_volumes_needs_two_keys_and_is_told_which() {
+    // A directory for the socket as an emptyDir is, and a secret as Kubernetes mounts one.
+    let sandbox = sandbox(HOUR);
+    let text = config_text(&sandbox, "[\"data\"]");
+    let text = text.replace("\"acme.secret\"", "\"secrets/acme.secret\"");
+    let folder = folder(&text);
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir_all(at("secrets/..v1")).unwrap();
+    fs::rename(at("acme.secret"), at("secrets/..v1/acme.secret")).unwrap();
+    mode(&at("secrets/..v1/acme.secret"), 0o644);
+    symlink("..v1", at("secrets/..data")).unwrap();
+    symlink("..data/acme.secret", at("secrets/acme.secret")).unwrap();
+    fs::create_dir(at("run")).unwrap();
+    mode(&at("run"), 0o777);
+    let start = || run_to_end(Daemon::command_at(folder.path(), &at("run/broker.sock")));
+    let (code, stderr) = start();
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains("shared_directory = true"), "{stderr}");
+    let shared = format!("[broker]\nshared_directory = true\n{text}");
+    fs::write(at("config.toml"), &shared).unwrap();
+    let (code, stderr) = start();
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(
+        stderr.contains("allow_world_readable_secret = true"),
+        "{stderr}"
+    );
+
+    let both = shared + "allow_world_readable_secret = true\n";
+    fs::write(at("config.toml"), both).unwrap();
+    // Its directory is open to all, but nobody can change what is mounted for reading alone.
+    mode(&at("secrets"), 0o777);
+    let script = format!(
+        "mount --bind \"$1/secrets\" \"$1/secrets\" && mount -o remount,bind,ro \"$1/secrets\" && \
+         {{ {daemon} --config \"$1/config.toml\" --socket \"$1/run/broker.sock\" & }} && \
+         unshare --pid --fork --mount-proc {helper} --socket \"$1/run/broker.sock\" --wait --timeout {patience} data; code=$?; \
+         kill $!; exit $code",
+        daemon = env!("CARGO_BIN_EXE_domo-tokend"),
+        helper = env!("CARGO_BIN_EXE_domo-token"),
+        patience = PATIENCE.as_secs(),
+    );
+    if let Some(output) = in_mount_namespace(folder.path(), &script) {
+        let (code, _, stderr) = parts(&output);
+        assert_eq!(code, Some(0), "{stderr}");
+    }
+}

@@ -1,0 +1,221 @@
+//! Many hosts that start together, over a day, on the pure core: what Domo sees of them.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "in a test, what fails says so"
+)]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use domo_token::platform::clock::BootTime;
+use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
+use domo_token_core::schedule::{Ask, CONFIRM_AFTER, DENIED_RETRY, WaiterId};
+use domo_token_core::scheduler::{Command, Scheduler, Wanted};
+use domo_token_protocol::scope::ScopeSet;
+
+const START: BootTime = BootTime::from_millis(1_000_000);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// How Domo's tokens live.
+const LIFETIME: Duration = Duration::from_secs(3599);
+
+/// What an answer takes.
+const ANSWER: Duration = Duration::from_millis(150);
+
+fn unavailable() -> FetchError {
+    FetchError::transient(Cause::Server, "503")
+}
+
+fn scope() -> ScopeSet {
+    ScopeSet::parse("data").unwrap()
+}
+
+/// A host with one scope set that has just started.
+fn host(seed: u64) -> Scheduler {
+    let mut host = Scheduler::new(seed);
+    let wanted = Wanted {
+        name: "acme".to_owned(),
+        shown_id: String::new(),
+        scopes: BTreeSet::from([scope()]),
+        renewed: true,
+        proxy_login: None,
+        loading: None,
+    };
+    host.configure(vec![wanted], START);
+    host
+}
+
+/// A token of that number.
+fn granted(number: usize) -> Fetched {
+    Fetched {
+        text: format!("token {number}").into(),
+        lifetime: LIFETIME,
+        lifetime_source: LifetimeSource::Stated,
+        granted: scope(),
+    }
+}
+
+/// When a host asks Domo, from its start until `end`, while `error` says what Domo answers instead
+/// of a token.
+fn requests(
+    seed: u64,
+    end: Duration,
+    error: impl Fn(Duration) -> Option<FetchError>,
+) -> Vec<Duration> {
+    let mut host = host(seed);
+    let mut now = START;
+    let mut asked = Vec::new();
+    loop {
+        while let Some(command) = host.poll_command() {
+            let Command::Fetch(set, round) = command else {
+                continue;
+            };
+            let since = now.saturating_since(START);
+            asked.push(since);
+            let answer = match error(since) {
+                Some(error) => Err(error),
+                None => Ok(granted(asked.len())),
+            };
+            now = now + ANSWER;
+            host.handle_fetched(set, round, answer, now);
+        }
+        now = host.poll_timeout().unwrap();
+        if now.saturating_since(START) >= end {
+            return asked;
+        }
+        host.handle_timeout(now);
+    }
+}
+
+#[test]
+fn a_day_of_one_host_costs_thirty_two_requests_or_so() {
+    let counts: Vec<usize> = (0..1000)
+        .map(|seed| requests(seed, HOUR * 24, |_| None).len())
+        .collect();
+    let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+    let mean = counts.iter().sum::<usize>() / counts.len();
+    // 86 400 s / (3 599 s × 0.75), and the first renewal comes earlier.
+    assert_eq!((*least, mean, *most), (32, 32, 34));
+    let document = include_str!("../../docs/architecture.md");
+    assert!(document.contains("32 to 34 requests a day"), "it is stated");
+}
+
+#[test]
+fn a_thousand_hosts_that_start_together_do_not_ask_together() {
+    let mut bins = vec![0_u32; 24 * 60];
+    for seed in 0..1000 {
+        for at in requests(seed, HOUR * 24, |_| None) {
+            bins[usize::try_from(at.as_secs() / 60).unwrap()] += 1;
+        }
+    }
+    let after_first_cycle = &bins[60..];
+    let total: u32 = after_first_cycle.iter().sum();
+    let mean = f64::from(total) / 1380.0;
+    let most = f64::from(*after_first_cycle.iter().max().unwrap());
+    assert!(
+        most <= mean * 3.0,
+        "{most} in one minute, {mean} on average"
+    );
+}
+
+/// What the first half hour of an outage costs that begins with the first renewal, as far as the
+/// token lives: the rests between attempts, in milliseconds, and how often the host woke up.
+fn outage(seed: u64) -> (Vec<u128>, usize) {
+    let mut host = host(seed);
+    let set = host.find("acme", &scope()).unwrap();
+    let Some(Command::Fetch(_, first)) = host.poll_command() else {
+        panic!("it asks at its start");
+    };
+    host.handle_fetched(set, first, Ok(granted(1)), START);
+    let end = (START + LIFETIME).min(host.poll_timeout().unwrap() + HOUR / 2);
+    let (mut rests, mut last, mut wakes) = (Vec::new(), None, 0);
+    loop {
+        let now = host.poll_timeout().unwrap();
+        if now >= end {
+            break;
+        }
+        host.handle_timeout(now);
+        wakes += 1;
+        while let Some(command) = host.poll_command() {
+            if let Command::Fetch(_, round) = command {
+                rests.extend(last.map(|last| now.saturating_since(last).as_millis()));
+                last = Some(now);
+                host.handle_fetched(set, round, Err(unavailable()), now);
+            }
+        }
+        let ask = Ask {
+            min_ttl: None,
+            deadline: now,
+            renew: None,
+        };
+        let served = host.request(set, WaiterId(1), &ask, now);
+        let usable = now + Duration::from_secs(1) <= START + LIFETIME;
+        assert!(!usable || matches!(served, Some(Ok(_))), "{served:?}");
+    }
+    let failed = host.status(end).next().unwrap().attempts;
+    assert_eq!(usize::try_from(failed).unwrap(), rests.len() + 1);
+    (rests, wakes)
+}
+
+#[test]
+fn an_outage_while_the_token_lives_is_felt_by_nobody_and_goes_by_the_back_off() {
+    for seed in 0..200 {
+        let (rests, wakes) = outage(seed);
+        assert!((10..50).contains(&rests.len()), "{rests:?}");
+        for (number, rest) in rests.iter().enumerate() {
+            let longest = 60_000.min(1000 << number.min(10));
+            assert!((longest / 2..=longest).contains(rest), "{number}: {rest}");
+        }
+        // Each attempt is begun by one timer, and nothing else wakes it up.
+        assert!(wakes <= rests.len() + 2, "{wakes}");
+    }
+}
+
+#[test]
+fn an_outage_of_half_an_hour_costs_at_most_fifty_attempts() {
+    for seed in 0..1000 {
+        let down = HOUR..HOUR + Duration::from_secs(1800);
+        let all = requests(seed, HOUR * 3, |at| down.contains(&at).then(unavailable));
+        let attempts = all.iter().filter(|at| down.contains(*at)).count();
+        assert!(attempts <= 50, "{attempts}");
+        let back = all.iter().find(|at| **at >= down.end).unwrap();
+        assert!(*back < down.end + HOUR, "it goes on");
+    }
+}
+
+#[test]
+fn ten_minutes_of_nothing_but_failure_cost_at_most_twenty_five_requests() {
+    for seed in 0..1000 {
+        let asked = requests(seed, Duration::from_secs(600), |_| Some(unavailable()));
+        assert!((10..=25).contains(&asked.len()), "{}", asked.len());
+    }
+}
+
+#[test]
+fn the_end_of_an_outage_is_noticed_within_a_minute() {
+    for seed in 0..1000 {
+        let end = Duration::from_secs(7200);
+        let all = requests(seed, HOUR * 3, |at| (at < end).then(unavailable));
+        let first = all.iter().find(|at| **at >= end).unwrap();
+        assert!(*first <= end + Duration::from_secs(61), "{first:?}");
+    }
+}
+
+#[test]
+fn a_day_of_refusals_costs_one_confirmation_and_one_request_in_five_minutes() {
+    for seed in 0..100 {
+        let refused = |_| {
+            Some(FetchError::Denied {
+                scope_only: false,
+                words: "401".to_owned(),
+            })
+        };
+        let asked = requests(seed, HOUR * 24, refused);
+        let mut rests = asked.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
+        assert!(rests.next().unwrap() >= CONFIRM_AFTER);
+        assert!(rests.min().unwrap() >= DENIED_RETRY);
+        assert!((280..=289).contains(&asked.len()), "{}", asked.len());
+    }
+}

@@ -1,0 +1,56 @@
+//! The real programs, each test by itself: a daemon, the sandbox as Domo, and the helper.
+
+#![cfg(unix)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod access_control;
+mod app;
+mod audit;
+mod broker_choice;
+mod check;
+mod completions;
+mod config_schema;
+mod config_watch;
+mod containers;
+mod credential_forms;
+mod end_to_end;
+mod environment;
+mod faults;
+mod file_advice;
+mod file_size_limit;
+mod files;
+mod fleet;
+mod health;
+mod help;
+mod init;
+mod isolation;
+mod layering;
+mod log_format;
+mod log_output;
+mod man;
+mod memory_wipe;
+mod namespaces;
+mod no_broker;
+mod oauth_responses;
+mod onboarding;
+mod outages;
+mod processes;
+mod proxy_login;
+mod recipes;
+mod reload;
+mod runtime_directory;
+mod secrecy;
+mod socket_loss;
+mod start;
+mod status;
+mod stdout;
+mod systemd;
+mod terminal;
+mod thread_limit;
+mod tls;
+mod unit_files;
+mod units;
+mod users;
+mod verbs;

@@ -1,0 +1,108 @@
+//! The man pages under `docs/man/` say what help and the other documents say. After a change of
+//! these, `UPDATE_MAN=1 cargo test --test it man` writes them anew.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "in a test, what fails says so"
+)]
+#![allow(clippy::print_stdout, reason = "what is skipped says so")]
+
+mod daemon;
+mod document;
+mod helper;
+mod page;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn pages() -> [(&'static str, String); 4] {
+    [
+        ("domo-token.1", helper::page()),
+        ("domo-tokend.8", daemon::page()),
+        (
+            "domo-token-config.5",
+            document::page(
+                "domo-token-config",
+                5,
+                "what domo-tokend is told in its config file",
+                "docs/config.md",
+            ),
+        ),
+        (
+            "domo-token-protocol.7",
+            document::page(
+                "domo-token-protocol",
+                7,
+                "what callers and domo-tokend say to each other",
+                "docs/protocol.md",
+            ),
+        ),
+    ]
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man")
+}
+
+#[test]
+fn the_pages_are_those_made_from_help_and_documents() {
+    for (name, page) in pages() {
+        let path = folder().join(name);
+        if std::env::var_os("UPDATE_MAN").is_some() {
+            fs::write(&path, page).unwrap();
+            continue;
+        }
+        let there = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            there == page,
+            "{name} is out of date: UPDATE_MAN=1 cargo test --test it man"
+        );
+    }
+}
+
+#[test]
+fn every_option_and_exit_code_has_its_place() {
+    let page = helper::page();
+    for option in domo_token_cli::options::OPTIONS {
+        let name = option.long.replace('-', "\\-");
+        assert!(page.contains(&format!("\\-\\-{name}")), "{name}");
+    }
+    for code in [0, 2, 69, 70, 74, 75, 76, 77, 78, 126, 127] {
+        assert!(page.contains(&format!("\\fB{code}\\fR")), "{code}");
+    }
+    let page = daemon::page();
+    for name in ["config", "log\\-format", "online", "client\\-id", "offline"] {
+        assert!(page.contains(&format!("\\-\\-{name}")), "{name}");
+    }
+}
+
+/// What a checker of man pages says of all; `None`, and says so, where there is none.
+fn complaints(checker: &str, arguments: &[&str]) -> Option<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = pages().map(|(name, page)| {
+        fs::write(folder.path().join(name), page).unwrap();
+        name
+    });
+    let mut command = Command::new(checker);
+    command.current_dir(&folder).args(arguments).args(pages);
+    let Ok(output) = command.output() else {
+        println!("no {checker} here: it was not asked about the man pages");
+        return None;
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Some(text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn no_checker_of_man_pages_complains() {
+    for (checker, arguments) in [
+        ("mandoc", &["-T", "lint", "-W", "warning"][..]),
+        ("groff", &["-k", "-z", "-ww", "-t", "-man", "-Tutf8"]),
+    ] {
+        let said = complaints(checker, arguments);
+        assert_eq!(said.unwrap_or_default(), "", "{checker}");
+    }
+}

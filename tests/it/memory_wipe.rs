@@ -1,0 +1,48 @@
+//! What is left of a token in the daemon's memory once its set is gone.
+
+use crate::common;
+use crate::common::secrecy::found_in_memory;
+use crate::common::{CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, sandbox, token};
+
+#[test]
+fn a_removed_sets_token_is_nowhere_in_memory_and_a_living_one_is_there_once() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"user\"]"));
+    let (data, user) = (token(&daemon.ask(&["data"])), token(&daemon.ask(&["user"])));
+    let end = |token: &str| token.as_bytes()[token.len() - 200..].to_vec();
+    let count = |token: &str| found_in_memory(daemon.pid(), &end(token));
+    let Some(before) = count(&user) else {
+        println!("skipped: this user may not read another process's memory");
+        return;
+    };
+    assert_eq!(before, 1, "the one copy there is");
+    sandbox.wait_for_requests(2, PATIENCE).unwrap();
+    daemon.write("config.toml", &config_text(&sandbox, "[\"data\"]"));
+    daemon.wait_for_log("config loaded");
+    assert_eq!(daemon.ask(&["user"]).status.code(), Some(78));
+    assert_eq!(found_in_memory(daemon.pid(), &end(&user)), Some(0));
+    assert_eq!(found_in_memory(daemon.pid(), &end(&data)), Some(1));
+}
+
+#[test]
+fn a_removed_clients_secret_is_nowhere_in_memory() {
+    let sandbox = sandbox(HOUR);
+    sandbox.add_client("another-id", "an0ther-secret-of-the-tests", &["data"]);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    token(&daemon.ask(&["data"]));
+    let count = |secret: &str| found_in_memory(daemon.pid(), secret.as_bytes());
+    let Some(before) = count(CANARY_SECRET) else {
+        println!("skipped: this user may not read another process's memory");
+        return;
+    };
+    assert!(before >= 1, "it is held while it is needed");
+    let other = config_text(&sandbox, "[\"data\"]").replace(common::CLIENT_ID, "another-id");
+    daemon.write("acme.secret", "an0ther-secret-of-the-tests\n");
+    daemon.write("config.toml", &other);
+    daemon.wait_for_log("config loaded");
+    sandbox.wait_for_requests(2, PATIENCE).unwrap();
+    daemon.wait_for_log("token renewed");
+    let count = |secret: &str| found_in_memory(daemon.pid(), secret.as_bytes());
+    assert_eq!(count(CANARY_SECRET), Some(0));
+    assert!(count("an0ther-secret-of-the-tests") >= Some(1));
+}

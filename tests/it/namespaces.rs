@@ -1,0 +1,290 @@
+//! Callers in PID and user namespaces of their own, as in containers, and impostors before them.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
+use std::fs::{self, Permissions};
+use std::io::Read;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use crate::common::callers::{ACCOMPLICE, STRANGER, is_root, open_folder, python_as};
+use crate::common::namespaces::{Container, can_be_made, with_host_socket_in, wrapped};
+use crate::common::{Daemon, HOUR, helper, parts, sandbox, token};
+use domo_sandbox::Sandbox;
+use domo_token_client::Broker;
+use tempfile::TempDir;
+
+/// The users that a broker runs as, and those that ask it.
+const USERS: [u32; 2] = [0, ACCOMPLICE];
+
+/// A daemon of that user, whose socket all can reach.
+fn daemon_of(uid: u32, sandbox: &Sandbox) -> Daemon {
+    let folder = open_folder(sandbox, "[\"data\"]", "", "");
+    for name in ["", "config.toml", "acme.secret"] {
+        chown(folder.path().join(name), Some(uid), Some(uid)).unwrap();
+    }
+    let mut command = Daemon::command(folder.path());
+    command.uid(uid).gid(uid).current_dir("/");
+    Daemon::start_as(command, folder)
+}
+
+/// All containers, brokers and callers.
+fn each(check: impl Fn(Container, u32, &Daemon, &str)) {
+    if !can_be_made() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    for server in USERS {
+        let daemon = daemon_of(server, &sandbox);
+        for container in Container::ALL {
+            for caller in [0, STRANGER] {
+                let name = format!("broker of user {server}, caller {caller} in {container:?}");
+                check(container, caller, &daemon, &name);
+            }
+        }
+    }
+}
+
+fn run(container: Container, uid: u32, command: &Command) -> Output {
+    container.command(uid, command).output().unwrap()
+}
+
+#[test]
+fn helper_in_a_container_is_served() {
+    each(|container, caller, daemon, name| {
+        let ask = |arguments: &[&str]| run(container, caller, &daemon.helper(arguments));
+        let here = token(&daemon.ask(&["data"]));
+        assert_eq!(token(&ask(&["data"])), here, "get: {name}");
+        let env = ["exec", "data", "--", "printenv", "DOMO_ACCESS_TOKEN"];
+        assert_eq!(token(&ask(&env)), here, "exec: {name}");
+        let status = ask(&["status", "--quiet"]);
+        assert_eq!(status.status.code(), Some(0), "status: {name}");
+        let (code, why, _) = parts(&ask(&["--explain", "data"]));
+        assert_eq!(code, Some(0), "explain: {name}");
+        assert!(why.contains(&format!("uid {caller},")), "{name}: {why}");
+        // With the shell, the first process there, all others end.
+        let script = "{ \"$@\" & } | { read -r line; echo \"$line\"; }";
+        let watch = wrapped(
+            &["sh", "-c", script, "sh"],
+            &daemon.helper(&["watch", "data"]),
+        );
+        let output = run(container, caller, &watch);
+        let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(line["access_token"], here, "watch: {name}");
+        assert_eq!(line["broker"], daemon.socket().to_str().unwrap());
+    });
+}
+
+/// The variable that names the socket for the app below.
+const SOCKET: &str = "SOCKET_OF_THE_APP";
+
+#[test]
+#[ignore = "the app of the next one, which starts it in containers"]
+fn the_app() {
+    let broker = Broker::connect_to(std::env::var_os(SOCKET).unwrap()).unwrap();
+    let token = broker.token("data").unwrap();
+    let watched = broker.watch("data").unwrap().next().unwrap().unwrap();
+    assert_eq!(token.generation(), watched.generation());
+    assert_eq!(broker.status().unwrap().scopes.len(), 1);
+    assert_eq!(broker.explain("data").unwrap().refused, None);
+}
+
+#[test]
+fn app_in_a_container_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    // Where other users can run it.
+    let program = folder.path().join("app");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    each(|container, caller, daemon, name| {
+        let mut app = Command::new(&program);
+        app.args(["namespaces::the_app", "--exact", "--ignored", "--nocapture"]);
+        app.env(SOCKET, daemon.socket());
+        let output = run(container, caller, &app);
+        let (stdout, stderr) = (&output.stdout, &output.stderr);
+        let told = [stdout.as_slice(), stderr].concat();
+        let told = String::from_utf8_lossy(&told);
+        assert!(output.status.success(), "{name}: {told}");
+        assert!(told.contains("1 passed"), "{name}: {told}");
+    });
+}
+
+/// Where somebody listens who isn't the broker.
+struct Impostor {
+    folder: TempDir,
+    server: Child,
+    said: ChildStdout,
+}
+
+impl Impostor {
+    /// Listens as user `uid` in a folder of that owner and mode.
+    fn listen(uid: u32, owner: u32, mode: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
+        let socket = folder.path().join("broker.sock");
+        let script = format!(
+            "import os,socket\n\
+             path=\"{}\"\n\
+             s=socket.socket(socket.AF_UNIX); s.bind(path); os.chmod(path,0o777); s.listen()\n\
+             print('ready',flush=True)\n\
+             while True:\n\
+             \tc,_=s.accept()\n\
+             \tif c.recv(4096): print('asked',flush=True)\n\
+             \tc.close()\n",
+            socket.display()
+        );
+        let mut server = python_as(uid, &script);
+        let mut server = server.stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = server.stdout.take().unwrap();
+        said.read_exact(&mut [0; 6]).unwrap();
+        chown(folder.path(), Some(owner), Some(owner)).unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
+        Self {
+            folder,
+            server,
+            said,
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("broker.sock")
+    }
+
+    /// Ends it, and says whether anybody has asked it for anything.
+    fn was_asked(mut self) -> bool {
+        self.end();
+        let mut said = String::new();
+        self.said.read_to_string(&mut said).unwrap();
+        !said.is_empty()
+    }
+
+    fn end(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+    }
+}
+
+impl Drop for Impostor {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[track_caller]
+fn assert_untrusted(output: &Output, name: &str) {
+    let (code, stdout, stderr) = parts(output);
+    assert_eq!((code, stdout.as_str()), (Some(77), ""), "{name}: {stderr}");
+    assert!(stderr.lines().count() == 1, "{stderr}");
+}
+
+#[test]
+fn impostor_in_a_directory_of_others_is_refused_in_a_container() {
+    if !can_be_made() {
+        return;
+    }
+    let owner_and_mode = [(0, 0o1777), (0, 0o1775), (ACCOMPLICE, 0o1777), (0, 0o777)];
+    for (owner, mode) in owner_and_mode {
+        let impostor = Impostor::listen(4299, owner, mode);
+        for container in Container::ALL {
+            for caller in [0, STRANGER] {
+                let ask = helper(&impostor.socket(), &["data"]);
+                let name = format!("{caller} in {container:?}, {mode:o} of user {owner}");
+                assert_untrusted(&run(container, caller, &ask), &name);
+            }
+        }
+        assert!(!impostor.was_asked());
+    }
+}
+
+#[test]
+fn symlink_to_an_impostor_is_refused_in_a_container() {
+    if !can_be_made() {
+        return;
+    }
+    let impostor = Impostor::listen(4299, 0, 0o1777);
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let link = folder.path().join("broker.sock");
+    std::os::unix::fs::symlink(impostor.socket(), &link).unwrap();
+    for container in Container::ALL {
+        let ask = helper(&link, &["data"]);
+        assert_untrusted(&run(container, STRANGER, &ask), &format!("{container:?}"));
+    }
+    assert!(!impostor.was_asked());
+}
+
+/// The helper's command with the default paths, where `folder` is the host's `/run/domo-token`.
+fn by_default_paths(container: Container, uid: u32, folder: &Path) -> Output {
+    let mut ask = Command::new(env!("CARGO_BIN_EXE_domo-token"));
+    ask.arg("data");
+    let ask = container.command(uid, &ask);
+    with_host_socket_in(folder, &ask).output().unwrap()
+}
+
+#[test]
+fn default_path_is_used_in_a_container_unless_others_can_write_there() {
+    if !can_be_made() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let daemon = daemon_of(0, &sandbox);
+    for container in Container::ALL {
+        for caller in [0, STRANGER] {
+            let output = by_default_paths(container, caller, daemon.folder());
+            assert_eq!(output.status.code(), Some(0), "{container:?} {output:?}");
+        }
+    }
+    for (owner, mode) in [(0, 0o1777), (0, 0o1775)] {
+        let impostor = Impostor::listen(4299, owner, mode);
+        for container in Container::ALL {
+            let output = by_default_paths(container, STRANGER, impostor.folder.path());
+            assert_untrusted(&output, &format!("{container:?} {mode:o}"));
+        }
+        assert!(!impostor.was_asked());
+    }
+}
+
+#[test]
+fn directory_above_a_default_path_that_others_can_write_to_is_refused_in_a_user_namespace() {
+    if !can_be_made() {
+        return;
+    }
+    // Here the impostor's directory is its own: in a user namespace it looks like root's.
+    let impostor = Impostor::listen(4299, 4299, 0o755);
+    let mut ask = Command::new(env!("CARGO_BIN_EXE_domo-token"));
+    ask.arg("data");
+    let ask = Container::PidAndUser.command(STRANGER, &ask);
+    let ask = wrapped(&["sh", "-c", "chmod 1777 /run && exec \"$@\"", "sh"], &ask);
+    let output = with_host_socket_in(impostor.folder.path(), &ask).output();
+    assert_untrusted(&output.unwrap(), "a sticky /run");
+    assert!(!impostor.was_asked());
+}
+
+#[test]
+fn process_without_a_number_of_its_own_does_not_take_anybody_for_itself() {
+    if !is_root() || !can_be_made() {
+        return;
+    }
+    // A user without a number in the namespace is seen as the overflow uid, as is an impostor.
+    let impostor = Impostor::listen(4299, 0, 0o1777);
+    let ask = helper(&impostor.socket(), &["data"]);
+    let unmapped = [
+        "setpriv",
+        "--reuid",
+        "4242",
+        "--clear-groups",
+        "unshare",
+        "--user",
+    ];
+    assert_untrusted(&wrapped(&unmapped, &ask).output().unwrap(), "unmapped");
+    assert!(!impostor.was_asked());
+    let sandbox = sandbox(HOUR);
+    for server in USERS {
+        let daemon = daemon_of(server, &sandbox);
+        let ask = wrapped(&unmapped, &daemon.helper(&["data"])).output();
+        token(&ask.unwrap());
+    }
+}

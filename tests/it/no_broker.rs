@@ -1,0 +1,361 @@
+//! Callers that reach no broker: the message names a command that helps on their host.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::thread;
+
+use crate::common::callers::{STRANGER, is_root};
+use crate::common::namespaces::{can_be_made, wrapped};
+use crate::common::{Daemon, HOUR, config_text, folder, helper, parts, sandbox, token};
+use domo_token_protocol::frame::{self, HELLO};
+use domo_token_protocol::messages::VERSION;
+use tempfile::TempDir;
+
+const HOST: &str = "/run/domo-token/broker.sock";
+
+const OWN: &str = "/run/user/4242/domo-token/broker.sock";
+
+/// Makes a host with a user `etl`, no broker, and nothing else in `/run` and `/etc`; `$0` is a folder
+/// that the test has filled.
+const NEW_HOST: &str = "mount -t tmpfs -o mode=755 none /run && mount -t tmpfs -o mode=755 none /etc && \
+    printf 'root:x:0:0::/:/bin/sh\\netl:x:4242:4242::/home/none:/bin/sh\\n' > /etc/passwd && \
+    touch /etc/debian_version && ";
+
+/// Runs the helper as that user on a new host that a script has prepared.
+fn ask_on(
+    folder: &Path,
+    prepare: &str,
+    user: u32,
+    arguments: &[&str],
+    env: &[(&str, &str)],
+) -> Output {
+    let mut ask = Command::new(env!("CARGO_BIN_EXE_domo-token"));
+    ask.args(arguments).envs(env.iter().copied());
+    let id = user.to_string();
+    let as_user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
+    let ask = wrapped(&as_user, &ask);
+    let script = format!("{NEW_HOST} {prepare} exec \"$@\"");
+    let folder = folder.to_str().unwrap();
+    let words = ["unshare", "-m", "sh", "-c", &script, folder];
+    wrapped(&words, &ask).output().unwrap()
+}
+
+/// Asserts the exit code and the end of the only line.
+#[track_caller]
+fn assert_ends(output: &Output, code: i32, end: &str) -> String {
+    let (found, stdout, stderr) = parts(output);
+    assert_eq!((found, stdout.as_str()), (Some(code), ""), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.trim_end().ends_with(end), "{end:?} in {stderr}");
+    stderr
+}
+
+/// A folder that every user can enter.
+fn open_folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+#[test]
+fn socket_as_a_url_names_its_path_to_helper_and_daemon() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let path = folder.path().join("broker.sock");
+    let url = format!("unix://{}", path.display());
+    let command = Daemon::command_at(folder.path(), Path::new(&url));
+    let daemon = Daemon::start_as(command, folder);
+    token(&daemon.ask(&["data"]));
+    let short = format!("unix:{}", path.display());
+    for url in [&url, &short] {
+        token(&helper(Path::new(url), &["data"]).output().unwrap());
+        let none = Path::new("/none.sock");
+        token(&helper(none, &["--socket", url, "data"]).output().unwrap());
+    }
+}
+
+#[test]
+fn value_that_is_no_socket_is_2_for_the_helper_and_78_for_the_daemon() {
+    for (value, end) in [
+        (
+            "~/x.sock",
+            "no shell has expanded the tilde; write /home/etl/x.sock",
+        ),
+        ("unix://run/x.sock", "write unix:///run/x.sock"),
+        (
+            "http://localhost:1/",
+            "write a path such as /run/domo-token/broker.sock",
+        ),
+        (
+            "tcp:localhost:1",
+            "write a path such as /run/domo-token/broker.sock",
+        ),
+    ] {
+        let home = ("HOME", "/home/etl");
+        for verb in [
+            &["data"][..],
+            &["status"],
+            &["watch", "data"],
+            &["--wait", "data"],
+        ] {
+            let mut ask = helper(Path::new(value), verb);
+            let error = assert_ends(&ask.envs([home]).output().unwrap(), 2, end);
+            assert!(error.contains("$DOMO_TOKEN_SOCKET is \""), "{error}");
+        }
+        let mut ask = helper(Path::new("/none.sock"), &["--socket", value, "data"]);
+        let error = assert_ends(&ask.envs([home]).output().unwrap(), 2, end);
+        assert!(error.contains("--socket \""), "{error}");
+
+        let sandbox = sandbox(HOUR);
+        let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+        let serve = |arguments: &[&str], variable: &str| {
+            let mut daemon = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+            daemon
+                .env_clear()
+                .envs([home, ("DOMO_TOKEN_SOCKET", variable)]);
+            let config = folder.path().join("config.toml");
+            daemon.arg("--config").arg(config).args(arguments);
+            parts(&daemon.output().unwrap())
+        };
+        for (code, _, stderr) in [serve(&["--socket", value], ""), serve(&[], value)] {
+            assert_eq!(code, Some(78), "{stderr}");
+            assert!(stderr.contains(end), "{stderr}");
+        }
+    }
+}
+
+#[test]
+fn path_that_was_named_says_by_what_and_how_to_start_a_broker_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("x.sock");
+    let shown = socket.to_str().unwrap();
+    let start = format!("start one there with: domo-tokend --socket {shown} &");
+    let error = assert_ends(&helper(&socket, &["data"]).output().unwrap(), 69, &start);
+    let named = format!("$DOMO_TOKEN_SOCKET is {shown}: no broker listens there; ");
+    assert!(error.contains(&named), "{error}");
+    let flag = helper(Path::new(""), &["--socket", shown, "data"]).output();
+    let error = assert_ends(&flag.unwrap(), 69, &start);
+    assert!(
+        error.contains(&format!(": no broker listens on {shown}; ")),
+        "{error}"
+    );
+    let directory = helper(folder.path(), &["data"]).output().unwrap();
+    let inside = folder.path().join("broker.sock");
+    let end = format!(
+        "that is a directory; name the socket in it with --socket, or: export DOMO_TOKEN_SOCKET={}",
+        inside.display()
+    );
+    assert_ends(&directory, 69, &end);
+}
+
+#[test]
+fn directory_of_a_socket_is_69_for_users_that_cannot_write_to_it() {
+    if !can_be_made() {
+        return;
+    }
+    let folder = open_folder();
+    let path = folder.path().to_str().unwrap();
+    let ask = ["--socket", path, "data"];
+    let output = ask_on(folder.path(), "", STRANGER, &ask, &[]);
+    let end =
+        format!("that is a directory; name the socket in it with: --socket {path}/broker.sock");
+    assert_ends(&output, 69, &end);
+}
+
+#[test]
+fn host_that_is_not_set_up_sends_callers_to_init_and_one_that_is_to_start() {
+    if !can_be_made() {
+        return;
+    }
+    let folder = open_folder();
+    let systemd = "mkdir -p /run/systemd/system /etc/systemd/system && \
+                   touch /etc/systemd/system/domo-tokend.service && ";
+    let ask = |prepare: &str, user| ask_on(folder.path(), prepare, user, &["data"], &[]);
+    let error = assert_ends(
+        &ask(systemd, STRANGER),
+        69,
+        "not set up yet; run: sudo domo-tokend init",
+    );
+    assert!(error.contains(&format!("{OWN} or {HOST}")), "{error}");
+    assert!(!error.contains("systemctl"), "{error}");
+    assert_ends(
+        &ask(systemd, 0),
+        69,
+        "; not set up yet; run: domo-tokend init",
+    );
+
+    let config =
+        format!("{systemd} mkdir /etc/domo-token && touch /etc/domo-token/config.toml && ");
+    let start = "start it with: sudo systemctl start domo-tokend";
+    assert_ends(&ask(&config, STRANGER), 69, start);
+    assert_ends(
+        &ask(&config, 0),
+        69,
+        "start it with: systemctl start domo-tokend",
+    );
+    let named = [("DOMO_TOKEN_SOCKET", HOST)];
+    let named = ask_on(folder.path(), &config, STRANGER, &["data"], &named);
+    assert_ends(&named, 69, start);
+}
+
+#[test]
+fn own_broker_is_started_by_its_unit_or_kept_running_by_lingering() {
+    if !can_be_made() {
+        return;
+    }
+    let folder = open_folder();
+    let config = folder.path().join("domo-token/config.toml");
+    fs::create_dir_all(config.parent().unwrap()).unwrap();
+    fs::write(&config, "").unwrap();
+    let home = ("XDG_CONFIG_HOME", folder.path().to_str().unwrap());
+    let session = ("XDG_RUNTIME_DIR", "/run/user/4242");
+    let ask = |prepare: &str, env: &[(&str, &str)]| {
+        ask_on(folder.path(), prepare, STRANGER, &["data"], env)
+    };
+    let systemd = "mkdir -p /run/systemd/system && ";
+    let error = assert_ends(
+        &ask(systemd, &[home]),
+        69,
+        "sudo loginctl enable-linger etl",
+    );
+    for part in [
+        format!("no broker listens on {OWN}"),
+        format!("because {} exists", config.display()),
+        "/run/user/4242 exists only while you are logged in".to_owned(),
+        format!("--socket {HOST}"),
+    ] {
+        assert!(error.contains(&part), "{part} in {error}");
+    }
+    let manager = format!(
+        "{systemd} mkdir -p /run/user/4242/systemd/private /etc/systemd/user && \
+         chown 4242 /run/user/4242 && \
+         touch /etc/systemd/user/domo-tokend.socket && "
+    );
+    let start = "systemctl --user start domo-tokend.socket";
+    let in_session = ask(&manager, &[home, session]);
+    assert_ends(&in_session, 69, &format!("start your own with: {start}"));
+    let in_cron = format!("start your own with: XDG_RUNTIME_DIR=/run/user/4242 {start}");
+    assert_ends(&ask(&manager, &[home]), 69, &in_cron);
+    let no_unit = "mkdir -p /run/user/4242 && chown 4242 /run/user/4242 && ";
+    assert_ends(
+        &ask(no_unit, &[home, session]),
+        69,
+        "start your own with: domo-tokend &",
+    );
+}
+
+/// A listener as systemd has one, which answers each connection with these bytes and nothing more.
+fn listen(path: &Path, answer: &'static [u8]) {
+    let listener = UnixListener::bind(path).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o666)).unwrap();
+    thread::spawn(move || {
+        let mut open = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            stream.write_all(answer).unwrap();
+            open.push(stream);
+        }
+    });
+}
+
+#[test]
+fn time_out_without_a_greeting_names_systemctl_status() {
+    if !can_be_made() {
+        return;
+    }
+    let folder = open_folder();
+    let mount = "mkdir /run/domo-token && mount --bind \"$0\" /run/domo-token && ";
+    let ask = || {
+        let words = ["--timeout", "1", "data"];
+        ask_on(folder.path(), mount, STRANGER, &words, &[])
+    };
+    let socket = folder.path().join("broker.sock");
+    listen(&socket, b"");
+    let error = assert_ends(&ask(), 75, "see: systemctl status domo-tokend");
+    assert!(
+        error.contains("the broker did not answer in time: "),
+        "{error}"
+    );
+    let elsewhere = helper(&socket, &["--timeout", "1", "data"])
+        .output()
+        .unwrap();
+    let end = format!("nothing was received from {}", socket.display());
+    assert_ends(&elsewhere, 75, &end);
+
+    fs::remove_file(&socket).unwrap();
+    let hello: &'static [u8; HELLO] = Box::leak(Box::new(frame::hello(VERSION)));
+    listen(&socket, hello);
+    assert_ends(&ask(), 75, "the broker did not answer in time");
+}
+
+#[test]
+fn time_out_of_the_own_broker_names_systemctl_user_status() {
+    if !can_be_made() {
+        return;
+    }
+    let folder = open_folder();
+    listen(&folder.path().join("broker.sock"), b"");
+    let prepare = "mkdir -p /run/user/4242/systemd/private /run/user/4242/domo-token && \
+                   mount --bind \"$0\" /run/user/4242/domo-token && ";
+    let session = [("XDG_RUNTIME_DIR", "/run/user/4242")];
+    let words = ["--timeout", "1", "data"];
+    let output = ask_on(folder.path(), prepare, STRANGER, &words, &session);
+    assert_ends(&output, 75, "see: systemctl --user status domo-tokend");
+}
+
+#[test]
+fn app_gets_the_facts_without_the_helpers_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("broker.sock");
+    let connect = || {
+        domo_token_client::Broker::connect_to(&socket).map(|broker| {
+            let broker = broker.timeout(std::time::Duration::from_millis(50));
+            broker.token("data").unwrap_err().to_string()
+        })
+    };
+    let missing = connect().unwrap_err().to_string();
+    let shown = socket.display();
+    assert_eq!(
+        missing,
+        format!("no broker listens on {shown}; start a broker there")
+    );
+    listen(&socket, b"");
+    let late = format!("the broker did not answer in time: nothing was received from {shown}");
+    assert_eq!(connect().unwrap(), late);
+}
+
+#[test]
+fn closed_socket_names_the_command_that_joins_its_group() {
+    if !is_root() || !can_be_made() {
+        return;
+    }
+    let folder = open_folder();
+    let socket = folder.path().join("broker.sock");
+    listen(&socket, b"");
+    chown(&socket, None, Some(993)).unwrap();
+    fs::set_permissions(&socket, Permissions::from_mode(0o660)).unwrap();
+    let ask = |members: &str| {
+        let prepare = format!(
+            "mkdir /run/domo-token && mount --bind \"$0\" /run/domo-token && \
+             printf 'domo-token-users:x:993:{members}\\n' > /etc/group && "
+        );
+        ask_on(folder.path(), &prepare, STRANGER, &["data"], &[])
+    };
+    let join = "join it, and log in again: sudo adduser etl domo-token-users";
+    let error = assert_ends(&ask("ann"), 77, join);
+    assert!(
+        error.contains("the members of group domo-token-users (993)"),
+        "{error}"
+    );
+    assert_ends(
+        &ask("ann,etl"),
+        77,
+        "log in again, or run: newgrp domo-token-users",
+    );
+}

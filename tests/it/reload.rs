@@ -1,0 +1,176 @@
+//! Changed config and credentials by SIGHUP, and those who watch a set meanwhile.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
+use std::time::Duration;
+
+use crate::common::{
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, client_text, config_text, parts, sandbox,
+    token,
+};
+use domo_sandbox::Fault;
+use domo_token_client::{Error, Watch};
+
+fn reload(daemon: &mut Daemon, config: &str) {
+    daemon.write("config.toml", config);
+    assert!(daemon.reload().contains("config loaded"));
+}
+
+/// The generation of the next token; whatever else comes is a failure.
+fn next(watch: &mut Watch) -> u64 {
+    watch.next().unwrap().unwrap().generation()
+}
+
+#[test]
+fn an_unchanged_client_costs_domo_nothing_and_a_new_set_one_request() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let held = token(&daemon.ask(&["data"]));
+    reload(&mut daemon, &config_text(&sandbox, "[\"data\"]"));
+    assert_eq!(sandbox.requests().len(), 1);
+    let two = config_text(&sandbox, "[\"data\", \"user\"]");
+    reload(
+        &mut daemon,
+        &(two + &client_text("beta", &sandbox, "[\"audit\"]")),
+    );
+    for arguments in [["-c", "acme", "user"], ["-c", "beta", "audit"]] {
+        token(&daemon.ask(&arguments));
+    }
+    assert_eq!(token(&daemon.ask(&["-c", "acme", "data"])), held);
+    assert_eq!(sandbox.requests().len(), 3);
+}
+
+#[test]
+fn a_wrong_config_changes_nothing_and_status_says_what_is_wrong() {
+    let sandbox = sandbox(HOUR);
+    let good = config_text(&sandbox, "[\"data\"]");
+    let mut daemon = Daemon::start(&good);
+    let held = token(&daemon.ask(&["data"]));
+    for (wrong, words) in [
+        ("", "no client"),
+        ("[clients.acme", "config.toml:1:14: not TOML"),
+        (
+            &format!("{good}client_secrt = \"{CANARY_SECRET}\"\n"),
+            "client_secrt",
+        ),
+    ] {
+        daemon.write("config.toml", wrong);
+        let line = daemon.reload();
+        assert!(line.contains("the last good one stays"), "{line}");
+        assert!(line.contains(words), "{words} in {line}");
+        assert!(!line.contains(CANARY_SECRET), "{line}");
+        assert_eq!(token(&daemon.ask(&["data"])), held);
+        let status = daemon.status();
+        let error = status["broker"]["config_error"].as_str().unwrap();
+        assert!(error.contains(words), "{error}");
+        let (_, stdout, _) = parts(&daemon.ask(&["status"]));
+        assert!(stdout.contains("config error: "), "{stdout}");
+    }
+    reload(&mut daemon, &good);
+    assert!(daemon.status()["broker"]["config_error"].is_null());
+    assert_eq!(sandbox.requests().len(), 1);
+}
+
+#[test]
+fn a_new_secret_is_used_and_the_old_token_served_until_its_first_token() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let held = token(&daemon.ask(&["data"]));
+    sandbox.add_client(CLIENT_ID, "c4nary-second-secret", &["data"]);
+    sandbox.script([Fault::hold()]);
+    daemon.write("acme.secret", "c4nary-second-secret\n");
+    daemon.signal("-HUP");
+    sandbox.wait_for_requests(2, PATIENCE).unwrap();
+    assert_eq!(token(&daemon.ask(&["data"])), held);
+    sandbox.recover();
+    daemon.wait_for_log("token renewed");
+    assert_ne!(token(&daemon.ask(&["data"])), held);
+    assert_eq!(sandbox.requests().len(), 2);
+}
+
+#[test]
+fn what_needs_a_restart_is_said_as_long_as_it_does() {
+    let sandbox = sandbox(HOUR);
+    let config = config_text(&sandbox, "[\"data\"]");
+    let mut daemon = Daemon::start(&config);
+    let wide = format!("[broker]\nsocket_mode = \"0666\"\n{config}");
+    for other in [wide.clone(), wide + "# again\n"] {
+        daemon.write("config.toml", &other);
+        daemon.wait_for_log("broker.socket_mode is not what the daemon runs with");
+        daemon.wait_for_log("config loaded");
+    }
+    reload(&mut daemon, &config);
+    let (_, log) = daemon.stop();
+    assert_eq!(log.matches("is not what").count(), 2, "{log}");
+}
+
+#[test]
+fn a_removed_set_is_gone_to_its_watchers_and_unknown_to_callers() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"user\"]"));
+    let mut watch = daemon.broker().watch("user").unwrap();
+    next(&mut watch);
+    reload(&mut daemon, &config_text(&sandbox, "[\"data\"]"));
+    let last = watch.next().unwrap();
+    assert!(matches!(last, Err(Error::Gone { .. })), "{last:?}");
+    assert!(watch.next().is_none());
+    assert_eq!(daemon.ask(&["user"]).status.code(), Some(78));
+}
+
+#[test]
+fn a_caller_that_waits_for_a_removed_set_hears_that_it_is_gone() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    token(&daemon.ask(&["data"]));
+    sandbox.always(Fault::hang());
+    let two = config_text(&sandbox, "[\"data\", \"user\"]");
+    reload(&mut daemon, &two);
+    sandbox.wait_for_requests(2, PATIENCE).unwrap();
+    let waiting = daemon
+        .helper(&["--wait", "--timeout", "60", "user"])
+        .spawn()
+        .unwrap();
+    daemon.wait_for_log("asked");
+    reload(&mut daemon, &config_text(&sandbox, "[\"data\"]"));
+    let (code, stdout, stderr) = parts(&waiting.wait_with_output().unwrap());
+    assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+}
+
+#[test]
+fn a_watcher_gets_the_current_token_each_new_one_and_one_word_of_an_outage() {
+    let sandbox = sandbox(Duration::from_secs(4));
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let broker = daemon.broker();
+    let mut watch = broker.watch("data").unwrap();
+    let first = next(&mut watch);
+    let second = next(&mut watch);
+    assert_ne!(first, second);
+    sandbox.always(Fault::status(503));
+    let told = loop {
+        if let Err(error) = watch.next().unwrap() {
+            break error;
+        }
+    };
+    assert!(matches!(told, Error::TryLater { .. }), "{told:?}");
+    sandbox.recover();
+    let after = next(&mut watch);
+    assert_ne!(after, second);
+}
+
+#[test]
+fn a_watcher_outlives_the_daemon() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let mut watch = daemon.broker().watch("data").unwrap();
+    let first = next(&mut watch);
+    for signal in ["-TERM", "-KILL"] {
+        daemon.restart(signal);
+        let again = loop {
+            // A word of the broker's absence may come first.
+            if let Ok(token) = watch.next().unwrap() {
+                break token;
+            }
+        };
+        assert_ne!(again.generation(), first);
+    }
+}

@@ -1,0 +1,136 @@
+//! The search that all tests run under finds what is planted, wherever that is, and a crash leaves
+//! nothing behind.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::common;
+use crate::common::{
+    CANARY_SECRET, Daemon, HOUR, config_text, folder, kernel, run_to_end, sandbox, token,
+};
+
+const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.e30.c2ln";
+
+/// The secret as HTTP Basic sends it: `id:` and the secret in base64.
+const SENT: &str = "aWQ6YzRuYXJ5LXNlY3JldC1uZXZlci10by1iZS1zZWVu";
+
+/// Something like a daemon, in a shell, that does what `script` says with the folder as `$1`. The
+/// script's file is one of those that may hold tokens.
+fn leaky(script: &str, folder: &Path) -> Command {
+    let file = folder.join("token-script");
+    let script = format!("{script}\necho started >&2\nwhile :; do read line || exit; done\n");
+    fs::write(&file, script).unwrap();
+    let mut command = Command::new("/bin/sh");
+    // It goes on until it is killed.
+    command
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(common::daemon::said(folder));
+    command.arg(file).arg(folder);
+    command
+}
+
+/// Whether the search at its end finds something, and the words for it.
+fn found(script: &str, more: impl FnOnce(&mut Command)) -> Option<String> {
+    let folder = folder("");
+    let mut command = leaky(script, folder.path());
+    more(&mut command);
+    let daemon = Daemon::start_as(command, folder);
+    let ended = catch_unwind(AssertUnwindSafe(|| drop(daemon)));
+    let panic = ended.err()?;
+    Some(panic.downcast_ref::<String>().unwrap().clone())
+}
+
+#[test]
+fn a_planted_secret_or_token_is_found_wherever_it_is() {
+    assert_eq!(found(":", |_| {}), None, "nothing is planted");
+    for what in [CANARY_SECRET, TOKEN, SENT] {
+        let log = found(&format!("echo {what} >&2"), |_| {}).unwrap();
+        assert!(log.contains("the log"), "{log}");
+        let printed = found(&format!("echo {what}"), |_| {}).unwrap();
+        assert!(printed.contains("the file said"), "{printed}");
+        let file = found(&format!("echo {what} >$1/kept.json"), |_| {}).unwrap();
+        assert!(file.contains("kept.json"), "{file}");
+        let argument = found(":", |command| {
+            command.arg(what);
+        })
+        .unwrap();
+        assert!(argument.contains("cmdline"), "{argument}");
+    }
+    let own = found(&format!("echo {TOKEN} >>$1/config.toml"), |_| {}).unwrap();
+    assert!(own.contains("config.toml"), "{own}");
+    let environment = found(":", |command| {
+        command.env("TOKEN", TOKEN);
+    })
+    .unwrap();
+    assert!(environment.contains("environ"), "{environment}");
+    let given = found(":", |command| {
+        command.env("SECRET", CANARY_SECRET);
+    });
+    assert_eq!(given, None, "the test itself put it there");
+}
+
+#[test]
+fn a_planted_secret_on_the_helpers_standard_error_is_found() {
+    let output = Command::new("/bin/sh")
+        .args(["-c", "echo c4nary >&2"])
+        .output()
+        .unwrap();
+    assert!(catch_unwind(|| common::parts(&output)).is_err());
+}
+
+#[test]
+fn a_crash_leaves_no_core() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let mut command = Command::new("/bin/sh");
+    let daemon = Daemon::command(folder.path());
+    command
+        .env_clear()
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command.args(["-c", "ulimit -c unlimited; exec \"$0\" \"$@\""]);
+    command.arg(daemon.get_program()).args(daemon.get_args());
+    let mut daemon = Daemon::start_as(command, folder);
+    daemon.wait_for_log("token obtained");
+    let place = daemon.folder().to_owned();
+    daemon.signal("-ABRT");
+    let status = daemon.wait();
+    assert_eq!(status.signal(), Some(6), "{status}");
+    assert!(!status.core_dumped(), "{status}");
+    let left = fs::read_dir(place)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let cores = left.filter(|name| name.to_string_lossy().contains("core"));
+    assert_eq!(cores.count(), 0);
+}
+
+#[test]
+fn memory_that_cannot_be_closed_ends_the_start_unless_that_is_wanted() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let daemon = Daemon::command(folder.path());
+    let command = |more: &[&str]| {
+        let [python, open @ ..] = kernel::OPEN;
+        let mut command = Command::new(python);
+        command.args(open).arg(daemon.get_program());
+        command.args(daemon.get_args()).args(more);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    };
+    let (code, stderr) = run_to_end(command(&[]));
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(
+        stderr.contains("cannot disable core dumps and ptrace") && stderr.contains("--debuggable"),
+        "{stderr}"
+    );
+    assert!(sandbox.requests().is_empty(), "it goes no further");
+    let open = command(&["--debuggable"]);
+    token(&Daemon::start_as(open, folder).ask(&["data"]));
+}

@@ -1,0 +1,296 @@
+//! The place of the socket and its lock.
+
+use std::fs;
+use std::io::{Seek, Write};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::common::callers::{STRANGER, is_root};
+use crate::common::{self, Daemon, HOUR, config_text, folder, run_to_end, sandbox, token};
+
+#[test]
+fn the_socket_is_never_seen_wider_than_its_mode() {
+    let sandbox = sandbox(HOUR);
+    for _ in 0..20 {
+        let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+        let plain = Daemon::command(folder.path());
+        let mut command = Command::new("sh");
+        command.args(["-c", "umask 0; exec \"$0\" \"$@\""]);
+        command.arg(plain.get_program()).args(plain.get_args());
+        command.stdout(Stdio::null());
+        let daemon = Daemon::spawn_as(command, folder);
+        let socket = daemon.socket();
+        let first = loop {
+            if let Ok(stat) = fs::symlink_metadata(&socket) {
+                break stat;
+            }
+        };
+        assert_eq!(first.permissions().mode() & 0o7777, 0o600);
+    }
+}
+
+/// The daemon's command with that umask, as a user that no database knows.
+fn with_umask(umask: &str, plain: &Command) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]);
+    command.arg(plain.get_program()).args(plain.get_args());
+    command.env_clear().current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.uid(STRANGER).gid(STRANGER);
+    command
+}
+
+#[test]
+fn daemon_under_any_umask_creates_files_and_directories_with_their_modes() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    for umask in ["0777", "0"] {
+        let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+        let audit = folder.path().join("audit.jsonl");
+        let config = config_text(&sandbox, "[\"data\"]");
+        let config = format!("{config}[audit]\nfile = \"{}\"\n", audit.display());
+        fs::write(folder.path().join("config.toml"), config).unwrap();
+        for name in ["", "config.toml", "acme.secret"] {
+            let path = folder.path().join(name);
+            chown(path, Some(STRANGER), Some(STRANGER)).unwrap();
+        }
+        let directory = folder.path().join("run");
+        let socket = directory.join("broker.sock");
+        let plain = Daemon::command_at(folder.path(), &socket);
+        let _daemon = Daemon::start_as(with_umask(umask, &plain), folder);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&directory), 0o700, "umask {umask}");
+        assert_eq!(
+            mode(&directory.join("broker.sock.lock")),
+            0o600,
+            "umask {umask}"
+        );
+        assert_eq!(mode(&audit), 0o600, "umask {umask}");
+        assert_eq!(mode(&socket), 0o600, "umask {umask}");
+        let left = fs::read_dir(&directory).unwrap().count();
+        assert_eq!(left, 2, "only socket and lock are left");
+        token(&common::helper(&socket, &["data"]).output().unwrap());
+    }
+}
+
+#[test]
+fn init_under_any_umask_creates_files_and_directories_with_their_modes() {
+    if !is_root() {
+        return;
+    }
+    for umask in ["0777", "0"] {
+        let folder = tempfile::tempdir().unwrap();
+        chown(folder.path(), Some(STRANGER), Some(STRANGER)).unwrap();
+        let config = folder.path().join("new/inner/config.toml");
+        let mut plain = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+        plain.args(["init", "--offline", "--client-id", common::CLIENT_ID]);
+        plain.arg("--config").arg(&config);
+        let mut command = with_umask(umask, &plain);
+        let secret = tempfile::tempfile().unwrap();
+        (&secret).write_all(b"c4nary-of-init\n").unwrap();
+        (&secret).rewind().unwrap();
+        let output = command.stdin(secret).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "umask {umask}: {stderr}");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        for directory in ["new", "new/inner"] {
+            assert_eq!(mode(&folder.path().join(directory)), 0o700, "umask {umask}");
+        }
+        for file in fs::read_dir(config.parent().unwrap()).unwrap() {
+            assert_eq!(mode(&file.unwrap().path()), 0o600, "umask {umask}");
+        }
+    }
+}
+
+#[test]
+fn a_dead_socket_is_replaced() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    drop(UnixListener::bind(folder.path().join("broker.sock")).unwrap());
+    token(&Daemon::start_in(folder).ask(&["data"]));
+}
+
+#[test]
+fn a_living_socket_without_a_lock_is_left_alone() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let _foreign = UnixListener::bind(folder.path().join("broker.sock")).unwrap();
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(75), "{stderr}");
+    assert_eq!(sandbox.requests().len(), 0);
+}
+
+#[test]
+fn what_is_no_socket_is_never_replaced() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let place = folder.path().join("broker.sock");
+    fs::write(&place, "precious").unwrap();
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(78), "{stderr}");
+    assert_eq!(fs::read_to_string(&place).unwrap(), "precious");
+    fs::remove_file(&place).unwrap();
+    symlink("elsewhere", &place).unwrap();
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(fs::symlink_metadata(&place).unwrap().is_symlink());
+}
+
+/// The end of a daemon that is to listen in `folder`, at that path.
+fn refused_at(folder: &TempDir, socket: &str) -> String {
+    let command = Daemon::command_at(folder.path(), &folder.path().join(socket));
+    let (code, stderr) = run_to_end(command);
+    assert_eq!(code, Some(78), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    stderr
+}
+
+#[test]
+fn a_directory_others_can_write_to_is_refused_unless_it_is_sticky() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let open = folder.path().join("open");
+    fs::create_dir(&open).unwrap();
+    let mode = |mode| fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
+    for open in [0o777, 0o775] {
+        mode(open);
+        let said = refused_at(&folder, "open/broker.sock");
+        assert!(
+            said.contains("chmod go-w") && said.contains("shared_directory"),
+            "{said}"
+        );
+    }
+    mode(0o1777);
+    let command = Daemon::command_at(folder.path(), &open.join("broker.sock"));
+    let _daemon = Daemon::start_as(command, folder);
+}
+
+#[test]
+fn a_symlink_in_the_place_of_the_directory_is_refused_with_what_it_leads_to() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    fs::create_dir(folder.path().join("real")).unwrap();
+    let link = folder.path().join("link");
+    symlink("real", &link).unwrap();
+    if rustix::process::geteuid().is_root() {
+        // Root's own leads nowhere else but by root.
+        std::os::unix::fs::lchown(&link, Some(STRANGER), None).unwrap();
+    }
+    let said = refused_at(&folder, "link/broker.sock");
+    assert!(said.contains("/real") && said.contains("symlink"), "{said}");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+}
+
+#[test]
+fn what_another_user_put_in_the_place_of_socket_or_lock_stays_and_is_named() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let shared = folder.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
+    let socket = shared.join("broker.sock");
+    let lock = shared.join("broker.sock.lock");
+    let theirs = |path: &Path| {
+        std::os::unix::fs::lchown(path, Some(STRANGER), Some(STRANGER)).unwrap();
+        let said = refused_at(&folder, "shared/broker.sock");
+        assert!(path.symlink_metadata().is_ok(), "it stays: {said}");
+        said
+    };
+    drop(UnixListener::bind(&socket).unwrap());
+    let said = theirs(&socket);
+    assert!(said.contains("belongs to user 4242"), "{said}");
+    fs::remove_file(&socket).unwrap();
+    fs::create_dir(&socket).unwrap();
+    let said = theirs(&socket);
+    assert!(said.contains("no socket"), "{said}");
+    fs::remove_dir(&socket).unwrap();
+
+    fs::remove_file(&lock).unwrap();
+    fs::write(&lock, "").unwrap();
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o666)).unwrap();
+    let said = theirs(&lock);
+    assert!(said.contains("lock file belongs to user 4242"), "{said}");
+    fs::remove_file(&lock).unwrap();
+    symlink("elsewhere", &lock).unwrap();
+    let said = theirs(&lock);
+    assert!(said.contains("plain file"), "{said}");
+    assert!(!shared.join("elsewhere").exists());
+    assert_eq!(sandbox.requests().len(), 0);
+}
+
+#[test]
+fn no_other_user_can_open_the_lock() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let daemon = Daemon::start_in(folder);
+    let lock = daemon.folder().join("broker.sock.lock");
+    let mut open = Command::new("/bin/sh");
+    open.uid(STRANGER).gid(STRANGER).current_dir("/");
+    let script = "exec 3< \"$0\"";
+    let output = open.args(["-c", script]).arg(&lock).output().unwrap();
+    let (code, _, stderr) = common::parts(&output);
+    assert!(
+        code != Some(0) && stderr.contains("Permission denied"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_living_socket_whose_backlog_is_full_holds_nothing_up() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let path = folder.path().join("broker.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let backlog = rustix::net::listen(&listener, 0);
+    backlog.unwrap();
+    let _waits = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let (code, stderr) = run_to_end(Daemon::command(folder.path()));
+    assert_eq!(code, Some(75), "{stderr}");
+}
+
+#[test]
+fn a_path_too_long_for_a_socket_says_so() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let deep = folder.path().join("d".repeat(120));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
+    command
+        .env_clear()
+        .arg("--config")
+        .arg(folder.path().join("config.toml"));
+    command.arg("--socket").arg(deep.join("broker.sock"));
+    let (code, stderr) = run_to_end(command);
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains("too long"), "{stderr}");
+    assert_eq!(sandbox.requests().len(), 0);
+}
+
+#[test]
+fn nor_is_a_name_taken_that_is_too_long_for_callers() {
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let socket = folder.path().join("s".repeat(110));
+    let (code, stderr) = run_to_end(Daemon::command_at(folder.path(), &socket));
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains("too long"), "{stderr}");
+    let output = common::helper(&socket, &["data"]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("the path is too long for a socket"),
+        "{stderr}"
+    );
+}

@@ -1,0 +1,94 @@
+//! The daemon where the system starts no thread.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::common::callers::{STRANGER, is_root};
+use crate::common::{Daemon, HOUR, client_text, config_text, folder, parts, sandbox, token};
+
+/// Starts the daemon as a user that may have so many threads.
+fn start_limited(folder: TempDir, user: u32, threads: u32) -> Daemon {
+    for name in ["", "config.toml", "acme.secret"] {
+        chown(folder.path().join(name), Some(user), Some(user)).unwrap();
+    }
+    let plain = Daemon::command(folder.path());
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--nproc={threads}"));
+    command.arg(plain.get_program());
+    command.args(plain.get_args()).env_clear().current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.uid(user).gid(user);
+    Daemon::start_as(command, folder)
+}
+
+#[test]
+fn daemon_without_threads_serves_warns_and_stops() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let audit = folder.path().join("audit.jsonl");
+    let config = config_text(&sandbox, "[\"data\"]");
+    // Looking up a name takes a thread.
+    let by_name = client_text("beta", &sandbox, "[\"data\"]");
+    let by_name = by_name.replace("//127.0.0.1:", "//localhost:");
+    assert!(by_name.contains("localhost"), "{by_name}");
+    let config = format!(
+        "[broker]\ndefault_client = \"acme\"\n{config}{by_name}[audit]\nfile = \"{}\"\n",
+        audit.display()
+    );
+    fs::write(folder.path().join("config.toml"), config).unwrap();
+    // Its own process is as many as its user may have.
+    let mut daemon = start_limited(folder, STRANGER, 1);
+    daemon.wait_for_log("file changes are not noticed: cannot start a thread");
+    token(&daemon.ask(&["data"]));
+    daemon.wait_for_log("lines are lost until it can be written");
+    let (code, _, stderr) = parts(&daemon.ask(&["-c", "beta", "--timeout", "2s", "data"]));
+    assert_eq!(code, Some(75), "{stderr}");
+    assert!(stderr.contains("cannot start a thread"), "{stderr}");
+    daemon.signal("-HUP");
+    daemon.wait_for_log("config not read: cannot start a thread");
+    token(&daemon.ask(&["data"]));
+    let metrics = daemon.ask(&["status", "--metrics"]).stdout;
+    let metrics = String::from_utf8(metrics).unwrap();
+    assert!(
+        metrics.contains("domo_token_audit_lost_total 3"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("domo_token_log_lines_dropped_total 0"),
+        "{metrics}"
+    );
+    let (code, log) = daemon.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn daemon_with_few_threads_serves_and_stops() {
+    if !is_root() {
+        return;
+    }
+    // Which of the threads is one too many depends on what else runs at that moment.
+    for threads in [2, 3, 4] {
+        let sandbox = sandbox(HOUR);
+        let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+        let audit = folder.path().join("audit.jsonl");
+        let config = config_text(&sandbox, "[\"data\"]");
+        let config = format!("{config}[audit]\nfile = \"{}\"\n", audit.display());
+        fs::write(folder.path().join("config.toml"), config).unwrap();
+        // Threads of another test's daemon must not count.
+        let daemon = start_limited(folder, STRANGER + threads, threads);
+        token(&daemon.ask(&["data"]));
+        let (code, log) = daemon.stop();
+        assert_eq!(code, Some(0), "{threads} threads: {log}");
+        assert!(!log.contains("panicked"), "{threads} threads: {log}");
+    }
+}

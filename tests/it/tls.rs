@@ -1,0 +1,152 @@
+//! Servers that aren't trusted, hosts that aren't found, connections that are gone.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, what fails says so"
+)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use crate::common;
+use crate::common::{
+    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, config_text, parts, sandbox, timed, token,
+};
+use domo_sandbox::{Builder, Sandbox};
+use domo_token_client::clock::boot_now;
+
+fn https() -> Builder {
+    Sandbox::builder().client(CLIENT_ID, CANARY_SECRET, &["data"])
+}
+
+/// A daemon on that token URL that trusts that CA besides the system's.
+fn daemon(url: &str, ca: Option<String>) -> Daemon {
+    let mut config = format!(
+        "[clients.acme]\nclient_id = \"{CLIENT_ID}\"\nclient_secret_file = \"acme.secret\"\n\
+         tokens = [\"data\"]\ntoken_url = \"{url}\"\n"
+    );
+    if ca.is_some() {
+        config.push_str("ca_file = \"ca.pem\"\n");
+    }
+    let folder = common::folder(&config);
+    fs::write(folder.path().join("ca.pem"), ca.unwrap_or_default()).unwrap();
+    Daemon::start_in(folder)
+}
+
+/// Asks, and expects 75 and these words in one line; then nothing is tried for half a minute.
+fn is_refused(daemon: &mut Daemon, words: &[&str]) {
+    daemon.wait_for_log("cause=tls");
+    let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
+    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{word} in {stderr}");
+    }
+    let set = daemon.status_of("data");
+    let rest = set["next_attempt_at"].as_u64().unwrap() - set["last_error_at"].as_u64().unwrap();
+    assert!((29..=61).contains(&rest), "{set}");
+}
+
+#[test]
+fn a_server_that_cannot_be_trusted_sees_no_secret_and_no_second_try() {
+    for (server, trusted, words) in [
+        (https().https(true), false, "ca_file must hold"),
+        (https().https_expired(), true, "expired"),
+        (
+            https().https_for("elsewhere.example"),
+            true,
+            "elsewhere.example",
+        ),
+    ] {
+        let sandbox = server.start().unwrap();
+        let ca = sandbox.ca_pem().filter(|_| trusted);
+        let mut daemon = daemon(&sandbox.token_url(), ca);
+        is_refused(&mut daemon, &["certificate", words]);
+        assert_eq!(sandbox.connections(), 1, "{words}");
+        assert_eq!(sandbox.requests().len(), 0, "{words}");
+    }
+}
+
+/// A server that ends each handshake with the alert of RFC 8446 §6.2 for a version it doesn't
+/// speak; it passes on what it read.
+fn of_an_old_version() -> (String, Receiver<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/oauth/token", listener.local_addr().unwrap());
+    let (sender, read) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut hello = vec![0; 4096];
+            let length = stream.read(&mut hello).unwrap();
+            hello.truncate(length);
+            stream.write_all(&[21, 3, 1, 0, 2, 2, 70]).unwrap();
+            if sender.send(hello).is_err() {
+                return;
+            }
+        }
+    });
+    (url, read)
+}
+
+#[test]
+fn a_server_that_only_speaks_old_versions_of_tls_is_refused() {
+    let (url, read) = of_an_old_version();
+    let mut daemon = daemon(&url, None);
+    is_refused(&mut daemon, &["TLS"]);
+    let hello = read.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(hello[0], 22, "a handshake, no plain text");
+    assert!(read.try_recv().is_err(), "no second try");
+}
+
+#[test]
+fn a_host_that_is_not_found_is_75_and_names_it() {
+    let mut daemon = daemon("https://domo.invalid/oauth/token", None);
+    daemon.wait_for_log("cause=connect");
+    let (took, output) = timed(|| daemon.ask(&["--timeout", "2", "data"]));
+    let (code, stdout, stderr) = parts(&output);
+    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    assert!(stderr.contains("domo.invalid"), "{stderr}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+/// A server whose backlog is full: it neither takes a connection nor refuses it.
+fn with_no_room() -> (TcpListener, Vec<TcpStream>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::listen(&listener, 1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    let taken = std::iter::from_fn(connect).take(100).collect();
+    (listener, taken)
+}
+
+#[test]
+fn connection_that_is_not_accepted_times_out_after_ten_seconds() {
+    let (server, taken) = with_no_room();
+    assert!(taken.len() < 100, "its backlog is never full");
+    let url = format!("https://{}/oauth/token", server.local_addr().unwrap());
+    let start = boot_now();
+    let mut daemon = daemon(&url, None);
+    let line = daemon.wait_for_log("cause=timeout");
+    let took = boot_now().saturating_since(start);
+    let limits = Duration::from_secs(10)..Duration::from_secs(20);
+    assert!(limits.contains(&took), "{took:?}");
+    assert!(line.contains("no connection to 127.0.0.1"), "{line}");
+}
+
+#[test]
+fn a_renewal_leans_on_no_connection_that_was_there_before() {
+    let sandbox = sandbox(Duration::from_secs(4));
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    token(&daemon.ask(&["data"]));
+    sandbox.stop_listening().unwrap();
+    sandbox.listen_again().unwrap();
+    let seen = sandbox.wait_for_requests(3, PATIENCE).unwrap();
+    assert!(seen[..2].iter().all(|request| request.status == Some(200)));
+    assert_eq!(sandbox.connections(), seen.len(), "one for each request");
+    assert_eq!(daemon.status_of("data")["failed_attempts"], 0);
+}

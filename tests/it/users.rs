@@ -1,0 +1,182 @@
+//! Three real users: one in the group, one that may have one scope set, and a stranger. Made for
+//! the test, in a mount namespace with a user database of its own.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![expect(clippy::print_stdout, reason = "what is skipped says so")]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use crate::common;
+use crate::common::callers::is_root;
+use crate::common::{Daemon, HOUR, config_text, parts, sandbox, token};
+
+const PASSWD: &str = "root:x:0:0::/root:/bin/sh\n\
+                      ann:x:4301:4301::/:/bin/sh\n\
+                      report:x:4302:4302::/:/bin/sh\n\
+                      eve:x:4303:4303::/:/bin/sh\n";
+
+/// Ann is one of the analysts, and it isn't her first group.
+const GROUP: &str = "root:x:0:\nann:x:4301:\nreport:x:4302:\neve:x:4303:\nanalysts:x:4310:ann\n";
+
+const RULES: &str = "[clients.acme.access]\n\
+                     data = { users = [\"report\"], groups = [\"analysts\"] }\n\
+                     \"data user\" = { groups = [\"analysts\"] }\n";
+
+/// A command that runs another one where those are the users.
+fn with_users(folder: &Path, command: &Command) -> Command {
+    let mut there = Command::new("unshare");
+    let script = "mount --bind \"$0/passwd\" /etc/passwd && mount --bind \"$0/group\" /etc/group && \
+                  exec \"$@\"";
+    there.args(["-m", "sh", "-c", script]).arg(folder);
+    there.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        there.env(name, value.unwrap_or_default());
+    }
+    there.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    there.current_dir("/");
+    there
+}
+
+/// The helper, as one of these users, with all of its groups.
+fn ask_as(daemon: &Daemon, user: &str, arguments: &[&str]) -> Output {
+    let helper = daemon.helper(arguments);
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", user, "--regid", user, "--init-groups"]);
+    command.arg(helper.get_program()).args(helper.get_args());
+    for (name, value) in helper.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    with_users(daemon.folder(), &command).output().unwrap()
+}
+
+fn daemon_among_users(sandbox: &domo_sandbox::Sandbox, broker: &str) -> Option<Daemon> {
+    if !is_root() {
+        return None;
+    }
+    let config = config_text(sandbox, "[\"data\", \"data user\"]");
+    let folder = common::folder(&format!("[broker]\n{broker}{config}{RULES}"));
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(folder.path().join("passwd"), PASSWD).unwrap();
+    fs::write(folder.path().join("group"), GROUP).unwrap();
+    let try_it = with_users(folder.path(), &Command::new("true"))
+        .output()
+        .unwrap();
+    if !try_it.status.success() {
+        println!("skipped: no mount namespace can be made here");
+        return None;
+    }
+    let command = with_users(folder.path(), &Daemon::command(folder.path()));
+    Some(Daemon::start_as(command, folder))
+}
+
+/// A trace of what the daemon writes.
+struct Trace(Child);
+
+impl Trace {
+    fn of(daemon: &Daemon) -> Option<Self> {
+        let mut command = Command::new("strace");
+        command.args([
+            "-f",
+            "-s",
+            "100000",
+            "-e",
+            "trace=write,writev,sendto,sendmsg",
+        ]);
+        command.arg("-o").arg(daemon.folder().join("trace"));
+        command.args(["-p", &daemon.pid().to_string()]);
+        let Ok(mut child) = command.stderr(Stdio::piped()).spawn() else {
+            println!("skipped: no strace here");
+            return None;
+        };
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let attached = lines.any(|line| line.unwrap().contains("attached"));
+        if !attached {
+            println!("skipped: strace may not trace here");
+            return None;
+        }
+        Some(Self(child))
+    }
+
+    fn end(mut self, daemon: &Daemon) -> String {
+        let pid = self.0.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        self.0.wait().unwrap();
+        let trace = daemon.folder().join("trace");
+        let written = fs::read_to_string(&trace).unwrap();
+        fs::remove_file(trace).unwrap();
+        written
+    }
+}
+
+#[test]
+fn each_of_three_users_gets_its_due_and_no_byte_of_a_token_is_written_to_the_others() {
+    let sandbox = sandbox(HOUR);
+    let Some(daemon) = daemon_among_users(&sandbox, "socket_mode = \"0666\"\n") else {
+        return;
+    };
+    let code = |user, arguments: &[&str]| {
+        let (code, stdout, stderr) = parts(&ask_as(&daemon, user, arguments));
+        assert!(code == Some(0) || stdout.is_empty(), "{stdout}");
+        assert!(code == Some(0) || stderr.contains(user), "{stderr}");
+        code
+    };
+    let data = token(&ask_as(&daemon, "ann", &["data"]));
+    let both = token(&ask_as(&daemon, "ann", &["data", "user"]));
+    assert_eq!(token(&ask_as(&daemon, "report", &["data"])), data);
+
+    let Some(trace) = Trace::of(&daemon) else {
+        return;
+    };
+    assert_eq!(code("report", &["data", "user"]), Some(77));
+    for arguments in [
+        &["data"][..],
+        &["data", "user"],
+        &["watch", "data"],
+        &["exec", "data", "--", "true"],
+    ] {
+        assert_eq!(code("eve", arguments), Some(77), "{arguments:?}");
+    }
+    let (_, status, _) = parts(&ask_as(&daemon, "eve", &["status", "--json"]));
+    assert!(!status.contains("acme"), "{status}");
+    let written = trace.end(&daemon);
+    assert!(written.contains("may not have "), "{written}");
+    for token in [&data, &both] {
+        // Not even a part of it.
+        let piece = token.get(200..240).unwrap();
+        assert!(
+            !written.contains(piece) && !written.contains("eyJ"),
+            "{written}"
+        );
+    }
+
+    let trace = Trace::of(&daemon).unwrap();
+    token(&ask_as(&daemon, "report", &["data"]));
+    let written = trace.end(&daemon);
+    assert!(
+        written.contains(&data),
+        "a token that is written is seen: {written}"
+    );
+}
+
+#[test]
+fn a_group_of_the_socket_lets_its_members_in_whatever_their_first_group() {
+    let sandbox = sandbox(HOUR);
+    let broker = "socket_mode = \"0660\"\nsocket_group = \"analysts\"\n";
+    let Some(daemon) = daemon_among_users(&sandbox, broker) else {
+        return;
+    };
+    token(&ask_as(&daemon, "ann", &["data"]));
+    let (code, _, stderr) = parts(&ask_as(&daemon, "report", &["data"]));
+    assert_eq!(code, Some(77), "{stderr}");
+    assert!(stderr.contains("group analysts (4310)"), "{stderr}");
+}

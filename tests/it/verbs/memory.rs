@@ -1,0 +1,77 @@
+//! Who may look into the memory of the helper, and of what it becomes.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use crate::common::callers::{STRANGER, is_root, open_daemon};
+use crate::common::namespaces::wrapped;
+use crate::common::wait::until;
+use crate::common::{Daemon, HOUR, config_text, kernel, parts, sandbox, token};
+
+#[test]
+fn memory_of_the_helper_is_closed_to_its_own_user_and_not_that_of_execs_command() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let daemon = open_daemon(&sandbox, "[\"data\"]", "", "");
+    let as_stranger = |arguments: &[&str]| {
+        let mut command = daemon.helper(arguments);
+        command.uid(STRANGER).gid(STRANGER).current_dir("/");
+        command
+    };
+    let missing = daemon.folder().join("none.sock");
+    let missing = missing.to_str().unwrap();
+    let waiting = ["--socket", missing, "--wait", "--timeout", "10m"];
+    let get = [&waiting[..], &["data"]].concat();
+    let exec = [&["exec"], &waiting[..], &["data", "--", "true"]].concat();
+    for arguments in [&["watch", "data"][..], &get, &exec] {
+        let mut child = as_stranger(arguments).spawn().unwrap();
+        // Files there belong to root once the process isn't dumpable (proc(5)).
+        until(|| {
+            let owner = fs::metadata(format!("/proc/{}/mem", child.id())).unwrap();
+            (owner.uid() == 0).then_some(()).ok_or(owner.uid())
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // What a command inherits is as if it had been started without the helper.
+    let script = "stat -c %u /proc/self/mem; ulimit -c; ulimit -Hc";
+    let mut plain = Command::new("sh");
+    plain.args(["-c", script]).uid(STRANGER).gid(STRANGER);
+    let plain = parts(&plain.current_dir("/").output().unwrap());
+    let exec = ["exec", "data", "--", "sh", "-c", script];
+    let exec = as_stranger(&exec).env("PATH", "/usr/bin:/bin").output();
+    assert_eq!(parts(&exec.unwrap()), plain);
+    assert!(plain.1.starts_with(&format!("{STRANGER}\n")), "{plain:?}");
+}
+
+#[test]
+fn caller_below_exec_is_identified() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let rule = format!("[clients.acme.access]\ndata = {{ users = [{STRANGER}] }}\n");
+    let daemon = open_daemon(&sandbox, "[\"data\"]", "", &rule);
+    let helper = env!("CARGO_BIN_EXE_domo-token");
+    let exec = ["exec", "data", "--", helper, "--explain", "data"];
+    let mut command = daemon.helper(&exec);
+    command.uid(STRANGER).gid(STRANGER).current_dir("/");
+    let (code, stdout, stderr) = parts(&command.output().unwrap());
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(
+        stdout.contains(&format!("seen as: uid {STRANGER}")),
+        "{stdout}"
+    );
+}
+
+#[test]
+fn token_is_printed_where_the_memory_cannot_be_closed() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let mut command = wrapped(&kernel::OPEN, &daemon.helper(&["data"]));
+    token(&command.output().unwrap());
+}

@@ -1,0 +1,130 @@
+//! Commands that print repeatedly end when standard output has no reader any more.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::common::wait::until;
+use crate::common::{Daemon, HOUR, config_text, helper, sandbox, secrecy};
+
+const COMMANDS: [&[&str]; 3] = [
+    &["watch", "data"],
+    &["status", "--watch"],
+    &["status", "--watch", "--json"],
+];
+
+/// A command that doesn't outlast its test.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+
+    /// Waits for its end, of which it prints no error.
+    fn assert_ends(mut self, what: &str) {
+        let status = until(|| self.0.try_wait().unwrap().ok_or("it goes on"));
+        let mut stderr = String::new();
+        let mut pipe = self.0.stderr.take().unwrap();
+        pipe.read_to_string(&mut stderr).unwrap();
+        secrecy::assert_none("standard error", &stderr);
+        assert_eq!((status.code(), stderr.as_str()), (Some(74), ""), "{what}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn watch_and_status_end_when_the_reader_of_a_pipe_is_gone() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    for arguments in COMMANDS {
+        let mut running = Running::start(&mut daemon.helper(arguments));
+        let mut line = String::new();
+        let stdout = running.0.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        assert!(!line.is_empty());
+        running.assert_ends(&format!("{arguments:?}"));
+    }
+}
+
+#[test]
+fn watch_and_status_end_when_the_reader_of_a_socket_or_terminal_is_gone() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    for arguments in COMMANDS {
+        let (near, far) = UnixStream::pair().unwrap();
+        let running = Running::start(daemon.helper(arguments).stdout(OwnedFd::from(far)));
+        let mut line = String::new();
+        BufReader::new(near).read_line(&mut line).unwrap();
+        assert!(!line.is_empty());
+        running.assert_ends(&format!("{arguments:?} into a socket"));
+
+        let near = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&near).unwrap();
+        unlockpt(&near).unwrap();
+        let name = ptsname(&near, Vec::new()).unwrap();
+        let far = openat(
+            CWD,
+            name,
+            OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .unwrap();
+        let running = Running::start(daemon.helper(arguments).stdout(far));
+        let mut line = String::new();
+        BufReader::new(File::from(near))
+            .read_line(&mut line)
+            .unwrap();
+        assert!(!line.is_empty());
+        running.assert_ends(&format!("{arguments:?} on a terminal"));
+    }
+}
+
+#[test]
+fn watch_ends_before_its_first_token_when_its_reader_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("none.sock");
+    let arguments = ["watch", "--wait", "--timeout", "10m", "data"];
+    let mut running = Running::start(&mut helper(&socket, &arguments));
+    drop(running.0.stdout.take());
+    running.assert_ends("watch");
+}
+
+#[test]
+fn watch_and_status_go_on_where_nobody_needs_to_read() {
+    let sandbox = sandbox(HOUR);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let start = |arguments: &[&str]| {
+        [Stdio::null(), tempfile::tempfile().unwrap().into()]
+            .map(|stdout| Running::start(daemon.helper(arguments).stdout(stdout)))
+    };
+    let children: Vec<Running> = COMMANDS.into_iter().flat_map(start).collect();
+    for child in &children {
+        // The one that waits for the end of a reader, too.
+        until(|| {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", child.0.id()));
+            let count = tasks.unwrap().count();
+            (count > 1).then_some(()).ok_or(count)
+        });
+    }
+    daemon.signal("-TERM");
+    daemon.wait();
+    for mut child in children {
+        let mut line = String::new();
+        let stderr = child.0.stderr.take().unwrap();
+        BufReader::new(stderr).read_line(&mut line).unwrap();
+        assert!(line.contains("broker"), "{line:?}");
+    }
+    daemon.start_again();
+}

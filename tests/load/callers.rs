@@ -1,0 +1,222 @@
+//! Many callers at once, and callers whose token Domo refused.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use crate::common;
+use crate::common::{
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, get, parts,
+    raise_descriptor_limit, rests, sandbox, timed, token,
+};
+use domo_sandbox::{Fault, Sandbox};
+use domo_token_client::{Broker, Error, Token};
+
+/// A lifetime whose floor is short: 2 s.
+const SHORT: Duration = Duration::from_secs(40);
+
+/// Runs `job` once on each of that many threads, with its number.
+fn at_once<T: Send>(count: usize, job: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    thread::scope(|scope| {
+        let job = &job;
+        let threads: Vec<_> = (0..count)
+            .map(|number| scope.spawn(move || job(number)))
+            .collect();
+        let ended = threads.into_iter().map(thread::ScopedJoinHandle::join);
+        ended.map(|result| result.unwrap()).collect()
+    })
+}
+
+/// A renewal of the token of that generation, which was refused, by a caller of its own.
+fn reject(socket: &Path, generation: u64) -> Token {
+    let broker = Broker::connect_to(socket).unwrap().timeout(PATIENCE);
+    broker.request("data").rejected(generation).send().unwrap()
+}
+
+#[test]
+fn a_thousand_first_requests_for_fifty_sets_cost_fifty() {
+    raise_descriptor_limit();
+    let scopes: Vec<String> = (0..50).map(|number| format!("scope{number}")).collect();
+    let names: Vec<&str> = scopes.iter().map(String::as_str).collect();
+    let sandbox = Sandbox::builder()
+        .client(CLIENT_ID, CANARY_SECRET, &names)
+        .start()
+        .unwrap();
+    sandbox.always(Fault::hold());
+    let mut daemon = Daemon::start(&config_text(&sandbox, &format!("{scopes:?}")));
+    sandbox.wait_for_requests(3, PATIENCE).unwrap();
+    let socket = daemon.socket();
+    let tokens = thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            at_once(1000, |number| {
+                let broker = Broker::connect_to(&socket).unwrap().timeout(PATIENCE * 2);
+                let token = broker.token(&scopes[number % 50]).unwrap();
+                (number % 50, token.generation())
+            })
+        });
+        for _ in 0..1000 {
+            daemon.wait_for_log("asked");
+        }
+        assert_eq!(sandbox.requests().len(), 3, "three at once for one client");
+        sandbox.recover();
+        asking.join().unwrap()
+    });
+    let distinct: HashSet<(usize, u64)> = tokens.into_iter().collect();
+    assert_eq!(distinct.len(), 50, "one token for each set");
+    assert_eq!(sandbox.requests().len(), 50);
+}
+
+/// Eight callers that ask without a rest and are given the token of that generation each time.
+fn storm(socket: &Path, generation: u64) {
+    at_once(8, |_| {
+        let broker = Broker::connect_to(socket).unwrap();
+        for _ in 0..100 {
+            // Who refuses some other token is served the current one, by the daemon and not from
+            // memory.
+            let token = broker.request("data").rejected(0).send().unwrap();
+            assert_eq!(token.generation(), generation);
+        }
+    });
+}
+
+#[test]
+fn in_an_outage_a_storm_of_callers_is_served_and_domo_sees_none_of_it() {
+    let sandbox = sandbox(Duration::from_secs(30));
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let first = daemon.broker().token("data").unwrap().generation();
+    sandbox.always(Fault::status(503));
+    // It fails from 24 s on at the latest, so that 5 s are left to be served in.
+    sandbox.wait_for_requests(2, PATIENCE).unwrap();
+    storm(&daemon.socket(), first);
+    // Whether it ended before the next attempt or not, none has come before its time.
+    let seen = sandbox.wait_for_requests(4, PATIENCE).unwrap();
+    let due = [500, 1000, 2000, 4000].map(Duration::from_millis);
+    let mut pairs = rests(&seen[1..]).into_iter().zip(due);
+    assert!(pairs.all(|(rest, due)| rest >= due), "{seen:?}");
+}
+
+#[test]
+fn fifty_callers_whose_token_was_refused_cost_one_request() {
+    let sandbox = sandbox(SHORT);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let first = daemon.broker().token("data").unwrap();
+    sandbox.revoke(first.secret());
+    assert_eq!(get(&sandbox.url("/v1/datasets"), first.secret()), 401);
+    let socket = daemon.socket();
+    let generations = at_once(50, |_| reject(&socket, first.generation()).generation());
+    let distinct: HashSet<u64> = generations.into_iter().collect();
+    assert_eq!(distinct.len(), 1);
+    assert_eq!(sandbox.requests().len(), 2);
+
+    let current = reject(&socket, first.generation());
+    assert_eq!(sandbox.requests().len(), 2, "it was replaced already");
+    assert_eq!(get(&sandbox.url("/v1/datasets"), current.secret()), 200);
+    let set = daemon.status_of("data");
+    assert!(set["rejected"].as_u64().unwrap() >= 1, "{set}");
+    let by = set["last_rejected_by"].as_str().unwrap();
+    assert!(by.contains("uid"), "{by}");
+}
+
+#[test]
+fn the_helper_renews_by_generation_and_without() {
+    let sandbox = sandbox(SHORT);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let (code, stdout, stderr) = parts(&daemon.ask(arguments));
+        assert_eq!(code, Some(0), "{stderr}");
+        serde_json::from_str(&stdout).unwrap()
+    };
+    let first = json(&["--format", "json", "data"]);
+    let renew = format!("--renew={}", first["generation"]);
+    let second = json(&["--format", "json", "--timeout", "60", &renew, "data"]);
+    assert_ne!(first["generation"], second["generation"]);
+    let again = json(&["--format", "json", &renew, "data"]);
+    assert_eq!(second["generation"], again["generation"]);
+    let young = json(&["--format", "json", "--renew", "data"]);
+    assert_eq!(second["generation"], young["generation"], "served as it is");
+    assert_eq!(sandbox.requests().len(), 2);
+    let (code, stdout, stderr) = parts(&daemon.ask(&["--renew=soon", "data"]));
+    assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+}
+
+#[test]
+fn renewed_tokens_that_are_refused_too_are_warned_of_once() {
+    let sandbox = sandbox(Duration::from_secs(30));
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let mut token = daemon.broker().token("data").unwrap();
+    for _ in 0..4 {
+        token = reject(&daemon.socket(), token.generation());
+    }
+    assert_eq!(daemon.status_of("data")["rejected"], 4);
+    daemon.wait_for_log("Domo grants tokens and refuses them");
+    let (_, log) = daemon.stop();
+    let warnings = log.lines().filter(|line| line.contains("refuses them"));
+    assert_eq!(warnings.count(), 1, "{log}");
+}
+
+#[test]
+fn a_refused_token_is_not_handed_to_who_refused_it_when_domo_gives_no_other() {
+    let sandbox = sandbox(SHORT);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let first = daemon.broker().token("data").unwrap();
+    sandbox.always(Fault::status(503));
+    let broker = daemon.broker().timeout(Duration::from_secs(5));
+    let refused = broker.request("data").rejected(first.generation()).send();
+    assert!(
+        matches!(refused, Err(Error::TryLater { .. })),
+        "{refused:?}"
+    );
+    let others = broker.token("data").unwrap();
+    assert_eq!(
+        others.generation(),
+        first.generation(),
+        "it lives for the others"
+    );
+    sandbox.always(Fault::oauth_error(
+        401,
+        "invalid_client",
+        "Bad client credentials",
+    ));
+    let asked = sandbox.requests().len();
+    daemon.signal("-HUP");
+    sandbox.wait_for_requests(asked + 1, PATIENCE).unwrap();
+    let refused = broker.request("data").rejected(first.generation()).send();
+    assert!(matches!(refused, Err(Error::Denied { .. })), "{refused:?}");
+}
+
+#[test]
+fn waiting_outlasts_a_missing_broker_and_a_domo_out_of_order_but_no_refusal() {
+    let sandbox = sandbox(HOUR);
+    sandbox.script([Fault::status(503), Fault::status(503)]);
+    let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
+    let socket = folder.path().join("broker.sock");
+    let early = common::helper(&socket, &["--wait", "--timeout", "60", "data"]);
+    let early = { early }.spawn().unwrap();
+    let daemon = Daemon::start_in(folder);
+    let given = token(&early.wait_with_output().unwrap());
+    assert_eq!(given, token(&daemon.ask(&["data"])));
+    for words in [["nosuch", "data"], ["acme", "nosuch"]] {
+        let [client, scope] = words;
+        let (took, output) =
+            timed(|| daemon.ask(&["--wait", "--timeout", "60", "-c", client, scope]));
+        assert_eq!(output.status.code(), Some(78));
+        assert!(took < PATIENCE, "{took:?}");
+    }
+}
+
+#[test]
+fn waiting_ends_with_the_time_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("broker.sock");
+    let (took, output) = timed(|| {
+        common::helper(&socket, &["--wait", "--timeout", "1", "data"])
+            .output()
+            .unwrap()
+    });
+    let (code, stdout, stderr) = parts(&output);
+    assert_eq!((code, stdout.as_str()), (Some(69), ""), "{stderr}");
+    assert!(took >= Duration::from_secs(1), "{took:?}");
+}

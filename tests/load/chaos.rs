@@ -1,0 +1,125 @@
+//! A minute of a bad Domo: tokens that live four seconds, two seconds of every six without an
+//! answer, and twenty callers that never stop asking.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "in a test, what fails says so"
+)]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::{Daemon, config_text, sandbox};
+use domo_sandbox::{Fault, Sandbox};
+use domo_token_client::clock::boot_now;
+use domo_token_client::{Broker, Error};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const LIFETIME: Duration = Duration::from_secs(4);
+const CYCLE: Duration = Duration::from_secs(6);
+const DOWN: Duration = Duration::from_secs(2);
+
+/// How long callers wait, turn about: patient ones, and ones that hear of an outage.
+const DEADLINES: [Duration; 2] = [Duration::from_secs(5), Duration::from_millis(500)];
+
+/// In a cycle: two or three renewals, and what two seconds of back-off allow.
+const MOST_REQUESTS_IN_A_CYCLE: usize = 6;
+
+#[derive(Debug, Default)]
+struct Seen {
+    tokens: u64,
+    errors: u64,
+    latest: Duration,
+}
+
+#[test]
+fn twenty_callers_see_no_dead_token_and_no_late_answer_in_a_minute_of_outages() {
+    let sandbox = sandbox(LIFETIME);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let socket = daemon.socket();
+    let over = AtomicBool::new(false);
+    let seen: Vec<Seen> = thread::scope(|scope| {
+        let callers: Vec<_> = (0..20)
+            .zip(DEADLINES.iter().cycle())
+            .map(|(_, deadline)| scope.spawn(|| ask_until(&over, &socket, *deadline)))
+            .collect();
+        bad_weather(&sandbox);
+        over.store(true, Ordering::Relaxed);
+        let ended = callers.into_iter().map(thread::ScopedJoinHandle::join);
+        ended.map(|seen| seen.unwrap()).collect()
+    });
+    let requests = sandbox.requests().len();
+    let cycles = usize::try_from(MINUTE.as_secs() / CYCLE.as_secs()).unwrap();
+    assert!(requests <= cycles * MOST_REQUESTS_IN_A_CYCLE, "{requests}");
+    let tokens: u64 = seen.iter().map(|seen| seen.tokens).sum();
+    let errors: u64 = seen.iter().map(|seen| seen.errors).sum();
+    let latest = seen.iter().map(|seen| seen.latest).max().unwrap();
+    assert!(seen.iter().all(|seen| seen.tokens > 0), "{seen:?}");
+    tell(&format!(
+        "{requests} requests, {tokens} tokens, {errors} errors, the latest answer after {latest:?}"
+    ));
+    let broker = Broker::connect_to(&socket).unwrap();
+    assert!(broker.token("data").is_ok(), "all recover");
+}
+
+/// Two seconds in each cycle, at any time of it, in one of several ways.
+fn bad_weather(sandbox: &Sandbox) {
+    let mut rng = fastrand::Rng::new();
+    let seed = rng.u64(..);
+    rng.seed(seed);
+    tell(&format!("the weather's seed: {seed}"));
+    let (_never, time) = channel();
+    let end = boot_now() + MINUTE;
+    while boot_now() < end {
+        let before = Duration::from_millis(rng.u64(0..4_000));
+        wait(&time, before);
+        match rng.u8(..4) {
+            0 => sandbox.stop_listening().unwrap(),
+            1 => sandbox.always(Fault::status(503)),
+            2 => sandbox.always(Fault::hang()),
+            _ => sandbox.always(Fault::status(429).retry_after("1")),
+        }
+        wait(&time, DOWN);
+        // Listening again while it listens is no error worth a word.
+        let _was_listening = sandbox.listen_again();
+        sandbox.recover();
+        wait(&time, CYCLE.saturating_sub(DOWN + before));
+    }
+}
+
+/// The weather has a time of its own; there is no event to wait for.
+fn wait(time: &Receiver<()>, span: Duration) {
+    let _passed = time.recv_timeout(span);
+}
+
+fn ask_until(over: &AtomicBool, socket: &Path, deadline: Duration) -> Seen {
+    // A new one each time holds nothing, and asks the daemon.
+    let broker = || Broker::connect_to(socket).unwrap().timeout(deadline);
+    let mut seen = Seen::default();
+    while !over.load(Ordering::Relaxed) {
+        let start = boot_now();
+        let answer = broker().token("data");
+        let took = boot_now().saturating_since(start);
+        seen.latest = seen.latest.max(took);
+        match answer {
+            Ok(token) => {
+                assert!(!token.expires_in().is_zero(), "{token:?}");
+                seen.tokens += 1;
+            }
+            Err(Error::TryLater { .. }) => seen.errors += 1,
+            Err(other) => panic!("{other}"),
+        }
+        let limit = deadline + Duration::from_millis(500);
+        assert!(took < limit, "answered after {took:?}");
+    }
+    seen
+}
+
+#[expect(clippy::print_stderr, reason = "figures, for `--nocapture`")]
+fn tell(line: &str) {
+    eprintln!("{line}");
+}

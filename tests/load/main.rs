@@ -1,0 +1,9 @@
+//! Many callers, many scope sets, and everything that fails at once.
+
+#![cfg(unix)]
+
+mod callers;
+mod chaos;
+#[path = "../common/mod.rs"]
+mod common;
+mod scale;
