@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use domo_sandbox::{Recorded, Sandbox};
 use domo_token::config::Env;
-use domo_token::daemon::{self, Options, Surroundings};
+use domo_token::daemon::{self, Environment, Options};
 use domo_token::platform::logging::Levels;
 use domo_token::platform::logging::{self, Format};
 use domo_token::platform::signals::{self, Signal};
-use domo_token::platform::systemd::Passed;
+use domo_token::platform::systemd::InheritedFds;
 use domo_token_client::{Broker, Token};
 use tokio::sync::mpsc;
 
@@ -114,11 +114,11 @@ fn run_broker(
         let signals = if stay { signals::listen()? } else { signals };
         // The tour waits for this; if it has left there is nobody to tell.
         let tell = |_: &Path| ready.send(()).unwrap_or_default();
-        let surroundings = Surroundings {
+        let surroundings = Environment {
             env,
             levels: Levels::default(),
             signals,
-            passed: Passed::default(),
+            passed: InheritedFds::default(),
         };
         daemon::run(config, options, surroundings, tell).await?;
         Ok(())

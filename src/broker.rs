@@ -8,11 +8,11 @@ mod did_you_mean;
 mod engine;
 mod errors;
 mod find;
-mod held;
+mod stored_tokens;
 mod log;
 mod metrics;
 mod summary;
-mod tally;
+mod counters;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
@@ -33,10 +33,10 @@ use domo_token_core::policy::{Access, Caller};
 use domo_token_core::schedule::{Ask, Reply, WaiterId};
 use domo_token_core::scheduler::{STOPPING, Scheduler, SetId};
 
-pub use engine::{Clients, Engine, Helm};
-pub use held::{Held, Origin};
+use counters::Counters;
+pub use engine::{Clients, Engine, EngineHandle};
 pub use metrics::METRICS_TYPE;
-use tally::Tally;
+pub use stored_tokens::{Origin, StoredToken};
 pub use watch::Watch;
 
 /// The broker as sessions see it. Clones are the same broker.
@@ -66,7 +66,7 @@ struct State {
     about: About,
     scheduler: Scheduler,
     /// Tokens of an earlier process whose client is not loaded.
-    stored: Vec<Held>,
+    stored: Vec<StoredToken>,
     waiters: HashMap<WaiterId, oneshot::Sender<Reply>>,
     last_waiter: u64,
     /// Rung when the watchers of a set are to look again; dropped when there is nothing to see any
@@ -77,8 +77,8 @@ struct State {
     stopping: bool,
     /// Why callers cannot connect, and the command that helps.
     socket_error: Option<String>,
-    refusals: log::Quota,
-    tally: Tally,
+    refusals: log::LogRateLimit,
+    counters: Counters,
 }
 
 /// What a broker knows of its daemon.
@@ -111,7 +111,7 @@ const PAGE: usize = 16;
 
 /// Where a page of status begins; by default at the beginning.
 #[derive(Clone, Debug, Default)]
-pub struct Place {
+pub struct StatusCursor {
     after: Option<(String, ScopeSet)>,
 }
 
@@ -132,8 +132,8 @@ impl<C: Clock> Broker<C> {
                 armed: None,
                 stopping: false,
                 socket_error: None,
-                refusals: log::Quota::default(),
-                tally: Tally::default(),
+                refusals: log::LogRateLimit::default(),
+                counters: Counters::default(),
             }),
             changed: Notify::new(),
             renewed: signal::Sender::new(()),
@@ -145,7 +145,7 @@ impl<C: Clock> Broker<C> {
 
     /// Whether more of a caller must be looked up than the kernel says by itself.
     #[must_use]
-    pub fn looks_up_callers(&self) -> bool {
+    pub fn needs_identity(&self) -> bool {
         self.0.has_rules.load(Ordering::Relaxed) || self.0.audit.get().is_some()
     }
 
@@ -191,7 +191,7 @@ impl<C: Clock> Broker<C> {
         let set = match admitted {
             Ok(set) => set,
             Err(refusal) => {
-                state.tally.stranger(&refusal);
+                state.counters.unmatched(&refusal);
                 return (resolved, Begun::Answered(Err(refusal)));
             }
         };
@@ -210,7 +210,7 @@ impl<C: Clock> Broker<C> {
             self.0.changed.notify_one();
         }
         if let Some(reply) = reply {
-            state.tally.answer(set, &reply);
+            state.counters.answer(set, &reply);
             let reply = reply.map_err(|refusal| state.with_load_error(set, caller, refusal));
             return (resolved, Begun::Answered(reply));
         }
@@ -231,7 +231,7 @@ impl<C: Clock> Broker<C> {
         answer: oneshot::Receiver<Reply>,
         caller: &Caller,
     ) -> Reply {
-        let leaving = Leaving {
+        let leaving = WaiterGuard {
             broker: self,
             set,
             waiter,
@@ -246,9 +246,9 @@ impl<C: Clock> Broker<C> {
 
     /// Counts a connection for as long as what is returned lives.
     #[must_use]
-    pub fn arrive(&self) -> Present<'_> {
+    pub fn connected(&self) -> ConnectionGuard<'_> {
         self.0.connections.fetch_add(1, Ordering::Relaxed);
-        Present(&self.0.connections)
+        ConnectionGuard(&self.0.connections)
     }
 
     /// The token of a set, then each new one.
@@ -294,7 +294,11 @@ impl<C: Clock> Broker<C> {
     /// The state of the daemon and of the scope sets that the caller may see: the answer's frames
     /// from that place on, as many as a page has, and where the next one begins.
     #[must_use]
-    pub fn status(&self, caller: &Caller, from: &Place) -> (Vec<Response>, Option<Place>) {
+    pub fn status(
+        &self,
+        caller: &Caller,
+        from: &StatusCursor,
+    ) -> (Vec<Response>, Option<StatusCursor>) {
         let now = self.0.clock.now();
         let state = self.state();
         let mut answer = Vec::new();
@@ -307,7 +311,7 @@ impl<C: Clock> Broker<C> {
         let next = last.and_then(|last| {
             let scope = ScopeSet::parse(&last.scope).ok()?;
             let after = Some((last.client.clone(), scope));
-            Some(Place { after })
+            Some(StatusCursor { after })
         });
         let seen = page
             .into_iter()
@@ -338,9 +342,9 @@ impl State {
     /// A caller that waited has its answer; by then the set may be gone, and its counts with it.
     fn count_late(&mut self, set: SetId, reply: &Reply) {
         if self.scheduler.has(set) {
-            self.tally.answer(set, reply);
+            self.counters.answer(set, reply);
         } else if let Err(refusal) = reply {
-            self.tally.stranger(refusal);
+            self.counters.unmatched(refusal);
         }
     }
 
@@ -363,22 +367,22 @@ enum Begun {
 
 /// A caller that is connected.
 #[derive(Debug)]
-pub struct Present<'a>(&'a AtomicUsize);
+pub struct ConnectionGuard<'a>(&'a AtomicUsize);
 
-impl Drop for Present<'_> {
+impl Drop for ConnectionGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Takes a caller off the list when its session ends before its answer.
-struct Leaving<'a, C: Clock> {
+struct WaiterGuard<'a, C: Clock> {
     broker: &'a Broker<C>,
     set: SetId,
     waiter: WaiterId,
 }
 
-impl<C: Clock> Drop for Leaving<'_, C> {
+impl<C: Clock> Drop for WaiterGuard<'_, C> {
     fn drop(&mut self) {
         let now: BootTime = self.broker.0.clock.now();
         let mut state = self.broker.state();

@@ -44,8 +44,8 @@ pub use place::{find, host_place, locate, named_place, own_place, path_in, xdg_p
 use raw::RawConfig;
 pub use unseen::Unseen;
 pub use values::{
-    IN_QUOTES, fault_of_id, is_placeholder, is_quote, is_uuid, stands_in_quotes, usable_id,
-    usable_secret, without_mark,
+    IN_QUOTES, fault_of_id, is_placeholder, is_quote, is_uuid, is_valid_client_id,
+    stands_in_quotes, usable_secret, without_mark,
 };
 pub use variables::in_variables;
 #[cfg(test)]
@@ -298,12 +298,12 @@ impl Config {
 
     /// The users and groups in access tables that can be nobody here, in words.
     #[must_use]
-    pub fn unknown_names(&self) -> Vec<String> {
+    pub fn unresolved_principals(&self) -> Vec<String> {
         let mut unknown = Vec::new();
         for (name, client) in &self.clients {
             let rules = client.access.iter().flat_map(|access| access.0.values());
             for rule in rules {
-                let users = rule.users.iter().filter_map(fault_of_user);
+                let users = rule.users.iter().filter_map(validate_user);
                 let groups = rule.groups.iter().filter_map(fault_of_group);
                 unknown.extend(users.chain(groups).map(|fault| {
                     let name = masked(name);
@@ -345,7 +345,7 @@ impl Config {
     }
 }
 
-fn fault_of_user(user: &Principal) -> Option<String> {
+fn validate_user(user: &Principal) -> Option<String> {
     let id = match user {
         Principal::Id(id) => Some(*id),
         Principal::Name(name) => users::ids(name).map(|(id, _)| id),

@@ -25,11 +25,11 @@ use crate::config::named_path::shown_path;
 use crate::config::{Config, ConfigError, Env, Limits};
 use crate::connect::Shared;
 use crate::credentials::CredentialsError;
-use crate::fdstore::Estate;
+use crate::fdstore::StoredTokens;
 use crate::platform::clock::{BootTime, Clock, SystemClock};
 use crate::platform::logging::Levels;
 use crate::platform::signals::Signal;
-use crate::platform::systemd::Passed;
+use crate::platform::systemd::InheritedFds;
 use crate::platform::{descriptors, systemd};
 use crate::server::{self, BindError};
 use crate::source::domo::DomoSource;
@@ -39,10 +39,10 @@ use clients::{Clients, News, Rerun};
 use load::Loaded;
 pub use load::{LoadError, LoadedClient, load_client, load_config, parse_config};
 pub use place::check_socket;
-use reload::{Steering, about, log_news};
+use reload::{ReloadTask, about, log_news};
 use restart_settings::Fixed;
 use secret_commands::Commands;
-use services::Beside;
+use services::Services;
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +56,7 @@ pub struct Options {
 }
 
 /// What the process was given.
-pub struct Surroundings {
+pub struct Environment {
     /// The environment's variables.
     pub env: Env<'static>,
     /// What changes the log's levels.
@@ -64,7 +64,7 @@ pub struct Surroundings {
     /// What the operator wants.
     pub signals: mpsc::Receiver<Signal>,
     /// What the service manager hands over.
-    pub passed: Passed,
+    pub passed: InheritedFds,
 }
 
 /// Why the daemon doesn't start, or ends untold.
@@ -155,7 +155,7 @@ fn is_unread(error: &io::Error) -> bool {
 }
 
 /// The exit code for what a person has to mend (`EX_CONFIG` of sysexits): systemd doesn't try again.
-pub const TO_MEND: u8 = 78;
+pub const EX_CONFIG: u8 = 78;
 
 impl DaemonError {
     /// The exit code, of sysexits: 70 for a bug, 75 if another daemon is there already, the socket is
@@ -165,7 +165,7 @@ impl DaemonError {
         match self {
             Self::Bug => 70,
             Self::Bind(
-                BindError::Taken(_)
+                BindError::InUse(_)
                 | BindError::Path {
                     is_exhausted: true, ..
                 },
@@ -190,7 +190,7 @@ impl DaemonError {
             | Self::Metrics { .. }
             | Self::Audit { .. }
             | Self::NoSocket(_)
-            | Self::SocketPath(_) => TO_MEND,
+            | Self::SocketPath(_) => EX_CONFIG,
         }
     }
 }
@@ -209,7 +209,7 @@ impl DaemonError {
 pub async fn run(
     config: Config,
     options: &Options,
-    surroundings: Surroundings,
+    surroundings: Environment,
     ready: impl FnOnce(&Path),
 ) -> Result<(), DaemonError> {
     let (env, passed) = (surroundings.env, surroundings.passed);
@@ -221,7 +221,7 @@ pub async fn run(
     let (config, mut clients, news) = first_clients(loaded, started)?;
     let about = about(&config, &clients, started, started);
     let broker = broker_with(passed.kept, about, &clock);
-    let mut beside = Beside::new(&config)?;
+    let mut beside = Services::new(&config)?;
     let taken_down = beside.audit(&broker);
     let (engine, helm) = Engine::new(&broker, clients.for_broker());
     let listener = socket.listen(&callers)?;
@@ -234,7 +234,7 @@ pub async fn run(
     let (watched, hints) = place::watch(files, &socket);
     let engine = tokio::spawn(engine.run());
     let beside = beside.run(broker.clone(), clock.clone(), helm.clone(), stopped.clone());
-    let steering = Steering {
+    let steering = ReloadTask {
         options: Options {
             // A file that vanishes for a moment must not make another one count.
             config: config.path.clone(),
@@ -292,7 +292,7 @@ type FirstClients = (Arc<Config>, Clients<DomoSource>, Vec<News>);
 
 /// A broker that goes on with what the last process had kept for it.
 fn broker_with<C: Clock>(kept: Vec<File>, about: About, clock: &C) -> Broker<C> {
-    let estate = Estate::read(kept);
+    let estate = StoredTokens::read(kept);
     let stored = about.keeps.then(|| estate.tokens(clock.now()));
     let broker = Broker::new(clock.clone(), fastrand::u64(..), about);
     broker.take_over(stored.unwrap_or_default());
@@ -301,7 +301,7 @@ fn broker_with<C: Clock>(kept: Vec<File>, about: About, clock: &C) -> Broker<C> 
 
 /// The config's limits, as far as the system gives descriptors for them.
 fn limits_here(config: &Config) -> Limits {
-    let limits = server::fit(config.limits, descriptors::raise());
+    let limits = server::clamp_to_nofile(config.limits, descriptors::raise());
     // A user's part that was above the whole comes down with no lack of anything.
     if limits.connections < config.limits.connections {
         warn!(

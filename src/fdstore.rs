@@ -17,11 +17,11 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
-use crate::broker::{Broker, Held, Origin};
+use crate::broker::{Broker, Origin, StoredToken};
 use crate::platform::clock::{BootTime, Clock};
 use crate::platform::systemd::{self, Slot};
 use crate::platform::threads;
-use domo_token_core::schedule::Kept;
+use domo_token_core::schedule::TokenSnapshot;
 use domo_token_core::token::{Life, MAX_LIFETIME, Token};
 
 /// The form of what is handed over; another one is dropped.
@@ -32,7 +32,7 @@ const FORM: u8 = 1;
 const REST: u32 = 9;
 
 #[derive(Serialize, Deserialize)]
-struct Page {
+struct Snapshot {
     form: u8,
     /// The kernel's name for this boot.
     boot: String,
@@ -56,9 +56,9 @@ struct Record {
 
 /// What an earlier process had handed over.
 #[derive(Default)]
-pub struct Estate(Vec<Record>);
+pub struct StoredTokens(Vec<Record>);
 
-impl Estate {
+impl StoredTokens {
     /// Reads what systemd handed back. What is of no use is left out: of an earlier boot, of
     /// another form, open to changes.
     #[must_use]
@@ -77,14 +77,14 @@ impl Estate {
 
     /// The tokens that are valid.
     #[must_use]
-    pub fn tokens(self, now: BootTime) -> Vec<Held> {
+    pub fn tokens(self, now: BootTime) -> Vec<StoredToken> {
         let valid = self.0.into_iter().filter_map(|record| record.held(now));
         valid.collect()
     }
 }
 
 impl Record {
-    fn of(held: Held) -> Option<Self> {
+    fn of(held: StoredToken) -> Option<Self> {
         let life = held.kept.token.life();
         let answer = held.kept.token.answer().ok()?;
         Some(Self {
@@ -101,7 +101,7 @@ impl Record {
         })
     }
 
-    fn held(self, now: BootTime) -> Option<Held> {
+    fn held(self, now: BootTime) -> Option<StoredToken> {
         let life = Life {
             generation: self.generation,
             obtained: self.obtained,
@@ -113,8 +113,8 @@ impl Record {
         let granted = ScopeSet::parse(&self.granted).ok()?;
         let text: SecretString = self.text.into_secret();
         let token = lives.then(|| Token::new(&self.client, &granted, &text, life));
-        Some(Held {
-            kept: Kept {
+        Some(StoredToken {
+            kept: TokenSnapshot {
                 token: token?.ok()?,
                 renew_at: self.renew_at,
             },
@@ -130,7 +130,7 @@ pub async fn run<C: Clock>(broker: Broker<C>, clock: C, mut stop: watch::Receive
     let mut changed = broker.renewals();
     changed.mark_changed();
     // What was taken back is handed over anew.
-    give_up();
+    clear();
     let mut slot = Slot::A;
     let mut stopping = false;
     while !stopping {
@@ -146,7 +146,7 @@ pub async fn run<C: Clock>(broker: Broker<C>, clock: C, mut stop: watch::Receive
         changed.mark_unchanged();
         let held = broker.held().unwrap_or_default();
         if held.is_empty() {
-            give_up();
+            clear();
             continue;
         }
         let written = clock.now();
@@ -166,15 +166,15 @@ pub async fn run<C: Clock>(broker: Broker<C>, clock: C, mut stop: watch::Receive
 }
 
 /// Has systemd close what it holds.
-pub fn give_up() {
+pub fn clear() {
     systemd::forget(Slot::A);
     systemd::forget(Slot::B);
 }
 
-fn hand_over(held: Vec<Held>, written: BootTime, slot: Slot) -> io::Result<usize> {
+fn hand_over(held: Vec<StoredToken>, written: BootTime, slot: Slot) -> io::Result<usize> {
     let tokens: Vec<Record> = held.into_iter().filter_map(Record::of).collect();
     let count = tokens.len();
-    let page = Page {
+    let page = Snapshot {
         form: FORM,
         boot: boot_id()?,
         written,
@@ -198,7 +198,7 @@ fn all_seals() -> SealFlags {
     SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE
 }
 
-fn page(mut file: File) -> io::Result<Page> {
+fn page(mut file: File) -> io::Result<Snapshot> {
     let seals = rustix::fs::fcntl_get_seals(&file)?;
     if !seals.contains(all_seals()) {
         return Err(io::Error::other("they are not sealed"));
@@ -208,7 +208,7 @@ fn page(mut file: File) -> io::Result<Page> {
     file.rewind()?;
     file.read_to_end(&mut text)?;
     // serde's words may quote what it read.
-    let page: Page =
+    let page: Snapshot =
         serde_json::from_slice(&text).map_err(|_| io::Error::other("they are of another form"))?;
     if page.form != FORM {
         return Err(io::Error::other("they are of another version"));

@@ -4,13 +4,13 @@ use std::fs::File;
 
 use tokio::sync::watch;
 
-use crate::broker::{Broker, Held};
+use crate::broker::{Broker, StoredToken};
 use crate::platform::clock::{BootTime, Clock};
 
 /// What an earlier process had handed over: nothing.
-pub struct Estate;
+pub struct StoredTokens;
 
-impl Estate {
+impl StoredTokens {
     /// Nobody hands anything back.
     #[must_use]
     pub fn read(_: Vec<File>) -> Self {
@@ -19,7 +19,7 @@ impl Estate {
 
     /// None.
     #[must_use]
-    pub fn tokens(self, _: BootTime) -> Vec<Held> {
+    pub fn tokens(self, _: BootTime) -> Vec<StoredToken> {
         Vec::new()
     }
 }

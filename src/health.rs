@@ -29,7 +29,7 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::broker::{Broker, Helm, METRICS_TYPE};
+use crate::broker::{Broker, EngineHandle, METRICS_TYPE};
 use crate::platform::clock::{BootTime, Clock, boot_now};
 use crate::source::TokenSource;
 use domo_token_core::policy::Caller;
@@ -76,7 +76,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub async fn serve<S: TokenSource, C: Clock>(
     listener: TcpListener,
     broker: Broker<C>,
-    helm: Helm<S>,
+    helm: EngineHandle<S>,
     mut stop: watch::Receiver<bool>,
 ) {
     let health = Arc::new(Health::new(broker, helm));
@@ -120,7 +120,7 @@ pub async fn serve<S: TokenSource, C: Clock>(
 
 struct Health<S, C> {
     broker: Broker<C>,
-    helm: Helm<S>,
+    helm: EngineHandle<S>,
     /// The text of the metrics, and when it was made.
     metrics: Mutex<Option<(BootTime, Bytes)>>,
 }
@@ -128,7 +128,7 @@ struct Health<S, C> {
 type Answer = Response<Full<Bytes>>;
 
 impl<S: TokenSource, C: Clock> Health<S, C> {
-    fn new(broker: Broker<C>, helm: Helm<S>) -> Self {
+    fn new(broker: Broker<C>, helm: EngineHandle<S>) -> Self {
         Self {
             broker,
             helm,
@@ -202,14 +202,14 @@ impl<S: TokenSource, C: Clock> Health<S, C> {
     }
 
     async fn live(&self) -> Answer {
-        match timeout(LOOP, self.helm.beat()).await {
+        match timeout(LOOP, self.helm.ping()).await {
             Ok(()) => plain(StatusCode::OK, "live\n"),
             Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the loop doesn't answer\n"),
         }
     }
 
     fn ready(&self) -> Answer {
-        let lacking = self.broker.lacking();
+        let lacking = self.broker.scope_sets_without_token();
         if lacking.is_empty() {
             return plain(StatusCode::OK, "ready\n");
         }
@@ -223,7 +223,7 @@ impl<S: TokenSource, C: Clock> Health<S, C> {
         let decoded = percent_decode_str(set).decode_utf8_lossy();
         let (client, scope) = decoded.split_once('/').unwrap_or((&decoded, ""));
         let lives = ScopeSet::parse(scope).ok();
-        match lives.and_then(|scope| self.broker.lives(client, &scope)) {
+        match lives.and_then(|scope| self.broker.has_token(client, &scope)) {
             Some(true) => plain(StatusCode::OK, "ready\n"),
             Some(false) => plain(StatusCode::SERVICE_UNAVAILABLE, "no token\n"),
             None => plain(StatusCode::NOT_FOUND, "no such client or scope set\n"),

@@ -6,15 +6,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use domo_token::commands::check::{self, Depth};
-use domo_token::commands::init::{self, Wishes, Written};
+use domo_token::commands::init::{self, InitOptions, Written};
 use domo_token::config::named_path::shown_path;
 use domo_token::config::{self, Env};
-use domo_token::daemon::{self, DaemonError, Options, Surroundings};
+use domo_token::daemon::{self, DaemonError, Environment, Options};
 use domo_token::flags::{Flags, LogFormat, Verb};
 #[cfg(unix)]
 use domo_token::platform::children;
 use domo_token::platform::logging::{self, Format};
-use domo_token::platform::systemd::{self, Passed};
+use domo_token::platform::systemd::{self, InheritedFds};
 use domo_token::platform::{descriptors, process_hardening, signals};
 #[cfg(unix)]
 use domo_token::server;
@@ -45,14 +45,14 @@ const RUNTIME_DESCRIPTORS: usize = 7;
 const TRY_AGAIN: u8 = 75;
 
 fn main() -> ExitCode {
-    caught(start).unwrap_or_else(|Ended(error, code)| {
+    caught(start).unwrap_or_else(|ExitError(error, code)| {
         logging::finish();
         fail(&error, code)
     })
 }
 
 /// Makes a call, whose panic is a bug like that of a task: its message was printed by the hook.
-fn caught<T>(call: impl FnOnce() -> T) -> Result<T, Ended> {
+fn caught<T>(call: impl FnOnce() -> T) -> Result<T, ExitError> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|_panic| DaemonError::Bug.into())
 }
 
@@ -75,7 +75,7 @@ fn start() -> ExitCode {
     };
     let harden = !flags.debuggable;
     if flags.verb.is_some()
-        && let Err(Ended(error, code)) = close_memory(harden)
+        && let Err(ExitError(error, code)) = close_memory(harden)
     {
         return fail(&error, code);
     }
@@ -100,7 +100,7 @@ fn start() -> ExitCode {
             ca_file,
             offline,
         }) => init(
-            &Wishes {
+            &InitOptions {
                 config: options.config,
                 name,
                 client_id,
@@ -119,16 +119,16 @@ fn start() -> ExitCode {
 fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
     let judge = match check::judge_as_service(options, env) {
         Ok(judge) => judge,
-        Err(error) => return fail(&error, daemon::TO_MEND),
+        Err(error) => return fail(&error, daemon::EX_CONFIG),
     };
     #[cfg(unix)]
     if let Err(error) = signals::end_on_signals() {
-        let Ended(error, code) = Ended::of_host(NO_SIGNALS, &error);
+        let ExitError(error, code) = ExitError::of_host(NO_SIGNALS, &error);
         return fail(&error, code);
     }
     let report = match run_once(check::run(options, env, depth, judge.is_some())) {
         Ok(report) => report,
-        Err(Ended(error, code)) => return fail(&error, code),
+        Err(ExitError(error, code)) => return fail(&error, code),
     };
     let mut good = report.good.clone();
     if let Some(user) = judge.filter(|_| !good.is_empty()) {
@@ -155,24 +155,24 @@ fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
     }
 }
 
-fn init(wishes: &Wishes, env: Env) -> ExitCode {
+fn init(wishes: &InitOptions, env: Env) -> ExitCode {
     // Else the default actions do.
     #[cfg(unix)]
     if children::is_init()
         && let Err(error) = signals::end_on_signals()
     {
-        let Ended(error, code) = Ended::of_host(NO_SIGNALS, &error);
+        let ExitError(error, code) = ExitError::of_host(NO_SIGNALS, &error);
         return fail(&error, code);
     }
     if let Some(path) = config::named_place(wishes.config.clone(), env)
         && let Some(fault) = config::fault_of_path(&path)
     {
         let error = format!("config {}: {fault}", shown_path(&path));
-        return fail(&error, daemon::TO_MEND);
+        return fail(&error, daemon::EX_CONFIG);
     }
     let written = match run_once(init::run(wishes, env)) {
         Ok(written) => written,
-        Err(Ended(error, code)) => return fail(&error, code),
+        Err(ExitError(error, code)) => return fail(&error, code),
     };
     match written {
         Ok(Written { config, next }) => {
@@ -190,7 +190,7 @@ fn init(wishes: &Wishes, env: Env) -> ExitCode {
 
 /// Runs a command's work to its end, and waits for nothing that it has left behind: a name server that
 /// does not answer would hold the process up.
-fn run_once<T>(work: impl Future<Output = T>) -> Result<T, Ended> {
+fn run_once<T>(work: impl Future<Output = T>) -> Result<T, ExitError> {
     let runtime = runtime()?;
     let result = runtime.block_on(work);
     runtime.shutdown_background();
@@ -205,7 +205,7 @@ fn serve(options: &Options, format: Format, env: Env<'static>, harden: bool) -> 
         Ok(passed) => passed,
         Err(error) => {
             let error = format!("{HANDED_OVER}: {error}");
-            return end(format, &error, daemon::TO_MEND);
+            return end(format, &error, daemon::EX_CONFIG);
         }
     };
     #[cfg(unix)]
@@ -222,14 +222,14 @@ fn serve(options: &Options, format: Format, env: Env<'static>, harden: bool) -> 
     // A service manager that ends the whole control group does that; others leave them running.
     #[cfg(unix)]
     children::end_all();
-    let Err(Ended(error, code)) = ended else {
+    let Err(ExitError(error, code)) = ended else {
         logging::finish();
         return ExitCode::SUCCESS;
     };
     // After any other end there is another start, for which callers wait.
     #[cfg(unix)]
-    if code == daemon::TO_MEND {
-        server::turn_all_away(&sockets);
+    if code == daemon::EX_CONFIG {
+        server::reject_backlog(&sockets);
     }
     end(format, &error, code)
 }
@@ -245,15 +245,23 @@ fn write_from_background() {
     let _ = signals.thread_block();
 }
 
-fn run(options: &Options, format: Format, env: Env<'static>, passed: Passed) -> Result<(), Ended> {
+fn run(
+    options: &Options,
+    format: Format,
+    env: Env<'static>,
+    passed: InheritedFds,
+) -> Result<(), ExitError> {
     if let Some(wrong) = &passed.wrong {
-        return Err(Ended(format!("{HANDED_OVER}: {wrong}"), daemon::TO_MEND));
+        return Err(ExitError(
+            format!("{HANDED_OVER}: {wrong}"),
+            daemon::EX_CONFIG,
+        ));
     }
     let config = daemon::load_config(options, env)?;
     let rust_log = logging::rust_log(env);
     let level = config.log_level.as_deref();
     let filter = logging::filter(options.log.as_deref(), rust_log.as_deref(), level);
-    let filter = filter.map_err(|error| Ended(error, USAGE))?;
+    let filter = filter.map_err(|error| ExitError(error, USAGE))?;
     let journal = env("JOURNAL_STREAM").and_then(|stream| stream.into_string().ok());
     let levels = logging::start(filter, format, journal.as_deref());
     let ignored = rust_log.as_deref().and_then(logging::rust_log_notice);
@@ -263,10 +271,10 @@ fn run(options: &Options, format: Format, env: Env<'static>, passed: Passed) -> 
     let runtime = runtime()?;
     let options = options.clone();
     let daemon = async move {
-        let signals = signals::listen().map_err(|error| Ended::of_host(NO_SIGNALS, &error))?;
+        let signals = signals::listen().map_err(|error| ExitError::of_host(NO_SIGNALS, &error))?;
         #[cfg(unix)]
-        signals::reap_orphans().map_err(|error| Ended::of_host(NO_SIGNALS, &error))?;
-        let surroundings = Surroundings {
+        signals::reap_orphans().map_err(|error| ExitError::of_host(NO_SIGNALS, &error))?;
+        let surroundings = Environment {
             env,
             levels,
             signals,
@@ -274,14 +282,14 @@ fn run(options: &Options, format: Format, env: Env<'static>, passed: Passed) -> 
         };
         Ok(daemon::run(config, &options, surroundings, |_| {}).await?)
     };
-    to_its_end(&runtime, daemon)
+    run_to_completion(&runtime, daemon)
 }
 
 /// Runs it as a task, as to wake up what a runtime blocks on takes a system call each time.
-fn to_its_end(
+fn run_to_completion(
     runtime: &Runtime,
-    daemon: impl Future<Output = Result<(), Ended>> + Send + 'static,
-) -> Result<(), Ended> {
+    daemon: impl Future<Output = Result<(), ExitError>> + Send + 'static,
+) -> Result<(), ExitError> {
     let ended = runtime.block_on(runtime.spawn(daemon));
     ended.unwrap_or_else(|_panicked| Err(DaemonError::Bug.into()))
 }
@@ -306,24 +314,24 @@ fn form(format: LogFormat) -> Format {
     }
 }
 
-fn runtime() -> Result<Runtime, Ended> {
+fn runtime() -> Result<Runtime, ExitError> {
     // Without room for its descriptors tokio panics.
     let built = descriptors::probe(RUNTIME_DESCRIPTORS).and_then(|()| {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().build()
     });
-    built.map_err(|error| Ended::of_host("cannot start the event loop", &error))
+    built.map_err(|error| ExitError::of_host("cannot start the event loop", &error))
 }
 
 /// Keeps others out of this process's memory, unless it is to be open to debuggers.
-fn close_memory(harden: bool) -> Result<(), Ended> {
+fn close_memory(harden: bool) -> Result<(), ExitError> {
     if !harden {
         return Ok(());
     }
     process_hardening::close().map_err(|error| {
         let hint = "allow prctl and setrlimit, or run with --debuggable";
         let what = "cannot disable core dumps and ptrace";
-        Ended(format!("{what}: {error}; {hint}"), daemon::TO_MEND)
+        ExitError(format!("{what}: {error}; {hint}"), daemon::EX_CONFIG)
     })
 }
 
@@ -336,14 +344,18 @@ fn print(text: &str) -> ExitCode {
 
 /// Why it ended, and with which exit code.
 #[derive(Debug)]
-struct Ended(String, u8);
+struct ExitError(String, u8);
 
-impl Ended {
+impl ExitError {
     /// The system refused what the daemon cannot do without: for good, or while it lacks room.
     fn of_host(what: &str, error: &io::Error) -> Self {
         use io::ErrorKind::{PermissionDenied, Unsupported};
         let for_good = matches!(error.kind(), PermissionDenied | Unsupported);
-        let code = if for_good { daemon::TO_MEND } else { TRY_AGAIN };
+        let code = if for_good {
+            daemon::EX_CONFIG
+        } else {
+            TRY_AGAIN
+        };
         let hint = if descriptors::is_exhausted(error) {
             descriptors::RAISE_LIMIT
         } else {
@@ -353,7 +365,7 @@ impl Ended {
     }
 }
 
-impl From<DaemonError> for Ended {
+impl From<DaemonError> for ExitError {
     fn from(error: DaemonError) -> Self {
         Self(error.to_string(), error.exit_code())
     }
@@ -393,17 +405,17 @@ mod tests {
                 begins.await.unwrap();
                 panic!("a planted bug");
             };
-            ended.send(to_its_end(&runtime().unwrap(), daemon))
+            ended.send(run_to_completion(&runtime().unwrap(), daemon))
         });
         let end = end.recv_timeout(Duration::from_secs(30)).unwrap();
-        let Ended(words, code) = end.unwrap_err();
+        let ExitError(words, code) = end.unwrap_err();
         assert_eq!(code, 70);
         assert!(words.contains("please report it"), "{words}");
     }
 
     #[test]
     fn panic_outside_of_tasks_is_a_bug_too() {
-        let Ended(message, code) = caught(|| panic!("a planted bug")).unwrap_err();
+        let ExitError(message, code) = caught(|| panic!("a planted bug")).unwrap_err();
         assert_eq!(code, 70);
         assert!(message.contains("please report it"), "{message}");
     }

@@ -35,17 +35,17 @@ use pipe as platform;
 #[cfg(unix)]
 use socket as platform;
 
-use connection_limits::Seats;
+use connection_limits::ConnectionLimits;
 use identities::Identities;
 use platform::{Listener, Stream};
 use session::Connection;
 
 pub use bind::BindError;
-pub use connection_limits::fit;
+pub use connection_limits::clamp_to_nofile;
 pub use peer::Peer;
 pub use platform::{Callers, Socket, usual_place};
 #[cfg(unix)]
-pub use reject::turn_all_away;
+pub use reject::reject_backlog;
 
 /// How long callers that wait are given to take their last answer when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ pub async fn serve<C: Clock>(
     mut stop: watch::Receiver<bool>,
 ) {
     let broker = Arc::new(broker);
-    let seats = Seats::new(limits);
+    let seats = ConnectionLimits::new(limits);
     let identities = Identities::new();
     let mut told: Option<BootTime> = None;
     let mut sessions = JoinSet::new();
@@ -74,7 +74,7 @@ pub async fn serve<C: Clock>(
     let mut stopped = pin!(stop.wait_for(|stop| *stop));
     let end_sessions = CancellationToken::new();
     loop {
-        empty = peer::door_empty(&listener).or(empty);
+        empty = peer::backlog_empty_at(&listener).or(empty);
         let accepted = tokio::select! {
             // Sessions that have ended keep their memory until they are joined, and callers may come
             // without a pause.
@@ -100,7 +100,7 @@ pub async fn serve<C: Clock>(
                         let _first = place.holder.set(sessions.spawn(session));
                     }
                     // On the spot, so that those in excess never hold more than one descriptor.
-                    Err(cause) => answer::turn_away(stream, cause).await,
+                    Err(cause) => answer::reject(stream, cause).await,
                 }
                 accepts_left -= 1;
                 if accepts_left == 0 {

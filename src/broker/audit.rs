@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use domo_token_protocol::messages::{Asked, Refusal};
 
-use super::{Broker, State, find, tally};
+use super::{Broker, State, counters, find};
 use crate::audit::Audit;
 use crate::platform::clock::Clock;
 use domo_token_core::policy::Caller;
@@ -34,7 +34,7 @@ impl<C: Clock> Broker<C> {
         let scope = find::scope_shown(resolved);
         let (outcome, generation) = match reply {
             Ok(token) => ("served", Some(token.life().generation)),
-            Err(refusal) => (tally::name(refusal.kind), None),
+            Err(refusal) => (counters::name(refusal.kind), None),
         };
         audit.note(caller, client.as_deref(), &scope, outcome, generation);
     }

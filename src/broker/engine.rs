@@ -14,20 +14,20 @@ use super::{About, Broker, State, log};
 use crate::platform::clock::Clock;
 use crate::source::TokenSource;
 use domo_token_core::fetch::{FetchError, Fetched};
-use domo_token_core::schedule::{Outcome, Round};
-use domo_token_core::scheduler::{Changes, Command, SetId, Wanted};
+use domo_token_core::schedule::{FetchId, Outcome};
+use domo_token_core::scheduler::{ClientSpec, Command, ConfigDiff, SetId};
 
 /// The API clients of a config, each with where its tokens come from; a client that is not loaded
 /// has no such source.
-pub type Clients<S> = Vec<(Wanted, Option<Arc<S>>)>;
+pub type Clients<S> = Vec<(ClientSpec, Option<Arc<S>>)>;
 
 /// What the daemon tells the loop.
 #[derive(Debug)]
-enum Order<S> {
+enum EngineMessage<S> {
     Configure(Clients<S>, Box<About>),
     Retry,
     /// Answered at once: the loop lives.
-    Beat(oneshot::Sender<()>),
+    Ping(oneshot::Sender<()>),
     Stop,
 }
 
@@ -39,68 +39,69 @@ pub struct Engine<S, C> {
     sources: BTreeMap<String, Arc<S>>,
     flights: JoinSet<Landed>,
     /// Of the requests under way alone: a handle keeps its task's memory.
-    aborts: HashMap<SetId, (Round, AbortHandle)>,
+    aborts: HashMap<SetId, (FetchId, AbortHandle)>,
     /// Requests whose proxy has opened a tunnel.
-    tunnels: mpsc::UnboundedReceiver<(SetId, Round)>,
+    tunnels: mpsc::UnboundedReceiver<(SetId, FetchId)>,
     /// For the requests to come.
-    tunnel_sender: mpsc::UnboundedSender<(SetId, Round)>,
-    orders: mpsc::Receiver<Order<S>>,
+    tunnel_sender: mpsc::UnboundedSender<(SetId, FetchId)>,
+    orders: mpsc::Receiver<EngineMessage<S>>,
 }
 
 /// Tells an [`Engine`] what to do.
 #[derive(Debug)]
-pub struct Helm<S>(mpsc::Sender<Order<S>>);
+pub struct EngineHandle<S>(mpsc::Sender<EngineMessage<S>>);
 
-impl<S> Clone for Helm<S> {
+impl<S> Clone for EngineHandle<S> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<S> Helm<S> {
+impl<S> EngineHandle<S> {
     /// Keeps tokens for just these clients.
     pub async fn configure(&self, clients: Clients<S>, about: About) {
-        self.order(Order::Configure(clients, Box::new(about))).await;
+        self.order(EngineMessage::Configure(clients, Box::new(about)))
+            .await;
     }
 
     /// What is refused or waits to retry is tried at once.
     pub async fn retry(&self) {
-        self.order(Order::Retry).await;
+        self.order(EngineMessage::Retry).await;
     }
 
     /// Returns once the loop has taken note: it lives.
-    pub async fn beat(&self) {
+    pub async fn ping(&self) {
         let (sender, answered) = oneshot::channel();
-        self.order(Order::Beat(sender)).await;
+        self.order(EngineMessage::Ping(sender)).await;
         // A loop that has ended drops the sender, and its end is told elsewhere.
         let _ended = answered.await;
     }
 
     /// Refuses all who wait and ends the loop.
     pub async fn stop(&self) {
-        self.order(Order::Stop).await;
+        self.order(EngineMessage::Stop).await;
     }
 
     /// A loop that has ended needs no orders.
-    async fn order(&self, order: Order<S>) {
+    async fn order(&self, order: EngineMessage<S>) {
         let _ended = self.0.send(order).await;
     }
 }
 
 struct Landed {
     set: SetId,
-    round: Round,
+    fetch_id: FetchId,
     result: Result<Fetched, FetchError>,
 }
 
 enum Event<S> {
-    Tunnel(SetId, Round),
+    Tunnel(SetId, FetchId),
     Landed(Box<Landed>),
     /// A request's task ended without an answer: aborted, or a bug.
     Lost,
     Due,
     Changed,
-    Order(Order<S>),
+    Message(EngineMessage<S>),
 }
 
 #[derive(PartialEq, Eq)]
@@ -112,7 +113,7 @@ enum Flow {
 impl<S: TokenSource, C: Clock> Engine<S, C> {
     /// A loop for `broker` that keeps tokens for `clients`, to be run at once.
     #[must_use]
-    pub fn new(broker: &Broker<C>, clients: Clients<S>) -> (Self, Helm<S>) {
+    pub fn new(broker: &Broker<C>, clients: Clients<S>) -> (Self, EngineHandle<S>) {
         let (helm, orders) = mpsc::channel(8);
         let (tunnel_sender, tunnels) = mpsc::unbounded_channel();
         let mut engine = Self {
@@ -125,7 +126,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             orders,
         };
         engine.configure(clients, &mut broker.state());
-        (engine, Helm(helm))
+        (engine, EngineHandle(helm))
     }
 
     /// Runs until told to stop.
@@ -150,7 +151,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             }
         };
         tokio::select! {
-            Some((set, round)) = self.tunnels.recv() => Event::Tunnel(set, round),
+            Some((set, fetch_id)) = self.tunnels.recv() => Event::Tunnel(set, fetch_id),
             Some(landed) = self.flights.join_next() => match landed {
                 Ok(landed) => Event::Landed(Box::new(landed)),
                 Err(ended) => {
@@ -162,7 +163,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             },
             () = timer => Event::Due,
             () = self.broker.0.changed.notified() => Event::Changed,
-            order = self.orders.recv() => Event::Order(order.unwrap_or(Order::Stop)),
+            order = self.orders.recv() => Event::Message(order.unwrap_or(EngineMessage::Stop)),
         }
     }
 
@@ -173,30 +174,38 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         state.scheduler.handle_timeout(now);
         // A tunnel counts before the end of its request does.
         let first = match event {
-            Event::Tunnel(set, round) => Some((set, round)),
-            Event::Landed(_) | Event::Lost | Event::Due | Event::Changed | Event::Order(_) => None,
+            Event::Tunnel(set, fetch_id) => Some((set, fetch_id)),
+            Event::Landed(_) | Event::Lost | Event::Due | Event::Changed | Event::Message(_) => {
+                None
+            }
         };
         let more = std::iter::from_fn(|| self.tunnels.try_recv().ok());
-        for (set, round) in first.into_iter().chain(more) {
-            state.scheduler.handle_tunnel(set, round, now);
+        for (set, fetch_id) in first.into_iter().chain(more) {
+            state.scheduler.handle_tunnel(set, fetch_id, now);
         }
         match event {
             Event::Landed(landed) => {
-                let Landed { set, round, result } = *landed;
+                let Landed {
+                    set,
+                    fetch_id,
+                    result,
+                } = *landed;
                 // One that was given up may land after its successor has begun.
-                if self.aborts.get(&set).is_some_and(|(of, _)| *of == round) {
+                if self.aborts.get(&set).is_some_and(|(of, _)| *of == fetch_id) {
                     self.aborts.remove(&set);
                 }
-                state.scheduler.handle_fetched(set, round, result, now);
+                state.scheduler.handle_fetched(set, fetch_id, result, now);
             }
             Event::Due => {
                 let due = state.armed.unwrap_or(now);
-                state.tally.lag = now.saturating_since(due);
+                state.counters.lag = now.saturating_since(due);
             }
             Event::Tunnel(..) | Event::Changed | Event::Lost => {}
-            Event::Order(Order::Retry) => state.scheduler.retry(now),
-            Event::Order(Order::Beat(sender)) => sender.send(()).unwrap_or_default(),
-            Event::Order(Order::Configure(clients, about)) => {
+            Event::Message(EngineMessage::Retry) => state.scheduler.retry(now),
+            Event::Message(EngineMessage::Ping(sender)) => {
+                sender.send(()).unwrap_or_default();
+            }
+            Event::Message(EngineMessage::Configure(clients, about)) => {
                 let has_rules = !about.access.is_empty();
                 broker.0.has_rules.store(has_rules, Ordering::Relaxed);
                 let has_units = about.names_units();
@@ -206,7 +215,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 // Whether they may be kept may have changed.
                 self.broker.0.renewed.send_replace(());
             }
-            Event::Order(Order::Stop) => {
+            Event::Message(EngineMessage::Stop) => {
                 state.stopping = true;
                 state.scheduler.stop(now);
                 state.watched.clear();
@@ -216,7 +225,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         Flow::GoOn
     }
 
-    fn configure(&mut self, clients: Clients<S>, state: &mut State) -> Changes {
+    fn configure(&mut self, clients: Clients<S>, state: &mut State) -> ConfigDiff {
         let mut wanted = Vec::new();
         self.sources.clear();
         for (client, source) in clients {
@@ -233,7 +242,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
     fn carry_out(&mut self) {
         while let Some((command, state)) = self.next_command() {
             match command {
-                Command::Fetch(set, round) => self.fetch(set, round, state),
+                Command::Fetch(set, fetch_id) => self.fetch(set, fetch_id, state),
                 Command::Abort(set) => {
                     if let Some((_, flight)) = self.aborts.remove(&set) {
                         flight.abort();
@@ -242,7 +251,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 Command::Report(set, outcome) => {
                     let mut state = self.broker.state();
                     log::report(&state.scheduler, set, &outcome, self.broker.0.clock.now());
-                    state.tally.attempt(set, &outcome);
+                    state.counters.attempt(set, &outcome);
                     self.broker.0.attempted.send_replace(());
                     if let Outcome::Obtained { .. } = outcome {
                         self.broker.0.renewed.send_replace(());
@@ -257,7 +266,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                     self.aborts.remove(&set);
                     let mut state = self.broker.state();
                     state.watched.remove(&set);
-                    state.tally.forget(set);
+                    state.counters.forget(set);
                     self.broker.0.renewed.send_replace(());
                 }
                 // A caller that is gone needs no answer.
@@ -284,7 +293,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         Some((command, name))
     }
 
-    fn fetch(&mut self, set: SetId, round: Round, name: Option<(String, ScopeSet)>) {
+    fn fetch(&mut self, set: SetId, fetch_id: FetchId, name: Option<(String, ScopeSet)>) {
         let Some((client, scope)) = name else {
             return;
         };
@@ -297,11 +306,15 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         let tunnels = self.tunnel_sender.clone();
         let flight = self.flights.spawn(async move {
             // A loop that has ended needs no news.
-            let on_tunnel = || tunnels.send((set, round)).unwrap_or_default();
+            let on_tunnel = || tunnels.send((set, fetch_id)).unwrap_or_default();
             let result = source.fetch(&scope, limit, &on_tunnel).await;
-            Landed { set, round, result }
+            Landed {
+                set,
+                fetch_id,
+                result,
+            }
         });
-        self.aborts.insert(set, (round, flight));
+        self.aborts.insert(set, (fetch_id, flight));
     }
 }
 

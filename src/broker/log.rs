@@ -11,7 +11,7 @@ use domo_token_core::fetch::LifetimeSource;
 use domo_token_core::schedule::{
     AWAITS_LOGIN, AWAITS_TRIAL, Effect, HELD, OutageCause, Outcome, QUEUED, Recovery,
 };
-use domo_token_core::scheduler::{Changes, Scheduler, SetId};
+use domo_token_core::scheduler::{ConfigDiff, Scheduler, SetId};
 
 /// Logs the result of an attempt, or the expiry of a token: what is new at the level of its effect on
 /// callers, repetitions at debug level.
@@ -21,7 +21,7 @@ pub(super) fn report(scheduler: &Scheduler, set: SetId, outcome: &Outcome, now: 
     };
     match outcome {
         Outcome::Ignored => {}
-        Outcome::RefusedInUse => warn!(
+        Outcome::RejectedByDomo => warn!(
             client,
             %scope,
             "Domo grants tokens and refuses them: look at the owner's rights, the scopes, Domo's status"
@@ -274,7 +274,7 @@ fn rounded_up(wait: Duration) -> u64 {
 }
 
 /// What taking a config up has changed.
-pub(super) fn configured(changes: &Changes) {
+pub(super) fn configured(changes: &ConfigDiff) {
     let all = [
         ("added", &changes.added),
         ("removed", &changes.removed),
@@ -294,12 +294,12 @@ const QUOTA_TIME: Duration = Duration::from_secs(60);
 
 /// What is left of the lines that refusals may take.
 #[derive(Debug, Default)]
-pub(super) struct Quota {
+pub(super) struct LogRateLimit {
     since: BootTime,
     used: u32,
 }
 
-impl Quota {
+impl LogRateLimit {
     /// Whether one more line comes before the last of its minute, is that, or is too many.
     fn use_one(&mut self, now: BootTime) -> Ordering {
         if now.saturating_since(self.since) >= QUOTA_TIME {
@@ -314,7 +314,7 @@ impl Quota {
 }
 
 /// A caller was refused by an access table, in which `rule` decided.
-pub(super) fn not_permitted(quota: &mut Quota, cause: &str, rule: &str, now: BootTime) {
+pub(super) fn not_permitted(quota: &mut LogRateLimit, cause: &str, rule: &str, now: BootTime) {
     match quota.use_one(now) {
         Ordering::Less => warn!("refused: {cause}; {rule}"),
         Ordering::Equal => warn!("refused: {cause}; {rule}; more of this minute is not logged"),
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn sixty_refusals_a_minute_are_told_and_the_last_of_them_says_so() {
-        let mut quota = Quota::default();
+        let mut quota = LogRateLimit::default();
         for minute in 1..3 {
             let now = BootTime::from_millis(minute * 60_000);
             let told: Vec<Ordering> = (0..62).map(|_| quota.use_one(now)).collect();

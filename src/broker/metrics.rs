@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::Broker;
-use super::tally::Counts;
+use super::counters::Counts;
 use crate::audit::Audit;
 use crate::platform::clock::{BootTime, Clock, since_1970, wall_now};
 use crate::platform::logging::dropped_lines;
@@ -57,19 +57,21 @@ impl<C: Clock> Broker<C> {
 
     /// The sets without a living token, by client and scopes.
     #[must_use]
-    pub fn lacking(&self) -> Vec<(String, String)> {
+    pub fn scope_sets_without_token(&self) -> Vec<(String, String)> {
         let now = self.0.clock.now();
         let state = self.state();
-        let lacking = state
+        let scope_sets_without_token = state
             .scheduler
             .status(now)
             .filter(|set| set.expires.is_none());
-        lacking.map(|set| (set.client, set.scope)).collect()
+        scope_sets_without_token
+            .map(|set| (set.client, set.scope))
+            .collect()
     }
 
     /// Whether that set has a living token; `None` if there is no such set.
     #[must_use]
-    pub fn lives(&self, client: &str, scope: &ScopeSet) -> Option<bool> {
+    pub fn has_token(&self, client: &str, scope: &ScopeSet) -> Option<bool> {
         let now = self.0.clock.now();
         let state = self.state();
         let set = state.scheduler.find(client, scope).ok()?;
@@ -87,7 +89,7 @@ impl<C: Clock> Broker<C> {
             let status = shown
                 .then(|| state.scheduler.status_of(set, now))
                 .flatten()?;
-            Some((status, state.tally.of(set)))
+            Some((status, state.counters.of(set)))
         });
         let status = &state.about.status;
         Snapshot {
@@ -98,13 +100,13 @@ impl<C: Clock> Broker<C> {
                     counts,
                 })
                 .collect(),
-            strangers: state.tally.strangers.clone().into_iter().collect(),
+            strangers: state.counters.strangers.clone().into_iter().collect(),
             connections: self.0.connections.load(Ordering::Relaxed),
             loaded_well: status.config_error.is_none() && state.about.load_errors.is_empty(),
             loaded: epoch(status.config_loaded),
             version: status.version.clone(),
             protocol: status.protocol.to_string(),
-            lag: state.tally.lag,
+            lag: state.counters.lag,
             audit_lost: self.0.audit.get().map(Audit::lost),
             log_dropped: dropped_lines(),
         }

@@ -18,11 +18,11 @@ pub struct Watch<C> {
     set: SetId,
     changed: watch::Receiver<()>,
     /// What was told last.
-    told: Option<Told>,
+    told: Option<LastSeen>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+enum LastSeen {
     Token(u64),
     Down,
 }
@@ -94,8 +94,8 @@ impl<C: Clock> Watch<C> {
             return Ok(None);
         };
         let told = match &reply {
-            Ok(token) => Told::Token(token.life().generation),
-            Err(_) => Told::Down,
+            Ok(token) => LastSeen::Token(token.life().generation),
+            Err(_) => LastSeen::Down,
         };
         let is_news = self.told.replace(told) != Some(told);
         Ok(is_news.then_some(reply))

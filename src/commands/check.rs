@@ -157,7 +157,7 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth, as_service: bool
             return report;
         }
     };
-    let unknown = config.unknown_names();
+    let unknown = config.unresolved_principals();
     let notices = config
         .notices
         .iter()

@@ -34,7 +34,7 @@ pub use error::InitError;
 
 /// What the command line says.
 #[derive(Clone, Debug)]
-pub struct Wishes {
+pub struct InitOptions {
     /// Where the config goes; by default where the daemon would look for it.
     pub config: Option<PathBuf>,
     /// The client's name in it.
@@ -69,7 +69,7 @@ pub struct Written {
 /// # Errors
 ///
 /// [`InitError`]; then nothing was written that wasn't there before.
-pub async fn run(wishes: &Wishes, env: Env<'_>) -> Result<Written, InitError> {
+pub async fn run(wishes: &InitOptions, env: Env<'_>) -> Result<Written, InitError> {
     let path = place(wishes, env).ok_or(InitError::NoPlace)?;
     // Before anybody types an id or a secret.
     let placeholder = "id";
@@ -105,7 +105,7 @@ pub async fn run(wishes: &Wishes, env: Env<'_>) -> Result<Written, InitError> {
     Ok(Written { config: path, next })
 }
 
-fn client_id(wishes: &Wishes) -> Result<String, InitError> {
+fn client_id(wishes: &InitOptions) -> Result<String, InitError> {
     if let Some(id) = &wishes.client_id {
         return input::client_id(id).map_err(|slip| wrong("--client-id", &slip));
     }
@@ -136,7 +136,7 @@ fn proxy_logins(config: &Config) -> Result<Vec<Option<ProxyLogin>>, InitError> {
 }
 
 /// A failure with what may help.
-fn explained(failure: Failure, wishes: &Wishes, url: &Url, env: Env) -> InitError {
+fn explained(failure: Failure, wishes: &InitOptions, url: &Url, env: Env) -> InitError {
     match failure {
         Failure::Rejected(message) => InitError::Rejected(message),
         Failure::Scopes(message) => InitError::Scopes(message),
@@ -194,7 +194,7 @@ fn free_secret_path(config: &Path, name: &str) -> Result<PathBuf, InitError> {
 }
 
 /// Where the daemon would look first for a config of this user.
-fn place(wishes: &Wishes, env: Env) -> Option<PathBuf> {
+fn place(wishes: &InitOptions, env: Env) -> Option<PathBuf> {
     #[cfg(unix)]
     let has_own = !rustix::process::geteuid().is_root();
     #[cfg(windows)]
@@ -289,7 +289,13 @@ fn fill(file: &mut File, text: &str, mode: u32, group: Option<u32>) -> io::Resul
     file.write_all(if text.ends_with('\n') { b"" } else { b"\n" })
 }
 
-fn next_steps(wishes: &Wishes, path: &Path, secret_path: &Path, tried: &str, env: Env) -> String {
+fn next_steps(
+    wishes: &InitOptions,
+    path: &Path,
+    secret_path: &Path,
+    tried: &str,
+    env: Env,
+) -> String {
     let set = wishes.tokens.first().map_or("data", String::as_str);
     let start = next::commands(path, wishes.config.as_deref(), env).join("\n  ");
     format!(
@@ -306,8 +312,8 @@ mod tests {
     use super::*;
 
     /// The options of a command line without any, but for the name.
-    pub(super) fn wishes() -> Wishes {
-        Wishes {
+    pub(super) fn wishes() -> InitOptions {
+        InitOptions {
             config: None,
             name: "acme".to_owned(),
             client_id: None,
@@ -320,7 +326,7 @@ mod tests {
         }
     }
 
-    fn message(failure: Failure, wishes: &Wishes) -> String {
+    fn message(failure: Failure, wishes: &InitOptions) -> String {
         let env = |name: &str| (name == "HTTPS_PROXY").then(|| "http://p.example:8080".into());
         let url = Url::parse(config::TOKEN_URL).unwrap();
         explained(failure, wishes, &url, &env).message()
@@ -337,7 +343,7 @@ mod tests {
     #[test]
     fn hint_of_an_unreachable_domo_fits_the_cause_and_the_options() {
         let untrusted = "ca_file must hold the certificate";
-        let with_all = Wishes {
+        let with_all = InitOptions {
             proxy: Some("http://proxy.example".to_owned()),
             ca_file: Some("ca.pem".into()),
             ..wishes()

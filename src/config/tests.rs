@@ -236,9 +236,9 @@ fn only_an_inline_secret_is_in_the_config_itself() {
 
 #[test]
 fn what_could_be_no_id_or_secret_is_refused() {
-    assert!(usable_id(&"a".repeat(256)) && usable_id("441e307a-b2a1"));
+    assert!(is_valid_client_id(&"a".repeat(256)) && is_valid_client_id("441e307a-b2a1"));
     for wrong in [&"a".repeat(257), "", "a b", "a\n", "\u{e9}", "a\u{7f}"] {
-        assert!(!usable_id(wrong), "{wrong:?}");
+        assert!(!is_valid_client_id(wrong), "{wrong:?}");
     }
     for (wrong, words) in [
         ("${DOMO_CLIENT_ID}", "is a placeholder"),
@@ -290,7 +290,7 @@ fn a_set_that_an_access_table_leaves_out_is_told_and_so_is_who_can_be_nobody() {
     ];
     let expected =
         faults.map(|fault| format!("clients.acme.access: {fault}, so that grants nothing"));
-    assert_eq!(config.unknown_names(), expected);
+    assert_eq!(config.unresolved_principals(), expected);
 
     let whole = client("[clients.acme.access]\n\"data\" = { users = [0] }");
     assert!(whole.access.is_some());

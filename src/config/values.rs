@@ -99,7 +99,7 @@ pub fn fault_of_id(id: &str) -> Option<&'static str> {
 
 /// Whether a client id could be one at all.
 #[must_use]
-pub fn usable_id(id: &str) -> bool {
+pub fn is_valid_client_id(id: &str) -> bool {
     fault_of_id(id).is_none()
 }
 

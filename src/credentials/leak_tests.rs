@@ -84,7 +84,7 @@ fn messages(text: &str, folder: &Path) -> String {
         Err(error) => return error.to_string(),
     };
     let mut said = config.notices.clone();
-    said.extend(config.unknown_names());
+    said.extend(config.unresolved_principals());
     for client in config.clients.values() {
         said.extend(load(client, &|_| None).err().map(|error| error.to_string()));
         said.extend(proxy_login(client).err().map(|error| error.to_string()));

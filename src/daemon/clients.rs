@@ -11,7 +11,7 @@ use super::load::{Candidate, Inputs, Load, LoadError, LoadedClient};
 use crate::broker::{self, Origin};
 use crate::platform::clock::BootTime;
 use domo_token_core::schedule::Loading;
-use domo_token_core::scheduler::Wanted;
+use domo_token_core::scheduler::ClientSpec;
 
 /// How long after its first failure a command is run again; doubled with each further one.
 const RETRY_FIRST: Duration = Duration::from_secs(30);
@@ -313,7 +313,7 @@ impl<S> Entry<S> {
         }
     }
 
-    fn for_broker(&mut self, name: &str) -> (Wanted, Option<Arc<S>>) {
+    fn for_broker(&mut self, name: &str) -> (ClientSpec, Option<Arc<S>>) {
         let Some(loaded) = &mut self.loaded else {
             let loading = match &self.failure {
                 Some(Failure { retry_at, .. }) => Loading::Failed {
@@ -321,7 +321,7 @@ impl<S> Entry<S> {
                 },
                 None => Loading::Pending,
             };
-            let wanted = Wanted {
+            let wanted = ClientSpec {
                 name: name.to_owned(),
                 shown_id: String::new(),
                 scopes: self.scopes.clone(),
@@ -331,7 +331,7 @@ impl<S> Entry<S> {
             };
             return (wanted, None);
         };
-        let wanted = Wanted {
+        let wanted = ClientSpec {
             name: name.to_owned(),
             shown_id: loaded.client.shown_id.clone(),
             scopes: loaded.scopes.clone(),

@@ -58,7 +58,7 @@ fn found_config(options: &Options, env: Env) -> Result<(Config, Option<File>), D
         })?;
     let mut config = Config::read(&content, &path)?;
     config.stamp = stamp;
-    config.notices.extend(config.unknown_names());
+    config.notices.extend(config.unresolved_principals());
     config.note_unused_variables(env);
     Ok((config, Some(file)))
 }

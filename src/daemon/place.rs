@@ -12,12 +12,12 @@ use super::{DaemonError, Options, runtime_directory};
 use crate::config::{Config, Env, path_in};
 use crate::platform::file_watch::Files;
 use crate::platform::signals::Signal;
-use crate::platform::systemd::Bound;
+use crate::platform::systemd::InheritedListener;
 use crate::server::{BindError, Callers, Socket, usual_place};
 
 /// The sockets that were handed over, or the right to bind one, and who may open it.
 pub(super) fn take(
-    handed_over: Vec<Bound>,
+    handed_over: Vec<InheritedListener>,
     options: &Options,
     config: &Config,
     env: Env,

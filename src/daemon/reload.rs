@@ -17,7 +17,7 @@ use super::load::{Loaded, Stamped, load_config};
 use super::restart_settings::Fixed;
 use super::secret_commands::{Commands, LoadResult};
 use super::{DaemonError, Options};
-use crate::broker::{About, Broker, Helm};
+use crate::broker::{About, Broker, EngineHandle};
 use crate::config::{Config, Env};
 use crate::connect::Shared;
 use crate::platform::clock::{BootTime, Clock};
@@ -60,14 +60,14 @@ struct Look {
 }
 
 /// Takes changed files up.
-pub(super) struct Steering<C> {
+pub(super) struct ReloadTask<C> {
     pub(super) options: Options,
     pub(super) env: Env<'static>,
     pub(super) levels: Levels,
     pub(super) clock: C,
     pub(super) started: BootTime,
     pub(super) broker: Broker<C>,
-    pub(super) helm: Helm<DomoSource>,
+    pub(super) helm: EngineHandle<DomoSource>,
     pub(super) fixed: Fixed,
     pub(super) config: Arc<Config>,
     /// When it was read.
@@ -84,7 +84,7 @@ pub(super) struct Steering<C> {
     pub(super) is_starting: bool,
 }
 
-impl<C: Clock> Steering<C> {
+impl<C: Clock> ReloadTask<C> {
     /// Reads the files again when they change and on SIGHUP, until told to stop or `engine` ends.
     pub(super) async fn run(
         mut self,
@@ -97,7 +97,7 @@ impl<C: Clock> Steering<C> {
         // A look for which there was no thread, and when it is tried again.
         let mut missed: Option<(BootTime, Cause)> = None;
         let every = systemd::watchdog().map_or(STATUS_EVERY, |limit| limit / 2);
-        let mut beat = systemd::is_there().then(|| self.clock.now());
+        let mut ping = systemd::is_there().then(|| self.clock.now());
         let pending = self.clients.pending().map(str::to_owned).collect();
         self.run_commands(pending);
         loop {
@@ -119,7 +119,7 @@ impl<C: Clock> Steering<C> {
                     match look {
                         Ok(look) => {
                             watched.watch(look.files);
-                            self.take_up(look.cause, look.found).await;
+                            self.apply(look.cause, look.found).await;
                         }
                         Err(error) => {
                             warn!(retry_in_s = LOOK_AGAIN.as_secs(), "config not read: {error}");
@@ -143,9 +143,9 @@ impl<C: Clock> Steering<C> {
                     let due = self.clients.take_due(self.clock.now());
                     self.run_commands(due);
                 }
-                () = passes(beat, &self.clock) => {
-                    beat = Some(self.clock.now() + every);
-                    self.helm.beat().await;
+                () = passes(ping, &self.clock) => {
+                    ping = Some(self.clock.now() + every);
+                    self.helm.ping().await;
                     systemd::alive(&self.broker.summary());
                 }
                 ended = &mut engine => return ended.map_err(|_panicked| DaemonError::Bug),
@@ -163,7 +163,7 @@ impl<C: Clock> Steering<C> {
         if news != News::Unchanged {
             self.configure().await;
             // The status that follows is the new one.
-            self.helm.beat().await;
+            self.helm.ping().await;
         }
     }
 
@@ -219,7 +219,7 @@ impl<C: Clock> Steering<C> {
 
     /// If the config is wrong, all stays as it was; a client that can't be loaded stays as it was.
     /// What Domo rejected is tried again if the operator says so or the config is another one.
-    async fn take_up(&mut self, cause: Cause, found: Result<Loaded, DaemonError>) {
+    async fn apply(&mut self, cause: Cause, found: Result<Loaded, DaemonError>) {
         let Loaded { config, candidates } = match found {
             Ok(found) => found,
             Err(error) => return self.refuse(cause, &error).await,
@@ -257,7 +257,7 @@ impl<C: Clock> Steering<C> {
             self.helm.retry().await;
         }
         // What is said to be loaded holds for callers that connect from now on.
-        self.helm.beat().await;
+        self.helm.ping().await;
         info!(clients = self.config.clients.len(), %cause, "config loaded");
     }
 

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::DaemonError;
 use crate::audit::{Audit, Writer};
-use crate::broker::{Broker, Helm};
+use crate::broker::{Broker, EngineHandle};
 use crate::config::Config;
 use crate::platform::clock::Clock;
 use crate::platform::systemd;
@@ -20,12 +20,12 @@ use crate::{fdstore, health};
 const REST: Duration = Duration::from_secs(1);
 
 /// What the config asks for, opened.
-pub(super) struct Beside {
+pub(super) struct Services {
     port: Option<TcpListener>,
     audit: Option<(Audit, Writer)>,
 }
 
-impl Beside {
+impl Services {
     /// Opens the port and the file.
     pub(super) fn new(config: &Config) -> Result<Self, DaemonError> {
         let bind = |address| {
@@ -44,8 +44,8 @@ impl Beside {
     }
 
     /// Has the broker's answers taken down from now on.
-    pub(super) fn audit<C: Clock>(&mut self, broker: &Broker<C>) -> TakenDown {
-        TakenDown(self.audit.take().map(|(audit, writer)| {
+    pub(super) fn audit<C: Clock>(&mut self, broker: &Broker<C>) -> AuditTask {
+        AuditTask(self.audit.take().map(|(audit, writer)| {
             broker.audit_to(audit.clone());
             (audit, tokio::spawn(writer.run()))
         }))
@@ -56,7 +56,7 @@ impl Beside {
         self,
         broker: Broker<C>,
         clock: C,
-        helm: Helm<DomoSource>,
+        helm: EngineHandle<DomoSource>,
         stop: watch::Receiver<bool>,
     ) {
         let health = async {
@@ -95,9 +95,9 @@ async fn tell<C: Clock>(broker: Broker<C>, clock: C, mut stop: watch::Receiver<b
 }
 
 /// The audit file, as long as there is something to take down.
-pub(super) struct TakenDown(Option<(Audit, JoinHandle<()>)>);
+pub(super) struct AuditTask(Option<(Audit, JoinHandle<()>)>);
 
-impl TakenDown {
+impl AuditTask {
     /// Returns once all is written, or can't be.
     pub(super) async fn finish(self) {
         if let Some((audit, writer)) = self.0 {

@@ -11,7 +11,7 @@ fn origin() -> Origin {
     }
 }
 
-fn held(scope: &str) -> Held {
+fn held(scope: &str) -> StoredToken {
     let life = Life {
         generation: 7,
         obtained: BootTime::from_millis(900_000),
@@ -20,10 +20,10 @@ fn held(scope: &str) -> Held {
     };
     let scope = ScopeSet::parse(scope).unwrap();
     let text: SecretString = "c4nary-token".into();
-    Held {
+    StoredToken {
         client: "acme".to_owned(),
         origin: origin(),
-        kept: Kept {
+        kept: TokenSnapshot {
             token: Token::new("acme", &scope, &text, life).unwrap(),
             renew_at: Some(BootTime::from_millis(3_000_000)),
         },
@@ -31,8 +31,8 @@ fn held(scope: &str) -> Held {
     }
 }
 
-fn page_of(held: Vec<Held>, written: u64) -> Page {
-    Page {
+fn page_of(held: Vec<StoredToken>, written: u64) -> Snapshot {
+    Snapshot {
         form: FORM,
         boot: boot_id().unwrap(),
         written: BootTime::from_millis(written),
@@ -40,12 +40,12 @@ fn page_of(held: Vec<Held>, written: u64) -> Page {
     }
 }
 
-fn file_of(page: &Page) -> File {
+fn file_of(page: &Snapshot) -> File {
     sealed(&serde_json::to_vec(page).unwrap()).unwrap()
 }
 
-fn back(files: Vec<File>, now: BootTime) -> Vec<Held> {
-    Estate::read(files).tokens(now)
+fn back(files: Vec<File>, now: BootTime) -> Vec<StoredToken> {
+    StoredTokens::read(files).tokens(now)
 }
 
 #[test]

@@ -8,9 +8,9 @@ use domo_token_protocol::scope::ScopeSet;
 
 use crate::platform::clock::BootTime;
 use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
-use domo_token_core::schedule::{Ask, Reply, Round, WaiterId, floor};
+use domo_token_core::schedule::{Ask, FetchId, Reply, WaiterId, floor};
 use domo_token_core::scheduler::{
-    Command, MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, Scheduler, SetId, Wanted,
+    ClientSpec, Command, MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, Scheduler, SetId,
 };
 
 const CLIENTS: [&str; 2] = ["acme", "other"];
@@ -54,7 +54,7 @@ struct Run<I> {
 #[derive(Clone)]
 struct Flight {
     set: SetId,
-    round: Round,
+    fetch_id: FetchId,
     client: String,
     scope: ScopeSet,
     started: BootTime,
@@ -104,7 +104,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
         for (number, name) in CLIENTS.iter().enumerate().filter(|(at, _)| bit(4 + at)) {
             let scopes = SCOPES.iter().enumerate().filter(|(at, _)| bit(*at));
             let scopes: BTreeSet<ScopeSet> = scopes.map(|(_, text)| scope(text)).collect();
-            wanted.push(Wanted {
+            wanted.push(ClientSpec {
                 name: (*name).to_owned(),
                 shown_id: "441e…".to_owned(),
                 scopes,
@@ -149,7 +149,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
         let waiter = WaiterId(self.last_waiter);
         let least = min_ttl.unwrap_or_default();
         match self.scheduler.request(set, waiter, &ask, self.now) {
-            Some(reply) => judge(&reply, least, self.now),
+            Some(reply) => decide(&reply, least, self.now),
             None => drop(self.waiters.insert(waiter, (least, ask.deadline))),
         }
     }
@@ -239,27 +239,27 @@ impl<I: Iterator<Item = u8>> Run<I> {
     fn land(&mut self, flight: &Flight, result: Result<Fetched, FetchError>) {
         self.scheduler.handle_timeout(self.now);
         self.scheduler
-            .handle_fetched(flight.set, flight.round, result, self.now);
+            .handle_fetched(flight.set, flight.fetch_id, result, self.now);
     }
 
     fn carry_out(&mut self) {
         while let Some(command) = self.scheduler.poll_command() {
             match command {
-                Command::Fetch(set, round) => self.start(set, round),
+                Command::Fetch(set, fetch_id) => self.start(set, fetch_id),
                 Command::Abort(set) | Command::Forget(set) => {
                     self.fresh.remove(&set);
                     self.flights.retain(|flight| flight.set != set);
                 }
                 Command::Reply(waiter, reply) => {
                     let (least, _) = self.waiters.remove(&waiter).expect("it waits");
-                    judge(&reply, least, self.now);
+                    decide(&reply, least, self.now);
                 }
                 Command::Report(..) | Command::Announce(_) => {}
             }
         }
     }
 
-    fn start(&mut self, set: SetId, round: Round) {
+    fn start(&mut self, set: SetId, fetch_id: FetchId) {
         // A set can be gone before its request was sent.
         let Some((client, scope)) = self.scheduler.name_of(set) else {
             return;
@@ -274,7 +274,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
         }
         self.flights.push(Flight {
             set,
-            round,
+            fetch_id,
             client,
             scope,
             started: self.now,
@@ -301,7 +301,7 @@ fn scope(text: &str) -> ScopeSet {
 }
 
 /// Whoever gets a token gets one that lives as long as it asked for.
-fn judge(reply: &Reply, least: Duration, now: BootTime) {
+fn decide(reply: &Reply, least: Duration, now: BootTime) {
     if let Ok(token) = reply {
         let left = token.life().left(now);
         assert!(!left.is_zero() && left >= least, "{left:?} of {least:?}");

@@ -19,11 +19,11 @@ use tracing::warn;
 
 use crate::platform::clock::{BootTime, boot_now};
 pub(crate) use names::names_on_the_way;
-use thread::Looker;
+use thread::FileWatcher;
 
 /// How long the parts of watching take.
 #[derive(Clone, Copy, Debug)]
-struct Pace {
+struct Timing {
     /// How long it must be quiet after a change: an editor or a deployment makes several in a row.
     quiet: Duration,
     /// How long a change waits for quiet at most.
@@ -37,7 +37,7 @@ struct Pace {
     look_for_directory: Duration,
 }
 
-const PACE: Pace = Pace {
+const TIMING: Timing = Timing {
     quiet: Duration::from_millis(100),
     quiet_max: Duration::from_millis(500),
     look: Duration::from_secs(30),
@@ -53,7 +53,7 @@ const MAX_LINKS: usize = 40;
 pub struct Stamp(Option<(Identity, u64, Option<SystemTime>)>);
 
 /// Device, inode, and when it was last changed in any way: of a file put in another's place, and
-/// of one whose mode has changed, it differs.
+/// of one whose mode has changed, it changed.
 type Identity = (u64, u64, i64, i64);
 
 impl Stamp {
@@ -83,7 +83,7 @@ fn identity(found: &Metadata) -> Identity {
 ///
 /// Where no thread can be started it is tried again from time to time.
 pub struct Files {
-    pace: Pace,
+    pace: Timing,
     with_events: bool,
     /// As they were when they were last given.
     given: Vec<(PathBuf, Stamp)>,
@@ -103,11 +103,11 @@ struct SocketPaths {
 }
 
 struct Thread {
-    hints: Sender<Hint>,
+    hints: Sender<Message>,
     changed: mpsc::Receiver<()>,
 }
 
-enum Hint {
+enum Message {
     /// Watch these from now on.
     Files(Vec<(PathBuf, Stamp)>),
     /// And these.
@@ -128,10 +128,10 @@ impl Files {
     /// Watches nothing yet.
     #[must_use]
     pub fn new() -> Self {
-        Self::paced(PACE, true)
+        Self::paced(TIMING, true)
     }
 
-    fn paced(pace: Pace, with_events: bool) -> Self {
+    fn paced(pace: Timing, with_events: bool) -> Self {
         let mut files = Self {
             pace,
             with_events,
@@ -149,7 +149,7 @@ impl Files {
     /// was read, so that nothing that changed since goes unnoticed.
     pub fn watch(&mut self, files: Vec<(PathBuf, Stamp)>) {
         self.given = files;
-        self.hint(Hint::Files(self.given.clone()));
+        self.hint(Message::Files(self.given.clone()));
     }
 
     /// Watches the socket's paths, too. What is returned receives a message whenever one of them may
@@ -165,7 +165,7 @@ impl Files {
             changed: sender,
         };
         self.socket = Some(socket.clone());
-        self.hint(Hint::Socket(socket));
+        self.hint(Message::Socket(socket));
         changed
     }
 
@@ -193,7 +193,7 @@ impl Files {
         let (hints, given) = channel();
         // One word that is not yet taken says all.
         let (change, changed) = mpsc::channel(1);
-        let mut looker = <Looker>::new(self.pace, self.with_events, hints.clone());
+        let mut looker = <FileWatcher>::new(self.pace, self.with_events, hints.clone());
         let look = move || looker.run(&given, &change);
         let thread = std::thread::Builder::new().name("files".to_owned());
         if let Err(error) = thread.spawn(look) {
@@ -208,12 +208,12 @@ impl Files {
         }
         self.thread = Some(Thread { hints, changed });
         if let Some(socket) = self.socket.clone() {
-            self.hint(Hint::Socket(socket));
+            self.hint(Message::Socket(socket));
         }
-        self.hint(Hint::Files(self.given.clone()));
+        self.hint(Message::Files(self.given.clone()));
     }
 
-    fn hint(&self, hint: Hint) {
+    fn hint(&self, hint: Message) {
         if let Some(thread) = &self.thread {
             // One that has panicked is replaced.
             let _ = thread.hints.send(hint);
@@ -229,14 +229,14 @@ impl Default for Files {
 
 impl Drop for Files {
     fn drop(&mut self) {
-        self.hint(Hint::End);
+        self.hint(Message::End);
     }
 }
 
 /// Whether a directory is on a file system that others change without a word to this machine:
 /// NFS, SMB, FUSE, 9P and their like, by `statfs(2)`. One that can't be asked counts as far.
 #[cfg(target_os = "linux")]
-fn is_far(directory: &Path) -> bool {
+fn is_network_fs(directory: &Path) -> bool {
     const FAR: [i64; 8] = [
         0x6969,
         0x517b,
@@ -252,7 +252,7 @@ fn is_far(directory: &Path) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn is_far(_: &Path) -> bool {
+fn is_network_fs(_: &Path) -> bool {
     true
 }
 

@@ -103,13 +103,13 @@ pub fn alive(status: &str) {
 }
 
 /// A socket that systemd has bound.
-pub type Bound = UnixListener;
+pub type InheritedListener = UnixListener;
 
 /// The descriptors that systemd has handed over.
 #[derive(Debug, Default)]
-pub struct Passed {
+pub struct InheritedFds {
     /// The sockets that it listens on for callers of the broker.
-    pub listeners: Vec<Bound>,
+    pub listeners: Vec<InheritedListener>,
     /// What an earlier process of this service had it keep, by [`keep`].
     pub kept: Vec<File>,
     /// Why the service cannot start with what it was given.
@@ -120,9 +120,9 @@ pub struct Passed {
 ///
 /// # Errors
 ///
-/// If what was handed over cannot be read; what cannot be served is in [`Passed::wrong`].
-pub fn passed() -> io::Result<Passed> {
-    let mut passed = Passed::default();
+/// If what was handed over cannot be read; what cannot be served is in [`InheritedFds::wrong`].
+pub fn passed() -> io::Result<InheritedFds> {
+    let mut passed = InheritedFds::default();
     let names: Vec<(RawFd, String)> = sd_notify::listen_fds_with_names()?.collect();
     let mut descriptors = ListenFd::from_env();
     for (index, (number, name)) in names.into_iter().enumerate() {
@@ -171,7 +171,7 @@ fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// One that was accepted from, as by Accept=yes, is a caller's connection.
-fn check_listens(listener: Option<Bound>) -> io::Result<Option<Bound>> {
+fn check_listens(listener: Option<InheritedListener>) -> io::Result<Option<InheritedListener>> {
     match &listener {
         Some(socket) if !getsockopt(socket, AcceptConn)? => {
             Err(io::Error::other("it does not listen"))

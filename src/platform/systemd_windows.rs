@@ -30,13 +30,13 @@ pub fn restart_socket_command() -> &'static str {
 pub fn alive(_status: &str) {}
 
 /// A socket that systemd has bound: there is none.
-pub type Bound = Infallible;
+pub type InheritedListener = Infallible;
 
 /// What systemd has handed over: nothing.
 #[derive(Debug, Default)]
-pub struct Passed {
+pub struct InheritedFds {
     /// Sockets.
-    pub listeners: Vec<Bound>,
+    pub listeners: Vec<InheritedListener>,
     /// What it kept.
     pub kept: Vec<File>,
     /// Why the service cannot start with what it was given: nothing.
@@ -48,8 +48,8 @@ pub struct Passed {
 /// # Errors
 ///
 /// None.
-pub fn passed() -> io::Result<Passed> {
-    Ok(Passed::default())
+pub fn passed() -> io::Result<InheritedFds> {
+    Ok(InheritedFds::default())
 }
 
 /// Whether anybody listens.

@@ -5,13 +5,13 @@ use domo_token_protocol::messages::{Refusal, RefusalKind, Response, VERSION};
 use zeroize::Zeroizing;
 
 use super::Stream;
-use super::stream::last_words;
+use super::stream::write_final;
 
 /// Tells a caller why there is no room for it.
-pub(super) async fn turn_away(stream: Stream, cause: String) {
+pub(super) async fn reject(stream: Stream, cause: String) {
     if let Ok(bytes) = with_hello(&busy(cause)) {
         // It is going to be closed either way.
-        let _told = last_words(stream, &bytes).await;
+        let _told = write_final(stream, &bytes).await;
     }
 }
 

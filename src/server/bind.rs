@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub enum BindError {
     /// Another daemon serves this path.
     #[error("{path}: another domo-tokend serves this socket; stop it, or choose another --socket", path = .0.display())]
-    Taken(PathBuf),
+    InUse(PathBuf),
     /// Something about the path is not as it must be.
     #[error("{path}: {problem}", path = .path.display())]
     Path {

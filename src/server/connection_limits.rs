@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::Peer;
 use super::fair_share::{FairShare, Outcome, Place, Uid};
-use super::request_fairness::{Share, Turns};
+use super::request_fairness::{Turns, UserUsage};
 use crate::config::{Deadlines, Limits};
 use crate::platform::clock::BootTime;
 
@@ -32,16 +32,16 @@ const NAMED: usize = 5;
 
 /// All the room there is.
 #[derive(Debug)]
-pub(super) struct Seats {
+pub(super) struct ConnectionLimits {
     limits: Limits,
     /// The order of all that callers send, connecting included.
     sends: AtomicU64,
     turns: Turns,
-    taken: Mutex<Taken>,
+    taken: Mutex<Usage>,
 }
 
 #[derive(Debug)]
-struct Taken {
+struct Usage {
     connections: FairShare<Session>,
     metrics: FairShare<Arc<Place<Session>>>,
     users: HashMap<Uid, Arc<User>>,
@@ -53,7 +53,7 @@ struct Taken {
 struct User {
     /// Those that watch.
     watchers: AtomicUsize,
-    turn: Share,
+    turn: UserUsage,
 }
 
 /// The task that serves a connection, once it has been started.
@@ -61,8 +61,8 @@ type Session = OnceLock<AbortHandle>;
 
 /// One caller's room, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
-    seats: Arc<Seats>,
+pub(super) struct Permit {
+    seats: Arc<ConnectionLimits>,
     place: Arc<Place<Session>>,
     metrics: Option<Arc<Place<Arc<Place<Session>>>>>,
     uid: Uid,
@@ -73,7 +73,7 @@ pub(super) struct Seat {
 
 /// Fits the limits to what the system gives: so many descriptors.
 #[must_use]
-pub fn fit(limits: Limits, descriptors: usize) -> Limits {
+pub fn clamp_to_nofile(limits: Limits, descriptors: usize) -> Limits {
     let connections = limits
         .connections
         .min(descriptors.saturating_sub(RESERVE))
@@ -97,9 +97,9 @@ fn reserved(places: usize) -> usize {
         .min(places.saturating_sub(1))
 }
 
-impl Seats {
+impl ConnectionLimits {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
-        let taken = Taken {
+        let taken = Usage {
             connections: FairShare::new(limits.connections, reserved(limits.connections)),
             metrics: FairShare::new(METRICS, reserved(METRICS)),
             users: HashMap::new(),
@@ -119,7 +119,7 @@ impl Seats {
     /// # Errors
     ///
     /// In words for the caller, if there is no room.
-    pub(super) fn take(self: &Arc<Self>, peer: &Peer, now: BootTime) -> Result<Seat, String> {
+    pub(super) fn take(self: &Arc<Self>, peer: &Peer, now: BootTime) -> Result<Permit, String> {
         let exempt = peer.caller().privileged;
         let sent = self.next_send();
         let mut taken = self.taken();
@@ -150,7 +150,7 @@ impl Seats {
         };
         let user = Arc::clone(taken.users.entry(peer.uid).or_default());
         drop(taken);
-        Ok(Seat {
+        Ok(Permit {
             seats: Arc::clone(self),
             place,
             metrics: None,
@@ -173,12 +173,12 @@ impl Seats {
         self.sends.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    fn taken(&self) -> MutexGuard<'_, Usage> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Taken {
+impl Usage {
     fn warn_that_all_is_taken(&mut self, connections: usize, now: BootTime) {
         let is_new = |warned: BootTime| now.saturating_since(warned) >= WARN_EVERY;
         if !self.warned.is_none_or(is_new) {
@@ -207,7 +207,7 @@ fn end(place: &Place<Session>) {
     }
 }
 
-impl Seat {
+impl Permit {
     /// Its place, which holds the task that serves it.
     pub(super) fn place(&self) -> Arc<Place<Session>> {
         Arc::clone(&self.place)
@@ -293,7 +293,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.stop_watching();
         self.have_metrics();
@@ -327,13 +327,13 @@ mod tests {
     }
 
     /// At a moment of no interest.
-    fn take(seats: &Arc<Seats>, uid: u32) -> Result<Seat, String> {
+    fn take(seats: &Arc<ConnectionLimits>, uid: u32) -> Result<Permit, String> {
         seats.take(&peer(uid), BootTime::default())
     }
 
     #[test]
     fn user_over_its_own_limit_is_refused_until_it_closes_a_connection() {
-        let seats = Seats::new(limits());
+        let seats = ConnectionLimits::new(limits());
         let first = take(&seats, 1001).unwrap();
         let _second = take(&seats, 1001).unwrap();
         assert!(take(&seats, 1001).unwrap_err().contains("this user"));
@@ -345,12 +345,12 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn any_number_of_users_leave_room_for_the_next_one_and_for_root() {
-        let seats = Seats::new(Limits {
+        let seats = ConnectionLimits::new(Limits {
             connections: 32,
             connections_per_user: 32,
             ..limits()
         });
-        let mut held: Vec<Seat> = Vec::new();
+        let mut held: Vec<Permit> = Vec::new();
         for uid in 1001..1200 {
             for _ in 0..32 {
                 held.extend(take(&seats, uid));
@@ -367,8 +367,8 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn root_is_exempt_from_the_limit_of_one_user_and_all_is_given_back() {
-        let seats = Seats::new(limits());
-        let held: Vec<Seat> = (0..8).map(|_| take(&seats, 0).unwrap()).collect();
+        let seats = ConnectionLimits::new(limits());
+        let held: Vec<Permit> = (0..8).map(|_| take(&seats, 0).unwrap()).collect();
         assert!(take(&seats, 0).unwrap_err().contains("try again"));
         let user = take(&seats, 1001).unwrap();
         assert!(held[0].is_replaced() && !held[1].is_replaced());
@@ -378,14 +378,14 @@ mod tests {
 
     #[test]
     fn connection_that_has_sent_most_recently_is_kept() {
-        let seats = Seats::new(Limits {
+        let seats = ConnectionLimits::new(Limits {
             connections_per_user: 8,
             ..limits()
         });
-        let held: Vec<Seat> = (0..7).map(|_| take(&seats, 1001).unwrap()).collect();
+        let held: Vec<Permit> = (0..7).map(|_| take(&seats, 1001).unwrap()).collect();
         held[0].sent();
         let _others = [(); 2].map(|()| take(&seats, 1002).unwrap());
-        let replaced: Vec<bool> = held.iter().map(Seat::is_replaced).collect();
+        let replaced: Vec<bool> = held.iter().map(Permit::is_replaced).collect();
         let expected = if cfg!(windows) {
             [false, true, false, false, false, false, false]
         } else {
@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn full_table_is_warned_of_once_a_minute() {
-        let seats = Seats::new(Limits {
+        let seats = ConnectionLimits::new(Limits {
             connections: 2,
             ..limits()
         });
@@ -414,7 +414,7 @@ mod tests {
 
     #[test]
     fn watchers_have_a_share_of_their_own() {
-        let seats = Seats::new(limits());
+        let seats = ConnectionLimits::new(limits());
         let mut first = take(&seats, 1001).unwrap();
         let mut second = take(&seats, 1001).unwrap();
         first.watch().unwrap();
@@ -432,7 +432,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn any_number_of_users_that_read_no_metrics_leave_room_for_the_next_one_and_for_root() {
-        let seats = Seats::new(Limits::default());
+        let seats = ConnectionLimits::new(Limits::default());
         let mut held = Vec::new();
         for uid in 1001..1020 {
             for _ in 0..8 {
@@ -454,8 +454,8 @@ mod tests {
 
     #[test]
     fn one_user_reads_no_more_metrics_at_once_than_there_is_room() {
-        let seats = Seats::new(Limits::default());
-        let mut held: Vec<Seat> = (0..9).map(|_| take(&seats, 1001).unwrap()).collect();
+        let seats = ConnectionLimits::new(Limits::default());
+        let mut held: Vec<Permit> = (0..9).map(|_| take(&seats, 1001).unwrap()).collect();
         let given = held.iter_mut().filter_map(|seat| seat.read_metrics().ok());
         assert_eq!(given.count(), METRICS - reserved(METRICS));
     }
@@ -470,9 +470,9 @@ mod tests {
     #[test]
     fn limits_fit_the_descriptors_there_are() {
         let usual = Limits::default();
-        assert_eq!(fit(usual, 1_000_000), usual);
-        let few = fit(usual, 64);
+        assert_eq!(clamp_to_nofile(usual, 1_000_000), usual);
+        let few = clamp_to_nofile(usual, 64);
         assert_eq!((few.connections, few.connections_per_user), (32, 32));
-        assert_eq!(fit(usual, 8).connections, 1);
+        assert_eq!(clamp_to_nofile(usual, 8).connections, 1);
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct FairShare<T> {
 #[derive(Debug)]
 struct User<T> {
     is_privileged: bool,
-    /// By [`Place::ranked`].
+    /// By [`StatusCursor::ranked`].
     held: BTreeMap<u64, Arc<Place<T>>>,
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::Listener;
 #[cfg(unix)]
 use super::Stream;
-use super::stream::Line;
+use super::stream::CallerStream;
 use crate::platform::clock::BootTime;
 #[cfg(unix)]
 use crate::platform::clock::boot_now;
@@ -30,30 +30,30 @@ pub(super) enum Unit {
     /// In none, or the process that connected is gone.
     Nowhere,
     /// Whoever has its number may be another process: ask on a new connection.
-    Unsure,
+    Ambiguous,
 }
 
 /// How finely `/proc` tells when a process started: 100 times a second on every machine there is
 /// (time(7), `USER_HZ`).
-pub(super) const TICK: Duration = Duration::from_millis(10);
+pub(super) const USER_HZ_TICK: Duration = Duration::from_millis(10);
 
 /// When nobody is waiting to be let in, if that is so now, and if it matters on this kernel.
 #[must_use]
 #[cfg(unix)]
-pub(super) fn door_empty(listener: &Listener) -> Option<BootTime> {
+pub(super) fn backlog_empty_at(listener: &Listener) -> Option<BootTime> {
     if unit::has_descriptors() {
         return None;
     }
     let now = boot_now();
     listener
-        .is_idle(|socket| unit::has_nothing(&socket))
+        .is_idle(|socket| unit::not_readable(&socket))
         .then_some(now)
 }
 
 /// It doesn't on Windows.
 #[must_use]
 #[cfg(windows)]
-pub(super) fn door_empty(_: &Listener) -> Option<BootTime> {
+pub(super) fn backlog_empty_at(_: &Listener) -> Option<BootTime> {
     None
 }
 
@@ -70,14 +70,14 @@ pub struct Peer {
     /// When nobody was waiting to be let in, last before it was; where the kernel can't tell which
     /// process it is.
     #[cfg(unix)]
-    pub(super) door_empty: Option<BootTime>,
+    pub(super) backlog_empty_at: Option<BootTime>,
 }
 
 impl Peer {
-    /// Asks the kernel. `door_empty` is when nobody was waiting to be let in, last before it was.
+    /// Asks the kernel. `backlog_empty_at` is when nobody was waiting to be let in, last before it was.
     #[must_use]
     #[cfg(unix)]
-    pub(super) fn of(stream: &Stream, door_empty: Option<BootTime>) -> Self {
+    pub(super) fn of(stream: &Stream, backlog_empty_at: Option<BootTime>) -> Self {
         use nix::sys::socket::{getsockopt, sockopt};
         let Ok(found) = getsockopt(stream, sockopt::PeerCredentials) else {
             return Self::default();
@@ -87,7 +87,7 @@ impl Peer {
             uid: Some(found.uid()).filter(|uid| *uid != users::overflow_uid()),
             gid: Some(found.gid()).filter(|gid| *gid != users::overflow_gid()),
             pid,
-            door_empty,
+            backlog_empty_at,
         }
     }
 
@@ -95,7 +95,7 @@ impl Peer {
     /// connection on lends nobody its unit once it is gone.
     #[must_use]
     #[cfg(unix)]
-    pub(super) fn unit(&self, line: &Line) -> Unit {
+    pub(super) fn unit(&self, line: &CallerStream) -> Unit {
         let Some(pid) = self.pid else {
             return Unit::Nowhere;
         };
@@ -105,7 +105,7 @@ impl Peer {
                 self.uid.unwrap_or_else(users::overflow_uid),
                 self.gid.unwrap_or_else(users::overflow_gid),
             ),
-            door_empty: self.door_empty,
+            backlog_empty_at: self.backlog_empty_at,
         };
         unit::of(line, &process)
     }
@@ -114,7 +114,7 @@ impl Peer {
     #[must_use]
     #[cfg(windows)]
     #[expect(clippy::unused_self, reason = "the same face everywhere")]
-    pub(super) fn unit(&self, _: &Line) -> Unit {
+    pub(super) fn unit(&self, _: &CallerStream) -> Unit {
         Unit::Nowhere
     }
 

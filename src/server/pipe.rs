@@ -22,7 +22,7 @@ use super::peer::Peer;
 use crate::broker::Broker;
 use crate::config::{Config, Env};
 use crate::platform::clock::{BootTime, Clock};
-use crate::platform::systemd::Bound;
+use crate::platform::systemd::InheritedListener;
 use crate::platform::users;
 
 /// As much as a frame has at most: what a slow reader leaves lying waits in the system.
@@ -80,7 +80,7 @@ pub struct Socket {
 impl Socket {
     /// One that the service manager has bound: there is none on Windows.
     #[must_use]
-    pub fn inherited(first: Bound, _: Vec<Bound>) -> Self {
+    pub fn inherited(first: InheritedListener, _: Vec<InheritedListener>) -> Self {
         match first {}
     }
 
@@ -138,7 +138,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`BindError::Taken`] if another daemon has it, else [`BindError::Path`].
+    /// [`BindError::InUse`] if another daemon has it, else [`BindError::Path`].
     pub fn lock(path: &Path, _shared: bool) -> Result<Self, BindError> {
         let no_pipe = || path_error(path, WANTED);
         let text = path.to_str().ok_or_else(no_pipe)?;
@@ -155,7 +155,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`BindError::Taken`] if there is one of its name by now, else [`BindError::Path`].
+    /// [`BindError::InUse`] if there is one of its name by now, else [`BindError::Path`].
     pub fn listen(&mut self, callers: &Callers) -> Result<Listener, BindError> {
         let fail = |error: io::Error| path_error(&self.path, &error.to_string());
         let names = owner::of_ours().and_then(|owner| Ok((owner, owner::us()?)));
@@ -174,7 +174,7 @@ impl Socket {
             .map_err(|error| {
                 // So the system refuses another first one.
                 if error.kind() == io::ErrorKind::PermissionDenied {
-                    BindError::Taken(self.path.clone())
+                    BindError::InUse(self.path.clone())
                 } else {
                     fail(error)
                 }
@@ -200,7 +200,7 @@ fn check_place(path: &Path) -> Result<(), BindError> {
             return stranger("another user");
         }
         Err(error) if error.raw_os_error() == Some(BUSY) => {
-            return Err(BindError::Taken(path.to_owned()));
+            return Err(BindError::InUse(path.to_owned()));
         }
         Err(error) => return Err(path_error(path, &error.to_string())),
         Ok(pipe) => pipe,
@@ -208,7 +208,7 @@ fn check_place(path: &Path) -> Result<(), BindError> {
     let known = owner::of(&pipe).and_then(|owner| Ok((owner, owner::us()?)));
     let (owner, us) = known.map_err(|error| path_error(path, &error.to_string()))?;
     if [SYSTEM, ADMINISTRATORS, &us].contains(&owner.as_str()) {
-        return Err(BindError::Taken(path.to_owned()));
+        return Err(BindError::InUse(path.to_owned()));
     }
     stranger(&owner)
 }
@@ -302,7 +302,7 @@ mod tests {
         let _listener = socket.listen(&Callers::default()).unwrap();
         assert!(matches!(
             Socket::lock(path, false),
-            Err(BindError::Taken(_))
+            Err(BindError::InUse(_))
         ));
         for wrong in [
             r"C:\broker.sock",

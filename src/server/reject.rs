@@ -13,7 +13,7 @@ const MOST: usize = 8192;
 
 /// Sends callers that wait on sockets that systemd has bound the answer that nobody serves them now.
 /// If they were left there, it would start the daemon for them again and again.
-pub fn turn_all_away(listeners: &[UnixListener]) {
+pub fn reject_backlog(listeners: &[UnixListener]) {
     let journal = systemd::journal_command();
     let cause = format!("the broker cannot start; its operator finds the reason by: {journal}");
     let refusal = Refusal::new(RefusalKind::Unavailable, cause);

@@ -14,14 +14,14 @@ pub(super) struct Turns(AtomicU64);
 
 /// What a user has had of the turn in which it was served last.
 #[derive(Debug, Default)]
-pub(super) struct Share {
+pub(super) struct UserUsage {
     turn: AtomicU64,
     requests: AtomicU32,
 }
 
 impl Turns {
     /// Waits until one more request of that user may be answered, which is nearly always at once.
-    pub(super) async fn wait(&self, share: &Share) {
+    pub(super) async fn wait(&self, share: &UserUsage) {
         while let Err(turn) = self.take(share) {
             yield_now().await;
             self.end(turn);
@@ -33,7 +33,7 @@ impl Turns {
     /// # Errors
     ///
     /// The current turn, if nothing is left of the share.
-    fn take(&self, share: &Share) -> Result<(), u64> {
+    fn take(&self, share: &UserUsage) -> Result<(), u64> {
         let turn = self.0.load(Ordering::Relaxed);
         if share.turn.swap(turn, Ordering::Relaxed) != turn {
             share.requests.store(0, Ordering::Relaxed);
@@ -64,7 +64,7 @@ mod tests {
     async fn ask_three_times(
         name: &'static str,
         turns: Arc<Turns>,
-        share: Arc<Share>,
+        share: Arc<UserUsage>,
         served: Arc<Mutex<Vec<&'static str>>>,
     ) {
         for _ in 0..3 {
@@ -78,8 +78,11 @@ mod tests {
     async fn user_with_a_thousand_connections_holds_another_user_up_for_two_shares_at_most() {
         let turns = Arc::new(Turns::default());
         let served = Arc::new(Mutex::new(Vec::new()));
-        let (greedy, other) = (Arc::new(Share::default()), Arc::new(Share::default()));
-        let session = |name, share: &Arc<Share>| {
+        let (greedy, other) = (
+            Arc::new(UserUsage::default()),
+            Arc::new(UserUsage::default()),
+        );
+        let session = |name, share: &Arc<UserUsage>| {
             let (turns, share, served) =
                 (Arc::clone(&turns), Arc::clone(share), Arc::clone(&served));
             tokio::spawn(ask_three_times(name, turns, share, served))
@@ -107,7 +110,7 @@ mod tests {
 
     #[test]
     fn share_is_whole_again_in_the_next_turn() {
-        let (turns, share) = (Turns::default(), Share::default());
+        let (turns, share) = (Turns::default(), UserUsage::default());
         for turn in 0..3 {
             for _ in 0..REQUESTS {
                 assert_eq!(turns.take(&share), Ok(()));

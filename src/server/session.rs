@@ -15,15 +15,15 @@ use tracing::debug;
 
 use super::Stream;
 use super::answer::{busy, with_hello};
-use super::connection_limits::Seat;
+use super::connection_limits::Permit;
 use super::identities::{Found, Identities};
-use super::peer::{Peer, TICK, Unit};
-use super::stream::Line;
-use crate::broker::{Broker, Place, Watch};
+use super::peer::{Peer, USER_HZ_TICK, Unit};
+use super::stream::CallerStream;
+use crate::broker::{Broker, StatusCursor, Watch};
 use crate::platform::clock::Clock;
 use domo_token_core::policy::Caller;
 
-use read::Heard;
+use read::Incoming;
 
 /// Why a session ended otherwise than by the caller's leaving between two requests.
 #[derive(Debug, thiserror::Error)]
@@ -37,17 +37,17 @@ enum SessionError {
     #[error("too slow")]
     Slow(#[from] tokio::time::error::Elapsed),
     #[error("more bytes before the answer to the last request")]
-    Impatient,
+    PipelinedRequest,
 }
 
 /// The longest request, in bytes, that a connection keeps while it is idle.
-const REMEMBERED: usize = 256;
+const MAX_REMEMBERED: usize = 256;
 
 /// A caller that has been let in.
 pub(super) struct Connection {
     pub(super) stream: Stream,
     pub(super) peer: Peer,
-    pub(super) seat: Seat,
+    pub(super) seat: Permit,
 }
 
 /// Serves one caller until it leaves, breaks the protocol, or `stop` is cancelled. What this and the
@@ -63,7 +63,7 @@ pub(super) async fn run<C: Clock>(
     // One future for the whole session, because creating one per request costs as much as an
     // answer. It can be polled again after it has completed, which happens when a watch ends.
     let stopped = pin!(stop.cancelled());
-    let _counted = broker.arrive();
+    let _counted = broker.connected();
     let session = Session::new(stream, peer, seat, identities);
     let served = match session {
         Ok(session) => session.serve(&broker, stopped).await,
@@ -75,9 +75,9 @@ pub(super) async fn run<C: Clock>(
 }
 
 struct Session {
-    line: Line,
+    line: CallerStream,
     peer: Peer,
-    seat: Seat,
+    seat: Permit,
     identities: Arc<Identities>,
     /// What was read of a request that isn't whole yet; requests hold no secret.
     unread: Vec<u8>,
@@ -106,12 +106,12 @@ impl Session {
     fn new(
         stream: Stream,
         peer: Peer,
-        seat: Seat,
+        seat: Permit,
         identities: Arc<Identities>,
     ) -> io::Result<Box<Self>> {
         let unread = read::at_once(&stream);
         Ok(Box::new(Self {
-            line: Line::new(stream)?,
+            line: CallerStream::new(stream)?,
             peer,
             seat,
             identities,
@@ -143,13 +143,13 @@ impl Session {
                 // Others come between, however many requests were sent at once.
                 yield_now().await;
             }
-            let last = (heard.frame.len() <= REMEMBERED).then_some(heard);
+            let last = (heard.frame.len() <= MAX_REMEMBERED).then_some(heard);
             next = self.next_request(last, stopped.as_mut()).await?;
         }
         Ok(())
     }
 
-    async fn first_request(&mut self) -> Result<Option<Box<Heard>>, SessionError> {
+    async fn first_request(&mut self) -> Result<Option<Box<Incoming>>, SessionError> {
         while self.unread.len() < HELLO {
             if self.read_more().await? == 0 {
                 return Ok(None);
@@ -177,9 +177,9 @@ impl Session {
         let Some((caller, unit)) = self.caller(broker).await? else {
             return Ok(None);
         };
-        if unit == Unit::Unsure && broker.has_units() {
+        if unit == Unit::Ambiguous && broker.has_units() {
             // By then it is older than its next connection.
-            sleep(TICK).await;
+            sleep(USER_HZ_TICK).await;
             let cause = "this kernel can't tell yet which process is calling; try again";
             self.answer(busy(cause.to_owned())).await?;
             return Ok(None);
@@ -193,7 +193,7 @@ impl Session {
                     reply = broker.token(request, &caller) => reply,
                     read = self.read_more() => return match read? {
                         0 => Ok(None),
-                        _ => Err(SessionError::Impatient),
+                        _ => Err(SessionError::PipelinedRequest),
                     },
                 };
                 match reply {
@@ -232,7 +232,7 @@ impl Session {
         broker: &Broker<C>,
     ) -> Result<Option<(Caller, Unit)>, SessionError> {
         let mut caller = self.peer.caller();
-        if !broker.looks_up_callers() {
+        if !broker.needs_identity() {
             return Ok(Some((caller, Unit::Nowhere)));
         }
         if let Some(uid) = self.peer.uid {
@@ -275,7 +275,7 @@ impl Session {
         caller: &Caller,
         broker: &Broker<C>,
     ) -> Result<(), SessionError> {
-        let mut place = Some(Place::default());
+        let mut place = Some(StatusCursor::default());
         while let Some(from) = place.take() {
             let (parts, next) = broker.status(caller, &from);
             self.answer_all(parts).await?;
@@ -320,7 +320,7 @@ impl Session {
                 news = watch.next() => news,
                 read = self.read_more() => return match read? {
                     0 => Ok(()),
-                    _ => Err(SessionError::Impatient),
+                    _ => Err(SessionError::PipelinedRequest),
                 },
                 () = &mut stopped => return Ok(()),
             };

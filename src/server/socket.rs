@@ -203,7 +203,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`BindError::Taken`] if another daemon holds the lock, else [`BindError::Path`].
+    /// [`BindError::InUse`] if another daemon holds the lock, else [`BindError::Path`].
     pub fn lock(path: &Path, shared: bool) -> Result<Self, BindError> {
         check_kind(path)?;
         prepare_directory(path, shared)?;
@@ -233,7 +233,7 @@ impl Socket {
                 inherited: Vec::new(),
                 added: None,
             }),
-            Err(Errno::WOULDBLOCK) => Err(BindError::Taken(path.to_owned())),
+            Err(Errno::WOULDBLOCK) => Err(BindError::InUse(path.to_owned())),
             Err(error) => Err(system_error(&lock_path, &error.into())),
         }
     }
@@ -242,7 +242,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`BindError::Taken`] if a living one is in its place, else [`BindError::Path`].
+    /// [`BindError::InUse`] if a living one is in its place, else [`BindError::Path`].
     pub fn listen(&mut self, callers: &Callers) -> Result<Listener, BindError> {
         let mut sockets = Vec::new();
         for inherited in &mut self.inherited {
@@ -320,7 +320,7 @@ impl Socket {
         }
         match is_alive(&self.path) {
             Ok(false) => Ok(()),
-            Ok(true) => Err(BindError::Taken(self.path.clone())),
+            Ok(true) => Err(BindError::InUse(self.path.clone())),
             Err(error) => Err(system_error(&self.path, &error)),
         }
     }

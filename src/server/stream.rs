@@ -6,6 +6,6 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub(super) use unix::{Line, last_words, read_at_once, watched};
+pub(super) use unix::{CallerStream, read_at_once, watched, write_final};
 #[cfg(windows)]
-pub(super) use windows::{Line, last_words, read_at_once};
+pub(super) use windows::{CallerStream, read_at_once, write_final};

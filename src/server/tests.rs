@@ -16,7 +16,7 @@ use crate::broker::{About, Engine};
 use crate::platform::clock::BootTime;
 use crate::source::TokenSource;
 use domo_token_core::fetch::{FetchError, Fetched};
-use domo_token_core::scheduler::Wanted;
+use domo_token_core::scheduler::ClientSpec;
 
 /// A clock that panics once when it is told to.
 #[derive(Clone, Default)]
@@ -318,7 +318,7 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
         ..About::default()
     };
     let broker = Broker::new(Faulty::default(), 0, about);
-    let wanted = Wanted {
+    let wanted = ClientSpec {
         name: "acme".to_owned(),
         shown_id: String::new(),
         scopes: [ScopeSet::parse("data").unwrap()].into(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use domo_token::platform::clock::BootTime;
 use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
 use domo_token_core::schedule::{Ask, CONFIRM_AFTER, DENIED_RETRY, WaiterId};
-use domo_token_core::scheduler::{Command, Scheduler, Wanted};
+use domo_token_core::scheduler::{ClientSpec, Command, Scheduler};
 use domo_token_protocol::scope::ScopeSet;
 
 const START: BootTime = BootTime::from_millis(1_000_000);
@@ -35,7 +35,7 @@ fn scope() -> ScopeSet {
 /// A host with one scope set that has just started.
 fn host(seed: u64) -> Scheduler {
     let mut host = Scheduler::new(seed);
-    let wanted = Wanted {
+    let wanted = ClientSpec {
         name: "acme".to_owned(),
         shown_id: String::new(),
         scopes: BTreeSet::from([scope()]),

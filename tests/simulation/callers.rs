@@ -30,14 +30,14 @@ struct Caller {
 
 struct Watcher {
     key: Key,
-    told: Option<Told>,
+    told: Option<LastSeen>,
     /// How often its set had been removed when it began.
     removals: u32,
 }
 
 /// What a watcher was told last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Told {
+enum LastSeen {
     Token(String, u64),
     Down,
 }
@@ -214,9 +214,9 @@ impl Callers {
         }
         for Watcher { key, told, .. } in state.watchers.values() {
             let knows = match (self.domo.held(key), told) {
-                (Some(held), Some(Told::Token(text, _))) => held.text == *text,
-                (Some(_), _) | (None, Some(Told::Token(..))) => false,
-                (None, Some(Told::Down) | None) => true,
+                (Some(held), Some(LastSeen::Token(text, _))) => held.text == *text,
+                (Some(_), _) | (None, Some(LastSeen::Token(..))) => false,
+                (None, Some(LastSeen::Down) | None) => true,
             };
             if !knows {
                 let held = self.domo.held(key);
@@ -357,9 +357,9 @@ impl Callers {
         let is = match news {
             Ok(token) => {
                 let text = answer_of(token).access_token.expose().to_owned();
-                Told::Token(text, token.life().generation)
+                LastSeen::Token(text, token.life().generation)
             }
-            Err(_) => Told::Down,
+            Err(_) => LastSeen::Down,
         };
         *told = Some(is.clone());
         let held = self.domo.held(key);
@@ -367,10 +367,10 @@ impl Callers {
             return Some(format!("a watcher was told twice of {is:?}"));
         }
         match (&is, held) {
-            (Told::Token(text, _), Some(held)) if held.text == *text => None,
-            (Told::Down, None) => None,
+            (LastSeen::Token(text, _), Some(held)) if held.text == *text => None,
+            (LastSeen::Down, None) => None,
             // It came in the very moment of the old one's death, and is told of next.
-            (Told::Down, Some(held)) if held.since == self.domo.clock.now() => None,
+            (LastSeen::Down, Some(held)) if held.since == self.domo.clock.now() => None,
             (_, held) => Some(format!("a watcher was told {is:?}, not {held:?}")),
         }
     }

@@ -39,7 +39,7 @@ struct Flight {
 
 /// The newest token that the broker has got for a set.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
+pub(crate) struct StoredToken {
     pub(crate) text: String,
     /// The text of the one before, and when it ends.
     pub(crate) before: Option<(String, BootTime)>,
@@ -56,7 +56,7 @@ struct Set {
     not_before: Option<(BootTime, &'static str)>,
     /// Something happened that lets the next request start at once.
     excused: bool,
-    held: Option<Held>,
+    held: Option<StoredToken>,
     /// The lifetime of its last token.
     pub(crate) lifetime: Option<Duration>,
     /// Attempts that failed in a row.
@@ -173,7 +173,7 @@ impl Domo {
     }
 
     /// The newest token of a set, if it lives.
-    pub(crate) fn held(&self, key: &Key) -> Option<Held> {
+    pub(crate) fn held(&self, key: &Key) -> Option<StoredToken> {
         let now = self.clock.now();
         let held = self.state().sets.get(key)?.held.clone();
         held.filter(|held| held.expires > now)
@@ -545,7 +545,7 @@ impl State {
         set.denied = false;
         set.not_before = Some((started + floor(lifetime), "the floor"));
         set.lifetime = Some(lifetime);
-        set.held = Some(Held {
+        set.held = Some(StoredToken {
             text: text.to_owned(),
             before: set.held.take().map(|held| (held.text, held.expires)),
             since: now,

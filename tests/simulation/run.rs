@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use domo_token::broker::{About, Broker, Clients, Engine, Helm};
+use domo_token::broker::{About, Broker, Clients, Engine, EngineHandle};
 use domo_token::platform::clock::{BootTime, Clock};
-use domo_token_core::scheduler::Wanted;
+use domo_token_core::scheduler::ClientSpec;
 use domo_token_protocol::messages::Renew;
 use domo_token_protocol::scope::ScopeSet;
 
@@ -84,7 +84,7 @@ struct Run {
     domo: Domo,
     callers: Callers,
     broker: Broker<SimClock>,
-    helm: Helm<SimSource>,
+    helm: EngineHandle<SimSource>,
     sources: BTreeMap<&'static str, Arc<SimSource>>,
     off: BTreeSet<usize>,
     outcome: Outcome,
@@ -395,7 +395,7 @@ fn clients(
     let one = |(client, source): (&&'static str, &Arc<SimSource>)| {
         let sets = SETS.iter().enumerate();
         let sets = sets.filter(|(set, (of, _))| of == client && !off.contains(set));
-        let wanted = Wanted {
+        let wanted = ClientSpec {
             name: (*client).to_owned(),
             shown_id: "id…".to_owned(),
             scopes: sets.map(|(set, _)| key(set).1).collect(),

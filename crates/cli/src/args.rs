@@ -61,14 +61,14 @@ pub(crate) struct Get {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Exec {
     pub(crate) get: Get,
-    pub(crate) place: Place,
+    pub(crate) place: Destination,
     /// The program and its arguments; never empty.
     pub(crate) command: Vec<OsString>,
 }
 
 /// Where a command finds its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Destination {
     Env(String),
     Descriptor(i32),
 }

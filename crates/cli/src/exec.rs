@@ -10,9 +10,9 @@ use std::process::Command;
 
 use domo_token_client::Token;
 
-use crate::args::{Exec, Place};
-use crate::print;
-use crate::problem::Problem;
+use crate::args::{Destination, Exec};
+use crate::error::CliError;
+use crate::output;
 
 #[cfg(unix)]
 use unix as platform;
@@ -29,9 +29,9 @@ const VARIABLE: &str = "DOMO_ACCESS_TOKEN";
 const NOT_FOUND: u8 = 127;
 
 /// Returns only if the command can't be run.
-pub(crate) fn run(wanted: &Exec, token: &Token) -> Problem {
+pub(crate) fn run(wanted: &Exec, token: &Token) -> CliError {
     let Some((program, arguments)) = wanted.command.split_first() else {
-        return Problem::new(NOT_FOUND, "no command");
+        return CliError::new(NOT_FOUND, "no command");
     };
     let mut command = Command::new(program);
     command.args(arguments);
@@ -41,17 +41,17 @@ pub(crate) fn run(wanted: &Exec, token: &Token) -> Problem {
     // Held until the command has taken our place.
     let mut descriptor = None;
     match &wanted.place {
-        Place::Env(name) => {
+        Destination::Env(name) => {
             command.env(name, token.secret());
         }
-        Place::Descriptor(number) => {
+        Destination::Descriptor(number) => {
             // One that was inherited may be another token.
             command.env_remove(VARIABLE);
-            let text = print::token(token, &wanted.get);
+            let text = output::token(token, &wanted.get);
             match platform::provide(text.as_bytes(), *number) {
                 Ok(provided) => descriptor = Some(provided),
                 Err(error) => {
-                    return Problem::new(CANNOT_RUN, format!("descriptor {number}: {error}"));
+                    return CliError::new(CANNOT_RUN, format!("descriptor {number}: {error}"));
                 }
             }
         }
@@ -61,7 +61,7 @@ pub(crate) fn run(wanted: &Exec, token: &Token) -> Problem {
     let program = program.display();
     if error.kind() == io::ErrorKind::NotFound {
         let hint = platform::INSTALLED;
-        return Problem::new(NOT_FOUND, format!("{program}: no such command; {hint}"));
+        return CliError::new(NOT_FOUND, format!("{program}: no such command; {hint}"));
     }
-    Problem::new(CANNOT_RUN, format!("{program} can't be run: {error}"))
+    CliError::new(CANNOT_RUN, format!("{program} can't be run: {error}"))
 }

@@ -3,15 +3,15 @@
 
 mod advice;
 mod args;
-mod ask;
+mod connect;
 mod completions;
 mod exec;
 mod help;
 mod messages;
 #[doc(hidden)]
 pub mod options;
-mod print;
-mod problem;
+mod output;
+mod error;
 mod reader;
 #[cfg(unix)]
 mod signals;
@@ -29,8 +29,8 @@ use domo_token_protocol::messages::RefusalKind;
 use domo_token_stdout::help_columns;
 
 use args::{Command, Get};
+use error::{CONFIG, CliError, IO_ERROR, NO_PERMISSION, TEMPORARY, USAGE};
 use options::Verb;
-use problem::{CONFIG, IO_ERROR, NO_PERMISSION, Problem, TEMPORARY, USAGE};
 
 /// Runs `domo-token` with this process's arguments and returns its exit code.
 #[must_use]
@@ -38,7 +38,7 @@ pub fn main() -> ExitCode {
     // A write past the limit on file sizes (ulimit -f) fails then; exec's command has the default again.
     #[cfg(unix)]
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
-    std::panic::set_hook(Box::new(problem::end_on));
+    std::panic::set_hook(Box::new(error::end_on));
     #[cfg(unix)]
     signals::end_first_process();
     let mut arguments = std::env::args_os().skip(1).peekable();
@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
         return ExitCode::from(USAGE);
     }
     let client = std::env::var_os("DOMO_TOKEN_CLIENT");
-    let command = args::parse(arguments, client).map_err(|words| Problem::new(USAGE, words));
+    let command = args::parse(arguments, client).map_err(|words| CliError::new(USAGE, words));
     let code = match command.and_then(run) {
         Ok(code) => ExitCode::from(code),
         Err(problem) => problem.tell(),
@@ -57,7 +57,7 @@ pub fn main() -> ExitCode {
     code
 }
 
-fn run(command: Command) -> Result<u8, Problem> {
+fn run(command: Command) -> Result<u8, CliError> {
     #[cfg(unix)]
     if let Command::Get(_) | Command::Explain { .. } | Command::Exec(_) | Command::Watch(_) =
         command
@@ -66,12 +66,12 @@ fn run(command: Command) -> Result<u8, Problem> {
     }
     match command {
         Command::Get(get) => {
-            let (_, token) = ask::token(&get)?;
-            print(print::token(&token, &get).as_bytes())
+            let (_, token) = connect::token(&get)?;
+            print(output::token(&token, &get).as_bytes())
         }
         Command::Explain { get, json } => explain(&get, json),
         Command::Exec(wanted) => {
-            let (broker, token) = ask::token(&wanted.get)?;
+            let (broker, token) = connect::token(&wanted.get)?;
             // Its connection isn't the command's.
             drop(broker);
             Err(exec::run(&wanted, &token))
@@ -97,12 +97,12 @@ fn close_memory() {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
-fn explain(get: &Get, json: bool) -> Result<u8, Problem> {
-    let (broker, given) = ask::patiently(get, |broker| broker.explain(&get.scopes))?;
+fn explain(get: &Get, json: bool) -> Result<u8, CliError> {
+    let (broker, given) = connect::with_retry(get, |broker| broker.explain(&get.scopes))?;
     let text = if json {
-        print::explanation_json(&given, &broker.socket())
+        output::explanation_json(&given, &broker.socket())
     } else {
-        print::explanation(&given, &broker.socket())
+        output::explanation(&given, &broker.socket())
     };
     print(text.as_bytes())?;
     Ok(match given.refused {
@@ -113,19 +113,19 @@ fn explain(get: &Get, json: bool) -> Result<u8, Problem> {
     })
 }
 
-fn metrics(socket: Option<&Path>) -> Result<u8, Problem> {
-    let text = ask::connect(socket).and_then(|broker| broker.metrics());
-    print(text.map_err(|error| Problem::of(&error, ""))?.as_bytes())
+fn metrics(socket: Option<&Path>) -> Result<u8, CliError> {
+    let text = connect::connect(socket).and_then(|broker| broker.metrics());
+    print(text.map_err(|error| CliError::of(&error, ""))?.as_bytes())
 }
 
 /// Prints in one write where the system takes it whole.
-fn print(text: &[u8]) -> Result<u8, Problem> {
+fn print(text: &[u8]) -> Result<u8, CliError> {
     let written = domo_token_stdout::write(text);
     written.map(|()| 0).map_err(|error| cannot_print(&error))
 }
 
-fn cannot_print(error: &io::Error) -> Problem {
-    Problem::new(
+fn cannot_print(error: &io::Error) -> CliError {
+    CliError::new(
         IO_ERROR,
         format!("standard output can't be written: {error}"),
     )

@@ -2,8 +2,8 @@
 
 use std::io::ErrorKind;
 
+use crate::error::{CliError, IO_ERROR};
 use crate::messages::finish_and_exit;
-use crate::problem::{IO_ERROR, Problem};
 
 /// Ends the process as soon as the pipe, socket or terminal that is standard output has no reader any
 /// more. A file, a terminal that is open, and `/dev/null` never report that.
@@ -30,7 +30,7 @@ pub(crate) fn end_with_it() {
 pub(crate) fn end_with_it() {}
 
 /// Prints for a reader whose end is no error to report.
-pub(crate) fn print(text: &[u8]) -> Result<(), Problem> {
+pub(crate) fn print(text: &[u8]) -> Result<(), CliError> {
     let written = domo_token_stdout::write(text);
     if matches!(&written, Err(error) if error.kind() == ErrorKind::BrokenPipe) {
         finish_and_exit(IO_ERROR);

@@ -14,8 +14,8 @@ use domo_token_client::{self as client, Error, ScopeSet};
 use domo_token_protocol::messages::{BrokerStatus, Explanation, ScopeState, ScopeStatus};
 
 use crate::args::{Color, Status};
-use crate::ask::{connect, pause};
-use crate::problem::{CONFIG, Problem, TEMPORARY, USAGE, say};
+use crate::connect::{connect, pause};
+use crate::error::{CONFIG, CliError, TEMPORARY, USAGE, say};
 use crate::{messages, reader};
 use screen::Screen;
 use table::{Look, lives};
@@ -23,17 +23,17 @@ use table::{Look, lives};
 /// How often it is looked at again.
 const EVERY: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(wanted: &Status) -> Result<u8, Problem> {
+pub(crate) fn run(wanted: &Status) -> Result<u8, CliError> {
     let sets: Result<Vec<ScopeSet>, _> = wanted.scopes.iter().map(|s| ScopeSet::parse(s)).collect();
-    let sets = sets.map_err(|error| Problem::new(USAGE, error.to_string()))?;
-    let fail = |error| Problem::of(&error, wanted.scopes.first().map_or("", String::as_str));
+    let sets = sets.map_err(|error| CliError::new(USAGE, error.to_string()))?;
+    let fail = |error| CliError::of(&error, wanted.scopes.first().map_or("", String::as_str));
     let state = state(wanted, &sets).map_err(fail)?;
     let scopes = &state.status.scopes;
     for set in &sets {
         if !scopes.iter().any(|there| is(there, set)) {
             let words =
                 format!("there is no scope set \"{set}\" that you may see; see domo-token status");
-            return Err(Problem::new(CONFIG, words));
+            return Err(CliError::new(CONFIG, words));
         }
     }
     if wanted.watch {
@@ -119,14 +119,14 @@ fn variable(name: &str) -> Option<OsString> {
 }
 
 /// Until it is stopped, or nobody reads it any more.
-fn watch(wanted: &Status, sets: &[ScopeSet], first: State) -> Result<u8, Problem> {
+fn watch(wanted: &Status, sets: &[ScopeSet], first: State) -> Result<u8, CliError> {
     reader::end_with_it();
     // Without the thread an outage is printed directly.
     let _ = messages::write_from_background();
     let in_place = !wanted.json && io::stdout().is_terminal() && is_able();
     let mut screen = in_place.then(Screen::default);
     let mut now = Ok(first);
-    let mut told = Told::Nothing;
+    let mut told = LastSeen::Nothing;
     loop {
         match (&now, &mut screen) {
             (Ok(state), Some(screen)) => screen.show(&text(wanted, state))?,
@@ -140,14 +140,14 @@ fn watch(wanted: &Status, sets: &[ScopeSet], first: State) -> Result<u8, Problem
 }
 
 /// What a reader who gets only what is new knows.
-enum Told {
+enum LastSeen {
     Nothing,
     State(Box<(BrokerStatus, Vec<ScopeStatus>)>),
     Outage,
 }
 
-impl Told {
-    fn state(&mut self, wanted: &Status, state: &State) -> Result<(), Problem> {
+impl LastSeen {
+    fn state(&mut self, wanted: &Status, state: &State) -> Result<(), CliError> {
         let status = &state.status;
         let new = (status.broker.clone(), status.scopes.clone());
         if matches!(self, Self::State(old) if **old == new) {

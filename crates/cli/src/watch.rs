@@ -14,8 +14,8 @@ use std::time::Duration;
 use domo_token_client::{Broker, Error, Token};
 
 use crate::args::Watch;
-use crate::problem::{CONFIG, Problem, TEMPORARY};
-use crate::{ask, messages, print, reader};
+use crate::error::{CONFIG, CliError, TEMPORARY};
+use crate::{connect, messages, output, reader};
 
 #[cfg(unix)]
 use unix as platform;
@@ -46,14 +46,14 @@ enum News {
 }
 
 /// Runs until there is nothing to come any more.
-pub(crate) fn run(wanted: &Watch) -> Result<u8, Problem> {
+pub(crate) fn run(wanted: &Watch) -> Result<u8, CliError> {
     // Before the broker is asked: a token that can't be written is of no use.
     let file = wanted.to.as_deref().map(|path| TokenFile::at(path, wanted));
     let file = file.transpose()?;
     if file.is_none() {
         reader::end_with_it();
     }
-    let (broker, first) = ask::token(&wanted.get)?;
+    let (broker, first) = connect::token(&wanted.get)?;
     messages::write_from_background().map_err(|error| no_thread(&error))?;
     let (sender, news) = channel();
     if file.is_some() {
@@ -85,10 +85,10 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    fn follow(&mut self, news: &Receiver<News>) -> Result<u8, Problem> {
+    fn follow(&mut self, news: &Receiver<News>) -> Result<u8, CliError> {
         let scopes = &self.wanted.get.scopes;
         let tokens = self.broker.watch(scopes);
-        let tokens = tokens.map_err(|error| Problem::of(&error, scopes))?;
+        let tokens = tokens.map_err(|error| CliError::of(&error, scopes))?;
         let sender = self.sender.clone();
         in_the_background(move || {
             for item in tokens {
@@ -104,11 +104,11 @@ impl Keeper<'_> {
             match news.recv_timeout(self.rest().min(LOOK)) {
                 Ok(News::Token(token)) => self.take(*token)?,
                 Ok(News::Trouble(error)) => {
-                    let problem = Problem::of(&error, scopes);
+                    let problem = CliError::of(&error, scopes);
                     problem.tell();
                     last = Some(problem);
                 }
-                Ok(News::Unanswered(error)) => drop(Problem::of(&error, scopes).tell()),
+                Ok(News::Unanswered(error)) => drop(CliError::of(&error, scopes).tell()),
                 Ok(News::Signal(signal)) => {
                     self.remove_file();
                     // As without a handler: whoever started it sees by what it ended.
@@ -155,7 +155,7 @@ impl Keeper<'_> {
     }
 
     /// Drops a token that isn't good any more, asks for another in time, and sees to the file.
-    fn look_after(&mut self) -> Result<(), Problem> {
+    fn look_after(&mut self) -> Result<(), CliError> {
         let good = self.good();
         if good == Some(Duration::ZERO) {
             self.held = None;
@@ -186,13 +186,13 @@ impl Keeper<'_> {
     }
 
     /// Puts a token where it is wanted, unless it is there or is worth too little.
-    fn take(&mut self, token: Token) -> Result<(), Problem> {
+    fn take(&mut self, token: Token) -> Result<(), CliError> {
         let known = |held: &Token| held.generation() == token.generation();
         if self.held.as_ref().is_some_and(known) || token.expires_in() <= self.least() {
             return Ok(());
         }
         if self.file.is_none() {
-            let text = print::token(&token, &self.wanted.get);
+            let text = output::token(&token, &self.wanted.get);
             reader::print(text.as_bytes())?;
         }
         self.held = Some(token);
@@ -200,7 +200,7 @@ impl Keeper<'_> {
         self.update_file()
     }
 
-    fn update_file(&mut self) -> Result<(), Problem> {
+    fn update_file(&mut self) -> Result<(), CliError> {
         let least = self.least();
         let held = self.held.as_ref();
         self.file
@@ -215,11 +215,11 @@ impl Keeper<'_> {
     }
 }
 
-fn in_the_background(job: impl FnOnce() + Send + 'static) -> Result<(), Problem> {
+fn in_the_background(job: impl FnOnce() + Send + 'static) -> Result<(), CliError> {
     let started = thread::Builder::new().spawn(job);
     started.map(|_| ()).map_err(|error| no_thread(&error))
 }
 
-fn no_thread(error: &io::Error) -> Problem {
-    Problem::new(TEMPORARY, format!("no thread can be started: {error}"))
+fn no_thread(error: &io::Error) -> CliError {
+    CliError::new(TEMPORARY, format!("no thread can be started: {error}"))
 }

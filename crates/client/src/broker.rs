@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::clock::{BootTime, boot_now};
 use crate::error::Error;
-use crate::exchange::{Exchange, Next, Patience, Take, unexpected};
-use crate::flight::{Call, Need};
+use crate::in_flight::{Call, Requirement};
 use crate::process::Shared;
 use crate::token::{Set, Token};
+use crate::transport::{Next, RetryPolicy, Take, Transport, unexpected};
 use crate::watch::Watch;
 use domo_token_protocol::messages::{
     BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Renew, Request, Response, ScopeStatus,
@@ -31,7 +31,7 @@ pub struct Broker {
     shared: Arc<Shared>,
     client: Option<Arc<str>>,
     timeout: Duration,
-    patience: Patience,
+    patience: RetryPolicy,
 }
 
 /// What the broker is doing, for [`Broker::status`].
@@ -82,18 +82,18 @@ impl Broker {
         let broker = Self::open(address, deadline)?;
         Ok(Self {
             timeout: deadline.saturating_since(boot_now()),
-            patience: Patience::FIRST,
+            patience: RetryPolicy::FIRST,
             ..broker
         })
     }
 
     fn open(address: Address, deadline: BootTime) -> Result<Self, Error> {
-        let exchange = Exchange::open(address, deadline)?;
+        let exchange = Transport::open(address, deadline)?;
         Ok(Self {
             shared: Arc::new(Shared::new(exchange)),
             client: None,
             timeout: DEFAULT_TIMEOUT,
-            patience: Patience::RECONNECT,
+            patience: RetryPolicy::RECONNECT,
         })
     }
 
@@ -140,7 +140,7 @@ impl Broker {
     /// [`Error`] says what the caller can do. None takes the place of a token that lives, but for
     /// the broker's word that this process may not have it.
     pub fn token(&self, scopes: &str) -> Result<Token, Error> {
-        match self.held(scopes, &Need::ANY) {
+        match self.held(scopes, &Requirement::ANY) {
             Some(token) => Ok(token),
             None => self.request(scopes).send(),
         }
@@ -165,7 +165,7 @@ impl Broker {
         Ask {
             broker: self,
             scopes,
-            need: Need::ANY,
+            need: Requirement::ANY,
         }
     }
 
@@ -190,7 +190,7 @@ impl Broker {
     ///
     /// As [`Self::token`]; the refused token is not handed out again.
     pub fn renew(&self, refused: &Token) -> Result<Token, Error> {
-        let need = Need::other_than(refused);
+        let need = Requirement::other_than(refused);
         self.shared.obtain(self.call(refused.set().clone(), need))
     }
 
@@ -294,7 +294,7 @@ impl Broker {
     }
 
     /// The token in memory, if it meets the need.
-    pub(crate) fn held(&self, scopes: &str, need: &Need) -> Option<Token> {
+    pub(crate) fn held(&self, scopes: &str, need: &Requirement) -> Option<Token> {
         // The clock first: the processor looks the rest up while that is read.
         let now = boot_now();
         let client = self.client.as_deref();
@@ -302,7 +302,7 @@ impl Broker {
         need.is_met_in_memory(&token, now).then_some(token)
     }
 
-    pub(crate) fn call(&self, set: Set, need: Need) -> Call {
+    pub(crate) fn call(&self, set: Set, need: Requirement) -> Call {
         Call {
             set,
             need,
@@ -347,7 +347,7 @@ impl std::fmt::Debug for Broker {
 pub struct Ask<'a> {
     pub(crate) broker: &'a Broker,
     pub(crate) scopes: &'a str,
-    pub(crate) need: Need,
+    pub(crate) need: Requirement,
 }
 
 impl Ask<'_> {
@@ -383,7 +383,7 @@ impl Ask<'_> {
         let set = self.broker.set(self.scopes)?;
         let shared = self.broker.shared();
         let token = shared.obtain(self.broker.call(set.clone(), self.need))?;
-        shared.held.spell(&set, self.scopes);
+        shared.held.alias(&set, self.scopes);
         Ok(token)
     }
 }

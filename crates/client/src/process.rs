@@ -8,24 +8,24 @@ use std::thread;
 use arc_swap::ArcSwap;
 
 use crate::error::Error;
-use crate::exchange::{Exchange, Next, unexpected};
-use crate::flight::{Call, Flight, Flights, Step};
-use crate::held::Held;
+use crate::in_flight::{Call, InFlight, InFlightRequests, Step};
 use crate::process_identity::ProcessIdentity;
 use crate::token::{Set, Token};
+use crate::token_cache::TokenCache;
+use crate::transport::{Next, Transport, unexpected};
 use crate::watch::{Stop, Watch};
 use domo_token_protocol::messages::{Request, Response, TokenRequest};
 
 /// What all clones of a broker share.
 pub(crate) struct Shared {
-    pub(crate) held: Arc<Held>,
+    pub(crate) held: Arc<TokenCache>,
     process: ArcSwap<Process>,
 }
 
 pub(crate) struct Process {
     identity: ProcessIdentity,
-    pub(crate) exchange: Arc<Exchange>,
-    flights: Arc<Flights>,
+    pub(crate) exchange: Arc<Transport>,
+    flights: Arc<InFlightRequests>,
     keepers: Mutex<Vec<Keeper>>,
 }
 
@@ -37,10 +37,10 @@ struct Keeper {
 }
 
 impl Shared {
-    pub(crate) fn new(exchange: Exchange) -> Self {
+    pub(crate) fn new(exchange: Transport) -> Self {
         let process = Process::new(exchange);
         Self {
-            held: Arc::new(Held::new()),
+            held: Arc::new(TokenCache::new()),
             process: ArcSwap::from_pointee(process),
         }
     }
@@ -65,19 +65,19 @@ impl Shared {
     pub(crate) fn obtain(&self, mut call: Call) -> Result<Token, Error> {
         let process = self.process();
         loop {
-            let flight = match process.board(&mut call, &self.held) {
-                Step::Held(token) => return Ok(token),
+            let flight = match process.join_or_lead(&mut call, &self.held) {
+                Step::Cached(token) => return Ok(token),
                 Step::Join(flight) => {
                     flight.wait(call.give_up());
                     flight
                 }
                 Step::Lead(pilot) => {
                     let flight = pilot.flight();
-                    pilot.fly(|flight| process.request(flight), &self.held);
+                    pilot.run(|flight| process.request(flight), &self.held);
                     flight
                 }
             };
-            if let Some(result) = flight.settle(&call, &self.held) {
+            if let Some(result) = flight.resolve(&call, &self.held) {
                 return result;
             }
         }
@@ -120,21 +120,21 @@ impl Drop for Shared {
 }
 
 impl Process {
-    fn new(exchange: Exchange) -> Self {
+    fn new(exchange: Transport) -> Self {
         Self {
             identity: ProcessIdentity::current(),
             exchange: Arc::new(exchange),
-            flights: Arc::new(Flights::new()),
+            flights: Arc::new(InFlightRequests::new()),
             keepers: Mutex::new(Vec::new()),
         }
     }
 
-    pub(crate) fn board(&self, call: &mut Call, held: &Held) -> Step {
-        self.flights.board(call, held)
+    pub(crate) fn join_or_lead(&self, call: &mut Call, held: &TokenCache) -> Step {
+        self.flights.join_or_lead(call, held)
     }
 
     /// Asks the broker for what `flight` is for.
-    pub(crate) fn request(&self, flight: &Flight) -> Result<Token, Error> {
+    pub(crate) fn request(&self, flight: &InFlight) -> Result<Token, Error> {
         let need = flight.need;
         let request = |left| {
             Request::Token(TokenRequest {

@@ -104,7 +104,7 @@ fn mismatch(what: &str) -> Error {
 pub struct Token(Guard<Arc<Inner>>);
 
 /// Where the token of one set is held, and replaced by the next.
-pub(crate) struct Place(ArcSwap<Inner>);
+pub(crate) struct CacheSlot(ArcSwap<Inner>);
 
 struct Inner {
     secret: SecretString,
@@ -163,12 +163,12 @@ impl Token {
     }
 
     /// Whether it has life enough left for whoever asks nothing of it.
-    pub(crate) fn does(&self, now: BootTime) -> bool {
+    pub(crate) fn is_fresh(&self, now: BootTime) -> bool {
         now < self.0.does_until
     }
 
     /// Whether it can still be used at all.
-    pub(crate) fn lives(&self, now: BootTime) -> bool {
+    pub(crate) fn is_valid(&self, now: BootTime) -> bool {
         now < self.0.lives_until
     }
 
@@ -245,7 +245,7 @@ impl Clone for Token {
     }
 }
 
-impl Place {
+impl CacheSlot {
     /// With no token in it.
     pub(crate) fn empty(set: Set) -> Self {
         Self(ArcSwap::from_pointee(Inner::dead(set)))

@@ -34,7 +34,7 @@ use tokio::task::spawn_blocking;
 
 use crate::broker::Status;
 use crate::error::Error;
-use crate::flight::{Call, Need, Step};
+use crate::in_flight::{Call, Requirement, Step};
 use crate::process::spawn;
 use crate::token::Token;
 use crate::watch::Stop;
@@ -107,7 +107,7 @@ impl Broker {
     ///
     /// As there.
     pub async fn renew(&self, refused: &Token) -> Result<Token, Error> {
-        let need = Need::other_than(refused);
+        let need = Requirement::other_than(refused);
         obtain(&self.0, self.0.call(refused.set().clone(), need)).await
     }
 
@@ -200,7 +200,7 @@ impl Ask<'_> {
         let set = ask.broker.set(ask.scopes)?;
         let call = ask.broker.call(set.clone(), ask.need);
         let token = obtain(ask.broker, call).await?;
-        ask.broker.shared().held.spell(&set, ask.scopes);
+        ask.broker.shared().held.alias(&set, ask.scopes);
         Ok(token)
     }
 }
@@ -210,19 +210,19 @@ async fn obtain(broker: &crate::Broker, mut call: Call) -> Result<Token, Error> 
     let shared = broker.shared();
     let process = shared.process();
     loop {
-        let flight = match process.board(&mut call, &shared.held) {
-            Step::Held(token) => return Ok(token),
+        let flight = match process.join_or_lead(&mut call, &shared.held) {
+            Step::Cached(token) => return Ok(token),
             Step::Join(flight) => flight,
             Step::Lead(pilot) => {
                 let flight = pilot.flight();
                 let (process, held) = (Arc::clone(&process), Arc::clone(&shared.held));
                 // It lands by itself, whether we are still here or not.
-                spawn_blocking(move || pilot.fly(|flight| process.request(flight), &held));
+                spawn_blocking(move || pilot.run(|flight| process.request(flight), &held));
                 flight
             }
         };
         flight.landed(call.give_up()).await;
-        if let Some(result) = flight.settle(&call, &shared.held) {
+        if let Some(result) = flight.resolve(&call, &shared.held) {
             return result;
         }
     }

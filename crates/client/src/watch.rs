@@ -8,11 +8,11 @@ use std::time::Duration;
 use crate::clock::boot_now;
 use crate::connection::{Connection, Failure};
 use crate::error::Error;
-use crate::exchange::{Exchange, Patience, Pauses, rest, unexpected};
-use crate::hangup::Hangup;
-use crate::held::Held;
 use crate::process_identity::ProcessIdentity;
+use crate::shutdown::Shutdown;
 use crate::token::{Set, Token};
+use crate::token_cache::TokenCache;
+use crate::transport::{Backoff, RetryPolicy, Transport, rest, unexpected};
 use domo_token_protocol::messages::{Refusal, RefusalKind, Request, Response};
 
 /// How long connecting, and asking, may take each time.
@@ -35,8 +35,8 @@ const REST_MAX: Duration = Duration::from_secs(1);
 /// connecting, [`Error::Io`] and [`Error::NotPermitted`]. After a decision of the broker, such as
 /// [`Error::Gone`], and after any other error, the iterator ends.
 pub struct Watch {
-    exchange: Arc<Exchange>,
-    held: Arc<Held>,
+    exchange: Arc<Transport>,
+    held: Arc<TokenCache>,
     set: Set,
     /// With the process that made it: a forked child leaves its parent's connection alone.
     connection: Option<(Connection, ProcessIdentity)>,
@@ -58,7 +58,7 @@ pub(crate) struct Stop {
     process: ProcessIdentity,
     stopped: AtomicBool,
     /// Wakes it from the read it is in.
-    hangup: Mutex<Option<Hangup>>,
+    hangup: Mutex<Option<Shutdown>>,
 }
 
 impl Stop {
@@ -90,7 +90,7 @@ impl Stop {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    fn hangup(&self) -> MutexGuard<'_, Option<Hangup>> {
+    fn hangup(&self) -> MutexGuard<'_, Option<Shutdown>> {
         self.hangup.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -108,7 +108,7 @@ enum News {
 }
 
 impl Watch {
-    pub(crate) fn new(exchange: Arc<Exchange>, held: Arc<Held>, set: Set) -> Self {
+    pub(crate) fn new(exchange: Arc<Transport>, held: Arc<TokenCache>, set: Set) -> Self {
         Self {
             exchange,
             held,
@@ -138,7 +138,7 @@ impl Watch {
         let response = match connection.receive(boot_now() + QUIET) {
             Err(Failure::Lost) => {
                 // All who watched hear of it at once.
-                self.rest = self.rest.max(Pauses::default().next());
+                self.rest = self.rest.max(Backoff::default().next());
                 return News::Lost;
             }
             Err(Failure::Late) => {
@@ -205,9 +205,9 @@ impl Watch {
             *stop.hangup() = None;
         }
         rest(self.rest);
-        self.rest = (self.rest * 2 + Pauses::default().next()).min(REST_MAX);
+        self.rest = (self.rest * 2 + Backoff::default().next()).min(REST_MAX);
         let deadline = boot_now() + CONNECT;
-        let mut connection = match self.exchange.connect(deadline, Patience::FIRST) {
+        let mut connection = match self.exchange.connect(deadline, RetryPolicy::FIRST) {
             Ok(connection) => connection,
             Err(error) => {
                 let is_local = matches!(error, Error::Io { .. } | Error::NotPermitted { .. });
@@ -215,7 +215,7 @@ impl Watch {
             }
         };
         if let Some(stop) = &self.stop {
-            *stop.hangup() = Hangup::of(&connection);
+            *stop.hangup() = Shutdown::of(&connection);
         }
         match connection.send(&Request::Watch(self.set.asked()), deadline) {
             Ok(()) => self.connection = Some((connection, ProcessIdentity::current())),

@@ -8,13 +8,13 @@
 mod change_limit;
 mod client;
 mod failure;
-mod judge;
-mod kept;
+mod decide;
+mod snapshot;
 mod loading;
 mod login;
 mod rejection;
 mod status;
-mod telling;
+mod report_state;
 mod timers;
 mod timing;
 mod types;
@@ -32,23 +32,24 @@ use domo_token_protocol::BootTime;
 pub(crate) use change_limit::ChangeLimit;
 use change_limit::CredentialChange;
 pub use change_limit::{CHANGE_INTERVAL, CHANGES_IN_A_ROW};
-use client::Block;
+use client::ClientBlock;
+use decide::Waiter;
+pub use decide::{AWAITS_LOGIN, AWAITS_TRIAL, HELD, QUEUED};
 use failure::Failure;
-use judge::Waiter;
-pub use judge::{AWAITS_LOGIN, AWAITS_TRIAL, HELD, QUEUED};
-pub use kept::Kept;
 pub use loading::Loading;
 use login::LoginBlock;
 use rejection::Rejections;
-use telling::ReportState;
+use report_state::ReportState;
+pub use snapshot::TokenSnapshot;
 pub use timing::{
     BACKOFF_FIRST, BACKOFF_MAX, CONFIRM_AFTER, DENIED_RETRY, REQUEST_GRACE, REQUEST_MAX,
     RETRY_AFTER_MAX, floor, least_left, request_timeout,
 };
 pub use types::{
-    Ask, Chance, Command, Effect, OutageCause, Outcome, Recovery, Rejected, Reply, Round, WaiterId,
+    Ask, Command, Effect, FetchId, Jitter, OutageCause, Outcome, Recovery, Rejected, Reply,
+    WaiterId,
 };
-use watched::Told;
+use watched::LastSeen;
 
 #[derive(Clone, Copy, Debug)]
 enum State {
@@ -57,7 +58,7 @@ enum State {
     Fetching {
         started: BootTime,
         abort_at: BootTime,
-        chance: Chance,
+        jitter: Jitter,
     },
     Fresh {
         renew_at: BootTime,
@@ -76,7 +77,7 @@ pub struct Schedule {
     client: String,
     scope: ScopeSet,
     state: State,
-    round: Round,
+    fetch_id: FetchId,
     token: Option<Token>,
     /// Whether a token has come since the start.
     begun: bool,
@@ -88,7 +89,7 @@ pub struct Schedule {
     last_success: Option<BootTime>,
     failures: u32,
     failure: Option<Failure>,
-    blocked: Option<Block>,
+    blocked: Option<ClientBlock>,
     /// Domo has rejected the client since its last success: one more rejection confirms that.
     is_client_rejected: bool,
     login: Option<LoginBlock>,
@@ -100,7 +101,7 @@ pub struct Schedule {
     requests: u64,
     rejections: Rejections,
     /// What watchers were told last.
-    told: Option<Told>,
+    told: Option<LastSeen>,
     waiters: Vec<Waiter>,
     commands: VecDeque<Command>,
 }
@@ -113,7 +114,7 @@ impl Schedule {
             client,
             scope,
             state: State::Idle,
-            round: Round(0),
+            fetch_id: FetchId(0),
             token: None,
             begun: false,
             reissued: false,
@@ -161,46 +162,46 @@ impl Schedule {
     pub fn note_rejection(&mut self, generation: u64, who: String) {
         if self.rejections.note(generation, who) {
             self.commands
-                .push_back(Command::Report(Outcome::RefusedInUse));
+                .push_back(Command::Report(Outcome::RejectedByDomo));
         }
     }
 
     /// The request is being sent now, as [`Self::wants_fetch`] said.
-    pub fn start(&mut self, chance: Chance, now: BootTime) -> Round {
-        self.round.0 += 1;
+    pub fn start(&mut self, jitter: Jitter, now: BootTime) -> FetchId {
+        self.fetch_id.0 += 1;
         self.requests += 1;
         self.change.start(now);
         self.state = State::Fetching {
             started: now,
             abort_at: now + request_timeout(self.lifetime) + REQUEST_GRACE,
-            chance,
+            jitter,
         };
-        self.round
+        self.fetch_id
     }
 
-    /// The request of `round` came back.
+    /// The request of `fetch_id` came back.
     pub fn handle_fetched(
         &mut self,
-        round: Round,
+        fetch_id: FetchId,
         result: Result<Fetched, FetchError>,
         now: BootTime,
     ) -> Outcome {
         let State::Fetching {
-            started, chance, ..
+            started, jitter, ..
         } = self.state
         else {
             return Outcome::Ignored;
         };
-        if round != self.round {
+        if fetch_id != self.fetch_id {
             return Outcome::Ignored;
         }
         let taken = result.and_then(|fetched| {
-            let life = self.take(&fetched, started, chance, now)?;
+            let life = self.take(&fetched, started, jitter, now)?;
             Ok((life, fetched.lifetime_source))
         });
         let outcome = match taken {
-            Ok((life, source)) => self.succeeded(life, source, started, chance, now),
-            Err(error) => self.failed(error, chance, now),
+            Ok((life, source)) => self.succeeded(life, source, started, jitter, now),
+            Err(error) => self.failed(error, jitter, now),
         };
         self.commands.push_back(Command::Report(outcome.clone()));
         // Before those who wait hear of a refusal that is over.
@@ -246,12 +247,12 @@ impl Schedule {
         &mut self,
         fetched: &Fetched,
         started: BootTime,
-        chance: Chance,
+        jitter: Jitter,
         now: BootTime,
     ) -> Result<Life, FetchError> {
         let held = self.token(now).filter(|token| token.is(&fetched.text));
         let told = Life {
-            generation: chance.generation,
+            generation: jitter.generation,
             obtained: started,
             lifetime: fetched.lifetime,
             expires: started + fetched.lifetime,
@@ -280,14 +281,14 @@ impl Schedule {
         life: Life,
         source: LifetimeSource,
         started: BootTime,
-        chance: Chance,
+        jitter: Jitter,
         now: BootTime,
     ) -> Outcome {
         let first = !std::mem::replace(&mut self.begun, true);
         let renew_at = if self.reissued {
             now + floor(life.lifetime).max(life.left(now) / 2)
         } else {
-            started + timing::renew_after(life.lifetime, first, chance.draw)
+            started + timing::renew_after(life.lifetime, first, jitter.draw)
         };
         self.failure = None;
         let failures = std::mem::take(&mut self.failures);

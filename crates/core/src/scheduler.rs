@@ -1,7 +1,7 @@
 //! PURE. All schedules together: which are due, which may ask Domo now, and what one set's answer
 //! means for the others of its client.
 //!
-//! Chance comes from a generator seeded by the caller; time and answers come in as arguments, and
+//! Jitter comes from a generator seeded by the caller; time and answers come in as arguments, and
 //! [`Command`]s go out.
 
 mod configure;
@@ -9,7 +9,7 @@ mod find;
 mod logins;
 mod outage;
 mod status;
-mod turns;
+mod admission;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use domo_token_protocol::scope::ScopeSet;
 
 use crate::fetch::{FetchError, Fetched};
 use crate::schedule::{
-    self, Ask, Kept, Loading, Outcome, Rejected, Reply, Round, Schedule, WaiterId,
+    self, Ask, FetchId, Loading, Outcome, Rejected, Reply, Schedule, TokenSnapshot, WaiterId,
 };
 use domo_token_protocol::BootTime;
 
@@ -44,7 +44,7 @@ struct ClientId(usize);
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     /// Send a token request.
-    Fetch(SetId, Round),
+    Fetch(SetId, FetchId),
     /// Give the set's request up; an answer to it no longer counts.
     Abort(SetId),
     /// Answer a caller that waited.
@@ -66,14 +66,14 @@ struct Client {
     in_flight: usize,
     /// Sets that want a fetch and haven't had their turn.
     queue: VecDeque<SetId>,
-    /// In [`Scheduler::line`] already, or waiting for its proxy login.
-    in_line: bool,
+    /// In [`Scheduler::ready_queue`] already, or waiting for its proxy login.
+    in_ready_queue: bool,
     /// The login at the proxy that its requests go through.
     proxy_login: Option<ProxyLoginId>,
     /// Whether Domo has rejected it since its last success.
     is_rejected: bool,
     /// The one set that still asks while Domo refuses the client as a whole.
-    prober: Option<SetId>,
+    probe: Option<SetId>,
     /// The one set that tries new credentials first, as the old ones were rejected.
     trial: Option<SetId>,
     /// When it was last reported that callers fail because Domo rejects the client.
@@ -86,7 +86,7 @@ struct Set {
     schedule: Schedule,
     due: Option<BootTime>,
     queued: bool,
-    flight: Option<Round>,
+    flight: Option<FetchId>,
     /// The login at the proxy that its request under way was sent with.
     sent_login: Option<ProxyLoginId>,
 }
@@ -109,9 +109,9 @@ pub struct Scheduler {
     /// Whether a config is being applied: no request starts before all clients are as it says.
     is_configuring: bool,
     /// Clients that wait for a turn.
-    line: VecDeque<ClientId>,
+    ready_queue: VecDeque<ClientId>,
     /// Tokens of an earlier process, until the first config says which of them are wanted.
-    kept: BTreeMap<(String, ScopeSet), Kept>,
+    snapshot: BTreeMap<(String, ScopeSet), TokenSnapshot>,
     /// Sets that have left the config, and until when that counts if they come back.
     left: BTreeMap<(KnownBy, ScopeSet), (schedule::ChangeLimit, BootTime)>,
     commands: VecDeque<Command>,
@@ -135,8 +135,8 @@ impl Scheduler {
             login_timers: BTreeSet::new(),
             in_flight: 0,
             is_configuring: false,
-            line: VecDeque::new(),
-            kept: BTreeMap::new(),
+            ready_queue: VecDeque::new(),
+            snapshot: BTreeMap::new(),
             left: BTreeMap::new(),
             commands: VecDeque::new(),
         }
@@ -216,24 +216,24 @@ impl Scheduler {
         self.sets.contains_key(&set)
     }
 
-    /// The request of `round` came back.
+    /// The request of `fetch_id` came back.
     pub fn handle_fetched(
         &mut self,
         set: SetId,
-        round: Round,
+        fetch_id: FetchId,
         result: Result<Fetched, FetchError>,
         now: BootTime,
     ) {
         let Some(found) = self
             .sets
             .get_mut(&set)
-            .filter(|set| set.flight == Some(round))
+            .filter(|set| set.flight == Some(fetch_id))
         else {
             return;
         };
         let client = found.client;
         let is_login_rejected = matches!(result, Err(FetchError::ProxyLogin { .. }));
-        let outcome = found.schedule.handle_fetched(round, result, now);
+        let outcome = found.schedule.handle_fetched(fetch_id, result, now);
         let login = self.end_flight(set);
         // This attempt is reported before what it means for other sets.
         self.collect(set, now);
@@ -252,7 +252,7 @@ impl Scheduler {
             _ if outcome.accepts_client() => self.accept_client(client, now),
             Outcome::Ignored
             | Outcome::Obtained { .. }
-            | Outcome::RefusedInUse
+            | Outcome::RejectedByDomo
             | Outcome::Denied { .. }
             | Outcome::Failed { .. }
             | Outcome::Expired { .. } => self.follow_probe(client, set, now),
@@ -378,7 +378,7 @@ impl Scheduler {
 }
 
 use configure::KnownBy;
-pub use configure::{Changes, REMOVED, STOPPING, Wanted};
+pub use configure::{ClientSpec, ConfigDiff, REMOVED, STOPPING};
 pub use find::Unknown;
 use logins::Login;
 pub use logins::{LOGIN_WORKS, ProxyLoginId};

@@ -21,9 +21,9 @@ pub const MAX_LIFETIME: Duration = Duration::from_secs(86_400);
 
 /// A token in the broker's hands. Clones share the one copy, which is wiped with the last of them.
 #[derive(Clone)]
-pub struct Token(Arc<Held>);
+pub struct Token(Arc<TokenInner>);
 
-struct Held {
+struct TokenInner {
     /// The broker's hello and the answer frame, ready to be written.
     bytes: Zeroizing<Vec<u8>>,
     text: Range<usize>,
@@ -80,7 +80,7 @@ impl Token {
             .position(|window| window == needle);
         let start = start.ok_or(FrameError::Malformed)?;
         let text = start..start + needle.len();
-        Ok(Self(Arc::new(Held { bytes, text, life })))
+        Ok(Self(Arc::new(TokenInner { bytes, text, life })))
     }
 
     /// Which token it is and how long it lives.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domo_token_protocol::messages::{Asked, RefusalKind, TokenRequest};
 
-use super::super::Place;
+use super::super::StatusCursor;
 use super::*;
 use crate::audit::Audit;
 use crate::platform::clock::SystemClock;
@@ -45,7 +45,7 @@ fn client(source: Stub, renewed: bool) -> Clients<Stub> {
 }
 
 fn client_of(name: &str, source: Stub, renewed: bool) -> Clients<Stub> {
-    let wanted = Wanted {
+    let wanted = ClientSpec {
         name: name.to_owned(),
         shown_id: String::new(),
         scopes: BTreeSet::from([ScopeSet::parse("data").unwrap()]),
@@ -56,7 +56,13 @@ fn client_of(name: &str, source: Stub, renewed: bool) -> Clients<Stub> {
     vec![(wanted, Some(Arc::new(source)))]
 }
 
-fn engine(source: Stub) -> (Broker<SystemClock>, Engine<Stub, SystemClock>, Helm<Stub>) {
+fn engine(
+    source: Stub,
+) -> (
+    Broker<SystemClock>,
+    Engine<Stub, SystemClock>,
+    EngineHandle<Stub>,
+) {
     let broker = Broker::new(SystemClock::new(), 1, About::default());
     let (engine, helm) = Engine::new(&broker, client(source, true));
     (broker, engine, helm)
@@ -97,13 +103,16 @@ async fn a_request_given_up_does_not_take_its_successors_handle_with_it() {
     engine.carry_out();
     // It has its answer, and isn't heard before the new credentials are.
     tokio::task::yield_now().await;
-    let new = Order::Configure(client(Stub::Hangs, true), Box::default());
-    engine.apply(Event::Order(new));
+    let new = EngineMessage::Configure(client(Stub::Hangs, true), Box::default());
+    engine.apply(Event::Message(new));
     engine.carry_out();
     assert_eq!(engine.flights.len(), 2);
     turn(&mut engine).await;
     assert_eq!((engine.aborts.len(), engine.flights.len()), (1, 1));
-    engine.apply(Event::Order(Order::Configure(Vec::new(), Box::default())));
+    engine.apply(Event::Message(EngineMessage::Configure(
+        Vec::new(),
+        Box::default(),
+    )));
     turn(&mut engine).await;
     assert_eq!((engine.aborts.len(), engine.flights.len()), (0, 0));
 }
@@ -113,21 +122,21 @@ async fn a_source_that_panics_costs_its_own_request_alone() {
     let (broker, mut engine, _helm) = engine(Stub::Panics);
     turn(&mut engine).await;
     assert!(engine.flights.is_empty());
-    let (parts, _) = broker.status(&Caller::default(), &Place::default());
+    let (parts, _) = broker.status(&Caller::default(), &StatusCursor::default());
     assert_eq!(parts.len(), 3);
 }
 
 #[tokio::test]
 async fn a_loop_is_known_to_live_by_its_turns_alone() {
     let (_broker, mut engine, helm) = engine(Stub::Hangs);
-    let mut beat = Box::pin(helm.beat());
+    let mut ping = Box::pin(helm.ping());
     for turned in [false, true] {
         if turned {
             turn(&mut engine).await;
         }
         let lives = tokio::select! {
             biased;
-            () = &mut beat => true,
+            () = &mut ping => true,
             () = std::future::ready(()) => false,
         };
         assert_eq!(lives, turned);
@@ -154,16 +163,23 @@ async fn who_waited_for_a_set_that_is_gone_is_counted_and_nothing_of_the_set_is_
         _ = &mut waiting => panic!("there is no token yet"),
         () = std::future::ready(()) => {}
     }
-    engine.apply(Event::Order(Order::Configure(Vec::new(), Box::default())));
+    engine.apply(Event::Message(EngineMessage::Configure(
+        Vec::new(),
+        Box::default(),
+    )));
     engine.carry_out();
     assert_eq!(waiting.await.unwrap_err().kind, RefusalKind::Gone);
-    let tally = &broker.state().tally;
-    assert_eq!(tally.strangers, BTreeMap::from([("gone", 1)]));
-    assert!(tally.sets.is_empty());
+    let counters = &broker.state().counters;
+    assert_eq!(counters.strangers, BTreeMap::from([("gone", 1)]));
+    assert!(counters.sets.is_empty());
 }
 
 /// A broker with the clients `acme`, which gives tokens, and `other`, and with `acme` as default.
-fn engine_of_two() -> (Broker<SystemClock>, Engine<Stub, SystemClock>, Helm<Stub>) {
+fn engine_of_two() -> (
+    Broker<SystemClock>,
+    Engine<Stub, SystemClock>,
+    EngineHandle<Stub>,
+) {
     let broker = Broker::new(SystemClock::new(), 1, default_client("acme"));
     let acme = client(Stub::Gives, true);
     let other = client_of("other", Stub::Hangs, true);
@@ -179,14 +195,14 @@ fn default_client(name: &str) -> About {
 }
 
 /// The config with `other` as default, whose sets nobody may have.
-fn other_is_default() -> Order<Stub> {
+fn other_is_default() -> EngineMessage<Stub> {
     let clients = client(Stub::Gives, false).into_iter();
     let about = About {
         access: BTreeMap::from([("other".to_owned(), Access::default())]),
         ..default_client("other")
     };
     let other = client_of("other", Stub::Hangs, false);
-    Order::Configure(clients.chain(other).collect(), Box::new(about))
+    EngineMessage::Configure(clients.chain(other).collect(), Box::new(about))
 }
 
 fn data_of_default() -> Asked {
@@ -231,7 +247,7 @@ async fn waiting_caller_is_recorded_under_the_client_that_was_default_when_it_as
         _ = &mut waiting => panic!("there is no token yet"),
         () = std::future::ready(()) => {}
     }
-    engine.apply(Event::Order(other_is_default()));
+    engine.apply(Event::Message(other_is_default()));
     turn_until(&mut engine, waiting).await.unwrap();
     assert_eq!(
         recorded(&path, audit, writer).await,
@@ -248,7 +264,7 @@ async fn watch_stays_that_of_its_client_when_another_becomes_default() {
     broker.audit_to(audit.clone());
     let caller = Caller::default();
     let mut watch = broker.watch(&data_of_default(), &caller).unwrap();
-    engine.apply(Event::Order(other_is_default()));
+    engine.apply(Event::Message(other_is_default()));
     let token = turn_until(&mut engine, watch.next()).await.unwrap();
     watch.confirm(token, &caller).unwrap();
     broker.watch(&data_of_default(), &caller).unwrap_err();

@@ -13,7 +13,7 @@ use crate::platform::clock::SystemClock;
 use crate::source::TokenSource;
 use domo_token_core::fetch::{FetchError, Fetched};
 use domo_token_core::policy::{Access, Principal, Rule};
-use domo_token_core::scheduler::Wanted;
+use domo_token_core::scheduler::ClientSpec;
 use domo_token_core::token::{Life, Token};
 
 /// Of a broker whose loop doesn't run, so nobody asks it.
@@ -50,7 +50,7 @@ fn broker_of(clients: &[(&str, &[&str])], access: Option<Access>) -> Broker<Syst
     let broker = Broker::new(SystemClock::new(), 1, about);
     let wanted = clients.iter().map(|(name, sets)| {
         let sets = sets.iter().map(|set| ScopeSet::parse(set).unwrap());
-        let client = Wanted {
+        let client = ClientSpec {
             name: (*name).to_owned(),
             shown_id: String::new(),
             scopes: sets.collect(),
@@ -125,11 +125,11 @@ fn no_set_is_suggested_to_a_caller_that_may_not_have_it() {
         let refusal = broker.watch(&asked("acme", scope), caller).unwrap_err();
         (refusal.kind, refusal.cause.replace(scope, "SCOPES"))
     };
-    let stranger = caller(1005, false);
-    let hidden = refused("data", &stranger);
+    let unmatched = caller(1005, false);
+    let hidden = refused("data", &unmatched);
     assert_eq!(hidden.0, RefusalKind::NotPermitted);
     for scope in ["Data", "dta", "audit", "nosuch"] {
-        assert_eq!(refused(scope, &stranger), hidden, "{scope}");
+        assert_eq!(refused(scope, &unmatched), hidden, "{scope}");
     }
     // Whom a rule grants another set learns no more.
     assert_eq!(
@@ -192,7 +192,7 @@ fn default_client_is_not_named_to_a_caller_from_which_it_is_hidden() {
     // A caller that names it gets its own word back.
     let named = cause(&broker, &asked("beta", "data"), &user(1004));
     assert!(named.contains("client \"beta\""), "{named}");
-    let lacking = Caller {
+    let scope_sets_without_token = Caller {
         lacks_groups: true,
         ..user(1004)
     };
@@ -200,7 +200,7 @@ fn default_client_is_not_named_to_a_caller_from_which_it_is_hidden() {
         "beta".to_owned(),
         table(by_name_or_group().into_iter().next().unwrap()),
     );
-    let undecided = cause(&broker, &of_default("data"), &lacking);
+    let undecided = cause(&broker, &of_default("data"), &scope_sets_without_token);
     assert!(undecided.contains("cannot decide"), "{undecided}");
     assert!(!undecided.contains("beta"), "{undecided}");
 }

@@ -6,13 +6,13 @@ use domo_token_protocol::scope::ScopeSet;
 
 use super::error::wrong;
 use super::options::option_of;
-use super::{InitError, Wishes};
+use super::{InitError, InitOptions};
 use crate::config::Config;
 use crate::config::named_path::NamedPath;
 use domo_token_core::masking::HINT;
 
 /// Writes the config that the options ask for.
-pub(super) fn config_text(wishes: &Wishes, client_id: &str) -> Result<String, InitError> {
+pub(super) fn config_text(wishes: &InitOptions, client_id: &str) -> Result<String, InitError> {
     let name = &wishes.name;
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     if name.is_empty() || !name.chars().all(plain) {
@@ -111,7 +111,7 @@ mod tests {
     use super::super::tests::wishes;
     use super::*;
 
-    fn config(wishes: &Wishes) -> Result<Config, String> {
+    fn config(wishes: &InitOptions) -> Result<Config, String> {
         let text = config_text(wishes, "id").map_err(|error| error.message())?;
         parse(&text, Path::new("/etc/domo-token/config.toml")).map_err(|error| error.message())
     }
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn files_are_written_with_their_absolute_paths() {
         let here = std::env::current_dir().unwrap();
-        let config = config(&Wishes {
+        let config = config(&InitOptions {
             proxy: Some("http://proxy.example:3128".to_owned()),
             proxy_auth_file: Some("login".into()),
             ca_file: Some("a \"ca\".pem".into()),
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn wrong_value_is_an_error_that_begins_with_its_option() {
         const SECRET: &str = "5f3c0c9d8e7b6a59483726150f0e1d2c5f3c0c9d8e7b6a59483726150f0e1d2c";
-        type Change = fn(&mut Wishes);
+        type Change = fn(&mut InitOptions);
         let cases: [(Change, &str); 13] = [
             (|w| w.proxy = Some("proxy.example".to_owned()), "--proxy: "),
             (

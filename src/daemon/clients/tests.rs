@@ -72,7 +72,7 @@ fn apply<const N: usize>(
 }
 
 /// What the broker is given of a client.
-fn given(clients: &mut Clients<u8>, name: &str) -> (Wanted, Option<Arc<u8>>) {
+fn given(clients: &mut Clients<u8>, name: &str) -> (ClientSpec, Option<Arc<u8>>) {
     let mut all = clients.for_broker().into_iter();
     all.find(|(wanted, _)| wanted.name == name).unwrap()
 }

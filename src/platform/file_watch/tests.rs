@@ -130,10 +130,10 @@ async fn a_file_written_without_end_is_noticed_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
     fs::write(&file, "1").unwrap();
-    let never_quiet = Pace {
+    let never_quiet = Timing {
         quiet: Duration::from_secs(600),
         quiet_max: Duration::from_millis(50),
-        ..PACE
+        ..TIMING
     };
     let mut files = Files::paced(never_quiet, true);
     files.watch(vec![(file.clone(), Stamp::of(&file))]);
@@ -160,9 +160,9 @@ async fn where_there_are_no_events_the_file_is_looked_at() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
     fs::write(&file, "1").unwrap();
-    let often = Pace {
+    let often = Timing {
         look: Duration::from_millis(1),
-        ..PACE
+        ..TIMING
     };
     let mut files = Files::paced(often, false);
     files.watch(vec![(file.clone(), Stamp::of(&file))]);
@@ -200,9 +200,9 @@ async fn rename_above_the_directory_of_the_socket_is_noticed_without_an_event() 
     let above = folder.path().join("above");
     let socket = above.join("run").join("socket");
     fs::create_dir_all(above.join("run")).unwrap();
-    let often = Pace {
+    let often = Timing {
         look_anyhow: Duration::from_millis(1),
-        ..PACE
+        ..TIMING
     };
     let mut files = Files::paced(often, true);
     let mut lost = files.watch_socket(vec![socket.clone()]);
@@ -216,15 +216,15 @@ async fn rename_above_the_directory_of_the_socket_is_noticed_without_an_event() 
 async fn thread_that_has_ended_is_started_again_and_misses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
-    let pace = Pace {
+    let pace = Timing {
         look: Duration::from_millis(1),
-        ..PACE
+        ..TIMING
     };
     let mut files = Files::paced(pace, true);
     let mut lost = files.watch_socket(vec![folder.path().join("socket")]);
     files.watch(vec![(file.clone(), Stamp::of(&file))]);
     // As after a panic.
-    files.hint(Hint::End);
+    files.hint(Message::End);
     let restarted = async {
         tokio::select! {
             _ = lost.recv() => {}

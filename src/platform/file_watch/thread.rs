@@ -13,13 +13,13 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::names::{counts, names_on_the_way};
-use super::{Changes, Hint, Pace, SocketPaths, Stamp, identity, is_far};
+use super::{Changes, Message, SocketPaths, Stamp, Timing, identity, is_network_fs};
 use crate::platform::clock::boot_now;
 use crate::platform::logging::catch_expected_panic;
 
 /// What the thread knows.
-pub(super) struct Looker<W: Watcher = RecommendedWatcher> {
-    pace: Pace,
+pub(super) struct FileWatcher<W: Watcher = RecommendedWatcher> {
+    pace: Timing,
     seen: Vec<(PathBuf, Stamp)>,
     socket: Option<SocketPaths>,
     /// The directories under watch, with the inode that each had.
@@ -29,7 +29,7 @@ pub(super) struct Looker<W: Watcher = RecommendedWatcher> {
     watcher: Option<W>,
     /// Whether it was told that there are no events.
     told: bool,
-    hints: Sender<Hint>,
+    hints: Sender<Message>,
 }
 
 #[derive(Default)]
@@ -38,9 +38,9 @@ struct Names {
     socket: BTreeSet<PathBuf>,
 }
 
-impl<W: Watcher> Looker<W> {
+impl<W: Watcher> FileWatcher<W> {
     /// Watches nothing yet. Events are sent to `hints`.
-    pub(super) fn new(pace: Pace, with_events: bool, hints: Sender<Hint>) -> Self {
+    pub(super) fn new(pace: Timing, with_events: bool, hints: Sender<Message>) -> Self {
         Self {
             pace,
             seen: Vec::new(),
@@ -53,11 +53,11 @@ impl<W: Watcher> Looker<W> {
         }
     }
 
-    pub(super) fn run(&mut self, hints: &Receiver<Hint>, change: &mpsc::Sender<()>) {
+    pub(super) fn run(&mut self, hints: &Receiver<Message>, change: &mpsc::Sender<()>) {
         loop {
             let mut heard = Changes::default();
             let hint = match hints.recv_timeout(self.rest()) {
-                Ok(Hint::Event(first)) => {
+                Ok(Message::Event(first)) => {
                     heard = first;
                     self.wait_for_quiet(hints, &mut heard)
                 }
@@ -66,20 +66,20 @@ impl<W: Watcher> Looker<W> {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             match hint {
-                Some(Hint::Files(files)) => self.seen = files,
-                Some(Hint::Socket(socket)) => self.socket = Some(socket),
-                Some(Hint::End) => return,
-                Some(Hint::Event(_)) | None => {}
+                Some(Message::Files(files)) => self.seen = files,
+                Some(Message::Socket(socket)) => self.socket = Some(socket),
+                Some(Message::End) => return,
+                Some(Message::Event(_)) | None => {}
             }
             self.start();
             self.look_at_directories();
             // Two writes within one tick of the file system's clock leave the same stamp, so an event
             // counts by itself. A message that has not been received yet is enough.
-            if differs(&mut self.seen) || heard.files {
+            if changed(&mut self.seen) || heard.files {
                 let _ = change.try_send(());
             }
             if let Some(socket) = &mut self.socket
-                && (differs(&mut socket.seen) || heard.socket)
+                && (changed(&mut socket.seen) || heard.socket)
             {
                 let _ = socket.changed.try_send(());
             }
@@ -88,7 +88,7 @@ impl<W: Watcher> Looker<W> {
 
     fn rest(&self) -> Duration {
         let all_there = self.directories.values().all(Option::is_some);
-        let has_events = |directory: &PathBuf| !is_far(directory);
+        let has_events = |directory: &PathBuf| !is_network_fs(directory);
         if !all_there {
             self.pace.look_for_directory
         } else if self.told || !self.directories.keys().all(has_events) {
@@ -99,7 +99,7 @@ impl<W: Watcher> Looker<W> {
     }
 
     /// What came instead of another event, if anything did; adds to `heard` what events are about.
-    fn wait_for_quiet(&self, hints: &Receiver<Hint>, heard: &mut Changes) -> Option<Hint> {
+    fn wait_for_quiet(&self, hints: &Receiver<Message>, heard: &mut Changes) -> Option<Message> {
         let end = boot_now() + self.pace.quiet_max;
         loop {
             let left = end.saturating_since(boot_now());
@@ -107,7 +107,7 @@ impl<W: Watcher> Looker<W> {
                 return None;
             }
             match hints.recv_timeout(self.pace.quiet.min(left)) {
-                Ok(Hint::Event(more)) => {
+                Ok(Message::Event(more)) => {
                     heard.files |= more.files;
                     heard.socket |= more.socket;
                 }
@@ -131,7 +131,7 @@ impl<W: Watcher> Looker<W> {
                 socket: of(&names.socket),
             };
             if changes.files || changes.socket {
-                let _ended = hints.send(Hint::Event(changes));
+                let _ended = hints.send(Message::Event(changes));
             }
         };
         match catch_expected_panic(|| W::new(handler, Config::default())) {
@@ -221,21 +221,21 @@ impl<W: Watcher> Looker<W> {
     }
 }
 
-impl<W: Watcher> Drop for Looker<W> {
+impl<W: Watcher> Drop for FileWatcher<W> {
     fn drop(&mut self) {
         self.drop_watcher();
     }
 }
 
 /// Looks at them again; whether any has changed since the last look.
-fn differs(files: &mut [(PathBuf, Stamp)]) -> bool {
-    let mut differs = false;
+fn changed(files: &mut [(PathBuf, Stamp)]) -> bool {
+    let mut changed = false;
     for (path, seen) in files {
         let now = Stamp::of(path);
-        differs |= now != *seen;
+        changed |= now != *seen;
         *seen = now;
     }
-    differs
+    changed
 }
 
 /// The names that decide what these lead to.
@@ -289,12 +289,12 @@ mod tests {
         let file = folder.path().join("config.toml");
         let (hints, given) = std::sync::mpsc::channel();
         let (change, mut changed) = mpsc::channel(1);
-        let mut looker = Looker::<Broken>::new(super::super::PACE, true, hints.clone());
+        let mut looker = FileWatcher::<Broken>::new(super::super::TIMING, true, hints.clone());
         hints
-            .send(Hint::Files(vec![(file.clone(), Stamp::default())]))
+            .send(Message::Files(vec![(file.clone(), Stamp::default())]))
             .unwrap();
         fs::write(&file, "1").unwrap();
-        hints.send(Hint::End).unwrap();
+        hints.send(Message::End).unwrap();
         looker.run(&given, &change);
         assert_eq!(looker.rest(), looker.pace.look);
         drop(looker);

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use tracing::warn;
 
-use super::{TICK, Unit};
+use super::{USER_HZ_TICK, Unit};
 use crate::platform::clock::BootTime;
 
 /// Whether the kernel hands out a descriptor of the process that connected, as from 6.5 on. Without
@@ -38,7 +38,7 @@ pub(super) fn of(stream: &impl AsFd, process: &Process) -> Unit {
     let is_it = match descriptor {
         Ok(descriptor) => lives(&descriptor),
         Err(Errno::ENOPROTOOPT) => match process.is_older_than_its_connection() {
-            Some(false) => return Unit::Unsure,
+            Some(false) => return Unit::Ambiguous,
             found => found.is_some(),
         },
         // The process is gone, and its number may be another's.
@@ -55,7 +55,7 @@ pub(super) struct Process {
     /// Its effective user and group, as the kernel shows them here.
     pub(super) user: (u32, u32),
     /// When nobody was waiting to be let in, last before it was.
-    pub(super) door_empty: Option<BootTime>,
+    pub(super) backlog_empty_at: Option<BootTime>,
 }
 
 impl Process {
@@ -70,9 +70,9 @@ impl Process {
     /// then it is the one that made it. `None` if nobody has.
     fn is_older_than_its_connection(&self) -> Option<bool> {
         let start = start_in(&fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?)?;
-        let ticks = |time: BootTime| u128::from(time.as_millis()) / TICK.as_millis();
+        let ticks = |time: BootTime| u128::from(time.as_millis()) / USER_HZ_TICK.as_millis();
         Some(
-            self.door_empty
+            self.backlog_empty_at
                 .is_some_and(|empty| u128::from(start) < ticks(empty)),
         )
     }
@@ -103,11 +103,11 @@ fn proc_is_ours() -> bool {
 
 /// A descriptor of a process can be read once the process has ended.
 fn lives(process: &impl AsFd) -> bool {
-    has_nothing(process)
+    not_readable(process)
 }
 
 /// Whether there is nothing to read, or nobody to accept, now.
-pub(super) fn has_nothing(descriptor: &impl AsFd) -> bool {
+pub(super) fn not_readable(descriptor: &impl AsFd) -> bool {
     let mut polled = [PollFd::new(descriptor, PollFlags::IN)];
     let at_once = Timespec {
         tv_sec: 0,
@@ -235,14 +235,14 @@ mod tests {
 
     #[test]
     fn a_process_older_than_its_connection_is_told_from_a_younger_one() {
-        let own = |door_empty| Process {
+        let own = |backlog_empty_at| Process {
             pid: std::process::id(),
             user: (0, 0),
-            door_empty,
+            backlog_empty_at,
         };
         let now = crate::platform::clock::boot_now();
-        let older = |door_empty| own(door_empty).is_older_than_its_connection();
-        assert_eq!(older(Some(now + TICK * 2)), Some(true));
+        let older = |backlog_empty_at| own(backlog_empty_at).is_older_than_its_connection();
+        assert_eq!(older(Some(now + USER_HZ_TICK * 2)), Some(true));
         assert_eq!(older(Some(BootTime::from_millis(0))), Some(false));
         assert_eq!(
             older(None),

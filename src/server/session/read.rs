@@ -26,17 +26,17 @@ thread_local! {
 const MAX_UNREAD: usize = HELLO + HEAD + MAX_REQUEST;
 
 /// A request, and the frame it came in.
-pub(super) struct Heard {
+pub(super) struct Incoming {
     pub(super) frame: Vec<u8>,
     pub(super) request: Request,
 }
 
 /// What one read brought.
-enum Arrived {
+enum ReadOutcome {
     /// The last request once more.
     Again,
     /// A request, whole and with nothing after it.
-    Request(Box<Heard>),
+    Request(Box<Incoming>),
     /// Bytes, which are in the session's buffer.
     Bytes,
     /// The caller has left.
@@ -55,9 +55,9 @@ impl Session {
     /// Waits for as long as the caller likes; once it has begun it must go on.
     pub(super) async fn next_request(
         &mut self,
-        last: Option<Box<Heard>>,
+        last: Option<Box<Incoming>>,
         stopped: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<Option<Box<Heard>>, SessionError> {
+    ) -> Result<Option<Box<Incoming>>, SessionError> {
         if self.unread.is_empty() {
             // An idle connection holds no buffer.
             self.unread = Vec::new();
@@ -67,22 +67,22 @@ impl Session {
                 () = stopped => return Ok(None),
             };
             match arrived {
-                Arrived::Again => return Ok(last),
-                Arrived::Request(heard) => return Ok(Some(heard)),
-                Arrived::End => return Ok(None),
-                Arrived::Bytes => {}
+                ReadOutcome::Again => return Ok(last),
+                ReadOutcome::Request(heard) => return Ok(Some(heard)),
+                ReadOutcome::End => return Ok(None),
+                ReadOutcome::Bytes => {}
             }
         }
         let limit = self.seat.deadlines().request;
         timeout(limit, self.rest_of_request()).await?
     }
 
-    pub(super) async fn rest_of_request(&mut self) -> Result<Option<Box<Heard>>, SessionError> {
+    pub(super) async fn rest_of_request(&mut self) -> Result<Option<Box<Incoming>>, SessionError> {
         loop {
             if let Some((body, used)) = frame::split_request(&self.unread)? {
                 let request = frame::decode(body)?;
                 let frame = self.unread.drain(..used).collect();
-                return Ok(Some(Box::new(Heard { frame, request })));
+                return Ok(Some(Box::new(Incoming { frame, request })));
             }
             if self.read_more().await? == 0 {
                 return Ok(None);
@@ -113,7 +113,7 @@ impl Session {
 
     /// Reads once where nothing is in the buffer. Most requests come whole and alone, and are
     /// decoded where they lie, or known already: most callers ask the same again.
-    async fn read(&mut self, last: Option<&Heard>) -> Result<Arrived, SessionError> {
+    async fn read(&mut self, last: Option<&Incoming>) -> Result<ReadOutcome, SessionError> {
         let Self {
             line, unread, seat, ..
         } = self;
@@ -123,17 +123,19 @@ impl Session {
                 seat.sent();
                 let bytes = scratch.get(..read).unwrap_or_default();
                 if last.is_some_and(|last| last.frame == bytes) {
-                    return Poll::Ready(Ok(Arrived::Again));
+                    return Poll::Ready(Ok(ReadOutcome::Again));
                 }
                 Poll::Ready(Ok(match frame::split_request(bytes)? {
-                    _ if read == 0 => Arrived::End,
-                    Some((body, used)) if used == read => Arrived::Request(Box::new(Heard {
-                        request: frame::decode(body)?,
-                        frame: bytes.to_vec(),
-                    })),
+                    _ if read == 0 => ReadOutcome::End,
+                    Some((body, used)) if used == read => {
+                        ReadOutcome::Request(Box::new(Incoming {
+                            request: frame::decode(body)?,
+                            frame: bytes.to_vec(),
+                        }))
+                    }
                     Some(_) | None => {
                         unread.extend_from_slice(bytes);
-                        Arrived::Bytes
+                        ReadOutcome::Bytes
                     }
                 }))
             })

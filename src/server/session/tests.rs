@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 
-use super::super::connection_limits::Seats;
+use super::super::connection_limits::ConnectionLimits;
 use super::*;
 use crate::config::Limits;
 use crate::platform::clock::BootTime;
@@ -16,7 +16,7 @@ async fn received(answered: bool) -> String {
         connections_per_user: 8,
         ..Limits::default()
     };
-    let seats = Seats::new(limits);
+    let seats = ConnectionLimits::new(limits);
     let peer = |uid| Peer {
         uid: Some(uid),
         ..Peer::default()

@@ -115,9 +115,9 @@ impl Listener {
     }
 
     /// Whether no caller waits to be accepted.
-    pub(in crate::server) fn is_idle(&self, has_nothing: impl Fn(BorrowedFd) -> bool) -> bool {
+    pub(in crate::server) fn is_idle(&self, not_readable: impl Fn(BorrowedFd) -> bool) -> bool {
         let mut sockets = self.sockets.iter();
-        sockets.all(|accepting| has_nothing(accepting.socket.as_fd()))
+        sockets.all(|accepting| not_readable(accepting.socket.as_fd()))
     }
 }
 

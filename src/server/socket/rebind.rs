@@ -36,7 +36,7 @@ fn decide(attempt: &Result<(), BindError>, lost_for: Duration) -> Step {
     match attempt {
         Ok(()) => Step::Serve,
         Err(BindError::Path { .. }) if lost_for < LOST_MAX => Step::Wait,
-        Err(BindError::Path { .. } | BindError::Taken(_)) => Step::End,
+        Err(BindError::Path { .. } | BindError::InUse(_)) => Step::End,
     }
 }
 
@@ -56,7 +56,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`BindError::Taken`] if another daemon serves the path by now, [`BindError::Path`] if the
+    /// [`BindError::InUse`] if another daemon serves the path by now, [`BindError::Path`] if the
     /// socket cannot be bound for 10 s.
     pub async fn keep<C: Clock>(
         &mut self,
@@ -189,7 +189,7 @@ mod tests {
             problem: "no such directory".to_owned(),
             is_exhausted: false,
         };
-        let taken = || BindError::Taken(PathBuf::from("/run/x"));
+        let taken = || BindError::InUse(PathBuf::from("/run/x"));
         let seconds = Duration::from_secs;
         assert_eq!(decide(&Ok(()), seconds(0)), Step::Serve);
         assert_eq!(decide(&Ok(()), seconds(60)), Step::Serve);

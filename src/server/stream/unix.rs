@@ -21,14 +21,14 @@ const SEND_BUFFER: usize = 2304;
 
 /// The system is asked to tell of bytes to read, and not of room to write: a caller that takes
 /// its answer makes room, and to wake up for each would cost as much again as the answer.
-pub(in crate::server) struct Line {
+pub(in crate::server) struct CallerStream {
     stream: Arc<UnixStream>,
     /// Not while room is waited for: the system tells of one thing a descriptor, and a second
     /// descriptor may be one too many.
     readable: Option<AsyncFd<Arc<UnixStream>>>,
 }
 
-impl Line {
+impl CallerStream {
     pub(in crate::server) fn new(stream: Stream) -> io::Result<Self> {
         // With the usual one it only takes longer until a caller that doesn't read is closed.
         let _set = set_socket_send_buffer_size(&stream, SEND_BUFFER);
@@ -85,7 +85,7 @@ impl Line {
     }
 }
 
-impl AsFd for Line {
+impl AsFd for CallerStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
@@ -98,7 +98,7 @@ pub(in crate::server) fn read_at_once(stream: &Stream, buffer: &mut [u8]) -> usi
 }
 
 /// Writes to a caller that is about to be left. Nothing lies before it, so there is room.
-pub(in crate::server) async fn last_words(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+pub(in crate::server) async fn write_final(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     write_now(&stream, bytes).map(drop)
 }
 

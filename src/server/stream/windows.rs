@@ -14,14 +14,14 @@ use crate::server::Stream;
 /// at all.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-pub(in crate::server) struct Line(Stream);
+pub(in crate::server) struct CallerStream(Stream);
 
 #[expect(
     clippy::unnecessary_wraps,
     clippy::unused_self,
     reason = "the same face everywhere"
 )]
-impl Line {
+impl CallerStream {
     pub(in crate::server) fn new(stream: Stream) -> io::Result<Self> {
         Ok(Self(stream))
     }
@@ -54,6 +54,6 @@ pub(in crate::server) fn read_at_once(_: &Stream, _: &mut [u8]) -> usize {
 }
 
 /// Writes to a caller that is about to be left.
-pub(in crate::server) async fn last_words(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+pub(in crate::server) async fn write_final(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     timeout(LAST_WORDS, stream.pipe().write_all(bytes)).await?
 }

@@ -294,11 +294,14 @@ fn status_and_help_are_read() {
 #[test]
 fn exec_and_watch_say_where_a_token_goes() {
     let found = exec("exec --fd 3 --format header data -- curl -fsS --x");
-    assert_eq!(found.place, Place::Descriptor(3));
+    assert_eq!(found.place, Destination::Descriptor(3));
     assert_eq!(found.get.format, Format::Header);
     assert_eq!(found.command, ["curl", "-fsS", "--x"]);
     let found = exec("-c acme exec data user -- env -- x");
-    assert_eq!(found.place, Place::Env("DOMO_ACCESS_TOKEN".to_owned()));
+    assert_eq!(
+        found.place,
+        Destination::Env("DOMO_ACCESS_TOKEN".to_owned())
+    );
     assert_eq!(found.get.scopes, "data user");
     assert_eq!(found.get.client.as_deref(), Some("acme"));
     assert_eq!(found.command, ["env", "--", "x"]);

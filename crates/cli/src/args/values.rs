@@ -8,7 +8,7 @@ use domo_token_client::socket_path::SocketPath;
 use domo_token_protocol::duration;
 use domo_token_protocol::messages::{MAX_TIME_LEFT_MS, Renew};
 
-use super::{Color, Format, Place, Shell};
+use super::{Color, Destination, Format, Shell};
 use crate::options::{COLORS, FORMATS, SHELLS};
 
 pub(super) fn text(value: &OsStr, name: &str) -> Result<String, String> {
@@ -92,13 +92,13 @@ pub(super) fn renew(generation: Option<&OsString>) -> Result<Renew, String> {
     number.map(Renew::Rejected).ok_or_else(wrong)
 }
 
-pub(super) fn variable(value: &OsStr) -> Result<Place, String> {
+pub(super) fn variable(value: &OsStr) -> Result<Destination, String> {
     let name = value.to_str().filter(|name| is_variable(name));
     let shown = value.display();
     let wrong = || {
         format!("--env \"{shown}\": a variable has letters, digits and _, like DOMO_ACCESS_TOKEN")
     };
-    name.map(|name| Place::Env(name.to_owned()))
+    name.map(|name| Destination::Env(name.to_owned()))
         .ok_or_else(wrong)
 }
 
@@ -108,12 +108,12 @@ fn is_variable(name: &str) -> bool {
 }
 
 /// Standard output and error are the command's own.
-pub(super) fn descriptor(value: &OsStr) -> Result<Place, String> {
+pub(super) fn descriptor(value: &OsStr) -> Result<Destination, String> {
     let number = value.to_str().and_then(|text| text.parse().ok());
     let usable = number.filter(|number| *number == 0 || (3..1024).contains(number));
     let shown = value.display();
     let wrong = || format!("--fd \"{shown}\": 0 (standard input), or from 3 to 1023");
-    usable.map(Place::Descriptor).ok_or_else(wrong)
+    usable.map(Destination::Descriptor).ok_or_else(wrong)
 }
 
 /// A mode that the owner can read and write, and nobody can run.

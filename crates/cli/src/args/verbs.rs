@@ -9,7 +9,7 @@ use super::hints;
 use super::values::{
     color, descriptor, format, limit, mode, renew, shell, socket, span, text, variable,
 };
-use super::{Color, Command, EXEC_USAGE, Exec, Format, Get, Given, Place, Status, Watch};
+use super::{Color, Command, Destination, EXEC_USAGE, Exec, Format, Get, Given, Status, Watch};
 use crate::options::{self, Key, Verb};
 use crate::usage::VERBS;
 
@@ -170,11 +170,11 @@ impl Given {
             (Some(_), Some(_)) => return Err("exec takes one of --env and --fd".to_owned()),
             (Some(name), None) => variable(name)?,
             (None, Some(number)) => descriptor(number)?,
-            (None, None) => Place::Env(VARIABLE.to_owned()),
+            (None, None) => Destination::Env(VARIABLE.to_owned()),
         };
         let form = [Key::Format, Key::NoNewline];
         if let Some(key) = form.into_iter().find(|key| self.has(*key))
-            && matches!(place, Place::Env(_))
+            && matches!(place, Destination::Env(_))
         {
             let name = options::name(key);
             return Err(format!(

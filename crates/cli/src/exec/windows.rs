@@ -4,7 +4,7 @@ use std::io;
 use std::os::windows::io::OwnedHandle;
 use std::process::{Command, exit};
 
-use crate::problem::SOFTWARE;
+use crate::error::SOFTWARE;
 
 /// What to ask oneself when there is no such command.
 pub(super) const INSTALLED: &str = "is it installed, and in %PATH%?";

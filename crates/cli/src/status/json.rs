@@ -7,7 +7,7 @@ use domo_token_protocol::messages::ScopeState;
 use serde_json::{Value, json};
 
 use super::State;
-use crate::print::epoch;
+use crate::output::epoch;
 
 /// `now` and `wall` are the same moment.
 pub(super) fn of(state: &State, now: BootTime, wall: SystemTime) -> String {

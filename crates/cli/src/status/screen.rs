@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use terminal_size::{Height, Width, terminal_size};
 
-use crate::problem::Problem;
+use crate::error::CliError;
 use crate::reader;
 
 /// Where nobody says how large a terminal is.
@@ -18,7 +18,7 @@ pub(super) struct Screen {
 
 impl Screen {
     /// Shows a text in place of the last one.
-    pub(super) fn show(&mut self, text: &str) -> Result<(), Problem> {
+    pub(super) fn show(&mut self, text: &str) -> Result<(), CliError> {
         let (Width(columns), Height(rows)) = terminal_size().unwrap_or(USUAL);
         let frame = self.frame(text, columns.into(), rows.into());
         reader::print(frame.as_bytes())

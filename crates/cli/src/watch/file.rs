@@ -17,8 +17,8 @@ use domo_token_protocol::BootTime;
 use domo_token_protocol::duration::show;
 
 use crate::args::Watch;
-use crate::print;
-use crate::problem::{Problem, say};
+use crate::error::{CliError, say};
+use crate::output;
 
 #[cfg(unix)]
 use unix as platform;
@@ -87,7 +87,7 @@ impl<'a> TokenFile<'a> {
     /// # Errors
     ///
     /// If something other than a regular file is there.
-    pub(super) fn at(path: &Path, wanted: &'a Watch) -> Result<Self, Problem> {
+    pub(super) fn at(path: &Path, wanted: &'a Watch) -> Result<Self, CliError> {
         refusal::check(path)?;
         Ok(Self {
             path: path.to_owned(),
@@ -106,7 +106,7 @@ impl<'a> TokenFile<'a> {
         &mut self,
         newest: Option<&Token>,
         least: Duration,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), CliError> {
         let now = boot_now();
         let found = self.look();
         if let Some(token) = newest {
@@ -166,9 +166,9 @@ impl<'a> TokenFile<'a> {
         Some(token.expires_in().saturating_sub(least))
     }
 
-    fn write(&mut self, token: &Token, now: BootTime) -> Result<(), Problem> {
+    fn write(&mut self, token: &Token, now: BootTime) -> Result<(), CliError> {
         self.tried = Some(token.generation());
-        let text = print::token(token, &self.wanted.get);
+        let text = output::token(token, &self.wanted.get);
         match put(&self.path, text.as_bytes(), self.wanted.mode) {
             Ok(file) => {
                 let last = self.placed.replace((file, token.clone()));

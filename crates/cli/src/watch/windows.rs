@@ -6,14 +6,14 @@ use tokio::runtime::Builder;
 use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close};
 
 use super::{News, in_the_background};
+use crate::error::{CliError, SOFTWARE};
 use crate::messages;
-use crate::problem::{Problem, SOFTWARE};
 
 /// `STATUS_CONTROL_C_EXIT`, with which the console ends a program that doesn't listen to it.
 const ENDED_BY_CONSOLE: u32 = 0xC000_013A;
 
-pub(super) fn pass_on_signals(sender: Sender<News>) -> Result<(), Problem> {
-    let failed = |error| Problem::new(SOFTWARE, format!("ctrl-c can't be caught: {error}"));
+pub(super) fn pass_on_signals(sender: Sender<News>) -> Result<(), CliError> {
+    let failed = |error| CliError::new(SOFTWARE, format!("ctrl-c can't be caught: {error}"));
     let runtime = Builder::new_current_thread().build().map_err(failed)?;
     let listened = (|| Ok((ctrl_c()?, ctrl_break()?, ctrl_close()?)))();
     let (mut c, mut pause, mut close) = listened.map_err(failed)?;

@@ -8,7 +8,7 @@ use domo_token_protocol::BootTime;
 
 /// Another set's refusal that holds for the whole client.
 #[derive(Clone, Debug)]
-pub(super) struct Block {
+pub(super) struct ClientBlock {
     pub(super) words: String,
     /// When that was learnt.
     pub(super) at: BootTime,
@@ -20,7 +20,7 @@ pub(super) struct Block {
     pub(super) is_unconfirmed: bool,
 }
 
-impl Block {
+impl ClientBlock {
     /// Returns what the client's callers are refused for.
     pub(super) fn rejected(&self) -> Rejected {
         if self.is_unconfirmed {
@@ -125,7 +125,7 @@ impl Schedule {
         is_unconfirmed: bool,
         now: BootTime,
     ) {
-        let block = Block {
+        let block = ClientBlock {
             words: words.to_owned(),
             at: now,
             until,
@@ -156,7 +156,7 @@ impl Schedule {
         rejected: Rejected,
         now: BootTime,
     ) {
-        self.blocked = Some(Block {
+        self.blocked = Some(ClientBlock {
             words: words.to_owned(),
             at: now,
             until: Some(until),
@@ -208,7 +208,7 @@ impl Schedule {
 
     pub(super) fn abort(&mut self) {
         if let State::Fetching { .. } = self.state {
-            self.commands.push_back(Command::Abort(self.round));
+            self.commands.push_back(Command::Abort(self.fetch_id));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A failed attempt: what it means, and when the next one follows.
 
-use super::types::{Chance, OutageCause, Outcome, Rejected};
+use super::types::{Jitter, OutageCause, Outcome, Rejected};
 use super::{CONFIRM_AFTER, DENIED_RETRY, Schedule, State, timing};
 use crate::fetch::FetchError;
 use domo_token_protocol::BootTime;
@@ -14,7 +14,7 @@ pub(super) struct Failure {
 }
 
 impl Schedule {
-    pub(super) fn failed(&mut self, error: FetchError, chance: Chance, now: BootTime) -> Outcome {
+    pub(super) fn failed(&mut self, error: FetchError, jitter: Jitter, now: BootTime) -> Outcome {
         let effect = self.failure_effect(now);
         self.failures = self.failures.saturating_add(1);
         let (words, rejected) = match error {
@@ -24,7 +24,7 @@ impl Schedule {
                 retry_after,
             } => {
                 let again = self.report.mark(cause.into(), &words);
-                let wait = timing::retry_after(self.failures, cause, retry_after, chance.draw);
+                let wait = timing::retry_after(self.failures, cause, retry_after, jitter.draw);
                 self.set_failure(words, OutageCause::Failed(cause), now);
                 let retry_at = now + wait;
                 self.state = State::Waiting { retry_at };

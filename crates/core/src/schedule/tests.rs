@@ -1,12 +1,12 @@
 mod callers;
 mod client;
 mod confirmation;
-mod kept;
+mod snapshot;
 mod document;
 mod loading;
 mod login;
 mod outages;
-mod telling;
+mod report_state;
 mod watching;
 
 use super::*;
@@ -29,8 +29,8 @@ fn fetched(text: &str, lifetime: Duration) -> Fetched {
     }
 }
 
-fn chance(draw: f64, generation: u64) -> Chance {
-    Chance { draw, generation }
+fn jitter(draw: f64, generation: u64) -> Jitter {
+    Jitter { draw, generation }
 }
 
 fn ask(wait: Duration, now: BootTime) -> Ask {
@@ -61,8 +61,8 @@ fn replies(schedule: &mut Schedule) -> Vec<(u64, Reply)> {
 /// A schedule whose first token, of generation 1, was asked for at `START` and came at once.
 fn fresh(lifetime: Duration) -> Schedule {
     let mut schedule = schedule();
-    let round = schedule.start(chance(0.5, 1), START);
-    schedule.handle_fetched(round, Ok(fetched("first", lifetime)), START);
+    let fetch_id = schedule.start(jitter(0.5, 1), START);
+    schedule.handle_fetched(fetch_id, Ok(fetched("first", lifetime)), START);
     assert!(replies(&mut schedule).is_empty());
     schedule
 }
@@ -79,13 +79,13 @@ fn refused(reply: Option<Reply>) -> Refusal {
 fn callers_before_the_first_token_share_one_fetch() {
     let mut schedule = schedule();
     assert!(schedule.wants_fetch());
-    let round = schedule.start(chance(0.0, 1), START);
+    let fetch_id = schedule.start(jitter(0.0, 1), START);
     assert!(!schedule.wants_fetch());
     for waiter in [1, 2] {
         let reply = schedule.request(WaiterId(waiter), &ask(SECOND * 10, START), START);
         assert_eq!(reply, None);
     }
-    schedule.handle_fetched(round, Ok(fetched("first", HOUR)), START + SECOND);
+    schedule.handle_fetched(fetch_id, Ok(fetched("first", HOUR)), START + SECOND);
     let replies = replies(&mut schedule);
     assert_eq!(replies.len(), 2);
     assert!(replies.iter().all(|(_, reply)| reply.is_ok()));
@@ -95,8 +95,8 @@ fn callers_before_the_first_token_share_one_fetch() {
 #[test]
 fn lifetime_counts_from_before_the_request_was_sent() {
     let mut schedule = schedule();
-    let round = schedule.start(chance(0.0, 1), START);
-    schedule.handle_fetched(round, Ok(fetched("first", HOUR)), START + SECOND * 15);
+    let fetch_id = schedule.start(jitter(0.0, 1), START);
+    schedule.handle_fetched(fetch_id, Ok(fetched("first", HOUR)), START + SECOND * 15);
     assert_eq!(schedule.token(START).unwrap().life().expires, START + HOUR);
 }
 
@@ -110,8 +110,8 @@ fn a_later_token_is_renewed_between_seven_and_eight_tenths_of_its_life() {
     let mut schedule = fresh(HOUR);
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
-    let round = schedule.start(chance(0.0, 2), due);
-    schedule.handle_fetched(round, Ok(fetched("second", HOUR)), due);
+    let fetch_id = schedule.start(jitter(0.0, 2), due);
+    schedule.handle_fetched(fetch_id, Ok(fetched("second", HOUR)), due);
     assert_eq!(schedule.poll_timeout(), Some(due + HOUR.mul_f64(0.7)));
 }
 
@@ -121,7 +121,7 @@ fn the_old_token_is_served_while_the_next_one_is_fetched() {
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
     assert!(schedule.wants_fetch());
-    schedule.start(chance(0.0, 2), due);
+    schedule.start(jitter(0.0, 2), due);
     assert_eq!(
         generation(schedule.request(WaiterId(1), &ask(SECOND, due), due)),
         1
@@ -137,8 +137,8 @@ fn an_error_never_replaces_a_living_token() {
         let mut schedule = fresh(HOUR);
         let due = schedule.poll_timeout().unwrap();
         schedule.handle_timeout(due);
-        let round = schedule.start(chance(0.0, 2), due);
-        schedule.handle_fetched(round, Err(error), due);
+        let fetch_id = schedule.start(jitter(0.0, 2), due);
+        schedule.handle_fetched(fetch_id, Err(error), due);
         assert_eq!(
             generation(schedule.request(WaiterId(1), &ask(SECOND, due), due)),
             1
@@ -151,13 +151,13 @@ fn a_dead_token_is_never_served_and_its_death_brings_no_attempt_forward() {
     let mut schedule = fresh(HOUR);
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
-    let round = schedule.start(chance(0.0, 2), due);
+    let fetch_id = schedule.start(jitter(0.0, 2), due);
     let asked = FetchError::Transient {
         cause: Cause::RateLimited,
         words: "Domo answered 429".to_owned(),
         retry_after: Some(HOUR),
     };
-    schedule.handle_fetched(round, Err(asked), due);
+    schedule.handle_fetched(fetch_id, Err(asked), due);
     let death = START + HOUR;
     let refusal = refused(schedule.request(WaiterId(1), &ask(SECOND, death), death));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
@@ -171,7 +171,7 @@ fn a_token_too_near_its_end_to_be_used_is_not_handed_out() {
     let mut schedule = fresh(SECOND * 100);
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
-    schedule.start(chance(0.0, 2), due);
+    schedule.start(jitter(0.0, 2), due);
     let late = START + Duration::from_millis(99_500);
     assert_eq!(
         schedule.request(WaiterId(1), &ask(SECOND, late), late),
@@ -182,7 +182,7 @@ fn a_token_too_near_its_end_to_be_used_is_not_handed_out() {
 #[test]
 fn a_caller_that_waits_hears_by_its_deadline() {
     let mut schedule = schedule();
-    schedule.start(chance(0.0, 1), START);
+    schedule.start(jitter(0.0, 1), START);
     let deadline = START + SECOND * 2;
     assert_eq!(
         schedule.request(WaiterId(7), &ask(SECOND * 2, START), START),
@@ -199,13 +199,13 @@ fn a_caller_that_waits_hears_by_its_deadline() {
 #[test]
 fn a_request_without_an_answer_is_given_up_and_tried_again() {
     let mut schedule = schedule();
-    let round = schedule.start(chance(1.0, 1), START);
+    let fetch_id = schedule.start(jitter(1.0, 1), START);
     let limit = START + SECOND * 20 + REQUEST_GRACE;
     assert_eq!(schedule.poll_timeout(), Some(limit), "after its own limit");
     schedule.handle_timeout(limit);
-    assert_eq!(schedule.poll_command(), Some(Command::Abort(round)));
+    assert_eq!(schedule.poll_command(), Some(Command::Abort(fetch_id)));
     assert_eq!(schedule.poll_timeout(), Some(limit + BACKOFF_FIRST));
-    let late = schedule.handle_fetched(round, Ok(fetched("late", HOUR)), limit);
+    let late = schedule.handle_fetched(fetch_id, Ok(fetched("late", HOUR)), limit);
     assert_eq!(late, Outcome::Ignored);
     assert!(schedule.token(limit).is_none());
 }
@@ -213,12 +213,12 @@ fn a_request_without_an_answer_is_given_up_and_tried_again() {
 #[test]
 fn refused_credentials_are_left_alone_for_five_minutes_whoever_asks() {
     let mut schedule = schedule();
-    let round = schedule.start(chance(0.0, 1), START);
-    schedule.handle_fetched(round, Err(denied(false)), START);
+    let fetch_id = schedule.start(jitter(0.0, 1), START);
+    schedule.handle_fetched(fetch_id, Err(denied(false)), START);
     let confirmed = START + CONFIRM_AFTER;
     schedule.handle_timeout(confirmed);
-    let round = schedule.start(chance(0.0, 2), confirmed);
-    schedule.handle_fetched(round, Err(denied(false)), confirmed);
+    let fetch_id = schedule.start(jitter(0.0, 2), confirmed);
+    schedule.handle_fetched(fetch_id, Err(denied(false)), confirmed);
     let soon = confirmed + SECOND;
     let refusal = refused(schedule.request(WaiterId(1), &ask(HOUR, soon), soon));
     assert_eq!(refusal.kind, RefusalKind::Denied);
@@ -230,9 +230,9 @@ fn refused_credentials_are_left_alone_for_five_minutes_whoever_asks() {
 #[test]
 fn a_caller_whose_deadline_is_after_the_next_attempt_joins_it() {
     let mut schedule = schedule();
-    let round = schedule.start(chance(1.0, 1), START);
+    let fetch_id = schedule.start(jitter(1.0, 1), START);
     let error = FetchError::transient(Cause::Server, "Domo answered 503");
-    schedule.handle_fetched(round, Err(error), START);
+    schedule.handle_fetched(fetch_id, Err(error), START);
     assert_eq!(
         schedule.request(WaiterId(1), &ask(SECOND * 5, START), START),
         None
@@ -243,8 +243,8 @@ fn a_caller_whose_deadline_is_after_the_next_attempt_joins_it() {
     assert!(refused(just).next_attempt.is_some(), "no time is left then");
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
-    let round = schedule.start(chance(0.0, 2), due);
-    schedule.handle_fetched(round, Ok(fetched("first", HOUR)), due);
+    let fetch_id = schedule.start(jitter(0.0, 2), due);
+    schedule.handle_fetched(fetch_id, Ok(fetched("first", HOUR)), due);
     assert!(matches!(replies(&mut schedule)[..], [(1, Ok(_))]));
 }
 
@@ -294,8 +294,8 @@ fn callers_that_reject_the_current_token_share_one_fetch_at_the_floor() {
     let due = schedule.poll_timeout().unwrap();
     assert_eq!(due, START + floor(HOUR));
     schedule.handle_timeout(due);
-    let round = schedule.start(chance(0.0, 2), due);
-    schedule.handle_fetched(round, Ok(fetched("second", HOUR)), due);
+    let fetch_id = schedule.start(jitter(0.0, 2), due);
+    schedule.handle_fetched(fetch_id, Ok(fetched("second", HOUR)), due);
     let replies = replies(&mut schedule);
     assert_eq!(replies.len(), 50);
     for (_, reply) in replies {
@@ -321,9 +321,9 @@ fn the_same_text_again_keeps_its_generation_and_is_left_until_half_its_life_is_g
     let mut schedule = fresh(HOUR);
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
-    let round = schedule.start(chance(0.0, 2), due);
+    let fetch_id = schedule.start(jitter(0.0, 2), due);
     let left = Duration::from_secs(1440);
-    schedule.handle_fetched(round, Ok(fetched("first", left)), due);
+    schedule.handle_fetched(fetch_id, Ok(fetched("first", left)), due);
     let life = schedule.token(due).unwrap().life();
     assert_eq!((life.generation, life.lifetime), (1, HOUR));
     assert_eq!(life.expires, due + left);
@@ -346,8 +346,9 @@ fn the_same_text_again_keeps_its_generation_and_is_left_until_half_its_life_is_g
 #[test]
 fn a_token_dead_on_arrival_counts_as_a_failure() {
     let mut schedule = schedule();
-    let round = schedule.start(chance(0.0, 1), START);
-    let outcome = schedule.handle_fetched(round, Ok(fetched("slow", SECOND)), START + SECOND * 2);
+    let fetch_id = schedule.start(jitter(0.0, 1), START);
+    let outcome =
+        schedule.handle_fetched(fetch_id, Ok(fetched("slow", SECOND)), START + SECOND * 2);
     assert!(matches!(
         outcome,
         Outcome::Failed {

@@ -18,12 +18,12 @@ impl Schedule {
         }
         match self.state {
             State::Fetching {
-                abort_at, chance, ..
+                abort_at, jitter, ..
             } if abort_at <= now => {
-                self.commands.push_back(Command::Abort(self.round));
+                self.commands.push_back(Command::Abort(self.fetch_id));
                 let words = "no answer in time";
                 let error = FetchError::transient(Cause::Timeout, words);
-                let outcome = self.failed(error, chance, now);
+                let outcome = self.failed(error, jitter, now);
                 self.commands.push_back(Command::Report(outcome));
                 self.judge_all(now);
             }

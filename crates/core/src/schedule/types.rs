@@ -15,11 +15,11 @@ pub struct WaiterId(pub u64);
 
 /// Numbers each fetch, so that an answer to a fetch that no longer counts is known and dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Round(pub(super) u64);
+pub struct FetchId(pub(super) u64);
 
 /// What chance gives to one attempt.
 #[derive(Clone, Copy, Debug)]
-pub struct Chance {
+pub struct Jitter {
     /// From 0 up to 1: spreads the renewal if the attempt succeeds, else the next attempt.
     pub draw: f64,
     /// The generation of the token, if the attempt brings one.
@@ -44,7 +44,7 @@ pub type Reply = Result<Token, Refusal>;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     /// Give the request of this round up.
-    Abort(Round),
+    Abort(FetchId),
     /// Answer a caller that waited.
     Reply(WaiterId, Reply),
     /// Log the result of an attempt, or the expiry of a token.
@@ -171,7 +171,7 @@ pub enum Outcome {
         short: bool,
     },
     /// Domo grants tokens and refuses them in use: renewing has not helped.
-    RefusedInUse,
+    RejectedByDomo,
     /// Domo rejected the credentials or the scope set, or the proxy its login.
     Denied {
         /// What was rejected.
@@ -207,7 +207,7 @@ impl Outcome {
         match self {
             Self::Obtained { .. } => true,
             Self::Denied { rejected, .. } => *rejected == Rejected::ScopeSet,
-            Self::Ignored | Self::RefusedInUse | Self::Failed { .. } | Self::Expired { .. } => {
+            Self::Ignored | Self::RejectedByDomo | Self::Failed { .. } | Self::Expired { .. } => {
                 false
             }
         }

@@ -8,7 +8,7 @@ use domo_token_protocol::BootTime;
 
 /// What a watcher knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum LastSeen {
     /// The token of this generation lives.
     Token(u64),
     /// There is none.
@@ -38,8 +38,8 @@ impl Schedule {
         let is_rejected = self.blocked.is_some() || self.login.is_some();
         let failing = self.failure.is_some() || is_rejected || self.is_load_failed();
         let told = match self.token(now) {
-            Some(token) => Some(Told::Token(token.life().generation)),
-            None => (self.told.is_some() || failing).then_some(Told::Down),
+            Some(token) => Some(LastSeen::Token(token.life().generation)),
+            None => (self.told.is_some() || failing).then_some(LastSeen::Down),
         };
         if told != self.told {
             self.told = told;

@@ -6,7 +6,7 @@ use domo_token_protocol::messages::RefusalKind;
 use domo_token_protocol::scope::ScopeSet;
 
 use super::{Client, ClientId, Command, ProxyLoginId, Scheduler, Set, SetId};
-use crate::schedule::{ChangeLimit, Kept, Loading, Schedule};
+use crate::schedule::{ChangeLimit, Loading, Schedule, TokenSnapshot};
 use domo_token_protocol::BootTime;
 
 /// What callers hear of a broker that stops.
@@ -17,7 +17,7 @@ pub const REMOVED: &str = "the scope set was removed from the broker's config";
 
 /// One API client as the config wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct ClientSpec {
     /// Its name.
     pub name: String,
     /// The part of the client id that status may show.
@@ -42,7 +42,7 @@ pub(super) enum KnownBy {
 
 /// What taking a config up has changed, as clients' names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
+pub struct ConfigDiff {
     /// New clients.
     pub added: Vec<String>,
     /// Clients that are gone.
@@ -56,14 +56,14 @@ pub struct Changes {
 impl Scheduler {
     /// Tokens of an earlier process, by client and scopes, for the next [`Self::configure`]: the
     /// sets that it adds go on with them.
-    pub fn take_over(&mut self, kept: BTreeMap<(String, ScopeSet), Kept>) {
-        self.kept = kept;
+    pub fn take_over(&mut self, snapshot: BTreeMap<(String, ScopeSet), TokenSnapshot>) {
+        self.snapshot = snapshot;
     }
 
     /// Keeps tokens for just these clients and sets. What was there and is still wanted keeps its
     /// tokens and timers.
-    pub fn configure(&mut self, wanted: Vec<Wanted>, now: BootTime) -> Changes {
-        let mut changes = Changes::default();
+    pub fn configure(&mut self, wanted: Vec<ClientSpec>, now: BootTime) -> ConfigDiff {
+        let mut changes = ConfigDiff::default();
         self.is_configuring = true;
         self.doubt_logins();
         self.left.retain(|_, (_, until)| now < *until);
@@ -79,14 +79,14 @@ impl Scheduler {
         for wanted in wanted {
             self.apply(wanted, &mut changes, now);
         }
-        self.kept.clear();
+        self.snapshot.clear();
         self.forget_unused_logins();
         self.is_configuring = false;
         self.fill_all(now);
         changes
     }
 
-    fn apply(&mut self, wanted: Wanted, changes: &mut Changes, now: BootTime) {
+    fn apply(&mut self, wanted: ClientSpec, changes: &mut ConfigDiff, now: BootTime) {
         let name = wanted.name.clone();
         let Some(id) = self.names.get(&name).copied() else {
             self.add_client(wanted, now);
@@ -124,8 +124,8 @@ impl Scheduler {
                     found.schedule.returned(changes, now);
                 }
                 // Before a request is due: a stored token is served and needs none.
-                if let Some(kept) = self.kept.remove(&(name.clone(), scope)) {
-                    found.schedule.resume(kept, now);
+                if let Some(snapshot) = self.snapshot.remove(&(name.clone(), scope)) {
+                    found.schedule.resume(snapshot, now);
                 }
                 found.schedule.set_loading(loading, now);
             }
@@ -136,7 +136,7 @@ impl Scheduler {
     /// What is refused or waits to retry is tried at once.
     pub fn retry(&mut self, now: BootTime) {
         for client in self.clients.values_mut() {
-            client.prober = None;
+            client.probe = None;
         }
         self.retry_logins(now);
         for set in self.all_sets() {
@@ -170,7 +170,7 @@ impl Scheduler {
         self.sets.keys().copied().collect()
     }
 
-    pub(super) fn add_client(&mut self, wanted: Wanted, now: BootTime) {
+    pub(super) fn add_client(&mut self, wanted: ClientSpec, now: BootTime) {
         self.last_client += 1;
         let id = ClientId(self.last_client);
         self.names.insert(wanted.name.clone(), id);
@@ -181,10 +181,10 @@ impl Scheduler {
             sets: BTreeMap::new(),
             in_flight: 0,
             queue: VecDeque::new(),
-            in_line: false,
+            in_ready_queue: false,
             proxy_login: wanted.proxy_login,
             is_rejected: false,
-            prober: None,
+            probe: None,
             trial: None,
             outage_reported: None,
         };
@@ -216,8 +216,8 @@ impl Scheduler {
         client.sets.insert(scope.clone(), set);
         let name = (client.name.clone(), scope.clone());
         let mut schedule = Schedule::new(client.name.clone(), scope);
-        if let Some(kept) = self.kept.remove(&name) {
-            schedule.resume(kept, now);
+        if let Some(snapshot) = self.snapshot.remove(&name) {
+            schedule.resume(snapshot, now);
         }
         if let Some(changes) = left {
             schedule.returned(changes, now);
@@ -309,7 +309,7 @@ impl Scheduler {
         };
         client.shown_id = shown_id;
         client.is_rejected = false;
-        let was_rejected = client.prober.take().is_some() || client.trial.take().is_some();
+        let was_rejected = client.probe.take().is_some() || client.trial.take().is_some();
         let sets: Vec<SetId> = client.sets.values().copied().collect();
         for set in &sets {
             if let Some(found) = self.sets.get_mut(set) {

@@ -7,7 +7,7 @@
 mod login;
 
 use super::{ClientId, Scheduler, SetId};
-use crate::schedule::{ChangeLimit, DENIED_RETRY, Round};
+use crate::schedule::{ChangeLimit, DENIED_RETRY, FetchId};
 use domo_token_protocol::BootTime;
 pub(super) use login::Login;
 pub use login::{LOGIN_WORKS, ProxyLoginId};
@@ -84,10 +84,10 @@ impl Scheduler {
         self.set_not_before(id, until);
     }
 
-    /// The proxy has opened a tunnel for the request of `round`.
-    pub fn handle_tunnel(&mut self, set: SetId, round: Round, now: BootTime) {
+    /// The proxy has opened a tunnel for the request of `fetch_id`.
+    pub fn handle_tunnel(&mut self, set: SetId, fetch_id: FetchId, now: BootTime) {
         let found = self.sets.get(&set);
-        if found.is_none_or(|found| found.flight != Some(round)) {
+        if found.is_none_or(|found| found.flight != Some(fetch_id)) {
             return;
         }
         // What the rest of the request comes to no longer concerns the login.
@@ -225,7 +225,7 @@ impl Scheduler {
             && old.waiting.contains(&client)
         {
             old.waiting.retain(|waiting| *waiting != client);
-            self.line.push_back(client);
+            self.ready_queue.push_back(client);
         }
         for set in &sets {
             if let Some(found) = self.sets.get_mut(set) {
@@ -330,7 +330,7 @@ impl Scheduler {
             .flatten()
         {
             self.await_login(client, false);
-            self.line.push_back(client);
+            self.ready_queue.push_back(client);
         }
     }
 

@@ -18,7 +18,7 @@ impl Scheduler {
             } => (rejected.cause(), effect, Some(again)),
             Outcome::Ignored
             | Outcome::Obtained { .. }
-            | Outcome::RefusedInUse
+            | Outcome::RejectedByDomo
             | Outcome::Failed { .. } => return,
         };
         let Effect::NoToken { first, .. } = effect else {

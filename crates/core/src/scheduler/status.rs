@@ -6,7 +6,7 @@ use domo_token_protocol::messages::ScopeStatus;
 use domo_token_protocol::scope::ScopeSet;
 
 use super::{Scheduler, SetId};
-use crate::schedule::Kept;
+use crate::schedule::TokenSnapshot;
 use domo_token_protocol::BootTime;
 
 impl Scheduler {
@@ -19,11 +19,14 @@ impl Scheduler {
     }
 
     /// Each living token, by client and scopes.
-    pub fn kept(&self, now: BootTime) -> impl Iterator<Item = (&str, &ScopeSet, Kept)> {
+    pub fn snapshots(
+        &self,
+        now: BootTime,
+    ) -> impl Iterator<Item = (&str, &ScopeSet, TokenSnapshot)> {
         self.sets.values().filter_map(move |set| {
             let client = self.clients.get(&set.client)?;
-            let kept = set.schedule.kept(now)?;
-            Some((client.name.as_str(), set.schedule.scope(), kept))
+            let snapshot = set.schedule.snapshot(now)?;
+            Some((client.name.as_str(), set.schedule.scope(), snapshot))
         })
     }
 

@@ -4,7 +4,7 @@ mod login_changes;
 mod logins;
 mod outage;
 mod tunnels;
-mod turns;
+mod admission;
 
 use super::*;
 use std::time::Duration;
@@ -20,8 +20,8 @@ fn sets(count: usize) -> Vec<ScopeSet> {
     names.map(|name| ScopeSet::parse(&name).unwrap()).collect()
 }
 
-fn wanted(name: &str, count: usize) -> Wanted {
-    Wanted {
+fn wanted(name: &str, count: usize) -> ClientSpec {
+    ClientSpec {
         name: name.to_owned(),
         shown_id: String::new(),
         scopes: sets(count).into_iter().collect(),
@@ -38,11 +38,11 @@ fn add(scheduler: &mut Scheduler, name: &str, count: usize) -> Vec<SetId> {
     scheduler.clients[&id].sets.values().copied().collect()
 }
 
-fn fetches(scheduler: &mut Scheduler) -> Vec<(SetId, Round)> {
+fn fetches(scheduler: &mut Scheduler) -> Vec<(SetId, FetchId)> {
     let commands = std::iter::from_fn(|| scheduler.poll_command());
     commands
         .filter_map(|command| match command {
-            Command::Fetch(set, round) => Some((set, round)),
+            Command::Fetch(set, fetch_id) => Some((set, fetch_id)),
             Command::Abort(_)
             | Command::Reply(..)
             | Command::Report(..)
@@ -76,10 +76,10 @@ fn every_set_is_fetched_at_start_and_three_at_once_for_one_client() {
     let mut asked = 0;
     let mut flights = fetches(&mut scheduler);
     assert_eq!(flights.len(), MAX_FLIGHTS_PER_CLIENT);
-    while let Some((set, round)) = flights.pop() {
+    while let Some((set, fetch_id)) = flights.pop() {
         asked += 1;
         let answer = Ok(good(&scheduler, set));
-        scheduler.handle_fetched(set, round, answer, NOW);
+        scheduler.handle_fetched(set, fetch_id, answer, NOW);
         flights.extend(fetches(&mut scheduler));
         assert!(flights.len() <= MAX_FLIGHTS_PER_CLIENT);
     }
@@ -95,10 +95,10 @@ fn many_clients_together_stay_within_the_bound_for_all_and_none_is_forgotten() {
     let mut flights = fetches(&mut scheduler);
     assert_eq!(flights.len(), MAX_FLIGHTS);
     let mut asked = 0;
-    while let Some((set, round)) = flights.pop() {
+    while let Some((set, fetch_id)) = flights.pop() {
         asked += 1;
         let answer = Ok(good(&scheduler, set));
-        scheduler.handle_fetched(set, round, answer, NOW);
+        scheduler.handle_fetched(set, fetch_id, answer, NOW);
         flights.extend(fetches(&mut scheduler));
         assert!(flights.len() <= MAX_FLIGHTS);
     }
@@ -123,12 +123,12 @@ fn once_domo_refuses_a_client_one_of_its_sets_alone_asks_on() {
     let mut now = NOW;
     let flights = fetches(&mut scheduler);
     assert_eq!(flights.len(), 4);
-    for (set, round) in flights {
+    for (set, fetch_id) in flights {
         let answer = match scheduler.name_of(set).unwrap().0 {
             "acme" => denied(),
             _ => Ok(good(&scheduler, set)),
         };
-        scheduler.handle_fetched(set, round, answer, now);
+        scheduler.handle_fetched(set, fetch_id, answer, now);
     }
     assert_eq!(fetches(&mut scheduler), []);
     for _ in 0..12 {
@@ -152,10 +152,10 @@ fn once_domo_refuses_a_client_one_of_its_sets_alone_asks_on() {
     let mut flights = fetches(&mut scheduler);
     flights.retain(|(set, _)| scheduler.name_of(*set).unwrap().0 == "acme");
     let mut asked = 0;
-    while let Some((set, round)) = flights.pop() {
+    while let Some((set, fetch_id)) = flights.pop() {
         asked += 1;
         let answer = Ok(good(&scheduler, set));
-        scheduler.handle_fetched(set, round, answer, now);
+        scheduler.handle_fetched(set, fetch_id, answer, now);
         flights.extend(fetches(&mut scheduler));
     }
     assert_eq!(asked, 5, "all follow once the probe succeeds");
@@ -202,11 +202,11 @@ fn status_goes_on_after_any_set() {
 fn a_late_answer_to_a_request_given_up_changes_nothing() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 1);
-    let (set, round) = fetches(&mut scheduler)[0];
+    let (set, fetch_id) = fetches(&mut scheduler)[0];
     let due = scheduler.poll_timeout().unwrap();
     scheduler.handle_timeout(due);
     let answer = Ok(good(&scheduler, set));
-    scheduler.handle_fetched(set, round, answer, due);
+    scheduler.handle_fetched(set, fetch_id, answer, due);
     assert!(scheduler.status(due).all(|set| set.expires.is_none()));
 }
 

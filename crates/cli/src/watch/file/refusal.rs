@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf, absolute, is_separator};
 
 use super::Kind;
 use super::platform::kind_at;
-use crate::problem::{IO_ERROR, Problem};
+use crate::error::{CliError, IO_ERROR};
 
 /// What to do about a path at which no file can be.
 const NO_FILE: &str = "without --to it prints the token";
@@ -15,7 +15,7 @@ const NO_FILE: &str = "without --to it prints the token";
 const MOST_LINKS: usize = 40;
 
 /// Refuses a path at which there is something other than a regular file.
-pub(super) fn check(path: &Path) -> Result<(), Problem> {
+pub(super) fn check(path: &Path) -> Result<(), CliError> {
     let kind = kind_at(path);
     if let Some(bare) = without_separators(path)
         && !matches!(kind, Ok(Some(Kind::Directory)))
@@ -33,7 +33,7 @@ pub(super) fn check(path: &Path) -> Result<(), Problem> {
 }
 
 /// The error of a write or a look at the path.
-pub(super) fn failed(path: &Path, error: &io::Error) -> Problem {
+pub(super) fn failed(path: &Path, error: &io::Error) -> CliError {
     let parent = path.parent();
     let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
     let advice = if error.kind() != io::ErrorKind::NotFound {
@@ -48,15 +48,15 @@ pub(super) fn failed(path: &Path, error: &io::Error) -> Problem {
     cannot_write(path, &error.to_string(), advice)
 }
 
-fn cannot_write(path: &Path, cause: &str, advice: &str) -> Problem {
+fn cannot_write(path: &Path, cause: &str, advice: &str) -> CliError {
     let shown = path.display();
     let separator = if advice.is_empty() { "" } else { "; " };
     let message = format!("{shown} can't be written: {cause}{separator}{advice}");
-    Problem::new(IO_ERROR, message)
+    CliError::new(IO_ERROR, message)
 }
 
 /// The error of a path at which there is something that must stay.
-fn refusal(path: &Path, kind: Kind) -> Problem {
+fn refusal(path: &Path, kind: Kind) -> CliError {
     let leads_to_directory = kind == Kind::Symlink && path.is_dir();
     let mut cause = kind.error().to_string();
     if leads_to_directory {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Found, Kind, temporary_name};
-use crate::ask::pause;
+use crate::connect::pause;
 
 /// `ERROR_ACCESS_DENIED` and `ERROR_SHARING_VIOLATION`: the codes for a file in use.
 const IN_USE: [i32; 2] = [5, 32];

@@ -27,8 +27,8 @@ fn in_back_off(failures: u32) -> (Schedule, BootTime) {
     for failure in 0..failures {
         now = schedule.poll_timeout().unwrap();
         schedule.handle_timeout(now);
-        let round = schedule.start(chance(1.0, 10 + u64::from(failure)), now);
-        schedule.handle_fetched(round, failing(Cause::Server), now);
+        let fetch_id = schedule.start(jitter(1.0, 10 + u64::from(failure)), now);
+        schedule.handle_fetched(fetch_id, failing(Cause::Server), now);
     }
     assert!(replies(&mut schedule).is_empty());
     (schedule, now)
@@ -37,13 +37,13 @@ fn in_back_off(failures: u32) -> (Schedule, BootTime) {
 #[test]
 fn while_no_lifetime_is_known_a_min_ttl_is_judged_by_the_first_token() {
     let mut schedule = schedule();
-    let round = schedule.start(chance(0.0, 1), START);
+    let fetch_id = schedule.start(jitter(0.0, 1), START);
     for (waiter, least) in [(1, HOUR * 2), (2, HOUR / 2)] {
         let ask = min_ttl(least, SECOND * 60, START);
         assert_eq!(schedule.request(WaiterId(waiter), &ask, START), None);
     }
     let now = START + SECOND;
-    schedule.handle_fetched(round, Ok(fetched("first", HOUR)), now);
+    schedule.handle_fetched(fetch_id, Ok(fetched("first", HOUR)), now);
     let replies = replies(&mut schedule);
     let [(1, Err(refusal)), (2, Ok(_))] = &replies[..] else {
         panic!("{replies:?}");
@@ -67,8 +67,8 @@ fn the_most_life_one_may_ask_can_always_be_had_once_the_floor_allows() {
         schedule.handle_timeout(now);
         let now = if schedule.wants_fetch() { now } else { due };
         schedule.handle_timeout(now);
-        let round = schedule.start(chance(0.0, 2), now);
-        schedule.handle_fetched(round, Ok(fetched("second", life)), now);
+        let fetch_id = schedule.start(jitter(0.0, 2), now);
+        schedule.handle_fetched(fetch_id, Ok(fetched("second", life)), now);
         assert!(
             matches!(replies(&mut schedule)[..], [(1, Ok(_))]),
             "{life:?}"
@@ -123,8 +123,8 @@ fn absurd_spans_overflow_nothing() {
     };
     schedule.handle_timeout(end);
     assert!(schedule.wants_fetch());
-    let round = schedule.start(chance(0.0, 2), end);
-    schedule.handle_fetched(round, Err(asked), end);
+    let fetch_id = schedule.start(jitter(0.0, 2), end);
+    schedule.handle_fetched(fetch_id, Err(asked), end);
     assert_eq!(schedule.poll_timeout(), Some(end), "the clock's end");
 }
 
@@ -133,9 +133,9 @@ fn a_min_ttl_beyond_what_a_reissued_token_has_left_is_75_and_says_why() {
     let mut schedule = fresh(HOUR);
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
-    let round = schedule.start(chance(0.0, 2), due);
+    let fetch_id = schedule.start(jitter(0.0, 2), due);
     let left = SECOND * 1440;
-    schedule.handle_fetched(round, Ok(fetched("first", left)), due);
+    schedule.handle_fetched(fetch_id, Ok(fetched("first", left)), due);
     let ask = min_ttl(left + SECOND, SECOND * 60, due);
     let refusal = refused(schedule.request(WaiterId(1), &ask, due));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
@@ -151,8 +151,8 @@ fn a_reissued_token_that_died_is_not_said_to_live() {
     let mut schedule = fresh(HOUR);
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
-    let round = schedule.start(chance(0.0, 2), due);
-    schedule.handle_fetched(round, Ok(fetched("first", SECOND * 10)), due);
+    let fetch_id = schedule.start(jitter(0.0, 2), due);
+    schedule.handle_fetched(fetch_id, Ok(fetched("first", SECOND * 10)), due);
     assert_eq!(
         schedule.poll_timeout(),
         Some(due + SECOND * 10),
@@ -192,22 +192,22 @@ fn a_renewal_without_a_generation_joins_the_next_attempt_and_never_brings_it_for
 #[test]
 fn every_waiter_is_judged_anew_after_each_failed_attempt() {
     let mut schedule = schedule();
-    let round = schedule.start(chance(1.0, 1), START);
+    let fetch_id = schedule.start(jitter(1.0, 1), START);
     for (waiter, wait) in [(1, SECOND * 2), (2, SECOND * 60)] {
         assert_eq!(
             schedule.request(WaiterId(waiter), &ask(wait, START), START),
             None
         );
     }
-    schedule.handle_fetched(round, failing(Cause::Server), START);
+    schedule.handle_fetched(fetch_id, failing(Cause::Server), START);
     assert!(
         replies(&mut schedule).is_empty(),
         "a second's wait suits both"
     );
     let now = START + SECOND;
     schedule.handle_timeout(now);
-    let round = schedule.start(chance(1.0, 2), now);
-    schedule.handle_fetched(round, failing(Cause::Server), now);
+    let fetch_id = schedule.start(jitter(1.0, 2), now);
+    schedule.handle_fetched(fetch_id, failing(Cause::Server), now);
     let replies = replies(&mut schedule);
     let [(1, Err(refusal))] = &replies[..] else {
         panic!("{replies:?}");
@@ -216,8 +216,8 @@ fn every_waiter_is_judged_anew_after_each_failed_attempt() {
     assert_eq!(refusal.next_attempt, Some(now + SECOND * 2));
     let now = now + SECOND * 2;
     schedule.handle_timeout(now);
-    let round = schedule.start(chance(1.0, 3), now);
-    schedule.handle_fetched(round, Err(denied(true)), now);
+    let fetch_id = schedule.start(jitter(1.0, 3), now);
+    schedule.handle_fetched(fetch_id, Err(denied(true)), now);
     let refusal = refused(super::replies(&mut schedule).pop().map(|(_, reply)| reply));
     assert_eq!(refusal.kind, RefusalKind::Denied, "the patient one too");
 }
@@ -225,8 +225,8 @@ fn every_waiter_is_judged_anew_after_each_failed_attempt() {
 #[test]
 fn a_caller_of_a_blocked_set_hears_why_and_when() {
     let mut schedule = schedule();
-    let round = schedule.start(chance(1.0, 1), START);
-    schedule.handle_fetched(round, failing(Cause::Server), START);
+    let fetch_id = schedule.start(jitter(1.0, 1), START);
+    schedule.handle_fetched(fetch_id, failing(Cause::Server), START);
     let until = START + DENIED_RETRY;
     schedule.block("Domo answered 401: who are you", Some(until), false, START);
     let refusal = refused(schedule.request(WaiterId(1), &ask(HOUR, START), START));
@@ -251,13 +251,13 @@ fn new_credentials_are_given_time_as_if_nothing_were_known_of_their_tokens() {
     let mut schedule = fresh(SECOND * 4);
     schedule.new_credentials(START + SECOND);
     let now = START + SECOND;
-    let round = schedule.start(chance(0.0, 2), now);
-    assert_eq!(round, schedule.round);
+    let fetch_id = schedule.start(jitter(0.0, 2), now);
+    assert_eq!(fetch_id, schedule.fetch_id);
     let joined = schedule.request(WaiterId(1), &min_ttl(HOUR / 2, SECOND * 60, now), now);
     assert_eq!(joined, None, "judged when the first token comes");
     let slow = now + SECOND * 10;
     schedule.handle_timeout(slow);
-    let outcome = schedule.handle_fetched(round, Ok(fetched("slow", HOUR)), slow);
+    let outcome = schedule.handle_fetched(fetch_id, Ok(fetched("slow", HOUR)), slow);
     assert!(
         matches!(outcome, Outcome::Obtained { first: false, .. }),
         "{outcome:?}"
@@ -286,14 +286,14 @@ fn who_waits_for_an_answer_is_not_told_of_a_refusal_that_the_answer_ends() {
         let mut schedule = fresh(HOUR);
         let due = START + HOUR - left;
         schedule.handle_timeout(due);
-        let round = schedule.start(chance(0.0, 2), due);
+        let fetch_id = schedule.start(jitter(0.0, 2), due);
         let more_than_left = Ask {
             min_ttl: Some(left + SECOND),
             ..ask(SECOND * 60, due)
         };
         assert_eq!(schedule.request(WaiterId(1), &more_than_left, due), None);
         schedule.block("another set was refused", None, false, due);
-        schedule.handle_fetched(round, answer, due);
+        schedule.handle_fetched(fetch_id, answer, due);
         let replies = replies(&mut schedule);
         let [(1, Err(refusal))] = &replies[..] else {
             panic!("{replies:?}");

@@ -6,8 +6,8 @@ use domo_token_protocol::messages::ScopeState;
 #[test]
 fn a_reload_tries_what_was_refused_at_once_and_leaves_living_timers_alone() {
     let mut refused = schedule();
-    let round = refused.start(chance(0.0, 1), START);
-    refused.handle_fetched(round, Err(denied(false)), START);
+    let fetch_id = refused.start(jitter(0.0, 1), START);
+    refused.handle_fetched(fetch_id, Err(denied(false)), START);
     refused.reload(START);
     assert!(refused.wants_fetch());
 
@@ -38,7 +38,7 @@ fn a_blocked_set_asks_for_nothing_but_serves_what_lives() {
 #[test]
 fn closing_refuses_all_who_wait() {
     let mut schedule = schedule();
-    schedule.start(chance(0.0, 1), START);
+    schedule.start(jitter(0.0, 1), START);
     assert_eq!(
         schedule.request(WaiterId(1), &ask(HOUR, START), START),
         None
@@ -51,7 +51,7 @@ fn closing_refuses_all_who_wait() {
 #[test]
 fn an_answer_to_old_credentials_is_dropped_and_its_callers_move_to_the_new_fetch() {
     let mut schedule = schedule();
-    let old = schedule.start(chance(0.0, 1), START);
+    let old = schedule.start(jitter(0.0, 1), START);
     assert_eq!(
         schedule.request(WaiterId(1), &ask(HOUR, START), START),
         None
@@ -59,7 +59,7 @@ fn an_answer_to_old_credentials_is_dropped_and_its_callers_move_to_the_new_fetch
     schedule.new_credentials(START);
     assert_eq!(schedule.poll_command(), Some(Command::Abort(old)));
     assert!(schedule.wants_fetch());
-    let new = schedule.start(chance(0.0, 2), START);
+    let new = schedule.start(jitter(0.0, 2), START);
     let dropped = schedule.handle_fetched(old, Ok(fetched("old", HOUR)), START);
     assert_eq!(dropped, Outcome::Ignored);
     assert!(replies(&mut schedule).is_empty());
@@ -72,10 +72,10 @@ fn a_set_finds_out_how_its_client_stands_unless_it_asks_or_has_to_wait_itself() 
     let later = START + SECOND * 2;
     let mut schedule = schedule();
     assert!(schedule.may_probe(START), "nothing keeps it");
-    let round = schedule.start(chance(1.0, 1), START);
+    let fetch_id = schedule.start(jitter(1.0, 1), START);
     assert!(!schedule.may_probe(later), "it is asking");
     let error = FetchError::transient(Cause::Server, "Domo answered 503");
-    schedule.handle_fetched(round, Err(error), START);
+    schedule.handle_fetched(fetch_id, Err(error), START);
     let retry_at = START + BACKOFF_FIRST;
     assert!(!schedule.may_probe(START));
     assert!(schedule.may_probe(retry_at));
@@ -84,9 +84,9 @@ fn a_set_finds_out_how_its_client_stands_unless_it_asks_or_has_to_wait_itself() 
     assert!(fresh.may_probe(START), "a timer keeps nobody");
     let due = fresh.poll_timeout().unwrap();
     fresh.handle_timeout(due);
-    let round = fresh.start(chance(0.0, 2), due);
+    let fetch_id = fresh.start(jitter(0.0, 2), due);
     let left = SECOND * 1440;
-    fresh.handle_fetched(round, Ok(fetched("first", left)), due);
+    fresh.handle_fetched(fetch_id, Ok(fetched("first", left)), due);
     assert!(!fresh.may_probe(due), "the same token would come again");
     assert!(fresh.may_probe(due + left / 2));
 }
@@ -103,8 +103,8 @@ fn status_shows_a_blocked_set_as_refused_and_the_old_token_under_failing_credent
     assert_eq!(schedule.status("", until).next_attempt, None, "it is due");
 
     schedule.new_credentials(START);
-    let round = schedule.start(chance(0.0, 2), START);
-    schedule.handle_fetched(round, Err(denied(false)), START);
+    let fetch_id = schedule.start(jitter(0.0, 2), START);
+    schedule.handle_fetched(fetch_id, Err(denied(false)), START);
     let error = schedule.status("", START).credentials_error;
     assert!(error.unwrap().contains("Bad client credentials"));
     assert_eq!(
@@ -119,7 +119,7 @@ fn changed(schedule: &mut Schedule, now: BootTime, number: u64) -> bool {
     schedule.new_credentials(now);
     let asks = schedule.wants_fetch();
     if asks {
-        schedule.start(chance(0.0, number), now);
+        schedule.start(jitter(0.0, number), now);
     }
     asks
 }
@@ -145,7 +145,7 @@ fn held_credentials_are_tried_last_and_the_old_token_is_served_until_then() {
     for number in 2..=4 {
         assert!(changed(&mut schedule, START, number));
     }
-    let old = schedule.round;
+    let old = schedule.fetch_id;
     assert!(!changed(&mut schedule, START, 5));
     let late = schedule.handle_fetched(old, Ok(fetched("of the third", HOUR)), START);
     assert_eq!(late, Outcome::Ignored, "it was given up");
@@ -162,8 +162,8 @@ fn held_credentials_are_tried_last_and_the_old_token_is_served_until_then() {
         schedule.wants_fetch(),
         "the newest credentials have their turn"
     );
-    let round = schedule.start(chance(0.0, 6), until);
-    schedule.handle_fetched(round, Ok(fetched("newest", HOUR)), until);
+    let fetch_id = schedule.start(jitter(0.0, 6), until);
+    schedule.handle_fetched(fetch_id, Ok(fetched("newest", HOUR)), until);
     assert!(schedule.token(until).unwrap().is(&"newest".into()));
 }
 
@@ -182,8 +182,8 @@ fn caller_joins_held_credentials_that_are_due_in_time_and_is_refused_else() {
     assert_eq!(refusal.next_attempt, Some(until));
     assert!(refusal.cause.contains("too often"), "{}", refusal.cause);
     schedule.handle_timeout(until);
-    let round = schedule.start(chance(0.0, 4), until);
-    schedule.handle_fetched(round, Ok(fetched("newest", HOUR)), until);
+    let fetch_id = schedule.start(jitter(0.0, 4), until);
+    schedule.handle_fetched(fetch_id, Ok(fetched("newest", HOUR)), until);
     assert!(matches!(&replies(&mut schedule)[..], [(1, Ok(_))]));
 }
 
@@ -192,9 +192,9 @@ fn requests_that_new_credentials_did_not_cause_are_not_counted() {
     let mut schedule = schedule();
     let mut now = START;
     for number in 1..=5 {
-        let round = schedule.start(chance(0.0, number), now);
+        let fetch_id = schedule.start(jitter(0.0, number), now);
         let error = FetchError::transient(Cause::Server, "503");
-        schedule.handle_fetched(round, Err(error), now);
+        schedule.handle_fetched(fetch_id, Err(error), now);
         now = schedule.poll_timeout().unwrap();
         schedule.handle_timeout(now);
     }
@@ -218,8 +218,8 @@ fn reloads_cause_three_requests_in_a_row_then_one_per_interval() {
         schedule.handle_timeout(now);
         schedule.reload(now);
         if schedule.wants_fetch() {
-            let round = schedule.start(chance(0.0, u64::from(step) + 2), now);
-            schedule.handle_fetched(round, Err(denied(true)), now);
+            let fetch_id = schedule.start(jitter(0.0, u64::from(step) + 2), now);
+            schedule.handle_fetched(fetch_id, Err(denied(true)), now);
             asked.push(now.saturating_since(START).as_secs());
         }
     }
@@ -231,9 +231,9 @@ fn reloads_cause_three_requests_in_a_row_then_one_per_interval() {
 fn reload_that_has_to_wait_makes_no_attempt_later() {
     let mut schedule = schedule();
     let failed = |schedule: &mut Schedule| {
-        let round = schedule.start(chance(0.0, 1), START);
+        let fetch_id = schedule.start(jitter(0.0, 1), START);
         let error = FetchError::transient(Cause::Server, "503");
-        schedule.handle_fetched(round, Err(error), START);
+        schedule.handle_fetched(fetch_id, Err(error), START);
     };
     failed(&mut schedule);
     for _ in 0..3 {

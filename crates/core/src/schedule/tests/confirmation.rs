@@ -14,8 +14,8 @@ fn rejected() -> Schedule {
 fn reject(schedule: &mut Schedule, now: BootTime) -> Rejected {
     schedule.handle_timeout(now);
     assert!(schedule.wants_fetch());
-    let round = schedule.start(chance(0.5, 1), now);
-    let outcome = schedule.handle_fetched(round, Err(denied(false)), now);
+    let fetch_id = schedule.start(jitter(0.5, 1), now);
+    let outcome = schedule.handle_fetched(fetch_id, Err(denied(false)), now);
     let Outcome::Denied { rejected, .. } = outcome else {
         panic!("{outcome:?}");
     };
@@ -25,8 +25,8 @@ fn reject(schedule: &mut Schedule, now: BootTime) -> Rejected {
 fn fetch(schedule: &mut Schedule, result: Result<Fetched, FetchError>, now: BootTime) {
     schedule.handle_timeout(now);
     assert!(schedule.wants_fetch());
-    let round = schedule.start(chance(0.5, 1), now);
-    schedule.handle_fetched(round, result, now);
+    let fetch_id = schedule.start(jitter(0.5, 1), now);
+    schedule.handle_fetched(fetch_id, result, now);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn caller_whose_deadline_passes_during_the_confirmation_gets_domos_message() {
     );
     let confirm_at = START + CONFIRM_AFTER;
     schedule.handle_timeout(confirm_at);
-    schedule.start(chance(0.5, 1), confirm_at);
+    schedule.start(jitter(0.5, 1), confirm_at);
     schedule.handle_timeout(START + SECOND * 10);
     let refusal = refused(replies(&mut schedule).pop().map(|(_, reply)| reply));
     assert_eq!(refusal.kind, RefusalKind::Denied);

@@ -111,26 +111,26 @@ fn seen_edges() -> BTreeSet<String> {
 
 /// One event; of those that come together, only one.
 fn happen(schedule: &mut Schedule, now: &mut BootTime, rng: &mut fastrand::Rng, step: u64) {
-    let round = schedule.round;
+    let fetch_id = schedule.fetch_id;
     match rng.u8(..9) {
         0 if schedule.wants_fetch() => {
-            schedule.start(chance(rng.f64(), step), *now);
+            schedule.start(jitter(rng.f64(), step), *now);
         }
         1 => {
             let fetched = fetched(&format!("token {step}"), HOUR);
-            schedule.handle_fetched(round, Ok(fetched), *now);
+            schedule.handle_fetched(fetch_id, Ok(fetched), *now);
         }
         2 => {
-            schedule.handle_fetched(round, Err(denied(true)), *now);
+            schedule.handle_fetched(fetch_id, Err(denied(true)), *now);
         }
         3 => {
             let error = FetchError::transient(Cause::Server, "503");
-            schedule.handle_fetched(round, Err(error), *now);
+            schedule.handle_fetched(fetch_id, Err(error), *now);
         }
         4 => schedule.new_credentials(*now),
         7 => {
             let words = "407".to_owned();
-            schedule.handle_fetched(round, Err(FetchError::ProxyLogin { words }), *now);
+            schedule.handle_fetched(fetch_id, Err(FetchError::ProxyLogin { words }), *now);
         }
         5 => schedule.reload(*now),
         6 => {

@@ -15,8 +15,8 @@ fn caller_waits_while_the_client_is_loaded_and_is_served_after() {
     schedule.set_loading(None, START);
     assert!(schedule.wants_fetch());
     assert_eq!(schedule.poll_command(), None, "it goes on waiting");
-    let round = schedule.start(chance(0.0, 1), START);
-    schedule.handle_fetched(round, Ok(fetched("token", HOUR)), START);
+    let fetch_id = schedule.start(jitter(0.0, 1), START);
+    schedule.handle_fetched(fetch_id, Ok(fetched("token", HOUR)), START);
     let replies = replies(&mut schedule);
     assert!(matches!(&replies[..], [(1, Ok(_))]), "{replies:?}");
 }
@@ -49,12 +49,12 @@ fn caller_of_a_client_that_failed_to_load_is_refused_by_whether_it_is_retried() 
 
 #[test]
 fn token_kept_from_an_earlier_process_is_not_served_before_its_client_is_loaded() {
-    let kept = fresh(HOUR).kept(START).unwrap();
+    let snapshot = fresh(HOUR).snapshot(START).unwrap();
     let mut after = schedule();
     after.set_loading(Some(Loading::Failed { retry_at: None }), START);
     let reply = after.request(WaiterId(1), &ask(SECOND, START), START);
     assert!(matches!(reply, Some(Err(_))));
-    after.resume(kept, START);
+    after.resume(snapshot, START);
     after.set_loading(None, START);
     assert!(!after.wants_fetch());
     let reply = after.request(WaiterId(2), &ask(SECOND, START), START);

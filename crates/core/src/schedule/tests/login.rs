@@ -14,10 +14,10 @@ fn login_rejected() -> FetchError {
 #[test]
 fn rejected_login_denies_callers_with_the_proxys_message_and_the_next_attempt() {
     let mut schedule = schedule();
-    let round = schedule.start(chance(0.5, 1), START);
+    let fetch_id = schedule.start(jitter(0.5, 1), START);
     let waits = schedule.request(WaiterId(1), &ask(SECOND * 600, START), START);
     assert_eq!(waits, None);
-    schedule.handle_fetched(round, Err(login_rejected()), START);
+    schedule.handle_fetched(fetch_id, Err(login_rejected()), START);
     let until = START + DENIED_RETRY;
     let refusal = refused(replies(&mut schedule).pop().map(|(_, reply)| reply));
     assert_eq!(refusal.kind, RefusalKind::Denied);
@@ -50,27 +50,27 @@ fn valid_token_is_served_while_the_login_is_rejected() {
 fn rejection_by_the_proxy_is_no_error_of_the_credentials() {
     let mut schedule = fresh(HOUR);
     schedule.new_credentials(START);
-    let round = schedule.start(chance(0.5, 1), START);
+    let fetch_id = schedule.start(jitter(0.5, 1), START);
     let error = |schedule: &Schedule| {
         let status = schedule.status("", START);
         assert!(status.expires.is_some() && status.last_error.is_some());
         status.credentials_error
     };
-    schedule.handle_fetched(round, Err(login_rejected()), START);
+    schedule.handle_fetched(fetch_id, Err(login_rejected()), START);
     assert_eq!(error(&schedule), None);
     schedule.accept_login(START);
-    let round = schedule.start(chance(0.5, 1), START);
-    schedule.handle_fetched(round, Err(telling::transient(Cause::Server)), START);
+    let fetch_id = schedule.start(jitter(0.5, 1), START);
+    schedule.handle_fetched(fetch_id, Err(report_state::transient(Cause::Server)), START);
     assert!(error(&schedule).is_some());
 }
 
 #[test]
 fn login_rejected_through_another_set_is_not_reported_twice() {
     let mut schedule = schedule();
-    let round = schedule.start(chance(0.5, 1), START);
+    let fetch_id = schedule.start(jitter(0.5, 1), START);
     schedule.reject_login(WORDS, START + DENIED_RETRY, START);
-    let outcome = schedule.handle_fetched(round, Err(login_rejected()), START + SECOND);
-    assert!(telling::is_known(&outcome));
+    let outcome = schedule.handle_fetched(fetch_id, Err(login_rejected()), START + SECOND);
+    assert!(report_state::is_known(&outcome));
     let next = schedule.status("", START + SECOND).next_attempt;
     assert_eq!(next, Some(START + DENIED_RETRY), "as for the other set");
 }

@@ -1,6 +1,6 @@
 //! What is reported of outages: their begin, once, and their end.
 
-use super::telling::{attempt, is_known, transient};
+use super::report_state::{attempt, is_known, transient};
 use super::*;
 
 fn reports(schedule: &mut Schedule) -> Vec<Outcome> {
@@ -19,7 +19,7 @@ fn effect(outcome: &Outcome) -> Effect {
         Outcome::Denied { effect, .. }
         | Outcome::Failed { effect, .. }
         | Outcome::Expired { effect, .. } => *effect,
-        Outcome::Ignored | Outcome::Obtained { .. } | Outcome::RefusedInUse => {
+        Outcome::Ignored | Outcome::Obtained { .. } | Outcome::RejectedByDomo => {
             panic!("no failure: {outcome:?}")
         }
     }
@@ -42,8 +42,8 @@ fn fail_until(schedule: &mut Schedule, end: BootTime, error: &FetchError) -> Vec
     while let Some(due) = schedule.poll_timeout().filter(|due| *due <= end) {
         schedule.handle_timeout(due);
         if schedule.wants_fetch() {
-            let round = schedule.start(chance(0.5, 1), due);
-            schedule.handle_fetched(round, Err(error.clone()), due);
+            let fetch_id = schedule.start(jitter(0.5, 1), due);
+            schedule.handle_fetched(fetch_id, Err(error.clone()), due);
         }
         outcomes.extend(reports(schedule));
     }
@@ -97,9 +97,9 @@ fn expiry_without_a_successor_is_reported_once_when_it_happens() {
 #[test]
 fn first_token_that_fails_is_an_outage_since_its_request() {
     let mut schedule = schedule();
-    let round = schedule.start(chance(0.5, 1), START);
+    let fetch_id = schedule.start(jitter(0.5, 1), START);
     let now = START + SECOND * 4;
-    let outcome = schedule.handle_fetched(round, Err(transient(Cause::Server)), now);
+    let outcome = schedule.handle_fetched(fetch_id, Err(transient(Cause::Server)), now);
     assert_eq!(effect(&outcome), no_token(SECOND * 4, true));
     assert_eq!(reports(&mut schedule).len(), 1);
     let later = fail_until(&mut schedule, now + HOUR, &transient(Cause::Timeout));
@@ -111,13 +111,13 @@ fn expiry_with_the_first_request_under_way_is_reported_if_that_fails() {
     let mut schedule = fresh(HOUR);
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
-    let round = schedule.start(chance(0.5, 2), due);
+    let fetch_id = schedule.start(jitter(0.5, 2), due);
     // Suspended over the expiry.
     let now = START + HOUR + SECOND * 60;
     let mut answered = fresh(HOUR);
     answered.handle_timeout(due);
-    let answered_round = answered.start(chance(0.5, 2), due);
-    let outcome = schedule.handle_fetched(round, Err(transient(Cause::Connect)), now);
+    let answered_round = answered.start(jitter(0.5, 2), due);
+    let outcome = schedule.handle_fetched(fetch_id, Err(transient(Cause::Connect)), now);
     assert_eq!(effect(&outcome), no_token(SECOND * 60, true));
     let outcome = answered.handle_fetched(answered_round, Ok(fetched("second", HOUR)), now);
     assert_eq!(recovery(&outcome), None);
@@ -130,8 +130,8 @@ fn suspend_over_renewal_and_expiry_reports_nothing_unless_the_next_request_fails
     schedule.handle_timeout(now);
     assert_eq!(reports(&mut schedule), []);
     assert!(schedule.wants_fetch());
-    let round = schedule.start(chance(0.5, 2), now);
-    let outcome = schedule.handle_fetched(round, Err(transient(Cause::Connect)), now + SECOND);
+    let fetch_id = schedule.start(jitter(0.5, 2), now);
+    let outcome = schedule.handle_fetched(fetch_id, Err(transient(Cause::Connect)), now + SECOND);
     assert_eq!(effect(&outcome), no_token(HOUR * 2 + SECOND, true));
 }
 
@@ -172,7 +172,7 @@ fn expiry_while_new_credentials_wait_is_reported_with_what_they_wait_for() {
         let now = end - SECOND * second;
         held.new_credentials(now);
         if held.wants_fetch() {
-            held.start(chance(0.5, 2), now);
+            held.start(jitter(0.5, 2), now);
         }
     }
     assert!(!held.wants_fetch());
@@ -245,19 +245,19 @@ fn outage_is_reported_again_when_new_credentials_do_not_end_it() {
         change(&mut schedule, now);
         schedule.handle_timeout(now);
         assert_eq!(reports(&mut schedule), [], "before the request");
-        let round = schedule.start(chance(0.5, 1), now);
-        let outcome = schedule.handle_fetched(round, Err(denied(true)), now);
+        let fetch_id = schedule.start(jitter(0.5, 1), now);
+        let outcome = schedule.handle_fetched(fetch_id, Err(denied(true)), now);
         let lasting = now.saturating_since(START + HOUR);
         assert_eq!(effect(&outcome), no_token(lasting, is_first));
         assert_eq!(is_known(&outcome), !is_first);
         let later = fail_until(&mut schedule, now + SECOND * 30, &denied(true));
         assert!(expiries(&later).is_empty(), "{later:?}");
     }
-    let round = {
+    let fetch_id = {
         schedule.new_credentials(now);
-        schedule.start(chance(0.5, 1), now)
+        schedule.start(jitter(0.5, 1), now)
     };
-    let outcome = schedule.handle_fetched(round, Ok(fetched("second", HOUR)), now);
+    let outcome = schedule.handle_fetched(fetch_id, Ok(fetched("second", HOUR)), now);
     let recovery = recovery(&outcome).unwrap();
     assert_eq!(recovery.outage, now.saturating_since(START + HOUR));
 }
@@ -267,8 +267,8 @@ fn old_token_of_new_credentials_that_fail_is_reported_at_its_expiry() {
     let mut schedule = fresh(HOUR);
     let now = START + SECOND;
     schedule.new_credentials(now);
-    let round = schedule.start(chance(0.5, 2), now);
-    let outcome = schedule.handle_fetched(round, Err(transient(Cause::Server)), now);
+    let fetch_id = schedule.start(jitter(0.5, 2), now);
+    let outcome = schedule.handle_fetched(fetch_id, Err(transient(Cause::Server)), now);
     assert!(matches!(effect(&outcome), Effect::TokenValid { .. }));
     let outcomes = fail_until(&mut schedule, START + HOUR, &transient(Cause::Server));
     assert_eq!(expiries(&outcomes).len(), 1);
@@ -276,9 +276,9 @@ fn old_token_of_new_credentials_that_fail_is_reported_at_its_expiry() {
 
 #[test]
 fn restored_token_is_reported_at_its_expiry() {
-    let kept = fresh(HOUR).kept(START).unwrap();
+    let snapshot = fresh(HOUR).snapshot(START).unwrap();
     let mut schedule = schedule();
-    schedule.resume(kept, START + SECOND);
+    schedule.resume(snapshot, START + SECOND);
     let outcomes = fail_until(&mut schedule, START + HOUR, &transient(Cause::Server));
     assert_eq!(expiries(&outcomes).len(), 1);
 }

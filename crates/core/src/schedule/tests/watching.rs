@@ -16,14 +16,14 @@ fn failing() -> Result<Fetched, FetchError> {
 fn each_new_token_is_announced_once() {
     let mut schedule = schedule();
     assert!(schedule.watched(START).is_none(), "nothing is sure yet");
-    let round = schedule.start(chance(0.5, 1), START);
-    schedule.handle_fetched(round, Ok(fetched("first", HOUR)), START);
+    let fetch_id = schedule.start(jitter(0.5, 1), START);
+    schedule.handle_fetched(fetch_id, Ok(fetched("first", HOUR)), START);
     assert_eq!(announcements(&mut schedule), 1);
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
     assert_eq!(announcements(&mut schedule), 0);
-    let round = schedule.start(chance(0.5, 2), due);
-    schedule.handle_fetched(round, Ok(fetched("second", HOUR)), due);
+    let fetch_id = schedule.start(jitter(0.5, 2), due);
+    schedule.handle_fetched(fetch_id, Ok(fetched("second", HOUR)), due);
     assert_eq!(announcements(&mut schedule), 1);
     assert_eq!(generation(schedule.watched(due)), 2);
 }
@@ -33,8 +33,8 @@ fn a_token_that_dies_with_no_successor_is_announced_once_and_so_is_the_next() {
     let mut schedule = fresh(HOUR);
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
-    let round = schedule.start(chance(0.0, 2), due);
-    schedule.handle_fetched(round, failing(), due);
+    let fetch_id = schedule.start(jitter(0.0, 2), due);
+    schedule.handle_fetched(fetch_id, failing(), due);
     assert_eq!(announcements(&mut schedule), 0, "the old one lives");
     let mut now = due;
     let mut announced = 0;
@@ -42,8 +42,8 @@ fn a_token_that_dies_with_no_successor_is_announced_once_and_so_is_the_next() {
         now = schedule.poll_timeout().unwrap();
         schedule.handle_timeout(now);
         if schedule.wants_fetch() {
-            let round = schedule.start(chance(0.0, 3), now);
-            schedule.handle_fetched(round, failing(), now);
+            let fetch_id = schedule.start(jitter(0.0, 3), now);
+            schedule.handle_fetched(fetch_id, failing(), now);
         }
         announced += announcements(&mut schedule);
     }
@@ -52,8 +52,8 @@ fn a_token_that_dies_with_no_successor_is_announced_once_and_so_is_the_next() {
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert!(refusal.cause.contains("503"), "{}", refusal.cause);
     schedule.handle_timeout(schedule.poll_timeout().unwrap());
-    let round = schedule.start(chance(0.0, 4), now);
-    schedule.handle_fetched(round, Ok(fetched("later", HOUR)), now);
+    let fetch_id = schedule.start(jitter(0.0, 4), now);
+    schedule.handle_fetched(fetch_id, Ok(fetched("later", HOUR)), now);
     assert_eq!(announcements(&mut schedule), 1);
     assert_eq!(generation(schedule.watched(now)), 4);
 }
@@ -64,8 +64,8 @@ fn a_first_failure_is_announced_and_a_second_is_no_news() {
     for expected in [1, 0] {
         let now = schedule.poll_timeout().unwrap_or(START);
         schedule.handle_timeout(now);
-        let round = schedule.start(chance(0.0, 1), now);
-        schedule.handle_fetched(round, failing(), now);
+        let fetch_id = schedule.start(jitter(0.0, 1), now);
+        schedule.handle_fetched(fetch_id, failing(), now);
         assert_eq!(announcements(&mut schedule), expected);
     }
 }
@@ -91,12 +91,12 @@ fn the_second_refused_token_in_a_row_is_reported_once() {
             schedule.note_rejection(generation, format!("uid {waiter}"));
             assert_eq!(schedule.request(WaiterId(waiter), &ask, now), None);
         }
-        let round = schedule.start(chance(0.0, generation + 1), now);
+        let fetch_id = schedule.start(jitter(0.0, generation + 1), now);
         let text = format!("token {generation}");
-        schedule.handle_fetched(round, Ok(fetched(&text, HOUR)), now);
+        schedule.handle_fetched(fetch_id, Ok(fetched(&text, HOUR)), now);
         let commands = std::iter::from_fn(|| schedule.poll_command());
         reported += commands
-            .filter(|command| *command == Command::Report(Outcome::RefusedInUse))
+            .filter(|command| *command == Command::Report(Outcome::RejectedByDomo))
             .count();
     }
     assert_eq!(reported, 1);

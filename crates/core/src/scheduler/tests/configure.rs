@@ -8,9 +8,9 @@ fn fetched(scheduler: &mut Scheduler) {
         if flights.is_empty() {
             return;
         }
-        for (set, round) in flights {
+        for (set, fetch_id) in flights {
             let answer = Ok(good(scheduler, set));
-            scheduler.handle_fetched(set, round, answer, NOW);
+            scheduler.handle_fetched(set, fetch_id, answer, NOW);
         }
     }
 }
@@ -30,7 +30,7 @@ fn what_stays_wanted_keeps_its_tokens_and_costs_no_request() {
     fetched(&mut scheduler);
     let before = expiries(&scheduler);
     let due = scheduler.poll_timeout();
-    assert_eq!(scheduler.configure(all, NOW), Changes::default());
+    assert_eq!(scheduler.configure(all, NOW), ConfigDiff::default());
     assert_eq!(fetches(&mut scheduler), []);
     assert_eq!(expiries(&scheduler), before);
     assert_eq!(scheduler.poll_timeout(), due);
@@ -62,14 +62,14 @@ fn added_sets_are_fetched_and_removed_ones_are_gone_with_their_callers_told() {
     let asked = |command: &&Command| matches!(command, Command::Fetch(..));
     assert_eq!(commands.iter().filter(asked).count(), 1, "the added set");
 
-    let (set, round) = flights.into_iter().find(|(set, _)| *set == id).unwrap();
+    let (set, fetch_id) = flights.into_iter().find(|(set, _)| *set == id).unwrap();
     let late = Fetched {
         text: "late".into(),
         lifetime: Duration::from_secs(3600),
         lifetime_source: LifetimeSource::Stated,
         granted: sets(1)[0].clone(),
     };
-    scheduler.handle_fetched(set, round, Ok(late), NOW);
+    scheduler.handle_fetched(set, fetch_id, Ok(late), NOW);
     assert_eq!(scheduler.poll_command(), None, "its late answer is dropped");
     assert_eq!(scheduler.watched(id, NOW), None);
     assert!(scheduler.status(NOW).all(|set| set.client == "acme"));
@@ -89,11 +89,11 @@ fn room_that_a_removed_client_leaves_is_used() {
 fn new_credentials_are_tried_at_once_whatever_the_old_ones_ran_into() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(vec![wanted("acme", 5)], NOW);
-    for (set, round) in fetches(&mut scheduler) {
-        scheduler.handle_fetched(set, round, denied(), NOW);
+    for (set, fetch_id) in fetches(&mut scheduler) {
+        scheduler.handle_fetched(set, fetch_id, denied(), NOW);
     }
     assert_eq!(fetches(&mut scheduler), [], "the whole client waits");
-    let renewed = Wanted {
+    let renewed = ClientSpec {
         shown_id: "new…".to_owned(),
         renewed: true,
         ..wanted("acme", 5)
@@ -106,9 +106,9 @@ fn new_credentials_are_tried_at_once_whatever_the_old_ones_ran_into() {
         1,
         "the old ones were rejected: one set tries"
     );
-    for (set, round) in flights {
+    for (set, fetch_id) in flights {
         let answer = Ok(good(&scheduler, set));
-        scheduler.handle_fetched(set, round, answer, NOW);
+        scheduler.handle_fetched(set, fetch_id, answer, NOW);
     }
     fetched(&mut scheduler);
     let fresh = |set: ScopeStatus| set.state == ScopeState::Fresh && set.client_id == "new…";
@@ -122,14 +122,14 @@ fn a_retry_tries_what_is_refused_and_what_waits_and_nothing_else() {
         vec![wanted("acme", 2), wanted("good", 1), wanted("slow", 1)],
         NOW,
     );
-    for (set, round) in fetches(&mut scheduler) {
+    for (set, fetch_id) in fetches(&mut scheduler) {
         let (client, _) = scheduler.name_of(set).unwrap();
         let answer = match client {
             "acme" => denied(),
             "slow" => Err(FetchError::transient(Cause::Server, "503")),
             _ => Ok(good(&scheduler, set)),
         };
-        scheduler.handle_fetched(set, round, answer, NOW);
+        scheduler.handle_fetched(set, fetch_id, answer, NOW);
     }
     assert_eq!(fetches(&mut scheduler), []);
     scheduler.retry(NOW);
@@ -174,7 +174,7 @@ fn client_that_changes_its_name_with_each_config_costs_no_more_than_changing_cre
         let shown_id = if loading.is_none() { "441e307a…" } else { "" };
         let shown_id = shown_id.to_owned();
         let wanted = wanted(name, 1);
-        vec![Wanted {
+        vec![ClientSpec {
             shown_id,
             loading,
             ..wanted
@@ -215,8 +215,8 @@ fn set_that_comes_back_later_is_a_new_one() {
     assert_eq!(scheduler.left.len(), 1, "what is long past is forgotten");
 }
 
-fn renewed(count: usize) -> Vec<Wanted> {
-    vec![Wanted {
+fn renewed(count: usize) -> Vec<ClientSpec> {
+    vec![ClientSpec {
         renewed: true,
         ..wanted("acme", count)
     }]
@@ -233,9 +233,9 @@ fn credentials_that_change_all_the_time_and_are_wrong_cost_a_client_few_requests
         let now = NOW + Duration::from_millis(200) * step;
         scheduler.handle_timeout(now);
         scheduler.configure(renewed(3), now);
-        for (set, round) in fetches(&mut scheduler) {
+        for (set, fetch_id) in fetches(&mut scheduler) {
             asked.push(now.saturating_since(NOW).as_secs());
-            scheduler.handle_fetched(set, round, denied(), now);
+            scheduler.handle_fetched(set, fetch_id, denied(), now);
         }
     }
     // All sets at first, and after the first rejection one.
@@ -247,18 +247,18 @@ fn sets_that_wait_for_a_trial_go_on_when_it_fails_is_late_or_its_set_is_removed(
     for case in 0..3 {
         let mut scheduler = Scheduler::new(1);
         scheduler.configure(vec![wanted("acme", 3)], NOW);
-        for (set, round) in fetches(&mut scheduler) {
-            scheduler.handle_fetched(set, round, denied(), NOW);
+        for (set, fetch_id) in fetches(&mut scheduler) {
+            scheduler.handle_fetched(set, fetch_id, denied(), NOW);
         }
         scheduler.configure(renewed(3), NOW);
         let flights = fetches(&mut scheduler);
         assert_eq!(flights.len(), 1);
-        let (set, round) = flights[0];
+        let (set, fetch_id) = flights[0];
         let later = NOW + Duration::from_secs(60);
         match case {
             0 => {
                 let failed = Err(FetchError::transient(Cause::Server, "503"));
-                scheduler.handle_fetched(set, round, failed, NOW);
+                scheduler.handle_fetched(set, fetch_id, failed, NOW);
             }
             1 => scheduler.handle_timeout(later),
             _ => {
@@ -275,12 +275,12 @@ fn sets_that_wait_for_a_trial_go_on_when_it_fails_is_late_or_its_set_is_removed(
 fn rejected_trial_blocks_the_client_as_any_rejection() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(vec![wanted("acme", 3)], NOW);
-    for (set, round) in fetches(&mut scheduler) {
-        scheduler.handle_fetched(set, round, denied(), NOW);
+    for (set, fetch_id) in fetches(&mut scheduler) {
+        scheduler.handle_fetched(set, fetch_id, denied(), NOW);
     }
     scheduler.configure(renewed(3), NOW);
-    for (set, round) in fetches(&mut scheduler) {
-        scheduler.handle_fetched(set, round, denied(), NOW);
+    for (set, fetch_id) in fetches(&mut scheduler) {
+        scheduler.handle_fetched(set, fetch_id, denied(), NOW);
     }
     assert_eq!(fetches(&mut scheduler), []);
     let blocked = |set: ScopeStatus| set.state == ScopeState::Denied;

@@ -12,12 +12,12 @@ fn run(
     answer: impl Fn(usize, &Scheduler, SetId) -> Result<Fetched, FetchError>,
 ) -> Vec<u128> {
     let (mut now, mut sent) = (NOW, Vec::new());
-    let mut flights: VecDeque<(BootTime, SetId, Round, usize)> = VecDeque::new();
+    let mut flights: VecDeque<(BootTime, SetId, FetchId, usize)> = VecDeque::new();
     loop {
-        for (set, round) in fetches(scheduler) {
+        for (set, fetch_id) in fetches(scheduler) {
             let number = sent.len();
             sent.push(now.saturating_since(NOW).as_millis() / 100);
-            flights.push_back((now + SECOND / 10, set, round, number));
+            flights.push_back((now + SECOND / 10, set, fetch_id, number));
         }
         let answered = flights.front().map(|(at, ..)| *at);
         let due = answered.into_iter().chain(scheduler.poll_timeout()).min();
@@ -26,9 +26,9 @@ fn run(
             None => return sent,
         }
         scheduler.handle_timeout(now);
-        if let Some((_, set, round, number)) = flights.pop_front_if(|(at, ..)| *at <= now) {
+        if let Some((_, set, fetch_id, number)) = flights.pop_front_if(|(at, ..)| *at <= now) {
             let answer = answer(number, scheduler, set);
-            scheduler.handle_fetched(set, round, answer, now);
+            scheduler.handle_fetched(set, fetch_id, answer, now);
         }
     }
 }
@@ -64,8 +64,8 @@ fn scope_set_whose_own_request_was_rejected_goes_on_when_another_one_confirms_th
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 3);
     let flights = fetches(&mut scheduler);
-    for (set, round) in &flights {
-        scheduler.handle_fetched(*set, *round, denied(), NOW);
+    for (set, fetch_id) in &flights {
+        scheduler.handle_fetched(*set, *fetch_id, denied(), NOW);
     }
     let ask = Ask {
         min_ttl: None,
@@ -79,12 +79,12 @@ fn scope_set_whose_own_request_was_rejected_goes_on_when_another_one_confirms_th
     let now = NOW + schedule::CONFIRM_AFTER;
     scheduler.handle_timeout(now);
     let confirming = fetches(&mut scheduler);
-    let [(set, round)] = confirming[..] else {
+    let [(set, fetch_id)] = confirming[..] else {
         panic!("{confirming:?}");
     };
     assert_eq!(set, flights[0].0, "the one that was rejected first");
     let answer = Ok(good(&scheduler, set));
-    scheduler.handle_fetched(set, round, answer, now);
+    scheduler.handle_fetched(set, fetch_id, answer, now);
     assert_eq!(fetches(&mut scheduler).len(), 2);
 }
 
@@ -95,7 +95,7 @@ fn rejected_trial_of_new_credentials_costs_one_confirmation() {
     let end = NOW + SECOND * 1000;
     let sent = run(&mut scheduler, end, |_, _, _| denied());
     assert_eq!(sent.len(), 3 + 1 + 3);
-    let renewed = Wanted {
+    let renewed = ClientSpec {
         renewed: true,
         ..wanted("acme", 6)
     };
@@ -106,9 +106,9 @@ fn rejected_trial_of_new_credentials_costs_one_confirmation() {
     let mut count = 0;
     let mut now = end;
     while now < end + schedule::CONFIRM_AFTER + schedule::DENIED_RETRY {
-        for (set, round) in fetches(&mut scheduler) {
+        for (set, fetch_id) in fetches(&mut scheduler) {
             count += 1;
-            scheduler.handle_fetched(set, round, denied(), now);
+            scheduler.handle_fetched(set, fetch_id, denied(), now);
         }
         now = scheduler.poll_timeout().unwrap();
         scheduler.handle_timeout(now);
@@ -120,10 +120,10 @@ fn rejected_trial_of_new_credentials_costs_one_confirmation() {
 fn new_credentials_during_the_wait_for_the_confirmation_are_tried_at_once() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(vec![wanted("acme", 3)], NOW);
-    for (set, round) in fetches(&mut scheduler) {
-        scheduler.handle_fetched(set, round, denied(), NOW);
+    for (set, fetch_id) in fetches(&mut scheduler) {
+        scheduler.handle_fetched(set, fetch_id, denied(), NOW);
     }
-    let renewed = Wanted {
+    let renewed = ClientSpec {
         renewed: true,
         ..wanted("acme", 3)
     };
@@ -140,15 +140,15 @@ fn new_credentials_during_the_wait_for_the_confirmation_are_tried_at_once() {
 fn reload_during_the_wait_for_the_confirmation_is_the_confirmation() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 2);
-    for (set, round) in fetches(&mut scheduler) {
-        scheduler.handle_fetched(set, round, denied(), NOW);
+    for (set, fetch_id) in fetches(&mut scheduler) {
+        scheduler.handle_fetched(set, fetch_id, denied(), NOW);
     }
     let soon = NOW + SECOND;
     scheduler.retry(soon);
     let flights = fetches(&mut scheduler);
     assert_eq!(flights.len(), 2);
-    for (set, round) in flights {
-        scheduler.handle_fetched(set, round, denied(), soon);
+    for (set, fetch_id) in flights {
+        scheduler.handle_fetched(set, fetch_id, denied(), soon);
     }
     scheduler.handle_timeout(soon + schedule::CONFIRM_AFTER);
     assert_eq!(fetches(&mut scheduler), []);
@@ -162,19 +162,19 @@ fn confirmation_that_fails_otherwise_is_repeated_by_the_same_set_alone() {
     let sets = add(&mut scheduler, "acme", 4);
     let flights = fetches(&mut scheduler);
     let confirming = flights[0].0;
-    for (set, round) in flights {
-        scheduler.handle_fetched(set, round, denied(), NOW);
+    for (set, fetch_id) in flights {
+        scheduler.handle_fetched(set, fetch_id, denied(), NOW);
     }
     for _attempt in 0..5 {
         let now = scheduler.poll_timeout().unwrap();
         scheduler.handle_timeout(now);
         let flights = fetches(&mut scheduler);
-        let [(set, round)] = flights[..] else {
+        let [(set, fetch_id)] = flights[..] else {
             panic!("{flights:?}");
         };
         assert_eq!(set, confirming);
         let busy = Err(FetchError::transient(Cause::Server, "503"));
-        scheduler.handle_fetched(set, round, busy, now);
+        scheduler.handle_fetched(set, fetch_id, busy, now);
         let next = scheduler.status(now).map(|set| set.next_attempt);
         let next: BTreeSet<_> = next.collect();
         assert_eq!(next.len(), 1, "all show when that is: {next:?}");
@@ -216,8 +216,8 @@ fn set_that_was_rejected_once_keeps_its_wait_and_its_callers_when_another_one_su
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 2);
     let flights = fetches(&mut scheduler);
-    let (set, round) = flights[0];
-    scheduler.handle_fetched(set, round, denied(), NOW);
+    let (set, fetch_id) = flights[0];
+    scheduler.handle_fetched(set, fetch_id, denied(), NOW);
     let ask = |wait| Ask {
         min_ttl: None,
         deadline: NOW + SECOND * wait,

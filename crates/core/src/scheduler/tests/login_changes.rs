@@ -15,9 +15,9 @@ fn reload_tries_a_rejected_login_by_one_request_three_times_in_a_row_then_once_p
         if step > 0 {
             scheduler.retry(now);
         }
-        for (set, round) in fetches(&mut scheduler) {
+        for (set, fetch_id) in fetches(&mut scheduler) {
             sent.push(now.saturating_since(NOW).as_secs());
-            scheduler.handle_fetched(set, round, rejected(), now);
+            scheduler.handle_fetched(set, fetch_id, rejected(), now);
         }
     }
     // The first one is that of the start.
@@ -28,15 +28,15 @@ fn reload_tries_a_rejected_login_by_one_request_three_times_in_a_row_then_once_p
 fn trial_that_new_credentials_abort_counts_as_often_as_it_starts() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(vec![through(WRONG, "a", 4)], NOW);
-    let (set, round) = fetches(&mut scheduler)[0];
-    scheduler.handle_fetched(set, round, rejected(), NOW);
+    let (set, fetch_id) = fetches(&mut scheduler)[0];
+    scheduler.handle_fetched(set, fetch_id, rejected(), NOW);
     let mut seconds = Vec::new();
     // The client's secret changes five times a second, and the proxy never answers.
     for step in 0..100 {
         let now = NOW + SECOND / 5 * step;
         scheduler.handle_timeout(now);
         scheduler.configure(
-            vec![Wanted {
+            vec![ClientSpec {
                 renewed: true,
                 ..through(WRONG, "a", 4)
             }],
@@ -62,9 +62,9 @@ fn login_that_changes_all_the_time_is_tried_three_times_in_a_row_then_once_per_i
             client.renewed = step > 0;
         }
         scheduler.configure(config, now);
-        for (set, round) in fetches(&mut scheduler) {
+        for (set, fetch_id) in fetches(&mut scheduler) {
             sent.push(now.saturating_since(NOW).as_secs());
-            scheduler.handle_fetched(set, round, rejected(), now);
+            scheduler.handle_fetched(set, fetch_id, rejected(), now);
         }
     }
     assert_eq!(sent, [0, 0, 0, 0, 10, 20, 30]);
@@ -102,7 +102,7 @@ fn client_that_leaves_a_login_that_is_being_tried_goes_on_with_its_own() {
     assert_eq!(tried.len(), 1);
     let config = vec![
         through(WRONG, "a", 2),
-        Wanted {
+        ClientSpec {
             renewed: true,
             ..wanted("b", 2)
         },
@@ -160,12 +160,12 @@ fn reported(scheduler: &mut Scheduler) -> usize {
 #[test]
 fn client_that_is_loaded_after_its_login_was_rejected_neither_tries_nor_reports_it_again() {
     let names = ["a", "b", "c", "d"];
-    let config = |loaded: usize| -> Vec<Wanted> {
+    let config = |loaded: usize| -> Vec<ClientSpec> {
         let clients = names.iter().enumerate().map(|(number, name)| {
             if number < loaded {
                 through(WRONG, name, 2)
             } else {
-                Wanted {
+                ClientSpec {
                     loading: Some(Loading::Pending),
                     ..wanted(name, 2)
                 }
@@ -204,8 +204,8 @@ fn login_that_has_to_wait_because_it_changes_too_often_says_so_with_the_time() {
             client.renewed = step > 0;
         }
         scheduler.configure(config, now);
-        for (set, round) in fetches(&mut scheduler) {
-            scheduler.handle_fetched(set, round, rejected(), now);
+        for (set, fetch_id) in fetches(&mut scheduler) {
+            scheduler.handle_fetched(set, fetch_id, rejected(), now);
         }
     }
     let login = ProxyLoginId::new(9);

@@ -8,14 +8,14 @@ pub(super) const WRONG: ProxyLoginId = ProxyLoginId::new(1);
 pub(super) const GOOD: ProxyLoginId = ProxyLoginId::new(2);
 const NEW: ProxyLoginId = ProxyLoginId::new(3);
 
-pub(super) fn through(login: ProxyLoginId, name: &str, count: usize) -> Wanted {
-    Wanted {
+pub(super) fn through(login: ProxyLoginId, name: &str, count: usize) -> ClientSpec {
+    ClientSpec {
         proxy_login: Some(login),
         ..wanted(name, count)
     }
 }
 
-pub(super) fn with_login(login: ProxyLoginId, clients: &[&str], count: usize) -> Vec<Wanted> {
+pub(super) fn with_login(login: ProxyLoginId, clients: &[&str], count: usize) -> Vec<ClientSpec> {
     let names = clients.iter();
     names.map(|name| through(login, name, count)).collect()
 }
@@ -40,15 +40,15 @@ pub(super) fn run(
     answer: impl Fn(&Scheduler, SetId, BootTime) -> Answer,
 ) -> Vec<Sent> {
     let (mut now, mut sent) = (from, Vec::new());
-    let mut flights: BTreeMap<(BootTime, SetId), (Round, Result<Fetched, FetchError>)> =
+    let mut flights: BTreeMap<(BootTime, SetId), (FetchId, Result<Fetched, FetchError>)> =
         BTreeMap::new();
     loop {
-        for (set, round) in fetches(scheduler) {
+        for (set, fetch_id) in fetches(scheduler) {
             let name = scheduler.name_of(set).unwrap().0.to_owned();
             sent.push((now.saturating_since(from).as_secs(), name));
             let (delay, result) = answer(scheduler, set, now);
             flights.retain(|(_, of), _| *of != set);
-            flights.insert((now + delay, set), (round, result));
+            flights.insert((now + delay, set), (fetch_id, result));
         }
         let answered = flights.keys().next().map(|(at, _)| *at);
         let due = answered.into_iter().chain(scheduler.poll_timeout()).min();
@@ -57,9 +57,9 @@ pub(super) fn run(
             None => return sent,
         }
         if answered == due
-            && let Some(((_, set), (round, result))) = flights.pop_first()
+            && let Some(((_, set), (fetch_id, result))) = flights.pop_first()
         {
-            land(scheduler, (set, round), result, now);
+            land(scheduler, (set, fetch_id), result, now);
         } else {
             scheduler.handle_timeout(now);
         }
@@ -69,7 +69,7 @@ pub(super) fn run(
 /// A request ends; if it was not the proxy that ended it, after its tunnel was opened.
 pub(super) fn land(
     scheduler: &mut Scheduler,
-    (set, round): (SetId, Round),
+    (set, fetch_id): (SetId, FetchId),
     result: Result<Fetched, FetchError>,
     now: BootTime,
 ) {
@@ -79,9 +79,9 @@ pub(super) fn land(
         Err(FetchError::Transient { cause, .. }) => *cause == Cause::Server,
     };
     if is_opened {
-        scheduler.handle_tunnel(set, round, now);
+        scheduler.handle_tunnel(set, fetch_id, now);
     }
-    scheduler.handle_fetched(set, round, result, now);
+    scheduler.handle_fetched(set, fetch_id, result, now);
 }
 
 pub(super) fn at_once(result: Result<Fetched, FetchError>) -> Answer {
@@ -270,7 +270,7 @@ pub(super) fn rejected_login_of_many_clients_is_reported_once() {
         let mut flights = Vec::new();
         while let Some(command) = scheduler.poll_command() {
             match command {
-                Command::Fetch(set, round) => flights.push((set, round)),
+                Command::Fetch(set, fetch_id) => flights.push((set, fetch_id)),
                 Command::Report(
                     _,
                     Outcome::Denied {
@@ -297,8 +297,8 @@ pub(super) fn rejected_login_of_many_clients_is_reported_once() {
                 | Command::Forget(_) => {}
             }
         }
-        for (set, round) in flights {
-            scheduler.handle_fetched(set, round, rejected(), now);
+        for (set, fetch_id) in flights {
+            scheduler.handle_fetched(set, fetch_id, rejected(), now);
             assert_eq!(scheduler.scope_sets_without_token(set, now), 12);
         }
         now = scheduler.poll_timeout().unwrap();

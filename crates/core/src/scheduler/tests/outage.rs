@@ -14,7 +14,7 @@ fn new_reports(scheduler: &mut Scheduler) -> Vec<(SetId, Outcome)> {
             !again || matches!(effect, Effect::NoToken { first: true, .. })
         }
         Outcome::Expired { effect, .. } => matches!(effect, Effect::NoToken { first: true, .. }),
-        Outcome::Ignored | Outcome::RefusedInUse | Outcome::Obtained { .. } => false,
+        Outcome::Ignored | Outcome::RejectedByDomo | Outcome::Obtained { .. } => false,
     };
     let commands = std::iter::from_fn(|| scheduler.poll_command());
     commands
@@ -43,7 +43,7 @@ fn run(
         let mut others = VecDeque::new();
         while let Some(command) = scheduler.poll_command() {
             match command {
-                Command::Fetch(set, round) => flights.push((set, round)),
+                Command::Fetch(set, fetch_id) => flights.push((set, fetch_id)),
                 Command::Abort(_)
                 | Command::Reply(..)
                 | Command::Report(..)
@@ -60,9 +60,9 @@ fn run(
             }
             scheduler.handle_timeout(now);
         }
-        for (set, round) in flights {
+        for (set, fetch_id) in flights {
             let answer = answer(scheduler, set);
-            scheduler.handle_fetched(set, round, answer, now);
+            scheduler.handle_fetched(set, fetch_id, answer, now);
         }
     }
 }
@@ -176,14 +176,14 @@ fn error_of_another_set_or_of_a_login_is_shown_with_its_time() {
         vec![wanted("acme", 2), logins::through(logins::WRONG, "b", 2)],
         NOW,
     );
-    for (set, round) in fetches(&mut scheduler) {
+    for (set, fetch_id) in fetches(&mut scheduler) {
         let is_acme = scheduler.name_of(set).unwrap().0 == "acme";
         let answer = if is_acme {
             denied()
         } else {
             logins::rejected()
         };
-        scheduler.handle_fetched(set, round, answer, NOW);
+        scheduler.handle_fetched(set, fetch_id, answer, NOW);
     }
     let later = NOW + SECOND;
     assert_eq!(scheduler.status(later).count(), 4);
@@ -222,8 +222,8 @@ fn rejection_at_a_start_is_one_outage_and_another_after_new_credentials() {
     }
 }
 
-fn renewed(count: usize) -> Wanted {
-    Wanted {
+fn renewed(count: usize) -> ClientSpec {
+    ClientSpec {
         renewed: true,
         ..wanted("acme", count)
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use once_cell::race::OnceBox;
 
 use crate::clock::boot_now;
-use crate::token::{Place, Set, Token};
+use crate::token::{CacheSlot, Set, Token};
 
 /// The most spellings of scope sets that tokens are held by. More are asked for each time.
 pub(crate) const MOST: usize = 256;
@@ -19,7 +19,7 @@ const SHELVES: usize = 16;
 ///
 /// Entries are only ever added, each in one atomic step: a child that is forked in the middle of
 /// it finds a whole list and no lock.
-pub(crate) struct Held {
+pub(crate) struct TokenCache {
     shelves: [OnceBox<Entry>; SHELVES],
     count: AtomicUsize,
 }
@@ -28,7 +28,7 @@ struct Entry {
     client: Option<Arc<str>>,
     spelling: Box<str>,
     /// The spellings of one set share it.
-    place: Arc<Place>,
+    place: Arc<CacheSlot>,
     next: OnceBox<Entry>,
 }
 
@@ -41,7 +41,7 @@ impl Entry {
     }
 }
 
-impl Held {
+impl TokenCache {
     pub(crate) fn new() -> Self {
         Self {
             shelves: std::array::from_fn(|_| OnceBox::new()),
@@ -63,24 +63,24 @@ impl Held {
     pub(crate) fn hold(&self, token: &Token) {
         let now = boot_now();
         for entry in self.entries() {
-            entry.place.clear(|token| !token.lives(now));
+            entry.place.clear(|token| !token.is_valid(now));
         }
         let set = token.set();
-        let place = || Arc::new(Place::empty(set.clone()));
+        let place = || Arc::new(CacheSlot::empty(set.clone()));
         if let Some(place) = self.add(set, set.scope.as_str(), &place) {
             place.put(token, now);
         }
     }
 
     /// Lets the token held for this set be found by this text too.
-    pub(crate) fn spell(&self, set: &Set, spelling: &str) {
+    pub(crate) fn alias(&self, set: &Set, spelling: &str) {
         if let Some(place) = self.place(set.client.as_deref(), set.scope.as_str()) {
             self.add(set, spelling, &|| Arc::clone(place));
         }
     }
 
     /// Holds the token of that generation no longer, by whichever client name it was asked for.
-    pub(crate) fn drop_refused(&self, set: &Set, generation: u64) {
+    pub(crate) fn evict(&self, set: &Set, generation: u64) {
         for entry in self.entries() {
             entry
                 .place
@@ -88,7 +88,7 @@ impl Held {
         }
     }
 
-    fn place(&self, client: Option<&str>, spelling: &str) -> Option<&Arc<Place>> {
+    fn place(&self, client: Option<&str>, spelling: &str) -> Option<&Arc<CacheSlot>> {
         let mut next = self.shelf(client, spelling)?;
         while let Some(entry) = next.get() {
             if entry.is(client, spelling) {
@@ -100,7 +100,12 @@ impl Held {
     }
 
     /// The place found by that client and text, made if there is room for it.
-    fn add(&self, set: &Set, spelling: &str, place: &dyn Fn() -> Arc<Place>) -> Option<&Place> {
+    fn add(
+        &self,
+        set: &Set,
+        spelling: &str,
+        place: &dyn Fn() -> Arc<CacheSlot>,
+    ) -> Option<&CacheSlot> {
         let client = set.client.as_deref();
         let mut next = self.shelf(client, spelling)?;
         loop {

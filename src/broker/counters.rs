@@ -10,7 +10,7 @@ use domo_token_core::scheduler::SetId;
 
 /// Counts since the daemon started.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     pub(super) sets: HashMap<SetId, Counts>,
     /// Requests that came to no set, by what they came to.
     pub(super) strangers: BTreeMap<&'static str, u64>,
@@ -31,7 +31,7 @@ pub(super) struct Counts {
     pub(super) refused: BTreeMap<&'static str, u64>,
 }
 
-impl Tally {
+impl Counters {
     /// An attempt of the set came to that.
     pub(super) fn attempt(&mut self, set: SetId, outcome: &Outcome) {
         let cause = match outcome {
@@ -41,7 +41,7 @@ impl Tally {
             }
             Outcome::Denied { .. } => "denied".to_owned(),
             Outcome::Failed { cause, .. } => cause.to_string(),
-            Outcome::Ignored | Outcome::RefusedInUse | Outcome::Expired { .. } => return,
+            Outcome::Ignored | Outcome::RejectedByDomo | Outcome::Expired { .. } => return,
         };
         let failures = &mut self.sets.entry(set).or_default().failures;
         *failures.entry(cause).or_default() += 1;
@@ -57,7 +57,7 @@ impl Tally {
     }
 
     /// A request was refused before it came to a set, or the set went before its answer.
-    pub(super) fn stranger(&mut self, refusal: &Refusal) {
+    pub(super) fn unmatched(&mut self, refusal: &Refusal) {
         *self.strangers.entry(name(refusal.kind)).or_default() += 1;
     }
 

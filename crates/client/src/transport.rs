@@ -20,14 +20,14 @@ pub(crate) const GRACE: Duration = Duration::from_millis(200);
 
 /// How long a broker that isn't there is waited for, within the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Patience {
+pub(crate) struct RetryPolicy {
     /// While there is no socket.
     missing: Duration,
     /// While there is one that refuses.
     refusing: Duration,
 }
 
-impl Patience {
+impl RetryPolicy {
     /// Not at all.
     pub(crate) const NONE: Self = Self {
         missing: Duration::ZERO,
@@ -60,7 +60,7 @@ impl Patience {
 }
 
 /// The way to one broker. Any number of threads of one process may ask at once.
-pub(crate) struct Exchange {
+pub(crate) struct Transport {
     address: Address,
     /// The connection that no call is using; a call that finds none makes its own.
     idle: Mutex<Option<Connection>>,
@@ -75,7 +75,7 @@ pub(crate) enum Next {
     Done,
 }
 
-impl Exchange {
+impl Transport {
     pub(crate) fn new(address: Address) -> Self {
         Self {
             address,
@@ -86,7 +86,7 @@ impl Exchange {
     /// Connects, so that whoever has no broker hears it now.
     pub(crate) fn open(address: Address, deadline: BootTime) -> Result<Self, Error> {
         let exchange = Self::new(address);
-        let connection = exchange.connect(deadline, Patience::FIRST)?;
+        let connection = exchange.connect(deadline, RetryPolicy::FIRST)?;
         exchange.keep(connection);
         Ok(exchange)
     }
@@ -109,13 +109,13 @@ impl Exchange {
     /// by then is forgotten.
     pub(crate) fn ask<T: Default>(
         &self,
-        (deadline, patience): (BootTime, Patience),
+        (deadline, patience): (BootTime, RetryPolicy),
         request: &dyn Fn(Duration) -> Request,
         take: &Take<T>,
     ) -> Result<T, Error> {
         let mut busy: Option<Error> = None;
         let mut lost: Option<Error> = None;
-        let mut pauses = Pauses::default();
+        let mut pauses = Backoff::default();
         // What came meanwhile would be taken for the answer.
         let mut kept = self.idle().take().filter(Connection::is_quiet);
         loop {
@@ -178,10 +178,10 @@ impl Exchange {
     pub(crate) fn connect(
         &self,
         deadline: BootTime,
-        patience: Patience,
+        patience: RetryPolicy,
     ) -> Result<Connection, Error> {
         let start = boot_now();
-        let mut pauses = Pauses::default();
+        let mut pauses = Backoff::default();
         loop {
             let target = self.address.target();
             let error = match Connection::open(&target, deadline) {
@@ -251,9 +251,9 @@ pub(crate) fn unexpected(response: &Response) -> Error {
 /// The pauses between tries: each a draw, so that those who wait for a restart don't all come at
 /// once, and the later ones longer.
 #[derive(Default)]
-pub(crate) struct Pauses(u32);
+pub(crate) struct Backoff(u32);
 
-impl Pauses {
+impl Backoff {
     /// Between 10 and 50 ms at first, in the end between 40 and 200 ms.
     pub(crate) fn next(&mut self) -> Duration {
         const DOUBLED: u32 = 2;

@@ -4,10 +4,10 @@ use super::*;
 fn pass(scheduler: &mut Scheduler, healthy: &str, end: BootTime) -> Option<BootTime> {
     let mut now = NOW;
     loop {
-        for (set, round) in fetches(scheduler) {
+        for (set, fetch_id) in fetches(scheduler) {
             if scheduler.name_of(set).unwrap().0 == healthy {
                 let answer = Ok(good(scheduler, set));
-                scheduler.handle_fetched(set, round, answer, now);
+                scheduler.handle_fetched(set, fetch_id, answer, now);
                 return Some(now);
             }
         }
@@ -38,14 +38,14 @@ fn clients_that_wait_for_room_have_it_by_turns() {
     for name in names {
         add(&mut scheduler, &name, 10);
     }
-    let mut flights: VecDeque<(SetId, Round)> = fetches(&mut scheduler).into();
+    let mut flights: VecDeque<(SetId, FetchId)> = fetches(&mut scheduler).into();
     let mut turns: BTreeMap<String, usize> = BTreeMap::new();
     for _answer in 0..200 {
-        let (set, round) = flights.pop_front().unwrap();
+        let (set, fetch_id) = flights.pop_front().unwrap();
         let (client, _) = scheduler.name_of(set).unwrap();
         *turns.entry(client.to_owned()).or_default() += 1;
         let answer = Ok(good(&scheduler, set));
-        scheduler.handle_fetched(set, round, answer, NOW);
+        scheduler.handle_fetched(set, fetch_id, answer, NOW);
         flights.extend(fetches(&mut scheduler));
         assert!(flights.len() <= MAX_FLIGHTS);
     }
@@ -63,14 +63,14 @@ fn one_refused_set_costs_the_others_no_token_though_domo_seems_to_mean_them_all(
     let mut asked: BTreeMap<SetId, Vec<BootTime>> = BTreeMap::new();
     while now < NOW + Duration::from_secs(86_400) {
         let mut flights = fetches(&mut scheduler);
-        while let Some((set, round)) = flights.pop() {
+        while let Some((set, fetch_id)) = flights.pop() {
             asked.entry(set).or_default().push(now);
             let answer = if set == sets[0] {
                 denied()
             } else {
                 Ok(good(&scheduler, set))
             };
-            scheduler.handle_fetched(set, round, answer, now);
+            scheduler.handle_fetched(set, fetch_id, answer, now);
             flights.extend(fetches(&mut scheduler));
         }
         let living = scheduler.status(now);
@@ -127,17 +127,17 @@ fn a_set_that_domo_wants_left_alone_asks_for_no_other() {
         words: "429".to_owned(),
         retry_after: Some(Duration::from_secs(3600)),
     };
-    for ((set, round), answer) in flights.into_iter().zip([denied(), Err(busy), denied()]) {
-        scheduler.handle_fetched(set, round, answer, NOW);
+    for ((set, fetch_id), answer) in flights.into_iter().zip([denied(), Err(busy), denied()]) {
+        scheduler.handle_fetched(set, fetch_id, answer, NOW);
     }
     let mut now = NOW;
     while now < NOW + Duration::from_secs(3600) {
         now = scheduler.poll_timeout().unwrap();
         scheduler.handle_timeout(now);
-        for (set, round) in fetches(&mut scheduler) {
+        for (set, fetch_id) in fetches(&mut scheduler) {
             let early = now < NOW + Duration::from_secs(3600);
             assert!(set != sets[1] || !early, "asked at {now}");
-            scheduler.handle_fetched(set, round, denied(), now);
+            scheduler.handle_fetched(set, fetch_id, denied(), now);
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     ClientId, Command, MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, ProxyLoginId, Scheduler, SetId,
 };
-use crate::schedule::{Chance, DENIED_RETRY};
+use crate::schedule::{DENIED_RETRY, Jitter};
 use domo_token_protocol::BootTime;
 
 impl Scheduler {
@@ -14,10 +14,10 @@ impl Scheduler {
             return;
         };
         client.is_rejected = true;
-        if client.prober.is_some_and(|prober| prober != denied) {
+        if client.probe.is_some_and(|probe| probe != denied) {
             return;
         }
-        client.prober = Some(denied);
+        client.probe = Some(denied);
         let sets: Vec<SetId> = client.sets.values().copied().collect();
         let words = self.failure_of(denied).unwrap_or("refused").to_owned();
         let until = self.next_attempt_of(denied, now);
@@ -33,7 +33,7 @@ impl Scheduler {
     /// told when it is tried again.
     pub(super) fn follow_probe(&mut self, id: ClientId, probing: SetId, now: BootTime) {
         let client = self.clients.get(&id);
-        let Some(client) = client.filter(|client| client.prober == Some(probing)) else {
+        let Some(client) = client.filter(|client| client.probe == Some(probing)) else {
             return;
         };
         let sets: Vec<SetId> = client.sets.values().copied().collect();
@@ -53,9 +53,9 @@ impl Scheduler {
             return;
         };
         let sets: Vec<SetId> = client.sets.values().copied().collect();
-        let asking = client.prober.filter(|prober| *prober != denied);
+        let asking = client.probe.filter(|probe| *probe != denied);
         let again = now + DENIED_RETRY;
-        let prober = asking.unwrap_or_else(|| self.next_prober(&sets, denied, again));
+        let probe = asking.unwrap_or_else(|| self.next_prober(&sets, denied, again));
         let until = match asking.and_then(|set| self.sets.get(&set)) {
             Some(asking) => asking.schedule.shown_attempt(now),
             None => Some(again),
@@ -63,13 +63,13 @@ impl Scheduler {
         let words = self.failure_of(denied).unwrap_or("refused").to_owned();
         for set in sets.into_iter().filter(|set| asking != Some(*set)) {
             if let Some(found) = self.sets.get_mut(&set) {
-                let is_next = set == prober;
+                let is_next = set == probe;
                 found.schedule.block(&words, until, is_next, now);
             }
             self.touch(set, now);
         }
         if let Some(client) = self.clients.get_mut(&id) {
-            client.prober = Some(prober);
+            client.probe = Some(probe);
             client.is_rejected = true;
         }
     }
@@ -123,7 +123,7 @@ impl Scheduler {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        client.prober = None;
+        client.probe = None;
         if !std::mem::take(&mut client.is_rejected) {
             return;
         }
@@ -157,7 +157,7 @@ impl Scheduler {
     /// Starts requests of the clients that wait for a turn.
     pub(super) fn start_next(&mut self, now: BootTime) {
         while self.in_flight < MAX_FLIGHTS && !self.is_configuring {
-            let Some(next) = self.line.pop_front() else {
+            let Some(next) = self.ready_queue.pop_front() else {
                 return;
             };
             if !self.passes_login(next, now) {
@@ -166,7 +166,7 @@ impl Scheduler {
             let Some(client) = self.clients.get_mut(&next) else {
                 continue;
             };
-            client.in_line = false;
+            client.in_ready_queue = false;
             if let Some(set) = client.queue.pop_front() {
                 self.start(next, set, now);
             }
@@ -180,8 +180,8 @@ impl Scheduler {
             return;
         };
         let may_ask = !client.queue.is_empty() && client.in_flight < MAX_FLIGHTS_PER_CLIENT;
-        if may_ask && !std::mem::replace(&mut client.in_line, true) {
-            self.line.push_back(id);
+        if may_ask && !std::mem::replace(&mut client.in_ready_queue, true) {
+            self.ready_queue.push_back(id);
         }
     }
 
@@ -194,19 +194,19 @@ impl Scheduler {
         if !found.schedule.wants_fetch() {
             return;
         }
-        let chance = Chance {
+        let jitter = Jitter {
             draw: self.rng.f64(),
             generation: self.next_generation,
         };
         self.next_generation = self.next_generation.wrapping_add(1);
-        let round = found.schedule.start(chance, now);
-        found.flight = Some(round);
+        let fetch_id = found.schedule.start(jitter, now);
+        found.flight = Some(fetch_id);
         self.use_login(set, now);
         self.in_flight += 1;
         if let Some(client) = self.clients.get_mut(&id) {
             client.in_flight += 1;
         }
-        self.commands.push_back(Command::Fetch(set, round));
+        self.commands.push_back(Command::Fetch(set, fetch_id));
         self.set_timer(set);
     }
 }

@@ -20,12 +20,12 @@ pub(crate) const CONFIG: u8 = 78;
 
 /// An exit code and one line.
 #[derive(Debug)]
-pub(crate) struct Problem {
+pub(crate) struct CliError {
     pub(crate) code: u8,
     words: String,
 }
 
-impl Problem {
+impl CliError {
     pub(crate) fn new(code: u8, words: impl Into<String>) -> Self {
         let words = words.into();
         Self { code, words }

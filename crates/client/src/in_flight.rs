@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::clock::{BootTime, boot_now};
 use crate::error::Error;
-use crate::exchange::{GRACE, Patience};
-use crate::held::Held;
 use crate::token::{Set, Token};
+use crate::token_cache::TokenCache;
+use crate::transport::{GRACE, RetryPolicy};
 use domo_token_protocol::messages::Renew;
 
 /// How long the broker is asked for a better token while the one in memory can still be used.
@@ -20,7 +20,7 @@ const SPARE: Duration = Duration::from_secs(1);
 
 /// What a caller asks of a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Need {
+pub(crate) struct Requirement {
     /// The life it must have left.
     pub(crate) min_ttl: Option<Duration>,
     pub(crate) renew: Option<Renew>,
@@ -28,7 +28,7 @@ pub(crate) struct Need {
     pub(crate) refused_dies: Option<BootTime>,
 }
 
-impl Need {
+impl Requirement {
     /// No conditions.
     pub(crate) const ANY: Self = Self {
         min_ttl: None,
@@ -55,8 +55,8 @@ impl Need {
             }
         }
         match self.min_ttl {
-            None => token.does(now),
-            Some(least) => token.lives(now) && token.left(now) >= least,
+            None => token.is_fresh(now),
+            Some(least) => token.is_valid(now) && token.left(now) >= least,
         }
     }
 
@@ -80,9 +80,9 @@ impl Need {
 /// One caller's call.
 pub(crate) struct Call {
     pub(crate) set: Set,
-    pub(crate) need: Need,
+    pub(crate) need: Requirement,
     pub(crate) deadline: BootTime,
-    pub(crate) patience: Patience,
+    pub(crate) patience: RetryPolicy,
     /// Whether it has asked for any token at all already: one that demands more asks for that
     /// first, so that those who don't needn't wait with it.
     pub(crate) asked_any: bool,
@@ -96,11 +96,11 @@ impl Call {
 }
 
 /// One request under way.
-pub(crate) struct Flight {
+pub(crate) struct InFlight {
     pub(crate) set: Set,
-    pub(crate) need: Need,
+    pub(crate) need: Requirement,
     pub(crate) deadline: BootTime,
-    pub(crate) patience: Patience,
+    pub(crate) patience: RetryPolicy,
     landing: Mutex<Landing>,
     landed: Condvar,
     #[cfg(feature = "tokio")]
@@ -117,29 +117,29 @@ struct Landing {
 /// How a call goes on.
 pub(crate) enum Step {
     /// It is over: a token in memory will do.
-    Held(Token),
+    Cached(Token),
     /// It waits for another's request.
-    Join(Arc<Flight>),
+    Join(Arc<InFlight>),
     /// It makes the request.
-    Lead(Pilot),
+    Lead(Leader),
 }
 
 /// The requests of one process that are under way: one for each set.
-pub(crate) struct Flights(Mutex<BTreeMap<Set, Arc<Flight>>>);
+pub(crate) struct InFlightRequests(Mutex<BTreeMap<Set, Arc<InFlight>>>);
 
-impl Flights {
+impl InFlightRequests {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(BTreeMap::new()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Set, Arc<Flight>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Set, Arc<InFlight>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn board(self: &Arc<Self>, call: &mut Call, held: &Held) -> Step {
+    pub(crate) fn join_or_lead(self: &Arc<Self>, call: &mut Call, held: &TokenCache) -> Step {
         let mut flights = self.lock();
         if let Some(Renew::Rejected(generation)) = call.need.renew {
-            held.drop_refused(&call.set, generation);
+            held.evict(&call.set, generation);
         }
         let now = boot_now();
         // Looked up under the lock: a request that has landed meanwhile left its token there.
@@ -147,17 +147,18 @@ impl Flights {
         let under_way = flights.get(&call.set);
         if let Some(token) = &token {
             // Whoever would be content with it doesn't wait for a better one that is on its way.
-            let content = under_way.is_some() && call.need == Need::ANY && token.lives(now);
+            let content =
+                under_way.is_some() && call.need == Requirement::ANY && token.is_valid(now);
             if content || call.need.is_met_in_memory(token, now) {
-                return Step::Held(token.clone());
+                return Step::Cached(token.clone());
             }
         }
         if let Some(flight) = under_way {
             return Step::Join(Arc::clone(flight));
         }
-        let flight = Arc::new(Flight::of(call, token.as_ref(), now));
+        let flight = Arc::new(InFlight::of(call, token.as_ref(), now));
         flights.insert(call.set.clone(), Arc::clone(&flight));
-        Step::Lead(Pilot {
+        Step::Lead(Leader {
             flights: Arc::clone(self),
             flight,
             outcome: None,
@@ -165,12 +166,12 @@ impl Flights {
     }
 }
 
-impl Flight {
+impl InFlight {
     fn of(call: &mut Call, held: Option<&Token>, now: BootTime) -> Self {
-        let spare = held.filter(|token| token.lives(now + SPARE));
+        let spare = held.filter(|token| token.is_valid(now + SPARE));
         let mut need = call.need;
         if need.renew.is_none() && spare.is_none() && !call.asked_any {
-            need = Need::ANY;
+            need = Requirement::ANY;
         }
         call.asked_any = true;
         let mut flight = Self {
@@ -183,9 +184,9 @@ impl Flight {
             #[cfg(feature = "tokio")]
             told: tokio::sync::Notify::new(),
         };
-        if need == Need::ANY && spare.is_some() {
+        if need == Requirement::ANY && spare.is_some() {
             flight.deadline = flight.deadline.min(now + SPARE);
-            flight.patience = Patience::NONE;
+            flight.patience = RetryPolicy::NONE;
         }
         flight
     }
@@ -209,7 +210,7 @@ impl Flight {
         landing.waiting -= 1;
     }
 
-    fn land(&self, outcome: Result<Token, Error>) {
+    fn complete(&self, outcome: Result<Token, Error>) {
         let mut landing = self.landing();
         landing.outcome = Some(outcome);
         if landing.waiting > 0 {
@@ -234,7 +235,7 @@ impl Flight {
     }
 
     /// What a call that led it or waited for it comes to; `None` if it has to board once more.
-    pub(crate) fn settle(&self, call: &Call, held: &Held) -> Option<Result<Token, Error>> {
+    pub(crate) fn resolve(&self, call: &Call, held: &TokenCache) -> Option<Result<Token, Error>> {
         let outcome = self.landing().outcome.clone();
         let error = match outcome {
             Some(Ok(token)) => {
@@ -245,8 +246,10 @@ impl Flight {
             None => Error::late(),
         };
         // An error takes no living token from anyone, but the broker's own word does.
-        if call.need == Need::ANY && !error.is_verdict() {
-            let living = held.of(&call.set).filter(|token| token.lives(boot_now()));
+        if call.need == Requirement::ANY && !error.is_verdict() {
+            let living = held
+                .of(&call.set)
+                .filter(|token| token.is_valid(boot_now()));
             if let Some(token) = living {
                 return Some(Ok(token));
             }
@@ -260,19 +263,23 @@ impl Flight {
 }
 
 /// Whoever makes the request. However it ends, by a panic too, those who wait hear of it.
-pub(crate) struct Pilot {
-    flights: Arc<Flights>,
-    flight: Arc<Flight>,
+pub(crate) struct Leader {
+    flights: Arc<InFlightRequests>,
+    flight: Arc<InFlight>,
     outcome: Option<Result<Token, Error>>,
 }
 
-impl Pilot {
-    pub(crate) fn flight(&self) -> Arc<Flight> {
+impl Leader {
+    pub(crate) fn flight(&self) -> Arc<InFlight> {
         Arc::clone(&self.flight)
     }
 
     /// Makes the request and holds the token that comes.
-    pub(crate) fn fly(mut self, ask: impl FnOnce(&Flight) -> Result<Token, Error>, held: &Held) {
+    pub(crate) fn run(
+        mut self,
+        ask: impl FnOnce(&InFlight) -> Result<Token, Error>,
+        held: &TokenCache,
+    ) {
         let outcome = ask(&self.flight);
         if let Ok(token) = &outcome {
             // Before it has landed, so that whoever comes next finds it.
@@ -282,7 +289,7 @@ impl Pilot {
     }
 }
 
-impl Drop for Pilot {
+impl Drop for Leader {
     fn drop(&mut self) {
         let outcome = self.outcome.take().unwrap_or_else(|| {
             Err(Error::later(
@@ -290,7 +297,7 @@ impl Drop for Pilot {
             ))
         });
         self.flights.lock().remove(&self.flight.set);
-        self.flight.land(outcome);
+        self.flight.complete(outcome);
     }
 }
 
@@ -310,12 +317,12 @@ mod tests {
         }
     }
 
-    fn call(need: Need) -> Call {
+    fn call(need: Requirement) -> Call {
         Call {
             set: set(),
             need,
             deadline: boot_now() + Duration::from_secs(10),
-            patience: Patience::NONE,
+            patience: RetryPolicy::NONE,
             asked_any: false,
         }
     }
@@ -333,85 +340,88 @@ mod tests {
         Token::new(answer, &set(), None, &broker).unwrap()
     }
 
-    fn lead(step: Step) -> Pilot {
+    fn lead(step: Step) -> Leader {
         match step {
             Step::Lead(pilot) => pilot,
-            Step::Join(_) | Step::Held(_) => panic!("it should ask"),
+            Step::Join(_) | Step::Cached(_) => panic!("it should ask"),
         }
     }
 
-    fn join(step: Step) -> Arc<Flight> {
+    fn join(step: Step) -> Arc<InFlight> {
         match step {
             Step::Join(flight) => flight,
-            Step::Lead(_) | Step::Held(_) => panic!("it should wait"),
+            Step::Lead(_) | Step::Cached(_) => panic!("it should wait"),
         }
     }
 
     #[test]
     fn who_waits_for_a_request_that_panics_hears_of_it_and_the_next_one_asks() {
-        let (flights, held) = (Arc::new(Flights::new()), Held::new());
-        let pilot = lead(flights.board(&mut call(Need::ANY), &held));
-        let mut waiting = call(Need::ANY);
-        let flight = join(flights.board(&mut waiting, &held));
-        let bug = AssertUnwindSafe(|| pilot.fly(|_| panic!("a bug"), &held));
+        let (flights, held) = (Arc::new(InFlightRequests::new()), TokenCache::new());
+        let pilot = lead(flights.join_or_lead(&mut call(Requirement::ANY), &held));
+        let mut waiting = call(Requirement::ANY);
+        let flight = join(flights.join_or_lead(&mut waiting, &held));
+        let bug = AssertUnwindSafe(|| pilot.run(|_| panic!("a bug"), &held));
         assert!(catch_unwind(bug).is_err());
         flight.wait(waiting.give_up());
-        let told = flight.settle(&waiting, &held).unwrap();
+        let told = flight.resolve(&waiting, &held).unwrap();
         assert!(matches!(told, Err(Error::TryLater { .. })), "{told:?}");
-        lead(flights.board(&mut waiting, &held)).fly(|_| Ok(token(1)), &held);
-        assert!(matches!(flights.board(&mut waiting, &held), Step::Held(_)));
+        lead(flights.join_or_lead(&mut waiting, &held)).run(|_| Ok(token(1)), &held);
+        assert!(matches!(
+            flights.join_or_lead(&mut waiting, &held),
+            Step::Cached(_)
+        ));
     }
 
     #[test]
     fn a_poisoned_lock_stops_nobody() {
-        let (flights, held) = (Arc::new(Flights::new()), Held::new());
-        let pilot = lead(flights.board(&mut call(Need::ANY), &held));
+        let (flights, held) = (Arc::new(InFlightRequests::new()), TokenCache::new());
+        let pilot = lead(flights.join_or_lead(&mut call(Requirement::ANY), &held));
         let flight = pilot.flight();
         let bug = AssertUnwindSafe(|| {
             let _locks = (flights.lock(), flight.landing());
             panic!("a bug");
         });
         assert!(catch_unwind(bug).is_err());
-        pilot.fly(|_| Ok(token(1)), &held);
-        let told = flight.settle(&call(Need::ANY), &held).unwrap();
+        pilot.run(|_| Ok(token(1)), &held);
+        let told = flight.resolve(&call(Requirement::ANY), &held).unwrap();
         assert_eq!(told.unwrap().generation(), 1);
         assert!(matches!(
-            flights.board(&mut call(Need::ANY), &held),
-            Step::Held(_)
+            flights.join_or_lead(&mut call(Requirement::ANY), &held),
+            Step::Cached(_)
         ));
     }
 
     #[test]
     fn what_failed_for_a_greater_need_says_nothing_of_a_lesser_one() {
-        let (flights, held) = (Arc::new(Flights::new()), Held::new());
+        let (flights, held) = (Arc::new(InFlightRequests::new()), TokenCache::new());
         held.hold(&token(1));
-        let renewal = Need::other_than(&token(1));
-        let pilot = lead(flights.board(&mut call(renewal), &held));
-        let mut lesser = call(Need::ANY);
-        let flight = join(flights.board(&mut lesser, &held));
-        let also = join(flights.board(&mut call(renewal), &held));
-        pilot.fly(|_| Err(Error::later("no other")), &held);
+        let renewal = Requirement::other_than(&token(1));
+        let pilot = lead(flights.join_or_lead(&mut call(renewal), &held));
+        let mut lesser = call(Requirement::ANY);
+        let flight = join(flights.join_or_lead(&mut lesser, &held));
+        let also = join(flights.join_or_lead(&mut call(renewal), &held));
+        pilot.run(|_| Err(Error::later("no other")), &held);
         assert!(
-            flight.settle(&lesser, &held).is_none(),
+            flight.resolve(&lesser, &held).is_none(),
             "it asks for itself"
         );
-        assert!(also.settle(&call(renewal), &held).unwrap().is_err());
+        assert!(also.resolve(&call(renewal), &held).unwrap().is_err());
     }
 
     #[test]
     fn a_refused_token_that_comes_once_more_is_asked_for_anew() {
-        let (flights, held) = (Arc::new(Flights::new()), Held::new());
-        let early = lead(flights.board(&mut call(Need::ANY), &held));
-        let mut renewal = call(Need::other_than(&token(1)));
-        let flight = join(flights.board(&mut renewal, &held));
-        early.fly(|_| Ok(token(1)), &held);
-        assert!(flight.settle(&renewal, &held).is_none());
-        let again = lead(flights.board(&mut renewal, &held));
+        let (flights, held) = (Arc::new(InFlightRequests::new()), TokenCache::new());
+        let early = lead(flights.join_or_lead(&mut call(Requirement::ANY), &held));
+        let mut renewal = call(Requirement::other_than(&token(1)));
+        let flight = join(flights.join_or_lead(&mut renewal, &held));
+        early.run(|_| Ok(token(1)), &held);
+        assert!(flight.resolve(&renewal, &held).is_none());
+        let again = lead(flights.join_or_lead(&mut renewal, &held));
         assert!(
-            !held.of(&set()).unwrap().lives(boot_now()),
+            !held.of(&set()).unwrap().is_valid(boot_now()),
             "held no longer"
         );
-        again.fly(|_| Ok(token(2)), &held);
+        again.run(|_| Ok(token(2)), &held);
         assert_eq!(held.of(&set()).unwrap().generation(), 2);
     }
 }

@@ -8,7 +8,7 @@ pub(super) fn is_known(outcome: &Outcome) -> bool {
         Outcome::Denied { again, .. } | Outcome::Failed { again, .. } => *again,
         Outcome::Ignored
         | Outcome::Obtained { .. }
-        | Outcome::RefusedInUse
+        | Outcome::RejectedByDomo
         | Outcome::Expired { .. } => panic!("no failure: {outcome:?}"),
     }
 }
@@ -17,8 +17,8 @@ pub(super) fn attempt(schedule: &mut Schedule, result: Result<Fetched, FetchErro
     let now = schedule.poll_timeout().unwrap_or(START);
     schedule.handle_timeout(now);
     assert!(schedule.wants_fetch());
-    let round = schedule.start(chance(0.5, 1), now);
-    schedule.handle_fetched(round, result, now)
+    let fetch_id = schedule.start(jitter(0.5, 1), now);
+    schedule.handle_fetched(fetch_id, result, now)
 }
 
 fn fails(schedule: &mut Schedule, error: FetchError) -> bool {
@@ -81,9 +81,9 @@ fn denied_because(words: &str) -> FetchError {
 #[test]
 fn a_client_refused_through_another_set_is_not_told_of_twice() {
     let mut schedule = schedule();
-    let round = schedule.start(chance(0.5, 1), START);
+    let fetch_id = schedule.start(jitter(0.5, 1), START);
     schedule.block("Domo answered 401", None, false, START);
-    let outcome = schedule.handle_fetched(round, Err(denied(false)), START);
+    let outcome = schedule.handle_fetched(fetch_id, Err(denied(false)), START);
     assert!(is_known(&outcome));
 }
 

@@ -9,7 +9,7 @@ use domo_token_protocol::BootTime;
 use domo_token_protocol::messages::Renew;
 
 use crate::args::{ExecInstead, Get};
-use crate::problem::Problem;
+use crate::error::CliError;
 
 /// The pause between two attempts of `--wait` if the broker names no next attempt.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -24,8 +24,8 @@ pub(crate) fn connect(socket: Option<&Path>) -> Result<Broker, Error> {
 }
 
 /// A token with all that was asked for, and the broker that it is from.
-pub(crate) fn token(get: &Get) -> Result<(Broker, Token), Problem> {
-    patiently(get, |broker| {
+pub(crate) fn token(get: &Get) -> Result<(Broker, Token), CliError> {
+    with_retry(get, |broker| {
         let mut request = broker.request(&get.scopes);
         if let Some(least) = get.min_ttl {
             request = request.min_ttl(least);
@@ -40,10 +40,10 @@ pub(crate) fn token(get: &Get) -> Result<(Broker, Token), Problem> {
 }
 
 /// Asks until the time is up if that was said, else once.
-pub(crate) fn patiently<T>(
+pub(crate) fn with_retry<T>(
     get: &Get,
     ask: impl Fn(&Broker) -> Result<T, Error>,
-) -> Result<(Broker, T), Problem> {
+) -> Result<(Broker, T), CliError> {
     let deadline = boot_now() + get.timeout;
     loop {
         let error = match once(get, deadline, &ask) {
@@ -59,8 +59,8 @@ pub(crate) fn patiently<T>(
 }
 
 /// What an error means to a caller that asked for this, and that it did not name the client itself.
-fn problem(error: &Error, get: &Get) -> Problem {
-    let problem = Problem::of(error, &get.scopes);
+fn problem(error: &Error, get: &Get) -> CliError {
+    let problem = CliError::of(error, &get.scopes);
     let (Error::Unknown { cause, .. } | Error::NotPermitted { cause, .. }) = error else {
         return problem;
     };

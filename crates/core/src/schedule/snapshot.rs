@@ -6,7 +6,7 @@ use domo_token_protocol::BootTime;
 
 /// A token with its timer, on its way from one process of the daemon to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct TokenSnapshot {
     /// The token.
     pub token: Token,
     /// When it is renewed; `None` if it is of other credentials than those asked with now, which are
@@ -16,12 +16,12 @@ pub struct Kept {
 
 impl Schedule {
     /// Goes on with a token that an earlier process of the daemon had.
-    pub fn resume(&mut self, kept: Kept, now: BootTime) {
-        let life = kept.token.life();
+    pub fn resume(&mut self, snapshot: TokenSnapshot, now: BootTime) {
+        let life = snapshot.token.life();
         self.lifetime = Some(life.lifetime);
         self.rejections.replaced_by(life.generation);
-        self.token = Some(kept.token);
-        if let Some(renew_at) = kept.renew_at {
+        self.token = Some(snapshot.token);
+        if let Some(renew_at) = snapshot.renew_at {
             self.last_success = Some(life.obtained);
             self.state = State::Fresh { renew_at };
         }
@@ -31,7 +31,7 @@ impl Schedule {
 
     /// What another process would have to know to go on, if the token lives.
     #[must_use]
-    pub fn kept(&self, now: BootTime) -> Option<Kept> {
+    pub fn snapshot(&self, now: BootTime) -> Option<TokenSnapshot> {
         let token = self.token(now)?.clone();
         let due = match self.state {
             State::Fresh { renew_at } => renew_at,
@@ -41,6 +41,6 @@ impl Schedule {
         };
         // No success yet: the token is of older credentials.
         let renew_at = self.last_success.map(|_| due);
-        Some(Kept { token, renew_at })
+        Some(TokenSnapshot { token, renew_at })
     }
 }

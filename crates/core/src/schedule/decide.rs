@@ -11,7 +11,7 @@ use domo_token_protocol::BootTime;
 
 /// What a token must be for a caller to be content.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Need {
+pub(super) struct Requirement {
     min_left: Duration,
     /// The generation that won't do.
     not: Option<u64>,
@@ -20,7 +20,7 @@ pub(super) struct Need {
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) id: WaiterId,
-    need: Need,
+    need: Requirement,
     pub(super) deadline: BootTime,
 }
 
@@ -38,7 +38,7 @@ pub const AWAITS_LOGIN: &str =
 /// The same, if nothing but the number of requests under way keeps it.
 pub const QUEUED: &str = "its request waits until requests of other scope sets have ended";
 
-enum Verdict {
+enum Decision {
     Serve(Token),
     Join,
     Refuse(Refusal),
@@ -50,10 +50,10 @@ impl Schedule {
     pub fn request(&mut self, waiter: WaiterId, ask: &Ask, now: BootTime) -> Option<Reply> {
         self.handle_timeout(now);
         let need = self.need(ask, now);
-        match self.judge(need, ask.deadline, now) {
-            Verdict::Serve(token) => Some(Ok(token)),
-            Verdict::Refuse(refusal) => Some(Err(refusal)),
-            Verdict::Join => {
+        match self.decide(need, ask.deadline, now) {
+            Decision::Serve(token) => Some(Ok(token)),
+            Decision::Refuse(refusal) => Some(Err(refusal)),
+            Decision::Join => {
                 self.waiters.push(Waiter {
                     id: waiter,
                     need,
@@ -119,7 +119,7 @@ impl Schedule {
             .or(last.map(|failure| failure.words.as_str()))
     }
 
-    fn need(&self, ask: &Ask, now: BootTime) -> Need {
+    fn need(&self, ask: &Ask, now: BootTime) -> Requirement {
         let current = self.token(now).map(Token::life);
         let not = match ask.renew {
             Some(Renew::Rejected(generation)) => Some(generation),
@@ -128,46 +128,46 @@ impl Schedule {
                 .map(|life| life.generation),
             None => None,
         };
-        Need {
+        Requirement {
             min_left: ask.min_ttl.unwrap_or_default(),
             not,
         }
     }
 
-    fn judge(&mut self, need: Need, deadline: BootTime, now: BootTime) -> Verdict {
-        if let Some(token) = self.token(now).filter(|token| suits(token, need, now)) {
-            return Verdict::Serve(token.clone());
+    fn decide(&mut self, need: Requirement, deadline: BootTime, now: BootTime) -> Decision {
+        if let Some(token) = self.token(now).filter(|token| satisfies(token, need, now)) {
+            return Decision::Serve(token.clone());
         }
-        if let Some(refusal) = self.load_refusal(now).or_else(|| self.too_long(need)) {
-            return Verdict::Refuse(refusal);
+        if let Some(refusal) = self.load_refusal(now).or_else(|| self.min_ttl_error(need)) {
+            return Decision::Refuse(refusal);
         }
         if let Some(words) = self.standing_rejection(deadline, now) {
             let next = self.shown_attempt(now);
-            return Verdict::Refuse(self.refusal(RefusalKind::Denied, words, next));
+            return Decision::Refuse(self.refusal(RefusalKind::Denied, words, next));
         }
         if self.blocked.is_some() {
-            return Verdict::Join;
+            return Decision::Join;
         }
         match self.state {
             State::Idle => match self.change.held_until {
                 Some(until) if until >= deadline => {
-                    Verdict::Refuse(self.refusal(RefusalKind::Unavailable, HELD, Some(until)))
+                    Decision::Refuse(self.refusal(RefusalKind::Unavailable, HELD, Some(until)))
                 }
-                Some(_) | None => Verdict::Join,
+                Some(_) | None => Decision::Join,
             },
-            State::Fetching { .. } => Verdict::Join,
+            State::Fetching { .. } => Decision::Join,
             State::Fresh { renew_at } => self.judge_early_renewal(renew_at, deadline, now),
-            State::Waiting { retry_at } if retry_at < deadline => Verdict::Join,
+            State::Waiting { retry_at } if retry_at < deadline => Decision::Join,
             State::Waiting { retry_at } => {
                 let words = self.failure().unwrap_or("no token yet");
-                Verdict::Refuse(self.refusal(RefusalKind::Unavailable, words, Some(retry_at)))
+                Decision::Refuse(self.refusal(RefusalKind::Unavailable, words, Some(retry_at)))
             }
             State::Denied { retry_at } if self.is_confirmed_before(retry_at, deadline) => {
-                Verdict::Join
+                Decision::Join
             }
             State::Denied { retry_at } => {
                 let words = self.failure().unwrap_or("refused");
-                Verdict::Refuse(self.refusal(RefusalKind::Denied, words, Some(retry_at)))
+                Decision::Refuse(self.refusal(RefusalKind::Denied, words, Some(retry_at)))
             }
         }
     }
@@ -199,13 +199,13 @@ impl Schedule {
         renew_at: BootTime,
         deadline: BootTime,
         now: BootTime,
-    ) -> Verdict {
+    ) -> Decision {
         let unavailable = |schedule: &Self, words: &str, at| {
-            Verdict::Refuse(schedule.refusal(RefusalKind::Unavailable, words, Some(at)))
+            Decision::Refuse(schedule.refusal(RefusalKind::Unavailable, words, Some(at)))
         };
         if self.reissued {
             if renew_at < deadline {
-                return Verdict::Join;
+                return Decision::Join;
             }
             let words = if self.token(now).is_some() {
                 "Domo hands out the same token again until it is nearer its end"
@@ -231,10 +231,10 @@ impl Schedule {
                 renew_at: renew_at.min(soonest),
             }
         };
-        Verdict::Join
+        Decision::Join
     }
 
-    fn too_long(&self, need: Need) -> Option<Refusal> {
+    fn min_ttl_error(&self, need: Requirement) -> Option<Refusal> {
         let lifetime = self.lifetime?;
         let most = lifetime.saturating_sub(floor(lifetime));
         if need.min_left <= most {
@@ -251,10 +251,10 @@ impl Schedule {
 
     pub(super) fn judge_all(&mut self, now: BootTime) {
         for waiter in std::mem::take(&mut self.waiters) {
-            let reply = match self.judge(waiter.need, waiter.deadline, now) {
-                Verdict::Serve(token) => Ok(token),
-                Verdict::Refuse(refusal) => Err(refusal),
-                Verdict::Join => {
+            let reply = match self.decide(waiter.need, waiter.deadline, now) {
+                Decision::Serve(token) => Ok(token),
+                Decision::Refuse(refusal) => Err(refusal),
+                Decision::Join => {
                     self.waiters.push(waiter);
                     continue;
                 }
@@ -292,7 +292,7 @@ impl Schedule {
     }
 }
 
-fn suits(token: &Token, need: Need, now: BootTime) -> bool {
+fn satisfies(token: &Token, need: Requirement, now: BootTime) -> bool {
     let life = token.life();
     let least = need.min_left.max(least_left(life.lifetime));
     life.left(now) >= least && need.not != Some(life.generation)

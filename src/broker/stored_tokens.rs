@@ -9,8 +9,8 @@ use tracing::info;
 
 use super::{Broker, State};
 use crate::platform::clock::Clock;
-use domo_token_core::schedule::Kept;
-use domo_token_core::scheduler::Wanted;
+use domo_token_core::schedule::TokenSnapshot;
+use domo_token_core::scheduler::ClientSpec;
 
 /// Who asks where for a client's tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct Origin {
 
 /// A living token, and all that another process must know to go on with it.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct StoredToken {
     /// The client's name.
     pub client: String,
     /// Who asked for it, and where.
@@ -31,7 +31,7 @@ pub struct Held {
     /// The scope set.
     pub scope: ScopeSet,
     /// The token and its timer.
-    pub kept: Kept,
+    pub kept: TokenSnapshot,
 }
 
 impl<C: Clock> Broker<C> {
@@ -50,7 +50,7 @@ impl<C: Clock> Broker<C> {
     /// All living tokens, stored ones of clients that are not loaded included, unless they must not
     /// be kept.
     #[must_use]
-    pub fn held(&self) -> Option<Vec<Held>> {
+    pub fn held(&self) -> Option<Vec<StoredToken>> {
         let now = self.0.clock.now();
         let mut state = self.state();
         state
@@ -58,9 +58,9 @@ impl<C: Clock> Broker<C> {
             .retain(|held| now < held.kept.token.life().expires);
         let served = state
             .scheduler
-            .kept(now)
+            .snapshots(now)
             .filter_map(|(client, scope, kept)| {
-                Some(Held {
+                Some(StoredToken {
                     client: client.to_owned(),
                     origin: state.about.origins.get(client)?.clone(),
                     scope: scope.clone(),
@@ -73,7 +73,7 @@ impl<C: Clock> Broker<C> {
 
     /// Tokens of an earlier process, for the [`super::Engine`] that is made next. Each is served
     /// once its client is loaded, if that requests its tokens in the same place.
-    pub fn take_over(&self, stored: Vec<Held>) {
+    pub fn take_over(&self, stored: Vec<StoredToken>) {
         if !stored.is_empty() {
             let count = stored.len();
             info!(count, "tokens of the last process are taken over");
@@ -86,13 +86,13 @@ impl State {
     /// Gives the scheduler the stored tokens of the clients that are loaded, and drops those of clients
     /// that are not in the config. Under another client id a token is served until the first one of
     /// the new id.
-    pub(super) fn restore(&mut self, wanted: &[Wanted]) {
-        let is_wanted = |held: &Held| wanted.iter().any(|client| client.name == held.client);
+    pub(super) fn restore(&mut self, wanted: &[ClientSpec]) {
+        let is_wanted = |held: &StoredToken| wanted.iter().any(|client| client.name == held.client);
         self.stored.retain(is_wanted);
         let loaded = wanted.iter().filter(|client| client.loading.is_none());
         let loaded: BTreeSet<&str> = loaded.map(|client| client.name.as_str()).collect();
         let origins = &self.about.origins;
-        let is_loaded = |held: &mut Held| loaded.contains(held.client.as_str());
+        let is_loaded = |held: &mut StoredToken| loaded.contains(held.client.as_str());
         let restored = self.stored.extract_if(.., is_loaded);
         let kept = restored.filter_map(|held| {
             let origin = origins.get(&held.client)?;
@@ -101,7 +101,7 @@ impl State {
             }
             let same_id = origin.client_id == held.origin.client_id;
             let renew_at = held.kept.renew_at.filter(|_| same_id);
-            let kept = Kept {
+            let kept = TokenSnapshot {
                 renew_at,
                 ..held.kept
             };
@@ -129,7 +129,7 @@ mod tests {
         }
     }
 
-    fn stored() -> Held {
+    fn stored() -> StoredToken {
         let now = SystemClock::new().now();
         let scope = ScopeSet::parse("data").unwrap();
         let life = Life {
@@ -140,16 +140,16 @@ mod tests {
         };
         let token = Token::new("acme", &scope, &"c4nary-token".into(), life).unwrap();
         let renew_at = Some(now + Duration::from_secs(2700));
-        Held {
+        StoredToken {
             client: "acme".to_owned(),
             origin: origin(),
             scope,
-            kept: Kept { token, renew_at },
+            kept: TokenSnapshot { token, renew_at },
         }
     }
 
-    fn client(loading: Option<Loading>) -> Wanted {
-        Wanted {
+    fn client(loading: Option<Loading>) -> ClientSpec {
+        ClientSpec {
             name: "acme".to_owned(),
             shown_id: String::new(),
             scopes: BTreeSet::from([ScopeSet::parse("data").unwrap()]),
@@ -173,7 +173,7 @@ mod tests {
         broker
     }
 
-    fn configure(broker: &Broker<SystemClock>, clients: &[Wanted]) {
+    fn configure(broker: &Broker<SystemClock>, clients: &[ClientSpec]) {
         let now = SystemClock::new().now();
         let mut state = broker.state();
         state.restore(clients);
@@ -186,7 +186,7 @@ mod tests {
         let state = broker.state();
         state
             .scheduler
-            .kept(now)
+            .snapshots(now)
             .map(|(_, _, kept)| kept.renew_at)
             .collect()
     }

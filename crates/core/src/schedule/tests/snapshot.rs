@@ -5,9 +5,9 @@ use super::*;
 #[test]
 fn a_token_and_its_timer_go_on_in_the_next_process() {
     let before = fresh(HOUR);
-    let kept = before.kept(START).unwrap();
+    let snapshot = before.snapshot(START).unwrap();
     let mut after = schedule();
-    after.resume(kept, START);
+    after.resume(snapshot, START);
     let now = START + SECOND;
     assert!(!after.wants_fetch());
     assert_eq!(
@@ -22,9 +22,9 @@ fn a_token_whose_renewal_was_under_way_is_kept_and_renewed_at_once() {
     let mut before = fresh(HOUR);
     let due = before.poll_timeout().unwrap();
     before.handle_timeout(due);
-    before.start(chance(0.0, 2), due);
+    before.start(jitter(0.0, 2), due);
     let mut after = schedule();
-    after.resume(before.kept(due).unwrap(), due);
+    after.resume(before.snapshot(due).unwrap(), due);
     assert_eq!(after.poll_timeout(), Some(due));
     after.handle_timeout(due);
     assert!(after.wants_fetch());
@@ -37,26 +37,26 @@ fn whose_renewal_fails_after_a_restart_has_no_new_credentials_to_blame() {
     let due = before.poll_timeout().unwrap();
     before.handle_timeout(due);
     let failed = |schedule: &mut Schedule, now| {
-        let round = schedule.start(chance(0.0, 2), now);
+        let fetch_id = schedule.start(jitter(0.0, 2), now);
         let error = FetchError::transient(Cause::Server, "503");
-        schedule.handle_fetched(round, Err(error), now);
+        schedule.handle_fetched(fetch_id, Err(error), now);
         schedule.status("", now).credentials_error
     };
     assert_eq!(failed(&mut before, due), None);
     let mut after = schedule();
-    after.resume(before.kept(due).unwrap(), due);
+    after.resume(before.snapshot(due).unwrap(), due);
     after.handle_timeout(due);
     assert_eq!(failed(&mut after, due), None);
     // With new ones it has, before a restart and after it.
     before.new_credentials(due);
     assert!(failed(&mut before, due).is_some());
     let mut after = schedule();
-    after.resume(before.kept(due).unwrap(), due);
+    after.resume(before.snapshot(due).unwrap(), due);
     assert!(after.wants_fetch(), "no floor holds them up");
     assert!(failed(&mut after, due).is_some());
 }
 
 #[test]
 fn a_dead_token_is_not_kept() {
-    assert_eq!(fresh(HOUR).kept(START + HOUR), None);
+    assert_eq!(fresh(HOUR).snapshot(START + HOUR), None);
 }

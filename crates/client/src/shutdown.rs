@@ -4,10 +4,10 @@ use crate::connection::Connection;
 
 /// Both ends of the connection see its end once told, whoever is reading.
 #[cfg(unix)]
-pub(crate) struct Hangup(std::os::fd::OwnedFd);
+pub(crate) struct Shutdown(std::os::fd::OwnedFd);
 
 #[cfg(unix)]
-impl Hangup {
+impl Shutdown {
     /// `None` where there is no descriptor left for it.
     pub(crate) fn of(connection: &Connection) -> Option<Self> {
         use std::os::fd::AsFd;
@@ -23,10 +23,10 @@ impl Hangup {
 
 /// There is none: whoever reads looks from time to time.
 #[cfg(not(unix))]
-pub(crate) enum Hangup {}
+pub(crate) enum Shutdown {}
 
 #[cfg(not(unix))]
-impl Hangup {
+impl Shutdown {
     pub(crate) fn of(_: &Connection) -> Option<Self> {
         None
     }
