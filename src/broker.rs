@@ -30,7 +30,7 @@ use tokio::sync::{Notify, oneshot, watch as signal};
 use crate::audit::Audit;
 use crate::platform::clock::{BootTime, Clock};
 use domo_token_core::policy::{Access, Caller};
-use domo_token_core::schedule::{Ask, Reply, WaiterId};
+use domo_token_core::schedule::{Answer, Ask, Reply, WaiterId};
 use domo_token_core::scheduler::{STOPPING, Scheduler, SetId};
 
 use counters::Counters;
@@ -204,12 +204,12 @@ impl<C: Clock> Broker<C> {
         }
         state.last_waiter += 1;
         let waiter = WaiterId(state.last_waiter);
-        let reply = state.scheduler.request(set, waiter, &ask, now);
+        let answer = state.scheduler.request(set, waiter, &ask, now);
         // A cached token leaves the loop asleep.
         if state.scheduler.wants_attention(state.armed) {
             self.0.changed.notify_one();
         }
-        if let Some(reply) = reply {
+        if let Answer::Now(reply) = answer {
             state.counters.answer(set, &reply);
             let reply = reply.map_err(|refusal| state.with_load_error(set, caller, refusal));
             return (resolved, Begun::Answered(reply));

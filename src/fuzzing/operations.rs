@@ -8,7 +8,7 @@ use domo_token_protocol::scope::ScopeSet;
 
 use crate::platform::clock::BootTime;
 use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
-use domo_token_core::schedule::{Ask, FetchId, Reply, WaiterId, floor};
+use domo_token_core::schedule::{Answer, Ask, FetchId, Reply, WaiterId, floor};
 use domo_token_core::scheduler::{
     ClientSpec, Command, MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, Scheduler, SetId,
 };
@@ -149,8 +149,8 @@ impl<I: Iterator<Item = u8>> Run<I> {
         let waiter = WaiterId(self.last_waiter);
         let least = min_ttl.unwrap_or_default();
         match self.scheduler.request(set, waiter, &ask, self.now) {
-            Some(reply) => decide(&reply, least, self.now),
-            None => drop(self.waiters.insert(waiter, (least, ask.deadline))),
+            Answer::Now(reply) => decide(&reply, least, self.now),
+            Answer::Later => drop(self.waiters.insert(waiter, (least, ask.deadline))),
         }
     }
 

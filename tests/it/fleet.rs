@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use domo_token::platform::clock::BootTime;
 use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
-use domo_token_core::schedule::{Ask, CONFIRM_AFTER, DENIED_RETRY, WaiterId};
+use domo_token_core::schedule::{Answer, Ask, CONFIRM_AFTER, DENIED_RETRY, WaiterId};
 use domo_token_core::scheduler::{ClientSpec, Command, Scheduler};
 use domo_token_protocol::scope::ScopeSet;
 
@@ -152,7 +152,10 @@ fn outage(seed: u64) -> (Vec<u128>, usize) {
         };
         let served = host.request(set, WaiterId(1), &ask, now);
         let usable = now + Duration::from_secs(1) <= START + LIFETIME;
-        assert!(!usable || matches!(served, Some(Ok(_))), "{served:?}");
+        assert!(
+            !usable || matches!(served, Answer::Now(Ok(_))),
+            "{served:?}"
+        );
     }
     let failed = host.status(end).next().unwrap().attempts;
     assert_eq!(usize::try_from(failed).unwrap(), rests.len() + 1);

@@ -46,7 +46,7 @@ pub use timing::{
     RETRY_AFTER_MAX, floor, least_left, request_timeout,
 };
 pub use types::{
-    Ask, Command, Effect, FetchId, Jitter, OutageCause, Outcome, Recovery, Rejected, Reply,
+    Answer, Ask, Command, Effect, FetchId, Jitter, OutageCause, Outcome, Recovery, Rejected, Reply,
     WaiterId,
 };
 use watched::LastSeen;

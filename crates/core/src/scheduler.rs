@@ -14,12 +14,13 @@ mod admission;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use domo_token_protocol::messages::Refusal;
+use domo_token_protocol::messages::{Refusal, RefusalKind};
 use domo_token_protocol::scope::ScopeSet;
 
 use crate::fetch::{FetchError, Fetched};
 use crate::schedule::{
-    self, Ask, FetchId, Loading, Outcome, Rejected, Reply, Schedule, TokenSnapshot, WaiterId,
+    self, Answer, Ask, FetchId, Loading, Outcome, Rejected, Reply, Schedule, TokenSnapshot,
+    WaiterId,
 };
 use domo_token_protocol::BootTime;
 
@@ -154,22 +155,18 @@ impl Scheduler {
         self.sets.get(&set)?.schedule.failure()
     }
 
-    /// Asks for a set's token: see [`Schedule::request`].
-    pub fn request(
-        &mut self,
-        set: SetId,
-        waiter: WaiterId,
-        ask: &Ask,
-        now: BootTime,
-    ) -> Option<Reply> {
-        let found = self.sets.get_mut(&set)?;
-        let reply = found.schedule.request(waiter, ask, now);
+    /// Requests a set's token: see [`Schedule::request`]. A set that does not exist is refused like a removed one.
+    pub fn request(&mut self, set: SetId, waiter: WaiterId, ask: &Ask, now: BootTime) -> Answer {
+        let Some(found) = self.sets.get_mut(&set) else {
+            return Answer::Now(Err(Refusal::new(RefusalKind::Gone, REMOVED)));
+        };
+        let answer = found.schedule.request(waiter, ask, now);
         let nothing_due = found.due.is_none_or(|due| now < due);
         // A token that is just handed out changes nothing.
-        if !(matches!(reply, Some(Ok(_))) && nothing_due && ask.renew.is_none()) {
+        if !(matches!(answer, Answer::Now(Ok(_))) && nothing_due && ask.renew.is_none()) {
             self.touch(set, now);
         }
-        reply
+        answer
     }
 
     /// A caller left before its answer.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domo_token_protocol::messages::{Refusal, RefusalKind, Renew};
 
-use super::types::{Ask, Command, OutageCause, Reply, WaiterId};
+use super::types::{Answer, Ask, Command, OutageCause, WaiterId};
 use super::{Loading, Schedule, State, floor, least_left};
 use crate::token::Token;
 use domo_token_protocol::BootTime;
@@ -45,21 +45,20 @@ enum Decision {
 }
 
 impl Schedule {
-    /// Answers at once, or `None` if the caller waits: a [`Command::Reply`] follows, at its
-    /// deadline at the latest.
-    pub fn request(&mut self, waiter: WaiterId, ask: &Ask, now: BootTime) -> Option<Reply> {
+    /// Returns what the caller gets, or notes that it waits.
+    pub fn request(&mut self, waiter: WaiterId, ask: &Ask, now: BootTime) -> Answer {
         self.handle_timeout(now);
         let need = self.need(ask, now);
         match self.decide(need, ask.deadline, now) {
-            Decision::Serve(token) => Some(Ok(token)),
-            Decision::Refuse(refusal) => Some(Err(refusal)),
+            Decision::Serve(token) => Answer::Now(Ok(token)),
+            Decision::Refuse(refusal) => Answer::Now(Err(refusal)),
             Decision::Join => {
                 self.waiters.push(Waiter {
                     id: waiter,
                     need,
                     deadline: ask.deadline,
                 });
-                None
+                Answer::Later
             }
         }
     }

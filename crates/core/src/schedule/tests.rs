@@ -67,12 +67,21 @@ fn fresh(lifetime: Duration) -> Schedule {
     schedule
 }
 
-fn generation(reply: Option<Reply>) -> u64 {
-    reply.unwrap().unwrap().life().generation
+impl From<Answer> for Option<Reply> {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Now(reply) => Some(reply),
+            Answer::Later => None,
+        }
+    }
 }
 
-fn refused(reply: Option<Reply>) -> Refusal {
-    reply.unwrap().unwrap_err()
+fn generation(reply: impl Into<Option<Reply>>) -> u64 {
+    reply.into().unwrap().unwrap().life().generation
+}
+
+fn refused(reply: impl Into<Option<Reply>>) -> Refusal {
+    reply.into().unwrap().unwrap_err()
 }
 
 #[test]
@@ -83,7 +92,7 @@ fn callers_before_the_first_token_share_one_fetch() {
     assert!(!schedule.wants_fetch());
     for waiter in [1, 2] {
         let reply = schedule.request(WaiterId(waiter), &ask(SECOND * 10, START), START);
-        assert_eq!(reply, None);
+        assert_eq!(reply, Answer::Later);
     }
     schedule.handle_fetched(fetch_id, Ok(fetched("first", HOUR)), START + SECOND);
     let replies = replies(&mut schedule);
@@ -175,7 +184,7 @@ fn a_token_too_near_its_end_to_be_used_is_not_handed_out() {
     let late = START + Duration::from_millis(99_500);
     assert_eq!(
         schedule.request(WaiterId(1), &ask(SECOND, late), late),
-        None
+        Answer::Later
     );
 }
 
@@ -186,7 +195,7 @@ fn a_caller_that_waits_hears_by_its_deadline() {
     let deadline = START + SECOND * 2;
     assert_eq!(
         schedule.request(WaiterId(7), &ask(SECOND * 2, START), START),
-        None
+        Answer::Later
     );
     assert_eq!(schedule.poll_timeout(), Some(deadline));
     schedule.handle_timeout(deadline);
@@ -235,7 +244,7 @@ fn a_caller_whose_deadline_is_after_the_next_attempt_joins_it() {
     schedule.handle_fetched(fetch_id, Err(error), START);
     assert_eq!(
         schedule.request(WaiterId(1), &ask(SECOND * 5, START), START),
-        None
+        Answer::Later
     );
     let refusal = refused(schedule.request(WaiterId(2), &ask(SECOND / 2, START), START));
     assert_eq!(refusal.next_attempt, Some(START + SECOND));
@@ -269,7 +278,7 @@ fn more_life_than_the_token_has_left_brings_the_renewal_forward_to_the_floor() {
     assert_eq!(generation(schedule.request(WaiterId(1), &ask, now)), 1);
     let now = START + SECOND * 31;
     ask.deadline = now + SECOND * 60;
-    assert_eq!(schedule.request(WaiterId(2), &ask, now), None);
+    assert_eq!(schedule.request(WaiterId(2), &ask, now), Answer::Later);
     assert!(schedule.wants_fetch());
 }
 
@@ -289,7 +298,7 @@ fn callers_that_reject_the_current_token_share_one_fetch_at_the_floor() {
     let mut ask = ask(SECOND * 60, now);
     ask.renew = Some(Renew::Rejected(1));
     for waiter in 1..=50 {
-        assert_eq!(schedule.request(WaiterId(waiter), &ask, now), None);
+        assert_eq!(schedule.request(WaiterId(waiter), &ask, now), Answer::Later);
     }
     let due = schedule.poll_timeout().unwrap();
     assert_eq!(due, START + floor(HOUR));
@@ -312,7 +321,7 @@ fn a_renewal_without_a_generation_spares_a_young_token() {
     assert_eq!(generation(schedule.request(WaiterId(1), &ask, young)), 1);
     let old = young + SECOND;
     ask.deadline = old + SECOND;
-    assert_eq!(schedule.request(WaiterId(2), &ask, old), None);
+    assert_eq!(schedule.request(WaiterId(2), &ask, old), Answer::Later);
     assert!(schedule.wants_fetch());
 }
 
@@ -340,7 +349,7 @@ fn the_same_text_again_keeps_its_generation_and_is_left_until_half_its_life_is_g
     let just = schedule.request(WaiterId(3), &rejected(left / 2), due);
     assert!(refused(just).next_attempt.is_some(), "no time is left then");
     let patient = schedule.request(WaiterId(2), &rejected(HOUR), due);
-    assert_eq!(patient, None, "the next attempt is in time");
+    assert_eq!(patient, Answer::Later, "the next attempt is in time");
 }
 
 #[test]
@@ -365,7 +374,7 @@ fn suspend_is_made_up_for_before_anything_is_served() {
     let after = START + HOUR * 2;
     assert_eq!(
         schedule.request(WaiterId(1), &ask(SECOND, after), after),
-        None
+        Answer::Later
     );
     assert!(schedule.wants_fetch());
 }

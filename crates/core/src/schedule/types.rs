@@ -40,6 +40,15 @@ pub struct Ask {
 /// What a caller gets.
 pub type Reply = Result<Token, Refusal>;
 
+/// The answer to a request, or that it follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The reply.
+    Now(Reply),
+    /// The caller waits: a [`Command::Reply`] follows, at its deadline at the latest.
+    Later,
+}
+
 /// What is to be carried out.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {

@@ -62,6 +62,14 @@ fn good(scheduler: &Scheduler, set: SetId) -> Fetched {
     }
 }
 
+#[track_caller]
+fn refused(answer: Answer) -> Refusal {
+    match answer {
+        Answer::Now(Err(refusal)) => refusal,
+        Answer::Now(Ok(_)) | Answer::Later => panic!("{answer:?}"),
+    }
+}
+
 fn denied() -> Result<Fetched, FetchError> {
     Err(FetchError::Denied {
         scope_only: false,
@@ -218,6 +226,27 @@ fn what_is_unknown_is_named_with_what_there_is() {
     assert_eq!(scheduler.find("nobody", &scope), Err(Unknown::Client));
     assert_eq!(scheduler.find("acme", &scope), Err(Unknown::Scope(sets(2))));
     assert!(scheduler.find("acme", &sets(1)[0]).is_ok());
+}
+
+#[test]
+fn request_for_a_set_that_does_not_exist_is_refused_and_waits_for_nothing() {
+    let mut scheduler = Scheduler::new(1);
+    scheduler.configure(vec![wanted("acme", 1)], NOW);
+    let set = fetches(&mut scheduler)[0].0;
+    scheduler.configure(Vec::new(), NOW);
+    fetches(&mut scheduler);
+    let ask = Ask {
+        min_ttl: None,
+        deadline: NOW + Duration::from_secs(10),
+        renew: None,
+    };
+    for set in [set, SetId(99)] {
+        let refusal = refused(scheduler.request(set, WaiterId(1), &ask, NOW));
+        assert_eq!(refusal.kind, RefusalKind::Gone);
+        assert_eq!(refusal.cause, REMOVED);
+    }
+    assert_eq!(scheduler.poll_command(), None);
+    assert_eq!(scheduler.poll_timeout(), None);
 }
 
 #[test]

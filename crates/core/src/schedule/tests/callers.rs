@@ -40,7 +40,10 @@ fn while_no_lifetime_is_known_a_min_ttl_is_judged_by_the_first_token() {
     let fetch_id = schedule.start(jitter(0.0, 1), START);
     for (waiter, least) in [(1, HOUR * 2), (2, HOUR / 2)] {
         let ask = min_ttl(least, SECOND * 60, START);
-        assert_eq!(schedule.request(WaiterId(waiter), &ask, START), None);
+        assert_eq!(
+            schedule.request(WaiterId(waiter), &ask, START),
+            Answer::Later
+        );
     }
     let now = START + SECOND;
     schedule.handle_fetched(fetch_id, Ok(fetched("first", HOUR)), now);
@@ -62,7 +65,7 @@ fn the_most_life_one_may_ask_can_always_be_had_once_the_floor_allows() {
         let most = life.saturating_sub(floor(life));
         let now = START + floor(life) + SECOND / 1000;
         let reply = schedule.request(WaiterId(1), &min_ttl(most, SECOND * 60, now), now);
-        assert_eq!(reply, None, "{life:?}");
+        assert_eq!(reply, Answer::Later, "{life:?}");
         let due = schedule.poll_timeout().unwrap().max(now);
         schedule.handle_timeout(now);
         let now = if schedule.wants_fetch() { now } else { due };
@@ -171,7 +174,7 @@ fn a_renewal_without_a_generation_joins_the_next_attempt_and_never_brings_it_for
     let retry_at = now + SECOND * 8;
     assert_eq!(schedule.poll_timeout(), Some(retry_at));
     let patient = renew(Renew::Current, SECOND * 60, now);
-    assert_eq!(schedule.request(WaiterId(1), &patient, now), None);
+    assert_eq!(schedule.request(WaiterId(1), &patient, now), Answer::Later);
     assert_eq!(
         schedule.poll_timeout(),
         Some(retry_at),
@@ -196,7 +199,7 @@ fn every_waiter_is_judged_anew_after_each_failed_attempt() {
     for (waiter, wait) in [(1, SECOND * 2), (2, SECOND * 60)] {
         assert_eq!(
             schedule.request(WaiterId(waiter), &ask(wait, START), START),
-            None
+            Answer::Later
         );
     }
     schedule.handle_fetched(fetch_id, failing(Cause::Server), START);
@@ -254,7 +257,7 @@ fn new_credentials_are_given_time_as_if_nothing_were_known_of_their_tokens() {
     let fetch_id = schedule.start(jitter(0.0, 2), now);
     assert_eq!(fetch_id, schedule.fetch_id);
     let joined = schedule.request(WaiterId(1), &min_ttl(HOUR / 2, SECOND * 60, now), now);
-    assert_eq!(joined, None, "judged when the first token comes");
+    assert_eq!(joined, Answer::Later, "judged when the first token comes");
     let slow = now + SECOND * 10;
     schedule.handle_timeout(slow);
     let outcome = schedule.handle_fetched(fetch_id, Ok(fetched("slow", HOUR)), slow);
@@ -291,7 +294,10 @@ fn who_waits_for_an_answer_is_not_told_of_a_refusal_that_the_answer_ends() {
             min_ttl: Some(left + SECOND),
             ..ask(SECOND * 60, due)
         };
-        assert_eq!(schedule.request(WaiterId(1), &more_than_left, due), None);
+        assert_eq!(
+            schedule.request(WaiterId(1), &more_than_left, due),
+            Answer::Later
+        );
         schedule.block("another set was refused", None, false, due);
         schedule.handle_fetched(fetch_id, answer, due);
         let replies = replies(&mut schedule);

@@ -41,7 +41,7 @@ fn closing_refuses_all_who_wait() {
     schedule.start(jitter(0.0, 1), START);
     assert_eq!(
         schedule.request(WaiterId(1), &ask(HOUR, START), START),
-        None
+        Answer::Later
     );
     schedule.close(RefusalKind::Busy, "stopping");
     let replies = replies(&mut schedule);
@@ -54,7 +54,7 @@ fn an_answer_to_old_credentials_is_dropped_and_its_callers_move_to_the_new_fetch
     let old = schedule.start(jitter(0.0, 1), START);
     assert_eq!(
         schedule.request(WaiterId(1), &ask(HOUR, START), START),
-        None
+        Answer::Later
     );
     schedule.new_credentials(START);
     assert_eq!(schedule.poll_command(), Some(Command::Abort(old)));
@@ -176,7 +176,7 @@ fn caller_joins_held_credentials_that_are_due_in_time_and_is_refused_else() {
     schedule.new_credentials(START);
     let until = START + CHANGE_INTERVAL;
     let joins = schedule.request(WaiterId(1), &ask(SECOND * 11, START), START);
-    assert_eq!(joins, None);
+    assert_eq!(joins, Answer::Later);
     let refusal = refused(schedule.request(WaiterId(2), &ask(SECOND * 9, START), START));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert_eq!(refusal.next_attempt, Some(until));

@@ -51,7 +51,7 @@ fn caller_waits_for_the_confirmation_if_its_deadline_allows_and_is_denied_else()
     assert!(refusal.cause.contains("Bad client credentials"));
     assert_eq!(refusal.next_attempt, Some(START + CONFIRM_AFTER));
     let joins = schedule.request(WaiterId(2), &ask(SECOND * 10, START), START);
-    assert_eq!(joins, None);
+    assert_eq!(joins, Answer::Later);
     assert!(!schedule.wants_fetch(), "a caller starts nothing");
     let confirm_at = START + CONFIRM_AFTER;
     fetch(&mut schedule, Ok(fetched("first", HOUR)), confirm_at);
@@ -63,7 +63,7 @@ fn caller_that_waits_is_denied_by_a_rejected_confirmation() {
     let mut schedule = rejected();
     assert_eq!(
         schedule.request(WaiterId(1), &ask(SECOND * 10, START), START),
-        None
+        Answer::Later
     );
     reject(&mut schedule, START + CONFIRM_AFTER);
     let replies = replies(&mut schedule);
@@ -78,7 +78,7 @@ fn caller_whose_deadline_passes_during_the_confirmation_gets_domos_message() {
     let mut schedule = rejected();
     assert_eq!(
         schedule.request(WaiterId(1), &ask(SECOND * 10, START), START),
-        None
+        Answer::Later
     );
     let confirm_at = START + CONFIRM_AFTER;
     schedule.handle_timeout(confirm_at);
@@ -137,7 +137,7 @@ fn set_of_a_client_that_another_set_confirms_joins_or_denies_its_callers_alike()
     let until = START + CONFIRM_AFTER;
     schedule.await_confirmation("Domo answered 401", Some(until), START);
     let joins = schedule.request(WaiterId(1), &ask(SECOND * 10, START), START);
-    assert_eq!(joins, None);
+    assert_eq!(joins, Answer::Later);
     let refusal = refused(schedule.request(WaiterId(2), &ask(SECOND, START), START));
     assert_eq!(refusal.kind, RefusalKind::Denied);
     schedule.handle_timeout(until);

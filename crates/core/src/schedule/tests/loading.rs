@@ -10,7 +10,7 @@ fn caller_waits_while_the_client_is_loaded_and_is_served_after() {
     schedule.set_loading(Some(Loading::Pending), START);
     assert!(!schedule.wants_fetch());
     let reply = schedule.request(WaiterId(1), &ask(SECOND, START), START);
-    assert_eq!(reply, None);
+    assert_eq!(reply, Answer::Later);
     assert_eq!(schedule.status("", START).state, ScopeState::Idle);
     schedule.set_loading(None, START);
     assert!(schedule.wants_fetch());
@@ -31,7 +31,7 @@ fn caller_of_a_client_that_failed_to_load_is_refused_by_whether_it_is_retried() 
         let mut schedule = schedule();
         schedule.set_loading(Some(Loading::Pending), START);
         let reply = schedule.request(WaiterId(1), &ask(SECOND, START), START);
-        assert_eq!(reply, None);
+        assert_eq!(reply, Answer::Later);
         schedule.set_loading(Some(Loading::Failed { retry_at }), START);
         let mut replies = replies(&mut schedule);
         let (_, reply) = replies.remove(0);
@@ -39,7 +39,7 @@ fn caller_of_a_client_that_failed_to_load_is_refused_by_whether_it_is_retried() 
         assert_eq!((refusal.kind, refusal.next_attempt), (kind, retry_at));
         assert_eq!(refusal.cause, "client \"acme\" could not be loaded");
         let again = schedule.request(WaiterId(2), &ask(SECOND, START), START);
-        assert_eq!(again, Some(Err(refusal.clone())));
+        assert_eq!(again, Answer::Now(Err(refusal.clone())));
         assert_eq!(schedule.watched(START), Some(Err(refusal)));
         let status = schedule.status("", START);
         assert_eq!((status.state, status.next_attempt), (state, retry_at));
@@ -53,7 +53,7 @@ fn token_kept_from_an_earlier_process_is_not_served_before_its_client_is_loaded(
     let mut after = schedule();
     after.set_loading(Some(Loading::Failed { retry_at: None }), START);
     let reply = after.request(WaiterId(1), &ask(SECOND, START), START);
-    assert!(matches!(reply, Some(Err(_))));
+    assert!(matches!(reply, Answer::Now(Err(_))));
     after.resume(snapshot, START);
     after.set_loading(None, START);
     assert!(!after.wants_fetch());

@@ -16,7 +16,7 @@ fn rejected_login_denies_callers_with_the_proxys_message_and_the_next_attempt() 
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(0.5, 1), START);
     let waits = schedule.request(WaiterId(1), &ask(SECOND * 600, START), START);
-    assert_eq!(waits, None);
+    assert_eq!(waits, Answer::Later);
     schedule.handle_fetched(fetch_id, Err(login_rejected()), START);
     let until = START + DENIED_RETRY;
     let refusal = refused(replies(&mut schedule).pop().map(|(_, reply)| reply));
@@ -42,7 +42,7 @@ fn valid_token_is_served_while_the_login_is_rejected() {
     assert_eq!(refusal.kind, RefusalKind::Denied);
     schedule.accept_login(expired);
     let joins = schedule.request(WaiterId(3), &ask(HOUR, expired), expired);
-    assert_eq!(joins, None);
+    assert_eq!(joins, Answer::Later);
     assert!(schedule.wants_fetch());
 }
 
@@ -81,7 +81,7 @@ fn caller_whose_deadline_passes_while_the_login_is_tried_gets_the_proxys_message
     schedule.reject_login(WORDS, START + DENIED_RETRY, START);
     let due = START + DENIED_RETRY;
     let joins = schedule.request(WaiterId(1), &ask(SECOND, due), due);
-    assert_eq!(joins, None, "another set tries it");
+    assert_eq!(joins, Answer::Later, "another set tries it");
     schedule.handle_timeout(due + SECOND);
     let refusal = refused(replies(&mut schedule).pop().map(|(_, reply)| reply));
     assert_eq!(refusal.kind, RefusalKind::Denied);

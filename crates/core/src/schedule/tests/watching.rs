@@ -89,7 +89,7 @@ fn the_second_refused_token_in_a_row_is_reported_once() {
         };
         for waiter in [1, 2] {
             schedule.note_rejection(generation, format!("uid {waiter}"));
-            assert_eq!(schedule.request(WaiterId(waiter), &ask, now), None);
+            assert_eq!(schedule.request(WaiterId(waiter), &ask, now), Answer::Later);
         }
         let fetch_id = schedule.start(jitter(0.0, generation + 1), now);
         let text = format!("token {generation}");

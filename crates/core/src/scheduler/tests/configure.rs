@@ -47,7 +47,7 @@ fn added_sets_are_fetched_and_removed_ones_are_gone_with_their_callers_told() {
         deadline: NOW + Duration::from_secs(10),
         renew: None,
     };
-    assert_eq!(scheduler.request(id, WaiterId(7), &ask, NOW), None);
+    assert_eq!(scheduler.request(id, WaiterId(7), &ask, NOW), Answer::Later);
 
     let changes = scheduler.configure(vec![wanted("acme", 3)], NOW);
     assert_eq!(changes.removed, ["other"]);

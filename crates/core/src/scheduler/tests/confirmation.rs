@@ -74,7 +74,11 @@ fn scope_set_whose_own_request_was_rejected_goes_on_when_another_one_confirms_th
     };
     for (waiter, (set, _)) in flights.iter().enumerate() {
         let waiter = WaiterId(waiter.try_into().unwrap());
-        assert_eq!(scheduler.request(*set, waiter, &ask, NOW), None, "it waits");
+        assert_eq!(
+            scheduler.request(*set, waiter, &ask, NOW),
+            Answer::Later,
+            "it waits"
+        );
     }
     let now = NOW + schedule::CONFIRM_AFTER;
     scheduler.handle_timeout(now);
@@ -223,15 +227,17 @@ fn set_that_was_rejected_once_keeps_its_wait_and_its_callers_when_another_one_su
         deadline: NOW + SECOND * wait,
         renew: None,
     };
-    assert_eq!(scheduler.request(set, WaiterId(1), &ask(10), NOW), None);
+    assert_eq!(
+        scheduler.request(set, WaiterId(1), &ask(10), NOW),
+        Answer::Later
+    );
     let answer = Ok(good(&scheduler, flights[1].0));
     scheduler.handle_fetched(flights[1].0, flights[1].1, answer, NOW);
     let commands: Vec<Command> = std::iter::from_fn(|| scheduler.poll_command()).collect();
     let replies = commands.iter();
     let replies = replies.filter(|command| matches!(command, Command::Reply(..)));
     assert_eq!(replies.count(), 0, "its own next request is due in time");
-    let reply = scheduler.request(set, WaiterId(2), &ask(2), NOW);
-    let refusal = reply.unwrap().unwrap_err();
+    let refusal = refused(scheduler.request(set, WaiterId(2), &ask(2), NOW));
     assert!(refusal.cause.contains("401"), "{}", refusal.cause);
     let now = NOW + schedule::CONFIRM_AFTER;
     scheduler.handle_timeout(now);

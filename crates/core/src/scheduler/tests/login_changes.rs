@@ -222,8 +222,7 @@ fn login_that_has_to_wait_because_it_changes_too_often_says_so_with_the_time() {
         renew: None,
     };
     for set in scheduler.sets.keys().copied().collect::<Vec<_>>() {
-        let refusal = scheduler.request(set, WaiterId(1), &ask, now);
-        let refusal = refusal.unwrap().unwrap_err();
+        let refusal = refused(scheduler.request(set, WaiterId(1), &ask, now));
         assert!(refusal.cause.ends_with(schedule::HELD), "{}", refusal.cause);
         assert_eq!(refusal.next_attempt, Some(until));
         let status = scheduler.status_of(set, now).unwrap();

@@ -30,14 +30,14 @@ pub(super) fn rejected() -> Result<Fetched, FetchError> {
 pub(super) type Sent = (u64, String);
 
 /// What a request is answered with, and after how long.
-pub(super) type Answer = (Duration, Result<Fetched, FetchError>);
+pub(super) type Response = (Duration, Result<Fetched, FetchError>);
 
 /// Runs from `from` until `end`.
 pub(super) fn run(
     scheduler: &mut Scheduler,
     from: BootTime,
     end: BootTime,
-    answer: impl Fn(&Scheduler, SetId, BootTime) -> Answer,
+    answer: impl Fn(&Scheduler, SetId, BootTime) -> Response,
 ) -> Vec<Sent> {
     let (mut now, mut sent) = (from, Vec::new());
     let mut flights: BTreeMap<(BootTime, SetId), (FetchId, Result<Fetched, FetchError>)> =
@@ -84,7 +84,7 @@ pub(super) fn land(
     scheduler.handle_fetched(set, fetch_id, result, now);
 }
 
-pub(super) fn at_once(result: Result<Fetched, FetchError>) -> Answer {
+pub(super) fn at_once(result: Result<Fetched, FetchError>) -> Response {
     (SECOND / 10, result)
 }
 
@@ -216,7 +216,10 @@ fn caller_whose_request_waits_for_a_login_hears_what_it_waits_for() {
         renew: None,
     };
     for (number, set) in [(1, tried), (2, waiting)] {
-        assert_eq!(scheduler.request(set, WaiterId(number), &ask, NOW), None);
+        assert_eq!(
+            scheduler.request(set, WaiterId(number), &ask, NOW),
+            Answer::Later
+        );
     }
     scheduler.handle_timeout(NOW + SECOND);
     let mut causes = BTreeMap::new();
