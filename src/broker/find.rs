@@ -9,7 +9,7 @@ use domo_token_protocol::scope::{MAX_SCOPE_BYTES, ScopeSet};
 use super::{State, did_you_mean, log};
 use crate::config::{DOMO_SCOPES, MAX_NAME, listed};
 use crate::platform::clock::BootTime;
-use domo_token_core::policy::{Access, Caller};
+use domo_token_core::policy::{Access, Caller, Decision};
 use domo_token_core::scheduler::{SetId, Unknown};
 
 impl State {
@@ -20,7 +20,7 @@ impl State {
         caller: &Caller,
         now: BootTime,
     ) -> Result<SetId, Refusal> {
-        let found = self.find(asked, caller);
+        let found = self.find(asked, caller).map(|(set, _)| set);
         if let Err(refusal) = &found
             && refusal.kind == RefusalKind::NotPermitted
         {
@@ -29,7 +29,7 @@ impl State {
             let denied = denied(caller, &wanted(Some(&client), &scope_shown(asked)));
             log::not_permitted(&mut self.refusals, &denied, &rule, now);
         }
-        found.map(|(set, _)| set)
+        found
     }
 
     /// The client that a caller names, or the default. A name that is longer than any can be comes
@@ -40,19 +40,23 @@ impl State {
         Some(client_shown(client))
     }
 
-    /// The set, and the rule that grants it if there is an access table.
-    fn find(&self, asked: &Asked, caller: &Caller) -> Result<(SetId, Option<String>), Refusal> {
+    /// The set, and the decision that grants it if there is an access table.
+    fn find(
+        &self,
+        asked: &Asked,
+        caller: &Caller,
+    ) -> Result<(SetId, Option<Decision<'_>>), Refusal> {
         let Some(client) = self.client_meant(asked) else {
             return Err(self.no_client_named(caller));
         };
         let client = client.as_ref();
         let known = self.scheduler.find_text(client, &asked.scope);
         let (scope, found) = if let Some((set, scope)) = known {
-            (scope.clone(), Ok(set))
+            (Cow::Borrowed(scope), Ok(set))
         } else {
             let scope = read_scope(&asked.scope)?;
             let found = self.scheduler.find(client, &scope);
-            (scope, found)
+            (Cow::Owned(scope), found)
         };
         let Some(access) = self.about.access.get(client) else {
             return match found {
@@ -64,12 +68,13 @@ impl State {
                 Err(Unknown::Client) => Err(self.unknown_client(client, caller)),
             };
         };
-        match (access.decide(&scope, caller).ok(), found) {
-            (Some(rule), Ok(set)) => Ok((set, Some(rule))),
-            (None, Err(Unknown::Scope(known))) if caller.privileged => {
+        let decision = access.decide(&scope, caller);
+        match (decision.is_granted(), found) {
+            (true, Ok(set)) => Ok((set, Some(decision))),
+            (false, Err(Unknown::Scope(known))) if caller.privileged => {
                 Err(unknown_scope(client, &scope, &known))
             }
-            (Some(_) | None, _) => Err(self.not_permitted(asked, &scope, caller)),
+            (true | false, _) => Err(self.not_permitted(asked, &scope, caller)),
         }
     }
 
@@ -78,10 +83,11 @@ impl State {
         let client = self.client_shown_to(asked, caller).map(Cow::into_owned);
         let scope = ScopeSet::parse(&asked.scope);
         let (refused, rule) = match self.find(asked, caller) {
-            Ok((set, rule)) => {
-                let rule = rule.unwrap_or_else(|| {
-                    "there is no access table: every caller that may open the socket may have it".to_owned()
-                });
+            Ok((set, decision)) => {
+                let rule = decision.map_or_else(
+                    || "there is no access table: every caller that may open the socket may have it".to_owned(),
+                    |decision| decision.to_string(),
+                );
                 match self.scheduler.load_refusal(set, now) {
                     Some(refusal) => {
                         let refusal = self.with_load_error(set, caller, refusal);
@@ -110,8 +116,10 @@ impl State {
         let access = client.and_then(|client| self.about.access.get(client.as_ref()));
         match (access, ScopeSet::parse(&asked.scope)) {
             (Some(access), Ok(scope)) => match access.decide(&scope, caller) {
-                Ok(_) => "there is no such scope set".to_owned(),
-                Err(rule) => rule,
+                Decision::Granted { .. } => "there is no such scope set".to_owned(),
+                denied @ (Decision::OtherCallers { .. } | Decision::NoRule { .. }) => {
+                    denied.to_string()
+                }
             },
             (None, _) | (_, Err(_)) => "there is no such client".to_owned(),
         }

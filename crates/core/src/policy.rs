@@ -1,6 +1,6 @@
-//! PURE. May this caller have this token?
+//! Access tables: may this caller have this token?
 //!
-//! A rule asks *who* (users or groups) and *where* (systemd units), both if both are given.
+//! A rule names users or groups, systemd units, or both; if both, both must match.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -59,6 +59,44 @@ pub struct Identity {
     pub groups: Vec<(u32, Option<String>)>,
 }
 
+/// What an access table decides for a caller. The texts name rules, so they are for the operator and for callers
+/// that the table grants the scope set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision<'a> {
+    /// The scope set's rule grants it.
+    Granted {
+        /// The scope set.
+        scope: &'a ScopeSet,
+        /// The part of the rule that the caller matches.
+        grantee: Grantee<'a>,
+        /// The caller's unit, if the rule names units.
+        unit: Option<&'a str>,
+    },
+    /// The scope set's rule names other callers.
+    OtherCallers {
+        /// The scope set.
+        scope: &'a ScopeSet,
+        /// Its rule.
+        rule: &'a Rule,
+    },
+    /// The table has no rule for the scope set, so nobody may have it.
+    NoRule {
+        /// The scope set.
+        scope: ScopeSet,
+    },
+}
+
+/// The part of a rule that a caller matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grantee<'a> {
+    /// The rule names neither users nor groups.
+    Everyone,
+    /// A user.
+    User(&'a Principal),
+    /// A group.
+    Group(&'a Principal),
+}
+
 impl Principal {
     fn is(&self, id: u32, name: Option<&str>) -> bool {
         match self {
@@ -69,24 +107,24 @@ impl Principal {
 }
 
 impl Access {
-    /// What grants `scope` to `caller`, in words.
-    ///
-    /// # Errors
-    ///
-    /// What denies it, in words for the operator: they tell of what there is.
-    pub fn decide(&self, scope: &ScopeSet, caller: &Caller) -> Result<String, String> {
-        let Some(rule) = self.0.get(scope) else {
-            return Err(format!("no rule for \"{scope}\""));
+    /// Decides whether `caller` may have `scope`.
+    #[must_use]
+    pub fn decide(&self, scope: &ScopeSet, caller: &Caller) -> Decision<'_> {
+        let Some((scope, rule)) = self.0.get_key_value(scope) else {
+            let scope = scope.clone();
+            return Decision::NoRule { scope };
         };
-        match (rule.who(caller), rule.place(caller)) {
-            (Some(who), Some(place)) => Ok(format!(
-                "the rule for \"{scope}\" grants it to {who}{place}"
-            )),
-            (None, _) | (_, None) => Err(format!("the rule for \"{scope}\" is for {rule} alone")),
+        match rule.matched_by(caller) {
+            Some((grantee, unit)) => Decision::Granted {
+                scope,
+                grantee,
+                unit,
+            },
+            None => Decision::OtherCallers { scope, rule },
         }
     }
 
-    /// Whether a rule of it is about what the user database alone knows: a user's name, or a group.
+    /// Returns whether any rule names a user by name, or a group, which the user database alone can resolve.
     #[must_use]
     pub fn needs_user_database(&self) -> bool {
         let is_name = |user: &Principal| matches!(user, Principal::Name(_));
@@ -94,52 +132,92 @@ impl Access {
         rules.any(|rule| !rule.groups.is_empty() || rule.users.iter().any(is_name))
     }
 
-    /// Whether `caller` may have `scope`.
+    /// Returns whether `caller` may have `scope`.
     #[must_use]
     pub fn grants(&self, scope: &ScopeSet, caller: &Caller) -> bool {
-        self.decide(scope, caller).is_ok()
+        let rule = self.0.get(scope);
+        rule.is_some_and(|rule| rule.matched_by(caller).is_some())
     }
 }
 
 impl Rule {
-    fn who(&self, caller: &Caller) -> Option<String> {
+    /// Returns the part of the rule that the caller matches, and its unit if the rule names units.
+    fn matched_by(&self, caller: &Caller) -> Option<(Grantee<'_>, Option<&str>)> {
+        let grantee = self.grantee(caller)?;
+        if self.units.is_empty() {
+            return Some((grantee, None));
+        }
+        let mut units = self.units.iter();
+        let unit = units.find(|unit| Some(*unit) == caller.unit.as_ref())?;
+        Some((grantee, Some(unit)))
+    }
+
+    fn grantee(&self, caller: &Caller) -> Option<Grantee<'_>> {
         if self.users.is_empty() && self.groups.is_empty() {
-            return Some("everyone".to_owned());
+            return Some(Grantee::Everyone);
         }
         let uid = caller.uid?;
-        let user = caller.identity.user.as_deref();
-        if let Some(wanted) = self.users.iter().find(|wanted| wanted.is(uid, user)) {
-            return Some(format!("user {wanted}"));
+        let name = caller.identity.user.as_deref();
+        if let Some(user) = self.users.iter().find(|user| user.is(uid, name)) {
+            return Some(Grantee::User(user));
         }
         let mut groups = self.groups.iter();
-        let wanted = groups.find(|wanted| {
-            let mut held = caller.identity.groups.iter();
-            held.any(|(gid, name)| wanted.is(*gid, name.as_deref()))
+        let group = groups.find(|group| {
+            let mut memberships = caller.identity.groups.iter();
+            memberships.any(|(gid, name)| group.is(*gid, name.as_deref()))
         });
-        wanted.map(|wanted| format!("group {wanted}"))
+        group.map(Grantee::Group)
     }
 
-    fn named(&self) -> impl Iterator<Item = String> {
-        let users = self.users.iter().map(|user| format!("user {user}"));
-        users.chain(self.groups.iter().map(|group| format!("group {group}")))
+    fn grantees(&self) -> impl Iterator<Item = Grantee<'_>> {
+        let users = self.users.iter().map(Grantee::User);
+        users.chain(self.groups.iter().map(Grantee::Group))
     }
+}
 
-    fn place(&self, caller: &Caller) -> Option<String> {
-        if self.units.is_empty() {
-            return Some(String::new());
+impl Decision<'_> {
+    /// Returns whether the caller may have the scope set.
+    #[must_use]
+    pub fn is_granted(&self) -> bool {
+        matches!(self, Self::Granted { .. })
+    }
+}
+
+impl fmt::Display for Decision<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Granted {
+                scope,
+                grantee,
+                unit,
+            } => {
+                write!(f, "the rule for \"{scope}\" grants it to {grantee}")?;
+                unit.map_or(Ok(()), |unit| write!(f, " in unit {unit}"))
+            }
+            Self::OtherCallers { scope, rule } => {
+                write!(f, "the rule for \"{scope}\" is for {rule} alone")
+            }
+            Self::NoRule { scope } => write!(f, "no rule for \"{scope}\""),
         }
-        let unit = caller.unit.as_ref()?;
-        let found = self.units.contains(unit);
-        found.then(|| format!(" in unit {unit}"))
+    }
+}
+
+impl fmt::Display for Grantee<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everyone => f.write_str("everyone"),
+            Self::User(user) => write!(f, "user {user}"),
+            Self::Group(group) => write!(f, "group {group}"),
+        }
     }
 }
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let who: Vec<String> = self.named().collect();
-        match who.as_slice() {
-            [] => f.write_str("everyone")?,
-            who => f.write_str(&who.join(", "))?,
+        let mut grantees = self.grantees();
+        grantees.next().unwrap_or(Grantee::Everyone).fmt(f)?;
+        for grantee in grantees {
+            write!(f, ", {grantee}")?;
         }
         if !self.units.is_empty() {
             write!(f, " in unit {}", self.units.join(", "))?;
@@ -217,7 +295,9 @@ mod tests {
                 groups,
                 units: Vec::new(),
             };
-            access(rule).decide(&scope("data"), &caller()).ok()
+            let access = access(rule);
+            let decision = access.decide(&scope("data"), &caller());
+            decision.is_granted().then(|| decision.to_string())
         };
         assert!(
             by(names(&["etl"]), vec![])
@@ -257,6 +337,33 @@ mod tests {
     }
 
     #[test]
+    fn decision_names_the_part_of_the_rule_that_the_caller_matches() {
+        let rule = |users: &[&str], groups: &[&str], units: &[&str]| Rule {
+            users: names(users),
+            groups: names(groups),
+            units: units.iter().map(|unit| (*unit).to_owned()).collect(),
+        };
+        for (rule, expected) in [
+            (rule(&[], &[], &[]), "everyone"),
+            (rule(&["ann", "etl"], &["analysts"], &[]), "user etl"),
+            (
+                rule(&["ann"], &["staff", "analysts"], &[]),
+                "group analysts",
+            ),
+            (
+                rule(&[], &["analysts"], &["a.service", "report.service"]),
+                "group analysts in unit report.service",
+            ),
+        ] {
+            let access = access(rule);
+            let decision = access.decide(&scope("data"), &caller());
+            assert!(decision.is_granted());
+            let text = format!("the rule for \"data\" grants it to {expected}");
+            assert_eq!(decision.to_string(), text);
+        }
+    }
+
+    #[test]
     fn what_is_not_known_grants_nothing() {
         let rule = |users: &[&str], units: Vec<String>| Rule {
             users: names(users),
@@ -288,7 +395,7 @@ mod tests {
             units: vec!["a.service".to_owned()],
         };
         let access = access(rule);
-        let why = |set: &str| access.decide(&scope(set), &caller()).unwrap_err();
+        let why = |set: &str| access.decide(&scope(set), &caller()).to_string();
         assert_eq!(
             why("data"),
             "the rule for \"data\" is for user ann\\n, group 9 in unit a.service alone"
