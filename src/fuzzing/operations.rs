@@ -196,6 +196,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
             // Now and then the text that is held already.
             text: format!("token-{}-{}", flight.scope, text % 8).into(),
             lifetime,
+            expires: None,
             lifetime_source: if text > 200 {
                 LifetimeSource::Assumed
             } else {

@@ -52,6 +52,7 @@ fn granted(number: usize) -> Fetched {
     Fetched {
         text: format!("token {number}").into(),
         lifetime: LIFETIME,
+        expires: None,
         lifetime_source: LifetimeSource::Stated,
         granted: scope(),
     }

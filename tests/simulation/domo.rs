@@ -567,6 +567,7 @@ fn fetched(text: &str, lifetime: Duration, key: &Key) -> Fetched {
     Fetched {
         text: text.into(),
         lifetime,
+        expires: None,
         lifetime_source: LifetimeSource::Stated,
         granted: key.1.clone(),
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use domo_token_protocol::BootTime;
 use domo_token_protocol::scope::ScopeSet;
 use secrecy::SecretString;
 
@@ -11,8 +12,11 @@ use secrecy::SecretString;
 pub struct Fetched {
     /// The text: a `b64token` (RFC 6750 §2.1) of at most [`crate::token::MAX_TOKEN`] bytes.
     pub text: SecretString,
-    /// How long it lives, from before the request was sent.
+    /// The whole lifetime.
     pub lifetime: Duration,
+    /// When the token expires, if that is not its lifetime after the start of the request: another host may have
+    /// obtained it earlier.
+    pub expires: Option<BootTime>,
     /// How the lifetime was derived.
     pub lifetime_source: LifetimeSource,
     /// The scopes granted.

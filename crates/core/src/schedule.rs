@@ -251,13 +251,8 @@ impl Schedule {
         now: BootTime,
     ) -> Result<Life, FetchError> {
         let held = self.token(now).filter(|token| token.is(&fetched.text));
-        let told = Life {
-            generation: jitter.generation,
-            obtained: started,
-            lifetime: fetched.lifetime,
-            expires: started + fetched.lifetime,
-        };
-        if told.expires <= now {
+        let told = fetched_life(fetched, started, jitter.generation);
+        if told.expires <= now || told.lifetime.is_zero() {
             let words = "the token was dead when it arrived";
             return Err(FetchError::transient(Cause::Unusable, words));
         }
@@ -288,7 +283,8 @@ impl Schedule {
         let renew_at = if self.reissued {
             now + floor(life.lifetime).max(life.left(now) / 2)
         } else {
-            started + timing::renew_after(life.lifetime, first, jitter.draw)
+            let left = life.expires.saturating_since(started);
+            started + timing::renew_after(life.lifetime, left, first, jitter.draw)
         };
         self.failure = None;
         let failures = std::mem::take(&mut self.failures);
@@ -306,6 +302,22 @@ impl Schedule {
             odd_lifetime: self.report.first_odd_lifetime(source),
             short: self.report.is_first_short(life.lifetime),
         }
+    }
+}
+
+/// Returns the life of a token whose request began at `started`. A token that another host obtained may be older
+/// than this host's boot; the clock cannot show that, so nothing but `expires` may be derived from it.
+fn fetched_life(fetched: &Fetched, started: BootTime, generation: u64) -> Life {
+    let lifetime = fetched.lifetime;
+    let (obtained, expires) = match fetched.expires {
+        Some(expires) => (expires - lifetime, expires),
+        None => (started, started + lifetime),
+    };
+    Life {
+        generation,
+        obtained,
+        lifetime,
+        expires,
     }
 }
 

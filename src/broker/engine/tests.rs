@@ -30,6 +30,7 @@ impl TokenSource for Stub {
             Self::Gives => Ok(Fetched {
                 text: "c4nary-token".into(),
                 lifetime: Duration::from_secs(3599),
+                expires: None,
                 lifetime_source: LifetimeSource::Stated,
                 granted: scope.clone(),
             }),

@@ -202,6 +202,7 @@ mod tests {
             Ok(Fetched {
                 text: SecretString::from("token"),
                 lifetime: Duration::from_secs(3599),
+                expires: None,
                 lifetime_source: LifetimeSource::Stated,
                 granted: scope.clone(),
             })

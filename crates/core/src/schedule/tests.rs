@@ -3,6 +3,7 @@ mod client;
 mod confirmation;
 mod snapshot;
 mod document;
+mod fleet;
 mod loading;
 mod login;
 mod outages;
@@ -24,6 +25,7 @@ fn fetched(text: &str, lifetime: Duration) -> Fetched {
     Fetched {
         text: text.into(),
         lifetime,
+        expires: None,
         lifetime_source: LifetimeSource::Stated,
         granted: ScopeSet::parse("data").unwrap(),
     }

@@ -62,15 +62,17 @@ pub fn request_timeout(lifetime: Option<Duration>) -> Duration {
     })
 }
 
-/// When a token is renewed, from the start of the request that brought it. A first token's renewal
-/// is spread wider, so that hosts that started together don't ask together for ever.
-pub(super) fn renew_after(lifetime: Duration, first: bool, draw: f64) -> Duration {
-    let part = if first {
-        0.40 + 0.40 * draw
-    } else {
-        0.70 + 0.10 * draw
-    };
-    lifetime.mul_f64(part).max(floor(lifetime))
+/// Returns when a token is renewed, counted from the start of the request that brought it, which left `left` of its
+/// lifetime. A first token's renewal is spread wider, so that hosts that started together do not renew together for
+/// ever. A token that was obtained earlier is renewed in what is left of these spans.
+pub(super) fn renew_after(lifetime: Duration, left: Duration, first: bool, draw: f64) -> Duration {
+    let (from, width) = if first { (0.40, 0.40) } else { (0.70, 0.10) };
+    let age = lifetime.saturating_sub(left);
+    let to = from + width;
+    let from = age.div_duration_f64(lifetime).clamp(from, to);
+    let part = from + (to - from) * draw;
+    let after = lifetime.mul_f64(part).saturating_sub(age);
+    after.max(floor(lifetime))
 }
 
 /// When the next attempt follows on the `failures`th failure in a row. What only a person can mend
@@ -124,12 +126,35 @@ mod tests {
     #[test]
     fn renewal_falls_between_its_bounds_and_never_before_the_floor() {
         let hour = Duration::from_secs(3600);
+        let renew_after = |life, first, draw| renew_after(life, life, first, draw);
         assert_eq!(renew_after(hour, false, 0.0), Duration::from_secs(2520));
         assert_eq!(renew_after(hour, false, 1.0), Duration::from_secs(2880));
         assert_eq!(renew_after(hour, true, 0.0), Duration::from_secs(1440));
         assert_eq!(renew_after(hour, true, 1.0), Duration::from_secs(2880));
         let second = Duration::from_secs(1);
         assert_eq!(renew_after(second, false, 0.0), second);
+    }
+
+    #[test]
+    fn renewal_of_an_older_token_falls_into_what_is_left_of_its_span() {
+        let hour = Duration::from_secs(3600);
+        let after = |left, first, draw| {
+            let left = Duration::from_secs(left);
+            renew_after(hour, left, first, draw).as_secs()
+        };
+        // 600 s old: the whole span is ahead.
+        assert_eq!(
+            (after(3000, false, 0.0), after(3000, false, 1.0)),
+            (1920, 2280)
+        );
+        // 2700 s old: 180 s of the span are ahead.
+        assert_eq!((after(900, false, 0.5), after(900, false, 1.0)), (90, 180));
+        assert_eq!((after(1800, true, 0.0), after(1800, true, 1.0)), (30, 1080));
+        // Past its span: as soon as the floor allows.
+        assert_eq!((after(100, false, 0.0), after(100, true, 1.0)), (30, 30));
+        assert_eq!(after(0, false, 1.0), 30);
+        // A clock that says more than the lifetime makes no token younger than new.
+        assert_eq!(after(7200, false, 0.0), 2520);
     }
 
     #[test]

@@ -57,6 +57,7 @@ fn good(scheduler: &Scheduler, set: SetId) -> Fetched {
     Fetched {
         text: format!("token-{client}-{scope}").into(),
         lifetime: Duration::from_secs(3600),
+        expires: None,
         lifetime_source: LifetimeSource::Stated,
         granted: scope.clone(),
     }

@@ -74,6 +74,7 @@ pub(super) fn read(
     let fetched = Fetched {
         text,
         lifetime,
+        expires: None,
         lifetime_source: source,
         granted,
     };

@@ -266,7 +266,7 @@ fn new_credentials_are_given_time_as_if_nothing_were_known_of_their_tokens() {
         "{outcome:?}"
     );
     assert!(matches!(replies(&mut schedule)[..], [(1, Ok(_))]));
-    let due = now + timing::renew_after(HOUR, false, 0.0);
+    let due = now + timing::renew_after(HOUR, HOUR, false, 0.0);
     assert_eq!(schedule.poll_timeout(), Some(due));
 }
 

@@ -52,7 +52,7 @@ fn the_document_has_each_constant_with_its_value_and_no_other() {
 
 #[test]
 fn the_document_names_the_parts_of_a_life_at_which_renewal_falls() {
-    let part = |first, draw| timing::renew_after(HOUR, first, draw).as_secs_f64() / 3600.0;
+    let part = |first, draw| timing::renew_after(HOUR, HOUR, first, draw).as_secs_f64() / 3600.0;
     for first in [true, false] {
         let range = format!("{:.2}–{:.2}", part(first, 0.0), part(first, 1.0));
         assert!(DOCUMENT.contains(&range), "{range}");

@@ -66,6 +66,7 @@ fn added_sets_are_fetched_and_removed_ones_are_gone_with_their_callers_told() {
     let late = Fetched {
         text: "late".into(),
         lifetime: Duration::from_secs(3600),
+        expires: None,
         lifetime_source: LifetimeSource::Stated,
         granted: sets(1)[0].clone(),
     };
