@@ -257,12 +257,12 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                         self.broker.0.renewed.send_replace(());
                     }
                 }
-                Command::Announce(set) => {
+                Command::NotifyWatchers(set) => {
                     if let Some(watchers) = self.broker.state().watched.get(&set) {
                         watchers.send_replace(());
                     }
                 }
-                Command::Forget(set) => {
+                Command::Remove(set) => {
                     self.aborts.remove(&set);
                     let mut state = self.broker.state();
                     state.watched.remove(&set);
@@ -286,8 +286,8 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             Command::Abort(_)
             | Command::Reply(..)
             | Command::Report(..)
-            | Command::Announce(_)
-            | Command::Forget(_) => None,
+            | Command::NotifyWatchers(_)
+            | Command::Remove(_) => None,
         };
         let name = name.map(|(client, scope)| (client.to_owned(), scope.clone()));
         Some((command, name))

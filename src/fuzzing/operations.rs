@@ -247,7 +247,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
         while let Some(command) = self.scheduler.poll_command() {
             match command {
                 Command::Fetch(set, fetch_id) => self.start(set, fetch_id),
-                Command::Abort(set) | Command::Forget(set) => {
+                Command::Abort(set) | Command::Remove(set) => {
                     self.fresh.remove(&set);
                     self.flights.retain(|flight| flight.set != set);
                 }
@@ -255,7 +255,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
                     let (least, _) = self.waiters.remove(&waiter).expect("it waits");
                     decide(&reply, least, self.now);
                 }
-                Command::Report(..) | Command::Announce(_) => {}
+                Command::Report(..) | Command::NotifyWatchers(_) => {}
             }
         }
     }

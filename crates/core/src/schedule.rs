@@ -47,7 +47,7 @@ pub use timing::{
 };
 pub use types::{
     Answer, Ask, Command, Effect, FetchId, Jitter, OutageCause, Outcome, Recovery, Rejected, Reply,
-    WaiterId,
+    SetId, WaiterId,
 };
 use watched::LastSeen;
 
@@ -74,6 +74,7 @@ enum State {
 /// The schedule of one scope set.
 #[derive(Debug)]
 pub struct Schedule {
+    id: SetId,
     client: String,
     scope: ScopeSet,
     state: State,
@@ -109,8 +110,9 @@ pub struct Schedule {
 impl Schedule {
     /// A schedule that wants its first token.
     #[must_use]
-    pub fn new(client: String, scope: ScopeSet) -> Self {
+    pub fn new(id: SetId, client: String, scope: ScopeSet) -> Self {
         Self {
+            id,
             client,
             scope,
             state: State::Idle,
@@ -162,7 +164,7 @@ impl Schedule {
     pub fn note_rejection(&mut self, generation: u64, who: String) {
         if self.rejections.note(generation, who) {
             self.commands
-                .push_back(Command::Report(Outcome::RejectedByDomo));
+                .push_back(Command::Report(self.id, Outcome::RejectedByDomo));
         }
     }
 
@@ -203,7 +205,8 @@ impl Schedule {
             Ok((life, source)) => self.succeeded(life, source, started, jitter, now),
             Err(error) => self.failed(error, jitter, now),
         };
-        self.commands.push_back(Command::Report(outcome.clone()));
+        self.commands
+            .push_back(Command::Report(self.id, outcome.clone()));
         // Before those who wait hear of a refusal that is over.
         if outcome.accepts_client() {
             self.blocked = None;

@@ -22,6 +22,7 @@ use crate::schedule::{
     self, Answer, Ask, FetchId, Loading, Outcome, Rejected, Reply, Schedule, TokenSnapshot,
     WaiterId,
 };
+pub use crate::schedule::{Command, SetId};
 use domo_token_protocol::BootTime;
 
 /// Most token requests under way at once for one client.
@@ -34,29 +35,8 @@ pub const MAX_FLIGHTS: usize = 64;
 /// and in jq before 1.7.
 const GENERATION_START: u64 = 1 << 52;
 
-/// Names one scope set of one client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SetId(usize);
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ClientId(usize);
-
-/// What is to be carried out.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Send a token request.
-    Fetch(SetId, FetchId),
-    /// Give the set's request up; an answer to it no longer counts.
-    Abort(SetId),
-    /// Answer a caller that waited.
-    Reply(WaiterId, Reply),
-    /// Tell the operator what an attempt came to.
-    Report(SetId, Outcome),
-    /// Watchers of the set are to look at [`Scheduler::watched`].
-    Announce(SetId),
-    /// The set is gone, and so is whoever watched it.
-    Forget(SetId),
-}
 
 #[derive(Debug)]
 struct Client {
@@ -64,7 +44,6 @@ struct Client {
     shown_id: String,
     loading: Option<Loading>,
     sets: BTreeMap<ScopeSet, SetId>,
-    in_flight: usize,
     /// Sets that want a fetch and haven't had their turn.
     queue: VecDeque<SetId>,
     /// In [`Scheduler::ready_queue`] already, or waiting for its proxy login.
@@ -87,9 +66,15 @@ struct Set {
     schedule: Schedule,
     due: Option<BootTime>,
     queued: bool,
-    flight: Option<FetchId>,
-    /// The login at the proxy that its request under way was sent with.
-    sent_login: Option<ProxyLoginId>,
+}
+
+/// A token request that was sent and has not ended.
+#[derive(Debug)]
+struct InFlight {
+    client: ClientId,
+    fetch_id: FetchId,
+    /// The proxy login that it was sent with, until its tunnel is open.
+    login: Option<ProxyLoginId>,
 }
 
 /// All schedules of a broker.
@@ -106,7 +91,8 @@ pub struct Scheduler {
     logins: BTreeMap<ProxyLoginId, Login>,
     /// When rejected logins may be tried again.
     login_timers: BTreeSet<(BootTime, ProxyLoginId)>,
-    in_flight: usize,
+    /// The token requests in flight, at most one for each scope set.
+    in_flight: BTreeMap<SetId, InFlight>,
     /// Whether a config is being applied: no request starts before all clients are as it says.
     is_configuring: bool,
     /// Clients that wait for a turn.
@@ -134,7 +120,7 @@ impl Scheduler {
             timers: BTreeSet::new(),
             logins: BTreeMap::new(),
             login_timers: BTreeSet::new(),
-            in_flight: 0,
+            in_flight: BTreeMap::new(),
             is_configuring: false,
             ready_queue: VecDeque::new(),
             snapshot: BTreeMap::new(),
@@ -213,6 +199,11 @@ impl Scheduler {
         self.sets.contains_key(&set)
     }
 
+    fn is_in_flight(&self, set: SetId, fetch_id: FetchId) -> bool {
+        let request = self.in_flight.get(&set);
+        request.is_some_and(|request| request.fetch_id == fetch_id)
+    }
+
     /// The request of `fetch_id` came back.
     pub fn handle_fetched(
         &mut self,
@@ -221,17 +212,16 @@ impl Scheduler {
         result: Result<Fetched, FetchError>,
         now: BootTime,
     ) {
-        let Some(found) = self
-            .sets
-            .get_mut(&set)
-            .filter(|set| set.flight == Some(fetch_id))
-        else {
+        if !self.is_in_flight(set, fetch_id) {
+            return;
+        }
+        let Some(found) = self.sets.get_mut(&set) else {
             return;
         };
         let client = found.client;
         let is_login_rejected = matches!(result, Err(FetchError::ProxyLogin { .. }));
         let outcome = found.schedule.handle_fetched(fetch_id, result, now);
-        let login = self.end_flight(set);
+        let login = self.end_request(set);
         // This attempt is reported before what it means for other sets.
         self.collect(set, now);
         if let Some((login, _)) = login {
@@ -333,24 +323,20 @@ impl Scheduler {
         let mut aborted = false;
         while let Some(found) = self.sets.get_mut(&set) {
             let client = found.client;
-            let Some(command) = found.schedule.poll_command() else {
+            let Some(mut command) = found.schedule.poll_command() else {
                 break;
             };
-            let command = match command {
-                schedule::Command::Reply(waiter, reply) => Command::Reply(waiter, reply),
-                schedule::Command::Report(mut outcome) => {
-                    self.limit_reports(client, &mut outcome, now);
-                    Command::Report(set, outcome)
-                }
-                schedule::Command::Announce => Command::Announce(set),
-                schedule::Command::Abort(_) => {
-                    aborted = true;
-                    Command::Abort(set)
-                }
-            };
+            match &mut command {
+                Command::Report(_, outcome) => self.limit_reports(client, outcome, now),
+                Command::Abort(_) => aborted = true,
+                Command::Fetch(..)
+                | Command::Reply(..)
+                | Command::NotifyWatchers(_)
+                | Command::Remove(_) => {}
+            }
             self.commands.push_back(command);
         }
-        if aborted && let Some(login) = self.end_flight(set) {
+        if aborted && let Some(login) = self.end_request(set) {
             self.abort_trial(login, now);
         }
         aborted

@@ -208,7 +208,7 @@ impl Schedule {
 
     pub(super) fn abort(&mut self) {
         if let State::Fetching { .. } = self.state {
-            self.commands.push_back(Command::Abort(self.fetch_id));
+            self.commands.push_back(Command::Abort(self.id));
         }
     }
 }

@@ -208,6 +208,6 @@ impl Schedule {
         };
         let effect = self.outage_at(now, now);
         let outcome = Outcome::Expired { cause, effect };
-        self.commands.push_back(Command::Report(outcome));
+        self.commands.push_back(Command::Report(self.id, outcome));
     }
 }

@@ -13,12 +13,13 @@ mod watching;
 use super::*;
 use domo_token_protocol::messages::{Refusal, RefusalKind, Renew};
 
+const SET: SetId = SetId(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
 const START: BootTime = BootTime::from_millis(1_000_000);
 
 fn schedule() -> Schedule {
-    Schedule::new("acme".to_owned(), ScopeSet::parse("data").unwrap())
+    Schedule::new(SET, "acme".to_owned(), ScopeSet::parse("data").unwrap())
 }
 
 fn fetched(text: &str, lifetime: Duration) -> Fetched {
@@ -55,7 +56,11 @@ fn replies(schedule: &mut Schedule) -> Vec<(u64, Reply)> {
     commands
         .filter_map(|command| match command {
             Command::Reply(waiter, reply) => Some((waiter.0, reply)),
-            Command::Abort(_) | Command::Report(_) | Command::Announce => None,
+            Command::Fetch(..)
+            | Command::Abort(_)
+            | Command::Report(..)
+            | Command::NotifyWatchers(_)
+            | Command::Remove(_) => None,
         })
         .collect()
 }
@@ -214,7 +219,7 @@ fn a_request_without_an_answer_is_given_up_and_tried_again() {
     let limit = START + SECOND * 20 + REQUEST_GRACE;
     assert_eq!(schedule.poll_timeout(), Some(limit), "after its own limit");
     schedule.handle_timeout(limit);
-    assert_eq!(schedule.poll_command(), Some(Command::Abort(fetch_id)));
+    assert_eq!(schedule.poll_command(), Some(Command::Abort(SET)));
     assert_eq!(schedule.poll_timeout(), Some(limit + BACKOFF_FIRST));
     let late = schedule.handle_fetched(fetch_id, Ok(fetched("late", HOUR)), limit);
     assert_eq!(late, Outcome::Ignored);

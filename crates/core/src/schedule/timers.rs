@@ -20,11 +20,11 @@ impl Schedule {
             State::Fetching {
                 abort_at, jitter, ..
             } if abort_at <= now => {
-                self.commands.push_back(Command::Abort(self.fetch_id));
+                self.commands.push_back(Command::Abort(self.id));
                 let words = "no answer in time";
                 let error = FetchError::transient(Cause::Timeout, words);
                 let outcome = self.failed(error, jitter, now);
-                self.commands.push_back(Command::Report(outcome));
+                self.commands.push_back(Command::Report(self.id, outcome));
                 self.judge_all(now);
             }
             State::Fresh { renew_at: due }

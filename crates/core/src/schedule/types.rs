@@ -9,6 +9,10 @@ use crate::fetch::{Cause, LifetimeSource};
 use crate::token::{Life, Token};
 use domo_token_protocol::BootTime;
 
+/// Identifies one scope set of one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetId(pub(crate) usize);
+
 /// Names one caller that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WaiterId(pub u64);
@@ -49,17 +53,21 @@ pub enum Answer {
     Later,
 }
 
-/// What is to be carried out.
+/// An effect to carry out.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Give the request of this round up.
-    Abort(FetchId),
-    /// Answer a caller that waited.
+    /// Send a token request for the scope set.
+    Fetch(SetId, FetchId),
+    /// Abort the scope set's token request; its result no longer counts.
+    Abort(SetId),
+    /// Answer a caller that waits.
     Reply(WaiterId, Reply),
     /// Log the result of an attempt, or the expiry of a token.
-    Report(Outcome),
-    /// Watchers are to look at [`super::Schedule::watched`].
-    Announce,
+    Report(SetId, Outcome),
+    /// Have the scope set's watchers look at [`super::Schedule::watched`] again.
+    NotifyWatchers(SetId),
+    /// Drop all that is kept for a removed scope set, its watchers included.
+    Remove(SetId),
 }
 
 /// What a failure means to callers.

@@ -17,7 +17,7 @@ pub(super) enum LastSeen {
 
 impl Schedule {
     /// What a watcher is to know now: the token, or that there is none; `None` while neither is
-    /// sure. A [`Command::Announce`] says when to look again.
+    /// sure. A [`Command::NotifyWatchers`] says when to look again.
     #[must_use]
     pub fn watched(&self, now: BootTime) -> Option<Reply> {
         if let Some(token) = self.token(now) {
@@ -43,7 +43,7 @@ impl Schedule {
         };
         if told != self.told {
             self.told = told;
-            self.commands.push_back(Command::Announce);
+            self.commands.push_back(Command::NotifyWatchers(self.id));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Turns: which of the sets that want a fetch may have it now, and whether their client may at all.
 
 use super::{
-    ClientId, Command, MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, ProxyLoginId, Scheduler, SetId,
+    ClientId, Command, InFlight, MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, ProxyLoginId, Scheduler,
+    SetId,
 };
 use crate::schedule::{DENIED_RETRY, Jitter};
 use domo_token_protocol::BootTime;
@@ -137,14 +138,9 @@ impl Scheduler {
     }
 
     /// Returns the proxy login that the request was sent with, and whether that was the login's trial.
-    pub(super) fn end_flight(&mut self, set: SetId) -> Option<(ProxyLoginId, bool)> {
-        let found = self.sets.get_mut(&set)?;
-        found.flight.take()?;
-        self.in_flight -= 1;
-        if let Some(client) = self.clients.get_mut(&found.client) {
-            client.in_flight -= 1;
-        }
-        self.release_login(set)
+    pub(super) fn end_request(&mut self, set: SetId) -> Option<(ProxyLoginId, bool)> {
+        let login = self.in_flight.remove(&set)?.login?;
+        self.release_login(login, set)
     }
 
     /// Uses the room there is, by turns of one request: whoever has much to ask, or hangs, keeps no
@@ -156,7 +152,7 @@ impl Scheduler {
 
     /// Starts requests of the clients that wait for a turn.
     pub(super) fn start_next(&mut self, now: BootTime) {
-        while self.in_flight < MAX_FLIGHTS && !self.is_configuring {
+        while self.in_flight.len() < MAX_FLIGHTS && !self.is_configuring {
             let Some(next) = self.ready_queue.pop_front() else {
                 return;
             };
@@ -176,10 +172,12 @@ impl Scheduler {
 
     /// A client that has something to ask, and may, waits for its turn.
     fn line_up(&mut self, id: ClientId) {
+        let requests = self.in_flight.values();
+        let count = requests.filter(|request| request.client == id).count();
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        let may_ask = !client.queue.is_empty() && client.in_flight < MAX_FLIGHTS_PER_CLIENT;
+        let may_ask = !client.queue.is_empty() && count < MAX_FLIGHTS_PER_CLIENT;
         if may_ask && !std::mem::replace(&mut client.in_ready_queue, true) {
             self.ready_queue.push_back(id);
         }
@@ -200,12 +198,12 @@ impl Scheduler {
         };
         self.next_generation = self.next_generation.wrapping_add(1);
         let fetch_id = found.schedule.start(jitter, now);
-        found.flight = Some(fetch_id);
-        self.use_login(set, now);
-        self.in_flight += 1;
-        if let Some(client) = self.clients.get_mut(&id) {
-            client.in_flight += 1;
-        }
+        let request = InFlight {
+            client: id,
+            fetch_id,
+            login: self.use_login(id, set, now),
+        };
+        self.in_flight.insert(set, request);
         self.commands.push_back(Command::Fetch(set, fetch_id));
         self.set_timer(set);
     }

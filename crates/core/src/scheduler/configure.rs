@@ -179,7 +179,6 @@ impl Scheduler {
             shown_id: wanted.shown_id,
             loading: wanted.loading,
             sets: BTreeMap::new(),
-            in_flight: 0,
             queue: VecDeque::new(),
             in_ready_queue: false,
             proxy_login: wanted.proxy_login,
@@ -215,7 +214,7 @@ impl Scheduler {
         let set = SetId(self.last_set);
         client.sets.insert(scope.clone(), set);
         let name = (client.name.clone(), scope.clone());
-        let mut schedule = Schedule::new(client.name.clone(), scope);
+        let mut schedule = Schedule::new(set, client.name.clone(), scope);
         if let Some(snapshot) = self.snapshot.remove(&name) {
             schedule.resume(snapshot, now);
         }
@@ -231,8 +230,6 @@ impl Scheduler {
             schedule,
             due: None,
             queued: false,
-            flight: None,
-            sent_login: None,
         };
         self.sets.insert(set, added);
         self.join_login(id, set, now);
@@ -271,7 +268,7 @@ impl Scheduler {
                 *before = left.max(*before);
             }
         }
-        self.commands.push_back(Command::Forget(set));
+        self.commands.push_back(Command::Remove(set));
     }
 
     /// Whether any set was added or removed.

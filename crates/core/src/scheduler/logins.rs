@@ -45,23 +45,29 @@ impl Scheduler {
         self.login_of(client).is_none_or(|login| login.is_open(now))
     }
 
-    /// A request of the set is being sent through its client's proxy.
-    pub(super) fn use_login(&mut self, set: SetId, now: BootTime) {
-        let Some(found) = self.sets.get_mut(&set) else {
-            return;
-        };
-        let client = self.clients.get(&found.client);
-        found.sent_login = client.and_then(|client| client.proxy_login);
-        let login = found.sent_login.and_then(|id| self.logins.get_mut(&id));
+    /// Returns the proxy login that a request of the set is sent with now. If the login has to be tried, this
+    /// request does that.
+    pub(super) fn use_login(
+        &mut self,
+        client: ClientId,
+        set: SetId,
+        now: BootTime,
+    ) -> Option<ProxyLoginId> {
+        let id = self.clients.get(&client)?.proxy_login?;
+        let login = self.logins.get_mut(&id);
         if let Some(login) = login.filter(|login| login.is_tried_next(now)) {
             login.tried_by = Some(set);
         }
+        Some(id)
     }
 
-    /// The set's request has ended, whatever its result. Returns the login that it was sent with, and
-    /// whether that was its trial.
-    pub(super) fn release_login(&mut self, set: SetId) -> Option<(ProxyLoginId, bool)> {
-        let id = self.sets.get_mut(&set)?.sent_login.take()?;
+    /// The set's request has ended, or its tunnel is open. Returns the login that it was sent with, and whether it
+    /// tried that login.
+    pub(super) fn release_login(
+        &mut self,
+        id: ProxyLoginId,
+        set: SetId,
+    ) -> Option<(ProxyLoginId, bool)> {
         let login = self.logins.get_mut(&id)?;
         let was_trial = login.tried_by.take_if(|by| *by == set).is_some();
         if was_trial {
@@ -86,12 +92,13 @@ impl Scheduler {
 
     /// The proxy has opened a tunnel for the request of `fetch_id`.
     pub fn handle_tunnel(&mut self, set: SetId, fetch_id: FetchId, now: BootTime) {
-        let found = self.sets.get(&set);
-        if found.is_none_or(|found| found.flight != Some(fetch_id)) {
+        let request = self.in_flight.get_mut(&set);
+        let request = request.filter(|request| request.fetch_id == fetch_id);
+        // The rest of the request no longer concerns the login.
+        let Some(id) = request.and_then(|request| request.login.take()) else {
             return;
-        }
-        // What the rest of the request comes to no longer concerns the login.
-        if let Some((id, _)) = self.release_login(set) {
+        };
+        if self.release_login(id, set).is_some() {
             self.accept_login(id, now);
             self.start_next(now);
         }
@@ -159,14 +166,15 @@ impl Scheduler {
 
     /// Gives up the requests that the proxy has not opened a tunnel for: it would reject them, too.
     fn give_up_requests(&mut self, id: ProxyLoginId, now: BootTime) {
-        let sets = self.sets.iter_mut();
-        let sent = sets.filter(|(_, found)| found.sent_login == Some(id));
-        let mut given_up = Vec::new();
-        for (set, found) in sent {
-            found.schedule.give_up();
-            given_up.push(*set);
+        let requests = self.in_flight.iter();
+        let sent = requests.filter(|(_, request)| request.login == Some(id));
+        let sent: Vec<SetId> = sent.map(|(set, _)| *set).collect();
+        for set in &sent {
+            if let Some(found) = self.sets.get_mut(set) {
+                found.schedule.give_up();
+            }
         }
-        for set in given_up {
+        for set in sent {
             self.touch(set, now);
         }
     }

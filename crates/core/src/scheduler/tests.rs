@@ -46,8 +46,8 @@ fn fetches(scheduler: &mut Scheduler) -> Vec<(SetId, FetchId)> {
             Command::Abort(_)
             | Command::Reply(..)
             | Command::Report(..)
-            | Command::Announce(_)
-            | Command::Forget(_) => None,
+            | Command::NotifyWatchers(_)
+            | Command::Remove(_) => None,
         })
         .collect()
 }

@@ -57,7 +57,7 @@ fn an_answer_to_old_credentials_is_dropped_and_its_callers_move_to_the_new_fetch
         Answer::Later
     );
     schedule.new_credentials(START);
-    assert_eq!(schedule.poll_command(), Some(Command::Abort(old)));
+    assert_eq!(schedule.poll_command(), Some(Command::Abort(SET)));
     assert!(schedule.wants_fetch());
     let new = schedule.start(jitter(0.0, 2), START);
     let dropped = schedule.handle_fetched(old, Ok(fetched("old", HOUR)), START);

@@ -7,8 +7,12 @@ fn reports(schedule: &mut Schedule) -> Vec<Outcome> {
     let commands = std::iter::from_fn(|| schedule.poll_command());
     commands
         .filter_map(|command| match command {
-            Command::Report(outcome) => Some(outcome),
-            Command::Abort(_) | Command::Reply(..) | Command::Announce => None,
+            Command::Report(_, outcome) => Some(outcome),
+            Command::Fetch(..)
+            | Command::Abort(_)
+            | Command::Reply(..)
+            | Command::NotifyWatchers(_)
+            | Command::Remove(_) => None,
         })
         .collect()
 }

@@ -4,7 +4,7 @@ use super::*;
 fn announcements(schedule: &mut Schedule) -> usize {
     let commands = std::iter::from_fn(|| schedule.poll_command());
     commands
-        .filter(|command| *command == Command::Announce)
+        .filter(|command| *command == Command::NotifyWatchers(SET))
         .count()
 }
 
@@ -96,7 +96,7 @@ fn the_second_refused_token_in_a_row_is_reported_once() {
         schedule.handle_fetched(fetch_id, Ok(fetched(&text, HOUR)), now);
         let commands = std::iter::from_fn(|| schedule.poll_command());
         reported += commands
-            .filter(|command| *command == Command::Report(Outcome::RejectedByDomo))
+            .filter(|command| *command == Command::Report(SET, Outcome::RejectedByDomo))
             .count();
     }
     assert_eq!(reported, 1);

@@ -54,7 +54,7 @@ fn added_sets_are_fetched_and_removed_ones_are_gone_with_their_callers_told() {
     assert_eq!(changes.scopes, ["acme"]);
     let commands: Vec<Command> = std::iter::from_fn(|| scheduler.poll_command()).collect();
     assert!(commands.contains(&Command::Abort(id)));
-    assert!(commands.contains(&Command::Forget(id)));
+    assert!(commands.contains(&Command::Remove(id)));
     let gone = commands.iter().any(|command| {
         matches!(command, Command::Reply(WaiterId(7), Err(refusal)) if refusal.kind == RefusalKind::Gone)
     });

@@ -296,8 +296,8 @@ pub(super) fn rejected_login_of_many_clients_is_reported_once() {
                 Command::Report(..)
                 | Command::Abort(_)
                 | Command::Reply(..)
-                | Command::Announce(_)
-                | Command::Forget(_) => {}
+                | Command::NotifyWatchers(_)
+                | Command::Remove(_) => {}
             }
         }
         for (set, fetch_id) in flights {

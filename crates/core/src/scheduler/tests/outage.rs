@@ -24,8 +24,8 @@ fn new_reports(scheduler: &mut Scheduler) -> Vec<(SetId, Outcome)> {
             | Command::Fetch(..)
             | Command::Abort(_)
             | Command::Reply(..)
-            | Command::Announce(_)
-            | Command::Forget(_) => None,
+            | Command::NotifyWatchers(_)
+            | Command::Remove(_) => None,
         })
         .collect()
 }
@@ -47,8 +47,8 @@ fn run(
                 Command::Abort(_)
                 | Command::Reply(..)
                 | Command::Report(..)
-                | Command::Announce(_)
-                | Command::Forget(_) => others.push_back(command),
+                | Command::NotifyWatchers(_)
+                | Command::Remove(_) => others.push_back(command),
             }
         }
         scheduler.commands = others;
@@ -163,8 +163,8 @@ fn first_token_after_the_rejection_of_another_set_is_no_recovery() {
         | Command::Fetch(..)
         | Command::Abort(_)
         | Command::Reply(..)
-        | Command::Announce(_)
-        | Command::Forget(_) => None,
+        | Command::NotifyWatchers(_)
+        | Command::Remove(_) => None,
     });
     assert_eq!(obtained.next(), Some((None, true)));
 }

@@ -65,8 +65,8 @@ fn requests_without_a_tunnel_are_given_up_when_another_one_is_rejected() {
             Command::Fetch(..)
             | Command::Reply(..)
             | Command::Report(..)
-            | Command::Announce(_)
-            | Command::Forget(_) => None,
+            | Command::NotifyWatchers(_)
+            | Command::Remove(_) => None,
         })
         .collect();
     assert_eq!(aborted, flights[2..].iter().map(|(set, _)| *set).collect());
