@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use super::{Broker, stopping};
 use crate::platform::clock::Clock;
 use domo_token_core::policy::Caller;
-use domo_token_core::schedule::Reply;
+use domo_token_core::schedule::{LastSeen, Reply};
 use domo_token_core::scheduler::{REMOVED, SetId};
 use domo_token_core::token::Token;
 
@@ -17,14 +17,7 @@ pub struct Watch<C> {
     broker: Broker<C>,
     set: SetId,
     changed: watch::Receiver<()>,
-    /// What was told last.
-    told: Option<LastSeen>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LastSeen {
-    Token(u64),
-    Down,
+    last_seen: Option<LastSeen>,
 }
 
 impl<C: Clock> Watch<C> {
@@ -33,7 +26,7 @@ impl<C: Clock> Watch<C> {
             broker,
             set,
             changed,
-            told: None,
+            last_seen: None,
         }
     }
 
@@ -93,11 +86,8 @@ impl<C: Clock> Watch<C> {
         let Some(reply) = state.scheduler.watched(self.set, now) else {
             return Ok(None);
         };
-        let told = match &reply {
-            Ok(token) => LastSeen::Token(token.life().generation),
-            Err(_) => LastSeen::Down,
-        };
-        let is_news = self.told.replace(told) != Some(told);
+        let seen = LastSeen::from(&reply);
+        let is_news = self.last_seen.replace(seen) != Some(seen);
         Ok(is_news.then_some(reply))
     }
 }

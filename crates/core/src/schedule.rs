@@ -49,7 +49,7 @@ pub use types::{
     Answer, Ask, Command, Effect, FetchId, Jitter, OutageCause, Outcome, Recovery, Rejected, Reply,
     SetId, WaiterId,
 };
-use watched::LastSeen;
+pub use watched::LastSeen;
 
 #[derive(Clone, Copy, Debug)]
 enum State {

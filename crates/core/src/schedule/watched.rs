@@ -6,13 +6,22 @@ use super::Schedule;
 use super::types::{Command, Reply};
 use domo_token_protocol::BootTime;
 
-/// What a watcher knows.
+/// What a watcher was shown last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LastSeen {
-    /// The token of this generation lives.
+pub enum LastSeen {
+    /// The token of this generation.
     Token(u64),
-    /// There is none.
-    Down,
+    /// That there is no valid token.
+    NoToken,
+}
+
+impl From<&Reply> for LastSeen {
+    fn from(reply: &Reply) -> Self {
+        match reply {
+            Ok(token) => Self::Token(token.life().generation),
+            Err(_) => Self::NoToken,
+        }
+    }
 }
 
 impl Schedule {
@@ -39,7 +48,7 @@ impl Schedule {
         let failing = self.failure.is_some() || is_rejected || self.is_load_failed();
         let told = match self.token(now) {
             Some(token) => Some(LastSeen::Token(token.life().generation)),
-            None => (self.told.is_some() || failing).then_some(LastSeen::Down),
+            None => (self.told.is_some() || failing).then_some(LastSeen::NoToken),
         };
         if told != self.told {
             self.told = told;
