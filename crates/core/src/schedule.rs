@@ -1,55 +1,84 @@
-//! PURE. Decides when one scope set's token is fetched, served or refused.
+//! Decides when one scope set's token is requested, served or refused.
 //!
-//! Nothing here reads a clock, draws a random number or touches a socket. The caller passes `now`
-//! and chance in, carries out the [`Command`]s that come out, calls [`Schedule::start`] when
-//! [`Schedule::wants_fetch`] and there is room for a request, and [`Schedule::handle_timeout`] once
+//! The caller passes in the time and random numbers, carries out the [`Command`]s that come out, calls
+//! [`Schedule::start`] when [`Schedule::wants_fetch`] and a request is admitted, and [`Schedule::handle_timeout`] once
 //! [`Schedule::poll_timeout`] has passed. The policy is the table in `docs/architecture.md`.
+//!
+//! - `transitions`: a request starts, succeeds or fails; a timer is due; a restart of the daemon.
+//! - `callers`: which callers are served, wait or are refused; what watchers get.
+//! - `credentials`: new credentials, reloads, and how often they may cause requests.
+//! - `client_rejection`: Domo rejects the client: the confirmation, the next attempt.
+//! - `proxy_login`: the proxy rejects its login (407).
+//! - `reporting`: what is logged of attempts and outages; status.
+//! - `timing`: floor, renewal time, back-off, time limits.
 
-mod change_limit;
-mod client;
-mod failure;
-mod decide;
-mod snapshot;
-mod loading;
-mod login;
-mod rejection;
-mod status;
-mod report_state;
-mod timers;
+mod callers;
+mod client_rejection;
+mod credentials;
+mod proxy_login;
+mod reporting;
 mod timing;
-mod types;
-mod watched;
+mod transitions;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use domo_token_protocol::BootTime;
 use domo_token_protocol::scope::ScopeSet;
 
-use crate::fetch::{Cause, FetchError, Fetched, LifetimeSource};
-use crate::token::{Life, Token};
-use domo_token_protocol::BootTime;
+use crate::token::Token;
 
-pub(crate) use change_limit::ChangeLimit;
-use change_limit::CredentialChange;
-pub use change_limit::{CHANGE_INTERVAL, CHANGES_IN_A_ROW};
-use client::ClientBlock;
-use decide::Waiter;
-pub use decide::{AWAITS_LOGIN, AWAITS_TRIAL, HELD, QUEUED};
-use failure::Failure;
-pub use loading::Loading;
-use login::LoginBlock;
-use rejection::Rejections;
-use report_state::ReportState;
-pub use snapshot::TokenSnapshot;
+pub use callers::{
+    AWAITS_LOGIN, AWAITS_TRIAL, Answer, Ask, HELD, LastSeen, QUEUED, Reply, WaiterId,
+};
+use callers::{Rejections, Waiter};
+use client_rejection::ClientBlock;
+pub(crate) use credentials::ChangeLimit;
+use credentials::CredentialChange;
+pub use credentials::{CHANGE_INTERVAL, CHANGES_IN_A_ROW, Loading};
+use proxy_login::LoginBlock;
+use reporting::ReportState;
+pub use reporting::{Effect, OutageCause, Outcome, Recovery, Rejected};
 pub use timing::{
     BACKOFF_FIRST, BACKOFF_MAX, CONFIRM_AFTER, DENIED_RETRY, REQUEST_GRACE, REQUEST_MAX,
     RETRY_AFTER_MAX, floor, least_left, request_timeout,
 };
-pub use types::{
-    Answer, Ask, Command, Effect, FetchId, Jitter, OutageCause, Outcome, Recovery, Rejected, Reply,
-    SetId, WaiterId,
-};
-pub use watched::LastSeen;
+use transitions::Failure;
+pub use transitions::TokenSnapshot;
+
+/// Identifies one scope set of one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetId(pub(crate) usize);
+
+/// Numbers each fetch, so that an answer to a fetch that no longer counts is known and dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FetchId(u64);
+
+/// What chance gives to one attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Jitter {
+    /// From 0 up to 1: spreads the renewal if the attempt succeeds, else the next attempt.
+    pub draw: f64,
+    /// The generation of the token, if the attempt brings one.
+    pub generation: u64,
+}
+
+/// An effect to carry out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Send a token request for the scope set.
+    Fetch(SetId, FetchId),
+    /// Abort the scope set's token request; its result no longer counts.
+    Abort(SetId),
+    /// Answer a caller that waits.
+    Reply(WaiterId, Reply),
+    /// Log the result of an attempt, or the expiry of a token.
+    Report(SetId, Outcome),
+    /// Have the scope set's watchers look at [`Schedule::watched`] again.
+    NotifyWatchers(SetId),
+    /// Drop all that is kept for a removed scope set, its watchers included.
+    Remove(SetId),
+}
 
 #[derive(Clone, Copy, Debug)]
 enum State {
@@ -160,61 +189,10 @@ impl Schedule {
         matches!(self.state, State::Idle) && self.loading.is_none() && !is_held
     }
 
-    /// A caller, named by `who`, was refused by Domo with the token of that generation.
-    pub fn note_rejection(&mut self, generation: u64, who: String) {
-        if self.rejections.note(generation, who) {
-            self.commands
-                .push_back(Command::Report(self.id, Outcome::RejectedByDomo));
-        }
-    }
-
-    /// The request is being sent now, as [`Self::wants_fetch`] said.
-    pub fn start(&mut self, jitter: Jitter, now: BootTime) -> FetchId {
-        self.fetch_id.0 += 1;
-        self.requests += 1;
-        self.change.start(now);
-        self.state = State::Fetching {
-            started: now,
-            abort_at: now + request_timeout(self.lifetime) + REQUEST_GRACE,
-            jitter,
-        };
-        self.fetch_id
-    }
-
-    /// The request of `fetch_id` came back.
-    pub fn handle_fetched(
-        &mut self,
-        fetch_id: FetchId,
-        result: Result<Fetched, FetchError>,
-        now: BootTime,
-    ) -> Outcome {
-        let State::Fetching {
-            started, jitter, ..
-        } = self.state
-        else {
-            return Outcome::Ignored;
-        };
-        if fetch_id != self.fetch_id {
-            return Outcome::Ignored;
-        }
-        let taken = result.and_then(|fetched| {
-            let life = self.take(&fetched, started, jitter, now)?;
-            Ok((life, fetched.lifetime_source))
-        });
-        let outcome = match taken {
-            Ok((life, source)) => self.succeeded(life, source, started, jitter, now),
-            Err(error) => self.failed(error, jitter, now),
-        };
-        self.commands
-            .push_back(Command::Report(self.id, outcome.clone()));
-        // Before those who wait hear of a refusal that is over.
-        if outcome.accepts_client() {
-            self.blocked = None;
-            self.is_client_rejected = false;
-        }
-        self.judge_all(now);
-        self.announce(now);
-        outcome
+    /// How long its next request may take.
+    #[must_use]
+    pub fn time_limit(&self) -> Duration {
+        request_timeout(self.lifetime)
     }
 
     /// The next thing to carry out.
@@ -245,82 +223,26 @@ impl Schedule {
         login.or(blocked).or(failure)
     }
 
-    /// Makes the token that came the one that is served.
-    fn take(
-        &mut self,
-        fetched: &Fetched,
-        started: BootTime,
-        jitter: Jitter,
-        now: BootTime,
-    ) -> Result<Life, FetchError> {
-        let held = self.token(now).filter(|token| token.is(&fetched.text));
-        let told = fetched_life(fetched, started, jitter.generation);
-        if told.expires <= now || told.lifetime.is_zero() {
-            let words = "the token was dead when it arrived";
-            return Err(FetchError::transient(Cause::Unusable, words));
-        }
-        let reissued = held.is_some();
-        let life = held.map_or(told, |token| Life {
-            expires: told.expires,
-            ..token.life()
-        });
-        let token = Token::new(&self.client, &fetched.granted, &fetched.text, life)
-            .map_err(|error| FetchError::transient(Cause::Unusable, error.to_string()))?;
-        if !reissued {
-            self.rejections.replaced_by(life.generation);
-        }
-        self.token = Some(token);
-        self.reissued = reissued;
-        Ok(life)
-    }
-
-    fn succeeded(
-        &mut self,
-        life: Life,
-        source: LifetimeSource,
-        started: BootTime,
-        jitter: Jitter,
-        now: BootTime,
-    ) -> Outcome {
-        let first = !std::mem::replace(&mut self.begun, true);
-        let renew_at = if self.reissued {
-            now + floor(life.lifetime).max(life.left(now) / 2)
-        } else {
-            let left = life.expires.saturating_since(started);
-            started + timing::renew_after(life.lifetime, left, first, jitter.draw)
-        };
-        self.failure = None;
-        let failures = std::mem::take(&mut self.failures);
-        self.lifetime = Some(life.lifetime);
-        self.last_success = Some(started);
-        self.state = State::Fresh { renew_at };
-        Outcome::Obtained {
-            life,
-            recovery: self
-                .report
-                .recover(failures, now)
-                // What kept a first token away was another scope set's failure.
-                .filter(|_| !first || failures > 0),
-            first,
-            odd_lifetime: self.report.first_odd_lifetime(source),
-            short: self.report.is_first_short(life.lifetime),
+    pub(super) fn next_attempt(&self) -> Option<BootTime> {
+        match self.state {
+            State::Fresh { renew_at: due }
+            | State::Waiting { retry_at: due }
+            | State::Denied { retry_at: due } => Some(due),
+            State::Idle => self.change.held_until,
+            State::Fetching { .. } => None,
         }
     }
-}
 
-/// Returns the life of a token whose request began at `started`. A token that another host obtained may be older
-/// than this host's boot; the clock cannot show that, so nothing but `expires` may be derived from it.
-fn fetched_life(fetched: &Fetched, started: BootTime, generation: u64) -> Life {
-    let lifetime = fetched.lifetime;
-    let (obtained, expires) = match fetched.expires {
-        Some(expires) => (expires - lifetime, expires),
-        None => (started, started + lifetime),
-    };
-    Life {
-        generation,
-        obtained,
-        lifetime,
-        expires,
+    /// The next attempt that people are told of; of a blocked set it is that of its client.
+    #[must_use]
+    pub fn shown_attempt(&self, now: BootTime) -> Option<BootTime> {
+        match (self.loading, &self.login, &self.blocked) {
+            (Some(Loading::Failed { retry_at }), ..) => retry_at.filter(|at| *at > now),
+            (Some(Loading::Pending), ..) => None,
+            (None, Some(login), _) => Some(login.until).filter(|until| *until > now),
+            (None, None, Some(block)) => block.until.filter(|until| *until > now),
+            (None, None, None) => self.next_attempt(),
+        }
     }
 }
 

@@ -1,35 +1,40 @@
-//! PURE. All schedules together: which are due, which may ask Domo now, and what one set's answer
-//! means for the others of its client.
+//! All schedules: which are due, which requests start now, and what one scope set's result means for the others.
 //!
-//! Jitter comes from a generator seeded by the caller; time and answers come in as arguments, and
-//! [`Command`]s go out.
+//! Jitter comes from a generator that the caller seeds; time and results come in as arguments, and [`Command`]s go
+//! out.
+//!
+//! - `admission`: how many requests are in flight at once, and whose start next.
+//! - `client_rejection`: a client that Domo rejects.
+//! - `configure`: applies a config: what is new, what is gone, what stays.
+//! - `proxy_logins`: logins at proxies (407), shared by clients.
+//! - `queries`: scope sets by name, their status, tokens and errors.
+//! - `reporting`: one report for an outage of many scope sets.
 
-mod configure;
-mod find;
-mod logins;
-mod outage;
-mod status;
 mod admission;
+mod client_rejection;
+mod configure;
+mod proxy_logins;
+mod queries;
+mod reporting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
+use domo_token_protocol::BootTime;
 use domo_token_protocol::messages::{Refusal, RefusalKind};
 use domo_token_protocol::scope::ScopeSet;
 
 use crate::fetch::{FetchError, Fetched};
 use crate::schedule::{
-    self, Answer, Ask, FetchId, Loading, Outcome, Rejected, Reply, Schedule, TokenSnapshot,
-    WaiterId,
+    self, Answer, Ask, FetchId, Loading, Outcome, Rejected, Schedule, TokenSnapshot, WaiterId,
 };
+
 pub use crate::schedule::{Command, SetId};
-use domo_token_protocol::BootTime;
-
-/// Most token requests under way at once for one client.
-pub const MAX_FLIGHTS_PER_CLIENT: usize = 3;
-
-/// Most token requests under way at once in all.
-pub const MAX_FLIGHTS: usize = 64;
+pub use admission::{MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT};
+use configure::KnownBy;
+pub use configure::{ClientSpec, ConfigDiff, REMOVED, STOPPING};
+use proxy_logins::Login;
+pub use proxy_logins::{LOGIN_WORKS, ProxyLoginId};
+pub use queries::Unknown;
 
 /// Generations start below this, so that they stay exact where numbers are doubles: in JavaScript,
 /// and in jq before 1.7.
@@ -129,18 +134,6 @@ impl Scheduler {
         }
     }
 
-    /// How long a request of the set may take: see [`Schedule::time_limit`].
-    #[must_use]
-    pub fn time_limit(&self, set: SetId) -> Option<Duration> {
-        Some(self.sets.get(&set)?.schedule.time_limit())
-    }
-
-    /// The words of a set's last failed attempt.
-    #[must_use]
-    pub fn failure_of(&self, set: SetId) -> Option<&str> {
-        self.sets.get(&set)?.schedule.failure()
-    }
-
     /// Requests a set's token: see [`Schedule::request`]. A set that does not exist is refused like a removed one.
     pub fn request(&mut self, set: SetId, waiter: WaiterId, ask: &Ask, now: BootTime) -> Answer {
         let Some(found) = self.sets.get_mut(&set) else {
@@ -168,35 +161,6 @@ impl Scheduler {
         if let Some(found) = self.sets.get_mut(&set) {
             found.schedule.note_rejection(generation, who);
         }
-    }
-
-    /// What a watcher of the set is to know: see [`Schedule::watched`].
-    #[must_use]
-    pub fn watched(&self, set: SetId, now: BootTime) -> Option<Reply> {
-        self.sets.get(&set)?.schedule.watched(now)
-    }
-
-    /// The name of the set's client, if the client could not be loaded.
-    #[must_use]
-    pub fn failed_client_of(&self, set: SetId) -> Option<&str> {
-        let found = self.sets.get(&set)?;
-        let client = self.clients.get(&found.client)?;
-        let failed = found.schedule.is_load_failed();
-        failed.then_some(client.name.as_str())
-    }
-
-    /// What the set's callers get because its client could not be loaded, unless they get a token.
-    #[must_use]
-    pub fn load_refusal(&self, set: SetId, now: BootTime) -> Option<Refusal> {
-        let schedule = &self.sets.get(&set)?.schedule;
-        let refusal = schedule.load_refusal(now);
-        refusal.filter(|_| schedule.token(now).is_none())
-    }
-
-    /// Whether the set is there.
-    #[must_use]
-    pub fn has(&self, set: SetId) -> bool {
-        self.sets.contains_key(&set)
     }
 
     fn is_in_flight(&self, set: SetId, fetch_id: FetchId) -> bool {
@@ -359,12 +323,6 @@ impl Scheduler {
         found.due = due;
     }
 }
-
-use configure::KnownBy;
-pub use configure::{ClientSpec, ConfigDiff, REMOVED, STOPPING};
-pub use find::Unknown;
-use logins::Login;
-pub use logins::{LOGIN_WORKS, ProxyLoginId};
 
 #[cfg(test)]
 mod tests;

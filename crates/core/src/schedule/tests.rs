@@ -1,16 +1,17 @@
 mod callers;
-mod client;
-mod confirmation;
-mod snapshot;
+mod client_rejection;
+mod credentials;
 mod document;
+mod failure_reports;
 mod fleet;
 mod loading;
-mod login;
 mod outages;
-mod report_state;
-mod watching;
+mod proxy_login;
+mod snapshot;
+mod watchers;
 
 use super::*;
+use crate::fetch::{Cause, FetchError, Fetched, LifetimeSource};
 use domo_token_protocol::messages::{Refusal, RefusalKind, Renew};
 
 const SET: SetId = SetId(1);

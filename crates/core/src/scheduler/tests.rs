@@ -1,10 +1,10 @@
-mod configure;
-mod confirmation;
-mod login_changes;
-mod logins;
-mod outage;
-mod tunnels;
 mod admission;
+mod client_rejection;
+mod configure;
+mod outages;
+mod proxy_login_changes;
+mod proxy_logins;
+mod proxy_tunnels;
 
 use super::*;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! What is reported of outages: their begin, once, and their end.
 
-use super::report_state::{attempt, is_known, transient};
+use super::failure_reports::{attempt, is_known, transient};
 use super::*;
 
 fn reports(schedule: &mut Schedule) -> Vec<Outcome> {

@@ -1,6 +1,6 @@
 //! What tunnels, and the lack of them, show about the login at a proxy.
 
-use super::logins::{
+use super::proxy_logins::{
     GOOD, SECOND, WRONG, at_once, land, rejected, run, through, times, with_login,
 };
 use super::*;

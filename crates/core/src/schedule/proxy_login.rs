@@ -1,8 +1,8 @@
-//! The proxy rejects the login of the set's client: what its callers get until the login is tried again.
+//! The proxy rejects the login of the set's client (407): what its callers get until the login is tried again.
 
-use super::types::{OutageCause, Rejected};
-use super::{Schedule, State};
 use domo_token_protocol::BootTime;
+
+use super::{DENIED_RETRY, OutageCause, Rejected, Schedule, State};
 
 /// A rejected proxy login.
 #[derive(Clone, Debug)]
@@ -15,6 +15,15 @@ pub(super) struct LoginBlock {
 }
 
 impl Schedule {
+    /// The proxy rejected the login that the request was sent with: the next request is wanted as soon as
+    /// the login may be tried again.
+    pub(super) fn login_rejected(&mut self, words: &str, now: BootTime) {
+        self.state = State::Idle;
+        if self.login_block(now).is_none() {
+            self.set_login_block(words, now + DENIED_RETRY, now);
+        }
+    }
+
     /// The proxy rejected the login, with this message; it may be tried again at `until`. The scheduler lets no
     /// request start before that.
     pub fn reject_login(&mut self, words: &str, until: BootTime, now: BootTime) {
@@ -25,18 +34,13 @@ impl Schedule {
         self.announce(now);
     }
 
-    /// The proxy has rejected the login in an answer to another request: this one is given up.
-    pub fn give_up(&mut self) {
-        self.abort();
-        if let State::Fetching { .. } = self.state {
-            self.state = State::Idle;
+    /// The login works, is another one, or is tried again before its time.
+    pub fn accept_login(&mut self, now: BootTime) {
+        self.failure
+            .take_if(|failure| failure.cause == OutageCause::ProxyLogin);
+        if self.login.take().is_some() {
+            self.judge_all(now);
         }
-    }
-
-    /// The login changes too often: the next request has to wait until then.
-    pub fn hold(&mut self, until: BootTime, now: BootTime) {
-        self.change.held_until = self.change.held_until.max(Some(until));
-        self.judge_all(now);
     }
 
     /// Whether the next request waits for another one to try the login.
@@ -48,15 +52,6 @@ impl Schedule {
     pub fn skip_outage_report(&mut self, now: BootTime) {
         if self.token(now).is_none() {
             self.outage_at(now, now);
-        }
-    }
-
-    /// The login works, is another one, or is tried again before its time.
-    pub fn accept_login(&mut self, now: BootTime) {
-        self.failure
-            .take_if(|failure| failure.cause == OutageCause::ProxyLogin);
-        if self.login.take().is_some() {
-            self.judge_all(now);
         }
     }
 

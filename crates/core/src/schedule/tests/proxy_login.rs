@@ -60,7 +60,11 @@ fn rejection_by_the_proxy_is_no_error_of_the_credentials() {
     assert_eq!(error(&schedule), None);
     schedule.accept_login(START);
     let fetch_id = schedule.start(jitter(0.5, 1), START);
-    schedule.handle_fetched(fetch_id, Err(report_state::transient(Cause::Server)), START);
+    schedule.handle_fetched(
+        fetch_id,
+        Err(failure_reports::transient(Cause::Server)),
+        START,
+    );
     assert!(error(&schedule).is_some());
 }
 
@@ -70,7 +74,7 @@ fn login_rejected_through_another_set_is_not_reported_twice() {
     let fetch_id = schedule.start(jitter(0.5, 1), START);
     schedule.reject_login(WORDS, START + DENIED_RETRY, START);
     let outcome = schedule.handle_fetched(fetch_id, Err(login_rejected()), START + SECOND);
-    assert!(report_state::is_known(&outcome));
+    assert!(failure_reports::is_known(&outcome));
     let next = schedule.status("", START + SECOND).next_attempt;
     assert_eq!(next, Some(START + DENIED_RETRY), "as for the other set");
 }

@@ -1,10 +1,8 @@
-//! What befalls the set's client: new credentials, a reload, a refusal through another set, its end.
+//! Domo rejects the client: the first rejection is confirmed, then one scope set tries the client again for all.
 
-use domo_token_protocol::messages::{Refusal, RefusalKind};
-
-use super::types::{Command, Rejected};
-use super::{ChangeLimit, Schedule, State};
 use domo_token_protocol::BootTime;
+
+use super::{CONFIRM_AFTER, DENIED_RETRY, Rejected, Schedule, State};
 
 /// Another set's refusal that holds for the whole client.
 #[derive(Clone, Debug)]
@@ -42,67 +40,38 @@ impl ClientBlock {
 }
 
 impl Schedule {
-    /// The client's credentials changed: whatever the old ones are still fetching no longer
-    /// counts, and nothing they ran into holds the new ones up, but that they change too often.
-    pub fn new_credentials(&mut self, now: BootTime) {
-        self.abort();
-        self.lifetime = None;
-        self.last_success = None;
-        self.reissued = false;
-        self.failures = 0;
-        self.failure = None;
-        self.report.reset();
-        self.blocked = None;
-        self.is_client_rejected = false;
-        self.state = State::Idle;
-        self.limit_change(now);
-        self.judge_all(now);
-    }
-
-    /// Has the next request count as caused by new credentials, and wait for its turn.
-    fn limit_change(&mut self, now: BootTime) {
-        self.change.is_untried = true;
-        self.change.held_until = Some(self.change.limit.next()).filter(|until| *until > now);
-    }
-
-    /// Whether the new credentials wait for another set of the client to try them first.
-    pub fn await_trial(&mut self, waits: bool) {
-        self.change.awaits_trial = waits;
-    }
-
-    /// The set is back in the config after a short absence, which costs a request like new
-    /// credentials do, and is limited with them.
-    pub(crate) fn returned(&mut self, changes: ChangeLimit, now: BootTime) {
-        self.change.limit = changes;
-        self.limit_change(now);
-    }
-
-    /// How often it may be caused a request.
-    pub(crate) fn changes(&self) -> ChangeLimit {
-        self.change.limit
-    }
-
-    /// What is rejected or waits to retry is tried immediately, as often as new credentials would
-    /// be; a valid token's timer stays.
-    pub fn reload(&mut self, now: BootTime) {
-        self.report.compare_message();
-        let was_blocked = self.blocked.take().is_some();
-        // A reload makes no rejection the first one again.
-        self.is_client_rejected |= was_blocked;
-        match self.state {
-            State::Waiting { retry_at } | State::Denied { retry_at }
-                if self.change.limit.next() < retry_at =>
-            {
-                self.state = State::Idle;
-                self.limit_change(now);
+    /// Domo rejected the client through this set. The first rejection since a success or since the
+    /// credentials changed is confirmed by this set, unless another set is about to do that.
+    pub(super) fn client_rejected(&mut self, words: &str, now: BootTime) -> Rejected {
+        let (retry_at, rejected) = match &self.blocked {
+            Some(block) if block.is_unconfirmed => {
+                (block.until.unwrap_or(now), Rejected::ClientUnconfirmed)
             }
-            State::Idle if was_blocked => self.limit_change(now),
-            State::Idle
-            | State::Fetching { .. }
-            | State::Fresh { .. }
-            | State::Waiting { .. }
-            | State::Denied { .. } => {}
+            None if !self.is_client_rejected => (now + CONFIRM_AFTER, Rejected::ClientUnconfirmed),
+            Some(_) | None => (now + DENIED_RETRY, Rejected::Client),
+        };
+        self.state = State::Denied { retry_at };
+        if self.blocked.is_none() {
+            self.probe_at(words, retry_at, rejected, now);
         }
+        rejected
+    }
+
+    /// The client is tried again through this set, unless the scheduler chooses another one.
+    pub(super) fn probe_at(
+        &mut self,
+        words: &str,
+        until: BootTime,
+        rejected: Rejected,
+        now: BootTime,
+    ) {
+        self.blocked = Some(ClientBlock {
+            words: words.to_owned(),
+            at: now,
+            until: Some(until),
+            probes: true,
+            is_unconfirmed: rejected == Rejected::ClientUnconfirmed,
+        });
     }
 
     /// Domo refused the client as a whole, in these words. It is tried again at `until`: by this
@@ -148,23 +117,6 @@ impl Schedule {
         }
     }
 
-    /// The client is tried again through this set, unless the scheduler chooses another one.
-    pub(super) fn probe_at(
-        &mut self,
-        words: &str,
-        until: BootTime,
-        rejected: Rejected,
-        now: BootTime,
-    ) {
-        self.blocked = Some(ClientBlock {
-            words: words.to_owned(),
-            at: now,
-            until: Some(until),
-            probes: true,
-            is_unconfirmed: rejected == Rejected::ClientUnconfirmed,
-        });
-    }
-
     /// Domo has rejected the client already: this set was added after that.
     pub fn expect_rejection(&mut self) {
         self.is_client_rejected = true;
@@ -193,22 +145,5 @@ impl Schedule {
                 .take_if(|failure| failure.cause.is_client_rejection());
         }
         self.judge_all(now);
-    }
-
-    /// Refuses all who wait with `kind`, and gives up a request under way: the set was removed, or
-    /// the broker stops.
-    pub fn close(&mut self, kind: RefusalKind, cause: &str) {
-        self.give_up();
-        for waiter in std::mem::take(&mut self.waiters) {
-            let refusal = Refusal::new(kind, cause);
-            self.commands
-                .push_back(Command::Reply(waiter.id, Err(refusal)));
-        }
-    }
-
-    pub(super) fn abort(&mut self) {
-        if let State::Fetching { .. } = self.state {
-            self.commands.push_back(Command::Abort(self.id));
-        }
     }
 }

@@ -173,7 +173,10 @@ fn first_token_after_the_rejection_of_another_set_is_no_recovery() {
 fn error_of_another_set_or_of_a_login_is_shown_with_its_time() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(
-        vec![wanted("acme", 2), logins::through(logins::WRONG, "b", 2)],
+        vec![
+            wanted("acme", 2),
+            proxy_logins::through(proxy_logins::WRONG, "b", 2),
+        ],
         NOW,
     );
     for (set, fetch_id) in fetches(&mut scheduler) {
@@ -181,7 +184,7 @@ fn error_of_another_set_or_of_a_login_is_shown_with_its_time() {
         let answer = if is_acme {
             denied()
         } else {
-            logins::rejected()
+            proxy_logins::rejected()
         };
         scheduler.handle_fetched(set, fetch_id, answer, NOW);
     }

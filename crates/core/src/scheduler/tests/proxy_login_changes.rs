@@ -1,6 +1,6 @@
 //! Logins at proxies when the config, the login or its clients change.
 
-use super::logins::{GOOD, SECOND, WRONG, rejected, through, with_login};
+use super::proxy_logins::{GOOD, SECOND, WRONG, rejected, through, with_login};
 use super::*;
 use crate::schedule::Effect;
 

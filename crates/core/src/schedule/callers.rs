@@ -1,17 +1,43 @@
-//! Callers: who is served, who waits, who is refused.
+//! Callers and watchers: which are served, which wait, which are refused.
 
 use std::time::Duration;
 
+use domo_token_protocol::BootTime;
 use domo_token_protocol::messages::{Refusal, RefusalKind, Renew};
 
-use super::types::{Answer, Ask, Command, OutageCause, WaiterId};
-use super::{Loading, Schedule, State, floor, least_left};
+use super::{Command, OutageCause, Outcome, Schedule, State, floor, least_left};
 use crate::token::Token;
-use domo_token_protocol::BootTime;
+
+/// Names one caller that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaiterId(pub u64);
+
+/// What a caller asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// The life the token must have left.
+    pub min_ttl: Option<Duration>,
+    /// When the caller must have its answer.
+    pub deadline: BootTime,
+    /// Set if the current token won't do.
+    pub renew: Option<Renew>,
+}
+
+/// What a caller gets.
+pub type Reply = Result<Token, Refusal>;
+
+/// The answer to a request, or that it follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The reply.
+    Now(Reply),
+    /// The caller waits: a [`Command::Reply`] follows, at its deadline at the latest.
+    Later,
+}
 
 /// What a token must be for a caller to be content.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Requirement {
+struct Requirement {
     min_left: Duration,
     /// The generation that won't do.
     not: Option<u64>,
@@ -42,6 +68,37 @@ enum Decision {
     Serve(Token),
     Join,
     Refuse(Refusal),
+}
+
+/// What a watcher was shown last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastSeen {
+    /// The token of this generation.
+    Token(u64),
+    /// That there is no valid token.
+    NoToken,
+}
+
+impl From<&Reply> for LastSeen {
+    fn from(reply: &Reply) -> Self {
+        match reply {
+            Ok(token) => Self::Token(token.life().generation),
+            Err(_) => Self::NoToken,
+        }
+    }
+}
+
+/// Counts rejections, and notices when a renewed token is refused too.
+#[derive(Debug, Default)]
+pub(super) struct Rejections {
+    pub(super) count: u64,
+    pub(super) last_by: Option<String>,
+    /// The token that callers are given now.
+    current: Option<u64>,
+    /// The newest token that was refused while it was the current one.
+    refused: Option<u64>,
+    /// Tokens refused one after the other.
+    in_a_row: u32,
 }
 
 impl Schedule {
@@ -262,18 +319,6 @@ impl Schedule {
         }
     }
 
-    /// The next attempt that people are told of; of a blocked set it is that of its client.
-    #[must_use]
-    pub fn shown_attempt(&self, now: BootTime) -> Option<BootTime> {
-        match (self.loading, &self.login, &self.blocked) {
-            (Some(Loading::Failed { retry_at }), ..) => retry_at.filter(|at| *at > now),
-            (Some(Loading::Pending), ..) => None,
-            (None, Some(login), _) => Some(login.until).filter(|until| *until > now),
-            (None, None, Some(block)) => block.until.filter(|until| *until > now),
-            (None, None, None) => self.next_attempt(),
-        }
-    }
-
     pub(super) fn refusal(
         &self,
         kind: RefusalKind,
@@ -289,10 +334,108 @@ impl Schedule {
             next_attempt,
         }
     }
+
+    /// A caller, named by `who`, was refused by Domo with the token of that generation.
+    pub fn note_rejection(&mut self, generation: u64, who: String) {
+        if self.rejections.note(generation, who) {
+            self.commands
+                .push_back(Command::Report(self.id, Outcome::RejectedByDomo));
+        }
+    }
+
+    /// What a watcher is to know now: the token, or that there is none; `None` while neither is
+    /// sure. A [`Command::NotifyWatchers`] says when to look again.
+    #[must_use]
+    pub fn watched(&self, now: BootTime) -> Option<Reply> {
+        if let Some(token) = self.token(now) {
+            return Some(Ok(token.clone()));
+        }
+        self.told?;
+        if let Some(refusal) = self.load_refusal(now) {
+            return Some(Err(refusal));
+        }
+        let words = self.trouble();
+        let words = words.unwrap_or("the token died before the next one came");
+        let next = self.shown_attempt(now);
+        Some(Err(self.refusal(RefusalKind::Unavailable, words, next)))
+    }
+
+    /// Says so if what watchers know has changed.
+    pub(super) fn announce(&mut self, now: BootTime) {
+        let is_rejected = self.blocked.is_some() || self.login.is_some();
+        let failing = self.failure.is_some() || is_rejected || self.is_load_failed();
+        let told = match self.token(now) {
+            Some(token) => Some(LastSeen::Token(token.life().generation)),
+            None => (self.told.is_some() || failing).then_some(LastSeen::NoToken),
+        };
+        if told != self.told {
+            self.told = told;
+            self.commands.push_back(Command::NotifyWatchers(self.id));
+        }
+    }
 }
 
 fn satisfies(token: &Token, need: Requirement, now: BootTime) -> bool {
     let life = token.life();
     let least = need.min_left.max(least_left(life.lifetime));
     life.left(now) >= least && need.not != Some(life.generation)
+}
+
+impl Rejections {
+    /// Takes down that `who` was refused with the token of `generation`. True once in a row: when
+    /// renewing has not helped.
+    pub(super) fn note(&mut self, generation: u64, who: String) -> bool {
+        self.count += 1;
+        self.last_by = Some(who);
+        if self.current != Some(generation) || self.refused == Some(generation) {
+            return false;
+        }
+        self.refused = Some(generation);
+        self.in_a_row += 1;
+        self.in_a_row == 2
+    }
+
+    /// A token nobody complained of ends the row.
+    pub(super) fn replaced_by(&mut self, generation: u64) {
+        if self.current != self.refused {
+            self.in_a_row = 0;
+        }
+        self.current = Some(generation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewed_token_that_is_refused_too_is_noticed_once() {
+        let mut rejections = Rejections::default();
+        let mut told = Vec::new();
+        for generation in [7, 8, 9] {
+            rejections.replaced_by(generation);
+            for _caller in 0..3 {
+                told.push(rejections.note(generation, "uid 1".to_owned()));
+            }
+        }
+        let expected = [
+            [false, false, false],
+            [true, false, false],
+            [false, false, false],
+        ];
+        assert_eq!(told, expected.concat());
+        assert_eq!(rejections.count, 9);
+    }
+
+    #[test]
+    fn a_token_that_worked_ends_the_row_and_a_late_complaint_starts_none() {
+        let mut rejections = Rejections::default();
+        rejections.replaced_by(1);
+        assert!(!rejections.note(1, "uid 1".to_owned()));
+        rejections.replaced_by(2);
+        assert!(!rejections.note(1, "uid 2".to_owned()), "not the current");
+        rejections.replaced_by(3);
+        assert!(!rejections.note(3, "uid 1".to_owned()));
+        assert_eq!(rejections.last_by.as_deref(), Some("uid 1"));
+    }
 }

@@ -1,15 +1,178 @@
 //! Which failures are reported, and what they mean to callers: each kind of failure once, the end of
-//! the last valid token once per outage, and how long it all took once it is over.
+//! the last valid token once per outage, and how long it all took once it is over. Status.
 
+use std::fmt;
 use std::mem::discriminant;
 use std::time::Duration;
 
-use super::floor;
-use super::timing::FLOOR_PART;
-use super::types::{Command, Effect, OutageCause, Outcome, Recovery, Rejected};
-use super::{Schedule, State};
-use crate::fetch::{Cause, LifetimeSource};
 use domo_token_protocol::BootTime;
+use domo_token_protocol::messages::{ScopeState, ScopeStatus};
+
+use super::timing::FLOOR_PART;
+use super::{Command, Schedule, State, floor};
+use crate::fetch::{Cause, LifetimeSource};
+use crate::token::{Life, Token};
+
+/// What a failure means to callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// They get the current token.
+    TokenValid {
+        /// How long it is still valid.
+        left: Duration,
+    },
+    /// They fail.
+    NoToken {
+        /// How long there has been no valid token.
+        lasting: Duration,
+        /// Whether that has not been reported yet.
+        first: bool,
+    },
+}
+
+/// Why a token has no successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutageCause {
+    /// Attempts fail.
+    Failed(Cause),
+    /// Domo rejects the scope set.
+    Denied,
+    /// Domo rejects the client.
+    ClientDenied,
+    /// Domo has rejected the client once; a second request is to confirm that.
+    ClientUnconfirmed,
+    /// The proxy rejects its login.
+    ProxyLogin,
+    /// The request waits until requests of other scope sets have ended.
+    Queued,
+    /// The request waits because the client's credentials change too often.
+    ChangeLimit,
+    /// The request waits until another scope set has tried the new credentials.
+    Trial,
+    /// The request waits until another one has tried the proxy login.
+    LoginTrial,
+}
+
+impl OutageCause {
+    /// Whether Domo rejects the client.
+    pub(super) fn is_client_rejection(self) -> bool {
+        matches!(self, Self::ClientDenied | Self::ClientUnconfirmed)
+    }
+}
+
+impl fmt::Display for OutageCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(cause) => cause.fmt(f),
+            Self::Denied | Self::ClientDenied | Self::ClientUnconfirmed | Self::ProxyLogin => {
+                f.write_str("denied")
+            }
+            Self::Queued => f.write_str("queued"),
+            Self::ChangeLimit => f.write_str("change_limit"),
+            Self::Trial | Self::LoginTrial => f.write_str("trial"),
+        }
+    }
+}
+
+/// What a request was rejected for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// The scope set; other ones of the client may still be granted.
+    ScopeSet,
+    /// The client.
+    Client,
+    /// The client, for the first time since a success or since its credentials changed: one more request is
+    /// to confirm it.
+    ClientUnconfirmed,
+    /// The login at the proxy.
+    ProxyLogin,
+}
+
+impl Rejected {
+    /// Returns why a token has no successor.
+    #[must_use]
+    pub fn cause(self) -> OutageCause {
+        match self {
+            Self::ScopeSet => OutageCause::Denied,
+            Self::Client => OutageCause::ClientDenied,
+            Self::ClientUnconfirmed => OutageCause::ClientUnconfirmed,
+            Self::ProxyLogin => OutageCause::ProxyLogin,
+        }
+    }
+}
+
+/// A token after failed attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// How many attempts it took, this one included.
+    pub attempts: u32,
+    /// How long attempts failed.
+    pub failing: Duration,
+    /// How long of that there was no valid token.
+    pub outage: Duration,
+}
+
+/// The result of an attempt, or the expiry of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing: it belonged to a round that no longer counts.
+    Ignored,
+    /// A token.
+    Obtained {
+        /// The token's life.
+        life: Life,
+        /// What it took, if attempts had failed or there was an outage.
+        recovery: Option<Recovery>,
+        /// Whether it is the set's first.
+        first: bool,
+        /// How the lifetime was derived, if it is news that it is not what Domo states.
+        odd_lifetime: Option<LifetimeSource>,
+        /// Whether it is news that tokens live so short that callers will wait at times.
+        short: bool,
+    },
+    /// Domo grants tokens and refuses them in use: renewing has not helped.
+    RejectedByDomo,
+    /// Domo rejected the credentials or the scope set, or the proxy its login.
+    Denied {
+        /// What was rejected.
+        rejected: Rejected,
+        /// Whether that is known already.
+        again: bool,
+        /// What it means to callers.
+        effect: Effect,
+    },
+    /// Another attempt follows.
+    Failed {
+        /// What kind of failure.
+        cause: Cause,
+        /// Whether that is known already.
+        again: bool,
+        /// What it means to callers.
+        effect: Effect,
+    },
+    /// The token has expired without a successor, or there never was one.
+    Expired {
+        /// Why there is no successor.
+        cause: OutageCause,
+        /// What it means to callers.
+        effect: Effect,
+    },
+}
+
+impl Outcome {
+    /// Whether it shows that Domo takes the client as a whole: whoever is refused a scope was not
+    /// refused as a client.
+    #[must_use]
+    pub fn accepts_client(&self) -> bool {
+        match self {
+            Self::Obtained { .. } => true,
+            Self::Denied { rejected, .. } => *rejected == Rejected::ScopeSet,
+            Self::Ignored | Self::RejectedByDomo | Self::Failed { .. } | Self::Expired { .. } => {
+                false
+            }
+        }
+    }
+}
 
 /// What has been reported since the last success.
 #[derive(Debug, Default)]
@@ -109,6 +272,10 @@ impl ReportState {
         self.outage_reported = false;
     }
 
+    pub(super) fn mark_expired(&mut self, at: BootTime) {
+        self.expired = Some(at);
+    }
+
     /// There is a token again, after that many failed attempts.
     pub(super) fn recover(&mut self, failures: u32, now: BootTime) -> Option<Recovery> {
         self.reset();
@@ -143,16 +310,6 @@ impl ReportState {
 }
 
 impl Schedule {
-    /// Wipes the token if it has expired, and returns whether it has.
-    pub(super) fn drop_expired(&mut self, now: BootTime) -> bool {
-        let expired = self.token.take_if(|token| token.life().expires <= now);
-        let Some(token) = expired else {
-            return false;
-        };
-        self.report.expired = Some(token.life().expires);
-        true
-    }
-
     /// Whether a request is wanted at `now` and cannot start then.
     pub(super) fn is_waiting(&self, now: BootTime) -> bool {
         let starts = self.change.held_until.is_some_and(|until| until <= now);
@@ -209,5 +366,45 @@ impl Schedule {
         let effect = self.outage_at(now, now);
         let outcome = Outcome::Expired { cause, effect };
         self.commands.push_back(Command::Report(self.id, outcome));
+    }
+
+    /// The set's state for people and metrics; `client_id` is shown as it is.
+    #[must_use]
+    pub fn status(&self, client_id: &str, now: BootTime) -> ScopeStatus {
+        let life = self.token(now).map(Token::life);
+        let load_error = "the client could not be loaded";
+        let load_error = self.load_failed.map(|at| (load_error, at));
+        let trouble = self.trouble_and_time().or(load_error);
+        let words = trouble.map(|(words, _)| words);
+        ScopeStatus {
+            client: self.client.clone(),
+            client_id: client_id.to_owned(),
+            scope: self.scope.as_str().to_owned(),
+            state: match (self.loading, self.state) {
+                (Some(loading), _) => loading.shown(),
+                _ if self.blocked.is_some() => ScopeState::Denied,
+                (None, State::Fetching { .. }) => ScopeState::Fetching,
+                _ if self.login.is_some() => ScopeState::Denied,
+                (None, State::Idle) => ScopeState::Idle,
+                (None, State::Fresh { .. }) => ScopeState::Fresh,
+                (None, State::Waiting { .. }) => ScopeState::Waiting,
+                (None, State::Denied { .. }) => ScopeState::Denied,
+            },
+            obtained: life.map(|life| life.obtained),
+            expires: life.map(|life| life.expires),
+            generation: life.map(|life| life.generation),
+            next_attempt: self.shown_attempt(now),
+            requests: self.requests,
+            attempts: self.failures,
+            last_error: words.map(str::to_owned),
+            last_error_at: trouble.map(|(_, at)| at),
+            rejected: self.rejections.count,
+            last_rejected_by: self.rejections.last_by.clone(),
+            // A living token and no success yet: it is the old credentials'.
+            credentials_error: words
+                .filter(|_| life.is_some() && self.last_success.is_none())
+                .filter(|_| !self.is_login_rejected())
+                .map(str::to_owned),
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! Reports of outages: one for all scope sets of a rejected client, or of all clients with a rejected
 //! proxy login, that are without a token from the same moment on.
 
-use super::{ClientId, Scheduler, SetId};
-use crate::schedule::{Effect, OutageCause, Outcome};
 use domo_token_protocol::BootTime;
+
+use super::{ClientId, Login, Scheduler, SetId};
+use crate::schedule::{Effect, OutageCause, Outcome};
 
 impl Scheduler {
     /// Marks as reported what was reported for another scope set of the client at the same moment. A
@@ -48,16 +49,11 @@ impl Scheduler {
         }
     }
 
-    /// What keeps a set's token away: the rejection of its client, or the last failed attempt.
-    #[must_use]
-    pub fn trouble_of(&self, set: SetId) -> Option<&str> {
-        self.sets.get(&set)?.schedule.trouble()
-    }
-
-    /// When the set's next attempt is due, if that is known.
-    #[must_use]
-    pub fn next_attempt_of(&self, set: SetId, now: BootTime) -> Option<BootTime> {
-        self.sets.get(&set)?.schedule.shown_attempt(now)
+    /// Returns true the first time at this moment that callers are reported to fail because of the login of
+    /// that client.
+    pub(super) fn is_first_login_report(&mut self, client: ClientId, now: BootTime) -> bool {
+        let login = self.login_of(client);
+        login.is_none_or(|login| login.outage_reported.replace(now) != Some(now))
     }
 
     /// Returns how many of the scope sets that are rejected with this one have no valid token, this one
@@ -69,5 +65,20 @@ impl Scheduler {
         schedules
             .filter(|found| found.schedule.token(now).is_none())
             .count()
+    }
+
+    /// All scope sets that are rejected with this one: those of its client, or of all clients that use its
+    /// login if that is rejected.
+    pub(super) fn rejected_with(&self, set: SetId) -> Vec<SetId> {
+        let found = self.sets.get(&set);
+        let Some(client) = found.and_then(|found| self.clients.get(&found.client)) else {
+            return Vec::new();
+        };
+        match client.proxy_login {
+            Some(id) if self.logins.get(&id).is_some_and(Login::is_rejected) => {
+                self.sets_of_login(id)
+            }
+            Some(_) | None => client.sets.values().copied().collect(),
+        }
     }
 }

@@ -1,19 +1,106 @@
-//! Logins at proxies, each shared by all clients that use it: whether it works, and who may try it.
+//! Logins at proxies (407), each shared by all clients that use it: whether it works, and which request tries it.
 //!
 //! A directory behind a proxy locks an account after a few wrong passwords. So a login that has not opened a
 //! tunnel in the last [`LOGIN_WORKS`] is tried by one request at a time, and one that was rejected by one
 //! request in [`DENIED_RETRY`], whatever number of clients and scope sets wait for it.
 
-mod login;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use domo_token_protocol::BootTime;
 
 use super::{ClientId, Scheduler, SetId};
 use crate::schedule::{ChangeLimit, DENIED_RETRY, FetchId};
-use domo_token_protocol::BootTime;
-pub(super) use login::Login;
-pub use login::{LOGIN_WORKS, ProxyLoginId};
+
+/// For how long after it has opened a tunnel a login counts as working: long enough for all requests that
+/// begin together, and a password that has changed meanwhile is found out by one request.
+pub const LOGIN_WORKS: Duration = Duration::from_secs(60);
+
+/// Identifies a proxy together with the login that is sent to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProxyLoginId {
+    number: u64,
+    /// Whether a login is sent, so that an account can be locked.
+    has_login: bool,
+}
+
+impl ProxyLoginId {
+    /// Two are the same login if their numbers are.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self {
+            number,
+            has_login: true,
+        }
+    }
+
+    /// The proxy of that number, to which no login is sent.
+    #[must_use]
+    pub const fn without_login(number: u64) -> Self {
+        Self {
+            number,
+            has_login: false,
+        }
+    }
+}
+
+/// What is known of a login.
+#[derive(Debug)]
+pub(super) struct Login {
+    /// Whether an account can be locked.
+    pub(super) is_limited: bool,
+    /// Until when it counts as working.
+    pub(super) works_until: Option<BootTime>,
+    /// The scope set whose request tries it.
+    pub(super) tried_by: Option<SetId>,
+    /// When it may be tried, if not now.
+    pub(super) not_before: Option<BootTime>,
+    /// What the proxy answered when it rejected the login last.
+    pub(super) rejection: Option<String>,
+    /// How often config changes and reloads have had it rejected again.
+    pub(super) changes: ChangeLimit,
+    /// Whether they are why it is tried next.
+    pub(super) is_changed: bool,
+    /// Clients that wait until it may be used.
+    pub(super) waiting: VecDeque<ClientId>,
+    /// When it was last reported that callers fail because the proxy rejects it.
+    pub(super) outage_reported: Option<BootTime>,
+}
+
+impl Login {
+    pub(super) fn new(id: ProxyLoginId) -> Self {
+        Self {
+            is_limited: id.has_login,
+            works_until: None,
+            tried_by: None,
+            not_before: None,
+            rejection: None,
+            changes: ChangeLimit::default(),
+            is_changed: false,
+            waiting: VecDeque::new(),
+            outage_reported: None,
+        }
+    }
+
+    /// Whether it may not be used because the proxy rejected it.
+    pub(super) fn is_rejected(&self) -> bool {
+        self.rejection.is_some() && self.not_before.is_some()
+    }
+
+    /// Whether the next request tries it, and the others wait until that one has opened a tunnel or ended.
+    pub(super) fn is_tried_next(&self, now: BootTime) -> bool {
+        self.is_limited && self.works_until.is_none_or(|until| until <= now)
+    }
+
+    /// Whether a request may start.
+    pub(super) fn is_open(&self, now: BootTime) -> bool {
+        let is_free = self.tried_by.is_none() || !self.is_tried_next(now);
+        is_free && self.not_before.is_none()
+    }
+}
 
 impl Scheduler {
-    fn login_of(&mut self, client: ClientId) -> Option<&mut Login> {
+    pub(super) fn login_of(&mut self, client: ClientId) -> Option<&mut Login> {
         let login = self.clients.get(&client)?.proxy_login?;
         self.logins.get_mut(&login)
     }
@@ -342,7 +429,7 @@ impl Scheduler {
         }
     }
 
-    fn sets_of_login(&self, id: ProxyLoginId) -> Vec<SetId> {
+    pub(super) fn sets_of_login(&self, id: ProxyLoginId) -> Vec<SetId> {
         let clients = self.clients.values();
         let clients = clients.filter(|client| client.proxy_login == Some(id));
         clients
@@ -354,32 +441,10 @@ impl Scheduler {
     /// comes back must not have them tried again.
     pub(super) fn forget_unused_logins(&mut self) {
         let clients = self.clients.values();
-        let used: std::collections::BTreeSet<ProxyLoginId> =
+        let used: BTreeSet<ProxyLoginId> =
             clients.filter_map(|client| client.proxy_login).collect();
         let is_kept =
             |id: &ProxyLoginId, login: &mut Login| used.contains(id) || login.not_before.is_some();
         self.logins.retain(is_kept);
-    }
-
-    /// Returns true the first time at this moment that callers are reported to fail because of the login of
-    /// that client.
-    pub(super) fn is_first_login_report(&mut self, client: ClientId, now: BootTime) -> bool {
-        let login = self.login_of(client);
-        login.is_none_or(|login| login.outage_reported.replace(now) != Some(now))
-    }
-
-    /// All scope sets that are rejected with this one: those of its client, or of all clients that use its
-    /// login if that is rejected.
-    pub(super) fn rejected_with(&self, set: SetId) -> Vec<SetId> {
-        let found = self.sets.get(&set);
-        let Some(client) = found.and_then(|found| self.clients.get(&found.client)) else {
-            return Vec::new();
-        };
-        match client.proxy_login {
-            Some(id) if self.logins.get(&id).is_some_and(Login::is_rejected) => {
-                self.sets_of_login(id)
-            }
-            Some(_) | None => client.sets.values().copied().collect(),
-        }
     }
 }

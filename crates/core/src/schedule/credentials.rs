@@ -1,0 +1,235 @@
+//! Credentials: new ones, reloads, and clients that are not loaded.
+//!
+//! New credentials and reloads skip the floor and the back-off, so how often they may cause a request is limited: a
+//! file that changes all the time would otherwise cause a request with each change.
+
+use std::time::Duration;
+
+use domo_token_protocol::BootTime;
+use domo_token_protocol::messages::{Refusal, RefusalKind, ScopeState};
+
+use super::{Schedule, State};
+
+/// Requests in a row that new credentials and reloads may cause, for one scope set: a rotation takes two, and
+/// its correction one.
+pub const CHANGES_IN_A_ROW: u32 = 3;
+
+/// After these, one in so long.
+pub const CHANGE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A bucket of [`CHANGES_IN_A_ROW`] requests, refilled by one each [`CHANGE_INTERVAL`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ChangeLimit {
+    /// When it is full again, if it isn't.
+    full_at: Option<BootTime>,
+}
+
+/// New credentials of a scope set's client on their way to their first request.
+#[derive(Debug, Default)]
+pub(super) struct CredentialChange {
+    pub(super) limit: ChangeLimit,
+    /// Whether the next request is caused by them.
+    pub(super) is_untried: bool,
+    /// Until when they wait because they change too often.
+    pub(super) held_until: Option<BootTime>,
+    /// Whether they wait for another set to try them first.
+    pub(super) awaits_trial: bool,
+    /// Whether the next request waits for another one to try the proxy login first.
+    pub(super) awaits_login: bool,
+}
+
+/// Why a client has no credentials to request tokens with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loading {
+    /// They are being loaded: callers wait until their deadline.
+    Pending,
+    /// They could not be loaded: callers are refused.
+    Failed {
+        /// When loading is retried without a change of files or config; `None` if it is not.
+        retry_at: Option<BootTime>,
+    },
+}
+
+impl ChangeLimit {
+    /// How long it takes an empty bucket to fill.
+    pub(crate) const SPAN: Duration = CHANGE_INTERVAL.saturating_mul(CHANGES_IN_A_ROW);
+
+    /// When there is a request in the bucket; a moment that has passed if there is one now.
+    pub(crate) fn next(self) -> BootTime {
+        let full_at = self.full_at.unwrap_or_default();
+        full_at - CHANGE_INTERVAL * (CHANGES_IN_A_ROW - 1)
+    }
+
+    /// Takes a request out.
+    pub(crate) fn take(&mut self, now: BootTime) {
+        let from = self.full_at.map_or(now, |full_at| full_at.max(now));
+        self.full_at = Some(from + CHANGE_INTERVAL);
+    }
+}
+
+impl CredentialChange {
+    /// Whether they wait.
+    pub(super) fn is_held(&self) -> bool {
+        self.held_until.is_some() || self.awaits_trial
+    }
+
+    /// A request starts.
+    pub(super) fn start(&mut self, now: BootTime) {
+        self.awaits_login = false;
+        if std::mem::take(&mut self.is_untried) {
+            self.limit.take(now);
+        }
+    }
+}
+
+impl Loading {
+    /// The state that status shows.
+    pub(super) fn shown(self) -> ScopeState {
+        match self {
+            Self::Pending => ScopeState::Idle,
+            Self::Failed { retry_at: Some(_) } => ScopeState::Waiting,
+            Self::Failed { retry_at: None } => ScopeState::Denied,
+        }
+    }
+}
+
+impl Schedule {
+    /// The client's credentials changed: whatever the old ones are still fetching no longer
+    /// counts, and nothing they ran into holds the new ones up, but that they change too often.
+    pub fn new_credentials(&mut self, now: BootTime) {
+        self.abort();
+        self.lifetime = None;
+        self.last_success = None;
+        self.reissued = false;
+        self.failures = 0;
+        self.failure = None;
+        self.report.reset();
+        self.blocked = None;
+        self.is_client_rejected = false;
+        self.state = State::Idle;
+        self.limit_change(now);
+        self.judge_all(now);
+    }
+
+    /// Has the next request count as caused by new credentials, and wait for its turn.
+    fn limit_change(&mut self, now: BootTime) {
+        self.change.is_untried = true;
+        self.change.held_until = Some(self.change.limit.next()).filter(|until| *until > now);
+    }
+
+    /// Whether the new credentials wait for another set of the client to try them first.
+    pub fn await_trial(&mut self, waits: bool) {
+        self.change.awaits_trial = waits;
+    }
+
+    /// The login changes too often: the next request has to wait until then.
+    pub fn hold(&mut self, until: BootTime, now: BootTime) {
+        self.change.held_until = self.change.held_until.max(Some(until));
+        self.judge_all(now);
+    }
+
+    /// The set is back in the config after a short absence, which costs a request like new
+    /// credentials do, and is limited with them.
+    pub(crate) fn returned(&mut self, changes: ChangeLimit, now: BootTime) {
+        self.change.limit = changes;
+        self.limit_change(now);
+    }
+
+    /// How often it may be caused a request.
+    pub(crate) fn changes(&self) -> ChangeLimit {
+        self.change.limit
+    }
+
+    /// What is rejected or waits to retry is tried immediately, as often as new credentials would
+    /// be; a valid token's timer stays.
+    pub fn reload(&mut self, now: BootTime) {
+        self.report.compare_message();
+        let was_blocked = self.blocked.take().is_some();
+        // A reload makes no rejection the first one again.
+        self.is_client_rejected |= was_blocked;
+        match self.state {
+            State::Waiting { retry_at } | State::Denied { retry_at }
+                if self.change.limit.next() < retry_at =>
+            {
+                self.state = State::Idle;
+                self.limit_change(now);
+            }
+            State::Idle if was_blocked => self.limit_change(now),
+            State::Idle
+            | State::Fetching { .. }
+            | State::Fresh { .. }
+            | State::Waiting { .. }
+            | State::Denied { .. } => {}
+        }
+    }
+
+    /// Sets why the client is not loaded, or with `None` that it is.
+    pub fn set_loading(&mut self, loading: Option<Loading>, now: BootTime) {
+        self.loading = loading;
+        self.load_failed = self.is_load_failed().then_some(now);
+        self.judge_all(now);
+        self.announce(now);
+    }
+
+    /// Whether the client could not be loaded.
+    #[must_use]
+    pub fn is_load_failed(&self) -> bool {
+        matches!(self.loading, Some(Loading::Failed { .. }))
+    }
+
+    /// What callers get if the client could not be loaded.
+    pub(crate) fn load_refusal(&self, now: BootTime) -> Option<Refusal> {
+        let Some(Loading::Failed { retry_at }) = self.loading else {
+            return None;
+        };
+        let kind = match retry_at {
+            Some(_) => RefusalKind::Unavailable,
+            None => RefusalKind::UnknownClient,
+        };
+        Some(Refusal {
+            kind,
+            cause: format!("client \"{}\" could not be loaded", self.client),
+            next_attempt: retry_at.filter(|at| *at > now),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: BootTime = BootTime::from_millis(1_000_000);
+
+    #[test]
+    fn limit_allows_three_in_a_row_then_one_per_interval() {
+        let mut limit = ChangeLimit::default();
+        let mut now = START;
+        let mut taken = Vec::new();
+        for _request in 0..6 {
+            now = now.max(limit.next());
+            limit.take(now);
+            taken.push(now.saturating_since(START).as_secs());
+        }
+        assert_eq!(taken, [0, 0, 0, 10, 20, 30]);
+    }
+
+    #[test]
+    fn limit_refills_by_one_per_interval_up_to_three() {
+        let mut limit = ChangeLimit::default();
+        for _request in 0..CHANGES_IN_A_ROW {
+            limit.take(START);
+        }
+        let later = START + CHANGE_INTERVAL * 2;
+        for _request in 0..2 {
+            assert!(limit.next() <= later);
+            limit.take(later);
+        }
+        assert_eq!(limit.next(), later + CHANGE_INTERVAL);
+        let much_later = START + ChangeLimit::SPAN * 10;
+        for _request in 0..CHANGES_IN_A_ROW {
+            assert!(limit.next() <= much_later);
+            limit.take(much_later);
+        }
+        assert!(limit.next() > much_later);
+    }
+}

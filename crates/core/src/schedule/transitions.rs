@@ -1,0 +1,335 @@
+//! Transitions between a schedule's states.
+
+use domo_token_protocol::BootTime;
+use domo_token_protocol::messages::{Refusal, RefusalKind};
+
+use super::{
+    Command, DENIED_RETRY, FetchId, Jitter, OutageCause, Outcome, REQUEST_GRACE, Rejected,
+    Schedule, State, floor, request_timeout, timing,
+};
+use crate::fetch::{Cause, FetchError, Fetched, LifetimeSource};
+use crate::token::{Life, Token};
+
+/// The last attempt, if it failed.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) words: String,
+    pub(super) at: BootTime,
+    pub(super) cause: OutageCause,
+}
+
+/// A token with its timer, on its way from one process of the daemon to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenSnapshot {
+    /// The token.
+    pub token: Token,
+    /// When it is renewed; `None` if it is of other credentials than those asked with now, which are
+    /// tried at once.
+    pub renew_at: Option<BootTime>,
+}
+
+impl Schedule {
+    /// The request is being sent now, as [`Self::wants_fetch`] said.
+    pub fn start(&mut self, jitter: Jitter, now: BootTime) -> FetchId {
+        self.fetch_id.0 += 1;
+        self.requests += 1;
+        self.change.start(now);
+        self.state = State::Fetching {
+            started: now,
+            abort_at: now + request_timeout(self.lifetime) + REQUEST_GRACE,
+            jitter,
+        };
+        self.fetch_id
+    }
+
+    /// The request of `fetch_id` came back.
+    pub fn handle_fetched(
+        &mut self,
+        fetch_id: FetchId,
+        result: Result<Fetched, FetchError>,
+        now: BootTime,
+    ) -> Outcome {
+        let State::Fetching {
+            started, jitter, ..
+        } = self.state
+        else {
+            return Outcome::Ignored;
+        };
+        if fetch_id != self.fetch_id {
+            return Outcome::Ignored;
+        }
+        let taken = result.and_then(|fetched| {
+            let life = self.take(&fetched, started, jitter, now)?;
+            Ok((life, fetched.lifetime_source))
+        });
+        let outcome = match taken {
+            Ok((life, source)) => self.succeeded(life, source, started, jitter, now),
+            Err(error) => self.failed(error, jitter, now),
+        };
+        self.commands
+            .push_back(Command::Report(self.id, outcome.clone()));
+        // Before those who wait hear of a refusal that is over.
+        if outcome.accepts_client() {
+            self.blocked = None;
+            self.is_client_rejected = false;
+        }
+        self.judge_all(now);
+        self.announce(now);
+        outcome
+    }
+
+    /// Makes the token that came the one that is served.
+    fn take(
+        &mut self,
+        fetched: &Fetched,
+        started: BootTime,
+        jitter: Jitter,
+        now: BootTime,
+    ) -> Result<Life, FetchError> {
+        let held = self.token(now).filter(|token| token.is(&fetched.text));
+        let told = fetched_life(fetched, started, jitter.generation);
+        if told.expires <= now || told.lifetime.is_zero() {
+            let words = "the token was dead when it arrived";
+            return Err(FetchError::transient(Cause::Unusable, words));
+        }
+        let reissued = held.is_some();
+        let life = held.map_or(told, |token| Life {
+            expires: told.expires,
+            ..token.life()
+        });
+        let token = Token::new(&self.client, &fetched.granted, &fetched.text, life)
+            .map_err(|error| FetchError::transient(Cause::Unusable, error.to_string()))?;
+        if !reissued {
+            self.rejections.replaced_by(life.generation);
+        }
+        self.token = Some(token);
+        self.reissued = reissued;
+        Ok(life)
+    }
+
+    fn succeeded(
+        &mut self,
+        life: Life,
+        source: LifetimeSource,
+        started: BootTime,
+        jitter: Jitter,
+        now: BootTime,
+    ) -> Outcome {
+        let first = !std::mem::replace(&mut self.begun, true);
+        let renew_at = if self.reissued {
+            now + floor(life.lifetime).max(life.left(now) / 2)
+        } else {
+            let left = life.expires.saturating_since(started);
+            started + timing::renew_after(life.lifetime, left, first, jitter.draw)
+        };
+        self.failure = None;
+        let failures = std::mem::take(&mut self.failures);
+        self.lifetime = Some(life.lifetime);
+        self.last_success = Some(started);
+        self.state = State::Fresh { renew_at };
+        Outcome::Obtained {
+            life,
+            recovery: self
+                .report
+                .recover(failures, now)
+                // What kept a first token away was another scope set's failure.
+                .filter(|_| !first || failures > 0),
+            first,
+            odd_lifetime: self.report.first_odd_lifetime(source),
+            short: self.report.is_first_short(life.lifetime),
+        }
+    }
+
+    pub(super) fn failed(&mut self, error: FetchError, jitter: Jitter, now: BootTime) -> Outcome {
+        let effect = self.failure_effect(now);
+        self.failures = self.failures.saturating_add(1);
+        let (words, rejected) = match error {
+            FetchError::Transient {
+                cause,
+                words,
+                retry_after,
+            } => {
+                let again = self.report.mark(cause.into(), &words);
+                let wait = timing::retry_after(self.failures, cause, retry_after, jitter.draw);
+                self.set_failure(words, OutageCause::Failed(cause), now);
+                let retry_at = now + wait;
+                self.state = State::Waiting { retry_at };
+                return Outcome::Failed {
+                    cause,
+                    again,
+                    effect,
+                };
+            }
+            FetchError::Denied {
+                scope_only: true,
+                words,
+            } => {
+                let retry_at = now + DENIED_RETRY;
+                self.state = State::Denied { retry_at };
+                (words, Rejected::ScopeSet)
+            }
+            FetchError::Denied { words, .. } => {
+                let rejected = self.client_rejected(&words, now);
+                (words, rejected)
+            }
+            FetchError::ProxyLogin { words } => {
+                self.login_rejected(&words, now);
+                (words, Rejected::ProxyLogin)
+            }
+        };
+        let again = self.report.mark(rejected.into(), &words);
+        self.set_failure(words, rejected.cause(), now);
+        Outcome::Denied {
+            rejected,
+            again,
+            effect,
+        }
+    }
+
+    fn set_failure(&mut self, words: String, cause: OutageCause, now: BootTime) {
+        self.failure = Some(Failure {
+            words,
+            at: now,
+            cause,
+        });
+    }
+
+    /// Applies what `now` has made due.
+    pub fn handle_timeout(&mut self, now: BootTime) {
+        let is_waiting = self.drop_expired(now) && self.is_waiting(now);
+        self.change.held_until.take_if(|until| *until <= now);
+        if self.blocked.take_if(|block| block.is_over(now)).is_some() {
+            self.is_client_rejected = true;
+            if let State::Fresh { .. } = self.state {
+                self.state = State::Idle;
+            }
+        }
+        match self.state {
+            State::Fetching {
+                abort_at, jitter, ..
+            } if abort_at <= now => {
+                self.commands.push_back(Command::Abort(self.id));
+                let words = "no answer in time";
+                let error = FetchError::transient(Cause::Timeout, words);
+                let outcome = self.failed(error, jitter, now);
+                self.commands.push_back(Command::Report(self.id, outcome));
+                self.judge_all(now);
+            }
+            State::Fresh { renew_at: due }
+            | State::Waiting { retry_at: due }
+            | State::Denied { retry_at: due }
+                if due <= now && self.blocked.is_none() =>
+            {
+                self.state = State::Idle;
+            }
+            State::Idle
+            | State::Fetching { .. }
+            | State::Fresh { .. }
+            | State::Waiting { .. }
+            | State::Denied { .. } => {}
+        }
+        self.report_outage(is_waiting, now);
+        if self.waiters.iter().any(|waiter| waiter.deadline <= now) {
+            self.refuse_late(now);
+        }
+        self.announce(now);
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<BootTime> {
+        let state = match self.state {
+            State::Fetching { abort_at, .. } => Some(abort_at),
+            State::Idle | State::Fresh { .. } | State::Waiting { .. } | State::Denied { .. } => {
+                match &self.blocked {
+                    Some(block) => block.until.filter(|_| block.probes),
+                    None => self.next_attempt(),
+                }
+            }
+        };
+        let caller = self.waiters.iter().map(|waiter| waiter.deadline).min();
+        // Then it is wiped, and watchers hear.
+        let death = self.token.as_ref().map(|token| token.life().expires);
+        [state, caller, death].into_iter().flatten().min()
+    }
+
+    /// Wipes the token if it has expired, and returns whether it has.
+    pub(super) fn drop_expired(&mut self, now: BootTime) -> bool {
+        let expired = self.token.take_if(|token| token.life().expires <= now);
+        let Some(token) = expired else {
+            return false;
+        };
+        self.report.mark_expired(token.life().expires);
+        true
+    }
+
+    pub(super) fn abort(&mut self) {
+        if let State::Fetching { .. } = self.state {
+            self.commands.push_back(Command::Abort(self.id));
+        }
+    }
+
+    /// The proxy has rejected the login in an answer to another request: this one is given up.
+    pub fn give_up(&mut self) {
+        self.abort();
+        if let State::Fetching { .. } = self.state {
+            self.state = State::Idle;
+        }
+    }
+
+    /// Refuses all who wait with `kind`, and gives up a request under way: the set was removed, or
+    /// the broker stops.
+    pub fn close(&mut self, kind: RefusalKind, cause: &str) {
+        self.give_up();
+        for waiter in std::mem::take(&mut self.waiters) {
+            let refusal = Refusal::new(kind, cause);
+            self.commands
+                .push_back(Command::Reply(waiter.id, Err(refusal)));
+        }
+    }
+
+    /// Goes on with a token that an earlier process of the daemon had.
+    pub fn resume(&mut self, snapshot: TokenSnapshot, now: BootTime) {
+        let life = snapshot.token.life();
+        self.lifetime = Some(life.lifetime);
+        self.rejections.replaced_by(life.generation);
+        self.token = Some(snapshot.token);
+        if let Some(renew_at) = snapshot.renew_at {
+            self.last_success = Some(life.obtained);
+            self.state = State::Fresh { renew_at };
+        }
+        self.judge_all(now);
+        self.announce(now);
+    }
+
+    /// What another process would have to know to go on, if the token lives.
+    #[must_use]
+    pub fn snapshot(&self, now: BootTime) -> Option<TokenSnapshot> {
+        let token = self.token(now)?.clone();
+        let due = match self.state {
+            State::Fresh { renew_at } => renew_at,
+            State::Idle | State::Fetching { .. } | State::Waiting { .. } | State::Denied { .. } => {
+                now
+            }
+        };
+        // No success yet: the token is of older credentials.
+        let renew_at = self.last_success.map(|_| due);
+        Some(TokenSnapshot { token, renew_at })
+    }
+}
+
+/// Returns the life of a token whose request began at `started`. A token that another host obtained may be older
+/// than this host's boot; the clock cannot show that, so nothing but `expires` may be derived from it.
+fn fetched_life(fetched: &Fetched, started: BootTime, generation: u64) -> Life {
+    let lifetime = fetched.lifetime;
+    let (obtained, expires) = match fetched.expires {
+        Some(expires) => (expires - lifetime, expires),
+        None => (started, started + lifetime),
+    };
+    Life {
+        generation,
+        obtained,
+        lifetime,
+        expires,
+    }
+}

@@ -1,0 +1,164 @@
+//! Queries: scope sets by client and scopes, their status, tokens and errors.
+
+use std::ops::Bound;
+use std::time::Duration;
+
+use domo_token_protocol::BootTime;
+use domo_token_protocol::messages::{Refusal, ScopeStatus};
+use domo_token_protocol::scope::ScopeSet;
+
+use super::{Scheduler, SetId};
+use crate::schedule::{Reply, TokenSnapshot};
+
+/// Why a scope set isn't there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// No client of that name.
+    Client,
+    /// The client has no such set; it has these.
+    Scope(Vec<ScopeSet>),
+}
+
+impl Scheduler {
+    /// The scope set of that client and those scopes.
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`] if there is none, with what there is.
+    pub fn find(&self, client: &str, scope: &ScopeSet) -> Result<SetId, Unknown> {
+        let client = self.names.get(client).and_then(|id| self.clients.get(id));
+        let client = client.ok_or(Unknown::Client)?;
+        let known = || Unknown::Scope(client.sets.keys().cloned().collect());
+        client.sets.get(scope).copied().ok_or_else(known)
+    }
+
+    /// The client's scope set of just that text, which spares reading it.
+    #[must_use]
+    pub fn find_text(&self, client: &str, text: &str) -> Option<(SetId, &ScopeSet)> {
+        let client = self.names.get(client).and_then(|id| self.clients.get(id))?;
+        let (scope, set) = client.sets.get_key_value(text)?;
+        Some((*set, scope))
+    }
+
+    /// Whether the set is there.
+    #[must_use]
+    pub fn has(&self, set: SetId) -> bool {
+        self.sets.contains_key(&set)
+    }
+
+    /// The clients' names, in order.
+    pub fn client_names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(String::as_str)
+    }
+
+    /// The client and the scopes of a set.
+    #[must_use]
+    pub fn name_of(&self, set: SetId) -> Option<(&str, &ScopeSet)> {
+        let found = self.sets.get(&set)?;
+        let client = self.clients.get(&found.client)?;
+        Some((client.name.as_str(), found.schedule.scope()))
+    }
+
+    /// All sets, with client and scopes.
+    pub fn sets(&self) -> impl Iterator<Item = (SetId, &str, &ScopeSet)> {
+        let clients = self.names.values().filter_map(|id| self.clients.get(id));
+        clients.flat_map(|client| {
+            let sets = client.sets.iter();
+            sets.map(|(scope, set)| (*set, client.name.as_str(), scope))
+        })
+    }
+
+    /// The state of one set.
+    #[must_use]
+    pub fn status_of(&self, set: SetId, now: BootTime) -> Option<ScopeStatus> {
+        let set = self.sets.get(&set)?;
+        let client = self.clients.get(&set.client)?;
+        Some(set.schedule.status(&client.shown_id, now))
+    }
+
+    /// The state of all sets, by client and scopes.
+    pub fn status(&self, now: BootTime) -> impl Iterator<Item = ScopeStatus> {
+        self.status_after(None, now)
+    }
+
+    /// The same from the first one after that client's set.
+    pub fn status_after<'a>(
+        &'a self,
+        after: Option<&'a (String, ScopeSet)>,
+        now: BootTime,
+    ) -> impl Iterator<Item = ScopeStatus> + 'a {
+        let from = after.map_or(Bound::Unbounded, |(client, _)| {
+            Bound::Included(client.as_str())
+        });
+        let clients = self.names.range::<str, _>((from, Bound::Unbounded));
+        let clients = clients.filter_map(|(_, id)| self.clients.get(id));
+        clients.flat_map(move |client| {
+            let from = match after {
+                Some((name, scope)) if *name == client.name => Bound::Excluded(scope),
+                Some(_) | None => Bound::Unbounded,
+            };
+            let sets = client.sets.range::<ScopeSet, _>((from, Bound::Unbounded));
+            let sets = sets.filter_map(|(_, set)| self.sets.get(set));
+            sets.map(move |set| set.schedule.status(&client.shown_id, now))
+        })
+    }
+
+    /// Each living token, by client and scopes.
+    pub fn snapshots(
+        &self,
+        now: BootTime,
+    ) -> impl Iterator<Item = (&str, &ScopeSet, TokenSnapshot)> {
+        self.sets.values().filter_map(move |set| {
+            let client = self.clients.get(&set.client)?;
+            let snapshot = set.schedule.snapshot(now)?;
+            Some((client.name.as_str(), set.schedule.scope(), snapshot))
+        })
+    }
+
+    /// What a watcher of the set is to know: see [`Schedule::watched`].
+    #[must_use]
+    pub fn watched(&self, set: SetId, now: BootTime) -> Option<Reply> {
+        self.sets.get(&set)?.schedule.watched(now)
+    }
+
+    /// How long a request of the set may take: see [`Schedule::time_limit`].
+    #[must_use]
+    pub fn time_limit(&self, set: SetId) -> Option<Duration> {
+        Some(self.sets.get(&set)?.schedule.time_limit())
+    }
+
+    /// The words of a set's last failed attempt.
+    #[must_use]
+    pub fn failure_of(&self, set: SetId) -> Option<&str> {
+        self.sets.get(&set)?.schedule.failure()
+    }
+
+    /// What keeps a set's token away: the rejection of its client, or the last failed attempt.
+    #[must_use]
+    pub fn trouble_of(&self, set: SetId) -> Option<&str> {
+        self.sets.get(&set)?.schedule.trouble()
+    }
+
+    /// When the set's next attempt is due, if that is known.
+    #[must_use]
+    pub fn next_attempt_of(&self, set: SetId, now: BootTime) -> Option<BootTime> {
+        self.sets.get(&set)?.schedule.shown_attempt(now)
+    }
+
+    /// The name of the set's client, if the client could not be loaded.
+    #[must_use]
+    pub fn failed_client_of(&self, set: SetId) -> Option<&str> {
+        let found = self.sets.get(&set)?;
+        let client = self.clients.get(&found.client)?;
+        let failed = found.schedule.is_load_failed();
+        failed.then_some(client.name.as_str())
+    }
+
+    /// What the set's callers get because its client could not be loaded, unless they get a token.
+    #[must_use]
+    pub fn load_refusal(&self, set: SetId, now: BootTime) -> Option<Refusal> {
+        let schedule = &self.sets.get(&set)?.schedule;
+        let refusal = schedule.load_refusal(now);
+        refusal.filter(|_| schedule.token(now).is_none())
+    }
+}
