@@ -30,7 +30,7 @@ use tokio::sync::{Notify, oneshot, watch as signal};
 use crate::audit::Audit;
 use crate::platform::clock::{BootTime, Clock};
 use domo_token_core::policy::{Access, Caller};
-use domo_token_core::schedule::{Answer, Ask, Reply, WaiterId};
+use domo_token_core::schedule::{self, Answer, Reply, WaiterId};
 use domo_token_core::scheduler::{STOPPING, Scheduler, SetId};
 
 use counters::Counters;
@@ -180,7 +180,7 @@ impl<C: Clock> Broker<C> {
     fn begin(&self, request: &TokenRequest, caller: &Caller) -> (Option<Asked>, Begun) {
         let now = self.0.clock.now();
         let time_left = Duration::from_millis(request.time_left_ms.min(MAX_TIME_LEFT_MS));
-        let ask = Ask {
+        let ask = schedule::TokenRequest {
             min_ttl: request.min_ttl_ms.map(Duration::from_millis),
             deadline: now + time_left,
             renew: request.renew,
@@ -200,7 +200,7 @@ impl<C: Clock> Broker<C> {
         }
         if let Some(Renew::Rejected(generation)) = request.renew {
             let who = caller.to_string();
-            state.scheduler.note_rejection(set, generation, who);
+            state.scheduler.record_rejection(set, generation, who);
         }
         state.last_waiter += 1;
         let waiter = WaiterId(state.last_waiter);
@@ -341,7 +341,7 @@ impl<C: Clock> Broker<C> {
 impl State {
     /// A caller that waited has its answer; by then the set may be gone, and its counts with it.
     fn count_late(&mut self, set: SetId, reply: &Reply) {
-        if self.scheduler.has(set) {
+        if self.scheduler.contains(set) {
             self.counters.answer(set, reply);
         } else if let Err(refusal) = reply {
             self.counters.unmatched(refusal);
@@ -387,7 +387,7 @@ impl<C: Clock> Drop for WaiterGuard<'_, C> {
         let now: BootTime = self.broker.0.clock.now();
         let mut state = self.broker.state();
         state.waiters.remove(&self.waiter);
-        state.scheduler.forget(self.set, self.waiter, now);
+        state.scheduler.cancel(self.set, self.waiter, now);
     }
 }
 

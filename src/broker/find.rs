@@ -10,7 +10,7 @@ use super::{State, did_you_mean, log};
 use crate::config::{DOMO_SCOPES, MAX_NAME, listed};
 use crate::platform::clock::BootTime;
 use domo_token_core::policy::{Access, Caller, Decision};
-use domo_token_core::scheduler::{SetId, Unknown};
+use domo_token_core::scheduler::{NotFound, SetId};
 
 impl State {
     /// The set, if the caller may have it. Who may not is logged, with the client's name.
@@ -50,7 +50,7 @@ impl State {
             return Err(self.no_client_named(caller));
         };
         let client = client.as_ref();
-        let known = self.scheduler.find_text(client, &asked.scope);
+        let known = self.scheduler.find_by_text(client, &asked.scope);
         let (scope, found) = if let Some((set, scope)) = known {
             (Cow::Borrowed(scope), Ok(set))
         } else {
@@ -61,17 +61,17 @@ impl State {
         let Some(access) = self.about.access.get(client) else {
             return match found {
                 Ok(set) => Ok((set, None)),
-                Err(Unknown::Scope(known)) => Err(unknown_scope(client, &scope, &known)),
-                Err(Unknown::Client) if self.hides_any(caller) => {
+                Err(NotFound::Scope(known)) => Err(unknown_scope(client, &scope, &known)),
+                Err(NotFound::Client) if self.hides_any(caller) => {
                     Err(self.not_permitted(asked, &scope, caller))
                 }
-                Err(Unknown::Client) => Err(self.unknown_client(client, caller)),
+                Err(NotFound::Client) => Err(self.unknown_client(client, caller)),
             };
         };
         let decision = access.decide(&scope, caller);
         match (decision.is_granted(), found) {
             (true, Ok(set)) => Ok((set, Some(decision))),
-            (false, Err(Unknown::Scope(known))) if caller.privileged => {
+            (false, Err(NotFound::Scope(known))) if caller.privileged => {
                 Err(unknown_scope(client, &scope, &known))
             }
             (true | false, _) => Err(self.not_permitted(asked, &scope, caller)),

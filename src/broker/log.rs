@@ -9,7 +9,8 @@ use tracing::{debug, error, info, warn};
 use crate::platform::clock::BootTime;
 use domo_token_core::fetch::LifetimeSource;
 use domo_token_core::schedule::{
-    AWAITS_LOGIN, AWAITS_TRIAL, Effect, HELD, OutageCause, Outcome, QUEUED, Recovery,
+    AWAITS_ADMISSION, AWAITS_CREDENTIAL_CHECK, AWAITS_LOGIN_CHECK, CHANGED_TOO_OFTEN, CallerImpact,
+    OutageCause, Outcome, Recovery,
 };
 use domo_token_core::scheduler::{ConfigDiff, Scheduler, SetId};
 
@@ -30,12 +31,12 @@ pub(super) fn report(scheduler: &Scheduler, set: SetId, outcome: &Outcome, now: 
             life,
             recovery,
             first,
-            odd_lifetime,
+            unexpected_lifetime,
             short,
         } => {
             let lifetime = life.lifetime.as_secs();
             obtained(client, scope, lifetime, *recovery, *first);
-            if let Some(source) = odd_lifetime {
+            if let Some(source) = unexpected_lifetime {
                 warn_of_lifetime(client, scope, lifetime, *source);
             }
             if *short {
@@ -144,23 +145,23 @@ impl Failure {
             OutageCause::Failed(_)
             | OutageCause::Queued
             | OutageCause::ChangeLimit
-            | OutageCause::Trial
-            | OutageCause::LoginTrial => None,
+            | OutageCause::AwaitsCredentialCheck
+            | OutageCause::AwaitsLoginCheck => None,
         }
     }
 
     /// Why the request of a token that has expired has not started, if that is all that is known.
     fn waits_for(self) -> &'static str {
         match self.cause {
-            OutageCause::ChangeLimit => HELD,
-            OutageCause::Trial => AWAITS_TRIAL,
-            OutageCause::LoginTrial => AWAITS_LOGIN,
+            OutageCause::ChangeLimit => CHANGED_TOO_OFTEN,
+            OutageCause::AwaitsCredentialCheck => AWAITS_CREDENTIAL_CHECK,
+            OutageCause::AwaitsLoginCheck => AWAITS_LOGIN_CHECK,
             OutageCause::Failed(_)
             | OutageCause::Denied
             | OutageCause::ClientDenied
             | OutageCause::ClientUnconfirmed
             | OutageCause::ProxyLogin
-            | OutageCause::Queued => QUEUED,
+            | OutageCause::Queued => AWAITS_ADMISSION,
         }
     }
 
@@ -185,8 +186,8 @@ impl Failure {
             OutageCause::Failed(_)
             | OutageCause::Queued
             | OutageCause::ChangeLimit
-            | OutageCause::Trial
-            | OutageCause::LoginTrial => "renewal failed; the current token is still valid",
+            | OutageCause::AwaitsCredentialCheck
+            | OutageCause::AwaitsLoginCheck => "renewal failed; the current token is still valid",
         }
     }
 
@@ -215,8 +216,8 @@ impl Failure {
             OutageCause::Failed(_)
             | OutageCause::Queued
             | OutageCause::ChangeLimit
-            | OutageCause::Trial
-            | OutageCause::LoginTrial => {
+            | OutageCause::AwaitsCredentialCheck
+            | OutageCause::AwaitsLoginCheck => {
                 if first {
                     "no valid token; callers fail until renewal succeeds"
                 } else {
@@ -227,19 +228,25 @@ impl Failure {
     }
 }
 
-fn log_failure(scheduler: &Scheduler, set: SetId, failure: Failure, effect: Effect, now: BootTime) {
+fn log_failure(
+    scheduler: &Scheduler,
+    set: SetId,
+    failure: Failure,
+    effect: CallerImpact,
+    now: BootTime,
+) {
     let Some((client, scope)) = scheduler.name_of(set) else {
         return;
     };
     let cause = failure.cause;
     let what = failure.rejected();
-    let retry = scheduler.next_attempt_of(set, now);
+    let retry = scheduler.next_attempt(set, now);
     let retry_in_s = retry.map(|at| rounded_up(at.saturating_since(now)));
     let error = scheduler
-        .trouble_of(set)
+        .error_message(set)
         .unwrap_or_else(|| failure.waits_for());
     match effect {
-        Effect::TokenValid { left } => {
+        CallerImpact::TokenValid { left } => {
             let expires_in_s = left.as_secs();
             if failure.again {
                 debug!(client, %scope, %cause, what, expires_in_s, retry_in_s, error, "renewal failed again; the current token is still valid");
@@ -248,7 +255,7 @@ fn log_failure(scheduler: &Scheduler, set: SetId, failure: Failure, effect: Effe
                 warn!(client, %scope, %cause, what, expires_in_s, retry_in_s, error, "{message}");
             }
         }
-        Effect::NoToken { lasting, first } => {
+        CallerImpact::NoToken { lasting, first } => {
             let no_token_s = lasting.as_secs();
             if failure.again && !first {
                 debug!(client, %scope, %cause, what, no_token_s, retry_in_s, error, "still no valid token");

@@ -107,7 +107,7 @@ impl State {
             };
             Some(((held.client, held.scope), kept))
         });
-        self.scheduler.take_over(kept.collect());
+        self.scheduler.restore(kept.collect());
     }
 }
 

@@ -80,10 +80,10 @@ impl<C: Clock> Watch<C> {
         if state.stopping {
             return Err(stopping());
         }
-        if !state.scheduler.has(self.set) {
+        if !state.scheduler.contains(self.set) {
             return Err(gone());
         }
-        let Some(reply) = state.scheduler.watched(self.set, now) else {
+        let Some(reply) = state.scheduler.watcher_reply(self.set, now) else {
             return Ok(None);
         };
         let seen = LastSeen::from(&reply);

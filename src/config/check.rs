@@ -24,7 +24,7 @@ use super::{
 use crate::config::named_path::NamedPath;
 use crate::platform::file_watch::Stamp;
 use crate::platform::logging::LEVELS;
-use domo_token_core::masking::{HINT, LEAST, masked};
+use domo_token_core::masking::{HINT, MIN_SECRET_CHARS, masked};
 pub(super) use paths::fault_of_login_file;
 use paths::fault_of_socket;
 pub use paths::{NOT_THE_LOGIN, fault_of_path};
@@ -166,7 +166,7 @@ impl Checker<'_> {
             return Err(self.error(Some(span), "clients", problem));
         }
         // Domo's secrets are such digits. The key is masked like each message.
-        if name.len() >= LEAST && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if name.len() >= MIN_SECRET_CHARS && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             let problem = format!("looks like a secret ({HINT}); give the client another name");
             return Err(self.error(Some(span), &format!("clients.{name}"), problem));
         }

@@ -8,9 +8,9 @@ use domo_token_protocol::scope::ScopeSet;
 
 use crate::platform::clock::BootTime;
 use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
-use domo_token_core::schedule::{Answer, Ask, FetchId, Reply, WaiterId, floor};
+use domo_token_core::schedule::{Answer, FetchId, Reply, TokenRequest, WaiterId, floor};
 use domo_token_core::scheduler::{
-    ClientSpec, Command, MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, Scheduler, SetId,
+    ClientSpec, Command, MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CLIENT, Scheduler, SetId,
 };
 
 const CLIENTS: [&str; 2] = ["acme", "other"];
@@ -132,7 +132,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
             return;
         };
         let min_ttl = (least > 0).then(|| Duration::from_secs(u64::from(least) * 20));
-        let ask = Ask {
+        let ask = TokenRequest {
             min_ttl,
             deadline: self.now + Duration::from_millis(u64::from(patience) * 250),
             renew: match renew % 4 {
@@ -143,7 +143,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
         };
         if let Some(Renew::Rejected(generation)) = ask.renew {
             self.scheduler
-                .note_rejection(set, generation, "uid 7".to_owned());
+                .record_rejection(set, generation, "uid 7".to_owned());
         }
         self.last_waiter += 1;
         let waiter = WaiterId(self.last_waiter);
@@ -169,7 +169,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
         for client in CLIENTS {
             for text in SCOPES {
                 if let Ok(set) = self.scheduler.find(client, &scope(text)) {
-                    self.scheduler.forget(set, waiter, self.now);
+                    self.scheduler.cancel(set, waiter, self.now);
                 }
             }
         }
@@ -283,10 +283,10 @@ impl<I: Iterator<Item = u8>> Run<I> {
     }
 
     fn check(&self) {
-        assert!(self.flights.len() <= MAX_FLIGHTS);
+        assert!(self.flights.len() <= MAX_IN_FLIGHT);
         for client in CLIENTS {
             let of_client = self.flights.iter().filter(|flight| flight.client == client);
-            assert!(of_client.count() <= MAX_FLIGHTS_PER_CLIENT, "{client}");
+            assert!(of_client.count() <= MAX_IN_FLIGHT_PER_CLIENT, "{client}");
         }
         let sets: BTreeSet<SetId> = self.flights.iter().map(|flight| flight.set).collect();
         assert_eq!(sets.len(), self.flights.len(), "two requests for one set");

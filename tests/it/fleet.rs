@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use domo_token::platform::clock::BootTime;
 use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
-use domo_token_core::schedule::{Answer, Ask, CONFIRM_AFTER, DENIED_RETRY, WaiterId};
+use domo_token_core::schedule::{Answer, CONFIRM_AFTER, DENIED_RETRY, TokenRequest, WaiterId};
 use domo_token_core::scheduler::{ClientSpec, Command, Scheduler};
 use domo_token_protocol::scope::ScopeSet;
 
@@ -146,7 +146,7 @@ fn outage(seed: u64) -> (Vec<u128>, usize) {
                 host.handle_fetched(set, round, Err(unavailable()), now);
             }
         }
-        let ask = Ask {
+        let ask = TokenRequest {
             min_ttl: None,
             deadline: now,
             renew: None,

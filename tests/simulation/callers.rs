@@ -7,7 +7,7 @@ use std::time::Duration;
 use domo_token::broker::{Broker, Watch};
 use domo_token::platform::clock::{BootTime, Clock};
 use domo_token_core::policy;
-use domo_token_core::schedule::{Reply, floor, least_left};
+use domo_token_core::schedule::{Reply, floor, min_left_to_serve};
 use domo_token_core::token::Token;
 use domo_token_protocol::frame;
 use domo_token_protocol::messages::{
@@ -257,7 +257,9 @@ impl Callers {
         let now = self.domo.clock.now();
         let life = token.life();
         let least = caller.request.min_ttl_ms.map(Duration::from_millis);
-        let least = least.unwrap_or_default().max(least_left(life.lifetime));
+        let least = least
+            .unwrap_or_default()
+            .max(min_left_to_serve(life.lifetime));
         if life.left(now) < least {
             return Some(format!("a token with {:?} left", life.left(now)));
         }
@@ -316,7 +318,7 @@ impl Callers {
         let too_late = |since| since == now && now >= caller.deadline;
         let usable = self.domo.held(&caller.key).filter(|held| {
             let left = held.expires.saturating_since(now);
-            left >= least_left(held.lifetime) && !too_late(held.since)
+            left >= min_left_to_serve(held.lifetime) && !too_late(held.since)
         });
         if plain && usable.is_some() {
             return Some(format!("refused while {usable:?} lives"));

@@ -11,7 +11,7 @@ use domo_token_core::schedule::{
     BACKOFF_FIRST, BACKOFF_MAX, CHANGE_INTERVAL, CHANGES_IN_A_ROW, CONFIRM_AFTER, DENIED_RETRY,
     REQUEST_GRACE, RETRY_AFTER_MAX, floor, request_timeout,
 };
-use domo_token_core::scheduler::MAX_FLIGHTS_PER_CLIENT;
+use domo_token_core::scheduler::MAX_IN_FLIGHT_PER_CLIENT;
 use domo_token_protocol::scope::ScopeSet;
 use tokio::sync::oneshot;
 
@@ -346,7 +346,7 @@ impl State {
             return Some(format!("two requests at once for {key:?}"));
         }
         let of_client = |flight: &&Flight| flight.key.0 == key.0;
-        if self.flights.values().filter(of_client).count() >= MAX_FLIGHTS_PER_CLIENT {
+        if self.flights.values().filter(of_client).count() >= MAX_IN_FLIGHT_PER_CLIENT {
             return Some(format!("too many requests at once for client {}", key.0));
         }
         let changes = self.changes.entry(key.clone()).or_default();

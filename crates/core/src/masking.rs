@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// The least characters of what is taken for a secret: Domo's have 64, and few names have so many.
-pub const LEAST: usize = 32;
+pub const MIN_SECRET_CHARS: usize = 32;
 
 /// As many of its characters are shown, so that it can be found.
-const KEPT: usize = 8;
+const SHOWN_CHARS: usize = 8;
 
 /// What to do about a secret in the place of a name.
 pub const HINT: &str = "is this the secret itself? it belongs in client_secret";
@@ -27,7 +27,7 @@ pub fn looks_like_secret(text: &str) -> bool {
     !word.starts_with(['/', '~']) && !word.contains('.') && masked(word) != word
 }
 
-fn is_of_a_secret(c: char) -> bool {
+fn is_secret_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "+/=_-".contains(c)
 }
 
@@ -37,12 +37,15 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     let mut shown = String::new();
     let mut is_whole = true;
     let mut rest = text;
-    while let Some(start) = rest.find(is_of_a_secret) {
+    while let Some(start) = rest.find(is_secret_char) {
         let (before, from) = rest.split_at(start);
-        let end = from.find(|c| !is_of_a_secret(c)).unwrap_or(from.len());
+        let end = from.find(|c| !is_secret_char(c)).unwrap_or(from.len());
         let (run, after) = from.split_at(end);
         shown.push_str(before);
-        match run.get(..KEPT).filter(|_| run.len() >= LEAST) {
+        match run
+            .get(..SHOWN_CHARS)
+            .filter(|_| run.len() >= MIN_SECRET_CHARS)
+        {
             Some(kept) => {
                 shown.push_str(kept);
                 shown.push('…');
@@ -102,7 +105,7 @@ mod tests {
         );
         let base64 = "3q2+7wEjRWeJq83vASNFZ4mrze8BI0VniavN7w==";
         assert_eq!(masked(base64), "3q2+7wEj…");
-        let short = "a".repeat(LEAST - 1);
+        let short = "a".repeat(MIN_SECRET_CHARS - 1);
         assert_eq!(masked(&short), short);
         assert_eq!(masked("é…"), "é…");
     }

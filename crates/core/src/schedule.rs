@@ -29,7 +29,8 @@ use domo_token_protocol::scope::ScopeSet;
 use crate::token::Token;
 
 pub use callers::{
-    AWAITS_LOGIN, AWAITS_TRIAL, Answer, Ask, HELD, LastSeen, QUEUED, Reply, WaiterId,
+    AWAITS_ADMISSION, AWAITS_CREDENTIAL_CHECK, AWAITS_LOGIN_CHECK, Answer, CHANGED_TOO_OFTEN,
+    LastSeen, Reply, TokenRequest, WaiterId,
 };
 use callers::{Rejections, Waiter};
 use client_rejection::ClientBlock;
@@ -38,10 +39,10 @@ use credentials::CredentialChange;
 pub use credentials::{CHANGE_INTERVAL, CHANGES_IN_A_ROW, Loading};
 use proxy_login::LoginBlock;
 use reporting::ReportState;
-pub use reporting::{Effect, OutageCause, Outcome, Recovery, Rejected};
+pub use reporting::{CallerImpact, OutageCause, Outcome, Recovery, Rejected};
 pub use timing::{
     BACKOFF_FIRST, BACKOFF_MAX, CONFIRM_AFTER, DENIED_RETRY, REQUEST_GRACE, REQUEST_MAX,
-    RETRY_AFTER_MAX, floor, least_left, request_timeout,
+    RETRY_AFTER_MAX, floor, min_left_to_serve, request_timeout,
 };
 use transitions::Failure;
 pub use transitions::TokenSnapshot;
@@ -74,7 +75,7 @@ pub enum Command {
     Reply(WaiterId, Reply),
     /// Log the result of an attempt, or the expiry of a token.
     Report(SetId, Outcome),
-    /// Have the scope set's watchers look at [`Schedule::watched`] again.
+    /// Have the scope set's watchers look at [`Schedule::watcher_reply`] again.
     NotifyWatchers(SetId),
     /// Drop all that is kept for a removed scope set, its watchers included.
     Remove(SetId),
@@ -185,8 +186,8 @@ impl Schedule {
     /// Whether [`Self::start`] is waited for.
     #[must_use]
     pub fn wants_fetch(&self) -> bool {
-        let is_held = self.blocked.is_some() || self.change.is_held();
-        matches!(self.state, State::Idle) && self.loading.is_none() && !is_held
+        let is_delayed = self.blocked.is_some() || self.change.is_delayed();
+        matches!(self.state, State::Idle) && self.loading.is_none() && !is_delayed
     }
 
     /// How long its next request may take.
@@ -202,18 +203,18 @@ impl Schedule {
 
     /// The words of the last failed attempt.
     #[must_use]
-    pub fn failure(&self) -> Option<&str> {
+    pub fn failure_message(&self) -> Option<&str> {
         self.failure.as_ref().map(|failure| failure.words.as_str())
     }
 
     /// What keeps tokens away: the rejection of the proxy login or of the client, or the last failed attempt.
     #[must_use]
-    pub fn trouble(&self) -> Option<&str> {
-        self.trouble_and_time().map(|(words, _)| words)
+    pub fn error_message(&self) -> Option<&str> {
+        self.error_and_time().map(|(words, _)| words)
     }
 
     /// The same, and when it was learnt.
-    fn trouble_and_time(&self) -> Option<(&str, BootTime)> {
+    fn error_and_time(&self) -> Option<(&str, BootTime)> {
         let login = self.login.as_ref();
         let login = login.map(|block| (block.words.as_str(), block.at));
         let blocked = self.blocked.as_ref();
@@ -235,7 +236,7 @@ impl Schedule {
 
     /// The next attempt that people are told of; of a blocked set it is that of its client.
     #[must_use]
-    pub fn shown_attempt(&self, now: BootTime) -> Option<BootTime> {
+    pub fn shown_next_attempt(&self, now: BootTime) -> Option<BootTime> {
         match (self.loading, &self.login, &self.blocked) {
             (Some(Loading::Failed { retry_at }), ..) => retry_at.filter(|at| *at > now),
             (Some(Loading::Pending), ..) => None,

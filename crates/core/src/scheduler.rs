@@ -25,16 +25,17 @@ use domo_token_protocol::scope::ScopeSet;
 
 use crate::fetch::{FetchError, Fetched};
 use crate::schedule::{
-    self, Answer, Ask, FetchId, Loading, Outcome, Rejected, Schedule, TokenSnapshot, WaiterId,
+    self, Answer, FetchId, Loading, Outcome, Rejected, Schedule, TokenRequest, TokenSnapshot,
+    WaiterId,
 };
 
 pub use crate::schedule::{Command, SetId};
-pub use admission::{MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT};
+pub use admission::{MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CLIENT};
 use configure::KnownBy;
 pub use configure::{ClientSpec, ConfigDiff, REMOVED, STOPPING};
 use proxy_logins::Login;
 pub use proxy_logins::{LOGIN_WORKS, ProxyLoginId};
-pub use queries::Unknown;
+pub use queries::NotFound;
 
 /// Generations start below this, so that they stay exact where numbers are doubles: in JavaScript,
 /// and in jq before 1.7.
@@ -135,7 +136,13 @@ impl Scheduler {
     }
 
     /// Requests a set's token: see [`Schedule::request`]. A set that does not exist is refused like a removed one.
-    pub fn request(&mut self, set: SetId, waiter: WaiterId, ask: &Ask, now: BootTime) -> Answer {
+    pub fn request(
+        &mut self,
+        set: SetId,
+        waiter: WaiterId,
+        ask: &TokenRequest,
+        now: BootTime,
+    ) -> Answer {
         let Some(found) = self.sets.get_mut(&set) else {
             return Answer::Now(Err(Refusal::new(RefusalKind::Gone, REMOVED)));
         };
@@ -143,23 +150,23 @@ impl Scheduler {
         let nothing_due = found.due.is_none_or(|due| now < due);
         // A token that is just handed out changes nothing.
         if !(matches!(answer, Answer::Now(Ok(_))) && nothing_due && ask.renew.is_none()) {
-            self.touch(set, now);
+            self.update(set, now);
         }
         answer
     }
 
     /// A caller left before its answer.
-    pub fn forget(&mut self, set: SetId, waiter: WaiterId, now: BootTime) {
+    pub fn cancel(&mut self, set: SetId, waiter: WaiterId, now: BootTime) {
         if let Some(found) = self.sets.get_mut(&set) {
-            found.schedule.forget(waiter);
+            found.schedule.cancel(waiter);
         }
-        self.touch(set, now);
+        self.update(set, now);
     }
 
     /// A caller, named by `who`, was refused by Domo with the set's token of that generation.
-    pub fn note_rejection(&mut self, set: SetId, generation: u64, who: String) {
+    pub fn record_rejection(&mut self, set: SetId, generation: u64, who: String) {
         if let Some(found) = self.sets.get_mut(&set) {
-            found.schedule.note_rejection(generation, who);
+            found.schedule.record_rejection(generation, who);
         }
     }
 
@@ -187,7 +194,7 @@ impl Scheduler {
         let outcome = found.schedule.handle_fetched(fetch_id, result, now);
         let login = self.end_request(set);
         // This attempt is reported before what it means for other sets.
-        self.collect(set, now);
+        self.collect_commands(set, now);
         if let Some((login, _)) = login {
             self.end_without_tunnel(login, set, is_login_rejected, now);
         }
@@ -199,18 +206,18 @@ impl Scheduler {
             Outcome::Denied {
                 rejected: Rejected::Client,
                 ..
-            } => self.deny_client(client, set, now),
+            } => self.reject_client(client, set, now),
             _ if outcome.accepts_client() => self.accept_client(client, now),
             Outcome::Ignored
             | Outcome::Obtained { .. }
             | Outcome::RejectedByDomo
             | Outcome::Denied { .. }
             | Outcome::Failed { .. }
-            | Outcome::Expired { .. } => self.follow_probe(client, set, now),
+            | Outcome::Expired { .. } => self.update_blocks(client, set, now),
         }
-        self.touch(set, now);
-        self.end_trial(client, set, now);
-        self.fill(client, now);
+        self.update(set, now);
+        self.end_credential_check(client, set, now);
+        self.admit(client, now);
     }
 
     /// Applies what `now` has made due.
@@ -225,7 +232,7 @@ impl Scheduler {
                 found.due = None;
                 found.schedule.handle_timeout(now);
             }
-            self.touch(set, now);
+            self.update(set, now);
         }
     }
 
@@ -252,15 +259,15 @@ impl Scheduler {
 
     /// After anything that changed a set: takes its commands over, queues its fetch, sets its
     /// timer.
-    fn touch(&mut self, set: SetId, now: BootTime) {
-        let room_made = self.collect(set, now);
+    fn update(&mut self, set: SetId, now: BootTime) {
+        let room_made = self.collect_commands(set, now);
         let Some(found) = self.sets.get_mut(&set) else {
             return;
         };
         let client = found.client;
         if room_made {
-            self.follow_probe(client, set, now);
-            self.end_trial(client, set, now);
+            self.update_blocks(client, set, now);
+            self.end_credential_check(client, set, now);
         }
         let Some(found) = self.sets.get_mut(&set) else {
             return;
@@ -270,20 +277,20 @@ impl Scheduler {
             found.queued = true;
             let is_login_open = self.is_login_open(client, now);
             if let Some(found) = self.sets.get_mut(&set).filter(|_| !is_login_open) {
-                found.schedule.await_login(true);
+                found.schedule.await_login_check(true);
             }
             if let Some(client) = self.clients.get_mut(&client) {
                 client.queue.push_back(set);
             }
         }
         if queue || room_made {
-            self.fill(client, now);
+            self.admit(client, now);
         }
         self.set_timer(set);
     }
 
     /// Takes a set's commands over; says whether that ended a request.
-    fn collect(&mut self, set: SetId, now: BootTime) -> bool {
+    fn collect_commands(&mut self, set: SetId, now: BootTime) -> bool {
         let mut aborted = false;
         while let Some(found) = self.sets.get_mut(&set) {
             let client = found.client;
@@ -301,7 +308,7 @@ impl Scheduler {
             self.commands.push_back(command);
         }
         if aborted && let Some(login) = self.end_request(set) {
-            self.abort_trial(login, now);
+            self.abort_login_check(login, now);
         }
         aborted
     }

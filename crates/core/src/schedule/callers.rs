@@ -5,7 +5,7 @@ use std::time::Duration;
 use domo_token_protocol::BootTime;
 use domo_token_protocol::messages::{Refusal, RefusalKind, Renew};
 
-use super::{Command, OutageCause, Outcome, Schedule, State, floor, least_left};
+use super::{Command, OutageCause, Outcome, Schedule, State, floor, min_left_to_serve};
 use crate::token::Token;
 
 /// Names one caller that waits.
@@ -14,7 +14,7 @@ pub struct WaiterId(pub u64);
 
 /// What a caller asks for.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask {
+pub struct TokenRequest {
     /// The life the token must have left.
     pub min_ttl: Option<Duration>,
     /// When the caller must have its answer.
@@ -51,18 +51,20 @@ pub(super) struct Waiter {
 }
 
 /// Why a caller has to wait although nothing has failed.
-pub const HELD: &str = "the client's credentials change too often; the next request has to wait";
+pub const CHANGED_TOO_OFTEN: &str =
+    "the client's credentials change too often; the next request has to wait";
 
 /// Why its request has not started: another set of the client goes first.
-pub const AWAITS_TRIAL: &str =
+pub const AWAITS_CREDENTIAL_CHECK: &str =
     "its request waits until another scope set has tried the new credentials";
 
 /// The same, if another set of any client goes first.
-pub const AWAITS_LOGIN: &str =
+pub const AWAITS_LOGIN_CHECK: &str =
     "its request waits until another scope set has tried the proxy login";
 
 /// The same, if nothing but the number of requests under way keeps it.
-pub const QUEUED: &str = "its request waits until requests of other scope sets have ended";
+pub const AWAITS_ADMISSION: &str =
+    "its request waits until requests of other scope sets have ended";
 
 enum Decision {
     Serve(Token),
@@ -103,9 +105,9 @@ pub(super) struct Rejections {
 
 impl Schedule {
     /// Returns what the caller gets, or notes that it waits.
-    pub fn request(&mut self, waiter: WaiterId, ask: &Ask, now: BootTime) -> Answer {
+    pub fn request(&mut self, waiter: WaiterId, ask: &TokenRequest, now: BootTime) -> Answer {
         self.handle_timeout(now);
-        let need = self.need(ask, now);
+        let need = self.requirement(ask, now);
         match self.decide(need, ask.deadline, now) {
             Decision::Serve(token) => Answer::Now(Ok(token)),
             Decision::Refuse(refusal) => Answer::Now(Err(refusal)),
@@ -121,17 +123,17 @@ impl Schedule {
     }
 
     /// A caller left before its answer.
-    pub fn forget(&mut self, waiter: WaiterId) {
+    pub fn cancel(&mut self, waiter: WaiterId) {
         self.waiters.retain(|waiting| waiting.id != waiter);
     }
 
     /// Refuses those whose deadline has passed.
-    pub(super) fn refuse_late(&mut self, now: BootTime) {
-        let (kind, words) = match self.rejection() {
+    pub(super) fn refuse_timed_out(&mut self, now: BootTime) {
+        let (kind, words) = match self.rejection_message() {
             Some(words) => (RefusalKind::Denied, words.to_owned()),
-            None => (RefusalKind::Unavailable, self.lateness()),
+            None => (RefusalKind::Unavailable, self.timeout_message()),
         };
-        let next = self.shown_attempt(now);
+        let next = self.shown_next_attempt(now);
         let refusal = self.refusal(kind, &words, next);
         for waiter in self.waiters.extract_if(.., |waiter| waiter.deadline <= now) {
             let refusal = refusal.clone();
@@ -141,18 +143,18 @@ impl Schedule {
     }
 
     /// Why there is no token in time, although nothing was rejected.
-    fn lateness(&self) -> String {
+    fn timeout_message(&self) -> String {
         match (&self.failure, self.loading) {
             (Some(failure), _) => format!("no token in time; last attempt: {}", failure.words),
             (None, Some(_)) => {
                 "no token in time; the client's secret is still being loaded".to_owned()
             }
-            (None, None) if self.change.held_until.is_some() => HELD.to_owned(),
+            (None, None) if self.change.held_until.is_some() => CHANGED_TOO_OFTEN.to_owned(),
             (None, None) => {
                 let why = match self.state {
-                    State::Idle if self.change.awaits_trial => AWAITS_TRIAL,
-                    State::Idle if self.change.awaits_login => AWAITS_LOGIN,
-                    State::Idle => QUEUED,
+                    State::Idle if self.change.awaits_trial => AWAITS_CREDENTIAL_CHECK,
+                    State::Idle if self.change.awaits_login => AWAITS_LOGIN_CHECK,
+                    State::Idle => AWAITS_ADMISSION,
                     State::Fetching { .. }
                     | State::Fresh { .. }
                     | State::Waiting { .. }
@@ -165,7 +167,7 @@ impl Schedule {
 
     /// The message of the rejection that callers have waited for the end of, if nothing has been learnt
     /// since.
-    fn rejection(&self) -> Option<&str> {
+    fn rejection_message(&self) -> Option<&str> {
         let login = self.login.as_ref().map(|block| block.words.as_str());
         let client = self.blocked.as_ref().map(|block| block.words.as_str());
         let last = self.failure.as_ref();
@@ -175,7 +177,7 @@ impl Schedule {
             .or(last.map(|failure| failure.words.as_str()))
     }
 
-    fn need(&self, ask: &Ask, now: BootTime) -> Requirement {
+    fn requirement(&self, ask: &TokenRequest, now: BootTime) -> Requirement {
         let current = self.token(now).map(Token::life);
         let not = match ask.renew {
             Some(Renew::Rejected(generation)) => Some(generation),
@@ -198,7 +200,7 @@ impl Schedule {
             return Decision::Refuse(refusal);
         }
         if let Some(words) = self.standing_rejection(deadline, now) {
-            let next = self.shown_attempt(now);
+            let next = self.shown_next_attempt(now);
             return Decision::Refuse(self.refusal(RefusalKind::Denied, words, next));
         }
         if self.blocked.is_some() {
@@ -206,23 +208,25 @@ impl Schedule {
         }
         match self.state {
             State::Idle => match self.change.held_until {
-                Some(until) if until >= deadline => {
-                    Decision::Refuse(self.refusal(RefusalKind::Unavailable, HELD, Some(until)))
-                }
+                Some(until) if until >= deadline => Decision::Refuse(self.refusal(
+                    RefusalKind::Unavailable,
+                    CHANGED_TOO_OFTEN,
+                    Some(until),
+                )),
                 Some(_) | None => Decision::Join,
             },
             State::Fetching { .. } => Decision::Join,
-            State::Fresh { renew_at } => self.judge_early_renewal(renew_at, deadline, now),
+            State::Fresh { renew_at } => self.decide_early_renewal(renew_at, deadline, now),
             State::Waiting { retry_at } if retry_at < deadline => Decision::Join,
             State::Waiting { retry_at } => {
-                let words = self.failure().unwrap_or("no token yet");
+                let words = self.failure_message().unwrap_or("no token yet");
                 Decision::Refuse(self.refusal(RefusalKind::Unavailable, words, Some(retry_at)))
             }
             State::Denied { retry_at } if self.is_confirmed_before(retry_at, deadline) => {
                 Decision::Join
             }
             State::Denied { retry_at } => {
-                let words = self.failure().unwrap_or("refused");
+                let words = self.failure_message().unwrap_or("refused");
                 Decision::Refuse(self.refusal(RefusalKind::Denied, words, Some(retry_at)))
             }
         }
@@ -250,7 +254,7 @@ impl Schedule {
     }
 
     /// The living token won't do for this caller: it is renewed as soon as the floor allows.
-    fn judge_early_renewal(
+    fn decide_early_renewal(
         &mut self,
         renew_at: BootTime,
         deadline: BootTime,
@@ -305,7 +309,7 @@ impl Schedule {
         Some(self.refusal(RefusalKind::MinTtlTooLong, &words, None))
     }
 
-    pub(super) fn judge_all(&mut self, now: BootTime) {
+    pub(super) fn decide_all(&mut self, now: BootTime) {
         for waiter in std::mem::take(&mut self.waiters) {
             let reply = match self.decide(waiter.need, waiter.deadline, now) {
                 Decision::Serve(token) => Ok(token),
@@ -336,8 +340,8 @@ impl Schedule {
     }
 
     /// A caller, named by `who`, was refused by Domo with the token of that generation.
-    pub fn note_rejection(&mut self, generation: u64, who: String) {
-        if self.rejections.note(generation, who) {
+    pub fn record_rejection(&mut self, generation: u64, who: String) {
+        if self.rejections.record(generation, who) {
             self.commands
                 .push_back(Command::Report(self.id, Outcome::RejectedByDomo));
         }
@@ -346,7 +350,7 @@ impl Schedule {
     /// What a watcher is to know now: the token, or that there is none; `None` while neither is
     /// sure. A [`Command::NotifyWatchers`] says when to look again.
     #[must_use]
-    pub fn watched(&self, now: BootTime) -> Option<Reply> {
+    pub fn watcher_reply(&self, now: BootTime) -> Option<Reply> {
         if let Some(token) = self.token(now) {
             return Some(Ok(token.clone()));
         }
@@ -354,14 +358,14 @@ impl Schedule {
         if let Some(refusal) = self.load_refusal(now) {
             return Some(Err(refusal));
         }
-        let words = self.trouble();
+        let words = self.error_message();
         let words = words.unwrap_or("the token died before the next one came");
-        let next = self.shown_attempt(now);
+        let next = self.shown_next_attempt(now);
         Some(Err(self.refusal(RefusalKind::Unavailable, words, next)))
     }
 
     /// Says so if what watchers know has changed.
-    pub(super) fn announce(&mut self, now: BootTime) {
+    pub(super) fn notify_watchers(&mut self, now: BootTime) {
         let is_rejected = self.blocked.is_some() || self.login.is_some();
         let failing = self.failure.is_some() || is_rejected || self.is_load_failed();
         let told = match self.token(now) {
@@ -377,14 +381,14 @@ impl Schedule {
 
 fn satisfies(token: &Token, need: Requirement, now: BootTime) -> bool {
     let life = token.life();
-    let least = need.min_left.max(least_left(life.lifetime));
+    let least = need.min_left.max(min_left_to_serve(life.lifetime));
     life.left(now) >= least && need.not != Some(life.generation)
 }
 
 impl Rejections {
     /// Takes down that `who` was refused with the token of `generation`. True once in a row: when
     /// renewing has not helped.
-    pub(super) fn note(&mut self, generation: u64, who: String) -> bool {
+    pub(super) fn record(&mut self, generation: u64, who: String) -> bool {
         self.count += 1;
         self.last_by = Some(who);
         if self.current != Some(generation) || self.refused == Some(generation) {
@@ -415,7 +419,7 @@ mod tests {
         for generation in [7, 8, 9] {
             rejections.replaced_by(generation);
             for _caller in 0..3 {
-                told.push(rejections.note(generation, "uid 1".to_owned()));
+                told.push(rejections.record(generation, "uid 1".to_owned()));
             }
         }
         let expected = [
@@ -431,11 +435,11 @@ mod tests {
     fn a_token_that_worked_ends_the_row_and_a_late_complaint_starts_none() {
         let mut rejections = Rejections::default();
         rejections.replaced_by(1);
-        assert!(!rejections.note(1, "uid 1".to_owned()));
+        assert!(!rejections.record(1, "uid 1".to_owned()));
         rejections.replaced_by(2);
-        assert!(!rejections.note(1, "uid 2".to_owned()), "not the current");
+        assert!(!rejections.record(1, "uid 2".to_owned()), "not the current");
         rejections.replaced_by(3);
-        assert!(!rejections.note(3, "uid 1".to_owned()));
+        assert!(!rejections.record(3, "uid 1".to_owned()));
         assert_eq!(rejections.last_by.as_deref(), Some("uid 1"));
     }
 }

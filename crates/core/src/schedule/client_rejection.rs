@@ -52,13 +52,13 @@ impl Schedule {
         };
         self.state = State::Denied { retry_at };
         if self.blocked.is_none() {
-            self.probe_at(words, retry_at, rejected, now);
+            self.block_as_probe(words, retry_at, rejected, now);
         }
         rejected
     }
 
     /// The client is tried again through this set, unless the scheduler chooses another one.
-    pub(super) fn probe_at(
+    pub(super) fn block_as_probe(
         &mut self,
         words: &str,
         until: BootTime,
@@ -77,16 +77,16 @@ impl Schedule {
     /// Domo refused the client as a whole, in these words. It is tried again at `until`: by this
     /// set if it `probes`, else nothing more is asked for it until [`Self::unblock`].
     pub fn block(&mut self, words: &str, until: Option<BootTime>, probes: bool, now: BootTime) {
-        self.block_by(words, until, probes, false, now);
+        self.set_block(words, until, probes, false, now);
     }
 
     /// Domo refused the client for the first time since a success; another set confirms that at
     /// `until`.
     pub fn await_confirmation(&mut self, words: &str, until: Option<BootTime>, now: BootTime) {
-        self.block_by(words, until, false, true, now);
+        self.set_block(words, until, false, true, now);
     }
 
-    fn block_by(
+    fn set_block(
         &mut self,
         words: &str,
         until: Option<BootTime>,
@@ -102,23 +102,23 @@ impl Schedule {
             is_unconfirmed,
         };
         // It was for another scope set.
-        self.report.mark(block.rejected().into(), words);
+        self.report.mark_reported(block.rejected().into(), words);
         self.blocked = Some(block);
         self.report_outage(false, now);
-        self.judge_all(now);
-        self.announce(now);
+        self.decide_all(now);
+        self.notify_watchers(now);
     }
 
     /// The set that tries the client for the others tries it again at `until`.
-    pub fn move_block(&mut self, until: Option<BootTime>, now: BootTime) {
+    pub fn update_block(&mut self, until: Option<BootTime>, now: BootTime) {
         if let Some(block) = &mut self.blocked {
             block.until = until;
-            self.judge_all(now);
+            self.decide_all(now);
         }
     }
 
     /// Domo has rejected the client already: this set was added after that.
-    pub fn expect_rejection(&mut self) {
+    pub fn mark_client_rejected(&mut self) {
         self.is_client_rejected = true;
     }
 
@@ -144,6 +144,6 @@ impl Schedule {
             self.failure
                 .take_if(|failure| failure.cause.is_client_rejection());
         }
-        self.judge_all(now);
+        self.decide_all(now);
     }
 }

@@ -69,7 +69,7 @@ impl ChangeLimit {
 
 impl CredentialChange {
     /// Whether they wait.
-    pub(super) fn is_held(&self) -> bool {
+    pub(super) fn is_delayed(&self) -> bool {
         self.held_until.is_some() || self.awaits_trial
     }
 
@@ -107,36 +107,36 @@ impl Schedule {
         self.blocked = None;
         self.is_client_rejected = false;
         self.state = State::Idle;
-        self.limit_change(now);
-        self.judge_all(now);
+        self.delay_by_change_limit(now);
+        self.decide_all(now);
     }
 
     /// Has the next request count as caused by new credentials, and wait for its turn.
-    fn limit_change(&mut self, now: BootTime) {
+    fn delay_by_change_limit(&mut self, now: BootTime) {
         self.change.is_untried = true;
         self.change.held_until = Some(self.change.limit.next()).filter(|until| *until > now);
     }
 
     /// Whether the new credentials wait for another set of the client to try them first.
-    pub fn await_trial(&mut self, waits: bool) {
+    pub fn await_credential_check(&mut self, waits: bool) {
         self.change.awaits_trial = waits;
     }
 
     /// The login changes too often: the next request has to wait until then.
-    pub fn hold(&mut self, until: BootTime, now: BootTime) {
+    pub fn delay_until(&mut self, until: BootTime, now: BootTime) {
         self.change.held_until = self.change.held_until.max(Some(until));
-        self.judge_all(now);
+        self.decide_all(now);
     }
 
     /// The set is back in the config after a short absence, which costs a request like new
     /// credentials do, and is limited with them.
-    pub(crate) fn returned(&mut self, changes: ChangeLimit, now: BootTime) {
+    pub(crate) fn restore_change_limit(&mut self, changes: ChangeLimit, now: BootTime) {
         self.change.limit = changes;
-        self.limit_change(now);
+        self.delay_by_change_limit(now);
     }
 
     /// How often it may be caused a request.
-    pub(crate) fn changes(&self) -> ChangeLimit {
+    pub(crate) fn change_limit(&self) -> ChangeLimit {
         self.change.limit
     }
 
@@ -152,9 +152,9 @@ impl Schedule {
                 if self.change.limit.next() < retry_at =>
             {
                 self.state = State::Idle;
-                self.limit_change(now);
+                self.delay_by_change_limit(now);
             }
-            State::Idle if was_blocked => self.limit_change(now),
+            State::Idle if was_blocked => self.delay_by_change_limit(now),
             State::Idle
             | State::Fetching { .. }
             | State::Fresh { .. }
@@ -167,8 +167,8 @@ impl Schedule {
     pub fn set_loading(&mut self, loading: Option<Loading>, now: BootTime) {
         self.loading = loading;
         self.load_failed = self.is_load_failed().then_some(now);
-        self.judge_all(now);
-        self.announce(now);
+        self.decide_all(now);
+        self.notify_watchers(now);
     }
 
     /// Whether the client could not be loaded.

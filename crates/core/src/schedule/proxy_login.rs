@@ -28,10 +28,11 @@ impl Schedule {
     /// request start before that.
     pub fn reject_login(&mut self, words: &str, until: BootTime, now: BootTime) {
         self.set_login_block(words, until, now);
-        self.report.mark(Rejected::ProxyLogin.into(), words);
+        self.report
+            .mark_reported(Rejected::ProxyLogin.into(), words);
         self.report_outage(false, now);
-        self.judge_all(now);
-        self.announce(now);
+        self.decide_all(now);
+        self.notify_watchers(now);
     }
 
     /// The login works, is another one, or is tried again before its time.
@@ -39,17 +40,17 @@ impl Schedule {
         self.failure
             .take_if(|failure| failure.cause == OutageCause::ProxyLogin);
         if self.login.take().is_some() {
-            self.judge_all(now);
+            self.decide_all(now);
         }
     }
 
     /// Whether the next request waits for another one to try the login.
-    pub fn await_login(&mut self, waits: bool) {
+    pub fn await_login_check(&mut self, waits: bool) {
         self.change.awaits_login = waits;
     }
 
     /// That there is no token was reported for another scope set.
-    pub fn skip_outage_report(&mut self, now: BootTime) {
+    pub fn mark_outage_reported(&mut self, now: BootTime) {
         if self.token(now).is_none() {
             self.outage_at(now, now);
         }

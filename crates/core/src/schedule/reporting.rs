@@ -15,7 +15,7 @@ use crate::token::{Life, Token};
 
 /// What a failure means to callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum CallerImpact {
     /// They get the current token.
     TokenValid {
         /// How long it is still valid.
@@ -48,9 +48,9 @@ pub enum OutageCause {
     /// The request waits because the client's credentials change too often.
     ChangeLimit,
     /// The request waits until another scope set has tried the new credentials.
-    Trial,
+    AwaitsCredentialCheck,
     /// The request waits until another one has tried the proxy login.
-    LoginTrial,
+    AwaitsLoginCheck,
 }
 
 impl OutageCause {
@@ -69,7 +69,7 @@ impl fmt::Display for OutageCause {
             }
             Self::Queued => f.write_str("queued"),
             Self::ChangeLimit => f.write_str("change_limit"),
-            Self::Trial | Self::LoginTrial => f.write_str("trial"),
+            Self::AwaitsCredentialCheck | Self::AwaitsLoginCheck => f.write_str("trial"),
         }
     }
 }
@@ -126,7 +126,7 @@ pub enum Outcome {
         /// Whether it is the set's first.
         first: bool,
         /// How the lifetime was derived, if it is news that it is not what Domo states.
-        odd_lifetime: Option<LifetimeSource>,
+        unexpected_lifetime: Option<LifetimeSource>,
         /// Whether it is news that tokens live so short that callers will wait at times.
         short: bool,
     },
@@ -139,7 +139,7 @@ pub enum Outcome {
         /// Whether that is known already.
         again: bool,
         /// What it means to callers.
-        effect: Effect,
+        effect: CallerImpact,
     },
     /// Another attempt follows.
     Failed {
@@ -148,14 +148,14 @@ pub enum Outcome {
         /// Whether that is known already.
         again: bool,
         /// What it means to callers.
-        effect: Effect,
+        effect: CallerImpact,
     },
     /// The token has expired without a successor, or there never was one.
     Expired {
         /// Why there is no successor.
         cause: OutageCause,
         /// What it means to callers.
-        effect: Effect,
+        effect: CallerImpact,
     },
 }
 
@@ -179,7 +179,7 @@ impl Outcome {
 pub(super) struct ReportState {
     /// The kinds of failure that were reported since the last change of credentials, each with its
     /// message.
-    reported: Vec<(Kind, String)>,
+    reported: Vec<(FailureKind, String)>,
     repetition: Repetition,
     /// When the first attempt failed.
     failing_since: Option<BootTime>,
@@ -190,7 +190,7 @@ pub(super) struct ReportState {
     /// Whether that was reported, also since the last change of credentials.
     outage_reported: bool,
     /// One of each kind that was reported.
-    odd_lifetimes: Vec<LifetimeSource>,
+    unexpected_lifetimes: Vec<LifetimeSource>,
     short: bool,
 }
 
@@ -206,7 +206,7 @@ enum Repetition {
 
 /// Failures of one kind mean the same to the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FailureKind {
     /// It passes without the operator.
     Passing,
     /// The operator has to fix something between the daemon and Domo.
@@ -217,7 +217,7 @@ pub(super) enum Kind {
     ProxyLogin,
 }
 
-impl From<Cause> for Kind {
+impl From<Cause> for FailureKind {
     fn from(cause: Cause) -> Self {
         if cause.is_lasting() {
             Self::Lasting
@@ -227,7 +227,7 @@ impl From<Cause> for Kind {
     }
 }
 
-impl From<Rejected> for Kind {
+impl From<Rejected> for FailureKind {
     fn from(rejected: Rejected) -> Self {
         match rejected {
             Rejected::ScopeSet | Rejected::Client => Self::Denied,
@@ -245,7 +245,7 @@ fn without_request_id(message: &str) -> &str {
 impl ReportState {
     /// Returns whether a failure of this kind was reported before, and marks it as reported. The first
     /// one after a reload must have the same message, too.
-    pub(super) fn mark(&mut self, kind: Kind, message: &str) -> bool {
+    pub(super) fn mark_reported(&mut self, kind: FailureKind, message: &str) -> bool {
         let message = without_request_id(message);
         let repetition = std::mem::take(&mut self.repetition);
         let found = self.reported.iter_mut().find(|(known, _)| *known == kind);
@@ -291,14 +291,17 @@ impl ReportState {
 
     /// Returns the source of a lifetime the first time that it is one of its kind, and not what Domo
     /// states.
-    pub(super) fn first_odd_lifetime(&mut self, source: LifetimeSource) -> Option<LifetimeSource> {
+    pub(super) fn first_unexpected_lifetime(
+        &mut self,
+        source: LifetimeSource,
+    ) -> Option<LifetimeSource> {
         let kind = discriminant(&source);
-        let mut known = self.odd_lifetimes.iter();
+        let mut known = self.unexpected_lifetimes.iter();
         let is_known = known.any(|known| discriminant(known) == kind);
         if is_known || source == LifetimeSource::Stated {
             return None;
         }
-        self.odd_lifetimes.push(source);
+        self.unexpected_lifetimes.push(source);
         Some(source)
     }
 
@@ -317,12 +320,12 @@ impl Schedule {
     }
 
     /// What it means to callers that an attempt fails now.
-    pub(super) fn failure_effect(&mut self, now: BootTime) -> Effect {
+    pub(super) fn failure_impact(&mut self, now: BootTime) -> CallerImpact {
         self.drop_expired(now);
         self.report.failing_since.get_or_insert(now);
         if let Some(token) = self.token(now) {
             let left = token.life().left(now);
-            return Effect::TokenValid { left };
+            return CallerImpact::TokenValid { left };
         }
         let started = match self.state {
             State::Fetching { started, .. } => started,
@@ -332,11 +335,11 @@ impl Schedule {
     }
 
     /// Callers fail at `now`; they have since the last token expired, or since `since`.
-    pub(super) fn outage_at(&mut self, since: BootTime, now: BootTime) -> Effect {
+    pub(super) fn outage_at(&mut self, since: BootTime, now: BootTime) -> CallerImpact {
         let report = &mut self.report;
         let since = report.expired.unwrap_or(since);
         let since = *report.outage_since.get_or_insert(since);
-        Effect::NoToken {
+        CallerImpact::NoToken {
             lasting: now.saturating_since(since),
             first: !std::mem::replace(&mut report.outage_reported, true),
         }
@@ -359,8 +362,8 @@ impl Schedule {
             (None, Some(failure)) => failure.cause,
             (None, None) if !is_waiting => return,
             (None, None) if self.change.held_until.is_some() => OutageCause::ChangeLimit,
-            (None, None) if self.change.awaits_trial => OutageCause::Trial,
-            (None, None) if self.change.awaits_login => OutageCause::LoginTrial,
+            (None, None) if self.change.awaits_trial => OutageCause::AwaitsCredentialCheck,
+            (None, None) if self.change.awaits_login => OutageCause::AwaitsLoginCheck,
             (None, None) => OutageCause::Queued,
         };
         let effect = self.outage_at(now, now);
@@ -374,7 +377,7 @@ impl Schedule {
         let life = self.token(now).map(Token::life);
         let load_error = "the client could not be loaded";
         let load_error = self.load_failed.map(|at| (load_error, at));
-        let trouble = self.trouble_and_time().or(load_error);
+        let trouble = self.error_and_time().or(load_error);
         let words = trouble.map(|(words, _)| words);
         ScopeStatus {
             client: self.client.clone(),
@@ -393,7 +396,7 @@ impl Schedule {
             obtained: life.map(|life| life.obtained),
             expires: life.map(|life| life.expires),
             generation: life.map(|life| life.generation),
-            next_attempt: self.shown_attempt(now),
+            next_attempt: self.shown_next_attempt(now),
             requests: self.requests,
             attempts: self.failures,
             last_error: words.map(str::to_owned),

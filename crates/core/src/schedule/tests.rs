@@ -37,8 +37,8 @@ fn jitter(draw: f64, generation: u64) -> Jitter {
     Jitter { draw, generation }
 }
 
-fn ask(wait: Duration, now: BootTime) -> Ask {
-    Ask {
+fn ask(wait: Duration, now: BootTime) -> TokenRequest {
+    TokenRequest {
         min_ttl: None,
         deadline: now + wait,
         renew: None,
@@ -346,7 +346,7 @@ fn the_same_text_again_keeps_its_generation_and_is_left_until_half_its_life_is_g
     assert_eq!(life.expires, due + left);
     assert_eq!(schedule.poll_timeout(), Some(due + left / 2));
     assert_eq!(schedule.status("", due).requests, 2);
-    let rejected = |wait| Ask {
+    let rejected = |wait| TokenRequest {
         renew: Some(Renew::Rejected(1)),
         ..ask(wait, due)
     };

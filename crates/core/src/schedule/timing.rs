@@ -14,7 +14,7 @@ pub(super) const FLOOR_MAX: Duration = Duration::from_secs(30);
 pub(super) const FLOOR_PART: u32 = 20;
 
 /// No caller needs more of a token's life than this without saying so.
-pub(super) const LEAST_LEFT_MAX: Duration = Duration::from_secs(1);
+pub(super) const MIN_LEFT_MAX: Duration = Duration::from_secs(1);
 
 /// How long refused credentials are left alone: a person has to mend them.
 pub const DENIED_RETRY: Duration = Duration::from_secs(300);
@@ -50,8 +50,8 @@ pub fn floor(lifetime: Duration) -> Duration {
 
 /// The life a token must have left to be handed out at all: time to be used once.
 #[must_use]
-pub fn least_left(lifetime: Duration) -> Duration {
-    (lifetime / 10).min(LEAST_LEFT_MAX)
+pub fn min_left_to_serve(lifetime: Duration) -> Duration {
+    (lifetime / 10).min(MIN_LEFT_MAX)
 }
 
 /// How long one token request may take.
@@ -117,10 +117,10 @@ mod tests {
     #[test]
     fn a_tenth_of_the_life_and_a_second_at_most_must_be_left() {
         assert_eq!(
-            least_left(Duration::from_secs(5)),
+            min_left_to_serve(Duration::from_secs(5)),
             Duration::from_millis(500)
         );
-        assert_eq!(least_left(Duration::from_secs(3599)), LEAST_LEFT_MAX);
+        assert_eq!(min_left_to_serve(Duration::from_secs(3599)), MIN_LEFT_MAX);
     }
 
     #[test]

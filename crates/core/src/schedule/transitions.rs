@@ -59,7 +59,7 @@ impl Schedule {
             return Outcome::Ignored;
         }
         let taken = result.and_then(|fetched| {
-            let life = self.take(&fetched, started, jitter, now)?;
+            let life = self.accept_token(&fetched, started, jitter, now)?;
             Ok((life, fetched.lifetime_source))
         });
         let outcome = match taken {
@@ -73,13 +73,13 @@ impl Schedule {
             self.blocked = None;
             self.is_client_rejected = false;
         }
-        self.judge_all(now);
-        self.announce(now);
+        self.decide_all(now);
+        self.notify_watchers(now);
         outcome
     }
 
     /// Makes the token that came the one that is served.
-    fn take(
+    fn accept_token(
         &mut self,
         fetched: &Fetched,
         started: BootTime,
@@ -135,13 +135,13 @@ impl Schedule {
                 // What kept a first token away was another scope set's failure.
                 .filter(|_| !first || failures > 0),
             first,
-            odd_lifetime: self.report.first_odd_lifetime(source),
+            unexpected_lifetime: self.report.first_unexpected_lifetime(source),
             short: self.report.is_first_short(life.lifetime),
         }
     }
 
     pub(super) fn failed(&mut self, error: FetchError, jitter: Jitter, now: BootTime) -> Outcome {
-        let effect = self.failure_effect(now);
+        let effect = self.failure_impact(now);
         self.failures = self.failures.saturating_add(1);
         let (words, rejected) = match error {
             FetchError::Transient {
@@ -149,7 +149,7 @@ impl Schedule {
                 words,
                 retry_after,
             } => {
-                let again = self.report.mark(cause.into(), &words);
+                let again = self.report.mark_reported(cause.into(), &words);
                 let wait = timing::retry_after(self.failures, cause, retry_after, jitter.draw);
                 self.set_failure(words, OutageCause::Failed(cause), now);
                 let retry_at = now + wait;
@@ -177,7 +177,7 @@ impl Schedule {
                 (words, Rejected::ProxyLogin)
             }
         };
-        let again = self.report.mark(rejected.into(), &words);
+        let again = self.report.mark_reported(rejected.into(), &words);
         self.set_failure(words, rejected.cause(), now);
         Outcome::Denied {
             rejected,
@@ -213,7 +213,7 @@ impl Schedule {
                 let error = FetchError::transient(Cause::Timeout, words);
                 let outcome = self.failed(error, jitter, now);
                 self.commands.push_back(Command::Report(self.id, outcome));
-                self.judge_all(now);
+                self.decide_all(now);
             }
             State::Fresh { renew_at: due }
             | State::Waiting { retry_at: due }
@@ -230,9 +230,9 @@ impl Schedule {
         }
         self.report_outage(is_waiting, now);
         if self.waiters.iter().any(|waiter| waiter.deadline <= now) {
-            self.refuse_late(now);
+            self.refuse_timed_out(now);
         }
-        self.announce(now);
+        self.notify_watchers(now);
     }
 
     /// When [`Self::handle_timeout`] is due.
@@ -270,7 +270,7 @@ impl Schedule {
     }
 
     /// The proxy has rejected the login in an answer to another request: this one is given up.
-    pub fn give_up(&mut self) {
+    pub fn cancel_request(&mut self) {
         self.abort();
         if let State::Fetching { .. } = self.state {
             self.state = State::Idle;
@@ -279,8 +279,8 @@ impl Schedule {
 
     /// Refuses all who wait with `kind`, and gives up a request under way: the set was removed, or
     /// the broker stops.
-    pub fn close(&mut self, kind: RefusalKind, cause: &str) {
-        self.give_up();
+    pub fn shutdown(&mut self, kind: RefusalKind, cause: &str) {
+        self.cancel_request();
         for waiter in std::mem::take(&mut self.waiters) {
             let refusal = Refusal::new(kind, cause);
             self.commands
@@ -298,8 +298,8 @@ impl Schedule {
             self.last_success = Some(life.obtained);
             self.state = State::Fresh { renew_at };
         }
-        self.judge_all(now);
-        self.announce(now);
+        self.decide_all(now);
+        self.notify_watchers(now);
     }
 
     /// What another process would have to know to go on, if the token lives.

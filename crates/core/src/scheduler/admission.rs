@@ -6,26 +6,26 @@ use super::{ClientId, Command, InFlight, ProxyLoginId, Scheduler, SetId};
 use crate::schedule::Jitter;
 
 /// Most token requests under way at once for one client.
-pub const MAX_FLIGHTS_PER_CLIENT: usize = 3;
+pub const MAX_IN_FLIGHT_PER_CLIENT: usize = 3;
 
 /// Most token requests under way at once in all.
-pub const MAX_FLIGHTS: usize = 64;
+pub const MAX_IN_FLIGHT: usize = 64;
 
 impl Scheduler {
     /// Uses the room there is, by turns of one request: whoever has much to ask, or hangs, keeps no
     /// other client waiting for longer than its turn.
-    pub(super) fn fill(&mut self, client: ClientId, now: BootTime) {
-        self.line_up(client);
-        self.start_next(now);
+    pub(super) fn admit(&mut self, client: ClientId, now: BootTime) {
+        self.enqueue_client(client);
+        self.start_ready(now);
     }
 
     /// Starts requests of the clients that wait for a turn.
-    pub(super) fn start_next(&mut self, now: BootTime) {
-        while self.in_flight.len() < MAX_FLIGHTS && !self.is_configuring {
+    pub(super) fn start_ready(&mut self, now: BootTime) {
+        while self.in_flight.len() < MAX_IN_FLIGHT && !self.is_configuring {
             let Some(next) = self.ready_queue.pop_front() else {
                 return;
             };
-            if !self.passes_login(next, now) {
+            if !self.is_login_ready(next, now) {
                 continue;
             }
             let Some(client) = self.clients.get_mut(&next) else {
@@ -35,18 +35,18 @@ impl Scheduler {
             if let Some(set) = client.queue.pop_front() {
                 self.start(next, set, now);
             }
-            self.line_up(next);
+            self.enqueue_client(next);
         }
     }
 
     /// A client that has something to ask, and may, waits for its turn.
-    fn line_up(&mut self, id: ClientId) {
+    fn enqueue_client(&mut self, id: ClientId) {
         let requests = self.in_flight.values();
         let count = requests.filter(|request| request.client == id).count();
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        let may_ask = !client.queue.is_empty() && count < MAX_FLIGHTS_PER_CLIENT;
+        let may_ask = !client.queue.is_empty() && count < MAX_IN_FLIGHT_PER_CLIENT;
         if may_ask && !std::mem::replace(&mut client.in_ready_queue, true) {
             self.ready_queue.push_back(id);
         }

@@ -19,54 +19,54 @@ impl Scheduler {
         }
         client.probe = Some(denied);
         let sets: Vec<SetId> = client.sets.values().copied().collect();
-        let words = self.failure_of(denied).unwrap_or("refused").to_owned();
-        let until = self.next_attempt_of(denied, now);
+        let words = self.failure_message(denied).unwrap_or("refused").to_owned();
+        let until = self.next_attempt(denied, now);
         for set in sets.into_iter().filter(|set| *set != denied) {
             if let Some(found) = self.sets.get_mut(&set) {
                 found.schedule.await_confirmation(&words, until, now);
             }
-            self.touch(set, now);
+            self.update(set, now);
         }
     }
 
     /// The request of the set that tries a rejected client has failed otherwise: the others' callers are
     /// told when it is tried again.
-    pub(super) fn follow_probe(&mut self, id: ClientId, probing: SetId, now: BootTime) {
+    pub(super) fn update_blocks(&mut self, id: ClientId, probing: SetId, now: BootTime) {
         let client = self.clients.get(&id);
         let Some(client) = client.filter(|client| client.probe == Some(probing)) else {
             return;
         };
         let sets: Vec<SetId> = client.sets.values().copied().collect();
-        let until = self.next_attempt_of(probing, now);
+        let until = self.next_attempt(probing, now);
         for set in sets.into_iter().filter(|set| *set != probing) {
             if let Some(found) = self.sets.get_mut(&set) {
-                found.schedule.move_block(until, now);
+                found.schedule.update_block(until, now);
             }
-            self.touch(set, now);
+            self.update(set, now);
         }
     }
 
     /// Domo refuses the client: one of its sets is to ask on. Each time another one, so that if it
     /// was but one set that Domo meant, the others come to their tokens.
-    pub(super) fn deny_client(&mut self, id: ClientId, denied: SetId, now: BootTime) {
+    pub(super) fn reject_client(&mut self, id: ClientId, denied: SetId, now: BootTime) {
         let Some(client) = self.clients.get(&id) else {
             return;
         };
         let sets: Vec<SetId> = client.sets.values().copied().collect();
         let asking = client.probe.filter(|probe| *probe != denied);
         let again = now + DENIED_RETRY;
-        let probe = asking.unwrap_or_else(|| self.next_prober(&sets, denied, again));
+        let probe = asking.unwrap_or_else(|| self.next_probe(&sets, denied, again));
         let until = match asking.and_then(|set| self.sets.get(&set)) {
-            Some(asking) => asking.schedule.shown_attempt(now),
+            Some(asking) => asking.schedule.shown_next_attempt(now),
             None => Some(again),
         };
-        let words = self.failure_of(denied).unwrap_or("refused").to_owned();
+        let words = self.failure_message(denied).unwrap_or("refused").to_owned();
         for set in sets.into_iter().filter(|set| asking != Some(*set)) {
             if let Some(found) = self.sets.get_mut(&set) {
                 let is_next = set == probe;
                 found.schedule.block(&words, until, is_next, now);
             }
-            self.touch(set, now);
+            self.update(set, now);
         }
         if let Some(client) = self.clients.get_mut(&id) {
             client.probe = Some(probe);
@@ -75,7 +75,7 @@ impl Scheduler {
     }
 
     /// The set after `denied` in the client's order, of those that may ask by then.
-    fn next_prober(&self, sets: &[SetId], denied: SetId, at: BootTime) -> SetId {
+    fn next_probe(&self, sets: &[SetId], denied: SetId, at: BootTime) -> SetId {
         let place = sets.iter().position(|set| *set == denied).unwrap_or(0);
         let (before, after) = sets.split_at(place);
         let in_turn = after.iter().skip(1).chain(before);
@@ -99,13 +99,13 @@ impl Scheduler {
             if let Some(found) = self.sets.get_mut(&set) {
                 found.schedule.unblock(now);
             }
-            self.touch(set, now);
+            self.update(set, now);
         }
     }
 
     /// New credentials in place of rejected ones: one set tries them, always the same, so that a
     /// client whose credentials change all the time, and are wrong, costs few requests.
-    pub(super) fn start_trial(&mut self, id: ClientId) {
+    pub(super) fn start_credential_check(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
@@ -113,14 +113,14 @@ impl Scheduler {
         client.trial = sets.next().copied();
         for set in sets {
             if let Some(found) = self.sets.get_mut(set) {
-                found.schedule.await_trial(true);
+                found.schedule.await_credential_check(true);
             }
         }
     }
 
     /// The request of the set that tries new credentials has ended, or the set is gone: the others
     /// go on as its result lets them.
-    pub(super) fn end_trial(&mut self, id: ClientId, set: SetId, now: BootTime) {
+    pub(super) fn end_credential_check(&mut self, id: ClientId, set: SetId, now: BootTime) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
@@ -130,9 +130,9 @@ impl Scheduler {
         let sets: Vec<SetId> = client.sets.values().copied().collect();
         for set in sets {
             if let Some(found) = self.sets.get_mut(&set) {
-                found.schedule.await_trial(false);
+                found.schedule.await_credential_check(false);
             }
-            self.touch(set, now);
+            self.update(set, now);
         }
     }
 }

@@ -56,7 +56,7 @@ pub struct ConfigDiff {
 impl Scheduler {
     /// Tokens of an earlier process, by client and scopes, for the next [`Self::configure`]: the
     /// sets that it adds go on with them.
-    pub fn take_over(&mut self, snapshot: BTreeMap<(String, ScopeSet), TokenSnapshot>) {
+    pub fn restore(&mut self, snapshot: BTreeMap<(String, ScopeSet), TokenSnapshot>) {
         self.snapshot = snapshot;
     }
 
@@ -65,7 +65,7 @@ impl Scheduler {
     pub fn configure(&mut self, wanted: Vec<ClientSpec>, now: BootTime) -> ConfigDiff {
         let mut changes = ConfigDiff::default();
         self.is_configuring = true;
-        self.doubt_logins();
+        self.require_login_checks();
         self.left.retain(|_, (_, until)| now < *until);
         let gone: Vec<String> = self
             .client_names()
@@ -80,9 +80,9 @@ impl Scheduler {
             self.apply(wanted, &mut changes, now);
         }
         self.snapshot.clear();
-        self.forget_unused_logins();
+        self.remove_unused_logins();
         self.is_configuring = false;
-        self.fill_all(now);
+        self.admit_all(now);
         changes
     }
 
@@ -118,10 +118,10 @@ impl Scheduler {
         let name = client.name.clone();
         for (scope, set) in client.sets.clone() {
             // Its id may be known only now.
-            let left = self.recently_left(id, &scope);
+            let left = self.recently_removed(id, &scope);
             if let Some(found) = self.sets.get_mut(&set) {
                 if let Some(changes) = left {
-                    found.schedule.returned(changes, now);
+                    found.schedule.restore_change_limit(changes, now);
                 }
                 // Before a request is due: a stored token is served and needs none.
                 if let Some(snapshot) = self.snapshot.remove(&(name.clone(), scope)) {
@@ -129,7 +129,7 @@ impl Scheduler {
                 }
                 found.schedule.set_loading(loading, now);
             }
-            self.touch(set, now);
+            self.update(set, now);
         }
     }
 
@@ -143,16 +143,16 @@ impl Scheduler {
             if let Some(found) = self.sets.get_mut(&set) {
                 found.schedule.reload(now);
             }
-            self.touch(set, now);
+            self.update(set, now);
         }
-        self.fill_all(now);
+        self.admit_all(now);
     }
 
     /// What was removed has left room.
-    fn fill_all(&mut self, now: BootTime) {
+    fn admit_all(&mut self, now: BootTime) {
         let clients: Vec<ClientId> = self.clients.keys().copied().collect();
         for client in clients {
-            self.fill(client, now);
+            self.admit(client, now);
         }
     }
 
@@ -160,9 +160,9 @@ impl Scheduler {
     pub fn stop(&mut self, now: BootTime) {
         for set in self.all_sets() {
             if let Some(found) = self.sets.get_mut(&set) {
-                found.schedule.close(RefusalKind::Busy, STOPPING);
+                found.schedule.shutdown(RefusalKind::Busy, STOPPING);
             }
-            self.collect(set, now);
+            self.collect_commands(set, now);
         }
     }
 
@@ -206,7 +206,7 @@ impl Scheduler {
     }
 
     fn add_set(&mut self, id: ClientId, scope: ScopeSet, now: BootTime) {
-        let left = self.recently_left(id, &scope);
+        let left = self.recently_removed(id, &scope);
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
@@ -219,11 +219,11 @@ impl Scheduler {
             schedule.resume(snapshot, now);
         }
         if let Some(changes) = left {
-            schedule.returned(changes, now);
+            schedule.restore_change_limit(changes, now);
         }
         schedule.set_loading(client.loading, now);
         if client.is_rejected {
-            schedule.expect_rejection();
+            schedule.mark_client_rejected();
         }
         let added = Set {
             client: id,
@@ -232,13 +232,13 @@ impl Scheduler {
             queued: false,
         };
         self.sets.insert(set, added);
-        self.join_login(id, set, now);
-        self.touch(set, now);
+        self.apply_login_state(id, set, now);
+        self.update(set, now);
     }
 
     /// How often a set of these scopes that has just left the config, of this client by its name or its
     /// id, had been caused a request.
-    fn recently_left(&self, id: ClientId, scope: &ScopeSet) -> Option<ChangeLimit> {
+    fn recently_removed(&self, id: ClientId, scope: &ScopeSet) -> Option<ChangeLimit> {
         let known_by = self.clients.get(&id).into_iter().flat_map(Client::known_by);
         let left = known_by.filter_map(|known_by| self.left.get(&(known_by, scope.clone())));
         left.map(|(changes, _)| *changes).max()
@@ -249,20 +249,20 @@ impl Scheduler {
         let Some(found) = self.sets.get_mut(&set) else {
             return;
         };
-        found.schedule.close(RefusalKind::Gone, REMOVED);
-        self.collect(set, now);
+        found.schedule.shutdown(RefusalKind::Gone, REMOVED);
+        self.collect_commands(set, now);
         let Some(found) = self.sets.remove(&set) else {
             return;
         };
         if let Some(due) = found.due {
             self.timers.remove(&(due, set));
         }
-        self.end_trial(found.client, set, now);
+        self.end_credential_check(found.client, set, now);
         if let Some(client) = self.clients.get_mut(&found.client) {
             let scope = found.schedule.scope();
             client.sets.remove(scope);
             let until = now + ChangeLimit::SPAN;
-            let left = (found.schedule.changes(), until);
+            let left = (found.schedule.change_limit(), until);
             for known_by in client.known_by() {
                 let before = self.left.entry((known_by, scope.clone())).or_insert(left);
                 *before = left.max(*before);
@@ -311,17 +311,17 @@ impl Scheduler {
         for set in &sets {
             if let Some(found) = self.sets.get_mut(set) {
                 found.schedule.new_credentials(now);
-                found.schedule.await_trial(false);
+                found.schedule.await_credential_check(false);
             }
             // The request that was under way is given up before the next one is chosen.
-            self.collect(*set, now);
+            self.collect_commands(*set, now);
         }
         self.change_login(id, login, now);
         if was_rejected {
-            self.start_trial(id);
+            self.start_credential_check(id);
         }
         for set in sets {
-            self.touch(set, now);
+            self.update(set, now);
         }
     }
 }

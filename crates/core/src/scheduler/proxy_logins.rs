@@ -88,13 +88,13 @@ impl Login {
     }
 
     /// Whether the next request tries it, and the others wait until that one has opened a tunnel or ended.
-    pub(super) fn is_tried_next(&self, now: BootTime) -> bool {
+    pub(super) fn needs_check(&self, now: BootTime) -> bool {
         self.is_limited && self.works_until.is_none_or(|until| until <= now)
     }
 
     /// Whether a request may start.
     pub(super) fn is_open(&self, now: BootTime) -> bool {
-        let is_free = self.tried_by.is_none() || !self.is_tried_next(now);
+        let is_free = self.tried_by.is_none() || !self.needs_check(now);
         is_free && self.not_before.is_none()
     }
 }
@@ -106,23 +106,23 @@ impl Scheduler {
     }
 
     /// Whether a request of the client may start; if not, the client waits for its login.
-    pub(super) fn passes_login(&mut self, client: ClientId, now: BootTime) -> bool {
+    pub(super) fn is_login_ready(&mut self, client: ClientId, now: BootTime) -> bool {
         let is_open = self.is_login_open(client, now);
         if !is_open {
             if let Some(login) = self.login_of(client) {
                 login.waiting.push_back(client);
             }
-            self.await_login(client, true);
+            self.await_login_check(client, true);
         }
         is_open
     }
 
     /// Whether the client's sets that want a request wait for another one to try the login.
-    fn await_login(&mut self, client: ClientId, waits: bool) {
+    fn await_login_check(&mut self, client: ClientId, waits: bool) {
         let queue = self.clients.get(&client).map(|client| &client.queue);
         for set in queue.into_iter().flatten() {
             if let Some(found) = self.sets.get_mut(set) {
-                found.schedule.await_login(waits);
+                found.schedule.await_login_check(waits);
             }
         }
     }
@@ -142,7 +142,7 @@ impl Scheduler {
     ) -> Option<ProxyLoginId> {
         let id = self.clients.get(&client)?.proxy_login?;
         let login = self.logins.get_mut(&id);
-        if let Some(login) = login.filter(|login| login.is_tried_next(now)) {
+        if let Some(login) = login.filter(|login| login.needs_check(now)) {
             login.tried_by = Some(set);
         }
         Some(id)
@@ -158,14 +158,18 @@ impl Scheduler {
         let login = self.logins.get_mut(&id)?;
         let was_trial = login.tried_by.take_if(|by| *by == set).is_some();
         if was_trial {
-            self.line_up_waiting(id);
+            self.enqueue_waiting(id);
         }
         Some((id, was_trial))
     }
 
     /// A request was aborted. If it tried a rejected or changed login, the proxy may have rejected that once
     /// more.
-    pub(super) fn abort_trial(&mut self, (id, was_trial): (ProxyLoginId, bool), now: BootTime) {
+    pub(super) fn abort_login_check(
+        &mut self,
+        (id, was_trial): (ProxyLoginId, bool),
+        now: BootTime,
+    ) {
         let login = self.logins.get_mut(&id).filter(|_| was_trial);
         let Some(login) = login.filter(|login| login.is_changed || login.rejection.is_some())
         else {
@@ -187,7 +191,7 @@ impl Scheduler {
         };
         if self.release_login(id, set).is_some() {
             self.accept_login(id, now);
-            self.start_next(now);
+            self.start_ready(now);
         }
     }
 
@@ -222,7 +226,7 @@ impl Scheduler {
             self.set_not_before(id, None);
             self.lift_login_blocks(id, now);
         }
-        self.line_up_waiting(id);
+        self.enqueue_waiting(id);
     }
 
     fn lift_login_blocks(&mut self, id: ProxyLoginId, now: BootTime) {
@@ -230,12 +234,15 @@ impl Scheduler {
             if let Some(found) = self.sets.get_mut(&set) {
                 found.schedule.accept_login(now);
             }
-            self.touch(set, now);
+            self.update(set, now);
         }
     }
 
     fn reject_login(&mut self, id: ProxyLoginId, rejected: SetId, now: BootTime) {
-        let words = self.failure_of(rejected).unwrap_or("rejected").to_owned();
+        let words = self
+            .failure_message(rejected)
+            .unwrap_or("rejected")
+            .to_owned();
         if let Some(login) = self.logins.get_mut(&id) {
             login.works_until = None;
             login.tried_by = None;
@@ -245,24 +252,24 @@ impl Scheduler {
             }
         }
         self.set_not_before(id, Some(now + DENIED_RETRY));
-        self.give_up_requests(id, now);
+        self.cancel_requests(id, now);
         for set in self.sets_of_login(id) {
             self.block_by_login(set, id, now);
         }
     }
 
     /// Gives up the requests that the proxy has not opened a tunnel for: it would reject them, too.
-    fn give_up_requests(&mut self, id: ProxyLoginId, now: BootTime) {
+    fn cancel_requests(&mut self, id: ProxyLoginId, now: BootTime) {
         let requests = self.in_flight.iter();
         let sent = requests.filter(|(_, request)| request.login == Some(id));
         let sent: Vec<SetId> = sent.map(|(set, _)| *set).collect();
         for set in &sent {
             if let Some(found) = self.sets.get_mut(set) {
-                found.schedule.give_up();
+                found.schedule.cancel_request();
             }
         }
         for set in sent {
-            self.touch(set, now);
+            self.update(set, now);
         }
     }
 
@@ -275,15 +282,15 @@ impl Scheduler {
         if let Some(found) = self.sets.get_mut(&set) {
             match &login.rejection {
                 Some(words) => found.schedule.reject_login(words, until, now),
-                None => found.schedule.hold(until, now),
+                None => found.schedule.delay_until(until, now),
             }
-            self.touch(set, now);
+            self.update(set, now);
         }
     }
 
     /// A set of the client is new, or the client has just been given its login. That the login is rejected
     /// was reported already.
-    pub(super) fn join_login(&mut self, client: ClientId, set: SetId, now: BootTime) {
+    pub(super) fn apply_login_state(&mut self, client: ClientId, set: SetId, now: BootTime) {
         let id = self.clients.get(&client);
         let Some(id) = id.and_then(|client| client.proxy_login) else {
             return;
@@ -292,7 +299,7 @@ impl Scheduler {
         let is_reported =
             login.is_some_and(|login| login.is_rejected() && login.outage_reported.is_some());
         if let Some(found) = self.sets.get_mut(&set).filter(|_| is_reported) {
-            found.schedule.skip_outage_report(now);
+            found.schedule.mark_outage_reported(now);
         }
         self.block_by_login(set, id, now);
     }
@@ -336,7 +343,7 @@ impl Scheduler {
         if is_known {
             // That one more client uses it says nothing new about it.
             for set in sets {
-                self.join_login(client, set, now);
+                self.apply_login_state(client, set, now);
             }
         } else {
             self.reopen_login(id, now);
@@ -351,7 +358,7 @@ impl Scheduler {
     }
 
     /// A reload, or a changed config: logins that worked are tried by one request before all use them again.
-    pub(super) fn doubt_logins(&mut self) {
+    pub(super) fn require_login_checks(&mut self) {
         for login in self.logins.values_mut() {
             login.works_until = None;
         }
@@ -359,7 +366,7 @@ impl Scheduler {
 
     /// A reload: rejected logins are tried immediately, as often as new ones would be.
     pub(super) fn retry_logins(&mut self, now: BootTime) {
-        self.doubt_logins();
+        self.require_login_checks();
         let logins = self.logins.iter();
         let rejected = logins.filter(|(_, login)| login.rejection.is_some());
         let rejected: Vec<ProxyLoginId> = rejected.map(|(id, _)| *id).collect();
@@ -377,7 +384,7 @@ impl Scheduler {
         let allowed = login.changes.next();
         if allowed <= now {
             self.set_not_before(id, None);
-            self.line_up_waiting(id);
+            self.enqueue_waiting(id);
             self.lift_login_blocks(id, now);
             return;
         }
@@ -394,12 +401,12 @@ impl Scheduler {
         while let Some((_, id)) = self.login_timers.first().filter(|(due, _)| *due <= now) {
             let id = *id;
             self.set_not_before(id, None);
-            self.line_up_waiting(id);
+            self.enqueue_waiting(id);
             is_any = true;
         }
         if is_any {
-            self.forget_unused_logins();
-            self.start_next(now);
+            self.remove_unused_logins();
+            self.start_ready(now);
         }
     }
 
@@ -417,14 +424,14 @@ impl Scheduler {
 
     /// Those that waited for the login take their turn; who finds it closed again waits on, in the same
     /// order.
-    fn line_up_waiting(&mut self, id: ProxyLoginId) {
+    fn enqueue_waiting(&mut self, id: ProxyLoginId) {
         let login = self.logins.get_mut(&id);
         for client in login
             .map(|login| std::mem::take(&mut login.waiting))
             .into_iter()
             .flatten()
         {
-            self.await_login(client, false);
+            self.await_login_check(client, false);
             self.ready_queue.push_back(client);
         }
     }
@@ -439,7 +446,7 @@ impl Scheduler {
 
     /// Forgets logins that no client uses, unless they were rejected within the last minutes: a client that
     /// comes back must not have them tried again.
-    pub(super) fn forget_unused_logins(&mut self) {
+    pub(super) fn remove_unused_logins(&mut self) {
         let clients = self.clients.values();
         let used: BTreeSet<ProxyLoginId> =
             clients.filter_map(|client| client.proxy_login).collect();

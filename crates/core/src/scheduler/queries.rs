@@ -12,7 +12,7 @@ use crate::schedule::{Reply, TokenSnapshot};
 
 /// Why a scope set isn't there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unknown {
+pub enum NotFound {
     /// No client of that name.
     Client,
     /// The client has no such set; it has these.
@@ -24,17 +24,17 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// [`Unknown`] if there is none, with what there is.
-    pub fn find(&self, client: &str, scope: &ScopeSet) -> Result<SetId, Unknown> {
+    /// [`NotFound`] if there is none, with what there is.
+    pub fn find(&self, client: &str, scope: &ScopeSet) -> Result<SetId, NotFound> {
         let client = self.names.get(client).and_then(|id| self.clients.get(id));
-        let client = client.ok_or(Unknown::Client)?;
-        let known = || Unknown::Scope(client.sets.keys().cloned().collect());
+        let client = client.ok_or(NotFound::Client)?;
+        let known = || NotFound::Scope(client.sets.keys().cloned().collect());
         client.sets.get(scope).copied().ok_or_else(known)
     }
 
     /// The client's scope set of just that text, which spares reading it.
     #[must_use]
-    pub fn find_text(&self, client: &str, text: &str) -> Option<(SetId, &ScopeSet)> {
+    pub fn find_by_text(&self, client: &str, text: &str) -> Option<(SetId, &ScopeSet)> {
         let client = self.names.get(client).and_then(|id| self.clients.get(id))?;
         let (scope, set) = client.sets.get_key_value(text)?;
         Some((*set, scope))
@@ -42,7 +42,7 @@ impl Scheduler {
 
     /// Whether the set is there.
     #[must_use]
-    pub fn has(&self, set: SetId) -> bool {
+    pub fn contains(&self, set: SetId) -> bool {
         self.sets.contains_key(&set)
     }
 
@@ -115,10 +115,10 @@ impl Scheduler {
         })
     }
 
-    /// What a watcher of the set is to know: see [`Schedule::watched`].
+    /// What a watcher of the set is to know: see [`Schedule::watcher_reply`].
     #[must_use]
-    pub fn watched(&self, set: SetId, now: BootTime) -> Option<Reply> {
-        self.sets.get(&set)?.schedule.watched(now)
+    pub fn watcher_reply(&self, set: SetId, now: BootTime) -> Option<Reply> {
+        self.sets.get(&set)?.schedule.watcher_reply(now)
     }
 
     /// How long a request of the set may take: see [`Schedule::time_limit`].
@@ -129,20 +129,20 @@ impl Scheduler {
 
     /// The words of a set's last failed attempt.
     #[must_use]
-    pub fn failure_of(&self, set: SetId) -> Option<&str> {
-        self.sets.get(&set)?.schedule.failure()
+    pub fn failure_message(&self, set: SetId) -> Option<&str> {
+        self.sets.get(&set)?.schedule.failure_message()
     }
 
     /// What keeps a set's token away: the rejection of its client, or the last failed attempt.
     #[must_use]
-    pub fn trouble_of(&self, set: SetId) -> Option<&str> {
-        self.sets.get(&set)?.schedule.trouble()
+    pub fn error_message(&self, set: SetId) -> Option<&str> {
+        self.sets.get(&set)?.schedule.error_message()
     }
 
     /// When the set's next attempt is due, if that is known.
     #[must_use]
-    pub fn next_attempt_of(&self, set: SetId, now: BootTime) -> Option<BootTime> {
-        self.sets.get(&set)?.schedule.shown_attempt(now)
+    pub fn next_attempt(&self, set: SetId, now: BootTime) -> Option<BootTime> {
+        self.sets.get(&set)?.schedule.shown_next_attempt(now)
     }
 
     /// The name of the set's client, if the client could not be loaded.

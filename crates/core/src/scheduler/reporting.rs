@@ -4,7 +4,7 @@
 use domo_token_protocol::BootTime;
 
 use super::{ClientId, Login, Scheduler, SetId};
-use crate::schedule::{Effect, OutageCause, Outcome};
+use crate::schedule::{CallerImpact, OutageCause, Outcome};
 
 impl Scheduler {
     /// Marks as reported what was reported for another scope set of the client at the same moment. A
@@ -22,7 +22,7 @@ impl Scheduler {
             | Outcome::RejectedByDomo
             | Outcome::Failed { .. } => return,
         };
-        let Effect::NoToken { first, .. } = effect else {
+        let CallerImpact::NoToken { first, .. } = effect else {
             return;
         };
         if !*first {
@@ -38,8 +38,8 @@ impl Scheduler {
             | OutageCause::Denied
             | OutageCause::Queued
             | OutageCause::ChangeLimit
-            | OutageCause::Trial
-            | OutageCause::LoginTrial => return,
+            | OutageCause::AwaitsCredentialCheck
+            | OutageCause::AwaitsLoginCheck => return,
         };
         if !is_first {
             *first = false;

@@ -84,13 +84,13 @@ fn every_set_is_fetched_at_start_and_three_at_once_for_one_client() {
     add(&mut scheduler, "acme", 8);
     let mut asked = 0;
     let mut flights = fetches(&mut scheduler);
-    assert_eq!(flights.len(), MAX_FLIGHTS_PER_CLIENT);
+    assert_eq!(flights.len(), MAX_IN_FLIGHT_PER_CLIENT);
     while let Some((set, fetch_id)) = flights.pop() {
         asked += 1;
         let answer = Ok(good(&scheduler, set));
         scheduler.handle_fetched(set, fetch_id, answer, NOW);
         flights.extend(fetches(&mut scheduler));
-        assert!(flights.len() <= MAX_FLIGHTS_PER_CLIENT);
+        assert!(flights.len() <= MAX_IN_FLIGHT_PER_CLIENT);
     }
     assert_eq!(asked, 8);
 }
@@ -102,14 +102,14 @@ fn many_clients_together_stay_within_the_bound_for_all_and_none_is_forgotten() {
         add(&mut scheduler, &format!("client{number}"), 2);
     }
     let mut flights = fetches(&mut scheduler);
-    assert_eq!(flights.len(), MAX_FLIGHTS);
+    assert_eq!(flights.len(), MAX_IN_FLIGHT);
     let mut asked = 0;
     while let Some((set, fetch_id)) = flights.pop() {
         asked += 1;
         let answer = Ok(good(&scheduler, set));
         scheduler.handle_fetched(set, fetch_id, answer, NOW);
         flights.extend(fetches(&mut scheduler));
-        assert!(flights.len() <= MAX_FLIGHTS);
+        assert!(flights.len() <= MAX_IN_FLIGHT);
     }
     assert_eq!(asked, 200);
 }
@@ -224,8 +224,11 @@ fn what_is_unknown_is_named_with_what_there_is() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 2);
     let scope = ScopeSet::parse("nosuch").unwrap();
-    assert_eq!(scheduler.find("nobody", &scope), Err(Unknown::Client));
-    assert_eq!(scheduler.find("acme", &scope), Err(Unknown::Scope(sets(2))));
+    assert_eq!(scheduler.find("nobody", &scope), Err(NotFound::Client));
+    assert_eq!(
+        scheduler.find("acme", &scope),
+        Err(NotFound::Scope(sets(2)))
+    );
     assert!(scheduler.find("acme", &sets(1)[0]).is_ok());
 }
 
@@ -236,7 +239,7 @@ fn request_for_a_set_that_does_not_exist_is_refused_and_waits_for_nothing() {
     let set = fetches(&mut scheduler)[0].0;
     scheduler.configure(Vec::new(), NOW);
     fetches(&mut scheduler);
-    let ask = Ask {
+    let ask = TokenRequest {
         min_ttl: None,
         deadline: NOW + Duration::from_secs(10),
         renew: None,
@@ -278,8 +281,11 @@ fn the_document_has_the_bounds_as_they_are() {
     let document = include_str!("../../../../docs/architecture.md");
     let works = format!("{} s", LOGIN_WORKS.as_secs());
     for (name, bound) in [
-        ("MAX_FLIGHTS_PER_CLIENT", MAX_FLIGHTS_PER_CLIENT.to_string()),
-        ("MAX_FLIGHTS", MAX_FLIGHTS.to_string()),
+        (
+            "MAX_IN_FLIGHT_PER_CLIENT",
+            MAX_IN_FLIGHT_PER_CLIENT.to_string(),
+        ),
+        ("MAX_IN_FLIGHT", MAX_IN_FLIGHT.to_string()),
         ("LOGIN_WORKS", works),
     ] {
         assert!(

@@ -2,15 +2,15 @@
 
 use super::*;
 
-fn min_ttl(least: Duration, wait: Duration, now: BootTime) -> Ask {
-    Ask {
+fn min_ttl(least: Duration, wait: Duration, now: BootTime) -> TokenRequest {
+    TokenRequest {
         min_ttl: Some(least),
         ..ask(wait, now)
     }
 }
 
-fn renew(renew: Renew, wait: Duration, now: BootTime) -> Ask {
-    Ask {
+fn renew(renew: Renew, wait: Duration, now: BootTime) -> TokenRequest {
+    TokenRequest {
         renew: Some(renew),
         ..ask(wait, now)
     }
@@ -112,7 +112,7 @@ fn absurd_spans_overflow_nothing() {
     let most = Duration::from_millis(u64::MAX);
     let end = BootTime::from_millis(u64::MAX);
     let mut schedule = fresh(HOUR);
-    let ask = Ask {
+    let ask = TokenRequest {
         min_ttl: Some(most),
         deadline: end,
         renew: Some(Renew::Rejected(u64::MAX)),
@@ -242,7 +242,7 @@ fn a_caller_of_a_blocked_set_hears_why_and_when() {
         "not its own 503"
     );
     assert_eq!(status.next_attempt, Some(until));
-    let watched = refused(schedule.watched(START));
+    let watched = refused(schedule.watcher_reply(START));
     assert!(watched.cause.contains("401"), "{}", watched.cause);
     let later = until + SECOND;
     let refusal = refused(schedule.request(WaiterId(2), &ask(HOUR, later), later));
@@ -290,7 +290,7 @@ fn who_waits_for_an_answer_is_not_told_of_a_refusal_that_the_answer_ends() {
         let due = START + HOUR - left;
         schedule.handle_timeout(due);
         let fetch_id = schedule.start(jitter(0.0, 2), due);
-        let more_than_left = Ask {
+        let more_than_left = TokenRequest {
             min_ttl: Some(left + SECOND),
             ..ask(SECOND * 60, due)
         };

@@ -143,7 +143,7 @@ fn set_of_a_client_that_another_set_confirms_joins_or_denies_its_callers_alike()
     schedule.handle_timeout(until);
     assert!(!schedule.wants_fetch(), "the other one asks");
     // The other one's request fails, and is repeated after the deadline of the caller.
-    schedule.move_block(Some(START + SECOND * 20), until);
+    schedule.update_block(Some(START + SECOND * 20), until);
     let refusal = refused(replies(&mut schedule).pop().map(|(_, reply)| reply));
     assert_eq!(refusal.kind, RefusalKind::Denied);
     assert_eq!(refusal.next_attempt, Some(START + SECOND * 20));

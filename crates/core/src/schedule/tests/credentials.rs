@@ -43,7 +43,7 @@ fn closing_refuses_all_who_wait() {
         schedule.request(WaiterId(1), &ask(HOUR, START), START),
         Answer::Later
     );
-    schedule.close(RefusalKind::Busy, "stopping");
+    schedule.shutdown(RefusalKind::Busy, "stopping");
     let replies = replies(&mut schedule);
     assert!(matches!(&replies[..], [(1, Err(refusal))] if refusal.kind == RefusalKind::Busy));
 }

@@ -6,7 +6,7 @@ use domo_token_protocol::messages::ScopeState;
 
 use super::*;
 use crate::schedule::timing::{
-    FLOOR_MAX, FLOOR_MIN, FLOOR_PART, LEAST_LEFT_MAX, REQUEST_MAX, REQUEST_MIN,
+    FLOOR_MAX, FLOOR_MIN, FLOOR_PART, MIN_LEFT_MAX, REQUEST_MAX, REQUEST_MIN,
 };
 
 const DOCUMENT: &str = include_str!("../../../../../docs/architecture.md");
@@ -16,7 +16,7 @@ fn constants() -> BTreeSet<(String, String)> {
     let spans = [
         ("FLOOR_MIN", FLOOR_MIN),
         ("FLOOR_MAX", FLOOR_MAX),
-        ("LEAST_LEFT_MAX", LEAST_LEFT_MAX),
+        ("MIN_LEFT_MAX", MIN_LEFT_MAX),
         ("BACKOFF_FIRST", BACKOFF_FIRST),
         ("BACKOFF_MAX", BACKOFF_MAX),
         ("RETRY_AFTER_MAX", RETRY_AFTER_MAX),
@@ -45,7 +45,7 @@ fn the_document_has_each_constant_with_its_value_and_no_other() {
         .filter(|cells| cells.len() == 5 && cells[1].chars().any(char::is_uppercase))
         .map(|cells| (cells[1].replace('`', ""), cells[2].to_owned()))
         // Of the scheduler, whose tests look at them.
-        .filter(|(name, _)| !name.starts_with("MAX_FLIGHTS") && name != "LOGIN_WORKS")
+        .filter(|(name, _)| !name.starts_with("MAX_IN_FLIGHT") && name != "LOGIN_WORKS")
         .collect();
     assert_eq!(documented, constants());
 }
@@ -134,7 +134,7 @@ fn happen(schedule: &mut Schedule, now: &mut BootTime, rng: &mut fastrand::Rng, 
         }
         5 => schedule.reload(*now),
         6 => {
-            let ask = Ask {
+            let ask = TokenRequest {
                 renew: Some(Renew::Current),
                 ..ask(SECOND * 600, *now)
             };

@@ -92,14 +92,14 @@ fn short_and_odd_lifetimes_are_reported_once_whenever_they_begin() {
     let mut schedule = schedule();
     let told = |outcome| {
         let Outcome::Obtained {
-            odd_lifetime,
+            unexpected_lifetime,
             short,
             ..
         } = outcome
         else {
             panic!("{outcome:?}");
         };
-        (odd_lifetime, short)
+        (unexpected_lifetime, short)
     };
     let odd = |text: &str, lifetime_source| Fetched {
         lifetime_source,

@@ -28,7 +28,7 @@ fn token_of_another_host_expires_when_that_host_says_and_keeps_its_whole_lifetim
     // It was obtained before this host was booted.
     assert_eq!(life.obtained, BootTime::default());
     assert!(schedule.token(expires).is_none());
-    let more = Ask {
+    let more = TokenRequest {
         min_ttl: Some(SECOND * 601),
         ..ask(SECOND * 60, START)
     };
@@ -87,7 +87,7 @@ fn token_of_another_host_that_has_expired_is_a_transient_failure() {
 #[test]
 fn old_token_of_another_host_can_be_renewed_by_a_caller_as_soon_as_the_floor_allows() {
     let mut schedule = with_shared(START + SECOND * 600, 1.0);
-    let current = |wait, now| Ask {
+    let current = |wait, now| TokenRequest {
         renew: Some(Renew::Current),
         ..ask(wait, now)
     };

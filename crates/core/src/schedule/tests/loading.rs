@@ -40,7 +40,7 @@ fn caller_of_a_client_that_failed_to_load_is_refused_by_whether_it_is_retried() 
         assert_eq!(refusal.cause, "client \"acme\" could not be loaded");
         let again = schedule.request(WaiterId(2), &ask(SECOND, START), START);
         assert_eq!(again, Answer::Now(Err(refusal.clone())));
-        assert_eq!(schedule.watched(START), Some(Err(refusal)));
+        assert_eq!(schedule.watcher_reply(START), Some(Err(refusal)));
         let status = schedule.status("", START);
         assert_eq!((status.state, status.next_attempt), (state, retry_at));
         assert!(!schedule.wants_fetch());

@@ -18,7 +18,7 @@ fn reports(schedule: &mut Schedule) -> Vec<Outcome> {
 }
 
 /// What the outcome of a failed attempt, or of an expiry, means to callers.
-fn effect(outcome: &Outcome) -> Effect {
+fn effect(outcome: &Outcome) -> CallerImpact {
     match outcome {
         Outcome::Denied { effect, .. }
         | Outcome::Failed { effect, .. }
@@ -29,8 +29,8 @@ fn effect(outcome: &Outcome) -> Effect {
     }
 }
 
-fn no_token(lasting: Duration, first: bool) -> Effect {
-    Effect::NoToken { lasting, first }
+fn no_token(lasting: Duration, first: bool) -> CallerImpact {
+    CallerImpact::NoToken { lasting, first }
 }
 
 fn recovery(outcome: &Outcome) -> Option<Recovery> {
@@ -67,7 +67,7 @@ fn failed_renewal_with_a_valid_token_reports_the_time_left() {
     let due = schedule.poll_timeout().unwrap();
     let outcome = attempt(&mut schedule, Err(transient(Cause::Server)));
     let left = (START + HOUR).saturating_since(due);
-    assert_eq!(effect(&outcome), Effect::TokenValid { left });
+    assert_eq!(effect(&outcome), CallerImpact::TokenValid { left });
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn expiry_without_a_successor_is_reported_once_when_it_happens() {
         let outcomes = fail_until(&mut schedule, START + HOUR * 2, &error);
         let at_expiry = outcomes
             .iter()
-            .position(|outcome| matches!(effect(outcome), Effect::NoToken { .. }));
+            .position(|outcome| matches!(effect(outcome), CallerImpact::NoToken { .. }));
         let (before, after) = outcomes.split_at(at_expiry.unwrap());
         assert!(before.len() > 1 && after.len() > 2, "{error:?}");
         assert!(
@@ -92,7 +92,8 @@ fn expiry_without_a_successor_is_reported_once_when_it_happens() {
         assert_eq!(effect(&after[0]), no_token(Duration::ZERO, true));
         let later = &after[1..];
         let is_again = |outcome: &Outcome| {
-            is_known(outcome) && matches!(effect(outcome), Effect::NoToken { first: false, .. })
+            is_known(outcome)
+                && matches!(effect(outcome), CallerImpact::NoToken { first: false, .. })
         };
         assert!(later.iter().all(is_again), "{later:?}");
     }
@@ -182,10 +183,10 @@ fn expiry_while_new_credentials_wait_is_reported_with_what_they_wait_for() {
     assert!(!held.wants_fetch());
     let mut awaiting = fresh(HOUR);
     awaiting.new_credentials(end - SECOND);
-    awaiting.await_trial(true);
+    awaiting.await_credential_check(true);
     for (mut schedule, cause) in [
         (held, OutageCause::ChangeLimit),
-        (awaiting, OutageCause::Trial),
+        (awaiting, OutageCause::AwaitsCredentialCheck),
     ] {
         reports(&mut schedule);
         schedule.handle_timeout(end);
@@ -273,7 +274,7 @@ fn old_token_of_new_credentials_that_fail_is_reported_at_its_expiry() {
     schedule.new_credentials(now);
     let fetch_id = schedule.start(jitter(0.5, 2), now);
     let outcome = schedule.handle_fetched(fetch_id, Err(transient(Cause::Server)), now);
-    assert!(matches!(effect(&outcome), Effect::TokenValid { .. }));
+    assert!(matches!(effect(&outcome), CallerImpact::TokenValid { .. }));
     let outcomes = fail_until(&mut schedule, START + HOUR, &transient(Cause::Server));
     assert_eq!(expiries(&outcomes).len(), 1);
 }

@@ -15,7 +15,10 @@ fn failing() -> Result<Fetched, FetchError> {
 #[test]
 fn each_new_token_is_announced_once() {
     let mut schedule = schedule();
-    assert!(schedule.watched(START).is_none(), "nothing is sure yet");
+    assert!(
+        schedule.watcher_reply(START).is_none(),
+        "nothing is sure yet"
+    );
     let fetch_id = schedule.start(jitter(0.5, 1), START);
     schedule.handle_fetched(fetch_id, Ok(fetched("first", HOUR)), START);
     assert_eq!(announcements(&mut schedule), 1);
@@ -25,7 +28,7 @@ fn each_new_token_is_announced_once() {
     let fetch_id = schedule.start(jitter(0.5, 2), due);
     schedule.handle_fetched(fetch_id, Ok(fetched("second", HOUR)), due);
     assert_eq!(announcements(&mut schedule), 1);
-    assert_eq!(generation(schedule.watched(due)), 2);
+    assert_eq!(generation(schedule.watcher_reply(due)), 2);
 }
 
 #[test]
@@ -48,14 +51,14 @@ fn a_token_that_dies_with_no_successor_is_announced_once_and_so_is_the_next() {
         announced += announcements(&mut schedule);
     }
     assert_eq!(announced, 1);
-    let refusal = refused(schedule.watched(now));
+    let refusal = refused(schedule.watcher_reply(now));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert!(refusal.cause.contains("503"), "{}", refusal.cause);
     schedule.handle_timeout(schedule.poll_timeout().unwrap());
     let fetch_id = schedule.start(jitter(0.0, 4), now);
     schedule.handle_fetched(fetch_id, Ok(fetched("later", HOUR)), now);
     assert_eq!(announcements(&mut schedule), 1);
-    assert_eq!(generation(schedule.watched(now)), 4);
+    assert_eq!(generation(schedule.watcher_reply(now)), 4);
 }
 
 #[test]
@@ -73,7 +76,7 @@ fn a_first_failure_is_announced_and_a_second_is_no_news() {
 #[test]
 fn a_dead_token_is_not_shown_even_before_its_death_is_noticed() {
     let schedule = fresh(HOUR);
-    assert!(schedule.watched(START + HOUR).unwrap().is_err());
+    assert!(schedule.watcher_reply(START + HOUR).unwrap().is_err());
 }
 
 #[test]
@@ -83,12 +86,12 @@ fn the_second_refused_token_in_a_row_is_reported_once() {
     let mut reported = 0;
     for generation in 1..=4 {
         now = now + SECOND * 31;
-        let ask = Ask {
+        let ask = TokenRequest {
             renew: Some(Renew::Rejected(generation)),
             ..ask(SECOND * 60, now)
         };
         for waiter in [1, 2] {
-            schedule.note_rejection(generation, format!("uid {waiter}"));
+            schedule.record_rejection(generation, format!("uid {waiter}"));
             assert_eq!(schedule.request(WaiterId(waiter), &ask, now), Answer::Later);
         }
         let fetch_id = schedule.start(jitter(0.0, generation + 1), now);

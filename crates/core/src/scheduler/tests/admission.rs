@@ -47,7 +47,7 @@ fn clients_that_wait_for_room_have_it_by_turns() {
         let answer = Ok(good(&scheduler, set));
         scheduler.handle_fetched(set, fetch_id, answer, NOW);
         flights.extend(fetches(&mut scheduler));
-        assert!(flights.len() <= MAX_FLIGHTS);
+        assert!(flights.len() <= MAX_IN_FLIGHT);
     }
     assert_eq!(turns.len(), 40, "nobody is left out: {turns:?}");
     let (least, most) = (turns.values().min(), turns.values().max());

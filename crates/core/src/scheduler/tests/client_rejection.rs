@@ -67,7 +67,7 @@ fn scope_set_whose_own_request_was_rejected_goes_on_when_another_one_confirms_th
     for (set, fetch_id) in &flights {
         scheduler.handle_fetched(*set, *fetch_id, denied(), NOW);
     }
-    let ask = Ask {
+    let ask = TokenRequest {
         min_ttl: None,
         deadline: NOW + SECOND * 10,
         renew: None,
@@ -222,7 +222,7 @@ fn set_that_was_rejected_once_keeps_its_wait_and_its_callers_when_another_one_su
     let flights = fetches(&mut scheduler);
     let (set, fetch_id) = flights[0];
     scheduler.handle_fetched(set, fetch_id, denied(), NOW);
-    let ask = |wait| Ask {
+    let ask = |wait| TokenRequest {
         min_ttl: None,
         deadline: NOW + SECOND * wait,
         renew: None,

@@ -42,7 +42,7 @@ fn added_sets_are_fetched_and_removed_ones_are_gone_with_their_callers_told() {
     scheduler.configure(vec![wanted("acme", 2), wanted("other", 1)], NOW);
     let flights = fetches(&mut scheduler);
     let id = scheduler.find("other", &sets(1)[0]).unwrap();
-    let ask = Ask {
+    let ask = TokenRequest {
         min_ttl: None,
         deadline: NOW + Duration::from_secs(10),
         renew: None,
@@ -72,7 +72,7 @@ fn added_sets_are_fetched_and_removed_ones_are_gone_with_their_callers_told() {
     };
     scheduler.handle_fetched(set, fetch_id, Ok(late), NOW);
     assert_eq!(scheduler.poll_command(), None, "its late answer is dropped");
-    assert_eq!(scheduler.watched(id, NOW), None);
+    assert_eq!(scheduler.watcher_reply(id, NOW), None);
     assert!(scheduler.status(NOW).all(|set| set.client == "acme"));
 }
 
@@ -81,7 +81,7 @@ fn room_that_a_removed_client_leaves_is_used() {
     let mut scheduler = Scheduler::new(1);
     let many = |from: usize| (from..100).map(|number| wanted(&format!("c{number:02}"), 1));
     scheduler.configure(many(0).collect(), NOW);
-    assert_eq!(fetches(&mut scheduler).len(), MAX_FLIGHTS);
+    assert_eq!(fetches(&mut scheduler).len(), MAX_IN_FLIGHT);
     scheduler.configure(many(64).collect(), NOW);
     assert_eq!(fetches(&mut scheduler).len(), 36);
 }

@@ -2,7 +2,7 @@
 //! same moment on.
 
 use super::*;
-use crate::schedule::{Effect, OutageCause, Rejected};
+use crate::schedule::{CallerImpact, OutageCause, Rejected};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -11,9 +11,11 @@ const SECOND: Duration = Duration::from_secs(1);
 fn new_reports(scheduler: &mut Scheduler) -> Vec<(SetId, Outcome)> {
     let is_new = |outcome: &Outcome| match outcome {
         Outcome::Denied { effect, again, .. } | Outcome::Failed { effect, again, .. } => {
-            !again || matches!(effect, Effect::NoToken { first: true, .. })
+            !again || matches!(effect, CallerImpact::NoToken { first: true, .. })
         }
-        Outcome::Expired { effect, .. } => matches!(effect, Effect::NoToken { first: true, .. }),
+        Outcome::Expired { effect, .. } => {
+            matches!(effect, CallerImpact::NoToken { first: true, .. })
+        }
         Outcome::Ignored | Outcome::RejectedByDomo | Outcome::Obtained { .. } => false,
     };
     let commands = std::iter::from_fn(|| scheduler.poll_command());
@@ -86,7 +88,7 @@ fn rejection_of_a_client_with_many_sets_is_a_warning_each_time_and_one_outage() 
     ] {
         let Outcome::Denied {
             rejected,
-            effect: Effect::TokenValid { .. },
+            effect: CallerImpact::TokenValid { .. },
             ..
         } = warning.1
         else {
@@ -212,13 +214,13 @@ fn rejection_at_a_start_is_one_outage_and_another_after_new_credentials() {
             matches!(
                 outcome,
                 Outcome::Denied {
-                    effect: Effect::NoToken { first: true, .. },
+                    effect: CallerImpact::NoToken { first: true, .. },
                     ..
                 }
             ),
             "{outcome:?}"
         );
-        assert_eq!(scheduler.trouble_of(*set), Some("Domo answered 401"));
+        assert_eq!(scheduler.error_message(*set), Some("Domo answered 401"));
         assert_eq!(scheduler.scope_sets_without_token(*set, now), sets.len());
         now = end;
         scheduler.configure(vec![renewed(500)], now);
@@ -327,7 +329,7 @@ fn removed_set_reports_no_outage() {
     let [(set, Outcome::Expired { .. })] = reports.as_slice() else {
         panic!("{reports:?}");
     };
-    assert!(scheduler.has(*set));
+    assert!(scheduler.contains(*set));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::proxy_logins::{GOOD, SECOND, WRONG, rejected, through, with_login};
 use super::*;
-use crate::schedule::Effect;
+use crate::schedule::CallerImpact;
 
 #[test]
 fn reload_tries_a_rejected_login_by_one_request_three_times_in_a_row_then_once_per_interval() {
@@ -141,10 +141,10 @@ fn client_with_a_login_that_was_just_rejected_is_denied_from_its_first_request_o
 fn reported(scheduler: &mut Scheduler) -> usize {
     let is_new = |command: Command| match command {
         Command::Report(_, Outcome::Denied { again, effect, .. }) => {
-            !again || matches!(effect, Effect::NoToken { first: true, .. })
+            !again || matches!(effect, CallerImpact::NoToken { first: true, .. })
         }
         Command::Report(_, Outcome::Expired { effect, .. }) => {
-            matches!(effect, Effect::NoToken { first: true, .. })
+            matches!(effect, CallerImpact::NoToken { first: true, .. })
         }
         Command::Report(..)
         | Command::Fetch(..)
@@ -216,14 +216,18 @@ fn login_that_has_to_wait_because_it_changes_too_often_says_so_with_the_time() {
     scheduler.configure(config, now);
     assert_eq!(fetches(&mut scheduler), []);
     let until = scheduler.login_timers.first().unwrap().0;
-    let ask = Ask {
+    let ask = TokenRequest {
         min_ttl: None,
         deadline: now + SECOND,
         renew: None,
     };
     for set in scheduler.sets.keys().copied().collect::<Vec<_>>() {
         let refusal = refused(scheduler.request(set, WaiterId(1), &ask, now));
-        assert!(refusal.cause.ends_with(schedule::HELD), "{}", refusal.cause);
+        assert!(
+            refusal.cause.ends_with(schedule::CHANGED_TOO_OFTEN),
+            "{}",
+            refusal.cause
+        );
         assert_eq!(refusal.next_attempt, Some(until));
         let status = scheduler.status_of(set, now).unwrap();
         assert_eq!(status.next_attempt, Some(until));

@@ -1,7 +1,7 @@
 //! Logins at proxies: how often a wrong one is tried, and whom that holds up.
 
 use super::*;
-use crate::schedule::{Effect, OutageCause, Rejected};
+use crate::schedule::{CallerImpact, OutageCause, Rejected};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const WRONG: ProxyLoginId = ProxyLoginId::new(1);
@@ -210,7 +210,7 @@ fn caller_whose_request_waits_for_a_login_hears_what_it_waits_for() {
     scheduler.configure(with_login(GOOD, &["a", "b"], 1), NOW);
     let tried = fetches(&mut scheduler)[0].0;
     let waiting = *scheduler.sets.keys().find(|set| **set != tried).unwrap();
-    let ask = Ask {
+    let ask = TokenRequest {
         min_ttl: None,
         deadline: NOW + SECOND,
         renew: None,
@@ -283,13 +283,13 @@ pub(super) fn rejected_login_of_many_clients_is_reported_once() {
                     },
                 ) => {
                     assert_eq!(rejected, Rejected::ProxyLogin);
-                    if !again || matches!(effect, Effect::NoToken { first: true, .. }) {
+                    if !again || matches!(effect, CallerImpact::NoToken { first: true, .. }) {
                         reports.push(effect);
                     }
                 }
                 Command::Report(_, Outcome::Expired { cause, effect }) => {
                     assert_eq!(cause, OutageCause::ProxyLogin);
-                    if let Effect::NoToken { first: true, .. } = effect {
+                    if let CallerImpact::NoToken { first: true, .. } = effect {
                         reports.push(effect);
                     }
                 }
