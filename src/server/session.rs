@@ -97,7 +97,9 @@ impl Drop for Session {
         if let Ok(bytes) = with_hello(&busy(cause.to_owned())) {
             let from = if self.greeted { HELLO } else { 0 };
             // Without waiting; to callers that don't read it is no loss.
-            let _sent = self.line.try_write(bytes.get(from..).unwrap_or_default());
+            let _ = self
+                .line
+                .try_write(&[], bytes.get(from..).unwrap_or_default());
         }
     }
 }
@@ -160,7 +162,7 @@ impl Session {
         };
         let version = frame::hello_version(*hello)?;
         if version != VERSION {
-            self.send(&frame::hello(VERSION)).await?;
+            self.send(&frame::hello(VERSION), &[]).await?;
             return Err(SessionError::Version(version));
         }
         self.unread.drain(..HELLO);
@@ -197,7 +199,7 @@ impl Session {
                     },
                 };
                 match reply {
-                    Ok(token) => self.write(|first| token.bytes(first)).await?,
+                    Ok(token) => self.write(token.frame()).await?,
                     Err(refusal) => self.answer(Response::Refusal(refusal)).await?,
                 }
             }
@@ -334,7 +336,7 @@ impl Session {
                 Err(refusal) => Err(refusal),
             };
             match news {
-                Ok(token) => self.write(|first| token.bytes(first)).await?,
+                Ok(token) => self.write(token.frame()).await?,
                 Err(refusal) => {
                     let last = refusal.kind != RefusalKind::Unavailable;
                     self.answer(Response::Refusal(refusal)).await?;
@@ -358,36 +360,33 @@ impl Session {
         &mut self,
         response: Response,
     ) -> impl Future<Output = Result<(), SessionError>> + Send + '_ {
-        let bytes = with_hello(&response);
+        let frame = frame::encode(&response);
         drop(response);
-        async move {
-            let bytes = bytes?;
-            let from = |first| if first { 0 } else { HELLO };
-            self.write(|first| bytes.get(from(first)..).unwrap_or_default())
-                .await
-        }
+        async move { self.write(&frame?).await }
     }
 
-    /// Writes an answer in one go; the first has the hello before it.
-    async fn write<'a>(
-        &mut self,
-        bytes: impl FnOnce(bool) -> &'a [u8],
-    ) -> Result<(), SessionError> {
+    /// Writes an answer's frame; the first has the hello before it, in the same write.
+    async fn write(&mut self, frame: &[u8]) -> Result<(), SessionError> {
         self.awaits_token = false;
+        let hello = frame::hello(VERSION);
         let first = !std::mem::replace(&mut self.greeted, true);
-        self.send(bytes(first)).await
+        self.send(if first { &hello } else { &[] }, frame).await
     }
 
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
-        let written = self.line.try_write(bytes)?;
-        match bytes.get(written..) {
-            None | Some([]) => Ok(()),
-            Some(rest) => {
-                let limit = self.seat.deadlines().answer;
-                // Most answers are written at once.
-                Ok(Box::pin(timeout(limit, self.line.write_all(rest))).await??)
-            }
+    /// Sends two pieces as one, so that neither has to be copied.
+    async fn send(&mut self, start: &[u8], rest: &[u8]) -> Result<(), SessionError> {
+        let written = self.line.try_write(start, rest)?;
+        if written == start.len() + rest.len() {
+            return Ok(());
         }
+        let left = [
+            start.get(written..).unwrap_or_default(),
+            rest.get(written.saturating_sub(start.len())..)
+                .unwrap_or_default(),
+        ];
+        let limit = self.seat.deadlines().answer;
+        // Most answers are written at once.
+        Ok(Box::pin(timeout(limit, self.line.write_all(left))).await??)
     }
 }
 
