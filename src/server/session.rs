@@ -6,21 +6,23 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use domo_token_protocol::frame::{self, FrameError, HELLO};
-use domo_token_protocol::messages::{Asked, RefusalKind, Request, Response, VERSION};
+use domo_token_protocol::frame::{self, FrameError, GREETING, Greeting, HELLO};
+use domo_token_protocol::messages::{
+    Asked, OLDEST_VERSION, RefusalKind, Request, Response, VERSION,
+};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Stream;
-use super::answer::{busy, with_hello};
 use super::connection_limits::Permit;
 use super::identities::{Found, Identities};
 use super::peer::{Peer, USER_HZ_TICK, Unit};
+use super::reject::busy;
 use super::stream::CallerStream;
 use crate::broker::{Broker, StatusCursor, Watch};
-use crate::platform::clock::Clock;
+use crate::platform::clock::{BootTime, Clock};
 use domo_token_core::policy::Caller;
 
 use read::Incoming;
@@ -48,6 +50,8 @@ pub(super) struct Connection {
     pub(super) stream: Stream,
     pub(super) peer: Peer,
     pub(super) seat: Permit,
+    /// When it was accepted.
+    pub(super) accepted: BootTime,
 }
 
 /// Serves one caller until it leaves, breaks the protocol, or `stop` is cancelled. What this and the
@@ -59,12 +63,12 @@ pub(super) async fn run<C: Clock>(
     broker: Arc<Broker<C>>,
     stop: CancellationToken,
 ) {
-    let Connection { stream, peer, seat } = *connection;
+    let peer = connection.peer;
     // One future for the whole session, because creating one per request costs as much as an
     // answer. It can be polled again after it has completed, which happens when a watch ends.
     let stopped = pin!(stop.cancelled());
     let _counted = broker.connected();
-    let session = Session::new(stream, peer, seat, identities);
+    let session = Session::new(*connection, identities);
     let served = match session {
         Ok(session) => session.serve(&broker, stopped).await,
         Err(error) => Err(error.into()),
@@ -81,8 +85,8 @@ struct Session {
     identities: Arc<Identities>,
     /// What was read of a request that isn't whole yet; requests hold no secret.
     unread: Vec<u8>,
-    /// Whether the hello has gone back.
-    greeted: bool,
+    /// What its caller has not been sent yet: the greeting, in the version that it speaks.
+    greeting: Option<Greeting>,
     /// Whether its caller waits for the answer to a token request.
     awaits_token: bool,
 }
@@ -94,23 +98,24 @@ impl Drop for Session {
             return;
         }
         let cause = "the broker closed this connection to serve another user; try again";
-        if let Ok(bytes) = with_hello(&busy(cause.to_owned())) {
-            let from = if self.greeted { HELLO } else { 0 };
+        if let Ok(frame) = frame::encode(&busy(cause.to_owned())) {
+            let mut buffer = [0; GREETING];
+            let greeting = self.greeting.take();
+            let greeting = greeting.map_or(&[][..], |greeting| greeting.encode(&mut buffer));
             // Without waiting; to callers that don't read it is no loss.
-            let _ = self
-                .line
-                .try_write(&[], bytes.get(from..).unwrap_or_default());
+            let _ = self.line.try_write(greeting, &frame);
         }
     }
 }
 
 impl Session {
-    fn new(
-        stream: Stream,
-        peer: Peer,
-        seat: Permit,
-        identities: Arc<Identities>,
-    ) -> io::Result<Box<Self>> {
+    fn new(connection: Connection, identities: Arc<Identities>) -> io::Result<Box<Self>> {
+        let Connection {
+            stream,
+            peer,
+            seat,
+            accepted,
+        } = connection;
         let unread = read::at_once(&stream);
         Ok(Box::new(Self {
             line: CallerStream::new(stream)?,
@@ -118,7 +123,7 @@ impl Session {
             seat,
             identities,
             unread,
-            greeted: false,
+            greeting: Some(Greeting::new(VERSION, accepted)),
             awaits_token: false,
         }))
     }
@@ -161,10 +166,12 @@ impl Session {
             return Ok(None);
         };
         let version = frame::hello_version(*hello)?;
-        if version != VERSION {
-            self.send(&frame::hello(VERSION), &[]).await?;
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
+            self.write(&[]).await?;
             return Err(SessionError::Version(version));
         }
+        let accepted = self.greeting.as_ref().and_then(Greeting::clock);
+        self.greeting = accepted.map(|clock| Greeting::new(version, clock));
         self.unread.drain(..HELLO);
         self.rest_of_request().await
     }
@@ -365,12 +372,13 @@ impl Session {
         async move { self.write(&frame?).await }
     }
 
-    /// Writes an answer's frame; the first has the hello before it, in the same write.
+    /// Writes an answer's frame; the first has the greeting before it, in the same write.
     async fn write(&mut self, frame: &[u8]) -> Result<(), SessionError> {
         self.awaits_token = false;
-        let hello = frame::hello(VERSION);
-        let first = !std::mem::replace(&mut self.greeted, true);
-        self.send(if first { &hello } else { &[] }, frame).await
+        let mut buffer = [0; GREETING];
+        let greeting = self.greeting.take();
+        let greeting = greeting.map_or(&[][..], |greeting| greeting.encode(&mut buffer));
+        self.send(greeting, frame).await
     }
 
     /// Sends two pieces as one, so that neither has to be copied.

@@ -25,7 +25,13 @@ async fn received(answered: bool) -> String {
     let seat = take(1001);
     let (stream, mut caller) = UnixStream::pair().unwrap();
     stream.set_nonblocking(true).unwrap();
-    let session = Session::new(stream, peer(1001), seat, Identities::new());
+    let connection = Connection {
+        stream,
+        peer: peer(1001),
+        seat,
+        accepted: BootTime::default(),
+    };
+    let session = Session::new(connection, Identities::new());
     let mut session = session.unwrap();
     session.awaits_token = true;
     if answered {
