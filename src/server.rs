@@ -1,7 +1,9 @@
 //! The door: accepts callers and starts a session for each.
 
+mod attestor;
 mod bind;
 mod fair_share;
+mod frames;
 mod identities;
 mod reject;
 mod stream;
@@ -33,8 +35,8 @@ use pipe as platform;
 #[cfg(unix)]
 use socket as platform;
 
+use attestor::Attestor;
 use connection_limits::ConnectionLimits;
-use identities::Identities;
 use platform::{Listener, Stream};
 use session::Connection;
 
@@ -65,7 +67,7 @@ pub async fn serve<C: Clock>(
     let server = Server {
         broker: Arc::new(broker),
         limits: ConnectionLimits::new(limits),
-        identities: Identities::new(),
+        attestor: Attestor::new(),
         end_sessions: CancellationToken::new(),
     };
     let mut told: Option<BootTime> = None;
@@ -115,7 +117,7 @@ pub async fn serve<C: Clock>(
 struct Server<C> {
     broker: Arc<Broker<C>>,
     limits: Arc<ConnectionLimits>,
-    identities: Arc<Identities>,
+    attestor: Attestor,
     end_sessions: CancellationToken,
 }
 
@@ -123,18 +125,17 @@ impl<C: Clock> Server<C> {
     /// Starts a session for a caller, or rejects it if there is no room.
     async fn admit(&self, stream: Stream, peer: Peer, sessions: &mut JoinSet<()>) {
         let accepted = boot_now();
-        match self.limits.take(&peer, accepted) {
-            Ok(seat) => {
-                let place = seat.place();
+        match self.limits.acquire(&peer, accepted) {
+            Ok(permit) => {
+                let place = permit.place();
                 let connection = Box::new(Connection {
                     stream,
                     peer,
-                    seat,
+                    permit,
                     accepted,
                 });
-                let identities = Arc::clone(&self.identities);
                 let (broker, stop) = (Arc::clone(&self.broker), self.end_sessions.clone());
-                let session = session::run(connection, identities, broker, stop);
+                let session = session::run(connection, self.attestor.clone(), broker, stop);
                 // The place is new, so that there is no session yet.
                 let _ = place.holder.set(sessions.spawn(session));
             }

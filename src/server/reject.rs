@@ -2,10 +2,11 @@
 //! cannot start.
 
 use domo_token_protocol::frame::{self, FrameError, GREETING, Greeting, HELLO};
-use domo_token_protocol::messages::{OLDEST_VERSION, Refusal, RefusalKind, Response, VERSION};
+use domo_token_protocol::messages::{OLDEST_VERSION, Response, VERSION};
 use zeroize::Zeroizing;
 
 use super::Stream;
+use super::frames::busy;
 use super::stream::{read_at_once, write_final};
 use crate::platform::clock::BootTime;
 
@@ -36,10 +37,6 @@ fn first_answer(greeting: Greeting, answer: &Response) -> Result<Zeroizing<Vec<u
     bytes.extend_from_slice(greeting.encode(&mut [0; GREETING]));
     bytes.extend_from_slice(&frame);
     Ok(bytes)
-}
-
-pub(super) fn busy(cause: String) -> Response {
-    Response::Refusal(Refusal::new(RefusalKind::Busy, cause))
 }
 
 #[cfg(unix)]
