@@ -21,8 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use domo_token_protocol::messages::{
-    Asked, BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Refusal, RefusalKind, Renew, Response,
-    ScopeStatus, TokenRequest,
+    Asked, BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Refusal, RefusalKind, Renew, ScopeStatus,
+    TokenRequest,
 };
 use domo_token_protocol::scope::ScopeSet;
 use tokio::sync::{Notify, oneshot, watch as signal};
@@ -108,6 +108,15 @@ impl About {
 /// The most scope sets in a page of status: a page is held while its caller reads it, and thousands of callers
 /// may read slowly at once.
 const PAGE: usize = 16;
+
+/// A part of the status.
+#[derive(Clone, Debug, Default)]
+pub struct StatusPage {
+    /// The daemon's state, on the first page.
+    pub broker: Option<BrokerStatus>,
+    /// Scope sets, by client and scopes.
+    pub scopes: Vec<ScopeStatus>,
+}
 
 /// Where a page of status begins; by default at the beginning.
 #[derive(Clone, Debug, Default)]
@@ -291,20 +300,18 @@ impl<C: Clock> Broker<C> {
         state.watched.clear();
     }
 
-    /// The state of the daemon and of the scope sets that the caller may see: the answer's frames
-    /// from that place on, as many as a page has, and where the next one begins.
+    /// Returns the state of the daemon and of the scope sets that the caller may see: the page that
+    /// begins there, and where the next one begins.
     #[must_use]
     pub fn status(
         &self,
         caller: &Caller,
         from: &StatusCursor,
-    ) -> (Vec<Response>, Option<StatusCursor>) {
+    ) -> (StatusPage, Option<StatusCursor>) {
         let now = self.0.clock.now();
         let state = self.state();
-        let mut answer = Vec::new();
-        if from.after.is_none() {
-            answer.push(Response::Broker(state.status_for(caller)));
-        }
+        let is_first = from.after.is_none();
+        let broker = is_first.then(|| state.status_for(caller));
         let mut sets = state.scheduler.status_after(from.after.as_ref(), now);
         let page: Vec<ScopeStatus> = sets.by_ref().take(PAGE).collect();
         let last = page.last().filter(|_| sets.next().is_some());
@@ -316,14 +323,12 @@ impl<C: Clock> Broker<C> {
         let seen = page
             .into_iter()
             .filter(|set| state.may_see(&set.client, &set.scope, caller));
-        answer.extend(seen.map(|mut set| {
+        let scopes = seen.map(|mut set| {
             state.show_load_error(&mut set, caller);
-            Response::Scope(set)
-        }));
-        if next.is_none() {
-            answer.push(Response::End);
-        }
-        (answer, next)
+            set
+        });
+        let scopes = scopes.collect();
+        (StatusPage { broker, scopes }, next)
     }
 
     /// What is decided for a caller, and by which rule.

@@ -84,21 +84,21 @@ impl StoredTokens {
 }
 
 impl Record {
-    fn of(held: StoredToken) -> Option<Self> {
-        let life = held.kept.token.life();
-        let answer = held.kept.token.answer().ok()?;
-        Some(Self {
+    fn of(held: StoredToken) -> Self {
+        let token = held.kept.token;
+        let life = token.life();
+        Self {
             client: held.client,
             origin: held.origin,
             scope: held.scope.as_str().to_owned(),
-            granted: answer.scope,
-            text: answer.access_token,
+            granted: token.granted().as_str().to_owned(),
+            text: TokenText::from(token.text().clone()),
             generation: life.generation,
             obtained: life.obtained,
-            lifetime_ms: answer.lifetime_ms,
+            lifetime_ms: u64::try_from(life.lifetime.as_millis()).unwrap_or(u64::MAX),
             expires: life.expires,
             renew_at: held.kept.renew_at,
-        })
+        }
     }
 
     fn held(self, now: BootTime) -> Option<StoredToken> {
@@ -172,7 +172,7 @@ pub fn clear() {
 }
 
 fn hand_over(held: Vec<StoredToken>, written: BootTime, slot: Slot) -> io::Result<usize> {
-    let tokens: Vec<Record> = held.into_iter().filter_map(Record::of).collect();
+    let tokens: Vec<Record> = held.into_iter().map(Record::of).collect();
     let count = tokens.len();
     let page = Snapshot {
         form: FORM,

@@ -8,9 +8,10 @@
 //! - [`source`]: where tokens come from: Domo's token endpoint over HTTP.
 //! - [`audit`]: who was given which token when, in a file.
 //! - [`broker`]: answers requests, and runs the loop that carries out what the scheduler decides.
+//! - [`api`]: requests and answers, whatever the protocol.
 //! - [`fdstore`]: tokens over a restart of the service, in systemd's file-descriptor store.
 //! - [`health`]: metrics and health over HTTP, for this machine alone.
-//! - [`server`]: the socket: listener, peers, limits, sessions.
+//! - [`server`]: the socket: listener, peers, limits, sessions, and the adapters between protocols and the API.
 //! - [`daemon`]: wiring, loading of clients, reload, shutdown.
 //! - [`commands`]: the commands `check` and `init`.
 //! - `fuzzing`: what fuzzers call; not there otherwise.
@@ -28,6 +29,7 @@ pub mod connect;
 pub mod source;
 pub mod audit;
 pub mod broker;
+pub mod api;
 #[cfg_attr(windows, path = "fdstore_windows.rs")]
 pub mod fdstore;
 pub mod health;

@@ -1,10 +1,10 @@
 //! The door: accepts callers and starts a session for each.
 
-mod answer;
+mod attestor;
 mod bind;
 mod fair_share;
+mod frames;
 mod identities;
-#[cfg(unix)]
 mod reject;
 mod stream;
 mod peer;
@@ -35,8 +35,8 @@ use pipe as platform;
 #[cfg(unix)]
 use socket as platform;
 
+use attestor::Attestor;
 use connection_limits::ConnectionLimits;
-use identities::Identities;
 use platform::{Listener, Stream};
 use session::Connection;
 
@@ -64,22 +64,24 @@ pub async fn serve<C: Clock>(
     limits: Limits,
     mut stop: watch::Receiver<bool>,
 ) {
-    let broker = Arc::new(broker);
-    let seats = ConnectionLimits::new(limits);
-    let identities = Identities::new();
+    let server = Server {
+        broker: Arc::new(broker),
+        limits: ConnectionLimits::new(limits),
+        attestor: Attestor::new(),
+        end_sessions: CancellationToken::new(),
+    };
     let mut told: Option<BootTime> = None;
     let mut sessions = JoinSet::new();
     let mut empty: Option<BootTime> = None;
-    let mut accepts_left = seats.accepts_per_turn();
+    let mut accepts_left = server.limits.accepts_per_turn();
     let mut stopped = pin!(stop.wait_for(|stop| *stop));
-    let end_sessions = CancellationToken::new();
     loop {
         empty = peer::backlog_empty_at(&listener).or(empty);
         let accepted = tokio::select! {
             // Sessions that have ended keep their memory until they are joined, and callers may come
             // without a pause.
             biased;
-            _stopped = &mut stopped => break,
+            _ = &mut stopped => break,
             Some(ended) = sessions.join_next(), if !sessions.is_empty() => {
                 report_panic(ended);
                 continue;
@@ -89,22 +91,10 @@ pub async fn serve<C: Clock>(
         match accepted {
             Ok(stream) => {
                 let peer = Peer::of(&stream, empty);
-                match seats.take(&peer, boot_now()) {
-                    Ok(seat) => {
-                        let place = seat.place();
-                        let connection = Box::new(Connection { stream, peer, seat });
-                        let identities = Arc::clone(&identities);
-                        let (broker, stop) = (Arc::clone(&broker), end_sessions.clone());
-                        let session = session::run(connection, identities, broker, stop);
-                        // The place is new, so that there is no session yet.
-                        let _first = place.holder.set(sessions.spawn(session));
-                    }
-                    // On the spot, so that those in excess never hold more than one descriptor.
-                    Err(cause) => answer::reject(stream, cause).await,
-                }
+                server.admit(stream, peer, &mut sessions).await;
                 accepts_left -= 1;
                 if accepts_left == 0 {
-                    accepts_left = seats.accepts_per_turn();
+                    accepts_left = server.limits.accepts_per_turn();
                     // New sessions read what their callers have sent, and replaced ones end.
                     yield_now().await;
                 }
@@ -112,23 +102,59 @@ pub async fn serve<C: Clock>(
             Err(error) if is_callers(&error) => {}
             Err(error) => {
                 tell(&mut told, &error);
-                // The caller stays in the backlog, and trying again at once would only burn the
+                // The caller stays in the backlog, and trying again immediately would only burn the
                 // processor. No accept error ends the daemon.
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    // Whoever comes now is refused by the system and tries again, which finds the next daemon.
+    // The system refuses callers that connect now. They try again, which finds the next daemon.
     drop(listener);
-    broker.shut_down();
-    end_sessions.cancel();
-    let drained = async {
-        while let Some(ended) = sessions.join_next().await {
-            report_panic(ended);
+    server.stop(sessions).await;
+}
+
+/// What all sessions share.
+struct Server<C> {
+    broker: Arc<Broker<C>>,
+    limits: Arc<ConnectionLimits>,
+    attestor: Attestor,
+    end_sessions: CancellationToken,
+}
+
+impl<C: Clock> Server<C> {
+    /// Starts a session for a caller, or rejects it if there is no room.
+    async fn admit(&self, stream: Stream, peer: Peer, sessions: &mut JoinSet<()>) {
+        let accepted = boot_now();
+        match self.limits.acquire(&peer, accepted) {
+            Ok(permit) => {
+                let place = permit.place();
+                let connection = Box::new(Connection {
+                    stream,
+                    peer,
+                    permit,
+                    accepted,
+                });
+                let (broker, stop) = (Arc::clone(&self.broker), self.end_sessions.clone());
+                let session = session::run(connection, self.attestor.clone(), broker, stop);
+                // The place is new, so that there is no session yet.
+                let _ = place.holder.set(sessions.spawn(session));
+            }
+            // Before the next accept, so that rejected callers never hold more than one descriptor.
+            Err(cause) => reject::reject(stream, cause, accepted).await,
         }
-    };
-    // Whoever hasn't taken its answer by then is cut off when the set is dropped.
-    let _late = tokio::time::timeout(DRAIN, drained).await;
+    }
+
+    /// Ends all sessions. Those that have not ended after [`DRAIN`] are dropped with the set.
+    async fn stop(&self, mut sessions: JoinSet<()>) {
+        self.broker.shut_down();
+        self.end_sessions.cancel();
+        let drained = async {
+            while let Some(ended) = sessions.join_next().await {
+                report_panic(ended);
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN, drained).await;
+    }
 }
 
 /// Loudly now and then, else quietly.

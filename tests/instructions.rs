@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{Daemon, HOUR, config_text, folder, sandbox};
-use domo_token_protocol::frame::{self, HEAD, HELLO};
+use domo_token_protocol::frame::{self, GREETING, HEAD};
 use domo_token_protocol::messages::{Asked, Request, TokenRequest, VERSION};
 
 /// The most instructions that one request on an open connection may cost outside the kernel. 3576
@@ -95,11 +95,11 @@ fn ask(socket: &Path, requests: u64) {
     let request = request.unwrap();
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.write_all(&frame::hello(VERSION)).unwrap();
-    let mut hello = [0; HELLO];
+    let mut greeting = [0; GREETING];
     for number in 0..requests {
         stream.write_all(&request).unwrap();
         if number == 0 {
-            stream.read_exact(&mut hello).unwrap();
+            stream.read_exact(&mut greeting).unwrap();
         }
         let mut head = [0; HEAD];
         stream.read_exact(&mut head).unwrap();

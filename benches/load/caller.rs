@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use domo_token_protocol::frame::{HEAD, HELLO, split};
+use domo_token_protocol::frame::{GREETING, HEAD, split};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use crate::figures::now;
@@ -34,20 +34,20 @@ impl Caller {
         self.stream.write_all(bytes)
     }
 
-    /// Sends hello and request; gives hello and answer.
+    /// Sends hello and request; returns greeting and answer.
     pub(crate) fn first(&mut self, opening: &[u8]) -> io::Result<Vec<u8>> {
         self.send(opening)?;
         self.rest_of_first()
     }
 
-    /// Gives hello and answer to what was sent.
+    /// Returns greeting and answer to what was sent.
     pub(crate) fn rest_of_first(&mut self) -> io::Result<Vec<u8>> {
-        let mut answer = vec![0; HELLO + HEAD];
+        let mut answer = vec![0; GREETING + HEAD];
         self.stream.read_exact(&mut answer)?;
-        let head = answer.get(HELLO..).and_then(|head| head.try_into().ok());
+        let head = answer.get(GREETING..).and_then(|head| head.try_into().ok());
         let length = u32::from_le_bytes(head.unwrap_or_default());
-        answer.resize(HELLO + HEAD + usize::try_from(length).unwrap_or(0), 0);
-        let body = answer.get_mut(HELLO + HEAD..).unwrap_or_default();
+        answer.resize(GREETING + HEAD + usize::try_from(length).unwrap_or(0), 0);
+        let body = answer.get_mut(GREETING + HEAD..).unwrap_or_default();
         self.stream.read_exact(body)?;
         Ok(answer)
     }

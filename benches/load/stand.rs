@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
-use domo_token_protocol::frame::{self, HEAD, HELLO};
+use domo_token_protocol::frame::{self, GREETING, HEAD};
 use domo_token_protocol::messages::{Asked, Request, Response, TokenRequest, VERSION};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -196,7 +196,7 @@ impl Floors {
         succeed(&mut compile)?;
         let request = request("data")?;
         let answer = Caller::connect(&stand.socket())?.first(&request)?;
-        let body = answer.get(HELLO + HEAD..).unwrap_or_default();
+        let body = answer.get(GREETING + HEAD..).unwrap_or_default();
         let Ok(Response::Token(token)) = frame::decode(body) else {
             return Err(io::Error::other("the daemon gave no token"));
         };

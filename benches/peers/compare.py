@@ -153,7 +153,7 @@ class Domo:
 
     def encoded(self):
         body = bytes([0, 0, 4]) + b"data" + bytes([0, 251]) + struct.pack("<H", 10_000) + bytes([0])
-        return b"DTK\x01" + struct.pack("<I", len(body)) + body
+        return b"DTK\x02" + struct.pack("<I", len(body)) + body
 
     def sandbox(self, fault, port=0):
         flags = ["--fail", fault] if fault else []

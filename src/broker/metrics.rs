@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use domo_token_protocol::messages::{Response, ScopeStatus};
+use domo_token_protocol::messages::ScopeStatus;
 use domo_token_protocol::scope::ScopeSet;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -24,9 +24,6 @@ use domo_token_core::policy::Caller;
 /// The media type of the text.
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The most of the text that goes into one frame, in bytes.
-const PIECE: usize = 32 * 1024;
-
 impl<C: Clock> Broker<C> {
     /// All that may be shown to that caller, as text.
     #[must_use]
@@ -38,21 +35,6 @@ impl<C: Clock> Broker<C> {
         // Writing to a string can't fail.
         let _written = encode(&mut text, &registry);
         text
-    }
-
-    /// The same as the frames of an answer.
-    #[must_use]
-    pub fn metrics_frames(&self, caller: &Caller) -> Vec<Response> {
-        let mut frames = Vec::new();
-        let mut piece = String::new();
-        for line in self.metrics(caller).split_inclusive('\n') {
-            if piece.len() + line.len() > PIECE {
-                frames.push(Response::Metrics(std::mem::take(&mut piece)));
-            }
-            piece.push_str(line);
-        }
-        frames.extend([Response::Metrics(piece), Response::End]);
-        frames
     }
 
     /// The sets without a living token, by client and scopes.

@@ -36,7 +36,7 @@ fn page_of(held: Vec<StoredToken>, written: u64) -> Snapshot {
         form: FORM,
         boot: boot_id().unwrap(),
         written: BootTime::from_millis(written),
-        tokens: held.into_iter().filter_map(Record::of).collect(),
+        tokens: held.into_iter().map(Record::of).collect(),
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) struct ConnectionLimits {
     /// The order of all that callers send, connecting included.
     sends: AtomicU64,
     turns: Turns,
-    taken: Mutex<Usage>,
+    usage: Mutex<Usage>,
 }
 
 #[derive(Debug)]
@@ -62,7 +62,7 @@ type Session = OnceLock<AbortHandle>;
 /// One caller's room, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
-    seats: Arc<ConnectionLimits>,
+    limits: Arc<ConnectionLimits>,
     place: Arc<Place<Session>>,
     metrics: Option<Arc<Place<Arc<Place<Session>>>>>,
     uid: Uid,
@@ -99,7 +99,7 @@ fn reserved(places: usize) -> usize {
 
 impl ConnectionLimits {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
-        let taken = Usage {
+        let usage = Usage {
             connections: FairShare::new(limits.connections, reserved(limits.connections)),
             metrics: FairShare::new(METRICS, reserved(METRICS)),
             users: HashMap::new(),
@@ -109,7 +109,7 @@ impl ConnectionLimits {
             limits,
             sends: AtomicU64::new(0),
             turns: Turns::default(),
-            taken: Mutex::new(taken),
+            usage: Mutex::new(usage),
         })
     }
 
@@ -119,21 +119,21 @@ impl ConnectionLimits {
     /// # Errors
     ///
     /// In words for the caller, if there is no room.
-    pub(super) fn take(self: &Arc<Self>, peer: &Peer, now: BootTime) -> Result<Permit, String> {
+    pub(super) fn acquire(self: &Arc<Self>, peer: &Peer, now: BootTime) -> Result<Permit, String> {
         let exempt = peer.caller().privileged;
         let sent = self.next_send();
-        let mut taken = self.taken();
-        let has = taken.connections.held_by(peer.uid);
+        let mut usage = self.usage();
+        let has = usage.connections.held_by(peer.uid);
         if !exempt && has >= self.limits.connections_per_user {
             return Err(format!(
                 "this user has {has} connections to the broker, as many as one may; close some"
             ));
         }
-        let outcome = taken
+        let outcome = usage
             .connections
             .take(peer.uid, exempt, sent, Session::new());
         if !matches!(outcome, Outcome::Free(_)) {
-            taken.warn_that_all_is_taken(self.limits.connections, now);
+            usage.warn_that_all_is_taken(self.limits.connections, now);
         }
         let place = match outcome {
             Outcome::Free(new) => new,
@@ -148,10 +148,10 @@ impl ConnectionLimits {
                 ));
             }
         };
-        let user = Arc::clone(taken.users.entry(peer.uid).or_default());
-        drop(taken);
+        let user = Arc::clone(usage.users.entry(peer.uid).or_default());
+        drop(usage);
         Ok(Permit {
-            seats: Arc::clone(self),
+            limits: Arc::clone(self),
             place,
             metrics: None,
             uid: peer.uid,
@@ -173,8 +173,8 @@ impl ConnectionLimits {
         self.sends.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn taken(&self) -> MutexGuard<'_, Usage> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn usage(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -215,17 +215,17 @@ impl Permit {
 
     /// How long its caller may take.
     pub(super) fn deadlines(&self) -> Deadlines {
-        self.seats.limits.deadlines
+        self.limits.limits.deadlines
     }
 
     /// Its caller has sent something.
     pub(super) fn sent(&self) {
-        self.place.sent(self.seats.next_send());
+        self.place.sent(self.limits.next_send());
     }
 
     /// Waits until one more request of its user may be answered.
-    pub(super) async fn turn(&self) {
-        self.seats.turns.wait(&self.user.turn).await;
+    pub(super) async fn wait_for_turn(&self) {
+        self.limits.turns.wait(&self.user.turn).await;
     }
 
     /// Whether another caller has its place.
@@ -236,11 +236,11 @@ impl Permit {
     /// # Errors
     ///
     /// In words for the caller, if its user watches as much as it may.
-    pub(super) fn watch(&mut self) -> Result<(), String> {
+    pub(super) fn begin_watch(&mut self) -> Result<(), String> {
         if self.watches {
             return Ok(());
         }
-        let most = self.seats.limits.watchers_per_user;
+        let most = self.limits.limits.watchers_per_user;
         let watchers = &self.user.watchers;
         if !self.exempt && watchers.load(Ordering::Relaxed) >= most {
             return Err(format!(
@@ -253,7 +253,7 @@ impl Permit {
     }
 
     /// Its caller goes on with other requests.
-    pub(super) fn stop_watching(&mut self) {
+    pub(super) fn end_watch(&mut self) {
         if std::mem::take(&mut self.watches) {
             self.user.watchers.fetch_sub(1, Ordering::Relaxed);
         }
@@ -266,11 +266,11 @@ impl Permit {
     /// # Errors
     ///
     /// In words for the caller, if there is none.
-    pub(super) fn read_metrics(&mut self) -> Result<(), String> {
-        let now = self.seats.next_send();
-        let mut taken = self.seats.taken();
-        let outcome = taken.metrics.take(self.uid, self.exempt, now, self.place());
-        drop(taken);
+    pub(super) fn begin_metrics(&mut self) -> Result<(), String> {
+        let now = self.limits.next_send();
+        let mut usage = self.limits.usage();
+        let outcome = usage.metrics.take(self.uid, self.exempt, now, self.place());
+        drop(usage);
         self.metrics = match outcome {
             Outcome::Free(new) => Some(new),
             Outcome::Replaced { new, old } => {
@@ -286,22 +286,22 @@ impl Permit {
     }
 
     /// Its caller has them.
-    pub(super) fn have_metrics(&mut self) {
+    pub(super) fn end_metrics(&mut self) {
         if let Some(place) = self.metrics.take() {
-            self.seats.taken().metrics.release(&place);
+            self.limits.usage().metrics.release(&place);
         }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.stop_watching();
-        self.have_metrics();
-        let mut taken = self.seats.taken();
-        taken.connections.release(&self.place);
+        self.end_watch();
+        self.end_metrics();
+        let mut usage = self.limits.usage();
+        usage.connections.release(&self.place);
         // This one and the table's.
         if Arc::strong_count(&self.user) == 2 {
-            taken.users.remove(&self.uid);
+            usage.users.remove(&self.uid);
         }
     }
 }
@@ -310,7 +310,7 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    fn limits() -> Limits {
+    fn small() -> Limits {
         Limits {
             connections: 8,
             connections_per_user: 2,
@@ -327,64 +327,64 @@ mod tests {
     }
 
     /// At a moment of no interest.
-    fn take(seats: &Arc<ConnectionLimits>, uid: u32) -> Result<Permit, String> {
-        seats.take(&peer(uid), BootTime::default())
+    fn take(limits: &Arc<ConnectionLimits>, uid: u32) -> Result<Permit, String> {
+        limits.acquire(&peer(uid), BootTime::default())
     }
 
     #[test]
     fn user_over_its_own_limit_is_refused_until_it_closes_a_connection() {
-        let seats = ConnectionLimits::new(limits());
-        let first = take(&seats, 1001).unwrap();
-        let _second = take(&seats, 1001).unwrap();
-        assert!(take(&seats, 1001).unwrap_err().contains("this user"));
-        let _other = take(&seats, 1002).unwrap();
+        let limits = ConnectionLimits::new(small());
+        let first = take(&limits, 1001).unwrap();
+        let _second = take(&limits, 1001).unwrap();
+        assert!(take(&limits, 1001).unwrap_err().contains("this user"));
+        let _other = take(&limits, 1002).unwrap();
         drop(first);
-        let _again = take(&seats, 1001).unwrap();
+        let _again = take(&limits, 1001).unwrap();
     }
 
     #[cfg(unix)]
     #[test]
     fn any_number_of_users_leave_room_for_the_next_one_and_for_root() {
-        let seats = ConnectionLimits::new(Limits {
+        let limits = ConnectionLimits::new(Limits {
             connections: 32,
             connections_per_user: 32,
-            ..limits()
+            ..small()
         });
         let mut held: Vec<Permit> = Vec::new();
         for uid in 1001..1200 {
             for _ in 0..32 {
-                held.extend(take(&seats, uid));
+                held.extend(take(&limits, uid));
             }
-            let next = take(&seats, 5000).unwrap();
+            let next = take(&limits, 5000).unwrap();
             assert!(!next.is_replaced(), "beside {uid}");
-            let root = [take(&seats, 0), take(&seats, 0)];
+            let root = [take(&limits, 0), take(&limits, 0)];
             assert!(root.iter().all(Result::is_ok), "beside {uid}");
         }
         drop(held);
-        assert_eq!(seats.taken().connections.largest().next(), None);
+        assert_eq!(limits.usage().connections.largest().next(), None);
     }
 
     #[cfg(unix)]
     #[test]
     fn root_is_exempt_from_the_limit_of_one_user_and_all_is_given_back() {
-        let seats = ConnectionLimits::new(limits());
-        let held: Vec<Permit> = (0..8).map(|_| take(&seats, 0).unwrap()).collect();
-        assert!(take(&seats, 0).unwrap_err().contains("try again"));
-        let user = take(&seats, 1001).unwrap();
+        let limits = ConnectionLimits::new(small());
+        let held: Vec<Permit> = (0..8).map(|_| take(&limits, 0).unwrap()).collect();
+        assert!(take(&limits, 0).unwrap_err().contains("try again"));
+        let user = take(&limits, 1001).unwrap();
         assert!(held[0].is_replaced() && !held[1].is_replaced());
         drop((held, user));
-        assert_eq!(seats.taken().connections.largest().next(), None);
+        assert_eq!(limits.usage().connections.largest().next(), None);
     }
 
     #[test]
     fn connection_that_has_sent_most_recently_is_kept() {
-        let seats = ConnectionLimits::new(Limits {
+        let limits = ConnectionLimits::new(Limits {
             connections_per_user: 8,
-            ..limits()
+            ..small()
         });
-        let held: Vec<Permit> = (0..7).map(|_| take(&seats, 1001).unwrap()).collect();
+        let held: Vec<Permit> = (0..7).map(|_| take(&limits, 1001).unwrap()).collect();
         held[0].sent();
-        let _others = [(); 2].map(|()| take(&seats, 1002).unwrap());
+        let _others = [(); 2].map(|()| take(&limits, 1002).unwrap());
         let replaced: Vec<bool> = held.iter().map(Permit::is_replaced).collect();
         let expected = if cfg!(windows) {
             [false, true, false, false, false, false, false]
@@ -396,67 +396,69 @@ mod tests {
 
     #[test]
     fn full_table_is_warned_of_once_a_minute() {
-        let seats = ConnectionLimits::new(Limits {
+        let limits = ConnectionLimits::new(Limits {
             connections: 2,
-            ..limits()
+            ..small()
         });
         let at = |seconds: u64| BootTime::from_millis(1000 * seconds);
-        let warned = || seats.taken().warned;
-        let _first = seats.take(&peer(1001), at(1)).unwrap();
-        let _second = seats.take(&peer(1001), at(1));
-        let _third = seats.take(&peer(1001), at(1));
+        let warned = || limits.usage().warned;
+        let _first = limits.acquire(&peer(1001), at(1)).unwrap();
+        let _second = limits.acquire(&peer(1001), at(1));
+        let _third = limits.acquire(&peer(1001), at(1));
         assert_eq!(warned(), Some(at(1)));
-        let _again = seats.take(&peer(1001), at(60));
+        let _again = limits.acquire(&peer(1001), at(60));
         assert_eq!(warned(), Some(at(1)));
-        let _again = seats.take(&peer(1001), at(61));
+        let _again = limits.acquire(&peer(1001), at(61));
         assert_eq!(warned(), Some(at(61)));
     }
 
     #[test]
     fn watchers_have_a_share_of_their_own() {
-        let seats = ConnectionLimits::new(limits());
-        let mut first = take(&seats, 1001).unwrap();
-        let mut second = take(&seats, 1001).unwrap();
-        first.watch().unwrap();
-        first.watch().unwrap();
-        assert!(second.watch().is_err());
+        let limits = ConnectionLimits::new(small());
+        let mut first = take(&limits, 1001).unwrap();
+        let mut second = take(&limits, 1001).unwrap();
+        first.begin_watch().unwrap();
+        first.begin_watch().unwrap();
+        assert!(second.begin_watch().is_err());
         drop(first);
-        second.watch().unwrap();
-        second.stop_watching();
-        let mut third = take(&seats, 1001).unwrap();
-        third.watch().unwrap();
+        second.begin_watch().unwrap();
+        second.end_watch();
+        let mut third = take(&limits, 1001).unwrap();
+        third.begin_watch().unwrap();
         drop((second, third));
-        assert!(seats.taken().users.is_empty());
+        assert!(limits.usage().users.is_empty());
     }
 
     #[cfg(unix)]
     #[test]
     fn any_number_of_users_that_read_no_metrics_leave_room_for_the_next_one_and_for_root() {
-        let seats = ConnectionLimits::new(Limits::default());
+        let limits = ConnectionLimits::new(Limits::default());
         let mut held = Vec::new();
         for uid in 1001..1020 {
             for _ in 0..8 {
-                let mut seat = take(&seats, uid).unwrap();
-                if seat.read_metrics().is_ok() {
-                    held.push(seat);
+                let mut permit = take(&limits, uid).unwrap();
+                if permit.begin_metrics().is_ok() {
+                    held.push(permit);
                 }
             }
-            let mut next = take(&seats, 5000).unwrap();
-            next.read_metrics().unwrap();
-            let mut root = take(&seats, 0).unwrap();
-            root.read_metrics().unwrap();
+            let mut next = take(&limits, 5000).unwrap();
+            next.begin_metrics().unwrap();
+            let mut root = take(&limits, 0).unwrap();
+            root.begin_metrics().unwrap();
         }
-        for seat in &mut held {
-            seat.have_metrics();
+        for permit in &mut held {
+            permit.end_metrics();
         }
-        assert_eq!(seats.taken().metrics.largest().next(), None);
+        assert_eq!(limits.usage().metrics.largest().next(), None);
     }
 
     #[test]
     fn one_user_reads_no_more_metrics_at_once_than_there_is_room() {
-        let seats = ConnectionLimits::new(Limits::default());
-        let mut held: Vec<Permit> = (0..9).map(|_| take(&seats, 1001).unwrap()).collect();
-        let given = held.iter_mut().filter_map(|seat| seat.read_metrics().ok());
+        let limits = ConnectionLimits::new(Limits::default());
+        let mut held: Vec<Permit> = (0..9).map(|_| take(&limits, 1001).unwrap()).collect();
+        let given = held
+            .iter_mut()
+            .filter_map(|permit| permit.begin_metrics().ok());
         assert_eq!(given.count(), METRICS - reserved(METRICS));
     }
 

@@ -1,4 +1,4 @@
-//! One caller's connection: hello, then requests and answers in turn.
+//! One caller's connection: which protocol version it speaks, then requests and answers, one at a time.
 
 mod read;
 
@@ -6,22 +6,23 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use domo_token_protocol::frame::{self, FrameError, HELLO};
-use domo_token_protocol::messages::{Asked, RefusalKind, Request, Response, VERSION};
+use domo_token_protocol::frame::{self, FrameError, GREETING, Greeting, HELLO};
+use domo_token_protocol::messages::{OLDEST_VERSION, RefusalKind, Response, VERSION};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Stream;
-use super::answer::{busy, with_hello};
+use super::attestor::{Attested, Attestor};
 use super::connection_limits::Permit;
-use super::identities::{Found, Identities};
-use super::peer::{Peer, USER_HZ_TICK, Unit};
+use super::frames::{self, busy};
+use super::identities::Found;
+use super::peer::{Peer, USER_HZ_TICK};
 use super::stream::CallerStream;
-use crate::broker::{Broker, StatusCursor, Watch};
-use crate::platform::clock::Clock;
-use domo_token_core::policy::Caller;
+use crate::api::{self, Answer, Request, StatusPages, Watch};
+use crate::broker::Broker;
+use crate::platform::clock::{BootTime, Clock};
 
 use read::Incoming;
 
@@ -41,13 +42,15 @@ enum SessionError {
 }
 
 /// The longest request, in bytes, that a connection keeps while it is idle.
-const MAX_REMEMBERED: usize = 256;
+const MAX_KEPT_REQUEST: usize = 256;
 
-/// A caller that has been let in.
+/// A caller that has been accepted.
 pub(super) struct Connection {
     pub(super) stream: Stream,
     pub(super) peer: Peer,
-    pub(super) seat: Permit,
+    pub(super) permit: Permit,
+    /// When it was accepted.
+    pub(super) accepted: BootTime,
 }
 
 /// Serves one caller until it leaves, breaks the protocol, or `stop` is cancelled. What this and the
@@ -55,16 +58,16 @@ pub(super) struct Connection {
 /// what is large or seldom is boxed.
 pub(super) async fn run<C: Clock>(
     connection: Box<Connection>,
-    identities: Arc<Identities>,
+    attestor: Attestor,
     broker: Arc<Broker<C>>,
     stop: CancellationToken,
 ) {
-    let Connection { stream, peer, seat } = *connection;
+    let peer = connection.peer;
     // One future for the whole session, because creating one per request costs as much as an
     // answer. It can be polled again after it has completed, which happens when a watch ends.
     let stopped = pin!(stop.cancelled());
     let _counted = broker.connected();
-    let session = Session::new(stream, peer, seat, identities);
+    let session = Session::new(*connection, attestor);
     let served = match session {
         Ok(session) => session.serve(&broker, stopped).await,
         Err(error) => Err(error.into()),
@@ -75,14 +78,14 @@ pub(super) async fn run<C: Clock>(
 }
 
 struct Session {
-    line: CallerStream,
+    stream: CallerStream,
     peer: Peer,
-    seat: Permit,
-    identities: Arc<Identities>,
+    permit: Permit,
+    attestor: Attestor,
     /// What was read of a request that isn't whole yet; requests hold no secret.
     unread: Vec<u8>,
-    /// Whether the hello has gone back.
-    greeted: bool,
+    /// Until it is sent, with the first answer.
+    greeting: Option<Greeting>,
     /// Whether its caller waits for the answer to a token request.
     awaits_token: bool,
 }
@@ -90,33 +93,36 @@ struct Session {
 impl Drop for Session {
     /// A caller that loses its connection to another while it waits for a token may try again.
     fn drop(&mut self) {
-        if !(self.awaits_token && self.seat.is_replaced()) {
+        if !(self.awaits_token && self.permit.is_replaced()) {
             return;
         }
         let cause = "the broker closed this connection to serve another user; try again";
-        if let Ok(bytes) = with_hello(&busy(cause.to_owned())) {
-            let from = if self.greeted { HELLO } else { 0 };
-            // Without waiting; to callers that don't read it is no loss.
-            let _sent = self.line.try_write(bytes.get(from..).unwrap_or_default());
+        if let Ok(frame) = frame::encode(&busy(cause.to_owned())) {
+            let mut buffer = [0; GREETING];
+            let greeting = self.greeting.take();
+            let greeting = greeting.map_or(&[][..], |greeting| greeting.encode(&mut buffer));
+            // Without waiting: a caller that doesn't read loses nothing.
+            let _ = self.stream.try_write(greeting, &frame);
         }
     }
 }
 
 impl Session {
-    fn new(
-        stream: Stream,
-        peer: Peer,
-        seat: Permit,
-        identities: Arc<Identities>,
-    ) -> io::Result<Box<Self>> {
+    fn new(connection: Connection, attestor: Attestor) -> io::Result<Box<Self>> {
+        let Connection {
+            stream,
+            peer,
+            permit,
+            accepted,
+        } = connection;
         let unread = read::at_once(&stream);
         Ok(Box::new(Self {
-            line: CallerStream::new(stream)?,
+            stream: CallerStream::new(stream)?,
             peer,
-            seat,
-            identities,
+            permit,
+            attestor,
             unread,
-            greeted: false,
+            greeting: Some(Greeting::new(VERSION, accepted)),
             awaits_token: false,
         }))
     }
@@ -126,24 +132,24 @@ impl Session {
         broker: &Broker<C>,
         mut stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), SessionError> {
-        let limit = self.seat.deadlines().first_request;
+        let limit = self.permit.deadlines().first_request;
         let mut next = tokio::select! {
             biased;
             first = timeout(limit, self.first_request()) => first??,
             () = &mut stopped => None,
         };
-        while let Some(heard) = next {
-            self.seat.turn().await;
-            let mut watch = self.respond(&heard.request, broker).await?;
+        while let Some(incoming) = next {
+            self.permit.wait_for_turn().await;
+            let mut watch = self.respond(&incoming.request, broker).await?;
             if let Some(watch) = &mut watch {
                 self.watch(watch, broker, stopped.as_mut()).await?;
-                self.seat.stop_watching();
+                self.permit.end_watch();
             }
             if !self.unread.is_empty() {
-                // Others come between, however many requests were sent at once.
+                // Others are served in between, however many requests were sent together.
                 yield_now().await;
             }
-            let last = (heard.frame.len() <= MAX_REMEMBERED).then_some(heard);
+            let last = (incoming.frame.len() <= MAX_KEPT_REQUEST).then_some(incoming);
             next = self.next_request(last, stopped.as_mut()).await?;
         }
         Ok(())
@@ -159,25 +165,31 @@ impl Session {
             return Ok(None);
         };
         let version = frame::hello_version(*hello)?;
-        if version != VERSION {
-            self.send(&frame::hello(VERSION)).await?;
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
+            self.write(&[]).await?;
             return Err(SessionError::Version(version));
         }
+        let accepted = self.greeting.as_ref().and_then(Greeting::clock);
+        self.greeting = accepted.map(|clock| Greeting::new(version, clock));
         self.unread.drain(..HELLO);
         self.rest_of_request().await
     }
 
-    /// Answers, but for a caller that may watch: what is to be told it comes next.
+    /// Answers a request. Returns the watch that it begins, if it does.
     async fn respond<C: Clock>(
         &mut self,
         request: &Request,
         broker: &Broker<C>,
     ) -> Result<Option<Watch<C>>, SessionError> {
         self.awaits_token = matches!(request, Request::Token(_));
-        let Some((caller, unit)) = self.caller(broker).await? else {
+        let Some(Attested {
+            caller,
+            is_ambiguous,
+        }) = self.attest(broker).await?
+        else {
             return Ok(None);
         };
-        if unit == Unit::Ambiguous && broker.has_units() {
+        if is_ambiguous && broker.has_units() {
             // By then it is older than its next connection.
             sleep(USER_HZ_TICK).await;
             let cause = "this kernel can't tell yet which process is calling; try again";
@@ -185,79 +197,57 @@ impl Session {
             return Ok(None);
         }
         debug!(peer = %caller, request = request.name(), "asked");
-        match request {
-            Request::Token(request) => {
-                let reply = tokio::select! {
-                    // Most often it is there at once.
-                    biased;
-                    reply = broker.token(request, &caller) => reply,
-                    read = self.read_more() => return match read? {
-                        0 => Ok(None),
-                        _ => Err(SessionError::PipelinedRequest),
-                    },
-                };
-                match reply {
-                    Ok(token) => self.write(|first| token.bytes(first)).await?,
-                    Err(refusal) => self.answer(Response::Refusal(refusal)).await?,
-                }
-            }
-            Request::Status => Box::pin(self.status(&caller, broker)).await?,
-            Request::Explain(asked) => {
-                let explanation = broker.explain(asked, &caller);
-                self.answer(Response::Explanation(explanation)).await?;
-            }
-            Request::Watch(asked) => match self.begin_to_watch(asked, broker, &caller) {
-                Ok(watch) => return Ok(Some(watch)),
-                Err(refusal) => self.answer(*refusal).await?,
+        if matches!(request, Request::Metrics)
+            && let Err(cause) = self.permit.begin_metrics()
+        {
+            self.answer(busy(cause)).await?;
+            return Ok(None);
+        }
+        let answer = tokio::select! {
+            // Most answers are there immediately.
+            biased;
+            answer = api::handle(broker, request, &caller) => answer,
+            read = self.read_more() => return match read? {
+                0 => Ok(None),
+                _ => Err(SessionError::PipelinedRequest),
             },
-            Request::Metrics => Box::pin(self.metrics(&caller, broker)).await?,
+        };
+        match answer {
+            Ok(Answer::Token(token)) => self.write(token.frame()).await?,
+            Ok(Answer::Watch(watch)) => match self.permit.begin_watch() {
+                Ok(()) => return Ok(Some(watch)),
+                Err(cause) => self.answer(busy(cause)).await?,
+            },
+            Ok(Answer::Status(pages)) => Box::pin(self.status(pages)).await?,
+            Ok(Answer::Explanation(explanation)) => {
+                self.answer(Response::Explanation(*explanation)).await?;
+            }
+            Ok(Answer::Metrics(text)) => Box::pin(self.metrics(text)).await?,
+            Err(refusal) => self.answer(Response::Refusal(refusal)).await?,
         }
         Ok(None)
     }
 
-    fn begin_to_watch<C: Clock>(
-        &mut self,
-        asked: &Asked,
-        broker: &Broker<C>,
-        caller: &Caller,
-    ) -> Result<Watch<C>, Box<Response>> {
-        let watch = broker.watch(asked, caller).map_err(Response::Refusal)?;
-        self.seat.watch().map_err(busy)?;
-        Ok(watch)
-    }
-
-    /// The caller as it is now, as far as a rule or the audit asks; nothing if it has left meanwhile.
-    async fn caller<C: Clock>(
+    /// Returns the caller as it is now, as far as a rule or the audit needs it; `None` if it has left
+    /// meanwhile.
+    async fn attest<C: Clock>(
         &mut self,
         broker: &Broker<C>,
-    ) -> Result<Option<(Caller, Unit)>, SessionError> {
-        let mut caller = self.peer.caller();
+    ) -> Result<Option<Attested>, SessionError> {
         if !broker.needs_identity() {
-            return Ok(Some((caller, Unit::Nowhere)));
+            return Ok(Some(Attested::by_ids(&self.peer)));
         }
-        if let Some(uid) = self.peer.uid {
-            let known = self.identities.known(uid, self.peer.gid);
-            let found = match known {
-                Some(found) => found,
-                None => match Box::pin(self.look_up(uid)).await? {
-                    Some(found) => found,
-                    None => return Ok(None),
-                },
-            };
-            caller.identity = (*found.identity).clone();
-            caller.lacks_groups = !found.is_complete;
+        if let Some(attested) = self.attestor.caller(&self.peer, &self.stream) {
+            return Ok(Some(attested));
         }
-        let unit = self.peer.unit(&self.line);
-        if let Unit::Named(name) = &unit {
-            caller.unit = Some(name.clone());
-        }
-        Ok(Some((caller, unit)))
+        let found = Box::pin(self.look_up()).await?;
+        Ok(found.map(|found| Attested::new(&self.peer, &found, &self.stream)))
     }
 
-    /// Asks the user database for as long as the caller is there.
-    async fn look_up(&mut self, uid: u32) -> io::Result<Option<Found>> {
-        let identities = Arc::clone(&self.identities);
-        let mut found = pin!(identities.get(uid, self.peer.gid));
+    /// Looks the caller up for as long as it is connected.
+    async fn look_up(&mut self) -> io::Result<Option<Found>> {
+        let attestor = self.attestor.clone();
+        let mut found = pin!(attestor.look_up(self.peer));
         tokio::select! {
             biased;
             found = &mut found => Ok(Some(found)),
@@ -269,41 +259,34 @@ impl Session {
         }
     }
 
-    /// A page at a time: who reads slowly must not have the broker keep the whole of it.
     async fn status<C: Clock>(
         &mut self,
-        caller: &Caller,
-        broker: &Broker<C>,
+        mut pages: StatusPages<'_, C>,
     ) -> Result<(), SessionError> {
-        let mut place = Some(StatusCursor::default());
-        while let Some(from) = place.take() {
-            let (parts, next) = broker.status(caller, &from);
-            self.answer_all(parts).await?;
-            place = next;
-            // Others come between, however many pages there are.
+        while let Some(page) = pages.next() {
+            self.answer_all(frames::status(page)).await?;
+            if pages.is_at_end() {
+                self.answer(Response::End).await?;
+            }
+            // Others are served in between, however many pages there are.
             yield_now().await;
-            self.seat.turn().await;
+            self.permit.wait_for_turn().await;
         }
         Ok(())
     }
 
-    async fn metrics<C: Clock>(
-        &mut self,
-        caller: &Caller,
-        broker: &Broker<C>,
-    ) -> Result<(), SessionError> {
-        if let Err(cause) = self.seat.read_metrics() {
-            return self.answer(busy(cause)).await;
-        }
-        self.answer_all(broker.metrics_frames(caller)).await?;
-        self.seat.have_metrics();
-        // As dear as many pages of status.
+    async fn metrics(&mut self, text: String) -> Result<(), SessionError> {
+        self.answer_all(frames::metrics(&text)).await?;
+        self.answer(Response::End).await?;
+        drop(text);
+        self.permit.end_metrics();
+        // It costs as much as many pages of status.
         yield_now().await;
         Ok(())
     }
 
-    /// Tells of each new token until the set is gone, the caller may not have it any more, leaves
-    /// or doesn't read, or the daemon stops: the end of the stream says that one may come back.
+    /// Sends each new token until the set is gone, the caller may not have it any more, leaves or does
+    /// not read, or the daemon stops. After the end of the stream the caller may connect again.
     async fn watch<C: Clock>(
         &mut self,
         watch: &mut Watch<C>,
@@ -326,15 +309,15 @@ impl Session {
             };
             let news = match news {
                 Ok(token) => {
-                    let Some((caller, _)) = self.caller(broker).await? else {
+                    let Some(attested) = self.attest(broker).await? else {
                         return Ok(());
                     };
-                    watch.confirm(token, &caller)
+                    watch.confirm(token, &attested.caller)
                 }
                 Err(refusal) => Err(refusal),
             };
             match news {
-                Ok(token) => self.write(|first| token.bytes(first)).await?,
+                Ok(token) => self.write(token.frame()).await?,
                 Err(refusal) => {
                     let last = refusal.kind != RefusalKind::Unavailable;
                     self.answer(Response::Refusal(refusal)).await?;
@@ -346,48 +329,49 @@ impl Session {
         }
     }
 
-    async fn answer_all(&mut self, parts: Vec<Response>) -> Result<(), SessionError> {
+    async fn answer_all(
+        &mut self,
+        parts: impl Iterator<Item = Response>,
+    ) -> Result<(), SessionError> {
         for part in parts {
             self.answer(part).await?;
         }
         Ok(())
     }
 
-    /// Encodes it at once, so that its parts aren't held while it is written.
+    /// Encodes it before anything is written, so that its parts aren't held while it is written.
     fn answer(
         &mut self,
         response: Response,
     ) -> impl Future<Output = Result<(), SessionError>> + Send + '_ {
-        let bytes = with_hello(&response);
+        let frame = frame::encode(&response);
         drop(response);
-        async move {
-            let bytes = bytes?;
-            let from = |first| if first { 0 } else { HELLO };
-            self.write(|first| bytes.get(from(first)..).unwrap_or_default())
-                .await
-        }
+        async move { self.write(&frame?).await }
     }
 
-    /// Writes an answer in one go; the first has the hello before it.
-    async fn write<'a>(
-        &mut self,
-        bytes: impl FnOnce(bool) -> &'a [u8],
-    ) -> Result<(), SessionError> {
+    /// Writes an answer's frame; the first has the greeting before it, in the same write.
+    async fn write(&mut self, frame: &[u8]) -> Result<(), SessionError> {
         self.awaits_token = false;
-        let first = !std::mem::replace(&mut self.greeted, true);
-        self.send(bytes(first)).await
+        let mut buffer = [0; GREETING];
+        let greeting = self.greeting.take();
+        let greeting = greeting.map_or(&[][..], |greeting| greeting.encode(&mut buffer));
+        self.send(greeting, frame).await
     }
 
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
-        let written = self.line.try_write(bytes)?;
-        match bytes.get(written..) {
-            None | Some([]) => Ok(()),
-            Some(rest) => {
-                let limit = self.seat.deadlines().answer;
-                // Most answers are written at once.
-                Ok(Box::pin(timeout(limit, self.line.write_all(rest))).await??)
-            }
+    /// Sends two pieces as one, so that neither has to be copied.
+    async fn send(&mut self, start: &[u8], rest: &[u8]) -> Result<(), SessionError> {
+        let written = self.stream.try_write(start, rest)?;
+        if written == start.len() + rest.len() {
+            return Ok(());
         }
+        let left = [
+            start.get(written..).unwrap_or_default(),
+            rest.get(written.saturating_sub(start.len())..)
+                .unwrap_or_default(),
+        ];
+        let limit = self.permit.deadlines().answer;
+        // Most answers are written at once.
+        Ok(Box::pin(timeout(limit, self.stream.write_all(left))).await??)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use domo_token_client::Broker as Caller;
-use domo_token_protocol::frame::{self, HEAD, HELLO};
+use domo_token_protocol::frame::{self, GREETING, Greeting, HEAD, HELLO};
 use domo_token_protocol::messages::RefusalKind;
 use domo_token_protocol::messages::{Asked, Request, Response, VERSION};
 #[cfg(unix)]
@@ -122,9 +122,11 @@ fn explained(stream: &mut (impl Read + Write), scope: &str, cut: usize, first: b
 }
 
 fn read_hello(stream: &mut impl Read) {
-    let mut hello = [0; HELLO];
-    stream.read_exact(&mut hello).unwrap();
-    assert_eq!(frame::hello_version(hello), Ok(VERSION));
+    let mut bytes = [0; GREETING];
+    stream.read_exact(&mut bytes).unwrap();
+    let greeting = Greeting::decode(&bytes).unwrap().unwrap();
+    assert_eq!(greeting.version(), VERSION);
+    assert!(greeting.clock() <= Some(boot_now()));
 }
 
 fn read_response(stream: &mut impl Read) -> Response {

@@ -67,6 +67,31 @@ pub(crate) fn with_host_socket_in(folder: &Path, inner: &Command) -> Command {
     wrapped(&["unshare", "-m", "sh", "-c", script, folder], inner)
 }
 
+/// A command that runs another one with a boot clock that many seconds ahead of this one, or behind.
+pub(crate) fn with_boot_clock(ahead: i64, inner: &Command) -> Command {
+    let ahead = ahead.to_string();
+    let unshare = [
+        "unshare",
+        "--time",
+        "--boottime",
+        &ahead,
+        "--fork",
+        "--kill-child",
+    ];
+    wrapped(&unshare, inner)
+}
+
+/// Whether time namespaces can be made here; else prints that the test is skipped.
+#[allow(clippy::print_stdout, reason = "what is skipped says so")]
+pub(crate) fn can_shift_clocks() -> bool {
+    let tried = with_boot_clock(1, &Command::new("true")).output();
+    let made = tried.is_ok_and(|tried| tried.status.success());
+    if !made {
+        println!("skipped: no time namespace can be made here");
+    }
+    made
+}
+
 /// Whether containers can be made here by root; else says that the test is skipped.
 #[allow(clippy::print_stdout, reason = "what is skipped says so")]
 pub(crate) fn can_be_made() -> bool {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use domo_sandbox::Fault;
-use domo_token_protocol::frame;
+use domo_token_protocol::frame::{self, GREETING, HEAD};
 use domo_token_protocol::messages::Request;
 
 use crate::common::callers::{first, half_a_request, token_request, watch_request};
@@ -29,9 +29,9 @@ fn told(daemon: &Daemon, bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// Reads one answer's frame; the first has the hello before it.
+/// Reads one answer's frame; the first has the greeting before it.
 pub(crate) fn answer(caller: &mut UnixStream, greeted: bool) -> Vec<u8> {
-    let mut head = vec![0; if greeted { 4 } else { 8 }];
+    let mut head = vec![0; if greeted { HEAD } else { GREETING + HEAD }];
     caller.read_exact(&mut head).unwrap();
     let length = head.last_chunk::<4>().unwrap();
     let mut body = vec![0; frame::body_length(*length).unwrap()];
@@ -45,7 +45,7 @@ fn frames_that_are_none_end_the_connection_and_take_no_memory() {
     let limits = "[limits]\nfirst_request_deadline = \"10m\"\nrequest_deadline = \"10m\"\n";
     let daemon = Daemon::start(&(limits.to_owned() + &config_text(&sandbox, "[\"data\"]")));
     let given = token(&daemon.ask(&["data"]));
-    let hello = b"DTK\x01";
+    let hello = b"DTK\x02";
     let with = |length: u32| [&hello[..], &length.to_le_bytes()].concat();
     for bad in [
         with(0),
@@ -250,6 +250,7 @@ fn nuisance(daemon: &Daemon) {
     for part in [
         &b"D"[..],
         b"DTK\x01",
+        b"DTK\x02",
         b"DTK\x63",
         b"DTK\x01\xff\xff\xff\xff",
         b"XXXXXXXX",

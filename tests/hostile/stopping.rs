@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use domo_sandbox::Fault;
-use domo_token_protocol::frame::{self, HELLO};
+use domo_token_protocol::frame::{self, GREETING};
 use domo_token_protocol::messages::{RefusalKind, Response};
 
 use crate::common::callers::watch_request;
@@ -60,7 +60,7 @@ fn slow_watchers_get_their_last_message_when_the_daemon_stops_and_no_session_pan
 fn last(mut caller: UnixStream) -> Response {
     let mut told = Vec::new();
     caller.read_to_end(&mut told).unwrap();
-    let (_, mut frames) = told.split_at(HELLO);
+    let (_, mut frames) = told.split_at(GREETING);
     let mut last = Response::End;
     while let Some((body, used)) = frame::split(frames).unwrap() {
         last = frame::decode(body).unwrap();

@@ -17,7 +17,10 @@ use crate::common::{
     token,
 };
 use domo_sandbox::{Fault, Sandbox};
+use domo_token_client::clock::boot_now;
 use domo_token_client::{Broker, Error};
+use domo_token_protocol::frame::Greeting;
+use domo_token_protocol::messages::VERSION;
 
 #[test]
 fn a_script_gets_a_token_that_works_and_domo_is_asked_once() {
@@ -406,10 +409,17 @@ fn a_broken_caller_costs_the_others_nothing() {
         assert_eq!(answer, b"", "{bad:?}");
     }
     let mut newer = UnixStream::connect(daemon.socket()).unwrap();
+    let before = boot_now();
     newer.write_all(b"DTK\x63").unwrap();
     let mut answer = Vec::new();
     newer.read_to_end(&mut answer).unwrap();
-    assert_eq!(answer, b"DTK\x01", "its own version, then the end");
+    let greeting = Greeting::decode(&answer).unwrap().unwrap();
+    assert_eq!(
+        (greeting.version(), answer.len()),
+        (VERSION, greeting.length())
+    );
+    let clock = greeting.clock().unwrap();
+    assert!(clock <= boot_now() && before.saturating_since(clock) < PATIENCE);
     assert_eq!(token(&daemon.ask(&["data"])), given);
 }
 

@@ -86,7 +86,7 @@ fn metrics_count_what_happened_and_hold_no_secret() {
     assert!(value("domo_token_config_last_reload_successful") > 0.5);
     assert!(value("domo_token_config_last_reload_success_timestamp_seconds") > 1.7e9);
     assert!(value("domo_token_loop_lag_seconds") < 30.0);
-    let build = concat!("version=\"", env!("CARGO_PKG_VERSION"), "\",protocol=\"1\"");
+    let build = concat!("version=\"", env!("CARGO_PKG_VERSION"), "\",protocol=\"2\"");
     assert!(metrics.contains(&format!("domo_token_build_info{{{build}}} 1")));
     assert!(metrics.ends_with("# EOF\n"));
     assert!(!metrics.contains(&text) && !metrics.contains(CANARY_SECRET));

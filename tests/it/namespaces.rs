@@ -3,17 +3,20 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 use std::fs::{self, Permissions};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use crate::common::callers::{ACCOMPLICE, STRANGER, is_root, open_folder, python_as};
-use crate::common::namespaces::{Container, can_be_made, with_host_socket_in, wrapped};
-use crate::common::{Daemon, HOUR, helper, parts, sandbox, token};
+use crate::common::namespaces::{
+    Container, can_be_made, can_shift_clocks, with_boot_clock, with_host_socket_in, wrapped,
+};
+use crate::common::{Daemon, HOUR, config_text, helper, parts, sandbox, token};
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
+use domo_token_client::clock::boot_now;
 use tempfile::TempDir;
 
 /// The users that a broker runs as, and those that ask it.
@@ -75,6 +78,72 @@ fn helper_in_a_container_is_served() {
         assert_eq!(line["access_token"], here, "watch: {name}");
         assert_eq!(line["broker"], daemon.socket().to_str().unwrap());
     });
+}
+
+/// Boot clocks a year ahead of the daemon's, and half as old as it.
+fn shifted_clocks() -> [i64; 2] {
+    let uptime = boot_now().as_millis() / 1000;
+    [365 * 86_400, -i64::try_from(uptime / 2).unwrap()]
+}
+
+fn seconds(value: &serde_json::Value) -> i64 {
+    value.as_i64().unwrap()
+}
+
+#[test]
+fn helper_with_another_boot_clock_prints_the_right_times() {
+    const LATE: i64 = 120;
+    if !can_shift_clocks() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let json = |output: &Output| -> serde_json::Value {
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+    };
+    let get = ["--format", "json", "data"];
+    let here = json(&daemon.ask(&get));
+    for ahead in shifted_clocks() {
+        let command = |arguments: &[&str]| with_boot_clock(ahead, &daemon.helper(arguments));
+        let ask = |arguments: &[&str]| command(arguments).output().unwrap();
+        let there = json(&ask(&get));
+        assert_eq!(there["access_token"], here["access_token"]);
+        let is_close = |one: &serde_json::Value, other: &serde_json::Value| {
+            (seconds(one) - seconds(other)).abs() <= 1
+        };
+        assert!(
+            is_close(&there["expires_at"], &here["expires_at"]),
+            "{there}, {here}"
+        );
+        let left = seconds(&there["expires_in"]);
+        let most = seconds(&here["expires_in"]);
+        assert!((most - LATE..=most).contains(&left), "{there}, {here}");
+
+        let (status, shifted) = (daemon.status(), json(&ask(&["status", "--json"])));
+        let times = ["started_at", "config_loaded_at"];
+        let pairs = times.map(|name| (&status["broker"][name], &shifted["broker"][name]));
+        let times = ["expires_at", "obtained_at", "next_attempt_at"];
+        let of_set = times.map(|name| (&status["tokens"][0][name], &shifted["tokens"][0][name]));
+        for (one, other) in pairs.into_iter().chain(of_set) {
+            assert!(is_close(one, other), "{status}, {shifted}");
+        }
+        assert_eq!(ask(&["status", "--quiet"]).status.code(), Some(0));
+
+        let mut watch = command(&["watch", "data"]);
+        let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(watch.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        watch.kill().unwrap();
+        watch.wait().unwrap();
+        let watched: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(watched["access_token"], here["access_token"]);
+        assert!(
+            is_close(&watched["expires_at"], &here["expires_at"]),
+            "{line}"
+        );
+    }
 }
 
 /// The variable that names the socket for the app below.

@@ -12,7 +12,8 @@ use std::thread;
 use crate::common;
 use crate::common::{CLIENT_ID, Daemon, HOUR, config_text, folder, parts, sandbox, token};
 use domo_sandbox::Fault;
-use domo_token_protocol::frame::{HELLO, encode, hello};
+use domo_token_client::clock::boot_now;
+use domo_token_protocol::frame::{GREETING, Greeting, HELLO, encode, hello};
 use domo_token_protocol::messages::{Refusal, RefusalKind, Response, VERSION};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -289,6 +290,11 @@ fn a_pipe_gets_it_again_only_when_something_has_changed() {
     }
 }
 
+fn greeting() -> Vec<u8> {
+    let greeting = Greeting::new(VERSION, boot_now());
+    greeting.encode(&mut [0; GREETING]).to_vec()
+}
+
 /// What takes one connection and the start of a request, and says that.
 fn broker_that_says(socket: &Path, bytes: Vec<u8>) -> thread::JoinHandle<Vec<u8>> {
     let listener = UnixListener::bind(socket).unwrap();
@@ -311,7 +317,7 @@ fn metrics_come_in_pieces_and_are_printed_as_they_are() {
     let answers = pieces.map(|piece| Response::Metrics(piece.to_owned()));
     let frames = answers.iter().chain([&Response::End]).map(encode);
     let frames = frames.flat_map(|frame| frame.unwrap().to_vec());
-    let asked = broker_that_says(&socket, hello(VERSION).into_iter().chain(frames).collect());
+    let asked = broker_that_says(&socket, greeting().into_iter().chain(frames).collect());
     let output = common::helper(&socket, &["status", "--metrics"]).output();
     let (code, stdout, stderr) = parts(&output.unwrap());
     assert_eq!((code, stdout), (Some(0), pieces.concat()), "{stderr}");
@@ -327,7 +333,7 @@ fn what_is_no_broker_of_ours_is_told_by_the_code() {
             next_attempt: None,
         };
         [
-            &hello(VERSION)[..],
+            &greeting()[..],
             &encode(&Response::Refusal(refusal)).unwrap(),
         ]
         .concat()
@@ -336,7 +342,7 @@ fn what_is_no_broker_of_ours_is_told_by_the_code() {
         (hello(VERSION + 1).to_vec(), 76),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), 70),
         (
-            [&hello(VERSION)[..], &encode(&Response::End).unwrap()].concat(),
+            [&greeting()[..], &encode(&Response::End).unwrap()].concat(),
             70,
         ),
         (refusal(RefusalKind::NotPermitted), 77),

@@ -391,7 +391,7 @@ fn asked(key: &Key) -> Asked {
 
 /// What a caller reads of a token.
 fn answer_of(token: &Token) -> TokenAnswer {
-    let (body, _) = frame::split(token.bytes(false)).unwrap().unwrap();
+    let (body, _) = frame::split(token.frame()).unwrap().unwrap();
     let Response::Token(answer) = frame::decode(body).unwrap() else {
         panic!("a token's frame is no token");
     };

@@ -99,9 +99,9 @@ fn whoever_breaks_the_protocol_is_cut_off_and_the_others_are_served() {
     let before = other.token("data").unwrap();
     let frames: [&[u8]; 4] = [
         b"GET / HTTP/1.1\r\n\r\n",
-        b"DTK\x01\xff\xff\xff\xff",
-        b"DTK\x01\x01\x00\x00\x00\x63",
-        b"DTK\x01\x00\x00\x00\x00",
+        b"DTK\x02\xff\xff\xff\xff",
+        b"DTK\x02\x01\x00\x00\x00\x63",
+        b"DTK\x02\x00\x00\x00\x00",
     ];
     for frame in frames {
         let mut pipe = host::call(&daemon.pipe());

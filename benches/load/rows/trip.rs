@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use domo_token_protocol::frame::HELLO;
+use domo_token_protocol::frame::{GREETING, HELLO};
 
 use crate::Plan;
 use crate::caller::{Caller, Crowd};
@@ -111,7 +111,7 @@ fn crowd(socket: &Path, floors: &Floors, server: u32, span: Duration) -> io::Res
     let request = floors.request.get(HELLO..).unwrap_or_default();
     let before = processor_time(server);
     let start = now();
-    let rate = crowd.rate(request, floors.answer.len() - HELLO, span)?;
+    let rate = crowd.rate(request, floors.answer.len() - GREETING, span)?;
     let answered = rate * (now() - start).as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a second or so in nanoseconds")]
     let work = (processor_time(server) - before) as f64;

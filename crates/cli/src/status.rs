@@ -9,8 +9,8 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use domo_token_client::clock::{boot_now, wall_now};
-use domo_token_client::{self as client, Error, ScopeSet};
+use domo_token_client::clock::wall_now;
+use domo_token_client::{self as client, BootTime, Error, ScopeSet};
 use domo_token_protocol::messages::{BrokerStatus, Explanation, ScopeState, ScopeStatus};
 
 use crate::args::{Color, Status};
@@ -42,7 +42,7 @@ pub(crate) fn run(wanted: &Status) -> Result<u8, CliError> {
     if !wanted.quiet {
         crate::print(text(wanted, &state).as_bytes())?;
     }
-    Ok(health(&state.status.scopes))
+    Ok(health(&state.status.scopes, state.status.now()))
 }
 
 /// What a broker reports.
@@ -86,7 +86,7 @@ fn is(there: &ScopeStatus, set: &ScopeSet) -> bool {
 
 fn text(wanted: &Status, state: &State) -> String {
     if wanted.json {
-        return json::of(state, boot_now(), wall_now());
+        return json::of(state, state.status.now(), wall_now());
     }
     let terminal = io::stdout().is_terminal();
     let look = Look {
@@ -102,7 +102,7 @@ fn text(wanted: &Status, state: &State) -> String {
         status: &state.status.broker,
         needs_a_client: state.needs_a_client,
     };
-    table::of(&broker, &state.status.scopes, boot_now(), look)
+    table::of(&broker, &state.status.scopes, state.status.now(), look)
 }
 
 fn wants_colour() -> bool {
@@ -170,8 +170,7 @@ impl LastSeen {
 }
 
 /// 78 if a set is refused and has no token, 75 if one has none, else 0.
-fn health(sets: &[ScopeStatus]) -> u8 {
-    let now = boot_now();
+fn health(sets: &[ScopeStatus], now: BootTime) -> u8 {
     let dead = || sets.iter().filter(|set| !lives(set, now));
     if dead().any(|set| set.state == ScopeState::Denied) {
         CONFIG

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::clock::{BootTime, boot_now};
+use crate::clock::{BootTime, BrokerClock, boot_now};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::in_flight::{Call, Requirement};
 use crate::process::Shared;
@@ -44,6 +45,16 @@ pub struct Status {
     pub scopes: Vec<ScopeStatus>,
     /// The path of its socket.
     pub socket: PathBuf,
+    clock: BrokerClock,
+}
+
+impl Status {
+    /// Returns the time on the broker's boot clock, with which the moments of a status are compared: it
+    /// may be another clock than this process has, in a time namespace or behind a forwarded socket.
+    #[must_use]
+    pub fn now(&self) -> BootTime {
+        self.clock.now()
+    }
 }
 
 impl Broker {
@@ -221,14 +232,14 @@ impl Broker {
     ///
     /// As [`Self::token`].
     pub fn status(&self) -> Result<Status, Error> {
-        let take = |status: &mut Option<Status>, response, socket: &Arc<Path>| {
+        let take = |status: &mut Option<Status>, response, connection: &Connection| {
             match (response, status) {
                 (Response::Broker(broker), status @ None) => {
-                    let (scopes, socket) = (Vec::new(), socket.to_path_buf());
                     *status = Some(Status {
                         broker,
-                        scopes,
-                        socket,
+                        scopes: Vec::new(),
+                        socket: connection.broker().to_path_buf(),
+                        clock: connection.clock(),
                     });
                 }
                 (Response::Scope(scope), Some(status)) => status.scopes.push(scope),
@@ -247,7 +258,7 @@ impl Broker {
     ///
     /// As [`Self::token`].
     pub fn metrics(&self) -> Result<String, Error> {
-        let take = |text: &mut String, response, _: &Arc<Path>| {
+        let take = |text: &mut String, response, _: &Connection| {
             if let Response::Metrics(piece) = response {
                 text.push_str(&piece);
                 return Ok(Next::More);
@@ -268,7 +279,7 @@ impl Broker {
     pub fn explain(&self, scopes: &str) -> Result<Explanation, Error> {
         let set = self.set(scopes)?;
         let request = Request::Explain(set.asked());
-        let take = |explanation: &mut Option<Explanation>, response, _: &Arc<Path>| {
+        let take = |explanation: &mut Option<Explanation>, response, _: &Connection| {
             let Response::Explanation(given) = response else {
                 return Err(unexpected(&response));
             };

@@ -49,9 +49,75 @@ pub fn since_1970(at: SystemTime) -> Duration {
         .unwrap_or_default()
 }
 
+/// A broker whose clock is at most this far ahead of ours has the same one: so long may pass between
+/// connecting and being accepted. No token is used in the last second of a long life.
+const SAME_CLOCK: Duration = Duration::from_secs(1);
+
+/// The boot clock of a broker as seen from here: another one than ours in another time namespace, or
+/// behind a socket that is forwarded from another machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BrokerClock {
+    /// One of both is zero.
+    ahead: Duration,
+    behind: Duration,
+}
+
+impl BrokerClock {
+    /// Returns the clock that read `theirs` as a connection was accepted. Ours read `ours` before that was
+    /// made, so that tokens expire rather too early here than too late.
+    pub(crate) fn new(theirs: BootTime, ours: BootTime) -> Self {
+        let ahead = theirs.saturating_since(ours);
+        let behind = ours.saturating_since(theirs);
+        if behind.is_zero() && ahead <= SAME_CLOCK {
+            return Self::default();
+        }
+        Self { ahead, behind }
+    }
+
+    /// Reads it.
+    pub(crate) fn now(self) -> BootTime {
+        boot_now() + self.ahead - self.behind
+    }
+
+    /// Returns a moment of it on our clock; one before our clock's start is its start.
+    pub(crate) fn to_ours(self, at: BootTime) -> BootTime {
+        at + self.behind - self.ahead
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_of_a_clock_that_is_ahead_or_behind_are_translated() {
+        let at = BootTime::from_millis;
+        let day = Duration::from_secs(86_400);
+        let ours = at(10_000_000);
+        for theirs in [ours + day, ours - Duration::from_secs(9_000)] {
+            let clock = BrokerClock::new(theirs, ours);
+            let expires = theirs + Duration::from_secs(60);
+            assert_eq!(clock.to_ours(expires), ours + Duration::from_secs(60));
+            let now = clock.now();
+            let since = boot_now().saturating_since(clock.to_ours(now));
+            assert!(since < Duration::from_secs(60), "{since:?}");
+        }
+        let ahead = BrokerClock::new(ours + day, ours);
+        assert_eq!(ahead.to_ours(at(5)), at(0), "before our clock began");
+    }
+
+    #[test]
+    fn late_acceptance_is_not_taken_for_another_clock() {
+        let ours = BootTime::from_millis(10_000);
+        let expires = BootTime::from_millis(70_000);
+        for late in [0, 1, 1_000] {
+            let clock = BrokerClock::new(ours + Duration::from_millis(late), ours);
+            assert_eq!(clock.to_ours(expires), expires);
+        }
+        // Longer than that it is not known, and the token expires rather too early.
+        let clock = BrokerClock::new(ours + Duration::from_millis(1_001), ours);
+        assert!(clock.to_ours(expires) < expires);
+    }
 
     #[test]
     fn the_boot_clock_never_goes_back() {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::address::Target;
-use crate::clock::{BootTime, boot_now};
+use crate::clock::{BootTime, BrokerClock, boot_now};
 use crate::error::Error;
 use crate::stream::Stream;
-use domo_token_protocol::frame::{self, FrameError, HEAD, HELLO};
-use domo_token_protocol::messages::{Request, Response, VERSION};
+use domo_token_protocol::frame::{self, FrameError, GREETING, Greeting, HEAD, HELLO};
+use domo_token_protocol::messages::{OLDEST_VERSION, Request, Response, VERSION};
 
 /// What most answers fit in; a longer one takes a second buffer.
 const USUAL_ANSWER: usize = 4096;
@@ -25,6 +25,8 @@ pub(crate) enum Failure {
     Late,
     /// The broker speaks another protocol version.
     Version(u8),
+    /// The broker speaks no newer version than this one, which is to be spoken on the next connection.
+    OlderVersion(u8),
     /// What came is no answer.
     Malformed(FrameError),
     /// The system says no.
@@ -36,7 +38,7 @@ impl From<Failure> for Error {
         match failure {
             Failure::Lost => Self::later("the broker went away before its answer"),
             Failure::Late => Self::late(),
-            Failure::Version(theirs) => Self::Protocol { theirs },
+            Failure::Version(theirs) | Failure::OlderVersion(theirs) => Self::Protocol { theirs },
             // Nothing but the client's name can make a request that long.
             Failure::Malformed(error @ FrameError::RequestTooLong(_)) => Self::Unknown {
                 cause: error.to_string(),
@@ -55,24 +57,46 @@ pub(crate) struct Connection {
     stream: Stream,
     /// The socket's path.
     broker: Arc<Path>,
+    /// The protocol version of our hello.
+    version: u8,
     /// Whether our hello has gone out.
     greeted: bool,
-    /// Whether the broker's has come.
-    welcomed: bool,
+    /// What the broker has sent before its first answer.
+    greeting: Option<Greeting>,
+    /// Whether an answer has followed that.
+    answered: bool,
+    /// When this began to connect.
+    opened: BootTime,
+    clock: BrokerClock,
     unread: Zeroizing<Vec<u8>>,
 }
 
 impl Connection {
     /// Connects, by `deadline` at the latest.
     pub(crate) fn open(target: &Target, deadline: BootTime) -> io::Result<Self> {
-        let left = deadline.saturating_since(boot_now());
+        let opened = boot_now();
+        let left = deadline.saturating_since(opened);
         Ok(Self {
             stream: Stream::open(&target.path, left)?,
             broker: Arc::clone(&target.path),
+            version: VERSION,
             greeted: false,
-            welcomed: false,
+            greeting: None,
+            answered: false,
+            opened,
+            clock: BrokerClock::default(),
             unread: Zeroizing::new(Vec::with_capacity(USUAL_ANSWER)),
         })
+    }
+
+    /// Speaks that protocol version; called before the first request.
+    pub(crate) fn speak(&mut self, version: u8) {
+        self.version = version;
+    }
+
+    /// The broker's boot clock, once it has answered.
+    pub(crate) fn clock(&self) -> BrokerClock {
+        self.clock
     }
 
     /// The stream, to ask the system who is at its other end.
@@ -83,7 +107,7 @@ impl Connection {
     /// The error that a failure of this connection is.
     pub(crate) fn error(&self, failure: Failure) -> Error {
         let error = Error::from(failure);
-        if self.welcomed || self.has_unread() {
+        if self.greeting.is_some() || self.has_unread() {
             return error;
         }
         error.without_greeting(&self.broker)
@@ -109,7 +133,7 @@ impl Connection {
         let frame = frame::encode_request(request).map_err(Failure::Malformed)?;
         let mut bytes = Vec::with_capacity(HELLO + frame.len());
         if !self.greeted {
-            bytes.extend_from_slice(&frame::hello(VERSION));
+            bytes.extend_from_slice(&frame::hello(self.version));
         }
         bytes.extend_from_slice(&frame);
         let left = left_until(give_up)?;
@@ -118,36 +142,78 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for the next answer, until `give_up`.
+    /// Waits for the next answer, until `give_up`. The moments of tokens and refusals are on our clock;
+    /// those of a status, which may lie before our clock's start, are on the broker's ([`Self::clock`]).
     pub(crate) fn receive(&mut self, give_up: BootTime) -> Result<Response, Failure> {
         loop {
-            if !self.welcomed && self.unread.len() >= HELLO {
-                self.take_hello()?;
+            if self.greeting.is_none() {
+                self.take_greeting()?;
             }
-            if self.welcomed {
+            if self.greeting.is_some() {
                 let whole = frame::split(&self.unread).map_err(Failure::Malformed)?;
                 if let Some((body, used)) = whole {
                     let response = frame::decode(body).map_err(Failure::Malformed)?;
+                    let response = self.on_our_clock(response);
+                    self.answered = true;
                     // A connection may idle for long with what it has read.
                     self.unread.get_mut(..used).unwrap_or_default().zeroize();
                     self.unread.drain(..used);
                     return Ok(response);
                 }
             }
-            self.read_more(give_up)?;
+            let read = self.read_more(give_up);
+            read.map_err(|failure| self.without_answer(failure))?;
         }
     }
 
-    fn take_hello(&mut self) -> Result<(), Failure> {
+    fn on_our_clock(&self, response: Response) -> Response {
+        match response {
+            Response::Token(mut answer) => {
+                answer.expires = self.clock.to_ours(answer.expires);
+                Response::Token(answer)
+            }
+            Response::Refusal(mut refusal) => {
+                let next = refusal.next_attempt;
+                refusal.next_attempt = next.map(|at| self.clock.to_ours(at));
+                Response::Refusal(refusal)
+            }
+            Response::Broker(_)
+            | Response::Scope(_)
+            | Response::Explanation(_)
+            | Response::Metrics(_)
+            | Response::End => response,
+        }
+    }
+
+    /// A broker that does not speak our version sends its own and closes. One that sends an answer in an
+    /// older version has not read our hello, and that answer counts.
+    fn without_answer(&self, failure: Failure) -> Failure {
+        match (failure, self.greeting) {
+            (Failure::Lost, Some(greeting))
+                if !self.answered && greeting.version() < self.version =>
+            {
+                Failure::OlderVersion(greeting.version())
+            }
+            (failure, _) => failure,
+        }
+    }
+
+    fn take_greeting(&mut self) -> Result<(), Failure> {
         let Some((hello, _)) = self.unread.split_first_chunk::<HELLO>() else {
             return Ok(());
         };
         let version = frame::hello_version(*hello).map_err(Failure::Malformed)?;
-        if version != VERSION {
+        if !(OLDEST_VERSION..=self.version).contains(&version) {
             return Err(Failure::Version(version));
         }
-        self.unread.drain(..HELLO);
-        self.welcomed = true;
+        let greeting = Greeting::decode(&self.unread).map_err(Failure::Malformed)?;
+        if let Some(greeting) = greeting {
+            self.unread.drain(..greeting.length());
+            if let Some(theirs) = greeting.clock() {
+                self.clock = BrokerClock::new(theirs, self.opened);
+            }
+            self.greeting = Some(greeting);
+        }
         Ok(())
     }
 
@@ -155,7 +221,7 @@ impl Connection {
         let filled = self.unread.len();
         if filled == self.unread.capacity() {
             // Never let it grow by itself: that leaves a copy of a token behind.
-            let mut larger = Zeroizing::new(Vec::with_capacity(HELLO + HEAD + frame::MAX_BODY));
+            let mut larger = Zeroizing::new(Vec::with_capacity(GREETING + HEAD + frame::MAX_BODY));
             larger.extend_from_slice(&self.unread);
             self.unread = larger;
         }

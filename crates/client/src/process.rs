@@ -1,12 +1,12 @@
 //! What one process has, and a forked child must not use: its connection, its requests under way,
 //! its threads.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 
 use arc_swap::ArcSwap;
 
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::in_flight::{Call, InFlight, InFlightRequests, Step};
 use crate::process_identity::ProcessIdentity;
@@ -144,10 +144,11 @@ impl Process {
                 renew: need.renew,
             })
         };
-        let take = |token: &mut Option<Token>, response, broker: &Arc<Path>| {
+        let take = |token: &mut Option<Token>, response, connection: &Connection| {
             let Response::Token(answer) = response else {
                 return Err(unexpected(&response));
             };
+            let broker = connection.broker();
             *token = Some(Token::new(answer, &flight.set, need.renew, broker)?);
             Ok(Next::Done)
         };

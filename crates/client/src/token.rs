@@ -132,7 +132,7 @@ impl Token {
     ) -> Result<Self, Error> {
         set.check_token(&answer, renew)?;
         let lifetime = Duration::from_millis(answer.lifetime_ms);
-        // A broker whose clock isn't ours (containers can shift it) must not make it immortal.
+        // A broker of protocol version 1 whose clock isn't ours must not make it immortal.
         let expires = answer.expires.min(boot_now() + lifetime);
         let part = lifetime / PART_OF_LIFE;
         Ok(Self(Guard::from_inner(Arc::new(Inner {

@@ -10,7 +10,7 @@ use crate::address::Address;
 use crate::clock::{BootTime, boot_now};
 use crate::connection::{Connection, Failure};
 use crate::error::Error;
-use domo_token_protocol::messages::{RefusalKind, Request, Response};
+use domo_token_protocol::messages::{RefusalKind, Request, Response, VERSION};
 
 /// How long a socket that refuses is tried again: as long as a restart takes.
 const RESTART: Duration = Duration::from_secs(1);
@@ -66,8 +66,8 @@ pub(crate) struct Transport {
     idle: Mutex<Option<Connection>>,
 }
 
-/// Adds one part of an answer, and the path of the socket that it came from, to the whole.
-pub(crate) type Take<'a, T> = dyn Fn(&mut T, Response, &Arc<Path>) -> Result<Next, Error> + 'a;
+/// Adds one part of an answer to the whole, and what its connection shows of the broker that gave it.
+pub(crate) type Take<'a, T> = dyn Fn(&mut T, Response, &Connection) -> Result<Next, Error> + 'a;
 
 /// Whether an answer goes on.
 pub(crate) enum Next {
@@ -116,6 +116,7 @@ impl Transport {
         let mut busy: Option<Error> = None;
         let mut lost: Option<Error> = None;
         let mut pauses = Backoff::default();
+        let mut version = VERSION;
         // What came meanwhile would be taken for the answer.
         let mut kept = self.idle().take().filter(Connection::is_quiet);
         loop {
@@ -127,6 +128,9 @@ impl Transport {
                 // Whoever was told "busy" by a broker that has gone since has its answer.
                 Err(error) => return Err(busy.unwrap_or(error)),
             };
+            if fresh {
+                connection.speak(version);
+            }
             let left = deadline.saturating_since(boot_now());
             match Self::once(&mut connection, &request(left), deadline + GRACE, take) {
                 Ok(answer) => {
@@ -139,6 +143,10 @@ impl Transport {
                 }
                 Err(Ended::Refused { error, busy: true }) => busy = Some(error),
                 Err(Ended::Lost(_)) if !fresh => continue,
+                Err(Ended::OlderVersion(theirs)) => {
+                    version = theirs;
+                    continue;
+                }
                 Err(Ended::Lost(error)) => lost = Some(error),
                 Err(Ended::Final(error)) => return Err(error),
             }
@@ -167,7 +175,7 @@ impl Transport {
                 let error = Error::from(refusal);
                 return Err(Ended::Refused { error, busy });
             }
-            match take(&mut answer, response, connection.broker()).map_err(Ended::Final)? {
+            match take(&mut answer, response, connection).map_err(Ended::Final)? {
                 Next::More => {}
                 Next::Done => return Ok(answer),
             }
@@ -224,12 +232,16 @@ impl Transport {
 /// How one attempt ended without an answer.
 enum Ended {
     Lost(Error),
+    OlderVersion(u8),
     Refused { error: Error, busy: bool },
     Final(Error),
 }
 
 impl Ended {
     fn of(failure: Failure, connection: &Connection) -> Self {
+        if let Failure::OlderVersion(theirs) = failure {
+            return Self::OlderVersion(theirs);
+        }
         let is_lost = matches!(failure, Failure::Lost);
         let error = connection.error(failure);
         if is_lost {

@@ -13,7 +13,7 @@ use crate::shutdown::Shutdown;
 use crate::token::{Set, Token};
 use crate::token_cache::TokenCache;
 use crate::transport::{Backoff, RetryPolicy, Transport, rest, unexpected};
-use domo_token_protocol::messages::{Refusal, RefusalKind, Request, Response};
+use domo_token_protocol::messages::{Refusal, RefusalKind, Request, Response, VERSION};
 
 /// How long connecting, and asking, may take each time.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -40,6 +40,8 @@ pub struct Watch {
     set: Set,
     /// With the process that made it: a forked child leaves its parent's connection alone.
     connection: Option<(Connection, ProcessIdentity)>,
+    /// The protocol version of the next connection.
+    version: u8,
     /// The generation given out last.
     given: Option<u64>,
     /// Whether a broker has answered.
@@ -114,6 +116,7 @@ impl Watch {
             held,
             set,
             connection: None,
+            version: VERSION,
             given: None,
             answered: false,
             outage_told: false,
@@ -140,6 +143,11 @@ impl Watch {
                 // All who watched hear of it at once.
                 self.rest = self.rest.max(Backoff::default().next());
                 return News::Lost;
+            }
+            Err(Failure::OlderVersion(theirs)) => {
+                self.version = theirs;
+                self.rest = Duration::ZERO;
+                return News::Nothing;
             }
             Err(Failure::Late) => {
                 self.connection = Some((connection, process));
@@ -214,6 +222,8 @@ impl Watch {
                 return self.outage_or_end(error, is_local);
             }
         };
+        // Only the one after this: by then it may be a newer broker.
+        connection.speak(std::mem::replace(&mut self.version, VERSION));
         if let Some(stop) = &self.stop {
             *stop.hangup() = Shutdown::of(&connection);
         }

@@ -15,7 +15,7 @@ use domo_token_protocol::messages::{
     BrokerStatus, Explanation, RefusalKind, Request, Response, ScopeState, ScopeStatus,
 };
 
-use fake::{Door, Fake, PATIENCE, Peer, granted, place, refusal, renewed, token};
+use fake::{Door, Fake, HOUR, PATIENCE, Peer, granted, place, refusal, renewed, token};
 
 /// What the broker does with one connection, by its number.
 type Serve = fn(usize, Peer);
@@ -249,6 +249,90 @@ fn another_protocol_version_is_named() {
     let error = fake.broker().token("data").unwrap_err();
     assert!(matches!(error, Error::Protocol { theirs: 9, .. }));
     assert!(error.to_string().contains("version 9"));
+}
+
+/// A broker of before version 2: to any other version it sends its own and closes.
+fn broker_of_version_1(answer: impl Fn(&mut Peer) + Send + Sync + 'static) -> Fake {
+    Fake::start(move |_, mut peer| {
+        while peer.request().is_some() {
+            if peer.hello != Some(1) {
+                return peer.stream.write_all(b"DTK\x01").unwrap_or_default();
+            }
+            answer(&mut peer);
+        }
+    })
+}
+
+#[test]
+fn broker_that_speaks_version_1_alone_is_spoken_to_in_that() {
+    let fake = broker_of_version_1(|peer| peer.answer(&token(7)));
+    let broker = fake.broker();
+    assert_eq!(broker.token("data").unwrap().generation(), 7);
+    assert_eq!(fake.connections(), 2, "one for each version");
+    let again = broker.request("data").renew().send().unwrap();
+    assert_eq!(again.generation(), 7);
+    assert_eq!(fake.connections(), 0, "the second one is kept");
+    let watched = broker.watch("data").unwrap().next().unwrap().unwrap();
+    assert_eq!(watched.generation(), 7);
+}
+
+#[test]
+fn broker_that_answers_before_it_has_read_the_hello_is_understood() {
+    let fake = Fake::start(|number, mut peer| {
+        if number == 0 {
+            peer.hello = Some(1);
+            peer.answer(&refusal(RefusalKind::Busy));
+        } else {
+            let _request = peer.request();
+            assert_eq!(peer.hello, Some(2), "it may be of any version");
+            peer.answer(&token(7));
+        }
+    });
+    assert_eq!(fake.broker().token("data").unwrap().generation(), 7);
+    assert_eq!(fake.connections(), 2);
+}
+
+#[test]
+fn times_of_a_broker_with_another_boot_clock_are_right() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let before = Duration::from_millis(boot_now().as_millis()) / 2;
+    for (ahead, behind) in [(DAY, Duration::ZERO), (Duration::ZERO, before)] {
+        let theirs = move || boot_now() + ahead - behind;
+        let fake = Fake::start(move |_, mut peer| {
+            peer.clock = theirs();
+            while let Some(request) = peer.request() {
+                let mut answer = match request {
+                    Request::Status => {
+                        let started = theirs() - Duration::from_secs(60);
+                        let status = BrokerStatus {
+                            started,
+                            ..BrokerStatus::default()
+                        };
+                        peer.answer(&Response::Broker(status));
+                        Response::End
+                    }
+                    Request::Token(_) | Request::Watch(_) => token(7),
+                    Request::Explain(_) | Request::Metrics => return,
+                };
+                if let Response::Token(token) = &mut answer {
+                    token.expires = theirs() + HOUR;
+                }
+                peer.answer(&answer);
+            }
+        });
+        let broker = fake.broker();
+        let is_an_hour =
+            |left: Duration| left <= HOUR && HOUR.saturating_sub(left) < Duration::from_secs(30);
+        let token = broker.token("data").unwrap();
+        assert!(is_an_hour(token.expires_in()), "{:?}", token.expires_in());
+        broker.token("data").unwrap();
+        assert_eq!(fake.requests(), 1, "it is held");
+        let watched = broker.watch("data").unwrap().next().unwrap().unwrap();
+        assert!(is_an_hour(watched.expires_in()));
+        let status = broker.status().unwrap();
+        let since = status.now().saturating_since(status.broker.started);
+        assert!((60..90).contains(&since.as_secs()), "{since:?}");
+    }
 }
 
 #[test]

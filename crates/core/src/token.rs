@@ -1,12 +1,11 @@
-//! The access token as the broker holds it: one copy, already in the form that callers get.
+//! The access token as the broker holds it: its text and facts, and the encodings that callers receive.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domo_token_protocol::frame::{self, FrameError, HELLO};
-use domo_token_protocol::messages::{Response, TokenAnswer, TokenText, VERSION};
+use domo_token_protocol::frame::{self, FrameError};
+use domo_token_protocol::messages::{Response, TokenAnswer, TokenText};
 use domo_token_protocol::scope::ScopeSet;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
@@ -19,15 +18,18 @@ pub const MAX_TOKEN: usize = 16 * 1024;
 /// The longest life that a token is believed to have.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(86_400);
 
-/// A token in the broker's hands. Clones share the one copy, which is wiped with the last of them.
+/// A token and what is known of it. Clones share one allocation of each part; every copy of the text
+/// is wiped when the last clone is dropped.
 #[derive(Clone)]
 pub struct Token(Arc<TokenInner>);
 
 struct TokenInner {
-    /// The broker's hello and the answer frame, ready to be written.
-    bytes: Zeroizing<Vec<u8>>,
-    text: Range<usize>,
+    text: SecretString,
+    client: String,
+    granted: ScopeSet,
     life: Life,
+    /// The answer's frame, encoded once: the same bytes in every protocol version so far.
+    frame: Zeroizing<Vec<u8>>,
 }
 
 /// Which token it is and how long it lives.
@@ -52,7 +54,7 @@ impl Life {
 }
 
 impl Token {
-    /// Makes the token's answer frame, from which it is served from then on.
+    /// Copies `text` and encodes the frame from which the token is served.
     ///
     /// # Errors
     ///
@@ -63,24 +65,39 @@ impl Token {
         text: &SecretString,
         life: Life,
     ) -> Result<Self, FrameError> {
-        let frame = frame::encode(&Response::Token(TokenAnswer {
+        let answer = Response::Token(TokenAnswer {
             access_token: TokenText::from(text.clone()),
             client: client.to_owned(),
             scope: granted.as_str().to_owned(),
             generation: life.generation,
             lifetime_ms: u64::try_from(life.lifetime.as_millis()).unwrap_or(u64::MAX),
             expires: life.expires,
-        }))?;
-        let mut bytes = Zeroizing::new(Vec::with_capacity(HELLO + frame.len()));
-        bytes.extend_from_slice(&frame::hello(VERSION));
-        bytes.extend_from_slice(&frame);
-        let needle = text.expose_secret().as_bytes();
-        let start = bytes
-            .windows(needle.len().max(1))
-            .position(|window| window == needle);
-        let start = start.ok_or(FrameError::Malformed)?;
-        let text = start..start + needle.len();
-        Ok(Self(Arc::new(TokenInner { bytes, text, life })))
+        });
+        Ok(Self(Arc::new(TokenInner {
+            frame: frame::encode(&answer)?,
+            text: text.clone(),
+            client: client.to_owned(),
+            granted: granted.clone(),
+            life,
+        })))
+    }
+
+    /// Returns the access token itself.
+    #[must_use]
+    pub fn text(&self) -> &SecretString {
+        &self.0.text
+    }
+
+    /// Returns the API client's name.
+    #[must_use]
+    pub fn client(&self) -> &str {
+        &self.0.client
+    }
+
+    /// Returns the scopes that Domo granted.
+    #[must_use]
+    pub fn granted(&self) -> &ScopeSet {
+        &self.0.granted
     }
 
     /// Which token it is and how long it lives.
@@ -92,40 +109,20 @@ impl Token {
     /// Whether this is the token of that text.
     #[must_use]
     pub fn is(&self, text: &SecretString) -> bool {
-        self.0.bytes.get(self.0.text.clone()) == Some(text.expose_secret().as_bytes())
+        self.0.text.expose_secret() == text.expose_secret()
     }
 
-    /// The token as a caller reads it.
-    ///
-    /// # Errors
-    ///
-    /// [`FrameError`] if the frame can't be read, which was made here.
-    pub fn answer(&self) -> Result<TokenAnswer, FrameError> {
-        let body = self.0.bytes.get(HELLO + frame::HEAD..);
-        match frame::decode(body.unwrap_or_default())? {
-            Response::Token(answer) => Ok(answer),
-            Response::Refusal(_)
-            | Response::Broker(_)
-            | Response::Scope(_)
-            | Response::Explanation(_)
-            | Response::Metrics(_)
-            | Response::End => Err(FrameError::Malformed),
-        }
-    }
-
-    /// The bytes to write to a caller: a connection's first answer begins with the hello.
+    /// Returns the frame that answers a token request.
     #[must_use]
-    pub fn bytes(&self, first: bool) -> &[u8] {
-        self.0
-            .bytes
-            .get(if first { 0 } else { HELLO }..)
-            .unwrap_or_default()
+    pub fn frame(&self) -> &[u8] {
+        &self.0.frame
     }
 }
 
 impl PartialEq for Token {
     fn eq(&self, other: &Self) -> bool {
-        self.0.bytes == other.0.bytes
+        // It holds every fact.
+        self.0.frame == other.0.frame && self.0.life == other.0.life
     }
 }
 
@@ -158,17 +155,18 @@ mod tests {
     }
 
     #[test]
-    fn the_first_answer_begins_with_the_hello_and_later_ones_do_not() {
+    fn frame_carries_the_text_and_the_facts() {
         let token = token();
-        let (hello, rest) = token.bytes(true).split_at(HELLO);
-        assert_eq!(hello, b"DTK\x01");
-        assert_eq!(rest, token.bytes(false));
-        let (body, _) = frame::split(rest).unwrap().unwrap();
+        let (body, used) = frame::split(token.frame()).unwrap().unwrap();
+        assert_eq!(used, token.frame().len());
         let Response::Token(answer) = frame::decode(body).unwrap() else {
             panic!("not a token");
         };
         assert_eq!(answer.access_token.expose(), "c4nary-token");
+        assert_eq!(token.text().expose_secret(), "c4nary-token");
+        assert_eq!((answer.client.as_str(), token.client()), ("acme", "acme"));
         assert_eq!(answer.scope, "data user");
+        assert_eq!(token.granted().as_str(), "data user");
         assert_eq!(answer.expires, BootTime::from_millis(61_000));
     }
 

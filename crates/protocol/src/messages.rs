@@ -1,4 +1,4 @@
-//! The messages between a caller and a broker, protocol version 1.
+//! The messages between a caller and a broker, the same in protocol versions 1 and 2.
 //!
 //! `docs/protocol.md` describes them byte by byte. bincode is not self-describing: a message that
 //! changes at all is a new [`VERSION`], and the frames under `tests/wire/` keep the old ones as
@@ -15,8 +15,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::BootTime;
 
-/// The protocol version this crate speaks.
-pub const VERSION: u8 = 1;
+/// The highest protocol version that this crate speaks.
+pub const VERSION: u8 = 2;
+
+/// The lowest protocol version that this crate speaks.
+pub const OLDEST_VERSION: u8 = 1;
 
 /// The longest a caller may ask the broker to wait, in milliseconds: ten minutes.
 pub const MAX_TIME_LEFT_MS: u64 = 600_000;

@@ -1,4 +1,4 @@
-//! Every message of the protocol as bytes, kept for good: `tests/wire/v1/NAME.hex`.
+//! Every message of each protocol version as bytes, kept for good: `tests/wire/vVERSION/NAME.hex`.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,16 +12,34 @@ use std::fs;
 use std::path::PathBuf;
 
 use domo_token_protocol::BootTime;
-use domo_token_protocol::frame;
+use domo_token_protocol::frame::{self, GREETING, Greeting};
 use domo_token_protocol::messages::{
-    Asked, BrokerStatus, Explanation, Refusal, RefusalKind, Renew, Request, Response, ScopeState,
-    ScopeStatus, TokenAnswer, TokenRequest, TokenText,
+    Asked, BrokerStatus, Explanation, OLDEST_VERSION, Refusal, RefusalKind, Renew, Request,
+    Response, ScopeState, ScopeStatus, TokenAnswer, TokenRequest, TokenText, VERSION,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/wire/v1")
+fn folder(version: u8) -> PathBuf {
+    let name = format!("../../tests/wire/v{version}");
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn versions() -> std::ops::RangeInclusive<u8> {
+    OLDEST_VERSION..=VERSION
+}
+
+/// The bytes that are no frames. Those of version 1 are in the description of the protocol alone.
+fn greetings(version: u8) -> Vec<(String, Vec<u8>)> {
+    if version < 2 {
+        return Vec::new();
+    }
+    let greeting = Greeting::new(version, BootTime::from_millis(1_000_000));
+    let greeting = greeting.encode(&mut [0; GREETING]).to_vec();
+    vec![
+        ("hello".to_owned(), frame::hello(version).to_vec()),
+        ("greeting".to_owned(), greeting),
+    ]
 }
 
 fn asked(client: Option<&str>) -> Asked {
@@ -81,7 +99,7 @@ fn scope(state: ScopeState, full: bool) -> Response {
     })
 }
 
-fn responses() -> Vec<(String, Response)> {
+fn responses(version: u8) -> Vec<(String, Response)> {
     let mut all = vec![
         (
             "response-token".to_owned(),
@@ -98,7 +116,7 @@ fn responses() -> Vec<(String, Response)> {
             "response-broker".to_owned(),
             Response::Broker(BrokerStatus {
                 version: "0.1.0".to_owned(),
-                protocol: 1,
+                protocol: version,
                 pid: 4242,
                 started: BootTime::from_millis(900_000),
                 config_path: Some("/etc/domo-token/config.toml".to_owned()),
@@ -181,22 +199,30 @@ fn bytes(hex: &str) -> Vec<u8> {
         .collect()
 }
 
+/// Returns the bytes that are kept under that name, after comparing them with those of today.
 #[track_caller]
-fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(messages: &[(String, T)]) {
+fn golden(version: u8, name: &str, today: &[u8]) -> Vec<u8> {
+    let path = folder(version).join(format!("{name}.hex"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::create_dir_all(folder(version)).unwrap();
+        fs::write(&path, hex(today)).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_else(|_| panic!("no {}", path.display()));
+    assert_eq!(
+        hex(today),
+        golden,
+        "{name} of version {version} is encoded otherwise than it was"
+    );
+    bytes(&golden)
+}
+
+#[track_caller]
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(
+    version: u8,
+    messages: &[(String, T)],
+) {
     for (name, message) in messages {
-        let path = folder().join(format!("{name}.hex"));
-        let frame = frame::encode(message).unwrap();
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::create_dir_all(folder()).unwrap();
-            fs::write(&path, hex(&frame)).unwrap();
-        }
-        let golden = fs::read_to_string(&path).unwrap_or_else(|_| panic!("no {name}.hex"));
-        assert_eq!(
-            hex(&frame),
-            golden,
-            "{name} is encoded otherwise than it was"
-        );
-        let golden = bytes(&golden);
+        let golden = golden(version, name, &frame::encode(message).unwrap());
         let (body, used) = frame::split(&golden).unwrap().unwrap();
         assert_eq!(used, golden.len());
         assert_eq!(&frame::decode::<T>(body).unwrap(), message, "{name}");
@@ -205,30 +231,45 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(messages: &[(Strin
 
 #[test]
 fn requests_are_the_bytes_they_always_were() {
-    check(&requests());
+    for version in versions() {
+        check(version, &requests());
+    }
 }
 
 #[test]
 fn responses_are_the_bytes_they_always_were() {
-    check(&responses());
+    for version in versions() {
+        check(version, &responses(version));
+    }
+}
+
+#[test]
+fn greetings_are_the_bytes_they_always_were() {
+    for version in versions() {
+        for (name, greeting) in greetings(version) {
+            golden(version, &name, &greeting);
+        }
+    }
 }
 
 #[test]
 fn every_golden_frame_is_a_message_of_the_tests() {
-    let requests = requests().into_iter().map(|(name, _)| name);
-    let names: BTreeSet<String> = requests
-        .chain(responses().into_iter().map(|(name, _)| name))
-        .collect();
-    for entry in fs::read_dir(folder()).unwrap() {
-        let file = entry.unwrap().file_name().into_string().unwrap();
-        let name = file.strip_suffix(".hex").unwrap();
-        assert!(names.contains(name), "{file} is of no message");
+    for version in versions() {
+        let requests = requests().into_iter().map(|(name, _)| name);
+        let responses = responses(version).into_iter().map(|(name, _)| name);
+        let greetings = greetings(version).into_iter().map(|(name, _)| name);
+        let names: BTreeSet<String> = requests.chain(responses).chain(greetings).collect();
+        for entry in fs::read_dir(folder(version)).unwrap() {
+            let file = entry.unwrap().file_name().into_string().unwrap();
+            let name = file.strip_suffix(".hex").unwrap();
+            assert!(names.contains(name), "{file} is of no message");
+        }
     }
 }
 
 #[test]
 fn no_prefix_of_a_message_and_nothing_after_it_is_taken_for_one() {
-    for (name, message) in responses() {
+    for (name, message) in responses(VERSION) {
         let frame = frame::encode(&message).unwrap();
         let body = &frame[frame::HEAD..];
         for cut in 0..body.len() {
@@ -261,7 +302,7 @@ fn the_protocols_description_shows_the_bytes_as_they_are() {
         .lines()
         .map(|line| line.split("  ").nth(1).unwrap_or("").to_owned() + " ")
         .collect();
-    let mut conversation = frame::hello(1).to_vec();
+    let mut conversation = frame::hello(VERSION).to_vec();
     let named = |name: &str| {
         requests()
             .into_iter()
@@ -270,8 +311,9 @@ fn the_protocols_description_shows_the_bytes_as_they_are() {
             .1
     };
     conversation.extend_from_slice(&frame::encode(&named("request-token")).unwrap());
-    conversation.extend_from_slice(&frame::hello(1));
-    let token = responses()
+    let greeting = Greeting::new(VERSION, BootTime::from_millis(1_000_000));
+    conversation.extend_from_slice(greeting.encode(&mut [0; GREETING]));
+    let token = responses(VERSION)
         .into_iter()
         .find(|(name, _)| name == "response-token")
         .unwrap()

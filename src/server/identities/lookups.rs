@@ -49,6 +49,16 @@ pub(in crate::server) struct Found {
     pub(in crate::server) is_complete: bool,
 }
 
+impl Found {
+    /// Returns what is known of a user without an id.
+    pub(in crate::server) fn nothing() -> Self {
+        Self {
+            identity: Arc::default(),
+            is_complete: true,
+        }
+    }
+}
+
 /// What a lookup resulted in, once it has: nothing if it failed.
 pub(super) type Ended = Option<Option<Arc<Identity>>>;
 

@@ -43,7 +43,7 @@ enum ReadOutcome {
     End,
 }
 
-/// What a caller has sent as it connected.
+/// Returns what a caller has sent already as it connected.
 pub(super) fn at_once(stream: &Stream) -> Vec<u8> {
     READ.with_borrow_mut(|scratch| {
         let read = read_at_once(stream, scratch);
@@ -52,7 +52,8 @@ pub(super) fn at_once(stream: &Stream) -> Vec<u8> {
 }
 
 impl Session {
-    /// Waits for as long as the caller likes; once it has begun it must go on.
+    /// Waits for the next request without a limit: an idle connection stays open. Once a request has begun,
+    /// the rest must come within `request_deadline`.
     pub(super) async fn next_request(
         &mut self,
         last: Option<Box<Incoming>>,
@@ -68,12 +69,12 @@ impl Session {
             };
             match arrived {
                 ReadOutcome::Again => return Ok(last),
-                ReadOutcome::Request(heard) => return Ok(Some(heard)),
+                ReadOutcome::Request(incoming) => return Ok(Some(incoming)),
                 ReadOutcome::End => return Ok(None),
                 ReadOutcome::Bytes => {}
             }
         }
-        let limit = self.seat.deadlines().request;
+        let limit = self.permit.deadlines().request;
         timeout(limit, self.rest_of_request()).await?
     }
 
@@ -94,15 +95,18 @@ impl Session {
     /// more than one request, and has no room to spare: there may be thousands of them.
     pub(super) async fn read_more(&mut self) -> io::Result<usize> {
         let Self {
-            line, unread, seat, ..
+            stream,
+            unread,
+            permit,
+            ..
         } = self;
         poll_fn(|context| {
             READ.with_borrow_mut(|scratch| {
                 // At least one byte, so that a caller's leaving can be told from a full buffer.
                 let room = MAX_UNREAD.saturating_sub(unread.len()).clamp(1, SCRATCH);
                 let scratch = scratch.get_mut(..room).unwrap_or_default();
-                let read = ready!(line.poll_read(context, scratch))?;
-                seat.sent();
+                let read = ready!(stream.poll_read(context, scratch))?;
+                permit.sent();
                 unread.reserve_exact(read);
                 unread.extend_from_slice(scratch.get(..read).unwrap_or_default());
                 Poll::Ready(Ok(read))
@@ -115,12 +119,15 @@ impl Session {
     /// decoded where they lie, or known already: most callers ask the same again.
     async fn read(&mut self, last: Option<&Incoming>) -> Result<ReadOutcome, SessionError> {
         let Self {
-            line, unread, seat, ..
+            stream,
+            unread,
+            permit,
+            ..
         } = self;
         poll_fn(|context| {
             READ.with_borrow_mut(|scratch| {
-                let read = ready!(line.poll_read(context, scratch))?;
-                seat.sent();
+                let read = ready!(stream.poll_read(context, scratch))?;
+                permit.sent();
                 let bytes = scratch.get(..read).unwrap_or_default();
                 if last.is_some_and(|last| last.frame == bytes) {
                     return Poll::Ready(Ok(ReadOutcome::Again));

@@ -16,16 +16,22 @@ async fn received(answered: bool) -> String {
         connections_per_user: 8,
         ..Limits::default()
     };
-    let seats = ConnectionLimits::new(limits);
+    let limits = ConnectionLimits::new(limits);
     let peer = |uid| Peer {
         uid: Some(uid),
         ..Peer::default()
     };
-    let take = |uid| seats.take(&peer(uid), BootTime::default()).unwrap();
-    let seat = take(1001);
+    let take = |uid| limits.acquire(&peer(uid), BootTime::default()).unwrap();
+    let permit = take(1001);
     let (stream, mut caller) = UnixStream::pair().unwrap();
     stream.set_nonblocking(true).unwrap();
-    let session = Session::new(stream, peer(1001), seat, Identities::new());
+    let connection = Connection {
+        stream,
+        peer: peer(1001),
+        permit,
+        accepted: BootTime::default(),
+    };
+    let session = Session::new(connection, Attestor::new());
     let mut session = session.unwrap();
     session.awaits_token = true;
     if answered {
@@ -34,7 +40,7 @@ async fn received(answered: bool) -> String {
     }
     let _same_user = [(); 6].map(|()| take(1001));
     let _others = [(); 2].map(|()| take(1002));
-    assert!(session.seat.is_replaced());
+    assert!(session.permit.is_replaced());
     drop(session);
     let mut received = Vec::new();
     caller.read_to_end(&mut received).unwrap();

@@ -1,6 +1,6 @@
 //! On Unix: a stream that wakes its session for bytes alone.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -64,22 +64,36 @@ impl CallerStream {
         }
     }
 
-    /// Writes what there is room for, without waiting: nearly always all.
-    pub(in crate::server) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        write_now(&self.stream, bytes)
+    /// Writes what there is room for of two pieces, as one, without waiting: nearly always all.
+    pub(in crate::server) fn try_write(&self, start: &[u8], rest: &[u8]) -> io::Result<usize> {
+        if start.is_empty() {
+            return write_now(&self.stream, rest);
+        }
+        let pieces = [IoSlice::new(start), IoSlice::new(rest)];
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        now(|| {
+            sendmsg(
+                &self.stream,
+                &pieces,
+                &mut SendAncillaryBuffer::default(),
+                flags,
+            )
+        })
     }
 
-    /// Writes all, waiting for room.
-    pub(in crate::server) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    /// Writes all pieces, waiting for room.
+    pub(in crate::server) async fn write_all(&mut self, pieces: [&[u8]; 2]) -> io::Result<()> {
         self.readable = None;
         let writable = watched(Arc::clone(&self.stream), Interest::WRITABLE)?;
-        while !bytes.is_empty() {
-            let mut ready = writable.writable().await?;
-            let written = write_now(&self.stream, bytes)?;
-            if written == 0 {
-                ready.clear_ready();
+        for mut bytes in pieces {
+            while !bytes.is_empty() {
+                let mut ready = writable.writable().await?;
+                let written = write_now(&self.stream, bytes)?;
+                if written == 0 {
+                    ready.clear_ready();
+                }
+                bytes = bytes.get(written..).unwrap_or_default();
             }
-            bytes = bytes.get(written..).unwrap_or_default();
         }
         Ok(())
     }
@@ -114,10 +128,14 @@ pub(in crate::server) fn watched<T: AsRawFd>(
     AsyncFd::with_interest(socket, interest)
 }
 
-/// Zero if there is no room.
 fn write_now(stream: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
+    now(|| send(stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))
+}
+
+/// Returns how much a system call has written: zero if there is no room.
+fn now(mut write: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
     loop {
-        match send(stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        match write() {
             Err(Errno::WOULDBLOCK) => return Ok(0),
             Err(Errno::INTR) => {}
             written => return Ok(written?),

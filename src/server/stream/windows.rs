@@ -38,13 +38,16 @@ impl CallerStream {
     }
 
     /// Here there is no writing without waiting.
-    pub(in crate::server) fn try_write(&self, _: &[u8]) -> io::Result<usize> {
+    pub(in crate::server) fn try_write(&self, _: &[u8], _: &[u8]) -> io::Result<usize> {
         Ok(0)
     }
 
-    /// Writes all, waiting for room.
-    pub(in crate::server) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.pipe().write_all(bytes).await
+    /// Writes all pieces, waiting for room.
+    pub(in crate::server) async fn write_all(&mut self, pieces: [&[u8]; 2]) -> io::Result<()> {
+        for bytes in pieces {
+            self.0.pipe().write_all(bytes).await?;
+        }
+        Ok(())
     }
 }
 

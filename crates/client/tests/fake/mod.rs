@@ -17,9 +17,10 @@ use std::time::Duration;
 use domo_token_client::Broker;
 use domo_token_client::clock::boot_now;
 use domo_token_protocol::BootTime;
-use domo_token_protocol::frame::{self, HEAD, HELLO};
+use domo_token_protocol::frame::{self, GREETING, Greeting, HEAD, HELLO};
 use domo_token_protocol::messages::{
     Asked, Refusal, RefusalKind, Renew, Request, Response, TokenAnswer, TokenRequest, TokenText,
+    VERSION,
 };
 use tempfile::TempDir;
 
@@ -76,7 +77,9 @@ impl Fake {
                 all.lock().unwrap().push(End::of(&stream));
                 let peer = Peer {
                     stream,
-                    welcomed: false,
+                    hello: None,
+                    clock: boot_now(),
+                    greeted: false,
                     asked: Arc::clone(&counter),
                 };
                 let (serve, end) = (Arc::clone(&serve), End::of(&peer.stream));
@@ -175,17 +178,21 @@ pub(crate) fn wait_until(done: impl Fn() -> bool) {
 /// A caller, seen from the broker.
 pub(crate) struct Peer {
     pub(crate) stream: Stream,
-    welcomed: bool,
+    /// The protocol version of its hello.
+    pub(crate) hello: Option<u8>,
+    /// The clock that it is greeted with.
+    pub(crate) clock: BootTime,
+    greeted: bool,
     asked: Arc<AtomicUsize>,
 }
 
 impl Peer {
     /// The next request, or `None` once the caller has left.
     pub(crate) fn request(&mut self) -> Option<Request> {
-        if !self.welcomed {
+        if self.hello.is_none() {
             let mut hello = [0; HELLO];
             self.stream.read_exact(&mut hello).ok()?;
-            assert_eq!(hello, *b"DTK\x01");
+            self.hello = frame::hello_version(hello).ok();
         }
         let mut head = [0; HEAD];
         self.stream.read_exact(&mut head).ok()?;
@@ -203,23 +210,30 @@ impl Peer {
         }
     }
 
+    /// The greeting, once.
+    fn greeting(&mut self) -> Vec<u8> {
+        if std::mem::replace(&mut self.greeted, true) {
+            return Vec::new();
+        }
+        let greeting = Greeting::new(self.hello.unwrap_or(VERSION), self.clock);
+        greeting.encode(&mut [0; GREETING]).to_vec()
+    }
+
     /// Sends several answers in one piece.
     pub(crate) fn answer_all(&mut self, responses: &[Response]) {
-        let hello: &[u8] = if self.welcomed { b"" } else { b"DTK\x01" };
-        self.welcomed = true;
+        let hello = self.greeting();
         let frames = responses
             .iter()
             .map(|response| frame::encode(response).unwrap());
-        let bytes = frames.fold(hello.to_vec(), |all, frame| [all, frame.to_vec()].concat());
+        let bytes = frames.fold(hello, |all, frame| [all, frame.to_vec()].concat());
         let _left = self.stream.write_all(&bytes);
     }
 
     pub(crate) fn answer(&mut self, response: &Response) {
         let frame = frame::encode(response).unwrap();
-        let hello: &[u8] = if self.welcomed { b"" } else { b"DTK\x01" };
-        self.welcomed = true;
+        let hello = self.greeting();
         // Byte by byte, as a stream may.
-        for byte in [hello, &frame].concat() {
+        for byte in [&hello[..], &frame].concat() {
             let _left = self.stream.write_all(&[byte]);
         }
     }
