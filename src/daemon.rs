@@ -17,7 +17,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::broker::{About, Broker, Engine};
@@ -230,10 +231,10 @@ pub async fn run(
     ready(socket.path());
     systemd::ready(&broker.summary());
 
-    let (stop, stopped) = watch::channel(false);
+    let stop = CancellationToken::new();
     let (watched, hints) = place::watch(files, &socket);
     let engine = tokio::spawn(engine.run());
-    let beside = beside.run(broker.clone(), clock.clone(), helm.clone(), stopped.clone());
+    let beside = beside.run(broker.clone(), clock.clone(), helm.clone(), stop.clone());
     let steering = ReloadTask {
         options: Options {
             // A file that vanishes for a moment must not make another one count.
@@ -257,15 +258,15 @@ pub async fn run(
         is_starting: true,
     };
     let (sender, signals) = mpsc::channel(8);
-    let kept = socket.keep(&callers, &broker, &clock, hints, stopped.clone());
+    let kept = socket.keep(&callers, &broker, &clock, hints, stop.clone());
     let keeping = place::end_if_lost(kept, surroundings.signals, sender);
     let steer = async {
         let ended = steering.run(signals, watched, engine).await;
         // Sessions are told only when those who wait have their refusals.
-        let _no_sessions = stop.send(true);
+        stop.cancel();
         ended
     };
-    let serving = server::serve(listener, broker.clone(), limits, stopped.clone());
+    let serving = server::serve(listener, broker.clone(), limits, stop.clone());
     let ((), (), kept, ended) = tokio::join!(serving, beside, keeping, steer);
     taken_down.finish().await;
     let ended = ended.and(kept);

@@ -24,9 +24,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::broker::{Broker, EngineHandle, METRICS_TYPE};
@@ -72,12 +72,12 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// Serves until `stop` turns true.
+/// Serves until `stop` is cancelled.
 pub async fn serve<S: TokenSource, C: Clock>(
     listener: TcpListener,
     broker: Broker<C>,
     helm: EngineHandle<S>,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) {
     let health = Arc::new(Health::new(broker, helm));
     let accepting = async {
@@ -114,7 +114,7 @@ pub async fn serve<S: TokenSource, C: Clock>(
     };
     tokio::select! {
         () = accepting => {}
-        _stopped = stop.wait_for(|stop| *stop) => {}
+        () = stop.cancelled() => {}
     }
 }
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::DaemonError;
 use crate::audit::{Audit, Writer};
@@ -51,13 +51,13 @@ impl Services {
         }))
     }
 
-    /// Runs until `stop` turns true.
+    /// Runs until `stop` is cancelled.
     pub(super) async fn run<C: Clock>(
         self,
         broker: Broker<C>,
         clock: C,
         helm: EngineHandle<DomoSource>,
-        stop: watch::Receiver<bool>,
+        stop: CancellationToken,
     ) {
         let health = async {
             if let Some(port) = self.port {
@@ -78,18 +78,18 @@ impl Services {
     }
 }
 
-/// Has `systemctl status` show how it goes after each attempt, until `stop` turns true.
-async fn tell<C: Clock>(broker: Broker<C>, clock: C, mut stop: watch::Receiver<bool>) {
+/// Has `systemctl status` show how it goes after each attempt, until `stop` is cancelled.
+async fn tell<C: Clock>(broker: Broker<C>, clock: C, stop: CancellationToken) {
     let mut attempts = broker.attempts();
     loop {
         tokio::select! {
             _attempted = attempts.changed() => systemd::status(&broker.summary()),
-            _stopped = stop.wait_for(|stop| *stop) => return,
+            () = stop.cancelled() => return,
         }
         let told = clock.now();
         tokio::select! {
             () = clock.sleep_until(told + REST) => {}
-            _stopped = stop.wait_for(|stop| *stop) => return,
+            () = stop.cancelled() => return,
         }
     }
 }

@@ -83,8 +83,8 @@ async fn a_panic_in_a_session_costs_the_others_nothing_and_is_told_once() {
     let listener = socket.listen(&Callers::default()).unwrap();
     let clock = Faulty::default();
     let broker = Broker::new(clock.clone(), 0, About::default());
-    let (stop, stopped) = watch::channel(false);
-    let server = tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(serve(listener, broker, Limits::default(), stop.clone()));
 
     let callers = tokio::task::spawn_blocking(move || {
         let before = Caller::connect_to(&path).unwrap();
@@ -97,7 +97,7 @@ async fn a_panic_in_a_session_costs_the_others_nothing_and_is_told_once() {
         before.status().unwrap();
     });
     callers.await.unwrap();
-    stop.send(true).unwrap();
+    stop.cancel();
     server.await.unwrap();
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     assert_eq!(log.matches("ended by a bug").count(), 1, "{log}");
@@ -152,8 +152,8 @@ async fn each_request_gets_its_own_answer_be_it_the_last_one_again_or_another() 
     let mut socket = Socket::lock(&path, false).unwrap();
     let listener = socket.listen(&Callers::default()).unwrap();
     let broker = Broker::new(Faulty::default(), 0, About::default());
-    let (stop, stopped) = watch::channel(false);
-    let server = tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(serve(listener, broker, Limits::default(), stop.clone()));
 
     let asking = tokio::task::spawn_blocking(move || {
         let mut stream = connect(&path);
@@ -168,7 +168,7 @@ async fn each_request_gets_its_own_answer_be_it_the_last_one_again_or_another() 
         }
     });
     asking.await.unwrap();
-    stop.send(true).unwrap();
+    stop.cancel();
     server.await.unwrap();
 }
 
@@ -206,8 +206,8 @@ async fn what_a_caller_sends_as_it_connects_is_answered_however_long_it_is() {
         ));
     }
     let broker = Broker::new(Faulty::default(), 0, About::default());
-    let (_stop, stopped) = watch::channel(false);
-    tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+    let stop = CancellationToken::new();
+    tokio::spawn(serve(listener, broker, Limits::default(), stop));
     let hearing = tokio::task::spawn_blocking(move || {
         for (mut stream, scopes) in callers {
             for (index, scope) in scopes.iter().enumerate() {
@@ -265,10 +265,10 @@ async fn of_answers_with_metrics_that_are_not_read_no_more_than_eight_are_held()
     let mut socket = Socket::lock(&path, false).unwrap();
     let listener = socket.listen(&Callers::default()).unwrap();
     let broker = Broker::new(Faulty::default(), 0, About::default());
-    let (stop, stopped) = watch::channel(false);
+    let stop = CancellationToken::new();
     let mut limits = Limits::default();
     limits.deadlines.answer = Duration::from_secs(600);
-    let server = tokio::spawn(serve(listener, broker, limits, stopped));
+    let server = tokio::spawn(serve(listener, broker, limits, stop.clone()));
     let callers = tokio::task::spawn_blocking(move || {
         let mut held = Vec::new();
         for _ in 0..8 {
@@ -286,7 +286,7 @@ async fn of_answers_with_metrics_that_are_not_read_no_more_than_eight_are_held()
         wait_for(true);
     });
     callers.await.unwrap();
-    stop.send(true).unwrap();
+    stop.cancel();
     server.await.unwrap();
 }
 
@@ -328,8 +328,8 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
     };
     let clients = vec![(wanted, Some(Arc::new(Silent)))];
     let (_engine, _helm) = Engine::new(&broker, clients);
-    let (stop, stopped) = watch::channel(false);
-    let server = tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(serve(listener, broker, Limits::default(), stop.clone()));
     let watching = tokio::task::spawn_blocking(move || {
         let asked = Asked {
             client: None,
@@ -350,7 +350,7 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
         streams
     });
     let streams = watching.await.unwrap();
-    stop.send(true).unwrap();
+    stop.cancel();
     let ended = tokio::time::timeout(DRAIN * 10, server).await;
     ended.expect("the sessions end").unwrap();
     let read = tokio::task::spawn_blocking(move || {
