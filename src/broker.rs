@@ -29,6 +29,7 @@ use tokio::sync::{Notify, oneshot, watch as signal};
 
 use crate::audit::Audit;
 use crate::platform::clock::{BootTime, Clock};
+use crate::source::Origin;
 use domo_token_core::policy::{Access, Caller};
 use domo_token_core::schedule::{Ask, Reply, WaiterId};
 use domo_token_core::scheduler::{STOPPING, Scheduler, SetId};
@@ -36,7 +37,7 @@ use domo_token_core::scheduler::{STOPPING, Scheduler, SetId};
 use counters::Counters;
 pub use engine::{Clients, Engine, EngineHandle};
 pub use metrics::METRICS_TYPE;
-pub use stored_tokens::{Origin, StoredToken};
+pub use stored_tokens::StoredToken;
 pub use watch::Watch;
 
 /// The broker as sessions see it. Clones are the same broker.

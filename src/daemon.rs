@@ -2,12 +2,9 @@
 
 mod services;
 mod clients;
-mod secret_commands;
 mod restart_settings;
 pub(crate) mod runtime_directory;
-mod load;
 mod place;
-mod proxy_login;
 mod reload;
 
 use std::collections::BTreeMap;
@@ -22,27 +19,23 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::broker::{About, Broker, Engine};
-use crate::config::named_path::shown_path;
-use crate::config::{Config, ConfigError, Env, Limits};
+use crate::config::{Config, Env, Limits};
 use crate::connect::Shared;
-use crate::credentials::CredentialsError;
 use crate::fdstore::StoredTokens;
+use crate::load::{ConfigLoadError, LoadedConfig, SecretCommands};
 use crate::platform::clock::{BootTime, Clock, SystemClock};
 use crate::platform::logging::Levels;
 use crate::platform::signals::Signal;
 use crate::platform::systemd::InheritedFds;
 use crate::platform::{descriptors, systemd};
 use crate::server::{self, BindError};
-use crate::source::domo::DomoSource;
+use crate::source::Source;
 use domo_token_core::masking::masked;
 
 use clients::{Clients, News, Rerun};
-use load::Loaded;
-pub use load::{LoadError, LoadedClient, load_client, load_config, parse_config};
 pub use place::check_socket;
 use reload::{ReloadTask, about, log_news};
 use restart_settings::Fixed;
-use secret_commands::Commands;
 use services::Services;
 
 /// What the command line says.
@@ -71,22 +64,8 @@ pub struct Environment {
 /// Why the daemon doesn't start, or ends untold.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// The config file can't be read.
-    #[error("config {path}: {source}{advice}", path = shown_path(.path))]
-    ConfigRead {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-        /// What to do, as the end of the message.
-        advice: String,
-    },
-    /// The config holds a secret, and others may read or change it.
     #[error(transparent)]
-    ConfigAccess(CredentialsError),
-    /// The config is wrong.
-    #[error("config {0}")]
-    Config(#[from] ConfigError),
+    Config(#[from] ConfigLoadError),
     /// No client can be loaded, by name and reason.
     #[error("{}", reasons(.0))]
     NoClient(Vec<(String, String)>),
@@ -174,17 +153,13 @@ impl DaemonError {
             | Self::SocketLost(_)
             | Self::Exhausted(_) => 75,
             Self::Audit { source, .. } if is_unread(source) => 75,
-            Self::ConfigRead { source, .. }
-            | Self::Metrics { source, .. }
-            | Self::Audit { source, .. }
+            Self::Metrics { source, .. } | Self::Audit { source, .. }
                 if descriptors::is_exhausted(source) =>
             {
                 75
             }
-            Self::ConfigAccess(error) if error.is_exhausted() => 75,
+            Self::Config(error) if error.is_exhausted() => 75,
             Self::Bind(BindError::Path { .. })
-            | Self::ConfigRead { .. }
-            | Self::ConfigAccess(_)
             | Self::Config(_)
             | Self::NoClient(_)
             | Self::Group(_)
@@ -218,7 +193,7 @@ pub async fn run(
     let limits = limits_here(&config);
     let (shared, clock) = (Shared::default(), SystemClock::new());
     let started = clock.now();
-    let (files, loaded) = Loaded::new(config, env, &BTreeMap::new(), &shared);
+    let (files, loaded) = LoadedConfig::new(Arc::new(config), env, &BTreeMap::new(), &shared);
     let (config, mut clients, news) = first_clients(loaded, started)?;
     let about = about(&config, &clients, started, started);
     let broker = broker_with(passed.kept, about, &clock);
@@ -252,7 +227,7 @@ pub async fn run(
         config_loaded: started,
         clients,
         shared,
-        commands: Commands::new(),
+        commands: SecretCommands::new(),
         config_error: None,
         is_reloading: false,
         is_starting: true,
@@ -277,7 +252,7 @@ pub async fn run(
 }
 
 /// The clients at a start, unless none can ever be loaded.
-fn first_clients(loaded: Loaded, now: BootTime) -> Result<FirstClients, DaemonError> {
+fn first_clients(loaded: LoadedConfig, now: BootTime) -> Result<FirstClients, DaemonError> {
     let mut clients = Clients::new();
     let (news, _) = clients.apply(loaded.candidates, Rerun::All, now);
     if let Some(reasons) = clients.exhausted() {
@@ -289,7 +264,7 @@ fn first_clients(loaded: Loaded, now: BootTime) -> Result<FirstClients, DaemonEr
     }
 }
 
-type FirstClients = (Arc<Config>, Clients<DomoSource>, Vec<News>);
+type FirstClients = (Arc<Config>, Clients<Source>, Vec<News>);
 
 /// A broker that goes on with what the last process had kept for it.
 fn broker_with<C: Clock>(kept: Vec<File>, about: About, clock: &C) -> Broker<C> {

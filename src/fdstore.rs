@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
-use crate::broker::{Broker, Origin, StoredToken};
+use crate::broker::{Broker, StoredToken};
 use crate::platform::clock::{BootTime, Clock};
 use crate::platform::systemd::{self, Slot};
 use crate::platform::threads;
+use crate::source::Origin;
 use domo_token_core::schedule::TokenSnapshot;
 use domo_token_core::token::{Life, MAX_LIFETIME, Token};
 

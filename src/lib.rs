@@ -6,12 +6,13 @@
 //! - [`credentials`]: finds client id and secret.
 //! - [`connect`]: connections to servers: name lookup, TCP, proxy, TLS.
 //! - [`source`]: where tokens come from: Domo's token endpoint over HTTP.
+//! - [`load`]: loads config, credentials and sources, without running anything on them.
 //! - [`audit`]: who was given which token when, in a file.
 //! - [`broker`]: answers requests, and runs the loop that carries out what the scheduler decides.
 //! - [`fdstore`]: tokens over a restart of the service, in systemd's file-descriptor store.
 //! - [`health`]: metrics and health over HTTP, for this machine alone.
 //! - [`server`]: the socket: listener, peers, limits, sessions.
-//! - [`daemon`]: wiring, loading of clients, reload, shutdown.
+//! - [`daemon`]: wiring, reload, shutdown.
 //! - [`commands`]: the commands `check` and `init`.
 //! - `fuzzing`: what fuzzers call; not there otherwise.
 //!
@@ -31,6 +32,7 @@ pub mod config;
 pub mod credentials;
 pub mod connect;
 pub mod source;
+pub mod load;
 pub mod audit;
 pub mod broker;
 #[cfg_attr(windows, path = "fdstore_windows.rs")]

@@ -3,23 +3,14 @@
 use std::collections::BTreeSet;
 
 use domo_token_protocol::scope::ScopeSet;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch as signal;
 use tracing::info;
 
 use super::{Broker, State};
 use crate::platform::clock::Clock;
+use crate::source::Origin;
 use domo_token_core::schedule::TokenSnapshot;
 use domo_token_core::scheduler::ClientSpec;
-
-/// Who asks where for a client's tokens.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
-    /// The client id.
-    pub client_id: String,
-    /// The token endpoint.
-    pub token_url: String,
-}
 
 /// A living token, and all that another process must know to go on with it.
 #[derive(Clone, Debug)]

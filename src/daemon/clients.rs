@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use domo_token_protocol::scope::ScopeSet;
 
-use super::load::{Candidate, Inputs, Load, LoadError, LoadedClient};
-use crate::broker::{self, Origin};
+use crate::broker;
+use crate::load::{Candidate, CommandInputs, LoadError, LoadProgress, LoadResult, LoadedClient};
 use crate::platform::clock::BootTime;
+use crate::source::Origin;
 use domo_token_core::schedule::Loading;
 use domo_token_core::scheduler::ClientSpec;
 
@@ -31,7 +32,7 @@ struct Entry<S> {
     loaded: Option<InForce<S>>,
     failure: Option<Failure>,
     /// What its command was last run with, if it has one.
-    inputs: Option<Box<Inputs>>,
+    inputs: Option<Box<CommandInputs>>,
     /// Whether its command is to be run, or running.
     is_pending: bool,
     /// Whether it is run once more when it ends: a reload came while it was running.
@@ -123,12 +124,12 @@ impl<S> Clients<S> {
                 retry_after: RETRY_FIRST,
             });
             entry.scopes = candidate.scopes;
-            match candidate.load {
-                Load::Done(result) => {
+            match candidate.progress {
+                LoadProgress::Done(result) => {
                     entry.inputs = None;
                     news.push(entry.finish(&name, result, now));
                 }
-                Load::Command(inputs) => {
+                LoadProgress::NeedsCommand(inputs) => {
                     if entry.begin(inputs, rerun) {
                         to_run.push(name);
                     }
@@ -143,7 +144,7 @@ impl<S> Clients<S> {
     pub(super) fn finish(
         &mut self,
         name: &str,
-        result: Result<LoadedClient<S>, LoadError>,
+        result: LoadResult<S>,
         now: BootTime,
     ) -> (News, bool) {
         let Some(entry) = self.0.get_mut(name) else {
@@ -234,7 +235,7 @@ impl<S> Clients<S> {
 
 impl<S> Entry<S> {
     /// Whether the command is to be run.
-    fn begin(&mut self, inputs: Box<Inputs>, rerun: Rerun) -> bool {
+    fn begin(&mut self, inputs: Box<CommandInputs>, rerun: Rerun) -> bool {
         let is_same = self.inputs.as_ref() == Some(&inputs);
         self.inputs = Some(inputs);
         if is_same && self.is_pending {
@@ -259,12 +260,7 @@ impl<S> Entry<S> {
         true
     }
 
-    fn finish(
-        &mut self,
-        name: &str,
-        result: Result<LoadedClient<S>, LoadError>,
-        now: BootTime,
-    ) -> News {
+    fn finish(&mut self, name: &str, result: LoadResult<S>, now: BootTime) -> News {
         self.is_pending = false;
         match result {
             Ok(client) => self.succeed(name, client),

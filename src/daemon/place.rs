@@ -7,9 +7,9 @@ use domo_token_client::socket_path::SocketPath;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::load::Stamped;
 use super::{DaemonError, Options, runtime_directory};
 use crate::config::{Config, Env, path_in};
+use crate::load::FileStamps;
 use crate::platform::file_watch::Files;
 use crate::platform::signals::Signal;
 use crate::platform::systemd::InheritedListener;
@@ -55,7 +55,7 @@ pub fn check_socket(options: &Options, config: &Config, env: Env) -> Result<(), 
 }
 
 /// Watches the files that the daemon was loaded from, and its sockets, whose changes are received.
-pub(super) fn watch(files: Stamped, socket: &Socket) -> (Files, mpsc::Receiver<()>) {
+pub(super) fn watch(files: FileStamps, socket: &Socket) -> (Files, mpsc::Receiver<()>) {
     let mut watched = Files::new();
     watched.watch(files);
     let hints = watched.watch_socket(socket.watched());

@@ -13,20 +13,19 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use super::clients::{Clients, News, Rerun};
-use super::load::{Loaded, Stamped, load_config};
 use super::restart_settings::Fixed;
-use super::secret_commands::{Commands, LoadResult};
 use super::{DaemonError, Options};
 use crate::broker::{About, Broker, EngineHandle};
 use crate::config::{Config, Env};
 use crate::connect::Shared;
+use crate::load::{FileStamps, LoadResult, LoadedConfig, SecretCommands, load_config};
 use crate::platform::clock::{BootTime, Clock};
 use crate::platform::file_watch::{Files, Stamp};
 use crate::platform::logging::{self, Levels};
 use crate::platform::signals::Signal;
 use crate::platform::systemd;
 use crate::platform::threads;
-use crate::source::domo::DomoSource;
+use crate::source::Source;
 
 /// How long after a look for which there was no thread the files are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -55,8 +54,8 @@ impl fmt::Display for Cause {
 /// What reading the files came to.
 struct Look {
     cause: Cause,
-    files: Stamped,
-    found: Result<Loaded, DaemonError>,
+    files: FileStamps,
+    found: Result<LoadedConfig, DaemonError>,
 }
 
 /// Takes changed files up.
@@ -67,15 +66,15 @@ pub(super) struct ReloadTask<C> {
     pub(super) clock: C,
     pub(super) started: BootTime,
     pub(super) broker: Broker<C>,
-    pub(super) helm: EngineHandle<DomoSource>,
+    pub(super) helm: EngineHandle<Source>,
     pub(super) fixed: Fixed,
     pub(super) config: Arc<Config>,
     /// When it was read.
     pub(super) config_loaded: BootTime,
-    pub(super) clients: Clients<DomoSource>,
+    pub(super) clients: Clients<Source>,
     /// What all connections share.
     pub(super) shared: Shared,
-    pub(super) commands: Commands,
+    pub(super) commands: SecretCommands,
     /// What is wrong with the config file as it is now, if the one in force is an older one.
     pub(super) config_error: Option<String>,
     /// Whether the service manager waits for the end of a reload.
@@ -198,14 +197,15 @@ impl<C: Clock> ReloadTask<C> {
         let shared = self.shared.clone();
         tokio::spawn(threads::run(move || {
             let own = options.config.as_deref();
-            let own: Stamped = own
+            let own: FileStamps = own
                 .map(|path| (path.to_owned(), Stamp::of(path)))
                 .into_iter()
                 .collect();
-            let (files, found) = match load_config(&options, env) {
-                Err(error) => (own, Err(error)),
+            let (files, found) = match load_config(options.config.as_deref(), env) {
+                Err(error) => (own, Err(error.into())),
                 Ok(config) => {
-                    let (files, loaded) = Loaded::new(config, env, &before, &shared);
+                    let (files, loaded) =
+                        LoadedConfig::new(Arc::new(config), env, &before, &shared);
                     (files, Ok(loaded))
                 }
             };
@@ -219,8 +219,8 @@ impl<C: Clock> ReloadTask<C> {
 
     /// If the config is wrong, all stays as it was; a client that can't be loaded stays as it was.
     /// What Domo rejected is tried again if the operator says so or the config is another one.
-    async fn apply(&mut self, cause: Cause, found: Result<Loaded, DaemonError>) {
-        let Loaded { config, candidates } = match found {
+    async fn apply(&mut self, cause: Cause, found: Result<LoadedConfig, DaemonError>) {
+        let LoadedConfig { config, candidates } = match found {
             Ok(found) => found,
             Err(error) => return self.refuse(cause, &error).await,
         };
@@ -368,7 +368,7 @@ async fn end_of(looking: &mut Option<(Cause, JoinHandle<io::Result<Look>>)>) -> 
 /// What status says of a daemon whose config was read at `loaded`.
 pub(super) fn about(
     config: &Config,
-    clients: &Clients<DomoSource>,
+    clients: &Clients<Source>,
     started: BootTime,
     loaded: BootTime,
 ) -> About {

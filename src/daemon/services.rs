@@ -13,7 +13,7 @@ use crate::broker::{Broker, EngineHandle};
 use crate::config::Config;
 use crate::platform::clock::Clock;
 use crate::platform::systemd;
-use crate::source::domo::DomoSource;
+use crate::source::Source;
 use crate::{fdstore, health};
 
 /// The least time between two words to systemd: what comes in a burst is told in one.
@@ -56,7 +56,7 @@ impl Services {
         self,
         broker: Broker<C>,
         clock: C,
-        helm: EngineHandle<DomoSource>,
+        helm: EngineHandle<Source>,
         stop: CancellationToken,
     ) {
         let health = async {

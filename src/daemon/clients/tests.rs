@@ -36,11 +36,9 @@ fn is_loaded(news: &News, after_failure: bool) -> bool {
     matches!(news, News::Loaded { had_failed, .. } if *had_failed == after_failure)
 }
 
-type LoadResult = Result<LoadedClient<u8>, LoadError>;
-
 /// What a client with the command `argv` depends on.
-fn inputs(argv: &str) -> Box<Inputs> {
-    Box::new(Inputs {
+fn inputs(argv: &str) -> Box<CommandInputs> {
+    Box::new(CommandInputs {
         command: SecretCommand {
             argv: vec![argv.to_owned()],
             withheld: Vec::new(),
@@ -61,12 +59,15 @@ fn inputs(argv: &str) -> Box<Inputs> {
 /// Applies a config of clients with the scope set `data`; one without a result has a command.
 fn apply<const N: usize>(
     clients: &mut Clients<u8>,
-    results: [(&str, Option<LoadResult>); N],
+    results: [(&str, Option<LoadResult<u8>>); N],
 ) -> Vec<News> {
     let candidates = results.map(|(name, result)| {
-        let load = result.map_or_else(|| Load::Command(inputs("pass")), Load::Done);
+        let progress = result.map_or_else(
+            || LoadProgress::NeedsCommand(inputs("pass")),
+            LoadProgress::Done,
+        );
         let scopes = scopes("data");
-        (name.to_owned(), Candidate { scopes, load })
+        (name.to_owned(), Candidate { scopes, progress })
     });
     clients.apply(candidates.into(), Rerun::All, NOW).0
 }
@@ -117,7 +118,7 @@ fn failing_reload_keeps_what_was_loaded_with_its_scope_sets() {
     assert!(given(&mut clients, "acme").0.renewed);
     let candidate = Candidate {
         scopes: scopes("user"),
-        load: Load::Done(Err(file_missing())),
+        progress: LoadProgress::Done(Err(file_missing())),
     };
     let candidates = BTreeMap::from([("acme".to_owned(), candidate)]);
     let (news, _) = clients.apply(candidates, Rerun::All, NOW);
@@ -215,9 +216,9 @@ fn removed_client_is_forgotten_with_its_command() {
 fn command_runs_again_only_for_what_concerns_its_client() {
     let mut clients = Clients::new();
     let run = |clients: &mut Clients<u8>, argv: &str, scope: &str, rerun| {
-        let load = Load::Command(inputs(argv));
+        let progress = LoadProgress::NeedsCommand(inputs(argv));
         let scopes = scopes(scope);
-        let candidates = BTreeMap::from([("acme".to_owned(), Candidate { scopes, load })]);
+        let candidates = BTreeMap::from([("acme".to_owned(), Candidate { scopes, progress })]);
         let (_, to_run) = clients.apply(candidates, rerun, NOW);
         !to_run.is_empty()
     };
