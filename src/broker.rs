@@ -4,6 +4,7 @@
 //! another task. [`Engine`] is the loop that sends token requests and keeps the time.
 
 mod audit;
+mod broker_config;
 mod did_you_mean;
 mod engine;
 mod errors;
@@ -15,25 +16,25 @@ mod summary;
 mod counters;
 mod watch;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use domo_token_protocol::messages::{
-    Asked, BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Refusal, RefusalKind, Renew, Response,
-    ScopeStatus, TokenRequest,
+    Asked, Explanation, MAX_TIME_LEFT_MS, Refusal, RefusalKind, Renew, Response, ScopeStatus,
+    TokenRequest,
 };
 use domo_token_protocol::scope::ScopeSet;
 use tokio::sync::{Notify, oneshot, watch as signal};
 
 use crate::audit::Audit;
 use crate::platform::clock::{BootTime, Clock};
-use crate::source::Origin;
-use domo_token_core::policy::{Access, Caller};
+use domo_token_core::policy::Caller;
 use domo_token_core::schedule::{Ask, Reply, WaiterId};
 use domo_token_core::scheduler::{STOPPING, Scheduler, SetId};
 
+pub use broker_config::{AccessTables, BrokerConfig, DaemonInfo, Origins};
 use counters::Counters;
 pub use engine::{Clients, Engine, EngineHandle};
 pub use metrics::METRICS_TYPE;
@@ -64,7 +65,7 @@ struct Shared<C> {
 
 #[derive(Debug)]
 struct State {
-    about: About,
+    config: BrokerConfig,
     scheduler: Scheduler,
     /// Tokens of an earlier process whose client is not loaded.
     stored: Vec<StoredToken>,
@@ -82,30 +83,6 @@ struct State {
     counters: Counters,
 }
 
-/// What a broker knows of its daemon.
-#[derive(Clone, Debug, Default)]
-pub struct About {
-    /// What status says of it.
-    pub status: BrokerStatus,
-    /// Whom a caller means that names no client.
-    pub default_client: Option<String>,
-    /// The access tables, by client; a client without one is open to whoever may connect.
-    pub access: BTreeMap<String, Access>,
-    /// Who asks where for each client's tokens, of those that are loaded.
-    pub origins: BTreeMap<String, Origin>,
-    /// Why what the config says of these clients could not be loaded.
-    pub load_errors: BTreeMap<String, String>,
-    /// Whether the tokens may be kept over a restart.
-    pub keeps: bool,
-}
-
-impl About {
-    fn names_units(&self) -> bool {
-        let mut rules = self.access.values().flat_map(|access| access.0.values());
-        rules.any(|rule| !rule.units.is_empty())
-    }
-}
-
 /// The most scope sets in a page of status: a page is held while its caller reads it, and thousands of callers
 /// may read slowly at once.
 const PAGE: usize = 16;
@@ -117,14 +94,14 @@ pub struct StatusCursor {
 }
 
 impl<C: Clock> Broker<C> {
-    /// A broker with no clients yet, whose chance comes from `seed`.
-    pub fn new(clock: C, seed: u64, about: About) -> Self {
+    /// Returns a broker with no clients yet, whose random numbers come from `seed`.
+    pub fn new(clock: C, seed: u64, config: BrokerConfig) -> Self {
         Self(Arc::new(Shared {
             clock,
-            has_rules: AtomicBool::new(!about.access.is_empty()),
-            has_units: AtomicBool::new(about.names_units()),
+            has_rules: AtomicBool::new(!config.access.is_empty()),
+            has_units: AtomicBool::new(config.access.has_units()),
             state: Mutex::new(State {
-                about,
+                config,
                 scheduler: Scheduler::new(seed),
                 stored: Vec::new(),
                 waiters: HashMap::new(),

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::broker::{About, Broker, Engine};
+use crate::broker::{Broker, BrokerConfig, Engine};
 use crate::config::{Config, Env, Limits};
 use crate::connect::Shared;
 use crate::fdstore::StoredTokens;
@@ -34,7 +34,7 @@ use domo_token_core::masking::masked;
 
 use clients::{Clients, News, Rerun};
 pub use place::check_socket;
-use reload::{ReloadTask, about, log_news};
+use reload::{ReloadTask, broker_config, log_news};
 use restart_settings::Fixed;
 use services::Services;
 
@@ -195,8 +195,8 @@ pub async fn run(
     let started = clock.now();
     let (files, loaded) = LoadedConfig::new(Arc::new(config), env, &BTreeMap::new(), &shared);
     let (config, mut clients, news) = first_clients(loaded, started)?;
-    let about = about(&config, &clients, started, started);
-    let broker = broker_with(passed.kept, about, &clock);
+    let broker_config = broker_config(&config, &clients, started, started);
+    let broker = broker_with(passed.kept, broker_config, &clock);
     let mut beside = Services::new(&config)?;
     let taken_down = beside.audit(&broker);
     let (engine, helm) = Engine::new(&broker, clients.for_broker());
@@ -266,11 +266,11 @@ fn first_clients(loaded: LoadedConfig, now: BootTime) -> Result<FirstClients, Da
 
 type FirstClients = (Arc<Config>, Clients<Source>, Vec<News>);
 
-/// A broker that goes on with what the last process had kept for it.
-fn broker_with<C: Clock>(kept: Vec<File>, about: About, clock: &C) -> Broker<C> {
-    let estate = StoredTokens::read(kept);
-    let stored = about.keeps.then(|| estate.tokens(clock.now()));
-    let broker = Broker::new(clock.clone(), fastrand::u64(..), about);
+/// Returns a broker with the tokens that the last process had stored, if the config permits that.
+fn broker_with<C: Clock>(stored: Vec<File>, config: BrokerConfig, clock: &C) -> Broker<C> {
+    let stored = StoredTokens::read(stored);
+    let stored = config.keep_over_restart.then(|| stored.tokens(clock.now()));
+    let broker = Broker::new(clock.clone(), fastrand::u64(..), config);
     broker.take_over(stored.unwrap_or_default());
     broker
 }

@@ -257,7 +257,7 @@ fn is_local(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::{About, Engine};
+    use crate::broker::{BrokerConfig, Engine};
     use crate::platform::clock::SystemClock;
     use domo_token_core::fetch::{FetchError, Fetched};
 
@@ -277,7 +277,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_loop_that_does_not_answer_is_not_live() {
-        let broker = Broker::new(SystemClock::new(), 1, About::default());
+        let broker = Broker::new(SystemClock::new(), 1, BrokerConfig::default());
         let (engine, helm) = Engine::<Unasked, _>::new(&broker, Vec::new());
         let health = Health::new(broker, helm);
         let stuck = health.live().await;
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn metrics_are_rendered_once_a_second() {
-        let broker = Broker::new(SystemClock::new(), 1, About::default());
+        let broker = Broker::new(SystemClock::new(), 1, BrokerConfig::default());
         let (_engine, helm) = Engine::<Unasked, _>::new(&broker, Vec::new());
         let health = Health::new(broker, helm);
         let at = |millis| health.metrics_text(BootTime::from_millis(millis));

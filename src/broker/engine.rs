@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::error;
 
-use super::{About, Broker, State, log};
+use super::{Broker, BrokerConfig, State, log};
 use crate::platform::clock::Clock;
 use crate::source::TokenSource;
 use domo_token_core::fetch::{FetchError, Fetched};
@@ -24,7 +24,7 @@ pub type Clients<S> = Vec<(ClientSpec, Option<Arc<S>>)>;
 /// What the daemon tells the loop.
 #[derive(Debug)]
 enum EngineMessage<S> {
-    Configure(Clients<S>, Box<About>),
+    Configure(Clients<S>, Box<BrokerConfig>),
     Retry,
     /// Answered at once: the loop lives.
     Ping(oneshot::Sender<()>),
@@ -59,8 +59,8 @@ impl<S> Clone for EngineHandle<S> {
 
 impl<S> EngineHandle<S> {
     /// Keeps tokens for just these clients.
-    pub async fn configure(&self, clients: Clients<S>, about: About) {
-        self.order(EngineMessage::Configure(clients, Box::new(about)))
+    pub async fn configure(&self, clients: Clients<S>, config: BrokerConfig) {
+        self.order(EngineMessage::Configure(clients, Box::new(config)))
             .await;
     }
 
@@ -205,12 +205,12 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             Event::Message(EngineMessage::Ping(sender)) => {
                 sender.send(()).unwrap_or_default();
             }
-            Event::Message(EngineMessage::Configure(clients, about)) => {
-                let has_rules = !about.access.is_empty();
+            Event::Message(EngineMessage::Configure(clients, config)) => {
+                let has_rules = !config.access.is_empty();
                 broker.0.has_rules.store(has_rules, Ordering::Relaxed);
-                let has_units = about.names_units();
+                let has_units = config.access.has_units();
                 broker.0.has_units.store(has_units, Ordering::Relaxed);
-                state.about = *about;
+                state.config = *config;
                 log::configured(&self.configure(clients, &mut state));
                 // Whether they may be kept may have changed.
                 self.broker.0.renewed.send_replace(());

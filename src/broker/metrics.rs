@@ -91,7 +91,8 @@ impl<C: Clock> Broker<C> {
                 .flatten()?;
             Some((status, state.counters.of(set)))
         });
-        let status = &state.about.status;
+        let daemon = &state.config.daemon;
+        let status = &daemon.status;
         Snapshot {
             sets: sets
                 .map(|(status, counts)| Set {
@@ -102,7 +103,7 @@ impl<C: Clock> Broker<C> {
                 .collect(),
             strangers: state.counters.strangers.clone().into_iter().collect(),
             connections: self.0.connections.load(Ordering::Relaxed),
-            loaded_well: status.config_error.is_none() && state.about.load_errors.is_empty(),
+            loaded_well: status.config_error.is_none() && daemon.load_errors.is_empty(),
             loaded: epoch(status.config_loaded),
             version: status.version.clone(),
             protocol: status.protocol.to_string(),

@@ -15,7 +15,7 @@ use tracing::{debug, error, info, warn};
 use super::clients::{Clients, News, Rerun};
 use super::restart_settings::Fixed;
 use super::{DaemonError, Options};
-use crate::broker::{About, Broker, EngineHandle};
+use crate::broker::{AccessTables, Broker, BrokerConfig, DaemonInfo, EngineHandle};
 use crate::config::{Config, Env};
 use crate::connect::Shared;
 use crate::load::{FileStamps, LoadResult, LoadedConfig, SecretCommands, load_config};
@@ -263,7 +263,7 @@ impl<C: Clock> ReloadTask<C> {
 
     async fn configure(&mut self) {
         let clients = self.clients.for_broker();
-        self.helm.configure(clients, self.about()).await;
+        self.helm.configure(clients, self.broker_config()).await;
     }
 
     /// Runs the commands of these clients.
@@ -290,15 +290,16 @@ impl<C: Clock> ReloadTask<C> {
         }
     }
 
-    fn about(&self) -> About {
-        let mut about = about(
+    fn broker_config(&self) -> BrokerConfig {
+        let mut config = broker_config(
             &self.config,
             &self.clients,
             self.started,
             self.config_loaded,
         );
-        about.status.config_error.clone_from(&self.config_error);
-        about
+        let status = &mut config.daemon.status;
+        status.config_error.clone_from(&self.config_error);
+        config
     }
 
     fn set_level(&self, config: &Config) {
@@ -365,34 +366,37 @@ async fn end_of(looking: &mut Option<(Cause, JoinHandle<io::Result<Look>>)>) -> 
     }
 }
 
-/// What status says of a daemon whose config was read at `loaded`.
-pub(super) fn about(
+/// Returns the broker's part of a config that was read at `loaded`.
+pub(super) fn broker_config(
     config: &Config,
     clients: &Clients<Source>,
     started: BootTime,
     loaded: BootTime,
-) -> About {
-    // Whoever asks is in another directory.
-    let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-    let config_path = config.path.as_ref().map(whole);
-    About {
-        status: BrokerStatus {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            protocol: VERSION,
-            pid: std::process::id(),
-            started,
-            config_path: config_path.map(|path| path.display().to_string()),
-            config_loaded: loaded,
-            config_error: None,
+) -> BrokerConfig {
+    // Callers run in other directories.
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let config_path = config.path.as_ref().map(absolute);
+    let tables = config
+        .clients
+        .iter()
+        .filter_map(|(name, client)| Some((name.clone(), client.access.clone()?)));
+    let status = BrokerStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: VERSION,
+        pid: std::process::id(),
+        started,
+        config_path: config_path.map(|path| path.display().to_string()),
+        config_loaded: loaded,
+        config_error: None,
+    };
+    BrokerConfig {
+        daemon: DaemonInfo {
+            status,
+            load_errors: clients.errors(),
         },
         default_client: config.default_client.clone(),
+        access: AccessTables(tables.collect()),
         origins: clients.origins(),
-        load_errors: clients.errors(),
-        keeps: config.keep_over_restart,
-        access: config
-            .clients
-            .iter()
-            .filter_map(|(name, client)| Some((name.clone(), client.access.clone()?)))
-            .collect(),
+        keep_over_restart: config.keep_over_restart,
     }
 }

@@ -12,7 +12,7 @@ use domo_token_protocol::scope::MAX_SCOPE_BYTES;
 use domo_token_protocol::scope::ScopeSet;
 
 use super::*;
-use crate::broker::{About, Engine};
+use crate::broker::{BrokerConfig, Engine};
 use crate::platform::clock::BootTime;
 use crate::source::TokenSource;
 use domo_token_core::fetch::{FetchError, Fetched};
@@ -82,7 +82,7 @@ async fn a_panic_in_a_session_costs_the_others_nothing_and_is_told_once() {
     let mut socket = Socket::lock(&path, false).unwrap();
     let listener = socket.listen(&Callers::default()).unwrap();
     let clock = Faulty::default();
-    let broker = Broker::new(clock.clone(), 0, About::default());
+    let broker = Broker::new(clock.clone(), 0, BrokerConfig::default());
     let stop = CancellationToken::new();
     let server = tokio::spawn(serve(listener, broker, Limits::default(), stop.clone()));
 
@@ -151,7 +151,7 @@ async fn each_request_gets_its_own_answer_be_it_the_last_one_again_or_another() 
     let path = place(folder.path());
     let mut socket = Socket::lock(&path, false).unwrap();
     let listener = socket.listen(&Callers::default()).unwrap();
-    let broker = Broker::new(Faulty::default(), 0, About::default());
+    let broker = Broker::new(Faulty::default(), 0, BrokerConfig::default());
     let stop = CancellationToken::new();
     let server = tokio::spawn(serve(listener, broker, Limits::default(), stop.clone()));
 
@@ -205,7 +205,7 @@ async fn what_a_caller_sends_as_it_connects_is_answered_however_long_it_is() {
             scopes.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ));
     }
-    let broker = Broker::new(Faulty::default(), 0, About::default());
+    let broker = Broker::new(Faulty::default(), 0, BrokerConfig::default());
     let stop = CancellationToken::new();
     tokio::spawn(serve(listener, broker, Limits::default(), stop));
     let hearing = tokio::task::spawn_blocking(move || {
@@ -264,7 +264,7 @@ async fn of_answers_with_metrics_that_are_not_read_no_more_than_eight_are_held()
     let path = place(folder.path());
     let mut socket = Socket::lock(&path, false).unwrap();
     let listener = socket.listen(&Callers::default()).unwrap();
-    let broker = Broker::new(Faulty::default(), 0, About::default());
+    let broker = Broker::new(Faulty::default(), 0, BrokerConfig::default());
     let stop = CancellationToken::new();
     let mut limits = Limits::default();
     limits.deadlines.answer = Duration::from_secs(600);
@@ -313,11 +313,11 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
     let path = place(folder.path());
     let mut socket = Socket::lock(&path, false).unwrap();
     let listener = socket.listen(&Callers::default()).unwrap();
-    let about = About {
+    let config = BrokerConfig {
         default_client: Some("acme".to_owned()),
-        ..About::default()
+        ..BrokerConfig::default()
     };
-    let broker = Broker::new(Faulty::default(), 0, about);
+    let broker = Broker::new(Faulty::default(), 0, config);
     let wanted = ClientSpec {
         name: "acme".to_owned(),
         shown_id: String::new(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use domo_token::broker::{About, Broker, Clients, Engine, EngineHandle};
+use domo_token::broker::{Broker, BrokerConfig, Clients, Engine, EngineHandle};
 use domo_token::platform::clock::{BootTime, Clock};
 use domo_token_core::scheduler::ClientSpec;
 use domo_token_protocol::messages::Renew;
@@ -105,7 +105,7 @@ pub(crate) fn play(seed: u64, lifetime: u32, ops: &[Op]) -> Result<Outcome, Stri
         let lifetime = Duration::from_secs(lifetime.into());
         let clock = SimClock::new(BootTime::from_millis(1_000_000));
         let domo = Domo::new(clock.clone(), seed, lifetime);
-        let broker = Broker::new(clock.clone(), seed, About::default());
+        let broker = Broker::new(clock.clone(), seed, BrokerConfig::default());
         let mut sources = BTreeMap::new();
         for (client, _) in SETS {
             sources
@@ -259,7 +259,7 @@ impl Run {
     async fn configure(&self, renewed: Option<&str>) {
         self.domo.excuse();
         let clients = clients(&self.sources, &self.off, renewed);
-        self.helm.configure(clients, About::default()).await;
+        self.helm.configure(clients, BrokerConfig::default()).await;
         self.helm.retry().await;
     }
 

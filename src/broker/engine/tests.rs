@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domo_token_protocol::messages::{Asked, RefusalKind, TokenRequest};
 
-use super::super::StatusCursor;
+use super::super::{AccessTables, StatusCursor};
 use super::*;
 use crate::audit::Audit;
 use crate::platform::clock::SystemClock;
@@ -63,7 +63,7 @@ fn engine(
     Engine<Stub, SystemClock>,
     EngineHandle<Stub>,
 ) {
-    let broker = Broker::new(SystemClock::new(), 1, About::default());
+    let broker = Broker::new(SystemClock::new(), 1, BrokerConfig::default());
     let (engine, helm) = Engine::new(&broker, client(source, true));
     (broker, engine, helm)
 }
@@ -187,22 +187,22 @@ fn engine_of_two() -> (
     (broker, engine, helm)
 }
 
-fn default_client(name: &str) -> About {
-    About {
+fn default_client(name: &str) -> BrokerConfig {
+    BrokerConfig {
         default_client: Some(name.to_owned()),
-        ..About::default()
+        ..BrokerConfig::default()
     }
 }
 
 /// The config with `other` as default, whose sets nobody may have.
 fn other_is_default() -> EngineMessage<Stub> {
     let clients = client(Stub::Gives, false).into_iter();
-    let about = About {
-        access: BTreeMap::from([("other".to_owned(), Access::default())]),
+    let config = BrokerConfig {
+        access: AccessTables(BTreeMap::from([("other".to_owned(), Access::default())])),
         ..default_client("other")
     };
     let other = client_of("other", Stub::Hangs, false);
-    EngineMessage::Configure(clients.chain(other).collect(), Box::new(about))
+    EngineMessage::Configure(clients.chain(other).collect(), Box::new(config))
 }
 
 fn data_of_default() -> Asked {
