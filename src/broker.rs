@@ -284,17 +284,15 @@ impl<C: Clock> Broker<C> {
             answer.push(Response::Broker(state.status_for(caller)));
         }
         let mut sets = state.scheduler.status_after(from.after.as_ref(), now);
-        let page: Vec<ScopeStatus> = sets.by_ref().take(PAGE).collect();
+        let page: Vec<(&ScopeSet, ScopeStatus)> = sets.by_ref().take(PAGE).collect();
         let last = page.last().filter(|_| sets.next().is_some());
-        let next = last.and_then(|last| {
-            let scope = ScopeSet::parse(&last.scope).ok()?;
-            let after = Some((last.client.clone(), scope));
-            Some(StatusCursor { after })
+        let next = last.map(|(scope, last)| StatusCursor {
+            after: Some((last.client.clone(), (*scope).clone())),
         });
         let seen = page
             .into_iter()
-            .filter(|set| state.may_see(&set.client, &set.scope, caller));
-        answer.extend(seen.map(|mut set| {
+            .filter(|(scope, set)| state.may_see(&set.client, scope, caller));
+        answer.extend(seen.map(|(_, mut set)| {
             state.show_load_error(&mut set, caller);
             Response::Scope(set)
         }));

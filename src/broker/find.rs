@@ -118,12 +118,9 @@ impl State {
     }
 
     /// Whether status shows a set to this caller.
-    pub(super) fn may_see(&self, client: &str, scope: &str, caller: &Caller) -> bool {
-        let granted = |scope: &ScopeSet| {
-            let access = self.config.access.get(client);
-            access.is_none_or(|access| access.grants(scope, caller))
-        };
-        caller.privileged || ScopeSet::parse(scope).is_ok_and(|scope| granted(&scope))
+    pub(super) fn may_see(&self, client: &str, scope: &ScopeSet, caller: &Caller) -> bool {
+        let access = self.config.access.get(client);
+        caller.privileged || access.is_none_or(|access| access.grants(scope, caller))
     }
 
     pub(super) fn may_see_client(&self, client: &str, caller: &Caller) -> bool {

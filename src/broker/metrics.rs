@@ -85,7 +85,7 @@ impl<C: Clock> Broker<C> {
         let state = self.state();
         let epoch = |at: BootTime| since_1970(at.to_wall(now, wall)).as_secs_f64();
         let sets = state.scheduler.sets().filter_map(|(set, client, scope)| {
-            let shown = state.may_see(client, scope.as_str(), caller);
+            let shown = state.may_see(client, scope, caller);
             let status = shown
                 .then(|| state.scheduler.status_of(set, now))
                 .flatten()?;
