@@ -115,13 +115,13 @@ fn run_broker(
         let signals = if stay { signals::listen()? } else { signals };
         // The tour waits for this; if it has left there is nobody to tell.
         let tell = |_: &Path| ready.send(()).unwrap_or_default();
-        let surroundings = Environment {
+        let environment = Environment {
             env,
             levels: Levels::default(),
             signals,
-            passed: InheritedFds::default(),
+            inherited: InheritedFds::default(),
         };
-        daemon::run(config, options, surroundings, tell).await?;
+        daemon::run(config, options, environment, tell).await?;
         Ok(())
     })
 }

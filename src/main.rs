@@ -276,13 +276,13 @@ fn run(
         let signals = signals::listen().map_err(|error| ExitError::of_host(NO_SIGNALS, &error))?;
         #[cfg(unix)]
         signals::reap_orphans().map_err(|error| ExitError::of_host(NO_SIGNALS, &error))?;
-        let surroundings = Environment {
+        let environment = Environment {
             env,
             levels,
             signals,
-            passed,
+            inherited: passed,
         };
-        Ok(daemon::run(config, &options, surroundings, |_| {}).await?)
+        Ok(daemon::run(config, &options, environment, |_| {}).await?)
     };
     run_to_completion(&runtime, daemon)
 }

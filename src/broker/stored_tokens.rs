@@ -64,7 +64,7 @@ impl<C: Clock> Broker<C> {
 
     /// Tokens of an earlier process, for the [`super::Engine`] that is made next. Each is served
     /// once its client is loaded, if that requests its tokens in the same place.
-    pub fn take_over(&self, stored: Vec<StoredToken>) {
+    pub fn add_stored(&self, stored: Vec<StoredToken>) {
         if !stored.is_empty() {
             let count = stored.len();
             info!(count, "tokens of the last process are taken over");
@@ -159,7 +159,7 @@ mod tests {
             ..BrokerConfig::default()
         };
         let broker = Broker::new(SystemClock::new(), 1, config);
-        broker.take_over(vec![stored()]);
+        broker.add_stored(vec![stored()]);
         configure(&broker, &[client(loading)]);
         broker
     }
