@@ -139,7 +139,7 @@ impl<C: Clock> Broker<C> {
     ///
     /// A [`Refusal`] says why there is no token.
     pub async fn token(&self, request: &TokenRequest, caller: &Caller) -> Reply {
-        let (resolved, begun) = self.begin(request, caller);
+        let (subject, begun) = self.begin(request, caller);
         let reply = match begun {
             Begun::Answered(reply) => reply,
             Begun::Waits {
@@ -148,8 +148,8 @@ impl<C: Clock> Broker<C> {
                 answer,
             } => self.wait(set, waiter, answer, caller).await,
         };
-        if let Some(resolved) = resolved {
-            self.record_audit(caller, &resolved, reply.as_ref());
+        if let Some(subject) = subject {
+            self.record_audit(caller, &subject, reply.as_ref());
         }
         reply
     }
@@ -165,16 +165,16 @@ impl<C: Clock> Broker<C> {
         };
         let mut state = self.state();
         let admitted = state.admit(&request.asked, caller, now);
-        let resolved = self.resolved(&state, &request.asked, &admitted);
+        let subject = self.audit_subject(&state, &request.asked, &admitted);
         let set = match admitted {
             Ok(set) => set,
             Err(refusal) => {
-                state.counters.unmatched(&refusal);
-                return (resolved, Begun::Answered(Err(refusal)));
+                state.counters.count_unmatched(&refusal);
+                return (subject, Begun::Answered(Err(refusal)));
             }
         };
         if state.stopping {
-            return (resolved, Begun::Answered(Err(stopping())));
+            return (subject, Begun::Answered(Err(stopping())));
         }
         if let Some(Renew::Rejected(generation)) = request.renew {
             let who = caller.to_string();
@@ -188,9 +188,9 @@ impl<C: Clock> Broker<C> {
             self.0.changed.notify_one();
         }
         if let Some(reply) = reply {
-            state.counters.answer(set, &reply);
+            state.counters.count_answer(set, &reply);
             let reply = reply.map_err(|refusal| state.with_load_error(set, caller, refusal));
-            return (resolved, Begun::Answered(reply));
+            return (subject, Begun::Answered(reply));
         }
         let (sender, answer) = oneshot::channel();
         state.waiters.insert(waiter, sender);
@@ -199,7 +199,7 @@ impl<C: Clock> Broker<C> {
             waiter,
             answer,
         };
-        (resolved, begun)
+        (subject, begun)
     }
 
     async fn wait(
@@ -238,7 +238,7 @@ impl<C: Clock> Broker<C> {
         let now = self.0.clock.now();
         let mut state = self.state();
         let admitted = state.admit(asked, caller, now);
-        let resolved = self.resolved(&state, asked, &admitted);
+        let subject = self.audit_subject(&state, asked, &admitted);
         let admitted = admitted.and_then(|set| {
             if state.stopping {
                 return Err(stopping());
@@ -249,8 +249,8 @@ impl<C: Clock> Broker<C> {
             Ok(set) => set,
             Err(refusal) => {
                 drop(state);
-                if let Some(resolved) = resolved {
-                    self.record_audit(caller, &resolved, Err(&refusal));
+                if let Some(subject) = subject {
+                    self.record_audit(caller, &subject, Err(&refusal));
                 }
                 return Err(refusal);
             }
@@ -318,9 +318,9 @@ impl State {
     /// A caller that waited has its answer; by then the set may be gone, and its counts with it.
     fn count_late(&mut self, set: SetId, reply: &Reply) {
         if self.scheduler.has(set) {
-            self.counters.answer(set, reply);
+            self.counters.count_answer(set, reply);
         } else if let Err(refusal) = reply {
-            self.counters.unmatched(refusal);
+            self.counters.count_unmatched(refusal);
         }
     }
 

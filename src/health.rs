@@ -76,10 +76,10 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub async fn serve<S: TokenSource, C: Clock>(
     listener: TcpListener,
     broker: Broker<C>,
-    helm: EngineHandle<S>,
+    engine: EngineHandle<S>,
     stop: CancellationToken,
 ) {
-    let health = Arc::new(Health::new(broker, helm));
+    let health = Arc::new(Health::new(broker, engine));
     let accepting = async {
         let mut tasks = JoinSet::new();
         let mut open = Connections::default();
@@ -120,7 +120,7 @@ pub async fn serve<S: TokenSource, C: Clock>(
 
 struct Health<S, C> {
     broker: Broker<C>,
-    helm: EngineHandle<S>,
+    engine: EngineHandle<S>,
     /// The text of the metrics, and when it was made.
     metrics: Mutex<Option<(BootTime, Bytes)>>,
 }
@@ -128,10 +128,10 @@ struct Health<S, C> {
 type Answer = Response<Full<Bytes>>;
 
 impl<S: TokenSource, C: Clock> Health<S, C> {
-    fn new(broker: Broker<C>, helm: EngineHandle<S>) -> Self {
+    fn new(broker: Broker<C>, engine: EngineHandle<S>) -> Self {
         Self {
             broker,
-            helm,
+            engine,
             metrics: Mutex::new(None),
         }
     }
@@ -202,7 +202,7 @@ impl<S: TokenSource, C: Clock> Health<S, C> {
     }
 
     async fn live(&self) -> Answer {
-        match timeout(LOOP, self.helm.ping()).await {
+        match timeout(LOOP, self.engine.ping()).await {
             Ok(()) => plain(StatusCode::OK, "live\n"),
             Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the loop doesn't answer\n"),
         }
@@ -278,8 +278,8 @@ mod tests {
     #[tokio::test]
     async fn a_loop_that_does_not_answer_is_not_live() {
         let broker = Broker::new(SystemClock::new(), 1, BrokerConfig::default());
-        let (engine, helm) = Engine::<Unasked, _>::new(&broker, Vec::new());
-        let health = Health::new(broker, helm);
+        let (engine, handle) = Engine::<Unasked, _>::new(&broker, Vec::new());
+        let health = Health::new(broker, handle);
         let stuck = health.live().await;
         assert_eq!(stuck.status(), StatusCode::SERVICE_UNAVAILABLE);
         let engine = tokio::spawn(engine.run());
@@ -290,8 +290,8 @@ mod tests {
     #[test]
     fn metrics_are_rendered_once_a_second() {
         let broker = Broker::new(SystemClock::new(), 1, BrokerConfig::default());
-        let (_engine, helm) = Engine::<Unasked, _>::new(&broker, Vec::new());
-        let health = Health::new(broker, helm);
+        let (_engine, handle) = Engine::<Unasked, _>::new(&broker, Vec::new());
+        let health = Health::new(broker, handle);
         let at = |millis| health.metrics_text(BootTime::from_millis(millis));
         let count = |text: &Bytes| text.as_ptr();
         let first = at(1000);
