@@ -15,6 +15,7 @@ use std::time::Duration;
 use domo_sandbox::{Recorded, Sandbox};
 use domo_token::config::Env;
 use domo_token::daemon::{self, Environment, Options};
+use domo_token::load::load_config;
 use domo_token::platform::logging::Levels;
 use domo_token::platform::logging::{self, Format};
 use domo_token::platform::signals::{self, Signal};
@@ -109,18 +110,18 @@ fn run_broker(
         .enable_all()
         .build()?;
     let env: Env<'static> = &|_| None;
-    let config = daemon::load_config(options, env)?;
+    let config = load_config(options.config.as_deref(), env)?;
     runtime.block_on(async {
         let signals = if stay { signals::listen()? } else { signals };
         // The tour waits for this; if it has left there is nobody to tell.
         let tell = |_: &Path| ready.send(()).unwrap_or_default();
-        let surroundings = Environment {
+        let environment = Environment {
             env,
             levels: Levels::default(),
             signals,
-            passed: InheritedFds::default(),
+            inherited: InheritedFds::default(),
         };
-        daemon::run(config, options, surroundings, tell).await?;
+        daemon::run(config, options, environment, tell).await?;
         Ok(())
     })
 }

@@ -96,7 +96,7 @@ mod tests {
     use domo_token_protocol::scope::ScopeSet;
 
     use super::*;
-    use crate::broker::{About, Engine};
+    use crate::broker::{BrokerConfig, Engine};
     use crate::platform::clock::SystemClock;
     use crate::source::TokenSource;
 
@@ -119,7 +119,7 @@ mod tests {
 
     /// A broker whose only client has that many scope sets.
     fn broker(sets: usize) -> Broker<SystemClock> {
-        let broker = Broker::new(SystemClock::new(), 0, About::default());
+        let broker = Broker::new(SystemClock::new(), 0, BrokerConfig::default());
         let spec = ClientSpec {
             name: "acme".to_owned(),
             shown_id: String::new(),

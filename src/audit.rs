@@ -112,7 +112,7 @@ impl Audit {
     }
 
     /// Takes down what `caller` was given for what it asked.
-    pub fn note(
+    pub fn record(
         &self,
         caller: &Caller,
         client: Option<&str>,

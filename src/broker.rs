@@ -4,6 +4,7 @@
 //! another task. [`Engine`] is the loop that sends token requests and keeps the time.
 
 mod audit;
+mod broker_config;
 mod did_you_mean;
 mod engine;
 mod errors;
@@ -15,7 +16,7 @@ mod summary;
 mod counters;
 mod watch;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -29,14 +30,15 @@ use tokio::sync::{Notify, oneshot, watch as signal};
 
 use crate::audit::Audit;
 use crate::platform::clock::{BootTime, Clock};
-use domo_token_core::policy::{Access, Caller};
+use domo_token_core::policy::Caller;
 use domo_token_core::schedule::{self, Answer, Reply, WaiterId};
 use domo_token_core::scheduler::{STOPPING, Scheduler, SetId};
 
+pub use broker_config::{AccessTables, BrokerConfig, DaemonInfo, Origins};
 use counters::Counters;
 pub use engine::{Clients, Engine, EngineHandle};
 pub use metrics::METRICS_TYPE;
-pub use stored_tokens::{Origin, StoredToken};
+pub use stored_tokens::StoredToken;
 pub use watch::Watch;
 
 /// The broker as sessions see it. Clones are the same broker.
@@ -63,7 +65,7 @@ struct Shared<C> {
 
 #[derive(Debug)]
 struct State {
-    about: About,
+    config: BrokerConfig,
     scheduler: Scheduler,
     /// Tokens of an earlier process whose client is not loaded.
     stored: Vec<StoredToken>,
@@ -79,30 +81,6 @@ struct State {
     socket_error: Option<String>,
     refusals: log::LogRateLimit,
     counters: Counters,
-}
-
-/// What a broker knows of its daemon.
-#[derive(Clone, Debug, Default)]
-pub struct About {
-    /// What status says of it.
-    pub status: BrokerStatus,
-    /// Whom a caller means that names no client.
-    pub default_client: Option<String>,
-    /// The access tables, by client; a client without one is open to whoever may connect.
-    pub access: BTreeMap<String, Access>,
-    /// Who asks where for each client's tokens, of those that are loaded.
-    pub origins: BTreeMap<String, Origin>,
-    /// Why what the config says of these clients could not be loaded.
-    pub load_errors: BTreeMap<String, String>,
-    /// Whether the tokens may be kept over a restart.
-    pub keeps: bool,
-}
-
-impl About {
-    fn names_units(&self) -> bool {
-        let mut rules = self.access.values().flat_map(|access| access.0.values());
-        rules.any(|rule| !rule.units.is_empty())
-    }
 }
 
 /// The most scope sets in a page of status: a page is held while its caller reads it, and thousands of callers
@@ -125,14 +103,14 @@ pub struct StatusCursor {
 }
 
 impl<C: Clock> Broker<C> {
-    /// A broker with no clients yet, whose chance comes from `seed`.
-    pub fn new(clock: C, seed: u64, about: About) -> Self {
+    /// Returns a broker with no clients yet, whose random numbers come from `seed`.
+    pub fn new(clock: C, seed: u64, config: BrokerConfig) -> Self {
         Self(Arc::new(Shared {
             clock,
-            has_rules: AtomicBool::new(!about.access.is_empty()),
-            has_units: AtomicBool::new(about.names_units()),
+            has_rules: AtomicBool::new(!config.access.is_empty()),
+            has_units: AtomicBool::new(config.access.has_units()),
             state: Mutex::new(State {
-                about,
+                config,
                 scheduler: Scheduler::new(seed),
                 stored: Vec::new(),
                 waiters: HashMap::new(),
@@ -170,7 +148,7 @@ impl<C: Clock> Broker<C> {
     ///
     /// A [`Refusal`] says why there is no token.
     pub async fn token(&self, request: &TokenRequest, caller: &Caller) -> Reply {
-        let (resolved, begun) = self.begin(request, caller);
+        let (subject, begun) = self.begin(request, caller);
         let reply = match begun {
             Begun::Answered(reply) => reply,
             Begun::Waits {
@@ -179,8 +157,8 @@ impl<C: Clock> Broker<C> {
                 answer,
             } => self.wait(set, waiter, answer, caller).await,
         };
-        if let Some(resolved) = resolved {
-            self.record_audit(caller, &resolved, reply.as_ref());
+        if let Some(subject) = subject {
+            self.record_audit(caller, &subject, reply.as_ref());
         }
         reply
     }
@@ -196,16 +174,16 @@ impl<C: Clock> Broker<C> {
         };
         let mut state = self.state();
         let admitted = state.admit(&request.asked, caller, now);
-        let resolved = self.resolved(&state, &request.asked, &admitted);
+        let subject = self.audit_subject(&state, &request.asked, &admitted);
         let set = match admitted {
             Ok(set) => set,
             Err(refusal) => {
-                state.counters.unmatched(&refusal);
-                return (resolved, Begun::Answered(Err(refusal)));
+                state.counters.count_unmatched(&refusal);
+                return (subject, Begun::Answered(Err(refusal)));
             }
         };
         if state.stopping {
-            return (resolved, Begun::Answered(Err(stopping())));
+            return (subject, Begun::Answered(Err(stopping())));
         }
         if let Some(Renew::Rejected(generation)) = request.renew {
             let who = caller.to_string();
@@ -219,9 +197,9 @@ impl<C: Clock> Broker<C> {
             self.0.changed.notify_one();
         }
         if let Answer::Now(reply) = answer {
-            state.counters.answer(set, &reply);
+            state.counters.count_answer(set, &reply);
             let reply = reply.map_err(|refusal| state.with_load_error(set, caller, refusal));
-            return (resolved, Begun::Answered(reply));
+            return (subject, Begun::Answered(reply));
         }
         let (sender, answer) = oneshot::channel();
         state.waiters.insert(waiter, sender);
@@ -230,7 +208,7 @@ impl<C: Clock> Broker<C> {
             waiter,
             answer,
         };
-        (resolved, begun)
+        (subject, begun)
     }
 
     async fn wait(
@@ -269,7 +247,7 @@ impl<C: Clock> Broker<C> {
         let now = self.0.clock.now();
         let mut state = self.state();
         let admitted = state.admit(asked, caller, now);
-        let resolved = self.resolved(&state, asked, &admitted);
+        let subject = self.audit_subject(&state, asked, &admitted);
         let admitted = admitted.and_then(|set| {
             if state.stopping {
                 return Err(stopping());
@@ -280,8 +258,8 @@ impl<C: Clock> Broker<C> {
             Ok(set) => set,
             Err(refusal) => {
                 drop(state);
-                if let Some(resolved) = resolved {
-                    self.record_audit(caller, &resolved, Err(&refusal));
+                if let Some(subject) = subject {
+                    self.record_audit(caller, &subject, Err(&refusal));
                 }
                 return Err(refusal);
             }
@@ -313,17 +291,15 @@ impl<C: Clock> Broker<C> {
         let is_first = from.after.is_none();
         let broker = is_first.then(|| state.status_for(caller));
         let mut sets = state.scheduler.status_after(from.after.as_ref(), now);
-        let page: Vec<ScopeStatus> = sets.by_ref().take(PAGE).collect();
+        let page: Vec<(&ScopeSet, ScopeStatus)> = sets.by_ref().take(PAGE).collect();
         let last = page.last().filter(|_| sets.next().is_some());
-        let next = last.and_then(|last| {
-            let scope = ScopeSet::parse(&last.scope).ok()?;
-            let after = Some((last.client.clone(), scope));
-            Some(StatusCursor { after })
+        let next = last.map(|(scope, last)| StatusCursor {
+            after: Some((last.client.clone(), (*scope).clone())),
         });
         let seen = page
             .into_iter()
-            .filter(|set| state.may_see(&set.client, &set.scope, caller));
-        let scopes = seen.map(|mut set| {
+            .filter(|(scope, set)| state.may_see(&set.client, scope, caller));
+        let scopes = seen.map(|(_, mut set)| {
             state.show_load_error(&mut set, caller);
             set
         });
@@ -347,9 +323,9 @@ impl State {
     /// A caller that waited has its answer; by then the set may be gone, and its counts with it.
     fn count_late(&mut self, set: SetId, reply: &Reply) {
         if self.scheduler.contains(set) {
-            self.counters.answer(set, reply);
+            self.counters.count_answer(set, reply);
         } else if let Err(refusal) = reply {
-            self.counters.unmatched(refusal);
+            self.counters.count_unmatched(refusal);
         }
     }
 

@@ -13,14 +13,15 @@ use domo_token_protocol::scope::ScopeSet;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
-use crate::broker::{Broker, Origin, StoredToken};
+use crate::broker::{Broker, StoredToken};
 use crate::platform::clock::{BootTime, Clock};
 use crate::platform::systemd::{self, Slot};
 use crate::platform::threads;
+use crate::source::Origin;
 use domo_token_core::schedule::TokenSnapshot;
 use domo_token_core::token::{Life, MAX_LIFETIME, Token};
 
@@ -125,8 +126,8 @@ impl Record {
     }
 }
 
-/// Hands the tokens over anew whenever they change, and a last time when `stop` turns true.
-pub async fn run<C: Clock>(broker: Broker<C>, clock: C, mut stop: watch::Receiver<bool>) {
+/// Hands the tokens over anew whenever they change, and a last time when `stop` is cancelled.
+pub async fn run<C: Clock>(broker: Broker<C>, clock: C, stop: CancellationToken) {
     let mut changed = broker.renewals();
     changed.mark_changed();
     // What was taken back is handed over anew.
@@ -136,7 +137,7 @@ pub async fn run<C: Clock>(broker: Broker<C>, clock: C, mut stop: watch::Receive
     while !stopping {
         tokio::select! {
             _changed = changed.changed() => {}
-            _stopped = stop.wait_for(|stop| *stop) => {
+            () = stop.cancelled() => {
                 stopping = true;
                 if !changed.has_changed().unwrap_or(false) {
                     return;
@@ -160,7 +161,7 @@ pub async fn run<C: Clock>(broker: Broker<C>, clock: C, mut stop: watch::Receive
         let rested = now + now.saturating_since(written) * REST;
         tokio::select! {
             () = clock.sleep_until(rested) => {}
-            _stopped = stop.wait_for(|stop| *stop) => {}
+            () = stop.cancelled() => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, StoredToken};
 use crate::platform::clock::{BootTime, Clock};
@@ -26,4 +26,4 @@ impl StoredTokens {
 
 /// Hands nothing over.
 #[expect(clippy::unused_async, reason = "the same face everywhere")]
-pub async fn run<C: Clock>(_: Broker<C>, _: C, _: watch::Receiver<bool>) {}
+pub async fn run<C: Clock>(_: Broker<C>, _: C, _: CancellationToken) {}

@@ -24,9 +24,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::broker::{Broker, EngineHandle, METRICS_TYPE};
@@ -72,14 +72,14 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// Serves until `stop` turns true.
+/// Serves until `stop` is cancelled.
 pub async fn serve<S: TokenSource, C: Clock>(
     listener: TcpListener,
     broker: Broker<C>,
-    helm: EngineHandle<S>,
-    mut stop: watch::Receiver<bool>,
+    engine: EngineHandle<S>,
+    stop: CancellationToken,
 ) {
-    let health = Arc::new(Health::new(broker, helm));
+    let health = Arc::new(Health::new(broker, engine));
     let accepting = async {
         let mut tasks = JoinSet::new();
         let mut open = Connections::default();
@@ -114,13 +114,13 @@ pub async fn serve<S: TokenSource, C: Clock>(
     };
     tokio::select! {
         () = accepting => {}
-        _stopped = stop.wait_for(|stop| *stop) => {}
+        () = stop.cancelled() => {}
     }
 }
 
 struct Health<S, C> {
     broker: Broker<C>,
-    helm: EngineHandle<S>,
+    engine: EngineHandle<S>,
     /// The text of the metrics, and when it was made.
     metrics: Mutex<Option<(BootTime, Bytes)>>,
 }
@@ -128,10 +128,10 @@ struct Health<S, C> {
 type Answer = Response<Full<Bytes>>;
 
 impl<S: TokenSource, C: Clock> Health<S, C> {
-    fn new(broker: Broker<C>, helm: EngineHandle<S>) -> Self {
+    fn new(broker: Broker<C>, engine: EngineHandle<S>) -> Self {
         Self {
             broker,
-            helm,
+            engine,
             metrics: Mutex::new(None),
         }
     }
@@ -202,7 +202,7 @@ impl<S: TokenSource, C: Clock> Health<S, C> {
     }
 
     async fn live(&self) -> Answer {
-        match timeout(LOOP, self.helm.ping()).await {
+        match timeout(LOOP, self.engine.ping()).await {
             Ok(()) => plain(StatusCode::OK, "live\n"),
             Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the loop doesn't answer\n"),
         }
@@ -257,7 +257,7 @@ fn is_local(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::{About, Engine};
+    use crate::broker::{BrokerConfig, Engine};
     use crate::platform::clock::SystemClock;
     use domo_token_core::fetch::{FetchError, Fetched};
 
@@ -277,9 +277,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_loop_that_does_not_answer_is_not_live() {
-        let broker = Broker::new(SystemClock::new(), 1, About::default());
-        let (engine, helm) = Engine::<Unasked, _>::new(&broker, Vec::new());
-        let health = Health::new(broker, helm);
+        let broker = Broker::new(SystemClock::new(), 1, BrokerConfig::default());
+        let (engine, handle) = Engine::<Unasked, _>::new(&broker, Vec::new());
+        let health = Health::new(broker, handle);
         let stuck = health.live().await;
         assert_eq!(stuck.status(), StatusCode::SERVICE_UNAVAILABLE);
         let engine = tokio::spawn(engine.run());
@@ -289,9 +289,9 @@ mod tests {
 
     #[test]
     fn metrics_are_rendered_once_a_second() {
-        let broker = Broker::new(SystemClock::new(), 1, About::default());
-        let (_engine, helm) = Engine::<Unasked, _>::new(&broker, Vec::new());
-        let health = Health::new(broker, helm);
+        let broker = Broker::new(SystemClock::new(), 1, BrokerConfig::default());
+        let (_engine, handle) = Engine::<Unasked, _>::new(&broker, Vec::new());
+        let health = Health::new(broker, handle);
         let at = |millis| health.metrics_text(BootTime::from_millis(millis));
         let count = |text: &Bytes| text.as_ptr();
         let first = at(1000);

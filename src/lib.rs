@@ -6,13 +6,14 @@
 //! - [`credentials`]: finds client id and secret.
 //! - [`connect`]: connections to servers: name lookup, TCP, proxy, TLS.
 //! - [`source`]: where tokens come from: Domo's token endpoint over HTTP.
+//! - [`load`]: loads config, credentials and sources, without running anything on them.
 //! - [`audit`]: who was given which token when, in a file.
 //! - [`broker`]: answers requests, and runs the loop that carries out what the scheduler decides.
 //! - [`api`]: requests and answers, whatever the protocol.
 //! - [`fdstore`]: tokens over a restart of the service, in systemd's file-descriptor store.
 //! - [`health`]: metrics and health over HTTP, for this machine alone.
 //! - [`server`]: the socket: listener, peers, limits, sessions, and the adapters between protocols and the API.
-//! - [`daemon`]: wiring, loading of clients, reload, shutdown.
+//! - [`daemon`]: wiring, reload, shutdown.
 //! - [`commands`]: the commands `check` and `init`.
 //! - `fuzzing`: what fuzzers call; not there otherwise.
 //!
@@ -21,12 +22,18 @@
 //!
 //! `docs/architecture.md` has the picture; callers use the crate `domo-token-client`.
 
+#![allow(
+    missing_docs,
+    reason = "not published: a comment says what a name does not"
+)]
+
 pub mod platform;
 pub mod flags;
 pub mod config;
 pub mod credentials;
 pub mod connect;
 pub mod source;
+pub mod load;
 pub mod audit;
 pub mod broker;
 pub mod api;

@@ -11,6 +11,7 @@ use domo_token::config::named_path::shown_path;
 use domo_token::config::{self, Env};
 use domo_token::daemon::{self, DaemonError, Environment, Options};
 use domo_token::flags::{Flags, LogFormat, Verb};
+use domo_token::load::load_config;
 #[cfg(unix)]
 use domo_token::platform::children;
 use domo_token::platform::logging::{self, Format};
@@ -116,7 +117,7 @@ fn start() -> ExitCode {
     }
 }
 
-fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
+fn check(options: &Options, env: Env<'static>, depth: Depth) -> ExitCode {
     let judge = match check::judge_as_service(options, env) {
         Ok(judge) => judge,
         Err(error) => return fail(&error, daemon::EX_CONFIG),
@@ -155,7 +156,7 @@ fn check(options: &Options, env: Env, depth: Depth) -> ExitCode {
     }
 }
 
-fn init(wishes: &InitOptions, env: Env) -> ExitCode {
+fn init(wishes: &InitOptions, env: Env<'static>) -> ExitCode {
     // Else the default actions do.
     #[cfg(unix)]
     if children::is_init()
@@ -177,7 +178,8 @@ fn init(wishes: &InitOptions, env: Env) -> ExitCode {
     match written {
         Ok(Written { config, next }) => {
             let printed = print(&next);
-            for problem in check::problems_of_service(&config, env) {
+            let problems = run_once(check::problems_of_service(&config, env));
+            for problem in problems.unwrap_or_else(|ExitError(error, _)| vec![error]) {
                 say(&format_args!(
                     "warning: the service cannot use this config yet: {problem}"
                 ));
@@ -257,7 +259,7 @@ fn run(
             daemon::EX_CONFIG,
         ));
     }
-    let config = daemon::load_config(options, env)?;
+    let config = load_config(options.config.as_deref(), env).map_err(DaemonError::from)?;
     let rust_log = logging::rust_log(env);
     let level = config.log_level.as_deref();
     let filter = logging::filter(options.log.as_deref(), rust_log.as_deref(), level);
@@ -274,13 +276,13 @@ fn run(
         let signals = signals::listen().map_err(|error| ExitError::of_host(NO_SIGNALS, &error))?;
         #[cfg(unix)]
         signals::reap_orphans().map_err(|error| ExitError::of_host(NO_SIGNALS, &error))?;
-        let surroundings = Environment {
+        let environment = Environment {
             env,
             levels,
             signals,
-            passed,
+            inherited: passed,
         };
-        Ok(daemon::run(config, &options, surroundings, |_| {}).await?)
+        Ok(daemon::run(config, &options, environment, |_| {}).await?)
     };
     run_to_completion(&runtime, daemon)
 }

@@ -21,7 +21,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::{JoinSet, yield_now};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
@@ -56,13 +55,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often the operator hears that callers can't be accepted.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
-/// Serves callers within `limits` until `stop` turns true, then lets those who wait have their last
+/// Serves callers within `limits` until `stop` is cancelled, then lets those who wait have their last
 /// answer.
 pub async fn serve<C: Clock>(
     mut listener: Listener,
     broker: Broker<C>,
     limits: Limits,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) {
     let server = Server {
         broker: Arc::new(broker),
@@ -74,14 +73,14 @@ pub async fn serve<C: Clock>(
     let mut sessions = JoinSet::new();
     let mut empty: Option<BootTime> = None;
     let mut accepts_left = server.limits.accepts_per_turn();
-    let mut stopped = pin!(stop.wait_for(|stop| *stop));
+    let mut stopped = pin!(stop.cancelled());
     loop {
         empty = peer::backlog_empty_at(&listener).or(empty);
         let accepted = tokio::select! {
             // Sessions that have ended keep their memory until they are joined, and callers may come
             // without a pause.
             biased;
-            _ = &mut stopped => break,
+            () = &mut stopped => break,
             Some(ended) = sessions.join_next(), if !sessions.is_empty() => {
                 report_panic(ended);
                 continue;

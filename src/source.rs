@@ -1,14 +1,24 @@
-//! The border to the outside world: who gives tokens, and the few ways in which that fails.
+//! Where tokens come from: the trait that the broker's engine uses, and the sources that a config can
+//! choose.
 
 pub mod domo;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use domo_token_core::fetch::{FetchError, Fetched};
 use domo_token_protocol::scope::ScopeSet;
+use serde::{Deserialize, Serialize};
 
-/// Gives tokens for one API client.
+use crate::config::ClientConfig;
+use crate::connect::Shared;
+use crate::credentials::{Credentials, ProxyLogin};
+use domo::{DomoSource, Registration};
+
+pub use domo::SourceError;
+
+/// Requests tokens for one API client.
 pub trait TokenSource: Send + Sync + 'static {
     /// Requests one token, once, within `limit`; never retries by itself. Calls `on_tunnel` as soon as a
     /// proxy has opened a tunnel: its login works, whatever Domo answers.
@@ -18,4 +28,78 @@ pub trait TokenSource: Send + Sync + 'static {
         limit: Duration,
         on_tunnel: &(dyn Fn() + Send + Sync),
     ) -> impl Future<Output = Result<Fetched, FetchError>> + Send;
+}
+
+/// The client id and token endpoint that a client's tokens were requested with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    pub client_id: String,
+    pub token_url: String,
+}
+
+/// The source that the config chooses for a client.
+pub enum Source {
+    /// Domo's token endpoint.
+    Domo(DomoSource),
+}
+
+impl Source {
+    /// Returns `previous` if it was made of the same endpoint and credentials, else a new source, which
+    /// shares with others what `shared` holds.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError`] if the endpoint's CA file can't be used.
+    pub fn new(
+        client: &ClientConfig,
+        credentials: Credentials,
+        proxy_login: Option<ProxyLogin>,
+        previous: Option<&Arc<Self>>,
+        shared: &Shared,
+    ) -> Result<Arc<Self>, SourceError> {
+        let for_reader = |error: SourceError| error.for_reader(client);
+        let registration = Registration::new(client.endpoint.clone(), credentials, proxy_login);
+        let registration = registration.map_err(for_reader)?.of(client);
+        if let Some(previous) = previous
+            && *previous.registration() == registration
+        {
+            return Ok(Arc::clone(previous));
+        }
+        let source = DomoSource::new(registration, shared).map_err(for_reader)?;
+        Ok(Arc::new(Self::Domo(source)))
+    }
+
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        let registration = self.registration();
+        Origin {
+            client_id: registration.client_id().to_owned(),
+            token_url: registration.token_url().to_owned(),
+        }
+    }
+
+    /// Returns what is unusual about its credentials, each with what to do.
+    #[must_use]
+    pub fn credential_warnings(&self) -> Vec<String> {
+        self.registration().slips()
+    }
+
+    fn registration(&self) -> &Registration {
+        match self {
+            Self::Domo(source) => source.registration(),
+        }
+    }
+}
+
+impl TokenSource for Source {
+    async fn fetch(
+        &self,
+        scope: &ScopeSet,
+        limit: Duration,
+        on_tunnel: &(dyn Fn() + Send + Sync),
+    ) -> Result<Fetched, FetchError> {
+        match self {
+            Self::Domo(source) => source.fetch(scope, limit, on_tunnel).await,
+        }
+    }
 }

@@ -29,7 +29,7 @@ fn drain(pipe: &mut File) -> String {
 }
 
 fn note(audit: &Audit, scope: &str) {
-    audit.note(&Caller::default(), None, scope, "served", None);
+    audit.record(&Caller::default(), None, scope, "served", None);
 }
 
 #[test]

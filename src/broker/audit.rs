@@ -1,5 +1,4 @@
-//! What the audit records of an answer: the client and the scope set as they were resolved when it
-//! was decided.
+//! What the audit records of a decision.
 
 use std::borrow::Cow;
 
@@ -13,34 +12,34 @@ use domo_token_core::scheduler::SetId;
 use domo_token_core::token::Token;
 
 impl<C: Clock> Broker<C> {
-    /// From now on each answer is recorded there.
+    /// Records each answer from now on.
     pub fn audit_to(&self, audit: Audit) {
-        // There is one for the life of the daemon.
-        let _first = self.0.audit.set(audit);
+        // There is one for the lifetime of the daemon.
+        self.0.audit.set(audit).ok();
     }
 
-    /// Records what a caller was answered, if there is an audit. What it asked for comes as it was
-    /// resolved when that was decided: the config may have changed since.
+    /// Records what a caller was answered, if there is an audit. `subject` is of the moment of the
+    /// decision, because the config may have changed since.
     pub(super) fn record_audit(
         &self,
         caller: &Caller,
-        resolved: &Asked,
+        subject: &Asked,
         reply: Result<&Token, &Refusal>,
     ) {
         let Some(audit) = self.0.audit.get() else {
             return;
         };
-        let client = resolved.client.as_deref().map(find::client_shown);
-        let scope = find::scope_shown(resolved);
+        let client = subject.client.as_deref().map(find::client_shown);
+        let scope = find::scope_shown(subject);
         let (outcome, generation) = match reply {
             Ok(token) => ("served", Some(token.life().generation)),
-            Err(refusal) => (counters::name(refusal.kind), None),
+            Err(refusal) => (counters::label(refusal.kind), None),
         };
-        audit.note(caller, client.as_deref(), &scope, outcome, generation);
+        audit.record(caller, client.as_deref(), &scope, outcome, generation);
     }
 
-    /// What a caller asked for, as it was resolved, if there is an audit to record it.
-    pub(super) fn resolved(
+    /// Returns the client and the scopes that were decided on, if there is an audit.
+    pub(super) fn audit_subject(
         &self,
         state: &State,
         asked: &Asked,
@@ -49,21 +48,16 @@ impl<C: Clock> Broker<C> {
         self.0.audit.get()?;
         Some(match admitted {
             Ok(set) => state.names_of(*set)?,
-            Err(_) => state.resolved(asked),
+            Err(_) => Asked {
+                client: state.client_meant(asked).map(Cow::into_owned),
+                scope: asked.scope.clone(),
+            },
         })
     }
 }
 
 impl State {
-    /// What a caller asks for, with the client that it means now.
-    fn resolved(&self, asked: &Asked) -> Asked {
-        Asked {
-            client: self.client_meant(asked).map(Cow::into_owned),
-            scope: asked.scope.clone(),
-        }
-    }
-
-    /// The client and the scopes of a set, as a caller would ask for it.
+    /// Returns the client and the scopes of a set, as a request would name them.
     pub(super) fn names_of(&self, set: SetId) -> Option<Asked> {
         let (client, scope) = self.scheduler.name_of(set)?;
         Some(Asked {

@@ -1,4 +1,4 @@
-//! What has happened so far, counted for metrics.
+//! Counters for metrics.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -8,32 +8,30 @@ use domo_token_protocol::messages::{Refusal, RefusalKind};
 use domo_token_core::schedule::{Outcome, Reply};
 use domo_token_core::scheduler::SetId;
 
-/// Counts since the daemon started.
+/// Since the daemon started.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) sets: HashMap<SetId, Counts>,
-    /// Requests that came to no set, by what they came to.
-    pub(super) strangers: BTreeMap<&'static str, u64>,
+    /// Requests that were refused before they matched a scope set, by kind of refusal.
+    pub(super) unmatched: BTreeMap<&'static str, u64>,
     /// How late the loop was at its last timer.
-    pub(super) lag: Duration,
+    pub(super) loop_lag: Duration,
 }
 
-/// Those of one scope set.
+/// The counts of one scope set.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
-    /// Tokens that came.
     pub(super) renewals: u64,
-    /// Attempts that failed, by cause.
+    /// Failed attempts, by cause.
     pub(super) failures: BTreeMap<String, u64>,
-    /// Requests that were given a token.
     pub(super) served: u64,
-    /// Requests that were refused, by what they came to.
+    /// Refused requests, by kind of refusal.
     pub(super) refused: BTreeMap<&'static str, u64>,
 }
 
 impl Counters {
-    /// An attempt of the set came to that.
-    pub(super) fn attempt(&mut self, set: SetId, outcome: &Outcome) {
+    /// Counts the result of an attempt.
+    pub(super) fn count_attempt(&mut self, set: SetId, outcome: &Outcome) {
         let cause = match outcome {
             Outcome::Obtained { .. } => {
                 self.sets.entry(set).or_default().renewals += 1;
@@ -47,22 +45,21 @@ impl Counters {
         *failures.entry(cause).or_default() += 1;
     }
 
-    /// A request for the set was answered.
-    pub(super) fn answer(&mut self, set: SetId, reply: &Reply) {
+    /// Counts the answer to a request for the set.
+    pub(super) fn count_answer(&mut self, set: SetId, reply: &Reply) {
         let counts = self.sets.entry(set).or_default();
         match reply {
             Ok(_) => counts.served += 1,
-            Err(refusal) => *counts.refused.entry(name(refusal.kind)).or_default() += 1,
+            Err(refusal) => *counts.refused.entry(label(refusal.kind)).or_default() += 1,
         }
     }
 
-    /// A request was refused before it came to a set, or the set went before its answer.
-    pub(super) fn unmatched(&mut self, refusal: &Refusal) {
-        *self.strangers.entry(name(refusal.kind)).or_default() += 1;
+    /// Counts a request that was refused before it matched a set, or whose set was removed meanwhile.
+    pub(super) fn count_unmatched(&mut self, refusal: &Refusal) {
+        *self.unmatched.entry(label(refusal.kind)).or_default() += 1;
     }
 
-    /// The set is gone.
-    pub(super) fn forget(&mut self, set: SetId) {
+    pub(super) fn remove(&mut self, set: SetId) {
         self.sets.remove(&set);
     }
 
@@ -71,8 +68,8 @@ impl Counters {
     }
 }
 
-/// The kind as a label.
-pub(super) fn name(kind: RefusalKind) -> &'static str {
+/// Returns the value of the label `outcome`.
+pub(super) fn label(kind: RefusalKind) -> &'static str {
     match kind {
         RefusalKind::NotPermitted => "not_permitted",
         RefusalKind::UnknownClient => "unknown_client",

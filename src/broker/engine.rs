@@ -1,4 +1,4 @@
-//! The broker's loop: the one place that sends token requests and keeps the time.
+//! The broker's loop: the only place that sends token requests and waits for timers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
@@ -10,44 +10,42 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::error;
 
-use super::{About, Broker, State, log};
+use super::{Broker, BrokerConfig, State, log};
 use crate::platform::clock::Clock;
 use crate::source::TokenSource;
 use domo_token_core::fetch::{FetchError, Fetched};
 use domo_token_core::schedule::{FetchId, Outcome};
 use domo_token_core::scheduler::{ClientSpec, Command, ConfigDiff, SetId};
 
-/// The API clients of a config, each with where its tokens come from; a client that is not loaded
-/// has no such source.
+/// The API clients of a config, each with its source; a client that is not loaded has none.
 pub type Clients<S> = Vec<(ClientSpec, Option<Arc<S>>)>;
 
-/// What the daemon tells the loop.
 #[derive(Debug)]
 enum EngineMessage<S> {
-    Configure(Clients<S>, Box<About>),
+    Configure(Clients<S>, Box<BrokerConfig>),
     Retry,
-    /// Answered at once: the loop lives.
+    /// Answered immediately, which shows that the loop runs.
     Ping(oneshot::Sender<()>),
     Stop,
 }
 
-/// Carries out what the scheduler decides.
+/// Executes what the scheduler decides.
 #[derive(Debug)]
 pub struct Engine<S, C> {
     broker: Broker<C>,
     /// By client name.
     sources: BTreeMap<String, Arc<S>>,
-    flights: JoinSet<Landed>,
-    /// Of the requests under way alone: a handle keeps its task's memory.
+    requests: JoinSet<EndedRequest>,
+    /// Of running requests only, because a handle keeps its task's memory.
     aborts: HashMap<SetId, (FetchId, AbortHandle)>,
     /// Requests whose proxy has opened a tunnel.
     tunnels: mpsc::UnboundedReceiver<(SetId, FetchId)>,
-    /// For the requests to come.
+    /// Cloned for each request.
     tunnel_sender: mpsc::UnboundedSender<(SetId, FetchId)>,
-    orders: mpsc::Receiver<EngineMessage<S>>,
+    messages: mpsc::Receiver<EngineMessage<S>>,
 }
 
-/// Tells an [`Engine`] what to do.
+/// Sends messages to an [`Engine`]. Clones send to the same one.
 #[derive(Debug)]
 pub struct EngineHandle<S>(mpsc::Sender<EngineMessage<S>>);
 
@@ -58,37 +56,37 @@ impl<S> Clone for EngineHandle<S> {
 }
 
 impl<S> EngineHandle<S> {
-    /// Keeps tokens for just these clients.
-    pub async fn configure(&self, clients: Clients<S>, about: About) {
-        self.order(EngineMessage::Configure(clients, Box::new(about)))
+    /// Replaces the clients that tokens are kept for.
+    pub async fn configure(&self, clients: Clients<S>, config: BrokerConfig) {
+        self.send(EngineMessage::Configure(clients, Box::new(config)))
             .await;
     }
 
-    /// What is refused or waits to retry is tried at once.
+    /// Retries immediately what was rejected or waits for its next attempt.
     pub async fn retry(&self) {
-        self.order(EngineMessage::Retry).await;
+        self.send(EngineMessage::Retry).await;
     }
 
-    /// Returns once the loop has taken note: it lives.
+    /// Returns once the loop has answered. It has applied all earlier messages then.
     pub async fn ping(&self) {
         let (sender, answered) = oneshot::channel();
-        self.order(EngineMessage::Ping(sender)).await;
-        // A loop that has ended drops the sender, and its end is told elsewhere.
-        let _ended = answered.await;
+        self.send(EngineMessage::Ping(sender)).await;
+        // A loop that has ended drops the sender, and its task reports that.
+        answered.await.ok();
     }
 
-    /// Refuses all who wait and ends the loop.
+    /// Refuses all waiting requests and ends the loop.
     pub async fn stop(&self) {
-        self.order(EngineMessage::Stop).await;
+        self.send(EngineMessage::Stop).await;
     }
 
-    /// A loop that has ended needs no orders.
-    async fn order(&self, order: EngineMessage<S>) {
-        let _ended = self.0.send(order).await;
+    async fn send(&self, message: EngineMessage<S>) {
+        // A loop that has ended needs no messages.
+        self.0.send(message).await.ok();
     }
 }
 
-struct Landed {
+struct EndedRequest {
     set: SetId,
     fetch_id: FetchId,
     result: Result<Fetched, FetchError>,
@@ -96,8 +94,8 @@ struct Landed {
 
 enum Event<S> {
     Tunnel(SetId, FetchId),
-    Landed(Box<Landed>),
-    /// A request's task ended without an answer: aborted, or a bug.
+    Ended(Box<EndedRequest>),
+    /// A request's task ended without a result: it was aborted, or panicked.
     Lost,
     Due,
     Changed,
@@ -106,39 +104,39 @@ enum Event<S> {
 
 #[derive(PartialEq, Eq)]
 enum Flow {
-    GoOn,
+    Continue,
     Stop,
 }
 
 impl<S: TokenSource, C: Clock> Engine<S, C> {
-    /// A loop for `broker` that keeps tokens for `clients`, to be run at once.
+    /// Returns a loop for `broker` that keeps tokens for `clients`, to be run immediately.
     #[must_use]
     pub fn new(broker: &Broker<C>, clients: Clients<S>) -> (Self, EngineHandle<S>) {
-        let (helm, orders) = mpsc::channel(8);
+        let (handle, messages) = mpsc::channel(8);
         let (tunnel_sender, tunnels) = mpsc::unbounded_channel();
         let mut engine = Self {
             broker: broker.clone(),
             sources: BTreeMap::new(),
-            flights: JoinSet::new(),
+            requests: JoinSet::new(),
             aborts: HashMap::new(),
             tunnels,
             tunnel_sender,
-            orders,
+            messages,
         };
         engine.configure(clients, &mut broker.state());
-        (engine, EngineHandle(helm))
+        (engine, EngineHandle(handle))
     }
 
-    /// Runs until told to stop.
+    /// Runs until [`EngineHandle::stop`].
     pub async fn run(mut self) {
         loop {
-            self.carry_out();
+            self.execute_commands();
             let event = self.next_event().await;
             if self.apply(event) == Flow::Stop {
                 break;
             }
         }
-        self.carry_out();
+        self.execute_commands();
     }
 
     async fn next_event(&mut self) -> Event<S> {
@@ -152,10 +150,10 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         };
         tokio::select! {
             Some((set, fetch_id)) = self.tunnels.recv() => Event::Tunnel(set, fetch_id),
-            Some(landed) = self.flights.join_next() => match landed {
-                Ok(landed) => Event::Landed(Box::new(landed)),
-                Err(ended) => {
-                    if ended.is_panic() {
+            Some(ended) = self.requests.join_next() => match ended {
+                Ok(ended) => Event::Ended(Box::new(ended)),
+                Err(error) => {
+                    if error.is_panic() {
                         error!("a token request ended by a bug; it is tried again");
                     }
                     Event::Lost
@@ -163,7 +161,9 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             },
             () = timer => Event::Due,
             () = self.broker.0.changed.notified() => Event::Changed,
-            order = self.orders.recv() => Event::Message(order.unwrap_or(EngineMessage::Stop)),
+            message = self.messages.recv() => {
+                Event::Message(message.unwrap_or(EngineMessage::Stop))
+            },
         }
     }
 
@@ -175,44 +175,46 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         // A tunnel counts before the end of its request does.
         let first = match event {
             Event::Tunnel(set, fetch_id) => Some((set, fetch_id)),
-            Event::Landed(_) | Event::Lost | Event::Due | Event::Changed | Event::Message(_) => {
-                None
-            }
+            Event::Ended(_) | Event::Lost | Event::Due | Event::Changed | Event::Message(_) => None,
         };
         let more = std::iter::from_fn(|| self.tunnels.try_recv().ok());
         for (set, fetch_id) in first.into_iter().chain(more) {
             state.scheduler.handle_tunnel(set, fetch_id, now);
         }
         match event {
-            Event::Landed(landed) => {
-                let Landed {
+            Event::Ended(ended) => {
+                let EndedRequest {
                     set,
                     fetch_id,
                     result,
-                } = *landed;
-                // One that was given up may land after its successor has begun.
-                if self.aborts.get(&set).is_some_and(|(of, _)| *of == fetch_id) {
+                } = *ended;
+                // One that was aborted may end after its successor has begun.
+                if self
+                    .aborts
+                    .get(&set)
+                    .is_some_and(|(running, _)| *running == fetch_id)
+                {
                     self.aborts.remove(&set);
                 }
                 state.scheduler.handle_fetched(set, fetch_id, result, now);
             }
             Event::Due => {
                 let due = state.armed.unwrap_or(now);
-                state.counters.lag = now.saturating_since(due);
+                state.counters.loop_lag = now.saturating_since(due);
             }
             Event::Tunnel(..) | Event::Changed | Event::Lost => {}
             Event::Message(EngineMessage::Retry) => state.scheduler.retry(now),
             Event::Message(EngineMessage::Ping(sender)) => {
                 sender.send(()).unwrap_or_default();
             }
-            Event::Message(EngineMessage::Configure(clients, about)) => {
-                let has_rules = !about.access.is_empty();
+            Event::Message(EngineMessage::Configure(clients, config)) => {
+                let has_rules = !config.access.is_empty();
                 broker.0.has_rules.store(has_rules, Ordering::Relaxed);
-                let has_units = about.names_units();
+                let has_units = config.access.has_units();
                 broker.0.has_units.store(has_units, Ordering::Relaxed);
-                state.about = *about;
+                state.config = *config;
                 log::configured(&self.configure(clients, &mut state));
-                // Whether they may be kept may have changed.
+                // Whether tokens may be stored may have changed.
                 self.broker.0.renewed.send_replace(());
             }
             Event::Message(EngineMessage::Stop) => {
@@ -222,36 +224,36 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 return Flow::Stop;
             }
         }
-        Flow::GoOn
+        Flow::Continue
     }
 
     fn configure(&mut self, clients: Clients<S>, state: &mut State) -> ConfigDiff {
-        let mut wanted = Vec::new();
+        let mut specs = Vec::new();
         self.sources.clear();
         for (client, source) in clients {
             if let Some(source) = source {
                 self.sources.insert(client.name.clone(), source);
             }
-            wanted.push(client);
+            specs.push(client);
         }
         let now = self.broker.0.clock.now();
-        state.restore(&wanted);
-        state.scheduler.configure(wanted, now)
+        state.restore(&specs);
+        state.scheduler.configure(specs, now)
     }
 
-    fn carry_out(&mut self) {
+    fn execute_commands(&mut self) {
         while let Some((command, state)) = self.next_command() {
             match command {
                 Command::Fetch(set, fetch_id) => self.fetch(set, fetch_id, state),
                 Command::Abort(set) => {
-                    if let Some((_, flight)) = self.aborts.remove(&set) {
-                        flight.abort();
+                    if let Some((_, request)) = self.aborts.remove(&set) {
+                        request.abort();
                     }
                 }
                 Command::Report(set, outcome) => {
                     let mut state = self.broker.state();
                     log::report(&state.scheduler, set, &outcome, self.broker.0.clock.now());
-                    state.counters.attempt(set, &outcome);
+                    state.counters.count_attempt(set, &outcome);
                     self.broker.0.attempted.send_replace(());
                     if let Outcome::Obtained { .. } = outcome {
                         self.broker.0.renewed.send_replace(());
@@ -266,13 +268,15 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                     self.aborts.remove(&set);
                     let mut state = self.broker.state();
                     state.watched.remove(&set);
-                    state.counters.forget(set);
+                    state.counters.remove(set);
                     self.broker.0.renewed.send_replace(());
                 }
-                // A caller that is gone needs no answer.
                 Command::Reply(waiter, reply) => {
                     let sender = self.broker.state().waiters.remove(&waiter);
-                    let _gone = sender.map(|sender| sender.send(reply));
+                    if let Some(sender) = sender {
+                        // A caller that has left needs no answer.
+                        sender.send(reply).ok();
+                    }
                 }
             }
         }
@@ -304,17 +308,17 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             return;
         };
         let tunnels = self.tunnel_sender.clone();
-        let flight = self.flights.spawn(async move {
-            // A loop that has ended needs no news.
+        let request = self.requests.spawn(async move {
+            // A loop that has ended needs no message.
             let on_tunnel = || tunnels.send((set, fetch_id)).unwrap_or_default();
             let result = source.fetch(&scope, limit, &on_tunnel).await;
-            Landed {
+            EndedRequest {
                 set,
                 fetch_id,
                 result,
             }
         });
-        self.aborts.insert(set, (fetch_id, flight));
+        self.aborts.insert(set, (fetch_id, request));
     }
 }
 

@@ -25,8 +25,8 @@ impl<C: Clock> Broker<C> {
     #[must_use]
     pub fn set_config_error(&self, error: Option<String>) -> bool {
         let mut state = self.state();
-        let known = std::mem::replace(&mut state.about.status.config_error, error);
-        known != state.about.status.config_error
+        let known = std::mem::replace(&mut state.config.daemon.status.config_error, error);
+        known != state.config.daemon.status.config_error
     }
 
     /// Has status show why callers cannot connect; `None` once they can again. Returns whether that
@@ -42,7 +42,7 @@ impl<C: Clock> Broker<C> {
 impl State {
     /// What the daemon says of itself; an error of the config may name what the caller can't see.
     pub(super) fn status_for(&self, caller: &Caller) -> BrokerStatus {
-        let mut status = self.about.status.clone();
+        let mut status = self.config.daemon.status.clone();
         if status.config_error.is_some() && self.hides_any(caller) {
             let words = "the config file is wrong, the last good one is in force";
             status.config_error = Some(words.to_owned());
@@ -65,7 +65,7 @@ impl State {
         let Some(client) = self.scheduler.failed_client_of(set) else {
             return refusal;
         };
-        let added = match self.about.load_errors.get(client) {
+        let added = match self.config.daemon.load_errors.get(client) {
             _ if !caller.privileged => ASK_OPERATOR.to_owned(),
             Some(error) => format!(": {error}"),
             None => return refusal,
@@ -78,10 +78,10 @@ impl State {
 
     /// The status of a set of a client of which what the config says could not be loaded.
     pub(super) fn show_load_error(&self, status: &mut ScopeStatus, caller: &Caller) {
-        let Some(error) = self.about.load_errors.get(&status.client) else {
+        let Some(error) = self.config.daemon.load_errors.get(&status.client) else {
             return;
         };
-        let (shown, what) = if self.about.origins.contains_key(&status.client) {
+        let (shown, what) = if self.config.origins.contains_key(&status.client) {
             let what = "the new credentials could not be loaded, and the previous ones are used";
             (&mut status.credentials_error, what)
         } else {
@@ -103,7 +103,7 @@ impl State {
                 format!("client \"{name}\" could not be loaded")
             }
         };
-        let errors = self.about.load_errors.iter();
+        let errors = self.config.daemon.load_errors.iter();
         let errors = errors.filter(|(name, _)| self.may_see_client(name, caller));
         let mut lines: Vec<String> = errors.map(shown).collect();
         let more = lines.len().saturating_sub(MAX_NAMED);

@@ -9,7 +9,7 @@ use domo_token_protocol::scope::{MAX_SCOPE_BYTES, ScopeSet};
 use super::{State, did_you_mean, log};
 use crate::config::{DOMO_SCOPES, MAX_NAME, listed};
 use crate::platform::clock::BootTime;
-use domo_token_core::policy::{Access, Caller, Decision};
+use domo_token_core::policy::{Caller, Decision};
 use domo_token_core::scheduler::{NotFound, SetId};
 
 impl State {
@@ -35,7 +35,7 @@ impl State {
     /// The client that a caller names, or the default. A name that is longer than any can be comes
     /// cut, so that no answer or line outgrows its bounds by it; cut, it is no client's either.
     pub(super) fn client_meant<'a>(&'a self, asked: &'a Asked) -> Option<Cow<'a, str>> {
-        let default = self.about.default_client.as_deref();
+        let default = self.config.default_client.as_deref();
         let client = asked.client.as_deref().or(default)?;
         Some(client_shown(client))
     }
@@ -58,7 +58,7 @@ impl State {
             let found = self.scheduler.find(client, &scope);
             (Cow::Owned(scope), found)
         };
-        let Some(access) = self.about.access.get(client) else {
+        let Some(access) = self.config.access.get(client) else {
             return match found {
                 Ok(set) => Ok((set, None)),
                 Err(NotFound::Scope(known)) => Err(unknown_scope(client, &scope, &known)),
@@ -113,7 +113,7 @@ impl State {
     /// What denies it to a caller, for the log and callers that may see all there is.
     fn deciding_rule(&self, asked: &Asked, caller: &Caller) -> String {
         let client = self.client_meant(asked);
-        let access = client.and_then(|client| self.about.access.get(client.as_ref()));
+        let access = client.and_then(|client| self.config.access.get(client.as_ref()));
         match (access, ScopeSet::parse(&asked.scope)) {
             (Some(access), Ok(scope)) => match access.decide(&scope, caller) {
                 Decision::Granted { .. } => "there is no such scope set".to_owned(),
@@ -126,22 +126,19 @@ impl State {
     }
 
     /// Whether status shows a set to this caller.
-    pub(super) fn may_see(&self, client: &str, scope: &str, caller: &Caller) -> bool {
-        let granted = |scope: &ScopeSet| {
-            let access = self.about.access.get(client);
-            access.is_none_or(|access| access.grants(scope, caller))
-        };
-        caller.privileged || ScopeSet::parse(scope).is_ok_and(|scope| granted(&scope))
+    pub(super) fn may_see(&self, client: &str, scope: &ScopeSet, caller: &Caller) -> bool {
+        let access = self.config.access.get(client);
+        caller.privileged || access.is_none_or(|access| access.grants(scope, caller))
     }
 
     pub(super) fn may_see_client(&self, client: &str, caller: &Caller) -> bool {
-        let access = self.about.access.get(client);
+        let access = self.config.access.get(client);
         let granted = |scope| access.is_some_and(|access| access.grants(scope, caller));
         access.is_none_or(|access| caller.privileged || access.0.keys().any(granted))
     }
 
     pub(super) fn hides_any(&self, caller: &Caller) -> bool {
-        let mut clients = self.about.access.keys();
+        let mut clients = self.config.access.clients();
         clients.any(|client| !self.may_see_client(client, caller))
     }
 
@@ -193,8 +190,7 @@ impl State {
     fn not_permitted(&self, asked: &Asked, scope: &ScopeSet, caller: &Caller) -> Refusal {
         let client = self.client_shown_to(asked, caller);
         let wanted = wanted(client.as_deref(), scope.as_str());
-        let mut tables = self.about.access.values();
-        if caller.lacks_groups && tables.any(Access::needs_user_database) {
+        if caller.lacks_groups && self.config.access.need_user_database() {
             let cause = format!(
                 "cannot decide whether {caller} may have {wanted}: the user database of the \
                  broker's host does not answer; try again"
@@ -203,7 +199,7 @@ impl State {
         }
         let denied = denied(caller, &wanted);
         let client = client.unwrap_or_default();
-        let access = self.about.access.get(client.as_ref());
+        let access = self.config.access.get(client.as_ref());
         let granted = access.into_iter().flat_map(|access| access.0.keys());
         let granted = granted.filter(|set| access.is_some_and(|access| access.grants(set, caller)));
         let cause = if let Some(meant) = did_you_mean::scope_set(scope, granted) {

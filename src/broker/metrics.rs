@@ -1,4 +1,4 @@
-//! The broker's state and counts as Prometheus text (`OpenMetrics` 1.0), made when it is asked for.
+//! Renders the broker's state and counters as Prometheus text (`OpenMetrics` 1.0), on request.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -21,11 +21,11 @@ use crate::platform::clock::{BootTime, Clock, since_1970, wall_now};
 use crate::platform::logging::dropped_lines;
 use domo_token_core::policy::Caller;
 
-/// The media type of the text.
+/// The media type of [`Broker::metrics`].
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl<C: Clock> Broker<C> {
-    /// All that may be shown to that caller, as text.
+    /// Returns the metrics that the caller may see.
     #[must_use]
     pub fn metrics(&self, caller: &Caller) -> String {
         let snapshot = self.snapshot(caller);
@@ -33,25 +33,21 @@ impl<C: Clock> Broker<C> {
         registry.register_collector(Box::new(snapshot));
         let mut text = String::new();
         // Writing to a string can't fail.
-        let _written = encode(&mut text, &registry);
+        encode(&mut text, &registry).ok();
         text
     }
 
-    /// The sets without a living token, by client and scopes.
+    /// Returns the sets without a valid token, by client and scopes.
     #[must_use]
     pub fn scope_sets_without_token(&self) -> Vec<(String, String)> {
         let now = self.0.clock.now();
         let state = self.state();
-        let scope_sets_without_token = state
-            .scheduler
-            .status(now)
-            .filter(|set| set.expires.is_none());
-        scope_sets_without_token
-            .map(|set| (set.client, set.scope))
-            .collect()
+        let sets = state.scheduler.status(now);
+        let without_token = sets.filter(|set| set.expires.is_none());
+        without_token.map(|set| (set.client, set.scope)).collect()
     }
 
-    /// Whether that set has a living token; `None` if there is no such set.
+    /// Whether that set has a valid token; `None` if there is no such set.
     #[must_use]
     pub fn has_token(&self, client: &str, scope: &ScopeSet) -> Option<bool> {
         let now = self.0.clock.now();
@@ -67,13 +63,14 @@ impl<C: Clock> Broker<C> {
         let state = self.state();
         let epoch = |at: BootTime| since_1970(at.to_wall(now, wall)).as_secs_f64();
         let sets = state.scheduler.sets().filter_map(|(set, client, scope)| {
-            let shown = state.may_see(client, scope.as_str(), caller);
+            let shown = state.may_see(client, scope, caller);
             let status = shown
                 .then(|| state.scheduler.status_of(set, now))
                 .flatten()?;
             Some((status, state.counters.of(set)))
         });
-        let status = &state.about.status;
+        let daemon = &state.config.daemon;
+        let status = &daemon.status;
         Snapshot {
             sets: sets
                 .map(|(status, counts)| Set {
@@ -82,13 +79,13 @@ impl<C: Clock> Broker<C> {
                     counts,
                 })
                 .collect(),
-            strangers: state.counters.strangers.clone().into_iter().collect(),
+            unmatched: state.counters.unmatched.clone().into_iter().collect(),
             connections: self.0.connections.load(Ordering::Relaxed),
-            loaded_well: status.config_error.is_none() && state.about.load_errors.is_empty(),
-            loaded: epoch(status.config_loaded),
+            is_loaded: status.config_error.is_none() && daemon.load_errors.is_empty(),
+            config_loaded: epoch(status.config_loaded),
             version: status.version.clone(),
             protocol: status.protocol.to_string(),
-            lag: state.counters.lag,
+            loop_lag: state.counters.loop_lag,
             audit_lost: self.0.audit.get().map(Audit::lost),
             log_dropped: dropped_lines(),
         }
@@ -98,13 +95,14 @@ impl<C: Clock> Broker<C> {
 #[derive(Debug)]
 struct Snapshot {
     sets: Vec<Set>,
-    strangers: Vec<(&'static str, u64)>,
+    unmatched: Vec<(&'static str, u64)>,
     connections: usize,
-    loaded_well: bool,
-    loaded: f64,
+    /// Whether the config file as it is now, and each of its clients, is in use.
+    is_loaded: bool,
+    config_loaded: f64,
     version: String,
     protocol: String,
-    lag: Duration,
+    loop_lag: Duration,
     audit_lost: Option<u64>,
     log_dropped: u64,
 }
@@ -132,14 +130,14 @@ impl Set {
 
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        self.of_sets(&mut encoder)?;
-        self.requests(&mut encoder)?;
-        self.of_daemon(&mut encoder)
+        self.encode_sets(&mut encoder)?;
+        self.encode_requests(&mut encoder)?;
+        self.encode_daemon(&mut encoder)
     }
 }
 
 impl Snapshot {
-    fn of_sets(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    fn encode_sets(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let name = "domo_token_expiry_timestamp_seconds";
         let help = "When the token dies, 0 if there is none";
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -171,7 +169,7 @@ impl Snapshot {
         Ok(())
     }
 
-    fn requests(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    fn encode_requests(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let (name, help) = ("domo_token_requests", "Callers' requests for a token");
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for set in &self.sets {
@@ -186,16 +184,16 @@ impl Snapshot {
                 ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
             }
         }
-        for (outcome, count) in &self.strangers {
+        for (outcome, count) in &self.unmatched {
             let labels = [("client", ""), ("scope", ""), ("outcome", *outcome)];
             ConstCounter::new(*count).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
     }
 
-    fn of_daemon(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    fn encode_daemon(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let connections = u64::try_from(self.connections).unwrap_or(u64::MAX);
-        let well = u64::from(self.loaded_well);
+        let is_loaded = u64::from(self.is_loaded);
         for (name, help, value) in [
             (
                 "domo_token_connections",
@@ -205,7 +203,7 @@ impl Snapshot {
             (
                 "domo_token_config_last_reload_successful",
                 "Whether the config file as it is now, and each of its clients, is in force",
-                well,
+                is_loaded,
             ),
         ] {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -215,12 +213,12 @@ impl Snapshot {
             (
                 "domo_token_config_last_reload_success_timestamp_seconds",
                 "When the config in force was loaded",
-                self.loaded,
+                self.config_loaded,
             ),
             (
                 "domo_token_loop_lag_seconds",
                 "How late the broker's loop was at its last timer",
-                self.lag.as_secs_f64(),
+                self.loop_lag.as_secs_f64(),
             ),
         ] {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

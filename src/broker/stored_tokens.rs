@@ -3,23 +3,14 @@
 use std::collections::BTreeSet;
 
 use domo_token_protocol::scope::ScopeSet;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch as signal;
 use tracing::info;
 
 use super::{Broker, State};
 use crate::platform::clock::Clock;
+use crate::source::Origin;
 use domo_token_core::schedule::TokenSnapshot;
 use domo_token_core::scheduler::ClientSpec;
-
-/// Who asks where for a client's tokens.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
-    /// The client id.
-    pub client_id: String,
-    /// The token endpoint.
-    pub token_url: String,
-}
 
 /// A living token, and all that another process must know to go on with it.
 #[derive(Clone, Debug)]
@@ -62,18 +53,18 @@ impl<C: Clock> Broker<C> {
             .filter_map(|(client, scope, kept)| {
                 Some(StoredToken {
                     client: client.to_owned(),
-                    origin: state.about.origins.get(client)?.clone(),
+                    origin: state.config.origins.get(client)?.clone(),
                     scope: scope.clone(),
                     kept,
                 })
             });
         let all = served.chain(state.stored.iter().cloned());
-        state.about.keeps.then(|| all.collect())
+        state.config.keep_over_restart.then(|| all.collect())
     }
 
     /// Tokens of an earlier process, for the [`super::Engine`] that is made next. Each is served
     /// once its client is loaded, if that requests its tokens in the same place.
-    pub fn take_over(&self, stored: Vec<StoredToken>) {
+    pub fn add_stored(&self, stored: Vec<StoredToken>) {
         if !stored.is_empty() {
             let count = stored.len();
             info!(count, "tokens of the last process are taken over");
@@ -91,7 +82,7 @@ impl State {
         self.stored.retain(is_wanted);
         let loaded = wanted.iter().filter(|client| client.loading.is_none());
         let loaded: BTreeSet<&str> = loaded.map(|client| client.name.as_str()).collect();
-        let origins = &self.about.origins;
+        let origins = &self.config.origins;
         let is_loaded = |held: &mut StoredToken| loaded.contains(held.client.as_str());
         let restored = self.stored.extract_if(.., is_loaded);
         let kept = restored.filter_map(|held| {
@@ -117,7 +108,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::broker::About;
+    use crate::broker::BrokerConfig;
     use crate::platform::clock::{BootTime, SystemClock};
     use domo_token_core::schedule::Loading;
     use domo_token_core::token::{Life, Token};
@@ -162,13 +153,13 @@ mod tests {
     /// A broker with a stored token and the client `acme`, which requests its tokens as `origin`
     /// says if it is loaded.
     fn broker(origin: Origin, loading: Option<Loading>) -> Broker<SystemClock> {
-        let about = About {
+        let config = BrokerConfig {
             origins: BTreeMap::from([("acme".to_owned(), origin)]),
-            keeps: true,
-            ..About::default()
+            keep_over_restart: true,
+            ..BrokerConfig::default()
         };
-        let broker = Broker::new(SystemClock::new(), 1, about);
-        broker.take_over(vec![stored()]);
+        let broker = Broker::new(SystemClock::new(), 1, config);
+        broker.add_stored(vec![stored()]);
         configure(&broker, &[client(loading)]);
         broker
     }

@@ -24,13 +24,14 @@ impl<C: Clock> Broker<C> {
         let state = self.state();
         // Clients that could not be loaded are counted by themselves.
         let is_loaded = |set: &ScopeStatus| {
-            let about = &state.about;
-            about.origins.contains_key(&set.client) || !about.load_errors.contains_key(&set.client)
+            let config = &state.config;
+            config.origins.contains_key(&set.client)
+                || !config.daemon.load_errors.contains_key(&set.client)
         };
         let sets: Vec<ScopeStatus> = state.scheduler.status(now).filter(is_loaded).collect();
         let (mut parts, failing) = counts(&sets);
-        let not_loaded = state.about.load_errors.len();
-        let is_rejected = state.about.status.config_error.is_some();
+        let not_loaded = state.config.daemon.load_errors.len();
+        let is_rejected = state.config.daemon.status.config_error.is_some();
         let lost_socket = state.socket_error.is_some();
         let command = match (lost_socket, is_rejected || not_loaded > 0, failing) {
             (true, ..) => systemd::restart_socket_command(),

@@ -5,29 +5,26 @@ mod host;
 pub(crate) mod online;
 mod slips;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 
 use crate::audit;
 #[cfg(unix)]
 use crate::config;
 use crate::config::named_path::shown_path;
 use crate::config::{ClientConfig, Config, CredentialsSource, Env, SecretSource};
-use crate::connect::Shared;
 use crate::credentials::CredentialsError;
 #[cfg(unix)]
 use crate::credentials::{SERVICE_USER, is_hosts};
-use crate::daemon::{
-    DaemonError, LoadError, LoadedClient, Options, check_socket, load_client, load_config,
-    parse_config,
+use crate::daemon::{DaemonError, Options, check_socket};
+use crate::load::{
+    ConfigLoadError, LoadError, LoadedClient, load_clients, load_config, parse_config,
 };
 #[cfg(unix)]
 use crate::platform::users;
 use crate::server::Callers;
-use crate::source::domo::{DomoSource, SourceError};
+use crate::source::{Source, SourceError};
 use domo_token_core::masking::{ShownName, looks_like_secret};
 use domo_token_core::scheduler::ProxyLoginId;
 
@@ -141,17 +138,19 @@ impl Report {
 
 /// Checks all there is, and goes on past what is wrong; `as_service` says whether
 /// [`judge_as_service`] has made this process one of the service's user.
-pub async fn run(options: &Options, env: Env<'_>, depth: Depth, as_service: bool) -> Report {
+pub async fn run(options: &Options, env: Env<'static>, depth: Depth, as_service: bool) -> Report {
     let mut report = Report::default();
     let sudo = sudo_command(options, env, depth);
     let sudo = sudo.as_deref();
+    let flag = options.config.as_deref();
     let config = match depth {
-        Depth::Syntax => parse_config(options, env),
-        Depth::Files | Depth::Online => load_config(options, env),
+        Depth::Syntax => parse_config(flag, env),
+        Depth::Files | Depth::Online => load_config(flag, env),
     };
     let config = match config {
-        Ok(config) => config,
+        Ok(config) => Arc::new(config),
         Err(error) => {
+            let error = DaemonError::from(error);
             let foreign = foreign_config(&error, options, env, depth);
             report.fail(foreign.unwrap_or_else(|| with_sudo(&error, sudo)));
             return report;
@@ -178,7 +177,7 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth, as_service: bool
         report.good.push(format!("config {place}: ok"));
     }
     if depth != Depth::Syntax {
-        let loaded = load_clients(&config, env, sudo, &mut report);
+        let loaded = check_clients(&config, env, sudo, &mut report).await;
         if depth == Depth::Online {
             online::request_tokens(loaded, &mut report).await;
         } else {
@@ -198,7 +197,7 @@ use slips::slips;
 /// On Windows the service has no user of its own.
 #[must_use]
 #[cfg(windows)]
-pub fn problems_of_service(_: &Path, _: Env) -> Vec<String> {
+pub async fn problems_of_service(_: &Path, _: Env<'static>) -> Vec<String> {
     Vec::new()
 }
 
@@ -220,7 +219,9 @@ fn sudo_command(_: &Options, _: Env, _: Depth) -> Option<String> {
 /// Returns the message of an error about the config's file, with the command that can check it.
 fn with_sudo(error: &DaemonError, sudo: Option<&str>) -> String {
     match (error, sudo) {
-        (DaemonError::ConfigRead { path, source, .. }, Some(sudo)) if is_denied(source) => {
+        (DaemonError::Config(ConfigLoadError::Read { path, source, .. }), Some(sudo))
+            if is_denied(source) =>
+        {
             let path = shown_path(path);
             format!("config {path}: {source}; run it with sudo: {sudo}")
         }
@@ -228,7 +229,7 @@ fn with_sudo(error: &DaemonError, sudo: Option<&str>) -> String {
             let path = path.display();
             format!("audit.file {path}: {source}; run it with sudo: {sudo}")
         }
-        (DaemonError::ConfigAccess(error), sudo) => file_error(error, sudo),
+        (DaemonError::Config(ConfigLoadError::Access(error)), sudo) => file_error(error, sudo),
         _ => error.to_string(),
     }
 }
@@ -277,7 +278,7 @@ struct Checked<'a> {
     shown_id: String,
     client: &'a ClientConfig,
     proxy_login: Option<ProxyLoginId>,
-    source: Arc<DomoSource>,
+    source: Arc<Source>,
 }
 
 impl Checked<'_> {
@@ -287,14 +288,14 @@ impl Checked<'_> {
 }
 
 /// Returns the clients whose files are as they must be.
-fn load_clients<'a>(
-    config: &'a Config,
-    env: Env,
+async fn check_clients<'a>(
+    config: &'a Arc<Config>,
+    env: Env<'static>,
     sudo: Option<&str>,
     report: &mut Report,
 ) -> Vec<Checked<'a>> {
-    let (mut checked, shared) = (Vec::new(), Shared::default());
-    let mut commands = run_commands(config, env, &shared);
+    let mut checked = Vec::new();
+    let mut results = load_clients(config, env).await;
     for (name, client) in &config.clients {
         if let Some(credential) = credential_out_of_reach(client, env) {
             let why = "is there only while its unit runs";
@@ -308,8 +309,7 @@ fn load_clients<'a>(
             report.good.push(line);
             continue;
         }
-        let loaded = commands.remove(name.as_str());
-        match loaded.unwrap_or_else(|| load_client(client, env, None, &shared)) {
+        match results.remove(name).unwrap_or(Err(LoadError::Bug)) {
             Ok(loaded) => {
                 report.warnings.extend(slips(name, client, &loaded));
                 checked.push(Checked {
@@ -344,38 +344,6 @@ fn credential_out_of_reach<'a>(client: &'a ClientConfig, env: Env) -> Option<&'a
         } if env("CREDENTIALS_DIRECTORY").is_none() => Some(name),
         CredentialsSource::Pair { .. } | CredentialsSource::ConnectionFile(_) => None,
     }
-}
-
-type LoadResults<'a> = BTreeMap<&'a str, Result<LoadedClient<DomoSource>, LoadError>>;
-
-/// Commands that run at once.
-const COMMANDS: usize = 32;
-
-/// Loads the clients whose secret a command prints, many at the same time.
-fn run_commands<'a>(config: &'a Config, env: Env, shared: &Shared) -> LoadResults<'a> {
-    let clients = config.clients.iter();
-    let clients: Vec<_> = clients
-        .filter(|(_, client)| client.secret_command().is_some())
-        .collect();
-    let mut results = BTreeMap::new();
-    for some in clients.chunks(COMMANDS) {
-        thread::scope(|scope| {
-            let start = |(name, client): &(&'a String, &'a ClientConfig)| {
-                let (name, client) = (*name, *client);
-                let load = move || load_client(client, env, None, shared);
-                (name, thread::Builder::new().spawn_scoped(scope, load))
-            };
-            let started: Vec<_> = some.iter().map(start).collect();
-            results.extend(started.into_iter().map(|(name, started)| {
-                let result = match started {
-                    Ok(thread) => thread.join().unwrap_or(Err(LoadError::Bug)),
-                    Err(error) => Err(LoadError::NoThread(error)),
-                };
-                (name.as_str(), result)
-            }));
-        });
-    }
-    results
 }
 
 #[cfg(test)]

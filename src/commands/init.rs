@@ -25,7 +25,7 @@ use crate::connect::Shared;
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
 #[cfg(unix)]
 use crate::platform::file_mode;
-use crate::source::domo::{DomoSource, Registration};
+use crate::source::Source;
 use domo_token_core::fetch::Cause;
 use error::wrong;
 use trial::Failure;
@@ -90,12 +90,11 @@ pub async fn run(wishes: &InitOptions, env: Env<'_>) -> Result<Written, InitErro
             client_id: client_id.clone(),
             client_secret: secret.clone(),
         };
-        let registration = Registration::new(client.endpoint.clone(), credentials, login)?;
-        let source = DomoSource::new(registration, &shared)?;
+        let source = Source::new(client, credentials, login, None, &shared)?;
         if wishes.offline {
             tried.push("not tried against Domo".to_owned());
         } else {
-            let result = trial::run(&source, &client.tokens, tokio::time::sleep).await;
+            let result = trial::run(&*source, &client.tokens, tokio::time::sleep).await;
             let url = &client.endpoint.url;
             tried.push(result.map_err(|failure| explained(failure, wishes, url, env))?);
         }

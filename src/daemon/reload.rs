@@ -1,4 +1,5 @@
-//! The config as it was loaded, and loading it again while the daemon runs.
+//! Reloads: on SIGHUP, on a change of files, and retries of clients that could not be loaded. This task
+//! also pings systemd's watchdog.
 
 use std::fmt;
 use std::future::pending;
@@ -12,54 +13,53 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
-use super::clients::{Clients, News, Rerun};
-use super::load::{Loaded, Stamped, load_config};
-use super::restart_settings::Fixed;
-use super::secret_commands::{Commands, LoadResult};
+use super::clients::{Clients, LoadChange, Rerun};
+use super::restart_settings::RestartSettings;
 use super::{DaemonError, Options};
-use crate::broker::{About, Broker, EngineHandle};
+use crate::broker::{AccessTables, Broker, BrokerConfig, DaemonInfo, EngineHandle};
 use crate::config::{Config, Env};
 use crate::connect::Shared;
+use crate::load::{FileStamps, LoadResult, LoadedConfig, SecretCommands, load_config};
 use crate::platform::clock::{BootTime, Clock};
 use crate::platform::file_watch::{Files, Stamp};
 use crate::platform::logging::{self, Levels};
 use crate::platform::signals::Signal;
 use crate::platform::systemd;
 use crate::platform::threads;
-use crate::source::domo::DomoSource;
+use crate::source::Source;
 
-/// How long after a look for which there was no thread the files are looked at again.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How long after there was no thread to read the files on they are read again.
+const READ_RETRY: Duration = Duration::from_secs(30);
 
-/// How often systemd hears of the state where it doesn't watch.
-const STATUS_EVERY: Duration = Duration::from_secs(60);
+/// How often systemd's status line is updated where there is no watchdog.
+const STATUS_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Why the files are read again.
+/// Why the config is loaded again. SIGHUP takes precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Cause {
-    /// They have changed.
-    Change,
-    /// The operator says so.
-    Signal,
+enum ReloadTrigger {
+    /// A file has changed.
+    File,
+    Sighup,
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for ReloadTrigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Change => "change",
-            Self::Signal => "SIGHUP",
+            Self::File => "change",
+            Self::Sighup => "SIGHUP",
         })
     }
 }
 
-/// What reading the files came to.
-struct Look {
-    cause: Cause,
-    files: Stamped,
-    found: Result<Loaded, DaemonError>,
+/// The result of loading the config again.
+struct Load {
+    files: FileStamps,
+    result: Result<LoadedConfig, DaemonError>,
 }
 
-/// Takes changed files up.
+type LoadTask = JoinHandle<io::Result<Load>>;
+
+/// Applies changes of the config and of the files that it names.
 pub(super) struct ReloadTask<C> {
     pub(super) options: Options,
     pub(super) env: Env<'static>,
@@ -67,69 +67,68 @@ pub(super) struct ReloadTask<C> {
     pub(super) clock: C,
     pub(super) started: BootTime,
     pub(super) broker: Broker<C>,
-    pub(super) helm: EngineHandle<DomoSource>,
-    pub(super) fixed: Fixed,
+    pub(super) engine: EngineHandle<Source>,
+    pub(super) restart_settings: RestartSettings,
     pub(super) config: Arc<Config>,
-    /// When it was read.
     pub(super) config_loaded: BootTime,
-    pub(super) clients: Clients<DomoSource>,
+    pub(super) clients: Clients<Source>,
     /// What all connections share.
     pub(super) shared: Shared,
-    pub(super) commands: Commands,
-    /// What is wrong with the config file as it is now, if the one in force is an older one.
+    pub(super) commands: SecretCommands,
+    /// Why the config file as it is now was rejected, if an older one is in use.
     pub(super) config_error: Option<String>,
     /// Whether the service manager waits for the end of a reload.
     pub(super) is_reloading: bool,
-    /// Whether a command of the start has yet to end.
+    /// Whether a secret command of the start has not ended yet.
     pub(super) is_starting: bool,
 }
 
 impl<C: Clock> ReloadTask<C> {
-    /// Reads the files again when they change and on SIGHUP, until told to stop or `engine` ends.
+    /// Loads the config again when files change and on SIGHUP, until [`Signal::Stop`] or the end of the
+    /// `engine`.
     pub(super) async fn run(
         mut self,
         mut signals: mpsc::Receiver<Signal>,
         mut watched: Files,
         mut engine: JoinHandle<()>,
     ) -> Result<(), DaemonError> {
-        let mut looking: Option<(Cause, JoinHandle<io::Result<Look>>)> = None;
-        let mut wanted: Option<Cause> = None;
-        // A look for which there was no thread, and when it is tried again.
-        let mut missed: Option<(BootTime, Cause)> = None;
-        let every = systemd::watchdog().map_or(STATUS_EVERY, |limit| limit / 2);
-        let mut ping = systemd::is_there().then(|| self.clock.now());
+        let mut loading: Option<(ReloadTrigger, LoadTask)> = None;
+        let mut requested: Option<ReloadTrigger> = None;
+        // A load for which there was no thread, and when it is retried.
+        let mut retry: Option<(BootTime, ReloadTrigger)> = None;
+        let ping_interval = systemd::watchdog().map_or(STATUS_INTERVAL, |limit| limit / 2);
+        let mut next_ping = systemd::is_there().then(|| self.clock.now());
         let pending = self.clients.pending().map(str::to_owned).collect();
         self.run_commands(pending);
         loop {
-            if looking.is_none() {
-                looking = wanted.take().map(|cause| (cause, self.look(cause)));
+            if loading.is_none() {
+                loading = requested.take().map(|trigger| (trigger, self.load()));
             }
             tokio::select! {
                 signal = signals.recv() => match signal {
                     Some(Signal::Reload) => {
                         systemd::reloading();
                         self.is_reloading = true;
-                        wanted = Some(Cause::Signal);
+                        requested = Some(ReloadTrigger::Sighup);
                     }
                     Some(Signal::Stop) | None => return self.stop(engine).await,
                 },
-                () = watched.changed() => wanted = wanted.max(Some(Cause::Change)),
-                look = end_of(&mut looking) => {
-                    let cause = looking.take().map(|(cause, _)| cause);
-                    match look {
-                        Ok(look) => {
-                            watched.watch(look.files);
-                            self.apply(look.cause, look.found).await;
+                () = watched.changed() => requested = requested.max(Some(ReloadTrigger::File)),
+                (trigger, load) = end_of(&mut loading) => {
+                    match load {
+                        Ok(load) => {
+                            watched.watch(load.files);
+                            self.apply(trigger, load.result).await;
                         }
                         Err(error) => {
-                            warn!(retry_in_s = LOOK_AGAIN.as_secs(), "config not read: {error}");
-                            missed = cause.map(|cause| (self.clock.now() + LOOK_AGAIN, cause));
+                            warn!(retry_in_s = READ_RETRY.as_secs(), "config not read: {error}");
+                            retry = Some((self.clock.now() + READ_RETRY, trigger));
                         }
                     }
-                    self.report_ready(wanted.max(looking.as_ref().map(|(cause, _)| *cause)));
+                    self.report_ready(requested);
                 }
-                () = passes(missed.map(|(again, _)| again), &self.clock) => {
-                    wanted = wanted.max(missed.take().map(|(_, cause)| cause));
+                () = passes(retry.map(|(at, _)| at), &self.clock) => {
+                    requested = requested.max(retry.take().map(|(_, trigger)| trigger));
                 }
                 (name, result) = self.commands.next() => {
                     self.finish(&name, result).await;
@@ -137,15 +136,15 @@ impl<C: Clock> ReloadTask<C> {
                         self.stop(engine).await?;
                         return Err(DaemonError::NoClient(reasons));
                     }
-                    self.report_ready(wanted.max(looking.as_ref().map(|(cause, _)| *cause)));
+                    self.report_ready(requested.max(loading.as_ref().map(|(trigger, _)| *trigger)));
                 }
                 () = passes(self.clients.next_retry(), &self.clock) => {
                     let due = self.clients.take_due(self.clock.now());
                     self.run_commands(due);
                 }
-                () = passes(ping, &self.clock) => {
-                    ping = Some(self.clock.now() + every);
-                    self.helm.ping().await;
+                () = passes(next_ping, &self.clock) => {
+                    next_ping = Some(self.clock.now() + ping_interval);
+                    self.engine.ping().await;
                     systemd::alive(&self.broker.summary());
                 }
                 ended = &mut engine => return ended.map_err(|_panicked| DaemonError::Bug),
@@ -153,37 +152,37 @@ impl<C: Clock> ReloadTask<C> {
         }
     }
 
-    /// A client's command has ended.
+    /// Applies the result of a client's secret command.
     async fn finish(&mut self, name: &str, result: LoadResult) {
-        let (news, run_again) = self.clients.finish(name, result, self.clock.now());
-        log_news(&news);
+        let (change, run_again) = self.clients.finish(name, result, self.clock.now());
+        log_load_change(&change);
         if run_again {
             self.run_commands(vec![name.to_owned()]);
         }
-        if news != News::Unchanged {
+        if change != LoadChange::Unchanged {
             self.configure().await;
-            // The status that follows is the new one.
-            self.helm.ping().await;
+            // The engine has applied it when the status is sent.
+            self.engine.ping().await;
         }
     }
 
-    /// Why no client can be loaded, once all commands of the start have ended.
+    /// Returns why no client can be loaded, once all secret commands of the start have ended.
     fn never_loaded(&mut self) -> Option<Vec<(String, String)>> {
-        let reasons = self.clients.hopeless().filter(|_| self.is_starting);
+        let reasons = self.clients.all_failed().filter(|_| self.is_starting);
         self.is_starting &= self.clients.pending().next().is_some();
         reasons
     }
 
     async fn stop(&self, engine: JoinHandle<()>) -> Result<(), DaemonError> {
         systemd::stopping();
-        self.helm.stop().await;
+        self.engine.stop().await;
         engine.await.map_err(|_panicked| DaemonError::Bug)
     }
 
-    /// A reload that was requested is done once its files are read and its commands have ended. At
-    /// any other time this is only the status. `open` is why files are being read or are to be.
-    fn report_ready(&mut self, open: Option<Cause>) {
-        let is_done = open != Some(Cause::Signal) && self.commands.is_empty();
+    /// Reports the status to systemd, and the end of a reload on SIGHUP once its files are read and its
+    /// commands have ended. `pending` is the trigger of a load that is running or is to run.
+    fn report_ready(&mut self, pending: Option<ReloadTrigger>) {
+        let is_done = pending != Some(ReloadTrigger::Sighup) && self.commands.is_empty();
         if self.is_reloading && is_done {
             self.is_reloading = false;
             systemd::ready(&self.broker.summary());
@@ -192,61 +191,60 @@ impl<C: Clock> ReloadTask<C> {
         }
     }
 
-    /// Reads all files off the loop: a network file system may take its time.
-    fn look(&self, cause: Cause) -> JoinHandle<io::Result<Look>> {
-        let (options, env, before) = (self.options.clone(), self.env, self.clients.sources());
+    /// Loads the config on a thread of its own, because a network file system can block.
+    fn load(&self) -> LoadTask {
+        let (options, env, previous) = (self.options.clone(), self.env, self.clients.sources());
         let shared = self.shared.clone();
         tokio::spawn(threads::run(move || {
             let own = options.config.as_deref();
-            let own: Stamped = own
+            let own: FileStamps = own
                 .map(|path| (path.to_owned(), Stamp::of(path)))
                 .into_iter()
                 .collect();
-            let (files, found) = match load_config(&options, env) {
-                Err(error) => (own, Err(error)),
+            let (files, result) = match load_config(options.config.as_deref(), env) {
+                Err(error) => (own, Err(error.into())),
                 Ok(config) => {
-                    let (files, loaded) = Loaded::new(config, env, &before, &shared);
+                    let (files, loaded) =
+                        LoadedConfig::new(Arc::new(config), env, &previous, &shared);
                     (files, Ok(loaded))
                 }
             };
-            Look {
-                cause,
-                files,
-                found,
-            }
+            Load { files, result }
         }))
     }
 
-    /// If the config is wrong, all stays as it was; a client that can't be loaded stays as it was.
-    /// What Domo rejected is tried again if the operator says so or the config is another one.
-    async fn apply(&mut self, cause: Cause, found: Result<Loaded, DaemonError>) {
-        let Loaded { config, candidates } = match found {
-            Ok(found) => found,
-            Err(error) => return self.refuse(cause, &error).await,
+    /// Applies a config that was loaded again, or rejects it and keeps the previous one. A client that
+    /// can't be loaded keeps its previous credentials. What Domo rejected is retried on SIGHUP and if the
+    /// config has changed.
+    async fn apply(&mut self, trigger: ReloadTrigger, result: Result<LoadedConfig, DaemonError>) {
+        let LoadedConfig { config, candidates } = match result {
+            Ok(loaded) => loaded,
+            Err(error) => return self.reject(trigger, &error).await,
         };
-        let is_other = config.digest != self.config.digest;
-        let retries = is_other || cause == Cause::Signal;
-        let rerun = match cause {
-            Cause::Signal => Rerun::All,
-            Cause::Change if is_other => Rerun::Failed,
-            Cause::Change => Rerun::Changed,
+        let has_changed = config.digest != self.config.digest;
+        let retries = has_changed || trigger == ReloadTrigger::Sighup;
+        let rerun = match trigger {
+            ReloadTrigger::Sighup => Rerun::All,
+            ReloadTrigger::File if has_changed => Rerun::Failed,
+            ReloadTrigger::File => Rerun::Changed,
         };
-        let (news, to_run) = self.clients.apply(candidates, rerun, self.clock.now());
-        news.iter().for_each(log_news);
+        let (changes, to_run) = self.clients.apply(candidates, rerun, self.clock.now());
+        changes.iter().for_each(log_load_change);
         self.config_error = None;
-        let was_refused = self.broker.set_config_error(None);
-        let is_new = |news: &News| matches!(news, News::Loaded { .. });
-        if retries || news.iter().any(is_new) {
-            self.fixed.log_changes(&config);
-            self.set_level(&config);
+        let was_rejected = self.broker.set_config_error(None);
+        let is_loaded = |change: &LoadChange| matches!(change, LoadChange::Loaded { .. });
+        if retries || changes.iter().any(is_loaded) {
+            self.restart_settings.log_changes(&config);
+            self.set_log_level(&config);
             for notice in &config.notices {
                 warn!("{notice}");
             }
             self.config_loaded = self.clock.now();
-        } else if was_refused {
+        } else if was_rejected {
             info!("the config is as it was");
         }
-        let is_applied = retries || news.iter().any(|news| *news != News::Unchanged);
+        let is_unchanged = |change: &LoadChange| *change == LoadChange::Unchanged;
+        let is_applied = retries || !changes.iter().all(is_unchanged);
         self.config = config;
         self.run_commands(to_run);
         if !is_applied {
@@ -254,60 +252,61 @@ impl<C: Clock> ReloadTask<C> {
         }
         self.configure().await;
         if retries {
-            self.helm.retry().await;
+            self.engine.retry().await;
         }
-        // What is said to be loaded holds for callers that connect from now on.
-        self.helm.ping().await;
-        info!(clients = self.config.clients.len(), %cause, "config loaded");
+        // What is logged as loaded applies to callers that connect from now on.
+        self.engine.ping().await;
+        info!(clients = self.config.clients.len(), cause = %trigger, "config loaded");
     }
 
     async fn configure(&mut self) {
         let clients = self.clients.for_broker();
-        self.helm.configure(clients, self.about()).await;
+        self.engine.configure(clients, self.broker_config()).await;
     }
 
-    /// Runs the commands of these clients.
+    /// Runs the secret commands of these clients.
     fn run_commands(&mut self, names: Vec<String>) {
         let sources = self.clients.sources();
         for name in names {
-            let before = sources.get(&name).cloned();
+            let previous = sources.get(&name).cloned();
             let shared = self.shared.clone();
             self.commands
-                .start(name, &self.config, self.env, before, shared);
+                .start(name, &self.config, self.env, previous, shared);
         }
     }
 
-    async fn refuse(&mut self, cause: Cause, error: &DaemonError) {
+    async fn reject(&mut self, trigger: ReloadTrigger, error: &DaemonError) {
         self.config_error = Some(error.to_string());
-        let news = self.broker.set_config_error(self.config_error.clone());
-        if news || cause == Cause::Signal {
-            warn!(%cause, "the config is not taken up, the last good one stays: {error}");
+        let is_new = self.broker.set_config_error(self.config_error.clone());
+        if is_new || trigger == ReloadTrigger::Sighup {
+            warn!(cause = %trigger, "the config is not taken up, the last good one stays: {error}");
         } else {
             debug!("the config is still not taken up: {error}");
         }
-        if cause == Cause::Signal {
-            self.helm.retry().await;
+        if trigger == ReloadTrigger::Sighup {
+            self.engine.retry().await;
         }
     }
 
-    fn about(&self) -> About {
-        let mut about = about(
+    fn broker_config(&self) -> BrokerConfig {
+        let mut config = broker_config(
             &self.config,
             &self.clients,
             self.started,
             self.config_loaded,
         );
-        about.status.config_error.clone_from(&self.config_error);
-        about
+        let status = &mut config.daemon.status;
+        status.config_error.clone_from(&self.config_error);
+        config
     }
 
-    fn set_level(&self, config: &Config) {
+    fn set_log_level(&self, config: &Config) {
         if config.log_level == self.config.log_level {
             return;
         }
         let rust_log = logging::rust_log(self.env);
         let level = config.log_level.as_deref();
-        // Flag and variable were judged at the start, and the config just now.
+        // Flag and variable were checked at the start, and the config when it was read.
         if let Ok(filter) = logging::filter(self.options.log.as_deref(), rust_log.as_deref(), level)
         {
             self.levels.set(filter);
@@ -315,16 +314,16 @@ impl<C: Clock> ReloadTask<C> {
     }
 }
 
-/// A failure of one client is logged once; the same again only at debug level.
-pub(super) fn log_news(news: &News) {
-    match news {
-        News::Loaded {
+/// Logs a failure of one client once; the same failure again only at debug level.
+pub(super) fn log_load_change(change: &LoadChange) {
+    match change {
+        LoadChange::Loaded {
             name,
             had_failed: true,
         } => info!(client = name, "client loaded"),
-        News::Unchanged | News::Loaded { .. } => {}
-        News::FailedAgain { name } => debug!(client = name, "client still not loaded"),
-        News::Failed {
+        LoadChange::Unchanged | LoadChange::Loaded { .. } => {}
+        LoadChange::FailedAgain { name } => debug!(client = name, "client still not loaded"),
+        LoadChange::Failed {
             name,
             reason,
             keeps_previous,
@@ -350,7 +349,8 @@ pub(super) fn log_news(news: &News) {
     }
 }
 
-/// By the clock's own timer, which wakes the process once: tokio's nears a far moment in steps.
+/// Waits by the clock's own timer, which wakes the process once; tokio's wakes it repeatedly on the way to
+/// a far moment.
 async fn passes<C: Clock>(due: Option<BootTime>, clock: &C) {
     match due {
         Some(due) => clock.sleep_until(due).await,
@@ -358,41 +358,52 @@ async fn passes<C: Clock>(due: Option<BootTime>, clock: &C) {
     }
 }
 
-async fn end_of(looking: &mut Option<(Cause, JoinHandle<io::Result<Look>>)>) -> io::Result<Look> {
-    match looking {
-        Some((_, looking)) => looking.await?,
-        None => pending().await,
-    }
+/// Takes a load that has ended. Dropping the future loses nothing.
+async fn end_of(
+    loading: &mut Option<(ReloadTrigger, LoadTask)>,
+) -> (ReloadTrigger, io::Result<Load>) {
+    let Some((trigger, task)) = loading else {
+        return pending().await;
+    };
+    let (trigger, result) = (*trigger, task.await);
+    *loading = None;
+    (
+        trigger,
+        result.unwrap_or_else(|panicked| Err(panicked.into())),
+    )
 }
 
-/// What status says of a daemon whose config was read at `loaded`.
-pub(super) fn about(
+/// Returns the broker's part of a config that was read at `loaded`.
+pub(super) fn broker_config(
     config: &Config,
-    clients: &Clients<DomoSource>,
+    clients: &Clients<Source>,
     started: BootTime,
     loaded: BootTime,
-) -> About {
-    // Whoever asks is in another directory.
-    let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-    let config_path = config.path.as_ref().map(whole);
-    About {
-        status: BrokerStatus {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            protocol: VERSION,
-            pid: std::process::id(),
-            started,
-            config_path: config_path.map(|path| path.display().to_string()),
-            config_loaded: loaded,
-            config_error: None,
+) -> BrokerConfig {
+    // Callers run in other directories.
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let config_path = config.path.as_ref().map(absolute);
+    let tables = config
+        .clients
+        .iter()
+        .filter_map(|(name, client)| Some((name.clone(), client.access.clone()?)));
+    let status = BrokerStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: VERSION,
+        pid: std::process::id(),
+        started,
+        config_path: config_path.map(|path| path.display().to_string()),
+        config_loaded: loaded,
+        config_error: None,
+    };
+    BrokerConfig {
+        daemon: DaemonInfo {
+            status,
+            load_errors: clients.errors(),
         },
         default_client: config.default_client.clone(),
+        access: AccessTables(tables.collect()),
         origins: clients.origins(),
-        load_errors: clients.errors(),
-        keeps: config.keep_over_restart,
-        access: config
-            .clients
-            .iter()
-            .filter_map(|(name, client)| Some((name.clone(), client.access.clone()?)))
-            .collect(),
+        keep_over_restart: config.keep_over_restart,
     }
 }

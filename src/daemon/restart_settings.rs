@@ -8,8 +8,8 @@ use tracing::warn;
 use crate::config::{Config, Limits};
 use domo_token_core::policy::Principal;
 
-/// What a daemon can't change while it runs.
-pub(super) struct Fixed {
+/// The settings that the daemon can't change while it runs.
+pub(super) struct RestartSettings {
     socket: Option<PathBuf>,
     socket_mode: u32,
     socket_group: Option<Principal>,
@@ -20,7 +20,7 @@ pub(super) struct Fixed {
     audit_file: Option<PathBuf>,
 }
 
-impl Fixed {
+impl RestartSettings {
     pub(super) fn of(config: &Config) -> Self {
         Self {
             socket: config.socket.clone(),
@@ -34,7 +34,7 @@ impl Fixed {
         }
     }
 
-    /// Logs what `config` has otherwise than the daemon runs with.
+    /// Logs each key whose value in `config` is not what the daemon runs with.
     pub(super) fn log_changes(&self, config: &Config) {
         let (old, new) = (self, Self::of(config));
         for (key, changed) in [

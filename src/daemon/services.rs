@@ -1,11 +1,12 @@
-//! What runs beside the door: metrics and health, the audit file, tokens kept for a restart.
+//! The daemon's services besides the socket: metrics and health, the audit, the file-descriptor store,
+//! and the status line of systemd.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::DaemonError;
 use crate::audit::{Audit, Writer};
@@ -13,20 +14,20 @@ use crate::broker::{Broker, EngineHandle};
 use crate::config::Config;
 use crate::platform::clock::Clock;
 use crate::platform::systemd;
-use crate::source::domo::DomoSource;
+use crate::source::Source;
 use crate::{fdstore, health};
 
-/// The least time between two words to systemd: what comes in a burst is told in one.
-const REST: Duration = Duration::from_secs(1);
+/// The least time between two status lines for systemd after attempts, which can come in bursts.
+const STATUS_MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the config asks for, opened.
+/// The services that the config enables, with their port and file open.
 pub(super) struct Services {
-    port: Option<TcpListener>,
+    metrics: Option<TcpListener>,
     audit: Option<(Audit, Writer)>,
 }
 
 impl Services {
-    /// Opens the port and the file.
+    /// Opens the port for metrics and the audit file.
     pub(super) fn new(config: &Config) -> Result<Self, DaemonError> {
         let bind = |address| {
             health::bind(address).map_err(|source| DaemonError::Metrics { address, source })
@@ -38,67 +39,67 @@ impl Services {
             })
         };
         Ok(Self {
-            port: config.metrics_listen.map(bind).transpose()?,
+            metrics: config.metrics_listen.map(bind).transpose()?,
             audit: config.audit_file.as_ref().map(open).transpose()?,
         })
     }
 
-    /// Has the broker's answers taken down from now on.
-    pub(super) fn audit<C: Clock>(&mut self, broker: &Broker<C>) -> AuditTask {
+    /// Records the broker's answers from now on.
+    pub(super) fn start_audit<C: Clock>(&mut self, broker: &Broker<C>) -> AuditTask {
         AuditTask(self.audit.take().map(|(audit, writer)| {
             broker.audit_to(audit.clone());
             (audit, tokio::spawn(writer.run()))
         }))
     }
 
-    /// Runs until `stop` turns true.
+    /// Runs the others until `stop` is cancelled.
     pub(super) async fn run<C: Clock>(
         self,
-        broker: Broker<C>,
-        clock: C,
-        helm: EngineHandle<DomoSource>,
-        stop: watch::Receiver<bool>,
+        broker: &Broker<C>,
+        clock: &C,
+        engine: EngineHandle<Source>,
+        stop: CancellationToken,
     ) {
         let health = async {
-            if let Some(port) = self.port {
-                health::serve(port, broker.clone(), helm, stop.clone()).await;
+            if let Some(listener) = self.metrics {
+                health::serve(listener, broker.clone(), engine, stop.clone()).await;
             }
         };
-        let keeping = async {
+        let fdstore = async {
             if systemd::is_there() {
                 fdstore::run(broker.clone(), clock.clone(), stop.clone()).await;
             }
         };
-        let telling = async {
+        let status = async {
             if systemd::is_there() {
-                tell(broker.clone(), clock.clone(), stop.clone()).await;
+                report_status(broker.clone(), clock.clone(), stop.clone()).await;
             }
         };
-        tokio::join!(health, keeping, telling);
+        tokio::join!(health, fdstore, status);
     }
 }
 
-/// Has `systemctl status` show how it goes after each attempt, until `stop` turns true.
-async fn tell<C: Clock>(broker: Broker<C>, clock: C, mut stop: watch::Receiver<bool>) {
+/// Updates the line in `systemctl status` after each attempt, until `stop` is cancelled.
+async fn report_status<C: Clock>(broker: Broker<C>, clock: C, stop: CancellationToken) {
     let mut attempts = broker.attempts();
     loop {
         tokio::select! {
-            _attempted = attempts.changed() => systemd::status(&broker.summary()),
-            _stopped = stop.wait_for(|stop| *stop) => return,
+            _ = attempts.changed() => systemd::status(&broker.summary()),
+            () = stop.cancelled() => return,
         }
-        let told = clock.now();
+        let reported = clock.now();
         tokio::select! {
-            () = clock.sleep_until(told + REST) => {}
-            _stopped = stop.wait_for(|stop| *stop) => return,
+            () = clock.sleep_until(reported + STATUS_MIN_INTERVAL) => {}
+            () = stop.cancelled() => return,
         }
     }
 }
 
-/// The audit file, as long as there is something to take down.
+/// The task that writes the audit, if there is one.
 pub(super) struct AuditTask(Option<(Audit, JoinHandle<()>)>);
 
 impl AuditTask {
-    /// Returns once all is written, or can't be.
+    /// Returns once all lines are written, or cannot be.
     pub(super) async fn finish(self) {
         if let Some((audit, writer)) = self.0 {
             audit.finish(writer).await;

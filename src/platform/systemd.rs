@@ -111,7 +111,7 @@ pub struct InheritedFds {
     /// The sockets that it listens on for callers of the broker.
     pub listeners: Vec<InheritedListener>,
     /// What an earlier process of this service had it keep, by [`keep`].
-    pub kept: Vec<File>,
+    pub stored: Vec<File>,
     /// Why the service cannot start with what it was given.
     pub wrong: Option<String>,
 }
@@ -136,7 +136,7 @@ pub fn passed() -> io::Result<InheritedFds> {
                 continue;
             }
             // A file of our own takes the number's place, which nothing owns.
-            passed.kept.extend(File::open(path));
+            passed.stored.extend(File::open(path));
             nix::unistd::close(number)?;
             continue;
         }

@@ -38,7 +38,7 @@ pub struct InheritedFds {
     /// Sockets.
     pub listeners: Vec<InheritedListener>,
     /// What it kept.
-    pub kept: Vec<File>,
+    pub stored: Vec<File>,
     /// Why the service cannot start with what it was given: nothing.
     pub wrong: Option<String>,
 }

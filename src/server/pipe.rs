@@ -14,7 +14,8 @@ use interprocess::os::windows::named_pipe::PipeListenerOptions;
 use interprocess::os::windows::named_pipe::pipe_mode::Bytes;
 use interprocess::os::windows::named_pipe::tokio::{DuplexPipeStream, PipeListener};
 use interprocess::os::windows::security_descriptor::SecurityDescriptor;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use widestring::U16CString;
 
 use super::bind::{BindError, path_error};
@@ -108,7 +109,7 @@ impl Socket {
         Vec::new()
     }
 
-    /// Waits until `stop` turns true.
+    /// Waits until `stop` is cancelled.
     ///
     /// # Errors
     ///
@@ -119,9 +120,9 @@ impl Socket {
         _: &Broker<C>,
         _: &C,
         _: mpsc::Receiver<()>,
-        mut stop: watch::Receiver<bool>,
+        stop: CancellationToken,
     ) -> Result<(), BindError> {
-        let _ = stop.wait_for(|stop| *stop).await;
+        stop.cancelled().await;
         Ok(())
     }
 

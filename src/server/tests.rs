@@ -12,7 +12,7 @@ use domo_token_protocol::scope::MAX_SCOPE_BYTES;
 use domo_token_protocol::scope::ScopeSet;
 
 use super::*;
-use crate::broker::{About, Engine};
+use crate::broker::{BrokerConfig, Engine};
 use crate::platform::clock::BootTime;
 use crate::source::TokenSource;
 use domo_token_core::fetch::{FetchError, Fetched};
@@ -82,9 +82,9 @@ async fn a_panic_in_a_session_costs_the_others_nothing_and_is_told_once() {
     let mut socket = Socket::lock(&path, false).unwrap();
     let listener = socket.listen(&Callers::default()).unwrap();
     let clock = Faulty::default();
-    let broker = Broker::new(clock.clone(), 0, About::default());
-    let (stop, stopped) = watch::channel(false);
-    let server = tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+    let broker = Broker::new(clock.clone(), 0, BrokerConfig::default());
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(serve(listener, broker, Limits::default(), stop.clone()));
 
     let callers = tokio::task::spawn_blocking(move || {
         let before = Caller::connect_to(&path).unwrap();
@@ -97,7 +97,7 @@ async fn a_panic_in_a_session_costs_the_others_nothing_and_is_told_once() {
         before.status().unwrap();
     });
     callers.await.unwrap();
-    stop.send(true).unwrap();
+    stop.cancel();
     server.await.unwrap();
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     assert_eq!(log.matches("ended by a bug").count(), 1, "{log}");
@@ -153,9 +153,9 @@ async fn each_request_gets_its_own_answer_be_it_the_last_one_again_or_another() 
     let path = place(folder.path());
     let mut socket = Socket::lock(&path, false).unwrap();
     let listener = socket.listen(&Callers::default()).unwrap();
-    let broker = Broker::new(Faulty::default(), 0, About::default());
-    let (stop, stopped) = watch::channel(false);
-    let server = tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+    let broker = Broker::new(Faulty::default(), 0, BrokerConfig::default());
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(serve(listener, broker, Limits::default(), stop.clone()));
 
     let asking = tokio::task::spawn_blocking(move || {
         let mut stream = connect(&path);
@@ -170,7 +170,7 @@ async fn each_request_gets_its_own_answer_be_it_the_last_one_again_or_another() 
         }
     });
     asking.await.unwrap();
-    stop.send(true).unwrap();
+    stop.cancel();
     server.await.unwrap();
 }
 
@@ -207,9 +207,9 @@ async fn what_a_caller_sends_as_it_connects_is_answered_however_long_it_is() {
             scopes.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ));
     }
-    let broker = Broker::new(Faulty::default(), 0, About::default());
-    let (_stop, stopped) = watch::channel(false);
-    tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+    let broker = Broker::new(Faulty::default(), 0, BrokerConfig::default());
+    let stop = CancellationToken::new();
+    tokio::spawn(serve(listener, broker, Limits::default(), stop));
     let hearing = tokio::task::spawn_blocking(move || {
         for (mut stream, scopes) in callers {
             for (index, scope) in scopes.iter().enumerate() {
@@ -266,11 +266,11 @@ async fn of_answers_with_metrics_that_are_not_read_no_more_than_eight_are_held()
     let path = place(folder.path());
     let mut socket = Socket::lock(&path, false).unwrap();
     let listener = socket.listen(&Callers::default()).unwrap();
-    let broker = Broker::new(Faulty::default(), 0, About::default());
-    let (stop, stopped) = watch::channel(false);
+    let broker = Broker::new(Faulty::default(), 0, BrokerConfig::default());
+    let stop = CancellationToken::new();
     let mut limits = Limits::default();
     limits.deadlines.answer = Duration::from_secs(600);
-    let server = tokio::spawn(serve(listener, broker, limits, stopped));
+    let server = tokio::spawn(serve(listener, broker, limits, stop.clone()));
     let callers = tokio::task::spawn_blocking(move || {
         let mut held = Vec::new();
         for _ in 0..8 {
@@ -288,7 +288,7 @@ async fn of_answers_with_metrics_that_are_not_read_no_more_than_eight_are_held()
         wait_for(true);
     });
     callers.await.unwrap();
-    stop.send(true).unwrap();
+    stop.cancel();
     server.await.unwrap();
 }
 
@@ -315,11 +315,11 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
     let path = place(folder.path());
     let mut socket = Socket::lock(&path, false).unwrap();
     let listener = socket.listen(&Callers::default()).unwrap();
-    let about = About {
+    let config = BrokerConfig {
         default_client: Some("acme".to_owned()),
-        ..About::default()
+        ..BrokerConfig::default()
     };
-    let broker = Broker::new(Faulty::default(), 0, about);
+    let broker = Broker::new(Faulty::default(), 0, config);
     let wanted = ClientSpec {
         name: "acme".to_owned(),
         shown_id: String::new(),
@@ -330,8 +330,8 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
     };
     let clients = vec![(wanted, Some(Arc::new(Silent)))];
     let (_engine, _helm) = Engine::new(&broker, clients);
-    let (stop, stopped) = watch::channel(false);
-    let server = tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(serve(listener, broker, Limits::default(), stop.clone()));
     let watching = tokio::task::spawn_blocking(move || {
         let asked = Asked {
             client: None,
@@ -352,7 +352,7 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
         streams
     });
     let streams = watching.await.unwrap();
-    stop.send(true).unwrap();
+    stop.cancel();
     let ended = tokio::time::timeout(DRAIN * 10, server).await;
     ended.expect("the sessions end").unwrap();
     let read = tokio::task::spawn_blocking(move || {

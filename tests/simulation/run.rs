@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use domo_token::broker::{About, Broker, Clients, Engine, EngineHandle};
+use domo_token::broker::{Broker, BrokerConfig, Clients, Engine, EngineHandle};
 use domo_token::platform::clock::{BootTime, Clock};
 use domo_token_core::scheduler::ClientSpec;
 use domo_token_protocol::messages::Renew;
@@ -84,7 +84,7 @@ struct Run {
     domo: Domo,
     callers: Callers,
     broker: Broker<SimClock>,
-    helm: EngineHandle<SimSource>,
+    engine: EngineHandle<SimSource>,
     sources: BTreeMap<&'static str, Arc<SimSource>>,
     off: BTreeSet<usize>,
     outcome: Outcome,
@@ -105,7 +105,7 @@ pub(crate) fn play(seed: u64, lifetime: u32, ops: &[Op]) -> Result<Outcome, Stri
         let lifetime = Duration::from_secs(lifetime.into());
         let clock = SimClock::new(BootTime::from_millis(1_000_000));
         let domo = Domo::new(clock.clone(), seed, lifetime);
-        let broker = Broker::new(clock.clone(), seed, About::default());
+        let broker = Broker::new(clock.clone(), seed, BrokerConfig::default());
         let mut sources = BTreeMap::new();
         for (client, _) in SETS {
             sources
@@ -116,14 +116,14 @@ pub(crate) fn play(seed: u64, lifetime: u32, ops: &[Op]) -> Result<Outcome, Stri
             domo.add(&key(set));
         }
         let clients = clients(&sources, &BTreeSet::new(), None);
-        let (engine, helm) = Engine::new(&broker, clients);
+        let (engine, handle) = Engine::new(&broker, clients);
         let engine = tokio::spawn(engine.run());
         let mut run = Run {
             callers: Callers::new(domo.clone(), broker.clone()),
             clock,
             domo,
             broker,
-            helm,
+            engine: handle,
             sources,
             off: BTreeSet::new(),
             outcome: Outcome::default(),
@@ -196,7 +196,7 @@ impl Run {
             Op::Watch(set) => self.callers.watch(&key(set)),
             Op::Reload => {
                 self.domo.excuse();
-                self.helm.retry().await;
+                self.engine.retry().await;
             }
             Op::Rotate { client, valid } => {
                 let (client, _) = SETS[client % SETS.len()];
@@ -259,8 +259,10 @@ impl Run {
     async fn configure(&self, renewed: Option<&str>) {
         self.domo.excuse();
         let clients = clients(&self.sources, &self.off, renewed);
-        self.helm.configure(clients, About::default()).await;
-        self.helm.retry().await;
+        self.engine
+            .configure(clients, BrokerConfig::default())
+            .await;
+        self.engine.retry().await;
     }
 
     /// Time jumps, and all that became due meanwhile is due at once.
@@ -367,7 +369,7 @@ impl Run {
             .ask(&key(0), wait, Some(least), Some(Renew::Current));
         self.settle().await?;
         self.callers.stopping();
-        self.helm.stop().await;
+        self.engine.stop().await;
         engine.await.map_err(|error| error.to_string())?;
         self.pass(Duration::from_secs(600)).await
     }

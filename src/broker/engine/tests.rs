@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domo_token_protocol::messages::{Asked, RefusalKind, TokenRequest};
 
-use super::super::StatusCursor;
+use super::super::{AccessTables, StatusCursor};
 use super::*;
 use crate::audit::Audit;
 use crate::platform::clock::SystemClock;
@@ -64,14 +64,14 @@ fn engine(
     Engine<Stub, SystemClock>,
     EngineHandle<Stub>,
 ) {
-    let broker = Broker::new(SystemClock::new(), 1, About::default());
-    let (engine, helm) = Engine::new(&broker, client(source, true));
-    (broker, engine, helm)
+    let broker = Broker::new(SystemClock::new(), 1, BrokerConfig::default());
+    let (engine, handle) = Engine::new(&broker, client(source, true));
+    (broker, engine, handle)
 }
 
 /// One turn of the loop.
 async fn turn(engine: &mut Engine<Stub, SystemClock>) {
-    engine.carry_out();
+    engine.execute_commands();
     let event = engine.next_event().await;
     engine.apply(event);
 }
@@ -80,7 +80,7 @@ async fn turn(engine: &mut Engine<Stub, SystemClock>) {
 async fn turn_until<T>(engine: &mut Engine<Stub, SystemClock>, done: impl Future<Output = T>) -> T {
     let mut done = std::pin::pin!(done);
     loop {
-        engine.carry_out();
+        engine.execute_commands();
         tokio::select! {
             biased;
             result = &mut done => return result,
@@ -91,38 +91,38 @@ async fn turn_until<T>(engine: &mut Engine<Stub, SystemClock>, done: impl Future
 
 #[tokio::test]
 async fn a_request_that_is_over_leaves_nothing_behind() {
-    let (_broker, mut engine, _helm) = engine(Stub::Fails);
-    engine.carry_out();
+    let (_broker, mut engine, _handle) = engine(Stub::Fails);
+    engine.execute_commands();
     assert_eq!(engine.aborts.len(), 1);
     turn(&mut engine).await;
-    assert_eq!((engine.aborts.len(), engine.flights.len()), (0, 0));
+    assert_eq!((engine.aborts.len(), engine.requests.len()), (0, 0));
 }
 
 #[tokio::test]
 async fn a_request_given_up_does_not_take_its_successors_handle_with_it() {
-    let (_broker, mut engine, _helm) = engine(Stub::Fails);
-    engine.carry_out();
+    let (_broker, mut engine, _handle) = engine(Stub::Fails);
+    engine.execute_commands();
     // It has its answer, and isn't heard before the new credentials are.
     tokio::task::yield_now().await;
     let new = EngineMessage::Configure(client(Stub::Hangs, true), Box::default());
     engine.apply(Event::Message(new));
-    engine.carry_out();
-    assert_eq!(engine.flights.len(), 2);
+    engine.execute_commands();
+    assert_eq!(engine.requests.len(), 2);
     turn(&mut engine).await;
-    assert_eq!((engine.aborts.len(), engine.flights.len()), (1, 1));
+    assert_eq!((engine.aborts.len(), engine.requests.len()), (1, 1));
     engine.apply(Event::Message(EngineMessage::Configure(
         Vec::new(),
         Box::default(),
     )));
     turn(&mut engine).await;
-    assert_eq!((engine.aborts.len(), engine.flights.len()), (0, 0));
+    assert_eq!((engine.aborts.len(), engine.requests.len()), (0, 0));
 }
 
 #[tokio::test]
 async fn a_source_that_panics_costs_its_own_request_alone() {
-    let (broker, mut engine, _helm) = engine(Stub::Panics);
+    let (broker, mut engine, _handle) = engine(Stub::Panics);
     turn(&mut engine).await;
-    assert!(engine.flights.is_empty());
+    assert!(engine.requests.is_empty());
     let (page, next) = broker.status(&Caller::default(), &StatusCursor::default());
     assert_eq!((page.broker.is_some(), page.scopes.len()), (true, 1));
     assert!(next.is_none());
@@ -130,8 +130,8 @@ async fn a_source_that_panics_costs_its_own_request_alone() {
 
 #[tokio::test]
 async fn a_loop_is_known_to_live_by_its_turns_alone() {
-    let (_broker, mut engine, helm) = engine(Stub::Hangs);
-    let mut ping = Box::pin(helm.ping());
+    let (_broker, mut engine, handle) = engine(Stub::Hangs);
+    let mut ping = Box::pin(handle.ping());
     for turned in [false, true] {
         if turned {
             turn(&mut engine).await;
@@ -147,8 +147,8 @@ async fn a_loop_is_known_to_live_by_its_turns_alone() {
 
 #[tokio::test]
 async fn who_waited_for_a_set_that_is_gone_is_counted_and_nothing_of_the_set_is_left() {
-    let (broker, mut engine, _helm) = engine(Stub::Hangs);
-    engine.carry_out();
+    let (broker, mut engine, _handle) = engine(Stub::Hangs);
+    engine.execute_commands();
     let request = TokenRequest {
         asked: Asked {
             client: Some("acme".to_owned()),
@@ -169,10 +169,10 @@ async fn who_waited_for_a_set_that_is_gone_is_counted_and_nothing_of_the_set_is_
         Vec::new(),
         Box::default(),
     )));
-    engine.carry_out();
+    engine.execute_commands();
     assert_eq!(waiting.await.unwrap_err().kind, RefusalKind::Gone);
     let counters = &broker.state().counters;
-    assert_eq!(counters.strangers, BTreeMap::from([("gone", 1)]));
+    assert_eq!(counters.unmatched, BTreeMap::from([("gone", 1)]));
     assert!(counters.sets.is_empty());
 }
 
@@ -185,26 +185,26 @@ fn engine_of_two() -> (
     let broker = Broker::new(SystemClock::new(), 1, default_client("acme"));
     let acme = client(Stub::Gives, true);
     let other = client_of("other", Stub::Hangs, true);
-    let (engine, helm) = Engine::new(&broker, acme.into_iter().chain(other).collect());
-    (broker, engine, helm)
+    let (engine, handle) = Engine::new(&broker, acme.into_iter().chain(other).collect());
+    (broker, engine, handle)
 }
 
-fn default_client(name: &str) -> About {
-    About {
+fn default_client(name: &str) -> BrokerConfig {
+    BrokerConfig {
         default_client: Some(name.to_owned()),
-        ..About::default()
+        ..BrokerConfig::default()
     }
 }
 
 /// The config with `other` as default, whose sets nobody may have.
 fn other_is_default() -> EngineMessage<Stub> {
     let clients = client(Stub::Gives, false).into_iter();
-    let about = About {
-        access: BTreeMap::from([("other".to_owned(), Access::default())]),
+    let config = BrokerConfig {
+        access: AccessTables(BTreeMap::from([("other".to_owned(), Access::default())])),
         ..default_client("other")
     };
     let other = client_of("other", Stub::Hangs, false);
-    EngineMessage::Configure(clients.chain(other).collect(), Box::new(about))
+    EngineMessage::Configure(clients.chain(other).collect(), Box::new(config))
 }
 
 fn data_of_default() -> Asked {
@@ -234,7 +234,7 @@ async fn waiting_caller_is_recorded_under_the_client_that_was_default_when_it_as
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit");
     let (audit, writer) = Audit::open(&path).unwrap();
-    let (broker, mut engine, _helm) = engine_of_two();
+    let (broker, mut engine, _handle) = engine_of_two();
     broker.audit_to(audit.clone());
     let request = TokenRequest {
         asked: data_of_default(),
@@ -262,7 +262,7 @@ async fn watch_stays_that_of_its_client_when_another_becomes_default() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit");
     let (audit, writer) = Audit::open(&path).unwrap();
-    let (broker, mut engine, _helm) = engine_of_two();
+    let (broker, mut engine, _handle) = engine_of_two();
     broker.audit_to(audit.clone());
     let caller = Caller::default();
     let mut watch = broker.watch(&data_of_default(), &caller).unwrap();

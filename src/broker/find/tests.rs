@@ -6,7 +6,7 @@ use std::time::Duration;
 use domo_token_protocol::frame::MAX_BODY;
 use domo_token_protocol::messages::Response;
 
-use super::super::{About, Broker, Engine};
+use super::super::{AccessTables, Broker, BrokerConfig, Engine};
 use super::*;
 use crate::audit::Audit;
 use crate::platform::clock::SystemClock;
@@ -43,11 +43,11 @@ fn broker_with(access: Option<Access>) -> Broker<SystemClock> {
 /// A broker with these clients and their sets, and an access table of `acme`.
 fn broker_of(clients: &[(&str, &[&str])], access: Option<Access>) -> Broker<SystemClock> {
     let access = access.map(|access| ("acme".to_owned(), access));
-    let about = About {
-        access: access.into_iter().collect(),
-        ..About::default()
+    let config = BrokerConfig {
+        access: AccessTables(access.into_iter().collect()),
+        ..BrokerConfig::default()
     };
-    let broker = Broker::new(SystemClock::new(), 1, about);
+    let broker = Broker::new(SystemClock::new(), 1, config);
     let wanted = clients.iter().map(|(name, sets)| {
         let sets = sets.iter().map(|set| ScopeSet::parse(set).unwrap());
         let client = ClientSpec {
@@ -155,9 +155,9 @@ fn two_closed_clients() -> Broker<SystemClock> {
     let acme = Access(BTreeMap::from([(wide, rule(1004))]));
     let broker = broker_of(&[("acme", &["data user"]), ("beta", &["data"])], Some(acme));
     let mut state = broker.state();
-    let access = &mut state.about.access;
+    let access = &mut state.config.access.0;
     access.insert("beta".to_owned(), table(rule(1005)));
-    state.about.default_client = Some("beta".to_owned());
+    state.config.default_client = Some("beta".to_owned());
     drop(state);
     broker
 }
@@ -192,15 +192,15 @@ fn default_client_is_not_named_to_a_caller_from_which_it_is_hidden() {
     // A caller that names it gets its own word back.
     let named = cause(&broker, &asked("beta", "data"), &user(1004));
     assert!(named.contains("client \"beta\""), "{named}");
-    let scope_sets_without_token = Caller {
+    let without_groups = Caller {
         lacks_groups: true,
         ..user(1004)
     };
-    broker.state().about.access.insert(
+    broker.state().config.access.0.insert(
         "beta".to_owned(),
         table(by_name_or_group().into_iter().next().unwrap()),
     );
-    let undecided = cause(&broker, &of_default("data"), &scope_sets_without_token);
+    let undecided = cause(&broker, &of_default("data"), &without_groups);
     assert!(undecided.contains("cannot decide"), "{undecided}");
     assert!(!undecided.contains("beta"), "{undecided}");
 }
@@ -440,8 +440,9 @@ fn watcher_without_groups_is_asked_to_try_again_where_it_would_be_denied() {
     let [others, _] = by_name_or_group().map(table);
     broker
         .state()
-        .about
+        .config
         .access
+        .0
         .insert("acme".to_owned(), others);
     assert_eq!(kind(false), Some(RefusalKind::NotPermitted));
     assert_eq!(kind(true), Some(RefusalKind::Busy));

@@ -2,15 +2,17 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::process::geteuid;
 
-use super::{Depth, Report, judge_as_service, load_clients};
+use super::{Depth, Report, check_clients, judge_as_service};
 use crate::config::{self, ClientConfig, Config, CredentialsSource, Env, SecretSource};
 use crate::credentials::{
     CredentialsError, SERVICE_USER, hidden_by_unit, is_hosts, shell_quoted, user_name,
 };
-use crate::daemon::{DaemonError, Options, load_config};
+use crate::daemon::{DaemonError, Options};
+use crate::load::{ConfigLoadError, load_config};
 use crate::platform::users;
 use domo_token_core::masking::masked;
 
@@ -56,7 +58,7 @@ pub(super) fn hidden_paths(config: &Config) -> Vec<String> {
 /// Returns what keeps the service from using the files that a config of its own names. If this process
 /// is root, it becomes one of the service's user for good.
 #[must_use]
-pub fn problems_of_service(config: &Path, env: Env) -> Vec<String> {
+pub async fn problems_of_service(config: &Path, env: Env<'static>) -> Vec<String> {
     let options = Options {
         config: Some(config.to_owned()),
         ..Options::default()
@@ -66,8 +68,8 @@ pub fn problems_of_service(config: &Path, env: Env) -> Vec<String> {
         Ok(Some(_)) => {}
         Err(error) => return vec![error],
     }
-    let config = match load_config(&options, env) {
-        Ok(config) => config,
+    let config = match load_config(Some(config), env) {
+        Ok(config) => Arc::new(config),
         Err(error) => return vec![error.to_string()],
     };
     // Also of a file that could be read now, or after a chmod.
@@ -76,7 +78,7 @@ pub fn problems_of_service(config: &Path, env: Env) -> Vec<String> {
         return hidden;
     }
     let mut report = Report::default();
-    load_clients(&config, env, None, &mut report);
+    check_clients(&config, env, None, &mut report).await;
     report.wrong
 }
 
@@ -118,7 +120,8 @@ pub(super) fn foreign_config(
     env: Env,
     depth: Depth,
 ) -> Option<String> {
-    let DaemonError::ConfigAccess(CredentialsError::Unsafe { .. }) = error else {
+    let DaemonError::Config(ConfigLoadError::Access(CredentialsError::Unsafe { .. })) = error
+    else {
         return None;
     };
     let config = config::locate(options.config.clone(), env)?;

@@ -107,7 +107,7 @@ fn with_advice(mut error: FetchError, client: &Checked) -> FetchError {
         scope_only: false,
         words,
     } = &mut error
-        && client.source.registration().slips().is_empty()
+        && client.source.credential_warnings().is_empty()
     {
         words.push_str(
             "; check the client id and the secret at Domo (Admin > Authentication > API clients)",

@@ -3,20 +3,15 @@
 use super::LoadedClient;
 use crate::config::ClientConfig;
 use crate::credentials::command_slip;
-use crate::source::domo::DomoSource;
 
 /// Returns warnings about a client whose files are as they must be.
-pub(super) fn slips(
-    name: &str,
-    client: &ClientConfig,
-    loaded: &LoadedClient<DomoSource>,
-) -> Vec<String> {
+pub(super) fn slips(name: &str, client: &ClientConfig, loaded: &LoadedClient) -> Vec<String> {
     let command = client.secret_command();
     let command = command.and_then(|(_, command)| command_slip(&command.argv));
     let command = command.map(|slip| format!("client_secret_command: {slip}"));
     let words = command
         .into_iter()
-        .chain(loaded.source.registration().slips());
+        .chain(loaded.source.credential_warnings());
     words
         .map(|words| format!("client \"{name}\": {words}"))
         .collect()

@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::{Endpoint, IdSource, SecretCommand, TokenMethod};
 use crate::credentials::CredentialsError;
+use crate::source::Origin;
 
 const NOW: BootTime = BootTime::from_millis(1_000_000);
 
@@ -32,15 +33,13 @@ fn file_missing() -> LoadError {
     })
 }
 
-fn is_loaded(news: &News, after_failure: bool) -> bool {
-    matches!(news, News::Loaded { had_failed, .. } if *had_failed == after_failure)
+fn is_loaded(changes: &LoadChange, after_failure: bool) -> bool {
+    matches!(changes, LoadChange::Loaded { had_failed, .. } if *had_failed == after_failure)
 }
 
-type LoadResult = Result<LoadedClient<u8>, LoadError>;
-
 /// What a client with the command `argv` depends on.
-fn inputs(argv: &str) -> Box<Inputs> {
-    Box::new(Inputs {
+fn inputs(argv: &str) -> Box<CommandInputs> {
+    Box::new(CommandInputs {
         command: SecretCommand {
             argv: vec![argv.to_owned()],
             withheld: Vec::new(),
@@ -61,12 +60,15 @@ fn inputs(argv: &str) -> Box<Inputs> {
 /// Applies a config of clients with the scope set `data`; one without a result has a command.
 fn apply<const N: usize>(
     clients: &mut Clients<u8>,
-    results: [(&str, Option<LoadResult>); N],
-) -> Vec<News> {
+    results: [(&str, Option<LoadResult<u8>>); N],
+) -> Vec<LoadChange> {
     let candidates = results.map(|(name, result)| {
-        let load = result.map_or_else(|| Load::Command(inputs("pass")), Load::Done);
+        let progress = result.map_or_else(
+            || LoadProgress::NeedsCommand(inputs("pass")),
+            LoadProgress::Done,
+        );
         let scopes = scopes("data");
-        (name.to_owned(), Candidate { scopes, load })
+        (name.to_owned(), Candidate { scopes, progress })
     });
     clients.apply(candidates.into(), Rerun::All, NOW).0
 }
@@ -74,14 +76,14 @@ fn apply<const N: usize>(
 /// What the broker is given of a client.
 fn given(clients: &mut Clients<u8>, name: &str) -> (ClientSpec, Option<Arc<u8>>) {
     let mut all = clients.for_broker().into_iter();
-    all.find(|(wanted, _)| wanted.name == name).unwrap()
+    all.find(|(spec, _)| spec.name == name).unwrap()
 }
 
 #[test]
 fn failing_client_leaves_the_others_loaded() {
     let mut clients = Clients::new();
     let good = Arc::new(1);
-    let news = apply(
+    let changes = apply(
         &mut clients,
         [
             ("bad", Some(Err(file_missing()))),
@@ -90,22 +92,25 @@ fn failing_client_leaves_the_others_loaded() {
         ],
     );
     assert_eq!(
-        news[0],
-        News::Failed {
+        changes[0],
+        LoadChange::Failed {
             name: "bad".to_owned(),
             reason: file_missing().to_string(),
             keeps_previous: false,
             retry_in: None,
         }
     );
-    assert!(news.len() == 2 && is_loaded(&news[1], false), "{news:?}");
+    assert!(
+        changes.len() == 2 && is_loaded(&changes[1], false),
+        "{changes:?}"
+    );
     let loading = |clients: &mut Clients<u8>, name: &str| given(clients, name).0.loading;
     let failed = Some(Loading::Failed { retry_at: None });
     assert_eq!(loading(&mut clients, "bad"), failed);
     assert_eq!(loading(&mut clients, "slow"), Some(Loading::Pending));
     assert_eq!(loading(&mut clients, "good"), None);
     assert_eq!(clients.pending().collect::<Vec<_>>(), ["slow"]);
-    assert_eq!(clients.hopeless(), None);
+    assert_eq!(clients.all_failed(), None);
     assert_eq!(clients.errors().len(), 1);
 }
 
@@ -117,20 +122,19 @@ fn failing_reload_keeps_what_was_loaded_with_its_scope_sets() {
     assert!(given(&mut clients, "acme").0.renewed);
     let candidate = Candidate {
         scopes: scopes("user"),
-        load: Load::Done(Err(file_missing())),
+        progress: LoadProgress::Done(Err(file_missing())),
     };
     let candidates = BTreeMap::from([("acme".to_owned(), candidate)]);
-    let (news, _) = clients.apply(candidates, Rerun::All, NOW);
-    let keeps =
-        |news: &News| matches!(news, News::Failed { keeps_previous, .. } if *keeps_previous);
-    assert!(keeps(&news[0]), "{news:?}");
-    let (wanted, given_source) = given(&mut clients, "acme");
-    assert_eq!(wanted.scopes, scopes("data"));
-    assert!(!wanted.renewed, "the credentials are the same");
+    let (changes, _) = clients.apply(candidates, Rerun::All, NOW);
+    let keeps = |changes: &LoadChange| matches!(changes, LoadChange::Failed { keeps_previous, .. } if *keeps_previous);
+    assert!(keeps(&changes[0]), "{changes:?}");
+    let (spec, given_source) = given(&mut clients, "acme");
+    assert_eq!(spec.scopes, scopes("data"));
+    assert!(!spec.renewed, "the credentials are the same");
     assert!(Arc::ptr_eq(&given_source.unwrap(), &source));
     assert_eq!(clients.errors().len(), 1);
-    let news = apply(&mut clients, [("acme", Some(Ok(loaded(&source))))]);
-    assert!(is_loaded(&news[0], true), "{news:?}");
+    let changes = apply(&mut clients, [("acme", Some(Ok(loaded(&source))))]);
+    assert!(is_loaded(&changes[0], true), "{changes:?}");
     assert!(clients.errors().is_empty());
 }
 
@@ -139,12 +143,12 @@ fn new_source_is_marked_as_new_once() {
     let mut clients = Clients::new();
     for number in [1, 2] {
         let source = Arc::new(number);
-        let news = apply(&mut clients, [("acme", Some(Ok(loaded(&source))))]);
-        assert!(is_loaded(&news[0], false), "{news:?}");
+        let changes = apply(&mut clients, [("acme", Some(Ok(loaded(&source))))]);
+        assert!(is_loaded(&changes[0], false), "{changes:?}");
         assert!(given(&mut clients, "acme").0.renewed);
         assert!(!given(&mut clients, "acme").0.renewed);
-        let news = apply(&mut clients, [("acme", Some(Ok(loaded(&source))))]);
-        assert_eq!(news, [News::Unchanged]);
+        let changes = apply(&mut clients, [("acme", Some(Ok(loaded(&source))))]);
+        assert_eq!(changes, [LoadChange::Unchanged]);
         assert!(!given(&mut clients, "acme").0.renewed);
     }
 }
@@ -155,11 +159,12 @@ fn failing_command_is_run_again_after_30_seconds_to_5_minutes() {
     apply(&mut clients, [("acme", None)]);
     let mut now = NOW;
     for seconds in [30, 60, 120, 240, 300, 300] {
-        let (news, _) = clients.finish("acme", Err(command_failed("exit status: 1")), now);
+        let (changes, _) = clients.finish("acme", Err(command_failed("exit status: 1")), now);
         assert_eq!(
-            news == News::FailedAgain {
-                name: "acme".to_owned()
-            },
+            changes
+                == LoadChange::FailedAgain {
+                    name: "acme".to_owned()
+                },
             now > NOW
         );
         let due = now + Duration::from_secs(seconds);
@@ -174,9 +179,9 @@ fn failing_command_is_run_again_after_30_seconds_to_5_minutes() {
         assert!(clients.take_due(now).is_empty(), "it is running");
         assert_eq!(clients.next_retry(), None);
     }
-    assert_eq!(clients.hopeless(), None);
-    let (news, _) = clients.finish("acme", Ok(loaded(&Arc::new(1))), now);
-    assert!(is_loaded(&news, true), "{news:?}");
+    assert_eq!(clients.all_failed(), None);
+    let (changes, _) = clients.finish("acme", Ok(loaded(&Arc::new(1))), now);
+    assert!(is_loaded(&changes, true), "{changes:?}");
     assert_eq!(clients.next_retry(), None);
     // A reload runs it at once, and its first failure counts as one.
     apply(&mut clients, [("acme", None)]);
@@ -192,11 +197,11 @@ fn loading_is_hopeless_only_if_every_client_failed_for_another_reason_than_its_c
         &mut clients,
         [("a", Some(Err(file_missing()))), ("b", None)],
     );
-    assert_eq!(clients.hopeless(), None, "b may yet be loaded");
+    assert_eq!(clients.all_failed(), None, "b may yet be loaded");
     clients.finish("b", Err(command_failed("late")), NOW);
-    assert_eq!(clients.hopeless(), None, "b is tried again");
+    assert_eq!(clients.all_failed(), None, "b is tried again");
     clients.finish("b", Err(file_missing()), NOW);
-    let reasons = clients.hopeless().unwrap();
+    let reasons = clients.all_failed().unwrap();
     let names: Vec<&str> = reasons.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["a", "b"]);
 }
@@ -206,8 +211,8 @@ fn removed_client_is_forgotten_with_its_command() {
     let mut clients = Clients::new();
     apply(&mut clients, [("a", None), ("b", None)]);
     apply(&mut clients, [("b", None)]);
-    let (news, _) = clients.finish("a", Ok(loaded(&Arc::new(1))), NOW);
-    assert_eq!(news, News::Unchanged);
+    let (changes, _) = clients.finish("a", Ok(loaded(&Arc::new(1))), NOW);
+    assert_eq!(changes, LoadChange::Unchanged);
     assert_eq!(clients.for_broker().len(), 1);
 }
 
@@ -215,9 +220,9 @@ fn removed_client_is_forgotten_with_its_command() {
 fn command_runs_again_only_for_what_concerns_its_client() {
     let mut clients = Clients::new();
     let run = |clients: &mut Clients<u8>, argv: &str, scope: &str, rerun| {
-        let load = Load::Command(inputs(argv));
+        let progress = LoadProgress::NeedsCommand(inputs(argv));
         let scopes = scopes(scope);
-        let candidates = BTreeMap::from([("acme".to_owned(), Candidate { scopes, load })]);
+        let candidates = BTreeMap::from([("acme".to_owned(), Candidate { scopes, progress })]);
         let (_, to_run) = clients.apply(candidates, rerun, NOW);
         !to_run.is_empty()
     };

@@ -4,7 +4,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::checks::{prepare_directory, system_error, with_suffix};
@@ -51,7 +52,7 @@ impl Socket {
         vec![self.path.clone(), self.lock_path()]
     }
 
-    /// Looks at its path after each of the `hints`, until `stop` turns true. A socket that is gone is
+    /// Looks at its path after each of the `hints`, until `stop` is cancelled. A socket that is gone is
     /// bound again, open to `callers`; one that was inherited is reported.
     ///
     /// # Errors
@@ -64,7 +65,7 @@ impl Socket {
         broker: &Broker<C>,
         clock: &C,
         mut hints: mpsc::Receiver<()>,
-        mut stop: watch::Receiver<bool>,
+        stop: CancellationToken,
     ) -> Result<(), BindError> {
         loop {
             // First of all, since the socket can be gone before anything watches it.
@@ -73,12 +74,12 @@ impl Socket {
             } else if !self.is_in_place() {
                 tokio::select! {
                     restored = self.restore(callers, clock) => restored?,
-                    _stopped = stop.wait_for(|stop| *stop) => return Ok(()),
+                    () = stop.cancelled() => return Ok(()),
                 }
             }
             tokio::select! {
                 Some(()) = hints.recv() => {}
-                _stopped = stop.wait_for(|stop| *stop) => return Ok(()),
+                () = stop.cancelled() => return Ok(()),
             }
         }
     }

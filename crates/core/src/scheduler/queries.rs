@@ -78,15 +78,15 @@ impl Scheduler {
 
     /// The state of all sets, by client and scopes.
     pub fn status(&self, now: BootTime) -> impl Iterator<Item = ScopeStatus> {
-        self.status_after(None, now)
+        self.status_after(None, now).map(|(_, status)| status)
     }
 
-    /// The same from the first one after that client's set.
+    /// The same with the scopes, from the first one after that client's set.
     pub fn status_after<'a>(
         &'a self,
         after: Option<&'a (String, ScopeSet)>,
         now: BootTime,
-    ) -> impl Iterator<Item = ScopeStatus> + 'a {
+    ) -> impl Iterator<Item = (&'a ScopeSet, ScopeStatus)> + 'a {
         let from = after.map_or(Bound::Unbounded, |(client, _)| {
             Bound::Included(client.as_str())
         });
@@ -98,8 +98,8 @@ impl Scheduler {
                 Some(_) | None => Bound::Unbounded,
             };
             let sets = client.sets.range::<ScopeSet, _>((from, Bound::Unbounded));
-            let sets = sets.filter_map(|(_, set)| self.sets.get(set));
-            sets.map(move |set| set.schedule.status(&client.shown_id, now))
+            let sets = sets.filter_map(|(scope, set)| Some((scope, self.sets.get(set)?)));
+            sets.map(move |(scope, set)| (scope, set.schedule.status(&client.shown_id, now)))
         })
     }
 

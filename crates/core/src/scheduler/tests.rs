@@ -200,7 +200,9 @@ fn status_goes_on_after_any_set() {
     let all: Vec<_> = scheduler.status(NOW).map(name).collect();
     assert_eq!(all.len(), 5);
     for (number, place) in all.iter().enumerate() {
-        let rest: Vec<_> = scheduler.status_after(Some(place), NOW).map(name).collect();
+        let rest = scheduler.status_after(Some(place), NOW);
+        let rest = rest.map(|(scope, set)| (set.client, scope.clone()));
+        let rest: Vec<_> = rest.collect();
         assert_eq!(rest, all[number + 1..]);
     }
     let gone = ("aardvark".to_owned(), ScopeSet::parse("z").unwrap());

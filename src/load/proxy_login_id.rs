@@ -1,4 +1,4 @@
-//! Tells proxy logins apart without keeping them.
+//! Identifies proxy logins without keeping them.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
@@ -12,8 +12,8 @@ use domo_token_core::scheduler::ProxyLoginId;
 /// The key of the hash: another one in each process, so that a number says nothing about a password.
 static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// Returns what identifies the login at that proxy; going there without a login is one, too.
-pub(super) fn id_of(proxy: &Url, login: Option<&ProxyLogin>) -> ProxyLoginId {
+/// Returns the id of the login at that proxy; using it without a login has an id, too.
+pub(super) fn of(proxy: &Url, login: Option<&ProxyLogin>) -> ProxyLoginId {
     match login {
         Some(login) => {
             let login = (login.user.as_str(), login.password.expose_secret());
@@ -38,14 +38,14 @@ mod tests {
     fn login_is_another_one_if_proxy_user_or_password_is() {
         let proxy = Url::parse("http://proxy.example:3128").unwrap();
         let other = Url::parse("http://other.example:3128").unwrap();
-        let id = id_of(&proxy, Some(&login("alice", "old")));
-        assert_eq!(id, id_of(&proxy, Some(&login("alice", "old"))));
+        let id = of(&proxy, Some(&login("alice", "old")));
+        assert_eq!(id, of(&proxy, Some(&login("alice", "old"))));
         for different in [
-            id_of(&proxy, Some(&login("alice", "new"))),
-            id_of(&proxy, Some(&login("bob", "old"))),
-            id_of(&proxy, Some(&login("aliceo", "ld"))),
-            id_of(&proxy, None),
-            id_of(&other, Some(&login("alice", "old"))),
+            of(&proxy, Some(&login("alice", "new"))),
+            of(&proxy, Some(&login("bob", "old"))),
+            of(&proxy, Some(&login("aliceo", "ld"))),
+            of(&proxy, None),
+            of(&other, Some(&login("alice", "old"))),
         ] {
             assert_ne!(id, different);
         }

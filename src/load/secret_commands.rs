@@ -8,62 +8,60 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::load::{LoadError, LoadedClient, load_client};
+use super::{LoadError, LoadResult, load_client};
 use crate::config::{Config, Env};
 use crate::connect::Shared;
 use crate::platform::threads;
-use crate::source::domo::DomoSource;
+use crate::source::Source;
 
-/// Commands that run at once.
-const AT_ONCE: usize = 32;
+/// The most commands that run at the same time.
+const MAX_RUNNING: usize = 32;
 
-pub(super) type LoadResult = Result<LoadedClient<DomoSource>, LoadError>;
-
-/// The commands that are running, or waiting for room to.
-pub(super) struct Commands {
+/// The commands that are running, or waiting for their turn.
+pub(crate) struct SecretCommands {
     running: JoinSet<(String, u64, LoadResult)>,
-    /// The last one of each client, by a number that no other has.
-    last: HashMap<String, (u64, AbortHandle)>,
+    /// The latest one of each client, with its number.
+    latest: HashMap<String, (u64, AbortHandle)>,
     started: u64,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-impl Commands {
-    pub(super) fn new() -> Self {
+impl SecretCommands {
+    pub(crate) fn new() -> Self {
         Self {
             running: JoinSet::new(),
-            last: HashMap::new(),
+            latest: HashMap::new(),
             started: 0,
-            room: Arc::new(Semaphore::new(AT_ONCE)),
+            permits: Arc::new(Semaphore::new(MAX_RUNNING)),
         }
     }
 
     /// Whether none is running.
-    pub(super) fn is_empty(&self) -> bool {
-        self.last.is_empty()
+    pub(crate) fn is_empty(&self) -> bool {
+        self.latest.is_empty()
     }
 
     /// Loads a client of `config`; the result of an earlier start for that client no longer counts.
-    /// Its source is that of `before` if nothing has changed, else a new one that uses `shared`.
-    pub(super) fn start(
+    /// Its source is `previous` if nothing has changed, else a new one that uses `shared`.
+    pub(crate) fn start(
         &mut self,
         name: String,
         config: &Arc<Config>,
         env: Env<'static>,
-        before: Option<Arc<DomoSource>>,
+        previous: Option<Arc<Source>>,
         shared: Shared,
     ) {
         self.started += 1;
         let number = self.started;
-        let (config, room) = (Arc::clone(config), Arc::clone(&self.room));
-        let of = name.clone();
+        let (config, permits) = (Arc::clone(config), Arc::clone(&self.permits));
+        let client_name = name.clone();
         let handle = self.running.spawn(async move {
             // Never closed.
-            let permit = room.acquire_owned().await;
-            let client = of.clone();
+            let permit = permits.acquire_owned().await;
+            let key = client_name.clone();
             let load = move || {
-                let client = config.clients.get(&client);
-                let load = |client| load_client(client, env, before.as_ref(), &shared);
+                let client = config.clients.get(&key);
+                let load = |client| load_client(client, env, previous.as_ref(), &shared);
                 let result = client.map(load);
                 // A command that was cancelled counts until it ends.
                 drop(permit);
@@ -74,23 +72,23 @@ impl Commands {
                 Ok(None) => Err(LoadError::Bug),
                 Err(error) => Err(LoadError::NoThread(error)),
             };
-            (of, number, result)
+            (client_name, number, result)
         });
-        if let Some((_, earlier)) = self.last.insert(name, (number, handle)) {
+        if let Some((_, earlier)) = self.latest.insert(name, (number, handle)) {
             earlier.abort();
         }
     }
 
-    /// The next client whose command has ended, and what loading it resulted in. Dropping the
+    /// Returns the next client whose command has ended, and the result of loading it. Dropping the
     /// future loses nothing.
-    pub(super) async fn next(&mut self) -> (String, LoadResult) {
+    pub(crate) async fn next(&mut self) -> (String, LoadResult) {
         loop {
             match self.running.join_next().await {
                 Some(Ok((name, number, result))) => {
-                    let last = self.last.get(&name);
+                    let latest = self.latest.get(&name);
                     // It may have ended just before it was cancelled.
-                    if last.is_some_and(|(last, _)| *last == number) {
-                        self.last.remove(&name);
+                    if latest.is_some_and(|(latest, _)| *latest == number) {
+                        self.latest.remove(&name);
                         return (name, result);
                     }
                 }
