@@ -97,18 +97,18 @@ impl Broker {
         })
     }
 
-    /// The same broker, asked for tokens of the API client of that name in its config.
+    /// Returns a clone that requests tokens of this API client, a name in the broker's config.
     #[must_use]
-    pub fn client(&self, name: &str) -> Self {
+    pub fn with_client(&self, name: &str) -> Self {
         Self {
             client: Some(name.into()),
             ..self.clone()
         }
     }
 
-    /// The same broker, with another limit on how long a call may take; at most ten minutes.
+    /// Returns a clone whose calls take at most `timeout`; more than ten minutes are ten minutes.
     #[must_use]
-    pub fn timeout(&self, timeout: Duration) -> Self {
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self {
             timeout,
             ..self.clone()

@@ -75,16 +75,16 @@ impl Broker {
         blocking(|| crate::Broker::connect_to(path)).await.map(Self)
     }
 
-    /// The same broker, asked for tokens of the API client of that name in its config.
+    /// Returns a clone that requests tokens of this API client, as [`crate::Broker::with_client`].
     #[must_use]
-    pub fn client(&self, name: &str) -> Self {
-        Self(self.0.client(name))
+    pub fn with_client(&self, name: &str) -> Self {
+        Self(self.0.with_client(name))
     }
 
-    /// The same broker, with another limit on how long a call may take; at most ten minutes.
+    /// Returns a clone with this time limit for each call, as [`crate::Broker::with_timeout`].
     #[must_use]
-    pub fn timeout(&self, timeout: Duration) -> Self {
-        Self(self.0.timeout(timeout))
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self(self.0.with_timeout(timeout))
     }
 
     /// As [`crate::Broker::token`].

@@ -323,7 +323,7 @@ fn is_rejected(
         }
         let _last = closed.send(number);
     });
-    let broker = fake.broker().client("acme");
+    let broker = fake.broker().with_client("acme");
     let result = call(&broker);
     if !matches!(result, Err(Error::Broken { .. })) {
         return Err(format!("{result:?}"));
@@ -393,7 +393,7 @@ fn answer_to_another_request_is_a_protocol_error_that_ends_the_connection() {
                 let _last = closed.send(());
             }
         });
-        let broker = fake.broker().client("acme");
+        let broker = fake.broker().with_client("acme");
         let mut tokens = broker.watch("data").unwrap();
         let error = tokens.next().unwrap().unwrap_err();
         assert!(matches!(error, Error::Broken { .. }), "{error}");
@@ -419,11 +419,11 @@ fn answers_of_the_requested_client_with_more_scopes_are_taken() {
     });
     let broker = fake.broker();
     assert!(broker.token("user data").is_ok(), "no client was named");
-    assert!(broker.client("acme").token("data").is_ok());
-    assert!(broker.client("acme").explain("data").is_ok());
+    assert!(broker.with_client("acme").token("data").is_ok());
+    assert!(broker.with_client("acme").explain("data").is_ok());
     let too_long = "x".repeat(2000);
-    assert!(broker.client(&too_long).explain("data").is_ok());
-    assert!(broker.client(&"x".repeat(65)).explain("data").is_ok());
+    assert!(broker.with_client(&too_long).explain("data").is_ok());
+    assert!(broker.with_client(&"x".repeat(65)).explain("data").is_ok());
     assert_eq!(fake.connections(), 1);
 }
 
@@ -505,7 +505,7 @@ fn broker_that_answered_is_named_by_its_socket() {
 #[test]
 fn a_silent_broker_is_given_up_at_the_deadline() {
     let fake = Fake::start(|_, mut peer| while peer.request().is_some() {});
-    let broker = fake.broker().timeout(Duration::from_millis(50));
+    let broker = fake.broker().with_timeout(Duration::from_millis(50));
     assert!(matches!(broker.token("data"), Err(Error::TryLater { .. })));
 }
 

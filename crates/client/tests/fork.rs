@@ -146,7 +146,7 @@ impl Drop for Over<'_> {
 #[test]
 fn a_child_forked_at_any_moment_is_served() {
     let fake = telling_apart();
-    let broker = fake.broker().timeout(PATIENCE);
+    let broker = fake.broker().with_timeout(PATIENCE);
     let over = AtomicBool::new(false);
     let busy = |broker: &Broker, first: u64| {
         for number in (first..).step_by(4) {

@@ -69,7 +69,7 @@ fn the_sets_of_two_clients_are_two() {
     let broker = fake.broker();
     for _ in 0..2 {
         for (name, generation) in [("a", 1), ("bb", 2)] {
-            let token = broker.client(name).token("data").unwrap();
+            let token = broker.with_client(name).token("data").unwrap();
             assert_eq!(token.generation(), generation);
         }
         assert_eq!(broker.token("data").unwrap().generation(), 0);
@@ -157,7 +157,7 @@ fn a_living_token_outlasts_the_broker_and_a_dead_one_does_not() {
         boot_now().saturating_since(start) < Duration::from_secs(1),
         "none waits"
     );
-    let broker = broker.timeout(Duration::from_millis(100));
+    let broker = broker.with_timeout(Duration::from_millis(100));
     let error = broker.token("user").unwrap_err();
     assert!(matches!(error, Error::NotRunning { .. }), "{error}");
 }
@@ -170,7 +170,7 @@ fn a_broker_that_hangs_costs_a_caller_with_a_living_token_a_second() {
         }
         dying(1)
     });
-    let broker = fake.broker().timeout(PATIENCE);
+    let broker = fake.broker().with_timeout(PATIENCE);
     broker.token("data").unwrap();
     let start = boot_now();
     assert!(broker.token("data").is_ok());
@@ -200,7 +200,7 @@ fn the_brokers_word_counts_over_a_living_token_and_is_not_kept() {
 #[test]
 fn a_thousand_threads_at_once_cost_one_request() {
     let (fake, word) = holding(|_| token(7));
-    let broker = fake.broker().timeout(PATIENCE);
+    let broker = fake.broker().with_timeout(PATIENCE);
     let tokens = thread::scope(|scope| {
         let asking = scope.spawn(|| at_once(1000, |_| broker.token("data").unwrap()));
         fake.wait_for_requests(1);
@@ -214,7 +214,7 @@ fn a_thousand_threads_at_once_cost_one_request() {
 #[test]
 fn threads_that_wait_hear_of_the_refusal_of_one_request() {
     let (fake, word) = holding(|_| refusal(RefusalKind::Denied));
-    let broker = fake.broker().timeout(PATIENCE);
+    let broker = fake.broker().with_timeout(PATIENCE);
     thread::scope(|scope| {
         let asking = scope.spawn(|| {
             at_once(1000, |_| {
@@ -236,11 +236,11 @@ fn threads_that_wait_hear_of_the_refusal_of_one_request() {
 #[test]
 fn who_joins_keeps_its_own_deadline() {
     let (fake, word) = holding(|_| token(7));
-    let broker = fake.broker().timeout(PATIENCE);
+    let broker = fake.broker().with_timeout(PATIENCE);
     thread::scope(|scope| {
         let leader = scope.spawn(|| broker.token("data"));
         fake.wait_for_requests(1);
-        let hasty = broker.timeout(Duration::from_millis(20));
+        let hasty = broker.with_timeout(Duration::from_millis(20));
         let error = hasty.token("data").unwrap_err();
         assert!(matches!(error, Error::TryLater { .. }), "{error}");
         word.send(()).unwrap();
@@ -257,9 +257,9 @@ fn who_joins_and_has_more_time_than_the_one_who_asks_goes_on() {
         }
         token(7)
     });
-    let broker = fake.broker().timeout(PATIENCE);
+    let broker = fake.broker().with_timeout(PATIENCE);
     thread::scope(|scope| {
-        let hasty = broker.timeout(Duration::from_millis(50));
+        let hasty = broker.with_timeout(Duration::from_millis(50));
         let leader = scope.spawn(move || hasty.token("data"));
         fake.wait_for_requests(1);
         assert_eq!(broker.token("data").unwrap().generation(), 7);
@@ -280,7 +280,7 @@ fn who_needs_little_does_not_wait_for_who_needs_much() {
         words.lock().unwrap().recv_timeout(PATIENCE).unwrap();
         token(2)
     });
-    let broker = fake.broker().timeout(PATIENCE);
+    let broker = fake.broker().with_timeout(PATIENCE);
     thread::scope(|scope| {
         let much = scope.spawn(|| broker.request("data").min_ttl(MINUTE * 30).send());
         fake.wait_for_requests(2);
@@ -369,13 +369,13 @@ fn a_call_outlasts_a_broker_that_is_gone_for_a_second() {
         })
     };
     let fake = start();
-    let broker = fake.broker().timeout(PATIENCE);
+    let broker = fake.broker().with_timeout(PATIENCE);
     let first = broker.token("data").unwrap();
     drop(fake);
     thread::scope(|scope| {
         let calling = scope.spawn(|| at_once(8, |_| broker.renew(&first).unwrap().generation()));
         // Who has no more than a second is told by then, and the others still go on.
-        let hasty = broker.timeout(Duration::from_secs(1));
+        let hasty = broker.with_timeout(Duration::from_secs(1));
         let error = hasty.token("user").unwrap_err();
         assert!(matches!(error, Error::NotRunning { .. }), "{error}");
         assert!(!calling.is_finished());
@@ -403,7 +403,7 @@ fn an_answer_that_a_newer_token_has_overtaken_is_not_held() {
             }
         }
     });
-    let broker = fake.broker().timeout(PATIENCE);
+    let broker = fake.broker().with_timeout(PATIENCE);
     thread::scope(|scope| {
         let asking = scope.spawn(|| broker.token("data").unwrap().generation());
         assert_eq!(
@@ -425,7 +425,7 @@ fn an_answer_that_a_newer_token_has_overtaken_is_not_held() {
 #[test]
 fn a_broker_that_is_dropped_during_a_call_does_not_end_it() {
     let (fake, word) = holding(|_| token(7));
-    let broker = fake.broker().timeout(PATIENCE);
+    let broker = fake.broker().with_timeout(PATIENCE);
     let calling = thread::spawn({
         let broker = broker.clone();
         move || broker.token("data")

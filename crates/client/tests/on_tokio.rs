@@ -31,7 +31,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 
 async fn connect(fake: &Fake) -> on_tokio::Broker {
     let broker = on_tokio::Broker::connect_to(fake.path()).await.unwrap();
-    broker.timeout(PATIENCE)
+    broker.with_timeout(PATIENCE)
 }
 
 async fn wait_for_requests(fake: &Fake, count: usize) {
@@ -100,7 +100,7 @@ fn each_task_has_its_own_deadline() {
         let ours = broker.clone();
         let patient = tokio::spawn(async move { ours.token("data").await });
         wait_for_requests(&fake, 1).await;
-        let hasty = broker.timeout(Duration::from_millis(20));
+        let hasty = broker.with_timeout(Duration::from_millis(20));
         let error = hasty.token("data").await.unwrap_err();
         assert!(matches!(error, Error::TryLater { .. }), "{error}");
         word.send(()).unwrap();
