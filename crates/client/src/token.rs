@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arc_swap::{ArcSwap, Guard};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
@@ -99,12 +98,8 @@ fn mismatch(what: &str) -> Error {
 
 /// A Domo access token. `Debug` doesn't show it. Clones share one copy of its text, which is wiped
 /// with the last of them.
-// A guard costs whoever is given a held token two atomic operations less than an `Arc`, as long as
-// its thread has no more than a few of them; then it costs two more.
-pub struct Token(Guard<Arc<Inner>>);
-
-/// Where the token of one set is held, and replaced by the next.
-pub(crate) struct CacheSlot(ArcSwap<Inner>);
+#[derive(Clone)]
+pub struct Token(Arc<Inner>);
 
 struct Inner {
     secret: SecretString,
@@ -135,7 +130,7 @@ impl Token {
         // A broker whose clock isn't ours (containers can shift it) must not make it immortal.
         let expires = answer.expires.min(boot_now() + lifetime);
         let part = lifetime / PART_OF_LIFE;
-        Ok(Self(Guard::from_inner(Arc::new(Inner {
+        Ok(Self(Arc::new(Inner {
             secret: answer.access_token.into_secret(),
             client: answer.client,
             scope: answer.scope,
@@ -146,7 +141,7 @@ impl Token {
             expires,
             does_until: expires - MARGIN_MAX.min(part),
             lives_until: expires - LEAST_LEFT_MAX.min(part),
-        }))))
+        })))
     }
 
     pub(crate) fn set(&self) -> &Set {
@@ -236,61 +231,6 @@ impl Token {
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         self.0.expires.to_wall(boot_now(), wall_now())
-    }
-}
-
-impl Clone for Token {
-    fn clone(&self) -> Self {
-        Self(Guard::from_inner(Arc::clone(&self.0)))
-    }
-}
-
-impl CacheSlot {
-    /// With no token in it.
-    pub(crate) fn empty(set: Set) -> Self {
-        Self(ArcSwap::from_pointee(Inner::dead(set)))
-    }
-
-    /// What is in it: a dead token if there is none.
-    pub(crate) fn token(&self) -> Token {
-        Token(self.0.load())
-    }
-
-    /// Replaces what is in it, unless that is a newer token, and good: an answer can be overtaken.
-    pub(crate) fn put(&self, token: &Token, now: BootTime) {
-        let newer = |held: &Inner| {
-            let other = held.generation != token.0.generation;
-            other && now < held.does_until && held.expires > token.0.expires
-        };
-        self.0
-            .rcu(|held| Arc::clone(if newer(held) { held } else { &token.0 }));
-    }
-
-    /// Takes the token out that `unwanted` knows.
-    pub(crate) fn clear(&self, unwanted: impl Fn(&Token) -> bool) {
-        let token = self.token();
-        if !token.secret().is_empty() && unwanted(&token) {
-            // Unless another has come meanwhile.
-            let dead = Arc::new(Inner::dead(token.set().clone()));
-            self.0.compare_and_swap(&*token.0, dead);
-        }
-    }
-}
-
-impl Inner {
-    fn dead(set: Set) -> Self {
-        Self {
-            secret: SecretString::default(),
-            client: String::new(),
-            scope: String::new(),
-            set,
-            broker: Path::new("").into(),
-            generation: 0,
-            lifetime: Duration::ZERO,
-            expires: BootTime::default(),
-            does_until: BootTime::default(),
-            lives_until: BootTime::default(),
-        }
     }
 }
 
