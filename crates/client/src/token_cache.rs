@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::clock::{BootTime, boot_now};
-use crate::token::{Set, Token};
+use crate::token::{Token, TokenKey};
 
 /// The most entries of a cache, one for each spelling of a scope set. Further ones are not cached.
 pub(crate) const MAX_ENTRIES: usize = 256;
@@ -32,40 +32,40 @@ impl TokenCache {
         self.0.load().find(client, spelling).cloned()
     }
 
-    /// Returns the token cached for this set. It may have expired.
-    pub(crate) fn of(&self, set: &Set) -> Option<Token> {
-        self.find(set.client.as_deref(), set.scope.as_str())
+    /// Returns the token cached for this key. It may have expired.
+    pub(crate) fn get(&self, key: &TokenKey) -> Option<Token> {
+        self.find(key.client.as_deref(), key.scope.as_str())
     }
 
     /// Caches a token under each spelling of its set. Drops the expired tokens of all sets.
-    pub(crate) fn hold(&self, token: &Token) {
+    pub(crate) fn insert(&self, token: &Token) {
         let now = boot_now();
         self.update(|entries| {
             entries.replace(token, now);
             entries.retain(|token| token.is_valid(now));
             if token.is_valid(now) {
-                entries.add(token.set().scope.as_str(), token);
+                entries.add(token.key().scope.as_str(), token);
             }
         });
     }
 
-    /// Lets the token cached for this set be found by this spelling too.
-    pub(crate) fn alias(&self, set: &Set, spelling: &str) {
-        let client = set.client.as_deref();
+    /// Lets the token cached for this key be found by this spelling too.
+    pub(crate) fn alias(&self, key: &TokenKey, spelling: &str) {
+        let client = key.client.as_deref();
         if self.find(client, spelling).is_some() {
             return;
         }
         self.update(|entries| {
-            if let Some(token) = entries.find(client, set.scope.as_str()).cloned() {
+            if let Some(token) = entries.find(client, key.scope.as_str()).cloned() {
                 entries.add(spelling, &token);
             }
         });
     }
 
     /// Drops the token of that generation, by whichever client name it was requested.
-    pub(crate) fn evict(&self, set: &Set, generation: u64) {
+    pub(crate) fn evict(&self, key: &TokenKey, generation: u64) {
         let unwanted =
-            |token: &Token| token.set().scope == set.scope && token.generation() == generation;
+            |token: &Token| token.key().scope == key.scope && token.generation() == generation;
         if self.0.load().tokens().any(unwanted) {
             self.update(|entries| entries.retain(|token| !unwanted(token)));
         }
@@ -88,7 +88,7 @@ impl Entries {
 
     fn find(&self, client: Option<&str>, spelling: &str) -> Option<&Token> {
         let mut tokens = self.0.get(spelling)?.iter();
-        tokens.find(|token| token.set().client.as_deref() == client)
+        tokens.find(|token| token.key().client.as_deref() == client)
     }
 
     /// Puts the token in place of the previous one of its set, unless that one is newer and fresh:
@@ -98,7 +98,7 @@ impl Entries {
             let is_newer = cached.generation() != token.generation()
                 && cached.is_fresh(now)
                 && cached.expires() > token.expires();
-            if cached.set() == token.set() && !is_newer {
+            if cached.key() == token.key() && !is_newer {
                 *cached = token.clone();
             }
         }
@@ -106,7 +106,7 @@ impl Entries {
 
     /// Adds an entry if there is none yet for this spelling and client, and room for one.
     fn add(&mut self, spelling: &str, token: &Token) {
-        let client = token.set().client.as_deref();
+        let client = token.key().client.as_deref();
         if self.find(client, spelling).is_none() && self.tokens().count() < MAX_ENTRIES {
             let of_spelling = self.0.entry(spelling.into()).or_default();
             of_spelling.push(token.clone());
@@ -134,19 +134,19 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3599);
 
     fn token(scope: &str, generation: u64, left: Duration) -> Token {
-        let set = Set {
+        let key = TokenKey {
             client: None,
             scope: ScopeSet::parse(scope).unwrap(),
         };
         let answer = TokenAnswer {
             access_token: TokenText::new("c4nary".to_owned()),
             client: "acme".to_owned(),
-            scope: set.scope.as_str().to_owned(),
+            scope: key.scope.as_str().to_owned(),
             generation,
             lifetime_ms: 3_599_000,
             expires: boot_now() + left,
         };
-        Token::new(answer, &set, None, &Path::new("/run/broker.sock").into()).unwrap()
+        Token::new(answer, &key, None, &Path::new("/run/broker.sock").into()).unwrap()
     }
 
     fn generation(cache: &TokenCache, spelling: &str) -> Option<u64> {
@@ -157,15 +157,15 @@ mod tests {
     fn insert_replaces_the_token_under_each_spelling() {
         let cache = TokenCache::new();
         let first = token("data user", 1, HOUR / 2);
-        cache.hold(&first);
-        cache.alias(first.set(), "user,data");
-        cache.hold(&token("data user", 2, HOUR));
+        cache.insert(&first);
+        cache.alias(first.key(), "user,data");
+        cache.insert(&token("data user", 2, HOUR));
         for spelling in ["data user", "user,data"] {
             assert_eq!(generation(&cache, spelling), Some(2));
         }
-        cache.hold(&first);
+        cache.insert(&first);
         assert_eq!(generation(&cache, "user,data"), Some(2), "it is newer");
-        cache.evict(first.set(), 2);
+        cache.evict(first.key(), 2);
         assert_eq!(generation(&cache, "data user"), None);
         assert_eq!(generation(&cache, "user,data"), None);
     }
@@ -175,18 +175,15 @@ mod tests {
         let cache = TokenCache::new();
         thread::scope(|scope| {
             for first in 0..8 {
-                let cache = &cache;
-                scope.spawn(move || {
-                    for number in (first..MAX_ENTRIES).step_by(8) {
-                        cache.hold(&token(&format!("scope{number}"), 1, HOUR));
-                    }
-                });
+                let numbers = (first..MAX_ENTRIES).step_by(8);
+                let insert = |number| cache.insert(&token(&format!("scope{number}"), 1, HOUR));
+                scope.spawn(move || numbers.for_each(insert));
             }
         });
         for number in 0..MAX_ENTRIES {
             assert_eq!(generation(&cache, &format!("scope{number}")), Some(1));
         }
-        cache.hold(&token("one-too-many", 1, HOUR));
+        cache.insert(&token("one-too-many", 1, HOUR));
         assert_eq!(generation(&cache, "one-too-many"), None);
     }
 
@@ -194,10 +191,10 @@ mod tests {
     fn evicted_tokens_leave_room_in_a_full_cache() {
         let cache = TokenCache::new();
         for number in 0..MAX_ENTRIES {
-            cache.hold(&token(&format!("scope{number}"), 1, HOUR));
+            cache.insert(&token(&format!("scope{number}"), 1, HOUR));
         }
-        cache.evict(token("scope0", 1, HOUR).set(), 1);
-        cache.hold(&token("data", 1, HOUR));
+        cache.evict(token("scope0", 1, HOUR).key(), 1);
+        cache.insert(&token("data", 1, HOUR));
         assert_eq!(generation(&cache, "data"), Some(1));
     }
 }

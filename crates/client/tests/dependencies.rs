@@ -7,7 +7,7 @@ use std::process::Command;
 const MOST: usize = 23;
 
 #[test]
-fn the_crate_brings_no_runtime_no_http_and_no_tls() {
+fn dependencies_include_no_runtime_no_http_and_no_tls() {
     let output = Command::new(env!("CARGO"))
         .args([
             "tree",

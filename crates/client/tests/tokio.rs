@@ -14,7 +14,7 @@ use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use domo_token_client::{Error, tokio as on_tokio};
+use domo_token_client::{Error, tokio as tokio_client};
 use domo_token_protocol::messages::{RefusalKind, Request};
 use tokio::task::JoinSet;
 
@@ -29,8 +29,8 @@ fn run<T>(test: impl Future<Output = T>) -> T {
     runtime.block_on(test)
 }
 
-async fn connect(fake: &Fake) -> on_tokio::Broker {
-    let broker = on_tokio::Broker::connect_to(fake.path()).await.unwrap();
+async fn connect(fake: &Fake) -> tokio_client::Broker {
+    let broker = tokio_client::Broker::connect_to(fake.path()).await.unwrap();
     broker.with_timeout(PATIENCE)
 }
 
@@ -41,10 +41,10 @@ async fn wait_for_requests(fake: &Fake, count: usize) {
 }
 
 #[test]
-fn a_held_token_is_given_at_once_and_is_the_blocking_brokers_too() {
+fn cached_token_is_returned_immediately_and_shared_with_the_blocking_broker() {
     let fake = Fake::generous();
     let blocking = fake.broker();
-    let broker = on_tokio::Broker::from(blocking.clone());
+    let broker = tokio_client::Broker::from(blocking.clone());
     run(async {
         assert_eq!(broker.token("user,data").await.unwrap().generation(), 7);
     });
@@ -57,7 +57,7 @@ fn a_held_token_is_given_at_once_and_is_the_blocking_brokers_too() {
 }
 
 #[test]
-fn a_thousand_tasks_at_once_cost_one_request() {
+fn thousand_concurrent_tasks_share_one_request() {
     let (fake, word) = holding(|_| token(7));
     run(async {
         let broker = connect(&fake).await;
@@ -74,7 +74,7 @@ fn a_thousand_tasks_at_once_cost_one_request() {
 }
 
 #[test]
-fn a_task_that_is_dropped_while_it_asks_leaves_the_answer_to_the_others() {
+fn dropping_the_task_that_leads_a_request_does_not_cancel_it_for_others() {
     let (fake, word) = holding(|_| token(7));
     run(async {
         let broker = connect(&fake).await;
@@ -110,7 +110,7 @@ fn each_task_has_its_own_deadline() {
 }
 
 #[test]
-fn what_the_broker_says_comes_through() {
+fn errors_of_the_broker_are_returned_to_tasks() {
     let fake = Fake::answering(|_, request| match request.asked.scope.as_str() {
         "data" => renewed(request),
         _ => refusal(RefusalKind::UnknownScope),
@@ -134,14 +134,14 @@ fn what_the_broker_says_comes_through() {
 }
 
 #[test]
-fn no_broker_is_told_as_such() {
+fn connecting_without_a_broker_is_not_running() {
     let folder = tempfile::tempdir().unwrap();
-    let error = run(on_tokio::Broker::connect_to(folder.path().join("no.sock")));
+    let error = run(tokio_client::Broker::connect_to(folder.path().join("no.sock")));
     assert!(matches!(error, Err(Error::NotRunning { .. })));
 }
 
 #[test]
-fn a_watcher_is_told_of_each_token_and_leaves_when_dropped() {
+fn watch_receives_each_token_and_disconnects_when_dropped() {
     let (left, leaving) = channel();
     let left = Mutex::new(left);
     let fake = Fake::start(move |_, mut peer| {
@@ -170,7 +170,7 @@ fn a_watcher_is_told_of_each_token_and_leaves_when_dropped() {
 fn futures_can_be_sent_to_another_thread() {
     fn sendable<T: Send>(_: &T) {}
     let fake = Fake::generous();
-    let broker = on_tokio::Broker::from(fake.broker());
+    let broker = tokio_client::Broker::from(fake.broker());
     sendable(&broker.token("data"));
     sendable(&broker.request("data").send());
     sendable(&broker.status());

@@ -66,7 +66,7 @@ fn the_app() {
 }
 
 #[test]
-fn a_tokens_text_is_in_memory_once_while_it_is_held_and_nowhere_after() {
+fn token_text_is_in_memory_once_while_cached_and_nowhere_after() {
     let fake = Fake::answering(|_, request| {
         let mut response = renewed(request);
         if let Response::Token(answer) = &mut response {

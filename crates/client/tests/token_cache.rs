@@ -43,7 +43,7 @@ fn at_once<T: Send>(count: usize, job: impl Fn(usize) -> T + Sync) -> Vec<T> {
 }
 
 #[test]
-fn a_held_token_is_given_with_no_broker_there_by_every_spelling_of_its_set() {
+fn cached_token_is_returned_without_a_broker_for_every_spelling_of_its_set() {
     let fake = Fake::generous();
     let broker = fake.broker();
     for spelling in ["data user", "user,data", "user data"] {
@@ -59,7 +59,7 @@ fn a_held_token_is_given_with_no_broker_there_by_every_spelling_of_its_set() {
 }
 
 #[test]
-fn the_sets_of_two_clients_are_two() {
+fn same_scope_set_of_two_clients_is_cached_separately() {
     let fake = Fake::answering(|_, request| {
         token(match request.asked.client.as_deref() {
             None => 0,
@@ -78,7 +78,7 @@ fn the_sets_of_two_clients_are_two() {
 }
 
 #[test]
-fn in_its_last_minute_or_tenth_a_token_is_asked_for_anew_and_what_comes_will_do() {
+fn token_in_its_last_minute_or_tenth_is_requested_again() {
     let fake = Fake::answering(|before, request| {
         assert_eq!(request.min_ttl_ms, None);
         match before {
@@ -95,7 +95,7 @@ fn in_its_last_minute_or_tenth_a_token_is_asked_for_anew_and_what_comes_will_do(
 }
 
 #[test]
-fn a_caller_who_needs_more_than_memory_has_asks_for_just_that() {
+fn min_ttl_beyond_the_cached_token_is_requested_from_the_broker() {
     let fake = Fake::answering(|before, request| {
         let needs = [None, Some(3_000_000), None, Some(2_000_000)];
         assert_eq!(request.min_ttl_ms, needs[before]);
@@ -136,7 +136,7 @@ fn a_caller_who_needs_more_than_memory_has_asks_for_just_that() {
 }
 
 #[test]
-fn a_living_token_outlasts_the_broker_and_a_dead_one_does_not() {
+fn valid_token_outlasts_the_broker_and_an_expired_one_does_not() {
     let fake = Fake::answering(|_, request| match request.asked.scope.as_str() {
         "data" => dying(1),
         _ => token_with(2, Duration::from_secs(1), Duration::from_millis(1)),
@@ -163,7 +163,7 @@ fn a_living_token_outlasts_the_broker_and_a_dead_one_does_not() {
 }
 
 #[test]
-fn a_broker_that_hangs_costs_a_caller_with_a_living_token_a_second() {
+fn hanging_broker_delays_a_caller_with_a_valid_token_by_a_second() {
     let fake = Fake::answering(|before, _| {
         if before > 0 {
             thread::park();
@@ -179,7 +179,7 @@ fn a_broker_that_hangs_costs_a_caller_with_a_living_token_a_second() {
 }
 
 #[test]
-fn the_brokers_word_counts_over_a_living_token_and_is_not_kept() {
+fn decision_of_the_broker_overrides_a_valid_token_and_is_not_cached() {
     let fake = Fake::answering(|before, _| match before {
         1 => refusal(RefusalKind::NotPermitted),
         2 => refusal(RefusalKind::Unavailable),
@@ -198,7 +198,7 @@ fn the_brokers_word_counts_over_a_living_token_and_is_not_kept() {
 }
 
 #[test]
-fn a_thousand_threads_at_once_cost_one_request() {
+fn thousand_concurrent_threads_share_one_request() {
     let (fake, word) = holding(|_| token(7));
     let broker = fake.broker().with_timeout(PATIENCE);
     let tokens = thread::scope(|scope| {
@@ -212,7 +212,7 @@ fn a_thousand_threads_at_once_cost_one_request() {
 }
 
 #[test]
-fn threads_that_wait_hear_of_the_refusal_of_one_request() {
+fn waiting_threads_share_the_refusal_of_one_request() {
     let (fake, word) = holding(|_| refusal(RefusalKind::Denied));
     let broker = fake.broker().with_timeout(PATIENCE);
     thread::scope(|scope| {
@@ -234,7 +234,7 @@ fn threads_that_wait_hear_of_the_refusal_of_one_request() {
 }
 
 #[test]
-fn who_joins_keeps_its_own_deadline() {
+fn follower_keeps_its_own_deadline() {
     let (fake, word) = holding(|_| token(7));
     let broker = fake.broker().with_timeout(PATIENCE);
     thread::scope(|scope| {
@@ -250,7 +250,7 @@ fn who_joins_keeps_its_own_deadline() {
 }
 
 #[test]
-fn who_joins_and_has_more_time_than_the_one_who_asks_goes_on() {
+fn follower_with_more_time_than_the_leader_requests_again() {
     let fake = Fake::answering(|before, _| {
         if before == 0 {
             thread::park();
@@ -270,7 +270,7 @@ fn who_joins_and_has_more_time_than_the_one_who_asks_goes_on() {
 }
 
 #[test]
-fn who_needs_little_does_not_wait_for_who_needs_much() {
+fn caller_without_conditions_does_not_wait_for_a_strict_request() {
     let (word, words) = channel::<()>();
     let words = Mutex::new(words);
     let fake = Fake::answering(move |_, request| {
@@ -293,7 +293,7 @@ fn who_needs_little_does_not_wait_for_who_needs_much() {
 }
 
 #[test]
-fn a_refused_token_is_dropped_and_replaced_by_one_request_for_all() {
+fn rejected_token_is_evicted_and_replaced_by_one_request_for_all() {
     let fake = Fake::answering(|_, request| renewed(request));
     let broker = fake.broker();
     let refused = broker.token("data").unwrap();
@@ -307,7 +307,7 @@ fn a_refused_token_is_dropped_and_replaced_by_one_request_for_all() {
 }
 
 #[test]
-fn a_refused_token_is_not_given_again_though_no_other_can_be_had() {
+fn rejected_token_is_not_returned_again_if_there_is_no_other() {
     let fake = Fake::answering(|_, request| match request.renew {
         Some(Renew::Rejected(1)) => refusal(RefusalKind::Unavailable),
         Some(_) | None => token(1),
@@ -324,7 +324,7 @@ fn a_refused_token_is_not_given_again_though_no_other_can_be_had() {
 }
 
 #[test]
-fn more_sets_than_are_held_are_served_all_the_same() {
+fn scope_sets_beyond_the_cache_size_are_requested_each_time() {
     let fake = Fake::generous();
     let broker = fake.broker();
     for _ in 0..2 {
@@ -336,7 +336,7 @@ fn more_sets_than_are_held_are_served_all_the_same() {
 }
 
 #[test]
-fn a_broker_whose_clock_is_far_off_makes_no_token_immortal_and_kills_none() {
+fn broker_with_another_clock_does_not_extend_a_token_and_its_token_is_returned() {
     let fake = Fake::answering(|_, request| {
         let Response::Token(mut answer) = token(7) else {
             panic!("no token");
@@ -358,7 +358,7 @@ fn a_broker_whose_clock_is_far_off_makes_no_token_immortal_and_kills_none() {
 }
 
 #[test]
-fn a_call_outlasts_a_broker_that_is_gone_for_a_second() {
+fn call_outlasts_a_restart_of_the_broker() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("broker.sock");
     let start = || {
@@ -386,7 +386,7 @@ fn a_call_outlasts_a_broker_that_is_gone_for_a_second() {
 }
 
 #[test]
-fn an_answer_that_a_newer_token_has_overtaken_is_not_held() {
+fn answer_overtaken_by_a_newer_token_is_not_cached() {
     let (tell, news) = channel();
     let (news, tell) = (Mutex::new(news), Mutex::new(tell));
     let (word, words) = channel::<()>();
@@ -423,7 +423,7 @@ fn an_answer_that_a_newer_token_has_overtaken_is_not_held() {
 }
 
 #[test]
-fn a_broker_that_is_dropped_during_a_call_does_not_end_it() {
+fn dropping_a_broker_during_a_call_does_not_end_it() {
     let (fake, word) = holding(|_| token(7));
     let broker = fake.broker().with_timeout(PATIENCE);
     let calling = thread::spawn({
@@ -469,7 +469,7 @@ fn telling() -> (Fake, Sender<Response>, Receiver<()>) {
 }
 
 #[test]
-fn a_set_that_is_kept_is_told_and_never_asked_for_until_its_broker_is_dropped() {
+fn kept_set_is_received_and_not_requested_until_its_broker_is_dropped() {
     let (fake, tell, leaving) = telling();
     let broker = fake.broker();
     broker.keep("data").unwrap();
@@ -488,7 +488,7 @@ fn a_set_that_is_kept_is_told_and_never_asked_for_until_its_broker_is_dropped() 
 }
 
 #[test]
-fn a_set_that_was_refused_can_be_kept_again() {
+fn denied_set_can_be_kept_again() {
     let fake = Fake::start(|number, mut peer| {
         while peer.request().is_some() {
             peer.answer(&match number {
@@ -508,7 +508,7 @@ fn a_set_that_was_refused_can_be_kept_again() {
 }
 
 #[test]
-fn what_a_watcher_is_told_is_held_for_all() {
+fn watched_token_is_cached_for_all_callers() {
     let (fake, tell, leaving) = telling();
     let broker = fake.broker();
     let mut watch = broker.watch("data").unwrap();
@@ -523,7 +523,7 @@ fn what_a_watcher_is_told_is_held_for_all() {
 }
 
 #[test]
-fn a_broker_and_all_it_gives_can_be_used_on_any_thread() {
+fn public_types_can_be_used_on_any_thread() {
     fn on_any_thread<T: Send + Sync + 'static>() {}
     on_any_thread::<Broker>();
     on_any_thread::<domo_token_client::Token>();
