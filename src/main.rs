@@ -259,7 +259,7 @@ fn run(
     }
     let config = daemon::load_config(options, env)?;
     let rust_log = logging::rust_log(env);
-    let level = config.log_level.as_deref();
+    let level = config.log.level.as_deref();
     let filter = logging::filter(options.log.as_deref(), rust_log.as_deref(), level);
     let filter = filter.map_err(|error| ExitError(error, USAGE))?;
     let journal = env("JOURNAL_STREAM").and_then(|stream| stream.into_string().ok());

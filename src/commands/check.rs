@@ -263,7 +263,7 @@ fn check_system(config: &Config, unknown: Vec<String>, sudo: Option<&str>, repor
     if let Err(words) = Callers::of(config) {
         report.fail(DaemonError::Group(words).to_string());
     }
-    if let Some(path) = &config.audit_file
+    if let Some(path) = &config.audit.file
         && let Err(source) = audit::check(path)
     {
         let path = path.clone();

@@ -3,6 +3,8 @@
 mod callers;
 mod places;
 
+use domo_token_protocol::scope::ScopeSet;
+
 use super::*;
 
 const CLIENT: &str = "client_id = \"441e307a\"\nclient_secret_file = \"acme.secret\"\n\
@@ -42,7 +44,7 @@ fn the_client_meant_is_the_one_there_is_or_the_one_that_is_named() {
 fn a_sockets_mode_is_one_that_its_owner_can_use_and_nobody_execute() {
     let mode = |text: &str| {
         let config = with_broker(&format!("socket_mode = \"{text}\""));
-        config.map(|config| config.socket_mode)
+        config.map(|config| config.broker.socket_mode)
     };
     for (text, expected) in [
         ("0600", 0o600),
@@ -60,24 +62,24 @@ fn a_sockets_mode_is_one_that_its_owner_can_use_and_nobody_execute() {
         let error = mode(wrong).unwrap_err();
         assert!(error.contains("must be an octal mode"), "{wrong}: {error}");
     }
-    assert_eq!(with_broker("").unwrap().socket_mode, SOCKET_MODE);
+    assert_eq!(with_broker("").unwrap().broker.socket_mode, 0o600);
 }
 
 #[test]
 fn what_is_not_set_has_its_default_and_what_is_set_counts() {
     let plain = with_broker("").unwrap();
-    assert!(plain.keep_over_restart && !plain.shared_directory);
-    assert_eq!((plain.metrics_listen, &plain.audit_file), (None, &None));
-    assert_eq!((&plain.log_level, &plain.socket), (&None, &None));
+    assert!(plain.broker.keep_over_restart && !plain.broker.shared_directory);
+    assert_eq!((plain.metrics.listen, &plain.audit.file), (None, &None));
+    assert_eq!((&plain.log.level, &plain.broker.socket), (&None, &None));
     let set = "keep_over_restart = false\nshared_directory = true\nsocket = \"run/s.sock\"\n\
                [metrics]\nlisten = \"[::1]:9347\"\n[log]\nlevel = \"debug\"\n\
                [audit]\nfile = \"/var/log/a.jsonl\"";
     let set = with_broker(set).unwrap();
-    assert!(!set.keep_over_restart && set.shared_directory);
-    assert_eq!(set.metrics_listen, "[::1]:9347".parse().ok());
-    assert_eq!(set.log_level.as_deref(), Some("debug"));
-    assert_eq!(set.audit_file, Some("/var/log/a.jsonl".into()));
-    assert_eq!(set.socket, Some("/etc/domo-token/run/s.sock".into()));
+    assert!(!set.broker.keep_over_restart && set.broker.shared_directory);
+    assert_eq!(set.metrics.listen, "[::1]:9347".parse().ok());
+    assert_eq!(set.log.level.as_deref(), Some("debug"));
+    assert_eq!(set.audit.file, Some("/var/log/a.jsonl".into()));
+    assert_eq!(set.broker.socket, Some("/etc/domo-token/run/s.sock".into()));
     assert_eq!(set.path, Some("/etc/domo-token/config.toml".into()));
 }
 
@@ -376,9 +378,9 @@ fn path_to_make_may_look_like_a_secret_if_its_directory_is_there() {
     let path = folder.path().join(written);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let found = parse("audit.file", written).unwrap();
-    assert_eq!(found.audit_file.as_ref(), Some(&path));
+    assert_eq!(found.audit.file.as_ref(), Some(&path));
     let found = parse("broker.socket", written).unwrap();
-    assert_eq!(found.socket, Some(path));
+    assert_eq!(found.broker.socket, Some(path));
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub(super) fn check_is_apart(config: &Config) -> Result<(), CredentialsError> {
         let stat = fs::metadata(path).ok()?;
         Some((stat.dev(), stat.ino()))
     };
-    let audit = config.audit_file.as_ref();
+    let audit = config.audit.file.as_ref();
     let Some((audit, found)) = audit.and_then(|path| Some((path, identity(path)?))) else {
         return Ok(());
     };

@@ -27,7 +27,7 @@ pub(super) fn take(
         Socket::inherited(first, handed_over.collect())
     } else {
         let path = socket_path(options, config, env)?;
-        let locked = Socket::lock(&path, config.shared_directory);
+        let locked = Socket::lock(&path, config.broker.shared_directory);
         let foreign = || runtime_directory::advice_if_foreign(env, &path);
         locked.map_err(|error| foreign().map_or(error.into(), DaemonError::SocketPath))?
     };
@@ -105,6 +105,6 @@ fn socket_path(options: &Options, config: &Config, env: Env) -> Result<PathBuf, 
     if let Some(variable) = path_in(env, "DOMO_TOKEN_SOCKET") {
         return read("$DOMO_TOKEN_SOCKET is", variable);
     }
-    let unnamed = config.socket.clone().or_else(|| usual_place(env));
+    let unnamed = config.broker.socket.clone().or_else(|| usual_place(env));
     unnamed.ok_or_else(|| DaemonError::NoSocket(runtime_directory::advice(env)))
 }

@@ -302,11 +302,11 @@ impl<C: Clock> ReloadTask<C> {
     }
 
     fn set_level(&self, config: &Config) {
-        if config.log_level == self.config.log_level {
+        if config.log.level == self.config.log.level {
             return;
         }
         let rust_log = logging::rust_log(self.env);
-        let level = config.log_level.as_deref();
+        let level = config.log.level.as_deref();
         // Flag and variable were judged at the start, and the config just now.
         if let Ok(filter) = logging::filter(self.options.log.as_deref(), rust_log.as_deref(), level)
         {
@@ -388,7 +388,7 @@ pub(super) fn about(
         default_client: config.default_client.clone(),
         origins: clients.origins(),
         load_errors: clients.errors(),
-        keeps: config.keep_over_restart,
+        keeps: config.broker.keep_over_restart,
         access: config
             .clients
             .iter()

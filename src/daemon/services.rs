@@ -38,8 +38,8 @@ impl Services {
             })
         };
         Ok(Self {
-            port: config.metrics_listen.map(bind).transpose()?,
-            audit: config.audit_file.as_ref().map(open).transpose()?,
+            port: config.metrics.listen.map(bind).transpose()?,
+            audit: config.audit.file.as_ref().map(open).transpose()?,
         })
     }
 

@@ -56,7 +56,7 @@ impl Callers {
     ///
     /// In words, if there is no such group.
     pub fn of(config: &Config) -> Result<Self, &'static str> {
-        let Some(name) = &config.pipe_group else {
+        let Some(name) = &config.broker.pipe_group else {
             return Ok(Self { group: None });
         };
         let unknown = "pipe_group: there is no such group; add it, or name another";

@@ -136,7 +136,9 @@ fn errors_of_the_broker_are_returned_to_tasks() {
 #[test]
 fn connecting_without_a_broker_is_not_running() {
     let folder = tempfile::tempdir().unwrap();
-    let error = run(tokio_client::Broker::connect_to(folder.path().join("no.sock")));
+    let error = run(tokio_client::Broker::connect_to(
+        folder.path().join("no.sock"),
+    ));
     assert!(matches!(error, Err(Error::NotRunning { .. })));
 }
 

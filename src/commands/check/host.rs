@@ -23,7 +23,7 @@ pub(super) fn hidden_paths(config: &Config) -> Vec<String> {
     if let Some(path) = &config.path {
         warnings.extend(hidden("config", path, MOVE));
     }
-    if let Some(path) = &config.audit_file {
+    if let Some(path) = &config.audit.file {
         let advice = "name a file in /var/log/domo-token";
         warnings.extend(hidden("audit.file", path, advice));
     }

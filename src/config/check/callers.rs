@@ -1,28 +1,17 @@
-//! What is true of callers: access tables, limits, the socket's group.
+//! Validates access tables and the socket's group.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use domo_token_protocol::duration;
 use domo_token_protocol::scope::ScopeSet;
 use toml::Spanned;
 
 use super::{Checker, listed};
-use crate::config::raw::{RawLimits, RawPrincipal, RawRule, Table};
-use crate::config::{ConfigError, Deadlines, Limits};
+use crate::config::ConfigError;
+use crate::config::raw::{RawPrincipal, RawRule, Table};
 use domo_token_core::policy::{Access, Principal, Rule};
 
-/// More than any system has descriptors.
-const LIMIT_MAX: i64 = 1_000_000;
-
-/// A machine under load needs that much.
-const DEADLINE_MIN: Duration = Duration::from_secs(1);
-
-/// Longer, and it would be no bound any more.
-const DEADLINE_MAX: Duration = Duration::from_secs(600);
-
 impl Checker<'_> {
-    pub(super) fn access(
+    pub(in crate::config) fn access(
         &self,
         written: BTreeMap<Spanned<String>, Spanned<Table<RawRule>>>,
         tokens: &[ScopeSet],
@@ -83,76 +72,7 @@ impl Checker<'_> {
         Ok(rule)
     }
 
-    pub(super) fn limits(&self, written: RawLimits) -> Result<Limits, ConfigError> {
-        let usual = Limits::default();
-        Ok(Limits {
-            connections: self.limit(written.connections, "connections", usual.connections)?,
-            connections_per_user: self.limit(
-                written.connections_per_user,
-                "connections_per_user",
-                usual.connections_per_user,
-            )?,
-            watchers_per_user: self.limit(
-                written.watchers_per_user,
-                "watchers_per_user",
-                usual.watchers_per_user,
-            )?,
-            deadlines: Deadlines {
-                first_request: self.deadline(
-                    written.first_request_deadline,
-                    "first_request_deadline",
-                    usual.deadlines.first_request,
-                )?,
-                request: self.deadline(
-                    written.request_deadline,
-                    "request_deadline",
-                    usual.deadlines.request,
-                )?,
-                answer: self.deadline(
-                    written.answer_deadline,
-                    "answer_deadline",
-                    usual.deadlines.answer,
-                )?,
-            },
-        })
-    }
-
-    fn limit(
-        &self,
-        written: Option<Spanned<i64>>,
-        key: &str,
-        usual: usize,
-    ) -> Result<usize, ConfigError> {
-        let Some(written) = written else {
-            return Ok(usual);
-        };
-        let found = Some(*written.get_ref()).filter(|limit| (1..=LIMIT_MAX).contains(limit));
-        let found = found.and_then(|limit| usize::try_from(limit).ok());
-        found.ok_or_else(|| {
-            let problem = format!("must be a number from 1 to {LIMIT_MAX}");
-            self.error(Some(written.span()), &format!("limits.{key}"), problem)
-        })
-    }
-
-    fn deadline(
-        &self,
-        written: Option<Spanned<String>>,
-        key: &str,
-        usual: Duration,
-    ) -> Result<Duration, ConfigError> {
-        let Some(written) = written else {
-            return Ok(usual);
-        };
-        let found = duration::parse(written.get_ref());
-        found
-            .filter(|time| (DEADLINE_MIN..=DEADLINE_MAX).contains(time))
-            .ok_or_else(|| {
-                let problem = "must be a time in quotes, from \"1s\" to \"10m\"".to_owned();
-                self.error(Some(written.span()), &format!("limits.{key}"), problem)
-            })
-    }
-
-    pub(super) fn socket_group(
+    pub(in crate::config) fn socket_group(
         &self,
         written: Option<Spanned<RawPrincipal>>,
     ) -> Result<Option<Principal>, ConfigError> {

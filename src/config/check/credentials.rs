@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use toml::Spanned;
 
 use super::{Checker, fault_of_path};
-use crate::config::raw::RawClient;
+use crate::config::client::RawClient;
 use crate::config::{
     ClientConfig, ConfigError, CredentialsSource, ENV_PROXY, ENV_PROXY_LOGIN, ENV_SECRET, IdSource,
     SecretCommand, SecretSource, fault_of_id, usable_secret, without_mark,
@@ -25,7 +25,7 @@ struct Written {
 }
 
 impl Checker<'_> {
-    pub(super) fn credentials(
+    pub(in crate::config) fn credentials(
         &self,
         mut raw: RawClient,
         client: &Range<usize>,

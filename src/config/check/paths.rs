@@ -33,7 +33,7 @@ pub(in crate::config) fn fault_of_login_file(path: &Path) -> Option<&'static str
 }
 
 /// What else is wrong with a path of a socket: it is written as a URL.
-pub(super) fn fault_of_socket(path: &Path) -> Option<String> {
+pub(in crate::config) fn fault_of_socket(path: &Path) -> Option<String> {
     if fault_of_path(path).is_some() {
         return None;
     }

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
+use domo_token_protocol::scope::ScopeSet;
+
 use super::*;
 
 /// An environment of these variables.
