@@ -5,21 +5,21 @@
 
 mod assignment;
 mod broker;
-mod check;
 mod client;
 mod environment;
 mod error;
+mod find_file;
+mod id_and_secret;
+mod invisible_char;
 mod limits;
 pub mod named_path;
-mod notices;
-mod place;
-mod raw;
+mod parse;
 mod reporting;
 #[cfg(all(test, unix))]
 mod tests;
-mod unseen;
-mod values;
-mod variables;
+mod unused_variables;
+mod validate;
+mod variable_names;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -35,24 +35,26 @@ use domo_token_core::policy::Principal;
 
 pub use assignment::assignment;
 pub use broker::{BrokerSettings, DEFAULT_SOCKET_MODE};
-pub(crate) use check::listed;
-use check::{Checker, line_and_column};
-pub use check::{DOMO_SCOPES, NOT_THE_LOGIN, fault_of_path};
 pub use client::{ClientConfig, Endpoint, TokenMethod};
 pub use error::ConfigError;
-pub use limits::{Deadlines, Limits};
-pub(crate) use notices::{PROXY_VARIABLES, needs_no_proxy};
-pub use place::{find, host_place, locate, named_place, own_place, path_in, xdg_path_in};
-use raw::RawConfig;
-pub use reporting::{AuditSettings, LogSettings, MetricsSettings};
-pub use unseen::Unseen;
-pub use values::{
+pub use find_file::{
+    explicit_config_path, find, host_config_path, locate, path_in, user_config_path, xdg_path_in,
+};
+pub use id_and_secret::{
     IN_QUOTES, fault_of_id, is_placeholder, is_quote, is_uuid, is_valid_client_id,
     stands_in_quotes, usable_secret, without_mark,
 };
-pub use variables::in_variables;
+pub use invisible_char::InvisibleChar;
+pub use limits::{Deadlines, Limits};
+use parse::RawConfig;
+pub use reporting::{AuditSettings, LogSettings, MetricsSettings};
+pub(crate) use unused_variables::{PROXY_VARIABLES, needs_no_proxy};
+pub(crate) use validate::listed;
+pub use validate::{DOMO_SCOPES, NOT_THE_LOGIN, fault_of_path};
+use validate::{Validator, line_and_column};
+pub use variable_names::in_variables;
 #[cfg(test)]
-pub(crate) use variables::sources;
+pub(crate) use variable_names::sources;
 
 /// Domo's token endpoint, one host for all instances
 /// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>).
@@ -216,8 +218,8 @@ impl Config {
             key: error.key,
             problem: error.problem,
         })?;
-        let checker = Checker { text, path };
-        checker.config(raw)
+        let validator = Validator { text, path };
+        validator.config(raw)
     }
 
     /// Returns the settings that a running daemon keeps, whatever a reload reads.

@@ -164,7 +164,7 @@ fn init(wishes: &InitOptions, env: Env) -> ExitCode {
         let ExitError(error, code) = ExitError::of_host(NO_SIGNALS, &error);
         return fail(&error, code);
     }
-    if let Some(path) = config::named_place(wishes.config.clone(), env)
+    if let Some(path) = config::explicit_config_path(wishes.config.clone(), env)
         && let Some(fault) = config::fault_of_path(&path)
     {
         let error = format!("config {}: {fault}", shown_path(&path));

@@ -3,7 +3,7 @@
 #[cfg(unix)]
 mod host;
 pub(crate) mod online;
-mod slips;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -193,7 +193,6 @@ pub async fn run(options: &Options, env: Env<'_>, depth: Depth, as_service: bool
 pub use host::problems_of_service;
 #[cfg(unix)]
 use host::{foreign_config, hidden_paths, sudo_command};
-use slips::slips;
 
 /// On Windows the service has no user of its own.
 #[must_use]
@@ -311,7 +310,9 @@ fn load_clients<'a>(
         let loaded = commands.remove(name.as_str());
         match loaded.unwrap_or_else(|| load_client(client, env, None, &shared)) {
             Ok(loaded) => {
-                report.warnings.extend(slips(name, client, &loaded));
+                report
+                    .warnings
+                    .extend(warnings::of_client(name, client, &loaded));
                 checked.push(Checked {
                     name,
                     shown_id: loaded.shown_id,

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::ConfigError;
-use super::check::{Checker, fault_of_socket};
-use super::raw::RawPrincipal;
+use super::parse::RawPrincipal;
+use super::validate::{Validator, fault_of_socket};
 
 /// By default only the daemon's own user may connect.
 pub const DEFAULT_SOCKET_MODE: u32 = 0o600;
@@ -88,7 +88,7 @@ pub(super) struct RawBroker {
     pub(super) keep_over_restart: Option<bool>,
 }
 
-impl Checker<'_> {
+impl Validator<'_> {
     /// Validates the table, but for the default client and what depends on the platform.
     pub(super) fn broker(
         &self,

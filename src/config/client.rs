@@ -13,11 +13,12 @@ use serde::Deserialize;
 use toml::Spanned;
 use url::Url;
 
-use super::check::{
-    Checker, Written, fault_of_login_file, proxy_url, refuse_proxy_over_http, scope_set, token_url,
-};
 use super::named_path::NamedPath;
-use super::raw::{RawRule, Table};
+use super::parse::{RawRule, Table};
+use super::validate::{
+    Validator, Written, fault_of_login_file, proxy_url, refuse_proxy_over_http, scope_set,
+    token_url,
+};
 use super::{
     ConfigError, CredentialsSource, IdSource, MAX_NAME, SecretCommand, SecretSource, TOKEN_URL,
 };
@@ -205,7 +206,7 @@ pub(super) struct RawClient {
     pub(super) allow_world_readable_secret: bool,
 }
 
-impl Checker<'_> {
+impl Validator<'_> {
     pub(super) fn client(
         &self,
         name: &str,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use domo_token_protocol::scope::ScopeSet;
 
-use super::check::{
+use super::validate::{
     Written, fault_of_login_file, fault_of_path, proxy_url, refuse_proxy_over_http, scope_set,
     token_url,
 };

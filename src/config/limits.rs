@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::ConfigError;
-use super::check::Checker;
+use super::validate::Validator;
 
 /// More than any system has descriptors.
 const LIMIT_MAX: i64 = 1_000_000;
@@ -99,7 +99,7 @@ pub(super) struct RawLimits {
     pub(super) answer_deadline: Option<Spanned<String>>,
 }
 
-impl Checker<'_> {
+impl Validator<'_> {
     pub(super) fn limits(&self, written: RawLimits) -> Result<Limits, ConfigError> {
         let usual = Limits::default();
         Ok(Limits {

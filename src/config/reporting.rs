@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::ConfigError;
-use super::check::Checker;
+use super::validate::Validator;
 use crate::platform::logging::LEVELS;
 
 /// What is logged.
@@ -82,7 +82,7 @@ pub(super) struct RawLog {
     pub(super) level: Option<Spanned<String>>,
 }
 
-impl Checker<'_> {
+impl Validator<'_> {
     pub(super) fn metrics(&self, raw: RawMetrics) -> Result<MetricsSettings, ConfigError> {
         let Some(written) = raw.listen else {
             return Ok(MetricsSettings::default());

@@ -1,7 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 mod callers;
-mod places;
+mod environment;
 
 use domo_token_protocol::scope::ScopeSet;
 
@@ -124,7 +124,7 @@ fn an_endpoint_is_domos_own_unless_another_is_named() {
 
 #[test]
 fn a_url_that_the_secret_goes_to_is_https_or_stays_on_this_machine() {
-    let may = |url: &str, http: bool| check::token_url(url, http).is_ok();
+    let may = |url: &str, http: bool| validate::token_url(url, http).is_ok();
     for loopback in ["127.0.0.1", "127.1.2.3", "[::1]", "localhost"] {
         let url = format!("http://{loopback}:8080/oauth/token");
         assert!(may(&url, true) && !may(&url, false), "{url}");
@@ -149,7 +149,7 @@ fn a_url_that_the_secret_goes_to_is_https_or_stays_on_this_machine() {
 
 #[test]
 fn a_proxy_is_scheme_host_and_port() {
-    let may = |url: &str| check::proxy_url(url, check::Written::Key).is_ok();
+    let may = |url: &str| validate::proxy_url(url, validate::Written::Key).is_ok();
     assert!(may("http://proxy.example:3128") && may("https://proxy.example"));
     for url in [
         "http://proxy.example/path",

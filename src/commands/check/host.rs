@@ -106,7 +106,7 @@ pub(super) fn sudo_command(options: &Options, env: Env, depth: Depth) -> Option<
     if us.is_root() || is_service || !is_hosts(&config) {
         return None;
     }
-    let is_named = config::named_place(options.config.clone(), env).is_some();
+    let is_named = config::explicit_config_path(options.config.clone(), env).is_some();
     Some(command("sudo", Some(config).filter(|_| is_named), depth))
 }
 

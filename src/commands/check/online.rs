@@ -101,13 +101,13 @@ pub(super) async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Repor
     }
 }
 
-/// Returns the error with what to do about a rejected client, unless a slip of its secret says that.
+/// Returns the error with what to do about a rejected client, unless a mistake of its secret says that.
 fn with_advice(mut error: FetchError, client: &Checked) -> FetchError {
     if let FetchError::Denied {
         scope_only: false,
         words,
     } = &mut error
-        && client.source.registration().slips().is_empty()
+        && client.source.registration().paste_mistakes().is_empty()
     {
         words.push_str(
             "; check the client id and the secret at Domo (Admin > Authentication > API clients)",

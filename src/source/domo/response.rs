@@ -6,7 +6,7 @@ mod headers;
 mod json;
 mod lifetime;
 mod rejection;
-mod sender;
+mod responder;
 mod token;
 
 use std::time::SystemTime;
@@ -26,7 +26,7 @@ pub(super) use headers::retry_after;
 pub(super) use json::MAX_ITEMS;
 #[cfg(test)]
 pub(super) use lifetime::{EXPIRY_TOLERANCE, LIFETIME_ASSUMED, LIFETIME_MAX};
-use sender::Sender;
+use responder::Responder;
 
 /// A whole answer, as HTTP brought it.
 pub(super) struct Answer {
@@ -48,7 +48,7 @@ pub(super) fn read(
     secrets: Secrets<'_>,
     place: &str,
 ) -> Result<Fetched, FetchError> {
-    let sender = Sender::new(answer, secrets, place);
+    let sender = Responder::new(answer, secrets, place);
     let result = if answer.status == StatusCode::OK {
         token::read(answer, asked, &sender)
     } else {

@@ -1,10 +1,10 @@
 //! What means something on one kind of system alone is an error on the other.
 
-use super::Checker;
+use super::Validator;
 use crate::config::ConfigError;
-use crate::config::raw::RawConfig;
+use crate::config::parse::RawConfig;
 
-impl Checker<'_> {
+impl Validator<'_> {
     /// Judges the keys that are there, on Windows or elsewhere, and gives the pipe's group.
     pub(super) fn platform(
         &self,
@@ -72,9 +72,9 @@ mod tests {
 
     fn platform(text: &str, windows: bool) -> Result<Option<String>, String> {
         let path = Path::new("config.toml");
-        let checker = Checker { text, path };
+        let validator = Validator { text, path };
         let raw = RawConfig::parse(text).unwrap();
-        checker
+        validator
             .platform(&raw, windows)
             .map_err(|error| error.to_string())
     }

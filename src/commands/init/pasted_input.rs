@@ -1,10 +1,10 @@
 //! PURE. What was typed, pasted or piped as an id or a secret: what no paste means is removed, and any
-//! other slip is named, without the text itself.
+//! other mistake is named, without the text itself.
 
 use secrecy::SecretString;
 
 use crate::config::{fault_of_id, usable_secret};
-use crate::credentials::{Slip, Unseen};
+use crate::credentials::{InvisibleChar, PasteMistake};
 
 /// What a terminal puts around text that is pasted, if a program has asked it to.
 const PASTE: [&str; 2] = ["\u{1b}[200~", "\u{1b}[201~"];
@@ -15,7 +15,8 @@ const BOM: char = '\u{feff}';
 /// Returns the client id in a line, without blanks around it, or why it cannot be one: the end of a
 /// sentence that begins with its name.
 pub(super) fn client_id(line: &str) -> Result<String, String> {
-    let id = pasted(line).trim_matches(|c: char| c.is_whitespace() || Unseen::of(c).is_some());
+    let id =
+        pasted(line).trim_matches(|c: char| c.is_whitespace() || InvisibleChar::of(c).is_some());
     match fault_of_id(id) {
         Some(_) if id.is_empty() => Err("is empty".to_owned()),
         Some(fault) => Err(fault.to_owned()),
@@ -30,10 +31,11 @@ pub(super) fn client_secret(line: &str) -> Result<SecretString, String> {
     if secret.is_empty() {
         return Err("is empty".to_owned());
     }
-    // A passphrase may have blanks, and the trial shows whether it is the secret.
-    let slip = Slip::of(secret).filter(|slip| *slip != Slip::Has(Unseen::Blank));
-    if let Some(slip) = slip {
-        return Err(slip.to_string());
+    // A passphrase may have blanks, and the test shows whether it is the secret.
+    let mistake = PasteMistake::of(secret)
+        .filter(|mistake| *mistake != PasteMistake::Has(InvisibleChar::Blank));
+    if let Some(mistake) = mistake {
+        return Err(mistake.to_string());
     }
     if !usable_secret(secret) {
         return Err("has a control character in it".to_owned());
@@ -93,9 +95,9 @@ mod tests {
             assert_eq!(client_id(&first).as_deref(), Ok(SECRET), "{blank:?}");
             assert_eq!(client_id(&last).as_deref(), Ok(SECRET), "{blank:?}");
             for (line, end) in [(first, "begins with "), (last, "ends with ")] {
-                let slip = secret(&line).unwrap_err();
-                let is_named = slip.starts_with(end) || slip.starts_with("has a control");
-                assert!(is_named, "{blank:?}: {slip}");
+                let mistake = secret(&line).unwrap_err();
+                let is_named = mistake.starts_with(end) || mistake.starts_with("has a control");
+                assert!(is_named, "{blank:?}: {mistake}");
             }
         }
         let invisible = format!("{SECRET}\u{200b}\n");
@@ -116,12 +118,12 @@ mod tests {
             "export DOMO_CLIENT_SECRET=x",
             "client_secret = x",
         ] {
-            let slip = secret(line).unwrap_err();
-            assert!(slip.contains("begins with"), "{line}: {slip}");
+            let mistake = secret(line).unwrap_err();
+            assert!(mistake.contains("begins with"), "{line}: {mistake}");
         }
         for line in ["DOMO_CLIENT_ID=x", "Client_Id=x"] {
-            let slip = client_id(line).unwrap_err();
-            assert!(slip.contains("name of a variable"), "{line}: {slip}");
+            let mistake = client_id(line).unwrap_err();
+            assert!(mistake.contains("name of a variable"), "{line}: {mistake}");
         }
     }
 

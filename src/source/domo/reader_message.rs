@@ -5,10 +5,10 @@ use crate::config::in_variables;
 use crate::credentials::ProxyLogin;
 use domo_token_core::fetch::FetchError;
 
-/// Returns the error as its reader needs it: with the slip that explains it, and with variables in place of
+/// Returns the error as its reader needs it: with the mistake that explains it, and with variables in place of
 /// keys where there are no keys.
 pub(super) fn for_reader(error: FetchError, registration: &Registration) -> FetchError {
-    let mut error = with_slip(error, registration);
+    let mut error = with_mistake(error, registration);
     if registration.by_environment {
         let (FetchError::Denied { words, .. }
         | FetchError::ProxyLogin { words }
@@ -18,22 +18,30 @@ pub(super) fn for_reader(error: FetchError, registration: &Registration) -> Fetc
     error
 }
 
-/// Returns the error with the slip that the rejected secret or login shows, if it shows one.
-fn with_slip(mut error: FetchError, registration: &Registration) -> FetchError {
-    let (words, what, slip) = match &mut error {
+/// Returns the error with the mistake that the rejected secret or login shows, if it shows one.
+fn with_mistake(mut error: FetchError, registration: &Registration) -> FetchError {
+    let (words, what, mistake) = match &mut error {
         FetchError::Denied {
             scope_only: false,
             words,
             ..
-        } => (words, "client secret", registration.credentials.slip()),
+        } => (
+            words,
+            "client secret",
+            registration.credentials.paste_mistake(),
+        ),
         FetchError::ProxyLogin { words, .. } => {
             let login = registration.proxy_login.as_ref();
-            (words, "proxy login", login.and_then(ProxyLogin::slip))
+            (
+                words,
+                "proxy login",
+                login.and_then(ProxyLogin::paste_mistake),
+            )
         }
         FetchError::Denied { .. } | FetchError::Transient { .. } => return error,
     };
-    if let Some(slip) = slip {
-        *words = format!("{words}; the {what} {}", slip.advice());
+    if let Some(mistake) = mistake {
+        *words = format!("{words}; the {what} {}", mistake.advice());
     }
     error
 }

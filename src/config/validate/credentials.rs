@@ -6,7 +6,7 @@ use std::ops::Range;
 use secrecy::ExposeSecret;
 use toml::Spanned;
 
-use super::{Checker, fault_of_path};
+use super::{Validator, fault_of_path};
 use crate::config::client::RawClient;
 use crate::config::{
     ClientConfig, ConfigError, CredentialsSource, ENV_PROXY, ENV_PROXY_LOGIN, ENV_SECRET, IdSource,
@@ -24,7 +24,7 @@ struct Written {
     source: SecretSource,
 }
 
-impl Checker<'_> {
+impl Validator<'_> {
     pub(in crate::config) fn credentials(
         &self,
         mut raw: RawClient,

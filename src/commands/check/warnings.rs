@@ -1,22 +1,22 @@
-//! What works, and is most likely a slip all the same.
+//! What works, and is most likely a mistake all the same.
 
 use super::LoadedClient;
 use crate::config::ClientConfig;
-use crate::credentials::command_slip;
+use crate::credentials::command_mistake;
 use crate::source::domo::DomoSource;
 
 /// Returns warnings about a client whose files are as they must be.
-pub(super) fn slips(
+pub(super) fn of_client(
     name: &str,
     client: &ClientConfig,
     loaded: &LoadedClient<DomoSource>,
 ) -> Vec<String> {
     let command = client.secret_command();
-    let command = command.and_then(|(_, command)| command_slip(&command.argv));
-    let command = command.map(|slip| format!("client_secret_command: {slip}"));
+    let command = command.and_then(|(_, command)| command_mistake(&command.argv));
+    let command = command.map(|mistake| format!("client_secret_command: {mistake}"));
     let words = command
         .into_iter()
-        .chain(loaded.source.registration().slips());
+        .chain(loaded.source.registration().paste_mistakes());
     words
         .map(|words| format!("client \"{name}\": {words}"))
         .collect()

@@ -1,6 +1,6 @@
 //! PURE. What an id and a secret can be, wherever they come from.
 
-use super::{Unseen, assignment};
+use super::{InvisibleChar, assignment};
 
 /// UTF-8's byte order mark, with which editors of Windows begin a file.
 const BYTE_ORDER_MARK: &str = "\u{feff}";
@@ -89,10 +89,10 @@ pub fn fault_of_id(id: &str) -> Option<&'static str> {
     if !is_word && ends.into_iter().flatten().any(char::is_whitespace) {
         return Some("begins or ends with a blank or a line break; remove it");
     }
-    match id.chars().find_map(Unseen::of) {
-        Some(Unseen::ZeroWidth) => return Some("has a zero-width space in it; remove it"),
-        Some(Unseen::Format) => return Some("has an invisible character in it; remove it"),
-        Some(Unseen::Blank | Unseen::NoBreak) | None => {}
+    match id.chars().find_map(InvisibleChar::of) {
+        Some(InvisibleChar::ZeroWidth) => return Some("has a zero-width space in it; remove it"),
+        Some(InvisibleChar::Format) => return Some("has an invisible character in it; remove it"),
+        Some(InvisibleChar::Blank | InvisibleChar::NoBreak) | None => {}
     }
     (!is_word).then_some("must be 1 to 256 printable ASCII characters without a space")
 }

@@ -5,15 +5,15 @@ use std::path::{Component, Path, PathBuf};
 use domo_token_protocol::scope::ScopeSet;
 
 use super::error::wrong;
-use super::options::option_of;
+use super::option_names::option_of;
 use super::{InitError, InitOptions};
 use crate::config::Config;
 use crate::config::named_path::NamedPath;
 use domo_token_core::masking::HINT;
 
 /// Writes the config that the options ask for.
-pub(super) fn config_text(wishes: &InitOptions, client_id: &str) -> Result<String, InitError> {
-    let name = &wishes.name;
+pub(super) fn config_text(options: &InitOptions, client_id: &str) -> Result<String, InitError> {
+    let name = &options.name;
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     if name.is_empty() || !name.chars().all(plain) {
         return Err(wrong(
@@ -22,7 +22,7 @@ pub(super) fn config_text(wishes: &InitOptions, client_id: &str) -> Result<Strin
         ));
     }
     let mut sets = Vec::new();
-    for set in &wishes.tokens {
+    for set in &options.tokens {
         let parsed = ScopeSet::parse(set).map_err(|error| wrong("--tokens", &error.to_string()))?;
         sets.push(quoted(parsed.as_str()));
     }
@@ -33,22 +33,22 @@ pub(super) fn config_text(wishes: &InitOptions, client_id: &str) -> Result<Strin
         format!("client_secret_file = \"{name}.secret\""),
         format!("tokens = [{}]", sets.join(", ")),
     ];
-    if let Some(url) = &wishes.token_url {
+    if let Some(url) = &options.token_url {
         lines.push(format!("token_url = {}", quoted(url)));
         if url.starts_with("http://") {
             lines.push("allow_http_loopback = true".to_owned());
         }
     }
-    if let Some(url) = &wishes.proxy {
+    if let Some(url) = &options.proxy {
         lines.push(format!("proxy = {}", quoted(url)));
     }
     for (key, option, file) in [
         (
             "proxy_auth_file",
             "--proxy-auth-file",
-            &wishes.proxy_auth_file,
+            &options.proxy_auth_file,
         ),
-        ("ca_file", "--ca-file", &wishes.ca_file),
+        ("ca_file", "--ca-file", &options.ca_file),
     ] {
         if let Some(file) = file {
             lines.push(format!("{key} = {}", quoted(&absolute(file, option)?)));
@@ -108,11 +108,11 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::wishes;
+    use super::super::tests::options;
     use super::*;
 
-    fn config(wishes: &InitOptions) -> Result<Config, String> {
-        let text = config_text(wishes, "id").map_err(|error| error.message())?;
+    fn config(options: &InitOptions) -> Result<Config, String> {
+        let text = config_text(options, "id").map_err(|error| error.message())?;
         parse(&text, Path::new("/etc/domo-token/config.toml")).map_err(|error| error.message())
     }
 
@@ -123,7 +123,7 @@ mod tests {
             proxy: Some("http://proxy.example:3128".to_owned()),
             proxy_auth_file: Some("login".into()),
             ca_file: Some("a \"ca\".pem".into()),
-            ..wishes()
+            ..options()
         });
         let config = config.unwrap();
         let endpoint = &config.clients.values().next().unwrap().endpoint;
@@ -182,9 +182,9 @@ mod tests {
             ),
         ];
         for (change, option) in cases {
-            let mut wishes = wishes();
-            change(&mut wishes);
-            let error = config(&wishes).unwrap_err();
+            let mut options = options();
+            change(&mut options);
+            let error = config(&options).unwrap_err();
             assert!(error.starts_with(option), "{option}: {error}");
             let names_key = ["_file", "_url", "config.toml"]
                 .iter()

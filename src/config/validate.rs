@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use domo_token_protocol::scope::ScopeSet;
 use toml::Spanned;
 
-use super::raw::RawConfig;
+use super::parse::RawConfig;
 use super::{AUDIT_IN_USE, ClientConfig, Config, ConfigError};
 use crate::config::named_path::NamedPath;
 use crate::platform::file_watch::Stamp;
@@ -28,12 +28,12 @@ pub(super) use scopes::scope_set;
 pub(super) use url::{Written, proxy_url, refuse_proxy_over_http, token_url};
 
 /// Turns what was written into what is true, knowing where to point.
-pub(super) struct Checker<'a> {
+pub(super) struct Validator<'a> {
     pub(super) text: &'a str,
     pub(super) path: &'a Path,
 }
 
-impl Checker<'_> {
+impl Validator<'_> {
     pub(super) fn config(&self, raw: RawConfig) -> Result<Config, ConfigError> {
         let pipe_group = self.platform(&raw, cfg!(windows))?;
         let names: Vec<String> = raw.clients.keys().cloned().collect();

@@ -1,10 +1,10 @@
-//! PURE. Characters that are not seen.
+//! PURE. Characters that an editor or a page does not show.
 
 use std::fmt;
 
-/// A character that is not seen.
+/// A character that is not visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unseen {
+pub enum InvisibleChar {
     /// A space, of whichever width.
     Blank,
     /// A space at which no line is broken, as pages on the web have it.
@@ -15,7 +15,7 @@ pub enum Unseen {
     Format,
 }
 
-impl fmt::Display for Unseen {
+impl fmt::Display for InvisibleChar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Blank => "a blank",
@@ -26,7 +26,7 @@ impl fmt::Display for Unseen {
     }
 }
 
-impl Unseen {
+impl InvisibleChar {
     pub(crate) fn of(c: char) -> Option<Self> {
         match c {
             '\u{a0}' | '\u{2007}' | '\u{202f}' => Some(Self::NoBreak),

@@ -8,7 +8,7 @@ use super::Answer;
 use super::body::{self, End};
 use super::error_body::ErrorBody;
 use super::headers::retry_after;
-use super::sender::Sender;
+use super::responder::Responder;
 use domo_token_core::fetch::{Cause, FetchError};
 
 /// What servers answer to plain HTTP on their port for TLS: nginx, Apache, Go and Tomcat.
@@ -23,7 +23,7 @@ const PLAIN_HTTP: [&str; 4] = [
 const MAX_PAGE: usize = 4096;
 
 /// Returns what an answer means that isn't a 200.
-pub(super) fn read(answer: &Answer, sender: &Sender<'_>) -> FetchError {
+pub(super) fn read(answer: &Answer, sender: &Responder<'_>) -> FetchError {
     let decoded = body::decode(&answer.headers, &answer.body);
     let error = ErrorBody::read(&answer.headers, decoded.bytes());
     let hint = hint(answer.status, decoded.bytes());
@@ -101,7 +101,7 @@ fn words(
     error: &ErrorBody,
     end: &End,
     hint: Option<&str>,
-    sender: &Sender<'_>,
+    sender: &Responder<'_>,
 ) -> String {
     let is_domos = error.is_domos();
     let mut words = if is_domos {

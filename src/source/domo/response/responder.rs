@@ -10,13 +10,13 @@ use crate::connect::{Secrets, one_line};
 const MAX_NAME: usize = 60;
 
 /// The server that gave an answer, or what is on the way to it.
-pub(super) struct Sender<'a> {
+pub(super) struct Responder<'a> {
     answer: &'a Answer,
     secrets: Secrets<'a>,
     pub(super) place: &'a str,
 }
 
-impl<'a> Sender<'a> {
+impl<'a> Responder<'a> {
     pub(super) fn new(answer: &'a Answer, secrets: Secrets<'a>, place: &'a str) -> Self {
         Self {
             answer,

@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 
 use super::file::{self, Readers};
 use super::ini::{Ini, IniError};
+use super::paste_mistake::has_comment;
 use super::secret_text::{check_secret, utf8};
-use super::slip::has_comment;
 use super::{Credentials, CredentialsError, unusable};
 use crate::config::named_path::NamedPath;
 use crate::config::{Endpoint, fault_of_id, stands_in_quotes};

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::advice::on_unstartable;
+use super::permission_advice::on_unstartable;
 use super::{CredentialsError, file};
 
 /// Where programs are if `$PATH` doesn't say, as in the C library.
@@ -63,8 +63,8 @@ pub(super) fn shell_hint(argv: &[String]) -> Option<&'static str> {
     is_expanded.then_some("; no shell expands \"~\" or \"$\" in its arguments: write them out")
 }
 
-/// Returns what is probably a slip in a command that works.
-pub(crate) fn slip(argv: &[String]) -> Option<&'static str> {
+/// Returns what is probably a mistake in a command that works.
+pub(crate) fn paste_mistake(argv: &[String]) -> Option<&'static str> {
     let (program, arguments) = argv.split_first()?;
     if is_relative(program) {
         return Some(
@@ -238,8 +238,10 @@ mod tests {
     }
 
     #[test]
-    fn command_that_works_and_was_written_for_a_shell_is_a_slip() {
-        let slip = |argv: &[&str]| slip(&argv.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
+    fn command_that_works_and_was_written_for_a_shell_is_a_mistake() {
+        let mistake = |argv: &[&str]| {
+            paste_mistake(&argv.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+        };
         for argv in [
             &["/bin/echo", "$SECRET"][..],
             &["echo", "${SECRET}"],
@@ -248,7 +250,7 @@ mod tests {
             &["./pass"],
             &["bin/pass", "x"],
         ] {
-            assert!(slip(argv).is_some(), "{argv:?}");
+            assert!(mistake(argv).is_some(), "{argv:?}");
         }
         for argv in [
             &["awk", "$1 == 2", "f"][..],
@@ -259,7 +261,7 @@ mod tests {
             &["/bin/pass"],
             &[],
         ] {
-            assert_eq!(slip(argv), None, "{argv:?}");
+            assert_eq!(mistake(argv), None, "{argv:?}");
         }
     }
 

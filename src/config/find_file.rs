@@ -25,14 +25,14 @@ pub fn xdg_path_in(env: Env, name: &str) -> Option<PathBuf> {
 /// absence is an error and not another config.
 #[must_use]
 pub fn find(flag: Option<PathBuf>, env: Env, exists: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
-    if let Some(named) = named_place(flag, env) {
+    if let Some(named) = explicit_config_path(flag, env) {
         return Some(named);
     }
     let service = path_in(env, "CONFIGURATION_DIRECTORY").map(|dir| dir.join("config.toml"));
     let places = if cfg!(windows) {
-        [None, None, host_place(env)]
+        [None, None, host_config_path(env)]
     } else {
-        [service, own_place(env), host_place(env)]
+        [service, user_config_path(env), host_config_path(env)]
     };
     places.into_iter().flatten().find(|path| exists(path))
 }
@@ -44,8 +44,8 @@ pub fn find(flag: Option<PathBuf>, env: Env, exists: &dyn Fn(&Path) -> bool) -> 
 pub fn locate(flag: Option<PathBuf>, env: Env) -> Option<PathBuf> {
     let is_set = |name| path_in(env, name).is_some();
     let has_client = is_set("DOMO_CLIENT_ID") && !is_set("CONFIGURATION_DIRECTORY");
-    let host = host_place(env).filter(|_| has_client);
-    let optional = [own_place(env), host];
+    let host = host_config_path(env).filter(|_| has_client);
+    let optional = [user_config_path(env), host];
     find(flag, env, &|path| match path.try_exists() {
         Ok(exists) => exists,
         Err(error) => {
@@ -57,13 +57,13 @@ pub fn locate(flag: Option<PathBuf>, env: Env) -> Option<PathBuf> {
 
 /// The file that flag or variable names.
 #[must_use]
-pub fn named_place(flag: Option<PathBuf>, env: Env) -> Option<PathBuf> {
+pub fn explicit_config_path(flag: Option<PathBuf>, env: Env) -> Option<PathBuf> {
     flag.or_else(|| path_in(env, "DOMO_TOKEN_CONFIG"))
 }
 
 /// Where the config of a user's own broker is; there is none on Windows.
 #[must_use]
-pub fn own_place(env: Env) -> Option<PathBuf> {
+pub fn user_config_path(env: Env) -> Option<PathBuf> {
     let of_home = || Some(path_in(env, "HOME")?.join(".config"));
     let directory = xdg_path_in(env, "XDG_CONFIG_HOME").or_else(of_home);
     directory.map(|directory| directory.join("domo-token/config.toml"))
@@ -71,7 +71,7 @@ pub fn own_place(env: Env) -> Option<PathBuf> {
 
 /// Where the host's config is.
 #[must_use]
-pub fn host_place(env: Env) -> Option<PathBuf> {
+pub fn host_config_path(env: Env) -> Option<PathBuf> {
     let directory = if cfg!(windows) {
         path_in(env, "ProgramData")?
     } else {

@@ -202,7 +202,7 @@ fn a_config_that_is_named_is_taken_there_or_not() {
     assert_eq!(found(Some("/flag"), &named, &own), Some("/flag".into()));
     assert_eq!(found(None, &named, &own), Some("/named".into()));
     assert_eq!(
-        named_place(None, &variables(&[("DOMO_TOKEN_CONFIG", "")])),
+        explicit_config_path(None, &variables(&[("DOMO_TOKEN_CONFIG", "")])),
         None
     );
 }
@@ -233,6 +233,6 @@ fn else_it_is_the_first_that_is_there_of_the_services_the_users_and_the_hosts() 
     let relative = [("XDG_CONFIG_HOME", "xdg"), all[2]];
     assert_eq!(found(None, &relative, &[of_home]), at(of_home));
     assert_eq!(found(None, &all, &[]), None);
-    assert_eq!(host_place(&variables(&[])), at(host));
-    assert_eq!(own_place(&variables(&[])), None);
+    assert_eq!(host_config_path(&variables(&[])), at(host));
+    assert_eq!(user_config_path(&variables(&[])), None);
 }

@@ -1,19 +1,21 @@
 //! PURE. Slips of copying and pasting that a secret shows: it is sent as it is, because a secret may be
-//! any text, but when it is rejected the slip is most likely why.
+//! any text, but when it is rejected the mistake is most likely why.
 
 use std::fmt;
 
-use crate::config::{Unseen, assignment, is_placeholder, is_quote, is_uuid, stands_in_quotes};
+use crate::config::{
+    InvisibleChar, assignment, is_placeholder, is_quote, is_uuid, stands_in_quotes,
+};
 
 /// What is unusual about a secret. Shows nothing of it, neither a character nor its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slip {
+pub enum PasteMistake {
     /// It begins with a character that is not seen.
-    Begins(Unseen),
+    Begins(InvisibleChar),
     /// It ends with one.
-    Ends(Unseen),
+    Ends(InvisibleChar),
     /// It has one elsewhere.
-    Has(Unseen),
+    Has(InvisibleChar),
     /// It has the quotes around it that belong to the syntax of another file.
     InQuotes,
     /// It has such a quote at one end.
@@ -38,16 +40,16 @@ pub enum Slip {
     Comment,
 }
 
-impl Slip {
-    /// Returns the first slip that a secret shows.
+impl PasteMistake {
+    /// Returns the first mistake that a secret shows.
     #[must_use]
     pub(crate) fn of(secret: &str) -> Option<Self> {
-        let at = |c: Option<char>| c.and_then(Unseen::of);
-        if let Some(unseen) = at(secret.chars().next()) {
-            return Some(Self::Begins(unseen));
+        let at = |c: Option<char>| c.and_then(InvisibleChar::of);
+        if let Some(invisible) = at(secret.chars().next()) {
+            return Some(Self::Begins(invisible));
         }
-        if let Some(unseen) = at(secret.chars().next_back()) {
-            return Some(Self::Ends(unseen));
+        if let Some(invisible) = at(secret.chars().next_back()) {
+            return Some(Self::Ends(invisible));
         }
         if let Some(name) = assignment(secret) {
             return Some(Self::Name(name));
@@ -76,7 +78,7 @@ impl Slip {
         if has_comment(secret) {
             return Some(Self::Comment);
         }
-        secret.chars().find_map(Unseen::of).map(Self::Has)
+        secret.chars().find_map(InvisibleChar::of).map(Self::Has)
     }
 
     /// Returns what may belong to a secret all the same, so that nothing is refused for it.
@@ -90,7 +92,7 @@ impl Slip {
     /// Returns what to do about it.
     fn remedy(self) -> &'static str {
         match self {
-            Self::Has(Unseen::Blank) => "check that it is the secret alone",
+            Self::Has(InvisibleChar::Blank) => "check that it is the secret alone",
             Self::Begins(_) | Self::Ends(_) | Self::Has(_) | Self::Comment => "remove it",
             Self::InQuotes => "remove them",
             Self::Quote | Self::Separator => "remove it if it is not part of the secret",
@@ -108,12 +110,12 @@ impl Slip {
     }
 }
 
-impl fmt::Display for Slip {
+impl fmt::Display for PasteMistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Begins(unseen) => write!(f, "begins with {unseen}"),
-            Self::Ends(unseen) => write!(f, "ends with {unseen}"),
-            Self::Has(unseen) => write!(f, "has {unseen} in it"),
+            Self::Begins(invisible) => write!(f, "begins with {invisible}"),
+            Self::Ends(invisible) => write!(f, "ends with {invisible}"),
+            Self::Has(invisible) => write!(f, "has {invisible} in it"),
             Self::InQuotes => f.write_str("stands in quotes"),
             Self::Quote => f.write_str("has a quotation mark at one end"),
             Self::Name(name) => write!(f, "begins with {name}"),
@@ -141,7 +143,7 @@ mod tests {
     const SECRET: &str = "5f3c0c9d8e7b6a59483726150f0e1d2c3b4a5968778695a4b3c2d1e0f9a8b7c6";
 
     #[test]
-    fn slip_of_a_secret_is_named_without_anything_of_it() {
+    fn mistake_of_a_secret_is_named_without_anything_of_it() {
         for (around, expected) in [
             ("@ ", "ends with a blank"),
             (" @", "begins with a blank"),
@@ -186,13 +188,13 @@ mod tests {
             ),
         ] {
             let secret = around.replace('@', SECRET);
-            let slip = Slip::of(&secret).map(|slip| slip.to_string());
-            assert_eq!(slip.as_deref(), Some(expected), "{around:?}");
+            let mistake = PasteMistake::of(&secret).map(|mistake| mistake.to_string());
+            assert_eq!(mistake.as_deref(), Some(expected), "{around:?}");
         }
     }
 
     #[test]
-    fn slip_of_a_plausible_secret_is_none() {
+    fn mistake_of_a_plausible_secret_is_none() {
         let base64 = "3q2+7wEjRWeJq83vASNFZ4mrze8BI0VniavN7w==";
         for secret in [
             SECRET,
@@ -209,13 +211,13 @@ mod tests {
             "secretive",
             "pa$$word",
         ] {
-            assert_eq!(Slip::of(secret), None, "{secret}");
+            assert_eq!(PasteMistake::of(secret), None, "{secret}");
         }
     }
 
     #[test]
-    fn slip_that_may_be_no_slip_is_none_that_is_refused() {
-        for (secret, slip) in [
+    fn mistake_that_may_be_none_is_none_that_is_refused() {
+        for (secret, mistake) in [
             (
                 "441E307A-b2a1-4a99-8561-174e5b153fe1",
                 Some("looks like a client id"),
@@ -225,16 +227,16 @@ mod tests {
             ("441e307a-b2a1-4a99-8561-174e5b153fe", None),
             (SECRET, None),
         ] {
-            assert_eq!(Slip::of(secret), None, "{secret}");
-            let possible = Slip::possible(secret).map(|slip| slip.to_string());
-            assert_eq!(possible.as_deref(), slip, "{secret}");
+            assert_eq!(PasteMistake::of(secret), None, "{secret}");
+            let possible = PasteMistake::possible(secret).map(|mistake| mistake.to_string());
+            assert_eq!(possible.as_deref(), mistake, "{secret}");
         }
     }
 
     #[test]
-    fn slip_shows_no_name_that_may_be_part_of_the_secret() {
-        assert_eq!(Slip::of("hunter2=abc"), None);
-        let slip = Slip::of("\"hunter2\": \"abc\"").unwrap().advice();
-        assert!(!slip.contains("hunter2"), "{slip}");
+    fn mistake_shows_no_name_that_may_be_part_of_the_secret() {
+        assert_eq!(PasteMistake::of("hunter2=abc"), None);
+        let mistake = PasteMistake::of("\"hunter2\": \"abc\"").unwrap().advice();
+        assert!(!mistake.contains("hunter2"), "{mistake}");
     }
 }

@@ -1,6 +1,6 @@
 //! What was written: the shape of the TOML, with nothing judged yet.
 
-mod message;
+mod toml_errors;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -114,7 +114,7 @@ impl RawConfig {
         let deserializer = toml::Deserializer::parse(text).map_err(|error| RawError {
             span: error.span(),
             key: None,
-            problem: message::of_toml(error.message()),
+            problem: toml_errors::of_toml(error.message()),
         })?;
         serde_path_to_error::deserialize(deserializer).map_err(|error| {
             // Where toml keeps a value together with its place shows as one more step.
@@ -124,15 +124,15 @@ impl RawConfig {
                 .replace(SPANNED, "")
                 .replace(".?", "");
             let inner = error.into_inner();
-            let mut problem = message::of_serde(inner.message());
+            let mut problem = toml_errors::of_serde(inner.message());
             let is_in_clients = path
                 .strip_prefix("clients.")
                 .is_some_and(|rest| !rest.contains('.'));
-            if is_in_clients && problem == message::NO_TABLE {
+            if is_in_clients && problem == toml_errors::NO_TABLE {
                 problem.push_str(": the keys of a client stand in [clients.NAME]");
             }
-            if problem == message::NO_LIST {
-                problem.push_str(message::list_like(&path));
+            if problem == toml_errors::NO_LIST {
+                problem.push_str(toml_errors::list_like(&path));
             }
             RawError {
                 span: inner.span(),

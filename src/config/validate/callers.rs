@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use domo_token_protocol::scope::ScopeSet;
 use toml::Spanned;
 
-use super::{Checker, listed};
+use super::{Validator, listed};
 use crate::config::ConfigError;
-use crate::config::raw::{RawPrincipal, RawRule, Table};
+use crate::config::parse::{RawPrincipal, RawRule, Table};
 use domo_token_core::policy::{Access, Principal, Rule};
 
-impl Checker<'_> {
+impl Validator<'_> {
     pub(in crate::config) fn access(
         &self,
         written: BTreeMap<Spanned<String>, Spanned<Table<RawRule>>>,

@@ -72,8 +72,8 @@ pub(crate) mod sources {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let source = root.join("src");
         let replacing = [
-            source.join("config/variables.rs"),
-            source.join("init/options.rs"),
+            source.join("config/variable_names.rs"),
+            source.join("commands/init/option_names.rs"),
         ];
         let mut folders = vec![source, root.join("crates/core/src")];
         while let Some(folder) = folders.pop() {

@@ -10,7 +10,7 @@ use super::body::{self, Decoded};
 use super::error_body::ErrorBody;
 use super::headers::{age, media_type, server_time, text_of};
 use super::json::{self, End, Loose, Members};
-use super::sender::Sender;
+use super::responder::Responder;
 use super::{Answer, lifetime};
 use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
 use domo_token_core::token::MAX_TOKEN;
@@ -24,7 +24,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub(super) fn read(
     answer: &Answer,
     asked: &ScopeSet,
-    sender: &Sender<'_>,
+    sender: &Responder<'_>,
 ) -> Result<Fetched, FetchError> {
     let unusable = |problem: String| {
         let words = format!("{} without a usable token: {problem}", sender.anyone());
@@ -131,7 +131,7 @@ fn may_be_whole(headers: &HeaderMap, cut: &FetchError) -> bool {
 }
 
 /// Checks that a 200 says that its body is JSON (RFC 6749 §5.1), or says nothing.
-fn check_type(headers: &HeaderMap, sender: &Sender<'_>) -> Result<(), String> {
+fn check_type(headers: &HeaderMap, sender: &Responder<'_>) -> Result<(), String> {
     let Some(named) = text_of(headers, &CONTENT_TYPE) else {
         return Ok(());
     };
@@ -154,7 +154,7 @@ fn check_type(headers: &HeaderMap, sender: &Sender<'_>) -> Result<(), String> {
 }
 
 /// Checks that the body was decoded in full.
-fn check_coding(decoded: &Decoded<'_>, sender: &Sender<'_>) -> Result<(), FetchError> {
+fn check_coding(decoded: &Decoded<'_>, sender: &Responder<'_>) -> Result<(), FetchError> {
     let place = sender.place;
     let (cause, words) = match &decoded.end {
         body::End::Whole => return Ok(()),
@@ -224,7 +224,7 @@ fn not_json(body: &[u8]) -> &'static str {
 }
 
 /// A complete JSON object without `access_token`: perhaps an error with the wrong status.
-fn without_token(answer: &Answer, body: &[u8], sender: &Sender<'_>) -> FetchError {
+fn without_token(answer: &Answer, body: &[u8], sender: &Responder<'_>) -> FetchError {
     let error = ErrorBody::read(&answer.headers, body);
     let who = if error.is_domos() {
         sender.domo()
@@ -260,7 +260,7 @@ fn access_token(value: Loose) -> Result<SecretString, String> {
     }
 }
 
-fn check_kind(token_type: &Loose, sender: &Sender<'_>) -> Result<(), String> {
+fn check_kind(token_type: &Loose, sender: &Responder<'_>) -> Result<(), String> {
     let is_bearer = match token_type {
         Loose::Absent | Loose::Null => true,
         Loose::Text(kind) => kind.eq_ignore_ascii_case("bearer"),
@@ -288,7 +288,7 @@ fn granted(scope: &Loose, asked: &ScopeSet) -> Option<ScopeSet> {
 }
 
 /// A member's value as a message names it.
-fn shown(value: &Loose, sender: &Sender<'_>) -> String {
+fn shown(value: &Loose, sender: &Responder<'_>) -> String {
     match value {
         Loose::Text(text) => format!("the text \"{}\"", sender.name(text)),
         Loose::Number(number) => number.to_string(),

@@ -4,7 +4,7 @@ use hyper::header::HeaderMap;
 
 use super::headers::challenge_error;
 use super::json::{self, End, Loose, Members};
-use super::sender::Sender;
+use super::responder::Responder;
 use domo_token_core::fetch::Cause;
 
 /// The members with texts for people, in the order in which they are shown: OAuth's (RFC 6749 §5.2),
@@ -115,7 +115,7 @@ impl ErrorBody {
     }
 
     /// Returns what the answer says, fit for one line, with the trace id that Domo's support asks for.
-    pub(super) fn text(&self, sender: &Sender<'_>) -> String {
+    pub(super) fn text(&self, sender: &Responder<'_>) -> String {
         let mut text = sender.clean(&self.texts.join(": "));
         let toe = self.members.get("toe").text();
         if let Some(toe) = toe.filter(|toe| !toe.is_empty()) {

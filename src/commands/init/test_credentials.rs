@@ -15,7 +15,7 @@ use domo_token_core::schedule::CONFIRM_AFTER;
 /// The most scopes that are tried alone.
 const MAX_PROBES: usize = DOMO_SCOPES.len();
 
-/// Why a trial failed.
+/// Why a test failed.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// Domo rejected the credentials, twice.
@@ -38,7 +38,7 @@ pub(super) async fn run<S: TokenSource>(
     sets: &[ScopeSet],
     pause: impl AsyncFn(Duration),
 ) -> Result<String, Failure> {
-    let mut trial = Trial {
+    let mut test = CredentialTest {
         source,
         pause,
         granted: BTreeMap::new(),
@@ -46,7 +46,7 @@ pub(super) async fn run<S: TokenSource>(
     };
     let (mut lines, mut denied) = (Vec::new(), Vec::new());
     for set in sets {
-        match trial.request(set).await? {
+        match test.request(set).await? {
             Ok(fetched) => {
                 let seconds = fetched.lifetime.as_secs();
                 lines.push(format!(
@@ -67,13 +67,13 @@ pub(super) async fn run<S: TokenSource>(
     };
     let mut missing = Vec::new();
     for (set, _) in denied {
-        missing.push(trial.missing(set).await?);
+        missing.push(test.missing(set).await?);
     }
     Err(Failure::Scopes(missing.join(" and ") + &message))
 }
 
 /// What was found out so far.
-struct Trial<'a, S, P> {
+struct CredentialTest<'a, S, P> {
     source: &'a S,
     pause: P,
     /// Whether Domo grants a scope.
@@ -82,7 +82,7 @@ struct Trial<'a, S, P> {
     probes: usize,
 }
 
-impl<S: TokenSource, P: AsyncFn(Duration)> Trial<'_, S, P> {
+impl<S: TokenSource, P: AsyncFn(Duration)> CredentialTest<'_, S, P> {
     /// Requests a token, or returns Domo's message if it does not grant the set.
     async fn request(&mut self, set: &ScopeSet) -> Result<Result<Fetched, String>, Failure> {
         let mut result = request(self.source, set).await;
@@ -220,8 +220,8 @@ mod tests {
         }
     }
 
-    /// Runs a trial in which no time passes; its result, its pauses and its requests.
-    fn trial(domo: &Domo, sets: &[&str]) -> (Result<String, Failure>, Vec<u64>, Vec<String>) {
+    /// Runs a test in which no time passes; its result, its pauses and its requests.
+    fn test(domo: &Domo, sets: &[&str]) -> (Result<String, Failure>, Vec<u64>, Vec<String>) {
         let sets: Vec<_> = sets
             .iter()
             .map(|set| ScopeSet::parse(set).unwrap())
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn trial_of_good_credentials_requests_each_set_once() {
         let domo = domo(&["data", "user"], &[]);
-        let (result, pauses, requests) = trial(&domo, &["data", "data user"]);
+        let (result, pauses, requests) = test(&domo, &["data", "data user"]);
         let expected = "Domo gave a token for \"data\" that lives 3599 s\n\
                         Domo gave a token for \"data user\" that lives 3599 s";
         assert_eq!(result.unwrap(), expected);
@@ -259,11 +259,11 @@ mod tests {
     #[test]
     fn rejection_is_confirmed_by_one_request_after_5_s() {
         let wrong = domo(&["data"], &[denied(false), denied(false)]);
-        let (result, pauses, requests) = trial(&wrong, &["data", "user"]);
+        let (result, pauses, requests) = test(&wrong, &["data", "user"]);
         assert!(matches!(result, Err(Failure::Rejected(message)) if message == "bad credentials"));
         assert_eq!((pauses.as_slice(), requests.len()), (&[5][..], 2));
         let new = domo(&["data"], &[denied(false)]);
-        let (result, pauses, requests) = trial(&new, &["data"]);
+        let (result, pauses, requests) = test(&new, &["data"]);
         assert!(result.is_ok(), "{result:?}");
         assert_eq!((pauses.as_slice(), requests.len()), (&[5][..], 2));
     }
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn scopes_that_are_not_granted_are_found_with_one_request_for_each_unknown_one() {
         let few = domo(&["data"], &[]);
-        let (result, pauses, requests) = trial(&few, &["data", "data user"]);
+        let (result, pauses, requests) = test(&few, &["data", "data user"]);
         let Err(Failure::Scopes(message)) = result else {
             panic!("{result:?}");
         };
@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(pauses, [0; 0]);
 
         let few = domo(&["data"], &[]);
-        let (result, _, requests) = trial(&few, &["audit", "audit data user"]);
+        let (result, _, requests) = test(&few, &["audit", "audit data user"]);
         let Err(Failure::Scopes(message)) = result else {
             panic!("{result:?}");
         };
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn set_of_scopes_that_are_granted_alone_is_named_as_a_set() {
         let domo = domo(&["data", "user"], &[denied(true)]);
-        let (result, _, requests) = trial(&domo, &["data user"]);
+        let (result, _, requests) = test(&domo, &["data user"]);
         let Err(Failure::Scopes(message)) = result else {
             panic!("{result:?}");
         };
@@ -312,7 +312,7 @@ mod tests {
                 .to_owned(),
         };
         let domo = domo(&["data"], &[granted_less]);
-        let (result, ..) = trial(&domo, &["data user"]);
+        let (result, ..) = test(&domo, &["data user"]);
         let Err(Failure::Scopes(message)) = result else {
             panic!("{result:?}");
         };
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn at_most_seven_scopes_are_tried_alone() {
         let nothing = domo(&[], &[]);
-        let (result, _, requests) = trial(&nothing, &["a b c d e", "f g h i j"]);
+        let (result, _, requests) = test(&nothing, &["a b c d e", "f g h i j"]);
         assert!(matches!(result, Err(Failure::Scopes(_))), "{result:?}");
         assert_eq!(requests.len(), 2 + 7, "{requests:?}");
     }
@@ -335,7 +335,7 @@ mod tests {
         };
         for error in [transient, login] {
             let domo = domo(&["data"], std::slice::from_ref(&error));
-            let (result, pauses, requests) = trial(&domo, &["data", "user"]);
+            let (result, pauses, requests) = test(&domo, &["data", "user"]);
             match result {
                 Err(Failure::Transient { cause, message, .. }) => {
                     assert_eq!(error, FetchError::transient(cause, message));

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::answer::{self, Answer};
+use super::response::{self, Answer};
 use super::{ERROR_BODY, MAX_BODY};
 use crate::connect::{
     ConnectError, ConnectFailure, Connection, Diagnosis, innermost, is_closed, one_line,
@@ -32,7 +32,7 @@ pub(super) const MAX_HEADERS: usize = 1024;
 ///
 /// [`FetchError::Transient`] if no head of an answer comes. Where the body breaks off is part of the
 /// answer.
-pub(super) async fn exchange(
+pub(super) async fn send(
     connection: Connection,
     request: Request<Full<Bytes>>,
     place: &str,
@@ -211,7 +211,7 @@ pub(super) fn of_connection(error: ConnectError) -> FetchError {
         ConnectFailure::Proxy(headers) => FetchError::Transient {
             cause: Cause::Proxy,
             words,
-            retry_after: answer::retry_after(&headers, wall_now()),
+            retry_after: response::retry_after(&headers, wall_now()),
         },
         ConnectFailure::Unreachable => FetchError::transient(Cause::Connect, words),
         ConnectFailure::TimedOut => FetchError::transient(Cause::Timeout, words),

@@ -14,7 +14,7 @@ use domo_token_core::token::MAX_TOKEN;
 
 mod lifetimes;
 mod rejections;
-mod senders;
+mod responders;
 mod tokens;
 
 const SECRET: &str = "c4nary-secret";
