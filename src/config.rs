@@ -4,52 +4,57 @@
 //! value may be a secret in the wrong place.
 
 mod assignment;
-mod check;
+mod broker;
 mod client;
 mod environment;
 mod error;
+mod find_file;
+mod id_and_secret;
+mod invisible_char;
+mod limits;
 pub mod named_path;
-mod notices;
-mod place;
-mod raw;
+mod parse;
+mod reporting;
 #[cfg(all(test, unix))]
 mod tests;
-mod unseen;
-mod values;
-mod variables;
+mod unused_variables;
+mod validate;
+mod variable_names;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use domo_token_protocol::scope::ScopeSet;
 use secrecy::SecretString;
-use url::Url;
 
 use crate::config::named_path::NamedPath;
 use crate::platform::file_watch::Stamp;
 use crate::platform::users;
 use domo_token_core::masking::masked;
-use domo_token_core::policy::{Access, Principal};
+use domo_token_core::policy::Principal;
 
 pub use assignment::assignment;
-pub(crate) use check::listed;
-use check::{Checker, line_and_column};
-pub use check::{DOMO_SCOPES, NOT_THE_LOGIN, fault_of_path};
+pub use broker::{BrokerSettings, DEFAULT_SOCKET_MODE};
+pub use client::{ClientConfig, Endpoint, TokenMethod};
 pub use error::ConfigError;
-pub(crate) use notices::{PROXY_VARIABLES, needs_no_proxy};
-pub use place::{find, host_place, locate, named_place, own_place, path_in, xdg_path_in};
-use raw::RawConfig;
-pub use unseen::Unseen;
-pub use values::{
+pub use find_file::{
+    explicit_config_path, find, host_config_path, locate, path_in, user_config_path, xdg_path_in,
+};
+pub use id_and_secret::{
     IN_QUOTES, fault_of_id, is_placeholder, is_quote, is_uuid, is_valid_client_id,
     stands_in_quotes, usable_secret, without_mark,
 };
-pub use variables::in_variables;
+pub use invisible_char::InvisibleChar;
+pub use limits::{Deadlines, Limits};
+use parse::RawConfig;
+pub use reporting::{AuditSettings, LogSettings, MetricsSettings};
+pub(crate) use unused_variables::{PROXY_VARIABLES, needs_no_proxy};
+pub(crate) use validate::listed;
+pub use validate::{DOMO_SCOPES, NOT_THE_LOGIN, fault_of_path};
+use validate::{Validator, line_and_column};
+pub use variable_names::in_variables;
 #[cfg(test)]
-pub(crate) use variables::sources;
+pub(crate) use variable_names::sources;
 
 /// Domo's token endpoint, one host for all instances
 /// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>).
@@ -80,9 +85,6 @@ pub const AUDIT_IN_USE: &str = "must not be the config, a file that it names, th
 /// Most bytes a client's name may have.
 pub const MAX_NAME: usize = domo_token_protocol::messages::MAX_CLIENT_NAME;
 
-/// Who may connect when the config doesn't say: the daemon's own user.
-pub const SOCKET_MODE: u32 = 0o600;
-
 /// Looks a variable up in the environment.
 pub type Env<'a> = &'a (dyn Fn(&str) -> Option<OsString> + Sync);
 
@@ -91,28 +93,18 @@ pub type Env<'a> = &'a (dyn Fn(&str) -> Option<OsString> + Sync);
 pub struct Config {
     /// The file it came from; `None` for the environment alone.
     pub path: Option<PathBuf>,
-    /// The socket's path, if the config names one.
-    pub socket: Option<PathBuf>,
-    /// The socket's permission bits.
-    pub socket_mode: u32,
-    /// The group that the socket is given to.
-    pub socket_group: Option<Principal>,
-    /// On Windows the group that may open the pipe, by name or security identifier.
-    pub pipe_group: Option<String>,
-    /// Whether the socket's directory may be writable by others.
-    pub shared_directory: bool,
-    /// Whether systemd may keep the tokens over a restart.
-    pub keep_over_restart: bool,
-    /// Where metrics and health are served over HTTP: a loopback address.
-    pub metrics_listen: Option<SocketAddr>,
-    /// The file that gets a line for each token handed out or refused.
-    pub audit_file: Option<PathBuf>,
-    /// Bounds on callers.
+    /// `[broker]`, except for the default client.
+    pub broker: BrokerSettings,
+    /// `[limits]`.
     pub limits: Limits,
     /// The client meant when a caller names none; the only one if there is one.
     pub default_client: Option<String>,
-    /// The log level, if the config names one.
-    pub log_level: Option<String>,
+    /// `[log]`.
+    pub log: LogSettings,
+    /// `[metrics]`.
+    pub metrics: MetricsSettings,
+    /// `[audit]`.
+    pub audit: AuditSettings,
     /// The API clients by name; never empty.
     pub clients: BTreeMap<String, ClientConfig>,
     /// What the operator should hear at start.
@@ -123,91 +115,25 @@ pub struct Config {
     pub digest: u64,
 }
 
-/// Bounds on callers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at once.
-    pub connections: usize,
-    /// Connections of one user; root and the daemon's user are exempt.
-    pub connections_per_user: usize,
-    /// Of these, those that watch a set.
-    pub watchers_per_user: usize,
-    /// How long they may take.
-    pub deadlines: Deadlines,
-}
-
-/// How long callers may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadlines {
-    /// Over the hello and the first request, from the moment of connecting.
-    pub first_request: Duration,
-    /// Over a later request, from its first byte to its last.
-    pub request: Duration,
-    /// Over reading an answer.
-    pub answer: Duration,
-}
-
-impl Default for Deadlines {
-    fn default() -> Self {
-        Self {
-            first_request: Duration::from_secs(10),
-            request: Duration::from_secs(5),
-            answer: Duration::from_secs(5),
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 4096,
-            connections_per_user: 1024,
-            watchers_per_user: 1024,
-            deadlines: Deadlines::default(),
-        }
-    }
-}
-
-/// One Domo API client.
+/// The sections that a daemon applies at its start.
 #[derive(Debug)]
-pub struct ClientConfig {
-    /// Where its id and secret come from.
-    pub credentials: CredentialsSource,
-    /// The scope sets to keep a token for; never empty.
-    pub tokens: Vec<ScopeSet>,
-    /// How and where Domo is asked.
-    pub endpoint: Endpoint,
-    /// Whether secret files may be readable by all.
-    pub allow_world_readable_secret: bool,
-    /// Whether the environment alone configures it: then there are variables in place of keys.
-    pub by_environment: bool,
-    /// Who may have which set; `None` for whoever may open the socket.
-    pub access: Option<Access>,
+pub struct StartSettings {
+    broker: BrokerSettings,
+    limits: Limits,
+    metrics: MetricsSettings,
+    audit: AuditSettings,
 }
 
-/// A token endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Its URL: https, or http to a loopback address if that was allowed.
-    pub url: Url,
-    /// The HTTP method.
-    pub method: TokenMethod,
-    /// Certificates trusted besides the system's, in PEM.
-    pub ca_file: Option<NamedPath>,
-    /// The proxy to go through.
-    pub proxy: Option<Url>,
-    /// The file with the login for it.
-    pub proxy_auth_file: Option<NamedPath>,
-}
-
-/// How token requests are sent. Domo takes both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TokenMethod {
-    /// Parameters in a form body (RFC 6749 §4.4.2).
-    #[default]
-    Post,
-    /// Parameters in the query, as Domo's own documentation has it.
-    Get,
+impl StartSettings {
+    /// Returns the keys that differ in `new` and that only a restart applies.
+    #[must_use]
+    pub fn changed_keys(&self, new: &Self) -> Vec<&'static str> {
+        let mut keys = self.broker.restart_keys(&new.broker);
+        keys.extend(self.limits.restart_keys(&new.limits));
+        keys.extend(self.metrics.restart_keys(&new.metrics));
+        keys.extend(self.audit.restart_keys(&new.audit));
+        keys
+    }
 }
 
 /// Where a client's id and secret come from.
@@ -292,8 +218,19 @@ impl Config {
             key: error.key,
             problem: error.problem,
         })?;
-        let checker = Checker { text, path };
-        checker.config(raw)
+        let validator = Validator { text, path };
+        validator.config(raw)
+    }
+
+    /// Returns the settings that a running daemon keeps, whatever a reload reads.
+    #[must_use]
+    pub fn start_settings(&self) -> StartSettings {
+        StartSettings {
+            broker: self.broker.clone(),
+            limits: self.limits,
+            metrics: self.metrics.clone(),
+            audit: self.audit.clone(),
+        }
     }
 
     /// The users and groups in access tables that can be nobody here, in words.
@@ -325,19 +262,19 @@ impl Config {
     /// its lock.
     #[must_use]
     pub fn files_in_use(&self) -> Vec<PathBuf> {
-        let lock = self.socket.as_ref().map(|socket| {
+        let lock = self.broker.socket.as_ref().map(|socket| {
             let mut lock = socket.clone().into_os_string();
             lock.push(".lock");
             PathBuf::from(lock)
         });
-        let own = self.path.iter().chain(&self.socket).chain(&lock);
+        let own = self.path.iter().chain(&self.broker.socket).chain(&lock);
         own.cloned().chain(self.files()).collect()
     }
 
     /// Whether the audit file is one of [`Self::files_in_use`], by their paths.
     fn audits_into_own_file(&self) -> bool {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let Some(audit) = self.audit_file.as_deref().map(absolute) else {
+        let Some(audit) = self.audit.file.as_deref().map(absolute) else {
             return false;
         };
         let in_use = self.files_in_use();

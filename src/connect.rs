@@ -16,9 +16,9 @@
 mod ca_file;
 mod error;
 mod handshake;
-mod lookup;
+mod happy_eyeballs;
+mod name_lookup;
 mod proxy;
-mod race;
 mod redact;
 mod server;
 #[cfg(all(test, unix))]
@@ -48,7 +48,7 @@ use crate::credentials::ProxyLogin;
 use crate::platform::clock::timer_now;
 use crate::platform::descriptors::{self, RAISE_LIMIT};
 use handshake::Handshake;
-use lookup::Resolver;
+use name_lookup::Resolver;
 use server::{Server, address_of};
 use trust::{NoClientCertificate, Trust, TrustStores};
 
@@ -279,7 +279,7 @@ async fn tcp(
     limit: Instant,
 ) -> Result<Box<dyn Stream>, ConnectError> {
     let shown = &server.shown;
-    let connected = timeout_at(limit, race::connect(addresses)).await;
+    let connected = timeout_at(limit, happy_eyeballs::connect(addresses)).await;
     let late = |_| ConnectError::timed_out(format!("no connection to {shown} in time"));
     let stream = connected.map_err(late)?.map_err(|error| {
         let hint = hint_of(&error);

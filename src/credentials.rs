@@ -2,23 +2,23 @@
 //! connection file.
 
 #[cfg(unix)]
-mod advice;
-#[cfg(unix)]
-mod audit;
+mod audit_file;
 mod command;
-mod connection;
+mod command_program;
 mod file;
 mod ini;
-mod program;
+mod paste_mistake;
+#[cfg(unix)]
+mod permission_advice;
 mod proxy_login;
+mod pydomo_file;
 mod secret_text;
-mod slip;
 
-pub(crate) use program::slip as command_slip;
+pub(crate) use command_program::paste_mistake as command_mistake;
+pub use paste_mistake::PasteMistake;
 pub use proxy_login::{ProxyLogin, proxy_login};
-pub use slip::Slip;
 
-pub use crate::config::Unseen;
+pub use crate::config::InvisibleChar;
 
 use std::fmt;
 use std::fs::File;
@@ -37,13 +37,13 @@ use crate::config::named_path::NamedPath;
 use crate::platform::descriptors;
 use domo_token_core::masking::ShownName;
 
-#[cfg(unix)]
-pub(crate) use advice::{
-    SERVICE_USER, hidden_by_unit, is_hosts, on_unreadable, shell_quoted, user_name,
-};
 use file::{Readers, Subject};
 #[cfg(unix)]
 pub(crate) use file::{check_audit, check_audit_directories};
+#[cfg(unix)]
+pub(crate) use permission_advice::{
+    SERVICE_USER, hidden_by_unit, is_hosts, on_unreadable, shell_quoted, user_name,
+};
 use secret_text::{check_secret, utf8};
 
 /// The longest secret file that is read, in bytes. Domo's secrets have 64.
@@ -67,9 +67,9 @@ pub struct Credentials {
 impl Credentials {
     /// Returns what is unusual about the secret, if anything is: most likely why Domo rejects it.
     #[must_use]
-    pub fn slip(&self) -> Option<Slip> {
+    pub fn paste_mistake(&self) -> Option<PasteMistake> {
         let secret = self.client_secret.expose_secret();
-        Slip::of(secret).or_else(|| Slip::possible(secret))
+        PasteMistake::of(secret).or_else(|| PasteMistake::possible(secret))
     }
 
     /// The start of the client id: enough to tell it from another, too little to use.
@@ -208,7 +208,7 @@ fn load_pair(client: &ClientConfig, env: Env) -> Result<Credentials, Credentials
     let (id, secret) = match &client.credentials {
         CredentialsSource::Pair { id, secret } => (id, secret),
         CredentialsSource::ConnectionFile(path) => {
-            return connection::read(path, readers, &client.endpoint);
+            return pydomo_file::read(path, readers, &client.endpoint);
         }
     };
     let client_id = match id {
@@ -257,7 +257,7 @@ pub fn check_config(file: &File, path: &Path, config: &Config) -> Result<(), Cre
         file::check_access(file, &subject, readers(client))?;
     }
     #[cfg(unix)]
-    audit::check_is_apart(config)?;
+    audit_file::check_is_apart(config)?;
     Ok(())
 }
 

@@ -165,7 +165,7 @@ fn init(wishes: &InitOptions, env: Env<'static>) -> ExitCode {
         let ExitError(error, code) = ExitError::of_host(NO_SIGNALS, &error);
         return fail(&error, code);
     }
-    if let Some(path) = config::named_place(wishes.config.clone(), env)
+    if let Some(path) = config::explicit_config_path(wishes.config.clone(), env)
         && let Some(fault) = config::fault_of_path(&path)
     {
         let error = format!("config {}: {fault}", shown_path(&path));
@@ -261,7 +261,7 @@ fn run(
     }
     let config = load_config(options.config.as_deref(), env).map_err(DaemonError::from)?;
     let rust_log = logging::rust_log(env);
-    let level = config.log_level.as_deref();
+    let level = config.log.level.as_deref();
     let filter = logging::filter(options.log.as_deref(), rust_log.as_deref(), level);
     let filter = filter.map_err(|error| ExitError(error, USAGE))?;
     let journal = env("JOURNAL_STREAM").and_then(|stream| stream.into_string().ok());

@@ -81,7 +81,7 @@ impl Source {
     /// Returns what is unusual about its credentials, each with what to do.
     #[must_use]
     pub fn credential_warnings(&self) -> Vec<String> {
-        self.registration().slips()
+        self.registration().paste_mistakes()
     }
 
     fn registration(&self) -> &Registration {

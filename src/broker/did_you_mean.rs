@@ -6,7 +6,7 @@ use domo_token_protocol::scope::ScopeSet;
 /// cheap whatever a caller sends.
 const MAX_COMPARED: usize = 64;
 
-/// Most letters that a slip changes.
+/// Most letters that a mistake changes.
 const SLIPS: usize = 2;
 
 /// The scope set that was meant by `asked`.
@@ -33,16 +33,17 @@ pub(super) fn client<'a>(
     same.or_else(|| nearest(asked, known))
 }
 
-/// The name that `asked` is a slip of: few letters for its length are others.
+/// The name that `asked` is a mistake of: few letters for its length are others.
 fn nearest<'a>(asked: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let slips = if asked.len() > 4 { SLIPS } else { 1 };
+    let paste_mistakes = if asked.len() > 4 { SLIPS } else { 1 };
     let near = known.filter(|name| {
-        asked.len().max(name.len()) <= MAX_COMPARED && asked.len().abs_diff(name.len()) <= slips
+        asked.len().max(name.len()) <= MAX_COMPARED
+            && asked.len().abs_diff(name.len()) <= paste_mistakes
     });
     let near = near.take(MAX_COMPARED);
     let near = near.map(|name| (strsim::osa_distance(asked, name), name));
     let (distance, name) = near.min_by_key(|(distance, _)| *distance)?;
-    (distance <= slips && distance * 2 < asked.len()).then_some(name)
+    (distance <= paste_mistakes && distance * 2 < asked.len()).then_some(name)
 }
 
 #[cfg(test)]

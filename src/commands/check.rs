@@ -3,7 +3,7 @@
 #[cfg(unix)]
 mod host;
 pub(crate) mod online;
-mod slips;
+mod warnings;
 
 use std::io;
 use std::path::Path;
@@ -192,7 +192,6 @@ pub async fn run(options: &Options, env: Env<'static>, depth: Depth, as_service:
 pub use host::problems_of_service;
 #[cfg(unix)]
 use host::{foreign_config, hidden_paths, sudo_command};
-use slips::slips;
 
 /// On Windows the service has no user of its own.
 #[must_use]
@@ -264,7 +263,7 @@ fn check_system(config: &Config, unknown: Vec<String>, sudo: Option<&str>, repor
     if let Err(words) = Callers::of(config) {
         report.fail(DaemonError::Group(words).to_string());
     }
-    if let Some(path) = &config.audit_file
+    if let Some(path) = &config.audit.file
         && let Err(source) = audit::check(path)
     {
         let path = path.clone();
@@ -311,7 +310,9 @@ async fn check_clients<'a>(
         }
         match results.remove(name).unwrap_or(Err(LoadError::Bug)) {
             Ok(loaded) => {
-                report.warnings.extend(slips(name, client, &loaded));
+                report
+                    .warnings
+                    .extend(warnings::of_client(name, client, &loaded));
                 checked.push(Checked {
                     name,
                     shown_id: loaded.shown_id,

@@ -1,13 +1,13 @@
 //! `domo-tokend init`: a first config and secret file, tried against Domo before they are written.
 
+mod config_text;
 mod error;
-mod input;
-mod next;
-mod options;
+mod option_names;
+mod pasted_input;
 mod prompt;
 mod proxy_variable;
-mod text;
-mod trial;
+mod start_commands;
+mod test_credentials;
 
 use std::fs::File;
 #[cfg(unix)]
@@ -28,7 +28,7 @@ use crate::platform::file_mode;
 use crate::source::Source;
 use domo_token_core::fetch::Cause;
 use error::wrong;
-use trial::Failure;
+use test_credentials::Failure;
 
 pub use error::InitError;
 
@@ -69,20 +69,20 @@ pub struct Written {
 /// # Errors
 ///
 /// [`InitError`]; then nothing was written that wasn't there before.
-pub async fn run(wishes: &InitOptions, env: Env<'_>) -> Result<Written, InitError> {
-    let path = place(wishes, env).ok_or(InitError::NoPlace)?;
+pub async fn run(options: &InitOptions, env: Env<'_>) -> Result<Written, InitError> {
+    let path = place(options, env).ok_or(InitError::NoPlace)?;
     // Before anybody types an id or a secret.
     let placeholder = "id";
-    let config = text::parse(&text::config_text(wishes, placeholder)?, &path)?;
-    let secret_path = free_secret_path(&path, &wishes.name)?;
+    let config = config_text::parse(&config_text::config_text(options, placeholder)?, &path)?;
+    let secret_path = free_secret_path(&path, &options.name)?;
     let logins = proxy_logins(&config)?;
-    let client_id = client_id(wishes)?;
-    let text = text::config_text(wishes, &client_id)?;
-    let config = text::parse(&text, &path)?;
+    let client_id = client_id(options)?;
+    let text = config_text::config_text(options, &client_id)?;
+    let config = config_text::parse(&text, &path)?;
     let secret = prompt::until_usable(
         "client secret",
         || prompt::hidden("Client secret (not shown): "),
-        input::client_secret,
+        pasted_input::client_secret,
     )?;
     let (mut tried, shared) = (Vec::new(), Shared::default());
     for (client, login) in config.clients.values().zip(logins) {
@@ -91,25 +91,25 @@ pub async fn run(wishes: &InitOptions, env: Env<'_>) -> Result<Written, InitErro
             client_secret: secret.clone(),
         };
         let source = Source::new(client, credentials, login, None, &shared)?;
-        if wishes.offline {
+        if options.offline {
             tried.push("not tried against Domo".to_owned());
         } else {
-            let result = trial::run(&*source, &client.tokens, tokio::time::sleep).await;
+            let result = test_credentials::run(&*source, &client.tokens, tokio::time::sleep).await;
             let url = &client.endpoint.url;
-            tried.push(result.map_err(|failure| explained(failure, wishes, url, env))?);
+            tried.push(result.map_err(|failure| explained(failure, options, url, env))?);
         }
     }
     write(&path, &text, &secret_path, &secret)?;
-    let next = next_steps(wishes, &path, &secret_path, &tried.join("\n"), env);
+    let next = next_steps(options, &path, &secret_path, &tried.join("\n"), env);
     Ok(Written { config: path, next })
 }
 
-fn client_id(wishes: &InitOptions) -> Result<String, InitError> {
-    if let Some(id) = &wishes.client_id {
-        return input::client_id(id).map_err(|slip| wrong("--client-id", &slip));
+fn client_id(options: &InitOptions) -> Result<String, InitError> {
+    if let Some(id) = &options.client_id {
+        return pasted_input::client_id(id).map_err(|mistake| wrong("--client-id", &mistake));
     }
     let (sets, all) = (
-        config::listed(&wishes.tokens),
+        config::listed(&options.tokens),
         config::DOMO_SCOPES.join(", "),
     );
     prompt::tell(&format!(
@@ -118,7 +118,7 @@ fn client_id(wishes: &InitOptions) -> Result<String, InitError> {
     prompt::until_usable(
         "client id",
         || prompt::line("Client id (Admin > Authentication > API clients): "),
-        input::client_id,
+        pasted_input::client_id,
     )
 }
 
@@ -135,7 +135,7 @@ fn proxy_logins(config: &Config) -> Result<Vec<Option<ProxyLogin>>, InitError> {
 }
 
 /// A failure with what may help.
-fn explained(failure: Failure, wishes: &InitOptions, url: &Url, env: Env) -> InitError {
+fn explained(failure: Failure, options: &InitOptions, url: &Url, env: Env) -> InitError {
     match failure {
         Failure::Rejected(message) => InitError::Rejected(message),
         Failure::Scopes(message) => InitError::Scopes(message),
@@ -149,10 +149,10 @@ fn explained(failure: Failure, wishes: &InitOptions, url: &Url, env: Env) -> Ini
             let hint = match (retry_after, cause) {
                 (Some(wait), _) => again(&format!("in {}", show(wait))),
                 (None, _) if is_busy => again("later"),
-                (None, Cause::Connect | Cause::Timeout) if wishes.proxy.is_none() => {
+                (None, Cause::Connect | Cause::Timeout) if options.proxy.is_none() => {
                     offline(proxy_variable::hint(url, env))
                 }
-                (None, Cause::Tls) if wishes.ca_file.is_none() && message.contains("ca_file") => {
+                (None, Cause::Tls) if options.ca_file.is_none() && message.contains("ca_file") => {
                     let hint =
                         "if a proxy or gateway intercepts TLS, trust its CA by --ca-file FILE";
                     offline(Some(hint.to_owned()))
@@ -193,17 +193,17 @@ fn free_secret_path(config: &Path, name: &str) -> Result<PathBuf, InitError> {
 }
 
 /// Where the daemon would look first for a config of this user.
-fn place(wishes: &InitOptions, env: Env) -> Option<PathBuf> {
+fn place(options: &InitOptions, env: Env) -> Option<PathBuf> {
     #[cfg(unix)]
     let has_own = !rustix::process::geteuid().is_root();
     #[cfg(windows)]
     let has_own = false;
     let usual = if has_own {
-        config::own_place
+        config::user_config_path
     } else {
-        config::host_place
+        config::host_config_path
     };
-    config::named_place(wishes.config.clone(), env).or_else(|| usual(env))
+    config::explicit_config_path(options.config.clone(), env).or_else(|| usual(env))
 }
 
 /// Both files or none.
@@ -289,14 +289,14 @@ fn fill(file: &mut File, text: &str, mode: u32, group: Option<u32>) -> io::Resul
 }
 
 fn next_steps(
-    wishes: &InitOptions,
+    options: &InitOptions,
     path: &Path,
     secret_path: &Path,
     tried: &str,
     env: Env,
 ) -> String {
-    let set = wishes.tokens.first().map_or("data", String::as_str);
-    let start = next::commands(path, wishes.config.as_deref(), env).join("\n  ");
+    let set = options.tokens.first().map_or("data", String::as_str);
+    let start = start_commands::commands(path, options.config.as_deref(), env).join("\n  ");
     format!(
         "{tried}\nwrote {} and {}\nnext:\n  {start}\n  domo-token {set}\n",
         path.display(),
@@ -311,7 +311,7 @@ mod tests {
     use super::*;
 
     /// The options of a command line without any, but for the name.
-    pub(super) fn wishes() -> InitOptions {
+    pub(super) fn options() -> InitOptions {
         InitOptions {
             config: None,
             name: "acme".to_owned(),
@@ -325,10 +325,10 @@ mod tests {
         }
     }
 
-    fn message(failure: Failure, wishes: &InitOptions) -> String {
+    fn message(failure: Failure, options: &InitOptions) -> String {
         let env = |name: &str| (name == "HTTPS_PROXY").then(|| "http://p.example:8080".into());
         let url = Url::parse(config::TOKEN_URL).unwrap();
-        explained(failure, wishes, &url, &env).message()
+        explained(failure, options, &url, &env).message()
     }
 
     fn transient(cause: Cause, message: &str) -> Failure {
@@ -345,7 +345,7 @@ mod tests {
         let with_all = InitOptions {
             proxy: Some("http://proxy.example".to_owned()),
             ca_file: Some("ca.pem".into()),
-            ..wishes()
+            ..options()
         };
         for (cause, text, end) in [
             (Cause::Connect, "", "add --proxy http://p.example:8080"),
@@ -354,7 +354,7 @@ mod tests {
             (Cause::Tls, "an http proxy", "add --offline"),
             (Cause::Server, "", "add --offline"),
         ] {
-            let without = message(transient(cause, text), &wishes());
+            let without = message(transient(cause, text), &options());
             assert!(without.ends_with(end), "{without}");
             let with = message(transient(cause, text), &with_all);
             assert!(with.ends_with("add --offline"), "{with}");
@@ -375,7 +375,7 @@ mod tests {
                     message: "no answer".to_owned(),
                     retry_after: retry_after.map(Duration::from_secs),
                 },
-                &wishes(),
+                &options(),
             );
             assert!(message.contains(&format!("no answer; {when}")), "{message}");
         }

@@ -1,6 +1,6 @@
 //! PURE. A value that was copied with the name that it was assigned to, as `NAME=VALUE`.
 
-use super::values::{is_name, is_quote};
+use super::id_and_secret::{is_name, is_quote};
 
 /// Names that ids and secrets are assigned to, in lower case, and as messages show them.
 const NAMES: [(&str, &str); 12] = [

@@ -1,10 +1,90 @@
-//! What a client's part of the config says about loading it.
+//! `[clients.NAME]`: its keys, defaults and rules.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
-use super::{ClientConfig, CredentialsSource, IdSource, SecretCommand, SecretSource};
+use domo_token_core::masking::{HINT, MIN_SECRET_CHARS};
+use domo_token_core::policy::Access;
+use domo_token_protocol::scope::ScopeSet;
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::Deserialize;
+use toml::Spanned;
+use url::Url;
+
+use super::named_path::NamedPath;
+use super::parse::{RawRule, Table};
+use super::validate::{
+    Validator, Written, fault_of_login_file, proxy_url, refuse_proxy_over_http, scope_set,
+    token_url,
+};
+use super::{
+    ConfigError, CredentialsSource, IdSource, MAX_NAME, SecretCommand, SecretSource, TOKEN_URL,
+};
+
+/// The values of `token_method`.
+const METHODS: [&str; 2] = ["post", "get"];
+
+/// One Domo API client.
+#[derive(Debug)]
+pub struct ClientConfig {
+    /// Where its id and secret come from.
+    pub credentials: CredentialsSource,
+    /// The scope sets to keep a token for; never empty.
+    pub tokens: Vec<ScopeSet>,
+    /// How and where Domo is asked.
+    pub endpoint: Endpoint,
+    /// Whether secret files may be readable by all.
+    pub allow_world_readable_secret: bool,
+    /// Whether the environment alone configures it: then there are variables in place of keys.
+    pub by_environment: bool,
+    /// Who may have which set; `None` for whoever may open the socket.
+    pub access: Option<Access>,
+}
+
+/// A token endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its URL: https, or http to a loopback address if that was allowed.
+    pub url: Url,
+    /// The HTTP method.
+    pub method: TokenMethod,
+    /// Certificates trusted besides the system's, in PEM.
+    pub ca_file: Option<NamedPath>,
+    /// The proxy to go through.
+    pub proxy: Option<Url>,
+    /// The file with the login for it.
+    pub proxy_auth_file: Option<NamedPath>,
+}
+
+/// How token requests are sent. Domo takes both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenMethod {
+    /// Parameters in a form body (RFC 6749 §4.4.2).
+    #[default]
+    Post,
+    /// Parameters in the query, as Domo's own documentation has it.
+    Get,
+}
 
 impl ClientConfig {
+    /// Returns a client of a config file with the defaults of the other keys.
+    pub(super) fn new(
+        credentials: CredentialsSource,
+        tokens: Vec<ScopeSet>,
+        endpoint: Endpoint,
+    ) -> Self {
+        Self {
+            credentials,
+            tokens,
+            endpoint,
+            allow_world_readable_secret: false,
+            by_environment: false,
+            access: None,
+        }
+    }
+
     /// Whether the config file itself holds its secret.
     #[must_use]
     pub fn holds_a_secret(&self) -> bool {
@@ -50,5 +130,189 @@ impl ClientConfig {
         };
         let files = of_endpoint.chain(id).chain(secret);
         files.map(|file| file.path().to_owned()).collect()
+    }
+}
+
+impl Endpoint {
+    /// Returns the endpoint at this URL with the defaults of the other keys.
+    pub(super) fn new(url: Url) -> Self {
+        Self {
+            url,
+            method: TokenMethod::default(),
+            ca_file: None,
+            proxy: None,
+            proxy_auth_file: None,
+        }
+    }
+}
+
+/// One Domo API client. Of the keys `client_secret*` it has just one, or `client_file` alone.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Client")]
+pub(super) struct RawClient {
+    /// Its id (Admin > Authentication > API clients).
+    #[schemars(with = "Option<String>")]
+    pub(super) client_id: Option<Spanned<String>>,
+    /// A file that holds the id, so that id and secret can be replaced alike.
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) client_id_file: Option<Spanned<PathBuf>>,
+    /// The secret itself. Better kept in a file.
+    #[schemars(with = "Option<String>")]
+    pub(super) client_secret: Option<Spanned<SecretString>>,
+    /// A file that holds the secret, mode 0600.
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) client_secret_file: Option<Spanned<PathBuf>>,
+    /// An environment variable of the daemon's that holds the secret.
+    #[schemars(with = "Option<String>")]
+    pub(super) client_secret_env: Option<Spanned<String>>,
+    /// A systemd credential (`LoadCredential=`) that holds the secret.
+    #[schemars(with = "Option<String>")]
+    pub(super) client_secret_credential: Option<Spanned<String>>,
+    /// A program and its arguments that print the secret, like `["pass", "show", "domo"]`.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub(super) client_secret_command: Option<Spanned<Vec<String>>>,
+    /// A connection file of pydomo's, which holds id and secret.
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) client_file: Option<Spanned<PathBuf>>,
+    /// The scope sets to keep a token for, like `["data", "data user"]`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>", length(min = 1))]
+    pub(super) tokens: Vec<Spanned<String>>,
+    /// Where tokens are asked for; Domo's own endpoint by default.
+    #[schemars(with = "Option<String>")]
+    pub(super) token_url: Option<Spanned<String>>,
+    /// "post", the default, or "get".
+    #[schemars(with = "Option<String>", extend("enum" = METHODS))]
+    pub(super) token_method: Option<Spanned<String>>,
+    /// Certificates in PEM that are trusted besides the system's.
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) ca_file: Option<Spanned<PathBuf>>,
+    /// A proxy to go through; the environment's proxy variables are not heeded.
+    #[schemars(with = "Option<String>")]
+    pub(super) proxy: Option<Spanned<String>>,
+    /// A file that holds USER:PASSWORD for the proxy, mode 0600.
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) proxy_auth_file: Option<Spanned<PathBuf>>,
+    /// Who may have which scope set, by scope set. Without this table: whoever may open the socket.
+    /// With it, a set without an entry is refused to all.
+    #[schemars(with = "Option<BTreeMap<String, RawRule>>")]
+    pub(super) access: Option<BTreeMap<Spanned<String>, Spanned<Table<RawRule>>>>,
+    /// Whether `token_url` may be plain http to this machine, for tests and the sandbox.
+    #[serde(default)]
+    pub(super) allow_http_loopback: bool,
+    /// Whether secret files may be readable by all (Docker, Kubernetes).
+    #[serde(default)]
+    pub(super) allow_world_readable_secret: bool,
+}
+
+impl Validator<'_> {
+    pub(super) fn client(
+        &self,
+        name: &str,
+        raw: Spanned<Table<RawClient>>,
+    ) -> Result<ClientConfig, ConfigError> {
+        let span = raw.span();
+        let mut raw = raw.into_inner().0;
+        let key = |key: &str| format!("clients.{name}.{key}");
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
+            let problem =
+                format!("a client's name has 1 to {MAX_NAME} letters, digits, '.', '_' or '-'");
+            return Err(self.error(Some(span), "clients", problem));
+        }
+        // Domo's secrets are such digits. The key is masked like each message.
+        if name.len() >= MIN_SECRET_CHARS && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let problem = format!("looks like a secret ({HINT}); give the client another name");
+            return Err(self.error(Some(span), &format!("clients.{name}"), problem));
+        }
+        let endpoint = self.endpoint(&mut raw, &key)?;
+        let tokens = self.tokens(&raw, &span, &key("tokens"))?;
+        let allow_world_readable_secret = raw.allow_world_readable_secret;
+        let access = raw.access.take();
+        let access = access.map(|access| self.access(access, &tokens, &key("access")));
+        let credentials = self.credentials(raw, &span, &key)?;
+        Ok(ClientConfig {
+            access: access.transpose()?,
+            allow_world_readable_secret,
+            ..ClientConfig::new(credentials, tokens, endpoint)
+        })
+    }
+
+    fn endpoint(
+        &self,
+        raw: &mut RawClient,
+        key: &dyn Fn(&str) -> String,
+    ) -> Result<Endpoint, ConfigError> {
+        let (text, span) = match &raw.token_url {
+            Some(url) => (url.get_ref().as_str(), Some(url.span())),
+            None => (TOKEN_URL, None),
+        };
+        let token_url = token_url(text, raw.allow_http_loopback)
+            .map_err(|problem| self.error(span, &key("token_url"), problem))?;
+        let method = match raw.token_method.take() {
+            None => TokenMethod::default(),
+            Some(method) => match method.get_ref().as_str() {
+                "post" => TokenMethod::Post,
+                "get" => TokenMethod::Get,
+                _ => {
+                    let [post, get] = METHODS;
+                    let problem = format!("must be \"{post}\" or \"{get}\"");
+                    return Err(self.error(Some(method.span()), &key("token_method"), problem));
+                }
+            },
+        };
+        let proxy = raw.proxy.as_ref().map(|url| {
+            proxy_url(url.get_ref(), Written::Key)
+                .and_then(|proxy| refuse_proxy_over_http(&token_url, proxy))
+                .map_err(|problem| self.error(Some(url.span()), &key("proxy"), problem))
+        });
+        Ok(Endpoint {
+            url: token_url,
+            method,
+            ca_file: self.path(raw.ca_file.take(), &key("ca_file"))?,
+            proxy: proxy.transpose()?,
+            proxy_auth_file: self.proxy_login(raw, key)?,
+        })
+    }
+
+    fn proxy_login(
+        &self,
+        raw: &mut RawClient,
+        key: &dyn Fn(&str) -> String,
+    ) -> Result<Option<NamedPath>, ConfigError> {
+        if let (Some(file), None) = (&raw.proxy_auth_file, &raw.proxy) {
+            let problem = "a login for no proxy: set proxy, or remove this".to_owned();
+            return Err(self.error(Some(file.span()), &key("proxy_auth_file"), problem));
+        }
+        if let Some(file) = &raw.proxy_auth_file
+            && let Some(fault) = fault_of_login_file(file.get_ref())
+        {
+            let (span, key) = (Some(file.span()), key("proxy_auth_file"));
+            return Err(self.error(span, &key, fault.to_owned()));
+        }
+        self.path(raw.proxy_auth_file.take(), &key("proxy_auth_file"))
+    }
+
+    fn tokens(
+        &self,
+        raw: &RawClient,
+        client: &Range<usize>,
+        key: &str,
+    ) -> Result<Vec<ScopeSet>, ConfigError> {
+        let mut sets = Vec::new();
+        for written in &raw.tokens {
+            let set = scope_set(written.get_ref())
+                .map_err(|problem| self.error(Some(written.span()), key, problem))?;
+            sets.push(set);
+        }
+        if sets.is_empty() {
+            let problem =
+                "missing: the scope sets to keep a token for, like [\"data\", \"data user\"]";
+            return Err(self.error(Some(client.clone()), key, problem.to_owned()));
+        }
+        sets.sort();
+        sets.dedup();
+        Ok(sets)
     }
 }

@@ -5,15 +5,15 @@ use std::path::Path;
 
 use domo_token_protocol::scope::ScopeSet;
 
-use super::check::{
+use super::validate::{
     Written, fault_of_login_file, fault_of_path, proxy_url, refuse_proxy_over_http, scope_set,
     token_url,
 };
 use super::{
-    ClientConfig, Config, ConfigError, CredentialsSource, ENV_ALLOW_WORLD_READABLE, ENV_CLIENT,
-    ENV_PROXY, ENV_PROXY_LOGIN, ENV_SCOPE, ENV_SECRET, Endpoint, Env, IN_QUOTES, IdSource, Limits,
-    SOCKET_MODE, SecretSource, TOKEN_URL, TokenMethod, fault_of_id, in_variables, stands_in_quotes,
-    without_mark,
+    AuditSettings, BrokerSettings, ClientConfig, Config, ConfigError, CredentialsSource,
+    ENV_ALLOW_WORLD_READABLE, ENV_CLIENT, ENV_PROXY, ENV_PROXY_LOGIN, ENV_SCOPE, ENV_SECRET,
+    Endpoint, Env, IN_QUOTES, IdSource, Limits, LogSettings, MetricsSettings, SecretSource,
+    TOKEN_URL, fault_of_id, in_variables, stands_in_quotes, without_mark,
 };
 use crate::config::named_path::NamedPath;
 use crate::platform::file_watch::Stamp;
@@ -25,30 +25,21 @@ impl Config {
     ///
     /// [`ConfigError`] names the variable that is missing or wrong.
     pub fn from_env(env: Env) -> Result<Self, ConfigError> {
-        let client = ClientConfig {
-            credentials: CredentialsSource::Pair {
-                id: IdSource::Inline(env_id(env)?),
-                secret: env_secret(env)?,
-            },
-            tokens: env_scopes(env)?,
-            endpoint: env_endpoint(env)?,
-            allow_world_readable_secret: env_consent(env)?,
-            by_environment: true,
-            access: None,
+        let credentials = CredentialsSource::Pair {
+            id: IdSource::Inline(env_id(env)?),
+            secret: env_secret(env)?,
         };
+        let mut client = ClientConfig::new(credentials, env_scopes(env)?, env_endpoint(env)?);
+        client.allow_world_readable_secret = env_consent(env)?;
+        client.by_environment = true;
         Ok(Self {
             path: None,
-            socket: None,
-            socket_mode: SOCKET_MODE,
-            socket_group: None,
-            pipe_group: None,
-            shared_directory: false,
+            broker: BrokerSettings::default(),
             limits: Limits::default(),
             default_client: Some(ENV_CLIENT.to_owned()),
-            keep_over_restart: true,
-            metrics_listen: None,
-            audit_file: None,
-            log_level: None,
+            log: LogSettings::default(),
+            metrics: MetricsSettings::default(),
+            audit: AuditSettings::default(),
             clients: BTreeMap::from([(ENV_CLIENT.to_owned(), client)]),
             notices: Vec::new(),
             stamp: Stamp::default(),
@@ -92,11 +83,10 @@ fn env_endpoint(env: Env) -> Result<Endpoint, ConfigError> {
         return Err(env_error(ENV_PROXY_LOGIN, fault));
     }
     Ok(Endpoint {
-        url,
-        method: TokenMethod::default(),
         ca_file: env_path(env, "DOMO_CA_FILE")?,
         proxy,
         proxy_auth_file,
+        ..Endpoint::new(url)
     })
 }
 

@@ -1,7 +1,9 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
 
 mod callers;
-mod places;
+mod environment;
+
+use domo_token_protocol::scope::ScopeSet;
 
 use super::*;
 
@@ -42,7 +44,7 @@ fn the_client_meant_is_the_one_there_is_or_the_one_that_is_named() {
 fn a_sockets_mode_is_one_that_its_owner_can_use_and_nobody_execute() {
     let mode = |text: &str| {
         let config = with_broker(&format!("socket_mode = \"{text}\""));
-        config.map(|config| config.socket_mode)
+        config.map(|config| config.broker.socket_mode)
     };
     for (text, expected) in [
         ("0600", 0o600),
@@ -60,24 +62,24 @@ fn a_sockets_mode_is_one_that_its_owner_can_use_and_nobody_execute() {
         let error = mode(wrong).unwrap_err();
         assert!(error.contains("must be an octal mode"), "{wrong}: {error}");
     }
-    assert_eq!(with_broker("").unwrap().socket_mode, SOCKET_MODE);
+    assert_eq!(with_broker("").unwrap().broker.socket_mode, 0o600);
 }
 
 #[test]
 fn what_is_not_set_has_its_default_and_what_is_set_counts() {
     let plain = with_broker("").unwrap();
-    assert!(plain.keep_over_restart && !plain.shared_directory);
-    assert_eq!((plain.metrics_listen, &plain.audit_file), (None, &None));
-    assert_eq!((&plain.log_level, &plain.socket), (&None, &None));
+    assert!(plain.broker.keep_over_restart && !plain.broker.shared_directory);
+    assert_eq!((plain.metrics.listen, &plain.audit.file), (None, &None));
+    assert_eq!((&plain.log.level, &plain.broker.socket), (&None, &None));
     let set = "keep_over_restart = false\nshared_directory = true\nsocket = \"run/s.sock\"\n\
                [metrics]\nlisten = \"[::1]:9347\"\n[log]\nlevel = \"debug\"\n\
                [audit]\nfile = \"/var/log/a.jsonl\"";
     let set = with_broker(set).unwrap();
-    assert!(!set.keep_over_restart && set.shared_directory);
-    assert_eq!(set.metrics_listen, "[::1]:9347".parse().ok());
-    assert_eq!(set.log_level.as_deref(), Some("debug"));
-    assert_eq!(set.audit_file, Some("/var/log/a.jsonl".into()));
-    assert_eq!(set.socket, Some("/etc/domo-token/run/s.sock".into()));
+    assert!(!set.broker.keep_over_restart && set.broker.shared_directory);
+    assert_eq!(set.metrics.listen, "[::1]:9347".parse().ok());
+    assert_eq!(set.log.level.as_deref(), Some("debug"));
+    assert_eq!(set.audit.file, Some("/var/log/a.jsonl".into()));
+    assert_eq!(set.broker.socket, Some("/etc/domo-token/run/s.sock".into()));
     assert_eq!(set.path, Some("/etc/domo-token/config.toml".into()));
 }
 
@@ -122,7 +124,7 @@ fn an_endpoint_is_domos_own_unless_another_is_named() {
 
 #[test]
 fn a_url_that_the_secret_goes_to_is_https_or_stays_on_this_machine() {
-    let may = |url: &str, http: bool| check::token_url(url, http).is_ok();
+    let may = |url: &str, http: bool| validate::token_url(url, http).is_ok();
     for loopback in ["127.0.0.1", "127.1.2.3", "[::1]", "localhost"] {
         let url = format!("http://{loopback}:8080/oauth/token");
         assert!(may(&url, true) && !may(&url, false), "{url}");
@@ -147,7 +149,7 @@ fn a_url_that_the_secret_goes_to_is_https_or_stays_on_this_machine() {
 
 #[test]
 fn a_proxy_is_scheme_host_and_port() {
-    let may = |url: &str| check::proxy_url(url, check::Written::Key).is_ok();
+    let may = |url: &str| validate::proxy_url(url, validate::Written::Key).is_ok();
     assert!(may("http://proxy.example:3128") && may("https://proxy.example"));
     for url in [
         "http://proxy.example/path",
@@ -376,9 +378,9 @@ fn path_to_make_may_look_like_a_secret_if_its_directory_is_there() {
     let path = folder.path().join(written);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let found = parse("audit.file", written).unwrap();
-    assert_eq!(found.audit_file.as_ref(), Some(&path));
+    assert_eq!(found.audit.file.as_ref(), Some(&path));
     let found = parse("broker.socket", written).unwrap();
-    assert_eq!(found.socket, Some(path));
+    assert_eq!(found.broker.socket, Some(path));
 }
 
 #[test]

@@ -52,10 +52,13 @@ fn document_has_the_limits_as_they_are() {
     let document = include_str!("../../docs/network.md");
     for limit in [
         format!("and TLS together | {} s |", CONNECT_TIMEOUT.as_secs()),
-        format!("At most {} run in all", lookup::MAX_LOOKUPS),
-        format!("\n{} s a second one", lookup::SLOW.as_secs()),
-        format!("fewer than {} run", lookup::MAX_LOOKUPS / 2),
-        format!("tried after {} ms", race::NEXT_ATTEMPT.as_millis()),
+        format!("At most {} run in all", name_lookup::MAX_LOOKUPS),
+        format!("\n{} s a second one", name_lookup::SLOW.as_secs()),
+        format!("fewer than {} run", name_lookup::MAX_LOOKUPS / 2),
+        format!(
+            "tried after {} ms",
+            happy_eyeballs::NEXT_ATTEMPT.as_millis()
+        ),
         format!("may have {} KiB", proxy::MAX_HEAD / 1024),
     ] {
         assert!(document.contains(&limit), "{limit}");

@@ -17,8 +17,8 @@ use crate::config::{Env, SecretCommand};
 use crate::platform::children::OwnChild;
 use crate::platform::clock::{BootTime, boot_now};
 
-use super::advice::{by_hand, on_unstartable};
-use super::program::{self, ProgramError};
+use super::command_program::{self, ProgramError};
+use super::permission_advice::{by_hand, on_unstartable};
 use super::secret_text::secret_in;
 use super::{CredentialsError, MAX_SECRET};
 
@@ -49,12 +49,12 @@ fn run_within(
         program: shown.clone(),
         problem,
     };
-    let program = program::find(name, env("PATH")).map_err(|error| match error {
+    let program = command_program::find(name, env("PATH")).map_err(|error| match error {
         ProgramError::Missing(error) => failed(format!("can't be run: {error}")),
         ProgramError::Unsafe(error) => error,
     })?;
     output(&program, command, &shown, deadline).map_err(|(problem, advice)| {
-        let hint = program::shell_hint(&command.argv).map(str::to_owned);
+        let hint = command_program::shell_hint(&command.argv).map(str::to_owned);
         let advice = match advice {
             Advice::Is(advice) if !advice.is_empty() => advice,
             Advice::Is(_) => hint.unwrap_or_default(),

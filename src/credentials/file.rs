@@ -13,7 +13,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 #[cfg(unix)]
-use super::advice::{
+use super::permission_advice::{
     HOST_DIRECTORY, Wanted, on_foreign, on_hidden, on_open_directory, on_unsafe, user_name,
 };
 use super::{CredentialsError, on_unreadable};

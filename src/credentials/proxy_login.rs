@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::secret_text::line_in;
-use super::{CredentialsError, MAX_SECRET, Slip, file, for_reader, readers, unusable};
+use super::{CredentialsError, MAX_SECRET, PasteMistake, file, for_reader, readers, unusable};
 use crate::config::{ClientConfig, NOT_THE_LOGIN};
 
 const WHAT: &str = "proxy login";
@@ -81,11 +81,16 @@ pub struct ProxyLogin {
 impl ProxyLogin {
     /// Returns what is unusual about the line, if anything is.
     #[must_use]
-    pub fn slip(&self) -> Option<Slip> {
-        let password = Slip::of(self.password.expose_secret());
+    pub fn paste_mistake(&self) -> Option<PasteMistake> {
+        let password = PasteMistake::of(self.password.expose_secret());
         // Before the user's name stands what came before the login.
-        let begins = |slip: &Slip| matches!(slip, Slip::Begins(_) | Slip::Name(_) | Slip::Quote);
-        Slip::of(&self.user).filter(begins).or(password)
+        let begins = |mistake: &PasteMistake| {
+            matches!(
+                mistake,
+                PasteMistake::Begins(_) | PasteMistake::Name(_) | PasteMistake::Quote
+            )
+        };
+        PasteMistake::of(&self.user).filter(begins).or(password)
     }
 }
 
@@ -134,17 +139,17 @@ mod tests {
     }
 
     #[test]
-    fn login_with_quotes_or_a_blank_shows_its_slip() {
-        let slip = |text: &str| {
+    fn login_with_quotes_or_a_blank_shows_its_mistake() {
+        let mistake = |text: &str| {
             login_in(text.as_bytes())
                 .unwrap()
-                .slip()
+                .paste_mistake()
                 .map(|s| s.to_string())
         };
-        assert_eq!(slip("ann:word"), None);
-        assert_eq!(slip("ann:word ").as_deref(), Some("ends with a blank"));
-        assert_eq!(slip(" ann:word").as_deref(), Some("begins with a blank"));
-        let quoted = slip("\"ann:word\"");
+        assert_eq!(mistake("ann:word"), None);
+        assert_eq!(mistake("ann:word ").as_deref(), Some("ends with a blank"));
+        assert_eq!(mistake(" ann:word").as_deref(), Some("begins with a blank"));
+        let quoted = mistake("\"ann:word\"");
         assert_eq!(quoted.as_deref(), Some("has a quotation mark at one end"));
     }
 }

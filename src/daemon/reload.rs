@@ -301,11 +301,11 @@ impl<C: Clock> ReloadTask<C> {
     }
 
     fn set_log_level(&self, config: &Config) {
-        if config.log_level == self.config.log_level {
+        if config.log.level == self.config.log.level {
             return;
         }
         let rust_log = logging::rust_log(self.env);
-        let level = config.log_level.as_deref();
+        let level = config.log.level.as_deref();
         // Flag and variable were checked at the start, and the config when it was read.
         if let Ok(filter) = logging::filter(self.options.log.as_deref(), rust_log.as_deref(), level)
         {
@@ -404,6 +404,6 @@ pub(super) fn broker_config(
         default_client: config.default_client.clone(),
         access: AccessTables(tables.collect()),
         origins: clients.origins(),
-        keep_over_restart: config.keep_over_restart,
+        keep_over_restart: config.broker.keep_over_restart,
     }
 }

@@ -39,8 +39,8 @@ impl Services {
             })
         };
         Ok(Self {
-            metrics: config.metrics_listen.map(bind).transpose()?,
-            audit: config.audit_file.as_ref().map(open).transpose()?,
+            metrics: config.metrics.listen.map(bind).transpose()?,
+            audit: config.audit.file.as_ref().map(open).transpose()?,
         })
     }
 

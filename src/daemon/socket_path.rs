@@ -22,7 +22,7 @@ pub(super) fn claim(
         Socket::inherited(first, inherited.collect())
     } else {
         let path = socket_path(options, config, env)?;
-        let locked = Socket::lock(&path, config.shared_directory);
+        let locked = Socket::lock(&path, config.broker.shared_directory);
         let foreign = || runtime_directory::advice_if_foreign(env, &path);
         locked.map_err(|error| foreign().map_or(error.into(), DaemonError::SocketPath))?
     };
@@ -66,6 +66,6 @@ fn socket_path(options: &Options, config: &Config, env: Env) -> Result<PathBuf, 
     if let Some(variable) = path_in(env, "DOMO_TOKEN_SOCKET") {
         return read("$DOMO_TOKEN_SOCKET is", variable);
     }
-    let path = config.socket.clone().or_else(|| usual_place(env));
+    let path = config.broker.socket.clone().or_else(|| usual_place(env));
     path.ok_or_else(|| DaemonError::NoSocket(runtime_directory::advice(env)))
 }

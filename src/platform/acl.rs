@@ -6,7 +6,7 @@ use std::os::windows::fs::OpenOptionsExt;
 use std::os::windows::io::AsRawHandle;
 use std::path::Path;
 
-use domo_token_client::owner::{ADMINISTRATORS, SYSTEM, us};
+use domo_token_client::owner::{ADMINISTRATORS, SYSTEM, current_user};
 use windows_permissions::LocalBox;
 use windows_permissions::constants::{AceFlags, AceType, SeObjectType, SecurityInformation};
 use windows_permissions::structures::{Ace, SecurityDescriptor};
@@ -75,7 +75,7 @@ pub fn fault_of_directory(directory: &Path) -> io::Result<Option<String>> {
 }
 
 fn fault_of(file: &File, wanted: &[(u32, &str)]) -> io::Result<Option<String>> {
-    let us = us()?;
+    let us = current_user()?;
     let trusted = [&us, SYSTEM, ADMINISTRATORS, INSTALLER];
     let parts = SecurityInformation::Owner | SecurityInformation::Dacl;
     let found = GetSecurityInfo(file, SeObjectType::SE_FILE_OBJECT, parts)?;
@@ -123,7 +123,7 @@ fn grant(entry: &Ace) -> Option<(String, u32)> {
 ///
 /// If the system doesn't tell who we are.
 pub fn remedy(path: &Path) -> io::Result<String> {
-    let us = us()?;
+    let us = current_user()?;
     let path = path.display();
     Ok(format!(
         "icacls \"{path}\" /inheritance:r /grant:r *{us}:F *{SYSTEM}:F *{ADMINISTRATORS}:F"
@@ -137,7 +137,7 @@ pub fn remedy(path: &Path) -> io::Result<String> {
 ///
 /// If there is one already, or the system says no.
 pub fn create_closed(path: &Path) -> io::Result<File> {
-    let us = us()?;
+    let us = current_user()?;
     let list = format!("D:P(A;;FA;;;{us})(A;;FA;;;SY)(A;;FA;;;BA)");
     let list: LocalBox<SecurityDescriptor> = list.parse()?;
     let mut options = OpenOptions::new();

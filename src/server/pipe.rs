@@ -9,7 +9,9 @@ use std::os::windows::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use domo_token_client::owner::{self, ADMINISTRATORS, SYSTEM};
-use domo_token_client::pipe::{BUSY, CALL, IDENTIFICATION, USUAL, WANTED, is_one};
+use domo_token_client::pipe::{
+    BUSY, CLIENT_ACCESS, DEFAULT, IDENTIFICATION, NOT_A_PIPE, is_pipe_name,
+};
 use interprocess::os::windows::named_pipe::PipeListenerOptions;
 use interprocess::os::windows::named_pipe::pipe_mode::Bytes;
 use interprocess::os::windows::named_pipe::tokio::{DuplexPipeStream, PipeListener};
@@ -38,7 +40,7 @@ const SEE: u32 = 0x2_0080;
 /// Where a daemon listens when nobody names a place.
 #[must_use]
 pub fn usual_place(_: Env) -> Option<PathBuf> {
-    Some(PathBuf::from(USUAL))
+    Some(PathBuf::from(DEFAULT))
 }
 
 /// Who may open the pipe, besides us, the system and the administrators.
@@ -55,7 +57,7 @@ impl Callers {
     ///
     /// In words, if there is no such group.
     pub fn of(config: &Config) -> Result<Self, &'static str> {
-        let Some(name) = &config.pipe_group else {
+        let Some(name) = &config.broker.pipe_group else {
             return Ok(Self { group: None });
         };
         let unknown = "pipe_group: there is no such group; add it, or name another";
@@ -66,7 +68,9 @@ impl Callers {
     /// Whose the pipe is, and the access list, in the security descriptor definition language.
     fn list(&self, owner: &str, us: &str) -> String {
         let group = self.group.as_ref();
-        let group = group.map_or(String::new(), |group| format!("(A;;{CALL:#x};;;{group})"));
+        let group = group.map_or(String::new(), |group| {
+            format!("(A;;{CLIENT_ACCESS:#x};;;{group})")
+        });
         format!("O:{owner}D:P(A;;FA;;;{us})(A;;FA;;;SY)(A;;FA;;;BA){group}")
     }
 }
@@ -141,9 +145,9 @@ impl Socket {
     ///
     /// [`BindError::InUse`] if another daemon has it, else [`BindError::Path`].
     pub fn lock(path: &Path, _shared: bool) -> Result<Self, BindError> {
-        let no_pipe = || path_error(path, WANTED);
+        let no_pipe = || path_error(path, NOT_A_PIPE);
         let text = path.to_str().ok_or_else(no_pipe)?;
-        if !is_one(path) {
+        if !is_pipe_name(path) {
             return Err(no_pipe());
         }
         let name = U16CString::from_str(text).map_err(|_| no_pipe())?;
@@ -159,7 +163,7 @@ impl Socket {
     /// [`BindError::InUse`] if there is one of its name by now, else [`BindError::Path`].
     pub fn listen(&mut self, callers: &Callers) -> Result<Listener, BindError> {
         let fail = |error: io::Error| path_error(&self.path, &error.to_string());
-        let names = owner::of_ours().and_then(|owner| Ok((owner, owner::us()?)));
+        let names = owner::default_owner().and_then(|owner| Ok((owner, owner::current_user()?)));
         let (owner, us) = names.map_err(fail)?;
         let list = callers.list(&owner, &us);
         let list = U16CString::from_str(list).map_err(|error| fail(io::Error::other(error)))?;
@@ -206,7 +210,7 @@ fn check_place(path: &Path) -> Result<(), BindError> {
         Err(error) => return Err(path_error(path, &error.to_string())),
         Ok(pipe) => pipe,
     };
-    let known = owner::of(&pipe).and_then(|owner| Ok((owner, owner::us()?)));
+    let known = owner::of(&pipe).and_then(|owner| Ok((owner, owner::current_user()?)));
     let (owner, us) = known.map_err(|error| path_error(path, &error.to_string()))?;
     if [SYSTEM, ADMINISTRATORS, &us].contains(&owner.as_str()) {
         return Err(BindError::InUse(path.to_owned()));
@@ -277,7 +281,7 @@ mod tests {
         let _listener = socket.listen(&Callers { group }).unwrap();
         let opened = OpenOptions::new().access_mode(SEE).open(path).unwrap();
         let text = crate::platform::acl::text(&opened).unwrap();
-        let us = owner::us().unwrap();
+        let us = owner::current_user().unwrap();
         let alias = |sid: &str| {
             if sid == ADMINISTRATORS {
                 "BA".to_owned()

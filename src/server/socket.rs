@@ -21,7 +21,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::bind::{BindError, path_error};
-use crate::config::{Config, Env, SOCKET_MODE, path_in, xdg_path_in};
+use crate::config::{Config, DEFAULT_SOCKET_MODE, Env, path_in, xdg_path_in};
 use crate::platform::file_mode;
 use crate::platform::users;
 use domo_token_core::policy::Principal;
@@ -65,7 +65,7 @@ pub struct Callers {
 
 impl Default for Callers {
     fn default() -> Self {
-        let mode = SOCKET_MODE;
+        let mode = DEFAULT_SOCKET_MODE;
         Self { mode, group: None }
     }
 }
@@ -77,8 +77,8 @@ impl Callers {
     ///
     /// In words, if there is no such group, or it is our own.
     pub fn of(config: &Config) -> Result<Self, &'static str> {
-        let mode = config.socket_mode;
-        let group = match &config.socket_group {
+        let mode = config.broker.socket_mode;
+        let group = match &config.broker.socket_group {
             None => return Ok(Self { mode, group: None }),
             Some(Principal::Id(id)) => *id,
             Some(Principal::Name(name)) => {

@@ -1,36 +1,27 @@
-//! Domo's token endpoint over HTTP: one request, one parse, one classification.
+//! Domo's token endpoint over HTTP: `request` builds a request, `transport` sends it, `response`
+//! classifies the response.
 //!
-//! The request is OAuth 2.0's client credentials grant (RFC 6749 §4.4.2) with HTTP Basic. What
-//! Domo answers is known from its documentation and its SDKs
+//! Domo's responses are known from its documentation and its SDKs
 //! (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>); its errors aren't
 //! documented, and come in two shapes.
 
-mod answer;
-mod exchange;
-mod hint;
+mod reader_message;
+mod request;
+mod response;
 #[cfg(all(test, unix))]
 mod tests;
+mod transport;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use domo_token_protocol::scope::ScopeSet;
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT,
-};
-use hyper::{Method, Request};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
-use url::{Position, form_urlencoded};
-use zeroize::Zeroizing;
 
 use super::TokenSource;
 use crate::config::named_path::NamedPath;
-use crate::config::{ClientConfig, Endpoint, TokenMethod, in_variables};
+use crate::config::{ClientConfig, Endpoint, in_variables};
 use crate::connect::{self, Connector, Proxy, Secrets, Shared};
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
 use crate::platform::clock::timer_now;
@@ -96,11 +87,14 @@ impl Registration {
 
     /// Returns what is unusual about its credentials, in words, each with what to do.
     #[must_use]
-    pub fn slips(&self) -> Vec<String> {
-        let secret = self.credentials.slip();
-        let login = self.proxy_login.as_ref().and_then(ProxyLogin::slip);
-        let secret = secret.map(|slip| format!("client secret {}", slip.advice()));
-        let login = login.map(|slip| format!("proxy login {}", slip.advice()));
+    pub fn paste_mistakes(&self) -> Vec<String> {
+        let secret = self.credentials.paste_mistake();
+        let login = self
+            .proxy_login
+            .as_ref()
+            .and_then(ProxyLogin::paste_mistake);
+        let secret = secret.map(|mistake| format!("client secret {}", mistake.advice()));
+        let login = login.map(|mistake| format!("proxy login {}", mistake.advice()));
         secret.into_iter().chain(login).collect()
     }
 
@@ -194,57 +188,33 @@ impl DomoSource {
         &self.registration
     }
 
-    fn request(&self, scope: &ScopeSet) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
-        let Registration {
-            endpoint,
-            credentials,
-            ..
-        } = &self.registration;
-        let parameters = form_urlencoded::Serializer::new(String::new())
-            .append_pair("grant_type", "client_credentials")
-            .append_pair("scope", scope.as_str())
-            .finish();
-        let path = &endpoint.url[Position::BeforePath..Position::AfterPath];
-        let host = &endpoint.url[Position::BeforeHost..Position::AfterPort];
-        let request = Request::builder()
-            .header(HOST, host)
-            .header(AUTHORIZATION, authorization(credentials)?)
-            .header(ACCEPT, "application/json")
-            // Without it any coding is acceptable (RFC 9110 §12.5.3).
-            .header(ACCEPT_ENCODING, "identity")
-            .header(USER_AGENT, connect::USER_AGENT);
-        match endpoint.method {
-            TokenMethod::Post => request
-                .method(Method::POST)
-                .uri(path)
-                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(Full::from(parameters)),
-            TokenMethod::Get => request
-                .method(Method::GET)
-                .uri(format!("{path}?{parameters}"))
-                .body(Full::default()),
-        }
-    }
-
     async fn fetch_by(
         &self,
         scope: &ScopeSet,
         deadline: Instant,
         on_tunnel: &(dyn Fn() + Send + Sync),
     ) -> Result<Fetched, FetchError> {
-        let request = self.request(scope).map_err(|error| {
+        let Registration {
+            endpoint,
+            credentials,
+            ..
+        } = &self.registration;
+        let request = request::token_request(endpoint, credentials, scope);
+        let request = request.map_err(|error| {
             let words = format!("no request can be made for {}: {error}", self.place);
             FetchError::transient(Cause::Unusable, words)
         })?;
-        let url = &self.registration.endpoint.url;
-        let connected = self.connector.connect(url, deadline, on_tunnel).await;
-        let connection = connected.map_err(exchange::of_connection)?;
-        let answer = exchange::exchange(connection, request, &self.place, deadline).await?;
+        let connected = self
+            .connector
+            .connect(&endpoint.url, deadline, on_tunnel)
+            .await;
+        let connection = connected.map_err(transport::of_connection)?;
+        let answer = transport::send(connection, request, &self.place, deadline).await?;
         let secrets = Secrets {
             client_secret: self.registration.credentials.client_secret.expose_secret(),
             login: self.registration.proxy_login.as_ref(),
         };
-        answer::read(&answer, scope, secrets, &self.place)
+        response::read(&answer, scope, secrets, &self.place)
     }
 }
 
@@ -257,27 +227,8 @@ impl TokenSource for DomoSource {
     ) -> Result<Fetched, FetchError> {
         let deadline = timer_now() + limit;
         let fetched = self.fetch_by(scope, deadline, on_tunnel).await;
-        fetched.map_err(|error| hint::for_reader(error, &self.registration))
+        fetched.map_err(|error| reader_message::for_reader(error, &self.registration))
     }
-}
-
-/// HTTP Basic with id and secret (RFC 6749 §2.3.1).
-fn authorization(credentials: &Credentials) -> Result<HeaderValue, hyper::http::Error> {
-    let id = form_encode(&credentials.client_id);
-    let secret = form_encode(credentials.client_secret.expose_secret());
-    let plain = Zeroizing::new(format!("{}:{}", *id, *secret));
-    let value = Zeroizing::new(format!(
-        "Basic {}",
-        *Zeroizing::new(STANDARD.encode(&*plain))
-    ));
-    let mut value = HeaderValue::from_str(&value)?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-/// Id and secret are form-encoded before Basic (RFC 6749 §2.3.1).
-fn form_encode(text: &str) -> Zeroizing<String> {
-    Zeroizing::new(form_urlencoded::byte_serialize(text.as_bytes()).collect())
 }
 
 /// What fuzzers reach no other way.
@@ -285,9 +236,10 @@ fn form_encode(text: &str) -> Zeroizing<String> {
 pub(crate) mod fuzzing {
     use hyper::StatusCode;
     use hyper::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
+    use zeroize::Zeroizing;
 
-    use super::answer::{self, Answer};
-    use super::{Duration, ScopeSet, Secrets, Zeroizing};
+    use super::response::{self, Answer};
+    use super::{Duration, ScopeSet, Secrets};
     use crate::platform::clock::wall_now;
     use domo_token_core::fetch::{FetchError, Fetched};
 
@@ -316,7 +268,7 @@ pub(crate) mod fuzzing {
             client_secret,
             login: None,
         };
-        answer::read(&answer, asked, secrets, "domo.example")
+        response::read(&answer, asked, secrets, "domo.example")
     }
 
     pub(crate) fn retry_after(value: &[u8], date: Option<&[u8]>) -> Option<Duration> {
@@ -325,6 +277,6 @@ pub(crate) mod fuzzing {
         if let Some(date) = date {
             headers.insert(DATE, date.try_into().ok()?);
         }
-        answer::retry_after(&headers, wall_now())
+        response::retry_after(&headers, wall_now())
     }
 }

@@ -205,7 +205,7 @@ fn blocking_app(
 ) {
     choose_tls();
     let daemon = Daemon::start(&config_text(sandbox, "[\"data\"]"));
-    let broker = daemon.broker().timeout(PATIENCE);
+    let broker = daemon.broker().with_timeout(PATIENCE);
     let domo = blocking::Authorizer::new(&broker, "data").unwrap();
     let http = reqwest::blocking::Client::builder()
         .no_proxy()
@@ -258,7 +258,7 @@ fn a_body_that_cannot_be_sent_twice_gets_the_first_answer_and_the_next_call_anot
 fn with_no_other_token_to_be_had_domos_first_answer_is_returned() {
     let sandbox = sandbox(HOUR);
     let (_daemon, broker, _, http) = blocking_app(&sandbox);
-    let domo = blocking::Authorizer::new(&broker.timeout(FLOOR), "data").unwrap();
+    let domo = blocking::Authorizer::new(&broker.with_timeout(FLOOR), "data").unwrap();
     sandbox.revoke(broker.token("data").unwrap().secret());
     sandbox.always(Fault::status(503));
     let answer = domo.send(http.get(sandbox.url("/v1/datasets"))).unwrap();
@@ -306,7 +306,7 @@ fn an_async_app_renews_as_well() {
         .unwrap();
     runtime.block_on(async {
         let broker = on_tokio::Broker::connect_to(daemon.socket()).await.unwrap();
-        let broker = broker.timeout(PATIENCE);
+        let broker = broker.with_timeout(PATIENCE);
         let domo = Authorizer::new(&broker, "data").unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let get = || http.get(sandbox.url("/v1/datasets"));

@@ -248,7 +248,9 @@ fn status_explain_watch_and_exec_name_the_broker_that_answered() {
 #[ignore = "the app of the next one, which starts it on a host"]
 fn the_app() {
     let mut orders = std::io::stdin().lock().lines();
-    let broker = Broker::connect().unwrap().timeout(Duration::from_secs(1));
+    let broker = Broker::connect()
+        .unwrap()
+        .with_timeout(Duration::from_secs(1));
     loop {
         match broker.request("data").renew().send() {
             Ok(token) => println!("broker: {}", token.broker().display()),

@@ -17,7 +17,7 @@ fn fixtures() -> Vec<PathBuf> {
 }
 
 #[test]
-fn each_broken_rule_is_78_in_one_line_with_its_place_and_no_value() {
+fn broken_rule_exits_78_with_one_line_that_has_its_place_and_no_value() {
     let fixtures = fixtures();
     assert!(fixtures.len() >= 90, "{}", fixtures.len());
     let mut messages = BTreeSet::new();
@@ -34,7 +34,12 @@ fn each_broken_rule_is_78_in_one_line_with_its_place_and_no_value() {
         let message = stderr.strip_suffix("domo-tokend: 1 error\n").unwrap();
         let shown = message.strip_prefix("domo-tokend: config ").unwrap();
         let shown = shown.strip_prefix(path.to_str().unwrap()).unwrap();
-        assert_eq!(shown[1..].trim(), expected, "{}", path.display());
+        let shown = shown[1..].trim();
+        // A list of keys, which the next test compares with the schema.
+        match expected.strip_suffix('…') {
+            Some(start) => assert!(shown.starts_with(start), "{}: {shown}", path.display()),
+            None => assert_eq!(shown, expected, "{}", path.display()),
+        }
         assert_eq!(message.lines().count(), 1, "{stderr}");
         assert!(!stderr.contains("c4nary"), "{stderr}");
         assert!(!message.trim_end().contains(char::is_control), "{stderr:?}");
@@ -44,7 +49,7 @@ fn each_broken_rule_is_78_in_one_line_with_its_place_and_no_value() {
 }
 
 #[test]
-fn the_schema_that_editors_use_is_the_one_printed_and_knows_every_key() {
+fn printed_schema_is_the_committed_one_and_describes_each_key() {
     let printed = Command::new(env!("CARGO_BIN_EXE_domo-tokend"))
         .args(["check", "--schema"])
         .output()
@@ -58,18 +63,20 @@ fn the_schema_that_editors_use_is_the_one_printed_and_knows_every_key() {
         "domo-tokend check --schema > docs/config.schema.json"
     );
     let schema: Value = serde_json::from_str(&printed).unwrap();
-    let client = &schema["$defs"]["Client"]["properties"];
-    let listed = fs::read_to_string(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/bad/unknown-key-unlike-any.toml"),
-    );
-    let listed = listed.unwrap();
-    let (_, keys) = listed
+    let client = schema["$defs"]["Client"]["properties"].as_object().unwrap();
+    let fixture =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/bad/unknown-key-unlike-any.toml");
+    let (_, _, message) = check(&fixture, &[]);
+    let (_, listed) = message
         .lines()
         .next()
         .unwrap()
         .split_once("there is ")
         .unwrap();
-    for key in keys.split(", ") {
-        assert!(client[key]["description"].is_string(), "{key}");
+    let listed: BTreeSet<&str> = listed.split(", ").collect();
+    let known: BTreeSet<&str> = client.keys().map(String::as_str).collect();
+    assert_eq!(listed, known);
+    for (key, shape) in client {
+        assert!(shape["description"].is_string(), "{key}");
     }
 }

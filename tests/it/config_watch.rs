@@ -113,7 +113,7 @@ fn holdings(daemon: &Daemon) -> (usize, usize) {
 fn a_thousand_replacements_end_in_the_last_one_and_leak_nothing() {
     let (sandbox, stable) = (sandbox_with_all_scopes(), sandbox(HOUR));
     let daemon = Daemon::start(&config_with(&sandbox, &stable, 1));
-    let broker = daemon.broker().client("stable");
+    let broker = daemon.broker().with_client("stable");
     let held = broker.token("data").unwrap();
     let config = daemon.folder().join("config.toml");
     let secret = daemon.folder().join("acme.secret");
@@ -145,7 +145,7 @@ fn a_thousand_replacements_end_in_the_last_one_and_leak_nothing() {
             );
         }
     }
-    let after = daemon.broker().client("stable").token("data").unwrap();
+    let after = daemon.broker().with_client("stable").token("data").unwrap();
     assert_eq!(after.generation(), held.generation(), "seed {seed}");
     assert_eq!(stable.requests().len(), 1);
 }

@@ -431,7 +431,7 @@ fn the_client_crate_says_what_a_caller_can_do() {
     assert!(matches!(broker.token("nosuch"), Err(Error::Unknown { .. })));
     let error = broker.request("data").min_ttl(HOUR * 2).send().unwrap_err();
     assert!(error.to_string().contains("3569 s"), "{error}");
-    assert!(broker.client("acme").token("data").is_ok());
+    assert!(broker.with_client("acme").token("data").is_ok());
 }
 
 #[test]

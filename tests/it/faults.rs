@@ -32,7 +32,7 @@ fn with_no_token_left_callers_hear_at_once_or_by_their_deadline_and_the_end_is_n
         .wait_for_requests(sandbox.requests().len() + 2, PATIENCE)
         .unwrap();
     for deadline in [Duration::from_millis(50), Duration::from_secs(3)] {
-        let (took, answer) = timed(|| broker.clone().timeout(deadline).token("data"));
+        let (took, answer) = timed(|| broker.with_timeout(deadline).token("data"));
         let Err(Error::TryLater {
             cause,
             next_attempt,
@@ -50,7 +50,7 @@ fn with_no_token_left_callers_hear_at_once_or_by_their_deadline_and_the_end_is_n
     let seen = sandbox.wait_for_requests(failed + 1, PATIENCE * 2).unwrap();
     let rest = rests(&seen[failed - 1..])[0];
     assert!(rest <= Duration::from_secs(60), "{rest:?}");
-    assert!(broker.timeout(PATIENCE).token("data").is_ok());
+    assert!(broker.with_timeout(PATIENCE).token("data").is_ok());
 }
 
 #[test]

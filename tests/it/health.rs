@@ -62,7 +62,7 @@ fn metrics_count_what_happened_and_hold_no_secret() {
     let held = broker.token("data").unwrap();
     // It is too young to be renewed by then.
     broker
-        .timeout(Duration::from_millis(200))
+        .with_timeout(Duration::from_millis(200))
         .renew(&held)
         .unwrap_err();
     let (status, metrics) = get(port, "/metrics");

@@ -309,7 +309,7 @@ fn watcher_of_a_client_whose_command_fails_gets_its_token_once_it_is_loaded() {
     let config = config_text(&sandbox, "[\"data\"]") + &with_command("gamma", &sandbox, script);
     let mut daemon = start(&config);
     daemon.wait_for_log("client=\"gamma\"");
-    let mut watch = daemon.broker().client("gamma").watch("data").unwrap();
+    let mut watch = daemon.broker().with_client("gamma").watch("data").unwrap();
     let first = watch.next().unwrap();
     assert!(matches!(&first, Err(Error::TryLater { .. })), "{first:?}");
     daemon.write("ready", "");

@@ -190,7 +190,7 @@ fn the_wall_clock_is_read_for_show_and_for_the_date_in_a_retry_after_alone() {
         "src/broker/metrics.rs",
         "src/platform/clock.rs",
         "src/source/domo.rs",
-        "src/source/domo/exchange.rs",
+        "src/source/domo/transport.rs",
     ];
     assert_eq!(
         readers, expected,

@@ -315,7 +315,7 @@ fn app_gets_the_facts_without_the_helpers_flags() {
     let socket = folder.path().join("broker.sock");
     let connect = || {
         domo_token_client::Broker::connect_to(&socket).map(|broker| {
-            let broker = broker.timeout(std::time::Duration::from_millis(50));
+            let broker = broker.with_timeout(std::time::Duration::from_millis(50));
             broker.token("data").unwrap_err().to_string()
         })
     };

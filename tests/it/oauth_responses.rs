@@ -83,7 +83,7 @@ fn an_answer_without_a_usable_token_costs_the_living_one_nothing() {
     }
     let daemon = Daemon::start(&config_of(&sandboxes));
     // A new one each time holds nothing, and asks the daemon.
-    let ask = |number: usize| daemon.broker().client(&format!("client{number}"));
+    let ask = |number: usize| daemon.broker().with_client(&format!("client{number}"));
     let numbers = 0..sandboxes.len();
     let first: Vec<_> = numbers
         .map(|number| ask(number).token("data").unwrap())

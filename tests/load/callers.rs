@@ -32,7 +32,7 @@ fn at_once<T: Send>(count: usize, job: impl Fn(usize) -> T + Sync) -> Vec<T> {
 
 /// A renewal of the token of that generation, which was refused, by a caller of its own.
 fn reject(socket: &Path, generation: u64) -> Token {
-    let broker = Broker::connect_to(socket).unwrap().timeout(PATIENCE);
+    let broker = Broker::connect_to(socket).unwrap().with_timeout(PATIENCE);
     broker.request("data").rejected(generation).send().unwrap()
 }
 
@@ -52,7 +52,9 @@ fn a_thousand_first_requests_for_fifty_sets_cost_fifty() {
     let tokens = thread::scope(|scope| {
         let asking = scope.spawn(|| {
             at_once(1000, |number| {
-                let broker = Broker::connect_to(&socket).unwrap().timeout(PATIENCE * 2);
+                let broker = Broker::connect_to(&socket)
+                    .unwrap()
+                    .with_timeout(PATIENCE * 2);
                 let token = broker.token(&scopes[number % 50]).unwrap();
                 (number % 50, token.generation())
             })
@@ -163,7 +165,7 @@ fn a_refused_token_is_not_handed_to_who_refused_it_when_domo_gives_no_other() {
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let first = daemon.broker().token("data").unwrap();
     sandbox.always(Fault::status(503));
-    let broker = daemon.broker().timeout(Duration::from_secs(5));
+    let broker = daemon.broker().with_timeout(Duration::from_secs(5));
     let refused = broker.request("data").rejected(first.generation()).send();
     assert!(
         matches!(refused, Err(Error::TryLater { .. })),

@@ -98,7 +98,7 @@ fn wait(time: &Receiver<()>, span: Duration) {
 
 fn ask_until(over: &AtomicBool, socket: &Path, deadline: Duration) -> Seen {
     // A new one each time holds nothing, and asks the daemon.
-    let broker = || Broker::connect_to(socket).unwrap().timeout(deadline);
+    let broker = || Broker::connect_to(socket).unwrap().with_timeout(deadline);
     let mut seen = Seen::default();
     while !over.load(Ordering::Relaxed) {
         let start = boot_now();

@@ -272,13 +272,13 @@ fn a_client_outlives_a_restart_of_the_broker_and_is_told_while_there_is_none() {
     let folder = daemon.kill();
     let held = broker.token("data").unwrap();
     assert_eq!(held.generation(), first.generation(), "from memory");
-    let in_vain = broker.timeout(Duration::from_millis(300));
+    let in_vain = broker.with_timeout(Duration::from_millis(300));
     assert!(matches!(
         in_vain.renew(&first),
         Err(Error::NotRunning { .. })
     ));
     let _daemon = Daemon::start_on(folder, &pipe);
-    let second = broker.timeout(PATIENCE).renew(&first).unwrap();
+    let second = broker.with_timeout(PATIENCE).renew(&first).unwrap();
     assert_ne!(second.generation(), first.generation());
 }
 
@@ -301,7 +301,9 @@ fn fifty_silent_callers_hold_nobody_up() {
     let sandbox = host::sandbox();
     let daemon = Daemon::start(Folder::with_config("silent", &sandbox));
     let held: Vec<File> = (0..50).map(|_| host::call(&daemon.pipe())).collect();
-    let broker = Broker::connect_to(daemon.pipe()).unwrap().timeout(PATIENCE);
+    let broker = Broker::connect_to(daemon.pipe())
+        .unwrap()
+        .with_timeout(PATIENCE);
     assert!(broker.token("data").is_ok());
     drop(held);
 }
@@ -377,7 +379,9 @@ fn a_file_is_kept_with_each_new_token() {
         wait_until(|| fs::read_to_string(&path).is_ok_and(|there| there == line));
     };
     wait_for(&first);
-    let broker = Broker::connect_to(daemon.pipe()).unwrap().timeout(PATIENCE);
+    let broker = Broker::connect_to(daemon.pipe())
+        .unwrap()
+        .with_timeout(PATIENCE);
     let refused = broker.token("data").unwrap();
     wait_for(broker.renew(&refused).unwrap().secret());
     watch.kill().unwrap();

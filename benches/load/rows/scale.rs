@@ -109,7 +109,9 @@ fn cost(clients: usize) -> io::Result<Cost> {
     let mut text = 0;
     for number in 0..clients {
         for scope in &scopes {
-            let broker = broker.client(&format!("client{number}")).timeout(PATIENCE);
+            let broker = broker
+                .with_client(&format!("client{number}"))
+                .with_timeout(PATIENCE);
             text = broker
                 .token(scope)
                 .map_err(io::Error::other)?

@@ -84,7 +84,7 @@ fn once<T>(
 ) -> Result<(Broker, T), Error> {
     let broker = Broker::connect_by(deadline, get.socket.as_deref())?;
     let broker = match &get.client {
-        Some(name) => broker.client(name),
+        Some(name) => broker.with_client(name),
         None => broker,
     };
     let answer = ask(&broker)?;

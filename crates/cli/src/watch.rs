@@ -170,7 +170,7 @@ impl Keeper<'_> {
     fn ask_for_another(&mut self) {
         self.asked = true;
         let scopes = self.wanted.get.scopes.clone();
-        let broker = self.broker.timeout(LEAD);
+        let broker = self.broker.with_timeout(LEAD);
         let more_than_left = self.least() + LEAD + Duration::from_millis(1);
         let sender = self.sender.clone();
         let started = in_the_background(move || {

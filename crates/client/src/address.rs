@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_variable_wins_and_is_the_only_place() {
+    fn variable_is_the_only_path_tried() {
         let env = |name: &str| (name == "DOMO_TOKEN_SOCKET").then(|| "/x/y.sock".into());
         let target = Address::find(&env).unwrap().target();
         assert_eq!(*target.path, *Path::new("/x/y.sock"));

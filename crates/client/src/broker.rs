@@ -1,4 +1,4 @@
-//! The broker, as an app sees it.
+//! The blocking API: [`Broker`] and its requests.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,40 +8,39 @@ use crate::address::Address;
 use crate::clock::{BootTime, BrokerClock, boot_now};
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::in_flight::{Call, Requirement};
+use crate::in_flight::{CallerRequest, Requirement};
 use crate::process::Shared;
-use crate::token::{Set, Token};
-use crate::transport::{Next, RetryPolicy, Take, Transport, unexpected};
+use crate::token::{Token, TokenKey};
+use crate::transport::{Next, ReadPart, RetryPolicy, Transport, unexpected};
 use crate::watch::Watch;
 use domo_token_protocol::messages::{
     BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Renew, Request, Response, ScopeStatus,
 };
 use domo_token_protocol::scope::ScopeSet;
 
-/// How long a call may take when nothing else is said.
+/// The time limit of a call, unless [`Broker::with_timeout`] sets another.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The broker of this host, and the tokens that this process holds of it.
+/// A connection to the broker of this host, and the tokens that this process has cached.
 ///
 /// Keep one for the process. Clones share its connection and its tokens, and any number of threads
-/// may use it. A call that finds the connection busy opens another; one that finds it lost makes
-/// it again, until the call's deadline. A forked child may go on with its parent's: it makes a
-/// connection of its own.
+/// may use it. A call opens another connection if this one is in use, and reconnects until its deadline
+/// if the connection was lost. A forked child can use its parent's broker; it makes its own connection.
 #[derive(Clone)]
 pub struct Broker {
     shared: Arc<Shared>,
     client: Option<Arc<str>>,
     timeout: Duration,
-    patience: RetryPolicy,
+    retry: RetryPolicy,
 }
 
-/// What the broker is doing, for [`Broker::status`].
+/// The state of the broker, from [`Broker::status`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Status {
     /// The daemon.
     pub broker: BrokerStatus,
-    /// Its scope sets.
+    /// The scope sets that this process may see.
     pub scopes: Vec<ScopeStatus>,
     /// The path of its socket.
     pub socket: PathBuf,
@@ -63,20 +62,19 @@ impl Broker {
     ///
     /// The user's own broker listens on `${XDG_RUNTIME_DIR:-/run/user/UID}/domo-token/broker.sock`, the
     /// host's on `/run/domo-token/broker.sock`. If the user, unless that is the host's root, has a config
-    /// (`${XDG_CONFIG_HOME:-~/.config}/domo-token/config.toml`), the host's broker is never asked: it
-    /// may hold other credentials. Otherwise it is asked while the own socket doesn't exist. This is
-    /// decided at each connection: [`Token::broker`] says which broker gave a token.
+    /// (`${XDG_CONFIG_HOME:-~/.config}/domo-token/config.toml`), the host's broker is never used: it
+    /// may hold other credentials. Otherwise it is used while the user's own socket doesn't exist. This is
+    /// decided at each connection: [`Token::broker`] is the broker that a token came from.
     ///
     /// # Errors
     ///
     /// [`Error::NotRunning`], [`Error::NotPermitted`], [`Error::Untrusted`], or [`Error::InvalidSocket`] if
-    /// the variable holds no path of a socket.
+    /// the variable is not the path of a socket.
     pub fn connect() -> Result<Self, Error> {
-        Self::open(usual_place()?, boot_now() + DEFAULT_TIMEOUT)
+        Self::open(default_address()?, boot_now() + DEFAULT_TIMEOUT)
     }
 
-    /// Connects to the broker at that socket: a path, which is taken as it is. A `unix:` URL is accepted
-    /// in `$DOMO_TOKEN_SOCKET` alone.
+    /// Connects to the broker at this socket, a plain path. Only `$DOMO_TOKEN_SOCKET` can hold a `unix:` URL.
     ///
     /// # Errors
     ///
@@ -85,53 +83,52 @@ impl Broker {
         Self::open(Address::named(&path.into()), boot_now() + DEFAULT_TIMEOUT)
     }
 
-    /// Connects to the broker at that socket, or at the usual place, for calls that all end by
-    /// `deadline`. It isn't waited for when it goes away: for the helper, which says so at once.
+    /// Connects to the broker at this socket, or at the default one, for calls that all end by
+    /// `deadline`. Calls do not wait for a broker that stops: the helper reports it immediately.
     #[doc(hidden)]
     pub fn connect_by(deadline: BootTime, path: Option<&Path>) -> Result<Self, Error> {
-        let address = path.map_or_else(usual_place, |path| Ok(Address::named(path)))?;
+        let address = path.map_or_else(default_address, |path| Ok(Address::named(path)))?;
         let broker = Self::open(address, deadline)?;
         Ok(Self {
             timeout: deadline.saturating_since(boot_now()),
-            patience: RetryPolicy::FIRST,
+            retry: RetryPolicy::FIRST,
             ..broker
         })
     }
 
     fn open(address: Address, deadline: BootTime) -> Result<Self, Error> {
-        let exchange = Transport::open(address, deadline)?;
+        let transport = Transport::open(address, deadline)?;
         Ok(Self {
-            shared: Arc::new(Shared::new(exchange)),
+            shared: Arc::new(Shared::new(transport)),
             client: None,
             timeout: DEFAULT_TIMEOUT,
-            patience: RetryPolicy::RECONNECT,
+            retry: RetryPolicy::RECONNECT,
         })
     }
 
-    /// The same broker, asked for tokens of the API client of that name in its config.
+    /// Returns a clone that requests tokens of this API client, a name in the broker's config.
     #[must_use]
-    pub fn client(&self, name: &str) -> Self {
+    pub fn with_client(&self, name: &str) -> Self {
         Self {
             client: Some(name.into()),
             ..self.clone()
         }
     }
 
-    /// The same broker, with another limit on how long a call may take; at most ten minutes.
+    /// Returns a clone whose calls take at most `timeout`; more than ten minutes are ten minutes.
     #[must_use]
-    pub fn timeout(&self, timeout: Duration) -> Self {
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self {
             timeout,
             ..self.clone()
         }
     }
 
-    /// A token for exactly these scopes, parted by spaces or commas.
+    /// Returns a token for exactly these scopes, separated by spaces or commas.
     ///
-    /// While the one in memory has more left than a minute, or than a tenth of its life if that is
-    /// shorter, this is a lookup: no lock, no allocation, no system call. After that the broker is
-    /// asked for a better one, by one request however many threads want it; if there is none, the
-    /// one in memory is given for as long as it can be used.
+    /// This is a lookup without a lock or a system call while the cached token is valid for more than a
+    /// minute, or than a tenth of its lifetime if that is shorter. After that, all threads share one
+    /// request for a fresher token. If the broker has none, the cached token is returned until it expires.
     ///
     /// ```
     /// # #[cfg(unix)] {
@@ -148,16 +145,16 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error`] says what the caller can do. None takes the place of a token that lives, but for
-    /// the broker's word that this process may not have it.
+    /// Any [`Error`]. While the cached token is valid, only a decision of the broker, such as
+    /// [`Error::NotPermitted`], is returned in its place.
     pub fn token(&self, scopes: &str) -> Result<Token, Error> {
-        match self.held(scopes, &Requirement::ANY) {
+        match self.cached(scopes, &Requirement::ANY) {
             Some(token) => Ok(token),
             None => self.request(scopes).send(),
         }
     }
 
-    /// A token with conditions.
+    /// Starts a token request with conditions; [`TokenRequest::send`] sends it.
     ///
     /// ```
     /// # #[cfg(unix)] {
@@ -172,16 +169,16 @@ impl Broker {
     /// # }
     /// # Ok::<(), domo_token_client::Error>(())
     /// ```
-    pub fn request<'a>(&'a self, scopes: &'a str) -> Ask<'a> {
-        Ask {
+    pub fn request<'a>(&'a self, scopes: &'a str) -> TokenRequest<'a> {
+        TokenRequest {
             broker: self,
             scopes,
-            need: Requirement::ANY,
+            requirement: Requirement::ANY,
         }
     }
 
-    /// Another token than this one, which Domo refused. It is held no longer. If it was replaced
-    /// already, Domo isn't asked, and if the new one is in memory, nor is the broker.
+    /// Returns another token than this one, which Domo rejected, and drops this one from the cache. If a
+    /// newer token is cached, no request is sent; if the broker has one, it sends none to Domo.
     ///
     /// ```
     /// # #[cfg(unix)] {
@@ -199,40 +196,41 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// As [`Self::token`]; the refused token is not handed out again.
-    pub fn renew(&self, refused: &Token) -> Result<Token, Error> {
-        let need = Requirement::other_than(refused);
-        self.shared.obtain(self.call(refused.set().clone(), need))
+    /// As [`Self::token`]; the rejected token is not returned again.
+    pub fn renew(&self, rejected: &Token) -> Result<Token, Error> {
+        let requirement = Requirement::other_than(rejected);
+        self.shared
+            .obtain(self.call(rejected.key().clone(), requirement))
     }
 
-    /// Keeps a living token for these scopes in memory from now on: a thread is told by the broker
-    /// of each new one, so that [`Self::token`] has no need to ask. The thread ends with the last
-    /// clone of this broker. It isn't there in a forked child, which has to ask anew to be kept.
+    /// Keeps a valid token for these scopes cached from now on: a thread receives each new one from the
+    /// broker, so that [`Self::token`] needs no request. The thread ends with the last clone of this
+    /// broker. A forked child has no such thread and must call this again.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidScope`], or [`Error::TryLater`] if there is no thread to be had.
+    /// [`Error::InvalidScope`], or [`Error::TryLater`] if no thread can be started.
     pub fn keep(&self, scopes: &str) -> Result<(), Error> {
-        self.shared.keep(self.set(scopes)?)
+        self.shared.keep(self.key(scopes)?)
     }
 
-    /// The current token for these scopes, and each new one as it comes, over a connection of its
-    /// own. See [`Watch`].
+    /// Returns an iterator over the current token for these scopes and each new one. It has its own
+    /// connection. See [`Watch`].
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidScope`]; all else comes out of the iterator.
+    /// [`Error::InvalidScope`]; the iterator returns all other errors.
     pub fn watch(&self, scopes: &str) -> Result<Watch, Error> {
-        Ok(self.shared.watch(self.set(scopes)?))
+        Ok(self.shared.watch(self.key(scopes)?))
     }
 
-    /// The state of the broker and of the scope sets that this process may see.
+    /// Returns the state of the broker and of the scope sets that this process may see.
     ///
     /// # Errors
     ///
     /// As [`Self::token`].
     pub fn status(&self) -> Result<Status, Error> {
-        let take = |status: &mut Option<Status>, response, connection: &Connection| {
+        let read = |status: &mut Option<Status>, response, connection: &Connection| {
             match (response, status) {
                 (Response::Broker(broker), status @ None) => {
                     *status = Some(Status {
@@ -248,17 +246,17 @@ impl Broker {
             }
             Ok(Next::More)
         };
-        let status = self.ask(&Request::Status, &take)?;
+        let status = self.query(&Request::Status, &read)?;
         status.ok_or_else(|| unexpected(&Response::End))
     }
 
-    /// The broker's metrics, as Prometheus text.
+    /// Returns the broker's metrics in the Prometheus text format.
     ///
     /// # Errors
     ///
     /// As [`Self::token`].
     pub fn metrics(&self) -> Result<String, Error> {
-        let take = |text: &mut String, response, _: &Connection| {
+        let read = |text: &mut String, response, _: &Connection| {
             if let Response::Metrics(piece) = response {
                 text.push_str(&piece);
                 return Ok(Next::More);
@@ -268,58 +266,60 @@ impl Broker {
             }
             Err(unexpected(&response))
         };
-        self.ask(&Request::Metrics, &take)
+        self.query(&Request::Metrics, &read)
     }
 
-    /// What the broker decides for this very process about these scopes, and why.
+    /// Returns the broker's decision about these scopes for this process, and the reason.
     ///
     /// # Errors
     ///
     /// As [`Self::token`].
     pub fn explain(&self, scopes: &str) -> Result<Explanation, Error> {
-        let set = self.set(scopes)?;
-        let request = Request::Explain(set.asked());
-        let take = |explanation: &mut Option<Explanation>, response, _: &Connection| {
+        let key = self.key(scopes)?;
+        let request = Request::Explain(key.asked());
+        let read = |explanation: &mut Option<Explanation>, response, _: &Connection| {
             let Response::Explanation(given) = response else {
                 return Err(unexpected(&response));
             };
-            set.check_explanation(&given)?;
+            key.check_explanation(&given)?;
             *explanation = Some(given);
             Ok(Next::Done)
         };
-        let explanation = self.ask(&request, &take)?;
+        let explanation = self.query(&request, &read)?;
         explanation.ok_or_else(|| unexpected(&Response::End))
     }
 
-    /// The path of the broker's socket: of the broker that answered last, or else of the one that would
-    /// be asked now. [`Token::broker`] and [`Status::socket`] say it of one answer.
+    /// Returns the path of the broker's socket: that of the last connection, or else the one that would be
+    /// used now. [`Token::broker`] and [`Status::socket`] are the paths of single responses.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.shared.process().exchange.broker().to_path_buf()
+        self.shared.process().transport.broker().to_path_buf()
     }
 
-    fn ask<T: Default>(&self, request: &Request, take: &Take<T>) -> Result<T, Error> {
-        let within = (self.deadline(), self.patience);
+    fn query<T: Default>(&self, request: &Request, read: &ReadPart<T>) -> Result<T, Error> {
+        let within = (self.deadline(), self.retry);
         let process = self.shared.process();
-        process.exchange.ask(within, &|_| request.clone(), take)
+        process
+            .transport
+            .request(within, &|_| request.clone(), read)
     }
 
-    /// The token in memory, if it meets the need.
-    pub(crate) fn held(&self, scopes: &str, need: &Requirement) -> Option<Token> {
-        // The clock first: the processor looks the rest up while that is read.
+    /// Returns the cached token, if it meets the requirement.
+    pub(crate) fn cached(&self, scopes: &str, requirement: &Requirement) -> Option<Token> {
+        // The clock first: the processor loads the map while it is read.
         let now = boot_now();
         let client = self.client.as_deref();
-        let token = self.shared.held.find(client, scopes)?;
-        need.is_met_in_memory(&token, now).then_some(token)
+        let token = self.shared.cache.find(client, scopes)?;
+        requirement.is_met_by_cached(&token, now).then_some(token)
     }
 
-    pub(crate) fn call(&self, set: Set, need: Requirement) -> Call {
-        Call {
-            set,
-            need,
+    pub(crate) fn call(&self, key: TokenKey, requirement: Requirement) -> CallerRequest {
+        CallerRequest {
+            key,
+            requirement,
             deadline: self.deadline(),
-            patience: self.patience,
-            asked_any: false,
+            retry: self.retry,
+            has_led: false,
         }
     }
 
@@ -327,8 +327,8 @@ impl Broker {
         &self.shared
     }
 
-    pub(crate) fn set(&self, scopes: &str) -> Result<Set, Error> {
-        Ok(Set {
+    pub(crate) fn key(&self, scopes: &str) -> Result<TokenKey, Error> {
+        Ok(TokenKey {
             client: self.client.clone(),
             scope: ScopeSet::parse(scopes)?,
         })
@@ -339,14 +339,14 @@ impl Broker {
     }
 }
 
-fn usual_place() -> Result<Address, Error> {
+fn default_address() -> Result<Address, Error> {
     Address::find(&|name| std::env::var_os(name))
 }
 
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Broker")
-            .field("path", &self.shared.process().exchange.broker())
+            .field("path", &self.shared.process().transport.broker())
             .field("client", &self.client)
             .finish_non_exhaustive()
     }
@@ -355,46 +355,47 @@ impl std::fmt::Debug for Broker {
 /// A token request with conditions, from [`Broker::request`].
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Ask<'a> {
+pub struct TokenRequest<'a> {
     pub(crate) broker: &'a Broker,
     pub(crate) scopes: &'a str,
-    pub(crate) need: Requirement,
+    pub(crate) requirement: Requirement,
 }
 
-impl Ask<'_> {
-    /// The life the token must have left, else it is an error. The one in memory is given if it
-    /// has that.
+impl TokenRequest<'_> {
+    /// Sets the least time until the token expires. A cached token that is valid for that long is
+    /// returned; if the broker has no such token, [`Self::send`] returns an error.
     pub fn min_ttl(mut self, least: Duration) -> Self {
-        self.need.min_ttl = Some(least);
+        self.requirement.min_ttl = Some(least);
         self
     }
 
-    /// Another token than the current one, unless that is very young. The broker is asked.
+    /// Requests another token than the current one, unless that was fetched moments ago. The cache is not
+    /// used.
     pub fn renew(mut self) -> Self {
-        self.need.renew = Some(Renew::Current);
+        self.requirement.renew = Some(Renew::Current);
         self
     }
 
-    /// Another token than the one of that generation, which Domo refused. The broker is asked;
-    /// whoever has the token itself spares that with [`Broker::renew`].
+    /// Requests another token than the one of this generation, which Domo rejected. The cache is not used;
+    /// [`Broker::renew`] uses it, if you have the [`Token`].
     pub fn rejected(mut self, generation: u64) -> Self {
-        self.need.renew = Some(Renew::Rejected(generation));
+        self.requirement.renew = Some(Renew::Rejected(generation));
         self
     }
 
-    /// Asks.
+    /// Sends the request, unless a cached token meets the conditions.
     ///
     /// # Errors
     ///
     /// As [`Broker::token`].
     pub fn send(self) -> Result<Token, Error> {
-        if let Some(token) = self.broker.held(self.scopes, &self.need) {
+        if let Some(token) = self.broker.cached(self.scopes, &self.requirement) {
             return Ok(token);
         }
-        let set = self.broker.set(self.scopes)?;
+        let key = self.broker.key(self.scopes)?;
         let shared = self.broker.shared();
-        let token = shared.obtain(self.broker.call(set.clone(), self.need))?;
-        shared.held.alias(&set, self.scopes);
+        let token = shared.obtain(self.broker.call(key.clone(), self.requirement))?;
+        shared.cache.alias(&key, self.scopes);
         Ok(token)
     }
 }

@@ -1,8 +1,8 @@
 //! The boot clock: time since the machine started, suspend included.
 //!
-//! A token goes on dying while a laptop sleeps, and the wall clock may be set back, so expiry is
-//! told on this clock. All processes of a host read the same one, which is what lets a broker send
-//! an expiry that stays true however long the answer is kept.
+//! A token also expires while a laptop sleeps, and the wall clock may be set back, so expiry is measured
+//! on this clock. All processes of a host read the same one, so an expiry that the broker sends stays
+//! correct for as long as the answer is kept.
 
 use std::time::{Duration, SystemTime};
 
@@ -32,7 +32,7 @@ const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
 #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
 const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
 
-/// Reads the wall clock: for showing times to people, never for deciding anything.
+/// Reads the wall clock: for times that people read, never for decisions.
 #[must_use]
 #[expect(
     clippy::disallowed_methods,
@@ -42,7 +42,7 @@ pub fn wall_now() -> SystemTime {
     SystemTime::now()
 }
 
-/// The time from the start of 1970 to `at`; none if it was before.
+/// Returns the time from the start of 1970 to `at`; zero if it was before.
 #[must_use]
 pub fn since_1970(at: SystemTime) -> Duration {
     at.duration_since(SystemTime::UNIX_EPOCH)
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_boot_clock_never_goes_back() {
+    fn boot_clock_never_goes_back() {
         let first = boot_now();
         assert!(boot_now() >= first);
         assert!(first > BootTime::default());

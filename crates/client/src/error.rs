@@ -1,4 +1,4 @@
-//! What a caller can do when there is no token.
+//! [`Error`]: why there is no token, by what the caller can do about it.
 
 use std::fmt;
 use std::io;
@@ -11,7 +11,7 @@ use domo_token_protocol::duration;
 use domo_token_protocol::messages::{Refusal, RefusalKind, VERSION};
 use domo_token_protocol::scope::ScopeError;
 
-/// The socket of the host's broker, where brokers have sockets.
+/// The socket of the host's broker, except on Windows.
 pub const HOST_SOCKET: &str = "/run/domo-token/broker.sock";
 
 /// Where the path of a socket comes from.
@@ -42,7 +42,7 @@ pub enum Error {
         #[doc(hidden)]
         origin: SocketOrigin,
     },
-    /// The broker, or the socket's permissions, don't let this process have the token.
+    /// The broker, or the socket's permissions, deny this process the token.
     #[non_exhaustive]
     NotPermitted {
         /// Why, and what to do.
@@ -51,7 +51,7 @@ pub enum Error {
         #[doc(hidden)]
         group: Option<String>,
     },
-    /// Whoever listens can't be trusted to be the broker.
+    /// The server on the socket can't be trusted to be the broker.
     #[non_exhaustive]
     Untrusted {
         /// Why, and what to do.
@@ -60,21 +60,21 @@ pub enum Error {
     /// The broker has no such client or scope set: its config must name it.
     #[non_exhaustive]
     Unknown {
-        /// What there is instead.
+        /// What the config has instead.
         cause: String,
     },
-    /// No token lives as long as asked for.
+    /// No token is valid for as long as requested.
     #[non_exhaustive]
     MinTtlTooLong {
-        /// How long they live, and the most one may ask.
+        /// The lifetime of the tokens, and the most that can be requested.
         cause: String,
     },
-    /// Domo refuses the credentials or the scopes: a person has to mend it.
+    /// Domo rejects the credentials or the scopes: the administrator has to fix them.
     #[non_exhaustive]
     Denied {
-        /// Domo's words.
+        /// Domo's message.
         cause: String,
-        /// The time until the broker asks Domo again.
+        /// The time until the broker's next request to Domo.
         next_attempt: Option<Duration>,
     },
     /// The scope set was removed from the broker's config.
@@ -83,35 +83,35 @@ pub enum Error {
         /// What was removed.
         cause: String,
     },
-    /// Not now: Domo can't be reached, the broker is busy, or the deadline passed.
+    /// Try again later: Domo can't be reached, the broker is busy, or the deadline passed.
     #[non_exhaustive]
     TryLater {
-        /// What is in the way.
+        /// Why not now.
         cause: String,
-        /// The time until the broker asks Domo again.
+        /// The time until the broker's next request to Domo.
         next_attempt: Option<Duration>,
-        /// The socket on which not even a greeting came.
+        /// The socket from which not even a greeting was received.
         #[doc(hidden)]
         silent: Option<Arc<Path>>,
     },
-    /// The broker speaks other protocol versions: install matching ones.
+    /// The broker uses another protocol version: install matching ones.
     #[non_exhaustive]
     Protocol {
         /// The broker's version.
         theirs: u8,
     },
-    /// What was asked for is no scope set.
+    /// The requested scopes are not a valid scope set.
     InvalidScope(ScopeError),
-    /// `$DOMO_TOKEN_SOCKET` holds no path of a socket.
+    /// `$DOMO_TOKEN_SOCKET` is not the path of a socket.
     #[non_exhaustive]
     InvalidSocket {
         /// What is wrong with it, and what to write.
         cause: String,
     },
-    /// The other side broke the protocol.
+    /// The broker violated the protocol, or the connection failed.
     #[non_exhaustive]
     Broken {
-        /// What came.
+        /// What was wrong.
         cause: String,
     },
     /// The socket can't be used.
@@ -119,20 +119,20 @@ pub enum Error {
     Io {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: Arc<io::Error>,
     },
 }
 
 impl Error {
-    /// Whether the same call may succeed later with nothing mended: no broker yet, or not now.
+    /// Returns whether the same call may succeed later without a fix: no broker yet, or not now.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::NotRunning { .. } | Self::TryLater { .. })
     }
 
-    /// Whether it is what the broker, or the system, has decided about this caller and this set.
-    pub(crate) fn is_verdict(&self) -> bool {
+    /// Returns whether the broker, or the system, has decided against this caller and scope set.
+    pub(crate) fn is_decision(&self) -> bool {
         match self {
             Self::NotPermitted { .. }
             | Self::Unknown { .. }
@@ -158,7 +158,7 @@ impl Error {
         }
     }
 
-    /// The same error, of a connection to that socket on which not even a greeting came.
+    /// Returns the same error, of a connection to that socket on which no greeting was received.
     pub(crate) fn without_greeting(mut self, socket: &Arc<Path>) -> Self {
         if let Self::TryLater { silent, .. } = &mut self {
             *silent = Some(Arc::clone(socket));
@@ -166,14 +166,14 @@ impl Error {
         self
     }
 
-    /// What is the matter, without what to do about it, for a program that knows more of that.
+    /// Displays the error without its advice, for a program that gives better advice.
     #[doc(hidden)]
     #[must_use]
     pub fn facts(&self) -> impl fmt::Display {
         Facts(self)
     }
 
-    /// What helps whatever the program is, if the cause does not say it.
+    /// Returns the advice that fits any program, if the cause contains none.
     fn advice(&self) -> Option<&'static str> {
         match self {
             Self::NotRunning { origin, .. } => Some(match origin {

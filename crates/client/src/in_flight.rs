@@ -1,8 +1,7 @@
-//! Requests under way, so that each is made once for all threads that want its answer.
+//! Requests in flight (single flight): one request per key serves all threads that need its answer.
 //!
-//! Whoever finds no good token in memory boards: it joins the request for its set that is under
-//! way, or leads one of its own. What comes of it is judged by each for itself, by its own need
-//! and deadline.
+//! A caller without a sufficient cached token waits for the request of its key that is in flight, or
+//! leads a new one. Each caller then checks the result against its own requirement and deadline.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,22 +9,22 @@ use std::time::Duration;
 
 use crate::clock::{BootTime, boot_now};
 use crate::error::Error;
-use crate::token::{Set, Token};
+use crate::token::{Token, TokenKey};
 use crate::token_cache::TokenCache;
 use crate::transport::{GRACE, RetryPolicy};
 use domo_token_protocol::messages::Renew;
 
-/// How long the broker is asked for a better token while the one in memory can still be used.
-const SPARE: Duration = Duration::from_secs(1);
+/// The time limit of a request for a fresher token while the cached one is still valid.
+const EARLY_RENEWAL: Duration = Duration::from_secs(1);
 
-/// What a caller asks of a token.
+/// The conditions that a caller sets for a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Requirement {
-    /// The life it must have left.
+    /// The least time until it expires.
     pub(crate) min_ttl: Option<Duration>,
     pub(crate) renew: Option<Renew>,
-    /// With `renew`, when the refused token dies: one in memory that dies later is a newer one.
-    pub(crate) refused_dies: Option<BootTime>,
+    /// With `renew`, when the rejected token expires: a cached one that expires later is newer.
+    pub(crate) rejected_expires: Option<BootTime>,
 }
 
 impl Requirement {
@@ -33,23 +32,24 @@ impl Requirement {
     pub(crate) const ANY: Self = Self {
         min_ttl: None,
         renew: None,
-        refused_dies: None,
+        rejected_expires: None,
     };
 
-    /// Another token than this one, which was refused.
-    pub(crate) fn other_than(refused: &Token) -> Self {
+    /// Another token than this one, which Domo rejected.
+    pub(crate) fn other_than(rejected: &Token) -> Self {
         Self {
-            renew: Some(Renew::Rejected(refused.generation())),
-            refused_dies: Some(refused.expires()),
+            renew: Some(Renew::Rejected(rejected.generation())),
+            rejected_expires: Some(rejected.expires()),
             ..Self::ANY
         }
     }
 
-    /// Whether a token in memory will do, with the broker not asked.
-    pub(crate) fn is_met_in_memory(&self, token: &Token, now: BootTime) -> bool {
+    /// Returns whether a cached token is sufficient, without a request.
+    pub(crate) fn is_met_by_cached(&self, token: &Token, now: BootTime) -> bool {
         if let Some(renew) = self.renew {
-            let newer = |dies| token.expires() > dies;
-            if renew == Renew::Rejected(token.generation()) || !self.refused_dies.is_some_and(newer)
+            let newer = |rejected| token.expires() > rejected;
+            if renew == Renew::Rejected(token.generation())
+                || !self.rejected_expires.is_some_and(newer)
             {
                 return false;
             }
@@ -60,244 +60,255 @@ impl Requirement {
         }
     }
 
-    /// Whether what another caller asked for will do.
-    fn is_met_by(&self, token: &Token, theirs: &Self) -> bool {
+    /// Returns whether a token that was requested with the conditions of another caller is sufficient.
+    fn is_met_by(&self, token: &Token, requested: &Self) -> bool {
         let new_enough = match self.renew {
             None => true,
             Some(Renew::Rejected(generation)) => token.generation() != generation,
-            Some(Renew::Current) => theirs.renew.is_some(),
+            Some(Renew::Current) => requested.renew.is_some(),
         };
-        let lives_enough = |least| token.left(boot_now()) >= least;
-        new_enough && self.min_ttl.is_none_or(lives_enough)
+        let is_long_enough = |least| token.left(boot_now()) >= least;
+        new_enough && self.min_ttl.is_none_or(is_long_enough)
     }
 
-    /// Whether a token that can't be had for this need can't be had for the other either.
-    fn is_within(&self, other: &Self) -> bool {
+    /// Returns whether a failure to meet this requirement is one to meet the other, too.
+    fn is_no_stricter_than(&self, other: &Self) -> bool {
         self == other || (self.renew.is_none() && self.min_ttl <= other.min_ttl)
     }
 }
 
-/// One caller's call.
-pub(crate) struct Call {
-    pub(crate) set: Set,
-    pub(crate) need: Requirement,
+/// One call for a token.
+pub(crate) struct CallerRequest {
+    pub(crate) key: TokenKey,
+    pub(crate) requirement: Requirement,
     pub(crate) deadline: BootTime,
-    pub(crate) patience: RetryPolicy,
-    /// Whether it has asked for any token at all already: one that demands more asks for that
-    /// first, so that those who don't needn't wait with it.
-    pub(crate) asked_any: bool,
+    pub(crate) retry: RetryPolicy,
+    /// Whether it has led a request. A caller with conditions first requests a token without any, so
+    /// that callers without conditions do not wait for the stricter request.
+    pub(crate) has_led: bool,
 }
 
-impl Call {
-    /// When it is over, answered or not.
-    pub(crate) fn give_up(&self) -> BootTime {
+impl CallerRequest {
+    /// Returns when the call ends, answered or not.
+    pub(crate) fn cancel_at(&self) -> BootTime {
         self.deadline + GRACE
     }
 }
 
-/// One request under way.
+/// One request to the broker.
 pub(crate) struct InFlight {
-    pub(crate) set: Set,
-    pub(crate) need: Requirement,
+    pub(crate) key: TokenKey,
+    pub(crate) requirement: Requirement,
     pub(crate) deadline: BootTime,
-    pub(crate) patience: RetryPolicy,
-    landing: Mutex<Landing>,
-    landed: Condvar,
+    pub(crate) retry: RetryPolicy,
+    state: Mutex<State>,
+    completed: Condvar,
     #[cfg(feature = "tokio")]
-    told: tokio::sync::Notify,
+    completed_async: tokio::sync::Notify,
 }
 
 #[derive(Default)]
-struct Landing {
-    outcome: Option<Result<Token, Error>>,
-    /// How many threads wait for it: to wake none costs a system call.
+struct State {
+    result: Option<Result<Token, Error>>,
+    /// How many threads are blocked on it: a wake-up costs a system call even if there are none.
     waiting: usize,
 }
 
-/// How a call goes on.
-pub(crate) enum Step {
-    /// It is over: a token in memory will do.
+/// What a call does next.
+pub(crate) enum Role {
+    /// It returns a cached token.
     Cached(Token),
-    /// It waits for another's request.
-    Join(Arc<InFlight>),
-    /// It makes the request.
+    /// It waits for the request of another call.
+    Follow(Arc<InFlight>),
+    /// It sends the request.
     Lead(Leader),
 }
 
-/// The requests of one process that are under way: one for each set.
-pub(crate) struct InFlightRequests(Mutex<BTreeMap<Set, Arc<InFlight>>>);
+/// The requests of one process that are in flight, at most one for each key.
+pub(crate) struct InFlightRequests(Mutex<BTreeMap<TokenKey, Arc<InFlight>>>);
 
 impl InFlightRequests {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(BTreeMap::new()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Set, Arc<InFlight>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TokenKey, Arc<InFlight>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn join_or_lead(self: &Arc<Self>, call: &mut Call, held: &TokenCache) -> Step {
-        let mut flights = self.lock();
-        if let Some(Renew::Rejected(generation)) = call.need.renew {
-            held.evict(&call.set, generation);
+    pub(crate) fn join_or_lead(
+        self: &Arc<Self>,
+        call: &mut CallerRequest,
+        cache: &TokenCache,
+    ) -> Role {
+        let mut requests = self.lock();
+        if let Some(Renew::Rejected(generation)) = call.requirement.renew {
+            cache.evict(&call.key, generation);
         }
         let now = boot_now();
-        // Looked up under the lock: a request that has landed meanwhile left its token there.
-        let token = held.of(&call.set);
-        let under_way = flights.get(&call.set);
+        // Looked up under the lock: a request that has completed meanwhile has cached its token.
+        let token = cache.get(&call.key);
+        let in_flight = requests.get(&call.key);
         if let Some(token) = &token {
-            // Whoever would be content with it doesn't wait for a better one that is on its way.
-            let content =
-                under_way.is_some() && call.need == Requirement::ANY && token.is_valid(now);
-            if content || call.need.is_met_in_memory(token, now) {
-                return Step::Cached(token.clone());
+            // A caller without conditions does not wait for the fresher token.
+            let is_sufficient =
+                in_flight.is_some() && call.requirement == Requirement::ANY && token.is_valid(now);
+            if is_sufficient || call.requirement.is_met_by_cached(token, now) {
+                return Role::Cached(token.clone());
             }
         }
-        if let Some(flight) = under_way {
-            return Step::Join(Arc::clone(flight));
+        if let Some(request) = in_flight {
+            return Role::Follow(Arc::clone(request));
         }
-        let flight = Arc::new(InFlight::of(call, token.as_ref(), now));
-        flights.insert(call.set.clone(), Arc::clone(&flight));
-        Step::Lead(Leader {
-            flights: Arc::clone(self),
-            flight,
-            outcome: None,
+        let request = Arc::new(InFlight::of(call, token.as_ref(), now));
+        requests.insert(call.key.clone(), Arc::clone(&request));
+        Role::Lead(Leader {
+            requests: Arc::clone(self),
+            request,
+            result: None,
         })
     }
 }
 
 impl InFlight {
-    fn of(call: &mut Call, held: Option<&Token>, now: BootTime) -> Self {
-        let spare = held.filter(|token| token.is_valid(now + SPARE));
-        let mut need = call.need;
-        if need.renew.is_none() && spare.is_none() && !call.asked_any {
-            need = Requirement::ANY;
+    fn of(call: &mut CallerRequest, cached: Option<&Token>, now: BootTime) -> Self {
+        let usable = cached.filter(|token| token.is_valid(now + EARLY_RENEWAL));
+        let mut requirement = call.requirement;
+        if requirement.renew.is_none() && usable.is_none() && !call.has_led {
+            requirement = Requirement::ANY;
         }
-        call.asked_any = true;
-        let mut flight = Self {
-            set: call.set.clone(),
-            need,
+        call.has_led = true;
+        let mut request = Self {
+            key: call.key.clone(),
+            requirement,
             deadline: call.deadline,
-            patience: call.patience,
-            landing: Mutex::new(Landing::default()),
-            landed: Condvar::new(),
+            retry: call.retry,
+            state: Mutex::new(State::default()),
+            completed: Condvar::new(),
             #[cfg(feature = "tokio")]
-            told: tokio::sync::Notify::new(),
+            completed_async: tokio::sync::Notify::new(),
         };
-        if need == Requirement::ANY && spare.is_some() {
-            flight.deadline = flight.deadline.min(now + SPARE);
-            flight.patience = RetryPolicy::NONE;
+        if requirement == Requirement::ANY && usable.is_some() {
+            request.deadline = request.deadline.min(now + EARLY_RENEWAL);
+            request.retry = RetryPolicy::NONE;
         }
-        flight
+        request
     }
 
-    fn landing(&self) -> MutexGuard<'_, Landing> {
-        self.landing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Blocks until it has landed, but no longer than until `give_up`.
-    pub(crate) fn wait(&self, give_up: BootTime) {
-        let mut landing = self.landing();
-        landing.waiting += 1;
-        while landing.outcome.is_none() {
-            let left = give_up.saturating_since(boot_now());
+    /// Blocks until the request has completed, at most until `until`.
+    pub(crate) fn wait(&self, until: BootTime) {
+        let mut state = self.state();
+        state.waiting += 1;
+        while state.result.is_none() {
+            let left = until.saturating_since(boot_now());
             if left.is_zero() {
                 break;
             }
-            let waited = self.landed.wait_timeout(landing, left);
-            landing = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let waited = self.completed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        landing.waiting -= 1;
+        state.waiting -= 1;
     }
 
-    fn complete(&self, outcome: Result<Token, Error>) {
-        let mut landing = self.landing();
-        landing.outcome = Some(outcome);
-        if landing.waiting > 0 {
-            self.landed.notify_all();
+    fn complete(&self, result: Result<Token, Error>) {
+        let mut state = self.state();
+        state.result = Some(result);
+        if state.waiting > 0 {
+            self.completed.notify_all();
         }
-        drop(landing);
+        drop(state);
         #[cfg(feature = "tokio")]
-        self.told.notify_waiters();
+        self.completed_async.notify_waiters();
     }
 
-    /// Waits until it has landed, but no longer than until `give_up`.
+    /// Waits until the request has completed, at most until `until`.
     #[cfg(feature = "tokio")]
-    pub(crate) async fn landed(&self, give_up: BootTime) {
-        let told = self.told.notified();
-        let mut told = std::pin::pin!(told);
-        // From here on nothing is missed.
-        told.as_mut().enable();
-        if self.landing().outcome.is_none() {
-            let left = give_up.saturating_since(boot_now());
-            let _in_time = tokio::time::timeout(left, told).await;
+    pub(crate) async fn wait_async(&self, until: BootTime) {
+        let completed = self.completed_async.notified();
+        let mut completed = std::pin::pin!(completed);
+        // Registers before the check, so that no completion is missed.
+        completed.as_mut().enable();
+        if self.state().result.is_none() {
+            let left = until.saturating_since(boot_now());
+            // `resolve` reports a timeout.
+            let _ = tokio::time::timeout(left, completed).await;
         }
     }
 
-    /// What a call that led it or waited for it comes to; `None` if it has to board once more.
-    pub(crate) fn resolve(&self, call: &Call, held: &TokenCache) -> Option<Result<Token, Error>> {
-        let outcome = self.landing().outcome.clone();
-        let error = match outcome {
+    /// Returns the result of a call that led or awaited this request; `None` if the call needs another.
+    pub(crate) fn resolve(
+        &self,
+        call: &CallerRequest,
+        cache: &TokenCache,
+    ) -> Option<Result<Token, Error>> {
+        let result = self.state().result.clone();
+        let error = match result {
             Some(Ok(token)) => {
-                let will_do = self.need == call.need || call.need.is_met_by(&token, &self.need);
-                return will_do.then_some(Ok(token));
+                let is_sufficient = self.requirement == call.requirement
+                    || call.requirement.is_met_by(&token, &self.requirement);
+                return is_sufficient.then_some(Ok(token));
             }
             Some(Err(error)) => error,
             None => Error::late(),
         };
-        // An error takes no living token from anyone, but the broker's own word does.
-        if call.need == Requirement::ANY && !error.is_verdict() {
-            let living = held
-                .of(&call.set)
+        // A valid cached token outlasts any error but a decision of the broker.
+        if call.requirement == Requirement::ANY && !error.is_decision() {
+            let valid = cache
+                .get(&call.key)
                 .filter(|token| token.is_valid(boot_now()));
-            if let Some(token) = living {
+            if let Some(token) = valid {
                 return Some(Ok(token));
             }
         }
-        // A caller with more time or a lesser need than the one who asked may fare better.
-        let no_more_time = call.deadline <= self.deadline + GRACE || boot_now() >= call.deadline;
-        let hopeless = !error.is_temporary() || no_more_time;
-        (self.need.is_within(&call.need) && hopeless || boot_now() >= call.give_up())
-            .then_some(Err(error))
+        // A caller with more time, or a weaker requirement, than the leader may still succeed.
+        let is_out_of_time = call.deadline <= self.deadline + GRACE || boot_now() >= call.deadline;
+        let is_final = !error.is_temporary() || is_out_of_time;
+        (self.requirement.is_no_stricter_than(&call.requirement) && is_final
+            || boot_now() >= call.cancel_at())
+        .then_some(Err(error))
     }
 }
 
-/// Whoever makes the request. However it ends, by a panic too, those who wait hear of it.
+/// Sends a request. Dropping it completes the request, also when a panic unwinds.
 pub(crate) struct Leader {
-    flights: Arc<InFlightRequests>,
-    flight: Arc<InFlight>,
-    outcome: Option<Result<Token, Error>>,
+    requests: Arc<InFlightRequests>,
+    request: Arc<InFlight>,
+    result: Option<Result<Token, Error>>,
 }
 
 impl Leader {
-    pub(crate) fn flight(&self) -> Arc<InFlight> {
-        Arc::clone(&self.flight)
+    pub(crate) fn request(&self) -> Arc<InFlight> {
+        Arc::clone(&self.request)
     }
 
-    /// Makes the request and holds the token that comes.
+    /// Sends the request and caches its token.
     pub(crate) fn run(
         mut self,
-        ask: impl FnOnce(&InFlight) -> Result<Token, Error>,
-        held: &TokenCache,
+        send: impl FnOnce(&InFlight) -> Result<Token, Error>,
+        cache: &TokenCache,
     ) {
-        let outcome = ask(&self.flight);
-        if let Ok(token) = &outcome {
-            // Before it has landed, so that whoever comes next finds it.
-            held.hold(token);
+        let result = send(&self.request);
+        if let Ok(token) = &result {
+            // Before the request completes, so that the next caller finds the token.
+            cache.insert(token);
         }
-        self.outcome = Some(outcome);
+        self.result = Some(result);
     }
 }
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        let outcome = self.outcome.take().unwrap_or_else(|| {
+        let result = self.result.take().unwrap_or_else(|| {
             Err(Error::later(
                 "the call that asked the broker was broken off",
             ))
         });
-        self.flights.lock().remove(&self.flight.set);
-        self.flight.complete(outcome);
+        self.requests.lock().remove(&self.request.key);
+        self.request.complete(result);
     }
 }
 
@@ -310,20 +321,20 @@ mod tests {
     use domo_token_protocol::messages::{TokenAnswer, TokenText};
     use domo_token_protocol::scope::ScopeSet;
 
-    fn set() -> Set {
-        Set {
+    fn key() -> TokenKey {
+        TokenKey {
             client: None,
             scope: ScopeSet::parse("data").unwrap(),
         }
     }
 
-    fn call(need: Requirement) -> Call {
-        Call {
-            set: set(),
-            need,
+    fn call(requirement: Requirement) -> CallerRequest {
+        CallerRequest {
+            key: key(),
+            requirement,
             deadline: boot_now() + Duration::from_secs(10),
-            patience: RetryPolicy::NONE,
-            asked_any: false,
+            retry: RetryPolicy::NONE,
+            has_led: false,
         }
     }
 
@@ -337,91 +348,88 @@ mod tests {
             expires: boot_now() + Duration::from_secs(3599),
         };
         let broker = Path::new("/run/broker.sock").into();
-        Token::new(answer, &set(), None, &broker).unwrap()
+        Token::new(answer, &key(), None, &broker).unwrap()
     }
 
-    fn lead(step: Step) -> Leader {
-        match step {
-            Step::Lead(pilot) => pilot,
-            Step::Join(_) | Step::Cached(_) => panic!("it should ask"),
+    fn lead(role: Role) -> Leader {
+        match role {
+            Role::Lead(leader) => leader,
+            Role::Follow(_) | Role::Cached(_) => panic!("it should lead"),
         }
     }
 
-    fn join(step: Step) -> Arc<InFlight> {
-        match step {
-            Step::Join(flight) => flight,
-            Step::Lead(_) | Step::Cached(_) => panic!("it should wait"),
+    fn follow(role: Role) -> Arc<InFlight> {
+        match role {
+            Role::Follow(request) => request,
+            Role::Lead(_) | Role::Cached(_) => panic!("it should wait"),
         }
     }
 
     #[test]
-    fn who_waits_for_a_request_that_panics_hears_of_it_and_the_next_one_asks() {
-        let (flights, held) = (Arc::new(InFlightRequests::new()), TokenCache::new());
-        let pilot = lead(flights.join_or_lead(&mut call(Requirement::ANY), &held));
+    fn request_that_panics_fails_its_waiters_and_the_next_call_leads() {
+        let (requests, cache) = (Arc::new(InFlightRequests::new()), TokenCache::new());
+        let leader = lead(requests.join_or_lead(&mut call(Requirement::ANY), &cache));
         let mut waiting = call(Requirement::ANY);
-        let flight = join(flights.join_or_lead(&mut waiting, &held));
-        let bug = AssertUnwindSafe(|| pilot.run(|_| panic!("a bug"), &held));
+        let request = follow(requests.join_or_lead(&mut waiting, &cache));
+        let bug = AssertUnwindSafe(|| leader.run(|_| panic!("a bug"), &cache));
         assert!(catch_unwind(bug).is_err());
-        flight.wait(waiting.give_up());
-        let told = flight.resolve(&waiting, &held).unwrap();
-        assert!(matches!(told, Err(Error::TryLater { .. })), "{told:?}");
-        lead(flights.join_or_lead(&mut waiting, &held)).run(|_| Ok(token(1)), &held);
+        request.wait(waiting.cancel_at());
+        let result = request.resolve(&waiting, &cache).unwrap();
+        assert!(matches!(result, Err(Error::TryLater { .. })), "{result:?}");
+        lead(requests.join_or_lead(&mut waiting, &cache)).run(|_| Ok(token(1)), &cache);
         assert!(matches!(
-            flights.join_or_lead(&mut waiting, &held),
-            Step::Cached(_)
+            requests.join_or_lead(&mut waiting, &cache),
+            Role::Cached(_)
         ));
     }
 
     #[test]
-    fn a_poisoned_lock_stops_nobody() {
-        let (flights, held) = (Arc::new(InFlightRequests::new()), TokenCache::new());
-        let pilot = lead(flights.join_or_lead(&mut call(Requirement::ANY), &held));
-        let flight = pilot.flight();
+    fn poisoned_lock_does_not_stop_a_request() {
+        let (requests, cache) = (Arc::new(InFlightRequests::new()), TokenCache::new());
+        let leader = lead(requests.join_or_lead(&mut call(Requirement::ANY), &cache));
+        let request = leader.request();
         let bug = AssertUnwindSafe(|| {
-            let _locks = (flights.lock(), flight.landing());
+            let _locks = (requests.lock(), request.state());
             panic!("a bug");
         });
         assert!(catch_unwind(bug).is_err());
-        pilot.run(|_| Ok(token(1)), &held);
-        let told = flight.resolve(&call(Requirement::ANY), &held).unwrap();
-        assert_eq!(told.unwrap().generation(), 1);
+        leader.run(|_| Ok(token(1)), &cache);
+        let result = request.resolve(&call(Requirement::ANY), &cache).unwrap();
+        assert_eq!(result.unwrap().generation(), 1);
         assert!(matches!(
-            flights.join_or_lead(&mut call(Requirement::ANY), &held),
-            Step::Cached(_)
+            requests.join_or_lead(&mut call(Requirement::ANY), &cache),
+            Role::Cached(_)
         ));
     }
 
     #[test]
-    fn what_failed_for_a_greater_need_says_nothing_of_a_lesser_one() {
-        let (flights, held) = (Arc::new(InFlightRequests::new()), TokenCache::new());
-        held.hold(&token(1));
+    fn failure_of_a_strict_requirement_does_not_fail_a_weaker_one() {
+        let (requests, cache) = (Arc::new(InFlightRequests::new()), TokenCache::new());
+        cache.insert(&token(1));
         let renewal = Requirement::other_than(&token(1));
-        let pilot = lead(flights.join_or_lead(&mut call(renewal), &held));
-        let mut lesser = call(Requirement::ANY);
-        let flight = join(flights.join_or_lead(&mut lesser, &held));
-        let also = join(flights.join_or_lead(&mut call(renewal), &held));
-        pilot.run(|_| Err(Error::later("no other")), &held);
+        let leader = lead(requests.join_or_lead(&mut call(renewal), &cache));
+        let mut weaker = call(Requirement::ANY);
+        let request = follow(requests.join_or_lead(&mut weaker, &cache));
+        let also = follow(requests.join_or_lead(&mut call(renewal), &cache));
+        leader.run(|_| Err(Error::later("no other")), &cache);
         assert!(
-            flight.resolve(&lesser, &held).is_none(),
-            "it asks for itself"
+            request.resolve(&weaker, &cache).is_none(),
+            "it leads its own"
         );
-        assert!(also.resolve(&call(renewal), &held).unwrap().is_err());
+        assert!(also.resolve(&call(renewal), &cache).unwrap().is_err());
     }
 
     #[test]
-    fn a_refused_token_that_comes_once_more_is_asked_for_anew() {
-        let (flights, held) = (Arc::new(InFlightRequests::new()), TokenCache::new());
-        let early = lead(flights.join_or_lead(&mut call(Requirement::ANY), &held));
+    fn rejected_token_that_is_returned_again_is_requested_again() {
+        let (requests, cache) = (Arc::new(InFlightRequests::new()), TokenCache::new());
+        let early = lead(requests.join_or_lead(&mut call(Requirement::ANY), &cache));
         let mut renewal = call(Requirement::other_than(&token(1)));
-        let flight = join(flights.join_or_lead(&mut renewal, &held));
-        early.run(|_| Ok(token(1)), &held);
-        assert!(flight.resolve(&renewal, &held).is_none());
-        let again = lead(flights.join_or_lead(&mut renewal, &held));
-        assert!(
-            !held.of(&set()).unwrap().is_valid(boot_now()),
-            "held no longer"
-        );
-        again.run(|_| Ok(token(2)), &held);
-        assert_eq!(held.of(&set()).unwrap().generation(), 2);
+        let request = follow(requests.join_or_lead(&mut renewal, &cache));
+        early.run(|_| Ok(token(1)), &cache);
+        assert!(request.resolve(&renewal, &cache).is_none());
+        let again = lead(requests.join_or_lead(&mut renewal, &cache));
+        assert!(cache.get(&key()).is_none(), "evicted");
+        again.run(|_| Ok(token(2)), &cache);
+        assert_eq!(cache.get(&key()).unwrap().generation(), 2);
     }
 }

@@ -2,25 +2,26 @@
 //!
 //! # Versions
 //!
-//! What is named here follows semantic versioning. [`BrokerStatus`], [`ScopeStatus`], [`ScopeState`],
-//! [`Explanation`] and [`RefusalKind`] are messages of the broker's, and grow with its protocol. The
-//! modules that are left out of these pages are shared with the daemon and its helper, and change
-//! with them.
+//! The items documented here follow semantic versioning. [`BrokerStatus`], [`ScopeStatus`],
+//! [`ScopeState`], [`Explanation`] and [`RefusalKind`] are protocol messages and grow with the protocol.
+//! Hidden modules are shared with the daemon and the helper, and change with them.
 //!
-//! # The parts, leaves first
+//! # Modules, leaves first
 //!
-//! - `clock`: the boot clock, which runs in suspend.
-//! - `owner`, `pipe`, on Windows: whose a thing is; named pipes.
-//! - `socket_path`: how the path of a socket is written.
-//! - `error`, `stream`, `address`, `token`: why there is none, bytes by a deadline, where to ask, what
-//!   comes.
-//! - `connection`, `hangup`, `exchange`: one connection; how it is ended; questions and answers over
-//!   whichever is free.
-//! - `process_identity`: which process this is, also after a fork.
-//! - `held`, `flight`: tokens in memory; requests under way, each made once.
-//! - `watch`: each new token as it comes.
-//! - `process`: what a process has of all this, and a forked child must not use.
-//! - `broker`, and by feature `tokio` and `reqwest`: what apps see.
+//! - `clock`: reads the boot clock, which also runs during suspend.
+//! - `owner`, `pipe`, on Windows: owners of processes and pipes; constants of named pipes.
+//! - `socket_path`: parses the path of a socket.
+//! - `error`: the error type.
+//! - `stream`: a Unix socket or named pipe, with time limits.
+//! - `address`: finds the socket, and checks who serves it.
+//! - `token`: the token type.
+//! - `connection`, `shutdown`: one connection; shutting it down from another thread.
+//! - `process_identity`: detects a forked child.
+//! - `transport`: sends requests, reconnects and retries.
+//! - `token_cache`, `in_flight`: cached tokens; one request for all threads that need its answer.
+//! - `watch`: receives each new token.
+//! - `process`: the state that a forked child must not use.
+//! - `broker`, and by feature `tokio` and `reqwest`: the API.
 
 #[doc(hidden)]
 pub mod clock;
@@ -50,7 +51,7 @@ pub mod tokio;
 #[cfg(any(feature = "reqwest", feature = "reqwest-blocking"))]
 pub mod reqwest;
 
-pub use broker::{Ask, Broker, DEFAULT_TIMEOUT, Status};
+pub use broker::{Broker, DEFAULT_TIMEOUT, Status, TokenRequest};
 pub use error::Error;
 #[doc(hidden)]
 pub use error::{HOST_SOCKET, SocketOrigin};

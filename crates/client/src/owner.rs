@@ -1,4 +1,4 @@
-//! Whose a thing is, on Windows: security identifiers as text, like `S-1-5-18`.
+//! Owners on Windows: security identifiers as text, such as `S-1-5-18`.
 
 use std::io;
 use std::os::windows::io::AsRawHandle;
@@ -14,11 +14,11 @@ pub const SYSTEM: &str = "S-1-5-18";
 /// The group of the administrators.
 pub const ADMINISTRATORS: &str = "S-1-5-32-544";
 
-/// The owner of what is behind an open handle.
+/// Returns the owner of the object of an open handle.
 ///
 /// # Errors
 ///
-/// If the handle doesn't allow to see it (`READ_CONTROL`).
+/// If the handle does not have the right `READ_CONTROL`.
 pub fn of(handle: &impl AsRawHandle) -> io::Result<String> {
     let kind = SeObjectType::SE_KERNEL_OBJECT;
     let found = GetSecurityInfo(handle, kind, SecurityInformation::Owner)?;
@@ -26,40 +26,41 @@ pub fn of(handle: &impl AsRawHandle) -> io::Result<String> {
     owner.ok_or_else(|| io::Error::other("it has no owner"))
 }
 
-/// Who runs this process.
+/// Returns the user of this process.
 ///
 /// # Errors
 ///
-/// If the system doesn't tell.
-pub fn us() -> io::Result<String> {
+/// If the system call fails.
+pub fn current_user() -> io::Result<String> {
     let token = HACCESSTOKEN::GetCurrentProcessToken();
-    let told = token.GetTokenInformation(TOKEN_INFORMATION_CLASS::User);
-    let TokenInfo::User(user) = told.map_err(failed)? else {
-        return Err(nonsense());
+    let information = token.GetTokenInformation(TOKEN_INFORMATION_CLASS::User);
+    let TokenInfo::User(user) = information.map_err(failed)? else {
+        return Err(no_identity());
     };
-    ConvertSidToStringSid(user.User.Sid().ok_or_else(nonsense)?).map_err(failed)
+    ConvertSidToStringSid(user.User.Sid().ok_or_else(no_identity)?).map_err(failed)
 }
 
-/// Whose the things should be that this process makes: the administrators' if it works as one of
-/// them, as is usual on Windows, else its user's.
+/// Returns the owner for objects that this process creates: the administrators if its token has them as
+/// the default owner, as is usual on Windows for their members, else its user.
 ///
 /// # Errors
 ///
-/// If the system doesn't tell.
-pub fn of_ours() -> io::Result<String> {
+/// If the system call fails.
+pub fn default_owner() -> io::Result<String> {
     let token = HACCESSTOKEN::GetCurrentProcessToken();
-    let told = token.GetTokenInformation(TOKEN_INFORMATION_CLASS::Owner);
-    let TokenInfo::Owner(usual) = told.map_err(failed)? else {
-        return Err(nonsense());
+    let information = token.GetTokenInformation(TOKEN_INFORMATION_CLASS::Owner);
+    let TokenInfo::Owner(default) = information.map_err(failed)? else {
+        return Err(no_identity());
     };
-    let usual = ConvertSidToStringSid(usual.Owner().ok_or_else(nonsense)?).map_err(failed)?;
-    if usual == ADMINISTRATORS {
-        return Ok(usual);
+    let default =
+        ConvertSidToStringSid(default.Owner().ok_or_else(no_identity)?).map_err(failed)?;
+    if default == ADMINISTRATORS {
+        return Ok(default);
     }
-    us()
+    current_user()
 }
 
-fn nonsense() -> io::Error {
+fn no_identity() -> io::Error {
     io::Error::other("the system doesn't tell who this process is")
 }
 

@@ -1,29 +1,30 @@
-//! Named pipes, as a broker and its callers both know them, on Windows.
+//! Named pipes on Windows: what the broker and its clients share.
 
 use std::path::Path;
 
-/// What a pipe of this machine is named by.
+/// The prefix of the names of this machine's pipes.
 const PIPES: &str = r"\\.\pipe\";
 
-/// Where a broker is when nobody names a place.
-pub const USUAL: &str = r"\\.\pipe\domo-token";
+/// The broker's default pipe.
+pub const DEFAULT: &str = r"\\.\pipe\domo-token";
 
-/// What is said of a path that names none.
-pub const WANTED: &str = r"on Windows a broker listens on a named pipe, like \\.\pipe\domo-token";
+/// The error for a path that is not the name of a pipe.
+pub const NOT_A_PIPE: &str =
+    r"on Windows a broker listens on a named pipe, like \\.\pipe\domo-token";
 
-/// What callers may do: all of `FILE_GENERIC_READ` and `FILE_GENERIC_WRITE` but making another
+/// The access rights of clients: all of `FILE_GENERIC_READ` and `FILE_GENERIC_WRITE` but making another
 /// instance of the pipe, with which they could serve in the broker's name.
-pub const CALL: u32 = 0x0012_019B;
+pub const CLIENT_ACCESS: u32 = 0x0012_019B;
 
-/// `SECURITY_IDENTIFICATION`: whoever serves may learn who we are, and not act as us.
+/// `SECURITY_IDENTIFICATION`: the server may identify the client, and not impersonate it.
 pub const IDENTIFICATION: u32 = 0x0001_0000;
 
-/// `ERROR_PIPE_BUSY`: the pipe is there, and all its instances are taken for the moment.
+/// `ERROR_PIPE_BUSY`: the pipe exists, and all its instances are in use.
 pub const BUSY: i32 = 231;
 
-/// Whether a path names a pipe of this machine.
+/// Returns whether a path names a pipe of this machine.
 #[must_use]
-pub fn is_one(path: &Path) -> bool {
+pub fn is_pipe_name(path: &Path) -> bool {
     let text = path.as_os_str().as_encoded_bytes();
     let prefix = text.get(..PIPES.len()).unwrap_or_default();
     text.len() > PIPES.len() && prefix.eq_ignore_ascii_case(PIPES.as_bytes())

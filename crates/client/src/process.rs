@@ -1,5 +1,5 @@
-//! What one process has, and a forked child must not use: its connection, its requests under way,
-//! its threads.
+//! The state that belongs to one process and that a forked child must not use: connection, requests in
+//! flight, threads.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
@@ -8,51 +8,51 @@ use arc_swap::ArcSwap;
 
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::in_flight::{Call, InFlight, InFlightRequests, Step};
+use crate::in_flight::{CallerRequest, InFlight, InFlightRequests, Role};
 use crate::process_identity::ProcessIdentity;
-use crate::token::{Set, Token};
+use crate::token::{Token, TokenKey};
 use crate::token_cache::TokenCache;
 use crate::transport::{Next, Transport, unexpected};
 use crate::watch::{Stop, Watch};
 use domo_token_protocol::messages::{Request, Response, TokenRequest};
 
-/// What all clones of a broker share.
+/// The state that all clones of a broker share.
 pub(crate) struct Shared {
-    pub(crate) held: Arc<TokenCache>,
+    pub(crate) cache: Arc<TokenCache>,
     process: ArcSwap<Process>,
 }
 
 pub(crate) struct Process {
     identity: ProcessIdentity,
-    pub(crate) exchange: Arc<Transport>,
-    flights: Arc<InFlightRequests>,
+    pub(crate) transport: Arc<Transport>,
+    requests: Arc<InFlightRequests>,
     keepers: Mutex<Vec<Keeper>>,
 }
 
-/// A thread that watches one set.
+/// A thread that watches one key.
 struct Keeper {
-    set: Set,
-    /// Shared with the thread for as long as that runs.
+    key: TokenKey,
+    /// The thread holds a clone while it runs.
     stop: Arc<Stop>,
 }
 
 impl Shared {
-    pub(crate) fn new(exchange: Transport) -> Self {
-        let process = Process::new(exchange);
+    pub(crate) fn new(transport: Transport) -> Self {
+        let process = Process::new(transport);
         Self {
-            held: Arc::new(TokenCache::new()),
+            cache: Arc::new(TokenCache::new()),
             process: ArcSwap::from_pointee(process),
         }
     }
 
-    /// What this very process has. A forked child begins anew: its parent's connection is still in
-    /// use, and the threads that held the parent's locks are not there to release them.
+    /// Returns the state of this process. A forked child gets its own: the parent still uses its
+    /// connection, and the threads that held the parent's locks do not exist in the child.
     pub(crate) fn process(&self) -> Arc<Process> {
         let process = self.process.load_full();
         if process.identity.is_current() {
             return process;
         }
-        let own = Arc::new(Process::new(process.exchange.anew()));
+        let own = Arc::new(Process::new(process.transport.with_own_connection()));
         let before = self.process.compare_and_swap(&process, Arc::clone(&own));
         if Arc::ptr_eq(&before, &process) {
             own
@@ -61,46 +61,46 @@ impl Shared {
         }
     }
 
-    /// A token for a call whose need no held one meets.
-    pub(crate) fn obtain(&self, mut call: Call) -> Result<Token, Error> {
+    /// Returns a token for a call whose requirement no cached one meets.
+    pub(crate) fn obtain(&self, mut call: CallerRequest) -> Result<Token, Error> {
         let process = self.process();
         loop {
-            let flight = match process.join_or_lead(&mut call, &self.held) {
-                Step::Cached(token) => return Ok(token),
-                Step::Join(flight) => {
-                    flight.wait(call.give_up());
-                    flight
+            let request = match process.join_or_lead(&mut call, &self.cache) {
+                Role::Cached(token) => return Ok(token),
+                Role::Follow(request) => {
+                    request.wait(call.cancel_at());
+                    request
                 }
-                Step::Lead(pilot) => {
-                    let flight = pilot.flight();
-                    pilot.run(|flight| process.request(flight), &self.held);
-                    flight
+                Role::Lead(leader) => {
+                    let request = leader.request();
+                    leader.run(|request| process.send(request), &self.cache);
+                    request
                 }
             };
-            if let Some(result) = flight.resolve(&call, &self.held) {
+            if let Some(result) = request.resolve(&call, &self.cache) {
                 return result;
             }
         }
     }
 
-    /// Watches the set on a thread until the last clone is gone.
-    pub(crate) fn keep(&self, set: Set) -> Result<(), Error> {
+    /// Watches the key on a thread until the last clone is dropped.
+    pub(crate) fn keep(&self, key: TokenKey) -> Result<(), Error> {
         let process = self.process();
         let mut keepers = process.keepers();
         keepers.retain(|keeper| Arc::strong_count(&keeper.stop) > 1);
-        if keepers.iter().any(|keeper| keeper.set == set) {
+        if keepers.iter().any(|keeper| keeper.key == key) {
             return Ok(());
         }
         let stop = Arc::new(Stop::new());
-        let watch = self.watch(set.clone()).until(Arc::clone(&stop));
+        let watch = self.watch(key.clone()).until(Arc::clone(&stop));
         spawn(move || watch.for_each(drop))?;
-        keepers.push(Keeper { set, stop });
+        keepers.push(Keeper { key, stop });
         Ok(())
     }
 
-    pub(crate) fn watch(&self, set: Set) -> Watch {
-        let exchange = Arc::clone(&self.process().exchange);
-        Watch::new(exchange, Arc::clone(&self.held), set)
+    pub(crate) fn watch(&self, key: TokenKey) -> Watch {
+        let transport = Arc::clone(&self.process().transport);
+        Watch::new(transport, Arc::clone(&self.cache), key)
     }
 }
 
@@ -110,7 +110,7 @@ impl Drop for Shared {
         let keepers = match process.keepers.try_lock() {
             Ok(keepers) => keepers,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // Only in a forked child, by a thread of its parent's.
+            // Only in a forked child: a thread of its parent held the lock.
             Err(TryLockError::WouldBlock) => return,
         };
         for keeper in keepers.iter() {
@@ -120,40 +120,45 @@ impl Drop for Shared {
 }
 
 impl Process {
-    fn new(exchange: Transport) -> Self {
+    fn new(transport: Transport) -> Self {
         Self {
             identity: ProcessIdentity::current(),
-            exchange: Arc::new(exchange),
-            flights: Arc::new(InFlightRequests::new()),
+            transport: Arc::new(transport),
+            requests: Arc::new(InFlightRequests::new()),
             keepers: Mutex::new(Vec::new()),
         }
     }
 
-    pub(crate) fn join_or_lead(&self, call: &mut Call, held: &TokenCache) -> Step {
-        self.flights.join_or_lead(call, held)
+    pub(crate) fn join_or_lead(&self, call: &mut CallerRequest, cache: &TokenCache) -> Role {
+        self.requests.join_or_lead(call, cache)
     }
 
-    /// Asks the broker for what `flight` is for.
-    pub(crate) fn request(&self, flight: &InFlight) -> Result<Token, Error> {
-        let need = flight.need;
+    /// Sends a token request and returns the token.
+    pub(crate) fn send(&self, in_flight: &InFlight) -> Result<Token, Error> {
+        let requirement = in_flight.requirement;
         let request = |left| {
             Request::Token(TokenRequest {
-                asked: flight.set.asked(),
-                min_ttl_ms: need.min_ttl.map(millis),
+                asked: in_flight.key.asked(),
+                min_ttl_ms: requirement.min_ttl.map(millis),
                 time_left_ms: millis(left),
-                renew: need.renew,
+                renew: requirement.renew,
             })
         };
-        let take = |token: &mut Option<Token>, response, connection: &Connection| {
+        let read = |token: &mut Option<Token>, response, connection: &Connection| {
             let Response::Token(answer) = response else {
                 return Err(unexpected(&response));
             };
             let broker = connection.broker();
-            *token = Some(Token::new(answer, &flight.set, need.renew, broker)?);
+            *token = Some(Token::new(
+                answer,
+                &in_flight.key,
+                requirement.renew,
+                broker,
+            )?);
             Ok(Next::Done)
         };
-        let within = (flight.deadline, flight.patience);
-        let token = self.exchange.ask(within, &request, &take)?;
+        let within = (in_flight.deadline, in_flight.retry);
+        let token = self.transport.request(within, &request, &read)?;
         token.ok_or_else(|| unexpected(&Response::End))
     }
 
@@ -162,7 +167,7 @@ impl Process {
     }
 }
 
-/// Runs `job` on a thread of its own.
+/// Runs `job` on a new thread.
 pub(crate) fn spawn(job: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     let thread = thread::Builder::new().name("domo-token".to_owned());
     let failed = |error| Error::later(&format!("no thread can be had to watch on: {error}"));

@@ -1,6 +1,6 @@
-//! Which process this is: a forked child is another one.
+//! Detects a forked child: it is another process than the one that made a thing.
 
-/// The process that made a thing which a forked child must not use.
+/// The process that made something which a forked child must not use.
 ///
 /// The process id alone doesn't identify a process: the first process of a PID namespace has the
 /// id 1 like its parent that is the first of another, and the kernel reuses ids.
@@ -20,7 +20,7 @@ impl ProcessIdentity {
         }
     }
 
-    /// Whether this process is the one. What can't be found out now counts as unchanged.
+    /// Returns whether this process is the same one. What can't be determined now counts as unchanged.
     pub(crate) fn is_current(self) -> bool {
         self.id == std::process::id() && self.is_same_in_kernel()
     }
@@ -30,7 +30,7 @@ impl ProcessIdentity {
         self.kernel.is_current()
     }
 
-    /// Elsewhere there are no PID namespaces, and the kernel isn't asked for more than the id.
+    /// Other systems have no PID namespaces; the process id alone is compared.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     #[expect(clippy::unused_self, reason = "the same interface everywhere")]
     fn is_same_in_kernel(self) -> bool {
@@ -56,7 +56,7 @@ mod linux {
         instance: Option<Instance>,
     }
 
-    /// What another process of the same id doesn't share.
+    /// What distinguishes two processes with the same id.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Instance {
         /// The inode number in pidfs, from Linux 6.9 on.
@@ -77,7 +77,7 @@ mod linux {
         pub(super) fn is_current(&self) -> bool {
             let same_instance = match self.instance {
                 Some(Instance::Inode(known)) => match inode() {
-                    // It says all there is to say.
+                    // The inode number alone identifies the process.
                     Some(now) => return now == known,
                     None => true,
                 },

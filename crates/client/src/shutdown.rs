@@ -1,14 +1,14 @@
-//! Ends a connection that another thread is reading from.
+//! Shuts down a connection that another thread is reading from.
 
 use crate::connection::Connection;
 
-/// Both ends of the connection see its end once told, whoever is reading.
+/// A handle that shuts down both directions of a connection, also while another thread reads from it.
 #[cfg(unix)]
 pub(crate) struct Shutdown(std::os::fd::OwnedFd);
 
 #[cfg(unix)]
 impl Shutdown {
-    /// `None` where there is no descriptor left for it.
+    /// Returns `None` if the process has no file descriptor left.
     pub(crate) fn of(connection: &Connection) -> Option<Self> {
         use std::os::fd::AsFd;
         let duplicate = connection.stream().as_fd().try_clone_to_owned();
@@ -16,12 +16,12 @@ impl Shutdown {
     }
 
     pub(crate) fn now(&self) {
-        // One that has ended by itself needs no end.
-        let _ended = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
+        // Fails only if the connection has already ended.
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
     }
 }
 
-/// There is none: whoever reads looks from time to time.
+/// Not available: the reading thread polls its stop flag.
 #[cfg(not(unix))]
 pub(crate) enum Shutdown {}
 

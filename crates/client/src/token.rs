@@ -1,11 +1,10 @@
-//! A token in a caller's hands.
+//! [`Token`], and the key it is requested and cached by.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arc_swap::{ArcSwap, Guard};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
@@ -14,24 +13,24 @@ use crate::error::Error;
 use domo_token_protocol::messages::{Asked, Explanation, MAX_CLIENT_NAME, Renew, TokenAnswer};
 use domo_token_protocol::scope::ScopeSet;
 
-/// A token with less left is asked for anew, unless the caller says what it needs; of short-lived
-/// ones, with less than a tenth of their life.
-const MARGIN_MAX: Duration = Duration::from_secs(60);
+/// A cached token that expires within this time, or within a tenth of its lifetime if that is shorter, is
+/// no longer fresh: a fresher one is requested unless the caller sets its own condition.
+const MAX_MARGIN: Duration = Duration::from_secs(60);
 
-/// No token is used with less left than this, or than a tenth of its life.
-const LEAST_LEFT_MAX: Duration = Duration::from_secs(1);
+/// A token that expires within this time, or within a tenth of its lifetime if that is shorter, is not used.
+const MIN_LEFT: Duration = Duration::from_secs(1);
 
-const PART_OF_LIFE: u32 = 10;
+const LIFETIME_PART: u32 = 10;
 
-/// What a token is asked for by.
+/// The API client and scope set that a token is requested for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Set {
+pub(crate) struct TokenKey {
     /// The API client's name in the broker's config; `None` for its default.
     pub(crate) client: Option<Arc<str>>,
     pub(crate) scope: ScopeSet,
 }
 
-impl Set {
+impl TokenKey {
     pub(crate) fn asked(&self) -> Asked {
         Asked {
             client: self.client.as_deref().map(str::to_owned),
@@ -39,7 +38,7 @@ impl Set {
         }
     }
 
-    /// Checks that a token answer is to a request for this set, which rejected what `renew` says.
+    /// Checks that a token answers a request for this key, and is not the one that `renew` rejects.
     fn check_token(&self, answer: &TokenAnswer, renew: Option<Renew>) -> Result<(), Error> {
         self.check_client(Some(&answer.client))?;
         let granted = |scope: &&str| answer.scope.split(' ').any(|other| other == *scope);
@@ -56,7 +55,7 @@ impl Set {
         Ok(())
     }
 
-    /// Checks that an explanation is of this set.
+    /// Checks that an explanation is of this key.
     pub(crate) fn check_explanation(&self, answer: &Explanation) -> Result<(), Error> {
         let shown = answer.client.as_deref();
         let cut = shown.and_then(|shown| shown.strip_suffix('…'));
@@ -97,200 +96,141 @@ fn mismatch(what: &str) -> Error {
     }
 }
 
-/// A Domo access token. `Debug` doesn't show it. Clones share one copy of its text, which is wiped
-/// with the last of them.
-// A guard costs whoever is given a held token two atomic operations less than an `Arc`, as long as
-// its thread has no more than a few of them; then it costs two more.
-pub struct Token(Guard<Arc<Inner>>);
-
-/// Where the token of one set is held, and replaced by the next.
-pub(crate) struct CacheSlot(ArcSwap<Inner>);
+/// A Domo access token. Clones share one copy of its text, which is wiped when the last of them is
+/// dropped. `Debug` omits it.
+#[derive(Clone)]
+pub struct Token(Arc<Inner>);
 
 struct Inner {
     secret: SecretString,
     client: String,
     scope: String,
-    /// What it was asked for by: Domo may grant more.
-    set: Set,
-    /// The path of the socket that it came from.
+    /// What it was requested for: Domo may grant more.
+    key: TokenKey,
+    /// The path of the broker's socket.
     broker: Arc<Path>,
     generation: u64,
     lifetime: Duration,
     expires: BootTime,
-    does_until: BootTime,
-    lives_until: BootTime,
+    fresh_until: BootTime,
+    valid_until: BootTime,
 }
 
 impl Token {
-    /// The token of an answer to a request for `set` that rejected what `renew` says. There is no
-    /// other way to a token, so none is held under another set than it was requested for.
+    /// Returns the token of an answer to a request for `key` that rejected what `renew` names. All tokens
+    /// are made here, so none is cached under a key that it was not requested for.
     pub(crate) fn new(
         answer: TokenAnswer,
-        set: &Set,
+        key: &TokenKey,
         renew: Option<Renew>,
         broker: &Arc<Path>,
     ) -> Result<Self, Error> {
-        set.check_token(&answer, renew)?;
+        key.check_token(&answer, renew)?;
         let lifetime = Duration::from_millis(answer.lifetime_ms);
-        // A broker of protocol version 1 whose clock isn't ours must not make it immortal.
+        // A broker of protocol version 1 whose clock is another one must not extend the expiry.
         let expires = answer.expires.min(boot_now() + lifetime);
-        let part = lifetime / PART_OF_LIFE;
-        Ok(Self(Guard::from_inner(Arc::new(Inner {
+        let part = lifetime / LIFETIME_PART;
+        Ok(Self(Arc::new(Inner {
             secret: answer.access_token.into_secret(),
             client: answer.client,
             scope: answer.scope,
-            set: set.clone(),
+            key: key.clone(),
             broker: Arc::clone(broker),
             generation: answer.generation,
             lifetime,
             expires,
-            does_until: expires - MARGIN_MAX.min(part),
-            lives_until: expires - LEAST_LEFT_MAX.min(part),
-        }))))
+            fresh_until: expires - MAX_MARGIN.min(part),
+            valid_until: expires - MIN_LEFT.min(part),
+        })))
     }
 
-    pub(crate) fn set(&self) -> &Set {
-        &self.0.set
+    pub(crate) fn key(&self) -> &TokenKey {
+        &self.0.key
     }
 
     pub(crate) fn expires(&self) -> BootTime {
         self.0.expires
     }
 
-    /// The life it has left at `now`.
+    /// Returns the time from `now` until it expires.
     pub(crate) fn left(&self, now: BootTime) -> Duration {
         self.0.expires.saturating_since(now)
     }
 
-    /// Whether it has life enough left for whoever asks nothing of it.
+    /// Returns whether callers without conditions can use it without requesting a fresher one.
     pub(crate) fn is_fresh(&self, now: BootTime) -> bool {
-        now < self.0.does_until
+        now < self.0.fresh_until
     }
 
-    /// Whether it can still be used at all.
+    /// Returns whether it can be used at all.
     pub(crate) fn is_valid(&self, now: BootTime) -> bool {
-        now < self.0.lives_until
+        now < self.0.valid_until
     }
 
-    /// The token's text, for the header `Authorization: Bearer …`. Nothing else gives it away but
-    /// [`Self::authorization`].
+    /// Returns the token's text, for the header `Authorization: Bearer …`. Besides this, only
+    /// [`Self::authorization`] exposes it.
     #[must_use]
     pub fn secret(&self) -> &str {
         self.0.secret.expose_secret()
     }
 
-    /// The value of the header `Authorization`: `Bearer` and the text.
+    /// Returns the value of the header `Authorization`: `Bearer` and the text.
     #[must_use]
     pub fn authorization(&self) -> Authorization {
         const SCHEME: &str = "Bearer ";
-        // Of its whole size from the start: growing leaves a copy behind.
+        // Allocated at its final size: growing would leave a copy behind.
         let mut value = Zeroizing::new(String::with_capacity(SCHEME.len() + self.secret().len()));
         value.push_str(SCHEME);
         value.push_str(self.secret());
         Authorization(value)
     }
 
-    /// How it is to be used: always `bearer` (RFC 6750).
+    /// Returns the token type, always `bearer` (RFC 6750).
     #[must_use]
     pub fn token_type(&self) -> &'static str {
         "bearer"
     }
 
-    /// The path of the socket of the broker that gave it.
+    /// Returns the path of the socket of the broker that it came from.
     #[must_use]
     pub fn broker(&self) -> &Path {
         &self.0.broker
     }
 
-    /// The broker's name for the API client.
+    /// Returns the name of the API client in the broker's config.
     #[must_use]
     pub fn client(&self) -> &str {
         &self.0.client
     }
 
-    /// The scopes Domo granted, parted by spaces.
+    /// Returns the scopes that Domo granted, separated by spaces.
     #[must_use]
     pub fn scope(&self) -> &str {
         &self.0.scope
     }
 
-    /// Names this token among those of its scope set. Compare for equality only.
+    /// Returns a number that identifies this token among those of its scope set. Compare for equality only.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.0.generation
     }
 
-    /// Its whole life.
+    /// Returns the time from its issue to its expiry.
     #[must_use]
     pub fn lifetime(&self) -> Duration {
         self.0.lifetime
     }
 
-    /// The life it has left, on a clock that runs in suspend; zero once it is dead.
+    /// Returns the time until it expires, on a clock that also runs during suspend; zero once it has expired.
     #[must_use]
     pub fn expires_in(&self) -> Duration {
         self.left(boot_now())
     }
 
-    /// When it dies, as the wall clock stands now.
+    /// Returns when it expires by the wall clock, as that is set now.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         self.0.expires.to_wall(boot_now(), wall_now())
-    }
-}
-
-impl Clone for Token {
-    fn clone(&self) -> Self {
-        Self(Guard::from_inner(Arc::clone(&self.0)))
-    }
-}
-
-impl CacheSlot {
-    /// With no token in it.
-    pub(crate) fn empty(set: Set) -> Self {
-        Self(ArcSwap::from_pointee(Inner::dead(set)))
-    }
-
-    /// What is in it: a dead token if there is none.
-    pub(crate) fn token(&self) -> Token {
-        Token(self.0.load())
-    }
-
-    /// Replaces what is in it, unless that is a newer token, and good: an answer can be overtaken.
-    pub(crate) fn put(&self, token: &Token, now: BootTime) {
-        let newer = |held: &Inner| {
-            let other = held.generation != token.0.generation;
-            other && now < held.does_until && held.expires > token.0.expires
-        };
-        self.0
-            .rcu(|held| Arc::clone(if newer(held) { held } else { &token.0 }));
-    }
-
-    /// Takes the token out that `unwanted` knows.
-    pub(crate) fn clear(&self, unwanted: impl Fn(&Token) -> bool) {
-        let token = self.token();
-        if !token.secret().is_empty() && unwanted(&token) {
-            // Unless another has come meanwhile.
-            let dead = Arc::new(Inner::dead(token.set().clone()));
-            self.0.compare_and_swap(&*token.0, dead);
-        }
-    }
-}
-
-impl Inner {
-    fn dead(set: Set) -> Self {
-        Self {
-            secret: SecretString::default(),
-            client: String::new(),
-            scope: String::new(),
-            set,
-            broker: Path::new("").into(),
-            generation: 0,
-            lifetime: Duration::ZERO,
-            expires: BootTime::default(),
-            does_until: BootTime::default(),
-            lives_until: BootTime::default(),
-        }
     }
 }
 
@@ -305,15 +245,15 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The value of the header `Authorization`, from [`Token::authorization`]. `Debug` doesn't show
-/// it, and it is wiped when dropped.
+/// The value of the header `Authorization`, from [`Token::authorization`]. It is wiped when dropped, and
+/// `Debug` omits it.
 ///
-/// With feature `http` it turns into that crate's `HeaderValue`, marked as sensitive, so that it
-/// can be given to whatever takes one. That holds a copy which isn't wiped.
+/// With feature `http` it converts into that crate's `HeaderValue`, marked as sensitive. The header value
+/// is a copy that is not wiped.
 pub struct Authorization(Zeroizing<String>);
 
 impl Authorization {
-    /// The value as text.
+    /// Returns the value as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,10 +1,9 @@
-//! The broker for async apps on tokio: the names and shapes of the blocking one, and its tokens.
+//! The broker for async apps on tokio: the same methods as the blocking one, and the same tokens.
 //!
-//! [`Broker::token`] answers from memory as the blocking one does, and waits for nothing then. A
-//! request is made on a thread of the runtime's blocking pool, one for each scope set however many
-//! tasks want its answer, and goes on for the others when a task is dropped; a runtime that is shut
-//! down waits for it, until its deadline at the latest. The runtime needs its time driver
-//! (`enable_time`, which `#[tokio::main]` turns on).
+//! [`Broker::token`] returns cached tokens without waiting. A request runs on a thread of the runtime's
+//! blocking pool; all tasks that need a token of one scope set share it, and it goes on when a task is
+//! dropped. Shutting the runtime down waits for it, at most until its deadline. The runtime needs its
+//! time driver (`enable_time`, which `#[tokio::main]` turns on).
 //!
 //! ```
 //! # #[cfg(unix)] {
@@ -34,18 +33,18 @@ use tokio::task::spawn_blocking;
 
 use crate::broker::Status;
 use crate::error::Error;
-use crate::in_flight::{Call, Requirement, Step};
+use crate::in_flight::{CallerRequest, Requirement, Role};
 use crate::process::spawn;
 use crate::token::Token;
 use crate::watch::Stop;
 use domo_token_protocol::messages::Explanation;
 
-/// The broker of this host, and the tokens that this process holds of it. As
-/// [`crate::Broker`], which it can be made from, sharing its tokens.
+/// A connection to the broker of this host, and the tokens that this process has cached. It can be made
+/// from a [`crate::Broker`], whose tokens it then shares.
 ///
 /// # Panics
 ///
-/// Its async functions panic outside of a tokio runtime.
+/// The async functions panic outside of a tokio runtime.
 #[derive(Clone, Debug)]
 pub struct Broker(crate::Broker);
 
@@ -56,7 +55,7 @@ impl From<crate::Broker> for Broker {
 }
 
 impl Broker {
-    /// As [`crate::Broker::connect`].
+    /// Connects as [`crate::Broker::connect`] does.
     ///
     /// # Errors
     ///
@@ -65,7 +64,7 @@ impl Broker {
         blocking(crate::Broker::connect).await.map(Self)
     }
 
-    /// As [`crate::Broker::connect_to`].
+    /// Connects as [`crate::Broker::connect_to`] does.
     ///
     /// # Errors
     ///
@@ -75,19 +74,19 @@ impl Broker {
         blocking(|| crate::Broker::connect_to(path)).await.map(Self)
     }
 
-    /// The same broker, asked for tokens of the API client of that name in its config.
+    /// Returns a clone that requests tokens of this API client, as [`crate::Broker::with_client`].
     #[must_use]
-    pub fn client(&self, name: &str) -> Self {
-        Self(self.0.client(name))
+    pub fn with_client(&self, name: &str) -> Self {
+        Self(self.0.with_client(name))
     }
 
-    /// The same broker, with another limit on how long a call may take; at most ten minutes.
+    /// Returns a clone with this time limit for each call, as [`crate::Broker::with_timeout`].
     #[must_use]
-    pub fn timeout(&self, timeout: Duration) -> Self {
-        Self(self.0.timeout(timeout))
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self(self.0.with_timeout(timeout))
     }
 
-    /// As [`crate::Broker::token`].
+    /// Returns a token for exactly these scopes, as [`crate::Broker::token`].
     ///
     /// # Errors
     ///
@@ -96,22 +95,22 @@ impl Broker {
         self.request(scopes).send().await
     }
 
-    /// A token with conditions.
-    pub fn request<'a>(&'a self, scopes: &'a str) -> Ask<'a> {
-        Ask(self.0.request(scopes))
+    /// Starts a token request with conditions.
+    pub fn request<'a>(&'a self, scopes: &'a str) -> TokenRequest<'a> {
+        TokenRequest(self.0.request(scopes))
     }
 
-    /// As [`crate::Broker::renew`].
+    /// Returns another token than this rejected one, as [`crate::Broker::renew`].
     ///
     /// # Errors
     ///
     /// As there.
-    pub async fn renew(&self, refused: &Token) -> Result<Token, Error> {
-        let need = Requirement::other_than(refused);
-        obtain(&self.0, self.0.call(refused.set().clone(), need)).await
+    pub async fn renew(&self, rejected: &Token) -> Result<Token, Error> {
+        let requirement = Requirement::other_than(rejected);
+        obtain(&self.0, self.0.call(rejected.key().clone(), requirement)).await
     }
 
-    /// As [`crate::Broker::keep`].
+    /// Keeps a valid token cached, as [`crate::Broker::keep`].
     ///
     /// # Errors
     ///
@@ -120,15 +119,15 @@ impl Broker {
         self.0.keep(scopes)
     }
 
-    /// The current token for these scopes, and each new one as it comes. See [`Watch`].
+    /// Returns the current token for these scopes, then each new one. See [`Watch`].
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidScope`], or [`Error::TryLater`] if there is no thread to be had.
+    /// [`Error::InvalidScope`], or [`Error::TryLater`] if no thread can be started.
     pub fn watch(&self, scopes: &str) -> Result<Watch, Error> {
         let stop = Arc::new(Stop::new());
         let tokens = self.0.watch(scopes)?.until(Arc::clone(&stop));
-        let (sender, news) = mpsc::channel(1);
+        let (sender, receiver) = mpsc::channel(1);
         spawn(move || {
             for item in tokens {
                 if sender.blocking_send(item).is_err() {
@@ -136,10 +135,13 @@ impl Broker {
                 }
             }
         })?;
-        Ok(Watch { news, stop })
+        Ok(Watch {
+            tokens: receiver,
+            stop,
+        })
     }
 
-    /// As [`crate::Broker::status`].
+    /// Returns the state of the broker and its scope sets, as [`crate::Broker::status`].
     ///
     /// # Errors
     ///
@@ -149,13 +151,13 @@ impl Broker {
         blocking(move || broker.status()).await
     }
 
-    /// As [`crate::Broker::socket`].
+    /// Returns the path of the broker's socket, as [`crate::Broker::socket`].
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.0.socket()
     }
 
-    /// As [`crate::Broker::explain`].
+    /// Returns the broker's decision for this process, as [`crate::Broker::explain`].
     ///
     /// # Errors
     ///
@@ -169,80 +171,80 @@ impl Broker {
 /// A token request with conditions, from [`Broker::request`].
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Ask<'a>(crate::Ask<'a>);
+pub struct TokenRequest<'a>(crate::TokenRequest<'a>);
 
-impl Ask<'_> {
-    /// As [`crate::Ask::min_ttl`].
+impl TokenRequest<'_> {
+    /// Sets the least time until expiry, as [`crate::TokenRequest::min_ttl`].
     pub fn min_ttl(self, least: Duration) -> Self {
         Self(self.0.min_ttl(least))
     }
 
-    /// As [`crate::Ask::renew`].
+    /// Requests another token than the current one, as [`crate::TokenRequest::renew`].
     pub fn renew(self) -> Self {
         Self(self.0.renew())
     }
 
-    /// As [`crate::Ask::rejected`].
+    /// Requests another token than a rejected one, as [`crate::TokenRequest::rejected`].
     pub fn rejected(self, generation: u64) -> Self {
         Self(self.0.rejected(generation))
     }
 
-    /// Asks.
+    /// Sends the request.
     ///
     /// # Errors
     ///
     /// As [`crate::Broker::token`].
     pub async fn send(self) -> Result<Token, Error> {
-        let ask = self.0;
-        if let Some(token) = ask.broker.held(ask.scopes, &ask.need) {
+        let request = self.0;
+        if let Some(token) = request.broker.cached(request.scopes, &request.requirement) {
             return Ok(token);
         }
-        let set = ask.broker.set(ask.scopes)?;
-        let call = ask.broker.call(set.clone(), ask.need);
-        let token = obtain(ask.broker, call).await?;
-        ask.broker.shared().held.alias(&set, ask.scopes);
+        let key = request.broker.key(request.scopes)?;
+        let call = request.broker.call(key.clone(), request.requirement);
+        let token = obtain(request.broker, call).await?;
+        request.broker.shared().cache.alias(&key, request.scopes);
         Ok(token)
     }
 }
 
-/// A token for a call whose need no held one meets.
-async fn obtain(broker: &crate::Broker, mut call: Call) -> Result<Token, Error> {
+/// Returns a token for a call whose requirement no cached one meets.
+async fn obtain(broker: &crate::Broker, mut call: CallerRequest) -> Result<Token, Error> {
     let shared = broker.shared();
     let process = shared.process();
     loop {
-        let flight = match process.join_or_lead(&mut call, &shared.held) {
-            Step::Cached(token) => return Ok(token),
-            Step::Join(flight) => flight,
-            Step::Lead(pilot) => {
-                let flight = pilot.flight();
-                let (process, held) = (Arc::clone(&process), Arc::clone(&shared.held));
-                // It lands by itself, whether we are still here or not.
-                spawn_blocking(move || pilot.run(|flight| process.request(flight), &held));
-                flight
+        let request = match process.join_or_lead(&mut call, &shared.cache) {
+            Role::Cached(token) => return Ok(token),
+            Role::Follow(request) => request,
+            Role::Lead(leader) => {
+                let request = leader.request();
+                let (process, cache) = (Arc::clone(&process), Arc::clone(&shared.cache));
+                // It completes even if the task that awaits it is dropped.
+                spawn_blocking(move || leader.run(|request| process.send(request), &cache));
+                request
             }
         };
-        flight.landed(call.give_up()).await;
-        if let Some(result) = flight.resolve(&call, &shared.held) {
+        request.wait_async(call.cancel_at()).await;
+        if let Some(result) = request.resolve(&call, &shared.cache) {
             return result;
         }
     }
 }
 
-/// The tokens of one scope set, from [`Broker::watch`], as [`crate::Watch`] gives them. A thread
-/// waits for them; it ends when this is dropped.
+/// The tokens of one scope set, from [`Broker::watch`], in the order of [`crate::Watch`]. A thread
+/// receives them; it ends when this is dropped.
 pub struct Watch {
-    news: mpsc::Receiver<Result<Token, Error>>,
+    tokens: mpsc::Receiver<Result<Token, Error>>,
     stop: Arc<Stop>,
 }
 
 impl Watch {
-    /// Waits for news; `None` after the last, and in a forked child, where the thread is not.
-    /// Dropping the future loses nothing.
+    /// Returns the next item; `None` after the last one, and in a forked child, which has no such thread.
+    /// Dropping the future loses no item.
     pub async fn next(&mut self) -> Option<Result<Token, Error>> {
         if !self.stop.is_of_this_process() {
             return None;
         }
-        self.news.recv().await
+        self.tokens.recv().await
     }
 }
 

@@ -1,4 +1,4 @@
-//! One question and its whole answer, over whichever connection is free or can be made.
+//! Sends requests and reads their responses over an idle or a new connection; retries with a backoff.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -12,64 +12,64 @@ use crate::connection::{Connection, Failure};
 use crate::error::Error;
 use domo_token_protocol::messages::{RefusalKind, Request, Response, VERSION};
 
-/// How long a socket that refuses is tried again: as long as a restart takes.
-const RESTART: Duration = Duration::from_secs(1);
+/// How long a first connection is retried while the socket refuses: as long as a restart takes.
+const RESTART_TIME: Duration = Duration::from_secs(1);
 
-/// The broker answers at the deadline; this much later it is given up.
+/// The broker answers by the deadline; a call is cancelled this much later.
 pub(crate) const GRACE: Duration = Duration::from_millis(200);
 
-/// How long a broker that isn't there is waited for, within the deadline.
+/// How long connecting is retried, within the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RetryPolicy {
-    /// While there is no socket.
+    /// While the socket does not exist.
     missing: Duration,
-    /// While there is one that refuses.
+    /// While the socket refuses connections.
     refusing: Duration,
 }
 
 impl RetryPolicy {
-    /// Not at all.
+    /// No retries.
     pub(crate) const NONE: Self = Self {
         missing: Duration::ZERO,
         refusing: Duration::ZERO,
     };
 
-    /// Of whoever hasn't met a broker yet: there may never be one.
+    /// Before the first connection: there may be no broker at all.
     pub(crate) const FIRST: Self = Self {
         missing: Duration::ZERO,
-        refusing: RESTART,
+        refusing: RESTART_TIME,
     };
 
-    /// Of whoever has: it is restarting.
+    /// After a connection: the broker is restarting.
     pub(crate) const RECONNECT: Self = Self {
         missing: Duration::MAX,
         refusing: Duration::MAX,
     };
 
-    /// How long after such an error one goes on trying.
-    fn at(self, kind: io::ErrorKind) -> Option<Duration> {
+    /// Returns for how long an error of this kind is retried, if it is.
+    fn duration_for(self, kind: io::ErrorKind) -> Option<Duration> {
         if kind == io::ErrorKind::NotFound {
             Some(self.missing)
         } else if kind == io::ErrorKind::ConnectionRefused {
             Some(self.refusing)
         } else {
-            // Its backlog is full: it lives, and has much to do.
+            // The backlog is full: the broker runs and is busy.
             (kind == io::ErrorKind::WouldBlock).then_some(Duration::MAX)
         }
     }
 }
 
-/// The way to one broker. Any number of threads of one process may ask at once.
+/// The connections to one broker. The threads of a process share it.
 pub(crate) struct Transport {
     address: Address,
-    /// The connection that no call is using; a call that finds none makes its own.
+    /// A connection that no call uses; a call that finds none makes its own.
     idle: Mutex<Option<Connection>>,
 }
 
-/// Adds one part of an answer to the whole, and what its connection shows of the broker that gave it.
-pub(crate) type Take<'a, T> = dyn Fn(&mut T, Response, &Connection) -> Result<Next, Error> + 'a;
+/// Adds one part of a response, and what its connection shows of the broker that gave it, to the result.
+pub(crate) type ReadPart<'a, T> = dyn Fn(&mut T, Response, &Connection) -> Result<Next, Error> + 'a;
 
-/// Whether an answer goes on.
+/// Whether further parts of the response follow.
 pub(crate) enum Next {
     More,
     Done,
@@ -83,113 +83,112 @@ impl Transport {
         }
     }
 
-    /// Connects, so that whoever has no broker hears it now.
+    /// Connects immediately, so that a missing broker is an error here.
     pub(crate) fn open(address: Address, deadline: BootTime) -> Result<Self, Error> {
-        let exchange = Self::new(address);
-        let connection = exchange.connect(deadline, RetryPolicy::FIRST)?;
-        exchange.keep(connection);
-        Ok(exchange)
+        let transport = Self::new(address);
+        let connection = transport.connect(deadline, RetryPolicy::FIRST)?;
+        transport.put_back(connection);
+        Ok(transport)
     }
 
-    /// The same way for another process.
-    pub(crate) fn anew(&self) -> Self {
+    /// Returns a transport to the same address, for another process.
+    pub(crate) fn with_own_connection(&self) -> Self {
         Self::new(self.address.clone())
     }
 
-    /// The path of the broker's socket: the one that answered last, else the one that would be
-    /// asked now.
+    /// Returns the path of the broker's socket: that of the idle connection, else the one that would be used
+    /// now.
     pub(crate) fn broker(&self) -> Arc<Path> {
         let connected = self.idle().as_ref().map(|idle| Arc::clone(idle.broker()));
         connected.unwrap_or_else(|| self.address.target().path)
     }
 
-    /// Asks, and gives what `take` makes of the whole answer, part by part with the path of the
-    /// socket that it came from. A part that `take` rejects ends its connection. A connection lost before the answer's
-    /// end is made again, and a busy broker asked again, until the deadline; what came of an answer
-    /// by then is forgotten.
-    pub(crate) fn ask<T: Default>(
+    /// Sends a request and returns its response, which `read` assembles from its parts. A part that `read`
+    /// rejects closes the connection. Until the deadline, the request is sent again after a connection was
+    /// lost or the broker was busy; an incomplete response is discarded.
+    pub(crate) fn request<T: Default>(
         &self,
-        (deadline, patience): (BootTime, RetryPolicy),
+        (deadline, retry): (BootTime, RetryPolicy),
         request: &dyn Fn(Duration) -> Request,
-        take: &Take<T>,
+        read: &ReadPart<T>,
     ) -> Result<T, Error> {
         let mut busy: Option<Error> = None;
         let mut lost: Option<Error> = None;
-        let mut pauses = Backoff::default();
+        let mut backoff = Backoff::default();
         let mut version = VERSION;
-        // What came meanwhile would be taken for the answer.
-        let mut kept = self.idle().take().filter(Connection::is_quiet);
+        // Bytes that came meanwhile would be read as the response.
+        let mut idle = self.idle().take().filter(Connection::is_quiet);
         loop {
-            let fresh = kept.is_none();
-            let connect = || self.connect(deadline, patience);
-            let connection = kept.take().map_or_else(connect, Ok);
+            let is_new = idle.is_none();
+            let connect = || self.connect(deadline, retry);
+            let connection = idle.take().map_or_else(connect, Ok);
             let mut connection = match connection {
                 Ok(connection) => connection,
-                // Whoever was told "busy" by a broker that has gone since has its answer.
+                // The broker answered "busy" and has stopped since: that answer explains more.
                 Err(error) => return Err(busy.unwrap_or(error)),
             };
-            if fresh {
+            if is_new {
                 connection.speak(version);
             }
             let left = deadline.saturating_since(boot_now());
-            match Self::once(&mut connection, &request(left), deadline + GRACE, take) {
+            match Self::attempt(&mut connection, &request(left), deadline + GRACE, read) {
                 Ok(answer) => {
-                    self.keep(connection);
+                    self.put_back(connection);
                     return Ok(answer);
                 }
-                Err(Ended::Refused { error, busy: false }) => {
-                    self.keep(connection);
+                Err(AttemptError::Refused { error, busy: false }) => {
+                    self.put_back(connection);
                     return Err(error);
                 }
-                Err(Ended::Refused { error, busy: true }) => busy = Some(error),
-                Err(Ended::Lost(_)) if !fresh => continue,
-                Err(Ended::OlderVersion(theirs)) => {
+                Err(AttemptError::Refused { error, busy: true }) => busy = Some(error),
+                Err(AttemptError::Lost(_)) if !is_new => continue,
+                Err(AttemptError::OlderVersion(theirs)) => {
                     version = theirs;
                     continue;
                 }
-                Err(Ended::Lost(error)) => lost = Some(error),
-                Err(Ended::Final(error)) => return Err(error),
+                Err(AttemptError::Lost(error)) => lost = Some(error),
+                Err(AttemptError::Final(error)) => return Err(error),
             }
-            let pause = pauses.next();
+            let pause = backoff.next();
             if boot_now() + pause >= deadline {
                 return Err(busy.or(lost).unwrap_or_else(|| Failure::Lost.into()));
             }
-            rest(pause);
+            sleep(pause);
         }
     }
 
-    fn once<T: Default>(
+    fn attempt<T: Default>(
         connection: &mut Connection,
         request: &Request,
-        give_up: BootTime,
-        take: &Take<T>,
-    ) -> Result<T, Ended> {
-        let sent = connection.send(request, give_up);
-        sent.map_err(|failure| Ended::of(failure, connection))?;
+        until: BootTime,
+        read: &ReadPart<T>,
+    ) -> Result<T, AttemptError> {
+        let sent = connection.send(request, until);
+        sent.map_err(|failure| AttemptError::of(failure, connection))?;
         let mut answer = T::default();
         loop {
-            let received = connection.receive(give_up);
-            let response = received.map_err(|failure| Ended::of(failure, connection))?;
+            let received = connection.receive(until);
+            let response = received.map_err(|failure| AttemptError::of(failure, connection))?;
             if let Response::Refusal(refusal) = response {
                 let busy = refusal.kind == RefusalKind::Busy;
                 let error = Error::from(refusal);
-                return Err(Ended::Refused { error, busy });
+                return Err(AttemptError::Refused { error, busy });
             }
-            match take(&mut answer, response, connection).map_err(Ended::Final)? {
+            match read(&mut answer, response, connection).map_err(AttemptError::Final)? {
                 Next::More => {}
                 Next::Done => return Ok(answer),
             }
         }
     }
 
-    /// A broker that isn't there is tried again for as long as `patience` and the deadline say.
+    /// Connects and checks the server. Retries for as long as `retry` and the deadline allow.
     pub(crate) fn connect(
         &self,
         deadline: BootTime,
-        patience: RetryPolicy,
+        retry: RetryPolicy,
     ) -> Result<Connection, Error> {
         let start = boot_now();
-        let mut pauses = Backoff::default();
+        let mut backoff = Backoff::default();
         loop {
             let target = self.address.target();
             let error = match Connection::open(&target, deadline) {
@@ -200,11 +199,11 @@ impl Transport {
                 Err(error) => error,
             };
             let kind = error.kind();
-            let Some(wait) = patience.at(kind) else {
+            let Some(wait) = retry.duration_for(kind) else {
                 return Err(target.error(error));
             };
             let until = deadline.min(start + wait);
-            let pause = pauses.next();
+            let pause = backoff.next();
             if boot_now() + pause >= until {
                 if kind == io::ErrorKind::WouldBlock {
                     let busy = Error::later("the broker is too busy to take a connection");
@@ -212,13 +211,13 @@ impl Transport {
                 }
                 return Err(target.error(error));
             }
-            rest(pause);
+            sleep(pause);
         }
     }
 
-    /// Leaves a connection to the next call, unless more has come than was asked for, which would be
-    /// taken for the next answer.
-    fn keep(&self, connection: Connection) {
+    /// Keeps a connection for the next call, unless it has unread bytes, which would be read as the next
+    /// response.
+    fn put_back(&self, connection: Connection) {
         if !connection.has_unread() {
             *self.idle() = Some(connection);
         }
@@ -229,15 +228,15 @@ impl Transport {
     }
 }
 
-/// How one attempt ended without an answer.
-enum Ended {
+/// Why an attempt has no response.
+enum AttemptError {
     Lost(Error),
     OlderVersion(u8),
     Refused { error: Error, busy: bool },
     Final(Error),
 }
 
-impl Ended {
+impl AttemptError {
     fn of(failure: Failure, connection: &Connection) -> Self {
         if let Failure::OlderVersion(theirs) = failure {
             return Self::OlderVersion(theirs);
@@ -260,23 +259,26 @@ pub(crate) fn unexpected(response: &Response) -> Error {
     }
 }
 
-/// The pauses between tries: each a draw, so that those who wait for a restart don't all come at
-/// once, and the later ones longer.
+/// The pauses between retries: random, so that callers do not all reconnect at the same time after a
+/// restart, and growing.
 #[derive(Default)]
 pub(crate) struct Backoff(u32);
 
 impl Backoff {
-    /// Between 10 and 50 ms at first, in the end between 40 and 200 ms.
+    /// Returns the next pause: 10 to 50 ms at first, 40 to 200 ms from the third on.
     pub(crate) fn next(&mut self) -> Duration {
-        const DOUBLED: u32 = 2;
-        let chance = RandomState::new().hash_one(0_u8);
-        let pause = Duration::from_millis(10 + chance % 40) * (1 << self.0);
-        self.0 = DOUBLED.min(self.0 + 1);
+        const MAX_DOUBLINGS: u32 = 2;
+        let random = RandomState::new().hash_one(0_u8);
+        let pause = Duration::from_millis(10 + random % 40) * (1 << self.0);
+        self.0 = MAX_DOUBLINGS.min(self.0 + 1);
         pause
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a socket can't be waited for")]
-pub(crate) fn rest(span: Duration) {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a missing socket cannot be awaited"
+)]
+pub(crate) fn sleep(span: Duration) {
     std::thread::sleep(span);
 }

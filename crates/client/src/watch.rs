@@ -1,4 +1,4 @@
-//! Each new token of a scope set, as it comes.
+//! [`Watch`]: receives each new token of a scope set over its own connection.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,46 +10,46 @@ use crate::connection::{Connection, Failure};
 use crate::error::Error;
 use crate::process_identity::ProcessIdentity;
 use crate::shutdown::Shutdown;
-use crate::token::{Set, Token};
+use crate::token::{Token, TokenKey};
 use crate::token_cache::TokenCache;
-use crate::transport::{Backoff, RetryPolicy, Transport, rest, unexpected};
+use crate::transport::{Backoff, RetryPolicy, Transport, sleep, unexpected};
 use domo_token_protocol::messages::{Refusal, RefusalKind, Request, Response, VERSION};
 
-/// How long connecting, and asking, may take each time.
-const CONNECT: Duration = Duration::from_secs(10);
+/// The time limit of connecting and sending the request.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long one read waits: it is only begun again after that. Where a thread can't be woken from a
-/// read, it looks that often whether it is to stop.
-const QUIET: Duration = Duration::from_secs(if cfg!(unix) { 3600 } else { 2 });
+/// The time limit of one read, which then starts again. Where a thread can't be woken from a read, this
+/// is how often it polls its stop flag.
+const READ_TIMEOUT: Duration = Duration::from_secs(if cfg!(unix) { 3600 } else { 2 });
 
-/// How long a broker that isn't there is left alone between two tries, at most.
-const REST_MAX: Duration = Duration::from_secs(1);
+/// The longest pause between two attempts to connect.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// The tokens of one scope set, from [`crate::Broker::watch`]: the current one, then each new one,
-/// no token twice. `next` blocks until there is news. Each token that it gives is also held for
-/// [`crate::Broker::token`], which so answers from memory.
+/// no token twice. `next` blocks until there is another item. Each token is also cached for
+/// [`crate::Broker::token`].
 ///
-/// An error says that there is no token for now: Domo gives none and the last one has expired, or the
-/// broker cannot be reached. It comes once, and the iterator goes on: it connects again by itself, and
-/// the next item is the next token. Once a broker has answered, that includes local errors of
+/// An error means that there is currently no token: Domo issues none and the last one has expired, or the
+/// broker cannot be reached. It is returned once. The iterator reconnects, and the next item is the next
+/// token. Once a broker has answered, that includes local errors of
 /// connecting, [`Error::Io`] and [`Error::NotPermitted`]. After a decision of the broker, such as
 /// [`Error::Gone`], and after any other error, the iterator ends.
 pub struct Watch {
-    exchange: Arc<Transport>,
-    held: Arc<TokenCache>,
-    set: Set,
-    /// With the process that made it: a forked child leaves its parent's connection alone.
+    transport: Arc<Transport>,
+    cache: Arc<TokenCache>,
+    key: TokenKey,
+    /// With the process that made it: a forked child must not use its parent's connection.
     connection: Option<(Connection, ProcessIdentity)>,
     /// The protocol version of the next connection.
     version: u8,
-    /// The generation given out last.
-    given: Option<u64>,
+    /// The generation of the last token returned.
+    last_generation: Option<u64>,
     /// Whether a broker has answered.
     answered: bool,
-    /// Whether the caller knows that there is no broker.
-    outage_told: bool,
-    /// The rest before the next try to connect.
-    rest: Duration,
+    /// Whether this outage of the broker has been returned as an error.
+    outage_reported: bool,
+    /// The pause before the next attempt to connect.
+    pause: Duration,
     ended: bool,
     stop: Option<Arc<Stop>>,
 }
@@ -59,8 +59,8 @@ pub(crate) struct Stop {
     /// In a forked child there is nothing to end: the thread and the connection are its parent's.
     process: ProcessIdentity,
     stopped: AtomicBool,
-    /// Wakes it from the read it is in.
-    hangup: Mutex<Option<Shutdown>>,
+    /// Wakes the thread from a read.
+    shutdown: Mutex<Option<Shutdown>>,
 }
 
 impl Stop {
@@ -68,19 +68,19 @@ impl Stop {
         Self {
             process: ProcessIdentity::current(),
             stopped: AtomicBool::new(false),
-            hangup: Mutex::new(None),
+            shutdown: Mutex::new(None),
         }
     }
 
-    /// Ends it as soon as it comes by; if it is reading, now.
+    /// Ends the watch, also while it reads.
     pub(crate) fn stop(&self) {
         if !self.is_of_this_process() {
             return;
         }
-        // Before the lock: a connection made after this look is not read from.
+        // Before the lock: a connection made from now on is not read from.
         self.stopped.store(true, Ordering::SeqCst);
-        if let Some(hangup) = self.hangup().take() {
-            hangup.now();
+        if let Some(shutdown) = self.shutdown().take() {
+            shutdown.now();
         }
     }
 
@@ -92,17 +92,17 @@ impl Stop {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    fn hangup(&self) -> MutexGuard<'_, Option<Shutdown>> {
-        self.hangup.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shutdown(&self) -> MutexGuard<'_, Option<Shutdown>> {
+        self.shutdown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How a wait for news ended.
-enum News {
+/// What a wait for the next item resulted in.
+enum Event {
     Item(Box<Result<Token, Error>>),
-    /// There is nothing to come any more but this.
+    /// The last item.
     Last(Error),
-    /// The broker is gone, or sends us away.
+    /// The broker cannot be reached, or is busy.
     Outage(Error),
     /// The connection ended: the broker may be restarting.
     Lost,
@@ -110,48 +110,48 @@ enum News {
 }
 
 impl Watch {
-    pub(crate) fn new(exchange: Arc<Transport>, held: Arc<TokenCache>, set: Set) -> Self {
+    pub(crate) fn new(transport: Arc<Transport>, cache: Arc<TokenCache>, key: TokenKey) -> Self {
         Self {
-            exchange,
-            held,
-            set,
+            transport,
+            cache,
+            key,
             connection: None,
             version: VERSION,
-            given: None,
+            last_generation: None,
             answered: false,
-            outage_told: false,
-            rest: Duration::ZERO,
+            outage_reported: false,
+            pause: Duration::ZERO,
             ended: false,
             stop: None,
         }
     }
 
-    /// The same, ending when `stop` says so.
+    /// Returns the same watch, which ends when `stop` is set.
     pub(crate) fn until(mut self, stop: Arc<Stop>) -> Self {
         self.stop = Some(stop);
         self
     }
 
-    fn wait(&mut self) -> News {
-        let made = self.connection.take();
-        let Some((mut connection, process)) = made.filter(|(_, process)| process.is_current())
+    fn next_event(&mut self) -> Event {
+        let existing = self.connection.take();
+        let Some((mut connection, process)) = existing.filter(|(_, process)| process.is_current())
         else {
             return self.connect();
         };
-        let response = match connection.receive(boot_now() + QUIET) {
+        let response = match connection.receive(boot_now() + READ_TIMEOUT) {
             Err(Failure::Lost) => {
-                // All who watched hear of it at once.
-                self.rest = self.rest.max(Backoff::default().next());
-                return News::Lost;
+                // All watchers of a broker lose their connections at the same moment.
+                self.pause = self.pause.max(Backoff::default().next());
+                return Event::Lost;
             }
             Err(Failure::OlderVersion(theirs)) => {
                 self.version = theirs;
-                self.rest = Duration::ZERO;
-                return News::Nothing;
+                self.pause = Duration::ZERO;
+                return Event::Nothing;
             }
             Err(Failure::Late) => {
                 self.connection = Some((connection, process));
-                return News::Nothing;
+                return Event::Nothing;
             }
             Err(failure) => return self.connection_failed(failure),
             Ok(response) => response,
@@ -159,63 +159,64 @@ impl Watch {
         self.answered = true;
         let broker = Arc::clone(connection.broker());
         self.connection = Some((connection, process));
-        self.judge(response, &broker)
+        self.handle(response, &broker)
     }
 
-    fn judge(&mut self, response: Response, broker: &Arc<Path>) -> News {
-        // A broker that only says it is busy isn't back yet.
+    fn handle(&mut self, response: Response, broker: &Arc<Path>) -> Event {
+        // A broker that is only ever busy does not end an outage.
         let busy = |refusal: &Refusal| refusal.kind == RefusalKind::Busy;
         if !matches!(&response, Response::Refusal(refusal) if busy(refusal)) {
-            self.rest = Duration::ZERO;
-            self.outage_told = false;
+            self.pause = Duration::ZERO;
+            self.outage_reported = false;
         }
         match response {
             Response::Token(answer) => {
-                let token = match Token::new(answer, &self.set, None, broker) {
+                let token = match Token::new(answer, &self.key, None, broker) {
                     Ok(token) => token,
-                    Err(error) => return News::Last(error),
+                    Err(error) => return Event::Last(error),
                 };
-                let old = self.given.replace(token.generation()) == Some(token.generation());
-                // Whoever reads late finds tokens that have died meanwhile.
-                if old || token.expires_in().is_zero() {
-                    return News::Nothing;
+                let is_known =
+                    self.last_generation.replace(token.generation()) == Some(token.generation());
+                // A caller that reads late finds tokens that have expired meanwhile.
+                if is_known || token.expires_in().is_zero() {
+                    return Event::Nothing;
                 }
-                self.held.hold(&token);
-                News::Item(Box::new(Ok(token)))
+                self.cache.insert(&token);
+                Event::Item(Box::new(Ok(token)))
             }
             Response::Refusal(refusal) => {
                 let kind = refusal.kind;
                 let error = Error::from(refusal);
                 match kind {
-                    RefusalKind::Unavailable => News::Item(Box::new(Err(error))),
+                    RefusalKind::Unavailable => Event::Item(Box::new(Err(error))),
                     RefusalKind::Busy => {
                         self.connection = None;
-                        News::Outage(error)
+                        Event::Outage(error)
                     }
                     RefusalKind::NotPermitted
                     | RefusalKind::UnknownClient
                     | RefusalKind::UnknownScope
                     | RefusalKind::MinTtlTooLong
                     | RefusalKind::Denied
-                    | RefusalKind::Gone => News::Last(error),
+                    | RefusalKind::Gone => Event::Last(error),
                 }
             }
             Response::Broker(_)
             | Response::Scope(_)
             | Response::Explanation(_)
             | Response::Metrics(_)
-            | Response::End => News::Last(unexpected(&response)),
+            | Response::End => Event::Last(unexpected(&response)),
         }
     }
 
-    fn connect(&mut self) -> News {
+    fn connect(&mut self) -> Event {
         if let Some(stop) = &self.stop {
-            *stop.hangup() = None;
+            *stop.shutdown() = None;
         }
-        rest(self.rest);
-        self.rest = (self.rest * 2 + Backoff::default().next()).min(REST_MAX);
-        let deadline = boot_now() + CONNECT;
-        let mut connection = match self.exchange.connect(deadline, RetryPolicy::FIRST) {
+        sleep(self.pause);
+        self.pause = (self.pause * 2 + Backoff::default().next()).min(MAX_PAUSE);
+        let deadline = boot_now() + CONNECT_TIMEOUT;
+        let mut connection = match self.transport.connect(deadline, RetryPolicy::FIRST) {
             Ok(connection) => connection,
             Err(error) => {
                 let is_local = matches!(error, Error::Io { .. } | Error::NotPermitted { .. });
@@ -225,28 +226,28 @@ impl Watch {
         // Only the one after this: by then it may be a newer broker.
         connection.speak(std::mem::replace(&mut self.version, VERSION));
         if let Some(stop) = &self.stop {
-            *stop.hangup() = Shutdown::of(&connection);
+            *stop.shutdown() = Shutdown::of(&connection);
         }
-        match connection.send(&Request::Watch(self.set.asked()), deadline) {
+        match connection.send(&Request::Watch(self.key.asked()), deadline) {
             Ok(()) => self.connection = Some((connection, ProcessIdentity::current())),
             Err(Failure::Lost | Failure::Late) => {}
             Err(failure) => return self.connection_failed(failure),
         }
-        News::Nothing
+        Event::Nothing
     }
 
-    fn connection_failed(&self, failure: Failure) -> News {
+    fn connection_failed(&self, failure: Failure) -> Event {
         let is_local = matches!(failure, Failure::Io(_));
         self.outage_or_end(failure.into(), is_local)
     }
 
-    /// Returns what an error without an answer means. Once a broker has answered, a local error is an
+    /// Returns what an error without a response means. Once a broker has answered, a local error is an
     /// outage: a descriptor may become free, and a directory that is being created gets its mode.
-    fn outage_or_end(&self, error: Error, is_local: bool) -> News {
+    fn outage_or_end(&self, error: Error, is_local: bool) -> Event {
         if error.is_temporary() || (self.answered && is_local) {
-            return News::Outage(error);
+            return Event::Outage(error);
         }
-        News::Last(error)
+        Event::Last(error)
     }
 }
 
@@ -255,19 +256,19 @@ impl Iterator for Watch {
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.ended && !self.stop.as_ref().is_some_and(|stop| stop.is_stopped()) {
-            match self.wait() {
-                News::Item(item) => return Some(*item),
-                News::Last(error) => {
+            match self.next_event() {
+                Event::Item(item) => return Some(*item),
+                Event::Last(error) => {
                     self.ended = true;
                     self.connection = None;
                     return Some(Err(error));
                 }
-                News::Outage(error) => {
-                    if !std::mem::replace(&mut self.outage_told, true) {
+                Event::Outage(error) => {
+                    if !std::mem::replace(&mut self.outage_reported, true) {
                         return Some(Err(error));
                     }
                 }
-                News::Lost | News::Nothing => {}
+                Event::Lost | Event::Nothing => {}
             }
         }
         None
@@ -277,8 +278,8 @@ impl Iterator for Watch {
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Watch")
-            .field("set", &self.set)
-            .field("given", &self.given)
+            .field("key", &self.key)
+            .field("last_generation", &self.last_generation)
             .finish_non_exhaustive()
     }
 }

@@ -33,7 +33,7 @@ fn one_connection_serves_many_calls() {
 }
 
 #[test]
-fn threads_that_ask_at_once_do_not_wait_for_each_other() {
+fn concurrent_requests_do_not_wait_for_each_other() {
     // The first request is answered only once the second has come.
     let fake = Fake::start(|number, mut peer| {
         static SECOND: std::sync::Barrier = std::sync::Barrier::new(2);
@@ -69,7 +69,7 @@ fn breaking_off(answer: impl Fn() -> Vec<Response> + Send + Sync + 'static) -> F
 }
 
 #[test]
-fn an_answer_that_broke_off_counts_for_nothing_once_it_is_made_again() {
+fn incomplete_answer_is_discarded_and_requested_again() {
     let piece = |text: &str| Response::Metrics(text.to_owned());
     let fake = breaking_off(move || vec![piece("a\n"), piece("b\n"), piece("c\n"), Response::End]);
     assert_eq!(fake.broker().metrics().unwrap(), "a\nb\nc\n");
@@ -115,7 +115,7 @@ fn set(scope: &str) -> Response {
 }
 
 #[test]
-fn a_connection_lost_before_its_answer_is_made_again() {
+fn connection_lost_before_its_answer_is_made_again() {
     let fake = Fake::start(|number, mut peer| {
         while peer.request().is_some() {
             if number < 2 {
@@ -129,7 +129,7 @@ fn a_connection_lost_before_its_answer_is_made_again() {
 }
 
 #[test]
-fn a_busy_broker_is_asked_again() {
+fn busy_broker_is_requested_again() {
     let fake = Fake::start(|number, mut peer| {
         while peer.request().is_some() {
             peer.answer(&if number < 2 {
@@ -143,7 +143,7 @@ fn a_busy_broker_is_asked_again() {
 }
 
 #[test]
-fn a_watch_of_a_busy_broker_says_so_once_and_rests_between_its_tries() {
+fn watch_of_a_busy_broker_returns_one_error_and_pauses_between_retries() {
     const BUSY: usize = 4;
     let fake = Fake::start(|number, mut peer| {
         // The first connection is the broker's own.
@@ -203,7 +203,7 @@ fn watch_goes_on_after_a_local_error_of_connecting_once_a_broker_has_answered() 
 }
 
 #[test]
-fn every_refusal_says_what_the_caller_can_do() {
+fn each_refusal_kind_maps_to_its_error() {
     let fake = Fake::start(|_, mut peer| {
         while let Some(Request::Token(request)) = peer.request() {
             let kinds = [
@@ -241,7 +241,7 @@ fn every_refusal_says_what_the_caller_can_do() {
 }
 
 #[test]
-fn another_protocol_version_is_named() {
+fn other_protocol_version_is_named_in_the_error() {
     let fake = Fake::start(|_, mut peer| {
         let _request = peer.request();
         peer.stream.write_all(b"DTK\x09").unwrap();
@@ -336,7 +336,7 @@ fn times_of_a_broker_with_another_boot_clock_are_right() {
 }
 
 #[test]
-fn whatever_is_no_broker_is_not_taken_for_one() {
+fn server_that_is_no_broker_is_a_protocol_error() {
     let answers: [Serve; 4] = [
         |_, mut peer| {
             peer.stream
@@ -407,7 +407,7 @@ fn is_rejected(
         }
         let _last = closed.send(number);
     });
-    let broker = fake.broker().client("acme");
+    let broker = fake.broker().with_client("acme");
     let result = call(&broker);
     if !matches!(result, Err(Error::Broken { .. })) {
         return Err(format!("{result:?}"));
@@ -477,7 +477,7 @@ fn answer_to_another_request_is_a_protocol_error_that_ends_the_connection() {
                 let _last = closed.send(());
             }
         });
-        let broker = fake.broker().client("acme");
+        let broker = fake.broker().with_client("acme");
         let mut tokens = broker.watch("data").unwrap();
         let error = tokens.next().unwrap().unwrap_err();
         assert!(matches!(error, Error::Broken { .. }), "{error}");
@@ -487,7 +487,7 @@ fn answer_to_another_request_is_a_protocol_error_that_ends_the_connection() {
 }
 
 #[test]
-fn answers_of_the_requested_client_with_more_scopes_are_taken() {
+fn answers_of_the_requested_client_with_more_scopes_are_accepted() {
     let fake = Fake::start(|_, mut peer| {
         while let Some(request) = peer.request() {
             peer.answer(&match request {
@@ -503,11 +503,11 @@ fn answers_of_the_requested_client_with_more_scopes_are_taken() {
     });
     let broker = fake.broker();
     assert!(broker.token("user data").is_ok(), "no client was named");
-    assert!(broker.client("acme").token("data").is_ok());
-    assert!(broker.client("acme").explain("data").is_ok());
+    assert!(broker.with_client("acme").token("data").is_ok());
+    assert!(broker.with_client("acme").explain("data").is_ok());
     let too_long = "x".repeat(2000);
-    assert!(broker.client(&too_long).explain("data").is_ok());
-    assert!(broker.client(&"x".repeat(65)).explain("data").is_ok());
+    assert!(broker.with_client(&too_long).explain("data").is_ok());
+    assert!(broker.with_client(&"x".repeat(65)).explain("data").is_ok());
     assert_eq!(fake.connections(), 1);
 }
 
@@ -568,7 +568,7 @@ fn idle_connection_is_replaced_after_a_late_frame_a_refusal_or_its_end() {
 }
 
 #[test]
-fn broker_that_answered_is_named_by_its_socket() {
+fn socket_is_that_of_the_broker_that_answered() {
     let fake = Fake::start(|_, mut peer| {
         while let Some(request) = peer.request() {
             if request == Request::Status {
@@ -587,14 +587,14 @@ fn broker_that_answered_is_named_by_its_socket() {
 }
 
 #[test]
-fn a_silent_broker_is_given_up_at_the_deadline() {
+fn silent_broker_is_an_error_at_the_deadline() {
     let fake = Fake::start(|_, mut peer| while peer.request().is_some() {});
-    let broker = fake.broker().timeout(Duration::from_millis(50));
+    let broker = fake.broker().with_timeout(Duration::from_millis(50));
     assert!(matches!(broker.token("data"), Err(Error::TryLater { .. })));
 }
 
 #[test]
-fn renewing_names_the_generation_that_was_refused_and_the_scopes_asked_for() {
+fn renew_sends_the_rejected_generation_and_the_requested_scopes() {
     let fake = Fake::answering(|_, request| {
         assert_eq!(request.asked.scope, "user", "not the scopes granted");
         token_of("acme", "data user", renewed(request))
@@ -606,7 +606,7 @@ fn renewing_names_the_generation_that_was_refused_and_the_scopes_asked_for() {
 }
 
 #[test]
-fn nothing_there_and_nothing_listening_are_not_running() {
+fn missing_socket_and_refusing_socket_are_not_running() {
     let folder = tempfile::tempdir().unwrap();
     let path = place(folder.path());
     assert!(matches!(
@@ -621,7 +621,7 @@ fn nothing_there_and_nothing_listening_are_not_running() {
 }
 
 #[test]
-fn debug_shows_no_token() {
+fn debug_output_contains_no_token() {
     let fake = Fake::generous();
     let broker = fake.broker();
     let token = broker.token("data").unwrap();
@@ -632,7 +632,7 @@ fn debug_shows_no_token() {
 }
 
 #[test]
-fn what_is_no_scope_set_is_not_asked_for() {
+fn invalid_scope_set_is_not_requested() {
     let fake = Fake::start(|_, _| {});
     for scopes in ["", " , ", "da\nta"] {
         assert!(matches!(
@@ -645,7 +645,7 @@ fn what_is_no_scope_set_is_not_asked_for() {
 /// Whoever comes first can take a pipe's name. Windows itself lets nobody say that it is another's.
 #[cfg(windows)]
 #[test]
-fn a_pipe_that_is_anothers_is_not_asked() {
+fn pipe_of_another_owner_is_not_used() {
     let folder = tempfile::tempdir().unwrap();
     let path = place(folder.path());
     let Ok(_door) = Door::open_as(&path, "S-1-1-0") else {

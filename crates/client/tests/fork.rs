@@ -98,7 +98,7 @@ fn wanted(token: &Token) -> u64 {
 }
 
 #[test]
-fn a_child_makes_a_connection_of_its_own_and_the_parents_lives_on() {
+fn child_makes_its_own_connection_and_the_parents_stays_open() {
     let fake = telling_apart();
     let broker = fake.broker();
     let held = broker.token("1").unwrap();
@@ -113,7 +113,7 @@ fn a_child_makes_a_connection_of_its_own_and_the_parents_lives_on() {
 }
 
 #[test]
-fn a_child_does_not_wait_for_a_request_of_its_parents() {
+fn child_does_not_wait_for_a_request_of_its_parent() {
     let (word, words) = channel::<()>();
     let words = Mutex::new(words);
     let fake = Fake::answering(move |before, _| {
@@ -144,9 +144,9 @@ impl Drop for Over<'_> {
 }
 
 #[test]
-fn a_child_forked_at_any_moment_is_served() {
+fn child_forked_at_any_moment_gets_tokens() {
     let fake = telling_apart();
-    let broker = fake.broker().timeout(PATIENCE);
+    let broker = fake.broker().with_timeout(PATIENCE);
     let over = AtomicBool::new(false);
     let busy = |broker: &Broker, first: u64| {
         for number in (first..).step_by(4) {
@@ -172,7 +172,7 @@ fn a_child_forked_at_any_moment_is_served() {
 }
 
 #[test]
-fn a_parents_threads_go_on_when_its_child_ends() {
+fn threads_of_a_parent_go_on_when_its_child_ends() {
     let (word, words) = channel::<()>();
     let words = Mutex::new(words);
     // A second watch is told nothing new. Whenever the first token is given, the other one outlives

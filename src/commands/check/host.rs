@@ -25,7 +25,7 @@ pub(super) fn hidden_paths(config: &Config) -> Vec<String> {
     if let Some(path) = &config.path {
         warnings.extend(hidden("config", path, MOVE));
     }
-    if let Some(path) = &config.audit_file {
+    if let Some(path) = &config.audit.file {
         let advice = "name a file in /var/log/domo-token";
         warnings.extend(hidden("audit.file", path, advice));
     }
@@ -108,7 +108,7 @@ pub(super) fn sudo_command(options: &Options, env: Env, depth: Depth) -> Option<
     if us.is_root() || is_service || !is_hosts(&config) {
         return None;
     }
-    let is_named = config::named_place(options.config.clone(), env).is_some();
+    let is_named = config::explicit_config_path(options.config.clone(), env).is_some();
     Some(command("sudo", Some(config).filter(|_| is_named), depth))
 }
 

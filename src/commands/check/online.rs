@@ -101,7 +101,7 @@ pub(super) async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Repor
     }
 }
 
-/// Returns the error with what to do about a rejected client, unless a slip of its secret says that.
+/// Returns the error with what to do about a rejected client, unless a mistake of its secret says that.
 fn with_advice(mut error: FetchError, client: &Checked) -> FetchError {
     if let FetchError::Denied {
         scope_only: false,

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::options::in_options;
+use super::option_names::in_options;
 use crate::config::ConfigError;
 use crate::config::DOMO_SCOPES;
 use crate::credentials::CredentialsError;
@@ -36,12 +36,12 @@ pub enum InitError {
         problem: String,
     },
     /// What was entered or piped can't be right.
-    #[error("nothing was written: the {what} {slip}; correct it and run this again")]
+    #[error("nothing was written: the {what} {mistake}; correct it and run this again")]
     Entered {
         /// What.
         what: &'static str,
         /// Why not.
-        slip: String,
+        mistake: String,
     },
     /// It makes no config.
     #[error("{0}")]

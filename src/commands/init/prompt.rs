@@ -39,13 +39,13 @@ pub(super) fn until_usable<T>(
         let line = read()?.ok_or(InitError::Ended(what))?;
         match usable(&line) {
             Ok(found) => return Ok(found),
-            Err(slip) if left == 0 => return Err(InitError::Entered { what, slip }),
-            Err(slip) => tell(&format!("the {what} {slip}; enter it again")),
+            Err(mistake) if left == 0 => return Err(InitError::Entered { what, mistake }),
+            Err(mistake) => tell(&format!("the {what} {mistake}; enter it again")),
         }
     }
     Err(InitError::Entered {
         what,
-        slip: "is empty".to_owned(),
+        mistake: "is empty".to_owned(),
     })
 }
 

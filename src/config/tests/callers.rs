@@ -1,5 +1,7 @@
 //! What a config says of callers: limits, the socket's group, access tables.
 
+use std::time::Duration;
+
 use super::*;
 use domo_token_core::policy::Rule;
 
@@ -78,7 +80,7 @@ fn deadlines_are_from_a_second_to_ten_minutes() {
 fn a_group_is_a_name_or_a_number_but_the_highest() {
     let group = |value: &str| {
         let config = with_broker(&format!("socket_group = {value}"));
-        config.map(|config| config.socket_group)
+        config.map(|config| config.broker.socket_group)
     };
     assert_eq!(
         group("\"staff\""),
@@ -86,7 +88,7 @@ fn a_group_is_a_name_or_a_number_but_the_highest() {
     );
     assert_eq!(group("0"), Ok(Some(Principal::Id(0))));
     assert_eq!(group("4294967294"), Ok(Some(Principal::Id(u32::MAX - 1))));
-    assert_eq!(with_broker("").unwrap().socket_group, None);
+    assert_eq!(with_broker("").unwrap().broker.socket_group, None);
     for wrong in ["\"\"", "4294967295"] {
         let error = group(wrong).unwrap_err();
         assert!(error.contains("must be a group"), "{error}");

@@ -10,9 +10,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread;
 
 use domo_sandbox::{Builder, Fault, Sandbox};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HOST, USER_AGENT};
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 use super::*;
+use crate::config::TokenMethod;
 use crate::connect::tests::tls::{identity, tls_server, with_client_certificates};
 use domo_token_core::token::MAX_TOKEN;
 
@@ -59,14 +61,14 @@ fn fetched(fault: Fault) -> Result<Fetched, FetchError> {
 }
 
 #[test]
-fn rejection_of_a_login_with_a_slip_names_the_slip() {
+fn rejection_of_a_login_with_a_paste_mistake_names_it() {
     let mut registration = registration(endpoint("https://domo.example/t")).unwrap();
     registration.proxy_login = Some(ProxyLogin {
         user: "ann".to_owned(),
         password: "c4nary ".into(),
     });
     let words = "the proxy answered 407".to_owned();
-    let error = hint::for_reader(FetchError::ProxyLogin { words }, &registration);
+    let error = reader_message::for_reader(FetchError::ProxyLogin { words }, &registration);
     let words = "the proxy answered 407; the proxy login ends with a blank; remove it".to_owned();
     assert_eq!(error, FetchError::ProxyLogin { words });
     // The secret has none.
@@ -75,13 +77,16 @@ fn rejection_of_a_login_with_a_slip_names_the_slip() {
         words: "Domo answered 401".to_owned(),
     };
     assert_eq!(
-        hint::for_reader(denied(false), &registration),
+        reader_message::for_reader(denied(false), &registration),
         denied(false)
     );
     registration.credentials.client_secret = "\"c4nary\"".into();
-    assert_eq!(hint::for_reader(denied(true), &registration), denied(true));
+    assert_eq!(
+        reader_message::for_reader(denied(true), &registration),
+        denied(true)
+    );
     assert_ne!(
-        hint::for_reader(denied(false), &registration),
+        reader_message::for_reader(denied(false), &registration),
         denied(false)
     );
 }
@@ -206,27 +211,22 @@ fn the_document_has_the_bounds_as_they_are() {
     let bounds = [
         ("CONNECT_TIMEOUT", seconds(connect::CONNECT_TIMEOUT)),
         ("ERROR_BODY", seconds(ERROR_BODY)),
-        ("MAX_HEAD", bytes(exchange::MAX_HEAD)),
-        ("MAX_HEADERS", exchange::MAX_HEADERS.to_string()),
+        ("MAX_HEAD", bytes(transport::MAX_HEAD)),
+        ("MAX_HEADERS", transport::MAX_HEADERS.to_string()),
         ("MAX_BODY", bytes(MAX_BODY)),
         ("MAX_TOKEN", bytes(MAX_TOKEN)),
-        ("LIFETIME_ASSUMED", seconds(answer::LIFETIME_ASSUMED)),
-        ("LIFETIME_MAX", format!("{} s", answer::LIFETIME_MAX)),
-        ("EXPIRY_TOLERANCE", seconds(answer::EXPIRY_TOLERANCE)),
-        ("MAX_CODINGS", answer::MAX_CODINGS.to_string()),
-        ("MAX_MEMBERS", answer::MAX_MEMBERS.to_string()),
-        ("MAX_ITEMS", answer::MAX_ITEMS.to_string()),
+        ("LIFETIME_ASSUMED", seconds(response::LIFETIME_ASSUMED)),
+        ("LIFETIME_MAX", format!("{} s", response::LIFETIME_MAX)),
+        ("EXPIRY_TOLERANCE", seconds(response::EXPIRY_TOLERANCE)),
+        ("MAX_CODINGS", response::MAX_CODINGS.to_string()),
+        ("MAX_MEMBERS", response::MAX_MEMBERS.to_string()),
+        ("MAX_ITEMS", response::MAX_ITEMS.to_string()),
         ("MAX_WORDS", connect::MAX_WORDS.to_string()),
     ];
     for (name, value) in bounds {
         let row = format!("| `{name}` | {value} |");
         assert!(part.contains(&row), "{row}");
     }
-}
-
-#[test]
-fn id_and_secret_are_form_encoded() {
-    assert_eq!(form_encode("a b+c:d%é").as_str(), "a+b%2Bc%3Ad%25%C3%A9");
 }
 
 /// Reads a request with its form.
@@ -272,10 +272,10 @@ fn answer_with(lines: &str) -> String {
 fn answer_may_have_many_and_long_header_lines_up_to_a_bound() {
     let many = |count| "Set-Cookie: a=b; Path=/\r\n".repeat(count);
     let long = |bytes| format!("X-Long: {}\r\n", "a".repeat(bytes));
-    for lines in [many(150), many(exchange::MAX_HEADERS - 2), long(500_000)] {
+    for lines in [many(150), many(transport::MAX_HEADERS - 2), long(500_000)] {
         assert!(fetched_raw(answer_with(&lines)).is_ok());
     }
-    for lines in [many(exchange::MAX_HEADERS), long(exchange::MAX_HEAD)] {
+    for lines in [many(transport::MAX_HEADERS), long(transport::MAX_HEAD)] {
         let words = words_of(fetched_raw(answer_with(&lines)), Cause::Connect);
         assert!(
             words.contains("524288 bytes or 1024 header lines"),
@@ -449,9 +449,9 @@ fn request_asks_for_json_as_it_is() {
             method,
             ..endpoint("https://domo.example:8443/oauth/token")
         };
-        let source = DomoSource::new(registration(endpoint).unwrap(), &Shared::default());
+        let credentials = registration(endpoint.clone()).unwrap().credentials;
         let scope = ScopeSet::parse("data user").unwrap();
-        let request = source.unwrap().request(&scope).unwrap();
+        let request = request::token_request(&endpoint, &credentials, &scope).unwrap();
         let headers = request.headers();
         assert_eq!(headers[ACCEPT_ENCODING], "identity");
         assert_eq!(headers[ACCEPT], "application/json");

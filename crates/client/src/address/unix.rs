@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_is_named_as_the_machine_names_it() {
+    fn group_is_named_by_etc_group() {
         let groups = "root:x:0:\n# games\nbroken\ntokens:x:1004:ann,bob\nsame:x:1004:\n";
         assert_eq!(name_in(groups, 1004), Some("tokens"));
         assert_eq!(name_in(groups, 60), None);

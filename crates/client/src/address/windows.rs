@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Target;
 use crate::error::{Error, SocketOrigin};
 use crate::owner::{self, ADMINISTRATORS, SYSTEM};
-use crate::pipe::USUAL;
+use crate::pipe::DEFAULT;
 use crate::stream::Stream;
 
 /// The default paths: the host's pipe alone.
@@ -20,20 +20,20 @@ impl Defaults {
 
     #[expect(clippy::unused_self, reason = "the same interface everywhere")]
     pub(super) fn target(&self) -> Target {
-        Target::named(Path::new(USUAL).into(), SocketOrigin::Host)
+        Target::named(Path::new(DEFAULT).into(), SocketOrigin::Host)
     }
 }
 
 impl Target {
-    /// Refuses a server whose pipe is neither ours, nor the system's, nor the administrators':
-    /// whoever comes first can take a pipe's name, but not another owner's.
+    /// Rejects a server whose pipe belongs neither to this user, nor to the system, nor to the administrators.
+    /// Any process can create a pipe of a free name, but not with another owner.
     pub(crate) fn check(&self, stream: &Stream) -> Result<(), Error> {
         let io = |source: io::Error| Error::Io {
             path: self.path.to_path_buf(),
             source: source.into(),
         };
         let server = stream.server().map_err(io)?;
-        let us = owner::us().map_err(io)?;
+        let us = owner::current_user().map_err(io)?;
         if [SYSTEM, ADMINISTRATORS, &us].contains(&server.as_str()) {
             return Ok(());
         }
@@ -44,7 +44,7 @@ impl Target {
         Err(Error::Untrusted { cause })
     }
 
-    /// What is at a pipe's name is a pipe.
+    /// A pipe's name leads to nothing but a pipe.
     #[expect(clippy::unused_self, reason = "the same interface everywhere")]
     pub(super) fn is_something_else(&self) -> bool {
         false
@@ -66,9 +66,9 @@ mod tests {
     use crate::address::Address;
 
     #[test]
-    fn without_the_variable_it_is_the_hosts_pipe() {
+    fn default_address_is_the_hosts_pipe() {
         let target = Address::find(&|_| None).unwrap().target();
-        assert_eq!(*target.path, *Path::new(USUAL));
+        assert_eq!(*target.path, *Path::new(DEFAULT));
         assert_eq!(target.tried.len(), 1);
     }
 }

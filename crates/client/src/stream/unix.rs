@@ -12,8 +12,8 @@ use rustix::net::{RecvFlags, recv};
 
 use crate::clock::boot_now;
 
-/// The shortest time limit there is: none at all is what zero means to the system.
-const LEAST_WAIT: Duration = Duration::from_millis(1);
+/// The shortest time limit: the system takes zero for none at all.
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
 pub(crate) struct Stream(UnixStream);
 
@@ -21,7 +21,7 @@ impl Stream {
     /// Connects within `left`. A broker whose backlog is full until then is
     /// [`io::ErrorKind::WouldBlock`].
     pub(crate) fn open(path: &Path, left: Duration) -> io::Result<Self> {
-        // Which the system would take for the path's end, or for a name that isn't in the file system.
+        // The system would end the path at a NUL, or take it for an abstract name.
         if path.as_os_str().as_bytes().contains(&0) {
             let wrong = "there is a NUL in the path";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, wrong));
@@ -34,7 +34,7 @@ impl Stream {
         let mut rest = bytes;
         while !rest.is_empty() {
             let limit = |left| self.0.set_write_timeout(Some(left));
-            match patiently(left, limit, || (&self.0).write(rest))? {
+            match retry_interrupted(left, limit, || (&self.0).write(rest))? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 written => rest = rest.get(written..).unwrap_or_default(),
             }
@@ -43,10 +43,10 @@ impl Stream {
     }
 
     /// Reads what is there, and waits for `left` at most if there is nothing. Zero bytes mean that
-    /// the broker has gone.
+    /// the broker has closed the connection.
     pub(crate) fn receive(&mut self, room: &mut [u8], left: Duration) -> io::Result<usize> {
         let limit = |left| self.0.set_read_timeout(Some(left));
-        patiently(left, limit, || (&self.0).read(room))
+        retry_interrupted(left, limit, || (&self.0).read(room))
     }
 
     /// Whether there is neither anything to read nor an end. Doesn't wait.
@@ -55,7 +55,7 @@ impl Stream {
         recv(self, &mut [0; 1], flags).is_err_and(|error| error == Errno::WOULDBLOCK)
     }
 
-    /// The user that serves, as the kernel says.
+    /// Returns the user id of the server, from the kernel.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(crate) fn server(&self) -> io::Result<u32> {
         use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -69,13 +69,13 @@ impl AsFd for Stream {
     }
 }
 
-/// Calls `job` with its `limit` set to what there is left, anew after each signal that comes between.
-fn patiently<T>(
+/// Calls `job` with its `limit` set to the time that is left; again after each signal that interrupts it.
+fn retry_interrupted<T>(
     left: Duration,
     limit: impl Fn(Duration) -> io::Result<()>,
     mut job: impl FnMut() -> io::Result<T>,
 ) -> io::Result<T> {
-    limit(left.max(LEAST_WAIT))?;
+    limit(left.max(MIN_TIMEOUT))?;
     let deadline = boot_now() + left;
     loop {
         match job() {
@@ -84,7 +84,7 @@ fn patiently<T>(
                 if left.is_zero() {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
-                limit(left.max(LEAST_WAIT))?;
+                limit(left.max(MIN_TIMEOUT))?;
             }
             done => return done,
         }
@@ -107,7 +107,7 @@ fn connect(path: &Path, left: Duration) -> io::Result<UnixStream> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     let stream = UnixStream::from(socket);
     let limit = |left| stream.set_write_timeout(Some(left));
-    patiently(left, limit, || Ok(connect(&stream, &address)?))?;
+    retry_interrupted(left, limit, || Ok(connect(&stream, &address)?))?;
     Ok(stream)
 }
 

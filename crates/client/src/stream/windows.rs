@@ -1,5 +1,5 @@
-//! A named pipe. Windows puts no limit on how long one is read or written, and takes a wait back
-//! only where the pipe was opened for it, so tokio does the waiting.
+//! A named pipe. Windows has no timeouts for reading and writing one, and cancels an operation only if
+//! the pipe was opened for overlapped I/O, so tokio does the waiting.
 
 use std::fs::OpenOptions;
 use std::future::Future;
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::{owner, pipe};
 
-/// `FILE_FLAG_OVERLAPPED`: waits can be given up.
+/// `FILE_FLAG_OVERLAPPED`: operations can be cancelled.
 const OVERLAPPED: u32 = 0x4000_0000;
 
 /// `ERROR_PIPE_NOT_CONNECTED`: the broker has closed its end.
@@ -30,18 +30,21 @@ pub(crate) struct Stream {
     waiter: Waiter,
 }
 
-/// What waits for the pipe.
+/// The runtime that waits for the pipe.
 struct Waiter(Option<Runtime>);
 
 impl Stream {
     /// Connects. A broker whose instances are all taken is [`io::ErrorKind::WouldBlock`].
     pub(crate) fn open(path: &Path, _left: Duration) -> io::Result<Self> {
-        if !pipe::is_one(path) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, pipe::WANTED));
+        if !pipe::is_pipe_name(path) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                pipe::NOT_A_PIPE,
+            ));
         }
         let mut options = OpenOptions::new();
         let file = options
-            .access_mode(pipe::CALL)
+            .access_mode(pipe::CLIENT_ACCESS)
             .security_qos_flags(pipe::IDENTIFICATION)
             .custom_flags(OVERLAPPED)
             .open(path)
@@ -68,7 +71,7 @@ impl Stream {
     }
 
     /// Reads what is there, and waits for `left` at most if there is nothing. Zero bytes mean that
-    /// the broker has gone.
+    /// the broker has closed the pipe.
     pub(crate) fn receive(&mut self, room: &mut [u8], left: Duration) -> io::Result<usize> {
         let Self { pipe, waiter } = self;
         let read = waiter.wait(async { timeout(left, pipe.read(room)).await? });
@@ -81,7 +84,7 @@ impl Stream {
         true
     }
 
-    /// Whose pipe it is.
+    /// Returns the owner of the pipe.
     pub(crate) fn server(&self) -> io::Result<String> {
         owner::of(&self.pipe.as_handle())
     }
@@ -89,14 +92,14 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // Nothing that we sent is worth a thread that waits until the broker has read it.
+        // Waiting until the broker has read everything would take a thread.
         self.pipe.assume_flushed();
     }
 }
 
 impl Waiter {
-    /// Waits on this thread, or, where it is another runtime's, which nobody may hold up by tokio's
-    /// rules, on one made for the purpose.
+    /// Waits on this thread, or on a new one if this thread belongs to another tokio runtime, which must
+    /// not be blocked.
     fn wait<T: Send>(&self, work: impl Future<Output = io::Result<T>> + Send) -> io::Result<T> {
         let Some(runtime) = &self.0 else {
             return Err(io::ErrorKind::NotConnected.into());
@@ -111,7 +114,7 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        // Within another runtime it may only be let go, and it has nothing left to do.
+        // Within another runtime a blocking shutdown panics; this one has no tasks left.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }

@@ -123,7 +123,7 @@ impl Fake {
 
     pub(crate) fn broker(&self) -> Broker {
         let broker = Broker::connect_to(&self.path).unwrap();
-        broker.timeout(Duration::from_secs(5))
+        broker.with_timeout(Duration::from_secs(5))
     }
 
     /// How many connections have come since the last look.

@@ -1,0 +1,100 @@
+//! How often a token's text is in an app's memory.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
+#[allow(dead_code, reason = "each test file uses its own part")]
+mod fake;
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
+use std::process::{Command, Stdio};
+
+use domo_token_client::Broker;
+use domo_token_protocol::messages::{Response, TokenText};
+
+use fake::{Fake, renewed};
+
+/// Names the socket to the app.
+const SOCKET: &str = "WIPED_SOCKET";
+
+/// Not to be found but where a token was.
+fn text(generation: u64) -> String {
+    format!("c4nary{generation}-{}", "k5Tz".repeat(150))
+}
+
+/// How often `what` is in the memory of the process of that number.
+fn found_in_memory(pid: u32, what: &str) -> usize {
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let writable = maps.lines().filter(|line| line.contains(" rw"));
+    let mut found = 0;
+    for line in writable {
+        let range = line.split_whitespace().next().unwrap();
+        let (from, to) = range.split_once('-').unwrap();
+        let from = u64::from_str_radix(from, 16).unwrap();
+        let to = u64::from_str_radix(to, 16).unwrap();
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
+        // What can't be read, such as the kernel's own pages, holds nothing of ours.
+        if memory.read_exact_at(&mut bytes, from).is_ok() {
+            let starts = bytes.windows(what.len());
+            found += starts.filter(|bytes| *bytes == what.as_bytes()).count();
+        }
+    }
+    found
+}
+
+#[test]
+#[ignore = "the app of the next one, which starts it as a process of its own"]
+fn the_app() {
+    let broker = Broker::connect_to(std::env::var_os(SOCKET).unwrap()).unwrap();
+    let mut orders = std::io::stdin().lock().lines();
+    let mut done = |what: &str| {
+        println!("done: {what}");
+        orders.next().unwrap().unwrap();
+    };
+    let token = broker.token("data").unwrap();
+    done("asked");
+    drop(token.authorization());
+    done("written into a header");
+    let renewed = broker.renew(&token).unwrap();
+    drop(token);
+    done("renewed");
+    drop((broker, renewed));
+    done("dropped");
+}
+
+#[test]
+fn token_text_is_in_memory_once_while_cached_and_nowhere_after() {
+    let fake = Fake::answering(|_, request| {
+        let mut response = renewed(request);
+        if let Response::Token(answer) = &mut response {
+            answer.access_token = TokenText::new(text(answer.generation));
+        }
+        response
+    });
+    let mut app = Command::new(std::env::current_exe().unwrap())
+        .args(["the_app", "--exact", "--ignored", "--nocapture"])
+        .env(SOCKET, fake.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(app.stdout.take().unwrap());
+    let mut said = said.lines().map_while(Result::ok);
+    let steps = [
+        ("asked", 1, 0),
+        ("written into a header", 1, 0),
+        ("renewed", 0, 1),
+        ("dropped", 0, 0),
+    ];
+    for (what, first, second) in steps {
+        let line = said.find(|line| line.contains("done: ")).unwrap();
+        assert!(line.ends_with(what), "{line}");
+        let found = [1, 2].map(|generation| found_in_memory(app.id(), &text(generation)));
+        assert_eq!(found, [first, second], "{what}");
+        app.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+    assert!(app.wait().unwrap().success());
+}

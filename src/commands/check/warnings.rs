@@ -1,0 +1,18 @@
+//! What works, and is most likely a mistake all the same.
+
+use super::LoadedClient;
+use crate::config::ClientConfig;
+use crate::credentials::command_mistake;
+
+/// Returns warnings about a client whose files are as they must be.
+pub(super) fn of_client(name: &str, client: &ClientConfig, loaded: &LoadedClient) -> Vec<String> {
+    let command = client.secret_command();
+    let command = command.and_then(|(_, command)| command_mistake(&command.argv));
+    let command = command.map(|mistake| format!("client_secret_command: {mistake}"));
+    let words = command
+        .into_iter()
+        .chain(loaded.source.credential_warnings());
+    words
+        .map(|words| format!("client \"{name}\": {words}"))
+        .collect()
+}

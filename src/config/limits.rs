@@ -1,0 +1,171 @@
+//! `[limits]`: its keys, defaults and bounds.
+
+use std::time::Duration;
+
+use domo_token_protocol::duration;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::ConfigError;
+use super::validate::Validator;
+
+/// More than any system has descriptors.
+const LIMIT_MAX: i64 = 1_000_000;
+
+/// A machine under load needs that much.
+const DEADLINE_MIN: Duration = Duration::from_secs(1);
+
+/// Longer, and it would be no bound any more.
+const DEADLINE_MAX: Duration = Duration::from_secs(600);
+
+/// Bounds on callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Connections of one user; root and the daemon's user are exempt.
+    pub connections_per_user: usize,
+    /// Of these, those that watch a set.
+    pub watchers_per_user: usize,
+    /// How long they may take.
+    pub deadlines: Deadlines,
+}
+
+/// How long callers may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Over the hello and the first request, from the moment of connecting.
+    pub first_request: Duration,
+    /// Over a later request, from its first byte to its last.
+    pub request: Duration,
+    /// Over reading an answer.
+    pub answer: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            first_request: Duration::from_secs(10),
+            request: Duration::from_secs(5),
+            answer: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            connections_per_user: 1024,
+            watchers_per_user: 1024,
+            deadlines: Deadlines::default(),
+        }
+    }
+}
+
+impl Limits {
+    /// Returns the keys that differ in `new` and take effect at a restart only.
+    pub(super) fn restart_keys(&self, new: &Self) -> Vec<&'static str> {
+        if self == new {
+            Vec::new()
+        } else {
+            vec!["limits"]
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Limits")]
+pub(super) struct RawLimits {
+    /// Connections at once; 4096 by default.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 1_000_000))]
+    pub(super) connections: Option<Spanned<i64>>,
+    /// Connections of one user; 1024 by default. Root and the daemon's user are exempt.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 1_000_000))]
+    pub(super) connections_per_user: Option<Spanned<i64>>,
+    /// Of these, those that watch a set; 1024 by default.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 1_000_000))]
+    pub(super) watchers_per_user: Option<Spanned<i64>>,
+    /// How long a connection may take over its first request, like "10s", which is the default.
+    #[schemars(with = "Option<String>")]
+    pub(super) first_request_deadline: Option<Spanned<String>>,
+    /// How long a later request may take from its first byte to its last; "5s" by default.
+    #[schemars(with = "Option<String>")]
+    pub(super) request_deadline: Option<Spanned<String>>,
+    /// How long a caller may take to read an answer; "5s" by default.
+    #[schemars(with = "Option<String>")]
+    pub(super) answer_deadline: Option<Spanned<String>>,
+}
+
+impl Validator<'_> {
+    pub(super) fn limits(&self, written: RawLimits) -> Result<Limits, ConfigError> {
+        let usual = Limits::default();
+        Ok(Limits {
+            connections: self.limit(written.connections, "connections", usual.connections)?,
+            connections_per_user: self.limit(
+                written.connections_per_user,
+                "connections_per_user",
+                usual.connections_per_user,
+            )?,
+            watchers_per_user: self.limit(
+                written.watchers_per_user,
+                "watchers_per_user",
+                usual.watchers_per_user,
+            )?,
+            deadlines: Deadlines {
+                first_request: self.deadline(
+                    written.first_request_deadline,
+                    "first_request_deadline",
+                    usual.deadlines.first_request,
+                )?,
+                request: self.deadline(
+                    written.request_deadline,
+                    "request_deadline",
+                    usual.deadlines.request,
+                )?,
+                answer: self.deadline(
+                    written.answer_deadline,
+                    "answer_deadline",
+                    usual.deadlines.answer,
+                )?,
+            },
+        })
+    }
+
+    fn limit(
+        &self,
+        written: Option<Spanned<i64>>,
+        key: &str,
+        usual: usize,
+    ) -> Result<usize, ConfigError> {
+        let Some(written) = written else {
+            return Ok(usual);
+        };
+        let found = Some(*written.get_ref()).filter(|limit| (1..=LIMIT_MAX).contains(limit));
+        let found = found.and_then(|limit| usize::try_from(limit).ok());
+        found.ok_or_else(|| {
+            let problem = format!("must be a number from 1 to {LIMIT_MAX}");
+            self.error(Some(written.span()), &format!("limits.{key}"), problem)
+        })
+    }
+
+    fn deadline(
+        &self,
+        written: Option<Spanned<String>>,
+        key: &str,
+        usual: Duration,
+    ) -> Result<Duration, ConfigError> {
+        let Some(written) = written else {
+            return Ok(usual);
+        };
+        let found = duration::parse(written.get_ref());
+        found
+            .filter(|time| (DEADLINE_MIN..=DEADLINE_MAX).contains(time))
+            .ok_or_else(|| {
+                let problem = "must be a time in quotes, from \"1s\" to \"10m\"".to_owned();
+                self.error(Some(written.span()), &format!("limits.{key}"), problem)
+            })
+    }
+}

@@ -1,0 +1,190 @@
+//! What is true: each rule, its bounds, and the words for breaking it.
+
+mod callers;
+mod credentials;
+mod paths;
+mod platform;
+mod scopes;
+mod url;
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use domo_token_protocol::scope::ScopeSet;
+use toml::Spanned;
+
+use super::parse::RawConfig;
+use super::{AUDIT_IN_USE, ClientConfig, Config, ConfigError};
+use crate::config::named_path::NamedPath;
+use crate::platform::file_watch::Stamp;
+use domo_token_core::masking::{HINT, masked};
+pub(super) use paths::fault_of_login_file;
+pub(super) use paths::fault_of_socket;
+pub use paths::{NOT_THE_LOGIN, fault_of_path};
+pub use scopes::DOMO_SCOPES;
+pub(super) use scopes::scope_set;
+pub(super) use url::{Written, proxy_url, refuse_proxy_over_http, token_url};
+
+/// Turns what was written into what is true, knowing where to point.
+pub(super) struct Validator<'a> {
+    pub(super) text: &'a str,
+    pub(super) path: &'a Path,
+}
+
+impl Validator<'_> {
+    pub(super) fn config(&self, raw: RawConfig) -> Result<Config, ConfigError> {
+        let pipe_group = self.platform(&raw, cfg!(windows))?;
+        let names: Vec<String> = raw.clients.keys().cloned().collect();
+        let mut clients = BTreeMap::new();
+        for (name, client) in raw.clients {
+            clients.insert(name.clone(), self.client(&name, client)?);
+        }
+        credentials::withhold_secrets(&mut clients);
+        let (mut broker, limits, log) = (raw.broker.0, raw.limits.0, raw.log.0);
+        if clients.is_empty() {
+            let problem = "no client: add a [clients.NAME] table with client_id, a client secret \
+                           and tokens";
+            return Err(self.error(None, "clients", problem.to_owned()));
+        }
+        let mut notices = sets_for_nobody(&clients);
+        let default_client = match broker.default_client.take() {
+            Some(default) if !clients.contains_key(default.get_ref()) => {
+                let problem = format!("no such client; there is {}", listed(&names));
+                return Err(self.error(Some(default.span()), "broker.default_client", problem));
+            }
+            Some(default) => Some(default.into_inner()),
+            None if clients.len() == 1 => names.into_iter().next(),
+            None => {
+                notices.push(format!(
+                    "broker.default_client is not set: callers that name no client are denied; \
+                     set it to one of {}",
+                    listed(&names)
+                ));
+                None
+            }
+        };
+        let audit_file = raw.audit.0.file.as_ref().map(Spanned::span);
+        let config = Config {
+            path: Some(self.path.to_owned()),
+            broker: self.broker(broker, pipe_group)?,
+            limits: self.limits(limits)?,
+            default_client,
+            metrics: self.metrics(raw.metrics.0)?,
+            audit: self.audit(raw.audit.0)?,
+            log: self.log(log)?,
+            notices,
+            clients,
+            stamp: Stamp::default(),
+            digest: digest(self.text),
+        };
+        if config.audits_into_own_file() {
+            return Err(self.error(audit_file, "audit.file", AUDIT_IN_USE.to_owned()));
+        }
+        Ok(config)
+    }
+
+    /// A path as it counts: relative ones start beside the config.
+    pub(super) fn path(
+        &self,
+        written: Option<Spanned<PathBuf>>,
+        key: &str,
+    ) -> Result<Option<NamedPath>, ConfigError> {
+        let Some(written) = written else {
+            return Ok(None);
+        };
+        if let Some(fault) = fault_of_path(written.get_ref()) {
+            return Err(self.error(Some(written.span()), key, fault.to_owned()));
+        }
+        Ok(Some(self.resolve(written.get_ref())))
+    }
+
+    /// The path of what the daemon makes. A secret in its place would become a file's name.
+    pub(super) fn path_to_make(
+        &self,
+        written: Option<Spanned<PathBuf>>,
+        key: &str,
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        let span = written.as_ref().map(Spanned::span);
+        let path = self.path(written, key)?;
+        if path.as_ref().is_some_and(NamedPath::is_secret) {
+            let problem =
+                format!("looks like a secret ({HINT}); write the whole path if it is one");
+            return Err(self.error(span, key, problem));
+        }
+        Ok(path.map(|path| path.path().to_owned()))
+    }
+
+    fn resolve(&self, path: &Path) -> NamedPath {
+        NamedPath::new(path, self.path.parent().unwrap_or(Path::new("")))
+    }
+
+    pub(super) fn error(
+        &self,
+        span: Option<Range<usize>>,
+        key: &str,
+        problem: String,
+    ) -> ConfigError {
+        ConfigError {
+            path: Some(self.path.to_owned()),
+            place: span.map(|span| line_and_column(self.text, span.start)),
+            key: Some(key.to_owned()),
+            problem,
+        }
+    }
+}
+
+/// Scope sets that an access table leaves out, which may be meant.
+fn sets_for_nobody(clients: &BTreeMap<String, ClientConfig>) -> Vec<String> {
+    let mut notices = Vec::new();
+    for (name, client) in clients {
+        let Some(access) = &client.access else {
+            continue;
+        };
+        let left_out = client
+            .tokens
+            .iter()
+            .filter(|set| !access.0.contains_key(*set));
+        let left_out: Vec<&str> = left_out.map(ScopeSet::as_str).collect();
+        if !left_out.is_empty() {
+            let sets = listed(&left_out);
+            let name = masked(name);
+            notices.push(format!(
+                "clients.{name}.access has no entry for {sets}: nobody may have that"
+            ));
+        }
+    }
+    notices
+}
+
+/// Names for a person, as many as fit a line.
+pub(crate) fn listed(names: &[impl AsRef<str>]) -> String {
+    const SHOWN: usize = 20;
+    let shown: Vec<String> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("\"{}\"", name.as_ref()))
+        .collect();
+    let more = names.len().saturating_sub(SHOWN);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    shown.join(", ") + &more
+}
+
+fn digest(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Line and column of a byte, both from 1; the column counts characters.
+pub(super) fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    (line, column)
+}

@@ -1,0 +1,115 @@
+//! Validates access tables and the socket's group.
+
+use std::collections::BTreeMap;
+
+use domo_token_protocol::scope::ScopeSet;
+use toml::Spanned;
+
+use super::{Validator, listed};
+use crate::config::ConfigError;
+use crate::config::parse::{RawPrincipal, RawRule, Table};
+use domo_token_core::policy::{Access, Principal, Rule};
+
+impl Validator<'_> {
+    pub(in crate::config) fn access(
+        &self,
+        written: BTreeMap<Spanned<String>, Spanned<Table<RawRule>>>,
+        tokens: &[ScopeSet],
+        key: &str,
+    ) -> Result<Access, ConfigError> {
+        let mut access = Access::default();
+        for (sets, rule) in written {
+            let fail = |problem: &str| Err(self.error(Some(sets.span()), key, problem.to_owned()));
+            let scope = match ScopeSet::parse(sets.get_ref()) {
+                Ok(scope) => scope,
+                Err(error) => return fail(&error.to_string()),
+            };
+            if !tokens.contains(&scope) {
+                let known: Vec<&str> = tokens.iter().map(ScopeSet::as_str).collect();
+                let known = listed(&known);
+                return fail(&format!("no such scope set in tokens; there is {known}"));
+            }
+            let rule = self.rule(rule, key)?;
+            if access.0.insert(scope, rule).is_some() {
+                return fail("the same scope set twice, written in two ways");
+            }
+        }
+        Ok(access)
+    }
+
+    fn rule(&self, written: Spanned<Table<RawRule>>, key: &str) -> Result<Rule, ConfigError> {
+        let span = written.span();
+        let fail = |problem: &str| Err(self.error(Some(span.clone()), key, problem.to_owned()));
+        let RawRule {
+            users,
+            groups,
+            units,
+        } = written.into_inner().0;
+        let principals = |written: Vec<RawPrincipal>| written.into_iter().map(principal).collect();
+        let rule = Rule {
+            users: principals(users),
+            groups: principals(groups),
+            units,
+        };
+        if rule.users.is_empty() && rule.groups.is_empty() && rule.units.is_empty() {
+            return fail("grants it to nobody: name users, groups or units");
+        }
+        if !rule.users.iter().chain(&rule.groups).all(can_be) {
+            return fail(
+                "users and groups have a name that isn't empty, or a number below 4294967295",
+            );
+        }
+        if rule
+            .units
+            .iter()
+            .any(|unit| unit.strip_suffix(".slice").is_some())
+        {
+            return fail("a slice is no unit that a process runs in: name services or scopes");
+        }
+        if !rule.units.iter().all(|unit| runs_processes(unit)) {
+            return fail("a unit is a service or a scope by its whole name, like report.service");
+        }
+        Ok(rule)
+    }
+
+    pub(in crate::config) fn socket_group(
+        &self,
+        written: Option<Spanned<RawPrincipal>>,
+    ) -> Result<Option<Principal>, ConfigError> {
+        let Some(written) = written else {
+            return Ok(None);
+        };
+        let span = written.span();
+        let group = principal(written.into_inner());
+        if !can_be(&group) {
+            let problem = "must be a group, by name or number".to_owned();
+            return Err(self.error(Some(span), "broker.socket_group", problem));
+        }
+        Ok(Some(group))
+    }
+}
+
+fn principal(written: RawPrincipal) -> Principal {
+    match written {
+        RawPrincipal::Id(id) => Principal::Id(id),
+        RawPrincipal::Name(name) => Principal::Name(name),
+    }
+}
+
+/// To the system the highest number means no user or group at all.
+fn can_be(principal: &Principal) -> bool {
+    match principal {
+        Principal::Name(name) => !name.is_empty(),
+        Principal::Id(id) => *id != u32::MAX,
+    }
+}
+
+/// Whether a unit of that name can have processes: systemd.unit(5) says which characters there are
+/// in it, and a template without its instance is no unit yet.
+fn runs_processes(unit: &str) -> bool {
+    let name = unit
+        .strip_suffix(".service")
+        .or_else(|| unit.strip_suffix(".scope"));
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+    name.is_some_and(|name| !name.is_empty() && !name.ends_with('@') && name.chars().all(allowed))
+}

@@ -1,0 +1,51 @@
+//! What is true of paths.
+
+use std::path::Path;
+
+use domo_token_client::socket_path::{SocketPath, is_tilde};
+
+use crate::config::{IN_QUOTES, stands_in_quotes};
+
+/// What is wrong with the path of a file.
+#[must_use]
+pub fn fault_of_path(path: &Path) -> Option<&'static str> {
+    if path.as_os_str().is_empty() {
+        return Some("empty: must be the path of a file");
+    }
+    let text = path.to_string_lossy();
+    if stands_in_quotes(&text) {
+        return Some(IN_QUOTES);
+    }
+    is_tilde(&text).then_some("no shell expands the tilde; write the whole path")
+}
+
+/// What to do about a login in the place of the path of its file.
+pub const NOT_THE_LOGIN: &str = "must be the path of a file, not the login itself; write the login to a file of \
+                                 mode 0600 and name the file";
+
+/// What is wrong with the path of a file with a login: it is the login, which messages would show.
+pub(in crate::config) fn fault_of_login_file(path: &Path) -> Option<&'static str> {
+    let text = path.to_string_lossy();
+    let (before, after) = text.split_once(':')?;
+    let is_drive = before.len() == 1 && after.starts_with(['/', '\\']);
+    let is_login = !(before.contains('/') || cfg!(windows) && is_drive);
+    is_login.then_some(NOT_THE_LOGIN)
+}
+
+/// What else is wrong with a path of a socket: it is written as a URL.
+pub(in crate::config) fn fault_of_socket(path: &Path) -> Option<String> {
+    if fault_of_path(path).is_some() {
+        return None;
+    }
+    match SocketPath::read(path.as_os_str(), None) {
+        Ok(SocketPath::Plain(_)) => None,
+        Ok(SocketPath::Url(path)) => {
+            let path = path.display();
+            Some(format!(
+                "must be a plain path, without \"unix:\"; write {path}"
+            ))
+        }
+        // Which names the URL to write; here it is the path alone.
+        Err(problem) => Some(problem.replace("write unix://", "write ")),
+    }
+}

@@ -1,0 +1,128 @@
+//! What means something on one kind of system alone is an error on the other.
+
+use super::Validator;
+use crate::config::ConfigError;
+use crate::config::parse::RawConfig;
+
+impl Validator<'_> {
+    /// Judges the keys that are there, on Windows or elsewhere, and gives the pipe's group.
+    pub(super) fn platform(
+        &self,
+        raw: &RawConfig,
+        windows: bool,
+    ) -> Result<Option<String>, ConfigError> {
+        let broker = &raw.broker.0;
+        let pipe_group = broker.pipe_group.as_ref();
+        if !windows {
+            return match pipe_group {
+                Some(group) => {
+                    let problem = "there are no pipes here; use socket_group".to_owned();
+                    Err(self.error(Some(group.span()), "broker.pipe_group", problem))
+                }
+                None => Ok(None),
+            };
+        }
+        let instead = "there is no mode of a pipe; use pipe_group for callers of other users";
+        let mode = broker.socket_mode.as_ref().map(toml::Spanned::span);
+        let group = broker.socket_group.as_ref().map(toml::Spanned::span);
+        let shared = broker.shared_directory.then_some(None);
+        let kept = broker.keep_over_restart.map(|_| None);
+        let foreign = [
+            (mode.map(Some), "broker.socket_mode", instead),
+            (group.map(Some), "broker.socket_group", "use pipe_group"),
+            (
+                shared,
+                "broker.shared_directory",
+                "a pipe is in no directory",
+            ),
+            (
+                kept,
+                "broker.keep_over_restart",
+                "there is no systemd to keep tokens",
+            ),
+        ];
+        for (span, key, problem) in foreign {
+            if let Some(span) = span {
+                let problem = format!("not on Windows: {problem}");
+                return Err(self.error(span, key, problem));
+            }
+        }
+        for (name, client) in &raw.clients {
+            if client.get_ref().0.access.is_some() {
+                let problem = "not on Windows: no caller's user is known there; whoever may open the pipe may have all";
+                let key = format!("clients.{name}.access");
+                return Err(self.error(Some(client.span()), &key, problem.to_owned()));
+            }
+        }
+        match pipe_group {
+            Some(group) if group.get_ref().is_empty() => {
+                let problem = "a group's name, or its security identifier".to_owned();
+                Err(self.error(Some(group.span()), "broker.pipe_group", problem))
+            }
+            group => Ok(group.map(|group| group.get_ref().clone())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn platform(text: &str, windows: bool) -> Result<Option<String>, String> {
+        let path = Path::new("config.toml");
+        let validator = Validator { text, path };
+        let raw = RawConfig::parse(text).unwrap();
+        validator
+            .platform(&raw, windows)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_system_refuses_the_keys_of_the_other_and_names_its_own() {
+        for (line, windows, words) in [
+            (
+                "pipe_group = \"Users\"",
+                false,
+                "broker.pipe_group: there are no pipes here; use socket_group",
+            ),
+            ("socket_mode = \"0660\"", true, "use pipe_group"),
+            (
+                "socket_group = 7",
+                true,
+                "broker.socket_group: not on Windows: use pipe_group",
+            ),
+            (
+                "shared_directory = true",
+                true,
+                "broker.shared_directory: not on Windows",
+            ),
+            (
+                "keep_over_restart = true",
+                true,
+                "broker.keep_over_restart: not on Windows",
+            ),
+            ("pipe_group = \"\"", true, "security identifier"),
+        ] {
+            let text = format!("[broker]\n{line}\n");
+            let error = platform(&text, windows).unwrap_err();
+            assert!(error.contains(words), "{line}: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+        let text = "[clients.acme.access]\ndata = { users = [\"etl\"] }\n";
+        assert!(
+            platform(text, true)
+                .unwrap_err()
+                .contains("clients.acme.access")
+        );
+        assert_eq!(platform(text, false), Ok(None));
+    }
+
+    #[test]
+    fn the_pipes_group_is_taken_as_written() {
+        let text = "[broker]\npipe_group = \"S-1-5-32-545\"\n";
+        assert_eq!(platform(text, true), Ok(Some("S-1-5-32-545".to_owned())));
+        assert_eq!(platform("", true), Ok(None));
+    }
+}

@@ -1,0 +1,47 @@
+//! What a rejection is most likely due to, as the end of its message.
+
+use super::Registration;
+use crate::config::in_variables;
+use crate::credentials::ProxyLogin;
+use domo_token_core::fetch::FetchError;
+
+/// Returns the error as its reader needs it: with the mistake that explains it, and with variables in place of
+/// keys where there are no keys.
+pub(super) fn for_reader(error: FetchError, registration: &Registration) -> FetchError {
+    let mut error = with_mistake(error, registration);
+    if registration.by_environment {
+        let (FetchError::Denied { words, .. }
+        | FetchError::ProxyLogin { words }
+        | FetchError::Transient { words, .. }) = &mut error;
+        *words = in_variables(words);
+    }
+    error
+}
+
+/// Returns the error with the mistake that the rejected secret or login shows, if it shows one.
+fn with_mistake(mut error: FetchError, registration: &Registration) -> FetchError {
+    let (words, what, mistake) = match &mut error {
+        FetchError::Denied {
+            scope_only: false,
+            words,
+            ..
+        } => (
+            words,
+            "client secret",
+            registration.credentials.paste_mistake(),
+        ),
+        FetchError::ProxyLogin { words, .. } => {
+            let login = registration.proxy_login.as_ref();
+            (
+                words,
+                "proxy login",
+                login.and_then(ProxyLogin::paste_mistake),
+            )
+        }
+        FetchError::Denied { .. } | FetchError::Transient { .. } => return error,
+    };
+    if let Some(mistake) = mistake {
+        *words = format!("{words}; the {what} {}", mistake.advice());
+    }
+    error
+}

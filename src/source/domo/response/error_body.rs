@@ -1,0 +1,167 @@
+//! The shapes in which servers say what is wrong: OAuth's, Domo's, and those of gateways.
+
+use hyper::header::HeaderMap;
+
+use super::headers::challenge_error;
+use super::json::{self, End, Loose, Members};
+use super::responder::Responder;
+use domo_token_core::fetch::Cause;
+
+/// The members with texts for people, in the order in which they are shown: OAuth's (RFC 6749 §5.2),
+/// Domo's, problem details (RFC 9457), and what gateways and frameworks have.
+const TEXTS: [&str; 13] = [
+    "code",
+    "error",
+    "error_description",
+    "title",
+    "message",
+    "faultstring",
+    "detail",
+    "description",
+    "reason",
+    "errorMessage",
+    "error_message",
+    "errors",
+    "fault",
+];
+
+/// How many texts of a body are shown.
+const MAX_TEXTS: usize = 6;
+
+/// What an answer says about an error.
+#[derive(Default)]
+pub(super) struct ErrorBody {
+    members: Members,
+    /// The error in `WWW-Authenticate`.
+    challenge: Option<String>,
+    /// What is said for people.
+    texts: Vec<String>,
+}
+
+impl ErrorBody {
+    /// Reads what there is of a body: one that breaks off counts as far as its members are whole.
+    pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Self {
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+        let mut found = match json::read(body) {
+            (members, End::Complete | End::Trailing | End::Early)
+                if members.repeated(&["error", "status", "message"]).is_none() =>
+            {
+                Self {
+                    texts: texts_of(&members),
+                    members,
+                    challenge: None,
+                }
+            }
+            _ => Self::default(),
+        };
+        let (challenge, description) = challenge_error(headers);
+        if found.texts.is_empty() {
+            found.texts.extend(challenge.clone());
+            found.texts.extend(description);
+        }
+        found.challenge = challenge;
+        found
+    }
+
+    /// Returns OAuth's code of the error.
+    pub(super) fn oauth_code(&self) -> Option<&str> {
+        let code = self.members.get("error").text();
+        code.filter(|code| is_oauth_code(code))
+    }
+
+    fn has_domos_shape(&self) -> bool {
+        // A framework's own page has another kind of "error" beside them.
+        let status = self.members.get("status");
+        let is_status = status.is_number()
+            || status
+                .text()
+                .is_some_and(|text| text.parse::<u16>().is_ok());
+        is_status
+            && self.members.get("message").text().is_some()
+            && matches!(self.members.get("error"), Loose::Absent | Loose::Null)
+    }
+
+    /// Returns whether the body is an error of a token endpoint: OAuth's or Domo's.
+    pub(super) fn is_rejection(&self) -> bool {
+        self.oauth_code().is_some() || self.has_domos_shape()
+    }
+
+    /// Returns whether the answer has the shape of Domo's.
+    pub(super) fn is_domos(&self) -> bool {
+        self.is_rejection() || self.challenge.as_deref().is_some_and(is_oauth_code)
+    }
+
+    /// Returns the cause if the error is one that passes by itself.
+    pub(super) fn asks_to_retry(&self) -> Option<Cause> {
+        let error = self.members.get("error");
+        let code = match error {
+            Loose::Object(error) => error.get("code").text(),
+            Loose::Absent
+            | Loose::Null
+            | Loose::Bool
+            | Loose::Number(_)
+            | Loose::Text(_)
+            | Loose::List(_)
+            | Loose::Deep => error.text(),
+        };
+        let code = code.or(self.members.get("code").text())?;
+        let code = code.to_ascii_lowercase().replace([' ', '-'], "_");
+        match code.as_str() {
+            "slow_down" | "too_many_requests" => Some(Cause::RateLimited),
+            _ if code.starts_with("rate_limit") => Some(Cause::RateLimited),
+            "temporarily_unavailable" | "server_error" => Some(Cause::Server),
+            _ => None,
+        }
+    }
+
+    /// Returns what the answer says, fit for one line, with the trace id that Domo's support asks for.
+    pub(super) fn text(&self, sender: &Responder<'_>) -> String {
+        let mut text = sender.clean(&self.texts.join(": "));
+        let toe = self.members.get("toe").text();
+        if let Some(toe) = toe.filter(|toe| !toe.is_empty()) {
+            let toe = sender.name(toe);
+            text = format!("{text} (toe {toe})");
+        }
+        text
+    }
+}
+
+fn is_oauth_code(code: &str) -> bool {
+    !code.is_empty()
+        && code
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+/// The texts of an object, and of the objects and lists in it.
+fn texts_of(members: &Members) -> Vec<String> {
+    let mut found = Vec::new();
+    for name in TEXTS {
+        add_texts(members.get(name), &mut found);
+    }
+    found
+}
+
+fn add_texts(value: &Loose, found: &mut Vec<String>) {
+    if found.len() >= MAX_TEXTS {
+        return;
+    }
+    match value {
+        Loose::Text(text) => {
+            if !text.trim().is_empty() && !found.contains(text) {
+                found.push(text.clone());
+            }
+        }
+        Loose::List(items) => {
+            for item in items {
+                add_texts(item, found);
+            }
+        }
+        Loose::Object(members) => {
+            for name in TEXTS {
+                add_texts(members.get(name), found);
+            }
+        }
+        Loose::Absent | Loose::Null | Loose::Bool | Loose::Number(_) | Loose::Deep => {}
+    }
+}

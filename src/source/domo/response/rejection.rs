@@ -1,0 +1,132 @@
+//! An answer that isn't a 200: rejected, or worth another try.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+use super::Answer;
+use super::body::{self, End};
+use super::error_body::ErrorBody;
+use super::headers::retry_after;
+use super::responder::Responder;
+use domo_token_core::fetch::{Cause, FetchError};
+
+/// What servers answer to plain HTTP on their port for TLS: nginx, Apache, Go and Tomcat.
+const PLAIN_HTTP: [&str; 4] = [
+    "plain http request was sent to https port",
+    "speaking plain http to an ssl-enabled server port",
+    "sent an http request to an https server",
+    "combination of host and port requires tls",
+];
+
+/// As much of a page is looked at.
+const MAX_PAGE: usize = 4096;
+
+/// Returns what an answer means that isn't a 200.
+pub(super) fn read(answer: &Answer, sender: &Responder<'_>) -> FetchError {
+    let decoded = body::decode(&answer.headers, &answer.body);
+    let error = ErrorBody::read(&answer.headers, decoded.bytes());
+    let hint = hint(answer.status, decoded.bytes());
+    let words = words(answer.status, &error, &decoded.end, hint, sender);
+    let wait = retry_after(&answer.headers, answer.received);
+    if is_denied(answer.status, &error, wait) {
+        let scope_only = error.oauth_code() == Some("invalid_scope");
+        return FetchError::Denied { scope_only, words };
+    }
+    FetchError::Transient {
+        cause: cause(answer.status, &error, wait),
+        words,
+        retry_after: wait,
+    }
+}
+
+fn is_denied(status: StatusCode, error: &ErrorBody, wait: Option<Duration>) -> bool {
+    match status.as_u16() {
+        401 => true,
+        400 | 403 => error.is_rejection() && error.asks_to_retry().is_none() && wait.is_none(),
+        _ => false,
+    }
+}
+
+fn cause(status: StatusCode, error: &ErrorBody, wait: Option<Duration>) -> Cause {
+    match status.as_u16() {
+        400 | 403 => {
+            let waits = wait.map(|_| Cause::Server);
+            error.asks_to_retry().or(waits).unwrap_or(Cause::Unusable)
+        }
+        404 => Cause::NotFound,
+        407 => Cause::Proxy,
+        429 => Cause::RateLimited,
+        408 | 425 | 500..=599 => Cause::Server,
+        304 => Cause::Unusable,
+        300..=399 => Cause::RedirectRefused,
+        _ => Cause::Unusable,
+    }
+}
+
+/// Returns what to do about that status, which Domo or a proxy may have sent.
+fn hint(status: StatusCode, body: &[u8]) -> Option<&'static str> {
+    match status.as_u16() {
+        400 | 497 if is_about_plain_http(body) => {
+            Some("the port speaks TLS; write https:// in token_url")
+        }
+        200..=299 => {
+            Some("a token comes with status 200 alone; has a proxy on the way changed the answer?")
+        }
+        304 => Some("the request allows no such answer; a cache on the way must not answer it"),
+        300..=399 => {
+            Some("redirects are not followed, they would carry the secret along; check token_url")
+        }
+        404 => Some("check token_url"),
+        405 => Some("set token_method to the other of \"post\" and \"get\""),
+        407 => Some(
+            "a proxy on the way requires a login; only one that is set as proxy gets it, from proxy_auth_file",
+        ),
+        421 => Some("the server is not responsible for this host; check token_url"),
+        426 => Some("the server requires a protocol other than HTTP/1.1; check token_url"),
+        511 => Some("the network requires a login in a browser (captive portal)"),
+        _ => None,
+    }
+}
+
+fn is_about_plain_http(body: &[u8]) -> bool {
+    let page = body.get(..MAX_PAGE).unwrap_or(body);
+    let page = String::from_utf8_lossy(page).to_ascii_lowercase();
+    PLAIN_HTTP.iter().any(|words| page.contains(words))
+}
+
+/// Who answered what, and what to do about it.
+fn words(
+    status: StatusCode,
+    error: &ErrorBody,
+    end: &End,
+    hint: Option<&str>,
+    sender: &Responder<'_>,
+) -> String {
+    let is_domos = error.is_domos();
+    let mut words = if is_domos {
+        sender.domo()
+    } else {
+        sender.anyone()
+    };
+    let mut text = error.text(sender);
+    if let End::Unsupported(coding) = end {
+        let coding = sender.name(coding);
+        text = format!("its Content-Encoding \"{coding}\" is not supported");
+    }
+    if !text.is_empty() {
+        words.push_str(": ");
+        words.push_str(text.trim_start());
+    }
+    match hint {
+        Some(hint) => {
+            words.push_str("; ");
+            words.push_str(hint);
+        }
+        None if text.is_empty() && !is_domos && status.as_u16() >= 400 => {
+            words.push_str(": a proxy or gateway on the way?");
+        }
+        None => {}
+    }
+    words
+}

@@ -1,0 +1,67 @@
+//! Who gave an answer, as messages name it: Domo only if the answer has Domo's shape.
+
+use hyper::header::{CONTENT_TYPE, SERVER};
+
+use super::Answer;
+use super::headers::{media_type, text_of};
+use crate::connect::{Secrets, one_line};
+
+/// The longest name of a server and of a media type that is shown, in characters.
+const MAX_NAME: usize = 60;
+
+/// The server that gave an answer, or what is on the way to it.
+pub(super) struct Responder<'a> {
+    answer: &'a Answer,
+    secrets: Secrets<'a>,
+    pub(super) place: &'a str,
+}
+
+impl<'a> Responder<'a> {
+    pub(super) fn new(answer: &'a Answer, secrets: Secrets<'a>, place: &'a str) -> Self {
+        Self {
+            answer,
+            secrets,
+            place,
+        }
+    }
+
+    /// Returns the sender and the status of an answer that is Domo's own.
+    pub(super) fn domo(&self) -> String {
+        format!("Domo answered {}", self.answer.status.as_u16())
+    }
+
+    /// Returns the sender and the status of an answer that anything on the way may have given.
+    pub(super) fn anyone(&self) -> String {
+        let content_type = text_of(&self.answer.headers, &CONTENT_TYPE);
+        let kind = content_type
+            .map(media_type)
+            .filter(|kind| kind != "application/json");
+        let server = text_of(&self.answer.headers, &SERVER);
+        let server = server.map(|server| format!("server {}", self.name(server)));
+        let details: Vec<String> = kind
+            .map(|kind| self.name(&kind))
+            .into_iter()
+            .chain(server)
+            .filter(|detail| !detail.trim().is_empty())
+            .collect();
+        let status = self.answer.status.as_u16();
+        if details.is_empty() {
+            return format!("{} answered {status}", self.place);
+        }
+        format!("{} answered {status} ({})", self.place, details.join(", "))
+    }
+
+    /// Returns a text of the answer as messages show it.
+    pub(super) fn clean(&self, text: &str) -> String {
+        one_line(&self.secrets.removed_from(text))
+    }
+
+    /// Returns a short text of the answer.
+    pub(super) fn name(&self, text: &str) -> String {
+        let clean = self.clean(text);
+        if clean.chars().count() <= MAX_NAME {
+            return clean;
+        }
+        clean.chars().take(MAX_NAME).chain(['…']).collect()
+    }
+}

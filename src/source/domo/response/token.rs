@@ -1,0 +1,303 @@
+//! A 200: a token, or what is odd about it.
+
+use domo_token_protocol::messages::is_b64token;
+use domo_token_protocol::scope::ScopeSet;
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::super::MAX_BODY;
+use super::body::{self, Decoded};
+use super::error_body::ErrorBody;
+use super::headers::{age, media_type, server_time, text_of};
+use super::json::{self, End, Loose, Members};
+use super::responder::Responder;
+use super::{Answer, lifetime};
+use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
+use domo_token_core::token::MAX_TOKEN;
+
+/// The members of which one that comes twice makes the answer unusable.
+const READ: [&str; 4] = ["access_token", "expires_in", "scope", "token_type"];
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Returns the token of a 200. Only the token is needed; the SDKs disagree on the rest and its types.
+pub(super) fn read(
+    answer: &Answer,
+    asked: &ScopeSet,
+    sender: &Responder<'_>,
+) -> Result<Fetched, FetchError> {
+    let unusable = |problem: String| {
+        let words = format!("{} without a usable token: {problem}", sender.anyone());
+        FetchError::transient(Cause::Unusable, words)
+    };
+    check_type(&answer.headers, sender).map_err(unusable)?;
+    let cut = answer.cut.as_ref();
+    if let Some(cut) = cut.filter(|cut| !may_be_whole(&answer.headers, cut)) {
+        return Err(cut.clone());
+    }
+    let decoded = body::decode(&answer.headers, &answer.body);
+    check_coding(&decoded, sender)?;
+    let (mut members, end) = json::read(decoded.bytes());
+    if let Some(cut) = cut.filter(|_| end != End::Complete) {
+        return Err(cut.clone());
+    }
+    let text = members.take("access_token");
+    if matches!(text, Loose::Absent) && end == End::Complete {
+        return Err(without_token(answer, decoded.bytes(), sender));
+    }
+    check_json(decoded.bytes(), end, &members).map_err(unusable)?;
+    let text = access_token(text).map_err(unusable)?;
+    check_kind(members.get("token_type"), sender).map_err(unusable)?;
+    let granted = granted(members.get("scope"), asked).ok_or_else(|| {
+        unusable(format!(
+            "its scope is {}, not a list of scopes",
+            shown(members.get("scope"), sender)
+        ))
+    })?;
+    let expires_in = members.get("expires_in");
+    let (lifetime, source) = lifetime::stated(expires_in).ok_or_else(|| {
+        let shown = shown(expires_in, sender);
+        unusable(format!(
+            "its expires_in is {shown}, not a positive whole number of seconds"
+        ))
+    })?;
+    let missing = asked.missing_from(&granted);
+    if !missing.is_empty() {
+        let missing = missing.join(" ");
+        return Err(FetchError::Denied {
+            scope_only: true,
+            words: format!(
+                "Domo granted a token without the scope \"{missing}\": give it to the client"
+            ),
+        });
+    }
+    let fetched = Fetched {
+        text,
+        lifetime,
+        expires: None,
+        lifetime_source: source,
+        granted,
+    };
+    by_own_expiry(fetched, answer).map_err(unusable)
+}
+
+/// Returns the token with the lifetime that its own `exp` leaves it, if that is shorter.
+fn by_own_expiry(fetched: Fetched, answer: &Answer) -> Result<Fetched, String> {
+    let server_time = server_time(&answer.headers);
+    let now = server_time.unwrap_or(answer.received);
+    let text = fetched.text.expose_secret();
+    let Some(left) = lifetime::left_by_itself(text, now, fetched.lifetime) else {
+        return Ok(fetched);
+    };
+    if server_time.is_none() {
+        // The clock here may be wrong, so it changes nothing.
+        let lifetime_source = if fetched.lifetime_source == LifetimeSource::Stated {
+            LifetimeSource::Unchecked
+        } else {
+            fetched.lifetime_source
+        };
+        return Ok(Fetched {
+            lifetime_source,
+            ..fetched
+        });
+    }
+    if left.as_secs() == 0 {
+        let hint = match age(&answer.headers) {
+            Some(_) => "the answer comes from a cache on the way (it has an Age)",
+            None => "is the answer an old one, from a cache on the way?",
+        };
+        return Err(format!("the token has expired by its own exp; {hint}"));
+    }
+    let stated = match fetched.lifetime_source {
+        LifetimeSource::Capped { stated } => stated,
+        LifetimeSource::Stated
+        | LifetimeSource::Unchecked
+        | LifetimeSource::Assumed
+        | LifetimeSource::OwnExpiry { .. } => fetched.lifetime,
+    };
+    Ok(Fetched {
+        lifetime: left,
+        lifetime_source: LifetimeSource::OwnExpiry { stated },
+        ..fetched
+    })
+}
+
+/// Whether a body that ended with its connection may be whole although the end was not announced.
+fn may_be_whole(headers: &HeaderMap, cut: &FetchError) -> bool {
+    let is_closed = match cut {
+        FetchError::Transient { cause, .. } => matches!(cause, Cause::Connect | Cause::Tls),
+        FetchError::Denied { .. } | FetchError::ProxyLogin { .. } => false,
+    };
+    is_closed && body::ends_with_connection(headers)
+}
+
+/// Checks that a 200 says that its body is JSON (RFC 6749 §5.1), or says nothing.
+fn check_type(headers: &HeaderMap, sender: &Responder<'_>) -> Result<(), String> {
+    let Some(named) = text_of(headers, &CONTENT_TYPE) else {
+        return Ok(());
+    };
+    // A proxy may have joined two headers, or left one empty.
+    let kinds = named.split(',').map(media_type);
+    let kinds: Vec<String> = kinds.filter(|kind| !kind.is_empty()).collect();
+    let is_json = |kind: &String| {
+        ["application/json", "text/json"].contains(&kind.as_str()) || kind.ends_with("+json")
+    };
+    if kinds.iter().all(is_json) {
+        return Ok(());
+    }
+    if kinds.iter().any(|kind| kind.contains("html")) {
+        return Err("it is a web page, perhaps a login page; check token_url".to_owned());
+    }
+    let named = sender.name(named);
+    Err(format!(
+        "its Content-Type is \"{named}\", not application/json"
+    ))
+}
+
+/// Checks that the body was decoded in full.
+fn check_coding(decoded: &Decoded<'_>, sender: &Responder<'_>) -> Result<(), FetchError> {
+    let place = sender.place;
+    let (cause, words) = match &decoded.end {
+        body::End::Whole => return Ok(()),
+        body::End::Cut => (
+            Cause::Connect,
+            format!("the compressed answer of {place} breaks off"),
+        ),
+        body::End::TooLong => (
+            Cause::Unusable,
+            format!("the answer of {place} is longer than {MAX_BODY} bytes when decoded"),
+        ),
+        body::End::Corrupt => (
+            Cause::Unusable,
+            format!(
+                "the answer of {place} can't be decoded: its body is not what its Content-Encoding says"
+            ),
+        ),
+        body::End::Unsupported(name) => {
+            let name = sender.name(name);
+            let words = format!(
+                "the answer of {place} can't be decoded: Content-Encoding \"{name}\" is not supported, only gzip and deflate"
+            );
+            (Cause::Unusable, words)
+        }
+    };
+    Err(FetchError::transient(cause, words))
+}
+
+/// Checks that the body is one JSON object with each member that is read once.
+fn check_json(body: &[u8], end: End, members: &Members) -> Result<(), String> {
+    if let Some(name) = members.repeated(&READ).filter(|_| end == End::Complete) {
+        return Err(format!("the JSON has \"{name}\" twice"));
+    }
+    let problem = match end {
+        End::Complete => return Ok(()),
+        End::Early => "the JSON breaks off",
+        End::Trailing if body.contains(&0) => "a NUL byte follows the JSON",
+        End::Trailing => "text follows the JSON",
+        End::Invalid => not_json(body),
+    };
+    Err(problem.to_owned())
+}
+
+/// What is wrong with a body that is no JSON object.
+fn not_json(body: &[u8]) -> &'static str {
+    let is_wide = match body.first_chunk() {
+        Some([0xff, 0xfe] | [0xfe, 0xff] | [0, _] | [_, 0]) => true,
+        Some(_) | None => false,
+    };
+    if body.trim_ascii().is_empty() {
+        "the body is empty"
+    } else if body.starts_with(BYTE_ORDER_MARK) {
+        "a byte order mark (BOM) precedes the JSON"
+    } else if is_wide {
+        "the body is UTF-16 or UTF-32, and JSON is UTF-8"
+    } else if body.contains(&0) {
+        "the JSON has a NUL byte in it"
+    } else if str::from_utf8(body).is_err() {
+        "the body is not UTF-8, as JSON is"
+    } else if body.trim_ascii_start().starts_with(b"<") {
+        "it is a web page, perhaps a login page; check token_url"
+    } else if body.trim_ascii_start().starts_with(b"{") {
+        "the body is not valid JSON"
+    } else {
+        "the body is not a JSON object"
+    }
+}
+
+/// A complete JSON object without `access_token`: perhaps an error with the wrong status.
+fn without_token(answer: &Answer, body: &[u8], sender: &Responder<'_>) -> FetchError {
+    let error = ErrorBody::read(&answer.headers, body);
+    let who = if error.is_domos() {
+        sender.domo()
+    } else {
+        sender.anyone()
+    };
+    let text = error.text(sender);
+    let words = if text.is_empty() {
+        format!("{who} without a token: the JSON has no access_token; check token_url")
+    } else {
+        format!("{who} without a token: {text}")
+    };
+    let cause = error.asks_to_retry().unwrap_or(Cause::Unusable);
+    FetchError::transient(cause, words)
+}
+
+/// The token, if it is one (RFC 6750 §2.1).
+fn access_token(value: Loose) -> Result<SecretString, String> {
+    let kind = value.kind();
+    let Loose::Text(text) = value else {
+        return Err(format!("its access_token is {kind}"));
+    };
+    let text = SecretString::from(text);
+    let most = MAX_TOKEN / 1024;
+    if text.expose_secret().is_empty() {
+        Err("its access_token is empty".to_owned())
+    } else if text.expose_secret().len() > MAX_TOKEN {
+        Err(format!("its access_token is longer than {most} KiB"))
+    } else if is_b64token(text.expose_secret()) {
+        Ok(text)
+    } else {
+        Err("its access_token has characters that no token has".to_owned())
+    }
+}
+
+fn check_kind(token_type: &Loose, sender: &Responder<'_>) -> Result<(), String> {
+    let is_bearer = match token_type {
+        Loose::Absent | Loose::Null => true,
+        Loose::Text(kind) => kind.eq_ignore_ascii_case("bearer"),
+        Loose::Bool | Loose::Number(_) | Loose::List(_) | Loose::Object(_) | Loose::Deep => false,
+    };
+    if is_bearer {
+        return Ok(());
+    }
+    let shown = shown(token_type, sender);
+    Err(format!("its token_type is {shown}, not \"bearer\""))
+}
+
+/// The scopes granted; absent means as asked (RFC 6749 §5.1).
+fn granted(scope: &Loose, asked: &ScopeSet) -> Option<ScopeSet> {
+    match scope {
+        Loose::Absent | Loose::Null => Some(asked.clone()),
+        Loose::Text(text) if text.is_empty() => Some(asked.clone()),
+        Loose::Text(text) => ScopeSet::parse(text).ok(),
+        Loose::List(items) => {
+            let items: Option<Vec<&str>> = items.iter().map(Loose::text).collect();
+            ScopeSet::parse(&items?.join(" ")).ok()
+        }
+        Loose::Bool | Loose::Number(_) | Loose::Object(_) | Loose::Deep => None,
+    }
+}
+
+/// A member's value as a message names it.
+fn shown(value: &Loose, sender: &Responder<'_>) -> String {
+    match value {
+        Loose::Text(text) => format!("the text \"{}\"", sender.name(text)),
+        Loose::Number(number) => number.to_string(),
+        Loose::Absent
+        | Loose::Null
+        | Loose::Bool
+        | Loose::List(_)
+        | Loose::Object(_)
+        | Loose::Deep => value.kind().to_owned(),
+    }
+}

@@ -1,0 +1,220 @@
+//! One request and its answer over a connection of its own.
+
+use std::future::poll_fn;
+use std::pin::pin;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{HeaderMap, TRANSFER_ENCODING};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
+
+use super::response::{self, Answer};
+use super::{ERROR_BODY, MAX_BODY};
+use crate::connect::{
+    ConnectError, ConnectFailure, Connection, Diagnosis, innermost, is_closed, one_line,
+};
+use crate::platform::clock::{timer_now, wall_now};
+use domo_token_core::fetch::{Cause, FetchError};
+
+/// The longest head of an answer, in bytes.
+pub(super) const MAX_HEAD: usize = 512 * 1024;
+
+/// The most header lines of an answer.
+pub(super) const MAX_HEADERS: usize = 1024;
+
+/// Sends `request` to `place` and receives the answer, by `deadline`.
+///
+/// # Errors
+///
+/// [`FetchError::Transient`] if no head of an answer comes. Where the body breaks off is part of the
+/// answer.
+pub(super) async fn send(
+    connection: Connection,
+    request: Request<Full<Bytes>>,
+    place: &str,
+    deadline: Instant,
+) -> Result<Answer, FetchError> {
+    let Connection { stream, diagnosis } = connection;
+    let context = Context {
+        diagnosis,
+        place,
+        deadline,
+    };
+    let mut http = http1::Builder::new();
+    http.max_headers(MAX_HEADERS)
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(MAX_HEAD);
+    let started = http.handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = started.map_err(|error| context.without_answer(&error))?;
+    let work = async {
+        let sent = timeout_at(deadline, sender.send_request(request)).await;
+        let response = sent.map_err(|_| context.late("no answer from", "in time"))?;
+        let response = response.map_err(|error| context.without_answer(&error))?;
+        Ok(context.receive(response).await)
+    };
+    while_driven(connection, work).await
+}
+
+/// Runs `work` on a connection, which does nothing by itself. What ends the connection ends the work, with
+/// the better error.
+async fn while_driven<T>(connection: impl Future, work: impl Future<Output = T>) -> T {
+    let (mut connection, mut work) = (pin!(connection), pin!(work));
+    let mut is_open = true;
+    poll_fn(|context| {
+        if is_open {
+            is_open = connection.as_mut().poll(context).is_pending();
+        }
+        work.as_mut().poll(context)
+    })
+    .await
+}
+
+struct Context<'a> {
+    diagnosis: Diagnosis,
+    place: &'a str,
+    deadline: Instant,
+}
+
+impl Context<'_> {
+    async fn receive(&self, response: Response<Incoming>) -> Answer {
+        let received = wall_now();
+        let (head, body) = response.into_parts();
+        let (status, headers) = (head.status, head.headers);
+        let limit = if status == StatusCode::OK {
+            self.deadline
+        } else {
+            self.deadline.min(timer_now() + ERROR_BODY)
+        };
+        let until_close = ends_with_connection(&headers, &body);
+        let mut read = Zeroizing::new(Vec::new());
+        let result = timeout_at(limit, self.read(body, until_close, &mut read)).await;
+        let cut = match result {
+            Ok(result) => result.err(),
+            Err(_) => Some(self.late("the answer of", "was not complete in time")),
+        };
+        Answer {
+            status,
+            headers,
+            body: read,
+            received,
+            cut,
+        }
+    }
+
+    /// Appends the body to `read`, as far as it comes.
+    async fn read(
+        &self,
+        mut body: Incoming,
+        until_close: bool,
+        read: &mut Vec<u8>,
+    ) -> Result<(), FetchError> {
+        while let Some(frame) = body.frame().await {
+            let frame = match frame {
+                Ok(frame) => frame,
+                // The end of TCP without TLS's own end is the end of such a body: what it holds shows
+                // whether it is complete.
+                Err(error) if until_close && is_closed(&error) => return Ok(()),
+                Err(error) => return Err(self.failure(&error, "")),
+            };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            let room = MAX_BODY - read.len();
+            read.extend_from_slice(data.get(..room).unwrap_or(&data));
+            if data.len() > room {
+                let words = format!("the answer is longer than {MAX_BODY} bytes");
+                return Err(FetchError::transient(Cause::Unusable, words));
+            }
+        }
+        Ok(())
+    }
+
+    fn late(&self, before: &str, after: &str) -> FetchError {
+        let place = self.place;
+        FetchError::transient(Cause::Timeout, format!("{before} {place} {after}"))
+    }
+
+    /// What kept a request from getting an answer.
+    fn without_answer(&self, error: &hyper::Error) -> FetchError {
+        self.failure(error, self.diagnosis.hint())
+    }
+
+    /// Why a connection failed; `hint` is for a failure that nothing else explains.
+    fn failure(&self, error: &hyper::Error, hint: &str) -> FetchError {
+        let place = self.place;
+        if error.is_parse() {
+            let words = unreadable(error, place);
+            return FetchError::transient(Cause::Connect, words);
+        }
+        if let Some(explained) = self.diagnosis.explain(error) {
+            return of_connection(explained);
+        }
+        let is_end = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
+        let words = if is_end || is_closed(error) {
+            format!("{place} closed the connection before its answer was complete")
+        } else {
+            let words = one_line(&innermost(error));
+            format!("the connection to {place} failed: {words}")
+        };
+        FetchError::transient(Cause::Connect, words + hint)
+    }
+}
+
+/// Whether only the end of the connection ends the body (RFC 9112 §6.3).
+fn ends_with_connection(headers: &HeaderMap, body: &Incoming) -> bool {
+    !headers.contains_key(TRANSFER_ENCODING) && body.size_hint().exact().is_none()
+}
+
+/// Why the head of an answer can't be read.
+fn unreadable(error: &hyper::Error, place: &str) -> String {
+    if error.is_parse_too_large() {
+        return format!(
+            "the head of the answer of {place} has more than {MAX_HEAD} bytes or {MAX_HEADERS} header lines"
+        );
+    }
+    if error.is_parse_version_h2() {
+        return format!("{place} does not speak HTTP/1.1, and HTTP/2 is not supported");
+    }
+    // The library tells the rest apart only by its message.
+    let words = error.to_string();
+    if words.contains("HTTP header") {
+        return format!(
+            "a header line of the answer of {place} is malformed, which is not supported"
+        );
+    }
+    if words.contains("transfer-encoding") {
+        return format!(
+            "the Transfer-Encoding of the answer of {place} is malformed, or in HTTP/1.0, which is not supported"
+        );
+    }
+    if words.contains("content-length") {
+        return format!("the Content-Length of the answer of {place} is malformed, or two differ");
+    }
+    if words.contains("HTTP version") || words.contains("status") {
+        return format!("{place} does not speak HTTP; check scheme, host and port of the URL");
+    }
+    format!(
+        "the head of the answer of {place} is malformed: {}",
+        one_line(&words)
+    )
+}
+
+/// What a failed connection means for a request.
+pub(super) fn of_connection(error: ConnectError) -> FetchError {
+    let words = one_line(&error.message);
+    match error.failure {
+        ConnectFailure::ProxyLogin => FetchError::ProxyLogin { words },
+        ConnectFailure::Proxy(headers) => FetchError::Transient {
+            cause: Cause::Proxy,
+            words,
+            retry_after: response::retry_after(&headers, wall_now()),
+        },
+        ConnectFailure::Unreachable => FetchError::transient(Cause::Connect, words),
+        ConnectFailure::TimedOut => FetchError::transient(Cause::Timeout, words),
+        ConnectFailure::Tls => FetchError::transient(Cause::Tls, words),
+    }
+}
