@@ -53,19 +53,19 @@ pub enum FetchError {
         /// Whether it is this scope set that is refused, and not the client as a whole.
         scope_only: bool,
         /// Domo's own words, fit for one line.
-        words: String,
+        message: String,
     },
     /// The proxy rejected its login (407); only another login can help.
     ProxyLogin {
         /// What the proxy answered, fit for one line.
-        words: String,
+        message: String,
     },
     /// Worth another try.
     Transient {
         /// What kind of failure, for metrics and back-off.
         cause: Cause,
         /// What happened, fit for one line.
-        words: String,
+        message: String,
         /// How long the server wants to be left alone.
         retry_after: Option<Duration>,
     },
@@ -74,10 +74,10 @@ pub enum FetchError {
 impl FetchError {
     /// A failure worth another try, when the server didn't say.
     #[must_use]
-    pub fn transient(cause: Cause, words: impl Into<String>) -> Self {
+    pub fn transient(cause: Cause, message: impl Into<String>) -> Self {
         Self::Transient {
             cause,
-            words: words.into(),
+            message: message.into(),
             retry_after: None,
         }
     }

@@ -111,7 +111,7 @@ pub struct Schedule {
     fetch_id: FetchId,
     token: Option<Token>,
     /// Whether a token has come since the start.
-    begun: bool,
+    has_had_token: bool,
     /// Domo handed out the text we held, so asking again soon is of no use.
     reissued: bool,
     /// The whole life of the last token of these credentials.
@@ -120,10 +120,10 @@ pub struct Schedule {
     last_success: Option<BootTime>,
     failures: u32,
     failure: Option<Failure>,
-    blocked: Option<ClientBlock>,
+    client_block: Option<ClientBlock>,
     /// Domo has rejected the client since its last success: one more rejection confirms that.
     is_client_rejected: bool,
-    login: Option<LoginBlock>,
+    login_rejection: Option<LoginBlock>,
     loading: Option<Loading>,
     /// When it was learnt that the client cannot be loaded.
     load_failed: Option<BootTime>,
@@ -132,7 +132,7 @@ pub struct Schedule {
     requests: u64,
     rejections: Rejections,
     /// What watchers were told last.
-    told: Option<LastSeen>,
+    last_seen: Option<LastSeen>,
     waiters: Vec<Waiter>,
     commands: VecDeque<Command>,
 }
@@ -148,22 +148,22 @@ impl Schedule {
             state: State::Idle,
             fetch_id: FetchId(0),
             token: None,
-            begun: false,
+            has_had_token: false,
             reissued: false,
             lifetime: None,
             last_success: None,
             failures: 0,
             failure: None,
-            blocked: None,
+            client_block: None,
             is_client_rejected: false,
-            login: None,
+            login_rejection: None,
             loading: None,
             load_failed: None,
             change: CredentialChange::default(),
             report: ReportState::default(),
             requests: 0,
             rejections: Rejections::default(),
-            told: None,
+            last_seen: None,
             waiters: Vec::new(),
             commands: VecDeque::new(),
         }
@@ -186,7 +186,7 @@ impl Schedule {
     /// Whether [`Self::start`] is waited for.
     #[must_use]
     pub fn wants_fetch(&self) -> bool {
-        let is_delayed = self.blocked.is_some() || self.change.is_delayed();
+        let is_delayed = self.client_block.is_some() || self.change.is_delayed();
         matches!(self.state, State::Idle) && self.loading.is_none() && !is_delayed
     }
 
@@ -204,23 +204,25 @@ impl Schedule {
     /// The words of the last failed attempt.
     #[must_use]
     pub fn failure_message(&self) -> Option<&str> {
-        self.failure.as_ref().map(|failure| failure.words.as_str())
+        self.failure
+            .as_ref()
+            .map(|failure| failure.message.as_str())
     }
 
     /// What keeps tokens away: the rejection of the proxy login or of the client, or the last failed attempt.
     #[must_use]
     pub fn error_message(&self) -> Option<&str> {
-        self.error_and_time().map(|(words, _)| words)
+        self.error_and_time().map(|(message, _)| message)
     }
 
     /// The same, and when it was learnt.
     fn error_and_time(&self) -> Option<(&str, BootTime)> {
-        let login = self.login.as_ref();
-        let login = login.map(|block| (block.words.as_str(), block.at));
-        let blocked = self.blocked.as_ref();
-        let blocked = blocked.map(|block| (block.words.as_str(), block.at));
+        let login = self.login_rejection.as_ref();
+        let login = login.map(|block| (block.message.as_str(), block.at));
+        let blocked = self.client_block.as_ref();
+        let blocked = blocked.map(|block| (block.message.as_str(), block.at));
         let failure = self.failure.as_ref();
-        let failure = failure.map(|failure| (failure.words.as_str(), failure.at));
+        let failure = failure.map(|failure| (failure.message.as_str(), failure.at));
         login.or(blocked).or(failure)
     }
 
@@ -229,7 +231,7 @@ impl Schedule {
             State::Fresh { renew_at: due }
             | State::Waiting { retry_at: due }
             | State::Denied { retry_at: due } => Some(due),
-            State::Idle => self.change.held_until,
+            State::Idle => self.change.delayed_until,
             State::Fetching { .. } => None,
         }
     }
@@ -237,7 +239,7 @@ impl Schedule {
     /// The next attempt that people are told of; of a blocked set it is that of its client.
     #[must_use]
     pub fn shown_next_attempt(&self, now: BootTime) -> Option<BootTime> {
-        match (self.loading, &self.login, &self.blocked) {
+        match (self.loading, &self.login_rejection, &self.client_block) {
             (Some(Loading::Failed { retry_at }), ..) => retry_at.filter(|at| *at > now),
             (Some(Loading::Pending), ..) => None,
             (None, Some(login), _) => Some(login.until).filter(|until| *until > now),

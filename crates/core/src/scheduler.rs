@@ -61,7 +61,7 @@ struct Client {
     /// The one set that still asks while Domo refuses the client as a whole.
     probe: Option<SetId>,
     /// The one set that tries new credentials first, as the old ones were rejected.
-    trial: Option<SetId>,
+    credential_check: Option<SetId>,
     /// When it was last reported that callers fail because Domo rejects the client.
     outage_reported: Option<BootTime>,
 }
@@ -106,7 +106,7 @@ pub struct Scheduler {
     /// Tokens of an earlier process, until the first config says which of them are wanted.
     snapshot: BTreeMap<(String, ScopeSet), TokenSnapshot>,
     /// Sets that have left the config, and until when that counts if they come back.
-    left: BTreeMap<(KnownBy, ScopeSet), (schedule::ChangeLimit, BootTime)>,
+    removed_sets: BTreeMap<(KnownBy, ScopeSet), (schedule::ChangeLimit, BootTime)>,
     commands: VecDeque<Command>,
 }
 
@@ -130,7 +130,7 @@ impl Scheduler {
             is_configuring: false,
             ready_queue: VecDeque::new(),
             snapshot: BTreeMap::new(),
-            left: BTreeMap::new(),
+            removed_sets: BTreeMap::new(),
             commands: VecDeque::new(),
         }
     }
@@ -140,16 +140,16 @@ impl Scheduler {
         &mut self,
         set: SetId,
         waiter: WaiterId,
-        ask: &TokenRequest,
+        request: &TokenRequest,
         now: BootTime,
     ) -> Answer {
         let Some(found) = self.sets.get_mut(&set) else {
             return Answer::Now(Err(Refusal::new(RefusalKind::Gone, REMOVED)));
         };
-        let answer = found.schedule.request(waiter, ask, now);
+        let answer = found.schedule.request(waiter, request, now);
         let nothing_due = found.due.is_none_or(|due| now < due);
         // A token that is just handed out changes nothing.
-        if !(matches!(answer, Answer::Now(Ok(_))) && nothing_due && ask.renew.is_none()) {
+        if !(matches!(answer, Answer::Now(Ok(_))) && nothing_due && request.renew.is_none()) {
             self.update(set, now);
         }
         answer
@@ -163,10 +163,10 @@ impl Scheduler {
         self.update(set, now);
     }
 
-    /// A caller, named by `who`, was refused by Domo with the set's token of that generation.
-    pub fn record_rejection(&mut self, set: SetId, generation: u64, who: String) {
+    /// A caller, named by `caller`, was refused by Domo with the set's token of that generation.
+    pub fn record_rejection(&mut self, set: SetId, generation: u64, caller: String) {
         if let Some(found) = self.sets.get_mut(&set) {
-            found.schedule.record_rejection(generation, who);
+            found.schedule.record_rejection(generation, caller);
         }
     }
 

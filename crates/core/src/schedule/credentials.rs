@@ -29,13 +29,13 @@ pub(crate) struct ChangeLimit {
 pub(super) struct CredentialChange {
     pub(super) limit: ChangeLimit,
     /// Whether the next request is caused by them.
-    pub(super) is_untried: bool,
+    pub(super) causes_next_request: bool,
     /// Until when they wait because they change too often.
-    pub(super) held_until: Option<BootTime>,
+    pub(super) delayed_until: Option<BootTime>,
     /// Whether they wait for another set to try them first.
-    pub(super) awaits_trial: bool,
+    pub(super) awaits_credential_check: bool,
     /// Whether the next request waits for another one to try the proxy login first.
-    pub(super) awaits_login: bool,
+    pub(super) awaits_login_check: bool,
 }
 
 /// Why a client has no credentials to request tokens with.
@@ -70,13 +70,13 @@ impl ChangeLimit {
 impl CredentialChange {
     /// Whether they wait.
     pub(super) fn is_delayed(&self) -> bool {
-        self.held_until.is_some() || self.awaits_trial
+        self.delayed_until.is_some() || self.awaits_credential_check
     }
 
     /// A request starts.
     pub(super) fn start(&mut self, now: BootTime) {
-        self.awaits_login = false;
-        if std::mem::take(&mut self.is_untried) {
+        self.awaits_login_check = false;
+        if std::mem::take(&mut self.causes_next_request) {
             self.limit.take(now);
         }
     }
@@ -104,7 +104,7 @@ impl Schedule {
         self.failures = 0;
         self.failure = None;
         self.report.reset();
-        self.blocked = None;
+        self.client_block = None;
         self.is_client_rejected = false;
         self.state = State::Idle;
         self.delay_by_change_limit(now);
@@ -113,18 +113,18 @@ impl Schedule {
 
     /// Has the next request count as caused by new credentials, and wait for its turn.
     fn delay_by_change_limit(&mut self, now: BootTime) {
-        self.change.is_untried = true;
-        self.change.held_until = Some(self.change.limit.next()).filter(|until| *until > now);
+        self.change.causes_next_request = true;
+        self.change.delayed_until = Some(self.change.limit.next()).filter(|until| *until > now);
     }
 
     /// Whether the new credentials wait for another set of the client to try them first.
     pub fn await_credential_check(&mut self, waits: bool) {
-        self.change.awaits_trial = waits;
+        self.change.awaits_credential_check = waits;
     }
 
     /// The login changes too often: the next request has to wait until then.
     pub fn delay_until(&mut self, until: BootTime, now: BootTime) {
-        self.change.held_until = self.change.held_until.max(Some(until));
+        self.change.delayed_until = self.change.delayed_until.max(Some(until));
         self.decide_all(now);
     }
 
@@ -144,7 +144,7 @@ impl Schedule {
     /// be; a valid token's timer stays.
     pub fn reload(&mut self, now: BootTime) {
         self.report.compare_message();
-        let was_blocked = self.blocked.take().is_some();
+        let was_blocked = self.client_block.take().is_some();
         // A reload makes no rejection the first one again.
         self.is_client_rejected |= was_blocked;
         match self.state {

@@ -7,7 +7,7 @@ use super::{DENIED_RETRY, OutageCause, Rejected, Schedule, State};
 /// A rejected proxy login.
 #[derive(Clone, Debug)]
 pub(super) struct LoginBlock {
-    pub(super) words: String,
+    pub(super) message: String,
     /// When that was learnt.
     pub(super) at: BootTime,
     /// When the login may be tried again.
@@ -17,19 +17,19 @@ pub(super) struct LoginBlock {
 impl Schedule {
     /// The proxy rejected the login that the request was sent with: the next request is wanted as soon as
     /// the login may be tried again.
-    pub(super) fn login_rejected(&mut self, words: &str, now: BootTime) {
+    pub(super) fn login_rejected(&mut self, message: &str, now: BootTime) {
         self.state = State::Idle;
         if self.login_block(now).is_none() {
-            self.set_login_block(words, now + DENIED_RETRY, now);
+            self.set_login_block(message, now + DENIED_RETRY, now);
         }
     }
 
     /// The proxy rejected the login, with this message; it may be tried again at `until`. The scheduler lets no
     /// request start before that.
-    pub fn reject_login(&mut self, words: &str, until: BootTime, now: BootTime) {
-        self.set_login_block(words, until, now);
+    pub fn reject_login(&mut self, message: &str, until: BootTime, now: BootTime) {
+        self.set_login_block(message, until, now);
         self.report
-            .mark_reported(Rejected::ProxyLogin.into(), words);
+            .mark_reported(Rejected::ProxyLogin.into(), message);
         self.report_outage(false, now);
         self.decide_all(now);
         self.notify_watchers(now);
@@ -39,14 +39,14 @@ impl Schedule {
     pub fn accept_login(&mut self, now: BootTime) {
         self.failure
             .take_if(|failure| failure.cause == OutageCause::ProxyLogin);
-        if self.login.take().is_some() {
+        if self.login_rejection.take().is_some() {
             self.decide_all(now);
         }
     }
 
     /// Whether the next request waits for another one to try the login.
     pub fn await_login_check(&mut self, waits: bool) {
-        self.change.awaits_login = waits;
+        self.change.awaits_login_check = waits;
     }
 
     /// That there is no token was reported for another scope set.
@@ -56,9 +56,9 @@ impl Schedule {
         }
     }
 
-    pub(super) fn set_login_block(&mut self, words: &str, until: BootTime, now: BootTime) {
-        self.login = Some(LoginBlock {
-            words: words.to_owned(),
+    pub(super) fn set_login_block(&mut self, message: &str, until: BootTime, now: BootTime) {
+        self.login_rejection = Some(LoginBlock {
+            message: message.to_owned(),
             at: now,
             until,
         });
@@ -67,11 +67,13 @@ impl Schedule {
     /// Whether the proxy's rejection is what is known last.
     pub(super) fn is_login_rejected(&self) -> bool {
         let failure = self.failure.as_ref().map(|failure| failure.cause);
-        self.login.is_some() || failure == Some(OutageCause::ProxyLogin)
+        self.login_rejection.is_some() || failure == Some(OutageCause::ProxyLogin)
     }
 
     /// The rejection, while the login may not be tried.
     pub(super) fn login_block(&self, now: BootTime) -> Option<&LoginBlock> {
-        self.login.as_ref().filter(|block| now < block.until)
+        self.login_rejection
+            .as_ref()
+            .filter(|block| now < block.until)
     }
 }

@@ -24,7 +24,7 @@ pub enum CallerImpact {
     /// They fail.
     NoToken {
         /// How long there has been no valid token.
-        lasting: Duration,
+        duration: Duration,
         /// Whether that has not been reported yet.
         first: bool,
     },
@@ -137,25 +137,25 @@ pub enum Outcome {
         /// What was rejected.
         rejected: Rejected,
         /// Whether that is known already.
-        again: bool,
+        repeated: bool,
         /// What it means to callers.
-        effect: CallerImpact,
+        impact: CallerImpact,
     },
     /// Another attempt follows.
     Failed {
         /// What kind of failure.
         cause: Cause,
         /// Whether that is known already.
-        again: bool,
+        repeated: bool,
         /// What it means to callers.
-        effect: CallerImpact,
+        impact: CallerImpact,
     },
     /// The token has expired without a successor, or there never was one.
     Expired {
         /// Why there is no successor.
         cause: OutageCause,
         /// What it means to callers.
-        effect: CallerImpact,
+        impact: CallerImpact,
     },
 }
 
@@ -315,7 +315,7 @@ impl ReportState {
 impl Schedule {
     /// Whether a request is wanted at `now` and cannot start then.
     pub(super) fn is_waiting(&self, now: BootTime) -> bool {
-        let starts = self.change.held_until.is_some_and(|until| until <= now);
+        let starts = self.change.delayed_until.is_some_and(|until| until <= now);
         matches!(self.state, State::Idle) && !starts
     }
 
@@ -340,7 +340,7 @@ impl Schedule {
         let since = report.expired.unwrap_or(since);
         let since = *report.outage_since.get_or_insert(since);
         CallerImpact::NoToken {
-            lasting: now.saturating_since(since),
+            duration: now.saturating_since(since),
             first: !std::mem::replace(&mut report.outage_reported, true),
         }
     }
@@ -356,18 +356,20 @@ impl Schedule {
         if is_over || self.report.outage_reported || self.loading.is_some() {
             return;
         }
-        let cause = match (&self.blocked, &self.failure) {
-            _ if self.login.is_some() => OutageCause::ProxyLogin,
+        let cause = match (&self.client_block, &self.failure) {
+            _ if self.login_rejection.is_some() => OutageCause::ProxyLogin,
             (Some(block), _) => block.rejected().cause(),
             (None, Some(failure)) => failure.cause,
             (None, None) if !is_waiting => return,
-            (None, None) if self.change.held_until.is_some() => OutageCause::ChangeLimit,
-            (None, None) if self.change.awaits_trial => OutageCause::AwaitsCredentialCheck,
-            (None, None) if self.change.awaits_login => OutageCause::AwaitsLoginCheck,
+            (None, None) if self.change.delayed_until.is_some() => OutageCause::ChangeLimit,
+            (None, None) if self.change.awaits_credential_check => {
+                OutageCause::AwaitsCredentialCheck
+            }
+            (None, None) if self.change.awaits_login_check => OutageCause::AwaitsLoginCheck,
             (None, None) => OutageCause::Queued,
         };
-        let effect = self.outage_at(now, now);
-        let outcome = Outcome::Expired { cause, effect };
+        let impact = self.outage_at(now, now);
+        let outcome = Outcome::Expired { cause, impact };
         self.commands.push_back(Command::Report(self.id, outcome));
     }
 
@@ -377,17 +379,17 @@ impl Schedule {
         let life = self.token(now).map(Token::life);
         let load_error = "the client could not be loaded";
         let load_error = self.load_failed.map(|at| (load_error, at));
-        let trouble = self.error_and_time().or(load_error);
-        let words = trouble.map(|(words, _)| words);
+        let error = self.error_and_time().or(load_error);
+        let message = error.map(|(message, _)| message);
         ScopeStatus {
             client: self.client.clone(),
             client_id: client_id.to_owned(),
             scope: self.scope.as_str().to_owned(),
             state: match (self.loading, self.state) {
                 (Some(loading), _) => loading.shown(),
-                _ if self.blocked.is_some() => ScopeState::Denied,
+                _ if self.client_block.is_some() => ScopeState::Denied,
                 (None, State::Fetching { .. }) => ScopeState::Fetching,
-                _ if self.login.is_some() => ScopeState::Denied,
+                _ if self.login_rejection.is_some() => ScopeState::Denied,
                 (None, State::Idle) => ScopeState::Idle,
                 (None, State::Fresh { .. }) => ScopeState::Fresh,
                 (None, State::Waiting { .. }) => ScopeState::Waiting,
@@ -399,12 +401,12 @@ impl Schedule {
             next_attempt: self.shown_next_attempt(now),
             requests: self.requests,
             attempts: self.failures,
-            last_error: words.map(str::to_owned),
-            last_error_at: trouble.map(|(_, at)| at),
+            last_error: message.map(str::to_owned),
+            last_error_at: error.map(|(_, at)| at),
             rejected: self.rejections.count,
             last_rejected_by: self.rejections.last_by.clone(),
             // A living token and no success yet: it is the old credentials'.
-            credentials_error: words
+            credentials_error: message
                 .filter(|_| life.is_some() && self.last_success.is_none())
                 .filter(|_| !self.is_login_rejected())
                 .map(str::to_owned),

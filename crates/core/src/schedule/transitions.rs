@@ -13,7 +13,7 @@ use crate::token::{Life, Token};
 /// The last attempt, if it failed.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
-    pub(super) words: String,
+    pub(super) message: String,
     pub(super) at: BootTime,
     pub(super) cause: OutageCause,
 }
@@ -70,7 +70,7 @@ impl Schedule {
             .push_back(Command::Report(self.id, outcome.clone()));
         // Before those who wait hear of a refusal that is over.
         if outcome.accepts_client() {
-            self.blocked = None;
+            self.client_block = None;
             self.is_client_rejected = false;
         }
         self.decide_all(now);
@@ -87,14 +87,14 @@ impl Schedule {
         now: BootTime,
     ) -> Result<Life, FetchError> {
         let held = self.token(now).filter(|token| token.is(&fetched.text));
-        let told = fetched_life(fetched, started, jitter.generation);
-        if told.expires <= now || told.lifetime.is_zero() {
-            let words = "the token was dead when it arrived";
-            return Err(FetchError::transient(Cause::Unusable, words));
+        let new = fetched_life(fetched, started, jitter.generation);
+        if new.expires <= now || new.lifetime.is_zero() {
+            let message = "the token was dead when it arrived";
+            return Err(FetchError::transient(Cause::Unusable, message));
         }
         let reissued = held.is_some();
-        let life = held.map_or(told, |token| Life {
-            expires: told.expires,
+        let life = held.map_or(new, |token| Life {
+            expires: new.expires,
             ..token.life()
         });
         let token = Token::new(&self.client, &fetched.granted, &fetched.text, life)
@@ -115,7 +115,7 @@ impl Schedule {
         jitter: Jitter,
         now: BootTime,
     ) -> Outcome {
-        let first = !std::mem::replace(&mut self.begun, true);
+        let first = !std::mem::replace(&mut self.has_had_token, true);
         let renew_at = if self.reissued {
             now + floor(life.lifetime).max(life.left(now) / 2)
         } else {
@@ -141,54 +141,54 @@ impl Schedule {
     }
 
     pub(super) fn failed(&mut self, error: FetchError, jitter: Jitter, now: BootTime) -> Outcome {
-        let effect = self.failure_impact(now);
+        let impact = self.failure_impact(now);
         self.failures = self.failures.saturating_add(1);
-        let (words, rejected) = match error {
+        let (message, rejected) = match error {
             FetchError::Transient {
                 cause,
-                words,
+                message,
                 retry_after,
             } => {
-                let again = self.report.mark_reported(cause.into(), &words);
+                let repeated = self.report.mark_reported(cause.into(), &message);
                 let wait = timing::retry_after(self.failures, cause, retry_after, jitter.draw);
-                self.set_failure(words, OutageCause::Failed(cause), now);
+                self.set_failure(message, OutageCause::Failed(cause), now);
                 let retry_at = now + wait;
                 self.state = State::Waiting { retry_at };
                 return Outcome::Failed {
                     cause,
-                    again,
-                    effect,
+                    repeated,
+                    impact,
                 };
             }
             FetchError::Denied {
                 scope_only: true,
-                words,
+                message,
             } => {
                 let retry_at = now + DENIED_RETRY;
                 self.state = State::Denied { retry_at };
-                (words, Rejected::ScopeSet)
+                (message, Rejected::ScopeSet)
             }
-            FetchError::Denied { words, .. } => {
-                let rejected = self.client_rejected(&words, now);
-                (words, rejected)
+            FetchError::Denied { message, .. } => {
+                let rejected = self.client_rejected(&message, now);
+                (message, rejected)
             }
-            FetchError::ProxyLogin { words } => {
-                self.login_rejected(&words, now);
-                (words, Rejected::ProxyLogin)
+            FetchError::ProxyLogin { message } => {
+                self.login_rejected(&message, now);
+                (message, Rejected::ProxyLogin)
             }
         };
-        let again = self.report.mark_reported(rejected.into(), &words);
-        self.set_failure(words, rejected.cause(), now);
+        let repeated = self.report.mark_reported(rejected.into(), &message);
+        self.set_failure(message, rejected.cause(), now);
         Outcome::Denied {
             rejected,
-            again,
-            effect,
+            repeated,
+            impact,
         }
     }
 
-    fn set_failure(&mut self, words: String, cause: OutageCause, now: BootTime) {
+    fn set_failure(&mut self, message: String, cause: OutageCause, now: BootTime) {
         self.failure = Some(Failure {
-            words,
+            message,
             at: now,
             cause,
         });
@@ -197,8 +197,12 @@ impl Schedule {
     /// Applies what `now` has made due.
     pub fn handle_timeout(&mut self, now: BootTime) {
         let is_waiting = self.drop_expired(now) && self.is_waiting(now);
-        self.change.held_until.take_if(|until| *until <= now);
-        if self.blocked.take_if(|block| block.is_over(now)).is_some() {
+        self.change.delayed_until.take_if(|until| *until <= now);
+        if self
+            .client_block
+            .take_if(|block| block.is_over(now))
+            .is_some()
+        {
             self.is_client_rejected = true;
             if let State::Fresh { .. } = self.state {
                 self.state = State::Idle;
@@ -209,8 +213,8 @@ impl Schedule {
                 abort_at, jitter, ..
             } if abort_at <= now => {
                 self.commands.push_back(Command::Abort(self.id));
-                let words = "no answer in time";
-                let error = FetchError::transient(Cause::Timeout, words);
+                let message = "no answer in time";
+                let error = FetchError::transient(Cause::Timeout, message);
                 let outcome = self.failed(error, jitter, now);
                 self.commands.push_back(Command::Report(self.id, outcome));
                 self.decide_all(now);
@@ -218,7 +222,7 @@ impl Schedule {
             State::Fresh { renew_at: due }
             | State::Waiting { retry_at: due }
             | State::Denied { retry_at: due }
-                if due <= now && self.blocked.is_none() =>
+                if due <= now && self.client_block.is_none() =>
             {
                 self.state = State::Idle;
             }
@@ -241,8 +245,8 @@ impl Schedule {
         let state = match self.state {
             State::Fetching { abort_at, .. } => Some(abort_at),
             State::Idle | State::Fresh { .. } | State::Waiting { .. } | State::Denied { .. } => {
-                match &self.blocked {
-                    Some(block) => block.until.filter(|_| block.probes),
+                match &self.client_block {
+                    Some(block) => block.until.filter(|_| block.is_probe),
                     None => self.next_attempt(),
                 }
             }

@@ -46,8 +46,8 @@ impl Scheduler {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        let may_ask = !client.queue.is_empty() && count < MAX_IN_FLIGHT_PER_CLIENT;
-        if may_ask && !std::mem::replace(&mut client.in_ready_queue, true) {
+        let may_start = !client.queue.is_empty() && count < MAX_IN_FLIGHT_PER_CLIENT;
+        if may_start && !std::mem::replace(&mut client.in_ready_queue, true) {
             self.ready_queue.push_back(id);
         }
     }

@@ -19,11 +19,11 @@ impl Scheduler {
         }
         client.probe = Some(denied);
         let sets: Vec<SetId> = client.sets.values().copied().collect();
-        let words = self.failure_message(denied).unwrap_or("refused").to_owned();
+        let message = self.failure_message(denied).unwrap_or("refused").to_owned();
         let until = self.next_attempt(denied, now);
         for set in sets.into_iter().filter(|set| *set != denied) {
             if let Some(found) = self.sets.get_mut(&set) {
-                found.schedule.await_confirmation(&words, until, now);
+                found.schedule.await_confirmation(&message, until, now);
             }
             self.update(set, now);
         }
@@ -53,18 +53,18 @@ impl Scheduler {
             return;
         };
         let sets: Vec<SetId> = client.sets.values().copied().collect();
-        let asking = client.probe.filter(|probe| *probe != denied);
-        let again = now + DENIED_RETRY;
-        let probe = asking.unwrap_or_else(|| self.next_probe(&sets, denied, again));
-        let until = match asking.and_then(|set| self.sets.get(&set)) {
-            Some(asking) => asking.schedule.shown_next_attempt(now),
-            None => Some(again),
+        let probing = client.probe.filter(|probe| *probe != denied);
+        let retry_at = now + DENIED_RETRY;
+        let probe = probing.unwrap_or_else(|| self.next_probe(&sets, denied, retry_at));
+        let until = match probing.and_then(|set| self.sets.get(&set)) {
+            Some(found) => found.schedule.shown_next_attempt(now),
+            None => Some(retry_at),
         };
-        let words = self.failure_message(denied).unwrap_or("refused").to_owned();
-        for set in sets.into_iter().filter(|set| asking != Some(*set)) {
+        let message = self.failure_message(denied).unwrap_or("refused").to_owned();
+        for set in sets.into_iter().filter(|set| probing != Some(*set)) {
             if let Some(found) = self.sets.get_mut(&set) {
                 let is_next = set == probe;
-                found.schedule.block(&words, until, is_next, now);
+                found.schedule.block(&message, until, is_next, now);
             }
             self.update(set, now);
         }
@@ -110,7 +110,7 @@ impl Scheduler {
             return;
         };
         let mut sets = client.sets.values();
-        client.trial = sets.next().copied();
+        client.credential_check = sets.next().copied();
         for set in sets {
             if let Some(found) = self.sets.get_mut(set) {
                 found.schedule.await_credential_check(true);
@@ -124,7 +124,11 @@ impl Scheduler {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        if client.trial.take_if(|trial| *trial == set).is_none() {
+        if client
+            .credential_check
+            .take_if(|trial| *trial == set)
+            .is_none()
+        {
             return;
         }
         let sets: Vec<SetId> = client.sets.values().copied().collect();

@@ -62,22 +62,22 @@ impl Scheduler {
 
     /// Keeps tokens for just these clients and sets. What was there and is still wanted keeps its
     /// tokens and timers.
-    pub fn configure(&mut self, wanted: Vec<ClientSpec>, now: BootTime) -> ConfigDiff {
+    pub fn configure(&mut self, specs: Vec<ClientSpec>, now: BootTime) -> ConfigDiff {
         let mut changes = ConfigDiff::default();
         self.is_configuring = true;
         self.require_login_checks();
-        self.left.retain(|_, (_, until)| now < *until);
+        self.removed_sets.retain(|_, (_, until)| now < *until);
         let gone: Vec<String> = self
             .client_names()
-            .filter(|name| !wanted.iter().any(|wanted| wanted.name == *name))
+            .filter(|name| !specs.iter().any(|spec| spec.name == *name))
             .map(str::to_owned)
             .collect();
         for name in gone {
             self.remove_client(&name, now);
             changes.removed.push(name);
         }
-        for wanted in wanted {
-            self.apply(wanted, &mut changes, now);
+        for spec in specs {
+            self.apply(spec, &mut changes, now);
         }
         self.snapshot.clear();
         self.remove_unused_logins();
@@ -86,27 +86,27 @@ impl Scheduler {
         changes
     }
 
-    fn apply(&mut self, wanted: ClientSpec, changes: &mut ConfigDiff, now: BootTime) {
-        let name = wanted.name.clone();
+    fn apply(&mut self, spec: ClientSpec, changes: &mut ConfigDiff, now: BootTime) {
+        let name = spec.name.clone();
         let Some(id) = self.names.get(&name).copied() else {
-            self.add_client(wanted, now);
+            self.add_client(spec, now);
             changes.added.push(name);
             return;
         };
-        if self.change_scopes(id, wanted.scopes, now) {
+        if self.change_scopes(id, spec.scopes, now) {
             changes.scopes.push(name.clone());
         }
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        let before = std::mem::replace(&mut client.loading, wanted.loading);
-        let login = wanted.proxy_login;
-        if before != wanted.loading {
-            client.shown_id = wanted.shown_id;
-            self.set_loading(id, wanted.loading, now);
+        let before = std::mem::replace(&mut client.loading, spec.loading);
+        let login = spec.proxy_login;
+        if before != spec.loading {
+            client.shown_id = spec.shown_id;
+            self.set_loading(id, spec.loading, now);
             self.change_login(id, login, now);
-        } else if wanted.renewed || client.proxy_login != login {
-            self.new_credentials(id, wanted.shown_id, login, now);
+        } else if spec.renewed || client.proxy_login != login {
+            self.new_credentials(id, spec.shown_id, login, now);
             changes.renewed.push(name);
         }
     }
@@ -170,26 +170,26 @@ impl Scheduler {
         self.sets.keys().copied().collect()
     }
 
-    pub(super) fn add_client(&mut self, wanted: ClientSpec, now: BootTime) {
+    pub(super) fn add_client(&mut self, spec: ClientSpec, now: BootTime) {
         self.last_client += 1;
         let id = ClientId(self.last_client);
-        self.names.insert(wanted.name.clone(), id);
+        self.names.insert(spec.name.clone(), id);
         let client = Client {
-            name: wanted.name,
-            shown_id: wanted.shown_id,
-            loading: wanted.loading,
+            name: spec.name,
+            shown_id: spec.shown_id,
+            loading: spec.loading,
             sets: BTreeMap::new(),
             queue: VecDeque::new(),
             in_ready_queue: false,
-            proxy_login: wanted.proxy_login,
+            proxy_login: spec.proxy_login,
             is_rejected: false,
             probe: None,
-            trial: None,
+            credential_check: None,
             outage_reported: None,
         };
         self.clients.insert(id, client);
-        self.add_login(wanted.proxy_login);
-        for scope in wanted.scopes {
+        self.add_login(spec.proxy_login);
+        for scope in spec.scopes {
             self.add_set(id, scope, now);
         }
     }
@@ -240,7 +240,8 @@ impl Scheduler {
     /// id, had been caused a request.
     fn recently_removed(&self, id: ClientId, scope: &ScopeSet) -> Option<ChangeLimit> {
         let known_by = self.clients.get(&id).into_iter().flat_map(Client::known_by);
-        let left = known_by.filter_map(|known_by| self.left.get(&(known_by, scope.clone())));
+        let left =
+            known_by.filter_map(|known_by| self.removed_sets.get(&(known_by, scope.clone())));
         left.map(|(changes, _)| *changes).max()
     }
 
@@ -264,7 +265,10 @@ impl Scheduler {
             let until = now + ChangeLimit::SPAN;
             let left = (found.schedule.change_limit(), until);
             for known_by in client.known_by() {
-                let before = self.left.entry((known_by, scope.clone())).or_insert(left);
+                let before = self
+                    .removed_sets
+                    .entry((known_by, scope.clone()))
+                    .or_insert(left);
                 *before = left.max(*before);
             }
         }
@@ -272,19 +276,19 @@ impl Scheduler {
     }
 
     /// Whether any set was added or removed.
-    fn change_scopes(&mut self, id: ClientId, wanted: BTreeSet<ScopeSet>, now: BootTime) -> bool {
+    fn change_scopes(&mut self, id: ClientId, scopes: BTreeSet<ScopeSet>, now: BootTime) -> bool {
         let Some(client) = self.clients.get(&id) else {
             return false;
         };
         let known = client.sets.clone();
         let mut changed = false;
         for (scope, set) in &known {
-            if !wanted.contains(scope) {
+            if !scopes.contains(scope) {
                 self.remove_set(*set, now);
                 changed = true;
             }
         }
-        for scope in wanted {
+        for scope in scopes {
             if !known.contains_key(&scope) {
                 self.add_set(id, scope, now);
                 changed = true;
@@ -306,7 +310,8 @@ impl Scheduler {
         };
         client.shown_id = shown_id;
         client.is_rejected = false;
-        let was_rejected = client.probe.take().is_some() || client.trial.take().is_some();
+        let was_rejected =
+            client.probe.take().is_some() || client.credential_check.take().is_some();
         let sets: Vec<SetId> = client.sets.values().copied().collect();
         for set in &sets {
             if let Some(found) = self.sets.get_mut(set) {

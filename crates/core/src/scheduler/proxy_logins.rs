@@ -52,7 +52,7 @@ pub(super) struct Login {
     /// Until when it counts as working.
     pub(super) works_until: Option<BootTime>,
     /// The scope set whose request tries it.
-    pub(super) tried_by: Option<SetId>,
+    pub(super) checked_by: Option<SetId>,
     /// When it may be tried, if not now.
     pub(super) not_before: Option<BootTime>,
     /// What the proxy answered when it rejected the login last.
@@ -72,7 +72,7 @@ impl Login {
         Self {
             is_limited: id.has_login,
             works_until: None,
-            tried_by: None,
+            checked_by: None,
             not_before: None,
             rejection: None,
             changes: ChangeLimit::default(),
@@ -94,7 +94,7 @@ impl Login {
 
     /// Whether a request may start.
     pub(super) fn is_open(&self, now: BootTime) -> bool {
-        let is_free = self.tried_by.is_none() || !self.needs_check(now);
+        let is_free = self.checked_by.is_none() || !self.needs_check(now);
         is_free && self.not_before.is_none()
     }
 }
@@ -143,7 +143,7 @@ impl Scheduler {
         let id = self.clients.get(&client)?.proxy_login?;
         let login = self.logins.get_mut(&id);
         if let Some(login) = login.filter(|login| login.needs_check(now)) {
-            login.tried_by = Some(set);
+            login.checked_by = Some(set);
         }
         Some(id)
     }
@@ -156,21 +156,21 @@ impl Scheduler {
         set: SetId,
     ) -> Option<(ProxyLoginId, bool)> {
         let login = self.logins.get_mut(&id)?;
-        let was_trial = login.tried_by.take_if(|by| *by == set).is_some();
-        if was_trial {
+        let was_check = login.checked_by.take_if(|by| *by == set).is_some();
+        if was_check {
             self.enqueue_waiting(id);
         }
-        Some((id, was_trial))
+        Some((id, was_check))
     }
 
     /// A request was aborted. If it tried a rejected or changed login, the proxy may have rejected that once
     /// more.
     pub(super) fn abort_login_check(
         &mut self,
-        (id, was_trial): (ProxyLoginId, bool),
+        (id, was_check): (ProxyLoginId, bool),
         now: BootTime,
     ) {
-        let login = self.logins.get_mut(&id).filter(|_| was_trial);
+        let login = self.logins.get_mut(&id).filter(|_| was_check);
         let Some(login) = login.filter(|login| login.is_changed || login.rejection.is_some())
         else {
             return;
@@ -239,14 +239,14 @@ impl Scheduler {
     }
 
     fn reject_login(&mut self, id: ProxyLoginId, rejected: SetId, now: BootTime) {
-        let words = self
+        let message = self
             .failure_message(rejected)
             .unwrap_or("rejected")
             .to_owned();
         if let Some(login) = self.logins.get_mut(&id) {
             login.works_until = None;
-            login.tried_by = None;
-            login.rejection = Some(words);
+            login.checked_by = None;
+            login.rejection = Some(message);
             if std::mem::take(&mut login.is_changed) {
                 login.changes.take(now);
             }
@@ -281,7 +281,7 @@ impl Scheduler {
         };
         if let Some(found) = self.sets.get_mut(&set) {
             match &login.rejection {
-                Some(words) => found.schedule.reject_login(words, until, now),
+                Some(message) => found.schedule.reject_login(message, until, now),
                 None => found.schedule.delay_until(until, now),
             }
             self.update(set, now);
