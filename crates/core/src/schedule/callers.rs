@@ -8,22 +8,22 @@ use domo_token_protocol::messages::{Refusal, RefusalKind, Renew};
 use super::{Command, OutageCause, Outcome, Schedule, State, floor, min_left_to_serve};
 use crate::token::Token;
 
-/// Names one caller that waits.
+/// Identifies one waiting caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WaiterId(pub u64);
 
-/// What a caller asks for.
+/// A caller's request for a token.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenRequest {
-    /// The life the token must have left.
+    /// How long the token must still be valid.
     pub min_ttl: Option<Duration>,
-    /// When the caller must have its answer.
+    /// When the caller must be answered.
     pub deadline: BootTime,
-    /// Set if the current token won't do.
+    /// Which token the caller does not accept.
     pub renew: Option<Renew>,
 }
 
-/// What a caller gets.
+/// A token, or why there is none.
 pub type Reply = Result<Token, Refusal>;
 
 /// The answer to a request, or that it follows.
@@ -50,19 +50,19 @@ pub(super) struct Waiter {
     pub(super) deadline: BootTime,
 }
 
-/// Why a caller has to wait although nothing has failed.
+/// The message while the request is delayed although nothing has failed.
 pub const CHANGED_TOO_OFTEN: &str =
     "the client's credentials change too often; the next request has to wait";
 
-/// Why its request has not started: another set of the client goes first.
+/// The message while another scope set of the client tries new credentials first.
 pub const AWAITS_CREDENTIAL_CHECK: &str =
     "its request waits until another scope set has tried the new credentials";
 
-/// The same, if another set of any client goes first.
+/// The message while a scope set of any client tries the proxy login first.
 pub const AWAITS_LOGIN_CHECK: &str =
     "its request waits until another scope set has tried the proxy login";
 
-/// The same, if nothing but the number of requests under way keeps it.
+/// The message while only the limit of concurrent requests delays the request.
 pub const AWAITS_ADMISSION: &str =
     "its request waits until requests of other scope sets have ended";
 
@@ -90,21 +90,21 @@ impl From<&Reply> for LastSeen {
     }
 }
 
-/// Counts rejections, and notices when a renewed token is refused too.
+/// Callers' reports that Domo rejected a token in use.
 #[derive(Debug, Default)]
 pub(super) struct Rejections {
     pub(super) count: u64,
     pub(super) last_by: Option<String>,
-    /// The token that callers are given now.
+    /// The generation that is served now.
     current: Option<u64>,
-    /// The newest token that was refused while it was the current one.
+    /// The newest generation that was rejected while it was the current one.
     refused: Option<u64>,
-    /// Tokens refused one after the other.
+    /// How many tokens in a row were rejected.
     in_a_row: u32,
 }
 
 impl Schedule {
-    /// Returns what the caller gets, or notes that it waits.
+    /// Returns the caller's reply, or adds the caller to those that wait.
     pub fn request(&mut self, waiter: WaiterId, request: &TokenRequest, now: BootTime) -> Answer {
         self.handle_timeout(now);
         let requirement = self.requirement(request, now);
@@ -122,12 +122,12 @@ impl Schedule {
         }
     }
 
-    /// A caller left before its answer.
+    /// Removes a caller that left before its answer.
     pub fn cancel(&mut self, waiter: WaiterId) {
         self.waiters.retain(|waiting| waiting.id != waiter);
     }
 
-    /// Refuses those whose deadline has passed.
+    /// Refuses waiting callers whose deadline has passed.
     pub(super) fn refuse_timed_out(&mut self, now: BootTime) {
         let (kind, message) = match self.rejection_message() {
             Some(message) => (RefusalKind::Denied, message.to_owned()),
@@ -142,7 +142,7 @@ impl Schedule {
         }
     }
 
-    /// Why there is no token in time, although nothing was rejected.
+    /// Returns why a caller's deadline passed although nothing was rejected.
     fn timeout_message(&self) -> String {
         match (&self.failure, self.loading) {
             (Some(failure), _) => format!("no token in time; last attempt: {}", failure.message),
@@ -165,8 +165,7 @@ impl Schedule {
         }
     }
 
-    /// The message of the rejection that callers have waited for the end of, if nothing has been learnt
-    /// since.
+    /// Returns the message of the rejection whose end callers waited for, unless another failure followed it.
     fn rejection_message(&self) -> Option<&str> {
         let login = self
             .login_rejection
@@ -244,8 +243,8 @@ impl Schedule {
         }
     }
 
-    /// The message of a rejection that holds for longer than a caller with this deadline can wait. A set
-    /// whose request is under way has yet to be judged.
+    /// Returns the message of a rejection that lasts longer than a caller with this deadline can wait. While a request
+    /// of this scope set is in flight, its result is awaited instead.
     fn standing_rejection(&self, deadline: BootTime, now: BootTime) -> Option<&str> {
         if let State::Fetching { .. } = self.state {
             return None;
@@ -258,14 +257,14 @@ impl Schedule {
         block.map(|block| block.message.as_str())
     }
 
-    /// Whether the set was rejected once, and repeats its request in time: another one has shown since that
-    /// Domo accepts the client, or a reload has to wait.
+    /// Returns whether the scope set, after its first rejection, repeats its request before the deadline. That is so
+    /// without a block if another scope set succeeded meanwhile, or if a reload is delayed by the change limit.
     fn is_confirmed_before(&self, retry_at: BootTime, deadline: BootTime) -> bool {
         let cause = self.failure.as_ref().map(|failure| failure.cause);
         cause == Some(OutageCause::ClientUnconfirmed) && retry_at < deadline
     }
 
-    /// The living token won't do for this caller: it is renewed as soon as the floor allows.
+    /// Decides for a caller that the valid token does not satisfy: it is renewed as soon as the floor allows.
     fn decide_early_renewal(
         &mut self,
         renew_at: BootTime,
@@ -321,6 +320,7 @@ impl Schedule {
         Some(self.refusal(RefusalKind::MinTtlTooLong, &message, None))
     }
 
+    /// Decides again for all waiting callers.
     pub(super) fn decide_all(&mut self, now: BootTime) {
         for waiter in std::mem::take(&mut self.waiters) {
             let reply = match self.decide(waiter.requirement, waiter.deadline, now) {
@@ -351,7 +351,7 @@ impl Schedule {
         }
     }
 
-    /// A caller, named by `caller`, was refused by Domo with the token of that generation.
+    /// Records that Domo rejected the token of this generation in use, as `caller` reports.
     pub fn record_rejection(&mut self, generation: u64, caller: String) {
         if self.rejections.record(generation, caller) {
             self.commands
@@ -359,8 +359,8 @@ impl Schedule {
         }
     }
 
-    /// What a watcher is to know now: the token, or that there is none; `None` while neither is
-    /// sure. A [`Command::NotifyWatchers`] says when to look again.
+    /// Returns what watchers are sent now: the token, or why there is none; `None` before the first result. It changes
+    /// with each [`Command::NotifyWatchers`].
     #[must_use]
     pub fn watcher_reply(&self, now: BootTime) -> Option<Reply> {
         if let Some(token) = self.token(now) {
@@ -376,7 +376,7 @@ impl Schedule {
         Some(Err(self.refusal(RefusalKind::Unavailable, message, next)))
     }
 
-    /// Says so if what watchers know has changed.
+    /// Notifies watchers if their reply has changed.
     pub(super) fn notify_watchers(&mut self, now: BootTime) {
         let is_rejected = self.client_block.is_some() || self.login_rejection.is_some();
         let failing = self.failure.is_some() || is_rejected || self.is_load_failed();
@@ -398,8 +398,7 @@ fn satisfies(token: &Token, requirement: Requirement, now: BootTime) -> bool {
 }
 
 impl Rejections {
-    /// Takes down that `caller` was refused with the token of `generation`. True once in a row: when
-    /// renewing has not helped.
+    /// Records a rejection. Returns true once in a row of rejected tokens: when renewal has not helped.
     pub(super) fn record(&mut self, generation: u64, caller: String) -> bool {
         self.count += 1;
         self.last_by = Some(caller);
@@ -411,7 +410,7 @@ impl Rejections {
         self.in_a_row == 2
     }
 
-    /// A token nobody complained of ends the row.
+    /// Records a new token. If the one before it was not rejected, the row ends.
     pub(super) fn replaced_by(&mut self, generation: u64) {
         if self.current != self.refused {
             self.in_a_row = 0;

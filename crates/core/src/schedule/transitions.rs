@@ -10,7 +10,7 @@ use super::{
 use crate::fetch::{Cause, FetchError, Fetched, LifetimeSource};
 use crate::token::{Life, Token};
 
-/// The last attempt, if it failed.
+/// A failed attempt.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) message: String,
@@ -18,18 +18,18 @@ pub(super) struct Failure {
     pub(super) cause: OutageCause,
 }
 
-/// A token with its timer, on its way from one process of the daemon to the next.
+/// A token and its timer, kept over a restart of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenSnapshot {
     /// The token.
     pub token: Token,
-    /// When it is renewed; `None` if it is of other credentials than those asked with now, which are
-    /// tried at once.
+    /// When it is renewed; `None` if it was obtained with other credentials than the current ones, which are tried
+    /// immediately.
     pub renew_at: Option<BootTime>,
 }
 
 impl Schedule {
-    /// The request is being sent now, as [`Self::wants_fetch`] said.
+    /// Starts the request that [`Self::wants_fetch`] shows as due.
     pub fn start(&mut self, jitter: Jitter, now: BootTime) -> FetchId {
         self.fetch_id.0 += 1;
         self.requests += 1;
@@ -42,7 +42,7 @@ impl Schedule {
         self.fetch_id
     }
 
-    /// The request of `fetch_id` came back.
+    /// Applies the result of a request.
     pub fn handle_fetched(
         &mut self,
         fetch_id: FetchId,
@@ -68,7 +68,7 @@ impl Schedule {
         };
         self.commands
             .push_back(Command::Report(self.id, outcome.clone()));
-        // Before those who wait hear of a refusal that is over.
+        // First, so that no waiting caller is refused for a rejection that is over.
         if outcome.accepts_client() {
             self.client_block = None;
             self.is_client_rejected = false;
@@ -78,7 +78,7 @@ impl Schedule {
         outcome
     }
 
-    /// Makes the token that came the one that is served.
+    /// Serves the fetched token from now on.
     fn accept_token(
         &mut self,
         fetched: &Fetched,
@@ -132,7 +132,7 @@ impl Schedule {
             recovery: self
                 .report
                 .recover(failures, now)
-                // What kept a first token away was another scope set's failure.
+                // An outage before the first token without a failed attempt was another scope set's failure.
                 .filter(|_| !first || failures > 0),
             first,
             unexpected_lifetime: self.report.first_unexpected_lifetime(source),
@@ -194,7 +194,7 @@ impl Schedule {
         });
     }
 
-    /// Applies what `now` has made due.
+    /// Applies all timers that are due at `now`.
     pub fn handle_timeout(&mut self, now: BootTime) {
         let is_waiting = self.drop_expired(now) && self.is_waiting(now);
         self.change.delayed_until.take_if(|until| *until <= now);
@@ -239,7 +239,7 @@ impl Schedule {
         self.notify_watchers(now);
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// Returns when [`Self::handle_timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<BootTime> {
         let state = match self.state {
@@ -252,9 +252,9 @@ impl Schedule {
             }
         };
         let caller = self.waiters.iter().map(|waiter| waiter.deadline).min();
-        // Then it is wiped, and watchers hear.
-        let death = self.token.as_ref().map(|token| token.life().expires);
-        [state, caller, death].into_iter().flatten().min()
+        // At its expiry the token is wiped, and watchers are notified.
+        let expiry = self.token.as_ref().map(|token| token.life().expires);
+        [state, caller, expiry].into_iter().flatten().min()
     }
 
     /// Wipes the token if it has expired, and returns whether it has.
@@ -273,7 +273,7 @@ impl Schedule {
         }
     }
 
-    /// The proxy has rejected the login in an answer to another request: this one is given up.
+    /// Aborts the request in flight, without a result.
     pub fn cancel_request(&mut self) {
         self.abort();
         if let State::Fetching { .. } = self.state {
@@ -281,8 +281,7 @@ impl Schedule {
         }
     }
 
-    /// Refuses all who wait with `kind`, and gives up a request under way: the set was removed, or
-    /// the broker stops.
+    /// Refuses all waiting callers and aborts the request in flight: the scope set was removed, or the broker stops.
     pub fn shutdown(&mut self, kind: RefusalKind, cause: &str) {
         self.cancel_request();
         for waiter in std::mem::take(&mut self.waiters) {
@@ -292,7 +291,7 @@ impl Schedule {
         }
     }
 
-    /// Goes on with a token that an earlier process of the daemon had.
+    /// Restores a token of an earlier process of the daemon.
     pub fn resume(&mut self, snapshot: TokenSnapshot, now: BootTime) {
         let life = snapshot.token.life();
         self.lifetime = Some(life.lifetime);
@@ -306,7 +305,7 @@ impl Schedule {
         self.notify_watchers(now);
     }
 
-    /// What another process would have to know to go on, if the token lives.
+    /// Returns what the next process of the daemon needs, if the token is valid.
     #[must_use]
     pub fn snapshot(&self, now: BootTime) -> Option<TokenSnapshot> {
         let token = self.token(now)?.clone();
@@ -316,7 +315,7 @@ impl Schedule {
                 now
             }
         };
-        // No success yet: the token is of older credentials.
+        // Without a success, the token is of older credentials.
         let renew_at = self.last_success.map(|_| due);
         Some(TokenSnapshot { token, renew_at })
     }

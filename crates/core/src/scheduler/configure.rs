@@ -1,4 +1,4 @@
-//! A config taken up: what is new, what is gone, and what stays as it is.
+//! Applies a config: adds and removes clients and scope sets, and keeps what is unchanged.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,43 +9,43 @@ use super::{Client, ClientId, Command, ProxyLoginId, Scheduler, Set, SetId};
 use crate::schedule::{ChangeLimit, Loading, Schedule, TokenSnapshot};
 use domo_token_protocol::BootTime;
 
-/// What callers hear of a broker that stops.
+/// The message of refusals while the broker stops.
 pub const STOPPING: &str = "the broker is stopping";
 
-/// What they hear of a set that is gone.
+/// The message of refusals for a removed scope set.
 pub const REMOVED: &str = "the scope set was removed from the broker's config";
 
-/// One API client as the config wants it.
+/// One API client of the config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSpec {
-    /// Its name.
+    /// The name in the config.
     pub name: String,
     /// The part of the client id that status may show.
     pub shown_id: String,
     /// The scope sets to keep a token for.
     pub scopes: BTreeSet<ScopeSet>,
-    /// Whether its credentials or its endpoint are other ones than before.
+    /// Whether its credentials or its endpoint have changed.
     pub renewed: bool,
-    /// The login at the proxy that its requests go through; `None` without a proxy.
+    /// The proxy login of its requests; `None` without a proxy.
     pub proxy_login: Option<ProxyLoginId>,
     /// Why it has no credentials to request tokens with; `None` if it has.
     pub loading: Option<Loading>,
 }
 
-/// What tells that a client which has left the config is back: its name, or under another one the part
-/// of its id that is shown.
+/// How a removed client is recognized if it returns to the config: by its name, or under another name by the shown part
+/// of its id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum KnownBy {
     Name(String),
     ShownId(String),
 }
 
-/// What taking a config up has changed, as clients' names.
+/// What a new config changed, as names of clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigDiff {
     /// New clients.
     pub added: Vec<String>,
-    /// Clients that are gone.
+    /// Removed clients.
     pub removed: Vec<String>,
     /// Clients with new credentials or a new endpoint.
     pub renewed: Vec<String>,
@@ -54,14 +54,13 @@ pub struct ConfigDiff {
 }
 
 impl Scheduler {
-    /// Tokens of an earlier process, by client and scopes, for the next [`Self::configure`]: the
-    /// sets that it adds go on with them.
+    /// Sets the tokens of an earlier process, by client and scopes, with which the scope sets of the next
+    /// [`Self::configure`] begin.
     pub fn restore(&mut self, snapshot: BTreeMap<(String, ScopeSet), TokenSnapshot>) {
         self.snapshot = snapshot;
     }
 
-    /// Keeps tokens for just these clients and sets. What was there and is still wanted keeps its
-    /// tokens and timers.
+    /// Keeps tokens for exactly these clients and scope sets. What is unchanged keeps its tokens and timers.
     pub fn configure(&mut self, specs: Vec<ClientSpec>, now: BootTime) -> ConfigDiff {
         let mut changes = ConfigDiff::default();
         self.is_configuring = true;
@@ -117,13 +116,13 @@ impl Scheduler {
         };
         let name = client.name.clone();
         for (scope, set) in client.sets.clone() {
-            // Its id may be known only now.
+            // The client's id may be known only now.
             let left = self.recently_removed(id, &scope);
             if let Some(found) = self.sets.get_mut(&set) {
                 if let Some(changes) = left {
                     found.schedule.restore_change_limit(changes, now);
                 }
-                // Before a request is due: a stored token is served and needs none.
+                // Before a request is due, because a stored token needs none.
                 if let Some(snapshot) = self.snapshot.remove(&(name.clone(), scope)) {
                     found.schedule.resume(snapshot, now);
                 }
@@ -133,7 +132,7 @@ impl Scheduler {
         }
     }
 
-    /// What is refused or waits to retry is tried at once.
+    /// Retries what is rejected or waits to retry, within the change limit.
     pub fn retry(&mut self, now: BootTime) {
         for client in self.clients.values_mut() {
             client.probe = None;
@@ -148,7 +147,7 @@ impl Scheduler {
         self.admit_all(now);
     }
 
-    /// What was removed has left room.
+    /// Starts due requests of all clients, because removed ones may have ended theirs.
     fn admit_all(&mut self, now: BootTime) {
         let clients: Vec<ClientId> = self.clients.keys().copied().collect();
         for client in clients {
@@ -156,7 +155,7 @@ impl Scheduler {
         }
     }
 
-    /// The broker stops: all who wait are told so.
+    /// Refuses all waiting callers, because the broker stops.
     pub fn stop(&mut self, now: BootTime) {
         for set in self.all_sets() {
             if let Some(found) = self.sets.get_mut(&set) {
@@ -236,8 +235,7 @@ impl Scheduler {
         self.update(set, now);
     }
 
-    /// How often a set of these scopes that has just left the config, of this client by its name or its
-    /// id, had been caused a request.
+    /// Returns the change limit of a scope set that was removed a short time ago, of this client by its name or id.
     fn recently_removed(&self, id: ClientId, scope: &ScopeSet) -> Option<ChangeLimit> {
         let known_by = self.clients.get(&id).into_iter().flat_map(Client::known_by);
         let left =
@@ -245,7 +243,7 @@ impl Scheduler {
         left.map(|(changes, _)| *changes).max()
     }
 
-    /// Its callers hear that it is gone, and its token is wiped.
+    /// Removes a scope set: its callers are refused, and its token is wiped.
     fn remove_set(&mut self, set: SetId, now: BootTime) {
         let Some(found) = self.sets.get_mut(&set) else {
             return;
@@ -275,7 +273,7 @@ impl Scheduler {
         self.commands.push_back(Command::Remove(set));
     }
 
-    /// Whether any set was added or removed.
+    /// Adds and removes scope sets; returns whether there were any to add or remove.
     fn change_scopes(&mut self, id: ClientId, scopes: BTreeSet<ScopeSet>, now: BootTime) -> bool {
         let Some(client) = self.clients.get(&id) else {
             return false;
@@ -297,7 +295,7 @@ impl Scheduler {
         changed
     }
 
-    /// What the old credentials ran into holds the new ones up no longer.
+    /// Applies new credentials or a new proxy login of a client.
     fn new_credentials(
         &mut self,
         id: ClientId,
@@ -318,7 +316,7 @@ impl Scheduler {
                 found.schedule.new_credentials(now);
                 found.schedule.await_credential_check(false);
             }
-            // The request that was under way is given up before the next one is chosen.
+            // The request in flight is aborted before the next one is chosen.
             self.collect_commands(*set, now);
         }
         self.change_login(id, login, now);
