@@ -112,9 +112,9 @@ fn answer(status: u8, header: Option<(&'static str, &[u8])>, body: &[u8]) {
         }
         Err(error) => error,
     };
-    let (FetchError::Denied { words, .. }
-    | FetchError::ProxyLogin { words }
-    | FetchError::Transient { words, .. }) = error;
+    let (FetchError::Denied { message: words, .. }
+    | FetchError::ProxyLogin { message: words }
+    | FetchError::Transient { message: words, .. }) = error;
     one_line(&words);
     assert!(!words.contains(SECRET), "{words}");
 }

@@ -45,22 +45,22 @@ pub(super) fn report(scheduler: &Scheduler, set: SetId, outcome: &Outcome, now: 
         }
         Outcome::Denied {
             rejected,
-            again,
-            effect,
+            repeated,
+            impact,
         } => {
-            let failure = Failure::new(rejected.cause(), *again);
-            log_failure(scheduler, set, failure, *effect, now);
+            let failure = Failure::new(rejected.cause(), *repeated);
+            log_failure(scheduler, set, failure, *impact, now);
         }
         Outcome::Failed {
             cause,
-            again,
-            effect,
+            repeated,
+            impact,
         } => {
-            let failure = Failure::new(OutageCause::Failed(*cause), *again);
-            log_failure(scheduler, set, failure, *effect, now);
+            let failure = Failure::new(OutageCause::Failed(*cause), *repeated);
+            log_failure(scheduler, set, failure, *impact, now);
         }
-        Outcome::Expired { cause, effect } => {
-            log_failure(scheduler, set, Failure::new(*cause, true), *effect, now);
+        Outcome::Expired { cause, impact } => {
+            log_failure(scheduler, set, Failure::new(*cause, true), *impact, now);
         }
     }
 }
@@ -128,12 +128,12 @@ fn warn_of_lifetime(client: &str, scope: &ScopeSet, lifetime_s: u64, source: Lif
 struct Failure {
     cause: OutageCause,
     /// Whether a failure of this kind was logged.
-    again: bool,
+    repeated: bool,
 }
 
 impl Failure {
-    fn new(cause: OutageCause, again: bool) -> Self {
-        Self { cause, again }
+    fn new(cause: OutageCause, repeated: bool) -> Self {
+        Self { cause, repeated }
     }
 
     /// What Domo, or the proxy, rejected.
@@ -232,7 +232,7 @@ fn log_failure(
     scheduler: &Scheduler,
     set: SetId,
     failure: Failure,
-    effect: CallerImpact,
+    impact: CallerImpact,
     now: BootTime,
 ) {
     let Some((client, scope)) = scheduler.name_of(set) else {
@@ -245,19 +245,19 @@ fn log_failure(
     let error = scheduler
         .error_message(set)
         .unwrap_or_else(|| failure.waits_for());
-    match effect {
+    match impact {
         CallerImpact::TokenValid { left } => {
             let expires_in_s = left.as_secs();
-            if failure.again {
+            if failure.repeated {
                 debug!(client, %scope, %cause, what, expires_in_s, retry_in_s, error, "renewal failed again; the current token is still valid");
             } else {
                 let message = failure.warning();
                 warn!(client, %scope, %cause, what, expires_in_s, retry_in_s, error, "{message}");
             }
         }
-        CallerImpact::NoToken { lasting, first } => {
-            let no_token_s = lasting.as_secs();
-            if failure.again && !first {
+        CallerImpact::NoToken { duration, first } => {
+            let no_token_s = duration.as_secs();
+            if failure.repeated && !first {
                 debug!(client, %scope, %cause, what, no_token_s, retry_in_s, error, "still no valid token");
                 return;
             }

@@ -216,12 +216,12 @@ impl<I: Iterator<Item = u8>> Run<I> {
         let error = match kind % 4 {
             0 | 1 => FetchError::Denied {
                 scope_only: kind % 4 == 1,
-                words,
+                message: words,
             },
             2 => FetchError::transient(Cause::Tls, words),
             _ => FetchError::Transient {
                 cause: Cause::RateLimited,
-                words,
+                message: words,
                 retry_after: Some(Duration::from_secs(u64::from(kind) * 30)),
             },
         };

@@ -213,7 +213,7 @@ fn a_day_of_refusals_costs_one_confirmation_and_one_request_in_five_minutes() {
         let refused = |_| {
             Some(FetchError::Denied {
                 scope_only: false,
-                words: "401".to_owned(),
+                message: "401".to_owned(),
             })
         };
         let asked = requests(seed, HOUR * 24, refused);

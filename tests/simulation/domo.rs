@@ -426,7 +426,7 @@ impl State {
                 let words = format!("{cause}");
                 Err(FetchError::Transient {
                     cause,
-                    words,
+                    message: words,
                     retry_after,
                 })
             }
@@ -443,7 +443,7 @@ impl State {
             Answer::LoginRejected => {
                 self.denied(&key, now, now);
                 Err(FetchError::ProxyLogin {
-                    words: "the proxy answered 407".to_owned(),
+                    message: "the proxy answered 407".to_owned(),
                 })
             }
         };
@@ -559,7 +559,7 @@ impl State {
 fn denied(scope_only: bool) -> FetchError {
     FetchError::Denied {
         scope_only,
-        words: "Domo answered 401".to_owned(),
+        message: "Domo answered 401".to_owned(),
     }
 }
 

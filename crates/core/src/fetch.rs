@@ -1,4 +1,4 @@
-//! What a token request results in: a token, or one of the few ways in which it fails.
+//! The result of a token request: a token, or one of the few ways in which a request fails.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use domo_token_protocol::BootTime;
 use domo_token_protocol::scope::ScopeSet;
 use secrecy::SecretString;
 
-/// A token as it came.
+/// A token from a source.
 #[derive(Debug)]
 pub struct Fetched {
     /// The text: a `b64token` (RFC 6750 §2.1) of at most [`crate::token::MAX_TOKEN`] bytes.
@@ -26,58 +26,58 @@ pub struct Fetched {
 /// How a token's lifetime was derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LifetimeSource {
-    /// It is the answer's `expires_in`.
+    /// The response's `expires_in`.
     Stated,
-    /// It is the answer's `expires_in`, and by this machine's clock the token's own `exp` is earlier.
-    /// The answer has no `Date` by which that could be checked.
+    /// The response's `expires_in`; by this machine's clock the token's own `exp` is earlier.
+    /// The response has no `Date` to check that.
     Unchecked,
-    /// It is a default, because the answer has no `expires_in`.
+    /// A default, because the response has no `expires_in`.
     Assumed,
-    /// It is the longest that is believed.
+    /// The maximum, because `expires_in` is longer.
     Capped {
-        /// The longer `expires_in`.
+        /// `expires_in`.
         stated: Duration,
     },
-    /// It is what the token's own `exp` leaves.
+    /// The time until the token's own `exp`.
     OwnExpiry {
-        /// What the token was said to be valid for.
+        /// The lifetime that the response states.
         stated: Duration,
     },
 }
 
-/// Why no token came.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FetchError {
-    /// The server said no; only other credentials or scopes can help.
+    /// Domo rejected the request; only other credentials or scopes can help.
     Denied {
-        /// Whether it is this scope set that is refused, and not the client as a whole.
+        /// Whether only this scope set is rejected, not the client.
         scope_only: bool,
-        /// Domo's own words, fit for one line.
-        words: String,
+        /// Domo's message, on one line.
+        message: String,
     },
     /// The proxy rejected its login (407); only another login can help.
     ProxyLogin {
-        /// What the proxy answered, fit for one line.
-        words: String,
+        /// The proxy's message, on one line.
+        message: String,
     },
-    /// Worth another try.
+    /// Another attempt may succeed.
     Transient {
-        /// What kind of failure, for metrics and back-off.
+        /// The kind of failure, for metrics and back-off.
         cause: Cause,
-        /// What happened, fit for one line.
-        words: String,
-        /// How long the server wants to be left alone.
+        /// The error, on one line.
+        message: String,
+        /// The server's `Retry-After`.
         retry_after: Option<Duration>,
     },
 }
 
 impl FetchError {
-    /// A failure worth another try, when the server didn't say.
+    /// Returns a transient failure without a `Retry-After`.
     #[must_use]
-    pub fn transient(cause: Cause, words: impl Into<String>) -> Self {
+    pub fn transient(cause: Cause, message: impl Into<String>) -> Self {
         Self::Transient {
             cause,
-            words: words.into(),
+            message: message.into(),
             retry_after: None,
         }
     }
@@ -86,29 +86,29 @@ impl FetchError {
 /// The kinds of transient failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// No connection: refused, unreachable, no such host, cut.
+    /// No connection: refused, unreachable, no such host, closed early.
     Connect,
-    /// No answer in time.
+    /// No response in time.
     Timeout,
-    /// The server's certificate or its TLS isn't acceptable.
+    /// The server's certificate or its TLS is not acceptable.
     Tls,
     /// The proxy did not open a tunnel, for another reason than its login; or a proxy that is not
     /// configured requires a login.
     Proxy,
-    /// The server answered 429.
+    /// Status 429.
     RateLimited,
-    /// The server answered 5xx, 408 or 425.
+    /// Status 5xx, 408 or 425.
     Server,
-    /// The server sent us elsewhere; redirects aren't followed, they would carry the secret along.
+    /// A redirect, which is not followed because it would send the secret elsewhere.
     RedirectRefused,
     /// There is no token endpoint at this URL.
     NotFound,
-    /// The server answered what no token endpoint answers.
+    /// A response that no token endpoint sends.
     Unusable,
 }
 
 impl Cause {
-    /// Whether a person has to mend something, so that quick retries are of no use.
+    /// Returns whether the operator has to fix something, so that quick retries are useless.
     #[must_use]
     pub fn is_lasting(self) -> bool {
         matches!(self, Self::Tls | Self::RedirectRefused | Self::NotFound)

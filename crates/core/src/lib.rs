@@ -1,12 +1,11 @@
-//! What `domo-tokend` decides, apart from everything that carries it out. Pure: time, chance and the results of token
-//! requests come in as arguments, and commands go out. The crate has no runtime, no I/O and no clock among its
-//! dependencies.
+//! The decisions of `domo-tokend`, without their effects. Pure: time, random numbers and the results of token requests
+//! are arguments, and commands are results. The crate has no runtime, no I/O and no clock among its dependencies.
 //!
-//! - [`masking`]: names in messages, without secrets that took their place.
-//! - [`policy`]: may this caller have this token?
+//! - [`masking`]: names in messages; secrets in their place are masked.
+//! - [`policy`]: access tables: may this caller have this token?
 //! - [`token`]: one access token, encoded once, shared, wiped.
-//! - [`fetch`]: what a token request results in.
-//! - [`schedule`]: when one scope set's token is fetched, served or refused.
+//! - [`fetch`]: the result of a token request.
+//! - [`schedule`]: when one scope set's token is requested, served or refused.
 //! - [`scheduler`]: all schedules together, and what one's result means for the others.
 
 pub mod masking;

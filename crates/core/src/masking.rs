@@ -1,23 +1,23 @@
-//! Names as messages show them. A secret is easily put in the place of a file, a variable or a key, so whatever looks like
-//! one is masked.
+//! Names as messages show them. Users put secrets where a file, a variable or a key belongs, so text that looks like a
+//! secret is masked.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// The least characters of what is taken for a secret: Domo's have 64, and few names have so many.
+/// Minimum length of text that is taken for a secret: Domo's have 64 characters, and few names are this long.
 pub const MIN_SECRET_CHARS: usize = 32;
 
-/// As many of its characters are shown, so that it can be found.
+/// How many of a secret's characters are shown, so that the user can find it.
 const SHOWN_CHARS: usize = 8;
 
-/// What to do about a secret in the place of a name.
+/// The advice for a secret in the place of a name.
 pub const HINT: &str = "is this the secret itself? it belongs in client_secret";
 
-/// The same where the environment alone configures.
+/// The same if the environment alone configures the daemon.
 pub const ENV_HINT: &str = "is this the secret itself? it belongs in DOMO_CLIENT_SECRET";
 
-/// Whether a text that stands where a name belongs looks like a secret, or has one in it. A path
-/// doesn't if it has a dot in it, or is absolute and has a directory.
+/// Returns whether text in the place of a name looks like a secret or contains one. A path with a dot, or an absolute
+/// path with a directory, does not.
 #[must_use]
 pub fn looks_like_secret(text: &str) -> bool {
     let word = match text.strip_prefix('/') {
@@ -31,7 +31,7 @@ fn is_secret_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "+/=_-".contains(c)
 }
 
-/// A text without the runs of characters in it that look like secrets: of each the start is left.
+/// Returns the text with each run of characters that looks like a secret cut to its start.
 #[must_use]
 pub fn masked(text: &str) -> Cow<'_, str> {
     let mut shown = String::new();
@@ -62,7 +62,7 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// The name of a variable, a credential, a user or a program, as a message shows it.
+/// Displays the name of a variable, a credential, a user or a program, masked.
 #[derive(Clone, Copy, Debug)]
 pub struct ShownName<'a>(pub &'a str);
 

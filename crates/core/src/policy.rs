@@ -9,48 +9,48 @@ use domo_token_protocol::scope::ScopeSet;
 
 use crate::masking::ShownName;
 
-/// The access table of one API client. A scope set that isn't in it is nobody's.
+/// The access table of one API client. A scope set without a rule is denied to everyone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access(pub BTreeMap<ScopeSet, Rule>);
 
-/// Who may have a scope set.
+/// Which callers may have a scope set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
-    /// Any of these users,
+    /// The users.
     pub users: Vec<Principal>,
-    /// or whoever is in any of these groups,
+    /// The groups. A caller matches if it is one of the users or in one of the groups.
     pub groups: Vec<Principal>,
-    /// from any of these systemd units.
+    /// The systemd units, of which a caller must be in one unless there are none.
     pub units: Vec<String>,
 }
 
-/// A user or a group as the config names it.
+/// A user or a group of the config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Principal {
-    /// By its name.
+    /// A name.
     Name(String),
-    /// By its number.
+    /// A uid or gid.
     Id(u32),
 }
 
-/// A caller, as far as the kernel and the user database tell.
+/// A caller, as the kernel and the user database identify it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
-    /// The user; `None` for the overflow uid, which is anyone of another user namespace.
+    /// The user; `None` for the overflow uid, which stands for any user of another user namespace.
     pub uid: Option<u32>,
-    /// The process, for people.
+    /// The process, for messages.
     pub pid: Option<u32>,
-    /// Name and groups; looked up only where there are access tables or an audit file.
+    /// Name and groups; looked up only if there are access tables or an audit file.
     pub identity: Identity,
-    /// Whether the user database has not answered, so that there may be more groups.
+    /// Whether the user database did not answer, so that the user may be in more groups.
     pub lacks_groups: bool,
     /// The systemd unit; looked up under the same condition.
     pub unit: Option<String>,
-    /// Whether it is root or the daemon's own user, who see all there is.
+    /// Whether it is root or the daemon's own user, who see all clients and scope sets.
     pub privileged: bool,
 }
 
-/// Who a user is by name, and in which groups.
+/// A user's name and groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The user's name, if the database has one.
@@ -241,7 +241,7 @@ impl fmt::Display for Caller {
             Some(uid) => write!(f, "uid {uid}")?,
             None => f.write_str("an unknown user")?,
         }
-        // Names come from outside: nothing in them may look like a line of ours.
+        // Callers choose these names, so they are escaped: a newline must not forge a log line.
         if let Some(user) = &self.identity.user {
             write!(f, " ({})", user.escape_debug())?;
         }

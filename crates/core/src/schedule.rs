@@ -51,16 +51,16 @@ pub use transitions::TokenSnapshot;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SetId(pub(crate) usize);
 
-/// Numbers each fetch, so that an answer to a fetch that no longer counts is known and dropped.
+/// Identifies one token request, so that the result of one that no longer counts is dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FetchId(u64);
 
-/// What chance gives to one attempt.
+/// The random numbers of one attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Jitter {
-    /// From 0 up to 1: spreads the renewal if the attempt succeeds, else the next attempt.
+    /// In 0..1: spreads the renewal if the attempt succeeds, else the next attempt.
     pub draw: f64,
-    /// The generation of the token, if the attempt brings one.
+    /// The generation of the token, if the attempt obtains one.
     pub generation: u64,
 }
 
@@ -83,7 +83,7 @@ pub enum Command {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// A fetch is wanted as soon as there is room for it.
+    /// A request is due, and starts once it is admitted.
     Idle,
     Fetching {
         started: BootTime,
@@ -110,35 +110,34 @@ pub struct Schedule {
     state: State,
     fetch_id: FetchId,
     token: Option<Token>,
-    /// Whether a token has come since the start.
-    begun: bool,
-    /// Domo handed out the text we held, so asking again soon is of no use.
+    /// Whether a token was obtained since the daemon started.
+    has_had_token: bool,
+    /// Whether Domo returned the same token again, so that another request soon would be useless.
     reissued: bool,
-    /// The whole life of the last token of these credentials.
+    /// The whole lifetime of the last token of these credentials.
     lifetime: Option<Duration>,
-    /// When the attempt began that brought the last token.
+    /// When the request of the last token started.
     last_success: Option<BootTime>,
     failures: u32,
     failure: Option<Failure>,
-    blocked: Option<ClientBlock>,
-    /// Domo has rejected the client since its last success: one more rejection confirms that.
+    client_block: Option<ClientBlock>,
+    /// Whether Domo has rejected the client since its last success, so that one more rejection confirms that.
     is_client_rejected: bool,
-    login: Option<LoginBlock>,
+    login_rejection: Option<LoginBlock>,
     loading: Option<Loading>,
-    /// When it was learnt that the client cannot be loaded.
+    /// When loading the client failed.
     load_failed: Option<BootTime>,
     change: CredentialChange,
     report: ReportState,
     requests: u64,
     rejections: Rejections,
-    /// What watchers were told last.
-    told: Option<LastSeen>,
+    last_seen: Option<LastSeen>,
     waiters: Vec<Waiter>,
     commands: VecDeque<Command>,
 }
 
 impl Schedule {
-    /// A schedule that wants its first token.
+    /// Returns a schedule whose first token request is due.
     #[must_use]
     pub fn new(id: SetId, client: String, scope: ScopeSet) -> Self {
         Self {
@@ -148,34 +147,34 @@ impl Schedule {
             state: State::Idle,
             fetch_id: FetchId(0),
             token: None,
-            begun: false,
+            has_had_token: false,
             reissued: false,
             lifetime: None,
             last_success: None,
             failures: 0,
             failure: None,
-            blocked: None,
+            client_block: None,
             is_client_rejected: false,
-            login: None,
+            login_rejection: None,
             loading: None,
             load_failed: None,
             change: CredentialChange::default(),
             report: ReportState::default(),
             requests: 0,
             rejections: Rejections::default(),
-            told: None,
+            last_seen: None,
             waiters: Vec::new(),
             commands: VecDeque::new(),
         }
     }
 
-    /// The scope set.
+    /// Returns the scope set.
     #[must_use]
     pub fn scope(&self) -> &ScopeSet {
         &self.scope
     }
 
-    /// The token, if it lives.
+    /// Returns the token if it is valid.
     #[must_use]
     pub fn token(&self, now: BootTime) -> Option<&Token> {
         self.token
@@ -183,61 +182,65 @@ impl Schedule {
             .filter(|token| now < token.life().expires)
     }
 
-    /// Whether [`Self::start`] is waited for.
+    /// Returns whether a request is due and not blocked; once it is admitted, call [`Self::start`].
     #[must_use]
     pub fn wants_fetch(&self) -> bool {
-        let is_delayed = self.blocked.is_some() || self.change.is_delayed();
+        let is_delayed = self.client_block.is_some() || self.change.is_delayed();
         matches!(self.state, State::Idle) && self.loading.is_none() && !is_delayed
     }
 
-    /// How long its next request may take.
+    /// Returns how long the next request may take.
     #[must_use]
     pub fn time_limit(&self) -> Duration {
         request_timeout(self.lifetime)
     }
 
-    /// The next thing to carry out.
+    /// Returns the next effect to carry out.
     pub fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
     }
 
-    /// The words of the last failed attempt.
+    /// Returns the message of the last failed attempt.
     #[must_use]
     pub fn failure_message(&self) -> Option<&str> {
-        self.failure.as_ref().map(|failure| failure.words.as_str())
+        self.failure
+            .as_ref()
+            .map(|failure| failure.message.as_str())
     }
 
-    /// What keeps tokens away: the rejection of the proxy login or of the client, or the last failed attempt.
+    /// Returns why there is no newer token: the message of the rejection of the proxy login or of the client, or of
+    /// the last failed attempt.
     #[must_use]
     pub fn error_message(&self) -> Option<&str> {
-        self.error_and_time().map(|(words, _)| words)
+        self.error_and_time().map(|(message, _)| message)
     }
 
-    /// The same, and when it was learnt.
+    /// Returns the same with the time of the error.
     fn error_and_time(&self) -> Option<(&str, BootTime)> {
-        let login = self.login.as_ref();
-        let login = login.map(|block| (block.words.as_str(), block.at));
-        let blocked = self.blocked.as_ref();
-        let blocked = blocked.map(|block| (block.words.as_str(), block.at));
+        let login = self.login_rejection.as_ref();
+        let login = login.map(|block| (block.message.as_str(), block.at));
+        let blocked = self.client_block.as_ref();
+        let blocked = blocked.map(|block| (block.message.as_str(), block.at));
         let failure = self.failure.as_ref();
-        let failure = failure.map(|failure| (failure.words.as_str(), failure.at));
+        let failure = failure.map(|failure| (failure.message.as_str(), failure.at));
         login.or(blocked).or(failure)
     }
 
+    /// Returns when the next request of this scope set is due by its own state.
     pub(super) fn next_attempt(&self) -> Option<BootTime> {
         match self.state {
             State::Fresh { renew_at: due }
             | State::Waiting { retry_at: due }
             | State::Denied { retry_at: due } => Some(due),
-            State::Idle => self.change.held_until,
+            State::Idle => self.change.delayed_until,
             State::Fetching { .. } => None,
         }
     }
 
-    /// The next attempt that people are told of; of a blocked set it is that of its client.
+    /// Returns when the next attempt is due, for users; for a blocked scope set that is the attempt of its client.
     #[must_use]
     pub fn shown_next_attempt(&self, now: BootTime) -> Option<BootTime> {
-        match (self.loading, &self.login, &self.blocked) {
+        match (self.loading, &self.login_rejection, &self.client_block) {
             (Some(Loading::Failed { retry_at }), ..) => retry_at.filter(|at| *at > now),
             (Some(Loading::Pending), ..) => None,
             (None, Some(login), _) => Some(login.until).filter(|until| *until > now),

@@ -1,7 +1,7 @@
 //! All schedules: which are due, which requests start now, and what one scope set's result means for the others.
 //!
-//! Jitter comes from a generator that the caller seeds; time and results come in as arguments, and [`Command`]s go
-//! out.
+//! Random numbers come from a generator that the caller seeds; time and results are arguments, and [`Command`]s are
+//! the effects to carry out.
 //!
 //! - `admission`: how many requests are in flight at once, and whose start next.
 //! - `client_rejection`: a client that Domo rejects.
@@ -37,8 +37,8 @@ use proxy_logins::Login;
 pub use proxy_logins::{LOGIN_WORKS, ProxyLoginId};
 pub use queries::NotFound;
 
-/// Generations start below this, so that they stay exact where numbers are doubles: in JavaScript,
-/// and in jq before 1.7.
+/// Generations start below this, so that they are exact in programs whose numbers are doubles: JavaScript, and jq
+/// before 1.7.
 const GENERATION_START: u64 = 1 << 52;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,18 +50,18 @@ struct Client {
     shown_id: String,
     loading: Option<Loading>,
     sets: BTreeMap<ScopeSet, SetId>,
-    /// Sets that want a fetch and haven't had their turn.
+    /// Scope sets whose request is due and not admitted yet.
     queue: VecDeque<SetId>,
-    /// In [`Scheduler::ready_queue`] already, or waiting for its proxy login.
+    /// Whether it is in [`Scheduler::ready_queue`], or waits for its proxy login.
     in_ready_queue: bool,
-    /// The login at the proxy that its requests go through.
+    /// The proxy login of its requests.
     proxy_login: Option<ProxyLoginId>,
     /// Whether Domo has rejected it since its last success.
     is_rejected: bool,
-    /// The one set that still asks while Domo refuses the client as a whole.
+    /// The one scope set that tries the client while Domo rejects it.
     probe: Option<SetId>,
-    /// The one set that tries new credentials first, as the old ones were rejected.
-    trial: Option<SetId>,
+    /// The one scope set that tries new credentials first, because the old ones were rejected.
+    credential_check: Option<SetId>,
     /// When it was last reported that callers fail because Domo rejects the client.
     outage_reported: Option<BootTime>,
 }
@@ -99,19 +99,19 @@ pub struct Scheduler {
     login_timers: BTreeSet<(BootTime, ProxyLoginId)>,
     /// The token requests in flight, at most one for each scope set.
     in_flight: BTreeMap<SetId, InFlight>,
-    /// Whether a config is being applied: no request starts before all clients are as it says.
+    /// Whether a config is being applied: no request starts before all clients are configured.
     is_configuring: bool,
-    /// Clients that wait for a turn.
+    /// Clients with a due request, in the order of their admission.
     ready_queue: VecDeque<ClientId>,
-    /// Tokens of an earlier process, until the first config says which of them are wanted.
+    /// Tokens of an earlier process, until the first config is applied.
     snapshot: BTreeMap<(String, ScopeSet), TokenSnapshot>,
-    /// Sets that have left the config, and until when that counts if they come back.
-    left: BTreeMap<(KnownBy, ScopeSet), (schedule::ChangeLimit, BootTime)>,
+    /// The change limits of removed scope sets, and until when they apply if the scope set returns.
+    removed_sets: BTreeMap<(KnownBy, ScopeSet), (schedule::ChangeLimit, BootTime)>,
     commands: VecDeque<Command>,
 }
 
 impl Scheduler {
-    /// An empty scheduler whose chance comes from `seed`.
+    /// Returns an empty scheduler whose random numbers come from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -130,32 +130,33 @@ impl Scheduler {
             is_configuring: false,
             ready_queue: VecDeque::new(),
             snapshot: BTreeMap::new(),
-            left: BTreeMap::new(),
+            removed_sets: BTreeMap::new(),
             commands: VecDeque::new(),
         }
     }
 
-    /// Requests a set's token: see [`Schedule::request`]. A set that does not exist is refused like a removed one.
+    /// Requests a scope set's token: see [`Schedule::request`]. For one that does not exist, the refusal is that of a
+    /// removed one.
     pub fn request(
         &mut self,
         set: SetId,
         waiter: WaiterId,
-        ask: &TokenRequest,
+        request: &TokenRequest,
         now: BootTime,
     ) -> Answer {
         let Some(found) = self.sets.get_mut(&set) else {
             return Answer::Now(Err(Refusal::new(RefusalKind::Gone, REMOVED)));
         };
-        let answer = found.schedule.request(waiter, ask, now);
+        let answer = found.schedule.request(waiter, request, now);
         let nothing_due = found.due.is_none_or(|due| now < due);
-        // A token that is just handed out changes nothing.
-        if !(matches!(answer, Answer::Now(Ok(_))) && nothing_due && ask.renew.is_none()) {
+        // A served token changes nothing.
+        if !(matches!(answer, Answer::Now(Ok(_))) && nothing_due && request.renew.is_none()) {
             self.update(set, now);
         }
         answer
     }
 
-    /// A caller left before its answer.
+    /// Removes a caller that left before its answer.
     pub fn cancel(&mut self, set: SetId, waiter: WaiterId, now: BootTime) {
         if let Some(found) = self.sets.get_mut(&set) {
             found.schedule.cancel(waiter);
@@ -163,10 +164,10 @@ impl Scheduler {
         self.update(set, now);
     }
 
-    /// A caller, named by `who`, was refused by Domo with the set's token of that generation.
-    pub fn record_rejection(&mut self, set: SetId, generation: u64, who: String) {
+    /// Records that Domo rejected the scope set's token of this generation in use, as `caller` reports.
+    pub fn record_rejection(&mut self, set: SetId, generation: u64, caller: String) {
         if let Some(found) = self.sets.get_mut(&set) {
-            found.schedule.record_rejection(generation, who);
+            found.schedule.record_rejection(generation, caller);
         }
     }
 
@@ -175,7 +176,7 @@ impl Scheduler {
         request.is_some_and(|request| request.fetch_id == fetch_id)
     }
 
-    /// The request of `fetch_id` came back.
+    /// Applies the result of a request.
     pub fn handle_fetched(
         &mut self,
         set: SetId,
@@ -193,7 +194,7 @@ impl Scheduler {
         let is_login_rejected = matches!(result, Err(FetchError::ProxyLogin { .. }));
         let outcome = found.schedule.handle_fetched(fetch_id, result, now);
         let login = self.end_request(set);
-        // This attempt is reported before what it means for other sets.
+        // This attempt is reported before its consequences for other scope sets.
         self.collect_commands(set, now);
         if let Some((login, _)) = login {
             self.end_without_tunnel(login, set, is_login_rejected, now);
@@ -220,7 +221,7 @@ impl Scheduler {
         self.admit(client, now);
     }
 
-    /// Applies what `now` has made due.
+    /// Applies all timers that are due at `now`.
     pub fn handle_timeout(&mut self, now: BootTime) {
         self.handle_login_timeouts(now);
         while let Some((due, set)) = self.timers.first().copied() {
@@ -236,7 +237,7 @@ impl Scheduler {
         }
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// Returns when [`Self::handle_timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<BootTime> {
         let set = self.timers.first().map(|(due, _)| *due);
@@ -244,21 +245,19 @@ impl Scheduler {
         set.into_iter().chain(login).min()
     }
 
-    /// Whether there is something to carry out, or to do before `armed`, when the caller's timer
-    /// goes off.
+    /// Returns whether there is a command, or a timer that is due before `armed`, the caller's timer.
     #[must_use]
     pub fn wants_attention(&self, armed: Option<BootTime>) -> bool {
         let earlier = |due| armed.is_none_or(|armed| due < armed);
         !self.commands.is_empty() || self.poll_timeout().is_some_and(earlier)
     }
 
-    /// The next thing to carry out.
+    /// Returns the next effect to carry out.
     pub fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
     }
 
-    /// After anything that changed a set: takes its commands over, queues its fetch, sets its
-    /// timer.
+    /// Collects the commands of a scope set that may have changed, queues its request, sets its timer.
     fn update(&mut self, set: SetId, now: BootTime) {
         let room_made = self.collect_commands(set, now);
         let Some(found) = self.sets.get_mut(&set) else {
@@ -289,7 +288,7 @@ impl Scheduler {
         self.set_timer(set);
     }
 
-    /// Takes a set's commands over; says whether that ended a request.
+    /// Collects a scope set's commands; returns whether they abort a request.
     fn collect_commands(&mut self, set: SetId, now: BootTime) -> bool {
         let mut aborted = false;
         while let Some(found) = self.sets.get_mut(&set) {

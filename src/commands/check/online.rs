@@ -105,7 +105,7 @@ pub(super) async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Repor
 fn with_advice(mut error: FetchError, client: &Checked) -> FetchError {
     if let FetchError::Denied {
         scope_only: false,
-        words,
+        message: words,
     } = &mut error
         && client.source.credential_warnings().is_empty()
     {
@@ -119,15 +119,19 @@ fn with_advice(mut error: FetchError, client: &Checked) -> FetchError {
 /// Reports a failure, and returns what it means for the requests that follow.
 fn failed<'a>(error: FetchError, set: &str, way: Way<'a>, report: &mut Report) -> Option<Shut<'a>> {
     let (message, is_login, is_shut) = match error {
-        FetchError::Denied { words, .. } => {
+        FetchError::Denied { message: words, .. } => {
             report.denied = true;
             (words, false, false)
         }
-        FetchError::ProxyLogin { words } => {
+        FetchError::ProxyLogin { message: words } => {
             report.denied = true;
             (words, true, true)
         }
-        FetchError::Transient { cause, words, .. } => (words, false, cause == Cause::Timeout),
+        FetchError::Transient {
+            cause,
+            message: words,
+            ..
+        } => (words, false, cause == Cause::Timeout),
     };
     report.wrong.push(format!("{set}: {message}"));
     is_shut.then_some(Shut {
@@ -150,7 +154,7 @@ mod tests {
     async fn request_that_never_ends_is_dropped_at_the_limit() {
         let error = ended(Duration::ZERO, pending()).await.unwrap_err();
         assert!(
-            matches!(&error, FetchError::Transient { cause: Cause::Timeout, words, .. }
+            matches!(&error, FetchError::Transient { cause: Cause::Timeout, message: words, .. }
                 if words == "no answer within 20 s"),
             "{error:?}"
         );
@@ -202,14 +206,14 @@ mod tests {
         };
         let words = String::new;
         for (error, shuts, denied) in [
-            (FetchError::ProxyLogin { words: words() }, true, true),
+            (FetchError::ProxyLogin { message: words() }, true, true),
             (FetchError::transient(Cause::Timeout, ""), true, false),
             (FetchError::transient(Cause::Connect, ""), false, false),
             (FetchError::transient(Cause::Server, ""), false, false),
             (
                 FetchError::Denied {
                     scope_only: false,
-                    words: words(),
+                    message: words(),
                 },
                 false,
                 true,

@@ -107,7 +107,7 @@ impl<S: TokenSource, P: AsyncFn(Duration)> CredentialTest<'_, S, P> {
             }
             Err(FetchError::Denied {
                 scope_only: true,
-                words,
+                message: words,
             }) => {
                 let mut scopes = set.iter();
                 if let (Some(scope), None) = (scopes.next(), scopes.next()) {
@@ -117,12 +117,12 @@ impl<S: TokenSource, P: AsyncFn(Duration)> CredentialTest<'_, S, P> {
             }
             Err(FetchError::Denied {
                 scope_only: false,
-                words,
+                message: words,
             }) => Err(Failure::Rejected(words)),
-            Err(FetchError::ProxyLogin { words }) => Err(Failure::ProxyLogin(words)),
+            Err(FetchError::ProxyLogin { message: words }) => Err(Failure::ProxyLogin(words)),
             Err(FetchError::Transient {
                 cause,
-                words,
+                message: words,
                 retry_after,
             }) => Err(Failure::Transient {
                 cause,
@@ -217,7 +217,7 @@ mod tests {
         };
         FetchError::Denied {
             scope_only,
-            words: words.to_owned(),
+            message: words.to_owned(),
         }
     }
 
@@ -309,7 +309,7 @@ mod tests {
     fn token_with_fewer_scopes_is_explained_once() {
         let granted_less = FetchError::Denied {
             scope_only: true,
-            words: "Domo granted a token without the scope \"user\": give it to the client"
+            message: "Domo granted a token without the scope \"user\": give it to the client"
                 .to_owned(),
         };
         let domo = domo(&["data"], &[granted_less]);
@@ -332,7 +332,7 @@ mod tests {
     fn other_failures_end_the_trial_without_another_request() {
         let transient = FetchError::transient(Cause::Timeout, "no answer");
         let login = FetchError::ProxyLogin {
-            words: "407".to_owned(),
+            message: "407".to_owned(),
         };
         for error in [transient, login] {
             let domo = domo(&["data"], std::slice::from_ref(&error));
@@ -342,7 +342,7 @@ mod tests {
                     assert_eq!(error, FetchError::transient(cause, message));
                 }
                 Err(Failure::ProxyLogin(words)) => {
-                    assert_eq!(error, FetchError::ProxyLogin { words });
+                    assert_eq!(error, FetchError::ProxyLogin { message: words });
                 }
                 other => panic!("{other:?}"),
             }

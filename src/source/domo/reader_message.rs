@@ -10,9 +10,9 @@ use domo_token_core::fetch::FetchError;
 pub(super) fn for_reader(error: FetchError, registration: &Registration) -> FetchError {
     let mut error = with_mistake(error, registration);
     if registration.by_environment {
-        let (FetchError::Denied { words, .. }
-        | FetchError::ProxyLogin { words }
-        | FetchError::Transient { words, .. }) = &mut error;
+        let (FetchError::Denied { message: words, .. }
+        | FetchError::ProxyLogin { message: words }
+        | FetchError::Transient { message: words, .. }) = &mut error;
         *words = in_variables(words);
     }
     error
@@ -23,14 +23,14 @@ fn with_mistake(mut error: FetchError, registration: &Registration) -> FetchErro
     let (words, what, mistake) = match &mut error {
         FetchError::Denied {
             scope_only: false,
-            words,
+            message: words,
             ..
         } => (
             words,
             "client secret",
             registration.credentials.paste_mistake(),
         ),
-        FetchError::ProxyLogin { words, .. } => {
+        FetchError::ProxyLogin { message: words, .. } => {
             let login = registration.proxy_login.as_ref();
             (
                 words,

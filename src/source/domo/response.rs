@@ -62,11 +62,11 @@ fn with_retry_after(error: FetchError, answer: &Answer) -> FetchError {
     match error {
         FetchError::Transient {
             cause,
-            words,
+            message: words,
             retry_after: None,
         } => FetchError::Transient {
             cause,
-            words,
+            message: words,
             retry_after: retry_after(&answer.headers, answer.received),
         },
         FetchError::Transient { .. }

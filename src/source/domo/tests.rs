@@ -68,13 +68,14 @@ fn rejection_of_a_login_with_a_paste_mistake_names_it() {
         password: "c4nary ".into(),
     });
     let words = "the proxy answered 407".to_owned();
-    let error = reader_message::for_reader(FetchError::ProxyLogin { words }, &registration);
+    let error =
+        reader_message::for_reader(FetchError::ProxyLogin { message: words }, &registration);
     let words = "the proxy answered 407; the proxy login ends with a blank; remove it".to_owned();
-    assert_eq!(error, FetchError::ProxyLogin { words });
+    assert_eq!(error, FetchError::ProxyLogin { message: words });
     // The secret has none.
     let denied = |scope_only| FetchError::Denied {
         scope_only,
-        words: "Domo answered 401".to_owned(),
+        message: "Domo answered 401".to_owned(),
     };
     assert_eq!(
         reader_message::for_reader(denied(false), &registration),
@@ -112,7 +113,12 @@ fn a_server_is_trusted_by_the_certificates_of_the_file() {
         ..plain.clone()
     };
     assert!(fetched_from(trusting).is_ok());
-    let Err(FetchError::Transient { cause, words, .. }) = fetched_from(plain) else {
+    let Err(FetchError::Transient {
+        cause,
+        message: words,
+        ..
+    }) = fetched_from(plain)
+    else {
         panic!("it is trusted")
     };
     assert_eq!(cause, Cause::Tls);
@@ -127,7 +133,12 @@ fn a_failure_names_the_place_and_what_it_came_from() {
     bind(&taken, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = SocketAddr::try_from(getsockname(&taken).unwrap()).unwrap();
     let closed = endpoint(&format!("http://{address}/oauth/token"));
-    let Err(FetchError::Transient { cause, words, .. }) = fetched_from(closed) else {
+    let Err(FetchError::Transient {
+        cause,
+        message: words,
+        ..
+    }) = fetched_from(closed)
+    else {
         panic!("nobody is there")
     };
     assert_eq!(cause, Cause::Connect);
@@ -253,7 +264,12 @@ fn fetched_raw(answer: impl Into<Vec<u8>>) -> Result<Fetched, FetchError> {
 }
 
 fn words_of(result: Result<Fetched, FetchError>, expected: Cause) -> String {
-    let Err(FetchError::Transient { cause, words, .. }) = result else {
+    let Err(FetchError::Transient {
+        cause,
+        message: words,
+        ..
+    }) = result
+    else {
         panic!("{result:?}")
     };
     assert_eq!(cause, expected, "{words}");

@@ -207,10 +207,10 @@ fn unreadable(error: &hyper::Error, place: &str) -> String {
 pub(super) fn of_connection(error: ConnectError) -> FetchError {
     let words = one_line(&error.message);
     match error.failure {
-        ConnectFailure::ProxyLogin => FetchError::ProxyLogin { words },
+        ConnectFailure::ProxyLogin => FetchError::ProxyLogin { message: words },
         ConnectFailure::Proxy(headers) => FetchError::Transient {
             cause: Cause::Proxy,
-            words,
+            message: words,
             retry_after: response::retry_after(&headers, wall_now()),
         },
         ConnectFailure::Unreachable => FetchError::transient(Cause::Connect, words),

@@ -8,22 +8,22 @@ use domo_token_protocol::messages::{Refusal, RefusalKind, Renew};
 use super::{Command, OutageCause, Outcome, Schedule, State, floor, min_left_to_serve};
 use crate::token::Token;
 
-/// Names one caller that waits.
+/// Identifies one waiting caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WaiterId(pub u64);
 
-/// What a caller asks for.
+/// A caller's request for a token.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenRequest {
-    /// The life the token must have left.
+    /// How long the token must still be valid.
     pub min_ttl: Option<Duration>,
-    /// When the caller must have its answer.
+    /// When the caller must be answered.
     pub deadline: BootTime,
-    /// Set if the current token won't do.
+    /// Which token the caller does not accept.
     pub renew: Option<Renew>,
 }
 
-/// What a caller gets.
+/// A token, or why there is none.
 pub type Reply = Result<Token, Refusal>;
 
 /// The answer to a request, or that it follows.
@@ -35,34 +35,34 @@ pub enum Answer {
     Later,
 }
 
-/// What a token must be for a caller to be content.
+/// What a token must fulfil to be served to a caller.
 #[derive(Clone, Copy, Debug)]
 struct Requirement {
     min_left: Duration,
-    /// The generation that won't do.
-    not: Option<u64>,
+    /// The generation that the caller does not accept.
+    other_than: Option<u64>,
 }
 
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) id: WaiterId,
-    need: Requirement,
+    requirement: Requirement,
     pub(super) deadline: BootTime,
 }
 
-/// Why a caller has to wait although nothing has failed.
+/// The message while the request is delayed although nothing has failed.
 pub const CHANGED_TOO_OFTEN: &str =
     "the client's credentials change too often; the next request has to wait";
 
-/// Why its request has not started: another set of the client goes first.
+/// The message while another scope set of the client tries new credentials first.
 pub const AWAITS_CREDENTIAL_CHECK: &str =
     "its request waits until another scope set has tried the new credentials";
 
-/// The same, if another set of any client goes first.
+/// The message while a scope set of any client tries the proxy login first.
 pub const AWAITS_LOGIN_CHECK: &str =
     "its request waits until another scope set has tried the proxy login";
 
-/// The same, if nothing but the number of requests under way keeps it.
+/// The message while only the limit of concurrent requests delays the request.
 pub const AWAITS_ADMISSION: &str =
     "its request waits until requests of other scope sets have ended";
 
@@ -90,51 +90,51 @@ impl From<&Reply> for LastSeen {
     }
 }
 
-/// Counts rejections, and notices when a renewed token is refused too.
+/// Callers' reports that Domo rejected a token in use.
 #[derive(Debug, Default)]
 pub(super) struct Rejections {
     pub(super) count: u64,
     pub(super) last_by: Option<String>,
-    /// The token that callers are given now.
+    /// The generation that is served now.
     current: Option<u64>,
-    /// The newest token that was refused while it was the current one.
+    /// The newest generation that was rejected while it was the current one.
     refused: Option<u64>,
-    /// Tokens refused one after the other.
+    /// How many tokens in a row were rejected.
     in_a_row: u32,
 }
 
 impl Schedule {
-    /// Returns what the caller gets, or notes that it waits.
-    pub fn request(&mut self, waiter: WaiterId, ask: &TokenRequest, now: BootTime) -> Answer {
+    /// Returns the caller's reply, or adds the caller to those that wait.
+    pub fn request(&mut self, waiter: WaiterId, request: &TokenRequest, now: BootTime) -> Answer {
         self.handle_timeout(now);
-        let need = self.requirement(ask, now);
-        match self.decide(need, ask.deadline, now) {
+        let requirement = self.requirement(request, now);
+        match self.decide(requirement, request.deadline, now) {
             Decision::Serve(token) => Answer::Now(Ok(token)),
             Decision::Refuse(refusal) => Answer::Now(Err(refusal)),
             Decision::Join => {
                 self.waiters.push(Waiter {
                     id: waiter,
-                    need,
-                    deadline: ask.deadline,
+                    requirement,
+                    deadline: request.deadline,
                 });
                 Answer::Later
             }
         }
     }
 
-    /// A caller left before its answer.
+    /// Removes a caller that left before its answer.
     pub fn cancel(&mut self, waiter: WaiterId) {
         self.waiters.retain(|waiting| waiting.id != waiter);
     }
 
-    /// Refuses those whose deadline has passed.
+    /// Refuses waiting callers whose deadline has passed.
     pub(super) fn refuse_timed_out(&mut self, now: BootTime) {
-        let (kind, words) = match self.rejection_message() {
-            Some(words) => (RefusalKind::Denied, words.to_owned()),
+        let (kind, message) = match self.rejection_message() {
+            Some(message) => (RefusalKind::Denied, message.to_owned()),
             None => (RefusalKind::Unavailable, self.timeout_message()),
         };
         let next = self.shown_next_attempt(now);
-        let refusal = self.refusal(kind, &words, next);
+        let refusal = self.refusal(kind, &message, next);
         for waiter in self.waiters.extract_if(.., |waiter| waiter.deadline <= now) {
             let refusal = refusal.clone();
             self.commands
@@ -142,18 +142,18 @@ impl Schedule {
         }
     }
 
-    /// Why there is no token in time, although nothing was rejected.
+    /// Returns why a caller's deadline passed although nothing was rejected.
     fn timeout_message(&self) -> String {
         match (&self.failure, self.loading) {
-            (Some(failure), _) => format!("no token in time; last attempt: {}", failure.words),
+            (Some(failure), _) => format!("no token in time; last attempt: {}", failure.message),
             (None, Some(_)) => {
                 "no token in time; the client's secret is still being loaded".to_owned()
             }
-            (None, None) if self.change.held_until.is_some() => CHANGED_TOO_OFTEN.to_owned(),
+            (None, None) if self.change.delayed_until.is_some() => CHANGED_TOO_OFTEN.to_owned(),
             (None, None) => {
                 let why = match self.state {
-                    State::Idle if self.change.awaits_trial => AWAITS_CREDENTIAL_CHECK,
-                    State::Idle if self.change.awaits_login => AWAITS_LOGIN_CHECK,
+                    State::Idle if self.change.awaits_credential_check => AWAITS_CREDENTIAL_CHECK,
+                    State::Idle if self.change.awaits_login_check => AWAITS_LOGIN_CHECK,
                     State::Idle => AWAITS_ADMISSION,
                     State::Fetching { .. }
                     | State::Fresh { .. }
@@ -165,21 +165,26 @@ impl Schedule {
         }
     }
 
-    /// The message of the rejection that callers have waited for the end of, if nothing has been learnt
-    /// since.
+    /// Returns the message of the rejection whose end callers waited for, unless another failure followed it.
     fn rejection_message(&self) -> Option<&str> {
-        let login = self.login.as_ref().map(|block| block.words.as_str());
-        let client = self.blocked.as_ref().map(|block| block.words.as_str());
+        let login = self
+            .login_rejection
+            .as_ref()
+            .map(|block| block.message.as_str());
+        let client = self
+            .client_block
+            .as_ref()
+            .map(|block| block.message.as_str());
         let last = self.failure.as_ref();
         let last = last.filter(|failure| failure.cause.is_client_rejection());
         login
             .or(client)
-            .or(last.map(|failure| failure.words.as_str()))
+            .or(last.map(|failure| failure.message.as_str()))
     }
 
-    fn requirement(&self, ask: &TokenRequest, now: BootTime) -> Requirement {
+    fn requirement(&self, request: &TokenRequest, now: BootTime) -> Requirement {
         let current = self.token(now).map(Token::life);
-        let not = match ask.renew {
+        let other_than = match request.renew {
             Some(Renew::Rejected(generation)) => Some(generation),
             Some(Renew::Current) => current
                 .filter(|life| now.saturating_since(life.obtained) > floor(life.lifetime))
@@ -187,27 +192,33 @@ impl Schedule {
             None => None,
         };
         Requirement {
-            min_left: ask.min_ttl.unwrap_or_default(),
-            not,
+            min_left: request.min_ttl.unwrap_or_default(),
+            other_than,
         }
     }
 
-    fn decide(&mut self, need: Requirement, deadline: BootTime, now: BootTime) -> Decision {
-        if let Some(token) = self.token(now).filter(|token| satisfies(token, need, now)) {
+    fn decide(&mut self, requirement: Requirement, deadline: BootTime, now: BootTime) -> Decision {
+        if let Some(token) = self
+            .token(now)
+            .filter(|token| satisfies(token, requirement, now))
+        {
             return Decision::Serve(token.clone());
         }
-        if let Some(refusal) = self.load_refusal(now).or_else(|| self.min_ttl_error(need)) {
+        if let Some(refusal) = self
+            .load_refusal(now)
+            .or_else(|| self.min_ttl_error(requirement))
+        {
             return Decision::Refuse(refusal);
         }
-        if let Some(words) = self.standing_rejection(deadline, now) {
+        if let Some(message) = self.standing_rejection(deadline, now) {
             let next = self.shown_next_attempt(now);
-            return Decision::Refuse(self.refusal(RefusalKind::Denied, words, next));
+            return Decision::Refuse(self.refusal(RefusalKind::Denied, message, next));
         }
-        if self.blocked.is_some() {
+        if self.client_block.is_some() {
             return Decision::Join;
         }
         match self.state {
-            State::Idle => match self.change.held_until {
+            State::Idle => match self.change.delayed_until {
                 Some(until) if until >= deadline => Decision::Refuse(self.refusal(
                     RefusalKind::Unavailable,
                     CHANGED_TOO_OFTEN,
@@ -219,70 +230,70 @@ impl Schedule {
             State::Fresh { renew_at } => self.decide_early_renewal(renew_at, deadline, now),
             State::Waiting { retry_at } if retry_at < deadline => Decision::Join,
             State::Waiting { retry_at } => {
-                let words = self.failure_message().unwrap_or("no token yet");
-                Decision::Refuse(self.refusal(RefusalKind::Unavailable, words, Some(retry_at)))
+                let message = self.failure_message().unwrap_or("no token yet");
+                Decision::Refuse(self.refusal(RefusalKind::Unavailable, message, Some(retry_at)))
             }
             State::Denied { retry_at } if self.is_confirmed_before(retry_at, deadline) => {
                 Decision::Join
             }
             State::Denied { retry_at } => {
-                let words = self.failure_message().unwrap_or("refused");
-                Decision::Refuse(self.refusal(RefusalKind::Denied, words, Some(retry_at)))
+                let message = self.failure_message().unwrap_or("refused");
+                Decision::Refuse(self.refusal(RefusalKind::Denied, message, Some(retry_at)))
             }
         }
     }
 
-    /// The message of a rejection that holds for longer than a caller with this deadline can wait. A set
-    /// whose request is under way has yet to be judged.
+    /// Returns the message of a rejection that lasts longer than a caller with this deadline can wait. While a request
+    /// of this scope set is in flight, its result is awaited instead.
     fn standing_rejection(&self, deadline: BootTime, now: BootTime) -> Option<&str> {
         if let State::Fetching { .. } = self.state {
             return None;
         }
         if let Some(block) = self.login_block(now) {
-            return Some(&block.words);
+            return Some(&block.message);
         }
-        let block = self.blocked.as_ref();
+        let block = self.client_block.as_ref();
         let block = block.filter(|block| !block.is_confirmed_before(deadline));
-        block.map(|block| block.words.as_str())
+        block.map(|block| block.message.as_str())
     }
 
-    /// Whether the set was rejected once, and repeats its request in time: another one has shown since that
-    /// Domo accepts the client, or a reload has to wait.
+    /// Returns whether the scope set, after its first rejection, repeats its request before the deadline. That is so
+    /// without a block if another scope set succeeded meanwhile, or if a reload is delayed by the change limit.
     fn is_confirmed_before(&self, retry_at: BootTime, deadline: BootTime) -> bool {
         let cause = self.failure.as_ref().map(|failure| failure.cause);
         cause == Some(OutageCause::ClientUnconfirmed) && retry_at < deadline
     }
 
-    /// The living token won't do for this caller: it is renewed as soon as the floor allows.
+    /// Decides for a caller that the valid token does not satisfy: it is renewed as soon as the floor allows.
     fn decide_early_renewal(
         &mut self,
         renew_at: BootTime,
         deadline: BootTime,
         now: BootTime,
     ) -> Decision {
-        let unavailable = |schedule: &Self, words: &str, at| {
-            Decision::Refuse(schedule.refusal(RefusalKind::Unavailable, words, Some(at)))
+        let unavailable = |schedule: &Self, message: &str, at| {
+            Decision::Refuse(schedule.refusal(RefusalKind::Unavailable, message, Some(at)))
         };
         if self.reissued {
             if renew_at < deadline {
                 return Decision::Join;
             }
-            let words = if self.token(now).is_some() {
+            let message = if self.token(now).is_some() {
                 "Domo hands out the same token again until it is nearer its end"
             } else {
                 "Domo handed out the same token again and it has died; another is asked for soon"
             };
-            return unavailable(self, words, renew_at);
+            return unavailable(self, message, renew_at);
         }
         let spacing = self.lifetime.map_or(Duration::ZERO, floor);
         let soonest = self.last_success.map_or(now, |at| at + spacing);
         if soonest.max(now) >= deadline {
-            let words = if soonest > now {
+            let message = if soonest > now {
                 "another token is wanted, and this one was fetched a moment ago"
             } else {
                 "another token is wanted, and there is no time to fetch one"
             };
-            return unavailable(self, words, soonest.max(now).min(renew_at));
+            return unavailable(self, message, soonest.max(now).min(renew_at));
         }
         self.state = if soonest <= now {
             State::Idle
@@ -294,24 +305,25 @@ impl Schedule {
         Decision::Join
     }
 
-    fn min_ttl_error(&self, need: Requirement) -> Option<Refusal> {
+    fn min_ttl_error(&self, requirement: Requirement) -> Option<Refusal> {
         let lifetime = self.lifetime?;
         let most = lifetime.saturating_sub(floor(lifetime));
-        if need.min_left <= most {
+        if requirement.min_left <= most {
             return None;
         }
-        let words = format!(
+        let message = format!(
             "a token lives {} s and at least {} s were asked for; the most one may ask is {} s",
             lifetime.as_secs(),
-            need.min_left.as_secs(),
+            requirement.min_left.as_secs(),
             most.as_secs()
         );
-        Some(self.refusal(RefusalKind::MinTtlTooLong, &words, None))
+        Some(self.refusal(RefusalKind::MinTtlTooLong, &message, None))
     }
 
+    /// Decides again for all waiting callers.
     pub(super) fn decide_all(&mut self, now: BootTime) {
         for waiter in std::mem::take(&mut self.waiters) {
-            let reply = match self.decide(waiter.need, waiter.deadline, now) {
+            let reply = match self.decide(waiter.requirement, waiter.deadline, now) {
                 Decision::Serve(token) => Ok(token),
                 Decision::Refuse(refusal) => Err(refusal),
                 Decision::Join => {
@@ -326,71 +338,70 @@ impl Schedule {
     pub(super) fn refusal(
         &self,
         kind: RefusalKind,
-        words: &str,
+        message: &str,
         next_attempt: Option<BootTime>,
     ) -> Refusal {
         Refusal {
             kind,
             cause: format!(
-                "client \"{}\", scope set \"{}\": {words}",
+                "client \"{}\", scope set \"{}\": {message}",
                 self.client, self.scope
             ),
             next_attempt,
         }
     }
 
-    /// A caller, named by `who`, was refused by Domo with the token of that generation.
-    pub fn record_rejection(&mut self, generation: u64, who: String) {
-        if self.rejections.record(generation, who) {
+    /// Records that Domo rejected the token of this generation in use, as `caller` reports.
+    pub fn record_rejection(&mut self, generation: u64, caller: String) {
+        if self.rejections.record(generation, caller) {
             self.commands
                 .push_back(Command::Report(self.id, Outcome::RejectedByDomo));
         }
     }
 
-    /// What a watcher is to know now: the token, or that there is none; `None` while neither is
-    /// sure. A [`Command::NotifyWatchers`] says when to look again.
+    /// Returns what watchers are sent now: the token, or why there is none; `None` before the first result. It changes
+    /// with each [`Command::NotifyWatchers`].
     #[must_use]
     pub fn watcher_reply(&self, now: BootTime) -> Option<Reply> {
         if let Some(token) = self.token(now) {
             return Some(Ok(token.clone()));
         }
-        self.told?;
+        self.last_seen?;
         if let Some(refusal) = self.load_refusal(now) {
             return Some(Err(refusal));
         }
-        let words = self.error_message();
-        let words = words.unwrap_or("the token died before the next one came");
+        let message = self.error_message();
+        let message = message.unwrap_or("the token died before the next one came");
         let next = self.shown_next_attempt(now);
-        Some(Err(self.refusal(RefusalKind::Unavailable, words, next)))
+        Some(Err(self.refusal(RefusalKind::Unavailable, message, next)))
     }
 
-    /// Says so if what watchers know has changed.
+    /// Notifies watchers if their reply has changed.
     pub(super) fn notify_watchers(&mut self, now: BootTime) {
-        let is_rejected = self.blocked.is_some() || self.login.is_some();
+        let is_rejected = self.client_block.is_some() || self.login_rejection.is_some();
         let failing = self.failure.is_some() || is_rejected || self.is_load_failed();
-        let told = match self.token(now) {
+        let seen = match self.token(now) {
             Some(token) => Some(LastSeen::Token(token.life().generation)),
-            None => (self.told.is_some() || failing).then_some(LastSeen::NoToken),
+            None => (self.last_seen.is_some() || failing).then_some(LastSeen::NoToken),
         };
-        if told != self.told {
-            self.told = told;
+        if seen != self.last_seen {
+            self.last_seen = seen;
             self.commands.push_back(Command::NotifyWatchers(self.id));
         }
     }
 }
 
-fn satisfies(token: &Token, need: Requirement, now: BootTime) -> bool {
+fn satisfies(token: &Token, requirement: Requirement, now: BootTime) -> bool {
     let life = token.life();
-    let least = need.min_left.max(min_left_to_serve(life.lifetime));
-    life.left(now) >= least && need.not != Some(life.generation)
+    let least = requirement.min_left.max(min_left_to_serve(life.lifetime));
+    life.left(now) >= least && requirement.other_than != Some(life.generation)
 }
 
 impl Rejections {
-    /// Takes down that `who` was refused with the token of `generation`. True once in a row: when
-    /// renewing has not helped.
-    pub(super) fn record(&mut self, generation: u64, who: String) -> bool {
+    /// Records a rejection. Returns true once in a row of rejected tokens: when renewal has not helped.
+    pub(super) fn record(&mut self, generation: u64, caller: String) -> bool {
         self.count += 1;
-        self.last_by = Some(who);
+        self.last_by = Some(caller);
         if self.current != Some(generation) || self.refused == Some(generation) {
             return false;
         }
@@ -399,7 +410,7 @@ impl Rejections {
         self.in_a_row == 2
     }
 
-    /// A token nobody complained of ends the row.
+    /// Records a new token. If the one before it was not rejected, the row ends.
     pub(super) fn replaced_by(&mut self, generation: u64) {
         if self.current != self.refused {
             self.in_a_row = 0;
@@ -415,11 +426,11 @@ mod tests {
     #[test]
     fn a_renewed_token_that_is_refused_too_is_noticed_once() {
         let mut rejections = Rejections::default();
-        let mut told = Vec::new();
+        let mut noticed = Vec::new();
         for generation in [7, 8, 9] {
             rejections.replaced_by(generation);
             for _caller in 0..3 {
-                told.push(rejections.record(generation, "uid 1".to_owned()));
+                noticed.push(rejections.record(generation, "uid 1".to_owned()));
             }
         }
         let expected = [
@@ -427,7 +438,7 @@ mod tests {
             [true, false, false],
             [false, false, false],
         ];
-        assert_eq!(told, expected.concat());
+        assert_eq!(noticed, expected.concat());
         assert_eq!(rejections.count, 9);
     }
 

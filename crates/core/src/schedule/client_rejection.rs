@@ -4,22 +4,22 @@ use domo_token_protocol::BootTime;
 
 use super::{CONFIRM_AFTER, DENIED_RETRY, Rejected, Schedule, State};
 
-/// Another set's refusal that holds for the whole client.
+/// A rejection of the client, through this scope set or another one.
 #[derive(Clone, Debug)]
 pub(super) struct ClientBlock {
-    pub(super) words: String,
-    /// When that was learnt.
+    pub(super) message: String,
+    /// When the client was rejected.
     pub(super) at: BootTime,
-    /// When the client is tried again, as far as was known.
+    /// When the client is tried again, if that is known.
     pub(super) until: Option<BootTime>,
-    /// Whether it is through this set.
-    pub(super) probes: bool,
-    /// Whether that request confirms the first rejection: callers that can wait for it do.
+    /// Whether this scope set tries it.
+    pub(super) is_probe: bool,
+    /// Whether that request is to confirm the first rejection: callers whose deadline allows wait for it.
     pub(super) is_unconfirmed: bool,
 }
 
 impl ClientBlock {
-    /// Returns what the client's callers are refused for.
+    /// Returns whether the rejection is confirmed.
     pub(super) fn rejected(&self) -> Rejected {
         if self.is_unconfirmed {
             Rejected::ClientUnconfirmed
@@ -28,22 +28,22 @@ impl ClientBlock {
         }
     }
 
-    /// Whether a caller with this deadline waits for the confirmation: one that is under way, or due in time.
+    /// Returns whether a caller with this deadline waits for the confirmation: it is in flight or due in time.
     pub(super) fn is_confirmed_before(&self, deadline: BootTime) -> bool {
         self.is_unconfirmed && self.until.is_none_or(|until| until < deadline)
     }
 
-    /// Whether this set's turn has come to find out how the client stands.
+    /// Returns whether this scope set has to try the client now.
     pub(super) fn is_over(&self, now: BootTime) -> bool {
-        self.probes && self.until.is_none_or(|until| until <= now)
+        self.is_probe && self.until.is_none_or(|until| until <= now)
     }
 }
 
 impl Schedule {
-    /// Domo rejected the client through this set. The first rejection since a success or since the
-    /// credentials changed is confirmed by this set, unless another set is about to do that.
-    pub(super) fn client_rejected(&mut self, words: &str, now: BootTime) -> Rejected {
-        let (retry_at, rejected) = match &self.blocked {
+    /// Applies a rejection of the client by a request of this scope set. The first one since a success or since the
+    /// credentials changed is confirmed by this scope set, unless another one is about to do that.
+    pub(super) fn client_rejected(&mut self, message: &str, now: BootTime) -> Rejected {
+        let (retry_at, rejected) = match &self.client_block {
             Some(block) if block.is_unconfirmed => {
                 (block.until.unwrap_or(now), Rejected::ClientUnconfirmed)
             }
@@ -51,95 +51,95 @@ impl Schedule {
             Some(_) | None => (now + DENIED_RETRY, Rejected::Client),
         };
         self.state = State::Denied { retry_at };
-        if self.blocked.is_none() {
-            self.block_as_probe(words, retry_at, rejected, now);
+        if self.client_block.is_none() {
+            self.block_as_probe(message, retry_at, rejected, now);
         }
         rejected
     }
 
-    /// The client is tried again through this set, unless the scheduler chooses another one.
+    /// Blocks the client until this scope set tries it again, unless the scheduler chooses another one.
     pub(super) fn block_as_probe(
         &mut self,
-        words: &str,
+        message: &str,
         until: BootTime,
         rejected: Rejected,
         now: BootTime,
     ) {
-        self.blocked = Some(ClientBlock {
-            words: words.to_owned(),
+        self.client_block = Some(ClientBlock {
+            message: message.to_owned(),
             at: now,
             until: Some(until),
-            probes: true,
+            is_probe: true,
             is_unconfirmed: rejected == Rejected::ClientUnconfirmed,
         });
     }
 
-    /// Domo refused the client as a whole, in these words. It is tried again at `until`: by this
-    /// set if it `probes`, else nothing more is asked for it until [`Self::unblock`].
-    pub fn block(&mut self, words: &str, until: Option<BootTime>, probes: bool, now: BootTime) {
-        self.set_block(words, until, probes, false, now);
+    /// Blocks the scope set because Domo rejected the client. The client is tried again at `until`: by this scope set
+    /// if it `is_probe`; otherwise this one starts no request until [`Self::unblock`].
+    pub fn block(&mut self, message: &str, until: Option<BootTime>, is_probe: bool, now: BootTime) {
+        self.set_block(message, until, is_probe, false, now);
     }
 
-    /// Domo refused the client for the first time since a success; another set confirms that at
-    /// `until`.
-    pub fn await_confirmation(&mut self, words: &str, until: Option<BootTime>, now: BootTime) {
-        self.set_block(words, until, false, true, now);
+    /// Blocks the scope set because Domo rejected the client for the first time since a success; another scope set
+    /// confirms that at `until`.
+    pub fn await_confirmation(&mut self, message: &str, until: Option<BootTime>, now: BootTime) {
+        self.set_block(message, until, false, true, now);
     }
 
     fn set_block(
         &mut self,
-        words: &str,
+        message: &str,
         until: Option<BootTime>,
-        probes: bool,
+        is_probe: bool,
         is_unconfirmed: bool,
         now: BootTime,
     ) {
         let block = ClientBlock {
-            words: words.to_owned(),
+            message: message.to_owned(),
             at: now,
             until,
-            probes,
+            is_probe,
             is_unconfirmed,
         };
-        // It was for another scope set.
-        self.report.mark_reported(block.rejected().into(), words);
-        self.blocked = Some(block);
+        // The rejection was reported for another scope set.
+        self.report.mark_reported(block.rejected().into(), message);
+        self.client_block = Some(block);
         self.report_outage(false, now);
         self.decide_all(now);
         self.notify_watchers(now);
     }
 
-    /// The set that tries the client for the others tries it again at `until`.
+    /// Sets when the scope set that tries the client does so next.
     pub fn update_block(&mut self, until: Option<BootTime>, now: BootTime) {
-        if let Some(block) = &mut self.blocked {
+        if let Some(block) = &mut self.client_block {
             block.until = until;
             self.decide_all(now);
         }
     }
 
-    /// Domo has rejected the client already: this set was added after that.
+    /// Marks the client as rejected: this scope set was added after that, so its rejection confirms it.
     pub fn mark_client_rejected(&mut self) {
         self.is_client_rejected = true;
     }
 
-    /// Whether this set may find out at `at` how its client stands: it isn't asking now, and nothing
-    /// that it ran into by itself keeps it until later.
+    /// Returns whether this scope set may try its client at `at`: it has no request in flight, and no wait of its own
+    /// lasts longer.
     #[must_use]
     pub fn may_probe(&self, at: BootTime) -> bool {
         match self.state {
-            State::Idle => self.change.held_until.is_none_or(|until| until <= at),
+            State::Idle => self.change.delayed_until.is_none_or(|until| until <= at),
             State::Fetching { .. } => false,
             State::Fresh { renew_at } => !self.reissued || renew_at <= at,
             State::Waiting { retry_at } | State::Denied { retry_at } => retry_at <= at,
         }
     }
 
-    /// The client's credentials work again.
+    /// Ends the block: Domo accepts the client.
     pub fn unblock(&mut self, now: BootTime) {
-        self.blocked = None;
+        self.client_block = None;
         self.is_client_rejected = false;
         self.handle_timeout(now);
-        // One that still waits was rejected itself, and its callers get that message.
+        // A scope set that still waits was rejected itself, and its callers get that message.
         if !matches!(self.state, State::Denied { .. }) {
             self.failure
                 .take_if(|failure| failure.cause.is_client_rejection());

@@ -10,40 +10,40 @@ use domo_token_protocol::messages::{Refusal, RefusalKind, ScopeState};
 
 use super::{Schedule, State};
 
-/// Requests in a row that new credentials and reloads may cause, for one scope set: a rotation takes two, and
-/// its correction one.
+/// How many requests in a row new credentials and reloads may cause for one scope set: a rotation takes two, and its
+/// correction one.
 pub const CHANGES_IN_A_ROW: u32 = 3;
 
-/// After these, one in so long.
+/// The interval of further requests after these.
 pub const CHANGE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A bucket of [`CHANGES_IN_A_ROW`] requests, refilled by one each [`CHANGE_INTERVAL`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ChangeLimit {
-    /// When it is full again, if it isn't.
+    /// When it is full again; `None` or a past time if it is.
     full_at: Option<BootTime>,
 }
 
-/// New credentials of a scope set's client on their way to their first request.
+/// What delays the next request although nothing has failed.
 #[derive(Debug, Default)]
 pub(super) struct CredentialChange {
     pub(super) limit: ChangeLimit,
-    /// Whether the next request is caused by them.
-    pub(super) is_untried: bool,
-    /// Until when they wait because they change too often.
-    pub(super) held_until: Option<BootTime>,
-    /// Whether they wait for another set to try them first.
-    pub(super) awaits_trial: bool,
-    /// Whether the next request waits for another one to try the proxy login first.
-    pub(super) awaits_login: bool,
+    /// Whether new credentials or a reload cause the next request.
+    pub(super) causes_next_request: bool,
+    /// Until when the next request is delayed because credentials or logins change too often.
+    pub(super) delayed_until: Option<BootTime>,
+    /// Whether another scope set tries the new credentials first.
+    pub(super) awaits_credential_check: bool,
+    /// Whether another request tries the proxy login first.
+    pub(super) awaits_login_check: bool,
 }
 
 /// Why a client has no credentials to request tokens with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loading {
-    /// They are being loaded: callers wait until their deadline.
+    /// The credentials are being loaded: callers wait until their deadline.
     Pending,
-    /// They could not be loaded: callers are refused.
+    /// The credentials could not be loaded: callers are refused.
     Failed {
         /// When loading is retried without a change of files or config; `None` if it is not.
         retry_at: Option<BootTime>,
@@ -51,16 +51,16 @@ pub enum Loading {
 }
 
 impl ChangeLimit {
-    /// How long it takes an empty bucket to fill.
+    /// How long an empty bucket takes to fill.
     pub(crate) const SPAN: Duration = CHANGE_INTERVAL.saturating_mul(CHANGES_IN_A_ROW);
 
-    /// When there is a request in the bucket; a moment that has passed if there is one now.
+    /// Returns when the bucket holds a request; a past time if it does now.
     pub(crate) fn next(self) -> BootTime {
         let full_at = self.full_at.unwrap_or_default();
         full_at - CHANGE_INTERVAL * (CHANGES_IN_A_ROW - 1)
     }
 
-    /// Takes a request out.
+    /// Takes a request out of the bucket.
     pub(crate) fn take(&mut self, now: BootTime) {
         let from = self.full_at.map_or(now, |full_at| full_at.max(now));
         self.full_at = Some(from + CHANGE_INTERVAL);
@@ -68,22 +68,22 @@ impl ChangeLimit {
 }
 
 impl CredentialChange {
-    /// Whether they wait.
+    /// Returns whether the next request may not start yet.
     pub(super) fn is_delayed(&self) -> bool {
-        self.held_until.is_some() || self.awaits_trial
+        self.delayed_until.is_some() || self.awaits_credential_check
     }
 
-    /// A request starts.
+    /// Records that a request starts.
     pub(super) fn start(&mut self, now: BootTime) {
-        self.awaits_login = false;
-        if std::mem::take(&mut self.is_untried) {
+        self.awaits_login_check = false;
+        if std::mem::take(&mut self.causes_next_request) {
             self.limit.take(now);
         }
     }
 }
 
 impl Loading {
-    /// The state that status shows.
+    /// Returns the state that status shows.
     pub(super) fn shown(self) -> ScopeState {
         match self {
             Self::Pending => ScopeState::Idle,
@@ -94,8 +94,8 @@ impl Loading {
 }
 
 impl Schedule {
-    /// The client's credentials changed: whatever the old ones are still fetching no longer
-    /// counts, and nothing they ran into holds the new ones up, but that they change too often.
+    /// Applies new credentials: the request in flight is aborted, and no floor, back-off or rejection of the old ones
+    /// delays the new ones; only the change limit does.
     pub fn new_credentials(&mut self, now: BootTime) {
         self.abort();
         self.lifetime = None;
@@ -104,48 +104,47 @@ impl Schedule {
         self.failures = 0;
         self.failure = None;
         self.report.reset();
-        self.blocked = None;
+        self.client_block = None;
         self.is_client_rejected = false;
         self.state = State::Idle;
         self.delay_by_change_limit(now);
         self.decide_all(now);
     }
 
-    /// Has the next request count as caused by new credentials, and wait for its turn.
+    /// Counts the next request against the change limit, and delays it if the limit is reached.
     fn delay_by_change_limit(&mut self, now: BootTime) {
-        self.change.is_untried = true;
-        self.change.held_until = Some(self.change.limit.next()).filter(|until| *until > now);
+        self.change.causes_next_request = true;
+        self.change.delayed_until = Some(self.change.limit.next()).filter(|until| *until > now);
     }
 
-    /// Whether the new credentials wait for another set of the client to try them first.
+    /// Sets whether another scope set of the client tries the new credentials first.
     pub fn await_credential_check(&mut self, waits: bool) {
-        self.change.awaits_trial = waits;
+        self.change.awaits_credential_check = waits;
     }
 
-    /// The login changes too often: the next request has to wait until then.
+    /// Delays the next request because the proxy login changes too often.
     pub fn delay_until(&mut self, until: BootTime, now: BootTime) {
-        self.change.held_until = self.change.held_until.max(Some(until));
+        self.change.delayed_until = self.change.delayed_until.max(Some(until));
         self.decide_all(now);
     }
 
-    /// The set is back in the config after a short absence, which costs a request like new
-    /// credentials do, and is limited with them.
+    /// Restores the change limit of a scope set that returns to the config after a short absence, because its first
+    /// request counts like one of new credentials.
     pub(crate) fn restore_change_limit(&mut self, changes: ChangeLimit, now: BootTime) {
         self.change.limit = changes;
         self.delay_by_change_limit(now);
     }
 
-    /// How often it may be caused a request.
+    /// Returns the state of the change limit.
     pub(crate) fn change_limit(&self) -> ChangeLimit {
         self.change.limit
     }
 
-    /// What is rejected or waits to retry is tried immediately, as often as new credentials would
-    /// be; a valid token's timer stays.
+    /// Has a rejected or failed request retried immediately, within the change limit; a valid token's timer stays.
     pub fn reload(&mut self, now: BootTime) {
         self.report.compare_message();
-        let was_blocked = self.blocked.take().is_some();
-        // A reload makes no rejection the first one again.
+        let was_blocked = self.client_block.take().is_some();
+        // After a reload a rejection is not the first one again.
         self.is_client_rejected |= was_blocked;
         match self.state {
             State::Waiting { retry_at } | State::Denied { retry_at }
@@ -171,13 +170,13 @@ impl Schedule {
         self.notify_watchers(now);
     }
 
-    /// Whether the client could not be loaded.
+    /// Returns whether the client could not be loaded.
     #[must_use]
     pub fn is_load_failed(&self) -> bool {
         matches!(self.loading, Some(Loading::Failed { .. }))
     }
 
-    /// What callers get if the client could not be loaded.
+    /// Returns the refusal for callers of a client that could not be loaded.
     pub(crate) fn load_refusal(&self, now: BootTime) -> Option<Refusal> {
         let Some(Loading::Failed { retry_at }) = self.loading else {
             return None;

@@ -1,5 +1,5 @@
-//! Which failures are reported, and what they mean to callers: each kind of failure once, the end of
-//! the last valid token once per outage, and how long it all took once it is over. Status.
+//! Which results are logged, and what status shows. Each kind of failure is reported once, the expiry of the last valid
+//! token once per outage, and a recovery with its duration.
 
 use std::fmt;
 use std::mem::discriminant;
@@ -13,19 +13,19 @@ use super::{Command, Schedule, State, floor};
 use crate::fetch::{Cause, LifetimeSource};
 use crate::token::{Life, Token};
 
-/// What a failure means to callers.
+/// What callers get after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallerImpact {
-    /// They get the current token.
+    /// The current token.
     TokenValid {
         /// How long it is still valid.
         left: Duration,
     },
-    /// They fail.
+    /// An error.
     NoToken {
         /// How long there has been no valid token.
-        lasting: Duration,
-        /// Whether that has not been reported yet.
+        duration: Duration,
+        /// Whether this is the first report of the outage.
         first: bool,
     },
 }
@@ -54,7 +54,7 @@ pub enum OutageCause {
 }
 
 impl OutageCause {
-    /// Whether Domo rejects the client.
+    /// Returns whether Domo rejects the client.
     pub(super) fn is_client_rejection(self) -> bool {
         matches!(self, Self::ClientDenied | Self::ClientUnconfirmed)
     }
@@ -74,7 +74,7 @@ impl fmt::Display for OutageCause {
     }
 }
 
-/// What a request was rejected for.
+/// What was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejected {
     /// The scope set; other ones of the client may still be granted.
@@ -101,7 +101,7 @@ impl Rejected {
     }
 }
 
-/// A token after failed attempts.
+/// The end of failed attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovery {
     /// How many attempts it took, this one included.
@@ -115,53 +115,52 @@ pub struct Recovery {
 /// The result of an attempt, or the expiry of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing: it belonged to a round that no longer counts.
+    /// A result that no longer counts.
     Ignored,
     /// A token.
     Obtained {
-        /// The token's life.
+        /// Its generation and times.
         life: Life,
-        /// What it took, if attempts had failed or there was an outage.
+        /// Set if attempts had failed or there was an outage.
         recovery: Option<Recovery>,
-        /// Whether it is the set's first.
+        /// Whether it is the scope set's first.
         first: bool,
-        /// How the lifetime was derived, if it is news that it is not what Domo states.
+        /// How the lifetime was derived, the first time that it is not what Domo states.
         unexpected_lifetime: Option<LifetimeSource>,
-        /// Whether it is news that tokens live so short that callers will wait at times.
+        /// Whether it is the first so short-lived token that callers may wait for renewal.
         short: bool,
     },
-    /// Domo grants tokens and refuses them in use: renewing has not helped.
+    /// Domo rejects its tokens in use, also after a renewal.
     RejectedByDomo,
     /// Domo rejected the credentials or the scope set, or the proxy its login.
     Denied {
         /// What was rejected.
         rejected: Rejected,
-        /// Whether that is known already.
-        again: bool,
-        /// What it means to callers.
-        effect: CallerImpact,
+        /// Whether that was reported already.
+        repeated: bool,
+        /// What callers get.
+        impact: CallerImpact,
     },
     /// Another attempt follows.
     Failed {
-        /// What kind of failure.
+        /// The kind of failure.
         cause: Cause,
-        /// Whether that is known already.
-        again: bool,
-        /// What it means to callers.
-        effect: CallerImpact,
+        /// Whether that was reported already.
+        repeated: bool,
+        /// What callers get.
+        impact: CallerImpact,
     },
     /// The token has expired without a successor, or there never was one.
     Expired {
         /// Why there is no successor.
         cause: OutageCause,
-        /// What it means to callers.
-        effect: CallerImpact,
+        /// What callers get.
+        impact: CallerImpact,
     },
 }
 
 impl Outcome {
-    /// Whether it shows that Domo takes the client as a whole: whoever is refused a scope was not
-    /// refused as a client.
+    /// Returns whether it shows that Domo accepts the client: a rejected scope set does.
     #[must_use]
     pub fn accepts_client(&self) -> bool {
         match self {
@@ -174,11 +173,10 @@ impl Outcome {
     }
 }
 
-/// What has been reported since the last success.
+/// What was reported since the last success.
 #[derive(Debug, Default)]
 pub(super) struct ReportState {
-    /// The kinds of failure that were reported since the last change of credentials, each with its
-    /// message.
+    /// The kinds of failure reported since the last change of credentials, with their messages.
     reported: Vec<(FailureKind, String)>,
     repetition: Repetition,
     /// When the first attempt failed.
@@ -189,7 +187,7 @@ pub(super) struct ReportState {
     outage_since: Option<BootTime>,
     /// Whether that was reported, also since the last change of credentials.
     outage_reported: bool,
-    /// One of each kind that was reported.
+    /// One of each reported kind.
     unexpected_lifetimes: Vec<LifetimeSource>,
     short: bool,
 }
@@ -200,19 +198,19 @@ enum Repetition {
     /// One of the same kind.
     #[default]
     SameKind,
-    /// One of the same kind and message: it is the first after a reload.
+    /// One of the same kind and message: the first failure after a reload.
     SameMessage,
 }
 
-/// Failures of one kind mean the same to the operator.
+/// The kinds of failure that the log distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FailureKind {
-    /// It passes without the operator.
+    /// It ends without action of the operator.
     Passing,
     /// The operator has to fix something between the daemon and Domo.
     Lasting,
     Denied,
-    /// Domo rejected the client once: the next rejection is news.
+    /// Domo rejected the client once: its confirmation is another kind.
     Unconfirmed,
     ProxyLogin,
 }
@@ -237,7 +235,7 @@ impl From<Rejected> for FailureKind {
     }
 }
 
-/// Returns a message without Domo's id of the request, which is another one each time.
+/// Returns a message without Domo's request id, which differs each time.
 fn without_request_id(message: &str) -> &str {
     message.split(" (toe ").next().unwrap_or(message)
 }
@@ -260,12 +258,12 @@ impl ReportState {
         is_repeated
     }
 
-    /// Has the next failure be reported if its message is new: there was a reload.
+    /// After a reload: has the next failure reported if its message is new.
     pub(super) fn compare_message(&mut self) {
         self.repetition = Repetition::SameMessage;
     }
 
-    /// Has all failures be reported again: there is a token, or the credentials have changed.
+    /// After a success or a change of credentials: has all failures reported again.
     pub(super) fn reset(&mut self) {
         self.reported.clear();
         self.repetition = Repetition::default();
@@ -276,7 +274,7 @@ impl ReportState {
         self.expired = Some(at);
     }
 
-    /// There is a token again, after that many failed attempts.
+    /// Ends the failures and the outage; returns their durations, if there were any.
     pub(super) fn recover(&mut self, failures: u32, now: BootTime) -> Option<Recovery> {
         self.reset();
         self.expired = None;
@@ -289,8 +287,7 @@ impl ReportState {
         })
     }
 
-    /// Returns the source of a lifetime the first time that it is one of its kind, and not what Domo
-    /// states.
+    /// Returns the source of a lifetime if it is the first of its kind and not what Domo states.
     pub(super) fn first_unexpected_lifetime(
         &mut self,
         source: LifetimeSource,
@@ -313,13 +310,13 @@ impl ReportState {
 }
 
 impl Schedule {
-    /// Whether a request is wanted at `now` and cannot start then.
+    /// Returns whether a request is due and cannot start at `now`.
     pub(super) fn is_waiting(&self, now: BootTime) -> bool {
-        let starts = self.change.held_until.is_some_and(|until| until <= now);
+        let starts = self.change.delayed_until.is_some_and(|until| until <= now);
         matches!(self.state, State::Idle) && !starts
     }
 
-    /// What it means to callers that an attempt fails now.
+    /// Returns what callers get after an attempt that fails now.
     pub(super) fn failure_impact(&mut self, now: BootTime) -> CallerImpact {
         self.drop_expired(now);
         self.report.failing_since.get_or_insert(now);
@@ -334,13 +331,13 @@ impl Schedule {
         self.outage_at(started, now)
     }
 
-    /// Callers fail at `now`; they have since the last token expired, or since `since`.
+    /// Begins or continues an outage, which began when the last token expired, or else at `since`.
     pub(super) fn outage_at(&mut self, since: BootTime, now: BootTime) -> CallerImpact {
         let report = &mut self.report;
         let since = report.expired.unwrap_or(since);
         let since = *report.outage_since.get_or_insert(since);
         CallerImpact::NoToken {
-            lasting: now.saturating_since(since),
+            duration: now.saturating_since(since),
             first: !std::mem::replace(&mut report.outage_reported, true),
         }
     }
@@ -356,18 +353,20 @@ impl Schedule {
         if is_over || self.report.outage_reported || self.loading.is_some() {
             return;
         }
-        let cause = match (&self.blocked, &self.failure) {
-            _ if self.login.is_some() => OutageCause::ProxyLogin,
+        let cause = match (&self.client_block, &self.failure) {
+            _ if self.login_rejection.is_some() => OutageCause::ProxyLogin,
             (Some(block), _) => block.rejected().cause(),
             (None, Some(failure)) => failure.cause,
             (None, None) if !is_waiting => return,
-            (None, None) if self.change.held_until.is_some() => OutageCause::ChangeLimit,
-            (None, None) if self.change.awaits_trial => OutageCause::AwaitsCredentialCheck,
-            (None, None) if self.change.awaits_login => OutageCause::AwaitsLoginCheck,
+            (None, None) if self.change.delayed_until.is_some() => OutageCause::ChangeLimit,
+            (None, None) if self.change.awaits_credential_check => {
+                OutageCause::AwaitsCredentialCheck
+            }
+            (None, None) if self.change.awaits_login_check => OutageCause::AwaitsLoginCheck,
             (None, None) => OutageCause::Queued,
         };
-        let effect = self.outage_at(now, now);
-        let outcome = Outcome::Expired { cause, effect };
+        let impact = self.outage_at(now, now);
+        let outcome = Outcome::Expired { cause, impact };
         self.commands.push_back(Command::Report(self.id, outcome));
     }
 
@@ -377,17 +376,17 @@ impl Schedule {
         let life = self.token(now).map(Token::life);
         let load_error = "the client could not be loaded";
         let load_error = self.load_failed.map(|at| (load_error, at));
-        let trouble = self.error_and_time().or(load_error);
-        let words = trouble.map(|(words, _)| words);
+        let error = self.error_and_time().or(load_error);
+        let message = error.map(|(message, _)| message);
         ScopeStatus {
             client: self.client.clone(),
             client_id: client_id.to_owned(),
             scope: self.scope.as_str().to_owned(),
             state: match (self.loading, self.state) {
                 (Some(loading), _) => loading.shown(),
-                _ if self.blocked.is_some() => ScopeState::Denied,
+                _ if self.client_block.is_some() => ScopeState::Denied,
                 (None, State::Fetching { .. }) => ScopeState::Fetching,
-                _ if self.login.is_some() => ScopeState::Denied,
+                _ if self.login_rejection.is_some() => ScopeState::Denied,
                 (None, State::Idle) => ScopeState::Idle,
                 (None, State::Fresh { .. }) => ScopeState::Fresh,
                 (None, State::Waiting { .. }) => ScopeState::Waiting,
@@ -399,12 +398,12 @@ impl Schedule {
             next_attempt: self.shown_next_attempt(now),
             requests: self.requests,
             attempts: self.failures,
-            last_error: words.map(str::to_owned),
-            last_error_at: trouble.map(|(_, at)| at),
+            last_error: message.map(str::to_owned),
+            last_error_at: error.map(|(_, at)| at),
             rejected: self.rejections.count,
             last_rejected_by: self.rejections.last_by.clone(),
-            // A living token and no success yet: it is the old credentials'.
-            credentials_error: words
+            // A valid token and no success yet: the token is of the old credentials.
+            credentials_error: message
                 .filter(|_| life.is_some() && self.last_success.is_none())
                 .filter(|_| !self.is_login_rejected())
                 .map(str::to_owned),

@@ -37,7 +37,7 @@ fn jitter(draw: f64, generation: u64) -> Jitter {
     Jitter { draw, generation }
 }
 
-fn ask(wait: Duration, now: BootTime) -> TokenRequest {
+fn request(wait: Duration, now: BootTime) -> TokenRequest {
     TokenRequest {
         min_ttl: None,
         deadline: now + wait,
@@ -48,7 +48,7 @@ fn ask(wait: Duration, now: BootTime) -> TokenRequest {
 fn denied(scope_only: bool) -> FetchError {
     FetchError::Denied {
         scope_only,
-        words: "Domo answered 401: Bad client credentials".to_owned(),
+        message: "Domo answered 401: Bad client credentials".to_owned(),
     }
 }
 
@@ -99,7 +99,7 @@ fn callers_before_the_first_token_share_one_fetch() {
     let fetch_id = schedule.start(jitter(0.0, 1), START);
     assert!(!schedule.wants_fetch());
     for waiter in [1, 2] {
-        let reply = schedule.request(WaiterId(waiter), &ask(SECOND * 10, START), START);
+        let reply = schedule.request(WaiterId(waiter), &request(SECOND * 10, START), START);
         assert_eq!(reply, Answer::Later);
     }
     schedule.handle_fetched(fetch_id, Ok(fetched("first", HOUR)), START + SECOND);
@@ -140,7 +140,7 @@ fn the_old_token_is_served_while_the_next_one_is_fetched() {
     assert!(schedule.wants_fetch());
     schedule.start(jitter(0.0, 2), due);
     assert_eq!(
-        generation(schedule.request(WaiterId(1), &ask(SECOND, due), due)),
+        generation(schedule.request(WaiterId(1), &request(SECOND, due), due)),
         1
     );
 }
@@ -157,7 +157,7 @@ fn an_error_never_replaces_a_living_token() {
         let fetch_id = schedule.start(jitter(0.0, 2), due);
         schedule.handle_fetched(fetch_id, Err(error), due);
         assert_eq!(
-            generation(schedule.request(WaiterId(1), &ask(SECOND, due), due)),
+            generation(schedule.request(WaiterId(1), &request(SECOND, due), due)),
             1
         );
     }
@@ -171,12 +171,12 @@ fn a_dead_token_is_never_served_and_its_death_brings_no_attempt_forward() {
     let fetch_id = schedule.start(jitter(0.0, 2), due);
     let asked = FetchError::Transient {
         cause: Cause::RateLimited,
-        words: "Domo answered 429".to_owned(),
+        message: "Domo answered 429".to_owned(),
         retry_after: Some(HOUR),
     };
     schedule.handle_fetched(fetch_id, Err(asked), due);
     let death = START + HOUR;
-    let refusal = refused(schedule.request(WaiterId(1), &ask(SECOND, death), death));
+    let refusal = refused(schedule.request(WaiterId(1), &request(SECOND, death), death));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert_eq!(refusal.next_attempt, Some(due + HOUR));
     assert!(refusal.cause.contains("429"), "{}", refusal.cause);
@@ -191,7 +191,7 @@ fn a_token_too_near_its_end_to_be_used_is_not_handed_out() {
     schedule.start(jitter(0.0, 2), due);
     let late = START + Duration::from_millis(99_500);
     assert_eq!(
-        schedule.request(WaiterId(1), &ask(SECOND, late), late),
+        schedule.request(WaiterId(1), &request(SECOND, late), late),
         Answer::Later
     );
 }
@@ -202,7 +202,7 @@ fn a_caller_that_waits_hears_by_its_deadline() {
     schedule.start(jitter(0.0, 1), START);
     let deadline = START + SECOND * 2;
     assert_eq!(
-        schedule.request(WaiterId(7), &ask(SECOND * 2, START), START),
+        schedule.request(WaiterId(7), &request(SECOND * 2, START), START),
         Answer::Later
     );
     assert_eq!(schedule.poll_timeout(), Some(deadline));
@@ -237,7 +237,7 @@ fn refused_credentials_are_left_alone_for_five_minutes_whoever_asks() {
     let fetch_id = schedule.start(jitter(0.0, 2), confirmed);
     schedule.handle_fetched(fetch_id, Err(denied(false)), confirmed);
     let soon = confirmed + SECOND;
-    let refusal = refused(schedule.request(WaiterId(1), &ask(HOUR, soon), soon));
+    let refusal = refused(schedule.request(WaiterId(1), &request(HOUR, soon), soon));
     assert_eq!(refusal.kind, RefusalKind::Denied);
     assert!(refusal.cause.contains("Bad client credentials"));
     assert!(!schedule.wants_fetch());
@@ -251,12 +251,12 @@ fn a_caller_whose_deadline_is_after_the_next_attempt_joins_it() {
     let error = FetchError::transient(Cause::Server, "Domo answered 503");
     schedule.handle_fetched(fetch_id, Err(error), START);
     assert_eq!(
-        schedule.request(WaiterId(1), &ask(SECOND * 5, START), START),
+        schedule.request(WaiterId(1), &request(SECOND * 5, START), START),
         Answer::Later
     );
-    let refusal = refused(schedule.request(WaiterId(2), &ask(SECOND / 2, START), START));
+    let refusal = refused(schedule.request(WaiterId(2), &request(SECOND / 2, START), START));
     assert_eq!(refusal.next_attempt, Some(START + SECOND));
-    let just = schedule.request(WaiterId(3), &ask(SECOND, START), START);
+    let just = schedule.request(WaiterId(3), &request(SECOND, START), START);
     assert!(refused(just).next_attempt.is_some(), "no time is left then");
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
@@ -268,9 +268,9 @@ fn a_caller_whose_deadline_is_after_the_next_attempt_joins_it() {
 #[test]
 fn more_life_than_any_token_has_is_refused_and_says_how_much_one_may_ask() {
     let mut schedule = fresh(HOUR);
-    let mut ask = ask(SECOND, START);
-    ask.min_ttl = Some(HOUR + SECOND);
-    let refusal = refused(schedule.request(WaiterId(1), &ask, START));
+    let mut request = request(SECOND, START);
+    request.min_ttl = Some(HOUR + SECOND);
+    let refusal = refused(schedule.request(WaiterId(1), &request, START));
     assert_eq!(refusal.kind, RefusalKind::MinTtlTooLong);
     assert!(refusal.cause.contains("3570 s"), "{}", refusal.cause);
 }
@@ -279,23 +279,26 @@ fn more_life_than_any_token_has_is_refused_and_says_how_much_one_may_ask() {
 fn more_life_than_the_token_has_left_brings_the_renewal_forward_to_the_floor() {
     let mut schedule = fresh(HOUR);
     let now = START + SECOND * 10;
-    let mut ask = ask(SECOND * 60, now);
-    ask.min_ttl = Some(SECOND * 3570);
-    ask.deadline = now + SECOND * 60;
+    let mut request = request(SECOND * 60, now);
+    request.min_ttl = Some(SECOND * 3570);
+    request.deadline = now + SECOND * 60;
     // Now the token suits; twenty seconds on it does no more.
-    assert_eq!(generation(schedule.request(WaiterId(1), &ask, now)), 1);
+    assert_eq!(generation(schedule.request(WaiterId(1), &request, now)), 1);
     let now = START + SECOND * 31;
-    ask.deadline = now + SECOND * 60;
-    assert_eq!(schedule.request(WaiterId(2), &ask, now), Answer::Later);
+    request.deadline = now + SECOND * 60;
+    assert_eq!(schedule.request(WaiterId(2), &request, now), Answer::Later);
     assert!(schedule.wants_fetch());
 }
 
 #[test]
 fn a_rejected_generation_that_was_replaced_already_costs_no_request() {
     let mut schedule = fresh(HOUR);
-    let mut ask = ask(SECOND, START);
-    ask.renew = Some(Renew::Rejected(99));
-    assert_eq!(generation(schedule.request(WaiterId(1), &ask, START)), 1);
+    let mut request = request(SECOND, START);
+    request.renew = Some(Renew::Rejected(99));
+    assert_eq!(
+        generation(schedule.request(WaiterId(1), &request, START)),
+        1
+    );
     assert!(!schedule.wants_fetch());
 }
 
@@ -303,10 +306,13 @@ fn a_rejected_generation_that_was_replaced_already_costs_no_request() {
 fn callers_that_reject_the_current_token_share_one_fetch_at_the_floor() {
     let mut schedule = fresh(HOUR);
     let now = START + SECOND;
-    let mut ask = ask(SECOND * 60, now);
-    ask.renew = Some(Renew::Rejected(1));
+    let mut request = request(SECOND * 60, now);
+    request.renew = Some(Renew::Rejected(1));
     for waiter in 1..=50 {
-        assert_eq!(schedule.request(WaiterId(waiter), &ask, now), Answer::Later);
+        assert_eq!(
+            schedule.request(WaiterId(waiter), &request, now),
+            Answer::Later
+        );
     }
     let due = schedule.poll_timeout().unwrap();
     assert_eq!(due, START + floor(HOUR));
@@ -324,12 +330,15 @@ fn callers_that_reject_the_current_token_share_one_fetch_at_the_floor() {
 fn a_renewal_without_a_generation_spares_a_young_token() {
     let mut schedule = fresh(HOUR);
     let young = START + floor(HOUR);
-    let mut ask = ask(SECOND, young);
-    ask.renew = Some(Renew::Current);
-    assert_eq!(generation(schedule.request(WaiterId(1), &ask, young)), 1);
+    let mut request = request(SECOND, young);
+    request.renew = Some(Renew::Current);
+    assert_eq!(
+        generation(schedule.request(WaiterId(1), &request, young)),
+        1
+    );
     let old = young + SECOND;
-    ask.deadline = old + SECOND;
-    assert_eq!(schedule.request(WaiterId(2), &ask, old), Answer::Later);
+    request.deadline = old + SECOND;
+    assert_eq!(schedule.request(WaiterId(2), &request, old), Answer::Later);
     assert!(schedule.wants_fetch());
 }
 
@@ -348,7 +357,7 @@ fn the_same_text_again_keeps_its_generation_and_is_left_until_half_its_life_is_g
     assert_eq!(schedule.status("", due).requests, 2);
     let rejected = |wait| TokenRequest {
         renew: Some(Renew::Rejected(1)),
-        ..ask(wait, due)
+        ..request(wait, due)
     };
     let refusal = refused(schedule.request(WaiterId(1), &rejected(SECOND * 60), due));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
@@ -381,7 +390,7 @@ fn suspend_is_made_up_for_before_anything_is_served() {
     let mut schedule = fresh(HOUR);
     let after = START + HOUR * 2;
     assert_eq!(
-        schedule.request(WaiterId(1), &ask(SECOND, after), after),
+        schedule.request(WaiterId(1), &request(SECOND, after), after),
         Answer::Later
     );
     assert!(schedule.wants_fetch());

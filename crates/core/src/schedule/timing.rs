@@ -1,60 +1,61 @@
-//! The numbers of the renewal policy, each with its reason.
+//! The times of the renewal policy: floor, renewal, back-off, time limits, each with its reason.
 
 use std::time::Duration;
 
 use crate::fetch::Cause;
 
-/// The floor is never less: whoever asks, Domo isn't asked more than once a second for one set.
+/// Minimum of the floor: no more than one request a second for one scope set.
 pub(super) const FLOOR_MIN: Duration = Duration::from_secs(1);
 
-/// The floor is never more: half a minute keeps any caller of an hour's token from waiting long.
+/// Maximum of the floor: a caller that needs another token waits no longer than this.
 pub(super) const FLOOR_MAX: Duration = Duration::from_secs(30);
 
-/// The floor as a part of a token's life: at most twenty requests in one lifetime.
+/// The floor as a part of the lifetime: at most 20 requests in a lifetime of up to 600 s, and 120 in an hour, where
+/// [`FLOOR_MAX`] is the floor.
 pub(super) const FLOOR_PART: u32 = 20;
 
-/// No caller needs more of a token's life than this without saying so.
+/// Maximum of the time that a served token must still be valid if the caller sets no `min_ttl`.
 pub(super) const MIN_LEFT_MAX: Duration = Duration::from_secs(1);
 
-/// How long refused credentials are left alone: a person has to mend them.
+/// The retry interval of rejected credentials, which the operator has to fix.
 pub const DENIED_RETRY: Duration = Duration::from_secs(300);
 
-/// How long after a rejection of the client a second request confirms it: time for credentials to become
-/// known everywhere at Domo, and less than the helper's default timeout.
+/// How long after the first rejection of a client a second request confirms it: time for new credentials to be known
+/// everywhere at Domo, and less than the helper's default timeout.
 pub const CONFIRM_AFTER: Duration = Duration::from_secs(5);
 
-/// The first wait after a failure.
+/// The back-off after the first failure.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 
-/// The longest wait after a failure that names none: an outage's end is noticed within a minute.
+/// Maximum of the back-off: the end of an outage is noticed within a minute.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// The longest `Retry-After` that is heeded: past an hour even the last token is dead.
+/// The longest `Retry-After` that is honoured: after an hour the last token has expired.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// The longest a token request may take while no lifetime is known.
+/// The time limit of a token request, also while no lifetime is known.
 pub const REQUEST_MAX: Duration = Duration::from_secs(20);
 
-/// A token request is always given this long.
+/// Minimum of the time limit of a token request.
 pub(super) const REQUEST_MIN: Duration = Duration::from_secs(2);
 
 /// How much later than a request's own limit the request is aborted: the limit's timer is another one, and
 /// its error names the step that took too long.
 pub const REQUEST_GRACE: Duration = Duration::from_millis(500);
 
-/// The least time from start to start of two successful requests for a token of that life.
+/// Returns the floor: the minimum time from start to start between a successful request and the next one.
 #[must_use]
 pub fn floor(lifetime: Duration) -> Duration {
     (lifetime / FLOOR_PART).clamp(FLOOR_MIN, FLOOR_MAX)
 }
 
-/// The life a token must have left to be handed out at all: time to be used once.
+/// Returns how long a token must still be valid to be served: time to be used once.
 #[must_use]
 pub fn min_left_to_serve(lifetime: Duration) -> Duration {
     (lifetime / 10).min(MIN_LEFT_MAX)
 }
 
-/// How long one token request may take.
+/// Returns the time limit of a token request.
 #[must_use]
 pub fn request_timeout(lifetime: Option<Duration>) -> Duration {
     lifetime.map_or(REQUEST_MAX, |life| {
@@ -75,8 +76,8 @@ pub(super) fn renew_after(lifetime: Duration, left: Duration, first: bool, draw:
     after.max(floor(lifetime))
 }
 
-/// When the next attempt follows on the `failures`th failure in a row. What only a person can mend
-/// is retried slowly from the first.
+/// Returns the wait after the `failures`th failure in a row. A failure that the operator has to fix is retried slowly
+/// from the first.
 pub(super) fn retry_after(
     failures: u32,
     cause: Cause,

@@ -10,26 +10,26 @@ use super::{
 use crate::fetch::{Cause, FetchError, Fetched, LifetimeSource};
 use crate::token::{Life, Token};
 
-/// The last attempt, if it failed.
+/// A failed attempt.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
-    pub(super) words: String,
+    pub(super) message: String,
     pub(super) at: BootTime,
     pub(super) cause: OutageCause,
 }
 
-/// A token with its timer, on its way from one process of the daemon to the next.
+/// A token and its timer, kept over a restart of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenSnapshot {
     /// The token.
     pub token: Token,
-    /// When it is renewed; `None` if it is of other credentials than those asked with now, which are
-    /// tried at once.
+    /// When it is renewed; `None` if it was obtained with other credentials than the current ones, which are tried
+    /// immediately.
     pub renew_at: Option<BootTime>,
 }
 
 impl Schedule {
-    /// The request is being sent now, as [`Self::wants_fetch`] said.
+    /// Starts the request that [`Self::wants_fetch`] shows as due.
     pub fn start(&mut self, jitter: Jitter, now: BootTime) -> FetchId {
         self.fetch_id.0 += 1;
         self.requests += 1;
@@ -42,7 +42,7 @@ impl Schedule {
         self.fetch_id
     }
 
-    /// The request of `fetch_id` came back.
+    /// Applies the result of a request.
     pub fn handle_fetched(
         &mut self,
         fetch_id: FetchId,
@@ -68,9 +68,9 @@ impl Schedule {
         };
         self.commands
             .push_back(Command::Report(self.id, outcome.clone()));
-        // Before those who wait hear of a refusal that is over.
+        // First, so that no waiting caller is refused for a rejection that is over.
         if outcome.accepts_client() {
-            self.blocked = None;
+            self.client_block = None;
             self.is_client_rejected = false;
         }
         self.decide_all(now);
@@ -78,7 +78,7 @@ impl Schedule {
         outcome
     }
 
-    /// Makes the token that came the one that is served.
+    /// Serves the fetched token from now on.
     fn accept_token(
         &mut self,
         fetched: &Fetched,
@@ -87,14 +87,14 @@ impl Schedule {
         now: BootTime,
     ) -> Result<Life, FetchError> {
         let held = self.token(now).filter(|token| token.is(&fetched.text));
-        let told = fetched_life(fetched, started, jitter.generation);
-        if told.expires <= now || told.lifetime.is_zero() {
-            let words = "the token was dead when it arrived";
-            return Err(FetchError::transient(Cause::Unusable, words));
+        let new = fetched_life(fetched, started, jitter.generation);
+        if new.expires <= now || new.lifetime.is_zero() {
+            let message = "the token was dead when it arrived";
+            return Err(FetchError::transient(Cause::Unusable, message));
         }
         let reissued = held.is_some();
-        let life = held.map_or(told, |token| Life {
-            expires: told.expires,
+        let life = held.map_or(new, |token| Life {
+            expires: new.expires,
             ..token.life()
         });
         let token = Token::new(&self.client, &fetched.granted, &fetched.text, life)
@@ -115,7 +115,7 @@ impl Schedule {
         jitter: Jitter,
         now: BootTime,
     ) -> Outcome {
-        let first = !std::mem::replace(&mut self.begun, true);
+        let first = !std::mem::replace(&mut self.has_had_token, true);
         let renew_at = if self.reissued {
             now + floor(life.lifetime).max(life.left(now) / 2)
         } else {
@@ -132,7 +132,7 @@ impl Schedule {
             recovery: self
                 .report
                 .recover(failures, now)
-                // What kept a first token away was another scope set's failure.
+                // An outage before the first token without a failed attempt was another scope set's failure.
                 .filter(|_| !first || failures > 0),
             first,
             unexpected_lifetime: self.report.first_unexpected_lifetime(source),
@@ -141,64 +141,68 @@ impl Schedule {
     }
 
     pub(super) fn failed(&mut self, error: FetchError, jitter: Jitter, now: BootTime) -> Outcome {
-        let effect = self.failure_impact(now);
+        let impact = self.failure_impact(now);
         self.failures = self.failures.saturating_add(1);
-        let (words, rejected) = match error {
+        let (message, rejected) = match error {
             FetchError::Transient {
                 cause,
-                words,
+                message,
                 retry_after,
             } => {
-                let again = self.report.mark_reported(cause.into(), &words);
+                let repeated = self.report.mark_reported(cause.into(), &message);
                 let wait = timing::retry_after(self.failures, cause, retry_after, jitter.draw);
-                self.set_failure(words, OutageCause::Failed(cause), now);
+                self.set_failure(message, OutageCause::Failed(cause), now);
                 let retry_at = now + wait;
                 self.state = State::Waiting { retry_at };
                 return Outcome::Failed {
                     cause,
-                    again,
-                    effect,
+                    repeated,
+                    impact,
                 };
             }
             FetchError::Denied {
                 scope_only: true,
-                words,
+                message,
             } => {
                 let retry_at = now + DENIED_RETRY;
                 self.state = State::Denied { retry_at };
-                (words, Rejected::ScopeSet)
+                (message, Rejected::ScopeSet)
             }
-            FetchError::Denied { words, .. } => {
-                let rejected = self.client_rejected(&words, now);
-                (words, rejected)
+            FetchError::Denied { message, .. } => {
+                let rejected = self.client_rejected(&message, now);
+                (message, rejected)
             }
-            FetchError::ProxyLogin { words } => {
-                self.login_rejected(&words, now);
-                (words, Rejected::ProxyLogin)
+            FetchError::ProxyLogin { message } => {
+                self.login_rejected(&message, now);
+                (message, Rejected::ProxyLogin)
             }
         };
-        let again = self.report.mark_reported(rejected.into(), &words);
-        self.set_failure(words, rejected.cause(), now);
+        let repeated = self.report.mark_reported(rejected.into(), &message);
+        self.set_failure(message, rejected.cause(), now);
         Outcome::Denied {
             rejected,
-            again,
-            effect,
+            repeated,
+            impact,
         }
     }
 
-    fn set_failure(&mut self, words: String, cause: OutageCause, now: BootTime) {
+    fn set_failure(&mut self, message: String, cause: OutageCause, now: BootTime) {
         self.failure = Some(Failure {
-            words,
+            message,
             at: now,
             cause,
         });
     }
 
-    /// Applies what `now` has made due.
+    /// Applies all timers that are due at `now`.
     pub fn handle_timeout(&mut self, now: BootTime) {
         let is_waiting = self.drop_expired(now) && self.is_waiting(now);
-        self.change.held_until.take_if(|until| *until <= now);
-        if self.blocked.take_if(|block| block.is_over(now)).is_some() {
+        self.change.delayed_until.take_if(|until| *until <= now);
+        if self
+            .client_block
+            .take_if(|block| block.is_over(now))
+            .is_some()
+        {
             self.is_client_rejected = true;
             if let State::Fresh { .. } = self.state {
                 self.state = State::Idle;
@@ -209,8 +213,8 @@ impl Schedule {
                 abort_at, jitter, ..
             } if abort_at <= now => {
                 self.commands.push_back(Command::Abort(self.id));
-                let words = "no answer in time";
-                let error = FetchError::transient(Cause::Timeout, words);
+                let message = "no answer in time";
+                let error = FetchError::transient(Cause::Timeout, message);
                 let outcome = self.failed(error, jitter, now);
                 self.commands.push_back(Command::Report(self.id, outcome));
                 self.decide_all(now);
@@ -218,7 +222,7 @@ impl Schedule {
             State::Fresh { renew_at: due }
             | State::Waiting { retry_at: due }
             | State::Denied { retry_at: due }
-                if due <= now && self.blocked.is_none() =>
+                if due <= now && self.client_block.is_none() =>
             {
                 self.state = State::Idle;
             }
@@ -235,22 +239,22 @@ impl Schedule {
         self.notify_watchers(now);
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// Returns when [`Self::handle_timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<BootTime> {
         let state = match self.state {
             State::Fetching { abort_at, .. } => Some(abort_at),
             State::Idle | State::Fresh { .. } | State::Waiting { .. } | State::Denied { .. } => {
-                match &self.blocked {
-                    Some(block) => block.until.filter(|_| block.probes),
+                match &self.client_block {
+                    Some(block) => block.until.filter(|_| block.is_probe),
                     None => self.next_attempt(),
                 }
             }
         };
         let caller = self.waiters.iter().map(|waiter| waiter.deadline).min();
-        // Then it is wiped, and watchers hear.
-        let death = self.token.as_ref().map(|token| token.life().expires);
-        [state, caller, death].into_iter().flatten().min()
+        // At its expiry the token is wiped, and watchers are notified.
+        let expiry = self.token.as_ref().map(|token| token.life().expires);
+        [state, caller, expiry].into_iter().flatten().min()
     }
 
     /// Wipes the token if it has expired, and returns whether it has.
@@ -269,7 +273,7 @@ impl Schedule {
         }
     }
 
-    /// The proxy has rejected the login in an answer to another request: this one is given up.
+    /// Aborts the request in flight, without a result.
     pub fn cancel_request(&mut self) {
         self.abort();
         if let State::Fetching { .. } = self.state {
@@ -277,8 +281,7 @@ impl Schedule {
         }
     }
 
-    /// Refuses all who wait with `kind`, and gives up a request under way: the set was removed, or
-    /// the broker stops.
+    /// Refuses all waiting callers and aborts the request in flight: the scope set was removed, or the broker stops.
     pub fn shutdown(&mut self, kind: RefusalKind, cause: &str) {
         self.cancel_request();
         for waiter in std::mem::take(&mut self.waiters) {
@@ -288,7 +291,7 @@ impl Schedule {
         }
     }
 
-    /// Goes on with a token that an earlier process of the daemon had.
+    /// Restores a token of an earlier process of the daemon.
     pub fn resume(&mut self, snapshot: TokenSnapshot, now: BootTime) {
         let life = snapshot.token.life();
         self.lifetime = Some(life.lifetime);
@@ -302,7 +305,7 @@ impl Schedule {
         self.notify_watchers(now);
     }
 
-    /// What another process would have to know to go on, if the token lives.
+    /// Returns what the next process of the daemon needs, if the token is valid.
     #[must_use]
     pub fn snapshot(&self, now: BootTime) -> Option<TokenSnapshot> {
         let token = self.token(now)?.clone();
@@ -312,7 +315,7 @@ impl Schedule {
                 now
             }
         };
-        // No success yet: the token is of older credentials.
+        // Without a success, the token is of older credentials.
         let renew_at = self.last_success.map(|_| due);
         Some(TokenSnapshot { token, renew_at })
     }

@@ -1,25 +1,25 @@
-//! Admission: which of the scope sets that want a request may start it now, client by client, round-robin.
+//! Admission: which of the due requests start now: a limited number, round-robin over the clients.
 
 use domo_token_protocol::BootTime;
 
 use super::{ClientId, Command, InFlight, ProxyLoginId, Scheduler, SetId};
 use crate::schedule::Jitter;
 
-/// Most token requests under way at once for one client.
+/// Maximum number of token requests in flight for one client.
 pub const MAX_IN_FLIGHT_PER_CLIENT: usize = 3;
 
-/// Most token requests under way at once in all.
+/// Maximum number of token requests in flight.
 pub const MAX_IN_FLIGHT: usize = 64;
 
 impl Scheduler {
-    /// Uses the room there is, by turns of one request: whoever has much to ask, or hangs, keeps no
-    /// other client waiting for longer than its turn.
+    /// Starts due requests up to the limits, one per client in turn: a client with many requests, or with requests that
+    /// hang, delays another one by no more than one turn.
     pub(super) fn admit(&mut self, client: ClientId, now: BootTime) {
         self.enqueue_client(client);
         self.start_ready(now);
     }
 
-    /// Starts requests of the clients that wait for a turn.
+    /// Starts requests of the clients in the ready queue.
     pub(super) fn start_ready(&mut self, now: BootTime) {
         while self.in_flight.len() < MAX_IN_FLIGHT && !self.is_configuring {
             let Some(next) = self.ready_queue.pop_front() else {
@@ -39,15 +39,15 @@ impl Scheduler {
         }
     }
 
-    /// A client that has something to ask, and may, waits for its turn.
+    /// Adds a client with a due request to the ready queue, unless its limit is reached.
     fn enqueue_client(&mut self, id: ClientId) {
         let requests = self.in_flight.values();
         let count = requests.filter(|request| request.client == id).count();
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        let may_ask = !client.queue.is_empty() && count < MAX_IN_FLIGHT_PER_CLIENT;
-        if may_ask && !std::mem::replace(&mut client.in_ready_queue, true) {
+        let may_start = !client.queue.is_empty() && count < MAX_IN_FLIGHT_PER_CLIENT;
+        if may_start && !std::mem::replace(&mut client.in_ready_queue, true) {
             self.ready_queue.push_back(id);
         }
     }
@@ -57,7 +57,7 @@ impl Scheduler {
             return;
         };
         found.queued = false;
-        // It may have been blocked, or begun by other means, while it was queued.
+        // The scope set may have been blocked while it was queued.
         if !found.schedule.wants_fetch() {
             return;
         }
@@ -77,7 +77,8 @@ impl Scheduler {
         self.set_timer(set);
     }
 
-    /// Returns the proxy login that the request was sent with, and whether that was the login's trial.
+    /// Removes the scope set's request in flight. Returns the proxy login that it was sent with, if its tunnel was not
+    /// open yet, and whether it tried that login.
     pub(super) fn end_request(&mut self, set: SetId) -> Option<(ProxyLoginId, bool)> {
         let login = self.in_flight.remove(&set)?.login?;
         self.release_login(login, set)

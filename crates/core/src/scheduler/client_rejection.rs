@@ -7,8 +7,8 @@ use super::{ClientId, Scheduler, SetId};
 use crate::schedule::DENIED_RETRY;
 
 impl Scheduler {
-    /// Domo refused the client for the first time since a success: this set confirms that, unless another
-    /// one is about to, and nothing else is requested for the client until then.
+    /// After the first rejection of the client since a success: the rejected scope set confirms it, unless another one
+    /// is about to, and the client's others start no request until then.
     pub(super) fn await_confirmation(&mut self, id: ClientId, denied: SetId, now: BootTime) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
@@ -19,18 +19,18 @@ impl Scheduler {
         }
         client.probe = Some(denied);
         let sets: Vec<SetId> = client.sets.values().copied().collect();
-        let words = self.failure_message(denied).unwrap_or("refused").to_owned();
+        let message = self.failure_message(denied).unwrap_or("refused").to_owned();
         let until = self.next_attempt(denied, now);
         for set in sets.into_iter().filter(|set| *set != denied) {
             if let Some(found) = self.sets.get_mut(&set) {
-                found.schedule.await_confirmation(&words, until, now);
+                found.schedule.await_confirmation(&message, until, now);
             }
             self.update(set, now);
         }
     }
 
-    /// The request of the set that tries a rejected client has failed otherwise: the others' callers are
-    /// told when it is tried again.
+    /// After a failure of another kind of the scope set that tries the client: the others' blocks get the time of its
+    /// next attempt.
     pub(super) fn update_blocks(&mut self, id: ClientId, probing: SetId, now: BootTime) {
         let client = self.clients.get(&id);
         let Some(client) = client.filter(|client| client.probe == Some(probing)) else {
@@ -46,25 +46,25 @@ impl Scheduler {
         }
     }
 
-    /// Domo refuses the client: one of its sets is to ask on. Each time another one, so that if it
-    /// was but one set that Domo meant, the others come to their tokens.
+    /// After a confirmed rejection of the client: one of its scope sets tries it again, each time another one, so that
+    /// the others get their tokens if Domo rejects only one scope set.
     pub(super) fn reject_client(&mut self, id: ClientId, denied: SetId, now: BootTime) {
         let Some(client) = self.clients.get(&id) else {
             return;
         };
         let sets: Vec<SetId> = client.sets.values().copied().collect();
-        let asking = client.probe.filter(|probe| *probe != denied);
-        let again = now + DENIED_RETRY;
-        let probe = asking.unwrap_or_else(|| self.next_probe(&sets, denied, again));
-        let until = match asking.and_then(|set| self.sets.get(&set)) {
-            Some(asking) => asking.schedule.shown_next_attempt(now),
-            None => Some(again),
+        let probing = client.probe.filter(|probe| *probe != denied);
+        let retry_at = now + DENIED_RETRY;
+        let probe = probing.unwrap_or_else(|| self.next_probe(&sets, denied, retry_at));
+        let until = match probing.and_then(|set| self.sets.get(&set)) {
+            Some(found) => found.schedule.shown_next_attempt(now),
+            None => Some(retry_at),
         };
-        let words = self.failure_message(denied).unwrap_or("refused").to_owned();
-        for set in sets.into_iter().filter(|set| asking != Some(*set)) {
+        let message = self.failure_message(denied).unwrap_or("refused").to_owned();
+        for set in sets.into_iter().filter(|set| probing != Some(*set)) {
             if let Some(found) = self.sets.get_mut(&set) {
                 let is_next = set == probe;
-                found.schedule.block(&words, until, is_next, now);
+                found.schedule.block(&message, until, is_next, now);
             }
             self.update(set, now);
         }
@@ -74,7 +74,7 @@ impl Scheduler {
         }
     }
 
-    /// The set after `denied` in the client's order, of those that may ask by then.
+    /// Returns the scope set after `denied` in the client's order, of those that may try the client by then.
     fn next_probe(&self, sets: &[SetId], denied: SetId, at: BootTime) -> SetId {
         let place = sets.iter().position(|set| *set == denied).unwrap_or(0);
         let (before, after) = sets.split_at(place);
@@ -86,6 +86,7 @@ impl Scheduler {
         in_turn.copied().find(may).unwrap_or(denied)
     }
 
+    /// After a success: ends the client's rejection.
     pub(super) fn accept_client(&mut self, id: ClientId, now: BootTime) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
@@ -103,14 +104,14 @@ impl Scheduler {
         }
     }
 
-    /// New credentials in place of rejected ones: one set tries them, always the same, so that a
-    /// client whose credentials change all the time, and are wrong, costs few requests.
+    /// Has one scope set try new credentials that replace rejected ones, always the same one, so that wrong credentials
+    /// that change all the time cost few requests.
     pub(super) fn start_credential_check(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
         let mut sets = client.sets.values();
-        client.trial = sets.next().copied();
+        client.credential_check = sets.next().copied();
         for set in sets {
             if let Some(found) = self.sets.get_mut(set) {
                 found.schedule.await_credential_check(true);
@@ -118,13 +119,16 @@ impl Scheduler {
         }
     }
 
-    /// The request of the set that tries new credentials has ended, or the set is gone: the others
-    /// go on as its result lets them.
+    /// If `set` was to try new credentials, and its request has ended or it is removed: lets the others continue.
     pub(super) fn end_credential_check(&mut self, id: ClientId, set: SetId, now: BootTime) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        if client.trial.take_if(|trial| *trial == set).is_none() {
+        if client
+            .credential_check
+            .take_if(|trial| *trial == set)
+            .is_none()
+        {
             return;
         }
         let sets: Vec<SetId> = client.sets.values().copied().collect();

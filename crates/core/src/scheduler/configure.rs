@@ -1,4 +1,4 @@
-//! A config taken up: what is new, what is gone, and what stays as it is.
+//! Applies a config: adds and removes clients and scope sets, and keeps what is unchanged.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,43 +9,43 @@ use super::{Client, ClientId, Command, ProxyLoginId, Scheduler, Set, SetId};
 use crate::schedule::{ChangeLimit, Loading, Schedule, TokenSnapshot};
 use domo_token_protocol::BootTime;
 
-/// What callers hear of a broker that stops.
+/// The message of refusals while the broker stops.
 pub const STOPPING: &str = "the broker is stopping";
 
-/// What they hear of a set that is gone.
+/// The message of refusals for a removed scope set.
 pub const REMOVED: &str = "the scope set was removed from the broker's config";
 
-/// One API client as the config wants it.
+/// One API client of the config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSpec {
-    /// Its name.
+    /// The name in the config.
     pub name: String,
     /// The part of the client id that status may show.
     pub shown_id: String,
     /// The scope sets to keep a token for.
     pub scopes: BTreeSet<ScopeSet>,
-    /// Whether its credentials or its endpoint are other ones than before.
+    /// Whether its credentials or its endpoint have changed.
     pub renewed: bool,
-    /// The login at the proxy that its requests go through; `None` without a proxy.
+    /// The proxy login of its requests; `None` without a proxy.
     pub proxy_login: Option<ProxyLoginId>,
     /// Why it has no credentials to request tokens with; `None` if it has.
     pub loading: Option<Loading>,
 }
 
-/// What tells that a client which has left the config is back: its name, or under another one the part
-/// of its id that is shown.
+/// How a removed client is recognized if it returns to the config: by its name, or under another name by the shown part
+/// of its id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum KnownBy {
     Name(String),
     ShownId(String),
 }
 
-/// What taking a config up has changed, as clients' names.
+/// What a new config changed, as names of clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigDiff {
     /// New clients.
     pub added: Vec<String>,
-    /// Clients that are gone.
+    /// Removed clients.
     pub removed: Vec<String>,
     /// Clients with new credentials or a new endpoint.
     pub renewed: Vec<String>,
@@ -54,30 +54,29 @@ pub struct ConfigDiff {
 }
 
 impl Scheduler {
-    /// Tokens of an earlier process, by client and scopes, for the next [`Self::configure`]: the
-    /// sets that it adds go on with them.
+    /// Sets the tokens of an earlier process, by client and scopes, with which the scope sets of the next
+    /// [`Self::configure`] begin.
     pub fn restore(&mut self, snapshot: BTreeMap<(String, ScopeSet), TokenSnapshot>) {
         self.snapshot = snapshot;
     }
 
-    /// Keeps tokens for just these clients and sets. What was there and is still wanted keeps its
-    /// tokens and timers.
-    pub fn configure(&mut self, wanted: Vec<ClientSpec>, now: BootTime) -> ConfigDiff {
+    /// Keeps tokens for exactly these clients and scope sets. What is unchanged keeps its tokens and timers.
+    pub fn configure(&mut self, specs: Vec<ClientSpec>, now: BootTime) -> ConfigDiff {
         let mut changes = ConfigDiff::default();
         self.is_configuring = true;
         self.require_login_checks();
-        self.left.retain(|_, (_, until)| now < *until);
+        self.removed_sets.retain(|_, (_, until)| now < *until);
         let gone: Vec<String> = self
             .client_names()
-            .filter(|name| !wanted.iter().any(|wanted| wanted.name == *name))
+            .filter(|name| !specs.iter().any(|spec| spec.name == *name))
             .map(str::to_owned)
             .collect();
         for name in gone {
             self.remove_client(&name, now);
             changes.removed.push(name);
         }
-        for wanted in wanted {
-            self.apply(wanted, &mut changes, now);
+        for spec in specs {
+            self.apply(spec, &mut changes, now);
         }
         self.snapshot.clear();
         self.remove_unused_logins();
@@ -86,27 +85,27 @@ impl Scheduler {
         changes
     }
 
-    fn apply(&mut self, wanted: ClientSpec, changes: &mut ConfigDiff, now: BootTime) {
-        let name = wanted.name.clone();
+    fn apply(&mut self, spec: ClientSpec, changes: &mut ConfigDiff, now: BootTime) {
+        let name = spec.name.clone();
         let Some(id) = self.names.get(&name).copied() else {
-            self.add_client(wanted, now);
+            self.add_client(spec, now);
             changes.added.push(name);
             return;
         };
-        if self.change_scopes(id, wanted.scopes, now) {
+        if self.change_scopes(id, spec.scopes, now) {
             changes.scopes.push(name.clone());
         }
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        let before = std::mem::replace(&mut client.loading, wanted.loading);
-        let login = wanted.proxy_login;
-        if before != wanted.loading {
-            client.shown_id = wanted.shown_id;
-            self.set_loading(id, wanted.loading, now);
+        let before = std::mem::replace(&mut client.loading, spec.loading);
+        let login = spec.proxy_login;
+        if before != spec.loading {
+            client.shown_id = spec.shown_id;
+            self.set_loading(id, spec.loading, now);
             self.change_login(id, login, now);
-        } else if wanted.renewed || client.proxy_login != login {
-            self.new_credentials(id, wanted.shown_id, login, now);
+        } else if spec.renewed || client.proxy_login != login {
+            self.new_credentials(id, spec.shown_id, login, now);
             changes.renewed.push(name);
         }
     }
@@ -117,13 +116,13 @@ impl Scheduler {
         };
         let name = client.name.clone();
         for (scope, set) in client.sets.clone() {
-            // Its id may be known only now.
+            // The client's id may be known only now.
             let left = self.recently_removed(id, &scope);
             if let Some(found) = self.sets.get_mut(&set) {
                 if let Some(changes) = left {
                     found.schedule.restore_change_limit(changes, now);
                 }
-                // Before a request is due: a stored token is served and needs none.
+                // Before a request is due, because a stored token needs none.
                 if let Some(snapshot) = self.snapshot.remove(&(name.clone(), scope)) {
                     found.schedule.resume(snapshot, now);
                 }
@@ -133,7 +132,7 @@ impl Scheduler {
         }
     }
 
-    /// What is refused or waits to retry is tried at once.
+    /// Retries what is rejected or waits to retry, within the change limit.
     pub fn retry(&mut self, now: BootTime) {
         for client in self.clients.values_mut() {
             client.probe = None;
@@ -148,7 +147,7 @@ impl Scheduler {
         self.admit_all(now);
     }
 
-    /// What was removed has left room.
+    /// Starts due requests of all clients, because removed ones may have ended theirs.
     fn admit_all(&mut self, now: BootTime) {
         let clients: Vec<ClientId> = self.clients.keys().copied().collect();
         for client in clients {
@@ -156,7 +155,7 @@ impl Scheduler {
         }
     }
 
-    /// The broker stops: all who wait are told so.
+    /// Refuses all waiting callers, because the broker stops.
     pub fn stop(&mut self, now: BootTime) {
         for set in self.all_sets() {
             if let Some(found) = self.sets.get_mut(&set) {
@@ -170,26 +169,26 @@ impl Scheduler {
         self.sets.keys().copied().collect()
     }
 
-    pub(super) fn add_client(&mut self, wanted: ClientSpec, now: BootTime) {
+    pub(super) fn add_client(&mut self, spec: ClientSpec, now: BootTime) {
         self.last_client += 1;
         let id = ClientId(self.last_client);
-        self.names.insert(wanted.name.clone(), id);
+        self.names.insert(spec.name.clone(), id);
         let client = Client {
-            name: wanted.name,
-            shown_id: wanted.shown_id,
-            loading: wanted.loading,
+            name: spec.name,
+            shown_id: spec.shown_id,
+            loading: spec.loading,
             sets: BTreeMap::new(),
             queue: VecDeque::new(),
             in_ready_queue: false,
-            proxy_login: wanted.proxy_login,
+            proxy_login: spec.proxy_login,
             is_rejected: false,
             probe: None,
-            trial: None,
+            credential_check: None,
             outage_reported: None,
         };
         self.clients.insert(id, client);
-        self.add_login(wanted.proxy_login);
-        for scope in wanted.scopes {
+        self.add_login(spec.proxy_login);
+        for scope in spec.scopes {
             self.add_set(id, scope, now);
         }
     }
@@ -236,15 +235,15 @@ impl Scheduler {
         self.update(set, now);
     }
 
-    /// How often a set of these scopes that has just left the config, of this client by its name or its
-    /// id, had been caused a request.
+    /// Returns the change limit of a scope set that was removed a short time ago, of this client by its name or id.
     fn recently_removed(&self, id: ClientId, scope: &ScopeSet) -> Option<ChangeLimit> {
         let known_by = self.clients.get(&id).into_iter().flat_map(Client::known_by);
-        let left = known_by.filter_map(|known_by| self.left.get(&(known_by, scope.clone())));
+        let left =
+            known_by.filter_map(|known_by| self.removed_sets.get(&(known_by, scope.clone())));
         left.map(|(changes, _)| *changes).max()
     }
 
-    /// Its callers hear that it is gone, and its token is wiped.
+    /// Removes a scope set: its callers are refused, and its token is wiped.
     fn remove_set(&mut self, set: SetId, now: BootTime) {
         let Some(found) = self.sets.get_mut(&set) else {
             return;
@@ -264,27 +263,30 @@ impl Scheduler {
             let until = now + ChangeLimit::SPAN;
             let left = (found.schedule.change_limit(), until);
             for known_by in client.known_by() {
-                let before = self.left.entry((known_by, scope.clone())).or_insert(left);
+                let before = self
+                    .removed_sets
+                    .entry((known_by, scope.clone()))
+                    .or_insert(left);
                 *before = left.max(*before);
             }
         }
         self.commands.push_back(Command::Remove(set));
     }
 
-    /// Whether any set was added or removed.
-    fn change_scopes(&mut self, id: ClientId, wanted: BTreeSet<ScopeSet>, now: BootTime) -> bool {
+    /// Adds and removes scope sets; returns whether there were any to add or remove.
+    fn change_scopes(&mut self, id: ClientId, scopes: BTreeSet<ScopeSet>, now: BootTime) -> bool {
         let Some(client) = self.clients.get(&id) else {
             return false;
         };
         let known = client.sets.clone();
         let mut changed = false;
         for (scope, set) in &known {
-            if !wanted.contains(scope) {
+            if !scopes.contains(scope) {
                 self.remove_set(*set, now);
                 changed = true;
             }
         }
-        for scope in wanted {
+        for scope in scopes {
             if !known.contains_key(&scope) {
                 self.add_set(id, scope, now);
                 changed = true;
@@ -293,7 +295,7 @@ impl Scheduler {
         changed
     }
 
-    /// What the old credentials ran into holds the new ones up no longer.
+    /// Applies new credentials or a new proxy login of a client.
     fn new_credentials(
         &mut self,
         id: ClientId,
@@ -306,14 +308,15 @@ impl Scheduler {
         };
         client.shown_id = shown_id;
         client.is_rejected = false;
-        let was_rejected = client.probe.take().is_some() || client.trial.take().is_some();
+        let was_rejected =
+            client.probe.take().is_some() || client.credential_check.take().is_some();
         let sets: Vec<SetId> = client.sets.values().copied().collect();
         for set in &sets {
             if let Some(found) = self.sets.get_mut(set) {
                 found.schedule.new_credentials(now);
                 found.schedule.await_credential_check(false);
             }
-            // The request that was under way is given up before the next one is chosen.
+            // The request in flight is aborted before the next one is chosen.
             self.collect_commands(*set, now);
         }
         self.change_login(id, login, now);

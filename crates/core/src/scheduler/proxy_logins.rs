@@ -12,20 +12,20 @@ use domo_token_protocol::BootTime;
 use super::{ClientId, Scheduler, SetId};
 use crate::schedule::{ChangeLimit, DENIED_RETRY, FetchId};
 
-/// For how long after it has opened a tunnel a login counts as working: long enough for all requests that
-/// begin together, and a password that has changed meanwhile is found out by one request.
+/// How long a login counts as working after the proxy opened a tunnel: long enough for requests that start together.
+/// After it, one request finds out whether the password has changed.
 pub const LOGIN_WORKS: Duration = Duration::from_secs(60);
 
 /// Identifies a proxy together with the login that is sent to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProxyLoginId {
     number: u64,
-    /// Whether a login is sent, so that an account can be locked.
+    /// Whether a login is sent: only then can an account be locked.
     has_login: bool,
 }
 
 impl ProxyLoginId {
-    /// Two are the same login if their numbers are.
+    /// Returns the id of a login; equal numbers are the same login.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self {
@@ -34,7 +34,7 @@ impl ProxyLoginId {
         }
     }
 
-    /// The proxy of that number, to which no login is sent.
+    /// Returns the id of a proxy to which no login is sent.
     #[must_use]
     pub const fn without_login(number: u64) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl ProxyLoginId {
     }
 }
 
-/// What is known of a login.
+/// The state of a login.
 #[derive(Debug)]
 pub(super) struct Login {
     /// Whether an account can be locked.
@@ -52,14 +52,14 @@ pub(super) struct Login {
     /// Until when it counts as working.
     pub(super) works_until: Option<BootTime>,
     /// The scope set whose request tries it.
-    pub(super) tried_by: Option<SetId>,
+    pub(super) checked_by: Option<SetId>,
     /// When it may be tried, if not now.
     pub(super) not_before: Option<BootTime>,
-    /// What the proxy answered when it rejected the login last.
+    /// The message of the last rejection.
     pub(super) rejection: Option<String>,
-    /// How often config changes and reloads have had it rejected again.
+    /// Limits how often config changes and reloads may have it rejected again.
     pub(super) changes: ChangeLimit,
-    /// Whether they are why it is tried next.
+    /// Whether a change or a reload causes its next request.
     pub(super) is_changed: bool,
     /// Clients that wait until it may be used.
     pub(super) waiting: VecDeque<ClientId>,
@@ -72,7 +72,7 @@ impl Login {
         Self {
             is_limited: id.has_login,
             works_until: None,
-            tried_by: None,
+            checked_by: None,
             not_before: None,
             rejection: None,
             changes: ChangeLimit::default(),
@@ -82,19 +82,19 @@ impl Login {
         }
     }
 
-    /// Whether it may not be used because the proxy rejected it.
+    /// Returns whether it may not be used because the proxy rejected it.
     pub(super) fn is_rejected(&self) -> bool {
         self.rejection.is_some() && self.not_before.is_some()
     }
 
-    /// Whether the next request tries it, and the others wait until that one has opened a tunnel or ended.
+    /// Returns whether the next request has to try it alone, while the others wait for its tunnel or its end.
     pub(super) fn needs_check(&self, now: BootTime) -> bool {
         self.is_limited && self.works_until.is_none_or(|until| until <= now)
     }
 
-    /// Whether a request may start.
+    /// Returns whether a request may start.
     pub(super) fn is_open(&self, now: BootTime) -> bool {
-        let is_free = self.tried_by.is_none() || !self.needs_check(now);
+        let is_free = self.checked_by.is_none() || !self.needs_check(now);
         is_free && self.not_before.is_none()
     }
 }
@@ -105,7 +105,7 @@ impl Scheduler {
         self.logins.get_mut(&login)
     }
 
-    /// Whether a request of the client may start; if not, the client waits for its login.
+    /// Returns whether a request of the client may start; if not, adds the client to those that wait for its login.
     pub(super) fn is_login_ready(&mut self, client: ClientId, now: BootTime) -> bool {
         let is_open = self.is_login_open(client, now);
         if !is_open {
@@ -117,7 +117,7 @@ impl Scheduler {
         is_open
     }
 
-    /// Whether the client's sets that want a request wait for another one to try the login.
+    /// Sets whether the client's due requests wait for another one to try the login.
     fn await_login_check(&mut self, client: ClientId, waits: bool) {
         let queue = self.clients.get(&client).map(|client| &client.queue);
         for set in queue.into_iter().flatten() {
@@ -127,7 +127,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether a request of the client may start, as far as its login is concerned.
+    /// Returns whether the client's login allows a request.
     pub(super) fn is_login_open(&mut self, client: ClientId, now: BootTime) -> bool {
         self.login_of(client).is_none_or(|login| login.is_open(now))
     }
@@ -143,34 +143,33 @@ impl Scheduler {
         let id = self.clients.get(&client)?.proxy_login?;
         let login = self.logins.get_mut(&id);
         if let Some(login) = login.filter(|login| login.needs_check(now)) {
-            login.tried_by = Some(set);
+            login.checked_by = Some(set);
         }
         Some(id)
     }
 
-    /// The set's request has ended, or its tunnel is open. Returns the login that it was sent with, and whether it
-    /// tried that login.
+    /// Ends the use of a login by the scope set's request, which has ended or has a tunnel. Returns the login and
+    /// whether the request tried it.
     pub(super) fn release_login(
         &mut self,
         id: ProxyLoginId,
         set: SetId,
     ) -> Option<(ProxyLoginId, bool)> {
         let login = self.logins.get_mut(&id)?;
-        let was_trial = login.tried_by.take_if(|by| *by == set).is_some();
-        if was_trial {
+        let was_check = login.checked_by.take_if(|by| *by == set).is_some();
+        if was_check {
             self.enqueue_waiting(id);
         }
-        Some((id, was_trial))
+        Some((id, was_check))
     }
 
-    /// A request was aborted. If it tried a rejected or changed login, the proxy may have rejected that once
-    /// more.
+    /// Counts an aborted request that tried a rejected or changed login: the proxy may have rejected it once more.
     pub(super) fn abort_login_check(
         &mut self,
-        (id, was_trial): (ProxyLoginId, bool),
+        (id, was_check): (ProxyLoginId, bool),
         now: BootTime,
     ) {
-        let login = self.logins.get_mut(&id).filter(|_| was_trial);
+        let login = self.logins.get_mut(&id).filter(|_| was_check);
         let Some(login) = login.filter(|login| login.is_changed || login.rejection.is_some())
         else {
             return;
@@ -181,7 +180,7 @@ impl Scheduler {
         self.set_not_before(id, until);
     }
 
-    /// The proxy has opened a tunnel for the request of `fetch_id`.
+    /// Applies that the proxy has opened a tunnel for a request.
     pub fn handle_tunnel(&mut self, set: SetId, fetch_id: FetchId, now: BootTime) {
         let request = self.in_flight.get_mut(&set);
         let request = request.filter(|request| request.fetch_id == fetch_id);
@@ -195,7 +194,7 @@ impl Scheduler {
         }
     }
 
-    /// A request through this proxy has ended without a tunnel.
+    /// Applies the end of a request for which the proxy opened no tunnel.
     pub(super) fn end_without_tunnel(
         &mut self,
         id: ProxyLoginId,
@@ -210,11 +209,12 @@ impl Scheduler {
         let login = self.logins.get_mut(&id);
         let login = login.filter(|login| login.not_before.is_none());
         if login.is_some_and(|login| login.rejection.take().is_some()) {
-            // Something else keeps the tokens away now.
+            // There is another error now.
             self.lift_login_blocks(id, now);
         }
     }
 
+    /// Applies that a login works.
     fn accept_login(&mut self, id: ProxyLoginId, now: BootTime) {
         let Some(login) = self.logins.get_mut(&id) else {
             return;
@@ -239,14 +239,14 @@ impl Scheduler {
     }
 
     fn reject_login(&mut self, id: ProxyLoginId, rejected: SetId, now: BootTime) {
-        let words = self
+        let message = self
             .failure_message(rejected)
             .unwrap_or("rejected")
             .to_owned();
         if let Some(login) = self.logins.get_mut(&id) {
             login.works_until = None;
-            login.tried_by = None;
-            login.rejection = Some(words);
+            login.checked_by = None;
+            login.rejection = Some(message);
             if std::mem::take(&mut login.is_changed) {
                 login.changes.take(now);
             }
@@ -258,7 +258,7 @@ impl Scheduler {
         }
     }
 
-    /// Gives up the requests that the proxy has not opened a tunnel for: it would reject them, too.
+    /// Aborts the requests with this login that have no tunnel yet, because the proxy would reject them, too.
     fn cancel_requests(&mut self, id: ProxyLoginId, now: BootTime) {
         let requests = self.in_flight.iter();
         let sent = requests.filter(|(_, request)| request.login == Some(id));
@@ -273,7 +273,7 @@ impl Scheduler {
         }
     }
 
-    /// Has the set's callers refused if the login is rejected, or told when it may be tried.
+    /// Blocks the scope set while its login is rejected, or delays it until the login may be tried.
     fn block_by_login(&mut self, set: SetId, id: ProxyLoginId, now: BootTime) {
         let login = self.logins.get(&id);
         let Some((login, until)) = login.and_then(|login| Some((login, login.not_before?))) else {
@@ -281,15 +281,15 @@ impl Scheduler {
         };
         if let Some(found) = self.sets.get_mut(&set) {
             match &login.rejection {
-                Some(words) => found.schedule.reject_login(words, until, now),
+                Some(message) => found.schedule.reject_login(message, until, now),
                 None => found.schedule.delay_until(until, now),
             }
             self.update(set, now);
         }
     }
 
-    /// A set of the client is new, or the client has just been given its login. That the login is rejected
-    /// was reported already.
+    /// Applies the login's state to a scope set that is new or whose client has a new login. If the login is rejected,
+    /// that was reported already.
     pub(super) fn apply_login_state(&mut self, client: ClientId, set: SetId, now: BootTime) {
         let id = self.clients.get(&client);
         let Some(id) = id.and_then(|client| client.proxy_login) else {
@@ -304,7 +304,7 @@ impl Scheduler {
         self.block_by_login(set, id, now);
     }
 
-    /// The client uses that login now; its requests under way have been aborted.
+    /// Sets the client's login, after its requests in flight were aborted.
     pub(super) fn change_login(
         &mut self,
         client: ClientId,
@@ -341,7 +341,7 @@ impl Scheduler {
         let login = self.logins.entry(id).or_insert_with(|| Login::new(id));
         login.changes = login.changes.max(changes);
         if is_known {
-            // That one more client uses it says nothing new about it.
+            // One more client changes nothing about the login.
             for set in sets {
                 self.apply_login_state(client, set, now);
             }
@@ -350,21 +350,21 @@ impl Scheduler {
         }
     }
 
-    /// The login of a client that is new.
+    /// Adds the login of a new client.
     pub(super) fn add_login(&mut self, id: Option<ProxyLoginId>) {
         if let Some(id) = id {
             self.logins.entry(id).or_insert_with(|| Login::new(id));
         }
     }
 
-    /// A reload, or a changed config: logins that worked are tried by one request before all use them again.
+    /// After a reload or a changed config: has logins that worked tried by one request before all use them again.
     pub(super) fn require_login_checks(&mut self) {
         for login in self.logins.values_mut() {
             login.works_until = None;
         }
     }
 
-    /// A reload: rejected logins are tried immediately, as often as new ones would be.
+    /// After a reload: has rejected logins tried immediately, within the change limit.
     pub(super) fn retry_logins(&mut self, now: BootTime) {
         self.require_login_checks();
         let logins = self.logins.iter();
@@ -375,7 +375,7 @@ impl Scheduler {
         }
     }
 
-    /// Has a login tried as soon as the limit of changes allows.
+    /// Has a login tried as soon as the change limit allows.
     fn reopen_login(&mut self, id: ProxyLoginId, now: BootTime) {
         let Some(login) = self.logins.get_mut(&id) else {
             return;
@@ -395,7 +395,7 @@ impl Scheduler {
         }
     }
 
-    /// Applies what `now` has made due: logins that may be tried again.
+    /// Lets logins be tried again whose wait is over at `now`.
     pub(super) fn handle_login_timeouts(&mut self, now: BootTime) {
         let mut is_any = false;
         while let Some((_, id)) = self.login_timers.first().filter(|(due, _)| *due <= now) {
@@ -422,8 +422,8 @@ impl Scheduler {
         }
     }
 
-    /// Those that waited for the login take their turn; who finds it closed again waits on, in the same
-    /// order.
+    /// Moves the clients that wait for the login to the ready queue. If the login is not open then, they wait again, in
+    /// the same order.
     fn enqueue_waiting(&mut self, id: ProxyLoginId) {
         let login = self.logins.get_mut(&id);
         for client in login
@@ -444,8 +444,8 @@ impl Scheduler {
             .collect()
     }
 
-    /// Forgets logins that no client uses, unless they were rejected within the last minutes: a client that
-    /// comes back must not have them tried again.
+    /// Removes logins that no client uses, except those that may not be tried yet: a client that returns must not have
+    /// them tried early.
     pub(super) fn remove_unused_logins(&mut self) {
         let clients = self.clients.values();
         let used: BTreeSet<ProxyLoginId> =

@@ -10,21 +10,21 @@ use domo_token_protocol::scope::ScopeSet;
 use super::{Scheduler, SetId};
 use crate::schedule::{Reply, TokenSnapshot};
 
-/// Why a scope set isn't there.
+/// Why a scope set was not found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotFound {
     /// No client of that name.
     Client,
-    /// The client has no such set; it has these.
+    /// The client has no such scope set; it has these.
     Scope(Vec<ScopeSet>),
 }
 
 impl Scheduler {
-    /// The scope set of that client and those scopes.
+    /// Returns the scope set of a client with these scopes.
     ///
     /// # Errors
     ///
-    /// [`NotFound`] if there is none, with what there is.
+    /// [`NotFound`] if there is none.
     pub fn find(&self, client: &str, scope: &ScopeSet) -> Result<SetId, NotFound> {
         let client = self.names.get(client).and_then(|id| self.clients.get(id));
         let client = client.ok_or(NotFound::Client)?;
@@ -32,7 +32,7 @@ impl Scheduler {
         client.sets.get(scope).copied().ok_or_else(known)
     }
 
-    /// The client's scope set of just that text, which spares reading it.
+    /// Returns the client's scope set with exactly this text, without parsing it.
     #[must_use]
     pub fn find_by_text(&self, client: &str, text: &str) -> Option<(SetId, &ScopeSet)> {
         let client = self.names.get(client).and_then(|id| self.clients.get(id))?;
@@ -40,18 +40,18 @@ impl Scheduler {
         Some((*set, scope))
     }
 
-    /// Whether the set is there.
+    /// Returns whether the scope set exists.
     #[must_use]
     pub fn contains(&self, set: SetId) -> bool {
         self.sets.contains_key(&set)
     }
 
-    /// The clients' names, in order.
+    /// Returns the clients' names, sorted.
     pub fn client_names(&self) -> impl Iterator<Item = &str> {
         self.names.keys().map(String::as_str)
     }
 
-    /// The client and the scopes of a set.
+    /// Returns the client's name and the scopes of a scope set.
     #[must_use]
     pub fn name_of(&self, set: SetId) -> Option<(&str, &ScopeSet)> {
         let found = self.sets.get(&set)?;
@@ -59,7 +59,7 @@ impl Scheduler {
         Some((client.name.as_str(), found.schedule.scope()))
     }
 
-    /// All sets, with client and scopes.
+    /// Returns all scope sets, by client and scopes.
     pub fn sets(&self) -> impl Iterator<Item = (SetId, &str, &ScopeSet)> {
         let clients = self.names.values().filter_map(|id| self.clients.get(id));
         clients.flat_map(|client| {
@@ -68,7 +68,7 @@ impl Scheduler {
         })
     }
 
-    /// The state of one set.
+    /// Returns the status of one scope set.
     #[must_use]
     pub fn status_of(&self, set: SetId, now: BootTime) -> Option<ScopeStatus> {
         let set = self.sets.get(&set)?;
@@ -76,12 +76,12 @@ impl Scheduler {
         Some(set.schedule.status(&client.shown_id, now))
     }
 
-    /// The state of all sets, by client and scopes.
+    /// Returns the status of all scope sets, by client and scopes.
     pub fn status(&self, now: BootTime) -> impl Iterator<Item = ScopeStatus> {
         self.status_after(None, now).map(|(_, status)| status)
     }
 
-    /// The same with the scopes, from the first one after that client's set.
+    /// Returns the scopes and the status of all scope sets after this one.
     pub fn status_after<'a>(
         &'a self,
         after: Option<&'a (String, ScopeSet)>,
@@ -103,7 +103,7 @@ impl Scheduler {
         })
     }
 
-    /// Each living token, by client and scopes.
+    /// Returns each valid token, with client and scopes.
     pub fn snapshots(
         &self,
         now: BootTime,
@@ -115,37 +115,37 @@ impl Scheduler {
         })
     }
 
-    /// What a watcher of the set is to know: see [`Schedule::watcher_reply`].
+    /// Returns what watchers of the scope set are sent: see [`crate::schedule::Schedule::watcher_reply`].
     #[must_use]
     pub fn watcher_reply(&self, set: SetId, now: BootTime) -> Option<Reply> {
         self.sets.get(&set)?.schedule.watcher_reply(now)
     }
 
-    /// How long a request of the set may take: see [`Schedule::time_limit`].
+    /// Returns how long a request of the scope set may take: see [`crate::schedule::Schedule::time_limit`].
     #[must_use]
     pub fn time_limit(&self, set: SetId) -> Option<Duration> {
         Some(self.sets.get(&set)?.schedule.time_limit())
     }
 
-    /// The words of a set's last failed attempt.
+    /// Returns the message of a scope set's last failed attempt.
     #[must_use]
     pub fn failure_message(&self, set: SetId) -> Option<&str> {
         self.sets.get(&set)?.schedule.failure_message()
     }
 
-    /// What keeps a set's token away: the rejection of its client, or the last failed attempt.
+    /// Returns why a scope set has no newer token: see [`crate::schedule::Schedule::error_message`].
     #[must_use]
     pub fn error_message(&self, set: SetId) -> Option<&str> {
         self.sets.get(&set)?.schedule.error_message()
     }
 
-    /// When the set's next attempt is due, if that is known.
+    /// Returns when the scope set's next attempt is due, if that is known.
     #[must_use]
     pub fn next_attempt(&self, set: SetId, now: BootTime) -> Option<BootTime> {
         self.sets.get(&set)?.schedule.shown_next_attempt(now)
     }
 
-    /// The name of the set's client, if the client could not be loaded.
+    /// Returns the name of the scope set's client if the client could not be loaded.
     #[must_use]
     pub fn failed_client_of(&self, set: SetId) -> Option<&str> {
         let found = self.sets.get(&set)?;
@@ -154,7 +154,7 @@ impl Scheduler {
         failed.then_some(client.name.as_str())
     }
 
-    /// What the set's callers get because its client could not be loaded, unless they get a token.
+    /// Returns the refusal of the scope set's callers if its client could not be loaded and there is no valid token.
     #[must_use]
     pub fn load_refusal(&self, set: SetId, now: BootTime) -> Option<Refusal> {
         let schedule = &self.sets.get(&set)?.schedule;

@@ -7,22 +7,22 @@ use super::{ClientId, Login, Scheduler, SetId};
 use crate::schedule::{CallerImpact, OutageCause, Outcome};
 
 impl Scheduler {
-    /// Marks as reported what was reported for another scope set of the client at the same moment. A
-    /// token that expires later is reported for itself.
+    /// Marks an outage as reported that was reported for another scope set of the client at the same moment. The later
+    /// expiry of another token is reported.
     pub(super) fn limit_reports(&mut self, id: ClientId, outcome: &mut Outcome, now: BootTime) {
-        let (cause, effect, again) = match outcome {
-            Outcome::Expired { cause, effect } => (*cause, effect, None),
+        let (cause, impact, repeated) = match outcome {
+            Outcome::Expired { cause, impact } => (*cause, impact, None),
             Outcome::Denied {
                 rejected,
-                effect,
-                again,
-            } => (rejected.cause(), effect, Some(again)),
+                impact,
+                repeated,
+            } => (rejected.cause(), impact, Some(repeated)),
             Outcome::Ignored
             | Outcome::Obtained { .. }
             | Outcome::RejectedByDomo
             | Outcome::Failed { .. } => return,
         };
-        let CallerImpact::NoToken { first, .. } = effect else {
+        let CallerImpact::NoToken { first, .. } = impact else {
             return;
         };
         if !*first {
@@ -43,8 +43,8 @@ impl Scheduler {
         };
         if !is_first {
             *first = false;
-            if let Some(again) = again {
-                *again = true;
+            if let Some(repeated) = repeated {
+                *repeated = true;
             }
         }
     }
@@ -67,7 +67,7 @@ impl Scheduler {
             .count()
     }
 
-    /// All scope sets that are rejected with this one: those of its client, or of all clients that use its
+    /// Returns all scope sets that are rejected with this one: those of its client, or of all clients that use its
     /// login if that is rejected.
     pub(super) fn rejected_with(&self, set: SetId) -> Vec<SetId> {
         let found = self.sets.get(&set);

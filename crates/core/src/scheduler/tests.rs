@@ -20,7 +20,7 @@ fn sets(count: usize) -> Vec<ScopeSet> {
     names.map(|name| ScopeSet::parse(&name).unwrap()).collect()
 }
 
-fn wanted(name: &str, count: usize) -> ClientSpec {
+fn spec(name: &str, count: usize) -> ClientSpec {
     ClientSpec {
         name: name.to_owned(),
         shown_id: String::new(),
@@ -33,7 +33,7 @@ fn wanted(name: &str, count: usize) -> ClientSpec {
 
 /// Adds a client; gives its sets in order.
 fn add(scheduler: &mut Scheduler, name: &str, count: usize) -> Vec<SetId> {
-    scheduler.add_client(wanted(name, count), NOW);
+    scheduler.add_client(spec(name, count), NOW);
     let id = scheduler.names[name];
     scheduler.clients[&id].sets.values().copied().collect()
 }
@@ -74,7 +74,7 @@ fn refused(answer: Answer) -> Refusal {
 fn denied() -> Result<Fetched, FetchError> {
     Err(FetchError::Denied {
         scope_only: false,
-        words: "Domo answered 401".to_owned(),
+        message: "Domo answered 401".to_owned(),
     })
 }
 
@@ -83,14 +83,14 @@ fn every_set_is_fetched_at_start_and_three_at_once_for_one_client() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 8);
     let mut asked = 0;
-    let mut flights = fetches(&mut scheduler);
-    assert_eq!(flights.len(), MAX_IN_FLIGHT_PER_CLIENT);
-    while let Some((set, fetch_id)) = flights.pop() {
+    let mut requests = fetches(&mut scheduler);
+    assert_eq!(requests.len(), MAX_IN_FLIGHT_PER_CLIENT);
+    while let Some((set, fetch_id)) = requests.pop() {
         asked += 1;
         let answer = Ok(good(&scheduler, set));
         scheduler.handle_fetched(set, fetch_id, answer, NOW);
-        flights.extend(fetches(&mut scheduler));
-        assert!(flights.len() <= MAX_IN_FLIGHT_PER_CLIENT);
+        requests.extend(fetches(&mut scheduler));
+        assert!(requests.len() <= MAX_IN_FLIGHT_PER_CLIENT);
     }
     assert_eq!(asked, 8);
 }
@@ -101,15 +101,15 @@ fn many_clients_together_stay_within_the_bound_for_all_and_none_is_forgotten() {
     for number in 0..100 {
         add(&mut scheduler, &format!("client{number}"), 2);
     }
-    let mut flights = fetches(&mut scheduler);
-    assert_eq!(flights.len(), MAX_IN_FLIGHT);
+    let mut requests = fetches(&mut scheduler);
+    assert_eq!(requests.len(), MAX_IN_FLIGHT);
     let mut asked = 0;
-    while let Some((set, fetch_id)) = flights.pop() {
+    while let Some((set, fetch_id)) = requests.pop() {
         asked += 1;
         let answer = Ok(good(&scheduler, set));
         scheduler.handle_fetched(set, fetch_id, answer, NOW);
-        flights.extend(fetches(&mut scheduler));
-        assert!(flights.len() <= MAX_IN_FLIGHT);
+        requests.extend(fetches(&mut scheduler));
+        assert!(requests.len() <= MAX_IN_FLIGHT);
     }
     assert_eq!(asked, 200);
 }
@@ -130,9 +130,9 @@ fn once_domo_refuses_a_client_one_of_its_sets_alone_asks_on() {
     add(&mut scheduler, "acme", 5);
     add(&mut scheduler, "other", 1);
     let mut now = NOW;
-    let flights = fetches(&mut scheduler);
-    assert_eq!(flights.len(), 4);
-    for (set, fetch_id) in flights {
+    let requests = fetches(&mut scheduler);
+    assert_eq!(requests.len(), 4);
+    for (set, fetch_id) in requests {
         let answer = match scheduler.name_of(set).unwrap().0 {
             "acme" => denied(),
             _ => Ok(good(&scheduler, set)),
@@ -143,29 +143,29 @@ fn once_domo_refuses_a_client_one_of_its_sets_alone_asks_on() {
     for _ in 0..12 {
         now = now + schedule::DENIED_RETRY;
         scheduler.handle_timeout(now);
-        let probes = fetches(&mut scheduler);
-        let probes: Vec<_> = probes
+        let is_probe = fetches(&mut scheduler);
+        let is_probe: Vec<_> = is_probe
             .into_iter()
             .filter(|(set, _)| scheduler.name_of(*set).unwrap().0 == "acme")
             .collect();
         assert_eq!(
-            probes.len(),
+            is_probe.len(),
             1,
             "one request in five minutes for the whole client"
         );
-        scheduler.handle_fetched(probes[0].0, probes[0].1, denied(), now);
+        scheduler.handle_fetched(is_probe[0].0, is_probe[0].1, denied(), now);
         scheduler.handle_timeout(now);
     }
     now = now + schedule::DENIED_RETRY;
     scheduler.handle_timeout(now);
-    let mut flights = fetches(&mut scheduler);
-    flights.retain(|(set, _)| scheduler.name_of(*set).unwrap().0 == "acme");
+    let mut requests = fetches(&mut scheduler);
+    requests.retain(|(set, _)| scheduler.name_of(*set).unwrap().0 == "acme");
     let mut asked = 0;
-    while let Some((set, fetch_id)) = flights.pop() {
+    while let Some((set, fetch_id)) = requests.pop() {
         asked += 1;
         let answer = Ok(good(&scheduler, set));
         scheduler.handle_fetched(set, fetch_id, answer, now);
-        flights.extend(fetches(&mut scheduler));
+        requests.extend(fetches(&mut scheduler));
     }
     assert_eq!(asked, 5, "all follow once the probe succeeds");
 }
@@ -174,14 +174,14 @@ fn once_domo_refuses_a_client_one_of_its_sets_alone_asks_on() {
 fn a_refused_scope_stops_its_own_set_alone() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 2);
-    let flights = fetches(&mut scheduler);
+    let requests = fetches(&mut scheduler);
     let refused = Err(FetchError::Denied {
         scope_only: true,
-        words: "invalid_scope".to_owned(),
+        message: "invalid_scope".to_owned(),
     });
-    scheduler.handle_fetched(flights[0].0, flights[0].1, refused, NOW);
-    let answer = Ok(good(&scheduler, flights[1].0));
-    scheduler.handle_fetched(flights[1].0, flights[1].1, answer, NOW);
+    scheduler.handle_fetched(requests[0].0, requests[0].1, refused, NOW);
+    let answer = Ok(good(&scheduler, requests[1].0));
+    scheduler.handle_fetched(requests[1].0, requests[1].1, answer, NOW);
     let states: Vec<_> = scheduler.status(NOW).map(|set| set.state).collect();
     let there = |state| states.contains(&state);
     assert!(
@@ -237,17 +237,17 @@ fn what_is_unknown_is_named_with_what_there_is() {
 #[test]
 fn request_for_a_set_that_does_not_exist_is_refused_and_waits_for_nothing() {
     let mut scheduler = Scheduler::new(1);
-    scheduler.configure(vec![wanted("acme", 1)], NOW);
+    scheduler.configure(vec![spec("acme", 1)], NOW);
     let set = fetches(&mut scheduler)[0].0;
     scheduler.configure(Vec::new(), NOW);
     fetches(&mut scheduler);
-    let ask = TokenRequest {
+    let request = TokenRequest {
         min_ttl: None,
         deadline: NOW + Duration::from_secs(10),
         renew: None,
     };
     for set in [set, SetId(99)] {
-        let refusal = refused(scheduler.request(set, WaiterId(1), &ask, NOW));
+        let refusal = refused(scheduler.request(set, WaiterId(1), &request, NOW));
         assert_eq!(refusal.kind, RefusalKind::Gone);
         assert_eq!(refusal.cause, REMOVED);
     }
@@ -269,7 +269,7 @@ fn failed_attempts_are_reported_given_up_ones_too() {
                 _,
                 Outcome::Failed {
                     cause: Cause::Timeout,
-                    again: false,
+                    repeated: false,
                     ..
                 }
             )

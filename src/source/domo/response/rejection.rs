@@ -31,11 +31,14 @@ pub(super) fn read(answer: &Answer, sender: &Responder<'_>) -> FetchError {
     let wait = retry_after(&answer.headers, answer.received);
     if is_denied(answer.status, &error, wait) {
         let scope_only = error.oauth_code() == Some("invalid_scope");
-        return FetchError::Denied { scope_only, words };
+        return FetchError::Denied {
+            scope_only,
+            message: words,
+        };
     }
     FetchError::Transient {
         cause: cause(answer.status, &error, wait),
-        words,
+        message: words,
         retry_after: wait,
     }
 }

@@ -71,8 +71,12 @@ fn refuse(status: u16, headers: &[(&'static str, &str)], body: impl AsRef<[u8]>)
 #[track_caller]
 fn transient(error: FetchError) -> (Cause, String) {
     match error {
-        FetchError::Transient { cause, words, .. } => (cause, words),
-        FetchError::Denied { words, .. } | FetchError::ProxyLogin { words } => {
+        FetchError::Transient {
+            cause,
+            message: words,
+            ..
+        } => (cause, words),
+        FetchError::Denied { message: words, .. } | FetchError::ProxyLogin { message: words } => {
             panic!("denied: {words}")
         }
     }
@@ -81,8 +85,12 @@ fn transient(error: FetchError) -> (Cause, String) {
 #[track_caller]
 fn denied(error: FetchError) -> (bool, String) {
     match error {
-        FetchError::Denied { scope_only, words } => (scope_only, words),
-        FetchError::ProxyLogin { words } | FetchError::Transient { words, .. } => {
+        FetchError::Denied {
+            scope_only,
+            message: words,
+        } => (scope_only, words),
+        FetchError::ProxyLogin { message: words }
+        | FetchError::Transient { message: words, .. } => {
             panic!("not denied: {words}")
         }
     }
@@ -90,9 +98,9 @@ fn denied(error: FetchError) -> (bool, String) {
 
 fn words(error: FetchError) -> String {
     match error {
-        FetchError::Denied { words, .. }
-        | FetchError::ProxyLogin { words }
-        | FetchError::Transient { words, .. } => words,
+        FetchError::Denied { message: words, .. }
+        | FetchError::ProxyLogin { message: words }
+        | FetchError::Transient { message: words, .. } => words,
     }
 }
 

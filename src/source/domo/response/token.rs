@@ -66,7 +66,7 @@ pub(super) fn read(
         let missing = missing.join(" ");
         return Err(FetchError::Denied {
             scope_only: true,
-            words: format!(
+            message: format!(
                 "Domo granted a token without the scope \"{missing}\": give it to the client"
             ),
         });

@@ -5,14 +5,14 @@ use super::*;
 fn min_ttl(least: Duration, wait: Duration, now: BootTime) -> TokenRequest {
     TokenRequest {
         min_ttl: Some(least),
-        ..ask(wait, now)
+        ..request(wait, now)
     }
 }
 
 fn renew(renew: Renew, wait: Duration, now: BootTime) -> TokenRequest {
     TokenRequest {
         renew: Some(renew),
-        ..ask(wait, now)
+        ..request(wait, now)
     }
 }
 
@@ -39,9 +39,9 @@ fn while_no_lifetime_is_known_a_min_ttl_is_judged_by_the_first_token() {
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(0.0, 1), START);
     for (waiter, least) in [(1, HOUR * 2), (2, HOUR / 2)] {
-        let ask = min_ttl(least, SECOND * 60, START);
+        let request = min_ttl(least, SECOND * 60, START);
         assert_eq!(
-            schedule.request(WaiterId(waiter), &ask, START),
+            schedule.request(WaiterId(waiter), &request, START),
             Answer::Later
         );
     }
@@ -86,9 +86,9 @@ fn the_most_life_one_may_ask_can_always_be_had_once_the_floor_allows() {
 fn more_life_than_the_floor_lets_one_have_in_time_is_75_with_when() {
     let mut schedule = fresh(HOUR);
     let now = START + SECOND * 25;
-    let ask = min_ttl(SECOND * 3580, SECOND * 5, now);
+    let request = min_ttl(SECOND * 3580, SECOND * 5, now);
     assert_eq!(
-        refused(schedule.request(WaiterId(1), &ask, now)).kind,
+        refused(schedule.request(WaiterId(1), &request, now)).kind,
         RefusalKind::MinTtlTooLong,
         "more than T less the floor"
     );
@@ -112,16 +112,16 @@ fn absurd_spans_overflow_nothing() {
     let most = Duration::from_millis(u64::MAX);
     let end = BootTime::from_millis(u64::MAX);
     let mut schedule = fresh(HOUR);
-    let ask = TokenRequest {
+    let request = TokenRequest {
         min_ttl: Some(most),
         deadline: end,
         renew: Some(Renew::Rejected(u64::MAX)),
     };
-    let refusal = refused(schedule.request(WaiterId(1), &ask, START));
+    let refusal = refused(schedule.request(WaiterId(1), &request, START));
     assert_eq!(refusal.kind, RefusalKind::MinTtlTooLong);
     let asked = FetchError::Transient {
         cause: Cause::RateLimited,
-        words: "Domo answered 429".to_owned(),
+        message: "Domo answered 429".to_owned(),
         retry_after: Some(Duration::MAX),
     };
     schedule.handle_timeout(end);
@@ -139,8 +139,8 @@ fn a_min_ttl_beyond_what_a_reissued_token_has_left_is_75_and_says_why() {
     let fetch_id = schedule.start(jitter(0.0, 2), due);
     let left = SECOND * 1440;
     schedule.handle_fetched(fetch_id, Ok(fetched("first", left)), due);
-    let ask = min_ttl(left + SECOND, SECOND * 60, due);
-    let refusal = refused(schedule.request(WaiterId(1), &ask, due));
+    let request = min_ttl(left + SECOND, SECOND * 60, due);
+    let refusal = refused(schedule.request(WaiterId(1), &request, due));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert!(refusal.cause.contains("same token"), "{}", refusal.cause);
     assert_eq!(refusal.next_attempt, Some(due + left / 2));
@@ -162,7 +162,7 @@ fn a_reissued_token_that_died_is_not_said_to_live() {
         "its death"
     );
     let dead = due + SECOND * 11;
-    let refusal = refused(schedule.request(WaiterId(1), &ask(SECOND, dead), dead));
+    let refusal = refused(schedule.request(WaiterId(1), &request(SECOND, dead), dead));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert_eq!(refusal.next_attempt, Some(due + floor(HOUR)));
     assert!(refusal.cause.contains("died"), "{}", refusal.cause);
@@ -186,7 +186,7 @@ fn a_renewal_without_a_generation_joins_the_next_attempt_and_never_brings_it_for
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert_eq!(refusal.next_attempt, Some(retry_at));
     assert_eq!(
-        generation(schedule.request(WaiterId(3), &ask(SECOND, now), now)),
+        generation(schedule.request(WaiterId(3), &request(SECOND, now), now)),
         1,
         "the old token is there for the others"
     );
@@ -198,7 +198,7 @@ fn every_waiter_is_judged_anew_after_each_failed_attempt() {
     let fetch_id = schedule.start(jitter(1.0, 1), START);
     for (waiter, wait) in [(1, SECOND * 2), (2, SECOND * 60)] {
         assert_eq!(
-            schedule.request(WaiterId(waiter), &ask(wait, START), START),
+            schedule.request(WaiterId(waiter), &request(wait, START), START),
             Answer::Later
         );
     }
@@ -232,7 +232,7 @@ fn a_caller_of_a_blocked_set_hears_why_and_when() {
     schedule.handle_fetched(fetch_id, failing(Cause::Server), START);
     let until = START + DENIED_RETRY;
     schedule.block("Domo answered 401: who are you", Some(until), false, START);
-    let refusal = refused(schedule.request(WaiterId(1), &ask(HOUR, START), START));
+    let refusal = refused(schedule.request(WaiterId(1), &request(HOUR, START), START));
     assert_eq!(refusal.kind, RefusalKind::Denied);
     assert!(refusal.cause.contains("401"), "{}", refusal.cause);
     assert_eq!(refusal.next_attempt, Some(until));
@@ -245,7 +245,7 @@ fn a_caller_of_a_blocked_set_hears_why_and_when() {
     let watched = refused(schedule.watcher_reply(START));
     assert!(watched.cause.contains("401"), "{}", watched.cause);
     let later = until + SECOND;
-    let refusal = refused(schedule.request(WaiterId(2), &ask(HOUR, later), later));
+    let refusal = refused(schedule.request(WaiterId(2), &request(HOUR, later), later));
     assert_eq!(refusal.next_attempt, None, "nothing in the past");
 }
 
@@ -274,7 +274,7 @@ fn new_credentials_are_given_time_as_if_nothing_were_known_of_their_tokens() {
 fn who_waits_for_an_answer_is_not_told_of_a_refusal_that_the_answer_ends() {
     let left = SECOND * 1440;
     let scope_refused = denied(true);
-    for (answer, kind, words) in [
+    for (answer, kind, message) in [
         (
             Ok(fetched("first", left)),
             RefusalKind::Unavailable,
@@ -292,7 +292,7 @@ fn who_waits_for_an_answer_is_not_told_of_a_refusal_that_the_answer_ends() {
         let fetch_id = schedule.start(jitter(0.0, 2), due);
         let more_than_left = TokenRequest {
             min_ttl: Some(left + SECOND),
-            ..ask(SECOND * 60, due)
+            ..request(SECOND * 60, due)
         };
         assert_eq!(
             schedule.request(WaiterId(1), &more_than_left, due),
@@ -305,6 +305,6 @@ fn who_waits_for_an_answer_is_not_told_of_a_refusal_that_the_answer_ends() {
             panic!("{replies:?}");
         };
         assert_eq!(refusal.kind, kind);
-        assert!(refusal.cause.contains(words), "{}", refusal.cause);
+        assert!(refusal.cause.contains(message), "{}", refusal.cause);
     }
 }

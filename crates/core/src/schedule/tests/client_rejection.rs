@@ -45,12 +45,12 @@ fn first_rejection_is_confirmed_after_five_seconds_and_then_counts_for_five_minu
 #[test]
 fn caller_waits_for_the_confirmation_if_its_deadline_allows_and_is_denied_else() {
     let mut schedule = rejected();
-    let impatient = schedule.request(WaiterId(1), &ask(CONFIRM_AFTER, START), START);
+    let impatient = schedule.request(WaiterId(1), &request(CONFIRM_AFTER, START), START);
     let refusal = refused(impatient);
     assert_eq!(refusal.kind, RefusalKind::Denied);
     assert!(refusal.cause.contains("Bad client credentials"));
     assert_eq!(refusal.next_attempt, Some(START + CONFIRM_AFTER));
-    let joins = schedule.request(WaiterId(2), &ask(SECOND * 10, START), START);
+    let joins = schedule.request(WaiterId(2), &request(SECOND * 10, START), START);
     assert_eq!(joins, Answer::Later);
     assert!(!schedule.wants_fetch(), "a caller starts nothing");
     let confirm_at = START + CONFIRM_AFTER;
@@ -62,7 +62,7 @@ fn caller_waits_for_the_confirmation_if_its_deadline_allows_and_is_denied_else()
 fn caller_that_waits_is_denied_by_a_rejected_confirmation() {
     let mut schedule = rejected();
     assert_eq!(
-        schedule.request(WaiterId(1), &ask(SECOND * 10, START), START),
+        schedule.request(WaiterId(1), &request(SECOND * 10, START), START),
         Answer::Later
     );
     reject(&mut schedule, START + CONFIRM_AFTER);
@@ -77,7 +77,7 @@ fn caller_that_waits_is_denied_by_a_rejected_confirmation() {
 fn caller_whose_deadline_passes_during_the_confirmation_gets_domos_message() {
     let mut schedule = rejected();
     assert_eq!(
-        schedule.request(WaiterId(1), &ask(SECOND * 10, START), START),
+        schedule.request(WaiterId(1), &request(SECOND * 10, START), START),
         Answer::Later
     );
     let confirm_at = START + CONFIRM_AFTER;
@@ -95,7 +95,7 @@ fn confirmation_that_fails_otherwise_backs_off_and_the_next_rejection_counts() {
     let confirm_at = START + CONFIRM_AFTER;
     let busy = Err(FetchError::transient(Cause::Server, "Domo answered 503"));
     fetch(&mut schedule, busy, confirm_at);
-    let soon = schedule.request(WaiterId(1), &ask(SECOND, confirm_at), confirm_at);
+    let soon = schedule.request(WaiterId(1), &request(SECOND, confirm_at), confirm_at);
     assert_eq!(refused(soon).kind, RefusalKind::Unavailable);
     let retry_at = schedule.poll_timeout().unwrap();
     assert!(retry_at <= confirm_at + BACKOFF_FIRST * 2);
@@ -136,9 +136,9 @@ fn set_of_a_client_that_another_set_confirms_joins_or_denies_its_callers_alike()
     let mut schedule = schedule();
     let until = START + CONFIRM_AFTER;
     schedule.await_confirmation("Domo answered 401", Some(until), START);
-    let joins = schedule.request(WaiterId(1), &ask(SECOND * 10, START), START);
+    let joins = schedule.request(WaiterId(1), &request(SECOND * 10, START), START);
     assert_eq!(joins, Answer::Later);
-    let refusal = refused(schedule.request(WaiterId(2), &ask(SECOND, START), START));
+    let refusal = refused(schedule.request(WaiterId(2), &request(SECOND, START), START));
     assert_eq!(refusal.kind, RefusalKind::Denied);
     schedule.handle_timeout(until);
     assert!(!schedule.wants_fetch(), "the other one asks");

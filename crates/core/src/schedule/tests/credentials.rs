@@ -24,11 +24,11 @@ fn a_blocked_set_asks_for_nothing_but_serves_what_lives() {
     let death = START + HOUR;
     assert_eq!(schedule.poll_timeout(), Some(death), "its death alone");
     assert_eq!(
-        generation(schedule.request(WaiterId(1), &ask(SECOND, START), START)),
+        generation(schedule.request(WaiterId(1), &request(SECOND, START), START)),
         1
     );
     let dead = START + HOUR;
-    let refusal = refused(schedule.request(WaiterId(2), &ask(SECOND, dead), dead));
+    let refusal = refused(schedule.request(WaiterId(2), &request(SECOND, dead), dead));
     assert_eq!(refusal.kind, RefusalKind::Denied);
     schedule.unblock(dead);
     schedule.handle_timeout(dead);
@@ -40,7 +40,7 @@ fn closing_refuses_all_who_wait() {
     let mut schedule = schedule();
     schedule.start(jitter(0.0, 1), START);
     assert_eq!(
-        schedule.request(WaiterId(1), &ask(HOUR, START), START),
+        schedule.request(WaiterId(1), &request(HOUR, START), START),
         Answer::Later
     );
     schedule.shutdown(RefusalKind::Busy, "stopping");
@@ -53,7 +53,7 @@ fn an_answer_to_old_credentials_is_dropped_and_its_callers_move_to_the_new_fetch
     let mut schedule = schedule();
     let old = schedule.start(jitter(0.0, 1), START);
     assert_eq!(
-        schedule.request(WaiterId(1), &ask(HOUR, START), START),
+        schedule.request(WaiterId(1), &request(HOUR, START), START),
         Answer::Later
     );
     schedule.new_credentials(START);
@@ -149,7 +149,7 @@ fn held_credentials_are_tried_last_and_the_old_token_is_served_until_then() {
     assert!(!changed(&mut schedule, START, 5));
     let late = schedule.handle_fetched(old, Ok(fetched("of the third", HOUR)), START);
     assert_eq!(late, Outcome::Ignored, "it was given up");
-    let served = schedule.request(WaiterId(1), &ask(SECOND, START), START);
+    let served = schedule.request(WaiterId(1), &request(SECOND, START), START);
     assert_eq!(generation(served), 1);
     let until = START + CHANGE_INTERVAL;
     assert_eq!(schedule.poll_timeout(), Some(until));
@@ -175,9 +175,9 @@ fn caller_joins_held_credentials_that_are_due_in_time_and_is_refused_else() {
     }
     schedule.new_credentials(START);
     let until = START + CHANGE_INTERVAL;
-    let joins = schedule.request(WaiterId(1), &ask(SECOND * 11, START), START);
+    let joins = schedule.request(WaiterId(1), &request(SECOND * 11, START), START);
     assert_eq!(joins, Answer::Later);
-    let refusal = refused(schedule.request(WaiterId(2), &ask(SECOND * 9, START), START));
+    let refusal = refused(schedule.request(WaiterId(2), &request(SECOND * 9, START), START));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert_eq!(refusal.next_attempt, Some(until));
     assert!(refusal.cause.contains("too often"), "{}", refusal.cause);

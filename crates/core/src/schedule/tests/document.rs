@@ -129,16 +129,16 @@ fn happen(schedule: &mut Schedule, now: &mut BootTime, rng: &mut fastrand::Rng, 
         }
         4 => schedule.new_credentials(*now),
         7 => {
-            let words = "407".to_owned();
-            schedule.handle_fetched(fetch_id, Err(FetchError::ProxyLogin { words }), *now);
+            let message = "407".to_owned();
+            schedule.handle_fetched(fetch_id, Err(FetchError::ProxyLogin { message }), *now);
         }
         5 => schedule.reload(*now),
         6 => {
-            let ask = TokenRequest {
+            let request = TokenRequest {
                 renew: Some(Renew::Current),
-                ..ask(SECOND * 600, *now)
+                ..request(SECOND * 600, *now)
             };
-            schedule.request(WaiterId(step), &ask, *now);
+            schedule.request(WaiterId(step), &request, *now);
         }
         _ => {
             *now = schedule.poll_timeout().unwrap_or(*now);

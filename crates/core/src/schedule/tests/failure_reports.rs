@@ -5,7 +5,7 @@ use super::*;
 /// Whether a failure of that kind was reported before.
 pub(super) fn is_known(outcome: &Outcome) -> bool {
     match outcome {
-        Outcome::Denied { again, .. } | Outcome::Failed { again, .. } => *again,
+        Outcome::Denied { repeated, .. } | Outcome::Failed { repeated, .. } => *repeated,
         Outcome::Ignored
         | Outcome::Obtained { .. }
         | Outcome::RejectedByDomo
@@ -71,10 +71,10 @@ fn failure_after_new_credentials_or_with_a_new_message_after_a_reload_is_reporte
     assert!(!fails(&mut schedule, denied_because("locked")));
 }
 
-fn denied_because(words: &str) -> FetchError {
+fn denied_because(message: &str) -> FetchError {
     FetchError::Denied {
         scope_only: false,
-        words: words.to_owned(),
+        message: message.to_owned(),
     }
 }
 
@@ -90,7 +90,7 @@ fn a_client_refused_through_another_set_is_not_told_of_twice() {
 #[test]
 fn short_and_odd_lifetimes_are_reported_once_whenever_they_begin() {
     let mut schedule = schedule();
-    let told = |outcome| {
+    let warnings = |outcome| {
         let Outcome::Obtained {
             unexpected_lifetime,
             short,
@@ -125,6 +125,6 @@ fn short_and_odd_lifetimes_are_reported_once_whenever_they_begin() {
     ];
     for (step, (answer, expected)) in steps.into_iter().enumerate() {
         let outcome = attempt(&mut schedule, Ok(answer));
-        assert_eq!(told(outcome), expected, "step {step}");
+        assert_eq!(warnings(outcome), expected, "step {step}");
     }
 }

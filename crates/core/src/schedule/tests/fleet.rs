@@ -30,7 +30,7 @@ fn token_of_another_host_expires_when_that_host_says_and_keeps_its_whole_lifetim
     assert!(schedule.token(expires).is_none());
     let more = TokenRequest {
         min_ttl: Some(SECOND * 601),
-        ..ask(SECOND * 60, START)
+        ..request(SECOND * 60, START)
     };
     let waits = schedule.request(WaiterId(1), &more, START + SECOND);
     assert_eq!(waits, Answer::Later, "a new token can be valid for so long");
@@ -89,7 +89,7 @@ fn old_token_of_another_host_can_be_renewed_by_a_caller_as_soon_as_the_floor_all
     let mut schedule = with_shared(START + SECOND * 600, 1.0);
     let current = |wait, now| TokenRequest {
         renew: Some(Renew::Current),
-        ..ask(wait, now)
+        ..request(wait, now)
     };
     let now = START + SECOND;
     let early = schedule.request(WaiterId(1), &current(SECOND * 10, now), now);

@@ -9,7 +9,7 @@ fn caller_waits_while_the_client_is_loaded_and_is_served_after() {
     let mut schedule = schedule();
     schedule.set_loading(Some(Loading::Pending), START);
     assert!(!schedule.wants_fetch());
-    let reply = schedule.request(WaiterId(1), &ask(SECOND, START), START);
+    let reply = schedule.request(WaiterId(1), &request(SECOND, START), START);
     assert_eq!(reply, Answer::Later);
     assert_eq!(schedule.status("", START).state, ScopeState::Idle);
     schedule.set_loading(None, START);
@@ -30,7 +30,7 @@ fn caller_of_a_client_that_failed_to_load_is_refused_by_whether_it_is_retried() 
     ] {
         let mut schedule = schedule();
         schedule.set_loading(Some(Loading::Pending), START);
-        let reply = schedule.request(WaiterId(1), &ask(SECOND, START), START);
+        let reply = schedule.request(WaiterId(1), &request(SECOND, START), START);
         assert_eq!(reply, Answer::Later);
         schedule.set_loading(Some(Loading::Failed { retry_at }), START);
         let mut replies = replies(&mut schedule);
@@ -38,7 +38,7 @@ fn caller_of_a_client_that_failed_to_load_is_refused_by_whether_it_is_retried() 
         let refusal = reply.unwrap_err();
         assert_eq!((refusal.kind, refusal.next_attempt), (kind, retry_at));
         assert_eq!(refusal.cause, "client \"acme\" could not be loaded");
-        let again = schedule.request(WaiterId(2), &ask(SECOND, START), START);
+        let again = schedule.request(WaiterId(2), &request(SECOND, START), START);
         assert_eq!(again, Answer::Now(Err(refusal.clone())));
         assert_eq!(schedule.watcher_reply(START), Some(Err(refusal)));
         let status = schedule.status("", START);
@@ -52,11 +52,11 @@ fn token_kept_from_an_earlier_process_is_not_served_before_its_client_is_loaded(
     let snapshot = fresh(HOUR).snapshot(START).unwrap();
     let mut after = schedule();
     after.set_loading(Some(Loading::Failed { retry_at: None }), START);
-    let reply = after.request(WaiterId(1), &ask(SECOND, START), START);
+    let reply = after.request(WaiterId(1), &request(SECOND, START), START);
     assert!(matches!(reply, Answer::Now(Err(_))));
     after.resume(snapshot, START);
     after.set_loading(None, START);
     assert!(!after.wants_fetch());
-    let reply = after.request(WaiterId(2), &ask(SECOND, START), START);
+    let reply = after.request(WaiterId(2), &request(SECOND, START), START);
     assert_eq!(generation(reply), 1);
 }

@@ -18,19 +18,19 @@ fn reports(schedule: &mut Schedule) -> Vec<Outcome> {
 }
 
 /// What the outcome of a failed attempt, or of an expiry, means to callers.
-fn effect(outcome: &Outcome) -> CallerImpact {
+fn impact(outcome: &Outcome) -> CallerImpact {
     match outcome {
-        Outcome::Denied { effect, .. }
-        | Outcome::Failed { effect, .. }
-        | Outcome::Expired { effect, .. } => *effect,
+        Outcome::Denied { impact, .. }
+        | Outcome::Failed { impact, .. }
+        | Outcome::Expired { impact, .. } => *impact,
         Outcome::Ignored | Outcome::Obtained { .. } | Outcome::RejectedByDomo => {
             panic!("no failure: {outcome:?}")
         }
     }
 }
 
-fn no_token(lasting: Duration, first: bool) -> CallerImpact {
-    CallerImpact::NoToken { lasting, first }
+fn no_token(duration: Duration, first: bool) -> CallerImpact {
+    CallerImpact::NoToken { duration, first }
 }
 
 fn recovery(outcome: &Outcome) -> Option<Recovery> {
@@ -67,7 +67,7 @@ fn failed_renewal_with_a_valid_token_reports_the_time_left() {
     let due = schedule.poll_timeout().unwrap();
     let outcome = attempt(&mut schedule, Err(transient(Cause::Server)));
     let left = (START + HOUR).saturating_since(due);
-    assert_eq!(effect(&outcome), CallerImpact::TokenValid { left });
+    assert_eq!(impact(&outcome), CallerImpact::TokenValid { left });
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn expiry_without_a_successor_is_reported_once_when_it_happens() {
         let outcomes = fail_until(&mut schedule, START + HOUR * 2, &error);
         let at_expiry = outcomes
             .iter()
-            .position(|outcome| matches!(effect(outcome), CallerImpact::NoToken { .. }));
+            .position(|outcome| matches!(impact(outcome), CallerImpact::NoToken { .. }));
         let (before, after) = outcomes.split_at(at_expiry.unwrap());
         assert!(before.len() > 1 && after.len() > 2, "{error:?}");
         assert!(
@@ -89,11 +89,11 @@ fn expiry_without_a_successor_is_reported_once_when_it_happens() {
             "{:?}",
             after[0]
         );
-        assert_eq!(effect(&after[0]), no_token(Duration::ZERO, true));
+        assert_eq!(impact(&after[0]), no_token(Duration::ZERO, true));
         let later = &after[1..];
         let is_again = |outcome: &Outcome| {
             is_known(outcome)
-                && matches!(effect(outcome), CallerImpact::NoToken { first: false, .. })
+                && matches!(impact(outcome), CallerImpact::NoToken { first: false, .. })
         };
         assert!(later.iter().all(is_again), "{later:?}");
     }
@@ -105,7 +105,7 @@ fn first_token_that_fails_is_an_outage_since_its_request() {
     let fetch_id = schedule.start(jitter(0.5, 1), START);
     let now = START + SECOND * 4;
     let outcome = schedule.handle_fetched(fetch_id, Err(transient(Cause::Server)), now);
-    assert_eq!(effect(&outcome), no_token(SECOND * 4, true));
+    assert_eq!(impact(&outcome), no_token(SECOND * 4, true));
     assert_eq!(reports(&mut schedule).len(), 1);
     let later = fail_until(&mut schedule, now + HOUR, &transient(Cause::Timeout));
     assert!(later.iter().all(is_known), "{later:?}");
@@ -123,7 +123,7 @@ fn expiry_with_the_first_request_under_way_is_reported_if_that_fails() {
     answered.handle_timeout(due);
     let answered_round = answered.start(jitter(0.5, 2), due);
     let outcome = schedule.handle_fetched(fetch_id, Err(transient(Cause::Connect)), now);
-    assert_eq!(effect(&outcome), no_token(SECOND * 60, true));
+    assert_eq!(impact(&outcome), no_token(SECOND * 60, true));
     let outcome = answered.handle_fetched(answered_round, Ok(fetched("second", HOUR)), now);
     assert_eq!(recovery(&outcome), None);
 }
@@ -137,7 +137,7 @@ fn suspend_over_renewal_and_expiry_reports_nothing_unless_the_next_request_fails
     assert!(schedule.wants_fetch());
     let fetch_id = schedule.start(jitter(0.5, 2), now);
     let outcome = schedule.handle_fetched(fetch_id, Err(transient(Cause::Connect)), now + SECOND);
-    assert_eq!(effect(&outcome), no_token(HOUR * 2 + SECOND, true));
+    assert_eq!(impact(&outcome), no_token(HOUR * 2 + SECOND, true));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn suspend_over_the_expiry_of_a_token_whose_renewal_failed_reports_since_when_it
     let [expired] = outcomes.as_slice() else {
         panic!("{outcomes:?}");
     };
-    assert_eq!(effect(expired), no_token(HOUR * 2, true));
+    assert_eq!(impact(expired), no_token(HOUR * 2, true));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn expiry_while_the_renewal_is_queued_is_reported() {
     schedule.handle_timeout(START + HOUR + SECOND);
     let expected = Outcome::Expired {
         cause: OutageCause::Queued,
-        effect: no_token(Duration::ZERO, true),
+        impact: no_token(Duration::ZERO, true),
     };
     assert_eq!(reports(&mut schedule), [expected]);
 }
@@ -190,8 +190,8 @@ fn expiry_while_new_credentials_wait_is_reported_with_what_they_wait_for() {
     ] {
         reports(&mut schedule);
         schedule.handle_timeout(end);
-        let effect = no_token(Duration::ZERO, true);
-        let expected = Outcome::Expired { cause, effect };
+        let impact = no_token(Duration::ZERO, true);
+        let expected = Outcome::Expired { cause, impact };
         assert_eq!(reports(&mut schedule), [expected]);
     }
 }
@@ -252,8 +252,8 @@ fn outage_is_reported_again_when_new_credentials_do_not_end_it() {
         assert_eq!(reports(&mut schedule), [], "before the request");
         let fetch_id = schedule.start(jitter(0.5, 1), now);
         let outcome = schedule.handle_fetched(fetch_id, Err(denied(true)), now);
-        let lasting = now.saturating_since(START + HOUR);
-        assert_eq!(effect(&outcome), no_token(lasting, is_first));
+        let duration = now.saturating_since(START + HOUR);
+        assert_eq!(impact(&outcome), no_token(duration, is_first));
         assert_eq!(is_known(&outcome), !is_first);
         let later = fail_until(&mut schedule, now + SECOND * 30, &denied(true));
         assert!(expiries(&later).is_empty(), "{later:?}");
@@ -274,7 +274,7 @@ fn old_token_of_new_credentials_that_fail_is_reported_at_its_expiry() {
     schedule.new_credentials(now);
     let fetch_id = schedule.start(jitter(0.5, 2), now);
     let outcome = schedule.handle_fetched(fetch_id, Err(transient(Cause::Server)), now);
-    assert!(matches!(effect(&outcome), CallerImpact::TokenValid { .. }));
+    assert!(matches!(impact(&outcome), CallerImpact::TokenValid { .. }));
     let outcomes = fail_until(&mut schedule, START + HOUR, &transient(Cause::Server));
     assert_eq!(expiries(&outcomes).len(), 1);
 }
@@ -300,9 +300,9 @@ fn client_that_is_not_loaded_is_not_reported_here() {
 
 #[test]
 fn rejection_of_the_client_is_reported_for_a_set_without_a_token_and_at_the_expiry_of_one() {
-    let expired = |effect| Outcome::Expired {
+    let expired = |impact| Outcome::Expired {
         cause: OutageCause::ClientDenied,
-        effect,
+        impact,
     };
     let mut without = schedule();
     without.block("Domo answered 401", None, false, START);

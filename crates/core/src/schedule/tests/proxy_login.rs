@@ -7,7 +7,7 @@ const WORDS: &str = "the proxy answered 407; fix proxy_auth_file";
 
 fn login_rejected() -> FetchError {
     FetchError::ProxyLogin {
-        words: WORDS.to_owned(),
+        message: WORDS.to_owned(),
     }
 }
 
@@ -15,7 +15,7 @@ fn login_rejected() -> FetchError {
 fn rejected_login_denies_callers_with_the_proxys_message_and_the_next_attempt() {
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(0.5, 1), START);
-    let waits = schedule.request(WaiterId(1), &ask(SECOND * 600, START), START);
+    let waits = schedule.request(WaiterId(1), &request(SECOND * 600, START), START);
     assert_eq!(waits, Answer::Later);
     schedule.handle_fetched(fetch_id, Err(login_rejected()), START);
     let until = START + DENIED_RETRY;
@@ -34,14 +34,14 @@ fn rejected_login_denies_callers_with_the_proxys_message_and_the_next_attempt() 
 fn valid_token_is_served_while_the_login_is_rejected() {
     let mut schedule = fresh(HOUR);
     schedule.reject_login(WORDS, START + DENIED_RETRY, START);
-    let reply = schedule.request(WaiterId(1), &ask(SECOND, START), START);
+    let reply = schedule.request(WaiterId(1), &request(SECOND, START), START);
     assert_eq!(generation(reply), 1);
     let expired = START + HOUR;
     schedule.reject_login(WORDS, expired + DENIED_RETRY, expired - SECOND);
-    let refusal = refused(schedule.request(WaiterId(2), &ask(HOUR, expired), expired));
+    let refusal = refused(schedule.request(WaiterId(2), &request(HOUR, expired), expired));
     assert_eq!(refusal.kind, RefusalKind::Denied);
     schedule.accept_login(expired);
-    let joins = schedule.request(WaiterId(3), &ask(HOUR, expired), expired);
+    let joins = schedule.request(WaiterId(3), &request(HOUR, expired), expired);
     assert_eq!(joins, Answer::Later);
     assert!(schedule.wants_fetch());
 }
@@ -84,7 +84,7 @@ fn caller_whose_deadline_passes_while_the_login_is_tried_gets_the_proxys_message
     let mut schedule = schedule();
     schedule.reject_login(WORDS, START + DENIED_RETRY, START);
     let due = START + DENIED_RETRY;
-    let joins = schedule.request(WaiterId(1), &ask(SECOND, due), due);
+    let joins = schedule.request(WaiterId(1), &request(SECOND, due), due);
     assert_eq!(joins, Answer::Later, "another set tries it");
     schedule.handle_timeout(due + SECOND);
     let refusal = refused(replies(&mut schedule).pop().map(|(_, reply)| reply));

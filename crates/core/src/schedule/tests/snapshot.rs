@@ -11,7 +11,7 @@ fn a_token_and_its_timer_go_on_in_the_next_process() {
     let now = START + SECOND;
     assert!(!after.wants_fetch());
     assert_eq!(
-        generation(after.request(WaiterId(1), &ask(SECOND, now), now)),
+        generation(after.request(WaiterId(1), &request(SECOND, now), now)),
         1
     );
     assert_eq!(after.poll_timeout(), before.poll_timeout());

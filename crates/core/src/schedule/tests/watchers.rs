@@ -86,13 +86,16 @@ fn the_second_refused_token_in_a_row_is_reported_once() {
     let mut reported = 0;
     for generation in 1..=4 {
         now = now + SECOND * 31;
-        let ask = TokenRequest {
+        let request = TokenRequest {
             renew: Some(Renew::Rejected(generation)),
-            ..ask(SECOND * 60, now)
+            ..request(SECOND * 60, now)
         };
         for waiter in [1, 2] {
             schedule.record_rejection(generation, format!("uid {waiter}"));
-            assert_eq!(schedule.request(WaiterId(waiter), &ask, now), Answer::Later);
+            assert_eq!(
+                schedule.request(WaiterId(waiter), &request, now),
+                Answer::Later
+            );
         }
         let fetch_id = schedule.start(jitter(0.0, generation + 1), now);
         let text = format!("token {generation}");

@@ -38,16 +38,16 @@ fn clients_that_wait_for_room_have_it_by_turns() {
     for name in names {
         add(&mut scheduler, &name, 10);
     }
-    let mut flights: VecDeque<(SetId, FetchId)> = fetches(&mut scheduler).into();
+    let mut requests: VecDeque<(SetId, FetchId)> = fetches(&mut scheduler).into();
     let mut turns: BTreeMap<String, usize> = BTreeMap::new();
     for _answer in 0..200 {
-        let (set, fetch_id) = flights.pop_front().unwrap();
+        let (set, fetch_id) = requests.pop_front().unwrap();
         let (client, _) = scheduler.name_of(set).unwrap();
         *turns.entry(client.to_owned()).or_default() += 1;
         let answer = Ok(good(&scheduler, set));
         scheduler.handle_fetched(set, fetch_id, answer, NOW);
-        flights.extend(fetches(&mut scheduler));
-        assert!(flights.len() <= MAX_IN_FLIGHT);
+        requests.extend(fetches(&mut scheduler));
+        assert!(requests.len() <= MAX_IN_FLIGHT);
     }
     assert_eq!(turns.len(), 40, "nobody is left out: {turns:?}");
     let (least, most) = (turns.values().min(), turns.values().max());
@@ -62,8 +62,8 @@ fn one_refused_set_costs_the_others_no_token_though_domo_seems_to_mean_them_all(
     let mut now = NOW;
     let mut asked: BTreeMap<SetId, Vec<BootTime>> = BTreeMap::new();
     while now < NOW + Duration::from_secs(86_400) {
-        let mut flights = fetches(&mut scheduler);
-        while let Some((set, fetch_id)) = flights.pop() {
+        let mut requests = fetches(&mut scheduler);
+        while let Some((set, fetch_id)) = requests.pop() {
             asked.entry(set).or_default().push(now);
             let answer = if set == sets[0] {
                 denied()
@@ -71,7 +71,7 @@ fn one_refused_set_costs_the_others_no_token_though_domo_seems_to_mean_them_all(
                 Ok(good(&scheduler, set))
             };
             scheduler.handle_fetched(set, fetch_id, answer, now);
-            flights.extend(fetches(&mut scheduler));
+            requests.extend(fetches(&mut scheduler));
         }
         let living = scheduler.status(now);
         let living = living.filter(|set| set.expires.is_some()).count();
@@ -92,42 +92,42 @@ fn one_refused_set_costs_the_others_no_token_though_domo_seems_to_mean_them_all(
 fn a_set_that_was_refused_its_scopes_waits_its_time_whatever_befalls_its_client() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 3);
-    let flights = fetches(&mut scheduler);
+    let requests = fetches(&mut scheduler);
     let refused = Err(FetchError::Denied {
         scope_only: true,
-        words: "invalid_scope".to_owned(),
+        message: "invalid_scope".to_owned(),
     });
-    scheduler.handle_fetched(flights[0].0, flights[0].1, refused, NOW);
+    scheduler.handle_fetched(requests[0].0, requests[0].1, refused, NOW);
     let soon = NOW + Duration::from_secs(1);
-    scheduler.handle_fetched(flights[1].0, flights[1].1, denied(), soon);
-    let answer = Ok(good(&scheduler, flights[2].0));
-    scheduler.handle_fetched(flights[2].0, flights[2].1, answer, soon);
+    scheduler.handle_fetched(requests[1].0, requests[1].1, denied(), soon);
+    let answer = Ok(good(&scheduler, requests[2].0));
+    scheduler.handle_fetched(requests[2].0, requests[2].1, answer, soon);
     assert_eq!(fetches(&mut scheduler), [], "none before its five minutes");
     let confirm_at = soon + schedule::CONFIRM_AFTER;
     scheduler.handle_timeout(confirm_at);
     let confirming = fetches(&mut scheduler);
     assert_eq!(confirming.len(), 1);
-    assert_eq!(confirming[0].0, flights[1].0);
-    let answer = Ok(good(&scheduler, flights[1].0));
+    assert_eq!(confirming[0].0, requests[1].0);
+    let answer = Ok(good(&scheduler, requests[1].0));
     scheduler.handle_fetched(confirming[0].0, confirming[0].1, answer, confirm_at);
     assert_eq!(fetches(&mut scheduler), []);
     scheduler.handle_timeout(NOW + schedule::DENIED_RETRY);
     let asked = fetches(&mut scheduler);
     assert_eq!(asked.len(), 1);
-    assert_eq!(asked[0].0, flights[0].0);
+    assert_eq!(asked[0].0, requests[0].0);
 }
 
 #[test]
 fn a_set_that_domo_wants_left_alone_asks_for_no_other() {
     let mut scheduler = Scheduler::new(1);
     let sets = add(&mut scheduler, "acme", 3);
-    let flights = fetches(&mut scheduler);
+    let requests = fetches(&mut scheduler);
     let busy = FetchError::Transient {
         cause: Cause::RateLimited,
-        words: "429".to_owned(),
+        message: "429".to_owned(),
         retry_after: Some(Duration::from_secs(3600)),
     };
-    for ((set, fetch_id), answer) in flights.into_iter().zip([denied(), Err(busy), denied()]) {
+    for ((set, fetch_id), answer) in requests.into_iter().zip([denied(), Err(busy), denied()]) {
         scheduler.handle_fetched(set, fetch_id, answer, NOW);
     }
     let mut now = NOW;

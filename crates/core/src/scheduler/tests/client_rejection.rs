@@ -12,21 +12,21 @@ fn run(
     answer: impl Fn(usize, &Scheduler, SetId) -> Result<Fetched, FetchError>,
 ) -> Vec<u128> {
     let (mut now, mut sent) = (NOW, Vec::new());
-    let mut flights: VecDeque<(BootTime, SetId, FetchId, usize)> = VecDeque::new();
+    let mut requests: VecDeque<(BootTime, SetId, FetchId, usize)> = VecDeque::new();
     loop {
         for (set, fetch_id) in fetches(scheduler) {
             let number = sent.len();
             sent.push(now.saturating_since(NOW).as_millis() / 100);
-            flights.push_back((now + SECOND / 10, set, fetch_id, number));
+            requests.push_back((now + SECOND / 10, set, fetch_id, number));
         }
-        let answered = flights.front().map(|(at, ..)| *at);
+        let answered = requests.front().map(|(at, ..)| *at);
         let due = answered.into_iter().chain(scheduler.poll_timeout()).min();
         match due.filter(|due| *due <= end) {
             Some(due) => now = due,
             None => return sent,
         }
         scheduler.handle_timeout(now);
-        if let Some((_, set, fetch_id, number)) = flights.pop_front_if(|(at, ..)| *at <= now) {
+        if let Some((_, set, fetch_id, number)) = requests.pop_front_if(|(at, ..)| *at <= now) {
             let answer = answer(number, scheduler, set);
             scheduler.handle_fetched(set, fetch_id, answer, now);
         }
@@ -63,19 +63,19 @@ fn one_rejection_that_passes_costs_all_scope_sets_five_seconds() {
 fn scope_set_whose_own_request_was_rejected_goes_on_when_another_one_confirms_the_client() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 3);
-    let flights = fetches(&mut scheduler);
-    for (set, fetch_id) in &flights {
+    let requests = fetches(&mut scheduler);
+    for (set, fetch_id) in &requests {
         scheduler.handle_fetched(*set, *fetch_id, denied(), NOW);
     }
-    let ask = TokenRequest {
+    let request = TokenRequest {
         min_ttl: None,
         deadline: NOW + SECOND * 10,
         renew: None,
     };
-    for (waiter, (set, _)) in flights.iter().enumerate() {
+    for (waiter, (set, _)) in requests.iter().enumerate() {
         let waiter = WaiterId(waiter.try_into().unwrap());
         assert_eq!(
-            scheduler.request(*set, waiter, &ask, NOW),
+            scheduler.request(*set, waiter, &request, NOW),
             Answer::Later,
             "it waits"
         );
@@ -86,7 +86,7 @@ fn scope_set_whose_own_request_was_rejected_goes_on_when_another_one_confirms_th
     let [(set, fetch_id)] = confirming[..] else {
         panic!("{confirming:?}");
     };
-    assert_eq!(set, flights[0].0, "the one that was rejected first");
+    assert_eq!(set, requests[0].0, "the one that was rejected first");
     let answer = Ok(good(&scheduler, set));
     scheduler.handle_fetched(set, fetch_id, answer, now);
     assert_eq!(fetches(&mut scheduler).len(), 2);
@@ -95,13 +95,13 @@ fn scope_set_whose_own_request_was_rejected_goes_on_when_another_one_confirms_th
 #[test]
 fn rejected_trial_of_new_credentials_costs_one_confirmation() {
     let mut scheduler = Scheduler::new(1);
-    scheduler.configure(vec![wanted("acme", 6)], NOW);
+    scheduler.configure(vec![spec("acme", 6)], NOW);
     let end = NOW + SECOND * 1000;
     let sent = run(&mut scheduler, end, |_, _, _| denied());
     assert_eq!(sent.len(), 3 + 1 + 3);
     let renewed = ClientSpec {
         renewed: true,
-        ..wanted("acme", 6)
+        ..spec("acme", 6)
     };
     scheduler.configure(vec![renewed], end);
     let trial = fetches(&mut scheduler);
@@ -123,20 +123,20 @@ fn rejected_trial_of_new_credentials_costs_one_confirmation() {
 #[test]
 fn new_credentials_during_the_wait_for_the_confirmation_are_tried_at_once() {
     let mut scheduler = Scheduler::new(1);
-    scheduler.configure(vec![wanted("acme", 3)], NOW);
+    scheduler.configure(vec![spec("acme", 3)], NOW);
     for (set, fetch_id) in fetches(&mut scheduler) {
         scheduler.handle_fetched(set, fetch_id, denied(), NOW);
     }
     let renewed = ClientSpec {
         renewed: true,
-        ..wanted("acme", 3)
+        ..spec("acme", 3)
     };
     let soon = NOW + SECOND;
     scheduler.configure(vec![renewed], soon);
-    let flights = fetches(&mut scheduler);
-    assert_eq!(flights.len(), 1, "one set tries them");
-    let answer = Ok(good(&scheduler, flights[0].0));
-    scheduler.handle_fetched(flights[0].0, flights[0].1, answer, soon);
+    let requests = fetches(&mut scheduler);
+    assert_eq!(requests.len(), 1, "one set tries them");
+    let answer = Ok(good(&scheduler, requests[0].0));
+    scheduler.handle_fetched(requests[0].0, requests[0].1, answer, soon);
     assert_eq!(fetches(&mut scheduler).len(), 2);
 }
 
@@ -149,9 +149,9 @@ fn reload_during_the_wait_for_the_confirmation_is_the_confirmation() {
     }
     let soon = NOW + SECOND;
     scheduler.retry(soon);
-    let flights = fetches(&mut scheduler);
-    assert_eq!(flights.len(), 2);
-    for (set, fetch_id) in flights {
+    let requests = fetches(&mut scheduler);
+    assert_eq!(requests.len(), 2);
+    for (set, fetch_id) in requests {
         scheduler.handle_fetched(set, fetch_id, denied(), soon);
     }
     scheduler.handle_timeout(soon + schedule::CONFIRM_AFTER);
@@ -164,17 +164,17 @@ fn reload_during_the_wait_for_the_confirmation_is_the_confirmation() {
 fn confirmation_that_fails_otherwise_is_repeated_by_the_same_set_alone() {
     let mut scheduler = Scheduler::new(1);
     let sets = add(&mut scheduler, "acme", 4);
-    let flights = fetches(&mut scheduler);
-    let confirming = flights[0].0;
-    for (set, fetch_id) in flights {
+    let requests = fetches(&mut scheduler);
+    let confirming = requests[0].0;
+    for (set, fetch_id) in requests {
         scheduler.handle_fetched(set, fetch_id, denied(), NOW);
     }
     for _attempt in 0..5 {
         let now = scheduler.poll_timeout().unwrap();
         scheduler.handle_timeout(now);
-        let flights = fetches(&mut scheduler);
-        let [(set, fetch_id)] = flights[..] else {
-            panic!("{flights:?}");
+        let requests = fetches(&mut scheduler);
+        let [(set, fetch_id)] = requests[..] else {
+            panic!("{requests:?}");
         };
         assert_eq!(set, confirming);
         let busy = Err(FetchError::transient(Cause::Server, "503"));
@@ -185,8 +185,8 @@ fn confirmation_that_fails_otherwise_is_repeated_by_the_same_set_alone() {
     }
     let mut now = scheduler.poll_timeout().unwrap();
     scheduler.handle_timeout(now);
-    let flights = fetches(&mut scheduler);
-    scheduler.handle_fetched(flights[0].0, flights[0].1, denied(), now);
+    let requests = fetches(&mut scheduler);
+    scheduler.handle_fetched(requests[0].0, requests[0].1, denied(), now);
     scheduler.handle_timeout(now + schedule::CONFIRM_AFTER);
     assert_eq!(fetches(&mut scheduler), [], "that was the confirmation");
     now = now + schedule::DENIED_RETRY;
@@ -200,14 +200,14 @@ fn confirmation_that_fails_otherwise_is_repeated_by_the_same_set_alone() {
 #[test]
 fn set_added_to_a_rejected_client_costs_no_confirmation_of_its_own() {
     let mut scheduler = Scheduler::new(1);
-    scheduler.configure(vec![wanted("acme", 1)], NOW);
+    scheduler.configure(vec![spec("acme", 1)], NOW);
     let first = fetches(&mut scheduler);
     scheduler.handle_fetched(first[0].0, first[0].1, denied(), NOW);
     let now = NOW + schedule::CONFIRM_AFTER;
     scheduler.handle_timeout(now);
     let second = fetches(&mut scheduler);
     scheduler.handle_fetched(second[0].0, second[0].1, denied(), now);
-    scheduler.configure(vec![wanted("acme", 2)], now);
+    scheduler.configure(vec![spec("acme", 2)], now);
     let added = fetches(&mut scheduler);
     assert_eq!(added.len(), 1);
     scheduler.handle_fetched(added[0].0, added[0].1, denied(), now);
@@ -219,25 +219,25 @@ fn set_added_to_a_rejected_client_costs_no_confirmation_of_its_own() {
 fn set_that_was_rejected_once_keeps_its_wait_and_its_callers_when_another_one_succeeds() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 2);
-    let flights = fetches(&mut scheduler);
-    let (set, fetch_id) = flights[0];
+    let requests = fetches(&mut scheduler);
+    let (set, fetch_id) = requests[0];
     scheduler.handle_fetched(set, fetch_id, denied(), NOW);
-    let ask = |wait| TokenRequest {
+    let request = |wait| TokenRequest {
         min_ttl: None,
         deadline: NOW + SECOND * wait,
         renew: None,
     };
     assert_eq!(
-        scheduler.request(set, WaiterId(1), &ask(10), NOW),
+        scheduler.request(set, WaiterId(1), &request(10), NOW),
         Answer::Later
     );
-    let answer = Ok(good(&scheduler, flights[1].0));
-    scheduler.handle_fetched(flights[1].0, flights[1].1, answer, NOW);
+    let answer = Ok(good(&scheduler, requests[1].0));
+    scheduler.handle_fetched(requests[1].0, requests[1].1, answer, NOW);
     let commands: Vec<Command> = std::iter::from_fn(|| scheduler.poll_command()).collect();
     let replies = commands.iter();
     let replies = replies.filter(|command| matches!(command, Command::Reply(..)));
     assert_eq!(replies.count(), 0, "its own next request is due in time");
-    let refusal = refused(scheduler.request(set, WaiterId(2), &ask(2), NOW));
+    let refusal = refused(scheduler.request(set, WaiterId(2), &request(2), NOW));
     assert!(refusal.cause.contains("401"), "{}", refusal.cause);
     let now = NOW + schedule::CONFIRM_AFTER;
     scheduler.handle_timeout(now);

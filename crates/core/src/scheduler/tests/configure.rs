@@ -4,11 +4,11 @@ use super::*;
 
 fn fetched(scheduler: &mut Scheduler) {
     loop {
-        let flights = fetches(scheduler);
-        if flights.is_empty() {
+        let requests = fetches(scheduler);
+        if requests.is_empty() {
             return;
         }
-        for (set, fetch_id) in flights {
+        for (set, fetch_id) in requests {
             let answer = Ok(good(scheduler, set));
             scheduler.handle_fetched(set, fetch_id, answer, NOW);
         }
@@ -24,7 +24,7 @@ fn expiries(scheduler: &Scheduler) -> Vec<(String, String, Option<BootTime>)> {
 #[test]
 fn what_stays_wanted_keeps_its_tokens_and_costs_no_request() {
     let mut scheduler = Scheduler::new(1);
-    let all = vec![wanted("acme", 2), wanted("other", 1)];
+    let all = vec![spec("acme", 2), spec("other", 1)];
     let changes = scheduler.configure(all.clone(), NOW);
     assert_eq!(changes.added, ["acme", "other"]);
     fetched(&mut scheduler);
@@ -39,17 +39,20 @@ fn what_stays_wanted_keeps_its_tokens_and_costs_no_request() {
 #[test]
 fn added_sets_are_fetched_and_removed_ones_are_gone_with_their_callers_told() {
     let mut scheduler = Scheduler::new(1);
-    scheduler.configure(vec![wanted("acme", 2), wanted("other", 1)], NOW);
-    let flights = fetches(&mut scheduler);
+    scheduler.configure(vec![spec("acme", 2), spec("other", 1)], NOW);
+    let requests = fetches(&mut scheduler);
     let id = scheduler.find("other", &sets(1)[0]).unwrap();
-    let ask = TokenRequest {
+    let request = TokenRequest {
         min_ttl: None,
         deadline: NOW + Duration::from_secs(10),
         renew: None,
     };
-    assert_eq!(scheduler.request(id, WaiterId(7), &ask, NOW), Answer::Later);
+    assert_eq!(
+        scheduler.request(id, WaiterId(7), &request, NOW),
+        Answer::Later
+    );
 
-    let changes = scheduler.configure(vec![wanted("acme", 3)], NOW);
+    let changes = scheduler.configure(vec![spec("acme", 3)], NOW);
     assert_eq!(changes.removed, ["other"]);
     assert_eq!(changes.scopes, ["acme"]);
     let commands: Vec<Command> = std::iter::from_fn(|| scheduler.poll_command()).collect();
@@ -62,7 +65,7 @@ fn added_sets_are_fetched_and_removed_ones_are_gone_with_their_callers_told() {
     let asked = |command: &&Command| matches!(command, Command::Fetch(..));
     assert_eq!(commands.iter().filter(asked).count(), 1, "the added set");
 
-    let (set, fetch_id) = flights.into_iter().find(|(set, _)| *set == id).unwrap();
+    let (set, fetch_id) = requests.into_iter().find(|(set, _)| *set == id).unwrap();
     let late = Fetched {
         text: "late".into(),
         lifetime: Duration::from_secs(3600),
@@ -79,7 +82,7 @@ fn added_sets_are_fetched_and_removed_ones_are_gone_with_their_callers_told() {
 #[test]
 fn room_that_a_removed_client_leaves_is_used() {
     let mut scheduler = Scheduler::new(1);
-    let many = |from: usize| (from..100).map(|number| wanted(&format!("c{number:02}"), 1));
+    let many = |from: usize| (from..100).map(|number| spec(&format!("c{number:02}"), 1));
     scheduler.configure(many(0).collect(), NOW);
     assert_eq!(fetches(&mut scheduler).len(), MAX_IN_FLIGHT);
     scheduler.configure(many(64).collect(), NOW);
@@ -89,7 +92,7 @@ fn room_that_a_removed_client_leaves_is_used() {
 #[test]
 fn new_credentials_are_tried_at_once_whatever_the_old_ones_ran_into() {
     let mut scheduler = Scheduler::new(1);
-    scheduler.configure(vec![wanted("acme", 5)], NOW);
+    scheduler.configure(vec![spec("acme", 5)], NOW);
     for (set, fetch_id) in fetches(&mut scheduler) {
         scheduler.handle_fetched(set, fetch_id, denied(), NOW);
     }
@@ -97,17 +100,17 @@ fn new_credentials_are_tried_at_once_whatever_the_old_ones_ran_into() {
     let renewed = ClientSpec {
         shown_id: "new…".to_owned(),
         renewed: true,
-        ..wanted("acme", 5)
+        ..spec("acme", 5)
     };
     let changes = scheduler.configure(vec![renewed], NOW);
     assert_eq!(changes.renewed, ["acme"]);
-    let flights = fetches(&mut scheduler);
+    let requests = fetches(&mut scheduler);
     assert_eq!(
-        flights.len(),
+        requests.len(),
         1,
         "the old ones were rejected: one set tries"
     );
-    for (set, fetch_id) in flights {
+    for (set, fetch_id) in requests {
         let answer = Ok(good(&scheduler, set));
         scheduler.handle_fetched(set, fetch_id, answer, NOW);
     }
@@ -119,10 +122,7 @@ fn new_credentials_are_tried_at_once_whatever_the_old_ones_ran_into() {
 #[test]
 fn a_retry_tries_what_is_refused_and_what_waits_and_nothing_else() {
     let mut scheduler = Scheduler::new(1);
-    scheduler.configure(
-        vec![wanted("acme", 2), wanted("good", 1), wanted("slow", 1)],
-        NOW,
-    );
+    scheduler.configure(vec![spec("acme", 2), spec("good", 1), spec("slow", 1)], NOW);
     for (set, fetch_id) in fetches(&mut scheduler) {
         let (client, _) = scheduler.name_of(set).unwrap();
         let answer = match client {
@@ -146,9 +146,9 @@ fn a_retry_tries_what_is_refused_and_what_waits_and_nothing_else() {
 fn set_that_comes_and_goes_with_each_config_costs_no_more_than_changing_credentials() {
     for keep_client in [true, false] {
         let mut scheduler = Scheduler::new(1);
-        let with = vec![wanted("acme", 2), wanted("other", 1)];
-        let mut without = vec![wanted("other", 1)];
-        without.extend(keep_client.then(|| wanted("acme", 1)));
+        let with = vec![spec("acme", 2), spec("other", 1)];
+        let mut without = vec![spec("other", 1)];
+        without.extend(keep_client.then(|| spec("acme", 1)));
         let mut asked = Vec::new();
         for step in 0..100 {
             let now = NOW + Duration::from_millis(200) * step;
@@ -174,11 +174,11 @@ fn client_that_changes_its_name_with_each_config_costs_no_more_than_changing_cre
     let loaded = |name: &str, loading: Option<Loading>| {
         let shown_id = if loading.is_none() { "441e307a…" } else { "" };
         let shown_id = shown_id.to_owned();
-        let wanted = wanted(name, 1);
+        let spec = spec(name, 1);
         vec![ClientSpec {
             shown_id,
             loading,
-            ..wanted
+            ..spec
         }]
     };
     for by_command in [false, true] {
@@ -208,25 +208,29 @@ fn set_that_comes_back_later_is_a_new_one() {
     let mut scheduler = Scheduler::new(1);
     let later = |seconds| NOW + Duration::from_secs(seconds);
     for step in 0..8 {
-        scheduler.configure(vec![wanted("acme", 1)], later(step * 40));
+        scheduler.configure(vec![spec("acme", 1)], later(step * 40));
         assert_eq!(fetches(&mut scheduler).len(), 1, "{step}");
         scheduler.configure(Vec::new(), later(step * 40 + 1));
         fetches(&mut scheduler);
     }
-    assert_eq!(scheduler.left.len(), 1, "what is long past is forgotten");
+    assert_eq!(
+        scheduler.removed_sets.len(),
+        1,
+        "what is long past is forgotten"
+    );
 }
 
 fn renewed(count: usize) -> Vec<ClientSpec> {
     vec![ClientSpec {
         renewed: true,
-        ..wanted("acme", count)
+        ..spec("acme", count)
     }]
 }
 
 #[test]
 fn credentials_that_change_all_the_time_and_are_wrong_cost_a_client_few_requests() {
     let mut scheduler = Scheduler::new(1);
-    scheduler.configure(vec![wanted("acme", 3)], NOW);
+    scheduler.configure(vec![spec("acme", 3)], NOW);
     fetched(&mut scheduler);
     let mut asked = Vec::new();
     // Five changes a second for forty seconds, each rejected at once.
@@ -247,14 +251,14 @@ fn credentials_that_change_all_the_time_and_are_wrong_cost_a_client_few_requests
 fn sets_that_wait_for_a_trial_go_on_when_it_fails_is_late_or_its_set_is_removed() {
     for case in 0..3 {
         let mut scheduler = Scheduler::new(1);
-        scheduler.configure(vec![wanted("acme", 3)], NOW);
+        scheduler.configure(vec![spec("acme", 3)], NOW);
         for (set, fetch_id) in fetches(&mut scheduler) {
             scheduler.handle_fetched(set, fetch_id, denied(), NOW);
         }
         scheduler.configure(renewed(3), NOW);
-        let flights = fetches(&mut scheduler);
-        assert_eq!(flights.len(), 1);
-        let (set, fetch_id) = flights[0];
+        let requests = fetches(&mut scheduler);
+        assert_eq!(requests.len(), 1);
+        let (set, fetch_id) = requests[0];
         let later = NOW + Duration::from_secs(60);
         match case {
             0 => {
@@ -263,7 +267,7 @@ fn sets_that_wait_for_a_trial_go_on_when_it_fails_is_late_or_its_set_is_removed(
             }
             1 => scheduler.handle_timeout(later),
             _ => {
-                let mut rest = wanted("acme", 3);
+                let mut rest = spec("acme", 3);
                 rest.scopes.retain(|scope| *scope != sets(3)[0]);
                 scheduler.configure(vec![rest], NOW);
             }
@@ -275,7 +279,7 @@ fn sets_that_wait_for_a_trial_go_on_when_it_fails_is_late_or_its_set_is_removed(
 #[test]
 fn rejected_trial_blocks_the_client_as_any_rejection() {
     let mut scheduler = Scheduler::new(1);
-    scheduler.configure(vec![wanted("acme", 3)], NOW);
+    scheduler.configure(vec![spec("acme", 3)], NOW);
     for (set, fetch_id) in fetches(&mut scheduler) {
         scheduler.handle_fetched(set, fetch_id, denied(), NOW);
     }

@@ -10,11 +10,14 @@ const SECOND: Duration = Duration::from_secs(1);
 /// What was reported as new to the operator: an outage, or a failure of another kind.
 fn new_reports(scheduler: &mut Scheduler) -> Vec<(SetId, Outcome)> {
     let is_new = |outcome: &Outcome| match outcome {
-        Outcome::Denied { effect, again, .. } | Outcome::Failed { effect, again, .. } => {
-            !again || matches!(effect, CallerImpact::NoToken { first: true, .. })
+        Outcome::Denied {
+            impact, repeated, ..
         }
-        Outcome::Expired { effect, .. } => {
-            matches!(effect, CallerImpact::NoToken { first: true, .. })
+        | Outcome::Failed {
+            impact, repeated, ..
+        } => !repeated || matches!(impact, CallerImpact::NoToken { first: true, .. }),
+        Outcome::Expired { impact, .. } => {
+            matches!(impact, CallerImpact::NoToken { first: true, .. })
         }
         Outcome::Ignored | Outcome::RejectedByDomo | Outcome::Obtained { .. } => false,
     };
@@ -41,11 +44,11 @@ fn run(
 ) -> Vec<(SetId, Outcome)> {
     let (mut now, mut reports) = (from, Vec::new());
     loop {
-        let mut flights = Vec::new();
+        let mut requests = Vec::new();
         let mut others = VecDeque::new();
         while let Some(command) = scheduler.poll_command() {
             match command {
-                Command::Fetch(set, fetch_id) => flights.push((set, fetch_id)),
+                Command::Fetch(set, fetch_id) => requests.push((set, fetch_id)),
                 Command::Abort(_)
                 | Command::Reply(..)
                 | Command::Report(..)
@@ -55,14 +58,14 @@ fn run(
         }
         scheduler.commands = others;
         reports.extend(new_reports(scheduler));
-        if flights.is_empty() {
+        if requests.is_empty() {
             match scheduler.poll_timeout().filter(|due| *due <= until) {
                 Some(due) => now = due,
                 None => return reports,
             }
             scheduler.handle_timeout(now);
         }
-        for (set, fetch_id) in flights {
+        for (set, fetch_id) in requests {
             let answer = answer(scheduler, set);
             scheduler.handle_fetched(set, fetch_id, answer, now);
         }
@@ -88,7 +91,7 @@ fn rejection_of_a_client_with_many_sets_is_a_warning_each_time_and_one_outage() 
     ] {
         let Outcome::Denied {
             rejected,
-            effect: CallerImpact::TokenValid { .. },
+            impact: CallerImpact::TokenValid { .. },
             ..
         } = warning.1
         else {
@@ -114,12 +117,12 @@ fn rejection_of_a_client_with_many_sets_is_a_warning_each_time_and_one_outage() 
 
 fn is_confirmation(outcome: &Outcome) -> bool {
     let Outcome::Denied {
-        rejected, again, ..
+        rejected, repeated, ..
     } = outcome
     else {
         return false;
     };
-    *rejected == Rejected::Client && !again
+    *rejected == Rejected::Client && !repeated
 }
 
 #[test]
@@ -149,10 +152,10 @@ fn rejection_that_is_confirmed_is_reported_once_more_whatever_comes_between() {
 fn first_token_after_the_rejection_of_another_set_is_no_recovery() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 2);
-    let flights = fetches(&mut scheduler);
-    scheduler.handle_fetched(flights[0].0, flights[0].1, denied(), NOW);
-    let answer = Ok(good(&scheduler, flights[1].0));
-    scheduler.handle_fetched(flights[1].0, flights[1].1, answer, NOW);
+    let requests = fetches(&mut scheduler);
+    scheduler.handle_fetched(requests[0].0, requests[0].1, denied(), NOW);
+    let answer = Ok(good(&scheduler, requests[1].0));
+    scheduler.handle_fetched(requests[1].0, requests[1].1, answer, NOW);
     let commands = std::iter::from_fn(|| scheduler.poll_command());
     let mut obtained = commands.filter_map(|command| match command {
         Command::Report(
@@ -176,7 +179,7 @@ fn error_of_another_set_or_of_a_login_is_shown_with_its_time() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(
         vec![
-            wanted("acme", 2),
+            spec("acme", 2),
             proxy_logins::through(proxy_logins::WRONG, "b", 2),
         ],
         NOW,
@@ -214,7 +217,7 @@ fn rejection_at_a_start_is_one_outage_and_another_after_new_credentials() {
             matches!(
                 outcome,
                 Outcome::Denied {
-                    effect: CallerImpact::NoToken { first: true, .. },
+                    impact: CallerImpact::NoToken { first: true, .. },
                     ..
                 }
             ),
@@ -230,7 +233,7 @@ fn rejection_at_a_start_is_one_outage_and_another_after_new_credentials() {
 fn renewed(count: usize) -> ClientSpec {
     ClientSpec {
         renewed: true,
-        ..wanted("acme", count)
+        ..spec("acme", count)
     }
 }
 
@@ -247,7 +250,7 @@ fn reload_without_a_change_reports_no_outage_again() {
         let reports = run(&mut scheduler, NOW, now, |_, _| Err(error.clone()));
         assert!(!reports.is_empty());
         for _edit in 0..3 {
-            scheduler.configure(vec![wanted("acme", 200)], now);
+            scheduler.configure(vec![spec("acme", 200)], now);
             scheduler.retry(now);
             let end = now + SECOND * 60;
             let reports = run(&mut scheduler, now, end, |_, _| Err(error.clone()));
@@ -267,10 +270,18 @@ fn rejection_with_another_message_after_a_reload_is_reported_once() {
     let reports = run(&mut scheduler, now, now + HOUR, |_, _| {
         Err(FetchError::Denied {
             scope_only: false,
-            words: "Domo answered 401: locked".to_owned(),
+            message: "Domo answered 401: locked".to_owned(),
         })
     });
-    let [(_, Outcome::Denied { again: false, .. })] = reports.as_slice() else {
+    let [
+        (
+            _,
+            Outcome::Denied {
+                repeated: false, ..
+            },
+        ),
+    ] = reports.as_slice()
+    else {
         panic!("{reports:?}");
     };
 }
@@ -286,7 +297,7 @@ fn tokens_that_expire_at_different_times_under_a_rejected_client_are_reported_on
         let now = NOW + SECOND * 60 * minute;
         // Each set after the first two is added a minute later.
         scheduler.configure(
-            vec![wanted("acme", usize::try_from(minute).unwrap() + 2)],
+            vec![spec("acme", usize::try_from(minute).unwrap() + 2)],
             now,
         );
         run(&mut scheduler, now, now, |scheduler, set| {
@@ -322,7 +333,7 @@ fn removed_set_reports_no_outage() {
     run(&mut scheduler, NOW, end, |_, _| {
         Err(FetchError::transient(Cause::Server, "503"))
     });
-    scheduler.configure(vec![wanted("acme", 1)], end);
+    scheduler.configure(vec![spec("acme", 1)], end);
     let reports = run(&mut scheduler, end, NOW + HOUR * 2, |_, _| {
         Err(FetchError::transient(Cause::Server, "503"))
     });

@@ -70,7 +70,7 @@ fn login_that_changes_all_the_time_is_tried_three_times_in_a_row_then_once_per_i
     assert_eq!(sent, [0, 0, 0, 0, 10, 20, 30]);
     let later = NOW + SECOND * 1000;
     scheduler.handle_timeout(later);
-    scheduler.configure(vec![wanted("a", 4)], later);
+    scheduler.configure(vec![spec("a", 4)], later);
     assert!(scheduler.logins.is_empty() && scheduler.login_timers.is_empty());
 }
 
@@ -79,9 +79,9 @@ fn set_that_tries_a_login_and_is_removed_leaves_the_trial_to_another_one() {
     for keep_client in [true, false] {
         let mut scheduler = Scheduler::new(1);
         scheduler.configure(with_login(GOOD, &["a", "b"], 2), NOW);
-        let flights = fetches(&mut scheduler);
-        assert_eq!(flights.len(), 1);
-        let (_, scope) = scheduler.name_of(flights[0].0).unwrap();
+        let requests = fetches(&mut scheduler);
+        assert_eq!(requests.len(), 1);
+        let (_, scope) = scheduler.name_of(requests[0].0).unwrap();
         let scope = scope.clone();
         let mut config = with_login(GOOD, &["a", "b"], 2);
         if keep_client {
@@ -104,12 +104,12 @@ fn client_that_leaves_a_login_that_is_being_tried_goes_on_with_its_own() {
         through(WRONG, "a", 2),
         ClientSpec {
             renewed: true,
-            ..wanted("b", 2)
+            ..spec("b", 2)
         },
     ];
     scheduler.configure(config, NOW);
-    let flights = fetches(&mut scheduler);
-    let names: Vec<&str> = flights
+    let requests = fetches(&mut scheduler);
+    let names: Vec<&str> = requests
         .iter()
         .map(|(set, _)| scheduler.name_of(*set).unwrap().0)
         .collect();
@@ -140,11 +140,14 @@ fn client_with_a_login_that_was_just_rejected_is_denied_from_its_first_request_o
 /// The lines that a rejected login of these commands makes: errors, or warnings.
 fn reported(scheduler: &mut Scheduler) -> usize {
     let is_new = |command: Command| match command {
-        Command::Report(_, Outcome::Denied { again, effect, .. }) => {
-            !again || matches!(effect, CallerImpact::NoToken { first: true, .. })
-        }
-        Command::Report(_, Outcome::Expired { effect, .. }) => {
-            matches!(effect, CallerImpact::NoToken { first: true, .. })
+        Command::Report(
+            _,
+            Outcome::Denied {
+                repeated, impact, ..
+            },
+        ) => !repeated || matches!(impact, CallerImpact::NoToken { first: true, .. }),
+        Command::Report(_, Outcome::Expired { impact, .. }) => {
+            matches!(impact, CallerImpact::NoToken { first: true, .. })
         }
         Command::Report(..)
         | Command::Fetch(..)
@@ -167,7 +170,7 @@ fn client_that_is_loaded_after_its_login_was_rejected_neither_tries_nor_reports_
             } else {
                 ClientSpec {
                     loading: Some(Loading::Pending),
-                    ..wanted(name, 2)
+                    ..spec(name, 2)
                 }
             }
         });
@@ -175,9 +178,9 @@ fn client_that_is_loaded_after_its_login_was_rejected_neither_tries_nor_reports_
     };
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(config(1), NOW);
-    let flights = fetches(&mut scheduler);
-    assert_eq!(flights.len(), 1);
-    scheduler.handle_fetched(flights[0].0, flights[0].1, rejected(), NOW);
+    let requests = fetches(&mut scheduler);
+    assert_eq!(requests.len(), 1);
+    scheduler.handle_fetched(requests[0].0, requests[0].1, rejected(), NOW);
     assert_eq!(reported(&mut scheduler), 1);
     for loaded in 2..=names.len() {
         let now = NOW + SECOND * u32::try_from(loaded).unwrap();
@@ -216,13 +219,13 @@ fn login_that_has_to_wait_because_it_changes_too_often_says_so_with_the_time() {
     scheduler.configure(config, now);
     assert_eq!(fetches(&mut scheduler), []);
     let until = scheduler.login_timers.first().unwrap().0;
-    let ask = TokenRequest {
+    let request = TokenRequest {
         min_ttl: None,
         deadline: now + SECOND,
         renew: None,
     };
     for set in scheduler.sets.keys().copied().collect::<Vec<_>>() {
-        let refusal = refused(scheduler.request(set, WaiterId(1), &ask, now));
+        let refusal = refused(scheduler.request(set, WaiterId(1), &request, now));
         assert!(
             refusal.cause.ends_with(schedule::CHANGED_TOO_OFTEN),
             "{}",

@@ -11,7 +11,7 @@ const NEW: ProxyLoginId = ProxyLoginId::new(3);
 pub(super) fn through(login: ProxyLoginId, name: &str, count: usize) -> ClientSpec {
     ClientSpec {
         proxy_login: Some(login),
-        ..wanted(name, count)
+        ..spec(name, count)
     }
 }
 
@@ -22,7 +22,7 @@ pub(super) fn with_login(login: ProxyLoginId, clients: &[&str], count: usize) ->
 
 pub(super) fn rejected() -> Result<Fetched, FetchError> {
     Err(FetchError::ProxyLogin {
-        words: "the proxy answered 407; fix proxy_auth_file".to_owned(),
+        message: "the proxy answered 407; fix proxy_auth_file".to_owned(),
     })
 }
 
@@ -40,24 +40,24 @@ pub(super) fn run(
     answer: impl Fn(&Scheduler, SetId, BootTime) -> Response,
 ) -> Vec<Sent> {
     let (mut now, mut sent) = (from, Vec::new());
-    let mut flights: BTreeMap<(BootTime, SetId), (FetchId, Result<Fetched, FetchError>)> =
+    let mut requests: BTreeMap<(BootTime, SetId), (FetchId, Result<Fetched, FetchError>)> =
         BTreeMap::new();
     loop {
         for (set, fetch_id) in fetches(scheduler) {
             let name = scheduler.name_of(set).unwrap().0.to_owned();
             sent.push((now.saturating_since(from).as_secs(), name));
             let (delay, result) = answer(scheduler, set, now);
-            flights.retain(|(_, of), _| *of != set);
-            flights.insert((now + delay, set), (fetch_id, result));
+            requests.retain(|(_, of), _| *of != set);
+            requests.insert((now + delay, set), (fetch_id, result));
         }
-        let answered = flights.keys().next().map(|(at, _)| *at);
+        let answered = requests.keys().next().map(|(at, _)| *at);
         let due = answered.into_iter().chain(scheduler.poll_timeout()).min();
         match due.filter(|due| *due <= end) {
             Some(due) => now = due.max(now),
             None => return sent,
         }
         if answered == due
-            && let Some(((_, set), (fetch_id, result))) = flights.pop_first()
+            && let Some(((_, set), (fetch_id, result))) = requests.pop_first()
         {
             land(scheduler, (set, fetch_id), result, now);
         } else {
@@ -154,7 +154,7 @@ pub(super) fn rejected_login_holds_up_no_client_with_another_one_or_without_a_pr
     let mut scheduler = Scheduler::new(1);
     let mut config = with_login(GOOD, &["good"], 4);
     config.extend(with_login(WRONG, &["wrong", "wrong too"], 4));
-    config.push(wanted("direct", 4));
+    config.push(spec("direct", 4));
     scheduler.configure(config, NOW);
     let end = NOW + SECOND * 36_000;
     let sent = run(&mut scheduler, NOW, end, |scheduler, set, _| {
@@ -177,7 +177,7 @@ pub(super) fn rejected_login_holds_up_no_client_with_another_one_or_without_a_pr
 fn hanging_proxy_with_an_untried_login_is_asked_by_one_request_at_a_time_in_turn() {
     let mut scheduler = Scheduler::new(1);
     let mut config = with_login(WRONG, &["a", "b", "c"], 40);
-    config.push(wanted("direct", 40));
+    config.push(spec("direct", 40));
     scheduler.configure(config, NOW);
     let end = NOW + SECOND * 1200;
     let sent = run(
@@ -210,14 +210,14 @@ fn caller_whose_request_waits_for_a_login_hears_what_it_waits_for() {
     scheduler.configure(with_login(GOOD, &["a", "b"], 1), NOW);
     let tried = fetches(&mut scheduler)[0].0;
     let waiting = *scheduler.sets.keys().find(|set| **set != tried).unwrap();
-    let ask = TokenRequest {
+    let request = TokenRequest {
         min_ttl: None,
         deadline: NOW + SECOND,
         renew: None,
     };
     for (number, set) in [(1, tried), (2, waiting)] {
         assert_eq!(
-            scheduler.request(set, WaiterId(number), &ask, NOW),
+            scheduler.request(set, WaiterId(number), &request, NOW),
             Answer::Later
         );
     }
@@ -232,30 +232,30 @@ fn caller_whose_request_waits_for_a_login_hears_what_it_waits_for() {
         causes[&1].contains("Domo has not answered yet"),
         "{causes:?}"
     );
-    let words = "another scope set has tried the proxy login";
-    assert!(causes[&2].contains(words), "{causes:?}");
+    let message = "another scope set has tried the proxy login";
+    assert!(causes[&2].contains(message), "{causes:?}");
 }
 
 #[test]
 fn client_rejected_by_domo_under_a_rejected_login_is_rejected_by_both_one_after_the_other() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(vec![through(WRONG, "a", 3)], NOW);
-    let flights = fetches(&mut scheduler);
-    land(&mut scheduler, flights[0], denied(), NOW);
+    let requests = fetches(&mut scheduler);
+    land(&mut scheduler, requests[0], denied(), NOW);
     // Its confirmation does not get through the proxy.
     let now = NOW + schedule::CONFIRM_AFTER;
     scheduler.handle_timeout(now);
-    let flights = fetches(&mut scheduler);
-    land(&mut scheduler, flights[0], rejected(), now);
+    let requests = fetches(&mut scheduler);
+    land(&mut scheduler, requests[0], rejected(), now);
     for set in scheduler.status(now) {
         assert!(set.last_error.unwrap().contains("407"));
         assert_eq!(set.next_attempt, Some(now + schedule::DENIED_RETRY));
     }
     let now = now + schedule::DENIED_RETRY;
     scheduler.handle_timeout(now);
-    let flights = fetches(&mut scheduler);
-    assert_eq!(flights.len(), 1);
-    land(&mut scheduler, flights[0], denied(), now);
+    let requests = fetches(&mut scheduler);
+    assert_eq!(requests.len(), 1);
+    land(&mut scheduler, requests[0], denied(), now);
     for set in scheduler.status(now) {
         assert!(set.last_error.unwrap().contains("401"));
         assert_eq!(set.next_attempt, Some(now + schedule::DENIED_RETRY));
@@ -270,27 +270,27 @@ pub(super) fn rejected_login_of_many_clients_is_reported_once() {
     let mut now = NOW;
     let mut reports = Vec::new();
     while now < NOW + SECOND * 1000 {
-        let mut flights = Vec::new();
+        let mut requests = Vec::new();
         while let Some(command) = scheduler.poll_command() {
             match command {
-                Command::Fetch(set, fetch_id) => flights.push((set, fetch_id)),
+                Command::Fetch(set, fetch_id) => requests.push((set, fetch_id)),
                 Command::Report(
                     _,
                     Outcome::Denied {
                         rejected,
-                        again,
-                        effect,
+                        repeated,
+                        impact,
                     },
                 ) => {
                     assert_eq!(rejected, Rejected::ProxyLogin);
-                    if !again || matches!(effect, CallerImpact::NoToken { first: true, .. }) {
-                        reports.push(effect);
+                    if !repeated || matches!(impact, CallerImpact::NoToken { first: true, .. }) {
+                        reports.push(impact);
                     }
                 }
-                Command::Report(_, Outcome::Expired { cause, effect }) => {
+                Command::Report(_, Outcome::Expired { cause, impact }) => {
                     assert_eq!(cause, OutageCause::ProxyLogin);
-                    if let CallerImpact::NoToken { first: true, .. } = effect {
-                        reports.push(effect);
+                    if let CallerImpact::NoToken { first: true, .. } = impact {
+                        reports.push(impact);
                     }
                 }
                 Command::Report(..)
@@ -300,7 +300,7 @@ pub(super) fn rejected_login_of_many_clients_is_reported_once() {
                 | Command::Remove(_) => {}
             }
         }
-        for (set, fetch_id) in flights {
+        for (set, fetch_id) in requests {
             scheduler.handle_fetched(set, fetch_id, rejected(), now);
             assert_eq!(scheduler.scope_sets_without_token(set, now), 12);
         }

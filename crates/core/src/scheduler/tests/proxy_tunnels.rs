@@ -9,13 +9,13 @@ use super::*;
 fn open_tunnel_shows_that_the_login_works_while_domo_has_not_answered() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(with_login(GOOD, &["a", "b"], 4), NOW);
-    let flights = fetches(&mut scheduler);
-    assert_eq!(flights.len(), 1);
-    scheduler.handle_tunnel(flights[0].0, flights[0].1, NOW);
+    let requests = fetches(&mut scheduler);
+    assert_eq!(requests.len(), 1);
+    scheduler.handle_tunnel(requests[0].0, requests[0].1, NOW);
     assert_eq!(fetches(&mut scheduler).len(), 5, "three of each client");
     // Nothing that the request comes to changes that.
     let late = Err(FetchError::transient(Cause::Timeout, "no answer"));
-    scheduler.handle_fetched(flights[0].0, flights[0].1, late, NOW);
+    scheduler.handle_fetched(requests[0].0, requests[0].1, late, NOW);
     assert_eq!(fetches(&mut scheduler).len(), 1);
 }
 
@@ -54,10 +54,10 @@ fn requests_without_a_tunnel_are_given_up_when_another_one_is_rejected() {
     let first = fetches(&mut scheduler);
     let answer = Ok(good(&scheduler, first[0].0));
     land(&mut scheduler, first[0], answer, NOW);
-    let flights = fetches(&mut scheduler);
-    assert_eq!(flights.len(), 6);
-    scheduler.handle_tunnel(flights[0].0, flights[0].1, NOW);
-    scheduler.handle_fetched(flights[1].0, flights[1].1, rejected(), NOW);
+    let requests = fetches(&mut scheduler);
+    assert_eq!(requests.len(), 6);
+    scheduler.handle_tunnel(requests[0].0, requests[0].1, NOW);
+    scheduler.handle_fetched(requests[1].0, requests[1].1, rejected(), NOW);
     let commands = std::iter::from_fn(|| scheduler.poll_command());
     let aborted: BTreeSet<SetId> = commands
         .filter_map(|command| match command {
@@ -69,10 +69,10 @@ fn requests_without_a_tunnel_are_given_up_when_another_one_is_rejected() {
             | Command::Remove(_) => None,
         })
         .collect();
-    assert_eq!(aborted, flights[2..].iter().map(|(set, _)| *set).collect());
+    assert_eq!(aborted, requests[2..].iter().map(|(set, _)| *set).collect());
     // The one with a tunnel is answered, which does not end the rejection.
-    let answer = Ok(good(&scheduler, flights[0].0));
-    scheduler.handle_fetched(flights[0].0, flights[0].1, answer, NOW);
+    let answer = Ok(good(&scheduler, requests[0].0));
+    scheduler.handle_fetched(requests[0].0, requests[0].1, answer, NOW);
     assert_eq!(fetches(&mut scheduler), []);
     scheduler.handle_timeout(NOW + schedule::DENIED_RETRY);
     assert_eq!(fetches(&mut scheduler).len(), 1);
@@ -83,9 +83,9 @@ fn proxy_without_a_login_is_asked_by_all_at_once_until_it_answers_407() {
     let none = ProxyLoginId::without_login(1);
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(with_login(none, &["a", "b"], 4), NOW);
-    let flights = fetches(&mut scheduler);
-    assert_eq!(flights.len(), 6);
-    scheduler.handle_fetched(flights[0].0, flights[0].1, rejected(), NOW);
+    let requests = fetches(&mut scheduler);
+    assert_eq!(requests.len(), 6);
+    scheduler.handle_fetched(requests[0].0, requests[0].1, rejected(), NOW);
     assert_eq!(fetches(&mut scheduler), []);
     let denied = |set: ScopeStatus| set.state == ScopeState::Denied;
     assert!(scheduler.status(NOW).all(denied));
@@ -98,24 +98,24 @@ fn proxy_without_a_login_is_asked_by_all_at_once_until_it_answers_407() {
 fn failure_of_another_kind_after_five_minutes_takes_the_place_of_the_rejection() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(with_login(WRONG, &["a", "b"], 2), NOW);
-    let flights = fetches(&mut scheduler);
-    land(&mut scheduler, flights[0], rejected(), NOW);
+    let requests = fetches(&mut scheduler);
+    land(&mut scheduler, requests[0], rejected(), NOW);
     let now = NOW + schedule::DENIED_RETRY;
     scheduler.handle_timeout(now);
-    let flights = fetches(&mut scheduler);
-    assert_eq!(flights.len(), 1);
+    let requests = fetches(&mut scheduler);
+    assert_eq!(requests.len(), 1);
     let busy = Err(FetchError::transient(
         Cause::Proxy,
         "the proxy answered 503",
     ));
-    land(&mut scheduler, flights[0], busy, now);
+    land(&mut scheduler, requests[0], busy, now);
     for set in scheduler.status(now) {
         let error = set.last_error.unwrap_or_default();
         assert!(!error.contains("407"), "{error}");
         assert_ne!(set.state, ScopeState::Denied);
     }
     assert_eq!(
-        scheduler.scope_sets_without_token(flights[0].0, now),
+        scheduler.scope_sets_without_token(requests[0].0, now),
         2,
         "of its client"
     );
@@ -126,10 +126,10 @@ fn trial_that_ends_without_a_tunnel_leaves_the_login_untried() {
     for cause in [Cause::Connect, Cause::Proxy, Cause::Timeout, Cause::Tls] {
         let mut scheduler = Scheduler::new(1);
         scheduler.configure(vec![through(GOOD, "a", 4)], NOW);
-        let flights = fetches(&mut scheduler);
-        assert_eq!(flights.len(), 1);
+        let requests = fetches(&mut scheduler);
+        assert_eq!(requests.len(), 1);
         let failed = Err(FetchError::transient(cause, "no"));
-        land(&mut scheduler, flights[0], failed, NOW);
+        land(&mut scheduler, requests[0], failed, NOW);
         assert_eq!(fetches(&mut scheduler).len(), 1, "{cause}");
     }
 }
