@@ -1,22 +1,32 @@
-//! The door: accepts callers and starts a session for each.
+//! The socket: accepts callers, and serves each of them in a session of its own.
+//!
+//! - `socket`: binds the Unix socket, or creates the named pipe on Windows, and accepts from it.
+//! - `stream`: one connection, as sessions read and write it.
+//! - `peer`: what the kernel reports of a caller, the systemd unit included.
+//! - `identities`: users and groups from the user database.
+//! - `attestor`: makes callers of peers.
+//! - `slot_table`, `round_robin`: how users share connections, and in which order their requests are served.
+//! - `connection_limits`: connections in all and per user, watchers per user.
+//! - `frames`: the answers of the API as messages of the protocol.
+//! - `reject`: callers past a limit, or of a daemon that cannot start.
+//! - `session`: one connection: protocol version, deadlines, one request at a time.
 
 mod attestor;
-mod bind;
-mod fair_share;
+mod slot_table;
 mod frames;
 mod identities;
 mod reject;
+#[cfg_attr(windows, path = "server/stream_windows.rs")]
 mod stream;
 mod peer;
-#[cfg(windows)]
-mod pipe;
 mod connection_limits;
 mod session;
-#[cfg(unix)]
+#[cfg_attr(windows, path = "server/socket_windows.rs")]
 mod socket;
-mod request_fairness;
+mod round_robin;
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,22 +39,16 @@ use crate::broker::Broker;
 use crate::config::Limits;
 use crate::platform::clock::{BootTime, Clock, boot_now};
 
-#[cfg(windows)]
-use pipe as platform;
-#[cfg(unix)]
-use socket as platform;
-
 use attestor::Attestor;
 use connection_limits::ConnectionLimits;
-use platform::{Listener, Stream};
 use session::Connection;
+use socket::{Listener, Stream};
 
-pub use bind::BindError;
 pub use connection_limits::clamp_to_nofile;
 pub use peer::Peer;
-pub use platform::{Callers, Socket, usual_place};
 #[cfg(unix)]
 pub use reject::reject_backlog;
+pub use socket::{Callers, Socket, usual_place};
 
 /// How long callers that wait are given to take their last answer when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -52,10 +56,36 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How long accepting rests when the system is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often the operator hears that callers can't be accepted.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// The least time between two warnings that callers can't be accepted.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// Serves callers within `limits` until `stop` is cancelled, then lets those who wait have their last
+/// Why the socket can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another daemon serves this path.
+    #[error("{path}: another domo-tokend serves this socket; stop it, or choose another --socket", path = .0.display())]
+    InUse(PathBuf),
+    /// Something about the path is not as it must be.
+    #[error("{path}: {problem}", path = .path.display())]
+    Path {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+        /// Whether it is only that no descriptor is left.
+        is_exhausted: bool,
+    },
+}
+
+fn path_error(path: &Path, problem: &str) -> BindError {
+    BindError::Path {
+        path: path.to_owned(),
+        problem: problem.to_owned(),
+        is_exhausted: false,
+    }
+}
+
+/// Serves callers within `limits` until `stop` is cancelled, then lets those that wait receive their last
 /// answer.
 pub async fn serve<C: Clock>(
     mut listener: Listener,
@@ -69,7 +99,7 @@ pub async fn serve<C: Clock>(
         attestor: Attestor::new(),
         end_sessions: CancellationToken::new(),
     };
-    let mut told: Option<BootTime> = None;
+    let mut warned: Option<BootTime> = None;
     let mut sessions = JoinSet::new();
     let mut empty: Option<BootTime> = None;
     let mut accepts_left = server.limits.accepts_per_turn();
@@ -98,9 +128,9 @@ pub async fn serve<C: Clock>(
                     yield_now().await;
                 }
             }
-            Err(error) if is_callers(&error) => {}
+            Err(error) if is_of_one_caller(&error) => {}
             Err(error) => {
-                tell(&mut told, &error);
+                log_accept_error(&mut warned, &error);
                 // The caller stays in the backlog, and trying again immediately would only burn the
                 // processor. No accept error ends the daemon.
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -126,7 +156,7 @@ impl<C: Clock> Server<C> {
         let accepted = boot_now();
         match self.limits.acquire(&peer, accepted) {
             Ok(permit) => {
-                let place = permit.place();
+                let slot = permit.slot();
                 let connection = Box::new(Connection {
                     stream,
                     peer,
@@ -135,8 +165,8 @@ impl<C: Clock> Server<C> {
                 });
                 let (broker, stop) = (Arc::clone(&self.broker), self.end_sessions.clone());
                 let session = session::run(connection, self.attestor.clone(), broker, stop);
-                // The place is new, so that there is no session yet.
-                let _ = place.holder.set(sessions.spawn(session));
+                // The slot is new, so that there is no session yet.
+                let _ = slot.holder.set(sessions.spawn(session));
             }
             // Before the next accept, so that rejected callers never hold more than one descriptor.
             Err(cause) => reject::reject(stream, cause, accepted).await,
@@ -156,11 +186,11 @@ impl<C: Clock> Server<C> {
     }
 }
 
-/// Loudly now and then, else quietly.
-fn tell(told: &mut Option<BootTime>, error: &io::Error) {
+/// Logs an accept error: as a warning now and then, else at debug level.
+fn log_accept_error(warned: &mut Option<BootTime>, error: &io::Error) {
     let now = boot_now();
-    if told.is_none_or(|told| now.saturating_since(told) >= TELL_EVERY) {
-        *told = Some(now);
+    if warned.is_none_or(|warned| now.saturating_since(warned) >= WARN_EVERY) {
+        *warned = Some(now);
         warn!("callers can't be accepted for now: {error}");
     } else {
         debug!("callers still can't be accepted: {error}");
@@ -168,7 +198,7 @@ fn tell(told: &mut Option<BootTime>, error: &io::Error) {
 }
 
 /// Whether an accept error is about one caller that has left.
-fn is_callers(error: &io::Error) -> bool {
+fn is_of_one_caller(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock

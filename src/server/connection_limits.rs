@@ -1,4 +1,5 @@
-//! Room for callers: connections in all, of each user, those that watch, and those that read metrics.
+//! Limits on connections: in all, per user, those that watch per user, and those that read metrics. Each
+//! caller holds a [`Permit`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,41 +10,41 @@ use tokio::task::AbortHandle;
 use tracing::warn;
 
 use super::Peer;
-use super::fair_share::{FairShare, Outcome, Place, Uid};
-use super::request_fairness::{Turns, UserUsage};
+use super::round_robin::{Rounds, UserRound};
+use super::slot_table::{Outcome, Slot, SlotTable, Uid};
 use crate::config::{Deadlines, Limits};
 use crate::platform::clock::BootTime;
 
 /// Descriptors kept for renewal and everything else that isn't a caller.
-const RESERVE: usize = 32;
+const RESERVED_DESCRIPTORS: usize = 32;
 
-/// Answers with metrics at once: each is held whole until its caller has read it, and with thousands
+/// The most answers with metrics at the same time: each is held whole until its caller has read it, and with thousands
 /// of scope sets it has megabytes.
-const METRICS: usize = 8;
+const MAX_METRICS: usize = 8;
 
 /// Connections that are kept for root and the daemon's user, as far as there are enough of them.
-const RESERVED: usize = 8;
+const RESERVED_CONNECTIONS: usize = 8;
 
 /// The least time between two warnings that the table is full.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// The users that such a warning names.
-const NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
-/// All the room there is.
+/// The limits and what is used of them.
 #[derive(Debug)]
 pub(super) struct ConnectionLimits {
     limits: Limits,
     /// The order of all that callers send, connecting included.
     sends: AtomicU64,
-    turns: Turns,
+    rounds: Rounds,
     usage: Mutex<Usage>,
 }
 
 #[derive(Debug)]
 struct Usage {
-    connections: FairShare<Session>,
-    metrics: FairShare<Arc<Place<Session>>>,
+    connections: SlotTable<Session>,
+    metrics: SlotTable<Arc<Slot<Session>>>,
     users: HashMap<Uid, Arc<User>>,
     warned: Option<BootTime>,
 }
@@ -53,18 +54,18 @@ struct Usage {
 struct User {
     /// Those that watch.
     watchers: AtomicUsize,
-    turn: UserUsage,
+    round: UserRound,
 }
 
 /// The task that serves a connection, once it has been started.
 type Session = OnceLock<AbortHandle>;
 
-/// One caller's room, given back when it is dropped.
+/// One caller's connection within the limits, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     limits: Arc<ConnectionLimits>,
-    place: Arc<Place<Session>>,
-    metrics: Option<Arc<Place<Arc<Place<Session>>>>>,
+    slot: Arc<Slot<Session>>,
+    metrics: Option<Arc<Slot<Arc<Slot<Session>>>>>,
     uid: Uid,
     user: Arc<User>,
     exempt: bool,
@@ -76,7 +77,7 @@ pub(super) struct Permit {
 pub fn clamp_to_nofile(limits: Limits, descriptors: usize) -> Limits {
     let connections = limits
         .connections
-        .min(descriptors.saturating_sub(RESERVE))
+        .min(descriptors.saturating_sub(RESERVED_DESCRIPTORS))
         .max(1);
     Limits {
         connections,
@@ -86,39 +87,39 @@ pub fn clamp_to_nofile(limits: Limits, descriptors: usize) -> Limits {
     }
 }
 
-/// The places of a table that only root and the daemon's user may take: a sixteenth of a small one. On
+/// The slots of a table that only root and the daemon's user may take: a sixteenth of a small one. On
 /// Windows no caller is known as either.
-fn reserved(places: usize) -> usize {
+fn reserved(slots: usize) -> usize {
     if cfg!(windows) {
         return 0;
     }
-    (places / 16)
-        .clamp(1, RESERVED)
-        .min(places.saturating_sub(1))
+    (slots / 16)
+        .clamp(1, RESERVED_CONNECTIONS)
+        .min(slots.saturating_sub(1))
 }
 
 impl ConnectionLimits {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
         let usage = Usage {
-            connections: FairShare::new(limits.connections, reserved(limits.connections)),
-            metrics: FairShare::new(METRICS, reserved(METRICS)),
+            connections: SlotTable::new(limits.connections, reserved(limits.connections)),
+            metrics: SlotTable::new(MAX_METRICS, reserved(MAX_METRICS)),
             users: HashMap::new(),
             warned: None,
         };
         Arc::new(Self {
             limits,
             sends: AtomicU64::new(0),
-            turns: Turns::default(),
+            rounds: Rounds::default(),
             usage: Mutex::new(usage),
         })
     }
 
-    /// Room for a connection. When all is taken, the user that has the most loses the connection
+    /// Admits a connection. When all are taken, the user that has the most loses the connection
     /// that has sent nothing for longest, unless `peer` has as many itself.
     ///
     /// # Errors
     ///
-    /// In words for the caller, if there is no room.
+    /// The reason for the caller, if there is no room.
     pub(super) fn acquire(self: &Arc<Self>, peer: &Peer, now: BootTime) -> Result<Permit, String> {
         let exempt = peer.caller().privileged;
         let sent = self.next_send();
@@ -133,9 +134,9 @@ impl ConnectionLimits {
             .connections
             .take(peer.uid, exempt, sent, Session::new());
         if !matches!(outcome, Outcome::Free(_)) {
-            usage.warn_that_all_is_taken(self.limits.connections, now);
+            usage.warn_that_it_is_full(self.limits.connections, now);
         }
-        let place = match outcome {
+        let slot = match outcome {
             Outcome::Free(new) => new,
             Outcome::Replaced { new, old } => {
                 end(&old);
@@ -152,7 +153,7 @@ impl ConnectionLimits {
         drop(usage);
         Ok(Permit {
             limits: Arc::clone(self),
-            place,
+            slot,
             metrics: None,
             uid: peer.uid,
             user,
@@ -166,7 +167,7 @@ impl ConnectionLimits {
     /// no more than there are descriptors in reserve for sessions that are replaced and have not
     /// ended yet.
     pub(super) fn accepts_per_turn(&self) -> usize {
-        (self.limits.connections / 4).clamp(1, RESERVE / 2)
+        (self.limits.connections / 4).clamp(1, RESERVED_DESCRIPTORS / 2)
     }
 
     fn next_send(&self) -> u64 {
@@ -179,13 +180,13 @@ impl ConnectionLimits {
 }
 
 impl Usage {
-    fn warn_that_all_is_taken(&mut self, connections: usize, now: BootTime) {
+    fn warn_that_it_is_full(&mut self, connections: usize, now: BootTime) {
         let is_new = |warned: BootTime| now.saturating_since(warned) >= WARN_EVERY;
         if !self.warned.is_none_or(is_new) {
             return;
         }
         self.warned = Some(now);
-        let largest = self.connections.largest().take(NAMED);
+        let largest = self.connections.largest().take(MAX_NAMED);
         let users: Vec<String> = largest
             .map(|(uid, held)| match uid {
                 Some(uid) => format!("{uid} ({held})"),
@@ -200,42 +201,44 @@ impl Usage {
     }
 }
 
-/// Ends the session whose place another one has taken.
-fn end(place: &Place<Session>) {
-    if let Some(session) = place.holder.get() {
+/// Ends the session whose slot another one has taken.
+fn end(slot: &Slot<Session>) {
+    if let Some(session) = slot.holder.get() {
         session.abort();
     }
 }
 
 impl Permit {
-    /// Its place, which holds the task that serves it.
-    pub(super) fn place(&self) -> Arc<Place<Session>> {
-        Arc::clone(&self.place)
+    /// Returns its slot, which holds the task that serves it.
+    pub(super) fn slot(&self) -> Arc<Slot<Session>> {
+        Arc::clone(&self.slot)
     }
 
-    /// How long its caller may take.
+    /// Returns how long its caller may take.
     pub(super) fn deadlines(&self) -> Deadlines {
         self.limits.limits.deadlines
     }
 
-    /// Its caller has sent something.
+    /// Records that its caller has sent something.
     pub(super) fn sent(&self) {
-        self.place.sent(self.limits.next_send());
+        self.slot.sent(self.limits.next_send());
     }
 
     /// Waits until one more request of its user may be answered.
     pub(super) async fn wait_for_turn(&self) {
-        self.limits.turns.wait(&self.user.turn).await;
+        self.limits.rounds.wait(&self.user.round).await;
     }
 
-    /// Whether another caller has its place.
+    /// Returns whether another caller has its slot.
     pub(super) fn is_replaced(&self) -> bool {
-        self.place.is_replaced()
+        self.slot.is_replaced()
     }
 
+    /// Counts the caller as a watcher.
+    ///
     /// # Errors
     ///
-    /// In words for the caller, if its user watches as much as it may.
+    /// The reason for the caller, if its user has as many watchers as it may.
     pub(super) fn begin_watch(&mut self) -> Result<(), String> {
         if self.watches {
             return Ok(());
@@ -252,24 +255,24 @@ impl Permit {
         Ok(())
     }
 
-    /// Its caller goes on with other requests.
+    /// Counts the caller as a watcher no longer.
     pub(super) fn end_watch(&mut self) {
         if std::mem::take(&mut self.watches) {
             self.user.watchers.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// Room for one answer with metrics. When all is taken, the user that has the most loses the
+    /// Admits one answer with metrics. When all are taken, the user that has the most loses the
     /// connection whose answer was begun first, unless this one has as many itself; one answer is
     /// kept for root and the daemon's user.
     ///
     /// # Errors
     ///
-    /// In words for the caller, if there is none.
+    /// The reason for the caller, if there is no room.
     pub(super) fn begin_metrics(&mut self) -> Result<(), String> {
         let now = self.limits.next_send();
         let mut usage = self.limits.usage();
-        let outcome = usage.metrics.take(self.uid, self.exempt, now, self.place());
+        let outcome = usage.metrics.take(self.uid, self.exempt, now, self.slot());
         drop(usage);
         self.metrics = match outcome {
             Outcome::Free(new) => Some(new),
@@ -285,10 +288,10 @@ impl Permit {
         Ok(())
     }
 
-    /// Its caller has them.
+    /// Its caller has received them.
     pub(super) fn end_metrics(&mut self) {
-        if let Some(place) = self.metrics.take() {
-            self.limits.usage().metrics.release(&place);
+        if let Some(slot) = self.metrics.take() {
+            self.limits.usage().metrics.release(&slot);
         }
     }
 }
@@ -298,7 +301,7 @@ impl Drop for Permit {
         self.end_watch();
         self.end_metrics();
         let mut usage = self.limits.usage();
-        usage.connections.release(&self.place);
+        usage.connections.release(&self.slot);
         // This one and the table's.
         if Arc::strong_count(&self.user) == 2 {
             usage.users.remove(&self.uid);
@@ -459,7 +462,7 @@ mod tests {
         let given = held
             .iter_mut()
             .filter_map(|permit| permit.begin_metrics().ok());
-        assert_eq!(given.count(), METRICS - reserved(METRICS));
+        assert_eq!(given.count(), MAX_METRICS - reserved(MAX_METRICS));
     }
 
     #[cfg(unix)]

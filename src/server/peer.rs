@@ -1,4 +1,4 @@
-//! Who is calling, as the kernel says.
+//! Who is calling, as the kernel reports it.
 
 #[cfg(unix)]
 mod unit;
@@ -10,10 +10,8 @@ pub(crate) use unit::fuzzing;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::Listener;
-#[cfg(unix)]
-use super::Stream;
 use super::stream::CallerStream;
+use super::{Listener, Stream};
 use crate::platform::clock::BootTime;
 #[cfg(unix)]
 use crate::platform::clock::boot_now;
@@ -28,16 +26,16 @@ pub(super) enum Unit {
     /// In the unit of that name.
     Named(String),
     /// In none, or the process that connected is gone.
-    Nowhere,
-    /// Whoever has its number may be another process: ask on a new connection.
+    None,
+    /// Another process may have its process id by now; a new connection will show it.
     Ambiguous,
 }
 
-/// How finely `/proc` tells when a process started: 100 times a second on every machine there is
-/// (time(7), `USER_HZ`).
+/// The resolution of start times in `/proc`: 100 per second on every machine (time(7), `USER_HZ`).
 pub(super) const USER_HZ_TICK: Duration = Duration::from_millis(10);
 
-/// When nobody is waiting to be let in, if that is so now, and if it matters on this kernel.
+/// Returns the time if no caller waits to be accepted now; `None` too where this kernel identifies processes
+/// without it.
 #[must_use]
 #[cfg(unix)]
 pub(super) fn backlog_empty_at(listener: &Listener) -> Option<BootTime> {
@@ -50,7 +48,7 @@ pub(super) fn backlog_empty_at(listener: &Listener) -> Option<BootTime> {
         .then_some(now)
 }
 
-/// It doesn't on Windows.
+/// There are no units on Windows.
 #[must_use]
 #[cfg(windows)]
 pub(super) fn backlog_empty_at(_: &Listener) -> Option<BootTime> {
@@ -67,14 +65,15 @@ pub struct Peer {
     pub gid: Option<u32>,
     /// Its process id; absent if it runs in a PID namespace that can't be seen from here.
     pub pid: Option<u32>,
-    /// When nobody was waiting to be let in, last before it was; where the kernel can't tell which
-    /// process it is.
+    /// When no caller was waiting to be accepted, last before this one; where the kernel does not identify
+    /// the process.
     #[cfg(unix)]
     pub(super) backlog_empty_at: Option<BootTime>,
 }
 
 impl Peer {
-    /// Asks the kernel. `backlog_empty_at` is when nobody was waiting to be let in, last before it was.
+    /// Returns what the kernel reports. `backlog_empty_at` is when no caller was waiting to be accepted, last
+    /// before this one.
     #[must_use]
     #[cfg(unix)]
     pub(super) fn of(stream: &Stream, backlog_empty_at: Option<BootTime>) -> Self {
@@ -91,13 +90,13 @@ impl Peer {
         }
     }
 
-    /// The systemd unit that it runs in now, if it still lives: whoever connects and hands its
-    /// connection on lends nobody its unit once it is gone.
+    /// Returns the systemd unit that it runs in now, if it still runs: a process that passes its connection on
+    /// and ends does not lend its unit to the next one.
     #[must_use]
     #[cfg(unix)]
-    pub(super) fn unit(&self, line: &CallerStream) -> Unit {
+    pub(super) fn unit(&self, stream: &CallerStream) -> Unit {
         let Some(pid) = self.pid else {
-            return Unit::Nowhere;
+            return Unit::None;
         };
         let process = unit::Process {
             pid,
@@ -107,18 +106,28 @@ impl Peer {
             ),
             backlog_empty_at: self.backlog_empty_at,
         };
-        unit::of(line, &process)
+        unit::of(stream, &process)
+    }
+
+    /// Returns its process, which is all that the system reports.
+    #[must_use]
+    #[cfg(windows)]
+    pub(super) fn of(stream: &Stream, _: Option<BootTime>) -> Self {
+        Self {
+            pid: stream.pipe().client_process_id().ok(),
+            ..Self::default()
+        }
     }
 
     /// There are no units on Windows.
     #[must_use]
     #[cfg(windows)]
-    #[expect(clippy::unused_self, reason = "the same face everywhere")]
+    #[expect(clippy::unused_self, reason = "the same interface on every platform")]
     pub(super) fn unit(&self, _: &CallerStream) -> Unit {
-        Unit::Nowhere
+        Unit::None
     }
 
-    /// As policy sees it, with nothing looked up.
+    /// Returns it as a caller, with nothing looked up.
     #[must_use]
     pub fn caller(&self) -> Caller {
         Caller {
@@ -136,13 +145,13 @@ fn is_privileged(uid: Option<u32>) -> bool {
     uid == Some(0) || uid == Some(our_uid())
 }
 
-/// Users have no number on Windows, and none is more than another.
+/// Users have no number on Windows, and none is privileged.
 #[cfg(windows)]
 fn is_privileged(_: Option<u32>) -> bool {
     false
 }
 
-/// It never changes, and is wanted for each request.
+/// Returns the daemon's user, which never changes and is needed for each request.
 #[cfg(unix)]
 fn our_uid() -> u32 {
     static FOUND: OnceLock<u32> = OnceLock::new();

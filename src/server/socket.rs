@@ -20,7 +20,7 @@ use rustix::net::SocketAddrUnix;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-use super::bind::{BindError, path_error};
+use super::{BindError, path_error};
 use crate::config::{Config, DEFAULT_SOCKET_MODE, Env, path_in, xdg_path_in};
 use crate::platform::file_mode;
 use crate::platform::users;

@@ -210,7 +210,7 @@ async fn what_a_caller_sends_as_it_connects_is_answered_however_long_it_is() {
     let broker = Broker::new(Faulty::default(), 0, BrokerConfig::default());
     let stop = CancellationToken::new();
     tokio::spawn(serve(listener, broker, Limits::default(), stop));
-    let hearing = tokio::task::spawn_blocking(move || {
+    let reading = tokio::task::spawn_blocking(move || {
         for (mut stream, scopes) in callers {
             for (index, scope) in scopes.iter().enumerate() {
                 let shown = explanation(&mut stream, index == 0);
@@ -221,7 +221,7 @@ async fn what_a_caller_sends_as_it_connects_is_answered_however_long_it_is() {
             assert_eq!(stream.read(&mut [0]).unwrap(), 0, "nothing more");
         }
     });
-    hearing.await.unwrap();
+    reading.await.unwrap();
 }
 
 /// As many metrics requests as the socket takes before its session has an answer to hold.

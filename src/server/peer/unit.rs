@@ -1,5 +1,5 @@
-//! The systemd unit of a peer: the kernel's word for its cgroup, believed only while the very
-//! process that connected still lives.
+//! Looks up the systemd unit of a peer: its cgroup in `/proc`, which counts only while the very process that
+//! connected still runs.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -15,8 +15,8 @@ use tracing::warn;
 use super::{USER_HZ_TICK, Unit};
 use crate::platform::clock::BootTime;
 
-/// Whether the kernel hands out a descriptor of the process that connected, as from 6.5 on. Without
-/// one a process is known by its number alone, which another may have by now.
+/// Returns whether the kernel hands out a descriptor of the process that connected, as from 6.5 on. Without
+/// one a process is known by its process id alone, which another may have by now.
 pub(super) fn has_descriptors() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     *FOUND.get_or_init(|| {
@@ -31,12 +31,12 @@ pub(super) fn has_descriptors() -> bool {
 /// group it connected as, once its cgroup has been read.
 pub(super) fn of(stream: &impl AsFd, process: &Process) -> Unit {
     if !proc_is_ours() {
-        return Unit::Nowhere;
+        return Unit::None;
     }
     let descriptor = getsockopt(&stream, sockopt::PeerPidfd);
     let cgroup = process.cgroup();
     let is_it = match descriptor {
-        Ok(descriptor) => lives(&descriptor),
+        Ok(descriptor) => is_running(&descriptor),
         Err(Errno::ENOPROTOOPT) => match process.is_older_than_its_connection() {
             Some(false) => return Unit::Ambiguous,
             found => found.is_some(),
@@ -45,7 +45,7 @@ pub(super) fn of(stream: &impl AsFd, process: &Process) -> Unit {
         Err(_) => false,
     };
     let unit = cgroup.filter(|_| is_it).and_then(|text| unit_in(&text));
-    unit.map_or(Unit::Nowhere, Unit::Named)
+    unit.map_or(Unit::None, Unit::Named)
 }
 
 /// A process as it was when it connected.
@@ -54,20 +54,20 @@ pub(super) struct Process {
     pub(super) pid: u32,
     /// Its effective user and group, as the kernel shows them here.
     pub(super) user: (u32, u32),
-    /// When nobody was waiting to be let in, last before it was.
+    /// When no caller was waiting to be accepted, last before this one.
     pub(super) backlog_empty_at: Option<BootTime>,
 }
 
 impl Process {
-    /// Its cgroups, if whoever has its number now is of its user and group.
+    /// Returns its cgroups, if the process that has its id now is of its user and group.
     fn cgroup(&self) -> Option<String> {
         let text = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
         (user_in(&status)? == self.user).then_some(text)
     }
 
-    /// Whether whoever has its number now, alive, has had it since before the connection was made:
-    /// then it is the one that made it. `None` if nobody has.
+    /// Returns whether the process that has its id now started before the connection was made: then it is
+    /// the one that made it. `None` if no process has it.
     fn is_older_than_its_connection(&self) -> Option<bool> {
         let start = start_in(&fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?)?;
         let ticks = |time: BootTime| u128::from(time.as_millis()) / USER_HZ_TICK.as_millis();
@@ -102,7 +102,7 @@ fn proc_is_ours() -> bool {
 }
 
 /// A descriptor of a process can be read once the process has ended.
-fn lives(process: &impl AsFd) -> bool {
+fn is_running(process: &impl AsFd) -> bool {
     not_readable(process)
 }
 
@@ -122,8 +122,8 @@ fn start_in(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace();
     let state = fields.next()?;
-    let lives = !matches!(state, "Z" | "X");
-    fields.nth(18)?.parse().ok().filter(|_| lives)
+    let is_running = !matches!(state, "Z" | "X");
+    fields.nth(18)?.parse().ok().filter(|_| is_running)
 }
 
 /// The unit by systemd's own hierarchy, which there is on version 1 and on hybrids, and else by
@@ -143,7 +143,7 @@ fn unit_of(path: &str) -> Option<String> {
     let unit = parts.find(|part| !has_suffix(part, ".slice"))?;
     // systemd puts this before names that would look like the kernel's own files.
     let unit = unit.strip_prefix('_').unwrap_or(unit);
-    // A path that leads out of what can be seen from here tells nothing.
+    // A path that leads out of what can be seen from here shows nothing.
     let is_name = !unit.is_empty() && unit != ".." && unit != ".";
     is_name.then(|| unit.to_owned())
 }

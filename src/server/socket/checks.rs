@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use super::SOCKET_NAME;
 use crate::platform::descriptors;
 use crate::platform::file_mode;
-use crate::server::bind::{BindError, path_error};
+use crate::server::{BindError, path_error};
 
 /// Makes the directory of `path` if it is missing: for us alone; as root, so that all may pass
 /// through it. Without `shared`, others must not be able to write to it.

@@ -13,7 +13,7 @@ use super::{Callers, Socket, id_at};
 use crate::broker::Broker;
 use crate::platform::clock::Clock;
 use crate::platform::systemd;
-use crate::server::bind::BindError;
+use crate::server::BindError;
 
 /// How long binding is tried again. A supervisor can do more after that.
 const LOST_MAX: Duration = Duration::from_secs(10);

@@ -1,7 +1,7 @@
-//! A named pipe's life, and who may open it.
+//! On Windows: creates the named pipe, and accepts from it.
 //!
-//! A pipe's name is whoever's made it first. Ours is made as the first of its name or not at all,
-//! takes callers of this machine alone, and its access list names those who may open it.
+//! A pipe's name belongs to the process that created it first. Ours is created as the first of its name or not
+//! at all, accepts callers of this machine alone, and has an access list of those that may open it.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -20,11 +20,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use widestring::U16CString;
 
-use super::bind::{BindError, path_error};
-use super::peer::Peer;
+use super::{BindError, path_error};
 use crate::broker::Broker;
 use crate::config::{Config, Env};
-use crate::platform::clock::{BootTime, Clock};
+use crate::platform::clock::Clock;
 use crate::platform::systemd::InheritedListener;
 use crate::platform::users;
 
@@ -188,7 +187,7 @@ impl Socket {
     }
 }
 
-/// Whoever came first has the name; whether it is another daemon its owner tells.
+/// Checks that the name is free. If it is taken, its owner shows whether another daemon has it.
 fn check_place(path: &Path) -> Result<(), BindError> {
     let mut options = OpenOptions::new();
     let opened = options
@@ -234,20 +233,9 @@ impl Listener {
 pub(super) struct Stream(DuplexPipeStream<Bytes>);
 
 impl Stream {
-    /// The pipe, which can be read and written by whoever sees it.
+    /// Returns the pipe, which is read and written without exclusive access.
     pub(super) fn pipe(&self) -> &DuplexPipeStream<Bytes> {
         &self.0
-    }
-}
-
-impl Peer {
-    /// Asks the system, which tells the process and not whose it is.
-    pub(super) fn of(stream: &Stream, _: Option<BootTime>) -> Self {
-        let pid = stream.0.client_process_id().ok();
-        Self {
-            pid,
-            ..Self::default()
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! On Windows: a named pipe.
+//! On Windows: a caller's connection through a named pipe, as a session reads and writes it.
 
 use std::io;
 use std::pin::Pin;
@@ -8,13 +8,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
-use crate::server::Stream;
+use super::Stream;
 
-/// How long telling a caller that it is left may take. It has read nothing yet, so it takes no time
-/// at all.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// How long the last write to a rejected caller may take. It has read nothing yet, so there is room.
+const FINAL_WRITE_TIMEOUT: Duration = Duration::from_millis(100);
 
-pub(in crate::server) struct CallerStream(Stream);
+pub(super) struct CallerStream(Stream);
 
 #[expect(
     clippy::unnecessary_wraps,
@@ -22,12 +21,12 @@ pub(in crate::server) struct CallerStream(Stream);
     reason = "the same face everywhere"
 )]
 impl CallerStream {
-    pub(in crate::server) fn new(stream: Stream) -> io::Result<Self> {
+    pub(super) fn new(stream: Stream) -> io::Result<Self> {
         Ok(Self(stream))
     }
 
     /// Reads once; zero bytes mean that the caller has left.
-    pub(in crate::server) fn poll_read(
+    pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
         buffer: &mut [u8],
@@ -38,12 +37,12 @@ impl CallerStream {
     }
 
     /// Here there is no writing without waiting.
-    pub(in crate::server) fn try_write(&self, _: &[u8], _: &[u8]) -> io::Result<usize> {
+    pub(super) fn try_write(&self, _: &[u8], _: &[u8]) -> io::Result<usize> {
         Ok(0)
     }
 
     /// Writes all pieces, waiting for room.
-    pub(in crate::server) async fn write_all(&mut self, pieces: [&[u8]; 2]) -> io::Result<()> {
+    pub(super) async fn write_all(&mut self, pieces: [&[u8]; 2]) -> io::Result<()> {
         for bytes in pieces {
             self.0.pipe().write_all(bytes).await?;
         }
@@ -52,11 +51,11 @@ impl CallerStream {
 }
 
 /// Here there is no reading without waiting.
-pub(in crate::server) fn read_at_once(_: &Stream, _: &mut [u8]) -> usize {
+pub(super) fn read_at_once(_: &Stream, _: &mut [u8]) -> usize {
     0
 }
 
 /// Writes to a caller that is about to be left.
-pub(in crate::server) async fn write_final(stream: Stream, bytes: &[u8]) -> io::Result<()> {
-    timeout(LAST_WORDS, stream.pipe().write_all(bytes)).await?
+pub(super) async fn write_final(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    timeout(FINAL_WRITE_TIMEOUT, stream.pipe().write_all(bytes)).await?
 }

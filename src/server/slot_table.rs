@@ -1,19 +1,19 @@
-//! PURE. Shares a fixed number of places between users, and decides who loses one when all are taken:
-//! the user that holds the most, and of its places the one whose holder has sent nothing for longest.
+//! PURE. Shares a fixed number of slots between users, and decides which user loses one when all are taken:
+//! the user that holds the most, and of its slots the one whose holder has sent nothing for longest.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// A user; `None` is the overflow uid, which stands for everyone in another user namespace.
+/// A user; `None` is the overflow uid, which stands for every user of another user namespace.
 pub(super) type Uid = Option<u32>;
 
-/// The places, and who holds them.
+/// The slots and their holders.
 #[derive(Debug)]
-pub(super) struct FairShare<T> {
-    places: usize,
-    /// Of these, the places that only privileged users may take.
+pub(super) struct SlotTable<T> {
+    slots: usize,
+    /// Of these, the slots that only privileged users may take.
     reserved: usize,
     taken: usize,
     taken_by_unprivileged: usize,
@@ -24,11 +24,11 @@ pub(super) struct FairShare<T> {
 #[derive(Debug)]
 struct User<T> {
     is_privileged: bool,
-    /// By [`StatusCursor::ranked`].
-    held: BTreeMap<u64, Arc<Place<T>>>,
+    /// By [`Slot::ranked`].
+    held: BTreeMap<u64, Arc<Slot<T>>>,
 }
 
-/// A user's position: the more places it holds and the longer its longest silent one has sent
+/// A user's position: the more slots it holds and the longer its longest silent one has sent
 /// nothing, the later in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
@@ -38,36 +38,36 @@ struct Rank {
     is_privileged: bool,
 }
 
-/// One taken place.
+/// One taken slot.
 #[derive(Debug)]
-pub(super) struct Place<T> {
+pub(super) struct Slot<T> {
     uid: Uid,
     /// When its holder last sent anything, as a position in the order of all sends.
     last_sent: AtomicU64,
     /// The value of `last_sent` by which it is ranked: never newer, and brought up to date when the
-    /// place is looked at, so that a send costs no lock.
+    /// slot is looked at, so that a send costs no lock.
     ranked: AtomicU64,
     is_replaced: AtomicBool,
     pub(super) holder: T,
 }
 
-/// What a user gets that wants a place.
+/// The result of an attempt to take a slot.
 #[derive(Debug)]
 pub(super) enum Outcome<T> {
-    Free(Arc<Place<T>>),
-    /// The old one has lost its place and is to be ended.
+    Free(Arc<Slot<T>>),
+    /// The old one has lost its slot and is to be ended.
     Replaced {
-        new: Arc<Place<T>>,
-        old: Arc<Place<T>>,
+        new: Arc<Slot<T>>,
+        old: Arc<Slot<T>>,
     },
-    /// All are taken, and nobody holds more than the user itself.
+    /// All are taken, and no user holds more than this one.
     Full,
 }
 
-impl<T> FairShare<T> {
-    pub(super) fn new(places: usize, reserved: usize) -> Self {
+impl<T> SlotTable<T> {
+    pub(super) fn new(slots: usize, reserved: usize) -> Self {
         Self {
-            places,
+            slots,
             reserved,
             taken: 0,
             taken_by_unprivileged: 0,
@@ -76,18 +76,18 @@ impl<T> FairShare<T> {
         }
     }
 
-    /// How many places a user holds.
+    /// How many slots a user holds.
     pub(super) fn held_by(&self, uid: Uid) -> usize {
         self.users.get(&uid).map_or(0, |user| user.held.len())
     }
 
-    /// The users that hold the most, with their numbers of places.
+    /// The users that hold the most, with their numbers of slots.
     pub(super) fn largest(&self) -> impl Iterator<Item = (Uid, usize)> {
         let ranks = self.ranking.iter().rev();
         ranks.map(|rank| (rank.uid, rank.held))
     }
 
-    /// Takes a place for a user; `now` is the position of this event in the order of all sends, and
+    /// Takes a slot for a user; `now` is the position of this event in the order of all sends, and
     /// no other event has the same.
     pub(super) fn take(
         &mut self,
@@ -96,18 +96,18 @@ impl<T> FairShare<T> {
         now: u64,
         holder: T,
     ) -> Outcome<T> {
-        let shared = self.places.saturating_sub(self.reserved);
+        let shared = self.slots.saturating_sub(self.reserved);
         let is_shared_full = !is_privileged && self.taken_by_unprivileged >= shared;
         let mut old = None;
-        if is_shared_full || self.taken >= self.places {
-            // A place that is reserved is of no use to the user.
+        if is_shared_full || self.taken >= self.slots {
+            // A slot that is reserved is of no use to the user.
             let largest = self.up_to_date_largest(is_shared_full);
             let Some(largest) = largest.filter(|largest| self.held_by(uid) < largest.held) else {
                 return Outcome::Full;
             };
             old = self.remove(largest.uid, largest.longest_silent.0);
         }
-        let new = Arc::new(Place {
+        let new = Arc::new(Slot {
             uid,
             last_sent: AtomicU64::new(now),
             ranked: AtomicU64::new(now),
@@ -124,50 +124,50 @@ impl<T> FairShare<T> {
         }
     }
 
-    /// Gives a place back, unless it has been replaced.
-    pub(super) fn release(&mut self, place: &Place<T>) {
-        if !place.is_replaced() {
-            self.remove(place.uid, place.ranked.load(Ordering::Relaxed));
+    /// Gives a slot back, unless it has been replaced.
+    pub(super) fn release(&mut self, slot: &Slot<T>) {
+        if !slot.is_replaced() {
+            self.remove(slot.uid, slot.ranked.load(Ordering::Relaxed));
         }
     }
 
-    /// The user that holds the most, ranked by when its longest silent place really sent last.
+    /// The user that holds the most, ranked by when its longest silent slot really sent last.
     fn up_to_date_largest(&mut self, only_unprivileged: bool) -> Option<Rank> {
         loop {
             let mut ranks = self.ranking.iter().rev();
             // No more than two users are privileged.
             let rank = *ranks.find(|rank| !(only_unprivileged && rank.is_privileged))?;
             let user = self.users.get(&rank.uid)?;
-            let (_, place) = user.held.first_key_value()?;
-            let last_sent = place.last_sent.load(Ordering::Relaxed);
+            let (_, slot) = user.held.first_key_value()?;
+            let last_sent = slot.last_sent.load(Ordering::Relaxed);
             if last_sent == rank.longest_silent.0 {
                 return Some(rank);
             }
-            let place = self.remove(rank.uid, rank.longest_silent.0)?;
-            place.ranked.store(last_sent, Ordering::Relaxed);
-            self.insert(rank.is_privileged, &place);
+            let slot = self.remove(rank.uid, rank.longest_silent.0)?;
+            slot.ranked.store(last_sent, Ordering::Relaxed);
+            self.insert(rank.is_privileged, &slot);
         }
     }
 
-    fn insert(&mut self, is_privileged: bool, place: &Arc<Place<T>>) {
-        let user = self.users.entry(place.uid).or_insert_with(|| User {
+    fn insert(&mut self, is_privileged: bool, slot: &Arc<Slot<T>>) {
+        let user = self.users.entry(slot.uid).or_insert_with(|| User {
             is_privileged,
             held: BTreeMap::new(),
         });
-        if let Some(rank) = user.rank(place.uid) {
+        if let Some(rank) = user.rank(slot.uid) {
             self.ranking.remove(&rank);
         }
-        let ranked = place.ranked.load(Ordering::Relaxed);
-        user.held.insert(ranked, Arc::clone(place));
-        self.ranking.extend(user.rank(place.uid));
+        let ranked = slot.ranked.load(Ordering::Relaxed);
+        user.held.insert(ranked, Arc::clone(slot));
+        self.ranking.extend(user.rank(slot.uid));
         self.taken += 1;
         self.taken_by_unprivileged += usize::from(!is_privileged);
     }
 
-    fn remove(&mut self, uid: Uid, ranked: u64) -> Option<Arc<Place<T>>> {
+    fn remove(&mut self, uid: Uid, ranked: u64) -> Option<Arc<Slot<T>>> {
         let user = self.users.get_mut(&uid)?;
         let rank = user.rank(uid);
-        let place = user.held.remove(&ranked)?;
+        let slot = user.held.remove(&ranked)?;
         if let Some(rank) = rank {
             self.ranking.remove(&rank);
         }
@@ -181,7 +181,7 @@ impl<T> FairShare<T> {
                 self.users.remove(&uid);
             }
         }
-        Some(place)
+        Some(slot)
     }
 }
 
@@ -197,13 +197,13 @@ impl<T> User<T> {
     }
 }
 
-impl<T> Place<T> {
-    /// Its holder has sent something; `now` is as in [`FairShare::take`].
+impl<T> Slot<T> {
+    /// Its holder has sent something; `now` is as in [`SlotTable::take`].
     pub(super) fn sent(&self, now: u64) {
         self.last_sent.store(now, Ordering::Relaxed);
     }
 
-    /// Whether another user's holder has its place now.
+    /// Whether another user's holder has its slot now.
     pub(super) fn is_replaced(&self) -> bool {
         self.is_replaced.load(Ordering::Relaxed)
     }

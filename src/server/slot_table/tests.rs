@@ -2,11 +2,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Places whose holders are numbered in the order in which they took them.
+/// Slots whose holders are numbered in the order in which they took them.
 struct Table {
-    share: FairShare<u64>,
+    inner: SlotTable<u64>,
     now: u64,
-    places: Vec<Arc<Place<u64>>>,
+    slots: Vec<Arc<Slot<u64>>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -17,25 +17,25 @@ enum Seen {
 }
 
 impl Table {
-    fn new(places: usize, reserved: usize) -> Self {
+    fn new(slots: usize, reserved: usize) -> Self {
         Self {
-            share: FairShare::new(places, reserved),
+            inner: SlotTable::new(slots, reserved),
             now: 0,
-            places: Vec::new(),
+            slots: Vec::new(),
         }
     }
 
     /// Uid 0 is privileged.
     fn take(&mut self, uid: u32) -> Seen {
         self.now += 1;
-        let number = self.places.len() as u64;
-        match self.share.take(Some(uid), uid == 0, self.now, number) {
-            Outcome::Free(place) => {
-                self.places.push(place);
+        let number = self.slots.len() as u64;
+        match self.inner.take(Some(uid), uid == 0, self.now, number) {
+            Outcome::Free(slot) => {
+                self.slots.push(slot);
                 Seen::Free
             }
             Outcome::Replaced { new, old } => {
-                self.places.push(new);
+                self.slots.push(new);
                 assert!(old.is_replaced());
                 Seen::Replaced(old.holder)
             }
@@ -45,12 +45,12 @@ impl Table {
 
     fn sent(&mut self, number: usize) {
         self.now += 1;
-        self.places[number].sent(self.now);
+        self.slots[number].sent(self.now);
     }
 
     fn release(&mut self, number: usize) {
-        let place = Arc::clone(&self.places[number]);
-        self.share.release(&place);
+        let slot = Arc::clone(&self.slots[number]);
+        self.inner.release(&slot);
     }
 }
 
@@ -62,7 +62,7 @@ fn new_user_replaces_the_longest_silent_place_of_the_largest_holder() {
     }
     table.sent(0);
     assert_eq!(table.take(9), Seen::Replaced(1));
-    // Now 7 and 8 hold two each, and the first place of 8 is silent for longer than 2 and 0 are.
+    // Now 7 and 8 hold two each, and the first slot of 8 is silent for longer than 2 and 0 are.
     table.sent(2);
     assert_eq!(table.take(9), Seen::Replaced(3));
 }
@@ -73,7 +73,7 @@ fn user_that_holds_as_many_as_the_largest_holder_gets_no_place() {
     assert_eq!([table.take(7), table.take(8)], [Seen::Free, Seen::Free]);
     assert_eq!(table.take(7), Seen::Full);
     assert_eq!(table.take(9), Seen::Replaced(0));
-    assert_eq!(table.share.held_by(Some(7)), 0);
+    assert_eq!(table.inner.held_by(Some(7)), 0);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn reserved_places_are_for_privileged_users_only() {
     assert_eq!(
         table.take(6),
         Seen::Replaced(1),
-        "a reserved place is of no use"
+        "a reserved slot is of no use"
     );
 }
 
@@ -108,14 +108,14 @@ fn replaced_place_is_given_back_only_once() {
     assert_eq!([table.take(7), table.take(7)], [Seen::Free, Seen::Free]);
     assert_eq!(table.take(8), Seen::Replaced(0));
     table.release(0);
-    assert_eq!(table.share.taken, 2);
+    assert_eq!(table.inner.taken, 2);
     table.release(1);
     table.release(2);
     assert_eq!(
-        (table.share.taken, table.share.taken_by_unprivileged),
+        (table.inner.taken, table.inner.taken_by_unprivileged),
         (0, 0)
     );
-    assert!(table.share.users.is_empty() && table.share.ranking.is_empty());
+    assert!(table.inner.users.is_empty() && table.inner.ranking.is_empty());
 }
 
 #[derive(Clone, Debug)]
@@ -127,7 +127,7 @@ enum Event {
 
 /// What is decided, found by looking at everything.
 struct Model {
-    places: usize,
+    slots: usize,
     reserved: usize,
     /// Number, uid and when it sent last.
     held: Vec<(u64, u32, u64)>,
@@ -140,9 +140,9 @@ impl Model {
 
     fn take(&mut self, uid: u32, number: u64, now: u64) -> Seen {
         let unprivileged = self.held.iter().filter(|held| held.1 != 0).count();
-        let is_shared_full = uid != 0 && unprivileged >= self.places - self.reserved;
+        let is_shared_full = uid != 0 && unprivileged >= self.slots - self.reserved;
         let mut seen = Seen::Free;
-        if is_shared_full || self.held.len() >= self.places {
+        if is_shared_full || self.held.len() >= self.slots {
             let candidates = self
                 .held
                 .iter()
@@ -175,21 +175,21 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #[test]
     fn decisions_are_those_of_a_model_that_looks_at_everything(
-        places in 1..12_usize,
+        slots in 1..12_usize,
         reserved in 0..4_usize,
         events in prop::collection::vec(event(), 0..200),
     ) {
-        let reserved = reserved.min(places - 1);
-        let mut table = Table::new(places, reserved);
-        let mut model = Model { places, reserved, held: Vec::new() };
+        let reserved = reserved.min(slots - 1);
+        let mut table = Table::new(slots, reserved);
+        let mut model = Model { slots, reserved, held: Vec::new() };
         for event in events {
             match event {
                 Event::Take(uid) => {
-                    let number = table.places.len() as u64;
+                    let number = table.slots.len() as u64;
                     let expected = model.take(uid, number, table.now + 1);
                     prop_assert_eq!(table.take(uid), expected);
                 }
-                Event::Sent(number) if number < table.places.len() => {
+                Event::Sent(number) if number < table.slots.len() => {
                     table.sent(number);
                     for held in &mut model.held {
                         if held.0 == number as u64 {
@@ -197,17 +197,17 @@ proptest! {
                         }
                     }
                 }
-                Event::Release(number) if number < table.places.len() => {
+                Event::Release(number) if number < table.slots.len() => {
                     table.release(number);
                     model.held.retain(|held| held.0 != number as u64);
                 }
                 Event::Sent(_) | Event::Release(_) => {}
             }
             let taken = model.held.len();
-            prop_assert_eq!(table.share.taken, taken);
-            let sum: usize = table.share.largest().map(|(_, held)| held).sum();
+            prop_assert_eq!(table.inner.taken, taken);
+            let sum: usize = table.inner.largest().map(|(_, held)| held).sum();
             prop_assert_eq!(sum, taken);
-            prop_assert!(taken <= places);
+            prop_assert!(taken <= slots);
         }
     }
 }
