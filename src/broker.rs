@@ -1,18 +1,19 @@
-//! Owns the scheduler: waits for one event, applies it, carries out the commands.
+//! Owns the scheduler: applies requests and events to it, and executes its commands.
 //!
-//! [`Broker`] is the face for sessions: a cached token is answered on the spot, without a hop to
-//! another task. [`Engine`] is the loop that sends token requests and keeps the time.
+//! Sessions use [`Broker`], which answers with a cached token immediately, without a switch to another
+//! task. [`Engine`] is the loop that sends token requests and waits for timers.
 
 mod audit;
 mod broker_config;
 mod did_you_mean;
 mod engine;
-mod errors;
-mod find;
+mod daemon_errors;
+mod access_check;
 mod stored_tokens;
 mod log;
+mod log_rate_limit;
 mod metrics;
-mod summary;
+mod status_line;
 mod counters;
 mod watch;
 
@@ -37,6 +38,7 @@ use domo_token_core::scheduler::{STOPPING, Scheduler, SetId};
 pub use broker_config::{AccessTables, BrokerConfig, DaemonInfo, Origins};
 use counters::Counters;
 pub use engine::{Clients, Engine, EngineHandle};
+use log_rate_limit::LogRateLimit;
 pub use metrics::METRICS_TYPE;
 pub use stored_tokens::StoredToken;
 pub use watch::Watch;
@@ -50,14 +52,14 @@ struct Shared<C> {
     clock: C,
     /// Whether any client has an access table.
     has_rules: AtomicBool,
-    /// Whether any of them names units.
+    /// Whether any access table names units.
     has_units: AtomicBool,
     state: Mutex<State>,
-    /// Rung when the scheduler has commands or an earlier timer.
+    /// Notified when the scheduler has commands or an earlier timer.
     changed: Notify,
-    /// Rung when there are other tokens than before.
+    /// Notified when the stored tokens have changed.
     renewed: signal::Sender<()>,
-    /// Rung when an attempt has ended, well or badly.
+    /// Notified when an attempt has succeeded or failed.
     attempted: signal::Sender<()>,
     connections: AtomicUsize,
     audit: OnceLock<Audit>,
@@ -71,15 +73,14 @@ struct State {
     stored: Vec<StoredToken>,
     waiters: HashMap<WaiterId, oneshot::Sender<Reply>>,
     last_waiter: u64,
-    /// Rung when the watchers of a set are to look again; dropped when there is nothing to see any
-    /// more.
+    /// Notifies the watchers of a set of a change; dropped when the set is removed.
     watched: HashMap<SetId, signal::Sender<()>>,
-    /// When the loop wakes up by itself.
+    /// When the loop wakes up by its timer.
     armed: Option<BootTime>,
     stopping: bool,
     /// Why callers cannot connect, and the command that helps.
     socket_error: Option<String>,
-    refusals: log::LogRateLimit,
+    denial_log: LogRateLimit,
     counters: Counters,
 }
 
@@ -119,7 +120,7 @@ impl<C: Clock> Broker<C> {
                 armed: None,
                 stopping: false,
                 socket_error: None,
-                refusals: log::LogRateLimit::default(),
+                denial_log: LogRateLimit::default(),
                 counters: Counters::default(),
             }),
             changed: Notify::new(),
@@ -130,7 +131,7 @@ impl<C: Clock> Broker<C> {
         }))
     }
 
-    /// Whether more of a caller must be looked up than the kernel says by itself.
+    /// Whether callers must be looked up in the user database.
     #[must_use]
     pub fn needs_identity(&self) -> bool {
         self.0.has_rules.load(Ordering::Relaxed) || self.0.audit.get().is_some()
@@ -163,7 +164,7 @@ impl<C: Clock> Broker<C> {
         reply
     }
 
-    /// Decides what a caller gets, and says for the audit what it asked for.
+    /// Decides on a request, and returns for the audit what was decided on.
     fn begin(&self, request: &TokenRequest, caller: &Caller) -> (Option<Asked>, Begun) {
         let now = self.0.clock.now();
         let time_left = Duration::from_millis(request.time_left_ms.min(MAX_TIME_LEFT_MS));
@@ -231,14 +232,14 @@ impl<C: Clock> Broker<C> {
         reply.map_err(|refusal| state.with_load_error(set, caller, refusal))
     }
 
-    /// Counts a connection for as long as what is returned lives.
+    /// Counts a connection until the guard is dropped.
     #[must_use]
     pub fn connected(&self) -> ConnectionGuard<'_> {
         self.0.connections.fetch_add(1, Ordering::Relaxed);
         ConnectionGuard(&self.0.connections)
     }
 
-    /// The token of a set, then each new one.
+    /// Returns a watch on a set: its token, then each new one.
     ///
     /// # Errors
     ///
@@ -269,8 +270,8 @@ impl<C: Clock> Broker<C> {
         Ok(Watch::new(self.clone(), set, changed.subscribe()))
     }
 
-    /// Refuses every request from now on and ends every wait and every watch, also where the engine
-    /// has ended without doing so.
+    /// Refuses every request from now on and ends every wait and every watch, even if the engine has
+    /// ended without doing so.
     pub fn shut_down(&self) {
         let mut state = self.state();
         state.stopping = true;
@@ -307,20 +308,22 @@ impl<C: Clock> Broker<C> {
         (StatusPage { broker, scopes }, next)
     }
 
-    /// What is decided for a caller, and by which rule.
+    /// Returns what is decided for a caller, and by which rule.
     #[must_use]
     pub fn explain(&self, asked: &Asked, caller: &Caller) -> Explanation {
         self.state().explain(asked, caller, self.0.clock.now())
     }
 
-    /// A session's panic must not take the others down, and no method leaves the state half done.
+    /// Locks the state. A panic of one session must not affect the others, and no method leaves the state
+    /// inconsistent.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// A caller that waited has its answer; by then the set may be gone, and its counts with it.
+    /// Counts the answer to a caller that waited. The set may have been removed meanwhile, and its
+    /// counts with it.
     fn count_late(&mut self, set: SetId, reply: &Reply) {
         if self.scheduler.contains(set) {
             self.counters.count_answer(set, reply);
@@ -329,7 +332,7 @@ impl State {
         }
     }
 
-    /// When the loop has to wake up by itself.
+    /// Returns when the loop has to wake up by its timer.
     fn arm(&mut self) -> Option<BootTime> {
         self.armed = self.scheduler.poll_timeout();
         self.armed
@@ -346,7 +349,7 @@ enum Begun {
     },
 }
 
-/// A caller that is connected.
+/// Counts a connection until it is dropped.
 #[derive(Debug)]
 pub struct ConnectionGuard<'a>(&'a AtomicUsize);
 
@@ -356,7 +359,7 @@ impl Drop for ConnectionGuard<'_> {
     }
 }
 
-/// Takes a caller off the list when its session ends before its answer.
+/// Removes a waiting caller when its session ends before its answer.
 struct WaiterGuard<'a, C: Clock> {
     broker: &'a Broker<C>,
     set: SetId,

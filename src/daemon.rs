@@ -157,7 +157,7 @@ fn broker_with<C: Clock>(stored: Vec<File>, config: BrokerConfig, clock: &C) -> 
     let stored = StoredTokens::read(stored);
     let stored = config.keep_over_restart.then(|| stored.tokens(clock.now()));
     let broker = Broker::new(clock.clone(), fastrand::u64(..), config);
-    broker.add_stored(stored.unwrap_or_default());
+    broker.set_stored(stored.unwrap_or_default());
     broker
 }
 

@@ -1,8 +1,7 @@
-//! Tokens over a restart of the service: systemd holds them meanwhile, in sealed memory.
+//! Keeps tokens over a restart of the service, in systemd's file-descriptor store.
 //!
-//! What is handed over is JSON in a memfd that nobody can change any more. It is taken back only
-//! within the same boot, whose clock the times are on, and for the same client name, scope set and
-//! endpoint.
+//! A snapshot is JSON in a sealed memfd, which nobody can change. It is restored only within the same
+//! boot, because its times are on the boot clock, and for the same client name, scope set and endpoint.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -25,17 +24,18 @@ use crate::source::Origin;
 use domo_token_core::schedule::TokenSnapshot;
 use domo_token_core::token::{Life, MAX_LIFETIME, Token};
 
-/// The form of what is handed over; another one is dropped.
-const FORM: u8 = 1;
+/// The version of the snapshot's format; snapshots of another one are dropped.
+const FORMAT: u8 = 1;
 
-/// How many times as long as a hand-over took there is none after it: thousands of tokens that come
-/// in a burst go in a few, and a single one at once, so that a kill loses the last renewal at most.
-const REST: u32 = 9;
+/// How many times as long as storing a snapshot took the next one waits: thousands of tokens that come in
+/// a burst are stored in few snapshots, and a single one immediately, so that a kill loses the last
+/// renewal at most.
+const PAUSE_FACTOR: u32 = 9;
 
 #[derive(Serialize, Deserialize)]
 struct Snapshot {
     form: u8,
-    /// The kernel's name for this boot.
+    /// The kernel's id of this boot.
     boot: String,
     written: BootTime,
     tokens: Vec<Record>,
@@ -55,67 +55,72 @@ struct Record {
     renew_at: Option<BootTime>,
 }
 
-/// What an earlier process had handed over.
+/// The tokens that an earlier process had stored.
 #[derive(Default)]
 pub struct StoredTokens(Vec<Record>);
 
 impl StoredTokens {
-    /// Reads what systemd handed back. What is of no use is left out: of an earlier boot, of
-    /// another form, open to changes.
+    /// Reads the snapshots that systemd passed. One of an earlier boot, of another format or without seals
+    /// is ignored.
     #[must_use]
     pub fn read(files: Vec<File>) -> Self {
-        let pages = files.into_iter().filter_map(|file| match page(file) {
-            Ok(page) => Some(page),
-            Err(error) => {
-                warn!("tokens of the last process can't be taken back: {error}");
-                None
-            }
-        });
-        // There are two if that process was killed between handing over and taking back.
-        let newest = pages.max_by_key(|page| page.written);
-        Self(newest.map(|page| page.tokens).unwrap_or_default())
+        let snapshots = files
+            .into_iter()
+            .filter_map(|file| match read_snapshot(file) {
+                Ok(snapshot) => Some(snapshot),
+                Err(error) => {
+                    warn!("tokens of the last process can't be taken back: {error}");
+                    None
+                }
+            });
+        // There are two if that process was killed after storing one and before removing the other.
+        let newest = snapshots.max_by_key(|snapshot| snapshot.written);
+        Self(newest.map(|snapshot| snapshot.tokens).unwrap_or_default())
     }
 
-    /// The tokens that are valid.
+    /// Returns the tokens that are valid.
     #[must_use]
     pub fn tokens(self, now: BootTime) -> Vec<StoredToken> {
-        let valid = self.0.into_iter().filter_map(|record| record.held(now));
+        let valid = self
+            .0
+            .into_iter()
+            .filter_map(|record| record.into_stored(now));
         valid.collect()
     }
 }
 
 impl Record {
-    fn of(held: StoredToken) -> Self {
-        let token = held.kept.token;
+    fn of(stored: StoredToken) -> Self {
+        let token = stored.snapshot.token;
         let life = token.life();
         Self {
-            client: held.client,
-            origin: held.origin,
-            scope: held.scope.as_str().to_owned(),
+            client: stored.client,
+            origin: stored.origin,
+            scope: stored.scope.as_str().to_owned(),
             granted: token.granted().as_str().to_owned(),
             text: TokenText::from(token.text().clone()),
             generation: life.generation,
             obtained: life.obtained,
             lifetime_ms: u64::try_from(life.lifetime.as_millis()).unwrap_or(u64::MAX),
             expires: life.expires,
-            renew_at: held.kept.renew_at,
+            renew_at: stored.snapshot.renew_at,
         }
     }
 
-    fn held(self, now: BootTime) -> Option<StoredToken> {
+    fn into_stored(self, now: BootTime) -> Option<StoredToken> {
         let life = Life {
             generation: self.generation,
             obtained: self.obtained,
             lifetime: Duration::from_millis(self.lifetime_ms).min(MAX_LIFETIME),
             expires: self.expires,
         };
-        let lives = now < life.expires && life.obtained <= now && life.left(now) <= MAX_LIFETIME;
+        let is_valid = now < life.expires && life.obtained <= now && life.left(now) <= MAX_LIFETIME;
         let scope = ScopeSet::parse(&self.scope).ok()?;
         let granted = ScopeSet::parse(&self.granted).ok()?;
         let text: SecretString = self.text.into_secret();
-        let token = lives.then(|| Token::new(&self.client, &granted, &text, life));
+        let token = is_valid.then(|| Token::new(&self.client, &granted, &text, life));
         Some(StoredToken {
-            kept: TokenSnapshot {
+            snapshot: TokenSnapshot {
                 token: token?.ok()?,
                 renew_at: self.renew_at,
             },
@@ -126,17 +131,17 @@ impl Record {
     }
 }
 
-/// Hands the tokens over anew whenever they change, and a last time when `stop` is cancelled.
+/// Stores a snapshot whenever the tokens change, and a last one when `stop` is cancelled.
 pub async fn run<C: Clock>(broker: Broker<C>, clock: C, stop: CancellationToken) {
     let mut changed = broker.renewals();
     changed.mark_changed();
-    // What was taken back is handed over anew.
+    // The restored tokens are stored again.
     clear();
     let mut slot = Slot::A;
     let mut stopping = false;
     while !stopping {
         tokio::select! {
-            _changed = changed.changed() => {}
+            _ = changed.changed() => {}
             () = stop.cancelled() => {
                 stopping = true;
                 if !changed.has_changed().unwrap_or(false) {
@@ -145,49 +150,49 @@ pub async fn run<C: Clock>(broker: Broker<C>, clock: C, stop: CancellationToken)
             }
         }
         changed.mark_unchanged();
-        let held = broker.held().unwrap_or_default();
-        if held.is_empty() {
+        let tokens = broker.tokens_to_store().unwrap_or_default();
+        if tokens.is_empty() {
             clear();
             continue;
         }
         let written = clock.now();
-        let handed_over = threads::run(move || hand_over(held, written, slot)).await;
-        match handed_over.and_then(|handed_over| handed_over) {
+        let stored = threads::run(move || store(tokens, written, slot)).await;
+        match stored.and_then(|stored| stored) {
             Ok(count) => debug!(count, "tokens are handed to systemd for a restart"),
             Err(error) => warn!("tokens can't be kept for a restart: {error}"),
         }
         slot = slot.other();
         let now = clock.now();
-        let rested = now + now.saturating_since(written) * REST;
+        let next = now + now.saturating_since(written) * PAUSE_FACTOR;
         tokio::select! {
-            () = clock.sleep_until(rested) => {}
+            () = clock.sleep_until(next) => {}
             () = stop.cancelled() => {}
         }
     }
 }
 
-/// Has systemd close what it holds.
+/// Removes the stored snapshots.
 pub fn clear() {
-    systemd::forget(Slot::A);
-    systemd::forget(Slot::B);
+    systemd::remove_descriptor(Slot::A);
+    systemd::remove_descriptor(Slot::B);
 }
 
-fn hand_over(held: Vec<StoredToken>, written: BootTime, slot: Slot) -> io::Result<usize> {
-    let tokens: Vec<Record> = held.into_iter().map(Record::of).collect();
+fn store(tokens: Vec<StoredToken>, written: BootTime, slot: Slot) -> io::Result<usize> {
+    let tokens: Vec<Record> = tokens.into_iter().map(Record::of).collect();
     let count = tokens.len();
-    let page = Snapshot {
-        form: FORM,
+    let snapshot = Snapshot {
+        form: FORMAT,
         boot: boot_id()?,
         written,
         tokens,
     };
     let mut text = Zeroizing::new(Vec::new());
-    serde_json::to_writer(&mut *text, &page)?;
-    systemd::keep(&sealed(&text)?, slot);
+    serde_json::to_writer(&mut *text, &snapshot)?;
+    systemd::store_descriptor(&sealed_memfd(&text)?, slot);
     Ok(count)
 }
 
-fn sealed(text: &[u8]) -> io::Result<File> {
+fn sealed_memfd(text: &[u8]) -> io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let mut file = File::from(memfd_create(c"domo-tokens", flags)?);
     file.write_all(text)?;
@@ -199,7 +204,7 @@ fn all_seals() -> SealFlags {
     SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE
 }
 
-fn page(mut file: File) -> io::Result<Snapshot> {
+fn read_snapshot(mut file: File) -> io::Result<Snapshot> {
     let seals = rustix::fs::fcntl_get_seals(&file)?;
     if !seals.contains(all_seals()) {
         return Err(io::Error::other("they are not sealed"));
@@ -208,16 +213,16 @@ fn page(mut file: File) -> io::Result<Snapshot> {
     let mut text = Zeroizing::new(Vec::with_capacity(length));
     file.rewind()?;
     file.read_to_end(&mut text)?;
-    // serde's words may quote what it read.
-    let page: Snapshot =
+    // serde's message may quote what it read.
+    let snapshot: Snapshot =
         serde_json::from_slice(&text).map_err(|_| io::Error::other("they are of another form"))?;
-    if page.form != FORM {
+    if snapshot.form != FORMAT {
         return Err(io::Error::other("they are of another version"));
     }
-    if page.boot != boot_id()? {
+    if snapshot.boot != boot_id()? {
         return Err(io::Error::other("they are of an earlier boot"));
     }
-    Ok(page)
+    Ok(snapshot)
 }
 
 fn boot_id() -> io::Result<String> {

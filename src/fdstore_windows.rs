@@ -1,4 +1,4 @@
-//! Tokens over a restart of the service: on Windows there is nobody to hold them meanwhile.
+//! Tokens over a restart of the service: Windows has no file-descriptor store.
 
 use std::fs::File;
 
@@ -7,23 +7,21 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::{Broker, StoredToken};
 use crate::platform::clock::{BootTime, Clock};
 
-/// What an earlier process had handed over: nothing.
+/// The tokens that an earlier process had stored: none.
 pub struct StoredTokens;
 
 impl StoredTokens {
-    /// Nobody hands anything back.
     #[must_use]
     pub fn read(_: Vec<File>) -> Self {
         Self
     }
 
-    /// None.
     #[must_use]
     pub fn tokens(self, _: BootTime) -> Vec<StoredToken> {
         Vec::new()
     }
 }
 
-/// Hands nothing over.
-#[expect(clippy::unused_async, reason = "the same face everywhere")]
+/// Stores nothing.
+#[expect(clippy::unused_async, reason = "the same signature everywhere")]
 pub async fn run<C: Clock>(_: Broker<C>, _: C, _: CancellationToken) {}

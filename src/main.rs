@@ -203,22 +203,22 @@ fn serve(options: &Options, format: Format, env: Env<'static>, harden: bool) -> 
     logging::catch_panics(format);
     #[cfg(unix)]
     write_from_background();
-    let passed = match systemd::passed() {
-        Ok(passed) => passed,
+    let inherited = match systemd::take_inherited() {
+        Ok(inherited) => inherited,
         Err(error) => {
             let error = format!("{HANDED_OVER}: {error}");
             return end(format, &error, daemon::EX_CONFIG);
         }
     };
     #[cfg(unix)]
-    let sockets = passed.listeners.iter();
+    let sockets = inherited.listeners.iter();
     #[cfg(unix)]
     let sockets: Vec<_> = sockets
         .filter_map(|socket| socket.try_clone().ok())
         .collect();
     let run = || {
         close_memory(harden)?;
-        run(options, format, env, passed)
+        run(options, format, env, inherited)
     };
     let ended = caught(run).and_then(|ended| ended);
     // A service manager that ends the whole control group does that; others leave them running.
@@ -251,11 +251,11 @@ fn run(
     options: &Options,
     format: Format,
     env: Env<'static>,
-    passed: InheritedFds,
+    inherited: InheritedFds,
 ) -> Result<(), ExitError> {
-    if let Some(wrong) = &passed.wrong {
+    if let Some(error) = &inherited.error {
         return Err(ExitError(
-            format!("{HANDED_OVER}: {wrong}"),
+            format!("{HANDED_OVER}: {error}"),
             daemon::EX_CONFIG,
         ));
     }
@@ -280,7 +280,7 @@ fn run(
             env,
             levels,
             signals,
-            inherited: passed,
+            inherited,
         };
         Ok(daemon::run(config, &options, environment, |_| {}).await?)
     };

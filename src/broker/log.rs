@@ -1,4 +1,4 @@
-//! What the operator hears of tokens.
+//! Log lines about tokens, clients and denied callers.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use domo_token_protocol::scope::ScopeSet;
 use tracing::{debug, error, info, warn};
 
+use super::log_rate_limit::LogRateLimit;
 use crate::platform::clock::BootTime;
 use domo_token_core::fetch::LifetimeSource;
 use domo_token_core::schedule::{
@@ -280,7 +281,7 @@ fn rounded_up(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-/// What taking a config up has changed.
+/// Logs what a reload has changed.
 pub(super) fn configured(changes: &ConfigDiff) {
     let all = [
         ("added", &changes.added),
@@ -295,34 +296,9 @@ pub(super) fn configured(changes: &ConfigDiff) {
     }
 }
 
-/// How many refusals are told in each [`QUOTA_TIME`]: a hostile caller must not fill the log.
-const QUOTA: u32 = 60;
-const QUOTA_TIME: Duration = Duration::from_secs(60);
-
-/// What is left of the lines that refusals may take.
-#[derive(Debug, Default)]
-pub(super) struct LogRateLimit {
-    since: BootTime,
-    used: u32,
-}
-
-impl LogRateLimit {
-    /// Whether one more line comes before the last of its minute, is that, or is too many.
-    fn use_one(&mut self, now: BootTime) -> Ordering {
-        if now.saturating_since(self.since) >= QUOTA_TIME {
-            *self = Self {
-                since: now,
-                used: 0,
-            };
-        }
-        self.used = self.used.saturating_add(1);
-        self.used.cmp(&QUOTA)
-    }
-}
-
-/// A caller was refused by an access table, in which `rule` decided.
-pub(super) fn not_permitted(quota: &mut LogRateLimit, cause: &str, rule: &str, now: BootTime) {
-    match quota.use_one(now) {
+/// Logs that an access table denies a caller, in which `rule` decided.
+pub(super) fn not_permitted(limit: &mut LogRateLimit, cause: &str, rule: &str, now: BootTime) {
+    match limit.count(now) {
         Ordering::Less => warn!("refused: {cause}; {rule}"),
         Ordering::Equal => warn!("refused: {cause}; {rule}; more of this minute is not logged"),
         Ordering::Greater => {}
@@ -333,22 +309,6 @@ pub(super) fn not_permitted(quota: &mut LogRateLimit, cause: &str, rule: &str, n
 mod tests {
     use super::*;
     use domo_token_core::schedule::{CONFIRM_AFTER, DENIED_RETRY};
-
-    #[test]
-    fn sixty_refusals_a_minute_are_told_and_the_last_of_them_says_so() {
-        let mut quota = LogRateLimit::default();
-        for minute in 1..3 {
-            let now = BootTime::from_millis(minute * 60_000);
-            let told: Vec<Ordering> = (0..62).map(|_| quota.use_one(now)).collect();
-            assert!(told[..59].iter().all(|told| told.is_lt()));
-            assert_eq!(
-                told[59..],
-                [Ordering::Equal, Ordering::Greater, Ordering::Greater]
-            );
-            let soon = now + Duration::from_millis(59_999);
-            assert!(quota.use_one(soon).is_gt(), "the minute isn't over");
-        }
-    }
 
     #[test]
     fn first_rejection_names_the_time_of_its_confirmation() {

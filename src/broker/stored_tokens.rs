@@ -1,4 +1,4 @@
-//! All living tokens, for the next process of the daemon.
+//! The valid tokens for the next process of the daemon, and those of the previous one.
 
 use std::collections::BTreeSet;
 
@@ -12,59 +12,56 @@ use crate::source::Origin;
 use domo_token_core::schedule::TokenSnapshot;
 use domo_token_core::scheduler::ClientSpec;
 
-/// A living token, and all that another process must know to go on with it.
+/// A valid token, with what another process needs to serve and renew it.
 #[derive(Clone, Debug)]
 pub struct StoredToken {
-    /// The client's name.
     pub client: String,
-    /// Who asked for it, and where.
     pub origin: Origin,
-    /// The scope set.
     pub scope: ScopeSet,
     /// The token and its timer.
-    pub kept: TokenSnapshot,
+    pub snapshot: TokenSnapshot,
 }
 
 impl<C: Clock> Broker<C> {
-    /// Rung whenever there are other tokens than before.
+    /// Notified whenever the tokens to be stored have changed.
     #[must_use]
     pub fn renewals(&self) -> signal::Receiver<()> {
         self.0.renewed.subscribe()
     }
 
-    /// Rung whenever an attempt has ended, well or badly.
+    /// Notified whenever an attempt has succeeded or failed.
     #[must_use]
     pub fn attempts(&self) -> signal::Receiver<()> {
         self.0.attempted.subscribe()
     }
 
-    /// All living tokens, stored ones of clients that are not loaded included, unless they must not
-    /// be kept.
+    /// Returns all valid tokens, including those of the previous process whose client is not loaded;
+    /// `None` if the config forbids to store them.
     #[must_use]
-    pub fn held(&self) -> Option<Vec<StoredToken>> {
+    pub fn tokens_to_store(&self) -> Option<Vec<StoredToken>> {
         let now = self.0.clock.now();
         let mut state = self.state();
         state
             .stored
-            .retain(|held| now < held.kept.token.life().expires);
+            .retain(|stored| now < stored.snapshot.token.life().expires);
         let served = state
             .scheduler
             .snapshots(now)
-            .filter_map(|(client, scope, kept)| {
+            .filter_map(|(client, scope, snapshot)| {
                 Some(StoredToken {
                     client: client.to_owned(),
                     origin: state.config.origins.get(client)?.clone(),
                     scope: scope.clone(),
-                    kept,
+                    snapshot,
                 })
             });
         let all = served.chain(state.stored.iter().cloned());
         state.config.keep_over_restart.then(|| all.collect())
     }
 
-    /// Tokens of an earlier process, for the [`super::Engine`] that is made next. Each is served
-    /// once its client is loaded, if that requests its tokens in the same place.
-    pub fn add_stored(&self, stored: Vec<StoredToken>) {
+    /// Sets the tokens of an earlier process, for the [`super::Engine`] that is created next. Each is served
+    /// once its client is loaded, if it has the same token endpoint.
+    pub fn set_stored(&self, stored: Vec<StoredToken>) {
         if !stored.is_empty() {
             let count = stored.len();
             info!(count, "tokens of the last process are taken over");
@@ -77,28 +74,29 @@ impl State {
     /// Gives the scheduler the stored tokens of the clients that are loaded, and drops those of clients
     /// that are not in the config. Under another client id a token is served until the first one of
     /// the new id.
-    pub(super) fn restore(&mut self, wanted: &[ClientSpec]) {
-        let is_wanted = |held: &StoredToken| wanted.iter().any(|client| client.name == held.client);
-        self.stored.retain(is_wanted);
-        let loaded = wanted.iter().filter(|client| client.loading.is_none());
+    pub(super) fn restore(&mut self, specs: &[ClientSpec]) {
+        let is_configured =
+            |stored: &StoredToken| specs.iter().any(|client| client.name == stored.client);
+        self.stored.retain(is_configured);
+        let loaded = specs.iter().filter(|client| client.loading.is_none());
         let loaded: BTreeSet<&str> = loaded.map(|client| client.name.as_str()).collect();
         let origins = &self.config.origins;
-        let is_loaded = |held: &mut StoredToken| loaded.contains(held.client.as_str());
+        let is_loaded = |stored: &mut StoredToken| loaded.contains(stored.client.as_str());
         let restored = self.stored.extract_if(.., is_loaded);
-        let kept = restored.filter_map(|held| {
-            let origin = origins.get(&held.client)?;
-            if origin.token_url != held.origin.token_url {
+        let snapshots = restored.filter_map(|stored| {
+            let origin = origins.get(&stored.client)?;
+            if origin.token_url != stored.origin.token_url {
                 return None;
             }
-            let same_id = origin.client_id == held.origin.client_id;
-            let renew_at = held.kept.renew_at.filter(|_| same_id);
-            let kept = TokenSnapshot {
+            let same_id = origin.client_id == stored.origin.client_id;
+            let renew_at = stored.snapshot.renew_at.filter(|_| same_id);
+            let snapshot = TokenSnapshot {
                 renew_at,
-                ..held.kept
+                ..stored.snapshot
             };
-            Some(((held.client, held.scope), kept))
+            Some(((stored.client, stored.scope), snapshot))
         });
-        self.scheduler.restore(kept.collect());
+        self.scheduler.restore(snapshots.collect());
     }
 }
 
@@ -135,7 +133,7 @@ mod tests {
             client: "acme".to_owned(),
             origin: origin(),
             scope,
-            kept: TokenSnapshot { token, renew_at },
+            snapshot: TokenSnapshot { token, renew_at },
         }
     }
 
@@ -159,7 +157,7 @@ mod tests {
             ..BrokerConfig::default()
         };
         let broker = Broker::new(SystemClock::new(), 1, config);
-        broker.add_stored(vec![stored()]);
+        broker.set_stored(vec![stored()]);
         configure(&broker, &[client(loading)]);
         broker
     }
@@ -178,7 +176,7 @@ mod tests {
         state
             .scheduler
             .snapshots(now)
-            .map(|(_, _, kept)| kept.renew_at)
+            .map(|(_, _, snapshot)| snapshot.renew_at)
             .collect()
     }
 
@@ -197,7 +195,7 @@ mod tests {
         };
         let moved = broker(moved, None);
         assert_eq!(served(&moved), []);
-        assert_eq!(moved.held().unwrap().len(), 0);
+        assert_eq!(moved.tokens_to_store().unwrap().len(), 0);
     }
 
     #[test]
@@ -205,11 +203,11 @@ mod tests {
         for loading in [Loading::Pending, Loading::Failed { retry_at: None }] {
             let broker = broker(origin(), Some(loading));
             assert_eq!(served(&broker), []);
-            assert_eq!(broker.held().unwrap().len(), 1);
+            assert_eq!(broker.tokens_to_store().unwrap().len(), 1);
             configure(&broker, &[client(None)]);
             assert!(matches!(served(&broker)[..], [Some(_)]));
             assert_eq!(broker.state().stored.len(), 0);
-            assert_eq!(broker.held().unwrap().len(), 1);
+            assert_eq!(broker.tokens_to_store().unwrap().len(), 1);
         }
     }
 
@@ -217,6 +215,6 @@ mod tests {
     fn stored_token_of_a_client_that_is_removed_is_dropped() {
         let broker = broker(origin(), Some(Loading::Pending));
         configure(&broker, &[]);
-        assert_eq!(broker.held().unwrap().len(), 0);
+        assert_eq!(broker.tokens_to_store().unwrap().len(), 0);
     }
 }

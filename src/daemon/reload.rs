@@ -97,7 +97,7 @@ impl<C: Clock> ReloadTask<C> {
         // A load for which there was no thread, and when it is retried.
         let mut retry: Option<(BootTime, ReloadTrigger)> = None;
         let ping_interval = systemd::watchdog().map_or(STATUS_INTERVAL, |limit| limit / 2);
-        let mut next_ping = systemd::is_there().then(|| self.clock.now());
+        let mut next_ping = systemd::is_present().then(|| self.clock.now());
         let pending = self.clients.pending().map(str::to_owned).collect();
         self.run_commands(pending);
         loop {
@@ -145,7 +145,7 @@ impl<C: Clock> ReloadTask<C> {
                 () = passes(next_ping, &self.clock) => {
                     next_ping = Some(self.clock.now() + ping_interval);
                     self.engine.ping().await;
-                    systemd::alive(&self.broker.summary());
+                    systemd::ping_watchdog(&self.broker.summary());
                 }
                 ended = &mut engine => return ended.map_err(|_panicked| DaemonError::Bug),
             }

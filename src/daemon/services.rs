@@ -66,12 +66,12 @@ impl Services {
             }
         };
         let fdstore = async {
-            if systemd::is_there() {
+            if systemd::is_present() {
                 fdstore::run(broker.clone(), clock.clone(), stop.clone()).await;
             }
         };
         let status = async {
-            if systemd::is_there() {
+            if systemd::is_present() {
                 report_status(broker.clone(), clock.clone(), stop.clone()).await;
             }
         };

@@ -1,4 +1,4 @@
-//! What is handed over comes back, and nothing else does.
+//! Stored tokens are restored, and nothing else is.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn origin() -> Origin {
     }
 }
 
-fn held(scope: &str) -> StoredToken {
+fn stored(scope: &str) -> StoredToken {
     let life = Life {
         generation: 7,
         obtained: BootTime::from_millis(900_000),
@@ -23,7 +23,7 @@ fn held(scope: &str) -> StoredToken {
     StoredToken {
         client: "acme".to_owned(),
         origin: origin(),
-        kept: TokenSnapshot {
+        snapshot: TokenSnapshot {
             token: Token::new("acme", &scope, &text, life).unwrap(),
             renew_at: Some(BootTime::from_millis(3_000_000)),
         },
@@ -31,85 +31,91 @@ fn held(scope: &str) -> StoredToken {
     }
 }
 
-fn page_of(held: Vec<StoredToken>, written: u64) -> Snapshot {
+fn snapshot_of(stored: Vec<StoredToken>, written: u64) -> Snapshot {
     Snapshot {
-        form: FORM,
+        form: FORMAT,
         boot: boot_id().unwrap(),
         written: BootTime::from_millis(written),
-        tokens: held.into_iter().map(Record::of).collect(),
+        tokens: stored.into_iter().map(Record::of).collect(),
     }
 }
 
-fn file_of(page: &Snapshot) -> File {
-    sealed(&serde_json::to_vec(page).unwrap()).unwrap()
+fn file_of(snapshot: &Snapshot) -> File {
+    sealed_memfd(&serde_json::to_vec(snapshot).unwrap()).unwrap()
 }
 
-fn back(files: Vec<File>, now: BootTime) -> Vec<StoredToken> {
+fn restored(files: Vec<File>, now: BootTime) -> Vec<StoredToken> {
     StoredTokens::read(files).tokens(now)
 }
 
 #[test]
 fn what_was_handed_over_comes_back_as_it_was() {
-    let file = file_of(&page_of(vec![held("data"), held("data user")], 1));
-    let back = back(vec![file], NOW);
-    assert_eq!(back.len(), 2);
+    let file = file_of(&snapshot_of(vec![stored("data"), stored("data user")], 1));
+    let restored = restored(vec![file], NOW);
+    assert_eq!(restored.len(), 2);
     for scope in ["data", "data user"] {
-        let held = held(scope);
-        let found = back.iter().find(|found| found.scope == held.scope).unwrap();
-        assert_eq!((&found.client, &found.origin), (&held.client, &held.origin));
-        assert_eq!(found.kept, held.kept);
-        assert_eq!(found.kept.token.life(), held.kept.token.life());
+        let stored = stored(scope);
+        let found = restored
+            .iter()
+            .find(|found| found.scope == stored.scope)
+            .unwrap();
+        assert_eq!(
+            (&found.client, &found.origin),
+            (&stored.client, &stored.origin)
+        );
+        assert_eq!(found.snapshot, stored.snapshot);
+        assert_eq!(found.snapshot.token.life(), stored.snapshot.token.life());
     }
 }
 
 #[test]
 fn the_dead_stay_dead_and_nothing_lives_longer_than_it_can() {
-    let file = || file_of(&page_of(vec![held("data")], 1));
+    let file = || file_of(&snapshot_of(vec![stored("data")], 1));
     for now in [0, 899_999, 4_499_000, 9_000_000] {
         let now = BootTime::from_millis(now);
-        assert!(back(vec![file()], now).is_empty(), "{now}");
+        assert!(restored(vec![file()], now).is_empty(), "{now}");
     }
-    let mut page = page_of(vec![held("data")], 1);
-    for record in &mut page.tokens {
+    let mut snapshot = snapshot_of(vec![stored("data")], 1);
+    for record in &mut snapshot.tokens {
         record.expires = NOW + Duration::from_secs(86_401);
     }
-    assert!(back(vec![file_of(&page)], NOW).is_empty());
+    assert!(restored(vec![file_of(&snapshot)], NOW).is_empty());
 }
 
 #[test]
 fn what_is_of_another_boot_or_form_or_open_to_changes_is_left_out() {
-    let mut foreign = page_of(vec![held("data")], 1);
+    let mut foreign = snapshot_of(vec![stored("data")], 1);
     foreign.boot = "another".to_owned();
-    let mut old = page_of(vec![held("data")], 1);
+    let mut old = snapshot_of(vec![stored("data")], 1);
     old.form = 0;
-    let garbage = sealed(b"c4nary-garbage").unwrap();
-    let text = serde_json::to_vec(&page_of(vec![held("data")], 1)).unwrap();
+    let garbage = sealed_memfd(b"c4nary-garbage").unwrap();
+    let text = serde_json::to_vec(&snapshot_of(vec![stored("data")], 1)).unwrap();
     let mut open = tempfile::tempfile().unwrap();
     open.write_all(&text).unwrap();
     for file in [file_of(&foreign), file_of(&old), garbage, open] {
-        assert!(back(vec![file], NOW).is_empty());
+        assert!(restored(vec![file], NOW).is_empty());
     }
 }
 
 #[test]
 fn of_two_the_newer_counts() {
-    let older = file_of(&page_of(vec![held("data")], 1));
-    let newer = file_of(&page_of(vec![held("user")], 2));
-    let kept = back(vec![older, newer], NOW);
-    let scopes: Vec<&str> = kept.iter().map(|held| held.scope.as_str()).collect();
+    let older = file_of(&snapshot_of(vec![stored("data")], 1));
+    let newer = file_of(&snapshot_of(vec![stored("user")], 2));
+    let newest = restored(vec![older, newer], NOW);
+    let scopes: Vec<&str> = newest.iter().map(|stored| stored.scope.as_str()).collect();
     assert_eq!(scopes, ["user"]);
 }
 
 #[test]
-fn nobody_can_change_what_is_sealed() {
-    let mut file = file_of(&page_of(vec![held("data")], 1));
+fn nobody_can_change_what_is_sealed_memfd() {
+    let mut file = file_of(&snapshot_of(vec![stored("data")], 1));
     assert!(file.write_all(b"x").is_err() && file.set_len(0).is_err());
 }
 
 #[test]
 fn a_text_that_no_token_has_is_not_taken_back() {
-    let whole = serde_json::to_string(&page_of(vec![held("data")], 1)).unwrap();
+    let whole = serde_json::to_string(&snapshot_of(vec![stored("data")], 1)).unwrap();
     let changed = whole.replace("c4nary-token", "x;id");
-    let file = sealed(changed.as_bytes()).unwrap();
-    assert!(back(vec![file], NOW).is_empty());
+    let file = sealed_memfd(changed.as_bytes()).unwrap();
+    assert!(restored(vec![file], NOW).is_empty());
 }

@@ -1,5 +1,6 @@
-//! What systemd hands to the service (`sd_listen_fds(3)`), and what it hears of it
-//! (`sd_notify(3)`). Without systemd there is nothing, and nothing is said.
+//! Descriptors that systemd passes to the service (`sd_listen_fds(3)`), notifications to systemd
+//! (`sd_notify(3)`): ready, status, watchdog; and its file-descriptor store. Without systemd nothing is
+//! passed, and nothing is sent.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -20,41 +21,41 @@ use nix::sys::socket::sockopt::AcceptConn;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use sd_notify::NotifyState;
 
-/// How the names of descriptors begin that systemd keeps for us over a restart.
-const KEPT: &str = "tokens-";
+/// The prefix of the names of descriptors in the file-descriptor store.
+const STORED_PREFIX: &str = "tokens-";
 
-/// The most of a status line that is sent, in characters.
+/// The most characters of a status line.
 const MAX_STATUS: usize = 200;
 
-/// How long a message waits that systemd must have. While nobody reads the socket of systemd, others
-/// are dropped: the daemon never waits for their reader.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long sending a message that systemd must receive waits while systemd does not read its socket.
+/// Others are dropped then.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The socket listens, and the config is good.
+/// Reports that the daemon is ready: at its start, and at the end of a reload.
 pub fn ready(status: &str) {
     let line = line(status);
     let ready = [NotifyState::Ready, NotifyState::Status(&line)];
-    let _ = send(&ready, &[], Some(PATIENCE));
+    let _ = send(&ready, &[], Some(SEND_TIMEOUT));
 }
 
-/// The config is read again; [`ready`] follows.
+/// Reports that a reload has begun; [`ready`] follows.
 pub fn reloading() {
     if let Ok(now) = NotifyState::monotonic_usec_now() {
-        let _ = send(&[NotifyState::Reloading, now], &[], Some(PATIENCE));
+        let _ = send(&[NotifyState::Reloading, now], &[], Some(SEND_TIMEOUT));
     }
 }
 
-/// The service ends.
+/// Reports that the service stops.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    send_or_drop(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
-/// How it goes. Every local user can read it: counts and commands only, never a name or a message.
+/// Sets the status line. Every local user can read it: counts and commands only, never a name or a message.
 pub fn status(status: &str) {
-    tell(&[NotifyState::Status(&line(status))]);
+    send_or_drop(&[NotifyState::Status(&line(status))]);
 }
 
-/// The service has ended with that exit code. Its reason is in the journal, which not everybody can
+/// Reports the exit code that the service ends with. The reason is in the journal, which not every user can
 /// read.
 pub fn ended(code: u8) {
     let kind = match code {
@@ -97,66 +98,66 @@ fn is_users_service() -> bool {
     std::env::var_os("MANAGERPID").is_some()
 }
 
-/// The service works; the watchdog and people are told.
-pub fn alive(status: &str) {
-    tell(&[NotifyState::Watchdog, NotifyState::Status(&line(status))]);
+/// Pings the watchdog, and sets the status line.
+pub fn ping_watchdog(status: &str) {
+    send_or_drop(&[NotifyState::Watchdog, NotifyState::Status(&line(status))]);
 }
 
 /// A socket that systemd has bound.
 pub type InheritedListener = UnixListener;
 
-/// The descriptors that systemd has handed over.
+/// The descriptors that systemd has passed.
 #[derive(Debug, Default)]
 pub struct InheritedFds {
-    /// The sockets that it listens on for callers of the broker.
+    /// Sockets for callers of the broker.
     pub listeners: Vec<InheritedListener>,
-    /// What an earlier process of this service had it keep, by [`keep`].
+    /// Descriptors that an earlier process of this service stored by [`store_descriptor`].
     pub stored: Vec<File>,
-    /// Why the service cannot start with what it was given.
-    pub wrong: Option<String>,
+    /// Why the service cannot start with these descriptors.
+    pub error: Option<String>,
 }
 
-/// Takes what systemd has handed over. To be asked once, before anything else opens descriptors.
+/// Takes the descriptors that systemd has passed. To be called once, before anything else opens descriptors.
 ///
 /// # Errors
 ///
-/// If what was handed over cannot be read; what cannot be served is in [`InheritedFds::wrong`].
-pub fn passed() -> io::Result<InheritedFds> {
-    let mut passed = InheritedFds::default();
+/// If the descriptors cannot be read. One that cannot be served is in [`InheritedFds::error`].
+pub fn take_inherited() -> io::Result<InheritedFds> {
+    let mut inherited = InheritedFds::default();
     let names: Vec<(RawFd, String)> = sd_notify::listen_fds_with_names()?.collect();
     let mut descriptors = ListenFd::from_env();
     for (index, (number, name)) in names.into_iter().enumerate() {
-        if name.starts_with(KEPT) {
+        if name.starts_with(STORED_PREFIX) {
             let path = format!("/proc/self/fd/{number}");
             if std::fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
-                let wrong = format!(
+                let error = format!(
                     "descriptor {name:?}: not a file with stored tokens; set FileDescriptorName=broker in the socket unit"
                 );
-                passed.wrong = passed.wrong.or(Some(wrong));
+                inherited.error = inherited.error.or(Some(error));
                 continue;
             }
-            // A file of our own takes the number's place, which nothing owns.
-            passed.stored.extend(File::open(path));
+            // The number has no owner, so it is opened again as a file that has one.
+            inherited.stored.extend(File::open(path));
             nix::unistd::close(number)?;
             continue;
         }
         let listener = check_name(&name).and_then(|()| {
-            let taken = descriptors.take_unix_listener(index);
+            let listener = descriptors.take_unix_listener(index);
             let hint = "the socket unit must have ListenStream= with a path, and Accept=no";
-            taken
+            listener
                 .and_then(check_listens)
                 .map_err(|error| format!("descriptor {name:?}: {error}; {hint}"))
         });
         match listener {
-            Ok(listener) => passed.listeners.extend(listener),
-            Err(wrong) => passed.wrong = passed.wrong.or(Some(wrong)),
+            Ok(listener) => inherited.listeners.extend(listener),
+            Err(error) => inherited.error = inherited.error.or(Some(error)),
         }
     }
-    Ok(passed)
+    Ok(inherited)
 }
 
-/// Whether a descriptor of that name is a socket for callers of the broker. It has no name where
-/// systemd's helpers give none (`sd_listen_fds_with_names(3)`), and by default its unit's.
+/// Checks that a descriptor of that name is a socket for callers of the broker. A name can be absent
+/// (`sd_listen_fds_with_names(3)`), and is by default that of the socket unit.
 fn check_name(name: &str) -> Result<(), String> {
     match name {
         "broker" | "" | "unknown" => Ok(()),
@@ -170,7 +171,7 @@ fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
-/// One that was accepted from, as by Accept=yes, is a caller's connection.
+/// Checks that a socket listens: with Accept=yes systemd passes a caller's connection.
 fn check_listens(listener: Option<InheritedListener>) -> io::Result<Option<InheritedListener>> {
     match &listener {
         Some(socket) if !getsockopt(socket, AcceptConn)? => {
@@ -180,35 +181,32 @@ fn check_listens(listener: Option<InheritedListener>) -> io::Result<Option<Inher
     }
 }
 
-/// Has systemd keep `file` for the next process of this service, instead of what it kept before
-/// under the other of the two slots.
-pub fn keep(file: &File, slot: Slot) {
+/// Stores `file` in the file-descriptor store for the next process of this service, and removes what is
+/// stored in the other slot.
+pub fn store_descriptor(file: &File, slot: Slot) {
     let name = NotifyState::FdName(slot.name());
-    // Whoever keeps nothing loses nothing but the tokens at the next restart.
+    // On failure only the tokens are lost, and only at the next restart.
     let _ = send(
         &[NotifyState::FdStore, name],
         &[file.as_fd()],
-        Some(PATIENCE),
+        Some(SEND_TIMEOUT),
     );
-    forget(slot.other());
+    remove_descriptor(slot.other());
 }
 
-/// Has systemd close what it keeps under that slot.
-pub fn forget(slot: Slot) {
-    tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(slot.name())]);
+/// Removes what is stored in that slot.
+pub fn remove_descriptor(slot: Slot) {
+    send_or_drop(&[NotifyState::FdStoreRemove, NotifyState::FdName(slot.name())]);
 }
 
-/// Two names for what is kept, so that the new is there before the old is gone.
+/// The two slots for a snapshot: the new one is stored before the old one is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
-    /// The one,
     A,
-    /// and the other.
     B,
 }
 
 impl Slot {
-    /// The one that isn't this.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -225,42 +223,42 @@ impl Slot {
     }
 }
 
-/// Whether anybody listens.
+/// Whether systemd, or another supervisor, receives notifications.
 #[must_use]
-pub fn is_there() -> bool {
+pub fn is_present() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// How often [`alive`] must be called, if systemd watches.
+/// Returns within which time [`ping_watchdog`] must be called, if the watchdog is on.
 #[must_use]
 pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
-/// A status is one line.
+/// Returns a status as one line.
 fn line(status: &str) -> String {
     let plain = status.chars().map(|c| if c.is_control() { ' ' } else { c });
     plain.take(MAX_STATUS).collect()
 }
 
-fn tell(states: &[NotifyState]) {
-    // Nothing depends on what systemd is told in this way.
+fn send_or_drop(states: &[NotifyState]) {
+    // No more can be done.
     let _ = send(states, &[], None);
 }
 
-/// Sends one message to systemd, if it is there. Without `patience` it is dropped where it would wait.
+/// Sends one message to systemd, if it is present. Without `timeout` it is dropped instead of waiting.
 fn send(
     states: &[NotifyState],
     descriptors: &[BorrowedFd],
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
 ) -> io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
         return Ok(());
     };
     let socket = UnixDatagram::unbound()?;
     connect(&socket, &path)?;
-    match patience {
-        Some(patience) => socket.set_write_timeout(Some(patience))?,
+    match timeout {
+        Some(timeout) => socket.set_write_timeout(Some(timeout))?,
         None => socket.set_nonblocking(true)?,
     }
     let mut text = String::new();

@@ -1,7 +1,7 @@
 //! The broker's state in one line, for `systemctl status`.
 //!
 //! Every local user can read that line, so it has counts and the command to run, and never a name or
-//! a message: access tables may hide both.
+//! a message, which access tables may hide.
 
 use domo_token_protocol::duration::show;
 use domo_token_protocol::messages::{ScopeState, ScopeStatus};
@@ -22,7 +22,7 @@ impl<C: Clock> Broker<C> {
     pub fn summary(&self) -> String {
         let now = self.0.clock.now();
         let state = self.state();
-        // Clients that could not be loaded are counted by themselves.
+        // Clients that could not be loaded are counted separately.
         let is_loaded = |set: &ScopeStatus| {
             let config = &state.config;
             config.origins.contains_key(&set.client)
@@ -57,7 +57,7 @@ impl<C: Clock> Broker<C> {
     }
 }
 
-/// The counts, and whether any scope set fails.
+/// Returns the counts, and whether any scope set fails.
 fn counts(sets: &[ScopeStatus]) -> (Vec<String>, bool) {
     let all = sets.len();
     let valid = sets.iter().filter(|set| set.expires.is_some()).count();

@@ -1,6 +1,6 @@
-//! Errors of the daemon as a whole, and what callers see of them: a config that is not applied, a
-//! lost socket, clients that could not be loaded. Why one could not may show paths and what a command
-//! did, so it is for root and the daemon's user alone.
+//! Errors of the daemon, and what callers see of them: a config that is not applied, a lost socket,
+//! clients that could not be loaded. The reason can contain paths and the output of a command, so only
+//! root and the daemon's user see it.
 
 use domo_token_protocol::messages::{BrokerStatus, Refusal, ScopeStatus};
 
@@ -40,17 +40,17 @@ impl<C: Clock> Broker<C> {
 }
 
 impl State {
-    /// What the daemon says of itself; an error of the config may name what the caller can't see.
+    /// Returns the daemon's status. An error of the config may name what the caller can't see.
     pub(super) fn status_for(&self, caller: &Caller) -> BrokerStatus {
         let mut status = self.config.daemon.status.clone();
         if status.config_error.is_some() && self.hides_any(caller) {
-            let words = "the config file is wrong, the last good one is in force";
-            status.config_error = Some(words.to_owned());
+            let message = "the config file is wrong, the last good one is in force";
+            status.config_error = Some(message.to_owned());
         }
         status.config_error = status
             .config_error
             .or_else(|| self.load_errors_shown(caller));
-        // The frame has no other place for it.
+        // The frame has no other field for it.
         if let Some(error) = &self.socket_error {
             let config_error = status.config_error.take();
             let others = config_error.map_or(String::new(), |config| format!("; {config}"));
@@ -59,8 +59,8 @@ impl State {
         status
     }
 
-    /// A refusal for a set. If its client could not be loaded, callers that may see the reason get
-    /// it, and others what to do.
+    /// Returns the refusal, if the set's client could not be loaded with the reason, or for callers that
+    /// may not see that, with what to do.
     pub(super) fn with_load_error(&self, set: SetId, caller: &Caller, refusal: Refusal) -> Refusal {
         let Some(client) = self.scheduler.failed_client_of(set) else {
             return refusal;
@@ -76,7 +76,7 @@ impl State {
         }
     }
 
-    /// The status of a set of a client of which what the config says could not be loaded.
+    /// Adds to a set's status why its client could not be loaded as the config has it.
     pub(super) fn show_load_error(&self, status: &mut ScopeStatus, caller: &Caller) {
         let Some(error) = self.config.daemon.load_errors.get(&status.client) else {
             return;
@@ -94,7 +94,7 @@ impl State {
         });
     }
 
-    /// All clients that could not be loaded, as far as the caller may see them, in one line.
+    /// Returns the clients that could not be loaded and that the caller may see, in one line.
     pub(super) fn load_errors_shown(&self, caller: &Caller) -> Option<String> {
         let shown = |(name, error): (&String, &String)| {
             if caller.privileged {

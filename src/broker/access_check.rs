@@ -1,5 +1,6 @@
-//! Which set a caller means, and whether it may have it. Policy comes before existence: whoever an
-//! access table holds back hears the same words whether or not there is such a set.
+//! Finds the scope set that a request is about, and whether the caller may have it. Policy comes before
+//! existence: a caller that an access table denies gets the same message whether or not there is such a
+//! set.
 
 use std::borrow::Cow;
 
@@ -27,7 +28,7 @@ impl State {
             let rule = self.deciding_rule(asked, caller);
             let client = self.client_meant(asked).unwrap_or_default();
             let denied = denied(caller, &wanted(Some(&client), &scope_shown(asked)));
-            log::not_permitted(&mut self.refusals, &denied, &rule, now);
+            log::not_permitted(&mut self.denial_log, &denied, &rule, now);
         }
         found
     }
