@@ -1,7 +1,7 @@
-//! Config: TOML text → what was written → what is true. Every default and bound lives here.
+//! The config: `parse` reads TOML, `validate` and the files of the tables check it and apply defaults.
 //!
-//! Parsing opens nothing: secrets are read by `credentials.rs`. No error shows a value, since any
-//! value may be a secret in the wrong place.
+//! No file is opened here: `credentials.rs` reads secrets. No error shows a value, because any value may
+//! be a secret in the wrong place.
 
 mod assignment;
 mod broker;
@@ -60,7 +60,7 @@ pub(crate) use variable_names::sources;
 /// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>).
 pub const TOKEN_URL: &str = "https://api.domo.com/oauth/token";
 
-/// The client that the environment alone configures.
+/// The name of the client that the environment alone configures.
 pub const ENV_CLIENT: &str = "default";
 
 /// The scope set fetched when the environment alone configures and names none.
@@ -107,7 +107,7 @@ pub struct Config {
     pub audit: AuditSettings,
     /// The API clients by name; never empty.
     pub clients: BTreeMap<String, ClientConfig>,
-    /// What the operator should hear at start.
+    /// Warnings that the daemon logs at start.
     pub notices: Vec<String>,
     /// What the file was just before it was read.
     pub stamp: Stamp,
@@ -197,7 +197,7 @@ impl Config {
                 let before = String::from_utf8_lossy(before);
                 Err(ConfigError {
                     path: Some(path.to_owned()),
-                    place: Some(line_and_column(&before, before.len())),
+                    position: Some(line_and_column(&before, before.len())),
                     key: None,
                     problem: "not UTF-8, which TOML is written in".to_owned(),
                 })
@@ -214,7 +214,7 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let raw = RawConfig::parse(text).map_err(|error| ConfigError {
             path: Some(path.to_owned()),
-            place: error.span.map(|span| line_and_column(text, span.start)),
+            position: error.span.map(|span| line_and_column(text, span.start)),
             key: error.key,
             problem: error.problem,
         })?;
@@ -233,7 +233,7 @@ impl Config {
         }
     }
 
-    /// The users and groups in access tables that can be nobody here, in words.
+    /// Returns messages about users and groups in access tables that do not exist on this host.
     #[must_use]
     pub fn unresolved_principals(&self) -> Vec<String> {
         let mut unknown = Vec::new();
@@ -251,15 +251,15 @@ impl Config {
         unknown
     }
 
-    /// The files besides its own that it stands on: ids, secrets, certificates.
+    /// Returns the files that it refers to: ids, secrets, certificates.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         let clients = self.clients.values();
         clients.flat_map(ClientConfig::files).collect()
     }
 
-    /// The files that must not be the audit file: its own, those that it stands on, and the socket with
-    /// its lock.
+    /// Returns the files that must not be the audit file: its own, those that it refers to, and the socket
+    /// with its lock.
     #[must_use]
     pub fn files_in_use(&self) -> Vec<PathBuf> {
         let lock = self.broker.socket.as_ref().map(|socket| {

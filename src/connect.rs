@@ -214,15 +214,15 @@ impl Connector {
                 let late = |_| {
                     let hint = self.resolver.late_hint();
                     let host = server.shown_host();
-                    let words = format!("no answer from the resolver for {host} in time; {hint}");
-                    ConnectError::timed_out(words)
+                    let message = format!("no answer from the resolver for {host} in time; {hint}");
+                    ConnectError::timed_out(message)
                 };
                 lookup.map_err(late)?.map_err(|error| {
-                    let words = error.to_string();
+                    let message = error.to_string();
                     let general = "failed to lookup address information: ";
-                    let words = words.strip_prefix(general).unwrap_or(&words);
+                    let message = message.strip_prefix(general).unwrap_or(&message);
                     let hint = hint_of(&error);
-                    ConnectError::unreachable(format!("{shown} can't be resolved: {words}{hint}"))
+                    ConnectError::unreachable(format!("{shown} can't be resolved: {message}{hint}"))
                 })?
             }
         };

@@ -8,7 +8,7 @@ mod command_program;
 mod file;
 mod ini;
 mod paste_mistake;
-#[cfg(unix)]
+#[cfg_attr(windows, path = "credentials/permission_advice_windows.rs")]
 mod permission_advice;
 mod proxy_login;
 mod pydomo_file;
@@ -41,9 +41,8 @@ use file::{Readers, Subject};
 #[cfg(unix)]
 pub(crate) use file::{check_audit, check_audit_directories};
 #[cfg(unix)]
-pub(crate) use permission_advice::{
-    SERVICE_USER, hidden_by_unit, is_hosts, on_unreadable, shell_quoted, user_name,
-};
+pub(crate) use permission_advice::{SERVICE_USER, hidden_by_unit, is_hosts, user_name};
+pub(crate) use permission_advice::{on_unreadable, shell_quoted};
 use secret_text::{check_secret, utf8};
 
 /// The longest secret file that is read, in bytes. Domo's secrets have 64.
@@ -110,7 +109,7 @@ pub enum CredentialsError {
         what: &'static str,
         /// The file, as messages show it.
         path: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
         /// What to do, as the end of the message.
         advice: String,
@@ -159,41 +158,6 @@ impl CredentialsError {
     }
 }
 
-/// Returns what to do about a file that cannot be read, as the end of a message.
-#[cfg(windows)]
-pub(crate) fn on_unreadable(_: &Path, _: &str, error: &io::Error) -> String {
-    let advice = if error.kind() == io::ErrorKind::NotFound {
-        "; put it there, or name another in the config"
-    } else if error.kind() == io::ErrorKind::PermissionDenied {
-        "; let the daemon's user, or its group, read it"
-    } else {
-        ""
-    };
-    advice.to_owned()
-}
-
-#[cfg(windows)]
-mod advice {
-    use std::io;
-    use std::path::Path;
-
-    /// Returns what to do about a program that cannot be started, as the end of a message.
-    pub(super) fn on_unstartable(program: &Path, error: &io::Error) -> String {
-        super::on_unreadable(program, "", error)
-    }
-
-    /// Returns the command that runs a program.
-    pub(super) fn by_hand(program: &str) -> String {
-        super::shell_quoted(program)
-    }
-}
-
-/// Returns a text as one word of a command line.
-#[cfg(windows)]
-pub(crate) fn shell_quoted(text: &str) -> String {
-    format!("\"{text}\"")
-}
-
 /// Reads a client's credentials. Blocks: on files, and on the command if there is one.
 ///
 /// # Errors
@@ -238,7 +202,7 @@ fn load_pair(client: &ClientConfig, env: Env) -> Result<Credentials, Credentials
 ///
 /// # Errors
 ///
-/// What the system says, or that there is no regular file of [`MAX_CONFIG`] bytes at most.
+/// The system's error, or that it is not a regular file of at most [`MAX_CONFIG`] bytes.
 pub fn read_config(path: &Path) -> io::Result<(File, Zeroizing<Vec<u8>>)> {
     file::read_unjudged(path, MAX_CONFIG)
 }
@@ -248,7 +212,7 @@ pub fn read_config(path: &Path) -> io::Result<(File, Zeroizing<Vec<u8>>)> {
 ///
 /// # Errors
 ///
-/// [`CredentialsError::Unsafe`] says what to run.
+/// [`CredentialsError::Unsafe`], with the command that fixes it.
 pub fn check_config(file: &File, path: &Path, config: &Config) -> Result<(), CredentialsError> {
     file::check_access(file, &Subject::new("config", path), Readers::All)?;
     let clients = config.clients.values();
@@ -268,7 +232,7 @@ const CA_FILE: &str = "ca_file";
 ///
 /// # Errors
 ///
-/// [`CredentialsError`] says what to run.
+/// [`CredentialsError`], with the command that fixes it.
 pub fn read_certificates(path: &NamedPath) -> Result<Vec<u8>, CredentialsError> {
     let content = file::read(path, CA_FILE, Readers::All, MAX_CERTIFICATES)?;
     Ok(content.to_vec())

@@ -300,8 +300,8 @@ async fn check_clients<'a>(
             let why = "is there only while its unit runs";
             let (is_secret, credential) = (looks_like_secret(credential), ShownName(credential));
             if is_secret {
-                let wanted = "client_secret_credential must be the name of a systemd credential";
-                report.fail(format!("client \"{name}\": {wanted}: \"{credential}\""));
+                let message = "client_secret_credential must be the name of a systemd credential";
+                report.fail(format!("client \"{name}\": {message}: \"{credential}\""));
                 continue;
             }
             let line = format!("client \"{name}\": not checked: credential \"{credential}\" {why}");

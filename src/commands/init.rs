@@ -32,14 +32,14 @@ use test_credentials::Failure;
 
 pub use error::InitError;
 
-/// What the command line says.
+/// The options of the command line.
 #[derive(Clone, Debug)]
 pub struct InitOptions {
     /// Where the config goes; by default where the daemon would look for it.
     pub config: Option<PathBuf>,
     /// The client's name in it.
     pub name: String,
-    /// The client id; asked for if it isn't given.
+    /// The client id; prompted for if it isn't given.
     pub client_id: Option<String>,
     /// The scope sets.
     pub tokens: Vec<String>,
@@ -64,7 +64,7 @@ pub struct Written {
     pub next: String,
 }
 
-/// Asks for what is missing, tries it, writes both files, and says what to do next.
+/// Prompts for what is missing, tests the credentials, writes both files, and returns the next steps.
 ///
 /// # Errors
 ///
@@ -112,7 +112,7 @@ fn client_id(options: &InitOptions) -> Result<String, InitError> {
         config::listed(&options.tokens),
         config::DOMO_SCOPES.join(", "),
     );
-    prompt::tell(&format!(
+    prompt::show(&format!(
         "Domo's scopes are {all}. A token is requested for {sets}; --tokens names others."
     ));
     prompt::until_usable(

@@ -33,13 +33,13 @@ pub struct ClientConfig {
     pub credentials: CredentialsSource,
     /// The scope sets to keep a token for; never empty.
     pub tokens: Vec<ScopeSet>,
-    /// How and where Domo is asked.
+    /// The token endpoint.
     pub endpoint: Endpoint,
     /// Whether secret files may be readable by all.
     pub allow_world_readable_secret: bool,
-    /// Whether the environment alone configures it: then there are variables in place of keys.
+    /// Whether the environment alone configures it, so that messages name variables instead of keys.
     pub by_environment: bool,
-    /// Who may have which set; `None` for whoever may open the socket.
+    /// Who may have which set; `None` if everyone who may open the socket may have all.
     pub access: Option<Access>,
 }
 
@@ -106,7 +106,7 @@ impl ClientConfig {
         }
     }
 
-    /// The files that it stands on: id, secret, certificates, the login for its proxy.
+    /// Returns the files that it refers to: id, secret, certificates, the login for its proxy.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         let endpoint = &self.endpoint;

@@ -163,7 +163,7 @@ fn env_text(env: Env, name: &str) -> Result<Option<String>, ConfigError> {
 fn env_error(name: &str, problem: &str) -> ConfigError {
     ConfigError {
         path: None,
-        place: None,
+        position: None,
         key: Some(name.to_owned()),
         problem: in_variables(problem),
     }

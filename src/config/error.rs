@@ -11,7 +11,7 @@ use domo_token_core::masking::masked;
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError {
     pub(super) path: Option<PathBuf>,
-    pub(super) place: Option<(usize, usize)>,
+    pub(super) position: Option<(usize, usize)>,
     pub(super) key: Option<String>,
     pub(super) problem: String,
 }
@@ -36,7 +36,7 @@ impl fmt::Display for ConfigError {
             Some(path) => f.write_str(&shown_path(path))?,
             None => f.write_str("environment")?,
         }
-        if let Some((line, column)) = self.place {
+        if let Some((line, column)) = self.position {
             write!(f, ":{line}:{column}")?;
         }
         match (&self.key, &self.path) {

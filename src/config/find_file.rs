@@ -1,11 +1,11 @@
-//! Where a config file is, by what the environment says.
+//! Finds the config file.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Env;
 
-/// The path that a variable holds, unless it is empty.
+/// Returns the path that a variable holds, unless it is empty.
 #[must_use]
 pub fn path_in(env: Env, name: &str) -> Option<PathBuf> {
     env(name)
@@ -13,16 +13,16 @@ pub fn path_in(env: Env, name: &str) -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
-/// The absolute path that a variable of the XDG Base Directory Specification holds, which has
-/// relative ones ignored.
+/// Returns the absolute path that a variable of the XDG Base Directory Specification holds. By that
+/// specification, relative paths are ignored.
 #[must_use]
 pub fn xdg_path_in(env: Env, name: &str) -> Option<PathBuf> {
     path_in(env, name).filter(|path| path.is_absolute())
 }
 
-/// Where the config file is: `flag`, else the first of the places of the manual; `None` if there
-/// is no file at any of them. A file named by flag or variable is taken as named, so that its
-/// absence is an error and not another config.
+/// Returns the config file: `flag`, else the first default path that exists, in the order of the manual;
+/// `None` if none does. A file named by flag or variable is returned even if it is missing, so that this is
+/// an error and no other config is used.
 #[must_use]
 pub fn find(flag: Option<PathBuf>, env: Env, exists: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
     if let Some(named) = explicit_config_path(flag, env) {
@@ -37,7 +37,7 @@ pub fn find(flag: Option<PathBuf>, env: Env, exists: &dyn Fn(&Path) -> bool) -> 
     places.into_iter().flatten().find(|path| exists(path))
 }
 
-/// The same, as this process finds the files. A user's own config that cannot be looked at counts as
+/// Returns [`find`]'s result for the files that this process can see. A user's own config that cannot be looked at counts as
 /// absent; a service's or the host's is there, and reading it is an error, unless the environment has a
 /// client instead of the host's.
 #[must_use]
@@ -55,13 +55,13 @@ pub fn locate(flag: Option<PathBuf>, env: Env) -> Option<PathBuf> {
     })
 }
 
-/// The file that flag or variable names.
+/// Returns the file that the flag or the variable names.
 #[must_use]
 pub fn explicit_config_path(flag: Option<PathBuf>, env: Env) -> Option<PathBuf> {
     flag.or_else(|| path_in(env, "DOMO_TOKEN_CONFIG"))
 }
 
-/// Where the config of a user's own broker is; there is none on Windows.
+/// Returns the default path of the config of a user's own broker; there is none on Windows.
 #[must_use]
 pub fn user_config_path(env: Env) -> Option<PathBuf> {
     let of_home = || Some(path_in(env, "HOME")?.join(".config"));
@@ -69,7 +69,7 @@ pub fn user_config_path(env: Env) -> Option<PathBuf> {
     directory.map(|directory| directory.join("domo-token/config.toml"))
 }
 
-/// Where the host's config is.
+/// Returns the default path of the host's config.
 #[must_use]
 pub fn host_config_path(env: Env) -> Option<PathBuf> {
     let directory = if cfg!(windows) {

@@ -1,4 +1,4 @@
-//! What was written: the shape of the TOML, with nothing judged yet.
+//! Parses TOML into the tables as written; `validate` checks them.
 
 mod toml_errors;
 

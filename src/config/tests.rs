@@ -242,7 +242,7 @@ fn what_could_be_no_id_or_secret_is_refused() {
     for wrong in [&"a".repeat(257), "", "a b", "a\n", "\u{e9}", "a\u{7f}"] {
         assert!(!is_valid_client_id(wrong), "{wrong:?}");
     }
-    for (wrong, words) in [
+    for (wrong, message) in [
         ("${DOMO_CLIENT_ID}", "is a placeholder"),
         ("<YOUR_CLIENT_ID>", "is a placeholder"),
         ("DOMO_CLIENT_ID=441e307a", "begins with the name"),
@@ -260,7 +260,7 @@ fn what_could_be_no_id_or_secret_is_refused() {
         (&"5f3C".repeat(16), "looks like the secret"),
     ] {
         let fault = fault_of_id(wrong).unwrap();
-        assert!(fault.contains(words), "{wrong}: {fault}");
+        assert!(fault.contains(message), "{wrong}: {fault}");
     }
     let uuid = "441e307a-b2a1-4a99-8561-174e5b153fe1";
     let app = "000000004c12ae6f.apps.example:web";
@@ -327,12 +327,12 @@ fn a_long_list_of_names_is_cut_for_a_line() {
 
 #[test]
 fn a_place_is_told_by_line_and_character() {
-    let place = |at| line_and_column("a\n\u{e9}b\n", at);
-    assert_eq!(place(0), (1, 1));
-    assert_eq!(place(1), (1, 2));
-    assert_eq!(place(2), (2, 1));
-    assert_eq!(place(4), (2, 2));
-    assert_eq!(place(6), (3, 1));
+    let position = |at| line_and_column("a\n\u{e9}b\n", at);
+    assert_eq!(position(0), (1, 1));
+    assert_eq!(position(1), (1, 2));
+    assert_eq!(position(2), (2, 1));
+    assert_eq!(position(4), (2, 2));
+    assert_eq!(position(6), (3, 1));
 }
 
 #[test]

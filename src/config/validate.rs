@@ -1,4 +1,4 @@
-//! What is true: each rule, its bounds, and the words for breaking it.
+//! Validates a parsed config; the error names the key, its position and what is allowed.
 
 mod callers;
 mod credentials;
@@ -27,7 +27,7 @@ pub use scopes::DOMO_SCOPES;
 pub(super) use scopes::scope_set;
 pub(super) use url::{Written, proxy_url, refuse_proxy_over_http, token_url};
 
-/// Turns what was written into what is true, knowing where to point.
+/// Validates a parsed config; knows its text to report positions.
 pub(super) struct Validator<'a> {
     pub(super) text: &'a str,
     pub(super) path: &'a Path,
@@ -85,7 +85,7 @@ impl Validator<'_> {
         Ok(config)
     }
 
-    /// A path as it counts: relative ones start beside the config.
+    /// Returns the path; a relative one is relative to the config's directory.
     pub(super) fn path(
         &self,
         written: Option<Spanned<PathBuf>>,
@@ -100,7 +100,7 @@ impl Validator<'_> {
         Ok(Some(self.resolve(written.get_ref())))
     }
 
-    /// The path of what the daemon makes. A secret in its place would become a file's name.
+    /// Returns the path of a file that the daemon creates. A secret in its place would become a file name.
     pub(super) fn path_to_make(
         &self,
         written: Option<Spanned<PathBuf>>,
@@ -128,14 +128,14 @@ impl Validator<'_> {
     ) -> ConfigError {
         ConfigError {
             path: Some(self.path.to_owned()),
-            place: span.map(|span| line_and_column(self.text, span.start)),
+            position: span.map(|span| line_and_column(self.text, span.start)),
             key: Some(key.to_owned()),
             problem,
         }
     }
 }
 
-/// Scope sets that an access table leaves out, which may be meant.
+/// Returns warnings about scope sets that an access table leaves out.
 fn sets_for_nobody(clients: &BTreeMap<String, ClientConfig>) -> Vec<String> {
     let mut notices = Vec::new();
     for (name, client) in clients {
@@ -158,7 +158,7 @@ fn sets_for_nobody(clients: &BTreeMap<String, ClientConfig>) -> Vec<String> {
     notices
 }
 
-/// Names for a person, as many as fit a line.
+/// Returns the names in quotes, as many as fit in a line.
 pub(crate) fn listed(names: &[impl AsRef<str>]) -> String {
     const SHOWN: usize = 20;
     let shown: Vec<String> = names
@@ -181,7 +181,7 @@ fn digest(text: &str) -> u64 {
     hasher.finish()
 }
 
-/// Line and column of a byte, both from 1; the column counts characters.
+/// Returns line and column of a byte, both from 1; the column counts characters.
 pub(super) fn line_and_column(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line = before.matches('\n').count() + 1;

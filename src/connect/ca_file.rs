@@ -240,7 +240,7 @@ mod tests {
         pkcs7.extend_from_slice(PKCS7);
         let utf16: Vec<u8> = good.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let with_bom = [b"\xff\xfe".to_vec(), utf16.clone()].concat();
-        for (content, words) in [
+        for (content, message) in [
             (der, "convert it: openssl x509 -inform der -in F -out F.pem"),
             (
                 pkcs7.clone(),
@@ -268,7 +268,7 @@ mod tests {
             (Vec::new(), "no certificate in PEM form in it"),
         ] {
             let error = certificates(&content, "F").unwrap_err();
-            assert!(error.contains(words), "{error}");
+            assert!(error.contains(message), "{error}");
         }
     }
 }

@@ -89,14 +89,15 @@ impl<'a> Handshake<'a> {
     fn failure(&self, error: &io::Error) -> ConnectError {
         let (place, hint) = (self.place, self.hint());
         let Some(tls) = tls_cause(error) else {
-            let words = if is_closed(error) {
+            let message = if is_closed(error) {
                 "closed by the other side".to_owned()
             } else {
                 innermost(error)
             };
-            let words =
-                format!("the connection to {place} ended during the TLS handshake: {words}{hint}");
-            return ConnectError::unreachable(words);
+            let message = format!(
+                "the connection to {place} ended during the TLS handshake: {message}{hint}"
+            );
+            return ConnectError::unreachable(message);
         };
         if tls_error::is_plain_text(tls) {
             if let Some((proxy, status)) = self.tunnel {

@@ -1,4 +1,4 @@
-//! Connects to the first of several addresses that answers (RFC 8305).
+//! Happy eyeballs: connects to the first of several addresses that answers (RFC 8305).
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,7 +16,7 @@ pub(super) const NEXT_ATTEMPT: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 ///
-/// Why the addresses cannot be reached: of several reasons the one that says most.
+/// The most specific of the errors of all addresses.
 pub(super) async fn connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut waiting = alternating(addresses);
     let mut attempts = JoinSet::new();

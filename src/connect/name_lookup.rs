@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use crate::platform::clock::timer_now;
 use crate::platform::threads;
 
-/// Lookups at once. One that hangs keeps its thread for longer than its request waits.
+/// Concurrent lookups. One that hangs keeps its thread for longer than its request waits.
 pub(super) const MAX_LOOKUPS: usize = 32;
 
-/// Lookups of one name at once. The second one is started only while half of all places are free, so that
+/// Concurrent lookups of one name. The second one is started only while half of all places are free, so that
 /// names whose lookups hang leave room for others.
 const MAX_PER_NAME: usize = 2;
 

@@ -42,8 +42,8 @@ pub(super) fn message(error: &Error, place: &str, was_requested: bool) -> String
     if let Error::InvalidCertificate(problem) = error {
         return format!("{place} can't be trusted: {}", certificate(problem));
     }
-    let words = protocol(error, was_requested);
-    format!("no TLS connection to {place}: {words}")
+    let message = protocol(error, was_requested);
+    format!("no TLS connection to {place}: {message}")
 }
 
 fn protocol(error: &Error, was_requested: bool) -> String {
@@ -161,8 +161,8 @@ fn other_name(expected: &str, presented: &[String]) -> String {
 const MALFORMED: &str = "its certificate is malformed";
 
 /// What the verifier reports in its own words. These are no types of the TLS library.
-fn of_verifier(words: &str) -> String {
-    let message = match words {
+fn of_verifier(message: &str) -> String {
+    let message = match message {
         "CaUsedAsEndEntity" => {
             "it presents a CA certificate as its own, which is not supported; give it a certificate with CA:FALSE"
         }
@@ -181,9 +181,9 @@ fn of_verifier(words: &str) -> String {
         "NameConstraintViolation" => {
             "a CA above its certificate must not issue certificates for its names (name constraints)"
         }
-        _ if words.starts_with("Maximum") => "its chain of certificates is too long",
-        _ if words.starts_with("Malformed") || words.starts_with("Invalid") => MALFORMED,
-        _ => return format!("its certificate is not accepted ({words})"),
+        _ if message.starts_with("Maximum") => "its chain of certificates is too long",
+        _ if message.starts_with("Malformed") || message.starts_with("Invalid") => MALFORMED,
+        _ => return format!("its certificate is not accepted ({message})"),
     };
     message.to_owned()
 }
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn problem_in_the_chain_is_named_in_plain_words() {
-        for (problem, words) in [
+        for (problem, message) in [
             ("UnsupportedCriticalExtension", "a critical extension"),
             ("EndEntityUsedAsCa", "it must be issued by a CA"),
             ("PathLenConstraintViolated", "(path length)"),
@@ -247,7 +247,10 @@ mod tests {
             ("MalformedExtensions", "is malformed"),
         ] {
             let shown = of_verifier(problem);
-            assert!(shown.contains(words) && !shown.contains(problem), "{shown}");
+            assert!(
+                shown.contains(message) && !shown.contains(problem),
+                "{shown}"
+            );
         }
     }
 }

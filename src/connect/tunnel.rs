@@ -60,9 +60,9 @@ fn failure(error: &io::Error, shown: &str) -> ConnectError {
     if is_closed(error) {
         return closed(shown);
     }
-    let words = innermost(error);
+    let message = innermost(error);
     ConnectError::proxy(format!(
-        "the connection to {shown} failed before it answered CONNECT: {words}; check proxy"
+        "the connection to {shown} failed before it answered CONNECT: {message}; check proxy"
     ))
 }
 

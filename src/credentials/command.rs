@@ -173,24 +173,24 @@ pub(super) fn withhold(variable: &str) {
     read.insert(variable.to_owned());
 }
 
-fn spawn(program: &Path, wanted: &SecretCommand) -> io::Result<OwnChild> {
+fn spawn(program: &Path, secret_command: &SecretCommand) -> io::Result<OwnChild> {
     let mut command = Command::new(program);
     for name in OF_SYSTEMD {
         command.env_remove(name);
     }
     let read = READ.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    for name in wanted.withheld.iter().chain(&read) {
+    for name in secret_command.withheld.iter().chain(&read) {
         command.env_remove(name);
     }
     command
-        .args(wanted.argv.iter().skip(1))
+        .args(secret_command.argv.iter().skip(1))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     #[cfg(unix)]
     {
         use std::os::unix::process::CommandExt;
-        if let Some(name) = wanted.argv.first() {
+        if let Some(name) = secret_command.argv.first() {
             command.arg0(name);
         }
     }

@@ -14,19 +14,19 @@ use zeroize::Zeroizing;
 
 #[cfg(unix)]
 use super::permission_advice::{
-    HOST_DIRECTORY, Wanted, on_foreign, on_hidden, on_open_directory, on_unsafe, user_name,
+    HOST_DIRECTORY, RequiredMode, on_foreign, on_hidden, on_open_directory, on_unsafe, user_name,
 };
 use super::{CredentialsError, on_unreadable};
 use crate::config::named_path::NamedPath;
 #[cfg(unix)]
 use crate::platform::file_watch::names_on_the_way;
 
-/// Whom a file may be readable to. Nobody but its owner may write it in any case.
+/// Who may be able to read a file. Only its owner may be able to write it in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readers {
     /// Its owner alone, and its group if it is root's.
     Owner,
-    /// All, as the config says: containers give it no other mode.
+    /// All, as the config allows: containers give it no other mode.
     AllAsConfigured,
     /// All: there is nothing secret in it.
     All,
@@ -80,11 +80,11 @@ impl Subject<'_> {
         &self,
         problem: &str,
         stat: &Metadata,
-        wanted: Wanted,
+        required: RequiredMode,
         instead: &str,
     ) -> CredentialsError {
         self.hidden().unwrap_or_else(|| {
-            let advice = on_unsafe(self.path, &self.shown, stat, wanted, self.place());
+            let advice = on_unsafe(self.path, &self.shown, stat, required, self.place());
             let instead = if advice.starts_with("run") {
                 instead
             } else {
@@ -189,18 +189,18 @@ pub(super) fn check_access(
     let stat = file
         .metadata()
         .map_err(|source| subject.unreadable(source))?;
-    let wanted = match readers {
-        Readers::Owner | Readers::AllAsConfigured => Wanted::Secret,
-        Readers::All => Wanted::Unwritable("chmod go-w"),
+    let required = match readers {
+        Readers::Owner | Readers::AllAsConfigured => RequiredMode::Secret,
+        Readers::All => RequiredMode::Unwritable("chmod go-w"),
     };
-    check_owner(&stat, subject, wanted)?;
-    check_writers(&stat, 0o022, subject, wanted)?;
+    check_owner(&stat, subject, required)?;
+    check_writers(&stat, 0o022, subject, required)?;
     let (mode, group_may_read) = (stat.mode() & 0o7777, stat.uid() == 0);
     let is_open = mode & 0o004 != 0 || (mode & 0o040 != 0 && !group_may_read);
     if is_open && readers == Readers::Owner {
         let key = "set allow_world_readable_secret = true where the mode can't be changed, or ";
         let problem = format!("mode {mode:04o} lets others read it");
-        return Err(subject.unsafe_until(&problem, &stat, wanted, key));
+        return Err(subject.unsafe_until(&problem, &stat, required, key));
     }
     check_directories(subject, Group::MayNotWrite)
 }
@@ -210,9 +210,9 @@ pub(super) fn check_access(
 #[cfg(unix)]
 pub(super) fn check_program(stat: &Metadata, path: &Path) -> Result<(), CredentialsError> {
     let subject = Subject::new(PROGRAM, path);
-    let wanted = Wanted::Unwritable("chmod go-w");
-    check_owner(stat, &subject, wanted)?;
-    check_writers(stat, 0o022, &subject, wanted)?;
+    let required = RequiredMode::Unwritable("chmod go-w");
+    check_owner(stat, &subject, required)?;
+    check_writers(stat, 0o022, &subject, required)?;
     check_directories(&subject, Group::MayWriteRoots)
 }
 
@@ -238,9 +238,9 @@ pub(crate) fn check_audit(stat: &Metadata, path: &Path) -> Result<(), Credential
     if let Some(problem) = problem {
         return Err(subject.unsafe_for(problem.to_owned()));
     }
-    let wanted = Wanted::Written("chmod o-w");
-    check_owner(stat, &subject, wanted)?;
-    check_writers(stat, 0o002, &subject, wanted)
+    let required = RequiredMode::Written("chmod o-w");
+    check_owner(stat, &subject, required)?;
+    check_writers(stat, 0o002, &subject, required)
 }
 
 /// Judges the directories that lead to what the audit is written to.
@@ -250,7 +250,11 @@ pub(crate) fn check_audit_directories(path: &Path) -> Result<(), CredentialsErro
 }
 
 #[cfg(unix)]
-fn check_owner(stat: &Metadata, subject: &Subject, wanted: Wanted) -> Result<(), CredentialsError> {
+fn check_owner(
+    stat: &Metadata,
+    subject: &Subject,
+    required: RequiredMode,
+) -> Result<(), CredentialsError> {
     let (us, owner) = (rustix::process::geteuid().as_raw(), stat.uid());
     if owner == 0 || owner == us {
         return Ok(());
@@ -263,7 +267,7 @@ fn check_owner(stat: &Metadata, subject: &Subject, wanted: Wanted) -> Result<(),
         "belongs to user {}, must be root's{or_ours}",
         user_name(owner)
     );
-    Err(subject.unsafe_until(&problem, stat, wanted, ""))
+    Err(subject.unsafe_until(&problem, stat, required, ""))
 }
 
 #[cfg(unix)]
@@ -271,14 +275,14 @@ fn check_writers(
     stat: &Metadata,
     forbidden: u32,
     subject: &Subject,
-    wanted: Wanted,
+    required: RequiredMode,
 ) -> Result<(), CredentialsError> {
     let mode = stat.mode() & 0o7777;
     if mode & forbidden == 0 {
         return Ok(());
     }
     let problem = format!("mode {mode:04o} lets others write it");
-    Err(subject.unsafe_until(&problem, stat, wanted, ""))
+    Err(subject.unsafe_until(&problem, stat, required, ""))
 }
 
 /// Whether the group of a directory may write to it.

@@ -1,5 +1,5 @@
-//! PURE. Slips of copying and pasting that a secret shows: it is sent as it is, because a secret may be
-//! any text, but when it is rejected the mistake is most likely why.
+//! PURE. Signs of mistakes in copying and pasting a secret. The secret is sent as it is, because it may be
+//! any text; when it is rejected, the mistake is the likely reason.
 
 use std::fmt;
 

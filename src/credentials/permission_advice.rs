@@ -14,7 +14,7 @@ use crate::platform::descriptors;
 use crate::platform::file_watch::names_on_the_way;
 use crate::platform::users;
 
-/// The user as whom the service runs.
+/// The user of the service.
 pub(crate) const SERVICE_USER: &str = "domo-token";
 
 /// Where the service's config is.
@@ -24,7 +24,7 @@ pub(crate) const HOST_DIRECTORY: &str = "/etc/domo-token";
 const USE_HOSTS: &str = "it is the host's, whose broker serves it; for a broker of this user's own run: \
                          domo-tokend init; for a token from the host's broker run: domo-token data";
 
-/// The system cannot tell how to run a file.
+/// `ENOEXEC`: the file has no known format.
 const NOEXEC: i32 = rustix::io::Errno::NOEXEC.raw_os_error();
 
 /// Directories that the unit hides from the service, and by which setting (`systemd.exec(5)`).
@@ -188,7 +188,7 @@ fn on_denied(path: &Path, shown: &str) -> String {
     let Ok(stat) = path.metadata() else {
         return "let the daemon's user, or its group, read it".to_owned();
     };
-    on_unsafe(path, shown, &stat, Wanted::Secret, HOST_DIRECTORY)
+    on_unsafe(path, shown, &stat, RequiredMode::Secret, HOST_DIRECTORY)
 }
 
 fn on_closed(us: &Us, directory: &Path) -> String {
@@ -219,7 +219,7 @@ fn group_name() -> String {
 
 /// How a file must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum RequiredMode {
     /// Readable to the daemon alone.
     Secret,
     /// Not writable to others; by which `chmod`.
@@ -234,7 +234,7 @@ pub(super) fn on_unsafe(
     path: &Path,
     shown: &str,
     stat: &Metadata,
-    wanted: Wanted,
+    required: RequiredMode,
     place: &str,
 ) -> String {
     let us = Us::new();
@@ -252,24 +252,28 @@ pub(super) fn on_unsafe(
         return on_foreign(place);
     }
     let is_privileged = us.uid == 0 || us.is_service();
-    let new_owner = match wanted {
-        Wanted::Secret if us.is_service() && owner != us.uid => {
+    let new_owner = match required {
+        RequiredMode::Secret if us.is_service() && owner != us.uid => {
             let is_groups = owner == 0 && stat.gid() == getegid().as_raw();
             let chown = format!("chown root:{} {file} && ", group_name());
             let chown = if is_groups { String::new() } else { chown };
             return us.run(owner, &format!("{chown}chmod 640 {file}"));
         }
-        Wanted::Secret if owner == 0 && us.uid != 0 => return us.own_copy(),
+        RequiredMode::Secret if owner == 0 && us.uid != 0 => return us.own_copy(),
         _ if is_ours_or_roots => None,
-        Wanted::Secret | Wanted::Unwritable(_) if is_privileged => Some("root".to_owned()),
-        Wanted::Secret | Wanted::Unwritable(_) | Wanted::Written(_) => Some(user_name(us.uid)),
+        RequiredMode::Secret | RequiredMode::Unwritable(_) if is_privileged => {
+            Some("root".to_owned())
+        }
+        RequiredMode::Secret | RequiredMode::Unwritable(_) | RequiredMode::Written(_) => {
+            Some(user_name(us.uid))
+        }
     };
     let chown = new_owner.map(|user| format!("chown {user} {file}"));
-    let chmod = match wanted {
-        Wanted::Secret => Some("chmod 600"),
-        Wanted::Unwritable(chmod) if stat.mode() & 0o022 != 0 => Some(chmod),
-        Wanted::Written(chmod) if stat.mode() & 0o002 != 0 => Some(chmod),
-        Wanted::Unwritable(_) | Wanted::Written(_) => None,
+    let chmod = match required {
+        RequiredMode::Secret => Some("chmod 600"),
+        RequiredMode::Unwritable(chmod) if stat.mode() & 0o022 != 0 => Some(chmod),
+        RequiredMode::Written(chmod) if stat.mode() & 0o002 != 0 => Some(chmod),
+        RequiredMode::Unwritable(_) | RequiredMode::Written(_) => None,
     };
     let chmod = chmod.map(|chmod| format!("{chmod} {file}"));
     let commands: Vec<String> = chown.into_iter().chain(chmod).collect();

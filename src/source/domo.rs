@@ -109,7 +109,7 @@ impl Registration {
 pub struct DomoSource {
     connector: Connector,
     registration: Registration,
-    /// Where its requests go, for messages.
+    /// The server's name in messages.
     place: String,
 }
 
@@ -182,7 +182,7 @@ impl DomoSource {
         })
     }
 
-    /// Whom it asks for.
+    /// Returns the API client that it requests tokens for.
     #[must_use]
     pub fn registration(&self) -> &Registration {
         &self.registration

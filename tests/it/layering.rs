@@ -98,6 +98,7 @@ fn root() -> &'static Path {
 fn files_import_only_from_those_above_them() {
     for source in [
         "src",
+        "crates/cli/src",
         "crates/client/src",
         "crates/core/src",
         "crates/protocol/src",

@@ -1,140 +1,30 @@
-//! Arguments → what is to be done.
+//! Parses the arguments into a [`Command`].
 
-mod forgotten_exec;
-mod hints;
-mod values;
-mod verbs;
+mod missing_exec;
+mod suggestions;
+mod option_values;
+mod commands;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use domo_token_protocol::messages::Renew;
 use lexopt::{Arg, Parser};
 
 use crate::options::{self, Key, OptionUsage, Value, Verb};
 use crate::usage;
 
-pub(crate) use forgotten_exec::ExecInstead;
+pub(crate) use commands::{Color, Command, Destination, Exec, Format, Get, Shell, Status, Watch};
+pub(crate) use missing_exec::ExecInstead;
 
-pub(crate) use hints::nearest_verb;
+pub(crate) use suggestions::nearest_verb;
 
-/// What is to be done.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Command {
-    Get(Get),
-    Explain {
-        get: Get,
-        json: bool,
-    },
-    Exec(Exec),
-    Watch(Watch),
-    Status(Status),
-    /// The socket.
-    Metrics(Option<PathBuf>),
-    Completions(Shell),
-    Help(Verb),
-    Version,
-}
-
-/// `domo-token get`, and what other verbs have of it.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Get {
-    pub(crate) socket: Option<PathBuf>,
-    pub(crate) client: Option<String>,
-    /// Whether `$DOMO_TOKEN_CLIENT` names the client.
-    pub(crate) is_client_variable: bool,
-    pub(crate) min_ttl: Option<Duration>,
-    pub(crate) timeout: Duration,
-    pub(crate) wait: bool,
-    pub(crate) format: Format,
-    /// Whether a newline follows the token.
-    pub(crate) newline: bool,
-    pub(crate) renew: Option<Renew>,
-    /// All words together: one scope set.
-    pub(crate) scopes: String,
-    /// What may have been meant instead.
-    pub(crate) exec_instead: Option<ExecInstead>,
-}
-
-/// `domo-token exec`
-#[derive(Debug, PartialEq)]
-pub(crate) struct Exec {
-    pub(crate) get: Get,
-    pub(crate) place: Destination,
-    /// The program and its arguments; never empty.
-    pub(crate) command: Vec<OsString>,
-}
-
-/// Where a command finds its token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Destination {
-    Env(String),
-    Descriptor(i32),
-}
-
-/// `domo-token watch`
-#[derive(Debug, PartialEq)]
-pub(crate) struct Watch {
-    pub(crate) get: Get,
-    /// The file to keep the token in; else each goes to standard output.
-    pub(crate) to: Option<PathBuf>,
-    pub(crate) mode: u32,
-}
-
-/// `domo-token status`
-#[derive(Debug, PartialEq)]
-pub(crate) struct Status {
-    pub(crate) socket: Option<PathBuf>,
-    pub(crate) quiet: bool,
-    pub(crate) json: bool,
-    pub(crate) watch: bool,
-    pub(crate) color: Color,
-    /// Each word a scope set; none: all.
-    pub(crate) scopes: Vec<String>,
-}
-
-/// The form in which a token is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Format {
-    #[default]
-    Token,
-    Header,
-    Curl,
-    Json,
-    Env,
-    Export,
-    PowerShell,
-    Fish,
-}
-
-/// When the table has colours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Color {
-    /// On a terminal that can show them, unless `$NO_COLOR` is set.
-    #[default]
-    Auto,
-    Always,
-    Never,
-}
-
-/// Whose completions are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shell {
-    Bash,
-    Zsh,
-    Fish,
-    Pwsh,
-}
-
-/// What stands on the command line.
-struct Given {
+/// The arguments, sorted into verb, words and options.
+struct CommandLine {
     verb: Option<Verb>,
     words: Vec<String>,
     options: Vec<(Key, Option<OsString>)>,
-    /// How many words stand before each option.
+    /// The number of words before each option.
     words_before: Vec<usize>,
-    /// What stands after `--`, where that is a command.
+    /// The command after `--`.
     command: Vec<OsString>,
     /// `$DOMO_TOKEN_CLIENT`
     client: Option<OsString>,
@@ -144,7 +34,7 @@ struct Given {
 ///
 /// # Errors
 ///
-/// In words, for one line.
+/// The message, of one line.
 pub(crate) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     client: Option<OsString>,
@@ -154,7 +44,7 @@ pub(crate) fn parse(
     let end = arguments.iter().position(|argument| argument == "--");
     let rest = end.map(|end| arguments.split_off(end).split_off(1));
     let mut parser = Parser::from_args(arguments);
-    let mut given = Given {
+    let mut line = CommandLine {
         verb: None,
         words: Vec::new(),
         options: Vec::new(),
@@ -164,23 +54,23 @@ pub(crate) fn parse(
     };
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
-            Arg::Value(word) => given.word(word, || rest_of(&mut parser))?,
+            Arg::Value(word) => line.word(word, || rest_of(&mut parser))?,
             Arg::Short(letter) => {
                 let known = options::OPTIONS.iter().find(|o| o.short == Some(letter));
-                given.option(known, &format!("-{letter}"), &mut parser)?;
+                line.option(known, &format!("-{letter}"), &mut parser)?;
             }
             Arg::Long(name) => {
                 let known = options::OPTIONS.iter().find(|o| o.long == name);
                 let name = format!("--{name}");
-                given.option(known, &name, &mut parser)?;
+                line.option(known, &name, &mut parser)?;
             }
         }
     }
-    given.after_dashes(rest.unwrap_or_default())?;
-    given.into_command()
+    line.after_dashes(rest.unwrap_or_default())?;
+    line.into_command()
 }
 
-impl Given {
+impl CommandLine {
     /// Takes a word; `rest` has those after it.
     fn word(&mut self, word: OsString, rest: impl FnOnce() -> Vec<OsString>) -> Result<(), String> {
         let word = word
@@ -191,7 +81,7 @@ impl Given {
                 self.verb = Some(verb.verb);
                 return Ok(());
             }
-            if let Some(error) = hints::of_word(&word, rest) {
+            if let Some(error) = suggestions::of_word(&word, rest) {
                 return Err(error);
             }
         }
@@ -274,9 +164,9 @@ impl Given {
         let near = near.min_by_key(|known| strsim::osa_distance(known, name));
         let exec = self.exec_with_dashes(Some(name));
         // A program's option may resemble one of ours.
-        let slips = if exec.is_some() { 1 } else { 2 };
-        let near =
-            near.filter(|known| word.len() > 1 && strsim::osa_distance(known, name) <= slips);
+        let max_distance = if exec.is_some() { 1 } else { 2 };
+        let near = near
+            .filter(|known| word.len() > 1 && strsim::osa_distance(known, name) <= max_distance);
         match (near, exec) {
             (Some(known), _) => format!("unknown option {name}; did you mean {known}?"),
             (None, Some(line)) => format!("unknown option {name}; did you mean: {line}"),

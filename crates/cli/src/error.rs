@@ -1,37 +1,28 @@
-//! What goes wrong, for the person who reads it and the script that can't.
+//! [`CliError`]: an exit code and a message of one line.
 
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use domo_token_client::Error;
 
-use crate::advice::advice;
-use crate::{args, messages};
+use crate::connect_advice::advice;
+use crate::exit_code::{CONFIG, NO_PERMISSION, PROTOCOL, SOFTWARE, TEMPORARY, UNAVAILABLE, USAGE};
+use crate::{args, stderr};
 
-// Exit codes of sysexits.
-pub(crate) const USAGE: u8 = 2;
-pub(crate) const UNAVAILABLE: u8 = 69;
-pub(crate) const SOFTWARE: u8 = 70;
-pub(crate) const IO_ERROR: u8 = 74;
-pub(crate) const TEMPORARY: u8 = 75;
-pub(crate) const PROTOCOL: u8 = 76;
-pub(crate) const NO_PERMISSION: u8 = 77;
-pub(crate) const CONFIG: u8 = 78;
-
-/// An exit code and one line.
+/// An exit code and a message of one line.
 #[derive(Debug)]
 pub(crate) struct CliError {
     pub(crate) code: u8,
-    words: String,
+    message: String,
 }
 
 impl CliError {
-    pub(crate) fn new(code: u8, words: impl Into<String>) -> Self {
-        let words = words.into();
-        Self { code, words }
+    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { code, message }
     }
 
-    /// What an answer about these scopes means.
+    /// Returns the error for a failed request for these scopes.
     pub(crate) fn of(error: &Error, scopes: &str) -> Self {
         let code = match error {
             Error::NotRunning { .. } | Error::Io { .. } => UNAVAILABLE,
@@ -45,51 +36,44 @@ impl CliError {
             Error::InvalidScope(_) | Error::InvalidSocket { .. } => USAGE,
             Error::Broken { .. } | _ => SOFTWARE,
         };
-        let mut words = error.facts().to_string();
+        let mut message = error.facts().to_string();
         if matches!(error, Error::Io { .. }) {
-            words = format!("no broker can be reached at {words}");
+            message = format!("no broker can be reached at {message}");
         }
         if let Some(verb) = args::nearest_verb(scopes) {
-            words = format!("{words}; or did you mean the command \"{verb}\"?");
+            message = format!("{message}; or did you mean the command \"{verb}\"?");
         }
         // The command to type comes last.
         if let Some(advice) = advice(error) {
-            words = format!("{words}; {advice}");
+            message = format!("{message}; {advice}");
         }
-        Self { code, words }
+        Self { code, message }
     }
 
-    /// The same, with a fact in front.
+    /// Returns the error with a fact before the message.
     pub(crate) fn with_prefix(self, fact: &str) -> Self {
-        let words = format!("{fact}{}", self.words);
-        Self { words, ..self }
+        let message = format!("{fact}{}", self.message);
+        Self { message, ..self }
     }
 
-    /// The same, with advice behind it.
+    /// Returns the error with advice after the message.
     pub(crate) fn with_suffix(self, advice: &str) -> Self {
-        let words = format!("{}{advice}", self.words);
-        Self { words, ..self }
+        let message = format!("{}{advice}", self.message);
+        Self { message, ..self }
     }
 
-    /// Says it on standard error, in one line whatever it is made of.
-    pub(crate) fn tell(&self) -> ExitCode {
-        say(&self.words);
+    /// Writes it to standard error and returns the exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        stderr::report(&self.message);
         ExitCode::from(self.code)
     }
 }
 
 /// Ends the process: neither several lines nor a core file, which might hold a token.
-pub(crate) fn end_on(bug: &PanicHookInfo) {
+pub(crate) fn exit_on_panic(bug: &PanicHookInfo) {
     let place = bug
         .location()
         .map_or(String::new(), |at| format!(" at {at}"));
-    say(&format!("this is a bug{place}; please report it"));
-    messages::finish_and_exit(SOFTWARE);
-}
-
-/// One line on standard error.
-pub(crate) fn say(words: &str) {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    let line: String = words.chars().map(plain).collect();
-    messages::push(format!("domo-token: {line}\n"));
+    stderr::report(&format!("this is a bug{place}; please report it"));
+    stderr::finish_and_exit(SOFTWARE);
 }

@@ -1,4 +1,4 @@
-//! Becomes another command, which finds the token in a variable or behind a descriptor.
+//! `exec`: replaces this process by a command that gets the token in a variable or at a descriptor.
 
 #[cfg(unix)]
 mod unix;
@@ -19,36 +19,36 @@ use unix as platform;
 #[cfg(windows)]
 use windows as platform;
 
-/// A command that is there and can't be run as was said, as shells have it.
+/// The exit code of shells for a command that exists and cannot be run.
 const CANNOT_RUN: u8 = 126;
 
 /// The variable that holds the token unless another one is named.
 const VARIABLE: &str = "DOMO_ACCESS_TOKEN";
 
-/// No such command.
+/// The exit code of shells for a command that does not exist.
 const NOT_FOUND: u8 = 127;
 
 /// Returns only if the command can't be run.
-pub(crate) fn run(wanted: &Exec, token: &Token) -> CliError {
-    let Some((program, arguments)) = wanted.command.split_first() else {
+pub(crate) fn run(args: &Exec, token: &Token) -> CliError {
+    let Some((program, arguments)) = args.command.split_first() else {
         return CliError::new(NOT_FOUND, "no command");
     };
     let mut command = Command::new(program);
     command.args(arguments);
-    // Before one of them gets the token.
+    // Before one of these descriptors gets the token.
     #[cfg(unix)]
     domo_token_stdout::close_on_exec_what_was_closed();
-    // Held until the command has taken our place.
+    // Open until the command has replaced this process.
     let mut descriptor = None;
-    match &wanted.place {
+    match &args.destination {
         Destination::Env(name) => {
             command.env(name, token.secret());
         }
         Destination::Descriptor(number) => {
-            // One that was inherited may be another token.
+            // An inherited variable may hold another token.
             command.env_remove(VARIABLE);
-            let text = output::token(token, &wanted.get);
-            match platform::provide(text.as_bytes(), *number) {
+            let text = output::token(token, &args.get);
+            match platform::provide_descriptor(text.as_bytes(), *number) {
                 Ok(provided) => descriptor = Some(provided),
                 Err(error) => {
                     return CliError::new(CANNOT_RUN, format!("descriptor {number}: {error}"));
@@ -56,11 +56,11 @@ pub(crate) fn run(wanted: &Exec, token: &Token) -> CliError {
             }
         }
     }
-    let error = platform::give_way(&mut command);
+    let error = platform::replace_process(&mut command);
     drop(descriptor);
     let program = program.display();
     if error.kind() == io::ErrorKind::NotFound {
-        let hint = platform::INSTALLED;
+        let hint = platform::NOT_FOUND_HINT;
         return CliError::new(NOT_FOUND, format!("{program}: no such command; {hint}"));
     }
     CliError::new(CANNOT_RUN, format!("{program} can't be run: {error}"))

@@ -66,33 +66,33 @@ fn in_form(
 }
 
 /// What the broker at `socket` decides for this process.
-pub(crate) fn explanation(given: &Explanation, socket: &Path) -> String {
-    let verdict = if given.refused.is_none() {
+pub(crate) fn explanation(explanation: &Explanation, socket: &Path) -> String {
+    let verdict = if explanation.refused.is_none() {
         "may have"
     } else {
         "may not have"
     };
-    let client = given.client.as_deref().unwrap_or("none named");
+    let client = explanation.client.as_deref().unwrap_or("none named");
     format!(
         "broker: {}\nseen as: {}\nclient: {client}\nscope set: {}\ndecision: {verdict} this token\nrule: {}\n",
         socket.display(),
-        given.peer,
-        given.scope,
-        given.rule
+        explanation.peer,
+        explanation.scope,
+        explanation.rule
     )
 }
 
 /// The same as one JSON object on a line. Fields are only ever added.
-pub(crate) fn explanation_json(given: &Explanation, socket: &Path) -> String {
+pub(crate) fn explanation_json(explanation: &Explanation, socket: &Path) -> String {
     let mut fields = json!({
         "broker": socket.display().to_string(),
-        "peer": given.peer,
-        "client": given.client,
-        "scope": given.scope,
-        "allowed": given.refused.is_none(),
-        "rule": given.rule,
+        "peer": explanation.peer,
+        "client": explanation.client,
+        "scope": explanation.scope,
+        "allowed": explanation.refused.is_none(),
+        "rule": explanation.rule,
     });
-    if let (Some(kind), Some(fields)) = (given.refused, fields.as_object_mut()) {
+    if let (Some(kind), Some(fields)) = (explanation.refused, fields.as_object_mut()) {
         fields.insert("kind".to_owned(), kind_name(kind).into());
     }
     format!("{fields}\n")

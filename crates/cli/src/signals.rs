@@ -8,7 +8,7 @@ use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SI
 use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::messages;
+use crate::stderr;
 
 /// The signals that end the helper. Those that were ignored when the helper was started (by `nohup`,
 /// or by a shell for a job in the background) stay ignored.
@@ -35,8 +35,8 @@ pub(crate) fn end_first_process() {
     }
 }
 
-/// Leaves the end of the first process to the caller, which has handlers of its own now.
-pub(crate) fn take_over() {
+/// Stops the handlers of [`end_first_process`] from exiting: the caller has its own handlers now.
+pub(crate) fn disable_immediate_exit() {
     ENDS_IMMEDIATELY.store(false, Ordering::SeqCst);
 }
 
@@ -57,7 +57,7 @@ fn status() -> String {
 /// Ends the process by the signal, so that its parent sees what ended it. The first process of a PID
 /// namespace can't end like that, and exits with the code that shells have for it.
 pub(crate) fn end_by(signal: i32) -> ! {
-    messages::finish();
+    stderr::finish();
     if !is_first_process() {
         let _ = emulate_default_handler(signal);
     }

@@ -1,4 +1,4 @@
-//! The broker's state: once, or again and again.
+//! `status`: prints the broker's state once or, with `--watch`, repeatedly.
 
 mod json;
 mod screen;
@@ -14,35 +14,38 @@ use domo_token_client::{self as client, BootTime, Error, ScopeSet};
 use domo_token_protocol::messages::{BrokerStatus, Explanation, ScopeState, ScopeStatus};
 
 use crate::args::{Color, Status};
-use crate::connect::{connect, pause};
-use crate::error::{CONFIG, CliError, TEMPORARY, USAGE, say};
-use crate::{messages, reader};
+use crate::connect::connect;
+use crate::error::CliError;
+use crate::exit_code::{CONFIG, TEMPORARY, USAGE};
+use crate::retry::pause;
+use crate::stderr::report;
+use crate::{stderr, stdout};
 use screen::Screen;
-use table::{Look, lives};
+use table::{TableStyle, has_valid_token};
 
-/// How often it is looked at again.
-const EVERY: Duration = Duration::from_secs(1);
+/// The interval of `--watch`.
+const INTERVAL: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(wanted: &Status) -> Result<u8, CliError> {
-    let sets: Result<Vec<ScopeSet>, _> = wanted.scopes.iter().map(|s| ScopeSet::parse(s)).collect();
+pub(crate) fn run(args: &Status) -> Result<u8, CliError> {
+    let sets: Result<Vec<ScopeSet>, _> = args.scopes.iter().map(|s| ScopeSet::parse(s)).collect();
     let sets = sets.map_err(|error| CliError::new(USAGE, error.to_string()))?;
-    let fail = |error| CliError::of(&error, wanted.scopes.first().map_or("", String::as_str));
-    let state = state(wanted, &sets).map_err(fail)?;
+    let fail = |error| CliError::of(&error, args.scopes.first().map_or("", String::as_str));
+    let state = state(args, &sets).map_err(fail)?;
     let scopes = &state.status.scopes;
     for set in &sets {
         if !scopes.iter().any(|there| is(there, set)) {
-            let words =
+            let message =
                 format!("there is no scope set \"{set}\" that you may see; see domo-token status");
-            return Err(CliError::new(CONFIG, words));
+            return Err(CliError::new(CONFIG, message));
         }
     }
-    if wanted.watch {
-        return watch(wanted, &sets, state);
+    if args.watch {
+        return watch(args, &sets, state);
     }
-    if !wanted.quiet {
-        crate::print(text(wanted, &state).as_bytes())?;
+    if !args.quiet {
+        stdout::print(text(args, &state).as_bytes())?;
     }
-    Ok(health(&state.status.scopes, state.status.now()))
+    Ok(exit_code_of(&state.status.scopes, state.status.now()))
 }
 
 /// What a broker reports.
@@ -56,14 +59,12 @@ struct State {
 }
 
 /// The state of these sets, or of all.
-fn state(wanted: &Status, sets: &[ScopeSet]) -> Result<State, Error> {
-    let broker = connect(wanted.socket.as_deref())?;
+fn state(args: &Status, sets: &[ScopeSet]) -> Result<State, Error> {
+    let broker = connect(args.socket.as_deref())?;
     let mut status = broker.status()?;
-    // Whatever the scopes: the client that is meant does not depend on them. Its absence is a warning,
-    // which the state can do without.
-    let explained = (!wanted.quiet)
-        .then(|| broker.explain("data").ok())
-        .flatten();
+    // Any scope set will do: the default client does not depend on it. Only a warning depends on the
+    // answer.
+    let explained = (!args.quiet).then(|| broker.explain("data").ok()).flatten();
     let clients: BTreeSet<&str> = status.scopes.iter().map(|set| &*set.client).collect();
     let has_no_default = |explained: &Explanation| explained.client.is_none();
     let needs_a_client = explained.as_ref().is_some_and(has_no_default) && clients.len() > 1;
@@ -84,14 +85,14 @@ fn is(there: &ScopeStatus, set: &ScopeSet) -> bool {
     there.scope == set.as_str()
 }
 
-fn text(wanted: &Status, state: &State) -> String {
-    if wanted.json {
+fn text(args: &Status, state: &State) -> String {
+    if args.json {
         return json::of(state, state.status.now(), wall_now());
     }
     let terminal = io::stdout().is_terminal();
-    let look = Look {
-        colour: match wanted.color {
-            Color::Auto => terminal && wants_colour(),
+    let style = TableStyle {
+        colour: match args.color {
+            Color::Auto => terminal && use_colour(),
             Color::Always => true,
             Color::Never => false,
         },
@@ -102,10 +103,10 @@ fn text(wanted: &Status, state: &State) -> String {
         status: &state.status.broker,
         needs_a_client: state.needs_a_client,
     };
-    table::of(&broker, &state.status.scopes, state.status.now(), look)
+    table::of(&broker, &state.status.scopes, state.status.now(), style)
 }
 
-fn wants_colour() -> bool {
+fn use_colour() -> bool {
     variable("NO_COLOR").is_none() && is_able()
 }
 
@@ -118,28 +119,28 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Until it is stopped, or nobody reads it any more.
-fn watch(wanted: &Status, sets: &[ScopeSet], first: State) -> Result<u8, CliError> {
-    reader::end_with_it();
+/// Prints until the process is stopped or standard output is closed.
+fn watch(args: &Status, sets: &[ScopeSet], first: State) -> Result<u8, CliError> {
+    stdout::exit_when_closed();
     // Without the thread an outage is printed directly.
-    let _ = messages::write_from_background();
-    let in_place = !wanted.json && io::stdout().is_terminal() && is_able();
+    let _ = stderr::write_from_background();
+    let in_place = !args.json && io::stdout().is_terminal() && is_able();
     let mut screen = in_place.then(Screen::default);
     let mut now = Ok(first);
-    let mut told = LastSeen::Nothing;
+    let mut last_seen = LastSeen::Nothing;
     loop {
         match (&now, &mut screen) {
-            (Ok(state), Some(screen)) => screen.show(&text(wanted, state))?,
+            (Ok(state), Some(screen)) => screen.show(&text(args, state))?,
             (Err(error), Some(screen)) => screen.show(&format!("{error}\n"))?,
-            (Ok(state), None) => told.state(wanted, state)?,
-            (Err(error), None) => told.outage(error),
+            (Ok(state), None) => last_seen.state(args, state)?,
+            (Err(error), None) => last_seen.outage(error),
         }
-        pause(EVERY);
-        now = state(wanted, sets);
+        pause(INTERVAL);
+        now = state(args, sets);
     }
 }
 
-/// What a reader who gets only what is new knows.
+/// What was printed last: an unchanged state is not printed again.
 enum LastSeen {
     Nothing,
     State(Box<(BrokerStatus, Vec<ScopeStatus>)>),
@@ -147,34 +148,34 @@ enum LastSeen {
 }
 
 impl LastSeen {
-    fn state(&mut self, wanted: &Status, state: &State) -> Result<(), CliError> {
+    fn state(&mut self, args: &Status, state: &State) -> Result<(), CliError> {
         let status = &state.status;
         let new = (status.broker.clone(), status.scopes.clone());
         if matches!(self, Self::State(old) if **old == new) {
             return Ok(());
         }
-        // Tables are told apart by an empty line.
-        if !wanted.json && !matches!(self, Self::Nothing) {
-            reader::print(b"\n")?;
+        // Tables are last_seen apart by an empty line.
+        if !args.json && !matches!(self, Self::Nothing) {
+            stdout::print_or_exit(b"\n")?;
         }
         *self = Self::State(Box::new(new));
-        reader::print(text(wanted, state).as_bytes())
+        stdout::print_or_exit(text(args, state).as_bytes())
     }
 
     fn outage(&mut self, error: &Error) {
         if !matches!(self, Self::Outage) {
-            say(&error.to_string());
+            report(&error.to_string());
         }
         *self = Self::Outage;
     }
 }
 
-/// 78 if a set is refused and has no token, 75 if one has none, else 0.
-fn health(sets: &[ScopeStatus], now: BootTime) -> u8 {
-    let dead = || sets.iter().filter(|set| !lives(set, now));
-    if dead().any(|set| set.state == ScopeState::Denied) {
+/// Returns the exit code: 78 if a set without a token was rejected, 75 if a set has no token, else 0.
+fn exit_code_of(sets: &[ScopeStatus], now: BootTime) -> u8 {
+    let without_token = || sets.iter().filter(|set| !has_valid_token(set, now));
+    if without_token().any(|set| set.state == ScopeState::Denied) {
         CONFIG
-    } else if dead().next().is_some() {
+    } else if without_token().next().is_some() {
         TEMPORARY
     } else {
         0

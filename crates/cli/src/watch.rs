@@ -1,10 +1,10 @@
-//! Each new token, to standard output or into a file.
+//! `watch`: prints each new token, or keeps the current one in a file.
 
-mod file;
 #[cfg(unix)]
-mod unix;
+mod signals_unix;
 #[cfg(windows)]
-mod windows;
+mod signals_windows;
+mod token_file;
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -14,198 +14,207 @@ use std::time::Duration;
 use domo_token_client::{Broker, Error, Token};
 
 use crate::args::Watch;
-use crate::error::{CONFIG, CliError, TEMPORARY};
-use crate::{connect, messages, output, reader};
+use crate::error::CliError;
+use crate::exit_code::{CONFIG, TEMPORARY};
+use crate::{output, retry, stderr, stdout};
 
 #[cfg(unix)]
-use unix as platform;
+use signals_unix as signals;
 #[cfg(windows)]
-use windows as platform;
+use signals_windows as signals;
 
-use file::TokenFile;
-use platform::{end_by, pass_on_signals};
+use signals::{end_by, forward_signals};
+use token_file::TokenFile;
 
-/// How long a wait lasts at most: while the machine sleeps tokens die, and waits don't go on.
-const LOOK: Duration = Duration::from_secs(30);
+/// The longest wait: tokens also expire during suspend, which waits do not count.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// How long a token file may be missing: another process that keeps the same file removes it at its end.
-const FILE_LOOK: Duration = Duration::from_secs(2);
+/// How often the token file is checked: another process that keeps the same file removes it at its end.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long before a token falls short of `--min-ttl` the broker is asked for another.
-const LEAD: Duration = Duration::from_secs(1);
+/// How long before a token falls short of `--min-ttl` another one is requested.
+const RENEWAL_LEAD: Duration = Duration::from_secs(1);
 
-/// What there is to wait for.
-enum News {
+/// What a watch waits for.
+enum Event {
     Token(Box<Token>),
-    Trouble(Error),
+    Error(Error),
     /// A request for a token that is valid for longer than the one held has failed.
-    Unanswered(Error),
-    /// There is nothing to come any more.
+    RenewalFailed(Error),
+    /// There are no further tokens.
     End,
     Signal(i32),
 }
 
-/// Runs until there is nothing to come any more.
-pub(crate) fn run(wanted: &Watch) -> Result<u8, CliError> {
-    // Before the broker is asked: a token that can't be written is of no use.
-    let file = wanted.to.as_deref().map(|path| TokenFile::at(path, wanted));
+/// Runs until there are no further tokens.
+pub(crate) fn run(args: &Watch) -> Result<u8, CliError> {
+    // Before the token request: without a file the token would be useless.
+    let file = args.to.as_deref().map(|path| TokenFile::at(path, args));
     let file = file.transpose()?;
     if file.is_none() {
-        reader::end_with_it();
+        stdout::exit_when_closed();
     }
-    let (broker, first) = connect::token(&wanted.get)?;
-    messages::write_from_background().map_err(|error| no_thread(&error))?;
-    let (sender, news) = channel();
+    let (broker, first) = retry::token(&args.get)?;
+    stderr::write_from_background().map_err(|error| no_thread(&error))?;
+    let (sender, events) = channel();
     if file.is_some() {
-        pass_on_signals(sender.clone())?;
+        forward_signals(sender.clone())?;
     }
-    let mut keeper = Keeper {
-        wanted,
+    let mut watcher = TokenWatcher {
+        args,
         broker,
         sender,
-        held: None,
-        asked: false,
+        token: None,
+        renewal_requested: false,
         file,
     };
-    let ended = keeper.take(first).and_then(|()| keeper.follow(&news));
-    // Nobody would take it away when it dies.
-    keeper.remove_file();
+    let ended = watcher.accept(first).and_then(|()| watcher.follow(&events));
+    // No process would remove it at its expiry.
+    watcher.remove_file();
     ended
 }
 
-/// Keeps the last token where it is wanted.
-struct Keeper<'a> {
-    wanted: &'a Watch,
+/// Prints each token, or keeps the last one in the file.
+struct TokenWatcher<'a> {
+    args: &'a Watch,
     broker: Broker,
-    sender: Sender<News>,
-    held: Option<Token>,
-    /// Whether another was asked for in place of the one held.
-    asked: bool,
+    sender: Sender<Event>,
+    token: Option<Token>,
+    /// Whether another was requested in place of `token`.
+    renewal_requested: bool,
     file: Option<TokenFile<'a>>,
 }
 
-impl Keeper<'_> {
-    fn follow(&mut self, news: &Receiver<News>) -> Result<u8, CliError> {
-        let scopes = &self.wanted.get.scopes;
+impl TokenWatcher<'_> {
+    fn follow(&mut self, events: &Receiver<Event>) -> Result<u8, CliError> {
+        let scopes = &self.args.get.scopes;
         let tokens = self.broker.watch(scopes);
         let tokens = tokens.map_err(|error| CliError::of(&error, scopes))?;
         let sender = self.sender.clone();
         in_the_background(move || {
             for item in tokens {
-                let item = item.map_or_else(News::Trouble, |token| News::Token(Box::new(token)));
+                let item = item.map_or_else(Event::Error, |token| Event::Token(Box::new(token)));
                 if sender.send(item).is_err() {
                     return;
                 }
             }
-            let _nobody_listens = sender.send(News::End);
+            // Fails only if the watch has ended.
+            let _ = sender.send(Event::End);
         })?;
-        let mut last = None;
+        let mut last_code = None;
         loop {
-            match news.recv_timeout(self.rest().min(LOOK)) {
-                Ok(News::Token(token)) => self.take(*token)?,
-                Ok(News::Trouble(error)) => {
-                    let problem = CliError::of(&error, scopes);
-                    problem.tell();
-                    last = Some(problem);
+            match events.recv_timeout(self.next_wait().min(MAX_WAIT)) {
+                Ok(Event::Token(token)) => self.accept(*token)?,
+                Ok(Event::Error(error)) => {
+                    let error = CliError::of(&error, scopes);
+                    error.report();
+                    last_code = Some(error.code);
                 }
-                Ok(News::Unanswered(error)) => drop(CliError::of(&error, scopes).tell()),
-                Ok(News::Signal(signal)) => {
+                Ok(Event::RenewalFailed(error)) => drop(CliError::of(&error, scopes).report()),
+                Ok(Event::Signal(signal)) => {
                     self.remove_file();
-                    // As without a handler: whoever started it sees by what it ended.
+                    // So that the parent sees the signal.
                     end_by(signal);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                // What ended it was told when it came.
-                Ok(News::End) | Err(RecvTimeoutError::Disconnected) => {
-                    return Ok(last.map_or(CONFIG, |problem| problem.code));
+                // The error that ended it has been reported.
+                Ok(Event::End) | Err(RecvTimeoutError::Disconnected) => {
+                    return Ok(last_code.unwrap_or(CONFIG));
                 }
             }
-            self.look_after()?;
+            self.refresh()?;
         }
     }
 
-    /// How much of its life a token is not given out for.
-    fn least(&self) -> Duration {
-        self.wanted.get.min_ttl.unwrap_or_default()
+    /// Returns how long a token must be valid to be handed out.
+    fn min_ttl(&self) -> Duration {
+        self.args.get.min_ttl.unwrap_or_default()
     }
 
-    /// How long the token held is good for; `None` if there is none.
-    fn good(&self) -> Option<Duration> {
-        let token = self.held.as_ref()?;
-        Some(token.expires_in().saturating_sub(self.least()))
+    /// Returns for how long the token can be handed out; `None` if there is none.
+    fn usable_for(&self) -> Option<Duration> {
+        let token = self.token.as_ref()?;
+        Some(token.expires_in().saturating_sub(self.min_ttl()))
     }
 
-    /// Whether another may still be asked for in place of the one held.
-    fn may_ask(&self) -> bool {
-        !self.asked && !self.least().is_zero()
+    /// Returns whether another token is still to be requested before this one falls short of `--min-ttl`.
+    fn may_renew(&self) -> bool {
+        !self.renewal_requested && !self.min_ttl().is_zero()
     }
 
-    /// The time until there is something to do about the token held, or its file.
-    fn rest(&self) -> Duration {
-        let lead = if self.may_ask() { LEAD } else { Duration::ZERO };
-        let rest = self.good().map_or(LOOK, |good| good.saturating_sub(lead));
-        let file = self.file.as_ref();
-        let wait = file.and_then(|file| file.wait(self.held.as_ref(), self.least()));
-        let rest = wait.map_or(rest, |wait| wait.min(rest));
-        if file.is_some() && self.held.is_some() {
-            rest.min(FILE_LOOK)
+    /// Returns the time until the token, or its file, needs attention.
+    fn next_wait(&self) -> Duration {
+        let lead = if self.may_renew() {
+            RENEWAL_LEAD
         } else {
-            rest
+            Duration::ZERO
+        };
+        let wait = self
+            .usable_for()
+            .map_or(MAX_WAIT, |usable| usable.saturating_sub(lead));
+        let file = self.file.as_ref();
+        let of_file = file.and_then(|file| file.wait(self.token.as_ref(), self.min_ttl()));
+        let wait = of_file.map_or(wait, |of_file| of_file.min(wait));
+        if file.is_some() && self.token.is_some() {
+            wait.min(FILE_CHECK_INTERVAL)
+        } else {
+            wait
         }
     }
 
-    /// Drops a token that isn't good any more, asks for another in time, and sees to the file.
-    fn look_after(&mut self) -> Result<(), CliError> {
-        let good = self.good();
-        if good == Some(Duration::ZERO) {
-            self.held = None;
-        } else if good.is_some_and(|good| good <= LEAD) && self.may_ask() {
-            self.ask_for_another();
+    /// Drops a token that is no longer usable, requests another in time, and updates the file.
+    fn refresh(&mut self) -> Result<(), CliError> {
+        let usable = self.usable_for();
+        if usable == Some(Duration::ZERO) {
+            self.token = None;
+        } else if usable.is_some_and(|usable| usable <= RENEWAL_LEAD) && self.may_renew() {
+            self.request_renewal();
         }
         self.update_file()
     }
 
-    /// Whatever comes of it comes to all who watch, but what comes at once is taken at once. Signals
-    /// are handled meanwhile.
-    fn ask_for_another(&mut self) {
-        self.asked = true;
-        let scopes = self.wanted.get.scopes.clone();
-        let broker = self.broker.with_timeout(LEAD);
-        let more_than_left = self.least() + LEAD + Duration::from_millis(1);
+    /// Requests another token in the background. The watch receives a later one; an immediate answer is
+    /// used immediately.
+    fn request_renewal(&mut self) {
+        self.renewal_requested = true;
+        let scopes = self.args.get.scopes.clone();
+        let broker = self.broker.with_timeout(RENEWAL_LEAD);
+        let more_than_left = self.min_ttl() + RENEWAL_LEAD + Duration::from_millis(1);
         let sender = self.sender.clone();
         let started = in_the_background(move || {
-            let news = match broker.request(&scopes).min_ttl(more_than_left).send() {
-                Ok(token) => News::Token(Box::new(token)),
-                Err(error) => News::Unanswered(error),
+            let event = match broker.request(&scopes).min_ttl(more_than_left).send() {
+                Ok(token) => Event::Token(Box::new(token)),
+                Err(error) => Event::RenewalFailed(error),
             };
-            let _nobody_listens = sender.send(news);
+            // Fails only if the watch has ended.
+            let _ = sender.send(event);
         });
-        if let Err(problem) = started {
-            problem.tell();
+        if let Err(error) = started {
+            error.report();
         }
     }
 
-    /// Puts a token where it is wanted, unless it is there or is worth too little.
-    fn take(&mut self, token: Token) -> Result<(), CliError> {
-        let known = |held: &Token| held.generation() == token.generation();
-        if self.held.as_ref().is_some_and(known) || token.expires_in() <= self.least() {
+    /// Prints a token or writes it to the file, unless it is known or expires too early.
+    fn accept(&mut self, token: Token) -> Result<(), CliError> {
+        let is_known = |known: &Token| known.generation() == token.generation();
+        if self.token.as_ref().is_some_and(is_known) || token.expires_in() <= self.min_ttl() {
             return Ok(());
         }
         if self.file.is_none() {
-            let text = output::token(&token, &self.wanted.get);
-            reader::print(text.as_bytes())?;
+            let text = output::token(&token, &self.args.get);
+            stdout::print_or_exit(text.as_bytes())?;
         }
-        self.held = Some(token);
-        self.asked = false;
+        self.token = Some(token);
+        self.renewal_requested = false;
         self.update_file()
     }
 
     fn update_file(&mut self) -> Result<(), CliError> {
-        let least = self.least();
-        let held = self.held.as_ref();
+        let min_ttl = self.min_ttl();
+        let token = self.token.as_ref();
         self.file
             .as_mut()
-            .map_or(Ok(()), |file| file.update(held, least))
+            .map_or(Ok(()), |file| file.update(token, min_ttl))
     }
 
     fn remove_file(&mut self) {

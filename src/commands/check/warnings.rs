@@ -1,4 +1,4 @@
-//! What works, and is most likely a mistake all the same.
+//! Warnings about settings that work and are most likely mistakes.
 
 use super::LoadedClient;
 use crate::config::ClientConfig;

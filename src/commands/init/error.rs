@@ -66,7 +66,7 @@ pub enum InitError {
         scopes = DOMO_SCOPES.join(", ")
     )]
     Scopes(String),
-    /// The proxy rejected its login; its message says what to do.
+    /// The proxy rejected its login; the message has what to do.
     #[error("nothing was written: {0}")]
     ProxyLogin(String),
     /// Domo can't be reached, or answered nothing that decides it.
@@ -82,7 +82,7 @@ pub enum InitError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Standard input ended too early.

@@ -1,4 +1,4 @@
-//! Asks a person, or reads what a script sends.
+//! Prompts on a terminal, or reads what a script sends.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 
@@ -12,7 +12,7 @@ use crate::platform::signals::terminal::HiddenInput as Quiet;
 /// The longest line that is taken, in bytes.
 const MAX_LINE: u64 = 4096;
 
-/// How often a terminal is asked for the same.
+/// How often a terminal prompts for the same value.
 const ATTEMPTS: usize = 3;
 
 /// Whether somebody sees what is asked.
@@ -21,7 +21,7 @@ pub(super) fn is_terminal() -> bool {
 }
 
 /// Prints a line for somebody at the terminal.
-pub(super) fn tell(line: &str) {
+pub(super) fn show(line: &str) {
     if is_terminal() {
         // With standard error closed the questions are not seen either.
         let _ = writeln!(io::stderr(), "{line}");
@@ -40,7 +40,7 @@ pub(super) fn until_usable<T>(
         match usable(&line) {
             Ok(found) => return Ok(found),
             Err(mistake) if left == 0 => return Err(InitError::Entered { what, mistake }),
-            Err(mistake) => tell(&format!("the {what} {mistake}; enter it again")),
+            Err(mistake) => show(&format!("the {what} {mistake}; enter it again")),
         }
     }
     Err(InitError::Entered {
@@ -58,7 +58,7 @@ pub(super) fn line(question: &str) -> Result<Option<Zeroizing<String>>, InitErro
 pub(super) fn hidden(question: &str) -> Result<Option<Zeroizing<String>>, InitError> {
     if has_more() {
         // As it was shown, it is discarded with the next change of the terminal.
-        tell("what came after the client id was shown and is discarded; enter the secret alone");
+        show("what came after the client id was shown and is discarded; enter the secret alone");
     }
     let quiet = Quiet::begin();
     let read = read_line(question);

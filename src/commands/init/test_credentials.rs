@@ -1,4 +1,5 @@
-//! Tries credentials: one token of each scope set, and which scope is at fault if Domo grants one less.
+//! Tests credentials: requests one token for each scope set, and finds the scope at fault if Domo grants
+//! fewer.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -104,8 +104,8 @@ pub(super) fn of_toml(message: &str) -> String {
         Some((what, expected)) => (what, Some(expected)),
         None => (message, None),
     };
-    if let Some((_, words)) = REWORDED.iter().find(|(known, _)| *known == what) {
-        return format!("{NOT_TOML}: {words}");
+    if let Some((_, message)) = REWORDED.iter().find(|(known, _)| *known == what) {
+        return format!("{NOT_TOML}: {message}");
     }
     if !CLEAR.contains(&what) {
         return NOT_TOML.to_owned();

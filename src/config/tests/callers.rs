@@ -113,7 +113,7 @@ fn a_rule_names_users_groups_or_units_that_can_be() {
     for one in ["users = [0]", "groups = [0]", "units = [\"a.scope\"]"] {
         assert!(rule(one).is_ok(), "{one}");
     }
-    for (wrong, words) in [
+    for (wrong, message) in [
         ("", "grants it to nobody"),
         ("users = [\"\"]", "users and groups have a name"),
         ("groups = [4294967295]", "users and groups have a name"),
@@ -128,7 +128,7 @@ fn a_rule_names_users_groups_or_units_that_can_be() {
         ),
     ] {
         let error = rule(wrong).unwrap_err();
-        assert!(error.contains(words), "{wrong}: {error}");
+        assert!(error.contains(message), "{wrong}: {error}");
     }
 }
 

@@ -140,7 +140,7 @@ fn hint_about_a_variable_names_variables_and_no_keys() {
     let secret = "deadbeef0123456789abcdef0123456789abcdef0123456789abcdef01234567";
     let http = ("DOMO_TOKEN_URL", "http://localhost:1/oauth/token");
     let proxy = ("DOMO_PROXY", "http://proxy.example:3128");
-    for (variables, words) in [
+    for (variables, message) in [
         (
             &[http, proxy][..],
             "DOMO_PROXY: cannot be combined with a DOMO_TOKEN_URL over http",
@@ -160,7 +160,7 @@ fn hint_about_a_variable_names_variables_and_no_keys() {
         ),
     ] {
         let error = from_env(variables).unwrap_err();
-        assert!(error.contains(words), "{error}");
+        assert!(error.contains(message), "{error}");
         for key in ["token_url", "proxy_auth_file", "client_secret", "the key"] {
             assert!(!error.contains(key), "{error}");
         }

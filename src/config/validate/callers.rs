@@ -104,8 +104,8 @@ fn can_be(principal: &Principal) -> bool {
     }
 }
 
-/// Whether a unit of that name can have processes: systemd.unit(5) says which characters there are
-/// in it, and a template without its instance is no unit yet.
+/// Returns whether a unit of that name can have processes. systemd.unit(5) lists the allowed characters; a
+/// template without an instance is not a unit.
 fn runs_processes(unit: &str) -> bool {
     let name = unit
         .strip_suffix(".service")

@@ -1,4 +1,4 @@
-//! What is true of credentials: one id, and one source of the secret.
+//! Validates credentials: one id, and one source of the secret.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -32,7 +32,7 @@ impl Validator<'_> {
         key: &dyn Fn(&str) -> String,
     ) -> Result<CredentialsSource, ConfigError> {
         let id = self.id(&mut raw, key)?;
-        let place = raw.client_file.as_ref().map(Spanned::span);
+        let span = raw.client_file.as_ref().map(Spanned::span);
         let file = self.path(raw.client_file.take(), &key("client_file"))?;
         let secret = self.secret(raw, key)?;
         match (id, secret, file) {
@@ -40,7 +40,7 @@ impl Validator<'_> {
             (None, None, Some(file)) => Ok(CredentialsSource::ConnectionFile(file)),
             (_, _, Some(_)) => {
                 let problem = "has the id and the secret: set neither besides it".to_owned();
-                Err(self.error(place, &key("client_file"), problem))
+                Err(self.error(span, &key("client_file"), problem))
             }
             (None, _, None) => {
                 let problem = "missing: the id of a Domo API client (Admin > Authentication > \

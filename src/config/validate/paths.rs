@@ -1,4 +1,4 @@
-//! What is true of paths.
+//! Validates paths.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use domo_token_client::socket_path::{SocketPath, is_tilde};
 
 use crate::config::{IN_QUOTES, stands_in_quotes};
 
-/// What is wrong with the path of a file.
+/// Returns what is wrong with the path of a file.
 #[must_use]
 pub fn fault_of_path(path: &Path) -> Option<&'static str> {
     if path.as_os_str().is_empty() {
@@ -23,7 +23,7 @@ pub fn fault_of_path(path: &Path) -> Option<&'static str> {
 pub const NOT_THE_LOGIN: &str = "must be the path of a file, not the login itself; write the login to a file of \
                                  mode 0600 and name the file";
 
-/// What is wrong with the path of a file with a login: it is the login, which messages would show.
+/// Returns what is wrong with the path of a login file: it is the login itself, which messages would show.
 pub(in crate::config) fn fault_of_login_file(path: &Path) -> Option<&'static str> {
     let text = path.to_string_lossy();
     let (before, after) = text.split_once(':')?;
@@ -32,7 +32,7 @@ pub(in crate::config) fn fault_of_login_file(path: &Path) -> Option<&'static str
     is_login.then_some(NOT_THE_LOGIN)
 }
 
-/// What else is wrong with a path of a socket: it is written as a URL.
+/// Returns what else is wrong with the path of a socket: it is written as a URL.
 pub(in crate::config) fn fault_of_socket(path: &Path) -> Option<String> {
     if fault_of_path(path).is_some() {
         return None;

@@ -1,11 +1,11 @@
-//! What means something on one kind of system alone is an error on the other.
+//! Rejects keys of the other platform: Unix keys on Windows and the reverse.
 
 use super::Validator;
 use crate::config::ConfigError;
 use crate::config::parse::RawConfig;
 
 impl Validator<'_> {
-    /// Judges the keys that are there, on Windows or elsewhere, and gives the pipe's group.
+    /// Checks the keys, for Windows or for other systems, and returns the pipe's group.
     pub(super) fn platform(
         &self,
         raw: &RawConfig,
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn each_system_refuses_the_keys_of_the_other_and_names_its_own() {
-        for (line, windows, words) in [
+        for (line, windows, message) in [
             (
                 "pipe_group = \"Users\"",
                 false,
@@ -107,7 +107,7 @@ mod tests {
         ] {
             let text = format!("[broker]\n{line}\n");
             let error = platform(&text, windows).unwrap_err();
-            assert!(error.contains(words), "{line}: {error}");
+            assert!(error.contains(message), "{line}: {error}");
             assert!(!error.contains('\n'), "{error}");
         }
         let text = "[clients.acme.access]\ndata = { users = [\"etl\"] }\n";

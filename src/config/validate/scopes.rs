@@ -1,4 +1,4 @@
-//! What is true of scope sets: which ones Domo can have.
+//! Validates scope sets: those that Domo can have.
 
 use domo_token_protocol::scope::ScopeSet;
 

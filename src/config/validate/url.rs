@@ -154,15 +154,15 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn refused(result: Result<Url, String>, words: &str) {
+    fn refused(result: Result<Url, String>, message: &str) {
         let error = result.unwrap_err();
-        assert!(error.contains(words), "{error}");
+        assert!(error.contains(message), "{error}");
         assert!(!error.contains("c4nary"), "{error}");
     }
 
     #[test]
     fn token_url_without_a_valid_host_is_refused() {
-        for (url, words) in [
+        for (url, message) in [
             ("https://{c4nary}.domo.com/oauth/token", "placeholder"),
             ("https://$C4NARY/oauth/token", "placeholder"),
             ("https://<c4nary>/oauth/token", "placeholder"),
@@ -188,7 +188,7 @@ mod tests {
             ("api.domo.com", "like https://api.domo.com/oauth/token"),
             ("", "not a URL"),
         ] {
-            refused(token_url(url, true), words);
+            refused(token_url(url, true), message);
         }
         for right in [
             TOKEN_URL,
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn proxy_that_is_no_url_is_refused_with_what_to_write() {
-        for (proxy, words) in [
+        for (proxy, message) in [
             ("", "remove the key"),
             ("DIRECT", "remove the key"),
             ("none", "remove the key"),
@@ -260,16 +260,16 @@ mod tests {
                 "set proxy_auth_file = \"FILE\"",
             ),
         ] {
-            refused(proxy_url(proxy, Written::Key), words);
+            refused(proxy_url(proxy, Written::Key), message);
         }
-        for (proxy, words) in [
+        for (proxy, message) in [
             ("none", "unset DOMO_PROXY"),
             (
                 "http://me:c4nary@proxy.corp",
                 "set DOMO_PROXY_AUTH_FILE=FILE",
             ),
         ] {
-            refused(proxy_url(proxy, Written::Variable), words);
+            refused(proxy_url(proxy, Written::Variable), message);
         }
         assert!(proxy_url("http://proxy.corp:3128/", Written::Key).is_ok());
     }

@@ -177,8 +177,8 @@ impl Content {
         let mut bytes = Vec::new();
         let count = File::open(path)?.take(room + 1).read_to_end(&mut bytes)?;
         if count as u64 > room {
-            let words = format!("the store has more than {MAX_STORE} MiB");
-            return Err(io::Error::other(words));
+            let message = format!("the store has more than {MAX_STORE} MiB");
+            return Err(io::Error::other(message));
         }
         self.bytes += count as u64;
         Ok(bytes)
@@ -264,10 +264,10 @@ mod tests {
         let file = Paths::named(Some("/x.pem".into()), None);
         assert_eq!(file.file.as_deref(), Some(Path::new("/x.pem")));
         assert_eq!(file.directories, system.directories);
-        let words = "SSL_CERT_FILE=/x.pem is used as the system's store";
-        assert_eq!(note(&file, None), words);
-        let words = "SSL_CERT_FILE is used as the system's store: /x.pem: why";
-        assert_eq!(note(&file, Some("/x.pem: why")), words);
+        let message = "SSL_CERT_FILE=/x.pem is used as the system's store";
+        assert_eq!(note(&file, None), message);
+        let message = "SSL_CERT_FILE is used as the system's store: /x.pem: why";
+        assert_eq!(note(&file, Some("/x.pem: why")), message);
         let directories = Paths::named(None, Some(":/a:/b".into()));
         assert_eq!(directories.file, system.file);
         assert_eq!(
@@ -275,8 +275,8 @@ mod tests {
             [PathBuf::from("/a"), PathBuf::from("/b")]
         );
         let both = Paths::named(Some("/x".into()), Some("/a".into()));
-        let words = "SSL_CERT_FILE=/x and SSL_CERT_DIR=/a are used as the system's store";
-        assert_eq!(note(&both, None), words);
+        let message = "SSL_CERT_FILE=/x and SSL_CERT_DIR=/a are used as the system's store";
+        assert_eq!(note(&both, None), message);
     }
 
     #[test]
@@ -297,16 +297,16 @@ mod tests {
         fs::write(path("trusted"), trusted).unwrap();
         let large = File::create(path("large")).unwrap();
         large.set_len((MAX_STORE << 20) + 1).unwrap();
-        for (file, words) in [
+        for (file, message) in [
             (path("trusted"), "BEGIN TRUSTED CERTIFICATE"),
             (path("large"), "large: the store has more than 16 MiB"),
             ("/dev/zero".into(), "/dev/zero: not a regular file"),
             (path("absent"), "absent: No such file"),
         ] {
             let Err(StoreError::Unusable(problem)) = read(&Paths::of_file(file)) else {
-                panic!("{words}")
+                panic!("{message}")
             };
-            assert!(problem.contains(words), "{problem}");
+            assert!(problem.contains(message), "{problem}");
         }
     }
 }

@@ -17,10 +17,10 @@ fn has(text: &str, expected: &str) {
 }
 
 #[track_caller]
-fn fails(text: &str, line: usize, words: &str) {
+fn fails(text: &str, line: usize, message: &str) {
     let (at, problem) = value(text, "k").unwrap_err();
     assert_eq!(at, line, "{problem}");
-    assert!(problem.contains(words), "{problem}");
+    assert!(problem.contains(message), "{problem}");
 }
 
 #[test]

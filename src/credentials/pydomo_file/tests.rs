@@ -97,7 +97,7 @@ fn host_that_is_not_token_urls_is_refused_with_the_mistake_in_it() {
     for right in ["api.domo.com", "https://api.domo.com/", "API.domo.com"] {
         assert!(of(right).is_ok(), "{right}");
     }
-    for (host, words) in [
+    for (host, message) in [
         ("\"api.domo.com\"", "4: its api_host stands in quotes"),
         (
             "api.domo.com  # prod",
@@ -114,7 +114,7 @@ fn host_that_is_not_token_urls_is_refused_with_the_mistake_in_it() {
         ),
     ] {
         let error = of(host).unwrap_err();
-        assert!(error.starts_with(words), "{error}");
+        assert!(error.starts_with(message), "{error}");
     }
     let local = Url::parse("http://127.0.0.1:8080/oauth/token").unwrap();
     assert!(is_host_of("127.0.0.1:8080", &local));

@@ -1,4 +1,4 @@
-//! What a rejection is most likely due to, as the end of its message.
+//! Completes an error's message for its reader: the likely cause, and variables in place of keys.
 
 use super::Registration;
 use crate::config::in_variables;

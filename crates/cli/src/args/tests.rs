@@ -1,3 +1,7 @@
+use std::time::Duration;
+
+use domo_token_protocol::messages::Renew;
+
 use super::*;
 use crate::options::{COLORS, FORMATS, OPTIONS, SHELLS};
 
@@ -294,12 +298,12 @@ fn status_and_help_are_read() {
 #[test]
 fn exec_and_watch_say_where_a_token_goes() {
     let found = exec("exec --fd 3 --format header data -- curl -fsS --x");
-    assert_eq!(found.place, Destination::Descriptor(3));
+    assert_eq!(found.destination, Destination::Descriptor(3));
     assert_eq!(found.get.format, Format::Header);
     assert_eq!(found.command, ["curl", "-fsS", "--x"]);
     let found = exec("-c acme exec data user -- env -- x");
     assert_eq!(
-        found.place,
+        found.destination,
         Destination::Env("DOMO_ACCESS_TOKEN".to_owned())
     );
     assert_eq!(found.get.scopes, "data user");

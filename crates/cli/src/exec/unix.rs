@@ -1,4 +1,4 @@
-//! In our own place, and with a descriptor of ours.
+//! Replaces the process (`execve`) and places the token's descriptor.
 
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -8,16 +8,16 @@ use std::process::Command;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 
-/// What to ask oneself when there is no such command.
-pub(super) const INSTALLED: &str = "is it installed, in $PATH, and its interpreter too?";
+/// What to check if there is no such command.
+pub(super) const NOT_FOUND_HINT: &str = "is it installed, in $PATH, and its interpreter too?";
 
-/// Returns only if the command can't take our place.
-pub(super) fn give_way(command: &mut Command) -> io::Error {
+/// Replaces this process by the command. Returns only if that fails.
+pub(super) fn replace_process(command: &mut Command) -> io::Error {
     command.exec()
 }
 
 /// Puts `text` behind the descriptor of that number, in memory that nobody can change.
-pub(super) fn provide(text: &[u8], number: i32) -> io::Result<Option<OwnedFd>> {
+pub(super) fn provide_descriptor(text: &[u8], number: i32) -> io::Result<Option<OwnedFd>> {
     let memory = memfd_create(
         c"domo-token",
         MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,

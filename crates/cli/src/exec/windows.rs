@@ -4,13 +4,13 @@ use std::io;
 use std::os::windows::io::OwnedHandle;
 use std::process::{Command, exit};
 
-use crate::error::SOFTWARE;
+use crate::exit_code::SOFTWARE;
 
-/// What to ask oneself when there is no such command.
-pub(super) const INSTALLED: &str = "is it installed, and in %PATH%?";
+/// What to check if there is no such command.
+pub(super) const NOT_FOUND_HINT: &str = "is it installed, and in %PATH%?";
 
 /// Ends as the command does; returns only if it can't be run.
-pub(super) fn give_way(command: &mut Command) -> io::Error {
+pub(super) fn replace_process(command: &mut Command) -> io::Error {
     match command.status() {
         Ok(status) => exit(status.code().unwrap_or_else(|| SOFTWARE.into())),
         Err(error) => error,
@@ -18,6 +18,6 @@ pub(super) fn give_way(command: &mut Command) -> io::Error {
 }
 
 /// Arguments that ask for it are refused.
-pub(super) fn provide(_: &[u8], _: i32) -> io::Result<OwnedHandle> {
+pub(super) fn provide_descriptor(_: &[u8], _: i32) -> io::Result<OwnedHandle> {
     Err(io::ErrorKind::Unsupported.into())
 }

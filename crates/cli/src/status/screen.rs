@@ -5,7 +5,7 @@ use std::fmt::Write;
 use terminal_size::{Height, Width, terminal_size};
 
 use crate::error::CliError;
-use crate::reader;
+use crate::stdout;
 
 /// Where nobody says how large a terminal is.
 const USUAL: (Width, Height) = (Width(80), Height(24));
@@ -21,7 +21,7 @@ impl Screen {
     pub(super) fn show(&mut self, text: &str) -> Result<(), CliError> {
         let (Width(columns), Height(rows)) = terminal_size().unwrap_or(USUAL);
         let frame = self.frame(text, columns.into(), rows.into());
-        reader::print(frame.as_bytes())
+        stdout::print_or_exit(frame.as_bytes())
     }
 
     /// The bytes that put it there. What is too large is cut: a line that wraps would be two.

@@ -1,4 +1,4 @@
-//! The state for people.
+//! The table of `status`.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -7,11 +7,11 @@ use domo_token_protocol::BootTime;
 use domo_token_protocol::duration::show;
 use domo_token_protocol::messages::{BrokerStatus, ScopeState, ScopeStatus};
 
-/// How it is to look.
+/// The style of the table.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
+pub(super) struct TableStyle {
     pub(super) colour: bool,
-    /// What there is to say of a set stands in lines below it, not at the end of its own.
+    /// Whether notes on a set are in lines below it, not at the end of its line.
     pub(super) notes_below: bool,
 }
 
@@ -34,9 +34,14 @@ pub(super) struct Broker<'a> {
     pub(super) needs_a_client: bool,
 }
 
-/// The whole, in lines.
-pub(super) fn of(daemon: &Broker, sets: &[ScopeStatus], now: BootTime, look: Look) -> String {
-    let mut text = broker(daemon, now, look);
+/// Returns the whole table.
+pub(super) fn of(
+    daemon: &Broker,
+    sets: &[ScopeStatus],
+    now: BootTime,
+    style: TableStyle,
+) -> String {
+    let mut text = broker(daemon, now, style);
     if sets.is_empty() {
         text.push_str("no scope set that you may see\n");
         return text;
@@ -50,12 +55,12 @@ pub(super) fn of(daemon: &Broker, sets: &[ScopeStatus], now: BootTime, look: Loo
     }
     text.push('\n');
     let heads = HEADS.map(str::to_owned);
-    text.push_str(&line(&heads, &widths, |_| look.colour.then_some(BOLD)));
+    text.push_str(&line(&heads, &widths, |_| style.colour.then_some(BOLD)));
     text.push('\n');
     for (set, row) in sets.iter().zip(&rows) {
-        let colour = look.colour.then(|| colour(set, now));
+        let colour = style.colour.then(|| colour(set, now));
         text.push_str(&line(row, &widths, |at| colour.filter(|_| at == STATE)));
-        let part = if look.notes_below { "\n    " } else { "  " };
+        let part = if style.notes_below { "\n    " } else { "  " };
         for note in notes(set, now) {
             text.push_str(part);
             text.push_str(&note);
@@ -66,7 +71,7 @@ pub(super) fn of(daemon: &Broker, sets: &[ScopeStatus], now: BootTime, look: Loo
 }
 
 // Writing to a string can't fail.
-fn broker(daemon: &Broker, now: BootTime, look: Look) -> String {
+fn broker(daemon: &Broker, now: BootTime, style: TableStyle) -> String {
     let Broker {
         socket,
         status: broker,
@@ -86,12 +91,12 @@ fn broker(daemon: &Broker, now: BootTime, look: Look) -> String {
     let _ = writeln!(text, "config: {}, loaded {loaded} ago", plain(config));
     if let Some(error) = &broker.config_error {
         let words = format!("config error: {}", plain(error));
-        let _ = writeln!(text, "{}", painted(&words, look.colour.then_some(RED)));
+        let _ = writeln!(text, "{}", painted(&words, style.colour.then_some(RED)));
     }
     if daemon.needs_a_client {
         let warning =
             "warning: broker.default_client is not set; callers that name no client are denied";
-        let _ = writeln!(text, "{}", painted(warning, look.colour.then_some(YELLOW)));
+        let _ = writeln!(text, "{}", painted(warning, style.colour.then_some(YELLOW)));
     }
     text
 }
@@ -116,9 +121,9 @@ fn line(
 
 fn cells(set: &ScopeStatus, now: BootTime) -> [String; COLUMNS] {
     let ahead = |at: BootTime| show(at.saturating_since(now));
-    let obtained = set.obtained.filter(|_| lives(set, now));
+    let obtained = set.obtained.filter(|_| has_valid_token(set, now));
     let obtained = obtained.map(|at| format!("{} ago", show(now.saturating_since(at))));
-    let expires = set.expires.filter(|_| lives(set, now));
+    let expires = set.expires.filter(|_| has_valid_token(set, now));
     let expires = expires.map(|at| format!("in {}", ahead(at)));
     let next = set.next_attempt.map(|at| {
         let verb = if set.state == ScopeState::Fresh {
@@ -145,7 +150,7 @@ fn is_loaded(set: &ScopeStatus) -> bool {
 }
 
 /// Whether it has a token that can be used.
-pub(super) fn lives(set: &ScopeStatus, now: BootTime) -> bool {
+pub(super) fn has_valid_token(set: &ScopeStatus, now: BootTime) -> bool {
     set.expires.is_some_and(|expires| expires > now)
 }
 
@@ -154,7 +159,7 @@ fn state(set: &ScopeStatus, now: BootTime) -> &'static str {
         ScopeState::Idle if !is_loaded(set) => "loading",
         ScopeState::Waiting | ScopeState::Denied if !is_loaded(set) => "not loaded",
         ScopeState::Idle => "waiting its turn",
-        ScopeState::Fetching if lives(set, now) => "renewing",
+        ScopeState::Fetching if has_valid_token(set, now) => "renewing",
         ScopeState::Fetching => "asking Domo",
         ScopeState::Fresh => "fresh",
         ScopeState::Waiting => "failing",
@@ -167,9 +172,9 @@ fn state(set: &ScopeStatus, now: BootTime) -> &'static str {
 fn colour(set: &ScopeStatus, now: BootTime) -> &'static str {
     match set.state {
         ScopeState::Fresh => GREEN,
-        ScopeState::Fetching if lives(set, now) => GREEN,
+        ScopeState::Fetching if has_valid_token(set, now) => GREEN,
         ScopeState::Idle | ScopeState::Fetching => YELLOW,
-        ScopeState::Waiting | ScopeState::Denied if lives(set, now) => YELLOW,
+        ScopeState::Waiting | ScopeState::Denied if has_valid_token(set, now) => YELLOW,
         ScopeState::Waiting | ScopeState::Denied => RED,
     }
 }
@@ -275,7 +280,7 @@ mod tests {
     }
 
     fn shown(sets: &[ScopeStatus], colour: bool, notes_below: bool) -> String {
-        let look = Look {
+        let style = TableStyle {
             colour,
             notes_below,
         };
@@ -284,7 +289,7 @@ mod tests {
             status: &daemon(),
             needs_a_client: true,
         };
-        of(&broker, sets, NOW, look)
+        of(&broker, sets, NOW, style)
     }
 
     #[test]

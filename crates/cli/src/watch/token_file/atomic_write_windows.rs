@@ -1,4 +1,4 @@
-//! The token file on Windows.
+//! Writes the token file on Windows: a new file, renamed over the old one.
 
 use std::fs::{self, File, FileType};
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Found, Kind, temporary_name};
-use crate::connect::pause;
+use crate::retry::pause;
 
 /// `ERROR_ACCESS_DENIED` and `ERROR_SHARING_VIOLATION`: the codes for a file in use.
 const IN_USE: [i32; 2] = [5, 32];
@@ -20,15 +20,15 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// A file that this process has put in place, by when it was last written. It isn't held open: then it
 /// couldn't be replaced everywhere.
-pub(super) struct Ours {
+pub(super) struct PlacedFile {
     path: PathBuf,
     written: u64,
 }
 
-impl Ours {
+impl PlacedFile {
     pub(super) fn find(&self, path: &Path) -> Found {
         match fs::symlink_metadata(path) {
-            Ok(found) if found.last_write_time() == self.written => Found::Ours,
+            Ok(found) if found.last_write_time() == self.written => Found::Placed,
             Ok(_) => Found::Other,
             Err(_) => Found::Nothing,
         }
@@ -42,7 +42,7 @@ impl Ours {
 
     /// Removes the file, unless something else is in its place.
     pub(super) fn remove(&self) -> io::Result<()> {
-        if self.find(&self.path) != Found::Ours {
+        if self.find(&self.path) != Found::Placed {
             return Ok(());
         }
         match fs::remove_file(&self.path) {
@@ -74,7 +74,7 @@ fn kind(found: FileType) -> Kind {
 
 /// Writes `text` to another file and renames that: a reader finds the old token or the new one, whole.
 /// Files have no mode here: they inherit their access list from the directory.
-pub(super) fn put(path: &Path, text: &[u8], _mode: u32) -> io::Result<Ours> {
+pub(super) fn put(path: &Path, text: &[u8], _mode: u32) -> io::Result<PlacedFile> {
     replaceable(path)?;
     let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
     let temporary = path.with_file_name(temporary_name(name));
@@ -90,7 +90,7 @@ pub(super) fn put(path: &Path, text: &[u8], _mode: u32) -> io::Result<Ours> {
     drop(file);
     let placed = written.and_then(|written| move_to(&temporary, path).map(|()| written));
     match placed {
-        Ok(written) => Ok(Ours {
+        Ok(written) => Ok(PlacedFile {
             path: path.to_owned(),
             written: written.last_write_time(),
         }),

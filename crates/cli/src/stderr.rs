@@ -1,4 +1,4 @@
-//! Lines on standard error, which never delay a command that goes on after them.
+//! Messages on standard error. [`write_from_background`] keeps them from blocking a command that goes on.
 
 use std::io::{self, Write};
 use std::process::exit;
@@ -8,10 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 /// How many lines wait for their reader. Further ones are dropped.
-const MOST_LINES: usize = 64;
+const MAX_QUEUED_LINES: usize = 64;
 
 /// How long the end of the process waits for lines that are not written yet.
-const LAST_LINES: Duration = Duration::from_millis(300);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The queue of [`write_from_background`].
 static QUEUE: OnceLock<SyncSender<Item>> = OnceLock::new();
@@ -29,7 +29,7 @@ enum Item {
 ///
 /// If no thread can be started. Lines are written directly then.
 pub(crate) fn write_from_background() -> io::Result<()> {
-    let (sender, items) = sync_channel(MOST_LINES);
+    let (sender, items) = sync_channel(MAX_QUEUED_LINES);
     thread::Builder::new().spawn(move || write_all(&items))?;
     // A second call ends the thread that it has started.
     let _ = QUEUE.set(sender);
@@ -45,8 +45,11 @@ fn write_all(items: &Receiver<Item>) {
     }
 }
 
-/// Writes a line, or has it written.
-pub(crate) fn push(line: String) {
+/// Writes a message as one line: control characters become blanks.
+pub(crate) fn report(message: &str) {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let message: String = message.chars().map(plain).collect();
+    let line = format!("domo-token: {message}\n");
     match QUEUE.get() {
         // What has no room is dropped.
         Some(queue) => drop(queue.try_send(Item::Line(line.into_bytes()))),
@@ -55,7 +58,7 @@ pub(crate) fn push(line: String) {
 }
 
 fn write(line: &[u8]) {
-    // With standard error closed the exit code still tells.
+    // If standard error is closed, the exit code remains.
     let _ = io::stderr().write_all(line);
 }
 
@@ -64,7 +67,7 @@ pub(crate) fn finish() {
     let (done, written) = sync_channel(1);
     let queued = |queue: &SyncSender<Item>| queue.try_send(Item::Flush(done)).is_ok();
     if QUEUE.get().is_some_and(queued) {
-        let _ = written.recv_timeout(LAST_LINES);
+        let _ = written.recv_timeout(FLUSH_TIMEOUT);
     }
 }
 

@@ -1,18 +1,19 @@
-//! What the console sends instead of signals, as messages.
+//! Forwards console events, which Windows has in place of signals, to the watch.
 
 use std::sync::mpsc::Sender;
 
 use tokio::runtime::Builder;
 use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close};
 
-use super::{News, in_the_background};
-use crate::error::{CliError, SOFTWARE};
-use crate::messages;
+use super::{Event, in_the_background};
+use crate::error::CliError;
+use crate::exit_code::SOFTWARE;
+use crate::stderr;
 
-/// `STATUS_CONTROL_C_EXIT`, with which the console ends a program that doesn't listen to it.
+/// `STATUS_CONTROL_C_EXIT`, with which the console ends a program without a handler.
 const ENDED_BY_CONSOLE: u32 = 0xC000_013A;
 
-pub(super) fn pass_on_signals(sender: Sender<News>) -> Result<(), CliError> {
+pub(super) fn forward_signals(sender: Sender<Event>) -> Result<(), CliError> {
     let failed = |error| CliError::new(SOFTWARE, format!("ctrl-c can't be caught: {error}"));
     let runtime = Builder::new_current_thread().build().map_err(failed)?;
     let listened = (|| Ok((ctrl_c()?, ctrl_break()?, ctrl_close()?)))();
@@ -25,11 +26,12 @@ pub(super) fn pass_on_signals(sender: Sender<News>) -> Result<(), CliError> {
                 _ = close.recv() => {}
             }
         });
-        let _nobody_listens = sender.send(News::Signal(ENDED_BY_CONSOLE.cast_signed()));
+        // Fails only if the watch has ended.
+        let _ = sender.send(Event::Signal(ENDED_BY_CONSOLE.cast_signed()));
     })
 }
 
 pub(super) fn end_by(code: i32) -> ! {
-    messages::finish();
+    stderr::finish();
     std::process::exit(code)
 }

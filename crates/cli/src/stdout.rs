@@ -1,18 +1,19 @@
-//! The reader of standard output: `watch` and `status --watch` end with it, as `tail -f` does.
+//! Standard output. `watch` and `status --watch` exit when its reader closes it, as `tail -f` does.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
-use crate::error::{CliError, IO_ERROR};
-use crate::messages::finish_and_exit;
+use crate::error::CliError;
+use crate::exit_code::IO_ERROR;
+use crate::stderr::finish_and_exit;
 
 /// Ends the process as soon as the pipe, socket or terminal that is standard output has no reader any
 /// more. A file, a terminal that is open, and `/dev/null` never report that.
 #[cfg(unix)]
-pub(crate) fn end_with_it() {
+pub(crate) fn exit_when_closed() {
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::io::Errno;
     let wait = || {
-        let stdout = std::io::stdout();
+        let stdout = io::stdout();
         // POLLERR and POLLHUP are reported in any case. Nothing else wakes the thread.
         let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
         while poll(&mut polled, None) == Err(Errno::INTR) {}
@@ -27,13 +28,26 @@ pub(crate) fn end_with_it() {
 
 /// On Windows the next write finds out.
 #[cfg(windows)]
-pub(crate) fn end_with_it() {}
+pub(crate) fn exit_when_closed() {}
 
-/// Prints for a reader whose end is no error to report.
-pub(crate) fn print(text: &[u8]) -> Result<(), CliError> {
+/// Prints in one write, if the system accepts all of it at once.
+pub(crate) fn print(text: &[u8]) -> Result<u8, CliError> {
+    let written = domo_token_stdout::write(text);
+    written.map(|()| 0).map_err(|error| cannot_print(&error))
+}
+
+fn cannot_print(error: &io::Error) -> CliError {
+    CliError::new(
+        IO_ERROR,
+        format!("standard output can't be written: {error}"),
+    )
+}
+
+/// Prints; exits without a message if the reader has closed standard output.
+pub(crate) fn print_or_exit(text: &[u8]) -> Result<(), CliError> {
     let written = domo_token_stdout::write(text);
     if matches!(&written, Err(error) if error.kind() == ErrorKind::BrokenPipe) {
         finish_and_exit(IO_ERROR);
     }
-    written.map_err(|error| crate::cannot_print(&error))
+    written.map_err(|error| cannot_print(&error))
 }

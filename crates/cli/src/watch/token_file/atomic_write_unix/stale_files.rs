@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::{FileId, remove_file};
-use crate::watch::file::is_temporary_name;
+use crate::watch::token_file::is_temporary_name;
 
 /// Marks the new file as one that is being written. Returns whether it is still there: before the mark
 /// another process may remove it. File systems without locks have no marks, and nothing is removed.

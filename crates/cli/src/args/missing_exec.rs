@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use super::{Given, hints};
+use super::{CommandLine, suggestions};
 use crate::options::{SCOPES, Verb};
 
 /// A command line that may have been meant instead of a token for all words.
@@ -25,10 +25,10 @@ impl ExecInstead {
     }
 }
 
-impl Given {
+impl CommandLine {
     /// The error for a command behind the scopes where no verb is given: an argument that holds `/` or
     /// `=` is not sent to the broker as a scope.
-    pub(super) fn forgotten_exec(&self) -> Option<String> {
+    pub(super) fn missing_exec(&self) -> Option<String> {
         if self.verb.is_some() {
             return None;
         }
@@ -73,7 +73,7 @@ impl Given {
                 options.push(option.clone());
             }
         }
-        Some(hints::exec_line(&options, scopes, &command))
+        Some(suggestions::exec_line(&options, scopes, &command))
     }
 
     /// The index of the first word that is no scope of Domo's, after one scope of any name, where exec

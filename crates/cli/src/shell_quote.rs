@@ -1,4 +1,4 @@
-//! Words of command lines in messages.
+//! Quotes words of command lines that messages show.
 
 /// Returns a text as one word for a shell.
 pub(crate) fn quoted(text: &str) -> String {

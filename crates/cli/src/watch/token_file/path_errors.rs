@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf, absolute, is_separator};
 
 use super::Kind;
-use super::platform::kind_at;
-use crate::error::{CliError, IO_ERROR};
+use super::atomic_write::kind_at;
+use crate::error::CliError;
+use crate::exit_code::IO_ERROR;
 
 /// What to do about a path at which no file can be.
 const NO_FILE: &str = "without --to it prints the token";

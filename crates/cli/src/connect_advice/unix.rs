@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use domo_token_client::{Error, HOST_SOCKET, SocketOrigin};
 
-use crate::shell;
+use crate::shell_quote;
 use rustix::fs::{Access, access};
 
 const HOST_CONFIG: &str = "/etc/domo-token/config.toml";
@@ -365,7 +365,7 @@ impl Caller<'_> {
 }
 
 fn quoted(path: &Path) -> String {
-    shell::quoted(&path.display().to_string())
+    shell_quote::quoted(&path.display().to_string())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::options::{self, Key, SCOPES, Value, Verb};
-use crate::shell;
+use crate::shell_quote;
 use crate::usage::VERBS;
 
 /// How a hint for a word goes on.
@@ -262,5 +262,5 @@ fn quoted(word: &OsStr) -> String {
     let text = word.to_string_lossy();
     let start: String = text.chars().take(SHOWN).collect();
     let more = if start.len() < text.len() { "…" } else { "" };
-    shell::quoted(&start) + more
+    shell_quote::quoted(&start) + more
 }

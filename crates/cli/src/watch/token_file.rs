@@ -1,10 +1,11 @@
-//! The token file: written in one piece, retried after errors, removed with its token.
+//! The token file of `watch --to`: replaced atomically, retried after errors, removed when its token
+//! expires.
 
-mod refusal;
 #[cfg(unix)]
-mod unix;
+mod atomic_write_unix;
 #[cfg(windows)]
-mod windows;
+mod atomic_write_windows;
+mod path_errors;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -17,15 +18,16 @@ use domo_token_protocol::BootTime;
 use domo_token_protocol::duration::show;
 
 use crate::args::Watch;
-use crate::error::{CliError, say};
+use crate::error::CliError;
 use crate::output;
+use crate::stderr::report;
 
 #[cfg(unix)]
-use unix as platform;
+use atomic_write_unix as atomic_write;
 #[cfg(windows)]
-use windows as platform;
+use atomic_write_windows as atomic_write;
 
-use platform::{Ours, kind_at, put};
+use atomic_write::{PlacedFile, kind_at, put};
 
 /// The pause after the first of several errors; it doubles with each one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -61,7 +63,7 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     /// The file that was put there.
-    Ours,
+    Placed,
     Other,
     /// Nothing, or it can't be looked up.
     Nothing,
@@ -70,13 +72,13 @@ enum Found {
 /// The token file of this process.
 pub(super) struct TokenFile<'a> {
     path: PathBuf,
-    wanted: &'a Watch,
+    args: &'a Watch,
     /// The file that this process put there, with its token, until it is removed.
-    placed: Option<(Ours, Token)>,
+    placed: Option<(PlacedFile, Token)>,
     /// The generation that was written last.
     written: Option<u64>,
-    /// The generation that was to be written last.
-    tried: Option<u64>,
+    /// The generation of the last attempt to write.
+    attempted: Option<u64>,
     writing: Retry,
     removal: Retry,
 }
@@ -87,14 +89,14 @@ impl<'a> TokenFile<'a> {
     /// # Errors
     ///
     /// If something other than a regular file is there.
-    pub(super) fn at(path: &Path, wanted: &'a Watch) -> Result<Self, CliError> {
-        refusal::check(path)?;
+    pub(super) fn at(path: &Path, args: &'a Watch) -> Result<Self, CliError> {
+        path_errors::check(path)?;
         Ok(Self {
             path: path.to_owned(),
-            wanted,
+            args,
             placed: None,
             written: None,
-            tried: None,
+            attempted: None,
             writing: Retry::default(),
             removal: Retry::default(),
         })
@@ -108,12 +110,12 @@ impl<'a> TokenFile<'a> {
         least: Duration,
     ) -> Result<(), CliError> {
         let now = boot_now();
-        let found = self.look();
+        let found = self.check();
         if let Some(token) = newest {
             let is_written = self.written == Some(token.generation());
             if is_in_place(is_written, found, self.writing.is_failing()) {
                 self.report_recovery();
-            } else if self.tried != Some(token.generation()) || self.writing.is_due(now) {
+            } else if self.attempted != Some(token.generation()) || self.writing.is_due(now) {
                 self.write(token, now)?;
             }
         }
@@ -137,16 +139,16 @@ impl<'a> TokenFile<'a> {
         if let Some((file, _)) = self.placed.take()
             && let Err(error) = file.remove()
         {
-            say(&format!(
+            report(&format!(
                 "the token file can't be removed: {}: {error}; remove it",
                 self.path.display()
             ));
         }
     }
 
-    fn look(&mut self) -> Found {
+    fn check(&mut self) -> Found {
         // A deleted file that is open prevents a read-only remount.
-        let deleted = |(file, _): &(Ours, Token)| file.is_deleted();
+        let deleted = |(file, _): &(PlacedFile, Token)| file.is_deleted();
         if self.placed.as_ref().is_some_and(deleted) {
             self.placed = None;
             self.removal = Retry::default();
@@ -167,9 +169,9 @@ impl<'a> TokenFile<'a> {
     }
 
     fn write(&mut self, token: &Token, now: BootTime) -> Result<(), CliError> {
-        self.tried = Some(token.generation());
-        let text = output::token(token, &self.wanted.get);
-        match put(&self.path, text.as_bytes(), self.wanted.mode) {
+        self.attempted = Some(token.generation());
+        let text = output::token(token, &self.args.get);
+        match put(&self.path, text.as_bytes(), self.args.mode) {
             Ok(file) => {
                 let last = self.placed.replace((file, token.clone()));
                 if let Some((last, _)) = last {
@@ -180,7 +182,7 @@ impl<'a> TokenFile<'a> {
                 self.report_recovery();
                 Ok(())
             }
-            Err(error) if self.written.is_none() => Err(refusal::failed(&self.path, &error)),
+            Err(error) if self.written.is_none() => Err(path_errors::failed(&self.path, &error)),
             Err(error) => {
                 if self.writing.failed(now) {
                     self.report("written", &error, &self.kept());
@@ -192,7 +194,7 @@ impl<'a> TokenFile<'a> {
 
     /// What stays in the file while it can't be written.
     fn kept(&self) -> String {
-        let is_there = |(file, _): &&(Ours, Token)| file.find(&self.path) == Found::Ours;
+        let is_there = |(file, _): &&(PlacedFile, Token)| file.find(&self.path) == Found::Placed;
         match self.placed.as_ref().filter(is_there) {
             Some((_, token)) => {
                 let left = show(token.expires_in());
@@ -210,7 +212,7 @@ impl<'a> TokenFile<'a> {
             Ok(()) => {
                 self.placed = None;
                 if self.removal.succeeded() {
-                    say(&format!(
+                    report(&format!(
                         "the expired token file was removed: {}",
                         self.path.display()
                     ));
@@ -226,7 +228,7 @@ impl<'a> TokenFile<'a> {
 
     fn report(&self, what: &str, error: &io::Error, then: &str) {
         let path = self.path.display();
-        say(&format!(
+        report(&format!(
             "the token file can't be {what}: {path}: {error}; {then}"
         ));
     }
@@ -234,7 +236,7 @@ impl<'a> TokenFile<'a> {
     fn report_recovery(&mut self) {
         self.removal = Retry::default();
         if self.writing.succeeded() {
-            say(&format!(
+            report(&format!(
                 "the token file has the current token again: {}",
                 self.path.display()
             ));
@@ -247,7 +249,7 @@ impl<'a> TokenFile<'a> {
 fn is_in_place(is_written: bool, found: Found, is_failing: bool) -> bool {
     is_written
         && match found {
-            Found::Ours => true,
+            Found::Placed => true,
             Found::Other => !is_failing,
             Found::Nothing => false,
         }
@@ -353,9 +355,9 @@ mod tests {
     #[test]
     fn written_token_is_written_again_only_where_it_is_missing() {
         for is_failing in [false, true] {
-            assert!(is_in_place(true, Found::Ours, is_failing));
+            assert!(is_in_place(true, Found::Placed, is_failing));
             assert!(!is_in_place(true, Found::Nothing, is_failing));
-            for found in [Found::Ours, Found::Other, Found::Nothing] {
+            for found in [Found::Placed, Found::Other, Found::Nothing] {
                 assert!(!is_in_place(false, found, is_failing));
             }
         }

@@ -1,25 +1,135 @@
-//! What was given → the command that it makes, verb by verb.
+//! The commands with their options, and how each is made from the command line.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use domo_token_client::DEFAULT_TIMEOUT;
+use domo_token_protocol::messages::Renew;
 
-use super::hints;
-use super::values::{
+use super::option_values::{
     color, descriptor, format, limit, mode, renew, shell, socket, span, text, variable,
 };
-use super::{Color, Command, Destination, EXEC_USAGE, Exec, Format, Get, Given, Status, Watch};
+use super::suggestions;
+use super::{CommandLine, EXEC_USAGE, ExecInstead};
 use crate::options::{self, Key, Verb};
 use crate::usage::VERBS;
 
-/// The variable that a command finds its token in when nothing is said.
+/// The default variable for the token of a command.
 const VARIABLE: &str = "DOMO_ACCESS_TOKEN";
 
-/// The mode of a file that holds a token when nothing is said.
+/// The default mode of a token file.
 const FILE_MODE: u32 = 0o600;
 
-impl Given {
+/// What the program runs.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Command {
+    Get(Get),
+    Explain {
+        get: Get,
+        json: bool,
+    },
+    Exec(Exec),
+    Watch(Watch),
+    Status(Status),
+    /// The socket.
+    Metrics(Option<PathBuf>),
+    Completions(Shell),
+    Help(Verb),
+    Version,
+}
+
+/// `domo-token get`, and the options that other verbs share with it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Get {
+    pub(crate) socket: Option<PathBuf>,
+    pub(crate) client: Option<String>,
+    /// Whether `$DOMO_TOKEN_CLIENT` names the client.
+    pub(crate) is_client_variable: bool,
+    pub(crate) min_ttl: Option<Duration>,
+    pub(crate) timeout: Duration,
+    pub(crate) wait: bool,
+    pub(crate) format: Format,
+    /// Whether a newline follows the token.
+    pub(crate) newline: bool,
+    pub(crate) renew: Option<Renew>,
+    /// All words together: one scope set.
+    pub(crate) scopes: String,
+    /// The command line that may have been meant instead.
+    pub(crate) exec_instead: Option<ExecInstead>,
+}
+
+/// `domo-token exec`
+#[derive(Debug, PartialEq)]
+pub(crate) struct Exec {
+    pub(crate) get: Get,
+    pub(crate) destination: Destination,
+    /// The program and its arguments; never empty.
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Where a command finds its token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    Env(String),
+    Descriptor(i32),
+}
+
+/// `domo-token watch`
+#[derive(Debug, PartialEq)]
+pub(crate) struct Watch {
+    pub(crate) get: Get,
+    /// The file to keep the token in; else each goes to standard output.
+    pub(crate) to: Option<PathBuf>,
+    pub(crate) mode: u32,
+}
+
+/// `domo-token status`
+#[derive(Debug, PartialEq)]
+pub(crate) struct Status {
+    pub(crate) socket: Option<PathBuf>,
+    pub(crate) quiet: bool,
+    pub(crate) json: bool,
+    pub(crate) watch: bool,
+    pub(crate) color: Color,
+    /// Each word a scope set; none: all.
+    pub(crate) scopes: Vec<String>,
+}
+
+/// The form in which a token is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    #[default]
+    Token,
+    Header,
+    Curl,
+    Json,
+    Env,
+    Export,
+    PowerShell,
+    Fish,
+}
+
+/// When the table has colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Color {
+    /// On a terminal that can show them, unless `$NO_COLOR` is set.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// The shell whose completions are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+    Pwsh,
+}
+
+impl CommandLine {
     pub(super) fn into_command(self) -> Result<Command, String> {
         let verb = self.verb.unwrap_or(Verb::Get);
         if self.has(Key::Help) {
@@ -29,16 +139,16 @@ impl Given {
             return Ok(Command::Version);
         }
         if verb != Verb::Exec && !self.command.is_empty() {
-            let line = hints::exec_line(&self.options, &self.words, &self.command);
+            let line = suggestions::exec_line(&self.options, &self.words, &self.command);
             return Err(format!(
                 "{} runs no command; did you mean: {line}",
                 verb.usage().name
             ));
         }
-        if let Some(error) = self.forgotten_exec() {
+        if let Some(error) = self.missing_exec() {
             return Err(error);
         }
-        self.options_suit(verb)?;
+        self.check_options(verb)?;
         let color = self.value(Key::Color).map(|when| color(when));
         let color = color.transpose()?.unwrap_or_default();
         match verb {
@@ -70,7 +180,7 @@ impl Given {
             .transpose()
     }
 
-    fn options_suit(&self, verb: Verb) -> Result<(), String> {
+    fn check_options(&self, verb: Verb) -> Result<(), String> {
         let given = self.options.iter();
         let given = given.filter_map(|(key, _)| options::option(*key));
         let mut wrong = given.filter(|option| !option.verbs.contains(&verb));
@@ -113,8 +223,8 @@ impl Given {
 
     fn into_completions(self) -> Result<Command, String> {
         self.at_most(1)?;
-        let wanted = self.words.first().map(String::as_str).unwrap_or_default();
-        shell(wanted.as_ref()).map(Command::Completions)
+        let name = self.words.first().map(String::as_str).unwrap_or_default();
+        shell(name.as_ref()).map(Command::Completions)
     }
 
     fn into_status(self, color: Color) -> Result<Command, String> {
@@ -146,15 +256,15 @@ impl Given {
     fn into_get(self) -> Result<Command, String> {
         if !self.has(Key::Explain) {
             if self.has(Key::Json) {
-                let words = "--json goes with --explain; for a token as JSON use --format json";
-                return Err(words.to_owned());
+                let message = "--json goes with --explain; for a token as JSON use --format json";
+                return Err(message.to_owned());
             }
             return self.get(Format::Token).map(Command::Get);
         }
         let needless = [Key::Format, Key::NoNewline, Key::MinTtl, Key::Renew];
         if needless.into_iter().any(|key| self.has(key)) {
-            let words = "--explain asks for no token: leave out --format, --no-newline, --min-ttl and --renew";
-            return Err(words.to_owned());
+            let message = "--explain asks for no token: leave out --format, --no-newline, --min-ttl and --renew";
+            return Err(message.to_owned());
         }
         let json = self.has(Key::Json);
         let get = self.get(Format::Token)?;
@@ -163,10 +273,10 @@ impl Given {
 
     fn into_exec(mut self) -> Result<Command, String> {
         if cfg!(windows) && self.has(Key::Fd) {
-            let words = "--fd: there are no descriptors to hand on under Windows; use --env";
-            return Err(words.to_owned());
+            let message = "--fd: there are no descriptors to hand on under Windows; use --env";
+            return Err(message.to_owned());
         }
-        let place = match (self.value(Key::Env), self.value(Key::Fd)) {
+        let destination = match (self.value(Key::Env), self.value(Key::Fd)) {
             (Some(_), Some(_)) => return Err("exec takes one of --env and --fd".to_owned()),
             (Some(name), None) => variable(name)?,
             (None, Some(number)) => descriptor(number)?,
@@ -174,7 +284,7 @@ impl Given {
         };
         let form = [Key::Format, Key::NoNewline];
         if let Some(key) = form.into_iter().find(|key| self.has(*key))
-            && matches!(place, Destination::Env(_))
+            && matches!(destination, Destination::Env(_))
         {
             let name = options::name(key);
             return Err(format!(
@@ -190,7 +300,7 @@ impl Given {
         }
         Ok(Command::Exec(Exec {
             get: self.get(Format::Token)?,
-            place,
+            destination,
             command,
         }))
     }
@@ -204,8 +314,8 @@ impl Given {
             return Err("--mode is that of the file: it goes with --to".to_owned());
         }
         if to.is_none() && self.has(Key::NoNewline) {
-            let words = "each token on standard output is a line: --no-newline goes with --to";
-            return Err(words.to_owned());
+            let message = "each token on standard output is a line: --no-newline goes with --to";
+            return Err(message.to_owned());
         }
         if cfg!(windows) && self.has(Key::Mode) {
             return Err("--mode: files have no mode on Windows".to_owned());
@@ -224,8 +334,8 @@ impl Given {
         }))
     }
 
-    /// What is asked for, in the form that is said, or else `usual`.
-    fn get(self, usual: Format) -> Result<Get, String> {
+    /// Returns the options of `get`; `default` is the format if none is given.
+    fn get(self, default: Format) -> Result<Get, String> {
         if self.words.is_empty() {
             let usage = match self.verb {
                 Some(Verb::Exec) => EXEC_USAGE,
@@ -257,7 +367,7 @@ impl Given {
             min_ttl: min_ttl.transpose()?,
             timeout: timeout.transpose()?.unwrap_or(DEFAULT_TIMEOUT),
             wait: self.has(Key::Wait),
-            format: self.value(Key::Format).map_or(Ok(usual), |f| format(f))?,
+            format: self.value(Key::Format).map_or(Ok(default), |f| format(f))?,
             newline: !self.has(Key::NoNewline),
             renew: renew.transpose()?,
             scopes: self.words.join(" "),

@@ -1,6 +1,6 @@
-//! The token file on Linux.
+//! Writes the token file on Linux: a new file, renamed over the old one.
 
-mod leftovers;
+mod stale_files;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
@@ -22,7 +22,7 @@ const ATTEMPTS: u32 = 3;
 
 /// A file that this process has put in place. Both descriptors are `O_PATH`, which allows a read-only
 /// remount. Being open the file keeps its inode number, so no other file can be mistaken for it.
-pub(super) struct Ours {
+pub(super) struct PlacedFile {
     file: OwnedFd,
     id: FileId,
     directory: OwnedFd,
@@ -39,10 +39,10 @@ impl FileId {
     }
 }
 
-impl Ours {
+impl PlacedFile {
     pub(super) fn find(&self, path: &Path) -> Found {
         match statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if FileId::of(&stat) == self.id => Found::Ours,
+            Ok(stat) if FileId::of(&stat) == self.id => Found::Placed,
             Ok(_) => Found::Other,
             Err(_) => Found::Nothing,
         }
@@ -68,7 +68,7 @@ pub(super) fn kind_at(path: &Path) -> io::Result<Option<Kind>> {
 /// Writes `text` to another file and renames that: a reader finds the old token or the new one, whole,
 /// also after a power failure. All steps are relative to one open directory, so that they don't end in
 /// two when it is moved meanwhile.
-pub(super) fn put(path: &Path, text: &[u8], mode: u32) -> io::Result<Ours> {
+pub(super) fn put(path: &Path, text: &[u8], mode: u32) -> io::Result<PlacedFile> {
     let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
     let parent = path
         .parent()
@@ -76,7 +76,7 @@ pub(super) fn put(path: &Path, text: &[u8], mode: u32) -> io::Result<Ours> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = openat(CWD, parent.unwrap_or(Path::new(".")), flags, Mode::empty())?;
     replaceable(kind_in(&directory, name)?)?;
-    leftovers::remove(&directory, name)?;
+    stale_files::remove(&directory, name)?;
     let (mut new, temporary) = create(&directory, name)?;
     let placed = fill(&mut new, text, mode)
         .and_then(|()| reopen(&new, &directory, &temporary))
@@ -85,7 +85,7 @@ pub(super) fn put(path: &Path, text: &[u8], mode: u32) -> io::Result<Ours> {
         Ok((file, id)) => {
             sync(&directory);
             let name = name.to_owned();
-            Ok(Ours {
+            Ok(PlacedFile {
                 file,
                 id,
                 directory,
@@ -106,7 +106,7 @@ fn create(directory: &OwnedFd, target: &OsStr) -> io::Result<(File, OsString)> {
         let name = temporary_name(target);
         let new = openat(directory, &name, flags, Mode::RUSR | Mode::WUSR)?;
         let new = File::from(new);
-        if leftovers::mark(&new)? {
+        if stale_files::mark(&new)? {
             return Ok((new, name));
         }
     }
@@ -253,14 +253,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         let first = put(&path, b"first", 0o600).unwrap();
-        assert_eq!(first.find(&path), Found::Ours);
+        assert_eq!(first.find(&path), Found::Placed);
         let second = put(&path, b"second", 0o640).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
         assert_eq!(
             (first.find(&path), second.find(&path)),
-            (Found::Other, Found::Ours)
+            (Found::Other, Found::Placed)
         );
         assert!(first.is_deleted() && !second.is_deleted());
         first.remove().unwrap();
