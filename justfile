@@ -1,4 +1,10 @@
-# What .ci/run runs: fmt, clippy, docs, a release build, the README's commands, tests.
+# `just test status::` runs the tests whose path contains that.
+#
+# Tests a change in under a minute: all but slow tests.
+test *ARGS:
+    .ci/test {{ARGS}}
+
+# What CI runs: fmt, clippy, docs, the README's commands, packages, all tests.
 check:
     bash .ci/run
 

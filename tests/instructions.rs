@@ -20,9 +20,9 @@ use common::{Daemon, HOUR, config_text, folder, sandbox};
 use domo_token_protocol::frame::{self, GREETING, HEAD};
 use domo_token_protocol::messages::{Asked, Request, TokenRequest, VERSION};
 
-/// The most instructions that one request on an open connection may cost outside the kernel. 3576
-/// were counted when this was written, and a compiler may add some.
-const MOST: u64 = 3800;
+/// The most instructions that one request on an open connection may cost outside the kernel, by the profile of the
+/// build. 3576 and 4028 were counted when this was written, and a compiler may add some.
+const MOST: [(&str, u64); 2] = [("release", 3800), ("thin", 4280)];
 
 const FEW: u64 = 500;
 const MANY: u64 = 2500;
@@ -41,12 +41,18 @@ fn a_token_at_hand_costs_no_more_instructions_than_stated() {
         println!("skipped: there is no valgrind to count with");
         return;
     }
+    // Cargo names the directory after the profile.
+    let profile = Path::new(&program).parent().and_then(Path::file_name);
+    let (_, most) = MOST
+        .into_iter()
+        .find(|(name, _)| profile.is_some_and(|profile| profile == *name))
+        .unwrap();
     // What starting and stopping costs is in both.
     let each = (counted(&program, MANY) - counted(&program, FEW)) / (MANY - FEW);
     println!("{each} instructions a request");
     assert!(
-        each <= MOST,
-        "{each} instructions a request, {MOST} is the most"
+        each <= most,
+        "{each} instructions a request, {most} is the most"
     );
     assert!(each > 100, "{each} instructions can't be all of it");
 }

@@ -298,6 +298,14 @@ mod tests {
         assert_eq!(secret.expose_secret(), "secret");
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "no event reports the end of a thread or a process"
+    )]
+    fn pause() {
+        thread::sleep(Duration::from_millis(5));
+    }
+
     /// Threads that read what a command prints.
     fn readers() -> usize {
         let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
@@ -315,13 +323,14 @@ mod tests {
             let script = format!("setsid {script} echo $! >> {}; echo secret", pid.display());
             run_within(&shell(&script), &|_| None, deadline)
         };
-        let error = run("sleep 600 &", Duration::from_secs(2)).unwrap_err();
+        let deadline = Duration::from_secs(2);
+        let error = run("sleep 600 &", deadline).unwrap_err();
         assert!(error.to_string().contains("not done"), "{error}");
-        run("sleep 600 >/dev/null &", DEADLINE).unwrap();
+        run("sleep 600 >/dev/null &", deadline).unwrap();
         let end = boot_now() + Duration::from_secs(20);
         while readers() > 0 {
             assert!(boot_now() < end, "{} threads", readers());
-            thread::yield_now();
+            pause();
         }
         for pid in std::fs::read_to_string(folder.path().join("pid"))
             .unwrap()
@@ -393,7 +402,7 @@ mod tests {
             if state == 'Z' {
                 break;
             }
-            thread::yield_now();
+            pause();
         }
     }
 }

@@ -42,6 +42,7 @@ mod recipes;
 mod reload;
 mod runtime_directory;
 mod secrecy;
+mod slow_tests;
 mod socket_loss;
 mod start;
 mod status;

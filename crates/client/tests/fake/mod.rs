@@ -171,8 +171,16 @@ pub(crate) fn wait_until(done: impl Fn() -> bool) {
     let end = boot_now() + PATIENCE;
     while !done() {
         assert!(boot_now() < end, "waited in vain");
-        thread::yield_now();
+        pause();
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no event reports what is waited for"
+)]
+fn pause() {
+    thread::sleep(Duration::from_millis(5));
 }
 
 /// A caller, seen from the broker.
