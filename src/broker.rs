@@ -149,10 +149,10 @@ impl<C: Clock> Broker<C> {
     ///
     /// A [`Refusal`] says why there is no token.
     pub async fn token(&self, request: &TokenRequest, caller: &Caller) -> Reply {
-        let (subject, begun) = self.begin(request, caller);
-        let reply = match begun {
-            Begun::Answered(reply) => reply,
-            Begun::Waits {
+        let (subject, progress) = self.begin(request, caller);
+        let reply = match progress {
+            Progress::Answered(reply) => reply,
+            Progress::Waiting {
                 set,
                 waiter,
                 answer,
@@ -165,10 +165,10 @@ impl<C: Clock> Broker<C> {
     }
 
     /// Decides on a request, and returns for the audit what was decided on.
-    fn begin(&self, request: &TokenRequest, caller: &Caller) -> (Option<Asked>, Begun) {
+    fn begin(&self, request: &TokenRequest, caller: &Caller) -> (Option<Asked>, Progress) {
         let now = self.0.clock.now();
         let time_left = Duration::from_millis(request.time_left_ms.min(MAX_TIME_LEFT_MS));
-        let ask = schedule::TokenRequest {
+        let conditions = schedule::TokenRequest {
             min_ttl: request.min_ttl_ms.map(Duration::from_millis),
             deadline: now + time_left,
             renew: request.renew,
@@ -180,19 +180,19 @@ impl<C: Clock> Broker<C> {
             Ok(set) => set,
             Err(refusal) => {
                 state.counters.count_unmatched(&refusal);
-                return (subject, Begun::Answered(Err(refusal)));
+                return (subject, Progress::Answered(Err(refusal)));
             }
         };
         if state.stopping {
-            return (subject, Begun::Answered(Err(stopping())));
+            return (subject, Progress::Answered(Err(stopping())));
         }
         if let Some(Renew::Rejected(generation)) = request.renew {
-            let who = caller.to_string();
-            state.scheduler.record_rejection(set, generation, who);
+            let caller = caller.to_string();
+            state.scheduler.record_rejection(set, generation, caller);
         }
         state.last_waiter += 1;
         let waiter = WaiterId(state.last_waiter);
-        let answer = state.scheduler.request(set, waiter, &ask, now);
+        let answer = state.scheduler.request(set, waiter, &conditions, now);
         // A cached token leaves the loop asleep.
         if state.scheduler.wants_attention(state.armed) {
             self.0.changed.notify_one();
@@ -200,16 +200,16 @@ impl<C: Clock> Broker<C> {
         if let Answer::Now(reply) = answer {
             state.counters.count_answer(set, &reply);
             let reply = reply.map_err(|refusal| state.with_load_error(set, caller, refusal));
-            return (subject, Begun::Answered(reply));
+            return (subject, Progress::Answered(reply));
         }
         let (sender, answer) = oneshot::channel();
         state.waiters.insert(waiter, sender);
-        let begun = Begun::Waits {
+        let progress = Progress::Waiting {
             set,
             waiter,
             answer,
         };
-        (subject, begun)
+        (subject, progress)
     }
 
     async fn wait(
@@ -340,9 +340,9 @@ impl State {
 }
 
 /// The state of a request for a token.
-enum Begun {
+enum Progress {
     Answered(Reply),
-    Waits {
+    Waiting {
         set: SetId,
         waiter: WaiterId,
         answer: oneshot::Receiver<Reply>,

@@ -1,4 +1,4 @@
-//! Anything that can happen to the schedules, in any order, with what must hold after each step.
+//! Random events of the scheduler, and the invariants that must hold after each one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use domo_token_core::scheduler::{
 const CLIENTS: [&str; 2] = ["acme", "other"];
 const SCOPES: [&str; 4] = ["data", "user", "audit", "data user"];
 
-/// Each byte is an operation or says more of the one before it.
+/// Each byte is an operation or an argument of the one before it.
 pub fn operations(bytes: &[u8]) {
     let mut run = Run {
         bytes: bytes.iter().copied(),
@@ -24,8 +24,8 @@ pub fn operations(bytes: &[u8]) {
         now: BootTime::from_millis(1_000_000),
         waiters: BTreeMap::new(),
         last_waiter: 0,
-        flights: Vec::new(),
-        landed: None,
+        in_flight: Vec::new(),
+        last_ended: None,
         fresh: BTreeMap::new(),
     };
     run.configure(0xff);
@@ -41,18 +41,18 @@ struct Run<I> {
     bytes: I,
     scheduler: Scheduler,
     now: BootTime,
-    /// Those that wait: the life they need, and by when they must have their answer.
+    /// Waiting callers: how long the token must be valid, and the deadline.
     waiters: BTreeMap<WaiterId, (Duration, BootTime)>,
     last_waiter: u64,
-    flights: Vec<Flight>,
-    /// A flight that came back already.
-    landed: Option<Flight>,
-    /// Sets whose last attempt brought a token: when it began, and how long the token lives.
+    in_flight: Vec<InFlight>,
+    /// A request that has ended already.
+    last_ended: Option<InFlight>,
+    /// Scope sets whose last attempt obtained a token: when it started, and the token's lifetime.
     fresh: BTreeMap<SetId, (BootTime, Duration)>,
 }
 
 #[derive(Clone)]
-struct Flight {
+struct InFlight {
     set: SetId,
     fetch_id: FetchId,
     client: String,
@@ -84,11 +84,11 @@ impl<I: Iterator<Item = u8>> Run<I> {
                 self.configure(wanted);
             }
             4 => self.request(),
-            5 => self.leave(),
-            6 => self.land_well(),
-            7 => self.land_badly(),
+            5 => self.cancel(),
+            6 => self.succeed(),
+            7 => self.fail(),
             8 => self.scheduler.retry(self.now),
-            _ => self.land_twice(),
+            _ => self.repeat_end(),
         }
     }
 
@@ -97,7 +97,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
         self.scheduler.handle_timeout(self.now);
     }
 
-    /// Bits 0 to 3 are scope sets, bits 4 and 5 clients, bits 6 and 7 whose credentials are new.
+    /// Bits 0 to 3 are scope sets, bits 4 and 5 clients, bits 6 and 7 clients with new credentials.
     fn configure(&mut self, bits: u8) {
         let bit = |number: usize| bits >> number & 1 == 1;
         let mut wanted = Vec::new();
@@ -127,34 +127,34 @@ impl<I: Iterator<Item = u8>> Run<I> {
         let which = usize::from(self.byte());
         let client = CLIENTS.get(which % 2).copied().unwrap_or_default();
         let text = SCOPES.get(which / 2 % 4).copied().unwrap_or_default();
-        let (least, patience, renew) = (self.byte(), self.byte(), self.byte());
+        let (min_left, wait, renew) = (self.byte(), self.byte(), self.byte());
         let Ok(set) = self.scheduler.find(client, &scope(text)) else {
             return;
         };
-        let min_ttl = (least > 0).then(|| Duration::from_secs(u64::from(least) * 20));
-        let ask = TokenRequest {
+        let min_ttl = (min_left > 0).then(|| Duration::from_secs(u64::from(min_left) * 20));
+        let conditions = TokenRequest {
             min_ttl,
-            deadline: self.now + Duration::from_millis(u64::from(patience) * 250),
+            deadline: self.now + Duration::from_millis(u64::from(wait) * 250),
             renew: match renew % 4 {
                 0 | 1 => None,
                 2 => Some(Renew::Current),
                 _ => Some(Renew::Rejected(u64::from(renew))),
             },
         };
-        if let Some(Renew::Rejected(generation)) = ask.renew {
+        if let Some(Renew::Rejected(generation)) = conditions.renew {
             self.scheduler
                 .record_rejection(set, generation, "uid 7".to_owned());
         }
         self.last_waiter += 1;
         let waiter = WaiterId(self.last_waiter);
-        let least = min_ttl.unwrap_or_default();
-        match self.scheduler.request(set, waiter, &ask, self.now) {
-            Answer::Now(reply) => decide(&reply, least, self.now),
-            Answer::Later => drop(self.waiters.insert(waiter, (least, ask.deadline))),
+        let min_left = min_ttl.unwrap_or_default();
+        match self.scheduler.request(set, waiter, &conditions, self.now) {
+            Answer::Now(reply) => check_reply(&reply, min_left, self.now),
+            Answer::Later => drop(self.waiters.insert(waiter, (min_left, conditions.deadline))),
         }
     }
 
-    fn leave(&mut self) {
+    fn cancel(&mut self) {
         let which = usize::from(self.byte());
         let waiting = self
             .waiters
@@ -165,7 +165,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
             return;
         };
         self.waiters.remove(&waiter);
-        // It doesn't say for which set it waits.
+        // For which scope set it waits is not recorded.
         for client in CLIENTS {
             for text in SCOPES {
                 if let Ok(set) = self.scheduler.find(client, &scope(text)) {
@@ -175,72 +175,75 @@ impl<I: Iterator<Item = u8>> Run<I> {
         }
     }
 
-    fn flight(&mut self) -> Option<Flight> {
+    fn take_request(&mut self) -> Option<InFlight> {
         let which = usize::from(self.byte());
-        let count = self.flights.len();
-        let flight = (count > 0).then(|| self.flights.swap_remove(which % count))?;
-        self.landed = Some(flight.clone());
-        Some(flight)
+        let count = self.in_flight.len();
+        let request = (count > 0).then(|| self.in_flight.swap_remove(which % count))?;
+        self.last_ended = Some(request.clone());
+        Some(request)
     }
 
-    fn land_well(&mut self) {
+    fn succeed(&mut self) {
         let (life, text) = (self.byte(), self.byte());
-        let Some(flight) = self.flight() else {
+        let Some(request) = self.take_request() else {
             return;
         };
         let lifetime = Duration::from_secs(1 + u64::from(life) * u64::from(life));
-        if self.now < flight.started + lifetime {
-            self.fresh.insert(flight.set, (flight.started, lifetime));
+        // At times the token was obtained earlier, by another host.
+        let earlier = request.started + lifetime / 2;
+        let expires = (text % 3 == 0).then_some(earlier);
+        if self.now < expires.unwrap_or(request.started + lifetime) {
+            self.fresh.insert(request.set, (request.started, lifetime));
         }
         let fetched = Fetched {
-            // Now and then the text that is held already.
-            text: format!("token-{}-{}", flight.scope, text % 8).into(),
+            // At times the same text again.
+            text: format!("token-{}-{}", request.scope, text % 8).into(),
             lifetime,
-            expires: None,
+            expires,
             lifetime_source: if text > 200 {
                 LifetimeSource::Assumed
             } else {
                 LifetimeSource::Stated
             },
-            granted: flight.scope.clone(),
+            granted: request.scope.clone(),
         };
-        self.land(&flight, Ok(fetched));
+        self.end(&request, Ok(fetched));
     }
 
-    fn land_badly(&mut self) {
+    fn fail(&mut self) {
         let kind = self.byte();
-        let Some(flight) = self.flight() else {
+        let Some(request) = self.take_request() else {
             return;
         };
-        let words = "no".to_owned();
+        let message = "no".to_owned();
         let error = match kind % 4 {
             0 | 1 => FetchError::Denied {
                 scope_only: kind % 4 == 1,
-                message: words,
+                message,
             },
-            2 => FetchError::transient(Cause::Tls, words),
+            2 => FetchError::transient(Cause::Tls, message),
             _ => FetchError::Transient {
                 cause: Cause::RateLimited,
-                message: words,
+                message,
                 retry_after: Some(Duration::from_secs(u64::from(kind) * 30)),
             },
         };
-        self.fresh.remove(&flight.set);
-        self.land(&flight, Err(error));
+        self.fresh.remove(&request.set);
+        self.end(&request, Err(error));
     }
 
-    /// An answer that has been taken already counts no more.
-    fn land_twice(&mut self) {
-        if let Some(flight) = self.landed.clone() {
+    /// The second result of a request does not count.
+    fn repeat_end(&mut self) {
+        if let Some(request) = self.last_ended.clone() {
             let error = FetchError::transient(Cause::Connect, "late");
-            self.land(&flight, Err(error));
+            self.end(&request, Err(error));
         }
     }
 
-    fn land(&mut self, flight: &Flight, result: Result<Fetched, FetchError>) {
+    fn end(&mut self, request: &InFlight, result: Result<Fetched, FetchError>) {
         self.scheduler.handle_timeout(self.now);
         self.scheduler
-            .handle_fetched(flight.set, flight.fetch_id, result, self.now);
+            .handle_fetched(request.set, request.fetch_id, result, self.now);
     }
 
     fn carry_out(&mut self) {
@@ -249,11 +252,11 @@ impl<I: Iterator<Item = u8>> Run<I> {
                 Command::Fetch(set, fetch_id) => self.start(set, fetch_id),
                 Command::Abort(set) | Command::Remove(set) => {
                     self.fresh.remove(&set);
-                    self.flights.retain(|flight| flight.set != set);
+                    self.in_flight.retain(|request| request.set != set);
                 }
                 Command::Reply(waiter, reply) => {
-                    let (least, _) = self.waiters.remove(&waiter).expect("it waits");
-                    decide(&reply, least, self.now);
+                    let (min_left, _) = self.waiters.remove(&waiter).expect("it waits");
+                    check_reply(&reply, min_left, self.now);
                 }
                 Command::Report(..) | Command::NotifyWatchers(_) => {}
             }
@@ -261,7 +264,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
     }
 
     fn start(&mut self, set: SetId, fetch_id: FetchId) {
-        // A set can be gone before its request was sent.
+        // A scope set can be removed before its request is sent.
         let Some((client, scope)) = self.scheduler.name_of(set) else {
             return;
         };
@@ -273,7 +276,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
                 "{span:?} after a token of {lifetime:?}"
             );
         }
-        self.flights.push(Flight {
+        self.in_flight.push(InFlight {
             set,
             fetch_id,
             client,
@@ -283,13 +286,16 @@ impl<I: Iterator<Item = u8>> Run<I> {
     }
 
     fn check(&self) {
-        assert!(self.flights.len() <= MAX_IN_FLIGHT);
+        assert!(self.in_flight.len() <= MAX_IN_FLIGHT);
         for client in CLIENTS {
-            let of_client = self.flights.iter().filter(|flight| flight.client == client);
+            let of_client = self
+                .in_flight
+                .iter()
+                .filter(|request| request.client == client);
             assert!(of_client.count() <= MAX_IN_FLIGHT_PER_CLIENT, "{client}");
         }
-        let sets: BTreeSet<SetId> = self.flights.iter().map(|flight| flight.set).collect();
-        assert_eq!(sets.len(), self.flights.len(), "two requests for one set");
+        let sets: BTreeSet<SetId> = self.in_flight.iter().map(|request| request.set).collect();
+        assert_eq!(sets.len(), self.in_flight.len(), "two requests for one set");
         let due = self.scheduler.poll_timeout();
         let late = |at: &BootTime| due.is_none_or(|due| due > *at) && *at <= self.now;
         let late = self.waiters.values().find(|(_, deadline)| late(deadline));
@@ -301,10 +307,13 @@ fn scope(text: &str) -> ScopeSet {
     ScopeSet::parse(text).expect("it is one")
 }
 
-/// Whoever gets a token gets one that lives as long as it asked for.
-fn decide(reply: &Reply, least: Duration, now: BootTime) {
+/// A served token is valid for as long as the caller requires.
+fn check_reply(reply: &Reply, min_left: Duration, now: BootTime) {
     if let Ok(token) = reply {
         let left = token.life().left(now);
-        assert!(!left.is_zero() && left >= least, "{left:?} of {least:?}");
+        assert!(
+            !left.is_zero() && left >= min_left,
+            "{left:?} of {min_left:?}"
+        );
     }
 }

@@ -70,7 +70,7 @@ fn requests(
     let mut asked = Vec::new();
     loop {
         while let Some(command) = host.poll_command() {
-            let Command::Fetch(set, round) = command else {
+            let Command::Fetch(set, fetch_id) = command else {
                 continue;
             };
             let since = now.saturating_since(START);
@@ -80,7 +80,7 @@ fn requests(
                 None => Ok(granted(asked.len())),
             };
             now = now + ANSWER;
-            host.handle_fetched(set, round, answer, now);
+            host.handle_fetched(set, fetch_id, answer, now);
         }
         now = host.poll_timeout().unwrap();
         if now.saturating_since(START) >= end {
@@ -140,18 +140,18 @@ fn outage(seed: u64) -> (Vec<u128>, usize) {
         host.handle_timeout(now);
         wakes += 1;
         while let Some(command) = host.poll_command() {
-            if let Command::Fetch(_, round) = command {
+            if let Command::Fetch(_, fetch_id) = command {
                 rests.extend(last.map(|last| now.saturating_since(last).as_millis()));
                 last = Some(now);
-                host.handle_fetched(set, round, Err(unavailable()), now);
+                host.handle_fetched(set, fetch_id, Err(unavailable()), now);
             }
         }
-        let ask = TokenRequest {
+        let request = TokenRequest {
             min_ttl: None,
             deadline: now,
             renew: None,
         };
-        let served = host.request(set, WaiterId(1), &ask, now);
+        let served = host.request(set, WaiterId(1), &request, now);
         let usable = now + Duration::from_secs(1) <= START + LIFETIME;
         assert!(
             !usable || matches!(served, Answer::Now(Ok(_))),

@@ -66,7 +66,7 @@ fn replies(schedule: &mut Schedule) -> Vec<(u64, Reply)> {
         .collect()
 }
 
-/// A schedule whose first token, of generation 1, was asked for at `START` and came at once.
+/// A schedule whose first token, of generation 1, was requested and obtained at `START`.
 fn fresh(lifetime: Duration) -> Schedule {
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(0.5, 1), START);
@@ -282,7 +282,7 @@ fn more_life_than_the_token_has_left_brings_the_renewal_forward_to_the_floor() {
     let mut request = request(SECOND * 60, now);
     request.min_ttl = Some(SECOND * 3570);
     request.deadline = now + SECOND * 60;
-    // Now the token suits; twenty seconds on it does no more.
+    // Now the token is valid for long enough; 21 seconds later it is not.
     assert_eq!(generation(schedule.request(WaiterId(1), &request, now)), 1);
     let now = START + SECOND * 31;
     request.deadline = now + SECOND * 60;

@@ -154,7 +154,7 @@ mod tests {
         // Past its span: as soon as the floor allows.
         assert_eq!((after(100, false, 0.0), after(100, true, 1.0)), (30, 30));
         assert_eq!(after(0, false, 1.0), 30);
-        // A clock that says more than the lifetime makes no token younger than new.
+        // A token that expires later than its lifetime allows counts as new.
         assert_eq!(after(7200, false, 0.0), 2520);
     }
 

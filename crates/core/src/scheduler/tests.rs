@@ -31,7 +31,7 @@ fn spec(name: &str, count: usize) -> ClientSpec {
     }
 }
 
-/// Adds a client; gives its sets in order.
+/// Adds a client; returns its scope sets in order.
 fn add(scheduler: &mut Scheduler, name: &str, count: usize) -> Vec<SetId> {
     scheduler.add_client(spec(name, count), NOW);
     let id = scheduler.names[name];

@@ -1,4 +1,4 @@
-//! Callers with conditions, one row of the policy after the other.
+//! Callers with conditions, by the rows of the policy table.
 
 use super::*;
 

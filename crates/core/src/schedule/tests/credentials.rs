@@ -1,4 +1,4 @@
-//! What befalls a set with its client.
+//! New credentials, reloads and rejections of a scope set's client.
 
 use super::*;
 use domo_token_protocol::messages::ScopeState;
@@ -154,7 +154,7 @@ fn held_credentials_are_tried_last_and_the_old_token_is_served_until_then() {
     let until = START + CHANGE_INTERVAL;
     assert_eq!(schedule.poll_timeout(), Some(until));
     assert_eq!(schedule.status("", START).next_attempt, Some(until));
-    // A reload is no way around it.
+    // A reload does not circumvent it.
     schedule.reload(START);
     assert!(!schedule.wants_fetch());
     schedule.handle_timeout(until);
@@ -198,7 +198,7 @@ fn requests_that_new_credentials_did_not_cause_are_not_counted() {
         now = schedule.poll_timeout().unwrap();
         schedule.handle_timeout(now);
     }
-    // Nor are changes that come before the request of the one before them.
+    // Nor are changes before the request that the change before them caused.
     for _change in 0..5 {
         schedule.new_credentials(now);
     }

@@ -11,7 +11,7 @@ use crate::schedule::timing::{
 
 const DOCUMENT: &str = include_str!("../../../../../docs/architecture.md");
 
-/// Name and value of each constant, as the document has to show them.
+/// Name and value of each constant, as the document shows them.
 fn constants() -> BTreeSet<(String, String)> {
     let spans = [
         ("FLOOR_MIN", FLOOR_MIN),
@@ -44,7 +44,7 @@ fn the_document_has_each_constant_with_its_value_and_no_other() {
     let documented: BTreeSet<(String, String)> = cells
         .filter(|cells| cells.len() == 5 && cells[1].chars().any(char::is_uppercase))
         .map(|cells| (cells[1].replace('`', ""), cells[2].to_owned()))
-        // Of the scheduler, whose tests look at them.
+        // The scheduler's tests compare these.
         .filter(|(name, _)| !name.starts_with("MAX_IN_FLIGHT") && name != "LOGIN_WORKS")
         .collect();
     assert_eq!(documented, constants());
@@ -59,7 +59,7 @@ fn the_document_names_the_parts_of_a_life_at_which_renewal_falls() {
     }
 }
 
-/// A transition that was seen, as the diagram has it.
+/// An observed transition, as in the diagram.
 type Edge = (ScopeState, ScopeState);
 
 fn state_named(name: &str) -> ScopeState {
@@ -88,7 +88,7 @@ fn shown((from, to): Edge) -> String {
     format!("{from:?} --> {to:?}")
 }
 
-/// Everything that can happen to a schedule, at random, seen from outside.
+/// The transitions of schedules to which random events happen, as status shows them.
 fn seen_edges() -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     let mut rng = fastrand::Rng::with_seed(7);
@@ -109,7 +109,7 @@ fn seen_edges() -> BTreeSet<String> {
     seen
 }
 
-/// One event; of those that come together, only one.
+/// One random event.
 fn happen(schedule: &mut Schedule, now: &mut BootTime, rng: &mut fastrand::Rng, step: u64) {
     let fetch_id = schedule.fetch_id;
     match rng.u8(..9) {

@@ -1,4 +1,4 @@
-//! What is reported of failed renewals: a change once, the same again as such.
+//! Reports of failed renewals: a change once, a repetition as such.
 
 use super::*;
 
@@ -36,7 +36,7 @@ fn failure_of_each_kind_is_reported_once_until_a_success() {
         (transient(Cause::Server), false),
         (transient(Cause::Connect), true),
         (denied(false), false),
-        // Its confirmation is news, too.
+        // Its confirmation is reported, too.
         (denied(false), false),
         (denied(false), true),
         (transient(Cause::Tls), false),

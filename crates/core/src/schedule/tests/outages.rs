@@ -1,4 +1,4 @@
-//! What is reported of outages: their begin, once, and their end.
+//! Reports of outages: their beginning, once, and their end.
 
 use super::failure_reports::{attempt, is_known, transient};
 use super::*;
@@ -17,7 +17,7 @@ fn reports(schedule: &mut Schedule) -> Vec<Outcome> {
         .collect()
 }
 
-/// What the outcome of a failed attempt, or of an expiry, means to callers.
+/// What callers get after a failed attempt or an expiry.
 fn impact(outcome: &Outcome) -> CallerImpact {
     match outcome {
         Outcome::Denied { impact, .. }
@@ -40,7 +40,7 @@ fn recovery(outcome: &Outcome) -> Option<Recovery> {
     *recovery
 }
 
-/// Runs all attempts and timers up to `end`; each attempt fails with `error`.
+/// Runs all attempts and timers until `end`; each attempt fails with `error`.
 fn fail_until(schedule: &mut Schedule, end: BootTime, error: &FetchError) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     while let Some(due) = schedule.poll_timeout().filter(|due| *due <= end) {

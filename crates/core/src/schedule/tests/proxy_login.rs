@@ -1,4 +1,4 @@
-//! The proxy rejects the login of the set's client.
+//! The proxy rejects the login of the scope set's client.
 
 use super::*;
 use domo_token_protocol::messages::ScopeState;

@@ -1,4 +1,4 @@
-//! From one process of the daemon to the next.
+//! Tokens over a restart of the daemon.
 
 use super::*;
 
@@ -47,7 +47,7 @@ fn whose_renewal_fails_after_a_restart_has_no_new_credentials_to_blame() {
     after.resume(before.snapshot(due).unwrap(), due);
     after.handle_timeout(due);
     assert_eq!(failed(&mut after, due), None);
-    // With new ones it has, before a restart and after it.
+    // With new ones there are, before a restart and after it.
     before.new_credentials(due);
     assert!(failed(&mut before, due).is_some());
     let mut after = schedule();

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Lets time pass until `end` while no request is ever answered but those of `healthy`.
+/// Runs until `end`; only the requests of `healthy` are answered.
 fn pass(scheduler: &mut Scheduler, healthy: &str, end: BootTime) -> Option<BootTime> {
     let mut now = NOW;
     loop {
@@ -54,7 +54,7 @@ fn clients_that_wait_for_room_have_it_by_turns() {
     assert!(most.unwrap() - least.unwrap() <= 3, "{turns:?}");
 }
 
-/// A client whose first set is refused as if the whole client were, and whose other sets would do.
+/// Domo rejects one scope set of a client as if it rejected the client; the others would be granted.
 #[test]
 fn one_refused_set_costs_the_others_no_token_though_domo_seems_to_mean_them_all() {
     let mut scheduler = Scheduler::new(1);

@@ -1,4 +1,4 @@
-//! What the first rejection of a client costs, and what its confirmation means for its other scope sets.
+//! The first rejection of a client, its confirmation, and their effect on the client's other scope sets.
 
 use super::*;
 

@@ -233,7 +233,7 @@ fn credentials_that_change_all_the_time_and_are_wrong_cost_a_client_few_requests
     scheduler.configure(vec![spec("acme", 3)], NOW);
     fetched(&mut scheduler);
     let mut asked = Vec::new();
-    // Five changes a second for forty seconds, each rejected at once.
+    // Five changes a second for forty seconds, each rejected immediately.
     for step in 0..200 {
         let now = NOW + Duration::from_millis(200) * step;
         scheduler.handle_timeout(now);

@@ -7,7 +7,7 @@ use crate::schedule::{CallerImpact, OutageCause, Rejected};
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What was reported as new to the operator: an outage, or a failure of another kind.
+/// The reports that are logged as errors or warnings.
 fn new_reports(scheduler: &mut Scheduler) -> Vec<(SetId, Outcome)> {
     let is_new = |outcome: &Outcome| match outcome {
         Outcome::Denied {
@@ -35,7 +35,7 @@ fn new_reports(scheduler: &mut Scheduler) -> Vec<(SetId, Outcome)> {
         .collect()
 }
 
-/// Answers each request for that long, as it is due.
+/// Runs from `from` until `until`; each request is answered immediately.
 fn run(
     scheduler: &mut Scheduler,
     from: BootTime,

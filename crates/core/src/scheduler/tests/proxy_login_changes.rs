@@ -31,7 +31,7 @@ fn trial_that_new_credentials_abort_counts_as_often_as_it_starts() {
     let (set, fetch_id) = fetches(&mut scheduler)[0];
     scheduler.handle_fetched(set, fetch_id, rejected(), NOW);
     let mut seconds = Vec::new();
-    // The client's secret changes five times a second, and the proxy never answers.
+    // The client's secret changes five times a second, and the proxy never responds.
     for step in 0..100 {
         let now = NOW + SECOND / 5 * step;
         scheduler.handle_timeout(now);
@@ -137,7 +137,7 @@ fn client_with_a_login_that_was_just_rejected_is_denied_from_its_first_request_o
     );
 }
 
-/// The lines that a rejected login of these commands makes: errors, or warnings.
+/// How many errors or warnings these commands log about a rejected login.
 fn reported(scheduler: &mut Scheduler) -> usize {
     let is_new = |command: Command| match command {
         Command::Report(

@@ -1,4 +1,4 @@
-//! Logins at proxies: how often a wrong one is tried, and whom that holds up.
+//! Logins at proxies: how often a wrong one is tried, and which requests wait for it.
 
 use super::*;
 use crate::schedule::{CallerImpact, OutageCause, Rejected};
@@ -29,7 +29,7 @@ pub(super) fn rejected() -> Result<Fetched, FetchError> {
 /// A request: when it was sent, in seconds, and for which client.
 pub(super) type Sent = (u64, String);
 
-/// What a request is answered with, and after how long.
+/// The result of a request, and after how long.
 pub(super) type Response = (Duration, Result<Fetched, FetchError>);
 
 /// Runs from `from` until `end`.
@@ -66,7 +66,7 @@ pub(super) fn run(
     }
 }
 
-/// A request ends; if it was not the proxy that ended it, after its tunnel was opened.
+/// Ends a request; unless the proxy ended it, its tunnel was opened before.
 pub(super) fn land(
     scheduler: &mut Scheduler,
     (set, fetch_id): (SetId, FetchId),
@@ -197,7 +197,7 @@ fn hanging_proxy_with_an_untried_login_is_asked_by_one_request_at_a_time_in_turn
     let mut hanging = sent.into_iter().filter(|(_, name)| name != "direct");
     let names: Vec<String> = hanging.by_ref().map(|(_, name)| name).collect();
     assert_eq!(names.len(), 61, "one at a time, and each takes 20 s");
-    // The first one had its request before the others were there.
+    // The first client's request started before the others were added.
     for turn in names[1..].chunks(3) {
         let clients: BTreeSet<&String> = turn.iter().collect();
         assert_eq!(clients.len(), turn.len(), "round-robin: {turn:?}");
@@ -242,7 +242,7 @@ fn client_rejected_by_domo_under_a_rejected_login_is_rejected_by_both_one_after_
     scheduler.configure(vec![through(WRONG, "a", 3)], NOW);
     let requests = fetches(&mut scheduler);
     land(&mut scheduler, requests[0], denied(), NOW);
-    // Its confirmation does not get through the proxy.
+    // The proxy rejects the request that is to confirm it.
     let now = NOW + schedule::CONFIRM_AFTER;
     scheduler.handle_timeout(now);
     let requests = fetches(&mut scheduler);

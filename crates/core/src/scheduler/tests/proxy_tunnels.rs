@@ -1,4 +1,4 @@
-//! What tunnels, and the lack of them, show about the login at a proxy.
+//! Open tunnels show that a proxy's login works; missing ones show nothing.
 
 use super::proxy_logins::{
     GOOD, SECOND, WRONG, at_once, land, rejected, run, through, times, with_login,
@@ -13,7 +13,7 @@ fn open_tunnel_shows_that_the_login_works_while_domo_has_not_answered() {
     assert_eq!(requests.len(), 1);
     scheduler.handle_tunnel(requests[0].0, requests[0].1, NOW);
     assert_eq!(fetches(&mut scheduler).len(), 5, "three of each client");
-    // Nothing that the request comes to changes that.
+    // The result of the request does not change that.
     let late = Err(FetchError::transient(Cause::Timeout, "no answer"));
     scheduler.handle_fetched(requests[0].0, requests[0].1, late, NOW);
     assert_eq!(fetches(&mut scheduler).len(), 1);
@@ -70,7 +70,7 @@ fn requests_without_a_tunnel_are_given_up_when_another_one_is_rejected() {
         })
         .collect();
     assert_eq!(aborted, requests[2..].iter().map(|(set, _)| *set).collect());
-    // The one with a tunnel is answered, which does not end the rejection.
+    // The request with a tunnel succeeds, which does not end the rejection.
     let answer = Ok(good(&scheduler, requests[0].0));
     scheduler.handle_fetched(requests[0].0, requests[0].1, answer, NOW);
     assert_eq!(fetches(&mut scheduler), []);
