@@ -149,6 +149,16 @@ impl Broker {
         blocking(move || broker.status()).await
     }
 
+    /// As [`crate::Broker::metrics`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn metrics(&self) -> Result<String, Error> {
+        let broker = self.0.clone();
+        blocking(move || broker.metrics()).await
+    }
+
     /// As [`crate::Broker::socket`].
     #[must_use]
     pub fn socket(&self) -> PathBuf {
