@@ -16,7 +16,7 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use domo_token_protocol::duration;
-use domo_token_protocol::frame::{self, HELLO};
+use domo_token_protocol::frame::{self, GREETING, Greeting, HELLO};
 use domo_token_protocol::messages::{Request, Response};
 use domo_token_protocol::scope::ScopeSet;
 use serde::Serialize;
@@ -48,6 +48,11 @@ pub fn frames(bytes: &[u8]) {
         && let Ok(version) = frame::hello_version(*hello)
     {
         assert_eq!(&frame::hello(version), hello);
+    }
+    if let Ok(Some(greeting)) = Greeting::decode(bytes) {
+        let mut buffer = [0; GREETING];
+        let again = greeting.encode(&mut buffer);
+        assert_eq!(bytes.get(..greeting.length()), Some(again));
     }
     if let Ok(Some((body, used))) = frame::split(bytes) {
         assert!(used <= bytes.len(), "more was used than there is");

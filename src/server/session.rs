@@ -1,4 +1,7 @@
 //! One caller's connection: which protocol version it speaks, then requests and answers, one at a time.
+//!
+//! The first request, the rest of a request that has begun, and the writing of an answer have deadlines. An
+//! idle connection has none.
 
 mod read;
 
@@ -84,8 +87,12 @@ struct Session {
     attestor: Attestor,
     /// What was read of a request that isn't whole yet; requests hold no secret.
     unread: Vec<u8>,
-    /// Until it is sent, with the first answer.
-    greeting: Option<Greeting>,
+    /// When the connection began, which the greeting carries.
+    accepted: BootTime,
+    /// The protocol version of its caller.
+    version: u8,
+    /// Whether the greeting has been sent, which is with the first answer.
+    greeted: bool,
     /// Whether its caller waits for the answer to a token request.
     awaits_token: bool,
 }
@@ -99,8 +106,7 @@ impl Drop for Session {
         let cause = "the broker closed this connection to serve another user; try again";
         if let Ok(frame) = frame::encode(&busy(cause.to_owned())) {
             let mut buffer = [0; GREETING];
-            let greeting = self.greeting.take();
-            let greeting = greeting.map_or(&[][..], |greeting| greeting.encode(&mut buffer));
+            let greeting = self.greeting(&mut buffer);
             // Without waiting: a caller that doesn't read loses nothing.
             let _ = self.stream.try_write(greeting, &frame);
         }
@@ -122,7 +128,9 @@ impl Session {
             permit,
             attestor,
             unread,
-            greeting: Some(Greeting::new(VERSION, accepted)),
+            accepted,
+            version: VERSION,
+            greeted: false,
             awaits_token: false,
         }))
     }
@@ -169,8 +177,7 @@ impl Session {
             self.write(&[]).await?;
             return Err(SessionError::Version(version));
         }
-        let accepted = self.greeting.as_ref().and_then(Greeting::clock);
-        self.greeting = accepted.map(|clock| Greeting::new(version, clock));
+        self.version = version;
         self.unread.drain(..HELLO);
         self.rest_of_request().await
     }
@@ -353,9 +360,16 @@ impl Session {
     async fn write(&mut self, frame: &[u8]) -> Result<(), SessionError> {
         self.awaits_token = false;
         let mut buffer = [0; GREETING];
-        let greeting = self.greeting.take();
-        let greeting = greeting.map_or(&[][..], |greeting| greeting.encode(&mut buffer));
+        let greeting = self.greeting(&mut buffer);
         self.send(greeting, frame).await
+    }
+
+    /// Returns the bytes of the greeting the first time, and none after that.
+    fn greeting<'a>(&mut self, buffer: &'a mut [u8; GREETING]) -> &'a [u8] {
+        if std::mem::replace(&mut self.greeted, true) {
+            return &[];
+        }
+        Greeting::new(self.version, self.accepted).encode(buffer)
     }
 
     /// Sends two pieces as one, so that neither has to be copied.

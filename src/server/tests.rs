@@ -174,6 +174,48 @@ async fn each_request_gets_its_own_answer_be_it_the_last_one_again_or_another() 
     server.await.unwrap();
 }
 
+#[tokio::test]
+async fn caller_is_greeted_in_its_version_and_closed_if_that_is_unknown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = place(folder.path());
+    let mut socket = Socket::lock(&path, false).unwrap();
+    let listener = socket.listen(&Callers::default()).unwrap();
+    let broker = Broker::new(Faulty::default(), 0, About::default());
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+    let asking = tokio::task::spawn_blocking(move || {
+        for version in [1, 2] {
+            let before = boot_now();
+            let mut stream = connect(&path);
+            let sent = [
+                &frame::hello(version)[..],
+                &explain("data"),
+                &explain("user"),
+            ]
+            .concat();
+            stream.write_all(&sent).unwrap();
+            let mut hello = [0; HELLO];
+            stream.read_exact(&mut hello).unwrap();
+            assert_eq!(hello, frame::hello(version));
+            if version > 1 {
+                let mut clock = [0; GREETING - HELLO];
+                stream.read_exact(&mut clock).unwrap();
+                let clock = BootTime::from_millis(u64::from_le_bytes(clock));
+                assert!((before..=boot_now()).contains(&clock), "{clock}");
+            }
+            assert_eq!(explanation(&mut stream, false), "data");
+            assert_eq!(explanation(&mut stream, false), "user");
+        }
+        for version in [0, VERSION + 1, u8::MAX] {
+            let mut stream = connect(&path);
+            stream.write_all(&frame::hello(version)).unwrap();
+            read_hello(&mut stream);
+            assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0, "nothing more");
+        }
+    });
+    asking.await.unwrap();
+}
+
 /// What lies there as a session begins is read before the runtime waits for more.
 #[cfg(unix)]
 #[tokio::test]

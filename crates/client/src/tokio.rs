@@ -151,6 +151,16 @@ impl Broker {
         blocking(move || broker.status()).await
     }
 
+    /// Returns the broker's metrics, as [`crate::Broker::metrics`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn metrics(&self) -> Result<String, Error> {
+        let broker = self.0.clone();
+        blocking(move || broker.metrics()).await
+    }
+
     /// Returns the path of the broker's socket, as [`crate::Broker::socket`].
     #[must_use]
     pub fn socket(&self) -> PathBuf {

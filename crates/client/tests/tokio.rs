@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use domo_token_client::{Error, tokio as tokio_client};
-use domo_token_protocol::messages::{RefusalKind, Request};
+use domo_token_protocol::messages::{RefusalKind, Request, Response};
 use tokio::task::JoinSet;
 
 use fake::{Fake, PATIENCE, holding, refusal, renewed, token};
@@ -177,4 +177,15 @@ fn futures_can_be_sent_to_another_thread() {
     sendable(&broker.request("data").send());
     sendable(&broker.status());
     sendable(&broker.explain("data"));
+}
+
+#[test]
+fn metrics_are_the_pieces_of_the_answer_together() {
+    let fake = Fake::start(|_, mut peer| {
+        assert_eq!(peer.request(), Some(Request::Metrics));
+        let pieces = ["up 1\n", "# EOF\n"].map(|piece| Response::Metrics(piece.to_owned()));
+        peer.answer_all(&[&pieces[..], &[Response::End]].concat());
+    });
+    let text = run(async { connect(&fake).await.metrics().await });
+    assert_eq!(text.unwrap(), "up 1\n# EOF\n");
 }
