@@ -13,7 +13,7 @@ use domo_token::daemon::{self, DaemonError, Environment, Options};
 use domo_token::flags::{Flags, LogFormat, Verb};
 use domo_token::load::load_config;
 #[cfg(unix)]
-use domo_token::platform::children;
+use domo_token::platform::child_processes;
 use domo_token::platform::logging::{self, Format};
 use domo_token::platform::systemd::{self, InheritedFds};
 use domo_token::platform::{descriptors, process_hardening, signals};
@@ -61,7 +61,7 @@ fn start() -> ExitCode {
     #[cfg(unix)]
     signals::fail_writes_past_size_limit();
     #[cfg(unix)]
-    children::keep_exit_statuses();
+    child_processes::keep_exit_statuses();
     let flags = match Flags::read() {
         Ok(flags) => flags,
         // Help and version are no errors: they go to standard output, and that may be closed or full.
@@ -159,7 +159,7 @@ fn check(options: &Options, env: Env<'static>, depth: Depth) -> ExitCode {
 fn init(wishes: &InitOptions, env: Env<'static>) -> ExitCode {
     // Else the default actions do.
     #[cfg(unix)]
-    if children::is_init()
+    if child_processes::is_init()
         && let Err(error) = signals::end_on_signals()
     {
         let ExitError(error, code) = ExitError::of_host(NO_SIGNALS, &error);
@@ -223,7 +223,7 @@ fn serve(options: &Options, format: Format, env: Env<'static>, harden: bool) -> 
     let ended = caught(run).and_then(|ended| ended);
     // A service manager that ends the whole control group does that; others leave them running.
     #[cfg(unix)]
-    children::end_all();
+    child_processes::kill_all();
     let Err(ExitError(error, code)) = ended else {
         logging::finish();
         return ExitCode::SUCCESS;
@@ -304,7 +304,7 @@ fn end(format: Format, error: &str, code: u8) -> ExitCode {
     let is_journal = stream.is_ok_and(|stream| logging::is_journal(&stream));
     // sd-daemon(3): the priority of the line.
     let priority = if is_journal { "<3>" } else { "" };
-    logging::print_last(format, priority, error);
+    logging::print_fatal(format, priority, error);
     logging::finish();
     ExitCode::from(code)
 }
@@ -330,7 +330,7 @@ fn close_memory(harden: bool) -> Result<(), ExitError> {
     if !harden {
         return Ok(());
     }
-    process_hardening::close().map_err(|error| {
+    process_hardening::apply().map_err(|error| {
         let hint = "allow prctl and setrlimit, or run with --debuggable";
         let what = "cannot disable core dumps and ptrace";
         ExitError(format!("{what}: {error}; {hint}"), daemon::EX_CONFIG)
