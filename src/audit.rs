@@ -1,7 +1,6 @@
-//! Who was given which token when, and who was refused: a JSON line for each, in a file.
+//! The audit: a JSON line in a file for each caller that was given a token or denied one.
 //!
-//! Serving never waits for the file. What can't be written, or comes faster than it is written, is
-//! lost and counted.
+//! Answers never wait for the file. Lines that can't be written, or not fast enough, are lost and counted.
 
 mod file;
 
@@ -25,48 +24,47 @@ use domo_token_core::policy::Caller;
 pub use file::check;
 use file::{is_torn, open, same_file};
 
-/// Lines that wait to be written, at most.
-const BACKLOG: usize = 4096;
+/// The most lines that wait to be written.
+const MAX_QUEUED: usize = 4096;
 
-/// How long the daemon's end waits for them: whoever has it on a file system that hangs, or behind
-/// a pipe that isn't read, must still be able to stop it.
-const LAST_LINES: Duration = Duration::from_millis(500);
+/// How long the daemon waits for them when it stops. A file system that hangs, or a pipe that isn't read, must
+/// not prevent that.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Takes the lines.
+/// Queues lines for the [`Writer`]. Clones share the queue.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    lines: mpsc::Sender<Line>,
+    sender: mpsc::Sender<Message>,
     shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
-    /// Taken, and neither written nor lost yet.
-    waiting: AtomicU64,
+    /// Lines that are neither written nor lost yet.
+    queued: AtomicU64,
     lost: AtomicU64,
 }
 
-/// Writes the lines.
+/// Writes the queued lines.
 #[derive(Debug)]
 pub struct Writer {
     file: File,
-    lines: mpsc::Receiver<Line>,
+    receiver: mpsc::Receiver<Message>,
     shared: Arc<Shared>,
-    /// Whether the file ends within a line, which the next one must not go on with.
-    torn: bool,
-    /// Whether the last write failed, so that it is told once.
-    failing: bool,
+    /// Whether the file ends within a line, which the next one must not continue.
+    is_torn: bool,
+    /// Whether the last write failed, which is logged once.
+    is_failing: bool,
 }
 
 #[derive(Debug)]
-enum Line {
-    Text(String),
-    /// Nothing comes any more.
-    Last,
+enum Message {
+    Line(String),
+    /// No line follows.
+    End,
 }
 
-/// One line.
 #[derive(Debug, Serialize)]
 struct Entry<'a> {
     /// Seconds since 1970.
@@ -83,35 +81,35 @@ struct Entry<'a> {
 }
 
 impl Audit {
-    /// Opens the file, or makes it, for the daemon's user alone; on Windows for whom its directory
-    /// says.
+    /// Opens or creates the file, readable by the daemon's user alone; on Windows by those that its directory
+    /// permits.
     ///
     /// # Errors
     ///
-    /// If that can't be done, or others could have the daemon write elsewhere.
+    /// If that fails, or other users could redirect the writes.
     pub fn open(path: &Path) -> io::Result<(Self, Writer)> {
         let file = open(path)?;
-        let (sender, lines) = mpsc::channel(BACKLOG);
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED);
         let shared = Arc::new(Shared {
             path: path.to_owned(),
-            waiting: AtomicU64::new(0),
+            queued: AtomicU64::new(0),
             lost: AtomicU64::new(0),
         });
         let audit = Self {
-            lines: sender,
+            sender,
             shared: Arc::clone(&shared),
         };
         let writer = Writer {
-            torn: is_torn(&file, path),
+            is_torn: is_torn(&file, path),
             file,
-            lines,
+            receiver,
             shared,
-            failing: false,
+            is_failing: false,
         };
         Ok((audit, writer))
     }
 
-    /// Takes down what `caller` was given for what it asked.
+    /// Records the answer to a request of `caller`: queues its line, or counts it as lost.
     pub fn record(
         &self,
         caller: &Caller,
@@ -131,30 +129,34 @@ impl Audit {
             outcome,
             generation,
         };
-        let line = serde_json::to_string(&entry).map(|text| Line::Text(text + "\n"));
-        let taken = line.is_ok_and(|line| self.lines.try_send(line).is_ok());
+        let line = serde_json::to_string(&entry).map(|text| Message::Line(text + "\n"));
+        let is_queued = line.is_ok_and(|line| self.sender.try_send(line).is_ok());
         let shared = &*self.shared;
-        let count = if taken { &shared.waiting } else { &shared.lost };
+        let count = if is_queued {
+            &shared.queued
+        } else {
+            &shared.lost
+        };
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Lines that were lost so far.
+    /// Returns how many lines were lost so far.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
     }
 
-    /// Nothing comes any more: returns once `writer`, which runs [`Writer::run`], has written what
-    /// there is, or can't in half a second; the rest is lost.
+    /// Ends the audit: returns once `writer`, the task of [`Writer::run`], has written the queued lines, or
+    /// after half a second; the rest is lost.
     pub async fn finish(&self, writer: JoinHandle<()>) {
-        let written = timeout(LAST_LINES, async {
-            // A writer that has ended needs no word, and one that panicked has said so.
-            let _ended = self.lines.send(Line::Last).await;
-            let _ended = writer.await;
+        let written = timeout(FLUSH_TIMEOUT, async {
+            // A writer that has ended needs no message, and a panic was logged.
+            self.sender.send(Message::End).await.ok();
+            writer.await.ok();
         });
         if written.await.is_err() {
             let shared = &*self.shared;
-            let lost = shared.waiting.swap(0, Ordering::Relaxed);
+            let lost = shared.queued.swap(0, Ordering::Relaxed);
             shared.lost.fetch_add(lost, Ordering::Relaxed);
             let path = shared.path.display();
             warn!(
@@ -166,42 +168,43 @@ impl Audit {
 }
 
 impl Writer {
-    /// Writes until [`Audit::finish`].
+    /// Writes lines until [`Audit::finish`].
     pub async fn run(mut self) {
-        let mut lines = Vec::new();
-        while self.lines.recv_many(&mut lines, BACKLOG).await > 0 {
+        let mut messages = Vec::new();
+        while self.receiver.recv_many(&mut messages, MAX_QUEUED).await > 0 {
             let mut text = String::new();
             let mut count = 0;
-            let mut last = false;
-            for line in lines.drain(..) {
-                match line {
-                    Line::Text(line) => {
+            let mut is_end = false;
+            for message in messages.drain(..) {
+                match message {
+                    Message::Line(line) => {
                         text.push_str(&line);
                         count += 1;
                     }
-                    Line::Last => last = true,
+                    Message::End => is_end = true,
                 }
             }
             let (writer, written) = threads::run_with(self, move |writer| {
-                let (whole, error) = writer.write(text);
-                writer.judge(count, whole, error);
+                let (complete, error) = writer.write(text);
+                writer.report(count, complete, error);
             })
             .await;
-            // A panic has ended it, and said so.
+            // It panicked, which was logged.
             let Some(writer) = writer else {
                 return;
             };
             self = writer;
             if let Err(error) = written {
-                self.judge(count, 0, Some(error));
+                self.report(count, 0, Some(error));
             }
-            if last {
+            if is_end {
                 return;
             }
         }
     }
 
-    /// Gives how many of the lines are there whole, and what kept the others away.
+    /// Writes the lines. Returns how many of them are complete in the file, and the error that prevented the
+    /// others.
     fn write(&mut self, mut lines: String) -> (u64, Option<io::Error>) {
         let path = &self.shared.path;
         if !same_file(&self.file, path) {
@@ -209,41 +212,41 @@ impl Writer {
                 Ok(file) => self.file = file,
                 Err(error) => return (0, Some(error)),
             }
-            self.torn = is_torn(&self.file, path);
+            self.is_torn = is_torn(&self.file, path);
         }
-        // Readers skip what is left of the torn line alone.
-        let ends = u64::from(self.torn);
-        if self.torn {
+        // Readers then skip only the torn line.
+        let ends = u64::from(self.is_torn);
+        if self.is_torn {
             lines.insert(0, '\n');
         }
         let (written, error) = append(&mut self.file, lines.as_bytes());
         if let Some(last) = written.last() {
-            self.torn = *last != b'\n';
+            self.is_torn = *last != b'\n';
         }
         let breaks = written.split(|byte| *byte == b'\n').skip(1).count();
-        let whole = u64::try_from(breaks).unwrap_or(u64::MAX);
-        (whole.saturating_sub(ends), error)
+        let complete = u64::try_from(breaks).unwrap_or(u64::MAX);
+        (complete.saturating_sub(ends), error)
     }
 
-    fn judge(&mut self, count: u64, whole: u64, error: Option<io::Error>) {
+    fn report(&mut self, count: u64, complete: u64, error: Option<io::Error>) {
         let path = self.shared.path.display();
-        // Less than that if the end has counted them as lost already.
-        let less = |waiting: u64| Some(waiting.saturating_sub(count));
+        // Fewer if `finish` has counted them as lost already.
+        let less = |queued: u64| Some(queued.saturating_sub(count));
         let counts = self
             .shared
-            .waiting
+            .queued
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         let counts = counts.unwrap_or_default().min(count);
         match error {
-            // Nothing to write shows nothing.
-            None if count > 0 && std::mem::replace(&mut self.failing, false) => {
+            // Without a line nothing was written.
+            None if count > 0 && std::mem::replace(&mut self.is_failing, false) => {
                 info!("audit file {path} is written again");
             }
             None => {}
             Some(error) => {
-                let lost = count.saturating_sub(whole).min(counts);
+                let lost = count.saturating_sub(complete).min(counts);
                 self.shared.lost.fetch_add(lost, Ordering::Relaxed);
-                if !std::mem::replace(&mut self.failing, true) {
+                if !std::mem::replace(&mut self.is_failing, true) {
                     warn!("audit file {path}: {error}; lines are lost until it can be written");
                 }
             }
@@ -251,7 +254,7 @@ impl Writer {
     }
 }
 
-/// Writes all of it, or as much as it can: what was written, and what kept it from the rest.
+/// Writes as much as possible. Returns what was written, and the error that prevented the rest.
 fn append<'a>(file: &mut File, text: &'a [u8]) -> (&'a [u8], Option<io::Error>) {
     let mut rest = text;
     let error = loop {
@@ -269,7 +272,7 @@ fn append<'a>(file: &mut File, text: &'a [u8]) -> (&'a [u8], Option<io::Error>) 
     (text.get(..written).unwrap_or_default(), error)
 }
 
-/// Seconds since 1970, to the millisecond.
+/// Returns the seconds since 1970, to the millisecond.
 fn epoch(at: SystemTime) -> f64 {
     let millis = u64::try_from(since_1970(at).as_millis()).unwrap_or(0);
     Duration::from_millis(millis).as_secs_f64()

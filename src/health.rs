@@ -1,9 +1,9 @@
 //! Metrics and health over HTTP, on a loopback port: `/metrics`, `/livez`, `/readyz` and
-//! `/readyz/{client}/{scope}`. Live means that the broker's loop answers; ready, that there is a
-//! living token.
+//! `/readyz/{client}/{scope}`. Live means that the broker's loop answers; ready means that there is a valid
+//! token.
 //!
-//! A page in a browser of this machine can be made to ask here, too: whoever names another host or
-//! comes from another page is refused.
+//! Web pages in a browser of this machine can send requests here, too: requests with another host or with an
+//! origin are rejected.
 
 mod connections;
 
@@ -36,32 +36,32 @@ use domo_token_core::policy::Caller;
 
 use connections::Connections;
 
-/// Connections at once; a new one replaces another.
-const CONNECTIONS: usize = 16;
+/// The most open connections; a further one replaces another.
+const MAX_CONNECTIONS: usize = 16;
 
-/// How many of them are accepted before they have had their chance to be answered.
+/// How many connections are accepted before the task yields to those that are open.
 const ACCEPTS_PER_TURN: usize = 4;
 
 /// How long the request's head may take.
-const HEAD: Duration = Duration::from_secs(1);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a connection may last in all; each has one request.
-const CONNECTION: Duration = Duration::from_secs(10);
+/// How long a connection may last in total; each has one request.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the text of the metrics is served before it is made again.
-const METRICS_FRESH: Duration = Duration::from_secs(1);
+/// How long the text of the metrics is served before it is rendered again.
+const METRICS_MAX_AGE: Duration = Duration::from_secs(1);
 
-/// How long the loop may take to answer before it isn't live.
-const LOOP: Duration = Duration::from_secs(1);
+/// How long the broker's loop may take to answer to count as live.
+const LOOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long accepting rests when the system is out of descriptors.
+/// How long accepting pauses when the system is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens there from now on.
+/// Binds and listens.
 ///
 /// # Errors
 ///
-/// If the address is taken, or not this machine's.
+/// If the address is in use, or not this machine's.
 ///
 /// # Panics
 ///
@@ -87,7 +87,7 @@ pub async fn serve<S: TokenSource, C: Clock>(
         loop {
             let accepted = tokio::select! {
                 biased;
-                Some(_ended) = tasks.join_next(), if !tasks.is_empty() => continue,
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -96,9 +96,11 @@ pub async fn serve<S: TokenSource, C: Clock>(
                     let has_request = Arc::new(AtomicBool::new(false));
                     let notice = Arc::clone(&has_request);
                     let task = tasks.spawn(async move {
-                        let _ended = timeout(CONNECTION, health.talk(stream, &notice)).await;
+                        timeout(CONNECTION_TIMEOUT, health.serve(stream, &notice))
+                            .await
+                            .ok();
                     });
-                    open.add(task, has_request, CONNECTIONS);
+                    open.add(task, has_request, MAX_CONNECTIONS);
                 }
                 Err(error) => {
                     debug!("a request for metrics can't be accepted: {error}");
@@ -136,7 +138,7 @@ impl<S: TokenSource, C: Clock> Health<S, C> {
         }
     }
 
-    async fn talk(&self, stream: TcpStream, has_request: &AtomicBool) {
+    async fn serve(&self, stream: TcpStream, has_request: &AtomicBool) {
         let service = service_fn(|request| async move {
             has_request.store(true, Ordering::Relaxed);
             let answer = self.answer(&request).await;
@@ -144,7 +146,7 @@ impl<S: TokenSource, C: Clock> Health<S, C> {
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
+            .header_read_timeout(HEAD_TIMEOUT)
             .keep_alive(false);
         let stream = TokioIo::new(stream);
         if let Err(error) = http.serve_connection(stream, service).await {
@@ -154,8 +156,8 @@ impl<S: TokenSource, C: Clock> Health<S, C> {
 
     async fn answer(&self, request: &Request<Incoming>) -> Answer {
         if !is_local(request.headers()) {
-            let words = "ask by a loopback address or localhost, and from no web page\n";
-            return plain(StatusCode::FORBIDDEN, words);
+            let text = "ask by a loopback address or localhost, and from no web page\n";
+            return plain(StatusCode::FORBIDDEN, text);
         }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
@@ -183,15 +185,15 @@ impl<S: TokenSource, C: Clock> Health<S, C> {
         answer
     }
 
-    /// Made once a second at most, however many ask.
+    /// Renders the metrics once a second at most, regardless of the number of requests.
     fn metrics_text(&self, now: BootTime) -> Bytes {
         let mut cached = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((made, text)) = &*cached
-            && now.saturating_since(*made) < METRICS_FRESH
+            && now.saturating_since(*made) < METRICS_MAX_AGE
         {
             return text.clone();
         }
-        // Every local user may ask here, so whoever listens has agreed to show all.
+        // Every local user may connect, so the config that enables the port permits them all.
         let all = Caller {
             privileged: true,
             ..Caller::default()
@@ -202,28 +204,28 @@ impl<S: TokenSource, C: Clock> Health<S, C> {
     }
 
     async fn live(&self) -> Answer {
-        match timeout(LOOP, self.engine.ping()).await {
+        match timeout(LOOP_TIMEOUT, self.engine.ping()).await {
             Ok(()) => plain(StatusCode::OK, "live\n"),
             Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the loop doesn't answer\n"),
         }
     }
 
     fn ready(&self) -> Answer {
-        let lacking = self.broker.scope_sets_without_token();
-        if lacking.is_empty() {
+        let without_token = self.broker.scope_sets_without_token();
+        if without_token.is_empty() {
             return plain(StatusCode::OK, "ready\n");
         }
         let line = |(client, scope): &(String, String)| format!("no token: {client}/{scope}\n");
-        let lines: String = lacking.iter().map(line).collect();
+        let lines: String = without_token.iter().map(line).collect();
         plain(StatusCode::SERVICE_UNAVAILABLE, lines)
     }
 
-    /// A set as in `acme/data%20user` or `acme/data,user`.
+    /// Answers for one scope set, such as `acme/data%20user` or `acme/data,user`.
     fn ready_set(&self, set: &str) -> Answer {
         let decoded = percent_decode_str(set).decode_utf8_lossy();
         let (client, scope) = decoded.split_once('/').unwrap_or((&decoded, ""));
-        let lives = ScopeSet::parse(scope).ok();
-        match lives.and_then(|scope| self.broker.has_token(client, &scope)) {
+        let scope = ScopeSet::parse(scope).ok();
+        match scope.and_then(|scope| self.broker.has_token(client, &scope)) {
             Some(true) => plain(StatusCode::OK, "ready\n"),
             Some(false) => plain(StatusCode::SERVICE_UNAVAILABLE, "no token\n"),
             None => plain(StatusCode::NOT_FOUND, "no such client or scope set\n"),
@@ -237,7 +239,7 @@ fn plain(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     answer
 }
 
-/// Whether the request names this machine as its host, and no page sent it.
+/// Whether the request names this machine as its host, and no web page sent it.
 fn is_local(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok());

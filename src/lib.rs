@@ -7,18 +7,18 @@
 //! - [`connect`]: connections to servers: name lookup, TCP, proxy, TLS.
 //! - [`source`]: where tokens come from: Domo's token endpoint over HTTP.
 //! - [`load`]: loads config, credentials and sources, without running anything on them.
-//! - [`audit`]: who was given which token when, in a file.
-//! - [`broker`]: answers requests, and runs the loop that carries out what the scheduler decides.
+//! - [`audit`]: records in a file which caller was given which token when.
+//! - [`broker`]: answers requests, and runs the loop that executes what the scheduler decides.
 //! - [`api`]: requests and answers, whatever the protocol.
-//! - [`fdstore`]: tokens over a restart of the service, in systemd's file-descriptor store.
-//! - [`health`]: metrics and health over HTTP, for this machine alone.
+//! - [`fdstore`]: keeps tokens over a restart of the service, in systemd's file-descriptor store.
+//! - [`health`]: metrics and health over HTTP, on a loopback port.
 //! - [`server`]: the socket: listener, peers, limits, sessions, and the adapters between protocols and the API.
 //! - [`daemon`]: wiring, reload, shutdown.
 //! - [`commands`]: the commands `check` and `init`.
 //! - `fuzzing`: what fuzzers call; not there otherwise.
 //!
-//! The crate `domo-token-core` decides, without I/O: schedules, scheduler, policy. A file `NAME_windows.rs` is what Windows
-//! has instead of `NAME.rs`.
+//! The crate `domo-token-core` decides, without I/O: schedules, scheduler, policy. A file `NAME_windows.rs`
+//! is what Windows has instead of `NAME.rs`.
 //!
 //! `docs/architecture.md` has the picture; callers use the crate `domo-token-client`.
 

@@ -13,7 +13,7 @@ use domo_token::daemon::{self, DaemonError, Environment, Options};
 use domo_token::flags::{Flags, LogFormat, Verb};
 use domo_token::load::load_config;
 #[cfg(unix)]
-use domo_token::platform::children;
+use domo_token::platform::child_processes;
 use domo_token::platform::logging::{self, Format};
 use domo_token::platform::systemd::{self, InheritedFds};
 use domo_token::platform::{descriptors, process_hardening, signals};
@@ -27,14 +27,14 @@ use zeroizing_alloc::ZeroAlloc;
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
 
-/// Wrong usage, as clap has it too.
-const USAGE: u8 = 2;
+/// The exit code for wrong usage, which is clap's, too.
+const EX_USAGE: u8 = 2;
 
-/// Standard output is closed or full.
-const CANNOT_WRITE: u8 = 74;
+/// The exit code if standard output is closed or full (`EX_IOERR` of sysexits).
+const EX_IOERR: u8 = 74;
 
 /// How errors about inherited descriptors begin.
-const HANDED_OVER: &str = "what systemd handed over";
+const INHERITED: &str = "what systemd handed over";
 
 /// How errors about handlers of signals begin.
 const NO_SIGNALS: &str = "cannot receive signals";
@@ -42,18 +42,18 @@ const NO_SIGNALS: &str = "cannot receive signals";
 /// How many descriptors a runtime opens.
 const RUNTIME_DESCRIPTORS: usize = 7;
 
-/// The system lacks room for now.
-const TRY_AGAIN: u8 = 75;
+/// The exit code if the system lacks resources (`EX_TEMPFAIL` of sysexits).
+const EX_TEMPFAIL: u8 = 75;
 
 fn main() -> ExitCode {
-    caught(start).unwrap_or_else(|ExitError(error, code)| {
+    catch_panic(start).unwrap_or_else(|ExitError(error, code)| {
         logging::finish();
         fail(&error, code)
     })
 }
 
-/// Makes a call, whose panic is a bug like that of a task: its message was printed by the hook.
-fn caught<T>(call: impl FnOnce() -> T) -> Result<T, ExitError> {
+/// Makes a call, and returns [`DaemonError::Bug`] if it panics. The hook has printed the message.
+fn catch_panic<T>(call: impl FnOnce() -> T) -> Result<T, ExitError> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|_panic| DaemonError::Bug.into())
 }
 
@@ -61,12 +61,12 @@ fn start() -> ExitCode {
     #[cfg(unix)]
     signals::fail_writes_past_size_limit();
     #[cfg(unix)]
-    children::keep_exit_statuses();
+    child_processes::keep_exit_statuses();
     let flags = match Flags::read() {
         Ok(flags) => flags,
-        // Help and version are no errors: they go to standard output, and that may be closed or full.
-        Err(other) if !other.use_stderr() => return print(&other.render().to_string()),
-        Err(wrong) => wrong.exit(),
+        // Help and version are no errors: they go to standard output, which may be closed or full.
+        Err(output) if !output.use_stderr() => return print(&output.render().to_string()),
+        Err(error) => error.exit(),
     };
     let env: Env<'static> = &|name| var_os(name);
     let options = Options {
@@ -76,12 +76,12 @@ fn start() -> ExitCode {
     };
     let harden = !flags.debuggable;
     if flags.verb.is_some()
-        && let Err(ExitError(error, code)) = close_memory(harden)
+        && let Err(ExitError(error, code)) = harden_process(harden)
     {
         return fail(&error, code);
     }
     match flags.verb {
-        None => serve(&options, form(flags.log_format), env, harden),
+        None => serve(&options, log_format(flags.log_format), env, harden),
         Some(Verb::Check { schema: true, .. }) => print(&config::schema()),
         Some(Verb::Check { online, syntax, .. }) => {
             let depth = match (online, syntax) {
@@ -118,8 +118,8 @@ fn start() -> ExitCode {
 }
 
 fn check(options: &Options, env: Env<'static>, depth: Depth) -> ExitCode {
-    let judge = match check::judge_as_service(options, env) {
-        Ok(judge) => judge,
+    let service_user = match check::judge_as_service(options, env) {
+        Ok(user) => user,
         Err(error) => return fail(&error, daemon::EX_CONFIG),
     };
     #[cfg(unix)]
@@ -127,28 +127,28 @@ fn check(options: &Options, env: Env<'static>, depth: Depth) -> ExitCode {
         let ExitError(error, code) = ExitError::of_host(NO_SIGNALS, &error);
         return fail(&error, code);
     }
-    let report = match run_once(check::run(options, env, depth, judge.is_some())) {
+    let report = match run_once(check::run(options, env, depth, service_user.is_some())) {
         Ok(report) => report,
         Err(ExitError(error, code)) => return fail(&error, code),
     };
     let mut good = report.good.clone();
-    if let Some(user) = judge.filter(|_| !good.is_empty()) {
+    if let Some(user) = service_user.filter(|_| !good.is_empty()) {
         good.insert(0, format!("checked as the service's user {user}"));
     }
-    // It comes first also where both streams lead to the same place.
+    // Printed before the errors also if both streams have the same target.
     let printed = if good.is_empty() {
         ExitCode::SUCCESS
     } else {
         print(&(good.join("\n") + "\n"))
     };
-    for words in &report.warnings {
-        say(&format_args!("warning: {words}"));
+    for message in &report.warnings {
+        print_error(&format_args!("warning: {message}"));
     }
-    for words in &report.wrong {
-        say(words);
+    for message in &report.wrong {
+        print_error(message);
     }
     if let Some(verdict) = report.verdict() {
-        say(&verdict);
+        print_error(&verdict);
     }
     match report.exit_code() {
         0 => printed,
@@ -156,22 +156,22 @@ fn check(options: &Options, env: Env<'static>, depth: Depth) -> ExitCode {
     }
 }
 
-fn init(wishes: &InitOptions, env: Env<'static>) -> ExitCode {
-    // Else the default actions do.
+fn init(options: &InitOptions, env: Env<'static>) -> ExitCode {
+    // Without PID 1 the default actions end the process.
     #[cfg(unix)]
-    if children::is_init()
+    if child_processes::is_init()
         && let Err(error) = signals::end_on_signals()
     {
         let ExitError(error, code) = ExitError::of_host(NO_SIGNALS, &error);
         return fail(&error, code);
     }
-    if let Some(path) = config::explicit_config_path(wishes.config.clone(), env)
+    if let Some(path) = config::explicit_config_path(options.config.clone(), env)
         && let Some(fault) = config::fault_of_path(&path)
     {
         let error = format!("config {}: {fault}", shown_path(&path));
         return fail(&error, daemon::EX_CONFIG);
     }
-    let written = match run_once(init::run(wishes, env)) {
+    let written = match run_once(init::run(options, env)) {
         Ok(written) => written,
         Err(ExitError(error, code)) => return fail(&error, code),
     };
@@ -180,7 +180,7 @@ fn init(wishes: &InitOptions, env: Env<'static>) -> ExitCode {
             let printed = print(&next);
             let problems = run_once(check::problems_of_service(&config, env));
             for problem in problems.unwrap_or_else(|ExitError(error, _)| vec![error]) {
-                say(&format_args!(
+                print_error(&format_args!(
                     "warning: the service cannot use this config yet: {problem}"
                 ));
             }
@@ -190,11 +190,11 @@ fn init(wishes: &InitOptions, env: Env<'static>) -> ExitCode {
     }
 }
 
-/// Runs a command's work to its end, and waits for nothing that it has left behind: a name server that
-/// does not answer would hold the process up.
-fn run_once<T>(work: impl Future<Output = T>) -> Result<T, ExitError> {
+/// Runs a command to its end, and does not wait for what it has left behind: a name server that does not
+/// answer would delay the end of the process.
+fn run_once<T>(command: impl Future<Output = T>) -> Result<T, ExitError> {
     let runtime = runtime()?;
-    let result = runtime.block_on(work);
+    let result = runtime.block_on(command);
     runtime.shutdown_background();
     Ok(result)
 }
@@ -206,8 +206,8 @@ fn serve(options: &Options, format: Format, env: Env<'static>, harden: bool) -> 
     let inherited = match systemd::take_inherited() {
         Ok(inherited) => inherited,
         Err(error) => {
-            let error = format!("{HANDED_OVER}: {error}");
-            return end(format, &error, daemon::EX_CONFIG);
+            let error = format!("{INHERITED}: {error}");
+            return exit(format, &error, daemon::EX_CONFIG);
         }
     };
     #[cfg(unix)]
@@ -217,33 +217,33 @@ fn serve(options: &Options, format: Format, env: Env<'static>, harden: bool) -> 
         .filter_map(|socket| socket.try_clone().ok())
         .collect();
     let run = || {
-        close_memory(harden)?;
+        harden_process(harden)?;
         run(options, format, env, inherited)
     };
-    let ended = caught(run).and_then(|ended| ended);
-    // A service manager that ends the whole control group does that; others leave them running.
+    let result = catch_panic(run).and_then(|result| result);
+    // systemd ends the whole control group; other supervisors leave the commands running.
     #[cfg(unix)]
-    children::end_all();
-    let Err(ExitError(error, code)) = ended else {
+    child_processes::kill_all();
+    let Err(ExitError(error, code)) = result else {
         logging::finish();
         return ExitCode::SUCCESS;
     };
-    // After any other end there is another start, for which callers wait.
+    // After any other exit code the daemon is started again, and callers wait for that.
     #[cfg(unix)]
     if code == daemon::EX_CONFIG {
         server::reject_backlog(&sockets);
     }
-    end(format, &error, code)
+    exit(format, &error, code)
 }
 
-/// Has a log line of a daemon in the background of its terminal be written even after
-/// `stty tostop`, where SIGTTOU would stop the process unless it blocks that. Threads inherit this,
-/// so it comes before the first one starts; commands start with nothing blocked.
+/// Blocks SIGTTOU, which after `stty tostop` would stop a daemon in the background of its terminal when it
+/// writes a log line. Threads inherit the mask, so this comes before the first one starts; commands start
+/// with nothing blocked.
 #[cfg(unix)]
 fn write_from_background() {
     use nix::sys::signal::{SigSet, Signal};
     let signals: SigSet = Signal::SIGTTOU.into();
-    // No more can go wrong than without it.
+    // On failure the default applies.
     let _ = signals.thread_block();
 }
 
@@ -255,7 +255,7 @@ fn run(
 ) -> Result<(), ExitError> {
     if let Some(error) = &inherited.error {
         return Err(ExitError(
-            format!("{HANDED_OVER}: {error}"),
+            format!("{INHERITED}: {error}"),
             daemon::EX_CONFIG,
         ));
     }
@@ -263,7 +263,7 @@ fn run(
     let rust_log = logging::rust_log(env);
     let level = config.log.level.as_deref();
     let filter = logging::filter(options.log.as_deref(), rust_log.as_deref(), level);
-    let filter = filter.map_err(|error| ExitError(error, USAGE))?;
+    let filter = filter.map_err(|error| ExitError(error, EX_USAGE))?;
     let journal = env("JOURNAL_STREAM").and_then(|stream| stream.into_string().ok());
     let levels = logging::start(filter, format, journal.as_deref());
     let ignored = rust_log.as_deref().and_then(logging::rust_log_notice);
@@ -287,29 +287,29 @@ fn run(
     run_to_completion(&runtime, daemon)
 }
 
-/// Runs it as a task, as to wake up what a runtime blocks on takes a system call each time.
+/// Runs the daemon as a task: waking up the future that a runtime blocks on takes a system call each time.
 fn run_to_completion(
     runtime: &Runtime,
     daemon: impl Future<Output = Result<(), ExitError>> + Send + 'static,
 ) -> Result<(), ExitError> {
-    let ended = runtime.block_on(runtime.spawn(daemon));
-    ended.unwrap_or_else(|_panicked| Err(DaemonError::Bug.into()))
+    let result = runtime.block_on(runtime.spawn(daemon));
+    result.unwrap_or_else(|_panicked| Err(DaemonError::Bug.into()))
 }
 
-/// The service ends with that: the journal and standard error have the error, the status that every
-/// local user can read only its kind.
-fn end(format: Format, error: &str, code: u8) -> ExitCode {
+/// Prints the error and returns the exit code. systemd's status, which every local user can read, has only
+/// the kind of error.
+fn exit(format: Format, error: &str, code: u8) -> ExitCode {
     systemd::ended(code);
     let stream = std::env::var("JOURNAL_STREAM");
     let is_journal = stream.is_ok_and(|stream| logging::is_journal(&stream));
     // sd-daemon(3): the priority of the line.
     let priority = if is_journal { "<3>" } else { "" };
-    logging::print_last(format, priority, error);
+    logging::print_fatal(format, priority, error);
     logging::finish();
     ExitCode::from(code)
 }
 
-fn form(format: LogFormat) -> Format {
+fn log_format(format: LogFormat) -> Format {
     match format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
@@ -317,7 +317,7 @@ fn form(format: LogFormat) -> Format {
 }
 
 fn runtime() -> Result<Runtime, ExitError> {
-    // Without room for its descriptors tokio panics.
+    // tokio panics if it cannot open its descriptors.
     let built = descriptors::probe(RUNTIME_DESCRIPTORS).and_then(|()| {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().build()
@@ -325,12 +325,12 @@ fn runtime() -> Result<Runtime, ExitError> {
     built.map_err(|error| ExitError::of_host("cannot start the event loop", &error))
 }
 
-/// Keeps others out of this process's memory, unless it is to be open to debuggers.
-fn close_memory(harden: bool) -> Result<(), ExitError> {
+/// Disables core dumps and ptrace, unless the process is to be debuggable.
+fn harden_process(harden: bool) -> Result<(), ExitError> {
     if !harden {
         return Ok(());
     }
-    process_hardening::close().map_err(|error| {
+    process_hardening::apply().map_err(|error| {
         let hint = "allow prctl and setrlimit, or run with --debuggable";
         let what = "cannot disable core dumps and ptrace";
         ExitError(format!("{what}: {error}; {hint}"), daemon::EX_CONFIG)
@@ -340,23 +340,23 @@ fn close_memory(harden: bool) -> Result<(), ExitError> {
 fn print(text: &str) -> ExitCode {
     match domo_token_stdout::write(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("standard output: {error}"), CANNOT_WRITE),
+        Err(error) => fail(&format!("standard output: {error}"), EX_IOERR),
     }
 }
 
-/// Why it ended, and with which exit code.
+/// An error message and the exit code.
 #[derive(Debug)]
 struct ExitError(String, u8);
 
 impl ExitError {
-    /// The system refused what the daemon cannot do without: for good, or while it lacks room.
+    /// Returns the error of a system call that the daemon needs: a permanent one, or a lack of resources.
     fn of_host(what: &str, error: &io::Error) -> Self {
         use io::ErrorKind::{PermissionDenied, Unsupported};
-        let for_good = matches!(error.kind(), PermissionDenied | Unsupported);
-        let code = if for_good {
+        let is_permanent = matches!(error.kind(), PermissionDenied | Unsupported);
+        let code = if is_permanent {
             daemon::EX_CONFIG
         } else {
-            TRY_AGAIN
+            EX_TEMPFAIL
         };
         let hint = if descriptors::is_exhausted(error) {
             descriptors::RAISE_LIMIT
@@ -374,13 +374,13 @@ impl From<DaemonError> for ExitError {
 }
 
 fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {
-    say(error);
+    print_error(error);
     ExitCode::from(code)
 }
 
-fn say(words: &impl std::fmt::Display) {
-    // With standard error closed the exit code still tells.
-    let _told = writeln!(io::stderr(), "domo-tokend: {words}");
+fn print_error(message: &impl std::fmt::Display) {
+    // If standard error is closed, there is only the exit code.
+    writeln!(io::stderr(), "domo-tokend: {message}").ok();
 }
 
 #[cfg(test)]
@@ -410,14 +410,14 @@ mod tests {
             ended.send(run_to_completion(&runtime().unwrap(), daemon))
         });
         let end = end.recv_timeout(Duration::from_secs(30)).unwrap();
-        let ExitError(words, code) = end.unwrap_err();
+        let ExitError(message, code) = end.unwrap_err();
         assert_eq!(code, 70);
-        assert!(words.contains("please report it"), "{words}");
+        assert!(message.contains("please report it"), "{message}");
     }
 
     #[test]
     fn panic_outside_of_tasks_is_a_bug_too() {
-        let ExitError(message, code) = caught(|| panic!("a planted bug")).unwrap_err();
+        let ExitError(message, code) = catch_panic(|| panic!("a planted bug")).unwrap_err();
         assert_eq!(code, 70);
         assert!(message.contains("please report it"), "{message}");
     }

@@ -1,21 +1,21 @@
 //! What the operating system provides, leaves first: each imports only from those above it.
 //!
-//! - [`clock`]: the boot clock, and waiting on it; the only file that reads a clock.
+//! - [`clock`]: the boot clock, and sleeping on it; nothing else reads a clock.
 //! - [`logging`]: log lines to standard error or the journal.
-//! - [`children`]: the processes of secret commands, and as PID 1 orphans.
+//! - [`child_processes`]: the processes of secret commands, and as PID 1 orphans.
 //! - [`signals`]: signals as messages.
 //! - [`threads`]: jobs that block, each on a thread of its own.
 //! - [`file_watch`]: notices that files change.
-//! - [`systemd`]: notifications to systemd, and the descriptors it passes.
-//! - [`process_hardening`]: no core dumps, no ptrace.
+//! - [`systemd`]: notifications to systemd, the watchdog, and the descriptors that systemd passes and stores.
+//! - [`process_hardening`]: disables core dumps and ptrace.
 //! - [`descriptors`]: the limit on open descriptors.
-//! - `file_mode`: files and directories with the mode asked for, on Unix.
+//! - `file_mode`: creates files and directories with a given mode, on Unix.
 //! - [`users`]: the user database.
 //! - `acl`: access lists of files, on Windows.
 
 pub mod clock;
 pub mod logging;
-pub mod children;
+pub mod child_processes;
 #[cfg_attr(windows, path = "platform/signals_windows.rs")]
 pub mod signals;
 pub mod threads;

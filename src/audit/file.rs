@@ -1,5 +1,4 @@
-//! The file that the audit is written to: whose it must be, how it is opened, and whether it is still
-//! the one at its path.
+//! The file of the audit: its owner, how it is opened, and whether it was rotated.
 
 #[cfg(unix)]
 use std::fs;
@@ -16,23 +15,23 @@ use rustix::fs::{Access, OFlags, access, fcntl_setfl};
 #[cfg(unix)]
 use rustix::io::Errno;
 
-/// Opens the file at `path`, or makes it.
+/// Opens or creates the file at `path`.
 ///
 /// # Errors
 ///
-/// What the system says, or why the file isn't safe to write to.
+/// What the system returns, or why the file isn't safe to write to.
 #[cfg(unix)]
 pub(super) fn open(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     if let Some(stream) = own_stream(path) {
         return stream;
     }
-    // Before it could be made there.
-    check_audit_directories(path).map_err(|error| refused(error, path))?;
+    // Checked before the file can be created there.
+    check_audit_directories(path).map_err(|error| without_path(error, path))?;
     check_existing(path)?;
     let mut options = OpenOptions::new();
     options.append(true).create(true);
-    // A pipe's reader isn't waited for.
+    // Opening a pipe does not wait for its reader.
     let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
     options.mode(0o600).custom_flags(flags.bits().cast_signed());
     let file = options
@@ -43,21 +42,21 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
             }
             Some(_) | None => error,
         })?;
-    // What is open is what counts, whatever was there a moment ago.
-    check_audit(&file.metadata()?, path).map_err(|error| refused(error, path))?;
+    // The open file counts, whatever was at the path a moment ago.
+    check_audit(&file.metadata()?, path).map_err(|error| without_path(error, path))?;
     fcntl_setfl(&file, OFlags::APPEND)?;
     file_mode::restore_owner(&file, 0o600)?;
     Ok(file)
 }
 
-/// The same; there is neither mode nor owner to judge, and the directory's access list is inherited.
+/// Opens or creates the file at `path`, which inherits the access list of its directory.
 #[cfg(windows)]
 pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 
-/// Whether [`super::Audit::open`] would do, as far as that shows without making the file or waiting
-/// for a pipe's reader.
+/// Checks whether [`super::Audit::open`] would succeed, without creating the file or waiting for a pipe's
+/// reader.
 ///
 /// # Errors
 ///
@@ -67,7 +66,7 @@ pub fn check(path: &Path) -> io::Result<()> {
     if let Some(stream) = own_stream(path) {
         return stream.map(drop);
     }
-    check_audit_directories(path).map_err(|error| refused(error, path))?;
+    check_audit_directories(path).map_err(|error| without_path(error, path))?;
     if check_existing(path)? {
         return Ok(access(path, Access::WRITE_OK)?);
     }
@@ -75,7 +74,7 @@ pub fn check(path: &Path) -> io::Result<()> {
     Ok(access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
-/// On Windows nothing shows before it is opened.
+/// Checks nothing: on Windows only opening the file shows whether that succeeds.
 ///
 /// # Errors
 ///
@@ -102,12 +101,12 @@ fn own_stream(path: &Path) -> Option<io::Result<File>> {
     Some(stream.map(File::from))
 }
 
-/// Judges what is at `path`; says whether anything is.
+/// Checks the file at `path`. Returns whether there is one.
 #[cfg(unix)]
 fn check_existing(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(stat) => {
-            check_audit(&stat, path).map_err(|error| refused(error, path))?;
+            check_audit(&stat, path).map_err(|error| without_path(error, path))?;
             Ok(true)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -115,9 +114,9 @@ fn check_existing(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// The error without the path if it is that of the file, because the caller names it.
+/// Returns the error without the path if it is that of the file, because the caller adds it.
 #[cfg(unix)]
-fn refused(error: CredentialsError, path: &Path) -> io::Error {
+fn without_path(error: CredentialsError, path: &Path) -> io::Error {
     match error {
         CredentialsError::Read { source, .. } => source,
         CredentialsError::Unsafe {
@@ -131,8 +130,8 @@ fn refused(error: CredentialsError, path: &Path) -> io::Error {
 
 /// Whether the file at `path`, as an earlier process may have left it, ends within a line.
 pub(super) fn is_torn(file: &File, path: &Path) -> bool {
-    // To open a pipe for reading may take for ever.
-    if !file.metadata().is_ok_and(|about| about.is_file()) {
+    // Opening a pipe for reading can block.
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
         return false;
     }
     let last = File::open(path).and_then(|mut file| {
@@ -141,22 +140,22 @@ pub(super) fn is_torn(file: &File, path: &Path) -> bool {
         file.read_exact(&mut last)?;
         Ok(last != *b"\n")
     });
-    // Of an empty file there is no last byte.
+    // An empty file has no last byte.
     last.unwrap_or(false)
 }
 
-/// Whether what is at `path` is still that file: log rotation moves it away.
+/// Whether `path` still leads to that file, which log rotation renames.
 #[cfg(unix)]
 pub(super) fn same_file(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let id = |stat: fs::Metadata| (stat.dev(), stat.ino());
     match (file.metadata(), fs::metadata(path)) {
-        (Ok(held), Ok(there)) => id(held) == id(there),
+        (Ok(open), Ok(found)) => id(open) == id(found),
         (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
     }
 }
 
-/// The same; Windows knows a file by what is open alone.
+/// Whether `path` still leads to that file; Windows identifies a file only while it is open.
 #[cfg(windows)]
 pub(super) fn same_file(file: &File, path: &Path) -> bool {
     use same_file::Handle;
@@ -164,7 +163,7 @@ pub(super) fn same_file(file: &File, path: &Path) -> bool {
         file.try_clone().and_then(Handle::from_file),
         Handle::from_path(path),
     ) {
-        (Ok(held), Ok(there)) => held == there,
+        (Ok(open), Ok(found)) => open == found,
         (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
     }
 }

@@ -36,13 +36,13 @@ fn note(audit: &Audit, scope: &str) {
 fn lines_past_the_backlog_are_lost_and_counted() {
     let folder = tempfile::tempdir().unwrap();
     let (audit, _writer) = Audit::open(&folder.path().join("audit")).unwrap();
-    for _ in 0..BACKLOG {
+    for _ in 0..MAX_QUEUED {
         note(&audit, "data");
     }
     assert_eq!(audit.lost(), 0);
     note(&audit, "data");
     assert_eq!(audit.lost(), 1);
-    assert_eq!(BACKLOG, 4096, "docs/config.md says so");
+    assert_eq!(MAX_QUEUED, 4096, "docs/config.md says so");
 }
 
 #[test]
@@ -56,8 +56,8 @@ fn a_line_that_was_torn_spoils_no_other_and_whole_ones_are_not_lost() {
     let (whole, error) = writer.write(lines.concat());
     let kept = usize::try_from(whole).unwrap();
     assert_eq!(error.as_ref().unwrap().kind(), io::ErrorKind::WouldBlock);
-    writer.shared.waiting.store(count, Ordering::Relaxed);
-    writer.judge(count, whole, error);
+    writer.shared.queued.store(count, Ordering::Relaxed);
+    writer.report(count, whole, error);
     assert_eq!(audit.lost(), count - whole);
     let before = drain(&mut reader);
     let (there, torn) = before.split_at(kept * 100);
@@ -97,7 +97,7 @@ async fn the_end_does_not_wait_for_a_pipe_that_is_not_read() {
     let (_folder, path, reader) = pipe();
     let (audit, writer) = Audit::open(&path).unwrap();
     let scope = "s".repeat(1024);
-    for _ in 0..BACKLOG {
+    for _ in 0..MAX_QUEUED {
         note(&audit, &scope);
     }
     let finish = audit.finish(tokio::spawn(writer.run()));

@@ -196,6 +196,7 @@ use host::{foreign_config, hidden_paths, sudo_command};
 /// On Windows the service has no user of its own.
 #[must_use]
 #[cfg(windows)]
+#[expect(clippy::unused_async, reason = "the same signature everywhere")]
 pub async fn problems_of_service(_: &Path, _: Env<'static>) -> Vec<String> {
     Vec::new()
 }

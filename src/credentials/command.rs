@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::config::named_path::NamedPath;
 use crate::config::{Env, SecretCommand};
-use crate::platform::children::OwnChild;
+use crate::platform::child_processes::OwnChild;
 use crate::platform::clock::{BootTime, boot_now};
 
 use super::command_program::{self, ProgramError};

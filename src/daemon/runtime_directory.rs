@@ -1,5 +1,5 @@
-//! What a user's own broker needs before it has a place for its socket: `$XDG_RUNTIME_DIR`, which
-//! login sessions set, and the directory that it names.
+//! The runtime directory of a user's own broker, in which its socket is: `$XDG_RUNTIME_DIR`, which login
+//! sessions set, and what to do without it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::config::{Env, xdg_path_in};
 /// Exists where systemd is the init system (`sd_booted(3)`).
 pub(crate) const SYSTEMD: &str = "/run/systemd/system";
 
-/// Creates a runtime directory where nothing else does, and has daemon and callers use it.
+/// The commands that create a runtime directory where nothing else does, for daemon and callers.
 pub(crate) const CREATE: [&str; 2] = [
     "mkdir -p -m 700 ~/.run",
     "export XDG_RUNTIME_DIR=~/.run   # for callers too",
@@ -54,7 +54,7 @@ pub(crate) fn owner(path: &Path) -> Option<u32> {
     path.exists().then_some(0)
 }
 
-/// What to do where the daemon has no place for its socket, with the command to type last.
+/// Returns what to do if the daemon has no directory for its socket, with the command to type last.
 #[cfg(unix)]
 pub(super) fn advice(env: Env) -> String {
     let uid = rustix::process::getuid().as_raw();
@@ -63,13 +63,13 @@ pub(super) fn advice(env: Env) -> String {
     of_need(&need(env, uid, &owner), &name.unwrap_or(uid.to_string()))
 }
 
-/// A pipe has a place everywhere.
+/// A pipe needs no directory.
 #[cfg(windows)]
 pub(super) fn advice(_: Env) -> String {
     of_need(&Need::Nothing, "")
 }
 
-/// What to do where the variable names the socket's directory and that is another user's, as after `su`
+/// Returns what to do if the variable names the socket's directory and that is another user's, as after `su`
 /// without `-`.
 #[cfg(unix)]
 pub(super) fn advice_if_foreign(env: Env, socket: &Path) -> Option<String> {

@@ -1,4 +1,4 @@
-//! Which connections are open, and which one makes room for the next.
+//! The open connections, and which one is closed for the next.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ struct Connection {
 }
 
 impl Connections {
-    /// Adds one. Of `most`, the oldest that has sent no request is closed for it; if fewer than half
-    /// are such, the oldest of the others, whose callers read their answers slowly.
-    pub(super) fn add(&mut self, task: AbortHandle, has_request: Arc<AtomicBool>, most: usize) {
+    /// Adds a connection. If there are `max` already, the oldest that has sent no request is closed; if these
+    /// are fewer than half, the oldest of the others, which read their answers slowly.
+    pub(super) fn add(&mut self, task: AbortHandle, has_request: Arc<AtomicBool>, max: usize) {
         self.0.retain(|open| !open.task.is_finished());
-        if self.0.len() >= most {
+        if self.0.len() >= max {
             let is_idle = |open: &Connection| !open.has_request.load(Ordering::Relaxed);
             let idle = self.0.iter().filter(|open| is_idle(open)).count();
-            let from_idle = 2 * idle >= most;
+            let from_idle = 2 * idle >= max;
             let oldest = self.0.iter().position(|open| is_idle(open) == from_idle);
             if let Some(oldest) = oldest.and_then(|oldest| self.0.remove(oldest)) {
                 oldest.task.abort();

@@ -1,4 +1,4 @@
-//! The clock that the broker runs on; nothing else here reads one.
+//! The clock that the broker runs on; nothing else reads a clock.
 
 #[cfg(target_os = "linux")]
 mod timer;
@@ -10,22 +10,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The longest sleep before the time is looked at again, where only tokio's timers are to be had:
-/// they stand still while a machine is suspended, so a renewal can be late by this much after it
-/// wakes.
+/// The longest sleep before the time is read again where there are only tokio's timers: they stop while a
+/// machine is suspended, so a renewal can be late by this much after it resumes.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
-/// Tells the time and waits for it.
+/// Reads the time and sleeps.
 pub trait Clock: Clone + Send + Sync + 'static {
-    /// The time since boot, suspend included.
+    /// Returns the time since boot, including suspend.
     fn now(&self) -> BootTime;
 
     /// Returns once `due` has passed.
     fn sleep_until(&self, due: BootTime) -> impl Future<Output = ()> + Send;
 }
 
-/// The machine's own clock. Clones share a kernel timer; if two sleep at once, the second makes its
-/// own.
+/// The machine's boot clock. Clones share a kernel timer; if two sleep at the same time, the second creates
+/// its own.
 #[derive(Clone, Debug, Default)]
 pub struct SystemClock {
     #[cfg(target_os = "linux")]
@@ -33,7 +32,6 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// The machine's clock, which takes its timer when it first sleeps.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -52,15 +50,15 @@ impl Clock for SystemClock {
     }
 }
 
-/// Returns the time of tokio's timers, from which their deadlines are computed. It stands still in
-/// suspend, and while a test has paused it.
+/// Returns the time of tokio's timers, from which their deadlines are computed. It stops during suspend, and
+/// while a test has paused it.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is where it is read")]
 pub fn timer_now() -> Instant {
     Instant::now()
 }
 
-/// Looks at the time again after each part.
+/// Sleeps in parts, and reads the time again after each.
 async fn sleep_in_parts<Sleep: Future<Output = ()>>(
     due: BootTime,
     now: impl Fn() -> BootTime,

@@ -6,15 +6,15 @@ use std::io;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the soft limit to the hard one, and says how many descriptors there may be then.
+/// Raises the soft limit to the hard one, and returns it.
 #[must_use]
 pub fn raise() -> usize {
     let limit = getrlimit(Resource::Nofile);
-    let wanted = Rlimit {
+    let raised = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
-    let current = match setrlimit(Resource::Nofile, wanted) {
+    let current = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
@@ -26,18 +26,18 @@ pub fn raise() -> usize {
 /// What to do when [`is_exhausted`].
 pub const RAISE_LIMIT: &str = "; raise the limit on open files (LimitNOFILE= or ulimit -n)";
 
-/// Whether the error is that there is no room for another descriptor, in the process or the system.
+/// Whether the error is that the limit on open descriptors, of the process or the system, is reached.
 #[must_use]
 pub fn is_exhausted(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// Opens that many descriptors, and closes them.
+/// Checks that so many descriptors can be opened.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// What the system returns.
 pub fn probe(count: usize) -> io::Result<()> {
     let open = |_| File::open("/dev/null");
     let opened: io::Result<Vec<File>> = (0..count).map(open).collect();

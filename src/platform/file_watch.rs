@@ -1,12 +1,10 @@
-//! Notices that files change: by the system's events, and by a slow look of its own where there
-//! are none.
+//! Detects changes of files, by the system's events, and by slow polling where there are none.
 //!
-//! Events are only hints: what is watched is each file's directory, and what a file leads to is
-//! found anew after each of them, so that a rename, a swapped symlink or a directory made again is
-//! a change like any other.
+//! The directory of each file is watched, and after each event the files are resolved and compared again,
+//! so that a rename, a replaced symlink or a new directory is a change like any other.
 
-mod names;
 mod thread;
+mod watched_names;
 
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
@@ -18,46 +16,46 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use crate::platform::clock::{BootTime, boot_now};
-pub(crate) use names::names_on_the_way;
 use thread::FileWatcher;
+pub(crate) use watched_names::names_on_the_way;
 
-/// How long the parts of watching take.
+/// Delays and intervals of watching.
 #[derive(Clone, Copy, Debug)]
 struct Timing {
-    /// How long it must be quiet after a change: an editor or a deployment makes several in a row.
+    /// How long no further change must come: an editor or a deployment makes several in a row.
     quiet: Duration,
-    /// How long a change waits for quiet at most.
+    /// How long a change is delayed for that at most.
     quiet_max: Duration,
-    /// How often files are looked at where there are no events, as on network file systems.
-    look: Duration,
-    /// How often they are looked at otherwise: events can be lost, and none comes when something
-    /// above a directory is renamed or mounted over. Each look wakes an idle daemon up.
-    look_anyhow: Duration,
-    /// How often a directory that isn't there is looked for.
-    look_for_directory: Duration,
+    /// How often files are polled where there are no events, as on network file systems.
+    poll: Duration,
+    /// How often they are polled otherwise: events can be lost, and none comes when something
+    /// above a directory is renamed or mounted over. Each poll wakes up an idle daemon.
+    poll_with_events: Duration,
+    /// How often files are polled while one of their directories is missing.
+    poll_for_directory: Duration,
 }
 
 const TIMING: Timing = Timing {
     quiet: Duration::from_millis(100),
     quiet_max: Duration::from_millis(500),
-    look: Duration::from_secs(30),
-    look_anyhow: Duration::from_secs(60),
-    look_for_directory: Duration::from_secs(1),
+    poll: Duration::from_secs(30),
+    poll_with_events: Duration::from_secs(60),
+    poll_for_directory: Duration::from_secs(1),
 };
 
 /// Symlinks followed for one file, as many as the system does.
 const MAX_LINKS: usize = 40;
 
-/// What a file was when it was looked at.
+/// Identifies the version of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Stamp(Option<(Identity, u64, Option<SystemTime>)>);
 
-/// Device, inode, and when it was last changed in any way: of a file put in another's place, and
-/// of one whose mode has changed, it changed.
+/// Device, inode and the time of the last change (ctime), which differs for a file that replaced another
+/// and for one whose mode has changed.
 type Identity = (u64, u64, i64, i64);
 
 impl Stamp {
-    /// Looks at the file, or at what a symlink leads to.
+    /// Returns the stamp of the file, or of the target of a symlink.
     #[must_use]
     pub fn of(path: &Path) -> Self {
         let found = fs::metadata(path).ok();
@@ -71,7 +69,7 @@ fn identity(found: &Metadata) -> Identity {
     (found.dev(), found.ino(), found.ctime(), found.ctime_nsec())
 }
 
-/// There is a time of creation instead, and no number that every file system has.
+/// Uses the time of creation, because Windows has no inode number on every file system.
 #[cfg(windows)]
 fn identity(found: &Metadata) -> Identity {
     use std::os::windows::fs::MetadataExt;
@@ -81,18 +79,17 @@ fn identity(found: &Metadata) -> Identity {
 /// Watches a set of files that can be replaced by another, and the paths of the socket, on a thread of
 /// its own: a network file system that hangs must not hold up anything else.
 ///
-/// Where no thread can be started it is tried again from time to time.
+/// If no thread can be started, that is retried.
 pub struct Files {
-    pace: Timing,
+    timing: Timing,
     with_events: bool,
-    /// As they were when they were last given.
-    given: Vec<(PathBuf, Stamp)>,
+    stamps: Vec<(PathBuf, Stamp)>,
     socket: Option<SocketPaths>,
     thread: Option<Thread>,
     /// When the next thread is started, if there is none.
     next_start: BootTime,
-    /// Whether it was logged that there is none.
-    told: bool,
+    /// Whether the lack of a thread was logged.
+    was_logged: bool,
 }
 
 /// The paths of the socket, and what is notified of a change.
@@ -103,21 +100,21 @@ struct SocketPaths {
 }
 
 struct Thread {
-    hints: Sender<Message>,
+    messages: Sender<Message>,
     changed: mpsc::Receiver<()>,
 }
 
 enum Message {
-    /// Watch these from now on.
+    /// Replaces the files to watch.
     Files(Vec<(PathBuf, Stamp)>),
-    /// And these.
+    /// Replaces the paths of the socket to watch.
     Socket(SocketPaths),
-    /// Something may have changed.
+    /// A file may have changed.
     Event(Changes),
     End,
 }
 
-/// What may have changed.
+/// Which of the watched paths may have changed.
 #[derive(Clone, Copy, Default)]
 struct Changes {
     files: bool,
@@ -128,18 +125,18 @@ impl Files {
     /// Watches nothing yet.
     #[must_use]
     pub fn new() -> Self {
-        Self::paced(TIMING, true)
+        Self::with_timing(TIMING, true)
     }
 
-    fn paced(pace: Timing, with_events: bool) -> Self {
+    fn with_timing(timing: Timing, with_events: bool) -> Self {
         let mut files = Self {
-            pace,
+            timing,
             with_events,
-            given: Vec::new(),
+            stamps: Vec::new(),
             socket: None,
             thread: None,
             next_start: BootTime::default(),
-            told: false,
+            was_logged: false,
         };
         files.start();
         files
@@ -148,8 +145,8 @@ impl Files {
     /// Watches these files from now on, and no others. Each comes with its stamp from before it
     /// was read, so that nothing that changed since goes unnoticed.
     pub fn watch(&mut self, files: Vec<(PathBuf, Stamp)>) {
-        self.given = files;
-        self.hint(Message::Files(self.given.clone()));
+        self.stamps = files;
+        self.send(Message::Files(self.stamps.clone()));
     }
 
     /// Watches the socket's paths, too. What is returned receives a message whenever one of them may
@@ -165,7 +162,7 @@ impl Files {
             changed: sender,
         };
         self.socket = Some(socket.clone());
-        self.hint(Message::Socket(socket));
+        self.send(Message::Socket(socket));
         changed
     }
 
@@ -177,9 +174,9 @@ impl Files {
                 if thread.changed.recv().await.is_some() {
                     return;
                 }
-                // It has panicked.
+                // The thread has panicked.
                 self.thread = None;
-                self.next_start = boot_now() + self.pace.look;
+                self.next_start = boot_now() + self.timing.poll;
             }
             sleep(self.next_start.saturating_since(boot_now())).await;
             if let Some(socket) = &self.socket {
@@ -190,33 +187,36 @@ impl Files {
     }
 
     fn start(&mut self) {
-        let (hints, given) = channel();
-        // One word that is not yet taken says all.
+        let (sender, messages) = channel();
+        // One pending message is enough.
         let (change, changed) = mpsc::channel(1);
-        let mut looker = <FileWatcher>::new(self.pace, self.with_events, hints.clone());
-        let look = move || looker.run(&given, &change);
+        let mut watcher = <FileWatcher>::new(self.timing, self.with_events, sender.clone());
+        let watch = move || watcher.run(&messages, &change);
         let thread = std::thread::Builder::new().name("files".to_owned());
-        if let Err(error) = thread.spawn(look) {
-            self.next_start = boot_now() + self.pace.look;
-            if !std::mem::replace(&mut self.told, true) {
-                let seconds = self.pace.look.as_secs();
+        if let Err(error) = thread.spawn(watch) {
+            self.next_start = boot_now() + self.timing.poll;
+            if !std::mem::replace(&mut self.was_logged, true) {
+                let seconds = self.timing.poll.as_secs();
                 warn!(
                     "file changes are not noticed: cannot start a thread: {error}; retrying every {seconds} s, and SIGHUP applies changes meanwhile"
                 );
             }
             return;
         }
-        self.thread = Some(Thread { hints, changed });
+        self.thread = Some(Thread {
+            messages: sender,
+            changed,
+        });
         if let Some(socket) = self.socket.clone() {
-            self.hint(Message::Socket(socket));
+            self.send(Message::Socket(socket));
         }
-        self.hint(Message::Files(self.given.clone()));
+        self.send(Message::Files(self.stamps.clone()));
     }
 
-    fn hint(&self, hint: Message) {
+    fn send(&self, message: Message) {
         if let Some(thread) = &self.thread {
-            // One that has panicked is replaced.
-            let _ = thread.hints.send(hint);
+            // A thread that has panicked is replaced.
+            let _ = thread.messages.send(message);
         }
     }
 }
@@ -229,7 +229,7 @@ impl Default for Files {
 
 impl Drop for Files {
     fn drop(&mut self) {
-        self.hint(Message::End);
+        self.send(Message::End);
     }
 }
 

@@ -2,8 +2,8 @@
 
 #[cfg_attr(windows, path = "logging/journal_windows.rs")]
 mod journal;
-mod last;
-mod queue;
+mod fatal;
+mod stderr_queue;
 mod text;
 
 use std::cell::Cell;
@@ -21,25 +21,25 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
-#[cfg(unix)]
-use journal::Datagram;
 use journal::Journal;
-use queue::{LogQueue, StandardError};
+#[cfg(unix)]
+use journal::JournalFormat;
+use stderr_queue::{LogQueue, StandardError};
 use text::TextLine;
 
-/// The levels there are, from few lines to all.
+/// The log levels, from the one with the fewest lines to that with all.
 pub const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
-/// No line at all: for the command line and `RUST_LOG`.
+/// No lines: for the command line and `RUST_LOG`.
 const OFF: &str = "off";
 
-/// The level when nobody names one.
-const LEVEL: &str = "info";
+/// The default level.
+const DEFAULT_LEVEL: &str = "info";
 
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// For people.
+    /// Text with logfmt fields.
     #[default]
     Text,
     /// One JSON object a line.
@@ -48,21 +48,21 @@ pub enum Format {
 
 /// How the targets of all events that are logged begin: those of the library, of the program and of
 /// the client crate.
-const OURS: &str = "domo_token";
+const TARGET_PREFIX: &str = "domo_token";
 
-/// The program's name, which means all of that in a filter.
+/// The program's name, which in a filter means all of these targets.
 const PROGRAM: &str = "domo_tokend";
 
-/// The level of what a list of targets leaves out.
-const LEFT_OUT: &str = "warn";
+/// The level of targets that a list does not contain.
+const UNLISTED_LEVEL: &str = "warn";
 
 /// How long the end of the process waits for lines that are not written yet.
-const LAST_LINES: Duration = Duration::from_millis(300);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Lines that were dropped because their reader did not take them.
+/// Lines dropped because nobody read them or writing failed.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Where lines go that don't go to the journal.
+/// The queue for lines that are not sent to the journal.
 static STDERR: LazyLock<LogQueue<StandardError>> =
     LazyLock::new(|| LogQueue::new(StandardError, &DROPPED, report_dropped));
 
@@ -80,14 +80,14 @@ pub fn filter(
     if let Some(found) = rust_log.filter(|_| flag.is_none()).and_then(targets) {
         return Ok(found);
     }
-    let wanted = flag.or(config).unwrap_or(LEVEL);
-    targets(wanted).ok_or_else(|| {
+    let level = flag.or(config).unwrap_or(DEFAULT_LEVEL);
+    targets(level).ok_or_else(|| {
         let levels = LEVELS.join(", ");
-        format!("{wanted:?} is no log level: one of {OFF}, {levels}, or domo_token=LEVEL")
+        format!("{level:?} is no log level: one of {OFF}, {levels}, or domo_token=LEVEL")
     })
 }
 
-/// Returns why the environment's `RUST_LOG` doesn't count, if it is there and doesn't.
+/// Returns why the environment's `RUST_LOG` is ignored, if it is.
 #[must_use]
 pub fn rust_log_notice(rust_log: &str) -> Option<&'static str> {
     let notice = "RUST_LOG ignored: it is neither a log level nor a list that names domo_token; \
@@ -95,33 +95,37 @@ pub fn rust_log_notice(rust_log: &str) -> Option<&'static str> {
     targets(rust_log).is_none().then_some(notice)
 }
 
-/// Returns the filter of a level or of a list of directives. A list that names no target of the
-/// daemon's is none: it is about other programs, such as an app that uses the client crate. What a
-/// list leaves out is still logged from warnings on.
+/// Returns the filter of a level or of a list of directives. A list that names no target of the daemon
+/// gives none: it is about other programs, such as an app that uses the client crate. Targets that a list
+/// does not contain are still logged from warnings on.
 fn targets(text: &str) -> Option<Targets> {
     if is_level(text) {
-        return format!("{OURS}={text}").parse().ok();
+        return format!("{TARGET_PREFIX}={text}").parse().ok();
     }
     let directives = text.split(',').map(str::trim);
     let directives = directives.filter(|directive| !directive.is_empty());
-    let mut directives: Vec<String> = directives.map(as_of_the_library).collect();
+    let mut directives: Vec<String> = directives.map(with_library_name).collect();
     let target = |directive: &String| directive.split('=').next().map(str::to_owned);
     let targets: Vec<String> = directives.iter().filter_map(target).collect();
-    let names_all = targets.iter().any(|name| name == OURS || is_level(name));
-    let below = |name: &String| name.split("::").next() == Some(OURS);
+    let names_all = targets
+        .iter()
+        .any(|name| name == TARGET_PREFIX || is_level(name));
+    let below = |name: &String| name.split("::").next() == Some(TARGET_PREFIX);
     if !names_all && !targets.iter().any(below) {
         return None;
     }
     if !names_all {
-        directives.push(format!("{OURS}={LEFT_OUT}"));
+        directives.push(format!("{TARGET_PREFIX}={UNLISTED_LEVEL}"));
     }
     directives.join(",").parse().ok()
 }
 
-/// The directive with the library's name in the place of the program's.
-fn as_of_the_library(directive: &str) -> String {
+/// Replaces the program's name in a directive by the library's.
+fn with_library_name(directive: &str) -> String {
     match directive.strip_prefix(PROGRAM) {
-        Some(rest) if rest.is_empty() || rest.starts_with(['=', ':']) => format!("{OURS}{rest}"),
+        Some(rest) if rest.is_empty() || rest.starts_with(['=', ':']) => {
+            format!("{TARGET_PREFIX}{rest}")
+        }
         Some(_) | None => directive.to_owned(),
     }
 }
@@ -131,42 +135,42 @@ fn is_level(text: &str) -> bool {
     levels.any(|level| text.eq_ignore_ascii_case(level))
 }
 
-/// The environment's `RUST_LOG`, unless it is empty.
+/// Returns the environment's `RUST_LOG`, unless it is empty.
 #[must_use]
 pub fn rust_log(env: &dyn Fn(&str) -> Option<OsString>) -> Option<String> {
     let text = env("RUST_LOG")?.to_string_lossy().into_owned();
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// Whether `stream`, the value of `$JOURNAL_STREAM`, says that standard error leads to systemd's
-/// journal.
+/// Whether standard error is connected to systemd's journal, by `stream`, the value of
+/// `$JOURNAL_STREAM`.
 #[must_use]
 pub fn is_journal(stream: &str) -> bool {
-    journal::leads_to(stream)
+    journal::is_stderr(stream)
 }
 
-/// Sends all events of the process to standard error, and gives the way to another filter. If
-/// `journal`, the value of `$JOURNAL_STREAM`, says that systemd's journal is at its other end, text
-/// goes there with its fields. A second call does nothing.
+/// Logs all events of the process to standard error, and returns what changes the filter. If standard
+/// error is connected to systemd's journal by `journal`, the value of `$JOURNAL_STREAM`, text is sent
+/// there with its fields. A second call does nothing.
 pub fn start(filter: Targets, format: Format, journal: Option<&str>) -> Levels {
     let builder = Subscriber::builder()
         .with_max_level(Level::TRACE)
         .with_writer(STDERR.clone())
         .with_ansi(false)
         .with_target(false)
-        // Its own complaint about a full disk goes to a standard error that panics when closed.
+        // Its error messages are written by a macro that panics when standard error is closed.
         .log_internal_errors(false);
     match (
         format,
         journal.and_then(|stream| Journal::open(stream, &DROPPED)),
     ) {
-        (Format::Json, _) => listen(builder.json().flatten_event(true).finish(), filter),
+        (Format::Json, _) => install(builder.json().flatten_event(true).finish(), filter),
         #[cfg(unix)]
         (Format::Text, Some(journal)) => {
-            let builder = builder.event_format(Datagram).with_writer(journal);
-            listen(builder.finish(), filter)
+            let builder = builder.event_format(JournalFormat).with_writer(journal);
+            install(builder.finish(), filter)
         }
-        (Format::Text, None) => listen(builder.event_format(TextLine).finish(), filter),
+        (Format::Text, None) => install(builder.event_format(TextLine).finish(), filter),
     }
 }
 
@@ -184,12 +188,12 @@ fn report_dropped(lines: u64) {
     );
 }
 
-/// Has panics print their message in the form of log lines and by way of the log's queue: the usual
+/// Prints the messages of panics in the form of log lines and through the log's queue, because the default
 /// hook blocks while nobody reads standard error.
 pub fn catch_panics(format: Format) {
     set_hook(Box::new(move |panic| {
         if !EXPECTS_PANIC.get() {
-            STDERR.push_last(last::panic_line(format, panic).as_bytes());
+            STDERR.push_last(fatal::panic_line(format, panic).as_bytes());
         }
     }));
 }
@@ -198,8 +202,8 @@ thread_local! {
     static EXPECTS_PANIC: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Makes a call that panics for reasons outside the daemon, too; then it returns `None`, and no
-/// message is printed. The caller drops what the call has left half done.
+/// Makes a call that can panic for reasons outside the daemon; then it returns `None`, and no message is
+/// printed. The caller must drop what the call may have left inconsistent.
 pub fn catch_expected_panic<T>(call: impl FnOnce() -> T) -> Option<T> {
     let before = EXPECTS_PANIC.replace(true);
     let result = catch_unwind(AssertUnwindSafe(call));
@@ -207,35 +211,34 @@ pub fn catch_expected_panic<T>(call: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
-/// Prints the error that the process ends with, in the form of log lines, whatever level is logged
-/// and however many lines wait, and returns at once. `prefix` comes first.
-pub fn print_last(format: Format, prefix: &str, error: &str) {
-    let line = last::error_line(format, error);
+/// Prints the error that the process ends with, in the form of log lines, regardless of the level and of
+/// the length of the queue, and returns immediately. `prefix` is printed first.
+pub fn print_fatal(format: Format, prefix: &str, error: &str) {
+    let line = fatal::error_line(format, error);
     STDERR.push_last(format!("{prefix}{line}").as_bytes());
 }
 
 /// Returns once all lines are written, or cannot be within a third of a second.
 pub fn finish() {
-    STDERR.flush(LAST_LINES);
+    STDERR.flush(FLUSH_TIMEOUT);
 }
 
-fn listen<S>(subscriber: S, filter: Targets) -> Levels
+fn install<S>(subscriber: S, filter: Targets) -> Levels
 where
     S: tracing::Subscriber + Send + Sync + 'static,
 {
     let (filter, handle) = reload::Layer::new(filter);
-    // Whoever came first keeps the log: a test harness, or an app the daemon runs in.
-    let _already = subscriber.with(filter).try_init();
+    // An earlier subscriber stays: of a test harness, or of an app that the daemon runs in.
+    subscriber.with(filter).try_init().ok();
     // Without a log there is nothing to change.
     Levels(Some(Arc::new(move |filter| drop(handle.reload(filter)))))
 }
 
-/// Changes what is logged while the process runs. The default one changes nothing.
+/// Changes the log's filter while the process runs. The default one changes nothing.
 #[derive(Clone, Default)]
 pub struct Levels(Option<Arc<dyn Fn(Targets) + Send + Sync>>);
 
 impl Levels {
-    /// From now on that is logged.
     pub fn set(&self, filter: Targets) {
         if let Some(set) = &self.0 {
             set(filter);

@@ -1,15 +1,15 @@
-//! What keeps the secrets of this process from other processes of its user, and from core files.
+//! Keeps the secrets of this process from other processes of its user, and from core dumps.
 
 use rustix::io;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-/// No debugger may look inside, `/proc/PID/mem` and its like are root's, no core is written, and no
-/// program run from here gains privileges.
+/// Disables ptrace and core dumps, makes `/proc/PID/mem` and similar files root's, and prevents child
+/// processes from gaining privileges.
 ///
 /// # Errors
 ///
-/// If the system refuses any of it.
-pub fn close() -> io::Result<()> {
+/// What the system returns if it denies any of it.
+pub fn apply() -> io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let none = Rlimit {
         current: Some(0),

@@ -11,6 +11,6 @@ use std::io;
 /// # Errors
 ///
 /// None.
-pub fn close() -> io::Result<()> {
+pub fn apply() -> io::Result<()> {
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Signals as messages, and what a signal would end without one.
+//! Signals of the daemon as messages (SIGHUP: reload; SIGTERM and SIGINT: stop), and signals of commands.
 
 pub(crate) mod terminal;
 
@@ -18,28 +18,29 @@ use signal_hook::low_level;
 use signal_hook_tokio::SignalsInfo;
 use tokio::sync::mpsc;
 
-use crate::platform::children;
+use crate::platform::child_processes;
 
-/// What the operator wants.
+/// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGHUP from a process: look again.
+    /// SIGHUP from a process.
     Reload,
-    /// SIGTERM, SIGINT, or SIGHUP because the terminal was closed: end.
+    /// SIGTERM, SIGINT, or SIGHUP because the terminal was closed.
     Stop,
 }
 
-/// Listens from now on; a signal that comes before the receiver is read isn't lost.
+/// Installs the handlers, and returns what receives the signals. One that comes before the receiver is read
+/// isn't lost.
 ///
 /// # Errors
 ///
-/// If the system takes no handler.
+/// If no handler can be installed.
 ///
 /// # Panics
 ///
 /// Outside a tokio runtime.
 pub fn listen() -> io::Result<mpsc::Receiver<Signal>> {
-    // Read before there is a handler.
+    // Must be read before a handler is installed.
     let survives_terminal = ignores(SIGHUP);
     let had_terminal = open_terminal().is_ok();
     let mut signals =
@@ -72,7 +73,7 @@ fn open_terminal() -> io::Result<File> {
         .open("/dev/tty")
 }
 
-/// Whether there is no terminal any more. Where that can't be found out there is.
+/// Whether the terminal was closed; false if that can't be determined.
 fn is_terminal_closed() -> bool {
     let error = open_terminal()
         .err()
@@ -80,8 +81,8 @@ fn is_terminal_closed() -> bool {
     matches!(error, Some(Errno::NXIO | Errno::IO))
 }
 
-/// Whether the process was started with that signal ignored, as nohup(1) does with SIGHUP: it is to
-/// outlive its terminal. Where that can't be found out it isn't.
+/// Whether the process was started with that signal ignored, as by nohup(1), which ignores SIGHUP so that the
+/// process survives its terminal; false if that can't be determined.
 fn ignores(signal: c_int) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status
@@ -101,7 +102,7 @@ async fn next<E: Exfiltrator>(signals: &mut SignalsInfo<E>) -> Option<E::Output>
 /// process by SIGXFSZ. A program that is started later has the default action: execve(2) resets
 /// handlers, but not what is ignored.
 pub fn fail_writes_past_size_limit() {
-    // Without a handler it is as before.
+    // Without a handler nothing changes.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
@@ -109,33 +110,33 @@ pub fn fail_writes_past_size_limit() {
 ///
 /// # Errors
 ///
-/// If the system takes no handler.
+/// If no handler can be installed.
 ///
 /// # Panics
 ///
 /// Outside a tokio runtime.
 pub fn reap_orphans() -> io::Result<()> {
-    if !children::is_init() {
+    if !child_processes::is_init() {
         return Ok(());
     }
-    let mut ended = signal_hook_tokio::Signals::new([SIGCHLD])?;
-    // Some may have ended before there was a handler.
-    children::reap_orphans();
+    let mut child_signals = signal_hook_tokio::Signals::new([SIGCHLD])?;
+    // Some may have ended before the handler was installed.
+    child_processes::reap_orphans();
     tokio::spawn(async move {
-        while next(&mut ended).await.is_some() {
-            children::reap_orphans();
+        while next(&mut child_signals).await.is_some() {
+            child_processes::reap_orphans();
         }
     });
     Ok(())
 }
 
-/// Has a command such as `check` end on signals as by default, but end its secret commands first, and
-/// restore the terminal if it has changed it. As PID 1, to which the kernel applies no default action,
+/// Ends a command such as `check` on signals as by default, but kills its secret commands first, and
+/// restores the terminal if it was changed. As PID 1, to which the kernel applies no default action,
 /// it exits with 128 and the signal's number.
 ///
 /// # Errors
 ///
-/// If the system takes no handler or has no thread.
+/// If no handler can be installed or no thread started.
 pub fn end_on_signals() -> io::Result<()> {
     let signals = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
     let honoured = signals.into_iter().filter(|signal| !ignores(*signal));
@@ -145,9 +146,9 @@ pub fn end_on_signals() -> io::Result<()> {
         let Some(signal) = signals.forever().next() else {
             return;
         };
-        children::end_all();
+        child_processes::kill_all();
         terminal::restore_at_end();
-        if !children::is_init() {
+        if !child_processes::is_init() {
             let _ = low_level::emulate_default_handler(signal);
         }
         low_level::exit(128 + signal);

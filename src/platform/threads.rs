@@ -1,7 +1,7 @@
-//! Jobs that block, each on a thread of its own.
+//! Runs blocking jobs, each on a thread of its own.
 //!
-//! tokio's `spawn_blocking` panics where the system has no room for a thread; the daemon can do without
-//! any of these jobs for a while.
+//! tokio's `spawn_blocking` panics if the system cannot start a thread; the daemon can do without any of
+//! these jobs for a while.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,7 +34,7 @@ pub async fn run_with<S: Send + 'static, T: Send + 'static>(
     state: S,
     job: impl FnOnce(&mut S) -> T + Send + 'static,
 ) -> (Option<S>, io::Result<T>) {
-    // The thread takes it out, so that it is left here if there is no thread.
+    // The thread takes the state out, so that it stays here if no thread starts.
     let slot = Arc::new(Mutex::new(Some(state)));
     let taken = Arc::clone(&slot);
     let take = |slot: &Mutex<Option<S>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -1,5 +1,4 @@
-//! The user database: names for ids, and groups of users. Blocks: a directory on the network may
-//! be behind it.
+//! The user database: names of ids, and groups of users. Blocks: the database may be on the network.
 
 use std::ffi::CString;
 use std::io;
@@ -8,11 +7,11 @@ use std::sync::OnceLock;
 use domo_token_core::policy::Identity;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist, initgroups, setgid, setuid};
 
-/// Looks up a user whose process has the group `gid`, which counts in any case.
+/// Looks up a user. The groups include `gid`, that of its process.
 ///
 /// # Errors
 ///
-/// What the system says if the database can't be asked now.
+/// What the system returns if the database is not available.
 pub fn identity(uid: u32, gid: Option<u32>) -> io::Result<Identity> {
     let user = User::from_uid(Uid::from_raw(uid))?;
     let mut groups: Vec<Gid> = gid.map(Gid::from_raw).into_iter().collect();
@@ -33,14 +32,14 @@ pub fn identity(uid: u32, gid: Option<u32>) -> io::Result<Identity> {
     })
 }
 
-/// What a user id shows as in a namespace that has no number for it.
+/// Returns the user id that stands for ids without a mapping in a user namespace.
 #[must_use]
 pub fn overflow_uid() -> u32 {
     static FOUND: OnceLock<u32> = OnceLock::new();
     *FOUND.get_or_init(|| overflow("/proc/sys/kernel/overflowuid"))
 }
 
-/// The same of a group id.
+/// Returns the group id that stands for ids without a mapping in a user namespace.
 #[must_use]
 pub fn overflow_gid() -> u32 {
     static FOUND: OnceLock<u32> = OnceLock::new();
@@ -48,24 +47,24 @@ pub fn overflow_gid() -> u32 {
 }
 
 fn overflow(setting: &str) -> u32 {
-    const USUAL: u32 = 65534;
+    const DEFAULT: u32 = 65534;
     let text = std::fs::read_to_string(setting);
     let parsed = text.ok().and_then(|text| text.trim().parse().ok());
-    parsed.unwrap_or(USUAL)
+    parsed.unwrap_or(DEFAULT)
 }
 
-/// User and group id of the user of that name.
+/// Returns the ids of the user of that name and of its primary group.
 #[must_use]
 pub fn ids(name: &str) -> Option<(u32, u32)> {
     let user = User::from_name(name).ok()??;
     Some((user.uid.as_raw(), user.gid.as_raw()))
 }
 
-/// Makes this process one of the user of that name, with its groups, for good.
+/// Changes this process to the user of that name, with its groups, irrevocably.
 ///
 /// # Errors
 ///
-/// In words, if there is no such user or the system doesn't let us.
+/// A message if there is no such user or the system denies it.
 pub fn become_user(name: &str) -> Result<(), String> {
     let user = User::from_name(name).map_err(|error| error.to_string())?;
     let user = user.ok_or("there is no such user")?;
@@ -76,7 +75,7 @@ pub fn become_user(name: &str) -> Result<(), String> {
     changed.map_err(|error| error.to_string())
 }
 
-/// The group of that name.
+/// Returns the id of the group of that name.
 #[must_use]
 pub fn group(name: &str) -> Option<u32> {
     Some(Group::from_name(name).ok()??.gid.as_raw())

@@ -180,9 +180,9 @@ async fn caller_is_greeted_in_its_version_and_closed_if_that_is_unknown() {
     let path = place(folder.path());
     let mut socket = Socket::lock(&path, false).unwrap();
     let listener = socket.listen(&Callers::default()).unwrap();
-    let broker = Broker::new(Faulty::default(), 0, About::default());
-    let (_stop, stopped) = watch::channel(false);
-    tokio::spawn(serve(listener, broker, Limits::default(), stopped));
+    let broker = Broker::new(Faulty::default(), 0, BrokerConfig::default());
+    let stop = CancellationToken::new();
+    tokio::spawn(serve(listener, broker, Limits::default(), stop));
     let asking = tokio::task::spawn_blocking(move || {
         for version in [1, 2] {
             let before = boot_now();

@@ -1,4 +1,4 @@
-//! A kernel timer on the boot clock: it goes off at once when the machine wakes from suspend.
+//! A kernel timer on the boot clock: if it expires during suspend, it fires as soon as the machine resumes.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,8 +18,8 @@ use super::BootTime;
 pub(super) struct Timer(Arc<Mutex<Option<AsyncFd<OwnedFd>>>>);
 
 impl Timer {
-    /// Returns once `due` has passed, or earlier if there is no timer to be had: the caller looks
-    /// at the time again.
+    /// Returns once `due` has passed, or earlier if no timer can be created: the caller reads the time
+    /// again.
     pub(super) async fn sleep_until(&self, due: BootTime) {
         let Ok(borrowed) = self.take() else {
             return;
@@ -27,8 +27,8 @@ impl Timer {
         if let Some(descriptor) = &borrowed.descriptor
             && set(descriptor.get_ref(), due).is_ok()
         {
-            // Either it went off, or something is wrong with it: both end the sleep.
-            let _ended = goes_off(descriptor).await;
+            // The sleep ends when the timer fires, and when it fails.
+            let _ = wait_until_fired(descriptor).await;
         }
     }
 
@@ -45,7 +45,7 @@ impl Timer {
     }
 }
 
-/// Gives the descriptor back, also when the sleep is given up.
+/// Returns the descriptor to the timer, also when the sleep is cancelled.
 struct Borrowed<'a> {
     timer: &'a Timer,
     descriptor: Option<AsyncFd<OwnedFd>>,
@@ -58,8 +58,8 @@ impl Drop for Borrowed<'_> {
     }
 }
 
-/// Readiness may be left over from a sleep that was given up; only reading tells.
-async fn goes_off(descriptor: &AsyncFd<OwnedFd>) -> io::Result<()> {
+/// Waits until a read succeeds: readiness alone can be left over from a sleep that was cancelled.
+async fn wait_until_fired(descriptor: &AsyncFd<OwnedFd>) -> io::Result<()> {
     loop {
         let mut ready = descriptor.readable().await?;
         let read = |timer: &AsyncFd<OwnedFd>| Ok(rustix::io::read(timer.get_ref(), &mut [0; 8])?);
@@ -79,9 +79,9 @@ fn create() -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(timer)
 }
 
-/// Setting it anew also takes back what it had to tell of an earlier moment.
+/// Sets the timer, which also clears an earlier expiry that was not read.
 fn set(descriptor: &OwnedFd, due: BootTime) -> io::Result<()> {
-    // A time of zero would turn it off.
+    // A time of zero would disarm it.
     let due = due.saturating_since(BootTime::default());
     let due = due.max(Duration::from_millis(1));
     let at = Itimerspec {
@@ -117,7 +117,7 @@ mod tests {
         let held = timer.take().unwrap();
         let descriptor = held.descriptor.as_ref().unwrap();
         set(descriptor.get_ref(), soon).unwrap();
-        let _gone_off = descriptor.readable().await.unwrap();
+        let _ready = descriptor.readable().await.unwrap();
         drop(held);
         let later = boot_now() + Duration::from_millis(50);
         timer.sleep_until(later).await;

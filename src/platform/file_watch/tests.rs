@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use notify::{Event, EventKind};
 use tokio::time::timeout;
 
-use super::names::counts;
+use super::watched_names::is_relevant;
 use super::*;
 
 /// Reached only by a failure.
@@ -135,7 +135,7 @@ async fn a_file_written_without_end_is_noticed_all_the_same() {
         quiet_max: Duration::from_millis(50),
         ..TIMING
     };
-    let mut files = Files::paced(never_quiet, true);
+    let mut files = Files::with_timing(never_quiet, true);
     files.watch(vec![(file.clone(), Stamp::of(&file))]);
     fs::write(&file, "2").unwrap();
     is_noticed(&mut files).await;
@@ -147,12 +147,13 @@ fn reading_and_other_files_are_no_change() {
     let ours = PathBuf::from("/etc/domo-token/config.toml");
     let names = BTreeSet::from([ours.clone()]);
     let written = EventKind::Modify(ModifyKind::Any);
-    let about = |kind, path: &Path| counts(&Event::new(kind).add_path(path.to_owned()), &names);
+    let about =
+        |kind, path: &Path| is_relevant(&Event::new(kind).add_path(path.to_owned()), &names);
     assert!(about(written, &ours));
     assert!(!about(EventKind::Access(AccessKind::Any), &ours));
     assert!(!about(written, Path::new("/etc/domo-token/daemon.log")));
     let lost = Event::new(EventKind::Other).set_flag(Flag::Rescan);
-    assert!(counts(&lost, &names), "events were lost: look");
+    assert!(is_relevant(&lost, &names), "events were lost: look");
 }
 
 #[tokio::test]
@@ -161,10 +162,10 @@ async fn where_there_are_no_events_the_file_is_looked_at() {
     let file = folder.path().join("config.toml");
     fs::write(&file, "1").unwrap();
     let often = Timing {
-        look: Duration::from_millis(1),
+        poll: Duration::from_millis(1),
         ..TIMING
     };
-    let mut files = Files::paced(often, false);
+    let mut files = Files::with_timing(often, false);
     files.watch(vec![(file.clone(), Stamp::of(&file))]);
     for content in ["two", "three"] {
         fs::write(&file, content).unwrap();
@@ -200,13 +201,13 @@ async fn rename_above_the_directory_of_the_socket_is_noticed_without_an_event() 
     let above = folder.path().join("above");
     let socket = above.join("run").join("socket");
     fs::create_dir_all(above.join("run")).unwrap();
-    // A directory that is moved away at the wrong moment counts as on a network file system, for which `look` holds.
+    // A directory that is moved away at the wrong moment counts as on a network file system, for which `poll` holds.
     let often = Timing {
-        look: Duration::from_millis(1),
-        look_anyhow: Duration::from_millis(1),
+        poll: Duration::from_millis(1),
+        poll_with_events: Duration::from_millis(1),
         ..TIMING
     };
-    let mut files = Files::paced(often, true);
+    let mut files = Files::with_timing(often, true);
     let mut lost = files.watch_socket(vec![socket.clone()]);
     fs::write(&socket, "1").unwrap();
     timeout(PATIENCE, lost.recv()).await.unwrap().unwrap();
@@ -218,15 +219,15 @@ async fn rename_above_the_directory_of_the_socket_is_noticed_without_an_event() 
 async fn thread_that_has_ended_is_started_again_and_misses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
-    let pace = Timing {
-        look: Duration::from_millis(1),
+    let timing = Timing {
+        poll: Duration::from_millis(1),
         ..TIMING
     };
-    let mut files = Files::paced(pace, true);
+    let mut files = Files::with_timing(timing, true);
     let mut lost = files.watch_socket(vec![folder.path().join("socket")]);
     files.watch(vec![(file.clone(), Stamp::of(&file))]);
     // As after a panic.
-    files.hint(Message::End);
+    files.send(Message::End);
     let restarted = async {
         tokio::select! {
             _ = lost.recv() => {}

@@ -12,24 +12,24 @@ use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::names::{counts, names_on_the_way};
+use super::watched_names::{is_relevant, names_on_the_way};
 use super::{Changes, Message, SocketPaths, Stamp, Timing, identity, is_network_fs};
 use crate::platform::clock::boot_now;
 use crate::platform::logging::catch_expected_panic;
 
-/// What the thread knows.
+/// The state of the thread.
 pub(super) struct FileWatcher<W: Watcher = RecommendedWatcher> {
-    pace: Timing,
+    timing: Timing,
     seen: Vec<(PathBuf, Stamp)>,
     socket: Option<SocketPaths>,
     /// The directories under watch, with the inode that each had.
     directories: BTreeMap<PathBuf, Option<(u64, u64)>>,
-    /// What an event must be about to count.
+    /// The names whose events are relevant.
     names: Arc<Mutex<Names>>,
     watcher: Option<W>,
-    /// Whether it was told that there are no events.
-    told: bool,
-    hints: Sender<Message>,
+    /// Whether there are no events, which is logged once.
+    has_no_events: bool,
+    messages: Sender<Message>,
 }
 
 #[derive(Default)]
@@ -39,77 +39,82 @@ struct Names {
 }
 
 impl<W: Watcher> FileWatcher<W> {
-    /// Watches nothing yet. Events are sent to `hints`.
-    pub(super) fn new(pace: Timing, with_events: bool, hints: Sender<Message>) -> Self {
+    /// Watches nothing yet. Events are sent to `messages`.
+    pub(super) fn new(timing: Timing, with_events: bool, messages: Sender<Message>) -> Self {
         Self {
-            pace,
+            timing,
             seen: Vec::new(),
             socket: None,
             directories: BTreeMap::new(),
             names: Arc::default(),
             watcher: None,
-            told: !with_events,
-            hints,
+            has_no_events: !with_events,
+            messages,
         }
     }
 
-    pub(super) fn run(&mut self, hints: &Receiver<Message>, change: &mpsc::Sender<()>) {
+    pub(super) fn run(&mut self, messages: &Receiver<Message>, change: &mpsc::Sender<()>) {
         loop {
-            let mut heard = Changes::default();
-            let hint = match hints.recv_timeout(self.rest()) {
+            let mut changes = Changes::default();
+            let message = match messages.recv_timeout(self.poll_interval()) {
                 Ok(Message::Event(first)) => {
-                    heard = first;
-                    self.wait_for_quiet(hints, &mut heard)
+                    changes = first;
+                    self.wait_for_quiet(messages, &mut changes)
                 }
                 Ok(other) => Some(other),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            match hint {
+            match message {
                 Some(Message::Files(files)) => self.seen = files,
                 Some(Message::Socket(socket)) => self.socket = Some(socket),
                 Some(Message::End) => return,
                 Some(Message::Event(_)) | None => {}
             }
-            self.start();
-            self.look_at_directories();
+            self.start_events();
+            self.watch_directories();
             // Two writes within one tick of the file system's clock leave the same stamp, so an event
-            // counts by itself. A message that has not been received yet is enough.
-            if changed(&mut self.seen) || heard.files {
+            // is enough. If a message is already pending, no other one is needed.
+            if changed(&mut self.seen) || changes.files {
                 let _ = change.try_send(());
             }
             if let Some(socket) = &mut self.socket
-                && (changed(&mut socket.seen) || heard.socket)
+                && (changed(&mut socket.seen) || changes.socket)
             {
                 let _ = socket.changed.try_send(());
             }
         }
     }
 
-    fn rest(&self) -> Duration {
+    fn poll_interval(&self) -> Duration {
         let all_there = self.directories.values().all(Option::is_some);
         let has_events = |directory: &PathBuf| !is_network_fs(directory);
         if !all_there {
-            self.pace.look_for_directory
-        } else if self.told || !self.directories.keys().all(has_events) {
-            self.pace.look
+            self.timing.poll_for_directory
+        } else if self.has_no_events || !self.directories.keys().all(has_events) {
+            self.timing.poll
         } else {
-            self.pace.look_anyhow
+            self.timing.poll_with_events
         }
     }
 
-    /// What came instead of another event, if anything did; adds to `heard` what events are about.
-    fn wait_for_quiet(&self, hints: &Receiver<Message>, heard: &mut Changes) -> Option<Message> {
-        let end = boot_now() + self.pace.quiet_max;
+    /// Adds to `changes` those of the events that follow, until none comes for a while. Returns the message
+    /// that came instead, if any.
+    fn wait_for_quiet(
+        &self,
+        messages: &Receiver<Message>,
+        changes: &mut Changes,
+    ) -> Option<Message> {
+        let end = boot_now() + self.timing.quiet_max;
         loop {
             let left = end.saturating_since(boot_now());
             if left.is_zero() {
                 return None;
             }
-            match hints.recv_timeout(self.pace.quiet.min(left)) {
+            match messages.recv_timeout(self.timing.quiet.min(left)) {
                 Ok(Message::Event(more)) => {
-                    heard.files |= more.files;
-                    heard.socket |= more.socket;
+                    changes.files |= more.files;
+                    changes.socket |= more.socket;
                 }
                 Ok(other) => return Some(other),
                 Err(_) => return None,
@@ -117,34 +122,38 @@ impl<W: Watcher> FileWatcher<W> {
         }
     }
 
-    /// Asks for events, unless that was done or there are none.
-    fn start(&mut self) {
-        if self.watcher.is_some() || self.told {
+    /// Subscribes to events, unless that was done or has failed.
+    fn start_events(&mut self) {
+        if self.watcher.is_some() || self.has_no_events {
             return;
         }
-        let (names, hints) = (Arc::clone(&self.names), self.hints.clone());
+        let (names, messages) = (Arc::clone(&self.names), self.messages.clone());
         let handler = move |event: notify::Result<Event>| {
             let names = names.lock().unwrap_or_else(PoisonError::into_inner);
-            let of = |names| event.as_ref().map_or(true, |event| counts(event, names));
+            let of = |names| {
+                event
+                    .as_ref()
+                    .map_or(true, |event| is_relevant(event, names))
+            };
             let changes = Changes {
                 files: of(&names.files),
                 socket: of(&names.socket),
             };
             if changes.files || changes.socket {
-                let _ended = hints.send(Message::Event(changes));
+                messages.send(Message::Event(changes)).ok();
             }
         };
         match catch_expected_panic(|| W::new(handler, Config::default())) {
             Some(Ok(watcher)) => self.watcher = Some(watcher),
-            Some(Err(error)) => self.tell(&error),
+            Some(Err(error)) => self.log_lack_of_events(&error),
             None => self.stop_events(),
         }
     }
 
-    /// Finds out which directories matter now, and watches those.
-    fn look_at_directories(&mut self) {
+    /// Watches the directories that the files resolve to now, and no others.
+    fn watch_directories(&mut self) {
         let socket = self.socket.iter().flat_map(|socket| &socket.seen);
-        let (mut files, mut socket) = (deciding(self.seen.iter()), deciding(socket));
+        let (mut files, mut socket) = (deciding_names(self.seen.iter()), deciding_names(socket));
         let (of_files, of_socket) = (directories(&files), directories(&socket));
         let parents: BTreeSet<PathBuf> = of_files.union(&of_socket).cloned().collect();
         files.extend(of_files);
@@ -183,17 +192,17 @@ impl<W: Watcher> FileWatcher<W> {
         }
         let watch = |watcher: &mut W| watcher.watch(directory, RecursiveMode::NonRecursive);
         if let Some(Err(error)) = self.call(watch) {
-            self.tell(&error);
+            self.log_lack_of_events(&error);
         }
     }
 
     fn unwatch(&mut self, directory: &Path) {
-        // A directory that is gone has taken its watch with it.
-        let _gone = self.call(|watcher| watcher.unwatch(directory));
+        // The system has removed the watch of a directory that was removed.
+        let _ = self.call(|watcher| watcher.unwatch(directory));
     }
 
-    /// Calls the watcher, if there is one. The library ignores that its thread could not be started,
-    /// and panics in the calls that follow.
+    /// Calls the watcher, if there is one. The library ignores a failure to start its thread, and panics in
+    /// the calls that follow.
     fn call<T>(&mut self, call: impl FnOnce(&mut W) -> T) -> Option<T> {
         let watcher = self.watcher.as_mut()?;
         let result = catch_expected_panic(|| call(watcher));
@@ -205,7 +214,7 @@ impl<W: Watcher> FileWatcher<W> {
 
     fn stop_events(&mut self) {
         self.drop_watcher();
-        self.tell(&"the thread that receives them is not running");
+        self.log_lack_of_events(&"the thread that receives them is not running");
     }
 
     fn drop_watcher(&mut self) {
@@ -213,9 +222,9 @@ impl<W: Watcher> FileWatcher<W> {
         catch_expected_panic(|| drop(watcher));
     }
 
-    fn tell(&mut self, error: &dyn fmt::Display) {
-        if !std::mem::replace(&mut self.told, true) {
-            let seconds = self.pace.look.as_secs();
+    fn log_lack_of_events(&mut self, error: &dyn fmt::Display) {
+        if !std::mem::replace(&mut self.has_no_events, true) {
+            let seconds = self.timing.poll.as_secs();
             warn!("no events of file changes, files are looked at every {seconds} s: {error}");
         }
     }
@@ -227,7 +236,7 @@ impl<W: Watcher> Drop for FileWatcher<W> {
     }
 }
 
-/// Looks at them again; whether any has changed since the last look.
+/// Updates the stamps of the files. Returns whether any has changed.
 fn changed(files: &mut [(PathBuf, Stamp)]) -> bool {
     let mut changed = false;
     for (path, seen) in files {
@@ -238,12 +247,12 @@ fn changed(files: &mut [(PathBuf, Stamp)]) -> bool {
     changed
 }
 
-/// The names that decide what these lead to.
-fn deciding<'a>(files: impl Iterator<Item = &'a (PathBuf, Stamp)>) -> BTreeSet<PathBuf> {
+/// Returns the names that decide which files these resolve to.
+fn deciding_names<'a>(files: impl Iterator<Item = &'a (PathBuf, Stamp)>) -> BTreeSet<PathBuf> {
     files.flat_map(|(path, _)| names_on_the_way(path)).collect()
 }
 
-/// The directories that these are in.
+/// Returns the directories of these names.
 fn directories(names: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
     let parents = names.iter().filter_map(|name| name.parent());
     parents.map(Path::to_owned).collect()
@@ -287,17 +296,17 @@ mod tests {
     fn watcher_that_panics_is_replaced_by_looking() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.toml");
-        let (hints, given) = std::sync::mpsc::channel();
+        let (sender, messages) = std::sync::mpsc::channel();
         let (change, mut changed) = mpsc::channel(1);
-        let mut looker = FileWatcher::<Broken>::new(super::super::TIMING, true, hints.clone());
-        hints
+        let mut watcher = FileWatcher::<Broken>::new(super::super::TIMING, true, sender.clone());
+        sender
             .send(Message::Files(vec![(file.clone(), Stamp::default())]))
             .unwrap();
         fs::write(&file, "1").unwrap();
-        hints.send(Message::End).unwrap();
-        looker.run(&given, &change);
-        assert_eq!(looker.rest(), looker.pace.look);
-        drop(looker);
+        sender.send(Message::End).unwrap();
+        watcher.run(&messages, &change);
+        assert_eq!(watcher.poll_interval(), watcher.timing.poll);
+        drop(watcher);
         changed.try_recv().unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! Log lines for systemd's journal, with their fields (`systemd.journal-fields(7)`, the native
 //! protocol).
 //!
-//! The message has the fields, too, so that `journalctl` without options tells whom a line is about.
+//! The message contains the fields, too, because `journalctl` without options shows only the message.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
@@ -18,10 +18,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::text::{Kind, push_field};
 
-/// Where the journal listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// The way to the journal. Clones are the same one.
+/// A connection to the journal. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Journal(Arc<Shared>);
 
@@ -35,11 +34,10 @@ struct Shared {
 }
 
 impl Journal {
-    /// The journal, if `stream`, the value of `$JOURNAL_STREAM`, says that standard error leads to
-    /// it and it listens.
-    /// Lines that it does not take are counted in `dropped`.
+    /// Connects to the journal, if standard error is connected to it by `stream`, the value of
+    /// `$JOURNAL_STREAM`. Lines that it does not take are counted in `dropped`.
     pub(super) fn open(stream: &str, dropped: &'static AtomicU64) -> Option<Self> {
-        leads_to(stream)
+        is_stderr(stream)
             .then(|| Self::connect(SOCKET, dropped).ok())
             .flatten()
     }
@@ -47,7 +45,7 @@ impl Journal {
     fn connect(path: &str, dropped: &'static AtomicU64) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.connect(path)?;
-        // A journal that is stuck loses lines; it must not hold up the tokens.
+        // While the journal does not read, lines are dropped: the daemon must not block.
         socket.set_nonblocking(true)?;
         Ok(Self(Arc::new(Shared {
             socket,
@@ -73,8 +71,8 @@ impl Journal {
     }
 }
 
-/// Whether `stream`, the value of `$JOURNAL_STREAM`, is what standard error leads to.
-pub(super) fn leads_to(stream: &str) -> bool {
+/// Whether `stream`, the value of `$JOURNAL_STREAM`, identifies what standard error is connected to.
+pub(super) fn is_stderr(stream: &str) -> bool {
     let (Some((device, inode)), Ok(stderr)) = (stream.split_once(':'), fstat(io::stderr())) else {
         return false;
     };
@@ -106,10 +104,10 @@ impl MakeWriter<'_> for Journal {
     }
 }
 
-/// An event as one datagram.
-pub(super) struct Datagram;
+/// Formats an event as one datagram of the native protocol.
+pub(super) struct JournalFormat;
 
-impl<S, N> FormatEvent<S, N> for Datagram
+impl<S, N> FormatEvent<S, N> for JournalFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -125,12 +123,12 @@ where
         let priority = priority(*event.metadata().level());
         writeln!(writer, "PRIORITY={priority}")?;
         writeln!(writer, "SYSLOG_IDENTIFIER=domo-tokend")?;
-        writeln!(writer, "MESSAGE={}{}", parts.message, parts.shown)?;
+        writeln!(writer, "MESSAGE={}{}", parts.message, parts.suffix)?;
         writer.write_str(&parts.fields)
     }
 }
 
-/// As `syslog(3)` has it.
+/// Returns the priority of `syslog(3)`.
 fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
@@ -144,7 +142,7 @@ fn priority(level: Level) -> u8 {
 struct Parts {
     message: String,
     /// The other fields, as they follow the message.
-    shown: String,
+    suffix: String,
     /// The same, as fields of the journal.
     fields: String,
 }
@@ -155,7 +153,7 @@ impl Parts {
             self.message = one_line(value);
             return;
         }
-        push_field(&mut self.shown, field.name(), value, kind);
+        push_field(&mut self.suffix, field.name(), value, kind);
         let value = one_line(value);
         let name = field.name().to_ascii_uppercase();
         // Writing to a string can't fail.
@@ -205,7 +203,7 @@ mod tests {
         listening.set_read_timeout(Some(patience)).unwrap();
         let journal = Journal::connect(path.to_str().unwrap(), &DROPPED).unwrap();
         let subscriber = Subscriber::builder()
-            .event_format(Datagram)
+            .event_format(JournalFormat)
             .with_writer(journal)
             .finish();
         tracing::subscriber::with_default(subscriber, || {

@@ -10,7 +10,7 @@ use rustix::termios::{
 };
 
 use super::end_on_signals;
-use crate::platform::children;
+use crate::platform::child_processes;
 
 /// The attributes that the terminal had before this process changed them; `None` if it has not, or
 /// has restored them.
@@ -30,7 +30,7 @@ impl HiddenInput {
         // It changes nothing, but stops the process until it is in the foreground: while it is stopped,
         // signals end it by their default action.
         tcsetattr(io::stdin(), OptionalActions::Now, &before).ok()?;
-        if !children::is_init() {
+        if !child_processes::is_init() {
             end_on_signals().ok()?;
         }
         let mut changed = changed();

@@ -1,4 +1,4 @@
-//! What the process prints outside its log: the error that it ends with, and panics.
+//! The error that the process ends with, and panics: printed in the form of log lines, outside the log.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
@@ -28,11 +28,11 @@ pub(super) fn error_line(format: Format, message: &str) -> String {
 
 /// Returns a panic's message as a line; as text its backtrace follows, if `RUST_BACKTRACE` asks for it.
 pub(super) fn panic_line(format: Format, panic: &impl fmt::Display) -> String {
-    // It begins with the place, and a line break.
+    // It begins with the location and a line break.
     let message = panic.to_string().replacen(":\n", ": ", 1);
     let trace = Backtrace::capture();
-    let is_there = trace.status() == BacktraceStatus::Captured;
-    line(format, &message, is_there.then(|| trace.to_string()))
+    let is_captured = trace.status() == BacktraceStatus::Captured;
+    line(format, &message, is_captured.then(|| trace.to_string()))
 }
 
 fn line(format: Format, message: &str, backtrace: Option<String>) -> String {
@@ -46,7 +46,7 @@ fn line(format: Format, message: &str, backtrace: Option<String>) -> String {
         }
         Format::Json => {
             let mut timestamp = String::new();
-            // Without a time the line is still worth having.
+            // Without a time the line is still useful.
             let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
             let entry = Entry {
                 timestamp,

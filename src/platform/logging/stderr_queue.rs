@@ -1,8 +1,7 @@
-//! Log lines on their way to standard error: a bounded queue, and a thread that empties it.
+//! The queue of log lines for standard error, which is bounded, and the thread that writes them.
 //!
-//! A write to a full pipe or a stopped terminal blocks for as long as its reader likes, so only this
-//! thread writes. It exists while there is something to write; an idle daemon has no thread for its
-//! log.
+//! A write to a full pipe or a stopped terminal blocks until its reader reads, so only this thread writes.
+//! It runs while there is something to write; an idle daemon has no thread for its log.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -23,14 +22,14 @@ const MAX_LINES: usize = 4096;
 /// Bytes in the queue.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// How long the thread waits for another line before it ends: at a busy level it is not started for
-/// each line.
-const LINGER: Duration = Duration::from_secs(1);
+/// How long the thread waits for another line before it ends, so that it is not started for each line at a
+/// verbose level.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Room that a pipe which polls as writable has at least (`PIPE_BUF`, POSIX's minimum is 512).
 const PIPE_ROOM: usize = 4096;
 
-/// Where lines are written to.
+/// What lines are written to.
 pub(super) trait Sink: Send + Sync + 'static {
     /// Writes some of `bytes`, and blocks until it can.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
@@ -74,11 +73,11 @@ impl Sink for StandardError {
     fn has_room(&self, length: usize) -> bool {
         let stderr = io::stderr();
         let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
-        let at_once = Timespec {
+        let no_wait = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        length <= PIPE_ROOM && matches!(poll(&mut polled, Some(&at_once)), Ok(1))
+        length <= PIPE_ROOM && matches!(poll(&mut polled, Some(&no_wait)), Ok(1))
     }
 
     #[cfg(windows)]
@@ -156,7 +155,7 @@ impl<S: Sink> LogQueue<S> {
         self.add(state, line);
     }
 
-    /// Adds a line that the process ends with, however full the queue is.
+    /// Adds a line that the process ends with, even if the queue is full.
     pub(super) fn push_last(&self, line: &[u8]) {
         self.add(self.0.state(), line);
     }
@@ -181,7 +180,7 @@ impl<S: Sink> LogQueue<S> {
         started
     }
 
-    /// Returns once all lines are written, after that time at the latest.
+    /// Returns once all lines are written, or after that time.
     pub(super) fn flush(&self, within: Duration) {
         let busy = |state: &mut State| state.writer == Writer::Writing || !state.lines.is_empty();
         let state = self.0.state();
@@ -201,12 +200,12 @@ impl<S: Sink> Shared<S> {
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Writes lines until there has been none for [`LINGER`].
+    /// Writes lines until there has been none for [`IDLE_TIMEOUT`].
     fn run(&self) {
         let mut state = self.state();
         loop {
             let Some(line) = state.lines.pop_front() else {
-                let waited = self.changed.wait_timeout(state, LINGER);
+                let waited = self.changed.wait_timeout(state, IDLE_TIMEOUT);
                 let (guard, waited) = waited.unwrap_or_else(PoisonError::into_inner);
                 state = guard;
                 if waited.timed_out() && state.lines.is_empty() {

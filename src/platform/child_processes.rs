@@ -17,7 +17,7 @@ struct Children {
     own: usize,
     /// The process ids of those that run; each leads a process group.
     running: Vec<u32>,
-    /// No further one starts.
+    /// Whether no other command may start.
     is_ending: bool,
 }
 
@@ -30,7 +30,7 @@ fn children() -> MutexGuard<'static, Children> {
 /// default action: execve(2) resets handlers, but not what is ignored.
 #[cfg(unix)]
 pub fn keep_exit_statuses() {
-    // Without a handler it is as before.
+    // Without a handler nothing changes.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGCHLD, std::sync::Arc::default());
 }
 
@@ -86,13 +86,13 @@ impl OwnChild {
     ///
     /// # Errors
     ///
-    /// If the system does not say.
+    /// What `waitpid(2)` returns.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         // From here on its process id may be that of another process.
         let mut state = children();
         let status = self.child.try_wait()?;
         if status.is_some() {
-            state.forget(self.child.id());
+            state.remove(self.child.id());
         }
         Ok(status)
     }
@@ -103,7 +103,7 @@ impl OwnChild {
         let id = self.child.id();
         if state.running.contains(&id) {
             kill(&mut self.child);
-            state.forget(id);
+            state.remove(id);
         }
     }
 }
@@ -121,7 +121,7 @@ impl Drop for OwnChild {
 }
 
 impl Children {
-    fn forget(&mut self, id: u32) {
+    fn remove(&mut self, id: u32) {
         self.running.retain(|running| *running != id);
     }
 
@@ -154,13 +154,13 @@ fn kill_group(id: u32) {
 
 /// Kills all running commands with their process groups; no other one starts after that.
 #[cfg(unix)]
-pub fn end_all() {
+pub fn kill_all() {
     let mut state = children();
     state.is_ending = true;
     state.running.iter().copied().for_each(kill_group);
 }
 
-/// Whether this process is PID 1 of its PID namespace, to which the kernel gives orphans.
+/// Whether this process is PID 1 of its PID namespace, which becomes the parent of orphans.
 #[cfg(unix)]
 #[must_use]
 pub fn is_init() -> bool {

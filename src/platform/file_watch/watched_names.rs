@@ -1,4 +1,4 @@
-//! Which names decide what a path leads to, and whether an event is about one of them.
+//! The names that decide which file a path resolves to, and whether an event is about one of them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,14 +8,14 @@ use notify::{Event, EventKind};
 
 use super::MAX_LINKS;
 
-/// Whether an event may mean a change of one of these. Reading is none, our own above all.
-pub(super) fn counts(event: &Event, names: &BTreeSet<PathBuf>) -> bool {
+/// Whether an event may mean a change of one of these names. Reads, such as our own, are no changes.
+pub(super) fn is_relevant(event: &Event, names: &BTreeSet<PathBuf>) -> bool {
     let is_access = matches!(event.kind, EventKind::Access(_));
     let is_ours = event.paths.iter().any(|path| names.contains(path));
     event.need_rescan() || (is_ours && !is_access)
 }
 
-/// The names that decide what `path` leads to: those of the symlinks on the way, and its own.
+/// Returns the names that decide which file `path` resolves to: those of the symlinks in it, and its own.
 pub(crate) fn names_on_the_way(path: &Path) -> Vec<PathBuf> {
     let mut names = Vec::new();
     let mut next = Some(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
