@@ -32,7 +32,6 @@ use test_credentials::Failure;
 
 pub use error::InitError;
 
-/// The options of the command line.
 #[derive(Clone, Debug)]
 pub struct InitOptions {
     /// Where the config goes; by default where the daemon would look for it.
@@ -41,11 +40,9 @@ pub struct InitOptions {
     pub name: String,
     /// The client id; prompted for if it isn't given.
     pub client_id: Option<String>,
-    /// The scope sets.
     pub tokens: Vec<String>,
     /// Another endpoint than Domo's own.
     pub token_url: Option<String>,
-    /// The proxy to go through.
     pub proxy: Option<String>,
     /// The file with the login for it.
     pub proxy_auth_file: Option<PathBuf>,
@@ -55,10 +52,8 @@ pub struct InitOptions {
     pub offline: bool,
 }
 
-/// What was written.
 #[derive(Debug)]
 pub struct Written {
-    /// The config.
     pub config: PathBuf,
     /// What was done and what to do next, for standard output.
     pub next: String,

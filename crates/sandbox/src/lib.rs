@@ -25,6 +25,8 @@
 //! What it imitates is known from Domo's documentation and its SDKs; nothing here was checked
 //! against Domo itself.
 
+#![warn(missing_docs)]
+
 mod clock;
 mod fault;
 mod record;
