@@ -226,7 +226,7 @@ fn write(
     let mode = service.map_or(0o600, |_| 0o644);
     if let Err(error) = create(path, text, mode, None) {
         // A secret that no config names would be in the way of the next try.
-        let _removed = std::fs::remove_file(secret_path);
+        let _ = std::fs::remove_file(secret_path);
         return Err(failed(path)(error));
     }
     Ok(())
@@ -256,7 +256,7 @@ fn create(path: &Path, text: &str, mode: u32, group: Option<u32>) -> io::Result<
     let written = fill(&mut file, text, mode, group);
     if written.is_err() {
         // Half a file would be in the way of the next try.
-        let _removed = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(path);
     }
     written
 }
