@@ -85,7 +85,6 @@ pub const AUDIT_IN_USE: &str = "must not be the config, a file that it names, th
 /// Most bytes a client's name may have.
 pub const MAX_NAME: usize = domo_token_protocol::messages::MAX_CLIENT_NAME;
 
-/// Looks a variable up in the environment.
 pub type Env<'a> = &'a (dyn Fn(&str) -> Option<OsString> + Sync);
 
 /// A checked config.
@@ -95,15 +94,11 @@ pub struct Config {
     pub path: Option<PathBuf>,
     /// `[broker]`, except for the default client.
     pub broker: BrokerSettings,
-    /// `[limits]`.
     pub limits: Limits,
     /// The client meant when a caller names none; the only one if there is one.
     pub default_client: Option<String>,
-    /// `[log]`.
     pub log: LogSettings,
-    /// `[metrics]`.
     pub metrics: MetricsSettings,
-    /// `[audit]`.
     pub audit: AuditSettings,
     /// The API clients by name; never empty.
     pub clients: BTreeMap<String, ClientConfig>,
@@ -136,35 +131,23 @@ impl StartSettings {
     }
 }
 
-/// Where a client's id and secret come from.
 #[derive(Debug)]
 pub enum CredentialsSource {
     /// Each from its own place.
-    Pair {
-        /// The client id.
-        id: IdSource,
-        /// The client secret.
-        secret: SecretSource,
-    },
+    Pair { id: IdSource, secret: SecretSource },
     /// Both from a connection file of pydomo's.
     ConnectionFile(NamedPath),
 }
 
-/// Where a client id comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdSource {
-    /// Written in the config.
     Inline(String),
-    /// The content of a file.
     File(NamedPath),
 }
 
-/// Where a client secret comes from.
 #[derive(Debug)]
 pub enum SecretSource {
-    /// Written in the config.
     Inline(SecretString),
-    /// The content of a file.
     File(NamedPath),
     /// The value of an environment variable.
     Env(String),

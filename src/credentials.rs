@@ -57,9 +57,7 @@ pub const MAX_CERTIFICATES: usize = 4 * 1024 * 1024;
 /// A Domo API client's id and secret.
 #[derive(Clone)]
 pub struct Credentials {
-    /// The client id.
     pub client_id: String,
-    /// The client secret.
     pub client_secret: SecretString,
 }
 
@@ -109,7 +107,6 @@ pub enum CredentialsError {
         what: &'static str,
         /// The file, as messages show it.
         path: String,
-        /// The system's error.
         source: io::Error,
         /// What to do, as the end of the message.
         advice: String,
@@ -131,7 +128,6 @@ pub enum CredentialsError {
         what: &'static str,
         /// Where it was looked for.
         from: String,
-        /// What is wrong.
         problem: String,
     },
     /// The command that prints the secret failed or was late. Another run of it may succeed.
@@ -139,7 +135,6 @@ pub enum CredentialsError {
     Command {
         /// The program, as messages show it.
         program: String,
-        /// What is wrong.
         problem: String,
     },
 }

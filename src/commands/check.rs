@@ -91,14 +91,12 @@ pub enum Depth {
     Online,
 }
 
-/// What a check found.
 #[derive(Debug, Default)]
 pub struct Report {
     /// What is right, or wasn't checked.
     pub good: Vec<String>,
     /// What works and may not be meant.
     pub warnings: Vec<String>,
-    /// What is wrong.
     pub wrong: Vec<String>,
     /// Whether any of it is for a person to fix, and not just Domo out of reach or a secret command
     /// that failed.

@@ -32,7 +32,6 @@ use test_credentials::Failure;
 
 pub use error::InitError;
 
-/// The options of the command line.
 #[derive(Clone, Debug)]
 pub struct InitOptions {
     /// Where the config goes; by default where the daemon would look for it.
@@ -41,11 +40,9 @@ pub struct InitOptions {
     pub name: String,
     /// The client id; prompted for if it isn't given.
     pub client_id: Option<String>,
-    /// The scope sets.
     pub tokens: Vec<String>,
     /// Another endpoint than Domo's own.
     pub token_url: Option<String>,
-    /// The proxy to go through.
     pub proxy: Option<String>,
     /// The file with the login for it.
     pub proxy_auth_file: Option<PathBuf>,
@@ -55,10 +52,8 @@ pub struct InitOptions {
     pub offline: bool,
 }
 
-/// What was written.
 #[derive(Debug)]
 pub struct Written {
-    /// The config.
     pub config: PathBuf,
     /// What was done and what to do next, for standard output.
     pub next: String,
@@ -230,7 +225,7 @@ fn write(
     let mode = service.map_or(0o600, |_| 0o644);
     if let Err(error) = create(path, text, mode, None) {
         // A secret that no config names would be in the way of the next try.
-        let _removed = std::fs::remove_file(secret_path);
+        let _ = std::fs::remove_file(secret_path);
         return Err(failed(path)(error));
     }
     Ok(())
@@ -260,7 +255,7 @@ fn create(path: &Path, text: &str, mode: u32, group: Option<u32>) -> io::Result<
     let written = fill(&mut file, text, mode, group);
     if written.is_err() {
         // Half a file would be in the way of the next try.
-        let _removed = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(path);
     }
     written
 }

@@ -14,12 +14,10 @@ use super::validate::{Validator, fault_of_socket};
 /// By default only the daemon's own user may connect.
 pub const DEFAULT_SOCKET_MODE: u32 = 0o600;
 
-/// The settings of the daemon itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerSettings {
     /// The socket's path, if the config names one.
     pub socket: Option<PathBuf>,
-    /// The socket's permission bits.
     pub socket_mode: u32,
     /// The group that the socket is given to.
     pub socket_group: Option<Principal>,

@@ -23,17 +23,13 @@ use super::{
     ConfigError, CredentialsSource, IdSource, MAX_NAME, SecretCommand, SecretSource, TOKEN_URL,
 };
 
-/// The values of `token_method`.
 const METHODS: [&str; 2] = ["post", "get"];
 
-/// One Domo API client.
 #[derive(Debug)]
 pub struct ClientConfig {
-    /// Where its id and secret come from.
     pub credentials: CredentialsSource,
     /// The scope sets to keep a token for; never empty.
     pub tokens: Vec<ScopeSet>,
-    /// The token endpoint.
     pub endpoint: Endpoint,
     /// Whether secret files may be readable by all.
     pub allow_world_readable_secret: bool,
@@ -43,12 +39,10 @@ pub struct ClientConfig {
     pub access: Option<Access>,
 }
 
-/// A token endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its URL: https, or http to a loopback address if that was allowed.
     pub url: Url,
-    /// The HTTP method.
     pub method: TokenMethod,
     /// Certificates trusted besides the system's, in PEM.
     pub ca_file: Option<NamedPath>,

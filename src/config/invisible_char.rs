@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-/// A character that is not visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvisibleChar {
     /// A space, of whichever width.

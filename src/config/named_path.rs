@@ -31,7 +31,6 @@ impl NamedPath {
         }
     }
 
-    /// Where the file is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

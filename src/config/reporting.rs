@@ -11,10 +11,8 @@ use super::ConfigError;
 use super::validate::Validator;
 use crate::platform::logging::LEVELS;
 
-/// What is logged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogSettings {
-    /// The log level, if the config sets one.
     pub level: Option<String>,
 }
 
@@ -25,7 +23,6 @@ pub struct MetricsSettings {
     pub listen: Option<SocketAddr>,
 }
 
-/// The audit log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditSettings {
     /// The file that gets a line for each token handed out or refused.

@@ -9,13 +9,11 @@ use hyper::header::HeaderMap;
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ConnectError {
-    /// What kind of failure it is.
     pub failure: ConnectFailure,
     /// What failed, why, and what to do.
     pub message: String,
 }
 
-/// The kinds of failure.
 #[derive(Debug)]
 pub enum ConnectFailure {
     /// The name has no address, or none of its addresses can be reached.

@@ -19,7 +19,6 @@ pub struct Diagnosis {
     pub(super) client_certificate: Arc<NoClientCertificate>,
 }
 
-/// A TLS handshake.
 pub(super) struct Handshake<'a> {
     server: &'a Server,
     place: &'a str,

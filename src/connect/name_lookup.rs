@@ -28,7 +28,6 @@ type Found = Result<Vec<SocketAddr>, Arc<io::Error>>;
 /// Asks the system; blocks.
 type System = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Looks up host names.
 pub(super) struct Resolver {
     system: Arc<System>,
     room: Arc<Semaphore>,

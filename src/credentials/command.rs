@@ -272,8 +272,8 @@ fn wait(child: &mut OwnChild) -> io::Result<std::process::ExitStatus> {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        // Nothing tells of a child's end but asking; the sender is kept, so this only waits.
-        let _waited = receiver.recv_timeout(Duration::from_millis(10));
+        // A pause: the end of a child can only be polled, and the sender is kept.
+        let _ = receiver.recv_timeout(Duration::from_millis(10));
     }
     drop(sender);
     child.kill();

@@ -17,7 +17,6 @@ const USUAL: &str = "";
 /// Why a program isn't run.
 #[derive(Debug)]
 pub(super) enum ProgramError {
-    /// It can't be found.
     Missing(io::Error),
     /// Others could put another in its place.
     Unsafe(CredentialsError),

@@ -79,7 +79,6 @@ impl Registration {
         }
     }
 
-    /// The client id.
     #[must_use]
     pub fn client_id(&self) -> &str {
         &self.credentials.client_id
@@ -98,7 +97,6 @@ impl Registration {
         secret.into_iter().chain(login).collect()
     }
 
-    /// The token endpoint's URL.
     #[must_use]
     pub fn token_url(&self) -> &str {
         self.endpoint.url.as_str()
@@ -113,7 +111,6 @@ pub struct DomoSource {
     place: String,
 }
 
-/// Why a source can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The file of extra CA certificates can't be read.

@@ -23,6 +23,8 @@
 //! - `process`: the state that a forked child must not use.
 //! - `broker`, and by feature `tokio` and `reqwest`: the API.
 
+#![warn(missing_docs)]
+
 #[doc(hidden)]
 pub mod clock;
 #[cfg(windows)]

@@ -9,6 +9,8 @@
 //! - [`messages`]: requests and responses.
 //! - [`frame`]: messages as bytes.
 
+#![warn(missing_docs)]
+
 pub mod boot_time;
 pub mod duration;
 pub mod scope;

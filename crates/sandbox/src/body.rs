@@ -83,7 +83,7 @@ impl Body for Answer {
         }
         match self.end {
             End::Proper => Poll::Ready(None),
-            // At an error hyper forgets what it holds; when told to wait it sends that first.
+            // hyper discards its buffer at an error; `Pending` makes it send the buffer first.
             End::Cut => {
                 self.end = End::Broken;
                 context.waker().wake_by_ref();

@@ -2,14 +2,14 @@
 //! `domo-sandbox` for people without a Domo account.
 //!
 //! - `clock`: the only file that reads a clock.
-//! - `fault`: what a token request can run into.
-//! - `record`: what was asked, and what was answered.
+//! - `fault`: faults of the token endpoint.
+//! - `record`: the record of requests and responses.
 //! - `token`: tokens that look like Domo's.
-//! - `state`: clients, living tokens, the script of faults, the record.
+//! - `state`: clients, issued tokens, the script of faults, the record.
 //! - `body`: answers that hang, drip or break off.
 //! - `service`: the token endpoint and the protected resource.
 //! - `tls`: a certificate authority made at start.
-//! - `server`: listens, on a thread of its own.
+//! - `server`: listens, on its own thread.
 //! - `program`: the flags and the output of `domo-sandbox`.
 //!
 //! ```
@@ -24,6 +24,8 @@
 //!
 //! What it imitates is known from Domo's documentation and its SDKs; nothing here was checked
 //! against Domo itself.
+
+#![warn(missing_docs)]
 
 mod clock;
 mod fault;

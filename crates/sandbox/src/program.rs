@@ -109,8 +109,8 @@ pub fn run(flags: &Flags) -> ExitCode {
     match serve(flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            // With standard error closed the exit code still tells.
-            let _told = writeln!(io::stderr(), "domo-sandbox: {problem}");
+            // If standard error is closed, the exit code remains.
+            let _ = writeln!(io::stderr(), "domo-sandbox: {problem}");
             ExitCode::from(OS_ERROR)
         }
     }
@@ -144,8 +144,8 @@ fn serve(flags: &Flags) -> Result<(), String> {
     if let Some(status) = flags.fail {
         sandbox.always(Fault::status(status));
     }
-    // Whoever reads this may send the signal at once.
-    let ready = || say(&introduction(&sandbox, clients, flags));
+    // Printed once the handlers are there: a reader may send the signal immediately.
+    let ready = || print(&introduction(&sandbox, clients, flags));
     wait_for_signal(ready).map_err(|error| format!("no signal can be waited for: {error}"))
 }
 
@@ -171,7 +171,7 @@ fn introduction(sandbox: &Sandbox, clients: &[ClientFlag], flags: &Flags) -> Str
             .find(|scope| *scope == "data")
             .or(client.scopes.first());
         // Writing to a string can't fail.
-        let _written = writeln!(
+        let _ = writeln!(
             text,
             "[clients.{name}]\nclient_id = {:?}\nclient_secret = {:?}\ntokens = [{:?}]\n\
              token_url = {:?}\n{trust}",
@@ -186,7 +186,7 @@ fn introduction(sandbox: &Sandbox, clients: &[ClientFlag], flags: &Flags) -> Str
 
 /// One line for each token request, without its secret or token.
 fn log(request: &Recorded) {
-    say(&format!(
+    print(&format!(
         "# {:8.3} s  {} client {:?} scope {:?}: {}\n",
         request.at.as_secs_f64(),
         request.method,
@@ -196,10 +196,10 @@ fn log(request: &Recorded) {
     ));
 }
 
-fn say(text: &str) {
-    // Whoever closed standard output doesn't want to hear it.
+fn print(text: &str) {
+    // A closed standard output is not an error.
     let mut stdout = io::stdout().lock();
-    let _told = stdout
+    let _ = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
 }

@@ -1,4 +1,4 @@
-//! What was asked, and what was answered.
+//! The record of requests and responses.
 
 use std::fmt;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub struct ResourceCall {
     pub path: String,
     /// The status answered.
     pub status: u16,
-    /// Whether its token was one of ours, living or dead.
+    /// Whether this sandbox issued its token, which may have expired.
     pub token_known: bool,
 }
 

@@ -29,7 +29,7 @@ pub struct Sandbox {
     state: Arc<State>,
     address: SocketAddr,
     ca_pem: Option<String>,
-    orders: mpsc::UnboundedSender<Order>,
+    commands: mpsc::UnboundedSender<Command>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -43,7 +43,7 @@ pub struct Builder {
     log: Option<fn(&Recorded)>,
 }
 
-enum Order {
+enum Command {
     StopListening(oneshot::Sender<io::Result<()>>),
     ListenAgain(oneshot::Sender<io::Result<()>>),
     End,
@@ -111,13 +111,13 @@ impl Builder {
             Some((acceptor, pem)) => (Some(acceptor), Some(pem)),
             None => (None, None),
         };
-        let (orders, taken) = mpsc::unbounded_channel();
+        let (commands, taken) = mpsc::unbounded_channel();
         let (ready, is_ready) = oneshot::channel();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let server = Server {
             state: Arc::clone(&state),
             acceptor,
-            orders: taken,
+            commands: taken,
         };
         let run = move || server.run(address, ready);
         let thread = thread::Builder::new()
@@ -128,7 +128,7 @@ impl Builder {
             state,
             address,
             ca_pem,
-            orders,
+            commands,
             thread: Some(thread),
         })
     }
@@ -191,7 +191,7 @@ impl Sandbox {
         self.state.recover();
     }
 
-    /// How many connections have come so far, whatever was asked on them.
+    /// Returns how many connections were accepted so far, with or without a request.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.state.lock().connections
@@ -251,7 +251,7 @@ impl Sandbox {
     ///
     /// If the server has ended.
     pub fn stop_listening(&self) -> io::Result<()> {
-        self.order(Order::StopListening)
+        self.send(Command::StopListening)
     }
 
     /// Listens on the same port again.
@@ -260,12 +260,14 @@ impl Sandbox {
     ///
     /// If the port can't be had any more.
     pub fn listen_again(&self) -> io::Result<()> {
-        self.order(Order::ListenAgain)
+        self.send(Command::ListenAgain)
     }
 
-    fn order(&self, order: fn(oneshot::Sender<io::Result<()>>) -> Order) -> io::Result<()> {
+    fn send(&self, command: fn(oneshot::Sender<io::Result<()>>) -> Command) -> io::Result<()> {
         let (done, is_done) = oneshot::channel();
-        self.orders.send(order(done)).map_err(io::Error::other)?;
+        self.commands
+            .send(command(done))
+            .map_err(io::Error::other)?;
         // Blocks on a thread without a runtime's help, as tests and threads do.
         is_done.blocking_recv().map_err(io::Error::other)?
     }
@@ -273,10 +275,10 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        // A server that has ended by itself needs no order.
-        let _ended = self.orders.send(Order::End);
+        // Fails only if the server has already ended.
+        let _ = self.commands.send(Command::End);
         if let Some(thread) = self.thread.take() {
-            let _panicked = thread.join();
+            let _ = thread.join();
         }
     }
 }
@@ -284,7 +286,7 @@ impl Drop for Sandbox {
 struct Server {
     state: Arc<State>,
     acceptor: Option<TlsAcceptor>,
-    orders: mpsc::UnboundedReceiver<Order>,
+    commands: mpsc::UnboundedReceiver<Command>,
 }
 
 impl Server {
@@ -312,7 +314,7 @@ impl Server {
         let mut listener = Some(listener);
         let mut connections = JoinSet::new();
         loop {
-            let order = tokio::select! {
+            let command = tokio::select! {
                 accepted = accept(listener.as_ref()) => {
                     if let Ok(stream) = accepted {
                         connections.spawn(connection(stream, self.acceptor.clone(), Arc::clone(&self.state)));
@@ -320,16 +322,16 @@ impl Server {
                     continue;
                 }
                 Some(_ended) = connections.join_next(), if !connections.is_empty() => continue,
-                order = self.orders.recv() => order,
+                command = self.commands.recv() => command,
             };
-            let (done, result) = match order {
-                None | Some(Order::End) => return,
-                Some(Order::StopListening(done)) => {
+            let (done, result) = match command {
+                None | Some(Command::End) => return,
+                Some(Command::StopListening(done)) => {
                     listener = None;
                     connections.shutdown().await;
                     (done, Ok(()))
                 }
-                Some(Order::ListenAgain(done)) => match listen(address) {
+                Some(Command::ListenAgain(done)) => match listen(address) {
                     Ok(bound) => {
                         listener = Some(bound);
                         (done, Ok(()))
@@ -342,7 +344,7 @@ impl Server {
     }
 }
 
-/// The address is used again at once, whatever connections linger on it.
+/// Binds with `SO_REUSEADDR`: connections of the previous listener may linger on the address.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
@@ -365,7 +367,7 @@ async fn connection(
     state.lock().connections += 1;
     match acceptor {
         None => http(stream, state).await,
-        // Whoever doesn't trust the certificate leaves here.
+        // A client that does not trust the certificate ends the handshake.
         Some(acceptor) => {
             if let Ok(stream) = acceptor.accept(stream).await {
                 http(stream, state).await;
@@ -376,8 +378,8 @@ async fn connection(
 
 async fn http(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, state: Arc<State>) {
     let service = service_fn(move |request| service::answer(request, Arc::clone(&state)));
-    // Errors are the callers' leaving, or ordered.
-    let _ended = http1::Builder::new()
+    // Errors are requested faults, or clients that disconnect.
+    let _ = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }

@@ -82,7 +82,7 @@ async fn token_endpoint(
         answered_at: None,
         token: None,
     };
-    let (number, fault, mut recovery) = state.arrive(recorded.clone());
+    let (number, fault, mut recovery) = state.record_request(recorded.clone());
     match fault.flow {
         Flow::CutBeforeHead => return Err(io::Error::other("cut on order")),
         Flow::HangBeforeHead => {
@@ -102,7 +102,7 @@ async fn token_endpoint(
             domo_error(405, "Request method not supported", TOKEN_PATH),
         )
     };
-    state.answered(number, plain.status, plain.token);
+    state.record_response(number, plain.status, plain.token);
     Ok(with_faults(plain.status, &plain.body, fault, recovery))
 }
 
@@ -138,8 +138,11 @@ fn grant(
         });
         return refused(400, body);
     }
-    let asked = request.scope.as_deref().unwrap_or_default();
-    let mut scopes: Vec<String> = asked.split_ascii_whitespace().map(str::to_owned).collect();
+    let requested = request.scope.as_deref().unwrap_or_default();
+    let mut scopes: Vec<String> = requested
+        .split_ascii_whitespace()
+        .map(str::to_owned)
+        .collect();
     if let Some(unknown) = scopes.iter().find(|scope| !granted.contains(scope)) {
         let body = json!({
             "error": "invalid_scope",
@@ -270,12 +273,12 @@ fn resource(
         .and_then(|text| text.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map_or("", |(_, token)| token);
-    let (token_known, verdict) = judge(token, scope, &state.lock());
+    let (token_known, status) = status_for(token, scope, &state.lock());
     let wants_csv = request
         .headers()
         .get(ACCEPT)
         .is_some_and(|accept| accept == "text/csv");
-    let response = match verdict {
+    let response = match status {
         200 => json_response(200, content),
         403 => json_response(403, &insufficient_scope(scope)),
         // Domo's way when the body it would explain itself in isn't acceptable.
@@ -291,7 +294,7 @@ fn resource(
             )
         }
     };
-    state.called(ResourceCall {
+    state.record_resource_call(ResourceCall {
         at: state.since_start(),
         path: request.uri().path().to_owned(),
         status: response.status().as_u16(),
@@ -300,7 +303,7 @@ fn resource(
     response
 }
 
-fn judge(token: &str, scope: &str, inner: &Inner) -> (bool, u16) {
+fn status_for(token: &str, scope: &str, inner: &Inner) -> (bool, u16) {
     let Some(issued) = inner.tokens.get(token) else {
         return (false, 401);
     };

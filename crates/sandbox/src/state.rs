@@ -1,4 +1,4 @@
-//! Clients, living tokens, the script of faults, the record.
+//! Clients, issued tokens, the script of faults, the record.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,12 +10,12 @@ use crate::clock;
 use crate::fault::Fault;
 use crate::record::{Recorded, ResourceCall, TooFew};
 
-/// What a sandbox knows, shared by its face and its server.
+/// The state that a sandbox and its server share.
 pub(crate) struct State {
     started: Instant,
     inner: Mutex<Inner>,
     arrived: Condvar,
-    /// Counts recoveries; whatever hangs goes on when it changes.
+    /// Counts recoveries; hanging responses go on when it changes.
     recoveries: watch::Sender<u64>,
     /// Called with each token request once it is answered.
     pub(crate) log: Option<fn(&Recorded)>,
@@ -51,7 +51,7 @@ pub(crate) struct Recovery(watch::Receiver<u64>);
 impl Recovery {
     pub(crate) async fn wait(&mut self) {
         // Without a sender there is nothing left to wait for.
-        let _recovered = self.0.changed().await;
+        let _ = self.0.changed().await;
     }
 }
 
@@ -102,7 +102,7 @@ impl State {
 
     /// Records a token request as it comes; gives its number, the fault that awaits it, and the
     /// recovery that ends this.
-    pub(crate) fn arrive(&self, request: Recorded) -> (usize, Fault, Recovery) {
+    pub(crate) fn record_request(&self, request: Recorded) -> (usize, Fault, Recovery) {
         let mut inner = self.lock();
         inner.requests.push(request);
         let number = inner.requests.len() - 1;
@@ -110,7 +110,7 @@ impl State {
         let fault = scripted
             .or_else(|| inner.always.clone())
             .unwrap_or_default();
-        // Under the lock, so that whoever sees the request in the record can end its fault.
+        // Under the lock, so that a recovery after the request is recorded ends its fault.
         let recovery = Recovery(self.recoveries.subscribe());
         drop(inner);
         self.arrived.notify_all();
@@ -118,7 +118,7 @@ impl State {
     }
 
     /// Records what a token request was answered.
-    pub(crate) fn answered(&self, number: usize, status: u16, token: Option<String>) {
+    pub(crate) fn record_response(&self, number: usize, status: u16, token: Option<String>) {
         let at = self.since_start();
         let mut inner = self.lock();
         let Some(request) = inner.requests.get_mut(number) else {
@@ -155,7 +155,7 @@ impl State {
         Ok(inner.requests.clone())
     }
 
-    pub(crate) fn called(&self, call: ResourceCall) {
+    pub(crate) fn record_resource_call(&self, call: ResourceCall) {
         self.lock().resource_calls.push(call);
     }
 

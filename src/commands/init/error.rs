@@ -12,53 +12,36 @@ use crate::source::domo::SourceError;
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// There is no place for it.
     #[error(
         "no place for a config: neither an absolute $XDG_CONFIG_HOME nor $HOME is set; name one with --config"
     )]
     NoPlace,
-    /// A config is there already.
     #[error(
         "{0} is there already, and nothing is overwritten; edit it, or name another with --config"
     )]
     ConfigExists(PathBuf),
-    /// A secret is there already, without the config.
     #[error(
         "{0} is there already, and nothing is overwritten; remove it, or name the client differently with --name"
     )]
     SecretExists(PathBuf),
     /// What was given can't be right.
     #[error("{what}: {problem}")]
-    Wrong {
-        /// What.
-        what: &'static str,
-        /// Why not.
-        problem: String,
-    },
+    Wrong { what: &'static str, problem: String },
     /// What was entered or piped can't be right.
     #[error("nothing was written: the {what} {mistake}; correct it and run this again")]
-    Entered {
-        /// What.
-        what: &'static str,
-        /// Why not.
-        mistake: String,
-    },
-    /// It makes no config.
+    Entered { what: &'static str, mistake: String },
     #[error("{0}")]
     Config(#[from] ConfigError),
     /// A file that an option names can't be used.
     #[error("nothing was written: {0}")]
     File(#[from] CredentialsError),
-    /// The HTTP client can't be made.
     #[error("nothing was written: {0}")]
     Source(#[from] SourceError),
-    /// Domo rejected the credentials.
     #[error(
         "nothing was written: Domo rejected these credentials: {0}; check the client id and the \
          secret (Admin > Authentication > API clients)"
     )]
     Rejected(String),
-    /// Domo grants less than was requested.
     #[error(
         "nothing was written: the credentials work; Domo does not grant this client {0}; grant it at \
          Domo (Admin > Authentication > API clients), or name other scopes (Domo has {scopes}) \
@@ -71,33 +54,19 @@ pub enum InitError {
     ProxyLogin(String),
     /// Domo can't be reached, or answered nothing that decides it.
     #[error("nothing was written: {message}; {hint}")]
-    Unreachable {
-        /// What happened.
-        message: String,
-        /// What to do.
-        hint: String,
-    },
-    /// A file can't be written.
+    Unreachable { message: String, hint: String },
     #[error("{path}: {source}", path = .path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// Standard input ended too early.
+    Write { path: PathBuf, source: io::Error },
     #[error(
         "nothing was written: standard input ended before the {0}; pipe the client id and the secret, \
          each as a line, or run this at a terminal (in a container: docker run -it)"
     )]
     Ended(&'static str),
-    /// Standard input is no text.
     #[error(
         "nothing was written: standard input is not UTF-8 ({0}); pipe the client id and the secret in \
          UTF-8, each as a line"
     )]
     NotUtf8(&'static str),
-    /// Standard input can't be read.
     #[error("nothing was written: standard input: {0}")]
     Read(#[from] io::Error),
 }

@@ -64,7 +64,7 @@ pub(super) fn hidden(question: &str) -> Result<Option<Zeroizing<String>>, InitEr
     let read = read_line(question);
     if quiet.is_some() {
         // The line break that was typed wasn't shown either.
-        let _shown = writeln!(io::stderr());
+        let _ = writeln!(io::stderr());
     }
     drop(quiet);
     read
@@ -125,7 +125,7 @@ impl Quiet {
 impl Drop for Quiet {
     fn drop(&mut self) {
         // There is no other way to tell than the console itself.
-        let _restored = console().map(|console| console.SetConsoleMode(self.0));
+        let _ = console().map(|console| console.SetConsoleMode(self.0));
     }
 }
 

@@ -23,7 +23,6 @@ pub(super) enum Failure {
     Rejected(String),
     /// Domo grants the client less than what was requested; which scopes, and its message.
     Scopes(String),
-    /// The proxy rejected its login.
     ProxyLogin(String),
     /// No answer that decides it.
     Transient {

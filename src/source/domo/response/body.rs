@@ -33,7 +33,6 @@ impl Decoded<'_> {
 /// How a decoded body ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// It is whole.
     Whole,
     /// The compressed body breaks off.
     Cut,
