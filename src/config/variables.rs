@@ -73,8 +73,9 @@ pub(crate) mod sources {
         let source = root.join("src");
         let replacing = [
             source.join("config/variables.rs"),
-            source.join("init/options.rs"),
+            source.join("commands/init/options.rs"),
         ];
+        assert!(replacing.iter().all(|path| path.exists()));
         let mut folders = vec![source, root.join("crates/core/src")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap() {
