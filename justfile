@@ -8,7 +8,7 @@ test *ARGS:
 check:
     bash .ci/run
 
-# Builds for Windows and tests it under wine; on Debian, as root, which installs what that needs.
+# Builds for Windows and runs the tests under wine. Needs Debian and root; installs what is missing.
 windows:
     bash .ci/windows
 
@@ -16,42 +16,42 @@ windows:
 deny:
     cargo deny --offline check bans licenses sources
 
-# Dependencies that nothing uses. Needs cargo-machete.
+# Finds unused dependencies. Needs cargo-machete.
 machete:
     cargo machete
 
-# `just bench L1 L3` measures these rows alone, `--rounds N` so often; `--json` is for machines, `--write
-# docs/performance.md` puts the table there. Needs a C compiler.
+# `just bench L1 L3` measures these rows only, `--rounds N` sets how often; `--json` prints JSON, `--write
+# docs/performance.md` replaces the table there. Needs a C compiler.
 #
-# Measures every performance row against its floor.
+# Measures each performance row against its lower bound.
 bench *ARGS: helper
     cargo bench --locked --bench load -- \
         --static-helper "target/$(rustc -vV | sed -n 's/^host: //p')/release-helper/domo-token" {{ARGS}}
 
-# A long time of short lives, faults, kills and stops; the picture goes into the docs.
+# Runs for long with short lifetimes, faults, kills and stops, and writes the graph of the docs.
 soak SECONDS='1200':
     cargo bench --locked --bench load -- --soak {{SECONDS}} --write docs/soak.svg
 
-# Beside oidc-agent and git credential-cache; see benches/peers/compare.py for what it needs.
+# Compares with oidc-agent and git credential-cache; see benches/peers/compare.py for what it needs.
 peers *ARGS:
     cargo build --locked --release --workspace --bins
     python3 benches/peers/compare.py {{ARGS}}
 
-# What a token at hand costs in instructions, against its ceiling. Needs valgrind.
+# Compares the instructions of a request for a cached token with their limit. Needs valgrind.
 instructions:
     cargo build --locked --release --bin domo-tokend
     DOMO_TOKEND=$PWD/target/release/domo-tokend cargo test --locked --test instructions -- --nocapture
 
-# Connections of 65 536 uids for half a minute, beside which others must be served. Needs root and an idle machine.
+# Connects as 65 536 uids for half a minute while others must be served. Needs root and an idle machine.
 flood SECONDS='30':
     cargo build --locked --release --bin domo-tokend
     DOMO_TOKEN_FLOOD={{SECONDS}} DOMO_TOKEND=$PWD/target/release/domo-tokend \
         cargo test --locked --test hostile 65536_uids -- --nocapture
 
-# Needs cargo-fuzz and a nightly toolchain. What is found goes into fuzz/target/corpus/, and from there
-# into the repo by `just fuzz-keep`.
+# Needs cargo-fuzz and a nightly toolchain. New inputs are written to fuzz/target/corpus/; `just fuzz-keep` copies
+# them into the repository.
 #
-# Runs all fuzz targets for so long each.
+# Runs each fuzz target for that long.
 fuzz SECONDS='600':
     #!/usr/bin/env bash
     set -euo pipefail
@@ -61,7 +61,7 @@ fuzz SECONDS='600':
             -max_total_time={{SECONDS}} -rss_limit_mb=1024 -timeout=10 -max_len=4096 -print_final_stats=1
     done
 
-# Makes the repo's corpora anew: at most 50 short files a target, which reach the most.
+# Replaces the corpora of the repository: at most 50 short files per target, those with the most coverage.
 fuzz-keep:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -76,7 +76,7 @@ fuzz-keep:
         rm -r "$new"
     done
 
-# Mutation testing of the parts that decide; hours. Needs cargo-mutants.
+# Runs mutation tests of schedule, policy and config, for hours. Needs cargo-mutants.
 mutants:
     cargo mutants -p domo-token-protocol -f crates/protocol/src/frame.rs -o target/mutants/frame
     cargo mutants -p domo-token-core -f crates/core/src/policy.rs -f 'crates/core/src/schedule*.rs' -f 'crates/core/src/schedule/*.rs' \
@@ -86,7 +86,7 @@ mutants:
     cargo mutants -p domo-token -f src/source/domo.rs -f 'src/source/domo/*.rs' \
         -o target/mutants/domo -- --lib --test it
 
-# The main job with no Domo account.
+# Shows the main use without a Domo account.
 quickstart *ARGS:
     cargo run --example quickstart -- {{ARGS}}
 
@@ -94,22 +94,22 @@ quickstart *ARGS:
 release:
     packaging/build
 
-# The helper alone.
+# Builds the helper only.
 helper:
     packaging/build helper
 
-# Writes the man pages anew, after a change of help, flags, docs/config.md or docs/protocol.md.
+# Regenerates the man pages, after a change of help, flags, docs/config.md or docs/protocol.md.
 man:
     UPDATE_MAN=1 cargo test --test it man
 
-# Writes the golden frames anew: only with a new protocol version.
+# Regenerates the golden frames: only with a new protocol version.
 golden:
     UPDATE_GOLDEN=1 cargo test -p domo-token-protocol --test golden
 
-# Builds the Debian package into target/debian/; cargo-deb is installed below target/ if need be.
+# Builds the Debian package into target/debian/; installs cargo-deb below target/ if it is missing.
 deb *ARGS:
     packaging/deb {{ARGS}}
 
-# Boots a systemd in namespaces and takes the Debian package through its life there. Needs root.
+# Tests the Debian package in a systemd booted in namespaces. Needs root.
 acceptance *STEPS:
     tests/acceptance/run {{STEPS}}

@@ -75,6 +75,7 @@ pub(crate) mod sources {
             source.join("config/variable_names.rs"),
             source.join("commands/init/option_names.rs"),
         ];
+        assert!(replacing.iter().all(|path| path.exists()));
         let mut folders = vec![source, root.join("crates/core/src")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap() {
