@@ -1,15 +1,15 @@
-//! Which of the names that there are was meant by one that there is not.
+//! Suggests an existing name for one that does not exist.
 
 use domo_token_protocol::scope::ScopeSet;
 
-/// The most bytes of a name, and the most names, that are compared letter by letter: an answer stays
-/// cheap whatever a caller sends.
+/// The most bytes of a name, and the most names, that are compared letter by letter, which bounds the cost
+/// of an answer.
 const MAX_COMPARED: usize = 64;
 
-/// Most letters that a mistake changes.
-const SLIPS: usize = 2;
+/// The most letters that a typo changes.
+const MAX_TYPOS: usize = 2;
 
-/// The scope set that was meant by `asked`.
+/// Returns the scope set that `asked` most likely means.
 pub(super) fn scope_set<'a>(
     asked: &ScopeSet,
     known: impl Iterator<Item = &'a ScopeSet> + Clone,
@@ -24,7 +24,7 @@ pub(super) fn scope_set<'a>(
     same.or_else(|| nearest(plain.as_str(), known.map(ScopeSet::as_str)))
 }
 
-/// The client that was meant by `asked`.
+/// Returns the client that `asked` most likely means.
 pub(super) fn client<'a>(
     asked: &str,
     known: impl Iterator<Item = &'a str> + Clone,
@@ -33,17 +33,16 @@ pub(super) fn client<'a>(
     same.or_else(|| nearest(asked, known))
 }
 
-/// The name that `asked` is a mistake of: few letters for its length are others.
+/// Returns the name that differs from `asked` in the fewest letters, if these are few for its length.
 fn nearest<'a>(asked: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let paste_mistakes = if asked.len() > 4 { SLIPS } else { 1 };
+    let typos = if asked.len() > 4 { MAX_TYPOS } else { 1 };
     let near = known.filter(|name| {
-        asked.len().max(name.len()) <= MAX_COMPARED
-            && asked.len().abs_diff(name.len()) <= paste_mistakes
+        asked.len().max(name.len()) <= MAX_COMPARED && asked.len().abs_diff(name.len()) <= typos
     });
     let near = near.take(MAX_COMPARED);
     let near = near.map(|name| (strsim::osa_distance(asked, name), name));
     let (distance, name) = near.min_by_key(|(distance, _)| *distance)?;
-    (distance <= paste_mistakes && distance * 2 < asked.len()).then_some(name)
+    (distance <= typos && distance * 2 < asked.len()).then_some(name)
 }
 
 #[cfg(test)]

@@ -30,20 +30,19 @@ impl<C: Clock> Watch<C> {
         }
     }
 
-    /// Waits for news: the current token at first, then each new one. Dropping the future loses
-    /// nothing.
+    /// Returns the current token at first, then each new one. Dropping the future loses nothing.
     ///
     /// # Errors
     ///
-    /// A refusal of kind `Unavailable` when the token died with no successor: more may come. Any
-    /// other is the last news.
+    /// A refusal of kind `Unavailable` when the token has expired without a successor: more may come. Any
+    /// other is the last result.
     pub async fn next(&mut self) -> Reply {
         loop {
             self.changed.mark_unchanged();
             if let Some(reply) = self.news()? {
                 return reply;
             }
-            // The sender is dropped with its set; the next look says so.
+            // The sender is dropped with its set, which the next call of `news` finds.
             self.changed.changed().await.ok();
         }
     }

@@ -51,7 +51,7 @@ pub enum Closed {
 ///
 /// # Errors
 ///
-/// If the system doesn't tell.
+/// If the system returns an error.
 pub fn fault(file: &File, closed: Closed) -> io::Result<Option<String>> {
     let wanted = match closed {
         Closed::ToWriters => vec![(WRITE, "change")],
@@ -64,7 +64,7 @@ pub fn fault(file: &File, closed: Closed) -> io::Result<Option<String>> {
 ///
 /// # Errors
 ///
-/// If the directory can't be opened or the system doesn't tell.
+/// If the directory can't be opened or the system returns an error.
 pub fn fault_of_directory(directory: &Path) -> io::Result<Option<String>> {
     let mut options = OpenOptions::new();
     let opened = options
@@ -121,7 +121,7 @@ fn grant(entry: &Ace) -> Option<(String, u32)> {
 ///
 /// # Errors
 ///
-/// If the system doesn't tell who we are.
+/// If the system does not return the user of this process.
 pub fn remedy(path: &Path) -> io::Result<String> {
     let us = current_user()?;
     let path = path.display();

@@ -1,4 +1,4 @@
-//! The limit on open handles: Windows has none that a daemon could meet.
+//! The limit on open handles: Windows has none that a daemon could reach.
 
 /// Returns how many handles the process may have open: any number.
 #[must_use]

@@ -1,13 +1,10 @@
-//! What keeps the secrets of this process from others: on Windows nothing that the daemon could do
-//! by itself.
+//! Does nothing on Windows, which has no switch that keeps other processes out of the memory.
 //!
-//! Other users can't open the process anyway. Whoever runs as its user, and the administrators,
-//! can read its memory, and Windows may write a crash report of it.
+//! Other users can't open the process anyway. Processes of its user, and administrators, can read its
+//! memory, and Windows may write a crash report of it.
 
 use std::io;
 
-/// Does nothing: Windows has no switch for it.
-///
 /// # Errors
 ///
 /// None.

@@ -1,24 +1,24 @@
-//! What the console says as messages. Windows has no signals, and nothing that stands for SIGHUP.
+//! Events of the console as messages. Windows has no signals, and no equivalent of SIGHUP.
 
 use std::io;
 
 use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown};
 use tokio::sync::mpsc;
 
-/// What the operator wants.
+/// What an event requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Look again; nobody says so on Windows, where files are watched alone.
+    /// Never sent on Windows, where only a change of files reloads.
     Reload,
-    /// Ctrl-C, Ctrl-Break, the console's or the machine's end: end.
+    /// Ctrl-C, Ctrl-Break, or the end of the console or the machine.
     Stop,
 }
 
-/// Listens from now on.
+/// Installs the handlers, and returns what receives the events.
 ///
 /// # Errors
 ///
-/// If the system takes no handler.
+/// If no handler can be installed.
 ///
 /// # Panics
 ///
@@ -29,13 +29,13 @@ pub fn listen() -> io::Result<mpsc::Receiver<Signal>> {
     let (sender, receiver) = mpsc::channel(8);
     tokio::spawn(async move {
         loop {
-            let told = tokio::select! {
-                told = c.recv() => told,
-                told = pause.recv() => told,
-                told = close.recv() => told,
-                told = shutdown.recv() => told,
+            let event = tokio::select! {
+                event = c.recv() => event,
+                event = pause.recv() => event,
+                event = close.recv() => event,
+                event = shutdown.recv() => event,
             };
-            if told.is_none() || sender.send(Signal::Stop).await.is_err() {
+            if event.is_none() || sender.send(Signal::Stop).await.is_err() {
                 return;
             }
         }

@@ -1,7 +1,7 @@
-//! The user database: groups by name. Blocks: a directory on the network may be behind it.
+//! The user database: groups by name. Blocks: the database may be on the network.
 //!
-//! Users have no numbers on Windows, and no caller is known by its user there, so there is nobody
-//! to look up.
+//! Windows has no numeric user ids, and callers are not identified by user there, so that no user is looked
+//! up.
 
 use std::io;
 
@@ -9,8 +9,6 @@ use domo_token_core::policy::Identity;
 use winsafe::co::SID_NAME_USE;
 use winsafe::{ConvertSidToStringSid, ConvertStringSidToSid, LookupAccountName};
 
-/// Nobody is known by a number.
-///
 /// # Errors
 ///
 /// None.
