@@ -1,4 +1,4 @@
-//! Simulated callers and watchers, and what they must never see.
+//! Simulated callers and watchers, and the invariants of their replies.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,28 +18,28 @@ use tokio::task::AbortHandle;
 use crate::clock::SimClock;
 use crate::domo::{Domo, Key};
 
-/// One caller that waits.
+/// One waiting caller.
 struct Caller {
     key: Key,
     request: TokenRequest,
     deadline: BootTime,
-    /// How often its set had been removed when it asked.
+    /// How often its scope set had been removed at its request.
     removals: u32,
     handle: Option<AbortHandle>,
 }
 
 struct Watcher {
     key: Key,
-    told: Option<LastSeen>,
-    /// How often its set had been removed when it began.
+    last_seen: Option<LastSeen>,
+    /// How often its scope set had been removed when it began to watch.
     removals: u32,
 }
 
-/// What a watcher was told last.
+/// What a watcher received last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum LastSeen {
     Token(String, u64),
-    Down,
+    NoToken,
 }
 
 #[derive(Default)]
@@ -53,7 +53,7 @@ struct State {
     stopping: bool,
 }
 
-/// Everybody who asks. Clones are the same crowd.
+/// All callers and watchers. Clones share their state.
 #[derive(Clone)]
 pub(crate) struct Callers {
     domo: Domo,
@@ -70,12 +70,12 @@ impl Callers {
         }
     }
 
-    /// The generation of a set that some caller has seen last.
+    /// Returns the generation of a scope set that a caller received last.
     pub(crate) fn seen(&self, key: &Key) -> u64 {
         self.state().generations.get(key).copied().unwrap_or(0)
     }
 
-    /// Grows with every answer.
+    /// Returns the number of replies.
     pub(crate) fn answers(&self) -> u64 {
         self.state().answers
     }
@@ -88,17 +88,17 @@ impl Callers {
         self.state().stopping = true;
     }
 
-    pub(crate) fn ask(
+    pub(crate) fn request(
         &self,
         key: &Key,
         wait: Duration,
-        least: Option<Duration>,
+        min_left: Option<Duration>,
         renew: Option<Renew>,
     ) {
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap();
         let request = TokenRequest {
             asked: asked(key),
-            min_ttl_ms: least.map(millis),
+            min_ttl_ms: min_left.map(millis),
             time_left_ms: millis(wait),
             renew,
         };
@@ -116,7 +116,7 @@ impl Callers {
         drop(state);
         let this = self.clone();
         let task = tokio::spawn(async move {
-            this.begins(id, wait);
+            this.started(id, wait);
             let reply = this
                 .broker
                 .token(&request, &policy::Caller::default())
@@ -128,15 +128,15 @@ impl Callers {
         }
     }
 
-    /// Time may have passed before it came to ask.
-    fn begins(&self, id: u64, wait: Duration) {
+    /// Sets the deadline: time may have passed before the request starts.
+    fn started(&self, id: u64, wait: Duration) {
         if let Some(caller) = self.state().callers.get_mut(&id) {
             caller.deadline = self.domo.clock.now() + wait;
         }
     }
 
-    /// The caller that has waited longest gives up.
-    pub(crate) fn leave(&self) {
+    /// Cancels the request of the caller that has waited longest.
+    pub(crate) fn cancel_first(&self) {
         let first = self.state().callers.pop_first();
         if let Some(handle) = first.and_then(|(_, caller)| caller.handle) {
             handle.abort();
@@ -152,32 +152,32 @@ impl Callers {
         let id = state.last;
         let watcher = Watcher {
             key: key.clone(),
-            told: None,
+            last_seen: None,
             removals: self.domo.removals(key),
         };
         state.watchers.insert(id, watcher);
         drop(state);
         let this = self.clone();
-        tokio::spawn(async move { this.listen(id, &mut watch).await });
+        tokio::spawn(async move { this.follow(id, &mut watch).await });
     }
 
-    async fn listen(&self, id: u64, watch: &mut Watch<SimClock>) {
+    async fn follow(&self, id: u64, watch: &mut Watch<SimClock>) {
         loop {
-            let news = watch.next().await;
-            if let Err(refusal) = &news
+            let reply = watch.next().await;
+            if let Err(refusal) = &reply
                 && refusal.kind != RefusalKind::Unavailable
             {
-                self.dismissed(id, refusal);
+                self.watch_ended(id, refusal);
                 return;
             }
-            if let Some(problem) = self.told(id, &news) {
+            if let Some(problem) = self.check_watcher(id, &reply) {
                 self.domo.violated(problem);
             }
         }
     }
 
-    /// A watcher's last news.
-    fn dismissed(&self, id: u64, refusal: &Refusal) {
+    /// Checks the refusal that ends a watch.
+    fn watch_ended(&self, id: u64, refusal: &Refusal) {
         let mut state = self.state();
         let Some(watcher) = state.watchers.remove(&id) else {
             return;
@@ -194,8 +194,8 @@ impl Callers {
         }
     }
 
-    /// Called when nothing moves any more: nobody waits past its deadline or for what is gone, and
-    /// every watcher knows.
+    /// Checks, when no task can run, that no caller waits past its deadline or for a removed scope set, and that each
+    /// watcher has received the current state.
     pub(crate) fn check(&self) -> Option<String> {
         let now = self.domo.clock.now();
         let state = self.state();
@@ -210,17 +210,21 @@ impl Callers {
         let watchers = state.watchers.values().map(|w| (&w.key, w.removals));
         let mut all = callers.chain(watchers);
         if let Some((key, _)) = all.find(|(key, removals)| self.domo.removals(key) > *removals) {
-            return Some(format!("somebody waits for {key:?}, which is gone"));
+            return Some(format!(
+                "a caller or watcher waits for {key:?}, which was removed"
+            ));
         }
-        for Watcher { key, told, .. } in state.watchers.values() {
-            let knows = match (self.domo.held(key), told) {
+        for Watcher { key, last_seen, .. } in state.watchers.values() {
+            let knows = match (self.domo.valid_token(key), last_seen) {
                 (Some(held), Some(LastSeen::Token(text, _))) => held.text == *text,
                 (Some(_), _) | (None, Some(LastSeen::Token(..))) => false,
-                (None, Some(LastSeen::Down) | None) => true,
+                (None, Some(LastSeen::NoToken) | None) => true,
             };
             if !knows {
-                let held = self.domo.held(key);
-                return Some(format!("a watcher of {key:?} knows {told:?}, not {held:?}"));
+                let held = self.domo.valid_token(key);
+                return Some(format!(
+                    "a watcher of {key:?} received {last_seen:?}, not {held:?}"
+                ));
             }
         }
         None
@@ -252,26 +256,26 @@ impl Callers {
         }
     }
 
-    /// Invariant (a): a token that is handed out lives, and lives as long as was asked for.
+    /// Checks invariant (a): a served token is valid for as long as the caller requires.
     fn check_token(&self, caller: &Caller, token: &Token) -> Option<String> {
         let now = self.domo.clock.now();
         let life = token.life();
-        let least = caller.request.min_ttl_ms.map(Duration::from_millis);
-        let least = least
+        let min_left = caller.request.min_ttl_ms.map(Duration::from_millis);
+        let min_left = min_left
             .unwrap_or_default()
             .max(min_left_to_serve(life.lifetime));
-        if life.left(now) < least {
+        if life.left(now) < min_left {
             return Some(format!("a token with {:?} left", life.left(now)));
         }
         if caller.request.renew == Some(Renew::Rejected(life.generation)) {
-            return Some("the very token it was refused with".to_owned());
+            return Some("the token that the caller reports as rejected".to_owned());
         }
         let answer = answer_of(token);
         let text = answer.access_token.expose();
         let is = |text_of: &str, expires| text_of == text && expires == life.expires;
-        match self.domo.held(&caller.key) {
+        match self.domo.valid_token(&caller.key) {
             Some(held) if is(&held.text, held.expires) => None,
-            // Its successor came in this very moment, and nobody has looked at it yet.
+            // Its successor was obtained at this time, and the broker has not applied it yet.
             Some(held)
                 if held.since == now
                     && held
@@ -282,13 +286,13 @@ impl Callers {
                 None
             }
             Some(held) if held.text == text => {
-                Some(format!("a life that ends not at {}", held.expires))
+                Some(format!("an expiry that is not {}", held.expires))
             }
-            held => Some(format!("a token that isn't the newest, {held:?}")),
+            held => Some(format!("a token that is not the newest, {held:?}")),
         }
     }
 
-    /// Invariant (d): an error never replaces a living token; and what a refusal says is true.
+    /// Checks invariant (d): an error never replaces a valid token, and refusals are true.
     fn check_refusal(&self, caller: &Caller, refusal: &Refusal, stopping: bool) -> Option<String> {
         let now = self.domo.clock.now();
         let request = &caller.request;
@@ -299,29 +303,29 @@ impl Callers {
             RefusalKind::Busy => return (!stopping).then(|| "busy".to_owned()),
             RefusalKind::Gone => {
                 let is_gone = self.domo.removals(&caller.key) > caller.removals;
-                return (!is_gone).then(|| "gone, though it is there".to_owned());
+                return (!is_gone).then(|| "gone, though it was not removed".to_owned());
             }
             RefusalKind::UnknownScope => {
-                return (caller.removals == 0).then(|| "unknown, though it is there".to_owned());
+                return (caller.removals == 0).then(|| "unknown, though it exists".to_owned());
             }
             RefusalKind::MinTtlTooLong => return self.check_too_long(caller),
             RefusalKind::NotPermitted | RefusalKind::UnknownClient => {
                 return Some("refused for no reason".to_owned());
             }
-            RefusalKind::Denied if !self.domo.refuses(&caller.key) => {
+            RefusalKind::Denied if !self.domo.rejects(&caller.key) => {
                 return Some("denied, though Domo doesn't".to_owned());
             }
             RefusalKind::Denied | RefusalKind::Unavailable => {}
         }
         let plain = request.min_ttl_ms.is_none() && request.renew.is_none();
-        // A token that comes in the very moment of the deadline may come too late.
+        // A token that is obtained at the time of the deadline may be too late.
         let too_late = |since| since == now && now >= caller.deadline;
-        let usable = self.domo.held(&caller.key).filter(|held| {
+        let usable = self.domo.valid_token(&caller.key).filter(|held| {
             let left = held.expires.saturating_since(now);
             left >= min_left_to_serve(held.lifetime) && !too_late(held.since)
         });
         if plain && usable.is_some() {
-            return Some(format!("refused while {usable:?} lives"));
+            return Some(format!("refused while {usable:?} is valid"));
         }
         let next = refusal.next_attempt;
         if next.is_some_and(|at| at < now) {
@@ -329,7 +333,7 @@ impl Callers {
         }
         let early = refusal.kind == RefusalKind::Unavailable && now < caller.deadline;
         if early && next.is_none() {
-            return Some("refused early, and nobody says when to come again".to_owned());
+            return Some("refused early without the time of the next attempt".to_owned());
         }
         let early_denied = refusal.kind == RefusalKind::Denied && now < caller.deadline;
         let in_time = next.is_none_or(|at| at < caller.deadline);
@@ -343,37 +347,37 @@ impl Callers {
     }
 
     fn check_too_long(&self, caller: &Caller) -> Option<String> {
-        let asked = Duration::from_millis(caller.request.min_ttl_ms.unwrap_or(0));
+        let min_ttl = Duration::from_millis(caller.request.min_ttl_ms.unwrap_or(0));
         let Some(lifetime) = self.domo.lifetime(&caller.key) else {
             return Some("too long, though no lifetime is known".to_owned());
         };
         let most = lifetime.saturating_sub(floor(lifetime));
-        (asked <= most).then(|| format!("too long, though {most:?} may be asked"))
+        (min_ttl <= most).then(|| format!("too long, though {most:?} is allowed"))
     }
 
-    fn told(&self, id: u64, news: &Reply) -> Option<String> {
+    fn check_watcher(&self, id: u64, reply: &Reply) -> Option<String> {
         let mut state = self.state();
         state.answers += 1;
-        let Watcher { key, told, .. } = state.watchers.get_mut(&id)?;
-        let before = told.clone();
-        let is = match news {
+        let Watcher { key, last_seen, .. } = state.watchers.get_mut(&id)?;
+        let before = last_seen.clone();
+        let is = match reply {
             Ok(token) => {
                 let text = answer_of(token).access_token.expose().to_owned();
                 LastSeen::Token(text, token.life().generation)
             }
-            Err(_) => LastSeen::Down,
+            Err(_) => LastSeen::NoToken,
         };
-        *told = Some(is.clone());
-        let held = self.domo.held(key);
+        *last_seen = Some(is.clone());
+        let held = self.domo.valid_token(key);
         if before.as_ref() == Some(&is) {
-            return Some(format!("a watcher was told twice of {is:?}"));
+            return Some(format!("a watcher received {is:?} twice"));
         }
         match (&is, held) {
             (LastSeen::Token(text, _), Some(held)) if held.text == *text => None,
-            (LastSeen::Down, None) => None,
-            // It came in the very moment of the old one's death, and is told of next.
-            (LastSeen::Down, Some(held)) if held.since == self.domo.clock.now() => None,
-            (_, held) => Some(format!("a watcher was told {is:?}, not {held:?}")),
+            (LastSeen::NoToken, None) => None,
+            // It was obtained at the expiry of the old one, and is sent next.
+            (LastSeen::NoToken, Some(held)) if held.since == self.domo.clock.now() => None,
+            (_, held) => Some(format!("a watcher received {is:?}, not {held:?}")),
         }
     }
 
@@ -389,7 +393,7 @@ fn asked(key: &Key) -> Asked {
     }
 }
 
-/// What a caller reads of a token.
+/// Decodes a token's frame.
 fn answer_of(token: &Token) -> TokenAnswer {
     let (body, _) = frame::split(token.frame()).unwrap().unwrap();
     let Response::Token(answer) = frame::decode(body).unwrap() else {

@@ -27,17 +27,17 @@ impl SimClock {
         }
     }
 
-    /// Moves the clock and wakes those whose time has come.
+    /// Sets the clock and wakes the sleepers that are due.
     pub(crate) fn set(&self, now: BootTime) {
         self.time.send_replace(now);
     }
 
-    /// When the first sleeper wakes up.
+    /// Returns when the first sleeper is due.
     pub(crate) fn first_due(&self) -> Option<BootTime> {
         self.sleepers().due.values().min().copied()
     }
 
-    /// Grows with each sleep begun: whoever has slept has been awake.
+    /// Returns the number of sleeps begun, which shows whether a task has run since.
     pub(crate) fn sleeps(&self) -> u64 {
         self.sleepers().last
     }

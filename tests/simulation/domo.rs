@@ -1,4 +1,4 @@
-//! The simulated Domo: what it answers, when, and what it must never be asked.
+//! The simulated Domo: its responses, their times, and which requests it must never receive.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,69 +15,68 @@ use domo_token_core::scheduler::MAX_IN_FLIGHT_PER_CLIENT;
 use domo_token_protocol::scope::ScopeSet;
 use tokio::sync::oneshot;
 
+use crate::behaviour::{Answer, Behaviour};
 use crate::clock::SimClock;
 use crate::logins::Logins;
-use crate::weather::{Answer, Weather};
 
 /// A client's name and one of its scope sets.
 pub(crate) type Key = (String, ScopeSet);
 
-struct Flight {
+struct InFlight {
     key: Key,
-    /// The login at the proxy that it was sent with.
+    /// The proxy login that it was sent with.
     login: Option<u64>,
     started: BootTime,
-    /// From then on an answer comes too late.
+    /// When the broker has aborted it.
     late: BootTime,
-    fate: Option<(BootTime, Answer)>,
-    /// When the proxy opens its tunnel, if it does and has not yet.
+    outcome: Option<(BootTime, Answer)>,
+    /// When the proxy opens its tunnel, unless it has already.
     tunnel: Option<(BootTime, oneshot::Sender<()>)>,
-    /// Whether it has.
     has_tunnel: bool,
     sender: Option<oneshot::Sender<Result<Fetched, FetchError>>>,
 }
 
-/// The newest token that the broker has got for a set.
+/// The newest token that the broker obtained for a scope set.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredToken {
     pub(crate) text: String,
-    /// The text of the one before, and when it ends.
+    /// The text and the expiry of the one before.
     pub(crate) before: Option<(String, BootTime)>,
-    /// When it came.
+    /// When it was obtained.
     pub(crate) since: BootTime,
     pub(crate) lifetime: Duration,
     pub(crate) expires: BootTime,
 }
 
-/// What is known of one scope set.
+/// The state of one scope set.
 #[derive(Default)]
-struct Set {
+struct SetState {
     /// No request may start earlier, and why.
     not_before: Option<(BootTime, &'static str)>,
-    /// Something happened that lets the next request start at once.
-    excused: bool,
+    /// Whether the next request may start immediately.
+    may_start_now: bool,
     held: Option<StoredToken>,
     /// The lifetime of its last token.
     pub(crate) lifetime: Option<Duration>,
     /// Attempts that failed in a row.
     failures: u32,
-    /// Whether the last of them was refused.
+    /// Whether the last of them was rejected.
     denied: bool,
 }
 
-/// What new credentials have cost a scope set, over its removals.
+/// The requests that new credentials caused for a scope set, over its removals.
 #[derive(Default)]
 pub(crate) struct Changes {
-    /// Whether they cause its next request.
+    /// Whether they cause the next request.
     pub(crate) pending: bool,
-    /// When those that they caused began.
+    /// When the requests that they caused started.
     pub(crate) starts: Vec<BootTime>,
-    /// When the set left the config.
+    /// When the scope set was removed.
     removed: Option<BootTime>,
 }
 
 impl Changes {
-    /// Three in a row, then one per interval: of the requests since each of them, no more.
+    /// Checks that there were three in a row, then one per interval, counted from each request.
     pub(crate) fn check(&self) -> Option<String> {
         let last = *self.starts.last()?;
         for (number, first) in self.starts.iter().enumerate() {
@@ -92,33 +91,33 @@ impl Changes {
     }
 }
 
-/// A client that Domo refuses as a whole.
+/// A rejection of a client.
 #[derive(Clone, Copy)]
-struct Refused {
-    /// When the last refusal came that counts.
+struct Rejection {
+    /// When the last rejection that counts happened.
     since: BootTime,
-    /// Until when none of its sets may ask.
+    /// Until when none of its scope sets may start a request.
     until: BootTime,
-    /// Whether a second request was refused, too.
+    /// Whether a second request confirmed it.
     is_confirmed: bool,
 }
 
 /// Shared between the driver and all sources.
 pub(crate) struct State {
     pub(crate) rng: fastrand::Rng,
-    pub(crate) weather: Weather,
+    pub(crate) behaviour: Behaviour,
     pub(crate) lifetime: Duration,
-    flights: BTreeMap<u64, Flight>,
-    last_flight: u64,
-    sets: BTreeMap<Key, Set>,
+    in_flight: BTreeMap<u64, InFlight>,
+    last_request: u64,
+    sets: BTreeMap<Key, SetState>,
     changes: BTreeMap<Key, Changes>,
-    refused: BTreeMap<String, Refused>,
+    rejections: BTreeMap<String, Rejection>,
     pub(crate) logins: Logins,
     /// The login that each client uses.
     pub(crate) used: BTreeMap<String, Option<u64>>,
-    /// When a refusal came last, for a client or one of its sets.
+    /// When a client or one of its scope sets was rejected last.
     denials: BTreeMap<String, BootTime>,
-    /// How often a set was taken out of the config.
+    /// How often a scope set was removed from the config.
     pub(crate) removals: BTreeMap<Key, u32>,
     issued: u64,
     pub(crate) requests: u64,
@@ -126,7 +125,7 @@ pub(crate) struct State {
     pub(crate) violation: Option<String>,
 }
 
-/// Domo. Clones are the same one.
+/// The simulated Domo. Clones share its state.
 #[derive(Clone)]
 pub(crate) struct Domo {
     pub(crate) clock: SimClock,
@@ -137,13 +136,13 @@ impl Domo {
     pub(crate) fn new(clock: SimClock, seed: u64, lifetime: Duration) -> Self {
         let state = State {
             rng: fastrand::Rng::with_seed(seed),
-            weather: Weather::Good,
+            behaviour: Behaviour::Good,
             lifetime,
-            flights: BTreeMap::new(),
-            last_flight: 0,
+            in_flight: BTreeMap::new(),
+            last_request: 0,
             sets: BTreeMap::new(),
             changes: BTreeMap::new(),
-            refused: BTreeMap::new(),
+            rejections: BTreeMap::new(),
             logins: Logins::default(),
             used: BTreeMap::new(),
             denials: BTreeMap::new(),
@@ -161,60 +160,60 @@ impl Domo {
         self.state.lock().unwrap()
     }
 
-    pub(crate) fn note(&self, line: &str) {
+    pub(crate) fn record(&self, line: &str) {
         let now = self.clock.now();
         self.state().history.push(format!("{now}  {line}"));
     }
 
-    /// The first violation counts; what follows may only follow from it.
+    /// Records a violation; only the first one counts, because others may follow from it.
     pub(crate) fn violated(&self, what: String) {
-        self.note(&format!("VIOLATION: {what}"));
+        self.record(&format!("VIOLATION: {what}"));
         self.state().violation.get_or_insert(what);
     }
 
-    /// The newest token of a set, if it lives.
-    pub(crate) fn held(&self, key: &Key) -> Option<StoredToken> {
+    /// Returns the newest token of a scope set if it is valid.
+    pub(crate) fn valid_token(&self, key: &Key) -> Option<StoredToken> {
         let now = self.clock.now();
         let held = self.state().sets.get(key)?.held.clone();
         held.filter(|held| held.expires > now)
     }
 
-    /// Lets the next request of each set, and with each login, start at once: a reload.
-    pub(crate) fn excuse(&self) {
+    /// After a reload: lets the next request of each scope set, and with each login, start immediately.
+    pub(crate) fn allow_next(&self) {
         let now = self.clock.now();
         let mut state = self.state();
         for set in state.sets.values_mut() {
-            set.excused = true;
+            set.may_start_now = true;
         }
-        // What is refused then is refused again.
-        for refused in state.refused.values_mut() {
-            refused.until = now;
-            refused.is_confirmed = true;
+        // A rejection after that is a confirmed one.
+        for rejection in state.rejections.values_mut() {
+            rejection.until = now;
+            rejection.is_confirmed = true;
         }
-        state.logins.excuse();
+        state.logins.allow_next();
     }
 
-    /// The client goes through a proxy with that login from now on.
+    /// Sets the proxy login of a client.
     pub(crate) fn use_login(&self, client: &str, login: Option<u64>) {
         self.state().used.insert(client.to_owned(), login);
     }
 
-    /// New credentials: what the old ones ran into is no longer counted.
-    pub(crate) fn start_afresh(&self, client: &str) {
+    /// After new credentials: removes what the old ones caused.
+    pub(crate) fn change_credentials(&self, client: &str) {
         let mut state = self.state();
         let sets = state.sets.iter_mut();
         for (_, set) in sets.filter(|((name, _), _)| name == client) {
             set.failures = 0;
             set.lifetime = None;
         }
-        state.refused.remove(client);
+        state.rejections.remove(client);
         let changes = state.changes.iter_mut();
         for (_, changes) in changes.filter(|((name, _), _)| name == client) {
             changes.pending = changes.removed.is_none();
         }
     }
 
-    /// The set is in the config, for the first time or again.
+    /// Adds a scope set to the config, for the first time or again.
     pub(crate) fn add(&self, key: &Key) {
         let now = self.clock.now();
         let mut state = self.state();
@@ -223,8 +222,8 @@ impl Domo {
         changes.pending = removed.is_some_and(|at| now < at + CHANGE_INTERVAL * CHANGES_IN_A_ROW);
     }
 
-    /// The set leaves the config.
-    pub(crate) fn forget(&self, key: &Key) {
+    /// Removes a scope set from the config.
+    pub(crate) fn remove(&self, key: &Key) {
         let now = self.clock.now();
         let mut state = self.state();
         state.sets.remove(key);
@@ -236,51 +235,50 @@ impl Domo {
         self.state().removals.get(key).copied().unwrap_or(0)
     }
 
-    /// The lifetime that the broker knows of.
+    /// Returns the lifetime of the scope set's last token.
     pub(crate) fn lifetime(&self, key: &Key) -> Option<Duration> {
         self.state().sets.get(key)?.lifetime
     }
 
-    /// Whether Domo refuses the set, or its client, or did so just now.
-    pub(crate) fn refuses(&self, key: &Key) -> bool {
+    /// Returns whether Domo rejects the scope set or its client, or did so at this time.
+    pub(crate) fn rejects(&self, key: &Key) -> bool {
         let state = self.state();
-        state.refused.contains_key(&key.0)
+        state.rejections.contains_key(&key.0)
             || state.logins.is_rejected(state.login_of(key))
             || state.sets.get(key).is_some_and(|set| set.denied)
             || state.denials.get(&key.0) == Some(&self.clock.now())
     }
 
-    /// Whether the set's client was refused once, and nothing but that keeps its callers from waiting for the
-    /// confirmation.
+    /// Returns whether the client's first rejection, and nothing else, is what callers wait for to be confirmed.
     pub(crate) fn awaits_confirmation(&self, key: &Key) -> bool {
         let state = self.state();
-        let refused = state.refused.get(&key.0);
-        refused.is_some_and(|refused| !refused.is_confirmed)
+        let rejection = state.rejections.get(&key.0);
+        rejection.is_some_and(|rejection| !rejection.is_confirmed)
             && !state.logins.is_rejected(state.login_of(key))
     }
 
-    /// When the next answer comes.
+    /// Returns when the next response is due.
     pub(crate) fn first_due(&self) -> Option<BootTime> {
         let state = self.state();
-        let flights = state.flights.values().filter(|f| f.sender.is_some());
-        let due = flights.flat_map(|flight| {
-            let answer = flight.fate.map(|(at, _)| at);
-            let tunnel = flight.tunnel.as_ref().map(|(at, _)| *at);
+        let in_flight = state.in_flight.values().filter(|f| f.sender.is_some());
+        let due = in_flight.flat_map(|request| {
+            let answer = request.outcome.map(|(at, _)| at);
+            let tunnel = request.tunnel.as_ref().map(|(at, _)| *at);
             answer.into_iter().chain(tunnel)
         });
         due.min()
     }
 
-    /// Sends the answers that are due.
+    /// Sends the responses that are due.
     pub(crate) fn answer_due(&self) {
         let now = self.clock.now();
         let mut state = self.state();
         state.open_tunnels(now);
         let due: Vec<u64> = state
-            .flights
+            .in_flight
             .iter()
-            .filter(|(_, flight)| flight.sender.is_some())
-            .filter(|(_, flight)| flight.fate.is_some_and(|(at, _)| at <= now))
+            .filter(|(_, request)| request.sender.is_some())
+            .filter(|(_, request)| request.outcome.is_some_and(|(at, _)| at <= now))
             .map(|(id, _)| *id)
             .collect();
         for id in due {
@@ -288,7 +286,7 @@ impl Domo {
         }
     }
 
-    fn start(&self, source: &SimSource, scope: &ScopeSet) -> Started {
+    fn start(&self, source: &SimSource, scope: &ScopeSet) -> RequestGuard {
         let now = self.clock.now();
         let SimSource { valid, login, .. } = *source;
         let key = (source.client.clone(), scope.clone());
@@ -296,40 +294,40 @@ impl Domo {
         let (opener, tunnel) = oneshot::channel();
         let mut state = self.state();
         let problem = state.check_start(&key, now);
-        let id = state.last_flight + 1;
+        let id = state.last_request + 1;
         let problem = problem.or(state.logins.start(login, id, now));
         let is_wrong = state.logins.is_wrong(login);
         let State {
             rng,
-            weather,
+            behaviour,
             lifetime,
             ..
         } = &mut *state;
-        let fate = weather.fate(rng, *lifetime, valid);
-        let fate = fate.map(|(delay, answer)| (delay, answer.through_proxy(is_wrong)));
-        let is_opened = login.is_some() && !is_wrong && Answer::has_tunnel(fate, rng);
-        let opened_after = fate.map_or(Duration::from_millis(10), |(delay, _)| delay / 2);
-        state.last_flight = id;
+        let outcome = behaviour.outcome(rng, *lifetime, valid);
+        let outcome = outcome.map(|(delay, answer)| (delay, answer.through_proxy(is_wrong)));
+        let is_opened = login.is_some() && !is_wrong && Answer::has_tunnel(outcome, rng);
+        let opened_after = outcome.map_or(Duration::from_millis(10), |(delay, _)| delay / 2);
+        state.last_request = id;
         state.requests += 1;
-        let line = format!("{now}  request {id} for {} {}: {fate:?}", key.0, key.1);
+        let line = format!("{now}  request {id} for {} {}: {outcome:?}", key.0, key.1);
         state.history.push(line);
         let lifetime = state.sets.get(&key).and_then(|set| set.lifetime);
-        let flight = Flight {
+        let request = InFlight {
             key,
             login,
             started: now,
             late: now + request_timeout(lifetime) + REQUEST_GRACE,
-            fate: fate.map(|(delay, answer)| (now + delay, answer)),
+            outcome: outcome.map(|(delay, answer)| (now + delay, answer)),
             tunnel: is_opened.then_some((now + opened_after, opener)),
             has_tunnel: false,
             sender: Some(sender),
         };
-        state.flights.insert(id, flight);
+        state.in_flight.insert(id, request);
         drop(state);
         if let Some(problem) = problem {
             self.violated(problem);
         }
-        Started {
+        RequestGuard {
             domo: self.clone(),
             id,
             tunnel: Some(tunnel),
@@ -339,14 +337,14 @@ impl Domo {
 }
 
 impl State {
-    /// Invariants (b) and (c): one request at a time, never too soon.
+    /// Checks invariants (b) and (c): one request at a time, never too early.
     fn check_start(&mut self, key: &Key, now: BootTime) -> Option<String> {
-        let same = |flight: &&Flight| flight.key == *key;
-        if self.flights.values().any(|flight| same(&flight)) {
+        let same = |request: &&InFlight| request.key == *key;
+        if self.in_flight.values().any(|request| same(&request)) {
             return Some(format!("two requests at once for {key:?}"));
         }
-        let of_client = |flight: &&Flight| flight.key.0 == key.0;
-        if self.flights.values().filter(of_client).count() >= MAX_IN_FLIGHT_PER_CLIENT {
+        let of_client = |request: &&InFlight| request.key.0 == key.0;
+        if self.in_flight.values().filter(of_client).count() >= MAX_IN_FLIGHT_PER_CLIENT {
             return Some(format!("too many requests at once for client {}", key.0));
         }
         let changes = self.changes.entry(key.clone()).or_default();
@@ -357,48 +355,49 @@ impl State {
             }
         }
         let set = self.sets.entry(key.clone()).or_default();
-        if std::mem::take(&mut set.excused) {
+        if std::mem::take(&mut set.may_start_now) {
             return None;
         }
         if let Some((at, why)) = set.not_before
             && now < at
         {
-            return Some(format!("{key:?} asked before {at}: {why}"));
+            return Some(format!("a request for {key:?} before {at}: {why}"));
         }
-        let refused = self.refused.get(&key.0);
-        // What is due in the very moment of the refusal goes out first.
-        let refused = refused.filter(|refused| now < refused.until && now > refused.since);
-        refused.map(|refused| {
+        let rejection = self.rejections.get(&key.0);
+        // A request that is due at the time of the rejection may start before it.
+        let rejection =
+            rejection.filter(|rejection| now < rejection.until && now > rejection.since);
+        rejection.map(|rejection| {
             format!(
-                "{key:?} asked before {}: its client is refused",
-                refused.until
+                "a request for {key:?} before {}: its client is rejected",
+                rejection.until
             )
         })
     }
 
     /// Opens the tunnels that are due.
     fn open_tunnels(&mut self, now: BootTime) {
-        let flights = self.flights.values_mut();
-        for flight in flights.filter(|flight| flight.sender.is_some()) {
-            // The broker has given it up when it is so late.
-            let is_late = flight.late <= now;
-            if let Some((_, opener)) = flight.tunnel.take_if(|(at, _)| *at <= now)
+        let in_flight = self.in_flight.values_mut();
+        for request in in_flight.filter(|request| request.sender.is_some()) {
+            // The broker has aborted a request that is this late.
+            let is_late = request.late <= now;
+            if let Some((_, opener)) = request.tunnel.take_if(|(at, _)| *at <= now)
                 && !is_late
                 && opener.send(()).is_ok()
             {
-                flight.has_tunnel = true;
-                self.logins.opened(flight.login, now);
+                request.has_tunnel = true;
+                self.logins.opened(request.login, now);
             }
         }
     }
 
     fn answer(&mut self, id: u64, now: BootTime) {
-        let Some(flight) = self.flights.get_mut(&id) else {
+        let Some(request) = self.in_flight.get_mut(&id) else {
             return;
         };
-        let (key, started, late) = (flight.key.clone(), flight.started, flight.late);
-        let (login, has_tunnel) = (flight.login, flight.has_tunnel);
-        let Some((sender, (_, answer))) = flight.sender.take().zip(flight.fate) else {
+        let (key, started, late) = (request.key.clone(), request.started, request.late);
+        let (login, has_tunnel) = (request.login, request.has_tunnel);
+        let Some((sender, (_, answer))) = request.sender.take().zip(request.outcome) else {
             return;
         };
         self.history.push(format!("{now}  answer {id}"));
@@ -406,7 +405,7 @@ impl State {
             self.logins.ended(login, id);
             self.backs_off(&key, Duration::ZERO, now);
             let never = Duration::from_secs(3600);
-            let _dropped = sender.send(Ok(fetched("c4nary-late", never, &key)));
+            let _ = sender.send(Ok(fetched("c4nary-late", never, &key)));
             return;
         }
         if let Answer::LoginRejected = answer {
@@ -421,23 +420,23 @@ impl State {
             Answer::SameToken => Ok(self.reissue(&key, started, now)),
             Answer::Transient(cause, retry_after) => {
                 let lasting = BACKOFF_MAX / 2 * u32::from(cause.is_lasting());
-                let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
-                self.backs_off(&key, lasting.max(asked), now);
-                let words = format!("{cause}");
+                let requested = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
+                self.backs_off(&key, lasting.max(requested), now);
+                let message = format!("{cause}");
                 Err(FetchError::Transient {
                     cause,
-                    message: words,
+                    message,
                     retry_after,
                 })
             }
-            Answer::ClientRefused => {
-                let until = self.refused(&key.0, started, now);
+            Answer::ClientRejected => {
+                let until = self.rejected(&key.0, started, now);
                 self.denied(&key, until, now);
                 Err(denied(false))
             }
-            Answer::ScopeRefused => {
+            Answer::ScopeRejected => {
                 self.denied(&key, now + DENIED_RETRY, now);
-                self.refused.remove(&key.0);
+                self.rejections.remove(&key.0);
                 Err(denied(true))
             }
             Answer::LoginRejected => {
@@ -447,10 +446,10 @@ impl State {
                 })
             }
         };
-        let _aborted = sender.send(result);
+        let _ = sender.send(result);
     }
 
-    /// The next attempt follows after half the doubled wait at least, or after `least`.
+    /// Records a failure: the next attempt follows after half the doubled wait, or `least` if that is longer.
     fn backs_off(&mut self, key: &Key, least: Duration, now: BootTime) {
         let set = self.sets.entry(key.clone()).or_default();
         let doubled = BACKOFF_FIRST * 2_u32.pow(set.failures.min(10));
@@ -460,26 +459,26 @@ impl State {
         set.not_before = Some((now + wait, "back-off"));
     }
 
-    /// Domo refuses the client with an answer to a request that was sent at `started`. Returns until when
-    /// the set that sent it must wait.
-    fn refused(&mut self, client: &str, started: BootTime, now: BootTime) -> BootTime {
-        let new = Refused {
+    /// Records a rejection of the client by the response to a request that started at `started`. Returns until when its
+    /// scope set must wait.
+    fn rejected(&mut self, client: &str, started: BootTime, now: BootTime) -> BootTime {
+        let new = Rejection {
             since: now,
             until: now + CONFIRM_AFTER,
             is_confirmed: false,
         };
-        let Some(refused) = self.refused.get_mut(client) else {
-            self.refused.insert(client.to_owned(), new);
+        let Some(rejection) = self.rejections.get_mut(client) else {
+            self.rejections.insert(client.to_owned(), new);
             return new.until;
         };
-        if !refused.is_confirmed && started <= refused.since {
-            // It was under way already when the first refusal came.
-            return refused.until;
+        if !rejection.is_confirmed && started <= rejection.since {
+            // It was in flight at the time of the first rejection.
+            return rejection.until;
         }
-        if !refused.is_confirmed || refused.until <= now {
-            refused.since = now;
-            refused.until = now + DENIED_RETRY;
-            refused.is_confirmed = true;
+        if !rejection.is_confirmed || rejection.until <= now {
+            rejection.since = now;
+            rejection.until = now + DENIED_RETRY;
+            rejection.is_confirmed = true;
         }
         now + DENIED_RETRY
     }
@@ -489,7 +488,7 @@ impl State {
         let set = self.sets.entry(key.clone()).or_default();
         set.failures += 1;
         set.denied = true;
-        set.not_before = Some((until, "refused"));
+        set.not_before = Some((until, "rejected"));
     }
 
     fn login_of(&self, key: &Key) -> Option<u64> {
@@ -509,7 +508,7 @@ impl State {
         fetched(&text, lifetime, key)
     }
 
-    /// The text that the broker holds already, if it lives, with a life that ends as before.
+    /// Returns the same text again with the same expiry, if the broker's token is valid; otherwise a new one.
     fn reissue(&mut self, key: &Key, started: BootTime, now: BootTime) -> Fetched {
         let held = self.sets.get(key).and_then(|set| set.held.clone());
         let Some(held) = held.filter(|held| held.expires > now) else {
@@ -552,7 +551,7 @@ impl State {
             lifetime,
             expires,
         });
-        self.refused.remove(&key.0);
+        self.rejections.remove(&key.0);
     }
 }
 
@@ -573,42 +572,42 @@ fn fetched(text: &str, lifetime: Duration, key: &Key) -> Fetched {
     }
 }
 
-/// A request under way: given up if it is dropped.
-struct Started {
+/// A request in flight, which is aborted when this is dropped.
+struct RequestGuard {
     domo: Domo,
     id: u64,
     tunnel: Option<oneshot::Receiver<()>>,
     answer: Option<oneshot::Receiver<Result<Fetched, FetchError>>>,
 }
 
-impl Drop for Started {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         let now = self.domo.clock.now();
         let mut state = self.domo.state();
-        let Some(flight) = state.flights.remove(&self.id) else {
+        let Some(request) = state.in_flight.remove(&self.id) else {
             return;
         };
-        if flight.sender.is_some() {
-            let problem = state.logins.given_up(flight.login, self.id, now);
+        if request.sender.is_some() {
+            let problem = state.logins.aborted(request.login, self.id, now);
             state.violation = state.violation.take().or(problem);
-            // One given up earlier was of old credentials, or of a set that is gone.
-            if now >= flight.late {
-                state.backs_off(&flight.key, Duration::ZERO, now);
+            // One aborted earlier was of old credentials or of a removed scope set.
+            if now >= request.late {
+                state.backs_off(&request.key, Duration::ZERO, now);
             }
             let line = format!("{now}  request {} given up", self.id);
             state.history.push(line);
         }
-        state.logins.ended(flight.login, self.id);
+        state.logins.ended(request.login, self.id);
     }
 }
 
-/// One client's way to Domo.
+/// The token source of one client.
 pub(crate) struct SimSource {
     pub(crate) domo: Domo,
     pub(crate) client: String,
-    /// Whether Domo knows its secret.
+    /// Whether Domo accepts its secret.
     pub(crate) valid: bool,
-    /// The login at the proxy that it goes through.
+    /// Its proxy login.
     pub(crate) login: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! What the broker logs in one schedule.
+//! What the broker logs in one run.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use tracing::Level;
 use tracing::subscriber::DefaultGuard;
 
-/// All lines of this thread, at their loudest.
+/// All lines of this thread, at all levels.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Takes down what is logged on this thread until the guard is dropped.
+    /// Records what is logged on this thread until the guard is dropped.
     pub(crate) fn listen(&self) -> DefaultGuard {
         let log = self.clone();
         let lines = tracing_subscriber::fmt()

@@ -1,4 +1,4 @@
-//! Logins at simulated proxies: which are right, and who must not use them now.
+//! Logins at simulated proxies: which are right, and which must not be used now.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::domo::Changes;
 /// The proxy to which no login is sent.
 const WITHOUT_LOGIN: u64 = 3;
 
-/// Returns what the broker knows the login by.
+/// Returns the broker's id of the login.
 pub(crate) fn id_of(login: u64) -> ProxyLoginId {
     if login == WITHOUT_LOGIN {
         ProxyLoginId::without_login(login)
@@ -20,7 +20,7 @@ pub(crate) fn id_of(login: u64) -> ProxyLoginId {
     }
 }
 
-/// What was learnt last of a login.
+/// The last result of a login.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Known {
     #[default]
@@ -62,7 +62,7 @@ impl Login {
 }
 
 impl Logins {
-    /// From now on the proxy takes the login, or rejects it.
+    /// Sets whether the proxy rejects the login.
     pub(crate) fn set_valid(&mut self, login: u64, valid: bool) {
         self.0.entry(login).or_default().is_wrong = !valid;
     }
@@ -77,7 +77,7 @@ impl Logins {
         self.of(login).is_some_and(|login| login.is_wrong)
     }
 
-    /// Whether it is known to be rejected.
+    /// Returns whether the proxy has rejected it.
     pub(crate) fn is_rejected(&self, login: Option<u64>) -> bool {
         self.of(login)
             .is_some_and(|login| login.known == Known::Rejected)
@@ -88,7 +88,7 @@ impl Logins {
     }
 
     /// A reload: a rejected login may be tried, and one that worked is tried again before all use it.
-    pub(crate) fn excuse(&mut self) {
+    pub(crate) fn allow_next(&mut self) {
         for found in self.0.values_mut() {
             match found.known {
                 Known::Rejected => {
@@ -158,13 +158,8 @@ impl Logins {
         problem
     }
 
-    /// The request was given up: the proxy may have rejected its login.
-    pub(crate) fn given_up(
-        &mut self,
-        login: Option<u64>,
-        id: u64,
-        now: BootTime,
-    ) -> Option<String> {
+    /// The request was aborted: the proxy may have rejected its login.
+    pub(crate) fn aborted(&mut self, login: Option<u64>, id: u64, now: BootTime) -> Option<String> {
         let login = login.filter(|login| *login != WITHOUT_LOGIN)?;
         self.0.get_mut(&login)?.count(id, now)
     }

@@ -1,11 +1,10 @@
-//! The core and the broker's loop under a simulated clock, network and crowd of callers.
+//! The core and the broker's loop with a simulated clock, network and callers.
 //!
-//! Invariants, looked at after every step: (a) a token that is handed out lives as long as was
-//! asked for; (b) one request at a time for a set; (c) none sooner than the floor, the back-off or
-//! a refusal allow, a rejected client's first rejection and its confirmation included, and none with a proxy
-//! login that was rejected, or that another one is trying; (d) an error never replaces a living token; (e) no token in any refusal, log
-//! line or `Debug`. Besides: every caller is answered by its deadline, every watcher knows what
-//! there is, and in the end all recovers.
+//! Invariants, checked after every step: (a) a served token is valid for as long as the caller requires; (b) one
+//! request at a time for a scope set; (c) none before the floor, the back-off or a rejection allow, a client's first
+//! rejection and its confirmation included, and none with a proxy login that was rejected or that another request
+//! tries; (d) an error never replaces a valid token; (e) no token in any refusal, log line or `Debug`. Each caller is
+//! answered by its deadline, each watcher receives the current state, and in the end everything recovers.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,12 +19,12 @@ mod domo;
 mod log;
 mod logins;
 mod run;
-mod weather;
+mod behaviour;
 
+use behaviour::Behaviour;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use run::{Op, play};
-use weather::Weather;
 
 /// Schedules in one run of the tests, unless `PROPTEST_CASES` says otherwise.
 const SCHEDULES: u32 = 10_000;
@@ -33,21 +32,21 @@ const SCHEDULES: u32 = 10_000;
 /// Tests that they are shared among.
 const GROUPS: u32 = 4;
 
-fn weather() -> impl Strategy<Value = Weather> {
+fn behaviour() -> impl Strategy<Value = Behaviour> {
     prop_oneof![
-        2 => Just(Weather::Good),
-        4 => Just(Weather::Mixed),
-        1 => Just(Weather::Slow),
-        2 => Just(Weather::Down),
-        1 => Just(Weather::RateLimited),
-        2 => Just(Weather::Silent),
-        1 => Just(Weather::Garbage),
-        1 => Just(Weather::BadCertificate),
-        1 => Just(Weather::ClientRefused),
-        2 => Just(Weather::PassingRefusals),
-        1 => Just(Weather::ScopeRefused),
-        2 => Just(Weather::SameToken),
-        1 => Just(Weather::ShortLives),
+        2 => Just(Behaviour::Good),
+        4 => Just(Behaviour::Mixed),
+        1 => Just(Behaviour::Slow),
+        2 => Just(Behaviour::Down),
+        1 => Just(Behaviour::RateLimited),
+        2 => Just(Behaviour::Silent),
+        1 => Just(Behaviour::Garbage),
+        1 => Just(Behaviour::BadCertificate),
+        1 => Just(Behaviour::ClientRejected),
+        2 => Just(Behaviour::PassingRefusals),
+        1 => Just(Behaviour::ScopeRejected),
+        2 => Just(Behaviour::SameToken),
+        1 => Just(Behaviour::ShortLives),
     ]
 }
 
@@ -71,7 +70,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => ask(),
         8 => (0..1_500_u32).prop_map(Op::Pass),
-        4 => weather().prop_map(Op::Weather),
+        4 => behaviour().prop_map(Op::Behaviour),
         1 => (1..20_000_u32).prop_map(Op::Suspend),
         1 => Just(Op::Leave),
         2 => (0..6_usize).prop_map(Op::Watch),
@@ -165,11 +164,11 @@ fn credentials_that_change_all_the_time_cause_three_requests_in_a_row_then_one_p
     assert!(played.requests >= 4 * 5, "{}", played.requests);
 }
 
-/// Found by chance once: it judged who waited for an answer by a refusal that the answer ended.
+/// A failure that a random run found: waiting callers were refused for a rejection that the response ended.
 #[test]
 fn an_answer_on_its_way_while_the_client_is_refused_denies_nobody() {
     let ops = [
-        Op::Weather(Weather::SameToken),
+        Op::Behaviour(Behaviour::SameToken),
         Op::Pass(467),
         Op::Rotate {
             client: 0,
@@ -182,14 +181,14 @@ fn an_answer_on_its_way_while_the_client_is_refused_denies_nobody() {
             min_ttl: Some(534),
             renew: None,
         },
-        Op::Weather(Weather::ClientRefused),
+        Op::Behaviour(Behaviour::ClientRejected),
         Op::Pass(1),
     ];
     play(12_283_287_743_455_926_520, 300, &ops).unwrap();
 }
 
-/// Found by chance once: the check took the old life of a text for a wrong one while nobody had
-/// looked yet at the answer that gave it a shorter.
+/// A failure of the check itself that a random run found: a token's earlier expiry was taken for a wrong one before the
+/// broker had applied the response with the new one.
 #[test]
 fn a_life_is_the_old_one_until_the_same_text_is_looked_at_again() {
     let rotate = Op::Rotate {
@@ -197,7 +196,7 @@ fn a_life_is_the_old_one_until_the_same_text_is_looked_at_again() {
         valid: true,
     };
     let ops = [
-        Op::Weather(Weather::SameToken),
+        Op::Behaviour(Behaviour::SameToken),
         Op::Pass(3),
         rotate,
         Op::Suspend(1),

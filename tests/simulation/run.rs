@@ -1,4 +1,4 @@
-//! Drives one schedule: operations, time, and a look at everything after each step.
+//! Runs one sequence of operations, and checks the invariants after each one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use domo_token_core::scheduler::ClientSpec;
 use domo_token_protocol::messages::Renew;
 use domo_token_protocol::scope::ScopeSet;
 
+use crate::behaviour::Behaviour;
 use crate::callers::Callers;
 use crate::clock::SimClock;
 use crate::domo::{Domo, Key, SimSource};
 use crate::log::Log;
 use crate::logins;
-use crate::weather::Weather;
 
 /// All sets there may be; the first client has more than it may fetch at once.
 const SETS: [(&str, &str); 6] = [
@@ -27,14 +27,14 @@ const SETS: [(&str, &str); 6] = [
     ("other", "data user"),
 ];
 
-/// One thing that happens.
+/// One operation.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     /// Time passes, in thousandths of a lifetime.
     Pass(u32),
-    /// The machine sleeps that many seconds: time jumps, and nothing runs meanwhile.
+    /// A suspend of so many seconds: time jumps, and nothing runs meanwhile.
     Suspend(u32),
-    Weather(Weather),
+    Behaviour(Behaviour),
     Ask {
         set: usize,
         callers: u8,
@@ -61,16 +61,16 @@ pub(crate) enum Op {
         client: usize,
         login: u64,
     },
-    /// The proxy takes the login from now on, or rejects it.
+    /// The proxy accepts the login from now on, or rejects it.
     Proxy {
         login: u64,
         valid: bool,
     },
-    /// The set leaves the config, or comes back.
+    /// Removes the scope set from the config, or adds it again.
     Toggle(usize),
 }
 
-/// What a schedule came to.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) schedules: u32,
@@ -90,11 +90,11 @@ struct Run {
     outcome: Outcome,
 }
 
-/// Plays the operations, then mends everything and ends in good order.
+/// Runs the operations, then ends all faults and shuts down.
 ///
 /// # Errors
 ///
-/// The invariant that broke, and all that happened until then.
+/// The violated invariant, and the history until then.
 pub(crate) fn play(seed: u64, lifetime: u32, ops: &[Op]) -> Result<Outcome, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -152,7 +152,7 @@ impl Run {
     async fn play(&mut self, ops: &[Op]) -> Result<(), String> {
         self.settle().await?;
         for op in ops {
-            self.domo.note(&format!("{op:?}"));
+            self.domo.record(&format!("{op:?}"));
             self.apply(op).await?;
             self.settle().await?;
         }
@@ -167,14 +167,14 @@ impl Run {
                 self.pass(span).await?;
             }
             Op::Suspend(seconds) => {
-                // The first thing that happens after it is that somebody asks.
+                // The first event after it is a request.
                 for set in self.wanted() {
                     let wait = Duration::from_secs(5);
-                    self.callers.ask(&key(set), wait, None, None);
+                    self.callers.request(&key(set), wait, None, None);
                 }
                 self.jump(Duration::from_secs(seconds.into()));
             }
-            Op::Weather(weather) => self.domo.state().weather = weather,
+            Op::Behaviour(behaviour) => self.domo.state().behaviour = behaviour,
             Op::Ask {
                 set,
                 callers,
@@ -189,13 +189,13 @@ impl Run {
                 let seen = Renew::Rejected(self.callers.seen(&key));
                 let renew = renew.map(|rejected| if rejected { seen } else { Renew::Current });
                 for _caller in 0..callers {
-                    self.callers.ask(&key, wait, least, renew);
+                    self.callers.request(&key, wait, least, renew);
                 }
             }
-            Op::Leave => self.callers.leave(),
+            Op::Leave => self.callers.cancel_first(),
             Op::Watch(set) => self.callers.watch(&key(set)),
             Op::Reload => {
-                self.domo.excuse();
+                self.domo.allow_next();
                 self.engine.retry().await;
             }
             Op::Rotate { client, valid } => {
@@ -219,7 +219,7 @@ impl Run {
             self.domo.add(&key(set));
         } else {
             self.off.insert(set);
-            self.domo.forget(&key(set));
+            self.domo.remove(&key(set));
         }
         self.configure(None).await;
     }
@@ -233,7 +233,7 @@ impl Run {
         Ok(())
     }
 
-    /// The client goes through a proxy with that login; its credentials stay.
+    /// Sets the client's proxy login; its credentials stay.
     async fn use_login(&mut self, client: &'static str, login: Option<u64>) -> Result<(), String> {
         let before = &self.sources[client];
         if before.login == login {
@@ -241,7 +241,7 @@ impl Run {
         }
         let changed = source(&self.domo, client, before.valid, login);
         self.sources.insert(client, changed);
-        self.domo.start_afresh(client);
+        self.domo.change_credentials(client);
         self.domo.use_login(client, login);
         self.configure(Some(client)).await;
         self.settle().await
@@ -251,13 +251,13 @@ impl Run {
         let login = self.sources[client].login;
         self.sources
             .insert(client, source(&self.domo, client, valid, login));
-        self.domo.start_afresh(client);
+        self.domo.change_credentials(client);
         self.configure(Some(client)).await;
         self.settle().await
     }
 
     async fn configure(&self, renewed: Option<&str>) {
-        self.domo.excuse();
+        self.domo.allow_next();
         let clients = clients(&self.sources, &self.off, renewed);
         self.engine
             .configure(clients, BrokerConfig::default())
@@ -265,7 +265,7 @@ impl Run {
         self.engine.retry().await;
     }
 
-    /// Time jumps, and all that became due meanwhile is due at once.
+    /// Lets time jump, after which all that became due is due at the same time.
     fn jump(&self, span: Duration) {
         self.clock.set(self.clock.now() + span);
         self.domo.answer_due();
@@ -308,7 +308,7 @@ impl Run {
         (0..SETS.len()).filter(|set| !self.off.contains(set))
     }
 
-    /// Lets everybody run until nothing moves, then looks at everything.
+    /// Runs all tasks until none can run, then checks the invariants.
     async fn settle(&mut self) -> Result<(), String> {
         const QUIET: u32 = 3;
         let mut quiet = 0;
@@ -330,11 +330,11 @@ impl Run {
         }
     }
 
-    /// Good weather, good credentials, and the longest wait there can be: all sets have a token
-    /// again. Then the broker stops, and all who wait hear so.
+    /// Ends all faults and waits for the longest possible time: all scope sets have a token again. Then the broker
+    /// stops, and all waiting callers are refused.
     async fn end(&mut self, engine: tokio::task::JoinHandle<()>) -> Result<(), String> {
-        self.domo.note("all is mended");
-        self.domo.state().weather = Weather::Good;
+        self.domo.record("all is mended");
+        self.domo.state().behaviour = Behaviour::Good;
         self.domo.state().logins.all_valid();
         let refused: Vec<&str> = self
             .sources
@@ -348,7 +348,8 @@ impl Run {
         self.jump(Duration::from_secs(3661));
         self.settle().await?;
         self.pass_until(62, |run| {
-            run.wanted().all(|set| run.domo.held(&key(set)).is_some())
+            run.wanted()
+                .all(|set| run.domo.valid_token(&key(set)).is_some())
         })
         .await?;
         let before = self.callers.tokens();
@@ -357,7 +358,7 @@ impl Run {
             .collect();
         for set in &wanted {
             let wait = Duration::from_secs(30);
-            self.callers.ask(&key(*set), wait, None, None);
+            self.callers.request(&key(*set), wait, None, None);
         }
         self.settle().await?;
         self.pass(Duration::from_secs(30)).await?;
@@ -366,7 +367,7 @@ impl Run {
         }
         let (wait, least) = (Duration::from_secs(60), Duration::from_secs(1));
         self.callers
-            .ask(&key(0), wait, Some(least), Some(Renew::Current));
+            .request(&key(0), wait, Some(least), Some(Renew::Current));
         self.settle().await?;
         self.callers.stopping();
         self.engine.stop().await;

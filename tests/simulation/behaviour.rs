@@ -1,12 +1,12 @@
-//! How Domo does, and what that means for one request.
+//! How the simulated Domo behaves, and the result of one request.
 
 use std::time::Duration;
 
 use domo_token_core::fetch::Cause;
 
-/// How Domo does.
+/// How Domo behaves.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Weather {
+pub(crate) enum Behaviour {
     Good,
     Slow,
     Down,
@@ -14,47 +14,47 @@ pub(crate) enum Weather {
     Silent,
     Garbage,
     BadCertificate,
-    ClientRefused,
-    /// One request in three is rejected as if the client were.
+    ClientRejected,
+    /// One request in three is rejected as if the client were rejected.
     PassingRefusals,
-    ScopeRefused,
+    ScopeRejected,
     SameToken,
     ShortLives,
     Mixed,
 }
 
-/// What comes back.
+/// The result of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer {
     Token(Duration),
     SameToken,
     Transient(Cause, Option<Duration>),
-    ClientRefused,
-    ScopeRefused,
+    ClientRejected,
+    ScopeRejected,
     LoginRejected,
 }
 
 impl Answer {
-    /// Whether a proxy that takes the login opens a tunnel for a request that this comes back for.
-    pub(crate) fn has_tunnel(fate: Option<(Duration, Self)>, rng: &mut fastrand::Rng) -> bool {
-        match fate {
+    /// Returns whether a proxy that accepts the login opens a tunnel for a request with this result.
+    pub(crate) fn has_tunnel(outcome: Option<(Duration, Self)>, rng: &mut fastrand::Rng) -> bool {
+        match outcome {
             Some((_, Self::Transient(Cause::Connect | Cause::Proxy, _) | Self::LoginRejected)) => {
                 false
             }
-            // Nothing comes back from the proxy, or from Domo.
+            // Neither the proxy nor Domo responds.
             None | Some((_, Self::Transient(Cause::Tls | Cause::Timeout, _))) => rng.bool(),
             Some((
                 _,
                 Self::Token(_)
                 | Self::SameToken
                 | Self::Transient(..)
-                | Self::ClientRefused
-                | Self::ScopeRefused,
+                | Self::ClientRejected
+                | Self::ScopeRejected,
             )) => true,
         }
     }
 
-    /// What comes back through a proxy that may reject the login.
+    /// Returns the result through a proxy that may reject the login.
     pub(crate) fn through_proxy(self, is_login_wrong: bool) -> Self {
         match self {
             // The proxy was not reached.
@@ -62,8 +62,8 @@ impl Answer {
             Self::Token(_)
             | Self::SameToken
             | Self::Transient(..)
-            | Self::ClientRefused
-            | Self::ScopeRefused
+            | Self::ClientRejected
+            | Self::ScopeRejected
             | Self::LoginRejected
                 if is_login_wrong =>
             {
@@ -72,8 +72,8 @@ impl Answer {
             Self::Token(_)
             | Self::SameToken
             | Self::Transient(..)
-            | Self::ClientRefused
-            | Self::ScopeRefused
+            | Self::ClientRejected
+            | Self::ScopeRejected
             | Self::LoginRejected => self,
         }
     }
@@ -82,9 +82,9 @@ impl Answer {
 /// How requests fail while Domo is down.
 const OUTAGES: [Cause; 3] = [Cause::Connect, Cause::Server, Cause::Proxy];
 
-impl Weather {
-    /// What comes back, and after how long; `None` is never.
-    pub(crate) fn fate(
+impl Behaviour {
+    /// Returns the result of a request and after how long it arrives; `None` for never.
+    pub(crate) fn outcome(
         self,
         rng: &mut fastrand::Rng,
         lifetime: Duration,
@@ -92,10 +92,10 @@ impl Weather {
     ) -> Option<(Duration, Answer)> {
         let quick = Duration::from_millis(rng.u64(20..400));
         if !valid {
-            return Some((quick, Answer::ClientRefused));
+            return Some((quick, Answer::ClientRejected));
         }
         let answer = match self.today(rng) {
-            Self::PassingRefusals if rng.u8(..3) == 0 => Answer::ClientRefused,
+            Self::PassingRefusals if rng.u8(..3) == 0 => Answer::ClientRejected,
             Self::Good | Self::Mixed | Self::PassingRefusals => Answer::Token(lifetime),
             Self::Slow => {
                 let slow = Duration::from_millis(rng.u64(1_000..25_000));
@@ -110,15 +110,15 @@ impl Weather {
             }
             Self::Garbage => Answer::Transient(Cause::Unusable, None),
             Self::BadCertificate => Answer::Transient(Cause::Tls, None),
-            Self::ClientRefused => Answer::ClientRefused,
-            Self::ScopeRefused => Answer::ScopeRefused,
+            Self::ClientRejected => Answer::ClientRejected,
+            Self::ScopeRejected => Answer::ScopeRejected,
             Self::SameToken => Answer::SameToken,
             Self::ShortLives => Answer::Token(Duration::from_secs(rng.u64(1..60))),
         };
         Some((quick, answer))
     }
 
-    /// Mixed weather is another one each time.
+    /// Returns another behaviour each time if it is mixed.
     fn today(self, rng: &mut fastrand::Rng) -> Self {
         let days = [
             Self::Slow,
@@ -141,9 +141,9 @@ impl Weather {
             | Self::Silent
             | Self::Garbage
             | Self::BadCertificate
-            | Self::ClientRefused
+            | Self::ClientRejected
             | Self::PassingRefusals
-            | Self::ScopeRefused
+            | Self::ScopeRejected
             | Self::SameToken
             | Self::ShortLives => self,
         }
