@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
@@ -22,8 +22,8 @@ pub(super) struct FileWatcher<W: Watcher = RecommendedWatcher> {
     timing: Timing,
     seen: Vec<(PathBuf, Stamp)>,
     socket: Option<SocketPaths>,
-    /// The directories under watch, with the inode that each had.
-    directories: BTreeMap<PathBuf, Option<(u64, u64)>>,
+    /// The directories under watch, with what each was when the watch was set.
+    directories: BTreeMap<PathBuf, Option<DirectoryId>>,
     /// The names whose events are relevant.
     names: Arc<Mutex<Names>>,
     watcher: Option<W>,
@@ -31,6 +31,10 @@ pub(super) struct FileWatcher<W: Watcher = RecommendedWatcher> {
     has_no_events: bool,
     messages: Sender<Message>,
 }
+
+/// Device, inode, and when it was created, if the file system has that. An inode is soon used again, and the watch of a
+/// directory ends with it, whatever takes its place.
+type DirectoryId = (u64, u64, Option<SystemTime>);
 
 #[derive(Default)]
 struct Names {
@@ -174,7 +178,7 @@ impl<W: Watcher> FileWatcher<W> {
             let found = fs::metadata(&directory).ok();
             let found = found.map(|found| {
                 let (device, inode, ..) = identity(&found);
-                (device, inode)
+                (device, inode, found.created().ok())
             });
             let known = self.directories.insert(directory.clone(), found);
             if known.flatten() != found {
@@ -260,6 +264,8 @@ fn directories(names: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use notify::{EventHandler, WatcherKind};
 
     use super::*;
@@ -290,6 +296,52 @@ mod tests {
         fn drop(&mut self) {
             panic!("no thread to end");
         }
+    }
+
+    thread_local! {
+        static WATCHES: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// A watcher that counts the watches set.
+    #[derive(Debug)]
+    struct Counting;
+
+    impl Watcher for Counting {
+        fn new<F: EventHandler>(_: F, _: Config) -> notify::Result<Self> {
+            Ok(Self)
+        }
+
+        fn watch(&mut self, _: &Path, _: RecursiveMode) -> notify::Result<()> {
+            WATCHES.set(WATCHES.get() + 1);
+            Ok(())
+        }
+
+        fn unwatch(&mut self, _: &Path) -> notify::Result<()> {
+            Ok(())
+        }
+
+        fn kind() -> WatcherKind {
+            WatcherKind::NullWatcher
+        }
+    }
+
+    #[test]
+    fn directory_made_again_with_the_same_inode_is_watched_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("inner");
+        fs::create_dir(&directory).unwrap();
+        let (sender, _messages) = std::sync::mpsc::channel();
+        let mut watcher = FileWatcher::<Counting>::new(super::super::TIMING, true, sender);
+        watcher.seen = vec![(directory.join("config.toml"), Stamp::default())];
+        watcher.start_events();
+        watcher.watch_directories();
+        let watches = WATCHES.get();
+        watcher.watch_directories();
+        assert_eq!(WATCHES.get(), watches, "nothing has changed");
+        fs::remove_dir(&directory).unwrap();
+        fs::create_dir(&directory).unwrap();
+        watcher.watch_directories();
+        assert_eq!(WATCHES.get(), watches + 1);
     }
 
     #[test]
