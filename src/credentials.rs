@@ -364,7 +364,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_credential_that_systemd_did_not_make_is_one_that_the_unit_lacks() {
+    fn missing_systemd_credential_is_reported_as_missing_in_the_unit() {
         let folder = tempfile::tempdir().unwrap();
         let variable = |_: &str| Some(folder.path().into());
         let error = from_systemd("domo", &variable).unwrap_err().to_string();

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_loop_that_does_not_answer_is_not_live() {
+    async fn liveness_fails_when_the_loop_does_not_answer() {
         let broker = Broker::new(SystemClock::new(), 1, BrokerConfig::default());
         let (engine, handle) = Engine::<Unasked, _>::new(&broker, Vec::new());
         let health = Health::new(broker, handle);
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_is_a_host_and_pages_are_refused() {
+    fn request_for_another_host_or_from_a_web_page_is_rejected() {
         let with = |host: &str, origin: bool| {
             let mut headers = HeaderMap::new();
             headers.insert(HOST, host.parse().unwrap());

@@ -394,7 +394,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_ends_it_as_a_bug_and_no_lookup_holds_that_up() {
+    fn panic_exits_70_without_waiting_for_lookups() {
         let (_held, lookup) = channel::<()>();
         let (ended, end) = channel();
         thread::spawn(move || {
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn panic_outside_of_tasks_is_a_bug_too() {
+    fn panic_outside_of_tasks_exits_70() {
         let ExitError(message, code) = catch_panic(|| panic!("a planted bug")).unwrap_err();
         assert_eq!(code, 70);
         assert!(message.contains("please report it"), "{message}");

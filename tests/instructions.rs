@@ -28,7 +28,7 @@ const FEW: u64 = 500;
 const MANY: u64 = 2500;
 
 #[test]
-fn a_token_at_hand_costs_no_more_instructions_than_stated() {
+fn cached_token_costs_at_most_the_stated_number_of_instructions() {
     let Some(program) = env::var_os("DOMO_TOKEND") else {
         println!("skipped: DOMO_TOKEND names no daemon that is built for speed: just instructions");
         return;

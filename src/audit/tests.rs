@@ -46,7 +46,7 @@ fn lines_past_the_backlog_are_lost_and_counted() {
 }
 
 #[test]
-fn a_line_that_was_torn_spoils_no_other_and_whole_ones_are_not_lost() {
+fn incomplete_line_damages_no_other_line_and_complete_ones_are_kept() {
     let (_folder, path, mut reader) = pipe();
     let (audit, mut writer) = Audit::open(&path).unwrap();
     // So that it is full as a disk is, within a line.
@@ -71,7 +71,7 @@ fn a_line_that_was_torn_spoils_no_other_and_whole_ones_are_not_lost() {
 }
 
 #[test]
-fn a_line_that_an_earlier_process_has_torn_is_not_gone_on_with() {
+fn incomplete_line_of_an_earlier_process_is_not_continued() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit");
     for (before, after) in [
@@ -93,7 +93,7 @@ fn a_line_that_an_earlier_process_has_torn_is_not_gone_on_with() {
 }
 
 #[tokio::test]
-async fn the_end_does_not_wait_for_a_pipe_that_is_not_read() {
+async fn shutdown_does_not_wait_for_a_pipe_that_is_not_read() {
     let (_folder, path, reader) = pipe();
     let (audit, writer) = Audit::open(&path).unwrap();
     let scope = "s".repeat(1024);
@@ -109,7 +109,7 @@ async fn the_end_does_not_wait_for_a_pipe_that_is_not_read() {
 }
 
 #[test]
-fn a_pipe_that_nobody_has_open_is_refused_at_once() {
+fn pipe_without_a_reader_is_an_immediate_error() {
     let (_folder, path, reader) = pipe();
     drop(reader);
     assert!(Audit::open(&path).is_err());
@@ -124,7 +124,7 @@ fn refusal(path: &Path) -> Option<String> {
 }
 
 #[test]
-fn a_path_that_others_could_have_lead_elsewhere_is_refused() {
+fn path_that_others_could_redirect_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::write(at("config.toml"), "").unwrap();
@@ -156,7 +156,7 @@ fn a_path_that_others_could_have_lead_elsewhere_is_refused() {
 }
 
 #[test]
-fn a_file_or_fifo_of_another_user_is_refused() {
+fn file_or_fifo_of_another_user_is_an_error() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -173,7 +173,7 @@ fn a_file_or_fifo_of_another_user_is_refused() {
 }
 
 #[test]
-fn a_file_that_takes_the_place_of_the_open_one_is_judged_anew() {
+fn file_that_replaces_the_open_one_is_checked_again() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let (_audit, mut writer) = Audit::open(&at("audit")).unwrap();

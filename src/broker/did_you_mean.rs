@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn scope_set_that_differs_in_case_or_by_a_slip_is_meant() {
+    fn scope_set_that_differs_in_case_or_by_a_typo_is_suggested() {
         let known = ["data", "data user", "Sales"];
         for (asked, expected) in [
             ("Data", "data"),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_and_many_are_compared_no_further_than_bounds() {
+    fn comparison_of_long_and_many_names_is_bounded() {
         let long = "x".repeat(1000);
         assert_eq!(meant(&long, &[&format!("{long}y")]), None);
         assert_eq!(meant(&long.to_uppercase(), &[&long]), Some(long));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn client_that_differs_in_case_or_by_a_slip_is_meant() {
+    fn client_that_differs_in_case_or_by_a_typo_is_suggested() {
         let meant = |asked| client(asked, ["acme", "beta"].into_iter());
         assert_eq!(meant("acm"), Some("acme"));
         assert_eq!(meant("ACME"), Some("acme"));

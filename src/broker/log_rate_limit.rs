@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sixty_refusals_a_minute_are_told_and_the_last_of_them_says_so() {
+    fn sixty_refusals_a_minute_are_logged_and_the_last_one_notes_the_limit() {
         let mut limit = LogRateLimit::default();
         for minute in 1..3 {
             let now = BootTime::from_millis(minute * 60_000);

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn stored_token_of_another_client_id_is_served_and_of_another_endpoint_is_not() {
+    fn stored_token_is_served_for_another_client_id_but_not_for_another_endpoint() {
         let same = broker(origin(), None);
         assert!(matches!(served(&same)[..], [Some(_)]));
         let other_id = Origin {

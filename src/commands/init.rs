@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_that_passes_says_when_to_run_it_again() {
+    fn transient_failure_is_reported_with_when_to_retry() {
         for (cause, retry_after, when) in [
             (Cause::Server, None, "run this again later, or"),
             (Cause::RateLimited, None, "run this again later, or"),

@@ -167,7 +167,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(3000))]
 
         #[test]
-        fn no_error_shows_a_value_however_the_text_is_broken(
+        fn parse_error_of_any_broken_text_shows_no_value(
             breaks in prop::collection::vec((any::<prop::sample::Index>(), 0..3_u8, any::<prop::sample::Index>()), 1..4)
         ) {
             const PIECES: &[&str] = &["\"", "'", "=", "[", "]", "{", "}", ",", ".", "\n", "\\", "#", "1", "true", "\"\"\"", "-", "\u{1}"];

@@ -28,7 +28,7 @@ fn with_broker(line: &str) -> Result<Config, String> {
 }
 
 #[test]
-fn the_client_meant_is_the_one_there_is_or_the_one_that_is_named() {
+fn default_client_is_the_only_one_or_the_configured_one() {
     let default = |text: &str| parse(text).map(|config| config.default_client);
     let one = format!("[clients.acme]\n{CLIENT}");
     assert_eq!(default(&one).unwrap().as_deref(), Some("acme"));
@@ -41,7 +41,7 @@ fn the_client_meant_is_the_one_there_is_or_the_one_that_is_named() {
 }
 
 #[test]
-fn a_sockets_mode_is_one_that_its_owner_can_use_and_nobody_execute() {
+fn socket_mode_grants_its_owner_access_and_nobody_execution() {
     let mode = |text: &str| {
         let config = with_broker(&format!("socket_mode = \"{text}\""));
         config.map(|config| config.broker.socket_mode)
@@ -66,7 +66,7 @@ fn a_sockets_mode_is_one_that_its_owner_can_use_and_nobody_execute() {
 }
 
 #[test]
-fn what_is_not_set_has_its_default_and_what_is_set_counts() {
+fn unset_keys_have_defaults_and_set_keys_take_effect() {
     let plain = with_broker("").unwrap();
     assert!(plain.broker.keep_over_restart && !plain.broker.shared_directory);
     assert_eq!((plain.metrics.listen, &plain.audit.file), (None, &None));
@@ -94,7 +94,7 @@ fn a_clients_name_has_up_to_64_characters() {
 }
 
 #[test]
-fn an_endpoint_is_domos_own_unless_another_is_named() {
+fn endpoint_is_domos_unless_another_is_configured() {
     let plain = client("").endpoint;
     assert_eq!(plain.url.as_str(), TOKEN_URL);
     assert_eq!(plain.method, TokenMethod::Post);
@@ -123,7 +123,7 @@ fn an_endpoint_is_domos_own_unless_another_is_named() {
 }
 
 #[test]
-fn a_url_that_the_secret_goes_to_is_https_or_stays_on_this_machine() {
+fn token_url_is_https_or_loopback() {
     let may = |url: &str, http: bool| validate::token_url(url, http).is_ok();
     for loopback in ["127.0.0.1", "127.1.2.3", "[::1]", "localhost"] {
         let url = format!("http://{loopback}:8080/oauth/token");
@@ -183,7 +183,7 @@ fn token_url_over_http_with_a_proxy_is_refused_in_either_order() {
 }
 
 #[test]
-fn scope_sets_are_sorted_and_each_is_there_once() {
+fn scope_sets_are_sorted_without_duplicates() {
     let text = "[clients.acme]\nclient_id = \"a\"\nclient_secret_env = \"S\"\n\
                 tokens = [\"user data\", \"data\", \"data,user\"]";
     let tokens = parse(text).unwrap().clients.remove("acme").unwrap().tokens;
@@ -197,7 +197,7 @@ fn credentials(lines: &str) -> Result<Config, String> {
 }
 
 #[test]
-fn the_files_that_a_config_stands_on_are_all_watched() {
+fn files_that_a_config_depends_on_are_watched() {
     let files = |lines: &str| credentials(lines).unwrap().files();
     let beside = |name: &str| Path::new("/etc/domo-token").join(name);
     let proxy =
@@ -218,7 +218,7 @@ fn the_files_that_a_config_stands_on_are_all_watched() {
 }
 
 #[test]
-fn only_an_inline_secret_is_in_the_config_itself() {
+fn only_an_inline_secret_makes_the_config_confidential() {
     let holds = |secret: &str| {
         let config = credentials(&format!("client_id = \"a\"\n{secret}")).unwrap();
         config.clients["acme"].holds_a_secret()
@@ -237,7 +237,7 @@ fn only_an_inline_secret_is_in_the_config_itself() {
 }
 
 #[test]
-fn what_could_be_no_id_or_secret_is_refused() {
+fn invalid_id_or_secret_is_an_error() {
     assert!(is_valid_client_id(&"a".repeat(256)) && is_valid_client_id("441e307a-b2a1"));
     for wrong in [&"a".repeat(257), "", "a b", "a\n", "\u{e9}", "a\u{7f}"] {
         assert!(!is_valid_client_id(wrong), "{wrong:?}");
@@ -273,7 +273,7 @@ fn what_could_be_no_id_or_secret_is_refused() {
 }
 
 #[test]
-fn a_set_that_an_access_table_leaves_out_is_told_and_so_is_who_can_be_nobody() {
+fn omitted_scope_sets_and_unresolved_principals_of_an_access_table_are_reported() {
     let nobody = users::overflow_uid();
     let table = format!(
         "tokens = [\"audit\", \"data\", \"user\"]\nclient_id = \"a\"\nclient_secret_env = \"S\"\n\
@@ -304,7 +304,7 @@ fn a_set_that_an_access_table_leaves_out_is_told_and_so_is_who_can_be_nobody() {
 }
 
 #[test]
-fn equal_texts_have_equal_digests_and_others_have_not() {
+fn digests_are_equal_only_for_equal_texts() {
     let digest = |text: &str| with_broker(text).unwrap().digest;
     assert_eq!(
         digest("socket_mode = \"0660\""),
@@ -317,7 +317,7 @@ fn equal_texts_have_equal_digests_and_others_have_not() {
 }
 
 #[test]
-fn a_long_list_of_names_is_cut_for_a_line() {
+fn long_list_of_names_is_truncated_to_a_line() {
     let names = |count: usize| (0..count).map(|number| number.to_string());
     let of = |count| listed(&names(count).collect::<Vec<String>>());
     assert_eq!(of(2), "\"0\", \"1\"");
@@ -326,7 +326,7 @@ fn a_long_list_of_names_is_cut_for_a_line() {
 }
 
 #[test]
-fn a_place_is_told_by_line_and_character() {
+fn error_position_is_line_and_character() {
     let position = |at| line_and_column("a\n\u{e9}b\n", at);
     assert_eq!(position(0), (1, 1));
     assert_eq!(position(1), (1, 2));
@@ -336,7 +336,7 @@ fn a_place_is_told_by_line_and_character() {
 }
 
 #[test]
-fn a_command_is_kept_from_every_secret_that_the_environment_holds() {
+fn secret_variables_are_withheld_from_commands() {
     let text = "[clients.a]\nclient_id = \"a\"\nclient_secret_command = [\"pass\"]\ntokens = [\"data\"]\n\
                 [clients.b]\nclient_id = \"b\"\nclient_secret_env = \"B_SECRET\"\ntokens = [\"data\"]\n\
                 [clients.z]\nclient_id = \"z\"\nclient_secret_env = \"Z_SECRET\"\ntokens = [\"data\"]\n";
@@ -361,7 +361,7 @@ fn a_command_is_kept_from_every_secret_that_the_environment_holds() {
 }
 
 #[test]
-fn path_to_make_may_look_like_a_secret_if_its_directory_is_there() {
+fn path_of_a_new_file_may_look_like_a_secret_if_its_directory_exists() {
     let folder = tempfile::tempdir().unwrap();
     let parse = |key: &str, written: &str| {
         let (table, key) = key.split_once('.').unwrap();

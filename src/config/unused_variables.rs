@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn variable_of_a_client_is_named_where_a_config_file_takes_its_place() {
+    fn client_variable_is_reported_where_a_config_file_overrides_it() {
         let file = "client_secret_file = \"s\"";
         let set = [
             ("DOMO_PROXY_AUTH_FILE", "/login"),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn proxy_of_other_programs_is_named_where_a_client_could_need_it() {
+    fn proxy_variable_is_reported_where_a_client_could_need_it() {
         let file = "client_secret_file = \"s\"\n";
         let with = |lines: &str, set: &[(&str, &str)]| notices(&format!("{file}{lines}"), set);
         for name in PROXY_VARIABLES {

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn addresses_that_are_silent_or_closed_only_delay_the_one_that_answers() {
+    async fn silent_or_closed_addresses_only_delay_the_one_that_answers() {
         let (silent, _full, _taken) = silent();
         let closed = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         bind(&closed, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_several_failures_the_one_that_says_most_is_returned() {
+    async fn most_specific_of_several_failures_is_returned() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let closed = server.local_addr().unwrap();
         drop(server);

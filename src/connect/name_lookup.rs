@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lookups_that_hang_leave_room_for_other_names() {
+    async fn hanging_lookups_leave_room_for_other_names() {
         let (resolver, _go, _begins) = stopped();
         for number in 0..MAX_LOOKUPS / MAX_PER_NAME {
             for _ in 0..MAX_LOOKUPS {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_whose_lookups_hang_have_a_second_one_only_while_half_is_free() {
+    async fn hanging_names_get_a_second_lookup_only_while_half_of_the_threads_are_free() {
         let (resolver, _go, begins) = stopped();
         let names = MAX_LOOKUPS / 2 - 4;
         for expected in [names, 4, 0] {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn slow_lookup_is_joined_by_a_second_one_and_no_third() {
+    async fn slow_lookup_gets_a_second_attempt_and_no_third() {
         let (resolver, go, begins) = stopped();
         begin(&resolver, "hangs.example").await;
         let slow = |resolver: &Resolver| {

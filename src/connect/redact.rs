@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn text_without_the_secret_is_left_as_it_is() {
+    fn text_without_the_secret_is_unchanged() {
         for secret in ["", "s", SECRET] {
             let text = "API key 100% invalid+é: %zz %2";
             assert_eq!(without_secret(text, &format!("{secret}\u{1}")), text);
@@ -304,7 +304,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_secret_is_left_whatever_is_around_it(
+        fn secret_is_redacted_in_any_surrounding_text(
             before in ".{0,12}", secret in ".{1,24}", after in ".{0,12}", percent in any::<bool>(),
         ) {
             let sent = if percent { utf8_percent_encode(&secret, NON_ALPHANUMERIC).to_string() } else { secret.clone() };

@@ -48,7 +48,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn document_has_the_limits_as_they_are() {
+fn document_states_the_current_limits() {
     let document = include_str!("../../docs/network.md");
     for limit in [
         format!("and TLS together | {} s |", CONNECT_TIMEOUT.as_secs()),
@@ -156,7 +156,7 @@ fn http_is_not_sent_through_a_proxy() {
 }
 
 #[test]
-fn connection_that_is_refused_names_the_proxy_if_it_is_the_proxys() {
+fn refused_connection_names_the_proxy_if_it_refused() {
     let free = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_command_leaves_running_holds_nothing_of_ours() {
+    fn background_process_of_a_command_holds_no_thread() {
         let folder = tempfile::tempdir().unwrap();
         let run = |script: &str, deadline| {
             let pid = folder.path().join("pid");
@@ -380,13 +380,13 @@ mod tests {
     }
 
     #[test]
-    fn a_logged_standard_error_is_one_line_that_does_nothing_to_a_terminal() {
+    fn logged_standard_error_is_one_line_without_control_characters() {
         let message = one_line("no\u{1b}[2Jkey\n  for\ryou\n");
         assert_eq!(message, "no\u{fffd}[2Jkey for you");
     }
 
     #[test]
-    fn a_command_past_its_deadline_is_ended_with_all_that_it_started() {
+    fn command_past_its_deadline_is_killed_with_its_children() {
         let folder = tempfile::tempdir().unwrap();
         let pid = folder.path().join("pid");
         let script = format!("sleep 600 & echo $! > {}; wait", pid.display());

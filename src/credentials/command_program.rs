@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_found_in_path_past_what_cannot_be_run() {
+    fn program_is_found_in_path_after_entries_that_cannot_be_run() {
         let folder = folder();
         let decoy = folder.path().join("a/tool");
         fs::write(&decoy, "").unwrap();
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_others_can_write_or_replace_is_refused() {
+    fn program_that_others_can_write_or_replace_is_an_error() {
         let folder = folder();
         let tool = folder.path().join("b/tool");
         for mode in [0o775, 0o757, 0o777] {
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_roots_may_be_writable_by_its_group_and_no_other_may() {
+    fn only_directories_of_root_may_be_group_writable() {
         if !rustix::process::geteuid().is_root() {
             return;
         }

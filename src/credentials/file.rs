@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_swapped_while_it_is_read_is_never_taken_for_the_safe_one() {
+    fn file_swapped_during_the_read_never_passes_the_check() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         for (name, mode) in [("safe", 0o600), ("open", 0o644)] {

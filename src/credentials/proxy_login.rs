@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn login_of_one_line_is_taken_as_it_stands() {
+    fn login_of_one_line_is_used_unchanged() {
         let pair = |user: &str, password: &str| Ok((user.to_owned(), password.to_owned()));
         assert_eq!(login("ann:pass word \r\n"), pair("ann", "pass word "));
         assert_eq!(login("ann:a:b"), pair("ann", "a:b"));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn login_that_is_wrong_is_refused_with_what_is_wrong() {
+    fn invalid_login_is_an_error_that_names_the_cause() {
         for (text, problem) in [
             ("ann", "no colon in it"),
             ("", "empty"),

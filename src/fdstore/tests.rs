@@ -49,7 +49,7 @@ fn restored(files: Vec<File>, now: BootTime) -> Vec<StoredToken> {
 }
 
 #[test]
-fn what_was_handed_over_comes_back_as_it_was() {
+fn stored_tokens_are_restored_unchanged() {
     let file = file_of(&snapshot_of(vec![stored("data"), stored("data user")], 1));
     let restored = restored(vec![file], NOW);
     assert_eq!(restored.len(), 2);
@@ -69,7 +69,7 @@ fn what_was_handed_over_comes_back_as_it_was() {
 }
 
 #[test]
-fn the_dead_stay_dead_and_nothing_lives_longer_than_it_can() {
+fn expired_or_implausible_tokens_are_not_restored() {
     let file = || file_of(&snapshot_of(vec![stored("data")], 1));
     for now in [0, 899_999, 4_499_000, 9_000_000] {
         let now = BootTime::from_millis(now);
@@ -83,7 +83,7 @@ fn the_dead_stay_dead_and_nothing_lives_longer_than_it_can() {
 }
 
 #[test]
-fn what_is_of_another_boot_or_form_or_open_to_changes_is_left_out() {
+fn snapshots_of_another_boot_or_format_or_unsealed_are_ignored() {
     let mut foreign = snapshot_of(vec![stored("data")], 1);
     foreign.boot = "another".to_owned();
     let mut old = snapshot_of(vec![stored("data")], 1);
@@ -98,7 +98,7 @@ fn what_is_of_another_boot_or_form_or_open_to_changes_is_left_out() {
 }
 
 #[test]
-fn of_two_the_newer_counts() {
+fn newest_snapshot_is_restored() {
     let older = file_of(&snapshot_of(vec![stored("data")], 1));
     let newer = file_of(&snapshot_of(vec![stored("user")], 2));
     let newest = restored(vec![older, newer], NOW);
@@ -113,7 +113,7 @@ fn nobody_can_change_what_is_sealed_memfd() {
 }
 
 #[test]
-fn a_text_that_no_token_has_is_not_taken_back() {
+fn text_that_is_not_a_valid_token_is_not_restored() {
     let whole = serde_json::to_string(&snapshot_of(vec![stored("data")], 1)).unwrap();
     let changed = whole.replace("c4nary-token", "x;id");
     let file = sealed_memfd(changed.as_bytes()).unwrap();

@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn login_is_another_one_if_proxy_user_or_password_is() {
+    fn login_differs_if_proxy_user_or_password_differs() {
         let proxy = Url::parse("http://proxy.example:3128").unwrap();
         let other = Url::parse("http://other.example:3128").unwrap();
         let id = of(&proxy, Some(&login("alice", "old")));

@@ -81,12 +81,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_moment_that_has_passed_is_not_waited_for() {
+    async fn sleep_until_a_past_time_returns_immediately() {
         SystemClock::new().sleep_until(BootTime::default()).await;
     }
 
     #[tokio::test]
-    async fn sleeping_ends_no_earlier_than_asked_one_after_the_other_and_at_once() {
+    async fn sequential_and_concurrent_sleeps_end_no_earlier_than_due() {
         let clock = SystemClock::new();
         for _again in 0..2 {
             let due = boot_now() + Duration::from_millis(20);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_timers_stand_still_in_suspend_its_end_is_noticed_within_half_a_minute() {
+    async fn sleep_in_parts_notices_the_end_of_suspend_within_half_a_minute() {
         let due = BootTime::default() + Duration::from_secs(2 * 3600);
         let time = Cell::new(BootTime::default());
         let slept = RefCell::new(Vec::new());
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_part_of_a_sleep_is_no_longer_than_what_is_left() {
+    async fn last_part_of_a_sleep_is_as_long_as_the_rest() {
         let due = BootTime::default() + Duration::from_secs(70);
         let time = Cell::new(BootTime::default());
         let sleep = |span| {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sleep_given_up_leaves_the_timer_for_the_next() {
+    async fn cancelled_sleep_releases_the_timer() {
         let clock = SystemClock::new();
         let far = boot_now() + Duration::from_secs(3600);
         tokio::select! {

@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flag_wins_over_the_environment_and_that_over_the_config() {
+    fn flag_takes_precedence_over_environment_and_config() {
         let shown = |flag, env, config| filter(flag, env, config).unwrap().to_string();
         assert!(shown(Some("trace"), Some("warn"), Some("error")).contains("trace"));
         assert!(
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn flag_that_is_no_level_and_names_no_target_of_ours_is_an_error() {
+    fn flag_without_a_level_or_a_target_of_this_program_is_an_error() {
         for flag in ["lo=ud=er", "loud", "my_app=trace", "1", "", "domo_token[x"] {
             let error = filter(Some(flag), None, None).unwrap_err();
             assert!(error.contains("one of off, error"), "{error}");
@@ -315,7 +315,7 @@ mod tests {
         }
     }
     #[test]
-    fn list_that_counts_keeps_warnings_of_what_it_leaves_out() {
+    fn filter_list_keeps_warnings_of_other_targets() {
         let is_logged = |list: &str, target: &str, level: Level| {
             targets(list).unwrap().would_enable(target, &level)
         };

@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn descriptor_names_of_the_broker_are_its_own_none_and_a_units() {
+    fn listener_names_of_the_broker_are_broker_none_and_the_socket_unit() {
         for name in ["broker", "", "unknown", "domo-tokend.socket", "x.socket"] {
             assert_eq!(check_name(name), Ok(()), "{name}");
         }

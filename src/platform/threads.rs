@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn state_comes_back_with_the_result_and_is_lost_by_a_panic() {
+    async fn state_is_returned_with_the_result_and_lost_on_panic() {
         let push = |state: &mut Vec<u8>| {
             state.push(1);
             state.len()

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn root_is_known_by_name_and_a_process_group_counts_without_one() {
+    fn root_has_a_name_and_the_process_group_counts_without_a_name() {
         let root = identity(0, Some(4_000_000_000)).unwrap();
         assert_eq!(root.user.as_deref(), Some("root"));
         assert!(root.groups.contains(&(0, Some("root".to_owned()))));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_that_the_database_lacks_has_no_name_and_its_own_group() {
+    fn user_missing_in_the_database_has_no_name_and_its_own_group() {
         let unknown = identity(3_999_999_999, Some(7)).unwrap();
         assert_eq!(unknown.user, None);
         assert_eq!(unknown.groups.len(), 1);

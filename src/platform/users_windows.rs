@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_is_known_by_name_and_by_its_identifier() {
+    fn group_is_found_by_name_and_by_sid() {
         assert_eq!(group_sid("Everyone").as_deref(), Some("S-1-1-0"));
         assert_eq!(group_sid("S-1-5-32-545").as_deref(), Some("S-1-5-32-545"));
         assert_eq!(

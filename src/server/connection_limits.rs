@@ -369,7 +369,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn root_is_exempt_from_the_limit_of_one_user_and_all_is_given_back() {
+    fn root_is_exempt_from_the_limit_per_user_and_all_permits_are_released() {
         let limits = ConnectionLimits::new(small());
         let held: Vec<Permit> = (0..8).map(|_| take(&limits, 0).unwrap()).collect();
         assert!(take(&limits, 0).unwrap_err().contains("try again"));
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn watchers_have_a_share_of_their_own() {
+    fn watchers_have_a_separate_limit_per_user() {
         let limits = ConnectionLimits::new(small());
         let mut first = take(&limits, 1001).unwrap();
         let mut second = take(&limits, 1001).unwrap();
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn one_user_reads_no_more_metrics_at_once_than_there_is_room() {
+    fn metrics_readers_of_one_user_are_limited() {
         let limits = ConnectionLimits::new(Limits::default());
         let mut held: Vec<Permit> = (0..9).map(|_| take(&limits, 1001).unwrap()).collect();
         let given = held
@@ -467,13 +467,13 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn small_tables_reserve_a_sixteenth_and_leave_a_place_for_others() {
+    fn reserved_permits_are_a_sixteenth_of_small_tables_and_never_all() {
         let all = [1, 2, 15, 16, 64, 128, 4096];
         assert_eq!(all.map(reserved), [0, 1, 1, 1, 4, 8, 8]);
     }
 
     #[test]
-    fn limits_fit_the_descriptors_there_are() {
+    fn limits_are_clamped_to_the_descriptor_limit() {
         let usual = Limits::default();
         assert_eq!(clamp_to_nofile(usual, 1_000_000), usual);
         let few = clamp_to_nofile(usual, 64);

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_users_thousand_connections_ask_once_and_hold_no_other_user_up() {
+    async fn thousand_connections_of_a_user_cause_one_lookup_and_delay_no_other_user() {
         let (open, gate) = mpsc::channel::<()>();
         let gate = Mutex::new(gate);
         let asked = Arc::new(AtomicUsize::new(0));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lookup_that_hangs_holds_a_caller_up_once_and_is_not_started_again() {
+    async fn hanging_lookup_delays_a_caller_once_and_is_not_repeated() {
         let (held, gate) = mpsc::channel::<()>();
         let gate = Mutex::new(gate);
         let asked = Arc::new(AtomicUsize::new(0));

@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_names_us_the_system_the_administrators_and_the_group() {
+    fn access_list_grants_owner_system_administrators_and_group() {
         let group = Some("S-1-5-32-545".to_owned());
         let list = Callers { group }.list("S-1-5-32-544", "S-1-5-21-1-2-3-1000");
         assert_eq!(
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_system_takes_the_list_as_it_was_given() {
+    async fn access_list_is_applied_unchanged() {
         let path = Path::new(r"\\.\pipe\domo-token-test-list");
         let group = Some("S-1-5-32-545".to_owned());
         let mut socket = Socket::lock(path, false).unwrap();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_is_taken_or_no_pipe_is_refused() {
+    async fn name_in_use_or_not_of_a_pipe_is_an_error() {
         let path = Path::new(r"\\.\pipe\domo-token-test-taken");
         let mut socket = Socket::lock(path, false).unwrap();
         let _listener = socket.listen(&Callers::default()).unwrap();

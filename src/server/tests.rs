@@ -70,7 +70,7 @@ fn connect(path: &Path) -> std::fs::File {
 }
 
 #[tokio::test]
-async fn a_panic_in_a_session_costs_the_others_nothing_and_is_told_once() {
+async fn panic_in_a_session_does_not_affect_others_and_is_logged_once() {
     let lines = Lines::default();
     let writer = lines.clone();
     let logged = tracing_subscriber::fmt()
@@ -148,7 +148,7 @@ fn explanation(stream: &mut impl Read, first: bool) -> String {
 }
 
 #[tokio::test]
-async fn each_request_gets_its_own_answer_be_it_the_last_one_again_or_another() {
+async fn repeated_and_different_requests_each_get_their_own_response() {
     let folder = tempfile::tempdir().unwrap();
     let path = place(folder.path());
     let mut socket = Socket::lock(&path, false).unwrap();
@@ -219,7 +219,7 @@ async fn caller_is_greeted_in_its_version_and_closed_if_that_is_unknown() {
 /// What lies there as a session begins is read before the runtime waits for more.
 #[cfg(unix)]
 #[tokio::test]
-async fn what_a_caller_sends_as_it_connects_is_answered_however_long_it_is() {
+async fn request_sent_while_connecting_is_answered_at_any_length() {
     let folder = tempfile::tempdir().unwrap();
     let path = place(folder.path());
     let mut socket = Socket::lock(&path, false).unwrap();
@@ -303,7 +303,7 @@ fn gets_metrics(path: &Path) -> bool {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn of_answers_with_metrics_that_are_not_read_no_more_than_eight_are_held() {
+async fn at_most_eight_unread_metrics_responses_are_held() {
     let folder = tempfile::tempdir().unwrap();
     let path = place(folder.path());
     let mut socket = Socket::lock(&path, false).unwrap();

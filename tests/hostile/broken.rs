@@ -40,7 +40,7 @@ pub(crate) fn answer(caller: &mut UnixStream, greeted: bool) -> Vec<u8> {
 }
 
 #[test]
-fn frames_that_are_none_end_the_connection_and_take_no_memory() {
+fn invalid_frames_close_the_connection_and_allocate_nothing() {
     let sandbox = sandbox(HOUR);
     let limits = "[limits]\nfirst_request_deadline = \"10m\"\nrequest_deadline = \"10m\"\n";
     let daemon = Daemon::start(&(limits.to_owned() + &config_text(&sandbox, "[\"data\"]")));
@@ -124,7 +124,7 @@ fn half_sent_requests_on_every_connection_stay_within_the_shipped_memory_limit()
 }
 
 #[test]
-fn a_request_byte_by_byte_and_a_thousand_at_once_are_answered() {
+fn request_sent_byte_by_byte_and_a_thousand_pipelined_ones_are_answered() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let given = token(&daemon.ask(&["data"]));
@@ -151,7 +151,7 @@ fn a_request_byte_by_byte_and_a_thousand_at_once_are_answered() {
 }
 
 #[test]
-fn two_thousand_dear_requests_at_once_hold_no_other_caller_up() {
+fn two_thousand_expensive_requests_delay_no_other_caller() {
     const COUNT: usize = 2000;
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
@@ -185,7 +185,7 @@ fn two_thousand_dear_requests_at_once_hold_no_other_caller_up() {
 }
 
 #[test]
-fn whoever_sends_more_while_a_request_waits_is_cut_off() {
+fn connection_that_sends_more_while_a_request_waits_is_closed() {
     let sandbox = sandbox(HOUR);
     sandbox.script([Fault::hold()]);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
@@ -203,7 +203,7 @@ fn whoever_sends_more_while_a_request_waits_is_cut_off() {
 }
 
 #[test]
-fn callers_that_leave_at_once_or_never_read_end_nobody_but_themselves() {
+fn callers_that_disconnect_or_never_read_affect_no_others() {
     let sandbox = sandbox(HOUR);
     let limits = "[limits]\nanswer_deadline = \"1s\"\nrequest_deadline = \"1s\"\n\
                   first_request_deadline = \"1s\"\n";
@@ -273,7 +273,7 @@ fn nuisance(daemon: &Daemon) {
 }
 
 #[test]
-fn after_thousands_of_hostile_callers_nothing_is_left_of_them() {
+fn thousands_of_hostile_callers_leave_no_resources_in_use() {
     let sandbox = sandbox(HOUR);
     let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
     let daemon = Daemon::start_as(Daemon::command_of_config(folder.path()), folder);
@@ -293,7 +293,7 @@ fn after_thousands_of_hostile_callers_nothing_is_left_of_them() {
 }
 
 #[test]
-fn no_memory_is_lost_to_hostile_callers() {
+fn hostile_callers_leak_no_memory() {
     let found = Command::new("valgrind").arg("--version").output();
     if found.is_err() {
         println!("skipped: there is no valgrind to look for leaks with");

@@ -21,7 +21,7 @@ use super::common::{
 use super::{Crowd, others_are_served, sockets, ticks};
 
 #[test]
-fn few_connections_in_the_config_are_not_told_as_a_lack_of_descriptors() {
+fn configured_connection_limit_is_not_reported_as_lack_of_descriptors() {
     let sandbox = sandbox(HOUR);
     let limits = "[limits]\nconnections = 8\n".to_owned();
     let daemon = Daemon::start(&(limits + &config_text(&sandbox, "[\"data\"]")));
@@ -75,7 +75,7 @@ fn daemon_without_descriptors_at_its_start_exits_75_with_the_cause() {
 }
 
 #[test]
-fn with_few_descriptors_two_hostile_users_leave_room_and_renewal_goes_on() {
+fn two_hostile_users_with_few_descriptors_leave_room_and_renewal_continues() {
     if !is_root() {
         return;
     }
@@ -95,7 +95,7 @@ fn with_few_descriptors_two_hostile_users_leave_room_and_renewal_goes_on() {
 }
 
 #[test]
-fn answers_that_nobody_takes_cost_no_descriptor_of_renewals() {
+fn unread_responses_use_no_descriptor_reserved_for_renewal() {
     let sandbox = sandbox(Duration::from_secs(4));
     sandbox.always(Fault::token_size(16 * 1024));
     let limits = "[limits]\nanswer_deadline = \"10m\"\n";
@@ -131,7 +131,7 @@ fn answers_that_nobody_takes_cost_no_descriptor_of_renewals() {
 }
 
 #[test]
-fn without_a_descriptor_left_the_daemon_rests_and_goes_on_when_there_are_some() {
+fn daemon_without_free_descriptors_pauses_and_resumes_when_some_are_free() {
     let sandbox = sandbox(HOUR);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let given = token(&daemon.ask(&["data"]));

@@ -189,7 +189,7 @@ fn others_are_served(daemon: &Daemon, sandbox: &Sandbox, start: impl FnOnce() ->
 }
 
 #[test]
-fn five_thousand_slow_and_silent_connections_of_one_user_cost_another_nothing() {
+fn five_thousand_slow_connections_of_a_user_delay_no_other_user() {
     if !is_root() {
         return;
     }
@@ -202,7 +202,7 @@ fn five_thousand_slow_and_silent_connections_of_one_user_cost_another_nothing() 
 }
 
 #[test]
-fn the_limits_of_the_config_hold_for_a_users_connections_and_watchers() {
+fn configured_limits_apply_to_connections_and_watchers_of_a_user() {
     if !is_root() {
         return;
     }
@@ -228,7 +228,7 @@ fn the_limits_of_the_config_hold_for_a_users_connections_and_watchers() {
 }
 
 #[test]
-fn a_connection_whose_watch_has_ended_leaves_its_place_among_the_watchers() {
+fn ended_watch_releases_its_watcher_permit() {
     if !is_root() {
         return;
     }
@@ -265,7 +265,7 @@ fn a_connection_whose_watch_has_ended_leaves_its_place_among_the_watchers() {
 }
 
 #[test]
-fn watcher_that_never_reads_has_16_kib_at_most_and_is_dropped_by_its_deadline() {
+fn watcher_that_never_reads_buffers_16_kib_at_most_and_is_dropped_by_its_deadline() {
     let sandbox = sandbox(Duration::from_secs(2));
     sandbox.always(Fault::token_size(16 * 1024));
     let limits = "[limits]\nanswer_deadline = \"1s\"\n";
@@ -287,7 +287,7 @@ fn watcher_that_never_reads_has_16_kib_at_most_and_is_dropped_by_its_deadline() 
 }
 
 #[test]
-fn ten_thousand_watchers_hear_of_a_new_token_within_a_second() {
+fn ten_thousand_watchers_receive_a_new_token_within_a_second() {
     const COUNT: usize = 10_000;
     raise_descriptor_limit();
     let sandbox = sandbox(HOUR);

@@ -98,7 +98,7 @@ impl Drop for Flood {
 }
 
 #[test]
-fn connections_of_65536_uids_shut_neither_another_user_nor_root_out() {
+fn connections_of_65536_uids_block_neither_another_user_nor_root() {
     if !is_root() {
         return;
     }

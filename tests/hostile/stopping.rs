@@ -15,7 +15,7 @@ use crate::common::{self, Daemon, HOUR, config_text, sandbox, timed, token};
 /// Their sessions wait for room to write when the daemon stops, and have both the last message and
 /// their own end before them once there is some.
 #[test]
-fn slow_watchers_get_their_last_message_when_the_daemon_stops_and_no_session_panics() {
+fn slow_watchers_receive_the_final_message_at_shutdown_without_a_panic() {
     // How often; to be raised by hand.
     let stops = std::env::var("DOMO_TOKEN_STOPS").map_or(1, |stops| stops.parse().unwrap());
     let sandbox = sandbox(HOUR);

@@ -15,7 +15,7 @@ use crate::common::{Daemon, HOUR, config_text, folder, parts, sandbox, token};
 use domo_token_client::Error;
 
 #[test]
-fn each_user_gets_exactly_its_due() {
+fn users_receive_exactly_the_scope_sets_granted_by_rules() {
     if !is_root() {
         return;
     }
@@ -72,7 +72,7 @@ fn each_user_gets_exactly_its_due() {
 }
 
 #[test]
-fn who_is_refused_hears_as_whom_it_was_seen_and_the_operator_by_which_rule() {
+fn denied_caller_receives_its_identity_and_the_log_has_the_rule() {
     if !is_root() {
         return;
     }
@@ -136,7 +136,7 @@ fn who_is_refused_hears_as_whom_it_was_seen_and_the_operator_by_which_rule() {
 }
 
 #[test]
-fn an_error_of_the_config_is_shown_to_who_may_see_all() {
+fn config_error_is_shown_to_callers_that_may_see_everything() {
     if !is_root() {
         return;
     }
@@ -155,7 +155,7 @@ fn an_error_of_the_config_is_shown_to_who_may_see_all() {
 }
 
 #[test]
-fn a_group_opens_the_socket_and_nobody_else_finds_the_way_in() {
+fn socket_group_grants_access_to_its_members_only() {
     if !is_root() {
         return;
     }
@@ -182,7 +182,7 @@ fn a_group_opens_the_socket_and_nobody_else_finds_the_way_in() {
 }
 
 #[test]
-fn names_that_are_not_known_grant_nobody_and_are_an_error_in_check() {
+fn unknown_names_grant_nobody_and_are_an_error_in_check() {
     let sandbox = sandbox(HOUR);
     let rules =
         "[clients.acme.access]\ndata = { users = [\"nosuchuser\"], groups = [\"nosuchgroup\"] }\n";
@@ -207,7 +207,7 @@ fn names_that_are_not_known_grant_nobody_and_are_an_error_in_check() {
 }
 
 #[test]
-fn rules_are_taken_up_and_a_watcher_that_loses_its_right_is_told() {
+fn changed_rules_apply_and_a_watcher_without_access_is_notified() {
     let sandbox = sandbox(Duration::from_secs(4));
     let config = config_text(&sandbox, "[\"data\"]");
     let us = rustix::process::geteuid().as_raw();
@@ -235,7 +235,7 @@ fn rules_are_taken_up_and_a_watcher_that_loses_its_right_is_told() {
 }
 
 #[test]
-fn a_broker_of_a_strangers_is_not_asked() {
+fn broker_of_another_user_receives_no_request() {
     if !is_root() {
         return;
     }

@@ -132,7 +132,7 @@ fn resource_refusals(sandbox: &Sandbox) -> usize {
 }
 
 #[test]
-fn the_readmes_app_fails_no_call_through_two_restarts_and_a_revocation() {
+fn readme_app_has_no_failed_call_during_two_restarts_and_a_revocation() {
     let sandbox = sandbox(LIFETIME);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let app = App::start(&daemon, &sandbox);
@@ -186,7 +186,7 @@ fn tell(line: &str) {
 }
 
 #[test]
-fn the_readme_shows_the_app_that_is_tested() {
+fn readme_shows_the_tested_app() {
     let (readme, app) = (
         include_str!("../../crates/client/README.md"),
         include_str!("../../examples/app/readme.rs"),
@@ -215,7 +215,7 @@ fn blocking_app(
 }
 
 #[test]
-fn a_refused_token_is_renewed_and_the_request_sent_once_more_for_json_and_csv() {
+fn rejected_token_is_renewed_and_the_request_repeated_for_json_and_csv() {
     let sandbox = sandbox(Duration::from_secs(20));
     let (_daemon, broker, domo, http) = blocking_app(&sandbox);
     let url = sandbox.url("/v1/datasets");
@@ -241,7 +241,7 @@ fn a_refused_token_is_renewed_and_the_request_sent_once_more_for_json_and_csv() 
 }
 
 #[test]
-fn a_body_that_cannot_be_sent_twice_gets_the_first_answer_and_the_next_call_another_token() {
+fn body_that_cannot_be_resent_gets_the_401_and_the_next_call_a_new_token() {
     let sandbox = sandbox(Duration::from_secs(20));
     let (_daemon, broker, domo, http) = blocking_app(&sandbox);
     let url = sandbox.url("/v1/datasets");
@@ -255,7 +255,7 @@ fn a_body_that_cannot_be_sent_twice_gets_the_first_answer_and_the_next_call_anot
 }
 
 #[test]
-fn with_no_other_token_to_be_had_domos_first_answer_is_returned() {
+fn domos_first_response_is_returned_when_no_other_token_is_available() {
     let sandbox = sandbox(HOUR);
     let (_daemon, broker, _, http) = blocking_app(&sandbox);
     let domo = blocking::Authorizer::new(&broker.with_timeout(FLOOR), "data").unwrap();
@@ -267,7 +267,7 @@ fn with_no_other_token_to_be_had_domos_first_answer_is_returned() {
 }
 
 #[test]
-fn other_answers_and_errors_come_as_they_are() {
+fn other_responses_and_errors_are_returned_unchanged() {
     let sandbox = sandbox(HOUR);
     let (daemon, broker, domo, http) = blocking_app(&sandbox);
     let answer = domo.send(http.get(sandbox.url("/v1/users"))).unwrap();
@@ -296,7 +296,7 @@ fn other_answers_and_errors_come_as_they_are() {
 }
 
 #[test]
-fn an_async_app_renews_as_well() {
+fn async_app_renews_a_rejected_token() {
     choose_tls();
     let sandbox = sandbox(Duration::from_secs(20));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
@@ -336,7 +336,7 @@ fn the_header_is_marked_as_sensitive() {
 }
 
 #[test]
-fn a_kept_set_is_told_by_a_real_daemon_through_a_restart() {
+fn kept_scope_set_is_updated_across_a_daemon_restart() {
     let sandbox = sandbox(LIFETIME);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let broker = daemon.broker();

@@ -43,7 +43,7 @@ fn wait_for_lines(path: &Path, count: usize) -> Vec<Value> {
 }
 
 #[test]
-fn each_token_and_each_refusal_has_its_line_and_no_line_holds_a_secret() {
+fn tokens_and_refusals_have_one_line_each_without_secrets() {
     let sandbox = sandbox(HOUR);
     let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
     let daemon = Daemon::start(&config);
@@ -97,7 +97,7 @@ fn wait_for_lost(port: u16, count: u64) {
 }
 
 #[test]
-fn each_token_that_a_watcher_is_told_has_its_line() {
+fn tokens_sent_to_watchers_have_one_line_each() {
     let sandbox = sandbox(Duration::from_secs(2));
     let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
     let daemon = Daemon::start(&config);
@@ -115,7 +115,7 @@ fn each_token_that_a_watcher_is_told_has_its_line() {
 }
 
 #[test]
-fn a_name_as_long_as_a_request_may_be_is_refused_and_taken_down_cut() {
+fn name_of_the_maximum_request_length_is_refused_and_logged_truncated() {
     let sandbox = sandbox(HOUR);
     let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
     let daemon = Daemon::start(&config);
@@ -138,7 +138,7 @@ fn a_name_as_long_as_a_request_may_be_is_refused_and_taken_down_cut() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_any_more_stops_nobody_and_is_counted() {
+fn write_failure_does_not_affect_callers_and_is_counted() {
     let sandbox = sandbox(HOUR);
     // Each write to it fails as on a full disk.
     let config = audited(&config_text(&sandbox, "[\"data\"]"), "/dev/stdout");
@@ -162,7 +162,7 @@ fn a_file_that_cannot_be_written_any_more_stops_nobody_and_is_counted() {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_holds_up_neither_the_start_nor_the_end() {
+fn unread_pipe_delays_neither_start_nor_shutdown() {
     let sandbox = sandbox(HOUR);
     let outside = tempfile::tempdir().unwrap();
     let path = outside.path().join("pipe");
@@ -192,7 +192,7 @@ fn a_pipe_that_nobody_reads_holds_up_neither_the_start_nor_the_end() {
 }
 
 #[test]
-fn standard_output_takes_the_lines_whatever_it_is() {
+fn standard_output_of_any_kind_receives_the_lines() {
     let sandbox = sandbox(HOUR);
     let config = audited(&config_text(&sandbox, "[\"data\"]"), "/dev/stdout");
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -211,7 +211,7 @@ fn standard_output_takes_the_lines_whatever_it_is() {
 }
 
 #[test]
-fn a_symlink_is_78_in_daemon_and_check_and_nothing_is_written_through_it() {
+fn symlink_exits_78_in_daemon_and_check_without_writing_through_it() {
     let sandbox = sandbox(HOUR);
     let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
     let folder = folder(&config);
@@ -229,7 +229,7 @@ fn a_symlink_is_78_in_daemon_and_check_and_nothing_is_written_through_it() {
 }
 
 #[test]
-fn a_file_that_cannot_be_opened_is_78_and_named() {
+fn file_that_cannot_be_opened_exits_78_and_is_named() {
     let sandbox = sandbox(HOUR);
     let config = audited(&config_text(&sandbox, "[\"data\"]"), "/proc/nowhere/audit");
     let folder = folder(&config);

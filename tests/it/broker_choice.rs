@@ -119,7 +119,7 @@ fn broker_of(output: &Output) -> String {
 }
 
 #[test]
-fn user_with_a_config_never_gets_the_hosts_broker() {
+fn user_with_a_config_never_uses_the_hosts_broker() {
     let sandbox = sandbox(HOUR);
     let Some(host) = Host::new(&sandbox) else {
         return;
@@ -153,7 +153,7 @@ fn user_with_a_config_never_gets_the_hosts_broker() {
 }
 
 #[test]
-fn root_and_users_whose_config_cannot_be_looked_at_get_the_hosts_broker() {
+fn root_and_users_with_an_unreadable_config_directory_use_the_hosts_broker() {
     let sandbox = sandbox(HOUR);
     let Some(host) = Host::new(&sandbox) else {
         return;
@@ -169,7 +169,7 @@ fn root_and_users_whose_config_cannot_be_looked_at_get_the_hosts_broker() {
 }
 
 #[test]
-fn root_of_a_user_namespace_with_a_config_never_gets_the_hosts_broker() {
+fn root_of_a_user_namespace_with_a_config_never_uses_the_hosts_broker() {
     let sandbox = sandbox(HOUR);
     let Some(host) = Host::new(&sandbox) else {
         return;
@@ -184,7 +184,7 @@ fn root_of_a_user_namespace_with_a_config_never_gets_the_hosts_broker() {
 }
 
 #[test]
-fn user_without_a_config_gets_the_own_broker_while_its_socket_exists() {
+fn user_without_a_config_uses_the_own_broker_while_its_socket_exists() {
     let sandbox = sandbox(HOUR);
     let Some(host) = Host::new(&sandbox) else {
         return;
@@ -305,7 +305,7 @@ impl Drop for App {
 }
 
 #[test]
-fn app_follows_the_same_rule_when_it_connects_again() {
+fn app_follows_the_same_rule_when_it_reconnects() {
     let sandbox = sandbox(HOUR);
     let Some(host) = Host::new(&sandbox) else {
         return;

@@ -62,7 +62,7 @@ fn check_prints_what_is_ok_first_then_warnings_then_errors_then_the_verdict() {
 }
 
 #[test]
-fn check_of_what_is_right_prints_ok_lines_alone() {
+fn check_of_a_valid_config_prints_only_ok_lines() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&two_clients(&sandbox));
     let config = folder.path().join("config.toml");
@@ -126,7 +126,7 @@ fn client_that_domo_rejects_is_not_ok_in_check_online() {
 }
 
 #[test]
-fn config_with_a_name_that_is_nobody_is_not_ok() {
+fn config_with_an_unknown_user_name_is_not_ok() {
     let sandbox = sandbox(HOUR);
     let access = "[clients.acme.access]\ndata = { users = [\"no-such-user\"] }\n";
     let folder = folder(&(config_text(&sandbox, "[\"data\"]") + access));
@@ -205,7 +205,7 @@ fn check_as_root_warns_of_each_path_that_the_unit_hides() {
 }
 
 #[test]
-fn file_that_the_unit_hides_is_named_so_where_the_service_cannot_open_it() {
+fn file_hidden_by_the_unit_is_reported_as_hidden() {
     for path in ["/home/none", "/root/none", "/tmp/none"] {
         let secret = format!("client_secret_file = \"{path}\"");
         let Some((code, _, stderr)) = check_on_host("", &[ID, &secret], "$check") else {
@@ -220,7 +220,7 @@ fn file_that_the_unit_hides_is_named_so_where_the_service_cannot_open_it() {
 }
 
 #[test]
-fn check_of_the_hosts_config_by_another_user_is_sent_to_sudo() {
+fn check_of_the_hosts_config_by_another_user_suggests_sudo() {
     let lines = [ID, "client_secret_file = \"s\""];
     let before = "printf x > s; chmod 640 s; chgrp domo-token s;";
     let as_ann = "setpriv --reuid 1234 --regid 1234 --clear-groups";
@@ -327,7 +327,7 @@ fn check_judges_the_path_of_the_socket_as_the_daemon_does() {
 }
 
 #[test]
-fn config_file_that_is_no_options_value_is_a_usage_error_that_names_the_option() {
+fn config_file_given_without_its_option_is_a_usage_error_that_names_it() {
     for arguments in [
         &["check", "/etc/x.toml"][..],
         &["check", "x.toml"],
@@ -346,7 +346,7 @@ fn config_file_that_is_no_options_value_is_a_usage_error_that_names_the_option()
 }
 
 #[test]
-fn secret_in_the_place_of_a_credentials_name_is_an_error_of_check() {
+fn check_fails_when_a_secret_is_used_as_a_credential_name() {
     let sandbox = sandbox(HOUR);
     let secret = "Zq9xKc4naryW7Zq9xKc4naryW7deadbeefcafe0123456789abcdef4242";
     let text = config_text(&sandbox, "[\"data\"]");
@@ -362,7 +362,7 @@ fn secret_in_the_place_of_a_credentials_name_is_an_error_of_check() {
 }
 
 #[test]
-fn source_of_a_secret_that_has_none_is_reported_with_what_to_do() {
+fn secret_source_without_a_secret_is_reported_with_what_to_do() {
     let sandbox = sandbox(HOUR);
     let text = config_text(&sandbox, "[\"data\"]");
     for (line, advice) in [

@@ -110,7 +110,7 @@ fn holdings(daemon: &Daemon) -> (usize, usize) {
 }
 
 #[test]
-fn a_thousand_replacements_end_in_the_last_one_and_leak_nothing() {
+fn thousand_replacements_apply_the_last_one_and_leak_nothing() {
     let (sandbox, stable) = (sandbox_with_all_scopes(), sandbox(HOUR));
     let daemon = Daemon::start(&config_with(&sandbox, &stable, 1));
     let broker = daemon.broker().with_client("stable");
@@ -161,7 +161,7 @@ impl Drop for Over<'_> {
 }
 
 #[test]
-fn callers_notice_nothing_of_five_new_pairs_of_credentials() {
+fn callers_are_served_during_five_changes_of_credentials() {
     let sandbox = sandbox(HOUR);
     let config = config_text(&sandbox, "[\"data\"]");
     let daemon = Daemon::start(&config);
@@ -216,7 +216,7 @@ fn callers_notice_nothing_of_five_new_pairs_of_credentials() {
 }
 
 #[test]
-fn a_new_set_and_a_mended_secret_are_taken_up_within_two_seconds() {
+fn new_scope_set_and_fixed_secret_are_applied_within_two_seconds() {
     let sandbox = sandbox(HOUR);
     let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
     fs::write(folder.path().join("acme.secret"), "c4nary-wrong\n").unwrap();
@@ -240,7 +240,7 @@ const LAST_CONFIG: &str = "the last good one stays";
 const LAST_SECRET: &str = "its previous credentials stay in use";
 
 #[test]
-fn files_half_written_empty_or_closed_to_us_leave_the_last_good_config() {
+fn incomplete_empty_or_unreadable_files_keep_the_previous_config() {
     let sandbox = sandbox(HOUR);
     let good = config_text(&sandbox, "[\"data\"]");
     let mut daemon = Daemon::start(&good);
@@ -277,7 +277,7 @@ fn files_half_written_empty_or_closed_to_us_leave_the_last_good_config() {
 }
 
 #[test]
-fn new_credentials_that_fail_leave_the_old_token_and_are_named() {
+fn failing_new_credentials_keep_the_old_token_and_are_reported() {
     let sandbox = sandbox(HOUR);
     let config = config_text(&sandbox, "[\"data\"]");
     let mut daemon = Daemon::start(&config);
@@ -305,7 +305,7 @@ fn new_credentials_that_fail_leave_the_old_token_and_are_named() {
 }
 
 #[test]
-fn a_log_beside_the_config_does_not_feed_itself_and_a_command_sees_none_of_our_files() {
+fn log_file_beside_the_config_causes_no_reload_and_commands_inherit_no_descriptor() {
     let sandbox = sandbox(HOUR);
     let folder = common::folder("");
     // The command leaves a line each time that the files are read.
@@ -370,7 +370,7 @@ fn a_log_beside_the_config_does_not_feed_itself_and_a_command_sees_none_of_our_f
 }
 
 #[test]
-fn the_log_level_is_taken_up() {
+fn changed_log_level_is_applied() {
     let sandbox = sandbox(HOUR);
     let config = config_text(&sandbox, "[\"data\"]");
     let folder = common::folder(&config);

@@ -54,7 +54,7 @@ fn value_in(manifest: &str, key: &str) -> String {
 }
 
 #[test]
-fn the_configs_of_the_manifests_are_good() {
+fn configs_of_the_manifests_are_valid() {
     for manifest in MANIFESTS {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
@@ -66,7 +66,7 @@ fn the_configs_of_the_manifests_are_good() {
 }
 
 #[test]
-fn the_image_names_no_config_so_that_the_environment_alone_can_configure() {
+fn image_sets_no_config_path_so_that_the_environment_configures_it() {
     let image = file("Dockerfile");
     assert!(image.contains("DOMO_TOKEN_SOCKET=") && !image.contains("DOMO_TOKEN_CONFIG"));
 }
@@ -155,7 +155,7 @@ impl Pod {
 }
 
 #[test]
-fn the_sidecar_serves_a_caller_in_the_pod_from_volumes_as_the_kubelet_makes_them() {
+fn sidecar_serves_a_caller_from_volumes_laid_out_like_the_kubelets() {
     if !can_be_made() {
         return;
     }
@@ -167,7 +167,7 @@ fn the_sidecar_serves_a_caller_in_the_pod_from_volumes_as_the_kubelet_makes_them
 }
 
 #[test]
-fn a_secret_that_all_may_read_needs_the_clients_consent() {
+fn world_readable_secret_requires_allow_world_readable_secret() {
     if !can_be_made() {
         return;
     }
@@ -180,7 +180,7 @@ fn a_secret_that_all_may_read_needs_the_clients_consent() {
 }
 
 #[test]
-fn a_volume_that_all_may_write_needs_shared_directory() {
+fn world_writable_volume_requires_shared_directory() {
     if !can_be_made() {
         return;
     }
@@ -193,7 +193,7 @@ fn a_volume_that_all_may_write_needs_shared_directory() {
 }
 
 #[test]
-fn the_image_is_built_by_the_toolchain_of_the_project_from_files_that_are_there() {
+fn image_uses_the_toolchain_of_the_project_and_existing_files() {
     let image = file("Dockerfile");
     let toolchain = file("rust-toolchain.toml");
     let channel = toolchain

@@ -58,7 +58,7 @@ const SLIPS: [(&[u8], &str); 7] = [
 ];
 
 #[test]
-fn check_warns_of_a_slip_in_a_secret_and_exits_0() {
+fn check_warns_of_a_likely_mistake_in_a_secret_and_exits_0() {
     let sandbox = sandbox(HOUR);
     for (content, slip) in SLIPS {
         let folder = with_secret(&sandbox, content);
@@ -73,7 +73,7 @@ fn check_warns_of_a_slip_in_a_secret_and_exits_0() {
 }
 
 #[test]
-fn rejection_of_a_secret_with_a_slip_names_the_slip() {
+fn rejection_of_a_secret_with_a_likely_mistake_names_it() {
     let sandbox = sandbox(HOUR);
     for (content, slip) in SLIPS {
         let folder = with_secret(&sandbox, content);
@@ -86,7 +86,7 @@ fn rejection_of_a_secret_with_a_slip_names_the_slip() {
 }
 
 #[test]
-fn rejection_of_a_scope_names_no_slip_of_the_secret() {
+fn rejection_of_a_scope_names_no_mistake_of_the_secret() {
     let secret = format!("{CANARY_SECRET} ");
     let sandbox = Sandbox::builder().client(CLIENT_ID, &secret, &["data"]);
     let sandbox = sandbox.lifetime(HOUR).start().unwrap();
@@ -132,7 +132,7 @@ fn byte_order_mark_before_an_id_or_a_secret_is_dropped() {
 }
 
 #[test]
-fn secret_that_cannot_be_one_is_refused_with_what_is_wrong_with_the_file() {
+fn invalid_secret_is_an_error_that_names_what_is_wrong_with_the_file() {
     let sandbox = sandbox(HOUR);
     let utf16 = |mark: bool| {
         let mark = mark.then_some(0xfeff);
@@ -192,7 +192,7 @@ fn by_environment(
 }
 
 #[test]
-fn id_in_a_variable_is_trimmed_or_refused_and_never_printed_raw() {
+fn id_in_a_variable_is_trimmed_or_an_error_and_never_printed_raw() {
     let sandbox = sandbox(HOUR);
     let folder = tempfile::tempdir().unwrap();
     for ends in ["\r", "\n", "\r\n", " "] {
@@ -257,7 +257,7 @@ fn secret_file_of_a_variable_that_all_can_read_names_the_variable_that_allows_it
 }
 
 #[test]
-fn variable_in_quotes_is_refused_by_its_name() {
+fn quoted_variable_is_an_error_that_names_it() {
     let sandbox = sandbox(HOUR);
     let folder = tempfile::tempdir().unwrap();
     for name in [
@@ -286,7 +286,7 @@ fn variable_in_quotes_is_refused_by_its_name() {
 }
 
 #[test]
-fn id_and_secret_in_each_others_place_are_named() {
+fn swapped_id_and_secret_are_reported() {
     let sandbox = sandbox(HOUR);
     let folder = tempfile::tempdir().unwrap();
     let secret = "5f3c0c9d".repeat(8);
@@ -320,7 +320,7 @@ fn id_and_secret_in_each_others_place_are_named() {
 }
 
 #[test]
-fn rejection_of_a_secret_without_a_slip_names_where_to_look() {
+fn rejection_of_a_plausible_secret_names_where_to_look() {
     let sandbox = sandbox(HOUR);
     let folder = tempfile::tempdir().unwrap();
     let variables = [("DOMO_CLIENT_SECRET", Some("5f3c0c9d"))];
@@ -389,7 +389,7 @@ fn hint_to_a_client_of_the_environment_names_variables() {
 }
 
 #[test]
-fn login_in_the_place_of_its_file_is_not_shown() {
+fn login_given_instead_of_its_file_is_not_shown() {
     let sandbox = sandbox(HOUR);
     let folder = tempfile::tempdir().unwrap();
     let domo = (
@@ -428,7 +428,7 @@ fn login_in_the_place_of_its_file_is_not_shown() {
 }
 
 #[test]
-fn missing_config_that_is_named_keeps_the_environment_from_being_used_and_says_so() {
+fn missing_named_config_exits_78_without_using_the_environment() {
     let sandbox = sandbox(HOUR);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("none.toml");

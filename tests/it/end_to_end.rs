@@ -23,7 +23,7 @@ use domo_token_protocol::frame::Greeting;
 use domo_token_protocol::messages::VERSION;
 
 #[test]
-fn a_script_gets_a_token_that_works_and_domo_is_asked_once() {
+fn script_gets_a_valid_token_with_one_request_to_domo() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let first = token(&daemon.ask(&["data"]));
@@ -38,7 +38,7 @@ fn a_script_gets_a_token_that_works_and_domo_is_asked_once() {
 }
 
 #[test]
-fn tokens_are_fetched_before_anyone_asks() {
+fn tokens_are_fetched_before_the_first_caller() {
     let sandbox = sandbox(HOUR);
     let _daemon = Daemon::start(&config_text(
         &sandbox,
@@ -64,7 +64,7 @@ fn get_works_as_well_as_post() {
 }
 
 #[test]
-fn https_works_with_the_ca_given_and_fails_closed_without() {
+fn https_works_with_ca_file_and_fails_without() {
     let sandbox = Sandbox::builder()
         .client(CLIENT_ID, CANARY_SECRET, &["data"])
         .https(true)
@@ -87,7 +87,7 @@ fn https_works_with_the_ca_given_and_fails_closed_without() {
 }
 
 #[test]
-fn every_format_carries_the_same_token() {
+fn output_formats_contain_the_same_token() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let plain = token(&daemon.ask(&["data"]));
@@ -118,7 +118,7 @@ fn every_format_carries_the_same_token() {
 }
 
 #[test]
-fn token_has_no_newline_when_none_is_asked_for() {
+fn no_newline_option_omits_the_newline() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let plain = token(&daemon.ask(&["data"]));
@@ -135,7 +135,7 @@ fn token_has_no_newline_when_none_is_asked_for() {
 }
 
 #[test]
-fn a_set_that_is_not_configured_is_refused_with_what_there_is() {
+fn unconfigured_scope_set_exits_78_with_the_configured_ones() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"data user\"]"));
     for (set, hint) in [
@@ -160,7 +160,7 @@ fn a_set_that_is_not_configured_is_refused_with_what_there_is() {
 }
 
 #[test]
-fn no_broker_is_69_at_once_and_says_how_to_start_one() {
+fn missing_broker_exits_69_immediately_with_how_to_start_one() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("broker.sock");
     let output = helper(&socket, &["data"]).output().unwrap();
@@ -173,7 +173,7 @@ fn no_broker_is_69_at_once_and_says_how_to_start_one() {
 }
 
 #[test]
-fn a_wrong_secret_is_78_with_domos_words_and_stops_the_whole_client() {
+fn wrong_secret_exits_78_with_domos_message_and_stops_the_client() {
     let sandbox = sandbox(HOUR);
     let folder = common::folder(&config_text(
         &sandbox,
@@ -197,7 +197,7 @@ fn a_wrong_secret_is_78_with_domos_words_and_stops_the_whole_client() {
 }
 
 #[test]
-fn two_hundred_processes_at_once_on_a_cold_broker_cost_one_request() {
+fn two_hundred_concurrent_processes_on_an_empty_cache_cause_one_request() {
     let sandbox = sandbox(HOUR);
     sandbox.script([Fault::hold()]);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
@@ -225,7 +225,7 @@ fn daemon_waiters(daemon: &Daemon, count: usize) {
 }
 
 #[test]
-fn a_token_is_renewed_before_it_dies_and_the_caller_never_waits() {
+fn token_is_renewed_before_its_expiry_without_delaying_callers() {
     let sandbox = sandbox(Duration::from_secs(5));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let broker = Broker::connect_to(daemon.socket()).unwrap();
@@ -248,7 +248,7 @@ fn a_token_is_renewed_before_it_dies_and_the_caller_never_waits() {
 }
 
 #[test]
-fn domo_out_of_order_is_75_with_the_cause_and_mends_itself() {
+fn failing_domo_exits_75_with_the_cause_and_recovers() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::status(503));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
@@ -260,7 +260,7 @@ fn domo_out_of_order_is_75_with_the_cause_and_mends_itself() {
 }
 
 #[test]
-fn a_caller_hears_by_its_deadline_while_domo_hangs() {
+fn caller_is_answered_by_its_deadline_while_domo_hangs() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::hang());
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
@@ -270,7 +270,7 @@ fn a_caller_hears_by_its_deadline_while_domo_hangs() {
 }
 
 #[test]
-fn faulty_answers_never_cost_the_living_token() {
+fn invalid_responses_never_replace_the_valid_token() {
     let sandbox = sandbox(Duration::from_secs(6));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let broker = Broker::connect_to(daemon.socket()).unwrap();
@@ -289,7 +289,7 @@ fn faulty_answers_never_cost_the_living_token() {
 }
 
 #[test]
-fn status_names_every_set_and_no_token() {
+fn status_lists_scope_sets_without_tokens() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"user\"]"));
     let secret = token(&daemon.ask(&["data"]));
@@ -312,7 +312,7 @@ fn status_names_every_set_and_no_token() {
 }
 
 #[test]
-fn what_cannot_be_printed_is_74_and_says_so() {
+fn failed_write_to_standard_output_exits_74_with_a_message() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
@@ -331,7 +331,7 @@ fn what_cannot_be_printed_is_74_and_says_so() {
 }
 
 #[test]
-fn sigterm_ends_it_with_0_tells_those_who_wait_and_removes_the_socket() {
+fn sigterm_exits_0_answers_waiting_callers_and_removes_the_socket() {
     for signal in ["-TERM", "-INT"] {
         let sandbox = sandbox(HOUR);
         sandbox.always(Fault::hang());
@@ -356,7 +356,7 @@ fn sigterm_ends_it_with_0_tells_those_who_wait_and_removes_the_socket() {
 }
 
 #[test]
-fn secrets_and_tokens_are_in_no_log_at_its_loudest() {
+fn trace_log_contains_no_secrets_and_no_tokens() {
     let sandbox = sandbox(Duration::from_secs(4));
     sandbox.script([
         Fault::oauth_error(503, "overloaded", &format!("you sent {CANARY_SECRET}")),
@@ -377,7 +377,7 @@ fn secrets_and_tokens_are_in_no_log_at_its_loudest() {
 }
 
 #[test]
-fn the_socket_is_the_owners_alone() {
+fn socket_is_accessible_to_its_owner_only() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let mode = |name: &str| {
@@ -389,7 +389,7 @@ fn the_socket_is_the_owners_alone() {
 }
 
 #[test]
-fn a_broken_caller_costs_the_others_nothing() {
+fn broken_caller_does_not_affect_others() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let given = token(&daemon.ask(&["data"]));
@@ -424,7 +424,7 @@ fn a_broken_caller_costs_the_others_nothing() {
 }
 
 #[test]
-fn the_client_crate_says_what_a_caller_can_do() {
+fn client_errors_distinguish_unknown_scope_sets_and_too_long_min_ttl() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let broker = Broker::connect_to(daemon.socket()).unwrap();
@@ -435,7 +435,7 @@ fn the_client_crate_says_what_a_caller_can_do() {
 }
 
 #[test]
-fn unknown_client_of_the_variable_is_said_to_be_named_by_it() {
+fn unknown_client_of_the_variable_is_reported_with_the_variable() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let ask = |arguments: &[&str]| {

@@ -13,7 +13,7 @@ use crate::common::{Daemon, HOUR, PATIENCE, config_text, folder, parts, sandbox,
 use domo_token_client::Error;
 
 #[test]
-fn the_environments_proxies_are_not_heeded() {
+fn proxy_variables_are_not_used() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let mut command = Daemon::command(folder.path());
@@ -30,7 +30,7 @@ fn the_environments_proxies_are_not_heeded() {
 }
 
 #[test]
-fn a_proxy_of_the_config_is_used_with_its_login() {
+fn configured_proxy_is_used_with_its_login() {
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = proxy.local_addr().unwrap();
     let (sender, heads) = channel();
@@ -72,7 +72,7 @@ fn a_proxy_of_the_config_is_used_with_its_login() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_stops_nothing() {
+fn daemon_whose_log_cannot_be_written_serves() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let full = File::options().write(true).open("/dev/full").unwrap();
@@ -91,7 +91,7 @@ fn a_log_that_cannot_be_written_stops_nothing() {
 }
 
 #[test]
-fn as_root_it_works_and_says_once_that_it_need_not_be() {
+fn daemon_as_root_serves_and_warns_once() {
     let sandbox = sandbox(HOUR);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     daemon.reload();
@@ -102,7 +102,7 @@ fn as_root_it_works_and_says_once_that_it_need_not_be() {
 }
 
 #[test]
-fn odd_scopes_are_refused_and_never_reach_domo() {
+fn invalid_scopes_exit_2_and_never_reach_domo() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     token(&daemon.ask(&["data"]));

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 const FLOOR: Duration = Duration::from_secs(1);
 
 #[test]
-fn with_no_token_left_callers_hear_at_once_or_by_their_deadline_and_the_end_is_noticed() {
+fn callers_without_a_token_fail_by_their_deadline_and_recovery_is_noticed() {
     let sandbox = sandbox(Duration::from_secs(3));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let broker = daemon.broker();
@@ -54,7 +54,7 @@ fn with_no_token_left_callers_hear_at_once_or_by_their_deadline_and_the_end_is_n
 }
 
 #[test]
-fn a_silent_domo_costs_a_caller_its_time_and_other_sets_nothing() {
+fn hanging_request_times_out_its_caller_and_affects_no_other_scope_set() {
     let sandbox = sandbox(HOUR);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"user\"]"));
     let held = token(&daemon.ask(&["user"]));
@@ -79,7 +79,7 @@ fn a_silent_domo_costs_a_caller_its_time_and_other_sets_nothing() {
 }
 
 #[test]
-fn retry_after_is_a_floor_in_both_forms_and_nonsense_is_none() {
+fn retry_after_is_a_minimum_in_both_forms_and_ignored_if_invalid() {
     let sandboxes: Vec<Sandbox> = (0..5).map(|_| sandbox(HOUR)).collect();
     let start = boot_now();
     let date = httpdate::fmt_http_date(wall_now() + Duration::from_secs(60));
@@ -120,7 +120,7 @@ fn retry_after_is_a_floor_in_both_forms_and_nonsense_is_none() {
 }
 
 #[test]
-fn retry_after_counts_though_the_rest_of_the_answer_never_comes() {
+fn retry_after_is_honoured_although_the_body_never_arrives() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::status(429).retry_after("600").hanging());
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
@@ -132,7 +132,7 @@ fn retry_after_counts_though_the_rest_of_the_answer_never_comes() {
 }
 
 #[test]
-fn a_method_that_domo_does_not_take_is_75_and_names_the_key() {
+fn unsupported_method_exits_75_and_names_the_key() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::status(405));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
@@ -142,7 +142,7 @@ fn a_method_that_domo_does_not_take_is_75_and_names_the_key() {
 }
 
 #[test]
-fn a_scope_that_is_not_granted_is_78_and_named_and_stops_its_own_set_alone() {
+fn ungranted_scope_exits_78_is_named_and_stops_only_its_scope_set() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::scope("data audit"));
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"data user\"]"));
@@ -157,7 +157,7 @@ fn a_scope_that_is_not_granted_is_78_and_named_and_stops_its_own_set_alone() {
 }
 
 #[test]
-fn retry_after_is_kept_to_on_the_wire() {
+fn retry_after_delays_the_next_request() {
     let sandbox = sandbox(HOUR);
     sandbox.script([Fault::status(503).retry_after("3")]);
     let _daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
@@ -166,7 +166,7 @@ fn retry_after_is_kept_to_on_the_wire() {
 }
 
 #[test]
-fn what_domo_refuses_is_told_from_what_will_pass() {
+fn rejections_are_distinguished_from_transient_failures() {
     let domo = "{\"status\":403,\"statusReason\":\"Forbidden\",\"message\":\"No such user\",\
                 \"toe\":\"ABC\"}";
     let cases = [
@@ -222,7 +222,7 @@ fn what_domo_refuses_is_told_from_what_will_pass() {
 }
 
 #[test]
-fn a_corrected_secret_and_a_reload_end_a_refusal_at_once() {
+fn corrected_secret_and_reload_end_a_rejection_immediately() {
     let sandbox = sandbox(HOUR);
     let folder = common::folder(&config_text(&sandbox, "[\"data\", \"user\"]"));
     fs::write(folder.path().join("acme.secret"), "c4nary-wrong-secret\n").unwrap();
@@ -240,7 +240,7 @@ fn a_corrected_secret_and_a_reload_end_a_refusal_at_once() {
 }
 
 #[test]
-fn a_token_reissued_over_and_over_is_asked_for_ever_more_seldom_than_the_floor() {
+fn repeatedly_reissued_token_is_requested_at_growing_intervals_above_the_floor() {
     let sandbox = sandbox(Duration::from_secs(6));
     sandbox.script([Fault::default()]);
     sandbox.always(Fault::same_token());
@@ -258,7 +258,7 @@ fn a_token_reissued_over_and_over_is_asked_for_ever_more_seldom_than_the_floor()
 }
 
 #[test]
-fn lifetimes_are_read_in_every_form_and_short_ones_cause_no_haste() {
+fn lifetimes_are_parsed_in_all_forms_and_short_ones_respect_the_floor() {
     let forms = [
         (Fault::expires_in(json!("3599")), 3599),
         (Fault::no_expires_in(), 300),
@@ -289,7 +289,7 @@ fn lifetimes_are_read_in_every_form_and_short_ones_cause_no_haste() {
 }
 
 #[test]
-fn no_redirect_is_followed_wherever_it_leads() {
+fn redirects_are_not_followed() {
     let other = sandbox(HOUR);
     let elsewhere = other.token_url();
     for status in [301, 302, 303, 307, 308] {

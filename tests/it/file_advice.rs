@@ -143,7 +143,7 @@ fn config_of_a_user_that_root_checks_is_checked_as_that_user() {
 }
 
 #[test]
-fn hosts_config_is_checked_as_the_service_by_whichever_name_of_its_directory() {
+fn hosts_config_is_checked_as_the_service_by_any_path_of_its_directory() {
     for check in [
         "mkdir /etc/x; cd /etc/x; $d check --config ../domo-token/config.toml",
         "ln -s /etc/domo-token /etc/dt; $d check --config /etc/dt/config.toml",
@@ -200,7 +200,7 @@ fn one_command_makes_a_secret_usable_and_ends_the_message() {
 }
 
 #[test]
-fn config_that_the_service_may_not_look_at_is_reported_and_not_absent() {
+fn config_that_the_service_cannot_access_is_reported_and_not_absent() {
     let service = "setpriv --reuid 4243 --regid 4243 --clear-groups";
     let closed = "config /etc/domo-token/config.toml: Permission denied (os error 13); user domo-token \
                   may not enter /etc/domo-token; run as root: chmod 755 /etc/domo-token\n";

@@ -38,7 +38,7 @@ fn check(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn a_secret_file_open_to_others_is_refused_with_the_chmod_to_run() {
+fn secret_file_open_to_others_is_an_error_with_the_chmod_command() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     for open in [0o644, 0o606, 0o622, 0o666] {
@@ -49,7 +49,7 @@ fn a_secret_file_open_to_others_is_refused_with_the_chmod_to_run() {
 }
 
 #[test]
-fn a_secret_of_another_users_or_in_a_directory_open_to_others_is_refused() {
+fn secret_of_another_user_or_in_a_directory_open_to_others_is_an_error() {
     let sandbox = sandbox(HOUR);
     let config = config_text(&sandbox, "[\"data\"]");
     let open = folder(&config.replace("\"acme.secret\"", "\"open/acme.secret\""));
@@ -72,7 +72,7 @@ fn a_secret_of_another_users_or_in_a_directory_open_to_others_is_refused() {
 }
 
 #[test]
-fn a_world_readable_secret_is_taken_where_the_config_says_so() {
+fn world_readable_secret_is_accepted_where_the_config_allows_it() {
     let sandbox = sandbox(HOUR);
     let folder =
         folder(&(config_text(&sandbox, "[\"data\"]") + "allow_world_readable_secret = true\n"));
@@ -81,7 +81,7 @@ fn a_world_readable_secret_is_taken_where_the_config_says_so() {
 }
 
 #[test]
-fn a_config_with_a_secret_in_it_is_refused_while_others_can_read_it() {
+fn config_with_an_inline_secret_that_others_can_read_is_an_error() {
     let sandbox = sandbox(HOUR);
     let inline = format!("client_secret = \"{CANARY_SECRET}\"");
     let text = config_text(&sandbox, "[\"data\"]");
@@ -94,7 +94,7 @@ fn a_config_with_a_secret_in_it_is_refused_while_others_can_read_it() {
 }
 
 #[test]
-fn a_config_that_others_can_write_is_refused_and_its_text_may_still_be_checked() {
+fn config_that_others_can_write_is_an_error_and_its_syntax_can_be_checked() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let config = folder.path().join("config.toml");
@@ -119,7 +119,7 @@ fn a_config_that_others_can_write_is_refused_and_its_text_may_still_be_checked()
 }
 
 #[test]
-fn a_config_opened_to_others_while_the_daemon_runs_leaves_the_last_good_one() {
+fn config_made_writable_to_others_at_run_time_keeps_the_previous_one() {
     let sandbox = sandbox(HOUR);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let config = daemon.folder().join("config.toml");
@@ -135,7 +135,7 @@ fn a_config_opened_to_others_while_the_daemon_runs_leaves_the_last_good_one() {
 }
 
 #[test]
-fn what_is_no_file_of_text_of_some_size_is_refused_and_holds_nothing_up() {
+fn special_binary_and_huge_files_are_errors_without_delay() {
     let sandbox = sandbox(HOUR);
     let text = config_text(&sandbox, "[\"data\"]");
     let folder = folder(&text);
@@ -170,7 +170,7 @@ fn what_is_no_file_of_text_of_some_size_is_refused_and_holds_nothing_up() {
 }
 
 #[test]
-fn a_secret_behind_symlinks_is_judged_with_every_directory_on_the_way() {
+fn secret_behind_symlinks_is_checked_with_each_directory_of_the_path() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let at = |name: &str| folder.path().join(name);
@@ -190,7 +190,7 @@ fn a_secret_behind_symlinks_is_judged_with_every_directory_on_the_way() {
 }
 
 #[test]
-fn certificates_that_others_can_write_are_refused() {
+fn ca_file_that_others_can_write_is_an_error() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&(config_text(&sandbox, "[\"data\"]") + "ca_file = \"ca.pem\"\n"));
     fs::write(folder.path().join("ca.pem"), "").unwrap();
@@ -199,7 +199,7 @@ fn certificates_that_others_can_write_are_refused() {
 }
 
 #[test]
-fn an_id_file_that_others_can_write_is_refused_and_all_may_read_it() {
+fn id_file_may_be_readable_but_not_writable_by_others() {
     let sandbox = sandbox(HOUR);
     let text = config_text(&sandbox, "[\"data\"]");
     let id = format!("client_id = \"{}\"", common::CLIENT_ID);
@@ -224,7 +224,7 @@ fn an_id_file_that_others_can_write_is_refused_and_all_may_read_it() {
 }
 
 #[test]
-fn a_command_whose_program_others_can_write_is_refused_and_not_run() {
+fn command_whose_program_others_can_write_is_an_error_and_not_run() {
     let sandbox = sandbox(HOUR);
     let text = config_text(&sandbox, "[\"data\"]");
     let folder = folder("");
@@ -256,7 +256,7 @@ fn a_command_whose_program_others_can_write_is_refused_and_not_run() {
 }
 
 #[test]
-fn group_members_may_read_roots_secret_and_nobody_elses() {
+fn group_readable_secret_is_accepted_from_root_only() {
     if !is_root() {
         return;
     }
@@ -301,7 +301,7 @@ fn in_mount_namespace(folder: &Path, script: &str) -> Option<Output> {
 }
 
 #[test]
-fn a_container_with_shared_volumes_needs_two_keys_and_is_told_which() {
+fn container_with_shared_volumes_requires_two_keys_that_the_errors_name() {
     // A directory for the socket as an emptyDir is, and a secret as Kubernetes mounts one.
     let sandbox = sandbox(HOUR);
     let text = config_text(&sandbox, "[\"data\"]");

@@ -91,7 +91,7 @@ fn requests(
 }
 
 #[test]
-fn a_day_of_one_host_costs_thirty_two_requests_or_so() {
+fn one_host_makes_about_thirty_two_requests_a_day() {
     let counts: Vec<usize> = (0..1000)
         .map(|seed| requests(seed, HOUR * 24, |_| None).len())
         .collect();
@@ -104,7 +104,7 @@ fn a_day_of_one_host_costs_thirty_two_requests_or_so() {
 }
 
 #[test]
-fn a_thousand_hosts_that_start_together_do_not_ask_together() {
+fn thousand_hosts_started_together_spread_their_renewals() {
     let mut bins = vec![0_u32; 24 * 60];
     for seed in 0..1000 {
         for at in requests(seed, HOUR * 24, |_| None) {
@@ -164,7 +164,7 @@ fn outage(seed: u64) -> (Vec<u128>, usize) {
 }
 
 #[test]
-fn an_outage_while_the_token_lives_is_felt_by_nobody_and_goes_by_the_back_off() {
+fn outage_with_a_valid_token_affects_no_caller_and_follows_the_backoff() {
     for seed in 0..200 {
         let (rests, wakes) = outage(seed);
         assert!((10..50).contains(&rests.len()), "{rests:?}");
@@ -178,7 +178,7 @@ fn an_outage_while_the_token_lives_is_felt_by_nobody_and_goes_by_the_back_off() 
 }
 
 #[test]
-fn an_outage_of_half_an_hour_costs_at_most_fifty_attempts() {
+fn outage_of_half_an_hour_causes_at_most_fifty_attempts() {
     for seed in 0..1000 {
         let down = HOUR..HOUR + Duration::from_secs(1800);
         let all = requests(seed, HOUR * 3, |at| down.contains(&at).then(unavailable));
@@ -190,7 +190,7 @@ fn an_outage_of_half_an_hour_costs_at_most_fifty_attempts() {
 }
 
 #[test]
-fn ten_minutes_of_nothing_but_failure_cost_at_most_twenty_five_requests() {
+fn ten_minutes_of_failures_cause_at_most_twenty_five_requests() {
     for seed in 0..1000 {
         let asked = requests(seed, Duration::from_secs(600), |_| Some(unavailable()));
         assert!((10..=25).contains(&asked.len()), "{}", asked.len());
@@ -208,7 +208,7 @@ fn the_end_of_an_outage_is_noticed_within_a_minute() {
 }
 
 #[test]
-fn a_day_of_refusals_costs_one_confirmation_and_one_request_in_five_minutes() {
+fn day_of_rejections_causes_one_confirmation_and_one_request_in_five_minutes() {
     for seed in 0..100 {
         let refused = |_| {
             Some(FetchError::Denied {

@@ -20,7 +20,7 @@ fn get(port: u16, path: &str) -> (u16, String) {
 }
 
 #[test]
-fn ready_means_a_living_token_and_live_a_loop_that_answers() {
+fn readyz_requires_valid_tokens_and_livez_a_loop_that_answers() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::status(503));
     let (daemon, port) = metrics::start(&config_text(&sandbox, "[\"data\", \"data user\"]"));
@@ -148,7 +148,7 @@ fn metrics_match_the_table_of_the_document() {
 }
 
 #[test]
-fn helper_that_waits_gets_a_token_soon_after_the_fix_and_not_at_the_announced_attempt() {
+fn waiting_helper_gets_a_token_after_the_fix_before_the_announced_attempt() {
     let sandbox = sandbox(HOUR);
     sandbox.script([Fault::status(503).retry_after("50")]);
     let (daemon, port) = metrics::start(&config_text(&sandbox, "[\"data\"]"));
@@ -167,7 +167,7 @@ fn helper_that_waits_gets_a_token_soon_after_the_fix_and_not_at_the_announced_at
 }
 
 #[test]
-fn pages_other_hosts_and_nonsense_are_refused_and_the_port_lives_on() {
+fn web_pages_other_hosts_and_invalid_requests_are_rejected_and_the_port_serves() {
     let sandbox = sandbox(HOUR);
     let (_daemon, port) = metrics::start(&config_text(&sandbox, "[\"data\"]"));
     let status = |request: &str| metrics::raw(metrics::connect(port), request).0;
@@ -191,7 +191,7 @@ fn pages_other_hosts_and_nonsense_are_refused_and_the_port_lives_on() {
 }
 
 #[test]
-fn idle_connections_and_slow_readers_keep_nobody_from_an_answer() {
+fn idle_connections_and_slow_readers_do_not_block_responses() {
     let sandbox = sandbox(HOUR);
     let (daemon, port) = metrics::start(&config_text(&sandbox, "[\"data\"]"));
     let before = descriptors(&daemon);
@@ -225,7 +225,7 @@ fn descriptors(daemon: &Daemon) -> usize {
 }
 
 #[test]
-fn a_port_that_is_taken_is_78_and_says_which() {
+fn port_in_use_exits_78_and_is_named() {
     let sandbox = sandbox(HOUR);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();

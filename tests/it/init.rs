@@ -67,7 +67,7 @@ fn at_a_terminal_by(prefix: &[&str], answers: &[&str], arguments: &[&str]) -> Va
 }
 
 #[test]
-fn at_a_terminal_the_secret_is_not_shown_and_the_id_is() {
+fn terminal_echoes_the_id_but_not_the_secret() {
     let sandbox = sandbox(HOUR);
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.toml");
@@ -99,7 +99,7 @@ fn at_a_terminal_the_secret_is_not_shown_and_the_id_is() {
 }
 
 #[test]
-fn interrupted_at_the_secret_it_leaves_the_terminal_as_it_was_and_writes_nothing() {
+fn interrupt_at_the_secret_prompt_restores_the_terminal_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.toml");
     let arguments = [
@@ -149,7 +149,7 @@ fn init_with(input: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Out
 }
 
 #[test]
-fn slip_in_the_secret_is_named_and_asked_again_at_a_terminal() {
+fn likely_mistake_in_the_secret_is_named_and_prompted_again_at_a_terminal() {
     let sandbox = sandbox(HOUR);
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.toml");
@@ -180,7 +180,7 @@ fn slip_in_the_secret_is_named_and_asked_again_at_a_terminal() {
 }
 
 #[test]
-fn slip_in_piped_input_is_named_and_nothing_is_requested_or_written() {
+fn likely_mistake_in_piped_input_is_an_error_without_request_or_file() {
     let sandbox = sandbox(HOUR);
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.toml");
@@ -350,7 +350,7 @@ fn variable_of_a_proxy_is_named_if_domo_cannot_be_reached() {
 }
 
 #[test]
-fn file_that_cannot_be_used_is_named_before_the_id_is_read_and_no_login_is_shown() {
+fn unusable_file_is_an_error_before_the_id_is_read_and_no_login_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("login"), "ann:c4nary\n").unwrap();
@@ -423,7 +423,7 @@ fn input_that_is_empty_or_not_utf8_is_named() {
 }
 
 #[test]
-fn secret_or_config_that_is_there_is_named_with_the_option_for_another() {
+fn existing_secret_or_config_is_an_error_with_the_option_for_another_path() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("acme.secret"), "c4nary").unwrap();
@@ -448,7 +448,7 @@ fn secret_or_config_that_is_there_is_named_with_the_option_for_another() {
 }
 
 #[test]
-fn lines_pasted_together_at_the_terminal_leave_the_secret_to_be_entered_alone() {
+fn lines_pasted_together_are_discarded_before_the_secret_prompt() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.toml");
     let config = config.to_str().unwrap();
@@ -463,7 +463,7 @@ fn lines_pasted_together_at_the_terminal_leave_the_secret_to_be_entered_alone() 
 }
 
 #[test]
-fn option_for_a_secret_or_a_scope_gets_a_tip_that_fits() {
+fn option_for_a_secret_or_a_scope_is_an_error_with_a_fitting_hint() {
     for (option, tip) in [
         ("--client-secret", "the secret is never an argument"),
         ("--client-secret-file", "the secret is never an argument"),
@@ -522,7 +522,7 @@ fn file_that_the_service_cannot_read_is_a_warning_with_the_advice_of_check() {
 }
 
 #[test]
-fn a_line_that_is_too_long_is_refused_and_not_cut() {
+fn line_that_is_too_long_is_an_error_and_not_truncated() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.toml");
     fs::write(folder.path().join("line"), "s".repeat(5000)).unwrap();
@@ -540,7 +540,7 @@ fn a_line_that_is_too_long_is_refused_and_not_cut() {
 }
 
 #[test]
-fn what_root_sets_up_the_service_can_read_and_nobody_else_the_secret() {
+fn init_as_root_writes_files_for_the_service_and_a_private_secret() {
     let folder = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_domo-tokend");
     let script = format!(
@@ -565,7 +565,7 @@ fn what_root_sets_up_the_service_can_read_and_nobody_else_the_secret() {
 }
 
 #[test]
-fn a_check_as_root_counts_all_groups_of_the_services_user() {
+fn check_as_root_considers_all_groups_of_the_services_user() {
     let folder = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_domo-tokend");
     // The program lies where nobody but root can run it.

@@ -42,7 +42,7 @@ fn refused(output: &Output, code: i32, cause: &str) -> String {
 }
 
 #[test]
-fn good_client_is_served_through_start_reload_and_restart_while_others_cannot_be_loaded() {
+fn valid_client_is_served_over_start_reload_and_restart_while_others_fail_to_load() {
     let sandbox = sandbox(HOUR);
     let config = config_text(&sandbox, "[\"data\"]")
         + &with_missing_file("beta", &sandbox)
@@ -169,7 +169,7 @@ fn failing_reload_keeps_credentials_and_scope_sets_and_applies_the_access_table(
 }
 
 #[test]
-fn client_is_loaded_as_soon_as_its_file_is_there() {
+fn client_is_loaded_when_its_file_appears() {
     let sandbox = sandbox(HOUR);
     let config = config_text(&sandbox, "[\"data\"]") + &with_missing_file("beta", &sandbox);
     let daemon = start(&config);

@@ -109,7 +109,7 @@ fn files_import_only_from_those_above_them() {
 }
 
 #[test]
-fn an_import_against_the_order_is_found() {
+fn import_against_the_order_is_detected() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     write("lib.rs", "pub mod a;\nmod b;\npub mod c;\nmod d;\n");
@@ -140,7 +140,7 @@ fn code_lines(file: &Path) -> usize {
 }
 
 #[test]
-fn no_file_outgrows_its_size() {
+fn files_stay_within_the_size_limit() {
     let sources = [
         "src",
         "crates/cli/src",
@@ -168,7 +168,7 @@ fn reads_wall_clock(file: &Path) -> bool {
 }
 
 #[test]
-fn the_wall_clock_is_read_for_show_and_for_the_date_in_a_retry_after_alone() {
+fn wall_clock_is_read_only_for_display_and_retry_after_dates() {
     let all = [
         "src",
         "crates/cli/src",

@@ -182,7 +182,7 @@ fn every_line_of_text_parses_to_the_fields_of_its_json_form() {
 }
 
 #[test]
-fn error_that_the_daemon_ends_with_is_json_where_the_log_is() {
+fn final_error_of_the_daemon_is_json_when_the_log_is() {
     let sandbox = sandbox(HOUR);
     for (config, level, code) in [
         ("no = \"config\"\n".to_owned(), "info", 78),

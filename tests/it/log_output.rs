@@ -84,7 +84,7 @@ impl Drop for Logging {
 }
 
 #[test]
-fn daemon_whose_log_nobody_reads_serves_drops_lines_and_stops() {
+fn daemon_with_an_unread_log_serves_drops_lines_and_stops() {
     let sandbox = sandbox(HOUR);
     let (_unread, pipe) = pipe().unwrap();
     let (socket, _other) = UnixStream::pair().unwrap();
@@ -103,7 +103,7 @@ fn daemon_whose_log_nobody_reads_serves_drops_lines_and_stops() {
 }
 
 #[test]
-fn log_that_is_read_again_names_the_number_of_dropped_lines_and_keeps_the_last() {
+fn log_read_again_reports_the_number_of_dropped_lines_and_has_the_last_ones() {
     let sandbox = sandbox(HOUR);
     let (mut unread, stderr) = pipe().unwrap();
     let mut daemon = Logging::start(&sandbox, stderr.into());
@@ -136,7 +136,7 @@ fn log_that_is_read_again_names_the_number_of_dropped_lines_and_keeps_the_last()
 }
 
 #[test]
-fn daemon_that_cannot_start_ends_though_nobody_reads_why() {
+fn failing_daemon_exits_although_its_log_is_not_read() {
     let sandbox = sandbox(HOUR);
     let (_unread, stderr) = pipe().unwrap();
     let own = format!("/proc/self/fd/{}", stderr.as_raw_fd());
@@ -163,7 +163,7 @@ fn rust_log_of_another_program_is_ignored_with_one_notice() {
 }
 
 #[test]
-fn log_flag_of_another_program_is_wrong_usage() {
+fn log_flag_with_a_target_of_another_program_is_a_usage_error() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let mut command = Daemon::command_of_config(folder.path());

@@ -48,7 +48,7 @@ fn folder() -> PathBuf {
 }
 
 #[test]
-fn the_pages_are_those_made_from_help_and_documents() {
+fn pages_match_those_generated_from_help_and_documents() {
     for (name, page) in pages() {
         let path = folder().join(name);
         if std::env::var_os("UPDATE_MAN").is_some() {
@@ -64,7 +64,7 @@ fn the_pages_are_those_made_from_help_and_documents() {
 }
 
 #[test]
-fn every_option_and_exit_code_has_its_place() {
+fn pages_contain_each_option_and_exit_code() {
     let page = helper::page();
     for option in domo_token_cli::options::OPTIONS {
         let name = option.long.replace('-', "\\-");
@@ -97,7 +97,7 @@ fn complaints(checker: &str, arguments: &[&str]) -> Option<String> {
 }
 
 #[test]
-fn no_checker_of_man_pages_complains() {
+fn pages_pass_the_checkers() {
     for (checker, arguments) in [
         ("mandoc", &["-T", "lint", "-W", "warning"][..]),
         ("groff", &["-k", "-z", "-ww", "-t", "-man", "-Tutf8"]),

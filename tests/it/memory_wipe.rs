@@ -25,7 +25,7 @@ fn removed_sets_token_is_nowhere_in_memory_and_a_valid_one_is_there_with_its_fra
 }
 
 #[test]
-fn a_removed_clients_secret_is_nowhere_in_memory() {
+fn secret_of_a_removed_client_is_wiped() {
     let sandbox = sandbox(HOUR);
     sandbox.add_client("another-id", "an0ther-secret-of-the-tests", &["data"]);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));

@@ -250,7 +250,7 @@ fn assert_untrusted(output: &Output, name: &str) {
 }
 
 #[test]
-fn impostor_in_a_directory_of_others_is_refused_in_a_container() {
+fn impostor_in_a_directory_of_others_is_untrusted_in_a_container() {
     if !can_be_made() {
         return;
     }
@@ -269,7 +269,7 @@ fn impostor_in_a_directory_of_others_is_refused_in_a_container() {
 }
 
 #[test]
-fn symlink_to_an_impostor_is_refused_in_a_container() {
+fn symlink_to_an_impostor_is_untrusted_in_a_container() {
     if !can_be_made() {
         return;
     }
@@ -317,7 +317,7 @@ fn default_path_is_used_in_a_container_unless_others_can_write_there() {
 }
 
 #[test]
-fn directory_above_a_default_path_that_others_can_write_to_is_refused_in_a_user_namespace() {
+fn writable_directory_above_a_default_path_is_untrusted_in_a_user_namespace() {
     if !can_be_made() {
         return;
     }
@@ -333,7 +333,7 @@ fn directory_above_a_default_path_that_others_can_write_to_is_refused_in_a_user_
 }
 
 #[test]
-fn process_without_a_number_of_its_own_does_not_take_anybody_for_itself() {
+fn process_with_an_unmapped_uid_trusts_no_other_unmapped_user() {
     if !is_root() || !can_be_made() {
         return;
     }

@@ -81,7 +81,7 @@ fn socket_as_a_url_names_its_path_to_helper_and_daemon() {
 }
 
 #[test]
-fn value_that_is_no_socket_is_2_for_the_helper_and_78_for_the_daemon() {
+fn invalid_socket_value_exits_2_in_the_helper_and_78_in_the_daemon() {
     for (value, end) in [
         (
             "~/x.sock",
@@ -131,7 +131,7 @@ fn value_that_is_no_socket_is_2_for_the_helper_and_78_for_the_daemon() {
 }
 
 #[test]
-fn path_that_was_named_says_by_what_and_how_to_start_a_broker_there() {
+fn error_for_a_named_path_says_by_what_it_was_named_and_how_to_start_a_broker() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("x.sock");
     let shown = socket.to_str().unwrap();
@@ -155,7 +155,7 @@ fn path_that_was_named_says_by_what_and_how_to_start_a_broker_there() {
 }
 
 #[test]
-fn directory_of_a_socket_is_69_for_users_that_cannot_write_to_it() {
+fn socket_directory_without_write_access_exits_69() {
     if !can_be_made() {
         return;
     }
@@ -169,7 +169,7 @@ fn directory_of_a_socket_is_69_for_users_that_cannot_write_to_it() {
 }
 
 #[test]
-fn host_that_is_not_set_up_sends_callers_to_init_and_one_that_is_to_start() {
+fn error_names_init_on_a_host_without_setup_and_start_on_one_with_setup() {
     if !can_be_made() {
         return;
     }
@@ -205,7 +205,7 @@ fn host_that_is_not_set_up_sends_callers_to_init_and_one_that_is_to_start() {
 }
 
 #[test]
-fn own_broker_is_started_by_its_unit_or_kept_running_by_lingering() {
+fn error_for_the_own_broker_names_its_unit_or_lingering() {
     if !can_be_made() {
         return;
     }
@@ -310,7 +310,7 @@ fn time_out_of_the_own_broker_names_systemctl_user_status() {
 }
 
 #[test]
-fn app_gets_the_facts_without_the_helpers_flags() {
+fn app_errors_name_no_flags_of_the_helper() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("broker.sock");
     let connect = || {

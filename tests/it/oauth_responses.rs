@@ -74,7 +74,7 @@ fn unusable() -> Vec<Fault> {
 }
 
 #[test]
-fn an_answer_without_a_usable_token_costs_the_living_one_nothing() {
+fn response_without_a_usable_token_keeps_the_valid_one() {
     let faults = unusable();
     // The first renewal comes at 16 s at the latest, and goes on failing until the death at 20 s.
     let sandboxes = sandboxes(&faults, Duration::from_secs(20), true);
@@ -104,7 +104,7 @@ fn an_answer_without_a_usable_token_costs_the_living_one_nothing() {
 }
 
 #[test]
-fn without_a_token_an_unusable_answer_is_75_in_one_line_and_is_tried_again() {
+fn unusable_response_without_a_token_exits_75_in_one_line_and_is_retried() {
     let faults = unusable();
     let sandboxes = sandboxes(&faults, HOUR, false);
     for (sandbox, fault) in sandboxes.iter().zip(&faults) {
@@ -184,7 +184,7 @@ fn rejection_that_asks_to_retry_later_is_followed_by_a_token_after_that_time() {
 }
 
 #[test]
-fn token_that_expires_by_itself_first_is_served_for_that_time_with_a_warning() {
+fn token_with_an_earlier_jwt_expiry_is_served_until_then_with_a_warning() {
     let sandbox = sandbox(HOUR);
     let now = wall_now().duration_since(UNIX_EPOCH).unwrap();
     let payload = format!("{{\"exp\":{}}}", now.as_secs() + 600);
@@ -200,7 +200,7 @@ fn token_that_expires_by_itself_first_is_served_for_that_time_with_a_warning() {
 }
 
 #[test]
-fn answer_that_is_not_of_domos_shape_is_not_called_domos() {
+fn response_not_of_domos_form_is_not_attributed_to_domo() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::html(403).header("server", "Zscaler/6.2"));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));

@@ -39,7 +39,7 @@ fn check(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn init_writes_what_the_daemon_runs_on_and_says_what_is_next() {
+fn init_writes_a_working_config_and_prints_the_next_steps() {
     let sandbox = sandbox(HOUR);
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("new");
@@ -122,7 +122,7 @@ fn init_never_overwrites_and_writes_nothing_that_does_not_work() {
 }
 
 #[test]
-fn check_goes_as_far_as_it_is_told_and_names_all_that_is_wrong() {
+fn check_validates_to_the_requested_depth_and_reports_all_errors() {
     let sandbox = sandbox(HOUR);
     let beta = common::client_text("beta", &sandbox, "[\"data\", \"user\"]");
     let config = config_text(&sandbox, "[\"data\"]") + &beta.replace("acme.secret", "beta.secret");
@@ -159,7 +159,7 @@ fn check_goes_as_far_as_it_is_told_and_names_all_that_is_wrong() {
 }
 
 #[test]
-fn a_credential_of_systemds_is_not_checked_outside_its_unit() {
+fn systemd_credential_is_not_checked_outside_its_unit() {
     let sandbox = sandbox(HOUR);
     let config = config_text(&sandbox, "[\"data\"]");
     let line = "client_secret_credential = \"acme\"";
@@ -171,7 +171,7 @@ fn a_credential_of_systemds_is_not_checked_outside_its_unit() {
 }
 
 #[test]
-fn config_named_with_a_tilde_that_no_shell_expands_is_78_and_says_so() {
+fn config_path_with_a_literal_tilde_exits_78_with_the_cause() {
     let folder = tempfile::tempdir().unwrap();
     let fault = "; no shell expands the tilde; write the whole path\n";
     let init = ["init", "--offline", "--client-id", "an-id"];
@@ -195,7 +195,7 @@ fn config_named_with_a_tilde_that_no_shell_expands_is_78_and_says_so() {
 }
 
 #[test]
-fn verbs_that_do_not_go_together_are_2() {
+fn conflicting_or_unknown_options_exit_2() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [
         &["--online", "--syntax"][..],
@@ -208,7 +208,7 @@ fn verbs_that_do_not_go_together_are_2() {
 }
 
 #[test]
-fn daemon_exits_2_with_the_command_that_was_meant() {
+fn daemon_exits_2_and_suggests_the_intended_command() {
     for (word, tip) in [
         ("run", "runs in the foreground: domo-tokend\n"),
         ("start", "systemctl start domo-tokend\n"),
@@ -231,7 +231,7 @@ fn daemon_exits_2_with_the_command_that_was_meant() {
 }
 
 #[test]
-fn check_as_root_judges_as_the_services_user_would() {
+fn check_as_root_checks_as_the_services_user() {
     let program = env!("CARGO_BIN_EXE_domo-tokend");
     let folder = tempfile::tempdir().unwrap();
     let config = "mkdir /etc/domo-token; printf '[clients.acme]\\nclient_id=\"id\"\\nclient_secret_file=\"s\"\\ntokens=[\"data\"]\\n' \

@@ -100,7 +100,7 @@ fn first_token_that_fails_is_an_error_and_its_recovery_is_logged() {
 }
 
 #[test]
-fn rejected_client_of_many_sets_is_one_error_and_says_how_many_it_affects() {
+fn rejected_client_with_many_scope_sets_is_one_error_with_their_number() {
     let sandbox = sandbox(HOUR);
     let sets = ["data", "user", "audit", "data user", "audit data"];
     let config = config_text(&sandbox, &format!("{sets:?}"));
@@ -149,7 +149,7 @@ fn rejected_scope_set_is_an_error_that_says_what_to_fix() {
 }
 
 #[test]
-fn outage_is_not_logged_again_after_a_reload_and_is_after_new_credentials() {
+fn outage_is_logged_again_after_new_credentials_but_not_after_a_reload() {
     let sandbox = sandbox(HOUR);
     let sets = ["data", "user", "audit", "data user"];
     let folder = folder(&config_text(&sandbox, &format!("{sets:?}")));

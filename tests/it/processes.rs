@@ -192,7 +192,7 @@ fn hanging_pids(folder: &Path) -> Vec<u32> {
 }
 
 #[test]
-fn daemon_that_stops_ends_running_secret_commands_with_their_children() {
+fn stopping_daemon_kills_secret_commands_with_their_children() {
     let sandbox = sandbox(HOUR);
     let folder = folder("");
     let config = with_script(&config_text(&sandbox, "[\"data\"]"), &hanging(&folder));
@@ -205,7 +205,7 @@ fn daemon_that_stops_ends_running_secret_commands_with_their_children() {
 }
 
 #[test]
-fn check_that_a_signal_ends_ends_running_secret_commands_with_their_children() {
+fn check_ended_by_a_signal_kills_secret_commands_with_their_children() {
     let sandbox = sandbox(HOUR);
     for signal in ["-INT", "-TERM", "-HUP", "-QUIT"] {
         let folder = folder("");

@@ -201,7 +201,7 @@ fn several_requests_share_a_token() {
 }
 
 #[test]
-fn what_the_document_warns_of_is_so() {
+fn documented_pitfalls_send_an_empty_token_and_exit_0() {
     let place = Place::new();
     let none = place.folder.path().join("none.sock");
     let address = place.sandbox.url("/v1/datasets");
@@ -215,7 +215,7 @@ fn what_the_document_warns_of_is_so() {
 }
 
 #[test]
-fn lines_for_a_prompt_set_the_variable() {
+fn export_lines_set_the_variable_in_each_shell() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes.md");
     let text = fs::read_to_string(path).unwrap();
     let place = Place::new();
@@ -266,7 +266,7 @@ fn cron_runs_it_with_sh_and_few_variables() {
 }
 
 #[test]
-fn a_service_is_its_command() {
+fn service_runs_its_command_with_a_token() {
     let place = Place::new();
     let text = recipe("report.service");
     let line = after(&text, "ExecStart=/usr/bin/");
@@ -316,7 +316,7 @@ impl Drop for Running {
 }
 
 #[test]
-fn a_service_keeps_a_file_fresh_for_another() {
+fn watch_service_keeps_a_token_file_for_another_service() {
     let place = Place::new();
     let text = recipe("report-token.service");
     let line = after(&text, "ExecStart=/usr/bin/");
@@ -504,7 +504,7 @@ fn shells_can_read_the_recipe_for_docker() {
 }
 
 #[test]
-fn a_runner_of_github_runs_it_with_bash() {
+fn github_runner_step_works_with_bash() {
     let place = Place::new();
     let workflow = recipe("workflow.yml");
     let (_, script) = workflow.split_once("run: |\n").unwrap();
@@ -516,7 +516,7 @@ fn a_runner_of_github_runs_it_with_bash() {
 }
 
 #[test]
-fn every_recipe_of_the_document_is_one_of_these() {
+fn recipes_of_the_document_all_have_a_test() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(path.join("docs/recipes.md")).unwrap();
     let tests = fs::read_to_string(path.join("tests/it/recipes.rs")).unwrap();

@@ -22,7 +22,7 @@ fn next(watch: &mut Watch) -> u64 {
 }
 
 #[test]
-fn an_unchanged_client_costs_domo_nothing_and_a_new_set_one_request() {
+fn unchanged_client_causes_no_request_and_a_new_scope_set_one() {
     let sandbox = sandbox(HOUR);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let held = token(&daemon.ask(&["data"]));
@@ -41,7 +41,7 @@ fn an_unchanged_client_costs_domo_nothing_and_a_new_set_one_request() {
 }
 
 #[test]
-fn a_wrong_config_changes_nothing_and_status_says_what_is_wrong() {
+fn invalid_config_changes_nothing_and_is_shown_in_status() {
     let sandbox = sandbox(HOUR);
     let good = config_text(&sandbox, "[\"data\"]");
     let mut daemon = Daemon::start(&good);
@@ -72,7 +72,7 @@ fn a_wrong_config_changes_nothing_and_status_says_what_is_wrong() {
 }
 
 #[test]
-fn a_new_secret_is_used_and_the_old_token_served_until_its_first_token() {
+fn new_secret_is_used_and_the_old_token_served_until_the_next() {
     let sandbox = sandbox(HOUR);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let held = token(&daemon.ask(&["data"]));
@@ -89,7 +89,7 @@ fn a_new_secret_is_used_and_the_old_token_served_until_its_first_token() {
 }
 
 #[test]
-fn what_needs_a_restart_is_said_as_long_as_it_does() {
+fn change_that_needs_a_restart_is_reported_until_it_is_undone() {
     let sandbox = sandbox(HOUR);
     let config = config_text(&sandbox, "[\"data\"]");
     let mut daemon = Daemon::start(&config);
@@ -105,7 +105,7 @@ fn what_needs_a_restart_is_said_as_long_as_it_does() {
 }
 
 #[test]
-fn a_removed_set_is_gone_to_its_watchers_and_unknown_to_callers() {
+fn removed_scope_set_is_gone_for_watchers_and_unknown_to_callers() {
     let sandbox = sandbox(HOUR);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"user\"]"));
     let mut watch = daemon.broker().watch("user").unwrap();
@@ -118,7 +118,7 @@ fn a_removed_set_is_gone_to_its_watchers_and_unknown_to_callers() {
 }
 
 #[test]
-fn a_caller_that_waits_for_a_removed_set_hears_that_it_is_gone() {
+fn waiter_of_a_removed_scope_set_receives_gone() {
     let sandbox = sandbox(HOUR);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     token(&daemon.ask(&["data"]));
@@ -137,7 +137,7 @@ fn a_caller_that_waits_for_a_removed_set_hears_that_it_is_gone() {
 }
 
 #[test]
-fn a_watcher_gets_the_current_token_each_new_one_and_one_word_of_an_outage() {
+fn watcher_receives_the_current_token_each_new_one_and_one_message_per_outage() {
     let sandbox = sandbox(Duration::from_secs(4));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let broker = daemon.broker();
@@ -158,7 +158,7 @@ fn a_watcher_gets_the_current_token_each_new_one_and_one_word_of_an_outage() {
 }
 
 #[test]
-fn a_watcher_outlives_the_daemon() {
+fn watcher_reconnects_after_a_restart_of_the_daemon() {
     let sandbox = sandbox(HOUR);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let mut watch = daemon.broker().watch("data").unwrap();

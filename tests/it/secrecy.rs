@@ -47,7 +47,7 @@ fn found(script: &str, more: impl FnOnce(&mut Command)) -> Option<String> {
 }
 
 #[test]
-fn a_planted_secret_or_token_is_found_wherever_it_is() {
+fn planted_secret_or_token_is_detected_in_each_place() {
     assert_eq!(found(":", |_| {}), None, "nothing is planted");
     for what in [CANARY_SECRET, TOKEN, SENT] {
         let log = found(&format!("echo {what} >&2"), |_| {}).unwrap();
@@ -76,7 +76,7 @@ fn a_planted_secret_or_token_is_found_wherever_it_is() {
 }
 
 #[test]
-fn a_planted_secret_on_the_helpers_standard_error_is_found() {
+fn planted_secret_on_the_helpers_standard_error_is_detected() {
     let output = Command::new("/bin/sh")
         .args(["-c", "echo c4nary >&2"])
         .output()
@@ -112,7 +112,7 @@ fn a_crash_leaves_no_core() {
 }
 
 #[test]
-fn memory_that_cannot_be_closed_ends_the_start_unless_that_is_wanted() {
+fn failing_process_hardening_ends_the_start_unless_debuggable() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let daemon = Daemon::command(folder.path());

@@ -44,7 +44,7 @@ fn second(daemon: &Daemon, socket: &Path) -> (Option<i32>, String) {
 }
 
 #[test]
-fn removed_socket_is_bound_again_and_open_connections_go_on() {
+fn removed_socket_is_bound_again_and_open_connections_continue() {
     let sandbox = sandbox(HOUR);
     let (mut daemon, socket) = daemon(&sandbox);
     let open = Broker::connect_to(&socket).unwrap();
@@ -68,7 +68,7 @@ fn removed_socket_is_bound_again_and_open_connections_go_on() {
 }
 
 #[test]
-fn removed_directory_is_made_again_and_a_second_daemon_does_not_start_beside() {
+fn removed_directory_is_created_again_and_a_second_daemon_does_not_start() {
     let sandbox = sandbox(HOUR);
     let (mut daemon, socket) = daemon(&sandbox);
     ask(&socket);
@@ -84,7 +84,7 @@ fn removed_directory_is_made_again_and_a_second_daemon_does_not_start_beside() {
 }
 
 #[test]
-fn removed_lock_is_taken_again_and_still_keeps_a_second_daemon_out() {
+fn removed_lock_file_is_locked_again_and_excludes_a_second_daemon() {
     let sandbox = sandbox(HOUR);
     let (mut daemon, socket) = daemon(&sandbox);
     fs::remove_file(lock(&socket)).unwrap();
@@ -96,7 +96,7 @@ fn removed_lock_is_taken_again_and_still_keeps_a_second_daemon_out() {
 }
 
 #[test]
-fn daemon_whose_path_another_one_has_taken_ends_with_75_and_leaves_it() {
+fn daemon_whose_path_another_one_holds_exits_75_and_keeps_that_socket() {
     let sandbox = sandbox(HOUR);
     let run = tempfile::tempdir().unwrap();
     let socket = run.path().join("inner/broker.sock");
@@ -114,7 +114,7 @@ fn daemon_whose_path_another_one_has_taken_ends_with_75_and_leaves_it() {
 }
 
 #[test]
-fn daemon_that_cannot_bind_again_refuses_its_waiters_and_ends_with_75() {
+fn daemon_that_cannot_rebind_refuses_its_waiters_and_exits_75() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::hang());
     let (mut daemon, socket) = daemon(&sandbox);
@@ -144,7 +144,7 @@ fn daemon_that_cannot_bind_again_refuses_its_waiters_and_ends_with_75() {
 }
 
 #[test]
-fn foreign_file_in_the_sockets_place_is_not_replaced_and_its_removal_is_noticed() {
+fn foreign_file_at_the_socket_path_is_not_replaced_and_its_removal_is_noticed() {
     let sandbox = sandbox(HOUR);
     let (mut daemon, socket) = daemon(&sandbox);
     fs::remove_file(&socket).unwrap();

@@ -14,7 +14,7 @@ use crate::common::{
 };
 
 #[test]
-fn a_second_daemon_is_75_and_disturbs_nothing() {
+fn second_daemon_exits_75_and_does_not_disturb_the_first() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let given = token(&daemon.ask(&["data"]));
@@ -30,7 +30,7 @@ fn a_second_daemon_is_75_and_disturbs_nothing() {
 }
 
 #[test]
-fn of_several_daemons_at_once_one_serves_and_the_others_are_75() {
+fn several_daemons_started_at_once_leave_one_serving_and_the_others_exit_75() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let before = secrecy::names(folder.path());
@@ -69,7 +69,7 @@ fn of_several_daemons_at_once_one_serves_and_the_others_are_75() {
 }
 
 #[test]
-fn a_killed_daemon_leaves_nothing_that_stops_the_next() {
+fn killed_daemon_does_not_prevent_the_next_start() {
     let sandbox = sandbox(HOUR);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     sandbox.wait_for_requests(1, common::PATIENCE).unwrap();
@@ -81,7 +81,7 @@ fn a_killed_daemon_leaves_nothing_that_stops_the_next() {
 }
 
 #[test]
-fn every_source_of_a_secret_works() {
+fn secret_sources_all_work() {
     let sandbox = sandbox(HOUR);
     let file = config_text(&sandbox, "[\"data\"]");
     let with = |line: &str| file.replace("client_secret_file = \"acme.secret\"", line);
@@ -185,7 +185,7 @@ fn standard_error_of_a_failed_command_is_logged_at_debug_alone() {
 }
 
 #[test]
-fn a_command_gets_the_environment_without_secrets_and_without_systemds_variables() {
+fn command_environment_lacks_secrets_and_systemds_variables() {
     let sandbox = sandbox(HOUR);
     let text = config_text(&sandbox, "[\"data\"]");
     let folder = folder("");
@@ -248,7 +248,7 @@ fn a_command_gets_the_environment_without_secrets_and_without_systemds_variables
 }
 
 #[test]
-fn the_environment_alone_is_enough() {
+fn environment_alone_configures_the_daemon() {
     let sandbox = sandbox(HOUR);
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
@@ -270,7 +270,7 @@ fn the_environment_alone_is_enough() {
 }
 
 #[test]
-fn a_config_that_is_not_there_says_how_to_get_one() {
+fn missing_config_exits_78_with_how_to_create_one() {
     let folder = tempfile::tempdir().unwrap();
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(78), "{stderr}");
@@ -283,7 +283,7 @@ fn a_config_that_is_not_there_says_how_to_get_one() {
 }
 
 #[test]
-fn a_wrong_config_names_its_place_and_no_value() {
+fn invalid_config_error_names_the_position_and_no_value() {
     let sandbox = sandbox(HOUR);
     let good = config_text(&sandbox, "[\"data\"]");
     for (bad, named) in [

@@ -20,7 +20,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
 
 #[test]
-fn the_exit_code_tells_without_a_word() {
+fn quiet_status_reports_by_exit_code_only() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"nosuch user\"]"));
     token(&daemon.ask(&["data"]));
@@ -51,7 +51,7 @@ fn the_exit_code_tells_without_a_word() {
 }
 
 #[test]
-fn a_set_without_a_token_is_75() {
+fn scope_set_without_a_token_exits_75() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::status(503));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
@@ -71,7 +71,7 @@ fn a_set_without_a_token_is_75() {
 }
 
 #[test]
-fn a_config_named_from_some_directory_is_shown_by_its_whole_path() {
+fn relative_config_path_is_shown_as_an_absolute_path() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let whole = folder.path().canonicalize().unwrap().join("config.toml");
@@ -88,7 +88,7 @@ fn a_config_named_from_some_directory_is_shown_by_its_whole_path() {
 }
 
 #[test]
-fn machines_find_the_same_fields_for_ever() {
+fn json_fields_are_stable() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let secret = token(&daemon.ask(&["data"]));
@@ -171,7 +171,7 @@ fn shown(mut command: Command) -> String {
 }
 
 #[test]
-fn a_terminal_gets_colours_unless_it_or_its_owner_wants_none() {
+fn terminal_is_colored_unless_its_type_or_a_variable_forbids_it() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     token(&daemon.ask(&["data"]));
@@ -229,7 +229,7 @@ fn color_option_decides_before_the_terminal_and_its_variables() {
 }
 
 #[test]
-fn a_terminal_is_shown_it_again_in_its_own_place_and_in_its_width() {
+fn watch_on_a_terminal_redraws_in_place_at_its_width() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     token(&daemon.ask(&["data"]));
@@ -258,7 +258,7 @@ fn lines(child: &mut Child) -> Lines<BufReader<ChildStdout>> {
 }
 
 #[test]
-fn a_pipe_gets_it_again_only_when_something_has_changed() {
+fn watch_on_a_pipe_prints_only_changes() {
     let sandbox = sandbox(HOUR);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     token(&daemon.ask(&["data"]));
@@ -310,7 +310,7 @@ fn broker_that_says(socket: &Path, bytes: Vec<u8>) -> thread::JoinHandle<Vec<u8>
 }
 
 #[test]
-fn metrics_come_in_pieces_and_are_printed_as_they_are() {
+fn metrics_in_several_frames_are_printed_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("broker.sock");
     let pieces = ["# TYPE x gauge\nx{scope=\"data\"}", " 1\n", "# EOF\n"];
@@ -325,7 +325,7 @@ fn metrics_come_in_pieces_and_are_printed_as_they_are() {
 }
 
 #[test]
-fn what_is_no_broker_of_ours_is_told_by_the_code() {
+fn unexpected_server_responses_map_to_exit_codes() {
     let refusal = |kind| {
         let refusal = Refusal {
             kind,

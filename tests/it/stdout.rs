@@ -68,7 +68,7 @@ fn helper_needs_no_standard_output_where_it_prints_nothing() {
 }
 
 #[test]
-fn execs_command_finds_closed_what_was_closed_for_the_helper() {
+fn exec_passes_closed_standard_descriptors_to_its_command() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let held = token(&daemon.ask(&["data"]));
@@ -95,7 +95,7 @@ fn execs_command_finds_closed_what_was_closed_for_the_helper() {
 
 /// Parents open /dev/null like this for children whose output is not needed.
 #[test]
-fn null_device_from_the_parent_is_no_closed_standard_output() {
+fn null_device_of_the_parent_is_not_a_closed_standard_output() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     for redirection in [">/dev/null", "1<>/dev/null", "0<>/dev/null 1>&0"] {

@@ -34,7 +34,7 @@ fn notified_daemon(config: &str) -> (Daemon, Notified) {
 }
 
 #[test]
-fn systemd_hears_of_start_reload_and_end_in_order() {
+fn start_reload_and_stop_are_notified_in_order() {
     let sandbox = sandbox(HOUR);
     let (daemon, notified) = notified_daemon(&config_text(&sandbox, "[\"data\"]"));
     assert!(
@@ -52,7 +52,7 @@ fn systemd_hears_of_start_reload_and_end_in_order() {
 }
 
 #[test]
-fn readiness_is_told_once_callers_can_connect() {
+fn readiness_is_notified_once_callers_can_connect() {
     let sandbox = sandbox(HOUR);
     // Too early would be by so little that not every try shows it.
     for _ in 0..5 {
@@ -76,7 +76,7 @@ fn read_by_somebody(gate: &Path) -> File {
 }
 
 #[test]
-fn a_reload_is_not_done_while_the_look_before_it_ends() {
+fn reload_is_not_reported_as_done_when_an_earlier_load_ends() {
     let sandbox = sandbox(HOUR);
     let config = config_text(&sandbox, "[\"data\"]");
     let (daemon, notified) = notified_daemon(&config);
@@ -120,7 +120,7 @@ fn activated(folder: &Path, names: &str, redirect: &str) -> Command {
 }
 
 #[test]
-fn a_socket_that_systemd_has_bound_is_served_and_left_in_place() {
+fn inherited_socket_is_served_and_not_removed() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let run = tempfile::tempdir().unwrap();
@@ -183,7 +183,7 @@ fn all_sockets_of_the_unit_are_served_and_named_in_the_log() {
 }
 
 #[test]
-fn socket_of_another_name_is_78_and_callers_of_the_brokers_are_refused() {
+fn socket_of_another_name_exits_78_and_callers_of_the_broker_are_refused() {
     let sandbox = sandbox(HOUR);
     for (name, expected) in [
         ("gateway", "this version has no gateway"),
@@ -213,7 +213,7 @@ fn socket_of_another_name_is_78_and_callers_of_the_brokers_are_refused() {
 }
 
 #[test]
-fn socket_under_the_name_of_stored_tokens_is_78() {
+fn socket_under_the_name_of_stored_tokens_exits_78() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let listener = UnixListener::bind(folder.path().join("activated.sock")).unwrap();
@@ -323,7 +323,7 @@ fn server_of_an_inherited_socket_stays_the_user_that_bound_it() {
 }
 
 #[test]
-fn a_socket_of_another_kind_is_78_and_what_to_do_is_said() {
+fn socket_of_another_kind_exits_78_with_what_to_do() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let port = OwnedFd::from(TcpListener::bind(("127.0.0.1", 0)).unwrap());
@@ -351,7 +351,7 @@ fn started_anew(folder: &Path, kept: (String, File), extra: &str) -> (Daemon, No
 }
 
 #[test]
-fn tokens_outlive_a_restart_even_by_kill_and_domo_is_not_asked() {
+fn tokens_survive_a_restart_even_by_sigkill_without_a_request_to_domo() {
     for signal in ["-TERM", "-KILL"] {
         let sandbox = sandbox(HOUR);
         let (daemon, notified) = notified_daemon(&config_text(&sandbox, "[\"data\"]"));
@@ -370,7 +370,7 @@ fn tokens_outlive_a_restart_even_by_kill_and_domo_is_not_asked() {
 }
 
 #[test]
-fn tokens_of_an_old_client_are_served_until_the_new_ones_first() {
+fn tokens_of_the_old_client_id_are_served_until_the_first_of_the_new_one() {
     let sandbox = sandbox(HOUR);
     let (daemon, notified) = notified_daemon(&config_text(&sandbox, "[\"data\"]"));
     let kept = notified.wait_for_kept();
@@ -413,7 +413,7 @@ fn stored_token_of_a_client_that_is_not_loaded_stays_stored_and_unserved() {
 }
 
 #[test]
-fn nothing_is_kept_where_the_config_says_so() {
+fn keep_over_restart_false_stores_no_tokens() {
     let sandbox = sandbox(HOUR);
     let config = config_text(&sandbox, "[\"data\"]");
     let (daemon, notified) = notified_daemon(&config);
@@ -435,7 +435,7 @@ fn nothing_is_kept_where_the_config_says_so() {
 }
 
 #[test]
-fn systemd_hears_how_it_goes_after_each_attempt() {
+fn status_text_is_updated_after_each_attempt() {
     let sandbox = sandbox(HOUR);
     sandbox.script([Fault::status(503), Fault::status(401)]);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
@@ -457,7 +457,7 @@ fn systemd_hears_how_it_goes_after_each_attempt() {
 }
 
 #[test]
-fn the_watchdog_is_told_that_the_loop_lives_while_domo_does_not() {
+fn watchdog_is_pinged_while_domo_fails() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::status(503));
     let (daemon, notified) = notified_daemon(&config_text(&sandbox, "[\"data\"]"));
@@ -526,7 +526,7 @@ fn status_text_shows_no_name_no_message_and_no_output_of_a_command() {
 }
 
 #[test]
-fn notify_socket_that_nobody_reads_stops_neither_callers_nor_the_end() {
+fn unread_notify_socket_delays_neither_callers_nor_shutdown() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let path = folder.path().join("notify.sock");
@@ -550,7 +550,7 @@ fn notify_socket_that_nobody_reads_stops_neither_callers_nor_the_end() {
 }
 
 #[test]
-fn who_waits_for_a_daemon_that_cannot_start_is_told_and_not_left_to_start_it_again() {
+fn callers_of_a_daemon_that_cannot_start_are_refused_and_do_not_restart_it() {
     let folder = folder("[clients.acme]\ntokns = 1\n");
     let run = tempfile::tempdir().unwrap();
     let path = run.path().join("broker.sock");
@@ -576,7 +576,7 @@ fn who_waits_for_a_daemon_that_cannot_start_is_told_and_not_left_to_start_it_aga
 }
 
 #[test]
-fn what_keeps_it_from_starting_is_its_last_status() {
+fn start_error_is_the_last_status_text() {
     let folder = folder("[clients.acme]\nclient_secret = \"c4nary\"\n");
     let path = folder.path().join("notify.sock");
     let notified = Notified::bind(&path);
@@ -615,7 +615,7 @@ fn look(daemon: &Daemon, name: &str) -> String {
 }
 
 #[test]
-fn its_own_user_cannot_look_into_it_and_it_leaves_no_core() {
+fn daemon_is_not_dumpable_by_its_own_user() {
     const DENIED: &str = "Permission denied";
     if !is_root() {
         return;

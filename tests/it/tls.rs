@@ -53,7 +53,7 @@ fn is_refused(daemon: &mut Daemon, words: &[&str]) {
 }
 
 #[test]
-fn a_server_that_cannot_be_trusted_sees_no_secret_and_no_second_try() {
+fn untrusted_server_receives_no_secret_and_no_second_attempt() {
     for (server, trusted, words) in [
         (https().https(true), false, "ca_file must hold"),
         (https().https_expired(), true, "expired"),
@@ -94,7 +94,7 @@ fn of_an_old_version() -> (String, Receiver<Vec<u8>>) {
 }
 
 #[test]
-fn a_server_that_only_speaks_old_versions_of_tls_is_refused() {
+fn server_with_only_old_tls_versions_is_an_error() {
     let (url, read) = of_an_old_version();
     let mut daemon = daemon(&url, None);
     is_refused(&mut daemon, &["TLS"]);
@@ -104,7 +104,7 @@ fn a_server_that_only_speaks_old_versions_of_tls_is_refused() {
 }
 
 #[test]
-fn a_host_that_is_not_found_is_75_and_names_it() {
+fn unknown_host_exits_75_and_is_named() {
     let mut daemon = daemon("https://domo.invalid/oauth/token", None);
     daemon.wait_for_log("cause=connect");
     let (took, output) = timed(|| daemon.ask(&["--timeout", "2", "data"]));
@@ -125,7 +125,7 @@ fn with_no_room() -> (TcpListener, Vec<TcpStream>) {
 }
 
 #[test]
-fn connection_that_is_not_accepted_times_out_after_ten_seconds() {
+fn connection_without_an_answer_times_out_after_ten_seconds() {
     let (server, taken) = with_no_room();
     assert!(taken.len() < 100, "its backlog is never full");
     let url = format!("https://{}/oauth/token", server.local_addr().unwrap());
@@ -139,7 +139,7 @@ fn connection_that_is_not_accepted_times_out_after_ten_seconds() {
 }
 
 #[test]
-fn a_renewal_leans_on_no_connection_that_was_there_before() {
+fn renewal_opens_a_new_connection() {
     let sandbox = sandbox(Duration::from_secs(4));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     token(&daemon.ask(&["data"]));

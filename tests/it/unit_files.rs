@@ -59,7 +59,7 @@ const SYSTEM: [&str; 2] = ["verify", "--man=no"];
 const USER: [&str; 3] = ["--user", "verify", "--man=no"];
 
 #[test]
-fn systemd_says_nothing_of_the_units_of_a_host_and_of_a_person() {
+fn system_and_user_units_pass_systemd_analyze_verify() {
     for (folder, arguments) in [("", &SYSTEM[..]), ("user", &USER[..])] {
         let copy = units(folder);
         let Some((code, said)) = analyze(copy.path(), arguments, &UNITS) else {
@@ -70,7 +70,7 @@ fn systemd_says_nothing_of_the_units_of_a_host_and_of_a_person() {
 }
 
 #[test]
-fn systemd_would_speak_of_a_key_it_does_not_know() {
+fn unknown_key_in_a_unit_is_reported_by_systemd_analyze() {
     for (folder, arguments) in [("", &SYSTEM[..]), ("user", &USER[..])] {
         let copy = units(folder);
         for name in UNITS {
@@ -86,7 +86,7 @@ fn systemd_would_speak_of_a_key_it_does_not_know() {
 }
 
 #[test]
-fn the_service_is_closed() {
+fn service_has_a_low_exposure_score() {
     let copy = units("");
     let arguments = ["security", "--offline=yes", "--threshold=15"];
     let Some((code, said)) = analyze(copy.path(), &arguments, &UNITS[..1]) else {
@@ -97,7 +97,7 @@ fn the_service_is_closed() {
 }
 
 #[test]
-fn the_service_sees_callers_as_the_users_they_are() {
+fn service_hides_neither_users_nor_processes_of_callers() {
     let service = fs::read_to_string(systemd(UNITS[0])).unwrap();
     let set = |key: &str| service.lines().any(|line| line.starts_with(key));
     assert!(!set("PrivateUsers="), "every caller would be nobody");
@@ -107,7 +107,7 @@ fn the_service_sees_callers_as_the_users_they_are() {
 }
 
 #[test]
-fn restart_settings_are_the_same_for_a_host_and_a_person() {
+fn restart_settings_are_the_same_in_system_and_user_units() {
     const SETTINGS: [&str; 10] = [
         "StartLimitIntervalSec=",
         "Restart=",
@@ -133,7 +133,7 @@ fn restart_settings_are_the_same_for_a_host_and_a_person() {
 }
 
 #[test]
-fn the_units_run_as_users_and_groups_that_the_package_makes() {
+fn units_use_users_and_groups_of_the_package() {
     let made = fs::read_to_string(systemd("domo-token.sysusers")).unwrap();
     let is_made = |kind: &str, name: &str| {
         made.lines()
@@ -168,7 +168,7 @@ fn syntax_error(config: &str) -> Option<String> {
 }
 
 #[test]
-fn the_example_config_is_one_and_so_it_is_with_what_is_commented_out() {
+fn example_config_is_valid_with_and_without_its_commented_lines() {
     let example = fs::read_to_string(systemd("config.toml")).unwrap();
     assert_eq!(syntax_error(&example), None);
     // "#key" is a key, "# word" a remark; of the sources of a secret there may be only one.

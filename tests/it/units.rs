@@ -86,7 +86,7 @@ impl Drop for Unit {
 }
 
 #[test]
-fn a_unit_rule_wants_the_unit_and_says_so() {
+fn unit_rule_grants_processes_of_the_unit_only_and_explains_it() {
     let Some(unit) = Unit::new("says") else {
         return;
     };
@@ -111,7 +111,7 @@ fn a_unit_rule_wants_the_unit_and_says_so() {
 }
 
 #[test]
-fn helper_whose_memory_is_closed_is_in_its_unit_for_a_daemon_of_any_user() {
+fn hardened_helper_is_found_in_its_unit_by_a_daemon_of_any_user() {
     if !is_root() {
         return;
     }
@@ -139,7 +139,7 @@ fn helper_whose_memory_is_closed_is_in_its_unit_for_a_daemon_of_any_user() {
 }
 
 #[test]
-fn a_connection_that_outlives_its_process_or_is_handed_on_lends_no_unit() {
+fn connection_of_an_ended_process_or_passed_to_another_has_no_unit() {
     let Some(unit) = Unit::new("outlives") else {
         return;
     };
@@ -171,7 +171,7 @@ fn a_connection_that_outlives_its_process_or_is_handed_on_lends_no_unit() {
 }
 
 #[test]
-fn a_process_that_has_become_another_users_is_in_no_unit_of_its_rule() {
+fn process_that_changes_its_user_after_connecting_is_in_no_unit() {
     if !is_root() {
         return;
     }
@@ -265,7 +265,7 @@ print(json.dumps(seen))
 "#;
 
 #[test]
-fn on_an_old_kernel_a_script_in_its_unit_gets_its_token_and_one_outside_does_not() {
+fn unit_rule_on_an_old_kernel_grants_a_script_of_the_unit_only() {
     let Some(unit) = Unit::new("script") else {
         return;
     };
@@ -293,7 +293,7 @@ fn on_an_old_kernel_a_script_in_its_unit_gets_its_token_and_one_outside_does_not
 }
 
 #[test]
-fn caller_of_another_pid_namespace_is_in_no_unit_but_has_its_user() {
+fn caller_of_another_pid_namespace_has_a_user_but_no_unit() {
     if !can_be_made() {
         return;
     }
@@ -350,7 +350,7 @@ fn assert_none_got_in(seen: &serde_json::Value, tries: u64) {
 }
 
 #[test]
-fn ten_thousand_tries_at_a_unit_by_its_process_number_get_nothing() {
+fn ten_thousand_reused_pids_are_never_granted_a_unit() {
     if !is_root() {
         return;
     }
@@ -364,7 +364,7 @@ fn ten_thousand_tries_at_a_unit_by_its_process_number_get_nothing() {
 }
 
 #[test]
-fn without_descriptors_of_processes_only_the_older_ones_are_believed() {
+fn without_pidfds_only_processes_older_than_their_connection_have_a_unit() {
     if !is_root() {
         return;
     }

@@ -119,7 +119,7 @@ impl Trace {
 }
 
 #[test]
-fn each_of_three_users_gets_its_due_and_no_byte_of_a_token_is_written_to_the_others() {
+fn three_users_receive_their_own_tokens_and_no_byte_of_others() {
     let sandbox = sandbox(HOUR);
     let Some(daemon) = daemon_among_users(&sandbox, "socket_mode = \"0666\"\n") else {
         return;
@@ -169,7 +169,7 @@ fn each_of_three_users_gets_its_due_and_no_byte_of_a_token_is_written_to_the_oth
 }
 
 #[test]
-fn a_group_of_the_socket_lets_its_members_in_whatever_their_first_group() {
+fn socket_group_admits_members_with_any_primary_group() {
     let sandbox = sandbox(HOUR);
     let broker = "socket_mode = \"0660\"\nsocket_group = \"analysts\"\n";
     let Some(daemon) = daemon_among_users(&sandbox, broker) else {

@@ -23,7 +23,7 @@ use domo_token_client::DEFAULT_TIMEOUT;
 use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
-fn exec_gives_the_token_in_a_variable_and_the_commands_own_code() {
+fn exec_passes_the_token_in_a_variable_and_exits_with_the_commands_code() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let held = token(&daemon.ask(&["data"]));
@@ -50,7 +50,7 @@ fn exec_gives_the_token_in_a_variable_and_the_commands_own_code() {
 }
 
 #[test]
-fn exec_gives_the_token_behind_a_descriptor_and_not_in_the_environment() {
+fn exec_passes_the_token_on_a_descriptor_and_not_in_the_environment() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let held = token(&daemon.ask(&["data"]));
@@ -77,7 +77,7 @@ fn exec_gives_the_token_behind_a_descriptor_and_not_in_the_environment() {
 }
 
 #[test]
-fn exec_runs_nothing_without_a_token_and_says_what_cannot_be_run() {
+fn exec_runs_nothing_without_a_token_and_names_a_command_that_cannot_run() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let (code, stdout, _) = parts(&daemon.ask(&["exec", "nosuch", "--", "/bin/echo", "ran"]));
@@ -107,7 +107,7 @@ fn exec_runs_nothing_without_a_token_and_says_what_cannot_be_run() {
 }
 
 #[test]
-fn exec_leaves_nothing_of_its_own_to_the_command() {
+fn exec_leaves_no_descriptors_of_its_own_to_the_command() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let held = token(&daemon.ask(&["data"]));
@@ -205,7 +205,7 @@ fn two_hundred_calls_write_the_token_to_standard_output_alone_and_leave_nothing(
 }
 
 #[test]
-fn wrong_sockets_are_69_in_one_line_that_names_them() {
+fn invalid_sockets_exit_69_with_one_line_that_names_them() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
@@ -232,7 +232,7 @@ fn wrong_sockets_are_69_in_one_line_that_names_them() {
 }
 
 #[test]
-fn helper_exits_2_and_contacts_no_broker_when_another_command_was_meant() {
+fn helper_exits_2_without_contacting_a_broker_when_a_command_was_misspelled() {
     let folder = tempfile::tempdir().unwrap();
     // A broker that is contacted is an exit code of 69.
     let socket = folder.path().join("none");
@@ -260,7 +260,7 @@ fn helper_exits_2_and_contacts_no_broker_when_another_command_was_meant() {
 }
 
 #[test]
-fn whoever_reads_only_the_help_has_a_line_that_works() {
+fn help_contains_command_lines_that_work() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let (code, help, _) = parts(&daemon.ask(&["--help"]));
@@ -292,7 +292,7 @@ fn whoever_reads_only_the_help_has_a_line_that_works() {
 }
 
 #[test]
-fn a_daemon_that_takes_no_connection_is_waited_for_no_longer_than_was_said() {
+fn get_times_out_when_the_daemon_accepts_no_connection() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("broker.sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -306,7 +306,7 @@ fn a_daemon_that_takes_no_connection_is_waited_for_no_longer_than_was_said() {
 }
 
 #[test]
-fn signals_do_not_lengthen_the_wait_for_an_answer() {
+fn signals_do_not_extend_the_timeout() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("broker.sock");
     // Which takes connections, and never answers.

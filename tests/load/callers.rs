@@ -37,7 +37,7 @@ fn reject(socket: &Path, generation: u64) -> Token {
 }
 
 #[test]
-fn a_thousand_first_requests_for_fifty_sets_cost_fifty() {
+fn thousand_first_requests_for_fifty_scope_sets_cause_fifty_requests() {
     raise_descriptor_limit();
     let scopes: Vec<String> = (0..50).map(|number| format!("scope{number}")).collect();
     let names: Vec<&str> = scopes.iter().map(String::as_str).collect();
@@ -85,7 +85,7 @@ fn storm(socket: &Path, generation: u64) {
 }
 
 #[test]
-fn in_an_outage_a_storm_of_callers_is_served_and_domo_sees_none_of_it() {
+fn many_callers_in_an_outage_are_served_without_more_requests_to_domo() {
     let sandbox = sandbox(Duration::from_secs(30));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let first = daemon.broker().token("data").unwrap().generation();
@@ -101,7 +101,7 @@ fn in_an_outage_a_storm_of_callers_is_served_and_domo_sees_none_of_it() {
 }
 
 #[test]
-fn fifty_callers_whose_token_was_refused_cost_one_request() {
+fn fifty_callers_with_a_rejected_token_cause_one_request() {
     let sandbox = sandbox(SHORT);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let first = daemon.broker().token("data").unwrap();
@@ -123,7 +123,7 @@ fn fifty_callers_whose_token_was_refused_cost_one_request() {
 }
 
 #[test]
-fn the_helper_renews_by_generation_and_without() {
+fn helper_renews_with_and_without_a_generation() {
     let sandbox = sandbox(SHORT);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let json = |arguments: &[&str]| -> serde_json::Value {
@@ -145,7 +145,7 @@ fn the_helper_renews_by_generation_and_without() {
 }
 
 #[test]
-fn renewed_tokens_that_are_refused_too_are_warned_of_once() {
+fn rejections_of_renewed_tokens_are_warned_of_once() {
     let sandbox = sandbox(Duration::from_secs(30));
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let mut token = daemon.broker().token("data").unwrap();
@@ -160,7 +160,7 @@ fn renewed_tokens_that_are_refused_too_are_warned_of_once() {
 }
 
 #[test]
-fn a_refused_token_is_not_handed_to_who_refused_it_when_domo_gives_no_other() {
+fn rejected_token_is_not_served_to_its_caller_when_domo_returns_no_other() {
     let sandbox = sandbox(SHORT);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let first = daemon.broker().token("data").unwrap();
@@ -190,7 +190,7 @@ fn a_refused_token_is_not_handed_to_who_refused_it_when_domo_gives_no_other() {
 }
 
 #[test]
-fn waiting_outlasts_a_missing_broker_and_a_domo_out_of_order_but_no_refusal() {
+fn wait_retries_a_missing_broker_and_a_failing_domo_but_no_denial() {
     let sandbox = sandbox(HOUR);
     sandbox.script([Fault::status(503), Fault::status(503)]);
     let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
@@ -210,7 +210,7 @@ fn waiting_outlasts_a_missing_broker_and_a_domo_out_of_order_but_no_refusal() {
 }
 
 #[test]
-fn waiting_ends_with_the_time_given() {
+fn wait_ends_at_the_timeout() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("broker.sock");
     let (took, output) = timed(|| {

@@ -37,7 +37,7 @@ struct Seen {
 }
 
 #[test]
-fn twenty_callers_see_no_dead_token_and_no_late_answer_in_a_minute_of_outages() {
+fn twenty_callers_receive_no_expired_token_and_no_late_answer_during_outages() {
     let sandbox = sandbox(LIFETIME);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let socket = daemon.socket();

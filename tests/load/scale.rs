@@ -37,7 +37,7 @@ fn config(sandbox: &Sandbox, clients: usize, tokens: &str) -> String {
 }
 
 #[test]
-fn ten_thousand_sets_cost_little_and_a_reload_of_them_asks_domo_nothing() {
+fn ten_thousand_scope_sets_use_bounded_memory_and_reload_without_requests() {
     let scopes: Vec<String> = (0..SETS).map(|number| format!("scope{number}")).collect();
     let names: Vec<&str> = scopes.iter().map(String::as_str).collect();
     let sandbox = Sandbox::builder()

@@ -17,10 +17,10 @@ use namespace::run_all;
 
 /// All at the same time, as each waits most of the time: for a resolver, or for a limit.
 #[test]
-fn cases_in_namespaces_of_their_own_pass() {
+fn network_cases_pass_in_their_own_namespaces() {
     run_all(&[
         "names::dead_first_name_server_delays_a_token_and_each_renewal_by_its_timeout",
-        "names::lookup_that_takes_15_s_succeeds",
+        "names::lookup_of_15_s_succeeds",
         "names::check_and_init_end_at_their_limit_if_no_name_server_answers",
         "names::localhost_that_is_another_host_receives_no_secret",
         "names::host_with_a_dead_and_a_working_address_is_reached",

@@ -34,7 +34,7 @@ fn assert_stops_during_a_lookup(sandbox: &Sandbox, server: &SilentNameServer) {
 }
 
 #[test]
-#[ignore = "cases_in_namespaces_of_their_own_pass runs it"]
+#[ignore = "network_cases_pass_in_their_own_namespaces runs it"]
 fn dead_first_name_server_delays_a_token_and_each_renewal_by_its_timeout() {
     // The time limit of a renewal is a tenth of this.
     let sandbox = named_sandbox(Duration::from_secs(100));
@@ -65,8 +65,8 @@ fn dead_first_name_server_delays_a_token_and_each_renewal_by_its_timeout() {
 }
 
 #[test]
-#[ignore = "cases_in_namespaces_of_their_own_pass runs it"]
-fn lookup_that_takes_15_s_succeeds() {
+#[ignore = "network_cases_pass_in_their_own_namespaces runs it"]
+fn lookup_of_15_s_succeeds() {
     let sandbox = named_sandbox(HOUR);
     let dead = SilentNameServer::bind("10.9.0.200");
     let _dns = dnsmasq(&[ADDRESS, "--local=/corp.test/"]);
@@ -104,7 +104,7 @@ fn init(folder: &Path, url: &str) -> (Option<i32>, String, String) {
 }
 
 #[test]
-#[ignore = "cases_in_namespaces_of_their_own_pass runs it"]
+#[ignore = "network_cases_pass_in_their_own_namespaces runs it"]
 fn check_and_init_end_at_their_limit_if_no_name_server_answers() {
     let sandbox = named_sandbox(HOUR);
     // With three of them the resolver would wait for longer than the limit.
@@ -135,7 +135,7 @@ fn check_and_init_end_at_their_limit_if_no_name_server_answers() {
 }
 
 #[test]
-#[ignore = "cases_in_namespaces_of_their_own_pass runs it"]
+#[ignore = "network_cases_pass_in_their_own_namespaces runs it"]
 fn localhost_that_is_another_host_receives_no_secret() {
     set_hosts("10.9.0.1 other\n");
     let _dns = dnsmasq(&["--address=/localhost/10.9.0.1"]);
@@ -159,7 +159,7 @@ fn assert_reached(sandbox: &Sandbox) {
 }
 
 #[test]
-#[ignore = "cases_in_namespaces_of_their_own_pass runs it"]
+#[ignore = "network_cases_pass_in_their_own_namespaces runs it"]
 fn host_with_a_dead_and_a_working_address_is_reached() {
     let sandbox = named_sandbox(HOUR);
     let port = port(&sandbox);
@@ -176,7 +176,7 @@ fn host_with_a_dead_and_a_working_address_is_reached() {
 }
 
 #[test]
-#[ignore = "cases_in_namespaces_of_their_own_pass runs it"]
+#[ignore = "network_cases_pass_in_their_own_namespaces runs it"]
 fn host_with_ipv6_addresses_alone_is_reached() {
     let sandbox = named_sandbox(HOUR);
     relay("fd09::1", port(&sandbox));

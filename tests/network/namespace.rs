@@ -101,7 +101,7 @@ fn run(case: &str) -> Output {
 /// The folder of this case.
 pub(crate) fn folder() -> PathBuf {
     let folder = std::env::var_os(FOLDER);
-    let is_inside = "only cases_in_namespaces_of_their_own_pass runs it";
+    let is_inside = "only network_cases_pass_in_their_own_namespaces runs it";
     assert!(folder.is_some(), "{is_inside}");
     folder.unwrap().into()
 }

@@ -132,7 +132,7 @@ fn check_online(folder: &TempDir) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn login_is_sent_to_the_proxy_as_it_stands_in_its_file() {
+fn login_is_sent_to_the_proxy_as_written_in_its_file() {
     if !are_installed(&["squid"]) {
         return;
     }
@@ -205,7 +205,7 @@ fn wrong_login_is_tried_once_and_a_corrected_one_within_a_second() {
 }
 
 #[test]
-fn answer_of_a_proxy_that_opens_no_tunnel_is_named() {
+fn response_of_a_proxy_without_a_tunnel_is_named() {
     if !are_installed(&["squid"]) {
         return;
     }

@@ -36,7 +36,7 @@ fn update() {
 }
 
 #[test]
-#[ignore = "cases_in_namespaces_of_their_own_pass runs it"]
+#[ignore = "network_cases_pass_in_their_own_namespaces runs it"]
 fn added_ca_is_trusted_and_removed_one_distrusted_at_the_next_attempt() {
     if !are_installed(&["update-ca-certificates", "openssl"]) {
         return;

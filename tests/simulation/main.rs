@@ -128,27 +128,27 @@ fn tell(line: &str) {
 }
 
 #[test]
-fn the_invariants_hold_while_tokens_live_for_seconds() {
+fn invariants_hold_for_lifetimes_of_seconds() {
     play_all(&[1, 2, 5]);
 }
 
 #[test]
-fn the_invariants_hold_while_tokens_live_for_a_minute() {
+fn invariants_hold_for_lifetimes_of_a_minute() {
     play_all(&[30, 60]);
 }
 
 #[test]
-fn the_invariants_hold_while_tokens_live_for_an_hour() {
+fn invariants_hold_for_lifetimes_up_to_an_hour() {
     play_all(&[300, 3599]);
 }
 
 #[test]
-fn the_invariants_hold_while_tokens_live_for_a_day() {
+fn invariants_hold_for_lifetimes_of_a_day() {
     play_all(&[86_400]);
 }
 
 #[test]
-fn credentials_that_change_all_the_time_cause_three_requests_in_a_row_then_one_per_interval() {
+fn constantly_changing_credentials_cause_three_requests_then_one_per_interval() {
     let rotate = |step: u32| Op::Rotate {
         client: 0,
         // The last one is good.
@@ -166,7 +166,7 @@ fn credentials_that_change_all_the_time_cause_three_requests_in_a_row_then_one_p
 
 /// A failure that a random run found: waiting callers were refused for a rejection that the response ended.
 #[test]
-fn an_answer_on_its_way_while_the_client_is_refused_denies_nobody() {
+fn response_in_flight_during_a_client_rejection_denies_no_caller() {
     let ops = [
         Op::Behaviour(Behaviour::SameToken),
         Op::Pass(467),
@@ -190,7 +190,7 @@ fn an_answer_on_its_way_while_the_client_is_refused_denies_nobody() {
 /// A failure of the check itself that a random run found: a token's earlier expiry was taken for a wrong one before the
 /// broker had applied the response with the new one.
 #[test]
-fn a_life_is_the_old_one_until_the_same_text_is_looked_at_again() {
+fn reissued_token_keeps_its_lifetime_until_the_response_is_processed() {
     let rotate = Op::Rotate {
         client: 0,
         valid: true,

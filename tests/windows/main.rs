@@ -35,7 +35,7 @@ fn requests(sandbox: &Sandbox) -> usize {
 }
 
 #[test]
-fn a_config_that_init_wrote_is_closed_to_others_and_gives_a_token() {
+fn config_written_by_init_is_private_and_works() {
     let sandbox = host::sandbox();
     let folder = Folder::new("init");
     let url = sandbox.token_url();
@@ -51,7 +51,7 @@ fn a_config_that_init_wrote_is_closed_to_others_and_gives_a_token() {
 }
 
 #[test]
-fn daemon_names_no_command_of_systemd_for_a_word_that_is_none_of_its_commands() {
+fn unknown_command_error_names_no_systemd_command() {
     for (word, tip) in [
         ("start", "in the foreground: domo-tokend"),
         ("stop", "press Ctrl-C"),
@@ -67,7 +67,7 @@ fn daemon_names_no_command_of_systemd_for_a_word_that_is_none_of_its_commands() 
 }
 
 #[test]
-fn a_hundred_callers_get_the_one_token_and_domo_is_asked_once() {
+fn hundred_callers_receive_one_token_with_one_request_to_domo() {
     let sandbox = host::sandbox();
     let daemon = Daemon::start(Folder::with_config("hundred", &sandbox));
     let pipe = daemon.pipe();
@@ -92,7 +92,7 @@ fn a_hundred_callers_get_the_one_token_and_domo_is_asked_once() {
 }
 
 #[test]
-fn whoever_breaks_the_protocol_is_cut_off_and_the_others_are_served() {
+fn protocol_violation_closes_the_connection_and_others_are_served() {
     let sandbox = host::sandbox();
     let daemon = Daemon::start(Folder::with_config("broken", &sandbox));
     let other = Broker::connect_to(daemon.pipe()).unwrap();
@@ -115,7 +115,7 @@ fn whoever_breaks_the_protocol_is_cut_off_and_the_others_are_served() {
 }
 
 #[test]
-fn a_second_daemon_ends_with_75_and_the_first_serves_on() {
+fn second_daemon_exits_75_and_the_first_continues() {
     let sandbox = host::sandbox();
     let daemon = Daemon::start(Folder::with_config("second", &sandbox));
     let second = Folder::with_config("second-again", &sandbox);
@@ -129,7 +129,7 @@ fn a_second_daemon_ends_with_75_and_the_first_serves_on() {
 }
 
 #[test]
-fn a_command_finds_the_token_in_its_environment_and_its_code_is_passed_on() {
+fn exec_passes_the_token_in_the_environment_and_the_commands_exit_code() {
     let sandbox = host::sandbox();
     let daemon = Daemon::start(Folder::with_config("exec", &sandbox));
     let token = token_of(&daemon, &["data"]);
@@ -151,7 +151,7 @@ fn a_command_finds_the_token_in_its_environment_and_its_code_is_passed_on() {
 }
 
 #[test]
-fn no_broker_is_69_and_what_is_no_pipe_is_told_in_words() {
+fn missing_broker_exits_69_and_an_invalid_pipe_name_is_explained() {
     let ask = |pipe: &str| parts(program("domo-token").args(["--socket", pipe, "data"]));
     let (code, stdout, stderr) = ask(r"\\.\pipe\domo-token-nobody");
     assert_eq!((code, stdout.as_str()), (Some(69), ""), "{stderr}");
@@ -163,7 +163,7 @@ fn no_broker_is_69_and_what_is_no_pipe_is_told_in_words() {
 }
 
 #[test]
-fn a_secret_that_others_may_read_or_change_is_refused_with_what_to_run() {
+fn secret_that_others_may_access_is_an_error_with_the_command_to_run() {
     let sandbox = host::sandbox();
     for (rights, what) in [("FR", "read it"), ("FW", "change it")] {
         let folder = Folder::with_config("open-secret", &sandbox);
@@ -182,7 +182,7 @@ fn a_secret_that_others_may_read_or_change_is_refused_with_what_to_run() {
 }
 
 #[test]
-fn a_config_that_others_may_change_is_refused_and_one_they_may_read_is_not() {
+fn config_may_be_readable_but_not_writable_by_others() {
     let sandbox = host::sandbox();
     let check = |rights: &str| {
         let folder = Folder::with_config("open-config", &sandbox);
@@ -202,7 +202,7 @@ fn a_config_that_others_may_change_is_refused_and_one_they_may_read_is_not() {
 }
 
 #[test]
-fn a_file_made_closed_is_closed_and_no_others_place_is_taken() {
+fn private_file_is_created_private_and_replaces_no_other() {
     let folder = Folder::new("closed");
     let path = folder.file("closed");
     let mut file = acl::create_closed(&path).unwrap();
@@ -214,7 +214,7 @@ fn a_file_made_closed_is_closed_and_no_others_place_is_taken() {
 }
 
 #[test]
-fn the_callers_group_is_taken_by_its_identifier_and_one_that_is_not_there_is_named() {
+fn pipe_group_is_resolved_by_sid_and_a_missing_one_is_named() {
     let sandbox = host::sandbox();
     let start = |group: &str| {
         let folder = Folder::with_config("group", &sandbox);
@@ -236,7 +236,7 @@ fn the_callers_group_is_taken_by_its_identifier_and_one_that_is_not_there_is_nam
 }
 
 #[test]
-fn rules_by_user_are_refused_where_no_user_is_known() {
+fn user_rules_are_an_error_on_windows() {
     let sandbox = host::sandbox();
     let folder = Folder::with_config("rules", &sandbox);
     let rules = "[clients.acme.access]\ndata = { users = [\"etl\"] }\n";
@@ -250,7 +250,7 @@ fn rules_by_user_are_refused_where_no_user_is_known() {
 }
 
 #[test]
-fn a_changed_config_is_taken_up_by_itself() {
+fn changed_config_is_applied_automatically() {
     let sandbox = host::sandbox();
     let folder = Folder::with_config("reload", &sandbox);
     let mut daemon = Daemon::start(folder);
@@ -263,7 +263,7 @@ fn a_changed_config_is_taken_up_by_itself() {
 }
 
 #[test]
-fn a_client_outlives_a_restart_of_the_broker_and_is_told_while_there_is_none() {
+fn client_survives_a_broker_restart_and_fails_while_there_is_none() {
     let sandbox = host::sandbox();
     let daemon = Daemon::start(Folder::with_config("restart", &sandbox));
     let broker = Broker::connect_to(daemon.pipe()).unwrap();
@@ -283,7 +283,7 @@ fn a_client_outlives_a_restart_of_the_broker_and_is_told_while_there_is_none() {
 }
 
 #[test]
-fn a_call_from_within_a_runtime_ends_as_any_other() {
+fn call_within_a_runtime_completes() {
     let sandbox = host::sandbox();
     let daemon = Daemon::start(Folder::with_config("runtime", &sandbox));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -297,7 +297,7 @@ fn a_call_from_within_a_runtime_ends_as_any_other() {
 }
 
 #[test]
-fn fifty_silent_callers_hold_nobody_up() {
+fn fifty_silent_callers_delay_no_other() {
     let sandbox = host::sandbox();
     let daemon = Daemon::start(Folder::with_config("silent", &sandbox));
     let held: Vec<File> = (0..50).map(|_| host::call(&daemon.pipe())).collect();
@@ -309,7 +309,7 @@ fn fifty_silent_callers_hold_nobody_up() {
 }
 
 #[test]
-fn a_watcher_keeps_a_file_and_the_secret_is_in_no_output() {
+fn watch_keeps_its_file_and_no_output_contains_the_secret() {
     let sandbox = host::sandbox();
     let daemon = Daemon::start(Folder::with_config("watch", &sandbox));
     let token = token_of(&daemon, &["data"]);
@@ -338,7 +338,7 @@ fn fetched(port: u16, path: &str) -> String {
 }
 
 #[test]
-fn metrics_and_health_are_served_and_the_audit_file_can_be_moved_away() {
+fn metrics_and_health_are_served_and_the_audit_file_can_be_renamed() {
     let sandbox = host::sandbox();
     let folder = Folder::with_config("beside", &sandbox);
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -367,7 +367,7 @@ fn metrics_and_health_are_served_and_the_audit_file_can_be_moved_away() {
 }
 
 #[test]
-fn a_file_is_kept_with_each_new_token() {
+fn watch_file_is_updated_with_each_new_token() {
     let sandbox = host::sandbox();
     let daemon = Daemon::start(Folder::with_config("file", &sandbox));
     let first = token_of(&daemon, &["data"]);

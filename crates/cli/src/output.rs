@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn shells_read_the_token_whatever_is_in_it() {
+    fn token_with_special_characters_is_read_back_by_shells() {
         for (shell, format) in [
             ("sh", Format::Export),
             ("dash", Format::Export),

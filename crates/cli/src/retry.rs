@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pause_is_the_announced_one_but_a_second_at_most() {
+    fn pause_is_the_announced_one_capped_at_one_second() {
         let millis = Duration::from_millis;
         assert_eq!(pause_after(None, 1.0), PAUSE);
         assert_eq!(pause_after(Some(millis(1)), 1.0), PAUSE);

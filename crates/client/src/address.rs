@@ -130,7 +130,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn variable_that_is_no_path_is_an_error_which_names_the_variable() {
+    fn variable_that_is_not_a_path_is_an_error_that_names_it() {
         let find = |value: &str| {
             let env = |name: &str| match name {
                 "DOMO_TOKEN_SOCKET" => Some(value.into()),

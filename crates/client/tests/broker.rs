@@ -168,7 +168,7 @@ fn watch_of_a_busy_broker_returns_one_error_and_pauses_between_retries() {
 
 #[cfg(unix)]
 #[test]
-fn watch_goes_on_after_a_local_error_of_connecting_once_a_broker_has_answered() {
+fn watch_continues_after_a_local_connect_error_once_a_broker_has_answered() {
     let folder = tempfile::tempdir().unwrap();
     let path = place(folder.path());
     let start = |generation| {
@@ -512,7 +512,7 @@ fn answers_of_the_requested_client_with_more_scopes_are_accepted() {
 }
 
 #[test]
-fn connection_with_more_than_the_answer_is_not_used_again() {
+fn connection_with_bytes_after_the_response_is_not_reused() {
     let fake = Fake::start(|number, mut peer| {
         while let Some(request) = peer.token_request() {
             let generation = number as u64 + 1;

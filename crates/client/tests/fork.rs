@@ -265,7 +265,7 @@ fn grandchild_with_a_reused_pid_makes_its_own_connection() {
 
 #[cfg(feature = "tokio")]
 #[test]
-fn child_that_drops_a_watch_leaves_its_parents_connection_alone() {
+fn child_that_drops_a_watch_does_not_affect_its_parents_connection() {
     let (word, words) = channel::<()>();
     let words = Mutex::new(words);
     let fake = Fake::start(move |_, mut peer| {

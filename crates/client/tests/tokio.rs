@@ -169,7 +169,7 @@ fn watch_receives_each_token_and_disconnects_when_dropped() {
 }
 
 #[test]
-fn futures_can_be_sent_to_another_thread() {
+fn futures_are_send() {
     fn sendable<T: Send>(_: &T) {}
     let fake = Fake::generous();
     let broker = tokio_client::Broker::from(fake.broker());

@@ -84,7 +84,7 @@ mod tests {
     const SECRET: &str = "deadbeef0123456789abcdef0123456789abcdef0123456789abcdef01234567";
 
     #[test]
-    fn shown_name_hides_a_secret_and_says_where_it_belongs() {
+    fn shown_name_hides_a_secret_and_names_the_key_for_it() {
         let shown = ShownName(SECRET).to_string();
         assert_eq!(
             shown,
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn masked_text_has_no_long_run_whatever_is_around_it() {
+    fn masked_text_contains_no_long_run_for_any_surrounding_text() {
         let text = format!("clients.{SECRET}.tokens: \"{SECRET}!\" {SECRET}");
         assert_eq!(
             masked(&text),

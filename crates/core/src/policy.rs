@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_or_a_group_is_known_by_name_and_number() {
+    fn rule_matches_users_and_groups_by_name_and_number() {
         let by = |users: Vec<Principal>, groups: Vec<Principal>| {
             let rule = Rule {
                 users,
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn who_and_where_must_both_hold() {
+    fn rule_with_users_and_units_requires_both() {
         let by = |users: &[&str], unit: &str| {
             let rule = Rule {
                 users: names(users),
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_grants_nothing() {
+    fn unknown_identity_is_granted_nothing() {
         let rule = |users: &[&str], units: Vec<String>| Rule {
             users: names(users),
             groups: vec![],
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callers_names_cannot_break_a_line() {
+    fn names_of_a_caller_are_shown_on_one_line() {
         let odd = Caller {
             unit: Some("a\n\u{1b}[2J.service".to_owned()),
             ..caller()

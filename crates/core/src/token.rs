@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_never_shows_the_token() {
+    fn debug_output_hides_the_token() {
         assert!(!format!("{:?}", token()).contains("c4nary"));
     }
 
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_knows_its_own_text() {
+    fn same_text_compares_a_token_with_its_own_text() {
         assert!(token().is(&"c4nary-token".into()));
         assert!(!token().is(&"c4nary-tokem".into()));
         assert!(!token().is(&"".into()));

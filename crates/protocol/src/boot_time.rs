@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_shown_on_the_wall_clock_before_and_after_now() {
+    fn boot_time_converts_to_wall_time_before_and_after_now() {
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let now = BootTime::from_millis(50_000);
         let shown = |millis| {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_jumps_moves_what_is_shown_and_nothing_else() {
+    fn wall_clock_jump_changes_only_what_is_shown() {
         let day = Duration::from_secs(86_400);
         let wall = SystemTime::UNIX_EPOCH + day * 100;
         let (now, dies) = (BootTime::from_millis(50_000), BootTime::from_millis(60_000));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_stay_within_the_clock() {
+    fn sums_saturate_at_the_range_of_the_clock() {
         let end = BootTime::from_millis(u64::MAX);
         assert_eq!(end + Duration::from_secs(1), end);
         assert_eq!(BootTime::default().saturating_since(end), Duration::ZERO);

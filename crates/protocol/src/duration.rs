@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_is_read() {
+    fn units_are_parsed() {
         for (text, seconds) in [
             ("90s", 90),
             ("5m", 300),
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn invalid_duration_is_an_error() {
         for text in [
             "",
             "s",

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_comes_back_as_it_went() {
+    fn message_is_unchanged_by_encoding_and_decoding() {
         let frame = encode(&("data", 7_u64)).unwrap();
         let (body, used) = split(&frame).unwrap().unwrap();
         assert_eq!(used, frame.len());
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn an_announced_length_over_the_limit_is_refused_at_its_head() {
+    fn announced_length_over_the_limit_is_an_error_before_the_body() {
         for length in [MAX_BODY + 1, u32::MAX as usize] {
             let head = u32::try_from(length).unwrap().to_le_bytes();
             assert_eq!(split(&head), Err(FrameError::TooLong(length)));
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_just_the_limit_is_encoded() {
+    fn body_of_exactly_the_limit_is_encoded() {
         assert_eq!(MAX_BODY, 65_536, "the protocol says so");
         // Three bytes tell the text's length.
         let text = "x".repeat(MAX_BODY - 3);
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_inside_a_body_can_not_make_it_allocate() {
+    fn length_inside_a_body_causes_no_allocation() {
         let huge = [253, 255, 255, 255, 255, 255, 255, 255, 127];
         assert_eq!(decode::<String>(&huge), Err(FrameError::Malformed));
         assert_eq!(decode::<Vec<u64>>(&huge), Err(FrameError::Malformed));

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_scope_is_refused() {
+    fn invalid_scope_is_an_error() {
         assert_eq!(ScopeSet::parse(" ,"), Err(ScopeError::Empty));
         for text in ["da\nta", "da\0ta", "d\"a", "d\\a", "däta", "data\r"] {
             assert_eq!(

@@ -230,14 +230,14 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(
 }
 
 #[test]
-fn requests_are_the_bytes_they_always_were() {
+fn requests_encode_to_their_golden_frames() {
     for version in versions() {
         check(version, &requests());
     }
 }
 
 #[test]
-fn responses_are_the_bytes_they_always_were() {
+fn responses_encode_to_their_golden_frames() {
     for version in versions() {
         check(version, &responses(version));
     }
@@ -253,7 +253,7 @@ fn greetings_are_the_bytes_they_always_were() {
 }
 
 #[test]
-fn every_golden_frame_is_a_message_of_the_tests() {
+fn golden_frames_all_belong_to_a_message_of_the_tests() {
     for version in versions() {
         let requests = requests().into_iter().map(|(name, _)| name);
         let responses = responses(version).into_iter().map(|(name, _)| name);
@@ -268,7 +268,7 @@ fn every_golden_frame_is_a_message_of_the_tests() {
 }
 
 #[test]
-fn no_prefix_of_a_message_and_nothing_after_it_is_taken_for_one() {
+fn truncated_and_extended_messages_are_rejected() {
     for (name, message) in responses(VERSION) {
         let frame = frame::encode(&message).unwrap();
         let body = &frame[frame::HEAD..];
@@ -288,7 +288,7 @@ fn no_prefix_of_a_message_and_nothing_after_it_is_taken_for_one() {
 
 /// The hexdump in the manual is the real one.
 #[test]
-fn the_protocols_description_shows_the_bytes_as_they_are() {
+fn protocol_document_shows_the_bytes_of_the_golden_frames() {
     let manual = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/protocol.md");
     let manual = fs::read_to_string(manual).unwrap();
     let dump = manual

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_as_long_as_domos_and_never_the_same() {
+    fn token_has_the_length_of_domos_tokens_and_is_unique() {
         let scopes = ["data".to_owned(), "user".to_owned()];
         let id = "441e307a-b2a1-4a99-8561-174e5b153fe1";
         let (token, jti) = issue(id, &scopes, Duration::from_secs(1_501_783_519));

@@ -30,7 +30,7 @@ fn verdict(sandbox: &Sandbox, token: &str) -> u16 {
 }
 
 #[test]
-fn a_status_comes_with_domos_error_body() {
+fn status_fault_has_domos_error_body() {
     let sandbox = sandbox();
     let reasons = [
         (400, "Bad Request"),
@@ -58,7 +58,7 @@ fn a_status_comes_with_domos_error_body() {
 }
 
 #[test]
-fn an_oauth_error_is_in_oauths_shape() {
+fn oauth_error_fault_has_oauths_error_body() {
     let fault = Fault::oauth_error(400, "invalid_client", "Bad \"id\"");
     let answer = with(&sandbox(), fault);
     assert_eq!(answer.status(), 400);
@@ -67,7 +67,7 @@ fn an_oauth_error_is_in_oauths_shape() {
 }
 
 #[test]
-fn a_hang_says_nothing_until_the_client_gives_up_and_stops_no_other() {
+fn hang_sends_nothing_until_the_client_disconnects_and_blocks_no_other_request() {
     let sandbox = sandbox();
     sandbox.script([Fault::hang()]);
     let mut hung = request(&sandbox);
@@ -84,7 +84,7 @@ fn a_hang_says_nothing_until_the_client_gives_up_and_stops_no_other() {
 }
 
 #[test]
-fn a_hang_is_cut_at_recovery_with_nothing_said() {
+fn hang_is_closed_without_a_response_at_recovery() {
     let sandbox = sandbox();
     sandbox.always(Fault::hang());
     for number in 1..=20 {
@@ -98,7 +98,7 @@ fn a_hang_is_cut_at_recovery_with_nothing_said() {
 }
 
 #[test]
-fn a_held_request_is_granted_at_recovery_and_not_before() {
+fn held_request_is_granted_at_recovery() {
     let sandbox = sandbox();
     sandbox.script([Fault::hold()]);
     let mut held = request(&sandbox);
@@ -115,7 +115,7 @@ fn a_held_request_is_granted_at_recovery_and_not_before() {
 }
 
 #[test]
-fn a_hang_in_the_body_gives_half_and_never_the_rest() {
+fn hang_in_the_body_sends_half_of_it() {
     let sandbox = sandbox();
     sandbox.script([Fault::hang_in_body()]);
     let mut hung = request(&sandbox);
@@ -131,7 +131,7 @@ fn a_hang_in_the_body_gives_half_and_never_the_rest() {
 }
 
 #[test]
-fn a_cut_closes_the_connection_with_nothing_said() {
+fn cut_closes_the_connection_without_a_response() {
     let sandbox = sandbox();
     sandbox.script([Fault::cut()]);
     assert_eq!(request(&sandbox).rest(), b"");
@@ -154,7 +154,7 @@ fn a_cut_in_the_body_closes_the_connection_after_half_of_it() {
 }
 
 #[test]
-fn a_drip_brings_so_many_bytes_at_a_time_and_all_in_the_end() {
+fn drip_sends_the_body_in_pieces_and_completes_it() {
     let sandbox = sandbox();
     sandbox.script([Fault::drip(5, PATIENCE * 100)]);
     let mut dripping = request(&sandbox);
@@ -169,7 +169,7 @@ fn a_drip_brings_so_many_bytes_at_a_time_and_all_in_the_end() {
 }
 
 #[test]
-fn answers_that_are_no_token_are_what_they_are_called() {
+fn faults_without_a_token_send_the_body_that_they_name() {
     let sandbox = sandbox();
     let html = with(&sandbox, Fault::html(502));
     let kind = html.header("content-type");
@@ -197,7 +197,7 @@ fn answers_that_are_no_token_are_what_they_are_called() {
 }
 
 #[test]
-fn a_field_is_replaced_or_left_out_and_the_token_lives_all_the_same() {
+fn token_with_a_replaced_or_omitted_field_is_valid() {
     let sandbox = sandbox();
     let proper = ask(&sandbox, "data").json();
     let faults = [
@@ -226,7 +226,7 @@ fn a_field_is_replaced_or_left_out_and_the_token_lives_all_the_same() {
 }
 
 #[test]
-fn a_token_has_the_text_or_the_size_ordered_and_works() {
+fn token_with_a_given_text_or_size_is_valid() {
     let sandbox = sandbox();
     let text = with(&sandbox, Fault::token("opaque-token"));
     assert_eq!(text.token(), "opaque-token");
@@ -241,7 +241,7 @@ fn a_token_has_the_text_or_the_size_ordered_and_works() {
 }
 
 #[test]
-fn the_same_token_comes_again_with_the_life_it_has_left() {
+fn same_token_fault_returns_the_token_with_its_remaining_lifetime() {
     let sandbox = sandbox();
     sandbox.set_lifetime(Duration::from_secs(100));
     let first = ask(&sandbox, "data");
@@ -259,7 +259,7 @@ fn the_same_token_comes_again_with_the_life_it_has_left() {
 }
 
 #[test]
-fn what_is_added_to_a_fault_comes_with_it() {
+fn additions_to_a_fault_are_sent_with_it() {
     let sandbox = sandbox();
     let fault = Fault::status(429).retry_after("Wed, 21 Oct 2015 07:28:00 GMT");
     let fault = fault.body("slow down").header("X-Trace", "7");
@@ -279,7 +279,7 @@ fn what_is_added_to_a_fault_comes_with_it() {
 }
 
 #[test]
-fn a_script_runs_in_order_and_then_what_always_applies_until_recovery() {
+fn script_runs_in_order_followed_by_the_permanent_fault_until_recovery() {
     let sandbox = sandbox();
     sandbox.always(Fault::status(503));
     sandbox.script([Fault::status(500), Fault::default()]);
@@ -306,7 +306,7 @@ fn debug_shows_no_token() {
 }
 
 #[test]
-fn the_record_shows_each_request_and_its_answer() {
+fn record_has_each_request_and_its_response() {
     let sandbox = sandbox();
     let token = ask(&sandbox, "data").token();
     let query = "/oauth/token?grant_type=magic";
@@ -342,7 +342,7 @@ fn the_record_shows_each_request_and_its_answer() {
 }
 
 #[test]
-fn waiting_for_requests_ends_when_they_come_or_says_how_many_did() {
+fn wait_for_requests_returns_when_they_arrive_or_fails_with_their_number() {
     let sandbox = sandbox();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| sandbox.wait_for_requests(2, PATIENCE));

@@ -25,7 +25,7 @@ fn assert_oauth(answer: &Answer, status: u16, error: &str, description: &str) {
 }
 
 #[test]
-fn get_and_post_both_grant_what_is_asked_for_or_all() {
+fn get_and_post_grant_the_requested_scopes_or_all() {
     let sandbox = sandbox();
     let url = sandbox.token_url();
     let cases = [
@@ -47,7 +47,7 @@ fn get_and_post_both_grant_what_is_asked_for_or_all() {
 }
 
 #[test]
-fn a_grant_has_domos_fields_and_a_token_like_domos() {
+fn grant_has_domos_fields_and_a_token_of_domos_form() {
     let all = "account audit buzz dashboard data user workflow";
     let granted: Vec<&str> = all.split(' ').collect();
     let builder = Sandbox::builder().client(DEMO_ID, "secret", &granted);
@@ -83,7 +83,7 @@ fn a_grant_has_domos_fields_and_a_token_like_domos() {
 }
 
 #[test]
-fn credentials_that_are_wrong_get_401_in_domos_shape() {
+fn wrong_credentials_get_401_with_domos_error_body() {
     let sandbox = sandbox();
     let url = sandbox.url("");
     let refused = [
@@ -106,7 +106,7 @@ fn credentials_that_are_wrong_get_401_in_domos_shape() {
 }
 
 #[test]
-fn scopes_not_granted_and_other_grant_types_get_400_in_oauths_shape() {
+fn ungranted_scopes_and_other_grant_types_get_400_with_oauths_error_body() {
     let sandbox = sandbox();
     let cases = [
         ("audit", "audit"),
@@ -134,7 +134,7 @@ fn scopes_not_granted_and_other_grant_types_get_400_in_oauths_shape() {
 }
 
 #[test]
-fn the_resource_is_for_living_tokens_of_its_scope() {
+fn resource_requires_a_valid_token_of_its_scope() {
     let sandbox = sandbox();
     let datasets = |token: &str| resource(&sandbox, "/v1/datasets", token);
     let living = ask(&sandbox, "data").token();
@@ -166,7 +166,7 @@ fn the_resource_is_for_living_tokens_of_its_scope() {
 }
 
 #[test]
-fn clients_and_lifetimes_change_while_tokens_live_on() {
+fn changes_of_clients_and_lifetimes_keep_issued_tokens_valid() {
     let sandbox = sandbox();
     let url = sandbox.url("");
     assert_eq!(post(&url, "new", "1", GRANT).status(), 401);
@@ -192,7 +192,7 @@ fn clients_and_lifetimes_change_while_tokens_live_on() {
 }
 
 #[test]
-fn a_sandbox_that_stops_listening_cuts_and_refuses_until_it_listens_again() {
+fn sandbox_that_stops_listening_closes_connections_until_it_listens_again() {
     let sandbox = sandbox();
     let url = sandbox.token_url();
     sandbox.script([Fault::default(), Fault::hang()]);
@@ -216,7 +216,7 @@ fn a_sandbox_that_stops_listening_cuts_and_refuses_until_it_listens_again() {
 }
 
 #[test]
-fn https_is_for_those_who_trust_its_authority() {
+fn https_works_for_clients_that_trust_its_ca() {
     let https = || {
         Sandbox::builder()
             .client("id", "secret", &["data"])
@@ -273,7 +273,7 @@ fn the_program_prints_a_config_that_works_and_logs_each_request() {
 }
 
 #[test]
-fn the_program_has_the_clients_and_the_failure_it_is_given() {
+fn program_serves_the_clients_and_the_fault_of_its_flags() {
     let clients = ["--client", "a:1:user", "--client", "b:2:audit,data"];
     let program = Program::start(&[&clients[..], &["--fail", "503"]].concat());
     let url = program.url();

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn help_has_the_columns_of_the_variable_or_the_terminal_within_bounds() {
+    fn help_width_is_that_of_the_variable_or_the_terminal_within_bounds() {
         let of = |variable: &str, terminal| columns(Some(variable.as_ref()), || terminal);
         assert_eq!(of("90", Some(70)), 90);
         for none in ["", "0", "-5", "wide"] {

@@ -78,7 +78,7 @@ fn cause(broker: &Broker<SystemClock>, asked: &Asked, caller: &Caller) -> String
 }
 
 #[test]
-fn unknown_scope_set_is_answered_with_the_one_that_was_meant() {
+fn unknown_scope_set_is_refused_with_a_suggestion() {
     let broker = broker_of(&[("acme", &["data", "data user", "sales"])], None);
     let cause = |scope| cause(&broker, &asked("acme", scope), &Caller::default());
     let has = "it has \"data\", \"data user\", \"sales\"";
@@ -251,7 +251,7 @@ fn denied_caller_is_suggested_the_scope_set_that_it_may_have_itself() {
 }
 
 #[test]
-fn unknown_client_is_answered_with_the_one_that_was_meant() {
+fn unknown_client_is_refused_with_a_suggestion() {
     let broker = broker_of(&[("acme", &["data"]), ("beta", &["data"])], None);
     let caller = Caller::default();
     let cause = |client| cause(&broker, &asked(client, "data"), &caller);
@@ -281,7 +281,7 @@ fn endless() -> [Asked; 4] {
 }
 
 #[test]
-fn whatever_is_asked_the_answer_fits_a_frame_and_a_line() {
+fn refusal_of_any_request_fits_a_frame_and_a_line() {
     // A name's characters take ten bytes at most when they are shown, so far beyond each of these
     // bounds is what isn't cut.
     const LINE: usize = 4096;
@@ -314,7 +314,7 @@ fn whatever_is_asked_the_answer_fits_a_frame_and_a_line() {
 }
 
 #[tokio::test]
-async fn whatever_is_asked_its_line_in_the_audit_file_is_short() {
+async fn audit_line_of_any_request_is_short() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit");
     let (audit, writer) = Audit::open(&path).unwrap();
@@ -333,7 +333,7 @@ async fn whatever_is_asked_its_line_in_the_audit_file_is_short() {
 }
 
 #[test]
-fn a_name_that_is_cut_is_nobodys_and_ends_with_a_whole_character() {
+fn truncated_name_matches_no_client_and_ends_with_a_whole_character() {
     let name = "n".repeat(MAX_NAME);
     assert_eq!(cut(&name, MAX_NAME), name);
     assert_eq!(cut(&format!("{name}n"), MAX_NAME), format!("{name}…"));
@@ -346,7 +346,7 @@ fn a_name_that_is_cut_is_nobodys_and_ends_with_a_whole_character() {
 }
 
 #[test]
-fn caller_without_groups_is_asked_to_try_again_where_it_would_be_denied() {
+fn caller_without_groups_is_asked_to_retry_where_it_would_be_denied() {
     let caller = |lacks_groups| Caller {
         uid: Some(1004),
         lacks_groups,
@@ -415,7 +415,7 @@ fn table(rule: Rule) -> Access {
 }
 
 #[test]
-fn watcher_without_groups_is_asked_to_try_again_where_it_would_be_denied() {
+fn watcher_without_groups_is_asked_to_retry_where_it_would_be_denied() {
     let scope = ScopeSet::parse("data").unwrap();
     let life = Life {
         generation: 1,

@@ -90,7 +90,7 @@ async fn turn_until<T>(engine: &mut Engine<Stub, SystemClock>, done: impl Future
 }
 
 #[tokio::test]
-async fn a_request_that_is_over_leaves_nothing_behind() {
+async fn completed_request_leaves_no_entry() {
     let (_broker, mut engine, _handle) = engine(Stub::Fails);
     engine.execute_commands();
     assert_eq!(engine.aborts.len(), 1);
@@ -99,7 +99,7 @@ async fn a_request_that_is_over_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_request_given_up_does_not_take_its_successors_handle_with_it() {
+async fn aborted_request_keeps_the_handle_of_its_successor() {
     let (_broker, mut engine, _handle) = engine(Stub::Fails);
     engine.execute_commands();
     // It has its answer, and isn't heard before the new credentials are.
@@ -119,7 +119,7 @@ async fn a_request_given_up_does_not_take_its_successors_handle_with_it() {
 }
 
 #[tokio::test]
-async fn a_source_that_panics_costs_its_own_request_alone() {
+async fn panicking_source_fails_only_its_own_request() {
     let (broker, mut engine, _handle) = engine(Stub::Panics);
     turn(&mut engine).await;
     assert!(engine.requests.is_empty());
@@ -129,7 +129,7 @@ async fn a_source_that_panics_costs_its_own_request_alone() {
 }
 
 #[tokio::test]
-async fn a_loop_is_known_to_live_by_its_turns_alone() {
+async fn ping_is_answered_only_when_the_loop_turns() {
     let (_broker, mut engine, handle) = engine(Stub::Hangs);
     let mut ping = Box::pin(handle.ping());
     for turned in [false, true] {
@@ -146,7 +146,7 @@ async fn a_loop_is_known_to_live_by_its_turns_alone() {
 }
 
 #[tokio::test]
-async fn who_waited_for_a_set_that_is_gone_is_counted_and_nothing_of_the_set_is_left() {
+async fn waiter_of_a_removed_scope_set_is_counted_and_the_scope_set_leaves_no_entry() {
     let (broker, mut engine, _handle) = engine(Stub::Hangs);
     engine.execute_commands();
     let request = TokenRequest {
@@ -258,7 +258,7 @@ async fn waiting_caller_is_recorded_under_the_client_that_was_default_when_it_as
 }
 
 #[tokio::test]
-async fn watch_stays_that_of_its_client_when_another_becomes_default() {
+async fn watch_keeps_its_client_when_the_default_client_changes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit");
     let (audit, writer) = Audit::open(&path).unwrap();

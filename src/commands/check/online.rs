@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_shuts_the_same_way_and_a_login_every_way_through_its_proxy() {
+    fn failure_skips_its_route_and_a_rejected_login_each_route_through_its_proxy() {
         let acme = endpoint("https://acme.example/token");
         let beta = endpoint("https://beta.example/token");
         let way = |endpoint, login: Option<u64>| Way {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_next_request_would_meet_too_shuts_the_way() {
+    fn only_failures_that_would_repeat_skip_the_route() {
         let endpoint = endpoint("https://acme.example/token");
         let way = Way {
             endpoint: &endpoint,

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_around_an_id_are_removed_and_around_a_secret_named() {
+    fn blanks_are_removed_around_an_id_and_reported_around_a_secret() {
         for blank in [" ", "\t", "\u{a0}", "\u{3000}"] {
             let (first, last) = (format!("{blank}{SECRET}\n"), format!("{SECRET}{blank}\r\n"));
             assert_eq!(client_id(&first).as_deref(), Ok(SECRET), "{blank:?}");
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_and_assignments_around_a_value_are_named() {
+    fn quotes_and_assignments_around_a_value_are_reported() {
         for quoted in ["\"x\"", "'x'", "`x`", "\u{201c}x\u{201d}"] {
             for found in [secret(quoted), client_id(quoted)] {
                 assert!(found.unwrap_err().contains("quotes"), "{quoted}");
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn secret_with_characters_of_base64_is_taken_as_it_is() {
+    fn secret_with_characters_of_base64_is_unchanged() {
         for text in [
             "c2VjcmV0=",
             "QUJD==",
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_control_characters_are_named() {
+    fn empty_input_and_control_characters_are_errors() {
         for empty in ["", "\n", "\u{feff}\r\n", "\u{1b}[200~\u{1b}[201~\n"] {
             assert_eq!(secret(empty), Err("is empty".to_owned()), "{empty:?}");
             assert_eq!(client_id(empty), Err("is empty".to_owned()), "{empty:?}");

@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn token_with_fewer_scopes_is_explained_once() {
+    fn token_with_fewer_scopes_is_reported_once() {
         let granted_less = FetchError::Denied {
             scope_only: true,
             message: "Domo granted a token without the scope \"user\": give it to the client"
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn other_failures_end_the_trial_without_another_request() {
+    fn other_failure_ends_the_trial_without_another_request() {
         let transient = FetchError::transient(Cause::Timeout, "no answer");
         let login = FetchError::ProxyLogin {
             message: "407".to_owned(),

@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn serde_message_in_unknown_words_shows_nothing_of_it() {
+    fn unknown_serde_message_is_not_shown() {
         for message in [
             "the value \"c4nary\" is not a boolean",
             "invalid type: c4nary (string) where a boolean was expected",
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn toml_message_in_unknown_words_shows_nothing_of_it() {
+    fn unknown_toml_message_is_not_shown() {
         for message in [
             "unexpected `c4nary`",
             "invalid float c4nary",

@@ -77,7 +77,7 @@ fn deadlines_are_from_a_second_to_ten_minutes() {
 }
 
 #[test]
-fn a_group_is_a_name_or_a_number_but_the_highest() {
+fn group_is_a_name_or_a_number_below_the_maximum() {
     let group = |value: &str| {
         let config = with_broker(&format!("socket_group = {value}"));
         config.map(|config| config.broker.socket_group)
@@ -103,7 +103,7 @@ fn rule(rule: &str) -> Result<Rule, String> {
 }
 
 #[test]
-fn a_rule_names_users_groups_or_units_that_can_be() {
+fn rule_requires_valid_users_groups_or_units() {
     let found =
         rule("users = [\"ann\", 7], groups = [\"staff\"], units = [\"a.service\"]").unwrap();
     let name = |name: &str| Principal::Name(name.to_owned());
@@ -133,7 +133,7 @@ fn a_rule_names_users_groups_or_units_that_can_be() {
 }
 
 #[test]
-fn a_unit_is_a_service_or_a_scope_by_a_name_that_systemd_allows() {
+fn unit_is_a_valid_service_or_scope_name_of_systemd() {
     let is_one = |unit: &str| rule(&format!("units = ['{unit}']")).is_ok();
     for unit in [
         "report.service",
@@ -156,7 +156,7 @@ fn a_unit_is_a_service_or_a_scope_by_a_name_that_systemd_allows() {
 }
 
 #[test]
-fn an_entry_is_for_a_set_of_tokens_and_there_once() {
+fn access_entry_is_for_a_listed_scope_set_and_unique() {
     let with = |entry: &str| {
         let rule = "{ users = [0] }";
         parse(&format!(

@@ -26,7 +26,7 @@ fn from_env(more: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 #[test]
-fn the_environment_makes_one_client_with_what_it_says() {
+fn environment_alone_configures_one_client() {
     let mut plain = from_env(&[]).unwrap();
     assert_eq!(plain.default_client.as_deref(), Some(ENV_CLIENT));
     let client = plain.clients.remove(ENV_CLIENT).unwrap();
@@ -68,7 +68,7 @@ fn the_environment_makes_one_client_with_what_it_says() {
 }
 
 #[test]
-fn an_empty_variable_counts_as_none_and_a_wrong_one_is_named() {
+fn empty_variable_is_unset_and_an_invalid_one_is_named() {
     let empty = [
         "DOMO_SCOPE",
         "DOMO_TOKEN_URL",
@@ -168,7 +168,7 @@ fn hint_about_a_variable_names_variables_and_no_keys() {
 }
 
 #[test]
-fn the_environments_secret_is_in_one_variable_or_in_a_file() {
+fn environment_secret_is_in_exactly_one_of_variable_and_file() {
     let id = ("DOMO_CLIENT_ID", "an-id");
     let (secret, file) = (
         ("DOMO_CLIENT_SECRET", "c4nary"),
@@ -196,7 +196,7 @@ fn found(flag: Option<&str>, pairs: &[(&str, &str)], there: &[&str]) -> Option<P
 }
 
 #[test]
-fn a_config_that_is_named_is_taken_there_or_not() {
+fn named_config_path_has_no_fallback() {
     let named = [("DOMO_TOKEN_CONFIG", "/named"), ("HOME", "/home/ann")];
     let own = ["/home/ann/.config/domo-token/config.toml"];
     assert_eq!(found(Some("/flag"), &named, &own), Some("/flag".into()));
@@ -208,7 +208,7 @@ fn a_config_that_is_named_is_taken_there_or_not() {
 }
 
 #[test]
-fn else_it_is_the_first_that_is_there_of_the_services_the_users_and_the_hosts() {
+fn default_config_is_the_first_existing_of_service_user_and_host() {
     let all = [
         ("CONFIGURATION_DIRECTORY", "/service"),
         ("XDG_CONFIG_HOME", "/xdg"),

@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn each_system_refuses_the_keys_of_the_other_and_names_its_own() {
+    fn key_of_another_platform_is_an_error_that_names_the_own_one() {
         for (line, windows, message) in [
             (
                 "pipe_group = \"Users\"",
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pipes_group_is_taken_as_written() {
+    fn pipe_group_is_used_as_written() {
         let text = "[broker]\npipe_group = \"S-1-5-32-545\"\n";
         assert_eq!(platform(text, true), Ok(Some("S-1-5-32-545".to_owned())));
         assert_eq!(platform("", true), Ok(None));

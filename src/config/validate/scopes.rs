@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scope_set_written_as_in_a_url_is_refused_with_what_to_write() {
+    fn url_encoded_scope_set_is_an_error_with_the_correct_spelling() {
         for text in [
             "data+user",
             "data%20user",
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn scope_in_another_case_is_refused_with_the_right_one() {
+    fn scope_in_another_case_is_an_error_with_the_correct_spelling() {
         for text in ["Data, User", "DATA", "user Data"] {
             let error = scope_set(text).unwrap_err();
             assert!(error.ends_with("did you mean \"data\"?"), "{text}: {error}");

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn token_url_over_http_is_of_this_machine_by_its_text() {
+    fn http_token_url_is_loopback_by_its_text() {
         for right in [
             "127.0.0.1",
             "127.9.8.7",
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn proxy_that_is_no_url_is_refused_with_what_to_write() {
+    fn proxy_that_is_not_a_url_is_an_error_with_what_to_write() {
         for (proxy, message) in [
             ("", "remove the key"),
             ("DIRECT", "remove the key"),

@@ -105,7 +105,7 @@ fn answer_without_a_tunnel_is_named_with_its_status_and_headers() {
 }
 
 #[test]
-fn page_in_place_of_tls_is_the_proxys() {
+fn page_instead_of_tls_is_attributed_to_the_proxy() {
     let page = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
     let error = failure_by(page.as_bytes(), None);
     let words = "answered 200 to CONNECT and then sent a page, not TLS";
@@ -224,7 +224,7 @@ fn https_proxy_that_requires_a_client_certificate_is_named() {
 }
 
 #[test]
-fn https_proxy_that_speaks_http_is_told_apart() {
+fn https_proxy_that_speaks_http_is_distinguished() {
     for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b""] {
         let address = server(move |mut stream| {
             let _ = stream.read(&mut [0; 1024]);

@@ -188,7 +188,7 @@ fn client_certificate_that_is_required_is_named_with_tls_1_2() {
 }
 
 #[test]
-fn what_is_no_tls_and_old_tls_are_told_apart() {
+fn non_tls_and_old_tls_are_distinguished() {
     for (answer, words) in [
         (
             &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
@@ -220,7 +220,7 @@ fn what_is_no_tls_and_old_tls_are_told_apart() {
 }
 
 #[test]
-fn connection_that_ends_during_the_handshake_is_not_a_question_of_trust() {
+fn connection_closed_during_the_handshake_is_not_a_trust_error() {
     let address = server(|mut stream| {
         let _ = stream.read(&mut [0; 4096]);
     });

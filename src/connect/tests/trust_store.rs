@@ -8,7 +8,7 @@ use super::super::trust::SystemStore;
 use super::*;
 
 #[test]
-fn change_of_the_systems_store_counts_from_the_next_attempt_on() {
+fn change_of_the_system_store_applies_to_the_next_attempt() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store.pem");
     let (sandbox, other) = (https(), https());
@@ -41,7 +41,7 @@ fn change_of_the_systems_store_counts_from_the_next_attempt_on() {
 }
 
 #[test]
-fn store_that_hangs_has_one_thread_and_leaves_what_was_read_and_the_ca_file() {
+fn hanging_store_uses_one_thread_and_keeps_the_certificates_already_read() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store.pem");
     let sandbox = https();
@@ -125,7 +125,7 @@ fn store_is_read_once_while_it_does_not_change() {
 }
 
 #[test]
-fn what_is_trusted_is_kept_once_for_each_ca_file_while_it_is_used() {
+fn trust_roots_are_shared_per_ca_file_while_in_use() {
     let [one, other] = [https(), https()].map(|sandbox| sandbox.ca_pem().unwrap());
     let shared = Shared::default();
     let connector = |ca: Option<&String>, proxy: Option<&str>| {

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn document_has_the_limits_as_they_are() {
+    fn document_states_the_current_limits() {
         let document = include_str!("../../../docs/network.md");
         let patience = super::super::system::PATIENCE.as_secs();
         for limit in [

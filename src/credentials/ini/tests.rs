@@ -63,7 +63,7 @@ fn line_that_is_indented_more_continues_the_value() {
 }
 
 #[test]
-fn value_of_the_default_section_counts_in_all() {
+fn value_of_the_default_section_applies_to_all_sections() {
     has("[DEFAULT]\nk = v\n[s]\nother = a\n", "v");
     has("[s]\nk = v\n[DEFAULT]\nk = w\n", "v");
     has("[DEFAULT]\nk = v\n[s]\n[DEFAULT]\nother = a\n", "v");
@@ -91,14 +91,14 @@ fn chain(depth: usize) -> String {
 }
 
 #[test]
-fn references_lead_ten_keys_far_and_in_no_circle() {
+fn references_are_limited_to_ten_levels_without_cycles() {
     has(&chain(9), "v%");
     fails(&chain(10), 2, "more than ten");
     fails("[s]\nk = %(k)s\n", 2, "circular");
 }
 
 #[test]
-fn references_that_multiply_end_soon() {
+fn multiplying_references_are_bounded() {
     let many = |level: usize| format!("%(k{level})s").repeat(30);
     let between = (1..9).map(|level| format!("k{level} = {}\n", many(level + 1)));
     let between: String = between.collect();
@@ -109,7 +109,7 @@ fn references_that_multiply_end_soon() {
 }
 
 #[test]
-fn file_that_python_refuses_is_refused_with_its_line() {
+fn file_that_python_rejects_is_an_error_with_its_line() {
     fails("# comment\nk = v\n[s]\n", 2, "before the first section");
     fails("[s\nk = v\n", 1, "before the first section");
     fails("[s]\nk = v\nK = w\n", 3, "duplicate key");

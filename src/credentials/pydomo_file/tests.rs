@@ -22,7 +22,7 @@ fn file_of_pydomos_example_has_id_and_secret() {
 }
 
 #[test]
-fn file_that_pydomo_refuses_is_refused_with_what_to_write() {
+fn file_that_pydomo_rejects_is_an_error_with_what_to_write() {
     let pair = "client = 441e307a\nsecret = c4nary\n";
     for (text, expected) in [
         (
@@ -74,7 +74,7 @@ fn file_that_pydomo_refuses_is_refused_with_what_to_write() {
 }
 
 #[test]
-fn id_that_cannot_be_one_is_refused_in_its_line() {
+fn invalid_id_is_an_error_with_its_line() {
     let of = |id: &str| found(&format!("[client_auth]\nsecret = c4nary\nclient = {id}\n"));
     assert_eq!(
         of("\"441e307a\"").unwrap_err(),

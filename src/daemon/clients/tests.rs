@@ -191,7 +191,7 @@ fn failing_command_is_run_again_after_30_seconds_to_5_minutes() {
 }
 
 #[test]
-fn loading_is_hopeless_only_if_every_client_failed_for_another_reason_than_its_command() {
+fn loading_fails_only_if_each_client_failed_for_a_reason_other_than_its_command() {
     let mut clients = Clients::new();
     apply(
         &mut clients,
@@ -207,7 +207,7 @@ fn loading_is_hopeless_only_if_every_client_failed_for_another_reason_than_its_c
 }
 
 #[test]
-fn removed_client_is_forgotten_with_its_command() {
+fn removed_client_is_dropped_with_its_command() {
     let mut clients = Clients::new();
     apply(&mut clients, [("a", None), ("b", None)]);
     apply(&mut clients, [("b", None)]);
@@ -217,7 +217,7 @@ fn removed_client_is_forgotten_with_its_command() {
 }
 
 #[test]
-fn command_runs_again_only_for_what_concerns_its_client() {
+fn command_runs_again_only_for_changes_of_its_client() {
     let mut clients = Clients::new();
     let run = |clients: &mut Clients<u8>, argv: &str, scope: &str, rerun| {
         let progress = LoadProgress::NeedsCommand(inputs(argv));

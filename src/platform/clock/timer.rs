@@ -103,7 +103,7 @@ mod tests {
     use crate::platform::clock::boot_now;
 
     #[tokio::test]
-    async fn it_runs_on_the_clock_that_counts_suspend() {
+    async fn timer_uses_the_boot_clock() {
         let timer = create().unwrap();
         let info = format!("/proc/self/fdinfo/{}", timer.get_ref().as_raw_fd());
         let info = std::fs::read_to_string(info).unwrap();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_left_of_a_sleep_given_up_does_not_end_the_next() {
+    async fn cancelled_sleep_does_not_end_the_next_one() {
         let timer = Timer::default();
         let soon = boot_now() + Duration::from_millis(5);
         let held = timer.take().unwrap();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_all_time_can_be_slept_for() {
+    async fn sleep_until_the_maximum_time_does_not_fail() {
         let timer = Timer::default();
         let end = BootTime::from_millis(u64::MAX);
         tokio::select! {

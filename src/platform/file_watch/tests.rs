@@ -126,7 +126,7 @@ async fn a_change_between_reading_and_watching_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_file_written_without_end_is_noticed_all_the_same() {
+async fn file_written_continuously_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
     fs::write(&file, "1").unwrap();
@@ -142,7 +142,7 @@ async fn a_file_written_without_end_is_noticed_all_the_same() {
 }
 
 #[test]
-fn reading_and_other_files_are_no_change() {
+fn reads_and_changes_of_other_files_are_ignored() {
     use notify::event::{AccessKind, Flag, ModifyKind};
     let ours = PathBuf::from("/etc/domo-token/config.toml");
     let names = BTreeSet::from([ours.clone()]);
@@ -157,7 +157,7 @@ fn reading_and_other_files_are_no_change() {
 }
 
 #[tokio::test]
-async fn where_there_are_no_events_the_file_is_looked_at() {
+async fn change_without_events_is_noticed_by_polling() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
     fs::write(&file, "1").unwrap();
@@ -174,7 +174,7 @@ async fn where_there_are_no_events_the_file_is_looked_at() {
 }
 
 #[tokio::test]
-async fn change_of_the_socket_is_told_from_a_change_of_files() {
+async fn socket_change_is_distinguished_from_a_file_change() {
     let folder = tempfile::tempdir().unwrap();
     let [file, socket] = ["config", "run"].map(|name| {
         let directory = folder.path().join(name);
@@ -216,7 +216,7 @@ async fn rename_above_the_directory_of_the_socket_is_noticed_without_an_event() 
 }
 
 #[tokio::test]
-async fn thread_that_has_ended_is_started_again_and_misses_nothing() {
+async fn ended_thread_is_restarted_without_missing_a_change() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
     let timing = Timing {

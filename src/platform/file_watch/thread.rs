@@ -335,17 +335,17 @@ mod tests {
         watcher.seen = vec![(directory.join("config.toml"), Stamp::default())];
         watcher.start_events();
         watcher.watch_directories();
-        let watches = WATCHES.get();
+        let count = WATCHES.get();
         watcher.watch_directories();
-        assert_eq!(WATCHES.get(), watches, "nothing has changed");
+        assert_eq!(WATCHES.get(), count, "nothing has changed");
         fs::remove_dir(&directory).unwrap();
         fs::create_dir(&directory).unwrap();
         watcher.watch_directories();
-        assert_eq!(WATCHES.get(), watches + 1);
+        assert_eq!(WATCHES.get(), count + 1);
     }
 
     #[test]
-    fn watcher_that_panics_is_replaced_by_looking() {
+    fn panicking_watcher_is_replaced_by_polling() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.toml");
         let (sender, messages) = std::sync::mpsc::channel();

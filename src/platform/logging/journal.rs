@@ -195,7 +195,7 @@ mod tests {
     static DROPPED: AtomicU64 = AtomicU64::new(0);
 
     #[test]
-    fn a_line_has_its_fields_and_no_value_can_add_another() {
+    fn journal_entry_has_its_fields_and_no_value_adds_another() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let listening = UnixDatagram::bind(&path).unwrap();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn standard_error_that_leads_elsewhere_is_no_journal() {
+    fn redirected_standard_error_is_not_the_journal() {
         for stream in ["", "1", "a:b", "0:0"] {
             assert!(Journal::open(stream, &DROPPED).is_none(), "{stream}");
         }

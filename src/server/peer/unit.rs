@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_unit_is_the_first_part_that_is_no_slice() {
+    fn unit_is_the_first_component_that_is_not_a_slice() {
         let unit = |path: &str| unit_in(&format!("0::{path}\n"));
         let named = |name: &str| Some(name.to_owned());
         assert_eq!(unit("/system.slice/etl.service"), named("etl.service"));
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_1_and_2_and_hybrids_are_read() {
+    fn cgroup_v1_v2_and_hybrid_paths_are_parsed() {
         let named = Some("etl.service".to_owned());
         let v1 = "12:pids:/x.slice/wrong.service\n1:name=systemd:/system.slice/etl.service\n";
         assert_eq!(unit_in(v1), named);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_older_than_its_connection_is_told_from_a_younger_one() {
+    fn process_older_than_its_connection_is_distinguished_from_a_younger_one() {
         let own = |backlog_empty_at| Process {
             pid: std::process::id(),
             user: (0, 0),

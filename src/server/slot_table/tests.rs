@@ -174,7 +174,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 proptest! {
     #[test]
-    fn decisions_are_those_of_a_model_that_looks_at_everything(
+    fn decisions_match_an_exhaustive_model(
         slots in 1..12_usize,
         reserved in 0..4_usize,
         events in prop::collection::vec(event(), 0..200),

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_caller_can_send_no_descriptor() {
+    async fn descriptor_sent_by_a_caller_is_not_received() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("broker.sock");
         let mut socket = Socket::lock(&path, false).unwrap();

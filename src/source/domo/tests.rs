@@ -102,7 +102,7 @@ fn a_redirect_is_not_followed() {
 }
 
 #[test]
-fn a_server_is_trusted_by_the_certificates_of_the_file() {
+fn server_is_trusted_by_the_certificates_of_the_ca_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.pem");
     let sandbox = server().https(true).start().unwrap();
@@ -127,7 +127,7 @@ fn a_server_is_trusted_by_the_certificates_of_the_file() {
 }
 
 #[test]
-fn a_failure_names_the_place_and_what_it_came_from() {
+fn connect_failure_names_address_and_cause() {
     // Taken, so that nobody else comes to listen there.
     let taken = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&taken, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
@@ -153,7 +153,7 @@ fn a_failure_names_the_place_and_what_it_came_from() {
 }
 
 #[test]
-fn a_body_is_read_up_to_its_bound_in_however_many_pieces_it_comes() {
+fn body_in_pieces_is_read_up_to_its_limit() {
     let token = "{\"access_token\":\"a\",\"token_type\":\"bearer\",\"expires_in\":9}";
     let padded = |bytes: usize| {
         let body = token.to_owned() + &" ".repeat(bytes - token.len());
@@ -167,7 +167,7 @@ fn a_body_is_read_up_to_its_bound_in_however_many_pieces_it_comes() {
 }
 
 #[test]
-fn a_registration_tells_whom_it_is_for_and_where() {
+fn registration_has_client_id_and_token_url() {
     let registration = registration(endpoint("https://domo.example/oauth/token")).unwrap();
     assert_eq!(registration.client_id(), "an-id");
     assert_eq!(registration.token_url(), "https://domo.example/oauth/token");
@@ -203,7 +203,7 @@ fn ca_file_that_is_broken_fails_to_load_and_is_named() {
 }
 
 #[test]
-fn content_of_a_ca_file_is_kept_once_for_all_clients() {
+fn ca_file_content_is_shared_by_all_clients() {
     let https = Sandbox::builder().https(true).start().unwrap();
     let pem = https.ca_pem().unwrap();
     let shared = Shared::default();
@@ -214,7 +214,7 @@ fn content_of_a_ca_file_is_kept_once_for_all_clients() {
 }
 
 #[test]
-fn the_document_has_the_bounds_as_they_are() {
+fn document_states_the_current_bounds() {
     let document = include_str!("../../../docs/architecture.md");
     let (_, part) = document.split_once("## What is read of an answer").unwrap();
     let seconds = |span: Duration| format!("{} s", span.as_secs());
@@ -285,7 +285,7 @@ fn answer_with(lines: &str) -> String {
 }
 
 #[test]
-fn answer_may_have_many_and_long_header_lines_up_to_a_bound() {
+fn response_headers_are_limited_in_number_and_size() {
     let many = |count| "Set-Cookie: a=b; Path=/\r\n".repeat(count);
     let long = |bytes| format!("X-Long: {}\r\n", "a".repeat(bytes));
     for lines in [many(150), many(transport::MAX_HEADERS - 2), long(500_000)] {
@@ -301,7 +301,7 @@ fn answer_may_have_many_and_long_header_lines_up_to_a_bound() {
 }
 
 #[test]
-fn odd_heads_are_read() {
+fn unusual_response_heads_are_parsed() {
     let lf = answer_with("").replace("\r\n", "\n");
     let early = format!(
         "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{}",
@@ -323,7 +323,7 @@ fn odd_heads_are_read() {
 }
 
 #[test]
-fn what_is_not_an_answer_is_named() {
+fn invalid_response_is_named_in_the_error() {
     let malformed = "is malformed, which is not supported";
     for (answer, expected) in [
         (
@@ -526,7 +526,7 @@ fn answer_of_a_proxy_is_transient_with_its_retry_after_and_a_rejected_login_is_n
 }
 
 #[test]
-fn error_whose_body_breaks_off_counts_as_far_as_it_came() {
+fn error_with_an_incomplete_body_is_used_as_far_as_it_arrived() {
     let body = "{\"error\":\"invalid_scope\"}";
     let status = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n";
     let padding = " ".repeat(MAX_BODY);

@@ -14,7 +14,7 @@ use crate::common::callers::{STRANGER, is_root};
 use crate::common::{self, Daemon, HOUR, config_text, folder, run_to_end, sandbox, token};
 
 #[test]
-fn the_socket_is_never_seen_wider_than_its_mode() {
+fn socket_is_never_visible_with_a_wider_mode() {
     let sandbox = sandbox(HOUR);
     for _ in 0..20 {
         let folder = folder(&config_text(&sandbox, "[\"data\"]"));
@@ -110,7 +110,7 @@ fn init_under_any_umask_creates_files_and_directories_with_their_modes() {
 }
 
 #[test]
-fn a_dead_socket_is_replaced() {
+fn stale_socket_is_replaced() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     drop(UnixListener::bind(folder.path().join("broker.sock")).unwrap());
@@ -118,7 +118,7 @@ fn a_dead_socket_is_replaced() {
 }
 
 #[test]
-fn a_living_socket_without_a_lock_is_left_alone() {
+fn listening_socket_without_a_lock_is_not_replaced() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let _foreign = UnixListener::bind(folder.path().join("broker.sock")).unwrap();
@@ -128,7 +128,7 @@ fn a_living_socket_without_a_lock_is_left_alone() {
 }
 
 #[test]
-fn what_is_no_socket_is_never_replaced() {
+fn path_that_is_not_a_socket_is_never_replaced() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let place = folder.path().join("broker.sock");
@@ -153,7 +153,7 @@ fn refused_at(folder: &TempDir, socket: &str) -> String {
 }
 
 #[test]
-fn a_directory_others_can_write_to_is_refused_unless_it_is_sticky() {
+fn directory_others_can_write_to_is_an_error_unless_sticky() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let open = folder.path().join("open");
@@ -173,7 +173,7 @@ fn a_directory_others_can_write_to_is_refused_unless_it_is_sticky() {
 }
 
 #[test]
-fn a_symlink_in_the_place_of_the_directory_is_refused_with_what_it_leads_to() {
+fn symlink_as_the_directory_is_an_error_that_names_its_target() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     fs::create_dir(folder.path().join("real")).unwrap();
@@ -189,7 +189,7 @@ fn a_symlink_in_the_place_of_the_directory_is_refused_with_what_it_leads_to() {
 }
 
 #[test]
-fn what_another_user_put_in_the_place_of_socket_or_lock_stays_and_is_named() {
+fn foreign_file_at_the_path_of_socket_or_lock_is_kept_and_named() {
     if !is_root() {
         return;
     }
@@ -229,7 +229,7 @@ fn what_another_user_put_in_the_place_of_socket_or_lock_stays_and_is_named() {
 }
 
 #[test]
-fn no_other_user_can_open_the_lock() {
+fn lock_file_is_not_accessible_to_other_users() {
     if !is_root() {
         return;
     }
@@ -250,7 +250,7 @@ fn no_other_user_can_open_the_lock() {
 }
 
 #[test]
-fn a_living_socket_whose_backlog_is_full_holds_nothing_up() {
+fn listening_socket_with_a_full_backlog_does_not_delay_the_start() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let path = folder.path().join("broker.sock");
@@ -263,7 +263,7 @@ fn a_living_socket_whose_backlog_is_full_holds_nothing_up() {
 }
 
 #[test]
-fn a_path_too_long_for_a_socket_says_so() {
+fn socket_path_that_is_too_long_exits_78_with_the_cause() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let deep = folder.path().join("d".repeat(120));
@@ -280,7 +280,7 @@ fn a_path_too_long_for_a_socket_says_so() {
 }
 
 #[test]
-fn nor_is_a_name_taken_that_is_too_long_for_callers() {
+fn socket_name_that_is_too_long_for_callers_exits_78() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let socket = folder.path().join("s".repeat(110));

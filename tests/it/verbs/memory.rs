@@ -11,7 +11,7 @@ use crate::common::wait::until;
 use crate::common::{Daemon, HOUR, config_text, kernel, parts, sandbox, token};
 
 #[test]
-fn memory_of_the_helper_is_closed_to_its_own_user_and_not_that_of_execs_command() {
+fn helper_is_not_dumpable_and_execs_command_is() {
     if !is_root() {
         return;
     }
@@ -69,7 +69,7 @@ fn caller_below_exec_is_identified() {
 }
 
 #[test]
-fn token_is_printed_where_the_memory_cannot_be_closed() {
+fn token_is_printed_when_process_hardening_fails() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let mut command = wrapped(&kernel::OPEN, &daemon.helper(&["data"]));

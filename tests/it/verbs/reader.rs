@@ -45,7 +45,7 @@ impl Drop for Running {
 }
 
 #[test]
-fn watch_and_status_end_when_the_reader_of_a_pipe_is_gone() {
+fn watch_and_status_end_when_the_reader_of_a_pipe_closes() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     for arguments in COMMANDS {
@@ -59,7 +59,7 @@ fn watch_and_status_end_when_the_reader_of_a_pipe_is_gone() {
 }
 
 #[test]
-fn watch_and_status_end_when_the_reader_of_a_socket_or_terminal_is_gone() {
+fn watch_and_status_end_when_the_reader_of_a_socket_or_terminal_closes() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     for arguments in COMMANDS {
@@ -92,7 +92,7 @@ fn watch_and_status_end_when_the_reader_of_a_socket_or_terminal_is_gone() {
 }
 
 #[test]
-fn watch_ends_before_its_first_token_when_its_reader_is_gone() {
+fn watch_ends_before_its_first_token_when_its_reader_closes() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("none.sock");
     let arguments = ["watch", "--wait", "--timeout", "10m", "data"];
@@ -102,7 +102,7 @@ fn watch_ends_before_its_first_token_when_its_reader_is_gone() {
 }
 
 #[test]
-fn watch_and_status_go_on_where_nobody_needs_to_read() {
+fn watch_and_status_continue_where_no_reader_is_needed() {
     let sandbox = sandbox(HOUR);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let start = |arguments: &[&str]| {

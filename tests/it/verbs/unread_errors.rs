@@ -42,7 +42,7 @@ fn stopped_terminal() -> (OwnedFd, OwnedFd) {
 }
 
 #[test]
-fn watch_removes_its_file_and_ends_while_nobody_reads_its_standard_error() {
+fn watch_removes_its_file_and_ends_with_an_unread_standard_error() {
     let sandbox = sandbox(Duration::from_secs(3));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     for make in [full_pipe, stopped_terminal] {

@@ -52,7 +52,7 @@ pub(super) fn wait_for(path: &Path, suits: impl Fn(Option<&str>) -> bool) {
 }
 
 #[test]
-fn watch_keeps_a_file_that_is_whole_closed_and_gone_with_its_token() {
+fn watch_file_is_complete_private_and_removed_at_expiry() {
     let sandbox = sandbox(Duration::from_secs(3));
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let file = daemon.folder().join("token");
@@ -131,7 +131,7 @@ fn watch_fails_as_get_does_without_a_first_token() {
 }
 
 #[test]
-fn watch_gives_out_no_token_with_less_life_than_asked_for_and_renews_in_time() {
+fn watch_prints_no_token_below_min_ttl_and_renews_in_time() {
     let sandbox = sandbox(Duration::from_secs(8));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let arguments = ["watch", "--min-ttl", "5", "data"];
@@ -155,7 +155,7 @@ fn watch_gives_out_no_token_with_less_life_than_asked_for_and_renews_in_time() {
 }
 
 #[test]
-fn watch_takes_its_file_away_when_it_is_stopped_and_no_file_of_others() {
+fn watch_removes_its_file_when_stopped_and_keeps_foreign_files() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let file = daemon.folder().join("token");
@@ -205,7 +205,7 @@ pub(super) fn kill(child: &Child, signal: &str) {
 }
 
 #[test]
-fn a_kept_file_is_on_disk_before_it_is_seen() {
+fn watch_file_is_synced_before_it_is_visible() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     token(&daemon.ask(&["data"]));

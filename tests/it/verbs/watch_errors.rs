@@ -145,7 +145,7 @@ fn watch_removes_an_expired_token_on_a_full_disk() {
 }
 
 #[test]
-fn watch_outlasts_a_read_only_remount_that_it_does_not_prevent() {
+fn watch_survives_a_read_only_remount_and_does_not_prevent_it() {
     let Some(disk) = Mounted::new() else {
         return;
     };
@@ -216,7 +216,7 @@ fn watch_leaves_at_most_one_file_where_none_can_be_removed() {
 }
 
 #[test]
-fn watch_removes_what_a_killed_one_left_and_has_room_for_long_names() {
+fn watch_removes_leftovers_of_a_killed_one_and_supports_long_names() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let folder = tempfile::tempdir().unwrap();
@@ -249,7 +249,7 @@ fn watch_exits_75_without_descriptors_for_its_signals() {
 }
 
 #[test]
-fn watch_writes_again_once_its_directory_is_back_and_leaves_no_token_in_a_moved_one() {
+fn watch_writes_to_a_recreated_directory_and_leaves_no_token_in_the_moved_one() {
     let sandbox = sandbox(Duration::from_secs(4));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let folder = tempfile::tempdir().unwrap();

@@ -66,7 +66,7 @@ fn refused(folder: &Path, to: &str) -> String {
 }
 
 #[test]
-fn watch_refuses_a_path_that_is_no_regular_file_before_it_connects() {
+fn watch_rejects_a_path_that_is_not_a_regular_file_before_it_connects() {
     let folder = folder_of_targets();
     let before = listing(folder.path());
     let path = folder.path().display();
@@ -124,7 +124,7 @@ fn watch_refuses_a_path_that_is_no_regular_file_before_it_connects() {
 }
 
 #[test]
-fn watch_refuses_a_path_that_ends_with_a_slash() {
+fn watch_rejects_a_path_that_ends_with_a_slash() {
     let folder = folder_of_targets();
     for (name, advice) in [
         ("absent/", "name a file: --to DIR/absent"),
@@ -232,7 +232,7 @@ impl Drop for Watching {
 }
 
 #[test]
-fn watch_leaves_what_others_put_at_its_path_and_writes_again_once_it_is_gone() {
+fn watch_keeps_a_foreign_file_at_its_path_and_writes_again_once_it_is_removed() {
     let sandbox = sandbox(Duration::from_secs(3));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let folder = tempfile::tempdir().unwrap();

@@ -32,7 +32,7 @@ fn watch(words: &str) -> Watch {
 }
 
 #[test]
-fn the_verb_may_be_left_out_and_options_stand_anywhere() {
+fn verb_is_optional_and_options_are_accepted_anywhere() {
     assert_eq!(get("data"), get("get data"));
     assert_eq!(get("--format curl data"), get("get data --format=curl"));
     assert_eq!(get("data user").scopes, "data user");
@@ -61,7 +61,7 @@ fn the_verb_may_be_left_out_and_options_stand_anywhere() {
 }
 
 #[test]
-fn the_environments_client_counts_when_none_is_named() {
+fn client_of_the_environment_is_used_without_a_client_option() {
     let client = |words: &[&str], variable: &str| match parse(
         words.iter().map(Into::into),
         Some(variable.into()),
@@ -75,7 +75,7 @@ fn the_environments_client_counts_when_none_is_named() {
 }
 
 #[test]
-fn every_value_that_is_offered_is_taken() {
+fn offered_values_are_accepted() {
     for name in FORMATS {
         assert!(read(&format!("--format {name} data")).is_ok(), "{name}");
     }
@@ -118,7 +118,7 @@ fn with(option: &OptionUsage, verb: Verb) -> String {
 }
 
 #[test]
-fn each_option_is_taken_by_its_verbs_and_refused_by_the_others_with_whose_it_is() {
+fn option_of_another_verb_is_an_error_that_names_its_verbs() {
     for option in OPTIONS {
         for usage in usage::VERBS {
             let words = with(option, usage.verb);
@@ -147,7 +147,7 @@ fn assert_names(words: &str, named: &str) {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn wrong_arguments_are_named_in_the_error() {
     for (words, named) in [
         ("", "domo-token data"),
         ("get", "domo-token data"),
@@ -206,7 +206,7 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
-fn command_that_was_meant_is_named() {
+fn word_of_another_command_is_an_error_that_names_that_command() {
     for (words, named) in [
         (
             "exec data curl -fsS URL",
@@ -296,7 +296,7 @@ fn status_and_help_are_read() {
 }
 
 #[test]
-fn exec_and_watch_say_where_a_token_goes() {
+fn exec_and_watch_parse_the_destination_of_the_token() {
     let found = exec("exec --fd 3 --format header data -- curl -fsS --x");
     assert_eq!(found.destination, Destination::Descriptor(3));
     assert_eq!(found.get.format, Format::Header);
@@ -322,7 +322,7 @@ fn exec_and_watch_say_where_a_token_goes() {
 }
 
 #[test]
-fn command_without_exec_is_refused_with_the_line_that_runs_it() {
+fn command_without_exec_is_an_error_with_the_line_that_runs_it() {
     let exec = "did you mean: domo-token exec data -- curl …";
     for words in [
         "data -- curl hunter2",
@@ -349,7 +349,7 @@ fn command_without_exec_is_refused_with_the_line_that_runs_it() {
 }
 
 #[test]
-fn command_behind_scopes_without_exec_is_refused_with_the_line_that_runs_it() {
+fn command_after_scopes_without_exec_is_an_error_with_the_line_that_runs_it() {
     for (words, line) in [
         ("data curl -fsS https://x/hunter2", "exec data -- curl …"),
         ("data curl --fail hunter2", "exec data -- curl …"),
@@ -442,7 +442,7 @@ fn dashes_before_the_first_word_end_the_options_alone() {
 }
 
 #[test]
-fn every_word_is_a_scope_after_get_and_domos_scopes_are_everywhere() {
+fn word_is_a_scope_after_get_and_domos_scopes_are_scopes_everywhere() {
     for word in ["list", "token", "config", "stauts", "run", "exce", "doctor"] {
         assert_eq!(get(&format!("get {word}")).scopes, word);
         assert_eq!(get(&format!("data {word}")).scopes, format!("data {word}"));
@@ -453,7 +453,7 @@ fn every_word_is_a_scope_after_get_and_domos_scopes_are_everywhere() {
 }
 
 #[test]
-fn what_is_nearly_a_verb_is_known() {
+fn misspelled_verb_is_recognized() {
     for (word, verb) in [
         ("statsu", "status"),
         ("stauts data", "status"),

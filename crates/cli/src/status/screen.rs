@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_takes_the_place_of_the_last_one() {
+    fn text_replaces_the_previous_one() {
         let mut screen = Screen::default();
         assert_eq!(screen.frame("a\nb\n", 80, 24), "a\x1b[K\nb\x1b[K\n\x1b[J");
         assert_eq!(screen.frame("c\n", 80, 24), "\x1b[2A\rc\x1b[K\n\x1b[J");
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_is_cut_and_said_to_be() {
+    fn text_larger_than_the_screen_is_cut_with_a_note() {
         let mut screen = Screen::default();
         let frame = screen.frame("1\n2\n3\n4\n5\n", 80, 4);
         assert_eq!(frame, "1\x1b[K\n2\x1b[K\n… and 3 lines more\x1b[K\n\x1b[J");

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_gets_a_line_for_each_set_whatever_there_is_to_say() {
+    fn pipe_receives_one_line_for_each_scope_set() {
         let fresh = set("data", ScopeState::Fresh, Some(at(48)));
         let denied = set("audit", ScopeState::Denied, None);
         assert_eq!(
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_gets_what_there_is_to_say_below_and_the_state_in_colour() {
+    fn terminal_shows_details_below_each_row_and_colours_states() {
         let text = shown(&[failing()], true, true);
         let words = "tries again in 41 min\n    3 failed attempts, 2 min ago: Domo answered 503";
         assert!(text.contains(words), "{text}");

@@ -325,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_between_attempts_double_up_to_the_longest() {
+    fn pauses_between_attempts_double_up_to_the_maximum() {
         let mut retry = Retry::default();
         let mut now = BootTime::from_millis(5);
         assert!(retry.is_due(now) && !retry.is_failing());
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn temporary_name_of_a_long_name_has_its_beginning() {
+    fn temporary_name_of_a_long_name_keeps_its_beginning() {
         let long = "é".repeat(127);
         for (target, part) in [("token", "token"), (&long, &"é".repeat(50))] {
             let name = temporary_name(target.as_ref()).into_string().unwrap();

@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn home_is_the_one_of_the_users_line() {
+    fn home_is_read_from_the_line_of_the_user() {
         let users = "root:x:0:0:root:/root:/bin/sh\nbroken\nann:x:1000:7:Ann,,:/home/ann:/bin/sh\n\
                      none:x:1001:7:::/bin/sh\n";
         assert_eq!(home_in(users, 1000), Some("/home/ann"));

@@ -424,7 +424,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_renewed_token_that_is_refused_too_is_noticed_once() {
+    fn rejection_of_a_renewed_token_is_reported_once() {
         let mut rejections = Rejections::default();
         let mut noticed = Vec::new();
         for generation in [7, 8, 9] {
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_worked_ends_the_row_and_a_late_complaint_starts_none() {
+    fn token_without_a_rejection_ends_the_series_and_a_late_rejection_starts_none() {
         let mut rejections = Rejections::default();
         rejections.replaced_by(1);
         assert!(!rejections.record(1, "uid 1".to_owned()));

@@ -118,12 +118,12 @@ fn lifetime_counts_from_before_the_request_was_sent() {
 }
 
 #[test]
-fn a_first_token_is_renewed_between_four_and_eight_tenths_of_its_life() {
+fn first_token_is_renewed_between_40_and_80_percent_of_its_lifetime() {
     assert_eq!(fresh(HOUR).poll_timeout(), Some(START + HOUR.mul_f64(0.6)));
 }
 
 #[test]
-fn a_later_token_is_renewed_between_seven_and_eight_tenths_of_its_life() {
+fn later_token_is_renewed_between_70_and_80_percent_of_its_lifetime() {
     let mut schedule = fresh(HOUR);
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
@@ -146,7 +146,7 @@ fn the_old_token_is_served_while_the_next_one_is_fetched() {
 }
 
 #[test]
-fn an_error_never_replaces_a_living_token() {
+fn error_never_replaces_a_valid_token() {
     for error in [
         denied(false),
         FetchError::transient(Cause::Unusable, "garbage"),
@@ -164,7 +164,7 @@ fn an_error_never_replaces_a_living_token() {
 }
 
 #[test]
-fn a_dead_token_is_never_served_and_its_death_brings_no_attempt_forward() {
+fn expired_token_is_never_served_and_its_expiry_moves_no_attempt() {
     let mut schedule = fresh(HOUR);
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
@@ -184,7 +184,7 @@ fn a_dead_token_is_never_served_and_its_death_brings_no_attempt_forward() {
 }
 
 #[test]
-fn a_token_too_near_its_end_to_be_used_is_not_handed_out() {
+fn token_about_to_expire_is_not_served() {
     let mut schedule = fresh(SECOND * 100);
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
@@ -197,7 +197,7 @@ fn a_token_too_near_its_end_to_be_used_is_not_handed_out() {
 }
 
 #[test]
-fn a_caller_that_waits_hears_by_its_deadline() {
+fn waiting_caller_is_answered_by_its_deadline() {
     let mut schedule = schedule();
     schedule.start(jitter(0.0, 1), START);
     let deadline = START + SECOND * 2;
@@ -214,7 +214,7 @@ fn a_caller_that_waits_hears_by_its_deadline() {
 }
 
 #[test]
-fn a_request_without_an_answer_is_given_up_and_tried_again() {
+fn request_without_a_response_times_out_and_is_repeated() {
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(1.0, 1), START);
     let limit = START + SECOND * 20 + REQUEST_GRACE;
@@ -228,7 +228,7 @@ fn a_request_without_an_answer_is_given_up_and_tried_again() {
 }
 
 #[test]
-fn refused_credentials_are_left_alone_for_five_minutes_whoever_asks() {
+fn rejected_credentials_cause_no_request_for_five_minutes_despite_callers() {
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(0.0, 1), START);
     schedule.handle_fetched(fetch_id, Err(denied(false)), START);
@@ -266,7 +266,7 @@ fn a_caller_whose_deadline_is_after_the_next_attempt_joins_it() {
 }
 
 #[test]
-fn more_life_than_any_token_has_is_refused_and_says_how_much_one_may_ask() {
+fn min_ttl_above_any_lifetime_is_refused_with_the_longest_possible() {
     let mut schedule = fresh(HOUR);
     let mut request = request(SECOND, START);
     request.min_ttl = Some(HOUR + SECOND);
@@ -276,7 +276,7 @@ fn more_life_than_any_token_has_is_refused_and_says_how_much_one_may_ask() {
 }
 
 #[test]
-fn more_life_than_the_token_has_left_brings_the_renewal_forward_to_the_floor() {
+fn min_ttl_above_the_remaining_lifetime_moves_renewal_forward_to_the_floor() {
     let mut schedule = fresh(HOUR);
     let now = START + SECOND * 10;
     let mut request = request(SECOND * 60, now);
@@ -291,7 +291,7 @@ fn more_life_than_the_token_has_left_brings_the_renewal_forward_to_the_floor() {
 }
 
 #[test]
-fn a_rejected_generation_that_was_replaced_already_costs_no_request() {
+fn rejected_generation_that_was_replaced_causes_no_request() {
     let mut schedule = fresh(HOUR);
     let mut request = request(SECOND, START);
     request.renew = Some(Renew::Rejected(99));
@@ -327,7 +327,7 @@ fn callers_that_reject_the_current_token_share_one_fetch_at_the_floor() {
 }
 
 #[test]
-fn a_renewal_without_a_generation_spares_a_young_token() {
+fn renewal_without_a_generation_serves_a_token_younger_than_the_floor() {
     let mut schedule = fresh(HOUR);
     let young = START + floor(HOUR);
     let mut request = request(SECOND, young);
@@ -343,7 +343,7 @@ fn a_renewal_without_a_generation_spares_a_young_token() {
 }
 
 #[test]
-fn the_same_text_again_keeps_its_generation_and_is_left_until_half_its_life_is_gone() {
+fn reissued_token_keeps_its_generation_and_is_renewed_at_half_its_remaining_time() {
     let mut schedule = fresh(HOUR);
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
@@ -370,7 +370,7 @@ fn the_same_text_again_keeps_its_generation_and_is_left_until_half_its_life_is_g
 }
 
 #[test]
-fn a_token_dead_on_arrival_counts_as_a_failure() {
+fn token_expired_on_arrival_is_a_failure() {
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(0.0, 1), START);
     let outcome =
@@ -386,7 +386,7 @@ fn a_token_dead_on_arrival_counts_as_a_failure() {
 }
 
 #[test]
-fn suspend_is_made_up_for_before_anything_is_served() {
+fn suspend_is_applied_before_anything_is_served() {
     let mut schedule = fresh(HOUR);
     let after = START + HOUR * 2;
     assert_eq!(

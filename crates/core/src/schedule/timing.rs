@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_floor_is_a_twentieth_within_its_bounds() {
+    fn floor_is_a_twentieth_of_the_lifetime_within_its_bounds() {
         for (life, floor_is) in [(1, 1), (20, 1), (300, 15), (600, 30), (3599, 30)] {
             let life = Duration::from_secs(life);
             assert_eq!(floor(life), Duration::from_secs(floor_is), "{life:?}");
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_gets_a_tenth_of_the_life_within_its_bounds() {
+    fn request_timeout_is_a_tenth_of_the_lifetime_within_its_bounds() {
         assert_eq!(request_timeout(None), Duration::from_secs(20));
         for (life, limit) in [(4, 2), (100, 10), (3599, 20)] {
             let timeout = request_timeout(Some(Duration::from_secs(life)));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenth_of_the_life_and_a_second_at_most_must_be_left() {
+    fn served_token_has_a_tenth_of_its_lifetime_left_or_one_second() {
         assert_eq!(
             min_left_to_serve(Duration::from_secs(5)),
             Duration::from_millis(500)
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_to_the_cap_and_are_spread_over_their_upper_half() {
+    fn backoff_doubles_to_the_maximum_and_is_spread_over_its_upper_half() {
         let wait = |n, draw| retry_after(n, Cause::Server, None, draw).as_millis();
         let full: Vec<u128> = (1..=8).map(|n| wait(n, 1.0)).collect();
         assert_eq!(
@@ -171,13 +171,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_must_mend_is_retried_slowly_from_the_first() {
+    fn failure_that_needs_an_administrator_starts_at_the_longest_backoff() {
         let wait = retry_after(1, Cause::Tls, None, 1.0);
         assert_eq!(wait, BACKOFF_MAX);
     }
 
     #[test]
-    fn the_server_may_ask_for_up_to_an_hour() {
+    fn retry_after_is_honoured_up_to_an_hour() {
         let asked = |secs| retry_after(1, Cause::RateLimited, Some(Duration::from_secs(secs)), 1.0);
         assert_eq!(asked(60), Duration::from_secs(60));
         assert_eq!(asked(1_000_000_000), RETRY_AFTER_MAX);

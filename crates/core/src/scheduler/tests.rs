@@ -79,7 +79,7 @@ fn denied() -> Result<Fetched, FetchError> {
 }
 
 #[test]
-fn every_set_is_fetched_at_start_and_three_at_once_for_one_client() {
+fn scope_sets_are_fetched_at_start_with_three_requests_per_client_at_once() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 8);
     let mut asked = 0;
@@ -96,7 +96,7 @@ fn every_set_is_fetched_at_start_and_three_at_once_for_one_client() {
 }
 
 #[test]
-fn many_clients_together_stay_within_the_bound_for_all_and_none_is_forgotten() {
+fn many_clients_stay_within_the_total_bound_and_all_are_fetched() {
     let mut scheduler = Scheduler::new(1);
     for number in 0..100 {
         add(&mut scheduler, &format!("client{number}"), 2);
@@ -115,7 +115,7 @@ fn many_clients_together_stay_within_the_bound_for_all_and_none_is_forgotten() {
 }
 
 #[test]
-fn a_request_given_up_makes_room_for_the_next() {
+fn timed_out_request_makes_room_for_the_next() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 4);
     assert_eq!(fetches(&mut scheduler).len(), 3);
@@ -125,7 +125,7 @@ fn a_request_given_up_makes_room_for_the_next() {
 }
 
 #[test]
-fn once_domo_refuses_a_client_one_of_its_sets_alone_asks_on() {
+fn rejected_client_is_probed_by_one_of_its_scope_sets() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 5);
     add(&mut scheduler, "other", 1);
@@ -171,7 +171,7 @@ fn once_domo_refuses_a_client_one_of_its_sets_alone_asks_on() {
 }
 
 #[test]
-fn a_refused_scope_stops_its_own_set_alone() {
+fn rejected_scope_stops_its_own_scope_set_only() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 2);
     let requests = fetches(&mut scheduler);
@@ -191,7 +191,7 @@ fn a_refused_scope_stops_its_own_set_alone() {
 }
 
 #[test]
-fn status_goes_on_after_any_set() {
+fn status_continues_after_any_scope_set() {
     let mut scheduler = Scheduler::new(1);
     for (client, sets) in [("acme", 3), ("beta", 2)] {
         add(&mut scheduler, client, sets);
@@ -210,7 +210,7 @@ fn status_goes_on_after_any_set() {
 }
 
 #[test]
-fn a_late_answer_to_a_request_given_up_changes_nothing() {
+fn late_response_to_a_timed_out_request_is_ignored() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 1);
     let (set, fetch_id) = fetches(&mut scheduler)[0];
@@ -222,7 +222,7 @@ fn a_late_answer_to_a_request_given_up_changes_nothing() {
 }
 
 #[test]
-fn what_is_unknown_is_named_with_what_there_is() {
+fn unknown_client_and_unknown_scope_set_are_distinguished() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 2);
     let scope = ScopeSet::parse("nosuch").unwrap();
@@ -256,7 +256,7 @@ fn request_for_a_set_that_does_not_exist_is_refused_and_waits_for_nothing() {
 }
 
 #[test]
-fn failed_attempts_are_reported_given_up_ones_too() {
+fn failed_and_timed_out_attempts_are_reported() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 1);
     fetches(&mut scheduler);
@@ -279,7 +279,7 @@ fn failed_attempts_are_reported_given_up_ones_too() {
 }
 
 #[test]
-fn the_document_has_the_bounds_as_they_are() {
+fn document_states_the_current_bounds() {
     let document = include_str!("../../../../docs/architecture.md");
     let works = format!("{} s", LOGIN_WORKS.as_secs());
     for (name, bound) in [

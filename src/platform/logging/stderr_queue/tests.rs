@@ -102,7 +102,7 @@ fn lines_of_a_sink_that_blocks_are_dropped_past_the_bound_and_reported_once() {
 }
 
 #[test]
-fn queue_never_holds_more_bytes_than_its_bound_but_for_last_lines() {
+fn queue_stays_within_its_bound_except_for_final_lines() {
     static DROPPED: AtomicU64 = AtomicU64::new(0);
     let (queue, _outside) = queue(&DROPPED, |_| {});
     let long = vec![b'x'; MAX_BYTES / 4];
@@ -170,7 +170,7 @@ fn wait_for_idle(queue: &LogQueue<Gate>) {
 }
 
 #[test]
-fn line_that_follows_a_torn_one_starts_a_new_line_after_the_thread_has_ended() {
+fn line_after_an_incomplete_one_starts_a_new_line_without_the_thread() {
     static DROPPED: AtomicU64 = AtomicU64::new(0);
     let (queue, outside) = queue(&DROPPED, |_| {});
     let tear = || {
@@ -194,7 +194,7 @@ fn line_that_follows_a_torn_one_starts_a_new_line_after_the_thread_has_ended() {
 }
 
 #[test]
-fn without_a_thread_a_line_longer_than_the_room_is_cut() {
+fn line_longer_than_the_free_space_is_cut_without_a_thread() {
     static DROPPED: AtomicU64 = AtomicU64::new(0);
     let (queue, outside) = queue(&DROPPED, |_| {});
     let line = "x".repeat(PIPE_ROOM) + "\n";
@@ -226,7 +226,7 @@ fn flush_ends_at_its_bound_while_the_sink_blocks() {
 }
 
 #[test]
-fn without_a_thread_a_line_is_written_at_once_or_dropped() {
+fn line_is_written_immediately_or_dropped_without_a_thread() {
     static DROPPED: AtomicU64 = AtomicU64::new(0);
     let (queue, outside) = queue(&DROPPED, |_| {});
     outside.allow(99);

@@ -45,7 +45,7 @@ fn look_up(lookups: &mut Lookups, uid: u32, moment: BootTime) {
 }
 
 #[test]
-fn answer_counts_for_ten_seconds_from_its_arrival() {
+fn answer_is_valid_for_ten_seconds_from_its_arrival() {
     let mut lookups = Lookups::default();
     let _answer = wait(&mut lookups, 1, at(0));
     lookups.start();
@@ -55,7 +55,7 @@ fn answer_counts_for_ten_seconds_from_its_arrival() {
 }
 
 #[test]
-fn failure_of_one_user_takes_no_other_users_groups_away() {
+fn failed_lookup_of_one_user_keeps_the_groups_of_others() {
     let mut lookups = Lookups::default();
     for uid in 1..5 {
         look_up(&mut lookups, uid, at(0));
@@ -71,7 +71,7 @@ fn failure_of_one_user_takes_no_other_users_groups_away() {
 }
 
 #[test]
-fn last_known_groups_count_for_an_hour_from_the_last_answer() {
+fn last_known_groups_are_valid_for_an_hour_from_the_last_answer() {
     let mut lookups = Lookups::default();
     look_up(&mut lookups, 1, at(0));
     for (moment, is_complete) in [(3000, true), (3599, true), (3620, false), (9000, false)] {
@@ -86,7 +86,7 @@ fn last_known_groups_count_for_an_hour_from_the_last_answer() {
 }
 
 #[test]
-fn lookup_that_hangs_keeps_the_fallback_and_is_not_started_again() {
+fn hanging_lookup_keeps_the_fallback_and_is_not_repeated() {
     let mut lookups = Lookups::default();
     look_up(&mut lookups, 1, at(0));
     let answer = wait(&mut lookups, 1, at(20));
@@ -136,7 +136,7 @@ fn unknown_users_past_the_bound_are_answered_without_a_lookup() {
 }
 
 #[test]
-fn users_that_the_database_lacks_push_no_known_user_out() {
+fn users_missing_in_the_database_evict_no_known_user() {
     let mut lookups = Lookups::default();
     look_up(&mut lookups, 1, at(0));
     for uid in 100_000..110_000 {

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn decoded_body_is_bound_at_every_layer() {
+    fn decoded_body_is_limited_after_each_coding() {
         let most = vec![b' '; MAX_BODY];
         let more = vec![b' '; MAX_BODY + 1];
         let bomb = gzip(&vec![0; 16 * MAX_BODY]);
@@ -332,7 +332,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_body_exceeds_the_bound_and_gzip_is_reversed(
+        fn decoded_body_never_exceeds_the_limit_and_gzip_round_trips(
             bytes in proptest::collection::vec(any::<u8>(), 0..2000),
             start in 0..4_usize,
         ) {

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_both_forms_and_nonsense_is_absent() {
+    fn retry_after_is_parsed_in_both_forms_and_ignored_otherwise() {
         let secs = |text| {
             retry_after(&headers(&[("retry-after", text)]), SystemTime::UNIX_EPOCH)
                 .map(|d| d.as_secs())

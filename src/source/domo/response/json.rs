@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn member_that_comes_twice_is_noticed_at_its_own_level() {
+    fn duplicate_member_is_noticed_at_its_own_level() {
         let (members, _) = read(br#"{"error":"a","scope":{"error":1,"error":2},"x":1,"x":2}"#);
         assert_eq!(members.repeated(&["error", "scope"]), None);
         let (members, _) = read(br#"{"error":"a","error":"b"}"#);

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn expiry_is_read_from_a_jwt_and_only_if_a_clock_can_have_meant_it() {
+    fn jwt_expiry_is_read_if_it_is_plausible() {
         let payload = |exp: &str| {
             jwt(&format!(
                 r#"{{"role":"Admin","exp":{exp},"scope":["data"]}}"#
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn own_expiry_counts_if_it_is_more_than_a_minute_earlier() {
+    fn jwt_expiry_is_used_if_it_is_more_than_a_minute_earlier() {
         let left = |seconds: i64| {
             let exp = NOW.checked_add_signed(seconds).unwrap();
             let token = jwt(&format!("{{\"exp\":{exp}}}"));
@@ -198,7 +198,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn own_expiry_never_makes_a_token_valid_for_longer(
+        fn jwt_expiry_never_extends_a_token(
             exp in any::<u64>(), now in any::<u64>(), seconds in 1..=LIFETIME_MAX,
         ) {
             let lifetime = Duration::from_secs(seconds);

@@ -108,7 +108,7 @@ fn own_broker_without_a_runtime_directory_needs_lingering() {
 }
 
 #[test]
-fn foreign_runtime_directory_is_left_for_the_users_own() {
+fn foreign_runtime_directory_is_replaced_by_that_of_the_user() {
     let foreign = "/run/user/1001/domo-token/broker.sock";
     let after_su = Host {
         paths: &["/run/user/1001/", "/run/user/1000/"],
@@ -253,7 +253,7 @@ fn socket_that_was_named_is_started_there_or_replaced_by_one_that_exists() {
 }
 
 #[test]
-fn broker_that_sends_nothing_is_looked_at_by_systemctl_status() {
+fn silent_broker_is_inspected_with_systemctl_status() {
     let ask = |host: &Host, socket: &str| host.with(|caller| caller.status(Path::new(socket)));
     let host = ask(&NOTHING, HOST_SOCKET).unwrap();
     assert_eq!(host, "see: systemctl status domo-tokend");

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_to_the_path_after_the_look_is_put_back_unless_it_is_a_regular_file() {
+    fn put_restores_what_replaced_the_path_after_the_check_unless_it_is_a_regular_file() {
         let folder = tempfile::tempdir().unwrap();
         let directory = open(folder.path());
         let [new, name] = ["new", "token"].map(|name| folder.path().join(name));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn discard_removes_no_file_of_others() {
+    fn discard_leaves_files_of_other_processes() {
         let folder = tempfile::tempdir().unwrap();
         let directory = open(folder.path());
         let [new, other] = ["new", "other"].map(|name| folder.path().join(name));

@@ -35,7 +35,7 @@ fn in_back_off(failures: u32) -> (Schedule, BootTime) {
 }
 
 #[test]
-fn while_no_lifetime_is_known_a_min_ttl_is_judged_by_the_first_token() {
+fn min_ttl_is_decided_by_the_first_token_while_no_lifetime_is_known() {
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(0.0, 1), START);
     for (waiter, least) in [(1, HOUR * 2), (2, HOUR / 2)] {
@@ -58,7 +58,7 @@ fn while_no_lifetime_is_known_a_min_ttl_is_judged_by_the_first_token() {
 }
 
 #[test]
-fn the_most_life_one_may_ask_can_always_be_had_once_the_floor_allows() {
+fn longest_possible_min_ttl_is_met_once_the_floor_allows() {
     for seconds in [1_u32, 2, 5, 19, 20, 60, 599, 3599, 86_400] {
         let life = SECOND * seconds;
         let mut schedule = fresh(life);
@@ -83,7 +83,7 @@ fn the_most_life_one_may_ask_can_always_be_had_once_the_floor_allows() {
 }
 
 #[test]
-fn more_life_than_the_floor_lets_one_have_in_time_is_75_with_when() {
+fn min_ttl_that_the_floor_delays_past_the_deadline_is_unavailable_with_the_time() {
     let mut schedule = fresh(HOUR);
     let now = START + SECOND * 25;
     let request = min_ttl(SECOND * 3580, SECOND * 5, now);
@@ -108,7 +108,7 @@ fn more_life_than_the_floor_lets_one_have_in_time_is_75_with_when() {
 }
 
 #[test]
-fn absurd_spans_overflow_nothing() {
+fn extreme_durations_do_not_overflow() {
     let most = Duration::from_millis(u64::MAX);
     let end = BootTime::from_millis(u64::MAX);
     let mut schedule = fresh(HOUR);
@@ -132,7 +132,7 @@ fn absurd_spans_overflow_nothing() {
 }
 
 #[test]
-fn a_min_ttl_beyond_what_a_reissued_token_has_left_is_75_and_says_why() {
+fn min_ttl_beyond_a_reissued_token_is_unavailable_with_the_reason() {
     let mut schedule = fresh(HOUR);
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
@@ -150,7 +150,7 @@ fn a_min_ttl_beyond_what_a_reissued_token_has_left_is_75_and_says_why() {
 }
 
 #[test]
-fn a_reissued_token_that_died_is_not_said_to_live() {
+fn expired_reissued_token_is_not_reported_as_valid() {
     let mut schedule = fresh(HOUR);
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
@@ -169,7 +169,7 @@ fn a_reissued_token_that_died_is_not_said_to_live() {
 }
 
 #[test]
-fn a_renewal_without_a_generation_joins_the_next_attempt_and_never_brings_it_forward() {
+fn renewal_without_a_generation_joins_the_next_attempt_and_does_not_move_it() {
     let (mut schedule, now) = in_back_off(4);
     let retry_at = now + SECOND * 8;
     assert_eq!(schedule.poll_timeout(), Some(retry_at));
@@ -193,7 +193,7 @@ fn a_renewal_without_a_generation_joins_the_next_attempt_and_never_brings_it_for
 }
 
 #[test]
-fn every_waiter_is_judged_anew_after_each_failed_attempt() {
+fn waiters_are_decided_again_after_each_failed_attempt() {
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(1.0, 1), START);
     for (waiter, wait) in [(1, SECOND * 2), (2, SECOND * 60)] {
@@ -226,7 +226,7 @@ fn every_waiter_is_judged_anew_after_each_failed_attempt() {
 }
 
 #[test]
-fn a_caller_of_a_blocked_set_hears_why_and_when() {
+fn caller_of_a_blocked_scope_set_receives_cause_and_next_attempt() {
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(1.0, 1), START);
     schedule.handle_fetched(fetch_id, failing(Cause::Server), START);
@@ -250,7 +250,7 @@ fn a_caller_of_a_blocked_set_hears_why_and_when() {
 }
 
 #[test]
-fn new_credentials_are_given_time_as_if_nothing_were_known_of_their_tokens() {
+fn new_credentials_are_treated_as_if_no_lifetime_were_known() {
     let mut schedule = fresh(SECOND * 4);
     schedule.new_credentials(START + SECOND);
     let now = START + SECOND;
@@ -271,7 +271,7 @@ fn new_credentials_are_given_time_as_if_nothing_were_known_of_their_tokens() {
 }
 
 #[test]
-fn who_waits_for_an_answer_is_not_told_of_a_refusal_that_the_answer_ends() {
+fn waiter_is_decided_by_the_response_and_not_by_a_block_that_it_ends() {
     let left = SECOND * 1440;
     let scope_refused = denied(true);
     for (answer, kind, message) in [

@@ -43,7 +43,7 @@ fn first_rejection_is_confirmed_after_five_seconds_and_then_counts_for_five_minu
 }
 
 #[test]
-fn caller_waits_for_the_confirmation_if_its_deadline_allows_and_is_denied_else() {
+fn caller_waits_for_the_confirmation_if_its_deadline_allows_and_is_denied_otherwise() {
     let mut schedule = rejected();
     let impatient = schedule.request(WaiterId(1), &request(CONFIRM_AFTER, START), START);
     let refusal = refused(impatient);
@@ -104,7 +104,7 @@ fn confirmation_that_fails_otherwise_backs_off_and_the_next_rejection_counts() {
 }
 
 #[test]
-fn rejection_after_a_success_or_new_credentials_is_confirmed_again_and_after_a_reload_not() {
+fn rejection_is_confirmed_after_a_success_or_new_credentials_but_not_after_a_reload() {
     let mut schedule = rejected();
     let confirm_at = START + CONFIRM_AFTER;
     fetch(&mut schedule, Ok(fetched("first", HOUR)), confirm_at);
@@ -132,7 +132,7 @@ fn confirmations_do_not_count_as_changes_of_credentials() {
 }
 
 #[test]
-fn set_of_a_client_that_another_set_confirms_joins_or_denies_its_callers_alike() {
+fn scope_set_decides_callers_alike_while_another_one_confirms_the_client() {
     let mut schedule = schedule();
     let until = START + CONFIRM_AFTER;
     schedule.await_confirmation("Domo answered 401", Some(until), START);

@@ -4,7 +4,7 @@ use super::*;
 use domo_token_protocol::messages::ScopeState;
 
 #[test]
-fn a_reload_tries_what_was_refused_at_once_and_leaves_living_timers_alone() {
+fn reload_retries_rejected_scope_sets_and_keeps_timers_of_valid_tokens() {
     let mut refused = schedule();
     let fetch_id = refused.start(jitter(0.0, 1), START);
     refused.handle_fetched(fetch_id, Err(denied(false)), START);
@@ -18,7 +18,7 @@ fn a_reload_tries_what_was_refused_at_once_and_leaves_living_timers_alone() {
 }
 
 #[test]
-fn a_blocked_set_asks_for_nothing_but_serves_what_lives() {
+fn blocked_scope_set_makes_no_request_and_serves_its_valid_token() {
     let mut schedule = fresh(HOUR);
     schedule.block("Domo answered 401", None, false, START);
     let death = START + HOUR;
@@ -36,7 +36,7 @@ fn a_blocked_set_asks_for_nothing_but_serves_what_lives() {
 }
 
 #[test]
-fn closing_refuses_all_who_wait() {
+fn shutdown_refuses_all_waiters() {
     let mut schedule = schedule();
     schedule.start(jitter(0.0, 1), START);
     assert_eq!(
@@ -49,7 +49,7 @@ fn closing_refuses_all_who_wait() {
 }
 
 #[test]
-fn an_answer_to_old_credentials_is_dropped_and_its_callers_move_to_the_new_fetch() {
+fn response_to_old_credentials_is_dropped_and_its_callers_join_the_new_fetch() {
     let mut schedule = schedule();
     let old = schedule.start(jitter(0.0, 1), START);
     assert_eq!(
@@ -68,7 +68,7 @@ fn an_answer_to_old_credentials_is_dropped_and_its_callers_move_to_the_new_fetch
 }
 
 #[test]
-fn a_set_finds_out_how_its_client_stands_unless_it_asks_or_has_to_wait_itself() {
+fn scope_set_may_probe_unless_it_is_fetching_or_has_to_wait() {
     let later = START + SECOND * 2;
     let mut schedule = schedule();
     assert!(schedule.may_probe(START), "nothing keeps it");
@@ -92,7 +92,7 @@ fn a_set_finds_out_how_its_client_stands_unless_it_asks_or_has_to_wait_itself() 
 }
 
 #[test]
-fn status_shows_a_blocked_set_as_refused_and_the_old_token_under_failing_credentials() {
+fn status_shows_a_block_as_denied_and_the_error_of_new_credentials() {
     let mut schedule = fresh(HOUR);
     assert_eq!(schedule.status("", START).state, ScopeState::Fresh);
     let until = START + SECOND;
@@ -140,7 +140,7 @@ fn new_credentials_cause_three_requests_in_a_row_then_one_per_interval() {
 }
 
 #[test]
-fn held_credentials_are_tried_last_and_the_old_token_is_served_until_then() {
+fn deferred_credentials_are_tried_last_and_the_old_token_is_served_until_then() {
     let mut schedule = fresh(HOUR);
     for number in 2..=4 {
         assert!(changed(&mut schedule, START, number));
@@ -168,7 +168,7 @@ fn held_credentials_are_tried_last_and_the_old_token_is_served_until_then() {
 }
 
 #[test]
-fn caller_joins_held_credentials_that_are_due_in_time_and_is_refused_else() {
+fn caller_joins_deferred_credentials_due_in_time_and_is_refused_otherwise() {
     let mut schedule = schedule();
     for number in 1..=3 {
         assert!(changed(&mut schedule, START, number));

@@ -37,7 +37,7 @@ fn constants() -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn the_document_has_each_constant_with_its_value_and_no_other() {
+fn document_lists_each_constant_with_its_value_and_no_other() {
     let (policy, _) = DOCUMENT.split_once("## What is read of an answer").unwrap();
     let rows = policy.lines().filter(|line| line.starts_with("| `"));
     let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
@@ -51,7 +51,7 @@ fn the_document_has_each_constant_with_its_value_and_no_other() {
 }
 
 #[test]
-fn the_document_names_the_parts_of_a_life_at_which_renewal_falls() {
+fn document_states_the_fractions_of_the_lifetime_for_renewal() {
     let part = |first, draw| timing::renew_after(HOUR, HOUR, first, draw).as_secs_f64() / 3600.0;
     for first in [true, false] {
         let range = format!("{:.2}–{:.2}", part(first, 0.0), part(first, 1.0));
@@ -148,6 +148,6 @@ fn happen(schedule: &mut Schedule, now: &mut BootTime, rng: &mut fastrand::Rng, 
 }
 
 #[test]
-fn the_diagram_has_just_the_transitions_that_happen() {
+fn diagram_shows_exactly_the_transitions_that_happen() {
     assert_eq!(seen_edges(), diagram());
 }

@@ -79,7 +79,7 @@ fn denied_because(message: &str) -> FetchError {
 }
 
 #[test]
-fn a_client_refused_through_another_set_is_not_told_of_twice() {
+fn rejection_through_another_scope_set_is_reported_once() {
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(0.5, 1), START);
     schedule.block("Domo answered 401", None, false, START);

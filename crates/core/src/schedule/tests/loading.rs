@@ -48,7 +48,7 @@ fn caller_of_a_client_that_failed_to_load_is_refused_by_whether_it_is_retried() 
 }
 
 #[test]
-fn token_kept_from_an_earlier_process_is_not_served_before_its_client_is_loaded() {
+fn restored_token_is_not_served_before_its_client_is_loaded() {
     let snapshot = fresh(HOUR).snapshot(START).unwrap();
     let mut after = schedule();
     after.set_loading(Some(Loading::Failed { retry_at: None }), START);

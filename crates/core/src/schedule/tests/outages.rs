@@ -141,7 +141,7 @@ fn suspend_over_renewal_and_expiry_reports_nothing_unless_the_next_request_fails
 }
 
 #[test]
-fn suspend_over_the_expiry_of_a_token_whose_renewal_failed_reports_since_when_it_is_gone() {
+fn suspend_over_the_expiry_after_a_failed_renewal_reports_the_time_of_expiry() {
     let mut schedule = fresh(HOUR);
     attempt(&mut schedule, Err(transient(Cause::Server)));
     reports(&mut schedule);

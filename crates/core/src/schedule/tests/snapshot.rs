@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_token_and_its_timer_go_on_in_the_next_process() {
+fn snapshot_keeps_the_token_and_its_timer() {
     let before = fresh(HOUR);
     let snapshot = before.snapshot(START).unwrap();
     let mut after = schedule();
@@ -18,7 +18,7 @@ fn a_token_and_its_timer_go_on_in_the_next_process() {
 }
 
 #[test]
-fn a_token_whose_renewal_was_under_way_is_kept_and_renewed_at_once() {
+fn token_whose_renewal_was_in_flight_is_kept_and_renewed_immediately() {
     let mut before = fresh(HOUR);
     let due = before.poll_timeout().unwrap();
     before.handle_timeout(due);
@@ -32,7 +32,7 @@ fn a_token_whose_renewal_was_under_way_is_kept_and_renewed_at_once() {
 }
 
 #[test]
-fn whose_renewal_fails_after_a_restart_has_no_new_credentials_to_blame() {
+fn failed_renewal_after_a_restart_is_no_error_of_new_credentials() {
     let mut before = fresh(HOUR);
     let due = before.poll_timeout().unwrap();
     before.handle_timeout(due);
@@ -57,6 +57,6 @@ fn whose_renewal_fails_after_a_restart_has_no_new_credentials_to_blame() {
 }
 
 #[test]
-fn a_dead_token_is_not_kept() {
+fn expired_token_is_not_in_the_snapshot() {
     assert_eq!(fresh(HOUR).snapshot(START + HOUR), None);
 }

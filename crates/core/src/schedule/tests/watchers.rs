@@ -32,7 +32,7 @@ fn each_new_token_is_announced_once() {
 }
 
 #[test]
-fn a_token_that_dies_with_no_successor_is_announced_once_and_so_is_the_next() {
+fn expiry_without_a_successor_and_the_next_token_are_announced_once_each() {
     let mut schedule = fresh(HOUR);
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
@@ -62,7 +62,7 @@ fn a_token_that_dies_with_no_successor_is_announced_once_and_so_is_the_next() {
 }
 
 #[test]
-fn a_first_failure_is_announced_and_a_second_is_no_news() {
+fn first_failure_is_announced_and_a_second_is_not() {
     let mut schedule = schedule();
     for expected in [1, 0] {
         let now = schedule.poll_timeout().unwrap_or(START);
@@ -74,13 +74,13 @@ fn a_first_failure_is_announced_and_a_second_is_no_news() {
 }
 
 #[test]
-fn a_dead_token_is_not_shown_even_before_its_death_is_noticed() {
+fn expired_token_is_not_shown_before_its_expiry_is_processed() {
     let schedule = fresh(HOUR);
     assert!(schedule.watcher_reply(START + HOUR).unwrap().is_err());
 }
 
 #[test]
-fn the_second_refused_token_in_a_row_is_reported_once() {
+fn second_rejected_token_in_a_row_is_reported_once() {
     let mut schedule = fresh(HOUR);
     let mut now = START;
     let mut reported = 0;

@@ -20,7 +20,7 @@ fn pass(scheduler: &mut Scheduler, healthy: &str, end: BootTime) -> Option<BootT
 }
 
 #[test]
-fn clients_whose_domo_hangs_do_not_keep_another_from_its_turn() {
+fn clients_whose_requests_hang_do_not_starve_another_client() {
     let mut scheduler = Scheduler::new(1);
     for number in 0..30 {
         add(&mut scheduler, &format!("hangs{number:02}"), 40);
@@ -32,7 +32,7 @@ fn clients_whose_domo_hangs_do_not_keep_another_from_its_turn() {
 }
 
 #[test]
-fn clients_that_wait_for_room_have_it_by_turns() {
+fn clients_that_wait_for_admission_are_served_round_robin() {
     let mut scheduler = Scheduler::new(1);
     let names = (0..40).map(|number| format!("client{number:02}"));
     for name in names {
@@ -56,7 +56,7 @@ fn clients_that_wait_for_room_have_it_by_turns() {
 
 /// Domo rejects one scope set of a client as if it rejected the client; the others would be granted.
 #[test]
-fn one_refused_set_costs_the_others_no_token_though_domo_seems_to_mean_them_all() {
+fn client_rejection_of_one_scope_set_costs_the_others_no_token() {
     let mut scheduler = Scheduler::new(1);
     let sets = add(&mut scheduler, "acme", 6);
     let mut now = NOW;
@@ -89,7 +89,7 @@ fn one_refused_set_costs_the_others_no_token_though_domo_seems_to_mean_them_all(
 }
 
 #[test]
-fn a_set_that_was_refused_its_scopes_waits_its_time_whatever_befalls_its_client() {
+fn scope_set_with_rejected_scopes_waits_whatever_happens_to_its_client() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 3);
     let requests = fetches(&mut scheduler);
@@ -118,7 +118,7 @@ fn a_set_that_was_refused_its_scopes_waits_its_time_whatever_befalls_its_client(
 }
 
 #[test]
-fn a_set_that_domo_wants_left_alone_asks_for_no_other() {
+fn scope_set_under_retry_after_does_not_probe_for_its_client() {
     let mut scheduler = Scheduler::new(1);
     let sets = add(&mut scheduler, "acme", 3);
     let requests = fetches(&mut scheduler);

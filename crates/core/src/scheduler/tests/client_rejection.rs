@@ -60,7 +60,7 @@ fn one_rejection_that_passes_costs_all_scope_sets_five_seconds() {
 }
 
 #[test]
-fn scope_set_whose_own_request_was_rejected_goes_on_when_another_one_confirms_the_client() {
+fn rejected_scope_set_continues_when_another_one_confirms_the_client() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 3);
     let requests = fetches(&mut scheduler);
@@ -121,7 +121,7 @@ fn rejected_trial_of_new_credentials_costs_one_confirmation() {
 }
 
 #[test]
-fn new_credentials_during_the_wait_for_the_confirmation_are_tried_at_once() {
+fn new_credentials_during_the_wait_for_the_confirmation_are_tried_immediately() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(vec![spec("acme", 3)], NOW);
     for (set, fetch_id) in fetches(&mut scheduler) {
@@ -198,7 +198,7 @@ fn confirmation_that_fails_otherwise_is_repeated_by_the_same_set_alone() {
 }
 
 #[test]
-fn set_added_to_a_rejected_client_costs_no_confirmation_of_its_own() {
+fn scope_set_added_to_a_rejected_client_causes_no_confirmation() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(vec![spec("acme", 1)], NOW);
     let first = fetches(&mut scheduler);

@@ -22,7 +22,7 @@ fn expiries(scheduler: &Scheduler) -> Vec<(String, String, Option<BootTime>)> {
 }
 
 #[test]
-fn what_stays_wanted_keeps_its_tokens_and_costs_no_request() {
+fn unchanged_scope_sets_keep_their_tokens_and_cause_no_request() {
     let mut scheduler = Scheduler::new(1);
     let all = vec![spec("acme", 2), spec("other", 1)];
     let changes = scheduler.configure(all.clone(), NOW);
@@ -37,7 +37,7 @@ fn what_stays_wanted_keeps_its_tokens_and_costs_no_request() {
 }
 
 #[test]
-fn added_sets_are_fetched_and_removed_ones_are_gone_with_their_callers_told() {
+fn added_scope_sets_are_fetched_and_callers_of_removed_ones_are_refused() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(vec![spec("acme", 2), spec("other", 1)], NOW);
     let requests = fetches(&mut scheduler);
@@ -80,7 +80,7 @@ fn added_sets_are_fetched_and_removed_ones_are_gone_with_their_callers_told() {
 }
 
 #[test]
-fn room_that_a_removed_client_leaves_is_used() {
+fn admission_freed_by_a_removed_client_is_used() {
     let mut scheduler = Scheduler::new(1);
     let many = |from: usize| (from..100).map(|number| spec(&format!("c{number:02}"), 1));
     scheduler.configure(many(0).collect(), NOW);
@@ -90,7 +90,7 @@ fn room_that_a_removed_client_leaves_is_used() {
 }
 
 #[test]
-fn new_credentials_are_tried_at_once_whatever_the_old_ones_ran_into() {
+fn new_credentials_are_tried_immediately_in_each_state_of_the_old_ones() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(vec![spec("acme", 5)], NOW);
     for (set, fetch_id) in fetches(&mut scheduler) {
@@ -120,7 +120,7 @@ fn new_credentials_are_tried_at_once_whatever_the_old_ones_ran_into() {
 }
 
 #[test]
-fn a_retry_tries_what_is_refused_and_what_waits_and_nothing_else() {
+fn retry_starts_rejected_and_waiting_scope_sets_only() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(vec![spec("acme", 2), spec("good", 1), spec("slow", 1)], NOW);
     for (set, fetch_id) in fetches(&mut scheduler) {
@@ -143,7 +143,7 @@ fn a_retry_tries_what_is_refused_and_what_waits_and_nothing_else() {
 }
 
 #[test]
-fn set_that_comes_and_goes_with_each_config_costs_no_more_than_changing_credentials() {
+fn scope_set_toggled_by_each_config_is_limited_like_changing_credentials() {
     for keep_client in [true, false] {
         let mut scheduler = Scheduler::new(1);
         let with = vec![spec("acme", 2), spec("other", 1)];
@@ -170,7 +170,7 @@ fn set_that_comes_and_goes_with_each_config_costs_no_more_than_changing_credenti
 }
 
 #[test]
-fn client_that_changes_its_name_with_each_config_costs_no_more_than_changing_credentials() {
+fn client_renamed_by_each_config_is_limited_like_changing_credentials() {
     let loaded = |name: &str, loading: Option<Loading>| {
         let shown_id = if loading.is_none() { "441e307a…" } else { "" };
         let shown_id = shown_id.to_owned();
@@ -204,7 +204,7 @@ fn client_that_changes_its_name_with_each_config_costs_no_more_than_changing_cre
 }
 
 #[test]
-fn set_that_comes_back_later_is_a_new_one() {
+fn scope_set_added_again_later_is_a_new_one() {
     let mut scheduler = Scheduler::new(1);
     let later = |seconds| NOW + Duration::from_secs(seconds);
     for step in 0..8 {
@@ -228,7 +228,7 @@ fn renewed(count: usize) -> Vec<ClientSpec> {
 }
 
 #[test]
-fn credentials_that_change_all_the_time_and_are_wrong_cost_a_client_few_requests() {
+fn wrong_credentials_that_change_constantly_cost_a_client_few_requests() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(vec![spec("acme", 3)], NOW);
     fetched(&mut scheduler);
@@ -248,7 +248,7 @@ fn credentials_that_change_all_the_time_and_are_wrong_cost_a_client_few_requests
 }
 
 #[test]
-fn sets_that_wait_for_a_trial_go_on_when_it_fails_is_late_or_its_set_is_removed() {
+fn scope_sets_waiting_for_a_trial_continue_when_it_fails_times_out_or_is_removed() {
     for case in 0..3 {
         let mut scheduler = Scheduler::new(1);
         scheduler.configure(vec![spec("acme", 3)], NOW);

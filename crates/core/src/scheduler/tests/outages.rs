@@ -126,7 +126,7 @@ fn is_confirmation(outcome: &Outcome) -> bool {
 }
 
 #[test]
-fn rejection_that_is_confirmed_is_reported_once_more_whatever_comes_between() {
+fn confirmed_rejection_is_reported_once_more_whatever_happens_in_between() {
     for (between, is_reload) in [(false, false), (true, false), (false, true)] {
         let mut scheduler = Scheduler::new(1);
         add(&mut scheduler, "acme", 5);

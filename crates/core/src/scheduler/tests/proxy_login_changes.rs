@@ -50,7 +50,7 @@ fn trial_that_new_credentials_abort_counts_as_often_as_it_starts() {
 }
 
 #[test]
-fn login_that_changes_all_the_time_is_tried_three_times_in_a_row_then_once_per_interval() {
+fn login_that_changes_constantly_is_tried_three_times_then_once_per_interval() {
     let mut scheduler = Scheduler::new(1);
     let mut sent = Vec::new();
     for step in 0..200_u32 {
@@ -75,7 +75,7 @@ fn login_that_changes_all_the_time_is_tried_three_times_in_a_row_then_once_per_i
 }
 
 #[test]
-fn set_that_tries_a_login_and_is_removed_leaves_the_trial_to_another_one() {
+fn login_trial_of_a_removed_scope_set_passes_to_another_one() {
     for keep_client in [true, false] {
         let mut scheduler = Scheduler::new(1);
         scheduler.configure(with_login(GOOD, &["a", "b"], 2), NOW);
@@ -95,7 +95,7 @@ fn set_that_tries_a_login_and_is_removed_leaves_the_trial_to_another_one() {
 }
 
 #[test]
-fn client_that_leaves_a_login_that_is_being_tried_goes_on_with_its_own() {
+fn client_that_changes_its_login_during_a_trial_continues_with_the_new_one() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(with_login(WRONG, &["a", "b"], 2), NOW);
     let tried = fetches(&mut scheduler);
@@ -197,7 +197,7 @@ fn client_that_is_loaded_after_its_login_was_rejected_neither_tries_nor_reports_
 }
 
 #[test]
-fn login_that_has_to_wait_because_it_changes_too_often_says_so_with_the_time() {
+fn login_deferred_because_it_changes_too_often_is_refused_with_the_time() {
     let mut scheduler = Scheduler::new(1);
     let mut now = NOW;
     for step in 0..4 {

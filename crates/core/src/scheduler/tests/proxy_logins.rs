@@ -122,7 +122,7 @@ fn login_that_worked_and_is_then_rejected_is_tried_once_and_then_once_in_five_mi
 }
 
 #[test]
-fn corrected_login_is_tried_at_once_by_one_request_and_then_used_by_all() {
+fn corrected_login_is_tried_immediately_by_one_request_and_then_used_by_all() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(with_login(WRONG, &["a", "b", "c"], 4), NOW);
     let later = NOW + SECOND * 60;
@@ -150,7 +150,7 @@ fn corrected_login_is_tried_at_once_by_one_request_and_then_used_by_all() {
 }
 
 #[test]
-pub(super) fn rejected_login_holds_up_no_client_with_another_one_or_without_a_proxy() {
+pub(super) fn rejected_login_delays_no_client_with_another_login_or_without_a_proxy() {
     let mut scheduler = Scheduler::new(1);
     let mut config = with_login(GOOD, &["good"], 4);
     config.extend(with_login(WRONG, &["wrong", "wrong too"], 4));
@@ -174,7 +174,7 @@ pub(super) fn rejected_login_holds_up_no_client_with_another_one_or_without_a_pr
 }
 
 #[test]
-fn hanging_proxy_with_an_untried_login_is_asked_by_one_request_at_a_time_in_turn() {
+fn hanging_proxy_with_an_untried_login_receives_one_request_at_a_time() {
     let mut scheduler = Scheduler::new(1);
     let mut config = with_login(WRONG, &["a", "b", "c"], 40);
     config.push(spec("direct", 40));
@@ -205,7 +205,7 @@ fn hanging_proxy_with_an_untried_login_is_asked_by_one_request_at_a_time_in_turn
 }
 
 #[test]
-fn caller_whose_request_waits_for_a_login_hears_what_it_waits_for() {
+fn caller_whose_request_waits_for_a_login_receives_the_reason() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(with_login(GOOD, &["a", "b"], 1), NOW);
     let tried = fetches(&mut scheduler)[0].0;

@@ -6,7 +6,7 @@ use super::proxy_logins::{
 use super::*;
 
 #[test]
-fn open_tunnel_shows_that_the_login_works_while_domo_has_not_answered() {
+fn open_tunnel_proves_the_login_before_domo_responds() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(with_login(GOOD, &["a", "b"], 4), NOW);
     let requests = fetches(&mut scheduler);
@@ -48,7 +48,7 @@ fn login_that_worked_is_tried_by_one_request_after_a_minute_or_a_reload() {
 }
 
 #[test]
-fn requests_without_a_tunnel_are_given_up_when_another_one_is_rejected() {
+fn requests_without_a_tunnel_are_cancelled_when_another_one_is_rejected() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(with_login(WRONG, &["a", "b"], 4), NOW);
     let first = fetches(&mut scheduler);
@@ -79,7 +79,7 @@ fn requests_without_a_tunnel_are_given_up_when_another_one_is_rejected() {
 }
 
 #[test]
-fn proxy_without_a_login_is_asked_by_all_at_once_until_it_answers_407() {
+fn proxy_without_a_login_receives_concurrent_requests_until_it_answers_407() {
     let none = ProxyLoginId::without_login(1);
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(with_login(none, &["a", "b"], 4), NOW);
@@ -95,7 +95,7 @@ fn proxy_without_a_login_is_asked_by_all_at_once_until_it_answers_407() {
 }
 
 #[test]
-fn failure_of_another_kind_after_five_minutes_takes_the_place_of_the_rejection() {
+fn failure_of_another_kind_after_five_minutes_replaces_the_rejection() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(with_login(WRONG, &["a", "b"], 2), NOW);
     let requests = fetches(&mut scheduler);

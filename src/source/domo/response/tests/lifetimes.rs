@@ -15,7 +15,7 @@ fn jwt(seconds: i64) -> String {
 }
 
 #[test]
-fn expires_in_is_read_in_every_form_that_makes_sense() {
+fn expires_in_is_parsed_as_number_and_text() {
     let read = |text: &str| {
         let fetched = token(format!(r#"{{"access_token":"abc","expires_in":{text}}}"#)).ok()?;
         Some((fetched.lifetime.as_secs(), fetched.lifetime_source))
@@ -65,7 +65,7 @@ fn expires_in_is_read_in_every_form_that_makes_sense() {
 }
 
 #[test]
-fn expiry_of_the_token_itself_counts_if_it_is_earlier_by_the_servers_clock() {
+fn jwt_expiry_is_used_if_it_is_earlier_by_the_servers_clock() {
     let read = |expires_in: &str, exp: i64, headers: &[(&'static str, &str)]| {
         let token = jwt(exp);
         let body = format!(r#"{{"access_token":"{token}","expires_in":{expires_in}}}"#);
@@ -104,7 +104,7 @@ fn expiry_of_the_token_itself_counts_if_it_is_earlier_by_the_servers_clock() {
 }
 
 #[test]
-fn token_that_has_expired_by_itself_is_transient_and_a_cache_is_named() {
+fn token_expired_by_its_jwt_is_transient_and_a_cache_is_suggested() {
     let read = |exp: i64, headers: &[(&'static str, &str)]| {
         let body = format!(r#"{{"access_token":"{}","expires_in":3599}}"#, jwt(exp));
         transient(result(&answer(200, headers, body)).unwrap_err())
@@ -134,7 +134,7 @@ fn token_that_has_expired_by_itself_is_transient_and_a_cache_is_named() {
 }
 
 #[test]
-fn clock_of_this_machine_changes_no_lifetime_and_is_noted_without_a_date() {
+fn local_clock_changes_no_lifetime_and_is_reported_without_a_date() {
     let read = |expires_in: &str, exp: i64, headers: &[(&'static str, &str)]| {
         let body = format!(
             r#"{{"access_token":"{}","expires_in":{expires_in}}}"#,

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn rejection_comes_in_domos_shape_and_in_oauths() {
+fn rejection_is_recognized_in_domos_and_oauths_form() {
     let domo = r#"{"status":401,"statusReason":"Unauthorized","message":"Bad client credentials","toe":"AB-CD-EF"}"#;
     let oauth = r#"{"error":"invalid_client","error_description":"who are you"}"#;
     for (status, body, named) in [
@@ -57,7 +57,7 @@ fn rejection_comes_in_domos_shape_and_in_oauths() {
 }
 
 #[test]
-fn everything_else_is_worth_another_try() {
+fn other_errors_are_transient() {
     let oauth = r#"{"error":"temporarily_unavailable"}"#;
     let gateways =
         r#"{"timestamp":"2026-01-01","status":400,"error":"Bad Request","path":"/oauth/token"}"#;
@@ -162,7 +162,7 @@ fn retry_after_is_passed_on_with_every_transient_answer() {
 }
 
 #[test]
-fn compressed_rejection_is_read_like_a_plain_one() {
+fn compressed_rejection_is_parsed_like_a_plain_one() {
     let coded = [("content-encoding", "gzip")];
     let scope = gzip(r#"{"error":"invalid_scope","error_description":"no dta"}"#);
     let domo = gzip(r#"{"status":401,"message":"Bad client credentials","toe":"A-B-C"}"#);
@@ -188,7 +188,7 @@ fn compressed_rejection_is_read_like_a_plain_one() {
 }
 
 #[test]
-fn body_that_was_read_in_part_counts_as_far_as_its_members_are_whole() {
+fn partial_error_body_is_used_as_far_as_its_members_are_complete() {
     let scope = r#"{"error":"invalid_scope","error_description":"no dta"}"#;
     let of = |status, body: &[u8]| {
         let long = [("content-length", "9999")];

@@ -191,7 +191,7 @@ fn message_has_the_hint_that_fits_the_status() {
 }
 
 #[test]
-fn nothing_secret_and_nothing_that_breaks_a_line_gets_into_the_message() {
+fn message_contains_no_secret_and_no_line_break() {
     let hex = "0123456789abcdef".repeat(4);
     let basic = STANDARD.encode(format!("an-id:{SECRET}"));
     let body = format!(

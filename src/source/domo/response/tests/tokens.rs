@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn domos_documented_answer_is_read() {
+fn documented_token_response_is_parsed() {
     let body = r#"{"access_token":"abc.def","customer":"acme","expires_in":3599,"jti":"x",
         "role":"Admin","scope":"data user","token_type":"bearer","userId":964382593,"env":"prod1"}"#;
     let fetched = token(body).unwrap();
@@ -198,7 +198,7 @@ fn content_type_must_be_json_and_is_named_if_it_is_not() {
 }
 
 #[test]
-fn token_type_counts_in_any_case() {
+fn token_type_is_case_insensitive() {
     for kind in ["bearer", "Bearer", "BEARER"] {
         let body = format!(r#"{{"access_token":"abc","token_type":"{kind}"}}"#);
         assert!(token(body).is_ok());
@@ -250,7 +250,7 @@ fn error_with_status_200_is_transient_and_its_message_is_passed_on() {
 }
 
 #[test]
-fn compressed_answer_is_read_like_a_plain_one() {
+fn compressed_token_response_is_parsed_like_a_plain_one() {
     let body = r#"{"access_token":"abc","expires_in":3599}"#;
     for (headers, body) in [
         (&[("content-encoding", "gzip")][..], gzip(body)),
@@ -305,7 +305,7 @@ fn compressed_answer_is_read_like_a_plain_one() {
 }
 
 #[test]
-fn complete_token_counts_although_the_end_was_not_announced() {
+fn complete_token_is_accepted_without_close_notify() {
     let body = r#"{"access_token":"abc","expires_in":3599}"#;
     let of = |headers: &[(&'static str, &str)], body: &[u8], cause| {
         result(&cut(answer(200, headers, body), cause))
