@@ -356,6 +356,7 @@ impl State {
         }
         let set = self.sets.entry(key.clone()).or_default();
         if std::mem::take(&mut set.may_start_now) {
+            set.not_before = None;
             return None;
         }
         if let Some((at, why)) = set.not_before

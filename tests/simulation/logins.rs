@@ -116,7 +116,9 @@ impl Logins {
         if std::mem::take(&mut login.is_excused) {
             login.not_before = None;
         }
-        let until = login.not_before.filter(|until| now < *until)?;
+        // A request that is due at the time of the rejection may start before it.
+        let is_early = |until: &BootTime| now < *until && now > *until - DENIED_RETRY;
+        let until = login.not_before.filter(is_early)?;
         Some(format!("a rejected login was tried before {until}"))
     }
 

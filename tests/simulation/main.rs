@@ -203,3 +203,48 @@ fn reissued_token_keeps_its_lifetime_until_the_response_is_processed() {
     ];
     play(55_620_674_851_113_090, 30, &ops).unwrap();
 }
+
+/// A failure of the check itself that a random run found: a request that is due at the time of another one's 407 starts
+/// before it, and is aborted at the same time.
+#[test]
+fn request_due_at_the_time_of_a_login_rejection_may_start() {
+    let ask = |set, callers, wait_ms, min_ttl, renew| Op::Ask {
+        set,
+        callers,
+        wait_ms,
+        min_ttl,
+        renew,
+    };
+    let proxy = |login, valid| Op::Proxy { login, valid };
+    let ops = [
+        Op::Watch(4),
+        proxy(2, false),
+        Op::Pass(1296),
+        Op::Pass(1449),
+        Op::Watch(0),
+        proxy(3, false),
+        ask(2, 1, 435_827, None, None),
+        ask(3, 3, 18_819, None, None),
+        Op::Rotate {
+            client: 3,
+            valid: true,
+        },
+        ask(5, 2, 6_486, None, Some(true)),
+        ask(5, 1, 5_102, None, Some(true)),
+        Op::Login {
+            client: 5,
+            login: 3,
+        },
+        Op::Behaviour(Behaviour::Down),
+        Op::Toggle(0),
+        Op::Leave,
+        Op::Suspend(19_532),
+        ask(5, 50, 409_231, Some(791), Some(true)),
+        proxy(3, false),
+        ask(4, 2, 21_154, None, None),
+        Op::Pass(1499),
+        ask(5, 2, 28_650, None, None),
+        Op::Pass(937),
+    ];
+    play(6_827_082_841_770_696_349, 86_400, &ops).unwrap();
+}
