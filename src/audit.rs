@@ -2,7 +2,7 @@
 //!
 //! Answers never wait for the file. Lines that can't be written, or not fast enough, are lost and counted.
 
-mod file;
+mod open_file;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,8 +21,8 @@ use crate::platform::clock::{since_1970, wall_now};
 use crate::platform::threads;
 use domo_token_core::policy::Caller;
 
-pub use file::check;
-use file::{is_torn, open, same_file};
+pub use open_file::check;
+use open_file::{is_torn, open, same_file};
 
 /// The most lines that wait to be written.
 const MAX_QUEUED: usize = 4096;

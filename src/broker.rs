@@ -8,7 +8,7 @@ mod broker_config;
 mod did_you_mean;
 mod engine;
 mod daemon_errors;
-mod access_check;
+mod find_scope_set;
 mod stored_tokens;
 mod log;
 mod log_rate_limit;

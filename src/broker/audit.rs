@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use domo_token_protocol::messages::{Asked, Refusal};
 
-use super::{Broker, State, access_check, counters};
+use super::{Broker, State, counters, find_scope_set};
 use crate::audit::Audit;
 use crate::platform::clock::Clock;
 use domo_token_core::policy::Caller;
@@ -29,8 +29,8 @@ impl<C: Clock> Broker<C> {
         let Some(audit) = self.0.audit.get() else {
             return;
         };
-        let client = subject.client.as_deref().map(access_check::client_shown);
-        let scope = access_check::scope_shown(subject);
+        let client = subject.client.as_deref().map(find_scope_set::client_shown);
+        let scope = find_scope_set::scope_shown(subject);
         let (outcome, generation) = match reply {
             Ok(token) => ("served", Some(token.life().generation)),
             Err(refusal) => (counters::label(refusal.kind), None),

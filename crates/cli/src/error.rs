@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use domo_token_client::Error;
 
 use crate::connect_advice::advice;
-use crate::exit_code::{CONFIG, NO_PERMISSION, PROTOCOL, SOFTWARE, TEMPORARY, UNAVAILABLE, USAGE};
+use crate::exit_code::{self, SOFTWARE};
 use crate::{args, stderr};
 
 /// An exit code and a message of one line.
@@ -24,18 +24,7 @@ impl CliError {
 
     /// Returns the error for a failed request for these scopes.
     pub(crate) fn of(error: &Error, scopes: &str) -> Self {
-        let code = match error {
-            Error::NotRunning { .. } | Error::Io { .. } => UNAVAILABLE,
-            Error::NotPermitted { .. } | Error::Untrusted { .. } => NO_PERMISSION,
-            Error::Unknown { .. }
-            | Error::MinTtlTooLong { .. }
-            | Error::Denied { .. }
-            | Error::Gone { .. } => CONFIG,
-            Error::TryLater { .. } => TEMPORARY,
-            Error::Protocol { .. } => PROTOCOL,
-            Error::InvalidScope(_) | Error::InvalidSocket { .. } => USAGE,
-            Error::Broken { .. } | _ => SOFTWARE,
-        };
+        let code = exit_code::of_error(error);
         let mut message = error.facts().to_string();
         if matches!(error, Error::Io { .. }) {
             message = format!("no broker can be reached at {message}");

@@ -1,4 +1,7 @@
-//! The exit codes, after sysexits.h.
+//! The exit codes, after sysexits.h, and which one an error or a refusal has.
+
+use domo_token_client::Error;
+use domo_token_protocol::messages::RefusalKind;
 
 pub(crate) const USAGE: u8 = 2;
 pub(crate) const UNAVAILABLE: u8 = 69;
@@ -8,3 +11,28 @@ pub(crate) const TEMPORARY: u8 = 75;
 pub(crate) const PROTOCOL: u8 = 76;
 pub(crate) const NO_PERMISSION: u8 = 77;
 pub(crate) const CONFIG: u8 = 78;
+
+pub(crate) fn of_error(error: &Error) -> u8 {
+    match error {
+        Error::NotRunning { .. } | Error::Io { .. } => UNAVAILABLE,
+        Error::NotPermitted { .. } | Error::Untrusted { .. } => NO_PERMISSION,
+        Error::Unknown { .. }
+        | Error::MinTtlTooLong { .. }
+        | Error::Denied { .. }
+        | Error::Gone { .. } => CONFIG,
+        Error::TryLater { .. } => TEMPORARY,
+        Error::Protocol { .. } => PROTOCOL,
+        Error::InvalidScope(_) | Error::InvalidSocket { .. } => USAGE,
+        Error::Broken { .. } | _ => SOFTWARE,
+    }
+}
+
+/// Returns the exit code that a request would have of which `--explain` reports this.
+pub(crate) fn of_explanation(refused: Option<RefusalKind>) -> u8 {
+    match refused {
+        None => 0,
+        Some(RefusalKind::NotPermitted) => NO_PERMISSION,
+        Some(RefusalKind::Unavailable | RefusalKind::Busy) => TEMPORARY,
+        Some(_) => CONFIG,
+    }
+}

@@ -27,12 +27,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use domo_token_protocol::messages::RefusalKind;
 use domo_token_stdout::help_columns;
 
 use args::{Command, Get};
 use error::CliError;
-use exit_code::{CONFIG, NO_PERMISSION, TEMPORARY, USAGE};
+use exit_code::USAGE;
 use options::Verb;
 use stdout::print;
 
@@ -109,12 +108,7 @@ fn explain(get: &Get, json: bool) -> Result<u8, CliError> {
         output::explanation(&explanation, &broker.socket())
     };
     print(text.as_bytes())?;
-    Ok(match explanation.refused {
-        None => 0,
-        Some(RefusalKind::NotPermitted) => NO_PERMISSION,
-        Some(RefusalKind::Unavailable | RefusalKind::Busy) => TEMPORARY,
-        Some(_) => CONFIG,
-    })
+    Ok(exit_code::of_explanation(explanation.refused))
 }
 
 fn metrics(socket: Option<&Path>) -> Result<u8, CliError> {
