@@ -264,9 +264,9 @@ mod tests {
     use domo_token_core::fetch::{FetchError, Fetched};
 
     /// Of no client, so nobody asks it.
-    struct Unasked;
+    struct NoSource;
 
-    impl TokenSource for Unasked {
+    impl TokenSource for NoSource {
         async fn fetch(
             &self,
             _scope: &ScopeSet,
@@ -280,7 +280,7 @@ mod tests {
     #[tokio::test]
     async fn liveness_fails_when_the_loop_does_not_answer() {
         let broker = Broker::new(SystemClock::new(), 1, BrokerConfig::default());
-        let (engine, handle) = Engine::<Unasked, _>::new(&broker, Vec::new());
+        let (engine, handle) = Engine::<NoSource, _>::new(&broker, Vec::new());
         let health = Health::new(broker, handle);
         let stuck = health.live().await;
         assert_eq!(stuck.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn metrics_are_rendered_once_a_second() {
         let broker = Broker::new(SystemClock::new(), 1, BrokerConfig::default());
-        let (_engine, handle) = Engine::<Unasked, _>::new(&broker, Vec::new());
+        let (_engine, handle) = Engine::<NoSource, _>::new(&broker, Vec::new());
         let health = Health::new(broker, handle);
         let at = |millis| health.metrics_text(BootTime::from_millis(millis));
         let count = |text: &Bytes| text.as_ptr();

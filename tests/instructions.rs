@@ -22,7 +22,7 @@ use domo_token_protocol::messages::{Asked, Request, TokenRequest, VERSION};
 
 /// The most instructions that one request on an open connection may cost outside the kernel, by the profile of the
 /// build. 3576 and 4028 were counted when this was written, and a compiler may add some.
-const MOST: [(&str, u64); 2] = [("release", 3800), ("thin", 4280)];
+const MAX_INSTRUCTIONS: [(&str, u64); 2] = [("release", 3800), ("thin", 4280)];
 
 const FEW: u64 = 500;
 const MANY: u64 = 2500;
@@ -43,7 +43,7 @@ fn cached_token_costs_at_most_the_stated_number_of_instructions() {
     }
     // Cargo names the directory after the profile.
     let profile = Path::new(&program).parent().and_then(Path::file_name);
-    let (_, most) = MOST
+    let (_, most) = MAX_INSTRUCTIONS
         .into_iter()
         .find(|(name, _)| profile.is_some_and(|profile| profile == *name))
         .unwrap();

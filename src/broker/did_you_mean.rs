@@ -49,7 +49,7 @@ fn nearest<'a>(asked: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a 
 mod tests {
     use super::*;
 
-    fn meant(asked: &str, known: &[&str]) -> Option<String> {
+    fn suggestion(asked: &str, known: &[&str]) -> Option<String> {
         let known: Vec<ScopeSet> = known.iter().map(|k| ScopeSet::parse(k).unwrap()).collect();
         let asked = ScopeSet::parse(asked).unwrap();
         scope_set(&asked, known.iter()).map(str::to_owned)
@@ -69,7 +69,11 @@ mod tests {
             ("data uesr", "data user"),
             ("data usrs", "data user"),
         ] {
-            assert_eq!(meant(asked, &known).as_deref(), Some(expected), "{asked}");
+            assert_eq!(
+                suggestion(asked, &known).as_deref(),
+                Some(expected),
+                "{asked}"
+            );
         }
         for asked in [
             "user",
@@ -80,28 +84,28 @@ mod tests {
             "data audit",
             "curl data",
         ] {
-            assert_eq!(meant(asked, &known), None, "{asked}");
+            assert_eq!(suggestion(asked, &known), None, "{asked}");
         }
-        assert_eq!(meant("data", &[]), None);
+        assert_eq!(suggestion("data", &[]), None);
     }
 
     #[test]
     fn comparison_of_long_and_many_names_is_bounded() {
         let long = "x".repeat(1000);
-        assert_eq!(meant(&long, &[&format!("{long}y")]), None);
-        assert_eq!(meant(&long.to_uppercase(), &[&long]), Some(long));
+        assert_eq!(suggestion(&long, &[&format!("{long}y")]), None);
+        assert_eq!(suggestion(&long.to_uppercase(), &[&long]), Some(long));
         let many: Vec<String> = (0..1000).map(|n| format!("report{n:04}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert!(meant("report0001x", &many).is_some());
+        assert!(suggestion("report0001x", &many).is_some());
     }
 
     #[test]
     fn client_that_differs_in_case_or_by_a_typo_is_suggested() {
-        let meant = |asked| client(asked, ["acme", "beta"].into_iter());
-        assert_eq!(meant("acm"), Some("acme"));
-        assert_eq!(meant("ACME"), Some("acme"));
-        assert_eq!(meant("bate"), None);
-        assert_eq!(meant("gamma"), None);
-        assert_eq!(meant(""), None);
+        let suggestion = |asked| client(asked, ["acme", "beta"].into_iter());
+        assert_eq!(suggestion("acm"), Some("acme"));
+        assert_eq!(suggestion("ACME"), Some("acme"));
+        assert_eq!(suggestion("bate"), None);
+        assert_eq!(suggestion("gamma"), None);
+        assert_eq!(suggestion(""), None);
     }
 }

@@ -166,7 +166,7 @@ impl State {
     fn unknown_client(&self, client: &str, caller: &Caller) -> Refusal {
         let known = self.visible_clients(caller);
         let cause = match did_you_mean::client(client, known.iter().copied()) {
-            Some(meant) => format!("no client {client:?}; did you mean \"{meant}\"?"),
+            Some(suggestion) => format!("no client {client:?}; did you mean \"{suggestion}\"?"),
             None => format!(
                 "no client {client:?}; there is {}; a new one is a [clients.NAME] table in the \
                  broker's config",
@@ -203,8 +203,8 @@ impl State {
         let access = self.config.access.get(client.as_ref());
         let granted = access.into_iter().flat_map(|access| access.0.keys());
         let granted = granted.filter(|set| access.is_some_and(|access| access.grants(set, caller)));
-        let cause = if let Some(meant) = did_you_mean::scope_set(scope, granted) {
-            format!("{denied}; did you mean \"{meant}\"?")
+        let cause = if let Some(suggestion) = did_you_mean::scope_set(scope, granted) {
+            format!("{denied}; did you mean \"{suggestion}\"?")
         } else if caller.privileged {
             let rule = self.deciding_rule(asked, caller);
             format!(
@@ -264,8 +264,8 @@ fn unknown_scope(client: &str, scope: &ScopeSet, known: &[ScopeSet]) -> Refusal 
             .iter()
             .any(|set| set.iter().any(|other| other == part))
     };
-    let hint = if let Some(meant) = did_you_mean::scope_set(scope, known.iter()) {
-        format!("did you mean \"{meant}\"?")
+    let hint = if let Some(suggestion) = did_you_mean::scope_set(scope, known.iter()) {
+        format!("did you mean \"{suggestion}\"?")
     } else if scope
         .iter()
         .all(|part| DOMO_SCOPES.contains(&part) || in_use(part))

@@ -354,9 +354,9 @@ mod tests {
 
     /// Tells the threads that it is over once it is dropped, by a panic as well: a scope waits for
     /// them before it goes on to unwind.
-    struct Over<'a>(&'a AtomicBool);
+    struct StopOnDrop<'a>(&'a AtomicBool);
 
-    impl Drop for Over<'_> {
+    impl Drop for StopOnDrop<'_> {
         fn drop(&mut self) {
             self.0.store(true, Ordering::Relaxed);
         }
@@ -373,7 +373,7 @@ mod tests {
         symlink("safe", at("secret")).unwrap();
         let over = AtomicBool::new(false);
         let (taken, refused) = thread::scope(|scope| {
-            let _over = Over(&over);
+            let _over = StopOnDrop(&over);
             let swap = |name| {
                 symlink(name, at("next")).unwrap();
                 fs::rename(at("next"), at("secret")).unwrap();

@@ -268,7 +268,7 @@ async fn request_sent_while_connecting_is_answered_at_any_length() {
 
 /// As many metrics requests as the socket takes before its session has an answer to hold.
 #[cfg(unix)]
-fn deaf(path: &Path) -> std::os::unix::net::UnixStream {
+fn unread_metrics_requests(path: &Path) -> std::os::unix::net::UnixStream {
     let mut stream = connect(path);
     let request = frame::encode(&Request::Metrics).unwrap();
     stream.write_all(&frame::hello(VERSION)).unwrap();
@@ -281,7 +281,7 @@ fn deaf(path: &Path) -> std::os::unix::net::UnixStream {
 
 /// Whether a caller is given metrics, or told that there is no room.
 #[cfg(unix)]
-fn gets_metrics(path: &Path) -> bool {
+fn receives_metrics(path: &Path) -> bool {
     let mut stream = connect(path);
     let mut request = frame::hello(VERSION).to_vec();
     request.extend_from_slice(&frame::encode(&Request::Metrics).unwrap());
@@ -316,12 +316,12 @@ async fn at_most_eight_unread_metrics_responses_are_held() {
     let callers = tokio::task::spawn_blocking(move || {
         let mut held = Vec::new();
         for _ in 0..8 {
-            assert!(gets_metrics(&path), "{} are held", held.len());
-            held.push(deaf(&path));
+            assert!(receives_metrics(&path), "{} are held", held.len());
+            held.push(unread_metrics_requests(&path));
         }
         let end = boot_now() + Duration::from_secs(30);
         let wait_for = |given| {
-            while gets_metrics(&path) != given {
+            while receives_metrics(&path) != given {
                 assert!(boot_now() < end, "{given}");
             }
         };
@@ -335,9 +335,9 @@ async fn at_most_eight_unread_metrics_responses_are_held() {
 }
 
 /// A source that never answers.
-struct Silent;
+struct HangingSource;
 
-impl TokenSource for Silent {
+impl TokenSource for HangingSource {
     async fn fetch(
         &self,
         _scope: &ScopeSet,
@@ -370,7 +370,7 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
         proxy_login: None,
         loading: None,
     };
-    let clients = vec![(wanted, Some(Arc::new(Silent)))];
+    let clients = vec![(wanted, Some(Arc::new(HangingSource)))];
     let (_engine, _helm) = Engine::new(&broker, clients);
     let stop = CancellationToken::new();
     let server = tokio::spawn(serve(listener, broker, Limits::default(), stop.clone()));

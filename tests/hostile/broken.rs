@@ -244,7 +244,7 @@ fn callers_that_disconnect_or_never_read_affect_no_others() {
 }
 
 /// All that a hostile caller can think of, once.
-fn nuisance(daemon: &Daemon) {
+fn hostile_caller(daemon: &Daemon) {
     let connect = || UnixStream::connect(daemon.socket()).unwrap();
     drop(connect());
     for part in [
@@ -281,7 +281,7 @@ fn thousands_of_hostile_callers_leave_no_resources_in_use() {
     let before = sockets(&daemon);
     let round = |count: usize| {
         for _ in 0..count {
-            nuisance(&daemon);
+            hostile_caller(&daemon);
         }
         wait_for_sockets(&daemon, before);
         memory(&daemon, "RssAnon")
@@ -317,7 +317,7 @@ fn hostile_callers_leak_no_memory() {
     token(&daemon.ask(&["--timeout", "60", "data"]));
     let before = sockets(&daemon);
     for _ in 0..50 {
-        nuisance(&daemon);
+        hostile_caller(&daemon);
     }
     wait_for_sockets(&daemon, before);
     let (code, log) = daemon.stop();

@@ -18,7 +18,7 @@ use super::common::wait::until;
 use super::common::{
     CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, sandbox, timed, token,
 };
-use super::{Crowd, others_are_served, sockets, ticks};
+use super::{ManyConnections, others_are_served, sockets, ticks};
 
 #[test]
 fn configured_connection_limit_is_not_reported_as_lack_of_descriptors() {
@@ -85,8 +85,8 @@ fn two_hostile_users_with_few_descriptors_leave_room_and_renewal_continues() {
     assert!(daemon.log.contains("few descriptors"), "{}", daemon.log);
     others_are_served(&daemon, &sandbox, || {
         // A table of 32, of which two are root's: all the rest of it, then half of that for each.
-        let first = Crowd::of(&daemon, STRANGER, 200, 170);
-        let second = Crowd::of(&daemon, ACCOMPLICE, 200, 185);
+        let first = ManyConnections::of(&daemon, STRANGER, 200, 170);
+        let second = ManyConnections::of(&daemon, ACCOMPLICE, 200, 185);
         vec![first, second]
     });
     daemon.log.clear();

@@ -77,12 +77,12 @@ fn wait_for_sockets(daemon: &Daemon, most: usize) {
 }
 
 /// A user's process that holds connections, until it is dropped.
-struct Crowd(Child);
+struct ManyConnections(Child);
 
 /// Connects `count` times and sends a hello and half a request on each; every second one goes on
 /// with a byte twice a second. Once `refused` of them have been told that there is no room it says
 /// so. Whoever is sent away tries again, one each 10 ms.
-const CROWD: &str = r#"
+const MANY_CONNECTIONS: &str = r#"
 import json, resource, select, signal, socket, sys, time
 path, half, count, refused = sys.argv[1], bytes(json.loads(sys.argv[2])), int(sys.argv[3]), int(sys.argv[4])
 most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -128,9 +128,9 @@ while True:
                 pass
 "#;
 
-impl Crowd {
+impl ManyConnections {
     fn of(daemon: &Daemon, uid: u32, count: usize, refused: usize) -> Self {
-        let mut command = python_as(uid, CROWD);
+        let mut command = python_as(uid, MANY_CONNECTIONS);
         command
             .arg(daemon.socket())
             .arg(format!("{:?}", half_a_request()));
@@ -144,7 +144,7 @@ impl Crowd {
     }
 }
 
-impl Drop for Crowd {
+impl Drop for ManyConnections {
     fn drop(&mut self) {
         let _ended = self.0.kill();
         let _reaped = self.0.wait();
@@ -158,7 +158,11 @@ fn slowest(daemon: &Daemon, uid: u32, count: usize) -> Duration {
 }
 
 /// Holds what must hold while crowds do their worst, whose users get no token meanwhile.
-fn others_are_served(daemon: &Daemon, sandbox: &Sandbox, start: impl FnOnce() -> Vec<Crowd>) {
+fn others_are_served(
+    daemon: &Daemon,
+    sandbox: &Sandbox,
+    start: impl FnOnce() -> Vec<ManyConnections>,
+) {
     token(&ask_as(daemon, DAEMON, DAEMON, &["data"]));
     let before = sockets(daemon);
     let unloaded = slowest(daemon, DAEMON, 20);
@@ -197,7 +201,7 @@ fn five_thousand_slow_connections_of_a_user_delay_no_other_user() {
     let folder = open_folder(&sandbox, "[\"data\"]", "", "");
     let daemon = Daemon::start_as(Daemon::command_of_config(folder.path()), folder);
     others_are_served(&daemon, &sandbox, || {
-        vec![Crowd::of(&daemon, STRANGER, 5000, 5000 - 1024)]
+        vec![ManyConnections::of(&daemon, STRANGER, 5000, 5000 - 1024)]
     });
 }
 
@@ -221,7 +225,7 @@ fn configured_limits_apply_to_connections_and_watchers_of_a_user() {
     );
     let (_, said, stderr) = parts(&python_as(STRANGER, &script).output().unwrap());
     assert_eq!(said, "False\nFalse\nTrue\n", "{stderr}");
-    let crowd = Crowd::of(&daemon, STRANGER, 40, 20);
+    let crowd = ManyConnections::of(&daemon, STRANGER, 40, 20);
     token(&ask_as(&daemon, DAEMON, DAEMON, &["data"]));
     drop(crowd);
     token(&ask_as(&daemon, STRANGER, STRANGER, &["--wait", "data"]));

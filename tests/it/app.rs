@@ -83,7 +83,7 @@ impl App {
     }
 
     /// Returns once that many more calls have gone well; all that were made must have.
-    fn calls_go_well(&self, count: usize) {
+    fn assert_calls_succeed(&self, count: usize) {
         for _ in 0..count {
             let call = self.calls.recv_timeout(PATIENCE).unwrap();
             assert!(call.ends_with("Ok(200)"), "{call}");
@@ -106,7 +106,7 @@ impl App {
 }
 
 /// How much a request may gain on the way on the one before it.
-const GAIN: Duration = Duration::from_millis(100);
+const JITTER: Duration = Duration::from_millis(100);
 
 /// The requests that no renewal explains which was due: one after a daemon's first may leave after
 /// 0.4 of a lifetime, any other after 0.7 of one.
@@ -122,7 +122,7 @@ fn early(requests: &[Recorded], firsts: &[usize]) -> usize {
     let between = |number: usize| requests[number].at.saturating_sub(requests[number - 1].at);
     let numbers = 1..requests.len();
     numbers
-        .filter(|&number| between(number) + GAIN < due(number))
+        .filter(|&number| between(number) + JITTER < due(number))
         .count()
 }
 
@@ -136,7 +136,7 @@ fn readme_app_has_no_failed_call_during_two_restarts_and_a_revocation() {
     let sandbox = sandbox(LIFETIME);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let app = App::start(&daemon, &sandbox);
-    app.calls_go_well(100);
+    app.assert_calls_succeed(100);
     let mut firsts = vec![0];
 
     let restart = |daemon: &mut Daemon, firsts: &mut Vec<usize>, signal: &str| {
@@ -172,7 +172,7 @@ fn readme_app_has_no_failed_call_during_two_restarts_and_a_revocation() {
     let asked = log.matches("request=\"token\"").count();
     let rounds = requests.len() - firsts[2];
     assert!(asked <= rounds + 1, "{asked} in {rounds} rounds");
-    tell(&format!(
+    print_figures(&format!(
         "{} calls, {refused} refused and made again; {} requests, {early} of them for the restarts \
          and the revocation; the last daemon was asked {asked} times in {rounds} rounds",
         calls + 100,
@@ -181,7 +181,7 @@ fn readme_app_has_no_failed_call_during_two_restarts_and_a_revocation() {
 }
 
 #[expect(clippy::print_stderr, reason = "figures, for `--nocapture`")]
-fn tell(line: &str) {
+fn print_figures(line: &str) {
     eprintln!("{line}");
 }
 

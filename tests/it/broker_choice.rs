@@ -284,16 +284,16 @@ impl App {
     }
 
     /// What came of the last request.
-    fn says(&mut self) -> String {
+    fn result_of_last_request(&mut self) -> String {
         let mut said = self.said.by_ref().map_while(Result::ok);
         let line = said.find(|line| line.contains("broker: ") || line.contains("error: "));
         line.unwrap()
     }
 
     /// What comes of another.
-    fn asks(&mut self) -> String {
+    fn send_request(&mut self) -> String {
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
-        self.says()
+        self.result_of_last_request()
     }
 }
 
@@ -318,18 +318,18 @@ fn app_follows_the_same_rule_when_it_reconnects() {
     let from = |path: &str| format!("broker: {path}");
     let own_path = host.own_socket();
     let own_path = own_path.to_str().unwrap();
-    assert!(app.says().ends_with(&from(own_path)));
+    assert!(app.result_of_last_request().ends_with(&from(own_path)));
     drop(own);
     fs::remove_file(own_path).unwrap();
-    assert!(app.asks().ends_with(&from(HOST)), "no own config");
+    assert!(app.send_request().ends_with(&from(HOST)), "no own config");
 
     let own = host.own_broker(&sandbox);
     let mut app = App::start(&host, &program);
-    assert!(app.says().ends_with(&from(own_path)));
+    assert!(app.result_of_last_request().ends_with(&from(own_path)));
     host.make_config();
     drop(own);
     fs::remove_file(own_path).unwrap();
-    let error = app.asks();
+    let error = app.send_request();
     assert!(error.contains("error: no broker listens on"), "{error}");
     assert!(error.contains(own_path), "{error}");
     assert!(!error.contains(&host_named()), "{error}");

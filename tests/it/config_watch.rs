@@ -100,7 +100,7 @@ fn wait_for_choice(broker: &Broker, choice: usize) {
 }
 
 /// Its descriptors, and the directories that it has under watch.
-fn holdings(daemon: &Daemon) -> (usize, usize) {
+fn descriptors_and_watches(daemon: &Daemon) -> (usize, usize) {
     let process = format!("/proc/{}", daemon.pid());
     let descriptors = fs::read_dir(format!("{process}/fd")).unwrap().count();
     let infos = fs::read_dir(format!("{process}/fdinfo")).unwrap();
@@ -134,7 +134,7 @@ fn thousand_replacements_apply_the_last_one_and_leak_nothing() {
             token(&daemon.ask(&["-c", "acme", "data"]));
             // They are watched by a thread of its own, which may be behind: the folder, and where
             // each of the two files is.
-            let descriptors = until(|| match holdings(&daemon) {
+            let descriptors = until(|| match descriptors_and_watches(&daemon) {
                 (descriptors, 3) => Ok(descriptors),
                 (_, watches) => Err((watches, seed)),
             });
@@ -152,9 +152,9 @@ fn thousand_replacements_apply_the_last_one_and_leak_nothing() {
 
 /// Tells the threads that it is over once it is dropped, by a panic as well: a scope waits for them
 /// before it goes on to unwind.
-struct Over<'a>(&'a AtomicBool);
+struct StopOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Over<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -169,7 +169,7 @@ fn callers_are_served_during_five_changes_of_credentials() {
     token(&daemon.ask(&["data"]));
     let over = AtomicBool::new(false);
     let asked: u64 = thread::scope(|scope| {
-        let end = Over(&over);
+        let end = StopOnDrop(&over);
         let callers: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
@@ -236,8 +236,8 @@ fn new_scope_set_and_fixed_secret_are_applied_within_two_seconds() {
 }
 
 /// What the log says of a config, and of a secret, that can't be used.
-const LAST_CONFIG: &str = "the last good one stays";
-const LAST_SECRET: &str = "its previous credentials stay in use";
+const KEPT_CONFIG: &str = "the last good one stays";
+const KEPT_SECRET: &str = "its previous credentials stay in use";
 
 #[test]
 fn incomplete_empty_or_unreadable_files_keep_the_previous_config() {
@@ -250,11 +250,11 @@ fn incomplete_empty_or_unreadable_files_keep_the_previous_config() {
         (
             "config.toml",
             &good[..40],
-            LAST_CONFIG,
+            KEPT_CONFIG,
             "the config is as it was",
         ),
-        ("config.toml", "", LAST_CONFIG, "the config is as it was"),
-        ("acme.secret", "", LAST_SECRET, "client loaded"),
+        ("config.toml", "", KEPT_CONFIG, "the config is as it was"),
+        ("acme.secret", "", KEPT_SECRET, "client loaded"),
     ] {
         // Only this file is written: a write first empties a file, so a read that happens in
         // between would find a second fault.
@@ -268,7 +268,7 @@ fn incomplete_empty_or_unreadable_files_keep_the_previous_config() {
         daemon.wait_for_log(fixed);
     }
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
-    let line = daemon.wait_for_log(LAST_SECRET);
+    let line = daemon.wait_for_log(KEPT_SECRET);
     assert!(line.contains("chmod 600"), "{line}");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
     daemon.wait_for_log("client loaded");

@@ -38,7 +38,7 @@ fn config(folder: &TempDir) -> std::path::PathBuf {
     folder.path().join("config.toml")
 }
 
-const SLIPS: [(&[u8], &str); 7] = [
+const MISTAKES: [(&[u8], &str); 7] = [
     (b"@ \n", "ends with a blank; remove it"),
     (b" @\n", "begins with a blank; remove it"),
     (b"@\xc2\xa0\n", "ends with a no-break space; remove it"),
@@ -60,7 +60,7 @@ const SLIPS: [(&[u8], &str); 7] = [
 #[test]
 fn check_warns_of_a_likely_mistake_in_a_secret_and_exits_0() {
     let sandbox = sandbox(HOUR);
-    for (content, slip) in SLIPS {
+    for (content, slip) in MISTAKES {
         let folder = with_secret(&sandbox, content);
         let (code, stdout, stderr) = check(&config(&folder), &[]);
         let warning = format!("warning: client \"acme\": client secret {slip}\n");
@@ -75,7 +75,7 @@ fn check_warns_of_a_likely_mistake_in_a_secret_and_exits_0() {
 #[test]
 fn rejection_of_a_secret_with_a_likely_mistake_names_it() {
     let sandbox = sandbox(HOUR);
-    for (content, slip) in SLIPS {
+    for (content, slip) in MISTAKES {
         let folder = with_secret(&sandbox, content);
         let (code, _, stderr) = check(&config(&folder), &["--online"]);
         assert_eq!(code, Some(78), "{stderr}");

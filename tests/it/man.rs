@@ -80,7 +80,7 @@ fn pages_contain_each_option_and_exit_code() {
 }
 
 /// What a checker of man pages says of all; `None`, and says so, where there is none.
-fn complaints(checker: &str, arguments: &[&str]) -> Option<String> {
+fn checker_messages(checker: &str, arguments: &[&str]) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
     let pages = pages().map(|(name, page)| {
         fs::write(folder.path().join(name), page).unwrap();
@@ -102,7 +102,7 @@ fn pages_pass_the_checkers() {
         ("mandoc", &["-T", "lint", "-W", "warning"][..]),
         ("groff", &["-k", "-z", "-ww", "-t", "-man", "-Tutf8"]),
     ] {
-        let said = complaints(checker, arguments);
+        let said = checker_messages(checker, arguments);
         assert_eq!(said.unwrap_or_default(), "", "{checker}");
     }
 }

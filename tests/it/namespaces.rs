@@ -223,7 +223,7 @@ impl Impostor {
     }
 
     /// Ends it, and says whether anybody has asked it for anything.
-    fn was_asked(mut self) -> bool {
+    fn received_a_request(mut self) -> bool {
         self.end();
         let mut said = String::new();
         self.said.read_to_string(&mut said).unwrap();
@@ -264,7 +264,7 @@ fn impostor_in_a_directory_of_others_is_untrusted_in_a_container() {
                 assert_untrusted(&run(container, caller, &ask), &name);
             }
         }
-        assert!(!impostor.was_asked());
+        assert!(!impostor.received_a_request());
     }
 }
 
@@ -282,7 +282,7 @@ fn symlink_to_an_impostor_is_untrusted_in_a_container() {
         let ask = helper(&link, &["data"]);
         assert_untrusted(&run(container, STRANGER, &ask), &format!("{container:?}"));
     }
-    assert!(!impostor.was_asked());
+    assert!(!impostor.received_a_request());
 }
 
 /// The helper's command with the default paths, where `folder` is the host's `/run/domo-token`.
@@ -312,7 +312,7 @@ fn default_path_is_used_in_a_container_unless_others_can_write_there() {
             let output = by_default_paths(container, STRANGER, impostor.folder.path());
             assert_untrusted(&output, &format!("{container:?} {mode:o}"));
         }
-        assert!(!impostor.was_asked());
+        assert!(!impostor.received_a_request());
     }
 }
 
@@ -329,7 +329,7 @@ fn writable_directory_above_a_default_path_is_untrusted_in_a_user_namespace() {
     let ask = wrapped(&["sh", "-c", "chmod 1777 /run && exec \"$@\"", "sh"], &ask);
     let output = with_host_socket_in(impostor.folder.path(), &ask).output();
     assert_untrusted(&output.unwrap(), "a sticky /run");
-    assert!(!impostor.was_asked());
+    assert!(!impostor.received_a_request());
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn process_with_an_unmapped_uid_trusts_no_other_unmapped_user() {
         "--user",
     ];
     assert_untrusted(&wrapped(&unmapped, &ask).output().unwrap(), "unmapped");
-    assert!(!impostor.was_asked());
+    assert!(!impostor.received_a_request());
     let sandbox = sandbox(HOUR);
     for server in USERS {
         let daemon = daemon_of(server, &sandbox);

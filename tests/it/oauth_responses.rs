@@ -31,7 +31,7 @@ fn compressed(status: u16, body: impl AsRef<[u8]>) -> Fault {
 }
 
 /// A 200 without a usable token, and answers that break off.
-fn unusable() -> Vec<Fault> {
+fn without_usable_token() -> Vec<Fault> {
     let deep = "[".repeat(100_000);
     vec![
         Fault::empty(),
@@ -75,7 +75,7 @@ fn unusable() -> Vec<Fault> {
 
 #[test]
 fn response_without_a_usable_token_keeps_the_valid_one() {
-    let faults = unusable();
+    let faults = without_usable_token();
     // The first renewal comes at 16 s at the latest, and goes on failing until the death at 20 s.
     let sandboxes = sandboxes(&faults, Duration::from_secs(20), true);
     for (sandbox, fault) in sandboxes.iter().zip(&faults) {
@@ -105,7 +105,7 @@ fn response_without_a_usable_token_keeps_the_valid_one() {
 
 #[test]
 fn unusable_response_without_a_token_exits_75_in_one_line_and_is_retried() {
-    let faults = unusable();
+    let faults = without_usable_token();
     let sandboxes = sandboxes(&faults, HOUR, false);
     for (sandbox, fault) in sandboxes.iter().zip(&faults) {
         sandbox.always(fault.clone());

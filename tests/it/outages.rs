@@ -13,7 +13,7 @@ const VALID: &str = "renewal failed; the current token is still valid";
 const NO_TOKEN: &str = "no valid token; callers fail until renewal succeeds";
 const REJECTED: &str = "Domo rejected the client; confirming in 5 s; if it is rejected again, \
                         callers fail until the client's credentials are fixed";
-const AGAIN: &str = "token obtained again";
+const RECOVERED: &str = "token obtained again";
 
 #[track_caller]
 fn assert_once(log: &str, text: &str) {
@@ -34,7 +34,7 @@ fn outage_is_a_warning_then_an_error_at_expiry_then_a_recovery_with_its_duration
     let (code, ..) = parts(&daemon.ask(&["--timeout", "1", "data"]));
     assert_eq!(code, Some(75));
     sandbox.always(Fault::default());
-    let recovery = daemon.wait_for_log(AGAIN);
+    let recovery = daemon.wait_for_log(RECOVERED);
     assert!(warning.contains(" WARN "), "{warning}");
     assert!(error.contains(" ERROR "), "{error}");
     assert!(recovery.contains(" INFO "), "{recovery}");
@@ -49,7 +49,7 @@ fn outage_is_a_warning_then_an_error_at_expiry_then_a_recovery_with_its_duration
         assert!(recovery.contains(field), "{recovery}");
     }
     let (_, log) = daemon.stop();
-    for text in [VALID, NO_TOKEN, AGAIN] {
+    for text in [VALID, NO_TOKEN, RECOVERED] {
         assert_once(&log, text);
     }
 }
@@ -69,7 +69,7 @@ fn outage_in_json_has_its_level_and_fields() {
     };
     let (warning, error) = (line(VALID), line(NO_TOKEN));
     sandbox.always(Fault::default());
-    let recovery = line(AGAIN);
+    let recovery = line(RECOVERED);
     let levels = [&warning, &error, &recovery].map(|line| line["level"].as_str().unwrap());
     assert_eq!(levels, ["WARN", "ERROR", "INFO"]);
     for line in [&warning, &error] {
@@ -94,7 +94,7 @@ fn first_token_that_fails_is_an_error_and_its_recovery_is_logged() {
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     assert!(daemon.wait_for_log(NO_TOKEN).contains(" ERROR "));
     sandbox.always(Fault::default());
-    daemon.wait_for_log(AGAIN);
+    daemon.wait_for_log(RECOVERED);
     let (_, log) = daemon.stop();
     assert_once(&log, NO_TOKEN);
 }
@@ -132,7 +132,7 @@ fn rejection_while_the_old_token_is_valid_is_a_warning() {
     assert!(line.contains("retry_in_s="), "{line}");
     token(&daemon.ask(&["data"]));
     daemon.write("acme.secret", CANARY_SECRET);
-    daemon.wait_for_log(AGAIN);
+    daemon.wait_for_log(RECOVERED);
     daemon.stop();
 }
 

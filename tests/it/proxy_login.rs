@@ -95,14 +95,14 @@ fn serve(stream: &TcpStream, events: &Mutex<Vec<Event>>) -> io::Result<()> {
     }
     let domo = TcpStream::connect(target)?;
     thread::scope(|scope| {
-        scope.spawn(|| pump(stream, &domo));
-        pump(&domo, stream);
+        scope.spawn(|| copy_until_closed(stream, &domo));
+        copy_until_closed(&domo, stream);
     });
     Ok(())
 }
 
 /// Copies what comes until its end, or that of the other side.
-fn pump(mut from: &TcpStream, mut to: &TcpStream) {
+fn copy_until_closed(mut from: &TcpStream, mut to: &TcpStream) {
     let _cut = io::copy(&mut from, &mut to);
     let _gone = to.shutdown(Shutdown::Write);
 }

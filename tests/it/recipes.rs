@@ -122,7 +122,7 @@ impl Place {
         assert!(!calls.is_empty() && calls.iter().all(|status| *status == 200));
         let _made = fs::remove_file(self.folder.path().join("datasets.json"));
         self.fails_closed(words);
-        self.keeps_it_out_of_arguments(words, &held);
+        self.assert_no_token_in_arguments(words, &held);
         let _made = fs::remove_file(self.folder.path().join("datasets.json"));
     }
 
@@ -144,7 +144,7 @@ impl Place {
         assert_eq!(self.statuses().len(), before, "{words:?} sent something");
     }
 
-    fn keeps_it_out_of_arguments(&self, words: &[&str], held: &str) {
+    fn assert_no_token_in_arguments(&self, words: &[&str], held: &str) {
         let trace = self.folder.path().join("trace");
         let to = trace.to_str().unwrap();
         let options = ["strace", "-f", "-s", "9999", "-e", "trace=execve", "-o", to];
@@ -279,11 +279,11 @@ fn service_runs_its_command_with_a_token() {
     assert_eq!(code, Some(0), "{shown}");
     assert!(shown.contains(FOUND), "{shown}");
     place.fails_closed(&["sh", "-c", &line]);
-    is_clean(&place, "report.service");
+    assert_unit_verifies(&place, "report.service");
 }
 
 /// What `systemd-analyze` says of a unit.
-fn is_clean(place: &Place, name: &str) {
+fn assert_unit_verifies(place: &Place, name: &str) {
     if !is_here("systemd-analyze", &["--version"]) {
         return;
     }
@@ -330,7 +330,7 @@ fn watch_service_keeps_a_token_file_for_another_service() {
         Ok(text) if text.starts_with("Authorization: Bearer ") => Ok(()),
         other => Err(other.map(|text| text.len())),
     });
-    is_clean(&place, "report-token.service");
+    assert_unit_verifies(&place, "report-token.service");
 }
 
 /// Holds a recipe to a token that Domo takes back before its time.

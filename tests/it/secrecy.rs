@@ -21,7 +21,7 @@ const SENT: &str = "aWQ6YzRuYXJ5LXNlY3JldC1uZXZlci10by1iZS1zZWVu";
 
 /// Something like a daemon, in a shell, that does what `script` says with the folder as `$1`. The
 /// script's file is one of those that may hold tokens.
-fn leaky(script: &str, folder: &Path) -> Command {
+fn leaking_daemon(script: &str, folder: &Path) -> Command {
     let file = folder.join("token-script");
     let script = format!("{script}\necho started >&2\nwhile :; do read line || exit; done\n");
     fs::write(&file, script).unwrap();
@@ -38,7 +38,7 @@ fn leaky(script: &str, folder: &Path) -> Command {
 /// Whether the search at its end finds something, and the words for it.
 fn found(script: &str, more: impl FnOnce(&mut Command)) -> Option<String> {
     let folder = folder("");
-    let mut command = leaky(script, folder.path());
+    let mut command = leaking_daemon(script, folder.path());
     more(&mut command);
     let daemon = Daemon::start_as(command, folder);
     let ended = catch_unwind(AssertUnwindSafe(|| drop(daemon)));

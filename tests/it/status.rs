@@ -296,7 +296,7 @@ fn greeting() -> Vec<u8> {
 }
 
 /// What takes one connection and the start of a request, and says that.
-fn broker_that_says(socket: &Path, bytes: Vec<u8>) -> thread::JoinHandle<Vec<u8>> {
+fn broker_answering_with(socket: &Path, bytes: Vec<u8>) -> thread::JoinHandle<Vec<u8>> {
     let listener = UnixListener::bind(socket).unwrap();
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
@@ -317,7 +317,7 @@ fn metrics_in_several_frames_are_printed_unchanged() {
     let answers = pieces.map(|piece| Response::Metrics(piece.to_owned()));
     let frames = answers.iter().chain([&Response::End]).map(encode);
     let frames = frames.flat_map(|frame| frame.unwrap().to_vec());
-    let asked = broker_that_says(&socket, greeting().into_iter().chain(frames).collect());
+    let asked = broker_answering_with(&socket, greeting().into_iter().chain(frames).collect());
     let output = common::helper(&socket, &["status", "--metrics"]).output();
     let (code, stdout, stderr) = parts(&output.unwrap());
     assert_eq!((code, stdout), (Some(0), pieces.concat()), "{stderr}");
@@ -355,7 +355,7 @@ fn unexpected_server_responses_map_to_exit_codes() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("broker.sock");
-        let broker = broker_that_says(&socket, bytes);
+        let broker = broker_answering_with(&socket, bytes);
         let output = common::helper(&socket, &["data"]).output().unwrap();
         let (code, stdout, stderr) = parts(&output);
         assert_eq!((code, stdout.as_str()), (Some(expected), ""), "{stderr}");

@@ -68,7 +68,7 @@ fn readiness_is_notified_once_callers_can_connect() {
 }
 
 /// A FIFO that somebody reads now, open at our end, which is what the reader waits for.
-fn read_by_somebody(gate: &Path) -> File {
+fn open_fifo_with_reader(gate: &Path) -> File {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
     let mut options = File::options();
     options.write(true).custom_flags(flags);
@@ -93,11 +93,11 @@ fn reload_is_not_reported_as_done_when_an_earlier_load_ends() {
     let slow = format!("client_secret_command = [\"sh\", \"-c\", \"{command}\"]");
     let file = "client_secret_file = \"acme.secret\"";
     daemon.write("config.toml", &config.replace(file, &slow));
-    let first_look = read_by_somebody(&first);
+    let first_look = open_fifo_with_reader(&first);
     daemon.signal("-HUP");
     notified.wait_for("RELOADING=1");
     drop(first_look);
-    let second_look = read_by_somebody(&second);
+    let second_look = open_fifo_with_reader(&second);
     notified.socket.set_nonblocking(true).unwrap();
     for message in std::iter::from_fn(|| notified.try_next()) {
         assert!(!message.contains("READY=1"), "{message}");
@@ -340,7 +340,7 @@ fn socket_of_another_kind_exits_78_with_what_to_do() {
 }
 
 /// A daemon that systemd starts anew with what it has kept; `folder` outlives it.
-fn started_anew(folder: &Path, kept: (String, File), extra: &str) -> (Daemon, Notified) {
+fn restarted(folder: &Path, kept: (String, File), extra: &str) -> (Daemon, Notified) {
     let again = common::folder(&(fs::read_to_string(folder.join("config.toml")).unwrap() + extra));
     let path = again.path().join("notify.sock");
     let notified = Notified::bind(&path);
@@ -358,7 +358,7 @@ fn tokens_survive_a_restart_even_by_sigkill_without_a_request_to_domo() {
         let kept = notified.wait_for_kept();
         let before = daemon.broker().token("data").unwrap();
         daemon.signal(signal);
-        let (again, notified) = started_anew(daemon.folder(), kept, "");
+        let (again, notified) = restarted(daemon.folder(), kept, "");
         let after = again.broker().token("data").unwrap();
         assert_eq!(after.secret(), before.secret());
         assert_eq!(after.generation(), before.generation());
@@ -380,7 +380,7 @@ fn tokens_of_the_old_client_id_are_served_until_the_first_of_the_new_one() {
     sandbox.add_client(new, common::CANARY_SECRET, &["data"]);
     daemon.write("config.toml", &config.replace(common::CLIENT_ID, new));
     sandbox.always(Fault::status(503));
-    let (again, _notified) = started_anew(daemon.folder(), kept, "");
+    let (again, _notified) = restarted(daemon.folder(), kept, "");
     assert_eq!(token(&again.ask(&["data"])), before);
     sandbox.always(Fault::default());
     let broker = again.broker();
@@ -401,13 +401,13 @@ fn stored_token_of_a_client_that_is_not_loaded_stays_stored_and_unserved() {
     let kept = notified.kept_at_end(&mut daemon);
     let missing = two.replace("acme.secret", "missing.secret");
     daemon.write("config.toml", &config.replace(&two, &missing));
-    let (mut again, notified) = started_anew(daemon.folder(), kept, "");
+    let (mut again, notified) = restarted(daemon.folder(), kept, "");
     let (code, _, stderr) = parts(&again.ask(&["-c", "beta", "data"]));
     assert_eq!(code, Some(78), "{stderr}");
     again.signal("-TERM");
     let kept = notified.kept_at_end(&mut again);
     again.write("config.toml", &config);
-    let (last, _notified) = started_anew(again.folder(), kept, "");
+    let (last, _notified) = restarted(again.folder(), kept, "");
     assert_eq!(token(&last.ask(&["-c", "beta", "data"])), held);
     assert_eq!(sandbox.requests().len(), 2);
 }
@@ -420,7 +420,7 @@ fn keep_over_restart_false_stores_no_tokens() {
     let kept = notified.wait_for_kept();
     daemon.signal("-TERM");
     let off = "[broker]\nkeep_over_restart = false\n";
-    let (again, notified) = started_anew(daemon.folder(), kept, off);
+    let (again, notified) = restarted(daemon.folder(), kept, off);
     token(&again.ask(&["data"]));
     assert_eq!(sandbox.requests().len(), 2, "asked anew");
     notified.wait_for("FDSTOREREMOVE=1");

@@ -115,7 +115,7 @@ fn unknown_host_exits_75_and_is_named() {
 }
 
 /// A server whose backlog is full: it neither takes a connection nor refuses it.
-fn with_no_room() -> (TcpListener, Vec<TcpStream>) {
+fn with_full_backlog() -> (TcpListener, Vec<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     rustix::net::listen(&listener, 1).unwrap();
     let address = listener.local_addr().unwrap();
@@ -126,7 +126,7 @@ fn with_no_room() -> (TcpListener, Vec<TcpStream>) {
 
 #[test]
 fn connection_without_an_answer_times_out_after_ten_seconds() {
-    let (server, taken) = with_no_room();
+    let (server, taken) = with_full_backlog();
     assert!(taken.len() < 100, "its backlog is never full");
     let url = format!("https://{}/oauth/token", server.local_addr().unwrap());
     let start = boot_now();

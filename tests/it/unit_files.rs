@@ -49,7 +49,7 @@ fn analyze(folder: &Path, arguments: &[&str], names: &[&str]) -> Option<(Option<
 }
 
 /// The lines that are about our units; those about the host's own aren't ours to mend.
-fn about_ours(said: &str) -> Vec<&str> {
+fn messages_about_our_units(said: &str) -> Vec<&str> {
     said.lines()
         .filter(|line| line.contains("domo-token"))
         .collect()
@@ -65,7 +65,10 @@ fn system_and_user_units_pass_systemd_analyze_verify() {
         let Some((code, said)) = analyze(copy.path(), arguments, &UNITS) else {
             return;
         };
-        assert!(code == Some(0) && about_ours(&said).is_empty(), "{said}");
+        assert!(
+            code == Some(0) && messages_about_our_units(&said).is_empty(),
+            "{said}"
+        );
     }
 }
 
@@ -81,7 +84,7 @@ fn unknown_key_in_a_unit_is_reported_by_systemd_analyze() {
         let Some((_, said)) = analyze(copy.path(), arguments, &UNITS) else {
             return;
         };
-        assert_eq!(about_ours(&said).len(), UNITS.len(), "{said}");
+        assert_eq!(messages_about_our_units(&said).len(), UNITS.len(), "{said}");
     }
 }
 

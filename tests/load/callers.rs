@@ -72,7 +72,7 @@ fn thousand_first_requests_for_fifty_scope_sets_cause_fifty_requests() {
 }
 
 /// Eight callers that ask without a rest and are given the token of that generation each time.
-fn storm(socket: &Path, generation: u64) {
+fn request_repeatedly(socket: &Path, generation: u64) {
     at_once(8, |_| {
         let broker = Broker::connect_to(socket).unwrap();
         for _ in 0..100 {
@@ -92,7 +92,7 @@ fn many_callers_in_an_outage_are_served_without_more_requests_to_domo() {
     sandbox.always(Fault::status(503));
     // It fails from 24 s on at the latest, so that 5 s are left to be served in.
     sandbox.wait_for_requests(2, PATIENCE).unwrap();
-    storm(&daemon.socket(), first);
+    request_repeatedly(&daemon.socket(), first);
     // Whether it ended before the next attempt or not, none has come before its time.
     let seen = sandbox.wait_for_requests(4, PATIENCE).unwrap();
     let due = [500, 1000, 2000, 4000].map(Duration::from_millis);

@@ -47,7 +47,7 @@ fn twenty_callers_receive_no_expired_token_and_no_late_answer_during_outages() {
             .zip(DEADLINES.iter().cycle())
             .map(|(_, deadline)| scope.spawn(|| ask_until(&over, &socket, *deadline)))
             .collect();
-        bad_weather(&sandbox);
+        cause_outages(&sandbox);
         over.store(true, Ordering::Relaxed);
         let ended = callers.into_iter().map(thread::ScopedJoinHandle::join);
         ended.map(|seen| seen.unwrap()).collect()
@@ -59,7 +59,7 @@ fn twenty_callers_receive_no_expired_token_and_no_late_answer_during_outages() {
     let errors: u64 = seen.iter().map(|seen| seen.errors).sum();
     let latest = seen.iter().map(|seen| seen.latest).max().unwrap();
     assert!(seen.iter().all(|seen| seen.tokens > 0), "{seen:?}");
-    tell(&format!(
+    print_figures(&format!(
         "{requests} requests, {tokens} tokens, {errors} errors, the latest answer after {latest:?}"
     ));
     let broker = Broker::connect_to(&socket).unwrap();
@@ -67,11 +67,11 @@ fn twenty_callers_receive_no_expired_token_and_no_late_answer_during_outages() {
 }
 
 /// Two seconds in each cycle, at any time of it, in one of several ways.
-fn bad_weather(sandbox: &Sandbox) {
+fn cause_outages(sandbox: &Sandbox) {
     let mut rng = fastrand::Rng::new();
     let seed = rng.u64(..);
     rng.seed(seed);
-    tell(&format!("the weather's seed: {seed}"));
+    print_figures(&format!("the weather's seed: {seed}"));
     let (_never, time) = channel();
     let end = boot_now() + MINUTE;
     while boot_now() < end {
@@ -120,6 +120,6 @@ fn ask_until(over: &AtomicBool, socket: &Path, deadline: Duration) -> Seen {
 }
 
 #[expect(clippy::print_stderr, reason = "figures, for `--nocapture`")]
-fn tell(line: &str) {
+fn print_figures(line: &str) {
     eprintln!("{line}");
 }

@@ -73,7 +73,7 @@ impl SilentNameServer {
 }
 
 /// An address whose backlog is full: it neither takes a connection nor refuses it.
-pub(crate) fn black_hole(address: &str, port: u16) -> (TcpListener, Vec<TcpStream>) {
+pub(crate) fn unanswering_address(address: &str, port: u16) -> (TcpListener, Vec<TcpStream>) {
     let address = SocketAddr::from((address.parse::<IpAddr>().unwrap(), port));
     let listener = TcpListener::bind(address).unwrap();
     rustix::net::listen(&listener, 1).unwrap();

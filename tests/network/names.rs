@@ -11,8 +11,8 @@ use domo_sandbox::Sandbox;
 use super::common::wait::until;
 use super::common::{CANARY_SECRET, CLIENT_ID, Daemon, HOUR, check, parts, timed, token};
 use super::hosts::{
-    SilentNameServer, black_hole, eavesdropper, folder_for, named_folder, named_sandbox, port,
-    relay,
+    SilentNameServer, eavesdropper, folder_for, named_folder, named_sandbox, port, relay,
+    unanswering_address,
 };
 use super::namespace::{set_hosts, set_resolv_conf};
 use super::programs::dnsmasq;
@@ -163,7 +163,7 @@ fn assert_reached(sandbox: &Sandbox) {
 fn host_with_a_dead_and_a_working_address_is_reached() {
     let sandbox = named_sandbox(HOUR);
     let port = port(&sandbox);
-    let _dead = ["fd09::200", "10.9.0.200"].map(|address| black_hole(address, port));
+    let _dead = ["fd09::200", "10.9.0.200"].map(|address| unanswering_address(address, port));
     relay("fd09::1", port);
     set_resolv_conf("nameserver 127.0.0.53\n");
     for record in [

@@ -119,11 +119,11 @@ fn play_all(lifetimes: &'static [u32]) {
     let seen = seen.into_inner();
     assert_eq!(seen.schedules, cases, "all have been played to their end");
     assert!(seen.tokens > u64::from(cases), "hardly anybody got a token");
-    tell(&format!("tokens that live {lifetimes:?} s: {seen:?}"));
+    print_figures(&format!("tokens that live {lifetimes:?} s: {seen:?}"));
 }
 
 #[expect(clippy::print_stderr, reason = "figures, for `--nocapture`")]
-fn tell(line: &str) {
+fn print_figures(line: &str) {
     eprintln!("{line}");
 }
 

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     /// What a shell could read as something else.
-    const HOSTILE: &str = "a'b\"c\\d$HOME`id`$(id) e\nf!g%h\\'i;j&k|l*~\\\\'\u{2019}";
+    const SPECIAL_CHARACTERS: &str = "a'b\"c\\d$HOME`id`$(id) e\nf!g%h\\'i;j&k|l*~\\\\'\u{2019}";
 
     fn not_tried(shell: &str) {
         println!("no {shell} here: its form was not tried");
@@ -155,7 +155,13 @@ mod tests {
             ("zsh", Format::Export),
             ("fish", Format::Fish),
         ] {
-            for text in ["eyJhbGciOi.a-b_c~d+e/f==", HOSTILE, "", "'", "\\"] {
+            for text in [
+                "eyJhbGciOi.a-b_c~d+e/f==",
+                SPECIAL_CHARACTERS,
+                "",
+                "'",
+                "\\",
+            ] {
                 let found = read_by(shell, format, text, "\n");
                 assert!(found.is_none_or(|found| found == text), "{shell}: {text:?}");
             }

@@ -54,7 +54,7 @@ fn concurrent_requests_do_not_wait_for_each_other() {
 }
 
 /// Gives whoever asks this answer, but breaks off after its second part the first time.
-fn breaking_off(answer: impl Fn() -> Vec<Response> + Send + Sync + 'static) -> Fake {
+fn closing_mid_response(answer: impl Fn() -> Vec<Response> + Send + Sync + 'static) -> Fake {
     Fake::start(move |number, mut peer| {
         while peer.request().is_some() {
             let parts = if number == 0 { 2 } else { usize::MAX };
@@ -71,11 +71,12 @@ fn breaking_off(answer: impl Fn() -> Vec<Response> + Send + Sync + 'static) -> F
 #[test]
 fn incomplete_answer_is_discarded_and_requested_again() {
     let piece = |text: &str| Response::Metrics(text.to_owned());
-    let fake = breaking_off(move || vec![piece("a\n"), piece("b\n"), piece("c\n"), Response::End]);
+    let fake =
+        closing_mid_response(move || vec![piece("a\n"), piece("b\n"), piece("c\n"), Response::End]);
     assert_eq!(fake.broker().metrics().unwrap(), "a\nb\nc\n");
     assert_eq!(fake.connections(), 2);
 
-    let fake = breaking_off(|| vec![daemon(), set("data"), set("user"), Response::End]);
+    let fake = closing_mid_response(|| vec![daemon(), set("data"), set("user"), Response::End]);
     let status = fake.broker().status().unwrap();
     let scopes: Vec<&str> = status.scopes.iter().map(|set| set.scope.as_str()).collect();
     assert_eq!(scopes, ["data", "user"]);

@@ -81,7 +81,7 @@ fn runs_as_first_process(name: &str) -> bool {
 }
 
 /// A broker whose tokens tell for which connection and scope they were asked.
-fn telling_apart() -> Fake {
+fn identifying_connections() -> Fake {
     Fake::start(|number, mut peer| {
         while let Some(Request::Token(TokenRequest { asked, .. }) | Request::Watch(asked)) =
             peer.request()
@@ -99,7 +99,7 @@ fn wanted(token: &Token) -> u64 {
 
 #[test]
 fn child_makes_its_own_connection_and_the_parents_stays_open() {
-    let fake = telling_apart();
+    let fake = identifying_connections();
     let broker = fake.broker();
     let held = broker.token("1").unwrap();
     assert!(in_a_child(|| {
@@ -135,9 +135,9 @@ fn child_does_not_wait_for_a_request_of_its_parent() {
 
 /// Tells the threads that it is over once it is dropped, by a panic as well: a scope waits for them
 /// before it goes on to unwind.
-struct Over<'a>(&'a AtomicBool);
+struct StopOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Over<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -145,7 +145,7 @@ impl Drop for Over<'_> {
 
 #[test]
 fn child_forked_at_any_moment_gets_tokens() {
-    let fake = telling_apart();
+    let fake = identifying_connections();
     let broker = fake.broker().with_timeout(PATIENCE);
     let over = AtomicBool::new(false);
     let busy = |broker: &Broker, first: u64| {
@@ -158,7 +158,7 @@ fn child_forked_at_any_moment_gets_tokens() {
         }
     };
     thread::scope(|scope| {
-        let _over = Over(&over);
+        let _over = StopOnDrop(&over);
         for first in 0..4 {
             let (broker, busy) = (broker.clone(), &busy);
             scope.spawn(move || busy(&broker, first));
@@ -205,7 +205,7 @@ fn child_with_its_parents_pid_in_another_namespace_makes_its_own_connection() {
         return;
     }
     assert_eq!(std::process::id(), 1);
-    let fake = telling_apart();
+    let fake = identifying_connections();
     let broker = fake.broker();
     let mut watch = broker.watch("4").unwrap();
     assert_eq!(watch.next().unwrap().unwrap().generation(), 1_000_004);
@@ -234,7 +234,7 @@ fn grandchild_with_a_reused_pid_makes_its_own_connection() {
     if runs_as_first_process("grandchild_with_a_reused_pid_makes_its_own_connection") {
         return;
     }
-    let fake = telling_apart();
+    let fake = identifying_connections();
     let (mut gone, mut wait) = UnixStream::pair().unwrap();
     let (mut says, mut told) = UnixStream::pair().unwrap();
     let Fork::Parent(first) = fork().unwrap() else {

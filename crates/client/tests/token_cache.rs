@@ -21,7 +21,7 @@ use fake::{Fake, HOUR, PATIENCE, holding, refusal, renewed, token, token_with, w
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A token in its last minute: with less left than the margin, and long to live for a test.
-fn dying(generation: u64) -> Response {
+fn expiring(generation: u64) -> Response {
     token_with(generation, HOUR, Duration::from_secs(30))
 }
 
@@ -82,7 +82,7 @@ fn token_in_its_last_minute_or_tenth_is_requested_again() {
     let fake = Fake::answering(|before, request| {
         assert_eq!(request.min_ttl_ms, None);
         match before {
-            0..3 => dying(1),
+            0..3 => expiring(1),
             3 => token_with(2, Duration::from_secs(20), Duration::from_millis(1900)),
             _ => token_with(3, Duration::from_secs(20), Duration::from_secs(15)),
         }
@@ -138,7 +138,7 @@ fn min_ttl_beyond_the_cached_token_is_requested_from_the_broker() {
 #[test]
 fn valid_token_outlasts_the_broker_and_an_expired_one_does_not() {
     let fake = Fake::answering(|_, request| match request.asked.scope.as_str() {
-        "data" => dying(1),
+        "data" => expiring(1),
         _ => token_with(2, Duration::from_secs(1), Duration::from_millis(1)),
     });
     let broker = fake.broker();
@@ -168,7 +168,7 @@ fn hanging_broker_delays_a_caller_with_a_valid_token_by_a_second() {
         if before > 0 {
             thread::park();
         }
-        dying(1)
+        expiring(1)
     });
     let broker = fake.broker().with_timeout(PATIENCE);
     broker.token("data").unwrap();
@@ -183,7 +183,7 @@ fn decision_of_the_broker_overrides_a_valid_token_and_is_not_cached() {
     let fake = Fake::answering(|before, _| match before {
         1 => refusal(RefusalKind::NotPermitted),
         2 => refusal(RefusalKind::Unavailable),
-        _ => dying(1),
+        _ => expiring(1),
     });
     let broker = fake.broker();
     assert!(broker.token("data").is_ok());
@@ -437,7 +437,7 @@ fn dropping_a_broker_during_a_call_does_not_end_it() {
 }
 
 /// A broker that tells watchers of each token it is given, and counts who is there.
-fn telling() -> (Fake, Sender<Response>, Receiver<()>) {
+fn notifying() -> (Fake, Sender<Response>, Receiver<()>) {
     let (tell, news) = channel::<Response>();
     let (left, leaving) = channel();
     let news = Arc::new(Mutex::new(news));
@@ -470,7 +470,7 @@ fn telling() -> (Fake, Sender<Response>, Receiver<()>) {
 
 #[test]
 fn kept_set_is_received_and_not_requested_until_its_broker_is_dropped() {
-    let (fake, tell, leaving) = telling();
+    let (fake, tell, leaving) = notifying();
     let broker = fake.broker();
     broker.keep("data").unwrap();
     broker.keep("data").unwrap();
@@ -509,7 +509,7 @@ fn denied_set_can_be_kept_again() {
 
 #[test]
 fn watched_token_is_cached_for_all_callers() {
-    let (fake, tell, leaving) = telling();
+    let (fake, tell, leaving) = notifying();
     let broker = fake.broker();
     let mut watch = broker.watch("data").unwrap();
     for generation in [5, 6] {

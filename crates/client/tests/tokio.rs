@@ -170,13 +170,13 @@ fn watch_receives_each_token_and_disconnects_when_dropped() {
 
 #[test]
 fn futures_are_send() {
-    fn sendable<T: Send>(_: &T) {}
+    fn assert_send<T: Send>(_: &T) {}
     let fake = Fake::generous();
     let broker = tokio_client::Broker::from(fake.broker());
-    sendable(&broker.token("data"));
-    sendable(&broker.request("data").send());
-    sendable(&broker.status());
-    sendable(&broker.explain("data"));
+    assert_send(&broker.token("data"));
+    assert_send(&broker.request("data").send());
+    assert_send(&broker.status());
+    assert_send(&broker.explain("data"));
 }
 
 #[test]

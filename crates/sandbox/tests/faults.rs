@@ -25,7 +25,7 @@ fn with(sandbox: &Sandbox, fault: Fault) -> Answer {
 }
 
 /// What the protected resource says to that token.
-fn verdict(sandbox: &Sandbox, token: &str) -> u16 {
+fn resource_status(sandbox: &Sandbox, token: &str) -> u16 {
     resource(sandbox, "/v1/datasets", token).status()
 }
 
@@ -111,7 +111,7 @@ fn held_request_is_granted_at_recovery() {
     let recorded = sandbox.requests().remove(0);
     assert_eq!(recorded.token, Some(answer.token()));
     assert!(recorded.answered_at.unwrap() >= recorded.at + SILENCE);
-    assert_eq!(verdict(&sandbox, &answer.token()), 200);
+    assert_eq!(resource_status(&sandbox, &answer.token()), 200);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn drip_sends_the_body_in_pieces_and_completes_it() {
     assert!(dripping.is_silent());
 
     let answer = with(&sandbox, Fault::drip(64, Duration::from_millis(1)));
-    assert_eq!(verdict(&sandbox, &answer.token()), 200);
+    assert_eq!(resource_status(&sandbox, &answer.token()), 200);
     let drops = Fault::drip(0, Duration::from_micros(1)).body("0 counts as 1");
     assert_eq!(with(&sandbox, drops).body, b"0 counts as 1");
 }
@@ -215,7 +215,7 @@ fn token_with_a_replaced_or_omitted_field_is_valid() {
         let mut body = answer.json();
         let field = body.as_object_mut().unwrap().remove(name);
         assert_eq!(field.unwrap_or(json!("left out")), value);
-        assert_eq!(verdict(&sandbox, &answer.token()), 200);
+        assert_eq!(resource_status(&sandbox, &answer.token()), 200);
         let mut expected = proper.clone();
         expected.as_object_mut().unwrap().remove(name);
         for new in ["access_token", "jti"] {
@@ -230,13 +230,13 @@ fn token_with_a_given_text_or_size_is_valid() {
     let sandbox = sandbox();
     let text = with(&sandbox, Fault::token("opaque-token"));
     assert_eq!(text.token(), "opaque-token");
-    assert_eq!(verdict(&sandbox, "opaque-token"), 200);
+    assert_eq!(resource_status(&sandbox, "opaque-token"), 200);
     for size in [0, 1, 100, 65_536] {
         let token = with(&sandbox, Fault::token_size(size)).token();
         assert_eq!(token.len(), size);
     }
     let token = with(&sandbox, Fault::token_size(4000)).token();
-    assert_eq!(verdict(&sandbox, &token), 200);
+    assert_eq!(resource_status(&sandbox, &token), 200);
     assert_eq!(sandbox.requests().pop().unwrap().token, Some(token));
 }
 
@@ -288,7 +288,7 @@ fn script_runs_in_order_followed_by_the_permanent_fault_until_recovery() {
         let answers = (0..count).map(|_| ask(&sandbox, "data").status());
         answers.collect()
     };
-    assert_eq!(verdict(&sandbox, "unknown"), 401, "takes no fault");
+    assert_eq!(resource_status(&sandbox, "unknown"), 401, "takes no fault");
     assert_eq!(statuses(5), [500, 200, 502, 503, 503]);
     sandbox.script([Fault::status(500)]);
     sandbox.recover();

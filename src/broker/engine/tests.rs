@@ -197,7 +197,7 @@ fn default_client(name: &str) -> BrokerConfig {
 }
 
 /// The config with `other` as default, whose sets nobody may have.
-fn other_is_default() -> EngineMessage<Stub> {
+fn change_default_client() -> EngineMessage<Stub> {
     let clients = client(Stub::Gives, false).into_iter();
     let config = BrokerConfig {
         access: AccessTables(BTreeMap::from([("other".to_owned(), Access::default())])),
@@ -249,7 +249,7 @@ async fn waiting_caller_is_recorded_under_the_client_that_was_default_when_it_as
         _ = &mut waiting => panic!("there is no token yet"),
         () = std::future::ready(()) => {}
     }
-    engine.apply(Event::Message(other_is_default()));
+    engine.apply(Event::Message(change_default_client()));
     turn_until(&mut engine, waiting).await.unwrap();
     assert_eq!(
         recorded(&path, audit, writer).await,
@@ -266,7 +266,7 @@ async fn watch_keeps_its_client_when_the_default_client_changes() {
     broker.audit_to(audit.clone());
     let caller = Caller::default();
     let mut watch = broker.watch(&data_of_default(), &caller).unwrap();
-    engine.apply(Event::Message(other_is_default()));
+    engine.apply(Event::Message(change_default_client()));
     let token = turn_until(&mut engine, watch.next()).await.unwrap();
     watch.confirm(token, &caller).unwrap();
     broker.watch(&data_of_default(), &caller).unwrap_err();

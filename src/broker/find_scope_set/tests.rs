@@ -146,7 +146,7 @@ fn no_set_is_suggested_to_a_caller_that_may_not_have_it() {
 
 /// A broker with `acme` and `beta`, whose access tables grant `acme`'s `data user` to user 1004 and
 /// `beta`'s `data` to user 1005. The default client is `beta`.
-fn two_closed_clients() -> Broker<SystemClock> {
+fn two_restricted_clients() -> Broker<SystemClock> {
     let rule = |uid| Rule {
         users: vec![Principal::Id(uid)],
         ..Rule::default()
@@ -178,7 +178,7 @@ fn of_default(scope: &str) -> Asked {
 
 #[test]
 fn default_client_is_not_named_to_a_caller_from_which_it_is_hidden() {
-    let broker = two_closed_clients();
+    let broker = two_restricted_clients();
     let end = "may not have scope set \"data\" of the default client; ask the operator of the broker \
                for access";
     let hidden = cause(&broker, &of_default("data"), &user(1004));
@@ -207,7 +207,7 @@ fn default_client_is_not_named_to_a_caller_from_which_it_is_hidden() {
 
 #[test]
 fn default_client_is_named_to_callers_that_may_see_it() {
-    let broker = two_closed_clients();
+    let broker = two_restricted_clients();
     let root = Caller {
         privileged: true,
         ..user(0)
@@ -227,7 +227,7 @@ fn default_client_is_named_to_callers_that_may_see_it() {
 
 #[test]
 fn denied_caller_is_suggested_the_scope_set_that_it_may_have_itself() {
-    let broker = two_closed_clients();
+    let broker = two_restricted_clients();
     let refused = |client, scope, uid| {
         let refusal = broker.watch(&asked(client, scope), &user(uid)).unwrap_err();
         assert_eq!(refusal.kind, RefusalKind::NotPermitted);

@@ -11,7 +11,7 @@ use crate::common::namespaces::{can_be_made, wrapped};
 use crate::common::wait::until;
 use crate::common::{Daemon, HOUR, config_text, helper, parts, sandbox};
 
-const ENDING: [(Signal, i32); 4] = [
+const TERMINATING: [(Signal, i32); 4] = [
     (Signal::HUP, 1),
     (Signal::INT, 2),
     (Signal::QUIT, 3),
@@ -92,14 +92,14 @@ fn first_process_of_a_pid_namespace_ends_by_signals_wherever_it_waits() {
         daemon.helper(&["status", "--watch"]),
     ];
     for command in &commands {
-        for (signal, number) in ENDING {
+        for (signal, number) in TERMINATING {
             let first = FirstProcess::start(command);
             first.wait_for_handler();
             let code = first.end_by(signal);
             assert_eq!(code, Some(128 + number), "{command:?}");
         }
     }
-    for (signal, number) in ENDING {
+    for (signal, number) in TERMINATING {
         let first = FirstProcess::start(&daemon.helper(&["watch", "--to", to, "data"]));
         wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
         assert_eq!(first.end_by(signal), Some(128 + number));

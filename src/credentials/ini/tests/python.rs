@@ -56,9 +56,9 @@ fn found_here(text: &str) -> Result<Found, IniError> {
 }
 
 /// The generator `SplitMix64`: the same files in each run.
-struct Chance(u64);
+struct Rng(u64);
 
-impl Chance {
+impl Rng {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -151,7 +151,7 @@ const BLANKS: [&str; 12] = [
 const ENDS: [&str; 8] = ["\n", "\n", "\n", "\n", "\r\n", "\r", "\n\n", " \n"];
 
 /// A value, simple ones more often.
-fn value(chance: &mut Chance) -> String {
+fn value(chance: &mut Rng) -> String {
     let count = if chance.once_in(2) {
         1
     } else {
@@ -166,7 +166,7 @@ fn value(chance: &mut Chance) -> String {
 }
 
 /// A file whose lines are in any order, indented in any way.
-fn any_file(chance: &mut Chance) -> String {
+fn any_file(chance: &mut Rng) -> String {
     let mut text = String::new();
     if !chance.once_in(8) {
         text.push_str(chance.pick(&SECTIONS[..5]));
@@ -192,7 +192,7 @@ fn any_file(chance: &mut Chance) -> String {
 }
 
 /// A file as people have it, in which something is unusual.
-fn plausible_file(chance: &mut Chance) -> String {
+fn plausible_file(chance: &mut Rng) -> String {
     let mut lines = vec!["[client_auth]".to_owned()];
     if chance.once_in(4) {
         lines.insert(0, "[DEFAULT]".to_owned());
@@ -223,7 +223,7 @@ fn plausible_file(chance: &mut Chance) -> String {
 }
 
 /// The same with some characters changed.
-fn mutated(chance: &mut Chance, text: &str) -> String {
+fn mutated(chance: &mut Rng, text: &str) -> String {
     const PUT: [&str; 12] = ["\n", "\r", " ", "[", "]", "=", ":", "%", "(", ")", "#", "x"];
     let mut characters: Vec<String> = text.chars().map(String::from).collect();
     for _ in 0..chance.below(4) {
@@ -239,7 +239,7 @@ fn mutated(chance: &mut Chance, text: &str) -> String {
 }
 
 fn files(count: usize) -> BTreeMap<String, String> {
-    let mut chance = Chance(7);
+    let mut chance = Rng(7);
     let mut file = |number: usize| {
         let text = match number % 3 {
             0 => any_file(&mut chance),

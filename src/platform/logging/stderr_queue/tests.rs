@@ -13,12 +13,12 @@ struct Gate {
     room: bool,
 }
 
-struct Outside {
+struct SinkControl {
     answers: Sender<io::Result<usize>>,
     written: Receiver<Vec<u8>>,
 }
 
-impl Outside {
+impl SinkControl {
     fn allow(&self, bytes: usize) {
         self.answers.send(Ok(bytes)).unwrap();
     }
@@ -51,7 +51,7 @@ impl Sink for Gate {
     }
 }
 
-fn queue(dropped: &'static AtomicU64, report: fn(u64)) -> (LogQueue<Gate>, Outside) {
+fn queue(dropped: &'static AtomicU64, report: fn(u64)) -> (LogQueue<Gate>, SinkControl) {
     let (answers, given) = channel();
     let (sender, written) = channel();
     let gate = Gate {
@@ -61,7 +61,7 @@ fn queue(dropped: &'static AtomicU64, report: fn(u64)) -> (LogQueue<Gate>, Outsi
     };
     (
         LogQueue::new(gate, dropped, report),
-        Outside { answers, written },
+        SinkControl { answers, written },
     )
 }
 

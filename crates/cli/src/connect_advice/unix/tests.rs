@@ -11,7 +11,7 @@ struct Host<'a> {
     groups: &'a str,
 }
 
-const NOTHING: Host = Host {
+const BARE_HOST: Host = Host {
     uid: 1000,
     paths: &[],
     variables: &[],
@@ -61,7 +61,7 @@ fn own_broker_with_a_user_unit_is_started_by_systemctl_user() {
     let host = Host {
         paths: &[unit, "/run/user/1000/", "/run/user/1000/systemd/private"],
         variables: &[("XDG_RUNTIME_DIR", "/run/user/1000")],
-        ..NOTHING
+        ..BARE_HOST
     };
     assert_eq!(
         host.not_running(OWN, true, SocketOrigin::Own),
@@ -93,7 +93,7 @@ fn own_broker_with_a_user_unit_is_started_by_systemctl_user() {
 fn own_broker_without_a_runtime_directory_needs_lingering() {
     let logged_out = Host {
         paths: &["/run/systemd/system/"],
-        ..NOTHING
+        ..BARE_HOST
     };
     assert_eq!(
         logged_out.not_running(OWN, true, SocketOrigin::Own),
@@ -101,9 +101,9 @@ fn own_broker_without_a_runtime_directory_needs_lingering() {
          use the host's with --socket /run/domo-token/broker.sock, \
          or keep your own running with: sudo loginctl enable-linger etl"
     );
-    let no_systemd = NOTHING.not_running(OWN, true, SocketOrigin::Own);
+    let no_systemd = BARE_HOST.not_running(OWN, true, SocketOrigin::Own);
     assert!(no_systemd.contains("set XDG_RUNTIME_DIR"), "{no_systemd}");
-    let elsewhere = NOTHING.not_running("/x y/domo-token/broker.sock", true, SocketOrigin::Own);
+    let elsewhere = BARE_HOST.not_running("/x y/domo-token/broker.sock", true, SocketOrigin::Own);
     assert!(elsewhere.ends_with("mkdir -p -m 700 '/x y'"), "{elsewhere}");
 }
 
@@ -113,7 +113,7 @@ fn foreign_runtime_directory_is_replaced_by_that_of_the_user() {
     let after_su = Host {
         paths: &["/run/user/1001/", "/run/user/1000/"],
         variables: &[("XDG_RUNTIME_DIR", "/run/user/1001")],
-        ..NOTHING
+        ..BARE_HOST
     };
     assert_eq!(
         after_su.not_running(foreign, true, SocketOrigin::Own),
@@ -136,7 +136,7 @@ fn foreign_runtime_directory_is_replaced_by_that_of_the_user() {
 fn own_socket_left_without_a_config_is_started_again_or_removed() {
     let host = Host {
         paths: &[OWN],
-        ..NOTHING
+        ..BARE_HOST
     };
     let advice = host.not_running(OWN, false, SocketOrigin::Own);
     assert!(advice.ends_with(&format!(": rm {OWN}")), "{advice}");
@@ -145,10 +145,13 @@ fn own_socket_left_without_a_config_is_started_again_or_removed() {
 #[test]
 fn hosts_broker_is_set_up_before_it_is_started() {
     let unit = "/usr/lib/systemd/system/domo-tokend.service";
-    let root = Host { uid: 0, ..NOTHING };
+    let root = Host {
+        uid: 0,
+        ..BARE_HOST
+    };
     let new = Host {
         paths: &["/run/systemd/system/", unit],
-        ..NOTHING
+        ..BARE_HOST
     };
     let ask = |host: &Host| host.not_running(HOST_SOCKET, false, SocketOrigin::Host);
     assert_eq!(
@@ -163,7 +166,7 @@ fn hosts_broker_is_set_up_before_it_is_started() {
 
     let set_up = Host {
         paths: &["/run/systemd/system/", unit, HOST_CONFIG],
-        ..NOTHING
+        ..BARE_HOST
     };
     assert_eq!(
         ask(&set_up),
@@ -186,7 +189,7 @@ fn hosts_broker_is_set_up_before_it_is_started() {
     assert_eq!(ask(&no_unit), "start it with: sudo -b domo-tokend");
     let container = Host {
         paths: &["/run/domo-token/"],
-        ..NOTHING
+        ..BARE_HOST
     };
     assert!(ask(&container).contains("another container"));
 }
@@ -198,7 +201,7 @@ fn socket_that_was_named_is_started_there_or_replaced_by_one_that_exists() {
         let host = Host {
             paths,
             variables: &variables,
-            ..NOTHING
+            ..BARE_HOST
         };
         host.not_running(socket, false, origin)
     };
@@ -216,7 +219,7 @@ fn socket_that_was_named_is_started_there_or_replaced_by_one_that_exists() {
     );
     let url = Host {
         variables: &[("DOMO_TOKEN_SOCKET", "unix:///x.sock")],
-        ..NOTHING
+        ..BARE_HOST
     };
     let url = url.not_running("/x.sock", false, variable);
     assert!(
@@ -255,13 +258,13 @@ fn socket_that_was_named_is_started_there_or_replaced_by_one_that_exists() {
 #[test]
 fn silent_broker_is_inspected_with_systemctl_status() {
     let ask = |host: &Host, socket: &str| host.with(|caller| caller.status(Path::new(socket)));
-    let host = ask(&NOTHING, HOST_SOCKET).unwrap();
+    let host = ask(&BARE_HOST, HOST_SOCKET).unwrap();
     assert_eq!(host, "see: systemctl status domo-tokend");
-    assert_eq!(ask(&NOTHING, OWN), None, "no user manager runs");
+    assert_eq!(ask(&BARE_HOST, OWN), None, "no user manager runs");
     let with_manager = Host {
         paths: &["/run/user/1000/systemd/private"],
         variables: &[("XDG_RUNTIME_DIR", "/run/user/1000")],
-        ..NOTHING
+        ..BARE_HOST
     };
     let own = ask(&with_manager, OWN).unwrap();
     assert_eq!(own, "see: systemctl --user status domo-tokend");
@@ -274,7 +277,7 @@ fn group_is_joined_by_adduser_and_used_by_newgrp() {
         let host = Host {
             paths,
             groups,
-            ..NOTHING
+            ..BARE_HOST
         };
         host.with(|caller| caller.join("tokens"))
     };

@@ -97,7 +97,7 @@ fn seen_edges() -> BTreeSet<String> {
         let mut now = START;
         let mut state = schedule.status("", now).state;
         for step in 0..200 {
-            happen(&mut schedule, &mut now, &mut rng, step);
+            assert_transitions(&mut schedule, &mut now, &mut rng, step);
             while schedule.poll_command().is_some() {}
             let next = schedule.status("", now).state;
             if next != state {
@@ -110,7 +110,12 @@ fn seen_edges() -> BTreeSet<String> {
 }
 
 /// One random event.
-fn happen(schedule: &mut Schedule, now: &mut BootTime, rng: &mut fastrand::Rng, step: u64) {
+fn assert_transitions(
+    schedule: &mut Schedule,
+    now: &mut BootTime,
+    rng: &mut fastrand::Rng,
+    step: u64,
+) {
     let fetch_id = schedule.fetch_id;
     match rng.u8(..9) {
         0 if schedule.wants_fetch() => {
