@@ -1,5 +1,5 @@
 /* What both floor servers share: the bytes they answer with, and where they listen.
- * Usage: PROGRAM SOCKET ANSWER_FILE; the file has the hello before the frame. */
+ * Usage: PROGRAM SOCKET ANSWER_FILE; the file has the greeting before the frame. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { HELLO = 4 };
+enum { GREETING = 12 };
 static char answer[65536];
 static ssize_t answer_length;
 
@@ -20,15 +20,15 @@ static int listen_at(int argc, char **argv, int flags) {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	strncpy(address.sun_path, argv[1], sizeof address.sun_path - 1);
 	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
-	if (answer_length <= HELLO || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 ||
+	if (answer_length <= GREETING || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 ||
 	    listen(listener, 4096) != 0)
 		return -1;
 	return listener;
 }
 
-/* Only a connection's first answer has the hello. */
+/* Only a connection's first answer has the greeting. */
 static int reply(int stream, int first) {
-	size_t skip = first ? 0 : HELLO;
+	size_t skip = first ? 0 : GREETING;
 	ssize_t length = answer_length - skip;
 	return write(stream, answer + skip, length) == length;
 }
