@@ -32,6 +32,9 @@ pub(super) struct FileWatcher<W: Watcher = RecommendedWatcher> {
     messages: Sender<Message>,
 }
 
+/// How often links are resolved at most until they lead to directories under watch alone.
+const MAX_RESOLUTIONS: usize = 10;
+
 /// Device, inode, and when it was created, if the file system has that. An inode is soon used again, and the watch of a
 /// directory ends with it, whatever takes its place.
 type DirectoryId = (u64, u64, Option<SystemTime>);
@@ -154,8 +157,18 @@ impl<W: Watcher> FileWatcher<W> {
         }
     }
 
-    /// Watches the directories that the files resolve to now, and no others.
+    /// Watches the directories that the files resolve to now, and no others. What was resolved before a watch was set is
+    /// resolved again: a link that is swapped in between causes no event.
     fn watch_directories(&mut self) {
+        for _ in 0..MAX_RESOLUTIONS {
+            if !self.watch_resolved_directories() {
+                return;
+            }
+        }
+    }
+
+    /// Returns whether a watch was set.
+    fn watch_resolved_directories(&mut self) -> bool {
         let socket = self.socket.iter().flat_map(|socket| &socket.seen);
         let (mut files, mut socket) = (deciding_names(self.seen.iter()), deciding_names(socket));
         let (of_files, of_socket) = (directories(&files), directories(&socket));
@@ -174,6 +187,7 @@ impl<W: Watcher> FileWatcher<W> {
             self.unwatch(&directory);
         }
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
+        let mut is_set = false;
         for directory in parents {
             let found = fs::metadata(&directory).ok();
             let found = found.map(|found| {
@@ -183,11 +197,13 @@ impl<W: Watcher> FileWatcher<W> {
             let known = self.directories.insert(directory.clone(), found);
             if known.flatten() != found {
                 self.unwatch(&directory);
-                self.watch_directory(&directory, found.is_some());
-            } else if known.is_none() {
-                self.watch_directory(&directory, found.is_some());
+            } else if known.is_some() {
+                continue;
             }
+            self.watch_directory(&directory, found.is_some());
+            is_set |= found.is_some();
         }
+        is_set
     }
 
     fn watch_directory(&mut self, directory: &Path, is_there: bool) {
@@ -264,7 +280,7 @@ fn directories(names: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
 
     use notify::{EventHandler, WatcherKind};
 
@@ -342,6 +358,62 @@ mod tests {
         fs::create_dir(&directory).unwrap();
         watcher.watch_directories();
         assert_eq!(WATCHES.get(), count + 1);
+    }
+
+    thread_local! {
+        static SWAP: Cell<Option<fn()>> = const { Cell::new(None) };
+        static FOLDER: RefCell<PathBuf> = RefCell::default();
+    }
+
+    /// A watcher that makes a change before it sets its first watch.
+    #[derive(Debug)]
+    struct Late;
+
+    impl Watcher for Late {
+        fn new<F: EventHandler>(_: F, _: Config) -> notify::Result<Self> {
+            Ok(Self)
+        }
+
+        fn watch(&mut self, _: &Path, _: RecursiveMode) -> notify::Result<()> {
+            if let Some(swap) = SWAP.take() {
+                swap();
+            }
+            Ok(())
+        }
+
+        fn unwatch(&mut self, _: &Path) -> notify::Result<()> {
+            Ok(())
+        }
+
+        fn kind() -> WatcherKind {
+            WatcherKind::NullWatcher
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn link_swapped_before_its_directory_is_watched_is_resolved_again() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for version in ["v1", "v2"] {
+            fs::create_dir(at(version)).unwrap();
+        }
+        symlink("v1", at("current")).unwrap();
+        FOLDER.set(folder.path().to_owned());
+        SWAP.set(Some(|| {
+            let at = |name: &str| FOLDER.with_borrow(|folder| folder.join(name));
+            symlink("v2", at("new")).unwrap();
+            fs::rename(at("new"), at("current")).unwrap();
+        }));
+        let (sender, _messages) = std::sync::mpsc::channel();
+        let mut watcher = FileWatcher::<Late>::new(super::super::TIMING, true, sender);
+        watcher.seen = vec![(at("current/config.toml"), Stamp::default())];
+        watcher.start_events();
+        watcher.watch_directories();
+        let directories: Vec<&PathBuf> = watcher.directories.keys().collect();
+        assert!(directories.contains(&&at("v2")), "{directories:?}");
+        assert!(!directories.contains(&&at("v1")), "{directories:?}");
     }
 
     #[test]
