@@ -242,7 +242,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`BindError::InUse`] if a living one is in its place, else [`BindError::Path`].
+    /// [`BindError::InUse`] if one that is served is in its place, else [`BindError::Path`].
     pub fn listen(&mut self, callers: &Callers) -> Result<Listener, BindError> {
         let mut sockets = Vec::new();
         for inherited in &mut self.inherited {

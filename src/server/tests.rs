@@ -371,7 +371,7 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
         loading: None,
     };
     let clients = vec![(wanted, Some(Arc::new(HangingSource)))];
-    let (_engine, _helm) = Engine::new(&broker, clients);
+    let (_engine, _handle) = Engine::new(&broker, clients);
     let stop = CancellationToken::new();
     let server = tokio::spawn(serve(listener, broker, Limits::default(), stop.clone()));
     let watching = tokio::task::spawn_blocking(move || {

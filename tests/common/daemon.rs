@@ -66,14 +66,14 @@ impl Daemon {
         }
     }
 
-    /// Ends it by that signal and starts it anew in the same folder.
+    /// Ends it by that signal and starts it again in the same folder.
     pub(crate) fn restart(&mut self, signal: &str) {
         self.signal(signal);
         self.wait();
         self.start_again();
     }
 
-    /// Starts it anew in the same folder once it has ended.
+    /// starts it again in the same folder once it has ended.
     pub(crate) fn start_again(&mut self) {
         self.drain();
         secrecy::assert_none("the log", &self.log);

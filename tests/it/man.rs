@@ -1,5 +1,5 @@
 //! The man pages under `docs/man/` say what help and the other documents say. After a change of
-//! these, `UPDATE_MAN=1 cargo test --test it man` writes them anew.
+//! these, `UPDATE_MAN=1 cargo test --test it man` writes them again.
 
 #![allow(
     clippy::unwrap_used,

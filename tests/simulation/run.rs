@@ -333,7 +333,7 @@ impl Run {
     /// Ends all faults and waits for the longest possible time: all scope sets have a token again. Then the broker
     /// stops, and all waiting callers are refused.
     async fn end(&mut self, engine: tokio::task::JoinHandle<()>) -> Result<(), String> {
-        self.domo.record("all is mended");
+        self.domo.record("all faults end");
         self.domo.state().behaviour = Behaviour::Good;
         self.domo.state().logins.all_valid();
         let refused: Vec<&str> = self

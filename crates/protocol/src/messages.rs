@@ -284,11 +284,11 @@ pub struct ScopeStatus {
     pub scope: String,
     /// What the broker is doing about it.
     pub state: ScopeState,
-    /// When the living token was asked for.
+    /// When the valid token was requested.
     pub obtained: Option<BootTime>,
-    /// When the living token dies.
+    /// When the valid token expires.
     pub expires: Option<BootTime>,
-    /// The living token's generation.
+    /// The valid token's generation.
     pub generation: Option<u64>,
     /// When Domo is asked next.
     pub next_attempt: Option<BootTime>,
