@@ -79,7 +79,7 @@ fuzz-keep:
 # Runs mutation tests of schedule, policy and config, for hours. Needs cargo-mutants.
 mutants:
     cargo mutants -p domo-token-protocol -f crates/protocol/src/frame.rs -o target/mutants/frame
-    cargo mutants -p domo-token-core -f crates/core/src/policy.rs -f 'crates/core/src/schedule*.rs' -f 'crates/core/src/schedule/*.rs' \
+    cargo mutants -p domo-token-core -f crates/core/src/access_policy.rs -f 'crates/core/src/schedule*.rs' -f 'crates/core/src/schedule/*.rs' \
         -o target/mutants/decisions -- --lib
     cargo mutants -p domo-token -f src/config.rs -f 'src/config/*.rs' \
         -o target/mutants/config -- --lib --test it config

@@ -4,7 +4,7 @@
 //! requests from what it reads and writes answers in its own form. A protocol version with other messages
 //! converts them to these.
 
-use domo_token_core::policy::Caller;
+use domo_token_core::access_policy::Caller;
 use domo_token_core::token::Token;
 use domo_token_protocol::messages::{Explanation, Refusal};
 
@@ -90,7 +90,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use domo_token_core::fetch::{FetchError, Fetched};
+    use domo_token_core::fetch_result::{FetchError, Fetched};
     use domo_token_core::scheduler::ClientSpec;
     use domo_token_protocol::messages::{Asked, RefusalKind, TokenRequest};
     use domo_token_protocol::scope::ScopeSet;

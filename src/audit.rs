@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use crate::platform::clock::{since_1970, wall_now};
 use crate::platform::threads;
-use domo_token_core::policy::Caller;
+use domo_token_core::access_policy::Caller;
 
 pub use open_file::check;
 use open_file::{is_torn, open, same_file};

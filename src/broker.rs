@@ -9,7 +9,7 @@ mod did_you_mean;
 mod engine;
 mod daemon_errors;
 mod find_scope_set;
-mod stored_tokens;
+mod restore_tokens;
 mod log;
 mod log_rate_limit;
 mod metrics;
@@ -31,7 +31,7 @@ use tokio::sync::{Notify, oneshot, watch as signal};
 
 use crate::audit::Audit;
 use crate::platform::clock::{BootTime, Clock};
-use domo_token_core::policy::Caller;
+use domo_token_core::access_policy::Caller;
 use domo_token_core::schedule::{self, Answer, Reply, WaiterId};
 use domo_token_core::scheduler::{STOPPING, Scheduler, SetId};
 
@@ -40,7 +40,7 @@ use counters::Counters;
 pub use engine::{Clients, Engine, EngineHandle};
 use log_rate_limit::LogRateLimit;
 pub use metrics::METRICS_TYPE;
-pub use stored_tokens::StoredToken;
+pub use restore_tokens::StoredToken;
 pub use watch::Watch;
 
 /// The broker as sessions see it. Clones are the same broker.

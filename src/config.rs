@@ -3,7 +3,7 @@
 //! No file is opened here: `credentials.rs` reads secrets. No error shows a value, because any value may
 //! be a secret in the wrong place.
 
-mod assignment;
+mod pasted_assignment;
 mod broker;
 mod client;
 mod environment;
@@ -14,7 +14,7 @@ mod invisible_char;
 mod limits;
 pub mod named_path;
 mod parse;
-mod reporting;
+mod log_metrics_audit;
 #[cfg(all(test, unix))]
 mod tests;
 mod unused_variables;
@@ -30,10 +30,9 @@ use secrecy::SecretString;
 use crate::config::named_path::NamedPath;
 use crate::platform::file_watch::Stamp;
 use crate::platform::users;
+use domo_token_core::access_policy::Principal;
 use domo_token_core::masking::masked;
-use domo_token_core::policy::Principal;
 
-pub use assignment::assignment;
 pub use broker::{BrokerSettings, DEFAULT_SOCKET_MODE};
 pub use client::{ClientConfig, Endpoint, TokenMethod};
 pub use error::ConfigError;
@@ -46,8 +45,9 @@ pub use id_and_secret::{
 };
 pub use invisible_char::InvisibleChar;
 pub use limits::{Deadlines, Limits};
+pub use log_metrics_audit::{AuditSettings, LogSettings, MetricsSettings};
 use parse::RawConfig;
-pub use reporting::{AuditSettings, LogSettings, MetricsSettings};
+pub use pasted_assignment::assignment;
 pub(crate) use unused_variables::{PROXY_VARIABLES, needs_no_proxy};
 pub(crate) use validate::listed;
 pub use validate::{DOMO_SCOPES, NOT_THE_LOGIN, fault_of_path};

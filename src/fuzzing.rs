@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 use crate::config::Config;
 use crate::server;
 use crate::source::domo;
-use domo_token_core::fetch::FetchError;
+use domo_token_core::fetch_result::FetchError;
 
 pub use operations::operations;
 

@@ -32,7 +32,7 @@ use tracing::debug;
 use crate::broker::{Broker, EngineHandle, METRICS_TYPE};
 use crate::platform::clock::{BootTime, Clock, boot_now};
 use crate::source::TokenSource;
-use domo_token_core::policy::Caller;
+use domo_token_core::access_policy::Caller;
 
 use connections::Connections;
 
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
     use crate::broker::{BrokerConfig, Engine};
     use crate::platform::clock::SystemClock;
-    use domo_token_core::fetch::{FetchError, Fetched};
+    use domo_token_core::fetch_result::{FetchError, Fetched};
 
     /// Of no client, so nobody asks it.
     struct NoSource;

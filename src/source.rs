@@ -7,7 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domo_token_core::fetch::{FetchError, Fetched};
+use domo_token_core::fetch_result::{FetchError, Fetched};
 use domo_token_protocol::scope::ScopeSet;
 use serde::{Deserialize, Serialize};
 

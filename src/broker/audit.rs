@@ -7,7 +7,7 @@ use domo_token_protocol::messages::{Asked, Refusal};
 use super::{Broker, State, counters, find_scope_set};
 use crate::audit::Audit;
 use crate::platform::clock::Clock;
-use domo_token_core::policy::Caller;
+use domo_token_core::access_policy::Caller;
 use domo_token_core::scheduler::SetId;
 use domo_token_core::token::Token;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use domo_token_protocol::messages::BrokerStatus;
 
 use crate::source::Origin;
-use domo_token_core::policy::Access;
+use domo_token_core::access_policy::Access;
 
 /// What the broker is configured with, besides its clients.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@ use domo_token_protocol::messages::{BrokerStatus, Refusal, ScopeStatus};
 
 use super::{Broker, State};
 use crate::platform::clock::Clock;
-use domo_token_core::policy::Caller;
+use domo_token_core::access_policy::Caller;
 use domo_token_core::scheduler::SetId;
 
 /// What a caller can do about a client that could not be loaded.

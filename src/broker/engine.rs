@@ -13,7 +13,7 @@ use tracing::error;
 use super::{Broker, BrokerConfig, State, log};
 use crate::platform::clock::Clock;
 use crate::source::TokenSource;
-use domo_token_core::fetch::{FetchError, Fetched};
+use domo_token_core::fetch_result::{FetchError, Fetched};
 use domo_token_core::schedule::{FetchId, Outcome};
 use domo_token_core::scheduler::{ClientSpec, Command, ConfigDiff, SetId};
 

@@ -10,7 +10,7 @@ use domo_token_protocol::scope::{MAX_SCOPE_BYTES, ScopeSet};
 use super::{State, did_you_mean, log};
 use crate::config::{DOMO_SCOPES, MAX_NAME, listed};
 use crate::platform::clock::BootTime;
-use domo_token_core::policy::{Caller, Decision};
+use domo_token_core::access_policy::{Caller, Decision};
 use domo_token_core::scheduler::{NotFound, SetId};
 
 impl State {

@@ -8,7 +8,7 @@ use tracing::{debug, error, info, warn};
 
 use super::log_rate_limit::LogRateLimit;
 use crate::platform::clock::BootTime;
-use domo_token_core::fetch::LifetimeSource;
+use domo_token_core::fetch_result::LifetimeSource;
 use domo_token_core::schedule::{
     AWAITS_ADMISSION, AWAITS_CREDENTIAL_CHECK, AWAITS_LOGIN_CHECK, CHANGED_TOO_OFTEN, CallerImpact,
     OutageCause, Outcome, Recovery,

@@ -19,7 +19,7 @@ use super::counters::Counts;
 use crate::audit::Audit;
 use crate::platform::clock::{BootTime, Clock, since_1970, wall_now};
 use crate::platform::logging::dropped_lines;
-use domo_token_core::policy::Caller;
+use domo_token_core::access_policy::Caller;
 
 /// The media type of [`Broker::metrics`].
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

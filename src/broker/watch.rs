@@ -5,7 +5,7 @@ use tokio::sync::watch;
 
 use super::{Broker, stopping};
 use crate::platform::clock::Clock;
-use domo_token_core::policy::Caller;
+use domo_token_core::access_policy::Caller;
 use domo_token_core::schedule::{LastSeen, Reply};
 use domo_token_core::scheduler::{REMOVED, SetId};
 use domo_token_core::token::Token;

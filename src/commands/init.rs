@@ -26,7 +26,7 @@ use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
 #[cfg(unix)]
 use crate::platform::file_mode;
 use crate::source::Source;
-use domo_token_core::fetch::Cause;
+use domo_token_core::fetch_result::Cause;
 use error::wrong;
 use test_credentials::Failure;
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use domo_token_core::policy::Principal;
+use domo_token_core::access_policy::Principal;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use domo_token_core::access_policy::Access;
 use domo_token_core::masking::{HINT, MIN_SECRET_CHARS};
-use domo_token_core::policy::Access;
 use domo_token_protocol::scope::ScopeSet;
 use schemars::JsonSchema;
 use secrecy::SecretString;

@@ -16,7 +16,7 @@ use toml::Spanned;
 use super::broker::RawBroker;
 use super::client::RawClient;
 use super::limits::RawLimits;
-use super::reporting::{RawAudit, RawLog, RawMetrics};
+use super::log_metrics_audit::{RawAudit, RawLog, RawMetrics};
 
 /// What must be written as a table: serde would take a list of the values for one, too.
 #[derive(Debug, Default)]

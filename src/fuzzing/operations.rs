@@ -7,7 +7,7 @@ use domo_token_protocol::messages::Renew;
 use domo_token_protocol::scope::ScopeSet;
 
 use crate::platform::clock::BootTime;
-use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
+use domo_token_core::fetch_result::{Cause, FetchError, Fetched, LifetimeSource};
 use domo_token_core::schedule::{Answer, FetchId, Reply, TokenRequest, WaiterId, floor};
 use domo_token_core::scheduler::{
     ClientSpec, Command, MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CLIENT, Scheduler, SetId,

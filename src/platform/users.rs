@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::io;
 use std::sync::OnceLock;
 
-use domo_token_core::policy::Identity;
+use domo_token_core::access_policy::Identity;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist, initgroups, setgid, setuid};
 
 /// Looks up a user. The groups include `gid`, that of its process.

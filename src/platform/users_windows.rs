@@ -5,7 +5,7 @@
 
 use std::io;
 
-use domo_token_core::policy::Identity;
+use domo_token_core::access_policy::Identity;
 use winsafe::co::SID_NAME_USE;
 use winsafe::{ConvertSidToStringSid, ConvertStringSidToSid, LookupAccountName};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::identities::{Found, Identities};
 use super::peer::{Peer, Unit};
 use super::stream::CallerStream;
-use domo_token_core::policy::Caller;
+use domo_token_core::access_policy::Caller;
 
 /// Finds out who callers are. Sessions share it.
 #[derive(Clone)]

@@ -14,7 +14,7 @@ use tracing::warn;
 use crate::platform::clock::{BootTime, boot_now};
 use crate::platform::threads;
 use crate::platform::users::{self};
-use domo_token_core::policy::Identity;
+use domo_token_core::access_policy::Identity;
 
 pub(super) use lookups::Found;
 use lookups::{Answer, Ended, Key, Lookups};

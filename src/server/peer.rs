@@ -17,7 +17,7 @@ use crate::platform::clock::BootTime;
 use crate::platform::clock::boot_now;
 #[cfg(unix)]
 use crate::platform::users;
-use domo_token_core::policy::Caller;
+use domo_token_core::access_policy::Caller;
 
 /// Where a process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]

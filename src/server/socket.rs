@@ -24,7 +24,7 @@ use super::{BindError, path_error};
 use crate::config::{Config, DEFAULT_SOCKET_MODE, Env, path_in, xdg_path_in};
 use crate::platform::file_mode;
 use crate::platform::users;
-use domo_token_core::policy::Principal;
+use domo_token_core::access_policy::Principal;
 
 use checks::{
     check_kind, check_lock, directory_of, is_alive, prepare_directory, remove_private,

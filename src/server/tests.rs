@@ -15,7 +15,7 @@ use super::*;
 use crate::broker::{BrokerConfig, Engine};
 use crate::platform::clock::BootTime;
 use crate::source::TokenSource;
-use domo_token_core::fetch::{FetchError, Fetched};
+use domo_token_core::fetch_result::{FetchError, Fetched};
 use domo_token_core::scheduler::ClientSpec;
 
 /// A clock that panics once when it is told to.

@@ -25,7 +25,7 @@ use crate::config::{ClientConfig, Endpoint, in_variables};
 use crate::connect::{self, Connector, Proxy, Secrets, Shared};
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
 use crate::platform::clock::timer_now;
-use domo_token_core::fetch::{Cause, FetchError, Fetched};
+use domo_token_core::fetch_result::{Cause, FetchError, Fetched};
 
 /// The longest answer that is read, in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -238,7 +238,7 @@ pub(crate) mod fuzzing {
     use super::response::{self, Answer};
     use super::{Duration, ScopeSet, Secrets};
     use crate::platform::clock::wall_now;
-    use domo_token_core::fetch::{FetchError, Fetched};
+    use domo_token_core::fetch_result::{FetchError, Fetched};
 
     /// What an answer of that status, counted from 100 in steps of two, means, with a header.
     pub(crate) fn answer(

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use domo_token::platform::clock::BootTime;
-use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
+use domo_token_core::fetch_result::{Cause, FetchError, Fetched, LifetimeSource};
 use domo_token_core::schedule::{Answer, CONFIRM_AFTER, DENIED_RETRY, TokenRequest, WaiterId};
 use domo_token_core::scheduler::{ClientSpec, Command, Scheduler};
 use domo_token_protocol::scope::ScopeSet;

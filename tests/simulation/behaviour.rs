@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domo_token_core::fetch::Cause;
+use domo_token_core::fetch_result::Cause;
 
 /// How Domo behaves.
 #[derive(Clone, Copy, Debug)]

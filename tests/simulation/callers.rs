@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domo_token::broker::{Broker, Watch};
 use domo_token::platform::clock::{BootTime, Clock};
-use domo_token_core::policy;
+use domo_token_core::access_policy;
 use domo_token_core::schedule::{Reply, floor, min_left_to_serve};
 use domo_token_core::token::Token;
 use domo_token_protocol::frame;
@@ -119,7 +119,7 @@ impl Callers {
             this.started(id, wait);
             let reply = this
                 .broker
-                .token(&request, &policy::Caller::default())
+                .token(&request, &access_policy::Caller::default())
                 .await;
             this.answered(id, &reply);
         });
@@ -144,7 +144,10 @@ impl Callers {
     }
 
     pub(crate) fn watch(&self, key: &Key) {
-        let Ok(mut watch) = self.broker.watch(&asked(key), &policy::Caller::default()) else {
+        let Ok(mut watch) = self
+            .broker
+            .watch(&asked(key), &access_policy::Caller::default())
+        else {
             return;
         };
         let mut state = self.state();

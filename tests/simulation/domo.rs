@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domo_token::platform::clock::{BootTime, Clock};
 use domo_token::source::TokenSource;
-use domo_token_core::fetch::{FetchError, Fetched, LifetimeSource};
+use domo_token_core::fetch_result::{FetchError, Fetched, LifetimeSource};
 use domo_token_core::schedule::{
     BACKOFF_FIRST, BACKOFF_MAX, CHANGE_INTERVAL, CHANGES_IN_A_ROW, CONFIRM_AFTER, DENIED_RETRY,
     REQUEST_GRACE, RETRY_AFTER_MAX, floor, request_timeout,

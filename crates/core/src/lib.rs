@@ -2,15 +2,15 @@
 //! are arguments, and commands are results. The crate has no runtime, no I/O and no clock among its dependencies.
 //!
 //! - [`masking`]: names in messages; secrets in their place are masked.
-//! - [`policy`]: access tables: may this caller have this token?
+//! - [`access_policy`]: access tables: may this caller have this token?
 //! - [`token`]: one access token, encoded once, shared, wiped.
-//! - [`fetch`]: the result of a token request.
+//! - [`fetch_result`]: the result of a token request.
 //! - [`schedule`]: when one scope set's token is requested, served or refused.
 //! - [`scheduler`]: all schedules together, and what one's result means for the others.
 
 pub mod masking;
-pub mod policy;
+pub mod access_policy;
 pub mod token;
-pub mod fetch;
+pub mod fetch_result;
 pub mod schedule;
 pub mod scheduler;

@@ -23,7 +23,7 @@ use domo_token_protocol::BootTime;
 use domo_token_protocol::messages::{Refusal, RefusalKind};
 use domo_token_protocol::scope::ScopeSet;
 
-use crate::fetch::{FetchError, Fetched};
+use crate::fetch_result::{FetchError, Fetched};
 use crate::schedule::{
     self, Answer, FetchId, Loading, Outcome, Rejected, Schedule, TokenRequest, TokenSnapshot,
     WaiterId,

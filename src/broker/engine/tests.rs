@@ -8,8 +8,8 @@ use super::super::{AccessTables, StatusCursor};
 use super::*;
 use crate::audit::Audit;
 use crate::platform::clock::SystemClock;
-use domo_token_core::fetch::{Cause, LifetimeSource};
-use domo_token_core::policy::{Access, Caller};
+use domo_token_core::access_policy::{Access, Caller};
+use domo_token_core::fetch_result::{Cause, LifetimeSource};
 
 /// Answers at once, or never, or breaks.
 enum Stub {

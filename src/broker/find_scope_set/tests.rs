@@ -11,8 +11,8 @@ use super::*;
 use crate::audit::Audit;
 use crate::platform::clock::SystemClock;
 use crate::source::TokenSource;
-use domo_token_core::fetch::{FetchError, Fetched};
-use domo_token_core::policy::{Access, Principal, Rule};
+use domo_token_core::access_policy::{Access, Principal, Rule};
+use domo_token_core::fetch_result::{FetchError, Fetched};
 use domo_token_core::scheduler::ClientSpec;
 use domo_token_core::token::{Life, Token};
 

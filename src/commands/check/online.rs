@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{Checked, Report};
 use crate::config::Endpoint;
 use crate::source::TokenSource;
-use domo_token_core::fetch::{Cause, FetchError, Fetched};
+use domo_token_core::fetch_result::{Cause, FetchError, Fetched};
 use domo_token_core::schedule::REQUEST_MAX;
 use domo_token_core::scheduler::ProxyLoginId;
 

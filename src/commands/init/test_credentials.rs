@@ -10,7 +10,7 @@ use domo_token_protocol::scope::ScopeSet;
 use crate::commands::check::online::request;
 use crate::config::{DOMO_SCOPES, listed};
 use crate::source::TokenSource;
-use domo_token_core::fetch::{Cause, FetchError, Fetched};
+use domo_token_core::fetch_result::{Cause, FetchError, Fetched};
 use domo_token_core::schedule::CONFIRM_AFTER;
 
 /// The most scopes that are tried alone.
@@ -168,7 +168,7 @@ mod tests {
     use secrecy::SecretString;
 
     use super::*;
-    use domo_token_core::fetch::LifetimeSource;
+    use domo_token_core::fetch_result::LifetimeSource;
 
     /// Grants these scopes; the script's answers come first.
     struct Domo {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use domo_token_core::policy::Rule;
+use domo_token_core::access_policy::Rule;
 
 fn limits(line: &str) -> Result<Limits, String> {
     let text = format!("[limits]\n{line}\n[clients.acme]\n{CLIENT}");

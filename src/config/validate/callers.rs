@@ -8,7 +8,7 @@ use toml::Spanned;
 use super::{Validator, listed};
 use crate::config::ConfigError;
 use crate::config::parse::{RawPrincipal, RawRule, Table};
-use domo_token_core::policy::{Access, Principal, Rule};
+use domo_token_core::access_policy::{Access, Principal, Rule};
 
 impl Validator<'_> {
     pub(in crate::config) fn access(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::platform::clock::BootTime;
-use domo_token_core::policy::Identity;
+use domo_token_core::access_policy::Identity;
 
 /// How long an answer counts: a user that has left a group has lost its rights by then, on open
 /// connections too. After a failure the next lookup starts this much later.

@@ -3,7 +3,7 @@
 use super::Registration;
 use crate::config::in_variables;
 use crate::credentials::ProxyLogin;
-use domo_token_core::fetch::FetchError;
+use domo_token_core::fetch_result::FetchError;
 
 /// Returns the error as its reader needs it: with the mistake that explains it, and with variables in place of
 /// keys where there are no keys.

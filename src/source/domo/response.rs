@@ -17,7 +17,7 @@ use hyper::header::HeaderMap;
 use zeroize::Zeroizing;
 
 use crate::connect::Secrets;
-use domo_token_core::fetch::{FetchError, Fetched};
+use domo_token_core::fetch_result::{FetchError, Fetched};
 
 #[cfg(test)]
 pub(super) use body::{MAX_CODINGS, MAX_MEMBERS};

@@ -18,7 +18,7 @@ use crate::connect::{
     ConnectError, ConnectFailure, Connection, Diagnosis, innermost, is_closed, one_line,
 };
 use crate::platform::clock::{timer_now, wall_now};
-use domo_token_core::fetch::{Cause, FetchError};
+use domo_token_core::fetch_result::{Cause, FetchError};
 
 /// The longest head of an answer, in bytes.
 pub(super) const MAX_HEAD: usize = 512 * 1024;

@@ -10,7 +10,7 @@ use domo_token_protocol::messages::{ScopeState, ScopeStatus};
 
 use super::timing::FLOOR_PART;
 use super::{Command, Schedule, State, floor};
-use crate::fetch::{Cause, LifetimeSource};
+use crate::fetch_result::{Cause, LifetimeSource};
 use crate::token::{Life, Token};
 
 /// What callers get after a failure.

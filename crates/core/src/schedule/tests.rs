@@ -11,7 +11,7 @@ mod snapshot;
 mod watchers;
 
 use super::*;
-use crate::fetch::{Cause, FetchError, Fetched, LifetimeSource};
+use crate::fetch_result::{Cause, FetchError, Fetched, LifetimeSource};
 use domo_token_protocol::messages::{Refusal, RefusalKind, Renew};
 
 const SET: SetId = SetId(1);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fetch::Cause;
+use crate::fetch_result::Cause;
 
 /// Minimum of the floor: no more than one request a second for one scope set.
 pub(super) const FLOOR_MIN: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use super::{
     Command, DENIED_RETRY, FetchId, Jitter, OutageCause, Outcome, REQUEST_GRACE, Rejected,
     Schedule, State, floor, request_timeout, timing,
 };
-use crate::fetch::{Cause, FetchError, Fetched, LifetimeSource};
+use crate::fetch_result::{Cause, FetchError, Fetched, LifetimeSource};
 use crate::token::{Life, Token};
 
 /// A failed attempt.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use domo_token_protocol::messages::{ScopeState, ScopeStatus};
 
-use crate::fetch::{Cause, LifetimeSource};
+use crate::fetch_result::{Cause, LifetimeSource};
 
 const NOW: BootTime = BootTime::from_millis(1_000_000);
 

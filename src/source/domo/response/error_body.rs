@@ -5,7 +5,7 @@ use hyper::header::HeaderMap;
 use super::headers::challenge_error;
 use super::json::{self, End, Loose, Members};
 use super::responder::Responder;
-use domo_token_core::fetch::Cause;
+use domo_token_core::fetch_result::Cause;
 
 /// The members with texts for people, in the order in which they are shown: OAuth's (RFC 6749 §5.2),
 /// Domo's, problem details (RFC 9457), and what gateways and frameworks have.

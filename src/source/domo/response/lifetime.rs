@@ -10,7 +10,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::json::Loose;
-use domo_token_core::fetch::LifetimeSource;
+use domo_token_core::fetch_result::LifetimeSource;
 use domo_token_core::token::MAX_LIFETIME;
 
 /// The lifetime of a token whose answer names none.

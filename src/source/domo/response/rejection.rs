@@ -9,7 +9,7 @@ use super::body::{self, End};
 use super::error_body::ErrorBody;
 use super::headers::retry_after;
 use super::responder::Responder;
-use domo_token_core::fetch::{Cause, FetchError};
+use domo_token_core::fetch_result::{Cause, FetchError};
 
 /// What servers answer to plain HTTP on their port for TLS: nginx, Apache, Go and Tomcat.
 const PLAIN_HTTP: [&str; 4] = [

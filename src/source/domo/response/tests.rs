@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
 use super::*;
-use domo_token_core::fetch::{Cause, LifetimeSource};
+use domo_token_core::fetch_result::{Cause, LifetimeSource};
 use domo_token_core::token::MAX_TOKEN;
 
 mod lifetimes;

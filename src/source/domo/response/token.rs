@@ -12,7 +12,7 @@ use super::headers::{age, media_type, server_time, text_of};
 use super::json::{self, End, Loose, Members};
 use super::responder::Responder;
 use super::{Answer, lifetime};
-use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
+use domo_token_core::fetch_result::{Cause, FetchError, Fetched, LifetimeSource};
 use domo_token_core::token::MAX_TOKEN;
 
 /// The members of which one that comes twice makes the answer unusable.
