@@ -16,7 +16,8 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use domo_token_protocol::duration;
-use domo_token_protocol::frame::{self, GREETING, Greeting, HELLO};
+use domo_token_protocol::frame;
+use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
 use domo_token_protocol::messages::{Request, Response};
 use domo_token_protocol::scope::ScopeSet;
 use serde::Serialize;
@@ -45,9 +46,9 @@ pub const TARGETS: [(&str, Target); 7] = [
 /// Frames and messages: what can be decoded comes back as it was.
 pub fn frames(bytes: &[u8]) {
     if let Some(hello) = bytes.first_chunk::<HELLO>()
-        && let Ok(version) = frame::hello_version(*hello)
+        && let Ok(version) = greeting::hello_version(*hello)
     {
-        assert_eq!(&frame::hello(version), hello);
+        assert_eq!(&greeting::hello(version), hello);
     }
     if let Ok(Some(greeting)) = Greeting::decode(bytes) {
         let mut buffer = [0; GREETING];

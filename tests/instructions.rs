@@ -17,7 +17,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{Daemon, HOUR, config_text, folder, sandbox};
-use domo_token_protocol::frame::{self, GREETING, HEAD};
+use domo_token_protocol::frame::{self, HEAD};
+use domo_token_protocol::greeting::{self, GREETING};
 use domo_token_protocol::messages::{Asked, Request, TokenRequest, VERSION};
 
 /// The most instructions that one request on an open connection may cost outside the kernel, by the profile of the
@@ -100,7 +101,7 @@ fn ask(socket: &Path, requests: u64) {
     }));
     let request = request.unwrap();
     let mut stream = UnixStream::connect(socket).unwrap();
-    stream.write_all(&frame::hello(VERSION)).unwrap();
+    stream.write_all(&greeting::hello(VERSION)).unwrap();
     let mut greeting = [0; GREETING];
     for number in 0..requests {
         stream.write_all(&request).unwrap();

@@ -5,7 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use domo_token_protocol::frame::{GREETING, HEAD, split};
+use domo_token_protocol::frame::{HEAD, split};
+use domo_token_protocol::greeting::GREETING;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use crate::figures::now;

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
-use domo_token_protocol::frame::{self, GREETING, HEAD};
+use domo_token_protocol::frame::{self, HEAD};
+use domo_token_protocol::greeting::{self, GREETING};
 use domo_token_protocol::messages::{Asked, Request, Response, TokenRequest, VERSION};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -256,7 +257,7 @@ pub(crate) fn request(scope: &str) -> io::Result<Vec<u8>> {
 /// Hello and that request.
 pub(crate) fn opening(request: &Request) -> io::Result<Vec<u8>> {
     let frame = frame::encode(request).map_err(io::Error::other)?;
-    let mut bytes = frame::hello(VERSION).to_vec();
+    let mut bytes = greeting::hello(VERSION).to_vec();
     bytes.extend_from_slice(&frame);
     Ok(bytes)
 }

@@ -1,7 +1,8 @@
 //! Callers that are turned away before a session begins: past a connection limit, or because the daemon
 //! cannot start.
 
-use domo_token_protocol::frame::{self, FrameError, GREETING, Greeting, HELLO};
+use domo_token_protocol::frame::{self, FrameError};
+use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
 use domo_token_protocol::messages::{OLDEST_VERSION, Response, VERSION};
 use zeroize::Zeroizing;
 
@@ -25,7 +26,7 @@ pub(super) async fn reject(stream: Stream, cause: String, accepted: BootTime) {
 /// version 1, which every caller can read.
 fn greeting_for(sent: &[u8], accepted: BootTime) -> Greeting {
     let hello = sent.first_chunk().copied();
-    let version = hello.and_then(|hello| frame::hello_version(hello).ok());
+    let version = hello.and_then(|hello| greeting::hello_version(hello).ok());
     let version = version.unwrap_or(OLDEST_VERSION);
     Greeting::new(version.clamp(OLDEST_VERSION, VERSION), accepted)
 }

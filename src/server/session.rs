@@ -9,7 +9,8 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use domo_token_protocol::frame::{self, FrameError, GREETING, Greeting, HELLO};
+use domo_token_protocol::frame::{self, FrameError};
+use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
 use domo_token_protocol::messages::{OLDEST_VERSION, RefusalKind, Response, VERSION};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
@@ -172,7 +173,7 @@ impl Session {
         let Some((hello, _)) = self.unread.split_first_chunk::<HELLO>() else {
             return Ok(None);
         };
-        let version = frame::hello_version(*hello)?;
+        let version = greeting::hello_version(*hello)?;
         if !(OLDEST_VERSION..=VERSION).contains(&version) {
             self.write(&[]).await?;
             return Err(SessionError::Version(version));

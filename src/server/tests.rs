@@ -4,7 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use domo_token_client::Broker as Caller;
-use domo_token_protocol::frame::{self, GREETING, Greeting, HEAD, HELLO};
+use domo_token_protocol::frame::{self, HEAD};
+use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
 use domo_token_protocol::messages::RefusalKind;
 use domo_token_protocol::messages::{Asked, Request, Response, VERSION};
 #[cfg(unix)]
@@ -159,7 +160,7 @@ async fn repeated_and_different_requests_each_get_their_own_response() {
 
     let asking = tokio::task::spawn_blocking(move || {
         let mut stream = connect(&path);
-        stream.write_all(&frame::hello(VERSION)).unwrap();
+        stream.write_all(&greeting::hello(VERSION)).unwrap();
         let long = "x".repeat(300);
         let mut greeted = false;
         for scope in ["data", "data", "user", "data", &long, &long, "data", "data"] {
@@ -188,7 +189,7 @@ async fn caller_is_greeted_in_its_version_and_closed_if_that_is_unknown() {
             let before = boot_now();
             let mut stream = connect(&path);
             let sent = [
-                &frame::hello(version)[..],
+                &greeting::hello(version)[..],
                 &explain("data"),
                 &explain("user"),
             ]
@@ -196,7 +197,7 @@ async fn caller_is_greeted_in_its_version_and_closed_if_that_is_unknown() {
             stream.write_all(&sent).unwrap();
             let mut hello = [0; HELLO];
             stream.read_exact(&mut hello).unwrap();
-            assert_eq!(hello, frame::hello(version));
+            assert_eq!(hello, greeting::hello(version));
             if version > 1 {
                 let mut clock = [0; GREETING - HELLO];
                 stream.read_exact(&mut clock).unwrap();
@@ -208,7 +209,7 @@ async fn caller_is_greeted_in_its_version_and_closed_if_that_is_unknown() {
         }
         for version in [0, VERSION + 1, u8::MAX] {
             let mut stream = connect(&path);
-            stream.write_all(&frame::hello(version)).unwrap();
+            stream.write_all(&greeting::hello(version)).unwrap();
             read_hello(&mut stream);
             assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0, "nothing more");
         }
@@ -240,7 +241,7 @@ async fn request_sent_while_connecting_is_answered_at_any_length() {
     let mut callers = Vec::new();
     for scopes in sets {
         let mut stream = connect(&path);
-        let mut sent = frame::hello(VERSION).to_vec();
+        let mut sent = greeting::hello(VERSION).to_vec();
         sent.extend(scopes.iter().flat_map(|scope| explain(scope)));
         stream.write_all(&sent).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -271,7 +272,7 @@ async fn request_sent_while_connecting_is_answered_at_any_length() {
 fn unread_metrics_requests(path: &Path) -> std::os::unix::net::UnixStream {
     let mut stream = connect(path);
     let request = frame::encode(&Request::Metrics).unwrap();
-    stream.write_all(&frame::hello(VERSION)).unwrap();
+    stream.write_all(&greeting::hello(VERSION)).unwrap();
     stream
         .set_write_timeout(Some(Duration::from_millis(100)))
         .unwrap();
@@ -283,7 +284,7 @@ fn unread_metrics_requests(path: &Path) -> std::os::unix::net::UnixStream {
 #[cfg(unix)]
 fn receives_metrics(path: &Path) -> bool {
     let mut stream = connect(path);
-    let mut request = frame::hello(VERSION).to_vec();
+    let mut request = greeting::hello(VERSION).to_vec();
     request.extend_from_slice(&frame::encode(&Request::Metrics).unwrap());
     stream.write_all(&request).unwrap();
     read_hello(&mut stream);
@@ -380,7 +381,7 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
             scope: "data".to_owned(),
         };
         let watch = frame::encode(&Request::Watch(asked)).unwrap();
-        let first = [&frame::hello(VERSION)[..], &explain("data")].concat();
+        let first = [&greeting::hello(VERSION)[..], &explain("data")].concat();
         let watch = || {
             let mut stream = connect(&path);
             stream.write_all(&first).unwrap();

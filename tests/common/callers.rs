@@ -6,7 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
 use domo_sandbox::Sandbox;
-use domo_token_protocol::frame::{self, HELLO};
+use domo_token_protocol::frame;
+use domo_token_protocol::greeting::{self, HELLO};
 use domo_token_protocol::messages::{Asked, Request, TokenRequest, VERSION};
 
 use super::{Daemon, config_text, folder};
@@ -65,7 +66,7 @@ pub(crate) fn python_as(uid: u32, script: &str) -> Command {
 
 /// A request as the first bytes of a connection.
 pub(crate) fn first(request: &Request) -> Vec<u8> {
-    let mut bytes = frame::hello(VERSION).to_vec();
+    let mut bytes = greeting::hello(VERSION).to_vec();
     bytes.extend_from_slice(&frame::encode(request).unwrap());
     bytes
 }

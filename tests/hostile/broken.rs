@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use domo_sandbox::Fault;
-use domo_token_protocol::frame::{self, GREETING, HEAD};
+use domo_token_protocol::frame::{self, HEAD};
+use domo_token_protocol::greeting::GREETING;
 use domo_token_protocol::messages::Request;
 
 use crate::common::callers::{first, half_a_request, token_request, watch_request};

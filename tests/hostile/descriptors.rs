@@ -10,7 +10,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use domo_sandbox::Fault;
-use domo_token_protocol::frame::HELLO;
+use domo_token_protocol::greeting::HELLO;
 use rustix::io::ioctl_fionread;
 
 use super::common::callers::{ACCOMPLICE, STRANGER, is_root, open_folder, token_request};

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use domo_sandbox::Fault;
-use domo_token_protocol::frame::{self, GREETING};
+use domo_token_protocol::frame;
+use domo_token_protocol::greeting::GREETING;
 use domo_token_protocol::messages::{RefusalKind, Response};
 
 use crate::common::callers::watch_request;

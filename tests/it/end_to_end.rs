@@ -19,7 +19,7 @@ use crate::common::{
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::clock::boot_now;
 use domo_token_client::{Broker, Error};
-use domo_token_protocol::frame::Greeting;
+use domo_token_protocol::greeting::Greeting;
 use domo_token_protocol::messages::VERSION;
 
 #[test]

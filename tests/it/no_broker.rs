@@ -13,7 +13,7 @@ use std::thread;
 use crate::common::callers::{STRANGER, is_root};
 use crate::common::namespaces::{can_be_made, wrapped};
 use crate::common::{Daemon, HOUR, config_text, folder, helper, parts, sandbox, token};
-use domo_token_protocol::frame::{self, HELLO};
+use domo_token_protocol::greeting::{self, HELLO};
 use domo_token_protocol::messages::VERSION;
 use tempfile::TempDir;
 
@@ -289,7 +289,7 @@ fn time_out_without_a_greeting_names_systemctl_status() {
     assert_ends(&elsewhere, 75, &end);
 
     fs::remove_file(&socket).unwrap();
-    let hello: &'static [u8; HELLO] = Box::leak(Box::new(frame::hello(VERSION)));
+    let hello: &'static [u8; HELLO] = Box::leak(Box::new(greeting::hello(VERSION)));
     listen(&socket, hello);
     assert_ends(&ask(), 75, "the broker did not answer in time");
 }

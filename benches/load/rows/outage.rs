@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use domo_sandbox::Fault;
-use domo_token_protocol::frame::HELLO;
+use domo_token_protocol::greeting::HELLO;
 
 use crate::Plan;
 use crate::caller::Caller;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use domo_token_protocol::frame::{GREETING, HELLO};
+use domo_token_protocol::greeting::{GREETING, HELLO};
 
 use crate::Plan;
 use crate::caller::{Caller, Crowd};

@@ -95,7 +95,7 @@ impl Watchers {
             let mut stream = UnixStream::connect(socket)?;
             stream.write_all(&request)?;
             let mut caller = Caller::of(stream);
-            answer = caller.rest_of_first()?.len() - domo_token_protocol::frame::GREETING;
+            answer = caller.rest_of_first()?.len() - domo_token_protocol::greeting::GREETING;
             let stream = caller.into_stream();
             epoll::add(&poller, &stream, EventData::new_u64(number), EventFlags::IN)?;
             streams.push(stream);

@@ -10,7 +10,8 @@ use crate::address::Target;
 use crate::clock::{BootTime, BrokerClock, boot_now};
 use crate::error::Error;
 use crate::stream::Stream;
-use domo_token_protocol::frame::{self, FrameError, GREETING, Greeting, HEAD, HELLO};
+use domo_token_protocol::frame::{self, FrameError, HEAD};
+use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
 use domo_token_protocol::messages::{OLDEST_VERSION, Request, Response, VERSION};
 
 /// What most answers fit in; a longer one takes a second buffer.
@@ -133,7 +134,7 @@ impl Connection {
         let frame = frame::encode_request(request).map_err(Failure::Malformed)?;
         let mut bytes = Vec::with_capacity(HELLO + frame.len());
         if !self.greeted {
-            bytes.extend_from_slice(&frame::hello(self.version));
+            bytes.extend_from_slice(&greeting::hello(self.version));
         }
         bytes.extend_from_slice(&frame);
         let left = left_until(give_up)?;
@@ -202,7 +203,7 @@ impl Connection {
         let Some((hello, _)) = self.unread.split_first_chunk::<HELLO>() else {
             return Ok(());
         };
-        let version = frame::hello_version(*hello).map_err(Failure::Malformed)?;
+        let version = greeting::hello_version(*hello).map_err(Failure::Malformed)?;
         if !(OLDEST_VERSION..=self.version).contains(&version) {
             return Err(Failure::Version(version));
         }

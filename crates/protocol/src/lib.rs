@@ -8,6 +8,7 @@
 //! - [`scope`]: scope sets.
 //! - [`messages`]: requests and responses.
 //! - [`frame`]: messages as bytes.
+//! - [`greeting`]: what each side sends first.
 
 #![warn(missing_docs)]
 
@@ -16,6 +17,7 @@ pub mod duration;
 pub mod scope;
 pub mod messages;
 pub mod frame;
+pub mod greeting;
 
 pub use boot_time::BootTime;
 pub use scope::{MAX_SCOPE_BYTES, ScopeError, ScopeSet};

@@ -12,7 +12,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use domo_token_protocol::BootTime;
-use domo_token_protocol::frame::{self, GREETING, Greeting};
+use domo_token_protocol::frame;
+use domo_token_protocol::greeting::{self, GREETING, Greeting};
 use domo_token_protocol::messages::{
     Asked, BrokerStatus, Explanation, OLDEST_VERSION, Refusal, RefusalKind, Renew, Request,
     Response, ScopeState, ScopeStatus, TokenAnswer, TokenRequest, TokenText, VERSION,
@@ -37,7 +38,7 @@ fn greetings(version: u8) -> Vec<(String, Vec<u8>)> {
     let greeting = Greeting::new(version, BootTime::from_millis(1_000_000));
     let greeting = greeting.encode(&mut [0; GREETING]).to_vec();
     vec![
-        ("hello".to_owned(), frame::hello(version).to_vec()),
+        ("hello".to_owned(), greeting::hello(version).to_vec()),
         ("greeting".to_owned(), greeting),
     ]
 }
@@ -302,7 +303,7 @@ fn protocol_document_shows_the_bytes_of_the_golden_frames() {
         .lines()
         .map(|line| line.split("  ").nth(1).unwrap_or("").to_owned() + " ")
         .collect();
-    let mut conversation = frame::hello(VERSION).to_vec();
+    let mut conversation = greeting::hello(VERSION).to_vec();
     let named = |name: &str| {
         requests()
             .into_iter()

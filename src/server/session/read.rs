@@ -6,7 +6,8 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 
-use domo_token_protocol::frame::{self, HEAD, HELLO, MAX_REQUEST};
+use domo_token_protocol::frame::{self, HEAD, MAX_REQUEST};
+use domo_token_protocol::greeting::HELLO;
 use domo_token_protocol::messages::Request;
 use tokio::time::timeout;
 

@@ -17,7 +17,8 @@ use std::time::Duration;
 use domo_token_client::Broker;
 use domo_token_client::clock::boot_now;
 use domo_token_protocol::BootTime;
-use domo_token_protocol::frame::{self, GREETING, Greeting, HEAD, HELLO};
+use domo_token_protocol::frame::{self, HEAD};
+use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
 use domo_token_protocol::messages::{
     Asked, Refusal, RefusalKind, Renew, Request, Response, TokenAnswer, TokenRequest, TokenText,
     VERSION,
@@ -200,7 +201,7 @@ impl Peer {
         if self.hello.is_none() {
             let mut hello = [0; HELLO];
             self.stream.read_exact(&mut hello).ok()?;
-            self.hello = frame::hello_version(hello).ok();
+            self.hello = greeting::hello_version(hello).ok();
         }
         let mut head = [0; HEAD];
         self.stream.read_exact(&mut head).ok()?;
