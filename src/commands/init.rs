@@ -4,27 +4,21 @@ mod config_text;
 mod error;
 mod option_names;
 mod pasted_input;
-mod prompt;
+mod questions;
+mod terminal_input;
 mod proxy_variable;
 mod start_commands;
 mod test_credentials;
+mod write_files;
 
-use std::fs::File;
-#[cfg(unix)]
-use std::fs::OpenOptions;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use domo_token_protocol::duration::show;
-use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::commands::check;
 use crate::config::{self, ClientConfig, Config, Env};
 use crate::connect::Shared;
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
-#[cfg(unix)]
-use crate::platform::file_mode;
 use crate::source::Source;
 use domo_token_core::fetch_result::Cause;
 use error::wrong;
@@ -71,14 +65,10 @@ pub async fn run(options: &InitOptions, env: Env<'_>) -> Result<Written, InitErr
     let config = config_text::parse(&config_text::config_text(options, placeholder)?, &path)?;
     let secret_path = free_secret_path(&path, &options.name)?;
     let logins = proxy_logins(&config)?;
-    let client_id = client_id(options)?;
+    let client_id = questions::client_id(options)?;
     let text = config_text::config_text(options, &client_id)?;
     let config = config_text::parse(&text, &path)?;
-    let secret = prompt::until_usable(
-        "client secret",
-        || prompt::hidden("Client secret (not shown): "),
-        pasted_input::client_secret,
-    )?;
+    let secret = questions::client_secret()?;
     let (mut tried, shared) = (Vec::new(), Shared::default());
     for (client, login) in config.clients.values().zip(logins) {
         let credentials = Credentials {
@@ -94,27 +84,9 @@ pub async fn run(options: &InitOptions, env: Env<'_>) -> Result<Written, InitErr
             tried.push(result.map_err(|failure| explained(failure, options, url, env))?);
         }
     }
-    write(&path, &text, &secret_path, &secret)?;
+    write_files::write(&path, &text, &secret_path, &secret)?;
     let next = next_steps(options, &path, &secret_path, &tried.join("\n"), env);
     Ok(Written { config: path, next })
-}
-
-fn client_id(options: &InitOptions) -> Result<String, InitError> {
-    if let Some(id) = &options.client_id {
-        return pasted_input::client_id(id).map_err(|mistake| wrong("--client-id", &mistake));
-    }
-    let (sets, all) = (
-        config::listed(&options.tokens),
-        config::DOMO_SCOPES.join(", "),
-    );
-    prompt::show(&format!(
-        "Domo's scopes are {all}. A token is requested for {sets}; --tokens names others."
-    ));
-    prompt::until_usable(
-        "client id",
-        || prompt::line("Client id (Admin > Authentication > API clients): "),
-        pasted_input::client_id,
-    )
 }
 
 /// Reads the files that the options name, as the daemon does.
@@ -199,88 +171,6 @@ fn place(options: &InitOptions, env: Env) -> Option<PathBuf> {
         config::host_config_path
     };
     config::explicit_config_path(options.config.clone(), env).or_else(|| usual(env))
-}
-
-/// Both files or none.
-fn write(
-    path: &Path,
-    text: &str,
-    secret_path: &Path,
-    secret: &SecretString,
-) -> Result<(), InitError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| InitError::Write { path, source }
-    };
-    let service = check::service_group(path);
-    if let Some(directory) = path
-        .parent()
-        .filter(|directory| !directory.as_os_str().is_empty())
-    {
-        make_directory(directory, service).map_err(failed(directory))?;
-    }
-    let secret_mode = service.map_or(0o600, |_| 0o640);
-    create(secret_path, secret.expose_secret(), secret_mode, service)
-        .map_err(failed(secret_path))?;
-    let mode = service.map_or(0o600, |_| 0o644);
-    if let Err(error) = create(path, text, mode, None) {
-        // A secret that no config names would be in the way of the next try.
-        let _ = std::fs::remove_file(secret_path);
-        return Err(failed(path)(error));
-    }
-    Ok(())
-}
-
-/// For us alone, on Windows for whom its parent says; the service's user must find its way into its own.
-#[cfg_attr(windows, expect(unused_variables, reason = "modes are Unix's"))]
-fn make_directory(directory: &Path, service: Option<u32>) -> io::Result<()> {
-    if directory.is_dir() {
-        return Ok(());
-    }
-    #[cfg(windows)]
-    std::fs::create_dir_all(directory)?;
-    #[cfg(unix)]
-    file_mode::create_directories(directory, 0o700)?;
-    #[cfg(unix)]
-    if service.is_some() {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(())
-}
-
-/// For us alone from the first instant, then of that mode and group; never in another file's place.
-fn create(path: &Path, text: &str, mode: u32, group: Option<u32>) -> io::Result<()> {
-    let mut file = create_closed(path)?;
-    let written = fill(&mut file, text, mode, group);
-    if written.is_err() {
-        // Half a file would be in the way of the next try.
-        let _ = std::fs::remove_file(path);
-    }
-    written
-}
-
-#[cfg(unix)]
-fn create_closed(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create_new(true).mode(0o600);
-    options.open(path)
-}
-
-#[cfg(windows)]
-use crate::platform::acl::create_closed;
-
-#[cfg_attr(windows, expect(unused_variables, reason = "modes are Unix's"))]
-fn fill(file: &mut File, text: &str, mode: u32, group: Option<u32>) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{PermissionsExt, fchown};
-        fchown(&*file, None, group)?;
-        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
-    }
-    file.write_all(text.as_bytes())?;
-    file.write_all(if text.ends_with('\n') { b"" } else { b"\n" })
 }
 
 fn next_steps(

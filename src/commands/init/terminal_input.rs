@@ -1,4 +1,4 @@
-//! Prompts on a terminal, or reads what a script sends.
+//! Reads lines from a terminal, or what a script sends.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 
