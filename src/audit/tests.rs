@@ -1,5 +1,5 @@
-use std::fs;
 use std::fs::OpenOptions;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink};
 
