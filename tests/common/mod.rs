@@ -167,7 +167,7 @@ pub(crate) fn run_to_end(mut command: Command) -> (Option<i32>, String) {
     let read = thread::spawn(move || {
         let mut text = String::new();
         stderr.read_to_string(&mut text).unwrap();
-        let _late = sender.send(());
+        let _ = sender.send(());
         text
     });
     if whole.recv_timeout(PATIENCE).is_err() {

@@ -21,7 +21,7 @@ fn told(daemon: &Daemon, bytes: &[u8]) -> Vec<u8> {
     let mut caller = UnixStream::connect(daemon.socket()).unwrap();
     caller.set_read_timeout(Some(PATIENCE)).unwrap();
     // It may be closed before all is sent.
-    let _closed = caller.write_all(bytes);
+    let _ = caller.write_all(bytes);
     let mut answer = Vec::new();
     if let Err(error) = caller.read_to_end(&mut answer) {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
@@ -196,7 +196,7 @@ fn connection_that_sends_more_while_a_request_waits_is_closed() {
     caller.write_all(&token_request().split_off(4)).unwrap();
     daemon.wait_for_log("more bytes before the answer");
     let mut answer = Vec::new();
-    let _reset = caller.read_to_end(&mut answer);
+    let _ = caller.read_to_end(&mut answer);
     assert_eq!(answer, b"");
     sandbox.recover();
     token(&daemon.ask(&["data"]));
@@ -232,13 +232,13 @@ fn callers_that_disconnect_or_never_read_affect_no_others() {
     }
     for mut closed in [silent, half, later] {
         let mut nothing = Vec::new();
-        let _reset = closed.read_to_end(&mut nothing);
+        let _ = closed.read_to_end(&mut nothing);
         assert_eq!(nothing, b"");
     }
     // What the kernel kept for it counts as the daemon's memory.
     deaf.set_nonblocking(false).unwrap();
     let mut held = Vec::new();
-    let _reset = deaf.read_to_end(&mut held);
+    let _ = deaf.read_to_end(&mut held);
     assert!(held.len() <= 16 * 1024, "{}", held.len());
     assert_eq!(token(&daemon.ask(&["data"])), given);
 }

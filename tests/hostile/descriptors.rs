@@ -116,7 +116,7 @@ fn unread_responses_use_no_descriptor_reserved_for_renewal() {
     until(|| {
         let mut least_unread = u64::MAX;
         for caller in &mut deaf {
-            let _no_room = caller.write(&more);
+            let _ = caller.write(&more);
             least_unread = least_unread.min(ioctl_fionread(&*caller).unwrap());
         }
         if least_unread > 2 * 1024 {

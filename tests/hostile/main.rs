@@ -146,8 +146,8 @@ impl ManyConnections {
 
 impl Drop for ManyConnections {
     fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _reaped = self.0.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

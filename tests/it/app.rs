@@ -41,7 +41,7 @@ const FLOOR: Duration = Duration::from_secs(1);
 /// reqwest here has no TLS of its own choice, and wants one even for plain HTTP.
 fn choose_tls() {
     // Another test may have been first.
-    let _chosen = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 #[test]

@@ -65,10 +65,10 @@ fn replace(path: &Path, text: &str, way: usize) {
         _ => {
             // As Kubernetes does: a directory behind two symlinks, the first of which is swapped.
             let data = folder.join(format!("..{name}-{way}"));
-            let _there = fs::create_dir(&data);
+            let _ = fs::create_dir(&data);
             write(&data.join(name));
             let link = folder.join("..swap");
-            let _none = fs::remove_file(&link);
+            let _ = fs::remove_file(&link);
             symlink(&data, &link).unwrap();
             fs::rename(&link, folder.join(format!("..{name}"))).unwrap();
             if fs::read_link(path).is_err() {

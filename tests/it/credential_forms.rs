@@ -342,7 +342,7 @@ fn answering(answer: &'static str) -> SocketAddr {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut request = [0; 4096];
-            let _read = stream.read(&mut request).unwrap();
+            let _ = stream.read(&mut request).unwrap();
             stream.write_all(answer.as_bytes()).unwrap();
         }
     });

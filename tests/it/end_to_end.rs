@@ -349,8 +349,8 @@ fn sigterm_exits_0_answers_waiting_callers_and_removes_the_socket() {
         assert_eq!(code, Some(0), "{log}");
         assert!(!socket.exists());
         let mut nothing = Vec::new();
-        let _closed = idle.write_all(b"DTK\x01");
-        let _reset = idle.read_to_end(&mut nothing);
+        let _ = idle.write_all(b"DTK\x01");
+        let _ = idle.read_to_end(&mut nothing);
         assert_eq!(nothing, b"");
     }
 }
@@ -365,8 +365,8 @@ fn trace_log_contains_no_secrets_and_no_tokens() {
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let given = token(&daemon.ask(&["--timeout", "60", "--wait", "data"]));
     sandbox.wait_for_requests(4, PATIENCE).unwrap();
-    let _refused = daemon.ask(&["nosuch"]);
-    let _status = daemon.ask(&["status"]);
+    daemon.ask(&["nosuch"]);
+    daemon.ask(&["status"]);
     let (_, log) = daemon.stop();
     assert!(log.contains("token obtained"), "{log}");
     assert!(
@@ -393,7 +393,7 @@ fn broken_caller_does_not_affect_others() {
     let sandbox = sandbox(HOUR);
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let given = token(&daemon.ask(&["data"]));
-    let _idle = UnixStream::connect(daemon.socket()).unwrap();
+    let _idle_connection = UnixStream::connect(daemon.socket()).unwrap();
     let mut half = UnixStream::connect(daemon.socket()).unwrap();
     half.write_all(b"DTK\x01\x20\x00").unwrap();
     for bad in [
@@ -405,7 +405,7 @@ fn broken_caller_does_not_affect_others() {
         let mut caller = UnixStream::connect(daemon.socket()).unwrap();
         caller.write_all(bad).unwrap();
         let mut answer = Vec::new();
-        let _reset = caller.read_to_end(&mut answer);
+        let _ = caller.read_to_end(&mut answer);
         assert_eq!(answer, b"", "{bad:?}");
     }
     let mut newer = UnixStream::connect(daemon.socket()).unwrap();

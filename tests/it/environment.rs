@@ -43,7 +43,7 @@ fn configured_proxy_is_used_with_its_login() {
             .collect();
         sender.send(head).unwrap();
         // Whoever asked has what it needs, or not; the daemon tries again.
-        let _gone = stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n");
+        let _ = stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n");
     });
     let config = config_text(&sandbox(HOUR), "[\"data\"]");
     let url = config

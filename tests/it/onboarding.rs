@@ -30,7 +30,7 @@ fn init(home: &Path, sandbox: &Sandbox, arguments: &[&str], input: &str) -> Outp
         .spawn()
         .unwrap();
     // Some is refused before anything is read.
-    let _not_read = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
 

@@ -103,8 +103,8 @@ fn serve(stream: &TcpStream, events: &Mutex<Vec<Event>>) -> io::Result<()> {
 
 /// Copies what comes until its end, or that of the other side.
 fn copy_until_closed(mut from: &TcpStream, mut to: &TcpStream) {
-    let _cut = io::copy(&mut from, &mut to);
-    let _gone = to.shutdown(Shutdown::Write);
+    let _ = io::copy(&mut from, &mut to);
+    let _ = to.shutdown(Shutdown::Write);
 }
 
 fn client(name: &str, url: &str, proxy: &Proxy) -> String {

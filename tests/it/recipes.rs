@@ -120,10 +120,10 @@ impl Place {
         assert!(!kept.iter().any(|secret| shown.contains(secret)), "{shown}");
         let calls = self.statuses().split_off(before);
         assert!(!calls.is_empty() && calls.iter().all(|status| *status == 200));
-        let _made = fs::remove_file(self.folder.path().join("datasets.json"));
+        let _ = fs::remove_file(self.folder.path().join("datasets.json"));
         self.fails_closed(words);
         self.assert_no_token_in_arguments(words, &held);
-        let _made = fs::remove_file(self.folder.path().join("datasets.json"));
+        let _ = fs::remove_file(self.folder.path().join("datasets.json"));
     }
 
     fn fails_closed(&self, words: &[&str]) {
@@ -310,8 +310,8 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _reaped = self.0.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -165,7 +165,7 @@ fn shown(mut command: Command) -> String {
     // The last one who could write to it is gone: the end is an error.
     drop(command);
     let mut bytes = Vec::new();
-    let _end = screen.read_to_end(&mut bytes);
+    let _ = screen.read_to_end(&mut bytes);
     child.wait().unwrap();
     String::from_utf8(bytes).unwrap()
 }
@@ -304,7 +304,7 @@ fn broker_answering_with(socket: &Path, bytes: Vec<u8>) -> thread::JoinHandle<Ve
         stream.read_exact(&mut asked).unwrap();
         stream.write_all(&bytes).unwrap();
         // Who closes before all is read takes its answer back.
-        let _rest = stream.read_to_end(&mut Vec::new());
+        let _ = stream.read_to_end(&mut Vec::new());
         asked.split_off(HELLO)
     })
 }

@@ -81,7 +81,7 @@ impl Unit {
 
 impl Drop for Unit {
     fn drop(&mut self) {
-        let _still_in_use = fs::remove_dir(&self.folder);
+        let _ = fs::remove_dir(&self.folder);
     }
 }
 

@@ -297,7 +297,7 @@ fn get_times_out_when_the_daemon_accepts_no_connection() {
     let path = folder.path().join("broker.sock");
     let listener = UnixListener::bind(&path).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
-    let _waits = UnixStream::connect(&path).unwrap();
+    let _pending = UnixStream::connect(&path).unwrap();
     let asked = ["--timeout", "1", "data"];
     let (took, output) = timed(|| helper(&path, &asked).output().unwrap());
     let (code, stdout, stderr) = parts(&output);

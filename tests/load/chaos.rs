@@ -85,7 +85,7 @@ fn cause_outages(sandbox: &Sandbox) {
         }
         wait(&time, DOWN);
         // Listening again while it listens is no error worth a word.
-        let _was_listening = sandbox.listen_again();
+        let _ = sandbox.listen_again();
         sandbox.recover();
         wait(&time, CYCLE.saturating_sub(DOWN + before));
     }
@@ -93,7 +93,7 @@ fn cause_outages(sandbox: &Sandbox) {
 
 /// The weather has a time of its own; there is no event to wait for.
 fn wait(time: &Receiver<()>, span: Duration) {
-    let _passed = time.recv_timeout(span);
+    let _ = time.recv_timeout(span);
 }
 
 fn ask_until(over: &AtomicBool, socket: &Path, deadline: Duration) -> Seen {

@@ -28,15 +28,15 @@ fn in_a_child(job: impl FnOnce() -> bool) -> bool {
     match fork().unwrap() {
         Fork::Child => {
             let done = catch_unwind(AssertUnwindSafe(job)).unwrap_or(false);
-            let _told = says.write_all(&[u8::from(done)]);
+            let _ = says.write_all(&[u8::from(done)]);
             end()
         }
         Fork::Parent(child) => {
             drop(says);
             let mut done = [0];
             told.set_read_timeout(Some(PATIENCE)).unwrap();
-            let _died_or_hangs = told.read_exact(&mut done);
-            let _ended = kill_process(Pid::from_raw(child).unwrap(), Signal::KILL);
+            let _ = told.read_exact(&mut done);
+            let _ = kill_process(Pid::from_raw(child).unwrap(), Signal::KILL);
             waitpid(child).unwrap();
             done == [1]
         }
@@ -47,7 +47,7 @@ fn in_a_child(job: impl FnOnce() -> bool) -> bool {
 /// which takes a lock that another thread of the parent's may have had at the fork.
 fn end() -> ! {
     // Without effect on the first process of a namespace.
-    let _killed = kill_process(getpid(), Signal::KILL);
+    let _ = kill_process(getpid(), Signal::KILL);
     abort()
 }
 
@@ -158,7 +158,7 @@ fn child_forked_at_any_moment_gets_tokens() {
         }
     };
     thread::scope(|scope| {
-        let _over = StopOnDrop(&over);
+        let _stop_guard = StopOnDrop(&over);
         for first in 0..4 {
             let (broker, busy) = (broker.clone(), &busy);
             scope.spawn(move || busy(&broker, first));

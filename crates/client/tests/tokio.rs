@@ -150,7 +150,7 @@ fn watch_receives_each_token_and_disconnects_when_dropped() {
         if let Some(Request::Watch(_)) = peer.request() {
             peer.answer(&token(5));
             peer.answer(&token(6));
-            let _end = std::io::Read::read(&mut peer.stream, &mut [0]);
+            let _ = std::io::Read::read(&mut peer.stream, &mut [0]);
             left.lock().unwrap().send(()).unwrap();
         }
     });
