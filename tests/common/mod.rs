@@ -54,6 +54,13 @@ pub(crate) fn sandbox(lifetime: Duration) -> Sandbox {
         .unwrap()
 }
 
+/// A sandbox, and a daemon that gets tokens for `data` from it.
+pub(crate) fn sandbox_and_daemon(lifetime: Duration) -> (Sandbox, Daemon) {
+    let sandbox = sandbox(lifetime);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    (sandbox, daemon)
+}
+
 /// The config of a client `acme` at `sandbox`, with its secret in a file.
 pub(crate) fn config_text(sandbox: &Sandbox, tokens: &str) -> String {
     client_text("acme", sandbox, tokens)

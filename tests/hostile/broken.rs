@@ -13,7 +13,9 @@ use domo_token_protocol::messages::Request;
 
 use crate::common::callers::{first, half_a_request, token_request, watch_request};
 use crate::common::wait::until;
-use crate::common::{self, Daemon, HOUR, PATIENCE, config_text, parts, sandbox, token};
+use crate::common::{
+    self, Daemon, HOUR, PATIENCE, config_text, parts, sandbox, sandbox_and_daemon, token,
+};
 use crate::{memory, sockets, wait_for_sockets};
 
 /// Sends that and reads all that comes until the connection is closed.
@@ -81,8 +83,7 @@ fn invalid_frames_close_the_connection_and_allocate_nothing() {
 
 #[test]
 fn helper_exits_78_when_the_client_name_makes_the_request_too_long() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let (code, stdout, stderr) = parts(&daemon.ask(&["--client", &"c".repeat(5000), "data"]));
     assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
     assert!(stderr.contains("over the limit of 4096"), "{stderr}");
@@ -125,8 +126,7 @@ fn half_sent_requests_on_every_connection_stay_within_the_shipped_memory_limit()
 
 #[test]
 fn request_sent_byte_by_byte_and_a_thousand_pipelined_ones_are_answered() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let given = token(&daemon.ask(&["data"]));
     let holds = |body: &[u8]| {
         body.windows(given.len())
@@ -153,8 +153,7 @@ fn request_sent_byte_by_byte_and_a_thousand_pipelined_ones_are_answered() {
 #[test]
 fn two_thousand_expensive_requests_delay_no_other_caller() {
     const COUNT: usize = 2000;
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     token(&daemon.ask(&["data"]));
     let length = daemon.broker().metrics().unwrap().len();
     let mut greedy = UnixStream::connect(daemon.socket()).unwrap();

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, PATIENCE, config_text, sandbox};
+use crate::common::{Daemon, HOUR, PATIENCE, config_text, sandbox, sandbox_and_daemon};
 use domo_sandbox::{Fault, Recorded, Sandbox};
 use domo_token_client::reqwest::{Authorizer, blocking};
 use domo_token_client::{Broker, Error, tokio as on_tokio};
@@ -133,8 +133,7 @@ fn resource_refusals(sandbox: &Sandbox) -> usize {
 
 #[test]
 fn readme_app_has_no_failed_call_during_two_restarts_and_a_revocation() {
-    let sandbox = sandbox(LIFETIME);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, mut daemon) = sandbox_and_daemon(LIFETIME);
     let app = App::start(&daemon, &sandbox);
     app.assert_calls_succeed(100);
     let mut firsts = vec![0];
@@ -298,8 +297,7 @@ fn other_responses_and_errors_are_returned_unchanged() {
 #[test]
 fn async_app_renews_a_rejected_token() {
     choose_tls();
-    let sandbox = sandbox(Duration::from_secs(20));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(20));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -325,8 +323,7 @@ fn async_app_renews_a_rejected_token() {
 
 #[test]
 fn the_header_is_marked_as_sensitive() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let token = daemon.broker().token("data").unwrap();
     let header = HeaderValue::try_from(token.authorization()).unwrap();
     assert!(header.is_sensitive());
@@ -337,8 +334,7 @@ fn the_header_is_marked_as_sensitive() {
 
 #[test]
 fn kept_scope_set_is_updated_across_a_daemon_restart() {
-    let sandbox = sandbox(LIFETIME);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, mut daemon) = sandbox_and_daemon(LIFETIME);
     let broker = daemon.broker();
     broker.keep("data").unwrap();
     let first = broker.token("data").unwrap().generation();

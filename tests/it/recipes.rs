@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::common::wait::until;
-use crate::common::{CANARY_SECRET, Daemon, config_text, parts, sandbox, token};
+use crate::common::{CANARY_SECRET, Daemon, parts, sandbox_and_daemon, token};
 use domo_sandbox::Sandbox;
 
 const DOMO: &str = "https://api.domo.com";
@@ -44,8 +44,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         // The floor between two requests of one set is 2 s: whoever renews waits no longer.
-        let sandbox = sandbox(Duration::from_secs(40));
-        let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+        let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(40));
         token(&daemon.ask(&["data"]));
         Self {
             sandbox,

@@ -10,7 +10,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 
 use crate::common;
-use crate::common::{CLIENT_ID, Daemon, HOUR, config_text, folder, parts, sandbox, token};
+use crate::common::{
+    CLIENT_ID, Daemon, HOUR, config_text, folder, parts, sandbox, sandbox_and_daemon, token,
+};
 use domo_sandbox::Fault;
 use domo_token_client::clock::boot_now;
 use domo_token_protocol::frame::{GREETING, Greeting, HELLO, encode, hello};
@@ -89,8 +91,7 @@ fn relative_config_path_is_shown_as_an_absolute_path() {
 
 #[test]
 fn json_fields_are_stable() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let secret = token(&daemon.ask(&["data"]));
     let (code, text, _) = parts(&daemon.ask(&["status", "--json"]));
     assert_eq!((code, text.lines().count()), (Some(0), 1));
@@ -172,8 +173,7 @@ fn shown(mut command: Command) -> String {
 
 #[test]
 fn terminal_is_colored_unless_its_type_or_a_variable_forbids_it() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     token(&daemon.ask(&["data"]));
     let status = |variables: &[(&str, &str)]| {
         let mut command = daemon.helper(&["status"]);
@@ -205,8 +205,7 @@ fn terminal_is_colored_unless_its_type_or_a_variable_forbids_it() {
 
 #[test]
 fn color_option_decides_before_the_terminal_and_its_variables() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     token(&daemon.ask(&["data"]));
     let status = |when: &str, variables: &[(&str, &str)]| {
         let mut command = daemon.helper(&["status", "--color", when]);
@@ -230,8 +229,7 @@ fn color_option_decides_before_the_terminal_and_its_variables() {
 
 #[test]
 fn watch_on_a_terminal_redraws_in_place_at_its_width() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     token(&daemon.ask(&["data"]));
     let mut command = daemon.helper(&["status", "--watch"]);
     command.env("TERM", "xterm");
@@ -259,8 +257,7 @@ fn lines(child: &mut Child) -> Lines<BufReader<ChildStdout>> {
 
 #[test]
 fn watch_on_a_pipe_prints_only_changes() {
-    let sandbox = sandbox(HOUR);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, mut daemon) = sandbox_and_daemon(HOUR);
     token(&daemon.ask(&["data"]));
     let mut machine = daemon
         .helper(&["status", "--watch", "--json"])

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Daemon, config_text, sandbox};
+use crate::common::sandbox_and_daemon;
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::clock::boot_now;
 use domo_token_client::{Broker, Error};
@@ -38,8 +38,7 @@ struct Seen {
 
 #[test]
 fn twenty_callers_receive_no_expired_token_and_no_late_answer_during_outages() {
-    let sandbox = sandbox(LIFETIME);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(LIFETIME);
     let socket = daemon.socket();
     let over = AtomicBool::new(false);
     let seen: Vec<Seen> = thread::scope(|scope| {
