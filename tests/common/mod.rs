@@ -1,12 +1,6 @@
 //! A real daemon and a real helper against the sandbox.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "in a test, what fails says so"
-)]
 
 pub(crate) mod callers;
 pub(crate) mod daemon;

@@ -1,12 +1,6 @@
 //! Rust apps: the one of the client's README through restarts and a revocation, and what an
 //! authorizer does with Domo's answers.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what fails says so"
-)]
-
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -23,7 +17,6 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 
 /// The app, as it stands in the README.
 mod readme {
-    #![expect(clippy::print_stdout, reason = "it is what a reader would write")]
 
     include!("../../examples/app/readme.rs");
 
@@ -179,7 +172,6 @@ fn readme_app_has_no_failed_call_during_two_restarts_and_a_revocation() {
     ));
 }
 
-#[expect(clippy::print_stderr, reason = "figures, for `--nocapture`")]
 fn print_figures(line: &str) {
     eprintln!("{line}");
 }

@@ -1,7 +1,5 @@
 //! Ids, secrets and connection files as editors, shells and web pages leave them.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};

@@ -1,7 +1,5 @@
 //! The whole way: config, daemon, sandbox, socket, helper.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};

@@ -1,7 +1,5 @@
 //! Writes past the limit on file sizes (`ulimit -f`), which fail, and end no program by SIGXFSZ.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;

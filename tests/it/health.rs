@@ -1,7 +1,5 @@
 //! Metrics and health over HTTP, as Prometheus and probes ask for them.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

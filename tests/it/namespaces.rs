@@ -1,7 +1,5 @@
 //! Callers in PID and user namespaces of their own, as in containers, and impostors before them.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{PermissionsExt, chown};

@@ -1,7 +1,5 @@
 //! `domo-tokend init` and `domo-tokend check`, as someone new meets them.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

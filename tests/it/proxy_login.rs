@@ -1,12 +1,6 @@
 //! A proxy that requires a login: how often a wrong one is tried, and that a client whose Domo hangs holds
 //! nobody up.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what fails says so"
-)]
-
 use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -1,14 +1,6 @@
 //! `docs/recipes.md`: each recipe as it stands there, against a daemon and the sandbox. What needs
 //! a tool that isn't here is skipped, and says so.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "in a test, what fails says so"
-)]
-#![expect(clippy::print_stdout, reason = "what is skipped says so")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -1,7 +1,5 @@
 //! Changed config and credentials by SIGHUP, and those who watch a set meanwhile.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::time::Duration;
 
 use crate::common::{

@@ -1,7 +1,5 @@
 //! The socket, its lock or its directory is removed or replaced while the daemon runs.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! `domo-token status`, for people, scripts and machines.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs::File;
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::os::unix::net::UnixListener;

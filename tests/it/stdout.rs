@@ -1,7 +1,5 @@
 //! Standard output that cannot be written to: closed at the start, open for reading alone, or full.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

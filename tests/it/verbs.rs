@@ -1,8 +1,5 @@
 //! `domo-token exec`, as scripts use it, and what the helper asks of the system.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-#![expect(clippy::print_stdout, reason = "what is skipped says so")]
-
 mod memory;
 mod reader;
 mod signals;

@@ -1,7 +1,5 @@
 //! Many callers at once, and callers whose token Domo refused.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::collections::HashSet;
 use std::path::Path;
 use std::thread;

@@ -1,12 +1,6 @@
 //! A minute of a bad Domo: tokens that live four seconds, two seconds of every six without an
 //! answer, and twenty callers that never stop asking.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "in a test, what fails says so"
-)]
-
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -118,7 +112,6 @@ fn ask_until(over: &AtomicBool, socket: &Path, deadline: Duration) -> Seen {
     seen
 }
 
-#[expect(clippy::print_stderr, reason = "figures, for `--nocapture`")]
 fn print_figures(line: &str) {
     eprintln!("{line}");
 }

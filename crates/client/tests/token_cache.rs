@@ -1,7 +1,7 @@
 //! Tokens in memory: when they are given with nobody asked, and who asks when not.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;
