@@ -203,5 +203,5 @@ fn call(url: &str, token: &Token) -> Result<u16> {
 
 fn say(line: &str) {
     // Whoever closed standard output doesn't want to hear it.
-    let _told = writeln!(std::io::stdout(), "{line}");
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -132,5 +132,5 @@ fn print(text: &str) -> io::Result<()> {
 /// What the reader of the figures should know.
 pub(crate) fn warn(words: &str) {
     // With standard error closed there is nobody to tell.
-    let _told = writeln!(io::stderr(), "bench: {words}");
+    let _ = writeln!(io::stderr(), "bench: {words}");
 }

@@ -30,10 +30,10 @@ pub(crate) fn plot(lines: &[Line]) -> String {
     let mut top = GAP;
     for line in lines {
         // Writing to a string can't fail.
-        let _written = write!(text, "{}", panel(line, top, end));
+        let _ = write!(text, "{}", panel(line, top, end));
         top += HEIGHT + GAP;
     }
-    let _written = writeln!(
+    let _ = writeln!(
         text,
         "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{end:.0} s</text>\n</svg>",
         LEFT + WIDTH,

@@ -101,7 +101,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     for row in rows {
         let found = &row.found;
         // Writing to a string can't fail.
-        let _written = writeln!(
+        let _ = writeln!(
             text,
             "| {} | {} | {} ({}–{}) | {} | {} |",
             row.id,

@@ -273,10 +273,10 @@ fn report(plan: &Plan, found: &Found, trouble: &Trouble, samples: &[Sample]) -> 
     );
     for (kind, count) in KINDS.iter().zip(trouble.kinds) {
         // Writing to a string can't fail.
-        let _written = writeln!(text, "{kind}: {count} times");
+        let _ = writeln!(text, "{kind}: {count} times");
     }
     for words in refused.iter().take(20) {
-        let _written = writeln!(text, "refused: {words}");
+        let _ = writeln!(text, "refused: {words}");
     }
     crate::print(&text)?;
     if let Some(path) = &plan.write {

@@ -21,7 +21,6 @@ pub(crate) const STRANGER: u32 = 4242;
 pub(crate) const ACCOMPLICE: u32 = 4243;
 
 /// Only root can run callers as other users.
-#[allow(clippy::print_stdout, reason = "what is skipped says so")]
 pub(crate) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {

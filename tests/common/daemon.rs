@@ -259,8 +259,8 @@ impl Drop for Daemon {
         if searched {
             secrecy::assert_none_in_process(self.pid(), self.given_secret);
         }
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
         self.drain();
         if searched {
             self.search();

@@ -1,12 +1,6 @@
 //! A real daemon and a real helper against the sandbox.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "in a test, what fails says so"
-)]
 
 pub(crate) mod callers;
 pub(crate) mod daemon;
@@ -52,6 +46,13 @@ pub(crate) fn sandbox(lifetime: Duration) -> Sandbox {
         .lifetime(lifetime)
         .start()
         .unwrap()
+}
+
+/// A sandbox, and a daemon that gets tokens for `data` from it.
+pub(crate) fn sandbox_and_daemon(lifetime: Duration) -> (Sandbox, Daemon) {
+    let sandbox = sandbox(lifetime);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    (sandbox, daemon)
 }
 
 /// The config of a client `acme` at `sandbox`, with its secret in a file.
@@ -167,7 +168,7 @@ pub(crate) fn run_to_end(mut command: Command) -> (Option<i32>, String) {
     let read = thread::spawn(move || {
         let mut text = String::new();
         stderr.read_to_string(&mut text).unwrap();
-        let _late = sender.send(());
+        let _ = sender.send(());
         text
     });
     if whole.recv_timeout(PATIENCE).is_err() {

@@ -82,7 +82,6 @@ pub(crate) fn with_boot_clock(ahead: i64, inner: &Command) -> Command {
 }
 
 /// Whether time namespaces can be made here; else prints that the test is skipped.
-#[allow(clippy::print_stdout, reason = "what is skipped says so")]
 pub(crate) fn can_shift_clocks() -> bool {
     let tried = with_boot_clock(1, &Command::new("true")).output();
     let made = tried.is_ok_and(|tried| tried.status.success());
@@ -93,7 +92,6 @@ pub(crate) fn can_shift_clocks() -> bool {
 }
 
 /// Whether containers can be made here by root; else says that the test is skipped.
-#[allow(clippy::print_stdout, reason = "what is skipped says so")]
 pub(crate) fn can_be_made() -> bool {
     if !is_root() {
         return false;

@@ -66,7 +66,6 @@ pub(crate) fn assert_none_in_files(folder: &Path, before: &BTreeSet<OsString>) {
 /// None in what other processes may see of a process: its arguments, its environment unless the
 /// test `gave` it a secret there, its name. A daemon's environment is root's alone to see.
 #[track_caller]
-#[allow(clippy::print_stdout, reason = "what is skipped says so")]
 pub(crate) fn assert_none_in_process(pid: u32, gave: bool) {
     for (name, may_hold) in [("cmdline", false), ("environ", gave), ("comm", false)] {
         let read = fs::read(format!("/proc/{pid}/{name}"));

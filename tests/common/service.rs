@@ -8,7 +8,6 @@ pub(crate) const SERVICE: u32 = 4243;
 
 /// Runs a script, whose `$1` is `folder`, where `/etc` has little but the service's user; `None`, and
 /// says so, where that can't be had. The user is in the group `secrets`, 4244, too.
-#[allow(clippy::print_stdout, reason = "what is skipped says so")]
 pub(crate) fn with_service_user(folder: &Path, script: &str) -> Option<Output> {
     let etc = format!(
         "exec 3< /etc/ssl/certs/ca-certificates.crt && \

@@ -14,7 +14,9 @@ use domo_token_protocol::messages::Request;
 
 use crate::common::callers::{first, half_a_request, token_request, watch_request};
 use crate::common::wait::until;
-use crate::common::{self, Daemon, HOUR, PATIENCE, config_text, parts, sandbox, token};
+use crate::common::{
+    self, Daemon, HOUR, PATIENCE, config_text, parts, sandbox, sandbox_and_daemon, token,
+};
 use crate::{memory, sockets, wait_for_sockets};
 
 /// Sends that and reads all that comes until the connection is closed.
@@ -22,7 +24,7 @@ fn told(daemon: &Daemon, bytes: &[u8]) -> Vec<u8> {
     let mut caller = UnixStream::connect(daemon.socket()).unwrap();
     caller.set_read_timeout(Some(PATIENCE)).unwrap();
     // It may be closed before all is sent.
-    let _closed = caller.write_all(bytes);
+    let _ = caller.write_all(bytes);
     let mut answer = Vec::new();
     if let Err(error) = caller.read_to_end(&mut answer) {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
@@ -82,8 +84,7 @@ fn invalid_frames_close_the_connection_and_allocate_nothing() {
 
 #[test]
 fn helper_exits_78_when_the_client_name_makes_the_request_too_long() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let (code, stdout, stderr) = parts(&daemon.ask(&["--client", &"c".repeat(5000), "data"]));
     assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
     assert!(stderr.contains("over the limit of 4096"), "{stderr}");
@@ -126,8 +127,7 @@ fn half_sent_requests_on_every_connection_stay_within_the_shipped_memory_limit()
 
 #[test]
 fn request_sent_byte_by_byte_and_a_thousand_pipelined_ones_are_answered() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let given = token(&daemon.ask(&["data"]));
     let holds = |body: &[u8]| {
         body.windows(given.len())
@@ -154,8 +154,7 @@ fn request_sent_byte_by_byte_and_a_thousand_pipelined_ones_are_answered() {
 #[test]
 fn two_thousand_expensive_requests_delay_no_other_caller() {
     const COUNT: usize = 2000;
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     token(&daemon.ask(&["data"]));
     let length = daemon.broker().metrics().unwrap().len();
     let mut greedy = UnixStream::connect(daemon.socket()).unwrap();
@@ -197,7 +196,7 @@ fn connection_that_sends_more_while_a_request_waits_is_closed() {
     caller.write_all(&token_request().split_off(4)).unwrap();
     daemon.wait_for_log("more bytes before the answer");
     let mut answer = Vec::new();
-    let _reset = caller.read_to_end(&mut answer);
+    let _ = caller.read_to_end(&mut answer);
     assert_eq!(answer, b"");
     sandbox.recover();
     token(&daemon.ask(&["data"]));
@@ -233,13 +232,13 @@ fn callers_that_disconnect_or_never_read_affect_no_others() {
     }
     for mut closed in [silent, half, later] {
         let mut nothing = Vec::new();
-        let _reset = closed.read_to_end(&mut nothing);
+        let _ = closed.read_to_end(&mut nothing);
         assert_eq!(nothing, b"");
     }
     // What the kernel kept for it counts as the daemon's memory.
     deaf.set_nonblocking(false).unwrap();
     let mut held = Vec::new();
-    let _reset = deaf.read_to_end(&mut held);
+    let _ = deaf.read_to_end(&mut held);
     assert!(held.len() <= 16 * 1024, "{}", held.len());
     assert_eq!(token(&daemon.ask(&["data"])), given);
 }

@@ -16,7 +16,8 @@ use rustix::io::ioctl_fionread;
 use super::common::callers::{ACCOMPLICE, STRANGER, is_root, open_folder, token_request};
 use super::common::wait::until;
 use super::common::{
-    CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, sandbox, timed, token,
+    CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, sandbox, sandbox_and_daemon, timed,
+    token,
 };
 use super::{ManyConnections, others_are_served, sockets, ticks};
 
@@ -116,7 +117,7 @@ fn unread_responses_use_no_descriptor_reserved_for_renewal() {
     until(|| {
         let mut least_unread = u64::MAX;
         for caller in &mut deaf {
-            let _no_room = caller.write(&more);
+            let _ = caller.write(&more);
             least_unread = least_unread.min(ioctl_fionread(&*caller).unwrap());
         }
         if least_unread > 2 * 1024 {
@@ -132,8 +133,7 @@ fn unread_responses_use_no_descriptor_reserved_for_renewal() {
 
 #[test]
 fn daemon_without_free_descriptors_pauses_and_resumes_when_some_are_free() {
-    let sandbox = sandbox(HOUR);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, mut daemon) = sandbox_and_daemon(HOUR);
     let given = token(&daemon.ask(&["data"]));
     let pid = daemon.pid().to_string();
     let limit = |most: &str| {

@@ -1,9 +1,12 @@
 //! What a hostile or broken caller gets: its own connection closed, and nobody else's.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-#![expect(
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stdout,
-    reason = "what was measured is for whoever reads along"
+    clippy::print_stderr,
+    reason = "a panic fails the test, and a skipped test prints why"
 )]
 
 mod broken;
@@ -146,8 +149,8 @@ impl ManyConnections {
 
 impl Drop for ManyConnections {
     fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _reaped = self.0.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -92,8 +92,8 @@ impl Flood {
 
 impl Drop for Flood {
     fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _reaped = self.0.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -1,12 +1,6 @@
 //! Rust apps: the one of the client's README through restarts and a revocation, and what an
 //! authorizer does with Domo's answers.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what fails says so"
-)]
-
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -14,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, PATIENCE, config_text, sandbox};
+use crate::common::{Daemon, HOUR, PATIENCE, config_text, sandbox, sandbox_and_daemon};
 use domo_sandbox::{Fault, Recorded, Sandbox};
 use domo_token_client::reqwest::{Authorizer, blocking};
 use domo_token_client::{Broker, Error, tokio as on_tokio};
@@ -23,7 +17,6 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 
 /// The app, as it stands in the README.
 mod readme {
-    #![expect(clippy::print_stdout, reason = "it is what a reader would write")]
 
     include!("../../examples/app/readme.rs");
 
@@ -41,7 +34,7 @@ const FLOOR: Duration = Duration::from_secs(1);
 /// reqwest here has no TLS of its own choice, and wants one even for plain HTTP.
 fn choose_tls() {
     // Another test may have been first.
-    let _chosen = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 #[test]
@@ -133,8 +126,7 @@ fn resource_refusals(sandbox: &Sandbox) -> usize {
 
 #[test]
 fn readme_app_has_no_failed_call_during_two_restarts_and_a_revocation() {
-    let sandbox = sandbox(LIFETIME);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, mut daemon) = sandbox_and_daemon(LIFETIME);
     let app = App::start(&daemon, &sandbox);
     app.assert_calls_succeed(100);
     let mut firsts = vec![0];
@@ -180,7 +172,6 @@ fn readme_app_has_no_failed_call_during_two_restarts_and_a_revocation() {
     ));
 }
 
-#[expect(clippy::print_stderr, reason = "figures, for `--nocapture`")]
 fn print_figures(line: &str) {
     eprintln!("{line}");
 }
@@ -298,8 +289,7 @@ fn other_responses_and_errors_are_returned_unchanged() {
 #[test]
 fn async_app_renews_a_rejected_token() {
     choose_tls();
-    let sandbox = sandbox(Duration::from_secs(20));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(20));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -325,8 +315,7 @@ fn async_app_renews_a_rejected_token() {
 
 #[test]
 fn the_header_is_marked_as_sensitive() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let token = daemon.broker().token("data").unwrap();
     let header = HeaderValue::try_from(token.authorization()).unwrap();
     assert!(header.is_sensitive());
@@ -337,8 +326,7 @@ fn the_header_is_marked_as_sensitive() {
 
 #[test]
 fn kept_scope_set_is_updated_across_a_daemon_restart() {
-    let sandbox = sandbox(LIFETIME);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, mut daemon) = sandbox_and_daemon(LIFETIME);
     let broker = daemon.broker();
     broker.keep("data").unwrap();
     let first = broker.token("data").unwrap().generation();

@@ -1,7 +1,5 @@
 //! The audit file: who was given what.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
@@ -179,7 +177,7 @@ fn unread_pipe_delays_neither_start_nor_shutdown() {
     assert!(stderr.contains("audit.file"), "{stderr}");
     let mut options = File::options();
     options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-    let _unread = options.read(true).open(&path).unwrap();
+    let _reader = options.read(true).open(&path).unwrap();
     let mut daemon = Daemon::start_in(folder);
     let mut full = options.read(false).write(true).open(&path).unwrap();
     while full.write(&[b'\n'; 4096]).is_ok() {}

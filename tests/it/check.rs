@@ -1,7 +1,5 @@
 //! `domo-tokend check`: what it prints where, and in which order.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::TcpListener;

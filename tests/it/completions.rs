@@ -1,8 +1,5 @@
 //! `domo-token completions`, asked by the shells that they are for.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-#![expect(clippy::print_stdout, reason = "what is skipped says so")]
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};

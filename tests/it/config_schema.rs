@@ -1,7 +1,5 @@
 //! Each rule of the config has a file that breaks it, whose first line is the message expected.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

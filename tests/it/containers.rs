@@ -1,11 +1,5 @@
 //! What `Dockerfile`, `deploy/` and `docs/containers.md` claim, as far as it can be tried without containers.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what fails says so"
-)]
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;

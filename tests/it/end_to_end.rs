@@ -1,7 +1,5 @@
 //! The whole way: config, daemon, sandbox, socket, helper.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
@@ -14,7 +12,7 @@ use crate::common;
 use crate::common::wait::until;
 use crate::common::{
     CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, get, helper, parts, sandbox,
-    token,
+    sandbox_and_daemon, token,
 };
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::clock::boot_now;
@@ -24,8 +22,7 @@ use domo_token_protocol::messages::VERSION;
 
 #[test]
 fn script_gets_a_valid_token_with_one_request_to_domo() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(HOUR);
     let first = token(&daemon.ask(&["data"]));
     assert_eq!(token(&daemon.ask(&["get", "data"])), first);
     assert_eq!(token(&daemon.ask(&["-c", "acme", "data"])), first);
@@ -88,8 +85,7 @@ fn https_works_with_ca_file_and_fails_without() {
 
 #[test]
 fn output_formats_contain_the_same_token() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let plain = token(&daemon.ask(&["data"]));
     let line = |format: &str| parts(&daemon.ask(&["--format", format, "data"])).1;
     assert_eq!(line("token"), format!("{plain}\n"));
@@ -119,8 +115,7 @@ fn output_formats_contain_the_same_token() {
 
 #[test]
 fn no_newline_option_omits_the_newline() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let plain = token(&daemon.ask(&["data"]));
     let text = |arguments: &[&str]| parts(&daemon.ask(arguments)).1;
     assert_eq!(text(&["-n", "data"]), plain);
@@ -226,8 +221,7 @@ fn daemon_waiters(daemon: &Daemon, count: usize) {
 
 #[test]
 fn token_is_renewed_before_its_expiry_without_delaying_callers() {
-    let sandbox = sandbox(Duration::from_secs(5));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(5));
     let broker = Broker::connect_to(daemon.socket()).unwrap();
     let first = broker.token("data").unwrap();
     let asked = sandbox.wait_for_requests(2, PATIENCE).unwrap();
@@ -271,8 +265,7 @@ fn caller_is_answered_by_its_deadline_while_domo_hangs() {
 
 #[test]
 fn invalid_responses_never_replace_the_valid_token() {
-    let sandbox = sandbox(Duration::from_secs(6));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(6));
     let broker = Broker::connect_to(daemon.socket()).unwrap();
     let first = broker.token("data").unwrap();
     sandbox.script([Fault::garbage()]);
@@ -313,8 +306,7 @@ fn status_lists_scope_sets_without_tokens() {
 
 #[test]
 fn failed_write_to_standard_output_exits_74_with_a_message() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let output = daemon
         .helper(&["data"])
@@ -349,8 +341,8 @@ fn sigterm_exits_0_answers_waiting_callers_and_removes_the_socket() {
         assert_eq!(code, Some(0), "{log}");
         assert!(!socket.exists());
         let mut nothing = Vec::new();
-        let _closed = idle.write_all(b"DTK\x01");
-        let _reset = idle.read_to_end(&mut nothing);
+        let _ = idle.write_all(b"DTK\x01");
+        let _ = idle.read_to_end(&mut nothing);
         assert_eq!(nothing, b"");
     }
 }
@@ -365,8 +357,8 @@ fn trace_log_contains_no_secrets_and_no_tokens() {
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let given = token(&daemon.ask(&["--timeout", "60", "--wait", "data"]));
     sandbox.wait_for_requests(4, PATIENCE).unwrap();
-    let _refused = daemon.ask(&["nosuch"]);
-    let _status = daemon.ask(&["status"]);
+    daemon.ask(&["nosuch"]);
+    daemon.ask(&["status"]);
     let (_, log) = daemon.stop();
     assert!(log.contains("token obtained"), "{log}");
     assert!(
@@ -378,8 +370,7 @@ fn trace_log_contains_no_secrets_and_no_tokens() {
 
 #[test]
 fn socket_is_accessible_to_its_owner_only() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let mode = |name: &str| {
         let stat = fs::metadata(daemon.folder().join(name)).unwrap();
         stat.permissions().mode() & 0o7777
@@ -390,10 +381,9 @@ fn socket_is_accessible_to_its_owner_only() {
 
 #[test]
 fn broken_caller_does_not_affect_others() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let given = token(&daemon.ask(&["data"]));
-    let _idle = UnixStream::connect(daemon.socket()).unwrap();
+    let _idle_connection = UnixStream::connect(daemon.socket()).unwrap();
     let mut half = UnixStream::connect(daemon.socket()).unwrap();
     half.write_all(b"DTK\x01\x20\x00").unwrap();
     for bad in [
@@ -405,7 +395,7 @@ fn broken_caller_does_not_affect_others() {
         let mut caller = UnixStream::connect(daemon.socket()).unwrap();
         caller.write_all(bad).unwrap();
         let mut answer = Vec::new();
-        let _reset = caller.read_to_end(&mut answer);
+        let _ = caller.read_to_end(&mut answer);
         assert_eq!(answer, b"", "{bad:?}");
     }
     let mut newer = UnixStream::connect(daemon.socket()).unwrap();
@@ -425,8 +415,7 @@ fn broken_caller_does_not_affect_others() {
 
 #[test]
 fn client_errors_distinguish_unknown_scope_sets_and_too_long_min_ttl() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let broker = Broker::connect_to(daemon.socket()).unwrap();
     assert!(matches!(broker.token("nosuch"), Err(Error::Unknown { .. })));
     let error = broker.request("data").min_ttl(HOUR * 2).send().unwrap_err();
@@ -436,8 +425,7 @@ fn client_errors_distinguish_unknown_scope_sets_and_too_long_min_ttl() {
 
 #[test]
 fn unknown_client_of_the_variable_is_reported_with_the_variable() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let ask = |arguments: &[&str]| {
         let mut ask = helper(&daemon.socket(), arguments);
         let output = ask.env("DOMO_TOKEN_CLIENT", "acm").output().unwrap();

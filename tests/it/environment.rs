@@ -9,7 +9,9 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use crate::common;
-use crate::common::{Daemon, HOUR, PATIENCE, config_text, folder, parts, sandbox, token};
+use crate::common::{
+    Daemon, HOUR, PATIENCE, config_text, folder, parts, sandbox, sandbox_and_daemon, token,
+};
 use domo_token_client::Error;
 
 #[test]
@@ -43,7 +45,7 @@ fn configured_proxy_is_used_with_its_login() {
             .collect();
         sender.send(head).unwrap();
         // Whoever asked has what it needs, or not; the daemon tries again.
-        let _gone = stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n");
+        let _ = stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n");
     });
     let config = config_text(&sandbox(HOUR), "[\"data\"]");
     let url = config
@@ -92,8 +94,7 @@ fn daemon_whose_log_cannot_be_written_serves() {
 
 #[test]
 fn daemon_as_root_serves_and_warns_once() {
-    let sandbox = sandbox(HOUR);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, mut daemon) = sandbox_and_daemon(HOUR);
     daemon.reload();
     let (_, log) = daemon.stop();
     let told = log.matches("running as root, which it need not").count();
@@ -103,8 +104,7 @@ fn daemon_as_root_serves_and_warns_once() {
 
 #[test]
 fn invalid_scopes_exit_2_and_never_reach_domo() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(HOUR);
     token(&daemon.ask(&["data"]));
     let long = "s".repeat(10 * 1024);
     for odd in [

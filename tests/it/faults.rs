@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::common;
 use crate::common::many::{config_of, rest_shown, sandboxes, status_in_state};
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, parts, rests, sandbox, timed,
-    token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, parts, rests, sandbox,
+    sandbox_and_daemon, timed, token,
 };
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::Error;
@@ -20,8 +20,7 @@ const FLOOR: Duration = Duration::from_secs(1);
 
 #[test]
 fn callers_without_a_token_fail_by_their_deadline_and_recovery_is_noticed() {
-    let sandbox = sandbox(Duration::from_secs(3));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(3));
     let broker = daemon.broker();
     let mut watch = broker.watch("data").unwrap();
     watch.next().unwrap().unwrap();

@@ -1,8 +1,6 @@
 //! What messages about files advise: nothing that gives the host's files to another user, or a user's
 //! files to the service.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use crate::common::parts;
 use crate::common::service::with_service_user;
 

@@ -1,7 +1,5 @@
 //! Writes past the limit on file sizes (`ulimit -f`), which fail, and end no program by SIGXFSZ.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -9,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use crate::common::wait::until;
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, config_text, folder, parts, sandbox, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, config_text, folder, parts, sandbox,
+    sandbox_and_daemon, token,
 };
 
 /// Has `sh` run that before it becomes the command.
@@ -116,8 +115,7 @@ fn limited(daemon: &Daemon, arguments: &[&str], output: &Path) -> (Option<i32>, 
 
 #[test]
 fn helper_past_the_limit_exits_with_a_message() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let folder = tempfile::tempdir().unwrap();
     let (output, to) = (folder.path().join("output"), folder.path().join("to"));
     let watch = ["watch", "--to", to.to_str().unwrap(), "data"];
@@ -176,8 +174,7 @@ const IGNORED: &str = "trap '' XFSZ";
 
 #[test]
 fn exec_gives_its_command_the_default_action() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let exec = daemon.helper(&["exec", "data", "--", "cat", "/proc/self/status"]);
     for before in ["true", IGNORED] {
         let mut command = after(before, &exec);

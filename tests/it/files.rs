@@ -1,8 +1,5 @@
 //! The files that the daemon reads: whose they may be, and who may write and read them.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-#![expect(clippy::print_stdout, reason = "what is skipped says so")]
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
@@ -11,7 +8,8 @@ use std::process::{Command, Output};
 use crate::common;
 use crate::common::callers::{STRANGER, is_root};
 use crate::common::{
-    CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, parts, run_to_end, sandbox, token,
+    CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, parts, run_to_end, sandbox,
+    sandbox_and_daemon, token,
 };
 use tempfile::TempDir;
 
@@ -120,8 +118,7 @@ fn config_that_others_can_write_is_an_error_and_its_syntax_can_be_checked() {
 
 #[test]
 fn config_made_writable_to_others_at_run_time_keeps_the_previous_one() {
-    let sandbox = sandbox(HOUR);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, mut daemon) = sandbox_and_daemon(HOUR);
     let config = daemon.folder().join("config.toml");
     daemon.write(
         "config.toml",

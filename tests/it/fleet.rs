@@ -1,11 +1,5 @@
 //! Many hosts that start together, over a day, on the pure core: what Domo sees of them.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "in a test, what fails says so"
-)]
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 

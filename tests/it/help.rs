@@ -1,7 +1,5 @@
 //! The help of both programs in the width of what shows it.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::process::{Command, Stdio};
 
 use crate::common::parts;

@@ -1,7 +1,5 @@
 //! Each file imports only from those above it in `lib.rs`'s order, and none outgrows its size.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! Log lines that programs read: text as in logfmt, and JSON, with the same fields.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! The daemon's log: which lines it has, and what happens where nobody reads them.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::io::{Read, pipe};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;

@@ -1,7 +1,5 @@
 //! Callers in PID and user namespaces of their own, as in containers, and impostors before them.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -13,7 +11,7 @@ use crate::common::callers::{ACCOMPLICE, STRANGER, is_root, open_folder, python_
 use crate::common::namespaces::{
     Container, can_be_made, can_shift_clocks, with_boot_clock, with_host_socket_in, wrapped,
 };
-use crate::common::{Daemon, HOUR, config_text, helper, parts, sandbox, token};
+use crate::common::{Daemon, HOUR, helper, parts, sandbox, sandbox_and_daemon, token};
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
 use domo_token_client::clock::boot_now;
@@ -96,8 +94,7 @@ fn helper_with_another_boot_clock_prints_the_right_times() {
     if !can_shift_clocks() {
         return;
     }
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let json = |output: &Output| -> serde_json::Value {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
     };

@@ -1,7 +1,5 @@
 //! Callers that reach no broker: the message names a command that helps on their host.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};

@@ -1,7 +1,5 @@
 //! Answers of Domo's that hold no token that could be used.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs;
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};

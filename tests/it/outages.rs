@@ -4,7 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use crate::common::{
-    CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, parts, sandbox, token,
+    CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, parts, sandbox, sandbox_and_daemon,
+    token,
 };
 use domo_sandbox::Fault;
 use serde_json::Value;
@@ -121,8 +122,7 @@ fn rejected_client_with_many_scope_sets_is_one_error_with_their_number() {
 
 #[test]
 fn rejection_while_the_old_token_is_valid_is_a_warning() {
-    let sandbox = sandbox(HOUR);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, mut daemon) = sandbox_and_daemon(HOUR);
     token(&daemon.ask(&["--wait", "data"]));
     daemon.write("acme.secret", "c4nary-wrong\n");
     let line = daemon.wait_for_log("cause=denied");

@@ -1,7 +1,5 @@
 //! The processes that the daemon starts, and as PID 1 of a container those that are left to it.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt;

@@ -1,21 +1,13 @@
 //! `docs/recipes.md`: each recipe as it stands there, against a daemon and the sandbox. What needs
 //! a tool that isn't here is skipped, and says so.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "in a test, what fails says so"
-)]
-#![expect(clippy::print_stdout, reason = "what is skipped says so")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::common::wait::until;
-use crate::common::{CANARY_SECRET, Daemon, config_text, parts, sandbox, token};
+use crate::common::{CANARY_SECRET, Daemon, parts, sandbox_and_daemon, token};
 use domo_sandbox::Sandbox;
 
 const DOMO: &str = "https://api.domo.com";
@@ -44,8 +36,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         // The floor between two requests of one set is 2 s: whoever renews waits no longer.
-        let sandbox = sandbox(Duration::from_secs(40));
-        let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+        let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(40));
         token(&daemon.ask(&["data"]));
         Self {
             sandbox,
@@ -120,10 +111,10 @@ impl Place {
         assert!(!kept.iter().any(|secret| shown.contains(secret)), "{shown}");
         let calls = self.statuses().split_off(before);
         assert!(!calls.is_empty() && calls.iter().all(|status| *status == 200));
-        let _made = fs::remove_file(self.folder.path().join("datasets.json"));
+        let _ = fs::remove_file(self.folder.path().join("datasets.json"));
         self.fails_closed(words);
         self.assert_no_token_in_arguments(words, &held);
-        let _made = fs::remove_file(self.folder.path().join("datasets.json"));
+        let _ = fs::remove_file(self.folder.path().join("datasets.json"));
     }
 
     fn fails_closed(&self, words: &[&str]) {
@@ -310,8 +301,8 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _reaped = self.0.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -1,12 +1,10 @@
 //! Changed config and credentials by SIGHUP, and those who watch a set meanwhile.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::time::Duration;
 
 use crate::common::{
     CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, client_text, config_text, parts, sandbox,
-    token,
+    sandbox_and_daemon, token,
 };
 use domo_sandbox::Fault;
 use domo_token_client::{Error, Watch};
@@ -23,8 +21,7 @@ fn next(watch: &mut Watch) -> u64 {
 
 #[test]
 fn unchanged_client_causes_no_request_and_a_new_scope_set_one() {
-    let sandbox = sandbox(HOUR);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, mut daemon) = sandbox_and_daemon(HOUR);
     let held = token(&daemon.ask(&["data"]));
     reload(&mut daemon, &config_text(&sandbox, "[\"data\"]"));
     assert_eq!(sandbox.requests().len(), 1);
@@ -73,8 +70,7 @@ fn invalid_config_changes_nothing_and_is_shown_in_status() {
 
 #[test]
 fn new_secret_is_used_and_the_old_token_served_until_the_next() {
-    let sandbox = sandbox(HOUR);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, mut daemon) = sandbox_and_daemon(HOUR);
     let held = token(&daemon.ask(&["data"]));
     sandbox.add_client(CLIENT_ID, "c4nary-second-secret", &["data"]);
     sandbox.script([Fault::hold()]);
@@ -119,8 +115,7 @@ fn removed_scope_set_is_gone_for_watchers_and_unknown_to_callers() {
 
 #[test]
 fn waiter_of_a_removed_scope_set_receives_gone() {
-    let sandbox = sandbox(HOUR);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, mut daemon) = sandbox_and_daemon(HOUR);
     token(&daemon.ask(&["data"]));
     sandbox.always(Fault::hang());
     let two = config_text(&sandbox, "[\"data\", \"user\"]");
@@ -138,8 +133,7 @@ fn waiter_of_a_removed_scope_set_receives_gone() {
 
 #[test]
 fn watcher_receives_the_current_token_each_new_one_and_one_message_per_outage() {
-    let sandbox = sandbox(Duration::from_secs(4));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(4));
     let broker = daemon.broker();
     let mut watch = broker.watch("data").unwrap();
     let first = next(&mut watch);
@@ -159,8 +153,7 @@ fn watcher_receives_the_current_token_each_new_one_and_one_message_per_outage() 
 
 #[test]
 fn watcher_reconnects_after_a_restart_of_the_daemon() {
-    let sandbox = sandbox(HOUR);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, mut daemon) = sandbox_and_daemon(HOUR);
     let mut watch = daemon.broker().watch("data").unwrap();
     let first = next(&mut watch);
     for signal in ["-TERM", "-KILL"] {

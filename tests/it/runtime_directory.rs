@@ -1,7 +1,5 @@
 //! Users without a runtime directory, or with another user's: what helper and daemon advise works.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;

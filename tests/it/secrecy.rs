@@ -1,8 +1,6 @@
 //! The search that all tests run under finds what is planted, wherever that is, and a crash leaves
 //! nothing behind.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,7 +1,5 @@
 //! The list of tests that the short run leaves out.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs;
 use std::path::Path;
 

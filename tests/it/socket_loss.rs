@@ -1,7 +1,5 @@
 //! The socket, its lock or its directory is removed or replaced while the daemon runs.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -105,7 +103,7 @@ fn daemon_whose_path_another_one_holds_exits_75_and_keeps_that_socket() {
     // Suspended, so that the other one comes first.
     first.signal("-STOP");
     fs::remove_dir_all(socket.parent().unwrap()).unwrap();
-    let _second = daemon_at(&sandbox, &socket);
+    let _second_daemon = daemon_at(&sandbox, &socket);
     first.signal("-CONT");
     first.wait_for_log("another domo-tokend serves");
     let (code, log) = first.ended();

@@ -10,13 +10,13 @@ use crate::common;
 use crate::common::namespaces::wrapped;
 use crate::common::wait::until;
 use crate::common::{
-    CANARY_SECRET, Daemon, HOUR, config_text, folder, run_to_end, sandbox, secrecy, token,
+    CANARY_SECRET, Daemon, HOUR, config_text, folder, run_to_end, sandbox, sandbox_and_daemon,
+    secrecy, token,
 };
 
 #[test]
 fn second_daemon_exits_75_and_does_not_disturb_the_first() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(HOUR);
     let given = token(&daemon.ask(&["data"]));
     let (code, stderr) = run_to_end(Daemon::command(daemon.folder()));
     assert_eq!(code, Some(75), "{stderr}");
@@ -70,8 +70,7 @@ fn several_daemons_started_at_once_leave_one_serving_and_the_others_exit_75() {
 
 #[test]
 fn killed_daemon_does_not_prevent_the_next_start() {
-    let sandbox = sandbox(HOUR);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, mut daemon) = sandbox_and_daemon(HOUR);
     sandbox.wait_for_requests(1, common::PATIENCE).unwrap();
     daemon.signal("-KILL");
     daemon.wait();

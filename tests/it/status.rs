@@ -1,7 +1,5 @@
 //! `domo-token status`, for people, scripts and machines.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs::File;
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::os::unix::net::UnixListener;
@@ -10,7 +8,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 
 use crate::common;
-use crate::common::{CLIENT_ID, Daemon, HOUR, config_text, folder, parts, sandbox, token};
+use crate::common::{
+    CLIENT_ID, Daemon, HOUR, config_text, folder, parts, sandbox, sandbox_and_daemon, token,
+};
 use domo_sandbox::Fault;
 use domo_token_client::clock::boot_now;
 use domo_token_protocol::frame::encode;
@@ -90,8 +90,7 @@ fn relative_config_path_is_shown_as_an_absolute_path() {
 
 #[test]
 fn json_fields_are_stable() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let secret = token(&daemon.ask(&["data"]));
     let (code, text, _) = parts(&daemon.ask(&["status", "--json"]));
     assert_eq!((code, text.lines().count()), (Some(0), 1));
@@ -166,15 +165,14 @@ fn shown(mut command: Command) -> String {
     // The last one who could write to it is gone: the end is an error.
     drop(command);
     let mut bytes = Vec::new();
-    let _end = screen.read_to_end(&mut bytes);
+    let _ = screen.read_to_end(&mut bytes);
     child.wait().unwrap();
     String::from_utf8(bytes).unwrap()
 }
 
 #[test]
 fn terminal_is_colored_unless_its_type_or_a_variable_forbids_it() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     token(&daemon.ask(&["data"]));
     let status = |variables: &[(&str, &str)]| {
         let mut command = daemon.helper(&["status"]);
@@ -206,8 +204,7 @@ fn terminal_is_colored_unless_its_type_or_a_variable_forbids_it() {
 
 #[test]
 fn color_option_decides_before_the_terminal_and_its_variables() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     token(&daemon.ask(&["data"]));
     let status = |when: &str, variables: &[(&str, &str)]| {
         let mut command = daemon.helper(&["status", "--color", when]);
@@ -231,8 +228,7 @@ fn color_option_decides_before_the_terminal_and_its_variables() {
 
 #[test]
 fn watch_on_a_terminal_redraws_in_place_at_its_width() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     token(&daemon.ask(&["data"]));
     let mut command = daemon.helper(&["status", "--watch"]);
     command.env("TERM", "xterm");
@@ -260,8 +256,7 @@ fn lines(child: &mut Child) -> Lines<BufReader<ChildStdout>> {
 
 #[test]
 fn watch_on_a_pipe_prints_only_changes() {
-    let sandbox = sandbox(HOUR);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, mut daemon) = sandbox_and_daemon(HOUR);
     token(&daemon.ask(&["data"]));
     let mut machine = daemon
         .helper(&["status", "--watch", "--json"])
@@ -305,7 +300,7 @@ fn broker_answering_with(socket: &Path, bytes: Vec<u8>) -> thread::JoinHandle<Ve
         stream.read_exact(&mut asked).unwrap();
         stream.write_all(&bytes).unwrap();
         // Who closes before all is read takes its answer back.
-        let _rest = stream.read_to_end(&mut Vec::new());
+        let _ = stream.read_to_end(&mut Vec::new());
         asked.split_off(HELLO)
     })
 }

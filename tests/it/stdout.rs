@@ -1,13 +1,11 @@
 //! Standard output that cannot be written to: closed at the start, open for reading alone, or full.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, config_text, folder, parts, sandbox, token,
+    CANARY_SECRET, CLIENT_ID, HOUR, config_text, folder, parts, sandbox, sandbox_and_daemon, token,
 };
 
 const HELPER: &str = env!("CARGO_BIN_EXE_domo-token");
@@ -37,8 +35,7 @@ fn fails(redirection: &str, socket: &Path, program: &str, arguments: &[&str]) {
 
 #[test]
 fn helper_exits_74_when_standard_output_cannot_be_written() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     for redirection in [">&-", "<&- >&-", "1</dev/null", ">/dev/full"] {
         for arguments in [
             &["data"][..],
@@ -58,8 +55,7 @@ fn helper_exits_74_when_standard_output_cannot_be_written() {
 
 #[test]
 fn helper_needs_no_standard_output_where_it_prints_nothing() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     token(&daemon.ask(&["data"]));
     for arguments in [&["status", "-q"][..], &["exec", "data", "--", "true"]] {
         let output = run(">&-", &daemon.socket(), HELPER, arguments);
@@ -69,8 +65,7 @@ fn helper_needs_no_standard_output_where_it_prints_nothing() {
 
 #[test]
 fn exec_passes_closed_standard_descriptors_to_its_command() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let held = token(&daemon.ask(&["data"]));
     let exec = |redirection: &str, options: &[&str], script: &str| {
         let command = ["data", "--", "sh", "-c", script];
@@ -96,8 +91,7 @@ fn exec_passes_closed_standard_descriptors_to_its_command() {
 /// Parents open /dev/null like this for children whose output is not needed.
 #[test]
 fn null_device_of_the_parent_is_not_a_closed_standard_output() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     for redirection in [">/dev/null", "1<>/dev/null", "0<>/dev/null 1>&0"] {
         for (program, argument) in [(HELPER, "data"), (DAEMON, "--version")] {
             let output = run(redirection, &daemon.socket(), program, &[argument]);

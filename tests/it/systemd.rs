@@ -1,7 +1,5 @@
 //! What systemd sees of the daemon, and what the daemon's own user can't see of it.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 mod notified;
 
 use std::fs::{self, File};

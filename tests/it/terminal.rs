@@ -1,7 +1,5 @@
 //! A daemon whose terminal is closed, and commands in the background of a terminal.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::io::Read;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};

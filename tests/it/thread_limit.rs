@@ -1,7 +1,5 @@
 //! The daemon where the system starts no thread.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::fs;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;

@@ -1,11 +1,5 @@
 //! Servers that aren't trusted, hosts that aren't found, connections that are gone.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what fails says so"
-)]
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +9,7 @@ use std::time::Duration;
 
 use crate::common;
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, config_text, parts, sandbox, timed, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, parts, sandbox_and_daemon, timed, token,
 };
 use domo_sandbox::{Builder, Sandbox};
 use domo_token_client::clock::boot_now;
@@ -140,8 +134,7 @@ fn connection_without_an_answer_times_out_after_ten_seconds() {
 
 #[test]
 fn renewal_opens_a_new_connection() {
-    let sandbox = sandbox(Duration::from_secs(4));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(4));
     token(&daemon.ask(&["data"]));
     sandbox.stop_listening().unwrap();
     sandbox.listen_again().unwrap();

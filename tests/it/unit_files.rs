@@ -1,8 +1,5 @@
 //! What is in `systemd/`: units that systemd takes without a word, and an example config that is one.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-#![expect(clippy::print_stdout, reason = "what is skipped says so")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,13 +1,12 @@
-//! Rules by systemd unit: they ask for the very process that connected, as it was, and alive.
-
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-#![expect(clippy::print_stdout, reason = "what is skipped says so")]
+//! Rules by systemd unit: they apply to the process that connected, as long as it runs.
 
 use std::fs;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
+
+use domo_sandbox::Sandbox;
 
 use crate::common::callers::{
     ACCOMPLICE, STRANGER, is_root, open_daemon, open_folder, token_request,
@@ -15,13 +14,14 @@ use crate::common::callers::{
 use crate::common::namespaces::{Container, can_be_made};
 use crate::common::{Daemon, HOUR, kernel, parts, sandbox, token};
 
-/// A cgroup of systemd's hierarchy, as if of a unit of that name; `None` where none can be made.
+/// A cgroup in systemd's hierarchy that looks like that of a unit with this name.
 struct Unit {
     folder: PathBuf,
     name: String,
 }
 
 impl Unit {
+    /// `None` where no cgroup can be made.
     fn new(name: &str) -> Option<Self> {
         let hierarchies = [
             "/sys/fs/cgroup/systemd",
@@ -39,7 +39,7 @@ impl Unit {
         made.map(|folder| Self { folder, name })
     }
 
-    /// Lines of a config that give the set `data` to who runs in it.
+    /// Config lines that grant the scope set `data` to processes of this unit.
     fn rule(&self) -> String {
         format!(
             "[clients.acme.access]\ndata = {{ units = [\"{}\"] }}\n",
@@ -47,7 +47,12 @@ impl Unit {
         )
     }
 
-    /// A command that runs that program in it.
+    /// A daemon whose only rule is that of this unit.
+    fn daemon(&self, sandbox: &Sandbox) -> Daemon {
+        open_daemon(sandbox, "[\"data\"]", "", &self.rule())
+    }
+
+    /// A command that runs this program in the unit.
     fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("sh");
         let join = "echo $$ > \"$0\"/cgroup.procs && exec \"$@\"";
@@ -56,10 +61,18 @@ impl Unit {
         command
     }
 
-    /// What a script in it prints, which finds the socket's path and a whole request in `path` and
-    /// `request`, and `answer` to tell what came back.
+    /// Runs the helper in the unit.
+    fn helper(&self, daemon: &Daemon, arguments: &[&str]) -> Output {
+        let socket = daemon.socket();
+        let arguments = [&["--socket", socket.to_str().unwrap()], arguments].concat();
+        let mut helper = self.command(env!("CARGO_BIN_EXE_domo-token"), &arguments);
+        helper.output().unwrap()
+    }
+
+    /// Runs a script in the unit and returns its output. The script has the socket's path as `path`, a
+    /// complete request as `request`, and `answer`, which prints what the daemon answered.
     fn python(&self, daemon: &Daemon, script: &str) -> String {
-        let given = format!(
+        let preamble = format!(
             "import os,socket,sys\n\
              path=\"{}\"\nrequest=bytes({:?})\n\
              def answer(s):\n\
@@ -70,7 +83,7 @@ impl Unit {
             token_request()
         );
         let output = self
-            .command("python3", &["-c", &(given + script)])
+            .command("python3", &["-c", &(preamble + script)])
             .output()
             .unwrap();
         let (_, stdout, stderr) = parts(&output);
@@ -81,33 +94,25 @@ impl Unit {
 
 impl Drop for Unit {
     fn drop(&mut self) {
-        let _still_in_use = fs::remove_dir(&self.folder);
+        let _ = fs::remove_dir(&self.folder);
     }
 }
 
 #[test]
 fn unit_rule_grants_processes_of_the_unit_only_and_explains_it() {
-    let Some(unit) = Unit::new("says") else {
+    let Some(unit) = Unit::new("grants") else {
         return;
     };
     let sandbox = sandbox(HOUR);
-    let daemon = open_daemon(&sandbox, "[\"data\"]", "", &unit.rule());
+    let daemon = unit.daemon(&sandbox);
     let (code, stdout, stderr) = parts(&daemon.ask(&["data"]));
     assert_eq!((code, stdout.as_str()), (Some(77), ""), "{stderr}");
-    let socket = daemon.socket();
-    let socket = socket.to_str().unwrap();
-    let helper = env!("CARGO_BIN_EXE_domo-token");
-    let ask = |arguments: &[&str]| {
-        let arguments: Vec<&str> = ["--socket", socket]
-            .iter()
-            .chain(arguments)
-            .copied()
-            .collect();
-        unit.command(helper, &arguments).output().unwrap()
-    };
-    token(&ask(&["data"]));
-    let (_, why, _) = parts(&ask(&["--explain", "data"]));
-    assert!(why.contains(&format!("unit {}", unit.name)), "{why}");
+    token(&unit.helper(&daemon, &["data"]));
+    let (_, explanation, _) = parts(&unit.helper(&daemon, &["--explain", "data"]));
+    assert!(
+        explanation.contains(&format!("unit {}", unit.name)),
+        "{explanation}"
+    );
 }
 
 #[test]
@@ -131,11 +136,21 @@ fn hardened_helper_is_found_in_its_unit_by_a_daemon_of_any_user() {
         let user = ["--reuid", "4242", "--regid", "4242", "--clear-groups"];
         let helper = env!("CARGO_BIN_EXE_domo-token");
         let ask = [helper, "--socket", socket.to_str().unwrap(), "data"];
-        let asked = unit
+        let output = unit
             .command("setpriv", &[&user[..], &ask].concat())
             .output();
-        token(&asked.unwrap());
+        token(&output.unwrap());
     }
+}
+
+/// Lines after which the script continues in a child, once its first process has ended.
+const CONTINUE_IN_CHILD: &str = "first=os.getpid()\n\
+                                 if os.fork(): os._exit(0)\n\
+                                 while os.getppid()==first: pass\n";
+
+/// A script that connects and sends its request from a child.
+fn passed_to_child() -> String {
+    format!("s.connect(path)\n{CONTINUE_IN_CHILD}s.send(request); answer(s)")
 }
 
 #[test]
@@ -144,25 +159,19 @@ fn connection_of_an_ended_process_or_passed_to_another_has_no_unit() {
         return;
     };
     let sandbox = sandbox(HOUR);
-    let daemon = open_daemon(&sandbox, "[\"data\"]", "", &unit.rule());
+    let daemon = unit.daemon(&sandbox);
     assert_eq!(
         unit.python(&daemon, "s.connect(path); s.send(request); answer(s)"),
         "GRANTED"
     );
-    let forked = "s.connect(path)\n\
-                  first=os.getpid()\n\
-                  if os.fork(): os._exit(0)\n\
-                  while os.getppid()==first: pass\n\
-                  s.send(request); answer(s)";
-    assert_eq!(unit.python(&daemon, forked), "REFUSED");
-    // What it got while its process lived doesn't count for the next request.
-    let later = "s.connect(path); s.send(request); answer(s)\n\
-                 first=os.getpid()\n\
-                 if os.fork(): os._exit(0)\n\
-                 while os.getppid()==first: pass\n\
-                 s.send(request[4:]); answer(s)";
-    assert_eq!(unit.python(&daemon, later), "GRANTED\nREFUSED");
-    // Connected by a child and passed up, which still waits to be reaped.
+    assert_eq!(unit.python(&daemon, &passed_to_child()), "REFUSED");
+    // A request granted before the process ended does not affect the next one.
+    let later = format!(
+        "s.connect(path); s.send(request); answer(s)\n\
+         {CONTINUE_IN_CHILD}s.send(request[4:]); answer(s)"
+    );
+    assert_eq!(unit.python(&daemon, &later), "GRANTED\nREFUSED");
+    // The child that connected has ended, but is not reaped yet.
     let zombie = "child=os.fork()\n\
                   if not child: s.connect(path); os._exit(0)\n\
                   os.waitid(os.P_PID,child,os.WEXITED|os.WNOWAIT)\n\
@@ -179,7 +188,7 @@ fn process_that_changes_its_user_after_connecting_is_in_no_unit() {
         return;
     };
     let sandbox = sandbox(HOUR);
-    let daemon = open_daemon(&sandbox, "[\"data\"]", "", &unit.rule());
+    let daemon = unit.daemon(&sandbox);
     let changed = |before: &str, after: &str| {
         let script = format!("{before}; s.connect(path); {after}; s.send(request); answer(s)");
         unit.python(&daemon, &script)
@@ -194,8 +203,8 @@ fn process_that_changes_its_user_after_connecting_is_in_no_unit() {
     );
 }
 
-/// In a PID namespace of its own: a process connects and ends, one of the unit gets its number, and
-/// the connection asks then. Counts how often the number was the same and what was answered.
+/// In a PID namespace: a process connects and ends, a process of the unit gets its pid, and then a
+/// request is sent over the connection. Counts how often the pid was the same, and the answers.
 const REUSE: &str = r#"
 import collections, json, os, signal, socket, subprocess, sys
 path, request, unit, tries = sys.argv[1], bytes(json.loads(sys.argv[2])), sys.argv[3], int(sys.argv[4])
@@ -208,7 +217,7 @@ while True:
     except OSError:
         s.close()
 
-# The victims' parent lives in the unit, and makes one for each byte that it reads.
+# The victims' parent is in the unit, and forks a victim for each byte that it reads.
 order, ordered = os.pipe(), os.pipe()
 if not os.fork():
     open(unit + "/cgroup.procs", "w").write(str(os.getpid()))
@@ -247,7 +256,7 @@ for number in range(tries):
     os.write(order[1], b"k")
     os.read(ordered[0], 4)
 
-# That a process of the unit is let in shows that the rule could have been met.
+# A process of the unit is granted, so that the rule can match at all.
 if not os.fork():
     open(unit + "/cgroup.procs", "w").write(str(os.getpid()))
     while True:
@@ -277,19 +286,11 @@ fn unit_rule_on_an_old_kernel_grants_a_script_of_the_unit_only() {
     command.args(old).arg(plain.get_program());
     command.args(plain.get_args());
     let daemon = Daemon::start_as(command, folder);
-    let socket = daemon.socket();
-    let arguments = ["--socket", socket.to_str().unwrap(), "data"];
-    let helper = env!("CARGO_BIN_EXE_domo-token");
     for _ in 0..5 {
-        token(&unit.command(helper, &arguments).output().unwrap());
+        token(&unit.helper(&daemon, &["data"]));
     }
     assert_eq!(daemon.ask(&["data"]).status.code(), Some(77));
-    let forked = "s.connect(path)\n\
-                  first=os.getpid()\n\
-                  if os.fork(): os._exit(0)\n\
-                  while os.getppid()==first: pass\n\
-                  s.send(request); answer(s)";
-    assert_eq!(unit.python(&daemon, forked), "REFUSED");
+    assert_eq!(unit.python(&daemon, &passed_to_child()), "REFUSED");
 }
 
 #[test]
@@ -303,25 +304,27 @@ fn caller_of_another_pid_namespace_has_a_user_but_no_unit() {
     let sandbox = sandbox(HOUR);
     let rules = unit.rule() + "user = { users = [0] }\n";
     let folder = open_folder(&sandbox, "[\"data\", \"user\"]", "", &rules);
-    // Neither it nor a daemon that it starts can see the processes outside.
+    // The daemon cannot see the processes outside its namespace.
     let command = Container::Pid.command(0, &Daemon::command(folder.path()));
     let daemon = Daemon::start_as(command, folder);
-    let socket = daemon.socket();
-    let ask = |arguments: &[&str]| {
-        let named = [&["--socket", socket.to_str().unwrap()], arguments].concat();
-        let helper = unit
-            .command(env!("CARGO_BIN_EXE_domo-token"), &named)
-            .output();
-        helper.unwrap()
-    };
-    assert_eq!(ask(&["data"]).status.code(), Some(77));
-    token(&ask(&["user"]));
-    let (_, seen, _) = parts(&ask(&["--explain", "user"]));
-    assert!(seen.contains("seen as: uid 0 (root)\n"), "{seen}");
+    let denied = unit.helper(&daemon, &["data"]);
+    assert_eq!(denied.status.code(), Some(77));
+    token(&unit.helper(&daemon, &["user"]));
+    let (_, explanation, _) = parts(&unit.helper(&daemon, &["--explain", "user"]));
+    assert!(
+        explanation.contains("seen as: uid 0 (root)\n"),
+        "{explanation}"
+    );
 }
 
-/// What came of that many tries; `None` where there can be no PID namespace.
-fn reuse(unit: &Unit, tries: usize, kernel: &[&str]) -> Option<serde_json::Value> {
+/// Checks that processes of the unit that got the pid of an ended caller are never granted its rule.
+fn assert_reused_pids_have_no_unit(name: &str, tries: u64, kernel: &[&str]) {
+    if !is_root() {
+        return;
+    }
+    let Some(unit) = Unit::new(name) else {
+        return;
+    };
     let sandbox = sandbox(HOUR);
     let folder = open_folder(&sandbox, "[\"data\"]", "", &unit.rule());
     let daemon = Daemon::command_of_config(folder.path());
@@ -332,47 +335,26 @@ fn reuse(unit: &Unit, tries: usize, kernel: &[&str]) -> Option<serde_json::Value
     command.arg(&unit.folder).arg(tries.to_string());
     command.args(kernel);
     command.arg(daemon.get_program()).args(daemon.get_args());
-    let (_, stdout, stderr) = parts(&command.output().ok()?);
+    let (_, stdout, stderr) = parts(&command.output().unwrap());
     if stderr.contains("unshare") {
         println!("skipped: no PID namespace can be made here");
-        return None;
+        return;
     }
     assert!(stdout.starts_with('{'), "{stdout}{stderr}");
-    Some(serde_json::from_str(&stdout).unwrap())
-}
-
-/// The daemon's threads take numbers too, so that a try now and then gets another one.
-fn assert_none_got_in(seen: &serde_json::Value, tries: u64) {
-    assert_eq!(seen["granted"], 0, "{seen}");
-    assert_eq!(seen["refused"], tries, "{seen}");
-    assert!(seen["same"].as_u64() >= Some(tries * 9 / 10), "{seen}");
-    assert_eq!(seen["unit"], 0, "a process of the unit is let in");
+    let counts: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(counts["granted"], 0, "{counts}");
+    assert_eq!(counts["refused"], tries, "{counts}");
+    // The daemon's threads take pids too, so that some tries get another one.
+    assert!(counts["same"].as_u64() >= Some(tries * 9 / 10), "{counts}");
+    assert_eq!(counts["unit"], 0, "a process of the unit is granted");
 }
 
 #[test]
 fn ten_thousand_reused_pids_are_never_granted_a_unit() {
-    if !is_root() {
-        return;
-    }
-    let Some(unit) = Unit::new("reuse") else {
-        return;
-    };
-    let Some(seen) = reuse(&unit, 10_000, &[]) else {
-        return;
-    };
-    assert_none_got_in(&seen, 10_000);
+    assert_reused_pids_have_no_unit("reuse", 10_000, &[]);
 }
 
 #[test]
 fn without_pidfds_only_processes_older_than_their_connection_have_a_unit() {
-    if !is_root() {
-        return;
-    }
-    let Some(unit) = Unit::new("old") else {
-        return;
-    };
-    let Some(seen) = reuse(&unit, 1000, &kernel::OLD) else {
-        return;
-    };
-    assert_none_got_in(&seen, 1000);
+    assert_reused_pids_have_no_unit("old", 1000, &kernel::OLD);
 }

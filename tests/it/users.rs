@@ -1,9 +1,6 @@
 //! Three real users: one in the group, one that may have one scope set, and a stranger. Made for
 //! the test, in a mount namespace with a user database of its own.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-#![expect(clippy::print_stdout, reason = "what is skipped says so")]
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;

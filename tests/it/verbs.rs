@@ -1,8 +1,5 @@
 //! `domo-token exec`, as scripts use it, and what the helper asks of the system.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-#![expect(clippy::print_stdout, reason = "what is skipped says so")]
-
 mod memory;
 mod reader;
 mod signals;
@@ -18,14 +15,13 @@ use std::process::{Command, Stdio};
 
 use crate::common::callers::is_root;
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, config_text, helper, parts, sandbox, timed, token};
+use crate::common::{HOUR, helper, parts, sandbox_and_daemon, timed, token};
 use domo_token_client::DEFAULT_TIMEOUT;
 use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
 fn exec_passes_the_token_in_a_variable_and_exits_with_the_commands_code() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let held = token(&daemon.ask(&["data"]));
     let script = "printf %s \"$DOMO_ACCESS_TOKEN\"; exit 7";
     let (code, stdout, _) = parts(&daemon.ask(&["exec", "data", "--", "/bin/sh", "-c", script]));
@@ -51,8 +47,7 @@ fn exec_passes_the_token_in_a_variable_and_exits_with_the_commands_code() {
 
 #[test]
 fn exec_passes_the_token_on_a_descriptor_and_not_in_the_environment() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let held = token(&daemon.ask(&["data"]));
     let script = "cat <&3; env | grep -c DOMO_ACCESS_TOKEN; echo x 2>/dev/null >&3 || echo sealed";
     let arguments = ["exec", "--fd", "3", "--format", "header", "data", "--"];
@@ -78,8 +73,7 @@ fn exec_passes_the_token_on_a_descriptor_and_not_in_the_environment() {
 
 #[test]
 fn exec_runs_nothing_without_a_token_and_names_a_command_that_cannot_run() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let (code, stdout, _) = parts(&daemon.ask(&["exec", "nosuch", "--", "/bin/echo", "ran"]));
     assert_eq!((code, stdout.as_str()), (Some(78), ""));
     for (program, expected) in [("/nowhere/curl", 127), ("/etc/passwd", 126)] {
@@ -108,8 +102,7 @@ fn exec_runs_nothing_without_a_token_and_names_a_command_that_cannot_run() {
 
 #[test]
 fn exec_leaves_no_descriptors_of_its_own_to_the_command() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let held = token(&daemon.ask(&["data"]));
     let script = "echo $PPID; tr '\\0' ' ' </proc/$$/cmdline; tr '\\0' ' ' </proc/$$/environ";
     let sh = ["--", "/bin/sh", "-c", script];
@@ -164,8 +157,7 @@ fn traced(socket: &Path, calls: &str, arguments: &[&str]) -> Option<String> {
 
 #[test]
 fn two_hundred_calls_write_the_token_to_standard_output_alone_and_leave_nothing() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let held = token(&daemon.ask(&["data"]));
     let helper = env!("CARGO_BIN_EXE_domo-token");
     let script = format!("for i in $(seq 200); do {helper} data >/dev/null || exit; done");
@@ -261,8 +253,7 @@ fn helper_exits_2_without_contacting_a_broker_when_a_command_was_misspelled() {
 
 #[test]
 fn help_contains_command_lines_that_work() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(HOUR);
     let (code, help, _) = parts(&daemon.ask(&["--help"]));
     assert_eq!(code, Some(0));
     let lines: Vec<&str> = help.lines().collect();
@@ -297,7 +288,7 @@ fn get_times_out_when_the_daemon_accepts_no_connection() {
     let path = folder.path().join("broker.sock");
     let listener = UnixListener::bind(&path).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
-    let _waits = UnixStream::connect(&path).unwrap();
+    let _pending = UnixStream::connect(&path).unwrap();
     let asked = ["--timeout", "1", "data"];
     let (took, output) = timed(|| helper(&path, &asked).output().unwrap());
     let (code, stdout, stderr) = parts(&output);

@@ -1,7 +1,5 @@
 //! Many callers at once, and callers whose token Domo refused.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::collections::HashSet;
 use std::path::Path;
 use std::thread;
@@ -10,7 +8,7 @@ use std::time::Duration;
 use crate::common;
 use crate::common::{
     CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, get, parts,
-    raise_descriptor_limit, rests, sandbox, timed, token,
+    raise_descriptor_limit, rests, sandbox, sandbox_and_daemon, timed, token,
 };
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::{Broker, Error, Token};
@@ -86,8 +84,7 @@ fn request_repeatedly(socket: &Path, generation: u64) {
 
 #[test]
 fn many_callers_in_an_outage_are_served_without_more_requests_to_domo() {
-    let sandbox = sandbox(Duration::from_secs(30));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(30));
     let first = daemon.broker().token("data").unwrap().generation();
     sandbox.always(Fault::status(503));
     // It fails from 24 s on at the latest, so that 5 s are left to be served in.
@@ -102,8 +99,7 @@ fn many_callers_in_an_outage_are_served_without_more_requests_to_domo() {
 
 #[test]
 fn fifty_callers_with_a_rejected_token_cause_one_request() {
-    let sandbox = sandbox(SHORT);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(SHORT);
     let first = daemon.broker().token("data").unwrap();
     sandbox.revoke(first.secret());
     assert_eq!(get(&sandbox.url("/v1/datasets"), first.secret()), 401);
@@ -124,8 +120,7 @@ fn fifty_callers_with_a_rejected_token_cause_one_request() {
 
 #[test]
 fn helper_renews_with_and_without_a_generation() {
-    let sandbox = sandbox(SHORT);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(SHORT);
     let json = |arguments: &[&str]| -> serde_json::Value {
         let (code, stdout, stderr) = parts(&daemon.ask(arguments));
         assert_eq!(code, Some(0), "{stderr}");
@@ -146,8 +141,7 @@ fn helper_renews_with_and_without_a_generation() {
 
 #[test]
 fn rejections_of_renewed_tokens_are_warned_of_once() {
-    let sandbox = sandbox(Duration::from_secs(30));
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, mut daemon) = sandbox_and_daemon(Duration::from_secs(30));
     let mut token = daemon.broker().token("data").unwrap();
     for _ in 0..4 {
         token = reject(&daemon.socket(), token.generation());
@@ -161,8 +155,7 @@ fn rejections_of_renewed_tokens_are_warned_of_once() {
 
 #[test]
 fn rejected_token_is_not_served_to_its_caller_when_domo_returns_no_other() {
-    let sandbox = sandbox(SHORT);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(SHORT);
     let first = daemon.broker().token("data").unwrap();
     sandbox.always(Fault::status(503));
     let broker = daemon.broker().with_timeout(Duration::from_secs(5));

@@ -1,19 +1,13 @@
 //! A minute of a bad Domo: tokens that live four seconds, two seconds of every six without an
 //! answer, and twenty callers that never stop asking.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "in a test, what fails says so"
-)]
-
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Daemon, config_text, sandbox};
+use crate::common::sandbox_and_daemon;
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::clock::boot_now;
 use domo_token_client::{Broker, Error};
@@ -38,8 +32,7 @@ struct Seen {
 
 #[test]
 fn twenty_callers_receive_no_expired_token_and_no_late_answer_during_outages() {
-    let sandbox = sandbox(LIFETIME);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(LIFETIME);
     let socket = daemon.socket();
     let over = AtomicBool::new(false);
     let seen: Vec<Seen> = thread::scope(|scope| {
@@ -85,7 +78,7 @@ fn cause_outages(sandbox: &Sandbox) {
         }
         wait(&time, DOWN);
         // Listening again while it listens is no error worth a word.
-        let _was_listening = sandbox.listen_again();
+        let _ = sandbox.listen_again();
         sandbox.recover();
         wait(&time, CYCLE.saturating_sub(DOWN + before));
     }
@@ -93,7 +86,7 @@ fn cause_outages(sandbox: &Sandbox) {
 
 /// The weather has a time of its own; there is no event to wait for.
 fn wait(time: &Receiver<()>, span: Duration) {
-    let _passed = time.recv_timeout(span);
+    let _ = time.recv_timeout(span);
 }
 
 fn ask_until(over: &AtomicBool, socket: &Path, deadline: Duration) -> Seen {
@@ -119,7 +112,6 @@ fn ask_until(over: &AtomicBool, socket: &Path, deadline: Duration) -> Seen {
     seen
 }
 
-#[expect(clippy::print_stderr, reason = "figures, for `--nocapture`")]
 fn print_figures(line: &str) {
     eprintln!("{line}");
 }

@@ -1,7 +1,5 @@
 //! Ten thousand scope sets of a thousand clients: what they cost.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
-
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;

@@ -39,7 +39,7 @@ fn dead_first_name_server_delays_a_token_and_each_renewal_by_its_timeout() {
     // The time limit of a renewal is a tenth of this.
     let sandbox = named_sandbox(Duration::from_secs(100));
     let dead = SilentNameServer::bind("10.9.0.200");
-    let _dns = dnsmasq(&[ADDRESS]);
+    let _dnsmasq = dnsmasq(&[ADDRESS]);
     set_resolv_conf("nameserver 10.9.0.200\nnameserver 127.0.0.53\n");
     assert_stops_during_a_lookup(&sandbox, &dead);
     let daemon = Daemon::start_in(named_folder(&sandbox));
@@ -69,7 +69,7 @@ fn dead_first_name_server_delays_a_token_and_each_renewal_by_its_timeout() {
 fn lookup_of_15_s_succeeds() {
     let sandbox = named_sandbox(HOUR);
     let dead = SilentNameServer::bind("10.9.0.200");
-    let _dns = dnsmasq(&[ADDRESS, "--local=/corp.test/"]);
+    let _dnsmasq = dnsmasq(&[ADDRESS, "--local=/corp.test/"]);
     // Three names are looked up, and each query waits 5 s for the first name server.
     set_resolv_conf(
         "search a.corp.test b.corp.test\noptions ndots:5\n\
@@ -138,7 +138,7 @@ fn check_and_init_end_at_their_limit_if_no_name_server_answers() {
 #[ignore = "network_cases_pass_in_their_own_namespaces runs it"]
 fn localhost_that_is_another_host_receives_no_secret() {
     set_hosts("10.9.0.1 other\n");
-    let _dns = dnsmasq(&["--address=/localhost/10.9.0.1"]);
+    let _dnsmasq = dnsmasq(&["--address=/localhost/10.9.0.1"]);
     set_resolv_conf("nameserver 127.0.0.53\n");
     let (port, received) = eavesdropper("10.9.0.1");
     let folder = folder_for(&format!("http://localhost:{port}/oauth/token"), None);
@@ -163,14 +163,15 @@ fn assert_reached(sandbox: &Sandbox) {
 fn host_with_a_dead_and_a_working_address_is_reached() {
     let sandbox = named_sandbox(HOUR);
     let port = port(&sandbox);
-    let _dead = ["fd09::200", "10.9.0.200"].map(|address| unanswering_address(address, port));
+    let _unanswering =
+        ["fd09::200", "10.9.0.200"].map(|address| unanswering_address(address, port));
     relay("fd09::1", port);
     set_resolv_conf("nameserver 127.0.0.53\n");
     for record in [
         "--host-record=api.domo.test,127.0.0.1,fd09::200",
         "--host-record=api.domo.test,10.9.0.200,fd09::1",
     ] {
-        let _dns = dnsmasq(&[record]);
+        let _dnsmasq = dnsmasq(&[record]);
         assert_reached(&sandbox);
     }
 }
@@ -180,7 +181,7 @@ fn host_with_a_dead_and_a_working_address_is_reached() {
 fn host_with_ipv6_addresses_alone_is_reached() {
     let sandbox = named_sandbox(HOUR);
     relay("fd09::1", port(&sandbox));
-    let _dns = dnsmasq(&["--host-record=api.domo.test,fd09::1"]);
+    let _dnsmasq = dnsmasq(&["--host-record=api.domo.test,fd09::1"]);
     set_resolv_conf("nameserver 127.0.0.53\n");
     assert_reached(&sandbox);
 }

@@ -55,7 +55,7 @@ impl Clock for SimClock {
     async fn sleep_until(&self, due: BootTime) {
         let _asleep = Asleep::new(self, due);
         let mut time = self.time.subscribe();
-        let _moved = time.wait_for(|now| *now >= due).await;
+        let _ = time.wait_for(|now| *now >= due).await;
     }
 }
 

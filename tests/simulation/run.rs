@@ -100,7 +100,7 @@ pub(crate) fn play(seed: u64, lifetime: u32, ops: &[Op]) -> Result<Outcome, Stri
         .build()
         .unwrap();
     let log = Log::default();
-    let _listening = log.listen();
+    let _log_guard = log.listen();
     runtime.block_on(async {
         let lifetime = Duration::from_secs(lifetime.into());
         let clock = SimClock::new(BootTime::from_millis(1_000_000));

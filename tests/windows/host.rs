@@ -81,7 +81,7 @@ pub(crate) fn with_input(command: &mut Command, line: &str) -> (Option<i32>, Str
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     // One that reads nothing may have ended.
-    let _read = writeln!(stdin, "{line}");
+    let _ = writeln!(stdin, "{line}");
     drop(stdin);
     let output = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -245,8 +245,8 @@ impl Daemon {
     }
 
     fn end(&mut self) {
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

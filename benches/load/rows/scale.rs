@@ -89,7 +89,7 @@ fn cost(clients: usize) -> io::Result<Cost> {
     let mut config = String::new();
     for number in 0..clients {
         // Writing to a string can't fail.
-        let _written = writeln!(
+        let _ = writeln!(
             config,
             "{}",
             client(&format!("client{number}"), &sandbox, &names)

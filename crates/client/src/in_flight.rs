@@ -389,7 +389,7 @@ mod tests {
         let leader = lead(requests.join_or_lead(&mut call(Requirement::ANY), &cache));
         let request = leader.request();
         let bug = AssertUnwindSafe(|| {
-            let _locks = (requests.lock(), request.state());
+            let _guards = (requests.lock(), request.state());
             panic!("a bug");
         });
         assert!(catch_unwind(bug).is_err());

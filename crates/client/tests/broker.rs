@@ -1,6 +1,6 @@
 //! The client against a broker made of a few lines.
 
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;
@@ -244,7 +244,7 @@ fn each_refusal_kind_maps_to_its_error() {
 #[test]
 fn other_protocol_version_is_named_in_the_error() {
     let fake = Fake::start(|_, mut peer| {
-        let _request = peer.request();
+        peer.request();
         peer.stream.write_all(b"DTK\x09").unwrap();
     });
     let error = fake.broker().token("data").unwrap_err();
@@ -284,7 +284,7 @@ fn broker_that_answers_before_it_has_read_the_hello_is_understood() {
             peer.hello = Some(1);
             peer.answer(&refusal(RefusalKind::Busy));
         } else {
-            let _request = peer.request();
+            peer.request();
             assert_eq!(peer.hello, Some(2), "it may be of any version");
             peer.answer(&token(7));
         }
@@ -355,9 +355,9 @@ fn server_that_is_no_broker_is_a_protocol_error() {
                 .unwrap_or_default();
         },
         |_, mut peer| {
-            let _request = peer.request();
+            peer.request();
             peer.answer(&Response::End);
-            let _gone = peer.request();
+            peer.request();
         },
     ];
     for answer in answers {
@@ -406,7 +406,7 @@ fn is_rejected(
                 peer.answer(&granted(&request.asked, token(7)));
             }
         }
-        let _last = closed.send(number);
+        let _ = closed.send(number);
     });
     let broker = fake.broker().with_client("acme");
     let result = call(&broker);
@@ -475,7 +475,7 @@ fn answer_to_another_request_is_a_protocol_error_that_ends_the_connection() {
             if peer.request().is_some() {
                 peer.answer(&answer);
                 assert!(peer.request().is_none());
-                let _last = closed.send(());
+                let _ = closed.send(());
             }
         });
         let broker = fake.broker().with_client("acme");

@@ -1,7 +1,7 @@
 //! A process that forks while its threads use the broker.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;
@@ -28,15 +28,15 @@ fn in_a_child(job: impl FnOnce() -> bool) -> bool {
     match fork().unwrap() {
         Fork::Child => {
             let done = catch_unwind(AssertUnwindSafe(job)).unwrap_or(false);
-            let _told = says.write_all(&[u8::from(done)]);
+            let _ = says.write_all(&[u8::from(done)]);
             end()
         }
         Fork::Parent(child) => {
             drop(says);
             let mut done = [0];
             told.set_read_timeout(Some(PATIENCE)).unwrap();
-            let _died_or_hangs = told.read_exact(&mut done);
-            let _ended = kill_process(Pid::from_raw(child).unwrap(), Signal::KILL);
+            let _ = told.read_exact(&mut done);
+            let _ = kill_process(Pid::from_raw(child).unwrap(), Signal::KILL);
             waitpid(child).unwrap();
             done == [1]
         }
@@ -47,14 +47,14 @@ fn in_a_child(job: impl FnOnce() -> bool) -> bool {
 /// which takes a lock that another thread of the parent's may have had at the fork.
 fn end() -> ! {
     // Without effect on the first process of a namespace.
-    let _killed = kill_process(getpid(), Signal::KILL);
+    let _ = kill_process(getpid(), Signal::KILL);
     abort()
 }
 
 /// Runs the test of that name once more, as the first process of a PID namespace of its own; `false`
 /// in that process, which is to go on with the test. Where there can be no namespace it says so.
 #[cfg(target_os = "linux")]
-#[allow(clippy::print_stdout, reason = "what is skipped says so")]
+#[allow(clippy::print_stdout, reason = "a skipped test prints why")]
 fn runs_as_first_process(name: &str) -> bool {
     const INSIDE: &str = "FIRST_PROCESS_OF_A_PID_NAMESPACE";
     if std::env::var_os(INSIDE).is_some() {
@@ -158,7 +158,7 @@ fn child_forked_at_any_moment_gets_tokens() {
         }
     };
     thread::scope(|scope| {
-        let _over = StopOnDrop(&over);
+        let _stop_guard = StopOnDrop(&over);
         for first in 0..4 {
             let (broker, busy) = (broker.clone(), &busy);
             scope.spawn(move || busy(&broker, first));

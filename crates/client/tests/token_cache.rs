@@ -1,7 +1,7 @@
 //! Tokens in memory: when they are given with nobody asked, and who asks when not.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;
@@ -225,7 +225,7 @@ fn waiting_threads_share_the_refusal_of_one_request() {
         fake.wait_for_requests(1);
         // Whoever comes after a refusal asks anew: an error isn't kept.
         while !asking.is_finished() {
-            let _heard = word.send(());
+            let _ = word.send(());
             thread::yield_now();
         }
         asking.join().unwrap();
@@ -264,7 +264,7 @@ fn follower_with_more_time_than_the_leader_requests_again() {
         fake.wait_for_requests(1);
         assert_eq!(broker.token("data").unwrap().generation(), 7);
         // It may have the other's token to fall back on by the time it gives up.
-        let _either = leader.join().unwrap();
+        let _ = leader.join().unwrap();
     });
     assert_eq!(fake.requests(), 2);
 }
@@ -453,7 +453,7 @@ fn notifying() -> (Fake, Sender<Response>, Receiver<()>) {
             let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
             let gone = Arc::clone(&over);
             scope.spawn(move || {
-                let _end = std::io::Read::read(&mut reader, &mut [0]);
+                let _ = std::io::Read::read(&mut reader, &mut [0]);
                 gone.store(true, std::sync::atomic::Ordering::SeqCst);
             });
             while !over.load(std::sync::atomic::Ordering::SeqCst) {
@@ -463,7 +463,7 @@ fn notifying() -> (Fake, Sender<Response>, Receiver<()>) {
                 }
             }
         });
-        let _heard = left.send(());
+        let _ = left.send(());
     });
     (fake, tell, leaving)
 }

@@ -2,7 +2,7 @@
 
 #![cfg(unix)]
 #![cfg(feature = "tokio")]
-#![allow(clippy::unwrap_used, reason = "in a test, what fails says so")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;
@@ -150,7 +150,7 @@ fn watch_receives_each_token_and_disconnects_when_dropped() {
         if let Some(Request::Watch(_)) = peer.request() {
             peer.answer(&token(5));
             peer.answer(&token(6));
-            let _end = std::io::Read::read(&mut peer.stream, &mut [0]);
+            let _ = std::io::Read::read(&mut peer.stream, &mut [0]);
             left.lock().unwrap().send(()).unwrap();
         }
     });

@@ -305,7 +305,7 @@ fn the_program_serves_https_and_never_overwrites_a_ca_file() {
         env!("CARGO_TARGET_TMPDIR"),
         std::process::id()
     );
-    let _left_by_a_failure = fs::remove_file(&file);
+    let _ = fs::remove_file(&file);
     let flags = ["--port", "0", "--https", "--ca-file", &file];
     let program = Program::start(&flags[2..]);
     let url = program.url();

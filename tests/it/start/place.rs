@@ -121,7 +121,7 @@ fn stale_socket_is_replaced() {
 fn listening_socket_without_a_lock_is_not_replaced() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
-    let _foreign = UnixListener::bind(folder.path().join("broker.sock")).unwrap();
+    let _other_server = UnixListener::bind(folder.path().join("broker.sock")).unwrap();
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(75), "{stderr}");
     assert_eq!(sandbox.requests().len(), 0);
@@ -257,7 +257,7 @@ fn listening_socket_with_a_full_backlog_does_not_delay_the_start() {
     let listener = UnixListener::bind(&path).unwrap();
     let backlog = rustix::net::listen(&listener, 0);
     backlog.unwrap();
-    let _waits = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let _pending = std::os::unix::net::UnixStream::connect(&path).unwrap();
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(75), "{stderr}");
 }

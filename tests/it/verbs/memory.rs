@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::common::callers::{STRANGER, is_root, open_daemon};
 use crate::common::namespaces::wrapped;
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, config_text, kernel, parts, sandbox, token};
+use crate::common::{HOUR, kernel, parts, sandbox, sandbox_and_daemon, token};
 
 #[test]
 fn helper_is_not_dumpable_and_execs_command_is() {
@@ -70,8 +70,7 @@ fn caller_below_exec_is_identified() {
 
 #[test]
 fn token_is_printed_when_process_hardening_fails() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let mut command = wrapped(&kernel::OPEN, &daemon.helper(&["data"]));
     token(&command.output().unwrap());
 }

@@ -10,7 +10,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, config_text, helper, sandbox, secrecy};
+use crate::common::{HOUR, helper, sandbox_and_daemon, secrecy};
 
 const COMMANDS: [&[&str]; 3] = [
     &["watch", "data"],
@@ -46,8 +46,7 @@ impl Drop for Running {
 
 #[test]
 fn watch_and_status_end_when_the_reader_of_a_pipe_closes() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     for arguments in COMMANDS {
         let mut running = Running::start(&mut daemon.helper(arguments));
         let mut line = String::new();
@@ -60,8 +59,7 @@ fn watch_and_status_end_when_the_reader_of_a_pipe_closes() {
 
 #[test]
 fn watch_and_status_end_when_the_reader_of_a_socket_or_terminal_closes() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     for arguments in COMMANDS {
         let (near, far) = UnixStream::pair().unwrap();
         let running = Running::start(daemon.helper(arguments).stdout(OwnedFd::from(far)));
@@ -103,8 +101,7 @@ fn watch_ends_before_its_first_token_when_its_reader_closes() {
 
 #[test]
 fn watch_and_status_continue_where_no_reader_is_needed() {
-    let sandbox = sandbox(HOUR);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, mut daemon) = sandbox_and_daemon(HOUR);
     let start = |arguments: &[&str]| {
         [Stdio::null(), tempfile::tempfile().unwrap().into()]
             .map(|stdout| Running::start(daemon.helper(arguments).stdout(stdout)))

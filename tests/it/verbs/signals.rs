@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::watch::wait_for;
 use crate::common::namespaces::{can_be_made, wrapped};
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, config_text, helper, parts, sandbox};
+use crate::common::{HOUR, helper, parts, sandbox_and_daemon};
 
 const TERMINATING: [(Signal, i32); 4] = [
     (Signal::HUP, 1),
@@ -77,8 +77,7 @@ fn first_process_of_a_pid_namespace_ends_by_signals_wherever_it_waits() {
     if !can_be_made() {
         return;
     }
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let missing = daemon.folder().join("none.sock");
     let wait = ["--wait", "--timeout", "10m", "data"];
     let file = daemon.folder().join("token");
@@ -121,8 +120,7 @@ fn with_signals(prefix: &[&str], inner: &Command) -> Command {
 
 #[test]
 fn execs_command_has_the_signal_dispositions_that_the_helper_was_started_with() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let list = ["grep", "^Sig[BIC]", "/proc/self/status"];
     let mut plain = Command::new(list[0]);
     plain.args(&list[1..]);
@@ -144,8 +142,7 @@ fn execs_command_has_the_signal_dispositions_that_the_helper_was_started_with() 
 
 #[test]
 fn watch_leaves_signals_ignored_that_were_ignored_when_it_was_started() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let file = daemon.folder().join("token");
     let watch = daemon.helper(&["watch", "--to", file.to_str().unwrap(), "data"]);
     let mut child = with_signals(&[], &watch).spawn().unwrap();

@@ -11,8 +11,8 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Action, tcflow};
 
 use super::watch::{kill, wait_for};
+use crate::common::sandbox_and_daemon;
 use crate::common::wait::until;
-use crate::common::{Daemon, config_text, sandbox};
 
 /// Both ends of a pipe that has no room left.
 fn full_pipe() -> (OwnedFd, OwnedFd) {
@@ -43,8 +43,7 @@ fn stopped_terminal() -> (OwnedFd, OwnedFd) {
 
 #[test]
 fn watch_removes_its_file_and_ends_with_an_unread_standard_error() {
-    let sandbox = sandbox(Duration::from_secs(3));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(3));
     for make in [full_pipe, stopped_terminal] {
         sandbox.recover();
         let (_reader, stderr) = make();

@@ -13,12 +13,13 @@ use serde_json::Value;
 
 use super::traced;
 use crate::common::wait::until;
-use crate::common::{self, Daemon, HOUR, config_text, helper, parts, rests, sandbox, token};
+use crate::common::{
+    self, Daemon, HOUR, config_text, helper, parts, rests, sandbox, sandbox_and_daemon, token,
+};
 
 #[test]
 fn watch_prints_each_new_token_as_a_line() {
-    let sandbox = sandbox(Duration::from_secs(3));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(3));
     let mut watch = daemon.helper(&["watch", "data"]).spawn().unwrap();
     let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
     let generations: Vec<u64> = lines
@@ -53,8 +54,7 @@ pub(super) fn wait_for(path: &Path, suits: impl Fn(Option<&str>) -> bool) {
 
 #[test]
 fn watch_file_is_complete_private_and_removed_at_expiry() {
-    let sandbox = sandbox(Duration::from_secs(3));
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, mut daemon) = sandbox_and_daemon(Duration::from_secs(3));
     let file = daemon.folder().join("token");
     let to = file.to_str().unwrap();
     let arguments = ["watch", "--to", to, "--format", "header", "data"];
@@ -132,8 +132,7 @@ fn watch_fails_as_get_does_without_a_first_token() {
 
 #[test]
 fn watch_prints_no_token_below_min_ttl_and_renews_in_time() {
-    let sandbox = sandbox(Duration::from_secs(8));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(8));
     let arguments = ["watch", "--min-ttl", "5", "data"];
     let mut watch = daemon.helper(&arguments).spawn().unwrap();
     let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
@@ -156,8 +155,7 @@ fn watch_prints_no_token_below_min_ttl_and_renews_in_time() {
 
 #[test]
 fn watch_removes_its_file_when_stopped_and_keeps_foreign_files() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let file = daemon.folder().join("token");
     let to = file.to_str().unwrap();
     let start = |mode| {
@@ -206,8 +204,7 @@ pub(super) fn kill(child: &Child, signal: &str) {
 
 #[test]
 fn watch_file_is_synced_before_it_is_visible() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     token(&daemon.ask(&["data"]));
     let file = daemon.folder().join("token");
     let helper = env!("CARGO_BIN_EXE_domo-token");

@@ -15,7 +15,7 @@ use super::watch_target::Watching;
 use crate::common::callers::is_root;
 use crate::common::namespaces::wrapped;
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, config_text, parts, sandbox, timed, token};
+use crate::common::{Daemon, HOUR, parts, sandbox_and_daemon, timed, token};
 
 /// A small file system of its own, mounted in a namespace that ends with it.
 struct Mounted {
@@ -107,8 +107,7 @@ fn watch_keeps_the_last_token_on_a_full_disk_and_writes_the_newest_once_there_is
         return;
     };
     // Renewed after 14 s at least, and after 1 s on request.
-    let sandbox = sandbox(Duration::from_secs(20));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(20));
     let file = disk.path().join("token");
     let watching = Watching::start(&daemon, &file);
     let first = fs::read_to_string(&file).unwrap();
@@ -132,8 +131,7 @@ fn watch_removes_an_expired_token_on_a_full_disk() {
     let Some(disk) = Mounted::new() else {
         return;
     };
-    let sandbox = sandbox(Duration::from_secs(3));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(3));
     let file = disk.path().join("token");
     let watching = Watching::start(&daemon, &file);
     disk.fill();
@@ -149,8 +147,7 @@ fn watch_survives_a_read_only_remount_and_does_not_prevent_it() {
     let Some(disk) = Mounted::new() else {
         return;
     };
-    let sandbox = sandbox(Duration::from_secs(3));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(3));
     let file = disk.path().join("token");
     let watching = Watching::start(&daemon, &file);
     disk.remount("remount,ro");
@@ -171,8 +168,7 @@ fn watch_exits_74_if_the_first_write_fails() {
     let Some(disk) = Mounted::new() else {
         return;
     };
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let file = disk.path().join("token");
     let ask = || parts(&daemon.ask(&["watch", "--to", file.to_str().unwrap(), "data"]));
     disk.fill();
@@ -187,8 +183,7 @@ fn watch_exits_74_if_the_first_write_fails() {
 
 #[test]
 fn watch_leaves_at_most_one_file_where_none_can_be_removed() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let folder = tempfile::tempdir().unwrap();
     let change = |flag: &str| {
         let mut chattr = Command::new("chattr");
@@ -217,8 +212,7 @@ fn watch_leaves_at_most_one_file_where_none_can_be_removed() {
 
 #[test]
 fn watch_removes_leftovers_of_a_killed_one_and_supports_long_names() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let folder = tempfile::tempdir().unwrap();
     let long = "t".repeat(255);
     for (name, leftover) in [
@@ -236,8 +230,7 @@ fn watch_removes_leftovers_of_a_killed_one_and_supports_long_names() {
 
 #[test]
 fn watch_exits_75_without_descriptors_for_its_signals() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let file = daemon.folder().join("token");
     let watch = daemon.helper(&["watch", "--to", file.to_str().unwrap(), "data"]);
     // One for the connection, and another one.
@@ -250,8 +243,7 @@ fn watch_exits_75_without_descriptors_for_its_signals() {
 
 #[test]
 fn watch_writes_to_a_recreated_directory_and_leaves_no_token_in_the_moved_one() {
-    let sandbox = sandbox(Duration::from_secs(4));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(4));
     let folder = tempfile::tempdir().unwrap();
     let [here, away] = ["here", "away"].map(|name| folder.path().join(name));
     fs::create_dir(&here).unwrap();
@@ -286,8 +278,7 @@ fn watch_writes_to_a_recreated_directory_and_leaves_no_token_in_the_moved_one() 
 
 #[test]
 fn watch_writes_its_file_again_when_another_watch_has_removed_it() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     let first = Watching::start(&daemon, &file);
@@ -308,8 +299,7 @@ fn watch_writes_its_file_again_when_another_watch_has_removed_it() {
 
 #[test]
 fn watch_writes_a_deleted_file_again_at_the_next_event() {
-    let sandbox = sandbox(HOUR);
-    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, mut daemon) = sandbox_and_daemon(HOUR);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     let watching = Watching::start(&daemon, &file);

@@ -14,7 +14,7 @@ use super::watch::{kill, wait_for};
 use crate::common::callers::{STRANGER, is_root, open_daemon};
 use crate::common::namespaces::wrapped;
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, config_text, helper, kernel, parts, sandbox};
+use crate::common::{Daemon, HOUR, helper, kernel, parts, sandbox, sandbox_and_daemon};
 
 fn make_fifo(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -169,8 +169,7 @@ fn watch_advises_no_file_that_a_redirection_leads_to() {
 
 #[test]
 fn watch_advises_a_directory_only_where_it_is_missing() {
-    let sandbox = sandbox(HOUR);
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     for (to, hint) in [
         ("/proc/tok", "; without --to it prints the token\n"),
         ("/dev/fd/77", "; without --to it prints the token\n"),
@@ -233,8 +232,7 @@ impl Drop for Watching {
 
 #[test]
 fn watch_keeps_a_foreign_file_at_its_path_and_writes_again_once_it_is_removed() {
-    let sandbox = sandbox(Duration::from_secs(3));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(3));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     let victim = folder.path().join("victim");
@@ -296,8 +294,7 @@ fn watch_needs_no_right_to_list_the_directory_of_its_file() {
 
 #[test]
 fn watch_replaces_its_file_where_there_are_only_plain_renames() {
-    let sandbox = sandbox(Duration::from_secs(3));
-    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(3));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     let watch = daemon.helper(&["watch", "--to", file.to_str().unwrap(), "data"]);

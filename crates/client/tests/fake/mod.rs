@@ -146,7 +146,7 @@ impl Fake {
 impl Drop for Fake {
     /// As a daemon that stops: no socket, and nobody at it.
     fn drop(&mut self) {
-        let _gone = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(&self.path);
         self.door.close();
         for end in self.ends.lock().unwrap().iter() {
             end.now();
@@ -235,7 +235,7 @@ impl Peer {
             .iter()
             .map(|response| frame::encode(response).unwrap());
         let bytes = frames.fold(hello, |all, frame| [all, frame.to_vec()].concat());
-        let _left = self.stream.write_all(&bytes);
+        let _ = self.stream.write_all(&bytes);
     }
 
     pub(crate) fn answer(&mut self, response: &Response) {
@@ -243,7 +243,7 @@ impl Peer {
         let hello = self.greeting();
         // Byte by byte, as a stream may.
         for byte in [&hello[..], &frame].concat() {
-            let _left = self.stream.write_all(&[byte]);
+            let _ = self.stream.write_all(&[byte]);
         }
     }
 }

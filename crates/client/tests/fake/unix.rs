@@ -26,7 +26,7 @@ impl Door {
     }
 
     pub(crate) fn close(&self) {
-        let _ended = rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Both);
+        let _ = rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Both);
     }
 }
 
@@ -39,6 +39,6 @@ impl End {
     }
 
     pub(crate) fn now(&self) {
-        let _left = self.0.shutdown(Shutdown::Both);
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 }

@@ -56,7 +56,7 @@ impl Door {
         self.closed.store(true, Ordering::SeqCst);
         // Nothing but a caller wakes whoever waits for one.
         let mut options = std::fs::OpenOptions::new();
-        let _called = options.read(true).write(true).open(&self.path);
+        let _ = options.read(true).write(true).open(&self.path);
     }
 }
 

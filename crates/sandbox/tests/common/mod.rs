@@ -1,11 +1,7 @@
 //! A sandbox with one client, an HTTP client of a few lines, and the program.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "in a test, what fails says so"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -230,8 +226,8 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
