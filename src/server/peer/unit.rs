@@ -109,11 +109,7 @@ fn is_running(process: &impl AsFd) -> bool {
 /// Whether there is nothing to read, or nobody to accept, now.
 pub(super) fn not_readable(descriptor: &impl AsFd) -> bool {
     let mut polled = [PollFd::new(descriptor, PollFlags::IN)];
-    let at_once = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    matches!(poll(&mut polled, Some(&at_once)), Ok(0))
+    matches!(poll(&mut polled, Some(&Timespec::default())), Ok(0))
 }
 
 /// Field 22 of `/proc/PID/stat` (proc(5)), unless the process has ended. The command's name before
