@@ -5,6 +5,7 @@
 //! - [`child_processes`]: the processes of secret commands, and as PID 1 orphans.
 //! - [`signals`]: signals as messages.
 //! - [`threads`]: jobs that block, each on a thread of its own.
+//! - `symlink_chain`: follows the symlinks in a path.
 //! - [`file_watch`]: notices that files change.
 //! - [`systemd`]: notifications to systemd, the watchdog, and the descriptors that systemd passes and stores.
 //! - [`process_hardening`]: disables core dumps and ptrace.
@@ -19,6 +20,7 @@ pub mod child_processes;
 #[cfg_attr(windows, path = "platform/signals_windows.rs")]
 pub mod signals;
 pub mod threads;
+pub mod symlink_chain;
 pub mod file_watch;
 #[cfg_attr(windows, path = "platform/systemd_windows.rs")]
 pub mod systemd;

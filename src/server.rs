@@ -56,8 +56,25 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How long accepting rests when the system is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The least time between two warnings that callers can't be accepted.
+/// The least time between two warnings of one kind.
 const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// When a warning was last logged.
+#[derive(Debug, Default)]
+struct WarnLimit(Option<BootTime>);
+
+impl WarnLimit {
+    /// Returns whether the warning is to be logged now, which counts as logged.
+    fn is_due(&mut self, now: BootTime) -> bool {
+        let is_due = self
+            .0
+            .is_none_or(|last| now.saturating_since(last) >= WARN_EVERY);
+        if is_due {
+            self.0 = Some(now);
+        }
+        is_due
+    }
+}
 
 /// Why the socket can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +116,7 @@ pub async fn serve<C: Clock>(
         attestor: Attestor::new(),
         end_sessions: CancellationToken::new(),
     };
-    let mut warned: Option<BootTime> = None;
+    let mut warn_limit = WarnLimit::default();
     let mut sessions = JoinSet::new();
     let mut empty: Option<BootTime> = None;
     let mut accepts_left = server.limits.accepts_per_turn();
@@ -130,7 +147,7 @@ pub async fn serve<C: Clock>(
             }
             Err(error) if is_of_one_caller(&error) => {}
             Err(error) => {
-                log_accept_error(&mut warned, &error);
+                log_accept_error(&mut warn_limit, &error);
                 // The caller stays in the backlog, and trying again immediately would only burn the
                 // processor. No accept error ends the daemon.
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -187,10 +204,8 @@ impl<C: Clock> Server<C> {
 }
 
 /// Logs an accept error: as a warning now and then, else at debug level.
-fn log_accept_error(warned: &mut Option<BootTime>, error: &io::Error) {
-    let now = boot_now();
-    if warned.is_none_or(|warned| now.saturating_since(warned) >= WARN_EVERY) {
-        *warned = Some(now);
+fn log_accept_error(limit: &mut WarnLimit, error: &io::Error) {
+    if limit.is_due(boot_now()) {
         warn!("callers can't be accepted for now: {error}");
     } else {
         debug!("callers still can't be accepted: {error}");

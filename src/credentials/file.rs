@@ -19,7 +19,7 @@ use super::permission_advice::{
 use super::{CredentialsError, on_unreadable};
 use crate::config::named_path::NamedPath;
 #[cfg(unix)]
-use crate::platform::file_watch::names_on_the_way;
+use crate::platform::symlink_chain::symlink_chain;
 
 /// Who may be able to read a file. Only its owner may be able to write it in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,7 +299,7 @@ enum Group {
 #[cfg(unix)]
 fn check_directories(subject: &Subject, group: Group) -> Result<(), CredentialsError> {
     let us = rustix::process::geteuid().as_raw();
-    for name in names_on_the_way(subject.path) {
+    for name in symlink_chain(subject.path) {
         let directory = name.parent().unwrap_or(Path::new("/"));
         let stat = directory
             .metadata()

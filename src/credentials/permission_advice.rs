@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{getegid, geteuid};
 
 use crate::platform::descriptors;
-use crate::platform::file_watch::names_on_the_way;
+use crate::platform::symlink_chain::symlink_chain;
 use crate::platform::users;
 
 /// The user of the service.
@@ -61,7 +61,7 @@ impl fmt::Display for HiddenByUnit {
 /// Returns what hides `path`, or a symlink on the way that it leads by, from the service.
 #[must_use]
 pub(crate) fn hidden_by_unit(path: &Path) -> Option<HiddenByUnit> {
-    let names = names_on_the_way(path);
+    let names = symlink_chain(path);
     let mut places = names.iter().map(|name| without_dots(name)).enumerate();
     places.find_map(|(links, place)| {
         let mut hidden = HIDDEN.into_iter();
@@ -352,7 +352,7 @@ pub(super) fn on_open_directory(directory: &Path, owner: u32) -> String {
 /// The first directory on the way to `path` that belongs to neither root nor this process's user.
 /// The symlink on the way to `path` in a directory that everybody can write to.
 fn link_of_anybody(path: &Path) -> Option<PathBuf> {
-    let mut links = names_on_the_way(path);
+    let mut links = symlink_chain(path);
     links.pop();
     let is_open = |link: &PathBuf| {
         let directory = link.parent().and_then(|parent| parent.metadata().ok());
@@ -363,7 +363,7 @@ fn link_of_anybody(path: &Path) -> Option<PathBuf> {
 
 fn foreign_directory(path: &Path) -> Option<PathBuf> {
     let us = Us::new();
-    let mut directories = names_on_the_way(path).into_iter().filter_map(|mut name| {
+    let mut directories = symlink_chain(path).into_iter().filter_map(|mut name| {
         name.pop();
         let stat = name.metadata().ok()?;
         (!us.trusts(stat.uid())).then_some(name)
@@ -373,7 +373,7 @@ fn foreign_directory(path: &Path) -> Option<PathBuf> {
 
 /// The directory on the way to `path` that this process may not enter.
 fn closed_directory(path: &Path) -> Option<PathBuf> {
-    let names = names_on_the_way(path);
+    let names = symlink_chain(path);
     let ancestors = names.iter().flat_map(|name| {
         let ancestors: Vec<&Path> = name.ancestors().collect();
         ancestors.into_iter().rev()

@@ -4,7 +4,6 @@
 //! so that a rename, a replaced symlink or a new directory is a change like any other.
 
 mod thread;
-mod watched_names;
 
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
@@ -17,7 +16,6 @@ use tracing::warn;
 
 use crate::platform::clock::{BootTime, boot_now};
 use thread::FileWatcher;
-pub(crate) use watched_names::names_on_the_way;
 
 /// Delays and intervals of watching.
 #[derive(Clone, Copy, Debug)]
@@ -42,9 +40,6 @@ const TIMING: Timing = Timing {
     poll_with_events: Duration::from_secs(60),
     poll_for_directory: Duration::from_secs(1),
 };
-
-/// Symlinks followed for one file, as many as the system does.
-const MAX_LINKS: usize = 40;
 
 /// Identifies the version of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -4,14 +4,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tracing::warn;
 
-use super::Peer;
 use super::round_robin::{Rounds, UserRound};
 use super::slot_table::{Outcome, Slot, SlotTable, Uid};
+use super::{Peer, WarnLimit};
 use crate::config::{Deadlines, Limits};
 use crate::platform::clock::BootTime;
 
@@ -24,9 +23,6 @@ const MAX_METRICS: usize = 8;
 
 /// Connections that are kept for root and the daemon's user, as far as there are enough of them.
 const RESERVED_CONNECTIONS: usize = 8;
-
-/// The least time between two warnings that the table is full.
-const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// The users that such a warning names.
 const MAX_NAMED: usize = 5;
@@ -46,7 +42,7 @@ struct Usage {
     connections: SlotTable<Session>,
     metrics: SlotTable<Arc<Slot<Session>>>,
     users: HashMap<Uid, Arc<User>>,
-    warned: Option<BootTime>,
+    warn_limit: WarnLimit,
 }
 
 /// What a user's connections have in common.
@@ -104,7 +100,7 @@ impl ConnectionLimits {
             connections: SlotTable::new(limits.connections, reserved(limits.connections)),
             metrics: SlotTable::new(MAX_METRICS, reserved(MAX_METRICS)),
             users: HashMap::new(),
-            warned: None,
+            warn_limit: WarnLimit::default(),
         };
         Arc::new(Self {
             limits,
@@ -134,7 +130,7 @@ impl ConnectionLimits {
             .connections
             .take(peer.uid, exempt, sent, Session::new());
         if !matches!(outcome, Outcome::Free(_)) {
-            usage.warn_that_it_is_full(self.limits.connections, now);
+            usage.warn_full(self.limits.connections, now);
         }
         let slot = match outcome {
             Outcome::Free(new) => new,
@@ -180,12 +176,10 @@ impl ConnectionLimits {
 }
 
 impl Usage {
-    fn warn_that_it_is_full(&mut self, connections: usize, now: BootTime) {
-        let is_new = |warned: BootTime| now.saturating_since(warned) >= WARN_EVERY;
-        if !self.warned.is_none_or(is_new) {
+    fn warn_full(&mut self, connections: usize, now: BootTime) {
+        if !self.warn_limit.is_due(now) {
             return;
         }
-        self.warned = Some(now);
         let largest = self.connections.largest().take(MAX_NAMED);
         let users: Vec<String> = largest
             .map(|(uid, held)| match uid {
@@ -404,7 +398,7 @@ mod tests {
             ..small()
         });
         let at = |seconds: u64| BootTime::from_millis(1000 * seconds);
-        let warned = || limits.usage().warned;
+        let warned = || limits.usage().warn_limit.0;
         let _first = limits.acquire(&peer(1001), at(1)).unwrap();
         let _second = limits.acquire(&peer(1001), at(1));
         let _third = limits.acquire(&peer(1001), at(1));

@@ -5,22 +5,19 @@ mod lookups;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::platform::clock::{BootTime, boot_now};
+use super::WarnLimit;
+use crate::platform::clock::boot_now;
 use crate::platform::threads;
-use crate::platform::users::{self};
+use crate::platform::users;
 use domo_token_core::access_policy::Identity;
 
 pub(super) use lookups::Found;
 use lookups::{Answer, Ended, Key, Lookups};
-
-/// The least time between two warnings about the user database.
-const WARN_EVERY: Duration = Duration::from_secs(60);
 
 type Lookup = dyn Fn(u32, Option<u32>) -> io::Result<Identity> + Send + Sync;
 
@@ -28,7 +25,7 @@ type Lookup = dyn Fn(u32, Option<u32>) -> io::Result<Identity> + Send + Sync;
 pub(super) struct Identities {
     lookup: Arc<Lookup>,
     lookups: Mutex<Lookups>,
-    warned: Mutex<Option<BootTime>>,
+    warn_limit: Mutex<WarnLimit>,
 }
 
 /// A caller that waits for a lookup.
@@ -56,7 +53,7 @@ impl Identities {
         Arc::new(Self {
             lookup: Arc::new(lookup),
             lookups: Mutex::default(),
-            warned: Mutex::default(),
+            warn_limit: Mutex::default(),
         })
     }
 
@@ -124,10 +121,9 @@ impl Identities {
     }
 
     fn warn(&self, uid: u32, error: impl std::fmt::Display) {
-        let now = boot_now();
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.is_none_or(|warned| now.saturating_since(warned) >= WARN_EVERY) {
-            *warned = Some(now);
+        let limit = self.warn_limit.lock();
+        let mut limit = limit.unwrap_or_else(PoisonError::into_inner);
+        if limit.is_due(boot_now()) {
             warn!(
                 uid,
                 "user database lookup failed; groups known before count for an hour: {error}"

@@ -1,10 +1,10 @@
 //! Who is calling, as the kernel reports it.
 
 #[cfg(unix)]
-mod unit;
+mod systemd_unit;
 
 #[cfg(all(unix, any(test, fuzzing)))]
-pub(crate) use unit::fuzzing;
+pub(crate) use systemd_unit::fuzzing;
 
 #[cfg(unix)]
 use std::sync::OnceLock;
@@ -39,12 +39,12 @@ pub(super) const USER_HZ_TICK: Duration = Duration::from_millis(10);
 #[must_use]
 #[cfg(unix)]
 pub(super) fn backlog_empty_at(listener: &Listener) -> Option<BootTime> {
-    if unit::has_descriptors() {
+    if systemd_unit::has_descriptors() {
         return None;
     }
     let now = boot_now();
     listener
-        .is_idle(|socket| unit::not_readable(&socket))
+        .is_idle(|socket| systemd_unit::not_readable(&socket))
         .then_some(now)
 }
 
@@ -95,18 +95,10 @@ impl Peer {
     #[must_use]
     #[cfg(unix)]
     pub(super) fn unit(&self, stream: &CallerStream) -> Unit {
-        let Some(pid) = self.pid else {
-            return Unit::None;
-        };
-        let process = unit::Process {
-            pid,
-            user: (
-                self.uid.unwrap_or_else(users::overflow_uid),
-                self.gid.unwrap_or_else(users::overflow_gid),
-            ),
-            backlog_empty_at: self.backlog_empty_at,
-        };
-        unit::of(stream, &process)
+        match self.pid {
+            Some(pid) => systemd_unit::of(stream, pid, self),
+            None => Unit::None,
+        }
     }
 
     /// Returns its process, which is all that the system reports.

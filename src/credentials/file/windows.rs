@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{Readers, Subject};
 use crate::credentials::CredentialsError;
 use crate::platform::acl::{self, Closed};
-use crate::platform::file_watch::names_on_the_way;
+use crate::platform::symlink_chain::symlink_chain;
 
 /// Judges the open file, so that what was judged is what is read.
 pub(in crate::credentials) fn check_access(
@@ -44,7 +44,7 @@ pub(in crate::credentials) fn check_program(
 /// Whoever can replace files in a directory that leads to the file, its own or one that holds a
 /// symlink on the way, can put another in its place.
 fn check_directories(subject: &Subject) -> Result<(), CredentialsError> {
-    for name in names_on_the_way(subject.path) {
+    for name in symlink_chain(subject.path) {
         let Some(directory) = name.parent() else {
             continue;
         };

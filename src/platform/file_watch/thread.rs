@@ -8,14 +8,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::watched_names::{is_relevant, names_on_the_way};
 use super::{Changes, Message, SocketPaths, Stamp, Timing, identity, is_network_fs};
 use crate::platform::clock::boot_now;
 use crate::platform::logging::catch_expected_panic;
+use crate::platform::symlink_chain::symlink_chain;
 
 /// The state of the thread.
 pub(super) struct FileWatcher<W: Watcher = RecommendedWatcher> {
@@ -256,6 +256,13 @@ impl<W: Watcher> Drop for FileWatcher<W> {
     }
 }
 
+/// Returns whether an event may mean a change of one of these names. Reads, such as our own, are no changes.
+pub(super) fn is_relevant(event: &Event, names: &BTreeSet<PathBuf>) -> bool {
+    let is_access = matches!(event.kind, EventKind::Access(_));
+    let is_ours = event.paths.iter().any(|path| names.contains(path));
+    event.need_rescan() || (is_ours && !is_access)
+}
+
 /// Updates the stamps of the files. Returns whether any has changed.
 fn changed(files: &mut [(PathBuf, Stamp)]) -> bool {
     let mut changed = false;
@@ -269,7 +276,7 @@ fn changed(files: &mut [(PathBuf, Stamp)]) -> bool {
 
 /// Returns the names that decide which files these resolve to.
 fn deciding_names<'a>(files: impl Iterator<Item = &'a (PathBuf, Stamp)>) -> BTreeSet<PathBuf> {
-    files.flat_map(|(path, _)| names_on_the_way(path)).collect()
+    files.flat_map(|(path, _)| symlink_chain(path)).collect()
 }
 
 /// Returns the directories of these names.

@@ -10,13 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::fstat;
-use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::text::{Kind, push_field};
+use super::text::{ForEachField, push_field};
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 
@@ -118,13 +117,23 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut parts = Parts::default();
-        event.record(&mut parts);
+        // The suffix repeats the fields after the message.
+        let (mut message, mut suffix, mut fields) = (String::new(), String::new(), String::new());
+        event.record(&mut ForEachField(|name: &str, value: &str, kind| {
+            let line = one_line(value);
+            if name == "message" {
+                message = line;
+                return;
+            }
+            push_field(&mut suffix, name, value, kind);
+            // Writing to a string can't fail.
+            let _ = writeln!(fields, "{}={line}", name.to_ascii_uppercase());
+        }));
         let priority = priority(*event.metadata().level());
         writeln!(writer, "PRIORITY={priority}")?;
         writeln!(writer, "SYSLOG_IDENTIFIER=domo-tokend")?;
-        writeln!(writer, "MESSAGE={}{}", parts.message, parts.suffix)?;
-        writer.write_str(&parts.fields)
+        writeln!(writer, "MESSAGE={message}{suffix}")?;
+        writer.write_str(&fields)
     }
 }
 
@@ -135,39 +144,6 @@ fn priority(level: Level) -> u8 {
         Level::WARN => 4,
         Level::INFO => 6,
         Level::DEBUG | Level::TRACE => 7,
-    }
-}
-
-#[derive(Default)]
-struct Parts {
-    message: String,
-    /// The other fields, as they follow the message.
-    suffix: String,
-    /// The same, as fields of the journal.
-    fields: String,
-}
-
-impl Parts {
-    fn add(&mut self, field: &Field, value: &str, kind: Kind) {
-        if field.name() == "message" {
-            self.message = one_line(value);
-            return;
-        }
-        push_field(&mut self.suffix, field.name(), value, kind);
-        let value = one_line(value);
-        let name = field.name().to_ascii_uppercase();
-        // Writing to a string can't fail.
-        let _ = writeln!(self.fields, "{name}={value}");
-    }
-}
-
-impl Visit for Parts {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, value, Kind::Text);
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, &format!("{value:?}"), Kind::Other);
     }
 }
 

@@ -73,10 +73,7 @@ impl Sink for StandardError {
     fn has_room(&self, length: usize) -> bool {
         let stderr = io::stderr();
         let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
-        let no_wait = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        let no_wait = Timespec::default();
         length <= PIPE_ROOM && matches!(poll(&mut polled, Some(&no_wait)), Ok(1))
     }
 

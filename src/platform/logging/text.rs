@@ -25,36 +25,30 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut parts = Parts::default();
-        event.record(&mut parts);
+        let (mut message, mut fields) = (String::new(), String::new());
+        event.record(&mut ForEachField(|name: &str, value: &str, kind| {
+            if name == "message" {
+                push_message(&mut message, value);
+            } else {
+                push_field(&mut fields, name, value, kind);
+            }
+        }));
         SystemTime.format_time(&mut writer)?;
         let level = event.metadata().level();
-        writeln!(writer, " {level:>5} {}{}", parts.message, parts.fields)
+        writeln!(writer, " {level:>5} {message}{fields}")
     }
 }
 
-#[derive(Default)]
-struct Parts {
-    message: String,
-    fields: String,
-}
+/// Calls a function with the name and value of each field; the message is the field `message`.
+pub(super) struct ForEachField<F>(pub(super) F);
 
-impl Visit for Parts {
+impl<F: FnMut(&str, &str, Kind)> Visit for ForEachField<F> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "message" {
-            push_message(&mut self.message, value);
-        } else {
-            push_field(&mut self.fields, field.name(), value, Kind::Text);
-        }
+        (self.0)(field.name(), value, Kind::Text);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let value = format!("{value:?}");
-        if field.name() == "message" {
-            push_message(&mut self.message, &value);
-        } else {
-            push_field(&mut self.fields, field.name(), &value, Kind::Other);
-        }
+        (self.0)(field.name(), &format!("{value:?}"), Kind::Other);
     }
 }
 

@@ -12,8 +12,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use tracing::warn;
 
-use super::{USER_HZ_TICK, Unit};
+use super::{Peer, USER_HZ_TICK, Unit};
 use crate::platform::clock::BootTime;
+use crate::platform::users;
 
 /// Returns whether the kernel hands out a descriptor of the process that connected, as from 6.5 on. Without
 /// one a process is known by its process id alone, which another may have by now.
@@ -27,17 +28,17 @@ pub(super) fn has_descriptors() -> bool {
     })
 }
 
-/// The unit of the process, which must be the one that connected, alive, and still of the user and
-/// group it connected as, once its cgroup has been read.
-pub(super) fn of(stream: &impl AsFd, process: &Process) -> Unit {
+/// Returns the unit of the process `pid`, if it is the one that connected as `peer`, still runs, and still has
+/// the user and group that it connected as.
+pub(super) fn of(stream: &impl AsFd, pid: u32, peer: &Peer) -> Unit {
     if !proc_is_ours() {
         return Unit::None;
     }
     let descriptor = getsockopt(&stream, sockopt::PeerPidfd);
-    let cgroup = process.cgroup();
+    let cgroup = cgroup(pid, peer);
     let is_it = match descriptor {
         Ok(descriptor) => is_running(&descriptor),
-        Err(Errno::ENOPROTOOPT) => match process.is_older_than_its_connection() {
+        Err(Errno::ENOPROTOOPT) => match is_older_than_its_connection(pid, peer.backlog_empty_at) {
             Some(false) => return Unit::Ambiguous,
             found => found.is_some(),
         },
@@ -48,34 +49,21 @@ pub(super) fn of(stream: &impl AsFd, process: &Process) -> Unit {
     unit.map_or(Unit::None, Unit::Named)
 }
 
-/// A process as it was when it connected.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Process {
-    pub(super) pid: u32,
-    /// Its effective user and group, as the kernel shows them here.
-    pub(super) user: (u32, u32),
-    /// When no caller was waiting to be accepted, last before this one.
-    pub(super) backlog_empty_at: Option<BootTime>,
+/// Returns the cgroups of the process, if it has the user and group of `peer`.
+fn cgroup(pid: u32, peer: &Peer) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let uid = peer.uid.unwrap_or_else(users::overflow_uid);
+    let gid = peer.gid.unwrap_or_else(users::overflow_gid);
+    (user_in(&status)? == (uid, gid)).then_some(text)
 }
 
-impl Process {
-    /// Returns its cgroups, if the process that has its id now is of its user and group.
-    fn cgroup(&self) -> Option<String> {
-        let text = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
-        (user_in(&status)? == self.user).then_some(text)
-    }
-
-    /// Returns whether the process that has its id now started before the connection was made: then it is
-    /// the one that made it. `None` if no process has it.
-    fn is_older_than_its_connection(&self) -> Option<bool> {
-        let start = start_in(&fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?)?;
-        let ticks = |time: BootTime| u128::from(time.as_millis()) / USER_HZ_TICK.as_millis();
-        Some(
-            self.backlog_empty_at
-                .is_some_and(|empty| u128::from(start) < ticks(empty)),
-        )
-    }
+/// Returns whether the process started before a connection that was made after `backlog_empty_at`: then it is the
+/// one that made it. `None` if there is no such process.
+fn is_older_than_its_connection(pid: u32, backlog_empty_at: Option<BootTime>) -> Option<bool> {
+    let start = start_in(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+    let ticks = |time: BootTime| u128::from(time.as_millis()) / USER_HZ_TICK.as_millis();
+    Some(backlog_empty_at.is_some_and(|empty| u128::from(start) < ticks(empty)))
 }
 
 /// Effective user and group (proc(5)).
@@ -109,11 +97,7 @@ fn is_running(process: &impl AsFd) -> bool {
 /// Whether there is nothing to read, or nobody to accept, now.
 pub(super) fn not_readable(descriptor: &impl AsFd) -> bool {
     let mut polled = [PollFd::new(descriptor, PollFlags::IN)];
-    let at_once = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    matches!(poll(&mut polled, Some(&at_once)), Ok(0))
+    matches!(poll(&mut polled, Some(&Timespec::default())), Ok(0))
 }
 
 /// Field 22 of `/proc/PID/stat` (proc(5)), unless the process has ended. The command's name before
@@ -157,7 +141,7 @@ fn has_suffix(part: &str, suffix: &str) -> bool {
 pub(crate) mod fuzzing {
     /// Reads it as a cgroup file and as a stat file.
     pub(crate) fn process(text: &str) {
-        let _any = super::start_in(text);
+        let _ = super::start_in(text);
         if let Some(unit) = super::unit_in(text) {
             assert!(!unit.contains('/') && !unit.contains('\n'), "{unit:?}");
         }
@@ -235,13 +219,9 @@ mod tests {
 
     #[test]
     fn process_older_than_its_connection_is_distinguished_from_a_younger_one() {
-        let own = |backlog_empty_at| Process {
-            pid: std::process::id(),
-            user: (0, 0),
-            backlog_empty_at,
-        };
         let now = crate::platform::clock::boot_now();
-        let older = |backlog_empty_at| own(backlog_empty_at).is_older_than_its_connection();
+        let own = std::process::id();
+        let older = |backlog_empty_at| is_older_than_its_connection(own, backlog_empty_at);
         assert_eq!(older(Some(now + USER_HZ_TICK * 2)), Some(true));
         assert_eq!(older(Some(BootTime::from_millis(0))), Some(false));
         assert_eq!(
@@ -249,15 +229,11 @@ mod tests {
             Some(false),
             "nothing is known of its connection"
         );
-        let nobody = Process {
-            pid: u32::MAX,
-            ..own(Some(now))
-        };
-        assert_eq!(nobody.is_older_than_its_connection(), None);
+        assert_eq!(is_older_than_its_connection(u32::MAX, Some(now)), None);
     }
 
     #[test]
-    fn a_command_with_parentheses_does_not_shift_the_fields() {
+    fn command_with_parentheses_does_not_shift_the_fields() {
         let fields = "S 1 1 1 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 1 0 987654 1000 10";
         assert_eq!(start_in(&format!("42 (a) b (c)) {fields}")), Some(987_654));
         assert_eq!(start_in("42 (a"), None);
