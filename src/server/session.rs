@@ -20,11 +20,11 @@ use tracing::debug;
 use super::Stream;
 use super::attestor::{Attested, Attestor};
 use super::connection_limits::Permit;
-use super::frames::{self, busy};
 use super::identities::Found;
 use super::peer::{Peer, USER_HZ_TICK};
+use super::reject::busy;
 use super::stream::CallerStream;
-use crate::api::{self, Answer, Request, StatusPages, Watch};
+use crate::api::{self, Answer, Messages, Request, Watch};
 use crate::broker::Broker;
 use crate::platform::clock::{BootTime, Clock};
 
@@ -226,11 +226,7 @@ impl Session {
                 Ok(()) => return Ok(Some(watch)),
                 Err(cause) => self.answer(busy(cause)).await?,
             },
-            Ok(Answer::Status(pages)) => Box::pin(self.status(pages)).await?,
-            Ok(Answer::Explanation(explanation)) => {
-                self.answer(Response::Explanation(*explanation)).await?;
-            }
-            Ok(Answer::Metrics(text)) => Box::pin(self.metrics(text)).await?,
+            Ok(Answer::Messages(messages)) => Box::pin(self.write_messages(messages)).await?,
             Err(refusal) => self.answer(Response::Refusal(refusal)).await?,
         }
         Ok(None)
@@ -267,29 +263,14 @@ impl Session {
         }
     }
 
-    async fn status<C: Clock>(
-        &mut self,
-        mut pages: StatusPages<'_, C>,
-    ) -> Result<(), SessionError> {
-        while let Some(page) = pages.next() {
-            self.answer_all(frames::status(page)).await?;
-            if pages.is_at_end() {
-                self.answer(Response::End).await?;
-            }
-            // Others are served in between, however many pages there are.
+    async fn write_messages(&mut self, messages: Messages<'_>) -> Result<(), SessionError> {
+        for message in messages {
+            self.answer(message).await?;
+            // Others are served in between, however many messages there are.
             yield_now().await;
             self.permit.wait_for_turn().await;
         }
-        Ok(())
-    }
-
-    async fn metrics(&mut self, text: String) -> Result<(), SessionError> {
-        self.answer_all(frames::metrics(&text)).await?;
-        self.answer(Response::End).await?;
-        drop(text);
         self.permit.end_metrics();
-        // It costs as much as many pages of status.
-        yield_now().await;
         Ok(())
     }
 
@@ -335,16 +316,6 @@ impl Session {
                 }
             }
         }
-    }
-
-    async fn answer_all(
-        &mut self,
-        parts: impl Iterator<Item = Response>,
-    ) -> Result<(), SessionError> {
-        for part in parts {
-            self.answer(part).await?;
-        }
-        Ok(())
     }
 
     /// Encodes it before anything is written, so that its parts aren't held while it is written.
