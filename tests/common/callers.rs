@@ -1,13 +1,16 @@
 //! Callers of other users, and what they send byte by byte.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use domo_sandbox::Sandbox;
 use domo_token_protocol::frame::{self, HELLO};
 use domo_token_protocol::messages::{Asked, Request, TokenRequest, VERSION};
+
+use tempfile::TempDir;
 
 use super::{Daemon, config_text, folder};
 
@@ -30,12 +33,7 @@ pub(crate) fn is_root() -> bool {
 
 /// A folder with the config of a daemon whose socket all can reach, with these lines added for
 /// the broker and its client.
-pub(crate) fn open_folder(
-    sandbox: &Sandbox,
-    tokens: &str,
-    broker: &str,
-    lines: &str,
-) -> tempfile::TempDir {
+pub(crate) fn open_folder(sandbox: &Sandbox, tokens: &str, broker: &str, lines: &str) -> TempDir {
     let config = format!(
         "[broker]\nsocket_mode = \"0666\"\n{broker}\n{}{lines}\n",
         config_text(sandbox, tokens)
@@ -47,6 +45,21 @@ pub(crate) fn open_folder(
 
 pub(crate) fn open_daemon(sandbox: &Sandbox, tokens: &str, broker: &str, lines: &str) -> Daemon {
     Daemon::start_in(open_folder(sandbox, tokens, broker, lines))
+}
+
+/// Starts a daemon as that user, to whom it gives the daemon's files.
+pub(crate) fn daemon_as(uid: u32, folder: TempDir) -> Daemon {
+    give_to(uid, folder.path());
+    let mut command = Daemon::command(folder.path());
+    command.uid(uid).gid(uid).current_dir("/");
+    Daemon::start_as(command, folder)
+}
+
+/// Makes that user the owner of a daemon's files.
+pub(crate) fn give_to(uid: u32, folder: &Path) {
+    for name in ["", "config.toml", "acme.secret"] {
+        chown(folder.join(name), Some(uid), Some(uid)).unwrap();
+    }
 }
 
 pub(crate) fn ask_as(daemon: &Daemon, uid: u32, gid: u32, arguments: &[&str]) -> Output {

@@ -13,6 +13,7 @@ use domo_token_client::Broker;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::process::send_signal;
 use super::{PATIENCE, folder, helper, parts, secrecy};
 
 /// A running `domo-tokend`, killed when dropped, and then searched for secrets: see [`secrecy`].
@@ -183,10 +184,7 @@ impl Daemon {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([name, &self.pid().to_string()])
-            .status();
-        assert!(status.unwrap().success());
+        send_signal(self.pid(), name);
     }
 
     /// Sends SIGTERM and gives the exit code and the whole log.

@@ -1,9 +1,10 @@
 //! Namespaces as containers have them.
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use super::callers::is_root;
+use super::process::wrapped;
 
 /// What a container has of its own besides its mounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,21 +43,6 @@ impl Container {
         };
         wrapped(&words, inner)
     }
-}
-
-/// A command that runs another one as the last words of `words`.
-pub(crate) fn wrapped(words: &[&str], inner: &Command) -> Command {
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]);
-    command.arg(inner.get_program()).args(inner.get_args());
-    command
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    for (name, value) in inner.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    command.current_dir("/").stdin(Stdio::null());
-    command
 }
 
 /// A command that runs another one where `/run` has nothing but `folder`, as `/run/domo-token`.

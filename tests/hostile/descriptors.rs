@@ -19,7 +19,8 @@ use super::common::{
     CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, sandbox, sandbox_and_daemon, timed,
     token,
 };
-use super::{ManyConnections, others_are_served, sockets, ticks};
+use super::{many_connections, others_are_served, sockets, ticks};
+use crate::common::process::in_shell_after;
 
 #[test]
 fn configured_connection_limit_is_not_reported_as_lack_of_descriptors() {
@@ -37,12 +38,8 @@ fn with_64_descriptors(folder: &Path) -> Command {
 
 /// The same with another number of them.
 fn with_descriptors(count: u32, folder: &Path) -> Command {
-    let plain = Daemon::command_of_config(folder);
-    let mut command = Command::new("sh");
-    let limit = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
-    command.env_clear().args(["-c", &limit]);
-    command.arg(plain.get_program()).args(plain.get_args());
-    command
+    let daemon = Daemon::command_of_config(folder);
+    in_shell_after(&format!("ulimit -n {count}"), &daemon)
 }
 
 #[test]
@@ -86,8 +83,8 @@ fn two_hostile_users_with_few_descriptors_leave_room_and_renewal_continues() {
     assert!(daemon.log.contains("few descriptors"), "{}", daemon.log);
     others_are_served(&daemon, &sandbox, || {
         // A table of 32, of which two are root's: all the rest of it, then half of that for each.
-        let first = ManyConnections::of(&daemon, STRANGER, 200, 170);
-        let second = ManyConnections::of(&daemon, ACCOMPLICE, 200, 185);
+        let first = many_connections(&daemon, STRANGER, 200, 170);
+        let second = many_connections(&daemon, ACCOMPLICE, 200, 185);
         vec![first, second]
     });
     daemon.log.clear();

@@ -20,13 +20,14 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use broken::answer;
 use common::callers::{
     DAEMON, STRANGER, ask_as, first, half_a_request, is_root, open_folder, python_as, watch_request,
 };
+use common::process::KillOnDrop;
 use common::wait::until;
 use common::{
     Daemon, HOUR, PATIENCE, config_text, parts, raise_descriptor_limit, sandbox, timed, token,
@@ -79,9 +80,6 @@ fn wait_for_sockets(daemon: &Daemon, most: usize) {
     });
 }
 
-/// A user's process that holds connections, until it is dropped.
-struct ManyConnections(Child);
-
 /// Connects `count` times and sends a hello and half a request on each; every second one goes on
 /// with a byte twice a second. Once `refused` of them have been told that there is no room it says
 /// so. Whoever is sent away tries again, one each 10 ms.
@@ -131,27 +129,19 @@ while True:
                 pass
 "#;
 
-impl ManyConnections {
-    fn of(daemon: &Daemon, uid: u32, count: usize, refused: usize) -> Self {
-        let mut command = python_as(uid, MANY_CONNECTIONS);
-        command
-            .arg(daemon.socket())
-            .arg(format!("{:?}", half_a_request()));
-        command.args([count.to_string(), refused.to_string()]);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = String::new();
-        let stdout = child.stdout.as_mut().unwrap();
-        BufReader::new(stdout).read_line(&mut said).unwrap();
-        assert_eq!(said, "full\n");
-        Self(child)
-    }
-}
-
-impl Drop for ManyConnections {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Starts a user's process that holds connections, and waits until `refused` of `count` are rejected.
+fn many_connections(daemon: &Daemon, uid: u32, count: usize, refused: usize) -> KillOnDrop {
+    let mut command = python_as(uid, MANY_CONNECTIONS);
+    command
+        .arg(daemon.socket())
+        .arg(format!("{:?}", half_a_request()));
+    command.args([count.to_string(), refused.to_string()]);
+    let mut child = KillOnDrop(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    let stdout = child.stdout.as_mut().unwrap();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    assert_eq!(line, "full\n");
+    child
 }
 
 /// How long a user's `domo-token data` takes, the longest of that many.
@@ -160,16 +150,12 @@ fn slowest(daemon: &Daemon, uid: u32, count: usize) -> Duration {
     times.max().unwrap()
 }
 
-/// Holds what must hold while crowds do their worst, whose users get no token meanwhile.
-fn others_are_served(
-    daemon: &Daemon,
-    sandbox: &Sandbox,
-    start: impl FnOnce() -> Vec<ManyConnections>,
-) {
+/// Checks that other users are served while `start` loads the daemon, and that the users of the load get no token.
+fn others_are_served(daemon: &Daemon, sandbox: &Sandbox, start: impl FnOnce() -> Vec<KillOnDrop>) {
     token(&ask_as(daemon, DAEMON, DAEMON, &["data"]));
     let before = sockets(daemon);
     let unloaded = slowest(daemon, DAEMON, 20);
-    let crowds = start();
+    let load_processes = start();
     let asked = ask_as(daemon, STRANGER, STRANGER, &["--timeout", "1", "data"]);
     let (code, stdout, stderr) = parts(&asked);
     assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
@@ -189,7 +175,7 @@ fn others_are_served(
         loaded < unloaded * 5 + Duration::from_millis(50),
         "{loaded:?}, not {unloaded:?}"
     );
-    drop(crowds);
+    drop(load_processes);
     let (took, ()) = timed(|| wait_for_sockets(daemon, before));
     assert!(took < Duration::from_secs(1), "as before after {took:?}");
     token(&ask_as(daemon, STRANGER, STRANGER, &["data"]));
@@ -204,7 +190,7 @@ fn five_thousand_slow_connections_of_a_user_delay_no_other_user() {
     let folder = open_folder(&sandbox, "[\"data\"]", "", "");
     let daemon = Daemon::start_as(Daemon::command_of_config(folder.path()), folder);
     others_are_served(&daemon, &sandbox, || {
-        vec![ManyConnections::of(&daemon, STRANGER, 5000, 5000 - 1024)]
+        vec![many_connections(&daemon, STRANGER, 5000, 5000 - 1024)]
     });
 }
 
@@ -228,9 +214,9 @@ fn configured_limits_apply_to_connections_and_watchers_of_a_user() {
     );
     let (_, said, stderr) = parts(&python_as(STRANGER, &script).output().unwrap());
     assert_eq!(said, "False\nFalse\nTrue\n", "{stderr}");
-    let crowd = ManyConnections::of(&daemon, STRANGER, 40, 20);
+    let connections = many_connections(&daemon, STRANGER, 40, 20);
     token(&ask_as(&daemon, DAEMON, DAEMON, &["data"]));
-    drop(crowd);
+    drop(connections);
     token(&ask_as(&daemon, STRANGER, STRANGER, &["--wait", "data"]));
 }
 

@@ -5,7 +5,7 @@
 
 use std::env;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use domo_token_client::clock::boot_now;
@@ -14,6 +14,7 @@ use domo_token_protocol::messages::{Asked, Request};
 use crate::common::callers::{
     DAEMON, ask_as, first, half_a_request, is_root, open_folder, watch_request,
 };
+use crate::common::process::KillOnDrop;
 use crate::common::wait::pause;
 use crate::common::{Daemon, HOUR, parts, sandbox, timed, token};
 use crate::memory;
@@ -64,7 +65,7 @@ while True:
 "#;
 
 /// A process that floods the daemon, until it is dropped.
-struct Flood(Child);
+struct Flood(KillOnDrop);
 
 impl Flood {
     fn of(daemon: &Daemon, first_uid: u32) -> Self {
@@ -79,7 +80,7 @@ impl Flood {
             command.arg(format!("{part:?}"));
         }
         let child = command.current_dir("/").stdout(Stdio::piped()).spawn();
-        Self(child.unwrap())
+        Self(KillOnDrop(child.unwrap()))
     }
 
     fn wait_until_full(&mut self) {
@@ -87,13 +88,6 @@ impl Flood {
         let stdout = self.0.stdout.as_mut().unwrap();
         BufReader::new(stdout).read_line(&mut line).unwrap();
         assert_eq!(line, "full\n");
-    }
-}
-
-impl Drop for Flood {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -6,9 +6,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
+use crate::common::process::make_fifo;
 use crate::common::wait::until;
 use crate::common::{
     CANARY_SECRET, Daemon, HOUR, PATIENCE, check, config_text, folder, metrics, parts, run_to_end,
@@ -164,8 +164,7 @@ fn unread_pipe_delays_neither_start_nor_shutdown() {
     let sandbox = sandbox(HOUR);
     let outside = tempfile::tempdir().unwrap();
     let path = outside.path().join("pipe");
-    let made = Command::new("mkfifo").arg(&path).status();
-    assert!(made.unwrap().success());
+    make_fifo(&path);
     let config = audited(&config_text(&sandbox, "[\"data\"]"), path.to_str().unwrap());
     let folder = folder(&config);
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));

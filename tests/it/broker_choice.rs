@@ -4,11 +4,12 @@ use std::fs;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::common::callers::{STRANGER, open_folder};
-use crate::common::namespaces::{can_be_made, with_host_socket_in, wrapped};
+use crate::common::callers::{STRANGER, give_to, open_folder};
+use crate::common::namespaces::{can_be_made, with_host_socket_in};
+use crate::common::process::{KillOnDrop, wrapped};
 use crate::common::{Daemon, HOUR, parts, sandbox};
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
@@ -61,9 +62,7 @@ impl Host {
     /// The user's own broker. It reads another file: whether there is a config is the test's to say.
     fn own_broker(&self, sandbox: &Sandbox) -> Daemon {
         let folder = open_folder(sandbox, "[\"data\"]", "", "");
-        for name in ["", "config.toml", "acme.secret"] {
-            chown(folder.path().join(name), Some(STRANGER), Some(STRANGER)).unwrap();
-        }
+        give_to(STRANGER, folder.path());
         let mut command = Daemon::command_at(folder.path(), &self.own_socket());
         command.args(["--log", "trace"]);
         let command = wrapped(&AS_STRANGER, &command);
@@ -257,8 +256,8 @@ fn the_app() {
 }
 
 struct App {
-    child: Child,
-    said: Lines<BufReader<ChildStdout>>,
+    child: KillOnDrop,
+    stdout: Lines<BufReader<ChildStdout>>,
 }
 
 impl App {
@@ -272,29 +271,22 @@ impl App {
         ]);
         let mut app = host.command(&AS_STRANGER, &app);
         app.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = app.spawn().unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, said }
+        let mut child = KillOnDrop(app.spawn().unwrap());
+        let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, stdout }
     }
 
-    /// What came of the last request.
+    /// Returns the output of the last request.
     fn result_of_last_request(&mut self) -> String {
-        let mut said = self.said.by_ref().map_while(Result::ok);
-        let line = said.find(|line| line.contains("broker: ") || line.contains("error: "));
+        let mut lines = self.stdout.by_ref().map_while(Result::ok);
+        let line = lines.find(|line| line.contains("broker: ") || line.contains("error: "));
         line.unwrap()
     }
 
-    /// What comes of another.
+    /// Has the app send another request.
     fn send_request(&mut self) -> String {
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
         self.result_of_last_request()
-    }
-}
-
-impl Drop for App {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -6,7 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::namespaces::{Container, can_be_made, wrapped};
+use crate::common::namespaces::{Container, can_be_made};
+use crate::common::process::wrapped;
 use crate::common::{
     CANARY_SECRET, CLIENT_ID, Daemon, HOUR, check, helper, parts, run_to_end, sandbox, token,
 };

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use crate::common;
 use crate::common::callers::{STRANGER, is_root};
+use crate::common::process::make_fifo;
 use crate::common::{
     CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, parts, run_to_end, sandbox,
     sandbox_and_daemon, token,
@@ -153,13 +154,7 @@ fn special_binary_and_huge_files_are_errors_without_delay() {
         fs::write(&config, &text).unwrap();
         let path = folder.path().join(name);
         fs::remove_file(&path).unwrap();
-        assert!(
-            Command::new("mkfifo")
-                .arg(&path)
-                .status()
-                .unwrap()
-                .success()
-        );
+        make_fifo(&path);
         mode(&path, 0o600);
         refused(&folder, "not a regular file");
         fs::remove_file(&path).unwrap();

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
 use crate::common::callers::{STRANGER, ask_as, is_root};
+use crate::common::process::make_fifo;
 use crate::common::wait::until;
 use crate::common::{
     Daemon, HOUR, check, client_text, config_text, folder, parts, run_to_end, sandbox, token,
@@ -196,8 +197,7 @@ fn callers_wait_for_a_slow_command_and_other_clients_do_not() {
     let folder =
         folder(&(config_text(&sandbox, "[\"data\"]") + &with_command("slow", &sandbox, slow)));
     let gate = folder.path().join("gate");
-    let made = std::process::Command::new("mkfifo").arg(&gate).status();
-    assert!(made.unwrap().success());
+    make_fifo(&gate);
     let mut command = Daemon::command(folder.path());
     command
         .current_dir(folder.path())

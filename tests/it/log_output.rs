@@ -4,8 +4,9 @@ use std::io::{Read, pipe};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 
+use crate::common::process::{KillOnDrop, send_signal, wait_for_exit};
 use crate::common::wait::until;
 use crate::common::{
     Daemon, HOUR, config_text, folder, helper, parts, run_to_end, sandbox, secrecy, token,
@@ -19,7 +20,7 @@ use tempfile::TempDir;
 
 /// A daemon with a standard error of the test's choice, killed when dropped.
 struct Logging {
-    child: Child,
+    child: KillOnDrop,
     folder: TempDir,
 }
 
@@ -27,7 +28,7 @@ impl Logging {
     fn start(sandbox: &Sandbox, stderr: OwnedFd) -> Self {
         let folder = folder(&config_text(sandbox, "[\"data\"]"));
         let mut command = Daemon::command(folder.path());
-        let child = command.stderr(Stdio::from(stderr)).spawn().unwrap();
+        let child = KillOnDrop(command.stderr(Stdio::from(stderr)).spawn().unwrap());
         Self { child, folder }
     }
 
@@ -67,17 +68,8 @@ impl Logging {
     }
 
     fn end(&mut self, signal: &str) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status();
-        assert!(sent.unwrap().success());
-        until(|| self.child.try_wait().unwrap().ok_or("still runs"))
-    }
-}
-
-impl Drop for Logging {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        send_signal(self.child.id(), signal);
+        wait_for_exit(&mut self.child)
     }
 }
 
@@ -144,8 +136,7 @@ fn failing_daemon_exits_although_its_log_is_not_read() {
     let folder = folder(&config_text(&sandbox, "[]"));
     let mut command = Daemon::command(folder.path());
     let child = command.stderr(Stdio::from(stderr)).spawn().unwrap();
-    let mut daemon = Logging { child, folder };
-    let status = until(|| daemon.child.try_wait().unwrap().ok_or("still runs"));
+    let status = wait_for_exit(&mut KillOnDrop(child));
     assert_eq!(status.code(), Some(78));
 }
 

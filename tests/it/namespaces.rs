@@ -3,14 +3,14 @@
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{ChildStdout, Command, Output, Stdio};
 
-use crate::common::callers::{ACCOMPLICE, STRANGER, is_root, open_folder, python_as};
+use crate::common::callers::{ACCOMPLICE, STRANGER, daemon_as, is_root, open_folder, python_as};
 use crate::common::namespaces::{
-    Container, can_be_made, can_shift_clocks, with_boot_clock, with_host_socket_in, wrapped,
+    Container, can_be_made, can_shift_clocks, with_boot_clock, with_host_socket_in,
 };
+use crate::common::process::{KillOnDrop, wrapped};
 use crate::common::{Daemon, HOUR, helper, parts, sandbox, sandbox_and_daemon, token};
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
@@ -22,13 +22,7 @@ const USERS: [u32; 2] = [0, ACCOMPLICE];
 
 /// A daemon of that user, whose socket all can reach.
 fn daemon_of(uid: u32, sandbox: &Sandbox) -> Daemon {
-    let folder = open_folder(sandbox, "[\"data\"]", "", "");
-    for name in ["", "config.toml", "acme.secret"] {
-        chown(folder.path().join(name), Some(uid), Some(uid)).unwrap();
-    }
-    let mut command = Daemon::command(folder.path());
-    command.uid(uid).gid(uid).current_dir("/");
-    Daemon::start_as(command, folder)
+    daemon_as(uid, open_folder(sandbox, "[\"data\"]", "", ""))
 }
 
 /// All containers, brokers and callers.
@@ -181,8 +175,8 @@ fn app_in_a_container_is_served() {
 /// Where somebody listens who isn't the broker.
 struct Impostor {
     folder: TempDir,
-    server: Child,
-    said: ChildStdout,
+    server: KillOnDrop,
+    stdout: ChildStdout,
 }
 
 impl Impostor {
@@ -203,15 +197,15 @@ impl Impostor {
             socket.display()
         );
         let mut server = python_as(uid, &script);
-        let mut server = server.stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = server.stdout.take().unwrap();
-        said.read_exact(&mut [0; 6]).unwrap();
+        let mut server = KillOnDrop(server.stdout(Stdio::piped()).spawn().unwrap());
+        let mut stdout = server.stdout.take().unwrap();
+        stdout.read_exact(&mut [0; 6]).unwrap();
         chown(folder.path(), Some(owner), Some(owner)).unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
         Self {
             folder,
             server,
-            said,
+            stdout,
         }
     }
 
@@ -219,23 +213,15 @@ impl Impostor {
         self.folder.path().join("broker.sock")
     }
 
-    /// Ends it, and says whether anybody has asked it for anything.
-    fn received_a_request(mut self) -> bool {
-        self.end();
-        let mut said = String::new();
-        self.said.read_to_string(&mut said).unwrap();
-        !said.is_empty()
-    }
-
-    fn end(&mut self) {
-        self.server.kill().unwrap();
-        self.server.wait().unwrap();
-    }
-}
-
-impl Drop for Impostor {
-    fn drop(&mut self) {
-        self.end();
+    /// Stops it. Returns whether it received a request.
+    fn received_a_request(self) -> bool {
+        let Self {
+            server, mut stdout, ..
+        } = self;
+        drop(server);
+        let mut lines = String::new();
+        stdout.read_to_string(&mut lines).unwrap();
+        !lines.is_empty()
     }
 }
 

@@ -9,7 +9,8 @@ use std::process::{Command, Output};
 use std::thread;
 
 use crate::common::callers::{STRANGER, is_root};
-use crate::common::namespaces::{can_be_made, wrapped};
+use crate::common::namespaces::can_be_made;
+use crate::common::process::wrapped;
 use crate::common::{Daemon, HOUR, config_text, folder, helper, parts, sandbox, token};
 use domo_token_protocol::frame::{self, HELLO};
 use domo_token_protocol::messages::VERSION;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::common::namespaces::{self, Container};
+use crate::common::process::{make_fifo, send_signal};
 use crate::common::wait::until;
 use crate::common::{CLIENT_ID, Daemon, HOUR, config_text, folder, sandbox, token};
 use rustix::fs::OFlags;
@@ -43,13 +44,6 @@ fn first_of(unshare: u32) -> u32 {
     until(|| children(unshare).first().map(|(pid, _)| *pid).ok_or("none"))
 }
 
-fn kill(signal: &str, pid: u32) {
-    let status = Command::new("kill")
-        .args([signal, &pid.to_string()])
-        .status();
-    assert!(status.unwrap().success());
-}
-
 /// Waits for the end of a process, which nobody may have reaped yet.
 fn until_ended(pid: u32) {
     until(|| {
@@ -59,11 +53,6 @@ fn until_ended(pid: u32) {
             Some(_) | None => Ok(()),
         }
     });
-}
-
-fn make_fifo(path: &Path) {
-    let made = Command::new("mkfifo").arg(path).status();
-    assert!(made.unwrap().success());
 }
 
 #[test]
@@ -98,7 +87,7 @@ fn daemon_as_pid_1_reaps_orphans_and_keeps_the_status_of_its_commands() {
         10.. => Ok(()),
         few => {
             // A reload while the command runs has it run once more.
-            kill("-HUP", first);
+            send_signal(first, "-HUP");
             Err(few)
         }
     });
@@ -116,7 +105,7 @@ fn daemon_as_pid_1_reaps_orphans_and_keeps_the_status_of_its_commands() {
         }
     });
     token(&daemon.ask(&["data"]));
-    kill("-TERM", first);
+    send_signal(first, "-TERM");
     let (code, log) = daemon.ended();
     assert_eq!(code, Some(0), "{log}");
     assert!(!log.contains("client not loaded"), "{log}");
@@ -165,7 +154,7 @@ fn check_and_init_as_pid_1_end_by_a_signal_while_they_wait_for_domo() {
         for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
             let mut unshare = as_pid_1(arguments, &folder.path().join("acme.secret"));
             let held = listener.accept().unwrap();
-            kill(signal, first_of(unshare.id()));
+            send_signal(first_of(unshare.id()), signal);
             let ended = unshare.wait().unwrap();
             assert_eq!(ended.code(), Some(code), "{arguments:?} {signal}");
             drop(held);
@@ -215,7 +204,7 @@ fn check_ended_by_a_signal_kills_secret_commands_with_their_children() {
         check.stdin(Stdio::null());
         let mut check = check.spawn().unwrap();
         let pids = hanging_pids(folder.path());
-        kill(signal, check.id());
+        send_signal(check.id(), signal);
         let ended = check.wait().unwrap();
         assert!(ended.signal().is_some(), "{signal}: {ended}");
         pids.into_iter().for_each(until_ended);

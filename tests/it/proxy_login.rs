@@ -5,10 +5,10 @@ use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use crate::common::process::make_fifo;
 use crate::common::wait::until;
 use crate::common::{CANARY_SECRET, CLIENT_ID, Daemon, folder, parts, token};
 use domo_sandbox::Sandbox;
@@ -188,8 +188,7 @@ fn client_whose_secret_is_loaded_after_the_rejection_does_not_try_the_login_agai
     fs::write(path("login"), "ann:wrong\n").unwrap();
     fs::set_permissions(path("login"), Permissions::from_mode(0o600)).unwrap();
     let go = path("go");
-    let made = Command::new("mkfifo").arg(&go).status();
-    assert!(made.unwrap().success());
+    make_fifo(&go);
     let mut command = Daemon::command(folder.path());
     command
         .current_dir(folder.path())

@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::common::process::KillOnDrop;
 use crate::common::wait::until;
 use crate::common::{CANARY_SECRET, Daemon, parts, sandbox_and_daemon, token};
 use domo_sandbox::Sandbox;
@@ -297,15 +298,6 @@ fn assert_unit_verifies(place: &Place, name: &str) {
     assert!(code == Some(0) && of_ours.is_empty(), "{code:?} {said}");
 }
 
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn watch_service_keeps_a_token_file_for_another_service() {
     let place = Place::new();
@@ -315,7 +307,7 @@ fn watch_service_keeps_a_token_file_for_another_service() {
     let line = line.replace("%t/report", run);
     let words: Vec<&str> = line.split(' ').collect();
     let child = place.command(&words, &place.daemon.socket()).spawn();
-    let _running = Running(child.unwrap());
+    let _watch = KillOnDrop(child.unwrap());
     let file = place.folder.path().join("token");
     until(|| match fs::read_to_string(&file) {
         Ok(text) if text.starts_with("Authorization: Bearer ") => Ok(()),

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::common::callers::STRANGER;
-use crate::common::namespaces::{can_be_made, wrapped};
+use crate::common::namespaces::can_be_made;
+use crate::common::process::wrapped;
 use crate::common::{CANARY_SECRET, HOUR, config_text, parts, sandbox, token};
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;

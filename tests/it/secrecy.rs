@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::common;
+use crate::common::process::{in_shell_after, wrapped};
 use crate::common::{
     CANARY_SECRET, Daemon, HOUR, config_text, folder, kernel, run_to_end, sandbox, token,
 };
@@ -86,15 +87,8 @@ fn planted_secret_on_the_helpers_standard_error_is_detected() {
 fn a_crash_leaves_no_core() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
-    let mut command = Command::new("/bin/sh");
-    let daemon = Daemon::command(folder.path());
-    command
-        .env_clear()
-        .current_dir(folder.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    command.args(["-c", "ulimit -c unlimited; exec \"$0\" \"$@\""]);
-    command.arg(daemon.get_program()).args(daemon.get_args());
+    let mut command = in_shell_after("ulimit -c unlimited", &Daemon::command(folder.path()));
+    command.current_dir(folder.path()).stdout(Stdio::null());
     let mut daemon = Daemon::start_as(command, folder);
     daemon.wait_for_log("token obtained");
     let place = daemon.folder().to_owned();
@@ -113,13 +107,9 @@ fn a_crash_leaves_no_core() {
 fn failing_process_hardening_ends_the_start_unless_debuggable() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
-    let daemon = Daemon::command(folder.path());
     let command = |more: &[&str]| {
-        let [python, open @ ..] = kernel::OPEN;
-        let mut command = Command::new(python);
-        command.args(open).arg(daemon.get_program());
-        command.args(daemon.get_args()).args(more);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut command = wrapped(&kernel::OPEN, &Daemon::command(folder.path()));
+        command.args(more).stdout(Stdio::null());
         command
     };
     let (code, stderr) = run_to_end(command(&[]));

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command};
 
 use crate::common;
-use crate::common::namespaces::wrapped;
+use crate::common::process::wrapped;
 use crate::common::wait::until;
 use crate::common::{
     CANARY_SECRET, Daemon, HOUR, config_text, folder, run_to_end, sandbox, sandbox_and_daemon,

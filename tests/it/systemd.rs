@@ -13,7 +13,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::common;
-use crate::common::callers::{STRANGER, is_root};
+use crate::common::callers::{STRANGER, give_to, is_root};
+use crate::common::process::make_fifo;
 use crate::common::wait::until;
 use crate::common::{Daemon, HOUR, config_text, folder, helper, parts, run_to_end, sandbox, token};
 use domo_sandbox::{Fault, Sandbox};
@@ -81,8 +82,8 @@ fn reload_is_not_reported_as_done_when_an_earlier_load_ends() {
     token(&daemon.ask(&["data"]));
     let outside = tempfile::tempdir().unwrap();
     let [first, second] = ["first", "second"].map(|name| outside.path().join(name));
-    let made = Command::new("mkfifo").args([&first, &second]).status();
-    assert!(made.unwrap().success());
+    make_fifo(&first);
+    make_fifo(&second);
     let command = format!(
         "cd '{}'; mkdir seen && cat first || cat second; cat '{}'",
         outside.path().display(),
@@ -591,9 +592,7 @@ fn start_error_is_the_last_status_text() {
 /// A daemon that runs as a user that no database knows.
 fn daemon_of_stranger(sandbox: &Sandbox, more: &[&str]) -> Daemon {
     let folder = folder(&config_text(sandbox, "[\"data\"]"));
-    for name in ["", "config.toml", "acme.secret"] {
-        chown(folder.path().join(name), Some(STRANGER), Some(STRANGER)).unwrap();
-    }
+    give_to(STRANGER, folder.path());
     let mut command = Daemon::command(folder.path());
     command
         .uid(STRANGER)

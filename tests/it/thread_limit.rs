@@ -1,27 +1,21 @@
 //! The daemon where the system starts no thread.
 
 use std::fs;
-use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use tempfile::TempDir;
 
-use crate::common::callers::{STRANGER, is_root};
+use crate::common::callers::{STRANGER, give_to, is_root};
+use crate::common::process::wrapped;
 use crate::common::{Daemon, HOUR, client_text, config_text, folder, parts, sandbox, token};
 
 /// Starts the daemon as a user that may have so many threads.
 fn start_limited(folder: TempDir, user: u32, threads: u32) -> Daemon {
-    for name in ["", "config.toml", "acme.secret"] {
-        chown(folder.path().join(name), Some(user), Some(user)).unwrap();
-    }
-    let plain = Daemon::command(folder.path());
-    let mut command = Command::new("prlimit");
-    command.arg(format!("--nproc={threads}"));
-    command.arg(plain.get_program());
-    command.args(plain.get_args()).env_clear().current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    command.uid(user).gid(user);
+    give_to(user, folder.path());
+    let limit = format!("--nproc={threads}");
+    let mut command = wrapped(&["prlimit", &limit], &Daemon::command(folder.path()));
+    command.stdout(Stdio::null()).uid(user).gid(user);
     Daemon::start_as(command, folder)
 }
 

@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::common::callers::{STRANGER, is_root};
+use crate::common::callers::{STRANGER, give_to, is_root};
+use crate::common::process::in_shell_after;
 use crate::common::{self, Daemon, HOUR, config_text, folder, run_to_end, sandbox, token};
 
 #[test]
@@ -18,10 +19,7 @@ fn socket_is_never_visible_with_a_wider_mode() {
     let sandbox = sandbox(HOUR);
     for _ in 0..20 {
         let folder = folder(&config_text(&sandbox, "[\"data\"]"));
-        let plain = Daemon::command(folder.path());
-        let mut command = Command::new("sh");
-        command.args(["-c", "umask 0; exec \"$0\" \"$@\""]);
-        command.arg(plain.get_program()).args(plain.get_args());
+        let mut command = in_shell_after("umask 0", &Daemon::command(folder.path()));
         command.stdout(Stdio::null());
         let daemon = Daemon::spawn_as(command, folder);
         let socket = daemon.socket();
@@ -36,12 +34,8 @@ fn socket_is_never_visible_with_a_wider_mode() {
 
 /// The daemon's command with that umask, as a user that no database knows.
 fn with_umask(umask: &str, plain: &Command) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]);
-    command.arg(plain.get_program()).args(plain.get_args());
-    command.env_clear().current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    command.uid(STRANGER).gid(STRANGER);
+    let mut command = in_shell_after(&format!("umask {umask}"), plain);
+    command.stdout(Stdio::null()).uid(STRANGER).gid(STRANGER);
     command
 }
 
@@ -57,10 +51,7 @@ fn daemon_under_any_umask_creates_files_and_directories_with_their_modes() {
         let config = config_text(&sandbox, "[\"data\"]");
         let config = format!("{config}[audit]\nfile = \"{}\"\n", audit.display());
         fs::write(folder.path().join("config.toml"), config).unwrap();
-        for name in ["", "config.toml", "acme.secret"] {
-            let path = folder.path().join(name);
-            chown(path, Some(STRANGER), Some(STRANGER)).unwrap();
-        }
+        give_to(STRANGER, folder.path());
         let directory = folder.path().join("run");
         let socket = directory.join("broker.sock");
         let plain = Daemon::command_at(folder.path(), &socket);

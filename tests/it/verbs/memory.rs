@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::common::callers::{STRANGER, is_root, open_daemon};
-use crate::common::namespaces::wrapped;
+use crate::common::process::wrapped;
 use crate::common::wait::until;
 use crate::common::{HOUR, kernel, parts, sandbox, sandbox_and_daemon, token};
 

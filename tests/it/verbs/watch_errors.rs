@@ -5,21 +5,21 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::watch::wait_for;
+use super::watch::{wait_for, wait_for_token};
 use super::watch_target::Watching;
 use crate::common::callers::is_root;
-use crate::common::namespaces::wrapped;
+use crate::common::process::{KillOnDrop, wrapped};
 use crate::common::wait::until;
 use crate::common::{Daemon, HOUR, parts, sandbox_and_daemon, timed, token};
 
 /// A small file system of its own, mounted in a namespace that ends with it.
 struct Mounted {
-    holder: Child,
+    holder: KillOnDrop,
     folder: tempfile::TempDir,
 }
 
@@ -32,13 +32,13 @@ impl Mounted {
         let folder = tempfile::tempdir().unwrap();
         let script =
             "mount -t tmpfs -o size=16k,mode=755 none \"$0\" && echo mounted && exec cat >&2";
-        let mut holder = Command::new("unshare")
+        let holder = Command::new("unshare")
             .args(["-m", "--propagation", "private", "sh", "-c", script])
             .arg(folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .spawn();
+        let mut holder = KillOnDrop(holder.unwrap());
         let mut line = String::new();
         BufReader::new(holder.stdout.take().unwrap())
             .read_line(&mut line)
@@ -74,13 +74,6 @@ impl Mounted {
 
     fn free(&self) {
         fs::remove_file(self.path().join("fill")).unwrap();
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
     }
 }
 
@@ -138,7 +131,7 @@ fn watch_removes_an_expired_token_on_a_full_disk() {
     wait_for(&file, |text| text.is_none());
     assert_eq!(names(&disk.path()), ["fill"]);
     disk.free();
-    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    wait_for_token(&file);
     watching.stop();
 }
 
@@ -156,7 +149,7 @@ fn watch_survives_a_read_only_remount_and_does_not_prevent_it() {
     assert_eq!(names(&disk.path()), ["token"]);
     disk.remount("remount,rw");
     watching.wait_for("has the current token again", 1);
-    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    wait_for_token(&file);
     let stderr = watching.stop();
     assert_eq!(stderr.matches("can't be").count(), 2, "{stderr}");
     assert!(stderr.contains("Read-only file system"), "{stderr}");
@@ -257,12 +250,12 @@ fn watch_writes_to_a_recreated_directory_and_leaves_no_token_in_the_moved_one() 
         names.is_empty().then_some(()).ok_or(names)
     });
     fs::rename(&away, &here).unwrap();
-    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    wait_for_token(&file);
     watching.wait_for("has the current token again", 1);
     // Another one takes its place.
     fs::rename(&here, &away).unwrap();
     fs::create_dir(&here).unwrap();
-    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    wait_for_token(&file);
     until(|| {
         let names = names(&away);
         names.is_empty().then_some(()).ok_or(names)
@@ -271,7 +264,7 @@ fn watch_writes_to_a_recreated_directory_and_leaves_no_token_in_the_moved_one() 
     fs::remove_dir_all(&here).unwrap();
     watching.wait_for("No such file or directory", 2);
     fs::create_dir(&here).unwrap();
-    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    wait_for_token(&file);
     watching.stop();
     assert_eq!(names(&here), [""; 0]);
 }
@@ -290,7 +283,7 @@ fn watch_writes_its_file_again_when_another_watch_has_removed_it() {
     });
     let (took, ()) = timed(|| {
         assert_eq!(second.stop(), "");
-        wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+        wait_for_token(&file);
     });
     assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!(first.stop(), "");
