@@ -14,13 +14,13 @@ use tempfile::TempDir;
 
 use super::{Daemon, config_text, folder};
 
-/// Users and a group that every Debian has; nobody runs anything as them here.
+/// A user and a group that every Debian has and that run nothing here.
 pub(crate) const DAEMON: u32 = 1;
 pub(crate) const GAMES_GROUP: u32 = 60;
 
-/// Users that no database knows.
-pub(crate) const STRANGER: u32 = 4242;
-pub(crate) const ACCOMPLICE: u32 = 4243;
+/// Uids that are in no user database.
+pub(crate) const USER_A: u32 = 4242;
+pub(crate) const USER_B: u32 = 4243;
 
 /// Only root can run callers as other users.
 pub(crate) fn is_root() -> bool {

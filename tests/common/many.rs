@@ -53,6 +53,6 @@ pub(crate) fn status_in_state(daemon: &Daemon, number: usize, state: ScopeState)
 }
 
 /// The seconds from the failure to the next attempt.
-pub(crate) fn rest_shown(set: &Value) -> u64 {
+pub(crate) fn retry_pause(set: &Value) -> u64 {
     set["next_attempt_at"].as_u64().unwrap() - set["last_error_at"].as_u64().unwrap()
 }

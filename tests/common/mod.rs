@@ -131,7 +131,7 @@ pub(crate) fn timed<T>(job: impl FnOnce() -> T) -> (Duration, T) {
 
 /// The rest between the answer to each of these requests and the next request. A daemon that
 /// reckons in whole milliseconds may be that much early.
-pub(crate) fn rests(requests: &[Recorded]) -> Vec<Duration> {
+pub(crate) fn pauses(requests: &[Recorded]) -> Vec<Duration> {
     let answered = |seen: &Recorded| seen.answered_at.unwrap();
     requests
         .windows(2)

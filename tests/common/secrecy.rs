@@ -28,10 +28,10 @@ fn marks() -> impl Iterator<Item = &'static str> {
 
 /// No secret and no token.
 #[track_caller]
-pub(crate) fn assert_none(place: &str, text: &str) {
+pub(crate) fn assert_none(source: &str, text: &str) {
     for mark in marks() {
         let shown = text.lines().find(|line| line.contains(mark));
-        assert_eq!(shown, None, "a secret is in {place}");
+        assert_eq!(shown, None, "a secret is in {source}");
     }
 }
 
@@ -41,10 +41,10 @@ pub(crate) fn names(folder: &Path) -> BTreeSet<OsString> {
     entries.map(|entry| entry.unwrap().file_name()).collect()
 }
 
-/// No token in any file of the folder, and no secret in those that `before` lacks, but for files
+/// No token in any file of the folder, and no secret in those that `initial` lacks, but for files
 /// that a test keeps them in: `token…`, `….secret`, `….toml`.
 #[track_caller]
-pub(crate) fn assert_none_in_files(folder: &Path, before: &BTreeSet<OsString>) {
+pub(crate) fn assert_none_in_files(folder: &Path, initial: &BTreeSet<OsString>) {
     for name in names(folder) {
         let shown = name.to_string_lossy().into_owned();
         let path = folder.join(&name);
@@ -55,7 +55,7 @@ pub(crate) fn assert_none_in_files(folder: &Path, before: &BTreeSet<OsString>) {
         let bytes = fs::read(&path).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let holds_secrets = [".secret", ".toml"].iter().any(|end| shown.ends_with(end));
-        if before.contains(&name) || holds_secrets {
+        if initial.contains(&name) || holds_secrets {
             assert!(!text.contains(TOKEN), "a token is in the file {shown}");
         } else {
             assert_none(&format!("the file {shown}"), &text);

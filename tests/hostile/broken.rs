@@ -19,7 +19,7 @@ use crate::common::{
 use crate::{memory, sockets, wait_for_sockets};
 
 /// Sends that and reads all that comes until the connection is closed.
-fn told(daemon: &Daemon, bytes: &[u8]) -> Vec<u8> {
+fn send_and_read(daemon: &Daemon, bytes: &[u8]) -> Vec<u8> {
     let mut caller = UnixStream::connect(daemon.socket()).unwrap();
     caller.set_read_timeout(Some(PATIENCE)).unwrap();
     // It may be closed before all is sent.
@@ -60,7 +60,7 @@ fn invalid_frames_close_the_connection_and_allocate_nothing() {
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
         vec![0; 100_000],
     ] {
-        let answer = told(&daemon, &bad);
+        let answer = send_and_read(&daemon, &bad);
         assert!(
             answer.is_empty() || bad.starts_with(&token_request()),
             "{bad:?}"
@@ -220,12 +220,12 @@ fn callers_that_disconnect_or_never_read_affect_no_others() {
     later.write_all(&token_request()).unwrap();
     answer(&mut later, false);
     later.write_all(&[9]).unwrap();
-    let mut deaf = UnixStream::connect(daemon.socket()).unwrap();
-    deaf.set_nonblocking(true).unwrap();
+    let mut slow_reader = UnixStream::connect(daemon.socket()).unwrap();
+    slow_reader.set_nonblocking(true).unwrap();
     let next = token_request().split_off(4).repeat(1000);
-    deaf.write_all(&token_request()).unwrap();
+    slow_reader.write_all(&token_request()).unwrap();
     // As much as the socket takes, until nothing is read of it any more.
-    while deaf.write(&next).is_ok() {}
+    while slow_reader.write(&next).is_ok() {}
     for _ in 0..4 {
         daemon.wait_for_log("a caller's connection was closed: too slow");
     }
@@ -235,9 +235,9 @@ fn callers_that_disconnect_or_never_read_affect_no_others() {
         assert_eq!(nothing, b"");
     }
     // What the kernel kept for it counts as the daemon's memory.
-    deaf.set_nonblocking(false).unwrap();
+    slow_reader.set_nonblocking(false).unwrap();
     let mut held = Vec::new();
-    let _ = deaf.read_to_end(&mut held);
+    let _ = slow_reader.read_to_end(&mut held);
     assert!(held.len() <= 16 * 1024, "{}", held.len());
     assert_eq!(token(&daemon.ask(&["data"])), given);
 }

@@ -13,7 +13,7 @@ use domo_sandbox::Fault;
 use domo_token_protocol::frame::HELLO;
 use rustix::io::ioctl_fionread;
 
-use super::common::callers::{ACCOMPLICE, STRANGER, is_root, open_folder, token_request};
+use super::common::callers::{USER_A, USER_B, is_root, open_folder, token_request};
 use super::common::wait::until;
 use super::common::{
     CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, sandbox, sandbox_and_daemon, timed,
@@ -63,7 +63,7 @@ fn daemon_without_descriptors_at_its_start_exits_75_with_the_cause() {
             assert!(line.contains("Too many open files"), "{count}: {line}");
             let hint = "raise the limit on open files";
             assert!(line.contains(hint), "{count}: {line}");
-            let (code, log) = daemon.ended();
+            let (code, log) = daemon.wait_with_log();
             assert_eq!(code, Some(75), "{count}: {log}");
             let cause = ["broker.sock", "acme.secret"];
             causes.extend(cause.into_iter().filter(|cause| line.contains(cause)));
@@ -83,8 +83,8 @@ fn two_hostile_users_with_few_descriptors_leave_room_and_renewal_continues() {
     assert!(daemon.log.contains("few descriptors"), "{}", daemon.log);
     others_are_served(&daemon, &sandbox, || {
         // A table of 32, of which two are root's: all the rest of it, then half of that for each.
-        let first = many_connections(&daemon, STRANGER, 200, 170);
-        let second = many_connections(&daemon, ACCOMPLICE, 200, 185);
+        let first = many_connections(&daemon, USER_A, 200, 170);
+        let second = many_connections(&daemon, USER_B, 200, 185);
         vec![first, second]
     });
     daemon.log.clear();
@@ -101,7 +101,7 @@ fn unread_responses_use_no_descriptor_reserved_for_renewal() {
     let daemon = Daemon::start_as(with_64_descriptors(folder.path()), folder);
     token(&daemon.ask(&["data"]));
     // All 32, as they are the daemon's own user's.
-    let mut deaf: Vec<UnixStream> = (0..32)
+    let mut idle_callers: Vec<UnixStream> = (0..32)
         .map(|_| {
             let mut caller = UnixStream::connect(daemon.socket()).unwrap();
             caller.write_all(&token_request()).unwrap();
@@ -113,7 +113,7 @@ fn unread_responses_use_no_descriptor_reserved_for_renewal() {
     let more = token_request()[HELLO..].repeat(100);
     until(|| {
         let mut least_unread = u64::MAX;
-        for caller in &mut deaf {
+        for caller in &mut idle_callers {
             let _ = caller.write(&more);
             least_unread = least_unread.min(ioctl_fionread(&*caller).unwrap());
         }
@@ -125,7 +125,7 @@ fn unread_responses_use_no_descriptor_reserved_for_renewal() {
     });
     let seen = sandbox.requests().len();
     sandbox.wait_for_requests(seen + 3, PATIENCE).unwrap();
-    assert!(sockets(&daemon) >= deaf.len());
+    assert!(sockets(&daemon) >= idle_callers.len());
 }
 
 #[test]

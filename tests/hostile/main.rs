@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use broken::answer;
 use common::callers::{
-    DAEMON, STRANGER, ask_as, first, half_a_request, is_root, open_folder, python_as, watch_request,
+    DAEMON, USER_A, ask_as, first, half_a_request, is_root, open_folder, python_as, watch_request,
 };
 use common::process::KillOnDrop;
 use common::wait::until;
@@ -156,7 +156,7 @@ fn others_are_served(daemon: &Daemon, sandbox: &Sandbox, start: impl FnOnce() ->
     let before = sockets(daemon);
     let unloaded = slowest(daemon, DAEMON, 20);
     let load_processes = start();
-    let asked = ask_as(daemon, STRANGER, STRANGER, &["--timeout", "1", "data"]);
+    let asked = ask_as(daemon, USER_A, USER_A, &["--timeout", "1", "data"]);
     let (code, stdout, stderr) = parts(&asked);
     assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
     assert!(stderr.contains("as many as"), "{stderr}");
@@ -178,7 +178,7 @@ fn others_are_served(daemon: &Daemon, sandbox: &Sandbox, start: impl FnOnce() ->
     drop(load_processes);
     let (took, ()) = timed(|| wait_for_sockets(daemon, before));
     assert!(took < Duration::from_secs(1), "as before after {took:?}");
-    token(&ask_as(daemon, STRANGER, STRANGER, &["data"]));
+    token(&ask_as(daemon, USER_A, USER_A, &["data"]));
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn five_thousand_slow_connections_of_a_user_delay_no_other_user() {
     let folder = open_folder(&sandbox, "[\"data\"]", "", "");
     let daemon = Daemon::start_as(Daemon::command_of_config(folder.path()), folder);
     others_are_served(&daemon, &sandbox, || {
-        vec![many_connections(&daemon, STRANGER, 5000, 5000 - 1024)]
+        vec![many_connections(&daemon, USER_A, 5000, 5000 - 1024)]
     });
 }
 
@@ -212,12 +212,12 @@ fn configured_limits_apply_to_connections_and_watchers_of_a_user() {
         daemon.socket().display(),
         watch_request()
     );
-    let (_, said, stderr) = parts(&python_as(STRANGER, &script).output().unwrap());
-    assert_eq!(said, "False\nFalse\nTrue\n", "{stderr}");
-    let connections = many_connections(&daemon, STRANGER, 40, 20);
+    let (_, stdout, stderr) = parts(&python_as(USER_A, &script).output().unwrap());
+    assert_eq!(stdout, "False\nFalse\nTrue\n", "{stderr}");
+    let connections = many_connections(&daemon, USER_A, 40, 20);
     token(&ask_as(&daemon, DAEMON, DAEMON, &["data"]));
     drop(connections);
-    token(&ask_as(&daemon, STRANGER, STRANGER, &["--wait", "data"]));
+    token(&ask_as(&daemon, USER_A, USER_A, &["--wait", "data"]));
 }
 
 #[test]
@@ -246,13 +246,13 @@ fn ended_watch_releases_its_watcher_permit() {
         daemon.socket().display(),
         watch_request()
     );
-    let mut command = python_as(STRANGER, &script);
+    let mut command = python_as(USER_A, &script);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert_eq!(said.next().unwrap().unwrap(), "watches");
+    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(stdout.next().unwrap().unwrap(), "watches");
     let config = fs::read_to_string(daemon.folder().join("config.toml")).unwrap();
     daemon.write("config.toml", &config.replace(", \"user\"", ""));
-    let rest: Vec<String> = said.map(Result::unwrap).collect();
+    let rest: Vec<String> = stdout.map(Result::unwrap).collect();
     assert_eq!(rest, ["True", "False"]);
     child.wait().unwrap();
 }
@@ -263,18 +263,18 @@ fn watcher_that_never_reads_buffers_16_kib_at_most_and_is_dropped_by_its_deadlin
     sandbox.always(Fault::token_size(16 * 1024));
     let limits = "[limits]\nanswer_deadline = \"1s\"\n";
     let mut daemon = Daemon::start(&(limits.to_owned() + &config_text(&sandbox, "[\"data\"]")));
-    let mut deaf = UnixStream::connect(daemon.socket()).unwrap();
-    deaf.write_all(&watch_request()).unwrap();
+    let mut idle_reader = UnixStream::connect(daemon.socket()).unwrap();
+    idle_reader.write_all(&watch_request()).unwrap();
     let mut watch = daemon.broker().watch("data").unwrap();
     for _ in 0..5 {
         watch.next().unwrap().unwrap();
     }
     daemon.wait_for_log("a caller's connection was closed");
     let tokens = sandbox.requests().len();
-    let mut held = Vec::new();
-    deaf.read_to_end(&mut held).unwrap();
-    assert!(held.len() <= 16 * 1024, "{}", held.len());
-    assert!(!held.is_empty(), "it had the start of its first token");
+    let mut received = Vec::new();
+    idle_reader.read_to_end(&mut received).unwrap();
+    assert!(received.len() <= 16 * 1024, "{}", received.len());
+    assert!(!received.is_empty(), "it had the start of its first token");
     assert!(tokens <= 8, "dropped while {tokens} tokens came");
     watch.next().unwrap().unwrap();
 }

@@ -45,10 +45,10 @@ fn slow_watchers_receive_the_final_message_at_shutdown_without_a_panic() {
                 let is_busy = |refusal: &domo_token_protocol::messages::Refusal| {
                     refusal.kind == RefusalKind::Busy
                 };
-                let told = matches!(&last, Response::Refusal(refusal) if is_busy(refusal));
-                assert!(told, "watcher {number}: {}", last.name());
+                let is_notified = matches!(&last, Response::Refusal(refusal) if is_busy(refusal));
+                assert!(is_notified, "watcher {number}: {}", last.name());
             }
-            daemon.ended()
+            daemon.wait_with_log()
         });
         assert_eq!(code, Some(0), "{log}");
         assert!(!log.contains("bug") && !log.contains("panicked"), "{log}");
@@ -58,9 +58,9 @@ fn slow_watchers_receive_the_final_message_at_shutdown_without_a_panic() {
 
 /// The last message of a watch.
 fn last(mut caller: UnixStream) -> Response {
-    let mut told = Vec::new();
-    caller.read_to_end(&mut told).unwrap();
-    let (_, mut frames) = told.split_at(GREETING);
+    let mut bytes = Vec::new();
+    caller.read_to_end(&mut bytes).unwrap();
+    let (_, mut frames) = bytes.split_at(GREETING);
     let mut last = Response::End;
     while let Some((body, used)) = frame::split(frames).unwrap() {
         last = frame::decode(body).unwrap();

@@ -267,9 +267,9 @@ fn other_responses_and_errors_are_returned_unchanged() {
         StatusCode::FORBIDDEN,
         "the scope is lacking"
     );
-    let gone = domo.send(http.get("http://127.0.0.1:1/")).unwrap_err();
+    let error = domo.send(http.get("http://127.0.0.1:1/")).unwrap_err();
     assert!(matches!(
-        gone,
+        error,
         domo_token_client::reqwest::SendError::Http(_)
     ));
     let unknown = blocking::Authorizer::new(&broker, "nosuch").unwrap();

@@ -48,17 +48,17 @@ fn tokens_and_refusals_have_one_line_each_without_secrets() {
     let path = daemon.folder().join("audit.jsonl");
     let text = token(&daemon.ask(&["data"]));
     daemon.ask(&["nosuch"]);
-    let seen = wait_for_lines(&path, 2);
+    let lines = wait_for_lines(&path, 2);
     let us = fs::metadata("/proc/self").unwrap().uid();
-    assert_eq!(seen[0]["outcome"], "served");
+    assert_eq!(lines[0]["outcome"], "served");
     assert_eq!(
-        (&seen[0]["client"], &seen[0]["scope"]),
+        (&lines[0]["client"], &lines[0]["scope"]),
         (&"acme".into(), &"data".into())
     );
-    assert_eq!(seen[0]["uid"], us);
-    assert!(seen[0]["user"].is_string() || us != 0, "{}", seen[0]);
-    assert!(seen[0]["generation"].is_u64() && seen[0]["time"].as_f64().unwrap() > 1.7e9);
-    assert_eq!(seen[1]["outcome"], "unknown_scope");
+    assert_eq!(lines[0]["uid"], us);
+    assert!(lines[0]["user"].is_string() || us != 0, "{}", lines[0]);
+    assert!(lines[0]["generation"].is_u64() && lines[0]["time"].as_f64().unwrap() > 1.7e9);
+    assert_eq!(lines[1]["outcome"], "unknown_scope");
     assert_eq!(
         fs::metadata(&path).unwrap().permissions().mode() & 0o777,
         0o600
@@ -100,13 +100,13 @@ fn tokens_sent_to_watchers_have_one_line_each() {
     let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
     let daemon = Daemon::start(&config);
     let watch = daemon.broker().watch("data").unwrap();
-    let told: Vec<u64> = watch
+    let generations: Vec<u64> = watch
         .flatten()
         .take(2)
         .map(|token| token.generation())
         .collect();
-    let seen = wait_for_lines(&daemon.folder().join("audit.jsonl"), 2);
-    for (line, generation) in seen.iter().zip(told) {
+    let lines = wait_for_lines(&daemon.folder().join("audit.jsonl"), 2);
+    for (line, generation) in lines.iter().zip(generations) {
         assert_eq!(line["outcome"], "served", "{line}");
         assert_eq!(line["generation"], generation, "{line}");
     }
@@ -123,8 +123,12 @@ fn name_of_the_maximum_request_length_is_refused_and_logged_truncated() {
             let asked = [&["-c", &name], more].concat();
             let (code, stdout, stderr) = parts(&daemon.ask(&asked));
             assert_eq!(code, Some(78), "{stderr}");
-            let said = stdout + &stderr;
-            assert!(said.contains('…') && said.len() < 2048, "{}", said.len());
+            let output = stdout + &stderr;
+            assert!(
+                output.contains('…') && output.len() < 2048,
+                "{}",
+                output.len()
+            );
         }
     }
     let path = daemon.folder().join("audit.jsonl");
@@ -151,9 +155,9 @@ fn write_failure_does_not_affect_callers_and_is_counted() {
     daemon.ask(&["nosuch"]);
     wait_for_lost(port, 3);
     let (_, log) = daemon.stop();
-    let told = "audit file /dev/stdout";
+    let notice = "audit file /dev/stdout";
     assert_eq!(
-        log.matches(told).count(),
+        log.matches(notice).count(),
         1,
         "once, and no good news: {log}"
     );
@@ -184,7 +188,7 @@ fn unread_pipe_delays_neither_start_nor_shutdown() {
     daemon.ask(&["nosuch"]);
     daemon.signal("-TERM");
     daemon.wait_for_log("what waits for it is lost lost=2");
-    let (code, log) = daemon.ended();
+    let (code, log) = daemon.wait_with_log();
     assert_eq!(code, Some(0), "{log}");
 }
 
@@ -217,10 +221,10 @@ fn symlink_exits_78_in_daemon_and_check_without_writing_through_it() {
     symlink("elsewhere", folder.path().join("audit.jsonl")).unwrap();
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(78), "{stderr}");
-    let (code, _, said) = check(&folder.path().join("config.toml"), &[]);
-    assert_eq!(code, Some(78), "{said}");
-    for said in [stderr, said] {
-        assert!(said.contains("audit.jsonl: is a symlink"), "{said}");
+    let (code, _, output) = check(&folder.path().join("config.toml"), &[]);
+    assert_eq!(code, Some(78), "{output}");
+    for output in [stderr, output] {
+        assert!(output.contains("audit.jsonl: is a symlink"), "{output}");
     }
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "kept\n");
 }

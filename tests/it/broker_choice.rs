@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::common::callers::{STRANGER, give_to, open_folder};
+use crate::common::callers::{USER_A, give_to, open_folder};
 use crate::common::namespaces::{can_be_made, with_host_socket_in};
 use crate::common::process::{KillOnDrop, wrapped};
 use crate::common::{Daemon, HOUR, parts, sandbox};
@@ -37,7 +37,7 @@ impl Host {
         for name in ["", "run", "run/domo-token", "home", "home/domo-token"] {
             let path = host.at(name);
             fs::create_dir_all(&path).unwrap();
-            chown(&path, Some(STRANGER), Some(STRANGER)).unwrap();
+            chown(&path, Some(USER_A), Some(USER_A)).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         }
         Some(host)
@@ -62,10 +62,10 @@ impl Host {
     /// The user's own broker. It reads another file: whether there is a config is the test's to say.
     fn own_broker(&self, sandbox: &Sandbox) -> Daemon {
         let folder = open_folder(sandbox, "[\"data\"]", "", "");
-        give_to(STRANGER, folder.path());
+        give_to(USER_A, folder.path());
         let mut command = Daemon::command_at(folder.path(), &self.own_socket());
         command.args(["--log", "trace"]);
-        let command = wrapped(&AS_STRANGER, &command);
+        let command = wrapped(&AS_USER_A, &command);
         Daemon::start_as(command, folder)
     }
 
@@ -84,7 +84,7 @@ impl Host {
     }
 
     fn ask(&self, arguments: &[&str]) -> Output {
-        self.helper(&AS_STRANGER, arguments)
+        self.helper(&AS_USER_A, arguments)
     }
 
     /// The broker that a token is from, by its JSON.
@@ -94,7 +94,7 @@ impl Host {
     }
 }
 
-const AS_STRANGER: [&str; 6] = [
+const AS_USER_A: [&str; 6] = [
     "setpriv",
     "--reuid",
     "4242",
@@ -167,7 +167,7 @@ fn root_of_a_user_namespace_with_a_config_never_uses_the_hosts_broker() {
     let Some(host) = Host::new(&sandbox) else {
         return;
     };
-    let root = [&AS_STRANGER[..], &["unshare", "--user", "--map-root-user"]].concat();
+    let root = [&AS_USER_A[..], &["unshare", "--user", "--map-root-user"]].concat();
     let json = ["--format", "json", "data"];
     assert_eq!(broker_of(&host.helper(&root, &json)), HOST, "no config");
     host.make_config();
@@ -207,7 +207,7 @@ fn host_named() -> String {
 fn with_nothing_in_run(host: &Host) -> Command {
     let mut helper = Command::new(env!("CARGO_BIN_EXE_domo-token"));
     helper.arg("data");
-    let mut helper = wrapped(&AS_STRANGER, &helper);
+    let mut helper = wrapped(&AS_USER_A, &helper);
     helper.env("XDG_RUNTIME_DIR", host.at("run"));
     with_host_socket_in(&host.at("home"), &helper)
 }
@@ -269,7 +269,7 @@ impl App {
             "--ignored",
             "--nocapture",
         ]);
-        let mut app = host.command(&AS_STRANGER, &app);
+        let mut app = host.command(&AS_USER_A, &app);
         app.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = KillOnDrop(app.spawn().unwrap());
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -337,7 +337,7 @@ fn sigterm_exits_0_answers_waiting_callers_and_removes_the_socket() {
         let output = waiting.wait_with_output().unwrap();
         let (code, stdout, stderr) = parts(&output);
         assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
-        let (code, log) = daemon.ended();
+        let (code, log) = daemon.wait_with_log();
         assert_eq!(code, Some(0), "{log}");
         assert!(!socket.exists());
         let mut nothing = Vec::new();

@@ -97,9 +97,9 @@ fn daemon_as_root_serves_and_warns_once() {
     let (_sandbox, mut daemon) = sandbox_and_daemon(HOUR);
     daemon.reload();
     let (_, log) = daemon.stop();
-    let told = log.matches("running as root, which it need not").count();
+    let warnings = log.matches("running as root, which it need not").count();
     let is_root = rustix::process::geteuid().is_root();
-    assert_eq!(told, usize::from(is_root), "{log}");
+    assert_eq!(warnings, usize::from(is_root), "{log}");
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use crate::common;
-use crate::common::many::{config_of, rest_shown, sandboxes, status_in_state};
+use crate::common::many::{config_of, retry_pause, sandboxes, status_in_state};
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, parts, rests, sandbox,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, parts, pauses, sandbox,
     sandbox_and_daemon, timed, token,
 };
 use domo_sandbox::{Fault, Sandbox};
@@ -47,7 +47,7 @@ fn callers_without_a_token_fail_by_their_deadline_and_recovery_is_noticed() {
     let failed = sandbox.requests().len();
     sandbox.recover();
     let seen = sandbox.wait_for_requests(failed + 1, PATIENCE * 2).unwrap();
-    let rest = rests(&seen[failed - 1..])[0];
+    let rest = pauses(&seen[failed - 1..])[0];
     assert!(rest <= Duration::from_secs(60), "{rest:?}");
     assert!(broker.with_timeout(PATIENCE).token("data").is_ok());
 }
@@ -97,7 +97,7 @@ fn retry_after_is_a_minimum_in_both_forms_and_ignored_if_invalid() {
     for (number, (value, expected)) in cases.into_iter().enumerate() {
         let set = status_in_state(&daemon, number, ScopeState::Waiting);
         if *expected.start() > 2 {
-            let rest = rest_shown(&set);
+            let rest = retry_pause(&set);
             // A date comes nearer until the answer that names it.
             let passed = if value == date {
                 boot_now().saturating_since(start).as_secs()
@@ -111,7 +111,7 @@ fn retry_after_is_a_minimum_in_both_forms_and_ignored_if_invalid() {
             assert_eq!(sandboxes[number].requests().len(), 1, "{value}");
         } else {
             let seen = sandboxes[number].wait_for_requests(2, PATIENCE).unwrap();
-            assert!(rests(&seen)[0] < Duration::from_secs(2), "{value}");
+            assert!(pauses(&seen)[0] < Duration::from_secs(2), "{value}");
         }
         let error = set["last_error"].as_str().unwrap();
         assert!(error.contains("429"), "{error}");
@@ -127,7 +127,7 @@ fn retry_after_is_honoured_although_the_body_never_arrives() {
     assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
     assert!(stderr.contains("429"), "{stderr}");
     let set = daemon.status_of("data");
-    assert!((600..=601).contains(&rest_shown(&set)), "{set}");
+    assert!((600..=601).contains(&retry_pause(&set)), "{set}");
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn retry_after_delays_the_next_request() {
     sandbox.script([Fault::status(503).retry_after("3")]);
     let _daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let seen = sandbox.wait_for_requests(2, PATIENCE).unwrap();
-    assert!(rests(&seen)[0] >= Duration::from_secs(3), "{seen:?}");
+    assert!(pauses(&seen)[0] >= Duration::from_secs(3), "{seen:?}");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn rejections_are_distinguished_from_transient_failures() {
             assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
             assert!(stderr.contains(words), "{stderr}");
             let set = status_in_state(&daemon, number, *state);
-            assert!((290..=301).contains(&rest_shown(&set)), "{set}");
+            assert!((290..=301).contains(&retry_pause(&set)), "{set}");
             let confirmations = usize::from(*words != "invalid_scope");
             assert_eq!(sandboxes[number].requests().len(), 1 + confirmations);
         }
@@ -250,7 +250,7 @@ fn repeatedly_reissued_token_is_requested_at_growing_intervals_above_the_floor()
     assert!(watch.next().unwrap().is_err(), "it dies with no successor");
     let seen = sandbox.requests();
     assert!((2..=5).contains(&seen.len()), "{seen:?}");
-    assert!(rests(&seen).iter().all(|rest| *rest >= FLOOR), "{seen:?}");
+    assert!(pauses(&seen).iter().all(|rest| *rest >= FLOOR), "{seen:?}");
     sandbox.recover();
     let next = watch.next().unwrap().unwrap();
     assert_ne!(next.generation(), first.generation());

@@ -95,8 +95,8 @@ fn daemon_that_cannot_keep_tokens_for_a_restart_warns_and_serves() {
 fn limited(daemon: &Daemon, arguments: &[&str], output: &Path) -> (Option<i32>, String) {
     let mut command = in_shell_after(NO_FILES, &daemon.helper(arguments));
     let output = fs::File::create(output).unwrap();
-    let ended = command.stdout(output).output().unwrap();
-    let (code, _, message) = parts(&ended);
+    let output = command.stdout(output).output().unwrap();
+    let (code, _, message) = parts(&output);
     (code, message)
 }
 
@@ -127,11 +127,11 @@ fn check_and_init_past_the_limit_exit_with_a_message_and_leave_nothing() {
     check.arg("check").arg("--config");
     check.arg(folder.path().join("config.toml"));
     let output = fs::File::create(folder.path().join("output")).unwrap();
-    let ended = in_shell_after(NO_FILES, &check)
+    let output = in_shell_after(NO_FILES, &check)
         .stdout(output)
         .output()
         .unwrap();
-    let (code, _, message) = parts(&ended);
+    let (code, _, message) = parts(&output);
     assert_eq!(code, Some(74), "{message}");
     assert!(message.contains("File too large"), "{message}");
 

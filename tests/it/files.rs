@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::common;
-use crate::common::callers::{STRANGER, is_root};
+use crate::common::callers::{USER_A, is_root};
 use crate::common::process::make_fifo;
 use crate::common::{
     CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, parts, run_to_end, sandbox,
@@ -22,12 +22,12 @@ fn mode(path: &Path, mode: u32) {
 fn refused(folder: &TempDir, words: &str) {
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(78), "{stderr}");
-    let (code, _, said) = check(folder.path(), &[]);
-    assert_eq!(code, Some(78), "{said}");
-    for said in [stderr, said] {
+    let (code, _, message) = check(folder.path(), &[]);
+    assert_eq!(code, Some(78), "{message}");
+    for message in [stderr, message] {
         assert!(
-            said.contains(words) && !said.contains("c4nary"),
-            "{words} in {said}"
+            message.contains(words) && !message.contains("c4nary"),
+            "{words} in {message}"
         );
     }
 }
@@ -60,7 +60,7 @@ fn secret_of_another_user_or_in_a_directory_open_to_others_is_an_error() {
     if rustix::process::geteuid().is_root() {
         let foreign = folder(&config);
         let secret = foreign.path().join("acme.secret");
-        chown(&secret, Some(STRANGER), None).unwrap();
+        chown(&secret, Some(USER_A), None).unwrap();
         refused(&foreign, "belongs to user 4242");
         // A symlink of ours that leads to it is judged by what it leads to.
         fs::rename(&secret, foreign.path().join("theirs")).unwrap();
@@ -108,10 +108,10 @@ fn config_that_others_can_write_is_an_error_and_its_syntax_can_be_checked() {
     refused(&folder, "lets others replace files in it; run: chmod go-w");
     mode(folder.path(), 0o700);
     if rustix::process::geteuid().is_root() {
-        chown(&config, Some(STRANGER), None).unwrap();
+        chown(&config, Some(USER_A), None).unwrap();
         refused(&folder, "belongs to user 4242");
         chown(&config, Some(0), None).unwrap();
-        chown(folder.path(), Some(STRANGER), None).unwrap();
+        chown(folder.path(), Some(USER_A), None).unwrap();
         refused(&folder, "belongs to user 4242, who can replace files in it");
     }
     assert_eq!(sandbox.requests().len(), 0);
@@ -207,7 +207,7 @@ fn id_file_may_be_readable_but_not_writable_by_others() {
     refused(&folder, "lets others replace files in it");
     mode(folder.path(), 0o700);
     if is_root() {
-        chown(&file, Some(STRANGER), None).unwrap();
+        chown(&file, Some(USER_A), None).unwrap();
         refused(&folder, "belongs to user 4242");
         chown(&file, Some(0), None).unwrap();
     }
@@ -237,7 +237,7 @@ fn command_whose_program_others_can_write_is_an_error_and_not_run() {
     }
     mode(&program, 0o755);
     if is_root() {
-        chown(&program, Some(STRANGER), None).unwrap();
+        chown(&program, Some(USER_A), None).unwrap();
         refused(&folder, "belongs to user 4242");
         chown(&program, Some(0), None).unwrap();
     }
@@ -261,13 +261,13 @@ fn group_readable_secret_is_accepted_from_root_only() {
         use std::os::unix::process::CommandExt;
         let mut command = Daemon::command(folder.path());
         command.arg("check");
-        command.uid(STRANGER).gid(STRANGER).current_dir("/");
+        command.uid(USER_A).gid(USER_A).current_dir("/");
         run_to_end(command)
     };
-    chown(&secret, Some(0), Some(STRANGER)).unwrap();
+    chown(&secret, Some(0), Some(USER_A)).unwrap();
     let (code, stderr) = as_user();
     assert_eq!(code, Some(0), "root's, open to our group: {stderr}");
-    chown(&secret, Some(STRANGER), Some(STRANGER)).unwrap();
+    chown(&secret, Some(USER_A), Some(USER_A)).unwrap();
     let (code, stderr) = as_user();
     assert_eq!(code, Some(78), "ours, open to our group: {stderr}");
     assert!(stderr.contains("chmod 600"), "{stderr}");

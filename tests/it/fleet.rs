@@ -125,7 +125,7 @@ fn outage(seed: u64) -> (Vec<u128>, usize) {
     };
     host.handle_fetched(set, first, Ok(granted(1)), START);
     let end = (START + LIFETIME).min(host.poll_timeout().unwrap() + HOUR / 2);
-    let (mut rests, mut last, mut wakes) = (Vec::new(), None, 0);
+    let (mut pauses, mut last, mut wakes) = (Vec::new(), None, 0);
     loop {
         let now = host.poll_timeout().unwrap();
         if now >= end {
@@ -135,7 +135,7 @@ fn outage(seed: u64) -> (Vec<u128>, usize) {
         wakes += 1;
         while let Some(command) = host.poll_command() {
             if let Command::Fetch(_, fetch_id) = command {
-                rests.extend(last.map(|last| now.saturating_since(last).as_millis()));
+                pauses.extend(last.map(|last| now.saturating_since(last).as_millis()));
                 last = Some(now);
                 host.handle_fetched(set, fetch_id, Err(unavailable()), now);
             }
@@ -153,21 +153,21 @@ fn outage(seed: u64) -> (Vec<u128>, usize) {
         );
     }
     let failed = host.status(end).next().unwrap().attempts;
-    assert_eq!(usize::try_from(failed).unwrap(), rests.len() + 1);
-    (rests, wakes)
+    assert_eq!(usize::try_from(failed).unwrap(), pauses.len() + 1);
+    (pauses, wakes)
 }
 
 #[test]
 fn outage_with_a_valid_token_affects_no_caller_and_follows_the_backoff() {
     for seed in 0..200 {
-        let (rests, wakes) = outage(seed);
-        assert!((10..50).contains(&rests.len()), "{rests:?}");
-        for (number, rest) in rests.iter().enumerate() {
+        let (pauses, wakes) = outage(seed);
+        assert!((10..50).contains(&pauses.len()), "{pauses:?}");
+        for (number, rest) in pauses.iter().enumerate() {
             let longest = 60_000.min(1000 << number.min(10));
             assert!((longest / 2..=longest).contains(rest), "{number}: {rest}");
         }
         // Each attempt is begun by one timer, and nothing else wakes it up.
-        assert!(wakes <= rests.len() + 2, "{wakes}");
+        assert!(wakes <= pauses.len() + 2, "{wakes}");
     }
 }
 
@@ -211,9 +211,9 @@ fn day_of_rejections_causes_one_confirmation_and_one_request_in_five_minutes() {
             })
         };
         let asked = requests(seed, HOUR * 24, refused);
-        let mut rests = asked.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
-        assert!(rests.next().unwrap() >= CONFIRM_AFTER);
-        assert!(rests.min().unwrap() >= DENIED_RETRY);
+        let mut pauses = asked.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
+        assert!(pauses.next().unwrap() >= CONFIRM_AFTER);
+        assert!(pauses.min().unwrap() >= DENIED_RETRY);
         assert!((280..=289).contains(&asked.len()), "{}", asked.len());
     }
 }

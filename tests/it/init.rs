@@ -12,7 +12,7 @@ use std::thread;
 use crate::common;
 use crate::common::namespaces::can_be_made;
 use crate::common::service::{SERVICE, with_service_user};
-use crate::common::{CANARY_SECRET, CLIENT_ID, HOUR, PATIENCE, parts, rests, sandbox};
+use crate::common::{CANARY_SECRET, CLIENT_ID, HOUR, PATIENCE, parts, pauses, sandbox};
 use domo_sandbox::{Fault, Sandbox};
 use serde_json::Value;
 
@@ -248,9 +248,9 @@ fn first_rejection_of_new_credentials_is_confirmed_after_5_s() {
     let (code, _, stderr) = parts(&init_with(&input, &[], &arguments));
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stderr.contains("trying once more in 5 s"), "{stderr}");
-    let rests = rests(&sandbox.requests());
-    assert_eq!(rests.len(), 1);
-    assert!((5..7).contains(&rests[0].as_secs()), "{rests:?}");
+    let pauses = pauses(&sandbox.requests());
+    assert_eq!(pauses.len(), 1);
+    assert!((5..7).contains(&pauses[0].as_secs()), "{pauses:?}");
 }
 
 /// A proxy on the way to https servers, which passes on the head of each CONNECT.

@@ -5,7 +5,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
-use crate::common::callers::{STRANGER, ask_as, is_root};
+use crate::common::callers::{USER_A, ask_as, is_root};
 use crate::common::process::make_fifo;
 use crate::common::wait::until;
 use crate::common::{
@@ -85,7 +85,7 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
     let mut daemon = start(&config);
     fs::set_permissions(daemon.folder(), Permissions::from_mode(0o755)).unwrap();
     daemon.wait_for_log("client=\"gamma\"");
-    let as_stranger = |arguments: &[&str]| ask_as(&daemon, STRANGER, STRANGER, arguments);
+    let as_user_a = |arguments: &[&str]| ask_as(&daemon, USER_A, USER_A, arguments);
     for (client, code, reason) in [
         ("beta", 78, "missing.secret: No such file"),
         ("gamma", 75, "exit status: 3"),
@@ -95,13 +95,13 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
         assert_eq!(explained, Some(code), "{why}");
         assert!(why.contains("decision: may not have this token"), "{why}");
         assert!(why.contains(reason), "{why}");
-        let (explained, why, _) = parts(&as_stranger(&explain));
+        let (explained, why, _) = parts(&as_user_a(&explain));
         assert_eq!(explained, Some(code), "{why}");
         assert!(why.contains("could not be loaded; ask the"), "{why}");
         assert!(!why.contains(reason), "{why}");
         let shown = refused(&daemon.ask(&["-c", client, "data"]), code, reason);
         assert!(shown.contains("could not be loaded: "), "{shown}");
-        let hidden = refused(&as_stranger(&["-c", client, "data"]), code, "could not be");
+        let hidden = refused(&as_user_a(&["-c", client, "data"]), code, "could not be");
         assert!(!hidden.contains(reason), "{hidden}");
         let advice = format!(
             "client \"{client}\" could not be loaded; ask the operator, who can run: sudo domo-tokend check"
@@ -114,17 +114,17 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
         );
         let (_, shown, _) = parts(&daemon.ask(&["status", "--json"]));
         assert!(shown.contains(reason), "{reason} in {shown}");
-        let (code, hidden, _) = parts(&as_stranger(&["status", "--json"]));
+        let (code, hidden, _) = parts(&as_user_a(&["status", "--json"]));
         assert!(hidden.contains("could not be loaded"), "{hidden}");
         assert!(!hidden.contains(reason), "{hidden}");
         assert_eq!(code, Some(78), "{hidden}");
-        let (_, table, _) = parts(&as_stranger(&["status"]));
+        let (_, table, _) = parts(&as_user_a(&["status"]));
         let row = format!("{client:7} data    not loaded");
         assert!(table.contains(&row), "{row} in {table}");
     }
     // Whether there is such a client at all is hidden as well.
     let denied = |client: &str| {
-        let shown = refused(&as_stranger(&["-c", client, "data"]), 77, "may not have");
+        let shown = refused(&as_user_a(&["-c", client, "data"]), 77, "may not have");
         let (_, text) = shown.split_once("may not have").unwrap();
         text.replace(client, "")
     };
@@ -150,9 +150,9 @@ fn failing_reload_keeps_credentials_and_scope_sets_and_applies_the_access_table(
     };
     let mut daemon = start(&config("acme.secret", "[\"data\", \"user\"]", ""));
     fs::set_permissions(daemon.folder(), Permissions::from_mode(0o755)).unwrap();
-    let as_stranger =
-        |daemon: &Daemon, scope: &str| ask_as(daemon, STRANGER, STRANGER, &["-c", "beta", scope]);
-    let held = token(&as_stranger(&daemon, "user"));
+    let as_user_a =
+        |daemon: &Daemon, scope: &str| ask_as(daemon, USER_A, USER_A, &["-c", "beta", scope]);
+    let held = token(&as_user_a(&daemon, "user"));
     let access = "[clients.beta.access]\ndata = { users = [4243] }\n";
     daemon.write(
         "config.toml",
@@ -160,10 +160,10 @@ fn failing_reload_keeps_credentials_and_scope_sets_and_applies_the_access_table(
     );
     daemon.reload();
     assert!(daemon.log.contains("its previous credentials stay in use"));
-    refused(&as_stranger(&daemon, "user"), 77, "may not have");
+    refused(&as_user_a(&daemon, "user"), 77, "may not have");
     daemon.write("config.toml", &config("missing.secret", "[\"data\"]", ""));
     daemon.reload();
-    assert_eq!(token(&as_stranger(&daemon, "user")), held);
+    assert_eq!(token(&as_user_a(&daemon, "user")), held);
     let error = daemon.status_of("user")["credentials_error"].to_string();
     assert!(error.contains("missing.secret"), "{error}");
     assert_eq!(sandbox.requests().len(), 3);

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Output, Stdio};
 
-use crate::common::callers::{ACCOMPLICE, STRANGER, daemon_as, is_root, open_folder, python_as};
+use crate::common::callers::{USER_A, USER_B, daemon_as, is_root, open_folder, python_as};
 use crate::common::namespaces::{
     Container, can_be_made, can_shift_clocks, with_boot_clock, with_host_socket_in,
 };
@@ -18,7 +18,7 @@ use domo_token_client::clock::boot_now;
 use tempfile::TempDir;
 
 /// The users that a broker runs as, and those that ask it.
-const USERS: [u32; 2] = [0, ACCOMPLICE];
+const USERS: [u32; 2] = [0, USER_B];
 
 /// A daemon of that user, whose socket all can reach.
 fn daemon_of(uid: u32, sandbox: &Sandbox) -> Daemon {
@@ -34,7 +34,7 @@ fn each(check: impl Fn(Container, u32, &Daemon, &str)) {
     for server in USERS {
         let daemon = daemon_of(server, &sandbox);
         for container in Container::ALL {
-            for caller in [0, STRANGER] {
+            for caller in [0, USER_A] {
                 let name = format!("broker of user {server}, caller {caller} in {container:?}");
                 check(container, caller, &daemon, &name);
             }
@@ -56,9 +56,12 @@ fn helper_in_a_container_is_served() {
         assert_eq!(token(&ask(&env)), here, "exec: {name}");
         let status = ask(&["status", "--quiet"]);
         assert_eq!(status.status.code(), Some(0), "status: {name}");
-        let (code, why, _) = parts(&ask(&["--explain", "data"]));
+        let (code, explanation, _) = parts(&ask(&["--explain", "data"]));
         assert_eq!(code, Some(0), "explain: {name}");
-        assert!(why.contains(&format!("uid {caller},")), "{name}: {why}");
+        assert!(
+            explanation.contains(&format!("uid {caller},")),
+            "{name}: {explanation}"
+        );
         // With the shell, the first process there, all others end.
         let script = "{ \"$@\" & } | { read -r line; echo \"$line\"; }";
         let watch = wrapped(
@@ -165,10 +168,10 @@ fn app_in_a_container_is_served() {
         app.env(SOCKET, daemon.socket());
         let output = run(container, caller, &app);
         let (stdout, stderr) = (&output.stdout, &output.stderr);
-        let told = [stdout.as_slice(), stderr].concat();
-        let told = String::from_utf8_lossy(&told);
-        assert!(output.status.success(), "{name}: {told}");
-        assert!(told.contains("1 passed"), "{name}: {told}");
+        let printed = [stdout.as_slice(), stderr].concat();
+        let printed = String::from_utf8_lossy(&printed);
+        assert!(output.status.success(), "{name}: {printed}");
+        assert!(printed.contains("1 passed"), "{name}: {printed}");
     });
 }
 
@@ -237,11 +240,11 @@ fn impostor_in_a_directory_of_others_is_untrusted_in_a_container() {
     if !can_be_made() {
         return;
     }
-    let owner_and_mode = [(0, 0o1777), (0, 0o1775), (ACCOMPLICE, 0o1777), (0, 0o777)];
+    let owner_and_mode = [(0, 0o1777), (0, 0o1775), (USER_B, 0o1777), (0, 0o777)];
     for (owner, mode) in owner_and_mode {
         let impostor = Impostor::listen(4299, owner, mode);
         for container in Container::ALL {
-            for caller in [0, STRANGER] {
+            for caller in [0, USER_A] {
                 let ask = helper(&impostor.socket(), &["data"]);
                 let name = format!("{caller} in {container:?}, {mode:o} of user {owner}");
                 assert_untrusted(&run(container, caller, &ask), &name);
@@ -263,7 +266,7 @@ fn symlink_to_an_impostor_is_untrusted_in_a_container() {
     std::os::unix::fs::symlink(impostor.socket(), &link).unwrap();
     for container in Container::ALL {
         let ask = helper(&link, &["data"]);
-        assert_untrusted(&run(container, STRANGER, &ask), &format!("{container:?}"));
+        assert_untrusted(&run(container, USER_A, &ask), &format!("{container:?}"));
     }
     assert!(!impostor.received_a_request());
 }
@@ -284,7 +287,7 @@ fn default_path_is_used_in_a_container_unless_others_can_write_there() {
     let sandbox = sandbox(HOUR);
     let daemon = daemon_of(0, &sandbox);
     for container in Container::ALL {
-        for caller in [0, STRANGER] {
+        for caller in [0, USER_A] {
             let output = by_default_paths(container, caller, daemon.folder());
             assert_eq!(output.status.code(), Some(0), "{container:?} {output:?}");
         }
@@ -292,7 +295,7 @@ fn default_path_is_used_in_a_container_unless_others_can_write_there() {
     for (owner, mode) in [(0, 0o1777), (0, 0o1775)] {
         let impostor = Impostor::listen(4299, owner, mode);
         for container in Container::ALL {
-            let output = by_default_paths(container, STRANGER, impostor.folder.path());
+            let output = by_default_paths(container, USER_A, impostor.folder.path());
             assert_untrusted(&output, &format!("{container:?} {mode:o}"));
         }
         assert!(!impostor.received_a_request());
@@ -308,7 +311,7 @@ fn writable_directory_above_a_default_path_is_untrusted_in_a_user_namespace() {
     let impostor = Impostor::listen(4299, 4299, 0o755);
     let mut ask = Command::new(env!("CARGO_BIN_EXE_domo-token"));
     ask.arg("data");
-    let ask = Container::PidAndUser.command(STRANGER, &ask);
+    let ask = Container::PidAndUser.command(USER_A, &ask);
     let ask = wrapped(&["sh", "-c", "chmod 1777 /run && exec \"$@\"", "sh"], &ask);
     let output = with_host_socket_in(impostor.folder.path(), &ask).output();
     assert_untrusted(&output.unwrap(), "a sticky /run");

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
 
-use crate::common::callers::{STRANGER, is_root};
+use crate::common::callers::{USER_A, is_root};
 use crate::common::namespaces::can_be_made;
 use crate::common::process::wrapped;
 use crate::common::{Daemon, HOUR, config_text, folder, helper, parts, sandbox, token};
@@ -161,7 +161,7 @@ fn socket_directory_without_write_access_exits_69() {
     let folder = open_folder();
     let path = folder.path().to_str().unwrap();
     let ask = ["--socket", path, "data"];
-    let output = ask_on(folder.path(), "", STRANGER, &ask, &[]);
+    let output = ask_on(folder.path(), "", USER_A, &ask, &[]);
     let end =
         format!("that is a directory; name the socket in it with: --socket {path}/broker.sock");
     assert_ends(&output, 69, &end);
@@ -177,7 +177,7 @@ fn error_names_init_on_a_host_without_setup_and_start_on_one_with_setup() {
                    touch /etc/systemd/system/domo-tokend.service && ";
     let ask = |prepare: &str, user| ask_on(folder.path(), prepare, user, &["data"], &[]);
     let error = assert_ends(
-        &ask(systemd, STRANGER),
+        &ask(systemd, USER_A),
         69,
         "not set up yet; run: sudo domo-tokend init",
     );
@@ -192,14 +192,14 @@ fn error_names_init_on_a_host_without_setup_and_start_on_one_with_setup() {
     let config =
         format!("{systemd} mkdir /etc/domo-token && touch /etc/domo-token/config.toml && ");
     let start = "start it with: sudo systemctl start domo-tokend";
-    assert_ends(&ask(&config, STRANGER), 69, start);
+    assert_ends(&ask(&config, USER_A), 69, start);
     assert_ends(
         &ask(&config, 0),
         69,
         "start it with: systemctl start domo-tokend",
     );
     let named = [("DOMO_TOKEN_SOCKET", HOST)];
-    let named = ask_on(folder.path(), &config, STRANGER, &["data"], &named);
+    let named = ask_on(folder.path(), &config, USER_A, &["data"], &named);
     assert_ends(&named, 69, start);
 }
 
@@ -215,7 +215,7 @@ fn error_for_the_own_broker_names_its_unit_or_lingering() {
     let home = ("XDG_CONFIG_HOME", folder.path().to_str().unwrap());
     let session = ("XDG_RUNTIME_DIR", "/run/user/4242");
     let ask = |prepare: &str, env: &[(&str, &str)]| {
-        ask_on(folder.path(), prepare, STRANGER, &["data"], env)
+        ask_on(folder.path(), prepare, USER_A, &["data"], env)
     };
     let systemd = "mkdir -p /run/systemd/system && ";
     let error = assert_ends(
@@ -272,7 +272,7 @@ fn time_out_without_a_greeting_names_systemctl_status() {
     let mount = "mkdir /run/domo-token && mount --bind \"$0\" /run/domo-token && ";
     let ask = || {
         let words = ["--timeout", "1", "data"];
-        ask_on(folder.path(), mount, STRANGER, &words, &[])
+        ask_on(folder.path(), mount, USER_A, &words, &[])
     };
     let socket = folder.path().join("broker.sock");
     listen(&socket, b"");
@@ -304,7 +304,7 @@ fn time_out_of_the_own_broker_names_systemctl_user_status() {
                    mount --bind \"$0\" /run/user/4242/domo-token && ";
     let session = [("XDG_RUNTIME_DIR", "/run/user/4242")];
     let words = ["--timeout", "1", "data"];
-    let output = ask_on(folder.path(), prepare, STRANGER, &words, &session);
+    let output = ask_on(folder.path(), prepare, USER_A, &words, &session);
     assert_ends(&output, 75, "see: systemctl --user status domo-tokend");
 }
 
@@ -344,7 +344,7 @@ fn closed_socket_names_the_command_that_joins_its_group() {
             "mkdir /run/domo-token && mount --bind \"$0\" /run/domo-token && \
              printf 'domo-token-users:x:993:{members}\\n' > /etc/group && "
         );
-        ask_on(folder.path(), &prepare, STRANGER, &["data"], &[])
+        ask_on(folder.path(), &prepare, USER_A, &["data"], &[])
     };
     let join = "join it, and log in again: sudo adduser etl domo-token-users";
     let error = assert_ends(&ask("ann"), 77, join);

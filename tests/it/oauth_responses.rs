@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::common::many::{config_of, sandboxes};
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, PATIENCE, config_text, parts, rests, sandbox, token};
+use crate::common::{Daemon, HOUR, PATIENCE, config_text, parts, pauses, sandbox, token};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domo_sandbox::Fault;
@@ -178,7 +178,7 @@ fn rejection_that_asks_to_retry_later_is_followed_by_a_token_after_that_time() {
     token(&daemon.ask(&["--timeout", "30", "data"]));
     let seen = sandbox.requests();
     assert_eq!(seen.len(), 2);
-    assert!(rests(&seen)[0] >= Duration::from_millis(1900), "{seen:?}");
+    assert!(pauses(&seen)[0] >= Duration::from_millis(1900), "{seen:?}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn first_of(unshare: u32) -> u32 {
 }
 
 /// Waits for the end of a process, which nobody may have reaped yet.
-fn until_ended(pid: u32) {
+fn wait_until_ended(pid: u32) {
     until(|| {
         let all = processes();
         match all.into_iter().find(|(other, ..)| *other == pid) {
@@ -106,7 +106,7 @@ fn daemon_as_pid_1_reaps_orphans_and_keeps_the_status_of_its_commands() {
     });
     token(&daemon.ask(&["data"]));
     send_signal(first, "-TERM");
-    let (code, log) = daemon.ended();
+    let (code, log) = daemon.wait_with_log();
     assert_eq!(code, Some(0), "{log}");
     assert!(!log.contains("client not loaded"), "{log}");
 }
@@ -155,8 +155,8 @@ fn check_and_init_as_pid_1_end_by_a_signal_while_they_wait_for_domo() {
             let mut unshare = as_pid_1(arguments, &folder.path().join("acme.secret"));
             let held = listener.accept().unwrap();
             send_signal(first_of(unshare.id()), signal);
-            let ended = unshare.wait().unwrap();
-            assert_eq!(ended.code(), Some(code), "{arguments:?} {signal}");
+            let status = unshare.wait().unwrap();
+            assert_eq!(status.code(), Some(code), "{arguments:?} {signal}");
             drop(held);
         }
     }
@@ -188,7 +188,7 @@ fn stopping_daemon_kills_secret_commands_with_their_children() {
     let pids = hanging_pids(daemon.folder());
     let (code, log) = daemon.stop();
     assert_eq!(code, Some(0), "{log}");
-    pids.into_iter().for_each(until_ended);
+    pids.into_iter().for_each(wait_until_ended);
 }
 
 #[test]
@@ -205,8 +205,8 @@ fn check_ended_by_a_signal_kills_secret_commands_with_their_children() {
         let mut check = check.spawn().unwrap();
         let pids = hanging_pids(folder.path());
         send_signal(check.id(), signal);
-        let ended = check.wait().unwrap();
-        assert!(ended.signal().is_some(), "{signal}: {ended}");
-        pids.into_iter().for_each(until_ended);
+        let status = check.wait().unwrap();
+        assert!(status.signal().is_some(), "{signal}: {status}");
+        pids.into_iter().for_each(wait_until_ended);
     }
 }

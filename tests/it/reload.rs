@@ -140,12 +140,12 @@ fn watcher_receives_the_current_token_each_new_one_and_one_message_per_outage() 
     let second = next(&mut watch);
     assert_ne!(first, second);
     sandbox.always(Fault::status(503));
-    let told = loop {
+    let error = loop {
         if let Err(error) = watch.next().unwrap() {
             break error;
         }
     };
-    assert!(matches!(told, Error::TryLater { .. }), "{told:?}");
+    assert!(matches!(error, Error::TryLater { .. }), "{error:?}");
     sandbox.recover();
     let after = next(&mut watch);
     assert_ne!(after, second);

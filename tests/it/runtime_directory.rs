@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::common::callers::STRANGER;
+use crate::common::callers::USER_A;
 use crate::common::namespaces::can_be_made;
 use crate::common::process::wrapped;
 use crate::common::{CANARY_SECRET, HOUR, config_text, parts, sandbox, token};
@@ -28,7 +28,7 @@ fn home(sandbox: &Sandbox) -> TempDir {
     let config = home.path().join(".config");
     let file = folder.join("config.toml");
     for path in [home.path(), &config, &folder, &file, &secret] {
-        chown(path, Some(STRANGER), Some(STRANGER)).unwrap();
+        chown(path, Some(USER_A), Some(USER_A)).unwrap();
     }
     home
 }
@@ -44,7 +44,7 @@ fn run(home: &Path, prepare: &str, runtime: Option<&str>, script: &str) -> Outpu
     if let Some(runtime) = runtime {
         shell.env("XDG_RUNTIME_DIR", runtime);
     }
-    let id = STRANGER.to_string();
+    let id = USER_A.to_string();
     let as_user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
     let script = format!("mount -t tmpfs -o mode=755 none /run && {prepare} exec \"$@\"");
     let shell = wrapped(&as_user, &shell);

@@ -29,7 +29,7 @@ fn leaking_daemon(script: &str, folder: &Path) -> Command {
     command
         .env_clear()
         .stdin(Stdio::piped())
-        .stdout(common::daemon::said(folder));
+        .stdout(common::daemon::stdout_file(folder));
     command.arg(file).arg(folder);
     command
 }
@@ -40,8 +40,8 @@ fn found(script: &str, more: impl FnOnce(&mut Command)) -> Option<String> {
     let mut command = leaking_daemon(script, folder.path());
     more(&mut command);
     let daemon = Daemon::start_as(command, folder);
-    let ended = catch_unwind(AssertUnwindSafe(|| drop(daemon)));
-    let panic = ended.err()?;
+    let result = catch_unwind(AssertUnwindSafe(|| drop(daemon)));
+    let panic = result.err()?;
     Some(panic.downcast_ref::<String>().unwrap().clone())
 }
 
@@ -52,7 +52,7 @@ fn planted_secret_or_token_is_detected_in_each_place() {
         let log = found(&format!("echo {what} >&2"), |_| {}).unwrap();
         assert!(log.contains("the log"), "{log}");
         let printed = found(&format!("echo {what}"), |_| {}).unwrap();
-        assert!(printed.contains("the file said"), "{printed}");
+        assert!(printed.contains("the file stdout"), "{printed}");
         let file = found(&format!("echo {what} >$1/kept.json"), |_| {}).unwrap();
         assert!(file.contains("kept.json"), "{file}");
         let argument = found(":", |command| {
@@ -91,12 +91,12 @@ fn a_crash_leaves_no_core() {
     command.current_dir(folder.path()).stdout(Stdio::null());
     let mut daemon = Daemon::start_as(command, folder);
     daemon.wait_for_log("token obtained");
-    let place = daemon.folder().to_owned();
+    let folder = daemon.folder().to_owned();
     daemon.signal("-ABRT");
     let status = daemon.wait();
     assert_eq!(status.signal(), Some(6), "{status}");
     assert!(!status.core_dumped(), "{status}");
-    let left = fs::read_dir(place)
+    let left = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name());
     let cores = left.filter(|name| name.to_string_lossy().contains("core"));

@@ -106,7 +106,7 @@ fn daemon_whose_path_another_one_holds_exits_75_and_keeps_that_socket() {
     let _second_daemon = daemon_at(&sandbox, &socket);
     first.signal("-CONT");
     first.wait_for_log("another domo-tokend serves");
-    let (code, log) = first.ended();
+    let (code, log) = first.wait_with_log();
     assert_eq!(code, Some(75), "{log}");
     ask(&socket);
 }
@@ -131,7 +131,7 @@ fn daemon_that_cannot_rebind_refuses_its_waiters_and_exits_75() {
     fs::write(directory, "not a directory").unwrap();
     let line = daemon.wait_for_log("cannot be bound again yet");
     assert!(line.contains("ERROR"), "{line}");
-    let (code, log) = daemon.ended();
+    let (code, log) = daemon.wait_with_log();
     assert_eq!(code, Some(75), "{log}");
     assert!(
         log.contains("domo-tokend: socket removed or replaced"),

@@ -280,8 +280,11 @@ fn watch_on_a_pipe_prints_only_changes() {
     for mut child in [machine, person] {
         child.kill().unwrap();
         let output = child.wait_with_output().unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert!(told.lines().count() <= 1, "one word of an outage: {told}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            stderr.lines().count() <= 1,
+            "one word of an outage: {stderr}"
+        );
     }
 }
 

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::common;
-use crate::common::callers::{STRANGER, give_to, is_root};
+use crate::common::callers::{USER_A, give_to, is_root};
 use crate::common::process::make_fifo;
 use crate::common::wait::until;
 use crate::common::{Daemon, HOUR, config_text, folder, helper, parts, run_to_end, sandbox, token};
@@ -307,11 +307,11 @@ fn server_of_an_inherited_socket_stays_the_user_that_bound_it() {
     let listener = UnixListener::bind(&path).unwrap();
     // Root's, as systemd's directories are; the daemon is another user.
     for name in ["config.toml", "acme.secret"] {
-        chown(folder.path().join(name), Some(STRANGER), None).unwrap();
+        chown(folder.path().join(name), Some(USER_A), None).unwrap();
     }
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = activated(folder.path(), "broker", "3<&0");
-    command.stdin(OwnedFd::from(listener)).uid(STRANGER);
+    command.stdin(OwnedFd::from(listener)).uid(USER_A);
     let daemon = Daemon::start_as(command, folder);
     let output = helper(&path, &["data"]).output().unwrap();
     token(&output);
@@ -558,7 +558,7 @@ fn callers_of_a_daemon_that_cannot_start_are_refused_and_do_not_restart_it() {
         .map(|_| helper(&path, &["data"]).spawn().unwrap())
         .collect();
     // Each is in the backlog by now, or soon: the daemon is run until all have been told.
-    let told = callers.into_iter().map(|mut caller| {
+    let outputs = callers.into_iter().map(|mut caller| {
         while caller.try_wait().unwrap().is_none() {
             let mut command = activated(folder.path(), "broker", "3<&0");
             command.stdin(OwnedFd::from(listener.try_clone().unwrap()));
@@ -566,7 +566,7 @@ fn callers_of_a_daemon_that_cannot_start_are_refused_and_do_not_restart_it() {
         }
         parts(&caller.wait_with_output().unwrap())
     });
-    for (code, stdout, stderr) in told {
+    for (code, stdout, stderr) in outputs {
         assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
         assert!(stderr.contains("cannot start"), "{stderr}");
     }
@@ -590,22 +590,18 @@ fn start_error_is_the_last_status_text() {
 }
 
 /// A daemon that runs as a user that no database knows.
-fn daemon_of_stranger(sandbox: &Sandbox, more: &[&str]) -> Daemon {
+fn daemon_of_user_a(sandbox: &Sandbox, more: &[&str]) -> Daemon {
     let folder = folder(&config_text(sandbox, "[\"data\"]"));
-    give_to(STRANGER, folder.path());
+    give_to(USER_A, folder.path());
     let mut command = Daemon::command(folder.path());
-    command
-        .uid(STRANGER)
-        .gid(STRANGER)
-        .current_dir("/")
-        .args(more);
+    command.uid(USER_A).gid(USER_A).current_dir("/").args(more);
     Daemon::start_as(command, folder)
 }
 
 /// What that user hears when it reads a file of the daemon in `/proc`.
 fn look(daemon: &Daemon, name: &str) -> String {
     let mut look = Command::new("/bin/head");
-    look.uid(STRANGER).gid(STRANGER).current_dir("/");
+    look.uid(USER_A).gid(USER_A).current_dir("/");
     look.arg("-c1")
         .arg(format!("/proc/{}/{name}", daemon.pid()));
     parts(&look.output().unwrap()).2
@@ -618,13 +614,13 @@ fn daemon_is_not_dumpable_by_its_own_user() {
         return;
     }
     let sandbox = sandbox(HOUR);
-    let daemon = daemon_of_stranger(&sandbox, &[]);
+    let daemon = daemon_of_user_a(&sandbox, &[]);
     // At 0, where nothing is, an open memory can't be read either, but the error is another.
     for name in ["environ", "mem", "maps", "fd", "auxv"] {
-        let said = look(&daemon, name);
-        assert!(said.contains(DENIED), "{name}: {said}");
+        let stderr = look(&daemon, name);
+        assert!(stderr.contains(DENIED), "{name}: {stderr}");
     }
-    let open = daemon_of_stranger(&sandbox, &["--debuggable"]);
+    let open = daemon_of_user_a(&sandbox, &["--debuggable"]);
     for name in ["environ", "maps", "auxv"] {
         assert_eq!(look(&open, name), "", "{name} of an open one");
     }

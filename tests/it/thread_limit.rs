@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use tempfile::TempDir;
 
-use crate::common::callers::{STRANGER, give_to, is_root};
+use crate::common::callers::{USER_A, give_to, is_root};
 use crate::common::process::wrapped;
 use crate::common::{Daemon, HOUR, client_text, config_text, folder, parts, sandbox, token};
 
@@ -38,7 +38,7 @@ fn daemon_without_threads_serves_warns_and_stops() {
     );
     fs::write(folder.path().join("config.toml"), config).unwrap();
     // Its own process is as many as its user may have.
-    let mut daemon = start_limited(folder, STRANGER, 1);
+    let mut daemon = start_limited(folder, USER_A, 1);
     daemon.wait_for_log("file changes are not noticed: cannot start a thread");
     token(&daemon.ask(&["data"]));
     daemon.wait_for_log("lines are lost until it can be written");
@@ -77,7 +77,7 @@ fn daemon_with_few_threads_serves_and_stops() {
         let config = format!("{config}[audit]\nfile = \"{}\"\n", audit.display());
         fs::write(folder.path().join("config.toml"), config).unwrap();
         // Threads of another test's daemon must not count.
-        let daemon = start_limited(folder, STRANGER + threads, threads);
+        let daemon = start_limited(folder, USER_A + threads, threads);
         token(&daemon.ask(&["data"]));
         let (code, log) = daemon.stop();
         assert_eq!(code, Some(0), "{threads} threads: {log}");

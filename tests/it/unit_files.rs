@@ -41,13 +41,14 @@ fn analyze(folder: &Path, arguments: &[&str], names: &[&str]) -> Option<(Option<
         return None;
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let said = text(&output.stdout) + &text(&output.stderr);
-    Some((output.status.code(), said))
+    let printed = text(&output.stdout) + &text(&output.stderr);
+    Some((output.status.code(), printed))
 }
 
 /// The lines that are about our units; those about the host's own aren't ours to mend.
-fn messages_about_our_units(said: &str) -> Vec<&str> {
-    said.lines()
+fn messages_about_our_units(output: &str) -> Vec<&str> {
+    output
+        .lines()
         .filter(|line| line.contains("domo-token"))
         .collect()
 }
@@ -59,12 +60,12 @@ const USER: [&str; 3] = ["--user", "verify", "--man=no"];
 fn system_and_user_units_pass_systemd_analyze_verify() {
     for (folder, arguments) in [("", &SYSTEM[..]), ("user", &USER[..])] {
         let copy = units(folder);
-        let Some((code, said)) = analyze(copy.path(), arguments, &UNITS) else {
+        let Some((code, output)) = analyze(copy.path(), arguments, &UNITS) else {
             return;
         };
         assert!(
-            code == Some(0) && messages_about_our_units(&said).is_empty(),
-            "{said}"
+            code == Some(0) && messages_about_our_units(&output).is_empty(),
+            "{output}"
         );
     }
 }
@@ -78,10 +79,14 @@ fn unknown_key_in_a_unit_is_reported_by_systemd_analyze() {
             let text = fs::read_to_string(&path).unwrap();
             fs::write(path, text.replace("[Unit]\n", "[Unit]\nNoSuchKey=yes\n")).unwrap();
         }
-        let Some((_, said)) = analyze(copy.path(), arguments, &UNITS) else {
+        let Some((_, output)) = analyze(copy.path(), arguments, &UNITS) else {
             return;
         };
-        assert_eq!(messages_about_our_units(&said).len(), UNITS.len(), "{said}");
+        assert_eq!(
+            messages_about_our_units(&output).len(),
+            UNITS.len(),
+            "{output}"
+        );
     }
 }
 
@@ -89,11 +94,13 @@ fn unknown_key_in_a_unit_is_reported_by_systemd_analyze() {
 fn service_has_a_low_exposure_score() {
     let copy = units("");
     let arguments = ["security", "--offline=yes", "--threshold=15"];
-    let Some((code, said)) = analyze(copy.path(), &arguments, &UNITS[..1]) else {
+    let Some((code, output)) = analyze(copy.path(), &arguments, &UNITS[..1]) else {
         return;
     };
-    let overall = said.lines().find(|line| line.contains("Overall exposure"));
-    assert!(code == Some(0) && overall.is_some(), "{said}");
+    let overall = output
+        .lines()
+        .find(|line| line.contains("Overall exposure"));
+    assert!(code == Some(0) && overall.is_some(), "{output}");
 }
 
 #[test]

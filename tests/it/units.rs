@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use domo_sandbox::Sandbox;
 
 use crate::common::callers::{
-    ACCOMPLICE, STRANGER, daemon_as, is_root, open_daemon, open_folder, token_request,
+    USER_A, USER_B, daemon_as, is_root, open_daemon, open_folder, token_request,
 };
 use crate::common::namespaces::{Container, can_be_made};
 use crate::common::process::wrapped;
@@ -123,7 +123,7 @@ fn hardened_helper_is_found_in_its_unit_by_a_daemon_of_any_user() {
         return;
     };
     let sandbox = sandbox(HOUR);
-    for owner in [STRANGER, ACCOMPLICE] {
+    for owner in [USER_A, USER_B] {
         let folder = open_folder(&sandbox, "[\"data\"]", "", &unit.rule());
         let daemon = daemon_as(owner, folder);
         let socket = daemon.socket();
@@ -187,14 +187,11 @@ fn process_that_changes_its_user_after_connecting_is_in_no_unit() {
         let script = format!("{before}; s.connect(path); {after}; s.send(request); answer(s)");
         unit.python(&daemon, &script)
     };
-    let [other, root] = [STRANGER, 0].map(|user| format!("os.seteuid({user})"));
+    let [other, root] = [USER_A, 0].map(|user| format!("os.seteuid({user})"));
     assert_eq!(changed(&other, "pass"), "GRANTED");
     assert_eq!(changed(&other, &root), "REFUSED");
     assert_eq!(changed("pass", &other), "REFUSED");
-    assert_eq!(
-        changed("pass", &format!("os.setegid({STRANGER})")),
-        "REFUSED"
-    );
+    assert_eq!(changed("pass", &format!("os.setegid({USER_A})")), "REFUSED");
 }
 
 /// In a PID namespace: a process connects and ends, a process of the unit gets its pid, and then a

@@ -120,7 +120,7 @@ fn exec_leaves_no_descriptors_of_its_own_to_the_command() {
         .stdin(Stdio::null())
         .output();
     let usual = parts(&usual.unwrap()).1;
-    let open = |place: &[&str]| parts(&daemon.ask(&[place, &["data", "--"], &list].concat())).1;
+    let open = |option: &[&str]| parts(&daemon.ask(&[option, &["data", "--"], &list].concat())).1;
     assert_eq!(open(&["exec"]), usual);
     let more: Vec<String> = open(&["exec", "--fd", "77"])
         .lines()

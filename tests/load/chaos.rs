@@ -34,16 +34,16 @@ struct Seen {
 fn twenty_callers_receive_no_expired_token_and_no_late_answer_during_outages() {
     let (sandbox, daemon) = sandbox_and_daemon(LIFETIME);
     let socket = daemon.socket();
-    let over = AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let seen: Vec<Seen> = thread::scope(|scope| {
         let callers: Vec<_> = (0..20)
             .zip(DEADLINES.iter().cycle())
-            .map(|(_, deadline)| scope.spawn(|| ask_until(&over, &socket, *deadline)))
+            .map(|(_, deadline)| scope.spawn(|| ask_until(&stop, &socket, *deadline)))
             .collect();
         cause_outages(&sandbox);
-        over.store(true, Ordering::Relaxed);
-        let ended = callers.into_iter().map(thread::ScopedJoinHandle::join);
-        ended.map(|seen| seen.unwrap()).collect()
+        stop.store(true, Ordering::Relaxed);
+        let results = callers.into_iter().map(thread::ScopedJoinHandle::join);
+        results.map(|seen| seen.unwrap()).collect()
     });
     let requests = sandbox.requests().len();
     let cycles = usize::try_from(MINUTE.as_secs() / CYCLE.as_secs()).unwrap();
@@ -89,11 +89,11 @@ fn wait(time: &Receiver<()>, span: Duration) {
     let _ = time.recv_timeout(span);
 }
 
-fn ask_until(over: &AtomicBool, socket: &Path, deadline: Duration) -> Seen {
+fn ask_until(stop: &AtomicBool, socket: &Path, deadline: Duration) -> Seen {
     // A new one each time holds nothing, and asks the daemon.
     let broker = || Broker::connect_to(socket).unwrap().with_timeout(deadline);
     let mut seen = Seen::default();
-    while !over.load(Ordering::Relaxed) {
+    while !stop.load(Ordering::Relaxed) {
         let start = boot_now();
         let answer = broker().token("data");
         let took = boot_now().saturating_since(start);

@@ -27,7 +27,7 @@ fn assert_stops_during_a_lookup(sandbox: &Sandbox, server: &SilentNameServer) {
     let daemon = Daemon::start_in(named_folder(sandbox));
     server.wait_for_query();
     daemon.signal("-TERM");
-    let (took, (code, log)) = timed(|| daemon.ended());
+    let (took, (code, log)) = timed(|| daemon.wait_with_log());
     assert_eq!(code, Some(0), "{log}");
     assert!(took < Duration::from_secs(2), "{took:?}");
     server.drain();

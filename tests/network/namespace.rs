@@ -62,8 +62,8 @@ pub(crate) fn run_all(cases: &[&str]) {
     let outputs: Vec<(&str, Output)> = thread::scope(|scope| {
         let run = |case| (case, scope.spawn(move || run(case)));
         let running: Vec<_> = cases.iter().copied().map(run).collect();
-        let ended = running.into_iter();
-        ended
+        let results = running.into_iter();
+        results
             .map(|(case, run)| (case, run.join().unwrap()))
             .collect()
     });

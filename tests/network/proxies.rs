@@ -226,8 +226,8 @@ fn response_of_a_proxy_without_a_tunnel_is_named() {
                 .then_some(())
                 .ok_or("not logged")
         });
-        let place = format!("127.0.0.1:{}", squid.port);
-        for word in [status, "proxy", &place] {
+        let address = format!("127.0.0.1:{}", squid.port);
+        for word in [status, "proxy", &address] {
             assert!(stderr.contains(word), "{word} in {stderr}");
         }
     }

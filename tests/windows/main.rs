@@ -85,8 +85,8 @@ fn hundred_callers_receive_one_token_with_one_request_to_domo() {
                 })
             })
             .collect();
-        let ended = callers.into_iter().map(|caller| caller.join().unwrap());
-        ended.collect()
+        let results = callers.into_iter().map(|caller| caller.join().unwrap());
+        results.collect()
     });
     assert_eq!(tokens.len(), 100);
     assert!(tokens.iter().all(|token| *token == tokens[0]));

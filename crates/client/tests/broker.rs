@@ -15,14 +15,16 @@ use domo_token_protocol::messages::{
     BrokerStatus, Explanation, RefusalKind, Request, Response, ScopeState, ScopeStatus,
 };
 
-use fake::{Door, Fake, HOUR, PATIENCE, Peer, granted, place, refusal, renewed, token};
+use fake::{
+    Fake, FakeListener, HOUR, PATIENCE, Peer, granted, refusal, renewed, socket_path, token,
+};
 
 /// What the broker does with one connection, by its number.
 type Serve = fn(usize, Peer);
 
 #[test]
 fn one_connection_serves_many_calls() {
-    let fake = Fake::generous();
+    let fake = Fake::granting();
     let broker = fake.broker();
     for number in 0..10 {
         let token = broker.token(&format!("scope{number}")).unwrap();
@@ -158,8 +160,8 @@ fn watch_of_a_busy_broker_returns_one_error_and_pauses_between_retries() {
     });
     let mut watch = fake.broker().watch("data").unwrap();
     let start = boot_now();
-    let told = watch.next().unwrap();
-    assert!(matches!(told, Err(Error::TryLater { .. })), "{told:?}");
+    let error = watch.next().unwrap();
+    assert!(matches!(error, Err(Error::TryLater { .. })), "{error:?}");
     assert_eq!(watch.next().unwrap().unwrap().generation(), 7);
     // Each rest is twice the last, and a draw of at least 10 ms more.
     let rests = Duration::from_millis(10 + 30 + 70 + 150);
@@ -171,7 +173,7 @@ fn watch_of_a_busy_broker_returns_one_error_and_pauses_between_retries() {
 #[test]
 fn watch_continues_after_a_local_connect_error_once_a_broker_has_answered() {
     let folder = tempfile::tempdir().unwrap();
-    let path = place(folder.path());
+    let path = socket_path(folder.path());
     let start = |generation| {
         Fake::start_at(&path, move |_, mut peer| {
             while peer.request().is_some() {
@@ -609,12 +611,12 @@ fn renew_sends_the_rejected_generation_and_the_requested_scopes() {
 #[test]
 fn missing_socket_and_refusing_socket_are_not_running() {
     let folder = tempfile::tempdir().unwrap();
-    let path = place(folder.path());
+    let path = socket_path(folder.path());
     assert!(matches!(
         Broker::connect_to(&path),
         Err(Error::NotRunning { .. })
     ));
-    drop(Door::open(&path));
+    drop(FakeListener::open(&path));
     assert!(matches!(
         Broker::connect_to(&path),
         Err(Error::NotRunning { .. })
@@ -623,7 +625,7 @@ fn missing_socket_and_refusing_socket_are_not_running() {
 
 #[test]
 fn debug_output_contains_no_token() {
-    let fake = Fake::generous();
+    let fake = Fake::granting();
     let broker = fake.broker();
     let token = broker.token("data").unwrap();
     let header = token.authorization();
@@ -648,8 +650,8 @@ fn invalid_scope_set_is_not_requested() {
 #[test]
 fn pipe_of_another_owner_is_not_used() {
     let folder = tempfile::tempdir().unwrap();
-    let path = place(folder.path());
-    let Ok(_door) = Door::open_as(&path, "S-1-1-0") else {
+    let path = socket_path(folder.path());
+    let Ok(_listener) = FakeListener::open_as(&path, "S-1-1-0") else {
         return;
     };
     let Err(Error::Untrusted { cause, .. }) = Broker::connect_to(&path) else {

@@ -81,8 +81,8 @@ fn token_text_is_in_memory_once_while_cached_and_nowhere_after() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let said = BufReader::new(app.stdout.take().unwrap());
-    let mut said = said.lines().map_while(Result::ok);
+    let stdout = BufReader::new(app.stdout.take().unwrap());
+    let mut stdout = stdout.lines().map_while(Result::ok);
     let steps = [
         ("asked", 1, 0),
         ("written into a header", 1, 0),
@@ -90,7 +90,7 @@ fn token_text_is_in_memory_once_while_cached_and_nowhere_after() {
         ("dropped", 0, 0),
     ];
     for (what, first, second) in steps {
-        let line = said.find(|line| line.contains("done: ")).unwrap();
+        let line = stdout.find(|line| line.contains("done: ")).unwrap();
         assert!(line.ends_with(what), "{line}");
         let found = [1, 2].map(|generation| found_in_memory(app.id(), &text(generation)));
         assert_eq!(found, [first, second], "{what}");

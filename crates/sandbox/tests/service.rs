@@ -137,20 +137,20 @@ fn ungranted_scopes_and_other_grant_types_get_400_with_oauths_error_body() {
 fn resource_requires_a_valid_token_of_its_scope() {
     let sandbox = sandbox();
     let datasets = |token: &str| resource(&sandbox, "/v1/datasets", token);
-    let living = ask(&sandbox, "data").token();
+    let valid = ask(&sandbox, "data").token();
     let revoked = ask(&sandbox, "data").token();
     sandbox.revoke(&revoked);
     sandbox.set_lifetime(Duration::ZERO);
     let expired = ask(&sandbox, "data");
     assert_eq!(expired.json()["expires_in"], 0);
 
-    assert_eq!(datasets(&living).status(), 200);
-    assert_eq!(datasets(&living).json()[0]["rows"], 2);
+    assert_eq!(datasets(&valid).status(), 200);
+    assert_eq!(datasets(&valid).json()[0]["rows"], 2);
     for token in [&*expired.token(), &revoked, "unknown"] {
         let description = "Cannot convert access token to JSON";
         assert_oauth(&datasets(token), 401, "invalid_token", description);
     }
-    let users = resource(&sandbox, "/v1/users", &living);
+    let users = resource(&sandbox, "/v1/users", &valid);
     assert_eq!(users.status(), 403);
     assert_eq!(users.json()["error"], "insufficient_scope");
     let csv = "Accept: text/csv\r\n";
@@ -187,8 +187,8 @@ fn changes_of_clients_and_lifetimes_keep_issued_tokens_valid() {
     sandbox.remove_client("new");
     assert_eq!(post(&url, "new", "a+%2B%25", GRANT).status(), 401);
     assert_eq!(ask(&sandbox, "data").status(), 200);
-    let living = resource(&sandbox, "/v1/datasets", &old.token());
-    assert_eq!(living.status(), 200);
+    let reply = resource(&sandbox, "/v1/datasets", &old.token());
+    assert_eq!(reply.status(), 200);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::traced;
 use crate::common::process::send_signal;
 use crate::common::wait::until;
 use crate::common::{
-    self, Daemon, HOUR, config_text, helper, parts, rests, sandbox, sandbox_and_daemon, token,
+    self, Daemon, HOUR, config_text, helper, parts, pauses, sandbox, sandbox_and_daemon, token,
 };
 
 #[test]
@@ -150,12 +150,12 @@ fn watch_prints_no_token_below_min_ttl_and_renews_in_time() {
     watch.kill().unwrap();
     watch.wait().unwrap();
     // By itself the broker renews after 5.6 s at least, but for the first token.
-    let rests = rests(&sandbox.requests());
-    let late = rests
+    let pauses = pauses(&sandbox.requests());
+    let late = pauses
         .iter()
         .skip(1)
         .any(|rest| *rest > Duration::from_secs(5));
-    assert!(rests.len() >= 3 && !late, "{rests:?}");
+    assert!(pauses.len() >= 3 && !late, "{pauses:?}");
 }
 
 #[test]

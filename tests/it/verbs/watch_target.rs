@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::watch::{wait_for, wait_for_token};
-use crate::common::callers::{STRANGER, is_root, open_daemon};
+use crate::common::callers::{USER_A, is_root, open_daemon};
 use crate::common::process::{KillOnDrop, make_fifo, send_signal, wrapped};
 use crate::common::wait::until;
 use crate::common::{Daemon, HOUR, helper, kernel, parts, sandbox, sandbox_and_daemon};
@@ -272,7 +272,7 @@ fn watch_needs_no_right_to_list_the_directory_of_its_file() {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1733)).unwrap();
     let file = folder.path().join("token");
     let mut command = daemon.helper(&["watch", "--to", file.to_str().unwrap(), "data"]);
-    command.uid(STRANGER).gid(STRANGER).current_dir("/");
+    command.uid(USER_A).gid(USER_A).current_dir("/");
     let mut watch = command.spawn().unwrap();
     wait_for_token(&file);
     send_signal(watch.id(), "-TERM");
