@@ -1,17 +1,19 @@
-//! The search that all tests run under finds what is planted, wherever that is, and a crash leaves
-//! nothing behind.
+//! Secrets and tokens appear in no output, file or core dump, and other users cannot read a daemon's memory. The
+//! search that all tests end with finds planted ones.
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::common;
+use crate::common::callers::{USER_A, give_to, is_root};
 use crate::common::process::{in_shell_after, wrapped};
 use crate::common::{
-    CANARY_SECRET, Daemon, HOUR, config_text, folder, kernel, run_to_end, sandbox, token,
+    CANARY_SECRET, Daemon, HOUR, config_text, folder, kernel, parts, run_to_end, sandbox, token,
 };
+use domo_sandbox::Sandbox;
 
 const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.e30.c2ln";
 
@@ -80,7 +82,7 @@ fn planted_secret_on_the_helpers_standard_error_is_detected() {
         .args(["-c", "echo c4nary >&2"])
         .output()
         .unwrap();
-    assert!(catch_unwind(|| common::parts(&output)).is_err());
+    assert!(catch_unwind(|| parts(&output)).is_err());
 }
 
 #[test]
@@ -121,4 +123,49 @@ fn failing_process_hardening_ends_the_start_unless_debuggable() {
     assert!(sandbox.requests().is_empty(), "it goes no further");
     let open = command(&["--debuggable"]);
     token(&Daemon::start_as(open, folder).ask(&["data"]));
+}
+
+/// A daemon that runs as user A.
+fn daemon_of_user_a(sandbox: &Sandbox, more: &[&str]) -> Daemon {
+    let folder = folder(&config_text(sandbox, "[\"data\"]"));
+    give_to(USER_A, folder.path());
+    let mut command = Daemon::command(folder.path());
+    command.uid(USER_A).gid(USER_A).current_dir("/").args(more);
+    Daemon::start_as(command, folder)
+}
+
+/// The error that user A gets when it reads a file of the daemon in `/proc`.
+fn proc_error(daemon: &Daemon, name: &str) -> String {
+    let mut head = Command::new("/bin/head");
+    head.uid(USER_A).gid(USER_A).current_dir("/");
+    head.arg("-c1")
+        .arg(format!("/proc/{}/{name}", daemon.pid()));
+    parts(&head.output().unwrap()).2
+}
+
+#[test]
+fn daemon_is_not_dumpable_by_its_own_user() {
+    const DENIED: &str = "Permission denied";
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let daemon = daemon_of_user_a(&sandbox, &[]);
+    // At 0, where nothing is, an open memory can't be read either, but the error is another.
+    for name in ["environ", "mem", "maps", "fd", "auxv"] {
+        let stderr = proc_error(&daemon, name);
+        assert!(stderr.contains(DENIED), "{name}: {stderr}");
+    }
+    let open = daemon_of_user_a(&sandbox, &["--debuggable"]);
+    for name in ["environ", "maps", "auxv"] {
+        assert_eq!(proc_error(&open, name), "", "{name} of an open one");
+    }
+    let process = format!("/proc/{}", daemon.pid());
+    let limits = fs::read_to_string(format!("{process}/limits")).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    assert_eq!(core.unwrap().split_whitespace().nth(4), Some("0"));
+    let status = fs::read_to_string(format!("{process}/status")).unwrap();
+    assert!(status.contains("NoNewPrivs:\t1"));
 }
