@@ -18,8 +18,8 @@ use domo_token_client::clock::boot_now;
 use domo_token_protocol::BootTime;
 use domo_token_protocol::frame::{self, GREETING, Greeting, HEAD, HELLO};
 use domo_token_protocol::messages::{
-    Asked, Refusal, RefusalKind, Renew, Request, Response, TokenAnswer, TokenRequest, TokenText,
-    VERSION,
+    Asked, BrokerStatus, Refusal, RefusalKind, Renew, Request, Response, TokenAnswer, TokenRequest,
+    TokenText, VERSION,
 };
 use tempfile::TempDir;
 
@@ -289,4 +289,25 @@ pub(crate) fn refusal(kind: RefusalKind) -> Response {
         cause: "because".to_owned(),
         next_attempt: Some(BootTime::from_millis(boot_now().as_millis() + 60_000)),
     })
+}
+
+pub(crate) fn broker_status() -> Response {
+    Response::Broker(BrokerStatus {
+        version: "0.1.0".to_owned(),
+        protocol: 1,
+        pid: 4242,
+        started: boot_now(),
+        config_path: None,
+        config_loaded: boot_now(),
+        config_error: None,
+    })
+}
+
+/// Sets the client and the scopes of a token response.
+pub(crate) fn token_of(client: &str, scope: &str, mut response: Response) -> Response {
+    if let Response::Token(token) = &mut response {
+        client.clone_into(&mut token.client);
+        scope.clone_into(&mut token.scope);
+    }
+    response
 }
