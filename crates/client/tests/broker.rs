@@ -1,6 +1,6 @@
 //! Connections and calls of the client, against a minimal broker.
 
-#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+#![cfg(test)]
 
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;

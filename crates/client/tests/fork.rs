@@ -1,7 +1,7 @@
 //! A process that forks while its threads use the broker.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+#![cfg(test)]
 
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;
@@ -54,7 +54,6 @@ fn end() -> ! {
 /// Runs the test of that name once more, as the first process of a PID namespace of its own; `false`
 /// in that process, which is to go on with the test. Where there can be no namespace it says so.
 #[cfg(target_os = "linux")]
-#[allow(clippy::print_stdout, reason = "a skipped test prints why")]
 fn runs_as_first_process(name: &str) -> bool {
     const INSIDE: &str = "FIRST_PROCESS_OF_A_PID_NAMESPACE";
     if std::env::var_os(INSIDE).is_some() {

@@ -1,7 +1,7 @@
 //! Cached tokens: when they are returned without a request, and when a call requests another one.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+#![cfg(test)]
 
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;

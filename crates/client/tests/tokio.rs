@@ -2,7 +2,7 @@
 
 #![cfg(unix)]
 #![cfg(feature = "tokio")]
-#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+#![cfg(test)]
 
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;
