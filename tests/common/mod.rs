@@ -80,6 +80,20 @@ pub(crate) fn folder(config: &str) -> TempDir {
     folder
 }
 
+/// A folder with a config whose client gets its tokens from that URL and trusts this CA as well.
+pub(crate) fn folder_for(url: &str, ca: Option<&str>) -> TempDir {
+    let mut config = format!(
+        "[clients.acme]\nclient_id = \"{CLIENT_ID}\"\nclient_secret_file = \"acme.secret\"\n\
+         tokens = [\"data\"]\ntoken_url = \"{url}\"\n"
+    );
+    if ca.is_some() {
+        config.push_str("ca_file = \"ca.pem\"\n");
+    }
+    let folder = folder(&config);
+    fs::write(folder.path().join("ca.pem"), ca.unwrap_or_default()).unwrap();
+    folder
+}
+
 pub(crate) fn helper(socket: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_domo-token"));
     command

@@ -1,15 +1,13 @@
 //! Servers that aren't trusted, hosts that aren't found, connections that are gone.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::common;
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, parts, sandbox_and_daemon, timed, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, folder_for, parts, sandbox_and_daemon, timed, token,
 };
 use domo_sandbox::{Builder, Sandbox};
 use domo_token_client::clock::boot_now;
@@ -18,18 +16,8 @@ fn https() -> Builder {
     Sandbox::builder().client(CLIENT_ID, CANARY_SECRET, &["data"])
 }
 
-/// A daemon on that token URL that trusts that CA besides the system's.
-fn daemon(url: &str, ca: Option<String>) -> Daemon {
-    let mut config = format!(
-        "[clients.acme]\nclient_id = \"{CLIENT_ID}\"\nclient_secret_file = \"acme.secret\"\n\
-         tokens = [\"data\"]\ntoken_url = \"{url}\"\n"
-    );
-    if ca.is_some() {
-        config.push_str("ca_file = \"ca.pem\"\n");
-    }
-    let folder = common::folder(&config);
-    fs::write(folder.path().join("ca.pem"), ca.unwrap_or_default()).unwrap();
-    Daemon::start_in(folder)
+fn daemon(url: &str, ca: Option<&str>) -> Daemon {
+    Daemon::start_in(folder_for(url, ca))
 }
 
 /// Asks, and expects 75 and these words in one line; then nothing is tried for half a minute.
@@ -59,7 +47,7 @@ fn untrusted_server_receives_no_secret_and_no_second_attempt() {
     ] {
         let sandbox = server.start().unwrap();
         let ca = sandbox.ca_pem().filter(|_| trusted);
-        let mut daemon = daemon(&sandbox.token_url(), ca);
+        let mut daemon = daemon(&sandbox.token_url(), ca.as_deref());
         is_refused(&mut daemon, &["certificate", words]);
         assert_eq!(sandbox.connections(), 1, "{words}");
         assert_eq!(sandbox.requests().len(), 0, "{words}");

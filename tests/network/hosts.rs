@@ -1,6 +1,5 @@
 //! Hosts of a case: name servers and addresses that never answer, relays, and the client's config.
 
-use std::fs;
 use std::io::{Read, copy};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc::{Receiver, channel};
@@ -10,7 +9,8 @@ use std::time::Duration;
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;
 
-use super::common::{self, CANARY_SECRET, CLIENT_ID, PATIENCE};
+use super::common::{CANARY_SECRET, CLIENT_ID, PATIENCE};
+use crate::common::folder_for;
 
 /// The name of the token endpoint's host.
 pub(crate) const NAME: &str = "api.domo.test";
@@ -25,23 +25,6 @@ pub(crate) fn port(sandbox: &Sandbox) -> u16 {
     let url = sandbox.token_url();
     let address = url.split('/').nth(2).unwrap();
     address.parse::<SocketAddr>().unwrap().port()
-}
-
-/// A folder with a config whose client requests its tokens from that URL. A CA of its own is trusted if
-/// there is one.
-pub(crate) fn folder_for(url: &str, ca: Option<&str>) -> TempDir {
-    let mut config = format!(
-        "[clients.acme]\nclient_id = \"{CLIENT_ID}\"\nclient_secret_file = \"acme.secret\"\n\
-         tokens = [\"data\"]\ntoken_url = \"{url}\"\n"
-    );
-    if ca.is_some() {
-        config.push_str("ca_file = \"ca.pem\"\n");
-    }
-    let folder = common::folder(&config);
-    if let Some(ca) = ca {
-        fs::write(folder.path().join("ca.pem"), ca).unwrap();
-    }
-    folder
 }
 
 /// The same for a sandbox of that name.

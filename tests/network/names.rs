@@ -11,11 +11,11 @@ use domo_sandbox::Sandbox;
 use super::common::wait::until;
 use super::common::{CANARY_SECRET, CLIENT_ID, Daemon, HOUR, check, parts, timed, token};
 use super::hosts::{
-    SilentNameServer, eavesdropper, folder_for, named_folder, named_sandbox, port, relay,
-    unanswering_address,
+    SilentNameServer, eavesdropper, named_folder, named_sandbox, port, relay, unanswering_address,
 };
 use super::namespace::{set_hosts, set_resolv_conf};
 use super::programs::dnsmasq;
+use crate::common::folder_for;
 
 const ADDRESS: &str = "--address=/api.domo.test/127.0.0.1";
 

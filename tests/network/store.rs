@@ -9,9 +9,9 @@ use domo_sandbox::Sandbox;
 
 use super::common::wait::until;
 use super::common::{CANARY_SECRET, CLIENT_ID, Daemon, check, parts, token};
-use super::hosts::folder_for;
 use super::namespace::folder;
 use super::programs::{are_installed, installed};
+use crate::common::folder_for;
 
 const LOCAL: &str = "/usr/local/share/ca-certificates";
 
