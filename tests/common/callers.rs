@@ -1,4 +1,4 @@
-//! Callers of other users, and what they send byte by byte.
+//! Callers of other users, and requests as bytes.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -22,7 +22,8 @@ pub(crate) const GAMES_GROUP: u32 = 60;
 pub(crate) const USER_A: u32 = 4242;
 pub(crate) const USER_B: u32 = 4243;
 
-/// Only root can run callers as other users.
+/// Returns whether this process is root, which alone can run callers as other users. Otherwise prints that the test
+/// is skipped.
 pub(crate) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -31,8 +32,8 @@ pub(crate) fn is_root() -> bool {
     root
 }
 
-/// A folder with the config of a daemon whose socket all can reach, with these lines added for
-/// the broker and its client.
+/// A folder with the config of a daemon whose socket every user can reach. The lines are added for the broker and
+/// its client.
 pub(crate) fn open_folder(sandbox: &Sandbox, tokens: &str, broker: &str, lines: &str) -> TempDir {
     let config = format!(
         "[broker]\nsocket_mode = \"0666\"\n{broker}\n{}{lines}\n",
@@ -67,7 +68,7 @@ pub(crate) fn ask_as(daemon: &Daemon, uid: u32, gid: u32, arguments: &[&str]) ->
     command.uid(uid).gid(gid).current_dir("/").output().unwrap()
 }
 
-/// Python as that user; there is no other way to be as rude as a test needs.
+/// Python as that user, for callers that break the protocol.
 pub(crate) fn python_as(uid: u32, script: &str) -> Command {
     let mut command = Command::new("python3");
     command.uid(uid).gid(uid).current_dir("/");
@@ -75,7 +76,7 @@ pub(crate) fn python_as(uid: u32, script: &str) -> Command {
     command
 }
 
-/// A request as the first bytes of a connection.
+/// A hello and a request, as sent on a new connection.
 pub(crate) fn first(request: &Request) -> Vec<u8> {
     let mut bytes = frame::hello(VERSION).to_vec();
     bytes.extend_from_slice(&frame::encode(request).unwrap());
@@ -89,7 +90,7 @@ fn asked(scope: &str) -> Asked {
     }
 }
 
-/// A hello and the request for the token of the set `data`.
+/// A hello and a request for the token of `data`.
 pub(crate) fn token_request() -> Vec<u8> {
     first(&Request::Token(TokenRequest {
         asked: asked("data"),
@@ -99,7 +100,7 @@ pub(crate) fn token_request() -> Vec<u8> {
     }))
 }
 
-/// A hello and the request to watch the set `data`.
+/// A hello and a request to watch `data`.
 pub(crate) fn watch_request() -> Vec<u8> {
     first(&Request::Watch(asked("data")))
 }

@@ -1,4 +1,4 @@
-//! The daemon where descriptors are few, or none are left.
+//! The daemon with few or no free descriptors.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,12 +31,12 @@ fn configured_connection_limit_is_not_reported_as_lack_of_descriptors() {
     assert!(!daemon.log.contains("descriptors"), "{}", daemon.log);
 }
 
-/// Its command where the system gives it no more than that.
+/// The daemon's command with a limit of 64 descriptors.
 fn with_64_descriptors(folder: &Path) -> Command {
     with_descriptors(64, folder)
 }
 
-/// The same with another number of them.
+/// The daemon's command with that limit of descriptors.
 fn with_descriptors(count: u32, folder: &Path) -> Command {
     let daemon = Daemon::command_of_config(folder);
     in_shell_after(&format!("ulimit -n {count}"), &daemon)
@@ -82,7 +82,8 @@ fn two_hostile_users_with_few_descriptors_leave_room_and_renewal_continues() {
     let mut daemon = Daemon::start_as(with_64_descriptors(folder.path()), folder);
     assert!(daemon.log.contains("few descriptors"), "{}", daemon.log);
     others_are_served(&daemon, &sandbox, || {
-        // A table of 32, of which two are root's: all the rest of it, then half of that for each.
+        // The limit is 32 connections, two of them for root: the first user takes the rest, then each has half of
+        // it.
         let first = many_connections(&daemon, USER_A, 200, 170);
         let second = many_connections(&daemon, USER_B, 200, 185);
         vec![first, second]
@@ -100,7 +101,7 @@ fn unread_responses_use_no_descriptor_reserved_for_renewal() {
     let folder = folder(&(limits.to_owned() + &config_text(&sandbox, "[\"data\"]")));
     let daemon = Daemon::start_as(with_64_descriptors(folder.path()), folder);
     token(&daemon.ask(&["data"]));
-    // All 32, as they are the daemon's own user's.
+    // All 32, because they belong to the daemon's own user.
     let mut idle_callers: Vec<UnixStream> = (0..32)
         .map(|_| {
             let mut caller = UnixStream::connect(daemon.socket()).unwrap();
@@ -109,7 +110,7 @@ fn unread_responses_use_no_descriptor_reserved_for_renewal() {
             caller
         })
         .collect();
-    // So few bytes go in one piece or not at all.
+    // A write this short is never split.
     let more = token_request()[HELLO..].repeat(100);
     until(|| {
         let mut least_unread = u64::MAX;
@@ -138,7 +139,7 @@ fn daemon_without_free_descriptors_pauses_and_resumes_when_some_are_free() {
         command.args(["--pid", &pid, &format!("--nofile={most}:")]);
         assert!(command.status().unwrap().success());
     };
-    // Less than it has already.
+    // Fewer than it has open.
     limit("3");
     let asking: Vec<Child> = (0..5)
         .map(|_| daemon.helper(&["--timeout", "60", "data"]).spawn().unwrap())

@@ -1,4 +1,4 @@
-//! What a hostile or broken caller gets: its own connection closed, and nobody else's.
+//! Hostile and broken callers lose only their own connection.
 
 #![cfg(test)]
 
@@ -28,7 +28,7 @@ use common::{
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_protocol::messages::{Asked, Request};
 
-/// Processor time used so far, in the kernel's ticks of 10 ms (proc(5)).
+/// The daemon's processor time in ticks of 10 ms (proc(5)).
 fn ticks(daemon: &Daemon) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
@@ -37,7 +37,7 @@ fn ticks(daemon: &Daemon) -> u64 {
     next() + next()
 }
 
-/// The share of one processor that the daemon used while that was done, in percent.
+/// The daemon's share of one processor while `job` runs, in percent.
 fn load<T>(daemon: &Daemon, job: impl FnOnce() -> T) -> (f64, T) {
     let before = ticks(daemon);
     let (took, result) = timed(job);
@@ -45,7 +45,7 @@ fn load<T>(daemon: &Daemon, job: impl FnOnce() -> T) -> (f64, T) {
     (f64::from(used) / took.as_secs_f64(), result)
 }
 
-/// How many sockets it holds: its own, and those of callers and to Domo.
+/// The number of the daemon's sockets: listeners, callers, and connections to Domo.
 fn sockets(daemon: &Daemon) -> usize {
     let open = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
     let links = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
@@ -65,7 +65,7 @@ fn memory(daemon: &Daemon, name: &str) -> usize {
         * 1024
 }
 
-/// Waits until it holds no more sockets than that.
+/// Waits until the daemon has no more sockets than that.
 fn wait_for_sockets(daemon: &Daemon, most: usize) {
     until(|| match sockets(daemon) {
         few if few <= most => Ok(()),
@@ -73,9 +73,9 @@ fn wait_for_sockets(daemon: &Daemon, most: usize) {
     });
 }
 
-/// Connects `count` times and sends a hello and half a request on each; every second one goes on
-/// with a byte twice a second. Once `refused` of them have been told that there is no room it says
-/// so. Whoever is sent away tries again, one each 10 ms.
+/// Connects `count` times and sends a hello and half a request on each connection; every second one continues with
+/// a byte twice a second. Prints `full` once `refused` of them were rejected for lack of room. Rejected ones retry,
+/// one every 10 ms.
 const MANY_CONNECTIONS: &str = r#"
 import json, resource, select, signal, socket, sys, time
 path, half, count, refused = sys.argv[1], bytes(json.loads(sys.argv[2])), int(sys.argv[3]), int(sys.argv[4])
@@ -137,7 +137,7 @@ fn many_connections(daemon: &Daemon, uid: u32, count: usize, refused: usize) -> 
     child
 }
 
-/// How long a user's `domo-token data` takes, the longest of that many.
+/// The longest of `count` runs of a user's `domo-token data`.
 fn slowest(daemon: &Daemon, uid: u32, count: usize) -> Duration {
     let times = (0..count).map(|_| timed(|| token(&ask_as(daemon, uid, uid, &["data"]))).0);
     times.max().unwrap()
@@ -226,7 +226,7 @@ fn ended_watch_releases_its_watcher_permit() {
         client: None,
         scope: "user".to_owned(),
     }));
-    // Says when it watches, and whether another may once there is nothing more to watch.
+    // Prints when it watches, and whether it may watch another set after the first one was removed.
     let script = format!(
         "import socket\n\
          def watch(request):\n\
@@ -308,7 +308,7 @@ fn ten_thousand_watchers_receive_a_new_token_within_a_second() {
     });
     println!("{each} bytes each, all told in {took:?}");
     daemon.log.clear();
-    // Without optimisation, and beside other tests, it takes longer.
+    // It takes longer without optimisation and beside other tests.
     let longest = if cfg!(debug_assertions) { 3 } else { 1 };
     assert!(took < Duration::from_secs(longest), "{took:?}");
     assert!(each <= 2048, "{each} bytes each");

@@ -1,7 +1,7 @@
-//! One person with the 65 536 subordinate uids of a user, each of them a user of its own here.
+//! One user with 65 536 subordinate uids, each of which counts as another user.
 //!
-//! `DOMO_TOKEN_FLOOD=30` floods for so many seconds and holds the answers to their times, which needs
-//! an optimised build and an idle machine: `just flood`.
+//! `DOMO_TOKEN_FLOOD=30` floods for 30 s and checks how fast responses are, which needs an optimised build and an
+//! idle machine: `just flood`.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -19,12 +19,12 @@ use crate::common::wait::pause;
 use crate::common::{Daemon, HOUR, parts, sandbox, timed, token};
 use crate::memory;
 
-/// What the container images of `deploy/kubernetes` are given.
+/// The memory limit of the containers in `deploy/kubernetes`.
 const MEMORY_LIMIT: usize = 64 * 1024 * 1024;
 
-/// Connects until it is ended, each time as another uid, and gives no connection up that the daemon has
-/// not closed: a third stays idle after its first answer, a third watches, a third sends half a request.
-/// Says so once it has made 5000.
+/// Connects as another uid each time until it is killed, and keeps each connection that the daemon does not close:
+/// a third stays idle after its first response, a third watches, a third sends half a request. Prints `full` after
+/// 5000.
 const FLOOD: &str = r#"
 import collections, json, os, resource, signal, socket, sys
 path, first = sys.argv[1], int(sys.argv[2])
@@ -64,7 +64,7 @@ while True:
         print("full", flush=True)
 "#;
 
-/// A process that floods the daemon, until it is dropped.
+/// A process that floods the daemon until it is dropped.
 struct Flood(KillOnDrop);
 
 impl Flood {

@@ -1,4 +1,4 @@
-//! Many callers, many scope sets, and everything that fails at once.
+//! Many callers, many scope sets, and repeated failures.
 
 #![cfg(unix)]
 #![cfg(test)]

@@ -14,7 +14,7 @@ mod store;
 
 use namespace::run_all;
 
-/// All at the same time, as each waits most of the time: for a resolver, or for a limit.
+/// All at the same time, because each mostly waits for a resolver or a time limit.
 #[test]
 fn network_cases_pass_in_their_own_namespaces() {
     run_all(&[

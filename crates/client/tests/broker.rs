@@ -30,7 +30,7 @@ fn one_connection_serves_many_calls() {
 
 #[test]
 fn concurrent_requests_do_not_wait_for_each_other() {
-    // The first request is answered only once the second has come.
+    // The first request is answered only after the second has arrived.
     let fake = Fake::start(|number, mut peer| {
         static SECOND: std::sync::Barrier = std::sync::Barrier::new(2);
         assert!(number < 2);
@@ -95,7 +95,7 @@ fn watch_of_a_busy_broker_returns_one_error_and_pauses_between_retries() {
     let error = watch.next().unwrap();
     assert!(matches!(error, Err(Error::TryLater { .. })), "{error:?}");
     assert_eq!(watch.next().unwrap().unwrap().generation(), 7);
-    // Each rest is twice the last, and a draw of at least 10 ms more.
+    // Each pause is twice the last one, and at least 10 ms longer.
     let rests = Duration::from_millis(10 + 30 + 70 + 150);
     assert!(boot_now().saturating_since(start) >= rests);
     assert_eq!(fake.connections(), BUSY + 2);
@@ -113,7 +113,7 @@ fn watch_continues_after_a_local_connect_error_once_a_broker_has_answered() {
             }
         })
     };
-    // A loop of symlinks: an error that stays until the test removes it.
+    // A loop of symlinks causes an error until the test removes it.
     let stop = |fake: Fake| {
         drop(fake);
         std::os::unix::fs::symlink(&path, &path).unwrap();
@@ -212,7 +212,7 @@ fn invalid_scope_set_is_not_requested() {
     }
 }
 
-/// Whoever comes first can take a pipe's name. Windows itself lets nobody say that it is another's.
+/// Any process can create a pipe first. Windows permits only some users to set another owner.
 #[cfg(windows)]
 #[test]
 fn pipe_of_another_owner_is_not_used() {

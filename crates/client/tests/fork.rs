@@ -22,7 +22,7 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use fake::{Fake, HOUR, PATIENCE, granted, token, token_with, wait_until};
 
-/// What `job` comes to in a forked child.
+/// Returns the result of `job` in a forked child.
 fn in_a_child(job: impl FnOnce() -> bool) -> bool {
     let (mut sender, mut receiver) = UnixStream::pair().unwrap();
     match fork().unwrap() {
@@ -43,16 +43,16 @@ fn in_a_child(job: impl FnOnce() -> bool) -> bool {
     }
 }
 
-/// Ends a forked child: neither by unwinding, as the test's harness is the parent's, nor by `exit`,
-/// which takes a lock that another thread of the parent's may have had at the fork.
+/// Ends a forked child. It must not unwind, because the test harness is the parent's, nor `exit`, which takes a
+/// lock that another thread of the parent may have held at the fork.
 fn end() -> ! {
-    // Without effect on the first process of a namespace.
+    // Has no effect on the first process of a namespace.
     let _ = kill_process(getpid(), Signal::KILL);
     abort()
 }
 
-/// Runs the test of that name once more, as the first process of a PID namespace of its own; `false`
-/// in that process, which is to go on with the test. Where there can be no namespace it says so.
+/// Runs the test with that name again, as the first process of a PID namespace. Returns `false` in that process,
+/// which then runs the test. Where no namespace can be created, prints that the test is skipped.
 #[cfg(target_os = "linux")]
 fn runs_as_first_process(name: &str) -> bool {
     const INSIDE: &str = "FIRST_PROCESS_OF_A_PID_NAMESPACE";
@@ -79,7 +79,7 @@ fn runs_as_first_process(name: &str) -> bool {
     true
 }
 
-/// A broker whose tokens tell for which connection and scope they were asked.
+/// A broker whose tokens name the connection and the scope of their request.
 fn identifying_connections() -> Fake {
     Fake::start(|number, mut peer| {
         while let Some(Request::Token(TokenRequest { asked, .. }) | Request::Watch(asked)) =
@@ -132,8 +132,7 @@ fn child_does_not_wait_for_a_request_of_its_parent() {
     assert_eq!(fake.requests(), 2);
 }
 
-/// Tells the threads that it is over once it is dropped, by a panic as well: a scope waits for them
-/// before it goes on to unwind.
+/// Stops the threads when dropped, also by a panic: a scope waits for them before it unwinds.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -174,8 +173,8 @@ fn child_forked_at_any_moment_gets_tokens() {
 fn threads_of_a_parent_go_on_when_its_child_ends() {
     let (release, releases) = channel::<()>();
     let releases = Mutex::new(releases);
-    // A second watch is told nothing new. Whenever the first token is given, the other one outlives
-    // it, and so takes its place.
+    // A second watch receives no new token. Whenever the first token is returned, the other one expires later, and
+    // replaces it.
     let fake = Fake::start(move |number, mut peer| {
         while let Some(request) = peer.request() {
             peer.answer(&token_with(7, HOUR, HOUR / 2));
@@ -220,7 +219,7 @@ fn child_with_its_parents_pid_in_another_namespace_makes_its_own_connection() {
     assert_eq!(fake.connections(), 4);
 }
 
-/// Forks a process whose id is `wanted`, in a PID namespace where nothing else is started meanwhile.
+/// Forks a process with the id `wanted`, in a PID namespace where nothing else starts meanwhile.
 #[cfg(target_os = "linux")]
 fn fork_as(wanted: i32) -> Fork {
     std::fs::write("/proc/sys/kernel/ns_last_pid", (wanted - 1).to_string()).unwrap();
@@ -242,7 +241,7 @@ fn grandchild_with_a_reused_pid_makes_its_own_connection() {
         let own = std::process::id();
         assert!(broker.token("1").is_ok());
         if let Fork::Child = fork().unwrap() {
-            // Until the first process is gone, and its id free.
+            // Until the first process has ended and its id is free.
             exit_receiver.read_exact(&mut [0]).unwrap();
             if let Fork::Child = fork_as(i32::try_from(own).unwrap()) {
                 let asked = || broker.token("2").unwrap().generation() == 1_000_002;

@@ -1,4 +1,4 @@
-//! How often a token's text is in an app's memory.
+//! How often the text of a token is in an app's memory.
 
 #![cfg(target_os = "linux")]
 #![cfg(test)]
@@ -16,15 +16,15 @@ use domo_token_protocol::messages::{Response, TokenText};
 
 use fake::{Fake, renewed};
 
-/// Names the socket to the app.
+/// The variable that names the socket.
 const SOCKET: &str = "WIPED_SOCKET";
 
-/// Not to be found but where a token was.
+/// A text that occurs only where a token was.
 fn text(generation: u64) -> String {
     format!("c4nary{generation}-{}", "k5Tz".repeat(150))
 }
 
-/// How often `what` is in the memory of the process of that number.
+/// Returns how often `what` is in the memory of a process.
 fn found_in_memory(pid: u32, what: &str) -> usize {
     let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
@@ -36,7 +36,7 @@ fn found_in_memory(pid: u32, what: &str) -> usize {
         let from = u64::from_str_radix(from, 16).unwrap();
         let to = u64::from_str_radix(to, 16).unwrap();
         let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
-        // What can't be read, such as the kernel's own pages, holds nothing of ours.
+        // Some pages, such as the kernel's, cannot be read.
         if memory.read_exact_at(&mut bytes, from).is_ok() {
             let starts = bytes.windows(what.len());
             found += starts.filter(|bytes| *bytes == what.as_bytes()).count();

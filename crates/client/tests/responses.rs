@@ -16,10 +16,10 @@ use domo_token_protocol::messages::{
 
 use fake::{Fake, HOUR, PATIENCE, Peer, broker_status, granted, refusal, token, token_of};
 
-/// What the broker does with one connection, by its number.
+/// What the broker does with a connection of that number.
 type Serve = fn(usize, Peer);
 
-/// Gives whoever asks this answer, but breaks off after its second part the first time.
+/// Sends this response to each request, but closes the first connection after two parts.
 fn closing_mid_response(answer: impl Fn() -> Vec<Response> + Send + Sync + 'static) -> Fake {
     Fake::start(move |number, mut peer| {
         while peer.request().is_some() {
@@ -119,7 +119,7 @@ fn other_protocol_version_is_named_in_the_error() {
     assert!(error.to_string().contains("version 9"));
 }
 
-/// A broker of before version 2: to any other version it sends its own and closes.
+/// A broker before version 2: to any other version it sends its own and closes.
 fn broker_of_version_1(answer: impl Fn(&mut Peer) + Send + Sync + 'static) -> Fake {
     Fake::start(move |_, mut peer| {
         while peer.request().is_some() {
@@ -248,7 +248,7 @@ fn explanation(client: Option<&str>, scope: &str) -> Response {
 
 type Call<'a> = &'a dyn Fn(&Broker) -> Result<(), Error>;
 
-/// Whether the call ends with a protocol error, and its connection with it, if the broker answers so.
+/// Checks that the call fails with a protocol error, and that the client closes the connection.
 fn is_rejected(
     answer: Vec<Response>,
     call: impl Fn(&Broker) -> Result<(), Error>,
@@ -326,7 +326,7 @@ fn answer_to_another_request_is_a_protocol_error_that_ends_the_connection() {
     is_rejected(vec![broker_status(), broker_status()], status).unwrap();
     is_rejected(vec![token_of("ac…", "data", token(7))], token_data).unwrap();
     is_rejected(vec![explanation(Some("ac…"), "data")], explain).unwrap();
-    // A watch has a connection of its own, so that it isn't the first.
+    // A watch has its own connection, so that it is not the first.
     for answer in [other_client(), other_scopes(), explanation(None, "data")] {
         let (closed, is_closed) = std::sync::mpsc::channel();
         let fake = Fake::start(move |_, mut peer| {
@@ -388,7 +388,7 @@ fn connection_with_bytes_after_the_response_is_not_reused() {
     assert_eq!(fake.connections(), 2);
 }
 
-/// Whatever arrives between two requests is no answer to the second; nor is an end an error.
+/// What arrives between two requests is no response to the second, and a closed connection is no error.
 #[cfg(unix)]
 #[test]
 fn idle_connection_is_replaced_after_a_late_frame_a_refusal_or_its_end() {

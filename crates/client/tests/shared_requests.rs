@@ -18,7 +18,7 @@ use fake::{Fake, HOUR, PATIENCE, holding, refusal, renewed, token, token_with};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Runs `job` on that many threads at once.
+/// Runs `job` on that many threads at the same time.
 fn concurrently<T: Send>(count: usize, job: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let start = Barrier::new(count);
     thread::scope(|scope| {
@@ -61,7 +61,7 @@ fn waiting_threads_share_the_refusal_of_one_request() {
             })
         });
         fake.wait_for_requests(1);
-        // Whoever comes after a refusal asks anew: an error isn't kept.
+        // A thread that comes after the refusal requests again, because errors are not cached.
         while !asking.is_finished() {
             let _ = release.send(());
             thread::yield_now();
@@ -101,7 +101,7 @@ fn follower_with_more_time_than_the_leader_requests_again() {
         let leader = scope.spawn(move || short.token("data"));
         fake.wait_for_requests(1);
         assert_eq!(broker.token("data").unwrap().generation(), 7);
-        // It may have the other's token to fall back on by the time it gives up.
+        // It may return the other thread's token when it times out.
         let _ = leader.join().unwrap();
     });
     assert_eq!(fake.requests(), 2);
@@ -138,7 +138,7 @@ fn rejected_token_is_evicted_and_replaced_by_one_request_for_all() {
     let others = concurrently(50, |_| broker.renew(&refused).unwrap().generation());
     assert_eq!(others, [refused.generation() + 1; 50]);
     assert_eq!(fake.requests(), 2);
-    // It is in memory, and so is what came in its place.
+    // The cache has its replacement.
     assert_eq!(broker.renew(&refused).unwrap().generation(), 2);
     assert_eq!(broker.token("data").unwrap().generation(), 2);
     assert_eq!(fake.requests(), 2);
@@ -162,7 +162,7 @@ fn call_outlasts_a_restart_of_the_broker() {
     thread::scope(|scope| {
         let calling =
             scope.spawn(|| concurrently(8, |_| broker.renew(&first).unwrap().generation()));
-        // Who has no more than a second is told by then, and the others still go on.
+        // A caller with one second gets its error by then, and the others continue.
         let short = broker.with_timeout(Duration::from_secs(1));
         let error = short.token("user").unwrap_err();
         assert!(matches!(error, Error::NotRunning { .. }), "{error}");

@@ -20,7 +20,7 @@ use fake::{Fake, HOUR, PATIENCE, refusal, token, token_with, wait_until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A token in its last minute: with less left than the margin, and long to live for a test.
+/// A token within the margin before its expiry, which is still valid for as long as a test runs.
 fn expiring(generation: u64) -> Response {
     token_with(generation, HOUR, Duration::from_secs(30))
 }
@@ -98,7 +98,7 @@ fn min_ttl_beyond_the_cached_token_is_requested_from_the_broker() {
     assert_eq!(broker.token("data").unwrap().generation(), 0);
     assert_eq!(with("data", 900).unwrap().generation(), 0, "from memory");
     assert_eq!(with("data", 3000).unwrap().generation(), 1);
-    // With none in memory any is asked for first, and held for those who need no more.
+    // Without a cached token, one without conditions is requested first and cached for others.
     let fake = Fake::answering(|earlier, request| {
         assert_eq!(request.min_ttl_ms, [None, Some(3_000_000)][earlier]);
         token_with(
@@ -192,7 +192,7 @@ fn rejected_token_is_not_returned_again_if_there_is_no_other() {
         broker.renew(&refused),
         Err(Error::TryLater { .. })
     ));
-    // Whoever doesn't know of it is told what the broker says.
+    // A caller that did not reject the token gets the broker's answer.
     assert_eq!(broker.token("data").unwrap().generation(), 1);
     assert_eq!(fake.requests(), 3);
 }
@@ -268,7 +268,7 @@ fn answer_overtaken_by_a_newer_token_is_not_cached() {
     assert_eq!(broker.token("data").unwrap().generation(), 2);
 }
 
-/// A broker that tells watchers of each token it is given, and counts who is there.
+/// A broker that sends each published token to watchers, and reports closed connections.
 fn notifying() -> (Fake, Sender<Response>, Receiver<()>) {
     let (publish, updates) = channel::<Response>();
     let (closed_sender, closed) = channel();
@@ -312,7 +312,7 @@ fn kept_set_is_received_and_not_requested_until_its_broker_is_dropped() {
     fake.wait_for_requests(1);
     for generation in [5, 6] {
         publish.send(token(generation)).unwrap();
-        // The first call may come before the thread has been told, and ask.
+        // The first call may come before the thread has received it, and request a token.
         wait_until(|| broker.token("data").unwrap().generation() == generation);
     }
     let asked = fake.requests();
@@ -337,7 +337,7 @@ fn denied_set_can_be_kept_again() {
         broker.keep("data").unwrap();
         broker.request("data").send().is_ok()
     };
-    // The second thread is there once the first one has ended.
+    // The second thread starts after the end of the first.
     wait_until(kept);
     assert!(fake.requests() >= 3);
 }

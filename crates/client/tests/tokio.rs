@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use fake::{Fake, PATIENCE, holding, refusal, renewed, token};
 
-/// Runs a test that ends by itself.
+/// Runs a future to completion.
 fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -49,7 +49,7 @@ fn cached_token_is_returned_immediately_and_shared_with_the_blocking_broker() {
         assert_eq!(broker.token("user,data").await.unwrap().generation(), 7);
     });
     assert_eq!(blocking.token("data user").unwrap().generation(), 7);
-    // Outside of any runtime, and ready when first looked at.
+    // Outside of any runtime, and ready when first polled.
     let mut context = Context::from_waker(Waker::noop());
     let held = pin!(broker.token("user,data")).poll(&mut context);
     assert!(matches!(held, Poll::Ready(Ok(_))));

@@ -1,4 +1,4 @@
-//! What the sandbox does without faults, and the program around it.
+//! The sandbox without faults, and its program.
 
 mod common;
 
@@ -17,7 +17,7 @@ use domo_sandbox::program::{DEMO_ID, DEMO_SECRET};
 use domo_sandbox::{Fault, Sandbox};
 use serde_json::{Value, json};
 
-/// An answer with an error in OAuth's shape.
+/// Checks that a response is an OAuth error.
 #[track_caller]
 fn assert_oauth(answer: &Answer, status: u16, error: &str, description: &str) {
     let expected = json!({"error": error, "error_description": description});
@@ -122,7 +122,7 @@ fn ungranted_scopes_and_other_grant_types_get_400_with_oauths_error_body() {
     let refused = [
         post(&url, "id", "secret", "grant_type=password&scope=data"),
         post(&url, "id", "secret", "scope=data"),
-        // A POST's query isn't read.
+        // The query of a POST is not read.
         call(&url, "POST", &query, &basic("id", "secret"), ""),
     ];
     for answer in refused {
@@ -179,7 +179,7 @@ fn changes_of_clients_and_lifetimes_keep_issued_tokens_valid() {
     sandbox.add_client("new", "a +%", &["user"]);
     sandbox.set_lifetime(Duration::ZERO);
     assert_eq!(post(&url, "new", "1", GRANT).status(), 401);
-    // OAuth wants credentials form-encoded.
+    // OAuth requires form-encoded credentials.
     let replaced = post(&url, "n%65w", "a+%2B%25", GRANT);
     assert_eq!(replaced.json()["scope"], "user");
     assert_eq!(replaced.json()["expires_in"], 0);
@@ -360,7 +360,7 @@ fn wrong_flags_end_with_2_and_a_taken_port_with_71() {
         ("--fail=199", "199"),
         ("--fail=600", "600"),
     ];
-    // Were a flag taken, the port would end it.
+    // If the flag were accepted, the port would end the program.
     for (flag, named) in cases {
         let (code, stdout, stderr) = run(&["--port", &port, flag]);
         assert_eq!((code, &*stdout), (Some(2), ""), "{flag}: {stderr}");

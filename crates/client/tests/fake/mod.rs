@@ -217,7 +217,7 @@ impl Peer {
         }
     }
 
-    /// The greeting, once.
+    /// Returns the greeting once, then nothing.
     fn greeting(&mut self) -> Vec<u8> {
         if std::mem::replace(&mut self.greeted, true) {
             return Vec::new();
@@ -226,7 +226,7 @@ impl Peer {
         greeting.encode(&mut [0; GREETING]).to_vec()
     }
 
-    /// Sends several answers in one piece.
+    /// Sends several responses in one write.
     pub(crate) fn answer_all(&mut self, responses: &[Response]) {
         let hello = self.greeting();
         let frames = responses
@@ -239,7 +239,7 @@ impl Peer {
     pub(crate) fn answer(&mut self, response: &Response) {
         let frame = frame::encode(response).unwrap();
         let hello = self.greeting();
-        // Byte by byte, as a stream may.
+        // Byte by byte, as a stream may deliver it.
         for byte in [&hello[..], &frame].concat() {
             let _ = self.stream.write_all(&[byte]);
         }
