@@ -1,4 +1,4 @@
-//! Who may have which token: callers of other users, groups and units, and what a hostile one gets.
+//! Access rules: callers of other users, groups and units, and hostile callers.
 
 use std::fs;
 use std::io::Read;
@@ -39,7 +39,7 @@ fn users_receive_exactly_the_scope_sets_granted_by_rules() {
         "the overflow uid is anyone"
     );
 
-    // Listed or not, and whatever the client: the same words but for what was asked.
+    // Configured or not, and for each client: the same message except for the names in the request.
     let words = |arguments: &[&str]| {
         let (code, stdout, stderr) = parts(&ask_as(&daemon, USER_A, USER_A, arguments));
         assert_eq!((code, stdout.as_str()), (Some(77), ""), "{stderr}");
@@ -118,7 +118,7 @@ fn denied_caller_receives_its_identity_and_the_log_has_the_rule() {
     assert_eq!(shown, ["false", "null", "\"not_permitted\""]);
     assert!(!denied.to_string().contains("games"), "{denied}");
     let line = daemon.wait_for_log("refused: uid 4242");
-    // As logged: a message with quotes is quoted.
+    // As logged, where quotes within a message are escaped.
     let logged = rule.replace('"', "\\\"");
     assert!(
         line.contains("may not have client \\\"acme\\\"") && line.contains(&logged),
@@ -226,7 +226,7 @@ fn changed_rules_apply_and_a_watcher_without_access_is_notified() {
     let refused = daemon.broker().token("data").unwrap_err();
     assert!(matches!(refused, Error::NotPermitted { .. }), "{refused}");
     let last = loop {
-        // Tokens that came before the rule may not have been read yet.
+        // Tokens from before the rule may be unread.
         if let Err(error) = watch.next().unwrap() {
             break error;
         }

@@ -1,4 +1,4 @@
-//! The audit file: who was given what.
+//! The audit file: which token was given to which caller.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -28,7 +28,7 @@ fn lines(path: &Path) -> Vec<Value> {
         .collect()
 }
 
-/// The lines of the file once there are that many.
+/// Waits until the file has that many lines, and returns them.
 fn wait_for_lines(path: &Path, count: usize) -> Vec<Value> {
     until(|| {
         let found = lines(path);
@@ -63,14 +63,14 @@ fn tokens_and_refusals_have_one_line_each_without_secrets() {
         fs::metadata(&path).unwrap().permissions().mode() & 0o777,
         0o600
     );
-    // Rotated away, it is made anew.
+    // It is created again after a rotation.
     fs::rename(&path, daemon.folder().join("old")).unwrap();
     daemon.ask(&["data"]);
     assert_eq!(wait_for_lines(&path, 1).len(), 1);
     daemon.ask(&["data"]);
     let folder = daemon.folder().to_owned();
     let copy = tempfile::tempdir().unwrap();
-    // A daemon that ends has written all; its folder goes with it.
+    // A daemon has written all lines when it ends; its folder is removed then.
     let kept = copy.path().join("kept");
     fs::hard_link(folder.join("audit.jsonl"), &kept).unwrap();
     daemon.stop();
@@ -79,7 +79,7 @@ fn tokens_and_refusals_have_one_line_each_without_secrets() {
     assert!(!all.contains(&text) && !all.contains(CANARY_SECRET));
 }
 
-/// The lines that the daemon says it has lost.
+/// Returns the number of lines that the daemon reports as lost.
 fn lost(port: u16) -> u64 {
     let (_, metrics) = metrics::get(metrics::connect(port), "/metrics");
     let mut lines = metrics.lines();
@@ -117,7 +117,7 @@ fn name_of_the_maximum_request_length_is_refused_and_logged_truncated() {
     let sandbox = sandbox(HOUR);
     let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
     let daemon = Daemon::start(&config);
-    // Had it no answer, the helper would ask until its deadline, and end with 75.
+    // Without a response the helper would retry until its deadline and exit with 75.
     for name in ["n".repeat(4000), "\u{1}".repeat(4000)] {
         for more in [&["data"][..], &["--explain", "data"]] {
             let asked = [&["-c", &name], more].concat();

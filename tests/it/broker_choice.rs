@@ -1,4 +1,4 @@
-//! Which broker a user gets: the own one or the host's.
+//! Which broker a user gets: its own or the host's.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines, Write};
@@ -18,15 +18,15 @@ use tempfile::TempDir;
 
 const HOST: &str = "/run/domo-token/broker.sock";
 
-/// A host with its broker, and a user with a home and a runtime directory, whose own broker listens
-/// there or doesn't.
+/// A host with its broker, and a user with a home and a runtime directory. The user's own broker listens there or
+/// not.
 struct Host {
     daemon: Daemon,
     user: TempDir,
 }
 
 impl Host {
-    /// `None` where there can be no namespaces.
+    /// Returns `None` where namespaces cannot be created.
     fn new(sandbox: &Sandbox) -> Option<Self> {
         if !can_be_made() {
             return None;
@@ -59,7 +59,7 @@ impl Host {
         fs::write(self.config(), "").unwrap();
     }
 
-    /// The user's own broker. It reads another file: whether there is a config is the test's to say.
+    /// Starts the user's own broker. It reads another file, so that the test decides whether the user has a config.
     fn own_broker(&self, sandbox: &Sandbox) -> Daemon {
         let folder = open_folder(sandbox, "[\"data\"]", "", "");
         give_to(USER_A, folder.path());
@@ -69,7 +69,7 @@ impl Host {
         Daemon::start_as(command, folder)
     }
 
-    /// That command as that user of this host.
+    /// A command of a user of this host.
     fn command(&self, user: &[&str], inner: &Command) -> Command {
         let mut inner = wrapped(user, inner);
         inner.env("XDG_RUNTIME_DIR", self.at("run"));
@@ -87,7 +87,7 @@ impl Host {
         self.helper(&AS_USER_A, arguments)
     }
 
-    /// The broker that a token is from, by its JSON.
+    /// Returns the broker of a token from its JSON.
     #[track_caller]
     fn broker(&self) -> String {
         broker_of(&self.ask(&["--format", "json", "data"]))
@@ -199,7 +199,7 @@ fn user_without_a_config_uses_the_own_broker_while_its_socket_exists() {
     assert!(stderr.contains(&both), "{stderr}");
 }
 
-/// The host's path where it isn't the end of another.
+/// The host's path where it is not the end of another path.
 fn host_named() -> String {
     format!(" {HOST}")
 }
@@ -223,7 +223,7 @@ fn status_explain_watch_and_exec_name_the_broker_that_answered() {
         assert_eq!(code, Some(0), "{stderr}");
         stdout
     };
-    // From then on there is a token, and status ends with 0.
+    // From here on there is a token, and status exits with 0.
     assert_eq!(host.broker(), HOST);
     let shown = text(&["status"]);
     assert!(shown.contains(&format!("\nsocket: {HOST}\n")), "{shown}");

@@ -1,12 +1,11 @@
-//! What messages about files advise: nothing that gives the host's files to another user, or a user's
-//! files to the service.
+//! Advice about files: it never gives the host's files to another user, or a user's files to the service.
 
 use crate::common::parts;
 use crate::common::service::with_service_user;
 
-/// Runs a shell script on a host with the service's user, in `/etc/domo-token`, where `config.toml` has
-/// `source` for the secret; `$d` is the daemon's program, `$ann` runs a program as the user ann. `None`
-/// where that cannot be had.
+/// Runs a shell script on a host with the service's user, in `/etc/domo-token`, where `config.toml` has `source`
+/// for the secret. `$d` is the daemon's program, and `$ann` runs a program as the user ann. Returns `None` where
+/// this is impossible.
 fn on_host(source: &str, script: &str) -> Option<(Option<i32>, String, String)> {
     let folder = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_domo-tokend");
@@ -222,8 +221,8 @@ fn config_that_the_service_cannot_access_is_reported_and_not_absent() {
     assert_eq!(code, Some(78), "{stderr}");
     let hidden = "the unit hides /root (ProtectHome=yes); move it to /etc/domo-token\n";
     assert!(stderr.contains(hidden), "{stderr}");
-    // A user's own config in a home that it may not enter is absent, and the environment's client needs
-    // no config of the host's.
+    // A user's own config in a home that it cannot enter counts as absent, and a client from the environment does
+    // not need the host's config.
     let script = "chmod 700 /home/ann; chmod 750 .; cd /; setpriv --reuid 5 --regid 5 --clear-groups \
                   env HOME=/home/ann DOMO_CLIENT_ID=x DOMO_CLIENT_SECRET=y $d check";
     let (code, _, stderr) = on_host(SECRET, script).unwrap();

@@ -1,4 +1,4 @@
-//! Writes past the limit on file sizes (`ulimit -f`), which fail, and end no program by SIGXFSZ.
+//! Writes beyond the limit on file sizes (`ulimit -f`): they fail, and SIGXFSZ ends no program.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -12,10 +12,10 @@ use crate::common::{
     sandbox_and_daemon, token,
 };
 
-/// No byte may be written to any file.
+/// No byte can be written to any file.
 const NO_FILES: &str = "ulimit -f 0";
 
-/// The daemon in that folder, started after `before`.
+/// Starts the daemon in that folder after the shell command `before`.
 fn daemon_after(before: &str, folder: tempfile::TempDir) -> Daemon {
     let mut command = in_shell_after(before, &Daemon::command(folder.path()));
     command.stdout(Stdio::null());
@@ -91,7 +91,7 @@ fn daemon_that_cannot_keep_tokens_for_a_restart_warns_and_serves() {
     drop(systemd);
 }
 
-/// The exit code and the message of the helper that may write to no file.
+/// Runs the helper with the limit. Returns exit code and message.
 fn limited(daemon: &Daemon, arguments: &[&str], output: &Path) -> (Option<i32>, String) {
     let mut command = in_shell_after(NO_FILES, &daemon.helper(arguments));
     let output = fs::File::create(output).unwrap();
@@ -159,7 +159,7 @@ fn assert_default(status: &str) {
     }
 }
 
-/// As Python has it, which other programs inherit.
+/// As Python does, whose children inherit it.
 const IGNORED: &str = "trap '' XFSZ";
 
 #[test]

@@ -1,4 +1,4 @@
-//! The files that the daemon reads: whose they may be, and who may write and read them.
+//! The files that the daemon reads: their owners, and who can read and write them.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -18,7 +18,7 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Neither the daemon nor `check` takes what is in the folder, and both say `words`.
+/// Asserts that the daemon and `check` reject the files in the folder with this message.
 fn refused(folder: &TempDir, words: &str) {
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(78), "{stderr}");
@@ -62,7 +62,7 @@ fn secret_of_another_user_or_in_a_directory_open_to_others_is_an_error() {
         let secret = foreign.path().join("acme.secret");
         chown(&secret, Some(USER_A), None).unwrap();
         refused(&foreign, "belongs to user 4242");
-        // A symlink of ours that leads to it is judged by what it leads to.
+        // A symlink of the same user is checked by its target.
         fs::rename(&secret, foreign.path().join("theirs")).unwrap();
         symlink("theirs", &secret).unwrap();
         refused(&foreign, "belongs to user 4242");
@@ -273,8 +273,7 @@ fn group_readable_secret_is_accepted_from_root_only() {
     assert!(stderr.contains("chmod 600"), "{stderr}");
 }
 
-/// Runs a script with `$1`, a folder, in a mount namespace of its own; `None` where there can be
-/// none.
+/// Runs a script in a mount namespace, with a folder as `$1`. Returns `None` where this is impossible.
 fn in_mount_namespace(folder: &Path, script: &str) -> Option<Output> {
     let mut command = Command::new("unshare");
     let script =
@@ -294,7 +293,7 @@ fn in_mount_namespace(folder: &Path, script: &str) -> Option<Output> {
 
 #[test]
 fn container_with_shared_volumes_requires_two_keys_that_the_errors_name() {
-    // A directory for the socket as an emptyDir is, and a secret as Kubernetes mounts one.
+    // A directory for the socket like an emptyDir, and a secret as Kubernetes mounts it.
     let sandbox = sandbox(HOUR);
     let text = config_text(&sandbox, "[\"data\"]");
     let text = text.replace("\"acme.secret\"", "\"secrets/acme.secret\"");
@@ -322,7 +321,7 @@ fn container_with_shared_volumes_requires_two_keys_that_the_errors_name() {
 
     let both = shared + "allow_world_readable_secret = true\n";
     fs::write(at("config.toml"), both).unwrap();
-    // Its directory is open to all, but nobody can change what is mounted for reading alone.
+    // Its directory is writable for all, but nobody can change a read-only mount.
     mode(&at("secrets"), 0o777);
     let script = format!(
         "mount --bind \"$1/secrets\" \"$1/secrets\" && mount -o remount,bind,ro \"$1/secrets\" && \

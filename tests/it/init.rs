@@ -42,7 +42,7 @@ fn init_with(input: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Out
     command.arg("init").args(arguments).stdin(Stdio::piped());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // Some is rejected before anything is read.
+    // Some input is rejected before it is read.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -120,7 +120,7 @@ fn first_rejection_of_new_credentials_is_confirmed_after_5_s() {
     assert!((5..7).contains(&pauses[0].as_secs()), "{pauses:?}");
 }
 
-/// A proxy on the way to https servers, which passes on the head of each CONNECT.
+/// A proxy for https servers, which returns the head of each CONNECT.
 fn proxy(answer: &'static str) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -162,7 +162,7 @@ fn proxy_its_login_and_a_ca_are_used_for_the_trial_and_written() {
     let input = credentials();
     let (config, url) = (path("new/config.toml"), sandbox.token_url());
     let mut arguments = vec!["--config", &config, "--token-url", &url];
-    // Without them there is no way, and a variable is no option.
+    // Without the options there is no connection, and a variable does not replace an option.
     let variables = [("HTTPS_PROXY", proxy.as_str())];
     let (code, _, stderr) = parts(&init_with(&input, &variables, &arguments));
     assert_eq!(code, Some(75), "{stderr}");

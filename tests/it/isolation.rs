@@ -1,5 +1,4 @@
-//! A client whose secret, CA file or proxy login can't be loaded leaves the other clients as they
-//! are.
+//! A client whose secret, CA file or proxy login cannot be loaded does not affect other clients.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +13,7 @@ use crate::common::{
 use domo_sandbox::Sandbox;
 use domo_token_client::{Error, Token};
 
-/// A client whose secret a shell script prints.
+/// A client whose secret is the output of a shell script.
 fn with_command(name: &str, sandbox: &Sandbox, script: &str) -> String {
     let line = format!("client_secret_command = [\"/bin/sh\", \"-c\", \"{script}\"]");
     client_text(name, sandbox, "[\"data\"]").replace("client_secret_file = \"acme.secret\"", &line)
@@ -24,7 +23,7 @@ fn with_missing_file(name: &str, sandbox: &Sandbox) -> String {
     client_text(name, sandbox, "[\"data\"]").replace("acme.secret", "missing.secret")
 }
 
-/// Starts the daemon on `config`, in whose directory its commands run.
+/// Starts the daemon with `config`, in the directory where its commands run.
 fn start(config: &str) -> Daemon {
     let folder = folder(config);
     let mut command = Daemon::command(folder.path());
@@ -122,7 +121,7 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
         let row = format!("{client:7} data    not loaded");
         assert!(table.contains(&row), "{row} in {table}");
     }
-    // Whether there is such a client at all is hidden as well.
+    // Whether the client exists is hidden as well.
     let denied = |client: &str| {
         let shown = refused(&as_user_a(&["-c", client, "data"]), 77, "may not have");
         let (_, text) = shown.split_once("may not have").unwrap();
@@ -185,7 +184,7 @@ fn client_is_loaded_when_its_file_appears() {
             code => Err(code),
         }
     }));
-    // The file of the other has vanished, which costs it nothing.
+    // The other client's file is missing now, which does not affect it.
     assert_eq!(token(&daemon.ask(&["-c", "acme", "data"])), acme);
     assert_eq!(sandbox.requests().len(), 2);
 }
@@ -208,7 +207,7 @@ fn callers_wait_for_a_slow_command_and_other_clients_do_not() {
     token(&daemon.ask(&["-c", "acme", "data"]));
     let late = daemon.ask(&["-c", "slow", "--timeout", "1", "data"]);
     refused(&late, 75, "still being loaded");
-    // Opened and closed, it ends the command.
+    // Opening and closing it ends the command.
     drop(fs::File::options().write(true).open(&gate).unwrap());
     token(&waiting.wait_with_output().unwrap());
     assert_eq!(sandbox.requests().len(), 2);
@@ -217,7 +216,7 @@ fn callers_wait_for_a_slow_command_and_other_clients_do_not() {
 #[test]
 fn commands_of_several_clients_run_at_the_same_time() {
     let sandbox = sandbox(HOUR);
-    // Each ends only once all of them have begun.
+    // Each ends only after all of them have started.
     let script = "touch begun.$$; until set -- begun.* && [ $# -eq 4 ]; do sleep 0.05; done; cat acme.secret";
     let names = ["a", "b", "c", "d"];
     let config: String = names
@@ -233,7 +232,7 @@ fn commands_of_several_clients_run_at_the_same_time() {
     for path in begun.filter(|path| path.to_string_lossy().contains("begun.")) {
         fs::remove_file(path).unwrap();
     }
-    // At a reload and in `check` as well.
+    // Also in `check`.
     let (code, stdout, stderr) = {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
         command.current_dir(daemon.folder()).env_clear();
@@ -266,7 +265,7 @@ fn daemon_exits_78_only_if_every_client_failed_for_another_reason_than_its_comma
         stderr.contains("client \"beta\": client secret"),
         "{stderr}"
     );
-    // Its command succeeds, and then its CA file isn't there.
+    // Its command succeeds, but its CA file is missing.
     let no_ca = with_command("gamma", &sandbox, "cat acme.secret") + "ca_file = \"none.pem\"\n";
     let (code, stderr) = run(&(missing.clone() + &no_ca));
     assert_eq!(code, Some(78), "{stderr}");

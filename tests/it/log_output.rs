@@ -1,4 +1,4 @@
-//! The daemon's log: which lines it has, and what happens where nobody reads them.
+//! The daemon's log: which lines it contains, and what happens where nobody reads it.
 
 use std::io::{Read, pipe};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -50,7 +50,7 @@ impl Logging {
         line.unwrap().parse().unwrap()
     }
 
-    /// Callers are served while more is logged than the daemon and the system hold for its reader.
+    /// Checks that callers are served while the daemon logs more than it and the system buffer.
     fn serves_until_lines_are_dropped(&self) {
         let wait = helper(&self.socket(), &["--wait", "data"]).output();
         token(&wait.unwrap());
@@ -83,7 +83,7 @@ fn daemon_with_an_unread_log_serves_drops_lines_and_stops() {
     unlockpt(&terminal).unwrap();
     let name = ptsname(&terminal, Vec::new()).unwrap();
     let line = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
-    // As Ctrl-S does it.
+    // As Ctrl-S does.
     tcflow(&line, Action::OOff).unwrap();
     for stderr in [OwnedFd::from(pipe), OwnedFd::from(socket), line] {
         let mut daemon = Logging::start(&sandbox, stderr);

@@ -1,4 +1,4 @@
-//! The real programs, each test by itself: a daemon, the sandbox as Domo, and the helper.
+//! The real programs: a daemon, the sandbox as Domo, and the helper. Tests do not depend on each other.
 
 #![cfg(unix)]
 #![cfg(test)]

@@ -1,4 +1,4 @@
-//! Callers in PID and user namespaces of their own, as in containers, and impostors before them.
+//! Callers in PID and user namespaces, as in containers, and servers that impersonate the broker.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read};
@@ -17,15 +17,15 @@ use domo_token_client::Broker;
 use domo_token_client::clock::boot_now;
 use tempfile::TempDir;
 
-/// The users that a broker runs as, and those that ask it.
+/// The uids of brokers and callers.
 const USERS: [u32; 2] = [0, USER_B];
 
-/// A daemon of that user, whose socket all can reach.
+/// A daemon of that user, whose socket every user can reach.
 fn daemon_of(uid: u32, sandbox: &Sandbox) -> Daemon {
     daemon_as(uid, open_folder(sandbox, "[\"data\"]", "", ""))
 }
 
-/// All containers, brokers and callers.
+/// Runs the check with all combinations of containers, brokers and callers.
 fn each(check: impl Fn(Container, u32, &Daemon, &str)) {
     if !can_be_made() {
         return;
@@ -62,7 +62,7 @@ fn helper_in_a_container_is_served() {
             explanation.contains(&format!("uid {caller},")),
             "{name}: {explanation}"
         );
-        // With the shell, the first process there, all others end.
+        // All other processes there end with the shell, which is the first one.
         let script = "{ \"$@\" & } | { read -r line; echo \"$line\"; }";
         let watch = wrapped(
             &["sh", "-c", script, "sh"],
@@ -75,7 +75,7 @@ fn helper_in_a_container_is_served() {
     });
 }
 
-/// Boot clocks a year ahead of the daemon's, and half as old as it.
+/// Boot clocks a year ahead of the daemon's, and half as old.
 fn shifted_clocks() -> [i64; 2] {
     let uptime = boot_now().as_millis() / 1000;
     [365 * 86_400, -i64::try_from(uptime / 2).unwrap()]
@@ -175,7 +175,7 @@ fn app_in_a_container_is_served() {
     });
 }
 
-/// Where somebody listens who isn't the broker.
+/// A server other than the broker.
 struct Impostor {
     folder: TempDir,
     server: KillOnDrop,
@@ -183,7 +183,7 @@ struct Impostor {
 }
 
 impl Impostor {
-    /// Listens as user `uid` in a folder of that owner and mode.
+    /// Listens as user `uid` in a folder with that owner and mode.
     fn listen(uid: u32, owner: u32, mode: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
@@ -271,7 +271,7 @@ fn symlink_to_an_impostor_is_untrusted_in_a_container() {
     assert!(!impostor.received_a_request());
 }
 
-/// The helper's command with the default paths, where `folder` is the host's `/run/domo-token`.
+/// Runs the helper with the default paths, where `folder` is the host's `/run/domo-token`.
 fn by_default_paths(container: Container, uid: u32, folder: &Path) -> Output {
     let mut ask = Command::new(env!("CARGO_BIN_EXE_domo-token"));
     ask.arg("data");
@@ -307,7 +307,7 @@ fn writable_directory_above_a_default_path_is_untrusted_in_a_user_namespace() {
     if !can_be_made() {
         return;
     }
-    // Here the impostor's directory is its own: in a user namespace it looks like root's.
+    // The impostor owns the directory, which looks like root's in a user namespace.
     let impostor = Impostor::listen(4299, 4299, 0o755);
     let mut ask = Command::new(env!("CARGO_BIN_EXE_domo-token"));
     ask.arg("data");
@@ -323,7 +323,7 @@ fn process_with_an_unmapped_uid_trusts_no_other_unmapped_user() {
     if !is_root() || !can_be_made() {
         return;
     }
-    // A user without a number in the namespace is seen as the overflow uid, as is an impostor.
+    // A user that is not mapped into the namespace has the overflow uid, and so has an impostor.
     let impostor = Impostor::listen(4299, 0, 0o1777);
     let ask = helper(&impostor.socket(), &["data"]);
     let unmapped = [

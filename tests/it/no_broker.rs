@@ -20,13 +20,12 @@ const HOST: &str = "/run/domo-token/broker.sock";
 
 const OWN: &str = "/run/user/4242/domo-token/broker.sock";
 
-/// Makes a host with a user `etl`, no broker, and nothing else in `/run` and `/etc`; `$0` is a folder
-/// that the test has filled.
+/// Makes a host with a user `etl`, no broker, and nothing else in `/run` and `/etc`; `$0` is the test's folder.
 const NEW_HOST: &str = "mount -t tmpfs -o mode=755 none /run && mount -t tmpfs -o mode=755 none /etc && \
     printf 'root:x:0:0::/:/bin/sh\\netl:x:4242:4242::/home/none:/bin/sh\\n' > /etc/passwd && \
     touch /etc/debian_version && ";
 
-/// Runs the helper as that user on a new host that a script has prepared.
+/// Runs the helper as that user on a new host after a script.
 fn ask_on(
     folder: &Path,
     prepare: &str,
@@ -249,7 +248,7 @@ fn error_for_the_own_broker_names_its_unit_or_lingering() {
     );
 }
 
-/// A listener as systemd has one, which answers each connection with these bytes and nothing more.
+/// A listener like systemd's, which sends these bytes on each connection and nothing more.
 fn listen(path: &Path, answer: &'static [u8]) {
     let listener = UnixListener::bind(path).unwrap();
     fs::set_permissions(path, Permissions::from_mode(0o666)).unwrap();

@@ -1,5 +1,5 @@
-//! `docs/recipes.md`: each recipe as it stands there, against a daemon and the sandbox. What needs
-//! a tool that isn't here is skipped, and says so.
+//! Each recipe of `docs/recipes.md`, with a daemon and the sandbox. Recipes whose tool is not installed are
+//! skipped.
 
 mod runner;
 
@@ -84,7 +84,7 @@ fn httpie_reads_its_header_from_a_pipe() {
     assert_works_in_shells("httpie.sh", "http");
 }
 
-/// What stands after the first `start` of a line.
+/// Returns the rest of the first line that begins with `start`.
 fn rest_of_line<'a>(text: &'a str, start: &str) -> &'a str {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(start));
     lines
@@ -108,7 +108,7 @@ fn service_runs_its_command_with_a_token() {
     let text = recipe("report.service");
     let line = rest_of_line(&text, "ExecStart=/usr/bin/");
     let line = line.replace(DOMO, &recipes.sandbox.url(""));
-    // systemd knows no quotes here, and needs none.
+    // systemd would interpret these characters.
     assert!(!line.contains(['"', '\'', '$', '%']), "{line}");
     let words: Vec<&str> = line.split(' ').collect();
     let socket = recipes.daemon.socket();
@@ -119,14 +119,14 @@ fn service_runs_its_command_with_a_token() {
     assert_unit_verifies(&recipes, "report.service");
 }
 
-/// What `systemd-analyze` says of a unit.
+/// Checks the unit with `systemd-analyze`.
 fn assert_unit_verifies(recipes: &Recipes, name: &str) {
     if !is_installed("systemd-analyze", &["--version"]) {
         return;
     }
     let helper = env!("CARGO_BIN_EXE_domo-token");
     let unit = recipe(name).replace("/usr/bin/domo-token", helper);
-    // The broker's own units are in the package.
+    // The broker's units are in the package.
     let unit = unit.replace("domo-tokend.socket", "");
     let path = recipes.write(name, &unit);
     let analyze = [
@@ -137,7 +137,7 @@ fn assert_unit_verifies(recipes: &Recipes, name: &str) {
     ];
     let output = recipes.command(&analyze, Path::new("")).output();
     let (code, stdout, stderr) = parts(&output.unwrap());
-    // It knows no place of its own for state in a container.
+    // systemd-analyze also reports directories that are missing in a container.
     let output = stdout + &stderr;
     let of_ours: Vec<&str> = output.lines().filter(|line| line.contains(name)).collect();
     assert!(code == Some(0) && of_ours.is_empty(), "{code:?} {output}");
@@ -161,7 +161,7 @@ fn watch_service_keeps_a_token_file_for_another_service() {
     assert_unit_verifies(&recipes, "report-token.service");
 }
 
-/// Holds a recipe to a token that Domo takes back before its time.
+/// Checks that a recipe renews a token that Domo has revoked.
 fn assert_renews(recipes: &Recipes, words: &[&str], refusal: u16) {
     let socket = recipes.daemon.socket();
     let old = token(&recipes.daemon.ask(&["data"]));
@@ -305,7 +305,7 @@ pathlib.Path('line').write_text(line)
     let (code, shown) = recipes.run(&["python3", script.to_str().unwrap()], Path::new(""));
     assert_eq!(code, Some(0), "{shown}");
     let line = fs::read_to_string(recipes.folder.path().join("line")).unwrap();
-    // As its hook runs it.
+    // As Airflow's hook runs it.
     recipes.assert_works(&["bash", "-c", &line]);
 }
 

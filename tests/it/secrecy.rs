@@ -20,14 +20,14 @@ const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.e30.c2ln";
 /// The secret as HTTP Basic sends it: `id:` and the secret in base64.
 const SENT: &str = "aWQ6YzRuYXJ5LXNlY3JldC1uZXZlci10by1iZS1zZWVu";
 
-/// Something like a daemon, in a shell, that does what `script` says with the folder as `$1`. The
-/// script's file is one of those that may hold tokens.
+/// A shell script in place of a daemon, with the folder as `$1`. The script's file is one of those that may contain
+/// tokens.
 fn leaking_daemon(script: &str, folder: &Path) -> Command {
     let file = folder.join("token-script");
     let script = format!("{script}\necho started >&2\nwhile :; do read line || exit; done\n");
     fs::write(&file, script).unwrap();
     let mut command = Command::new("/bin/sh");
-    // It goes on until it is killed.
+    // It runs until it is killed.
     command
         .env_clear()
         .stdin(Stdio::piped())
@@ -36,7 +36,7 @@ fn leaking_daemon(script: &str, folder: &Path) -> Command {
     command
 }
 
-/// Whether the search at its end finds something, and the words for it.
+/// Returns the message of the search at its end, if it finds something.
 fn found(script: &str, more: impl FnOnce(&mut Command)) -> Option<String> {
     let folder = folder("");
     let mut command = leaking_daemon(script, folder.path());
@@ -151,7 +151,7 @@ fn daemon_is_not_dumpable_by_its_own_user() {
     }
     let sandbox = sandbox(HOUR);
     let daemon = daemon_of_user_a(&sandbox, &[]);
-    // At 0, where nothing is, an open memory can't be read either, but the error is another.
+    // Address 0 is unmapped, so that reading readable memory fails with another error.
     for name in ["environ", "mem", "maps", "fd", "auxv"] {
         let stderr = proc_error(&daemon, name);
         assert!(stderr.contains(DENIED), "{name}: {stderr}");

@@ -1,4 +1,4 @@
-//! Starting: what is wrong is said, with the right exit code, before Domo is asked.
+//! The start: errors are reported with the right exit code before any request to Domo.
 
 mod place;
 
@@ -227,7 +227,7 @@ fn command_environment_lacks_secrets_and_systemds_variables() {
     let environment = daemon.folder().join("environment");
     let seen = fs::read_to_string(&environment).unwrap();
     fs::remove_file(&environment).unwrap();
-    // Its variable outlasts it.
+    // The variable is still withheld after the client that uses it was removed.
     daemon.write("config.toml", &acme);
     let later = until(|| fs::read_to_string(&environment));
     for (name, _) in withheld {

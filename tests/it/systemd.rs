@@ -45,7 +45,7 @@ fn start_reload_and_stop_are_notified_in_order() {
 #[test]
 fn readiness_is_notified_once_callers_can_connect() {
     let sandbox = sandbox(HOUR);
-    // Too early would be by so little that not every try shows it.
+    // A notification that is too early is only slightly early, so that not every try detects it.
     for _ in 0..5 {
         let folder = folder(&config_text(&sandbox, "[\"data\"]"));
         let mut command = Daemon::command(folder.path());
@@ -56,7 +56,7 @@ fn readiness_is_notified_once_callers_can_connect() {
     }
 }
 
-/// A FIFO that somebody reads now, open at our end, which is what the reader waits for.
+/// Opens a FIFO for writing as soon as it has a reader, which is waiting for that.
 fn open_fifo_with_reader(gate: &Path) -> File {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
     let mut options = File::options();
@@ -115,7 +115,7 @@ fn status_text_is_updated_after_each_attempt() {
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let mut command = Daemon::command(folder.path());
     let notified = Notified::bind(folder.path(), &mut command);
-    // No watchdog, so that it has nothing else to say for a minute.
+    // Without a watchdog it sends nothing else for a minute.
     let daemon = Daemon::start_as(command, folder);
     assert!(
         notified
@@ -149,7 +149,7 @@ fn watchdog_is_pinged_while_domo_fails() {
     notified.wait_for("STATUS=0 of 1 token fresh, 1 rejected; run: domo-token status\n");
 }
 
-/// All that systemd is told until the socket has a message with that text.
+/// Returns all status texts up to the one that contains `text`.
 fn statuses_until(notified: &Notified, text: &str) -> String {
     let mut all = String::new();
     while !all.contains(text) {
@@ -168,7 +168,7 @@ fn status_text_shows_no_name_no_message_and_no_output_of_a_command() {
     let folder = folder(&config);
     let mut command = Daemon::command(folder.path());
     let notified = Notified::bind(folder.path(), &mut command);
-    // No watchdog, whose messages would go on for ever.
+    // Without a watchdog, whose messages would never end.
     let daemon = Daemon::start_as(command, folder);
     let mut all = statuses_until(&notified, "1 failing");
     all += &statuses_until(&notified, "1 rejected");

@@ -1,4 +1,4 @@
-//! The daemon where the system starts no thread.
+//! The daemon where no thread can be started.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -10,7 +10,7 @@ use crate::common::callers::{USER_A, give_to, is_root};
 use crate::common::process::wrapped;
 use crate::common::{Daemon, HOUR, client_text, config_text, folder, parts, sandbox, token};
 
-/// Starts the daemon as a user that may have so many threads.
+/// Starts the daemon as a user with a limit of threads.
 fn start_limited(folder: TempDir, user: u32, threads: u32) -> Daemon {
     give_to(user, folder.path());
     let limit = format!("--nproc={threads}");
@@ -28,7 +28,7 @@ fn daemon_without_threads_serves_warns_and_stops() {
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let audit = folder.path().join("audit.jsonl");
     let config = config_text(&sandbox, "[\"data\"]");
-    // Looking up a name takes a thread.
+    // A name lookup takes a thread.
     let by_name = client_text("beta", &sandbox, "[\"data\"]");
     let by_name = by_name.replace("//127.0.0.1:", "//localhost:");
     assert!(by_name.contains("localhost"), "{by_name}");
@@ -37,7 +37,7 @@ fn daemon_without_threads_serves_warns_and_stops() {
         audit.display()
     );
     fs::write(folder.path().join("config.toml"), config).unwrap();
-    // Its own process is as many as its user may have.
+    // The process itself uses up the limit.
     let mut daemon = start_limited(folder, USER_A, 1);
     daemon.wait_for_log("file changes are not noticed: cannot start a thread");
     token(&daemon.ask(&["data"]));
@@ -68,7 +68,7 @@ fn daemon_with_few_threads_serves_and_stops() {
     if !is_root() {
         return;
     }
-    // Which of the threads is one too many depends on what else runs at that moment.
+    // Which of the threads exceeds the limit depends on what else runs at that moment.
     for threads in [2, 3, 4] {
         let sandbox = sandbox(HOUR);
         let folder = folder(&config_text(&sandbox, "[\"data\"]"));

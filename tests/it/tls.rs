@@ -1,4 +1,4 @@
-//! Servers that aren't trusted, hosts that aren't found, connections that are gone.
+//! Untrusted servers, unknown hosts, and lost connections.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -20,7 +20,8 @@ fn daemon(url: &str, ca: Option<&str>) -> Daemon {
     Daemon::start_in(folder_for(url, ca))
 }
 
-/// Asks, and expects 75 and these words in one line; then nothing is tried for half a minute.
+/// Checks that a request fails with 75 and one line that contains these words, and that the next attempt is half a
+/// minute later.
 fn is_refused(daemon: &mut Daemon, words: &[&str]) {
     daemon.wait_for_log("cause=tls");
     let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
@@ -54,8 +55,8 @@ fn untrusted_server_receives_no_secret_and_no_second_attempt() {
     }
 }
 
-/// A server that ends each handshake with the alert of RFC 8446 §6.2 for a version it doesn't
-/// speak; it passes on what it read.
+/// A server that ends each handshake with the alert of RFC 8446 §6.2 for an unsupported version. It returns what it
+/// read.
 fn of_an_old_version() -> (String, Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}/oauth/token", listener.local_addr().unwrap());
@@ -96,7 +97,7 @@ fn unknown_host_exits_75_and_is_named() {
     assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
-/// A server whose backlog is full: it neither takes a connection nor refuses it.
+/// A server with a full backlog: it neither accepts nor rejects connections.
 fn with_full_backlog() -> (TcpListener, Vec<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     rustix::net::listen(&listener, 1).unwrap();

@@ -1,5 +1,5 @@
-//! Three real users: one in the group, one that may have one scope set, and a stranger. Made for
-//! the test, in a mount namespace with a user database of its own.
+//! Three users: one in the group, one that may have one scope set, and one without access. They exist in a mount
+//! namespace with its own user database.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -17,14 +17,14 @@ const PASSWD: &str = "root:x:0:0::/root:/bin/sh\n\
                       report:x:4302:4302::/:/bin/sh\n\
                       eve:x:4303:4303::/:/bin/sh\n";
 
-/// Ann is one of the analysts, and it isn't her first group.
+/// Ann is one of the analysts, which is not her primary group.
 const GROUP: &str = "root:x:0:\nann:x:4301:\nreport:x:4302:\neve:x:4303:\nanalysts:x:4310:ann\n";
 
 const RULES: &str = "[clients.acme.access]\n\
                      data = { users = [\"report\"], groups = [\"analysts\"] }\n\
                      \"data user\" = { groups = [\"analysts\"] }\n";
 
-/// A command that runs another one where those are the users.
+/// A command that runs another one with these users.
 fn with_users(folder: &Path, command: &Command) -> Command {
     let script = "mount --bind \"$0/passwd\" /etc/passwd && mount --bind \"$0/group\" /etc/group && \
                   exec \"$@\"";
@@ -32,7 +32,7 @@ fn with_users(folder: &Path, command: &Command) -> Command {
     wrapped(&["unshare", "-m", "sh", "-c", script, folder], command)
 }
 
-/// The helper, as one of these users, with all of its groups.
+/// Runs the helper as one of these users, with all of its groups.
 fn ask_as(daemon: &Daemon, user: &str, arguments: &[&str]) -> Output {
     let setpriv = ["setpriv", "--reuid", user, "--regid", user, "--init-groups"];
     let command = wrapped(&setpriv, &daemon.helper(arguments));

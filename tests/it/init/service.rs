@@ -74,7 +74,7 @@ fn init_as_root_writes_files_for_the_service_and_a_private_secret() {
 fn check_as_root_considers_all_groups_of_the_services_user() {
     let folder = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_domo-tokend");
-    // The program lies where nobody but root can run it.
+    // Only root can run the program at its path.
     let script = format!(
         "mkdir /etc/domo-token && cp {program} \"$1/daemon\" && chmod 700 \"$1\" && cd /etc/domo-token && \
          printf '[broker]\\nsocket_group=\"none\"\\n[clients.acme]\\nclient_id=\"id\"\\nclient_secret_file=\"s\"\\ntokens=[\"data\"]\\n' \

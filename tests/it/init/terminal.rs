@@ -12,8 +12,8 @@ use crate::common::{CANARY_SECRET, CLIENT_ID, HOUR, parts, sandbox};
 
 use serde_json::Value;
 
-/// Runs a command at a terminal of its own, answers each of its questions, and tells what stood on
-/// the screen, how it ended, and whether the terminal still shows what is typed.
+/// Runs a command at a terminal and types the answers to its prompts. Prints what was on the screen, the exit
+/// status, and whether the terminal echoes its input.
 const TERMINAL: &str = r#"
 import json, os, pty, select, signal, sys, termios
 answers = json.loads(sys.argv[1])
@@ -47,7 +47,7 @@ fn at_a_terminal(answers: &[&str], arguments: &[&str]) -> Value {
     at_a_terminal_by(&[], answers, arguments)
 }
 
-/// The same by a program that runs the command.
+/// Like `at_a_terminal`, with a command line that runs the program.
 fn at_a_terminal_by(prefix: &[&str], answers: &[&str], arguments: &[&str]) -> Value {
     let mut command = Command::new("python3");
     command.args(["-c", TERMINAL, &serde_json::to_string(answers).unwrap()]);

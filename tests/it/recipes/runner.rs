@@ -10,10 +10,10 @@ use domo_sandbox::Sandbox;
 
 pub(super) const DOMO: &str = "https://api.domo.com";
 
-/// What the sandbox's first dataset is called.
+/// The name of the sandbox's first dataset.
 pub(super) const FIRST_DATASET: &str = "Leonhard Euler Party";
 
-/// The recipe in the document that is to be a file of that name.
+/// Returns the recipe for the file of that name from the document.
 pub(super) fn recipe(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes.md");
     let text = fs::read_to_string(path).unwrap();
@@ -24,7 +24,7 @@ pub(super) fn recipe(name: &str) -> String {
     body.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// A broker, what it serves from, and a place to run recipes in.
+/// A broker, its sandbox, and a folder to run recipes in.
 pub(super) struct Recipes {
     pub(super) sandbox: Sandbox,
     pub(super) daemon: Daemon,
@@ -33,7 +33,7 @@ pub(super) struct Recipes {
 
 impl Recipes {
     pub(super) fn new() -> Self {
-        // The floor between two requests of one set is 2 s: whoever renews waits no longer.
+        // The floor between two requests of a scope set is 2 s, so that a renewal waits no longer.
         let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(40));
         token(&daemon.ask(&["data"]));
         Self {
@@ -43,7 +43,7 @@ impl Recipes {
         }
     }
 
-    /// Writes a text to a file, with the sandbox for Domo.
+    /// Writes a file in which Domo's address is replaced by the sandbox's.
     pub(super) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         let host = self
@@ -62,7 +62,7 @@ impl Recipes {
         self.write(name, &recipe(name))
     }
 
-    /// A command in the place, with little of this process's surroundings.
+    /// A command in the folder, with a minimal environment.
     pub(super) fn command(&self, words: &[&str], socket: &Path) -> Command {
         let helper = Path::new(env!("CARGO_BIN_EXE_domo-token"));
         let path = std::env::var("PATH").unwrap();
@@ -83,7 +83,7 @@ impl Recipes {
         command
     }
 
-    /// Runs it, and gives all it has shown and left behind.
+    /// Runs a command. Returns its exit code, its output, and the file that it wrote.
     pub(super) fn run(&self, words: &[&str], socket: &Path) -> (Option<i32>, String) {
         let output = self.command(words, socket).output().unwrap();
         let (code, stdout, stderr) = parts(&output);
@@ -97,7 +97,7 @@ impl Recipes {
         calls.iter().map(|call| call.status).collect()
     }
 
-    /// Holds a recipe to what the document promises of all.
+    /// Checks what the document promises about all recipes.
     pub(super) fn assert_works(&self, words: &[&str]) {
         let socket = self.daemon.socket();
         let before = self.statuses().len();
@@ -118,7 +118,7 @@ impl Recipes {
     pub(super) fn assert_fails_without_a_broker(&self, words: &[&str]) {
         let before = self.statuses().len();
         let none = self.folder.path().join("none.sock");
-        // Where it would wait for a broker it is told not to.
+        // Without a broker it would wait.
         let without_wait: Vec<String> = words
             .iter()
             .map(|word| word.replace("--wait ", ""))
@@ -152,7 +152,7 @@ impl Recipes {
     }
 }
 
-/// Whether there is such a tool; says so if not.
+/// Returns whether a tool is installed; otherwise prints that its recipe is skipped.
 pub(super) fn is_installed(tool: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(tool);
     command.args(arguments).stdin(Stdio::null());

@@ -1,4 +1,4 @@
-//! The place of the socket and its lock.
+//! The path of the socket and its lock.
 
 use std::fs;
 use std::io::{Seek, Write};
@@ -32,7 +32,7 @@ fn socket_is_never_visible_with_a_wider_mode() {
     }
 }
 
-/// The daemon's command with that umask, as a user that no database knows.
+/// The daemon's command with that umask, as user A.
 fn with_umask(umask: &str, plain: &Command) -> Command {
     let mut command = in_shell_after(&format!("umask {umask}"), plain);
     command.stdout(Stdio::null()).uid(USER_A).gid(USER_A);
@@ -134,7 +134,7 @@ fn path_that_is_not_a_socket_is_never_replaced() {
     assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
 }
 
-/// The end of a daemon that is to listen in `folder`, at that path.
+/// Runs a daemon with that socket path in `folder`, which must fail. Returns the message.
 fn refused_at(folder: &TempDir, socket: &str) -> String {
     let command = Daemon::command_at(folder.path(), &folder.path().join(socket));
     let (code, stderr) = run_to_end(command);
@@ -171,7 +171,7 @@ fn symlink_as_the_directory_is_an_error_that_names_its_target() {
     let link = folder.path().join("link");
     symlink("real", &link).unwrap();
     if rustix::process::geteuid().is_root() {
-        // Root's own leads nowhere else but by root.
+        // Root's symlinks are trusted.
         std::os::unix::fs::lchown(&link, Some(USER_A), None).unwrap();
     }
     let stderr = refused_at(&folder, "link/broker.sock");

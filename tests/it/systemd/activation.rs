@@ -38,7 +38,7 @@ fn inherited_socket_is_served_and_not_removed() {
     let run = tempfile::tempdir().unwrap();
     let path = run.path().join("broker.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    // Who comes before the daemon waits for it.
+    // A caller from before the start waits for the daemon.
     let early = helper(&path, &["data"]).spawn().unwrap();
     let socket = OwnedFd::from(listener.try_clone().unwrap());
     let command = activated(folder.path(), "broker", vec![socket]);
@@ -70,7 +70,7 @@ fn all_sockets_of_the_unit_are_served_and_named_in_the_log() {
             .iter()
             .map(|path| UnixListener::bind(path).unwrap().into())
             .collect();
-        // A caller that comes before the daemon waits for it on each of them.
+        // A caller from before the start waits for the daemon on each of them.
         let early = paths
             .each_ref()
             .map(|path| helper(path, &["data"]).spawn().unwrap());
@@ -195,7 +195,7 @@ fn server_of_an_inherited_socket_stays_the_user_that_bound_it() {
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let path = folder.path().join("handed.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    // Root's, as systemd's directories are; the daemon is another user.
+    // They belong to root, as systemd's directories do, and the daemon runs as another user.
     for name in ["config.toml", "acme.secret"] {
         chown(folder.path().join(name), Some(USER_A), None).unwrap();
     }
@@ -236,7 +236,7 @@ fn callers_of_a_daemon_that_cannot_start_are_refused_and_do_not_restart_it() {
     let callers: Vec<_> = (0..3)
         .map(|_| helper(&path, &["data"]).spawn().unwrap())
         .collect();
-    // Each is in the backlog by now, or soon: the daemon is run until all have been told.
+    // Each is in the backlog by now or soon: the daemon is started until all have an answer.
     let outputs = callers.into_iter().map(|mut caller| {
         while caller.try_wait().unwrap().is_none() {
             let socket = OwnedFd::from(listener.try_clone().unwrap());

@@ -1,4 +1,4 @@
-//! The other end of `NOTIFY_SOCKET`.
+//! The receiving end of `NOTIFY_SOCKET`.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -32,7 +32,7 @@ fn tokens_survive_a_restart_even_by_sigkill_without_a_request_to_domo() {
         assert_eq!(after.generation(), before.generation());
         assert_eq!(sandbox.requests().len(), 1, "{signal}");
         assert_eq!(again.status_of("data")["state"], "fresh");
-        // It is handed over anew, and what was there is taken away.
+        // It stores a new one and removes the old one.
         notified.wait_for_kept();
     }
 }

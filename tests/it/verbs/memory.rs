@@ -1,4 +1,4 @@
-//! Who may look into the memory of the helper, and of what it becomes.
+//! Who can read the memory of the helper, and of the command that it becomes.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -37,7 +37,7 @@ fn helper_is_not_dumpable_and_execs_command_is() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    // What a command inherits is as if it had been started without the helper.
+    // A command inherits what it would have without the helper.
     let script = "stat -c %u /proc/self/mem; ulimit -c; ulimit -Hc";
     let mut plain = Command::new("sh");
     plain.args(["-c", script]).uid(USER_A).gid(USER_A);

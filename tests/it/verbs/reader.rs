@@ -1,4 +1,4 @@
-//! Commands that print repeatedly end when standard output has no reader any more.
+//! Commands that print repeatedly end when the reader of standard output closes it.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -101,7 +101,7 @@ fn watch_and_status_continue_where_no_reader_is_needed() {
     };
     let children: Vec<Running> = COMMANDS.into_iter().flat_map(start).collect();
     for child in &children {
-        // The one that waits for the end of a reader, too.
+        // Includes the thread that waits for the reader to close.
         until(|| {
             let tasks = std::fs::read_dir(format!("/proc/{}/task", child.0.id()));
             let count = tasks.unwrap().count();

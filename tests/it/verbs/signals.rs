@@ -1,4 +1,4 @@
-//! Signals: what ends the helper, as the first process of a PID namespace too, and what it hands on.
+//! Signals: how they end the helper, also as PID 1, and what its command inherits.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ const TERMINATING: [(Signal, i32); 4] = [
     (Signal::TERM, 15),
 ];
 
-/// A mask of `/proc/PID/status`.
+/// Returns a mask of `/proc/PID/status`.
 fn mask(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     mask_in(&status, name)
@@ -30,7 +30,7 @@ fn mask_in(status: &str, name: &str) -> u64 {
     line.map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap())
 }
 
-/// A command in a PID namespace of its own.
+/// A command in a PID namespace.
 struct FirstProcess {
     unshare: KillOnDrop,
     pid: u32,
@@ -56,7 +56,7 @@ impl FirstProcess {
         until(|| is_handled().then_some(()).ok_or("no handler"));
     }
 
-    /// Its exit code after that signal.
+    /// Sends that signal and returns the exit code.
     fn end_by(mut self, signal: Signal) -> Option<i32> {
         let pid = Pid::from_raw(self.pid.cast_signed()).unwrap();
         kill_process(pid, signal).unwrap();

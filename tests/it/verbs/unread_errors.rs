@@ -1,4 +1,4 @@
-//! Commands that go on, and whose standard error nobody reads: a full pipe, or a terminal after Ctrl-S.
+//! Commands whose standard error nobody reads: a full pipe, or a terminal after Ctrl-S.
 
 use std::io::{ErrorKind, Write, pipe};
 use std::os::fd::OwnedFd;
@@ -15,7 +15,7 @@ use crate::common::process::send_signal;
 use crate::common::sandbox_and_daemon;
 use crate::common::wait::until;
 
-/// Both ends of a pipe that has no room left.
+/// Both ends of a pipe that is full.
 fn full_pipe() -> (OwnedFd, OwnedFd) {
     let (reader, writer) = pipe().unwrap();
     fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();

@@ -149,7 +149,7 @@ fn watch_prints_no_token_below_min_ttl_and_renews_in_time() {
     }
     watch.kill().unwrap();
     watch.wait().unwrap();
-    // By itself the broker renews after 5.6 s at least, but for the first token.
+    // Except for the first token, the broker renews after 5.6 s at the earliest.
     let pauses = pauses(&sandbox.requests());
     let late = pauses
         .iter()
@@ -205,7 +205,7 @@ fn watch_file_is_synced_before_it_is_visible() {
     token(&daemon.ask(&["data"]));
     let file = daemon.folder().join("token");
     let helper = env!("CARGO_BIN_EXE_domo-token");
-    // Ended by the set's end once the file is there.
+    // The expiry ends it once the file exists.
     let script = format!(
         "{helper} watch --to {} data & until [ -s {0} ]; do :; done; kill $!; wait; true",
         file.display()

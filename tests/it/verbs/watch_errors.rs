@@ -1,5 +1,5 @@
-//! `watch --to` while its file can't be written: on a full or read-only file system, and where its
-//! directory is moved.
+//! `watch --to` while its file cannot be written: on a full or read-only file system, and while its directory is
+//! moved.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -17,14 +17,14 @@ use crate::common::process::{KillOnDrop, wrapped};
 use crate::common::wait::until;
 use crate::common::{Daemon, HOUR, parts, sandbox_and_daemon, timed, token};
 
-/// A small file system of its own, mounted in a namespace that ends with it.
+/// A small file system, mounted in a namespace that ends with it.
 struct Mounted {
     holder: KillOnDrop,
     folder: tempfile::TempDir,
 }
 
 impl Mounted {
-    /// `None`, and says so, where none can be mounted.
+    /// Returns `None`, and prints that the test is skipped, where nothing can be mounted.
     fn new() -> Option<Self> {
         if !is_root() {
             return None;
@@ -77,7 +77,7 @@ impl Mounted {
     }
 }
 
-/// Has the broker get a new token.
+/// Renews the broker's token and returns the new one.
 fn renew(daemon: &Daemon) -> String {
     let (_, stdout, _) = parts(&daemon.ask(&["--format", "json", "data"]));
     let current: Value = serde_json::from_str(&stdout).unwrap();
@@ -226,7 +226,7 @@ fn watch_exits_75_without_descriptors_for_its_signals() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let file = daemon.folder().join("token");
     let watch = daemon.helper(&["watch", "--to", file.to_str().unwrap(), "data"]);
-    // One for the connection, and another one.
+    // One for the connection, and one more.
     let words = ["prlimit", "--nofile=5:5"];
     let (code, _, stderr) = parts(&wrapped(&words, &watch).output().unwrap());
     assert_eq!(code, Some(75), "{stderr}");
@@ -252,7 +252,7 @@ fn watch_writes_to_a_recreated_directory_and_leaves_no_token_in_the_moved_one() 
     fs::rename(&away, &here).unwrap();
     wait_for_token(&file);
     watching.wait_for("has the current token again", 1);
-    // Another one takes its place.
+    // Another directory takes its place.
     fs::rename(&here, &away).unwrap();
     fs::create_dir(&here).unwrap();
     wait_for_token(&file);

@@ -1,4 +1,4 @@
-//! What `watch --to` does about a path that is no regular file.
+//! `watch --to` with a path that is not a regular file.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -16,7 +16,7 @@ use crate::common::process::{KillOnDrop, make_fifo, send_signal, wrapped};
 use crate::common::wait::until;
 use crate::common::{Daemon, HOUR, helper, kernel, parts, sandbox, sandbox_and_daemon};
 
-/// All that is in a folder, with type and inode number.
+/// Returns all entries of a folder, with type and inode number.
 fn listing(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| {
         let path = entry.unwrap().path();
@@ -28,7 +28,7 @@ fn listing(folder: &Path) -> Vec<String> {
     entries
 }
 
-/// A folder with what `watch --to` must not replace.
+/// A folder with entries that `watch --to` must not replace.
 fn folder_of_targets() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
@@ -52,7 +52,7 @@ fn folder_of_targets() -> tempfile::TempDir {
     folder
 }
 
-/// Runs `watch --to` where there is no broker, and returns the message of its exit with 74.
+/// Runs `watch --to` without a broker. Returns the message of its exit with 74.
 fn refused(folder: &Path, to: &str) -> String {
     let arguments = ["watch", "--to", to, "--wait", "--timeout", "1", "data"];
     let output = helper(&folder.join("none.sock"), &arguments).output();
@@ -67,7 +67,7 @@ fn watch_rejects_a_path_that_is_not_a_regular_file_before_it_connects() {
     let before = listing(folder.path());
     let path = folder.path().display();
     let link = "a symbolic link";
-    // The last column is what it says to name instead, if anything.
+    // The last column is the path that the message suggests instead, if any.
     for (name, kind, instead) in [
         ("/dev/null", "a device", ""),
         ("/dev/stdout", link, ""),
@@ -199,7 +199,7 @@ impl Watching {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap()
     }
 
-    /// Waits until that text has been printed that often.
+    /// Waits until that text was printed that often.
     pub(super) fn wait_for(&self, text: &str, count: usize) {
         until(|| {
             let stderr = self.stderr();
@@ -208,7 +208,7 @@ impl Watching {
         });
     }
 
-    /// Ends it by SIGTERM.
+    /// Sends SIGTERM and returns standard error.
     pub(super) fn stop(mut self) -> String {
         send_signal(self.child.id(), "-TERM");
         assert_eq!(self.child.wait().unwrap().signal(), Some(15));
@@ -250,7 +250,7 @@ fn watch_keeps_a_foreign_file_at_its_path_and_writes_again_once_it_is_removed() 
         wait_for_token(&file);
         watching.wait_for("has the current token again", count);
     }
-    // A regular file is replaced, by the next token.
+    // The next token replaces a regular file.
     fs::write(folder.path().join("other"), "another's").unwrap();
     fs::rename(folder.path().join("other"), &file).unwrap();
     wait_for_token(&file);
@@ -306,7 +306,7 @@ fn watch_replaces_its_file_where_there_are_only_plain_renames() {
     assert_eq!(target, Path::new("elsewhere"));
 }
 
-/// `execv`, by which the second one is started, doesn't search the path.
+/// `execv`, which starts the second one, does not search `PATH`.
 fn which_python() -> String {
     let found = Command::new("sh")
         .args(["-c", "command -v python3"])
