@@ -236,9 +236,9 @@ fn callers_that_disconnect_or_never_read_affect_no_others() {
     }
     // What the kernel buffers for it counts as the daemon's memory.
     slow_reader.set_nonblocking(false).unwrap();
-    let mut held = Vec::new();
-    let _ = slow_reader.read_to_end(&mut held);
-    assert!(held.len() <= 16 * 1024, "{}", held.len());
+    let mut received = Vec::new();
+    let _ = slow_reader.read_to_end(&mut received);
+    assert!(received.len() <= 16 * 1024, "{}", received.len());
     assert_eq!(token(&daemon.ask(&["data"])), given);
 }
 

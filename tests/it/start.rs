@@ -1,6 +1,6 @@
 //! The start: errors are reported with the right exit code before any request to Domo.
 
-mod place;
+mod socket_path;
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;

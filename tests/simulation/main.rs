@@ -148,7 +148,7 @@ fn constantly_changing_credentials_cause_three_requests_then_one_per_interval() 
         // The last one is good.
         valid: step % 2 == 1,
     };
-    // A change each second, for the lifetime is a thousand seconds.
+    // A change each second, because the lifetime is a thousand seconds.
     let ops: Vec<Op> = (0..40)
         .flat_map(|step| [rotate(step), Op::Pass(1)])
         .collect();

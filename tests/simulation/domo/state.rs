@@ -37,7 +37,7 @@ pub(super) struct InFlight {
 #[derive(Clone, Debug)]
 pub(crate) struct StoredToken {
     pub(crate) text: String,
-    /// The text and the expiry of the one before.
+    /// The text and the expiry of the previous token.
     pub(crate) previous: Option<(String, BootTime)>,
     /// When it was obtained.
     pub(crate) since: BootTime,
