@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 const CLIENT_ID: &str = "441e307a-b2a1-4a99-8561-174e5b153fe1";
 const CLIENT_SECRET: &str = "5f2a9c0e7b1d4836a5c9e0f1b2d3c4a5968778695a4b3c2d1e0f9a8b7c6d5e4f";
 
-/// Short enough to watch a renewal, long enough to be a token's life.
+/// Short enough to watch a renewal.
 const LIFETIME: Duration = Duration::from_secs(8);
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -38,7 +38,7 @@ fn main() -> Result<()> {
     } else {
         LIFETIME
     };
-    // The tour tells its own story; a broker that stays is watched by its log.
+    // The tour prints its own messages; a broker that stays prints its log.
     let level = if stay { "info" } else { "error" };
     logging::start(
         logging::filter(Some(level), None, None)?,
@@ -68,7 +68,7 @@ fn main() -> Result<()> {
         };
         thread::spawn(move || run_broker(&options, signals, &ready, stay))
     };
-    // A broker that can't start drops its end.
+    // A broker that cannot start drops the sender.
     if is_ready.recv().is_err() {
         return daemon.join().map_err(|_| "the broker ended by a bug")?;
     }
@@ -94,12 +94,12 @@ fn write_config(folder: &Path, token_url: &str) -> Result<PathBuf> {
          allow_http_loopback = true\n"
     );
     std::fs::write(&config, text)?;
-    // It holds a secret.
+    // It contains a secret.
     std::fs::set_permissions(&config, Permissions::from_mode(0o600))?;
     Ok(config)
 }
 
-/// The daemon as `domo-tokend` runs it, on a thread of its own.
+/// Runs the daemon as `domo-tokend` does, on its own thread.
 fn run_broker(
     options: &Options,
     signals: mpsc::Receiver<Signal>,
@@ -113,7 +113,7 @@ fn run_broker(
     let config = load_config(options.config.as_deref(), env)?;
     runtime.block_on(async {
         let signals = if stay { signals::listen()? } else { signals };
-        // The tour waits for this; if it has left there is nobody to tell.
+        // The receiver is dropped only if the tour has ended.
         let tell = |_: &Path| ready.send(()).unwrap_or_default();
         let environment = Environment {
             env,
@@ -157,14 +157,14 @@ fn tour(sandbox: &Sandbox, socket: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns with the token that the renewal brought, once Domo has been asked for it.
+/// Waits for the renewal and returns the new token.
 fn wait_for_renewal(sandbox: &Sandbox, broker: &Broker, old: &Token) -> Result<Token> {
     let for_data = |request: &&Recorded| request.scope.as_deref() == Some("data");
     let mut seen = sandbox.requests();
     while seen.iter().filter(for_data).count() < 2 {
         seen = sandbox.wait_for_requests(seen.len() + 1, LIFETIME * 2)?;
     }
-    // More life than the old one can have left, so that the answer is the new one.
+    // More than the old token's remaining time, so that the new one is returned.
     let token = broker.request("data").min_ttl(LIFETIME * 5 / 8).send()?;
     if token.generation() == old.generation() {
         return Err("the token was not renewed".into());
@@ -183,7 +183,7 @@ fn stay_up(socket: &Path, url: &str) {
     say(&format!("  {command} status"));
 }
 
-/// The start of a token: enough to tell two apart.
+/// Returns the start of a token, enough to tell two apart.
 fn shown(token: &Token) -> String {
     let end: String = token.secret().chars().rev().take(6).collect();
     let end: String = end.chars().rev().collect();
@@ -191,7 +191,7 @@ fn shown(token: &Token) -> String {
 }
 
 fn call(url: &str, token: &Token) -> Result<u16> {
-    // reqwest is built without a TLS provider here; one that was installed before may stay.
+    // reqwest is built without a TLS provider here. An earlier installed one may stay.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -202,6 +202,6 @@ fn call(url: &str, token: &Token) -> Result<u16> {
 }
 
 fn say(line: &str) {
-    // Whoever closed standard output doesn't want to hear it.
+    // Standard output may be closed.
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -1,14 +1,7 @@
-//! What a token at hand costs the daemon, in instructions: a figure that no load of the machine
-//! changes, so that a regression shows where no clock could tell.
+//! The cost of a cached token in the daemon, in instructions. Unlike durations, the figure does not depend on the
+//! machine's load, so that regressions show.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a panic fails the test, and a skipped test prints why"
-)]
+#![cfg(test)]
 
 mod common;
 
@@ -24,8 +17,8 @@ use domo_token_protocol::frame::{self, HEAD};
 use domo_token_protocol::greeting::{self, GREETING};
 use domo_token_protocol::messages::{Asked, Request, TokenRequest, VERSION};
 
-/// The most instructions that one request on an open connection may cost outside the kernel, by the profile of the
-/// build. 3576 and 4028 were counted when this was written, and a compiler may add some.
+/// The maximum number of instructions outside the kernel for one request on an open connection, by build profile.
+/// The figures were 3576 and 4028 when this was written; compilers differ.
 const MAX_INSTRUCTIONS: [(&str, u64); 2] = [("release", 3800), ("thin", 4280)];
 
 const FEW: u64 = 500;
@@ -51,7 +44,7 @@ fn cached_token_costs_at_most_the_stated_number_of_instructions() {
         .into_iter()
         .find(|(name, _)| profile.is_some_and(|profile| profile == *name))
         .unwrap();
-    // What starting and stopping costs is in both.
+    // The difference excludes start and shutdown.
     let each = (counted(&program, MANY) - counted(&program, FEW)) / (MANY - FEW);
     println!("{each} instructions a request");
     assert!(
@@ -61,7 +54,7 @@ fn cached_token_costs_at_most_the_stated_number_of_instructions() {
     assert!(each > 100, "{each} instructions can't be all of it");
 }
 
-/// The instructions of a daemon's whole life in which it answers so many requests.
+/// Returns the instructions of a daemon from start to end with that many requests.
 fn counted(program: &OsStr, requests: u64) -> u64 {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
@@ -83,7 +76,7 @@ fn under_callgrind(program: &OsStr, folder: &Path) -> Command {
         "--tool=callgrind",
         &format!("--callgrind-out-file={}", out.display()),
     ]);
-    // What can't be looked into can't be counted.
+    // Valgrind can only inspect a dumpable process.
     command.arg(program).arg("--debuggable");
     command.arg("--config").arg(folder.join("config.toml"));
     command.arg("--socket").arg(folder.join("broker.sock"));
@@ -91,7 +84,7 @@ fn under_callgrind(program: &OsStr, folder: &Path) -> Command {
     command
 }
 
-/// That many requests, one after the other, on one connection.
+/// Sends that many requests, one after the other, on one connection.
 fn ask(socket: &Path, requests: u64) {
     let request = frame::encode(&Request::Token(TokenRequest {
         asked: Asked {

@@ -1,4 +1,4 @@
-//! Callers that cost as little as they can: bytes that are made already, answers that aren't read.
+//! Callers with minimal cost: their bytes are prepared, and responses are not decoded.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -35,13 +35,13 @@ impl Caller {
         self.stream.write_all(bytes)
     }
 
-    /// Sends hello and request; returns greeting and answer.
+    /// Sends hello and request. Returns greeting and response.
     pub(crate) fn first(&mut self, opening: &[u8]) -> io::Result<Vec<u8>> {
         self.send(opening)?;
         self.rest_of_first()
     }
 
-    /// Returns greeting and answer to what was sent.
+    /// Returns greeting and response to what was sent.
     pub(crate) fn rest_of_first(&mut self) -> io::Result<Vec<u8>> {
         let mut answer = vec![0; GREETING + HEAD];
         self.stream.read_exact(&mut answer)?;
@@ -53,7 +53,7 @@ impl Caller {
         Ok(answer)
     }
 
-    /// One round trip; gives how many bytes the answer had.
+    /// Makes one round trip. Returns the length of the response.
     pub(crate) fn ask(&mut self, request: &[u8]) -> io::Result<usize> {
         self.stream.write_all(request)?;
         let mut read = 0;
@@ -73,14 +73,14 @@ impl Caller {
     }
 }
 
-/// Many connections on one thread, each of which asks again as soon as it is answered.
-pub(crate) struct Crowd {
+/// Many connections on one thread, each of which sends its next request after each response.
+pub(crate) struct Connections {
     streams: Vec<UnixStream>,
     poller: rustix::fd::OwnedFd,
 }
 
-impl Crowd {
-    /// Connects so many, each answered once.
+impl Connections {
+    /// Opens that many connections, each with one response.
     pub(crate) fn connect(socket: &Path, count: usize, opening: &[u8]) -> io::Result<Self> {
         let poller = epoll::create(CreateFlags::CLOEXEC)?;
         let mut streams = Vec::with_capacity(count);
@@ -94,7 +94,7 @@ impl Crowd {
         Ok(Self { streams, poller })
     }
 
-    /// Answers a second, while all ask for that long.
+    /// Sends requests on all connections for that long. Returns the responses per second.
     pub(crate) fn rate(
         &mut self,
         request: &[u8],

@@ -1,15 +1,15 @@
-//! Figures: spans of time, and what many rounds come to.
+//! Figures: durations, and statistics of many rounds.
 
 use std::time::{Duration, Instant};
 
-/// How long `job` took.
+/// Returns the duration of `job`.
 pub(crate) fn timed<T>(job: impl FnOnce() -> T) -> (Duration, T) {
     let start = now();
     let result = job();
     (now() - start, result)
 }
 
-/// How long the processor worked for this thread meanwhile, whatever else ran.
+/// Returns the processor time of this thread during `job`.
 pub(crate) fn worked<T>(job: impl FnOnce() -> T) -> (Duration, T) {
     let read = || {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -30,7 +30,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// The value that `part` of all lie below; 0.5 is the median.
+/// The value that a `part` of all values lie below; 0.5 is the median.
 pub(crate) fn quantile(values: &mut [Duration], part: f64) -> Duration {
     values.sort_unstable();
     let last = values.len().saturating_sub(1);
@@ -44,7 +44,7 @@ pub(crate) fn quantile(values: &mut [Duration], part: f64) -> Duration {
     values.get(at).copied().unwrap_or_default()
 }
 
-/// One quantity, as each round found it.
+/// One quantity in each round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rounds(Vec<f64>);
 
@@ -54,7 +54,7 @@ impl Rounds {
         self.0.sort_unstable_by(f64::total_cmp);
     }
 
-    /// How many times `floor` a `span` is.
+    /// Returns the ratio of `span` to `floor`.
     pub(crate) fn push_ratio(&mut self, span: Duration, floor: Duration) {
         self.push(span.as_secs_f64() / floor.as_secs_f64());
     }

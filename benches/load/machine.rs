@@ -1,4 +1,4 @@
-//! The machine: its cores, and what it says of a process.
+//! The machine: its cores, and its figures about a process.
 
 use std::fs;
 use std::io;
@@ -6,11 +6,11 @@ use std::io;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// The two cores everything is pinned to: of one pair, or twice the same on a machine with one.
+/// Returns the two cores that everything is pinned to: a pair, or the same one twice on a machine with one core.
 pub(crate) const SERVER_CORE: usize = 0;
 pub(crate) const CALLER_CORE: usize = 1;
 
-/// From now on this thread, and what it starts, runs on that core alone.
+/// Pins this thread, and what it starts, to that core.
 pub(crate) fn pin(core: usize) {
     let mut set = CpuSet::new();
     set.set(core);
@@ -19,7 +19,7 @@ pub(crate) fn pin(core: usize) {
     }
 }
 
-/// Lets this process, and what it starts, open that many descriptors.
+/// Raises the limit of descriptors for this process and what it starts.
 pub(crate) fn raise_descriptors(count: u64) -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= count);
@@ -35,7 +35,7 @@ pub(crate) fn raise_descriptors(count: u64) -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
 }
 
-/// A figure of `/proc/PID/status` in KiB, or its bare number.
+/// Returns a value of `/proc/PID/status` in KiB, or without a unit.
 pub(crate) fn status(pid: u32, name: &str) -> Option<u64> {
     number_after(
         &fs::read_to_string(format!("/proc/{pid}/status")).ok()?,
@@ -43,13 +43,13 @@ pub(crate) fn status(pid: u32, name: &str) -> Option<u64> {
     )
 }
 
-/// A figure of `/proc/PID/smaps_rollup` in KiB.
+/// Returns a value of `/proc/PID/smaps_rollup` in KiB.
 pub(crate) fn memory(pid: u32, name: &str) -> Option<u64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     number_after(&fs::read_to_string(path).ok()?, name)
 }
 
-/// How often all threads of a process went to sleep by themselves, which is how often they woke.
+/// Returns the voluntary context switches of all threads of a process, which is how often they woke up.
 pub(crate) fn sleeps(pid: u32) -> u64 {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
     let tasks = tasks.into_iter().flatten().flatten();
@@ -60,7 +60,7 @@ pub(crate) fn sleeps(pid: u32) -> u64 {
     tasks.filter_map(|task| of_task(task.path())).sum()
 }
 
-/// Processor time of a process so far, in nanoseconds.
+/// Returns the processor time of a process in nanoseconds.
 pub(crate) fn processor_time(pid: u32) -> u64 {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
     let tasks = tasks.into_iter().flatten().flatten();
@@ -71,12 +71,12 @@ pub(crate) fn processor_time(pid: u32) -> u64 {
     tasks.filter_map(|task| of_task(task.path())).sum()
 }
 
-/// Open descriptors of a process.
+/// Returns the number of a process's open descriptors.
 pub(crate) fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
-/// The machine in one line, for whoever reads figures made on it.
+/// Describes the machine in one line, for readers of the figures.
 pub(crate) fn description() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");

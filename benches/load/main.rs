@@ -1,7 +1,7 @@
-//! What the performance rows come to: each against its floor, pinned, in the same interleaved run.
+//! Measures the performance rows: each against its floor, pinned, interleaved in one run.
 //!
-//! `just bench` prints the table, `just bench --json` the same for machines; `--write FILE` puts
-//! the table between the markers of a document.
+//! `just bench` prints the table, `just bench --json` the same as JSON; `--write FILE` puts the table between the
+//! markers of a document.
 
 mod caller;
 mod figures;
@@ -21,13 +21,13 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use report::Row;
 
-/// How much is measured, and what.
+/// What is measured, and how much.
 pub(crate) struct Plan {
-    /// Rounds, in each of which everything is measured once.
+    /// Rounds; each measures everything once.
     pub(crate) rounds: usize,
-    /// How long a crowd asks.
+    /// The duration of the load by many connections.
     pub(crate) span: Duration,
-    /// How long an idle daemon is looked at.
+    /// How long an idle daemon is observed.
     pub(crate) idle: Duration,
     /// The helper, linked statically.
     pub(crate) static_helper: Option<PathBuf>,
@@ -39,7 +39,7 @@ pub(crate) struct Plan {
 
 enum Task {
     Measure(Plan),
-    /// Asks the broker there that often: for counting what that costs.
+    /// Sends that many requests to this socket, for counting their cost.
     Ask(u32, PathBuf),
     Soak(soak::Plan),
 }
@@ -100,7 +100,7 @@ fn read_arguments() -> Result<Task, lexopt::Error> {
     let mut parser = Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
-            // cargo says so.
+            // Cargo passes it.
             Arg::Long("bench") => {}
             Arg::Long("json") => plan.json = true,
             Arg::Long("rounds") => plan.rounds = parser.value()?.parse()?,
@@ -129,8 +129,8 @@ fn print(text: &str) -> io::Result<()> {
     io::stdout().lock().write_all(text.as_bytes())
 }
 
-/// What the reader of the figures should know.
+/// Prints a remark for the reader of the figures.
 pub(crate) fn warn(words: &str) {
-    // With standard error closed there is nobody to tell.
+    // Standard error may be closed.
     let _ = writeln!(io::stderr(), "bench: {words}");
 }

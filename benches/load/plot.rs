@@ -1,4 +1,4 @@
-//! Figures over time as a picture, one below the other.
+//! Plots figures over time, one below the other.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ const HEIGHT: f64 = 90.0;
 const LEFT: f64 = 60.0;
 const GAP: f64 = 34.0;
 
-/// The picture as SVG.
+/// Returns the plot as SVG.
 pub(crate) fn plot(lines: &[Line]) -> String {
     let count = u32::try_from(lines.len()).map_or(1.0, f64::from);
     let (width, height) = (LEFT + WIDTH + 20.0, count * (HEIGHT + GAP) + 20.0);
@@ -29,7 +29,7 @@ pub(crate) fn plot(lines: &[Line]) -> String {
     let end = end.fold(1.0, f64::max);
     let mut top = GAP;
     for line in lines {
-        // Writing to a string can't fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{}", panel(line, top, end));
         top += HEIGHT + GAP;
     }

@@ -1,4 +1,4 @@
-//! The table of all figures: for people, for machines, for the docs.
+//! The table of all figures, as text, as JSON, and for the docs.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,13 +17,13 @@ pub(crate) struct Row {
     bar: Bar,
 }
 
-/// What a figure must hold.
+/// The limit of a figure.
 #[derive(Clone, Copy)]
 pub(crate) enum Bar {
     AtMost(f64),
     AtLeast(f64),
     Exactly(f64),
-    /// It is only told.
+    /// No limit.
     None,
 }
 
@@ -85,7 +85,7 @@ impl Row {
     }
 }
 
-/// Whether all bars hold.
+/// Returns whether all figures are within their limits.
 pub(crate) fn all_hold(rows: &[Row]) -> bool {
     rows.iter().all(|row| row.holds() != Some(false))
 }
@@ -95,12 +95,12 @@ pub(crate) fn json(rows: &[Row], machine: &str, rounds: usize) -> String {
     json!({ "machine": machine, "rounds": rounds, "rows": rows }).to_string() + "\n"
 }
 
-/// The table in Markdown.
+/// Returns the table in Markdown.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = "| row | what | median (min–max) | bar | |\n|---|---|---|---|---|\n".to_owned();
     for row in rows {
         let found = &row.found;
-        // Writing to a string can't fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "| {} | {} | {} ({}–{}) | {} | {} |",
@@ -116,7 +116,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     text
 }
 
-/// Three digits that count.
+/// Rounds to three significant digits.
 fn shown(value: f64) -> String {
     let digits = match value.abs() {
         value if value >= 100.0 => 0,
@@ -130,7 +130,7 @@ fn shown(value: f64) -> String {
 const BEGIN: &str = "<!-- figures: begin, made by `just bench --write docs/performance.md` -->\n";
 const END: &str = "<!-- figures: end -->";
 
-/// Replaces what is between the markers of a document.
+/// Replaces the text between the markers of a document.
 pub(crate) fn write(path: &Path, rows: &[Row], machine: &str, rounds: usize) -> io::Result<()> {
     let text = fs::read_to_string(path)?;
     let parts = text.split_once(BEGIN).and_then(|(before, rest)| {

@@ -1,8 +1,8 @@
-//! L7: a long time of short lives and trouble.
+//! L7: a long run with short lifetimes and many faults.
 //!
-//! Callers ask without a rest while tokens live five seconds, Domo fails, and the daemon is killed,
-//! frozen and reloaded. No token may be dead that is handed out, none may be refused that could be
-//! had, and memory and descriptors must stay where they were.
+//! Callers request tokens continuously while tokens are valid for five seconds, Domo fails, and the daemon is
+//! killed, stopped and reloaded. No expired token may be served, no request may be refused while a token is
+//! available, and memory and descriptors must not grow.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,39 +23,39 @@ use crate::machine::{descriptors, memory, processor_time, sleeps};
 use crate::plot::{Line, plot};
 use crate::stand::{CLIENT_ID, Running, SECRET, client, start_daemon, write_config};
 
-/// How long, and where the picture goes.
+/// How long, and where the plot is written.
 pub(crate) struct Plan {
     pub(crate) span: Duration,
     pub(crate) write: Option<PathBuf>,
 }
 
-/// How long a token lives.
+/// The lifetime of a token.
 const LIFETIME: Duration = Duration::from_secs(5);
 
 const SCOPES: [&str; 3] = ["audit", "data", "user"];
 
-/// Callers that ask all the time, and those that watch.
+/// The numbers of callers and watchers.
 const CALLERS: usize = 4;
 const WATCHERS: usize = 20;
 
-/// The rest between two questions of one caller.
+/// The pause between two requests of a caller.
 const REST: Duration = Duration::from_millis(5);
 
-/// What all callers found together.
+/// The results of all callers.
 #[derive(Default)]
 struct Found {
     served: AtomicU64,
     watched: AtomicU64,
     dead: AtomicU64,
-    /// The words of each refusal.
+    /// The messages of the refusals.
     refused: Mutex<Vec<String>>,
     over: AtomicBool,
 }
 
-/// What was seen of the daemon at a moment.
+/// The state of the daemon at one time.
 struct Sample {
     at: f64,
-    /// Which of the daemons, one after the other, it was.
+    /// The number of the daemon process.
     life: u32,
     resident: f64,
     descriptors: f64,
@@ -102,7 +102,7 @@ fn call(found: &Found, socket: &Path, sandbox: &Sandbox, number: usize) {
         match Broker::connect_to(socket).and_then(|broker| broker.token(scope)) {
             Ok(token) => {
                 let count = found.served.fetch_add(1, Ordering::Relaxed);
-                // Domo's own word costs more than all else here.
+                // A request to the sandbox costs more than all else here.
                 let is_dead = token.expires_in().is_zero()
                     || (count.is_multiple_of(20) && scope == "data" && !works(sandbox, &token));
                 found.dead.fetch_add(is_dead.into(), Ordering::Relaxed);
@@ -113,7 +113,7 @@ fn call(found: &Found, socket: &Path, sandbox: &Sandbox, number: usize) {
     }
 }
 
-/// Whether the sandbox takes the token.
+/// Returns whether the sandbox accepts the token.
 fn works(sandbox: &Sandbox, token: &Token) -> bool {
     let get = || -> io::Result<bool> {
         let url = sandbox.url("/v1/datasets");
@@ -141,7 +141,7 @@ fn watch(found: &Found, socket: &Path, number: usize) {
         Ok(watch) => watch,
         Err(error) => return found.refuse(error.to_string()),
     };
-    // Those that tell of a daemon that is gone for a moment are no news.
+    // Errors about the daemon's absence during a restart are expected.
     for token in tokens.flatten() {
         found.watched.fetch_add(1, Ordering::Relaxed);
         let is_dead = token.expires_in().is_zero();
@@ -160,18 +160,18 @@ impl Found {
     }
 }
 
-/// Makes trouble, and looks at the daemon meanwhile.
+/// Causes faults and observes the daemon.
 struct Trouble<'a> {
     daemon: Running,
     folder: &'a Path,
     sandbox: &'a Sandbox,
-    /// How often each kind was made.
+    /// How often each kind occurred.
     kinds: [u32; 6],
     life: u32,
 }
 
 const KINDS: [&str; 6] = [
-    "killed and started anew",
+    "killed and restarted",
     "429 for 2 s",
     "503 for 2 s",
     "no answer for 2 s",
@@ -185,11 +185,11 @@ impl Trouble<'_> {
         let mut turn = 0_u32;
         while now() < start + span {
             self.watch_for(start, 2 + turn % 3, &mut samples);
-            // Each kind in turn, in an order that changes.
+            // Each kind once, in random order.
             let kind = (turn + turn / 6) % 6;
             self.once(kind, start, &mut samples)?;
-            let place = usize::try_from(kind).unwrap_or(0);
-            if let Some(count) = self.kinds.get_mut(place) {
+            let index = usize::try_from(kind).unwrap_or(0);
+            if let Some(count) = self.kinds.get_mut(index) {
                 *count += 1;
             }
             turn += 1;
@@ -202,7 +202,7 @@ impl Trouble<'_> {
         match kind {
             0 => {
                 self.daemon.signal(Signal::KILL)?;
-                self.daemon.ended()?;
+                self.daemon.wait()?;
                 self.daemon = start_daemon(self.folder)?;
                 self.life += 1;
             }
@@ -257,7 +257,7 @@ fn report(plan: &Plan, found: &Found, trouble: &Trouble, samples: &[Sample]) -> 
     let seconds = plan.span.as_secs();
     let mut text = format!(
         "{seconds} s, tokens of {} s, {CALLERS} callers and {WATCHERS} watchers\n\
-         tokens served {}, told to watchers {}, requests to Domo {}\n\
+         tokens served {}, sent to watchers {}, requests to Domo {}\n\
          dead tokens handed out {}, refusals {}\n\
          resident MiB: first quarter {:.2}, last quarter {:.2}; descriptors: {} and {}\n",
         LIFETIME.as_secs(),
@@ -272,7 +272,7 @@ fn report(plan: &Plan, found: &Found, trouble: &Trouble, samples: &[Sample]) -> 
         late.1,
     );
     for (kind, count) in KINDS.iter().zip(trouble.kinds) {
-        // Writing to a string can't fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "{kind}: {count} times");
     }
     for words in refused.iter().take(20) {
@@ -286,7 +286,7 @@ fn report(plan: &Plan, found: &Found, trouble: &Trouble, samples: &[Sample]) -> 
     Ok(flat && refused.is_empty() && found.dead.load(Ordering::Relaxed) == 0)
 }
 
-/// The medians of memory and descriptors over a part of the time.
+/// Returns the medians of memory and descriptors over a part of the time.
 fn middle(samples: &[Sample], from: f64, to: f64) -> (f64, f64) {
     let end = samples.last().map_or(0.0, |sample| sample.at);
     let part = || {
@@ -313,7 +313,7 @@ fn picture(samples: &[Sample]) -> String {
             .map(|sample| (sample.at, of(sample)))
             .collect(),
     };
-    // What a second brought; across a kill there is none.
+    // The change within a second; across a kill there is none.
     let rate = |name, of: fn(&Sample) -> f64| Line {
         name,
         points: samples

@@ -1,4 +1,4 @@
-//! What is measured, and the floors beside it.
+//! The measured programs, and the floor servers.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,10 +20,10 @@ use crate::machine::{SERVER_CORE, pin};
 pub(crate) const CLIENT_ID: &str = "441e307a-b2a1-4a99-8561-174e5b153fe1";
 pub(crate) const SECRET: &str = "secret-of-the-measurements";
 
-/// How long anything is waited for; only ever reached by a failure.
+/// The time limit of a wait; only reached by a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A process that is killed with us.
+/// A process that is killed when dropped.
 pub(crate) struct Running(Child);
 
 impl Running {
@@ -32,7 +32,7 @@ impl Running {
     }
 
     /// Waits for its end.
-    pub(crate) fn ended(&mut self) -> io::Result<()> {
+    pub(crate) fn wait(&mut self) -> io::Result<()> {
         self.0.wait().map(drop)
     }
 
@@ -57,7 +57,7 @@ pub(crate) struct Stand {
 }
 
 impl Stand {
-    /// With one client that has one scope set, `data`.
+    /// With one client that has the scope set `data`.
     pub(crate) fn plain(lifetime: Duration) -> io::Result<Self> {
         let stand = Self::start(lifetime, &["data"], "")?;
         let broker = stand.broker()?;
@@ -65,7 +65,7 @@ impl Stand {
         Ok(stand)
     }
 
-    /// With one client for these scopes, each a set; `more` is further config.
+    /// With one client with these scope sets; `more` is further config.
     pub(crate) fn start(lifetime: Duration, scopes: &[&str], more: &str) -> io::Result<Self> {
         let sandbox = Sandbox::builder().client(CLIENT_ID, SECRET, scopes);
         let sandbox = sandbox.lifetime(lifetime).start()?;
@@ -89,7 +89,7 @@ impl Stand {
     }
 }
 
-/// A client's part of a config.
+/// Returns a client's part of a config.
 pub(crate) fn client(name: &str, sandbox: &Sandbox, scopes: &[&str]) -> String {
     format!(
         "[clients.{name}]\nclient_id = \"{CLIENT_ID}\"\nclient_secret = \"{SECRET}\"\n\
@@ -98,7 +98,7 @@ pub(crate) fn client(name: &str, sandbox: &Sandbox, scopes: &[&str]) -> String {
     )
 }
 
-/// Writes the config, closed to others as its secret demands.
+/// Writes the config, readable for this user alone because it contains a secret.
 pub(crate) fn write_config(folder: &Path, text: &str) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let path = folder.join("config.toml");
@@ -158,19 +158,19 @@ pub(crate) fn helper_program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_domo-token"))
 }
 
-/// The compiled floors, and the very bytes that the daemon gets and gives.
+/// The compiled floor programs, and the bytes of the daemon's requests and responses.
 pub(crate) struct Floors {
     folder: TempDir,
     /// Hello and request.
     pub(crate) request: Vec<u8>,
-    /// Hello and answer.
+    /// Hello and response.
     pub(crate) answer: Vec<u8>,
-    /// Where the token's text is in the answer.
+    /// The position of the token's text in the response.
     pub(crate) text: std::ops::Range<usize>,
 }
 
 impl Floors {
-    /// Compiles them, and records one exchange with `stand`.
+    /// Compiles the programs, and records one exchange with `stand`.
     pub(crate) fn build(stand: &Stand) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floor");
@@ -219,7 +219,7 @@ impl Floors {
         self.folder.path().join(name)
     }
 
-    /// A floor server that answers with the daemon's bytes.
+    /// A floor server that responds with the daemon's bytes.
     pub(crate) fn serve(&self, name: &str) -> io::Result<(Running, PathBuf)> {
         let socket = self.path(name).with_extension("sock");
         let mut command = Command::new(self.path(name));
@@ -228,7 +228,7 @@ impl Floors {
         Ok((running, socket))
     }
 
-    /// The helper's floor: does the same on the same socket, in C.
+    /// The helper's floor: a C program that does the same on the same socket.
     pub(crate) fn client(&self, name: &str, socket: &Path) -> Command {
         let mut command = Command::new(self.path(name));
         command.arg(socket).arg(self.path("request"));
@@ -240,7 +240,7 @@ impl Floors {
     }
 }
 
-/// Hello and a request for a token of that scope set.
+/// Returns a hello and a request for a token of that scope set.
 pub(crate) fn request(scope: &str) -> io::Result<Vec<u8>> {
     let request = Request::Token(TokenRequest {
         asked: Asked {
@@ -254,7 +254,7 @@ pub(crate) fn request(scope: &str) -> io::Result<Vec<u8>> {
     opening(&request)
 }
 
-/// Hello and that request.
+/// Returns a hello and that request.
 pub(crate) fn opening(request: &Request) -> io::Result<Vec<u8>> {
     let frame = frame::encode(request).map_err(io::Error::other)?;
     let mut bytes = greeting::hello(VERSION).to_vec();

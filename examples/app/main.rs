@@ -1,10 +1,9 @@
-//! The app of the client's README, `readme.rs`: calls a URL of Domo's from eight threads for as long
-//! as it runs, and says how each call went.
+//! The app of the client's README, `readme.rs`: calls a URL of Domo's from eight threads for as long as it runs,
+//! and prints the result of each call.
 //!
 //!     DOMO_TOKEN_SOCKET=… cargo run --example app -- http://127.0.0.1:8630/v1/datasets
 //!
-//! Around it stands what an app with reqwest's own choice of TLS has no need of: this workspace
-//! chooses another.
+//! Apps with reqwest's default TLS need none of the code around it: this workspace chooses another provider.
 
 #![expect(clippy::print_stdout, reason = "it is what a reader would write")]
 

@@ -1,8 +1,9 @@
-//! Callers of other users, and what they send byte by byte.
+//! Callers of other users, and requests as bytes.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use domo_sandbox::Sandbox;
@@ -10,17 +11,20 @@ use domo_token_protocol::frame;
 use domo_token_protocol::greeting::{self, HELLO};
 use domo_token_protocol::messages::{Asked, Request, TokenRequest, VERSION};
 
+use tempfile::TempDir;
+
 use super::{Daemon, config_text, folder};
 
-/// Users and a group that every Debian has; nobody runs anything as them here.
+/// A user and a group that every Debian has and that run nothing here.
 pub(crate) const DAEMON: u32 = 1;
 pub(crate) const GAMES_GROUP: u32 = 60;
 
-/// Users that no database knows.
-pub(crate) const STRANGER: u32 = 4242;
-pub(crate) const ACCOMPLICE: u32 = 4243;
+/// Uids that are in no user database.
+pub(crate) const USER_A: u32 = 4242;
+pub(crate) const USER_B: u32 = 4243;
 
-/// Only root can run callers as other users.
+/// Returns whether this process is root, which alone can run callers as other users. Otherwise prints that the test
+/// is skipped.
 pub(crate) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -29,14 +33,9 @@ pub(crate) fn is_root() -> bool {
     root
 }
 
-/// A folder with the config of a daemon whose socket all can reach, with these lines added for
-/// the broker and its client.
-pub(crate) fn open_folder(
-    sandbox: &Sandbox,
-    tokens: &str,
-    broker: &str,
-    lines: &str,
-) -> tempfile::TempDir {
+/// A folder with the config of a daemon whose socket every user can reach. The lines are added for the broker and
+/// its client.
+pub(crate) fn open_folder(sandbox: &Sandbox, tokens: &str, broker: &str, lines: &str) -> TempDir {
     let config = format!(
         "[broker]\nsocket_mode = \"0666\"\n{broker}\n{}{lines}\n",
         config_text(sandbox, tokens)
@@ -50,12 +49,27 @@ pub(crate) fn open_daemon(sandbox: &Sandbox, tokens: &str, broker: &str, lines: 
     Daemon::start_in(open_folder(sandbox, tokens, broker, lines))
 }
 
+/// Starts a daemon as that user, to whom it gives the daemon's files.
+pub(crate) fn daemon_as(uid: u32, folder: TempDir) -> Daemon {
+    give_to(uid, folder.path());
+    let mut command = Daemon::command(folder.path());
+    command.uid(uid).gid(uid).current_dir("/");
+    Daemon::start_as(command, folder)
+}
+
+/// Makes that user the owner of a daemon's files.
+pub(crate) fn give_to(uid: u32, folder: &Path) {
+    for name in ["", "config.toml", "acme.secret"] {
+        chown(folder.join(name), Some(uid), Some(uid)).unwrap();
+    }
+}
+
 pub(crate) fn ask_as(daemon: &Daemon, uid: u32, gid: u32, arguments: &[&str]) -> Output {
     let mut command = daemon.helper(arguments);
     command.uid(uid).gid(gid).current_dir("/").output().unwrap()
 }
 
-/// Python as that user; there is no other way to be as rude as a test needs.
+/// Python as that user, for callers that break the protocol.
 pub(crate) fn python_as(uid: u32, script: &str) -> Command {
     let mut command = Command::new("python3");
     command.uid(uid).gid(uid).current_dir("/");
@@ -63,7 +77,7 @@ pub(crate) fn python_as(uid: u32, script: &str) -> Command {
     command
 }
 
-/// A request as the first bytes of a connection.
+/// A hello and a request, as sent on a new connection.
 pub(crate) fn first(request: &Request) -> Vec<u8> {
     let mut bytes = greeting::hello(VERSION).to_vec();
     bytes.extend_from_slice(&frame::encode(request).unwrap());
@@ -77,7 +91,7 @@ fn asked(scope: &str) -> Asked {
     }
 }
 
-/// A hello and the request for the token of the set `data`.
+/// A hello and a request for the token of `data`.
 pub(crate) fn token_request() -> Vec<u8> {
     first(&Request::Token(TokenRequest {
         asked: asked("data"),
@@ -87,7 +101,7 @@ pub(crate) fn token_request() -> Vec<u8> {
     }))
 }
 
-/// A hello and the request to watch the set `data`.
+/// A hello and a request to watch `data`.
 pub(crate) fn watch_request() -> Vec<u8> {
     first(&Request::Watch(asked("data")))
 }

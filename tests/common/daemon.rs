@@ -1,4 +1,4 @@
-//! A daemon of a test's own.
+//! A daemon for one test.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -13,23 +13,24 @@ use domo_token_client::Broker;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::process::send_signal;
 use super::{PATIENCE, folder, helper, parts, secrecy};
 
-/// A running `domo-tokend`, killed when dropped, and then searched for secrets: see [`secrecy`].
+/// A running `domo-tokend`, killed when dropped. Its output and files are then searched for secrets: see [`secrecy`].
 pub(crate) struct Daemon {
     child: Child,
     folder: TempDir,
     lines: Receiver<String>,
-    /// All that it has logged since its last start.
+    /// The log since its last start.
     pub(crate) log: String,
-    /// What was in its folder before it.
-    before: BTreeSet<OsString>,
-    /// Whether its environment holds a secret that a test put there.
+    /// The files in its folder before its start.
+    initial_files: BTreeSet<OsString>,
+    /// Whether the test put a secret into its environment.
     given_secret: bool,
 }
 
 impl Daemon {
-    /// Starts it on that config and waits until it listens.
+    /// Starts a daemon with that config and waits until it listens.
     pub(crate) fn start(config: &str) -> Self {
         Self::start_in(folder(config))
     }
@@ -39,18 +40,18 @@ impl Daemon {
         Self::start_as(command, folder)
     }
 
-    /// Starts it by that command on the config in `folder`.
+    /// Starts a daemon by that command with the config in `folder`, and waits until it listens.
     pub(crate) fn start_as(command: Command, folder: TempDir) -> Self {
         let mut daemon = Self::spawn_as(command, folder);
         daemon.wait_for_log("started");
         daemon
     }
 
-    /// The same without a wait until it listens.
+    /// Like [`Self::start_as`], without waiting.
     pub(crate) fn spawn_as(command: Command, folder: TempDir) -> Self {
-        let mut before = secrecy::names(folder.path());
-        // What it prints is its own, though there is a file for it already.
-        before.remove(OsStr::new(SAID));
+        let mut initial_files = secrecy::names(folder.path());
+        // This file exists already, but the daemon writes it.
+        initial_files.remove(OsStr::new(STDOUT_FILE));
         let given = |value: &OsStr| value.to_string_lossy().contains("c4nary");
         let given_secret = command
             .get_envs()
@@ -61,19 +62,19 @@ impl Daemon {
             folder,
             lines,
             log: String::new(),
-            before,
+            initial_files,
             given_secret,
         }
     }
 
-    /// Ends it by that signal and starts it again in the same folder.
+    /// Stops it by that signal and starts it again in the same folder.
     pub(crate) fn restart(&mut self, signal: &str) {
         self.signal(signal);
         self.wait();
         self.start_again();
     }
 
-    /// starts it again in the same folder once it has ended.
+    /// Starts it again in the same folder after its end.
     pub(crate) fn start_again(&mut self) {
         self.drain();
         secrecy::assert_none("the log", &self.log);
@@ -97,14 +98,14 @@ impl Daemon {
         (child, lines)
     }
 
-    /// The daemon's command on the config in `folder`, with the loudest log.
+    /// The daemon's command with the config in `folder` and the log level `trace`.
     pub(crate) fn command(folder: &Path) -> Command {
         let mut command = Self::command_of_config(folder);
         command.args(["--log", "trace"]);
         command
     }
 
-    /// The same with what the config says of the log.
+    /// The same with the log level of the config.
     pub(crate) fn command_of_config(folder: &Path) -> Command {
         Self::command_at(folder, &folder.join("broker.sock"))
     }
@@ -115,18 +116,18 @@ impl Daemon {
         command
             .env_clear()
             .stdin(Stdio::null())
-            .stdout(said(folder));
+            .stdout(stdout_file(folder));
         command.arg("--config").arg(folder.join("config.toml"));
         command.arg("--socket").arg(socket);
         command
     }
 
-    /// Returns once a line with `text` has been logged.
+    /// Waits for a log line that contains `text`, and returns it.
     pub(crate) fn wait_for_log(&mut self, text: &str) -> String {
         self.wait_for_one_of(&[text])
     }
 
-    /// The same with any of these texts.
+    /// Waits for a log line that contains one of these texts, and returns it.
     pub(crate) fn wait_for_one_of(&mut self, texts: &[&str]) -> String {
         loop {
             let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
@@ -140,8 +141,8 @@ impl Daemon {
         }
     }
 
-    /// Has it read its files, and returns the line that says what came of it. That of a look after a
-    /// change, which a slow machine may take before this one, doesn't count.
+    /// Sends SIGHUP and returns the log line with its result. A line about a reload that a file change
+    /// caused earlier is ignored.
     pub(crate) fn reload(&mut self) -> String {
         self.signal("-HUP");
         self.wait_for_log("cause=SIGHUP")
@@ -164,13 +165,13 @@ impl Daemon {
         Broker::connect_to(self.socket()).unwrap()
     }
 
-    /// What `domo-token status --json` shows.
+    /// Returns the output of `domo-token status --json`.
     pub(crate) fn status(&self) -> Value {
         let (_, stdout, stderr) = parts(&self.ask(&["status", "--json"]));
         serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stderr}"))
     }
 
-    /// What it shows of one scope set.
+    /// Returns the status of one scope set.
     pub(crate) fn status_of(&self, scope: &str) -> Value {
         let status = self.status();
         let sets = status["tokens"].as_array().unwrap();
@@ -183,17 +184,14 @@ impl Daemon {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([name, &self.pid().to_string()])
-            .status();
-        assert!(status.unwrap().success());
+        send_signal(self.pid(), name);
     }
 
-    /// Sends SIGTERM and gives the exit code and the whole log.
+    /// Sends SIGTERM and returns the exit code and the log.
     pub(crate) fn stop(self) -> (Option<i32>, String) {
         secrecy::assert_none_in_process(self.pid(), self.given_secret);
         self.signal("-TERM");
-        self.ended()
+        self.wait_with_log()
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
@@ -205,15 +203,15 @@ impl Daemon {
         self.child.wait().unwrap()
     }
 
-    /// Waits for its end; gives the exit code and the whole log.
-    pub(crate) fn ended(mut self) -> (Option<i32>, String) {
+    /// Waits for its end and returns the exit code and the log.
+    pub(crate) fn wait_with_log(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().unwrap().code();
         self.drain();
         self.search();
         (code, std::mem::take(&mut self.log))
     }
 
-    /// Takes the log's rest over; it ends with the process.
+    /// Reads the rest of the log, which ends with the process.
     fn drain(&mut self) {
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
             self.log.push_str(&line);
@@ -221,11 +219,11 @@ impl Daemon {
         }
     }
 
-    /// Searches what is left of it.
+    /// Searches its log and its files for secrets.
     #[track_caller]
     fn search(&self) {
         secrecy::assert_none("the log", &self.log);
-        secrecy::assert_none_in_files(self.folder(), &self.before);
+        secrecy::assert_none_in_files(self.folder(), &self.initial_files);
     }
 
     /// The helper's command for this daemon.
@@ -239,12 +237,12 @@ impl Daemon {
     }
 }
 
-/// The file of what a daemon prints.
-const SAID: &str = "said";
+/// The file that receives a daemon's standard output.
+const STDOUT_FILE: &str = "stdout";
 
-/// A file for what a daemon prints, which should be nothing, to be searched at its end.
-pub(crate) fn said(folder: &Path) -> File {
-    let path = folder.join(SAID);
+/// Opens the file for standard output. The daemon should print nothing; what it prints is searched at its end.
+pub(crate) fn stdout_file(folder: &Path) -> File {
+    let path = folder.join(STDOUT_FILE);
     File::options()
         .create(true)
         .append(true)
@@ -254,15 +252,15 @@ pub(crate) fn said(folder: &Path) -> File {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // A test that has failed already has something more to the point to say.
-        let searched = !thread::panicking();
-        if searched {
+        // A second panic would hide why the test failed.
+        let is_searched = !thread::panicking();
+        if is_searched {
             secrecy::assert_none_in_process(self.pid(), self.given_secret);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.drain();
-        if searched {
+        if is_searched {
             self.search();
         }
     }

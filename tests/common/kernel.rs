@@ -1,6 +1,7 @@
-//! Kernels that refuse something: the start of a command that goes on with the program to run there.
+//! Kernels that lack a feature, simulated by seccomp. Each constant starts a command line that ends with the
+//! program to run.
 
-/// Has the kernel answer a system call, if it has that number among its arguments, with that error.
+/// Makes a system call fail with this error if one argument has this value.
 const REFUSING: &str = r#"
 import ctypes, os, platform, struct, sys
 x86_64, aarch64, place, number, error = map(int, sys.argv[1:6])
@@ -20,14 +21,14 @@ assert libc.prctl(22, 2, ctypes.c_char_p(filter), 0, 0) == 0, os.strerror(ctypes
 os.execv(sys.argv[6], sys.argv[6:])
 "#;
 
-/// One that doesn't know `SO_PEERPIDFD`, as before Linux 6.5: `getsockopt` says `ENOPROTOOPT`.
+/// A kernel before Linux 6.5: `getsockopt(SO_PEERPIDFD)` fails with `ENOPROTOOPT`.
 pub(crate) const OLD: [&str; 8] = ["python3", "-c", REFUSING, "55", "209", "2", "77", "92"];
 
-/// One that lets nobody close its memory: `prctl(PR_SET_DUMPABLE)` says `EPERM`.
+/// A kernel that does not permit `prctl(PR_SET_DUMPABLE)`: it fails with `EPERM`.
 pub(crate) const OPEN: [&str; 8] = ["python3", "-c", REFUSING, "157", "167", "0", "4", "1"];
 
-/// One that has no rename to a free place, and none that exchanges, as on network file systems:
-/// `renameat2` with one of these flags says `EINVAL`.
+/// Kernels without `RENAME_NOREPLACE` and `RENAME_EXCHANGE`, as on network file systems: `renameat2` fails with
+/// `EINVAL`.
 pub(crate) const WITHOUT_NOREPLACE: [&str; 8] =
     ["python3", "-c", REFUSING, "316", "276", "4", "1", "22"];
 pub(crate) const WITHOUT_EXCHANGE: [&str; 8] =

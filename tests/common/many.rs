@@ -1,4 +1,4 @@
-//! Several API clients, each at a sandbox of its own.
+//! Several API clients, each with its own sandbox.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::wait::until;
 use super::{Daemon, client_text, sandbox};
 
-/// A sandbox for each fault, which runs into it from its first request on, or from its second.
+/// Returns a sandbox for each fault. The fault begins with the first request, or with the second one.
 pub(crate) fn sandboxes(faults: &[Fault], lifetime: Duration, begins_well: bool) -> Vec<Sandbox> {
     let with = |fault: &Fault| {
         let sandbox = sandbox(lifetime);
@@ -25,7 +25,7 @@ pub(crate) fn sandboxes(faults: &[Fault], lifetime: Duration, begins_well: bool)
     faults.iter().map(with).collect()
 }
 
-/// A config with a client for each: `client0`, `client1` and so on.
+/// A config with one client per sandbox: `client0`, `client1` and so on.
 pub(crate) fn config_of(sandboxes: &[Sandbox]) -> String {
     let mut text = String::new();
     for (number, sandbox) in sandboxes.iter().enumerate() {
@@ -35,7 +35,7 @@ pub(crate) fn config_of(sandboxes: &[Sandbox]) -> String {
     text
 }
 
-/// What status shows of the set of the client of that number, once it has `state`.
+/// Waits until the scope set of client `number` has this state, and returns its status.
 pub(crate) fn status_in_state(daemon: &Daemon, number: usize, state: ScopeState) -> Value {
     let name = format!("client{number}");
     let broker = daemon.broker();
@@ -53,6 +53,6 @@ pub(crate) fn status_in_state(daemon: &Daemon, number: usize, state: ScopeState)
 }
 
 /// The seconds from the failure to the next attempt.
-pub(crate) fn rest_shown(set: &Value) -> u64 {
+pub(crate) fn retry_pause(set: &Value) -> u64 {
     set["next_attempt_at"].as_u64().unwrap() - set["last_error_at"].as_u64().unwrap()
 }

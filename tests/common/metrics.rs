@@ -1,4 +1,4 @@
-//! Metrics and health over HTTP, asked byte by byte.
+//! Metrics and health over HTTP.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -6,12 +6,12 @@ use std::process::Command;
 
 use super::{Daemon, PATIENCE, folder};
 
-/// Starts a daemon on that config that serves metrics, and gives the port of those.
+/// Starts a daemon that serves metrics, and returns the port.
 pub(crate) fn start(config: &str) -> (Daemon, u16) {
     start_as(config, |_| {})
 }
 
-/// The same by a command that was changed.
+/// Like `start`, with a changed command.
 pub(crate) fn start_as(config: &str, change: impl Fn(&mut Command)) -> (Daemon, u16) {
     loop {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -21,7 +21,7 @@ pub(crate) fn start_as(config: &str, change: impl Fn(&mut Command)) -> (Daemon, 
         let mut command = Daemon::command(folder.path());
         change(&mut command);
         let mut daemon = Daemon::spawn_as(command, folder);
-        // Who comes between has the port, and it takes another.
+        // Another process may take the port in between; then the next one is tried.
         let line = daemon.wait_for_one_of(&["started", "metrics.listen"]);
         if line.contains("started") {
             return (daemon, port);
@@ -41,7 +41,7 @@ pub(crate) fn connect(port: u16) -> TcpStream {
     stream
 }
 
-/// A request of any bytes: the answer's status and body.
+/// Sends any bytes as a request and returns the status and the body of the response.
 pub(crate) fn raw(mut stream: TcpStream, request: &str) -> (u16, String) {
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();

@@ -1,4 +1,4 @@
-//! A real daemon and a real helper against the sandbox.
+//! A real daemon and a real helper with a sandbox.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -8,6 +8,7 @@ pub(crate) mod kernel;
 pub(crate) mod many;
 pub(crate) mod metrics;
 pub(crate) mod namespaces;
+pub(crate) mod process;
 pub(crate) mod secrecy;
 pub(crate) mod service;
 pub(crate) mod wait;
@@ -31,10 +32,10 @@ pub(crate) use daemon::Daemon;
 
 pub(crate) const CLIENT_ID: &str = "441e307a-b2a1-4a99-8561-174e5b153fe1";
 
-/// Not 64 hex digits, so that nothing hides it but the care it is owed.
+/// Not 64 hex digits, so that no filter for tokens hides it.
 pub(crate) const CANARY_SECRET: &str = "c4nary-secret-never-to-be-seen";
 
-/// How long Domo's tokens live.
+/// The lifetime of Domo's tokens.
 pub(crate) const HOUR: Duration = Duration::from_secs(3599);
 
 /// How long an event is waited for before a test fails; only ever reached by a failure.
@@ -60,7 +61,7 @@ pub(crate) fn config_text(sandbox: &Sandbox, tokens: &str) -> String {
     client_text("acme", sandbox, tokens)
 }
 
-/// The same of a client of another name.
+/// The config of a client with that name.
 pub(crate) fn client_text(name: &str, sandbox: &Sandbox, tokens: &str) -> String {
     format!(
         "[clients.{name}]\nclient_id = \"{CLIENT_ID}\"\nclient_secret_file = \"acme.secret\"\n\
@@ -79,6 +80,20 @@ pub(crate) fn folder(config: &str) -> TempDir {
     folder
 }
 
+/// A folder with a config whose client gets its tokens from that URL and trusts this CA as well.
+pub(crate) fn folder_for(url: &str, ca: Option<&str>) -> TempDir {
+    let mut config = format!(
+        "[clients.acme]\nclient_id = \"{CLIENT_ID}\"\nclient_secret_file = \"acme.secret\"\n\
+         tokens = [\"data\"]\ntoken_url = \"{url}\"\n"
+    );
+    if ca.is_some() {
+        config.push_str("ca_file = \"ca.pem\"\n");
+    }
+    let folder = folder(&config);
+    fs::write(folder.path().join("ca.pem"), ca.unwrap_or_default()).unwrap();
+    folder
+}
+
 pub(crate) fn helper(socket: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_domo-token"));
     command
@@ -92,7 +107,7 @@ pub(crate) fn helper(socket: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// What a process printed, with its exit code. A token goes to standard output and nowhere else.
+/// Returns exit code, standard output and standard error. Fails if standard error contains a token.
 #[track_caller]
 pub(crate) fn parts(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -101,7 +116,7 @@ pub(crate) fn parts(output: &Output) -> (Option<i32>, String, String) {
     (output.status.code(), stdout, stderr)
 }
 
-/// The one token on standard output.
+/// Returns the token on standard output. Fails if anything else is there.
 #[track_caller]
 pub(crate) fn token(output: &Output) -> String {
     let (code, stdout, stderr) = parts(output);
@@ -114,23 +129,23 @@ pub(crate) fn token(output: &Output) -> String {
     token.to_owned()
 }
 
-/// Lets this process, and the daemon it starts, open as many descriptors as the system allows.
+/// Raises the limit of open descriptors, also for daemons started later, to the maximum.
 pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let current = limit.maximum;
     setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
 }
 
-/// How long `job` took, on the clock that the daemon goes by.
+/// Returns how long `job` took, by the daemon's clock.
 pub(crate) fn timed<T>(job: impl FnOnce() -> T) -> (Duration, T) {
     let start = boot_now();
     let result = job();
     (boot_now().saturating_since(start), result)
 }
 
-/// The rest between the answer to each of these requests and the next request. A daemon that
-/// reckons in whole milliseconds may be that much early.
-pub(crate) fn rests(requests: &[Recorded]) -> Vec<Duration> {
+/// Returns the pauses between each response and the next request. A daemon that counts in whole milliseconds may be
+/// that much early.
+pub(crate) fn pauses(requests: &[Recorded]) -> Vec<Duration> {
     let answered = |seen: &Recorded| seen.answered_at.unwrap();
     requests
         .windows(2)
@@ -138,7 +153,7 @@ pub(crate) fn rests(requests: &[Recorded]) -> Vec<Duration> {
         .collect()
 }
 
-/// One GET with a bearer token over plain HTTP: the status.
+/// Sends a GET with a bearer token over HTTP and returns the status.
 pub(crate) fn get(url: &str, token: &str) -> u16 {
     let rest = url.strip_prefix("http://").unwrap();
     let (host, path) = rest.split_once('/').unwrap();
@@ -160,7 +175,7 @@ pub(crate) fn check(config: &Path, arguments: &[&str]) -> (Option<i32>, String, 
     parts(&command.arg("--config").arg(config).output().unwrap())
 }
 
-/// Runs a daemon that ends by itself; one that doesn't is killed, and has no exit code.
+/// Runs a daemon that ends by itself. One that does not is killed and has no exit code.
 pub(crate) fn run_to_end(mut command: Command) -> (Option<i32>, String) {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = child.stderr.take().unwrap();

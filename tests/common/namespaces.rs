@@ -1,16 +1,17 @@
-//! Namespaces as containers have them.
+//! Namespaces of containers.
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use super::callers::is_root;
+use super::process::wrapped;
 
-/// What a container has of its own besides its mounts.
+/// Which namespaces a container has besides that of its mounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Container {
-    /// Processes: the usual container.
+    /// A PID namespace, as usual.
     Pid,
-    /// Users as well, of which only the caller's own is known there, as root: a rootless container.
+    /// A user namespace as well, in which only the caller's uid exists, as root: a rootless container.
     PidAndUser,
 }
 
@@ -34,7 +35,7 @@ impl Container {
                 unshare.extend(user);
                 unshare
             }
-            // The user that makes a user namespace needs no right for the other.
+            // Creating a user namespace gives the rights to create the others.
             Self::PidAndUser => {
                 unshare.extend(["--user", "--map-root-user"]);
                 [user.to_vec(), unshare].concat()
@@ -44,22 +45,7 @@ impl Container {
     }
 }
 
-/// A command that runs another one as the last words of `words`.
-pub(crate) fn wrapped(words: &[&str], inner: &Command) -> Command {
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]);
-    command.arg(inner.get_program()).args(inner.get_args());
-    command
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    for (name, value) in inner.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    command.current_dir("/").stdin(Stdio::null());
-    command
-}
-
-/// A command that runs another one where `/run` has nothing but `folder`, as `/run/domo-token`.
+/// A command that runs another one with an empty `/run` except for `folder`, mounted at `/run/domo-token`.
 pub(crate) fn with_host_socket_in(folder: &Path, inner: &Command) -> Command {
     let script = "mount -t tmpfs -o mode=755 none /run && mkdir /run/domo-token && \
                   mount --bind \"$0\" /run/domo-token && exec \"$@\"";
@@ -67,7 +53,7 @@ pub(crate) fn with_host_socket_in(folder: &Path, inner: &Command) -> Command {
     wrapped(&["unshare", "-m", "sh", "-c", script, folder], inner)
 }
 
-/// A command that runs another one with a boot clock that many seconds ahead of this one, or behind.
+/// A command that runs another one with a boot clock shifted by that many seconds.
 pub(crate) fn with_boot_clock(ahead: i64, inner: &Command) -> Command {
     let ahead = ahead.to_string();
     let unshare = [
@@ -81,7 +67,7 @@ pub(crate) fn with_boot_clock(ahead: i64, inner: &Command) -> Command {
     wrapped(&unshare, inner)
 }
 
-/// Whether time namespaces can be made here; else prints that the test is skipped.
+/// Returns whether time namespaces can be created; otherwise prints that the test is skipped.
 pub(crate) fn can_shift_clocks() -> bool {
     let tried = with_boot_clock(1, &Command::new("true")).output();
     let made = tried.is_ok_and(|tried| tried.status.success());
@@ -91,7 +77,7 @@ pub(crate) fn can_shift_clocks() -> bool {
     made
 }
 
-/// Whether containers can be made here by root; else says that the test is skipped.
+/// Returns whether root can create containers; otherwise prints that the test is skipped.
 pub(crate) fn can_be_made() -> bool {
     if !is_root() {
         return false;

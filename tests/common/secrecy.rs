@@ -1,7 +1,6 @@
-//! What must not be found where it doesn't belong: secrets and tokens, by marks that they bear.
+//! Searches for secrets and tokens where they must not be.
 //!
-//! All tests run under it: whatever a [`super::Daemon`] has said, written or shown of itself is
-//! searched when it ends.
+//! The output, files and process of each [`super::Daemon`] are searched when it ends.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -10,8 +9,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// In every secret of these tests: as it is, and in base64 as it is sent, for which there are three
-/// ways to fall.
+/// Parts of the secrets of all tests: as text, and as base64 at each of the three alignments.
 const SECRETS: [&str; 4] = [
     "c4nary",
     "YzRuYXJ5LXNlY3Jld",
@@ -19,32 +17,32 @@ const SECRETS: [&str; 4] = [
     "jNG5hcnktc2VjcmV0",
 ];
 
-/// In every token of the sandbox, which are JWTs of one algorithm.
+/// The start of each token of the sandbox: its tokens are JWTs with one algorithm.
 const TOKEN: &str = "eyJhbGciOi";
 
 fn marks() -> impl Iterator<Item = &'static str> {
     SECRETS.into_iter().chain([TOKEN])
 }
 
-/// No secret and no token.
+/// Fails if the text contains a secret or a token.
 #[track_caller]
-pub(crate) fn assert_none(place: &str, text: &str) {
+pub(crate) fn assert_none(source: &str, text: &str) {
     for mark in marks() {
         let shown = text.lines().find(|line| line.contains(mark));
-        assert_eq!(shown, None, "a secret is in {place}");
+        assert_eq!(shown, None, "a secret is in {source}");
     }
 }
 
-/// What lies in a folder, by name.
+/// Returns the names in a folder.
 pub(crate) fn names(folder: &Path) -> BTreeSet<OsString> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     entries.map(|entry| entry.unwrap().file_name()).collect()
 }
 
-/// No token in any file of the folder, and no secret in those that `before` lacks, but for files
-/// that a test keeps them in: `token…`, `….secret`, `….toml`.
+/// Fails if a file of the folder contains a token, or one that is not in `initial` a secret. Files that keep them
+/// by design are ignored: `token…`, `….secret`, `….toml`.
 #[track_caller]
-pub(crate) fn assert_none_in_files(folder: &Path, before: &BTreeSet<OsString>) {
+pub(crate) fn assert_none_in_files(folder: &Path, initial: &BTreeSet<OsString>) {
     for name in names(folder) {
         let shown = name.to_string_lossy().into_owned();
         let path = folder.join(&name);
@@ -55,7 +53,7 @@ pub(crate) fn assert_none_in_files(folder: &Path, before: &BTreeSet<OsString>) {
         let bytes = fs::read(&path).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let holds_secrets = [".secret", ".toml"].iter().any(|end| shown.ends_with(end));
-        if before.contains(&name) || holds_secrets {
+        if initial.contains(&name) || holds_secrets {
             assert!(!text.contains(TOKEN), "a token is in the file {shown}");
         } else {
             assert_none(&format!("the file {shown}"), &text);
@@ -63,8 +61,8 @@ pub(crate) fn assert_none_in_files(folder: &Path, before: &BTreeSet<OsString>) {
     }
 }
 
-/// None in what other processes may see of a process: its arguments, its environment unless the
-/// test `gave` it a secret there, its name. A daemon's environment is root's alone to see.
+/// Fails if a secret is in what other processes can read of a process: its arguments, name, and environment, unless
+/// the test `gave` it a secret there. Only root can read a daemon's environment.
 #[track_caller]
 pub(crate) fn assert_none_in_process(pid: u32, gave: bool) {
     for (name, may_hold) in [("cmdline", false), ("environ", gave), ("comm", false)] {
@@ -74,7 +72,7 @@ pub(crate) fn assert_none_in_process(pid: u32, gave: bool) {
         {
             println!("skipped: /proc/PID/{name} of the daemon can't be read, nor searched");
         }
-        // A process that has ended shows nothing any more.
+        // The files of a process that has ended are empty.
         let bytes = read.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes).replace('\0', "\n");
         if !may_hold {
@@ -83,7 +81,7 @@ pub(crate) fn assert_none_in_process(pid: u32, gave: bool) {
     }
 }
 
-/// How often `what` is in the memory of the process of that number. `None` if we may not look.
+/// Returns how often `what` is in the memory of a process, or `None` without permission to read it.
 pub(crate) fn found_in_memory(pid: u32, what: &[u8]) -> Option<usize> {
     let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
@@ -98,7 +96,7 @@ pub(crate) fn found_in_memory(pid: u32, what: &[u8]) -> Option<usize> {
         let from = u64::from_str_radix(from, 16).ok()?;
         let to = u64::from_str_radix(to, 16).ok()?;
         let mut bytes = vec![0; usize::try_from(to - from).ok()?];
-        // What can't be read, such as the kernel's own pages, holds nothing of ours.
+        // Some pages, such as the kernel's, cannot be read.
         if memory.read_exact_at(&mut bytes, from).is_ok() {
             found += bytes
                 .windows(what.len())

@@ -1,13 +1,13 @@
-//! A host on which the service's user is known.
+//! A host that has the service's user.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// The service's user and its group there, by number.
+/// The uid and gid of the service.
 pub(crate) const SERVICE: u32 = 4243;
 
-/// Runs a script, whose `$1` is `folder`, where `/etc` has little but the service's user; `None`, and
-/// says so, where that can't be had. The user is in the group `secrets`, 4244, too.
+/// Runs a script, with `folder` as `$1`, where `/etc` contains little but the service's user, who is also in the
+/// group `secrets` (4244). Returns `None`, and prints that the test is skipped, where this is impossible.
 pub(crate) fn with_service_user(folder: &Path, script: &str) -> Option<Output> {
     let etc = format!(
         "exec 3< /etc/ssl/certs/ca-certificates.crt && \

@@ -1,4 +1,4 @@
-//! Waiting for what no event tells of.
+//! Polling for conditions without an event.
 
 use std::fmt::Debug;
 use std::thread;
@@ -8,7 +8,7 @@ use domo_token_client::clock::boot_now;
 
 use super::PATIENCE;
 
-/// Looks again and again until it is found; what was seen instead is told when it takes too long.
+/// Polls until `look` returns `Ok`. Fails with the last error after the time limit.
 #[track_caller]
 pub(crate) fn until<T, E: Debug>(mut look: impl FnMut() -> Result<T, E>) -> T {
     let end = boot_now() + PATIENCE;
@@ -21,7 +21,7 @@ pub(crate) fn until<T, E: Debug>(mut look: impl FnMut() -> Result<T, E>) -> T {
     }
 }
 
-/// The rest between two looks.
+/// The pause between two polls.
 #[expect(clippy::disallowed_methods, reason = "no event tells")]
 pub(crate) fn pause() {
     thread::sleep(Duration::from_millis(5));

@@ -1,4 +1,4 @@
-//! Callers that break the protocol or leave, and what is left of them.
+//! Callers that break the protocol or disconnect, and the resources they leave behind.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -19,11 +19,11 @@ use crate::common::{
 };
 use crate::{memory, sockets, wait_for_sockets};
 
-/// Sends that and reads all that comes until the connection is closed.
-fn told(daemon: &Daemon, bytes: &[u8]) -> Vec<u8> {
+/// Sends these bytes and reads until the connection is closed.
+fn send_and_read(daemon: &Daemon, bytes: &[u8]) -> Vec<u8> {
     let mut caller = UnixStream::connect(daemon.socket()).unwrap();
     caller.set_read_timeout(Some(PATIENCE)).unwrap();
-    // It may be closed before all is sent.
+    // The daemon may close the connection before all is sent.
     let _ = caller.write_all(bytes);
     let mut answer = Vec::new();
     if let Err(error) = caller.read_to_end(&mut answer) {
@@ -32,7 +32,7 @@ fn told(daemon: &Daemon, bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// Reads one answer's frame; the first has the greeting before it.
+/// Reads one response; the first one follows the greeting.
 pub(crate) fn answer(caller: &mut UnixStream, greeted: bool) -> Vec<u8> {
     let mut head = vec![0; if greeted { HEAD } else { GREETING + HEAD }];
     caller.read_exact(&mut head).unwrap();
@@ -61,13 +61,13 @@ fn invalid_frames_close_the_connection_and_allocate_nothing() {
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
         vec![0; 100_000],
     ] {
-        let answer = told(&daemon, &bad);
+        let answer = send_and_read(&daemon, &bad);
         assert!(
             answer.is_empty() || bad.starts_with(&token_request()),
             "{bad:?}"
         );
     }
-    // A length that may be isn't believed before the bytes are there.
+    // The daemon allocates nothing for a length before the bytes arrive.
     let before = memory(&daemon, "VmRSS");
     let waiting: Vec<UnixStream> = (0..500)
         .map(|_| {
@@ -90,7 +90,7 @@ fn helper_exits_78_when_the_client_name_makes_the_request_too_long() {
     assert!(stderr.contains("over the limit of 4096"), "{stderr}");
 }
 
-/// As many connections as there may be, each with the longest request but for its last byte.
+/// The maximum number of connections, each with the longest request except for its last byte.
 #[test]
 fn half_sent_requests_on_every_connection_stay_within_the_shipped_memory_limit() {
     const COUNT: usize = 4096;
@@ -106,7 +106,7 @@ fn half_sent_requests_on_every_connection_stay_within_the_shipped_memory_limit()
     }
     token(&daemon.ask(&["data"]));
     let before = memory(&daemon, "RssAnon");
-    // Eight places are left for the questions below.
+    // Eight connections remain for the requests below.
     let waiting: Vec<UnixStream> = (0..COUNT - 8)
         .map(|_| {
             let mut caller = UnixStream::connect(daemon.socket()).unwrap();
@@ -221,12 +221,12 @@ fn callers_that_disconnect_or_never_read_affect_no_others() {
     later.write_all(&token_request()).unwrap();
     answer(&mut later, false);
     later.write_all(&[9]).unwrap();
-    let mut deaf = UnixStream::connect(daemon.socket()).unwrap();
-    deaf.set_nonblocking(true).unwrap();
+    let mut slow_reader = UnixStream::connect(daemon.socket()).unwrap();
+    slow_reader.set_nonblocking(true).unwrap();
     let next = token_request().split_off(4).repeat(1000);
-    deaf.write_all(&token_request()).unwrap();
-    // As much as the socket takes, until nothing is read of it any more.
-    while deaf.write(&next).is_ok() {}
+    slow_reader.write_all(&token_request()).unwrap();
+    // Fills the socket until the daemon stops reading from it.
+    while slow_reader.write(&next).is_ok() {}
     for _ in 0..4 {
         daemon.wait_for_log("a caller's connection was closed: too slow");
     }
@@ -235,15 +235,15 @@ fn callers_that_disconnect_or_never_read_affect_no_others() {
         let _ = closed.read_to_end(&mut nothing);
         assert_eq!(nothing, b"");
     }
-    // What the kernel kept for it counts as the daemon's memory.
-    deaf.set_nonblocking(false).unwrap();
-    let mut held = Vec::new();
-    let _ = deaf.read_to_end(&mut held);
-    assert!(held.len() <= 16 * 1024, "{}", held.len());
+    // What the kernel buffers for it counts as the daemon's memory.
+    slow_reader.set_nonblocking(false).unwrap();
+    let mut received = Vec::new();
+    let _ = slow_reader.read_to_end(&mut received);
+    assert!(received.len() <= 16 * 1024, "{}", received.len());
     assert_eq!(token(&daemon.ask(&["data"])), given);
 }
 
-/// All that a hostile caller can think of, once.
+/// Breaks the protocol in each known way once.
 fn hostile_caller(daemon: &Daemon) {
     let connect = || UnixStream::connect(daemon.socket()).unwrap();
     drop(connect());
@@ -310,7 +310,7 @@ fn hostile_callers_leak_no_memory() {
         "--errors-for-leak-kinds=definite,indirect",
         "--error-exitcode=9",
     ]);
-    // What can't be looked into can't be counted.
+    // Valgrind can only inspect a dumpable process.
     command.arg(plain.get_program()).arg("--debuggable");
     command.args(plain.get_args()).stdin(Stdio::null());
     let daemon = Daemon::start_as(command, folder);

@@ -1,4 +1,4 @@
-//! The daemon where descriptors are few, or none are left.
+//! The daemon with few or no free descriptors.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,13 +13,14 @@ use domo_sandbox::Fault;
 use domo_token_protocol::greeting::HELLO;
 use rustix::io::ioctl_fionread;
 
-use super::common::callers::{ACCOMPLICE, STRANGER, is_root, open_folder, token_request};
+use super::common::callers::{USER_A, USER_B, is_root, open_folder, token_request};
 use super::common::wait::until;
 use super::common::{
     CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, sandbox, sandbox_and_daemon, timed,
     token,
 };
-use super::{ManyConnections, others_are_served, sockets, ticks};
+use super::{many_connections, others_are_served, sockets, ticks};
+use crate::common::process::in_shell_after;
 
 #[test]
 fn configured_connection_limit_is_not_reported_as_lack_of_descriptors() {
@@ -30,19 +31,15 @@ fn configured_connection_limit_is_not_reported_as_lack_of_descriptors() {
     assert!(!daemon.log.contains("descriptors"), "{}", daemon.log);
 }
 
-/// Its command where the system gives it no more than that.
+/// The daemon's command with a limit of 64 descriptors.
 fn with_64_descriptors(folder: &Path) -> Command {
     with_descriptors(64, folder)
 }
 
-/// The same with another number of them.
+/// The daemon's command with that limit of descriptors.
 fn with_descriptors(count: u32, folder: &Path) -> Command {
-    let plain = Daemon::command_of_config(folder);
-    let mut command = Command::new("sh");
-    let limit = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
-    command.env_clear().args(["-c", &limit]);
-    command.arg(plain.get_program()).args(plain.get_args());
-    command
+    let daemon = Daemon::command_of_config(folder);
+    in_shell_after(&format!("ulimit -n {count}"), &daemon)
 }
 
 #[test]
@@ -66,7 +63,7 @@ fn daemon_without_descriptors_at_its_start_exits_75_with_the_cause() {
             assert!(line.contains("Too many open files"), "{count}: {line}");
             let hint = "raise the limit on open files";
             assert!(line.contains(hint), "{count}: {line}");
-            let (code, log) = daemon.ended();
+            let (code, log) = daemon.wait_with_log();
             assert_eq!(code, Some(75), "{count}: {log}");
             let cause = ["broker.sock", "acme.secret"];
             causes.extend(cause.into_iter().filter(|cause| line.contains(cause)));
@@ -85,9 +82,10 @@ fn two_hostile_users_with_few_descriptors_leave_room_and_renewal_continues() {
     let mut daemon = Daemon::start_as(with_64_descriptors(folder.path()), folder);
     assert!(daemon.log.contains("few descriptors"), "{}", daemon.log);
     others_are_served(&daemon, &sandbox, || {
-        // A table of 32, of which two are root's: all the rest of it, then half of that for each.
-        let first = ManyConnections::of(&daemon, STRANGER, 200, 170);
-        let second = ManyConnections::of(&daemon, ACCOMPLICE, 200, 185);
+        // The limit is 32 connections, two of them for root: the first user takes the rest, then each has half of
+        // it.
+        let first = many_connections(&daemon, USER_A, 200, 170);
+        let second = many_connections(&daemon, USER_B, 200, 185);
         vec![first, second]
     });
     daemon.log.clear();
@@ -103,8 +101,8 @@ fn unread_responses_use_no_descriptor_reserved_for_renewal() {
     let folder = folder(&(limits.to_owned() + &config_text(&sandbox, "[\"data\"]")));
     let daemon = Daemon::start_as(with_64_descriptors(folder.path()), folder);
     token(&daemon.ask(&["data"]));
-    // All 32, as they are the daemon's own user's.
-    let mut deaf: Vec<UnixStream> = (0..32)
+    // All 32, because they belong to the daemon's own user.
+    let mut idle_callers: Vec<UnixStream> = (0..32)
         .map(|_| {
             let mut caller = UnixStream::connect(daemon.socket()).unwrap();
             caller.write_all(&token_request()).unwrap();
@@ -112,11 +110,11 @@ fn unread_responses_use_no_descriptor_reserved_for_renewal() {
             caller
         })
         .collect();
-    // So few bytes go in one piece or not at all.
+    // A write this short is never split.
     let more = token_request()[HELLO..].repeat(100);
     until(|| {
         let mut least_unread = u64::MAX;
-        for caller in &mut deaf {
+        for caller in &mut idle_callers {
             let _ = caller.write(&more);
             least_unread = least_unread.min(ioctl_fionread(&*caller).unwrap());
         }
@@ -128,7 +126,7 @@ fn unread_responses_use_no_descriptor_reserved_for_renewal() {
     });
     let seen = sandbox.requests().len();
     sandbox.wait_for_requests(seen + 3, PATIENCE).unwrap();
-    assert!(sockets(&daemon) >= deaf.len());
+    assert!(sockets(&daemon) >= idle_callers.len());
 }
 
 #[test]
@@ -141,7 +139,7 @@ fn daemon_without_free_descriptors_pauses_and_resumes_when_some_are_free() {
         command.args(["--pid", &pid, &format!("--nofile={most}:")]);
         assert!(command.status().unwrap().success());
     };
-    // Less than it has already.
+    // Fewer than it has open.
     limit("3");
     let asking: Vec<Child> = (0..5)
         .map(|_| daemon.helper(&["--timeout", "60", "data"]).spawn().unwrap())

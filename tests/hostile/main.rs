@@ -1,13 +1,6 @@
-//! What a hostile or broken caller gets: its own connection closed, and nobody else's.
+//! Hostile and broken callers lose only their own connection.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a panic fails the test, and a skipped test prints why"
-)]
+#![cfg(test)]
 
 mod broken;
 #[path = "../common/mod.rs"]
@@ -20,13 +13,14 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use broken::answer;
 use common::callers::{
-    DAEMON, STRANGER, ask_as, first, half_a_request, is_root, open_folder, python_as, watch_request,
+    DAEMON, USER_A, ask_as, first, half_a_request, is_root, open_folder, python_as, watch_request,
 };
+use common::process::KillOnDrop;
 use common::wait::until;
 use common::{
     Daemon, HOUR, PATIENCE, config_text, parts, raise_descriptor_limit, sandbox, timed, token,
@@ -34,7 +28,7 @@ use common::{
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_protocol::messages::{Asked, Request};
 
-/// Processor time used so far, in the kernel's ticks of 10 ms (proc(5)).
+/// The daemon's processor time in ticks of 10 ms (proc(5)).
 fn ticks(daemon: &Daemon) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
@@ -43,7 +37,7 @@ fn ticks(daemon: &Daemon) -> u64 {
     next() + next()
 }
 
-/// The share of one processor that the daemon used while that was done, in percent.
+/// The daemon's share of one processor while `job` runs, in percent.
 fn load<T>(daemon: &Daemon, job: impl FnOnce() -> T) -> (f64, T) {
     let before = ticks(daemon);
     let (took, result) = timed(job);
@@ -51,7 +45,7 @@ fn load<T>(daemon: &Daemon, job: impl FnOnce() -> T) -> (f64, T) {
     (f64::from(used) / took.as_secs_f64(), result)
 }
 
-/// How many sockets it holds: its own, and those of callers and to Domo.
+/// The number of the daemon's sockets: listeners, callers, and connections to Domo.
 fn sockets(daemon: &Daemon) -> usize {
     let open = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
     let links = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
@@ -71,7 +65,7 @@ fn memory(daemon: &Daemon, name: &str) -> usize {
         * 1024
 }
 
-/// Waits until it holds no more sockets than that.
+/// Waits until the daemon has no more sockets than that.
 fn wait_for_sockets(daemon: &Daemon, most: usize) {
     until(|| match sockets(daemon) {
         few if few <= most => Ok(()),
@@ -79,12 +73,9 @@ fn wait_for_sockets(daemon: &Daemon, most: usize) {
     });
 }
 
-/// A user's process that holds connections, until it is dropped.
-struct ManyConnections(Child);
-
-/// Connects `count` times and sends a hello and half a request on each; every second one goes on
-/// with a byte twice a second. Once `refused` of them have been told that there is no room it says
-/// so. Whoever is sent away tries again, one each 10 ms.
+/// Connects `count` times and sends a hello and half a request on each connection; every second one continues with
+/// a byte twice a second. Prints `full` once `refused` of them were rejected for lack of room. Rejected ones retry,
+/// one every 10 ms.
 const MANY_CONNECTIONS: &str = r#"
 import json, resource, select, signal, socket, sys, time
 path, half, count, refused = sys.argv[1], bytes(json.loads(sys.argv[2])), int(sys.argv[3]), int(sys.argv[4])
@@ -131,46 +122,34 @@ while True:
                 pass
 "#;
 
-impl ManyConnections {
-    fn of(daemon: &Daemon, uid: u32, count: usize, refused: usize) -> Self {
-        let mut command = python_as(uid, MANY_CONNECTIONS);
-        command
-            .arg(daemon.socket())
-            .arg(format!("{:?}", half_a_request()));
-        command.args([count.to_string(), refused.to_string()]);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = String::new();
-        let stdout = child.stdout.as_mut().unwrap();
-        BufReader::new(stdout).read_line(&mut said).unwrap();
-        assert_eq!(said, "full\n");
-        Self(child)
-    }
+/// Starts a user's process that holds connections, and waits until `refused` of `count` are rejected.
+fn many_connections(daemon: &Daemon, uid: u32, count: usize, refused: usize) -> KillOnDrop {
+    let mut command = python_as(uid, MANY_CONNECTIONS);
+    command
+        .arg(daemon.socket())
+        .arg(format!("{:?}", half_a_request()));
+    command.args([count.to_string(), refused.to_string()]);
+    let mut child = KillOnDrop(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    let stdout = child.stdout.as_mut().unwrap();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    assert_eq!(line, "full\n");
+    child
 }
 
-impl Drop for ManyConnections {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// How long a user's `domo-token data` takes, the longest of that many.
+/// The longest of `count` runs of a user's `domo-token data`.
 fn slowest(daemon: &Daemon, uid: u32, count: usize) -> Duration {
     let times = (0..count).map(|_| timed(|| token(&ask_as(daemon, uid, uid, &["data"]))).0);
     times.max().unwrap()
 }
 
-/// Holds what must hold while crowds do their worst, whose users get no token meanwhile.
-fn others_are_served(
-    daemon: &Daemon,
-    sandbox: &Sandbox,
-    start: impl FnOnce() -> Vec<ManyConnections>,
-) {
+/// Checks that other users are served while `start` loads the daemon, and that the users of the load get no token.
+fn others_are_served(daemon: &Daemon, sandbox: &Sandbox, start: impl FnOnce() -> Vec<KillOnDrop>) {
     token(&ask_as(daemon, DAEMON, DAEMON, &["data"]));
     let before = sockets(daemon);
     let unloaded = slowest(daemon, DAEMON, 20);
-    let crowds = start();
-    let asked = ask_as(daemon, STRANGER, STRANGER, &["--timeout", "1", "data"]);
+    let load_processes = start();
+    let asked = ask_as(daemon, USER_A, USER_A, &["--timeout", "1", "data"]);
     let (code, stdout, stderr) = parts(&asked);
     assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
     assert!(stderr.contains("as many as"), "{stderr}");
@@ -189,10 +168,10 @@ fn others_are_served(
         loaded < unloaded * 5 + Duration::from_millis(50),
         "{loaded:?}, not {unloaded:?}"
     );
-    drop(crowds);
+    drop(load_processes);
     let (took, ()) = timed(|| wait_for_sockets(daemon, before));
     assert!(took < Duration::from_secs(1), "as before after {took:?}");
-    token(&ask_as(daemon, STRANGER, STRANGER, &["data"]));
+    token(&ask_as(daemon, USER_A, USER_A, &["data"]));
 }
 
 #[test]
@@ -204,7 +183,7 @@ fn five_thousand_slow_connections_of_a_user_delay_no_other_user() {
     let folder = open_folder(&sandbox, "[\"data\"]", "", "");
     let daemon = Daemon::start_as(Daemon::command_of_config(folder.path()), folder);
     others_are_served(&daemon, &sandbox, || {
-        vec![ManyConnections::of(&daemon, STRANGER, 5000, 5000 - 1024)]
+        vec![many_connections(&daemon, USER_A, 5000, 5000 - 1024)]
     });
 }
 
@@ -226,12 +205,12 @@ fn configured_limits_apply_to_connections_and_watchers_of_a_user() {
         daemon.socket().display(),
         watch_request()
     );
-    let (_, said, stderr) = parts(&python_as(STRANGER, &script).output().unwrap());
-    assert_eq!(said, "False\nFalse\nTrue\n", "{stderr}");
-    let crowd = ManyConnections::of(&daemon, STRANGER, 40, 20);
+    let (_, stdout, stderr) = parts(&python_as(USER_A, &script).output().unwrap());
+    assert_eq!(stdout, "False\nFalse\nTrue\n", "{stderr}");
+    let connections = many_connections(&daemon, USER_A, 40, 20);
     token(&ask_as(&daemon, DAEMON, DAEMON, &["data"]));
-    drop(crowd);
-    token(&ask_as(&daemon, STRANGER, STRANGER, &["--wait", "data"]));
+    drop(connections);
+    token(&ask_as(&daemon, USER_A, USER_A, &["--wait", "data"]));
 }
 
 #[test]
@@ -247,7 +226,7 @@ fn ended_watch_releases_its_watcher_permit() {
         client: None,
         scope: "user".to_owned(),
     }));
-    // Says when it watches, and whether another may once there is nothing more to watch.
+    // Prints when it watches, and whether it may watch another set after the first one was removed.
     let script = format!(
         "import socket\n\
          def watch(request):\n\
@@ -260,13 +239,13 @@ fn ended_watch_releases_its_watcher_permit() {
         daemon.socket().display(),
         watch_request()
     );
-    let mut command = python_as(STRANGER, &script);
+    let mut command = python_as(USER_A, &script);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert_eq!(said.next().unwrap().unwrap(), "watches");
+    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(stdout.next().unwrap().unwrap(), "watches");
     let config = fs::read_to_string(daemon.folder().join("config.toml")).unwrap();
     daemon.write("config.toml", &config.replace(", \"user\"", ""));
-    let rest: Vec<String> = said.map(Result::unwrap).collect();
+    let rest: Vec<String> = stdout.map(Result::unwrap).collect();
     assert_eq!(rest, ["True", "False"]);
     child.wait().unwrap();
 }
@@ -277,18 +256,18 @@ fn watcher_that_never_reads_buffers_16_kib_at_most_and_is_dropped_by_its_deadlin
     sandbox.always(Fault::token_size(16 * 1024));
     let limits = "[limits]\nanswer_deadline = \"1s\"\n";
     let mut daemon = Daemon::start(&(limits.to_owned() + &config_text(&sandbox, "[\"data\"]")));
-    let mut deaf = UnixStream::connect(daemon.socket()).unwrap();
-    deaf.write_all(&watch_request()).unwrap();
+    let mut idle_reader = UnixStream::connect(daemon.socket()).unwrap();
+    idle_reader.write_all(&watch_request()).unwrap();
     let mut watch = daemon.broker().watch("data").unwrap();
     for _ in 0..5 {
         watch.next().unwrap().unwrap();
     }
     daemon.wait_for_log("a caller's connection was closed");
     let tokens = sandbox.requests().len();
-    let mut held = Vec::new();
-    deaf.read_to_end(&mut held).unwrap();
-    assert!(held.len() <= 16 * 1024, "{}", held.len());
-    assert!(!held.is_empty(), "it had the start of its first token");
+    let mut received = Vec::new();
+    idle_reader.read_to_end(&mut received).unwrap();
+    assert!(received.len() <= 16 * 1024, "{}", received.len());
+    assert!(!received.is_empty(), "it had the start of its first token");
     assert!(tokens <= 8, "dropped while {tokens} tokens came");
     watch.next().unwrap().unwrap();
 }
@@ -329,7 +308,7 @@ fn ten_thousand_watchers_receive_a_new_token_within_a_second() {
     });
     println!("{each} bytes each, all told in {took:?}");
     daemon.log.clear();
-    // Without optimisation, and beside other tests, it takes longer.
+    // It takes longer without optimisation and beside other tests.
     let longest = if cfg!(debug_assertions) { 3 } else { 1 };
     assert!(took < Duration::from_secs(longest), "{took:?}");
     assert!(each <= 2048, "{each} bytes each");

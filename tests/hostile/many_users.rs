@@ -1,11 +1,11 @@
-//! One person with the 65 536 subordinate uids of a user, each of them a user of its own here.
+//! One user with 65 536 subordinate uids, each of which counts as another user.
 //!
-//! `DOMO_TOKEN_FLOOD=30` floods for so many seconds and holds the answers to their times, which needs
-//! an optimised build and an idle machine: `just flood`.
+//! `DOMO_TOKEN_FLOOD=30` floods for 30 s and checks how fast responses are, which needs an optimised build and an
+//! idle machine: `just flood`.
 
 use std::env;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use domo_token_client::clock::boot_now;
@@ -14,16 +14,17 @@ use domo_token_protocol::messages::{Asked, Request};
 use crate::common::callers::{
     DAEMON, ask_as, first, half_a_request, is_root, open_folder, watch_request,
 };
+use crate::common::process::KillOnDrop;
 use crate::common::wait::pause;
 use crate::common::{Daemon, HOUR, parts, sandbox, timed, token};
 use crate::memory;
 
-/// What the container images of `deploy/kubernetes` are given.
+/// The memory limit of the containers in `deploy/kubernetes`.
 const MEMORY_LIMIT: usize = 64 * 1024 * 1024;
 
-/// Connects until it is ended, each time as another uid, and gives no connection up that the daemon has
-/// not closed: a third stays idle after its first answer, a third watches, a third sends half a request.
-/// Says so once it has made 5000.
+/// Connects as another uid each time until it is killed, and keeps each connection that the daemon does not close:
+/// a third stays idle after its first response, a third watches, a third sends half a request. Prints `full` after
+/// 5000.
 const FLOOD: &str = r#"
 import collections, json, os, resource, signal, socket, sys
 path, first = sys.argv[1], int(sys.argv[2])
@@ -63,8 +64,8 @@ while True:
         print("full", flush=True)
 "#;
 
-/// A process that floods the daemon, until it is dropped.
-struct Flood(Child);
+/// A process that floods the daemon until it is dropped.
+struct Flood(KillOnDrop);
 
 impl Flood {
     fn of(daemon: &Daemon, first_uid: u32) -> Self {
@@ -79,7 +80,7 @@ impl Flood {
             command.arg(format!("{part:?}"));
         }
         let child = command.current_dir("/").stdout(Stdio::piped()).spawn();
-        Self(child.unwrap())
+        Self(KillOnDrop(child.unwrap()))
     }
 
     fn wait_until_full(&mut self) {
@@ -87,13 +88,6 @@ impl Flood {
         let stdout = self.0.stdout.as_mut().unwrap();
         BufReader::new(stdout).read_line(&mut line).unwrap();
         assert_eq!(line, "full\n");
-    }
-}
-
-impl Drop for Flood {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

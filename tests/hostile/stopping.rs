@@ -1,4 +1,4 @@
-//! The daemon's end while callers are slow.
+//! Shutdown while callers are slow.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -13,11 +13,11 @@ use domo_token_protocol::messages::{RefusalKind, Response};
 use crate::common::callers::watch_request;
 use crate::common::{self, Daemon, HOUR, config_text, sandbox, timed, token};
 
-/// Their sessions wait for room to write when the daemon stops, and have both the last message and
-/// their own end before them once there is some.
+/// The sessions of these watchers wait for room to write when the daemon stops. Once there is room, they send the
+/// last message and end.
 #[test]
 fn slow_watchers_receive_the_final_message_at_shutdown_without_a_panic() {
-    // How often; to be raised by hand.
+    // How often; increase it by hand to find races.
     let stops = std::env::var("DOMO_TOKEN_STOPS").map_or(1, |stops| stops.parse().unwrap());
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::token_size(16 * 1024));
@@ -33,7 +33,7 @@ fn slow_watchers_receive_the_final_message_at_shutdown_without_a_panic() {
                 caller
             })
             .collect();
-        // It connects after them, so that they have as much of their token as the kernel keeps.
+        // Connects after the watchers, so that the kernel has buffered as much of their token as it can.
         token(&daemon.ask(&["data"]));
         daemon.signal("-TERM");
         let (took, (code, log)) = timed(|| {
@@ -46,10 +46,10 @@ fn slow_watchers_receive_the_final_message_at_shutdown_without_a_panic() {
                 let is_busy = |refusal: &domo_token_protocol::messages::Refusal| {
                     refusal.kind == RefusalKind::Busy
                 };
-                let told = matches!(&last, Response::Refusal(refusal) if is_busy(refusal));
-                assert!(told, "watcher {number}: {}", last.name());
+                let is_notified = matches!(&last, Response::Refusal(refusal) if is_busy(refusal));
+                assert!(is_notified, "watcher {number}: {}", last.name());
             }
-            daemon.ended()
+            daemon.wait_with_log()
         });
         assert_eq!(code, Some(0), "{log}");
         assert!(!log.contains("bug") && !log.contains("panicked"), "{log}");
@@ -57,11 +57,11 @@ fn slow_watchers_receive_the_final_message_at_shutdown_without_a_panic() {
     }
 }
 
-/// The last message of a watch.
+/// Returns the last message of a watch.
 fn last(mut caller: UnixStream) -> Response {
-    let mut told = Vec::new();
-    caller.read_to_end(&mut told).unwrap();
-    let (_, mut frames) = told.split_at(GREETING);
+    let mut bytes = Vec::new();
+    caller.read_to_end(&mut bytes).unwrap();
+    let (_, mut frames) = bytes.split_at(GREETING);
     let mut last = Response::End;
     while let Some((body, used)) = frame::split(frames).unwrap() {
         last = frame::decode(body).unwrap();

@@ -1,4 +1,4 @@
-//! Who may have which token: callers of other users, groups and units, and what a hostile one gets.
+//! Access rules: callers of other users, groups and units, and hostile callers.
 
 use std::fs;
 use std::io::Read;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::common;
 use crate::common::callers::{
-    DAEMON, GAMES_GROUP, STRANGER, ask_as, is_root, open_daemon, python_as,
+    DAEMON, GAMES_GROUP, USER_A, ask_as, is_root, open_daemon, python_as,
 };
 use crate::common::wait::until;
 use crate::common::{Daemon, HOUR, config_text, folder, parts, sandbox, token};
@@ -27,10 +27,10 @@ fn users_receive_exactly_the_scope_sets_granted_by_rules() {
     let daemon = open_daemon(&sandbox, tokens, "", rules);
     let code = |uid, gid, scope: &str| ask_as(&daemon, uid, gid, &[scope]).status.code();
     assert_eq!(code(DAEMON, DAEMON, "data"), Some(0), "by name");
-    assert_eq!(code(STRANGER, GAMES_GROUP, "data"), Some(0), "by group");
-    assert_eq!(code(STRANGER, GAMES_GROUP, "data user"), Some(0));
+    assert_eq!(code(USER_A, GAMES_GROUP, "data"), Some(0), "by group");
+    assert_eq!(code(USER_A, GAMES_GROUP, "data user"), Some(0));
     assert_eq!(code(DAEMON, DAEMON, "data user"), Some(77));
-    assert_eq!(code(STRANGER, STRANGER, "data"), Some(77));
+    assert_eq!(code(USER_A, USER_A, "data"), Some(77));
     assert_eq!(code(0, 0, "data"), Some(77), "root too");
     assert_eq!(code(0, 0, "nosuch"), Some(78), "root sees what there is");
     assert_eq!(
@@ -39,9 +39,9 @@ fn users_receive_exactly_the_scope_sets_granted_by_rules() {
         "the overflow uid is anyone"
     );
 
-    // Listed or not, and whatever the client: the same words but for what was asked.
+    // Configured or not, and for each client: the same message except for the names in the request.
     let words = |arguments: &[&str]| {
-        let (code, stdout, stderr) = parts(&ask_as(&daemon, STRANGER, STRANGER, arguments));
+        let (code, stdout, stderr) = parts(&ask_as(&daemon, USER_A, USER_A, arguments));
         assert_eq!((code, stdout.as_str()), (Some(77), ""), "{stderr}");
         let pid = stderr
             .split("pid ")
@@ -68,7 +68,7 @@ fn users_receive_exactly_the_scope_sets_granted_by_rules() {
     assert!(
         !status(DAEMON, DAEMON).contains("data user") && status(DAEMON, DAEMON).contains("data")
     );
-    assert!(!status(STRANGER, STRANGER).contains("acme"));
+    assert!(!status(USER_A, USER_A).contains("acme"));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn denied_caller_receives_its_identity_and_the_log_has_the_rule() {
     let mut daemon = open_daemon(&sandbox, "[\"data\"]", "", rules);
     token(&ask_as(&daemon, DAEMON, DAEMON, &["data"]));
     assert_eq!(
-        ask_as(&daemon, STRANGER, STRANGER, &["data"]).status.code(),
+        ask_as(&daemon, USER_A, USER_A, &["data"]).status.code(),
         Some(77)
     );
     let (_, why, _) = parts(&ask_as(&daemon, DAEMON, DAEMON, &["--explain", "data"]));
@@ -94,7 +94,7 @@ fn denied_caller_receives_its_identity_and_the_log_has_the_rule() {
     let rule = "the rule for \"data\" is for user daemon, group games alone";
     let (_, why, _) = parts(&ask_as(&daemon, 0, 0, &["--explain", "data"]));
     assert!(why.contains(rule), "root hears which rule: {why}");
-    let (_, why, _) = parts(&ask_as(&daemon, STRANGER, STRANGER, &["--explain", "data"]));
+    let (_, why, _) = parts(&ask_as(&daemon, USER_A, USER_A, &["--explain", "data"]));
     assert!(!why.contains("games"), "others don't: {why}");
     let explain = ["--explain", "--json", "data"];
     let explained = |user| {
@@ -112,26 +112,26 @@ fn denied_caller_receives_its_identity_and_the_log_has_the_rule() {
         "rule": granted["rule"],
     });
     assert_eq!((code, &granted), (Some(0), &expected));
-    let (code, denied) = explained(STRANGER);
+    let (code, denied) = explained(USER_A);
     assert_eq!(code, Some(77));
     let shown = ["allowed", "client", "kind"].map(|key| denied[key].to_string());
     assert_eq!(shown, ["false", "null", "\"not_permitted\""]);
     assert!(!denied.to_string().contains("games"), "{denied}");
     let line = daemon.wait_for_log("refused: uid 4242");
-    // As logged: a message with quotes is quoted.
+    // As logged, where quotes within a message are escaped.
     let logged = rule.replace('"', "\\\"");
     assert!(
         line.contains("may not have client \\\"acme\\\"") && line.contains(&logged),
         "{line}"
     );
     let audit = daemon.folder().join("audit.jsonl");
-    let taken_down = until(|| {
+    let record = until(|| {
         let text = fs::read_to_string(&audit).unwrap_or_default();
         let refused = text.lines().find(|line| line.contains("not_permitted"));
         refused.map(str::to_owned).ok_or(text)
     });
     for part in ["\"client\":\"acme\"", "\"uid\":4242,", "\"scope\":\"data\""] {
-        assert!(taken_down.contains(part), "{taken_down}");
+        assert!(record.contains(part), "{record}");
     }
 }
 
@@ -147,10 +147,11 @@ fn config_error_is_shown_to_callers_that_may_see_everything() {
     daemon.wait_for_log("the last good one stays");
     let status = |user| parts(&ask_as(&daemon, user, user, &["status", "--json"])).1;
     assert!(status(0).contains("config.toml:1:"));
-    let told = status(STRANGER);
+    let status_of_other = status(USER_A);
     assert!(
-        told.contains("the config file is wrong") && !told.contains("config.toml:1:"),
-        "{told}"
+        status_of_other.contains("the config file is wrong")
+            && !status_of_other.contains("config.toml:1:"),
+        "{status_of_other}"
     );
 }
 
@@ -167,13 +168,13 @@ fn socket_group_grants_access_to_its_members_only() {
     let folder = folder(&config);
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let daemon = Daemon::start_in(folder);
-    token(&ask_as(&daemon, STRANGER, GAMES_GROUP, &["data"]));
-    let (code, stdout, stderr) = parts(&ask_as(&daemon, STRANGER, STRANGER, &["data"]));
+    token(&ask_as(&daemon, USER_A, GAMES_GROUP, &["data"]));
+    let (code, stdout, stderr) = parts(&ask_as(&daemon, USER_A, USER_A, &["data"]));
     assert_eq!((code, stdout.as_str()), (Some(77), ""), "{stderr}");
     assert!(stderr.contains("group games (60)"), "{stderr}");
     let closed = daemon.folder();
     fs::set_permissions(closed, fs::Permissions::from_mode(0o700)).unwrap();
-    let (code, _, stderr) = parts(&ask_as(&daemon, STRANGER, STRANGER, &["data"]));
+    let (code, _, stderr) = parts(&ask_as(&daemon, USER_A, USER_A, &["data"]));
     assert_eq!(code, Some(77), "{stderr}");
     assert!(
         stderr.contains("for user 0 alone") && stderr.contains("socket_group"),
@@ -225,7 +226,7 @@ fn changed_rules_apply_and_a_watcher_without_access_is_notified() {
     let refused = daemon.broker().token("data").unwrap_err();
     assert!(matches!(refused, Error::NotPermitted { .. }), "{refused}");
     let last = loop {
-        // Tokens that came before the rule may not have been read yet.
+        // Tokens from before the rule may be unread.
         if let Err(error) = watch.next().unwrap() {
             break error;
         }
@@ -248,16 +249,16 @@ fn broker_of_another_user_receives_no_request() {
          import os; os.chmod({socket:?},0o777); print('ready',flush=True)\n\
          c,_=s.accept(); print(len(c.recv(4096)),flush=True)\n"
     );
-    let mut fake = python_as(STRANGER, &script);
+    let mut fake = python_as(USER_A, &script);
     let mut fake = fake.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let mut said = [0; 6];
+    let mut ready = [0; 6];
     let mut stdout = fake.stdout.take().unwrap();
-    stdout.read_exact(&mut said).unwrap();
+    stdout.read_exact(&mut ready).unwrap();
     let (code, printed, stderr) = parts(&common::helper(&socket, &["data"]).output().unwrap());
     assert_eq!((code, printed.as_str()), (Some(77), ""), "{stderr}");
     assert!(stderr.contains("user 4242"), "{stderr}");
-    let mut heard = String::new();
-    stdout.read_to_string(&mut heard).unwrap();
-    assert_eq!(heard.trim(), "0", "nothing was asked");
+    let mut received = String::new();
+    stdout.read_to_string(&mut received).unwrap();
+    assert_eq!(received.trim(), "0", "nothing was asked");
     fake.wait().unwrap();
 }

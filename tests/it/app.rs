@@ -1,5 +1,5 @@
-//! Rust apps: the one of the client's README through restarts and a revocation, and what an
-//! authorizer does with Domo's answers.
+//! Rust apps: the one of the client's README during restarts and a revocation, and how an authorizer handles Domo's
+//! responses.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -15,7 +15,7 @@ use domo_token_client::{Broker, Error, tokio as on_tokio};
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 
-/// The app, as it stands in the README.
+/// The app of the README.
 mod readme {
 
     include!("../../examples/app/readme.rs");
@@ -28,12 +28,12 @@ mod readme {
 /// Three of these are 18 s.
 const LIFETIME: Duration = Duration::from_secs(6);
 
-/// The shortest a floor between two requests for one set is.
+/// The shortest floor between two requests for one scope set.
 const FLOOR: Duration = Duration::from_secs(1);
 
-/// reqwest here has no TLS of its own choice, and wants one even for plain HTTP.
+/// reqwest has no TLS provider here, and requires one even for plain HTTP.
 fn choose_tls() {
-    // Another test may have been first.
+    // Another test may have installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
@@ -44,7 +44,7 @@ fn the_app() {
     readme::run();
 }
 
-/// The app as a process, and what it says of its calls.
+/// The app as a process, and what it prints about its calls.
 struct App {
     child: Child,
     calls: Receiver<String>,
@@ -52,8 +52,7 @@ struct App {
 
 impl App {
     fn start(daemon: &Daemon, sandbox: &Sandbox) -> Self {
-        // The URL is the first argument, where the app looks for it; to the harness it is one more
-        // name of a test.
+        // The URL is the first argument, where the app reads it; the harness takes it for another name of a test.
         let url = sandbox.url("/v1/datasets");
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([&url, "app::the_app", "--exact", "--ignored", "--nocapture"])
@@ -65,7 +64,7 @@ impl App {
         let (sender, calls) = channel();
         thread::spawn(move || {
             let calls = stdout.lines().map_while(Result::ok);
-            // The harness has words of its own.
+            // Skips the output of the harness.
             for call in calls.filter(|line| line.contains('(')) {
                 if sender.send(call).is_err() {
                     return;
@@ -75,7 +74,7 @@ impl App {
         Self { child, calls }
     }
 
-    /// Returns once that many more calls have gone well; all that were made must have.
+    /// Waits for that many more calls, all of which must succeed.
     fn assert_calls_succeed(&self, count: usize) {
         for _ in 0..count {
             let call = self.calls.recv_timeout(PATIENCE).unwrap();
@@ -83,13 +82,13 @@ impl App {
         }
     }
 
-    /// Ends it, and gives how many calls were left to be told of; all must have gone well.
+    /// Kills it and returns how many calls it had not printed; all must have succeeded.
     fn end(mut self) -> usize {
         assert!(self.child.try_wait().unwrap().is_none(), "it runs on");
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         let calls: Vec<String> = self.calls.iter().collect();
-        // The last line may be half a line.
+        // The last line may be incomplete.
         let whole = calls.len().saturating_sub(1);
         for call in &calls[..whole] {
             assert!(call.ends_with("Ok(200)"), "{call}");
@@ -98,11 +97,11 @@ impl App {
     }
 }
 
-/// How much a request may gain on the way on the one before it.
+/// How much a request may catch up with the one before it on its way.
 const JITTER: Duration = Duration::from_millis(100);
 
-/// The requests that no renewal explains which was due: one after a daemon's first may leave after
-/// 0.4 of a lifetime, any other after 0.7 of one.
+/// Returns the requests that no due renewal explains. A daemon's second request may start after 0.4 of a lifetime,
+/// later ones after 0.7.
 fn early(requests: &[Recorded], firsts: &[usize]) -> usize {
     let due = |number: usize| {
         let part = if firsts.contains(&(number - 1)) {
@@ -133,7 +132,7 @@ fn readme_app_has_no_failed_call_during_two_restarts_and_a_revocation() {
 
     let restart = |daemon: &mut Daemon, firsts: &mut Vec<usize>, signal: &str| {
         daemon.restart(signal);
-        // From then on the app has the new daemon's token.
+        // From here on the app has the new daemon's token.
         daemon.wait_for_log("request=\"token\"");
         let own = daemon.status_of("data")["requests"].as_u64().unwrap();
         firsts.push(sandbox.requests().len() - usize::try_from(own).unwrap());
@@ -153,13 +152,13 @@ fn readme_app_has_no_failed_call_during_two_restarts_and_a_revocation() {
     assert!(calls > 100, "{calls}");
     let refused = resource_refusals(&sandbox);
     assert!((1..=8).contains(&refused), "{refused} of 8 threads");
-    // Rounds: a daemon's start, a renewal that is due, the revocation. What isn't due are the two
-    // restarts and the revocation, so that each request has its round.
+    // Counts rounds: starts of a daemon, due renewals, and the revocation. The two restarts and the revocation are
+    // the requests that are not due.
     let requests = sandbox.requests();
     assert!(requests.iter().all(|request| request.status == Some(200)));
     let early = early(&requests, &firsts);
     assert!(early <= 3, "{early} of {requests:?}");
-    // Eight threads ask the daemon as one.
+    // The daemon sees eight threads as one caller.
     let (_, log) = daemon.stop();
     let asked = log.matches("request=\"token\"").count();
     let rounds = requests.len() - firsts[2];
@@ -185,7 +184,7 @@ fn readme_shows_the_tested_app() {
     assert!(readme.contains(app));
 }
 
-/// A daemon and a blocking authorizer for it, and the client to call with.
+/// A daemon, a blocking authorizer for it, and an HTTP client.
 fn blocking_app(
     sandbox: &Sandbox,
 ) -> (
@@ -267,9 +266,9 @@ fn other_responses_and_errors_are_returned_unchanged() {
         StatusCode::FORBIDDEN,
         "the scope is lacking"
     );
-    let gone = domo.send(http.get("http://127.0.0.1:1/")).unwrap_err();
+    let error = domo.send(http.get("http://127.0.0.1:1/")).unwrap_err();
     assert!(matches!(
-        gone,
+        error,
         domo_token_client::reqwest::SendError::Http(_)
     ));
     let unknown = blocking::Authorizer::new(&broker, "nosuch").unwrap();

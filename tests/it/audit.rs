@@ -1,4 +1,4 @@
-//! The audit file: who was given what.
+//! The audit file: which token was given to which caller.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -6,9 +6,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
+use crate::common::process::make_fifo;
 use crate::common::wait::until;
 use crate::common::{
     CANARY_SECRET, Daemon, HOUR, PATIENCE, check, config_text, folder, metrics, parts, run_to_end,
@@ -28,7 +28,7 @@ fn lines(path: &Path) -> Vec<Value> {
         .collect()
 }
 
-/// The lines of the file once there are that many.
+/// Waits until the file has that many lines, and returns them.
 fn wait_for_lines(path: &Path, count: usize) -> Vec<Value> {
     until(|| {
         let found = lines(path);
@@ -48,29 +48,29 @@ fn tokens_and_refusals_have_one_line_each_without_secrets() {
     let path = daemon.folder().join("audit.jsonl");
     let text = token(&daemon.ask(&["data"]));
     daemon.ask(&["nosuch"]);
-    let seen = wait_for_lines(&path, 2);
+    let lines = wait_for_lines(&path, 2);
     let us = fs::metadata("/proc/self").unwrap().uid();
-    assert_eq!(seen[0]["outcome"], "served");
+    assert_eq!(lines[0]["outcome"], "served");
     assert_eq!(
-        (&seen[0]["client"], &seen[0]["scope"]),
+        (&lines[0]["client"], &lines[0]["scope"]),
         (&"acme".into(), &"data".into())
     );
-    assert_eq!(seen[0]["uid"], us);
-    assert!(seen[0]["user"].is_string() || us != 0, "{}", seen[0]);
-    assert!(seen[0]["generation"].is_u64() && seen[0]["time"].as_f64().unwrap() > 1.7e9);
-    assert_eq!(seen[1]["outcome"], "unknown_scope");
+    assert_eq!(lines[0]["uid"], us);
+    assert!(lines[0]["user"].is_string() || us != 0, "{}", lines[0]);
+    assert!(lines[0]["generation"].is_u64() && lines[0]["time"].as_f64().unwrap() > 1.7e9);
+    assert_eq!(lines[1]["outcome"], "unknown_scope");
     assert_eq!(
         fs::metadata(&path).unwrap().permissions().mode() & 0o777,
         0o600
     );
-    // Rotated away, it is made anew.
+    // It is created again after a rotation.
     fs::rename(&path, daemon.folder().join("old")).unwrap();
     daemon.ask(&["data"]);
     assert_eq!(wait_for_lines(&path, 1).len(), 1);
     daemon.ask(&["data"]);
     let folder = daemon.folder().to_owned();
     let copy = tempfile::tempdir().unwrap();
-    // A daemon that ends has written all; its folder goes with it.
+    // A daemon has written all lines when it ends; its folder is removed then.
     let kept = copy.path().join("kept");
     fs::hard_link(folder.join("audit.jsonl"), &kept).unwrap();
     daemon.stop();
@@ -79,7 +79,7 @@ fn tokens_and_refusals_have_one_line_each_without_secrets() {
     assert!(!all.contains(&text) && !all.contains(CANARY_SECRET));
 }
 
-/// The lines that the daemon says it has lost.
+/// Returns the number of lines that the daemon reports as lost.
 fn lost(port: u16) -> u64 {
     let (_, metrics) = metrics::get(metrics::connect(port), "/metrics");
     let mut lines = metrics.lines();
@@ -100,13 +100,13 @@ fn tokens_sent_to_watchers_have_one_line_each() {
     let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
     let daemon = Daemon::start(&config);
     let watch = daemon.broker().watch("data").unwrap();
-    let told: Vec<u64> = watch
+    let generations: Vec<u64> = watch
         .flatten()
         .take(2)
         .map(|token| token.generation())
         .collect();
-    let seen = wait_for_lines(&daemon.folder().join("audit.jsonl"), 2);
-    for (line, generation) in seen.iter().zip(told) {
+    let lines = wait_for_lines(&daemon.folder().join("audit.jsonl"), 2);
+    for (line, generation) in lines.iter().zip(generations) {
         assert_eq!(line["outcome"], "served", "{line}");
         assert_eq!(line["generation"], generation, "{line}");
     }
@@ -117,14 +117,18 @@ fn name_of_the_maximum_request_length_is_refused_and_logged_truncated() {
     let sandbox = sandbox(HOUR);
     let config = audited(&config_text(&sandbox, "[\"data\"]"), "audit.jsonl");
     let daemon = Daemon::start(&config);
-    // Had it no answer, the helper would ask until its deadline, and end with 75.
+    // Without a response the helper would retry until its deadline and exit with 75.
     for name in ["n".repeat(4000), "\u{1}".repeat(4000)] {
         for more in [&["data"][..], &["--explain", "data"]] {
             let asked = [&["-c", &name], more].concat();
             let (code, stdout, stderr) = parts(&daemon.ask(&asked));
             assert_eq!(code, Some(78), "{stderr}");
-            let said = stdout + &stderr;
-            assert!(said.contains('…') && said.len() < 2048, "{}", said.len());
+            let output = stdout + &stderr;
+            assert!(
+                output.contains('…') && output.len() < 2048,
+                "{}",
+                output.len()
+            );
         }
     }
     let path = daemon.folder().join("audit.jsonl");
@@ -151,9 +155,9 @@ fn write_failure_does_not_affect_callers_and_is_counted() {
     daemon.ask(&["nosuch"]);
     wait_for_lost(port, 3);
     let (_, log) = daemon.stop();
-    let told = "audit file /dev/stdout";
+    let notice = "audit file /dev/stdout";
     assert_eq!(
-        log.matches(told).count(),
+        log.matches(notice).count(),
         1,
         "once, and no good news: {log}"
     );
@@ -164,8 +168,7 @@ fn unread_pipe_delays_neither_start_nor_shutdown() {
     let sandbox = sandbox(HOUR);
     let outside = tempfile::tempdir().unwrap();
     let path = outside.path().join("pipe");
-    let made = Command::new("mkfifo").arg(&path).status();
-    assert!(made.unwrap().success());
+    make_fifo(&path);
     let config = audited(&config_text(&sandbox, "[\"data\"]"), path.to_str().unwrap());
     let folder = folder(&config);
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
@@ -185,7 +188,7 @@ fn unread_pipe_delays_neither_start_nor_shutdown() {
     daemon.ask(&["nosuch"]);
     daemon.signal("-TERM");
     daemon.wait_for_log("what waits for it is lost lost=2");
-    let (code, log) = daemon.ended();
+    let (code, log) = daemon.wait_with_log();
     assert_eq!(code, Some(0), "{log}");
 }
 
@@ -218,10 +221,10 @@ fn symlink_exits_78_in_daemon_and_check_without_writing_through_it() {
     symlink("elsewhere", folder.path().join("audit.jsonl")).unwrap();
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(78), "{stderr}");
-    let (code, _, said) = check(&folder.path().join("config.toml"), &[]);
-    assert_eq!(code, Some(78), "{said}");
-    for said in [stderr, said] {
-        assert!(said.contains("audit.jsonl: is a symlink"), "{said}");
+    let (code, _, output) = check(&folder.path().join("config.toml"), &[]);
+    assert_eq!(code, Some(78), "{output}");
+    for output in [stderr, output] {
+        assert!(output.contains("audit.jsonl: is a symlink"), "{output}");
     }
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "kept\n");
 }

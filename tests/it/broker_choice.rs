@@ -1,14 +1,15 @@
-//! Which broker a user gets: the own one or the host's.
+//! Which broker a user gets: its own or the host's.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::common::callers::{STRANGER, open_folder};
-use crate::common::namespaces::{can_be_made, with_host_socket_in, wrapped};
+use crate::common::callers::{USER_A, give_to, open_folder};
+use crate::common::namespaces::{can_be_made, with_host_socket_in};
+use crate::common::process::{KillOnDrop, wrapped};
 use crate::common::{Daemon, HOUR, parts, sandbox};
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
@@ -17,15 +18,15 @@ use tempfile::TempDir;
 
 const HOST: &str = "/run/domo-token/broker.sock";
 
-/// A host with its broker, and a user with a home and a runtime directory, whose own broker listens
-/// there or doesn't.
+/// A host with its broker, and a user with a home and a runtime directory. The user's own broker listens there or
+/// not.
 struct Host {
     daemon: Daemon,
     user: TempDir,
 }
 
 impl Host {
-    /// `None` where there can be no namespaces.
+    /// Returns `None` where namespaces cannot be created.
     fn new(sandbox: &Sandbox) -> Option<Self> {
         if !can_be_made() {
             return None;
@@ -36,7 +37,7 @@ impl Host {
         for name in ["", "run", "run/domo-token", "home", "home/domo-token"] {
             let path = host.at(name);
             fs::create_dir_all(&path).unwrap();
-            chown(&path, Some(STRANGER), Some(STRANGER)).unwrap();
+            chown(&path, Some(USER_A), Some(USER_A)).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         }
         Some(host)
@@ -58,19 +59,17 @@ impl Host {
         fs::write(self.config(), "").unwrap();
     }
 
-    /// The user's own broker. It reads another file: whether there is a config is the test's to say.
+    /// Starts the user's own broker. It reads another file, so that the test decides whether the user has a config.
     fn own_broker(&self, sandbox: &Sandbox) -> Daemon {
         let folder = open_folder(sandbox, "[\"data\"]", "", "");
-        for name in ["", "config.toml", "acme.secret"] {
-            chown(folder.path().join(name), Some(STRANGER), Some(STRANGER)).unwrap();
-        }
+        give_to(USER_A, folder.path());
         let mut command = Daemon::command_at(folder.path(), &self.own_socket());
         command.args(["--log", "trace"]);
-        let command = wrapped(&AS_STRANGER, &command);
+        let command = wrapped(&AS_USER_A, &command);
         Daemon::start_as(command, folder)
     }
 
-    /// That command as that user of this host.
+    /// A command of a user of this host.
     fn command(&self, user: &[&str], inner: &Command) -> Command {
         let mut inner = wrapped(user, inner);
         inner.env("XDG_RUNTIME_DIR", self.at("run"));
@@ -85,17 +84,17 @@ impl Host {
     }
 
     fn ask(&self, arguments: &[&str]) -> Output {
-        self.helper(&AS_STRANGER, arguments)
+        self.helper(&AS_USER_A, arguments)
     }
 
-    /// The broker that a token is from, by its JSON.
+    /// Returns the broker of a token from its JSON.
     #[track_caller]
     fn broker(&self) -> String {
         broker_of(&self.ask(&["--format", "json", "data"]))
     }
 }
 
-const AS_STRANGER: [&str; 6] = [
+const AS_USER_A: [&str; 6] = [
     "setpriv",
     "--reuid",
     "4242",
@@ -168,7 +167,7 @@ fn root_of_a_user_namespace_with_a_config_never_uses_the_hosts_broker() {
     let Some(host) = Host::new(&sandbox) else {
         return;
     };
-    let root = [&AS_STRANGER[..], &["unshare", "--user", "--map-root-user"]].concat();
+    let root = [&AS_USER_A[..], &["unshare", "--user", "--map-root-user"]].concat();
     let json = ["--format", "json", "data"];
     assert_eq!(broker_of(&host.helper(&root, &json)), HOST, "no config");
     host.make_config();
@@ -200,7 +199,7 @@ fn user_without_a_config_uses_the_own_broker_while_its_socket_exists() {
     assert!(stderr.contains(&both), "{stderr}");
 }
 
-/// The host's path where it isn't the end of another.
+/// The host's path where it is not the end of another path.
 fn host_named() -> String {
     format!(" {HOST}")
 }
@@ -208,7 +207,7 @@ fn host_named() -> String {
 fn with_nothing_in_run(host: &Host) -> Command {
     let mut helper = Command::new(env!("CARGO_BIN_EXE_domo-token"));
     helper.arg("data");
-    let mut helper = wrapped(&AS_STRANGER, &helper);
+    let mut helper = wrapped(&AS_USER_A, &helper);
     helper.env("XDG_RUNTIME_DIR", host.at("run"));
     with_host_socket_in(&host.at("home"), &helper)
 }
@@ -224,7 +223,7 @@ fn status_explain_watch_and_exec_name_the_broker_that_answered() {
         assert_eq!(code, Some(0), "{stderr}");
         stdout
     };
-    // From then on there is a token, and status ends with 0.
+    // From here on there is a token, and status exits with 0.
     assert_eq!(host.broker(), HOST);
     let shown = text(&["status"]);
     assert!(shown.contains(&format!("\nsocket: {HOST}\n")), "{shown}");
@@ -257,8 +256,8 @@ fn the_app() {
 }
 
 struct App {
-    child: Child,
-    said: Lines<BufReader<ChildStdout>>,
+    child: KillOnDrop,
+    stdout: Lines<BufReader<ChildStdout>>,
 }
 
 impl App {
@@ -270,31 +269,24 @@ impl App {
             "--ignored",
             "--nocapture",
         ]);
-        let mut app = host.command(&AS_STRANGER, &app);
+        let mut app = host.command(&AS_USER_A, &app);
         app.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = app.spawn().unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, said }
+        let mut child = KillOnDrop(app.spawn().unwrap());
+        let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, stdout }
     }
 
-    /// What came of the last request.
+    /// Returns the output of the last request.
     fn result_of_last_request(&mut self) -> String {
-        let mut said = self.said.by_ref().map_while(Result::ok);
-        let line = said.find(|line| line.contains("broker: ") || line.contains("error: "));
+        let mut lines = self.stdout.by_ref().map_while(Result::ok);
+        let line = lines.find(|line| line.contains("broker: ") || line.contains("error: "));
         line.unwrap()
     }
 
-    /// What comes of another.
+    /// Has the app send another request.
     fn send_request(&mut self) -> String {
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
         self.result_of_last_request()
-    }
-}
-
-impl Drop for App {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

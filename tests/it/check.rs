@@ -1,4 +1,4 @@
-//! `domo-tokend check`: what it prints where, and in which order.
+//! `domo-tokend check`: what it prints, where, and in which order.
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
@@ -13,14 +13,14 @@ use crate::common::service::with_service_user;
 use crate::common::{HOUR, check, client_text, config_text, folder, parts, sandbox};
 use domo_sandbox::{Fault, Sandbox};
 
-/// A config of the clients `acme` and `beta`, of which `acme` is the default.
+/// A config with the clients `acme`, which is the default, and `beta`.
 fn two_clients(sandbox: &Sandbox) -> String {
     let default = "[broker]\ndefault_client = \"acme\"\n";
     let beta = client_text("beta", sandbox, "[\"user\"]");
     format!("{default}{}{beta}", config_text(sandbox, "[\"data\"]"))
 }
 
-/// The lines of both streams as one terminal shows them, without the program's name.
+/// Returns the lines of both streams in order, without the program's name.
 fn on_one_terminal(config: &Path, arguments: &[&str]) -> Vec<String> {
     let (mut terminal, writer) = std::io::pipe().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
@@ -28,7 +28,7 @@ fn on_one_terminal(config: &Path, arguments: &[&str]) -> Vec<String> {
     command.arg("--config").arg(config);
     command.stdout(writer.try_clone().unwrap()).stderr(writer);
     let mut child = command.spawn().unwrap();
-    // The writing ends that the command holds.
+    // The command holds the writing ends.
     drop(command);
     let mut text = String::new();
     terminal.read_to_string(&mut text).unwrap();
@@ -133,8 +133,8 @@ fn config_with_an_unknown_user_name_is_not_ok() {
     assert!(!stdout.contains("config.toml: ok"), "{stdout}");
 }
 
-/// Runs `domo-tokend check` in a shell script, as `$check`, where `/etc/domo-token/config.toml` has
-/// these lines for its client; `None` where that cannot be had.
+/// Runs a shell script in which `$check` is `domo-tokend check`, and `/etc/domo-token/config.toml` has these lines
+/// for its client. Returns `None` where this is impossible.
 fn check_on_host(
     before: &str,
     lines: &[&str],

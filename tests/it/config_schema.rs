@@ -1,4 +1,4 @@
-//! Each rule of the config has a file that breaks it, whose first line is the message expected.
+//! Each rule of the config has a file that breaks it. Its first line is the expected message.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Config and credential files that are replaced while the daemon runs, with no word to it.
+//! Config and credential files that are replaced while the daemon runs, without a signal.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -17,7 +17,7 @@ use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
 use domo_token_client::clock::boot_now;
 
-/// The scopes that sets are made of; which of them are in a config tells it from others.
+/// The scopes of the sets. Which of them a config contains identifies the config.
 const SCOPES: [&str; 6] = ["data", "user", "audit", "dashboard", "workflow", "account"];
 
 fn sandbox_with_all_scopes() -> Sandbox {
@@ -27,8 +27,8 @@ fn sandbox_with_all_scopes() -> Sandbox {
         .unwrap()
 }
 
-/// A config whose client `acme` has the sets of which a bit of `choice` is set, and whose client
-/// `stable` never changes.
+/// A config whose client `acme` has the scope sets of the bits in `choice`, and whose client `stable` never
+/// changes.
 fn config_with(sandbox: &Sandbox, stable: &Sandbox, choice: usize) -> String {
     let chosen = (0..SCOPES.len()).filter(|bit| choice >> bit & 1 == 1);
     let sets: Vec<&str> = chosen.map(|bit| SCOPES[bit]).collect();
@@ -36,7 +36,7 @@ fn config_with(sandbox: &Sandbox, stable: &Sandbox, choice: usize) -> String {
         + &client_text("stable", stable, "[\"data\"]")
 }
 
-/// Puts a file in the place of another in one of the ways that people and tools do.
+/// Replaces a file in one of the ways that people and tools do.
 fn replace(path: &Path, text: &str, way: usize) {
     let closed = || fs::Permissions::from_mode(0o600);
     let folder = path.parent().unwrap();
@@ -57,7 +57,7 @@ fn replace(path: &Path, text: &str, way: usize) {
             write(path);
         }
         _ => {
-            // As Kubernetes does: a directory behind two symlinks, the first of which is swapped.
+            // As Kubernetes does: a directory behind two symlinks, the first of which is replaced.
             let data = folder.join(format!("..{name}-{way}"));
             let _ = fs::create_dir(&data);
             write(&data.join(name));
@@ -73,7 +73,7 @@ fn replace(path: &Path, text: &str, way: usize) {
     }
 }
 
-/// Waits until the client `acme` has just the sets of that choice.
+/// Waits until the client `acme` has exactly the scope sets of `choice`.
 fn wait_for_choice(broker: &Broker, choice: usize) {
     let mut wanted: Vec<&str> = (0..SCOPES.len())
         .filter(|bit| choice >> bit & 1 == 1)
@@ -93,7 +93,7 @@ fn wait_for_choice(broker: &Broker, choice: usize) {
     });
 }
 
-/// Its descriptors, and the directories that it has under watch.
+/// Returns its open descriptors and watched directories.
 fn descriptors_and_watches(daemon: &Daemon) -> (usize, usize) {
     let process = format!("/proc/{}", daemon.pid());
     let descriptors = fs::read_dir(format!("{process}/fd")).unwrap().count();
@@ -121,13 +121,12 @@ fn thousand_replacements_apply_the_last_one_and_leak_nothing() {
         replace(&secret, &format!("{CANARY_SECRET}\n"), rng.usize(..4));
         if round % 200 == 0 {
             wait_for_choice(&broker, choice);
-            // The same layout of the folder each time, so that watches can be compared.
+            // Uses the same layout of the folder each time, so that watches can be compared.
             replace(&config, &config_with(&sandbox, &stable, 1), 3);
             replace(&secret, &format!("{CANARY_SECRET}\n"), 3);
             wait_for_choice(&broker, 1);
             token(&daemon.ask(&["-c", "acme", "data"]));
-            // They are watched by a thread of its own, which may be behind: the folder, and where
-            // each of the two files is.
+            // Another thread watches, with a delay: the folder, and the directory of each of the two files.
             let descriptors = until(|| match descriptors_and_watches(&daemon) {
                 (descriptors, 3) => Ok(descriptors),
                 (_, watches) => Err((watches, seed)),
@@ -144,8 +143,7 @@ fn thousand_replacements_apply_the_last_one_and_leak_nothing() {
     assert_eq!(stable.requests().len(), 1);
 }
 
-/// Tells the threads that it is over once it is dropped, by a panic as well: a scope waits for them
-/// before it goes on to unwind.
+/// Stops the threads when dropped, also by a panic: a scope waits for them before it unwinds.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -167,7 +165,7 @@ fn callers_are_served_during_five_changes_of_credentials() {
         let callers: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
-                    // A new one each time holds nothing, and asks the daemon.
+                    // A new broker has no cached token, so that it requests one from the daemon.
                     let broker = || Broker::connect_to(&socket).unwrap();
                     let mut asked = 0;
                     while !over.load(Ordering::Relaxed) {
@@ -179,7 +177,7 @@ fn callers_are_served_during_five_changes_of_credentials() {
             })
             .collect();
         let mut old = CLIENT_ID.to_owned();
-        // From the fourth pair on, each waits for the limit of changes of credentials.
+        // From the fourth pair on, each waits for the limit of credential changes.
         for number in 0..5 {
             let (id, secret) = (format!("client-{number}"), format!("c4nary-{number}"));
             sandbox.add_client(&id, &secret, &["data"]);
@@ -229,7 +227,7 @@ fn new_scope_set_and_fixed_secret_are_applied_within_two_seconds() {
     assert!(took < Duration::from_secs(4), "{took:?} for both");
 }
 
-/// What the log says of a config, and of a secret, that can't be used.
+/// The log messages for an unusable config and an unusable secret.
 const KEPT_CONFIG: &str = "the last good one stays";
 const KEPT_SECRET: &str = "its previous credentials stay in use";
 
@@ -250,8 +248,8 @@ fn incomplete_empty_or_unreadable_files_keep_the_previous_config() {
         ("config.toml", "", KEPT_CONFIG, "the config is as it was"),
         ("acme.secret", "", KEPT_SECRET, "client loaded"),
     ] {
-        // Only this file is written: a write first empties a file, so a read that happens in
-        // between would find a second fault.
+        // Writes only this file: a write empties the file first, so that a read in between would find a second
+        // error.
         let path = daemon.folder().join(name);
         let whole = fs::read_to_string(path).unwrap();
         daemon.write(name, text);
@@ -302,7 +300,7 @@ fn failing_new_credentials_keep_the_old_token_and_are_reported() {
 fn log_file_beside_the_config_causes_no_reload_and_commands_inherit_no_descriptor() {
     let sandbox = sandbox(HOUR);
     let folder = common::folder("");
-    // The command leaves a line each time that the files are read.
+    // The command writes a line each time the files are read.
     let command = format!(
         "client_secret_command = [\"/bin/sh\", \"-c\", \"ls -l /proc/self/fd > fds; echo read >> reads; echo {CANARY_SECRET}\"]"
     );
@@ -335,7 +333,7 @@ fn log_file_beside_the_config_causes_no_reload_and_commands_inherit_no_descripto
         log if log.contains("config loaded") => Ok(()),
         log => Err(log),
     });
-    // A change that does not concern it runs no command, and a reload does.
+    // A change that does not concern the client runs no command, and a reload does.
     assert_eq!(text("reads").lines().count(), 1, "{}", text("daemon.log"));
     let pid = rustix::process::Pid::from_child(&daemon);
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();

@@ -1,4 +1,4 @@
-//! What `Dockerfile`, `deploy/` and `docs/containers.md` claim, as far as it can be tried without containers.
+//! `Dockerfile`, `deploy/` and `docs/containers.md`, as far as they can be tested without containers.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -6,14 +6,15 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::namespaces::{Container, can_be_made, wrapped};
+use crate::common::namespaces::{Container, can_be_made};
+use crate::common::process::wrapped;
 use crate::common::{
     CANARY_SECRET, CLIENT_ID, Daemon, HOUR, check, helper, parts, run_to_end, sandbox, token,
 };
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;
 
-/// The user and group of the image.
+/// The uid and gid of the image.
 const USER: u32 = 65532;
 
 fn file(name: &str) -> String {
@@ -25,7 +26,7 @@ const MANIFESTS: [&str; 2] = [
     "deploy/kubernetes/daemonset.yaml",
 ];
 
-/// The text of `config.toml` in a manifest's `ConfigMap`.
+/// Returns `config.toml` from the `ConfigMap` of a manifest.
 fn config_in(manifest: &str) -> String {
     let text = file(manifest);
     let (_, rest) = text.split_once("  config.toml: |\n").unwrap();
@@ -36,7 +37,7 @@ fn config_in(manifest: &str) -> String {
         .collect()
 }
 
-/// The value of the first line of a manifest with that key.
+/// Returns the value of the first line with that key.
 fn value_in(manifest: &str, key: &str) -> String {
     let text = file(manifest);
     let mut lines = text.lines().map(str::trim);
@@ -65,14 +66,14 @@ fn image_sets_no_config_path_so_that_the_environment_configures_it() {
     assert!(image.contains("DOMO_TOKEN_SOCKET=") && !image.contains("DOMO_TOKEN_CONFIG"));
 }
 
-/// A pod's volumes, laid out as the kubelet does.
+/// A pod's volumes, in the layout of the kubelet.
 struct Pod {
     folder: TempDir,
     _sandbox: Sandbox,
 }
 
 impl Pod {
-    /// With the secret file of `owner` and `mode`, and the config of the sidecar, changed by `change`.
+    /// Creates the volumes with a secret of `owner` and `mode`, and the sidecar's config after `change`.
     fn new(owner: (u32, u32), mode: u32, change: impl Fn(String) -> String) -> Self {
         let sandbox = sandbox(HOUR);
         let folder = tempfile::tempdir().unwrap();
@@ -116,13 +117,13 @@ impl Pod {
         command
     }
 
-    /// Both containers: the broker and the probe in the first, a caller in the second.
+    /// Runs both containers: the broker and the probe in the first, a caller in the second.
     fn runs(self) {
         let socket = self.folder.path().join("socket/broker.sock");
         let probe: Vec<String> = serde_json::from_str(&value_in(MANIFESTS[0], "command:")).unwrap();
         assert_eq!(probe[0], "domo-token");
         let probe: Vec<&str> = probe[1..].iter().map(String::as_str).collect();
-        // The first process there outlives a change of user, and takes all others with it.
+        // Its first process survives a change of user, and all others end with it.
         let user = USER.to_string();
         let as_user = [
             "setpriv",

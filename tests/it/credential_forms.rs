@@ -1,4 +1,4 @@
-//! Ids, secrets and connection files as editors, shells and web pages leave them.
+//! Ids, secrets and connection files in the forms that editors, shells and web pages produce.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use crate::common::{CANARY_SECRET, CLIENT_ID, HOUR, check, config_text, folder, 
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;
 
-/// A folder with a config whose secret file has `content`, in which `@` stands for the secret.
+/// A folder with a config whose secret file has `content`, with `@` replaced by the secret.
 fn with_secret(sandbox: &Sandbox, content: &[u8]) -> TempDir {
     let folder = folder(&config_text(sandbox, "[\"data\"]"));
     write(&folder, "acme.secret", content);
@@ -165,8 +165,8 @@ fn invalid_secret_is_an_error_that_names_what_is_wrong_with_the_file() {
     assert!(sandbox.requests().is_empty());
 }
 
-/// Runs `check --online` where the environment alone configures, with these variables besides those of
-/// a client that works; one without a value is not set.
+/// Runs `check --online` configured by environment variables alone: those of a valid client, changed by
+/// `variables`; one without a value is unset.
 fn by_environment(
     sandbox: &Sandbox,
     directory: &Path,
@@ -332,7 +332,7 @@ fn rejection_of_a_plausible_secret_names_where_to_look() {
     );
 }
 
-/// Answers each connection with that and closes it.
+/// Sends that response on each connection and closes it.
 fn answering(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -413,7 +413,7 @@ fn login_given_instead_of_its_file_is_not_shown() {
         );
         assert!(!(stdout + &stderr).contains("c4nary"), "{stderr}");
     }
-    // A file may have such a name.
+    // A file name may contain this.
     write(&folder, "ann:word", b"ann:word\n");
     let path = folder.path().join("ann:word");
     let variables = [

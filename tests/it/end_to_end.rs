@@ -1,4 +1,4 @@
-//! The whole way: config, daemon, sandbox, socket, helper.
+//! From the config through daemon, sandbox and socket to the helper.
 
 use std::collections::HashSet;
 use std::fs;
@@ -210,7 +210,7 @@ fn two_hundred_concurrent_processes_on_an_empty_cache_cause_one_request() {
     assert_eq!(sandbox.requests().len(), 1);
 }
 
-/// Waits until that many callers have connected, as the daemon's descriptors tell.
+/// Waits until that many callers are connected, by the daemon's descriptors.
 fn daemon_waiters(daemon: &Daemon, count: usize) {
     let folder = format!("/proc/{}/fd", daemon.pid());
     until(|| match fs::read_dir(&folder).unwrap().count() {
@@ -226,7 +226,7 @@ fn token_is_renewed_before_its_expiry_without_delaying_callers() {
     let first = broker.token("data").unwrap();
     let asked = sandbox.wait_for_requests(2, PATIENCE).unwrap();
     let between = asked[1].at.checked_sub(asked[0].at).unwrap();
-    // It leaves 2 s after the first at the earliest; on the way it may gain on that one.
+    // It is sent at least 2 s after the first one, and may catch up with it on its way.
     let earliest = Duration::from_millis(1900);
     assert!(
         between >= earliest && between < Duration::from_secs(5),
@@ -337,7 +337,7 @@ fn sigterm_exits_0_answers_waiting_callers_and_removes_the_socket() {
         let output = waiting.wait_with_output().unwrap();
         let (code, stdout, stderr) = parts(&output);
         assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
-        let (code, log) = daemon.ended();
+        let (code, log) = daemon.wait_with_log();
         assert_eq!(code, Some(0), "{log}");
         assert!(!socket.exists());
         let mut nothing = Vec::new();

@@ -1,4 +1,4 @@
-//! What surrounds the daemon: proxies, a full disk under its log, callers with odd scopes.
+//! The daemon's environment: proxies, a full disk for its log, unusual scopes.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -44,7 +44,7 @@ fn configured_proxy_is_used_with_its_login() {
             .take_while(|line| !line.is_empty())
             .collect();
         sender.send(head).unwrap();
-        // Whoever asked has what it needs, or not; the daemon tries again.
+        // The client may have disconnected; the daemon retries.
         let _ = stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n");
     });
     let config = config_text(&sandbox(HOUR), "[\"data\"]");
@@ -97,9 +97,9 @@ fn daemon_as_root_serves_and_warns_once() {
     let (_sandbox, mut daemon) = sandbox_and_daemon(HOUR);
     daemon.reload();
     let (_, log) = daemon.stop();
-    let told = log.matches("running as root, which it need not").count();
+    let warnings = log.matches("running as root, which it need not").count();
     let is_root = rustix::process::geteuid().is_root();
-    assert_eq!(told, usize::from(is_root), "{log}");
+    assert_eq!(warnings, usize::from(is_root), "{log}");
 }
 
 #[test]

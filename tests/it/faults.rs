@@ -1,12 +1,12 @@
-//! What Domo answers when it is out of order, through the real daemon.
+//! Failures of Domo, through the real daemon.
 
 use std::fs;
 use std::time::Duration;
 
 use crate::common;
-use crate::common::many::{config_of, rest_shown, sandboxes, status_in_state};
+use crate::common::many::{config_of, retry_pause, sandboxes, status_in_state};
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, parts, rests, sandbox,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, parts, pauses, sandbox,
     sandbox_and_daemon, timed, token,
 };
 use domo_sandbox::{Fault, Sandbox};
@@ -15,7 +15,7 @@ use domo_token_client::clock::{boot_now, wall_now};
 use domo_token_protocol::messages::ScopeState;
 use serde_json::{Value, json};
 
-/// The floor between two requests for tokens as short-lived as in tests.
+/// The floor between two requests for tokens with a lifetime as short as in tests.
 const FLOOR: Duration = Duration::from_secs(1);
 
 #[test]
@@ -26,7 +26,7 @@ fn callers_without_a_token_fail_by_their_deadline_and_recovery_is_noticed() {
     watch.next().unwrap().unwrap();
     sandbox.always(Fault::status(503));
     while watch.next().unwrap().is_ok() {}
-    // The back-off has come to whole seconds by now, so that both kinds of caller are seen.
+    // The back-off is several seconds by now, so that both kinds of callers occur.
     sandbox
         .wait_for_requests(sandbox.requests().len() + 2, PATIENCE)
         .unwrap();
@@ -47,7 +47,7 @@ fn callers_without_a_token_fail_by_their_deadline_and_recovery_is_noticed() {
     let failed = sandbox.requests().len();
     sandbox.recover();
     let seen = sandbox.wait_for_requests(failed + 1, PATIENCE * 2).unwrap();
-    let rest = rests(&seen[failed - 1..])[0];
+    let rest = pauses(&seen[failed - 1..])[0];
     assert!(rest <= Duration::from_secs(60), "{rest:?}");
     assert!(broker.with_timeout(PATIENCE).token("data").is_ok());
 }
@@ -68,7 +68,7 @@ fn hanging_request_times_out_its_caller_and_affects_no_other_scope_set() {
     for _ in 0..50 {
         assert_eq!(token(&daemon.ask(&["user"])), held);
     }
-    // What the broker says comes before the helper gives it up, 200 ms after the deadline.
+    // The broker's message arrives before the helper times out, 200 ms after the deadline.
     let (code, stdout, stderr) = parts(&waiting.wait_with_output().unwrap());
     assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
     assert!(stderr.contains("Domo has not answered yet"), "{stderr}");
@@ -97,8 +97,8 @@ fn retry_after_is_a_minimum_in_both_forms_and_ignored_if_invalid() {
     for (number, (value, expected)) in cases.into_iter().enumerate() {
         let set = status_in_state(&daemon, number, ScopeState::Waiting);
         if *expected.start() > 2 {
-            let rest = rest_shown(&set);
-            // A date comes nearer until the answer that names it.
+            let rest = retry_pause(&set);
+            // A date is nearer when the response arrives.
             let passed = if value == date {
                 boot_now().saturating_since(start).as_secs()
             } else {
@@ -111,7 +111,7 @@ fn retry_after_is_a_minimum_in_both_forms_and_ignored_if_invalid() {
             assert_eq!(sandboxes[number].requests().len(), 1, "{value}");
         } else {
             let seen = sandboxes[number].wait_for_requests(2, PATIENCE).unwrap();
-            assert!(rests(&seen)[0] < Duration::from_secs(2), "{value}");
+            assert!(pauses(&seen)[0] < Duration::from_secs(2), "{value}");
         }
         let error = set["last_error"].as_str().unwrap();
         assert!(error.contains("429"), "{error}");
@@ -127,7 +127,7 @@ fn retry_after_is_honoured_although_the_body_never_arrives() {
     assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
     assert!(stderr.contains("429"), "{stderr}");
     let set = daemon.status_of("data");
-    assert!((600..=601).contains(&rest_shown(&set)), "{set}");
+    assert!((600..=601).contains(&retry_pause(&set)), "{set}");
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn retry_after_delays_the_next_request() {
     sandbox.script([Fault::status(503).retry_after("3")]);
     let _daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let seen = sandbox.wait_for_requests(2, PATIENCE).unwrap();
-    assert!(rests(&seen)[0] >= Duration::from_secs(3), "{seen:?}");
+    assert!(pauses(&seen)[0] >= Duration::from_secs(3), "{seen:?}");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn rejections_are_distinguished_from_transient_failures() {
             assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
             assert!(stderr.contains(words), "{stderr}");
             let set = status_in_state(&daemon, number, *state);
-            assert!((290..=301).contains(&rest_shown(&set)), "{set}");
+            assert!((290..=301).contains(&retry_pause(&set)), "{set}");
             let confirmations = usize::from(*words != "invalid_scope");
             assert_eq!(sandboxes[number].requests().len(), 1 + confirmations);
         }
@@ -250,7 +250,7 @@ fn repeatedly_reissued_token_is_requested_at_growing_intervals_above_the_floor()
     assert!(watch.next().unwrap().is_err(), "it dies with no successor");
     let seen = sandbox.requests();
     assert!((2..=5).contains(&seen.len()), "{seen:?}");
-    assert!(rests(&seen).iter().all(|rest| *rest >= FLOOR), "{seen:?}");
+    assert!(pauses(&seen).iter().all(|rest| *rest >= FLOOR), "{seen:?}");
     sandbox.recover();
     let next = watch.next().unwrap().unwrap();
     assert_ne!(next.generation(), first.generation());
@@ -266,7 +266,7 @@ fn lifetimes_are_parsed_in_all_forms_and_short_ones_respect_the_floor() {
         (Fault::expires_in(json!(60)), 60),
     ];
     let faults: Vec<Fault> = forms.iter().map(|(fault, _)| fault.clone()).collect();
-    // Their own expiry is later than all that their answers state.
+    // The expiry in the tokens is later than the stated one.
     let long = sandboxes(&faults, 48 * HOUR, false);
     let daemon = Daemon::start(&config_of(&long));
     for (number, (fault, seconds)) in forms.iter().enumerate() {
@@ -280,7 +280,7 @@ fn lifetimes_are_parsed_in_all_forms_and_short_ones_respect_the_floor() {
         let seen = sandbox.wait_for_requests(4, PATIENCE).unwrap();
         let starts: Vec<Duration> = seen.iter().map(|request| request.at).collect();
         for pair in starts.windows(2) {
-            // Requests are a floor apart when they leave; on the way they may gain on each other.
+            // Requests are sent a floor apart, and may catch up with each other on their way.
             let apart = pair[1].saturating_sub(pair[0]) + Duration::from_millis(100);
             assert!(apart >= FLOOR, "{starts:?}");
         }
@@ -302,7 +302,7 @@ fn redirects_are_not_followed() {
             assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
             assert!(stderr.contains("redirect"), "{stderr}");
             assert_eq!(here.requests().len(), asked);
-            // What is waited for is tried at once by a reload.
+            // A reload attempts immediately what was waiting.
             if asked < targets.len() {
                 daemon.signal("-HUP");
                 here.wait_for_requests(asked + 1, PATIENCE).unwrap();

@@ -1,12 +1,11 @@
-//! What messages about files advise: nothing that gives the host's files to another user, or a user's
-//! files to the service.
+//! Advice about files: it never gives the host's files to another user, or a user's files to the service.
 
 use crate::common::parts;
 use crate::common::service::with_service_user;
 
-/// Runs a shell script on a host with the service's user, in `/etc/domo-token`, where `config.toml` has
-/// `source` for the secret; `$d` is the daemon's program, `$ann` runs a program as the user ann. `None`
-/// where that cannot be had.
+/// Runs a shell script on a host with the service's user, in `/etc/domo-token`, where `config.toml` has `source`
+/// for the secret. `$d` is the daemon's program, and `$ann` runs a program as the user ann. Returns `None` where
+/// this is impossible.
 fn on_host(source: &str, script: &str) -> Option<(Option<i32>, String, String)> {
     let folder = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_domo-tokend");
@@ -27,7 +26,7 @@ const SECRET: &str = "client_secret_file = \"s\"";
 
 #[test]
 fn daemon_of_another_user_is_not_given_the_hosts_files() {
-    for before in [
+    for preparation in [
         "",
         "chmod 600 config.toml;",
         "chown domo-token s; chmod 600 s;",
@@ -35,15 +34,15 @@ fn daemon_of_another_user_is_not_given_the_hosts_files() {
         "chmod 644 s;",
         "chmod 750 .;",
     ] {
-        let script = format!("{before} $ann $d");
+        let script = format!("{preparation} $ann $d");
         let Some((code, _, stderr)) = on_host(SECRET, &script) else {
             return;
         };
-        assert_eq!(code, Some(78), "{before} {stderr}");
-        assert!(!stderr.contains("ch"), "{before} {stderr}");
+        assert_eq!(code, Some(78), "{preparation} {stderr}");
+        assert!(!stderr.contains("ch"), "{preparation} {stderr}");
         let advice = "for a broker of this user's own run: domo-tokend init; \
                       for a token from the host's broker run: domo-token data\n";
-        assert!(stderr.ends_with(advice), "{before} {stderr}");
+        assert!(stderr.ends_with(advice), "{preparation} {stderr}");
     }
     let copied = "printf x > /etc/r; chmod 600 /etc/r; mkdir -p /home/ann/.config/domo-token; \
                   cp config.toml /home/ann/.config/domo-token; \
@@ -59,11 +58,11 @@ fn daemon_of_another_user_is_not_given_the_hosts_files() {
 
 #[test]
 fn check_as_root_never_gives_a_users_files_to_the_service() {
-    let before = "mkdir -m 755 /home/ann/s; printf x > /home/ann/s/a; chmod 600 /home/ann/s/a; \
+    let preparation = "mkdir -m 755 /home/ann/s; printf x > /home/ann/s/a; chmod 600 /home/ann/s/a; \
                   printf '#!/bin/sh\\necho x' > /home/ann/p; chmod 755 /home/ann/p; \
                   printf id > /home/ann/id; ln -s /home/ann/id id; \
                   chown -R 1234 /home/ann;";
-    for (source, script, place) in [
+    for (source, script, directory) in [
         (
             "client_secret_command = [\"/home/ann/p\"]",
             "",
@@ -90,14 +89,14 @@ fn check_as_root_never_gives_a_users_files_to_the_service() {
             "/etc/domo-token",
         ),
     ]
-    .map(|(source, own, place)| (source, format!("{before} {own}"), place))
+    .map(|(source, more, directory)| (source, format!("{preparation} {more}"), directory))
     {
         let Some((code, _, stderr)) = on_host(source, &format!("{script} $d check")) else {
             return;
         };
         assert!(matches!(code, Some(75 | 78)), "{stderr}");
         assert!(!stderr.contains("chown"), "{source}: {stderr}");
-        let advice = format!("the unit hides /home (ProtectHome=yes); move it to {place}\n");
+        let advice = format!("the unit hides /home (ProtectHome=yes); move it to {directory}\n");
         let error = stderr.lines().rev().nth(1).unwrap().to_owned() + "\n";
         assert!(
             error.contains(": ") && !error.contains("warning"),
@@ -125,18 +124,18 @@ fn config_of_a_user_that_root_checks_is_checked_as_that_user() {
                    --config /home/ann/.config/domo-token/config.toml\n";
     assert!(stderr.contains(command), "{stderr}");
     assert!(!stderr.contains("chown"), "{stderr}");
-    for before in ["", "chown root /home/ann/c.toml;", "chmod 700 /home/ann;"] {
+    for preparation in ["", "chown root /home/ann/c.toml;", "chmod 700 /home/ann;"] {
         let script = format!(
-            "mv config.toml /home/ann/c.toml; chown 1234 /home/ann/c.toml; {before} \
+            "mv config.toml /home/ann/c.toml; chown 1234 /home/ann/c.toml; {preparation} \
              ln -s /home/ann/c.toml config.toml; $d check"
         );
         let (code, _, stderr) = on_host(SECRET, &script).unwrap();
         assert_eq!(code, Some(78), "{stderr}");
         let hidden = "config /etc/domo-token/config.toml: ";
-        assert!(stderr.contains(hidden), "{before} {stderr}");
+        assert!(stderr.contains(hidden), "{preparation} {stderr}");
         let hidden = "the unit hides /home (ProtectHome=yes); move it to /etc/domo-token\n";
-        assert!(stderr.contains(hidden), "{before} {stderr}");
-        assert!(!stderr.contains("chown"), "{before} {stderr}");
+        assert!(stderr.contains(hidden), "{preparation} {stderr}");
+        assert!(!stderr.contains("chown"), "{preparation} {stderr}");
     }
 }
 
@@ -163,7 +162,7 @@ fn hosts_config_is_checked_as_the_service_by_any_path_of_its_directory() {
 
 #[test]
 fn one_command_makes_a_secret_usable_and_ends_the_message() {
-    for before in [
+    for preparation in [
         "chmod 604 s; chgrp root s",
         "chmod 666 s; chgrp root s",
         "chmod 600 s; chgrp root s",
@@ -171,13 +170,13 @@ fn one_command_makes_a_secret_usable_and_ends_the_message() {
         "chmod 644 s; chown 1234 s",
     ] {
         let script = format!(
-            "{before}; run=$($d check 2>&1 | sed -n 's/.*run as root: //p'); eval \"$run\"; $d check; \
+            "{preparation}; run=$($d check 2>&1 | sed -n 's/.*run as root: //p'); eval \"$run\"; $d check; \
              echo $run >&2"
         );
         let Some((_, stdout, stderr)) = on_host(SECRET, &script) else {
             return;
         };
-        assert!(stdout.contains("(id): ok"), "{before}: {stderr}");
+        assert!(stdout.contains("(id): ok"), "{preparation}: {stderr}");
         assert!(
             stderr.ends_with("chmod 640 /etc/domo-token/s\n"),
             "{stderr}"
@@ -222,8 +221,8 @@ fn config_that_the_service_cannot_access_is_reported_and_not_absent() {
     assert_eq!(code, Some(78), "{stderr}");
     let hidden = "the unit hides /root (ProtectHome=yes); move it to /etc/domo-token\n";
     assert!(stderr.contains(hidden), "{stderr}");
-    // A user's own config in a home that it may not enter is absent, and the environment's client needs
-    // no config of the host's.
+    // A user's own config in a home that it cannot enter counts as absent, and a client from the environment does
+    // not need the host's config.
     let script = "chmod 700 /home/ann; chmod 750 .; cd /; setpriv --reuid 5 --regid 5 --clear-groups \
                   env HOME=/home/ann DOMO_CLIENT_ID=x DOMO_CLIENT_SECRET=y $d check";
     let (code, _, stderr) = on_host(SECRET, script).unwrap();
@@ -232,7 +231,7 @@ fn config_that_the_service_cannot_access_is_reported_and_not_absent() {
 
 #[test]
 fn command_that_cannot_be_started_is_reported_with_what_to_do() {
-    for (before, source, advice) in [
+    for (preparation, source, advice) in [
         (
             "",
             "[\"/etc/p\"]",
@@ -271,7 +270,7 @@ fn command_that_cannot_be_started_is_reported_with_what_to_do() {
         ),
     ] {
         let source = format!("client_secret_command = {source}");
-        let Some((code, _, stderr)) = on_host(&source, &format!("{before} $d check")) else {
+        let Some((code, _, stderr)) = on_host(&source, &format!("{preparation} $d check")) else {
             return;
         };
         assert_eq!(code, Some(75), "{stderr}");

@@ -1,36 +1,23 @@
-//! Writes past the limit on file sizes (`ulimit -f`), which fail, and end no program by SIGXFSZ.
+//! Writes beyond the limit on file sizes (`ulimit -f`): they fail, and SIGXFSZ ends no program.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::common::process::in_shell_after;
 use crate::common::wait::until;
 use crate::common::{
     CANARY_SECRET, CLIENT_ID, Daemon, HOUR, config_text, folder, parts, sandbox,
     sandbox_and_daemon, token,
 };
 
-/// Has `sh` run that before it becomes the command.
-fn after(before: &str, inner: &Command) -> Command {
-    let mut command = Command::new("/bin/sh");
-    command.env_clear().arg("-c");
-    command.arg(format!("{before}; exec \"$0\" \"$@\""));
-    command.arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    command.stderr(Stdio::piped());
-    command
-}
-
-/// No byte may be written to any file.
+/// No byte can be written to any file.
 const NO_FILES: &str = "ulimit -f 0";
 
-/// The daemon in that folder, started after `before`.
+/// Starts the daemon in that folder after the shell command `before`.
 fn daemon_after(before: &str, folder: tempfile::TempDir) -> Daemon {
-    let mut command = after(before, &Daemon::command(folder.path()));
+    let mut command = in_shell_after(before, &Daemon::command(folder.path()));
     command.stdout(Stdio::null());
     Daemon::start_as(command, folder)
 }
@@ -71,7 +58,7 @@ fn daemon_whose_log_file_is_full_serves_and_counts_dropped_lines() {
     let log = folder.path().join("log");
     // In units of 512 bytes.
     let before = format!("ulimit -f 1; exec 2>'{}'", log.display());
-    let mut command = after(&before, &Daemon::command(folder.path()));
+    let mut command = in_shell_after(&before, &Daemon::command(folder.path()));
     command.stdout(Stdio::null());
     let mut daemon = Daemon::spawn_as(command, folder);
     until(|| match daemon.ask(&["data"]) {
@@ -95,7 +82,7 @@ fn daemon_that_cannot_keep_tokens_for_a_restart_warns_and_serves() {
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let path = folder.path().join("notify.sock");
     let systemd = UnixDatagram::bind(&path).unwrap();
-    let mut command = after(NO_FILES, &Daemon::command(folder.path()));
+    let mut command = in_shell_after(NO_FILES, &Daemon::command(folder.path()));
     command.env("NOTIFY_SOCKET", &path).stdout(Stdio::null());
     let mut daemon = Daemon::start_as(command, folder);
     let line = daemon.wait_for_log("can't be kept for a restart");
@@ -104,12 +91,12 @@ fn daemon_that_cannot_keep_tokens_for_a_restart_warns_and_serves() {
     drop(systemd);
 }
 
-/// The exit code and the message of the helper that may write to no file.
+/// Runs the helper with the limit. Returns exit code and message.
 fn limited(daemon: &Daemon, arguments: &[&str], output: &Path) -> (Option<i32>, String) {
-    let mut command = after(NO_FILES, &daemon.helper(arguments));
+    let mut command = in_shell_after(NO_FILES, &daemon.helper(arguments));
     let output = fs::File::create(output).unwrap();
-    let ended = command.stdout(output).output().unwrap();
-    let (code, _, message) = parts(&ended);
+    let output = command.stdout(output).output().unwrap();
+    let (code, _, message) = parts(&output);
     (code, message)
 }
 
@@ -140,8 +127,11 @@ fn check_and_init_past_the_limit_exit_with_a_message_and_leave_nothing() {
     check.arg("check").arg("--config");
     check.arg(folder.path().join("config.toml"));
     let output = fs::File::create(folder.path().join("output")).unwrap();
-    let ended = after(NO_FILES, &check).stdout(output).output().unwrap();
-    let (code, _, message) = parts(&ended);
+    let output = in_shell_after(NO_FILES, &check)
+        .stdout(output)
+        .output()
+        .unwrap();
+    let (code, _, message) = parts(&output);
     assert_eq!(code, Some(74), "{message}");
     assert!(message.contains("File too large"), "{message}");
 
@@ -149,7 +139,7 @@ fn check_and_init_past_the_limit_exit_with_a_message_and_leave_nothing() {
     init.args(["init", "--offline", "--client-id", CLIENT_ID, "--config"]);
     init.arg(folder.path().join("new.toml"));
     let piped = format!("{NO_FILES}; echo {CANARY_SECRET} | \"$0\" \"$@\"; exit $?");
-    let (code, _, message) = parts(&after(&piped, &init).output().unwrap());
+    let (code, _, message) = parts(&in_shell_after(&piped, &init).output().unwrap());
     assert_eq!(code, Some(78), "{message}");
     assert!(message.contains("File too large"), "{message}");
     assert!(!folder.path().join("new.toml").exists());
@@ -169,7 +159,7 @@ fn assert_default(status: &str) {
     }
 }
 
-/// As Python has it, which other programs inherit.
+/// As Python does, whose children inherit it.
 const IGNORED: &str = "trap '' XFSZ";
 
 #[test]
@@ -177,7 +167,7 @@ fn exec_gives_its_command_the_default_action() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let exec = daemon.helper(&["exec", "data", "--", "cat", "/proc/self/status"]);
     for before in ["true", IGNORED] {
-        let mut command = after(before, &exec);
+        let mut command = in_shell_after(before, &exec);
         command.env("PATH", "/usr/bin:/bin");
         let (code, status, message) = parts(&command.output().unwrap());
         assert_eq!(code, Some(0), "{message}");

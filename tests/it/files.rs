@@ -1,4 +1,4 @@
-//! The files that the daemon reads: whose they may be, and who may write and read them.
+//! The files that the daemon reads: their owners, and who can read and write them.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::common;
-use crate::common::callers::{STRANGER, is_root};
+use crate::common::callers::{USER_A, is_root};
+use crate::common::process::make_fifo;
 use crate::common::{
     CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, parts, run_to_end, sandbox,
     sandbox_and_daemon, token,
@@ -17,16 +18,16 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Neither the daemon nor `check` takes what is in the folder, and both say `words`.
+/// Asserts that the daemon and `check` reject the files in the folder with this message.
 fn refused(folder: &TempDir, words: &str) {
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(78), "{stderr}");
-    let (code, _, said) = check(folder.path(), &[]);
-    assert_eq!(code, Some(78), "{said}");
-    for said in [stderr, said] {
+    let (code, _, message) = check(folder.path(), &[]);
+    assert_eq!(code, Some(78), "{message}");
+    for message in [stderr, message] {
         assert!(
-            said.contains(words) && !said.contains("c4nary"),
-            "{words} in {said}"
+            message.contains(words) && !message.contains("c4nary"),
+            "{words} in {message}"
         );
     }
 }
@@ -59,9 +60,9 @@ fn secret_of_another_user_or_in_a_directory_open_to_others_is_an_error() {
     if rustix::process::geteuid().is_root() {
         let foreign = folder(&config);
         let secret = foreign.path().join("acme.secret");
-        chown(&secret, Some(STRANGER), None).unwrap();
+        chown(&secret, Some(USER_A), None).unwrap();
         refused(&foreign, "belongs to user 4242");
-        // A symlink of ours that leads to it is judged by what it leads to.
+        // A symlink of the same user is checked by its target.
         fs::rename(&secret, foreign.path().join("theirs")).unwrap();
         symlink("theirs", &secret).unwrap();
         refused(&foreign, "belongs to user 4242");
@@ -107,10 +108,10 @@ fn config_that_others_can_write_is_an_error_and_its_syntax_can_be_checked() {
     refused(&folder, "lets others replace files in it; run: chmod go-w");
     mode(folder.path(), 0o700);
     if rustix::process::geteuid().is_root() {
-        chown(&config, Some(STRANGER), None).unwrap();
+        chown(&config, Some(USER_A), None).unwrap();
         refused(&folder, "belongs to user 4242");
         chown(&config, Some(0), None).unwrap();
-        chown(folder.path(), Some(STRANGER), None).unwrap();
+        chown(folder.path(), Some(USER_A), None).unwrap();
         refused(&folder, "belongs to user 4242, who can replace files in it");
     }
     assert_eq!(sandbox.requests().len(), 0);
@@ -153,13 +154,7 @@ fn special_binary_and_huge_files_are_errors_without_delay() {
         fs::write(&config, &text).unwrap();
         let path = folder.path().join(name);
         fs::remove_file(&path).unwrap();
-        assert!(
-            Command::new("mkfifo")
-                .arg(&path)
-                .status()
-                .unwrap()
-                .success()
-        );
+        make_fifo(&path);
         mode(&path, 0o600);
         refused(&folder, "not a regular file");
         fs::remove_file(&path).unwrap();
@@ -212,7 +207,7 @@ fn id_file_may_be_readable_but_not_writable_by_others() {
     refused(&folder, "lets others replace files in it");
     mode(folder.path(), 0o700);
     if is_root() {
-        chown(&file, Some(STRANGER), None).unwrap();
+        chown(&file, Some(USER_A), None).unwrap();
         refused(&folder, "belongs to user 4242");
         chown(&file, Some(0), None).unwrap();
     }
@@ -242,7 +237,7 @@ fn command_whose_program_others_can_write_is_an_error_and_not_run() {
     }
     mode(&program, 0o755);
     if is_root() {
-        chown(&program, Some(STRANGER), None).unwrap();
+        chown(&program, Some(USER_A), None).unwrap();
         refused(&folder, "belongs to user 4242");
         chown(&program, Some(0), None).unwrap();
     }
@@ -266,20 +261,19 @@ fn group_readable_secret_is_accepted_from_root_only() {
         use std::os::unix::process::CommandExt;
         let mut command = Daemon::command(folder.path());
         command.arg("check");
-        command.uid(STRANGER).gid(STRANGER).current_dir("/");
+        command.uid(USER_A).gid(USER_A).current_dir("/");
         run_to_end(command)
     };
-    chown(&secret, Some(0), Some(STRANGER)).unwrap();
+    chown(&secret, Some(0), Some(USER_A)).unwrap();
     let (code, stderr) = as_user();
     assert_eq!(code, Some(0), "root's, open to our group: {stderr}");
-    chown(&secret, Some(STRANGER), Some(STRANGER)).unwrap();
+    chown(&secret, Some(USER_A), Some(USER_A)).unwrap();
     let (code, stderr) = as_user();
     assert_eq!(code, Some(78), "ours, open to our group: {stderr}");
     assert!(stderr.contains("chmod 600"), "{stderr}");
 }
 
-/// Runs a script with `$1`, a folder, in a mount namespace of its own; `None` where there can be
-/// none.
+/// Runs a script in a mount namespace, with a folder as `$1`. Returns `None` where this is impossible.
 fn in_mount_namespace(folder: &Path, script: &str) -> Option<Output> {
     let mut command = Command::new("unshare");
     let script =
@@ -299,7 +293,7 @@ fn in_mount_namespace(folder: &Path, script: &str) -> Option<Output> {
 
 #[test]
 fn container_with_shared_volumes_requires_two_keys_that_the_errors_name() {
-    // A directory for the socket as an emptyDir is, and a secret as Kubernetes mounts one.
+    // A directory for the socket like an emptyDir, and a secret as Kubernetes mounts it.
     let sandbox = sandbox(HOUR);
     let text = config_text(&sandbox, "[\"data\"]");
     let text = text.replace("\"acme.secret\"", "\"secrets/acme.secret\"");
@@ -327,7 +321,7 @@ fn container_with_shared_volumes_requires_two_keys_that_the_errors_name() {
 
     let both = shared + "allow_world_readable_secret = true\n";
     fs::write(at("config.toml"), both).unwrap();
-    // Its directory is open to all, but nobody can change what is mounted for reading alone.
+    // Its directory is writable for all, but nobody can change a read-only mount.
     mode(&at("secrets"), 0o777);
     let script = format!(
         "mount --bind \"$1/secrets\" \"$1/secrets\" && mount -o remount,bind,ro \"$1/secrets\" && \

@@ -1,4 +1,4 @@
-//! Many hosts that start together, over a day, on the pure core: what Domo sees of them.
+//! What Domo receives over a day from many hosts that start together, simulated with the pure core.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use domo_token_protocol::scope::ScopeSet;
 const START: BootTime = BootTime::from_millis(1_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// How Domo's tokens live.
+/// The lifetime of Domo's tokens.
 const LIFETIME: Duration = Duration::from_secs(3599);
 
-/// What an answer takes.
+/// The duration of a request.
 const ANSWER: Duration = Duration::from_millis(150);
 
 fn unavailable() -> FetchError {
@@ -41,7 +41,7 @@ fn host(seed: u64) -> Scheduler {
     host
 }
 
-/// A token of that number.
+/// The token of that number.
 fn granted(number: usize) -> Fetched {
     Fetched {
         text: format!("token {number}").into(),
@@ -52,8 +52,7 @@ fn granted(number: usize) -> Fetched {
     }
 }
 
-/// When a host asks Domo, from its start until `end`, while `error` says what Domo answers instead
-/// of a token.
+/// Returns when a host sends requests from its start until `end`. `error` returns the failure at a time, if any.
 fn requests(
     seed: u64,
     end: Duration,
@@ -91,7 +90,7 @@ fn one_host_makes_about_thirty_two_requests_a_day() {
         .collect();
     let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
     let mean = counts.iter().sum::<usize>() / counts.len();
-    // 86 400 s / (3 599 s × 0.75), and the first renewal comes earlier.
+    // 86 400 s / (3 599 s × 0.75); the first renewal is earlier.
     assert_eq!((*least, mean, *most), (32, 32, 34));
     let document = include_str!("../../docs/architecture.md");
     assert!(document.contains("32 to 34 requests a day"), "it is stated");
@@ -115,8 +114,8 @@ fn thousand_hosts_started_together_spread_their_renewals() {
     );
 }
 
-/// What the first half hour of an outage costs that begins with the first renewal, as far as the
-/// token lives: the rests between attempts, in milliseconds, and how often the host woke up.
+/// Simulates the first half hour of an outage that begins at the first renewal, while the token is valid. Returns
+/// the pauses between attempts in milliseconds, and how often the host woke up.
 fn outage(seed: u64) -> (Vec<u128>, usize) {
     let mut host = host(seed);
     let set = host.find("acme", &scope()).unwrap();
@@ -125,7 +124,7 @@ fn outage(seed: u64) -> (Vec<u128>, usize) {
     };
     host.handle_fetched(set, first, Ok(granted(1)), START);
     let end = (START + LIFETIME).min(host.poll_timeout().unwrap() + HOUR / 2);
-    let (mut rests, mut last, mut wakes) = (Vec::new(), None, 0);
+    let (mut pauses, mut last, mut wakes) = (Vec::new(), None, 0);
     loop {
         let now = host.poll_timeout().unwrap();
         if now >= end {
@@ -135,7 +134,7 @@ fn outage(seed: u64) -> (Vec<u128>, usize) {
         wakes += 1;
         while let Some(command) = host.poll_command() {
             if let Command::Fetch(_, fetch_id) = command {
-                rests.extend(last.map(|last| now.saturating_since(last).as_millis()));
+                pauses.extend(last.map(|last| now.saturating_since(last).as_millis()));
                 last = Some(now);
                 host.handle_fetched(set, fetch_id, Err(unavailable()), now);
             }
@@ -153,21 +152,21 @@ fn outage(seed: u64) -> (Vec<u128>, usize) {
         );
     }
     let failed = host.status(end).next().unwrap().attempts;
-    assert_eq!(usize::try_from(failed).unwrap(), rests.len() + 1);
-    (rests, wakes)
+    assert_eq!(usize::try_from(failed).unwrap(), pauses.len() + 1);
+    (pauses, wakes)
 }
 
 #[test]
 fn outage_with_a_valid_token_affects_no_caller_and_follows_the_backoff() {
     for seed in 0..200 {
-        let (rests, wakes) = outage(seed);
-        assert!((10..50).contains(&rests.len()), "{rests:?}");
-        for (number, rest) in rests.iter().enumerate() {
+        let (pauses, wakes) = outage(seed);
+        assert!((10..50).contains(&pauses.len()), "{pauses:?}");
+        for (number, rest) in pauses.iter().enumerate() {
             let longest = 60_000.min(1000 << number.min(10));
             assert!((longest / 2..=longest).contains(rest), "{number}: {rest}");
         }
-        // Each attempt is begun by one timer, and nothing else wakes it up.
-        assert!(wakes <= rests.len() + 2, "{wakes}");
+        // One timer starts each attempt, and nothing else wakes the host.
+        assert!(wakes <= pauses.len() + 2, "{wakes}");
     }
 }
 
@@ -211,9 +210,9 @@ fn day_of_rejections_causes_one_confirmation_and_one_request_in_five_minutes() {
             })
         };
         let asked = requests(seed, HOUR * 24, refused);
-        let mut rests = asked.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
-        assert!(rests.next().unwrap() >= CONFIRM_AFTER);
-        assert!(rests.min().unwrap() >= DENIED_RETRY);
+        let mut pauses = asked.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
+        assert!(pauses.next().unwrap() >= CONFIRM_AFTER);
+        assert!(pauses.min().unwrap() >= DENIED_RETRY);
         assert!((280..=289).contains(&asked.len()), "{}", asked.len());
     }
 }

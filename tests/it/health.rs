@@ -1,4 +1,4 @@
-//! Metrics and health over HTTP, as Prometheus and probes ask for them.
+//! Metrics and health over HTTP, as Prometheus and probes request them.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -58,7 +58,7 @@ fn metrics_count_what_happened_and_hold_no_secret() {
     daemon.ask(&["nosuch"]);
     let broker = daemon.broker();
     let held = broker.token("data").unwrap();
-    // It is too young to be renewed by then.
+    // It is too young for a renewal by then.
     broker
         .with_timeout(Duration::from_millis(200))
         .renew(&held)
@@ -102,7 +102,7 @@ fn metrics_count_what_happened_and_hold_no_secret() {
     });
 }
 
-/// The metrics that the table of `docs/config.md` names. A name that begins with `…` ends like the one that is meant.
+/// Returns the metrics in the table of `docs/config.md`. A name that begins with `…` is the end of a name.
 fn documented() -> Vec<String> {
     let document = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.md");
     let document = fs::read_to_string(document).unwrap();
@@ -203,12 +203,12 @@ fn idle_connections_and_slow_readers_do_not_block_responses() {
             .collect();
         let (took, statuses) = timed(|| ["/livez", "/metrics"].map(|path| get(port, path).0));
         assert_eq!(statuses, [200; 2]);
-        // Waiting until the idle ones are over would take more than 20 s.
+        // Waiting until idle connections time out would take more than 20 s.
         assert!(took < Duration::from_secs(10), "{took:?}");
         let now = descriptors(&daemon);
-        // 16, those that are just being replaced, and what the daemon itself has opened meanwhile.
+        // 16 connections, those that are being replaced, and the daemon's own descriptors.
         assert!(now <= before + 24, "{now}, not {before}");
-        // The oldest are closed by then, and a second later all of them.
+        // The oldest ones are closed now, and all of them a second later.
         for mut stream in idle {
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest);
@@ -216,7 +216,7 @@ fn idle_connections_and_slow_readers_do_not_block_responses() {
     }
 }
 
-/// How many descriptors the daemon has open.
+/// Returns the number of the daemon's open descriptors.
 fn descriptors(daemon: &Daemon) -> usize {
     let open = fs::read_dir(format!("/proc/{}/fd", daemon.pid()));
     open.unwrap().count()

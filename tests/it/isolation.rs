@@ -1,11 +1,11 @@
-//! A client whose secret, CA file or proxy login can't be loaded leaves the other clients as they
-//! are.
+//! A client whose secret, CA file or proxy login cannot be loaded does not affect other clients.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
-use crate::common::callers::{STRANGER, ask_as, is_root};
+use crate::common::callers::{USER_A, ask_as, is_root};
+use crate::common::process::make_fifo;
 use crate::common::wait::until;
 use crate::common::{
     Daemon, HOUR, check, client_text, config_text, folder, parts, run_to_end, sandbox, token,
@@ -13,7 +13,7 @@ use crate::common::{
 use domo_sandbox::Sandbox;
 use domo_token_client::{Error, Token};
 
-/// A client whose secret a shell script prints.
+/// A client whose secret is the output of a shell script.
 fn with_command(name: &str, sandbox: &Sandbox, script: &str) -> String {
     let line = format!("client_secret_command = [\"/bin/sh\", \"-c\", \"{script}\"]");
     client_text(name, sandbox, "[\"data\"]").replace("client_secret_file = \"acme.secret\"", &line)
@@ -23,7 +23,7 @@ fn with_missing_file(name: &str, sandbox: &Sandbox) -> String {
     client_text(name, sandbox, "[\"data\"]").replace("acme.secret", "missing.secret")
 }
 
-/// Starts the daemon on `config`, in whose directory its commands run.
+/// Starts the daemon with `config`, in the directory where its commands run.
 fn start(config: &str) -> Daemon {
     let folder = folder(config);
     let mut command = Daemon::command(folder.path());
@@ -84,7 +84,7 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
     let mut daemon = start(&config);
     fs::set_permissions(daemon.folder(), Permissions::from_mode(0o755)).unwrap();
     daemon.wait_for_log("client=\"gamma\"");
-    let as_stranger = |arguments: &[&str]| ask_as(&daemon, STRANGER, STRANGER, arguments);
+    let as_user_a = |arguments: &[&str]| ask_as(&daemon, USER_A, USER_A, arguments);
     for (client, code, reason) in [
         ("beta", 78, "missing.secret: No such file"),
         ("gamma", 75, "exit status: 3"),
@@ -94,13 +94,13 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
         assert_eq!(explained, Some(code), "{why}");
         assert!(why.contains("decision: may not have this token"), "{why}");
         assert!(why.contains(reason), "{why}");
-        let (explained, why, _) = parts(&as_stranger(&explain));
+        let (explained, why, _) = parts(&as_user_a(&explain));
         assert_eq!(explained, Some(code), "{why}");
         assert!(why.contains("could not be loaded; ask the"), "{why}");
         assert!(!why.contains(reason), "{why}");
         let shown = refused(&daemon.ask(&["-c", client, "data"]), code, reason);
         assert!(shown.contains("could not be loaded: "), "{shown}");
-        let hidden = refused(&as_stranger(&["-c", client, "data"]), code, "could not be");
+        let hidden = refused(&as_user_a(&["-c", client, "data"]), code, "could not be");
         assert!(!hidden.contains(reason), "{hidden}");
         let advice = format!(
             "client \"{client}\" could not be loaded; ask the operator, who can run: sudo domo-tokend check"
@@ -113,17 +113,17 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
         );
         let (_, shown, _) = parts(&daemon.ask(&["status", "--json"]));
         assert!(shown.contains(reason), "{reason} in {shown}");
-        let (code, hidden, _) = parts(&as_stranger(&["status", "--json"]));
+        let (code, hidden, _) = parts(&as_user_a(&["status", "--json"]));
         assert!(hidden.contains("could not be loaded"), "{hidden}");
         assert!(!hidden.contains(reason), "{hidden}");
         assert_eq!(code, Some(78), "{hidden}");
-        let (_, table, _) = parts(&as_stranger(&["status"]));
+        let (_, table, _) = parts(&as_user_a(&["status"]));
         let row = format!("{client:7} data    not loaded");
         assert!(table.contains(&row), "{row} in {table}");
     }
-    // Whether there is such a client at all is hidden as well.
+    // Whether the client exists is hidden as well.
     let denied = |client: &str| {
-        let shown = refused(&as_stranger(&["-c", client, "data"]), 77, "may not have");
+        let shown = refused(&as_user_a(&["-c", client, "data"]), 77, "may not have");
         let (_, text) = shown.split_once("may not have").unwrap();
         text.replace(client, "")
     };
@@ -149,9 +149,9 @@ fn failing_reload_keeps_credentials_and_scope_sets_and_applies_the_access_table(
     };
     let mut daemon = start(&config("acme.secret", "[\"data\", \"user\"]", ""));
     fs::set_permissions(daemon.folder(), Permissions::from_mode(0o755)).unwrap();
-    let as_stranger =
-        |daemon: &Daemon, scope: &str| ask_as(daemon, STRANGER, STRANGER, &["-c", "beta", scope]);
-    let held = token(&as_stranger(&daemon, "user"));
+    let as_user_a =
+        |daemon: &Daemon, scope: &str| ask_as(daemon, USER_A, USER_A, &["-c", "beta", scope]);
+    let held = token(&as_user_a(&daemon, "user"));
     let access = "[clients.beta.access]\ndata = { users = [4243] }\n";
     daemon.write(
         "config.toml",
@@ -159,10 +159,10 @@ fn failing_reload_keeps_credentials_and_scope_sets_and_applies_the_access_table(
     );
     daemon.reload();
     assert!(daemon.log.contains("its previous credentials stay in use"));
-    refused(&as_stranger(&daemon, "user"), 77, "may not have");
+    refused(&as_user_a(&daemon, "user"), 77, "may not have");
     daemon.write("config.toml", &config("missing.secret", "[\"data\"]", ""));
     daemon.reload();
-    assert_eq!(token(&as_stranger(&daemon, "user")), held);
+    assert_eq!(token(&as_user_a(&daemon, "user")), held);
     let error = daemon.status_of("user")["credentials_error"].to_string();
     assert!(error.contains("missing.secret"), "{error}");
     assert_eq!(sandbox.requests().len(), 3);
@@ -184,7 +184,7 @@ fn client_is_loaded_when_its_file_appears() {
             code => Err(code),
         }
     }));
-    // The file of the other has vanished, which costs it nothing.
+    // The other client's file is missing now, which does not affect it.
     assert_eq!(token(&daemon.ask(&["-c", "acme", "data"])), acme);
     assert_eq!(sandbox.requests().len(), 2);
 }
@@ -196,8 +196,7 @@ fn callers_wait_for_a_slow_command_and_other_clients_do_not() {
     let folder =
         folder(&(config_text(&sandbox, "[\"data\"]") + &with_command("slow", &sandbox, slow)));
     let gate = folder.path().join("gate");
-    let made = std::process::Command::new("mkfifo").arg(&gate).status();
-    assert!(made.unwrap().success());
+    make_fifo(&gate);
     let mut command = Daemon::command(folder.path());
     command
         .current_dir(folder.path())
@@ -208,7 +207,7 @@ fn callers_wait_for_a_slow_command_and_other_clients_do_not() {
     token(&daemon.ask(&["-c", "acme", "data"]));
     let late = daemon.ask(&["-c", "slow", "--timeout", "1", "data"]);
     refused(&late, 75, "still being loaded");
-    // Opened and closed, it ends the command.
+    // Opening and closing it ends the command.
     drop(fs::File::options().write(true).open(&gate).unwrap());
     token(&waiting.wait_with_output().unwrap());
     assert_eq!(sandbox.requests().len(), 2);
@@ -217,7 +216,7 @@ fn callers_wait_for_a_slow_command_and_other_clients_do_not() {
 #[test]
 fn commands_of_several_clients_run_at_the_same_time() {
     let sandbox = sandbox(HOUR);
-    // Each ends only once all of them have begun.
+    // Each ends only after all of them have started.
     let script = "touch begun.$$; until set -- begun.* && [ $# -eq 4 ]; do sleep 0.05; done; cat acme.secret";
     let names = ["a", "b", "c", "d"];
     let config: String = names
@@ -233,7 +232,7 @@ fn commands_of_several_clients_run_at_the_same_time() {
     for path in begun.filter(|path| path.to_string_lossy().contains("begun.")) {
         fs::remove_file(path).unwrap();
     }
-    // At a reload and in `check` as well.
+    // Also in `check`.
     let (code, stdout, stderr) = {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
         command.current_dir(daemon.folder()).env_clear();
@@ -266,7 +265,7 @@ fn daemon_exits_78_only_if_every_client_failed_for_another_reason_than_its_comma
         stderr.contains("client \"beta\": client secret"),
         "{stderr}"
     );
-    // Its command succeeds, and then its CA file isn't there.
+    // Its command succeeds, but its CA file is missing.
     let no_ca = with_command("gamma", &sandbox, "cat acme.secret") + "ca_file = \"none.pem\"\n";
     let (code, stderr) = run(&(missing.clone() + &no_ca));
     assert_eq!(code, Some(78), "{stderr}");

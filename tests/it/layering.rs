@@ -1,10 +1,10 @@
-//! Each file imports only from those above it in `lib.rs`'s order, and none outgrows its size.
+//! Each file imports only from modules above its own in `lib.rs`, and stays within the size limit.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Lines a file may have before its tests.
+/// The maximum number of lines before a file's tests.
 const MAX_LINES: usize = 500;
 
 /// The modules of a crate in the order of its `lib.rs`.
@@ -19,7 +19,7 @@ fn order(lib: &Path) -> Vec<String> {
     modules.collect()
 }
 
-/// All files of module `name`: `name.rs`, what Windows has instead, and those below `name/`.
+/// Returns all files of a module: `name.rs`, its Windows counterpart, and those below `name/`.
 fn files(source: &Path, name: &str) -> Vec<PathBuf> {
     let mut files = ["", "_windows"]
         .map(|end| source.join(format!("{name}{end}.rs")))
@@ -29,7 +29,7 @@ fn files(source: &Path, name: &str) -> Vec<PathBuf> {
     files
 }
 
-/// All Rust files below a folder, if it is there.
+/// Returns all Rust files below a folder, if it exists.
 fn below(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     let paths = entries.map(|entry| entry.unwrap().path());
@@ -45,7 +45,7 @@ fn below(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The crate's modules that a line of code names.
+/// Returns the crate's modules that a line of code names.
 fn imports(line: &str) -> Vec<&str> {
     let code = line.split("//").next().unwrap_or("");
     let mut found = Vec::new();
@@ -69,7 +69,7 @@ fn imports(line: &str) -> Vec<&str> {
     found
 }
 
-/// What a crate's files import against the order, as `file: module`.
+/// Returns a crate's imports against the order, as `file: module`.
 fn upside_down(source: &Path) -> Vec<String> {
     let order = order(&source.join("lib.rs"));
     assert!(order.len() > 3, "no map in {}", source.display());
@@ -88,20 +88,22 @@ fn upside_down(source: &Path) -> Vec<String> {
     wrong
 }
 
+const SOURCES: [&str; 6] = [
+    "src",
+    "crates/cli/src",
+    "crates/client/src",
+    "crates/core/src",
+    "crates/protocol/src",
+    "crates/sandbox/src",
+];
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 #[test]
 fn files_import_only_from_those_above_them() {
-    for source in [
-        "src",
-        "crates/cli/src",
-        "crates/client/src",
-        "crates/core/src",
-        "crates/protocol/src",
-        "crates/sandbox/src",
-    ] {
+    for source in SOURCES {
         assert_eq!(upside_down(&root().join(source)), [""; 0]);
     }
 }
@@ -126,7 +128,7 @@ fn import_against_the_order_is_detected() {
     );
 }
 
-/// A file's lines before its tests; a file of tests has none.
+/// Returns the number of lines before a file's tests, which is 0 for a file of tests.
 fn code_lines(file: &Path) -> usize {
     if file.file_name().is_some_and(|name| name == "tests.rs") {
         return 0;
@@ -139,15 +141,7 @@ fn code_lines(file: &Path) -> usize {
 
 #[test]
 fn files_stay_within_the_size_limit() {
-    let sources = [
-        "src",
-        "crates/cli/src",
-        "crates/client/src",
-        "crates/core/src",
-        "crates/protocol/src",
-        "crates/sandbox/src",
-    ]
-    .map(|source| root().join(source));
+    let sources = SOURCES.map(|source| root().join(source));
     let all: Vec<PathBuf> = sources.iter().flat_map(|source| below(source)).collect();
     assert!(all.len() > 40, "{}", all.len());
     let long: Vec<_> = all
@@ -157,7 +151,7 @@ fn files_stay_within_the_size_limit() {
     assert!(long.is_empty(), "{long:?}");
 }
 
-/// Whether a file's code, not its comments or tests, reads the wall clock.
+/// Returns whether a file's code, without comments and tests, reads the wall clock.
 fn reads_wall_clock(file: &Path) -> bool {
     let text = fs::read_to_string(file).unwrap();
     let code = text.lines().take_while(|line| *line != "#[cfg(test)]");

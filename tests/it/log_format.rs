@@ -1,4 +1,4 @@
-//! Log lines that programs read: text as in logfmt, and JSON, with the same fields.
+//! The format of log lines: logfmt text and JSON, with the same fields.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,10 +8,10 @@ use crate::common::{Daemon, HOUR, config_text, folder, parts, run_to_end, sandbo
 use domo_sandbox::{Fault, Sandbox};
 use serde_json::Value;
 
-/// A log line: what is not a field is under `message` and `level`.
+/// A log line; the parts outside of fields are under `message` and `level`.
 type Line = BTreeMap<String, String>;
 
-/// Reads text in quotes, which has begun, and returns it with what follows.
+/// Parses the rest of a quoted value. Returns it and what follows.
 fn unquote(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut rest = text.chars();
@@ -35,7 +35,7 @@ fn unquote(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// Reads one value and returns it with what follows.
+/// Parses one value. Returns it and what follows.
 fn value(text: &str) -> Option<(String, &str)> {
     if let Some(quoted) = text.strip_prefix('"') {
         return unquote(quoted);
@@ -86,7 +86,7 @@ fn parse_json(line: &str) -> Option<Line> {
     Some(fields.map(|(name, value)| (name, text(value))).collect())
 }
 
-/// Runs a daemon on the config in `home` through what it has lines for, and returns its log.
+/// Runs a daemon with the config in `home` through events that are logged, and returns its log.
 fn run(sandbox: &Sandbox, home: &Path, format: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Daemon::command_at(home, &folder.path().join("broker.sock"));
@@ -139,7 +139,7 @@ fn every_line_of_text_parses_to_the_fields_of_its_json_form() {
         log.lines().map(parse).collect()
     };
     let (mut text, mut json) = (parsed(&text, parse_text), parsed(&json, parse_json));
-    // Whether files are read again while the config is wrong depends on the time it takes.
+    // Whether files are read again while the config is invalid depends on timing.
     for lines in [&mut text, &mut json] {
         lines.retain(|line| !line["message"].starts_with("the config is still not taken up: "));
     }

@@ -1,11 +1,12 @@
-//! The daemon's log: which lines it has, and what happens where nobody reads them.
+//! The daemon's log: which lines it contains, and what happens where nobody reads it.
 
 use std::io::{Read, pipe};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 
+use crate::common::process::{KillOnDrop, send_signal, wait_for_exit};
 use crate::common::wait::until;
 use crate::common::{
     Daemon, HOUR, config_text, folder, helper, parts, run_to_end, sandbox, secrecy, token,
@@ -19,7 +20,7 @@ use tempfile::TempDir;
 
 /// A daemon with a standard error of the test's choice, killed when dropped.
 struct Logging {
-    child: Child,
+    child: KillOnDrop,
     folder: TempDir,
 }
 
@@ -27,7 +28,7 @@ impl Logging {
     fn start(sandbox: &Sandbox, stderr: OwnedFd) -> Self {
         let folder = folder(&config_text(sandbox, "[\"data\"]"));
         let mut command = Daemon::command(folder.path());
-        let child = command.stderr(Stdio::from(stderr)).spawn().unwrap();
+        let child = KillOnDrop(command.stderr(Stdio::from(stderr)).spawn().unwrap());
         Self { child, folder }
     }
 
@@ -49,7 +50,7 @@ impl Logging {
         line.unwrap().parse().unwrap()
     }
 
-    /// Callers are served while more is logged than the daemon and the system hold for its reader.
+    /// Checks that callers are served while the daemon logs more than it and the system buffer.
     fn serves_until_lines_are_dropped(&self) {
         let wait = helper(&self.socket(), &["--wait", "data"]).output();
         token(&wait.unwrap());
@@ -67,17 +68,8 @@ impl Logging {
     }
 
     fn end(&mut self, signal: &str) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status();
-        assert!(sent.unwrap().success());
-        until(|| self.child.try_wait().unwrap().ok_or("still runs"))
-    }
-}
-
-impl Drop for Logging {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        send_signal(self.child.id(), signal);
+        wait_for_exit(&mut self.child)
     }
 }
 
@@ -91,7 +83,7 @@ fn daemon_with_an_unread_log_serves_drops_lines_and_stops() {
     unlockpt(&terminal).unwrap();
     let name = ptsname(&terminal, Vec::new()).unwrap();
     let line = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
-    // As Ctrl-S does it.
+    // As Ctrl-S does.
     tcflow(&line, Action::OOff).unwrap();
     for stderr in [OwnedFd::from(pipe), OwnedFd::from(socket), line] {
         let mut daemon = Logging::start(&sandbox, stderr);
@@ -144,8 +136,7 @@ fn failing_daemon_exits_although_its_log_is_not_read() {
     let folder = folder(&config_text(&sandbox, "[]"));
     let mut command = Daemon::command(folder.path());
     let child = command.stderr(Stdio::from(stderr)).spawn().unwrap();
-    let mut daemon = Logging { child, folder };
-    let status = until(|| daemon.child.try_wait().unwrap().ok_or("still runs"));
+    let status = wait_for_exit(&mut KillOnDrop(child));
     assert_eq!(status.code(), Some(78));
 }
 

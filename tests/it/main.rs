@@ -1,14 +1,7 @@
-//! The real programs, each test by itself: a daemon, the sandbox as Domo, and the helper.
+//! The real programs: a daemon, the sandbox as Domo, and the helper. Tests do not depend on each other.
 
 #![cfg(unix)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a panic fails the test, and a skipped test prints why"
-)]
+#![cfg(test)]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -99,7 +99,7 @@ fn pages_pass_the_checkers() {
         ("mandoc", &["-T", "lint", "-W", "warning"][..]),
         ("groff", &["-k", "-z", "-ww", "-t", "-man", "-Tutf8"]),
     ] {
-        let said = checker_messages(checker, arguments);
-        assert_eq!(said.unwrap_or_default(), "", "{checker}");
+        let messages = checker_messages(checker, arguments);
+        assert_eq!(messages.unwrap_or_default(), "", "{checker}");
     }
 }

@@ -1,4 +1,4 @@
-//! What is left of a token in the daemon's memory once its set is gone.
+//! What remains of a token in the daemon's memory after its scope set was removed.
 
 use crate::common;
 use crate::common::secrecy::found_in_memory;

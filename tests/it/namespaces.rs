@@ -1,37 +1,31 @@
-//! Callers in PID and user namespaces of their own, as in containers, and impostors before them.
+//! Callers in PID and user namespaces, as in containers, and servers that impersonate the broker.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{ChildStdout, Command, Output, Stdio};
 
-use crate::common::callers::{ACCOMPLICE, STRANGER, is_root, open_folder, python_as};
+use crate::common::callers::{USER_A, USER_B, daemon_as, is_root, open_folder, python_as};
 use crate::common::namespaces::{
-    Container, can_be_made, can_shift_clocks, with_boot_clock, with_host_socket_in, wrapped,
+    Container, can_be_made, can_shift_clocks, with_boot_clock, with_host_socket_in,
 };
+use crate::common::process::{KillOnDrop, wrapped};
 use crate::common::{Daemon, HOUR, helper, parts, sandbox, sandbox_and_daemon, token};
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
 use domo_token_client::clock::boot_now;
 use tempfile::TempDir;
 
-/// The users that a broker runs as, and those that ask it.
-const USERS: [u32; 2] = [0, ACCOMPLICE];
+/// The uids of brokers and callers.
+const USERS: [u32; 2] = [0, USER_B];
 
-/// A daemon of that user, whose socket all can reach.
+/// A daemon of that user, whose socket every user can reach.
 fn daemon_of(uid: u32, sandbox: &Sandbox) -> Daemon {
-    let folder = open_folder(sandbox, "[\"data\"]", "", "");
-    for name in ["", "config.toml", "acme.secret"] {
-        chown(folder.path().join(name), Some(uid), Some(uid)).unwrap();
-    }
-    let mut command = Daemon::command(folder.path());
-    command.uid(uid).gid(uid).current_dir("/");
-    Daemon::start_as(command, folder)
+    daemon_as(uid, open_folder(sandbox, "[\"data\"]", "", ""))
 }
 
-/// All containers, brokers and callers.
+/// Runs the check with all combinations of containers, brokers and callers.
 fn each(check: impl Fn(Container, u32, &Daemon, &str)) {
     if !can_be_made() {
         return;
@@ -40,7 +34,7 @@ fn each(check: impl Fn(Container, u32, &Daemon, &str)) {
     for server in USERS {
         let daemon = daemon_of(server, &sandbox);
         for container in Container::ALL {
-            for caller in [0, STRANGER] {
+            for caller in [0, USER_A] {
                 let name = format!("broker of user {server}, caller {caller} in {container:?}");
                 check(container, caller, &daemon, &name);
             }
@@ -62,10 +56,13 @@ fn helper_in_a_container_is_served() {
         assert_eq!(token(&ask(&env)), here, "exec: {name}");
         let status = ask(&["status", "--quiet"]);
         assert_eq!(status.status.code(), Some(0), "status: {name}");
-        let (code, why, _) = parts(&ask(&["--explain", "data"]));
+        let (code, explanation, _) = parts(&ask(&["--explain", "data"]));
         assert_eq!(code, Some(0), "explain: {name}");
-        assert!(why.contains(&format!("uid {caller},")), "{name}: {why}");
-        // With the shell, the first process there, all others end.
+        assert!(
+            explanation.contains(&format!("uid {caller},")),
+            "{name}: {explanation}"
+        );
+        // All other processes there end with the shell, which is the first one.
         let script = "{ \"$@\" & } | { read -r line; echo \"$line\"; }";
         let watch = wrapped(
             &["sh", "-c", script, "sh"],
@@ -78,7 +75,7 @@ fn helper_in_a_container_is_served() {
     });
 }
 
-/// Boot clocks a year ahead of the daemon's, and half as old as it.
+/// Boot clocks a year ahead of the daemon's, and half as old.
 fn shifted_clocks() -> [i64; 2] {
     let uptime = boot_now().as_millis() / 1000;
     [365 * 86_400, -i64::try_from(uptime / 2).unwrap()]
@@ -171,22 +168,22 @@ fn app_in_a_container_is_served() {
         app.env(SOCKET, daemon.socket());
         let output = run(container, caller, &app);
         let (stdout, stderr) = (&output.stdout, &output.stderr);
-        let told = [stdout.as_slice(), stderr].concat();
-        let told = String::from_utf8_lossy(&told);
-        assert!(output.status.success(), "{name}: {told}");
-        assert!(told.contains("1 passed"), "{name}: {told}");
+        let printed = [stdout.as_slice(), stderr].concat();
+        let printed = String::from_utf8_lossy(&printed);
+        assert!(output.status.success(), "{name}: {printed}");
+        assert!(printed.contains("1 passed"), "{name}: {printed}");
     });
 }
 
-/// Where somebody listens who isn't the broker.
+/// A server other than the broker.
 struct Impostor {
     folder: TempDir,
-    server: Child,
-    said: ChildStdout,
+    server: KillOnDrop,
+    stdout: ChildStdout,
 }
 
 impl Impostor {
-    /// Listens as user `uid` in a folder of that owner and mode.
+    /// Listens as user `uid` in a folder with that owner and mode.
     fn listen(uid: u32, owner: u32, mode: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
@@ -203,15 +200,15 @@ impl Impostor {
             socket.display()
         );
         let mut server = python_as(uid, &script);
-        let mut server = server.stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = server.stdout.take().unwrap();
-        said.read_exact(&mut [0; 6]).unwrap();
+        let mut server = KillOnDrop(server.stdout(Stdio::piped()).spawn().unwrap());
+        let mut stdout = server.stdout.take().unwrap();
+        stdout.read_exact(&mut [0; 6]).unwrap();
         chown(folder.path(), Some(owner), Some(owner)).unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
         Self {
             folder,
             server,
-            said,
+            stdout,
         }
     }
 
@@ -219,23 +216,15 @@ impl Impostor {
         self.folder.path().join("broker.sock")
     }
 
-    /// Ends it, and says whether anybody has asked it for anything.
-    fn received_a_request(mut self) -> bool {
-        self.end();
-        let mut said = String::new();
-        self.said.read_to_string(&mut said).unwrap();
-        !said.is_empty()
-    }
-
-    fn end(&mut self) {
-        self.server.kill().unwrap();
-        self.server.wait().unwrap();
-    }
-}
-
-impl Drop for Impostor {
-    fn drop(&mut self) {
-        self.end();
+    /// Stops it. Returns whether it received a request.
+    fn received_a_request(self) -> bool {
+        let Self {
+            server, mut stdout, ..
+        } = self;
+        drop(server);
+        let mut lines = String::new();
+        stdout.read_to_string(&mut lines).unwrap();
+        !lines.is_empty()
     }
 }
 
@@ -251,11 +240,11 @@ fn impostor_in_a_directory_of_others_is_untrusted_in_a_container() {
     if !can_be_made() {
         return;
     }
-    let owner_and_mode = [(0, 0o1777), (0, 0o1775), (ACCOMPLICE, 0o1777), (0, 0o777)];
+    let owner_and_mode = [(0, 0o1777), (0, 0o1775), (USER_B, 0o1777), (0, 0o777)];
     for (owner, mode) in owner_and_mode {
         let impostor = Impostor::listen(4299, owner, mode);
         for container in Container::ALL {
-            for caller in [0, STRANGER] {
+            for caller in [0, USER_A] {
                 let ask = helper(&impostor.socket(), &["data"]);
                 let name = format!("{caller} in {container:?}, {mode:o} of user {owner}");
                 assert_untrusted(&run(container, caller, &ask), &name);
@@ -277,12 +266,12 @@ fn symlink_to_an_impostor_is_untrusted_in_a_container() {
     std::os::unix::fs::symlink(impostor.socket(), &link).unwrap();
     for container in Container::ALL {
         let ask = helper(&link, &["data"]);
-        assert_untrusted(&run(container, STRANGER, &ask), &format!("{container:?}"));
+        assert_untrusted(&run(container, USER_A, &ask), &format!("{container:?}"));
     }
     assert!(!impostor.received_a_request());
 }
 
-/// The helper's command with the default paths, where `folder` is the host's `/run/domo-token`.
+/// Runs the helper with the default paths, where `folder` is the host's `/run/domo-token`.
 fn by_default_paths(container: Container, uid: u32, folder: &Path) -> Output {
     let mut ask = Command::new(env!("CARGO_BIN_EXE_domo-token"));
     ask.arg("data");
@@ -298,7 +287,7 @@ fn default_path_is_used_in_a_container_unless_others_can_write_there() {
     let sandbox = sandbox(HOUR);
     let daemon = daemon_of(0, &sandbox);
     for container in Container::ALL {
-        for caller in [0, STRANGER] {
+        for caller in [0, USER_A] {
             let output = by_default_paths(container, caller, daemon.folder());
             assert_eq!(output.status.code(), Some(0), "{container:?} {output:?}");
         }
@@ -306,7 +295,7 @@ fn default_path_is_used_in_a_container_unless_others_can_write_there() {
     for (owner, mode) in [(0, 0o1777), (0, 0o1775)] {
         let impostor = Impostor::listen(4299, owner, mode);
         for container in Container::ALL {
-            let output = by_default_paths(container, STRANGER, impostor.folder.path());
+            let output = by_default_paths(container, USER_A, impostor.folder.path());
             assert_untrusted(&output, &format!("{container:?} {mode:o}"));
         }
         assert!(!impostor.received_a_request());
@@ -318,11 +307,11 @@ fn writable_directory_above_a_default_path_is_untrusted_in_a_user_namespace() {
     if !can_be_made() {
         return;
     }
-    // Here the impostor's directory is its own: in a user namespace it looks like root's.
+    // The impostor owns the directory, which looks like root's in a user namespace.
     let impostor = Impostor::listen(4299, 4299, 0o755);
     let mut ask = Command::new(env!("CARGO_BIN_EXE_domo-token"));
     ask.arg("data");
-    let ask = Container::PidAndUser.command(STRANGER, &ask);
+    let ask = Container::PidAndUser.command(USER_A, &ask);
     let ask = wrapped(&["sh", "-c", "chmod 1777 /run && exec \"$@\"", "sh"], &ask);
     let output = with_host_socket_in(impostor.folder.path(), &ask).output();
     assert_untrusted(&output.unwrap(), "a sticky /run");
@@ -334,7 +323,7 @@ fn process_with_an_unmapped_uid_trusts_no_other_unmapped_user() {
     if !is_root() || !can_be_made() {
         return;
     }
-    // A user without a number in the namespace is seen as the overflow uid, as is an impostor.
+    // A user that is not mapped into the namespace has the overflow uid, and so has an impostor.
     let impostor = Impostor::listen(4299, 0, 0o1777);
     let ask = helper(&impostor.socket(), &["data"]);
     let unmapped = [

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
 
-use crate::common::callers::{STRANGER, is_root};
-use crate::common::namespaces::{can_be_made, wrapped};
+use crate::common::callers::{USER_A, is_root};
+use crate::common::namespaces::can_be_made;
+use crate::common::process::wrapped;
 use crate::common::{Daemon, HOUR, config_text, folder, helper, parts, sandbox, token};
 use domo_token_protocol::greeting::{self, HELLO};
 use domo_token_protocol::messages::VERSION;
@@ -19,13 +20,12 @@ const HOST: &str = "/run/domo-token/broker.sock";
 
 const OWN: &str = "/run/user/4242/domo-token/broker.sock";
 
-/// Makes a host with a user `etl`, no broker, and nothing else in `/run` and `/etc`; `$0` is a folder
-/// that the test has filled.
+/// Makes a host with a user `etl`, no broker, and nothing else in `/run` and `/etc`; `$0` is the test's folder.
 const NEW_HOST: &str = "mount -t tmpfs -o mode=755 none /run && mount -t tmpfs -o mode=755 none /etc && \
     printf 'root:x:0:0::/:/bin/sh\\netl:x:4242:4242::/home/none:/bin/sh\\n' > /etc/passwd && \
     touch /etc/debian_version && ";
 
-/// Runs the helper as that user on a new host that a script has prepared.
+/// Runs the helper as that user on a new host after a script.
 fn ask_on(
     folder: &Path,
     prepare: &str,
@@ -160,7 +160,7 @@ fn socket_directory_without_write_access_exits_69() {
     let folder = open_folder();
     let path = folder.path().to_str().unwrap();
     let ask = ["--socket", path, "data"];
-    let output = ask_on(folder.path(), "", STRANGER, &ask, &[]);
+    let output = ask_on(folder.path(), "", USER_A, &ask, &[]);
     let end =
         format!("that is a directory; name the socket in it with: --socket {path}/broker.sock");
     assert_ends(&output, 69, &end);
@@ -176,7 +176,7 @@ fn error_names_init_on_a_host_without_setup_and_start_on_one_with_setup() {
                    touch /etc/systemd/system/domo-tokend.service && ";
     let ask = |prepare: &str, user| ask_on(folder.path(), prepare, user, &["data"], &[]);
     let error = assert_ends(
-        &ask(systemd, STRANGER),
+        &ask(systemd, USER_A),
         69,
         "not set up yet; run: sudo domo-tokend init",
     );
@@ -191,14 +191,14 @@ fn error_names_init_on_a_host_without_setup_and_start_on_one_with_setup() {
     let config =
         format!("{systemd} mkdir /etc/domo-token && touch /etc/domo-token/config.toml && ");
     let start = "start it with: sudo systemctl start domo-tokend";
-    assert_ends(&ask(&config, STRANGER), 69, start);
+    assert_ends(&ask(&config, USER_A), 69, start);
     assert_ends(
         &ask(&config, 0),
         69,
         "start it with: systemctl start domo-tokend",
     );
     let named = [("DOMO_TOKEN_SOCKET", HOST)];
-    let named = ask_on(folder.path(), &config, STRANGER, &["data"], &named);
+    let named = ask_on(folder.path(), &config, USER_A, &["data"], &named);
     assert_ends(&named, 69, start);
 }
 
@@ -214,7 +214,7 @@ fn error_for_the_own_broker_names_its_unit_or_lingering() {
     let home = ("XDG_CONFIG_HOME", folder.path().to_str().unwrap());
     let session = ("XDG_RUNTIME_DIR", "/run/user/4242");
     let ask = |prepare: &str, env: &[(&str, &str)]| {
-        ask_on(folder.path(), prepare, STRANGER, &["data"], env)
+        ask_on(folder.path(), prepare, USER_A, &["data"], env)
     };
     let systemd = "mkdir -p /run/systemd/system && ";
     let error = assert_ends(
@@ -248,7 +248,7 @@ fn error_for_the_own_broker_names_its_unit_or_lingering() {
     );
 }
 
-/// A listener as systemd has one, which answers each connection with these bytes and nothing more.
+/// A listener like systemd's, which sends these bytes on each connection and nothing more.
 fn listen(path: &Path, answer: &'static [u8]) {
     let listener = UnixListener::bind(path).unwrap();
     fs::set_permissions(path, Permissions::from_mode(0o666)).unwrap();
@@ -271,7 +271,7 @@ fn time_out_without_a_greeting_names_systemctl_status() {
     let mount = "mkdir /run/domo-token && mount --bind \"$0\" /run/domo-token && ";
     let ask = || {
         let words = ["--timeout", "1", "data"];
-        ask_on(folder.path(), mount, STRANGER, &words, &[])
+        ask_on(folder.path(), mount, USER_A, &words, &[])
     };
     let socket = folder.path().join("broker.sock");
     listen(&socket, b"");
@@ -303,7 +303,7 @@ fn time_out_of_the_own_broker_names_systemctl_user_status() {
                    mount --bind \"$0\" /run/user/4242/domo-token && ";
     let session = [("XDG_RUNTIME_DIR", "/run/user/4242")];
     let words = ["--timeout", "1", "data"];
-    let output = ask_on(folder.path(), prepare, STRANGER, &words, &session);
+    let output = ask_on(folder.path(), prepare, USER_A, &words, &session);
     assert_ends(&output, 75, "see: systemctl --user status domo-tokend");
 }
 
@@ -343,7 +343,7 @@ fn closed_socket_names_the_command_that_joins_its_group() {
             "mkdir /run/domo-token && mount --bind \"$0\" /run/domo-token && \
              printf 'domo-token-users:x:993:{members}\\n' > /etc/group && "
         );
-        ask_on(folder.path(), &prepare, STRANGER, &["data"], &[])
+        ask_on(folder.path(), &prepare, USER_A, &["data"], &[])
     };
     let join = "join it, and log in again: sudo adduser etl domo-token-users";
     let error = assert_ends(&ask("ann"), 77, join);

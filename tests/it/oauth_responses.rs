@@ -1,4 +1,4 @@
-//! Answers of Domo's that hold no token that could be used.
+//! Responses of Domo without a usable token.
 
 use std::fs;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::common::many::{config_of, sandboxes};
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, PATIENCE, config_text, parts, rests, sandbox, token};
+use crate::common::{Daemon, HOUR, PATIENCE, config_text, parts, pauses, sandbox, token};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domo_sandbox::Fault;
@@ -21,14 +21,14 @@ fn gzip(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// The fault of that body, compressed and said to be so.
+/// A fault with this body, compressed and declared as such.
 fn compressed(status: u16, body: impl AsRef<[u8]>) -> Fault {
     Fault::status(status)
         .body(gzip(body))
         .header("content-encoding", "gzip")
 }
 
-/// A 200 without a usable token, and answers that break off.
+/// Status 200 without a usable token, and incomplete responses.
 fn without_usable_token() -> Vec<Fault> {
     let deep = "[".repeat(100_000);
     vec![
@@ -74,13 +74,13 @@ fn without_usable_token() -> Vec<Fault> {
 #[test]
 fn response_without_a_usable_token_keeps_the_valid_one() {
     let faults = without_usable_token();
-    // The first renewal comes at 16 s at the latest, and goes on failing until the death at 20 s.
+    // The first renewal is at 16 s at the latest, and fails until the expiry at 20 s.
     let sandboxes = sandboxes(&faults, Duration::from_secs(20), true);
     for (sandbox, fault) in sandboxes.iter().zip(&faults) {
         sandbox.always(fault.clone());
     }
     let daemon = Daemon::start(&config_of(&sandboxes));
-    // A new one each time holds nothing, and asks the daemon.
+    // A new broker has no cached token, so that it requests one from the daemon.
     let ask = |number: usize| daemon.broker().with_client(&format!("client{number}"));
     let numbers = 0..sandboxes.len();
     let first: Vec<_> = numbers
@@ -126,7 +126,7 @@ fn unusable_response_without_a_token_exits_75_in_one_line_and_is_retried() {
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
     let grown = peak_memory(&daemon) - largest_before;
-    // The first request of all is among these, and what it takes once.
+    // Includes the first request, and what is allocated only once.
     assert!(grown <= 8 * 1024, "{grown} KiB");
     for sandbox in &sandboxes {
         sandbox.recover();
@@ -137,7 +137,7 @@ fn unusable_response_without_a_token_exits_75_in_one_line_and_is_retried() {
     }
 }
 
-/// The most memory that it has had, in KiB.
+/// Returns the peak of its memory, in KiB.
 fn peak_memory(daemon: &Daemon) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
@@ -178,7 +178,7 @@ fn rejection_that_asks_to_retry_later_is_followed_by_a_token_after_that_time() {
     token(&daemon.ask(&["--timeout", "30", "data"]));
     let seen = sandbox.requests();
     assert_eq!(seen.len(), 2);
-    assert!(rests(&seen)[0] >= Duration::from_millis(1900), "{seen:?}");
+    assert!(pauses(&seen)[0] >= Duration::from_millis(1900), "{seen:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `domo-tokend init` and `domo-tokend check`, as someone new meets them.
+//! `domo-tokend init` and `domo-tokend check` for a new user.
 
 use std::fs;
 use std::io::Write;
@@ -27,7 +27,7 @@ fn init(home: &Path, sandbox: &Sandbox, arguments: &[&str], input: &str) -> Outp
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Some is refused before anything is read.
+    // Some input is rejected before it is read.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }

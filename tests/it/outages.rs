@@ -1,4 +1,4 @@
-//! What the log says of failed renewals: whether callers are affected, and since when.
+//! What is logged about failed renewals: whether callers are affected, and since when.
 
 use std::fs;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The processes that the daemon starts, and as PID 1 of a container those that are left to it.
+//! The processes that the daemon starts, and orphans that it reaps as PID 1 of a container.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -8,18 +8,19 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::common::namespaces::{self, Container};
+use crate::common::process::{make_fifo, send_signal};
 use crate::common::wait::until;
 use crate::common::{CLIENT_ID, Daemon, HOUR, config_text, folder, sandbox, token};
 use rustix::fs::OFlags;
 use tempfile::TempDir;
 
-/// The config of a client whose secret that script prints.
+/// The config of a client whose secret is the output of that script.
 fn with_script(config: &str, script: &str) -> String {
     let command = format!("client_secret_command = [\"sh\", \"-c\", \"{script}\"]");
     config.replace("client_secret_file = \"acme.secret\"", &command)
 }
 
-/// The state letters and parents of all processes (proc(5)), by process id.
+/// Returns the state letters and parents of all processes (proc(5)), by process id.
 fn processes() -> Vec<(u32, char, u32)> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -38,20 +39,13 @@ fn children(parent: u32) -> Vec<(u32, char)> {
     own.map(|(pid, state, _)| (pid, state)).collect()
 }
 
-/// The process id on the host of the PID 1 that `unshare` of that process id has started.
+/// Returns the process id, on the host, of the PID 1 that `unshare` has started.
 fn first_of(unshare: u32) -> u32 {
     until(|| children(unshare).first().map(|(pid, _)| *pid).ok_or("none"))
 }
 
-fn kill(signal: &str, pid: u32) {
-    let status = Command::new("kill")
-        .args([signal, &pid.to_string()])
-        .status();
-    assert!(status.unwrap().success());
-}
-
-/// Waits for the end of a process, which nobody may have reaped yet.
-fn until_ended(pid: u32) {
+/// Waits for the end of a process, which may not have been reaped.
+fn wait_until_ended(pid: u32) {
     until(|| {
         let all = processes();
         match all.into_iter().find(|(other, ..)| *other == pid) {
@@ -59,11 +53,6 @@ fn until_ended(pid: u32) {
             Some(_) | None => Ok(()),
         }
     });
-}
-
-fn make_fifo(path: &Path) {
-    let made = Command::new("mkfifo").arg(path).status();
-    assert!(made.unwrap().success());
 }
 
 #[test]
@@ -75,7 +64,7 @@ fn daemon_as_pid_1_reaps_orphans_and_keeps_the_status_of_its_commands() {
     let folder = folder("");
     let fifo = folder.path().join("fifo");
     make_fifo(&fifo);
-    // One orphan that ends before the command, and one that ends long after it.
+    // One orphan ends before the command, and one long after it.
     let script = format!(
         "(true &) ; (cat {} >/dev/null 2>&1 &) ; cat {}",
         fifo.display(),
@@ -97,8 +86,8 @@ fn daemon_as_pid_1_reaps_orphans_and_keeps_the_status_of_its_commands() {
     until(|| match waiting() {
         10.. => Ok(()),
         few => {
-            // A reload while the command runs has it run once more.
-            kill("-HUP", first);
+            // A reload while the command runs starts it once more.
+            send_signal(first, "-HUP");
             Err(few)
         }
     });
@@ -110,19 +99,19 @@ fn daemon_as_pid_1_reaps_orphans_and_keeps_the_status_of_its_commands() {
     until(|| match children(first) {
         left if left.is_empty() => Ok(()),
         left => {
-            // Those that read the FIFO now end; with none left, this fails.
+            // Those that read the FIFO end now; without a reader this fails.
             let _ = File::options().write(true).custom_flags(flags).open(&fifo);
             Err(left)
         }
     });
     token(&daemon.ask(&["data"]));
-    kill("-TERM", first);
-    let (code, log) = daemon.ended();
+    send_signal(first, "-TERM");
+    let (code, log) = daemon.wait_with_log();
     assert_eq!(code, Some(0), "{log}");
     assert!(!log.contains("client not loaded"), "{log}");
 }
 
-/// A command of `domo-tokend` with the client's secret as its input, in a PID namespace of its own.
+/// A command of `domo-tokend` with the client's secret as its input, in a PID namespace.
 fn as_pid_1(arguments: &[&str], secret: &Path) -> Child {
     let mut inner = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
     inner.args(arguments);
@@ -165,22 +154,22 @@ fn check_and_init_as_pid_1_end_by_a_signal_while_they_wait_for_domo() {
         for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
             let mut unshare = as_pid_1(arguments, &folder.path().join("acme.secret"));
             let held = listener.accept().unwrap();
-            kill(signal, first_of(unshare.id()));
-            let ended = unshare.wait().unwrap();
-            assert_eq!(ended.code(), Some(code), "{arguments:?} {signal}");
+            send_signal(first_of(unshare.id()), signal);
+            let status = unshare.wait().unwrap();
+            assert_eq!(status.code(), Some(code), "{arguments:?} {signal}");
             drop(held);
         }
     }
     assert!(!new.exists());
 }
 
-/// A script that writes its process id to a file, and then hangs with a child of its own.
+/// A script that writes its process id to a file, and hangs with a child.
 fn hanging(folder: &TempDir) -> String {
     let pids = folder.path().join("pids");
     format!("sleep 600 & echo $$ $! > {}; wait", pids.display())
 }
 
-/// The process ids that the script has written.
+/// Returns the process ids that the script has written.
 fn hanging_pids(folder: &Path) -> Vec<u32> {
     until(|| {
         let text = fs::read_to_string(folder.join("pids")).unwrap_or_default();
@@ -199,7 +188,7 @@ fn stopping_daemon_kills_secret_commands_with_their_children() {
     let pids = hanging_pids(daemon.folder());
     let (code, log) = daemon.stop();
     assert_eq!(code, Some(0), "{log}");
-    pids.into_iter().for_each(until_ended);
+    pids.into_iter().for_each(wait_until_ended);
 }
 
 #[test]
@@ -215,9 +204,9 @@ fn check_ended_by_a_signal_kills_secret_commands_with_their_children() {
         check.stdin(Stdio::null());
         let mut check = check.spawn().unwrap();
         let pids = hanging_pids(folder.path());
-        kill(signal, check.id());
-        let ended = check.wait().unwrap();
-        assert!(ended.signal().is_some(), "{signal}: {ended}");
-        pids.into_iter().for_each(until_ended);
+        send_signal(check.id(), signal);
+        let status = check.wait().unwrap();
+        assert!(status.signal().is_some(), "{signal}: {status}");
+        pids.into_iter().for_each(wait_until_ended);
     }
 }

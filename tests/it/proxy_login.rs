@@ -1,14 +1,13 @@
-//! A proxy that requires a login: how often a wrong one is tried, and that a client whose Domo hangs holds
-//! nobody up.
+//! A proxy that requires a login: how often a wrong one is tried. A client whose Domo hangs delays no other client.
 
 use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use crate::common::process::make_fifo;
 use crate::common::wait::until;
 use crate::common::{CANARY_SECRET, CLIENT_ID, Daemon, folder, parts, token};
 use domo_sandbox::Sandbox;
@@ -21,7 +20,7 @@ const CLIENTS: [&str; 3] = ["acme", "beta", "gamma"];
 /// A host whose tunnel leads nowhere.
 const HANGS: &str = "hangs.invalid";
 
-/// What the proxy saw and did.
+/// What the proxy received and did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     Asked { is_right: bool },
@@ -29,7 +28,7 @@ enum Event {
     Opened,
 }
 
-/// A proxy that takes one login.
+/// A proxy that accepts one login.
 struct Proxy {
     address: SocketAddr,
     events: Arc<Mutex<Vec<Event>>>,
@@ -44,7 +43,7 @@ impl Proxy {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (stream, events) = (stream.unwrap(), Arc::clone(&shared));
-                // A daemon that is stopped cuts its connections.
+                // A daemon that stops closes its connections.
                 thread::spawn(move || serve(&stream, &events).unwrap_or_default());
             }
         });
@@ -83,7 +82,7 @@ fn serve(stream: &TcpStream, events: &Mutex<Vec<Event>>) -> io::Result<()> {
     note(Event::Opened);
     (&*stream).write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
     if target.starts_with(HANGS) {
-        // Reads what the daemon sends until it gives up.
+        // Reads what the daemon sends until it times out.
         io::copy(&mut &*stream, &mut io::sink())?;
         return Ok(());
     }
@@ -95,7 +94,7 @@ fn serve(stream: &TcpStream, events: &Mutex<Vec<Event>>) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies what comes until its end, or that of the other side.
+/// Copies bytes until the end of either side.
 fn copy_until_closed(mut from: &TcpStream, mut to: &TcpStream) {
     let _ = io::copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write);
@@ -178,7 +177,7 @@ fn client_is_served_while_others_behind_the_same_proxy_wait_for_a_domo_that_hang
 fn client_whose_secret_is_loaded_after_the_rejection_does_not_try_the_login_again() {
     let (domo, proxy) = (domo(), Proxy::start());
     let first = client("acme", &domo.token_url(), &proxy);
-    // The command ends only when the test has seen the rejection.
+    // The command ends only after the test has seen the rejection.
     let command = "client_secret_command = [\"/bin/sh\", \"-c\", \"read line < go; echo $line\"]";
     let late = client("late", &domo.token_url(), &proxy);
     let late = late.replace("client_secret_file = \"acme.secret\"", command);
@@ -188,8 +187,7 @@ fn client_whose_secret_is_loaded_after_the_rejection_does_not_try_the_login_agai
     fs::write(path("login"), "ann:wrong\n").unwrap();
     fs::set_permissions(path("login"), Permissions::from_mode(0o600)).unwrap();
     let go = path("go");
-    let made = Command::new("mkfifo").arg(&go).status();
-    assert!(made.unwrap().success());
+    make_fifo(&go);
     let mut command = Daemon::command(folder.path());
     command
         .current_dir(folder.path())

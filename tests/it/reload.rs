@@ -1,4 +1,4 @@
-//! Changed config and credentials by SIGHUP, and those who watch a set meanwhile.
+//! Changes of config and credentials by SIGHUP, and watchers of the changed scope sets.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn reload(daemon: &mut Daemon, config: &str) {
     assert!(daemon.reload().contains("config loaded"));
 }
 
-/// The generation of the next token; whatever else comes is a failure.
+/// Returns the generation of the next token. Anything else is a failure.
 fn next(watch: &mut Watch) -> u64 {
     watch.next().unwrap().unwrap().generation()
 }
@@ -140,12 +140,12 @@ fn watcher_receives_the_current_token_each_new_one_and_one_message_per_outage() 
     let second = next(&mut watch);
     assert_ne!(first, second);
     sandbox.always(Fault::status(503));
-    let told = loop {
+    let error = loop {
         if let Err(error) = watch.next().unwrap() {
             break error;
         }
     };
-    assert!(matches!(told, Error::TryLater { .. }), "{told:?}");
+    assert!(matches!(error, Error::TryLater { .. }), "{error:?}");
     sandbox.recover();
     let after = next(&mut watch);
     assert_ne!(after, second);
@@ -159,7 +159,7 @@ fn watcher_reconnects_after_a_restart_of_the_daemon() {
     for signal in ["-TERM", "-KILL"] {
         daemon.restart(signal);
         let again = loop {
-            // A word of the broker's absence may come first.
+            // A message about the broker's absence may come first.
             if let Ok(token) = watch.next().unwrap() {
                 break token;
             }

@@ -1,17 +1,18 @@
-//! Users without a runtime directory, or with another user's: what helper and daemon advise works.
+//! Users without a runtime directory, or with another user's: the advice of helper and daemon works.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::common::callers::STRANGER;
-use crate::common::namespaces::{can_be_made, wrapped};
+use crate::common::callers::USER_A;
+use crate::common::namespaces::can_be_made;
+use crate::common::process::wrapped;
 use crate::common::{CANARY_SECRET, HOUR, config_text, parts, sandbox, token};
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;
 
-/// The home of a user that has set up a broker of its own.
+/// The home of a user with its own broker.
 fn home(sandbox: &Sandbox) -> TempDir {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join(".config/domo-token");
@@ -27,12 +28,12 @@ fn home(sandbox: &Sandbox) -> TempDir {
     let config = home.path().join(".config");
     let file = folder.join("config.toml");
     for path in [home.path(), &config, &folder, &file, &secret] {
-        chown(path, Some(STRANGER), Some(STRANGER)).unwrap();
+        chown(path, Some(USER_A), Some(USER_A)).unwrap();
     }
     home
 }
 
-/// Runs a script as that user where `prepare` has filled an empty `/run`.
+/// Runs a script as that user after `prepare` has filled an empty `/run`.
 fn run(home: &Path, prepare: &str, runtime: Option<&str>, script: &str) -> Output {
     let programs = Path::new(env!("CARGO_BIN_EXE_domo-token"))
         .parent()
@@ -43,7 +44,7 @@ fn run(home: &Path, prepare: &str, runtime: Option<&str>, script: &str) -> Outpu
     if let Some(runtime) = runtime {
         shell.env("XDG_RUNTIME_DIR", runtime);
     }
-    let id = STRANGER.to_string();
+    let id = USER_A.to_string();
     let as_user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
     let script = format!("mount -t tmpfs -o mode=755 none /run && {prepare} exec \"$@\"");
     let shell = wrapped(&as_user, &shell);
@@ -53,7 +54,7 @@ fn run(home: &Path, prepare: &str, runtime: Option<&str>, script: &str) -> Outpu
 
 const OWN: &str = "install -d -o 4242 -m 700 /run/user/4242 && ";
 
-/// Asserts that a program fails, and returns what its only line advises after this.
+/// Asserts that a program fails, and returns its advice: the part of its only line after `start`.
 #[track_caller]
 fn advice(output: &Output, code: i32, before: &str) -> String {
     let (found, _, stderr) = parts(output);
@@ -64,7 +65,7 @@ fn advice(output: &Output, code: i32, before: &str) -> String {
     advice.trim_end().to_owned()
 }
 
-/// Asserts that a token comes once the script has started a broker, and ends the broker.
+/// Asserts that the script starts a broker that serves a token, and stops the broker.
 #[track_caller]
 fn assert_works(home: &Path, prepare: &str, runtime: Option<&str>, script: &str) {
     let script = format!("{script} domo-token --wait data; code=$?; kill $!; wait; exit $code");
@@ -106,7 +107,7 @@ fn foreign_runtime_directory_is_replaced_by_the_users_own() {
     let sandbox = sandbox(HOUR);
     let home = home(&sandbox);
     let foreign = Some("/run/user/4243");
-    // Its owner alone can enter it, or everyone.
+    // Only its owner can enter it, or everyone.
     for (mode, code) in [(700, 77), (755, 69)] {
         let only = format!("install -d -o 4243 -m {mode} /run/user/4243 && ");
         let both = format!("{OWN} {only}");

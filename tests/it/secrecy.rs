@@ -1,46 +1,49 @@
-//! The search that all tests run under finds what is planted, wherever that is, and a crash leaves
-//! nothing behind.
+//! Secrets and tokens appear in no output, file or core dump, and other users cannot read a daemon's memory. The
+//! search that all tests end with finds planted ones.
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::common;
+use crate::common::callers::{USER_A, give_to, is_root};
+use crate::common::process::{in_shell_after, wrapped};
 use crate::common::{
-    CANARY_SECRET, Daemon, HOUR, config_text, folder, kernel, run_to_end, sandbox, token,
+    CANARY_SECRET, Daemon, HOUR, config_text, folder, kernel, parts, run_to_end, sandbox, token,
 };
+use domo_sandbox::Sandbox;
 
 const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.e30.c2ln";
 
 /// The secret as HTTP Basic sends it: `id:` and the secret in base64.
 const SENT: &str = "aWQ6YzRuYXJ5LXNlY3JldC1uZXZlci10by1iZS1zZWVu";
 
-/// Something like a daemon, in a shell, that does what `script` says with the folder as `$1`. The
-/// script's file is one of those that may hold tokens.
+/// A shell script in place of a daemon, with the folder as `$1`. The script's file is one of those that may contain
+/// tokens.
 fn leaking_daemon(script: &str, folder: &Path) -> Command {
     let file = folder.join("token-script");
     let script = format!("{script}\necho started >&2\nwhile :; do read line || exit; done\n");
     fs::write(&file, script).unwrap();
     let mut command = Command::new("/bin/sh");
-    // It goes on until it is killed.
+    // It runs until it is killed.
     command
         .env_clear()
         .stdin(Stdio::piped())
-        .stdout(common::daemon::said(folder));
+        .stdout(common::daemon::stdout_file(folder));
     command.arg(file).arg(folder);
     command
 }
 
-/// Whether the search at its end finds something, and the words for it.
+/// Returns the message of the search at its end, if it finds something.
 fn found(script: &str, more: impl FnOnce(&mut Command)) -> Option<String> {
     let folder = folder("");
     let mut command = leaking_daemon(script, folder.path());
     more(&mut command);
     let daemon = Daemon::start_as(command, folder);
-    let ended = catch_unwind(AssertUnwindSafe(|| drop(daemon)));
-    let panic = ended.err()?;
+    let result = catch_unwind(AssertUnwindSafe(|| drop(daemon)));
+    let panic = result.err()?;
     Some(panic.downcast_ref::<String>().unwrap().clone())
 }
 
@@ -51,7 +54,7 @@ fn planted_secret_or_token_is_detected_in_each_place() {
         let log = found(&format!("echo {what} >&2"), |_| {}).unwrap();
         assert!(log.contains("the log"), "{log}");
         let printed = found(&format!("echo {what}"), |_| {}).unwrap();
-        assert!(printed.contains("the file said"), "{printed}");
+        assert!(printed.contains("the file stdout"), "{printed}");
         let file = found(&format!("echo {what} >$1/kept.json"), |_| {}).unwrap();
         assert!(file.contains("kept.json"), "{file}");
         let argument = found(":", |command| {
@@ -79,30 +82,23 @@ fn planted_secret_on_the_helpers_standard_error_is_detected() {
         .args(["-c", "echo c4nary >&2"])
         .output()
         .unwrap();
-    assert!(catch_unwind(|| common::parts(&output)).is_err());
+    assert!(catch_unwind(|| parts(&output)).is_err());
 }
 
 #[test]
 fn a_crash_leaves_no_core() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
-    let mut command = Command::new("/bin/sh");
-    let daemon = Daemon::command(folder.path());
-    command
-        .env_clear()
-        .current_dir(folder.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    command.args(["-c", "ulimit -c unlimited; exec \"$0\" \"$@\""]);
-    command.arg(daemon.get_program()).args(daemon.get_args());
+    let mut command = in_shell_after("ulimit -c unlimited", &Daemon::command(folder.path()));
+    command.current_dir(folder.path()).stdout(Stdio::null());
     let mut daemon = Daemon::start_as(command, folder);
     daemon.wait_for_log("token obtained");
-    let place = daemon.folder().to_owned();
+    let folder = daemon.folder().to_owned();
     daemon.signal("-ABRT");
     let status = daemon.wait();
     assert_eq!(status.signal(), Some(6), "{status}");
     assert!(!status.core_dumped(), "{status}");
-    let left = fs::read_dir(place)
+    let left = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name());
     let cores = left.filter(|name| name.to_string_lossy().contains("core"));
@@ -113,13 +109,9 @@ fn a_crash_leaves_no_core() {
 fn failing_process_hardening_ends_the_start_unless_debuggable() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
-    let daemon = Daemon::command(folder.path());
     let command = |more: &[&str]| {
-        let [python, open @ ..] = kernel::OPEN;
-        let mut command = Command::new(python);
-        command.args(open).arg(daemon.get_program());
-        command.args(daemon.get_args()).args(more);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut command = wrapped(&kernel::OPEN, &Daemon::command(folder.path()));
+        command.args(more).stdout(Stdio::null());
         command
     };
     let (code, stderr) = run_to_end(command(&[]));
@@ -131,4 +123,49 @@ fn failing_process_hardening_ends_the_start_unless_debuggable() {
     assert!(sandbox.requests().is_empty(), "it goes no further");
     let open = command(&["--debuggable"]);
     token(&Daemon::start_as(open, folder).ask(&["data"]));
+}
+
+/// A daemon that runs as user A.
+fn daemon_of_user_a(sandbox: &Sandbox, more: &[&str]) -> Daemon {
+    let folder = folder(&config_text(sandbox, "[\"data\"]"));
+    give_to(USER_A, folder.path());
+    let mut command = Daemon::command(folder.path());
+    command.uid(USER_A).gid(USER_A).current_dir("/").args(more);
+    Daemon::start_as(command, folder)
+}
+
+/// The error that user A gets when it reads a file of the daemon in `/proc`.
+fn proc_error(daemon: &Daemon, name: &str) -> String {
+    let mut head = Command::new("/bin/head");
+    head.uid(USER_A).gid(USER_A).current_dir("/");
+    head.arg("-c1")
+        .arg(format!("/proc/{}/{name}", daemon.pid()));
+    parts(&head.output().unwrap()).2
+}
+
+#[test]
+fn daemon_is_not_dumpable_by_its_own_user() {
+    const DENIED: &str = "Permission denied";
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let daemon = daemon_of_user_a(&sandbox, &[]);
+    // Address 0 is unmapped, so that reading readable memory fails with another error.
+    for name in ["environ", "mem", "maps", "fd", "auxv"] {
+        let stderr = proc_error(&daemon, name);
+        assert!(stderr.contains(DENIED), "{name}: {stderr}");
+    }
+    let open = daemon_of_user_a(&sandbox, &["--debuggable"]);
+    for name in ["environ", "maps", "auxv"] {
+        assert_eq!(proc_error(&open, name), "", "{name} of an open one");
+    }
+    let process = format!("/proc/{}", daemon.pid());
+    let limits = fs::read_to_string(format!("{process}/limits")).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    assert_eq!(core.unwrap().split_whitespace().nth(4), Some("0"));
+    let status = fs::read_to_string(format!("{process}/status")).unwrap();
+    assert!(status.contains("NoNewPrivs:\t1"));
 }

@@ -9,14 +9,14 @@ use crate::common::{Daemon, HOUR, config_text, folder, helper, parts, run_to_end
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::Broker;
 
-/// A daemon on that socket.
+/// A daemon with that socket.
 fn daemon_at(sandbox: &Sandbox, socket: &Path) -> Daemon {
     let folder = folder(&config_text(sandbox, "[\"data\"]"));
     let command = Daemon::command_at(folder.path(), socket);
     Daemon::start_as(command, folder)
 }
 
-/// A daemon whose socket is in a directory of its own below its folder.
+/// A daemon with its socket in a directory below its folder.
 fn daemon(sandbox: &Sandbox) -> (Daemon, PathBuf) {
     let folder = folder(&config_text(sandbox, "[\"data\"]"));
     let socket = folder.path().join("run/broker.sock");
@@ -36,7 +36,7 @@ fn lock(socket: &Path) -> PathBuf {
     socket.with_extension("sock.lock")
 }
 
-/// What a second daemon at that socket ends with.
+/// Returns the exit code and the message of a second daemon with that socket.
 fn second(daemon: &Daemon, socket: &Path) -> (Option<i32>, String) {
     run_to_end(Daemon::command_at(daemon.folder(), socket))
 }
@@ -47,7 +47,7 @@ fn removed_socket_is_bound_again_and_open_connections_continue() {
     let (mut daemon, socket) = daemon(&sandbox);
     let open = Broker::connect_to(&socket).unwrap();
     let before = open.token("data").unwrap();
-    // A path that is bound again is noticed as well as the first.
+    // The loss of a socket that was bound again is detected as well.
     for _ in 0..3 {
         fs::remove_file(&socket).unwrap();
         daemon.wait_for_log("socket was removed or replaced; bound it again");
@@ -106,7 +106,7 @@ fn daemon_whose_path_another_one_holds_exits_75_and_keeps_that_socket() {
     let _second_daemon = daemon_at(&sandbox, &socket);
     first.signal("-CONT");
     first.wait_for_log("another domo-tokend serves");
-    let (code, log) = first.ended();
+    let (code, log) = first.wait_with_log();
     assert_eq!(code, Some(75), "{log}");
     ask(&socket);
 }
@@ -131,7 +131,7 @@ fn daemon_that_cannot_rebind_refuses_its_waiters_and_exits_75() {
     fs::write(directory, "not a directory").unwrap();
     let line = daemon.wait_for_log("cannot be bound again yet");
     assert!(line.contains("ERROR"), "{line}");
-    let (code, log) = daemon.ended();
+    let (code, log) = daemon.wait_with_log();
     assert_eq!(code, Some(75), "{log}");
     assert!(
         log.contains("domo-tokend: socket removed or replaced"),
@@ -147,7 +147,7 @@ fn foreign_file_at_the_socket_path_is_not_replaced_and_its_removal_is_noticed() 
     let (mut daemon, socket) = daemon(&sandbox);
     fs::remove_file(&socket).unwrap();
     daemon.wait_for_log("bound it again");
-    // Renamed over it, so that the path is never free.
+    // Renamed over it, so that the path always exists.
     let file = socket.with_extension("new");
     fs::write(&file, "precious").unwrap();
     fs::rename(&file, &socket).unwrap();

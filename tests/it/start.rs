@@ -1,13 +1,13 @@
-//! Starting: what is wrong is said, with the right exit code, before Domo is asked.
+//! The start: errors are reported with the right exit code before any request to Domo.
 
-mod place;
+mod socket_path;
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command};
 
 use crate::common;
-use crate::common::namespaces::wrapped;
+use crate::common::process::wrapped;
 use crate::common::wait::until;
 use crate::common::{
     CANARY_SECRET, Daemon, HOUR, config_text, folder, run_to_end, sandbox, sandbox_and_daemon,
@@ -41,22 +41,22 @@ fn several_daemons_started_at_once_leave_one_serving_and_the_others_exit_75() {
         command.stderr(log.unwrap()).spawn().unwrap()
     };
     let mut daemons: Vec<Child> = (0..8).map(start).collect();
-    let mut ended = Vec::new();
+    let mut codes = Vec::new();
     until(|| {
         daemons.retain_mut(|daemon| match daemon.try_wait().unwrap() {
             Some(status) => {
-                ended.push(status.code());
+                codes.push(status.code());
                 false
             }
             None => true,
         });
-        if ended.len() < 7 {
-            Err(ended.clone())
+        if codes.len() < 7 {
+            Err(codes.clone())
         } else {
             Ok(())
         }
     });
-    assert!(ended.iter().all(|code| *code == Some(75)), "{ended:?}");
+    assert!(codes.iter().all(|code| *code == Some(75)), "{codes:?}");
     let socket = folder.path().join("broker.sock");
     let output = common::helper(&socket, &["--wait", "data"]).output();
     token(&output.unwrap());
@@ -227,7 +227,7 @@ fn command_environment_lacks_secrets_and_systemds_variables() {
     let environment = daemon.folder().join("environment");
     let seen = fs::read_to_string(&environment).unwrap();
     fs::remove_file(&environment).unwrap();
-    // Its variable outlasts it.
+    // The variable is still withheld after the client that uses it was removed.
     daemon.write("config.toml", &acme);
     let later = until(|| fs::read_to_string(&environment));
     for (name, _) in withheld {
@@ -256,7 +256,7 @@ fn environment_alone_configures_the_daemon() {
         .env("HOME", folder.path())
         .args(["--log", "trace", "--socket"])
         .arg(folder.path().join("broker.sock"))
-        .stdout(common::daemon::said(folder.path()));
+        .stdout(common::daemon::stdout_file(folder.path()));
     command
         .env("DOMO_CLIENT_ID", common::CLIENT_ID)
         .env("DOMO_CLIENT_SECRET", CANARY_SECRET);

@@ -1,4 +1,4 @@
-//! `domo-token status`, for people, scripts and machines.
+//! `domo-token status` for people, scripts and machines.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Lines, Read, Write};
@@ -138,7 +138,7 @@ fn json_fields_are_stable() {
     assert_eq!(set["state"], "fresh");
 }
 
-/// Starts it on a terminal of 40 columns and 24 rows.
+/// Starts it on a terminal with 40 columns and 24 rows.
 fn on_terminal(command: &mut Command) -> (File, Child) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
@@ -159,10 +159,10 @@ fn on_terminal(command: &mut Command) -> (File, Child) {
     (File::from(master), child)
 }
 
-/// What a command that ends by itself shows there.
+/// Returns the terminal output of a command that ends by itself.
 fn shown(mut command: Command) -> String {
     let (mut screen, mut child) = on_terminal(&mut command);
-    // The last one who could write to it is gone: the end is an error.
+    // The last process that could write to it has ended: the end is an error.
     drop(command);
     let mut bytes = Vec::new();
     let _ = screen.read_to_end(&mut bytes);
@@ -273,7 +273,7 @@ fn watch_on_a_pipe_prints_only_changes() {
     assert!(first.concat().contains("fresh"), "{first:?}");
     sandbox.always(Fault::status(401));
     daemon.restart("-KILL");
-    // The next line of each is news, whatever happened in between.
+    // The next line of each shows a change, whatever happened in between.
     let refused = states.find(|state| state["tokens"][0]["state"] == "denied");
     assert!(refused.is_some());
     let more = tables.find(|line| line.contains(" rejected "));
@@ -281,8 +281,11 @@ fn watch_on_a_pipe_prints_only_changes() {
     for mut child in [machine, person] {
         child.kill().unwrap();
         let output = child.wait_with_output().unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert!(told.lines().count() <= 1, "one word of an outage: {told}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            stderr.lines().count() <= 1,
+            "one word of an outage: {stderr}"
+        );
     }
 }
 
@@ -291,7 +294,7 @@ fn greeting() -> Vec<u8> {
     greeting.encode(&mut [0; GREETING]).to_vec()
 }
 
-/// What takes one connection and the start of a request, and says that.
+/// A server that accepts one connection, reads the start of a request, and answers with these bytes.
 fn broker_answering_with(socket: &Path, bytes: Vec<u8>) -> thread::JoinHandle<Vec<u8>> {
     let listener = UnixListener::bind(socket).unwrap();
     thread::spawn(move || {
@@ -299,7 +302,7 @@ fn broker_answering_with(socket: &Path, bytes: Vec<u8>) -> thread::JoinHandle<Ve
         let mut asked = vec![0; HELLO + 5];
         stream.read_exact(&mut asked).unwrap();
         stream.write_all(&bytes).unwrap();
-        // Who closes before all is read takes its answer back.
+        // Closing before everything is read would discard the answer.
         let _ = stream.read_to_end(&mut Vec::new());
         asked.split_off(HELLO)
     })

@@ -1,4 +1,4 @@
-//! Standard output that cannot be written to: closed at the start, open for reading alone, or full.
+//! A standard output that cannot be written to: closed at the start, read-only, or full.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::common::{
 const HELPER: &str = env!("CARGO_BIN_EXE_domo-token");
 const DAEMON: &str = env!("CARGO_BIN_EXE_domo-tokend");
 
-/// Runs a program with standard output redirected as a shell writes it.
+/// Runs a program with a shell's redirection of standard output.
 fn run(redirection: &str, socket: &Path, program: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new("sh");
     command
@@ -88,7 +88,7 @@ fn exec_passes_closed_standard_descriptors_to_its_command() {
     assert_eq!(found, (Some(0), held + "\n", String::new()));
 }
 
-/// Parents open /dev/null like this for children whose output is not needed.
+/// Parents open /dev/null like this for children whose output they ignore.
 #[test]
 fn null_device_of_the_parent_is_not_a_closed_standard_output() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);

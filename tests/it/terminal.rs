@@ -8,9 +8,8 @@ use crate::common::wait::until;
 use crate::common::{HOUR, config_text, folder, helper, sandbox, token};
 use tempfile::TempDir;
 
-/// Runs the daemon in a terminal of its own, or as a job of an interactive shell there, prints its
-/// process id once it serves, closes the terminal at the end of standard input, and prints how the
-/// daemon has ended.
+/// Runs the daemon in a terminal, or as a job of an interactive shell there. Prints its process id once it serves,
+/// closes the terminal at the end of standard input, and prints the daemon's exit code.
 const TERMINAL: &str = "
 import ctypes, os, pty, shlex, signal, sys
 how, command = sys.argv[1], sys.argv[2:]
@@ -53,7 +52,7 @@ if is_job:
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 ";
 
-/// The terminal, and the id of the daemon in it.
+/// Returns the terminal, and the process id of the daemon in it.
 fn in_terminal(folder: &TempDir, how: &str) -> (Child, String) {
     let mut command = Command::new("python3");
     command.args(["-c", TERMINAL, how]);
@@ -70,7 +69,7 @@ fn in_terminal(folder: &TempDir, how: &str) -> (Child, String) {
     (terminal, id)
 }
 
-/// The next line of standard output, and nothing after it.
+/// Reads the next line of standard output, and nothing after it.
 fn line(terminal: &mut Child) -> String {
     let stdout = terminal.stdout.as_mut().unwrap();
     let mut line = String::new();
@@ -141,8 +140,8 @@ fn daemon_that_was_started_with_sighup_ignored_outlives_its_terminal_and_reloads
     terminal.wait().unwrap();
 }
 
-/// Runs a command in the background of a terminal that is its standard input, sends it SIGTERM once
-/// standard input has a line, and prints how it has ended or that it was stopped.
+/// Runs a command in the background of a terminal that is its standard input, sends it SIGTERM once standard input
+/// has a line, and prints how it ended, or that it was stopped.
 const BACKGROUND: &str = "
 import os, pty, signal, sys
 command = sys.argv[1:]
@@ -192,7 +191,7 @@ fn check_in_the_background_of_a_terminal_ends_by_sigterm() {
     command.arg(folder.path().join("config.toml"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut terminal = command.spawn().unwrap();
-    // By then it handles signals.
+    // It handles signals by then.
     let (_request, _) = silent.accept().unwrap();
     drop(terminal.stdin.take());
     let output = terminal.wait_with_output().unwrap();

@@ -1,27 +1,21 @@
-//! The daemon where the system starts no thread.
+//! The daemon where no thread can be started.
 
 use std::fs;
-use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use tempfile::TempDir;
 
-use crate::common::callers::{STRANGER, is_root};
+use crate::common::callers::{USER_A, give_to, is_root};
+use crate::common::process::wrapped;
 use crate::common::{Daemon, HOUR, client_text, config_text, folder, parts, sandbox, token};
 
-/// Starts the daemon as a user that may have so many threads.
+/// Starts the daemon as a user with a limit of threads.
 fn start_limited(folder: TempDir, user: u32, threads: u32) -> Daemon {
-    for name in ["", "config.toml", "acme.secret"] {
-        chown(folder.path().join(name), Some(user), Some(user)).unwrap();
-    }
-    let plain = Daemon::command(folder.path());
-    let mut command = Command::new("prlimit");
-    command.arg(format!("--nproc={threads}"));
-    command.arg(plain.get_program());
-    command.args(plain.get_args()).env_clear().current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    command.uid(user).gid(user);
+    give_to(user, folder.path());
+    let limit = format!("--nproc={threads}");
+    let mut command = wrapped(&["prlimit", &limit], &Daemon::command(folder.path()));
+    command.stdout(Stdio::null()).uid(user).gid(user);
     Daemon::start_as(command, folder)
 }
 
@@ -34,7 +28,7 @@ fn daemon_without_threads_serves_warns_and_stops() {
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let audit = folder.path().join("audit.jsonl");
     let config = config_text(&sandbox, "[\"data\"]");
-    // Looking up a name takes a thread.
+    // A name lookup takes a thread.
     let by_name = client_text("beta", &sandbox, "[\"data\"]");
     let by_name = by_name.replace("//127.0.0.1:", "//localhost:");
     assert!(by_name.contains("localhost"), "{by_name}");
@@ -43,8 +37,8 @@ fn daemon_without_threads_serves_warns_and_stops() {
         audit.display()
     );
     fs::write(folder.path().join("config.toml"), config).unwrap();
-    // Its own process is as many as its user may have.
-    let mut daemon = start_limited(folder, STRANGER, 1);
+    // The process itself uses up the limit.
+    let mut daemon = start_limited(folder, USER_A, 1);
     daemon.wait_for_log("file changes are not noticed: cannot start a thread");
     token(&daemon.ask(&["data"]));
     daemon.wait_for_log("lines are lost until it can be written");
@@ -74,7 +68,7 @@ fn daemon_with_few_threads_serves_and_stops() {
     if !is_root() {
         return;
     }
-    // Which of the threads is one too many depends on what else runs at that moment.
+    // Which of the threads exceeds the limit depends on what else runs at that moment.
     for threads in [2, 3, 4] {
         let sandbox = sandbox(HOUR);
         let folder = folder(&config_text(&sandbox, "[\"data\"]"));
@@ -83,7 +77,7 @@ fn daemon_with_few_threads_serves_and_stops() {
         let config = format!("{config}[audit]\nfile = \"{}\"\n", audit.display());
         fs::write(folder.path().join("config.toml"), config).unwrap();
         // Threads of another test's daemon must not count.
-        let daemon = start_limited(folder, STRANGER + threads, threads);
+        let daemon = start_limited(folder, USER_A + threads, threads);
         token(&daemon.ask(&["data"]));
         let (code, log) = daemon.stop();
         assert_eq!(code, Some(0), "{threads} threads: {log}");

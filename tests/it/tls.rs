@@ -1,15 +1,13 @@
-//! Servers that aren't trusted, hosts that aren't found, connections that are gone.
+//! Untrusted servers, unknown hosts, and lost connections.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::common;
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, parts, sandbox_and_daemon, timed, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, folder_for, parts, sandbox_and_daemon, timed, token,
 };
 use domo_sandbox::{Builder, Sandbox};
 use domo_token_client::clock::boot_now;
@@ -18,21 +16,12 @@ fn https() -> Builder {
     Sandbox::builder().client(CLIENT_ID, CANARY_SECRET, &["data"])
 }
 
-/// A daemon on that token URL that trusts that CA besides the system's.
-fn daemon(url: &str, ca: Option<String>) -> Daemon {
-    let mut config = format!(
-        "[clients.acme]\nclient_id = \"{CLIENT_ID}\"\nclient_secret_file = \"acme.secret\"\n\
-         tokens = [\"data\"]\ntoken_url = \"{url}\"\n"
-    );
-    if ca.is_some() {
-        config.push_str("ca_file = \"ca.pem\"\n");
-    }
-    let folder = common::folder(&config);
-    fs::write(folder.path().join("ca.pem"), ca.unwrap_or_default()).unwrap();
-    Daemon::start_in(folder)
+fn daemon(url: &str, ca: Option<&str>) -> Daemon {
+    Daemon::start_in(folder_for(url, ca))
 }
 
-/// Asks, and expects 75 and these words in one line; then nothing is tried for half a minute.
+/// Checks that a request fails with 75 and one line that contains these words, and that the next attempt is half a
+/// minute later.
 fn is_refused(daemon: &mut Daemon, words: &[&str]) {
     daemon.wait_for_log("cause=tls");
     let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
@@ -59,15 +48,15 @@ fn untrusted_server_receives_no_secret_and_no_second_attempt() {
     ] {
         let sandbox = server.start().unwrap();
         let ca = sandbox.ca_pem().filter(|_| trusted);
-        let mut daemon = daemon(&sandbox.token_url(), ca);
+        let mut daemon = daemon(&sandbox.token_url(), ca.as_deref());
         is_refused(&mut daemon, &["certificate", words]);
         assert_eq!(sandbox.connections(), 1, "{words}");
         assert_eq!(sandbox.requests().len(), 0, "{words}");
     }
 }
 
-/// A server that ends each handshake with the alert of RFC 8446 §6.2 for a version it doesn't
-/// speak; it passes on what it read.
+/// A server that ends each handshake with the alert of RFC 8446 §6.2 for an unsupported version. It returns what it
+/// read.
 fn of_an_old_version() -> (String, Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}/oauth/token", listener.local_addr().unwrap());
@@ -108,7 +97,7 @@ fn unknown_host_exits_75_and_is_named() {
     assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
-/// A server whose backlog is full: it neither takes a connection nor refuses it.
+/// A server with a full backlog: it neither accepts nor rejects connections.
 fn with_full_backlog() -> (TcpListener, Vec<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     rustix::net::listen(&listener, 1).unwrap();

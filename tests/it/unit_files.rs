@@ -1,4 +1,4 @@
-//! What is in `systemd/`: units that systemd takes without a word, and an example config that is one.
+//! The files in `systemd/`: units without warnings by systemd, and a valid example config.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn systemd(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// The units of that folder of `systemd/` with the daemon of this build.
+/// The units in that folder of `systemd/`, with the daemon of this build.
 fn units(folder: &str) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     for name in UNITS {
@@ -29,11 +29,11 @@ fn units(folder: &str) -> TempDir {
     copy
 }
 
-/// What `systemd-analyze` says of the units there, where there is one.
+/// Returns what `systemd-analyze` reports about the units, if it is installed.
 fn analyze(folder: &Path, arguments: &[&str], names: &[&str]) -> Option<(Option<i32>, String)> {
     let mut command = Command::new("systemd-analyze");
     command.args(arguments).env("LC_ALL", "C");
-    // The user manager wants it.
+    // The user manager requires it.
     command.env("XDG_RUNTIME_DIR", folder);
     let output = command.args(names.iter().map(|name| folder.join(name)));
     let Ok(output) = output.output() else {
@@ -41,13 +41,14 @@ fn analyze(folder: &Path, arguments: &[&str], names: &[&str]) -> Option<(Option<
         return None;
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let said = text(&output.stdout) + &text(&output.stderr);
-    Some((output.status.code(), said))
+    let printed = text(&output.stdout) + &text(&output.stderr);
+    Some((output.status.code(), printed))
 }
 
-/// The lines that are about our units; those about the host's own aren't ours to mend.
-fn messages_about_our_units(said: &str) -> Vec<&str> {
-    said.lines()
+/// Returns the lines about these units, without those about the host's units.
+fn messages_about_our_units(output: &str) -> Vec<&str> {
+    output
+        .lines()
         .filter(|line| line.contains("domo-token"))
         .collect()
 }
@@ -59,12 +60,12 @@ const USER: [&str; 3] = ["--user", "verify", "--man=no"];
 fn system_and_user_units_pass_systemd_analyze_verify() {
     for (folder, arguments) in [("", &SYSTEM[..]), ("user", &USER[..])] {
         let copy = units(folder);
-        let Some((code, said)) = analyze(copy.path(), arguments, &UNITS) else {
+        let Some((code, output)) = analyze(copy.path(), arguments, &UNITS) else {
             return;
         };
         assert!(
-            code == Some(0) && messages_about_our_units(&said).is_empty(),
-            "{said}"
+            code == Some(0) && messages_about_our_units(&output).is_empty(),
+            "{output}"
         );
     }
 }
@@ -78,10 +79,14 @@ fn unknown_key_in_a_unit_is_reported_by_systemd_analyze() {
             let text = fs::read_to_string(&path).unwrap();
             fs::write(path, text.replace("[Unit]\n", "[Unit]\nNoSuchKey=yes\n")).unwrap();
         }
-        let Some((_, said)) = analyze(copy.path(), arguments, &UNITS) else {
+        let Some((_, output)) = analyze(copy.path(), arguments, &UNITS) else {
             return;
         };
-        assert_eq!(messages_about_our_units(&said).len(), UNITS.len(), "{said}");
+        assert_eq!(
+            messages_about_our_units(&output).len(),
+            UNITS.len(),
+            "{output}"
+        );
     }
 }
 
@@ -89,11 +94,13 @@ fn unknown_key_in_a_unit_is_reported_by_systemd_analyze() {
 fn service_has_a_low_exposure_score() {
     let copy = units("");
     let arguments = ["security", "--offline=yes", "--threshold=15"];
-    let Some((code, said)) = analyze(copy.path(), &arguments, &UNITS[..1]) else {
+    let Some((code, output)) = analyze(copy.path(), &arguments, &UNITS[..1]) else {
         return;
     };
-    let overall = said.lines().find(|line| line.contains("Overall exposure"));
-    assert!(code == Some(0) && overall.is_some(), "{said}");
+    let overall = output
+        .lines()
+        .find(|line| line.contains("Overall exposure"));
+    assert!(code == Some(0) && overall.is_some(), "{output}");
 }
 
 #[test]
@@ -152,7 +159,7 @@ fn units_use_users_and_groups_of_the_package() {
     assert_ne!(callers, value(&service, "Group="));
 }
 
-/// What `domo-tokend check --syntax` finds wrong in a config.
+/// Returns the errors of `domo-tokend check --syntax` for a config.
 fn syntax_error(config: &str) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");
@@ -171,7 +178,7 @@ fn syntax_error(config: &str) -> Option<String> {
 fn example_config_is_valid_with_and_without_its_commented_lines() {
     let example = fs::read_to_string(systemd("config.toml")).unwrap();
     assert_eq!(syntax_error(&example), None);
-    // "#key" is a key, "# word" a remark; of the sources of a secret there may be only one.
+    // "#key" is a commented-out key, "# word" a comment; only one source of a secret can be set.
     let all: String = example
         .lines()
         .filter(|line| !line.starts_with("client_secret_file"))

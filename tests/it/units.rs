@@ -1,17 +1,16 @@
 //! Rules by systemd unit: they apply to the process that connected, as long as it runs.
 
 use std::fs;
-use std::os::unix::fs::chown;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use domo_sandbox::Sandbox;
 
 use crate::common::callers::{
-    ACCOMPLICE, STRANGER, is_root, open_daemon, open_folder, token_request,
+    USER_A, USER_B, daemon_as, is_root, open_daemon, open_folder, token_request,
 };
 use crate::common::namespaces::{Container, can_be_made};
+use crate::common::process::wrapped;
 use crate::common::{Daemon, HOUR, kernel, parts, sandbox, token};
 
 /// A cgroup in systemd's hierarchy that looks like that of a unit with this name.
@@ -124,14 +123,9 @@ fn hardened_helper_is_found_in_its_unit_by_a_daemon_of_any_user() {
         return;
     };
     let sandbox = sandbox(HOUR);
-    for owner in [STRANGER, ACCOMPLICE] {
+    for owner in [USER_A, USER_B] {
         let folder = open_folder(&sandbox, "[\"data\"]", "", &unit.rule());
-        for name in ["", "config.toml", "acme.secret"] {
-            chown(folder.path().join(name), Some(owner), Some(owner)).unwrap();
-        }
-        let mut command = Daemon::command(folder.path());
-        command.uid(owner).gid(owner).current_dir("/");
-        let daemon = Daemon::start_as(command, folder);
+        let daemon = daemon_as(owner, folder);
         let socket = daemon.socket();
         let user = ["--reuid", "4242", "--regid", "4242", "--clear-groups"];
         let helper = env!("CARGO_BIN_EXE_domo-token");
@@ -193,14 +187,11 @@ fn process_that_changes_its_user_after_connecting_is_in_no_unit() {
         let script = format!("{before}; s.connect(path); {after}; s.send(request); answer(s)");
         unit.python(&daemon, &script)
     };
-    let [other, root] = [STRANGER, 0].map(|user| format!("os.seteuid({user})"));
+    let [other, root] = [USER_A, 0].map(|user| format!("os.seteuid({user})"));
     assert_eq!(changed(&other, "pass"), "GRANTED");
     assert_eq!(changed(&other, &root), "REFUSED");
     assert_eq!(changed("pass", &other), "REFUSED");
-    assert_eq!(
-        changed("pass", &format!("os.setegid({STRANGER})")),
-        "REFUSED"
-    );
+    assert_eq!(changed("pass", &format!("os.setegid({USER_A})")), "REFUSED");
 }
 
 /// In a PID namespace: a process connects and ends, a process of the unit gets its pid, and then a
@@ -280,11 +271,8 @@ fn unit_rule_on_an_old_kernel_grants_a_script_of_the_unit_only() {
     };
     let sandbox = sandbox(HOUR);
     let folder = open_folder(&sandbox, "[\"data\"]", "", &unit.rule());
-    let plain = Daemon::command(folder.path());
-    let [python, old @ ..] = kernel::OLD;
-    let mut command = Command::new(python);
-    command.args(old).arg(plain.get_program());
-    command.args(plain.get_args());
+    let mut command = wrapped(&kernel::OLD, &Daemon::command(folder.path()));
+    command.stdout(Stdio::null());
     let daemon = Daemon::start_as(command, folder);
     for _ in 0..5 {
         token(&unit.helper(&daemon, &["data"]));

@@ -1,5 +1,5 @@
-//! Three real users: one in the group, one that may have one scope set, and a stranger. Made for
-//! the test, in a mount namespace with a user database of its own.
+//! Three users: one in the group, one that may have one scope set, and one without access. They exist in a mount
+//! namespace with its own user database.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -9,6 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use crate::common;
 use crate::common::callers::is_root;
+use crate::common::process::{send_signal, wrapped};
 use crate::common::{Daemon, HOUR, config_text, parts, sandbox, token};
 
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\n\
@@ -16,37 +17,25 @@ const PASSWD: &str = "root:x:0:0::/root:/bin/sh\n\
                       report:x:4302:4302::/:/bin/sh\n\
                       eve:x:4303:4303::/:/bin/sh\n";
 
-/// Ann is one of the analysts, and it isn't her first group.
+/// Ann is one of the analysts, which is not her primary group.
 const GROUP: &str = "root:x:0:\nann:x:4301:\nreport:x:4302:\neve:x:4303:\nanalysts:x:4310:ann\n";
 
 const RULES: &str = "[clients.acme.access]\n\
                      data = { users = [\"report\"], groups = [\"analysts\"] }\n\
                      \"data user\" = { groups = [\"analysts\"] }\n";
 
-/// A command that runs another one where those are the users.
+/// A command that runs another one with these users.
 fn with_users(folder: &Path, command: &Command) -> Command {
-    let mut there = Command::new("unshare");
     let script = "mount --bind \"$0/passwd\" /etc/passwd && mount --bind \"$0/group\" /etc/group && \
                   exec \"$@\"";
-    there.args(["-m", "sh", "-c", script]).arg(folder);
-    there.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        there.env(name, value.unwrap_or_default());
-    }
-    there.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    there.current_dir("/");
-    there
+    let folder = folder.to_str().unwrap();
+    wrapped(&["unshare", "-m", "sh", "-c", script, folder], command)
 }
 
-/// The helper, as one of these users, with all of its groups.
+/// Runs the helper as one of these users, with all of its groups.
 fn ask_as(daemon: &Daemon, user: &str, arguments: &[&str]) -> Output {
-    let helper = daemon.helper(arguments);
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", user, "--regid", user, "--init-groups"]);
-    command.arg(helper.get_program()).args(helper.get_args());
-    for (name, value) in helper.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
+    let setpriv = ["setpriv", "--reuid", user, "--regid", user, "--init-groups"];
+    let command = wrapped(&setpriv, &daemon.helper(arguments));
     with_users(daemon.folder(), &command).output().unwrap()
 }
 
@@ -99,14 +88,7 @@ impl Trace {
     }
 
     fn end(mut self, daemon: &Daemon) -> String {
-        let pid = self.0.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-INT", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        send_signal(self.0.id(), "-INT");
         self.0.wait().unwrap();
         let trace = daemon.folder().join("trace");
         let written = fs::read_to_string(&trace).unwrap();

@@ -1,4 +1,4 @@
-//! `domo-token exec`, as scripts use it, and what the helper asks of the system.
+//! `domo-token exec` in scripts, and the helper's use of system resources.
 
 mod memory;
 mod reader;
@@ -120,7 +120,7 @@ fn exec_leaves_no_descriptors_of_its_own_to_the_command() {
         .stdin(Stdio::null())
         .output();
     let usual = parts(&usual.unwrap()).1;
-    let open = |place: &[&str]| parts(&daemon.ask(&[place, &["data", "--"], &list].concat())).1;
+    let open = |option: &[&str]| parts(&daemon.ask(&[option, &["data", "--"], &list].concat())).1;
     assert_eq!(open(&["exec"]), usual);
     let more: Vec<String> = open(&["exec", "--fd", "77"])
         .lines()
@@ -130,7 +130,7 @@ fn exec_leaves_no_descriptors_of_its_own_to_the_command() {
     assert_eq!(more, ["77"]);
 }
 
-/// Runs a command under strace; `None`, and says so, where that can't be done.
+/// Runs a command under strace. Returns `None`, and prints that the test is skipped, where this is impossible.
 fn traced(socket: &Path, calls: &str, arguments: &[&str]) -> Option<String> {
     // The helper's memory is closed to other tracers.
     if !is_root() {
@@ -226,7 +226,7 @@ fn invalid_sockets_exit_69_with_one_line_that_names_them() {
 #[test]
 fn helper_exits_2_without_contacting_a_broker_when_a_command_was_misspelled() {
     let folder = tempfile::tempdir().unwrap();
-    // A broker that is contacted is an exit code of 69.
+    // Exit code 69 shows that it tried to reach a broker.
     let socket = folder.path().join("none");
     for (words, hint) in [
         (
@@ -300,7 +300,7 @@ fn get_times_out_when_the_daemon_accepts_no_connection() {
 fn signals_do_not_extend_the_timeout() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("broker.sock");
-    // Which takes connections, and never answers.
+    // It accepts connections and never answers.
     let _listener = UnixListener::bind(&path).unwrap();
     let mut asking = helper(&path, &["--timeout", "1", "data"]).spawn().unwrap();
     let process = Pid::from_child(&asking);

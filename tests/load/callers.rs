@@ -1,4 +1,4 @@
-//! Many callers at once, and callers whose token Domo refused.
+//! Many concurrent callers, and callers whose token Domo rejected.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -7,28 +7,28 @@ use std::time::Duration;
 
 use crate::common;
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, get, parts,
-    raise_descriptor_limit, rests, sandbox, sandbox_and_daemon, timed, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, get, parts, pauses,
+    raise_descriptor_limit, sandbox, sandbox_and_daemon, timed, token,
 };
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::{Broker, Error, Token};
 
-/// A lifetime whose floor is short: 2 s.
+/// A lifetime with a short floor: 2 s.
 const SHORT: Duration = Duration::from_secs(40);
 
-/// Runs `job` once on each of that many threads, with its number.
-fn at_once<T: Send>(count: usize, job: impl Fn(usize) -> T + Sync) -> Vec<T> {
+/// Runs `job` with its number on that many threads.
+fn concurrently<T: Send>(count: usize, job: impl Fn(usize) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let job = &job;
         let threads: Vec<_> = (0..count)
             .map(|number| scope.spawn(move || job(number)))
             .collect();
-        let ended = threads.into_iter().map(thread::ScopedJoinHandle::join);
-        ended.map(|result| result.unwrap()).collect()
+        let results = threads.into_iter().map(thread::ScopedJoinHandle::join);
+        results.map(|result| result.unwrap()).collect()
     })
 }
 
-/// A renewal of the token of that generation, which was refused, by a caller of its own.
+/// Requests a renewal of the rejected token of that generation, on a new connection.
 fn reject(socket: &Path, generation: u64) -> Token {
     let broker = Broker::connect_to(socket).unwrap().with_timeout(PATIENCE);
     broker.request("data").rejected(generation).send().unwrap()
@@ -49,7 +49,7 @@ fn thousand_first_requests_for_fifty_scope_sets_cause_fifty_requests() {
     let socket = daemon.socket();
     let tokens = thread::scope(|scope| {
         let asking = scope.spawn(|| {
-            at_once(1000, |number| {
+            concurrently(1000, |number| {
                 let broker = Broker::connect_to(&socket)
                     .unwrap()
                     .with_timeout(PATIENCE * 2);
@@ -69,13 +69,12 @@ fn thousand_first_requests_for_fifty_scope_sets_cause_fifty_requests() {
     assert_eq!(sandbox.requests().len(), 50);
 }
 
-/// Eight callers that ask without a rest and are given the token of that generation each time.
+/// Eight callers that request tokens continuously and get the token of that generation.
 fn request_repeatedly(socket: &Path, generation: u64) {
-    at_once(8, |_| {
+    concurrently(8, |_| {
         let broker = Broker::connect_to(socket).unwrap();
         for _ in 0..100 {
-            // Who refuses some other token is served the current one, by the daemon and not from
-            // memory.
+            // A caller that rejects another token gets the current one, from the daemon and not from its cache.
             let token = broker.request("data").rejected(0).send().unwrap();
             assert_eq!(token.generation(), generation);
         }
@@ -87,13 +86,13 @@ fn many_callers_in_an_outage_are_served_without_more_requests_to_domo() {
     let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(30));
     let first = daemon.broker().token("data").unwrap().generation();
     sandbox.always(Fault::status(503));
-    // It fails from 24 s on at the latest, so that 5 s are left to be served in.
+    // It fails after 24 s at the latest, so that 5 s remain for a renewal.
     sandbox.wait_for_requests(2, PATIENCE).unwrap();
     request_repeatedly(&daemon.socket(), first);
-    // Whether it ended before the next attempt or not, none has come before its time.
+    // Whether it ended before the next attempt or not, no attempt is early.
     let seen = sandbox.wait_for_requests(4, PATIENCE).unwrap();
     let due = [500, 1000, 2000, 4000].map(Duration::from_millis);
-    let mut pairs = rests(&seen[1..]).into_iter().zip(due);
+    let mut pairs = pauses(&seen[1..]).into_iter().zip(due);
     assert!(pairs.all(|(rest, due)| rest >= due), "{seen:?}");
 }
 
@@ -104,7 +103,7 @@ fn fifty_callers_with_a_rejected_token_cause_one_request() {
     sandbox.revoke(first.secret());
     assert_eq!(get(&sandbox.url("/v1/datasets"), first.secret()), 401);
     let socket = daemon.socket();
-    let generations = at_once(50, |_| reject(&socket, first.generation()).generation());
+    let generations = concurrently(50, |_| reject(&socket, first.generation()).generation());
     let distinct: HashSet<u64> = generations.into_iter().collect();
     assert_eq!(distinct.len(), 1);
     assert_eq!(sandbox.requests().len(), 2);

@@ -1,5 +1,5 @@
-//! A minute of a bad Domo: tokens that live four seconds, two seconds of every six without an
-//! answer, and twenty callers that never stop asking.
+//! A minute with a faulty Domo: tokens are valid for four seconds, Domo fails for two of every six seconds, and
+//! twenty callers request tokens continuously.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,10 +17,10 @@ const LIFETIME: Duration = Duration::from_secs(4);
 const CYCLE: Duration = Duration::from_secs(6);
 const DOWN: Duration = Duration::from_secs(2);
 
-/// How long callers wait, turn about: patient ones, and ones that hear of an outage.
+/// The deadlines of the callers, alternately: long ones, and ones that an outage exceeds.
 const DEADLINES: [Duration; 2] = [Duration::from_secs(5), Duration::from_millis(500)];
 
-/// In a cycle: two or three renewals, and what two seconds of back-off allow.
+/// Two or three renewals in a cycle, and what two seconds of back-off allow.
 const MOST_REQUESTS_IN_A_CYCLE: usize = 6;
 
 #[derive(Debug, Default)]
@@ -34,16 +34,16 @@ struct Seen {
 fn twenty_callers_receive_no_expired_token_and_no_late_answer_during_outages() {
     let (sandbox, daemon) = sandbox_and_daemon(LIFETIME);
     let socket = daemon.socket();
-    let over = AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let seen: Vec<Seen> = thread::scope(|scope| {
         let callers: Vec<_> = (0..20)
             .zip(DEADLINES.iter().cycle())
-            .map(|(_, deadline)| scope.spawn(|| ask_until(&over, &socket, *deadline)))
+            .map(|(_, deadline)| scope.spawn(|| ask_until(&stop, &socket, *deadline)))
             .collect();
         cause_outages(&sandbox);
-        over.store(true, Ordering::Relaxed);
-        let ended = callers.into_iter().map(thread::ScopedJoinHandle::join);
-        ended.map(|seen| seen.unwrap()).collect()
+        stop.store(true, Ordering::Relaxed);
+        let results = callers.into_iter().map(thread::ScopedJoinHandle::join);
+        results.map(|seen| seen.unwrap()).collect()
     });
     let requests = sandbox.requests().len();
     let cycles = usize::try_from(MINUTE.as_secs() / CYCLE.as_secs()).unwrap();
@@ -59,7 +59,7 @@ fn twenty_callers_receive_no_expired_token_and_no_late_answer_during_outages() {
     assert!(broker.token("data").is_ok(), "all recover");
 }
 
-/// Two seconds in each cycle, at any time of it, in one of several ways.
+/// Makes Domo fail for two seconds in each cycle, at a random time and in a random way.
 fn cause_outages(sandbox: &Sandbox) {
     let mut rng = fastrand::Rng::new();
     let seed = rng.u64(..);
@@ -77,23 +77,23 @@ fn cause_outages(sandbox: &Sandbox) {
             _ => sandbox.always(Fault::status(429).retry_after("1")),
         }
         wait(&time, DOWN);
-        // Listening again while it listens is no error worth a word.
+        // It may be listening already.
         let _ = sandbox.listen_again();
         sandbox.recover();
         wait(&time, CYCLE.saturating_sub(DOWN + before));
     }
 }
 
-/// The weather has a time of its own; there is no event to wait for.
+/// The outages follow their own schedule, for which there is no event.
 fn wait(time: &Receiver<()>, span: Duration) {
     let _ = time.recv_timeout(span);
 }
 
-fn ask_until(over: &AtomicBool, socket: &Path, deadline: Duration) -> Seen {
-    // A new one each time holds nothing, and asks the daemon.
+fn ask_until(stop: &AtomicBool, socket: &Path, deadline: Duration) -> Seen {
+    // A new broker has no cached token, so that it requests one from the daemon.
     let broker = || Broker::connect_to(socket).unwrap().with_timeout(deadline);
     let mut seen = Seen::default();
-    while !over.load(Ordering::Relaxed) {
+    while !stop.load(Ordering::Relaxed) {
         let start = boot_now();
         let answer = broker().token("data");
         let took = boot_now().saturating_since(start);

@@ -1,4 +1,4 @@
-//! Ten thousand scope sets of a thousand clients: what they cost.
+//! The cost of ten thousand scope sets of a thousand clients.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use serde_json::Value;
 const CLIENTS: usize = 1000;
 const SETS: usize = 10;
 
-/// What a token may cost besides its text, in bytes.
+/// The memory that a token may use besides its text, in bytes.
 const COST: usize = 4096;
 
 fn memory(daemon: &Daemon) -> usize {

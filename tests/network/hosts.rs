@@ -1,6 +1,5 @@
-//! Hosts of a case: name servers and addresses that never answer, relays, and the client's config.
+//! Hosts: name servers and addresses that never answer, relays, and the client's config.
 
-use std::fs;
 use std::io::{Read, copy};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc::{Receiver, channel};
@@ -10,12 +9,13 @@ use std::time::Duration;
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;
 
-use super::common::{self, CANARY_SECRET, CLIENT_ID, PATIENCE};
+use super::common::{CANARY_SECRET, CLIENT_ID, PATIENCE};
+use crate::common::folder_for;
 
 /// The name of the token endpoint's host.
 pub(crate) const NAME: &str = "api.domo.test";
 
-/// A token endpoint of that name on 127.0.0.1.
+/// A token endpoint with that name on 127.0.0.1.
 pub(crate) fn named_sandbox(lifetime: Duration) -> Sandbox {
     let builder = Sandbox::builder().client(CLIENT_ID, CANARY_SECRET, &["data"]);
     builder.lifetime(lifetime).https_for(NAME).start().unwrap()
@@ -27,24 +27,7 @@ pub(crate) fn port(sandbox: &Sandbox) -> u16 {
     address.parse::<SocketAddr>().unwrap().port()
 }
 
-/// A folder with a config whose client requests its tokens from that URL. A CA of its own is trusted if
-/// there is one.
-pub(crate) fn folder_for(url: &str, ca: Option<&str>) -> TempDir {
-    let mut config = format!(
-        "[clients.acme]\nclient_id = \"{CLIENT_ID}\"\nclient_secret_file = \"acme.secret\"\n\
-         tokens = [\"data\"]\ntoken_url = \"{url}\"\n"
-    );
-    if ca.is_some() {
-        config.push_str("ca_file = \"ca.pem\"\n");
-    }
-    let folder = common::folder(&config);
-    if let Some(ca) = ca {
-        fs::write(folder.path().join("ca.pem"), ca).unwrap();
-    }
-    folder
-}
-
-/// The same for a sandbox of that name.
+/// A folder with the config of a sandbox with that name.
 pub(crate) fn named_folder(sandbox: &Sandbox) -> TempDir {
     let url = sandbox.token_url().replace("127.0.0.1", NAME);
     folder_for(&url, sandbox.ca_pem().as_deref())
@@ -58,13 +41,13 @@ impl SilentNameServer {
         Self(UdpSocket::bind((address, 53)).unwrap())
     }
 
-    /// Returns once a query comes that has not been waited for before.
+    /// Waits for a query that was not waited for before.
     pub(crate) fn wait_for_query(&self) {
         self.0.set_read_timeout(Some(PATIENCE)).unwrap();
         self.0.recv(&mut [0; 512]).unwrap();
     }
 
-    /// Forgets the queries so far.
+    /// Discards the queries so far.
     pub(crate) fn drain(&self) {
         self.0.set_nonblocking(true).unwrap();
         while self.0.recv(&mut [0; 512]).is_ok() {}
@@ -72,7 +55,7 @@ impl SilentNameServer {
     }
 }
 
-/// An address whose backlog is full: it neither takes a connection nor refuses it.
+/// An address with a full backlog: it neither accepts nor rejects connections.
 pub(crate) fn unanswering_address(address: &str, port: u16) -> (TcpListener, Vec<TcpStream>) {
     let address = SocketAddr::from((address.parse::<IpAddr>().unwrap(), port));
     let listener = TcpListener::bind(address).unwrap();
@@ -83,7 +66,7 @@ pub(crate) fn unanswering_address(address: &str, port: u16) -> (TcpListener, Vec
     (listener, taken)
 }
 
-/// Passes connections to that address on to the same port of 127.0.0.1.
+/// Forwards connections from that address to the same port of 127.0.0.1.
 pub(crate) fn relay(address: &str, port: u16) {
     let listener = TcpListener::bind((address, port)).unwrap();
     thread::spawn(move || {
@@ -101,7 +84,7 @@ pub(crate) fn relay(address: &str, port: u16) {
     });
 }
 
-/// A server that passes on what it is sent, and answers nothing.
+/// A server that records what it receives and answers nothing.
 pub(crate) fn eavesdropper(address: &str) -> (u16, Receiver<String>) {
     let listener = TcpListener::bind((address, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! Lookups of the token endpoint's host: slow, unanswered, or with addresses that lead nowhere.
+//! Name lookups of the token endpoint: slow, unanswered, or with unreachable addresses.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,23 +11,23 @@ use domo_sandbox::Sandbox;
 use super::common::wait::until;
 use super::common::{CANARY_SECRET, CLIENT_ID, Daemon, HOUR, check, parts, timed, token};
 use super::hosts::{
-    SilentNameServer, eavesdropper, folder_for, named_folder, named_sandbox, port, relay,
-    unanswering_address,
+    SilentNameServer, eavesdropper, named_folder, named_sandbox, port, relay, unanswering_address,
 };
 use super::namespace::{set_hosts, set_resolv_conf};
 use super::programs::dnsmasq;
+use crate::common::folder_for;
 
 const ADDRESS: &str = "--address=/api.domo.test/127.0.0.1";
 
-/// How long a token may take where the first name server is dead.
+/// How long a token may take if the first name server does not answer.
 const LATE: Duration = Duration::from_secs(8);
 
-/// SIGTERM ends a daemon within 2 s while it looks a name up at that name server.
+/// Checks that SIGTERM ends a daemon within 2 s during a lookup at that name server.
 fn assert_stops_during_a_lookup(sandbox: &Sandbox, server: &SilentNameServer) {
     let daemon = Daemon::start_in(named_folder(sandbox));
     server.wait_for_query();
     daemon.signal("-TERM");
-    let (took, (code, log)) = timed(|| daemon.ended());
+    let (took, (code, log)) = timed(|| daemon.wait_with_log());
     assert_eq!(code, Some(0), "{log}");
     assert!(took < Duration::from_secs(2), "{took:?}");
     server.drain();
@@ -36,7 +36,7 @@ fn assert_stops_during_a_lookup(sandbox: &Sandbox, server: &SilentNameServer) {
 #[test]
 #[ignore = "network_cases_pass_in_their_own_namespaces runs it"]
 fn dead_first_name_server_delays_a_token_and_each_renewal_by_its_timeout() {
-    // The time limit of a renewal is a tenth of this.
+    // A tenth of this is the time limit of a renewal.
     let sandbox = named_sandbox(Duration::from_secs(100));
     let dead = SilentNameServer::bind("10.9.0.200");
     let _dnsmasq = dnsmasq(&[ADDRESS]);
@@ -107,7 +107,7 @@ fn init(folder: &Path, url: &str) -> (Option<i32>, String, String) {
 #[ignore = "network_cases_pass_in_their_own_namespaces runs it"]
 fn check_and_init_end_at_their_limit_if_no_name_server_answers() {
     let sandbox = named_sandbox(HOUR);
-    // With three of them the resolver would wait for longer than the limit.
+    // With three name servers the resolver would wait for longer than the limit.
     let addresses = ["10.9.0.200", "10.9.0.201", "10.9.0.202"];
     let dead = addresses.map(SilentNameServer::bind);
     set_resolv_conf(
@@ -126,7 +126,7 @@ fn check_and_init_end_at_their_limit_if_no_name_server_answers() {
             [("check", check), ("init", init.join().unwrap())]
         {
             assert_eq!(code, Some(75), "{name}: {stdout}{stderr}");
-            // What a lookup of 15 s needs, and no more than the limit of 20 s.
+            // A lookup of 15 s within the limit of 20 s.
             let seconds = took.as_secs();
             assert!((15..22).contains(&seconds), "{name}: {took:?} {stderr}");
             assert!(stderr.contains("api.domo.test"), "{name}: {stderr}");
@@ -151,7 +151,7 @@ fn localhost_that_is_another_host_receives_no_secret() {
     assert_ne!(code, Some(0), "{stderr}");
 }
 
-/// `check --online` gets a token of a sandbox of that name.
+/// Checks that `check --online` gets a token from a sandbox with that name.
 fn assert_reached(sandbox: &Sandbox) {
     let config = named_folder(sandbox);
     let (code, stdout, stderr) = check(&config.path().join("config.toml"), &["--online"]);

@@ -1,5 +1,4 @@
-//! Cases in network, mount and PID namespaces of their own: an interface of loopback alone, and files of
-//! their own in the place of some of `/etc`.
+//! Runs each case in its own network, mount and PID namespaces, with loopback only and its own files in `/etc`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +9,7 @@ use rustix::process::geteuid;
 
 use super::programs::are_installed;
 
-/// The variable with the folder of a case. Only a case that has been started in its namespace has it.
+/// The variable with the folder of a case. It is set only within the namespaces of a case.
 const FOLDER: &str = "NETWORK_TEST_FOLDER";
 
 /// Addresses besides those of loopback.
@@ -27,7 +26,7 @@ shift
 exec "$@"
 "#;
 
-/// The command that makes the namespaces. When a case has ended, its other processes are killed.
+/// The command that creates the namespaces. When a case has ended, its other processes are killed.
 const UNSHARE: [&str; 7] = [
     "unshare",
     "--net",
@@ -38,7 +37,7 @@ const UNSHARE: [&str; 7] = [
     "--mount-proc",
 ];
 
-/// Runs ignored tests of this file, each in its own namespaces, at the same time.
+/// Runs ignored tests of this crate, each in its own namespaces, at the same time.
 pub(crate) fn run_all(cases: &[&str]) {
     if !geteuid().is_root() {
         println!("skipped: only root can make network namespaces");
@@ -62,8 +61,8 @@ pub(crate) fn run_all(cases: &[&str]) {
     let outputs: Vec<(&str, Output)> = thread::scope(|scope| {
         let run = |case| (case, scope.spawn(move || run(case)));
         let running: Vec<_> = cases.iter().copied().map(run).collect();
-        let ended = running.into_iter();
-        ended
+        let results = running.into_iter();
+        results
             .map(|(case, run)| (case, run.join().unwrap()))
             .collect()
     });

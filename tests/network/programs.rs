@@ -1,13 +1,13 @@
-//! Programs that tests start, and end with the test.
+//! Programs that tests start, and that end with the test.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Where root's programs are, also if an ordinary user's `PATH` lacks them.
+/// Directories of system programs, also if an ordinary user's `PATH` lacks them.
 const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// The path of a program of the system, if it is installed.
+/// Returns the path of a system program, if it is installed.
 pub(crate) fn installed(name: &str) -> Option<PathBuf> {
     let mut paths = DIRECTORIES
         .iter()
@@ -15,7 +15,7 @@ pub(crate) fn installed(name: &str) -> Option<PathBuf> {
     paths.find(|path| path.exists())
 }
 
-/// Whether all of these are installed; else prints that the test is skipped.
+/// Returns whether all of these are installed; otherwise prints that the test is skipped.
 pub(crate) fn are_installed(names: &[&str]) -> bool {
     let missing: Vec<_> = names
         .iter()
@@ -27,7 +27,7 @@ pub(crate) fn are_installed(names: &[&str]) -> bool {
     missing.is_empty()
 }
 
-/// A program in the background.
+/// A process that is terminated when dropped.
 pub(crate) struct Running(Child);
 
 impl Running {
@@ -38,14 +38,14 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Gently, so that it ends its own helpers.
+        // By SIGTERM, so that it ends its own helpers.
         let pid = self.0.id().to_string();
         let _ = Command::new("kill").args(["-TERM", &pid]).status();
         let _ = self.0.wait();
     }
 }
 
-/// A dnsmasq on 127.0.0.53 that answers what these arguments say.
+/// A dnsmasq on 127.0.0.53 with these arguments.
 pub(crate) fn dnsmasq(arguments: &[&str]) -> Running {
     let mut command = Command::new(installed("dnsmasq").unwrap());
     command.args([

@@ -15,7 +15,7 @@ use super::common::wait::until;
 use super::common::{CANARY_SECRET, CLIENT_ID, Daemon, check, folder, parts, token};
 use super::programs::{Running, are_installed, installed};
 
-/// What squid lets through, besides its defaults.
+/// squid's permissions besides its defaults.
 const ALL: &str = "http_access allow all\n";
 
 /// Accepts two logins. squid sends each as a line, with `%` escaped.
@@ -35,7 +35,7 @@ struct Squid {
 }
 
 impl Squid {
-    /// Starts one with these lines in its config, whose port is `PORT` and whose folder is `FOLDER`.
+    /// Starts squid with these config lines, in which `PORT` and `FOLDER` are replaced.
     fn start(folder: TempDir, lines: &str) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
         let port = free.unwrap().port();
@@ -58,7 +58,7 @@ impl Squid {
         fs::write(folder.path().join("logins"), LOGINS).unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
         if geteuid().is_root() {
-            // squid gives root's rights up.
+            // squid drops root's privileges.
             let owned = Command::new("chown")
                 .args(["-R", "proxy:proxy", path])
                 .status();
@@ -78,7 +78,7 @@ impl Squid {
         }
     }
 
-    /// One that requires a login.
+    /// A squid that requires a login.
     fn with_login() -> Self {
         let lines = "auth_param basic program /bin/sh FOLDER/logins\n\
                      acl known proxy_auth REQUIRED\nhttp_access allow known\nhttp_access deny all\n";
@@ -89,7 +89,7 @@ impl Squid {
         format!("proxy = \"http://127.0.0.1:{}\"\n", self.port)
     }
 
-    /// How many CONNECT requests it has answered with that status.
+    /// Returns how many CONNECT requests it answered with that status.
     fn answered(&self, status: &str) -> usize {
         let log = fs::read_to_string(self.folder.path().join("access.log")).unwrap_or_default();
         let start = format!("{status} CONNECT ");
@@ -117,7 +117,7 @@ fn client(name: &str, url: &str, tokens: &str, lines: &str) -> String {
     )
 }
 
-/// A folder with a config, a CA and a proxy's login.
+/// A folder with a config, a CA and a proxy login.
 fn folder_with(config: &str, ca: &str, login: &str) -> TempDir {
     let folder = folder(config);
     fs::write(folder.path().join("ca.pem"), ca).unwrap();
@@ -161,7 +161,7 @@ fn wrong_login_is_tried_once_and_a_corrected_one_within_a_second() {
     let (code, _, stderr) = check_online(&folder);
     assert_eq!(code, Some(78), "{stderr}");
     assert!(stderr.contains("proxy_auth_file"), "{stderr}");
-    // squid writes its log when a connection has ended.
+    // squid writes its log at the end of a connection.
     until(|| {
         (squid.answered("407") > 0)
             .then_some(())
@@ -226,8 +226,8 @@ fn response_of_a_proxy_without_a_tunnel_is_named() {
                 .then_some(())
                 .ok_or("not logged")
         });
-        let place = format!("127.0.0.1:{}", squid.port);
-        for word in [status, "proxy", &place] {
+        let address = format!("127.0.0.1:{}", squid.port);
+        for word in [status, "proxy", &address] {
             assert!(stderr.contains(word), "{word} in {stderr}");
         }
     }
@@ -290,7 +290,7 @@ fn proxy_that_intercepts_tls_is_trusted_by_its_ca_alone() {
          acl step1 at_step SslBump1\nssl_bump peek step1\nssl_bump bump all\n{ALL}"
     );
     let squid = Squid::start(authority, &lines);
-    // squid makes no certificates for addresses.
+    // squid creates no certificates for addresses.
     let url = sandbox.token_url().replace("127.0.0.1", "localhost");
     let config = client("acme", &url, "[\"data\"]", &squid.line());
     let (code, _, stderr) = check_online(&folder_with(&config, &origin, ""));

@@ -9,14 +9,14 @@ use domo_sandbox::Sandbox;
 
 use super::common::wait::until;
 use super::common::{CANARY_SECRET, CLIENT_ID, Daemon, check, parts, token};
-use super::hosts::folder_for;
 use super::namespace::folder;
 use super::programs::{are_installed, installed};
+use crate::common::folder_for;
 
 const LOCAL: &str = "/usr/local/share/ca-certificates";
 
-/// Puts copies over the directories that `update-ca-certificates` reads and writes, so that the
-/// machine's store stays as it is.
+/// Mounts copies over the directories that `update-ca-certificates` reads and writes, so that the machine's store
+/// stays unchanged.
 const COPY: &str = r#"
 set -e
 for directory in /etc/ssl /usr/local/share/ca-certificates; do
@@ -30,7 +30,7 @@ fn update() {
     let mut command = Command::new(installed("update-ca-certificates").unwrap());
     let hooks = folder().join("hooks");
     fs::create_dir_all(&hooks).unwrap();
-    // The hooks are other programs' and write to their own stores.
+    // Hooks belong to other programs and write to their own stores.
     let output = command.arg("--hooksdir").arg(hooks).output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
@@ -53,8 +53,7 @@ fn added_ca_is_trusted_and_removed_one_distrusted_at_the_next_attempt() {
         .start()
         .unwrap();
     sandbox.stop_listening().unwrap();
-    // After a refused connection the next attempt is due within seconds; after a TLS failure it would be
-    // a minute.
+    // After a refused connection the next attempt follows within seconds; after a TLS failure it would be a minute.
     let config = folder_for(&sandbox.token_url(), None);
     let path = config.path().join("config.toml");
     let mut daemon = Daemon::start_in(config);
@@ -71,7 +70,7 @@ fn added_ca_is_trusted_and_removed_one_distrusted_at_the_next_attempt() {
     update();
     let before = sandbox.requests().len();
     daemon.wait_for_log("cause=tls");
-    // A request that was under way while the store was changed may have got through.
+    // A request that was in flight while the store changed may have succeeded.
     let after = sandbox.requests().len();
     assert!(after <= before + 1, "{before} requests, then {after}");
     let connections = sandbox.connections();
@@ -79,7 +78,7 @@ fn added_ca_is_trusted_and_removed_one_distrusted_at_the_next_attempt() {
     assert_eq!(code, Some(75), "{stderr}");
     assert_eq!(sandbox.requests().len(), after, "the secret was sent");
     assert!(sandbox.connections() > connections);
-    // Tokens from before stay valid until they expire.
+    // Earlier tokens stay valid until they expire.
     until(|| match parts(&daemon.ask(&["--timeout", "1s", "data"])) {
         (Some(75), _, stderr) if stderr.contains("can't be trusted") => Ok(()),
         other => Err(other),

@@ -282,7 +282,7 @@ impl Callers {
             Some(held)
                 if held.since == now
                     && held
-                        .before
+                        .previous
                         .as_ref()
                         .is_some_and(|(text, end)| is(text, *end)) =>
             {

@@ -6,14 +6,7 @@
 //! tries; (d) an error never replaces a valid token; (e) no token in any refusal, log line or `Debug`. Each caller is
 //! answered by its deadline, each watcher receives the current state, and in the end everything recovers.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a panic fails the test, and a skipped test prints why"
-)]
+#![cfg(test)]
 
 mod callers;
 mod clock;
@@ -155,7 +148,7 @@ fn constantly_changing_credentials_cause_three_requests_then_one_per_interval() 
         // The last one is good.
         valid: step % 2 == 1,
     };
-    // A change each second, for the lifetime is a thousand seconds.
+    // A change each second, because the lifetime is a thousand seconds.
     let ops: Vec<Op> = (0..40)
         .flat_map(|step| [rotate(step), Op::Pass(1)])
         .collect();

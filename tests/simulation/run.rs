@@ -17,7 +17,7 @@ use crate::domo::{Domo, Key, SimSource};
 use crate::log::Log;
 use crate::logins;
 
-/// All sets there may be; the first client has more than it may fetch at once.
+/// All scope sets; the first client has more than it may fetch concurrently.
 const SETS: [(&str, &str); 6] = [
     ("acme", "audit"),
     ("acme", "dashboard"),

@@ -1,4 +1,4 @@
-//! A daemon, its folder, and the helper, for these tests.
+//! A daemon, its folder, and the helper.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -20,13 +20,13 @@ use windows_permissions::wrappers::SetSecurityInfo;
 
 pub(crate) const CLIENT_ID: &str = "441e307a-b2a1-4a99-8561-174e5b153fe1";
 
-/// Not 64 hex digits, so that nothing hides it but the care it is owed.
+/// Not 64 hex digits, so that no filter for tokens hides it.
 pub(crate) const CANARY_SECRET: &str = "c4nary-secret-never-to-be-seen";
 
 /// How long an event is waited for before a test fails; only ever reached by a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A caller's end of a pipe, with nothing said yet.
+/// The client's end of a pipe on which nothing was sent yet.
 pub(crate) fn call(pipe: &str) -> fs::File {
     const PIPE_BUSY: i32 = 231;
     let mut options = fs::OpenOptions::new();
@@ -38,7 +38,7 @@ pub(crate) fn call(pipe: &str) -> fs::File {
     }
 }
 
-/// Returns once `done`, which nothing tells of.
+/// Polls until `done`.
 pub(crate) fn wait_until(done: impl Fn() -> bool) {
     let end = boot_now() + PATIENCE;
     while !done() {
@@ -72,7 +72,7 @@ pub(crate) fn program(name: &str) -> Command {
     command
 }
 
-/// Exit code, standard output and standard error.
+/// Returns exit code, standard output and standard error.
 pub(crate) fn parts(command: &mut Command) -> (Option<i32>, String, String) {
     with_input(command, "")
 }
@@ -80,7 +80,7 @@ pub(crate) fn parts(command: &mut Command) -> (Option<i32>, String, String) {
 pub(crate) fn with_input(command: &mut Command, line: &str) -> (Option<i32>, String, String) {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // One that reads nothing may have ended.
+    // A process that reads nothing may have ended.
     let _ = writeln!(stdin, "{line}");
     drop(stdin);
     let output = child.wait_with_output().unwrap();
@@ -98,7 +98,7 @@ pub(crate) fn first_line(from: impl Read) -> String {
     line
 }
 
-/// Gives everyone these rights to a file, besides us.
+/// Gives everyone these rights to a file, besides the current user.
 pub(crate) fn open_to_everyone(path: &Path, rights: &str) {
     let us = domo_token_client::owner::current_user().unwrap();
     let list = format!("D:P(A;;FA;;;{us})(A;;{rights};;;WD)");
@@ -124,7 +124,7 @@ impl Folder {
         Self { folder, name }
     }
 
-    /// With a config of a client `acme` at `sandbox`, and its secret.
+    /// A folder with the config of a client `acme` at `sandbox`, and its secret.
     pub(crate) fn with_config(name: &str, sandbox: &Sandbox) -> Self {
         let folder = Self::new(name);
         let url = sandbox.token_url();
@@ -163,7 +163,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it on a pipe of its own and waits until it listens.
+    /// Starts a daemon on its own pipe and waits until it listens.
     pub(crate) fn start(folder: Folder) -> Self {
         let pipe = format!(
             r"\\.\pipe\domo-token-{}-{}",
@@ -196,7 +196,7 @@ impl Daemon {
         daemon
     }
 
-    /// The daemon's command on the config in `folder`, with the loudest log.
+    /// The daemon's command with the config in `folder` and the log level `trace`.
     pub(crate) fn command(folder: &Folder, pipe: &str) -> Command {
         let mut command = program("domo-tokend");
         command.arg("--config").arg(folder.file("config.toml"));
@@ -228,13 +228,13 @@ impl Daemon {
         command
     }
 
-    /// Kills it, and gives its folder back.
+    /// Kills it and returns its folder.
     pub(crate) fn kill(mut self) -> Folder {
         self.end();
         std::mem::replace(&mut self.folder, Folder::new("none"))
     }
 
-    /// Kills it, and gives all that it has logged.
+    /// Kills it and returns its log.
     pub(crate) fn kill_for_log(mut self) -> String {
         self.end();
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {

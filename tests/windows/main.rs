@@ -1,14 +1,7 @@
 //! The real programs over a named pipe, on Windows or under wine: `just windows`.
 
 #![cfg(windows)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a panic fails the test, and a skipped test prints why"
-)]
+#![cfg(test)]
 
 mod host;
 
@@ -25,7 +18,7 @@ use domo_token_client::{Broker, Error};
 
 use host::{CANARY_SECRET, Daemon, Folder, PATIENCE, parts, program, wait_until};
 
-/// The token, alone on its line.
+/// Returns the token on standard output.
 fn token_of(daemon: &Daemon, arguments: &[&str]) -> String {
     let (code, stdout, stderr) = parts(&mut daemon.helper(arguments));
     assert_eq!(code, Some(0), "{stderr}");
@@ -85,8 +78,8 @@ fn hundred_callers_receive_one_token_with_one_request_to_domo() {
                 })
             })
             .collect();
-        let ended = callers.into_iter().map(|caller| caller.join().unwrap());
-        ended.collect()
+        let results = callers.into_iter().map(|caller| caller.join().unwrap());
+        results.collect()
     });
     assert_eq!(tokens.len(), 100);
     assert!(tokens.iter().all(|token| *token == tokens[0]));
@@ -109,7 +102,7 @@ fn protocol_violation_closes_the_connection_and_others_are_served() {
         let mut pipe = host::call(&daemon.pipe());
         pipe.write_all(frame).unwrap();
         let mut answer = Vec::new();
-        // The end of a pipe is an error or the end of a file, as it comes.
+        // The end of a pipe is either an error or the end of a file.
         let _ = pipe.read_to_end(&mut answer);
         assert_eq!(answer, b"", "{frame:?}");
     }
@@ -326,7 +319,7 @@ fn watch_keeps_its_file_and_no_output_contains_the_secret() {
     assert!(log.contains("token obtained"), "{log}");
 }
 
-/// What the daemon answers over HTTP.
+/// Returns the daemon's response over HTTP.
 fn fetched(port: u16, path: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     write!(

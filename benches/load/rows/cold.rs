@@ -1,4 +1,4 @@
-//! L5: a thousand at once where nothing is cached.
+//! L5: a thousand concurrent callers with an empty cache.
 
 use std::io;
 use std::time::Duration;

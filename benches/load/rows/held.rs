@@ -1,4 +1,4 @@
-//! L2: the client crate while it holds a token.
+//! L2: the client crate with a cached token.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::stand::Stand;
 
 const HOUR: Duration = Duration::from_secs(3599);
 
-/// Calls of one round.
+/// Calls in one round.
 const CALLS: u32 = 100_000;
 
 pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
@@ -38,7 +38,7 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Asks that often.
+/// Requests a token that many times.
 pub(crate) fn ask(broker: &Broker, calls: u32) -> io::Result<()> {
     for _call in 0..calls {
         std::hint::black_box(broker.token("data").map_err(io::Error::other)?);
@@ -46,7 +46,7 @@ pub(crate) fn ask(broker: &Broker, calls: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// How many more system calls a process makes for a thousand more calls.
+/// Returns the additional system calls of a thousand more calls.
 fn system_calls(socket: &Path) -> io::Result<Option<f64>> {
     let (Some(few), Some(many)) = (traced(socket, 1000)?, traced(socket, 2000)?) else {
         return Ok(None);
@@ -54,7 +54,7 @@ fn system_calls(socket: &Path) -> io::Result<Option<f64>> {
     Ok(Some(many - few))
 }
 
-/// All system calls of this very program while it asks that often.
+/// Returns the number of system calls of this program for that many calls.
 fn traced(socket: &Path, calls: u32) -> io::Result<Option<f64>> {
     let mut command = Command::new("strace");
     command.args(["-f", "-c", "-U", "calls", "-o", "/dev/stderr"]);

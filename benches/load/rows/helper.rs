@@ -85,14 +85,14 @@ fn helper(program: &Path, socket: &Path) -> Command {
     command
 }
 
-/// The median time of each kind, run in turn.
+/// Returns the median duration of each kind, run alternately.
 fn round(kinds: &mut [Command; 4]) -> io::Result<[Duration; 4]> {
     let mut spans: [Vec<Duration>; 4] = Default::default();
     for _process in 0..PROCESSES {
         for (command, spans) in kinds.iter_mut().zip(&mut spans) {
             command.stdin(Stdio::null()).stdout(Stdio::null());
-            let (span, ended) = timed(|| command.status());
-            if !ended?.success() {
+            let (span, wait) = timed(|| command.status());
+            if !wait?.success() {
                 return Err(io::Error::other(format!("{command:?} failed")));
             }
             spans.push(span);
@@ -101,7 +101,7 @@ fn round(kinds: &mut [Command; 4]) -> io::Result<[Duration; 4]> {
     Ok(spans.map(|mut spans| quantile(&mut spans, 0.5)))
 }
 
-/// The most resident memory of the helper, in MiB.
+/// Returns the peak memory of the helper, in MiB.
 fn memory(floors: &Floors, program: &Path, socket: &Path) -> io::Result<f64> {
     let mut command = Command::new(floors.path("rss"));
     command.arg(program).arg("data").env_clear();

@@ -1,4 +1,4 @@
-//! L8: a daemon that nobody asks.
+//! L8: an idle daemon.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -13,7 +13,7 @@ use crate::stand::{Stand, daemon_command, start};
 
 const HOUR: Duration = Duration::from_secs(3599);
 
-/// How long after its first token a daemon still puts things away.
+/// How long a daemon still releases memory after its first token.
 const SETTLE: Duration = Duration::from_secs(12);
 
 /// `WatchdogSec=` of `systemd/domo-tokend.service`, in microseconds.
@@ -48,13 +48,13 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
     ])
 }
 
-/// Starts its daemon again, with somebody that it has to tell how it goes, as systemd would be.
+/// Restarts the daemon with a socket for its notifications, as systemd does.
 fn watch_over(stand: &mut Stand) -> io::Result<()> {
     stand.daemon.signal(Signal::TERM)?;
-    stand.daemon.ended()?;
+    stand.daemon.wait()?;
     let path = stand.folder.path().join("notify.sock");
     let manager = UnixDatagram::bind(&path)?;
-    // It ends with this process, and keeps nothing.
+    // It ends with this process, and stores nothing.
     std::thread::spawn(move || while manager.recv(&mut [0; 4096]).is_ok() {});
     let mut command = daemon_command(stand.folder.path());
     command.env("NOTIFY_SOCKET", path);

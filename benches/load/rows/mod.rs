@@ -18,7 +18,7 @@ pub(crate) use held::ask;
 
 type Measure = fn(&Plan) -> io::Result<Vec<Row>>;
 
-/// What measures each row.
+/// The functions that measure each row.
 pub(crate) const ALL: [(&str, Measure); 8] = [
     ("L1", helper::run),
     ("L2", held::run),

@@ -1,4 +1,4 @@
-//! L9: a storm of callers while Domo is down.
+//! L9: load while Domo is down.
 
 use std::io;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::machine::{SERVER_CORE, pin};
 use crate::report::{Bar, Row};
 use crate::stand::{Floors, PATIENCE, Stand};
 
-/// Renewal is tried from 8 s on at the earliest and 16 s at the latest, so that the token outlives
-/// the storm that follows.
+/// Renewal is attempted at 8 s at the earliest and 16 s at the latest, so that the token is valid during the load
+/// that follows.
 const LIFETIME: Duration = Duration::from_secs(20);
 
-/// The sandbox's tokens are longer, a refusal's words are not.
+/// The sandbox's tokens are longer than the message of a refusal.
 const TOKEN: usize = 600;
 
-/// How long callers storm.
+/// The duration of the load.
 const STORM: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
@@ -30,11 +30,11 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
         let stand = Stand::plain(LIFETIME)?;
         let floors = Floors::build(&stand)?;
         pin(SERVER_CORE);
-        let before = storm(&stand, &floors)?;
+        let before = load_callers(&stand, &floors)?;
         stand.sandbox.always(Fault::status(503));
         let failed = stand.sandbox.wait_for_requests(2, PATIENCE);
         failed.map_err(|few| io::Error::other(few.to_string()))?;
-        let during = storm(&stand, &floors)?;
+        let during = load_callers(&stand, &floors)?;
         half.push_ratio(during.0, before.0);
         worst.push_ratio(during.1, before.1);
         let asked = u32::try_from(stand.sandbox.requests().len() - 1);
@@ -50,8 +50,8 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
     ])
 }
 
-/// One caller that asks without a rest: the median and the 99th of a hundred.
-fn storm(stand: &Stand, floors: &Floors) -> io::Result<(Duration, Duration)> {
+/// One caller that sends requests continuously. Returns the median and the 99th percentile.
+fn load_callers(stand: &Stand, floors: &Floors) -> io::Result<(Duration, Duration)> {
     let mut caller = Caller::connect(&stand.socket())?;
     caller.first(&floors.request)?;
     let request = floors.request.get(HELLO..).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! L10: what a scope set costs, be there a hundred or ten thousand.
+//! L10: the cost of a scope set with a hundred and with ten thousand of them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,24 +15,24 @@ use crate::machine::{CALLER_CORE, pin, processor_time, status};
 use crate::report::{Bar, Row};
 use crate::stand::{CLIENT_ID, PATIENCE, Running, SECRET, client, start_daemon, write_config};
 
-/// Sets of each client.
+/// Scope sets of each client.
 const SETS: usize = 10;
 
-/// Clients, from few to many.
+/// Numbers of clients.
 const SIZES: [usize; 3] = [10, 100, 1000];
 
 const HOUR: Duration = Duration::from_secs(3599);
 
-/// What one size cost.
+/// The cost at one size.
 struct Cost {
     sets: f64,
     /// Until it listens.
     start: f64,
-    /// Until the same config, read again, is in force.
+    /// Until the same config, read again, is applied.
     reload: f64,
     /// Processor time for each token fetched, in seconds.
     fetch: f64,
-    /// Resident bytes for each set beyond those of the smallest.
+    /// Resident bytes for each scope set beyond those of the smallest size.
     resident: f64,
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn run(_: &Plan) -> io::Result<Vec<Row>> {
             exponent(|cost| cost.reload).into(),
             Bar::AtMost(1.1),
         ),
-        // For each, so that a logarithm is all it may grow by.
+        // Per scope set, so that it may grow only by a logarithm.
         Row::new(
             "L10",
             name("one fetch"),
@@ -88,7 +88,7 @@ fn cost(clients: usize) -> io::Result<Cost> {
     let sandbox = sandbox.lifetime(HOUR).start()?;
     let mut config = String::new();
     for number in 0..clients {
-        // Writing to a string can't fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             config,
             "{}",
@@ -135,7 +135,7 @@ fn cost(clients: usize) -> io::Result<Cost> {
     })
 }
 
-/// From the signal until the log says that the config was loaded anew.
+/// Returns the time from the signal until the log line of the reload.
 fn reload(daemon: &Running, folder: &Path) -> io::Result<Duration> {
     let log = folder.join("broker.log");
     let loads = || Ok::<_, io::Error>(fs::read_to_string(&log)?.matches("config loaded").count());
@@ -144,7 +144,7 @@ fn reload(daemon: &Running, folder: &Path) -> io::Result<Duration> {
     daemon.signal(rustix::process::Signal::HUP)?;
     while loads()? == before {
         if now() > start + PATIENCE {
-            return Err(io::Error::other("the config isn't loaded anew"));
+            return Err(io::Error::other("the config was not reloaded"));
         }
         std::thread::yield_now();
     }

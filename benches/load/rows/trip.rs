@@ -1,4 +1,4 @@
-//! L3: a round trip against servers that do nothing else.
+//! L3: a round trip, compared with servers that do nothing else.
 
 use std::io;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use domo_token_protocol::greeting::{GREETING, HELLO};
 
 use crate::Plan;
-use crate::caller::{Caller, Crowd};
+use crate::caller::{Caller, Connections};
 use crate::figures::{Rounds, now, quantile, timed};
 use crate::machine::{CALLER_CORE, SERVER_CORE, pin, processor_time};
 use crate::report::{Bar, Row};
@@ -15,11 +15,11 @@ use crate::stand::{Floors, Stand};
 
 const HOUR: Duration = Duration::from_secs(3599);
 
-/// Round trips of one round.
+/// Round trips in one round.
 const TRIPS: usize = 4000;
 
-/// Connections of the crowd.
-const CROWD: usize = 64;
+/// Connections of the load.
+const CONNECTIONS: usize = 64;
 
 pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
     let stand = Stand::plain(HOUR)?;
@@ -63,19 +63,20 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
     pin(CALLER_CORE);
     let (mut rate, mut work) = (Rounds::default(), Rounds::default());
     for _round in 0..plan.rounds {
-        let (ours, our_work) = crowd(&broker, &floors, stand.daemon.pid(), plan.span)?;
-        let (floor, floor_work) = crowd(&raw, &floors, epoll.pid(), plan.span)?;
+        let (ours, our_work) = load(&broker, &floors, stand.daemon.pid(), plan.span)?;
+        let (floor, floor_work) = load(&raw, &floors, epoll.pid(), plan.span)?;
         rate.push(ours / floor);
         work.push(our_work / floor_work);
     }
-    let name = format!("answers a second to {CROWD} connections: part of a raw epoll server's");
+    let name =
+        format!("answers a second to {CONNECTIONS} connections: part of a raw epoll server's");
     rows.push(Row::new("L3", name, rate, Bar::AtLeast(0.70)));
     let name = "processor time for each of these answers: times the raw server's".to_owned();
     rows.push(Row::new("L3", name, work, Bar::None));
     Ok(rows)
 }
 
-/// The median and the 99th of a hundred.
+/// Returns the median and the 99th percentile.
 fn trips(socket: &Path, floors: &Floors) -> io::Result<(Duration, Duration)> {
     let mut caller = Caller::connect(socket)?;
     caller.first(&floors.request)?;
@@ -92,7 +93,7 @@ fn trips(socket: &Path, floors: &Floors) -> io::Result<(Duration, Duration)> {
     Ok((quantile(&mut spans, 0.5), quantile(&mut spans, 0.99)))
 }
 
-/// The median time to connect, ask and close.
+/// Returns the median duration of a connection with one request.
 fn connections(socket: &Path, floors: &Floors) -> io::Result<Duration> {
     let mut spans = Vec::with_capacity(TRIPS / 4);
     for _trip in 0..TRIPS / 4 {
@@ -105,13 +106,13 @@ fn connections(socket: &Path, floors: &Floors) -> io::Result<Duration> {
     Ok(quantile(&mut spans, 0.5))
 }
 
-/// Answers a second, and what each costs the server in nanoseconds.
-fn crowd(socket: &Path, floors: &Floors, server: u32, span: Duration) -> io::Result<(f64, f64)> {
-    let mut crowd = Crowd::connect(socket, CROWD, &floors.request)?;
+/// Returns the responses per second, and the server's nanoseconds for each.
+fn load(socket: &Path, floors: &Floors, server: u32, span: Duration) -> io::Result<(f64, f64)> {
+    let mut load = Connections::connect(socket, CONNECTIONS, &floors.request)?;
     let request = floors.request.get(HELLO..).unwrap_or_default();
     let before = processor_time(server);
     let start = now();
-    let rate = crowd.rate(request, floors.answer.len() - GREETING, span)?;
+    let rate = load.rate(request, floors.answer.len() - GREETING, span)?;
     let answered = rate * (now() - start).as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a second or so in nanoseconds")]
     let work = (processor_time(server) - before) as f64;

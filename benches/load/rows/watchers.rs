@@ -1,4 +1,4 @@
-//! L4: ten thousand who watch and wait.
+//! L4: ten thousand watchers.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,10 +15,10 @@ use crate::machine::{CALLER_CORE, memory, pin, raise_descriptors};
 use crate::report::{Bar, Row};
 use crate::stand::{PATIENCE, Stand, opening};
 
-/// Who watches.
+/// The number of watchers.
 const WATCHERS: u32 = 10_000;
 
-/// A lifetime whose token may be renewed again after two seconds.
+/// A lifetime whose token can be renewed again after two seconds.
 const LIFETIME: Duration = Duration::from_secs(40);
 
 const LIMITS: &str = "[limits]\nconnections = 12000\nconnections_per_user = 12000\n\
@@ -26,7 +26,7 @@ const LIMITS: &str = "[limits]\nconnections = 12000\nconnections_per_user = 1200
 
 pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
     raise_descriptors(12_000)?;
-    let (mut each, mut all_told) = (Rounds::default(), Rounds::default());
+    let (mut each, mut all_notified) = (Rounds::default(), Rounds::default());
     for _round in 0..plan.rounds.min(3) {
         let stand = Stand::start(LIFETIME, &["data"], LIMITS)?;
         pin(CALLER_CORE);
@@ -35,24 +35,24 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
         let before = own(stand.daemon.pid());
         let mut watchers = Watchers::connect(&stand.socket())?;
         each.push((own(stand.daemon.pid()) - before) * 1024.0 / f64::from(WATCHERS));
-        all_told.push(renewal(&stand, &mut watchers)?.as_secs_f64());
+        all_notified.push(renewal(&stand, &mut watchers)?.as_secs_f64());
     }
     let count = WATCHERS;
     let name = format!("{count} idle watchers: the daemon's own memory, bytes each");
-    let told = format!("{count} watchers: all have a new token, seconds after it was asked for");
+    let title = format!("{count} watchers: all have a new token, seconds after it was asked for");
     Ok(vec![
         Row::new("L4", name, each, Bar::AtMost(2048.0)),
-        Row::new("L4", told, all_told, Bar::AtMost(1.0)),
+        Row::new("L4", title, all_notified, Bar::AtMost(1.0)),
     ])
 }
 
-/// Memory that is the daemon's alone and no file's, in KiB.
+/// Returns the daemon's private anonymous memory, in KiB.
 fn own(pid: u32) -> f64 {
     let kib = memory(pid, "Anonymous").unwrap_or_default();
     u32::try_from(kib).map_or(f64::NAN, f64::from)
 }
 
-/// From the request for a new token until the last watcher has it.
+/// Returns the time from the request for a new token until the last watcher has it.
 fn renewal(stand: &Stand, watchers: &mut Watchers) -> io::Result<Duration> {
     let broker = stand.broker()?;
     let old = broker.token("data").map_err(io::Error::other)?.generation();
@@ -77,12 +77,12 @@ fn renewal(stand: &Stand, watchers: &mut Watchers) -> io::Result<Duration> {
 struct Watchers {
     streams: Vec<UnixStream>,
     poller: rustix::fd::OwnedFd,
-    /// Bytes of one answer.
+    /// The length of one response.
     answer: usize,
 }
 
 impl Watchers {
-    /// All of them, each with its first token.
+    /// Connects all of them, each with its first token.
     fn connect(socket: &Path) -> io::Result<Self> {
         let poller = epoll::create(CreateFlags::CLOEXEC)?;
         let request = opening(&Request::Watch(Asked {

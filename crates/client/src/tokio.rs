@@ -8,7 +8,7 @@
 //! ```
 //! # #[cfg(unix)] {
 //! # mod fake { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake/mod.rs")); }
-//! # let fake = fake::Fake::generous();
+//! # let fake = fake::Fake::granting();
 //! # let path = fake.path();
 //! use domo_token_client::tokio::Broker;
 //!

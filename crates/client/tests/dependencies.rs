@@ -1,9 +1,9 @@
-//! What an app links with this crate stays small.
+//! The dependencies of this crate stay few.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// The most crates of others in the tree, build-time ones included.
+/// The maximum number of third-party crates in the tree, including build-time ones.
 const MOST: usize = 23;
 
 #[test]

@@ -1,7 +1,7 @@
 //! A process that forks while its threads use the broker.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+#![cfg(test)]
 
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;
@@ -22,20 +22,20 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use fake::{Fake, HOUR, PATIENCE, granted, token, token_with, wait_until};
 
-/// What `job` comes to in a forked child.
+/// Returns the result of `job` in a forked child.
 fn in_a_child(job: impl FnOnce() -> bool) -> bool {
-    let (mut says, mut told) = UnixStream::pair().unwrap();
+    let (mut sender, mut receiver) = UnixStream::pair().unwrap();
     match fork().unwrap() {
         Fork::Child => {
             let done = catch_unwind(AssertUnwindSafe(job)).unwrap_or(false);
-            let _ = says.write_all(&[u8::from(done)]);
+            let _ = sender.write_all(&[u8::from(done)]);
             end()
         }
         Fork::Parent(child) => {
-            drop(says);
+            drop(sender);
             let mut done = [0];
-            told.set_read_timeout(Some(PATIENCE)).unwrap();
-            let _ = told.read_exact(&mut done);
+            receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+            let _ = receiver.read_exact(&mut done);
             let _ = kill_process(Pid::from_raw(child).unwrap(), Signal::KILL);
             waitpid(child).unwrap();
             done == [1]
@@ -43,18 +43,17 @@ fn in_a_child(job: impl FnOnce() -> bool) -> bool {
     }
 }
 
-/// Ends a forked child: neither by unwinding, as the test's harness is the parent's, nor by `exit`,
-/// which takes a lock that another thread of the parent's may have had at the fork.
+/// Ends a forked child. It must not unwind, because the test harness is the parent's, nor `exit`, which takes a
+/// lock that another thread of the parent may have held at the fork.
 fn end() -> ! {
-    // Without effect on the first process of a namespace.
+    // Has no effect on the first process of a namespace.
     let _ = kill_process(getpid(), Signal::KILL);
     abort()
 }
 
-/// Runs the test of that name once more, as the first process of a PID namespace of its own; `false`
-/// in that process, which is to go on with the test. Where there can be no namespace it says so.
+/// Runs the test with that name again, as the first process of a PID namespace. Returns `false` in that process,
+/// which then runs the test. Where no namespace can be created, prints that the test is skipped.
 #[cfg(target_os = "linux")]
-#[allow(clippy::print_stdout, reason = "a skipped test prints why")]
 fn runs_as_first_process(name: &str) -> bool {
     const INSIDE: &str = "FIRST_PROCESS_OF_A_PID_NAMESPACE";
     if std::env::var_os(INSIDE).is_some() {
@@ -74,13 +73,13 @@ fn runs_as_first_process(name: &str) -> bool {
     test.arg(std::env::current_exe().unwrap());
     test.args(["--exact", name, "--nocapture"]).env(INSIDE, "1");
     let output = test.output().unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{told}\n{output:?}");
-    assert!(told.contains("1 passed"), "{told}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{stdout}\n{output:?}");
+    assert!(stdout.contains("1 passed"), "{stdout}");
     true
 }
 
-/// A broker whose tokens tell for which connection and scope they were asked.
+/// A broker whose tokens name the connection and the scope of their request.
 fn identifying_connections() -> Fake {
     Fake::start(|number, mut peer| {
         while let Some(Request::Token(TokenRequest { asked, .. }) | Request::Watch(asked)) =
@@ -114,11 +113,11 @@ fn child_makes_its_own_connection_and_the_parents_stays_open() {
 
 #[test]
 fn child_does_not_wait_for_a_request_of_its_parent() {
-    let (word, words) = channel::<()>();
-    let words = Mutex::new(words);
-    let fake = Fake::answering(move |before, _| {
-        if before == 0 {
-            words.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+    let (release, releases) = channel::<()>();
+    let releases = Mutex::new(releases);
+    let fake = Fake::answering(move |earlier, _| {
+        if earlier == 0 {
+            releases.lock().unwrap().recv_timeout(PATIENCE).unwrap();
         }
         token(7)
     });
@@ -127,14 +126,13 @@ fn child_does_not_wait_for_a_request_of_its_parent() {
         let asking = scope.spawn(|| broker.token("data"));
         fake.wait_for_requests(1);
         assert!(in_a_child(|| broker.token("data").is_ok()));
-        word.send(()).unwrap();
+        release.send(()).unwrap();
         assert!(asking.join().unwrap().is_ok());
     });
     assert_eq!(fake.requests(), 2);
 }
 
-/// Tells the threads that it is over once it is dropped, by a panic as well: a scope waits for them
-/// before it goes on to unwind.
+/// Stops the threads when dropped, also by a panic: a scope waits for them before it unwinds.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -173,15 +171,15 @@ fn child_forked_at_any_moment_gets_tokens() {
 
 #[test]
 fn threads_of_a_parent_go_on_when_its_child_ends() {
-    let (word, words) = channel::<()>();
-    let words = Mutex::new(words);
-    // A second watch is told nothing new. Whenever the first token is given, the other one outlives
-    // it, and so takes its place.
+    let (release, releases) = channel::<()>();
+    let releases = Mutex::new(releases);
+    // A second watch receives no new token. Whenever the first token is returned, the other one expires later, and
+    // replaces it.
     let fake = Fake::start(move |number, mut peer| {
         while let Some(request) = peer.request() {
             peer.answer(&token_with(7, HOUR, HOUR / 2));
             if number == 1 && matches!(request, Request::Watch(_)) {
-                words.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                releases.lock().unwrap().recv_timeout(PATIENCE).unwrap();
                 peer.answer(&token(8));
             }
         }
@@ -191,7 +189,7 @@ fn threads_of_a_parent_go_on_when_its_child_ends() {
     fake.wait_for_requests(1);
     let mut only = Some(broker);
     assert!(in_a_child(|| only.take().is_some()));
-    word.send(()).unwrap();
+    release.send(()).unwrap();
     let broker = only.unwrap();
     wait_until(|| broker.token("data").unwrap().generation() == 8);
 }
@@ -221,7 +219,7 @@ fn child_with_its_parents_pid_in_another_namespace_makes_its_own_connection() {
     assert_eq!(fake.connections(), 4);
 }
 
-/// Forks a process whose id is `wanted`, in a PID namespace where nothing else is started meanwhile.
+/// Forks a process with the id `wanted`, in a PID namespace where nothing else starts meanwhile.
 #[cfg(target_os = "linux")]
 fn fork_as(wanted: i32) -> Fork {
     std::fs::write("/proc/sys/kernel/ns_last_pid", (wanted - 1).to_string()).unwrap();
@@ -235,43 +233,43 @@ fn grandchild_with_a_reused_pid_makes_its_own_connection() {
         return;
     }
     let fake = identifying_connections();
-    let (mut gone, mut wait) = UnixStream::pair().unwrap();
-    let (mut says, mut told) = UnixStream::pair().unwrap();
+    let (mut exit_sender, mut exit_receiver) = UnixStream::pair().unwrap();
+    let (mut sender, mut receiver) = UnixStream::pair().unwrap();
     let Fork::Parent(first) = fork().unwrap() else {
         // Its connection is idle when its child is forked.
         let broker = fake.broker();
         let own = std::process::id();
         assert!(broker.token("1").is_ok());
         if let Fork::Child = fork().unwrap() {
-            // Until the first process is gone, and its id free.
-            wait.read_exact(&mut [0]).unwrap();
+            // Until the first process has ended and its id is free.
+            exit_receiver.read_exact(&mut [0]).unwrap();
             if let Fork::Child = fork_as(i32::try_from(own).unwrap()) {
                 let asked = || broker.token("2").unwrap().generation() == 1_000_002;
                 let same = std::process::id() == own;
                 let done = same && catch_unwind(AssertUnwindSafe(asked)).unwrap_or(false);
-                says.write_all(&[u8::from(same), u8::from(done)]).unwrap();
+                sender.write_all(&[u8::from(same), u8::from(done)]).unwrap();
             }
         }
         end();
     };
-    drop(says);
+    drop(sender);
     assert_eq!(waitpid(first).unwrap(), Signal::KILL.as_raw());
-    gone.write_all(&[0]).unwrap();
+    exit_sender.write_all(&[0]).unwrap();
     let mut seen = [0; 2];
-    told.set_read_timeout(Some(PATIENCE)).unwrap();
-    told.read_exact(&mut seen).unwrap();
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+    receiver.read_exact(&mut seen).unwrap();
     assert_eq!(seen, [1, 1], "the same id; a connection of its own");
 }
 
 #[cfg(feature = "tokio")]
 #[test]
 fn child_that_drops_a_watch_does_not_affect_its_parents_connection() {
-    let (word, words) = channel::<()>();
-    let words = Mutex::new(words);
+    let (release, releases) = channel::<()>();
+    let releases = Mutex::new(releases);
     let fake = Fake::start(move |_, mut peer| {
         while peer.request().is_some() {
             peer.answer(&token(7));
-            words.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+            releases.lock().unwrap().recv_timeout(PATIENCE).unwrap();
             peer.answer(&token(8));
         }
     });
@@ -287,7 +285,7 @@ fn child_that_drops_a_watch_does_not_affect_its_parents_connection() {
     assert_eq!(next(&mut watch), 7);
     let mut only = Some(watch);
     assert!(in_a_child(|| only.take().is_some()));
-    word.send(()).unwrap();
+    release.send(()).unwrap();
     assert_eq!(next(&mut only.unwrap()), 8);
     assert_eq!(fake.connections(), 2, "the broker's own and the watch's");
 }

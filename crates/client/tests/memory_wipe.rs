@@ -1,7 +1,7 @@
-//! How often a token's text is in an app's memory.
+//! How often the text of a token is in an app's memory.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+#![cfg(test)]
 
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;
@@ -16,15 +16,15 @@ use domo_token_protocol::messages::{Response, TokenText};
 
 use fake::{Fake, renewed};
 
-/// Names the socket to the app.
+/// The variable that names the socket.
 const SOCKET: &str = "WIPED_SOCKET";
 
-/// Not to be found but where a token was.
+/// A text that occurs only where a token was.
 fn text(generation: u64) -> String {
     format!("c4nary{generation}-{}", "k5Tz".repeat(150))
 }
 
-/// How often `what` is in the memory of the process of that number.
+/// Returns how often `what` is in the memory of a process.
 fn found_in_memory(pid: u32, what: &str) -> usize {
     let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
@@ -36,7 +36,7 @@ fn found_in_memory(pid: u32, what: &str) -> usize {
         let from = u64::from_str_radix(from, 16).unwrap();
         let to = u64::from_str_radix(to, 16).unwrap();
         let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
-        // What can't be read, such as the kernel's own pages, holds nothing of ours.
+        // Some pages, such as the kernel's, cannot be read.
         if memory.read_exact_at(&mut bytes, from).is_ok() {
             let starts = bytes.windows(what.len());
             found += starts.filter(|bytes| *bytes == what.as_bytes()).count();
@@ -81,8 +81,8 @@ fn token_text_is_in_memory_once_while_cached_and_nowhere_after() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let said = BufReader::new(app.stdout.take().unwrap());
-    let mut said = said.lines().map_while(Result::ok);
+    let stdout = BufReader::new(app.stdout.take().unwrap());
+    let mut stdout = stdout.lines().map_while(Result::ok);
     let steps = [
         ("asked", 1, 0),
         ("written into a header", 1, 0),
@@ -90,7 +90,7 @@ fn token_text_is_in_memory_once_while_cached_and_nowhere_after() {
         ("dropped", 0, 0),
     ];
     for (what, first, second) in steps {
-        let line = said.find(|line| line.contains("done: ")).unwrap();
+        let line = stdout.find(|line| line.contains("done: ")).unwrap();
         assert!(line.ends_with(what), "{line}");
         let found = [1, 2].map(|generation| found_in_memory(app.id(), &text(generation)));
         assert_eq!(found, [first, second], "{what}");

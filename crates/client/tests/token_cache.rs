@@ -1,13 +1,13 @@
-//! Tokens in memory: when they are given with nobody asked, and who asks when not.
+//! Cached tokens: when they are returned without a request, and when a call requests another one.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+#![cfg(test)]
 
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;
 
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -16,35 +16,18 @@ use domo_token_client::{Broker, Error};
 use domo_token_protocol::BootTime;
 use domo_token_protocol::messages::{RefusalKind, Renew, Request, Response};
 
-use fake::{Fake, HOUR, PATIENCE, holding, refusal, renewed, token, token_with, wait_until};
+use fake::{Fake, HOUR, PATIENCE, refusal, token, token_with, wait_until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A token in its last minute: with less left than the margin, and long to live for a test.
+/// A token within the margin before its expiry, which is still valid for as long as a test runs.
 fn expiring(generation: u64) -> Response {
     token_with(generation, HOUR, Duration::from_secs(30))
 }
 
-/// Runs `job` on that many threads at once.
-fn at_once<T: Send>(count: usize, job: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    let start = Barrier::new(count);
-    thread::scope(|scope| {
-        let (job, start) = (&job, &start);
-        let run = move |number| {
-            start.wait();
-            job(number)
-        };
-        let threads: Vec<_> = (0..count)
-            .map(|number| scope.spawn(move || run(number)))
-            .collect();
-        let ended = threads.into_iter().map(thread::ScopedJoinHandle::join);
-        ended.map(Result::unwrap).collect()
-    })
-}
-
 #[test]
 fn cached_token_is_returned_without_a_broker_for_every_spelling_of_its_set() {
-    let fake = Fake::generous();
+    let fake = Fake::granting();
     let broker = fake.broker();
     for spelling in ["data user", "user,data", "user data"] {
         assert_eq!(broker.token(spelling).unwrap().generation(), 7);
@@ -79,9 +62,9 @@ fn same_scope_set_of_two_clients_is_cached_separately() {
 
 #[test]
 fn token_in_its_last_minute_or_tenth_is_requested_again() {
-    let fake = Fake::answering(|before, request| {
+    let fake = Fake::answering(|earlier, request| {
         assert_eq!(request.min_ttl_ms, None);
-        match before {
+        match earlier {
             0..3 => expiring(1),
             3 => token_with(2, Duration::from_secs(20), Duration::from_millis(1900)),
             _ => token_with(3, Duration::from_secs(20), Duration::from_secs(15)),
@@ -96,13 +79,13 @@ fn token_in_its_last_minute_or_tenth_is_requested_again() {
 
 #[test]
 fn min_ttl_beyond_the_cached_token_is_requested_from_the_broker() {
-    let fake = Fake::answering(|before, request| {
+    let fake = Fake::answering(|earlier, request| {
         let needs = [None, Some(3_000_000), None, Some(2_000_000)];
-        assert_eq!(request.min_ttl_ms, needs[before]);
+        assert_eq!(request.min_ttl_ms, needs[earlier]);
         token_with(
-            u64::try_from(before).unwrap(),
+            u64::try_from(earlier).unwrap(),
             HOUR,
-            Duration::from_secs(1000) * (u32::try_from(before).unwrap() + 1),
+            Duration::from_secs(1000) * (u32::try_from(earlier).unwrap() + 1),
         )
     });
     let broker = fake.broker();
@@ -115,13 +98,13 @@ fn min_ttl_beyond_the_cached_token_is_requested_from_the_broker() {
     assert_eq!(broker.token("data").unwrap().generation(), 0);
     assert_eq!(with("data", 900).unwrap().generation(), 0, "from memory");
     assert_eq!(with("data", 3000).unwrap().generation(), 1);
-    // With none in memory any is asked for first, and held for those who need no more.
-    let fake = Fake::answering(|before, request| {
-        assert_eq!(request.min_ttl_ms, [None, Some(3_000_000)][before]);
+    // Without a cached token, one without conditions is requested first and cached for others.
+    let fake = Fake::answering(|earlier, request| {
+        assert_eq!(request.min_ttl_ms, [None, Some(3_000_000)][earlier]);
         token_with(
-            u64::try_from(before).unwrap(),
+            u64::try_from(earlier).unwrap(),
             HOUR,
-            Duration::from_secs(2000) * (u32::try_from(before).unwrap() + 1),
+            Duration::from_secs(2000) * (u32::try_from(earlier).unwrap() + 1),
         )
     });
     let broker = fake.broker();
@@ -143,8 +126,8 @@ fn valid_token_outlasts_the_broker_and_an_expired_one_does_not() {
     });
     let broker = fake.broker();
     let first = broker.token("data").unwrap();
-    let dead = broker.token("user").unwrap();
-    wait_until(|| dead.expires_in().is_zero());
+    let expired = broker.token("user").unwrap();
+    wait_until(|| expired.expires_in().is_zero());
     drop(fake);
     let start = boot_now();
     for _ in 0..100 {
@@ -164,8 +147,8 @@ fn valid_token_outlasts_the_broker_and_an_expired_one_does_not() {
 
 #[test]
 fn hanging_broker_delays_a_caller_with_a_valid_token_by_a_second() {
-    let fake = Fake::answering(|before, _| {
-        if before > 0 {
+    let fake = Fake::answering(|earlier, _| {
+        if earlier > 0 {
             thread::park();
         }
         expiring(1)
@@ -180,7 +163,7 @@ fn hanging_broker_delays_a_caller_with_a_valid_token_by_a_second() {
 
 #[test]
 fn decision_of_the_broker_overrides_a_valid_token_and_is_not_cached() {
-    let fake = Fake::answering(|before, _| match before {
+    let fake = Fake::answering(|earlier, _| match earlier {
         1 => refusal(RefusalKind::NotPermitted),
         2 => refusal(RefusalKind::Unavailable),
         _ => expiring(1),
@@ -198,115 +181,6 @@ fn decision_of_the_broker_overrides_a_valid_token_and_is_not_cached() {
 }
 
 #[test]
-fn thousand_concurrent_threads_share_one_request() {
-    let (fake, word) = holding(|_| token(7));
-    let broker = fake.broker().with_timeout(PATIENCE);
-    let tokens = thread::scope(|scope| {
-        let asking = scope.spawn(|| at_once(1000, |_| broker.token("data").unwrap()));
-        fake.wait_for_requests(1);
-        word.send(()).unwrap();
-        asking.join().unwrap()
-    });
-    assert_eq!(tokens.len(), 1000);
-    assert_eq!((fake.requests(), fake.connections()), (1, 1));
-}
-
-#[test]
-fn waiting_threads_share_the_refusal_of_one_request() {
-    let (fake, word) = holding(|_| refusal(RefusalKind::Denied));
-    let broker = fake.broker().with_timeout(PATIENCE);
-    thread::scope(|scope| {
-        let asking = scope.spawn(|| {
-            at_once(1000, |_| {
-                let error = broker.token("data").unwrap_err();
-                assert!(matches!(error, Error::Denied { .. }), "{error}");
-            })
-        });
-        fake.wait_for_requests(1);
-        // Whoever comes after a refusal asks anew: an error isn't kept.
-        while !asking.is_finished() {
-            let _ = word.send(());
-            thread::yield_now();
-        }
-        asking.join().unwrap();
-    });
-    assert!(fake.requests() < 500, "{}", fake.requests());
-}
-
-#[test]
-fn follower_keeps_its_own_deadline() {
-    let (fake, word) = holding(|_| token(7));
-    let broker = fake.broker().with_timeout(PATIENCE);
-    thread::scope(|scope| {
-        let leader = scope.spawn(|| broker.token("data"));
-        fake.wait_for_requests(1);
-        let hasty = broker.with_timeout(Duration::from_millis(20));
-        let error = hasty.token("data").unwrap_err();
-        assert!(matches!(error, Error::TryLater { .. }), "{error}");
-        word.send(()).unwrap();
-        assert_eq!(leader.join().unwrap().unwrap().generation(), 7);
-    });
-    assert_eq!(fake.requests(), 1);
-}
-
-#[test]
-fn follower_with_more_time_than_the_leader_requests_again() {
-    let fake = Fake::answering(|before, _| {
-        if before == 0 {
-            thread::park();
-        }
-        token(7)
-    });
-    let broker = fake.broker().with_timeout(PATIENCE);
-    thread::scope(|scope| {
-        let hasty = broker.with_timeout(Duration::from_millis(50));
-        let leader = scope.spawn(move || hasty.token("data"));
-        fake.wait_for_requests(1);
-        assert_eq!(broker.token("data").unwrap().generation(), 7);
-        // It may have the other's token to fall back on by the time it gives up.
-        let _ = leader.join().unwrap();
-    });
-    assert_eq!(fake.requests(), 2);
-}
-
-#[test]
-fn caller_without_conditions_does_not_wait_for_a_strict_request() {
-    let (word, words) = channel::<()>();
-    let words = Mutex::new(words);
-    let fake = Fake::answering(move |_, request| {
-        if request.min_ttl_ms.is_none() {
-            return token_with(1, HOUR, MINUTE * 10);
-        }
-        words.lock().unwrap().recv_timeout(PATIENCE).unwrap();
-        token(2)
-    });
-    let broker = fake.broker().with_timeout(PATIENCE);
-    thread::scope(|scope| {
-        let much = scope.spawn(|| broker.request("data").min_ttl(MINUTE * 30).send());
-        fake.wait_for_requests(2);
-        assert_eq!(broker.token("data").unwrap().generation(), 1);
-        word.send(()).unwrap();
-        assert_eq!(much.join().unwrap().unwrap().generation(), 2);
-    });
-    assert_eq!(fake.requests(), 2);
-    assert_eq!(broker.token("data").unwrap().generation(), 2);
-}
-
-#[test]
-fn rejected_token_is_evicted_and_replaced_by_one_request_for_all() {
-    let fake = Fake::answering(|_, request| renewed(request));
-    let broker = fake.broker();
-    let refused = broker.token("data").unwrap();
-    let others = at_once(50, |_| broker.renew(&refused).unwrap().generation());
-    assert_eq!(others, [refused.generation() + 1; 50]);
-    assert_eq!(fake.requests(), 2);
-    // It is in memory, and so is what came in its place.
-    assert_eq!(broker.renew(&refused).unwrap().generation(), 2);
-    assert_eq!(broker.token("data").unwrap().generation(), 2);
-    assert_eq!(fake.requests(), 2);
-}
-
-#[test]
 fn rejected_token_is_not_returned_again_if_there_is_no_other() {
     let fake = Fake::answering(|_, request| match request.renew {
         Some(Renew::Rejected(1)) => refusal(RefusalKind::Unavailable),
@@ -318,14 +192,14 @@ fn rejected_token_is_not_returned_again_if_there_is_no_other() {
         broker.renew(&refused),
         Err(Error::TryLater { .. })
     ));
-    // Whoever doesn't know of it is told what the broker says.
+    // A caller that did not reject the token gets the broker's answer.
     assert_eq!(broker.token("data").unwrap().generation(), 1);
     assert_eq!(fake.requests(), 3);
 }
 
 #[test]
 fn scope_sets_beyond_the_cache_size_are_requested_each_time() {
-    let fake = Fake::generous();
+    let fake = Fake::granting();
     let broker = fake.broker();
     for _ in 0..2 {
         for number in 0..300 {
@@ -358,47 +232,19 @@ fn broker_with_another_clock_does_not_extend_a_token_and_its_token_is_returned()
 }
 
 #[test]
-fn call_outlasts_a_restart_of_the_broker() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("broker.sock");
-    let start = || {
-        Fake::start_at(&path, |_, mut peer| {
-            while let Some(request) = peer.token_request() {
-                peer.answer(&renewed(&request));
-            }
-        })
-    };
-    let fake = start();
-    let broker = fake.broker().with_timeout(PATIENCE);
-    let first = broker.token("data").unwrap();
-    drop(fake);
-    thread::scope(|scope| {
-        let calling = scope.spawn(|| at_once(8, |_| broker.renew(&first).unwrap().generation()));
-        // Who has no more than a second is told by then, and the others still go on.
-        let hasty = broker.with_timeout(Duration::from_secs(1));
-        let error = hasty.token("user").unwrap_err();
-        assert!(matches!(error, Error::NotRunning { .. }), "{error}");
-        assert!(!calling.is_finished());
-        let fake = start();
-        assert_eq!(calling.join().unwrap(), [2; 8]);
-        assert_eq!(fake.requests(), 1);
-    });
-}
-
-#[test]
 fn answer_overtaken_by_a_newer_token_is_not_cached() {
-    let (tell, news) = channel();
-    let (news, tell) = (Mutex::new(news), Mutex::new(tell));
-    let (word, words) = channel::<()>();
-    let words = Mutex::new(words);
+    let (publish, updates) = channel();
+    let (updates, publish) = (Mutex::new(updates), Mutex::new(publish));
+    let (release, releases) = channel::<()>();
+    let releases = Mutex::new(releases);
     let fake = Fake::start(move |_, mut peer| {
         while let Some(request) = peer.request() {
             if matches!(request, Request::Token(_)) {
-                tell.lock().unwrap().send(()).unwrap();
-                words.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                publish.lock().unwrap().send(()).unwrap();
+                releases.lock().unwrap().recv_timeout(PATIENCE).unwrap();
                 peer.answer(&token_with(1, HOUR, MINUTE * 10));
             } else {
-                news.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                updates.lock().unwrap().recv_timeout(PATIENCE).unwrap();
                 peer.answer(&token(2));
             }
         }
@@ -416,31 +262,17 @@ fn answer_overtaken_by_a_newer_token_is_not_cached() {
                 .generation(),
             2
         );
-        word.send(()).unwrap();
+        release.send(()).unwrap();
         assert_eq!(asking.join().unwrap(), 1, "it lives");
     });
     assert_eq!(broker.token("data").unwrap().generation(), 2);
 }
 
-#[test]
-fn dropping_a_broker_during_a_call_does_not_end_it() {
-    let (fake, word) = holding(|_| token(7));
-    let broker = fake.broker().with_timeout(PATIENCE);
-    let calling = thread::spawn({
-        let broker = broker.clone();
-        move || broker.token("data")
-    });
-    fake.wait_for_requests(1);
-    drop(broker);
-    word.send(()).unwrap();
-    assert!(calling.join().unwrap().is_ok());
-}
-
-/// A broker that tells watchers of each token it is given, and counts who is there.
+/// A broker that sends each published token to watchers, and reports closed connections.
 fn notifying() -> (Fake, Sender<Response>, Receiver<()>) {
-    let (tell, news) = channel::<Response>();
-    let (left, leaving) = channel();
-    let news = Arc::new(Mutex::new(news));
+    let (publish, updates) = channel::<Response>();
+    let (closed_sender, closed) = channel();
+    let updates = Arc::new(Mutex::new(updates));
     let fake = Fake::start(move |_, mut peer| {
         while let Some(request) = peer.request() {
             if !matches!(request, Request::Token(_)) {
@@ -451,40 +283,43 @@ fn notifying() -> (Fake, Sender<Response>, Receiver<()>) {
         let mut reader = peer.stream.try_clone().unwrap();
         thread::scope(|scope| {
             let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
-            let gone = Arc::clone(&over);
+            let reader_closed = Arc::clone(&over);
             scope.spawn(move || {
                 let _ = std::io::Read::read(&mut reader, &mut [0]);
-                gone.store(true, std::sync::atomic::Ordering::SeqCst);
+                reader_closed.store(true, std::sync::atomic::Ordering::SeqCst);
             });
             while !over.load(std::sync::atomic::Ordering::SeqCst) {
-                let next = news.lock().unwrap().recv_timeout(Duration::from_millis(5));
+                let next = updates
+                    .lock()
+                    .unwrap()
+                    .recv_timeout(Duration::from_millis(5));
                 if let Ok(response) = next {
                     peer.answer(&response);
                 }
             }
         });
-        let _ = left.send(());
+        let _ = closed_sender.send(());
     });
-    (fake, tell, leaving)
+    (fake, publish, closed)
 }
 
 #[test]
 fn kept_set_is_received_and_not_requested_until_its_broker_is_dropped() {
-    let (fake, tell, leaving) = notifying();
+    let (fake, publish, closed) = notifying();
     let broker = fake.broker();
     broker.keep("data").unwrap();
     broker.keep("data").unwrap();
     fake.wait_for_requests(1);
     for generation in [5, 6] {
-        tell.send(token(generation)).unwrap();
-        // The first call may come before the thread has been told, and ask.
+        publish.send(token(generation)).unwrap();
+        // The first call may come before the thread has received it, and request a token.
         wait_until(|| broker.token("data").unwrap().generation() == generation);
     }
     let asked = fake.requests();
     assert!(broker.token("data").is_ok());
     assert_eq!(fake.requests(), asked);
     drop(broker);
-    leaving.recv_timeout(PATIENCE).unwrap();
+    closed.recv_timeout(PATIENCE).unwrap();
 }
 
 #[test]
@@ -502,24 +337,24 @@ fn denied_set_can_be_kept_again() {
         broker.keep("data").unwrap();
         broker.request("data").send().is_ok()
     };
-    // The second thread is there once the first one has ended.
+    // The second thread starts after the end of the first.
     wait_until(kept);
     assert!(fake.requests() >= 3);
 }
 
 #[test]
 fn watched_token_is_cached_for_all_callers() {
-    let (fake, tell, leaving) = notifying();
+    let (fake, publish, closed) = notifying();
     let broker = fake.broker();
     let mut watch = broker.watch("data").unwrap();
     for generation in [5, 6] {
-        tell.send(token(generation)).unwrap();
+        publish.send(token(generation)).unwrap();
         assert_eq!(watch.next().unwrap().unwrap().generation(), generation);
         assert_eq!(broker.token("data").unwrap().generation(), generation);
     }
     assert_eq!(fake.requests(), 1, "the watch alone");
     drop(watch);
-    leaving.recv_timeout(PATIENCE).unwrap();
+    closed.recv_timeout(PATIENCE).unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 #![cfg(unix)]
 #![cfg(feature = "tokio")]
-#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+#![cfg(test)]
 
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use fake::{Fake, PATIENCE, holding, refusal, renewed, token};
 
-/// Runs a test that ends by itself.
+/// Runs a future to completion.
 fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -42,14 +42,14 @@ async fn wait_for_requests(fake: &Fake, count: usize) {
 
 #[test]
 fn cached_token_is_returned_immediately_and_shared_with_the_blocking_broker() {
-    let fake = Fake::generous();
+    let fake = Fake::granting();
     let blocking = fake.broker();
     let broker = tokio_client::Broker::from(blocking.clone());
     run(async {
         assert_eq!(broker.token("user,data").await.unwrap().generation(), 7);
     });
     assert_eq!(blocking.token("data user").unwrap().generation(), 7);
-    // Outside of any runtime, and ready when first looked at.
+    // Outside of any runtime, and ready when first polled.
     let mut context = Context::from_waker(Waker::noop());
     let held = pin!(broker.token("user,data")).poll(&mut context);
     assert!(matches!(held, Poll::Ready(Ok(_))));
@@ -58,7 +58,7 @@ fn cached_token_is_returned_immediately_and_shared_with_the_blocking_broker() {
 
 #[test]
 fn thousand_concurrent_tasks_share_one_request() {
-    let (fake, word) = holding(|_| token(7));
+    let (fake, release) = holding(|_| token(7));
     run(async {
         let broker = connect(&fake).await;
         let mut tasks = JoinSet::new();
@@ -67,7 +67,7 @@ fn thousand_concurrent_tasks_share_one_request() {
             tasks.spawn(async move { broker.token("data").await.unwrap().generation() });
         }
         wait_for_requests(&fake, 1).await;
-        word.send(()).unwrap();
+        release.send(()).unwrap();
         assert_eq!(tasks.join_all().await, [7; 1000]);
     });
     assert_eq!((fake.requests(), fake.connections()), (1, 1));
@@ -75,18 +75,18 @@ fn thousand_concurrent_tasks_share_one_request() {
 
 #[test]
 fn dropping_the_task_that_leads_a_request_does_not_cancel_it_for_others() {
-    let (fake, word) = holding(|_| token(7));
+    let (fake, release) = holding(|_| token(7));
     run(async {
         let broker = connect(&fake).await;
-        let ours = broker.clone();
-        let first = tokio::spawn(async move { ours.token("data").await });
+        let clone = broker.clone();
+        let first = tokio::spawn(async move { clone.token("data").await });
         wait_for_requests(&fake, 1).await;
-        let ours = broker.clone();
-        let second = tokio::spawn(async move { ours.token("data").await });
+        let clone = broker.clone();
+        let second = tokio::spawn(async move { clone.token("data").await });
         tokio::task::yield_now().await;
         first.abort();
         assert!(first.await.is_err());
-        word.send(()).unwrap();
+        release.send(()).unwrap();
         assert_eq!(second.await.unwrap().unwrap().generation(), 7);
     });
     assert_eq!(fake.requests(), 1);
@@ -94,17 +94,17 @@ fn dropping_the_task_that_leads_a_request_does_not_cancel_it_for_others() {
 
 #[test]
 fn each_task_has_its_own_deadline() {
-    let (fake, word) = holding(|_| token(7));
+    let (fake, release) = holding(|_| token(7));
     run(async {
         let broker = connect(&fake).await;
-        let ours = broker.clone();
-        let patient = tokio::spawn(async move { ours.token("data").await });
+        let clone = broker.clone();
+        let long = tokio::spawn(async move { clone.token("data").await });
         wait_for_requests(&fake, 1).await;
-        let hasty = broker.with_timeout(Duration::from_millis(20));
-        let error = hasty.token("data").await.unwrap_err();
+        let short = broker.with_timeout(Duration::from_millis(20));
+        let error = short.token("data").await.unwrap_err();
         assert!(matches!(error, Error::TryLater { .. }), "{error}");
-        word.send(()).unwrap();
-        assert!(patient.await.unwrap().is_ok());
+        release.send(()).unwrap();
+        assert!(long.await.unwrap().is_ok());
     });
     assert_eq!(fake.requests(), 1);
 }
@@ -144,14 +144,14 @@ fn connecting_without_a_broker_is_not_running() {
 
 #[test]
 fn watch_receives_each_token_and_disconnects_when_dropped() {
-    let (left, leaving) = channel();
-    let left = Mutex::new(left);
+    let (closed_sender, closed) = channel();
+    let closed_sender = Mutex::new(closed_sender);
     let fake = Fake::start(move |_, mut peer| {
         if let Some(Request::Watch(_)) = peer.request() {
             peer.answer(&token(5));
             peer.answer(&token(6));
             let _ = std::io::Read::read(&mut peer.stream, &mut [0]);
-            left.lock().unwrap().send(()).unwrap();
+            closed_sender.lock().unwrap().send(()).unwrap();
         }
     });
     run(async {
@@ -163,7 +163,7 @@ fn watch_receives_each_token_and_disconnects_when_dropped() {
         }
         assert_eq!(broker.token("data").await.unwrap().generation(), 6);
         drop(watch);
-        leaving.recv_timeout(PATIENCE).unwrap();
+        closed.recv_timeout(PATIENCE).unwrap();
     });
     assert_eq!(fake.requests(), 1);
 }
@@ -171,7 +171,7 @@ fn watch_receives_each_token_and_disconnects_when_dropped() {
 #[test]
 fn futures_are_send() {
     fn assert_send<T: Send>(_: &T) {}
-    let fake = Fake::generous();
+    let fake = Fake::granting();
     let broker = tokio_client::Broker::from(fake.broker());
     assert_send(&broker.token("data"));
     assert_send(&broker.request("data").send());

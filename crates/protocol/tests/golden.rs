@@ -1,6 +1,6 @@
 //! Every message of each protocol version as bytes, kept for good: `tests/wire/vVERSION/NAME.hex`.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
+#![cfg(test)]
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -26,7 +26,7 @@ fn versions() -> std::ops::RangeInclusive<u8> {
     OLDEST_VERSION..=VERSION
 }
 
-/// The bytes that are no frames. Those of version 1 are in the description of the protocol alone.
+/// The bytes outside of frames. Those of version 1 are only in the protocol's description.
 fn greetings(version: u8) -> Vec<(String, Vec<u8>)> {
     if version < 2 {
         return Vec::new();
@@ -196,7 +196,7 @@ fn bytes(hex: &str) -> Vec<u8> {
         .collect()
 }
 
-/// Returns the bytes that are kept under that name, after comparing them with those of today.
+/// Compares the bytes with the stored ones of that name, and returns those.
 #[track_caller]
 fn golden(version: u8, name: &str, today: &[u8]) -> Vec<u8> {
     let path = folder(version).join(format!("{name}.hex"));
@@ -283,7 +283,7 @@ fn truncated_and_extended_messages_are_rejected() {
     }
 }
 
-/// The hexdump in the manual is the real one.
+/// The hexdump in the manual matches the bytes.
 #[test]
 fn protocol_document_shows_the_bytes_of_the_golden_frames() {
     let manual = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/protocol.md");

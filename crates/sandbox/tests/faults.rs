@@ -1,4 +1,4 @@
-//! What each fault does on the wire, and what the record shows.
+//! What each fault does on the wire, and what is recorded.
 
 mod common;
 
@@ -9,7 +9,7 @@ use common::{Answer, Connection, GRANT, PATIENCE, SILENCE, ask, basic, call, res
 use domo_sandbox::{Fault, Sandbox};
 use serde_json::json;
 
-/// A token request, and nothing read yet.
+/// A token request of which no response was read yet.
 fn request(sandbox: &Sandbox) -> Connection {
     let mut connection = Connection::open(&sandbox.url(""));
     let credentials = basic("id", "secret");
@@ -18,13 +18,13 @@ fn request(sandbox: &Sandbox) -> Connection {
     connection
 }
 
-/// The answer to a token request that runs into that fault.
+/// Returns the response to a token request with that fault.
 fn with(sandbox: &Sandbox, fault: Fault) -> Answer {
     sandbox.script([fault]);
     ask(sandbox, "data")
 }
 
-/// What the protected resource says to that token.
+/// Requests the protected resource with that token.
 fn resource_status(sandbox: &Sandbox, token: &str) -> u16 {
     resource(sandbox, "/v1/datasets", token).status()
 }

@@ -1,4 +1,4 @@
-//! What the sandbox does without faults, and the program around it.
+//! The sandbox without faults, and its program.
 
 mod common;
 
@@ -17,7 +17,7 @@ use domo_sandbox::program::{DEMO_ID, DEMO_SECRET};
 use domo_sandbox::{Fault, Sandbox};
 use serde_json::{Value, json};
 
-/// An answer with an error in OAuth's shape.
+/// Checks that a response is an OAuth error.
 #[track_caller]
 fn assert_oauth(answer: &Answer, status: u16, error: &str, description: &str) {
     let expected = json!({"error": error, "error_description": description});
@@ -122,7 +122,7 @@ fn ungranted_scopes_and_other_grant_types_get_400_with_oauths_error_body() {
     let refused = [
         post(&url, "id", "secret", "grant_type=password&scope=data"),
         post(&url, "id", "secret", "scope=data"),
-        // A POST's query isn't read.
+        // The query of a POST is not read.
         call(&url, "POST", &query, &basic("id", "secret"), ""),
     ];
     for answer in refused {
@@ -137,20 +137,20 @@ fn ungranted_scopes_and_other_grant_types_get_400_with_oauths_error_body() {
 fn resource_requires_a_valid_token_of_its_scope() {
     let sandbox = sandbox();
     let datasets = |token: &str| resource(&sandbox, "/v1/datasets", token);
-    let living = ask(&sandbox, "data").token();
+    let valid = ask(&sandbox, "data").token();
     let revoked = ask(&sandbox, "data").token();
     sandbox.revoke(&revoked);
     sandbox.set_lifetime(Duration::ZERO);
     let expired = ask(&sandbox, "data");
     assert_eq!(expired.json()["expires_in"], 0);
 
-    assert_eq!(datasets(&living).status(), 200);
-    assert_eq!(datasets(&living).json()[0]["rows"], 2);
+    assert_eq!(datasets(&valid).status(), 200);
+    assert_eq!(datasets(&valid).json()[0]["rows"], 2);
     for token in [&*expired.token(), &revoked, "unknown"] {
         let description = "Cannot convert access token to JSON";
         assert_oauth(&datasets(token), 401, "invalid_token", description);
     }
-    let users = resource(&sandbox, "/v1/users", &living);
+    let users = resource(&sandbox, "/v1/users", &valid);
     assert_eq!(users.status(), 403);
     assert_eq!(users.json()["error"], "insufficient_scope");
     let csv = "Accept: text/csv\r\n";
@@ -179,7 +179,7 @@ fn changes_of_clients_and_lifetimes_keep_issued_tokens_valid() {
     sandbox.add_client("new", "a +%", &["user"]);
     sandbox.set_lifetime(Duration::ZERO);
     assert_eq!(post(&url, "new", "1", GRANT).status(), 401);
-    // OAuth wants credentials form-encoded.
+    // OAuth requires form-encoded credentials.
     let replaced = post(&url, "n%65w", "a+%2B%25", GRANT);
     assert_eq!(replaced.json()["scope"], "user");
     assert_eq!(replaced.json()["expires_in"], 0);
@@ -187,8 +187,8 @@ fn changes_of_clients_and_lifetimes_keep_issued_tokens_valid() {
     sandbox.remove_client("new");
     assert_eq!(post(&url, "new", "a+%2B%25", GRANT).status(), 401);
     assert_eq!(ask(&sandbox, "data").status(), 200);
-    let living = resource(&sandbox, "/v1/datasets", &old.token());
-    assert_eq!(living.status(), 200);
+    let reply = resource(&sandbox, "/v1/datasets", &old.token());
+    assert_eq!(reply.status(), 200);
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn wrong_flags_end_with_2_and_a_taken_port_with_71() {
         ("--fail=199", "199"),
         ("--fail=600", "600"),
     ];
-    // Were a flag taken, the port would end it.
+    // If the flag were accepted, the port would end the program.
     for (flag, named) in cases {
         let (code, stdout, stderr) = run(&["--port", &port, flag]);
         assert_eq!((code, &*stdout), (Some(2), ""), "{flag}: {stderr}");

@@ -1,4 +1,4 @@
-//! The other end of `NOTIFY_SOCKET`.
+//! The receiving end of `NOTIFY_SOCKET`.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -8,20 +8,24 @@ use std::mem::MaybeUninit;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
+use std::process::Command;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::common::wait::until;
 use crate::common::{Daemon, PATIENCE};
 
-/// What the daemon tells systemd, message by message, and what it has it keep, by name.
+/// The messages that the daemon sends to systemd, and the file descriptors that it stores there, by name.
 pub(crate) struct Notified {
     pub(crate) socket: UnixDatagram,
     kept: RefCell<BTreeMap<String, File>>,
 }
 
 impl Notified {
-    pub(crate) fn bind(path: &Path) -> Self {
+    /// Binds a socket in `folder` and passes it to a daemon.
+    pub(crate) fn bind(folder: &Path, daemon: &mut Command) -> Self {
+        let path = folder.join("notify.sock");
+        daemon.env("NOTIFY_SOCKET", &path);
         Self::of(UnixDatagram::bind(path).unwrap())
     }
 
@@ -40,7 +44,7 @@ impl Notified {
         self.try_next().unwrap()
     }
 
-    /// `None` if there is none in time.
+    /// Returns `None` if none arrives in time.
     pub(crate) fn try_next(&self) -> Option<String> {
         let mut buffer = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -64,7 +68,7 @@ impl Notified {
         Some(message)
     }
 
-    /// The one thing that is kept, once it is there.
+    /// Returns the only stored file descriptor, once there is one.
     pub(crate) fn wait_for_kept(&self) -> (String, File) {
         self.wait_for("FDSTORE=1");
         self.wait_for("FDSTOREREMOVE=1");
@@ -73,21 +77,21 @@ impl Notified {
         kept.pop_first().unwrap()
     }
 
-    /// The one thing that is kept once the daemon, which is about to end, has ended.
+    /// Returns the only stored file descriptor after the end of the daemon, which is about to end.
     pub(crate) fn kept_at_end(&self, daemon: &mut Daemon) -> (String, File) {
         self.socket.set_nonblocking(true).unwrap();
-        // What it sends is taken meanwhile: it waits while the queue is full.
+        // Reads meanwhile, because the daemon waits while the queue is full.
         until(|| {
             let has_ended = daemon.has_ended();
             while self.try_next().is_some() {}
-            if has_ended { Ok(()) } else { Err("it runs") }
+            if has_ended { Ok(()) } else { Err("still runs") }
         });
         let mut kept = self.kept.borrow_mut();
         assert_eq!(kept.len(), 1, "{kept:?}");
         kept.pop_first().unwrap()
     }
 
-    /// The next message with that in it.
+    /// Returns the next message that contains `text`.
     pub(crate) fn wait_for(&self, text: &str) -> String {
         loop {
             let message = self.next();

@@ -1,12 +1,12 @@
-//! Who may look into the memory of the helper, and of what it becomes.
+//! Who can read the memory of the helper, and of the command that it becomes.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::common::callers::{STRANGER, is_root, open_daemon};
-use crate::common::namespaces::wrapped;
+use crate::common::callers::{USER_A, is_root, open_daemon};
+use crate::common::process::wrapped;
 use crate::common::wait::until;
 use crate::common::{HOUR, kernel, parts, sandbox, sandbox_and_daemon, token};
 
@@ -17,9 +17,9 @@ fn helper_is_not_dumpable_and_execs_command_is() {
     }
     let sandbox = sandbox(HOUR);
     let daemon = open_daemon(&sandbox, "[\"data\"]", "", "");
-    let as_stranger = |arguments: &[&str]| {
+    let as_user_a = |arguments: &[&str]| {
         let mut command = daemon.helper(arguments);
-        command.uid(STRANGER).gid(STRANGER).current_dir("/");
+        command.uid(USER_A).gid(USER_A).current_dir("/");
         command
     };
     let missing = daemon.folder().join("none.sock");
@@ -28,7 +28,7 @@ fn helper_is_not_dumpable_and_execs_command_is() {
     let get = [&waiting[..], &["data"]].concat();
     let exec = [&["exec"], &waiting[..], &["data", "--", "true"]].concat();
     for arguments in [&["watch", "data"][..], &get, &exec] {
-        let mut child = as_stranger(arguments).spawn().unwrap();
+        let mut child = as_user_a(arguments).spawn().unwrap();
         // Files there belong to root once the process isn't dumpable (proc(5)).
         until(|| {
             let owner = fs::metadata(format!("/proc/{}/mem", child.id())).unwrap();
@@ -37,15 +37,15 @@ fn helper_is_not_dumpable_and_execs_command_is() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    // What a command inherits is as if it had been started without the helper.
+    // A command inherits what it would have without the helper.
     let script = "stat -c %u /proc/self/mem; ulimit -c; ulimit -Hc";
     let mut plain = Command::new("sh");
-    plain.args(["-c", script]).uid(STRANGER).gid(STRANGER);
+    plain.args(["-c", script]).uid(USER_A).gid(USER_A);
     let plain = parts(&plain.current_dir("/").output().unwrap());
     let exec = ["exec", "data", "--", "sh", "-c", script];
-    let exec = as_stranger(&exec).env("PATH", "/usr/bin:/bin").output();
+    let exec = as_user_a(&exec).env("PATH", "/usr/bin:/bin").output();
     assert_eq!(parts(&exec.unwrap()), plain);
-    assert!(plain.1.starts_with(&format!("{STRANGER}\n")), "{plain:?}");
+    assert!(plain.1.starts_with(&format!("{USER_A}\n")), "{plain:?}");
 }
 
 #[test]
@@ -54,16 +54,16 @@ fn caller_below_exec_is_identified() {
         return;
     }
     let sandbox = sandbox(HOUR);
-    let rule = format!("[clients.acme.access]\ndata = {{ users = [{STRANGER}] }}\n");
+    let rule = format!("[clients.acme.access]\ndata = {{ users = [{USER_A}] }}\n");
     let daemon = open_daemon(&sandbox, "[\"data\"]", "", &rule);
     let helper = env!("CARGO_BIN_EXE_domo-token");
     let exec = ["exec", "data", "--", helper, "--explain", "data"];
     let mut command = daemon.helper(&exec);
-    command.uid(STRANGER).gid(STRANGER).current_dir("/");
+    command.uid(USER_A).gid(USER_A).current_dir("/");
     let (code, stdout, stderr) = parts(&command.output().unwrap());
     assert_eq!(code, Some(0), "{stderr}");
     assert!(
-        stdout.contains(&format!("seen as: uid {STRANGER}")),
+        stdout.contains(&format!("seen as: uid {USER_A}")),
         "{stdout}"
     );
 }

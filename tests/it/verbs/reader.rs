@@ -1,14 +1,15 @@
-//! Commands that print repeatedly end when standard output has no reader any more.
+//! Commands that print repeatedly end when the reader of standard output closes it.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
+use crate::common::process::{KillOnDrop, wait_for_exit};
 use crate::common::wait::until;
 use crate::common::{HOUR, helper, sandbox_and_daemon, secrecy};
 
@@ -18,29 +19,21 @@ const COMMANDS: [&[&str]; 3] = [
     &["status", "--watch", "--json"],
 ];
 
-/// A command that doesn't outlast its test.
-struct Running(Child);
+struct Running(KillOnDrop);
 
 impl Running {
     fn start(command: &mut Command) -> Self {
-        Self(command.spawn().unwrap())
+        Self(KillOnDrop(command.spawn().unwrap()))
     }
 
-    /// Waits for its end, of which it prints no error.
+    /// Waits until it exits with 74, and checks that it has printed no error.
     fn assert_ends(mut self, what: &str) {
-        let status = until(|| self.0.try_wait().unwrap().ok_or("it goes on"));
+        let status = wait_for_exit(&mut self.0);
         let mut stderr = String::new();
         let mut pipe = self.0.stderr.take().unwrap();
         pipe.read_to_string(&mut stderr).unwrap();
         secrecy::assert_none("standard error", &stderr);
         assert_eq!((status.code(), stderr.as_str()), (Some(74), ""), "{what}");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -108,7 +101,7 @@ fn watch_and_status_continue_where_no_reader_is_needed() {
     };
     let children: Vec<Running> = COMMANDS.into_iter().flat_map(start).collect();
     for child in &children {
-        // The one that waits for the end of a reader, too.
+        // Includes the thread that waits for the reader to close.
         until(|| {
             let tasks = std::fs::read_dir(format!("/proc/{}/task", child.0.id()));
             let count = tasks.unwrap().count();

@@ -1,4 +1,4 @@
-//! Signals: what ends the helper, as the first process of a PID namespace too, and what it hands on.
+//! Signals: how they end the helper, also as PID 1, and what its command inherits.
 
 use std::fs;
 use std::path::Path;
@@ -6,8 +6,9 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::watch::wait_for;
-use crate::common::namespaces::{can_be_made, wrapped};
+use super::watch::wait_for_token;
+use crate::common::namespaces::can_be_made;
+use crate::common::process::{KillOnDrop, wait_for_exit, wrapped};
 use crate::common::wait::until;
 use crate::common::{HOUR, helper, parts, sandbox_and_daemon};
 
@@ -18,7 +19,7 @@ const TERMINATING: [(Signal, i32); 4] = [
     (Signal::TERM, 15),
 ];
 
-/// A mask of `/proc/PID/status`.
+/// Returns a mask of `/proc/PID/status`.
 fn mask(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     mask_in(&status, name)
@@ -29,9 +30,9 @@ fn mask_in(status: &str, name: &str) -> u64 {
     line.map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap())
 }
 
-/// A command in a PID namespace of its own.
+/// A command in a PID namespace.
 struct FirstProcess {
-    unshare: Child,
+    unshare: KillOnDrop,
     pid: u32,
 }
 
@@ -40,7 +41,7 @@ impl FirstProcess {
         let words = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
         let mut command = wrapped(&words, command);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
-        let unshare = command.spawn().unwrap();
+        let unshare = KillOnDrop(command.spawn().unwrap());
         let id = unshare.id();
         let pid = until(|| {
             let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
@@ -55,20 +56,11 @@ impl FirstProcess {
         until(|| is_handled().then_some(()).ok_or("no handler"));
     }
 
-    /// Its exit code after that signal.
+    /// Sends that signal and returns the exit code.
     fn end_by(mut self, signal: Signal) -> Option<i32> {
         let pid = Pid::from_raw(self.pid.cast_signed()).unwrap();
         kill_process(pid, signal).unwrap();
-        let status = until(|| self.unshare.try_wait().unwrap().ok_or("it goes on"));
-        status.code()
-    }
-}
-
-impl Drop for FirstProcess {
-    fn drop(&mut self) {
-        // Of a test that has failed; its child is killed with it.
-        let _ = self.unshare.kill();
-        let _ = self.unshare.wait();
+        wait_for_exit(&mut self.unshare).code()
     }
 }
 
@@ -100,7 +92,7 @@ fn first_process_of_a_pid_namespace_ends_by_signals_wherever_it_waits() {
     }
     for (signal, number) in TERMINATING {
         let first = FirstProcess::start(&daemon.helper(&["watch", "--to", to, "data"]));
-        wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+        wait_for_token(&file);
         assert_eq!(first.end_by(signal), Some(128 + number));
         assert!(!file.exists());
     }
@@ -146,7 +138,7 @@ fn watch_leaves_signals_ignored_that_were_ignored_when_it_was_started() {
     let file = daemon.folder().join("token");
     let watch = daemon.helper(&["watch", "--to", file.to_str().unwrap(), "data"]);
     let mut child = with_signals(&[], &watch).spawn().unwrap();
-    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    wait_for_token(&file);
     assert_eq!(mask(child.id(), "SigIgn:") & 0b111, 0b101);
     assert_eq!(mask(child.id(), "SigCgt:") & 0b111, 0b010);
     end(&mut child, &file);

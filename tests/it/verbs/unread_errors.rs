@@ -1,4 +1,4 @@
-//! Commands that go on, and whose standard error nobody reads: a full pipe, or a terminal after Ctrl-S.
+//! Commands whose standard error nobody reads: a full pipe, or a terminal after Ctrl-S.
 
 use std::io::{ErrorKind, Write, pipe};
 use std::os::fd::OwnedFd;
@@ -10,11 +10,12 @@ use rustix::fs::{CWD, Mode, OFlags, fcntl_setfl, openat};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Action, tcflow};
 
-use super::watch::{kill, wait_for};
+use super::watch::{wait_for, wait_for_token};
+use crate::common::process::send_signal;
 use crate::common::sandbox_and_daemon;
 use crate::common::wait::until;
 
-/// Both ends of a pipe that has no room left.
+/// Both ends of a pipe that is full.
 fn full_pipe() -> (OwnedFd, OwnedFd) {
     let (reader, writer) = pipe().unwrap();
     fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
@@ -50,12 +51,12 @@ fn watch_removes_its_file_and_ends_with_an_unread_standard_error() {
         let file = daemon.folder().join("token");
         let arguments = ["watch", "--wait", "--to", file.to_str().unwrap(), "data"];
         let mut child = daemon.helper(&arguments).stderr(stderr).spawn().unwrap();
-        wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+        wait_for_token(&file);
         sandbox.always(Fault::status(503));
         wait_for(&file, |text| text.is_none());
         sandbox.recover();
-        wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
-        kill(&child, "-TERM");
+        wait_for_token(&file);
+        send_signal(child.id(), "-TERM");
         let status = until(|| child.try_wait().unwrap().ok_or("it goes on"));
         assert_eq!(status.signal(), Some(15));
         assert!(!file.exists());

@@ -5,16 +5,16 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command};
 use std::time::Duration;
 
 use domo_sandbox::Fault;
 use serde_json::Value;
 
 use super::traced;
+use crate::common::process::send_signal;
 use crate::common::wait::until;
 use crate::common::{
-    self, Daemon, HOUR, config_text, helper, parts, rests, sandbox, sandbox_and_daemon, token,
+    self, Daemon, HOUR, config_text, helper, parts, pauses, sandbox, sandbox_and_daemon, token,
 };
 
 #[test]
@@ -40,16 +40,21 @@ fn watch_prints_each_new_token_as_a_line() {
     watch.wait().unwrap();
 }
 
-/// Waits until the file holds something that `suits`.
-pub(super) fn wait_for(path: &Path, suits: impl Fn(Option<&str>) -> bool) {
+/// Waits until `condition` holds for the file's text, or for `None` if there is no file.
+pub(super) fn wait_for(path: &Path, condition: impl Fn(Option<&str>) -> bool) {
     until(|| {
         let text = fs::read_to_string(path).ok();
-        if suits(text.as_deref()) {
+        if condition(text.as_deref()) {
             Ok(())
         } else {
             Err(text)
         }
     });
+}
+
+/// Waits until the file holds a token.
+pub(super) fn wait_for_token(path: &Path) {
+    wait_for(path, |text| text.is_some_and(|text| text.len() > 600));
 }
 
 #[test]
@@ -119,7 +124,7 @@ fn watch_fails_as_get_does_without_a_first_token() {
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
     sandbox.recover();
-    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    wait_for_token(&file);
     let long = watch(&["--min-ttl", "2h", "--wait", "data"]).output();
     assert_eq!(long.unwrap().status.code(), Some(78));
     assert_eq!(
@@ -144,13 +149,13 @@ fn watch_prints_no_token_below_min_ttl_and_renews_in_time() {
     }
     watch.kill().unwrap();
     watch.wait().unwrap();
-    // By itself the broker renews after 5.6 s at least, but for the first token.
-    let rests = rests(&sandbox.requests());
-    let late = rests
+    // Except for the first token, the broker renews after 5.6 s at the earliest.
+    let pauses = pauses(&sandbox.requests());
+    let late = pauses
         .iter()
         .skip(1)
         .any(|rest| *rest > Duration::from_secs(5));
-    assert!(rests.len() >= 3 && !late, "{rests:?}");
+    assert!(pauses.len() >= 3 && !late, "{pauses:?}");
 }
 
 #[test]
@@ -161,7 +166,7 @@ fn watch_removes_its_file_when_stopped_and_keeps_foreign_files() {
     let start = |mode| {
         let mut command = daemon.helper(&["watch", "--to", to, "--mode", mode, "data"]);
         let child = command.spawn().unwrap();
-        wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+        wait_for_token(&file);
         child
     };
     for (signal, number) in [
@@ -177,14 +182,14 @@ fn watch_removes_its_file_when_stopped_and_keeps_foreign_files() {
         let mut watch = start("0640");
         let mode = fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
-        kill(&watch, signal);
+        send_signal(watch.id(), signal);
         assert_eq!(watch.wait().unwrap().signal(), Some(number));
         assert!(!file.exists());
     }
     let mut watch = start("0600");
     fs::remove_file(&file).unwrap();
     fs::write(&file, "another's").unwrap();
-    kill(&watch, "-TERM");
+    send_signal(watch.id(), "-TERM");
     watch.wait().unwrap();
     assert_eq!(fs::read_to_string(&file).unwrap(), "another's");
     let nowhere = daemon.folder().join("none/token");
@@ -194,21 +199,13 @@ fn watch_removes_its_file_when_stopped_and_keeps_foreign_files() {
     assert!(stderr.contains("make its directory first"), "{stderr}");
 }
 
-pub(super) fn kill(child: &Child, signal: &str) {
-    let status = Command::new("kill")
-        .arg(signal)
-        .arg(child.id().to_string())
-        .status();
-    assert!(status.unwrap().success());
-}
-
 #[test]
 fn watch_file_is_synced_before_it_is_visible() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     token(&daemon.ask(&["data"]));
     let file = daemon.folder().join("token");
     let helper = env!("CARGO_BIN_EXE_domo-token");
-    // Ended by the set's end once the file is there.
+    // The expiry ends it once the file exists.
     let script = format!(
         "{helper} watch --to {} data & until [ -s {0} ]; do :; done; kill $!; wait; true",
         file.display()

@@ -1,30 +1,30 @@
-//! `watch --to` while its file can't be written: on a full or read-only file system, and where its
-//! directory is moved.
+//! `watch --to` while its file cannot be written: on a full or read-only file system, and while its directory is
+//! moved.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::watch::wait_for;
+use super::watch::{wait_for, wait_for_token};
 use super::watch_target::Watching;
 use crate::common::callers::is_root;
-use crate::common::namespaces::wrapped;
+use crate::common::process::{KillOnDrop, wrapped};
 use crate::common::wait::until;
 use crate::common::{Daemon, HOUR, parts, sandbox_and_daemon, timed, token};
 
-/// A small file system of its own, mounted in a namespace that ends with it.
+/// A small file system, mounted in a namespace that ends with it.
 struct Mounted {
-    holder: Child,
+    holder: KillOnDrop,
     folder: tempfile::TempDir,
 }
 
 impl Mounted {
-    /// `None`, and says so, where none can be mounted.
+    /// Returns `None`, and prints that the test is skipped, where nothing can be mounted.
     fn new() -> Option<Self> {
         if !is_root() {
             return None;
@@ -32,13 +32,13 @@ impl Mounted {
         let folder = tempfile::tempdir().unwrap();
         let script =
             "mount -t tmpfs -o size=16k,mode=755 none \"$0\" && echo mounted && exec cat >&2";
-        let mut holder = Command::new("unshare")
+        let holder = Command::new("unshare")
             .args(["-m", "--propagation", "private", "sh", "-c", script])
             .arg(folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .spawn();
+        let mut holder = KillOnDrop(holder.unwrap());
         let mut line = String::new();
         BufReader::new(holder.stdout.take().unwrap())
             .read_line(&mut line)
@@ -77,14 +77,7 @@ impl Mounted {
     }
 }
 
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
-}
-
-/// Has the broker get a new token.
+/// Renews the broker's token and returns the new one.
 fn renew(daemon: &Daemon) -> String {
     let (_, stdout, _) = parts(&daemon.ask(&["--format", "json", "data"]));
     let current: Value = serde_json::from_str(&stdout).unwrap();
@@ -138,7 +131,7 @@ fn watch_removes_an_expired_token_on_a_full_disk() {
     wait_for(&file, |text| text.is_none());
     assert_eq!(names(&disk.path()), ["fill"]);
     disk.free();
-    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    wait_for_token(&file);
     watching.stop();
 }
 
@@ -156,7 +149,7 @@ fn watch_survives_a_read_only_remount_and_does_not_prevent_it() {
     assert_eq!(names(&disk.path()), ["token"]);
     disk.remount("remount,rw");
     watching.wait_for("has the current token again", 1);
-    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    wait_for_token(&file);
     let stderr = watching.stop();
     assert_eq!(stderr.matches("can't be").count(), 2, "{stderr}");
     assert!(stderr.contains("Read-only file system"), "{stderr}");
@@ -233,7 +226,7 @@ fn watch_exits_75_without_descriptors_for_its_signals() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let file = daemon.folder().join("token");
     let watch = daemon.helper(&["watch", "--to", file.to_str().unwrap(), "data"]);
-    // One for the connection, and another one.
+    // One for the connection, and one more.
     let words = ["prlimit", "--nofile=5:5"];
     let (code, _, stderr) = parts(&wrapped(&words, &watch).output().unwrap());
     assert_eq!(code, Some(75), "{stderr}");
@@ -257,12 +250,12 @@ fn watch_writes_to_a_recreated_directory_and_leaves_no_token_in_the_moved_one() 
         names.is_empty().then_some(()).ok_or(names)
     });
     fs::rename(&away, &here).unwrap();
-    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    wait_for_token(&file);
     watching.wait_for("has the current token again", 1);
-    // Another one takes its place.
+    // Another directory takes its place.
     fs::rename(&here, &away).unwrap();
     fs::create_dir(&here).unwrap();
-    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    wait_for_token(&file);
     until(|| {
         let names = names(&away);
         names.is_empty().then_some(()).ok_or(names)
@@ -271,7 +264,7 @@ fn watch_writes_to_a_recreated_directory_and_leaves_no_token_in_the_moved_one() 
     fs::remove_dir_all(&here).unwrap();
     watching.wait_for("No such file or directory", 2);
     fs::create_dir(&here).unwrap();
-    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    wait_for_token(&file);
     watching.stop();
     assert_eq!(names(&here), [""; 0]);
 }
@@ -290,7 +283,7 @@ fn watch_writes_its_file_again_when_another_watch_has_removed_it() {
     });
     let (took, ()) = timed(|| {
         assert_eq!(second.stop(), "");
-        wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+        wait_for_token(&file);
     });
     assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!(first.stop(), "");

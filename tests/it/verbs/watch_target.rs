@@ -1,26 +1,22 @@
-//! What `watch --to` does about a path that is no regular file.
+//! `watch --to` with a path that is not a regular file.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::watch::{kill, wait_for};
-use crate::common::callers::{STRANGER, is_root, open_daemon};
-use crate::common::namespaces::wrapped;
+use super::watch::{wait_for, wait_for_token};
+use crate::common::callers::{USER_A, is_root, open_daemon};
+use crate::common::process::{KillOnDrop, make_fifo, send_signal, wrapped};
 use crate::common::wait::until;
 use crate::common::{Daemon, HOUR, helper, kernel, parts, sandbox, sandbox_and_daemon};
 
-fn make_fifo(path: &Path) {
-    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-}
-
-/// All that is in a folder, with type and inode number.
+/// Returns all entries of a folder, with type and inode number.
 fn listing(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| {
         let path = entry.unwrap().path();
@@ -32,7 +28,7 @@ fn listing(folder: &Path) -> Vec<String> {
     entries
 }
 
-/// A folder with what `watch --to` must not replace.
+/// A folder with entries that `watch --to` must not replace.
 fn folder_of_targets() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
@@ -56,7 +52,7 @@ fn folder_of_targets() -> tempfile::TempDir {
     folder
 }
 
-/// Runs `watch --to` where there is no broker, and returns the message of its exit with 74.
+/// Runs `watch --to` without a broker. Returns the message of its exit with 74.
 fn refused(folder: &Path, to: &str) -> String {
     let arguments = ["watch", "--to", to, "--wait", "--timeout", "1", "data"];
     let output = helper(&folder.join("none.sock"), &arguments).output();
@@ -71,7 +67,7 @@ fn watch_rejects_a_path_that_is_not_a_regular_file_before_it_connects() {
     let before = listing(folder.path());
     let path = folder.path().display();
     let link = "a symbolic link";
-    // The last column is what it says to name instead, if anything.
+    // The last column is the path that the message suggests instead, if any.
     for (name, kind, instead) in [
         ("/dev/null", "a device", ""),
         ("/dev/stdout", link, ""),
@@ -184,7 +180,7 @@ fn watch_advises_a_directory_only_where_it_is_missing() {
 
 /// A running `watch --to` whose standard error is in a file.
 pub(super) struct Watching {
-    pub(super) child: Child,
+    child: KillOnDrop,
     folder: tempfile::TempDir,
 }
 
@@ -193,9 +189,9 @@ impl Watching {
         let folder = tempfile::tempdir().unwrap();
         let stderr = fs::File::create(folder.path().join("stderr")).unwrap();
         let mut command = daemon.helper(&["watch", "--to", to.to_str().unwrap(), "data"]);
-        let child = command.stderr(stderr).spawn().unwrap();
+        let child = KillOnDrop(command.stderr(stderr).spawn().unwrap());
         let watching = Self { child, folder };
-        wait_for(to, |text| text.is_some_and(|text| text.len() > 600));
+        wait_for_token(to);
         watching
     }
 
@@ -203,7 +199,7 @@ impl Watching {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap()
     }
 
-    /// Waits until that text has been printed that often.
+    /// Waits until that text was printed that often.
     pub(super) fn wait_for(&self, text: &str, count: usize) {
         until(|| {
             let stderr = self.stderr();
@@ -212,21 +208,13 @@ impl Watching {
         });
     }
 
-    /// Ends it by SIGTERM.
+    /// Sends SIGTERM and returns standard error.
     pub(super) fn stop(mut self) -> String {
-        kill(&self.child, "-TERM");
+        send_signal(self.child.id(), "-TERM");
         assert_eq!(self.child.wait().unwrap().signal(), Some(15));
         let stderr = self.stderr();
         crate::common::secrecy::assert_none("standard error", &stderr);
         stderr
-    }
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        // Of a test that has failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -259,13 +247,13 @@ fn watch_keeps_a_foreign_file_at_its_path_and_writes_again_once_it_is_removed() 
         } else {
             fs::remove_file(&file).unwrap();
         }
-        wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+        wait_for_token(&file);
         watching.wait_for("has the current token again", count);
     }
-    // A regular file is replaced, by the next token.
+    // The next token replaces a regular file.
     fs::write(folder.path().join("other"), "another's").unwrap();
     fs::rename(folder.path().join("other"), &file).unwrap();
-    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    wait_for_token(&file);
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(left.len(), 2, "{left:?}");
     let stderr = watching.stop();
@@ -284,10 +272,10 @@ fn watch_needs_no_right_to_list_the_directory_of_its_file() {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1733)).unwrap();
     let file = folder.path().join("token");
     let mut command = daemon.helper(&["watch", "--to", file.to_str().unwrap(), "data"]);
-    command.uid(STRANGER).gid(STRANGER).current_dir("/");
+    command.uid(USER_A).gid(USER_A).current_dir("/");
     let mut watch = command.spawn().unwrap();
-    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
-    kill(&watch, "-TERM");
+    wait_for_token(&file);
+    send_signal(watch.id(), "-TERM");
     assert_eq!(watch.wait().unwrap().signal(), Some(15));
     assert!(!file.exists());
 }
@@ -305,20 +293,20 @@ fn watch_replaces_its_file_where_there_are_only_plain_renames() {
         .map(|word| if word == "python3" { &program } else { word })
         .collect();
     let mut child = wrapped(&refusing, &watch).spawn().unwrap();
-    wait_for(&file, |text| text.is_some_and(|text| text.len() > 600));
+    wait_for_token(&file);
     let first = fs::read_to_string(&file).unwrap();
     let is_another = |text: &str| text.len() > 600 && text != first;
     wait_for(&file, |text| text.is_some_and(is_another));
     assert_eq!(listing(folder.path()).len(), 1);
     fs::remove_file(&file).unwrap();
     symlink("elsewhere", &file).unwrap();
-    kill(&child, "-TERM");
+    send_signal(child.id(), "-TERM");
     child.wait().unwrap();
     let target = fs::read_link(&file).unwrap();
     assert_eq!(target, Path::new("elsewhere"));
 }
 
-/// `execv`, by which the second one is started, doesn't search the path.
+/// `execv`, which starts the second one, does not search `PATH`.
 fn which_python() -> String {
     let found = Command::new("sh")
         .args(["-c", "command -v python3"])

@@ -1,5 +1,4 @@
-// A broker made of a few lines, for tests of the client alone and for the examples in its docs, which
-// include this text.
+// A minimal broker for the tests of the client, and for the examples in its docs, which include this file.
 
 #[cfg(unix)]
 mod unix;
@@ -20,8 +19,8 @@ use domo_token_protocol::BootTime;
 use domo_token_protocol::frame::{self, HEAD};
 use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
 use domo_token_protocol::messages::{
-    Asked, Refusal, RefusalKind, Renew, Request, Response, TokenAnswer, TokenRequest, TokenText,
-    VERSION,
+    Asked, BrokerStatus, Refusal, RefusalKind, Renew, Request, Response, TokenAnswer, TokenRequest,
+    TokenText, VERSION,
 };
 use tempfile::TempDir;
 
@@ -30,7 +29,7 @@ pub(crate) use unix::*;
 #[cfg(windows)]
 pub(crate) use windows::*;
 
-/// Domo's lifetime of a token.
+/// The lifetime of Domo's tokens.
 pub(crate) const HOUR: Duration = Duration::from_secs(3599);
 
 /// How long an event is waited for before a test fails; only ever reached by a failure.
@@ -41,41 +40,41 @@ pub(crate) struct Fake {
     path: PathBuf,
     accepted: Receiver<usize>,
     asked: Arc<AtomicUsize>,
-    door: Door,
-    ends: Arc<Mutex<Vec<End>>>,
+    listener: FakeListener,
+    closers: Arc<Mutex<Vec<Closer>>>,
 }
 
 impl Fake {
-    /// Calls `serve` on a thread of its own with each connection and its number.
+    /// Calls `serve` with each connection and its number, on its own thread.
     pub(crate) fn start(serve: impl Fn(usize, Peer) + Send + Sync + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = place(folder.path());
+        let path = socket_path(folder.path());
         let mut fake = Self::start_at(&path, serve);
         fake.folder = Some(folder);
         fake
     }
 
-    /// The same at that path, which must be free.
+    /// Like `start`, at a path where nothing exists.
     pub(crate) fn start_at(
         path: &Path,
         serve: impl Fn(usize, Peer) + Send + Sync + 'static,
     ) -> Self {
-        let door = Door::open(path);
-        let listening = door.clone();
+        let listener = FakeListener::open(path);
+        let accepting = listener.clone();
         let (sender, accepted) = channel();
         let asked = Arc::new(AtomicUsize::new(0));
         let (counter, serve) = (Arc::clone(&asked), Arc::new(serve));
-        let ends = Arc::new(Mutex::new(Vec::new()));
-        let all = Arc::clone(&ends);
+        let closers = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&closers);
         thread::spawn(move || {
             for number in 0.. {
-                let Ok(stream) = listening.accept() else {
+                let Ok(stream) = accepting.accept() else {
                     return;
                 };
                 if sender.send(number).is_err() {
                     return;
                 }
-                all.lock().unwrap().push(End::of(&stream));
+                shared.lock().unwrap().push(Closer::of(&stream));
                 let peer = Peer {
                     stream,
                     hello: None,
@@ -83,10 +82,10 @@ impl Fake {
                     greeted: false,
                     asked: Arc::clone(&counter),
                 };
-                let (serve, end) = (Arc::clone(&serve), End::of(&peer.stream));
+                let (serve, closer) = (Arc::clone(&serve), Closer::of(&peer.stream));
                 thread::spawn(move || {
                     serve(number, peer);
-                    end.now();
+                    closer.close();
                 });
             }
         });
@@ -95,26 +94,26 @@ impl Fake {
             path: path.to_owned(),
             accepted,
             asked,
-            door,
-            ends,
+            listener,
+            closers,
         }
     }
 
-    /// Gives each request for a token the answer of `answer`, which gets the number of requests before
-    /// it; a token is of the client and the scopes that were asked for.
+    /// Answers each token request with the result of `answer`, which gets the number of earlier requests.
+    /// A token has the client and the scopes of its request.
     pub(crate) fn answering(
         answer: impl Fn(usize, &TokenRequest) -> Response + Send + Sync + 'static,
     ) -> Self {
         Self::start(move |_, mut peer| {
             while let Some(request) = peer.token_request() {
-                let before = peer.asked.load(Ordering::SeqCst) - 1;
-                peer.answer(&granted(&request.asked, answer(before, &request)));
+                let earlier = peer.asked.load(Ordering::SeqCst) - 1;
+                peer.answer(&granted(&request.asked, answer(earlier, &request)));
             }
         })
     }
 
-    /// Gives token 7 to whoever asks.
-    pub(crate) fn generous() -> Self {
+    /// Answers each token request with token 7.
+    pub(crate) fn granting() -> Self {
         Self::answering(|_, _| token(7))
     }
 
@@ -127,51 +126,51 @@ impl Fake {
         broker.with_timeout(Duration::from_secs(5))
     }
 
-    /// How many connections have come since the last look.
+    /// Returns how many connections were accepted since the last call.
     pub(crate) fn connections(&self) -> usize {
         self.accepted.try_iter().count()
     }
 
-    /// How many requests have come so far.
+    /// Returns how many requests were received.
     pub(crate) fn requests(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// Returns once that many requests have come.
+    /// Waits until that many requests were received.
     pub(crate) fn wait_for_requests(&self, count: usize) {
         wait_until(|| self.requests() >= count);
     }
 }
 
 impl Drop for Fake {
-    /// As a daemon that stops: no socket, and nobody at it.
+    /// Removes the socket and closes all connections, as a daemon that stops.
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
-        self.door.close();
-        for end in self.ends.lock().unwrap().iter() {
-            end.now();
+        self.listener.close();
+        for closer in self.closers.lock().unwrap().iter() {
+            closer.close();
         }
     }
 }
 
-/// A broker whose answers wait for a word each.
+/// A broker that sends one answer per message on the returned channel.
 pub(crate) fn holding(
     answer: impl Fn(usize) -> Response + Send + Sync + 'static,
 ) -> (Fake, Sender<()>) {
-    let (word, words) = channel();
-    let words = Mutex::new(words);
-    let fake = Fake::answering(move |before, _| {
-        words.lock().unwrap().recv_timeout(PATIENCE).unwrap();
-        answer(before)
+    let (release, releases) = channel();
+    let releases = Mutex::new(releases);
+    let fake = Fake::answering(move |earlier, _| {
+        releases.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        answer(earlier)
     });
-    (fake, word)
+    (fake, release)
 }
 
-/// Returns once `done`, which nothing tells of.
+/// Polls until `done`.
 pub(crate) fn wait_until(done: impl Fn() -> bool) {
-    let end = boot_now() + PATIENCE;
+    let deadline = boot_now() + PATIENCE;
     while !done() {
-        assert!(boot_now() < end, "waited in vain");
+        assert!(boot_now() < deadline, "timed out");
         pause();
     }
 }
@@ -184,19 +183,19 @@ fn pause() {
     thread::sleep(Duration::from_millis(5));
 }
 
-/// A caller, seen from the broker.
+/// The broker's end of a connection.
 pub(crate) struct Peer {
     pub(crate) stream: Stream,
     /// The protocol version of its hello.
     pub(crate) hello: Option<u8>,
-    /// The clock that it is greeted with.
+    /// The clock that the greeting carries.
     pub(crate) clock: BootTime,
     greeted: bool,
     asked: Arc<AtomicUsize>,
 }
 
 impl Peer {
-    /// The next request, or `None` once the caller has left.
+    /// Returns the next request, or `None` once the caller has disconnected.
     pub(crate) fn request(&mut self) -> Option<Request> {
         if self.hello.is_none() {
             let mut hello = [0; HELLO];
@@ -211,7 +210,7 @@ impl Peer {
         Some(frame::decode(&body).unwrap())
     }
 
-    /// The same if it is for a token; whoever asks for anything else is left.
+    /// Returns the next request, or `None` if it is not for a token.
     pub(crate) fn token_request(&mut self) -> Option<TokenRequest> {
         match self.request()? {
             Request::Token(request) => Some(request),
@@ -219,7 +218,7 @@ impl Peer {
         }
     }
 
-    /// The greeting, once.
+    /// Returns the greeting once, then nothing.
     fn greeting(&mut self) -> Vec<u8> {
         if std::mem::replace(&mut self.greeted, true) {
             return Vec::new();
@@ -228,7 +227,7 @@ impl Peer {
         greeting.encode(&mut [0; GREETING]).to_vec()
     }
 
-    /// Sends several answers in one piece.
+    /// Sends several responses in one write.
     pub(crate) fn answer_all(&mut self, responses: &[Response]) {
         let hello = self.greeting();
         let frames = responses
@@ -241,14 +240,14 @@ impl Peer {
     pub(crate) fn answer(&mut self, response: &Response) {
         let frame = frame::encode(response).unwrap();
         let hello = self.greeting();
-        // Byte by byte, as a stream may.
+        // Byte by byte, as a stream may deliver it.
         for byte in [&hello[..], &frame].concat() {
             let _ = self.stream.write_all(&[byte]);
         }
     }
 }
 
-/// The answer, with a token in it of the client and the scopes that were asked for, if not more.
+/// Sets the client and the scopes of a token response to those of its request, unless it grants more.
 pub(crate) fn granted(asked: &Asked, mut answer: Response) -> Response {
     if let Response::Token(token) = &mut answer {
         if !token.scope.split(' ').any(|scope| scope == asked.scope) {
@@ -265,7 +264,7 @@ pub(crate) fn token(generation: u64) -> Response {
     token_with(generation, HOUR, HOUR)
 }
 
-/// A token of that whole life, and of that life left.
+/// A token with that lifetime and that remaining time.
 pub(crate) fn token_with(generation: u64, lifetime: Duration, left: Duration) -> Response {
     Response::Token(TokenAnswer {
         access_token: TokenText::new(format!("c4nary-token-{generation}")),
@@ -277,7 +276,7 @@ pub(crate) fn token_with(generation: u64, lifetime: Duration, left: Duration) ->
     })
 }
 
-/// A token of another generation than the one refused, or the first.
+/// The generation after a rejected one, or the first one.
 pub(crate) fn renewed(request: &TokenRequest) -> Response {
     match request.renew {
         Some(Renew::Rejected(generation)) => token(generation + 1),
@@ -291,4 +290,25 @@ pub(crate) fn refusal(kind: RefusalKind) -> Response {
         cause: "because".to_owned(),
         next_attempt: Some(BootTime::from_millis(boot_now().as_millis() + 60_000)),
     })
+}
+
+pub(crate) fn broker_status() -> Response {
+    Response::Broker(BrokerStatus {
+        version: "0.1.0".to_owned(),
+        protocol: 1,
+        pid: 4242,
+        started: boot_now(),
+        config_path: None,
+        config_loaded: boot_now(),
+        config_error: None,
+    })
+}
+
+/// Sets the client and the scopes of a token response.
+pub(crate) fn token_of(client: &str, scope: &str, mut response: Response) -> Response {
+    if let Response::Token(token) = &mut response {
+        client.clone_into(&mut token.client);
+        scope.clone_into(&mut token.scope);
+    }
+    response
 }

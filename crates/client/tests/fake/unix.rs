@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 pub(crate) type Stream = UnixStream;
 
-/// Where a fake listens that has this folder to itself.
-pub(crate) fn place(folder: &Path) -> PathBuf {
+/// The path of the fake broker that uses this folder.
+pub(crate) fn socket_path(folder: &Path) -> PathBuf {
     folder.join("broker.sock")
 }
 
 #[derive(Clone)]
-pub(crate) struct Door(Arc<UnixListener>);
+pub(crate) struct FakeListener(Arc<UnixListener>);
 
-impl Door {
+impl FakeListener {
     pub(crate) fn open(path: &Path) -> Self {
         Self(Arc::new(UnixListener::bind(path).unwrap()))
     }
@@ -30,15 +30,15 @@ impl Door {
     }
 }
 
-/// Ends a connection that somebody else has.
-pub(crate) struct End(UnixStream);
+/// Closes a connection that another thread uses.
+pub(crate) struct Closer(UnixStream);
 
-impl End {
+impl Closer {
     pub(crate) fn of(stream: &Stream) -> Self {
         Self(stream.try_clone().unwrap())
     }
 
-    pub(crate) fn now(&self) {
+    pub(crate) fn close(&self) {
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }

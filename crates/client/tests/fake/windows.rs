@@ -12,25 +12,25 @@ use interprocess::os::windows::security_descriptor::SecurityDescriptor;
 
 pub(crate) type Stream = interprocess::local_socket::Stream;
 
-/// Where a fake listens that has this folder to itself: all pipes of a machine are in one place.
-pub(crate) fn place(folder: &Path) -> PathBuf {
+/// The path of the fake broker that uses this folder: all pipes of a machine are in one place.
+pub(crate) fn socket_path(folder: &Path) -> PathBuf {
     Path::new(r"\\.\pipe").join(folder.file_name().unwrap())
 }
 
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct FakeListener {
     pipe: Arc<Listener>,
     path: PathBuf,
     closed: Arc<AtomicBool>,
 }
 
-impl Door {
+impl FakeListener {
     pub(crate) fn open(path: &Path) -> Self {
         let us = domo_token_client::owner::us().unwrap();
         Self::open_as(path, &us).unwrap()
     }
 
-    /// A pipe that belongs to `owner`, if the system lets us make it.
+    /// A pipe that belongs to `owner`, if the system permits it.
     pub(crate) fn open_as(path: &Path, owner: &str) -> io::Result<Self> {
         let list = format!("O:{owner}D:(A;;FA;;;WD)");
         let list = widestring::U16CString::from_str(list).unwrap();
@@ -54,20 +54,20 @@ impl Door {
 
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        // Nothing but a caller wakes whoever waits for one.
+        // Only a connection ends `accept`.
         let mut options = std::fs::OpenOptions::new();
         let _ = options.read(true).write(true).open(&self.path);
     }
 }
 
-/// A connection ends with whoever serves it; no other can end it.
-pub(crate) struct End;
+/// Does nothing: only the thread that serves a pipe can close it.
+pub(crate) struct Closer;
 
-impl End {
+impl Closer {
     pub(crate) fn of(_: &Stream) -> Self {
         Self
     }
 
-    #[expect(clippy::unused_self, reason = "the same face everywhere")]
-    pub(crate) fn now(&self) {}
+    #[expect(clippy::unused_self, reason = "the same interface as on Unix")]
+    pub(crate) fn close(&self) {}
 }

@@ -1,7 +1,7 @@
-//! A sandbox with one client, an HTTP client of a few lines, and the program.
+//! A sandbox with one client, a minimal HTTP client, and the program.
 
+#![cfg(test)]
 #![allow(dead_code, reason = "each test file uses its own part")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -24,10 +24,10 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_domo-sandbox");
 /// How long an event is waited for before a test fails; only ever reached by a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long nothing has to come for silence.
+/// How long a silent connection is observed.
 pub(crate) const SILENCE: Duration = Duration::from_millis(100);
 
-/// The parameters that a request without scopes has.
+/// The parameters of a request without scopes.
 pub(crate) const GRANT: &str = "grant_type=client_credentials";
 
 /// A connection to a sandbox.
@@ -45,7 +45,7 @@ impl Connection {
         Self(stream)
     }
 
-    /// Whether nothing comes, not even the end.
+    /// Returns whether nothing arrives, not even the end.
     pub(crate) fn is_silent(&mut self) -> bool {
         self.0.set_read_timeout(Some(SILENCE)).unwrap();
         let outcome = self.0.read(&mut [0]);
@@ -55,7 +55,7 @@ impl Connection {
 }
 
 impl<S: Read + Write> Connection<S> {
-    /// Sends a request with those header lines.
+    /// Sends a request with these header lines.
     pub(crate) fn send(&mut self, method: &str, path: &str, headers: &str, body: &str) {
         let length = body.len();
         let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}");
@@ -63,7 +63,7 @@ impl<S: Read + Write> Connection<S> {
         self.0.write_all(request.as_bytes()).unwrap();
     }
 
-    /// The head of an answer, without its body.
+    /// The head of a response.
     pub(crate) fn head(&mut self) -> Answer {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -87,7 +87,7 @@ impl<S: Read + Write> Connection<S> {
         buffer
     }
 
-    /// All up to the connection's end.
+    /// Reads until the end of the connection.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut buffer = Vec::new();
         self.0.read_to_end(&mut buffer).unwrap();
@@ -106,7 +106,7 @@ impl Answer {
         values.next().map(|(_, value)| value)
     }
 
-    /// How long the head says that the body is.
+    /// Returns the length of the body by the head.
     pub(crate) fn length(&self) -> usize {
         self.header("content-length").unwrap().parse().unwrap()
     }
@@ -141,25 +141,25 @@ pub(crate) fn basic(id: &str, secret: &str) -> String {
     format!("Authorization: Basic {encoded}\r\n")
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a new connection.
 pub(crate) fn call(url: &str, method: &str, path: &str, headers: &str, body: &str) -> Answer {
     let mut connection = Connection::open(url);
     connection.send(method, path, headers, body);
     connection.answer()
 }
 
-/// What the token endpoint answers to that form, posted by that client.
+/// Posts that form with the client's credentials to the token endpoint.
 pub(crate) fn post(url: &str, id: &str, secret: &str, form: &str) -> Answer {
     call(url, "POST", "/oauth/token", &basic(id, secret), form)
 }
 
-/// What the sandbox's client is answered.
+/// Returns the response to the sandbox's client.
 pub(crate) fn ask(sandbox: &Sandbox, scope: &str) -> Answer {
     let form = format!("{GRANT}&scope={scope}");
     post(&sandbox.url(""), "id", "secret", &form)
 }
 
-/// What a protected resource says to that token.
+/// Requests a protected resource with that token.
 pub(crate) fn resource(sandbox: &Sandbox, path: &str, token: &str) -> Answer {
     let bearer = format!("Authorization: Bearer {token}\r\n");
     call(&sandbox.url(""), "GET", path, &bearer, "")
@@ -167,7 +167,7 @@ pub(crate) fn resource(sandbox: &Sandbox, path: &str, token: &str) -> Answer {
 
 pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
-/// A connection whose other end is to be certified by that CA.
+/// A connection that trusts this CA.
 pub(crate) fn open_tls(url: &str, ca_pem: &str) -> Connection<Tls> {
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap();
@@ -201,20 +201,20 @@ impl Program {
         Self { child, lines }
     }
 
-    /// The next line after its number sign, if it has one.
+    /// Returns the next line without its number, if it has one.
     pub(crate) fn line(&self) -> String {
         let line = self.lines.recv_timeout(PATIENCE).unwrap();
         line.trim_start_matches("# ").to_owned()
     }
 
-    /// The URL in its first line.
+    /// Returns the URL in its first line.
     pub(crate) fn url(&self) -> String {
         let line = self.line();
         let url = line.strip_suffix(" answers. A config for domo-tokend, mode 0600:");
         url.unwrap().to_owned()
     }
 
-    /// Its exit code at SIGTERM.
+    /// Sends SIGTERM and returns the exit code.
     #[cfg(unix)]
     pub(crate) fn terminate(mut self) -> Option<i32> {
         let mut kill = Command::new("kill");
@@ -231,7 +231,7 @@ impl Drop for Program {
     }
 }
 
-/// Runs a program that ends by itself; its exit code, standard output and error.
+/// Runs a program that ends by itself. Returns exit code, standard output and standard error.
 pub(crate) fn run(flags: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(PROGRAM).args(flags).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

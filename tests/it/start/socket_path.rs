@@ -1,4 +1,4 @@
-//! The place of the socket and its lock.
+//! The path of the socket and its lock.
 
 use std::fs;
 use std::io::{Seek, Write};
@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::common::callers::{STRANGER, is_root};
+use crate::common::callers::{USER_A, give_to, is_root};
+use crate::common::process::in_shell_after;
 use crate::common::{self, Daemon, HOUR, config_text, folder, run_to_end, sandbox, token};
 
 #[test]
@@ -18,10 +19,7 @@ fn socket_is_never_visible_with_a_wider_mode() {
     let sandbox = sandbox(HOUR);
     for _ in 0..20 {
         let folder = folder(&config_text(&sandbox, "[\"data\"]"));
-        let plain = Daemon::command(folder.path());
-        let mut command = Command::new("sh");
-        command.args(["-c", "umask 0; exec \"$0\" \"$@\""]);
-        command.arg(plain.get_program()).args(plain.get_args());
+        let mut command = in_shell_after("umask 0", &Daemon::command(folder.path()));
         command.stdout(Stdio::null());
         let daemon = Daemon::spawn_as(command, folder);
         let socket = daemon.socket();
@@ -34,14 +32,10 @@ fn socket_is_never_visible_with_a_wider_mode() {
     }
 }
 
-/// The daemon's command with that umask, as a user that no database knows.
+/// The daemon's command with that umask, as user A.
 fn with_umask(umask: &str, plain: &Command) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]);
-    command.arg(plain.get_program()).args(plain.get_args());
-    command.env_clear().current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    command.uid(STRANGER).gid(STRANGER);
+    let mut command = in_shell_after(&format!("umask {umask}"), plain);
+    command.stdout(Stdio::null()).uid(USER_A).gid(USER_A);
     command
 }
 
@@ -57,10 +51,7 @@ fn daemon_under_any_umask_creates_files_and_directories_with_their_modes() {
         let config = config_text(&sandbox, "[\"data\"]");
         let config = format!("{config}[audit]\nfile = \"{}\"\n", audit.display());
         fs::write(folder.path().join("config.toml"), config).unwrap();
-        for name in ["", "config.toml", "acme.secret"] {
-            let path = folder.path().join(name);
-            chown(path, Some(STRANGER), Some(STRANGER)).unwrap();
-        }
+        give_to(USER_A, folder.path());
         let directory = folder.path().join("run");
         let socket = directory.join("broker.sock");
         let plain = Daemon::command_at(folder.path(), &socket);
@@ -87,7 +78,7 @@ fn init_under_any_umask_creates_files_and_directories_with_their_modes() {
     }
     for umask in ["0777", "0"] {
         let folder = tempfile::tempdir().unwrap();
-        chown(folder.path(), Some(STRANGER), Some(STRANGER)).unwrap();
+        chown(folder.path(), Some(USER_A), Some(USER_A)).unwrap();
         let config = folder.path().join("new/inner/config.toml");
         let mut plain = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
         plain.args(["init", "--offline", "--client-id", common::CLIENT_ID]);
@@ -131,19 +122,19 @@ fn listening_socket_without_a_lock_is_not_replaced() {
 fn path_that_is_not_a_socket_is_never_replaced() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
-    let place = folder.path().join("broker.sock");
-    fs::write(&place, "precious").unwrap();
+    let path = folder.path().join("broker.sock");
+    fs::write(&path, "precious").unwrap();
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(78), "{stderr}");
-    assert_eq!(fs::read_to_string(&place).unwrap(), "precious");
-    fs::remove_file(&place).unwrap();
-    symlink("elsewhere", &place).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    fs::remove_file(&path).unwrap();
+    symlink("elsewhere", &path).unwrap();
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(78), "{stderr}");
-    assert!(fs::symlink_metadata(&place).unwrap().is_symlink());
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
 }
 
-/// The end of a daemon that is to listen in `folder`, at that path.
+/// Runs a daemon with that socket path in `folder`, which must fail. Returns the message.
 fn refused_at(folder: &TempDir, socket: &str) -> String {
     let command = Daemon::command_at(folder.path(), &folder.path().join(socket));
     let (code, stderr) = run_to_end(command);
@@ -161,10 +152,10 @@ fn directory_others_can_write_to_is_an_error_unless_sticky() {
     let mode = |mode| fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
     for open in [0o777, 0o775] {
         mode(open);
-        let said = refused_at(&folder, "open/broker.sock");
+        let stderr = refused_at(&folder, "open/broker.sock");
         assert!(
-            said.contains("chmod go-w") && said.contains("shared_directory"),
-            "{said}"
+            stderr.contains("chmod go-w") && stderr.contains("shared_directory"),
+            "{stderr}"
         );
     }
     mode(0o1777);
@@ -180,11 +171,14 @@ fn symlink_as_the_directory_is_an_error_that_names_its_target() {
     let link = folder.path().join("link");
     symlink("real", &link).unwrap();
     if rustix::process::geteuid().is_root() {
-        // Root's own leads nowhere else but by root.
-        std::os::unix::fs::lchown(&link, Some(STRANGER), None).unwrap();
+        // Root's symlinks are trusted.
+        std::os::unix::fs::lchown(&link, Some(USER_A), None).unwrap();
     }
-    let said = refused_at(&folder, "link/broker.sock");
-    assert!(said.contains("/real") && said.contains("symlink"), "{said}");
+    let stderr = refused_at(&folder, "link/broker.sock");
+    assert!(
+        stderr.contains("/real") && stderr.contains("symlink"),
+        "{stderr}"
+    );
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
 }
 
@@ -201,29 +195,32 @@ fn foreign_file_at_the_path_of_socket_or_lock_is_kept_and_named() {
     let socket = shared.join("broker.sock");
     let lock = shared.join("broker.sock.lock");
     let theirs = |path: &Path| {
-        std::os::unix::fs::lchown(path, Some(STRANGER), Some(STRANGER)).unwrap();
-        let said = refused_at(&folder, "shared/broker.sock");
-        assert!(path.symlink_metadata().is_ok(), "it stays: {said}");
-        said
+        std::os::unix::fs::lchown(path, Some(USER_A), Some(USER_A)).unwrap();
+        let stderr = refused_at(&folder, "shared/broker.sock");
+        assert!(path.symlink_metadata().is_ok(), "it stays: {stderr}");
+        stderr
     };
     drop(UnixListener::bind(&socket).unwrap());
-    let said = theirs(&socket);
-    assert!(said.contains("belongs to user 4242"), "{said}");
+    let stderr = theirs(&socket);
+    assert!(stderr.contains("belongs to user 4242"), "{stderr}");
     fs::remove_file(&socket).unwrap();
     fs::create_dir(&socket).unwrap();
-    let said = theirs(&socket);
-    assert!(said.contains("no socket"), "{said}");
+    let stderr = theirs(&socket);
+    assert!(stderr.contains("no socket"), "{stderr}");
     fs::remove_dir(&socket).unwrap();
 
     fs::remove_file(&lock).unwrap();
     fs::write(&lock, "").unwrap();
     fs::set_permissions(&lock, fs::Permissions::from_mode(0o666)).unwrap();
-    let said = theirs(&lock);
-    assert!(said.contains("lock file belongs to user 4242"), "{said}");
+    let stderr = theirs(&lock);
+    assert!(
+        stderr.contains("lock file belongs to user 4242"),
+        "{stderr}"
+    );
     fs::remove_file(&lock).unwrap();
     symlink("elsewhere", &lock).unwrap();
-    let said = theirs(&lock);
-    assert!(said.contains("plain file"), "{said}");
+    let stderr = theirs(&lock);
+    assert!(stderr.contains("plain file"), "{stderr}");
     assert!(!shared.join("elsewhere").exists());
     assert_eq!(sandbox.requests().len(), 0);
 }
@@ -239,7 +236,7 @@ fn lock_file_is_not_accessible_to_other_users() {
     let daemon = Daemon::start_in(folder);
     let lock = daemon.folder().join("broker.sock.lock");
     let mut open = Command::new("/bin/sh");
-    open.uid(STRANGER).gid(STRANGER).current_dir("/");
+    open.uid(USER_A).gid(USER_A).current_dir("/");
     let script = "exec 3< \"$0\"";
     let output = open.args(["-c", script]).arg(&lock).output().unwrap();
     let (code, _, stderr) = common::parts(&output);

@@ -1,0 +1,427 @@
+//! Which responses of a broker the client accepts, in each protocol version.
+
+#![cfg(test)]
+
+#[allow(dead_code, reason = "each test file uses its own part")]
+mod fake;
+
+use std::io::Write;
+use std::time::Duration;
+
+use domo_token_client::clock::boot_now;
+use domo_token_client::{Broker, Error};
+use domo_token_protocol::messages::{
+    BrokerStatus, Explanation, RefusalKind, Request, Response, ScopeState, ScopeStatus,
+};
+
+use fake::{Fake, HOUR, PATIENCE, Peer, broker_status, granted, refusal, token, token_of};
+
+/// What the broker does with a connection of that number.
+type Serve = fn(usize, Peer);
+
+/// Sends this response to each request, but closes the first connection after two parts.
+fn closing_mid_response(answer: impl Fn() -> Vec<Response> + Send + Sync + 'static) -> Fake {
+    Fake::start(move |number, mut peer| {
+        while peer.request().is_some() {
+            let parts = if number == 0 { 2 } else { usize::MAX };
+            for part in answer().iter().take(parts) {
+                peer.answer(part);
+            }
+            if number == 0 {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn incomplete_answer_is_discarded_and_requested_again() {
+    let piece = |text: &str| Response::Metrics(text.to_owned());
+    let fake =
+        closing_mid_response(move || vec![piece("a\n"), piece("b\n"), piece("c\n"), Response::End]);
+    assert_eq!(fake.broker().metrics().unwrap(), "a\nb\nc\n");
+    assert_eq!(fake.connections(), 2);
+
+    let fake =
+        closing_mid_response(|| vec![broker_status(), set("data"), set("user"), Response::End]);
+    let status = fake.broker().status().unwrap();
+    let scopes: Vec<&str> = status.scopes.iter().map(|set| set.scope.as_str()).collect();
+    assert_eq!(scopes, ["data", "user"]);
+    assert_eq!(fake.connections(), 2);
+}
+
+fn set(scope: &str) -> Response {
+    Response::Scope(ScopeStatus {
+        client: "acme".to_owned(),
+        client_id: "441e307a".to_owned(),
+        scope: scope.to_owned(),
+        state: ScopeState::Fetching,
+        obtained: None,
+        expires: None,
+        generation: None,
+        next_attempt: None,
+        requests: 1,
+        attempts: 0,
+        last_error: None,
+        last_error_at: None,
+        rejected: 0,
+        last_rejected_by: None,
+        credentials_error: None,
+    })
+}
+
+#[test]
+fn each_refusal_kind_maps_to_its_error() {
+    let fake = Fake::start(|_, mut peer| {
+        while let Some(Request::Token(request)) = peer.request() {
+            let kinds = [
+                RefusalKind::NotPermitted,
+                RefusalKind::UnknownClient,
+                RefusalKind::UnknownScope,
+                RefusalKind::MinTtlTooLong,
+                RefusalKind::Denied,
+                RefusalKind::Gone,
+                RefusalKind::Unavailable,
+            ];
+            let number: usize = request.asked.scope.parse().unwrap();
+            peer.answer(&refusal(kinds[number]));
+        }
+    });
+    let broker = fake.broker();
+    let error = |number: &str| broker.token(number).unwrap_err();
+    assert!(matches!(error("0"), Error::NotPermitted { .. }));
+    assert!(matches!(error("1"), Error::Unknown { .. }));
+    assert!(matches!(error("2"), Error::Unknown { .. }));
+    assert!(matches!(error("3"), Error::MinTtlTooLong { .. }));
+    assert!(matches!(error("4"), Error::Denied { .. }));
+    assert!(matches!(error("5"), Error::Gone { .. }));
+    let Error::TryLater {
+        cause,
+        next_attempt,
+        ..
+    } = error("6")
+    else {
+        panic!("not later");
+    };
+    assert_eq!(cause, "because");
+    assert!(next_attempt.unwrap() > Duration::from_secs(50));
+    assert_eq!(fake.connections(), 1, "a refusal costs no connection");
+}
+
+#[test]
+fn other_protocol_version_is_named_in_the_error() {
+    let fake = Fake::start(|_, mut peer| {
+        peer.request();
+        peer.stream.write_all(b"DTK\x09").unwrap();
+    });
+    let error = fake.broker().token("data").unwrap_err();
+    assert!(matches!(error, Error::Protocol { theirs: 9, .. }));
+    assert!(error.to_string().contains("version 9"));
+}
+
+/// A broker before version 2: to any other version it sends its own and closes.
+fn broker_of_version_1(answer: impl Fn(&mut Peer) + Send + Sync + 'static) -> Fake {
+    Fake::start(move |_, mut peer| {
+        while peer.request().is_some() {
+            if peer.hello != Some(1) {
+                return peer.stream.write_all(b"DTK\x01").unwrap_or_default();
+            }
+            answer(&mut peer);
+        }
+    })
+}
+
+#[test]
+fn broker_that_speaks_version_1_alone_is_spoken_to_in_that() {
+    let fake = broker_of_version_1(|peer| peer.answer(&token(7)));
+    let broker = fake.broker();
+    assert_eq!(broker.token("data").unwrap().generation(), 7);
+    assert_eq!(fake.connections(), 2, "one for each version");
+    let again = broker.request("data").renew().send().unwrap();
+    assert_eq!(again.generation(), 7);
+    assert_eq!(fake.connections(), 0, "the second one is kept");
+    let watched = broker.watch("data").unwrap().next().unwrap().unwrap();
+    assert_eq!(watched.generation(), 7);
+}
+
+#[test]
+fn broker_that_answers_before_it_has_read_the_hello_is_understood() {
+    let fake = Fake::start(|number, mut peer| {
+        if number == 0 {
+            peer.hello = Some(1);
+            peer.answer(&refusal(RefusalKind::Busy));
+        } else {
+            peer.request();
+            assert_eq!(peer.hello, Some(2), "it may be of any version");
+            peer.answer(&token(7));
+        }
+    });
+    assert_eq!(fake.broker().token("data").unwrap().generation(), 7);
+    assert_eq!(fake.connections(), 2);
+}
+
+#[test]
+fn times_of_a_broker_with_another_boot_clock_are_right() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let before = Duration::from_millis(boot_now().as_millis()) / 2;
+    for (ahead, behind) in [(DAY, Duration::ZERO), (Duration::ZERO, before)] {
+        let theirs = move || boot_now() + ahead - behind;
+        let fake = Fake::start(move |_, mut peer| {
+            peer.clock = theirs();
+            while let Some(request) = peer.request() {
+                let mut answer = match request {
+                    Request::Status => {
+                        let started = theirs() - Duration::from_secs(60);
+                        let status = BrokerStatus {
+                            started,
+                            ..BrokerStatus::default()
+                        };
+                        peer.answer(&Response::Broker(status));
+                        Response::End
+                    }
+                    Request::Token(_) | Request::Watch(_) => token(7),
+                    Request::Explain(_) | Request::Metrics => return,
+                };
+                if let Response::Token(token) = &mut answer {
+                    token.expires = theirs() + HOUR;
+                }
+                peer.answer(&answer);
+            }
+        });
+        let broker = fake.broker();
+        let is_an_hour =
+            |left: Duration| left <= HOUR && HOUR.saturating_sub(left) < Duration::from_secs(30);
+        let token = broker.token("data").unwrap();
+        assert!(is_an_hour(token.expires_in()), "{:?}", token.expires_in());
+        broker.token("data").unwrap();
+        assert_eq!(fake.requests(), 1, "it is held");
+        let watched = broker.watch("data").unwrap().next().unwrap().unwrap();
+        assert!(is_an_hour(watched.expires_in()));
+        let status = broker.status().unwrap();
+        let since = status.now().saturating_since(status.broker.started);
+        assert!((60..90).contains(&since.as_secs()), "{since:?}");
+    }
+}
+
+#[test]
+fn server_that_is_no_broker_is_a_protocol_error() {
+    let answers: [Serve; 4] = [
+        |_, mut peer| {
+            peer.stream
+                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                .unwrap_or_default();
+        },
+        |_, mut peer| {
+            peer.stream
+                .write_all(b"DTK\x01\xff\xff\xff\xff")
+                .unwrap_or_default();
+        },
+        |_, mut peer| {
+            peer.stream
+                .write_all(b"DTK\x01\x01\x00\x00\x00\x63")
+                .unwrap_or_default();
+        },
+        |_, mut peer| {
+            peer.request();
+            peer.answer(&Response::End);
+            peer.request();
+        },
+    ];
+    for answer in answers {
+        let fake = Fake::start(answer);
+        assert!(matches!(
+            fake.broker().token("data"),
+            Err(Error::Broken { .. })
+        ));
+    }
+}
+
+fn explanation(client: Option<&str>, scope: &str) -> Response {
+    Response::Explanation(Explanation {
+        client: client.map(str::to_owned),
+        scope: scope.to_owned(),
+        peer: "uid 1004".to_owned(),
+        refused: None,
+        rule: "everyone".to_owned(),
+    })
+}
+
+type Call<'a> = &'a dyn Fn(&Broker) -> Result<(), Error>;
+
+/// Checks that the call fails with a protocol error, and that the client closes the connection.
+fn is_rejected(
+    answer: Vec<Response>,
+    call: impl Fn(&Broker) -> Result<(), Error>,
+) -> Result<(), String> {
+    let (closed, is_closed) = std::sync::mpsc::channel();
+    let fake = Fake::start(move |number, mut peer| {
+        while let Some(request) = peer.request() {
+            if number == 0 {
+                for part in &answer {
+                    peer.answer(part);
+                }
+            } else if let Request::Token(request) = request {
+                peer.answer(&granted(&request.asked, token(7)));
+            }
+        }
+        let _ = closed.send(number);
+    });
+    let broker = fake.broker().with_client("acme");
+    let result = call(&broker);
+    if !matches!(result, Err(Error::Broken { .. })) {
+        return Err(format!("{result:?}"));
+    }
+    let first = is_closed.recv_timeout(PATIENCE);
+    let asked = fake.requests();
+    let next = broker.token("data").map(|token| token.generation());
+    match (first, next, fake.requests() - asked) {
+        (Ok(0), Ok(7), 1) => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+#[test]
+fn answer_to_another_request_is_a_protocol_error_that_ends_the_connection() {
+    let token_data = |broker: &Broker| broker.token("data").map(drop);
+    let renew = |broker: &Broker| broker.request("data").rejected(1).send().map(drop);
+    let explain = |broker: &Broker| broker.explain("data").map(drop);
+    let status = |broker: &Broker| broker.status().map(drop);
+    let metrics = |broker: &Broker| broker.metrics().map(drop);
+    let other_client = || token_of("beta", "data", token(7));
+    let other_scopes = || token_of("acme", "user audit dat", token(7));
+    let cases: [(&str, Response, Call); 13] = [
+        ("token of another client", other_client(), &token_data),
+        ("token of other scopes", other_scopes(), &token_data),
+        ("status for a token", broker_status(), &token_data),
+        ("rejected token", token(1), &renew),
+        (
+            "explanation of a client",
+            explanation(Some("beta"), "data"),
+            &explain,
+        ),
+        (
+            "explanation of no client",
+            explanation(None, "data"),
+            &explain,
+        ),
+        (
+            "explanation of a scope",
+            explanation(Some("acme"), "user"),
+            &explain,
+        ),
+        ("token for an explanation", token(7), &explain),
+        ("token for the status", token(7), &status),
+        ("set before the daemon", set("data"), &status),
+        ("end before the daemon", Response::End, &status),
+        ("token for the metrics", token(7), &metrics),
+        (
+            "metrics for a token",
+            Response::Metrics(String::new()),
+            &token_data,
+        ),
+    ];
+    for (name, answer, call) in cases {
+        is_rejected(vec![answer], call).unwrap_or_else(|seen| panic!("{name}: {seen}"));
+    }
+    is_rejected(vec![broker_status(), broker_status()], status).unwrap();
+    is_rejected(vec![token_of("ac…", "data", token(7))], token_data).unwrap();
+    is_rejected(vec![explanation(Some("ac…"), "data")], explain).unwrap();
+    // A watch has its own connection, so that it is not the first.
+    for answer in [other_client(), other_scopes(), explanation(None, "data")] {
+        let (closed, is_closed) = std::sync::mpsc::channel();
+        let fake = Fake::start(move |_, mut peer| {
+            if peer.request().is_some() {
+                peer.answer(&answer);
+                assert!(peer.request().is_none());
+                let _ = closed.send(());
+            }
+        });
+        let broker = fake.broker().with_client("acme");
+        let mut tokens = broker.watch("data").unwrap();
+        let error = tokens.next().unwrap().unwrap_err();
+        assert!(matches!(error, Error::Broken { .. }), "{error}");
+        is_closed.recv_timeout(PATIENCE).unwrap();
+        assert!(tokens.next().is_none());
+    }
+}
+
+#[test]
+fn answers_of_the_requested_client_with_more_scopes_are_accepted() {
+    let fake = Fake::start(|_, mut peer| {
+        while let Some(request) = peer.request() {
+            peer.answer(&match request {
+                Request::Explain(asked) => {
+                    let cut = asked.client.filter(|name| name.len() <= 64);
+                    explanation(Some(cut.as_deref().unwrap_or("xxxx…")), &asked.scope)
+                }
+                Request::Token(_) | Request::Watch(_) | Request::Status | Request::Metrics => {
+                    token_of("acme", "audit data user", token(7))
+                }
+            });
+        }
+    });
+    let broker = fake.broker();
+    assert!(broker.token("user data").is_ok(), "no client was named");
+    assert!(broker.with_client("acme").token("data").is_ok());
+    assert!(broker.with_client("acme").explain("data").is_ok());
+    let too_long = "x".repeat(2000);
+    assert!(broker.with_client(&too_long).explain("data").is_ok());
+    assert!(broker.with_client(&"x".repeat(65)).explain("data").is_ok());
+    assert_eq!(fake.connections(), 1);
+}
+
+#[test]
+fn connection_with_bytes_after_the_response_is_not_reused() {
+    let fake = Fake::start(|number, mut peer| {
+        while let Some(request) = peer.token_request() {
+            let generation = number as u64 + 1;
+            let answer = granted(&request.asked, token(generation));
+            peer.answer_all(&[answer.clone(), answer]);
+        }
+    });
+    let broker = fake.broker();
+    assert_eq!(broker.token("data").unwrap().generation(), 1);
+    assert_eq!(
+        broker.request("data").renew().send().unwrap().generation(),
+        2
+    );
+    assert_eq!(fake.connections(), 2);
+}
+
+/// What arrives between two requests is no response to the second, and a closed connection is no error.
+#[cfg(unix)]
+#[test]
+fn idle_connection_is_replaced_after_a_late_frame_a_refusal_or_its_end() {
+    let late = [
+        Some(token_of("acme", "user", token(1))),
+        Some(refusal(RefusalKind::Denied)),
+        Some(Response::End),
+        None,
+    ];
+    for frame in late {
+        let (start, started) = std::sync::mpsc::channel();
+        let (sent, is_sent) = std::sync::mpsc::channel();
+        let started = std::sync::Mutex::new(started);
+        let extra = frame.clone();
+        let fake = Fake::start(move |number, mut peer| {
+            while let Some(request) = peer.token_request() {
+                peer.answer(&granted(&request.asked, token(number as u64 + 1)));
+                if number == 0 {
+                    started.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                    match &extra {
+                        Some(frame) => peer.answer(frame),
+                        None => peer.stream.shutdown(std::net::Shutdown::Both).unwrap(),
+                    }
+                    sent.send(()).unwrap();
+                }
+            }
+        });
+        let broker = fake.broker();
+        assert_eq!(broker.token("data").unwrap().generation(), 1);
+        start.send(()).unwrap();
+        is_sent.recv_timeout(PATIENCE).unwrap();
+        let next = broker.token("user").map(|token| token.generation());
+        assert_eq!(next.ok(), Some(2), "{frame:?}");
+        assert_eq!(fake.connections(), 2);
+    }
+}
