@@ -7,7 +7,7 @@ use crate::api::StatusPage;
 /// The most of the metrics text that goes into one frame, in bytes.
 const MAX_METRICS_PIECE: usize = 32 * 1024;
 
-/// Returns the refusal of a caller that may try again.
+/// Returns a refusal after which the caller may try again.
 pub(super) fn busy(cause: String) -> Response {
     Response::Refusal(Refusal::new(RefusalKind::Busy, cause))
 }

@@ -37,7 +37,7 @@ pub(super) use listener::{Listener, Stream};
 const SOCKET_NAME: &str = "broker.sock";
 
 /// Where a daemon listens when nobody names a place: the usual one of its user.
-pub fn usual_place(env: Env) -> Option<PathBuf> {
+pub fn default_path(env: Env) -> Option<PathBuf> {
     let runtime = || {
         let directories = path_in(env, "RUNTIME_DIRECTORY")?;
         let first = std::env::split_paths(&directories).next()?;
@@ -260,7 +260,7 @@ impl Socket {
     }
 
     fn bind(&mut self, callers: &Callers) -> Result<AsyncFd<UnixListener>, BindError> {
-        self.check_place()?;
+        self.check_path()?;
         let private = with_suffix(
             &directory_of(&self.path).join("."),
             &format!("d{}", std::process::id()),
@@ -304,7 +304,7 @@ impl Socket {
     }
 
     /// Nothing that isn't a dead socket of ours is replaced.
-    fn check_place(&self) -> Result<(), BindError> {
+    fn check_path(&self) -> Result<(), BindError> {
         let stat = match fs::symlink_metadata(&self.path) {
             Ok(stat) => stat,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

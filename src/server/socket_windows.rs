@@ -38,7 +38,7 @@ const SEE: u32 = 0x2_0080;
 
 /// Where a daemon listens when nobody names a place.
 #[must_use]
-pub fn usual_place(_: Env) -> Option<PathBuf> {
+pub fn default_path(_: Env) -> Option<PathBuf> {
     Some(PathBuf::from(DEFAULT))
 }
 
@@ -150,7 +150,7 @@ impl Socket {
             return Err(no_pipe());
         }
         let name = U16CString::from_str(text).map_err(|_| no_pipe())?;
-        check_place(path)?;
+        check_path(path)?;
         let path = path.to_owned();
         Ok(Self { path, name })
     }
@@ -188,7 +188,7 @@ impl Socket {
 }
 
 /// Checks that the name is free. If it is taken, its owner shows whether another daemon has it.
-fn check_place(path: &Path) -> Result<(), BindError> {
+fn check_path(path: &Path) -> Result<(), BindError> {
     let mut options = OpenOptions::new();
     let opened = options
         .access_mode(SEE)

@@ -107,7 +107,7 @@ impl AsFd for CallerStream {
 
 /// Reads what a caller has sent already, before it is watched: most send as they connect, and a
 /// wake-up for it costs as much as the answer. Zero if there is nothing yet, or never will be.
-pub(super) fn read_at_once(stream: &Stream, buffer: &mut [u8]) -> usize {
+pub(super) fn read_ready(stream: &Stream, buffer: &mut [u8]) -> usize {
     recv(stream, buffer, RecvFlags::DONTWAIT).map_or(0, |(read, _)| read)
 }
 

@@ -51,7 +51,7 @@ impl CallerStream {
 }
 
 /// Here there is no reading without waiting.
-pub(super) fn read_at_once(_: &Stream, _: &mut [u8]) -> usize {
+pub(super) fn read_ready(_: &Stream, _: &mut [u8]) -> usize {
     0
 }
 
