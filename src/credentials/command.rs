@@ -219,7 +219,7 @@ fn collect(
                 .err()
                 .is_none_or(|error| error.kind() != io::ErrorKind::TimedOut);
         }
-        let _gave_up = sender.send(is_whole.then_some(bytes));
+        let _ = sender.send(is_whole.then_some(bytes));
         if let Some(mut pipe) = pipe.filter(|_| drain && is_whole) {
             let mut rest = Zeroizing::new([0; 4096]);
             while pipe.read(rest.as_mut_slice()).is_ok_and(|read| read > 0) {}

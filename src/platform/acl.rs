@@ -155,7 +155,7 @@ pub fn create_closed(path: &Path) -> io::Result<File> {
     if let Err(error) = closed {
         drop(file);
         // It would be in the way of the next try.
-        let _removed = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(path);
         return Err(error);
     }
     Ok(file)
