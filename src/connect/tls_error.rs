@@ -36,14 +36,14 @@ pub(super) fn is_plain_text(error: &Error) -> bool {
     )
 }
 
-/// Returns what failed on a TLS connection to `place`, and what to do. `was_requested` is whether the
+/// Returns what failed on a TLS connection to `server_name`, and what to do. `was_requested` is whether the
 /// server has requested a client certificate, which it may do without requiring one.
-pub(super) fn message(error: &Error, place: &str, was_requested: bool) -> String {
+pub(super) fn message(error: &Error, server_name: &str, was_requested: bool) -> String {
     if let Error::InvalidCertificate(problem) = error {
-        return format!("{place} can't be trusted: {}", certificate(problem));
+        return format!("{server_name} can't be trusted: {}", certificate(problem));
     }
     let message = protocol(error, was_requested);
-    format!("no TLS connection to {place}: {message}")
+    format!("no TLS connection to {server_name}: {message}")
 }
 
 fn protocol(error: &Error, was_requested: bool) -> String {

@@ -159,7 +159,7 @@ impl DomoSource {
         let path = ca_file.as_ref().map(NamedPath::shown).unwrap_or_default();
         let quoted = credentials::shell_quoted(&path);
         let ca = registration.ca.as_deref().map(|ca| (ca, quoted.as_str()));
-        let place = connect::place(url, proxy.as_ref());
+        let place = connect::display_name(url, proxy.as_ref());
         let proxy = proxy.clone().map(|url| Proxy {
             url,
             login: registration.proxy_login.clone(),

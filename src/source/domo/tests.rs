@@ -149,7 +149,10 @@ fn connect_failure_names_address_and_cause() {
         ..endpoint("https://domo.example/oauth/token")
     };
     let place = "domo.example through the proxy proxy.example:3128";
-    assert_eq!(connect::place(&through.url, through.proxy.as_ref()), place);
+    assert_eq!(
+        connect::display_name(&through.url, through.proxy.as_ref()),
+        place
+    );
 }
 
 #[test]
