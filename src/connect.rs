@@ -39,7 +39,7 @@ pub use error::{ConnectError, ConnectFailure};
 pub(crate) use error::{innermost, is_closed};
 pub use handshake::Diagnosis;
 #[cfg(test)]
-pub(crate) use redact::MAX_WORDS;
+pub(crate) use redact::MAX_TEXT;
 pub(crate) use redact::{Secrets, one_line};
 
 use crate::credentials::ProxyLogin;

@@ -235,7 +235,7 @@ fn document_states_the_current_bounds() {
         ("MAX_CODINGS", response::MAX_CODINGS.to_string()),
         ("MAX_MEMBERS", response::MAX_MEMBERS.to_string()),
         ("MAX_ITEMS", response::MAX_ITEMS.to_string()),
-        ("MAX_WORDS", connect::MAX_WORDS.to_string()),
+        ("MAX_TEXT", connect::MAX_TEXT.to_string()),
     ];
     for (name, value) in bounds {
         let row = format!("| `{name}` | {value} |");

@@ -216,7 +216,7 @@ fn message_contains_no_secret_and_no_line_break() {
     );
     let (_, words) = denied(refuse(400, &[], long));
     assert!(
-        words.chars().count() <= crate::connect::MAX_WORDS + 30,
+        words.chars().count() <= crate::connect::MAX_TEXT + 30,
         "{words}"
     );
 }
