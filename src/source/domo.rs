@@ -108,7 +108,7 @@ pub struct DomoSource {
     connector: Connector,
     registration: Registration,
     /// The server's name in messages.
-    place: String,
+    server_name: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +159,7 @@ impl DomoSource {
         let path = ca_file.as_ref().map(NamedPath::shown).unwrap_or_default();
         let quoted = credentials::shell_quoted(&path);
         let ca = registration.ca.as_deref().map(|ca| (ca, quoted.as_str()));
-        let place = connect::display_name(url, proxy.as_ref());
+        let server_name = connect::display_name(url, proxy.as_ref());
         let proxy = proxy.clone().map(|url| Proxy {
             url,
             login: registration.proxy_login.clone(),
@@ -175,7 +175,7 @@ impl DomoSource {
         Ok(Self {
             connector,
             registration,
-            place,
+            server_name,
         })
     }
 
@@ -198,20 +198,20 @@ impl DomoSource {
         } = &self.registration;
         let request = request::token_request(endpoint, credentials, scope);
         let request = request.map_err(|error| {
-            let words = format!("no request can be made for {}: {error}", self.place);
-            FetchError::transient(Cause::Unusable, words)
+            let message = format!("no request can be made for {}: {error}", self.server_name);
+            FetchError::transient(Cause::Unusable, message)
         })?;
         let connected = self
             .connector
             .connect(&endpoint.url, deadline, on_tunnel)
             .await;
         let connection = connected.map_err(transport::of_connection)?;
-        let answer = transport::send(connection, request, &self.place, deadline).await?;
+        let answer = transport::send(connection, request, &self.server_name, deadline).await?;
         let secrets = Secrets {
             client_secret: self.registration.credentials.client_secret.expose_secret(),
             login: self.registration.proxy_login.as_ref(),
         };
-        response::read(&answer, scope, secrets, &self.place)
+        response::read(&answer, scope, secrets, &self.server_name)
     }
 }
 

@@ -1,11 +1,11 @@
 //! PURE. What a token endpoint's answer means.
 
-mod body;
+mod content_encoding;
 mod error_body;
+mod error_response;
 mod headers;
 mod json;
 mod lifetime;
-mod rejection;
 mod responder;
 mod token;
 
@@ -20,7 +20,7 @@ use crate::connect::Secrets;
 use domo_token_core::fetch::{FetchError, Fetched};
 
 #[cfg(test)]
-pub(super) use body::{MAX_CODINGS, MAX_MEMBERS};
+pub(super) use content_encoding::{MAX_CODINGS, MAX_MEMBERS};
 pub(super) use headers::retry_after;
 #[cfg(test)]
 pub(super) use json::MAX_ITEMS;
@@ -46,13 +46,13 @@ pub(super) fn read(
     answer: &Answer,
     asked: &ScopeSet,
     secrets: Secrets<'_>,
-    place: &str,
+    server_name: &str,
 ) -> Result<Fetched, FetchError> {
-    let sender = Responder::new(answer, secrets, place);
+    let responder = Responder::new(answer, secrets, server_name);
     let result = if answer.status == StatusCode::OK {
-        token::read(answer, asked, &sender)
+        token::read(answer, asked, &responder)
     } else {
-        Err(rejection::read(answer, &sender))
+        Err(error_response::read(answer, &responder))
     };
     result.map_err(|error| with_retry_after(error, answer))
 }
@@ -62,11 +62,11 @@ fn with_retry_after(error: FetchError, answer: &Answer) -> FetchError {
     match error {
         FetchError::Transient {
             cause,
-            message: words,
+            message,
             retry_after: None,
         } => FetchError::Transient {
             cause,
-            message: words,
+            message,
             retry_after: retry_after(&answer.headers, answer.received),
         },
         FetchError::Transient { .. }

@@ -67,11 +67,10 @@ fn rejection_of_a_login_with_a_paste_mistake_names_it() {
         user: "ann".to_owned(),
         password: "c4nary ".into(),
     });
-    let words = "the proxy answered 407".to_owned();
-    let error =
-        reader_message::for_reader(FetchError::ProxyLogin { message: words }, &registration);
-    let words = "the proxy answered 407; the proxy login ends with a blank; remove it".to_owned();
-    assert_eq!(error, FetchError::ProxyLogin { message: words });
+    let message = "the proxy answered 407".to_owned();
+    let error = reader_message::for_reader(FetchError::ProxyLogin { message }, &registration);
+    let message = "the proxy answered 407; the proxy login ends with a blank; remove it".to_owned();
+    assert_eq!(error, FetchError::ProxyLogin { message });
     // The secret has none.
     let denied = |scope_only| FetchError::Denied {
         scope_only,
@@ -113,17 +112,12 @@ fn server_is_trusted_by_the_certificates_of_the_ca_file() {
         ..plain.clone()
     };
     assert!(fetched_from(trusting).is_ok());
-    let Err(FetchError::Transient {
-        cause,
-        message: words,
-        ..
-    }) = fetched_from(plain)
-    else {
+    let Err(FetchError::Transient { cause, message, .. }) = fetched_from(plain) else {
         panic!("it is trusted")
     };
     assert_eq!(cause, Cause::Tls);
-    assert!(words.contains("can't be trusted: "), "{words}");
-    assert!(words.contains("ca_file must hold"), "{words}");
+    assert!(message.contains("can't be trusted: "), "{message}");
+    assert!(message.contains("ca_file must hold"), "{message}");
 }
 
 #[test]
@@ -133,25 +127,20 @@ fn connect_failure_names_address_and_cause() {
     bind(&taken, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = SocketAddr::try_from(getsockname(&taken).unwrap()).unwrap();
     let closed = endpoint(&format!("http://{address}/oauth/token"));
-    let Err(FetchError::Transient {
-        cause,
-        message: words,
-        ..
-    }) = fetched_from(closed)
-    else {
+    let Err(FetchError::Transient { cause, message, .. }) = fetched_from(closed) else {
         panic!("nobody is there")
     };
     assert_eq!(cause, Cause::Connect);
     let said = format!("{address} can't be reached: Connection refused");
-    assert!(words.starts_with(&said), "{words}");
+    assert!(message.starts_with(&said), "{message}");
     let through = Endpoint {
         proxy: "http://proxy.example:3128".parse().ok(),
         ..endpoint("https://domo.example/oauth/token")
     };
-    let place = "domo.example through the proxy proxy.example:3128";
+    let server_name = "domo.example through the proxy proxy.example:3128";
     assert_eq!(
         connect::display_name(&through.url, through.proxy.as_ref()),
-        place
+        server_name
     );
 }
 
@@ -196,11 +185,11 @@ fn ca_file_that_is_broken_fails_to_load_and_is_named() {
     source_with_ca(pem.as_bytes(), &shared).unwrap();
     let broken = format!("{pem}-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n");
     let error = source_with_ca(broken.as_bytes(), &shared).err().unwrap();
-    let (line, words) = (pem.lines().count() + 1, error.to_string());
+    let (line, message) = (pem.lines().count() + 1, error.to_string());
     let certificate = format!("certificate 2 (line {line}) is broken");
     assert!(
-        words.contains(&certificate) && words.contains("ca.pem"),
-        "{words}"
+        message.contains(&certificate) && message.contains("ca.pem"),
+        "{message}"
     );
     assert!(!error.is_exhausted());
 }
@@ -266,17 +255,12 @@ fn fetched_raw(answer: impl Into<Vec<u8>>) -> Result<Fetched, FetchError> {
     fetched_from(endpoint(&url))
 }
 
-fn words_of(result: Result<Fetched, FetchError>, expected: Cause) -> String {
-    let Err(FetchError::Transient {
-        cause,
-        message: words,
-        ..
-    }) = result
-    else {
+fn transient_message(result: Result<Fetched, FetchError>, expected: Cause) -> String {
+    let Err(FetchError::Transient { cause, message, .. }) = result else {
         panic!("{result:?}")
     };
-    assert_eq!(cause, expected, "{words}");
-    words
+    assert_eq!(cause, expected, "{message}");
+    message
 }
 
 /// A 200 with these lines besides those that it needs.
@@ -295,10 +279,10 @@ fn response_headers_are_limited_in_number_and_size() {
         assert!(fetched_raw(answer_with(&lines)).is_ok());
     }
     for lines in [many(transport::MAX_HEADERS), long(transport::MAX_HEAD)] {
-        let words = words_of(fetched_raw(answer_with(&lines)), Cause::Connect);
+        let message = transient_message(fetched_raw(answer_with(&lines)), Cause::Connect);
         assert!(
-            words.contains("524288 bytes or 1024 header lines"),
-            "{words}"
+            message.contains("524288 bytes or 1024 header lines"),
+            "{message}"
         );
     }
 }
@@ -320,8 +304,8 @@ fn unusual_response_heads_are_parsed() {
         assert!(fetched_raw(answer.clone()).is_ok(), "{answer}");
     }
     let mut latin1 = answer_with("X-Note: caf?\r\n").into_bytes();
-    let place = latin1.iter().position(|byte| *byte == b'?').unwrap();
-    latin1[place] = 0xe9;
+    let index = latin1.iter().position(|byte| *byte == b'?').unwrap();
+    latin1[index] = 0xe9;
     assert!(fetched_raw(latin1).is_ok());
 }
 
@@ -354,10 +338,10 @@ fn invalid_response_is_named_in_the_error() {
         (answer_with("X Y: 1\r\n"), malformed),
         (answer_with("X-Fold: a\r\n b\r\n"), malformed),
     ] {
-        let words = words_of(fetched_raw(answer.clone()), Cause::Connect);
+        let message = transient_message(fetched_raw(answer.clone()), Cause::Connect);
         assert!(
-            words.contains("127.0.0.1:") && words.contains(expected),
-            "{answer}: {words}"
+            message.contains("127.0.0.1:") && message.contains(expected),
+            "{answer}: {message}"
         );
     }
 }
@@ -389,19 +373,19 @@ fn end_of_tcp_without_close_notify_ends_a_body_without_a_length() {
     assert!(fetched_without_close_notify(complete.clone()).is_ok());
     assert!(fetched_without_close_notify(answer_with("")).is_ok());
     let cut = complete.strip_suffix("9}").unwrap().to_owned();
-    words_of(fetched_without_close_notify(cut), Cause::Unusable);
+    transient_message(fetched_without_close_notify(cut), Cause::Unusable);
     let short = answer_with("").strip_suffix('}').unwrap().to_owned();
     let closed = "closed the connection before its answer was complete";
     for cut in [short, "HTTP/1.1 200 OK\r\nX: ".to_owned()] {
-        let words = words_of(fetched_without_close_notify(cut), Cause::Connect);
-        assert!(words.ends_with(closed), "{words}");
+        let message = transient_message(fetched_without_close_notify(cut), Cause::Connect);
+        assert!(message.ends_with(closed), "{message}");
     }
     let chunked = format!(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{TOKEN}\r\n",
         TOKEN.len()
     );
-    let words = words_of(fetched_without_close_notify(chunked), Cause::Connect);
-    assert!(words.ends_with(closed), "{words}");
+    let message = transient_message(fetched_without_close_notify(chunked), Cause::Connect);
+    assert!(message.ends_with(closed), "{message}");
 }
 
 #[test]
@@ -414,10 +398,10 @@ fn client_certificate_that_is_required_is_named_with_tls_1_3() {
         let ended = stream.read(&mut [0; 1]);
         ended.map(drop)
     });
-    let words = words_of(fetched_with_ca(&url, &ca), Cause::Tls);
+    let message = transient_message(fetched_with_ca(&url, &ca), Cause::Tls);
     assert!(
-        words.ends_with("requires a client certificate, which is not supported"),
-        "{words}"
+        message.ends_with("requires a client certificate, which is not supported"),
+        "{message}"
     );
 }
 
@@ -439,8 +423,8 @@ fn end_of_a_connection_is_not_blamed_on_a_client_certificate_that_was_requested(
             stream.write_all(answer.as_bytes())?;
             stream.flush()
         });
-        let words = words_of(fetched_with_ca(&url, &ca), Cause::Connect);
-        assert!(words.ends_with(&end), "{words}");
+        let message = transient_message(fetched_with_ca(&url, &ca), Cause::Connect);
+        assert!(message.ends_with(&end), "{message}");
     }
 }
 
@@ -457,8 +441,8 @@ fn request_ends_at_its_limit_and_names_the_step() {
         .unwrap();
     let scope = ScopeSet::parse("data").unwrap();
     let result = runtime.block_on(source.fetch(&scope, Duration::from_millis(50), &|| ()));
-    let words = words_of(result, Cause::Timeout);
-    assert_eq!(words, format!("no answer from {address} in time"));
+    let message = transient_message(result, Cause::Timeout);
+    assert_eq!(message, format!("no answer from {address} in time"));
 }
 
 #[test]

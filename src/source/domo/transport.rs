@@ -35,13 +35,13 @@ pub(super) const MAX_HEADERS: usize = 1024;
 pub(super) async fn send(
     connection: Connection,
     request: Request<Full<Bytes>>,
-    place: &str,
+    server_name: &str,
     deadline: Instant,
 ) -> Result<Answer, FetchError> {
     let Connection { stream, diagnosis } = connection;
     let context = Context {
         diagnosis,
-        place,
+        server_name,
         deadline,
     };
     let mut http = http1::Builder::new();
@@ -75,7 +75,7 @@ async fn while_driven<T>(connection: impl Future, work: impl Future<Output = T>)
 
 struct Context<'a> {
     diagnosis: Diagnosis,
-    place: &'a str,
+    server_name: &'a str,
     deadline: Instant,
 }
 
@@ -126,16 +126,16 @@ impl Context<'_> {
             let room = MAX_BODY - read.len();
             read.extend_from_slice(data.get(..room).unwrap_or(&data));
             if data.len() > room {
-                let words = format!("the answer is longer than {MAX_BODY} bytes");
-                return Err(FetchError::transient(Cause::Unusable, words));
+                let message = format!("the answer is longer than {MAX_BODY} bytes");
+                return Err(FetchError::transient(Cause::Unusable, message));
             }
         }
         Ok(())
     }
 
     fn late(&self, before: &str, after: &str) -> FetchError {
-        let place = self.place;
-        FetchError::transient(Cause::Timeout, format!("{before} {place} {after}"))
+        let server_name = self.server_name;
+        FetchError::transient(Cause::Timeout, format!("{before} {server_name} {after}"))
     }
 
     /// What kept a request from getting an answer.
@@ -145,22 +145,22 @@ impl Context<'_> {
 
     /// Why a connection failed; `hint` is for a failure that nothing else explains.
     fn failure(&self, error: &hyper::Error, hint: &str) -> FetchError {
-        let place = self.place;
+        let server_name = self.server_name;
         if error.is_parse() {
-            let words = unreadable(error, place);
-            return FetchError::transient(Cause::Connect, words);
+            let message = unreadable(error, server_name);
+            return FetchError::transient(Cause::Connect, message);
         }
         if let Some(explained) = self.diagnosis.explain(error) {
             return of_connection(explained);
         }
         let is_end = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
-        let words = if is_end || is_closed(error) {
-            format!("{place} closed the connection before its answer was complete")
+        let message = if is_end || is_closed(error) {
+            format!("{server_name} closed the connection before its answer was complete")
         } else {
-            let words = one_line(&innermost(error));
-            format!("the connection to {place} failed: {words}")
+            let message = one_line(&innermost(error));
+            format!("the connection to {server_name} failed: {message}")
         };
-        FetchError::transient(Cause::Connect, words + hint)
+        FetchError::transient(Cause::Connect, message + hint)
     }
 }
 
@@ -170,51 +170,55 @@ fn ends_with_connection(headers: &HeaderMap, body: &Incoming) -> bool {
 }
 
 /// Why the head of an answer can't be read.
-fn unreadable(error: &hyper::Error, place: &str) -> String {
+fn unreadable(error: &hyper::Error, server_name: &str) -> String {
     if error.is_parse_too_large() {
         return format!(
-            "the head of the answer of {place} has more than {MAX_HEAD} bytes or {MAX_HEADERS} header lines"
+            "the head of the answer of {server_name} has more than {MAX_HEAD} bytes or {MAX_HEADERS} header lines"
         );
     }
     if error.is_parse_version_h2() {
-        return format!("{place} does not speak HTTP/1.1, and HTTP/2 is not supported");
+        return format!("{server_name} does not speak HTTP/1.1, and HTTP/2 is not supported");
     }
     // The library tells the rest apart only by its message.
-    let words = error.to_string();
-    if words.contains("HTTP header") {
+    let message = error.to_string();
+    if message.contains("HTTP header") {
         return format!(
-            "a header line of the answer of {place} is malformed, which is not supported"
+            "a header line of the answer of {server_name} is malformed, which is not supported"
         );
     }
-    if words.contains("transfer-encoding") {
+    if message.contains("transfer-encoding") {
         return format!(
-            "the Transfer-Encoding of the answer of {place} is malformed, or in HTTP/1.0, which is not supported"
+            "the Transfer-Encoding of the answer of {server_name} is malformed, or in HTTP/1.0, which is not supported"
         );
     }
-    if words.contains("content-length") {
-        return format!("the Content-Length of the answer of {place} is malformed, or two differ");
+    if message.contains("content-length") {
+        return format!(
+            "the Content-Length of the answer of {server_name} is malformed, or two differ"
+        );
     }
-    if words.contains("HTTP version") || words.contains("status") {
-        return format!("{place} does not speak HTTP; check scheme, host and port of the URL");
+    if message.contains("HTTP version") || message.contains("status") {
+        return format!(
+            "{server_name} does not speak HTTP; check scheme, host and port of the URL"
+        );
     }
     format!(
-        "the head of the answer of {place} is malformed: {}",
-        one_line(&words)
+        "the head of the answer of {server_name} is malformed: {}",
+        one_line(&message)
     )
 }
 
 /// What a failed connection means for a request.
 pub(super) fn of_connection(error: ConnectError) -> FetchError {
-    let words = one_line(&error.message);
+    let message = one_line(&error.message);
     match error.failure {
-        ConnectFailure::ProxyLogin => FetchError::ProxyLogin { message: words },
+        ConnectFailure::ProxyLogin => FetchError::ProxyLogin { message },
         ConnectFailure::Proxy(headers) => FetchError::Transient {
             cause: Cause::Proxy,
-            message: words,
+            message,
             retry_after: response::retry_after(&headers, wall_now()),
         },
-        ConnectFailure::Unreachable => FetchError::transient(Cause::Connect, words),
-        ConnectFailure::TimedOut => FetchError::transient(Cause::Timeout, words),
-        ConnectFailure::Tls => FetchError::transient(Cause::Tls, words),
+        ConnectFailure::Unreachable => FetchError::transient(Cause::Connect, message),
+        ConnectFailure::TimedOut => FetchError::transient(Cause::Timeout, message),
+        ConnectFailure::Tls => FetchError::transient(Cause::Tls, message),
     }
 }

@@ -115,11 +115,11 @@ impl ErrorBody {
     }
 
     /// Returns what the answer says, fit for one line, with the trace id that Domo's support asks for.
-    pub(super) fn text(&self, sender: &Responder<'_>) -> String {
-        let mut text = sender.clean(&self.texts.join(": "));
+    pub(super) fn text(&self, responder: &Responder<'_>) -> String {
+        let mut text = responder.clean(&self.texts.join(": "));
         let toe = self.members.get("toe").text();
         if let Some(toe) = toe.filter(|toe| !toe.is_empty()) {
-            let toe = sender.name(toe);
+            let toe = responder.name(toe);
             text = format!("{text} (toe {toe})");
         }
         text

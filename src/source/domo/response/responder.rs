@@ -13,24 +13,24 @@ const MAX_NAME: usize = 60;
 pub(super) struct Responder<'a> {
     answer: &'a Answer,
     secrets: Secrets<'a>,
-    pub(super) place: &'a str,
+    pub(super) server_name: &'a str,
 }
 
 impl<'a> Responder<'a> {
-    pub(super) fn new(answer: &'a Answer, secrets: Secrets<'a>, place: &'a str) -> Self {
+    pub(super) fn new(answer: &'a Answer, secrets: Secrets<'a>, server_name: &'a str) -> Self {
         Self {
             answer,
             secrets,
-            place,
+            server_name,
         }
     }
 
-    /// Returns the sender and the status of an answer that is Domo's own.
+    /// Returns the responder and the status of an answer that is Domo's own.
     pub(super) fn domo(&self) -> String {
         format!("Domo answered {}", self.answer.status.as_u16())
     }
 
-    /// Returns the sender and the status of an answer that anything on the way may have given.
+    /// Returns the responder and the status of an answer that anything on the way may have given.
     pub(super) fn anyone(&self) -> String {
         let content_type = text_of(&self.answer.headers, &CONTENT_TYPE);
         let kind = content_type
@@ -46,9 +46,13 @@ impl<'a> Responder<'a> {
             .collect();
         let status = self.answer.status.as_u16();
         if details.is_empty() {
-            return format!("{} answered {status}", self.place);
+            return format!("{} answered {status}", self.server_name);
         }
-        format!("{} answered {status} ({})", self.place, details.join(", "))
+        format!(
+            "{} answered {status} ({})",
+            self.server_name,
+            details.join(", ")
+        )
     }
 
     /// Returns a text of the answer as messages show it.
