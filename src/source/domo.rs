@@ -19,7 +19,6 @@ use domo_token_protocol::scope::ScopeSet;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use super::TokenSource;
 use crate::config::named_path::NamedPath;
 use crate::config::{ClientConfig, Endpoint, in_variables};
 use crate::connect::{self, Connector, Proxy, Secrets, Shared};
@@ -185,6 +184,22 @@ impl DomoSource {
         &self.registration
     }
 
+    /// Requests one token, as [`super::TokenSource::fetch`].
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`] with the likely mistake in the credentials.
+    pub async fn fetch(
+        &self,
+        scope: &ScopeSet,
+        limit: Duration,
+        on_tunnel: &(dyn Fn() + Send + Sync),
+    ) -> Result<Fetched, FetchError> {
+        let deadline = timer_now() + limit;
+        let fetched = self.fetch_by(scope, deadline, on_tunnel).await;
+        fetched.map_err(|error| reader_message::for_reader(error, &self.registration))
+    }
+
     async fn fetch_by(
         &self,
         scope: &ScopeSet,
@@ -212,19 +227,6 @@ impl DomoSource {
             login: self.registration.proxy_login.as_ref(),
         };
         response::read(&answer, scope, secrets, &self.server_name)
-    }
-}
-
-impl TokenSource for DomoSource {
-    async fn fetch(
-        &self,
-        scope: &ScopeSet,
-        limit: Duration,
-        on_tunnel: &(dyn Fn() + Send + Sync),
-    ) -> Result<Fetched, FetchError> {
-        let deadline = timer_now() + limit;
-        let fetched = self.fetch_by(scope, deadline, on_tunnel).await;
-        fetched.map_err(|error| reader_message::for_reader(error, &self.registration))
     }
 }
 

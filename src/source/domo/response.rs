@@ -21,7 +21,7 @@ use domo_token_core::fetch::{FetchError, Fetched};
 
 #[cfg(test)]
 pub(super) use content_encoding::{MAX_CODINGS, MAX_MEMBERS};
-pub(super) use headers::retry_after;
+pub(super) use headers::{ends_with_connection, retry_after};
 #[cfg(test)]
 pub(super) use json::MAX_ITEMS;
 #[cfg(test)]
@@ -54,25 +54,16 @@ pub(super) fn read(
     } else {
         Err(error_response::read(answer, &responder))
     };
-    result.map_err(|error| with_retry_after(error, answer))
-}
-
-/// Whatever is wrong with an answer: it may ask to be left alone.
-fn with_retry_after(error: FetchError, answer: &Answer) -> FetchError {
-    match error {
-        FetchError::Transient {
-            cause,
-            message,
-            retry_after: None,
-        } => FetchError::Transient {
-            cause,
-            message,
-            retry_after: retry_after(&answer.headers, answer.received),
-        },
-        FetchError::Transient { .. }
-        | FetchError::Denied { .. }
-        | FetchError::ProxyLogin { .. } => error,
-    }
+    result.map_err(|mut error| {
+        if let FetchError::Transient {
+            retry_after: wait @ None,
+            ..
+        } = &mut error
+        {
+            *wait = retry_after(&answer.headers, answer.received);
+        }
+        error
+    })
 }
 
 #[cfg(test)]

@@ -4,9 +4,8 @@ use std::future::poll_fn;
 use std::pin::pin;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{HeaderMap, TRANSFER_ENCODING};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
@@ -89,7 +88,7 @@ impl Context<'_> {
         } else {
             self.deadline.min(timer_now() + ERROR_BODY)
         };
-        let until_close = ends_with_connection(&headers, &body);
+        let until_close = response::ends_with_connection(&headers);
         let mut read = Zeroizing::new(Vec::new());
         let result = timeout_at(limit, self.read(body, until_close, &mut read)).await;
         let cut = match result {
@@ -162,11 +161,6 @@ impl Context<'_> {
         };
         FetchError::transient(Cause::Connect, message + hint)
     }
-}
-
-/// Whether only the end of the connection ends the body (RFC 9112 §6.3).
-fn ends_with_connection(headers: &HeaderMap, body: &Incoming) -> bool {
-    !headers.contains_key(TRANSFER_ENCODING) && body.size_hint().exact().is_none()
 }
 
 /// Why the head of an answer can't be read.

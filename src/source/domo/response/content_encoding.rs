@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
-use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use zeroize::Zeroizing;
 
 use super::super::MAX_BODY;
@@ -92,12 +92,6 @@ pub(super) fn decode<'a>(headers: &HeaderMap, body: &'a [u8]) -> Decoded<'a> {
         }
     }
     result
-}
-
-/// Returns whether the end of the connection ends the body, so that nothing but the body itself
-/// shows that it is whole (RFC 9112 §6.3).
-pub(super) fn ends_with_connection(headers: &HeaderMap) -> bool {
-    !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// The codings in the order in which they were applied, or the one that is not supported.

@@ -94,15 +94,10 @@ impl ErrorBody {
     /// Returns the cause if the error is one that passes by itself.
     pub(super) fn asks_to_retry(&self) -> Option<Cause> {
         let error = self.members.get("error");
-        let code = match error {
-            Loose::Object(error) => error.get("code").text(),
-            Loose::Absent
-            | Loose::Null
-            | Loose::Bool
-            | Loose::Number(_)
-            | Loose::Text(_)
-            | Loose::List(_)
-            | Loose::Deep => error.text(),
+        let code = if let Loose::Object(error) = error {
+            error.get("code").text()
+        } else {
+            error.text()
         };
         let code = code.or(self.members.get("code").text())?;
         let code = code.to_ascii_lowercase().replace([' ', '-'], "_");

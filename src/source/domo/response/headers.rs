@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use hyper::header::{AGE, DATE, HeaderMap, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{
+    AGE, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, RETRY_AFTER, TRANSFER_ENCODING,
+    WWW_AUTHENTICATE,
+};
 
 use super::lifetime::decimal_seconds;
 
@@ -36,6 +39,12 @@ fn date(headers: &HeaderMap) -> Option<SystemTime> {
 pub(super) fn age(headers: &HeaderMap) -> Option<Duration> {
     let text = text_of(headers, &AGE)?.trim();
     decimal_seconds(text).map(Duration::from_secs)
+}
+
+/// Returns whether the end of the connection ends the body, so that nothing but the body itself
+/// shows that it is whole (RFC 9112 §6.3).
+pub(in super::super) fn ends_with_connection(headers: &HeaderMap) -> bool {
+    !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// Returns the media type in lower case, without parameters, before which a blank may stand for ";".

@@ -52,16 +52,10 @@ pub(super) enum Loose {
 
 impl Loose {
     pub(super) fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            Self::Absent
-            | Self::Null
-            | Self::Bool
-            | Self::Number(_)
-            | Self::List(_)
-            | Self::Object(_)
-            | Self::Deep => None,
+        if let Self::Text(text) = self {
+            return Some(text);
         }
+        None
     }
 
     pub(super) fn is_number(&self) -> bool {

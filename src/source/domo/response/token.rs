@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::super::MAX_BODY;
 use super::content_encoding::{self, Decoded};
 use super::error_body::ErrorBody;
-use super::headers::{age, media_type, server_time, text_of};
+use super::headers::{age, ends_with_connection, media_type, server_time, text_of};
 use super::json::{self, End, Loose, Members};
 use super::responder::Responder;
 use super::{Answer, lifetime};
@@ -108,13 +108,10 @@ fn by_own_expiry(fetched: Fetched, answer: &Answer) -> Result<Fetched, String> {
         };
         return Err(format!("the token has expired by its own exp; {hint}"));
     }
-    let stated = match fetched.lifetime_source {
-        LifetimeSource::Capped { stated } => stated,
-        LifetimeSource::Stated
-        | LifetimeSource::Unchecked
-        | LifetimeSource::Assumed
-        | LifetimeSource::OwnExpiry { .. } => fetched.lifetime,
-    };
+    let mut stated = fetched.lifetime;
+    if let LifetimeSource::Capped { stated: uncapped } = fetched.lifetime_source {
+        stated = uncapped;
+    }
     Ok(Fetched {
         lifetime: left,
         lifetime_source: LifetimeSource::OwnExpiry { stated },
@@ -124,11 +121,14 @@ fn by_own_expiry(fetched: Fetched, answer: &Answer) -> Result<Fetched, String> {
 
 /// Whether a body that ended with its connection may be whole although the end was not announced.
 fn may_be_whole(headers: &HeaderMap, cut: &FetchError) -> bool {
-    let is_closed = match cut {
-        FetchError::Transient { cause, .. } => matches!(cause, Cause::Connect | Cause::Tls),
-        FetchError::Denied { .. } | FetchError::ProxyLogin { .. } => false,
-    };
-    is_closed && content_encoding::ends_with_connection(headers)
+    let is_closed = matches!(
+        cut,
+        FetchError::Transient {
+            cause: Cause::Connect | Cause::Tls,
+            ..
+        }
+    );
+    is_closed && ends_with_connection(headers)
 }
 
 /// Checks that a 200 says that its body is JSON (RFC 6749 §5.1), or says nothing.
@@ -262,12 +262,10 @@ fn access_token(value: Loose) -> Result<SecretString, String> {
 }
 
 fn check_kind(token_type: &Loose, responder: &Responder<'_>) -> Result<(), String> {
-    let is_bearer = match token_type {
-        Loose::Absent | Loose::Null => true,
-        Loose::Text(kind) => kind.eq_ignore_ascii_case("bearer"),
-        Loose::Bool | Loose::Number(_) | Loose::List(_) | Loose::Object(_) | Loose::Deep => false,
-    };
-    if is_bearer {
+    let kind = token_type.text();
+    if matches!(token_type, Loose::Absent | Loose::Null)
+        || kind.is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"))
+    {
         return Ok(());
     }
     let shown = shown(token_type, responder);
@@ -290,14 +288,11 @@ fn granted(scope: &Loose, asked: &ScopeSet) -> Option<ScopeSet> {
 
 /// A member's value as a message names it.
 fn shown(value: &Loose, responder: &Responder<'_>) -> String {
-    match value {
-        Loose::Text(text) => format!("the text \"{}\"", responder.name(text)),
-        Loose::Number(number) => number.to_string(),
-        Loose::Absent
-        | Loose::Null
-        | Loose::Bool
-        | Loose::List(_)
-        | Loose::Object(_)
-        | Loose::Deep => value.kind().to_owned(),
+    if let Loose::Number(number) = value {
+        return number.to_string();
     }
+    value.text().map_or_else(
+        || value.kind().to_owned(),
+        |text| format!("the text \"{}\"", responder.name(text)),
+    )
 }
