@@ -26,14 +26,13 @@ use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
 use crate::platform::clock::timer_now;
 use domo_token_core::fetch::{Cause, FetchError, Fetched};
 
-/// The longest answer that is read, in bytes.
+/// The longest body of a response, in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
 
-/// How long an error's body is waited for: its status, and how long we are to wait, are there.
+/// The time limit for the body of an error, whose status and headers have been received.
 const ERROR_BODY: Duration = Duration::from_secs(1);
 
-/// One API client as the token endpoint knows it (RFC 6749 §2): if two are equal, so is what they
-/// are answered.
+/// One API client as registered at the token endpoint (RFC 6749 §2). Equal ones receive equal responses.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Registration {
     endpoint: Endpoint,
@@ -50,7 +49,7 @@ impl Registration {
     ///
     /// # Errors
     ///
-    /// [`SourceError::CaFile`] if it can't be read, or others can write it.
+    /// [`SourceError::CaFile`] if it cannot be read, or other users can write it.
     pub fn new(
         endpoint: Endpoint,
         credentials: Credentials,
@@ -83,7 +82,7 @@ impl Registration {
         &self.credentials.client_id
     }
 
-    /// Returns what is unusual about its credentials, in words, each with what to do.
+    /// Returns messages about what is unusual about its credentials, each with what to do.
     #[must_use]
     pub fn paste_mistakes(&self) -> Vec<String> {
         let secret = self.credentials.paste_mistake();
@@ -112,16 +111,16 @@ pub struct DomoSource {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The file of extra CA certificates can't be read.
+    /// The CA file cannot be read.
     #[error(transparent)]
     CaFile(#[from] CredentialsError),
-    /// The extra CA certificates can't be used.
+    /// The certificates of the CA file cannot be used.
     #[error("{0}")]
     Ca(String),
 }
 
 impl SourceError {
-    /// Whether no descriptor was left.
+    /// Returns whether no descriptor was left.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         match self {
@@ -142,12 +141,12 @@ impl SourceError {
 }
 
 impl DomoSource {
-    /// Returns a source that shares with others what `shared` holds: what is trusted is kept once for
-    /// each CA file, however many clients name it. No connection is kept, so none carries two secrets.
+    /// Returns a source that shares name lookups and trust stores with those of the same `shared`. Connections are not
+    /// reused, so none carries two secrets.
     ///
     /// # Errors
     ///
-    /// [`SourceError::Ca`] if the CA certificates can't be used.
+    /// [`SourceError::Ca`] if the certificates of the CA file cannot be used.
     pub fn new(mut registration: Registration, shared: &Shared) -> Result<Self, SourceError> {
         let Endpoint {
             url,
@@ -230,7 +229,7 @@ impl DomoSource {
     }
 }
 
-/// What fuzzers reach no other way.
+/// Entry points for fuzzers.
 #[cfg(all(unix, any(test, fuzzing)))]
 pub(crate) mod fuzzing {
     use hyper::StatusCode;
@@ -242,7 +241,7 @@ pub(crate) mod fuzzing {
     use crate::platform::clock::wall_now;
     use domo_token_core::fetch::{FetchError, Fetched};
 
-    /// What an answer of that status, counted from 100 in steps of two, means, with a header.
+    /// Reads a response whose status is 100 plus twice `status`.
     pub(crate) fn answer(
         status: u8,
         header: Option<(&'static str, &[u8])>,

@@ -1,4 +1,4 @@
-//! PURE. What a token endpoint's answer means.
+//! PURE. Classifies the responses of a token endpoint.
 
 mod content_encoding;
 mod error_body;
@@ -28,20 +28,20 @@ pub(super) use json::MAX_ITEMS;
 pub(super) use lifetime::{EXPIRY_TOLERANCE, LIFETIME_ASSUMED, LIFETIME_MAX};
 use responder::Responder;
 
-/// A whole answer, as HTTP brought it.
+/// A response as HTTP delivered it.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    /// What has come of the body.
+    /// What was received of the body.
     pub(super) body: Zeroizing<Vec<u8>>,
-    /// When its head was read.
+    /// When its head was received.
     pub(super) received: SystemTime,
-    /// Why it is not the whole body.
+    /// Why the body is incomplete.
     pub(super) cut: Option<FetchError>,
 }
 
-/// Returns what an answer to a request for `asked` means. Nothing of `secrets` gets into
-/// messages; `place` names the server.
+/// Returns the token of a response to a request for `asked`, or the error. Messages contain nothing of `secrets`, and
+/// name the server `server_name`.
 pub(super) fn read(
     answer: &Answer,
     asked: &ScopeSet,

@@ -1,4 +1,4 @@
-//! One request and its answer over a connection of its own.
+//! Sends one request over its own connection, and receives the response.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -19,18 +19,17 @@ use crate::connect::{
 use crate::platform::clock::{timer_now, wall_now};
 use domo_token_core::fetch::{Cause, FetchError};
 
-/// The longest head of an answer, in bytes.
+/// The longest head of a response, in bytes.
 pub(super) const MAX_HEAD: usize = 512 * 1024;
 
-/// The most header lines of an answer.
+/// The most header lines of a response.
 pub(super) const MAX_HEADERS: usize = 1024;
 
-/// Sends `request` to `place` and receives the answer, by `deadline`.
+/// Sends `request` to `server_name` and receives the response, by `deadline`.
 ///
 /// # Errors
 ///
-/// [`FetchError::Transient`] if no head of an answer comes. Where the body breaks off is part of the
-/// answer.
+/// [`FetchError::Transient`] if no head is received. A response can have an incomplete body.
 pub(super) async fn send(
     connection: Connection,
     request: Request<Full<Bytes>>,
@@ -58,8 +57,8 @@ pub(super) async fn send(
     while_driven(connection, work).await
 }
 
-/// Runs `work` on a connection, which does nothing by itself. What ends the connection ends the work, with
-/// the better error.
+/// Runs `work` while polling the connection, which does nothing by itself. If the connection ends, `work` returns the
+/// more specific error.
 async fn while_driven<T>(connection: impl Future, work: impl Future<Output = T>) -> T {
     let (mut connection, mut work) = (pin!(connection), pin!(work));
     let mut is_open = true;
@@ -104,7 +103,7 @@ impl Context<'_> {
         }
     }
 
-    /// Appends the body to `read`, as far as it comes.
+    /// Appends the body to `read`, as far as it is received.
     async fn read(
         &self,
         mut body: Incoming,
@@ -114,8 +113,8 @@ impl Context<'_> {
         while let Some(frame) = body.frame().await {
             let frame = match frame {
                 Ok(frame) => frame,
-                // The end of TCP without TLS's own end is the end of such a body: what it holds shows
-                // whether it is complete.
+                // The end of TCP without TLS's own end also ends such a body: its content shows whether it is
+                // complete.
                 Err(error) if until_close && is_closed(&error) => return Ok(()),
                 Err(error) => return Err(self.failure(&error, "")),
             };
@@ -137,12 +136,12 @@ impl Context<'_> {
         FetchError::transient(Cause::Timeout, format!("{before} {server_name} {after}"))
     }
 
-    /// What kept a request from getting an answer.
+    /// Returns the error of a request without a response.
     fn without_answer(&self, error: &hyper::Error) -> FetchError {
         self.failure(error, self.diagnosis.hint())
     }
 
-    /// Why a connection failed; `hint` is for a failure that nothing else explains.
+    /// Returns why a connection failed, with `hint` if nothing else explains it.
     fn failure(&self, error: &hyper::Error, hint: &str) -> FetchError {
         let server_name = self.server_name;
         if error.is_parse() {
@@ -163,7 +162,7 @@ impl Context<'_> {
     }
 }
 
-/// Why the head of an answer can't be read.
+/// Returns why the head of a response cannot be parsed.
 fn unreadable(error: &hyper::Error, server_name: &str) -> String {
     if error.is_parse_too_large() {
         return format!(
@@ -173,7 +172,7 @@ fn unreadable(error: &hyper::Error, server_name: &str) -> String {
     if error.is_parse_version_h2() {
         return format!("{server_name} does not speak HTTP/1.1, and HTTP/2 is not supported");
     }
-    // The library tells the rest apart only by its message.
+    // Only the library's message distinguishes the rest.
     let message = error.to_string();
     if message.contains("HTTP header") {
         return format!(
@@ -201,7 +200,7 @@ fn unreadable(error: &hyper::Error, server_name: &str) -> String {
     )
 }
 
-/// What a failed connection means for a request.
+/// Returns the error of a request whose connection failed.
 pub(super) fn of_connection(error: ConnectError) -> FetchError {
     let message = one_line(&error.message);
     match error.failure {

@@ -1,4 +1,4 @@
-//! An answer that isn't a 200: rejected, or worth another try.
+//! Classifies responses with another status than 200: rejected, or transient.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::headers::retry_after;
 use super::responder::Responder;
 use domo_token_core::fetch::{Cause, FetchError};
 
-/// What servers answer to plain HTTP on their port for TLS: nginx, Apache, Go and Tomcat.
+/// What servers respond to plain HTTP on their port for TLS: nginx, Apache, Go and Tomcat.
 const PLAIN_HTTP: [&str; 4] = [
     "plain http request was sent to https port",
     "speaking plain http to an ssl-enabled server port",
@@ -19,10 +19,10 @@ const PLAIN_HTTP: [&str; 4] = [
     "combination of host and port requires tls",
 ];
 
-/// As much of a page is looked at.
+/// How much of a page is searched for these, in bytes.
 const MAX_PAGE: usize = 4096;
 
-/// Returns what an answer means that isn't a 200.
+/// Returns the error of a response with another status than 200.
 pub(super) fn read(answer: &Answer, responder: &Responder<'_>) -> FetchError {
     let decoded = content_encoding::decode(&answer.headers, &answer.body);
     let error = ErrorBody::read(&answer.headers, decoded.bytes());
@@ -67,7 +67,7 @@ fn cause(status: StatusCode, error: &ErrorBody, wait: Option<Duration>) -> Cause
     }
 }
 
-/// Returns what to do about that status, which Domo or a proxy may have sent.
+/// Returns what to do about that status of Domo or a proxy.
 fn hint(status: StatusCode, body: &[u8]) -> Option<&'static str> {
     match status.as_u16() {
         400 | 497 if is_about_plain_http(body) => {
@@ -98,7 +98,7 @@ fn is_about_plain_http(body: &[u8]) -> bool {
     PLAIN_HTTP.iter().any(|message| page.contains(message))
 }
 
-/// Who answered what, and what to do about it.
+/// Returns the responder, its message, and what to do.
 fn message(
     status: StatusCode,
     error: &ErrorBody,

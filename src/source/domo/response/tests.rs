@@ -24,7 +24,7 @@ fn asked() -> ScopeSet {
     ScopeSet::parse("data user").unwrap()
 }
 
-/// A whole answer.
+/// Returns a complete response.
 fn answer(status: u16, headers: &[(&'static str, &str)], body: impl AsRef<[u8]>) -> Answer {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
@@ -39,7 +39,7 @@ fn answer(status: u16, headers: &[(&'static str, &str)], body: impl AsRef<[u8]>)
     }
 }
 
-/// An answer whose connection was closed before its end.
+/// Returns the response with a connection that was closed before its end.
 fn cut(answer: Answer, cause: Cause) -> Answer {
     Answer {
         cut: Some(FetchError::transient(cause, "cut")),

@@ -1,4 +1,4 @@
-//! A 200: a token, or what is odd about it.
+//! Reads the token of a 200, or explains what is wrong with the response.
 
 use domo_token_protocol::messages::is_b64token;
 use domo_token_protocol::scope::ScopeSet;
@@ -15,7 +15,7 @@ use super::{Answer, lifetime};
 use domo_token_core::fetch::{Cause, FetchError, Fetched, LifetimeSource};
 use domo_token_core::token::MAX_TOKEN;
 
-/// The members of which one that comes twice makes the answer unusable.
+/// The members that must not be repeated.
 const READ: [&str; 4] = ["access_token", "expires_in", "scope", "token_type"];
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -119,7 +119,7 @@ fn by_own_expiry(fetched: Fetched, answer: &Answer) -> Result<Fetched, String> {
     })
 }
 
-/// Whether a body that ended with its connection may be whole although the end was not announced.
+/// Returns whether a body that ended with its connection may be complete although TLS's own end is missing.
 fn may_be_whole(headers: &HeaderMap, cut: &FetchError) -> bool {
     let is_closed = matches!(
         cut,
@@ -131,7 +131,7 @@ fn may_be_whole(headers: &HeaderMap, cut: &FetchError) -> bool {
     is_closed && ends_with_connection(headers)
 }
 
-/// Checks that a 200 says that its body is JSON (RFC 6749 §5.1), or says nothing.
+/// Checks that `Content-Type` is JSON (RFC 6749 §5.1) or absent.
 fn check_type(headers: &HeaderMap, responder: &Responder<'_>) -> Result<(), String> {
     let Some(named) = text_of(headers, &CONTENT_TYPE) else {
         return Ok(());
@@ -199,7 +199,7 @@ fn check_json(body: &[u8], end: End, members: &Members) -> Result<(), String> {
     Err(problem.to_owned())
 }
 
-/// What is wrong with a body that is no JSON object.
+/// Returns the problem of a body that is no JSON object.
 fn not_json(body: &[u8]) -> &'static str {
     let is_wide = match body.first_chunk() {
         Some([0xff, 0xfe] | [0xfe, 0xff] | [0, _] | [_, 0]) => true,
@@ -224,7 +224,7 @@ fn not_json(body: &[u8]) -> &'static str {
     }
 }
 
-/// A complete JSON object without `access_token`: perhaps an error with the wrong status.
+/// Returns the error of a complete JSON object without `access_token`: perhaps an error with the wrong status.
 fn without_token(answer: &Answer, body: &[u8], responder: &Responder<'_>) -> FetchError {
     let error = ErrorBody::read(&answer.headers, body);
     let who = if error.is_domos() {
@@ -242,7 +242,7 @@ fn without_token(answer: &Answer, body: &[u8], responder: &Responder<'_>) -> Fet
     FetchError::transient(cause, message)
 }
 
-/// The token, if it is one (RFC 6750 §2.1).
+/// Returns the token, if it is one (RFC 6750 §2.1).
 fn access_token(value: Loose) -> Result<SecretString, String> {
     let kind = value.kind();
     let Loose::Text(text) = value else {
@@ -272,7 +272,7 @@ fn check_kind(token_type: &Loose, responder: &Responder<'_>) -> Result<(), Strin
     Err(format!("its token_type is {shown}, not \"bearer\""))
 }
 
-/// The scopes granted; absent means as asked (RFC 6749 §5.1).
+/// Returns the granted scopes: by default the requested ones (RFC 6749 §5.1).
 fn granted(scope: &Loose, asked: &ScopeSet) -> Option<ScopeSet> {
     match scope {
         Loose::Absent | Loose::Null => Some(asked.clone()),
@@ -286,7 +286,7 @@ fn granted(scope: &Loose, asked: &ScopeSet) -> Option<ScopeSet> {
     }
 }
 
-/// A member's value as a message names it.
+/// Returns a member's value for a message.
 fn shown(value: &Loose, responder: &Responder<'_>) -> String {
     if let Loose::Number(number) = value {
         return number.to_string();

@@ -1,4 +1,4 @@
-//! What is a rejection, and what is worth another try.
+//! What is a rejection, and what is transient.
 
 use super::*;
 

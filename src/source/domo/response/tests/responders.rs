@@ -1,4 +1,4 @@
-//! Who is named, what is passed on, and what to do about it.
+//! The responder, its message and the hint in errors.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! A 200: a token, or a message that names what is odd.
+//! A 200: a token, or an error that names the problem.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn documented_token_response_is_parsed() {
     assert_eq!(fetched.granted, asked());
 }
 
-/// Members beside a good token, and what is odd about them.
+/// Members besides a valid token, and their problem.
 const ODD_MEMBERS: &[(&str, &str)] = &[
     ("\"x\":\0", "a NUL byte in it"),
     (r#""access_token":"def""#, "has \"access_token\" twice"),
@@ -52,7 +52,7 @@ const ODD_MEMBERS: &[(&str, &str)] = &[
     ),
 ];
 
-/// What stands in the place of a token, and what is odd about it.
+/// Values of `access_token`, and their problem.
 const ODD_TOKENS: &[(&str, &str)] = &[
     ("null", "its access_token is null"),
     ("12", "its access_token is a number"),
@@ -65,7 +65,7 @@ const ODD_TOKENS: &[(&str, &str)] = &[
     (r#""a\u0000""#, "characters that no token has"),
 ];
 
-/// Bodies that are no JSON object with a token, and what is odd about them.
+/// Bodies that are no JSON object with a token, and their problem.
 const ODD_BODIES: &[(&str, &str)] = &[
     ("", "the body is empty"),
     (" \n", "the body is empty"),
