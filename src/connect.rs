@@ -1,13 +1,12 @@
 //! Connections to servers: name lookup, TCP, a proxy's tunnel, TLS. Each step has its own time limit and
 //! its own error.
 //!
-//! - `lookup`: addresses of a name, one lookup for all that wait for it.
-//! - `race`: the first of several addresses that answers.
-//! - `proxy`: PURE; the request for a tunnel, and the head of its answer.
-//! - `tunnel`: opens the tunnel.
+//! - `name_lookup`: addresses of a name, one lookup for all requests that wait for it.
+//! - `happy_eyeballs`: connects to the first of several addresses that answers.
+//! - `proxy`: opens a proxy's tunnel, or returns why it is rejected.
 //! - `handshake`: TLS, and what explains the end of a connection.
-//! - `redact`: PURE; what servers and proxies send, without secrets.
-//! - `server`: one end of a connection, and how messages name it.
+//! - `redact`: PURE; removes secrets from what servers and proxies send.
+//! - `server`: the other end of a connection, and its name in messages.
 //! - `ca_file`: PURE; certificates in a file.
 //! - `trust`: the system's trust store, and TLS configurations shared by what they trust.
 //! - `tls_error`: PURE; why TLS failed.
@@ -25,7 +24,6 @@ mod server;
 pub(crate) mod tests;
 mod tls_error;
 mod trust;
-mod tunnel;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -41,7 +39,7 @@ pub use error::{ConnectError, ConnectFailure};
 pub(crate) use error::{innermost, is_closed};
 pub use handshake::Diagnosis;
 #[cfg(test)]
-pub(crate) use redact::MAX_WORDS;
+pub(crate) use redact::MAX_TEXT;
 pub(crate) use redact::{Secrets, one_line};
 
 use crate::credentials::ProxyLogin;
@@ -55,15 +53,15 @@ use trust::{NoClientCertificate, Trust, TrustStores};
 /// How long TCP, a proxy's tunnel and TLS may take together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How requests name this program.
+/// The `User-Agent` of requests.
 pub const USER_AGENT: &str = concat!("domo-token/", env!("CARGO_PKG_VERSION"));
 
-/// What a connection is to its user.
+/// The bytes of a connection.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// What all connectors share: lookups of names, and what is trusted.
+/// What all connectors share: name lookups and trust stores.
 #[derive(Clone, Default)]
 pub struct Shared {
     resolver: Arc<Resolver>,
@@ -95,9 +93,9 @@ pub struct Connection {
     pub diagnosis: Diagnosis,
 }
 
-/// Where requests to `url` go, for messages.
+/// Returns the name of the server of `url` for messages, with the proxy on the way.
 #[must_use]
-pub fn place(url: &Url, proxy: Option<&Url>) -> String {
+pub fn display_name(url: &Url, proxy: Option<&Url>) -> String {
     let address = address_of(url);
     match proxy {
         Some(proxy) => format!("{address} through the proxy {}", address_of(proxy)),
@@ -106,8 +104,8 @@ pub fn place(url: &Url, proxy: Option<&Url>) -> String {
 }
 
 impl Connector {
-    /// Returns a connector that trusts the certificates of `ca` besides the system's: the content of a
-    /// file, with its name as one word of a command. Blocks on parsing them.
+    /// Returns a connector that trusts the certificates of `ca` besides the system's: the content of a file, with
+    /// its name as one word of a command. Blocks while it parses them.
     ///
     /// # Errors
     ///
@@ -125,14 +123,14 @@ impl Connector {
         })
     }
 
-    /// The content of its CA file, shared with all that have the same; empty without one.
+    /// Returns the content of its CA file, shared with all connectors that have the same; empty without one.
     #[must_use]
     pub fn ca(&self) -> &Arc<[u8]> {
         self.trust.content()
     }
 
-    /// Connects to the server of `url` by `deadline`. With http only addresses of this machine are
-    /// dialled, whatever the name resolves to. Calls `on_tunnel` as soon as the proxy has opened a tunnel.
+    /// Connects to the server of `url` by `deadline`. With http it connects only to loopback addresses, whatever the
+    /// name resolves to. Calls `on_tunnel` as soon as the proxy has opened a tunnel.
     ///
     /// # Errors
     ///
@@ -143,8 +141,9 @@ impl Connector {
         deadline: Instant,
         on_tunnel: &(dyn Fn() + Send + Sync),
     ) -> Result<Connection, ConnectError> {
-        let place = place(url, self.proxy.as_ref().map(|proxy| &proxy.url));
-        let no_host = || ConnectError::unreachable(format!("{place} has no host; check the URL"));
+        let server_name = display_name(url, self.proxy.as_ref().map(|proxy| &proxy.url));
+        let no_host =
+            || ConnectError::unreachable(format!("{server_name} has no host; check the URL"));
         let target = Server::of(url).ok_or_else(no_host)?;
         let proxy = match &self.proxy {
             Some(proxy) => Some((proxy_server(proxy, &target)?, proxy)),
@@ -152,7 +151,7 @@ impl Connector {
         };
         let first = proxy.as_ref().map_or(&target, |(server, _)| server);
         let tls = if target.is_tls || first.is_tls {
-            Some(self.tls(&place, deadline).await?)
+            Some(self.tls(&server_name, deadline).await?)
         } else {
             None
         };
@@ -162,7 +161,7 @@ impl Connector {
         }
         let client_certificate = Arc::new(NoClientCertificate::default());
         let diagnosis = Diagnosis {
-            place,
+            server_name,
             client_certificate,
         };
         let limit = deadline.min(timer_now() + self.timeout);
@@ -173,7 +172,7 @@ impl Connector {
                 let to_proxy = Handshake::with_proxy(server, limit);
                 stream = to_proxy.run(stream, tls).await?;
             }
-            let opening = tunnel::open(&mut *stream, server, proxy.login.as_ref(), &target);
+            let opening = proxy::open_tunnel(&mut *stream, server, proxy.login.as_ref(), &target);
             let opened = timeout_at(limit, opening).await;
             let late = |_| {
                 let shown = &server.shown;
@@ -189,12 +188,16 @@ impl Connector {
         Ok(Connection { stream, diagnosis })
     }
 
-    async fn tls(&self, place: &str, deadline: Instant) -> Result<Arc<ClientConfig>, ConnectError> {
+    async fn tls(
+        &self,
+        server_name: &str,
+        deadline: Instant,
+    ) -> Result<Arc<ClientConfig>, ConnectError> {
         let config = timeout_at(deadline, self.trust.config()).await;
         let late = |_| ConnectError::timed_out("the system's trust store was not read in time");
         config.map_err(late)?.map_err(|error| {
             ConnectError::tls(format!(
-                "{place} can't be trusted: the system's trust store can't be used: {error}"
+                "{server_name} can't be trusted: the system's trust store can't be used: {error}"
             ))
         })
     }
@@ -226,7 +229,7 @@ impl Connector {
                 })?
             }
         };
-        // An address of IPv6 may have a scope, which stays.
+        // The scope of an IPv6 address is kept.
         for address in &mut found {
             address.set_port(server.port);
         }
@@ -234,7 +237,7 @@ impl Connector {
     }
 }
 
-/// The proxy as a server, if requests to `target` may go through one.
+/// Returns the proxy as a server, if requests to `target` may go through one.
 fn proxy_server(proxy: &Proxy, target: &Server) -> Result<Server, ConnectError> {
     let mut server = Server::of(&proxy.url)
         .ok_or_else(|| ConnectError::proxy("the URL of the proxy has no host; check proxy"))?;
@@ -256,7 +259,7 @@ fn hint_of(error: &io::Error) -> &'static str {
     }
 }
 
-/// A name is no proof of where its bytes go.
+/// Returns the loopback addresses, or an error if there are only others: a name does not prove where bytes go.
 fn loopback_only(
     addresses: Vec<SocketAddr>,
     server: &Server,
@@ -285,7 +288,7 @@ async fn tcp(
         let hint = hint_of(&error);
         ConnectError::unreachable(format!("{shown} can't be reached: {error}{hint}"))
     })?;
-    // Requests are small; a failure costs only time.
+    // Requests are small. A failure only costs time.
     let _ = stream.set_nodelay(true);
     Ok(Box::new(stream))
 }

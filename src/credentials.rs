@@ -1,5 +1,4 @@
-//! Finds client id and secret: inline, file, environment, systemd credential, command, pydomo's
-//! connection file.
+//! Reads client id and secret: inline, file, environment, systemd credential, command, pydomo's connection file.
 
 #[cfg(unix)]
 mod audit_file;
@@ -62,14 +61,14 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Returns what is unusual about the secret, if anything is: most likely why Domo rejects it.
+    /// Returns what is unusual about the secret, if anything: most likely why Domo rejects it.
     #[must_use]
     pub fn paste_mistake(&self) -> Option<PasteMistake> {
         let secret = self.client_secret.expose_secret();
         PasteMistake::of(secret).or_else(|| PasteMistake::possible(secret))
     }
 
-    /// The start of the client id: enough to tell it from another, too little to use.
+    /// Returns the start of the client id: enough to distinguish it, too little to use it.
     #[must_use]
     pub fn masked_id(&self) -> String {
         let shown: String = self.client_id.chars().take(8).collect();
@@ -97,7 +96,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Why credentials can't be used. Says what to do, never what was read.
+/// Why credentials cannot be used, and what to do. Contains nothing that was read.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     /// The file can't be opened or read.
@@ -111,26 +110,26 @@ pub enum CredentialsError {
         /// What to do, as the end of the message.
         advice: String,
     },
-    /// The file is open to others.
+    /// Other users may read or change the file.
     #[error("{what} {path}: {problem}")]
     Unsafe {
         /// Which credential.
         what: &'static str,
         /// The file or directory, as messages show it.
         path: String,
-        /// What is wrong, and what to run.
+        /// What is wrong, and what to do.
         problem: String,
     },
-    /// There is something, but it can't be a credential.
+    /// What was read cannot be a credential.
     #[error("{what} from {from}: {problem}")]
     Unusable {
         /// Which credential.
         what: &'static str,
-        /// Where it was looked for.
+        /// Its source, as messages show it.
         from: String,
         problem: String,
     },
-    /// The command that prints the secret failed or was late. Another run of it may succeed.
+    /// The command that prints the secret failed or timed out. Another run may succeed.
     #[error("{SECRET} from the command {program}: {problem}")]
     Command {
         /// The program, as messages show it.
@@ -140,24 +139,24 @@ pub enum CredentialsError {
 }
 
 impl CredentialsError {
-    /// Whether a secret command failed or was late, which may pass, unlike everything else here.
+    /// Returns whether a secret command failed or timed out, which alone may be temporary.
     #[must_use]
     pub fn is_command_failure(&self) -> bool {
         matches!(self, Self::Command { .. })
     }
 
-    /// Whether there was no descriptor left to read a file.
+    /// Returns whether no descriptor was left to read a file.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         matches!(self, Self::Read { source, .. } if descriptors::is_exhausted(source))
     }
 }
 
-/// Reads a client's credentials. Blocks: on files, and on the command if there is one.
+/// Reads a client's credentials. Blocks on files and on the command.
 ///
 /// # Errors
 ///
-/// [`CredentialsError`] if either can't be read, is open to others, or can't be one.
+/// [`CredentialsError`] if one of both cannot be used.
 pub fn load(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsError> {
     load_pair(client, env).map_err(|error| for_reader(error, client))
 }
@@ -199,11 +198,11 @@ fn load_pair(client: &ClientConfig, env: Env) -> Result<Credentials, Credentials
 ///
 /// The system's error, or that it is not a regular file of at most [`MAX_CONFIG`] bytes.
 pub fn read_config(path: &Path) -> io::Result<(File, Zeroizing<Vec<u8>>)> {
-    file::read_unjudged(path, MAX_CONFIG)
+    file::read_unchecked(path, MAX_CONFIG)
 }
 
-/// Whether others may write a config file, or see one that holds a secret, judged by the open
-/// descriptor: who writes it can have the secret sent elsewhere.
+/// Checks by the open descriptor that no other user may write a config file, or read one with a secret in it: a user that
+/// writes it can have the secret sent elsewhere.
 ///
 /// # Errors
 ///
@@ -220,10 +219,10 @@ pub fn check_config(file: &File, path: &Path, config: &Config) -> Result<(), Cre
     Ok(())
 }
 
-/// The key of a file of certificates.
+/// The name of a file of certificates in errors.
 const CA_FILE: &str = "ca_file";
 
-/// Reads a file of certificates that are going to be trusted: nobody else may write it.
+/// Reads a file of certificates to trust, which no other user may write.
 ///
 /// # Errors
 ///
@@ -316,8 +315,8 @@ fn from_env(name: &str, env: Env) -> Result<SecretString, CredentialsError> {
     check_secret(text.as_bytes(), &from)
 }
 
-/// systemd made the file for this service alone, under a directory only it can enter, so its
-/// owner and mode are not judged.
+/// Reads a systemd credential. Its owner and mode are not checked, because systemd creates it for this service in a
+/// directory that no other one can enter.
 fn from_systemd(name: &str, env: Env) -> Result<SecretString, CredentialsError> {
     let directory = env("CREDENTIALS_DIRECTORY").ok_or_else(|| {
         let from = format!("systemd credential \"{}\"", ShownName(name));
@@ -331,7 +330,7 @@ fn from_systemd(name: &str, env: Env) -> Result<SecretString, CredentialsError> 
         let problem = format!("not there: add LoadCredential={name}: and its source to the unit");
         return Err(unusable(SECRET, &shown, &problem));
     }
-    let read = file::read_unjudged(&path, MAX_SECRET);
+    let read = file::read_unchecked(&path, MAX_SECRET);
     let (_, bytes) = read.map_err(|source| CredentialsError::Read {
         what: SECRET,
         advice: on_unreadable(&path, &shown, &source),
@@ -341,7 +340,7 @@ fn from_systemd(name: &str, env: Env) -> Result<SecretString, CredentialsError> 
     check_secret(&bytes, &shown)
 }
 
-/// An id is no secret, so all may read its file. A user that may write it decides which tokens are
+/// Reads a client id from a file. All users may read it, but one that could write it would decide which tokens are
 /// requested.
 fn read_id(path: &NamedPath) -> Result<String, CredentialsError> {
     const ID: &str = "client id";

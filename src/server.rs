@@ -1,14 +1,14 @@
-//! The socket: accepts callers, and serves each of them in a session of its own.
+//! The socket: accepts callers, and serves each of them in its own session.
 //!
 //! - `socket`: binds the Unix socket, or creates the named pipe on Windows, and accepts from it.
 //! - `stream`: one connection, as sessions read and write it.
 //! - `peer`: what the kernel reports of a caller, the systemd unit included.
 //! - `identities`: users and groups from the user database.
-//! - `attestor`: makes callers of peers.
+//! - `attestor`: identifies peers: user, groups, systemd unit.
 //! - `slot_table`, `round_robin`: how users share connections, and in which order their requests are served.
 //! - `connection_limits`: connections in all and per user, watchers per user.
 //! - `frames`: the answers of the API as messages of the protocol.
-//! - `reject`: callers past a limit, or of a daemon that cannot start.
+//! - `reject`: rejects callers past a limit, or of a daemon that cannot start.
 //! - `session`: one connection: protocol version, deadlines, one request at a time.
 
 mod attestor;
@@ -47,12 +47,12 @@ pub use connection_limits::clamp_to_nofile;
 pub use peer::Peer;
 #[cfg(unix)]
 pub use reject::reject_backlog;
-pub use socket::{Callers, Socket, usual_place};
+pub use socket::{Callers, Socket, default_path};
 
-/// How long callers that wait are given to take their last answer when the daemon stops.
+/// How long waiting callers have to receive their last answer when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// How long accepting rests when the system is out of descriptors or memory.
+/// How long accepting pauses when the system is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The least time between two warnings of one kind.
@@ -75,20 +75,20 @@ impl WarnLimit {
     }
 }
 
-/// Why the socket can't be had.
+/// Why the socket cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another daemon serves this path.
     #[error("{path}: another domo-tokend serves this socket; stop it, or choose another --socket", path = .0.display())]
     InUse(PathBuf),
-    /// Something about the path is not as it must be.
+    /// The path cannot be used.
     #[error("{path}: {problem}", path = .path.display())]
     Path {
         /// The file or directory.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// What is wrong, and what to do.
         problem: String,
-        /// Whether it is only that no descriptor is left.
+        /// Whether the cause is that no descriptor is left.
         is_exhausted: bool,
     },
 }
@@ -101,8 +101,7 @@ fn path_error(path: &Path, problem: &str) -> BindError {
     }
 }
 
-/// Serves callers within `limits` until `stop` is cancelled, then lets those that wait receive their last
-/// answer.
+/// Serves callers within `limits` until `stop` is cancelled, and then sends waiting ones their last answer.
 pub async fn serve<C: Clock>(
     mut listener: Listener,
     broker: Broker<C>,
@@ -123,7 +122,7 @@ pub async fn serve<C: Clock>(
     loop {
         empty = peer::backlog_empty_at(&listener).or(empty);
         let accepted = tokio::select! {
-            // Sessions that have ended keep their memory until they are joined, and callers may come
+            // First, because ended sessions keep their memory until they are joined, and callers may connect
             // without a pause.
             biased;
             () = &mut stopped => break,
@@ -153,7 +152,7 @@ pub async fn serve<C: Clock>(
             }
         }
     }
-    // The system refuses callers that connect now. They try again, which finds the next daemon.
+    // Connections are refused from now on. Clients try again, and then reach the next daemon.
     drop(listener);
     server.stop(sessions).await;
 }
@@ -211,7 +210,7 @@ fn log_accept_error(limit: &mut WarnLimit, error: &io::Error) {
     }
 }
 
-/// Whether an accept error is about one caller that has left.
+/// Returns whether an accept error concerns one caller that has disconnected.
 fn is_of_one_caller(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,5 +1,4 @@
-//! Where tokens come from: the trait that the broker's engine uses, and the sources that a config can
-//! choose.
+//! Sources of tokens: the trait that the broker's engine uses, and the sources that a config can choose.
 
 pub mod domo;
 
@@ -20,8 +19,8 @@ pub use domo::SourceError;
 
 /// Requests tokens for one API client.
 pub trait TokenSource: Send + Sync + 'static {
-    /// Requests one token, once, within `limit`; never retries by itself. Calls `on_tunnel` as soon as a
-    /// proxy has opened a tunnel: its login works, whatever Domo answers.
+    /// Requests one token, once, within `limit`; never retries. Calls `on_tunnel` as soon as a proxy has opened a
+    /// tunnel: then its login is valid, whatever Domo responds.
     fn fetch(
         &self,
         scope: &ScopeSet,
@@ -44,8 +43,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// Returns `previous` if it was made of the same endpoint and credentials, else a new source, which
-    /// shares with others what `shared` holds.
+    /// Returns `previous` if it has the same endpoint and credentials, else a new source. Sources with the same `shared`
+    /// share name lookups and trust stores.
     ///
     /// # Errors
     ///

@@ -1,35 +1,35 @@
-//! PURE. The certificates of a `ca_file`, and what is wrong with one that has none.
+//! PURE. Parses the certificates of a `ca_file`, and explains why a file has none.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
-/// How blocks with a certificate are labelled.
+/// The labels of blocks with a certificate.
 const LABELS: [&str; 2] = ["CERTIFICATE", "X509 CERTIFICATE"];
 
-/// How a block is labelled that has OpenSSL's trust settings besides the certificate.
+/// The label of blocks with OpenSSL's trust settings besides the certificate.
 const TRUSTED: &str = "TRUSTED CERTIFICATE";
 
-/// What a DER file of PKCS#7 has near its start: the type "signed data".
+/// The type "signed data", near the start of a DER file of PKCS#7.
 const PKCS7: &[u8] = &[
     0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02,
 ];
 
-/// Where in a file that is looked for.
+/// The length of the start in which it is searched.
 const DER_START: usize = 32;
 
-/// A block between a line that begins it and one that ends it.
+/// A PEM block.
 struct Block {
     label: String,
-    /// The number of its first line.
+    /// The number of its first line, from 1.
     line: usize,
     base64: Vec<u8>,
     is_complete: bool,
 }
 
-/// Returns the certificates of a file, which is `shown` in commands as one word. Text around the blocks, indentation,
-/// CRLF and a byte order mark are accepted, as OpenSSL does.
+/// Returns the certificates of a file, which commands name `shown`. As OpenSSL does, accepts text around the blocks,
+/// indentation, CRLF and a byte order mark.
 ///
 /// # Errors
 ///
@@ -82,7 +82,7 @@ fn blocks(content: &[u8]) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut is_open = false;
     for (number, line) in content.split(|byte| *byte == b'\n').enumerate() {
-        // Files with a byte order mark may have been put one after the other.
+        // Files with a byte order mark may have been concatenated.
         let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         let line = line.trim_ascii();
         if let Some(label) = label(line, b"-----BEGIN ") {
@@ -126,13 +126,13 @@ fn certificate(block: &Block, number: usize) -> Result<CertificateDer<'static>, 
     let der = STANDARD.decode(&block.base64);
     let der = der.map_err(|_| broken("its text is not base64"))?;
     let certificate = CertificateDer::from(der);
-    // What is a certificate is decided by whether it can be trusted.
+    // The TLS library decides what a certificate is.
     let added = RootCertStore::empty().add(certificate.clone());
     added.map_err(|_| broken("it is not an X.509 certificate"))?;
     Ok(certificate)
 }
 
-/// What a file is that has no block with a certificate.
+/// Returns what a file without a certificate is instead.
 fn without_certificate(content: &[u8], blocks: &[Block], shown: &str) -> String {
     let has = |part: &[u8]| content.windows(part.len()).any(|window| window == part);
     let start = content.get(..DER_START).unwrap_or(content);

@@ -5,7 +5,7 @@ use std::io;
 
 use hyper::header::HeaderMap;
 
-/// Why there is no connection, fit for one line apart from what a server or proxy sent.
+/// Why there is no connection. What a server or proxy sent is not yet fit for a log line.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ConnectError {
@@ -18,7 +18,7 @@ pub struct ConnectError {
 pub enum ConnectFailure {
     /// The name has no address, or none of its addresses can be reached.
     Unreachable,
-    /// A step was not over in time.
+    /// A step timed out.
     TimedOut,
     /// The server or the proxy can't be trusted, or its TLS is not supported.
     Tls,
@@ -48,13 +48,13 @@ impl ConnectError {
         Self::new(ConnectFailure::Tls, message)
     }
 
-    /// The proxy's fault, without an answer of it.
+    /// Returns the error of a proxy that did not respond.
     pub(super) fn proxy(message: impl Into<String>) -> Self {
         Self::new(ConnectFailure::Proxy(HeaderMap::new()), message)
     }
 }
 
-/// An error and all that it came from. An I/O error hides the error it wraps from `source`.
+/// Returns an error and all its causes. An I/O error does not return the error it wraps as `source`.
 pub(crate) fn causes<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -67,19 +67,19 @@ pub(crate) fn causes<'a>(
     })
 }
 
-/// Returns what an error came from in the end: those around it only report that something failed.
+/// Returns the root cause: the errors around it only report that something failed.
 pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
     causes(error).last().unwrap_or(error).to_string()
 }
 
-/// Whether the other side has closed the connection, be it without the end of TLS.
+/// Returns whether the other side has closed the connection, even without TLS's own end.
 pub(crate) fn is_closed(error: &(dyn Error + 'static)) -> bool {
     causes(error)
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|io| io.kind() == io::ErrorKind::UnexpectedEof)
 }
 
-/// The TLS error that `error` came from, if any.
+/// Returns the TLS error that caused `error`, if any.
 pub(super) fn tls_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }

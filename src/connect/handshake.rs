@@ -11,20 +11,20 @@ use tokio_rustls::TlsConnector;
 use super::error::{ConnectError, innermost, is_closed, tls_cause};
 use super::server::Server;
 use super::trust::NoClientCertificate;
-use super::{Stream, tls_error, tunnel};
+use super::{Stream, proxy, tls_error};
 
-/// What explains the failure of a connection that was there.
+/// Explains the failure of an established connection.
 pub struct Diagnosis {
-    pub(super) place: String,
+    pub(super) server_name: String,
     pub(super) client_certificate: Arc<NoClientCertificate>,
 }
 
 pub(super) struct Handshake<'a> {
     server: &'a Server,
-    place: &'a str,
+    server_name: &'a str,
     limit: Instant,
     client_certificate: Arc<NoClientCertificate>,
-    /// The proxy whose tunnel it goes through, and what it answered.
+    /// The proxy whose tunnel it goes through, and the status of its response to CONNECT.
     tunnel: Option<(&'a Server, u16)>,
     is_proxy: bool,
 }
@@ -33,7 +33,7 @@ impl<'a> Handshake<'a> {
     pub(super) fn with_proxy(proxy: &'a Server, limit: Instant) -> Self {
         Self {
             server: proxy,
-            place: &proxy.shown,
+            server_name: &proxy.shown,
             limit,
             client_certificate: Arc::default(),
             tunnel: None,
@@ -49,7 +49,7 @@ impl<'a> Handshake<'a> {
     ) -> Self {
         Self {
             server: target,
-            place: &diagnosis.place,
+            server_name: &diagnosis.server_name,
             limit,
             client_certificate: Arc::clone(&diagnosis.client_certificate),
             tunnel,
@@ -62,8 +62,9 @@ impl<'a> Handshake<'a> {
         stream: Box<dyn Stream>,
         config: &ClientConfig,
     ) -> Result<Box<dyn Stream>, ConnectError> {
-        let place = self.place;
-        let no_name = || ConnectError::tls(format!("{place} has no host name that TLS takes"));
+        let server_name = self.server_name;
+        let no_name =
+            || ConnectError::tls(format!("{server_name} has no host name that TLS takes"));
         let name = self.server.name().ok_or_else(no_name)?;
         let mut config = config.clone();
         let requested = Arc::clone(&self.client_certificate);
@@ -71,7 +72,7 @@ impl<'a> Handshake<'a> {
         let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
         match timeout_at(self.limit, handshake).await {
             Ok(Ok(stream)) => {
-                // With TLS 1.2 it would have ended the handshake, had it required one.
+                // With TLS 1.2 a server that requires a certificate ends the handshake without one.
                 if stream.get_ref().1.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
                     self.client_certificate.forget_request();
                 }
@@ -79,14 +80,14 @@ impl<'a> Handshake<'a> {
             }
             Ok(Err(error)) => Err(self.failure(&error)),
             Err(_) => Err(ConnectError::timed_out(format!(
-                "no TLS handshake with {place} in time{}",
+                "no TLS handshake with {server_name} in time{}",
                 self.hint()
             ))),
         }
     }
 
     fn failure(&self, error: &io::Error) -> ConnectError {
-        let (place, hint) = (self.place, self.hint());
+        let (server_name, hint) = (self.server_name, self.hint());
         let Some(tls) = tls_cause(error) else {
             let message = if is_closed(error) {
                 "closed by the other side".to_owned()
@@ -94,23 +95,23 @@ impl<'a> Handshake<'a> {
                 innermost(error)
             };
             let message = format!(
-                "the connection to {place} ended during the TLS handshake: {message}{hint}"
+                "the connection to {server_name} ended during the TLS handshake: {message}{hint}"
             );
             return ConnectError::unreachable(message);
         };
         if tls_error::is_plain_text(tls) {
-            if let Some((proxy, status)) = self.tunnel {
-                return tunnel::page(&proxy.shown, status);
+            if let Some((server, status)) = self.tunnel {
+                return proxy::page_error(&server.shown, status);
             }
             if self.is_proxy {
-                return ConnectError::tls(format!("{place} speaks http, not TLS{hint}"));
+                return ConnectError::tls(format!("{server_name} speaks http, not TLS{hint}"));
             }
         }
         let was_requested = self.client_certificate.was_requested();
-        ConnectError::tls(tls_error::message(tls, place, was_requested))
+        ConnectError::tls(tls_error::message(tls, server_name, was_requested))
     }
 
-    /// Most proxies are given as https by mistake.
+    /// The URL of most proxies is http, and https is a mistake.
     fn hint(&self) -> String {
         if self.is_proxy {
             let address = &self.server.address;
@@ -122,16 +123,16 @@ impl<'a> Handshake<'a> {
 }
 
 impl Diagnosis {
-    /// Returns why a connection failed with `error` after it had come about, as far as TLS explains it.
+    /// Returns why an established connection failed with `error`, if TLS explains it.
     #[must_use]
     pub fn explain(&self, error: &(dyn Error + 'static)) -> Option<ConnectError> {
         let was_requested = self.client_certificate.was_requested();
-        let message = tls_error::message(tls_cause(error)?, &self.place, was_requested);
+        let message = tls_error::message(tls_cause(error)?, &self.server_name, was_requested);
         Some(ConnectError::tls(message))
     }
 
-    /// Returns what may explain that a connection ended before any answer. With TLS 1.3 a server may
-    /// miss a certificate after the handshake; most request one without requiring it.
+    /// Returns what may explain that a connection ended before a response. With TLS 1.3 a server may require a client
+    /// certificate after the handshake; most request one without requiring it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         if self.client_certificate.was_requested() {

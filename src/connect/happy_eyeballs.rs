@@ -9,10 +9,10 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// After this long without an answer the next address is tried besides (RFC 8305 §5).
+/// The delay after which the next address is tried concurrently (RFC 8305 §5).
 pub(super) const NEXT_ATTEMPT: Duration = Duration::from_millis(250);
 
-/// Connects to one of `addresses`. Attempts that have not won are closed.
+/// Connects to one of `addresses`, and cancels the other attempts.
 ///
 /// # Errors
 ///
@@ -36,7 +36,7 @@ pub(super) async fn connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream>
             Some(ended) = attempts.join_next() => {
                 match ended.unwrap_or_else(|panicked| Err(panicked.into())) {
                     Ok(stream) => return Ok(stream),
-                    Err(error) => failure = more_telling(failure, error),
+                    Err(error) => failure = more_specific(failure, error),
                 }
             }
             () = sleep(NEXT_ATTEMPT), if !is_last => {}
@@ -60,9 +60,9 @@ fn alternating(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     ordered
 }
 
-/// A host without IPv6 cannot reach any such address, which says nothing about the server.
-fn more_telling(before: io::Error, error: io::Error) -> io::Error {
-    let says_little = |error: &io::Error| {
+/// Returns the more specific error. That a host without IPv6 cannot reach such an address is not the server's fault.
+fn more_specific(before: io::Error, error: io::Error) -> io::Error {
+    let is_general = |error: &io::Error| {
         matches!(
             error.kind(),
             io::ErrorKind::NotFound
@@ -70,7 +70,7 @@ fn more_telling(before: io::Error, error: io::Error) -> io::Error {
                 | io::ErrorKind::AddrNotAvailable
         )
     };
-    if says_little(&before) || !says_little(&error) {
+    if is_general(&before) || !is_general(&error) {
         error
     } else {
         before
@@ -101,7 +101,7 @@ mod tests {
         assert!(alternating(Vec::new()).is_empty());
     }
 
-    /// An address whose backlog is full, so that it neither accepts nor refuses.
+    /// Returns an address whose backlog is full, so that it neither accepts nor refuses.
     fn silent() -> (SocketAddr, TcpListener, Vec<std::net::TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         rustix::net::listen(&listener, 1).unwrap();
@@ -135,8 +135,8 @@ mod tests {
         let unreachable = || io::Error::from(io::ErrorKind::NetworkUnreachable);
         let refused = connect(vec![closed]).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-        let kept = more_telling(unreachable(), refused);
-        let kept = more_telling(kept, unreachable());
+        let kept = more_specific(unreachable(), refused);
+        let kept = more_specific(kept, unreachable());
         assert_eq!(kept.kind(), io::ErrorKind::ConnectionRefused);
         let none = connect(Vec::new()).await.unwrap_err();
         assert_eq!(none.to_string(), "the name has no address");

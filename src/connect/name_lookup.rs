@@ -1,4 +1,4 @@
-//! Looks up host names: each on a thread, one lookup for all requests that wait for the same name.
+//! Looks up host names: each lookup on a thread, one for all requests that wait for the same name.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,20 +12,20 @@ use tokio::time::Instant;
 use crate::platform::clock::timer_now;
 use crate::platform::threads;
 
-/// Concurrent lookups. One that hangs keeps its thread for longer than its request waits.
+/// The most concurrent lookups. One that hangs keeps its thread for longer than its request waits.
 pub(super) const MAX_LOOKUPS: usize = 32;
 
-/// Concurrent lookups of one name. The second one is started only while half of all places are free, so that
+/// The most concurrent lookups of one name. The second one is started only while half of all lookups are free, so that
 /// names whose lookups hang leave room for others.
 const MAX_PER_NAME: usize = 2;
 
-/// A lookup that has taken this long may hang for good: the next request starts another one.
+/// A lookup that has taken this long may hang for ever: the next request starts another one.
 pub(super) const SLOW: Duration = Duration::from_secs(20);
 
-/// What a name resolves to, with port 0. The error is shared, and [`io::Error`] cannot be cloned.
+/// The addresses of a name, with port 0. The error is shared because [`io::Error`] cannot be cloned.
 type Found = Result<Vec<SocketAddr>, Arc<io::Error>>;
 
-/// Asks the system; blocks.
+/// The system's lookup, which blocks.
 type System = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 pub(super) struct Resolver {
@@ -49,7 +49,7 @@ struct Newest {
 
 impl Default for Resolver {
     fn default() -> Self {
-        Self::new(ask_system)
+        Self::new(system_lookup)
     }
 }
 
@@ -64,8 +64,8 @@ impl Resolver {
         }
     }
 
-    /// Returns the addresses of `name`, with port 0. A lookup goes on when its request is cancelled, and serves the
-    /// next one.
+    /// Returns the addresses of `name`, with port 0. A lookup continues when its request is cancelled, and serves
+    /// the next one.
     pub(super) async fn addresses(&self, name: &str) -> Result<Vec<SocketAddr>, Arc<io::Error>> {
         let mut lookup = self.join_or_start(name);
         let found = lookup.wait_for(Option::is_some).await;
@@ -73,7 +73,7 @@ impl Resolver {
         found.unwrap_or_else(|| Err(Arc::new(io::Error::other("the lookup was abandoned"))))
     }
 
-    /// What to do when a lookup is not over in time.
+    /// Returns what to do about a lookup that times out.
     pub(super) fn late_hint(&self) -> String {
         let hint = "check the nameservers of this machine";
         if self.room.available_permits() > 0 {
@@ -103,7 +103,7 @@ impl Resolver {
         found
     }
 
-    /// Removes the lookup before its result is published, so that no request joins one that has ended.
+    /// Runs a lookup. Removes it before its result is sent, so that no request joins one that has ended.
     fn look_up(
         &self,
         name: String,
@@ -112,11 +112,11 @@ impl Resolver {
         let (system, room) = (Arc::clone(&self.system), Arc::clone(&self.room));
         let names = Arc::clone(&self.names);
         async move {
-            let asked = name.clone();
+            let looked_up = name.clone();
             // Never closed.
             let permit = room.acquire_owned().await;
             let found = threads::run(move || {
-                let found = system(&asked);
+                let found = system(&looked_up);
                 drop(permit);
                 found
             });
@@ -142,7 +142,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn ask_system(name: &str) -> io::Result<Vec<SocketAddr>> {
+fn system_lookup(name: &str) -> io::Result<Vec<SocketAddr>> {
     Ok((name, 0).to_socket_addrs()?.collect())
 }
 
@@ -155,8 +155,8 @@ mod tests {
 
     const ADDRESS: [SocketAddr; 1] = [SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)];
 
-    /// A resolver whose lookups end when they receive something, and where they say that they began.
-    fn stopped() -> (Resolver, mpsc::Sender<()>, mpsc::Receiver<String>) {
+    /// Returns a resolver, what ends its lookups of names that hang, and what receives the names looked up.
+    fn controlled_resolver() -> (Resolver, mpsc::Sender<()>, mpsc::Receiver<String>) {
         let (go, may_go) = mpsc::channel();
         let (begun, begins) = mpsc::channel();
         let (may_go, begun) = (Mutex::new(may_go), Mutex::new(begun));
@@ -181,7 +181,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_for_one_name_share_one_lookup_that_outlives_them() {
-        let (resolver, go, begins) = stopped();
+        let (resolver, go, begins) = controlled_resolver();
         for _ in 0..64 {
             begin(&resolver, "hangs.example").await;
         }
@@ -198,7 +198,7 @@ mod tests {
 
     #[tokio::test]
     async fn hanging_lookups_leave_room_for_other_names() {
-        let (resolver, _go, _begins) = stopped();
+        let (resolver, _go, _begins) = controlled_resolver();
         for number in 0..MAX_LOOKUPS / MAX_PER_NAME {
             for _ in 0..MAX_LOOKUPS {
                 begin(&resolver, &format!("hangs{number}.example")).await;
@@ -209,7 +209,7 @@ mod tests {
 
     #[tokio::test]
     async fn hanging_names_get_a_second_lookup_only_while_half_of_the_threads_are_free() {
-        let (resolver, _go, begins) = stopped();
+        let (resolver, _go, begins) = controlled_resolver();
         let names = MAX_LOOKUPS / 2 - 4;
         for expected in [names, 4, 0] {
             for number in 0..names {
@@ -230,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn slow_lookup_gets_a_second_attempt_and_no_third() {
-        let (resolver, go, begins) = stopped();
+        let (resolver, go, begins) = controlled_resolver();
         begin(&resolver, "hangs.example").await;
         let slow = |resolver: &Resolver| {
             let mut names = lock(&resolver.names);

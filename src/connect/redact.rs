@@ -1,5 +1,5 @@
-//! PURE. A stranger's text as messages show it: one line, bounded, and without secrets in any form in
-//! which a server or proxy may send them back.
+//! PURE. Makes text of servers and proxies fit for messages: one line, bounded, and without secrets in any form in which
+//! they may be sent back.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -9,21 +9,21 @@ use zeroize::Zeroizing;
 
 use crate::credentials::ProxyLogin;
 
-/// The most of a text that is passed on, in characters.
-pub(crate) const MAX_WORDS: usize = 300;
+/// The longest text of a server in a message, in characters.
+pub(crate) const MAX_TEXT: usize = 300;
 
-/// A run of letters and digits this long is a token, a secret or a hash, and of no use to a person.
+/// A run of letters and digits of this length is redacted: it may be a secret.
 const LONGEST_WORD: usize = 40;
 
-/// The least characters of base64 that are taken for a part of the secret.
+/// The fewest characters of base64 that are recognized as a part of the secret.
 const LEAST_BASE64: usize = 4;
 
-/// The least characters of a password that is looked for within words.
+/// The fewest characters of a password that is redacted within words.
 const LEAST_PASSWORD: usize = 4;
 
 const REDACTED: &str = "[redacted]";
 
-/// What no message may show.
+/// The secrets to redact.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Secrets<'a> {
     pub(crate) client_secret: &'a str,
@@ -44,7 +44,7 @@ impl Secrets<'_> {
         if password.chars().count() >= LEAST_PASSWORD {
             return without_secret(&text, password);
         }
-        // What is left around it in a sentence would give so short a one away.
+        // The text around it would reveal so short a password.
         if has_word(&text, password) {
             return REDACTED.to_owned();
         }
@@ -52,7 +52,7 @@ impl Secrets<'_> {
     }
 }
 
-/// Whether a word stands in a text, and not only as a part of another.
+/// Returns whether a text contains a word that is no part of another.
 fn has_word(text: &str, word: &str) -> bool {
     let is_apart = |c: Option<char>| !c.is_some_and(char::is_alphanumeric);
     let mut found = text.match_indices(word).filter(|_| !word.is_empty());
@@ -63,8 +63,7 @@ fn has_word(text: &str, word: &str) -> bool {
     })
 }
 
-/// Makes a stranger's text fit for a log line: no control characters, no long runs that may be
-/// secrets, and an end.
+/// Returns the text as one bounded line without control characters and without long runs that may be secrets.
 pub(crate) fn one_line(text: &str) -> String {
     let plain: String = text
         .chars()
@@ -75,13 +74,13 @@ pub(crate) fn one_line(text: &str) -> String {
         .map(|word| if looks_secret(word) { REDACTED } else { word })
         .collect();
     let line = redacted.join(" ");
-    if line.chars().count() <= MAX_WORDS {
+    if line.chars().count() <= MAX_TEXT {
         return line;
     }
-    line.chars().take(MAX_WORDS).chain(['…']).collect()
+    line.chars().take(MAX_TEXT).chain(['…']).collect()
 }
 
-/// Characters that turn a line's reading order round can make it say something else.
+/// Returns whether a character changes the reading order of a line, which can change its meaning.
 fn is_bidi(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -130,9 +129,9 @@ fn without_percent_encoded(text: &str, secret: &[u8]) -> String {
     shown
 }
 
-/// Returns how many bytes the secret takes at the start of a text, each of its bytes encoded or not.
+/// Returns the length of the secret at the start of a text, each of its bytes encoded or not.
 fn encoded_length(text: &[u8], secret: &[u8]) -> Option<usize> {
-    // Most texts don't even start like it.
+    // Most texts have another first byte.
     lengths(text, *secret.first()?).next()?;
     let mut ends = vec![0];
     for byte in secret {
@@ -153,7 +152,7 @@ fn encoded_length(text: &[u8], secret: &[u8]) -> Option<usize> {
     ends.into_iter().max()
 }
 
-/// Returns how many bytes that byte may take at the start of a text.
+/// Returns the lengths that this byte may have at the start of a text.
 fn lengths(text: &[u8], byte: u8) -> impl Iterator<Item = usize> {
     // A form has "+" for a blank.
     let is = move |found: Option<u8>| {
@@ -173,8 +172,8 @@ fn hex_byte(text: &[u8]) -> Option<u8> {
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
-/// Returns the characters of base64 that a text yields whatever is around it, if `shift` bytes
-/// precede it in its group of three.
+/// Returns the characters of base64 that encode a text regardless of what is around it, if `shift` bytes precede it in
+/// its group of three.
 fn base64_part(text: &[u8], shift: usize) -> Zeroizing<String> {
     let mut bytes = Zeroizing::new(vec![0; shift]);
     bytes.extend_from_slice(text);

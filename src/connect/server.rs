@@ -1,4 +1,4 @@
-//! One end of a connection, and how messages name it.
+//! The other end of a connection, and its name in messages.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use url::{Host, Url};
 
 use domo_token_core::masking::masked;
 
-/// One end of a connection.
+/// The target or the proxy.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     pub(super) host: Host<String>,
@@ -15,7 +15,7 @@ pub(super) struct Server {
     pub(super) is_tls: bool,
     /// Host and port as messages show them.
     pub(super) address: String,
-    /// The same with what it is.
+    /// The same; for the proxy with "the proxy" before it.
     pub(super) shown: String,
 }
 
@@ -31,19 +31,19 @@ impl Server {
         })
     }
 
-    /// Its name without the port, for messages.
+    /// Returns its name without the port, for messages.
     pub(super) fn shown_host(&self) -> String {
         masked(&self.host.to_string()).into_owned()
     }
 
-    /// Host and port for CONNECT.
+    /// Returns host and port for CONNECT.
     pub(super) fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
 
     pub(super) fn name(&self) -> Option<ServerName<'static>> {
         match &self.host {
-            // A name that ends with a dot is the same without it in certificates.
+            // Certificates have names without the dot at the end.
             Host::Domain(name) => {
                 let name = name.strip_suffix('.').unwrap_or(name);
                 ServerName::try_from(name.to_owned()).ok()
@@ -54,7 +54,7 @@ impl Server {
     }
 }
 
-/// Host and port of a URL, for messages.
+/// Returns host and port of a URL, for messages.
 pub(super) fn address_of(url: &Url) -> String {
     let name = masked(url.host_str().unwrap_or_default());
     let port = url.port().map(|port| format!(":{port}"));

@@ -1,4 +1,4 @@
-//! PURE. Why a TLS connection failed, in plain words and with what helps.
+//! PURE. Explains why a TLS connection failed, and what to do.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -13,7 +13,7 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::trust::{OwnCertificate, UntrustedIssuer};
 
-/// What is supported, where the server supports none of it.
+/// What to do if the server supports nothing that is supported here.
 const NOTHING_IN_COMMON: &str = "no TLS version, cipher suite, group or key type in common; older TLS is not supported, only \
                                  1.2 and 1.3 with ECDHE (X25519, P-256, P-384), AES-GCM or ChaCha20-Poly1305, and keys \
                                  of RSA, P-256, P-384 or Ed25519";
@@ -25,10 +25,10 @@ const TRUST_ISSUER: &str = "ca_file must hold the certificate of the issuer (the
 
 const CLIENT_CERTIFICATE: &str = "the server requires a client certificate, which is not supported";
 
-/// How many names of a certificate are shown.
+/// The most names of a certificate in a message.
 const MAX_NAMES: usize = 3;
 
-/// Whether the other side sent something that is no TLS.
+/// Returns whether the other side sent something that is no TLS.
 pub(super) fn is_plain_text(error: &Error) -> bool {
     matches!(
         error,
@@ -36,14 +36,14 @@ pub(super) fn is_plain_text(error: &Error) -> bool {
     )
 }
 
-/// Returns what failed on a TLS connection to `place`, and what to do. `was_requested` is whether the
+/// Returns what failed on a TLS connection to `server_name`, and what to do. `was_requested` is whether the
 /// server has requested a client certificate, which it may do without requiring one.
-pub(super) fn message(error: &Error, place: &str, was_requested: bool) -> String {
+pub(super) fn message(error: &Error, server_name: &str, was_requested: bool) -> String {
     if let Error::InvalidCertificate(problem) = error {
-        return format!("{place} can't be trusted: {}", certificate(problem));
+        return format!("{server_name} can't be trusted: {}", certificate(problem));
     }
     let message = protocol(error, was_requested);
-    format!("no TLS connection to {place}: {message}")
+    format!("no TLS connection to {server_name}: {message}")
 }
 
 fn protocol(error: &Error, was_requested: bool) -> String {
@@ -79,7 +79,7 @@ fn protocol(error: &Error, was_requested: bool) -> String {
     }
 }
 
-/// Whether servers send that alert to a client without a certificate. Those for TLS 1.2 differ.
+/// Returns whether servers send that alert to a client without a certificate, which varies with TLS 1.2.
 fn is_about_certificate(alert: AlertDescription) -> bool {
     matches!(
         alert,
@@ -139,7 +139,7 @@ fn certificate(problem: &CertificateError) -> String {
     }
 }
 
-/// A certificate for other hosts than `expected`.
+/// Returns the problem of a certificate for other hosts than `expected`.
 fn other_name(expected: &str, presented: &[String]) -> String {
     if presented.is_empty() {
         return format!(
@@ -160,7 +160,7 @@ fn other_name(expected: &str, presented: &[String]) -> String {
 
 const MALFORMED: &str = "its certificate is malformed";
 
-/// What the verifier reports in its own words. These are no types of the TLS library.
+/// Explains what the verifier reports only as text.
 fn of_verifier(message: &str) -> String {
     let message = match message {
         "CaUsedAsEndEntity" => {

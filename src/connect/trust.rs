@@ -1,6 +1,6 @@
-//! Which servers are trusted: by the system's trust store, and by the certificates of a `ca_file`.
+//! Verifies servers by the system's trust store, and by the certificates of a `ca_file`.
 //!
-//! Those of a file are shared by all connectors with the same content of it, and the system's by all.
+//! Connectors with the same content of the file share its certificates, and all share the system's.
 
 #[cfg(not(any(windows, target_vendor = "apple")))]
 mod files;
@@ -24,10 +24,10 @@ use rustls::{
 use super::ca_file;
 pub(super) use system::SystemStore;
 
-/// The state of the system's store and the note on it that a configuration was made with.
+/// The generation of the system's store and the note on it that a configuration was made with.
 type MadeWith = (u64, Arc<str>);
 
-/// All that is trusted.
+/// What all connectors trust, by the content of their CA file.
 #[derive(Default)]
 pub(super) struct TrustStores {
     system: Arc<SystemStore>,
@@ -35,8 +35,8 @@ pub(super) struct TrustStores {
 }
 
 impl TrustStores {
-    /// Returns what is trusted with a `ca_file` of that content, which is `shown` in commands, besides
-    /// the system's store. Blocks on parsing.
+    /// Returns what is trusted with a `ca_file` of that content, which commands name `shown`. Blocks while it parses
+    /// the file.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl TrustStores {
         }
     }
 
-    /// How many are kept.
+    /// Returns how many are in use.
     #[cfg(all(test, unix, not(target_vendor = "apple")))]
     pub(super) fn count(&self) -> usize {
         let mut by_ca = self.by_ca.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,10 +76,10 @@ impl TrustStores {
     }
 }
 
-/// What one kind of connector trusts.
+/// What connectors with one CA file trust.
 pub(super) struct Trust {
     content: Arc<[u8]>,
-    /// The certificates of the file; they may be the server's own by mistake.
+    /// The certificates of the file; by mistake the server's own may be among them.
     certificates: Arc<[CertificateDer<'static>]>,
     of_file: Option<Arc<WebPkiServerVerifier>>,
     system: Arc<SystemStore>,
@@ -105,20 +105,20 @@ impl Trust {
         })
     }
 
-    /// The content of the file; empty without one.
+    /// Returns the content of the file; empty without one.
     pub(super) fn content(&self) -> &Arc<[u8]> {
         &self.content
     }
 
-    /// Returns how to make TLS connections. Reads the system's trust store if it has changed.
+    /// Returns the TLS configuration. Reads the system's trust store if it has changed.
     ///
     /// # Errors
     ///
-    /// Why nothing at all would be trusted.
+    /// If neither the system's store nor the file can be used.
     pub(super) async fn config(&self) -> Result<Arc<ClientConfig>, String> {
         let (made_with, system) = match self.system.current().await {
             Ok((generation, store)) => ((generation, store.note), Some(store.verifier)),
-            // Only the file's certificates are trusted then; the next attempt reads the store again.
+            // Then only the file's certificates are trusted; the next attempt reads the store again.
             Err(problem) if self.of_file.is_some() => {
                 let note = format!("the system's trust store can't be used: {problem}");
                 ((0, note.into()), None)
@@ -156,7 +156,7 @@ impl Trust {
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // No connection is made often enough to gain by it.
+        // Connections are too rare to benefit from it.
         config.resumption = Resumption::disabled();
         Ok(config)
     }
@@ -166,7 +166,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// A verifier by those certificates, if there are any.
+/// Returns a verifier by those certificates, if there are any.
 fn verifier(roots: RootCertStore) -> Result<Option<Arc<WebPkiServerVerifier>>, Error> {
     if roots.is_empty() {
         return Ok(None);
@@ -177,19 +177,19 @@ fn verifier(roots: RootCertStore) -> Result<Option<Arc<WebPkiServerVerifier>>, E
         .map_err(|error| Error::Other(OtherError(Arc::new(error))))
 }
 
-/// Trusts what either the certificates of the file or the system's trust.
+/// Accepts what the certificates of the file or the system's store verify.
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
     of_file: Option<Arc<WebPkiServerVerifier>>,
     certificates: Arc<[CertificateDer<'static>]>,
-    /// None if it has no certificate.
+    /// `None` if the system's store cannot be used.
     system: Option<Arc<dyn ServerCertVerifier>>,
-    /// For messages about an issuer that is not trusted.
+    /// Added to messages about an issuer that is not trusted.
     note: Arc<str>,
 }
 
-/// The issuer is not trusted, and there is something to know about the system's store.
+/// The issuer is not trusted, and the system's store has a note about it.
 #[derive(Debug)]
 pub(super) struct UntrustedIssuer {
     pub(super) note: Arc<str>,
@@ -203,7 +203,7 @@ impl fmt::Display for UntrustedIssuer {
 
 impl std::error::Error for UntrustedIssuer {}
 
-/// The server's own certificate stands in `ca_file`, and it is not its own issuer.
+/// `ca_file` has the server's own certificate, which is not its own issuer.
 #[derive(Debug)]
 pub(super) struct OwnCertificate;
 
@@ -301,14 +301,14 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Has no certificate for the server, and records that it requests one.
+/// Returns no client certificate, and records that the server requests one.
 #[derive(Debug, Default)]
 pub(super) struct NoClientCertificate {
     was_requested: AtomicBool,
 }
 
 impl NoClientCertificate {
-    /// Whether the server has requested a certificate.
+    /// Returns whether the server has requested a certificate.
     pub(super) fn was_requested(&self) -> bool {
         self.was_requested.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Whether the audit file, which lines are appended to, is what the daemon reads.
+//! Checks that the audit file, to which lines are appended, is no file that the daemon reads.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,7 +8,7 @@ use super::CredentialsError;
 use crate::config::named_path::NamedPath;
 use crate::config::{AUDIT_IN_USE, Config};
 
-/// Whether the audit file is another file than those in use, whatever links lead to it.
+/// Checks that the audit file is none of the files in use, with links resolved.
 pub(super) fn check_is_apart(config: &Config) -> Result<(), CredentialsError> {
     let identity = |path: &PathBuf| {
         let stat = fs::metadata(path).ok()?;

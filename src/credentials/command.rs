@@ -1,4 +1,4 @@
-//! The secret as a command prints it: password stores have one for that.
+//! Runs the command that prints a secret, such as that of a password store.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -22,17 +22,16 @@ use super::permission_advice::{by_hand, on_unstartable};
 use super::secret_text::secret_in;
 use super::{CredentialsError, MAX_SECRET};
 
-/// How long the command may take. A person may have to unlock the store, but a daemon can't wait
-/// for one.
+/// The time limit of the command. A daemon does not wait for a person to unlock the store.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The most of its standard error that is logged, in bytes.
+/// The most bytes of its standard error that are logged.
 const SHOWN: usize = 300;
 
-/// The name of the threads that read what it prints.
+/// The name of the threads that read its output.
 const READER: &str = "command";
 
-/// Runs it, and takes the first line that it prints: what follows in a password store are notes.
+/// Runs the command, and returns the first line of its output: in a password store notes follow.
 pub(super) fn run(command: &SecretCommand, env: Env) -> Result<SecretString, CredentialsError> {
     run_within(command, env, DEADLINE)
 }
@@ -42,7 +41,7 @@ fn run_within(
     env: Env,
     deadline: Duration,
 ) -> Result<SecretString, CredentialsError> {
-    // Its arguments aren't shown: people put secrets there.
+    // Its arguments are not shown: they may contain secrets.
     let name = command.argv.first().map_or("", String::as_str);
     let shown = NamedPath::from(name).shown();
     let failed = |problem| CredentialsError::Command {
@@ -68,7 +67,7 @@ fn run_within(
 
 /// What to do about a command that failed.
 enum Advice {
-    /// The end of the message.
+    /// This, as the end of the message.
     Is(String),
     /// Run it by hand, for that purpose.
     RunTo(&'static str),
@@ -103,7 +102,7 @@ fn output(
         let advice = Advice::Is(on_unstartable(program, &error));
         (format!("can't be run: {error}"), advice)
     })?;
-    // Read on threads of their own: a command that fills one pipe would wait for us for ever.
+    // On one thread each, because a command that fills the other pipe would block for ever.
     let end = boot_now() + deadline;
     let printed = collect(child.stdout(), MAX_SECRET, end, false);
     let complaint = collect(child.stderr(), SHOWN, end, true);
@@ -118,7 +117,7 @@ fn output(
         let problem = format!("not done after {seconds} s; it must print the secret without input");
         return Err((problem, Advice::RunTo("to see what it waits for")));
     };
-    // Whoever inherited its standard error may live on.
+    // A process that inherited its standard error may still run.
     let complaint = complaint.recv_timeout(Duration::from_millis(100));
     if printed.len() > MAX_SECRET {
         child.kill();
@@ -127,7 +126,7 @@ fn output(
     let status = wait(&mut child).map_err(|error| plain(error.to_string()))?;
     let is_empty = printed.is_empty();
     if !status.success() || is_empty {
-        // It may hold secrets, so it is in no error.
+        // It may contain secrets, so it is in no error.
         let message = complaint.ok().flatten().unwrap_or_default();
         let message = one_line(&String::from_utf8_lossy(&message));
         debug!("command {shown}: {status}, its standard error: {message}");
@@ -143,14 +142,14 @@ fn output(
     })
 }
 
-/// What it complains of must not look like a line of ours, nor do anything to a terminal.
+/// Returns text of the command as one line without control characters for a terminal.
 fn one_line(words: &str) -> String {
     let words: Vec<&str> = words.split_whitespace().collect();
     words.join(" ").replace(char::is_control, "\u{fffd}")
 }
 
-/// Variables by which systemd passes the daemon its credentials, its listeners and where it sends
-/// notifications. `INVOCATION_ID` and `JOURNAL_STREAM` give access to nothing, so commands keep them.
+/// Variables by which systemd passes credentials, listeners and the notification socket, removed from the environment of
+/// commands. `INVOCATION_ID` and `JOURNAL_STREAM` give access to nothing and stay.
 const OF_SYSTEMD: [&str; 9] = [
     "CREDENTIALS_DIRECTORY",
     "FDSTORE",
@@ -163,11 +162,10 @@ const OF_SYSTEMD: [&str; 9] = [
     "WATCHDOG_USEC",
 ];
 
-/// Variables that secrets were read from. They stay in the environment when the config no longer
-/// names them.
+/// Variables from which secrets were read. They stay in the environment when the config no longer names them.
 static READ: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// Keeps the variable from every command that runs from now on.
+/// Removes the variable from the environment of all later commands.
 pub(super) fn withhold(variable: &str) {
     let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
     read.insert(variable.to_owned());
@@ -197,8 +195,8 @@ fn spawn(program: &Path, secret_command: &SecretCommand) -> io::Result<OwnChild>
     OwnChild::spawn(&mut command)
 }
 
-/// All that comes until `end`, up to one byte past `most`; `None` if more may come. With `drain`, what
-/// comes after that is read and discarded, because a closed pipe would end the command by SIGPIPE.
+/// Reads until `end`, up to one byte past `most`; sends `None` if more may follow. With `drain`, the rest is read and
+/// discarded, because a closed pipe would end the command by SIGPIPE.
 fn collect(
     pipe: Option<impl Pipe + 'static>,
     most: usize,
@@ -207,19 +205,19 @@ fn collect(
 ) -> io::Result<mpsc::Receiver<Option<Zeroizing<Vec<u8>>>>> {
     let (sender, receiver) = mpsc::channel();
     let read = move || {
-        // Reserved whole, so that no copy is left behind by its growing.
+        // Allocated at its final size: growing would leave a copy behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(most + 2));
         let mut is_whole = true;
         let mut pipe = pipe.map(|pipe| Until { pipe, end });
         if let Some(pipe) = &mut pipe {
             let limit = u64::try_from(most + 1).unwrap_or(u64::MAX);
-            // What came before an error is judged like the rest.
+            // What was read before an error is used.
             let read = pipe.take(limit).read_to_end(&mut bytes);
             is_whole = read
                 .err()
                 .is_none_or(|error| error.kind() != io::ErrorKind::TimedOut);
         }
-        let _gave_up = sender.send(is_whole.then_some(bytes));
+        let _ = sender.send(is_whole.then_some(bytes));
         if let Some(mut pipe) = pipe.filter(|_| drain && is_whole) {
             let mut rest = Zeroizing::new([0; 4096]);
             while pipe.read(rest.as_mut_slice()).is_ok_and(|read| read > 0) {}
@@ -239,12 +237,12 @@ trait Pipe: Read + Send {}
 #[cfg(not(unix))]
 impl<P: Read + Send> Pipe for P {}
 
-/// A pipe that is read until then: what the command started may hold its other end for ever.
+/// A pipe that is read until `end`: a process that the command started may keep its other end open for ever.
 struct Until<P> {
     pipe: P,
     #[cfg_attr(
         not(unix),
-        expect(dead_code, reason = "a read can't be given up there")
+        expect(dead_code, reason = "a read cannot be cancelled there")
     )]
     end: BootTime,
 }
@@ -265,14 +263,14 @@ impl<P: Pipe> Read for Until<P> {
     }
 }
 
-/// Its standard output is closed, so it is about to end; if not, it is made to.
+/// Waits for the end of a command that has closed its standard output, and kills it after a second.
 fn wait(child: &mut OwnChild) -> io::Result<std::process::ExitStatus> {
     let (sender, receiver) = mpsc::channel::<()>();
     for _ in 0..100 {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        // A pause: the end of a child can only be polled, and the sender is kept.
+        // A pause, because the end of a child can only be polled. The sender is kept, so nothing is received.
         let _ = receiver.recv_timeout(Duration::from_millis(10));
     }
     drop(sender);
@@ -293,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_is_the_secret() {
+    fn first_line_of_the_output_is_the_secret() {
         let secret = run(&shell("echo secret; echo note: mine"), &|_| None).unwrap();
         assert_eq!(secret.expose_secret(), "secret");
     }
@@ -342,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_command_is_a_command_failure_without_its_standard_error() {
+    fn failed_command_is_a_command_failure_without_its_standard_error() {
         let error = run(&shell("echo 'key c4nary' >&2; exit 3"), &|_| None).unwrap_err();
         assert!(error.is_command_failure());
         let error = error.to_string();
@@ -397,7 +395,7 @@ mod tests {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).ok()?;
             stat.rsplit_once(')')?.1.trim().chars().next()
         };
-        // Killed, it is gone as soon as somebody has taken note of it.
+        // After it was killed it is a zombie until its parent reaps it.
         while let Some(state) = state() {
             if state == 'Z' {
                 break;

@@ -1,4 +1,4 @@
-//! The program of a secret command: found as `execvp(3)` finds it, and judged before it runs.
+//! Finds the program of a secret command as `execvp(3)` does, and checks its file.
 
 use std::env::split_paths;
 use std::ffi::OsString;
@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 use super::permission_advice::on_unstartable;
 use super::{CredentialsError, file};
 
-/// Where programs are if `$PATH` doesn't say, as in the C library.
+/// The search path if `$PATH` is not set, as in the C library.
 #[cfg(unix)]
 const USUAL: &str = "/bin:/usr/bin";
 #[cfg(windows)]
 const USUAL: &str = "";
 
-/// Why a program isn't run.
+/// Why a program is not run.
 #[derive(Debug)]
 pub(super) enum ProgramError {
     Missing(io::Error),
-    /// Others could put another in its place.
+    /// Other users could replace it.
     Unsafe(CredentialsError),
 }
 
-/// The file of the program called `name`, which only root and the daemon's user can change.
+/// Returns the file of the program called `name`, which only root and the daemon's user can change.
 pub(super) fn find(name: &str, path: Option<OsString>) -> Result<PathBuf, ProgramError> {
     let with = |error: &io::Error, message: String| {
         ProgramError::Missing(io::Error::new(error.kind(), message))
@@ -41,7 +41,7 @@ pub(super) fn find(name: &str, path: Option<OsString>) -> Result<PathBuf, Progra
     Ok(found)
 }
 
-/// What to do about a command that was written as for a shell, if that is why it fails.
+/// Returns what to do about a command that was written for a shell, if that is why it fails.
 pub(super) fn shell_hint(argv: &[String]) -> Option<&'static str> {
     const OPERATORS: [&str; 9] = ["|", "||", "&", "&&", ";", ">", ">>", "<", "2>&1"];
     let (program, arguments) = argv.split_first()?;
@@ -75,7 +75,7 @@ pub(crate) fn paste_mistake(argv: &[String]) -> Option<&'static str> {
     hint.map(|hint| hint.trim_start_matches("; "))
 }
 
-/// Whether a shell would replace the whole word by a variable: `$NAME` or `${NAME}`.
+/// Returns whether a word is a variable of a shell: `$NAME` or `${NAME}`.
 fn is_variable(word: &str) -> bool {
     let name = word.strip_prefix('$').map(|rest| {
         let braced = rest
@@ -91,15 +91,15 @@ fn is_variable(word: &str) -> bool {
     })
 }
 
-/// Whether a program is named by a path that starts at the working directory.
+/// Returns whether a program is named by a relative path.
 fn is_relative(name: &str) -> bool {
     let is_path = name.contains(std::path::is_separator) && !name.starts_with(['~', '$']);
     is_path && Path::new(name).is_relative()
 }
 
-/// The same of a program's name that is not found.
+/// Returns the same for a program's name that is not found.
 fn name_hint(name: &str) -> Option<&'static str> {
-    // Many a path has blanks on Windows.
+    // Many paths have blanks on Windows.
     let is_path = cfg!(windows) && name.contains(std::path::is_separator);
     if name.contains(char::is_whitespace) && !is_path {
         let hint = "no shell splits this: write each word as an element of its own, like [\"pass\", \"show\", \"domo\"]";
@@ -118,8 +118,7 @@ fn look_up(name: &str, path: Option<OsString>) -> io::Result<PathBuf> {
     }
     let path = path.unwrap_or_else(|| USUAL.into());
     let places = split_paths(&path).map(|directory| {
-        // An empty entry is the working directory; the path must have a separator, or it would be
-        // looked up again.
+        // An empty entry is the working directory. The path must have a separator, so that it is not looked up again.
         let is_empty = directory.as_os_str().is_empty();
         let directory = if is_empty {
             PathBuf::from(".")
@@ -264,7 +263,7 @@ mod tests {
         }
     }
 
-    fn refused(name: &Path) -> String {
+    fn unsafe_program(name: &Path) -> String {
         let error = find(name.to_str().unwrap(), None).unwrap_err();
         let ProgramError::Unsafe(error) = error else {
             panic!("{error:?}");
@@ -295,18 +294,18 @@ mod tests {
         let tool = folder.path().join("b/tool");
         for mode in [0o775, 0o757, 0o777] {
             set_mode(&tool, mode);
-            assert!(refused(&tool).contains("chmod go-w"), "{mode:o}");
+            assert!(unsafe_program(&tool).contains("chmod go-w"), "{mode:o}");
         }
         set_mode(&tool, 0o755);
         set_mode(&folder.path().join("b"), 0o757);
-        assert!(refused(&tool).contains("lets others replace files in it"));
+        assert!(unsafe_program(&tool).contains("lets others replace files in it"));
         set_mode(&folder.path().join("b"), 0o755);
-        // A symlink is judged with the directories on its way.
+        // A symlink is checked with the directories in its path.
         let link = folder.path().join("a/link");
         symlink(&tool, &link).unwrap();
         find(link.to_str().unwrap(), None).unwrap();
         set_mode(&folder.path().join("a"), 0o777);
-        assert!(refused(&link).contains("lets others replace files in it"));
+        assert!(unsafe_program(&link).contains("lets others replace files in it"));
     }
 
     #[test]
@@ -319,9 +318,9 @@ mod tests {
         set_mode(&folder.path().join("b"), 0o2775);
         find(tool.to_str().unwrap(), None).unwrap();
         chown(&tool, Some(4242), None).unwrap();
-        assert!(refused(&tool).contains("belongs to user 4242"));
+        assert!(unsafe_program(&tool).contains("belongs to user 4242"));
         chown(&tool, Some(0), None).unwrap();
         chown(folder.path().join("b"), Some(4242), None).unwrap();
-        assert!(refused(&tool).contains("belongs to user 4242"));
+        assert!(unsafe_program(&tool).contains("belongs to user 4242"));
     }
 }

@@ -1,6 +1,5 @@
-//! Files that the daemon reads, runs or writes: whose they must be, and who may change them. Those
-//! that it reads are opened once, judged by the open descriptor, and read into a buffer that is
-//! wiped.
+//! Checks owner and permissions of the files that the daemon reads, runs or writes. Files that it reads are opened once,
+//! checked by the open descriptor, and read into a buffer that is wiped.
 
 #[cfg(unix)]
 use std::fs::Metadata;
@@ -21,18 +20,18 @@ use crate::config::named_path::NamedPath;
 #[cfg(unix)]
 use crate::platform::symlink_chain::symlink_chain;
 
-/// Who may be able to read a file. Only its owner may be able to write it in any case.
+/// The users that may read a file. Only its owner may write it in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readers {
-    /// Its owner alone, and its group if it is root's.
+    /// Its owner, and its group if it is root's.
     Owner,
-    /// All, as the config allows: containers give it no other mode.
+    /// All users, as the config allows: in containers the mode may not be configurable.
     AllAsConfigured,
-    /// All: there is nothing secret in it.
+    /// All users: it contains no secret.
     All,
 }
 
-/// A file that is judged.
+/// A file that is checked.
 pub(super) struct Subject<'a> {
     pub(super) what: &'static str,
     pub(super) path: &'a Path,
@@ -74,8 +73,8 @@ impl<'a> Subject<'a> {
 
 #[cfg(unix)]
 impl Subject<'_> {
-    /// The error about a file that is not as it is wanted, with what to do; what may be set instead
-    /// comes before a command.
+    /// Returns the error about a file with the wrong owner or mode, with what to do. `instead`, the key that may be set
+    /// instead, precedes a command.
     fn unsafe_until(
         &self,
         problem: &str,
@@ -94,12 +93,12 @@ impl Subject<'_> {
         })
     }
 
-    /// The error about a file that the unit hides, which no command makes usable.
+    /// Returns the error about a file that the unit hides, which no command makes usable.
     fn hidden(&self) -> Option<CredentialsError> {
         on_hidden(self.path, self.place()).map(|problem| self.unsafe_for(problem))
     }
 
-    /// Where such files belong.
+    /// Returns the directory for such files.
     fn place(&self) -> &'static str {
         match self.what {
             PROGRAM => "/usr/local/bin",
@@ -109,7 +108,7 @@ impl Subject<'_> {
     }
 }
 
-/// Reads a file of `most` bytes at most, judged by the open descriptor.
+/// Reads a file of `most` bytes at most, after checking the open descriptor.
 pub(super) fn read(
     path: &NamedPath,
     what: &'static str,
@@ -123,15 +122,15 @@ pub(super) fn read(
     read_all(&mut file, most).map_err(failed)
 }
 
-/// Reads a file without judging it: a config, whose content decides who may read it, and what
-/// systemd has put where only the service can.
-pub(super) fn read_unjudged(path: &Path, most: usize) -> io::Result<(File, Zeroizing<Vec<u8>>)> {
+/// Reads a file without checking it: a config, whose content decides who may read it, or a file that systemd has created
+/// for the service.
+pub(super) fn read_unchecked(path: &Path, most: usize) -> io::Result<(File, Zeroizing<Vec<u8>>)> {
     let mut file = open(path)?;
     let content = read_all(&mut file, most)?;
     Ok((file, content))
 }
 
-/// Opens without blocking, so that a FIFO in the file's place can't hold the daemon up.
+/// Opens without blocking, so that a FIFO cannot block the daemon.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -153,12 +152,12 @@ fn open(path: &Path) -> io::Result<File> {
     }))
 }
 
-/// Reads into one buffer that never grows, so that no copy is left behind in freed memory.
+/// Reads into a buffer that never grows, so that no copy is left in freed memory.
 fn read_all(file: &mut File, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let known = usize::try_from(file.metadata()?.len()).unwrap_or(most);
-    // Some file systems don't say how much there is before it is read.
+    // Some file systems do not report the size before the file is read.
     let size = if known == 0 { most } else { known.min(most) };
-    // And one byte, to see whether there is more.
+    // One more byte, to detect a longer file.
     let mut bytes = Zeroizing::new(vec![0; size + 1]);
     let mut filled = 0;
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -179,7 +178,7 @@ fn read_all(file: &mut File, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// Judges the open descriptor, so that what was judged is what is read.
+/// Checks the open descriptor, so that what was checked is what is read.
 #[cfg(unix)]
 pub(super) fn check_access(
     file: &File,
@@ -205,8 +204,8 @@ pub(super) fn check_access(
     check_directories(subject, Group::MayNotWrite)
 }
 
-/// Judges a program that runs as the daemon. Where the system's own directories for local programs
-/// belong to a group (Debian's `staff`), its members administer the host.
+/// Checks a program that runs as the daemon. The group of the system's directories for local programs may write to them
+/// (Debian's `staff`): its members administer the host.
 #[cfg(unix)]
 pub(super) fn check_program(stat: &Metadata, path: &Path) -> Result<(), CredentialsError> {
     let subject = Subject::new(PROGRAM, path);
@@ -222,8 +221,7 @@ const PROGRAM: &str = "the program";
 #[cfg(unix)]
 const AUDIT: &str = "audit file";
 
-/// Judges what the audit is written to. Its group may write it: where it is root's, that is how the
-/// daemon does.
+/// Checks what the audit is written to. Its group may write it, as the daemon does if it belongs to root.
 #[cfg(unix)]
 pub(crate) fn check_audit(stat: &Metadata, path: &Path) -> Result<(), CredentialsError> {
     use std::os::unix::fs::FileTypeExt;
@@ -243,7 +241,7 @@ pub(crate) fn check_audit(stat: &Metadata, path: &Path) -> Result<(), Credential
     check_writers(stat, 0o002, &subject, required)
 }
 
-/// Judges the directories that lead to what the audit is written to.
+/// Checks the directories in the path of what the audit is written to.
 #[cfg(unix)]
 pub(crate) fn check_audit_directories(path: &Path) -> Result<(), CredentialsError> {
     check_directories(&Subject::new(AUDIT, path), Group::MayNotWrite)
@@ -290,12 +288,12 @@ fn check_writers(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Group {
     MayNotWrite,
-    /// It may if the directory is root's.
+    /// It may if the directory belongs to root.
     MayWriteRoots,
 }
 
-/// Whoever can write to a directory that leads to the file, its own or one that holds a symlink on
-/// the way, can put another in its place.
+/// Checks the directory of the file and those of symlinks in its path: a user that can write to one of them can replace
+/// the file.
 #[cfg(unix)]
 fn check_directories(subject: &Subject, group: Group) -> Result<(), CredentialsError> {
     let us = rustix::process::geteuid().as_raw();
@@ -308,14 +306,14 @@ fn check_directories(subject: &Subject, group: Group) -> Result<(), CredentialsE
         if is_read_only(directory) {
             continue;
         }
-        let judged = Subject::new("the directory", directory);
+        let checked = Subject::new("the directory", directory);
         if owner != 0 && owner != us {
             let owner = user_name(owner);
             let advice = on_foreign(subject.place());
             let problem = format!("belongs to user {owner}, who can replace files in it; {advice}");
             return Err(subject
                 .hidden()
-                .unwrap_or_else(|| judged.unsafe_for(problem)));
+                .unwrap_or_else(|| checked.unsafe_for(problem)));
         }
         let forbidden = match group {
             Group::MayWriteRoots if owner == 0 => 0o002,
@@ -326,7 +324,7 @@ fn check_directories(subject: &Subject, group: Group) -> Result<(), CredentialsE
             let problem = format!("mode {mode:04o} lets others replace files in it; {advice}");
             return Err(subject
                 .hidden()
-                .unwrap_or_else(|| judged.unsafe_for(problem)));
+                .unwrap_or_else(|| checked.unsafe_for(problem)));
         }
     }
     Ok(())
@@ -352,8 +350,7 @@ mod tests {
 
     use super::*;
 
-    /// Tells the threads that it is over once it is dropped, by a panic as well: a scope waits for
-    /// them before it goes on to unwind.
+    /// Stops the threads when it is dropped, also by a panic: a scope waits for them before it unwinds.
     struct StopOnDrop<'a>(&'a AtomicBool);
 
     impl Drop for StopOnDrop<'_> {
@@ -373,7 +370,7 @@ mod tests {
         symlink("safe", at("secret")).unwrap();
         let over = AtomicBool::new(false);
         let (taken, refused) = thread::scope(|scope| {
-            let _over = StopOnDrop(&over);
+            let _guard = StopOnDrop(&over);
             let swap = |name| {
                 symlink(name, at("next")).unwrap();
                 fs::rename(at("next"), at("secret")).unwrap();

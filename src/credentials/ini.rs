@@ -16,17 +16,16 @@ use zeroize::Zeroizing;
 /// The section whose values count in all others.
 const DEFAULTS: &str = "DEFAULT";
 
-/// How deep references may lead from one value to the next.
+/// The longest chain of references from one value to the next.
 const MAX_DEPTH: usize = 10;
 
-/// References that one value may take, which Python does not limit: some lines could keep it busy for
-/// hours.
+/// The most references of one value. Python has no limit, and a few lines could keep it busy for hours.
 const MAX_REFERENCES: usize = 10_000;
 
-/// The longest value with references, in bytes, which Python does not limit either.
+/// The longest value with references, in bytes. Python has no limit.
 const MAX_EXPANDED: usize = 64 * 1024;
 
-/// Why a file or a value in it can't be read. Holds nothing of the file.
+/// Why a file or a value in it cannot be read. Contains nothing of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct IniError {
     /// The line, from 1.
@@ -35,7 +34,7 @@ pub(super) struct IniError {
     pub(super) problem: &'static str,
 }
 
-/// A file that was read.
+/// A parsed file.
 #[derive(Default)]
 pub(super) struct Ini<'a> {
     defaults: Section<'a>,
@@ -52,10 +51,10 @@ struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// The value before references in it are resolved.
+    /// Returns the value with unresolved references.
     fn raw(&self) -> Zeroizing<String> {
         let length = self.parts.iter().map(|part| part.len() + 1).sum();
-        // Reserved whole, so that no copy is left behind by its growing.
+        // Allocated at its final size: growing would leave a copy behind.
         let mut text = Zeroizing::new(String::with_capacity(length));
         for (index, part) in self.parts.iter().enumerate() {
             if index > 0 {
@@ -74,7 +73,7 @@ impl<'a> Ini<'a> {
     ///
     /// # Errors
     ///
-    /// [`IniError`] where Python raises an exception; the first one, if there are several.
+    /// The first [`IniError`], where Python raises an exception.
     pub(super) fn parse(text: &'a str) -> Result<Self, IniError> {
         let mut reader = Reader::default();
         for (index, line) in lines(text).enumerate() {
@@ -147,7 +146,7 @@ impl<'a> Ini<'a> {
     }
 }
 
-/// Reads line by line.
+/// Parses line by line.
 #[derive(Default)]
 struct Reader<'a> {
     ini: Ini<'a>,
@@ -224,7 +223,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value that a line may continue.
+    /// Returns the value that a line may continue.
     fn continued(&mut self) -> Option<&mut Entry<'a>> {
         let key = self.key.take()?;
         self.key = Some(key.clone());
@@ -301,7 +300,7 @@ impl Expansion<'_> {
     }
 }
 
-/// A text's lines, which `\n`, `\r` and `\r\n` end, as in a file that Python has opened as text.
+/// Returns the lines of a text, which end with `\n`, `\r` or `\r\n`, as in a file that Python opens as text.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -319,13 +318,13 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The name in a section's line, whatever follows its last `]`.
+/// Returns the name in a section's line, up to the last `]`.
 fn header(text: &str) -> Option<&str> {
     let (name, _) = text.strip_prefix('[')?.rsplit_once(']')?;
     (!name.is_empty()).then_some(name)
 }
 
-/// What Python's `str.isspace` and `\s` take for a blank: with the four separators of ASCII, which
+/// Returns whether Python's `str.isspace` and `\s` accept the character: also the four separators of ASCII, which
 /// Unicode's property lacks.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')

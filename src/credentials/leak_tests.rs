@@ -1,4 +1,4 @@
-//! A secret in the wrong place: wherever it is in a config, no message shows it.
+//! No message shows a secret, wherever it is in a config.
 
 use std::path::Path;
 
@@ -77,37 +77,37 @@ const LINES: [&str; 14] = [
     "[clients.S]",
 ];
 
-/// All that `text` as a config comes to in words.
+/// Returns all messages that `text` causes as a config.
 fn messages(text: &str, folder: &Path) -> String {
     let config = match Config::parse(text, &folder.join("config.toml")) {
         Ok(config) => config,
         Err(error) => return error.to_string(),
     };
-    let mut said = config.notices.clone();
-    said.extend(config.unresolved_principals());
+    let mut shown = config.notices.clone();
+    shown.extend(config.unresolved_principals());
     for client in config.clients.values() {
-        said.extend(load(client, &|_| None).err().map(|error| error.to_string()));
-        said.extend(proxy_login(client).err().map(|error| error.to_string()));
+        shown.extend(load(client, &|_| None).err().map(|error| error.to_string()));
+        shown.extend(proxy_login(client).err().map(|error| error.to_string()));
         let certificates = client.endpoint.ca_file.as_ref().map(read_certificates);
-        said.extend(
+        shown.extend(
             certificates
                 .and_then(Result::err)
                 .map(|error| error.to_string()),
         );
     }
-    said.join("\n")
+    shown.join("\n")
 }
 
-/// More of the secret than its start.
-fn shows(said: &str, secret: &str) -> bool {
+/// Returns whether messages contain more of the secret than its start.
+fn shows(messages: &str, secret: &str) -> bool {
     let mut runs = secret.as_bytes().windows(9);
-    runs.any(|run| said.as_bytes().windows(9).any(|seen| seen == run))
+    runs.any(|run| messages.as_bytes().windows(9).any(|seen| seen == run))
 }
 
 #[track_caller]
 fn assert_hidden(text: &str, secret: &str, folder: &Path) {
-    let said = messages(text, folder);
-    assert!(!shows(&said, secret), "{said}\nof\n{text}");
+    let shown = messages(text, folder);
+    assert!(!shows(&shown, secret), "{shown}\nof\n{text}");
 }
 
 #[test]
@@ -152,15 +152,15 @@ fn secret_as_any_value_is_not_shown() {
 fn secret_as_a_key_or_a_table_is_not_shown() {
     let folder = tempfile::tempdir().unwrap();
     let lines: Vec<&str> = CONFIG.lines().collect();
-    for place in 0..=lines.len() {
+    for index in 0..=lines.len() {
         for line in LINES {
             for secret in [SECRET, BASE64] {
                 let line = line.replace('S', secret);
                 let mut besides = lines.clone();
-                besides.insert(place, &line);
+                besides.insert(index, &line);
                 assert_hidden(&besides.join("\n"), secret, folder.path());
                 let mut instead = lines.clone();
-                if let Some(old) = instead.get_mut(place) {
+                if let Some(old) = instead.get_mut(index) {
                     *old = &line;
                     assert_hidden(&instead.join("\n"), secret, folder.path());
                 }
@@ -191,8 +191,8 @@ proptest! {
         }
         text.insert_str(at.index(text.len()), &format!("{before}{SECRET}{after}"));
         let folder = tempfile::tempdir().unwrap();
-        let said = messages(&text, folder.path());
-        prop_assert!(!shows(&said, SECRET), "{said}\nof\n{text}");
-        prop_assert!(!said.replace('\n', "").contains(char::is_control), "{said:?}");
+        let shown = messages(&text, folder.path());
+        prop_assert!(!shows(&shown, SECRET), "{shown}\nof\n{text}");
+        prop_assert!(!shown.replace('\n', "").contains(char::is_control), "{shown:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! PURE. Signs of mistakes in copying and pasting a secret. The secret is sent as it is, because it may be
-//! any text; when it is rejected, the mistake is the likely reason.
+//! PURE. Detects mistakes in copying and pasting a secret. The secret is sent unchanged, because it may be any text. If
+//! it is rejected, the mistake is the likely reason.
 
 use std::fmt;
 
@@ -7,20 +7,20 @@ use crate::config::{
     InvisibleChar, assignment, is_placeholder, is_quote, is_uuid, stands_in_quotes,
 };
 
-/// What is unusual about a secret. Shows nothing of it, neither a character nor its length.
+/// What is unusual about a secret. Contains nothing of it, neither a character nor its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasteMistake {
-    /// It begins with a character that is not seen.
+    /// It begins with an invisible character.
     Begins(InvisibleChar),
     /// It ends with one.
     Ends(InvisibleChar),
     /// It has one elsewhere.
     Has(InvisibleChar),
-    /// It has the quotes around it that belong to the syntax of another file.
+    /// It is in quotes, which belong to the syntax of another file.
     InQuotes,
     /// It has such a quote at one end.
     Quote,
-    /// It begins with the name of the variable or key that it was assigned to: which, in words.
+    /// It begins with the variable or key that it was assigned to, which this describes.
     Name(&'static str),
     /// It begins with a client id.
     AfterId,
@@ -28,13 +28,13 @@ pub enum PasteMistake {
     Id,
     /// It is part of a JSON document.
     Json,
-    /// It is what a template is to be filled with.
+    /// It is a placeholder of a template.
     Placeholder,
-    /// It is what is shown in place of a secret.
+    /// It is a mask that is shown instead of a secret.
     Masked,
-    /// It ends with the sign of a text that is not shown whole.
+    /// It ends with the ellipsis of a text that was cut.
     Cut,
-    /// It ends with what separates it from the next value elsewhere.
+    /// It ends with a separator from the next value.
     Separator,
     /// A comment follows it.
     Comment,
@@ -81,7 +81,7 @@ impl PasteMistake {
         secret.chars().find_map(InvisibleChar::of).map(Self::Has)
     }
 
-    /// Returns what may belong to a secret all the same, so that nothing is refused for it.
+    /// Returns a possible mistake that may also be a part of the secret, so that it is no error.
     pub(super) fn possible(secret: &str) -> Option<Self> {
         if is_uuid(secret) {
             return Some(Self::Id);
@@ -131,7 +131,7 @@ impl fmt::Display for PasteMistake {
     }
 }
 
-/// Whether what looks like a comment follows a value.
+/// Returns whether a comment seems to follow a value.
 pub(super) fn has_comment(text: &str) -> bool {
     text.contains(" #") || text.contains(" ;")
 }

@@ -1,6 +1,6 @@
-//! What to do about a file that the daemon cannot read, or that others could change: the command that
-//! fixes it, or where to put the file instead. No command here gives a file of root's or a directory to
-//! another user, except a secret's to the group of the service's user.
+//! What to do about a file that the daemon cannot read, or that other users could change: the command that fixes it, or
+//! where to put the file instead. No command changes the owner of a directory or of a file of root, except the group of
+//! a secret to that of the service's user.
 
 use std::fmt;
 use std::fs::Metadata;
@@ -17,10 +17,10 @@ use crate::platform::users;
 /// The user of the service.
 pub(crate) const SERVICE_USER: &str = "domo-token";
 
-/// Where the service's config is.
+/// The directory of the service's config.
 pub(crate) const HOST_DIRECTORY: &str = "/etc/domo-token";
 
-/// What to do about a file of the host's as another user than the service's.
+/// What to do about a file of the host's broker as another user.
 const USE_HOSTS: &str = "it is the host's, whose broker serves it; for a broker of this user's own run: \
                          domo-tokend init; for a token from the host's broker run: domo-token data";
 
@@ -36,7 +36,7 @@ const HIDDEN: [(&str, &str); 5] = [
     ("/var/tmp", "PrivateTmp=yes"),
 ];
 
-/// Part of the file system that the unit hides.
+/// The part of the file system that the unit hides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HiddenByUnit {
     directory: &'static str,
@@ -58,7 +58,7 @@ impl fmt::Display for HiddenByUnit {
     }
 }
 
-/// Returns what hides `path`, or a symlink on the way that it leads by, from the service.
+/// Returns what hides `path`, or a symlink in it, from the service.
 #[must_use]
 pub(crate) fn hidden_by_unit(path: &Path) -> Option<HiddenByUnit> {
     let names = symlink_chain(path);
@@ -74,7 +74,7 @@ pub(crate) fn hidden_by_unit(path: &Path) -> Option<HiddenByUnit> {
     })
 }
 
-/// No symlink is left on the way but at the end.
+/// Resolves ".." in a path whose only symlink may be its last component.
 fn without_dots(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {
@@ -107,14 +107,13 @@ pub(crate) fn on_unreadable(path: &Path, shown: &str, error: &io::Error) -> Stri
     format!("; {}", on_denied(path, shown))
 }
 
-/// Returns where to move a file that the unit hides from this process.
+/// Returns what to do about a file that the unit hides from this process.
 pub(super) fn on_hidden(path: &Path, place: &str) -> Option<String> {
     let hidden = hidden_by_unit(path).filter(|_| is_service())?;
     Some(format!("{hidden}; move it to {place}"))
 }
 
-/// Returns whether a file is below the directory of the host's config, by whichever name of its
-/// directory.
+/// Returns whether a file is below the directory of the host's config, with symlinks resolved.
 #[must_use]
 pub(crate) fn is_hosts(path: &Path) -> bool {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -123,9 +122,9 @@ pub(crate) fn is_hosts(path: &Path) -> bool {
     real(directory).starts_with(real(Path::new(HOST_DIRECTORY)))
 }
 
-/// Whether this process is the service, or judges as the service would.
+/// Returns whether this process is the service, or checks files for it.
 fn is_service() -> bool {
-    // As sd_booted(3).
+    // As sd_booted(3) does.
     let is_booted = || Path::new("/run/systemd/system").is_dir();
     Us::new().is_service() && (std::env::var_os("INVOCATION_ID").is_some() || is_booted())
 }
@@ -146,17 +145,17 @@ impl Us {
         self.service.is_some_and(|(uid, _)| uid == self.uid)
     }
 
-    /// Whether files of that user are safe from others.
+    /// Returns whether files of that user are trusted.
     fn trusts(&self, owner: u32) -> bool {
         owner == 0 || owner == self.uid
     }
 
-    /// Whether the file is the host's and this is neither its broker nor root.
+    /// Returns whether the file is the host's, and this process is neither its broker nor root.
     fn is_guest(&self, path: &Path) -> bool {
         !self.is_service() && self.uid != 0 && is_hosts(path)
     }
 
-    /// The start of a command that changes what `owner` has.
+    /// Returns how to run commands that change files of `owner`.
     fn run(&self, owner: u32, commands: &str) -> String {
         let is_allowed = self.uid == 0 || (owner == self.uid && !commands.contains("chown"));
         let run = if is_allowed { "run" } else { "run as root" };
@@ -208,7 +207,7 @@ fn on_closed(us: &Us, directory: &Path) -> String {
     format!("user {user} may not enter {name}; move the file to one that it may enter")
 }
 
-/// The group of this process.
+/// Returns the name of this process's group, or its number if it has none.
 fn group_name() -> String {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let groups = users::identity(uid, Some(gid)).unwrap_or_default().groups;
@@ -217,19 +216,18 @@ fn group_name() -> String {
     group.unwrap_or_else(|| gid.to_string())
 }
 
-/// How a file must be.
+/// The required mode of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequiredMode {
-    /// Readable to the daemon alone.
+    /// Readable only to the daemon.
     Secret,
-    /// Not writable to others; by which `chmod`.
+    /// Not writable to others; with the `chmod` for that.
     Unwritable(&'static str),
     /// The same, and the daemon writes it.
     Written(&'static str),
 }
 
-/// Returns what to do about a file that is not as it is wanted: one command for owner and mode, or to
-/// move it to `place`.
+/// Returns what to do about a file with the wrong owner or mode: one command for both, or to move it to `place`.
 pub(super) fn on_unsafe(
     path: &Path,
     shown: &str,
@@ -243,8 +241,8 @@ pub(super) fn on_unsafe(
     }
     let (file, owner) = (shell_quoted(shown), stat.uid());
     let is_ours_or_roots = us.trusts(owner);
-    // A command would change the target, which somebody else may have chosen.
-    if let Some(link) = link_of_anybody(path) {
+    // A command would change the target, which another user may have chosen.
+    if let Some(link) = replaceable_link(path) {
         let link = link.display();
         return format!("others can replace the symlink {link}; name the file itself");
     }
@@ -330,7 +328,7 @@ pub(super) fn by_hand(program: &str) -> String {
     sudo + &shell_quoted(program)
 }
 
-/// Returns what to do about a file in a directory of another user's.
+/// Returns what to do about a file in a directory of another user.
 pub(super) fn on_foreign(place: &str) -> String {
     let us = Us::new();
     if us.uid == 0 || us.is_service() {
@@ -339,7 +337,7 @@ pub(super) fn on_foreign(place: &str) -> String {
     us.own_copy().replacen("it", "the file", 1)
 }
 
-/// Returns what to do about a directory of root's or the daemon's user's that others can write to.
+/// Returns what to do about a directory of root or the daemon's user that others can write to.
 pub(super) fn on_open_directory(directory: &Path, owner: u32) -> String {
     let us = Us::new();
     if us.is_guest(&directory.join("config.toml")) {
@@ -349,9 +347,8 @@ pub(super) fn on_open_directory(directory: &Path, owner: u32) -> String {
     us.run(owner, &format!("chmod go-w {directory}"))
 }
 
-/// The first directory on the way to `path` that belongs to neither root nor this process's user.
-/// The symlink on the way to `path` in a directory that everybody can write to.
-fn link_of_anybody(path: &Path) -> Option<PathBuf> {
+/// Returns the first symlink in `path` whose directory all users can write to.
+fn replaceable_link(path: &Path) -> Option<PathBuf> {
     let mut links = symlink_chain(path);
     links.pop();
     let is_open = |link: &PathBuf| {
@@ -361,6 +358,7 @@ fn link_of_anybody(path: &Path) -> Option<PathBuf> {
     links.into_iter().find(is_open)
 }
 
+/// Returns the first directory in `path` that belongs to neither root nor this process's user.
 fn foreign_directory(path: &Path) -> Option<PathBuf> {
     let us = Us::new();
     let mut directories = symlink_chain(path).into_iter().filter_map(|mut name| {
@@ -371,7 +369,7 @@ fn foreign_directory(path: &Path) -> Option<PathBuf> {
     directories.next()
 }
 
-/// The directory on the way to `path` that this process may not enter.
+/// Returns the directory in `path` that this process may not enter.
 fn closed_directory(path: &Path) -> Option<PathBuf> {
     let names = symlink_chain(path);
     let ancestors = names.iter().flat_map(|name| {

@@ -1,4 +1,4 @@
-//! The login for a client's proxy: one line USER:PASSWORD of a file, taken as it stands.
+//! The login for a client's proxy: one line USER:PASSWORD of a file, used unchanged.
 
 use std::io::{self, ErrorKind};
 
@@ -10,7 +10,7 @@ use crate::config::{ClientConfig, NOT_THE_LOGIN};
 
 const WHAT: &str = "proxy login";
 
-/// Reads the login for a client's proxy, if it has one: user and password.
+/// Reads the login for a client's proxy, if it has one.
 ///
 /// # Errors
 ///
@@ -24,8 +24,7 @@ pub fn proxy_login(client: &ClientConfig) -> Result<Option<ProxyLogin>, Credenti
     login.transpose().map_err(|error| for_reader(error, client))
 }
 
-/// Hides what may be the password in an error about a file that is not there: the login itself may stand
-/// in the place of its path.
+/// Hides a possible password in an error about a missing file: the key may have the login instead of a path.
 fn without_login(error: CredentialsError) -> CredentialsError {
     match error {
         CredentialsError::Read {
@@ -79,11 +78,11 @@ pub struct ProxyLogin {
 }
 
 impl ProxyLogin {
-    /// Returns what is unusual about the line, if anything is.
+    /// Returns what is unusual about the line, if anything.
     #[must_use]
     pub fn paste_mistake(&self) -> Option<PasteMistake> {
         let password = PasteMistake::of(self.password.expose_secret());
-        // Before the user's name stands what came before the login.
+        // What precedes the login precedes the user's name.
         let begins = |mistake: &PasteMistake| {
             matches!(
                 mistake,

@@ -21,8 +21,7 @@ const SECTION: &str = "client_auth";
 /// The longest file that is read, in bytes. pydomo's example has 150.
 const MAX_FILE: usize = 64 * 1024;
 
-/// Reads id and secret. The host it names must be the one that we ask: a secret isn't sent to
-/// another one than its owner wrote.
+/// Reads id and secret. If the file names a host, it must be that of `endpoint`: the secret is sent to no other.
 pub(super) fn read(
     path: &NamedPath,
     readers: Readers,
@@ -32,7 +31,7 @@ pub(super) fn read(
     let from = path.shown();
     let found = utf8(&bytes).map_err(|problem| Fault::of_file(problem.to_owned()));
     let found = found.and_then(Connection::read);
-    let found = found.and_then(|found| found.judged(&endpoint.url));
+    let found = found.and_then(|found| found.checked(&endpoint.url));
     let found = found.map_err(|Fault { line, problem }| {
         let line = line.map(|line| format!(":{line}")).unwrap_or_default();
         unusable(WHAT, &format!("{from}{line}"), &problem)
@@ -43,7 +42,7 @@ pub(super) fn read(
     })
 }
 
-/// What is wrong with a file, and in which line.
+/// The problem of a file, and its line.
 #[derive(Debug, PartialEq, Eq)]
 struct Fault {
     line: Option<usize>,
@@ -68,17 +67,17 @@ impl From<IniError> for Fault {
     }
 }
 
-/// What pydomo takes from a file.
+/// What pydomo reads from a file.
 struct Connection {
     client: String,
     secret: Zeroizing<String>,
-    /// The line and the value of each.
+    /// Its line and value.
     api_host: Option<(usize, String)>,
     client_line: usize,
 }
 
 impl Connection {
-    /// Fails where pydomo does.
+    /// Parses a file; an error where pydomo raises one.
     fn read(text: &str) -> Result<Self, Fault> {
         let ini = Ini::parse(text)?;
         if !ini.sections().any(|name| name == SECTION) {
@@ -92,7 +91,7 @@ impl Connection {
         let (client, secret) = (value("client")?, value("secret")?);
         let line = |key: &str| ini.line_of(SECTION, key).unwrap_or_default();
         let api_host = ini.get(SECTION, "api_host")?;
-        // pydomo reads it as well, and fails where it can't.
+        // pydomo reads it, too, and fails if it cannot.
         ini.get(SECTION, "use_https")?;
         Ok(Self {
             client: client.to_string(),
@@ -102,7 +101,7 @@ impl Connection {
         })
     }
 
-    fn judged(self, token_url: &Url) -> Result<Self, Fault> {
+    fn checked(self, token_url: &Url) -> Result<Self, Fault> {
         if let Some(fault) = fault_of_id(&self.client) {
             return Err(Fault {
                 line: Some(self.client_line),
@@ -146,7 +145,7 @@ fn missing(ini: &Ini, key: &str) -> String {
     }
 }
 
-/// What is wrong with the host that a file names, other than `url`'s.
+/// Returns the problem of the host that a file names, if it is not that of `url`.
 fn fault_of_host(written: &str, url: &Url) -> Option<&'static str> {
     if is_host_of(written, url) {
         return None;

@@ -1,4 +1,4 @@
-//! PURE. Text that a source of credentials holds: what of it is the secret, and why none of it can be.
+//! PURE. Extracts the secret from the text of a source of credentials, or explains why there is none.
 
 use secrecy::SecretString;
 
@@ -20,17 +20,17 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str, &'static str> {
     })
 }
 
-/// Returns the secret that a source holds.
+/// Returns the secret of a source.
 pub(super) fn check_secret(bytes: &[u8], from: &str) -> Result<SecretString, CredentialsError> {
     secret_in(bytes).map_err(|problem| unusable(SECRET, from, problem))
 }
 
-/// The secret that a source holds, or why that can't be one.
+/// Returns the secret of a source, or why it cannot be one.
 pub(super) fn secret_in(bytes: &[u8]) -> Result<SecretString, &'static str> {
     line_in(bytes).map(SecretString::from)
 }
 
-/// The only line of a text.
+/// Returns the only line of a text.
 pub(super) fn line_in(bytes: &[u8]) -> Result<&str, &'static str> {
     let text = utf8(bytes)?;
     let line = text.trim_end_matches(['\r', '\n']);
@@ -47,7 +47,7 @@ fn fault_of(text: &str) -> &'static str {
     let is_break = |c: char| matches!(c, '\r' | '\n');
     let nulls = text.bytes().filter(|byte| *byte == 0).count();
     if nulls * 3 > text.len() {
-        // Of ASCII in UTF-16 every other byte is one.
+        // In UTF-16 every other byte of ASCII is NUL.
         UTF_16
     } else if nulls > 0 {
         "contains a NUL byte; remove it"

@@ -8,7 +8,7 @@ use tracing::warn;
 use super::{DaemonError, Options, runtime_directory};
 use crate::config::{Config, Env, path_in};
 use crate::platform::systemd::InheritedListener;
-use crate::server::{Callers, Socket, usual_place};
+use crate::server::{Callers, Socket, default_path};
 
 /// Returns the inherited sockets, or locks the path of one to bind, and who may open it.
 pub(super) fn claim(
@@ -66,6 +66,6 @@ fn socket_path(options: &Options, config: &Config, env: Env) -> Result<PathBuf, 
     if let Some(variable) = path_in(env, "DOMO_TOKEN_SOCKET") {
         return read("$DOMO_TOKEN_SOCKET is", variable);
     }
-    let path = config.broker.socket.clone().or_else(|| usual_place(env));
+    let path = config.broker.socket.clone().or_else(|| default_path(env));
     path.ok_or_else(|| DaemonError::NoSocket(runtime_directory::advice(env)))
 }

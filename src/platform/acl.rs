@@ -1,4 +1,4 @@
-//! Access lists of files: who may read, change or replace one, on Windows.
+//! Access lists of files on Windows: which users may read, change or replace a file.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -12,33 +12,33 @@ use windows_permissions::constants::{AceFlags, AceType, SeObjectType, SecurityIn
 use windows_permissions::structures::{Ace, SecurityDescriptor};
 use windows_permissions::wrappers::{GetSecurityInfo, SetSecurityInfo};
 
-/// Whom Windows itself belongs to (`NT SERVICE\TrustedInstaller`).
+/// The owner of Windows itself (`NT SERVICE\TrustedInstaller`).
 const INSTALLER: &str = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464";
 
-/// Whoever owns the thing, and is judged as such.
+/// The owner of the file, which is checked separately.
 const OWNER_RIGHTS: &str = "S-1-3-4";
 
 /// `FILE_READ_DATA`, `GENERIC_READ`, `GENERIC_ALL`.
 const READ: u32 = 0x1 | 0x8000_0000 | 0x1000_0000;
 
-/// What changes a file or what may be done with it: `FILE_WRITE_DATA`, `FILE_APPEND_DATA`,
-/// `DELETE`, `WRITE_DAC`, `WRITE_OWNER`, `GENERIC_WRITE`, `GENERIC_ALL`.
+/// The rights to change a file or its permissions: `FILE_WRITE_DATA`, `FILE_APPEND_DATA`, `DELETE`, `WRITE_DAC`,
+/// `WRITE_OWNER`, `GENERIC_WRITE`, `GENERIC_ALL`.
 const WRITE: u32 = 0x2 | 0x4 | 0x1_0000 | 0x4_0000 | 0x8_0000 | 0x4000_0000 | 0x1000_0000;
 
-/// What puts another file in one's place: `FILE_DELETE_CHILD`, `DELETE`, `WRITE_DAC`,
-/// `WRITE_OWNER`, `GENERIC_ALL`. Who may only add files replaces none.
+/// The rights to replace files in a directory: `FILE_DELETE_CHILD`, `DELETE`, `WRITE_DAC`, `WRITE_OWNER`, `GENERIC_ALL`.
+/// The right to add files is not sufficient.
 const REPLACE: u32 = 0x40 | 0x1_0000 | 0x4_0000 | 0x8_0000 | 0x1000_0000;
 
-/// To write a new file and to set who may open it: `GENERIC_WRITE`, `READ_CONTROL`, `WRITE_DAC`.
+/// The access to write a new file and to set its access list: `GENERIC_WRITE`, `READ_CONTROL`, `WRITE_DAC`.
 const NEW: u32 = 0x4000_0000 | 0x2_0000 | 0x4_0000;
 
-/// `FILE_FLAG_BACKUP_SEMANTICS`, without which no directory is opened.
+/// `FILE_FLAG_BACKUP_SEMANTICS`, which opening a directory requires.
 const DIRECTORY: u32 = 0x0200_0000;
 
 /// `READ_CONTROL`.
-const SEE: u32 = 0x2_0000;
+const READ_CONTROL: u32 = 0x2_0000;
 
-/// What others than we, the system and the administrators may not do.
+/// What only this user, the system and the administrators may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
     /// Change the file.
@@ -47,7 +47,7 @@ pub enum Closed {
     ToReaders,
 }
 
-/// What is wrong with who may do what with an open file, in words; `None` if nothing is.
+/// Returns which access other users have to an open file, as the end of a message; `None` if they have none.
 ///
 /// # Errors
 ///
@@ -60,7 +60,7 @@ pub fn fault(file: &File, closed: Closed) -> io::Result<Option<String>> {
     fault_of(file, &wanted)
 }
 
-/// The same of its directory: who could put another file in its place.
+/// Returns the same for a directory in which other users could replace files.
 ///
 /// # Errors
 ///
@@ -68,7 +68,7 @@ pub fn fault(file: &File, closed: Closed) -> io::Result<Option<String>> {
 pub fn fault_of_directory(directory: &Path) -> io::Result<Option<String>> {
     let mut options = OpenOptions::new();
     let opened = options
-        .access_mode(SEE)
+        .access_mode(READ_CONTROL)
         .custom_flags(DIRECTORY)
         .open(directory)?;
     fault_of(&opened, &[(REPLACE, "replace files in")])
@@ -101,8 +101,7 @@ fn fault_of(file: &File, wanted: &[(u32, &str)]) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// Whom an entry grants something, and what. Entries that take away are not counted: the order of
-/// a list is not always the usual one.
+/// Returns which rights an entry grants to whom. Entries that deny rights are ignored, because their order may vary.
 fn grant(entry: &Ace) -> Option<(String, u32)> {
     const GRANTS: [AceType; 4] = [
         AceType::ACCESS_ALLOWED_ACE_TYPE,
@@ -110,14 +109,14 @@ fn grant(entry: &Ace) -> Option<(String, u32)> {
         AceType::ACCESS_ALLOWED_OBJECT_ACE_TYPE,
         AceType::ACCESS_ALLOWED_CALLBACK_OBJECT_ACE_TYPE,
     ];
-    // Of what is made below it later, and not of the thing itself.
+    // An inherit-only entry is for what is created below, and not for the directory itself.
     if entry.flags().contains(AceFlags::InheritOnly) || !GRANTS.contains(&entry.ace_type()) {
         return None;
     }
     Some((entry.sid()?.to_string(), entry.mask().bits()))
 }
 
-/// What to run to close a file to others.
+/// Returns the command that closes a file to other users.
 ///
 /// # Errors
 ///
@@ -130,12 +129,11 @@ pub fn remedy(path: &Path) -> io::Result<String> {
     ))
 }
 
-/// Makes a file for us, the system and the administrators alone; nobody else can open it at any
-/// time. Never in another file's place.
+/// Creates a file that only this user, the system and the administrators can open at any time. Never replaces a file.
 ///
 /// # Errors
 ///
-/// If there is one already, or the system says no.
+/// If the file exists, or the system returns an error.
 pub fn create_closed(path: &Path) -> io::Result<File> {
     let us = current_user()?;
     let list = format!("D:P(A;;FA;;;{us})(A;;FA;;;SY)(A;;FA;;;BA)");
@@ -145,27 +143,27 @@ pub fn create_closed(path: &Path) -> io::Result<File> {
         .write(true)
         .create_new(true)
         .access_mode(NEW)
-        // Until it is closed to others nobody else may open it at all.
+        // Until it has its access list no other process may open it.
         .share_mode(0)
         .open(path)?;
     let parts = SecurityInformation::Dacl | SecurityInformation::ProtectedDacl;
-    // As a file it would be given the directory's list as well on some systems.
+    // As a file object it would also get the directory's list on some systems.
     let kind = SeObjectType::SE_KERNEL_OBJECT;
     let closed = SetSecurityInfo(&mut file, kind, parts, None, None, list.dacl(), None);
     if let Err(error) = closed {
         drop(file);
-        // It would be in the way of the next try.
-        let _removed = std::fs::remove_file(path);
+        // It would prevent the next attempt.
+        let _ = std::fs::remove_file(path);
         return Err(error);
     }
     Ok(file)
 }
 
-/// The whole of who may do what with what is behind a handle, as text (SDDL).
+/// Returns owner and access list of a handle's object as text (SDDL).
 ///
 /// # Errors
 ///
-/// If the handle doesn't allow to see it.
+/// If the handle does not have the right `READ_CONTROL`.
 pub fn text(handle: &impl AsRawHandle) -> io::Result<String> {
     let parts = SecurityInformation::Owner | SecurityInformation::Dacl;
     let found = GetSecurityInfo(handle, SeObjectType::SE_KERNEL_OBJECT, parts)?;

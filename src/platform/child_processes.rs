@@ -12,12 +12,12 @@ static CHILDREN: Mutex<Children> = Mutex::new(Children {
 });
 
 struct Children {
-    /// Own children between the start of their process and the return of its exit status. While
-    /// there is one, no other child is reaped: that would take its status.
+    /// The number of own children whose exit status has not been returned. While there is one, no other child is
+    /// reaped, which could take its status.
     own: usize,
     /// The process ids of those that run; each leads a process group.
     running: Vec<u32>,
-    /// Whether no other command may start.
+    /// Whether the daemon is ending, so that no command may start.
     is_ending: bool,
 }
 
@@ -88,7 +88,7 @@ impl OwnChild {
     ///
     /// What `waitpid(2)` returns.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        // From here on its process id may be that of another process.
+        // After a successful wait its process id may be that of another process.
         let mut state = children();
         let status = self.child.try_wait()?;
         if status.is_some() {

@@ -88,7 +88,7 @@ mod tests {
     #[tokio::test]
     async fn sequential_and_concurrent_sleeps_end_no_earlier_than_due() {
         let clock = SystemClock::new();
-        for _again in 0..2 {
+        for _ in 0..2 {
             let due = boot_now() + Duration::from_millis(20);
             let (first, second) = (clock.sleep_until(due), clock.sleep_until(due));
             tokio::join!(first, second);

@@ -1,4 +1,4 @@
-//! Files and directories with the mode that the daemon asks for, whatever the umask.
+//! Creates files and directories with a given mode, whatever the umask is.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -39,8 +39,8 @@ pub fn create_directories(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// By a descriptor that follows no symlink: in a directory that others can write to, the name can
-/// lead elsewhere by now. One without any permission can be opened in this way alone.
+/// Sets the mode by a descriptor that follows no symlink: in a directory that others can write to, the name may lead
+/// elsewhere now. `O_PATH` also opens a directory without any permission.
 #[cfg(target_os = "linux")]
 fn set_directory_mode(path: &Path, mode: u32) -> io::Result<()> {
     use std::os::fd::AsRawFd;
@@ -57,8 +57,7 @@ fn set_directory_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
-/// Gives a file that the daemon has opened `mode` if the umask took permissions from its owner: the
-/// next start could not open it.
+/// Sets the mode of an open file if the umask has removed permissions of its owner: the next start could not open it.
 ///
 /// # Errors
 ///

@@ -27,10 +27,10 @@ use journal::JournalFormat;
 use stderr_queue::{LogQueue, StandardError};
 use text::TextLine;
 
-/// The log levels, from the one with the fewest lines to that with all.
+/// The log levels, the least verbose first.
 pub const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
-/// No lines: for the command line and `RUST_LOG`.
+/// The level of the command line and of `RUST_LOG` that disables the log.
 const OFF: &str = "off";
 
 /// The default level.
@@ -46,8 +46,7 @@ pub enum Format {
     Json,
 }
 
-/// How the targets of all events that are logged begin: those of the library, of the program and of
-/// the client crate.
+/// The prefix of the targets of the library, the program and the client crate.
 const TARGET_PREFIX: &str = "domo_token";
 
 /// The program's name, which in a filter means all of these targets.
@@ -230,7 +229,7 @@ where
     let (filter, handle) = reload::Layer::new(filter);
     // An earlier subscriber stays: of a test harness, or of an app that the daemon runs in.
     subscriber.with(filter).try_init().ok();
-    // Without a log there is nothing to change.
+    // This fails only if there is no log.
     Levels(Some(Arc::new(move |filter| drop(handle.reload(filter)))))
 }
 

@@ -1,4 +1,4 @@
-//! Makes callers of peers: what the kernel reports, the user database, and the systemd unit.
+//! Identifies peers: what the kernel reports, the user database, and the systemd unit.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use super::peer::{Peer, Unit};
 use super::stream::CallerStream;
 use domo_token_core::access_policy::Caller;
 
-/// Finds out who callers are. Sessions share it.
+/// Identifies callers. Sessions share it.
 #[derive(Clone)]
 pub(super) struct Attestor(Arc<Identities>);
 
-/// A caller as it is now.
+/// A caller as it was identified for one request.
 pub(super) struct Attested {
     pub(super) caller: Caller,
     /// Whether its unit cannot be known on this connection: another process may have its process id.
@@ -42,7 +42,7 @@ impl Attestor {
 }
 
 impl Attested {
-    /// Returns the peer as a caller of which nothing but its ids is needed.
+    /// Returns the peer as a caller by its ids alone.
     pub(super) fn by_ids(peer: &Peer) -> Self {
         Self {
             caller: peer.caller(),
@@ -50,7 +50,7 @@ impl Attested {
         }
     }
 
-    /// Returns the peer as a caller, with what was found of its user and the unit that it runs in now.
+    /// Returns the peer as a caller with the user that was found and the unit that it runs in now.
     pub(super) fn new(peer: &Peer, found: &Found, stream: &CallerStream) -> Self {
         let mut caller = peer.caller();
         caller.identity = (*found.identity).clone();

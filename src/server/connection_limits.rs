@@ -1,5 +1,5 @@
-//! Limits on connections: in all, per user, those that watch per user, and those that read metrics. Each
-//! caller holds a [`Permit`].
+//! Limits on connections: in all, per user, watchers per user, and readers of metrics. Each caller holds a
+//! [`Permit`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,24 +14,24 @@ use super::{Peer, WarnLimit};
 use crate::config::{Deadlines, Limits};
 use crate::platform::clock::BootTime;
 
-/// Descriptors kept for renewal and everything else that isn't a caller.
+/// Descriptors reserved for renewal and everything else that is not a caller.
 const RESERVED_DESCRIPTORS: usize = 32;
 
-/// The most answers with metrics at the same time: each is held whole until its caller has read it, and with thousands
-/// of scope sets it has megabytes.
+/// The most metrics responses at the same time: each is in memory until its caller has read it, and with thousands of
+/// scope sets it has megabytes.
 const MAX_METRICS: usize = 8;
 
-/// Connections that are kept for root and the daemon's user, as far as there are enough of them.
+/// The most connections that are reserved for root and the daemon's user.
 const RESERVED_CONNECTIONS: usize = 8;
 
-/// The users that such a warning names.
+/// The most users that the warning of a full table names.
 const MAX_NAMED: usize = 5;
 
 /// The limits and what is used of them.
 #[derive(Debug)]
 pub(super) struct ConnectionLimits {
     limits: Limits,
-    /// The order of all that callers send, connecting included.
+    /// Numbers all that callers send, connecting included.
     sends: AtomicU64,
     rounds: Rounds,
     usage: Mutex<Usage>,
@@ -45,10 +45,10 @@ struct Usage {
     warn_limit: WarnLimit,
 }
 
-/// What a user's connections have in common.
+/// What the connections of one user share.
 #[derive(Debug, Default)]
 struct User {
-    /// Those that watch.
+    /// The number of watchers.
     watchers: AtomicUsize,
     round: UserRound,
 }
@@ -56,7 +56,7 @@ struct User {
 /// The task that serves a connection, once it has been started.
 type Session = OnceLock<AbortHandle>;
 
-/// One caller's connection within the limits, given back when it is dropped.
+/// The permit for one connection, released when it is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     limits: Arc<ConnectionLimits>,
@@ -68,7 +68,7 @@ pub(super) struct Permit {
     watches: bool,
 }
 
-/// Fits the limits to what the system gives: so many descriptors.
+/// Lowers the limits to what that many descriptors allow.
 #[must_use]
 pub fn clamp_to_nofile(limits: Limits, descriptors: usize) -> Limits {
     let connections = limits
@@ -83,8 +83,8 @@ pub fn clamp_to_nofile(limits: Limits, descriptors: usize) -> Limits {
     }
 }
 
-/// The slots of a table that only root and the daemon's user may take: a sixteenth of a small one. On
-/// Windows no caller is known as either.
+/// Returns how many slots of a table are reserved for root and the daemon's user: a sixteenth of a small one.
+/// On Windows no caller is known as either.
 fn reserved(slots: usize) -> usize {
     if cfg!(windows) {
         return 0;
@@ -110,12 +110,12 @@ impl ConnectionLimits {
         })
     }
 
-    /// Admits a connection. When all are taken, the user that has the most loses the connection
-    /// that has sent nothing for longest, unless `peer` has as many itself.
+    /// Admits a connection. At the limit, the user with the most connections loses the one that has sent
+    /// nothing for longest, unless the user of `peer` has as many.
     ///
     /// # Errors
     ///
-    /// The reason for the caller, if there is no room.
+    /// The message for the caller, if there is no room.
     pub(super) fn acquire(self: &Arc<Self>, peer: &Peer, now: BootTime) -> Result<Permit, String> {
         let exempt = peer.caller().privileged;
         let sent = self.next_send();
@@ -158,10 +158,9 @@ impl ConnectionLimits {
         })
     }
 
-    /// How many connections may be accepted before the sessions of all of them have run, which is
-    /// when they read what their callers have sent already: fewer than would replace each other, and
-    /// no more than there are descriptors in reserve for sessions that are replaced and have not
-    /// ended yet.
+    /// Returns how many connections may be accepted before their sessions run, which then read what their
+    /// callers have already sent: fewer than would replace each other, and no more than there are reserved
+    /// descriptors for replaced sessions that have not ended yet.
     pub(super) fn accepts_per_turn(&self) -> usize {
         (self.limits.connections / 4).clamp(1, RESERVED_DESCRIPTORS / 2)
     }
@@ -213,17 +212,17 @@ impl Permit {
         self.limits.limits.deadlines
     }
 
-    /// Records that its caller has sent something.
+    /// Records that its caller has sent bytes.
     pub(super) fn sent(&self) {
         self.slot.sent(self.limits.next_send());
     }
 
-    /// Waits until one more request of its user may be answered.
+    /// Waits until another request of its user may be answered.
     pub(super) async fn wait_for_turn(&self) {
         self.limits.rounds.wait(&self.user.round).await;
     }
 
-    /// Returns whether another caller has its slot.
+    /// Returns whether another caller has taken its slot.
     pub(super) fn is_replaced(&self) -> bool {
         self.slot.is_replaced()
     }
@@ -232,7 +231,7 @@ impl Permit {
     ///
     /// # Errors
     ///
-    /// The reason for the caller, if its user has as many watchers as it may.
+    /// The message for the caller, if its user is at the limit.
     pub(super) fn begin_watch(&mut self) -> Result<(), String> {
         if self.watches {
             return Ok(());
@@ -249,20 +248,20 @@ impl Permit {
         Ok(())
     }
 
-    /// Counts the caller as a watcher no longer.
+    /// Stops counting the caller as a watcher.
     pub(super) fn end_watch(&mut self) {
         if std::mem::take(&mut self.watches) {
             self.user.watchers.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// Admits one answer with metrics. When all are taken, the user that has the most loses the
-    /// connection whose answer was begun first, unless this one has as many itself; one answer is
-    /// kept for root and the daemon's user.
+    /// Admits a metrics response. At the limit, the user with the most responses loses the connection with the
+    /// oldest one, unless the user of this connection has as many. One is reserved for root and the daemon's
+    /// user.
     ///
     /// # Errors
     ///
-    /// The reason for the caller, if there is no room.
+    /// The message for the caller, if there is no room.
     pub(super) fn begin_metrics(&mut self) -> Result<(), String> {
         let now = self.limits.next_send();
         let mut usage = self.limits.usage();
@@ -282,7 +281,7 @@ impl Permit {
         Ok(())
     }
 
-    /// Its caller has received them.
+    /// Releases what [`Self::begin_metrics`] took.
     pub(super) fn end_metrics(&mut self) {
         if let Some(slot) = self.metrics.take() {
             self.limits.usage().metrics.release(&slot);
@@ -323,7 +322,6 @@ mod tests {
         }
     }
 
-    /// At a moment of no interest.
     fn take(limits: &Arc<ConnectionLimits>, uid: u32) -> Result<Permit, String> {
         limits.acquire(&peer(uid), BootTime::default())
     }

@@ -1,5 +1,5 @@
-//! Who callers are by name and group: the user database is asked once for each user while the
-//! answer is fresh, however many of its connections ask.
+//! Looks up names and groups of callers in the user database, and caches them: one lookup serves all connections of a
+//! user.
 
 mod lookups;
 
@@ -21,7 +21,7 @@ use lookups::{Answer, Ended, Key, Lookups};
 
 type Lookup = dyn Fn(u32, Option<u32>) -> io::Result<Identity> + Send + Sync;
 
-/// What is known of callers.
+/// The names and groups of callers.
 pub(super) struct Identities {
     lookup: Arc<Lookup>,
     lookups: Mutex<Lookups>,
@@ -38,7 +38,7 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.answer = None;
-        self.identities.lookups().left(self.key);
+        self.identities.lookups().cancel(self.key);
     }
 }
 
@@ -57,16 +57,16 @@ impl Identities {
         })
     }
 
-    /// Name and groups of a user whose process has the group `gid`, if they are known already.
+    /// Returns the cached name and groups of a user whose process has the group `gid`.
     pub(super) fn known(&self, uid: u32, gid: Option<u32>) -> Option<Found> {
         self.lookups().known((uid, gid), boot_now())
     }
 
-    /// The same, after a lookup if need be. While the user database fails or takes too long, the
-    /// last known groups count for an hour; a user without any is known by its numbers alone.
+    /// Returns the same, after a lookup if necessary. While the user database fails or takes too long, the last known
+    /// groups are valid for an hour; a user without them is identified by its numbers alone.
     pub(super) async fn get(self: &Arc<Self>, uid: u32, gid: Option<u32>) -> Found {
         let (key, now) = ((uid, gid), boot_now());
-        let answer = self.lookups().ask(key, now);
+        let answer = self.lookups().request(key, now);
         let (answer, until) = match answer {
             Answer::Now(found) => return found,
             Answer::Wait(answer, until) => (answer, until),
@@ -99,8 +99,8 @@ impl Identities {
         }
     }
 
-    /// Starts those for which there is room. They go on when the caller has left, so that
-    /// leaving and coming again looks nothing up twice.
+    /// Starts the lookups for which there is room. A lookup continues when its caller disconnects, so that
+    /// reconnecting causes no other one.
     fn start_lookups(self: &Arc<Self>) {
         loop {
             let Some(key) = self.lookups().start() else {
@@ -154,12 +154,12 @@ mod tests {
     async fn thousand_connections_of_a_user_cause_one_lookup_and_delay_no_other_user() {
         let (open, gate) = mpsc::channel::<()>();
         let gate = Mutex::new(gate);
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&asked);
+        let requested = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&requested);
         let identities = Identities::of(move |uid, _| {
             count.fetch_add(1, Ordering::Relaxed);
             if uid == 1 {
-                let _opened = gate.lock().unwrap().recv();
+                let _ = gate.lock().unwrap().recv();
             }
             Ok(named(&uid.to_string()))
         });
@@ -169,7 +169,7 @@ mod tests {
                 tokio::spawn(async move { identities.get(1, None).await })
             })
             .collect();
-        // Half of them leave and come again.
+        // Half of them disconnect.
         tokio::task::yield_now().await;
         for left in slow.iter().take(500) {
             left.abort();
@@ -179,27 +179,27 @@ mod tests {
         for waiting in slow.into_iter().skip(500) {
             assert_eq!(*waiting.await.unwrap().identity, named("1"));
         }
-        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert_eq!(requested.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]
-    async fn caller_that_leaves_before_its_lookup_starts_has_none() {
+    async fn lookup_of_a_caller_that_disconnects_before_its_start_never_starts() {
         let (open, gate) = mpsc::channel::<()>();
         let gate = Mutex::new(gate);
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&asked);
+        let requested = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requested);
         let identities = Identities::of(move |uid, _| {
             seen.lock().unwrap().push(uid);
-            let _opened = gate.lock().unwrap().recv();
+            let _ = gate.lock().unwrap().recv();
             Ok(named(&uid.to_string()))
         });
-        let ask = |uid: u32| {
+        let request = |uid: u32| {
             let identities = Arc::clone(&identities);
             tokio::spawn(async move { identities.get(uid, None).await })
         };
-        let first: Vec<_> = (0..6).map(ask).collect();
-        let leaving: Vec<_> = (100..150).map(ask).collect();
-        let last = ask(200);
+        let first: Vec<_> = (0..6).map(request).collect();
+        let leaving: Vec<_> = (100..150).map(request).collect();
+        let last = request(200);
         tokio::task::yield_now().await;
         for leaving in leaving {
             leaving.abort();
@@ -210,20 +210,20 @@ mod tests {
             first.await.unwrap();
         }
         assert_eq!(*last.await.unwrap().identity, named("200"));
-        let mut asked = asked.lock().unwrap().clone();
-        asked.sort_unstable();
-        assert_eq!(asked, [0, 1, 2, 3, 4, 5, 200]);
+        let mut requested = requested.lock().unwrap().clone();
+        requested.sort_unstable();
+        assert_eq!(requested, [0, 1, 2, 3, 4, 5, 200]);
     }
 
     #[tokio::test]
     async fn hanging_lookup_delays_a_caller_once_and_is_not_repeated() {
         let (held, gate) = mpsc::channel::<()>();
         let gate = Mutex::new(gate);
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&asked);
+        let requested = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&requested);
         let identities = Identities::of(move |_, _| {
             count.fetch_add(1, Ordering::Relaxed);
-            let _never = gate.lock().unwrap().recv();
+            let _ = gate.lock().unwrap().recv();
             Ok(named("ann"))
         });
         for _ in 0..3 {
@@ -231,7 +231,7 @@ mod tests {
             assert!(!found.is_complete);
             assert_eq!(found.identity.groups, [(7, None)]);
         }
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert_eq!(requested.load(Ordering::Relaxed), 1);
         drop(held);
     }
 }

@@ -1,4 +1,4 @@
-//! Who is calling, as the kernel reports it.
+//! The process at the other end of a connection, as the kernel reports it (`SO_PEERCRED`).
 
 #[cfg(unix)]
 mod systemd_unit;
@@ -19,23 +19,21 @@ use crate::platform::clock::boot_now;
 use crate::platform::users;
 use domo_token_core::access_policy::Caller;
 
-/// Where a process runs.
+/// The systemd unit of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(windows, expect(dead_code, reason = "there are no units"))]
 pub(super) enum Unit {
-    /// In the unit of that name.
     Named(String),
-    /// In none, or the process that connected is gone.
+    /// It runs in none, or the process that connected has ended.
     None,
-    /// Another process may have its process id by now; a new connection will show it.
+    /// Another process may have its process id now; a new connection makes it certain.
     Ambiguous,
 }
 
 /// The resolution of start times in `/proc`: 100 per second on every machine (time(7), `USER_HZ`).
 pub(super) const USER_HZ_TICK: Duration = Duration::from_millis(10);
 
-/// Returns the time if no caller waits to be accepted now; `None` too where this kernel identifies processes
-/// without it.
+/// Returns the current time if no caller waits to be accepted, and this kernel needs it to identify processes.
 #[must_use]
 #[cfg(unix)]
 pub(super) fn backlog_empty_at(listener: &Listener) -> Option<BootTime> {
@@ -58,22 +56,21 @@ pub(super) fn backlog_empty_at(_: &Listener) -> Option<BootTime> {
 /// The process at the other end of a connection, as it was when it connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// Its effective user id; `None` for the overflow uid, which is anyone of another user
-    /// namespace, and on Windows, where users have no number.
+    /// Its effective user id; `None` for the overflow uid, which stands for all users of other user namespaces, and
+    /// on Windows, where users have no number.
     pub uid: Option<u32>,
     /// Its effective group id; `None` for the overflow gid.
     pub gid: Option<u32>,
-    /// Its process id; absent if it runs in a PID namespace that can't be seen from here.
+    /// Its process id; `None` if it runs in a PID namespace that is not visible here.
     pub pid: Option<u32>,
-    /// When no caller was waiting to be accepted, last before this one; where the kernel does not identify
+    /// When last no caller was waiting to be accepted, before this one; only where the kernel does not identify
     /// the process.
     #[cfg(unix)]
     pub(super) backlog_empty_at: Option<BootTime>,
 }
 
 impl Peer {
-    /// Returns what the kernel reports. `backlog_empty_at` is when no caller was waiting to be accepted, last
-    /// before this one.
+    /// Returns what the kernel reports. `backlog_empty_at` is as in [`Self`].
     #[must_use]
     #[cfg(unix)]
     pub(super) fn of(stream: &Stream, backlog_empty_at: Option<BootTime>) -> Self {
@@ -90,8 +87,8 @@ impl Peer {
         }
     }
 
-    /// Returns the systemd unit that it runs in now, if it still runs: a process that passes its connection on
-    /// and ends does not lend its unit to the next one.
+    /// Returns the systemd unit that it runs in now, if it still runs: a process that inherits the connection does
+    /// not get the unit of one that has ended.
     #[must_use]
     #[cfg(unix)]
     pub(super) fn unit(&self, stream: &CallerStream) -> Unit {
@@ -101,7 +98,7 @@ impl Peer {
         }
     }
 
-    /// Returns its process, which is all that the system reports.
+    /// Returns its process id, which is all that the system reports.
     #[must_use]
     #[cfg(windows)]
     pub(super) fn of(stream: &Stream, _: Option<BootTime>) -> Self {
@@ -131,7 +128,7 @@ impl Peer {
     }
 }
 
-/// Whether it is root or the daemon's own user.
+/// Returns whether that is root or the daemon's own user.
 #[cfg(unix)]
 fn is_privileged(uid: Option<u32>) -> bool {
     uid == Some(0) || uid == Some(our_uid())

@@ -1,5 +1,4 @@
-//! Callers that are turned away before a session begins: past a connection limit, or because the daemon
-//! cannot start.
+//! Rejects callers before a session begins: past a connection limit, or because the daemon cannot start.
 
 use domo_token_protocol::frame::{self, FrameError};
 use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
@@ -7,7 +6,7 @@ use domo_token_protocol::messages::{OLDEST_VERSION, Refusal, RefusalKind, Respon
 use zeroize::Zeroizing;
 
 use super::Stream;
-use super::stream::{read_at_once, write_final};
+use super::stream::{read_ready, write_final};
 use crate::platform::clock::BootTime;
 
 /// Returns the refusal of a caller that may try again.
@@ -18,10 +17,10 @@ pub(super) fn busy(cause: String) -> Response {
 /// Sends a caller the reason why it is not served, and closes its connection.
 pub(super) async fn reject(stream: Stream, cause: String, accepted: BootTime) {
     let mut sent = [0; HELLO];
-    let read = read_at_once(&stream, &mut sent);
+    let read = read_ready(&stream, &mut sent);
     let greeting = greeting_for(sent.get(..read).unwrap_or_default(), accepted);
     if let Ok(answer) = first_answer(greeting, &busy(cause)) {
-        // It is going to be closed either way.
+        // The connection is closed in any case.
         let _ = write_final(stream, &answer).await;
     }
 }
@@ -61,8 +60,8 @@ mod backlog {
     /// More than a backlog holds.
     const MAX_REJECTED: usize = 8192;
 
-    /// Sends callers that wait on sockets that systemd has bound the answer that nobody serves them now.
-    /// If they were left there, it would start the daemon for them again and again.
+    /// Answers the callers that wait on sockets of systemd that they cannot be served now. Otherwise systemd
+    /// would start the daemon for them again and again.
     pub fn reject_backlog(listeners: &[UnixListener]) {
         let journal = systemd::journal_command();
         let cause = format!("the broker cannot start; its operator finds the reason by: {journal}");
@@ -74,7 +73,7 @@ mod backlog {
     }
 
     fn reject_all(listener: &UnixListener, answer: &Response) {
-        // systemd has its side of it so, too.
+        // systemd's descriptor of it is non-blocking, too.
         if listener.set_nonblocking(true).is_err() {
             return;
         }
@@ -88,7 +87,7 @@ mod backlog {
                 let read = stream.read(&mut request).unwrap_or(0);
                 let greeting = greeting_for(request.get(..read).unwrap_or_default(), boot_now());
                 if let Ok(bytes) = first_answer(greeting, answer) {
-                    // A caller that has gone needs no answer.
+                    // A caller that has disconnected needs no answer.
                     let _ = stream.write_all(&bytes);
                 }
             }

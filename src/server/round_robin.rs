@@ -1,5 +1,5 @@
-//! Serves users round-robin: how many requests of one user are answered before those of others, however
-//! many connections it has.
+//! Serves users round-robin: limits how many requests of one user are answered before those of others,
+//! whatever its number of connections.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -8,11 +8,11 @@ use tokio::task::yield_now;
 /// Requests of one user in a round.
 const REQUESTS: u32 = 32;
 
-/// Counts the rounds. A round begins when a session continues that had to let all others run first.
+/// Counts the rounds. A new round begins when a session continues after it has yielded to all others.
 #[derive(Debug, Default)]
 pub(super) struct Rounds(AtomicU64);
 
-/// What a user has been served of its last round.
+/// How many requests of a user were answered in its last round.
 #[derive(Debug, Default)]
 pub(super) struct UserRound {
     round: AtomicU64,
@@ -20,7 +20,7 @@ pub(super) struct UserRound {
 }
 
 impl Rounds {
-    /// Waits until one more request of that user may be answered, which is nearly always immediately.
+    /// Waits until another request of that user may be answered, usually not at all.
     pub(super) async fn wait(&self, user: &UserRound) {
         while let Err(round) = self.take(user) {
             yield_now().await;
@@ -45,7 +45,7 @@ impl Rounds {
         Err(round)
     }
 
-    /// Ends that round, if no other session has.
+    /// Ends that round, unless another session has.
     fn end(&self, round: u64) {
         let next = round.wrapping_add(1);
         let _ = self

@@ -1,4 +1,4 @@
-//! One caller's connection: which protocol version it speaks, then requests and answers, one at a time.
+//! One caller's connection: the protocol version, then requests and answers, one at a time.
 //!
 //! The first request, the rest of a request that has begun, and the writing of an answer have deadlines. An
 //! idle connection has none.
@@ -30,7 +30,7 @@ use crate::platform::clock::{BootTime, Clock};
 
 use read::Incoming;
 
-/// Why a session ended otherwise than by the caller's leaving between two requests.
+/// Why a session ended other than by a disconnect between two requests.
 #[derive(Debug, thiserror::Error)]
 enum SessionError {
     #[error(transparent)]
@@ -57,9 +57,9 @@ pub(super) struct Connection {
     pub(super) accepted: BootTime,
 }
 
-/// Serves one caller until it leaves, breaks the protocol, or `stop` is cancelled. What this and the
-/// futures below hold across an `await` is what an idle caller costs, and ten thousand may watch:
-/// what is large or seldom is boxed.
+/// Serves one caller until it disconnects, violates the protocol, or `stop` is cancelled. What this and the
+/// futures below hold across an `await` is the memory of an idle caller, and ten thousand may watch: what is
+/// large or rare is boxed.
 pub(super) async fn run<C: Clock>(
     connection: Box<Connection>,
     attestor: Attestor,
@@ -70,7 +70,7 @@ pub(super) async fn run<C: Clock>(
     // One future for the whole session, because creating one per request costs as much as an
     // answer. It can be polled again after it has completed, which happens when a watch ends.
     let stopped = pin!(stop.cancelled());
-    let _counted = broker.connected();
+    let _guard = broker.connected();
     let session = Session::new(*connection, attestor);
     let served = match session {
         Ok(session) => session.serve(&broker, stopped).await,
@@ -86,20 +86,20 @@ struct Session {
     peer: Peer,
     permit: Permit,
     attestor: Attestor,
-    /// What was read of a request that isn't whole yet; requests hold no secret.
+    /// What was read of an incomplete request; requests contain no secret.
     unread: Vec<u8>,
-    /// When the connection began, which the greeting carries.
+    /// When the connection was accepted, which the greeting carries.
     accepted: BootTime,
     /// The protocol version of its caller.
     version: u8,
-    /// Whether the greeting has been sent, which is with the first answer.
+    /// Whether the greeting was sent, which precedes the first answer.
     greeted: bool,
     /// Whether its caller waits for the answer to a token request.
     awaits_token: bool,
 }
 
 impl Drop for Session {
-    /// A caller that loses its connection to another while it waits for a token may try again.
+    /// Notifies a caller that loses its connection to another user's while it waits for a token.
     fn drop(&mut self) {
         if !(self.awaits_token && self.permit.is_replaced()) {
             return;
@@ -108,7 +108,7 @@ impl Drop for Session {
         if let Ok(frame) = frame::encode(&busy(cause.to_owned())) {
             let mut buffer = [0; GREETING];
             let greeting = self.greeting(&mut buffer);
-            // Without waiting: a caller that doesn't read loses nothing.
+            // Without waiting: a caller that does not read needs no message.
             let _ = self.stream.try_write(greeting, &frame);
         }
     }
@@ -122,7 +122,7 @@ impl Session {
             permit,
             accepted,
         } = connection;
-        let unread = read::at_once(&stream);
+        let unread = read::read_on_connect(&stream);
         Ok(Box::new(Self {
             stream: CallerStream::new(stream)?,
             peer,
@@ -155,7 +155,7 @@ impl Session {
                 self.permit.end_watch();
             }
             if !self.unread.is_empty() {
-                // Others are served in between, however many requests were sent together.
+                // Others are served in between, even if many requests were sent together.
                 yield_now().await;
             }
             let last = (incoming.frame.len() <= MAX_KEPT_REQUEST).then_some(incoming);
@@ -183,7 +183,7 @@ impl Session {
         self.rest_of_request().await
     }
 
-    /// Answers a request. Returns the watch that it begins, if it does.
+    /// Answers a request. Returns the watch that it begins, if any.
     async fn respond<C: Clock>(
         &mut self,
         request: &Request,
@@ -198,7 +198,7 @@ impl Session {
             return Ok(None);
         };
         if is_ambiguous && broker.has_units() {
-            // By then it is older than its next connection.
+            // After that it is older than its next connection.
             sleep(USER_HZ_TICK).await;
             let cause = "this kernel can't tell yet which process is calling; try again";
             self.answer(busy(cause.to_owned())).await?;
@@ -212,7 +212,7 @@ impl Session {
             return Ok(None);
         }
         let answer = tokio::select! {
-            // Most answers are there immediately.
+            // Most answers are ready immediately.
             biased;
             answer = api::handle(broker, request, &caller) => answer,
             read = self.read_more() => return match read? {
@@ -232,7 +232,7 @@ impl Session {
         Ok(None)
     }
 
-    /// Returns the caller as it is now, as far as a rule or the audit needs it; `None` if it has left
+    /// Returns the caller as it is now, as far as a rule or the audit needs it; `None` if it has disconnected
     /// meanwhile.
     async fn attest<C: Clock>(
         &mut self,
@@ -248,7 +248,7 @@ impl Session {
         Ok(found.map(|found| Attested::new(&self.peer, &found, &self.stream)))
     }
 
-    /// Looks the caller up for as long as it is connected.
+    /// Looks the caller up; `None` if it disconnects before that is done.
     async fn look_up(&mut self) -> io::Result<Option<Found>> {
         let attestor = self.attestor.clone();
         let mut found = pin!(attestor.look_up(self.peer));
@@ -274,7 +274,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sends each new token until the set is gone, the caller may not have it any more, leaves or does
+    /// Sends each new token until the set is removed, the caller loses its right to it, disconnects or does
     /// not read, or the daemon stops. After the end of the stream the caller may connect again.
     async fn watch<C: Clock>(
         &mut self,
@@ -318,7 +318,7 @@ impl Session {
         }
     }
 
-    /// Encodes it before anything is written, so that its parts aren't held while it is written.
+    /// Encodes the response first, so that it is not in memory while its frame is written.
     fn answer(
         &mut self,
         response: Response,
@@ -328,7 +328,7 @@ impl Session {
         async move { self.write(&frame?).await }
     }
 
-    /// Writes an answer's frame; the first has the greeting before it, in the same write.
+    /// Writes an answer's frame; before the first one, in the same write, the greeting.
     async fn write(&mut self, frame: &[u8]) -> Result<(), SessionError> {
         self.awaits_token = false;
         let mut buffer = [0; GREETING];
@@ -336,7 +336,7 @@ impl Session {
         self.send(greeting, frame).await
     }
 
-    /// Returns the bytes of the greeting the first time, and none after that.
+    /// Returns the greeting at the first call, and nothing after that.
     fn greeting<'a>(&mut self, buffer: &'a mut [u8; GREETING]) -> &'a [u8] {
         if std::mem::replace(&mut self.greeted, true) {
             return &[];
@@ -344,7 +344,7 @@ impl Session {
         Greeting::new(self.version, self.accepted).encode(buffer)
     }
 
-    /// Sends two pieces as one, so that neither has to be copied.
+    /// Sends two pieces in one write, so that neither is copied.
     async fn send(&mut self, start: &[u8], rest: &[u8]) -> Result<(), SessionError> {
         let written = self.stream.try_write(start, rest)?;
         if written == start.len() + rest.len() {
@@ -356,7 +356,7 @@ impl Session {
                 .unwrap_or_default(),
         ];
         let limit = self.permit.deadlines().answer;
-        // Most answers are written at once.
+        // Most answers are written in one call.
         Ok(Box::pin(timeout(limit, self.stream.write_all(left))).await??)
     }
 }

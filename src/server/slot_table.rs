@@ -1,5 +1,5 @@
-//! PURE. Shares a fixed number of slots between users, and decides which user loses one when all are taken:
-//! the user that holds the most, and of its slots the one whose holder has sent nothing for longest.
+//! PURE. Shares a fixed number of slots between users. When all are taken, the user that holds the most loses the
+//! slot whose holder has sent nothing for longest.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -28,8 +28,8 @@ struct User<T> {
     held: BTreeMap<u64, Arc<Slot<T>>>,
 }
 
-/// A user's position: the more slots it holds and the longer its longest silent one has sent
-/// nothing, the later in the order.
+/// A user's position in the ranking: by its number of slots, then by how long its most silent one has sent
+/// nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     held: usize,
@@ -44,8 +44,8 @@ pub(super) struct Slot<T> {
     uid: Uid,
     /// When its holder last sent anything, as a position in the order of all sends.
     last_sent: AtomicU64,
-    /// The value of `last_sent` by which it is ranked: never newer, and brought up to date when the
-    /// slot is looked at, so that a send costs no lock.
+    /// The value of `last_sent` by which it is ranked: never newer, and updated when the slot is considered, so
+    /// that a send takes no lock.
     ranked: AtomicU64,
     is_replaced: AtomicBool,
     pub(super) holder: T,
@@ -55,12 +55,12 @@ pub(super) struct Slot<T> {
 #[derive(Debug)]
 pub(super) enum Outcome<T> {
     Free(Arc<Slot<T>>),
-    /// The old one has lost its slot and is to be ended.
+    /// The holder of the old one has lost its slot and must be ended.
     Replaced {
         new: Arc<Slot<T>>,
         old: Arc<Slot<T>>,
     },
-    /// All are taken, and no user holds more than this one.
+    /// All slots are taken, and no user holds more than this one.
     Full,
 }
 
@@ -76,12 +76,12 @@ impl<T> SlotTable<T> {
         }
     }
 
-    /// How many slots a user holds.
+    /// Returns how many slots a user holds.
     pub(super) fn held_by(&self, uid: Uid) -> usize {
         self.users.get(&uid).map_or(0, |user| user.held.len())
     }
 
-    /// The users that hold the most, with their numbers of slots.
+    /// Returns the users by their number of slots, the largest first.
     pub(super) fn largest(&self) -> impl Iterator<Item = (Uid, usize)> {
         let ranks = self.ranking.iter().rev();
         ranks.map(|rank| (rank.uid, rank.held))
@@ -100,7 +100,7 @@ impl<T> SlotTable<T> {
         let is_shared_full = !is_privileged && self.taken_by_unprivileged >= shared;
         let mut old = None;
         if is_shared_full || self.taken >= self.slots {
-            // A slot that is reserved is of no use to the user.
+            // An unprivileged user cannot take a reserved slot.
             let largest = self.up_to_date_largest(is_shared_full);
             let Some(largest) = largest.filter(|largest| self.held_by(uid) < largest.held) else {
                 return Outcome::Full;
@@ -124,14 +124,14 @@ impl<T> SlotTable<T> {
         }
     }
 
-    /// Gives a slot back, unless it has been replaced.
+    /// Releases a slot, unless it was replaced.
     pub(super) fn release(&mut self, slot: &Slot<T>) {
         if !slot.is_replaced() {
             self.remove(slot.uid, slot.ranked.load(Ordering::Relaxed));
         }
     }
 
-    /// The user that holds the most, ranked by when its longest silent slot really sent last.
+    /// Returns the user that holds the most, ranked by the actual last send of its most silent slot.
     fn up_to_date_largest(&mut self, only_unprivileged: bool) -> Option<Rank> {
         loop {
             let mut ranks = self.ranking.iter().rev();
@@ -198,12 +198,12 @@ impl<T> User<T> {
 }
 
 impl<T> Slot<T> {
-    /// Its holder has sent something; `now` is as in [`SlotTable::take`].
+    /// Records that its holder has sent bytes; `now` is as in [`SlotTable::take`].
     pub(super) fn sent(&self, now: u64) {
         self.last_sent.store(now, Ordering::Relaxed);
     }
 
-    /// Whether another user's holder has its slot now.
+    /// Returns whether it was given to another holder.
     pub(super) fn is_replaced(&self) -> bool {
         self.is_replaced.load(Ordering::Relaxed)
     }

@@ -1,8 +1,7 @@
-//! The socket's life: lock, bind, remove.
+//! The Unix socket: locks its path, binds and removes it.
 //!
-//! Whoever holds the lock file is the broker of that path. The socket is bound inside a directory
-//! that only we can enter, given its mode, and then renamed into place, so that it is never wider
-//! than its mode.
+//! The process that holds the lock file is the broker of that path. The socket is bound in a directory that only this
+//! process can enter, gets its mode, and is then renamed, so that its permissions are never wider.
 
 mod checks;
 mod listener;
@@ -33,11 +32,11 @@ use checks::{
 
 pub(super) use listener::{Listener, Stream};
 
-/// The name of the socket in whichever directory it is.
+/// The file name of the socket.
 const SOCKET_NAME: &str = "broker.sock";
 
-/// Where a daemon listens when nobody names a place: the usual one of its user.
-pub fn usual_place(env: Env) -> Option<PathBuf> {
+/// Returns the default path of the socket, by the user.
+pub fn default_path(env: Env) -> Option<PathBuf> {
     let runtime = || {
         let directories = path_in(env, "RUNTIME_DIRECTORY")?;
         let first = std::env::split_paths(&directories).next()?;
@@ -54,12 +53,12 @@ pub fn usual_place(env: Env) -> Option<PathBuf> {
     runtime().or_else(root).or_else(user)
 }
 
-/// Who may open the socket.
+/// The callers that may open the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Callers {
     /// The socket's permission bits.
     pub mode: u32,
-    /// The group that it is given to.
+    /// The group that owns it.
     pub group: Option<u32>,
 }
 
@@ -71,11 +70,11 @@ impl Default for Callers {
 }
 
 impl Callers {
-    /// As the config says. Blocks: on the user database.
+    /// Returns what the config allows. Blocks on the user database.
     ///
     /// # Errors
     ///
-    /// In words, if there is no such group, or it is our own.
+    /// If there is no such group, or it is the daemon's own.
     pub fn of(config: &Config) -> Result<Self, &'static str> {
         let mode = config.broker.socket_mode;
         let group = match &config.broker.socket_group {
@@ -95,22 +94,21 @@ impl Callers {
     }
 }
 
-/// The right to serve a path, and, once it listens, the socket there. Dropping it removes the
-/// socket, if it is still ours.
+/// The lock on a path, and the socket there once it listens. Dropping it removes the socket, if it is still ours.
 #[derive(Debug)]
 pub struct Socket {
-    /// Of inherited sockets the first one's.
+    /// The path; of several inherited sockets the first one's.
     path: PathBuf,
     /// Device and inode of our socket.
     ours: Option<Id>,
-    /// Held as long as this is open. The file stays: removing it would let two daemons hold two
-    /// locks of one name. `None` if the socket isn't ours.
+    /// The lock is held while this is open. The file stays: if it were removed, two daemons could lock two files of
+    /// one name. `None` if the socket is inherited.
     lock: Option<File>,
     /// Whether others may write to the directory.
     shared: bool,
     /// Sockets that another process has bound, and will remove.
     inherited: Vec<Inherited>,
-    /// Takes sockets that are bound while the daemon serves.
+    /// Receives sockets that are bound again while the daemon serves.
     added: Option<mpsc::Sender<AsyncFd<UnixListener>>>,
 }
 
@@ -119,7 +117,7 @@ type Id = (u64, u64);
 
 #[derive(Debug)]
 struct Inherited {
-    /// Until it is listened on.
+    /// `None` once it is listened on.
     listener: Option<UnixListener>,
     /// `None` if the socket is not in the file system.
     path: Option<PathBuf>,
@@ -144,8 +142,8 @@ fn id_at(path: &Path) -> Option<Id> {
 }
 
 impl Socket {
-    /// The sockets that the service manager has bound: their paths, modes and groups are its own
-    /// affair, and so is that nobody else serves them.
+    /// Returns the sockets that the service manager has bound, which also sets their modes and groups and
+    /// prevents two services of one path.
     #[must_use]
     pub fn inherited(first: UnixListener, others: Vec<UnixListener>) -> Self {
         let listeners = [first].into_iter().chain(others);
@@ -161,7 +159,7 @@ impl Socket {
         }
     }
 
-    /// Returns its path for the log, or those of all that were inherited.
+    /// Returns its path for messages, or all paths of inherited sockets.
     #[must_use]
     pub fn shown(&self) -> String {
         if self.inherited.is_empty() {
@@ -175,13 +173,12 @@ impl Socket {
         all.join(", ")
     }
 
-    /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the service manager has bound it.
+    /// Returns whether the service manager has bound it.
     #[must_use]
     pub fn is_inherited(&self) -> bool {
         !self.inherited.is_empty()
@@ -196,10 +193,8 @@ impl Socket {
         check_kind(path)
     }
 
-    /// Takes the lock of `path`. A missing directory is made, for us alone; as root, so that all
-    /// may pass through it.
-    ///
-    /// With `shared`, others may write to the directory.
+    /// Locks `path`. Creates a missing directory for this user alone; for root, one that all users may enter. With
+    /// `shared`, other users may write to the directory.
     ///
     /// # Errors
     ///
@@ -238,11 +233,11 @@ impl Socket {
         }
     }
 
-    /// Binds the socket, open to `callers`. A dead socket in its place is replaced.
+    /// Binds the socket for `callers`. Replaces a socket that is not served.
     ///
     /// # Errors
     ///
-    /// [`BindError::InUse`] if one that is served is in its place, else [`BindError::Path`].
+    /// [`BindError::InUse`] if a socket that is served is at the path, else [`BindError::Path`].
     pub fn listen(&mut self, callers: &Callers) -> Result<Listener, BindError> {
         let mut sockets = Vec::new();
         for inherited in &mut self.inherited {
@@ -260,7 +255,7 @@ impl Socket {
     }
 
     fn bind(&mut self, callers: &Callers) -> Result<AsyncFd<UnixListener>, BindError> {
-        self.check_place()?;
+        self.check_path()?;
         let private = with_suffix(
             &directory_of(&self.path).join("."),
             &format!("d{}", std::process::id()),
@@ -278,10 +273,9 @@ impl Socket {
         private: &Path,
         callers: &Callers,
     ) -> Result<AsyncFd<UnixListener>, BindError> {
-        let place = private.join("s");
+        let bound = private.join("s");
         let fail = |error: io::Error| system_error(&self.path, &error);
-        // Of the place where it is bound, and of the one where callers look for it.
-        if [&place, &self.path]
+        if [&bound, &self.path]
             .map(SocketAddrUnix::new)
             .iter()
             .any(Result::is_err)
@@ -289,22 +283,22 @@ impl Socket {
             let problem = "the path is too long for a socket; choose a shorter one";
             return Err(path_error(&self.path, problem));
         }
-        let listener = UnixListener::bind(&place).map_err(fail)?;
+        let listener = UnixListener::bind(&bound).map_err(fail)?;
         listener::shorten_queue(&listener).map_err(fail)?;
         let listener = listener::prepare(listener).map_err(fail)?;
-        chown(&place, None, callers.group).map_err(|error| {
+        chown(&bound, None, callers.group).map_err(|error| {
             let problem = format!("the socket can't be given to its group: {error}; make the daemon's user a member of it");
             path_error(&self.path, &problem)
         })?;
-        fs::set_permissions(&place, Permissions::from_mode(callers.mode)).map_err(fail)?;
-        let ours = id_at(&place);
-        fs::rename(&place, &self.path).map_err(fail)?;
+        fs::set_permissions(&bound, Permissions::from_mode(callers.mode)).map_err(fail)?;
+        let ours = id_at(&bound);
+        fs::rename(&bound, &self.path).map_err(fail)?;
         self.ours = ours;
         Ok(listener)
     }
 
-    /// Nothing that isn't a dead socket of ours is replaced.
-    fn check_place(&self) -> Result<(), BindError> {
+    /// Checks that nothing is at the path but a socket of ours that is not served.
+    fn check_path(&self) -> Result<(), BindError> {
         let stat = match fs::symlink_metadata(&self.path) {
             Ok(stat) => stat,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -329,8 +323,8 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.ours.is_some() && self.ours == id_at(&self.path) {
-            // It will be found dead and replaced if it can't be removed now.
-            let _removed = fs::remove_file(&self.path);
+            // If this fails, the next daemon replaces it.
+            let _ = fs::remove_file(&self.path);
         }
     }
 }

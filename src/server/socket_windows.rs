@@ -27,22 +27,22 @@ use crate::platform::clock::Clock;
 use crate::platform::systemd::InheritedListener;
 use crate::platform::users;
 
-/// As much as a frame has at most: what a slow reader leaves lying waits in the system.
+/// The output buffer: the longest frame, so that a slow reader's answer waits in the system.
 const ANSWERS: u32 = 64 * 1024;
 
-/// Requests are short.
+/// The input buffer; requests are short.
 const REQUESTS: u32 = 4096;
 
-/// `READ_CONTROL` and `FILE_READ_ATTRIBUTES`: to see whose a pipe is.
-const SEE: u32 = 0x2_0080;
+/// `READ_CONTROL` and `FILE_READ_ATTRIBUTES`: to read a pipe's owner.
+const READ_OWNER: u32 = 0x2_0080;
 
-/// Where a daemon listens when nobody names a place.
+/// Returns the default name of the pipe.
 #[must_use]
-pub fn usual_place(_: Env) -> Option<PathBuf> {
+pub fn default_path(_: Env) -> Option<PathBuf> {
     Some(PathBuf::from(DEFAULT))
 }
 
-/// Who may open the pipe, besides us, the system and the administrators.
+/// The callers that may open the pipe, besides this user, the system and the administrators.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Callers {
     /// A group, by its security identifier.
@@ -50,11 +50,11 @@ pub struct Callers {
 }
 
 impl Callers {
-    /// As the config says. Blocks: on the user database.
+    /// Returns what the config allows. Blocks on the user database.
     ///
     /// # Errors
     ///
-    /// In words, if there is no such group.
+    /// If there is no such group.
     pub fn of(config: &Config) -> Result<Self, &'static str> {
         let Some(name) = &config.broker.pipe_group else {
             return Ok(Self { group: None });
@@ -64,7 +64,7 @@ impl Callers {
         Ok(Self { group })
     }
 
-    /// Whose the pipe is, and the access list, in the security descriptor definition language.
+    /// Returns owner and access list in the security descriptor definition language.
     fn list(&self, owner: &str, us: &str) -> String {
         let group = self.group.as_ref();
         let group = group.map_or(String::new(), |group| {
@@ -82,7 +82,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// One that the service manager has bound: there is none on Windows.
+    /// Never called: Windows passes no sockets.
     #[must_use]
     pub fn inherited(first: InheritedListener, _: Vec<InheritedListener>) -> Self {
         match first {}
@@ -94,7 +94,6 @@ impl Socket {
         self.path.display().to_string()
     }
 
-    /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -129,7 +128,7 @@ impl Socket {
         Ok(())
     }
 
-    /// A name of a pipe leads to nothing else.
+    /// Succeeds: nothing but a pipe has a pipe's name.
     ///
     /// # Errors
     ///
@@ -138,7 +137,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Looks whether the name is free. There is no directory that others could share.
+    /// Checks that the name is free. There is no directory that other users could share.
     ///
     /// # Errors
     ///
@@ -150,16 +149,16 @@ impl Socket {
             return Err(no_pipe());
         }
         let name = U16CString::from_str(text).map_err(|_| no_pipe())?;
-        check_place(path)?;
+        check_path(path)?;
         let path = path.to_owned();
         Ok(Self { path, name })
     }
 
-    /// Makes the pipe, open to `callers`.
+    /// Creates the pipe for `callers`.
     ///
     /// # Errors
     ///
-    /// [`BindError::InUse`] if there is one of its name by now, else [`BindError::Path`].
+    /// [`BindError::InUse`] if the name is taken meanwhile, else [`BindError::Path`].
     pub fn listen(&mut self, callers: &Callers) -> Result<Listener, BindError> {
         let fail = |error: io::Error| path_error(&self.path, &error.to_string());
         let names = owner::default_owner().and_then(|owner| Ok((owner, owner::current_user()?)));
@@ -167,8 +166,7 @@ impl Socket {
         let list = callers.list(&owner, &us);
         let list = U16CString::from_str(list).map_err(|error| fail(io::Error::other(error)))?;
         let list = SecurityDescriptor::deserialize(&list).map_err(fail)?;
-        // Callers of other machines are refused, and the first of its name is asked for, unless one
-        // says otherwise.
+        // By default, callers of other machines are denied, and the pipe must be the first of its name.
         let pipe = PipeListenerOptions::new()
             .path(self.name.as_ucstr())
             .input_buffer_size_hint(REQUESTS)
@@ -176,7 +174,7 @@ impl Socket {
             .security_descriptor(Some(list))
             .create_tokio()
             .map_err(|error| {
-                // So the system refuses another first one.
+                // The system's error if it is not the first.
                 if error.kind() == io::ErrorKind::PermissionDenied {
                     BindError::InUse(self.path.clone())
                 } else {
@@ -188,20 +186,20 @@ impl Socket {
 }
 
 /// Checks that the name is free. If it is taken, its owner shows whether another daemon has it.
-fn check_place(path: &Path) -> Result<(), BindError> {
+fn check_path(path: &Path) -> Result<(), BindError> {
     let mut options = OpenOptions::new();
     let opened = options
-        .access_mode(SEE)
+        .access_mode(READ_OWNER)
         .security_qos_flags(IDENTIFICATION)
         .open(path);
-    let stranger = |who: &str| {
+    let foreign = |who: &str| {
         let problem = format!("this pipe is {who}'s already; choose another --socket");
         Err(path_error(path, &problem))
     };
     let pipe = match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return stranger("another user");
+            return foreign("another user");
         }
         Err(error) if error.raw_os_error() == Some(BUSY) => {
             return Err(BindError::InUse(path.to_owned()));
@@ -214,7 +212,7 @@ fn check_place(path: &Path) -> Result<(), BindError> {
     if [SYSTEM, ADMINISTRATORS, &us].contains(&owner.as_str()) {
         return Err(BindError::InUse(path.to_owned()));
     }
-    stranger(&owner)
+    foreign(&owner)
 }
 
 /// A pipe that callers connect to.
@@ -241,8 +239,8 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // Else a thread would wait until the caller has read all of it, as long as it likes. What
-        // the system has taken the caller can still read.
+        // Otherwise a thread would wait until the caller has read everything, without a limit. The caller can
+        // still read what is in the system's buffer.
         self.0.assume_flushed();
     }
 }
@@ -267,7 +265,10 @@ mod tests {
         let group = Some("S-1-5-32-545".to_owned());
         let mut socket = Socket::lock(path, false).unwrap();
         let _listener = socket.listen(&Callers { group }).unwrap();
-        let opened = OpenOptions::new().access_mode(SEE).open(path).unwrap();
+        let opened = OpenOptions::new()
+            .access_mode(READ_OWNER)
+            .open(path)
+            .unwrap();
         let text = crate::platform::acl::text(&opened).unwrap();
         let us = owner::current_user().unwrap();
         let alias = |sid: &str| {

@@ -1,4 +1,4 @@
-//! A caller's connection, as a session reads and writes it: a stream that wakes its session for bytes alone.
+//! A caller's connection, as a session reads and writes it. It wakes its session only for bytes to read.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -14,30 +14,30 @@ use tokio::io::unix::AsyncFd;
 
 use super::Stream;
 
-/// What the kernel keeps for a caller that doesn't read, in bytes; it counts against the memory limit of
-/// the daemon's cgroup. Linux doubles this, to count its own cost (socket(7)), which makes it the least that
-/// there can be, and takes one piece more before it is full: about 9 KiB in all.
+/// The kernel's send buffer, in bytes, which counts against the memory limit of the daemon's cgroup while a caller does
+/// not read. Linux doubles it for its own overhead (socket(7)), which makes it the minimum, and accepts one more piece
+/// before it is full: about 9 KiB in all.
 const SEND_BUFFER: usize = 2304;
 
-/// The session is woken for bytes to read, and not for room to write: a caller that takes its answer makes
-/// room, and a wake-up for each would cost as much again as the answer.
+/// The session is not woken for room to write: a caller makes room by each answer that it reads, and a wake-up for it
+/// would cost as much as the answer.
 pub(super) struct CallerStream {
     stream: Arc<UnixStream>,
-    /// Absent while the session waits for room: the runtime waits for one kind of event on a descriptor, and
-    /// a second descriptor may be one too many.
+    /// Absent while the session waits for room: the runtime waits for one kind of event per descriptor, and a second
+    /// descriptor may exceed the limit.
     readable: Option<AsyncFd<Arc<UnixStream>>>,
 }
 
 impl CallerStream {
     pub(super) fn new(stream: Stream) -> io::Result<Self> {
-        // With the usual one it only takes longer until a caller that doesn't read is closed.
-        let _set = set_socket_send_buffer_size(&stream, SEND_BUFFER);
+        // With the default size it only takes longer until a caller that does not read is disconnected.
+        let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER);
         let stream = Arc::new(stream);
         let readable = Some(watched(Arc::clone(&stream), Interest::READABLE)?);
         Ok(Self { stream, readable })
     }
 
-    /// Reads once; zero bytes mean that the caller has left.
+    /// Reads once; zero bytes mean that the caller has disconnected.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -54,7 +54,7 @@ impl CallerStream {
                 Err(Errno::INTR) => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
                 Ok((read, _)) => {
-                    // That was all there was. To find out by another call is dear.
+                    // That was everything. Another call to confirm it would be expensive.
                     if read > 0 && read < buffer.len() {
                         ready.clear_ready();
                     }
@@ -64,7 +64,7 @@ impl CallerStream {
         }
     }
 
-    /// Writes what there is room for of two pieces, as one, without waiting: nearly always all.
+    /// Writes two pieces in one call without waiting. Returns how much there was room for: usually all.
     pub(super) fn try_write(&self, start: &[u8], rest: &[u8]) -> io::Result<usize> {
         if start.is_empty() {
             return write_now(&self.stream, rest);
@@ -105,18 +105,18 @@ impl AsFd for CallerStream {
     }
 }
 
-/// Reads what a caller has sent already, before it is watched: most send as they connect, and a
-/// wake-up for it costs as much as the answer. Zero if there is nothing yet, or never will be.
-pub(super) fn read_at_once(stream: &Stream, buffer: &mut [u8]) -> usize {
+/// Reads what a caller has already sent. Most callers send as they connect, and a wake-up for it costs as much as the
+/// answer. Returns zero if there is nothing, or the caller has disconnected.
+pub(super) fn read_ready(stream: &Stream, buffer: &mut [u8]) -> usize {
     recv(stream, buffer, RecvFlags::DONTWAIT).map_or(0, |(read, _)| read)
 }
 
-/// Writes to a caller that is about to be left. Nothing lies before it, so there is room.
+/// Writes the only answer to a rejected caller, for which the buffer has room.
 pub(super) async fn write_final(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     write_now(&stream, bytes).map(drop)
 }
 
-/// What the runtime wakes tasks up for.
+/// Registers a socket with the runtime.
 #[expect(
     deprecated,
     reason = "its successor asks for unsafe code; a socket that nobody else holds is all it needs"

@@ -18,14 +18,14 @@ pub(super) struct CallerStream(Stream);
 #[expect(
     clippy::unnecessary_wraps,
     clippy::unused_self,
-    reason = "the same face everywhere"
+    reason = "the same interface on every platform"
 )]
 impl CallerStream {
     pub(super) fn new(stream: Stream) -> io::Result<Self> {
         Ok(Self(stream))
     }
 
-    /// Reads once; zero bytes mean that the caller has left.
+    /// Reads once; zero bytes mean that the caller has disconnected.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -36,7 +36,7 @@ impl CallerStream {
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
-    /// Here there is no writing without waiting.
+    /// Writes nothing: a pipe has no write without waiting.
     pub(super) fn try_write(&self, _: &[u8], _: &[u8]) -> io::Result<usize> {
         Ok(0)
     }
@@ -50,12 +50,12 @@ impl CallerStream {
     }
 }
 
-/// Here there is no reading without waiting.
-pub(super) fn read_at_once(_: &Stream, _: &mut [u8]) -> usize {
+/// Reads nothing: a pipe has no read without waiting.
+pub(super) fn read_ready(_: &Stream, _: &mut [u8]) -> usize {
     0
 }
 
-/// Writes to a caller that is about to be left.
+/// Writes the only answer to a rejected caller.
 pub(super) async fn write_final(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     timeout(FINAL_WRITE_TIMEOUT, stream.pipe().write_all(bytes)).await?
 }

@@ -19,7 +19,7 @@ use crate::source::TokenSource;
 use domo_token_core::fetch_result::{FetchError, Fetched};
 use domo_token_core::scheduler::ClientSpec;
 
-/// A clock that panics once when it is told to.
+/// A clock that panics once after its flag was set.
 #[derive(Clone, Default)]
 struct Faulty(Arc<AtomicBool>);
 
@@ -49,13 +49,13 @@ impl Write for Lines {
 }
 
 #[cfg(unix)]
-fn place(folder: &Path) -> PathBuf {
+fn socket_path(folder: &Path) -> PathBuf {
     folder.join("broker.sock")
 }
 
-/// All pipes of a machine are in one place.
+/// All pipes of a machine are in one directory.
 #[cfg(windows)]
-fn place(folder: &Path) -> PathBuf {
+fn socket_path(folder: &Path) -> PathBuf {
     Path::new(r"\\.\pipe").join(folder.file_name().unwrap())
 }
 
@@ -70,6 +70,61 @@ fn connect(path: &Path) -> std::fs::File {
     options.read(true).write(true).open(path).unwrap()
 }
 
+/// A server with its own socket.
+struct TestServer {
+    path: PathBuf,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+    _socket: Socket,
+    _folder: tempfile::TempDir,
+}
+
+impl TestServer {
+    fn start<C: Clock>(broker: Broker<C>, limits: Limits) -> Self {
+        Self::start_after(broker, limits, |_| ())
+    }
+
+    /// Starts to serve once `connect` has returned, to which it passes the path.
+    fn start_after<C: Clock>(
+        broker: Broker<C>,
+        limits: Limits,
+        connect: impl FnOnce(&Path),
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = socket_path(folder.path());
+        let mut socket = Socket::lock(&path, false).unwrap();
+        let listener = socket.listen(&Callers::default()).unwrap();
+        connect(&path);
+        let stop = CancellationToken::new();
+        Self {
+            path,
+            task: tokio::spawn(serve(listener, broker, limits, stop.clone())),
+            stop,
+            _socket: socket,
+            _folder: folder,
+        }
+    }
+
+    /// Runs callers on a thread.
+    async fn call<T: Send + 'static>(
+        &self,
+        callers: impl FnOnce(&Path) -> T + Send + 'static,
+    ) -> T {
+        let path = self.path.clone();
+        let called = tokio::task::spawn_blocking(move || callers(&path));
+        called.await.unwrap()
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+fn faulty_broker() -> Broker<Faulty> {
+    Broker::new(Faulty::default(), 0, BrokerConfig::default())
+}
+
 #[tokio::test]
 async fn panic_in_a_session_does_not_affect_others_and_is_logged_once() {
     let lines = Lines::default();
@@ -78,28 +133,21 @@ async fn panic_in_a_session_does_not_affect_others_and_is_logged_once() {
         .with_writer(move || writer.clone())
         .finish();
     let _logging = tracing::subscriber::set_default(logged);
-    let folder = tempfile::tempdir().unwrap();
-    let path = place(folder.path());
-    let mut socket = Socket::lock(&path, false).unwrap();
-    let listener = socket.listen(&Callers::default()).unwrap();
     let clock = Faulty::default();
     let broker = Broker::new(clock.clone(), 0, BrokerConfig::default());
-    let stop = CancellationToken::new();
-    let server = tokio::spawn(serve(listener, broker, Limits::default(), stop.clone()));
-
-    let callers = tokio::task::spawn_blocking(move || {
-        let before = Caller::connect_to(&path).unwrap();
+    let server = TestServer::start(broker, Limits::default());
+    let callers = server.call(move |path| {
+        let before = Caller::connect_to(path).unwrap();
         before.status().unwrap();
-        let victim = Caller::connect_to(&path).unwrap();
+        let victim = Caller::connect_to(path).unwrap();
         clock.0.store(true, Ordering::Relaxed);
         // Its connection is lost by the panic; it is made again, and answered.
         victim.status().unwrap();
         assert!(!clock.0.load(Ordering::Relaxed), "the bug was met");
         before.status().unwrap();
     });
-    callers.await.unwrap();
-    stop.cancel();
-    server.await.unwrap();
+    callers.await;
+    server.stop().await;
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     assert_eq!(log.matches("ended by a bug").count(), 1, "{log}");
 }
@@ -112,8 +160,7 @@ fn explain(scope: &str) -> Vec<u8> {
     frame::encode(&Request::Explain(asked)).unwrap().to_vec()
 }
 
-/// Sends an explain request in two pieces cut there; gives the scopes that the answer is about.
-/// The first answer comes with the hello.
+/// Sends an explain request in two pieces. Returns the scopes of the answer; the first one follows the greeting.
 fn explained(stream: &mut (impl Read + Write), scope: &str, cut: usize, first: bool) -> String {
     let request = explain(scope);
     let (start, rest) = request.split_at(cut);
@@ -150,16 +197,9 @@ fn explanation(stream: &mut impl Read, first: bool) -> String {
 
 #[tokio::test]
 async fn repeated_and_different_requests_each_get_their_own_response() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = place(folder.path());
-    let mut socket = Socket::lock(&path, false).unwrap();
-    let listener = socket.listen(&Callers::default()).unwrap();
-    let broker = Broker::new(Faulty::default(), 0, BrokerConfig::default());
-    let stop = CancellationToken::new();
-    let server = tokio::spawn(serve(listener, broker, Limits::default(), stop.clone()));
-
-    let asking = tokio::task::spawn_blocking(move || {
-        let mut stream = connect(&path);
+    let server = TestServer::start(faulty_broker(), Limits::default());
+    let callers = server.call(|path| {
+        let mut stream = connect(path);
         stream.write_all(&greeting::hello(VERSION)).unwrap();
         let long = "x".repeat(300);
         let mut greeted = false;
@@ -170,24 +210,17 @@ async fn repeated_and_different_requests_each_get_their_own_response() {
             }
         }
     });
-    asking.await.unwrap();
-    stop.cancel();
-    server.await.unwrap();
+    callers.await;
+    server.stop().await;
 }
 
 #[tokio::test]
 async fn caller_is_greeted_in_its_version_and_closed_if_that_is_unknown() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = place(folder.path());
-    let mut socket = Socket::lock(&path, false).unwrap();
-    let listener = socket.listen(&Callers::default()).unwrap();
-    let broker = Broker::new(Faulty::default(), 0, BrokerConfig::default());
-    let stop = CancellationToken::new();
-    tokio::spawn(serve(listener, broker, Limits::default(), stop));
-    let asking = tokio::task::spawn_blocking(move || {
+    let server = TestServer::start(faulty_broker(), Limits::default());
+    let callers = server.call(|path| {
         for version in [1, 2] {
             let before = boot_now();
-            let mut stream = connect(&path);
+            let mut stream = connect(path);
             let sent = [
                 &greeting::hello(version)[..],
                 &explain("data"),
@@ -208,23 +241,19 @@ async fn caller_is_greeted_in_its_version_and_closed_if_that_is_unknown() {
             assert_eq!(explanation(&mut stream, false), "user");
         }
         for version in [0, VERSION + 1, u8::MAX] {
-            let mut stream = connect(&path);
+            let mut stream = connect(path);
             stream.write_all(&greeting::hello(version)).unwrap();
             read_hello(&mut stream);
             assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0, "nothing more");
         }
     });
-    asking.await.unwrap();
+    callers.await;
 }
 
-/// What lies there as a session begins is read before the runtime waits for more.
+/// A session reads what was sent before it began, before the runtime waits for more.
 #[cfg(unix)]
 #[tokio::test]
 async fn request_sent_while_connecting_is_answered_at_any_length() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = place(folder.path());
-    let mut socket = Socket::lock(&path, false).unwrap();
-    let listener = socket.listen(&Callers::default()).unwrap();
     let read_at_most = 4096;
     let fits = "x".repeat(read_at_most - HELLO - explain(&"x".repeat(4000)).len() + 4000);
     assert_eq!(HELLO + explain(&fits).len(), read_at_most);
@@ -239,21 +268,18 @@ async fn request_sent_while_connecting_is_answered_at_any_length() {
         &["data", &longest],
     ];
     let mut callers = Vec::new();
-    for scopes in sets {
-        let mut stream = connect(&path);
-        let mut sent = greeting::hello(VERSION).to_vec();
-        sent.extend(scopes.iter().flat_map(|scope| explain(scope)));
-        stream.write_all(&sent).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
-        callers.push((
-            stream,
-            scopes.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ));
-    }
-    let broker = Broker::new(Faulty::default(), 0, BrokerConfig::default());
-    let stop = CancellationToken::new();
-    tokio::spawn(serve(listener, broker, Limits::default(), stop));
-    let reading = tokio::task::spawn_blocking(move || {
+    let server = TestServer::start_after(faulty_broker(), Limits::default(), |path| {
+        for scopes in sets {
+            let mut stream = connect(path);
+            let mut sent = greeting::hello(VERSION).to_vec();
+            sent.extend(scopes.iter().flat_map(|scope| explain(scope)));
+            stream.write_all(&sent).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let scopes = scopes.iter().map(ToString::to_string);
+            callers.push((stream, scopes.collect::<Vec<_>>()));
+        }
+    });
+    let reading = server.call(move |_| {
         for (mut stream, scopes) in callers {
             for (index, scope) in scopes.iter().enumerate() {
                 let shown = explanation(&mut stream, index == 0);
@@ -264,7 +290,7 @@ async fn request_sent_while_connecting_is_answered_at_any_length() {
             assert_eq!(stream.read(&mut [0]).unwrap(), 0, "nothing more");
         }
     });
-    reading.await.unwrap();
+    reading.await;
 }
 
 /// As many metrics requests as the socket takes before its session has an answer to hold.
@@ -280,7 +306,7 @@ fn unread_metrics_requests(path: &Path) -> std::os::unix::net::UnixStream {
     stream
 }
 
-/// Whether a caller is given metrics, or told that there is no room.
+/// Returns whether a caller receives metrics, or a refusal because there is no room.
 #[cfg(unix)]
 fn receives_metrics(path: &Path) -> bool {
     let mut stream = connect(path);
@@ -305,24 +331,18 @@ fn receives_metrics(path: &Path) -> bool {
 #[cfg(unix)]
 #[tokio::test]
 async fn at_most_eight_unread_metrics_responses_are_held() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = place(folder.path());
-    let mut socket = Socket::lock(&path, false).unwrap();
-    let listener = socket.listen(&Callers::default()).unwrap();
-    let broker = Broker::new(Faulty::default(), 0, BrokerConfig::default());
-    let stop = CancellationToken::new();
     let mut limits = Limits::default();
     limits.deadlines.answer = Duration::from_secs(600);
-    let server = tokio::spawn(serve(listener, broker, limits, stop.clone()));
-    let callers = tokio::task::spawn_blocking(move || {
+    let server = TestServer::start(faulty_broker(), limits);
+    let callers = server.call(|path| {
         let mut held = Vec::new();
         for _ in 0..8 {
-            assert!(receives_metrics(&path), "{} are held", held.len());
-            held.push(unread_metrics_requests(&path));
+            assert!(receives_metrics(path), "{} are held", held.len());
+            held.push(unread_metrics_requests(path));
         }
         let end = boot_now() + Duration::from_secs(30);
         let wait_for = |given| {
-            while receives_metrics(&path) != given {
+            while receives_metrics(path) != given {
                 assert!(boot_now() < end, "{given}");
             }
         };
@@ -330,9 +350,8 @@ async fn at_most_eight_unread_metrics_responses_are_held() {
         drop(held);
         wait_for(true);
     });
-    callers.await.unwrap();
-    stop.cancel();
-    server.await.unwrap();
+    callers.await;
+    server.stop().await;
 }
 
 /// A source that never answers.
@@ -354,10 +373,6 @@ impl TokenSource for HangingSource {
 #[tokio::test]
 async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has_not() {
     const WATCHERS: usize = 64;
-    let folder = tempfile::tempdir().unwrap();
-    let path = place(folder.path());
-    let mut socket = Socket::lock(&path, false).unwrap();
-    let listener = socket.listen(&Callers::default()).unwrap();
     let config = BrokerConfig {
         default_client: Some("acme".to_owned()),
         ..BrokerConfig::default()
@@ -373,9 +388,8 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
     };
     let clients = vec![(wanted, Some(Arc::new(HangingSource)))];
     let (_engine, _handle) = Engine::new(&broker, clients);
-    let stop = CancellationToken::new();
-    let server = tokio::spawn(serve(listener, broker, Limits::default(), stop.clone()));
-    let watching = tokio::task::spawn_blocking(move || {
+    let server = TestServer::start(broker, Limits::default());
+    let watching = server.call(move |path| {
         let asked = Asked {
             client: None,
             scope: "data".to_owned(),
@@ -383,7 +397,7 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
         let watch = frame::encode(&Request::Watch(asked)).unwrap();
         let first = [&greeting::hello(VERSION)[..], &explain("data")].concat();
         let watch = || {
-            let mut stream = connect(&path);
+            let mut stream = connect(path);
             stream.write_all(&first).unwrap();
             explanation(&mut stream, true);
             stream.write_all(&watch).unwrap();
@@ -391,13 +405,12 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
         };
         let streams: Vec<_> = (0..WATCHERS).map(|_| watch()).collect();
         // Requests are served in the order of their arrival, so that now all of them watch.
-        Caller::connect_to(&path).unwrap().status().unwrap();
+        Caller::connect_to(path).unwrap().status().unwrap();
         streams
     });
-    let streams = watching.await.unwrap();
-    stop.cancel();
-    let ended = tokio::time::timeout(DRAIN * 10, server).await;
-    ended.expect("the sessions end").unwrap();
+    let streams = watching.await;
+    let ended = tokio::time::timeout(DRAIN * 10, server.stop()).await;
+    ended.expect("the sessions end");
     let read = tokio::task::spawn_blocking(move || {
         for (number, mut stream) in streams.into_iter().enumerate() {
             let mut rest = Vec::new();

@@ -19,7 +19,6 @@ use domo_token_protocol::scope::ScopeSet;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use super::TokenSource;
 use crate::config::named_path::NamedPath;
 use crate::config::{ClientConfig, Endpoint, in_variables};
 use crate::connect::{self, Connector, Proxy, Secrets, Shared};
@@ -27,14 +26,13 @@ use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
 use crate::platform::clock::timer_now;
 use domo_token_core::fetch_result::{Cause, FetchError, Fetched};
 
-/// The longest answer that is read, in bytes.
+/// The longest body of a response, in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
 
-/// How long an error's body is waited for: its status, and how long we are to wait, are there.
+/// The time limit for the body of an error, whose status and headers have been received.
 const ERROR_BODY: Duration = Duration::from_secs(1);
 
-/// One API client as the token endpoint knows it (RFC 6749 §2): if two are equal, so is what they
-/// are answered.
+/// One API client as registered at the token endpoint (RFC 6749 §2). Equal ones receive equal responses.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Registration {
     endpoint: Endpoint,
@@ -51,7 +49,7 @@ impl Registration {
     ///
     /// # Errors
     ///
-    /// [`SourceError::CaFile`] if it can't be read, or others can write it.
+    /// [`SourceError::CaFile`] if it cannot be read, or other users can write it.
     pub fn new(
         endpoint: Endpoint,
         credentials: Credentials,
@@ -84,7 +82,7 @@ impl Registration {
         &self.credentials.client_id
     }
 
-    /// Returns what is unusual about its credentials, in words, each with what to do.
+    /// Returns messages about what is unusual about its credentials, each with what to do.
     #[must_use]
     pub fn paste_mistakes(&self) -> Vec<String> {
         let secret = self.credentials.paste_mistake();
@@ -108,21 +106,21 @@ pub struct DomoSource {
     connector: Connector,
     registration: Registration,
     /// The server's name in messages.
-    place: String,
+    server_name: String,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The file of extra CA certificates can't be read.
+    /// The CA file cannot be read.
     #[error(transparent)]
     CaFile(#[from] CredentialsError),
-    /// The extra CA certificates can't be used.
+    /// The certificates of the CA file cannot be used.
     #[error("{0}")]
     Ca(String),
 }
 
 impl SourceError {
-    /// Whether no descriptor was left.
+    /// Returns whether no descriptor was left.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         match self {
@@ -143,12 +141,12 @@ impl SourceError {
 }
 
 impl DomoSource {
-    /// Returns a source that shares with others what `shared` holds: what is trusted is kept once for
-    /// each CA file, however many clients name it. No connection is kept, so none carries two secrets.
+    /// Returns a source that shares name lookups and trust stores with those of the same `shared`. Connections are not
+    /// reused, so none carries two secrets.
     ///
     /// # Errors
     ///
-    /// [`SourceError::Ca`] if the CA certificates can't be used.
+    /// [`SourceError::Ca`] if the certificates of the CA file cannot be used.
     pub fn new(mut registration: Registration, shared: &Shared) -> Result<Self, SourceError> {
         let Endpoint {
             url,
@@ -159,7 +157,7 @@ impl DomoSource {
         let path = ca_file.as_ref().map(NamedPath::shown).unwrap_or_default();
         let quoted = credentials::shell_quoted(&path);
         let ca = registration.ca.as_deref().map(|ca| (ca, quoted.as_str()));
-        let place = connect::place(url, proxy.as_ref());
+        let server_name = connect::display_name(url, proxy.as_ref());
         let proxy = proxy.clone().map(|url| Proxy {
             url,
             login: registration.proxy_login.clone(),
@@ -175,7 +173,7 @@ impl DomoSource {
         Ok(Self {
             connector,
             registration,
-            place,
+            server_name,
         })
     }
 
@@ -183,6 +181,22 @@ impl DomoSource {
     #[must_use]
     pub fn registration(&self) -> &Registration {
         &self.registration
+    }
+
+    /// Requests one token, as [`super::TokenSource::fetch`].
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`] with the likely mistake in the credentials.
+    pub async fn fetch(
+        &self,
+        scope: &ScopeSet,
+        limit: Duration,
+        on_tunnel: &(dyn Fn() + Send + Sync),
+    ) -> Result<Fetched, FetchError> {
+        let deadline = timer_now() + limit;
+        let fetched = self.fetch_by(scope, deadline, on_tunnel).await;
+        fetched.map_err(|error| reader_message::for_reader(error, &self.registration))
     }
 
     async fn fetch_by(
@@ -198,37 +212,24 @@ impl DomoSource {
         } = &self.registration;
         let request = request::token_request(endpoint, credentials, scope);
         let request = request.map_err(|error| {
-            let words = format!("no request can be made for {}: {error}", self.place);
-            FetchError::transient(Cause::Unusable, words)
+            let message = format!("no request can be made for {}: {error}", self.server_name);
+            FetchError::transient(Cause::Unusable, message)
         })?;
         let connected = self
             .connector
             .connect(&endpoint.url, deadline, on_tunnel)
             .await;
         let connection = connected.map_err(transport::of_connection)?;
-        let answer = transport::send(connection, request, &self.place, deadline).await?;
+        let answer = transport::send(connection, request, &self.server_name, deadline).await?;
         let secrets = Secrets {
             client_secret: self.registration.credentials.client_secret.expose_secret(),
             login: self.registration.proxy_login.as_ref(),
         };
-        response::read(&answer, scope, secrets, &self.place)
+        response::read(&answer, scope, secrets, &self.server_name)
     }
 }
 
-impl TokenSource for DomoSource {
-    async fn fetch(
-        &self,
-        scope: &ScopeSet,
-        limit: Duration,
-        on_tunnel: &(dyn Fn() + Send + Sync),
-    ) -> Result<Fetched, FetchError> {
-        let deadline = timer_now() + limit;
-        let fetched = self.fetch_by(scope, deadline, on_tunnel).await;
-        fetched.map_err(|error| reader_message::for_reader(error, &self.registration))
-    }
-}
-
-/// What fuzzers reach no other way.
+/// Entry points for fuzzers.
 #[cfg(all(unix, any(test, fuzzing)))]
 pub(crate) mod fuzzing {
     use hyper::StatusCode;
@@ -240,7 +241,7 @@ pub(crate) mod fuzzing {
     use crate::platform::clock::wall_now;
     use domo_token_core::fetch_result::{FetchError, Fetched};
 
-    /// What an answer of that status, counted from 100 in steps of two, means, with a header.
+    /// Reads a response whose status is 100 plus twice `status`.
     pub(crate) fn answer(
         status: u8,
         header: Option<(&'static str, &[u8])>,

@@ -1,4 +1,4 @@
-//! Where a caller looks for the broker, and whom it takes for the broker there.
+//! Finds the broker's socket, and checks who serves it.
 
 #[cfg(unix)]
 mod unix;
@@ -18,22 +18,22 @@ use unix::Defaults;
 #[cfg(windows)]
 use windows::Defaults;
 
-/// Where a broker is looked for, each time a connection is made.
+/// How the broker's socket is found, for each connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
-    /// The path that the app, or the helper's flag, named.
+    /// The path of the app, or of the helper's flag.
     Named(Arc<Path>),
-    /// The path that `$DOMO_TOKEN_SOCKET` names.
+    /// The path of `$DOMO_TOKEN_SOCKET`.
     Variable(Arc<Path>),
     /// The default paths.
     Default(Defaults),
 }
 
-/// The socket to connect to, by what is there now.
+/// The socket to connect to now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) path: Arc<Path>,
-    /// All paths that were looked at.
+    /// All paths that were tried.
     tried: Vec<PathBuf>,
     /// The user's own config, because of which the host's broker is not used.
     own_config: Option<PathBuf>,
@@ -42,16 +42,16 @@ pub(crate) struct Target {
 }
 
 impl Address {
-    /// The socket that was named.
+    /// Returns the address of this socket.
     pub(crate) fn named(path: &Path) -> Self {
         Self::Named(path.into())
     }
 
-    /// `$DOMO_TOKEN_SOCKET`, else the default paths.
+    /// Returns the address by `$DOMO_TOKEN_SOCKET`, else by the default paths.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSocket`] if the variable holds no path of a socket.
+    /// [`Error::InvalidSocket`] if the variable is not the path of a socket.
     pub(crate) fn find(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
         let variable = |name: &str| {
             env(name)
@@ -71,7 +71,7 @@ impl Address {
         }
     }
 
-    /// The socket to connect to now.
+    /// Returns the socket to connect to now.
     pub(crate) fn target(&self) -> Target {
         match self {
             Self::Named(path) => Target::named(Arc::clone(path), SocketOrigin::Caller),
@@ -91,7 +91,7 @@ impl Target {
         }
     }
 
-    /// What a failed connection means, once it is not going to be tried again.
+    /// Returns the error of a failed connection that is not retried.
     pub(crate) fn error(&self, source: io::Error) -> Error {
         let kind = source.kind();
         let is_denied = kind == io::ErrorKind::PermissionDenied;

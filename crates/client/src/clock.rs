@@ -50,7 +50,7 @@ pub fn since_1970(at: SystemTime) -> Duration {
 }
 
 /// A broker whose clock is at most this far ahead of ours has the same one: so long may pass between
-/// connecting and being accepted. No token is used in the last second of a long life.
+/// connecting and being accepted. No token is used in the last second of a long lifetime.
 const SAME_CLOCK: Duration = Duration::from_secs(1);
 
 /// The boot clock of a broker as seen from here: another one than ours in another time namespace, or
@@ -74,7 +74,7 @@ impl BrokerClock {
         Self { ahead, behind }
     }
 
-    /// Reads it.
+    /// Returns its current time.
     pub(crate) fn now(self) -> BootTime {
         boot_now() + self.ahead - self.behind
     }

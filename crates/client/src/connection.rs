@@ -1,4 +1,4 @@
-//! One connection to a broker: requests out, answers in, by a deadline.
+//! One connection to a broker: sends requests and receives responses, by a deadline.
 
 use std::io;
 use std::path::Path;
@@ -14,10 +14,10 @@ use domo_token_protocol::frame::{self, FrameError, HEAD};
 use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
 use domo_token_protocol::messages::{OLDEST_VERSION, Request, Response, VERSION};
 
-/// What most answers fit in; a longer one takes a second buffer.
+/// The buffer's size, sufficient for most responses; a longer one takes a second buffer.
 const USUAL_ANSWER: usize = 4096;
 
-/// Why an exchange came to nothing.
+/// Why a request has no response.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The connection ended: the broker may be restarting.
@@ -26,11 +26,11 @@ pub(crate) enum Failure {
     Late,
     /// The broker speaks another protocol version.
     Version(u8),
-    /// The broker speaks no newer version than this one, which is to be spoken on the next connection.
+    /// The broker speaks only versions up to this one, which the next connection must use.
     OlderVersion(u8),
-    /// What came is no answer.
+    /// What was received is no response.
     Malformed(FrameError),
-    /// The system says no.
+    /// The system returned an error.
     Io(io::Error),
 }
 
@@ -60,13 +60,13 @@ pub(crate) struct Connection {
     broker: Arc<Path>,
     /// The protocol version of our hello.
     version: u8,
-    /// Whether our hello has gone out.
+    /// Whether our hello was sent.
     greeted: bool,
-    /// What the broker has sent before its first answer.
+    /// The broker's greeting, once received.
     greeting: Option<Greeting>,
-    /// Whether an answer has followed that.
+    /// Whether a response has followed it.
     answered: bool,
-    /// When this began to connect.
+    /// When connecting began.
     opened: BootTime,
     clock: BrokerClock,
     unread: Zeroizing<Vec<u8>>,
@@ -90,22 +90,22 @@ impl Connection {
         })
     }
 
-    /// Speaks that protocol version; called before the first request.
+    /// Sets the protocol version, before the first request.
     pub(crate) fn speak(&mut self, version: u8) {
         self.version = version;
     }
 
-    /// The broker's boot clock, once it has answered.
+    /// Returns the broker's boot clock, once it has answered.
     pub(crate) fn clock(&self) -> BrokerClock {
         self.clock
     }
 
-    /// The stream, to ask the system who is at its other end.
+    /// Returns the stream, to identify the server.
     pub(crate) fn stream(&self) -> &Stream {
         &self.stream
     }
 
-    /// The error that a failure of this connection is.
+    /// Returns the error for a failure of this connection.
     pub(crate) fn error(&self, failure: Failure) -> Error {
         let error = Error::from(failure);
         if self.greeting.is_some() || self.has_unread() {
@@ -114,38 +114,38 @@ impl Connection {
         error.without_greeting(&self.broker)
     }
 
-    /// The path of the broker's socket.
+    /// Returns the path of the broker's socket.
     pub(crate) fn broker(&self) -> &Arc<Path> {
         &self.broker
     }
 
-    /// Whether something has come that belongs to no answer.
+    /// Returns whether bytes were received that belong to no response.
     pub(crate) fn has_unread(&self) -> bool {
         !self.unread.is_empty()
     }
 
-    /// Whether the broker has neither sent anything since the last answer nor closed its end.
+    /// Returns whether the broker has neither sent anything since the last response nor disconnected.
     pub(crate) fn is_quiet(&self) -> bool {
         !self.has_unread() && self.stream.is_quiet()
     }
 
     /// Sends a request; the first one follows the hello in the same write.
-    pub(crate) fn send(&mut self, request: &Request, give_up: BootTime) -> Result<(), Failure> {
+    pub(crate) fn send(&mut self, request: &Request, deadline: BootTime) -> Result<(), Failure> {
         let frame = frame::encode_request(request).map_err(Failure::Malformed)?;
         let mut bytes = Vec::with_capacity(HELLO + frame.len());
         if !self.greeted {
             bytes.extend_from_slice(&greeting::hello(self.version));
         }
         bytes.extend_from_slice(&frame);
-        let left = left_until(give_up)?;
+        let left = left_until(deadline)?;
         self.stream.send(&bytes, left).map_err(failure)?;
         self.greeted = true;
         Ok(())
     }
 
-    /// Waits for the next answer, until `give_up`. The moments of tokens and refusals are on our clock;
+    /// Waits for the next response, until `deadline`. The moments of tokens and refusals are on our clock;
     /// those of a status, which may lie before our clock's start, are on the broker's ([`Self::clock`]).
-    pub(crate) fn receive(&mut self, give_up: BootTime) -> Result<Response, Failure> {
+    pub(crate) fn receive(&mut self, deadline: BootTime) -> Result<Response, Failure> {
         loop {
             if self.greeting.is_none() {
                 self.take_greeting()?;
@@ -156,13 +156,13 @@ impl Connection {
                     let response = frame::decode(body).map_err(Failure::Malformed)?;
                     let response = self.on_our_clock(response);
                     self.answered = true;
-                    // A connection may idle for long with what it has read.
+                    // The connection may keep its buffer for a long time.
                     self.unread.get_mut(..used).unwrap_or_default().zeroize();
                     self.unread.drain(..used);
                     return Ok(response);
                 }
             }
-            let read = self.read_more(give_up);
+            let read = self.read_more(deadline);
             read.map_err(|failure| self.without_answer(failure))?;
         }
     }
@@ -186,8 +186,8 @@ impl Connection {
         }
     }
 
-    /// A broker that does not speak our version sends its own and closes. One that sends an answer in an
-    /// older version has not read our hello, and that answer counts.
+    /// Returns the failure of a connection without a response. A broker that does not speak our version sends its own
+    /// and disconnects. One that responds in an older version has not read our hello, and that response is valid.
     fn without_answer(&self, failure: Failure) -> Failure {
         match (failure, self.greeting) {
             (Failure::Lost, Some(greeting))
@@ -218,10 +218,10 @@ impl Connection {
         Ok(())
     }
 
-    fn read_more(&mut self, give_up: BootTime) -> Result<(), Failure> {
+    fn read_more(&mut self, deadline: BootTime) -> Result<(), Failure> {
         let filled = self.unread.len();
         if filled == self.unread.capacity() {
-            // Never let it grow by itself: that leaves a copy of a token behind.
+            // It must not grow by itself, which would leave a copy of a token.
             let mut larger = Zeroizing::new(Vec::with_capacity(GREETING + HEAD + frame::MAX_BODY));
             larger.extend_from_slice(&self.unread);
             self.unread = larger;
@@ -230,7 +230,7 @@ impl Connection {
         self.unread.resize(capacity, 0);
         let room = self.unread.get_mut(filled..).unwrap_or_default();
         let read =
-            left_until(give_up).and_then(|left| self.stream.receive(room, left).map_err(failure));
+            left_until(deadline).and_then(|left| self.stream.receive(room, left).map_err(failure));
         self.unread
             .truncate(filled + read.as_ref().copied().unwrap_or(0));
         match read? {
@@ -240,9 +240,9 @@ impl Connection {
     }
 }
 
-/// Never zero: the system takes a timeout of zero for none at all.
-fn left_until(give_up: BootTime) -> Result<std::time::Duration, Failure> {
-    let left = give_up.saturating_since(boot_now());
+/// Returns the time left, which is never zero: to the system that means no timeout.
+fn left_until(deadline: BootTime) -> Result<std::time::Duration, Failure> {
+    let left = deadline.saturating_since(boot_now());
     if left.is_zero() {
         return Err(Failure::Late);
     }

@@ -1,9 +1,9 @@
-//! Detects a forked child: it is another process than the one that made a thing.
+//! Detects a forked child.
 
-/// The process that made something which a forked child must not use.
+/// The process that created a value which a forked child must not use.
 ///
-/// The process id alone doesn't identify a process: the first process of a PID namespace has the
-/// id 1 like its parent that is the first of another, and the kernel reuses ids.
+/// The process id alone does not identify a process: the first process of each PID namespace has the id 1, and the
+/// kernel reuses ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProcessIdentity {
     id: u32,
@@ -46,7 +46,7 @@ mod linux {
     use rustix::fs::{fstat, fstatfs};
     use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
-    /// `PID_FS_MAGIC`: each process has a file of its own there, whose inode number is never reused.
+    /// `PID_FS_MAGIC`: each process has its own file there, whose inode number is never reused.
     const PIDFS: i128 = 0x5049_4446;
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]

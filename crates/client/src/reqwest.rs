@@ -1,16 +1,16 @@
-//! Calls Domo with [reqwest](https://docs.rs/reqwest), set up as the app likes.
+//! Calls Domo with the app's own [reqwest](https://docs.rs/reqwest) client.
 //!
-//! An `Authorizer` adds the token to a request and sends it. When Domo refuses the token (401, or 406
-//! where CSV was asked for) it renews it and sends the request once more.
+//! An `Authorizer` adds the token to a request and sends it. If Domo rejects the token (401, or 406 if CSV was
+//! requested), it renews it and sends the request once more.
 //!
-//! - A request whose body can't be sent twice, such as a stream, is sent once: the first answer is
-//!   returned as it is, and the next call has another token.
-//! - The first answer is returned, too, if no other token can be had: it says what Domo thinks.
+//! - A request whose body cannot be sent twice, such as a stream, is sent once: the first response is returned, and the
+//!   next call has another token.
+//! - The first response is also returned if there is no other token.
 //! - A header `Authorization` on the request is replaced. `Accept` counts if it is on the request, not
 //!   if it is among the client's defaults.
 //!
-//! The one here is for reqwest's async client (feature `reqwest`); the one in `blocking` for its
-//! blocking client (feature `reqwest-blocking`).
+//! The one here is for reqwest's async client (feature `reqwest`), the one in `blocking` for its blocking client (feature
+//! `reqwest-blocking`).
 
 #[cfg(feature = "reqwest")]
 mod asynchronous;
@@ -28,13 +28,13 @@ use crate::token::Token;
 #[cfg(feature = "reqwest")]
 pub use asynchronous::Authorizer;
 
-/// Why there is no answer: no token, or no HTTP.
+/// Why there is no response.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The broker gave no token; nothing was sent.
+    /// The broker returned no token; nothing was sent.
     Token(Error),
-    /// What reqwest says.
+    /// reqwest's error.
     Http(reqwest::Error),
 }
 
@@ -68,7 +68,7 @@ impl From<reqwest::Error> for SendError {
     }
 }
 
-/// Puts the token on a request, in place of what was there.
+/// Sets the token of a request.
 fn authorize(headers: &mut HeaderMap, token: &Token) -> Result<(), Error> {
     let value = HeaderValue::try_from(token.authorization()).map_err(|_| Error::Broken {
         cause: "the broker gave a token that no header can carry".to_owned(),
@@ -77,12 +77,12 @@ fn authorize(headers: &mut HeaderMap, token: &Token) -> Result<(), Error> {
     Ok(())
 }
 
-fn wants_csv(headers: &HeaderMap) -> bool {
+fn accepts_csv(headers: &HeaderMap) -> bool {
     let csv = |kinds: &HeaderValue| kinds.to_str().is_ok_and(|kinds| kinds.contains("text/csv"));
     headers.get_all(ACCEPT).iter().any(csv)
 }
 
-/// Whether this is how Domo refuses a token.
-fn is_refusal(status: StatusCode, wants_csv: bool) -> bool {
-    status == StatusCode::UNAUTHORIZED || (wants_csv && status == StatusCode::NOT_ACCEPTABLE)
+/// Returns whether Domo rejects a token by that status.
+fn rejects_token(status: StatusCode, accepts_csv: bool) -> bool {
+    status == StatusCode::UNAUTHORIZED || (accepts_csv && status == StatusCode::NOT_ACCEPTABLE)
 }

@@ -3,14 +3,14 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// A path such as the one that is meant.
+/// An example of a path.
 const EXAMPLE: &str = if cfg!(windows) {
     r"\\.\pipe\domo-token"
 } else {
     "/run/domo-token/broker.sock"
 };
 
-/// The longest name before a colon that messages show: a longer one is no scheme, and may be a secret.
+/// The longest scheme that messages show: a longer one may be a secret.
 const LONGEST_SCHEME: usize = 16;
 
 /// A value that names a socket.
@@ -23,8 +23,7 @@ pub enum SocketPath {
 }
 
 impl SocketPath {
-    /// Reads a value: a plain path, `unix:///PATH` or `unix:/PATH`. `home` is what a tilde would stand
-    /// for.
+    /// Parses a value: a plain path, `unix:///PATH` or `unix:/PATH`. `home` is the home directory of a tilde.
     ///
     /// # Errors
     ///
@@ -69,14 +68,14 @@ impl SocketPath {
     }
 }
 
-/// Whether a shell would replace the start of the value by a home directory.
+/// Returns whether a shell would replace the start of the value by a home directory.
 #[must_use]
 pub fn is_tilde(text: &str) -> bool {
     let rest = text.strip_prefix('~');
     rest.is_some_and(|rest| rest.is_empty() || rest.contains('/'))
 }
 
-/// The path of a URL, by what follows `unix:`.
+/// Returns the path of a URL, by what follows `unix:`.
 fn url_path(rest: &str, is_not_text: bool) -> Result<PathBuf, String> {
     if is_not_text {
         return Err("not UTF-8; write the plain path, without \"unix:\"".to_owned());

@@ -1,4 +1,4 @@
-//! The bytes of a connection, each wait with a limit: a Unix socket, or a named pipe on Windows.
+//! The byte stream of a connection, with time limits: a Unix socket, or a named pipe on Windows.
 
 #[cfg(unix)]
 mod unix;

@@ -13,28 +13,26 @@ use serde::{Deserialize, Serialize};
 pub struct BootTime(u64);
 
 impl BootTime {
-    /// The moment `millis` milliseconds after boot.
+    /// Returns the moment `millis` milliseconds after boot.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since boot.
+    /// Returns the milliseconds since boot.
     #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if it isn't.
+    /// Returns the time since `earlier`; zero if that is later.
     #[must_use]
     pub const fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// The same moment on the wall clock, judged by what both clocks say now.
-    ///
-    /// The wall clock may jump between two calls, and the answer with it: show it, never reckon
-    /// with it.
+    /// Returns the same moment on the wall clock, by the current time of both clocks. Only for display: if the wall
+    /// clock jumps between two calls, so does the result.
     #[must_use]
     pub fn to_wall(self, now: Self, wall_now: SystemTime) -> SystemTime {
         let later = wall_now.checked_add(self.saturating_since(now));
@@ -46,7 +44,7 @@ impl BootTime {
 impl Add<Duration> for BootTime {
     type Output = Self;
 
-    /// Part milliseconds are dropped, and a sum past the clock's end stays at its end.
+    /// Drops fractions of milliseconds. A sum past the clock's end is its end.
     fn add(self, span: Duration) -> Self {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(millis))
@@ -56,7 +54,7 @@ impl Add<Duration> for BootTime {
 impl Sub<Duration> for BootTime {
     type Output = Self;
 
-    /// Part milliseconds are dropped, and a moment before the clock's start is its start.
+    /// Drops fractions of milliseconds. A moment before the clock's start is its start.
     fn sub(self, span: Duration) -> Self {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_sub(millis))
@@ -89,14 +87,14 @@ mod tests {
     fn wall_clock_jump_changes_only_what_is_shown() {
         let day = Duration::from_secs(86_400);
         let wall = SystemTime::UNIX_EPOCH + day * 100;
-        let (now, dies) = (BootTime::from_millis(50_000), BootTime::from_millis(60_000));
+        let (now, expires) = (BootTime::from_millis(50_000), BootTime::from_millis(60_000));
         let left = Duration::from_secs(10);
         for wall in [wall, wall + day, wall - day, SystemTime::UNIX_EPOCH] {
-            assert_eq!(dies.to_wall(now, wall), wall + left);
-            assert_eq!(dies.saturating_since(now), left);
+            assert_eq!(expires.to_wall(now, wall), wall + left);
+            assert_eq!(expires.saturating_since(now), left);
         }
-        let dead = BootTime::from_millis(40_000);
-        let shown = dead.to_wall(now, SystemTime::UNIX_EPOCH);
+        let expired = BootTime::from_millis(40_000);
+        let shown = expired.to_wall(now, SystemTime::UNIX_EPOCH);
         assert!(shown < SystemTime::UNIX_EPOCH, "before 1970, and no panic");
     }
 

@@ -1,9 +1,9 @@
-//! Durations as people write them.
+//! Durations such as `1h30m`.
 
 use std::time::Duration;
 
-/// Reads `90s`, `5m`, `1h`, several of these from the largest on, as in `1h30m`, or plain seconds;
-/// `None` if it is none of these, or over a century.
+/// Parses `90s`, `5m`, `1h`, a combination in descending order such as `1h30m`, or plain seconds. Returns `None` for
+/// anything else, and for more than a century.
 #[must_use]
 pub fn parse(text: &str) -> Option<Duration> {
     const CENTURY: u64 = 100 * 366 * 86_400;
@@ -15,7 +15,7 @@ pub fn parse(text: &str) -> Option<Duration> {
     (seconds <= CENTURY).then(|| Duration::from_secs(seconds))
 }
 
-/// Seconds written as numbers with a unit each, every unit at most once.
+/// Returns the seconds of numbers with units, each unit at most once.
 fn with_units(text: &str) -> Option<u64> {
     let mut rest = text;
     let mut seconds = 0_u64;
@@ -33,7 +33,7 @@ fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| plain)
 }
 
-/// Writes a span as people read it: its largest unit, and no false precision.
+/// Formats a duration in its largest unit, rounded down.
 #[must_use]
 pub fn show(span: Duration) -> String {
     match span.as_secs() {

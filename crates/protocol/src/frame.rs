@@ -1,7 +1,6 @@
-//! Frames: what goes over the socket, as bytes.
+//! Frames: messages as bytes.
 //!
-//! A frame is a `u32` little-endian length and that many bytes of bincode. Nothing here reads or writes:
-//! bytes in, messages out.
+//! A frame is a `u32` little-endian length and that many bytes of bincode. Nothing here performs I/O.
 
 use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
 use bincode::enc::write::SizeWriter;
@@ -16,14 +15,14 @@ pub const MAX_BODY: usize = 64 * 1024;
 /// has at most [`crate::scope::MAX_SCOPE_BYTES`], a client's name in a config at most 64.
 pub const MAX_REQUEST: usize = 4 * 1024;
 
-/// Bytes of the length before each body.
+/// The bytes of the length before each body.
 pub const HEAD: usize = 4;
 
-/// Why bytes aren't a message.
+/// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// The four bytes aren't a hello.
+    /// The four bytes are no hello.
     #[error("the other side doesn't speak domo-token's protocol")]
     NotHello,
     /// The announced or encoded body is longer than [`MAX_BODY`].
@@ -32,13 +31,13 @@ pub enum FrameError {
     /// The announced or encoded body of a request is longer than [`MAX_REQUEST`].
     #[error("a request of {0} bytes is over the limit of {MAX_REQUEST}; use a shorter client name")]
     RequestTooLong(usize),
-    /// The body isn't a message of this protocol version, or has bytes left over.
+    /// The body is no message of this protocol version, or bytes follow the message.
     #[error("a frame that isn't a message of this protocol version")]
     Malformed,
 }
 
-/// Encodes a whole frame, head and body. The buffer has exactly the frame's size and is wiped when
-/// dropped, so a token in it leaves no copy behind.
+/// Encodes a frame, head and body. The buffer has exactly the frame's size and is wiped when dropped, so that no copy
+/// of a token remains.
 ///
 /// # Errors
 ///
@@ -77,11 +76,11 @@ pub fn encode_request<T: Serialize>(request: &T) -> Result<Zeroizing<Vec<u8>>, F
     Ok(frame)
 }
 
-/// The length of the body that follows `head`.
+/// Returns the length of the body that follows `head`.
 ///
 /// # Errors
 ///
-/// [`FrameError::TooLong`] before anything is allocated for it.
+/// [`FrameError::TooLong`], before anything is allocated for it.
 pub fn body_length(head: [u8; HEAD]) -> Result<usize, FrameError> {
     let length = usize::try_from(u32::from_le_bytes(head)).unwrap_or(usize::MAX);
     if length > MAX_BODY {
@@ -94,7 +93,7 @@ pub fn body_length(head: [u8; HEAD]) -> Result<usize, FrameError> {
 ///
 /// # Errors
 ///
-/// [`FrameError::Malformed`] if it isn't exactly one message.
+/// [`FrameError::Malformed`] if it is not exactly one message.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
     let (message, used) =
         bincode::serde::decode_from_slice(body, decoding()).map_err(|_| FrameError::Malformed)?;
@@ -105,12 +104,12 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
     }
 }
 
-/// The first whole frame at the start of `bytes`: its body, and how many bytes it takes with its
-/// head. `None` while more bytes are needed.
+/// Returns the body of the frame at the start of `bytes`, and the length of the frame; `None` while more bytes are
+/// needed.
 ///
 /// # Errors
 ///
-/// [`FrameError::TooLong`] as soon as the head says so.
+/// [`FrameError::TooLong`] as soon as the head is complete.
 pub fn split(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, FrameError> {
     let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else {
         return Ok(None);
@@ -119,7 +118,7 @@ pub fn split(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, FrameError> {
     Ok(rest.get(..length).map(|body| (body, HEAD + length)))
 }
 
-/// The first whole request at the start of `bytes`, as [`split`] returns it.
+/// Returns the request at the start of `bytes`, as [`split`] does.
 ///
 /// # Errors
 ///
@@ -140,8 +139,7 @@ fn encoding() -> Encoding {
     config::standard()
 }
 
-/// Without a limit an announced length of a few bytes makes bincode allocate until the process is
-/// aborted.
+/// Without a limit, bincode would allocate a length that a few bytes announce, which aborts the process.
 fn decoding() -> Configuration<LittleEndian, Varint, Limit<MAX_BODY>> {
     config::standard().with_limit::<MAX_BODY>()
 }
@@ -185,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_complete_only_with_its_last_byte() {
+    fn frame_is_complete_only_with_its_last_byte() {
         let frame = encode(&"data").unwrap();
         for cut in 0..frame.len() {
             assert_eq!(split(&frame[..cut]), Ok(None), "cut at {cut}");
@@ -203,37 +201,37 @@ mod tests {
     }
 
     #[test]
-    fn a_body_over_the_limit_is_not_encoded() {
+    fn body_over_the_limit_is_not_encoded() {
         let text = "x".repeat(MAX_BODY);
         assert!(matches!(encode(&text), Err(FrameError::TooLong(_))));
     }
 
     #[test]
     fn body_of_exactly_the_limit_is_encoded() {
-        assert_eq!(MAX_BODY, 65_536, "the protocol says so");
-        // Three bytes tell the text's length.
+        assert_eq!(MAX_BODY, 65_536, "as in the protocol");
+        // Three bytes are the text's length.
         let text = "x".repeat(MAX_BODY - 3);
         assert_eq!(encode(&text).unwrap().len(), HEAD + MAX_BODY);
     }
 
     #[test]
     fn request_over_4_kib_is_neither_encoded_nor_awaited() {
-        assert_eq!(MAX_REQUEST, 4096, "the protocol says so");
+        assert_eq!(MAX_REQUEST, 4096, "as in the protocol");
         let text = |body: usize| "x".repeat(body - 3);
         assert_eq!(
             encode_request(&text(MAX_REQUEST)).unwrap().len(),
             HEAD + MAX_REQUEST
         );
         for length in [MAX_REQUEST + 1, MAX_BODY, MAX_BODY + 1] {
-            let refused = encode_request(&text(length));
-            assert_eq!(refused, Err(FrameError::RequestTooLong(length)));
+            let result = encode_request(&text(length));
+            assert_eq!(result, Err(FrameError::RequestTooLong(length)));
         }
         let head = |length: usize| u32::try_from(length).unwrap().to_le_bytes();
         assert_eq!(split_request(&head(MAX_REQUEST)), Ok(None));
         for length in [MAX_REQUEST + 1, u32::MAX as usize] {
             let head = head(length);
-            let refused = split_request(&head);
-            assert_eq!(refused, Err(FrameError::RequestTooLong(length)));
+            let result = split_request(&head);
+            assert_eq!(result, Err(FrameError::RequestTooLong(length)));
         }
     }
 

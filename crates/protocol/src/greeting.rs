@@ -4,10 +4,10 @@
 use crate::BootTime;
 use crate::frame::FrameError;
 
-/// Bytes of a hello.
+/// The bytes of a hello.
 pub const HELLO: usize = 4;
 
-/// Bytes of the longest greeting: a hello and a clock.
+/// The bytes of the longest greeting: a hello and a clock.
 pub const GREETING: usize = HELLO + 8;
 
 /// The first protocol version whose greeting carries the broker's boot clock.
@@ -21,7 +21,7 @@ pub const fn hello(version: u8) -> [u8; HELLO] {
     [MAGIC[0], MAGIC[1], MAGIC[2], version]
 }
 
-/// Reads a hello and gives its version.
+/// Returns the version of a hello.
 ///
 /// # Errors
 ///
@@ -35,8 +35,8 @@ pub fn hello_version(bytes: [u8; HELLO]) -> Result<u8, FrameError> {
     }
 }
 
-/// What a broker sends before its first answer: its hello and, from version 2 on, its boot clock as it
-/// was when the connection began.
+/// What a broker sends before its first answer: its hello and, from version 2 on, its boot clock at the start of the
+/// connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Greeting {
     version: u8,
@@ -57,13 +57,13 @@ impl Greeting {
         self.version
     }
 
-    /// Returns the broker's boot clock as the connection began; `None` in version 1.
+    /// Returns the broker's boot clock at the start of the connection; `None` in version 1.
     #[must_use]
     pub fn clock(&self) -> Option<BootTime> {
         self.clock
     }
 
-    /// Returns how many bytes it has.
+    /// Returns its length in bytes.
     #[must_use]
     pub fn length(&self) -> usize {
         self.clock.map_or(HELLO, |_| GREETING)
@@ -78,7 +78,7 @@ impl Greeting {
         buffer.get(..self.length()).unwrap_or_default()
     }
 
-    /// Reads the greeting at the start of `bytes`; `None` while more bytes are needed.
+    /// Decodes the greeting at the start of `bytes`; `None` while more bytes are needed.
     ///
     /// # Errors
     ///

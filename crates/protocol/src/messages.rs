@@ -21,29 +21,29 @@ pub const VERSION: u8 = 2;
 /// The lowest protocol version that this crate speaks.
 pub const OLDEST_VERSION: u8 = 1;
 
-/// The longest a caller may ask the broker to wait, in milliseconds: ten minutes.
+/// The longest time that the broker waits for a caller, in milliseconds: ten minutes.
 pub const MAX_TIME_LEFT_MS: u64 = 600_000;
 
 /// The longest name of a client, in bytes. An explanation shows a longer one cut, with "…" at its end.
 pub const MAX_CLIENT_NAME: usize = 64;
 
-/// What a caller asks for. Variants are only ever added, at the end.
+/// A request. Variants are only ever added, at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// One token.
     Token(TokenRequest),
     /// The current token, then each new one, until the connection ends.
     Watch(Asked),
-    /// The broker's state and that of each scope set the caller may see.
+    /// The state of the broker and of each scope set that the caller may see.
     Status,
-    /// What the broker decides for this very caller, and by which rule.
+    /// The broker's decision for this caller, and the rule.
     Explain(Asked),
     /// The broker's metrics as Prometheus text.
     Metrics,
 }
 
 impl Request {
-    /// The request's name, for logs, which never show a whole message.
+    /// Returns the request's name for logs, which never contain a whole message.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -56,59 +56,58 @@ impl Request {
     }
 }
 
-/// Which token is meant.
+/// The client and scope set of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
     /// The API client's name in the broker's config; `None` for its default.
     pub client: Option<String>,
-    /// The scopes, parted by spaces. Not checked by the wire: the broker refuses nonsense in words.
+    /// The scopes, separated by spaces. Decoding does not check them: the broker answers invalid ones with a refusal.
     pub scope: String,
 }
 
-/// Asks for one token.
+/// A request for one token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRequest {
-    /// Which token.
+    /// The client and scope set.
     pub asked: Asked,
-    /// The life the token must have left, in milliseconds; `None` leaves it to the broker.
+    /// The least time until the token expires, in milliseconds; `None` leaves it to the broker.
     pub min_ttl_ms: Option<u64>,
-    /// How long the caller will wait, in milliseconds; the broker answers by then, and reads more
-    /// than [`MAX_TIME_LEFT_MS`] as that.
+    /// How long the caller waits, in milliseconds, at most [`MAX_TIME_LEFT_MS`]. The broker answers within this time.
     pub time_left_ms: u64,
-    /// Set to get another token than the current one.
+    /// Set if another token than the current one is required.
     pub renew: Option<Renew>,
 }
 
-/// Why a caller wants another token than the current one.
+/// Why a caller requires another token than the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Renew {
-    /// It can't say which token failed: the current one is replaced unless it is very young.
+    /// The caller does not know which token failed: the current one is replaced, unless it was just fetched.
     Current,
-    /// Domo refused the token of this generation.
+    /// Domo rejected the token of this generation.
     Rejected(u64),
 }
 
-/// What a broker answers. Variants are only ever added, at the end.
+/// A response. Variants are only ever added, at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
-    /// The token asked for.
+    /// The requested token.
     Token(TokenAnswer),
     /// No token, and why.
     Refusal(Refusal),
-    /// First frame of the answer to [`Request::Status`].
+    /// The first frame of the response to [`Request::Status`].
     Broker(BrokerStatus),
-    /// One scope set, in the answer to [`Request::Status`].
+    /// One scope set, in the response to [`Request::Status`].
     Scope(ScopeStatus),
-    /// The answer to [`Request::Explain`].
+    /// The response to [`Request::Explain`].
     Explanation(Explanation),
-    /// A piece of the metrics text.
+    /// A part of the metrics text.
     Metrics(String),
-    /// The last frame of an answer that has several.
+    /// The last frame of a response with several.
     End,
 }
 
 impl Response {
-    /// The response's name, for logs and errors, which never show a whole message.
+    /// Returns the response's name for logs and errors, which never contain a whole message.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -123,41 +122,41 @@ impl Response {
     }
 }
 
-/// A token with all a caller needs to use it.
+/// A token with all that a caller needs to use it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenAnswer {
     /// The access token's text.
     pub access_token: TokenText,
     /// The API client's name.
     pub client: String,
-    /// The scopes Domo granted, parted by spaces.
+    /// The scopes that Domo granted, separated by spaces.
     pub scope: String,
-    /// Names this token among those of its scope set; meaningful only when compared for equality.
+    /// Identifies this token among those of its scope set. Compare for equality only.
     pub generation: u64,
-    /// The token's whole life, in milliseconds, from before Domo was asked.
+    /// The token's lifetime from the start of the request to Domo, in milliseconds.
     pub lifetime_ms: u64,
-    /// When it dies.
+    /// When it expires.
     pub expires: BootTime,
 }
 
-/// The text of an access token: never shown by `Debug`, wiped when dropped.
+/// The text of an access token. `Debug` omits it, and it is wiped when dropped.
 #[derive(Clone)]
 pub struct TokenText(SecretString);
 
 impl TokenText {
-    /// Wraps a text. Its allocation becomes the token's if it has no spare capacity.
+    /// Wraps a text, without copying it if it has no spare capacity.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(text.into())
     }
 
-    /// The text itself.
+    /// Returns the text.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// The text as a secret of crate `secrecy`.
+    /// Returns the text as a secret of crate `secrecy`.
     #[must_use]
     pub fn into_secret(self) -> SecretString {
         self.0
@@ -190,7 +189,7 @@ impl Serialize for TokenText {
     }
 }
 
-/// Takes nothing but a [`is_b64token`]: scripts put the text into headers and shell commands.
+/// Accepts only what [`is_b64token`] does, because scripts put the text into headers and shell commands.
 impl<'de> Deserialize<'de> for TokenText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer).map(Self::new)?;
@@ -201,8 +200,8 @@ impl<'de> Deserialize<'de> for TokenText {
     }
 }
 
-/// Whether a text is a `b64token` of RFC 6750 §2.1, as each bearer token must be. None of its
-/// characters means anything to a shell, a header line or a config file of curl.
+/// Returns whether a text is a `b64token` of RFC 6750 §2.1, as each bearer token must be. None of its characters is
+/// special in a shell, a header or a config file of curl.
 #[must_use]
 pub fn is_b64token(text: &str) -> bool {
     let body = text.trim_end_matches('=');
@@ -215,14 +214,14 @@ pub fn is_b64token(text: &str) -> bool {
 pub struct Refusal {
     /// What the caller can do about it.
     pub kind: RefusalKind,
-    /// What failed, on what, and what to do: one line for a person.
+    /// What failed, why, and what to do: one line.
     pub cause: String,
-    /// When the broker asks Domo next, where that is known.
+    /// When the broker requests a token from Domo next, if known.
     pub next_attempt: Option<BootTime>,
 }
 
 impl Refusal {
-    /// With no next attempt to tell of.
+    /// Returns a refusal without a next attempt.
     #[must_use]
     pub fn new(kind: RefusalKind, cause: impl Into<String>) -> Self {
         Self {
@@ -242,15 +241,15 @@ pub enum RefusalKind {
     UnknownClient,
     /// The API client has no such scope set.
     UnknownScope,
-    /// No token of this scope set lives as long as the caller asks.
+    /// No token of this scope set is valid for as long as requested.
     MinTtlTooLong,
-    /// Domo refuses the credentials or the scopes.
+    /// Domo rejects the credentials or the scopes.
     Denied,
     /// The scope set was removed from the broker's config.
     Gone,
-    /// Domo can't be reached, or no token comes in time: try later.
+    /// Domo cannot be reached, or there is no token in time: try later.
     Unavailable,
-    /// The broker has too much to do, or is stopping: try again.
+    /// The broker is at a limit, or stops: try again.
     Busy,
 }
 
@@ -269,7 +268,7 @@ pub struct BrokerStatus {
     pub config_path: Option<String>,
     /// When the config in force was loaded.
     pub config_loaded: BootTime,
-    /// What is wrong with the config file as it is now, if the one in force is an older one.
+    /// The error of the current config file, if an older config is in force.
     pub config_error: Option<String>,
 }
 
@@ -278,11 +277,11 @@ pub struct BrokerStatus {
 pub struct ScopeStatus {
     /// The API client's name.
     pub client: String,
-    /// The start of the client id in use, enough to tell it from another.
+    /// The start of the client id in use, enough to distinguish it from another.
     pub client_id: String,
-    /// The scopes, parted by spaces.
+    /// The scopes, separated by spaces.
     pub scope: String,
-    /// What the broker is doing about it.
+    /// What the broker does for it.
     pub state: ScopeState,
     /// When the valid token was requested.
     pub obtained: Option<BootTime>,
@@ -290,50 +289,50 @@ pub struct ScopeStatus {
     pub expires: Option<BootTime>,
     /// The valid token's generation.
     pub generation: Option<u64>,
-    /// When Domo is asked next.
+    /// When the next request to Domo is due.
     pub next_attempt: Option<BootTime>,
     /// Token requests sent to Domo since the daemon started.
     pub requests: u64,
     /// Failed attempts since the last token.
     pub attempts: u32,
-    /// What the last failed attempt came to, kept until the next token.
+    /// The error of the last failed attempt, until the next token.
     pub last_error: Option<String>,
-    /// When that was.
+    /// When that attempt failed.
     pub last_error_at: Option<BootTime>,
-    /// How often callers said that Domo refused a token of this set.
+    /// How often callers reported that Domo rejected a token of this set.
     pub rejected: u64,
-    /// Who said so last.
+    /// The caller that reported it last.
     pub last_rejected_by: Option<String>,
-    /// What is wrong with newer credentials that were tried and not taken up.
+    /// The error of newer credentials that were tried and not applied.
     pub credentials_error: Option<String>,
 }
 
-/// What the broker is doing about one scope set. Variants are only ever added, at the end.
+/// What the broker does for one scope set. Variants are only ever added, at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ScopeState {
-    /// Nothing yet: it has just started, or waits for its turn.
+    /// Nothing yet: it has just started, or waits for admission.
     Idle,
-    /// A request to Domo is under way.
+    /// A request to Domo is in flight.
     Fetching,
-    /// The token lives and will be renewed.
+    /// The token is valid and will be renewed.
     Fresh,
     /// The last attempt failed; another follows.
     Waiting,
-    /// Domo refused the credentials or the scopes.
+    /// Domo rejected the credentials or the scopes.
     Denied,
 }
 
-/// What the broker decides for a caller, and why.
+/// The broker's decision for a caller, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// The API client meant, where it is known.
+    /// The API client, if known.
     pub client: Option<String>,
-    /// The scopes, parted by spaces.
+    /// The scopes, separated by spaces.
     pub scope: String,
-    /// As whom the broker sees the caller.
+    /// How the broker identifies the caller.
     pub peer: String,
     /// `None` if the caller may have the token, else the kind of the refusal.
     pub refused: Option<RefusalKind>,
-    /// The rule that decided, in words.
+    /// A description of the rule that decided.
     pub rule: String,
 }

@@ -1,10 +1,10 @@
-//! Scope sets: what one access token carries.
+//! Scope sets: the scopes of one access token.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-/// Most bytes a scope set may have when written out, so that it fits a frame and a log line.
+/// The most bytes of a scope set as text, so that it fits a frame and a log line.
 pub const MAX_SCOPE_BYTES: usize = 1024;
 
 /// A set of OAuth scopes (RFC 6749 §3.3): not empty, no scope twice, sorted bytewise.
@@ -13,23 +13,23 @@ pub const MAX_SCOPE_BYTES: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ScopeSet(Arc<str>);
 
-/// Why a text isn't a scope set.
+/// Why a text is no scope set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScopeError {
-    /// No scope in it at all.
+    /// It contains no scope.
     #[error("a scope set needs at least one scope, for example \"data\"")]
     Empty,
-    /// A character RFC 6749 §3.3 doesn't allow in a scope.
+    /// It contains a character that RFC 6749 §3.3 does not allow in a scope.
     #[error("a scope has only printable ASCII, without quote or backslash")]
     BadCharacter,
-    /// Longer than [`MAX_SCOPE_BYTES`].
+    /// It is longer than [`MAX_SCOPE_BYTES`].
     #[error("a scope set has at most {MAX_SCOPE_BYTES} bytes")]
     TooLong,
 }
 
 impl ScopeSet {
-    /// Reads scopes parted by spaces or commas.
+    /// Parses scopes separated by spaces or commas.
     ///
     /// ```
     /// use domo_token_protocol::ScopeSet;
@@ -40,7 +40,7 @@ impl ScopeSet {
     ///
     /// # Errors
     ///
-    /// [`ScopeError`] for the empty set, a character no scope may have, or too long a text.
+    /// [`ScopeError`] for an empty set, an invalid character, or a text that is too long.
     pub fn parse(text: &str) -> Result<Self, ScopeError> {
         if text.len() > MAX_SCOPE_BYTES {
             return Err(ScopeError::TooLong);
@@ -60,18 +60,18 @@ impl ScopeSet {
         Ok(Self(scopes.join(" ").into()))
     }
 
-    /// The scopes in order, parted by one space: the form of OAuth's `scope` parameter.
+    /// Returns the scopes in order, separated by one space: the form of OAuth's `scope` parameter.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The scopes, one by one.
+    /// Iterates over the scopes.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.split(' ')
     }
 
-    /// The scopes of this set that `granted` lacks.
+    /// Returns the scopes of this set that `granted` lacks.
     #[must_use]
     pub fn missing_from(&self, granted: &Self) -> Vec<&str> {
         self.iter()
@@ -80,7 +80,7 @@ impl ScopeSet {
     }
 }
 
-/// Sets compare as their texts do, so that a map of them can be asked by text.
+/// Sets compare as their texts do, so that a map of them can be looked up by text.
 impl Borrow<str> for ScopeSet {
     fn borrow(&self) -> &str {
         &self.0

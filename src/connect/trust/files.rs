@@ -1,4 +1,4 @@
-//! The system's trust store where it is files.
+//! The system's trust store where it consists of files.
 
 use std::collections::{BTreeSet, HashSet};
 use std::env;
@@ -21,16 +21,15 @@ const FILE_VARIABLE: &str = "SSL_CERT_FILE";
 
 const DIRECTORY_VARIABLE: &str = "SSL_CERT_DIR";
 
-/// The most that is read of the store, in MiB. Those of systems have less than one.
+/// The largest store that is read, in MiB. Those of systems have less than one.
 const MAX_STORE: u64 = 16;
 
-/// Where the store is: OpenSSL's variables name its file and its directories, or they are where systems
-/// have them.
+/// The paths of the store: by OpenSSL's variables, or the usual ones of systems.
 #[derive(Default, Hash)]
 pub(super) struct Paths {
     file: Option<PathBuf>,
     directories: Vec<PathBuf>,
-    /// The variables that name them, with their values.
+    /// The variables that set them, with their values.
     variables: Vec<String>,
 }
 
@@ -47,8 +46,8 @@ impl Paths {
         Self::named(env::var_os(FILE_VARIABLE), env::var_os(DIRECTORY_VARIABLE))
     }
 
-    /// The store with those values of the variables. An empty one counts as unset, and each replaces
-    /// only its own half of the system's store, as it does for OpenSSL.
+    /// Returns the paths for those values of the variables. As for OpenSSL, an empty one counts as unset, and each
+    /// replaces only its own half of the system's store.
     fn named(file: Option<OsString>, directories: Option<OsString>) -> Self {
         let file = file.filter(|value| !value.is_empty());
         let directories = directories.filter(|value| !value.is_empty());
@@ -77,7 +76,7 @@ impl Paths {
     }
 }
 
-/// Returns a number that is another one when any of the files has changed.
+/// Returns a number that differs after a change of any of the files.
 pub(super) fn state(paths: &Paths) -> u64 {
     let mut hasher = DefaultHasher::new();
     paths.hash(&mut hasher);
@@ -122,10 +121,10 @@ pub(super) fn read(paths: &Paths) -> Result<Store, StoreError> {
     }
 }
 
-/// What has been read so far.
+/// The certificates read so far.
 #[derive(Default)]
 struct Content {
-    /// Without repetition: a directory usually has what the file has.
+    /// Without duplicates: a directory usually has what the file has.
     certificates: BTreeSet<Vec<u8>>,
     /// The last one.
     problem: Option<String>,
@@ -140,7 +139,7 @@ impl Content {
             return Ok(());
         };
         for path in entries.iter().map(fs::DirEntry::path) {
-            // Symlinks that lead nowhere, and directories, are common there.
+            // Dangling symlinks and directories are common there.
             if fs::metadata(&path).is_ok_and(|found| found.is_file()) {
                 self.add_file(&path)?;
             }
@@ -168,7 +167,7 @@ impl Content {
         Ok(())
     }
 
-    /// Reads a file that has an end and does not block.
+    /// Reads a regular file, within the limit of the store.
     fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
         if !fs::metadata(path)?.is_file() {
             return Err(io::Error::other("not a regular file"));
@@ -184,7 +183,7 @@ impl Content {
         Ok(bytes)
     }
 
-    /// Only a lack of descriptors, which passes, keeps the rest from being read.
+    /// Records a failure, so that the rest is read. Only a lack of descriptors, which is temporary, is an error.
     fn checked<T>(&mut self, read: io::Result<T>, path: &Path) -> Result<Option<T>, StoreError> {
         match read {
             Ok(read) => Ok(Some(read)),
@@ -197,7 +196,7 @@ impl Content {
     }
 }
 
-/// Why the issuer of a certificate may be missing.
+/// Returns why the issuer of a certificate may be missing.
 fn note(paths: &Paths, problem: Option<&str>) -> String {
     let verb = match paths.variables.len() {
         0 => return String::new(),
@@ -207,7 +206,7 @@ fn note(paths: &Paths, problem: Option<&str>) -> String {
     let mut variables = paths.variables.clone();
     let mut end = String::new();
     if let Some(problem) = problem {
-        // The value is part of the problem.
+        // The problem contains the value.
         let name =
             |variable: &mut String| variable.truncate(variable.find('=').unwrap_or_default());
         variables.iter_mut().for_each(name);
@@ -243,10 +242,10 @@ mod tests {
     #[test]
     fn document_states_the_current_limits() {
         let document = include_str!("../../../docs/network.md");
-        let patience = super::super::system::PATIENCE.as_secs();
+        let timeout = super::super::system::READ_TIMEOUT.as_secs();
         for limit in [
             format!("with {MAX_STORE} MiB in all"),
-            format!("is waited for {patience} s"),
+            format!("is waited for {timeout} s"),
         ] {
             assert!(document.contains(&limit), "{limit}");
         }

@@ -1,5 +1,5 @@
-//! The system's trust store. Before each attempt its files are compared with what was read, so that a
-//! certificate that is added or removed counts from the next attempt on.
+//! The system's trust store. Each attempt reads its files again if they have changed, so that an added or removed
+//! certificate takes effect with the next attempt.
 
 use std::fmt;
 use std::io;
@@ -18,8 +18,8 @@ use crate::platform::threads;
 #[cfg(any(windows, target_vendor = "apple"))]
 use platform::{Paths, read, state};
 
-/// How long a reading is waited for. One that takes longer may hang with its file system.
-pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a request waits until the store is read. A read that takes longer may hang with its file system.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why the trust store cannot be used.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) enum StoreError {
         expect(dead_code, reason = "the store is not files there")
     )]
     Exhausted(io::Error),
-    /// It has no certificate, or what it has cannot be used.
+    /// It has no usable certificate.
     Unusable(String),
 }
 
@@ -40,33 +40,33 @@ impl StoreError {
     }
 }
 
-/// What the store has.
+/// The content of the store.
 #[derive(Clone)]
 pub(in crate::connect) struct Store {
     pub(in crate::connect) verifier: Arc<dyn ServerCertVerifier>,
-    /// For messages about certificates that it does not have.
+    /// Added to messages about missing certificates.
     pub(super) note: Arc<str>,
 }
 
-/// The store with a number that is another one after each change and never 0, or why it can't be used.
+/// The store with a number that changes with it and is never 0, or why it cannot be used.
 type Current = Result<(u64, Store), String>;
 
 /// The system's trust store as it was last read.
 pub(in crate::connect) struct SystemStore {
     find: Arc<dyn Fn() -> Paths + Send + Sync>,
     progress: Arc<Mutex<Progress>>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 #[derive(Default)]
 struct Progress {
     latest: Option<Latest>,
-    /// There is never more than one reading: one that hangs keeps its thread.
+    /// There is never more than one read: one that hangs keeps its thread.
     running: Option<Running>,
 }
 
 struct Latest {
-    /// Of its files.
+    /// The state of its files.
     state: u64,
     generation: u64,
     store: Result<Store, String>,
@@ -89,17 +89,17 @@ impl SystemStore {
         Self {
             find: Arc::new(find),
             progress: Arc::default(),
-            patience: PATIENCE,
+            timeout: READ_TIMEOUT,
         }
     }
 
-    /// The store of a system that has only that file.
+    /// Returns the store of a system that has only that file.
     #[cfg(all(test, not(any(windows, target_vendor = "apple"))))]
     pub(in crate::connect) fn of_file(file: std::path::PathBuf) -> Self {
         Self::new(move || Paths::of_file(file.clone()))
     }
 
-    /// The same; it is looked for only after `before` has returned, and nothing waits for that.
+    /// Returns the same with a timeout of zero; it is read after `before` has returned.
     #[cfg(all(test, not(any(windows, target_vendor = "apple"))))]
     pub(in crate::connect) fn of_file_after(
         file: std::path::PathBuf,
@@ -110,21 +110,21 @@ impl SystemStore {
             Paths::of_file(file.clone())
         };
         Self {
-            patience: Duration::ZERO,
+            timeout: Duration::ZERO,
             ..Self::new(find)
         }
     }
 
-    /// Returns what is in the store now, or what was last read if a reading hangs.
+    /// Returns the current content of the store, or what was last read if a read hangs.
     pub(in crate::connect) async fn current(&self) -> Current {
         let Running { started, mut found } = self.join_or_start();
-        let waiting = timeout_at(started + self.patience, found.wait_for(Option::is_some));
+        let waiting = timeout_at(started + self.timeout, found.wait_for(Option::is_some));
         let found = match waiting.await {
             Ok(found) => found.map_or(None, |found| found.clone()),
             Err(_) => lock(&self.progress).current(),
         };
         found.unwrap_or_else(|| {
-            let seconds = self.patience.as_secs();
+            let seconds = self.timeout.as_secs();
             Err(format!(
                 "it could not be read within {seconds} s; check the file system that it is on"
             ))
@@ -149,7 +149,7 @@ impl SystemStore {
     }
 }
 
-/// Reads the store if its files have changed since they were as `known`, and sends what is in it.
+/// Reads the store if the state of its files is not `known`, and sends its content.
 async fn publish(
     known: Option<u64>,
     find: Arc<dyn Fn() -> Paths + Send + Sync>,
@@ -158,36 +158,38 @@ async fn publish(
 ) {
     let read = threads::run(move || {
         let paths = find();
-        // Before it is read, so that a change while it is read is seen next time.
+        // Before the read, so that a change during it is detected next time.
         let state = state(&paths);
         (known != Some(state)).then(|| (state, read(&paths)))
     });
     let read = read.await;
     let mut progress = lock(&progress);
     progress.running = None;
-    let failure = match read {
-        Ok(None) => None,
+    let mut failure = None;
+    match read {
+        Ok(None) => {}
         Ok(Some((state, Ok(store)))) => progress.replace(state, Ok(store)),
         Ok(Some((state, Err(StoreError::Unusable(problem))))) => {
-            progress.replace(state, Err(problem))
+            progress.replace(state, Err(problem));
         }
-        // What was read before holds until there are descriptors and threads again.
-        Ok(Some((_, Err(StoreError::Exhausted(error))))) => Some(format!("{error}{RAISE_LIMIT}")),
-        Err(error) => Some(format!("{error}; raise the limit on threads")),
-    };
+        // What was read before stays valid until there are descriptors and threads again.
+        Ok(Some((_, Err(StoreError::Exhausted(error))))) => {
+            failure = Some(format!("{error}{RAISE_LIMIT}"));
+        }
+        Err(error) => failure = Some(format!("{error}; raise the limit on threads")),
+    }
     let current = progress.current().or(failure.map(Err));
     let _ = sender.send(current);
 }
 
 impl Progress {
-    fn replace(&mut self, state: u64, store: Result<Store, String>) -> Option<String> {
+    fn replace(&mut self, state: u64, store: Result<Store, String>) {
         let generation = self.latest.as_ref().map_or(0, |latest| latest.generation) + 1;
         self.latest = Some(Latest {
             state,
             generation,
             store,
         });
-        None
     }
 
     fn current(&self) -> Option<Current> {
@@ -211,7 +213,7 @@ mod platform {
     use super::super::provider;
     use super::{Store, StoreError};
 
-    /// Only the system knows.
+    /// Stands in for the paths of files.
     pub(super) struct Paths;
 
     impl Paths {
@@ -220,7 +222,7 @@ mod platform {
         }
     }
 
-    /// Never changes.
+    /// Returns a constant: nothing is cached here.
     pub(super) fn state(_: &Paths) -> u64 {
         0
     }

@@ -1,5 +1,4 @@
-//! Who may read or change a file on Windows, by its access list and by those of the directories
-//! that lead to it.
+//! Checks which users may read or change a file on Windows, by its access list and those of the directories in its path.
 
 use std::fs::{File, Metadata};
 use std::path::Path;
@@ -9,7 +8,7 @@ use crate::credentials::CredentialsError;
 use crate::platform::acl::{self, Closed};
 use crate::platform::symlink_chain::symlink_chain;
 
-/// Judges the open file, so that what was judged is what is read.
+/// Checks the open file, so that what was checked is what is read.
 pub(in crate::credentials) fn check_access(
     file: &File,
     subject: &Subject,
@@ -31,7 +30,7 @@ pub(in crate::credentials) fn check_access(
     check_directories(subject)
 }
 
-/// Judges a program that runs as the daemon.
+/// Checks a program that runs as the daemon.
 pub(in crate::credentials) fn check_program(
     _: &Metadata,
     path: &Path,
@@ -41,8 +40,8 @@ pub(in crate::credentials) fn check_program(
     check_access(&file, &subject, Readers::All)
 }
 
-/// Whoever can replace files in a directory that leads to the file, its own or one that holds a
-/// symlink on the way, can put another in its place.
+/// Checks the directory of the file and those of symlinks in its path: a user that can replace files in one of them can
+/// replace the file.
 fn check_directories(subject: &Subject) -> Result<(), CredentialsError> {
     for name in symlink_chain(subject.path) {
         let Some(directory) = name.parent() else {

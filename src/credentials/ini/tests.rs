@@ -3,7 +3,7 @@ use super::*;
 #[cfg(unix)]
 mod python;
 
-/// The value of a key in `[s]`, or the line and the start of what is wrong.
+/// Returns the value of a key in `[s]`, or the line and the problem.
 fn value(text: &str, key: &str) -> Result<Option<String>, (usize, String)> {
     let shown = |error: IniError| (error.line, error.problem.to_owned());
     let ini = Ini::parse(text).map_err(shown)?;
@@ -83,7 +83,7 @@ fn percent_sign_refers_to_another_key_or_is_doubled() {
     }
 }
 
-/// Keys that refer to each other, `depth` deep.
+/// Returns a chain of keys of that length, each of which refers to the next.
 fn chain(depth: usize) -> String {
     let between = (1..depth).map(|level| format!("k{level} = %(k{})s\n", level + 1));
     let between: String = between.collect();

@@ -2,10 +2,10 @@
 
 use super::*;
 
-/// Id and secret of a file for Domo's own host, or what is wrong with it.
+/// Returns id and secret of a file for Domo's own host, or its problem.
 fn found(text: &str) -> Result<(String, String), String> {
     let url = Url::parse(crate::config::TOKEN_URL).unwrap();
-    let found = Connection::read(text).and_then(|found| found.judged(&url));
+    let found = Connection::read(text).and_then(|found| found.checked(&url));
     let found = found.map_err(|fault| {
         let line = fault.line.map(|line| line.to_string()).unwrap_or_default();
         format!("{line}: {}", fault.problem)

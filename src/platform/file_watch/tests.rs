@@ -64,7 +64,7 @@ async fn writes_renames_and_swaps_are_noticed() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_swapped_directory_behind_symlinks_is_noticed() {
+async fn swapped_directory_behind_symlinks_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     for version in ["v1", "v2"] {
@@ -85,7 +85,7 @@ async fn a_swapped_directory_behind_symlinks_is_noticed() {
 // On Windows a directory under watch can be neither removed nor moved at any time.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_directory_made_again_is_noticed() {
+async fn directory_made_again_is_noticed() {
     let (_folder, inner, file) = file_in_a_directory();
     let mut files = files(&[&file]);
     for content in ["2", "3"] {
@@ -101,7 +101,7 @@ async fn a_directory_made_again_is_noticed() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_directory_moved_away_and_made_again_is_noticed() {
+async fn directory_moved_away_and_made_again_is_noticed() {
     let (folder, inner, file) = file_in_a_directory();
     let mut files = files(&[&file]);
     fs::write(&file, "2").unwrap();
@@ -114,7 +114,7 @@ async fn a_directory_moved_away_and_made_again_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_change_between_reading_and_watching_is_noticed() {
+async fn change_between_reading_and_watching_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
     fs::write(&file, "1").unwrap();
@@ -153,7 +153,7 @@ fn reads_and_changes_of_other_files_are_ignored() {
     assert!(!about(EventKind::Access(AccessKind::Any), &ours));
     assert!(!about(written, Path::new("/etc/domo-token/daemon.log")));
     let lost = Event::new(EventKind::Other).set_flag(Flag::Rescan);
-    assert!(is_relevant(&lost, &names), "events were lost: look");
+    assert!(is_relevant(&lost, &names), "events were lost");
 }
 
 #[tokio::test]
@@ -187,7 +187,7 @@ async fn socket_change_is_distinguished_from_a_file_change() {
     timeout(PATIENCE, lost.recv()).await.unwrap().unwrap();
     fs::write(&file, "1").unwrap();
     is_noticed(&mut files).await;
-    // In the order of the events: what the file's had brought would be there by now.
+    // Messages come in the order of the events: one for the file would have been received.
     fs::remove_file(&socket).unwrap();
     timeout(PATIENCE, lost.recv()).await.unwrap().unwrap();
     let none = timeout(Duration::ZERO, files.changed()).await;
@@ -201,7 +201,7 @@ async fn rename_above_the_directory_of_the_socket_is_noticed_without_an_event() 
     let above = folder.path().join("above");
     let socket = above.join("run").join("socket");
     fs::create_dir_all(above.join("run")).unwrap();
-    // A directory that is moved away at the wrong moment counts as on a network file system, for which `poll` holds.
+    // A directory that is moved away at the wrong moment counts as on a network file system, which is polled at `poll`.
     let often = Timing {
         poll: Duration::from_millis(1),
         poll_with_events: Duration::from_millis(1),

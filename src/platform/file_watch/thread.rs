@@ -1,4 +1,4 @@
-//! The thread that watches.
+//! The thread that watches files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

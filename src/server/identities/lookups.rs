@@ -1,5 +1,5 @@
-//! Which lookups run, which wait, and what is known. Lookups of users that are known already go first,
-//! those of others are bounded, and one that nobody waits for any more never starts.
+//! Which lookups run, which wait, and the cached results. Lookups of known users have priority, those of others
+//! are bounded, and one that no caller waits for any more never starts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,47 +10,47 @@ use tokio::sync::watch;
 use crate::platform::clock::BootTime;
 use domo_token_core::access_policy::Identity;
 
-/// How long an answer counts: a user that has left a group has lost its rights by then, on open
-/// connections too. After a failure the next lookup starts this much later.
-pub(super) const FRESH: Duration = Duration::from_secs(10);
+/// How long a result is valid: after that a user that was removed from a group has lost its rights, on open connections
+/// too. After a failure the next lookup starts this much later.
+pub(super) const MAX_AGE: Duration = Duration::from_secs(10);
 
-/// How long the last known groups of a user count while the user database doesn't answer.
-pub(super) const FALLBACK: Duration = Duration::from_secs(3600);
+/// How long the last known groups of a user are valid while the user database does not answer.
+pub(super) const MAX_FALLBACK_AGE: Duration = Duration::from_secs(3600);
 
 /// How long a caller waits for a lookup.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// When a lookup of a user that isn't known is tried again after it has failed.
+/// The pause after a failed lookup of an unknown user.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Lookups at once, each on a thread: a directory on the network may take its time.
-pub(super) const AT_ONCE: usize = 8;
+/// The most concurrent lookups, each on a thread: a directory on the network may be slow.
+pub(super) const MAX_RUNNING: usize = 8;
 
-/// Of these, the lookups of users that aren't known: two threads are always left for the others.
-pub(super) const AT_ONCE_UNKNOWN: usize = 6;
+/// Of these, the lookups of unknown users: two threads are always left for known ones.
+pub(super) const MAX_RUNNING_UNKNOWN: usize = 6;
 
-/// Users that aren't known and wait for a lookup to start.
-pub(super) const WAITING_UNKNOWN: usize = 64;
+/// The most unknown users that wait for a lookup to start.
+pub(super) const MAX_WAITING_UNKNOWN: usize = 64;
 
-/// Users whose groups are kept.
+/// The most cached users.
 pub(super) const MAX_KNOWN: usize = 4096;
 
-/// Of these, entries of one user, which may call with many groups.
+/// Of these, the entries of one user, whose processes may have many groups.
 pub(super) const MAX_KNOWN_PER_USER: usize = 16;
 
-/// A user, and the group of its process.
+/// A user and the group of its process.
 pub(super) type Key = (u32, Option<u32>);
 
-/// What is known of a caller.
+/// The name and groups of a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::server) struct Found {
     pub(in crate::server) identity: Arc<Identity>,
-    /// False if the user database has not answered: groups may be missing.
+    /// False if the user database did not answer: groups may be missing.
     pub(in crate::server) is_complete: bool,
 }
 
 impl Found {
-    /// Returns what is known of a user without an id.
+    /// Returns the identity of a user without an id.
     pub(in crate::server) fn nothing() -> Self {
         Self {
             identity: Arc::default(),
@@ -59,20 +59,19 @@ impl Found {
     }
 }
 
-/// What a lookup resulted in, once it has: nothing if it failed.
+/// The result of a lookup once it has ended; `None` in it if it failed.
 pub(super) type Ended = Option<Option<Arc<Identity>>>;
 
 pub(super) enum Answer {
     Now(Found),
-    /// Until that moment at most.
+    /// The caller waits, at most until that time.
     Wait(watch::Receiver<Ended>, BootTime),
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     known: BTreeMap<Key, Known>,
-    /// Those of [`Self::known`], the first to be dropped first: users that the database lacks, then
-    /// those it was asked for longest ago.
+    /// The entries of [`Self::known`] in the order of their eviction: users that the database lacks, then the oldest.
     order: BTreeSet<(bool, BootTime, Key)>,
     pending: HashMap<Key, Pending>,
     waiting_known: VecDeque<Key>,
@@ -84,10 +83,10 @@ pub(super) struct Lookups {
 #[derive(Debug)]
 struct Known {
     identity: Option<Arc<Identity>>,
-    /// When the database last answered; if it never has, when it failed.
+    /// When the database last answered; if it never did, when it failed.
     answered: BootTime,
-    /// Until when it is not asked again.
-    rests_until: BootTime,
+    /// No lookup is started before.
+    next_lookup: BootTime,
 }
 
 #[derive(Debug)]
@@ -99,13 +98,13 @@ struct Pending {
 }
 
 impl Lookups {
-    /// What is known, if that counts now.
+    /// Returns what is cached and still valid.
     pub(super) fn known(&self, key: Key, now: BootTime) -> Option<Found> {
         let known = self.known.get(&key)?;
-        (now < known.rests_until).then(|| self.without_answer(key, now))
+        (now < known.next_lookup).then(|| self.without_answer(key, now))
     }
 
-    /// What counts as long as the database does not answer.
+    /// Returns what is valid while the database does not answer.
     pub(super) fn without_answer(&self, key: Key, now: BootTime) -> Found {
         match self.last_known(key, now) {
             Some(identity) => Found {
@@ -121,17 +120,18 @@ impl Lookups {
 
     fn last_known(&self, key: Key, now: BootTime) -> Option<Arc<Identity>> {
         let known = self.known.get(&key)?;
-        let counts = now.saturating_since(known.answered) < FALLBACK;
+        let counts = now.saturating_since(known.answered) < MAX_FALLBACK_AGE;
         known.identity.clone().filter(|_| counts)
     }
 
-    /// A caller asks. One that gets [`Answer::Wait`] drops it and then calls [`Self::left`].
-    pub(super) fn ask(&mut self, key: Key, now: BootTime) -> Answer {
+    /// Returns the identity, or requests a lookup. A caller that gets [`Answer::Wait`] drops it and then calls
+    /// [`Self::cancel`].
+    pub(super) fn request(&mut self, key: Key, now: BootTime) -> Answer {
         if let Some(found) = self.known(key, now) {
             return Answer::Now(found);
         }
         if let Some(pending) = self.pending.get_mut(&key) {
-            let until = pending.since + PATIENCE;
+            let until = pending.since + TIMEOUT;
             if until <= now {
                 return Answer::Now(self.without_answer(key, now));
             }
@@ -145,7 +145,7 @@ impl Lookups {
         } else {
             &mut self.waiting_unknown
         };
-        if !is_known && queue.len() >= WAITING_UNKNOWN {
+        if !is_known && queue.len() >= MAX_WAITING_UNKNOWN {
             return Answer::Now(self.without_answer(key, now));
         }
         queue.push_back(key);
@@ -157,11 +157,11 @@ impl Lookups {
             ended,
         };
         self.pending.insert(key, pending);
-        Answer::Wait(answer, now + PATIENCE)
+        Answer::Wait(answer, now + TIMEOUT)
     }
 
-    /// A caller waits no longer. A lookup that has not started is dropped with its last caller.
-    pub(super) fn left(&mut self, key: Key) {
+    /// Ends the wait of a caller. A lookup that has not started is dropped with its last caller.
+    pub(super) fn cancel(&mut self, key: Key) {
         let is_abandoned = |pending: &&Pending| !pending.is_running && pending.ended.is_closed();
         let Some(pending) = self.pending.get(&key).filter(is_abandoned) else {
             return;
@@ -175,14 +175,16 @@ impl Lookups {
         self.pending.remove(&key);
     }
 
-    /// The next lookup to be started, if there is room for one.
+    /// Returns the next lookup to start, if there is room for one.
     pub(super) fn start(&mut self) -> Option<Key> {
-        if self.running >= AT_ONCE {
+        if self.running >= MAX_RUNNING {
             return None;
         }
         let key = match self.waiting_known.pop_front() {
             Some(known) => known,
-            None if self.running_unknown < AT_ONCE_UNKNOWN => self.waiting_unknown.pop_front()?,
+            None if self.running_unknown < MAX_RUNNING_UNKNOWN => {
+                self.waiting_unknown.pop_front()?
+            }
             None => return None,
         };
         let pending = self.pending.get_mut(&key)?;
@@ -192,7 +194,7 @@ impl Lookups {
         Some(key)
     }
 
-    /// A lookup that was started has ended, without an answer if the database can't be asked.
+    /// Records that a lookup has ended, with `None` if it failed.
     pub(super) fn ended(&mut self, key: Key, found: Option<Identity>, now: BootTime) {
         let found = found.map(Arc::new);
         if let Some(pending) = self.pending.remove(&key) {
@@ -201,32 +203,32 @@ impl Lookups {
             pending.ended.send_replace(Some(found.clone()));
         }
         match found {
-            Some(identity) => self.keep(key, Some(identity), now, now + FRESH),
+            Some(identity) => self.insert(key, Some(identity), now, now + MAX_AGE),
             None => self.failed(key, now),
         }
     }
 
-    /// A lookup has failed or takes too long: what was known is enough for now.
+    /// Records that a lookup failed or takes too long: what was cached stays valid for now.
     pub(super) fn failed(&mut self, key: Key, now: BootTime) {
         let counts = self.last_known(key, now).is_some();
         match self.known.get_mut(&key) {
-            Some(known) if counts => known.rests_until = now + FRESH,
-            Some(_) | None => self.keep(key, None, now, now + RETRY),
+            Some(known) if counts => known.next_lookup = now + MAX_AGE,
+            Some(_) | None => self.insert(key, None, now, now + RETRY),
         }
     }
 
-    fn keep(
+    fn insert(
         &mut self,
         key: Key,
         identity: Option<Arc<Identity>>,
         answered: BootTime,
-        rests_until: BootTime,
+        next_lookup: BootTime,
     ) {
-        self.forget(key);
+        self.remove(key);
         let known = Known {
             identity,
             answered,
-            rests_until,
+            next_lookup,
         };
         self.order.insert(known.rank(key));
         self.known.insert(key, known);
@@ -234,16 +236,16 @@ impl Lookups {
         if of_user.clone().count() > MAX_KNOWN_PER_USER
             && let Some((_, _, oldest)) = of_user.map(|(key, known)| known.rank(*key)).min()
         {
-            self.forget(oldest);
+            self.remove(oldest);
         }
         if self.known.len() > MAX_KNOWN
             && let Some((_, _, oldest)) = self.order.first()
         {
-            self.forget(*oldest);
+            self.remove(*oldest);
         }
     }
 
-    fn forget(&mut self, key: Key) {
+    fn remove(&mut self, key: Key) {
         if let Some(known) = self.known.remove(&key) {
             self.order.remove(&known.rank(key));
         }
@@ -257,12 +259,12 @@ impl Known {
     }
 }
 
-/// Whether the database has the user; anyone may call as one that it lacks, of subordinate ids.
+/// Returns whether the database has the user. Any user may have processes of users that it lacks, by subordinate ids.
 fn is_named(identity: &Identity) -> bool {
     identity.user.is_some()
 }
 
-/// What the kernel says without the database.
+/// Returns the identity by the kernel alone.
 fn own_group((_, gid): Key) -> Identity {
     Identity {
         user: None,

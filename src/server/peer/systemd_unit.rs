@@ -1,5 +1,5 @@
-//! Looks up the systemd unit of a peer: its cgroup in `/proc`, which counts only while the very process that
-//! connected still runs.
+//! Looks up the systemd unit of a peer by its cgroup in `/proc`, which is valid only while the process that connected
+//! still runs (`SO_PEERPIDFD`).
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -16,8 +16,8 @@ use super::{Peer, USER_HZ_TICK, Unit};
 use crate::platform::clock::BootTime;
 use crate::platform::users;
 
-/// Returns whether the kernel hands out a descriptor of the process that connected, as from 6.5 on. Without
-/// one a process is known by its process id alone, which another may have by now.
+/// Returns whether the kernel returns a descriptor of the process that connected, as from 6.5 on. Without one a process
+/// is known only by its process id, which another may have now.
 pub(super) fn has_descriptors() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     *FOUND.get_or_init(|| {
@@ -42,7 +42,7 @@ pub(super) fn of(stream: &impl AsFd, pid: u32, peer: &Peer) -> Unit {
             Some(false) => return Unit::Ambiguous,
             found => found.is_some(),
         },
-        // The process is gone, and its number may be another's.
+        // The process has ended, and another may have its id.
         Err(_) => false,
     };
     let unit = cgroup.filter(|_| is_it).and_then(|text| unit_in(&text));
@@ -66,7 +66,7 @@ fn is_older_than_its_connection(pid: u32, backlog_empty_at: Option<BootTime>) ->
     Some(backlog_empty_at.is_some_and(|empty| u128::from(start) < ticks(empty)))
 }
 
-/// Effective user and group (proc(5)).
+/// Returns effective user and group (proc(5)).
 fn user_in(status: &str) -> Option<(u32, u32)> {
     let effective = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -75,8 +75,7 @@ fn user_in(status: &str) -> Option<(u32, u32)> {
     Some((effective("Uid:")?, effective("Gid:")?))
 }
 
-/// Whether `/proc` numbers processes as the kernel does for us. In a PID namespace with the `/proc`
-/// of another, a peer's number leads to a process that has nothing to do with it.
+/// Returns whether `/proc` is of our PID namespace. In that of another one a peer's id belongs to a different process.
 fn proc_is_ours() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     *FOUND.get_or_init(|| {
@@ -89,19 +88,19 @@ fn proc_is_ours() -> bool {
     })
 }
 
-/// A descriptor of a process can be read once the process has ended.
+/// A process's descriptor becomes readable when the process ends.
 fn is_running(process: &impl AsFd) -> bool {
     not_readable(process)
 }
 
-/// Whether there is nothing to read, or nobody to accept, now.
+/// Returns whether there is nothing to read and no caller to accept.
 pub(super) fn not_readable(descriptor: &impl AsFd) -> bool {
     let mut polled = [PollFd::new(descriptor, PollFlags::IN)];
     matches!(poll(&mut polled, Some(&Timespec::default())), Ok(0))
 }
 
-/// Field 22 of `/proc/PID/stat` (proc(5)), unless the process has ended. The command's name before
-/// it may hold anything, so the last parenthesis counts.
+/// Returns field 22 of `/proc/PID/stat` (proc(5)), unless the process has ended. The command's name before it may
+/// contain anything, so it ends with the last parenthesis.
 fn start_in(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace();
@@ -110,8 +109,8 @@ fn start_in(stat: &str) -> Option<u64> {
     fields.nth(18)?.parse().ok().filter(|_| is_running)
 }
 
-/// The unit by systemd's own hierarchy, which there is on version 1 and on hybrids, and else by
-/// version 2: an inner systemd may keep to the latter on a host that has both.
+/// Returns the unit by systemd's own hierarchy, which version 1 and hybrids have, else by version 2, which an inner
+/// systemd may use on a host that has both.
 fn unit_in(cgroup: &str) -> Option<String> {
     let mut lines = cgroup.lines();
     let of_systemd = lines.find_map(|line| line.split_once(':')?.1.strip_prefix("name=systemd:"));
@@ -120,14 +119,14 @@ fn unit_in(cgroup: &str) -> Option<String> {
     unit.or_else(|| unified.and_then(unit_of))
 }
 
-/// The first part of the cgroup's path that isn't a slice, from the root: a user's own service
-/// counts as that user's manager, and a container's processes as the container's owner.
+/// Returns the first part of the cgroup's path that is no slice: for a user's service that user's manager, for a
+/// container's process the container's unit.
 fn unit_of(path: &str) -> Option<String> {
     let mut parts = path.strip_prefix('/')?.split('/');
     let unit = parts.find(|part| !has_suffix(part, ".slice"))?;
-    // systemd puts this before names that would look like the kernel's own files.
+    // systemd prefixes names that would collide with the kernel's files.
     let unit = unit.strip_prefix('_').unwrap_or(unit);
-    // A path that leads out of what can be seen from here shows nothing.
+    // A path out of the visible hierarchy identifies nothing.
     let is_name = !unit.is_empty() && unit != ".." && unit != ".";
     is_name.then(|| unit.to_owned())
 }
@@ -136,7 +135,7 @@ fn has_suffix(part: &str, suffix: &str) -> bool {
     part.len() > suffix.len() && part.ends_with(suffix)
 }
 
-/// What fuzzers reach no other way.
+/// Entry points for fuzzers.
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing {
     /// Reads it as a cgroup file and as a stat file.

@@ -1,4 +1,4 @@
-//! What a caller sends: bytes in, requests out.
+//! Reads requests: bytes in, requests out.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 use super::{Session, SessionError};
 use crate::server::Stream;
-use crate::server::stream::read_at_once;
+use crate::server::stream::read_ready;
 
-/// What one read can bring; most requests are far shorter.
+/// The most bytes of one read; most requests are far shorter.
 const SCRATCH: usize = 4096;
 
 thread_local! {
@@ -23,38 +23,38 @@ thread_local! {
     static READ: RefCell<[u8; SCRATCH]> = const { RefCell::new([0; SCRATCH]) };
 }
 
-/// The most that is kept of a request that isn't whole yet: its hello and its frame.
+/// The longest unread data: a hello and the frame of a request.
 const MAX_UNREAD: usize = HELLO + HEAD + MAX_REQUEST;
 
-/// A request, and the frame it came in.
+/// A request and its frame.
 pub(super) struct Incoming {
     pub(super) frame: Vec<u8>,
     pub(super) request: Request,
 }
 
-/// What one read brought.
+/// The result of one read.
 enum ReadOutcome {
-    /// The last request once more.
+    /// The last request again.
     Again,
-    /// A request, whole and with nothing after it.
+    /// A complete request with nothing after it.
     Request(Box<Incoming>),
-    /// Bytes, which are in the session's buffer.
+    /// Other bytes, which are in the session's buffer.
     Bytes,
-    /// The caller has left.
+    /// The caller has disconnected.
     End,
 }
 
-/// Returns what a caller has sent already as it connected.
-pub(super) fn at_once(stream: &Stream) -> Vec<u8> {
+/// Returns what a caller has already sent when its session begins.
+pub(super) fn read_on_connect(stream: &Stream) -> Vec<u8> {
     READ.with_borrow_mut(|scratch| {
-        let read = read_at_once(stream, scratch);
+        let read = read_ready(stream, scratch);
         scratch.get(..read).unwrap_or_default().to_vec()
     })
 }
 
 impl Session {
-    /// Waits for the next request without a limit: an idle connection stays open. Once a request has begun,
-    /// the rest must come within `request_deadline`.
+    /// Waits for the next request without a limit: an idle connection stays open. The rest of a request that
+    /// has begun must arrive within `request_deadline`.
     pub(super) async fn next_request(
         &mut self,
         last: Option<Box<Incoming>>,
@@ -92,8 +92,8 @@ impl Session {
         }
     }
 
-    /// Reads once into the buffer; zero bytes mean that the caller has left. The buffer never holds
-    /// more than one request, and has no room to spare: there may be thousands of them.
+    /// Reads once into the buffer; zero bytes mean that the caller has disconnected. The buffer never holds more
+    /// than one request, and has no spare capacity: there may be thousands of them.
     pub(super) async fn read_more(&mut self) -> io::Result<usize> {
         let Self {
             stream,
@@ -103,7 +103,7 @@ impl Session {
         } = self;
         poll_fn(|context| {
             READ.with_borrow_mut(|scratch| {
-                // At least one byte, so that a caller's leaving can be told from a full buffer.
+                // At least one byte, so that a disconnect is distinguished from a full buffer.
                 let room = MAX_UNREAD.saturating_sub(unread.len()).clamp(1, SCRATCH);
                 let scratch = scratch.get_mut(..room).unwrap_or_default();
                 let read = ready!(stream.poll_read(context, scratch))?;
@@ -116,8 +116,8 @@ impl Session {
         .await
     }
 
-    /// Reads once where nothing is in the buffer. Most requests come whole and alone, and are
-    /// decoded where they lie, or known already: most callers ask the same again.
+    /// Reads once while the buffer is empty. Most reads return one complete request, which is decoded in place, or
+    /// not at all if it is the last one again.
     async fn read(&mut self, last: Option<&Incoming>) -> Result<ReadOutcome, SessionError> {
         let Self {
             stream,

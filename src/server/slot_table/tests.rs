@@ -55,7 +55,7 @@ impl Table {
 }
 
 #[test]
-fn new_user_replaces_the_longest_silent_place_of_the_largest_holder() {
+fn new_user_replaces_the_longest_silent_slot_of_the_largest_holder() {
     let mut table = Table::new(5, 0);
     for uid in [7, 7, 7, 8, 8] {
         assert_eq!(table.take(uid), Seen::Free);
@@ -68,7 +68,7 @@ fn new_user_replaces_the_longest_silent_place_of_the_largest_holder() {
 }
 
 #[test]
-fn user_that_holds_as_many_as_the_largest_holder_gets_no_place() {
+fn user_that_holds_as_many_as_the_largest_holder_gets_no_slot() {
     let mut table = Table::new(2, 0);
     assert_eq!([table.take(7), table.take(8)], [Seen::Free, Seen::Free]);
     assert_eq!(table.take(7), Seen::Full);
@@ -77,7 +77,7 @@ fn user_that_holds_as_many_as_the_largest_holder_gets_no_place() {
 }
 
 #[test]
-fn reserved_places_are_for_privileged_users_only() {
+fn reserved_slots_are_for_privileged_users_only() {
     let mut table = Table::new(4, 2);
     assert_eq!([table.take(7), table.take(8)], [Seen::Free, Seen::Free]);
     assert_eq!(table.take(7), Seen::Full);
@@ -92,7 +92,7 @@ fn reserved_places_are_for_privileged_users_only() {
 }
 
 #[test]
-fn privileged_user_that_holds_everything_loses_places_too() {
+fn privileged_user_that_holds_everything_loses_slots_too() {
     let mut table = Table::new(4, 1);
     for _ in 0..4 {
         assert_eq!(table.take(0), Seen::Free);
@@ -103,7 +103,7 @@ fn privileged_user_that_holds_everything_loses_places_too() {
 }
 
 #[test]
-fn replaced_place_is_given_back_only_once() {
+fn replaced_slot_is_given_back_only_once() {
     let mut table = Table::new(2, 0);
     assert_eq!([table.take(7), table.take(7)], [Seen::Free, Seen::Free]);
     assert_eq!(table.take(8), Seen::Replaced(0));
@@ -125,7 +125,7 @@ enum Event {
     Release(usize),
 }
 
-/// What is decided, found by looking at everything.
+/// The same decisions by exhaustive search.
 struct Model {
     slots: usize,
     reserved: usize,

@@ -1,4 +1,4 @@
-//! What must hold of the socket's directory, its lock and what is in its place.
+//! Checks of the socket's directory, its lock, and what is at its path.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,23 +14,23 @@ use crate::platform::descriptors;
 use crate::platform::file_mode;
 use crate::server::{BindError, path_error};
 
-/// Makes the directory of `path` if it is missing: for us alone; as root, so that all may pass
-/// through it. Without `shared`, others must not be able to write to it.
+/// Creates the directory of `path` if it is missing: for this user alone; for root, one that all users may enter.
+/// Without `shared`, an existing one must not be writable to others.
 pub(super) fn prepare_directory(path: &Path, shared: bool) -> Result<(), BindError> {
     let directory = directory_of(path);
-    make_directory(directory).map_err(|error| system_error(directory, &error))?;
+    create_directory(directory).map_err(|error| system_error(directory, &error))?;
     if shared {
         return Ok(());
     }
     check_directory(directory)
 }
 
-/// Reports what is at `path` and no socket, which is left alone. What cannot be looked at is not judged.
+/// Checks that nothing but a socket is at `path`. What cannot be examined passes.
 pub(super) fn check_kind(path: &Path) -> Result<(), BindError> {
     let Ok(stat) = fs::symlink_metadata(path) else {
         return Ok(());
     };
-    // A container engine makes a directory of a socket's name where none is to be mounted.
+    // If the socket that it is to mount is missing, a container engine creates a directory of its name.
     let is_named_so = path.extension().is_some_and(|end| end == "sock");
     if path.is_dir() && !is_named_so {
         let inside = path.join(SOCKET_NAME);
@@ -45,7 +45,7 @@ pub(super) fn check_kind(path: &Path) -> Result<(), BindError> {
     Ok(())
 }
 
-/// The owner of the lock file could hold the lock and keep every daemon out.
+/// Checks the owner of the lock file, which could hold the lock against every daemon.
 pub(super) fn check_lock(path: &Path, stat: &fs::Metadata) -> Result<(), BindError> {
     if !stat.is_file() {
         return Err(path_error(
@@ -62,7 +62,7 @@ pub(super) fn check_lock(path: &Path, stat: &fs::Metadata) -> Result<(), BindErr
     Ok(())
 }
 
-/// Whether a process listens there. Never waits: only a process that listens has a full backlog.
+/// Returns whether a process listens there. Never waits: only a socket that is listened on has a full backlog.
 pub(super) fn is_alive(path: &Path) -> io::Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -73,13 +73,13 @@ pub(super) fn is_alive(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Removes the directory that binding used, or one that a killed daemon of our process id left.
+/// Removes the directory that binding used, or one left by a killed daemon with our process id.
 pub(super) fn remove_private(private: &Path) {
     let us = rustix::process::geteuid().as_raw();
     if fs::symlink_metadata(private).is_ok_and(|stat| stat.is_dir() && stat.uid() == us) {
-        // What can't be removed makes binding fail, and that says why.
-        let _removed = fs::remove_file(private.join("s"));
-        let _removed = fs::remove_dir(private);
+        // If one of them cannot be removed, binding fails with the reason.
+        let _ = fs::remove_file(private.join("s"));
+        let _ = fs::remove_dir(private);
     }
 }
 
@@ -90,7 +90,7 @@ pub(super) fn directory_of(path: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
-/// What the system said, and what to do where that isn't plain.
+/// Returns the system's error with what to do.
 pub(super) fn system_error(path: &Path, error: &io::Error) -> BindError {
     use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
     if descriptors::is_exhausted(error) {
@@ -111,7 +111,7 @@ pub(super) fn system_error(path: &Path, error: &io::Error) -> BindError {
     path_error(path, &format!("{error}{to_do}"))
 }
 
-fn make_directory(directory: &Path) -> io::Result<()> {
+fn create_directory(directory: &Path) -> io::Result<()> {
     let mode = if rustix::process::geteuid().is_root() {
         0o755
     } else {
@@ -123,7 +123,7 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// In a directory that others can write to, they could put their own socket in our place.
+/// Checks that other users cannot replace the socket in its directory.
 fn check_directory(directory: &Path) -> Result<(), BindError> {
     let failed = |error: io::Error| system_error(directory, &error);
     let link = fs::symlink_metadata(directory).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! Accepts callers, and bytes alone from them.
+//! Accepts callers, which can send bytes but no descriptors.
 
 use std::future::poll_fn;
 use std::io;
@@ -31,8 +31,8 @@ sockopt_impl!(
     bool
 );
 
-/// How many callers may wait to be accepted; more of them wait in their own calls of `connect`. A new
-/// caller waits for all of these, so that a longer queue delays it the more during a flood.
+/// The most callers that wait to be accepted; further ones wait in `connect`. During a flood a new caller waits for all
+/// of these, and longer in a longer queue.
 const BACKLOG: i32 = 512;
 
 /// Shortens the queue of a socket that this process has bound. An inherited one keeps what its unit
@@ -46,25 +46,25 @@ pub(super) fn shorten_queue(listener: &UnixListener) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Listener {
     sockets: Vec<Accepting>,
-    /// Where the next look for a caller begins, so that no socket's callers wait for another's.
+    /// The socket that is polled first next time, so that no socket is starved by another.
     turn: usize,
-    /// Sockets that take the place of those that there are.
+    /// Sockets that replace the present ones.
     added: mpsc::Receiver<AsyncFd<UnixListener>>,
 }
 
 #[derive(Debug)]
 struct Accepting {
     socket: AsyncFd<UnixListener>,
-    /// Another one has its path: callers that have connected already are accepted.
+    /// Another socket has its path; callers that have already connected are still accepted.
     replaced: bool,
 }
 
-/// Readies a socket to be accepted from.
+/// Prepares a socket for accepting.
 pub(super) fn prepare(listener: UnixListener) -> io::Result<AsyncFd<UnixListener>> {
     listener.set_nonblocking(true)?;
     // The last descriptor of a connection that lingers (`SO_LINGER`) takes as long to close as its
     // sender has set, and all callers would wait for it. Linux before 6.16 takes them.
-    let _refused = setsockopt(&listener, PassRights, &false);
+    let _ = setsockopt(&listener, PassRights, &false);
     watched(listener, Interest::READABLE)
 }
 
@@ -84,8 +84,8 @@ impl Listener {
         }
     }
 
-    /// Waits for the next caller. Its stream blocks and nobody waits for it yet: what a session
-    /// wants to be woken for is asked of the system once.
+    /// Waits for the next caller. Its stream is blocking and not registered with the runtime, which the session does
+    /// once, for the events that it needs.
     pub(in crate::server) async fn accept(&mut self) -> io::Result<Stream> {
         poll_fn(|context| self.poll_accept(context)).await
     }
@@ -109,12 +109,12 @@ impl Listener {
                 return Poll::Ready(accepted);
             }
         }
-        // No caller is left on any of them.
+        // No caller waits on any of them.
         self.sockets.retain(|accepting| !accepting.replaced);
         Poll::Pending
     }
 
-    /// Whether no caller waits to be accepted.
+    /// Returns whether no caller waits to be accepted.
     pub(in crate::server) fn is_idle(&self, not_readable: impl Fn(BorrowedFd) -> bool) -> bool {
         let mut sockets = self.sockets.iter();
         sockets.all(|accepting| not_readable(accepting.socket.as_fd()))
@@ -152,7 +152,7 @@ mod tests {
         let _listener = socket.listen(&Callers::default()).unwrap();
         let caller = UnixStream::connect(&path).unwrap();
         if getsockopt(&caller, PassRights).is_err() {
-            println!("skipped: this kernel lets whoever connects send descriptors");
+            println!("skipped: this kernel lets callers send descriptors");
             return;
         }
         let descriptors = [caller.as_fd()];

@@ -1,4 +1,4 @@
-//! Notices that the socket is gone, and binds it again.
+//! Detects that the socket was removed or replaced, and binds it again.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -15,10 +15,10 @@ use crate::platform::clock::Clock;
 use crate::platform::systemd;
 use crate::server::BindError;
 
-/// How long binding is tried again. A supervisor can do more after that.
+/// How long binding is retried, before a supervisor has to act.
 const LOST_MAX: Duration = Duration::from_secs(10);
 
-/// How often.
+/// The interval of these attempts.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What to do after an attempt to bind a lost socket.
@@ -32,7 +32,7 @@ enum Step {
     End,
 }
 
-/// Decides by what the attempt came to, so long after the socket was found lost.
+/// Decides by the result of an attempt, and by the time since the loss was detected.
 fn decide(attempt: &Result<(), BindError>, lost_for: Duration) -> Step {
     match attempt {
         Ok(()) => Step::Serve,
@@ -42,7 +42,7 @@ fn decide(attempt: &Result<(), BindError>, lost_for: Duration) -> Step {
 }
 
 impl Socket {
-    /// Returns the paths whose change may mean that the socket is gone.
+    /// Returns the paths whose change may mean that the socket was lost.
     #[must_use]
     pub fn watched(&self) -> Vec<PathBuf> {
         if self.is_inherited() {
@@ -52,12 +52,12 @@ impl Socket {
         vec![self.path.clone(), self.lock_path()]
     }
 
-    /// Looks at its path after each of the `hints`, until `stop` is cancelled. A socket that is gone is
-    /// bound again, open to `callers`; one that was inherited is reported.
+    /// Checks its path after each of the `hints`, until `stop` is cancelled. Binds a lost socket again for
+    /// `callers`; reports the loss of an inherited one.
     ///
     /// # Errors
     ///
-    /// [`BindError::InUse`] if another daemon serves the path by now, [`BindError::Path`] if the
+    /// [`BindError::InUse`] if another daemon serves the path meanwhile, [`BindError::Path`] if the
     /// socket cannot be bound for 10 s.
     pub async fn keep<C: Clock>(
         &mut self,
@@ -68,7 +68,7 @@ impl Socket {
         stop: CancellationToken,
     ) -> Result<(), BindError> {
         loop {
-            // First of all, since the socket can be gone before anything watches it.
+            // Before the first hint, because the socket can be lost before it is watched.
             if self.is_inherited() {
                 self.report_lost(broker);
             } else if !self.is_in_place() {
@@ -84,7 +84,7 @@ impl Socket {
         }
     }
 
-    /// Tries until callers can connect again.
+    /// Retries until callers can connect again.
     async fn restore<C: Clock>(&mut self, callers: &Callers, clock: &C) -> Result<(), BindError> {
         let lost_at = clock.now();
         let mut failed = false;
@@ -107,7 +107,7 @@ impl Socket {
         with_suffix(&self.path, ".lock")
     }
 
-    /// Whether callers find our socket at its path, and other daemons our lock beside it.
+    /// Returns whether our socket and our lock file are at their paths.
     fn is_in_place(&self) -> bool {
         self.ours.is_some() && self.ours == id_at(&self.path) && self.holds_lock()
     }
@@ -118,8 +118,7 @@ impl Socket {
         held.is_some() && held == id_at(&self.lock_path())
     }
 
-    /// Takes the lock and binds the socket again, as far as either is gone, after the same checks as
-    /// at the start.
+    /// Locks and binds again what was lost, after the same checks as at the start.
     fn bind_again(&mut self, callers: &Callers) -> Result<(), BindError> {
         if self.holds_lock() {
             prepare_directory(&self.path, self.shared)?;
@@ -140,7 +139,7 @@ impl Socket {
             .as_ref()
             .map(|added| added.try_send(socket).is_ok());
         if sent != Some(true) {
-            // Only while two sockets were lost within one round of the loop.
+            // Only if two sockets were lost before one was taken.
             self.ours = None;
             let error = std::io::ErrorKind::WouldBlock.into();
             return Err(system_error(&self.path, &error));
@@ -152,11 +151,11 @@ impl Socket {
         Ok(())
     }
 
-    /// The service manager alone can bind its sockets again.
+    /// Reports lost sockets that only the service manager can bind again.
     fn report_lost<C: Clock>(&self, broker: &Broker<C>) {
         let lost = self.inherited.iter().filter(|socket| {
             let there = socket.path.as_deref().and_then(id_at);
-            // At the start it may have been gone already.
+            // At the start it may already have been removed.
             socket.path.is_some() && (there.is_none() || there != socket.id)
         });
         let lost: Vec<String> = lost
@@ -184,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lost_socket_is_retried_for_ten_seconds_and_left_to_another_daemon_at_once() {
+    fn lost_socket_is_retried_for_ten_seconds_and_left_to_another_daemon_immediately() {
         let path = || BindError::Path {
             path: PathBuf::from("/run/x"),
             problem: "no such directory".to_owned(),

@@ -10,30 +10,30 @@ use domo_token_core::fetch_result::FetchError;
 pub(super) fn for_reader(error: FetchError, registration: &Registration) -> FetchError {
     let mut error = with_mistake(error, registration);
     if registration.by_environment {
-        let (FetchError::Denied { message: words, .. }
-        | FetchError::ProxyLogin { message: words }
-        | FetchError::Transient { message: words, .. }) = &mut error;
-        *words = in_variables(words);
+        let (FetchError::Denied { message, .. }
+        | FetchError::ProxyLogin { message }
+        | FetchError::Transient { message, .. }) = &mut error;
+        *message = in_variables(message);
     }
     error
 }
 
 /// Returns the error with the mistake that the rejected secret or login shows, if it shows one.
 fn with_mistake(mut error: FetchError, registration: &Registration) -> FetchError {
-    let (words, what, mistake) = match &mut error {
+    let (message, what, mistake) = match &mut error {
         FetchError::Denied {
             scope_only: false,
-            message: words,
+            message,
             ..
         } => (
-            words,
+            message,
             "client secret",
             registration.credentials.paste_mistake(),
         ),
-        FetchError::ProxyLogin { message: words, .. } => {
+        FetchError::ProxyLogin { message, .. } => {
             let login = registration.proxy_login.as_ref();
             (
-                words,
+                message,
                 "proxy login",
                 login.and_then(ProxyLogin::paste_mistake),
             )
@@ -41,7 +41,7 @@ fn with_mistake(mut error: FetchError, registration: &Registration) -> FetchErro
         FetchError::Denied { .. } | FetchError::Transient { .. } => return error,
     };
     if let Some(mistake) = mistake {
-        *words = format!("{words}; the {what} {}", mistake.advice());
+        *message = format!("{message}; the {what} {}", mistake.advice());
     }
     error
 }

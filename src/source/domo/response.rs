@@ -1,11 +1,11 @@
-//! PURE. What a token endpoint's answer means.
+//! PURE. Classifies the responses of a token endpoint.
 
-mod body;
+mod content_encoding;
 mod error_body;
+mod error_response;
 mod headers;
 mod json;
 mod lifetime;
-mod rejection;
 mod responder;
 mod token;
 
@@ -20,59 +20,50 @@ use crate::connect::Secrets;
 use domo_token_core::fetch_result::{FetchError, Fetched};
 
 #[cfg(test)]
-pub(super) use body::{MAX_CODINGS, MAX_MEMBERS};
-pub(super) use headers::retry_after;
+pub(super) use content_encoding::{MAX_CODINGS, MAX_MEMBERS};
+pub(super) use headers::{ends_with_connection, retry_after};
 #[cfg(test)]
 pub(super) use json::MAX_ITEMS;
 #[cfg(test)]
 pub(super) use lifetime::{EXPIRY_TOLERANCE, LIFETIME_ASSUMED, LIFETIME_MAX};
 use responder::Responder;
 
-/// A whole answer, as HTTP brought it.
+/// A response as HTTP delivered it.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    /// What has come of the body.
+    /// What was received of the body.
     pub(super) body: Zeroizing<Vec<u8>>,
-    /// When its head was read.
+    /// When its head was received.
     pub(super) received: SystemTime,
-    /// Why it is not the whole body.
+    /// Why the body is incomplete.
     pub(super) cut: Option<FetchError>,
 }
 
-/// Returns what an answer to a request for `asked` means. Nothing of `secrets` gets into
-/// messages; `place` names the server.
+/// Returns the token of a response to a request for `asked`, or the error. Messages contain nothing of `secrets`, and
+/// name the server `server_name`.
 pub(super) fn read(
     answer: &Answer,
     asked: &ScopeSet,
     secrets: Secrets<'_>,
-    place: &str,
+    server_name: &str,
 ) -> Result<Fetched, FetchError> {
-    let sender = Responder::new(answer, secrets, place);
+    let responder = Responder::new(answer, secrets, server_name);
     let result = if answer.status == StatusCode::OK {
-        token::read(answer, asked, &sender)
+        token::read(answer, asked, &responder)
     } else {
-        Err(rejection::read(answer, &sender))
+        Err(error_response::read(answer, &responder))
     };
-    result.map_err(|error| with_retry_after(error, answer))
-}
-
-/// Whatever is wrong with an answer: it may ask to be left alone.
-fn with_retry_after(error: FetchError, answer: &Answer) -> FetchError {
-    match error {
-        FetchError::Transient {
-            cause,
-            message: words,
-            retry_after: None,
-        } => FetchError::Transient {
-            cause,
-            message: words,
-            retry_after: retry_after(&answer.headers, answer.received),
-        },
-        FetchError::Transient { .. }
-        | FetchError::Denied { .. }
-        | FetchError::ProxyLogin { .. } => error,
-    }
+    result.map_err(|mut error| {
+        if let FetchError::Transient {
+            retry_after: wait @ None,
+            ..
+        } = &mut error
+        {
+            *wait = retry_after(&answer.headers, answer.received);
+        }
+        error
+    })
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
-//! One request and its answer over a connection of its own.
+//! Sends one request over its own connection, and receives the response.
 
 use std::future::poll_fn;
 use std::pin::pin;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{HeaderMap, TRANSFER_ENCODING};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
@@ -20,28 +19,27 @@ use crate::connect::{
 use crate::platform::clock::{timer_now, wall_now};
 use domo_token_core::fetch_result::{Cause, FetchError};
 
-/// The longest head of an answer, in bytes.
+/// The longest head of a response, in bytes.
 pub(super) const MAX_HEAD: usize = 512 * 1024;
 
-/// The most header lines of an answer.
+/// The most header lines of a response.
 pub(super) const MAX_HEADERS: usize = 1024;
 
-/// Sends `request` to `place` and receives the answer, by `deadline`.
+/// Sends `request` to `server_name` and receives the response, by `deadline`.
 ///
 /// # Errors
 ///
-/// [`FetchError::Transient`] if no head of an answer comes. Where the body breaks off is part of the
-/// answer.
+/// [`FetchError::Transient`] if no head is received. A response can have an incomplete body.
 pub(super) async fn send(
     connection: Connection,
     request: Request<Full<Bytes>>,
-    place: &str,
+    server_name: &str,
     deadline: Instant,
 ) -> Result<Answer, FetchError> {
     let Connection { stream, diagnosis } = connection;
     let context = Context {
         diagnosis,
-        place,
+        server_name,
         deadline,
     };
     let mut http = http1::Builder::new();
@@ -59,8 +57,8 @@ pub(super) async fn send(
     while_driven(connection, work).await
 }
 
-/// Runs `work` on a connection, which does nothing by itself. What ends the connection ends the work, with
-/// the better error.
+/// Runs `work` while polling the connection, which does nothing by itself. If the connection ends, `work` returns the
+/// more specific error.
 async fn while_driven<T>(connection: impl Future, work: impl Future<Output = T>) -> T {
     let (mut connection, mut work) = (pin!(connection), pin!(work));
     let mut is_open = true;
@@ -75,7 +73,7 @@ async fn while_driven<T>(connection: impl Future, work: impl Future<Output = T>)
 
 struct Context<'a> {
     diagnosis: Diagnosis,
-    place: &'a str,
+    server_name: &'a str,
     deadline: Instant,
 }
 
@@ -89,7 +87,7 @@ impl Context<'_> {
         } else {
             self.deadline.min(timer_now() + ERROR_BODY)
         };
-        let until_close = ends_with_connection(&headers, &body);
+        let until_close = response::ends_with_connection(&headers);
         let mut read = Zeroizing::new(Vec::new());
         let result = timeout_at(limit, self.read(body, until_close, &mut read)).await;
         let cut = match result {
@@ -105,7 +103,7 @@ impl Context<'_> {
         }
     }
 
-    /// Appends the body to `read`, as far as it comes.
+    /// Appends the body to `read`, as far as it is received.
     async fn read(
         &self,
         mut body: Incoming,
@@ -115,8 +113,8 @@ impl Context<'_> {
         while let Some(frame) = body.frame().await {
             let frame = match frame {
                 Ok(frame) => frame,
-                // The end of TCP without TLS's own end is the end of such a body: what it holds shows
-                // whether it is complete.
+                // The end of TCP without TLS's own end also ends such a body: its content shows whether it is
+                // complete.
                 Err(error) if until_close && is_closed(&error) => return Ok(()),
                 Err(error) => return Err(self.failure(&error, "")),
             };
@@ -126,95 +124,94 @@ impl Context<'_> {
             let room = MAX_BODY - read.len();
             read.extend_from_slice(data.get(..room).unwrap_or(&data));
             if data.len() > room {
-                let words = format!("the answer is longer than {MAX_BODY} bytes");
-                return Err(FetchError::transient(Cause::Unusable, words));
+                let message = format!("the answer is longer than {MAX_BODY} bytes");
+                return Err(FetchError::transient(Cause::Unusable, message));
             }
         }
         Ok(())
     }
 
     fn late(&self, before: &str, after: &str) -> FetchError {
-        let place = self.place;
-        FetchError::transient(Cause::Timeout, format!("{before} {place} {after}"))
+        let server_name = self.server_name;
+        FetchError::transient(Cause::Timeout, format!("{before} {server_name} {after}"))
     }
 
-    /// What kept a request from getting an answer.
+    /// Returns the error of a request without a response.
     fn without_answer(&self, error: &hyper::Error) -> FetchError {
         self.failure(error, self.diagnosis.hint())
     }
 
-    /// Why a connection failed; `hint` is for a failure that nothing else explains.
+    /// Returns why a connection failed, with `hint` if nothing else explains it.
     fn failure(&self, error: &hyper::Error, hint: &str) -> FetchError {
-        let place = self.place;
+        let server_name = self.server_name;
         if error.is_parse() {
-            let words = unreadable(error, place);
-            return FetchError::transient(Cause::Connect, words);
+            let message = unreadable(error, server_name);
+            return FetchError::transient(Cause::Connect, message);
         }
         if let Some(explained) = self.diagnosis.explain(error) {
             return of_connection(explained);
         }
         let is_end = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
-        let words = if is_end || is_closed(error) {
-            format!("{place} closed the connection before its answer was complete")
+        let message = if is_end || is_closed(error) {
+            format!("{server_name} closed the connection before its answer was complete")
         } else {
-            let words = one_line(&innermost(error));
-            format!("the connection to {place} failed: {words}")
+            let message = one_line(&innermost(error));
+            format!("the connection to {server_name} failed: {message}")
         };
-        FetchError::transient(Cause::Connect, words + hint)
+        FetchError::transient(Cause::Connect, message + hint)
     }
 }
 
-/// Whether only the end of the connection ends the body (RFC 9112 §6.3).
-fn ends_with_connection(headers: &HeaderMap, body: &Incoming) -> bool {
-    !headers.contains_key(TRANSFER_ENCODING) && body.size_hint().exact().is_none()
-}
-
-/// Why the head of an answer can't be read.
-fn unreadable(error: &hyper::Error, place: &str) -> String {
+/// Returns why the head of a response cannot be parsed.
+fn unreadable(error: &hyper::Error, server_name: &str) -> String {
     if error.is_parse_too_large() {
         return format!(
-            "the head of the answer of {place} has more than {MAX_HEAD} bytes or {MAX_HEADERS} header lines"
+            "the head of the answer of {server_name} has more than {MAX_HEAD} bytes or {MAX_HEADERS} header lines"
         );
     }
     if error.is_parse_version_h2() {
-        return format!("{place} does not speak HTTP/1.1, and HTTP/2 is not supported");
+        return format!("{server_name} does not speak HTTP/1.1, and HTTP/2 is not supported");
     }
-    // The library tells the rest apart only by its message.
-    let words = error.to_string();
-    if words.contains("HTTP header") {
+    // Only the library's message distinguishes the rest.
+    let message = error.to_string();
+    if message.contains("HTTP header") {
         return format!(
-            "a header line of the answer of {place} is malformed, which is not supported"
+            "a header line of the answer of {server_name} is malformed, which is not supported"
         );
     }
-    if words.contains("transfer-encoding") {
+    if message.contains("transfer-encoding") {
         return format!(
-            "the Transfer-Encoding of the answer of {place} is malformed, or in HTTP/1.0, which is not supported"
+            "the Transfer-Encoding of the answer of {server_name} is malformed, or in HTTP/1.0, which is not supported"
         );
     }
-    if words.contains("content-length") {
-        return format!("the Content-Length of the answer of {place} is malformed, or two differ");
+    if message.contains("content-length") {
+        return format!(
+            "the Content-Length of the answer of {server_name} is malformed, or two differ"
+        );
     }
-    if words.contains("HTTP version") || words.contains("status") {
-        return format!("{place} does not speak HTTP; check scheme, host and port of the URL");
+    if message.contains("HTTP version") || message.contains("status") {
+        return format!(
+            "{server_name} does not speak HTTP; check scheme, host and port of the URL"
+        );
     }
     format!(
-        "the head of the answer of {place} is malformed: {}",
-        one_line(&words)
+        "the head of the answer of {server_name} is malformed: {}",
+        one_line(&message)
     )
 }
 
-/// What a failed connection means for a request.
+/// Returns the error of a request whose connection failed.
 pub(super) fn of_connection(error: ConnectError) -> FetchError {
-    let words = one_line(&error.message);
+    let message = one_line(&error.message);
     match error.failure {
-        ConnectFailure::ProxyLogin => FetchError::ProxyLogin { message: words },
+        ConnectFailure::ProxyLogin => FetchError::ProxyLogin { message },
         ConnectFailure::Proxy(headers) => FetchError::Transient {
             cause: Cause::Proxy,
-            message: words,
+            message,
             retry_after: response::retry_after(&headers, wall_now()),
         },
-        ConnectFailure::Unreachable => FetchError::transient(Cause::Connect, words),
-        ConnectFailure::TimedOut => FetchError::transient(Cause::Timeout, words),
-        ConnectFailure::Tls => FetchError::transient(Cause::Tls, words),
+        ConnectFailure::Unreachable => FetchError::transient(Cause::Connect, message),
+        ConnectFailure::TimedOut => FetchError::transient(Cause::Timeout, message),
+        ConnectFailure::Tls => FetchError::transient(Cause::Tls, message),
     }
 }

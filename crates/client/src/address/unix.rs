@@ -38,11 +38,11 @@ impl Defaults {
         home: &dyn Fn(u32) -> Option<PathBuf>,
     ) -> Self {
         let runtime = || Path::new("/run/user").join(uid.to_string());
-        // The XDG specification has relative paths ignored.
+        // The XDG specification says to ignore relative paths.
         let absolute = |name| variable(name).filter(|path| path.is_absolute());
         let runtime = absolute("XDG_RUNTIME_DIR").unwrap_or_else(runtime);
         let of_home = || Some(variable("HOME").or_else(|| home(uid))?.join(".config"));
-        // Where the daemon looks for it, too.
+        // As in the daemon.
         let config = || absolute("XDG_CONFIG_HOME").or_else(of_home);
         let own_config = (!is_root).then(config).flatten();
         Self {
@@ -51,10 +51,10 @@ impl Defaults {
         }
     }
 
-    /// The own broker if its config or its socket exists, else the host's. A broker that doesn't
-    /// run is never replaced by the other: they may hold different credentials.
+    /// Returns the user's own broker if its config or its socket exists, else the host's. A broker that does not run is
+    /// never replaced by the other: they may have different credentials.
     pub(super) fn target(&self) -> Target {
-        // A symlink that leads nowhere is a config all the same: an unfinished one.
+        // A dangling symlink is a config, too: an unfinished one.
         let exists = |config: &PathBuf| fs::symlink_metadata(config).is_ok();
         let own_config = self.own_config.clone().filter(exists);
         let use_own = own_config.is_some() || fs::symlink_metadata(&self.own).is_ok();
@@ -75,16 +75,16 @@ impl Defaults {
 }
 
 impl Target {
-    /// Refuses a server that is neither root, nor us, nor the owner of the socket's directory; on
-    /// the default paths the directories above must be root's or ours as well.
+    /// Rejects a server that is neither root, nor this user, nor the owner of the socket's directory. The directories
+    /// above a default path must also belong to root or this user.
     ///
-    /// A user that has no number in this user namespace is none of these. Then the directories'
-    /// modes decide: only their owners may be able to put a socket there.
+    /// A user without a number in this user namespace is none of these. Then the directories' modes decide: only their
+    /// owners may be able to create a socket there.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(crate) fn check(&self, stream: &Stream) -> Result<(), Error> {
         let server = known(stream.server().map_err(|error| self.io(error))?);
         let directory = self.directory();
-        // In this order: a script pays for each question.
+        // In this order, because a script pays for each system call.
         if let Some(uid) = server
             && uid != 0
             && server != us()
@@ -103,7 +103,7 @@ impl Target {
             }
         }
         if server.is_none() {
-            // A symlink in the socket's place, or above it, leads to other directories.
+            // A symlink at the path, or above it, leads to other directories.
             let real = fs::canonicalize(&self.path).map_err(|error| self.io(error))?;
             for above in real.ancestors().skip(1).take(levels) {
                 self.check_directory(above, server)?;
@@ -161,7 +161,7 @@ impl Target {
         }
     }
 
-    /// Elsewhere the kernel isn't asked who serves; the directory's permissions have to do.
+    /// Elsewhere the server is not identified, and the directory's permissions are sufficient.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     pub(crate) fn check(&self, _: &Stream) -> Result<(), Error> {
         let _ = self.is_named();
@@ -175,7 +175,7 @@ impl Target {
         }
     }
 
-    /// Whether what is at the path is no socket, such as its directory.
+    /// Returns whether something else than a socket is at the path, such as a directory.
     pub(super) fn is_something_else(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|found| !found.file_type().is_socket())
     }
@@ -184,7 +184,7 @@ impl Target {
         let shown = self.path.display();
         let closed = self.path.parent();
         let closed = closed.and_then(|parent| fs::metadata(parent).ok());
-        // Its directory's bit to pass through, if that is what is closed.
+        // If the directory denies access, its execute bit.
         let socket = fs::metadata(&self.path).map(|stat| (stat, 0o020));
         let found = socket.ok().or(closed.map(|stat| (stat, 0o010)));
         let (cause, group) = match found {
@@ -216,13 +216,13 @@ impl Target {
     }
 }
 
-/// The home directory of a user of this machine's own.
+/// Returns the home directory of a local user.
 fn home(uid: u32) -> Option<PathBuf> {
     let text = fs::read_to_string("/etc/passwd").ok()?;
     home_in(&text, uid).map(PathBuf::from)
 }
 
-/// The home directory of a user in the text of `/etc/passwd` (passwd(5)).
+/// Returns the home directory of a user in the text of `/etc/passwd` (passwd(5)).
 fn home_in(users: &str, uid: u32) -> Option<&str> {
     let home = users.lines().find_map(|line| {
         let mut fields = line.split(':').skip(2);
@@ -232,15 +232,14 @@ fn home_in(users: &str, uid: u32) -> Option<&str> {
     home.filter(|home| !home.is_empty())
 }
 
-/// Whether a user is root outside of its user namespace as well. In a rootless container, uid 0 is
-/// an ordinary user.
+/// Returns whether a user is root also outside of its user namespace. In a rootless container, uid 0 is an ordinary user.
 fn is_host_root(uid: u32) -> bool {
     // Systems without user namespaces have no such file.
     let map = || fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     uid == 0 && !is_root_mapped(&map())
 }
 
-/// Whether uid 0 is another user outside, by the text of `/proc/self/uid_map` (`user_namespaces(7)`).
+/// Returns whether uid 0 is another user outside, by the text of `/proc/self/uid_map` (`user_namespaces(7)`).
 fn is_root_mapped(uid_map: &str) -> bool {
     uid_map.lines().any(|line| {
         let mut fields = line.split_whitespace();
@@ -248,14 +247,14 @@ fn is_root_mapped(uid_map: &str) -> bool {
     })
 }
 
-/// The name of a group of this machine's own. A directory on the network isn't asked: this crate does
-/// without the system's name services.
+/// Returns the name of a local group. This crate does not use the system's name services, so groups of a network directory
+/// have none.
 fn group_name(id: u32) -> Option<String> {
     let text = fs::read_to_string("/etc/group").unwrap_or_default();
     name_in(&text, id).map(str::to_owned)
 }
 
-/// The name of a group in the text of `/etc/group` (group(5)).
+/// Returns the name of a group in the text of `/etc/group` (group(5)).
 fn name_in(groups: &str, id: u32) -> Option<&str> {
     groups.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -269,8 +268,7 @@ fn us() -> Option<u32> {
     known(rustix::process::geteuid().as_raw())
 }
 
-/// The user, unless it is the overflow uid, which stands for all users that have no number in this
-/// user namespace: two of them are not known to be the same.
+/// Returns the user, unless it is the overflow uid, which stands for all users without a number in this user namespace.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn known(uid: u32) -> Option<u32> {
     (uid == 0 || uid != overflow_uid()).then_some(uid)

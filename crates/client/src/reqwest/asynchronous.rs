@@ -1,10 +1,10 @@
-//! With reqwest's async client.
+//! For reqwest's async client.
 
 use std::sync::Arc;
 
 use reqwest::{RequestBuilder, Response};
 
-use super::{SendError, authorize, is_refusal, wants_csv};
+use super::{SendError, accepts_csv, authorize, rejects_token};
 use crate::error::Error;
 use crate::tokio::Broker;
 use domo_token_protocol::scope::ScopeSet;
@@ -29,11 +29,11 @@ pub struct Authorizer {
 }
 
 impl Authorizer {
-    /// With tokens for exactly these scopes, parted by spaces or commas.
+    /// Returns one with tokens for exactly these scopes, separated by spaces or commas.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidScope`]. The broker isn't asked before the first request.
+    /// [`Error::InvalidScope`]. No token is requested before the first request.
     pub fn new(broker: &Broker, scopes: &str) -> Result<Self, Error> {
         Ok(Self {
             broker: broker.clone(),
@@ -41,22 +41,22 @@ impl Authorizer {
         })
     }
 
-    /// Sends the request, and once more with another token if Domo refuses the first.
+    /// Sends the request, and once more with another token if Domo rejects the first one.
     ///
     /// # Errors
     ///
-    /// [`SendError`]: no token, or no HTTP. An answer of any status is no error.
+    /// [`SendError`]. A response of any status is no error.
     pub async fn send(&self, request: RequestBuilder) -> Result<Response, SendError> {
         let (http, request) = request.build_split();
         let mut request = request?;
         let token = self.broker.token(&self.scopes).await?;
         authorize(request.headers_mut(), &token)?;
-        let (again, csv) = (request.try_clone(), wants_csv(request.headers()));
+        let (again, csv) = (request.try_clone(), accepts_csv(request.headers()));
         let answer = http.execute(request).await?;
-        if !is_refusal(answer.status(), csv) {
+        if !rejects_token(answer.status(), csv) {
             return Ok(answer);
         }
-        // If not for this request, then for the next one.
+        // Also if this request cannot be repeated: the next one needs the other token.
         let (Ok(token), Some(mut request)) = (self.broker.renew(&token).await, again) else {
             return Ok(answer);
         };

@@ -29,7 +29,7 @@ impl Stream {
         connect(path, left).map(Self)
     }
 
-    /// Sends all of it, and waits for `left` at most each time the system takes no more.
+    /// Sends all bytes. Waits for `left` at most each time the system accepts no more.
     pub(crate) fn send(&mut self, bytes: &[u8], left: Duration) -> io::Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -42,14 +42,14 @@ impl Stream {
         Ok(())
     }
 
-    /// Reads what is there, and waits for `left` at most if there is nothing. Zero bytes mean that
-    /// the broker has closed the connection.
+    /// Reads what was received, and waits for `left` at most if that is nothing. Zero bytes mean that the broker has
+    /// disconnected.
     pub(crate) fn receive(&mut self, room: &mut [u8], left: Duration) -> io::Result<usize> {
         let limit = |left| self.0.set_read_timeout(Some(left));
         retry_interrupted(left, limit, || (&self.0).read(room))
     }
 
-    /// Whether there is neither anything to read nor an end. Doesn't wait.
+    /// Returns whether there is nothing to read and the broker has not disconnected. Does not wait.
     pub(crate) fn is_quiet(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         recv(self, &mut [0; 1], flags).is_err_and(|error| error == Errno::WOULDBLOCK)

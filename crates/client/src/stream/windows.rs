@@ -63,15 +63,15 @@ impl Stream {
         Ok(Self { pipe, waiter })
     }
 
-    /// Sends all of it within `left`.
+    /// Sends all bytes within `left`.
     pub(crate) fn send(&mut self, bytes: &[u8], left: Duration) -> io::Result<()> {
         let Self { pipe, waiter } = self;
         let sent = waiter.wait(async { timeout(left, pipe.write_all(bytes)).await? });
         sent.map_err(closed)
     }
 
-    /// Reads what is there, and waits for `left` at most if there is nothing. Zero bytes mean that
-    /// the broker has closed the pipe.
+    /// Reads what was received, and waits for `left` at most if that is nothing. Zero bytes mean that the broker has
+    /// disconnected.
     pub(crate) fn receive(&mut self, room: &mut [u8], left: Duration) -> io::Result<usize> {
         let Self { pipe, waiter } = self;
         let read = waiter.wait(async { timeout(left, pipe.read(room)).await? });

@@ -55,23 +55,15 @@ fn found_here(text: &str) -> Result<Found, IniError> {
     Ok(Found::Read { pair, host })
 }
 
-/// The generator `SplitMix64`: the same files in each run.
-struct Rng(u64);
+/// The same files in each run.
+struct Random(fastrand::Rng);
 
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
+impl Random {
     fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(bound).unwrap()).unwrap()
+        self.0.usize(..bound)
     }
 
-    /// One time in `times`.
+    /// Returns true one time in `times`.
     fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
@@ -150,103 +142,103 @@ const BLANKS: [&str; 12] = [
 ];
 const ENDS: [&str; 8] = ["\n", "\n", "\n", "\n", "\r\n", "\r", "\n\n", " \n"];
 
-/// A value, simple ones more often.
-fn value(chance: &mut Rng) -> String {
-    let count = if chance.once_in(2) {
+/// Returns a value, more often a simple one.
+fn value(random: &mut Random) -> String {
+    let count = if random.once_in(2) {
         1
     } else {
-        chance.below(5)
+        random.below(5)
     };
     let mut text = String::new();
     for _ in 0..count {
-        let known = if chance.once_in(3) { PIECES.len() } else { 2 };
-        text.push_str(chance.pick(&PIECES[..known]));
+        let known = if random.once_in(3) { PIECES.len() } else { 2 };
+        text.push_str(random.pick(&PIECES[..known]));
     }
     text
 }
 
-/// A file whose lines are in any order, indented in any way.
-fn any_file(chance: &mut Rng) -> String {
+/// Returns a file with lines in any order, indented in any way.
+fn any_file(random: &mut Random) -> String {
     let mut text = String::new();
-    if !chance.once_in(8) {
-        text.push_str(chance.pick(&SECTIONS[..5]));
-        text.push_str(chance.pick(&ENDS));
+    if !random.once_in(8) {
+        text.push_str(random.pick(&SECTIONS[..5]));
+        text.push_str(random.pick(&ENDS));
     }
-    for _ in 0..chance.below(9) {
-        text.push_str(chance.pick(&BLANKS));
-        match chance.below(16) {
-            0 | 1 => text.push_str(chance.pick(&SECTIONS)),
+    for _ in 0..random.below(9) {
+        text.push_str(random.pick(&BLANKS));
+        match random.below(16) {
+            0 | 1 => text.push_str(random.pick(&SECTIONS)),
             2 => text.push_str("# comment = x"),
             3 => text.push_str("; [comment]"),
             4 => {}
-            5 => text.push_str(&value(chance)),
+            5 => text.push_str(&value(random)),
             _ => {
-                text.push_str(chance.pick(&KEYS));
-                text.push_str(chance.pick(&SEPARATORS));
-                text.push_str(&value(chance));
+                text.push_str(random.pick(&KEYS));
+                text.push_str(random.pick(&SEPARATORS));
+                text.push_str(&value(random));
             }
         }
-        text.push_str(chance.pick(&ENDS));
+        text.push_str(random.pick(&ENDS));
     }
     text
 }
 
-/// A file as people have it, in which something is unusual.
-fn plausible_file(chance: &mut Rng) -> String {
+/// Returns a plausible file with something unusual in it.
+fn plausible_file(random: &mut Random) -> String {
     let mut lines = vec!["[client_auth]".to_owned()];
-    if chance.once_in(4) {
+    if random.once_in(4) {
         lines.insert(0, "[DEFAULT]".to_owned());
         lines.insert(
             1,
-            format!("id{}{}", chance.pick(&SEPARATORS[..5]), value(chance)),
+            format!("id{}{}", random.pick(&SEPARATORS[..5]), value(random)),
         );
     }
     for key in ["client", "secret", "api_host", "use_https", "note"] {
-        if chance.once_in(12) {
+        if random.once_in(12) {
             continue;
         }
-        let separator = chance.pick(&SEPARATORS[..5]);
-        lines.push(format!("{key}{separator}{}", value(chance)));
-        if chance.once_in(6) {
+        let separator = random.pick(&SEPARATORS[..5]);
+        lines.push(format!("{key}{separator}{}", value(random)));
+        if random.once_in(6) {
             lines.push(format!(
                 "{}{}",
-                chance.pick(&[" ", "\t", "   "]),
-                value(chance)
+                random.pick(&[" ", "\t", "   "]),
+                value(random)
             ));
         }
-        if chance.once_in(8) {
-            lines.push(chance.pick(&["", "# c", "  ; c", "   "]).to_owned());
+        if random.once_in(8) {
+            lines.push(random.pick(&["", "# c", "  ; c", "   "]).to_owned());
         }
     }
-    let end = chance.pick(&ENDS);
+    let end = random.pick(&ENDS);
     lines.join(end) + end
 }
 
-/// The same with some characters changed.
-fn mutated(chance: &mut Rng, text: &str) -> String {
+/// Returns the text with some characters changed.
+fn mutated(random: &mut Random, text: &str) -> String {
     const PUT: [&str; 12] = ["\n", "\r", " ", "[", "]", "=", ":", "%", "(", ")", "#", "x"];
     let mut characters: Vec<String> = text.chars().map(String::from).collect();
-    for _ in 0..chance.below(4) {
-        let at = chance.below(characters.len() + 1);
-        match chance.below(3) {
-            0 => characters.insert(at, chance.pick(&PUT).to_owned()),
+    for _ in 0..random.below(4) {
+        let at = random.below(characters.len() + 1);
+        match random.below(3) {
+            0 => characters.insert(at, random.pick(&PUT).to_owned()),
             _ if at == characters.len() => {}
             1 => drop(characters.remove(at)),
-            _ => characters[at] = chance.pick(&PUT).to_owned(),
+            _ => characters[at] = random.pick(&PUT).to_owned(),
         }
     }
     characters.concat()
 }
 
 fn files(count: usize) -> BTreeMap<String, String> {
-    let mut chance = Rng(7);
+    let mut random = Random(fastrand::Rng::with_seed(7));
     let mut file = |number: usize| {
         let text = match number % 3 {
-            0 => any_file(&mut chance),
-            1 => plausible_file(&mut chance),
+            0 => any_file(&mut random),
+            1 => plausible_file(&mut random),
             _ => {
-                let text = plausible_file(&mut chance);
-                mutated(&mut chance, &text)
+                let text = plausible_file(&mut random);
+                mutated(&mut random, &text)
             }
         };
         (format!("{number:05}.ini"), text)

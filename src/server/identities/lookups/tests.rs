@@ -22,7 +22,7 @@ fn unnamed() -> Identity {
 
 #[track_caller]
 fn wait(lookups: &mut Lookups, uid: u32, now: BootTime) -> watch::Receiver<Ended> {
-    match lookups.ask(key(uid), now) {
+    match lookups.request(key(uid), now) {
         Answer::Wait(answer, _) => answer,
         Answer::Now(found) => panic!("{found:?}"),
     }
@@ -30,7 +30,7 @@ fn wait(lookups: &mut Lookups, uid: u32, now: BootTime) -> watch::Receiver<Ended
 
 #[track_caller]
 fn now(lookups: &mut Lookups, uid: u32, moment: BootTime) -> Found {
-    match lookups.ask(key(uid), moment) {
+    match lookups.request(key(uid), moment) {
         Answer::Now(found) => found,
         Answer::Wait(..) => panic!("uid {uid} waits"),
     }
@@ -93,7 +93,7 @@ fn hanging_lookup_keeps_the_fallback_and_is_not_repeated() {
     assert_eq!(lookups.start(), Some(key(1)));
     lookups.failed(key(1), at(21));
     drop(answer);
-    lookups.left(key(1));
+    lookups.cancel(key(1));
     for moment in [21, 25, 40, 60, 600, 3599] {
         let found = now(&mut lookups, 1, at(moment));
         assert_eq!(*found.identity, named("1"), "after {moment} s");
@@ -112,7 +112,7 @@ fn known_user_goes_before_unknown_ones_that_asked_earlier_and_finds_a_thread() {
         .map(|uid| wait(&mut lookups, uid, at(20)))
         .collect();
     let started: Vec<Key> = std::iter::from_fn(|| lookups.start()).collect();
-    assert_eq!(started.len(), AT_ONCE_UNKNOWN);
+    assert_eq!(started.len(), MAX_RUNNING_UNKNOWN);
     waiting.push(wait(&mut lookups, 1, at(20)));
     assert_eq!(lookups.start(), Some(key(1)));
     assert_eq!(lookups.start(), None);
@@ -128,9 +128,9 @@ fn unknown_users_past_the_bound_are_answered_without_a_lookup() {
     assert!(!found.is_complete);
     drop(waiting);
     for uid in 0..64 {
-        lookups.left(key(uid));
+        lookups.cancel(key(uid));
     }
-    assert_eq!(lookups.start(), None, "nobody waits any more");
+    assert_eq!(lookups.start(), None, "no caller waits any more");
     assert!(lookups.pending.is_empty() && lookups.waiting_unknown.is_empty());
     let _answer = wait(&mut lookups, 64, at(0));
 }

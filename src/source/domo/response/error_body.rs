@@ -1,4 +1,4 @@
-//! The shapes in which servers say what is wrong: OAuth's, Domo's, and those of gateways.
+//! The forms of error bodies: OAuth's, Domo's, and those of gateways.
 
 use hyper::header::HeaderMap;
 
@@ -7,8 +7,8 @@ use super::json::{self, End, Loose, Members};
 use super::responder::Responder;
 use domo_token_core::fetch_result::Cause;
 
-/// The members with texts for people, in the order in which they are shown: OAuth's (RFC 6749 §5.2),
-/// Domo's, problem details (RFC 9457), and what gateways and frameworks have.
+/// The members with messages, in the order in which they are shown: OAuth's (RFC 6749 §5.2), Domo's, problem details'
+/// (RFC 9457), and those of gateways and frameworks.
 const TEXTS: [&str; 13] = [
     "code",
     "error",
@@ -25,21 +25,21 @@ const TEXTS: [&str; 13] = [
     "fault",
 ];
 
-/// How many texts of a body are shown.
+/// The most messages of a body that are shown.
 const MAX_TEXTS: usize = 6;
 
-/// What an answer says about an error.
+/// The error in a response.
 #[derive(Default)]
 pub(super) struct ErrorBody {
     members: Members,
     /// The error in `WWW-Authenticate`.
     challenge: Option<String>,
-    /// What is said for people.
+    /// Its messages.
     texts: Vec<String>,
 }
 
 impl ErrorBody {
-    /// Reads what there is of a body: one that breaks off counts as far as its members are whole.
+    /// Parses a body; of an incomplete one the complete members.
     pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Self {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let mut found = match json::read(body) {
@@ -63,14 +63,14 @@ impl ErrorBody {
         found
     }
 
-    /// Returns OAuth's code of the error.
+    /// Returns OAuth's error code.
     pub(super) fn oauth_code(&self) -> Option<&str> {
         let code = self.members.get("error").text();
         code.filter(|code| is_oauth_code(code))
     }
 
-    fn has_domos_shape(&self) -> bool {
-        // A framework's own page has another kind of "error" beside them.
+    fn has_domos_form(&self) -> bool {
+        // A framework's error has another kind of "error" besides them.
         let status = self.members.get("status");
         let is_status = status.is_number()
             || status
@@ -83,26 +83,21 @@ impl ErrorBody {
 
     /// Returns whether the body is an error of a token endpoint: OAuth's or Domo's.
     pub(super) fn is_rejection(&self) -> bool {
-        self.oauth_code().is_some() || self.has_domos_shape()
+        self.oauth_code().is_some() || self.has_domos_form()
     }
 
-    /// Returns whether the answer has the shape of Domo's.
+    /// Returns whether the response has the form of one of Domo.
     pub(super) fn is_domos(&self) -> bool {
         self.is_rejection() || self.challenge.as_deref().is_some_and(is_oauth_code)
     }
 
-    /// Returns the cause if the error is one that passes by itself.
+    /// Returns the cause if the error is a temporary one.
     pub(super) fn asks_to_retry(&self) -> Option<Cause> {
         let error = self.members.get("error");
-        let code = match error {
-            Loose::Object(error) => error.get("code").text(),
-            Loose::Absent
-            | Loose::Null
-            | Loose::Bool
-            | Loose::Number(_)
-            | Loose::Text(_)
-            | Loose::List(_)
-            | Loose::Deep => error.text(),
+        let code = if let Loose::Object(error) = error {
+            error.get("code").text()
+        } else {
+            error.text()
         };
         let code = code.or(self.members.get("code").text())?;
         let code = code.to_ascii_lowercase().replace([' ', '-'], "_");
@@ -114,12 +109,12 @@ impl ErrorBody {
         }
     }
 
-    /// Returns what the answer says, fit for one line, with the trace id that Domo's support asks for.
-    pub(super) fn text(&self, sender: &Responder<'_>) -> String {
-        let mut text = sender.clean(&self.texts.join(": "));
+    /// Returns the messages as one line, with the trace id that Domo's support asks for.
+    pub(super) fn text(&self, responder: &Responder<'_>) -> String {
+        let mut text = responder.clean(&self.texts.join(": "));
         let toe = self.members.get("toe").text();
         if let Some(toe) = toe.filter(|toe| !toe.is_empty()) {
-            let toe = sender.name(toe);
+            let toe = responder.name(toe);
             text = format!("{text} (toe {toe})");
         }
         text
@@ -133,7 +128,7 @@ fn is_oauth_code(code: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
-/// The texts of an object, and of the objects and lists in it.
+/// Returns the messages of an object, and of the objects and lists in it.
 fn texts_of(members: &Members) -> Vec<String> {
     let mut found = Vec::new();
     for name in TEXTS {

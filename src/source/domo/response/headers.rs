@@ -1,18 +1,21 @@
-//! What an answer's headers say: texts, times, and the error in `WWW-Authenticate`.
+//! Parses headers: `Retry-After`, `Date`, `Age`, `Content-Type`, and the error in `WWW-Authenticate`.
 
 use std::time::{Duration, SystemTime};
 
-use hyper::header::{AGE, DATE, HeaderMap, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{
+    AGE, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, RETRY_AFTER, TRANSFER_ENCODING,
+    WWW_AUTHENTICATE,
+};
 
 use super::lifetime::decimal_seconds;
 
-/// Returns a header's value; one that isn't ASCII counts as absent.
+/// Returns a header's value; one that is not ASCII counts as absent.
 pub(super) fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
 /// Returns `Retry-After` in seconds or as a date (RFC 9110 §10.2.3); anything else counts as absent.
-/// A date counts from the answer's own `Date`, so that a wrong clock here doesn't matter.
+/// A date is relative to the response's own `Date`, so that a wrong local clock does not matter.
 pub(in super::super) fn retry_after(headers: &HeaderMap, received: SystemTime) -> Option<Duration> {
     let text = text_of(headers, &RETRY_AFTER)?.trim();
     if let Some(seconds) = decimal_seconds(text) {
@@ -23,7 +26,7 @@ pub(in super::super) fn retry_after(headers: &HeaderMap, received: SystemTime) -
     Some(until.duration_since(from).unwrap_or_default())
 }
 
-/// Returns the server's time when the answer arrived: its `Date`, and the `Age` that a cache adds.
+/// Returns the server's time when the response was received: its `Date` plus the `Age` that a cache adds.
 pub(super) fn server_time(headers: &HeaderMap) -> Option<SystemTime> {
     date(headers)?.checked_add(age(headers).unwrap_or_default())
 }
@@ -32,13 +35,19 @@ fn date(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(text_of(headers, &DATE)?.trim()).ok()
 }
 
-/// Returns how long the answer has been in a cache (RFC 9111 §5.1).
+/// Returns how long the response has been in a cache (RFC 9111 §5.1).
 pub(super) fn age(headers: &HeaderMap) -> Option<Duration> {
     let text = text_of(headers, &AGE)?.trim();
     decimal_seconds(text).map(Duration::from_secs)
 }
 
-/// Returns the media type in lower case, without parameters, before which a blank may stand for ";".
+/// Returns whether the end of the connection ends the body, so that nothing but the body itself
+/// shows that it is whole (RFC 9112 §6.3).
+pub(in super::super) fn ends_with_connection(headers: &HeaderMap) -> bool {
+    !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING)
+}
+
+/// Returns the media type in lower case without parameters, which a ";" or a blank precedes.
 pub(super) fn media_type(content_type: &str) -> String {
     let mut parts = content_type.trim().split([';', ' ', '\t']);
     parts.next().unwrap_or_default().to_ascii_lowercase()
@@ -83,7 +92,7 @@ fn token(text: &str) -> (String, &str) {
     (token.to_owned(), rest)
 }
 
-/// The text up to the closing quote, and what follows.
+/// Returns the text up to the closing quote, and what follows.
 fn unquoted(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut chars = text.chars();

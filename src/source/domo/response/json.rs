@@ -1,5 +1,5 @@
-//! The members of a JSON object that are read, as far as they have come, in bounded memory. The
-//! parser's own errors may quote the body, so none is passed on.
+//! Parses the known members of a JSON object, even of an incomplete one, in bounded memory. The parser's own errors may
+//! quote the body, so none is returned.
 
 use std::fmt;
 
@@ -29,10 +29,10 @@ const NAMES: [&str; 19] = [
     "faultstring",
 ];
 
-/// How deep lists and objects are read: what is in them, and what is in those.
+/// The depth to which lists and objects are read.
 const DEPTH: u8 = 2;
 
-/// How many items of a list are read. One with more is an error.
+/// The most items of a list. More are an error.
 pub(in super::super) const MAX_ITEMS: usize = 1000;
 
 /// A value of any type.
@@ -46,22 +46,16 @@ pub(super) enum Loose {
     Text(String),
     List(Vec<Loose>),
     Object(Members),
-    /// What is too deep to be read.
+    /// A value that is too deep to be read.
     Deep,
 }
 
 impl Loose {
     pub(super) fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            Self::Absent
-            | Self::Null
-            | Self::Bool
-            | Self::Number(_)
-            | Self::List(_)
-            | Self::Object(_)
-            | Self::Deep => None,
+        if let Self::Text(text) = self {
+            return Some(text);
         }
+        None
     }
 
     pub(super) fn is_number(&self) -> bool {
@@ -85,11 +79,11 @@ impl Loose {
 /// How a text that should be one JSON object ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// It is one.
+    /// It is one, and complete.
     Complete,
     /// Other text follows.
     Trailing,
-    /// It breaks off.
+    /// It is incomplete.
     Early,
     /// It is not JSON, or not an object.
     Invalid,
@@ -128,7 +122,7 @@ impl Members {
     }
 }
 
-/// Reads one JSON object, as far as it goes.
+/// Reads one JSON object, as far as it is complete.
 pub(super) fn read(text: &[u8]) -> (Members, End) {
     let mut members = Members::default();
     if text.trim_ascii_start().first() != Some(&b'{') {
@@ -144,7 +138,7 @@ pub(super) fn read(text: &[u8]) -> (Members, End) {
     (members, end)
 }
 
-/// Reads an object's members into what outlasts an error.
+/// Reads an object's members into a value that is not lost with an error.
 struct Object<'a>(&'a mut Members, u8);
 
 impl<'de> Visitor<'de> for Object<'_> {
@@ -167,7 +161,7 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 }
 
-/// Reads any value whose lists and objects are that deep.
+/// Reads any value, with lists and objects to that depth.
 struct Depth(u8);
 
 impl<'de> DeserializeSeed<'de> for Depth {

@@ -1,4 +1,4 @@
-//! How long a token is valid: by the answer, and by the token itself.
+//! The lifetime of a token: by `expires_in`, and by its own `exp`.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,16 +13,16 @@ use super::json::Loose;
 use domo_token_core::fetch_result::LifetimeSource;
 use domo_token_core::token::MAX_LIFETIME;
 
-/// The lifetime of a token whose answer names none.
+/// The lifetime of a token without `expires_in`.
 pub(in super::super) const LIFETIME_ASSUMED: Duration = Duration::from_secs(300);
 
-/// The longest lifetime that is believed, in seconds: a day.
+/// The longest lifetime that is accepted, in seconds: a day.
 pub(in super::super) const LIFETIME_MAX: u64 = MAX_LIFETIME.as_secs();
 
-/// A token's own expiry counts if it is earlier by more: clocks differ, and times are rounded.
+/// A token's own expiry is used if it is earlier by more than this: clocks differ, and times are rounded.
 pub(in super::super) const EXPIRY_TOLERANCE: Duration = Duration::from_secs(60);
 
-/// Expiry times that are believed, in seconds since 1970: of the years 2020 to 2099.
+/// Plausible expiry times, in seconds since 1970: of the years 2020 to 2099.
 const EXPIRIES: std::ops::Range<u64> = 1_577_836_800..4_102_444_800;
 
 /// Base64url as in a JWT (RFC 7515 §2).
@@ -33,7 +33,7 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Returns the lifetime that `expires_in` names, and how it was derived; nothing if it is nonsense.
+/// Returns the lifetime by `expires_in`, and how it was derived; `None` if the value is invalid.
 pub(super) fn stated(expires_in: &Loose) -> Option<(Duration, LifetimeSource)> {
     let seconds = match expires_in {
         Loose::Absent | Loose::Null => return Some((LIFETIME_ASSUMED, LifetimeSource::Assumed)),
@@ -50,8 +50,8 @@ pub(super) fn stated(expires_in: &Loose) -> Option<(Duration, LifetimeSource)> {
     }
 }
 
-/// Returns how long the token is valid at `server_time` by its own `exp`, if that ends so much
-/// earlier than `lifetime` that it counts.
+/// Returns the time from `server_time` to the token's own `exp`, if that is earlier than `lifetime` by more than
+/// [`EXPIRY_TOLERANCE`].
 pub(super) fn left_by_itself(
     token: &str,
     server_time: SystemTime,
@@ -65,7 +65,7 @@ pub(super) fn left_by_itself(
     (expires < latest).then_some(left)
 }
 
-/// Returns the `exp` of a JWT (RFC 7519 §4.1.4) since 1970, unless no clock can have meant it.
+/// Returns the `exp` of a JWT (RFC 7519 §4.1.4) since 1970, if it is plausible.
 fn expiry(token: &str) -> Option<Duration> {
     #[derive(Deserialize)]
     struct Claims {
@@ -77,7 +77,7 @@ fn expiry(token: &str) -> Option<Duration> {
     };
     let decode = |part: &str| BASE64URL.decode(part).ok().map(Zeroizing::new);
     let (_header, payload, _signature) = (decode(header)?, decode(payload)?, decode(signature)?);
-    // An array of the fields' values would do as well.
+    // serde would also accept an array of the fields' values.
     payload
         .trim_ascii_start()
         .first()
@@ -89,7 +89,7 @@ fn expiry(token: &str) -> Option<Duration> {
         .then(|| Duration::from_secs(seconds))
 }
 
-/// What has a point, an exponent or more than 64 bits comes as a float.
+/// Returns whole seconds. A number with a point, an exponent or more than 64 bits is parsed as a float.
 fn whole_seconds(number: &serde_json::Number) -> Option<u64> {
     let float = || {
         let float = number.as_f64()?;
@@ -101,7 +101,7 @@ fn whole_seconds(number: &serde_json::Number) -> Option<u64> {
     number.as_u64().or_else(float)
 }
 
-/// Digits alone; more of them than 64 bits hold are as many as these hold.
+/// Parses digits; more than 64 bits are the maximum.
 pub(super) fn decimal_seconds(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))

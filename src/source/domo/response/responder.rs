@@ -1,4 +1,4 @@
-//! Who gave an answer, as messages name it: Domo only if the answer has Domo's shape.
+//! The name of a responder in messages: Domo only if the response has Domo's form.
 
 use hyper::header::{CONTENT_TYPE, SERVER};
 
@@ -6,31 +6,31 @@ use super::Answer;
 use super::headers::{media_type, text_of};
 use crate::connect::{Secrets, one_line};
 
-/// The longest name of a server and of a media type that is shown, in characters.
+/// The longest name of a server or media type in messages, in characters.
 const MAX_NAME: usize = 60;
 
-/// The server that gave an answer, or what is on the way to it.
+/// The server that responded, or a proxy on the way to it.
 pub(super) struct Responder<'a> {
     answer: &'a Answer,
     secrets: Secrets<'a>,
-    pub(super) place: &'a str,
+    pub(super) server_name: &'a str,
 }
 
 impl<'a> Responder<'a> {
-    pub(super) fn new(answer: &'a Answer, secrets: Secrets<'a>, place: &'a str) -> Self {
+    pub(super) fn new(answer: &'a Answer, secrets: Secrets<'a>, server_name: &'a str) -> Self {
         Self {
             answer,
             secrets,
-            place,
+            server_name,
         }
     }
 
-    /// Returns the sender and the status of an answer that is Domo's own.
+    /// Returns name and status of a response of Domo.
     pub(super) fn domo(&self) -> String {
         format!("Domo answered {}", self.answer.status.as_u16())
     }
 
-    /// Returns the sender and the status of an answer that anything on the way may have given.
+    /// Returns name and status of a response that anything on the way may have sent.
     pub(super) fn anyone(&self) -> String {
         let content_type = text_of(&self.answer.headers, &CONTENT_TYPE);
         let kind = content_type
@@ -46,17 +46,21 @@ impl<'a> Responder<'a> {
             .collect();
         let status = self.answer.status.as_u16();
         if details.is_empty() {
-            return format!("{} answered {status}", self.place);
+            return format!("{} answered {status}", self.server_name);
         }
-        format!("{} answered {status} ({})", self.place, details.join(", "))
+        format!(
+            "{} answered {status} ({})",
+            self.server_name,
+            details.join(", ")
+        )
     }
 
-    /// Returns a text of the answer as messages show it.
+    /// Returns a text of the response as messages show it.
     pub(super) fn clean(&self, text: &str) -> String {
         one_line(&self.secrets.removed_from(text))
     }
 
-    /// Returns a short text of the answer.
+    /// Returns the same, shortened.
     pub(super) fn name(&self, text: &str) -> String {
         let clean = self.clean(text);
         if clean.chars().count() <= MAX_NAME {

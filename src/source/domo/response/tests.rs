@@ -18,13 +18,13 @@ mod responders;
 mod tokens;
 
 const SECRET: &str = "c4nary-secret";
-const PLACE: &str = "api.domo.example";
+const SERVER_NAME: &str = "api.domo.example";
 
 fn asked() -> ScopeSet {
     ScopeSet::parse("data user").unwrap()
 }
 
-/// A whole answer.
+/// Returns a complete response.
 fn answer(status: u16, headers: &[(&'static str, &str)], body: impl AsRef<[u8]>) -> Answer {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
@@ -39,7 +39,7 @@ fn answer(status: u16, headers: &[(&'static str, &str)], body: impl AsRef<[u8]>)
     }
 }
 
-/// An answer whose connection was closed before its end.
+/// Returns the response with a connection that was closed before its end.
 fn cut(answer: Answer, cause: Cause) -> Answer {
     Answer {
         cut: Some(FetchError::transient(cause, "cut")),
@@ -53,7 +53,7 @@ fn read_with(answer: &Answer, client_secret: &str) -> Result<Fetched, FetchError
         client_secret,
         login,
     };
-    read(answer, &asked(), secrets, PLACE)
+    read(answer, &asked(), secrets, SERVER_NAME)
 }
 
 fn result(answer: &Answer) -> Result<Fetched, FetchError> {
@@ -71,13 +71,9 @@ fn refuse(status: u16, headers: &[(&'static str, &str)], body: impl AsRef<[u8]>)
 #[track_caller]
 fn transient(error: FetchError) -> (Cause, String) {
     match error {
-        FetchError::Transient {
-            cause,
-            message: words,
-            ..
-        } => (cause, words),
-        FetchError::Denied { message: words, .. } | FetchError::ProxyLogin { message: words } => {
-            panic!("denied: {words}")
+        FetchError::Transient { cause, message, .. } => (cause, message),
+        FetchError::Denied { message, .. } | FetchError::ProxyLogin { message } => {
+            panic!("denied: {message}")
         }
     }
 }
@@ -87,20 +83,19 @@ fn denied(error: FetchError) -> (bool, String) {
     match error {
         FetchError::Denied {
             scope_only,
-            message: words,
-        } => (scope_only, words),
-        FetchError::ProxyLogin { message: words }
-        | FetchError::Transient { message: words, .. } => {
-            panic!("not denied: {words}")
+            message,
+        } => (scope_only, message),
+        FetchError::ProxyLogin { message } | FetchError::Transient { message, .. } => {
+            panic!("not denied: {message}")
         }
     }
 }
 
-fn words(error: FetchError) -> String {
+fn message(error: FetchError) -> String {
     match error {
-        FetchError::Denied { message: words, .. }
-        | FetchError::ProxyLogin { message: words }
-        | FetchError::Transient { message: words, .. } => words,
+        FetchError::Denied { message, .. }
+        | FetchError::ProxyLogin { message }
+        | FetchError::Transient { message, .. } => message,
     }
 }
 
@@ -138,10 +133,10 @@ proptest! {
                 let Err(error) = read_with(&answer, secret) else {
                     continue;
                 };
-                let words = words(error);
-                prop_assert!(!words.contains(char::is_control), "{:?}", words);
+                let message = message(error);
+                prop_assert!(!message.contains(char::is_control), "{:?}", message);
                 for form in [secret, &encoded, &login] {
-                    prop_assert!(!words.contains(form), "{}", words);
+                    prop_assert!(!message.contains(form), "{}", message);
                 }
             }
         }

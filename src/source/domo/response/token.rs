@@ -1,4 +1,4 @@
-//! A 200: a token, or what is odd about it.
+//! Reads the token of a 200, or explains what is wrong with the response.
 
 use domo_token_protocol::messages::is_b64token;
 use domo_token_protocol::scope::ScopeSet;
@@ -6,16 +6,16 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::super::MAX_BODY;
-use super::body::{self, Decoded};
+use super::content_encoding::{self, Decoded};
 use super::error_body::ErrorBody;
-use super::headers::{age, media_type, server_time, text_of};
+use super::headers::{age, ends_with_connection, media_type, server_time, text_of};
 use super::json::{self, End, Loose, Members};
 use super::responder::Responder;
 use super::{Answer, lifetime};
 use domo_token_core::fetch_result::{Cause, FetchError, Fetched, LifetimeSource};
 use domo_token_core::token::MAX_TOKEN;
 
-/// The members of which one that comes twice makes the answer unusable.
+/// The members that must not be repeated.
 const READ: [&str; 4] = ["access_token", "expires_in", "scope", "token_type"];
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -24,39 +24,39 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub(super) fn read(
     answer: &Answer,
     asked: &ScopeSet,
-    sender: &Responder<'_>,
+    responder: &Responder<'_>,
 ) -> Result<Fetched, FetchError> {
     let unusable = |problem: String| {
-        let words = format!("{} without a usable token: {problem}", sender.anyone());
-        FetchError::transient(Cause::Unusable, words)
+        let message = format!("{} without a usable token: {problem}", responder.anyone());
+        FetchError::transient(Cause::Unusable, message)
     };
-    check_type(&answer.headers, sender).map_err(unusable)?;
+    check_type(&answer.headers, responder).map_err(unusable)?;
     let cut = answer.cut.as_ref();
     if let Some(cut) = cut.filter(|cut| !may_be_whole(&answer.headers, cut)) {
         return Err(cut.clone());
     }
-    let decoded = body::decode(&answer.headers, &answer.body);
-    check_coding(&decoded, sender)?;
+    let decoded = content_encoding::decode(&answer.headers, &answer.body);
+    check_coding(&decoded, responder)?;
     let (mut members, end) = json::read(decoded.bytes());
     if let Some(cut) = cut.filter(|_| end != End::Complete) {
         return Err(cut.clone());
     }
     let text = members.take("access_token");
     if matches!(text, Loose::Absent) && end == End::Complete {
-        return Err(without_token(answer, decoded.bytes(), sender));
+        return Err(without_token(answer, decoded.bytes(), responder));
     }
     check_json(decoded.bytes(), end, &members).map_err(unusable)?;
     let text = access_token(text).map_err(unusable)?;
-    check_kind(members.get("token_type"), sender).map_err(unusable)?;
+    check_kind(members.get("token_type"), responder).map_err(unusable)?;
     let granted = granted(members.get("scope"), asked).ok_or_else(|| {
         unusable(format!(
             "its scope is {}, not a list of scopes",
-            shown(members.get("scope"), sender)
+            shown(members.get("scope"), responder)
         ))
     })?;
     let expires_in = members.get("expires_in");
     let (lifetime, source) = lifetime::stated(expires_in).ok_or_else(|| {
-        let shown = shown(expires_in, sender);
+        let shown = shown(expires_in, responder);
         unusable(format!(
             "its expires_in is {shown}, not a positive whole number of seconds"
         ))
@@ -108,13 +108,10 @@ fn by_own_expiry(fetched: Fetched, answer: &Answer) -> Result<Fetched, String> {
         };
         return Err(format!("the token has expired by its own exp; {hint}"));
     }
-    let stated = match fetched.lifetime_source {
-        LifetimeSource::Capped { stated } => stated,
-        LifetimeSource::Stated
-        | LifetimeSource::Unchecked
-        | LifetimeSource::Assumed
-        | LifetimeSource::OwnExpiry { .. } => fetched.lifetime,
-    };
+    let mut stated = fetched.lifetime;
+    if let LifetimeSource::Capped { stated: uncapped } = fetched.lifetime_source {
+        stated = uncapped;
+    }
     Ok(Fetched {
         lifetime: left,
         lifetime_source: LifetimeSource::OwnExpiry { stated },
@@ -122,17 +119,20 @@ fn by_own_expiry(fetched: Fetched, answer: &Answer) -> Result<Fetched, String> {
     })
 }
 
-/// Whether a body that ended with its connection may be whole although the end was not announced.
+/// Returns whether a body that ended with its connection may be complete although TLS's own end is missing.
 fn may_be_whole(headers: &HeaderMap, cut: &FetchError) -> bool {
-    let is_closed = match cut {
-        FetchError::Transient { cause, .. } => matches!(cause, Cause::Connect | Cause::Tls),
-        FetchError::Denied { .. } | FetchError::ProxyLogin { .. } => false,
-    };
-    is_closed && body::ends_with_connection(headers)
+    let is_closed = matches!(
+        cut,
+        FetchError::Transient {
+            cause: Cause::Connect | Cause::Tls,
+            ..
+        }
+    );
+    is_closed && ends_with_connection(headers)
 }
 
-/// Checks that a 200 says that its body is JSON (RFC 6749 §5.1), or says nothing.
-fn check_type(headers: &HeaderMap, sender: &Responder<'_>) -> Result<(), String> {
+/// Checks that `Content-Type` is JSON (RFC 6749 §5.1) or absent.
+fn check_type(headers: &HeaderMap, responder: &Responder<'_>) -> Result<(), String> {
     let Some(named) = text_of(headers, &CONTENT_TYPE) else {
         return Ok(());
     };
@@ -148,40 +148,40 @@ fn check_type(headers: &HeaderMap, sender: &Responder<'_>) -> Result<(), String>
     if kinds.iter().any(|kind| kind.contains("html")) {
         return Err("it is a web page, perhaps a login page; check token_url".to_owned());
     }
-    let named = sender.name(named);
+    let named = responder.name(named);
     Err(format!(
         "its Content-Type is \"{named}\", not application/json"
     ))
 }
 
 /// Checks that the body was decoded in full.
-fn check_coding(decoded: &Decoded<'_>, sender: &Responder<'_>) -> Result<(), FetchError> {
-    let place = sender.place;
-    let (cause, words) = match &decoded.end {
-        body::End::Whole => return Ok(()),
-        body::End::Cut => (
+fn check_coding(decoded: &Decoded<'_>, responder: &Responder<'_>) -> Result<(), FetchError> {
+    let server_name = responder.server_name;
+    let (cause, message) = match &decoded.end {
+        content_encoding::End::Whole => return Ok(()),
+        content_encoding::End::Cut => (
             Cause::Connect,
-            format!("the compressed answer of {place} breaks off"),
+            format!("the compressed answer of {server_name} breaks off"),
         ),
-        body::End::TooLong => (
+        content_encoding::End::TooLong => (
             Cause::Unusable,
-            format!("the answer of {place} is longer than {MAX_BODY} bytes when decoded"),
+            format!("the answer of {server_name} is longer than {MAX_BODY} bytes when decoded"),
         ),
-        body::End::Corrupt => (
+        content_encoding::End::Corrupt => (
             Cause::Unusable,
             format!(
-                "the answer of {place} can't be decoded: its body is not what its Content-Encoding says"
+                "the answer of {server_name} can't be decoded: its body is not what its Content-Encoding says"
             ),
         ),
-        body::End::Unsupported(name) => {
-            let name = sender.name(name);
-            let words = format!(
-                "the answer of {place} can't be decoded: Content-Encoding \"{name}\" is not supported, only gzip and deflate"
+        content_encoding::End::Unsupported(name) => {
+            let name = responder.name(name);
+            let message = format!(
+                "the answer of {server_name} can't be decoded: Content-Encoding \"{name}\" is not supported, only gzip and deflate"
             );
-            (Cause::Unusable, words)
+            (Cause::Unusable, message)
         }
     };
-    Err(FetchError::transient(cause, words))
+    Err(FetchError::transient(cause, message))
 }
 
 /// Checks that the body is one JSON object with each member that is read once.
@@ -199,7 +199,7 @@ fn check_json(body: &[u8], end: End, members: &Members) -> Result<(), String> {
     Err(problem.to_owned())
 }
 
-/// What is wrong with a body that is no JSON object.
+/// Returns the problem of a body that is no JSON object.
 fn not_json(body: &[u8]) -> &'static str {
     let is_wide = match body.first_chunk() {
         Some([0xff, 0xfe] | [0xfe, 0xff] | [0, _] | [_, 0]) => true,
@@ -224,25 +224,25 @@ fn not_json(body: &[u8]) -> &'static str {
     }
 }
 
-/// A complete JSON object without `access_token`: perhaps an error with the wrong status.
-fn without_token(answer: &Answer, body: &[u8], sender: &Responder<'_>) -> FetchError {
+/// Returns the error of a complete JSON object without `access_token`: perhaps an error with the wrong status.
+fn without_token(answer: &Answer, body: &[u8], responder: &Responder<'_>) -> FetchError {
     let error = ErrorBody::read(&answer.headers, body);
     let who = if error.is_domos() {
-        sender.domo()
+        responder.domo()
     } else {
-        sender.anyone()
+        responder.anyone()
     };
-    let text = error.text(sender);
-    let words = if text.is_empty() {
+    let text = error.text(responder);
+    let message = if text.is_empty() {
         format!("{who} without a token: the JSON has no access_token; check token_url")
     } else {
         format!("{who} without a token: {text}")
     };
     let cause = error.asks_to_retry().unwrap_or(Cause::Unusable);
-    FetchError::transient(cause, words)
+    FetchError::transient(cause, message)
 }
 
-/// The token, if it is one (RFC 6750 §2.1).
+/// Returns the token, if it is one (RFC 6750 §2.1).
 fn access_token(value: Loose) -> Result<SecretString, String> {
     let kind = value.kind();
     let Loose::Text(text) = value else {
@@ -261,20 +261,18 @@ fn access_token(value: Loose) -> Result<SecretString, String> {
     }
 }
 
-fn check_kind(token_type: &Loose, sender: &Responder<'_>) -> Result<(), String> {
-    let is_bearer = match token_type {
-        Loose::Absent | Loose::Null => true,
-        Loose::Text(kind) => kind.eq_ignore_ascii_case("bearer"),
-        Loose::Bool | Loose::Number(_) | Loose::List(_) | Loose::Object(_) | Loose::Deep => false,
-    };
-    if is_bearer {
+fn check_kind(token_type: &Loose, responder: &Responder<'_>) -> Result<(), String> {
+    let kind = token_type.text();
+    if matches!(token_type, Loose::Absent | Loose::Null)
+        || kind.is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"))
+    {
         return Ok(());
     }
-    let shown = shown(token_type, sender);
+    let shown = shown(token_type, responder);
     Err(format!("its token_type is {shown}, not \"bearer\""))
 }
 
-/// The scopes granted; absent means as asked (RFC 6749 §5.1).
+/// Returns the granted scopes: by default the requested ones (RFC 6749 §5.1).
 fn granted(scope: &Loose, asked: &ScopeSet) -> Option<ScopeSet> {
     match scope {
         Loose::Absent | Loose::Null => Some(asked.clone()),
@@ -288,16 +286,13 @@ fn granted(scope: &Loose, asked: &ScopeSet) -> Option<ScopeSet> {
     }
 }
 
-/// A member's value as a message names it.
-fn shown(value: &Loose, sender: &Responder<'_>) -> String {
-    match value {
-        Loose::Text(text) => format!("the text \"{}\"", sender.name(text)),
-        Loose::Number(number) => number.to_string(),
-        Loose::Absent
-        | Loose::Null
-        | Loose::Bool
-        | Loose::List(_)
-        | Loose::Object(_)
-        | Loose::Deep => value.kind().to_owned(),
+/// Returns a member's value for a message.
+fn shown(value: &Loose, responder: &Responder<'_>) -> String {
+    if let Loose::Number(number) = value {
+        return number.to_string();
     }
+    value.text().map_or_else(
+        || value.kind().to_owned(),
+        |text| format!("the text \"{}\"", responder.name(text)),
+    )
 }

@@ -123,13 +123,13 @@ fn token_expired_by_its_jwt_is_transient_and_a_cache_is_suggested() {
             "from a cache on the way (it has an Age)",
         ),
     ] {
-        let (cause, words) = read(exp, headers);
+        let (cause, message) = read(exp, headers);
         assert_eq!(cause, Cause::Unusable);
         assert!(
-            words.contains("the token has expired by its own exp"),
-            "{words}"
+            message.contains("the token has expired by its own exp"),
+            "{message}"
         );
-        assert!(words.contains(hint), "{words}");
+        assert!(message.contains(hint), "{message}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is a rejection, and what is worth another try.
+//! What is a rejection, and what is transient.
 
 use super::*;
 
@@ -111,8 +111,8 @@ fn rejection_that_asks_to_retry_later_is_transient() {
         ] {
             let body = format!(r#"{{"error":"{code}","error_description":"later"}}"#);
             let error = refuse(status, &[], body);
-            let words = format!("Domo answered {status}: {code}: later");
-            assert_eq!(transient(error), (cause, words));
+            let message = format!("Domo answered {status}: {code}: later");
+            assert_eq!(transient(error), (cause, message));
         }
         for body in [
             r#"{"error":"invalid_client"}"#,
@@ -167,22 +167,22 @@ fn compressed_rejection_is_parsed_like_a_plain_one() {
     let scope = gzip(r#"{"error":"invalid_scope","error_description":"no dta"}"#);
     let domo = gzip(r#"{"status":401,"message":"Bad client credentials","toe":"A-B-C"}"#);
     for headers in [&coded[..], &[]] {
-        let (scope_only, words) = denied(refuse(400, headers, &scope));
+        let (scope_only, message) = denied(refuse(400, headers, &scope));
         assert_eq!(
-            (scope_only, &*words),
+            (scope_only, &*message),
             (true, "Domo answered 400: invalid_scope: no dta")
         );
-        let (_, words) = denied(refuse(401, headers, &domo));
+        let (_, message) = denied(refuse(401, headers, &domo));
         assert_eq!(
-            words,
+            message,
             "Domo answered 401: Bad client credentials (toe A-B-C)"
         );
     }
-    let (cause, words) = transient(refuse(400, &[("content-encoding", "zstd")], "x"));
+    let (cause, message) = transient(refuse(400, &[("content-encoding", "zstd")], "x"));
     assert_eq!(cause, Cause::Unusable);
     assert!(
-        words.contains("Content-Encoding \"zstd\" is not supported"),
-        "{words}"
+        message.contains("Content-Encoding \"zstd\" is not supported"),
+        "{message}"
     );
     assert!(transient(refuse(503, &coded, "<html>")).1.contains("503"));
 }
@@ -194,18 +194,18 @@ fn partial_error_body_is_used_as_far_as_its_members_are_complete() {
         let long = [("content-length", "9999")];
         result(&cut(answer(status, &long, body), Cause::Connect)).unwrap_err()
     };
-    let (scope_only, words) = denied(of(400, scope.as_bytes()));
+    let (scope_only, message) = denied(of(400, scope.as_bytes()));
     assert_eq!(
-        (scope_only, &*words),
+        (scope_only, &*message),
         (true, "Domo answered 400: invalid_scope: no dta")
     );
-    let (scope_only, words) = denied(of(400, &scope.as_bytes()[..scope.len() - 4]));
+    let (scope_only, message) = denied(of(400, &scope.as_bytes()[..scope.len() - 4]));
     assert_eq!(
-        (scope_only, &*words),
+        (scope_only, &*message),
         (true, "Domo answered 400: invalid_scope")
     );
-    let (_, words) = denied(of(400, format!("{scope}<!-- scanned -->").as_bytes()));
-    assert!(words.ends_with("no dta"), "{words}");
+    let (_, message) = denied(of(400, format!("{scope}<!-- scanned -->").as_bytes()));
+    assert!(message.ends_with("no dta"), "{message}");
     let compressed = gzip(format!("{scope}{}", " ".repeat(5000)));
     let coded = [("content-encoding", "gzip")];
     let part = &compressed[..compressed.len() - 8];

@@ -1,4 +1,4 @@
-//! Who is named, what is passed on, and what to do about it.
+//! The responder, its message and the hint in errors.
 
 use super::*;
 
@@ -97,7 +97,7 @@ const SENDERS: &[Case] = &[
 #[test]
 fn domo_is_named_only_for_an_answer_of_its_shape() {
     for (status, headers, body, shown) in SENDERS {
-        assert_eq!(words(refuse(*status, headers, body)), *shown);
+        assert_eq!(message(refuse(*status, headers, body)), *shown);
     }
 }
 
@@ -182,11 +182,11 @@ const HINTS: &[Hint] = &[
 #[test]
 fn message_has_the_hint_that_fits_the_status() {
     for (status, headers, body, parts) in HINTS {
-        let words = words(refuse(*status, headers, body));
+        let message = message(refuse(*status, headers, body));
         for part in parts {
-            assert!(words.contains(part), "{part}: {words}");
+            assert!(message.contains(part), "{part}: {message}");
         }
-        assert!(!words.contains("a proxy or gateway"), "{words}");
+        assert!(!message.contains("a proxy or gateway"), "{message}");
     }
 }
 
@@ -199,14 +199,14 @@ fn message_contains_no_secret_and_no_line_break() {
             c4nary%2Dsecret and {basic}","toe":"c4nary-secret"}}"#
     )
     .replace("\n            ", " ");
-    let (_, words) = denied(refuse(401, &[("server", "c4nary-secret\t\u{e9}")], &body));
+    let (_, message) = denied(refuse(401, &[("server", "c4nary-secret\t\u{e9}")], &body));
     let (_, named) = transient(refuse(503, &[("server", "c4nary-secret v1")], "no"));
-    for words in [words, named] {
+    for message in [message, named] {
         for secret in [SECRET, "c4nary", &hex, &basic, "%2Dsecret"] {
-            assert!(!words.contains(secret), "{words}");
+            assert!(!message.contains(secret), "{message}");
         }
-        assert!(!words.chars().any(char::is_control), "{words:?}");
-        assert!(words.contains("[redacted]"), "{words}");
+        assert!(!message.chars().any(char::is_control), "{message:?}");
+        assert!(message.contains("[redacted]"), "{message}");
     }
     let turned = "{\"error\":\"a\u{202e}b\u{2066}c\u{200f}d\"}";
     assert!(denied(refuse(401, &[], turned)).1.ends_with("a b c d"));
@@ -214,10 +214,10 @@ fn message_contains_no_secret_and_no_line_break() {
         r#"{{"error":"invalid_x","message":"{}"}}"#,
         "word ".repeat(10_000)
     );
-    let (_, words) = denied(refuse(400, &[], long));
+    let (_, message) = denied(refuse(400, &[], long));
     assert!(
-        words.chars().count() <= crate::connect::MAX_WORDS + 30,
-        "{words}"
+        message.chars().count() <= crate::connect::MAX_TEXT + 30,
+        "{message}"
     );
 }
 
@@ -233,9 +233,9 @@ fn login_that_a_proxy_sends_back_in_place_of_domo_is_redacted() {
     };
     let body = r#"{"message":"alice:pwCANARY99x is not allowed, c4nary-secret"}"#;
     let answer = answer(403, &[("server", "pwCANARY99x")], body);
-    let words = words(read(&answer, &asked(), secrets, PLACE).unwrap_err());
+    let message = message(read(&answer, &asked(), secrets, SERVER_NAME).unwrap_err());
     assert!(
-        words.contains("(server [redacted]): [redacted] is not allowed, [redacted]"),
-        "{words}"
+        message.contains("(server [redacted]): [redacted] is not allowed, [redacted]"),
+        "{message}"
     );
 }

@@ -1,4 +1,4 @@
-//! A 200: a token, or a message that names what is odd.
+//! A 200: a token, or an error that names the problem.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn documented_token_response_is_parsed() {
     assert_eq!(fetched.granted, asked());
 }
 
-/// Members beside a good token, and what is odd about them.
+/// Members besides a valid token, and their problem.
 const ODD_MEMBERS: &[(&str, &str)] = &[
     ("\"x\":\0", "a NUL byte in it"),
     (r#""access_token":"def""#, "has \"access_token\" twice"),
@@ -52,7 +52,7 @@ const ODD_MEMBERS: &[(&str, &str)] = &[
     ),
 ];
 
-/// What stands in the place of a token, and what is odd about it.
+/// Values of `access_token`, and their problem.
 const ODD_TOKENS: &[(&str, &str)] = &[
     ("null", "its access_token is null"),
     ("12", "its access_token is a number"),
@@ -65,7 +65,7 @@ const ODD_TOKENS: &[(&str, &str)] = &[
     (r#""a\u0000""#, "characters that no token has"),
 ];
 
-/// Bodies that are no JSON object with a token, and what is odd about them.
+/// Bodies that are no JSON object with a token, and their problem.
 const ODD_BODIES: &[(&str, &str)] = &[
     ("", "the body is empty"),
     (" \n", "the body is empty"),
@@ -120,12 +120,12 @@ fn body_without_a_usable_token_is_transient_and_the_message_names_what_is_odd() 
         ("[".repeat(100_000).into(), "not a JSON object"),
     ];
     for (body, odd) in bodies.chain(tokens).chain(members).chain(others) {
-        let (cause, words) = transient(token(&body).unwrap_err());
-        assert_eq!(cause, Cause::Unusable, "{words}");
-        assert!(words.contains(odd), "{odd}: {words}");
+        let (cause, message) = transient(token(&body).unwrap_err());
+        assert_eq!(cause, Cause::Unusable, "{message}");
+        assert!(message.contains(odd), "{odd}: {message}");
         assert!(
-            words.starts_with("api.domo.example answered 200 without a "),
-            "{words}"
+            message.starts_with("api.domo.example answered 200 without a "),
+            "{message}"
         );
     }
     let longest = token_of(&format!("\"{}\"", "a".repeat(MAX_TOKEN)));
@@ -139,13 +139,13 @@ fn token_that_is_no_b64token_is_unusable_and_not_shown() {
         "=", "==", "a=b", "a\\\\b", "{a}", "#a",
     ] {
         let body = format!(r#"{{"access_token":"{text}"}}"#);
-        let (cause, words) = transient(token(body).unwrap_err());
+        let (cause, message) = transient(token(body).unwrap_err());
         assert_eq!(cause, Cause::Unusable, "{text}");
         assert!(
-            words.contains("characters that no token has"),
-            "{text}: {words}"
+            message.contains("characters that no token has"),
+            "{text}: {message}"
         );
-        assert!(!words.contains(text), "{words}");
+        assert!(!message.contains(text), "{message}");
     }
     for text in ["a", "eyJh.e30.c2ln", "a-._~+/Z9", "YQ==", "a="] {
         let body = format!(r#"{{"access_token":"{text}"}}"#);
@@ -190,10 +190,10 @@ fn content_type_must_be_json_and_is_named_if_it_is_not() {
         ("jsonp", "\"jsonp\""),
         ("c4nary-secret", "\"[redacted]\""),
     ] {
-        let (cause, words) = transient(of(other).unwrap_err());
+        let (cause, message) = transient(of(other).unwrap_err());
         assert_eq!(cause, Cause::Unusable);
-        assert!(words.contains(named), "{words}");
-        assert!(!words.contains(SECRET), "{words}");
+        assert!(message.contains(named), "{message}");
+        assert!(!message.contains(SECRET), "{message}");
     }
 }
 
@@ -209,9 +209,9 @@ fn token_type_is_case_insensitive() {
 #[test]
 fn scope_that_was_not_granted_is_a_rejection_that_names_it() {
     let error = token(r#"{"access_token":"abc","scope":"data workflow"}"#).unwrap_err();
-    let (scope_only, words) = denied(error);
+    let (scope_only, message) = denied(error);
     assert!(scope_only);
-    assert!(words.contains("\"user\""), "{words}");
+    assert!(message.contains("\"user\""), "{message}");
     assert!(token(r#"{"access_token":"abc","scope":["user","data"]}"#).is_ok());
     let empty = token(r#"{"access_token":"abc","scope":""}"#).unwrap();
     assert_eq!(empty.granted, asked(), "as if it were absent");
@@ -298,9 +298,9 @@ fn compressed_token_response_is_parsed_like_a_plain_one() {
             "longer than 1048576 bytes",
         ),
     ] {
-        let (found, words) = coded(coding, body);
-        assert_eq!(found, cause, "{words}");
-        assert!(words.contains(named), "{words}");
+        let (found, message) = coded(coding, body);
+        assert_eq!(found, cause, "{message}");
+        assert!(message.contains(named), "{message}");
     }
 }
 

@@ -1,17 +1,17 @@
-//! A body without its content codings: within its bound, and as far as it goes.
+//! Removes content codings such as gzip from a body, within the bound and as far as it is complete.
 
 use std::io::{self, Read};
 
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
-use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use zeroize::Zeroizing;
 
 use super::super::MAX_BODY;
 
-/// How many codings a body may have on top of each other.
+/// The most nested codings of a body.
 pub(in super::super) const MAX_CODINGS: usize = 4;
 
-/// How many members a gzip file may have; each takes time, however short it is.
+/// The most members of a gzip file; each takes time even if it is short.
 pub(in super::super) const MAX_MEMBERS: usize = 16;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
@@ -24,7 +24,7 @@ pub(super) struct Decoded<'a> {
 }
 
 impl Decoded<'_> {
-    /// Returns as much as could be decoded.
+    /// Returns what could be decoded.
     pub(super) fn bytes(&self) -> &[u8] {
         self.plain.as_ref().map_or(self.received, |bytes| bytes)
     }
@@ -34,11 +34,11 @@ impl Decoded<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Whole,
-    /// The compressed body breaks off.
+    /// The compressed body is incomplete.
     Cut,
     /// It is longer than [`MAX_BODY`].
     TooLong,
-    /// The body is not what `Content-Encoding` says.
+    /// The body does not match `Content-Encoding`.
     Corrupt,
     /// A coding that is not supported.
     Unsupported(String),
@@ -51,8 +51,8 @@ enum Coding {
     Deflate,
 }
 
-/// Returns the body without the codings that `Content-Encoding` names, and without gzip where a
-/// proxy has removed that header. A body that is JSON as it came has none, whatever the header says.
+/// Returns the body without the codings of `Content-Encoding`, and without gzip if a proxy has removed that header. A body
+/// that is JSON has none, whatever the header says.
 pub(super) fn decode<'a>(headers: &HeaderMap, body: &'a [u8]) -> Decoded<'a> {
     let mut result = Decoded {
         received: body,
@@ -78,7 +78,7 @@ pub(super) fn decode<'a>(headers: &HeaderMap, body: &'a [u8]) -> Decoded<'a> {
         let Some(coding) = codings.pop().or(unnamed) else {
             break;
         };
-        // A proxy may have decoded one of them and left the header.
+        // A proxy may have decoded one of them and kept the header.
         if is_json(bytes) {
             continue;
         }
@@ -94,13 +94,7 @@ pub(super) fn decode<'a>(headers: &HeaderMap, body: &'a [u8]) -> Decoded<'a> {
     result
 }
 
-/// Returns whether the end of the connection ends the body, so that nothing but the body itself
-/// shows that it is whole (RFC 9112 §6.3).
-pub(super) fn ends_with_connection(headers: &HeaderMap) -> bool {
-    !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING)
-}
-
-/// The codings in the order in which they were applied, or the one that is not supported.
+/// Returns the codings in the order in which they were applied, or the first that is not supported.
 fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, String> {
     let mut codings = Vec::new();
     for value in headers.get_all(CONTENT_ENCODING) {
@@ -126,7 +120,7 @@ fn is_json(bytes: &[u8]) -> bool {
     first == Some(&b'{') && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
 }
 
-/// All members of a gzip file (RFC 1952 §2.2).
+/// Decodes all members of a gzip file (RFC 1952 §2.2).
 fn gunzip(bytes: &[u8]) -> (Zeroizing<Vec<u8>>, End) {
     let mut plain = Zeroizing::new(Vec::new());
     let mut rest = bytes;
@@ -144,7 +138,7 @@ fn gunzip(bytes: &[u8]) -> (Zeroizing<Vec<u8>>, End) {
     (plain, End::Corrupt)
 }
 
-/// Deflate with the zlib header that it has by the standard, or without, as some servers send it.
+/// Decodes deflate with the zlib header of the standard, or without it, as some servers send it.
 fn inflate(bytes: &[u8]) -> (Zeroizing<Vec<u8>>, End) {
     let mut plain = Zeroizing::new(Vec::new());
     let end = if has_zlib_header(bytes) {
@@ -155,7 +149,7 @@ fn inflate(bytes: &[u8]) -> (Zeroizing<Vec<u8>>, End) {
     (plain, end)
 }
 
-/// Whether this starts as RFC 1950 §2.2 has it.
+/// Returns whether this starts with a header of RFC 1950 §2.2.
 fn has_zlib_header(bytes: &[u8]) -> bool {
     let Some([method, flags]) = bytes.first_chunk() else {
         return false;
@@ -164,7 +158,7 @@ fn has_zlib_header(bytes: &[u8]) -> bool {
     method & 0x0f == 8 && check % 31 == 0
 }
 
-/// Adds what the decoder gives, up to the bound.
+/// Appends the decoder's output, up to the bound.
 fn read_all(mut decoder: impl Read, plain: &mut Zeroizing<Vec<u8>>) -> End {
     let mut chunk = Zeroizing::new([0; 4096]);
     loop {

@@ -1,17 +1,17 @@
-//! An answer that isn't a 200: rejected, or worth another try.
+//! Classifies responses with another status than 200: rejected, or transient.
 
 use std::time::Duration;
 
 use hyper::StatusCode;
 
 use super::Answer;
-use super::body::{self, End};
+use super::content_encoding::{self, End};
 use super::error_body::ErrorBody;
 use super::headers::retry_after;
 use super::responder::Responder;
 use domo_token_core::fetch_result::{Cause, FetchError};
 
-/// What servers answer to plain HTTP on their port for TLS: nginx, Apache, Go and Tomcat.
+/// What servers respond to plain HTTP on their port for TLS: nginx, Apache, Go and Tomcat.
 const PLAIN_HTTP: [&str; 4] = [
     "plain http request was sent to https port",
     "speaking plain http to an ssl-enabled server port",
@@ -19,26 +19,26 @@ const PLAIN_HTTP: [&str; 4] = [
     "combination of host and port requires tls",
 ];
 
-/// As much of a page is looked at.
+/// How much of a page is searched for these, in bytes.
 const MAX_PAGE: usize = 4096;
 
-/// Returns what an answer means that isn't a 200.
-pub(super) fn read(answer: &Answer, sender: &Responder<'_>) -> FetchError {
-    let decoded = body::decode(&answer.headers, &answer.body);
+/// Returns the error of a response with another status than 200.
+pub(super) fn read(answer: &Answer, responder: &Responder<'_>) -> FetchError {
+    let decoded = content_encoding::decode(&answer.headers, &answer.body);
     let error = ErrorBody::read(&answer.headers, decoded.bytes());
     let hint = hint(answer.status, decoded.bytes());
-    let words = words(answer.status, &error, &decoded.end, hint, sender);
+    let message = message(answer.status, &error, &decoded.end, hint, responder);
     let wait = retry_after(&answer.headers, answer.received);
     if is_denied(answer.status, &error, wait) {
         let scope_only = error.oauth_code() == Some("invalid_scope");
         return FetchError::Denied {
             scope_only,
-            message: words,
+            message,
         };
     }
     FetchError::Transient {
         cause: cause(answer.status, &error, wait),
-        message: words,
+        message,
         retry_after: wait,
     }
 }
@@ -67,7 +67,7 @@ fn cause(status: StatusCode, error: &ErrorBody, wait: Option<Duration>) -> Cause
     }
 }
 
-/// Returns what to do about that status, which Domo or a proxy may have sent.
+/// Returns what to do about that status of Domo or a proxy.
 fn hint(status: StatusCode, body: &[u8]) -> Option<&'static str> {
     match status.as_u16() {
         400 | 497 if is_about_plain_http(body) => {
@@ -95,41 +95,41 @@ fn hint(status: StatusCode, body: &[u8]) -> Option<&'static str> {
 fn is_about_plain_http(body: &[u8]) -> bool {
     let page = body.get(..MAX_PAGE).unwrap_or(body);
     let page = String::from_utf8_lossy(page).to_ascii_lowercase();
-    PLAIN_HTTP.iter().any(|words| page.contains(words))
+    PLAIN_HTTP.iter().any(|message| page.contains(message))
 }
 
-/// Who answered what, and what to do about it.
-fn words(
+/// Returns the responder, its message, and what to do.
+fn message(
     status: StatusCode,
     error: &ErrorBody,
     end: &End,
     hint: Option<&str>,
-    sender: &Responder<'_>,
+    responder: &Responder<'_>,
 ) -> String {
     let is_domos = error.is_domos();
-    let mut words = if is_domos {
-        sender.domo()
+    let mut message = if is_domos {
+        responder.domo()
     } else {
-        sender.anyone()
+        responder.anyone()
     };
-    let mut text = error.text(sender);
+    let mut text = error.text(responder);
     if let End::Unsupported(coding) = end {
-        let coding = sender.name(coding);
+        let coding = responder.name(coding);
         text = format!("its Content-Encoding \"{coding}\" is not supported");
     }
     if !text.is_empty() {
-        words.push_str(": ");
-        words.push_str(text.trim_start());
+        message.push_str(": ");
+        message.push_str(text.trim_start());
     }
     match hint {
         Some(hint) => {
-            words.push_str("; ");
-            words.push_str(hint);
+            message.push_str("; ");
+            message.push_str(hint);
         }
         None if text.is_empty() && !is_domos && status.as_u16() >= 400 => {
-            words.push_str(": a proxy or gateway on the way?");
+            message.push_str(": a proxy or gateway on the way?");
         }
         None => {}
     }
-    words
+    message
 }
