@@ -13,7 +13,8 @@ use domo_token_client::clock::wall_now;
 use domo_token_client::{self as client, BootTime, Error, ScopeSet};
 use domo_token_protocol::messages::{BrokerStatus, Explanation, ScopeState, ScopeStatus};
 
-use crate::args::{Color, Status};
+use crate::args::Status;
+use crate::command_line::Color;
 use crate::connect::connect;
 use crate::error::CliError;
 use crate::exit_code::{CONFIG, TEMPORARY, USAGE};
