@@ -14,8 +14,8 @@ use domo_token_protocol::messages::Renew;
 use domo_token_stdout::help_columns;
 
 use crate::command_line::{
-    Color, CommandLine, Common, CompletionsArgs, ExecArgs, Format, GetArgs, Shell, StatusArgs,
-    TokenArgs, VERBS, WatchArgs,
+    CommandLine, Common, CompletionsArgs, ExecArgs, Format, GetArgs, Shell, StatusArgs, TokenArgs,
+    VERBS, WatchArgs,
 };
 
 pub(crate) use exec_line::ExecInstead;
@@ -39,7 +39,7 @@ pub(crate) enum Command {
     },
     Exec(Exec),
     Watch(Watch),
-    Status(Status),
+    Status(StatusArgs),
     /// The socket.
     Metrics(Option<PathBuf>),
     Completions(Shell),
@@ -90,18 +90,6 @@ pub(crate) struct Watch {
     /// The file to keep the token in; else each goes to standard output.
     pub(crate) to: Option<PathBuf>,
     pub(crate) mode: u32,
-}
-
-/// `domo-token status`
-#[derive(Debug, PartialEq)]
-pub(crate) struct Status {
-    pub(crate) socket: Option<PathBuf>,
-    pub(crate) quiet: bool,
-    pub(crate) json: bool,
-    pub(crate) watch: bool,
-    pub(crate) color: Color,
-    /// Each word a scope set; none: all.
-    pub(crate) scopes: Vec<String>,
 }
 
 /// What ends the program before a command runs.
@@ -310,18 +298,12 @@ impl Line {
     }
 
     fn into_status(self) -> Result<Command, Stop> {
-        let (args, _) = self.parse::<StatusArgs>()?;
+        let (mut args, _) = self.parse::<StatusArgs>()?;
         if args.metrics {
             return Ok(Command::Metrics(args.common.socket));
         }
-        Ok(Command::Status(Status {
-            socket: args.common.socket,
-            quiet: args.quiet,
-            json: args.json,
-            watch: args.watch,
-            color: args.common.color,
-            scopes: words(args.scopes, args.command)?,
-        }))
+        args.scopes = words(args.scopes, std::mem::take(&mut args.command))?;
+        Ok(Command::Status(args))
     }
 
     fn into_get(self) -> Result<Command, Stop> {

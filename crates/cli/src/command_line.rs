@@ -103,7 +103,7 @@ pub(crate) enum Verb {
     Version(Common),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, PartialEq, Args)]
 pub(crate) struct Common {
     /// Socket of the broker, a path or unix:///PATH [default: $DOMO_TOKEN_SOCKET, else the user's own,
     /// $XDG_RUNTIME_DIR/domo-token/broker.sock, if that or ~/.config/domo-token/config.toml exists, else
@@ -194,7 +194,7 @@ pub(crate) struct WatchArgs {
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
-#[derive(Debug, Args)]
+#[derive(Debug, PartialEq, Args)]
 pub(crate) struct StatusArgs {
     /// Print nothing; the exit code is the state
     #[arg(short, long, conflicts_with_all = ["json", "watch"])]

@@ -3,7 +3,7 @@ use std::time::Duration;
 use domo_token_protocol::messages::Renew;
 
 use super::*;
-use crate::command_line::SCOPES;
+use crate::command_line::{Color, SCOPES};
 
 fn read(words: &str) -> Result<Command, String> {
     let words = words.split_whitespace().map(OsString::from);
@@ -266,13 +266,17 @@ fn explanation_is_text_or_json() {
 
 #[test]
 fn status_and_help_are_read() {
-    let status = Status {
-        socket: None,
+    let status = StatusArgs {
         quiet: true,
         json: false,
         watch: false,
-        color: Color::Auto,
+        metrics: false,
+        common: Common {
+            socket: None,
+            color: Color::Auto,
+        },
         scopes: vec!["data".to_owned(), "user".to_owned()],
+        command: Vec::new(),
     };
     assert_eq!(read("status -q data user"), Ok(Command::Status(status)));
     assert_eq!(
