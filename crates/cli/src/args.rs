@@ -278,23 +278,33 @@ impl Line {
         suggestions::of_unknown(syntax, self.verb, matches.as_ref()).into()
     }
 
-    /// Returns what `help` and `--help` print.
+    /// Returns what `help`, `--help` and `-h` print.
     fn help(&self) -> Stop {
         let mut definition = CommandLine::command().term_width(help_columns());
-        let is_word = |word: &&OsString| !word.as_encoded_bytes().starts_with(b"-");
-        let rest = self.arguments.iter();
-        // The verb help has no options.
-        let rest = rest.filter(|argument| self.verb != Some("help") || is_word(argument));
-        let words = ["domo-token"]
-            .into_iter()
-            .chain(self.verb)
-            .map(OsString::from);
-        let found = definition.try_get_matches_from_mut(words.chain(rest.cloned()));
-        match found {
-            Err(error) if error.kind() == ErrorKind::DisplayHelp => Stop::Print(error.to_string()),
-            Err(error) => format!("{}; see domo-token --help", one_line(&error)).into(),
-            Ok(_) => Stop::Print(definition.render_long_help().to_string()),
-        }
+        definition.build();
+        let is_word = |word: &&str| !word.starts_with('-');
+        let mut arguments = self
+            .arguments
+            .iter()
+            .filter_map(|argument| argument.to_str());
+        let is_short = self.verb != Some("help") && arguments.clone().all(|word| word != "--help");
+        let topic = match self.verb {
+            Some("help") => arguments.find(is_word),
+            verb => verb,
+        };
+        let command = match topic {
+            None => Some(&mut definition),
+            Some(name) => definition.find_subcommand_mut(name),
+        };
+        let help = match command {
+            Some(command) if is_short => command.render_help(),
+            Some(command) => command.render_long_help(),
+            None => {
+                let topic = topic.unwrap_or_default();
+                return format!("no help on \"{topic}\", but on {}", VERBS.join(", ")).into();
+            }
+        };
+        Stop::Print(help.to_string())
     }
 
     fn into_status(self) -> Result<Command, Stop> {

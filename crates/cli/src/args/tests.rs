@@ -183,7 +183,7 @@ fn wrong_arguments_are_named_in_the_error() {
         ("completions", "bash"),
         ("completions csh", "bash"),
         ("completions bash zsh", "help completions"),
-        ("help nosuch", "domo-token --help"),
+        ("help nosuch", "status"),
         ("version data", "help version"),
         ("check", "domo-tokend check"),
         ("login", "credentials"),
@@ -294,6 +294,7 @@ fn status_and_help_are_read() {
             "{help}"
         );
     }
+    assert!(printed("data -h").len() < printed("data --help").len());
     for words in ["--version", "version", "status -V data"] {
         let version = concat!("domo-token ", env!("CARGO_PKG_VERSION"), "\n");
         assert_eq!(printed(words), version, "{words}");
