@@ -223,18 +223,15 @@ pub(super) fn of_unknown(name: &str, verb: Option<&str>, matches: Option<&ArgMat
         return format!("unexpected argument \"{name}\"; see domo-token help {verb}");
     }
     let definition = CommandLine::command();
-    let has_it = |verb: &&clap::Command| {
-        let mut options = verb.get_arguments();
-        options.any(|option| {
-            option
-                .get_long()
-                .is_some_and(|long| name.strip_prefix("--") == Some(long))
-                || option.get_short().is_some_and(|short| {
-                    name.strip_prefix('-')
-                        .is_some_and(|rest| rest.chars().eq([short]))
-                })
-        })
+    let is_it = |option: &clap::Arg| {
+        let long = option.get_long().map(|long| format!("--{long}"));
+        let short = option.get_short().map(|short| format!("-{short}"));
+        [long, short]
+            .iter()
+            .flatten()
+            .any(|spelling| spelling == name)
     };
+    let has_it = |verb: &&clap::Command| verb.get_arguments().any(is_it);
     let others: Vec<&str> = definition
         .get_subcommands()
         .filter(has_it)
