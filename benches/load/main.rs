@@ -17,35 +17,50 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lexopt::{Arg, Parser, ValueExt};
+use clap::Parser;
 
 use report::Row;
 
-/// What is measured, and how much.
+/// Measures each performance row against its lower bound.
+#[derive(Parser)]
 pub(crate) struct Plan {
-    /// Rounds; each measures everything once.
+    /// Rounds, in each of which everything is measured once
+    #[arg(long, default_value_t = 15)]
     pub(crate) rounds: usize,
-    /// The duration of the load by many connections.
-    pub(crate) span: Duration,
-    /// How long an idle daemon is observed.
+    /// Seconds that an idle daemon is observed
+    #[arg(long, default_value = "60", value_parser = seconds)]
     pub(crate) idle: Duration,
-    /// The helper, linked statically.
+    /// Helper that is linked statically
+    #[arg(long)]
     pub(crate) static_helper: Option<PathBuf>,
-    /// All rows if empty.
+    /// Rows to measure [default: all]
     rows: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
     json: bool,
+    /// Replace the table in this document
+    #[arg(long)]
     write: Option<PathBuf>,
+    /// Request a token this often from the broker at the socket: for counting instructions
+    #[arg(long, num_args = 2, value_names = ["CALLS", "SOCKET"])]
+    ask: Option<Vec<String>>,
+    /// Run a soak test for so many seconds
+    #[arg(long, value_parser = seconds)]
+    soak: Option<Duration>,
+    /// Passed by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
-enum Task {
-    Measure(Plan),
-    /// Sends that many requests to this socket, for counting their cost.
-    Ask(u32, PathBuf),
-    Soak(soak::Plan),
+fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_secs)
 }
+
+/// How long the load of a row lasts.
+pub(crate) const SPAN: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    match read_arguments().map_err(io::Error::other).and_then(run) {
+    match run(Plan::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -55,14 +70,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(task: Task) -> io::Result<bool> {
-    match task {
-        Task::Measure(plan) => measure(&plan),
-        Task::Ask(calls, socket) => {
-            let broker = domo_token_client::Broker::connect_to(socket);
-            rows::ask(&broker.map_err(io::Error::other)?, calls).map(|()| true)
-        }
-        Task::Soak(plan) => soak::run(&plan),
+fn run(plan: Plan) -> io::Result<bool> {
+    if let Some([calls, socket]) = plan.ask.as_deref() {
+        let broker = domo_token_client::Broker::connect_to(socket).map_err(io::Error::other)?;
+        let calls = calls.parse().map_err(io::Error::other)?;
+        return rows::ask(&broker, calls).map(|()| true);
+    }
+    match plan.soak {
+        Some(span) => soak::run(&soak::Plan {
+            span,
+            write: plan.write,
+        }),
+        None => measure(&plan),
     }
 }
 
@@ -84,45 +103,6 @@ fn measure(plan: &Plan) -> io::Result<bool> {
         report::write(path, &rows, &machine, plan.rounds)?;
     }
     Ok(report::all_hold(&rows))
-}
-
-fn read_arguments() -> Result<Task, lexopt::Error> {
-    let mut plan = Plan {
-        rounds: 15,
-        span: Duration::from_millis(500),
-        idle: Duration::from_secs(60),
-        static_helper: None,
-        rows: Vec::new(),
-        json: false,
-        write: None,
-    };
-    let mut soak = None;
-    let mut parser = Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            // Cargo passes it.
-            Arg::Long("bench") => {}
-            Arg::Long("json") => plan.json = true,
-            Arg::Long("rounds") => plan.rounds = parser.value()?.parse()?,
-            Arg::Long("idle") => plan.idle = Duration::from_secs(parser.value()?.parse()?),
-            Arg::Long("static-helper") => plan.static_helper = Some(parser.value()?.into()),
-            Arg::Long("write") => plan.write = Some(parser.value()?.into()),
-            Arg::Long("ask") => {
-                let calls = parser.value()?.parse()?;
-                return Ok(Task::Ask(calls, parser.value()?.into()));
-            }
-            Arg::Long("soak") => soak = Some(Duration::from_secs(parser.value()?.parse()?)),
-            Arg::Value(row) => plan.rows.push(row.string()?),
-            Arg::Long(_) | Arg::Short(_) => return Err(argument.unexpected()),
-        }
-    }
-    Ok(match soak {
-        Some(span) => Task::Soak(soak::Plan {
-            span,
-            write: plan.write,
-        }),
-        None => Task::Measure(plan),
-    })
 }
 
 fn print(text: &str) -> io::Result<()> {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use domo_token_protocol::greeting::{GREETING, HELLO};
 
-use crate::Plan;
 use crate::caller::{Caller, Connections};
 use crate::figures::{Rounds, now, quantile, timed};
 use crate::machine::{CALLER_CORE, SERVER_CORE, pin, processor_time};
 use crate::report::{Bar, Row};
 use crate::stand::{Floors, Stand};
+use crate::{Plan, SPAN};
 
 const HOUR: Duration = Duration::from_secs(3599);
 
@@ -63,8 +63,8 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
     pin(CALLER_CORE);
     let (mut rate, mut work) = (Rounds::default(), Rounds::default());
     for _round in 0..plan.rounds {
-        let (ours, our_work) = load(&broker, &floors, stand.daemon.pid(), plan.span)?;
-        let (floor, floor_work) = load(&raw, &floors, epoll.pid(), plan.span)?;
+        let (ours, our_work) = load(&broker, &floors, stand.daemon.pid(), SPAN)?;
+        let (floor, floor_work) = load(&raw, &floors, epoll.pid(), SPAN)?;
         rate.push(ours / floor);
         work.push(our_work / floor_work);
     }

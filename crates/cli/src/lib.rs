@@ -6,12 +6,9 @@ mod shell_quote;
 mod stderr;
 #[cfg(unix)]
 mod signals;
-#[doc(hidden)]
-pub mod options;
-#[doc(hidden)]
-pub mod usage;
+mod option_values;
+mod command_line;
 mod args;
-mod help;
 mod completions;
 mod connect_advice;
 mod error;
@@ -27,13 +24,19 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use domo_token_stdout::help_columns;
+use clap::CommandFactory;
 
 use args::{Command, Get};
 use error::CliError;
 use exit_code::USAGE;
-use options::Verb;
 use stdout::print;
+
+/// Returns the definition of the command line, for the man page.
+#[doc(hidden)]
+#[must_use]
+pub fn definition() -> clap::Command {
+    command_line::CommandLine::command()
+}
 
 /// Runs `domo-token` with this process's arguments and returns its exit code.
 #[must_use]
@@ -44,10 +47,13 @@ pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(error::exit_on_panic));
     #[cfg(unix)]
     signals::end_first_process();
-    let mut arguments = std::env::args_os().skip(1).peekable();
-    if arguments.peek().is_none() {
-        // If standard error is closed, the exit code remains.
-        let _ = io::stderr().write_all(help::of(Verb::Get, help_columns()).as_bytes());
+    let arguments = std::env::args_os().skip(1);
+    if arguments.len() == 0 {
+        let help = args::parse(["--help".into()], None);
+        if let Ok(Command::Print(text)) = help {
+            // If standard error is closed, the exit code remains.
+            let _ = io::stderr().write_all(text.as_bytes());
+        }
         return ExitCode::from(USAGE);
     }
     let client = std::env::var_os("DOMO_TOKEN_CLIENT");
@@ -83,10 +89,7 @@ fn run(command: Command) -> Result<u8, CliError> {
         Command::Status(args) => status::run(&args),
         Command::Metrics(socket) => metrics(socket.as_deref()),
         Command::Completions(shell) => print(completions::of(shell).as_bytes()),
-        Command::Help(verb) => print(help::of(verb, help_columns()).as_bytes()),
-        Command::Version => {
-            print(concat!("domo-token ", env!("CARGO_PKG_VERSION"), "\n").as_bytes())
-        }
+        Command::Print(text) => print(text.as_bytes()),
     }
 }
 

@@ -10,7 +10,8 @@ use domo_token_protocol::messages::{Explanation, RefusalKind};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::args::{Format, Get};
+use crate::args::Get;
+use crate::command_line::Format;
 
 /// Characters that PowerShell reads as a single quote.
 const POWERSHELL_QUOTES: [char; 5] = ['\'', '\u{2018}', '\u{2019}', '\u{201a}', '\u{201b}'];

@@ -2,9 +2,12 @@
 
 use std::fmt::Write;
 
-use super::{all_spellings, spellings, taking_a_word, verb_names, words};
-use crate::options::{self, OptionUsage, Value, Verb};
-use crate::usage::VERBS;
+use clap::Command;
+
+use super::{
+    all_spellings, first_words, is_file, offered, options, spellings, taking_a_word, verbs, words,
+};
+use crate::command_line::VERBS;
 
 const START: &str = r#"# source <(domo-token completions bash)
 _domo_token() {
@@ -40,45 +43,46 @@ complete -F _domo_token domo-token
 "#;
 
 // Writing to a string can't fail.
-pub(super) fn script() -> String {
+pub(super) fn script(definition: &Command) -> String {
     let mut text = START.to_owned();
-    let values = all_spellings(taking_a_word(), "|");
+    let valued = taking_a_word(definition);
+    let takers = all_spellings(valued.iter().copied(), "|");
     let skip = "[ \"${COMP_WORDS[at+1]}\" != = ] || at=$((at + 1)); at=$((at + 1))";
-    let verbs = verb_names().join("|");
-    let _ = writeln!(text, "            {values}) {skip} ;;");
+    let names = VERBS.join("|");
+    let _ = writeln!(text, "            {takers}) {skip} ;;");
     let _ = writeln!(
         text,
-        "            {verbs}) verb=${{verb:-${{COMP_WORDS[at]}}}} ;;"
+        "            {names}) verb=${{verb:-${{COMP_WORDS[at]}}}} ;;"
     );
     text.push_str(MIDDLE);
-    let is_file = |option: &&OptionUsage| matches!(option.value, Value::File(_));
-    for option in taking_a_word() {
-        if let Value::OneOf(_, offered) = option.value {
-            let (names, offered) = (spellings(option).join("|"), offered.join(" "));
+    for option in &valued {
+        let (names, offered) = (spellings(option).join("|"), offered(option).join(" "));
+        if !offered.is_empty() {
             let _ = writeln!(text, "        {names}) words=\"{offered}\" ;;");
         }
     }
-    let files = all_spellings(taking_a_word().filter(is_file), "|");
+    let files = valued.iter().copied().filter(|option| is_file(option));
     let _ = writeln!(
         text,
-        "        {files}) compopt -o default 2>/dev/null; return ;;"
+        "        {}) compopt -o default 2>/dev/null; return ;;",
+        all_spellings(files, "|")
     );
-    let _ = writeln!(text, "        {values}) return ;;");
+    let _ = writeln!(text, "        {takers}) return ;;");
     text.push_str("        *) case $verb:$word in\n");
-    for usage in VERBS {
-        let name = usage.name;
-        let options = all_spellings(options::options(usage.verb), " ");
-        let words = words(usage.verb).join(" ");
-        let dashes = if usage.verb == Verb::Exec { " --" } else { "" };
+    for verb in verbs(definition) {
+        let name = verb.get_name();
+        let options = all_spellings(options(verb), " ");
+        let words = words(verb).join(" ");
+        let dashes = if name == "exec" { " --" } else { "" };
         let _ = writeln!(
             text,
             "            {name}:-*) words=\"{options}{dashes}\" ;;"
         );
         let _ = writeln!(text, "            {name}:*) words=\"{words}{dashes}\" ;;");
     }
-    let options = all_spellings(options::options(Verb::Get), " ");
-    let start = [verb_names(), options::SCOPES.to_vec()].concat().join(" ");
+    let options = all_spellings(options(definition), " ");
     let _ = writeln!(text, "            :-*) words=\"{options}\" ;;");
+    let start = first_words();
     let _ = writeln!(text, "            *) words=\"{start}\" ;;\n        esac ;;");
     text.push_str(END);
     text

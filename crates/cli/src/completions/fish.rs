@@ -2,9 +2,13 @@
 
 use std::fmt::Write;
 
-use super::{all_spellings, brief, taking_a_word, verb_names, words};
-use crate::options::{self, OptionUsage, SCOPES, Value, Verb};
-use crate::usage::VERBS;
+use clap::{Arg, Command};
+
+use super::{
+    all_spellings, brief, first_words, is_file, offered, options, takes_a_word, taking_a_word,
+    verbs, words,
+};
+use crate::command_line::VERBS;
 
 const START: &str = r"# domo-token completions fish | source
 function __domo_token_is
@@ -37,49 +41,46 @@ complete -c domo-token -n '__domo_token_is command' -a '(__domo_token_command)'
 ";
 
 // Writing to a string can't fail.
-pub(super) fn script() -> String {
+pub(super) fn script(definition: &Command) -> String {
     let mut text = START.to_owned();
-    let values = all_spellings(taking_a_word(), " ");
+    let values = all_spellings(taking_a_word(definition), " ");
     let _ = writeln!(
         text,
         "            case {values}\n                set -e words[1]"
     );
     text.push_str(END);
-    let start = [verb_names(), SCOPES.to_vec()].concat().join(" ");
-    let is_none = "-n '__domo_token_is none'";
-    let _ = writeln!(text, "complete -c domo-token {is_none} -a '{start}'");
-    let others: Vec<&str> = verb_names().into_iter().filter(|v| *v != "get").collect();
-    let others = others.join(" ");
-    for usage in VERBS {
+    let start = first_words();
+    let _ = writeln!(
+        text,
+        "complete -c domo-token -n '__domo_token_is none' -a '{start}'"
+    );
+    let others = VERBS.join(" ").replace("get ", "");
+    for verb in verbs(definition) {
         // What isn't another verb's is a first scope.
-        let condition = if usage.verb == Verb::Get {
-            format!("-n 'not __domo_token_is command {others}'")
-        } else {
-            format!("-n '__domo_token_is {}'", usage.name)
+        let condition = match verb.get_name() {
+            "get" => format!("-n 'not __domo_token_is command {others}'"),
+            name => format!("-n '__domo_token_is {name}'"),
         };
-        for option in options::options(usage.verb) {
-            let _ = writeln!(
-                text,
-                "complete -c domo-token {condition} {}",
-                spec(option, usage.verb)
-            );
+        for option in options(verb) {
+            let _ = writeln!(text, "complete -c domo-token {condition} {}", spec(option));
         }
-        let words = words(usage.verb).join(" ");
+        let words = words(verb).join(" ");
         let _ = writeln!(text, "complete -c domo-token {condition} -a '{words}'");
     }
     text
 }
 
-fn spec(option: &OptionUsage, verb: Verb) -> String {
-    let short = option
-        .short
-        .map_or(String::new(), |short| format!("-s {short} "));
-    let value = match option.value {
-        Value::Nothing | Value::Maybe(_) => String::new(),
-        Value::Text(_) => " -x".to_owned(),
-        Value::File(_) => " -r -F".to_owned(),
-        Value::OneOf(_, offered) => format!(" -x -a '{}'", offered.join(" ")),
+fn spec(option: &Arg) -> String {
+    let short = option.get_short();
+    let short = short.map_or(String::new(), |short| format!("-s {short} "));
+    let offered = offered(option).join(" ");
+    let value = match (takes_a_word(option), is_file(option)) {
+        (false, _) => String::new(),
+        (true, true) => " -r -F".to_owned(),
+        (true, false) if offered.is_empty() => " -x".to_owned(),
+        (true, false) => format!(" -x -a '{offered}'"),
     };
-    let about = brief(option, verb).replace('\'', "\\'");
-    format!("{short}-l {}{value} -d '{about}'", option.long)
+    let about = brief(option).replace('\'', "\\'");
+    let long = option.get_long().unwrap_or_default();
+    format!("{short}-l {long}{value} -d '{about}'")
 }

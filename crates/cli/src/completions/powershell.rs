@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use super::{spellings, taking_a_word, verb_names, words};
-use crate::options::{self, SCOPES, Value, Verb};
-use crate::usage::VERBS;
+use clap::Command;
+
+use super::{offered, options, spellings, taking_a_word, verbs, words};
+use crate::command_line::{SCOPES, VERBS};
 
 const START: &str = r"# domo-token completions powershell | Out-String | Invoke-Expression
 Register-ArgumentCompleter -Native -CommandName domo-token -ScriptBlock {
@@ -33,34 +34,38 @@ const END: &str = r#"    $verb = ''
 "#;
 
 // Writing to a string can't fail.
-pub(super) fn script() -> String {
+pub(super) fn script(definition: &Command) -> String {
     let mut text = START.to_owned();
-    let start = [verb_names(), SCOPES.to_vec()].concat();
+    let start = [&VERBS[..], SCOPES].concat();
     let _ = writeln!(text, "    $start = {}", list(&start));
-    let takes: Vec<String> = taking_a_word().flat_map(spellings).collect();
+    let valued = taking_a_word(definition);
+    let takes: Vec<String> = valued.iter().flat_map(|option| spellings(option)).collect();
     let _ = writeln!(text, "    $takes = {}", list(&takes));
     text.push_str("    $values = @{\n");
-    for option in taking_a_word() {
-        if let Value::OneOf(_, offered) = option.value {
+    for option in valued {
+        let offered = offered(option);
+        if !offered.is_empty() {
             for name in spellings(option) {
-                let _ = writeln!(text, "        '{name}' = {}", list(offered));
+                let _ = writeln!(text, "        '{name}' = {}", list(&offered));
             }
         }
     }
     text.push_str("    }\n    $words = @{\n");
-    for usage in VERBS {
-        let words = words(usage.verb);
-        let _ = writeln!(text, "        '{}' = {}", usage.name, list(&words));
+    for verb in verbs(definition) {
+        let _ = writeln!(
+            text,
+            "        '{}' = {}",
+            verb.get_name(),
+            list(&words(verb))
+        );
     }
     text.push_str("    }\n    $options = @{\n");
-    for usage in VERBS {
-        let all: Vec<String> = options::options(usage.verb).flat_map(spellings).collect();
-        let all = if usage.verb == Verb::Exec {
-            [all, vec!["--".to_owned()]].concat()
-        } else {
-            all
-        };
-        let _ = writeln!(text, "        '{}' = {}", usage.name, list(&all));
+    for verb in verbs(definition) {
+        let mut all: Vec<String> = options(verb).flat_map(spellings).collect();
+        if verb.get_name() == "exec" {
+            all.push("--".to_owned());
+        }
+        let _ = writeln!(text, "        '{}' = {}", verb.get_name(), list(&all));
     }
     text.push_str("    }\n");
     text.push_str(END);

@@ -2,9 +2,13 @@
 
 use std::fmt::Write;
 
-use super::{all_spellings, brief, spellings, taking_a_word, verb_names, words};
-use crate::options::{self, OptionUsage, SCOPES, Value, Verb};
-use crate::usage::VERBS;
+use clap::{Arg, Command};
+
+use super::{
+    all_spellings, brief, first_words, is_file, offered, options, spellings, taking_a_word, verbs,
+    words,
+};
+use crate::command_line::SCOPES;
 
 const START: &str = r"#compdef domo-token
 # source <(domo-token completions zsh)
@@ -44,55 +48,59 @@ fi
 "#;
 
 // Writing to a string can't fail.
-pub(super) fn script() -> String {
+pub(super) fn script(definition: &Command) -> String {
     let mut text = START.to_owned();
-    let values = all_spellings(taking_a_word(), "|");
+    let values = all_spellings(taking_a_word(definition), "|");
     let _ = writeln!(text, "            ({values}) (( at += 1 )) ;;");
     text.push_str("            (-*) ;;\n            (*) verb=$words[at]; break ;;\n");
     text.push_str("        esac\n        (( at += 1 ))\n    done\n    case $verb in\n");
-    for usage in VERBS {
-        if usage.verb == Verb::Get {
+    for verb in verbs(definition) {
+        let name = verb.get_name();
+        if name == "get" {
             continue;
         }
-        let _ = writeln!(text, "        ({})", usage.name);
-        if usage.verb == Verb::Exec {
+        let _ = writeln!(text, "        ({name})");
+        if name == "exec" {
             text.push_str(EXEC);
         }
-        let words = words(usage.verb).join(" ");
-        arguments(&mut text, usage.verb, usage.name, &words);
+        arguments(&mut text, verb, name, &words(verb).join(" "));
     }
     text.push_str("        (*)\n");
-    let start = [verb_names(), SCOPES.to_vec()].concat().join(" ");
-    arguments(&mut text, Verb::Get, &start, &SCOPES.join(" "));
+    arguments(&mut text, definition, &first_words(), &SCOPES.join(" "));
     text.push_str(END);
     text
 }
 
-fn arguments(text: &mut String, verb: Verb, first: &str, rest: &str) {
+fn arguments(text: &mut String, verb: &Command, first: &str, rest: &str) {
     text.push_str("            _arguments -s -S \\\n");
-    for option in options::options(verb) {
-        let _ = writeln!(text, "                {} \\", spec(option, verb));
+    for option in options(verb) {
+        let _ = writeln!(text, "                {} \\", spec(option));
     }
     let _ = writeln!(text, "                '1:word:({first})' \\");
     let _ = writeln!(text, "                '*:word:({rest})' ;;");
 }
 
-fn spec(option: &OptionUsage, verb: Verb) -> String {
-    let value = match option.value {
-        Value::Nothing => String::new(),
-        Value::Maybe(what) => format!("::{what}:"),
-        Value::Text(what) => format!(":{what}:"),
-        Value::File(what) => format!(":{what}:_files"),
-        Value::OneOf(what, offered) => format!(":{what}:({})", offered.join(" ")),
+fn spec(option: &Arg) -> String {
+    let about = brief(option).replace('\'', "'\\''");
+    let long = format!("--{}", option.get_long().unwrap_or_default());
+    let (name, value) = if option.get_action().takes_values() {
+        let names = option.get_value_names().unwrap_or_default();
+        let what = names.first().map_or("", |name| name);
+        let offered = offered(option).join(" ");
+        if option.is_require_equals_set() {
+            // After "=" alone.
+            (format!("{long}=-"), format!("::{what}:"))
+        } else if is_file(option) {
+            (format!("{long}="), format!(":{what}:_files"))
+        } else if offered.is_empty() {
+            (format!("{long}="), format!(":{what}:"))
+        } else {
+            (format!("{long}="), format!(":{what}:({offered})"))
+        }
+    } else {
+        (long, String::new())
     };
-    let about = brief(option, verb).replace('\'', "'\\''");
-    let name = match option.value {
-        // After "=" alone, and after it or as the next word.
-        Value::Maybe(_) => format!("{}=-", option.name()),
-        Value::Text(_) | Value::File(_) | Value::OneOf(..) => format!("{}=", option.name()),
-        Value::Nothing => option.name(),
-    };
-    match option.short {
+    match option.get_short() {
         None => format!("'{name}[{about}]{value}'"),
         Some(short) => {
             let all = spellings(option).join(" ");
