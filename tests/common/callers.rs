@@ -77,7 +77,7 @@ pub(crate) fn python_as(uid: u32, script: &str) -> Command {
 }
 
 /// A hello and a request, as sent on a new connection.
-pub(crate) fn first(request: &Request) -> Vec<u8> {
+pub(crate) fn with_hello(request: &Request) -> Vec<u8> {
     let mut bytes = frame::hello(VERSION).to_vec();
     bytes.extend_from_slice(&frame::encode(request).unwrap());
     bytes
@@ -92,7 +92,7 @@ fn asked(scope: &str) -> Asked {
 
 /// A hello and a request for the token of `data`.
 pub(crate) fn token_request() -> Vec<u8> {
-    first(&Request::Token(TokenRequest {
+    with_hello(&Request::Token(TokenRequest {
         asked: asked("data"),
         min_ttl_ms: None,
         time_left_ms: 5_000,
@@ -102,11 +102,11 @@ pub(crate) fn token_request() -> Vec<u8> {
 
 /// A hello and a request to watch `data`.
 pub(crate) fn watch_request() -> Vec<u8> {
-    first(&Request::Watch(asked("data")))
+    with_hello(&Request::Watch(asked("data")))
 }
 
 /// A hello and half a request.
-pub(crate) fn half_a_request() -> Vec<u8> {
+pub(crate) fn half_request() -> Vec<u8> {
     let mut bytes = watch_request();
     bytes.truncate(HELLO + 5);
     bytes

@@ -2,7 +2,7 @@
 //! program to run.
 
 /// Makes a system call fail with this error if one argument has this value.
-const REFUSING: &str = r#"
+const SECCOMP_FILTER: &str = r#"
 import ctypes, os, platform, struct, sys
 x86_64, aarch64, place, number, error = map(int, sys.argv[1:6])
 call = {"x86_64": x86_64, "aarch64": aarch64}[platform.machine()]
@@ -22,14 +22,40 @@ os.execv(sys.argv[6], sys.argv[6:])
 "#;
 
 /// A kernel before Linux 6.5: `getsockopt(SO_PEERPIDFD)` fails with `ENOPROTOOPT`.
-pub(crate) const OLD: [&str; 8] = ["python3", "-c", REFUSING, "55", "209", "2", "77", "92"];
+pub(crate) const WITHOUT_PEER_PIDFD: [&str; 8] = [
+    "python3",
+    "-c",
+    SECCOMP_FILTER,
+    "55",
+    "209",
+    "2",
+    "77",
+    "92",
+];
 
 /// A kernel that does not permit `prctl(PR_SET_DUMPABLE)`: it fails with `EPERM`.
-pub(crate) const OPEN: [&str; 8] = ["python3", "-c", REFUSING, "157", "167", "0", "4", "1"];
+pub(crate) const WITHOUT_SET_DUMPABLE: [&str; 8] =
+    ["python3", "-c", SECCOMP_FILTER, "157", "167", "0", "4", "1"];
 
 /// Kernels without `RENAME_NOREPLACE` and `RENAME_EXCHANGE`, as on network file systems: `renameat2` fails with
 /// `EINVAL`.
-pub(crate) const WITHOUT_NOREPLACE: [&str; 8] =
-    ["python3", "-c", REFUSING, "316", "276", "4", "1", "22"];
-pub(crate) const WITHOUT_EXCHANGE: [&str; 8] =
-    ["python3", "-c", REFUSING, "316", "276", "4", "2", "22"];
+pub(crate) const WITHOUT_NOREPLACE: [&str; 8] = [
+    "python3",
+    "-c",
+    SECCOMP_FILTER,
+    "316",
+    "276",
+    "4",
+    "1",
+    "22",
+];
+pub(crate) const WITHOUT_EXCHANGE: [&str; 8] = [
+    "python3",
+    "-c",
+    SECCOMP_FILTER,
+    "316",
+    "276",
+    "4",
+    "2",
+    "22",
+];

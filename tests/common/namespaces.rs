@@ -78,7 +78,7 @@ pub(crate) fn can_shift_clocks() -> bool {
 }
 
 /// Returns whether root can create containers; otherwise prints that the test is skipped.
-pub(crate) fn can_be_made() -> bool {
+pub(crate) fn can_create_containers() -> bool {
     if !is_root() {
         return false;
     }

@@ -11,7 +11,7 @@ use domo_sandbox::Fault;
 use domo_token_protocol::frame::{self, GREETING, HEAD};
 use domo_token_protocol::messages::Request;
 
-use crate::common::callers::{first, half_a_request, token_request, watch_request};
+use crate::common::callers::{half_request, token_request, watch_request, with_hello};
 use crate::common::wait::until;
 use crate::common::{
     self, Daemon, HOUR, PATIENCE, config_text, parts, sandbox, sandbox_and_daemon, token,
@@ -158,7 +158,7 @@ fn two_thousand_expensive_requests_delay_no_other_caller() {
     let length = daemon.broker().metrics().unwrap().len();
     let mut greedy = UnixStream::connect(daemon.socket()).unwrap();
     let more = frame::encode(&Request::Metrics).unwrap().repeat(COUNT - 1);
-    let all = [first(&Request::Metrics), more].concat();
+    let all = [with_hello(&Request::Metrics), more].concat();
     greedy.write_all(&all).unwrap();
     let read = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -215,7 +215,7 @@ fn callers_that_disconnect_or_never_read_affect_no_others() {
     }
     let silent = UnixStream::connect(daemon.socket()).unwrap();
     let mut half = UnixStream::connect(daemon.socket()).unwrap();
-    half.write_all(&half_a_request()).unwrap();
+    half.write_all(&half_request()).unwrap();
     let mut later = UnixStream::connect(daemon.socket()).unwrap();
     later.write_all(&token_request()).unwrap();
     answer(&mut later, false);
@@ -258,16 +258,16 @@ fn hostile_caller(daemon: &Daemon) {
         caller.write_all(part).unwrap();
     }
     let mut leaving = connect();
-    leaving.write_all(&half_a_request()).unwrap();
+    leaving.write_all(&half_request()).unwrap();
     let mut leaving = connect();
     leaving.write_all(&token_request()).unwrap();
     let mut watching = connect();
     watching.write_all(&watch_request()).unwrap();
     answer(&mut watching, false);
     let mut unread = connect();
-    unread.write_all(&first(&Request::Status)).unwrap();
+    unread.write_all(&with_hello(&Request::Status)).unwrap();
     let mut refused = connect();
-    refused.write_all(&first(&Request::Metrics)).unwrap();
+    refused.write_all(&with_hello(&Request::Metrics)).unwrap();
     answer(&mut refused, false);
 }
 

@@ -12,7 +12,7 @@ use domo_token_client::clock::boot_now;
 use domo_token_protocol::messages::{Asked, Request};
 
 use crate::common::callers::{
-    DAEMON, ask_as, first, half_a_request, is_root, open_folder, watch_request,
+    DAEMON, ask_as, half_request, is_root, open_folder, watch_request, with_hello,
 };
 use crate::common::process::KillOnDrop;
 use crate::common::wait::pause;
@@ -72,11 +72,11 @@ impl Flood {
         let mut command = Command::new("python3");
         command.args(["-c", FLOOD]).arg(daemon.socket());
         command.arg(first_uid.to_string());
-        let explain = first(&Request::Explain(Asked {
+        let explain = with_hello(&Request::Explain(Asked {
             client: None,
             scope: "data".to_owned(),
         }));
-        for part in [explain, watch_request(), half_a_request()] {
+        for part in [explain, watch_request(), half_request()] {
             command.arg(format!("{part:?}"));
         }
         let child = command.current_dir("/").stdout(Stdio::piped()).spawn();

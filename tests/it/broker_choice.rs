@@ -8,7 +8,7 @@ use std::process::{ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::common::callers::{USER_A, give_to, open_folder};
-use crate::common::namespaces::{can_be_made, with_host_socket_in};
+use crate::common::namespaces::{can_create_containers, with_host_socket_in};
 use crate::common::process::{KillOnDrop, wrapped};
 use crate::common::{Daemon, HOUR, parts, sandbox};
 use domo_sandbox::Sandbox;
@@ -28,7 +28,7 @@ struct Host {
 impl Host {
     /// Returns `None` where namespaces cannot be created.
     fn new(sandbox: &Sandbox) -> Option<Self> {
-        if !can_be_made() {
+        if !can_create_containers() {
             return None;
         }
         let daemon = Daemon::start_in(open_folder(sandbox, "[\"data\"]", "", ""));

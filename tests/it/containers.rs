@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::namespaces::{Container, can_be_made};
+use crate::common::namespaces::{Container, can_create_containers};
 use crate::common::process::wrapped;
 use crate::common::{
     CANARY_SECRET, CLIENT_ID, Daemon, HOUR, check, helper, parts, run_to_end, sandbox, token,
@@ -118,7 +118,7 @@ impl Pod {
     }
 
     /// Runs both containers: the broker and the probe in the first, a caller in the second.
-    fn runs(self) {
+    fn assert_runs(self) {
         let socket = self.folder.path().join("socket/broker.sock");
         let probe: Vec<String> = serde_json::from_str(&value_in(MANIFESTS[0], "command:")).unwrap();
         assert_eq!(probe[0], "domo-token");
@@ -151,19 +151,19 @@ impl Pod {
 
 #[test]
 fn sidecar_serves_a_caller_from_volumes_laid_out_like_the_kubelets() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     assert_eq!(value_in(MANIFESTS[0], "defaultMode:"), "0440");
     for key in ["runAsUser:", "runAsGroup:", "fsGroup:"] {
         assert_eq!(value_in(MANIFESTS[0], key), USER.to_string());
     }
-    Pod::new((0, USER), 0o440, |config| config).runs();
+    Pod::new((0, USER), 0o440, |config| config).assert_runs();
 }
 
 #[test]
 fn world_readable_secret_requires_allow_world_readable_secret() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let pod = Pod::new((0, 0), 0o444, |config| config);
@@ -171,12 +171,12 @@ fn world_readable_secret_requires_allow_world_readable_secret() {
     assert_eq!(code, Some(78), "{stderr}");
     assert!(stderr.contains("acme.secret"), "{stderr}");
     let consent = |config| config + "allow_world_readable_secret = true\n";
-    Pod::new((0, 0), 0o444, consent).runs();
+    Pod::new((0, 0), 0o444, consent).assert_runs();
 }
 
 #[test]
 fn world_writable_volume_requires_shared_directory() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let pod = Pod::new((0, USER), 0o440, |config| {

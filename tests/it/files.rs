@@ -19,7 +19,7 @@ fn mode(path: &Path, mode: u32) {
 }
 
 /// Asserts that the daemon and `check` reject the files in the folder with this message.
-fn refused(folder: &TempDir, words: &str) {
+fn assert_refused(folder: &TempDir, words: &str) {
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(78), "{stderr}");
     let (code, _, message) = check(folder.path(), &[]);
@@ -42,7 +42,7 @@ fn secret_file_open_to_others_is_an_error_with_the_chmod_command() {
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     for open in [0o644, 0o606, 0o622, 0o666] {
         mode(&folder.path().join("acme.secret"), open);
-        refused(&folder, "run: chmod 600");
+        assert_refused(&folder, "run: chmod 600");
     }
     assert_eq!(sandbox.requests().len(), 0);
 }
@@ -56,16 +56,16 @@ fn secret_of_another_user_or_in_a_directory_open_to_others_is_an_error() {
     fs::create_dir(&inner).unwrap();
     fs::rename(open.path().join("acme.secret"), inner.join("acme.secret")).unwrap();
     mode(&inner, 0o777);
-    refused(&open, "chmod go-w");
+    assert_refused(&open, "chmod go-w");
     if rustix::process::geteuid().is_root() {
         let foreign = folder(&config);
         let secret = foreign.path().join("acme.secret");
         chown(&secret, Some(USER_A), None).unwrap();
-        refused(&foreign, "belongs to user 4242");
+        assert_refused(&foreign, "belongs to user 4242");
         // A symlink of the same user is checked by its target.
         fs::rename(&secret, foreign.path().join("theirs")).unwrap();
         symlink("theirs", &secret).unwrap();
-        refused(&foreign, "belongs to user 4242");
+        assert_refused(&foreign, "belongs to user 4242");
     }
     assert_eq!(sandbox.requests().len(), 0);
 }
@@ -86,7 +86,7 @@ fn config_with_an_inline_secret_that_others_can_read_is_an_error() {
     let text = config_text(&sandbox, "[\"data\"]");
     let folder = folder(&text.replace("client_secret_file = \"acme.secret\"", &inline));
     mode(&folder.path().join("config.toml"), 0o644);
-    refused(
+    assert_refused(
         &folder,
         "config.toml: mode 0644 lets others read it; set allow_world_readable_secret",
     );
@@ -99,20 +99,20 @@ fn config_that_others_can_write_is_an_error_and_its_syntax_can_be_checked() {
     let config = folder.path().join("config.toml");
     for open in [0o664, 0o646, 0o666] {
         mode(&config, open);
-        refused(&folder, "chmod go-w");
+        assert_refused(&folder, "chmod go-w");
     }
     let (code, _, stderr) = check(folder.path(), &["--syntax"]);
     assert_eq!(code, Some(0), "{stderr}");
     mode(&config, 0o644);
     mode(folder.path(), 0o777);
-    refused(&folder, "lets others replace files in it; run: chmod go-w");
+    assert_refused(&folder, "lets others replace files in it; run: chmod go-w");
     mode(folder.path(), 0o700);
     if rustix::process::geteuid().is_root() {
         chown(&config, Some(USER_A), None).unwrap();
-        refused(&folder, "belongs to user 4242");
+        assert_refused(&folder, "belongs to user 4242");
         chown(&config, Some(0), None).unwrap();
         chown(folder.path(), Some(USER_A), None).unwrap();
-        refused(&folder, "belongs to user 4242, who can replace files in it");
+        assert_refused(&folder, "belongs to user 4242, who can replace files in it");
     }
     assert_eq!(sandbox.requests().len(), 0);
 }
@@ -146,17 +146,17 @@ fn special_binary_and_huge_files_are_errors_without_delay() {
     let mut bytes = text.clone().into_bytes();
     bytes.extend_from_slice(b"# caf\xe9\n");
     fs::write(&config, bytes).unwrap();
-    refused(&folder, "config.toml:7:6: not UTF-8");
+    assert_refused(&folder, "config.toml:7:6: not UTF-8");
     let file = fs::File::create(&config).unwrap();
     file.set_len(17 * 1024 * 1024).unwrap();
-    refused(&folder, "longer than 16777216 bytes");
+    assert_refused(&folder, "longer than 16777216 bytes");
     for name in ["config.toml", "acme.secret"] {
         fs::write(&config, &text).unwrap();
         let path = folder.path().join(name);
         fs::remove_file(&path).unwrap();
         make_fifo(&path);
         mode(&path, 0o600);
-        refused(&folder, "not a regular file");
+        assert_refused(&folder, "not a regular file");
         fs::remove_file(&path).unwrap();
     }
 }
@@ -174,11 +174,11 @@ fn secret_behind_symlinks_is_checked_with_each_directory_of_the_path() {
     symlink("open/link", at("acme.secret")).unwrap();
     assert_eq!(check(folder.path(), &[]).0, Some(0));
     mode(&at("open"), 0o777);
-    refused(&folder, "/open: mode 0777 lets others replace files in it");
+    assert_refused(&folder, "/open: mode 0777 lets others replace files in it");
     mode(&at("open"), 0o1777);
     assert_eq!(check(folder.path(), &[]).0, Some(0), "sticky");
     mode(&at("closed"), 0o770);
-    refused(&folder, "/closed: mode 0770");
+    assert_refused(&folder, "/closed: mode 0770");
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn ca_file_that_others_can_write_is_an_error() {
     let folder = folder(&(config_text(&sandbox, "[\"data\"]") + "ca_file = \"ca.pem\"\n"));
     fs::write(folder.path().join("ca.pem"), "").unwrap();
     mode(&folder.path().join("ca.pem"), 0o666);
-    refused(&folder, "ca_file");
+    assert_refused(&folder, "ca_file");
 }
 
 #[test]
@@ -200,15 +200,15 @@ fn id_file_may_be_readable_but_not_writable_by_others() {
     fs::write(&file, common::CLIENT_ID).unwrap();
     for open in [0o664, 0o646, 0o666] {
         mode(&file, open);
-        refused(&folder, "lets others write it; run: chmod go-w");
+        assert_refused(&folder, "lets others write it; run: chmod go-w");
     }
     mode(&file, 0o444);
     mode(folder.path(), 0o777);
-    refused(&folder, "lets others replace files in it");
+    assert_refused(&folder, "lets others replace files in it");
     mode(folder.path(), 0o700);
     if is_root() {
         chown(&file, Some(USER_A), None).unwrap();
-        refused(&folder, "belongs to user 4242");
+        assert_refused(&folder, "belongs to user 4242");
         chown(&file, Some(0), None).unwrap();
     }
     assert_eq!(sandbox.requests().len(), 0);
@@ -233,12 +233,12 @@ fn command_whose_program_others_can_write_is_an_error_and_not_run() {
     fs::write(folder.path().join("config.toml"), text).unwrap();
     for open in [0o775, 0o757, 0o777] {
         mode(&program, open);
-        refused(&folder, "lets others write it; run: chmod go-w");
+        assert_refused(&folder, "lets others write it; run: chmod go-w");
     }
     mode(&program, 0o755);
     if is_root() {
         chown(&program, Some(USER_A), None).unwrap();
-        refused(&folder, "belongs to user 4242");
+        assert_refused(&folder, "belongs to user 4242");
         chown(&program, Some(0), None).unwrap();
     }
     assert!(!ran.exists(), "it has run");

@@ -8,7 +8,7 @@ use std::process::{ChildStdout, Command, Output, Stdio};
 
 use crate::common::callers::{USER_A, USER_B, daemon_as, is_root, open_folder, python_as};
 use crate::common::namespaces::{
-    Container, can_be_made, can_shift_clocks, with_boot_clock, with_host_socket_in,
+    Container, can_create_containers, can_shift_clocks, with_boot_clock, with_host_socket_in,
 };
 use crate::common::process::{KillOnDrop, wrapped};
 use crate::common::{Daemon, HOUR, helper, parts, sandbox, sandbox_and_daemon, token};
@@ -27,7 +27,7 @@ fn daemon_of(uid: u32, sandbox: &Sandbox) -> Daemon {
 
 /// Runs the check with all combinations of containers, brokers and callers.
 fn each(check: impl Fn(Container, u32, &Daemon, &str)) {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let sandbox = sandbox(HOUR);
@@ -237,7 +237,7 @@ fn assert_untrusted(output: &Output, name: &str) {
 
 #[test]
 fn impostor_in_a_directory_of_others_is_untrusted_in_a_container() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let owner_and_mode = [(0, 0o1777), (0, 0o1775), (USER_B, 0o1777), (0, 0o777)];
@@ -256,7 +256,7 @@ fn impostor_in_a_directory_of_others_is_untrusted_in_a_container() {
 
 #[test]
 fn symlink_to_an_impostor_is_untrusted_in_a_container() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let impostor = Impostor::listen(4299, 0, 0o1777);
@@ -281,7 +281,7 @@ fn by_default_paths(container: Container, uid: u32, folder: &Path) -> Output {
 
 #[test]
 fn default_path_is_used_in_a_container_unless_others_can_write_there() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let sandbox = sandbox(HOUR);
@@ -304,7 +304,7 @@ fn default_path_is_used_in_a_container_unless_others_can_write_there() {
 
 #[test]
 fn writable_directory_above_a_default_path_is_untrusted_in_a_user_namespace() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     // The impostor owns the directory, which looks like root's in a user namespace.
@@ -320,7 +320,7 @@ fn writable_directory_above_a_default_path_is_untrusted_in_a_user_namespace() {
 
 #[test]
 fn process_with_an_unmapped_uid_trusts_no_other_unmapped_user() {
-    if !is_root() || !can_be_made() {
+    if !is_root() || !can_create_containers() {
         return;
     }
     // A user that is not mapped into the namespace has the overflow uid, and so has an impostor.

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use std::thread;
 
 use crate::common::callers::{USER_A, is_root};
-use crate::common::namespaces::can_be_made;
+use crate::common::namespaces::can_create_containers;
 use crate::common::process::wrapped;
 use crate::common::{Daemon, HOUR, config_text, folder, helper, parts, sandbox, token};
 use domo_token_protocol::frame::{self, HELLO};
@@ -154,7 +154,7 @@ fn error_for_a_named_path_says_by_what_it_was_named_and_how_to_start_a_broker() 
 
 #[test]
 fn socket_directory_without_write_access_exits_69() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let folder = open_folder();
@@ -168,7 +168,7 @@ fn socket_directory_without_write_access_exits_69() {
 
 #[test]
 fn error_names_init_on_a_host_without_setup_and_start_on_one_with_setup() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let folder = open_folder();
@@ -204,7 +204,7 @@ fn error_names_init_on_a_host_without_setup_and_start_on_one_with_setup() {
 
 #[test]
 fn error_for_the_own_broker_names_its_unit_or_lingering() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let folder = open_folder();
@@ -264,7 +264,7 @@ fn listen(path: &Path, answer: &'static [u8]) {
 
 #[test]
 fn time_out_without_a_greeting_names_systemctl_status() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let folder = open_folder();
@@ -294,7 +294,7 @@ fn time_out_without_a_greeting_names_systemctl_status() {
 
 #[test]
 fn time_out_of_the_own_broker_names_systemctl_user_status() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let folder = open_folder();
@@ -330,7 +330,7 @@ fn app_errors_name_no_flags_of_the_helper() {
 
 #[test]
 fn closed_socket_names_the_command_that_joins_its_group() {
-    if !is_root() || !can_be_made() {
+    if !is_root() || !can_create_containers() {
         return;
     }
     let folder = open_folder();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::common::callers::USER_A;
-use crate::common::namespaces::can_be_made;
+use crate::common::namespaces::can_create_containers;
 use crate::common::process::wrapped;
 use crate::common::{CANARY_SECRET, HOUR, config_text, parts, sandbox, token};
 use domo_sandbox::Sandbox;
@@ -74,7 +74,7 @@ fn assert_works(home: &Path, prepare: &str, runtime: Option<&str>, script: &str)
 
 #[test]
 fn advice_without_systemd_starts_a_broker_that_callers_find() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let sandbox = sandbox(HOUR);
@@ -88,7 +88,7 @@ fn advice_without_systemd_starts_a_broker_that_callers_find() {
 
 #[test]
 fn advice_names_the_runtime_directory_that_exists() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let sandbox = sandbox(HOUR);
@@ -101,7 +101,7 @@ fn advice_names_the_runtime_directory_that_exists() {
 
 #[test]
 fn foreign_runtime_directory_is_replaced_by_the_users_own() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let sandbox = sandbox(HOUR);
@@ -132,7 +132,7 @@ fn foreign_runtime_directory_is_replaced_by_the_users_own() {
 
 #[test]
 fn broker_is_started_by_the_manager_that_runs_it() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let sandbox = sandbox(HOUR);

@@ -110,7 +110,10 @@ fn failing_process_hardening_ends_the_start_unless_debuggable() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&config_text(&sandbox, "[\"data\"]"));
     let command = |more: &[&str]| {
-        let mut command = wrapped(&kernel::OPEN, &Daemon::command(folder.path()));
+        let mut command = wrapped(
+            &kernel::WITHOUT_SET_DUMPABLE,
+            &Daemon::command(folder.path()),
+        );
         command.args(more).stdout(Stdio::null());
         command
     };

@@ -25,7 +25,7 @@ fn run(redirection: &str, socket: &Path, program: &str, arguments: &[&str]) -> O
 }
 
 #[track_caller]
-fn fails(redirection: &str, socket: &Path, program: &str, arguments: &[&str]) {
+fn assert_exits_74(redirection: &str, socket: &Path, program: &str, arguments: &[&str]) {
     let output = run(redirection, socket, program, arguments);
     let (code, _, stderr) = parts(&output);
     assert_eq!(code, Some(74), "{arguments:?} {redirection}: {stderr}");
@@ -48,7 +48,7 @@ fn helper_exits_74_when_standard_output_cannot_be_written() {
             &["--help"],
             &["version"],
         ] {
-            fails(redirection, &daemon.socket(), HELPER, arguments);
+            assert_exits_74(redirection, &daemon.socket(), HELPER, arguments);
         }
     }
 }
@@ -115,7 +115,7 @@ fn daemon_exits_74_when_standard_output_cannot_be_written() {
             &["check", "--config", config],
             &["check", "--schema"],
         ] {
-            fails(redirection, &socket, DAEMON, arguments);
+            assert_exits_74(redirection, &socket, DAEMON, arguments);
         }
     }
 }

@@ -135,7 +135,7 @@ fn path_that_is_not_a_socket_is_never_replaced() {
 }
 
 /// Runs a daemon with that socket path in `folder`, which must fail. Returns the message.
-fn refused_at(folder: &TempDir, socket: &str) -> String {
+fn start_error_at(folder: &TempDir, socket: &str) -> String {
     let command = Daemon::command_at(folder.path(), &folder.path().join(socket));
     let (code, stderr) = run_to_end(command);
     assert_eq!(code, Some(78), "{stderr}");
@@ -152,7 +152,7 @@ fn directory_others_can_write_to_is_an_error_unless_sticky() {
     let mode = |mode| fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
     for open in [0o777, 0o775] {
         mode(open);
-        let stderr = refused_at(&folder, "open/broker.sock");
+        let stderr = start_error_at(&folder, "open/broker.sock");
         assert!(
             stderr.contains("chmod go-w") && stderr.contains("shared_directory"),
             "{stderr}"
@@ -174,7 +174,7 @@ fn symlink_as_the_directory_is_an_error_that_names_its_target() {
         // Root's symlinks are trusted.
         std::os::unix::fs::lchown(&link, Some(USER_A), None).unwrap();
     }
-    let stderr = refused_at(&folder, "link/broker.sock");
+    let stderr = start_error_at(&folder, "link/broker.sock");
     assert!(
         stderr.contains("/real") && stderr.contains("symlink"),
         "{stderr}"
@@ -196,7 +196,7 @@ fn foreign_file_at_the_path_of_socket_or_lock_is_kept_and_named() {
     let lock = shared.join("broker.sock.lock");
     let theirs = |path: &Path| {
         std::os::unix::fs::lchown(path, Some(USER_A), Some(USER_A)).unwrap();
-        let stderr = refused_at(&folder, "shared/broker.sock");
+        let stderr = start_error_at(&folder, "shared/broker.sock");
         assert!(path.symlink_metadata().is_ok(), "it stays: {stderr}");
         stderr
     };
