@@ -1,7 +1,6 @@
 //! Callers of other users, and requests as bytes.
 
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -9,10 +8,9 @@ use std::process::{Command, Output};
 use domo_sandbox::Sandbox;
 use domo_token_protocol::frame::{self, HELLO};
 use domo_token_protocol::messages::{Asked, Request, TokenRequest, VERSION};
-
 use tempfile::TempDir;
 
-use super::{Daemon, config_text, folder};
+use super::{Daemon, chmod, config_text, folder};
 
 /// A user and a group that every Debian has and that run nothing here.
 pub(crate) const DAEMON: u32 = 1;
@@ -40,7 +38,7 @@ pub(crate) fn open_folder(sandbox: &Sandbox, tokens: &str, broker: &str, lines: 
         config_text(sandbox, tokens)
     );
     let folder = folder(&config);
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    chmod(folder.path(), 0o755);
     folder
 }
 

@@ -13,7 +13,7 @@ pub(crate) mod secrecy;
 pub(crate) mod service;
 pub(crate) mod wait;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
@@ -56,6 +56,13 @@ pub(crate) fn sandbox_and_daemon(lifetime: Duration) -> (Sandbox, Daemon) {
     (sandbox, daemon)
 }
 
+/// A sandbox, and a folder with the config of [`sandbox_and_daemon`].
+pub(crate) fn sandbox_and_folder(lifetime: Duration) -> (Sandbox, TempDir) {
+    let sandbox = sandbox(lifetime);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    (sandbox, folder)
+}
+
 /// The config of a client `acme` at `sandbox`, with its secret in a file.
 pub(crate) fn config_text(sandbox: &Sandbox, tokens: &str) -> String {
     client_text("acme", sandbox, tokens)
@@ -70,13 +77,22 @@ pub(crate) fn client_text(name: &str, sandbox: &Sandbox, tokens: &str) -> String
     )
 }
 
+pub(crate) fn chmod(path: impl AsRef<Path>, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Returns the permissions of a file.
+pub(crate) fn mode(path: impl AsRef<Path>) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
 /// A folder with a config and its secret file.
 pub(crate) fn folder(config: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("config.toml"), config).unwrap();
     let secret = folder.path().join("acme.secret");
     fs::write(&secret, format!("{CANARY_SECRET}\n")).unwrap();
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    chmod(&secret, 0o600);
     folder
 }
 

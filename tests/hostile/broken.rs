@@ -14,7 +14,8 @@ use domo_token_protocol::messages::Request;
 use crate::common::callers::{half_request, token_request, watch_request, with_hello};
 use crate::common::wait::until;
 use crate::common::{
-    self, Daemon, HOUR, PATIENCE, config_text, parts, sandbox, sandbox_and_daemon, token,
+    self, Daemon, HOUR, PATIENCE, config_text, parts, sandbox, sandbox_and_daemon,
+    sandbox_and_folder, token,
 };
 use crate::{memory, sockets, wait_for_sockets};
 
@@ -273,8 +274,7 @@ fn hostile_caller(daemon: &Daemon) {
 
 #[test]
 fn thousands_of_hostile_callers_leave_no_resources_in_use() {
-    let sandbox = sandbox(HOUR);
-    let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let daemon = Daemon::start_as(Daemon::command_of_config(folder.path()), folder);
     token(&daemon.ask(&["data"]));
     let before = sockets(&daemon);
@@ -298,8 +298,7 @@ fn hostile_callers_leak_no_memory() {
         println!("skipped: there is no valgrind to look for leaks with");
         return;
     }
-    let sandbox = sandbox(HOUR);
-    let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let plain = Daemon::command_of_config(folder.path());
     let mut command = Command::new("valgrind");
     command.args([

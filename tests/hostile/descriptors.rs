@@ -1,9 +1,7 @@
 //! The daemon with few or no free descriptors.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -20,6 +18,7 @@ use super::common::{
     token,
 };
 use super::{assert_others_are_served, many_connections, processor_ticks, sockets};
+use crate::common::chmod;
 use crate::common::process::in_shell_after;
 
 #[test]
@@ -53,7 +52,7 @@ fn daemon_without_descriptors_at_its_start_exits_75_with_the_cause() {
         for count in 4..24 {
             let folder = folder(&config);
             let path = folder.path().join("config.toml");
-            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+            chmod(path, 0o600);
             let command = with_descriptors(count, folder.path());
             let mut daemon = Daemon::spawn_as(command, folder);
             let line = daemon.wait_for_one_of(&["started", "domo-tokend: "]);

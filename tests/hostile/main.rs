@@ -21,7 +21,7 @@ use common::callers::{
     DAEMON, USER_A, ask_as, half_request, is_root, open_folder, python_as, watch_request,
     with_hello,
 };
-use common::process::KillOnDrop;
+use common::process::{KillOnDrop, first_line};
 use common::wait::until;
 use common::{
     Daemon, HOUR, PATIENCE, config_text, parts, raise_descriptor_limit, sandbox, timed, token,
@@ -131,9 +131,7 @@ fn many_connections(daemon: &Daemon, uid: u32, count: usize, refused: usize) -> 
         .arg(format!("{:?}", half_request()));
     command.args([count.to_string(), refused.to_string()]);
     let mut child = KillOnDrop(command.stdout(Stdio::piped()).spawn().unwrap());
-    let mut line = String::new();
-    let stdout = child.stdout.as_mut().unwrap();
-    BufReader::new(stdout).read_line(&mut line).unwrap();
+    let line = first_line(child.stdout.as_mut().unwrap());
     assert_eq!(line, "full\n");
     child
 }

@@ -4,7 +4,7 @@
 //! idle machine: `just flood`.
 
 use std::env;
-use std::io::{BufRead, BufReader};
+
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use domo_token_protocol::messages::{Asked, Request};
 use crate::common::callers::{
     DAEMON, ask_as, half_request, is_root, open_folder, watch_request, with_hello,
 };
-use crate::common::process::KillOnDrop;
+use crate::common::process::{KillOnDrop, first_line};
 use crate::common::wait::pause;
 use crate::common::{Daemon, HOUR, parts, sandbox, timed, token};
 use crate::memory;
@@ -84,9 +84,7 @@ impl Flood {
     }
 
     fn wait_until_full(&mut self) {
-        let mut line = String::new();
-        let stdout = self.0.stdout.as_mut().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let line = first_line(self.0.stdout.as_mut().unwrap());
         assert_eq!(line, "full\n");
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use crate::common::callers::{
     DAEMON, GAMES_GROUP, USER_A, ask_as, is_root, open_daemon, python_as,
 };
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, config_text, folder, parts, sandbox, token};
+use crate::common::{Daemon, HOUR, chmod, config_text, folder, parts, sandbox, token};
 use domo_token_client::Error;
 
 #[test]
@@ -166,14 +165,14 @@ fn socket_group_grants_access_to_its_members_only() {
         config_text(&sandbox, "[\"data\"]")
     );
     let folder = folder(&config);
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    chmod(folder.path(), 0o755);
     let daemon = Daemon::start_in(folder);
     token(&ask_as(&daemon, USER_A, GAMES_GROUP, &["data"]));
     let (code, stdout, stderr) = parts(&ask_as(&daemon, USER_A, USER_A, &["data"]));
     assert_eq!((code, stdout.as_str()), (Some(77), ""), "{stderr}");
     assert!(stderr.contains("group games (60)"), "{stderr}");
     let closed = daemon.folder();
-    fs::set_permissions(closed, fs::Permissions::from_mode(0o700)).unwrap();
+    chmod(closed, 0o700);
     let (code, _, stderr) = parts(&ask_as(&daemon, USER_A, USER_A, &["data"]));
     assert_eq!(code, Some(77), "{stderr}");
     assert!(
@@ -241,7 +240,7 @@ fn broker_of_another_user_receives_no_request() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    chmod(folder.path(), 0o1777);
     let socket = folder.path().join("broker.sock");
     let script = format!(
         "import socket,sys\n\

@@ -1,14 +1,14 @@
 //! The audit file: which token was given to which caller.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::common::process::make_fifo;
+use crate::common::process::{first_line, make_fifo};
 use crate::common::wait::until;
 use crate::common::{
     CANARY_SECRET, Daemon, HOUR, PATIENCE, check, config_text, folder, metrics, parts, run_to_end,
@@ -205,8 +205,7 @@ fn standard_output_of_any_kind_receives_the_lines() {
     let daemon = Daemon::start_as(command, folder);
     token(&daemon.ask(&["data"]));
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut line = String::new();
-    BufReader::new(ours).read_line(&mut line).unwrap();
+    let line = first_line(ours);
     let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["outcome"], "served");
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::common::callers::{USER_A, give_to, open_folder};
 use crate::common::namespaces::{can_create_containers, with_host_socket_in};
 use crate::common::process::{KillOnDrop, wrapped};
-use crate::common::{Daemon, HOUR, parts, sandbox};
+use crate::common::{Daemon, HOUR, chmod, parts, sandbox};
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
 use serde_json::Value;
@@ -38,7 +38,7 @@ impl Host {
             let path = host.at(name);
             fs::create_dir_all(&path).unwrap();
             chown(&path, Some(USER_A), Some(USER_A)).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            chmod(&path, 0o755);
         }
         Some(host)
     }
@@ -157,7 +157,7 @@ fn root_and_users_with_an_unreadable_config_directory_use_the_hosts_broker() {
     let closed = host.config();
     let closed = closed.parent().unwrap();
     chown(closed, Some(0), Some(0)).unwrap();
-    fs::set_permissions(closed, fs::Permissions::from_mode(0o700)).unwrap();
+    chmod(closed, 0o700);
     assert_eq!(host.broker(), HOST, "EACCES");
 }
 
@@ -298,7 +298,7 @@ fn app_follows_the_same_rule_when_it_reconnects() {
     };
     let program = host.at("app");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    chmod(&program, 0o755);
     let own = host.own_broker(&sandbox);
     let mut app = App::start(&host, &program);
     let from = |path: &str| format!("broker: {path}");

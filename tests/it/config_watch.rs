@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::common;
 use crate::common::wait::until;
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, client_text, config_text, parts, sandbox,
-    secrecy, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, chmod, client_text, config_text, parts,
+    sandbox, sandbox_and_folder, secrecy, token,
 };
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
@@ -209,8 +209,7 @@ fn callers_are_served_during_five_changes_of_credentials() {
 
 #[test]
 fn new_scope_set_and_fixed_secret_are_applied_within_two_seconds() {
-    let sandbox = sandbox(HOUR);
-    let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, folder) = sandbox_and_folder(HOUR);
     fs::write(folder.path().join("acme.secret"), "c4nary-wrong\n").unwrap();
     let mut daemon = Daemon::start_in(folder);
     daemon.wait_for_log("cause=denied");
@@ -259,10 +258,10 @@ fn incomplete_empty_or_unreadable_files_keep_the_previous_config() {
         daemon.write(name, &whole);
         daemon.wait_for_log(fixed);
     }
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    chmod(&secret, 0o644);
     let line = daemon.wait_for_log(KEPT_SECRET);
     assert!(line.contains("chmod 600"), "{line}");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    chmod(&secret, 0o600);
     daemon.wait_for_log("client loaded");
     assert_eq!(token(&daemon.ask(&["data"])), held);
     assert_eq!(sandbox.requests().len(), 1);

@@ -1,7 +1,7 @@
 //! `Dockerfile`, `deploy/` and `docs/containers.md`, as far as they can be tested without containers.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::fs::{self};
+use std::os::unix::fs::{chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::common::namespaces::{Container, can_create_containers};
 use crate::common::process::wrapped;
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, check, helper, parts, run_to_end, sandbox, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, check, chmod, helper, parts, run_to_end, sandbox, token,
 };
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;
@@ -78,22 +78,22 @@ impl Pod {
         let sandbox = sandbox(HOUR);
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        fs::set_permissions(root, Permissions::from_mode(0o755)).unwrap();
+        chmod(root, 0o755);
         let secrets = root.join("secrets");
         fs::create_dir(&secrets).unwrap();
-        fs::set_permissions(&secrets, Permissions::from_mode(0o1777)).unwrap();
+        chmod(&secrets, 0o1777);
         let data = secrets.join("..2026_01_01");
         fs::create_dir(&data).unwrap();
-        fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
+        chmod(&data, 0o755);
         let secret = data.join("acme.secret");
         fs::write(&secret, CANARY_SECRET).unwrap();
-        fs::set_permissions(&secret, Permissions::from_mode(mode)).unwrap();
+        chmod(&secret, mode);
         chown(&secret, Some(owner.0), Some(owner.1)).unwrap();
         symlink("..2026_01_01", secrets.join("..data")).unwrap();
         symlink("..data/acme.secret", secrets.join("acme.secret")).unwrap();
         let socket = root.join("socket");
         fs::create_dir(&socket).unwrap();
-        fs::set_permissions(&socket, Permissions::from_mode(0o777)).unwrap();
+        chmod(&socket, 0o777);
         let config = config_in(MANIFESTS[0])
             .replace("/run/domo-token", socket.to_str().unwrap())
             .replace("/secrets/", &format!("{}/", secrets.display()));

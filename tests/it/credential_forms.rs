@@ -3,12 +3,13 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use crate::common::{CANARY_SECRET, CLIENT_ID, HOUR, check, config_text, folder, parts, sandbox};
+use crate::common::{
+    CANARY_SECRET, CLIENT_ID, HOUR, check, chmod, config_text, folder, parts, sandbox,
+};
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;
 
@@ -29,7 +30,7 @@ fn write(folder: &TempDir, name: &str, content: &[u8]) {
         .collect();
     let path = folder.path().join(name);
     fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    chmod(&path, 0o600);
 }
 
 fn config(folder: &TempDir) -> std::path::PathBuf {
@@ -123,7 +124,7 @@ fn byte_order_mark_before_an_id_or_a_secret_is_dropped() {
         let text = config_text(&sandbox, "[\"data\"]");
         let path = config(&folder);
         fs::write(&path, text.replace(from, &to)).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        chmod(&path, 0o600);
         let (code, _, stderr) = check(&path, &["--online"]);
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{to}");
     }
@@ -229,7 +230,7 @@ fn secret_file_of_a_variable_that_all_can_read_names_the_variable_that_allows_it
     let folder = tempfile::tempdir().unwrap();
     write(&folder, "secret", b"@\n");
     let path = folder.path().join("secret");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    chmod(&path, 0o444);
     let file = [
         ("DOMO_CLIENT_SECRET", None),
         ("DOMO_CLIENT_SECRET_FILE", path.to_str()),

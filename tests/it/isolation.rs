@@ -1,14 +1,13 @@
 //! A client whose secret, CA file or proxy login cannot be loaded does not affect other clients.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self};
 use std::process::Output;
 
 use crate::common::callers::{USER_A, ask_as, is_root};
 use crate::common::process::make_fifo;
 use crate::common::wait::until;
 use crate::common::{
-    Daemon, HOUR, check, client_text, config_text, folder, parts, run_to_end, sandbox, token,
+    Daemon, HOUR, check, chmod, client_text, config_text, folder, parts, run_to_end, sandbox, token,
 };
 use domo_sandbox::Sandbox;
 use domo_token_client::{Error, Token};
@@ -82,7 +81,7 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
         + &with_missing_file("closed", &sandbox)
         + "[clients.closed.access]\ndata = { users = [4243] }\n";
     let mut daemon = start(&config);
-    fs::set_permissions(daemon.folder(), Permissions::from_mode(0o755)).unwrap();
+    chmod(daemon.folder(), 0o755);
     daemon.wait_for_log("client=\"gamma\"");
     let as_user_a = |arguments: &[&str]| ask_as(&daemon, USER_A, USER_A, arguments);
     for (client, code, reason) in [
@@ -148,7 +147,7 @@ fn failing_reload_keeps_credentials_and_scope_sets_and_applies_the_access_table(
         )
     };
     let mut daemon = start(&config("acme.secret", "[\"data\", \"user\"]", ""));
-    fs::set_permissions(daemon.folder(), Permissions::from_mode(0o755)).unwrap();
+    chmod(daemon.folder(), 0o755);
     let as_user_a =
         |daemon: &Daemon, scope: &str| ask_as(daemon, USER_A, USER_A, &["-c", "beta", scope]);
     let held = token(&as_user_a(&daemon, "user"));

@@ -1,8 +1,8 @@
 //! Callers in PID and user namespaces, as in containers, and servers that impersonate the broker.
 
-use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::fs::{self};
+use std::io::Read;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Output, Stdio};
 
@@ -10,8 +10,8 @@ use crate::common::callers::{USER_A, USER_B, daemon_as, is_root, open_folder, py
 use crate::common::namespaces::{
     Container, can_create_containers, can_shift_clocks, with_boot_clock, with_host_socket_in,
 };
-use crate::common::process::{KillOnDrop, wrapped};
-use crate::common::{Daemon, HOUR, helper, parts, sandbox, sandbox_and_daemon, token};
+use crate::common::process::{KillOnDrop, first_line, wrapped};
+use crate::common::{Daemon, HOUR, chmod, helper, parts, sandbox, sandbox_and_daemon, token};
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
 use domo_token_client::clock::boot_now;
@@ -125,10 +125,7 @@ fn helper_with_another_boot_clock_prints_the_right_times() {
 
         let mut watch = command(&["watch", "data"]);
         let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(watch.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let line = first_line(watch.stdout.take().unwrap());
         watch.kill().unwrap();
         watch.wait().unwrap();
         let watched: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -157,11 +154,11 @@ fn the_app() {
 #[test]
 fn app_in_a_container_is_served() {
     let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    chmod(folder.path(), 0o755);
     // Where other users can run it.
     let program = folder.path().join("app");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    chmod(&program, 0o755);
     each(|container, caller, daemon, name| {
         let mut app = Command::new(&program);
         app.args(["namespaces::the_app", "--exact", "--ignored", "--nocapture"]);
@@ -186,7 +183,7 @@ impl Impostor {
     /// Listens as user `uid` in a folder with that owner and mode.
     fn listen(uid: u32, owner: u32, mode: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
+        chmod(folder.path(), 0o1777);
         let socket = folder.path().join("broker.sock");
         let script = format!(
             "import os,socket\n\
@@ -204,7 +201,7 @@ impl Impostor {
         let mut stdout = server.stdout.take().unwrap();
         stdout.read_exact(&mut [0; 6]).unwrap();
         chown(folder.path(), Some(owner), Some(owner)).unwrap();
-        fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
+        chmod(folder.path(), mode);
         Self {
             folder,
             server,
@@ -261,7 +258,7 @@ fn symlink_to_an_impostor_is_untrusted_in_a_container() {
     }
     let impostor = Impostor::listen(4299, 0, 0o1777);
     let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    chmod(folder.path(), 0o755);
     let link = folder.path().join("broker.sock");
     std::os::unix::fs::symlink(impostor.socket(), &link).unwrap();
     for container in Container::ALL {

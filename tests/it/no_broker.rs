@@ -1,8 +1,8 @@
 //! Callers that reach no broker: the message names a command that helps on their host.
 
-use std::fs::{self, Permissions};
+use std::fs::{self};
 use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -11,7 +11,7 @@ use std::thread;
 use crate::common::callers::{USER_A, is_root};
 use crate::common::namespaces::can_create_containers;
 use crate::common::process::wrapped;
-use crate::common::{Daemon, HOUR, config_text, folder, helper, parts, sandbox, token};
+use crate::common::{Daemon, HOUR, chmod, helper, parts, sandbox_and_folder, token};
 use domo_token_protocol::frame::{self, HELLO};
 use domo_token_protocol::messages::VERSION;
 use tempfile::TempDir;
@@ -57,14 +57,13 @@ fn assert_ends(output: &Output, code: i32, end: &str) -> String {
 /// A folder that every user can enter.
 fn open_folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    chmod(folder.path(), 0o755);
     folder
 }
 
 #[test]
 fn socket_as_a_url_names_its_path_to_helper_and_daemon() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let path = folder.path().join("broker.sock");
     let url = format!("unix://{}", path.display());
     let command = Daemon::command_at(folder.path(), Path::new(&url));
@@ -110,8 +109,7 @@ fn invalid_socket_value_exits_2_in_the_helper_and_78_in_the_daemon() {
         let error = assert_ends(&ask.envs([home]).output().unwrap(), 2, end);
         assert!(error.contains("--socket \""), "{error}");
 
-        let sandbox = sandbox(HOUR);
-        let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+        let (_sandbox, folder) = sandbox_and_folder(HOUR);
         let serve = |arguments: &[&str], variable: &str| {
             let mut daemon = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
             daemon
@@ -251,7 +249,7 @@ fn error_for_the_own_broker_names_its_unit_or_lingering() {
 /// A listener like systemd's, which sends these bytes on each connection and nothing more.
 fn listen(path: &Path, answer: &'static [u8]) {
     let listener = UnixListener::bind(path).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o666)).unwrap();
+    chmod(path, 0o666);
     thread::spawn(move || {
         let mut open = Vec::new();
         for stream in listener.incoming() {
@@ -337,7 +335,7 @@ fn closed_socket_names_the_command_that_joins_its_group() {
     let socket = folder.path().join("broker.sock");
     listen(&socket, b"");
     chown(&socket, None, Some(993)).unwrap();
-    fs::set_permissions(&socket, Permissions::from_mode(0o660)).unwrap();
+    chmod(&socket, 0o660);
     let ask = |members: &str| {
         let prepare = format!(
             "mkdir /run/domo-token && mount --bind \"$0\" /run/domo-token && \

@@ -1,14 +1,14 @@
 //! Users without a runtime directory, or with another user's: the advice of helper and daemon works.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::fs::{self};
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::common::callers::USER_A;
 use crate::common::namespaces::can_create_containers;
 use crate::common::process::wrapped;
-use crate::common::{CANARY_SECRET, HOUR, config_text, parts, sandbox, token};
+use crate::common::{CANARY_SECRET, HOUR, chmod, config_text, parts, sandbox, token};
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;
 
@@ -24,7 +24,7 @@ fn home(sandbox: &Sandbox) -> TempDir {
     .unwrap();
     let secret = folder.join("acme.secret");
     fs::write(&secret, CANARY_SECRET).unwrap();
-    fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+    chmod(&secret, 0o600);
     let config = home.path().join(".config");
     let file = folder.join("config.toml");
     for path in [home.path(), &config, &folder, &file, &secret] {

@@ -9,7 +9,8 @@ use std::thread;
 
 use crate::common;
 use crate::common::{
-    CLIENT_ID, Daemon, HOUR, config_text, folder, parts, sandbox, sandbox_and_daemon, token,
+    CLIENT_ID, Daemon, HOUR, config_text, parts, sandbox, sandbox_and_daemon, sandbox_and_folder,
+    token,
 };
 use domo_sandbox::Fault;
 use domo_token_client::clock::boot_now;
@@ -72,8 +73,7 @@ fn scope_set_without_a_token_exits_75() {
 
 #[test]
 fn relative_config_path_is_shown_as_an_absolute_path() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let whole = folder.path().canonicalize().unwrap().join("config.toml");
     let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
     command

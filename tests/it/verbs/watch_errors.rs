@@ -2,7 +2,7 @@
 //! moved.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::watch::{wait_for, wait_for_token};
 use super::watch_target::Watching;
 use crate::common::callers::is_root;
-use crate::common::process::{KillOnDrop, wrapped};
+use crate::common::process::{KillOnDrop, first_line, wrapped};
 use crate::common::wait::until;
 use crate::common::{Daemon, HOUR, parts, sandbox_and_daemon, timed, token};
 
@@ -39,10 +39,7 @@ impl Mounted {
             .stdout(Stdio::piped())
             .spawn();
         let mut holder = KillOnDrop(holder.unwrap());
-        let mut line = String::new();
-        BufReader::new(holder.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let line = first_line(holder.stdout.take().unwrap());
         let mounted = Self { holder, folder };
         if line != "mounted\n" {
             println!("skipped: no file system can be mounted here");

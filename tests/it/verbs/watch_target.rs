@@ -1,7 +1,7 @@
 //! `watch --to` with a path that is not a regular file.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::watch::{wait_for, wait_for_token};
 use crate::common::callers::{USER_A, is_root, open_daemon};
 use crate::common::process::{KillOnDrop, make_fifo, send_signal, wrapped};
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, helper, kernel, parts, sandbox, sandbox_and_daemon};
+use crate::common::{Daemon, HOUR, chmod, helper, kernel, parts, sandbox, sandbox_and_daemon};
 
 /// Returns all entries of a folder, with type and inode number.
 fn listing(folder: &Path) -> Vec<String> {
@@ -269,7 +269,7 @@ fn watch_needs_no_right_to_list_the_directory_of_its_file() {
     let sandbox = sandbox(HOUR);
     let daemon = open_daemon(&sandbox, "[\"data\"]", "", "");
     let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1733)).unwrap();
+    chmod(folder.path(), 0o1733);
     let file = folder.path().join("token");
     let mut command = daemon.helper(&["watch", "--to", file.to_str().unwrap(), "data"]);
     command.uid(USER_A).gid(USER_A).current_dir("/");
