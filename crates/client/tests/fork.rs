@@ -10,9 +10,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::abort;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
 use std::thread;
 
 use domo_token_client::{Broker, Token};
@@ -20,7 +18,7 @@ use domo_token_protocol::messages::{Request, TokenRequest};
 use fork::{Fork, fork, waitpid};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
-use fake::{Fake, HOUR, PATIENCE, granted, token, token_with, wait_until};
+use fake::{Fake, HOUR, PATIENCE, gate, granted, token, token_with, wait_until};
 
 /// Returns the result of `job` in a forked child.
 fn in_a_child(job: impl FnOnce() -> bool) -> bool {
@@ -113,11 +111,10 @@ fn child_makes_its_own_connection_and_the_parents_stays_open() {
 
 #[test]
 fn child_does_not_wait_for_a_request_of_its_parent() {
-    let (release, releases) = channel::<()>();
-    let releases = Mutex::new(releases);
+    let (release, gate) = gate();
     let fake = Fake::answering(move |earlier, _| {
         if earlier == 0 {
-            releases.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+            gate.wait();
         }
         token(7)
     });
@@ -171,15 +168,14 @@ fn child_forked_at_any_moment_gets_tokens() {
 
 #[test]
 fn threads_of_a_parent_go_on_when_its_child_ends() {
-    let (release, releases) = channel::<()>();
-    let releases = Mutex::new(releases);
+    let (release, gate) = gate();
     // A second watch receives no new token. Whenever the first token is returned, the other one expires later, and
     // replaces it.
     let fake = Fake::start(move |number, mut peer| {
         while let Some(request) = peer.request() {
             peer.answer(&token_with(7, HOUR, HOUR / 2));
             if number == 1 && matches!(request, Request::Watch(_)) {
-                releases.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                gate.wait();
                 peer.answer(&token(8));
             }
         }
@@ -264,12 +260,11 @@ fn grandchild_with_a_reused_pid_makes_its_own_connection() {
 #[cfg(feature = "tokio")]
 #[test]
 fn child_that_drops_a_watch_does_not_affect_its_parents_connection() {
-    let (release, releases) = channel::<()>();
-    let releases = Mutex::new(releases);
+    let (release, gate) = gate();
     let fake = Fake::start(move |_, mut peer| {
         while peer.request().is_some() {
             peer.answer(&token(7));
-            releases.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+            gate.wait();
             peer.answer(&token(8));
         }
     });

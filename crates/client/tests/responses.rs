@@ -14,7 +14,7 @@ use domo_token_protocol::messages::{
     BrokerStatus, Explanation, RefusalKind, Request, Response, ScopeState, ScopeStatus,
 };
 
-use fake::{Fake, HOUR, PATIENCE, Peer, broker_status, granted, refusal, token, token_of};
+use fake::{Fake, HOUR, PATIENCE, Peer, broker_status, gate, granted, refusal, token, token_of};
 
 /// What the broker does with a connection of that number.
 type Serve = fn(usize, Peer);
@@ -399,15 +399,14 @@ fn idle_connection_is_replaced_after_a_late_frame_a_refusal_or_its_end() {
         None,
     ];
     for frame in late {
-        let (start, started) = std::sync::mpsc::channel();
+        let (start, started) = gate();
         let (sent, is_sent) = std::sync::mpsc::channel();
-        let started = std::sync::Mutex::new(started);
         let extra = frame.clone();
         let fake = Fake::start(move |number, mut peer| {
             while let Some(request) = peer.token_request() {
                 peer.answer(&granted(&request.asked, token(number as u64 + 1)));
                 if number == 0 {
-                    started.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                    started.wait();
                     match &extra {
                         Some(frame) => peer.answer(frame),
                         None => peer.stream.shutdown(std::net::Shutdown::Both).unwrap(),

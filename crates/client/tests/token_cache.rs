@@ -16,7 +16,7 @@ use domo_token_client::{Broker, Error};
 use domo_token_protocol::BootTime;
 use domo_token_protocol::messages::{RefusalKind, Renew, Request, Response};
 
-use fake::{Fake, HOUR, PATIENCE, refusal, token, token_with, wait_until};
+use fake::{Fake, HOUR, PATIENCE, gate, refusal, token, token_with, wait_until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -235,13 +235,12 @@ fn broker_with_another_clock_does_not_extend_a_token_and_its_token_is_returned()
 fn answer_overtaken_by_a_newer_token_is_not_cached() {
     let (publish, updates) = channel();
     let (updates, publish) = (Mutex::new(updates), Mutex::new(publish));
-    let (release, releases) = channel::<()>();
-    let releases = Mutex::new(releases);
+    let (release, gate) = gate();
     let fake = Fake::start(move |_, mut peer| {
         while let Some(request) = peer.request() {
             if matches!(request, Request::Token(_)) {
                 publish.lock().unwrap().send(()).unwrap();
-                releases.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                gate.wait();
                 peer.answer(&token_with(1, HOUR, MINUTE * 10));
             } else {
                 updates.lock().unwrap().recv_timeout(PATIENCE).unwrap();
