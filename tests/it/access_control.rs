@@ -92,7 +92,7 @@ fn denied_caller_receives_its_identity_and_the_log_has_the_rule() {
     );
     let rule = "the rule for \"data\" is for user daemon, group games alone";
     let (_, why, _) = parts(&ask_as(&daemon, 0, 0, &["--explain", "data"]));
-    assert!(why.contains(rule), "root hears which rule: {why}");
+    assert!(why.contains(rule), "root sees the rule: {why}");
     let (_, why, _) = parts(&ask_as(&daemon, USER_A, USER_A, &["--explain", "data"]));
     assert!(!why.contains("games"), "others don't: {why}");
     let explain = ["--explain", "--json", "data"];
@@ -258,6 +258,6 @@ fn broker_of_another_user_receives_no_request() {
     assert!(stderr.contains("user 4242"), "{stderr}");
     let mut received = String::new();
     stdout.read_to_string(&mut received).unwrap();
-    assert_eq!(received.trim(), "0", "nothing was asked");
+    assert_eq!(received.trim(), "0", "no request was sent");
     fake.wait().unwrap();
 }

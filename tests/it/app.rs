@@ -84,7 +84,7 @@ impl App {
 
     /// Kills it and returns how many calls it had not printed; all must have succeeded.
     fn end(mut self) -> usize {
-        assert!(self.child.try_wait().unwrap().is_none(), "it runs on");
+        assert!(self.child.try_wait().unwrap().is_none(), "still runs");
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         let calls: Vec<String> = self.calls.iter().collect();
@@ -339,5 +339,5 @@ fn kept_scope_set_is_updated_across_a_daemon_restart() {
     daemon.restart("-TERM");
     changed_from(second);
     let (_, log) = daemon.stop();
-    assert!(!log.contains("request=\"token\""), "it was asked");
+    assert!(!log.contains("request=\"token\""), "no request");
 }

@@ -247,7 +247,10 @@ fn repeatedly_reissued_token_is_requested_at_growing_intervals_above_the_floor()
     let broker = daemon.broker();
     let mut watch = broker.watch("data").unwrap();
     let first = watch.next().unwrap().unwrap();
-    assert!(watch.next().unwrap().is_err(), "it dies with no successor");
+    assert!(
+        watch.next().unwrap().is_err(),
+        "it expires without a new one"
+    );
     let seen = sandbox.requests();
     assert!((2..=5).contains(&seen.len()), "{seen:?}");
     assert!(pauses(&seen).iter().all(|rest| *rest >= FLOOR), "{seen:?}");

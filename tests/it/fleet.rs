@@ -178,7 +178,7 @@ fn outage_of_half_an_hour_causes_at_most_fifty_attempts() {
         let attempts = all.iter().filter(|at| down.contains(*at)).count();
         assert!(attempts <= 50, "{attempts}");
         let back = all.iter().find(|at| **at >= down.end).unwrap();
-        assert!(*back < down.end + HOUR, "it goes on");
+        assert!(*back < down.end + HOUR, "it recovers");
     }
 }
 

@@ -308,7 +308,7 @@ fn signals_do_not_extend_the_timeout() {
         for signal in [Signal::STOP, Signal::CONT] {
             kill_process(process, signal).unwrap();
         }
-        asking.try_wait().unwrap().ok_or("it waits on")
+        asking.try_wait().unwrap().ok_or("still runs")
     });
     assert_eq!(status.code(), Some(75));
 }

@@ -194,7 +194,7 @@ fn times_of_a_broker_with_another_boot_clock_are_right() {
         let token = broker.token("data").unwrap();
         assert!(is_an_hour(token.expires_in()), "{:?}", token.expires_in());
         broker.token("data").unwrap();
-        assert_eq!(fake.requests(), 1, "it is held");
+        assert_eq!(fake.requests(), 1, "it is cached");
         let watched = broker.watch("data").unwrap().next().unwrap().unwrap();
         assert!(is_an_hour(watched.expires_in()));
         let status = broker.status().unwrap();

@@ -174,7 +174,7 @@ fn decision_of_the_broker_overrides_a_valid_token_and_is_not_cached() {
     assert!(matches!(refused, Error::NotPermitted { .. }), "{refused}");
     assert!(
         broker.token("data").is_ok(),
-        "\"not now\" takes no living token"
+        "\"not now\" evicts no valid token"
     );
     assert!(broker.token("data").is_ok());
     assert_eq!(fake.requests(), 4);
@@ -225,7 +225,7 @@ fn broker_with_another_clock_does_not_extend_a_token_and_its_token_is_returned()
     assert!(broker.token("far").unwrap().expires_in() <= HOUR);
     for requests in 2..5 {
         assert_eq!(broker.token("past").unwrap().expires_in(), Duration::ZERO);
-        assert_eq!(fake.requests(), requests, "it isn't held");
+        assert_eq!(fake.requests(), requests, "it is not cached");
     }
     let demanding = broker.request("past").min_ttl(MINUTE).send();
     assert!(demanding.is_ok(), "what the broker says counts");
@@ -262,7 +262,7 @@ fn answer_overtaken_by_a_newer_token_is_not_cached() {
             2
         );
         release.send(()).unwrap();
-        assert_eq!(asking.join().unwrap(), 1, "it lives");
+        assert_eq!(asking.join().unwrap(), 1, "it is valid");
     });
     assert_eq!(broker.token("data").unwrap().generation(), 2);
 }

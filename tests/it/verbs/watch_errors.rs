@@ -67,7 +67,7 @@ impl Mounted {
 
     fn fill(&self) {
         let all = fs::write(self.path().join("fill"), vec![0; 1 << 20]);
-        assert!(all.is_err(), "it is larger than it was made");
+        assert!(all.is_err(), "the file system is too large");
     }
 
     fn free(&self) {
