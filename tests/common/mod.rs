@@ -15,7 +15,7 @@ pub(crate) mod wait;
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -181,6 +181,17 @@ pub(crate) fn get(url: &str, token: &str) -> u16 {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// A listener that neither accepts nor rejects connections, and the connections that fill its backlog.
+pub(crate) fn listener_with_full_backlog(address: SocketAddr) -> (TcpListener, Vec<TcpStream>) {
+    let listener = TcpListener::bind(address).unwrap();
+    rustix::net::listen(&listener, 1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    let pending: Vec<_> = std::iter::from_fn(connect).take(100).collect();
+    assert!(pending.len() < 100, "its backlog is never full");
+    (listener, pending)
 }
 
 /// Runs `domo-tokend check` on that config.

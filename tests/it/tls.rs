@@ -1,13 +1,14 @@
 //! Untrusted servers, unknown hosts, and lost connections.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, folder_for, parts, sandbox_and_daemon, timed, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, folder_for, listener_with_full_backlog, parts,
+    sandbox_and_daemon, timed, token,
 };
 use domo_sandbox::{Builder, Sandbox};
 use domo_token_client::clock::boot_now;
@@ -97,20 +98,9 @@ fn unknown_host_exits_75_and_is_named() {
     assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
-/// A server with a full backlog: it neither accepts nor rejects connections.
-fn server_with_full_backlog() -> (TcpListener, Vec<TcpStream>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    rustix::net::listen(&listener, 1).unwrap();
-    let address = listener.local_addr().unwrap();
-    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
-    let taken = std::iter::from_fn(connect).take(100).collect();
-    (listener, taken)
-}
-
 #[test]
 fn connection_without_an_answer_times_out_after_ten_seconds() {
-    let (server, taken) = server_with_full_backlog();
-    assert!(taken.len() < 100, "its backlog is never full");
+    let (server, _pending) = listener_with_full_backlog(([127, 0, 0, 1], 0).into());
     let url = format!("https://{}/oauth/token", server.local_addr().unwrap());
     let start = boot_now();
     let mut daemon = daemon(&url, None);
