@@ -152,8 +152,8 @@ fn assert_others_are_served(
     let before = sockets(daemon);
     let unloaded = slowest(daemon, DAEMON, 20);
     let load_processes = start();
-    let asked = ask_as(daemon, USER_A, USER_A, &["--timeout", "1", "data"]);
-    let (code, stdout, stderr) = parts(&asked);
+    let output = ask_as(daemon, USER_A, USER_A, &["--timeout", "1", "data"]);
+    let (code, stdout, stderr) = parts(&output);
     assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
     assert!(stderr.contains("as many as"), "{stderr}");
     let seen = sandbox.requests().len();

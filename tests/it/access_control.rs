@@ -85,16 +85,16 @@ fn denied_caller_receives_its_identity_and_the_log_has_the_rule() {
         ask_as(&daemon, USER_A, USER_A, &["data"]).status.code(),
         Some(77)
     );
-    let (_, why, _) = parts(&ask_as(&daemon, DAEMON, DAEMON, &["--explain", "data"]));
+    let (_, reply, _) = parts(&ask_as(&daemon, DAEMON, DAEMON, &["--explain", "data"]));
     assert!(
-        why.contains("uid 1 (daemon)") && why.contains("user daemon"),
-        "{why}"
+        reply.contains("uid 1 (daemon)") && reply.contains("user daemon"),
+        "{reply}"
     );
     let rule = "the rule for \"data\" is for user daemon, group games alone";
-    let (_, why, _) = parts(&ask_as(&daemon, 0, 0, &["--explain", "data"]));
-    assert!(why.contains(rule), "root sees the rule: {why}");
-    let (_, why, _) = parts(&ask_as(&daemon, USER_A, USER_A, &["--explain", "data"]));
-    assert!(!why.contains("games"), "others don't: {why}");
+    let (_, reply, _) = parts(&ask_as(&daemon, 0, 0, &["--explain", "data"]));
+    assert!(reply.contains(rule), "root sees the rule: {reply}");
+    let (_, reply, _) = parts(&ask_as(&daemon, USER_A, USER_A, &["--explain", "data"]));
+    assert!(!reply.contains("games"), "others don't: {reply}");
     let explain = ["--explain", "--json", "data"];
     let explained = |user| {
         let (code, text, _) = parts(&ask_as(&daemon, user, user, &explain));
@@ -210,17 +210,17 @@ fn unknown_names_grant_nobody_and_are_an_error_in_check() {
 fn changed_rules_apply_and_a_watcher_without_access_is_notified() {
     let sandbox = sandbox(Duration::from_secs(4));
     let config = config_text(&sandbox, "[\"data\"]");
-    let us = rustix::process::geteuid().as_raw();
+    let own_uid = rustix::process::geteuid().as_raw();
     let mut daemon = Daemon::start(&config);
     let broker = daemon.broker();
     let mut watch = broker.watch("data").unwrap();
     watch.next().unwrap().unwrap();
     let rules = |uid: u32| format!("{config}[clients.acme.access]\ndata = {{ users = [{uid}] }}\n");
-    daemon.write("config.toml", &rules(us));
+    daemon.write("config.toml", &rules(own_uid));
     daemon.wait_for_log("config loaded");
     assert!(daemon.broker().token("data").is_ok());
     watch.next().unwrap().unwrap();
-    daemon.write("config.toml", &rules(us + 1));
+    daemon.write("config.toml", &rules(own_uid + 1));
     daemon.wait_for_log("config loaded");
     let refused = daemon.broker().token("data").unwrap_err();
     assert!(matches!(refused, Error::NotPermitted { .. }), "{refused}");

@@ -160,12 +160,12 @@ fn readme_app_has_no_failed_call_during_two_restarts_and_a_revocation() {
     assert!(early <= 3, "{early} of {requests:?}");
     // The daemon sees eight threads as one caller.
     let (_, log) = daemon.stop();
-    let asked = log.matches("request=\"token\"").count();
+    let last = log.matches("request=\"token\"").count();
     let rounds = requests.len() - firsts[2];
-    assert!(asked <= rounds + 1, "{asked} in {rounds} rounds");
+    assert!(last <= rounds + 1, "{last} in {rounds} rounds");
     print_figures(&format!(
         "{} calls, {refused} refused and made again; {} requests, {early} of them for the restarts \
-         and the revocation; the last daemon was asked {asked} times in {rounds} rounds",
+         and the revocation; the last daemon had {last} requests in {rounds} rounds",
         calls + 100,
         requests.len(),
     ));

@@ -229,8 +229,11 @@ fn status_explain_watch_and_exec_name_the_broker_that_answered() {
     assert!(shown.contains(&format!("\nsocket: {HOST}\n")), "{shown}");
     let json: Value = serde_json::from_str(&text(&["status", "--json"])).unwrap();
     assert_eq!(json["broker"]["socket"], HOST);
-    let why = text(&["--explain", "data"]);
-    assert!(why.starts_with(&format!("broker: {HOST}\n")), "{why}");
+    let explanation = text(&["--explain", "data"]);
+    assert!(
+        explanation.starts_with(&format!("broker: {HOST}\n")),
+        "{explanation}"
+    );
     let exec = ["exec", "--fd", "3", "--format", "json", "data", "--"];
     let exec = [&exec[..], &["cat", "/dev/fd/3"]].concat();
     let json: Value = serde_json::from_str(&text(&exec)).unwrap();

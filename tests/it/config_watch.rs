@@ -159,20 +159,20 @@ fn callers_are_served_during_five_changes_of_credentials() {
     let daemon = Daemon::start(&config);
     let socket = daemon.socket();
     token(&daemon.ask(&["data"]));
-    let over = AtomicBool::new(false);
-    let asked: u64 = thread::scope(|scope| {
-        let end = StopOnDrop(&over);
+    let stop = AtomicBool::new(false);
+    let calls: u64 = thread::scope(|scope| {
+        let end = StopOnDrop(&stop);
         let callers: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
                     // A new broker has no cached token, so that it requests one from the daemon.
                     let broker = || Broker::connect_to(&socket).unwrap();
-                    let mut asked = 0;
-                    while !over.load(Ordering::Relaxed) {
+                    let mut calls = 0;
+                    while !stop.load(Ordering::Relaxed) {
                         broker().token("data").unwrap();
-                        asked += 1;
+                        calls += 1;
                     }
-                    asked
+                    calls
                 })
             })
             .collect();
@@ -204,7 +204,7 @@ fn callers_are_served_during_five_changes_of_credentials() {
             .map(|caller| caller.join().unwrap())
             .sum()
     });
-    assert!(asked > 1000, "{asked}");
+    assert!(calls > 1000, "{calls}");
 }
 
 #[test]

@@ -201,7 +201,7 @@ fn id_in_a_variable_is_trimmed_or_an_error_and_never_printed_raw() {
             assert_eq!((code, stderr.as_str()), (Some(0), ""), "{id:?}");
         }
     }
-    let asked = sandbox.requests().len();
+    let requests = sandbox.requests().len();
     let long = "a".repeat(5000);
     for (id, words) in [
         ("\"441e307a\"", "stands in quotes"),
@@ -221,7 +221,7 @@ fn id_in_a_variable_is_trimmed_or_an_error_and_never_printed_raw() {
             "{printed:?}"
         );
     }
-    assert_eq!(sandbox.requests().len(), asked);
+    assert_eq!(sandbox.requests().len(), requests);
 }
 
 #[test]
@@ -434,8 +434,8 @@ fn missing_named_config_exits_78_without_using_the_environment() {
     let variables = [("DOMO_TOKEN_CONFIG", path.to_str())];
     let (code, _, stderr) = by_environment(&sandbox, folder.path(), &variables);
     assert_eq!(code, Some(78), "{stderr}");
-    let why = "; the client in DOMO_CLIENT_ID is not used, because $DOMO_TOKEN_CONFIG names this file; \
+    let reason = "; the client in DOMO_CLIENT_ID is not used, because $DOMO_TOKEN_CONFIG names this file; \
                put the file there, or unset DOMO_TOKEN_CONFIG\n";
-    assert!(stderr.contains(why), "{stderr}");
+    assert!(stderr.contains(reason), "{stderr}");
     assert!(!stderr.contains(" init "), "{stderr}");
 }

@@ -225,8 +225,8 @@ fn descriptors(daemon: &Daemon) -> usize {
 #[test]
 fn port_in_use_exits_78_and_is_named() {
     let sandbox = sandbox(HOUR);
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
+    let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = occupied.local_addr().unwrap().port();
     let config = config_text(&sandbox, "[\"data\"]");
     let folder = folder(&metrics::with_metrics(&config, port));
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));

@@ -105,10 +105,10 @@ fn init_never_overwrites_and_writes_nothing_that_does_not_work() {
     let (code, _, stderr) = parts(&init(home, &sandbox, &[], &good));
     assert_eq!(code, Some(75), "{stderr}");
     assert!(stderr.contains("--offline") && nothing(), "{stderr}");
-    let asked = sandbox.requests().len();
+    let requests = sandbox.requests().len();
     let (code, _, stderr) = parts(&init(home, &sandbox, &["--offline"], &good));
     assert_eq!(code, Some(0), "{stderr}");
-    assert_eq!(sandbox.requests().len(), asked);
+    assert_eq!(sandbox.requests().len(), requests);
     let before = fs::read_to_string(home.join("config.toml")).unwrap();
     let (code, stdout, stderr) = parts(&init(home, &sandbox, &["--offline"], &good));
     assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");

@@ -249,10 +249,10 @@ print(domo.transport.get_csv('/v1/datasets', {}).text)
 ";
     let script = recipes.write("as_csv.py", csv);
     assert_renews(&recipes, &["python3", script.to_str().unwrap()], 406);
-    let asked = recipes.sandbox.requests();
+    let requests = recipes.sandbox.requests();
     assert!(
-        asked.len() <= 4,
-        "one by the broker for each token: {asked:?}"
+        requests.len() <= 4,
+        "one by the broker for each token: {requests:?}"
     );
 }
 

@@ -298,12 +298,12 @@ fn broker_answering_with(socket: &Path, bytes: Vec<u8>) -> thread::JoinHandle<Ve
     let listener = UnixListener::bind(socket).unwrap();
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut asked = vec![0; HELLO + 5];
-        stream.read_exact(&mut asked).unwrap();
+        let mut request = vec![0; HELLO + 5];
+        stream.read_exact(&mut request).unwrap();
         stream.write_all(&bytes).unwrap();
         // Closing before everything is read would discard the answer.
         let _ = stream.read_to_end(&mut Vec::new());
-        asked.split_off(HELLO)
+        request.split_off(HELLO)
     })
 }
 
@@ -315,11 +315,15 @@ fn metrics_in_several_frames_are_printed_unchanged() {
     let answers = pieces.map(|piece| Response::Metrics(piece.to_owned()));
     let frames = answers.iter().chain([&Response::End]).map(encode);
     let frames = frames.flat_map(|frame| frame.unwrap().to_vec());
-    let asked = broker_answering_with(&socket, greeting().into_iter().chain(frames).collect());
+    let request = broker_answering_with(&socket, greeting().into_iter().chain(frames).collect());
     let output = common::helper(&socket, &["status", "--metrics"]).output();
     let (code, stdout, stderr) = parts(&output.unwrap());
     assert_eq!((code, stdout), (Some(0), pieces.concat()), "{stderr}");
-    assert_eq!(asked.join().unwrap(), [1, 0, 0, 0, 4], "a metrics request");
+    assert_eq!(
+        request.join().unwrap(),
+        [1, 0, 0, 0, 4],
+        "a metrics request"
+    );
 }
 
 #[test]

@@ -103,10 +103,10 @@ fn null_device_of_the_parent_is_not_a_closed_standard_output() {
 #[test]
 fn daemon_exits_74_when_standard_output_cannot_be_written() {
     let sandbox = sandbox(HOUR);
-    let made = folder(&config_text(&sandbox, "[\"data\"]"));
-    let config = made.path().join("config.toml");
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let config = folder.path().join("config.toml");
     let config = config.to_str().unwrap();
-    let socket = made.path().join("broker.sock");
+    let socket = folder.path().join("broker.sock");
     for redirection in [">&-", "1</dev/null", ">/dev/full"] {
         for arguments in [
             &["--help"][..],

@@ -31,11 +31,11 @@ impl Unit {
         let root = found.find(|path| path.join("cgroup.procs").exists());
         let name = format!("domo-test-{name}-{}.service", std::process::id());
         let folder = root.map(|root| root.join(&name));
-        let made = folder.filter(|folder| fs::create_dir(folder).is_ok());
-        if made.is_none() {
+        let created = folder.filter(|folder| fs::create_dir(folder).is_ok());
+        if created.is_none() {
             println!("skipped: no cgroup can be made here");
         }
-        made.map(|folder| Self { folder, name })
+        created.map(|folder| Self { folder, name })
     }
 
     /// Config lines that grant the scope set `data` to processes of this unit.

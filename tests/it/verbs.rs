@@ -115,16 +115,16 @@ fn exec_leaves_no_descriptors_of_its_own_to_the_command() {
     let (_, stdout, _) = parts(&daemon.ask(&command));
     assert_eq!(stdout.matches(&held).count(), 1, "in its environment alone");
     let list = ["/bin/ls", "/proc/self/fd"];
-    let usual = Command::new(list[0])
+    let expected = Command::new(list[0])
         .arg(list[1])
         .stdin(Stdio::null())
         .output();
-    let usual = parts(&usual.unwrap()).1;
+    let expected = parts(&expected.unwrap()).1;
     let open = |option: &[&str]| parts(&daemon.ask(&[option, &["data", "--"], &list].concat())).1;
-    assert_eq!(open(&["exec"]), usual);
+    assert_eq!(open(&["exec"]), expected);
     let more: Vec<String> = open(&["exec", "--fd", "77"])
         .lines()
-        .filter(|line| !usual.lines().any(|known| known == *line))
+        .filter(|line| !expected.lines().any(|known| known == *line))
         .map(str::to_owned)
         .collect();
     assert_eq!(more, ["77"]);
@@ -178,18 +178,18 @@ fn two_hundred_calls_write_the_token_to_standard_output_alone_and_leave_nothing(
         (200, 200),
         "one connection each"
     );
-    let made = |line: &&str| {
+    let calls = |line: &&str| {
         ["O_CREAT", "memfd_create", "mkdir", "rename", "link("]
             .iter()
             .any(|call| line.contains(call))
     };
     // The shell's own redirections.
-    let made: Vec<_> = trace
+    let calls: Vec<_> = trace
         .lines()
-        .filter(made)
+        .filter(calls)
         .filter(|line| !line.contains("\"/dev/null\""))
         .collect();
-    assert!(made.is_empty(), "{made:?}");
+    assert!(calls.is_empty(), "{calls:?}");
     assert!(!fs::read_dir(daemon.folder()).unwrap().any(|entry| {
         let path = entry.unwrap().path();
         fs::read_to_string(path).is_ok_and(|text| text.contains(&held))
@@ -289,8 +289,8 @@ fn get_times_out_when_the_daemon_accepts_no_connection() {
     let listener = UnixListener::bind(&path).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
     let _pending = UnixStream::connect(&path).unwrap();
-    let asked = ["--timeout", "1", "data"];
-    let (took, output) = timed(|| helper(&path, &asked).output().unwrap());
+    let arguments = ["--timeout", "1", "data"];
+    let (took, output) = timed(|| helper(&path, &arguments).output().unwrap());
     let (code, stdout, stderr) = parts(&output);
     assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
     assert!(took < DEFAULT_TIMEOUT / 2, "{took:?}");

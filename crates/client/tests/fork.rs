@@ -142,10 +142,10 @@ impl Drop for StopOnDrop<'_> {
 fn child_forked_at_any_moment_gets_tokens() {
     let fake = identifying_connections();
     let broker = fake.broker().with_timeout(PATIENCE);
-    let over = AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let busy = |broker: &Broker, first: u64| {
         for number in (first..).step_by(4) {
-            if over.load(Ordering::Relaxed) {
+            if stop.load(Ordering::Relaxed) {
                 return;
             }
             let token = broker.token(&number.to_string()).unwrap();
@@ -153,15 +153,15 @@ fn child_forked_at_any_moment_gets_tokens() {
         }
     };
     thread::scope(|scope| {
-        let _stop_guard = StopOnDrop(&over);
+        let _stop_guard = StopOnDrop(&stop);
         for first in 0..4 {
             let (broker, busy) = (broker.clone(), &busy);
             scope.spawn(move || busy(&broker, first));
         }
         for number in 0..100_u64 {
             let number = 500_000 + number;
-            let asked = || wanted(&broker.token(&number.to_string()).unwrap()) == number;
-            assert!(in_a_child(asked), "{number}");
+            let check = || wanted(&broker.token(&number.to_string()).unwrap()) == number;
+            assert!(in_a_child(check), "{number}");
         }
     });
 }
@@ -240,9 +240,9 @@ fn grandchild_with_a_reused_pid_makes_its_own_connection() {
             // Until the first process has ended and its id is free.
             exit_receiver.read_exact(&mut [0]).unwrap();
             if let Fork::Child = fork_as(i32::try_from(own).unwrap()) {
-                let asked = || broker.token("2").unwrap().generation() == 1_000_002;
+                let check = || broker.token("2").unwrap().generation() == 1_000_002;
                 let same = std::process::id() == own;
-                let done = same && catch_unwind(AssertUnwindSafe(asked)).unwrap_or(false);
+                let done = same && catch_unwind(AssertUnwindSafe(check)).unwrap_or(false);
                 sender.write_all(&[u8::from(same), u8::from(done)]).unwrap();
             }
         }

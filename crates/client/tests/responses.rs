@@ -272,9 +272,9 @@ fn is_rejected(
         return Err(format!("{result:?}"));
     }
     let first = is_closed.recv_timeout(PATIENCE);
-    let asked = fake.requests();
+    let requests_before = fake.requests();
     let next = broker.token("data").map(|token| token.generation());
-    match (first, next, fake.requests() - asked) {
+    match (first, next, fake.requests() - requests_before) {
         (Ok(0), Ok(7), 1) => Ok(()),
         other => Err(format!("{other:?}")),
     }

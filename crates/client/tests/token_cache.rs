@@ -281,13 +281,13 @@ fn notifying() -> (Fake, Sender<Response>, Receiver<()>) {
         }
         let mut reader = peer.stream.try_clone().unwrap();
         thread::scope(|scope| {
-            let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
-            let reader_closed = Arc::clone(&over);
+            let is_closed = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let reader_closed = Arc::clone(&is_closed);
             scope.spawn(move || {
                 let _ = std::io::Read::read(&mut reader, &mut [0]);
                 reader_closed.store(true, std::sync::atomic::Ordering::SeqCst);
             });
-            while !over.load(std::sync::atomic::Ordering::SeqCst) {
+            while !is_closed.load(std::sync::atomic::Ordering::SeqCst) {
                 let next = updates
                     .lock()
                     .unwrap()
@@ -314,9 +314,9 @@ fn kept_set_is_received_and_not_requested_until_its_broker_is_dropped() {
         // The first call may come before the thread has received it, and request a token.
         wait_until(|| broker.token("data").unwrap().generation() == generation);
     }
-    let asked = fake.requests();
+    let requests = fake.requests();
     assert!(broker.token("data").is_ok());
-    assert_eq!(fake.requests(), asked);
+    assert_eq!(fake.requests(), requests);
     drop(broker);
     closed.recv_timeout(PATIENCE).unwrap();
 }
