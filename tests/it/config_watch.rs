@@ -108,7 +108,7 @@ fn thousand_replacements_apply_the_last_one_and_leak_nothing() {
     let (sandbox, stable) = (sandbox_with_all_scopes(), sandbox(HOUR));
     let daemon = Daemon::start(&config_with(&sandbox, &stable, 1));
     let broker = daemon.broker().with_client("stable");
-    let held = broker.token("data").unwrap();
+    let cached = broker.token("data").unwrap();
     let config = daemon.folder().join("config.toml");
     let secret = daemon.folder().join("acme.secret");
     let seed = fastrand::u64(..);
@@ -139,7 +139,7 @@ fn thousand_replacements_apply_the_last_one_and_leak_nothing() {
         }
     }
     let after = daemon.broker().with_client("stable").token("data").unwrap();
-    assert_eq!(after.generation(), held.generation(), "seed {seed}");
+    assert_eq!(after.generation(), cached.generation(), "seed {seed}");
     assert_eq!(stable.requests().len(), 1);
 }
 
@@ -235,7 +235,7 @@ fn incomplete_empty_or_unreadable_files_keep_the_previous_config() {
     let sandbox = sandbox(HOUR);
     let good = config_text(&sandbox, "[\"data\"]");
     let mut daemon = Daemon::start(&good);
-    let held = token(&daemon.ask(&["data"]));
+    let cached = token(&daemon.ask(&["data"]));
     let secret = daemon.folder().join("acme.secret");
     for (name, text, kept, fixed) in [
         (
@@ -254,7 +254,7 @@ fn incomplete_empty_or_unreadable_files_keep_the_previous_config() {
         daemon.write(name, text);
         let line = daemon.wait_for_log(kept);
         assert!(line.contains(name), "{line}");
-        assert_eq!(token(&daemon.ask(&["data"])), held);
+        assert_eq!(token(&daemon.ask(&["data"])), cached);
         daemon.write(name, &whole);
         daemon.wait_for_log(fixed);
     }
@@ -263,7 +263,7 @@ fn incomplete_empty_or_unreadable_files_keep_the_previous_config() {
     assert!(line.contains("chmod 600"), "{line}");
     chmod(&secret, 0o600);
     daemon.wait_for_log("client loaded");
-    assert_eq!(token(&daemon.ask(&["data"])), held);
+    assert_eq!(token(&daemon.ask(&["data"])), cached);
     assert_eq!(sandbox.requests().len(), 1);
 }
 
@@ -272,10 +272,10 @@ fn failing_new_credentials_keep_the_old_token_and_are_reported() {
     let sandbox = sandbox(HOUR);
     let config = config_text(&sandbox, "[\"data\"]");
     let mut daemon = Daemon::start(&config);
-    let held = token(&daemon.ask(&["data"]));
+    let cached = token(&daemon.ask(&["data"]));
     daemon.write("config.toml", &config.replace(CLIENT_ID, "00000000-none"));
     daemon.wait_for_log("cause=denied");
-    assert_eq!(token(&daemon.ask(&["data"])), held);
+    assert_eq!(token(&daemon.ask(&["data"])), cached);
     let set = daemon.status_of("data");
     assert_eq!(set["client_id"], "00000000…", "{set}");
     assert!(

@@ -56,7 +56,7 @@ fn callers_without_a_token_fail_by_their_deadline_and_recovery_is_noticed() {
 fn hanging_request_times_out_its_caller_and_affects_no_other_scope_set() {
     let sandbox = sandbox(HOUR);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"user\"]"));
-    let held = token(&daemon.ask(&["user"]));
+    let cached = token(&daemon.ask(&["user"]));
     sandbox.always(Fault::hang());
     daemon.write(
         "config.toml",
@@ -66,7 +66,7 @@ fn hanging_request_times_out_its_caller_and_affects_no_other_scope_set() {
     sandbox.wait_for_requests(2, PATIENCE).unwrap();
     let waiting = daemon.helper(&["--timeout", "2", "data"]).spawn().unwrap();
     for _ in 0..50 {
-        assert_eq!(token(&daemon.ask(&["user"])), held);
+        assert_eq!(token(&daemon.ask(&["user"])), cached);
     }
     // The broker's message arrives before the helper times out, 200 ms after the deadline.
     let (code, stdout, stderr) = parts(&waiting.wait_with_output().unwrap());

@@ -57,11 +57,11 @@ fn metrics_count_what_happened_and_hold_no_secret() {
     let text = token(&daemon.ask(&["--wait", "--timeout", "60", "data"]));
     daemon.ask(&["nosuch"]);
     let broker = daemon.broker();
-    let held = broker.token("data").unwrap();
+    let cached = broker.token("data").unwrap();
     // It is too young for a renewal by then.
     broker
         .with_timeout(Duration::from_millis(200))
-        .renew(&held)
+        .renew(&cached)
         .unwrap_err();
     let (status, metrics) = get(port, "/metrics");
     assert_eq!(status, 200);

@@ -150,7 +150,7 @@ fn failing_reload_keeps_credentials_and_scope_sets_and_applies_the_access_table(
     chmod(daemon.folder(), 0o755);
     let as_user_a =
         |daemon: &Daemon, scope: &str| ask_as(daemon, USER_A, USER_A, &["-c", "beta", scope]);
-    let held = token(&as_user_a(&daemon, "user"));
+    let cached = token(&as_user_a(&daemon, "user"));
     let access = "[clients.beta.access]\ndata = { users = [4243] }\n";
     daemon.write(
         "config.toml",
@@ -161,7 +161,7 @@ fn failing_reload_keeps_credentials_and_scope_sets_and_applies_the_access_table(
     assert_refused(&as_user_a(&daemon, "user"), 77, "may not have");
     daemon.write("config.toml", &config("missing.secret", "[\"data\"]", ""));
     daemon.reload();
-    assert_eq!(token(&as_user_a(&daemon, "user")), held);
+    assert_eq!(token(&as_user_a(&daemon, "user")), cached);
     let error = daemon.status_of("user")["credentials_error"].to_string();
     assert!(error.contains("missing.secret"), "{error}");
     assert_eq!(sandbox.requests().len(), 3);

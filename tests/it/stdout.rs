@@ -66,7 +66,7 @@ fn helper_needs_no_standard_output_where_it_prints_nothing() {
 #[test]
 fn exec_passes_closed_standard_descriptors_to_its_command() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
-    let held = token(&daemon.ask(&["data"]));
+    let cached = token(&daemon.ask(&["data"]));
     let exec = |redirection: &str, options: &[&str], script: &str| {
         let command = ["data", "--", "sh", "-c", script];
         let arguments = [&["exec"], options, &command].concat();
@@ -85,7 +85,7 @@ fn exec_passes_closed_standard_descriptors_to_its_command() {
     let (_, _, stderr) = exec(">&-", &[], "echo hi 2>/dev/null || echo failed >&2");
     assert_eq!(stderr, "failed\n");
     let found = exec("<&- 2>&-", &["--fd", "0"], "cat");
-    assert_eq!(found, (Some(0), held + "\n", String::new()));
+    assert_eq!(found, (Some(0), cached + "\n", String::new()));
 }
 
 /// Parents open /dev/null like this for children whose output they ignore.

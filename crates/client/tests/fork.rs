@@ -98,9 +98,9 @@ fn wanted(token: &Token) -> u64 {
 fn child_makes_its_own_connection_and_the_parents_stays_open() {
     let fake = identifying_connections();
     let broker = fake.broker();
-    let held = broker.token("1").unwrap();
+    let cached = broker.token("1").unwrap();
     assert!(in_a_child(|| {
-        let same = broker.token("1").unwrap().generation() == held.generation();
+        let same = broker.token("1").unwrap().generation() == cached.generation();
         let own = broker.token("2").unwrap();
         same && own.generation() == 1_000_002
     }));
