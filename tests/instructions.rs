@@ -12,9 +12,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Daemon, HOUR, config_text, folder, sandbox};
+use crate::common::sandbox_and_folder;
+use common::{Daemon, HOUR};
 use domo_token_protocol::frame::{self, HEAD};
-use domo_token_protocol::greeting::{self, GREETING};
+use domo_token_protocol::greeting::GREETING;
 use domo_token_protocol::messages::{Asked, Request, TokenRequest, VERSION};
 
 /// The maximum number of instructions outside the kernel for one request on an open connection, by build profile.
@@ -56,8 +57,7 @@ fn cached_token_costs_at_most_the_stated_number_of_instructions() {
 
 /// Returns the instructions of a daemon from start to end with that many requests.
 fn counted(program: &OsStr, requests: u64) -> u64 {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let mut daemon = Daemon::start_as(under_callgrind(program, folder.path()), folder);
     daemon.wait_for_log("token obtained");
     ask(&daemon.socket(), requests);

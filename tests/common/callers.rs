@@ -1,7 +1,6 @@
 //! Callers of other users, and requests as bytes.
 
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -10,10 +9,9 @@ use domo_sandbox::Sandbox;
 use domo_token_protocol::frame;
 use domo_token_protocol::greeting::{self, HELLO};
 use domo_token_protocol::messages::{Asked, Request, TokenRequest, VERSION};
-
 use tempfile::TempDir;
 
-use super::{Daemon, config_text, folder};
+use super::{Daemon, chmod, config_text, folder};
 
 /// A user and a group that every Debian has and that run nothing here.
 pub(crate) const DAEMON: u32 = 1;
@@ -41,7 +39,7 @@ pub(crate) fn open_folder(sandbox: &Sandbox, tokens: &str, broker: &str, lines: 
         config_text(sandbox, tokens)
     );
     let folder = folder(&config);
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    chmod(folder.path(), 0o755);
     folder
 }
 
@@ -78,7 +76,7 @@ pub(crate) fn python_as(uid: u32, script: &str) -> Command {
 }
 
 /// A hello and a request, as sent on a new connection.
-pub(crate) fn first(request: &Request) -> Vec<u8> {
+pub(crate) fn with_hello(request: &Request) -> Vec<u8> {
     let mut bytes = greeting::hello(VERSION).to_vec();
     bytes.extend_from_slice(&frame::encode(request).unwrap());
     bytes
@@ -93,7 +91,7 @@ fn asked(scope: &str) -> Asked {
 
 /// A hello and a request for the token of `data`.
 pub(crate) fn token_request() -> Vec<u8> {
-    first(&Request::Token(TokenRequest {
+    with_hello(&Request::Token(TokenRequest {
         asked: asked("data"),
         min_ttl_ms: None,
         time_left_ms: 5_000,
@@ -103,11 +101,11 @@ pub(crate) fn token_request() -> Vec<u8> {
 
 /// A hello and a request to watch `data`.
 pub(crate) fn watch_request() -> Vec<u8> {
-    first(&Request::Watch(asked("data")))
+    with_hello(&Request::Watch(asked("data")))
 }
 
 /// A hello and half a request.
-pub(crate) fn half_a_request() -> Vec<u8> {
+pub(crate) fn half_request() -> Vec<u8> {
     let mut bytes = watch_request();
     bytes.truncate(HELLO + 5);
     bytes

@@ -1,8 +1,8 @@
 //! Kernels that lack a feature, simulated by seccomp. Each constant starts a command line that ends with the
 //! program to run.
 
-/// Makes a system call fail with this error if one argument has this value.
-const REFUSING: &str = r#"
+/// Makes a system call fail with an error if one argument has a certain value.
+const SECCOMP_FILTER: &str = r#"
 import ctypes, os, platform, struct, sys
 x86_64, aarch64, place, number, error = map(int, sys.argv[1:6])
 call = {"x86_64": x86_64, "aarch64": aarch64}[platform.machine()]
@@ -21,15 +21,22 @@ assert libc.prctl(22, 2, ctypes.c_char_p(filter), 0, 0) == 0, os.strerror(ctypes
 os.execv(sys.argv[6], sys.argv[6:])
 "#;
 
+/// The system call by its numbers on x86-64 and aarch64, the position and value of the argument, and the error.
+const fn failing(call: [&'static str; 5]) -> [&'static str; 8] {
+    let [x86_64, aarch64, position, value, error] = call;
+    let filter = SECCOMP_FILTER;
+    [
+        "python3", "-c", filter, x86_64, aarch64, position, value, error,
+    ]
+}
+
 /// A kernel before Linux 6.5: `getsockopt(SO_PEERPIDFD)` fails with `ENOPROTOOPT`.
-pub(crate) const OLD: [&str; 8] = ["python3", "-c", REFUSING, "55", "209", "2", "77", "92"];
+pub(crate) const WITHOUT_PEER_PIDFD: [&str; 8] = failing(["55", "209", "2", "77", "92"]);
 
 /// A kernel that does not permit `prctl(PR_SET_DUMPABLE)`: it fails with `EPERM`.
-pub(crate) const OPEN: [&str; 8] = ["python3", "-c", REFUSING, "157", "167", "0", "4", "1"];
+pub(crate) const WITHOUT_SET_DUMPABLE: [&str; 8] = failing(["157", "167", "0", "4", "1"]);
 
 /// Kernels without `RENAME_NOREPLACE` and `RENAME_EXCHANGE`, as on network file systems: `renameat2` fails with
 /// `EINVAL`.
-pub(crate) const WITHOUT_NOREPLACE: [&str; 8] =
-    ["python3", "-c", REFUSING, "316", "276", "4", "1", "22"];
-pub(crate) const WITHOUT_EXCHANGE: [&str; 8] =
-    ["python3", "-c", REFUSING, "316", "276", "4", "2", "22"];
+pub(crate) const WITHOUT_NOREPLACE: [&str; 8] = failing(["316", "276", "4", "1", "22"]);
+pub(crate) const WITHOUT_EXCHANGE: [&str; 8] = failing(["316", "276", "4", "2", "22"]);

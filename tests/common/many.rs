@@ -26,7 +26,7 @@ pub(crate) fn sandboxes(faults: &[Fault], lifetime: Duration, begins_well: bool)
 }
 
 /// A config with one client per sandbox: `client0`, `client1` and so on.
-pub(crate) fn config_of(sandboxes: &[Sandbox]) -> String {
+pub(crate) fn config_with_clients(sandboxes: &[Sandbox]) -> String {
     let mut text = String::new();
     for (number, sandbox) in sandboxes.iter().enumerate() {
         let client = client_text(&format!("client{number}"), sandbox, "[\"data\"]");
@@ -36,7 +36,7 @@ pub(crate) fn config_of(sandboxes: &[Sandbox]) -> String {
 }
 
 /// Waits until the scope set of client `number` has this state, and returns its status.
-pub(crate) fn status_in_state(daemon: &Daemon, number: usize, state: ScopeState) -> Value {
+pub(crate) fn wait_for_state(daemon: &Daemon, number: usize, state: ScopeState) -> Value {
     let name = format!("client{number}");
     let broker = daemon.broker();
     until(|| {

@@ -13,9 +13,9 @@ pub(crate) mod secrecy;
 pub(crate) mod service;
 pub(crate) mod wait;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -56,6 +56,13 @@ pub(crate) fn sandbox_and_daemon(lifetime: Duration) -> (Sandbox, Daemon) {
     (sandbox, daemon)
 }
 
+/// A sandbox, and a folder with the config of [`sandbox_and_daemon`].
+pub(crate) fn sandbox_and_folder(lifetime: Duration) -> (Sandbox, TempDir) {
+    let sandbox = sandbox(lifetime);
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    (sandbox, folder)
+}
+
 /// The config of a client `acme` at `sandbox`, with its secret in a file.
 pub(crate) fn config_text(sandbox: &Sandbox, tokens: &str) -> String {
     client_text("acme", sandbox, tokens)
@@ -70,13 +77,22 @@ pub(crate) fn client_text(name: &str, sandbox: &Sandbox, tokens: &str) -> String
     )
 }
 
+pub(crate) fn chmod(path: impl AsRef<Path>, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Returns the permissions of a file.
+pub(crate) fn mode(path: impl AsRef<Path>) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
 /// A folder with a config and its secret file.
 pub(crate) fn folder(config: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("config.toml"), config).unwrap();
     let secret = folder.path().join("acme.secret");
     fs::write(&secret, format!("{CANARY_SECRET}\n")).unwrap();
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    chmod(&secret, 0o600);
     folder
 }
 
@@ -165,6 +181,17 @@ pub(crate) fn get(url: &str, token: &str) -> u16 {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// A listener that neither accepts nor rejects connections, and the connections that fill its backlog.
+pub(crate) fn listener_with_full_backlog(address: SocketAddr) -> (TcpListener, Vec<TcpStream>) {
+    let listener = TcpListener::bind(address).unwrap();
+    rustix::net::listen(&listener, 1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    let pending: Vec<_> = std::iter::from_fn(connect).take(100).collect();
+    assert!(pending.len() < 100, "its backlog is never full");
+    (listener, pending)
 }
 
 /// Runs `domo-tokend check` on that config.

@@ -69,24 +69,24 @@ pub(crate) fn with_boot_clock(ahead: i64, inner: &Command) -> Command {
 
 /// Returns whether time namespaces can be created; otherwise prints that the test is skipped.
 pub(crate) fn can_shift_clocks() -> bool {
-    let tried = with_boot_clock(1, &Command::new("true")).output();
-    let made = tried.is_ok_and(|tried| tried.status.success());
-    if !made {
+    let probe = with_boot_clock(1, &Command::new("true")).output();
+    let can_create = probe.is_ok_and(|probe| probe.status.success());
+    if !can_create {
         println!("skipped: no time namespace can be made here");
     }
-    made
+    can_create
 }
 
 /// Returns whether root can create containers; otherwise prints that the test is skipped.
-pub(crate) fn can_be_made() -> bool {
+pub(crate) fn can_create_containers() -> bool {
     if !is_root() {
         return false;
     }
-    let made = |container: Container| {
-        let tried = container.command(4242, &Command::new("true")).output();
-        tried.is_ok_and(|tried: Output| tried.status.success())
+    let can_create = |container: Container| {
+        let probe = container.command(4242, &Command::new("true")).output();
+        probe.is_ok_and(|probe: Output| probe.status.success())
     };
-    let all = Container::ALL.into_iter().all(made);
+    let all = Container::ALL.into_iter().all(can_create);
     if !all {
         println!("skipped: no PID and user namespaces can be made here");
     }

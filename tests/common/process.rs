@@ -1,5 +1,6 @@
 //! Commands that run other commands, and child processes.
 
+use std::io::{BufRead, BufReader, Read};
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -57,6 +58,13 @@ pub(crate) fn send_signal(pid: u32, signal: &str) {
     let mut kill = Command::new("kill");
     let status = kill.args([signal, &pid.to_string()]).status();
     assert!(status.unwrap().success());
+}
+
+/// Reads up to the first newline, or the end.
+pub(crate) fn first_line(reader: impl Read) -> String {
+    let mut line = String::new();
+    BufReader::new(reader).read_line(&mut line).unwrap();
+    line
 }
 
 /// Waits for the end of a child, and fails the test if it does not end.

@@ -12,10 +12,11 @@ use domo_token_protocol::frame::{self, HEAD};
 use domo_token_protocol::greeting::GREETING;
 use domo_token_protocol::messages::Request;
 
-use crate::common::callers::{first, half_a_request, token_request, watch_request};
+use crate::common::callers::{half_request, token_request, watch_request, with_hello};
 use crate::common::wait::until;
 use crate::common::{
-    self, Daemon, HOUR, PATIENCE, config_text, parts, sandbox, sandbox_and_daemon, token,
+    self, Daemon, HOUR, PATIENCE, config_text, parts, sandbox, sandbox_and_daemon,
+    sandbox_and_folder, token,
 };
 use crate::{memory, sockets, wait_for_sockets};
 
@@ -159,7 +160,7 @@ fn two_thousand_expensive_requests_delay_no_other_caller() {
     let length = daemon.broker().metrics().unwrap().len();
     let mut greedy = UnixStream::connect(daemon.socket()).unwrap();
     let more = frame::encode(&Request::Metrics).unwrap().repeat(COUNT - 1);
-    let all = [first(&Request::Metrics), more].concat();
+    let all = [with_hello(&Request::Metrics), more].concat();
     greedy.write_all(&all).unwrap();
     let read = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -216,7 +217,7 @@ fn callers_that_disconnect_or_never_read_affect_no_others() {
     }
     let silent = UnixStream::connect(daemon.socket()).unwrap();
     let mut half = UnixStream::connect(daemon.socket()).unwrap();
-    half.write_all(&half_a_request()).unwrap();
+    half.write_all(&half_request()).unwrap();
     let mut later = UnixStream::connect(daemon.socket()).unwrap();
     later.write_all(&token_request()).unwrap();
     answer(&mut later, false);
@@ -259,23 +260,22 @@ fn hostile_caller(daemon: &Daemon) {
         caller.write_all(part).unwrap();
     }
     let mut leaving = connect();
-    leaving.write_all(&half_a_request()).unwrap();
+    leaving.write_all(&half_request()).unwrap();
     let mut leaving = connect();
     leaving.write_all(&token_request()).unwrap();
     let mut watching = connect();
     watching.write_all(&watch_request()).unwrap();
     answer(&mut watching, false);
     let mut unread = connect();
-    unread.write_all(&first(&Request::Status)).unwrap();
+    unread.write_all(&with_hello(&Request::Status)).unwrap();
     let mut refused = connect();
-    refused.write_all(&first(&Request::Metrics)).unwrap();
+    refused.write_all(&with_hello(&Request::Metrics)).unwrap();
     answer(&mut refused, false);
 }
 
 #[test]
 fn thousands_of_hostile_callers_leave_no_resources_in_use() {
-    let sandbox = sandbox(HOUR);
-    let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let daemon = Daemon::start_as(Daemon::command_of_config(folder.path()), folder);
     token(&daemon.ask(&["data"]));
     let before = sockets(&daemon);
@@ -299,8 +299,7 @@ fn hostile_callers_leak_no_memory() {
         println!("skipped: there is no valgrind to look for leaks with");
         return;
     }
-    let sandbox = sandbox(HOUR);
-    let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let plain = Daemon::command_of_config(folder.path());
     let mut command = Command::new("valgrind");
     command.args([

@@ -1,9 +1,7 @@
 //! The daemon with few or no free descriptors.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -19,7 +17,8 @@ use super::common::{
     CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, sandbox, sandbox_and_daemon, timed,
     token,
 };
-use super::{many_connections, others_are_served, sockets, ticks};
+use super::{assert_others_are_served, many_connections, processor_ticks, sockets};
+use crate::common::chmod;
 use crate::common::process::in_shell_after;
 
 #[test]
@@ -53,7 +52,7 @@ fn daemon_without_descriptors_at_its_start_exits_75_with_the_cause() {
         for count in 4..24 {
             let folder = folder(&config);
             let path = folder.path().join("config.toml");
-            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+            chmod(path, 0o600);
             let command = with_descriptors(count, folder.path());
             let mut daemon = Daemon::spawn_as(command, folder);
             let line = daemon.wait_for_one_of(&["started", "domo-tokend: "]);
@@ -81,7 +80,7 @@ fn two_hostile_users_with_few_descriptors_leave_room_and_renewal_continues() {
     let folder = open_folder(&sandbox, "[\"data\"]", "", "");
     let mut daemon = Daemon::start_as(with_64_descriptors(folder.path()), folder);
     assert!(daemon.log.contains("few descriptors"), "{}", daemon.log);
-    others_are_served(&daemon, &sandbox, || {
+    assert_others_are_served(&daemon, &sandbox, || {
         // The limit is 32 connections, two of them for root: the first user takes the rest, then each has half of
         // it.
         let first = many_connections(&daemon, USER_A, 200, 170);
@@ -145,13 +144,13 @@ fn daemon_without_free_descriptors_pauses_and_resumes_when_some_are_free() {
         .map(|_| daemon.helper(&["--timeout", "60", "data"]).spawn().unwrap())
         .collect();
     daemon.wait_for_log("callers can't be accepted for now");
-    let before = ticks(&daemon);
+    let before = processor_ticks(&daemon);
     let (took, ()) = timed(|| {
         for _ in 0..20 {
             daemon.wait_for_log("callers still can't be accepted");
         }
     });
-    let used = u32::try_from(ticks(&daemon) - before).unwrap();
+    let used = u32::try_from(processor_ticks(&daemon) - before).unwrap();
     let load = f64::from(used) / took.as_secs_f64();
     assert!(load < 5.0, "{load} % of a processor");
     limit("1000");

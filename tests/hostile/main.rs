@@ -18,9 +18,10 @@ use std::time::Duration;
 
 use broken::answer;
 use common::callers::{
-    DAEMON, USER_A, ask_as, first, half_a_request, is_root, open_folder, python_as, watch_request,
+    DAEMON, USER_A, ask_as, half_request, is_root, open_folder, python_as, watch_request,
+    with_hello,
 };
-use common::process::KillOnDrop;
+use common::process::{KillOnDrop, first_line};
 use common::wait::until;
 use common::{
     Daemon, HOUR, PATIENCE, config_text, parts, raise_descriptor_limit, sandbox, timed, token,
@@ -29,7 +30,7 @@ use domo_sandbox::{Fault, Sandbox};
 use domo_token_protocol::messages::{Asked, Request};
 
 /// The daemon's processor time in ticks of 10 ms (proc(5)).
-fn ticks(daemon: &Daemon) -> u64 {
+fn processor_ticks(daemon: &Daemon) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
     let mut fields = fields.split_whitespace().skip(11);
@@ -38,10 +39,10 @@ fn ticks(daemon: &Daemon) -> u64 {
 }
 
 /// The daemon's share of one processor while `job` runs, in percent.
-fn load<T>(daemon: &Daemon, job: impl FnOnce() -> T) -> (f64, T) {
-    let before = ticks(daemon);
+fn processor_share<T>(daemon: &Daemon, job: impl FnOnce() -> T) -> (f64, T) {
+    let before = processor_ticks(daemon);
     let (took, result) = timed(job);
-    let used = u32::try_from(ticks(daemon) - before).unwrap();
+    let used = u32::try_from(processor_ticks(daemon) - before).unwrap();
     (f64::from(used) / took.as_secs_f64(), result)
 }
 
@@ -93,7 +94,7 @@ def connect():
         pass
     poll.register(s, select.POLLIN)
     held[s.fileno()] = s
-def sent_away(fd):
+def is_rejected(fd):
     s = held.pop(fd)
     poll.unregister(s)
     with s:
@@ -103,15 +104,15 @@ def sent_away(fd):
             return False
 for number in range(count):
     connect()
-told = 0
-while told < refused:
-    told += sum(sent_away(fd) for fd, _ in poll.poll())
+rejected = 0
+while rejected < refused:
+    rejected += sum(is_rejected(fd) for fd, _ in poll.poll())
 print("full", flush=True)
 last = time.monotonic()
 while True:
     time.sleep(0.01)
     for fd, _ in poll.poll(0)[:1]:
-        sent_away(fd)
+        is_rejected(fd)
         connect()
     if time.monotonic() - last > 0.5:
         last = time.monotonic()
@@ -127,12 +128,10 @@ fn many_connections(daemon: &Daemon, uid: u32, count: usize, refused: usize) -> 
     let mut command = python_as(uid, MANY_CONNECTIONS);
     command
         .arg(daemon.socket())
-        .arg(format!("{:?}", half_a_request()));
+        .arg(format!("{:?}", half_request()));
     command.args([count.to_string(), refused.to_string()]);
     let mut child = KillOnDrop(command.stdout(Stdio::piped()).spawn().unwrap());
-    let mut line = String::new();
-    let stdout = child.stdout.as_mut().unwrap();
-    BufReader::new(stdout).read_line(&mut line).unwrap();
+    let line = first_line(child.stdout.as_mut().unwrap());
     assert_eq!(line, "full\n");
     child
 }
@@ -144,17 +143,21 @@ fn slowest(daemon: &Daemon, uid: u32, count: usize) -> Duration {
 }
 
 /// Checks that other users are served while `start` loads the daemon, and that the users of the load get no token.
-fn others_are_served(daemon: &Daemon, sandbox: &Sandbox, start: impl FnOnce() -> Vec<KillOnDrop>) {
+fn assert_others_are_served(
+    daemon: &Daemon,
+    sandbox: &Sandbox,
+    start: impl FnOnce() -> Vec<KillOnDrop>,
+) {
     token(&ask_as(daemon, DAEMON, DAEMON, &["data"]));
     let before = sockets(daemon);
     let unloaded = slowest(daemon, DAEMON, 20);
     let load_processes = start();
-    let asked = ask_as(daemon, USER_A, USER_A, &["--timeout", "1", "data"]);
-    let (code, stdout, stderr) = parts(&asked);
+    let output = ask_as(daemon, USER_A, USER_A, &["--timeout", "1", "data"]);
+    let (code, stdout, stderr) = parts(&output);
     assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
     assert!(stderr.contains("as many as"), "{stderr}");
     let seen = sandbox.requests().len();
-    let (load, loaded) = load(daemon, || {
+    let (load, loaded) = processor_share(daemon, || {
         let loaded = slowest(daemon, DAEMON, 20);
         sandbox.wait_for_requests(seen + 2, PATIENCE).unwrap();
         loaded
@@ -182,7 +185,7 @@ fn five_thousand_slow_connections_of_a_user_delay_no_other_user() {
     let sandbox = sandbox(Duration::from_secs(4));
     let folder = open_folder(&sandbox, "[\"data\"]", "", "");
     let daemon = Daemon::start_as(Daemon::command_of_config(folder.path()), folder);
-    others_are_served(&daemon, &sandbox, || {
+    assert_others_are_served(&daemon, &sandbox, || {
         vec![many_connections(&daemon, USER_A, 5000, 5000 - 1024)]
     });
 }
@@ -222,7 +225,7 @@ fn ended_watch_releases_its_watcher_permit() {
     let limits = "[limits]\nwatchers_per_user = 1\n";
     let folder = open_folder(&sandbox, "[\"data\", \"user\"]", limits, "");
     let daemon = Daemon::start_in(folder);
-    let other = first(&Request::Watch(Asked {
+    let other = with_hello(&Request::Watch(Asked {
         client: None,
         scope: "user".to_owned(),
     }));

@@ -4,7 +4,7 @@
 //! idle machine: `just flood`.
 
 use std::env;
-use std::io::{BufRead, BufReader};
+
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use domo_token_client::clock::boot_now;
 use domo_token_protocol::messages::{Asked, Request};
 
 use crate::common::callers::{
-    DAEMON, ask_as, first, half_a_request, is_root, open_folder, watch_request,
+    DAEMON, ask_as, half_request, is_root, open_folder, watch_request, with_hello,
 };
-use crate::common::process::KillOnDrop;
+use crate::common::process::{KillOnDrop, first_line};
 use crate::common::wait::pause;
 use crate::common::{Daemon, HOUR, parts, sandbox, timed, token};
 use crate::memory;
@@ -72,11 +72,11 @@ impl Flood {
         let mut command = Command::new("python3");
         command.args(["-c", FLOOD]).arg(daemon.socket());
         command.arg(first_uid.to_string());
-        let explain = first(&Request::Explain(Asked {
+        let explain = with_hello(&Request::Explain(Asked {
             client: None,
             scope: "data".to_owned(),
         }));
-        for part in [explain, watch_request(), half_a_request()] {
+        for part in [explain, watch_request(), half_request()] {
             command.arg(format!("{part:?}"));
         }
         let child = command.current_dir("/").stdout(Stdio::piped()).spawn();
@@ -84,9 +84,7 @@ impl Flood {
     }
 
     fn wait_until_full(&mut self) {
-        let mut line = String::new();
-        let stdout = self.0.stdout.as_mut().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let line = first_line(self.0.stdout.as_mut().unwrap());
         assert_eq!(line, "full\n");
     }
 }

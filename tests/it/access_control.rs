@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use crate::common::callers::{
     DAEMON, GAMES_GROUP, USER_A, ask_as, is_root, open_daemon, python_as,
 };
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, config_text, folder, parts, sandbox, token};
+use crate::common::{Daemon, HOUR, chmod, config_text, folder, parts, sandbox, token};
 use domo_token_client::Error;
 
 #[test]
@@ -86,16 +85,16 @@ fn denied_caller_receives_its_identity_and_the_log_has_the_rule() {
         ask_as(&daemon, USER_A, USER_A, &["data"]).status.code(),
         Some(77)
     );
-    let (_, why, _) = parts(&ask_as(&daemon, DAEMON, DAEMON, &["--explain", "data"]));
+    let (_, reply, _) = parts(&ask_as(&daemon, DAEMON, DAEMON, &["--explain", "data"]));
     assert!(
-        why.contains("uid 1 (daemon)") && why.contains("user daemon"),
-        "{why}"
+        reply.contains("uid 1 (daemon)") && reply.contains("user daemon"),
+        "{reply}"
     );
     let rule = "the rule for \"data\" is for user daemon, group games alone";
-    let (_, why, _) = parts(&ask_as(&daemon, 0, 0, &["--explain", "data"]));
-    assert!(why.contains(rule), "root hears which rule: {why}");
-    let (_, why, _) = parts(&ask_as(&daemon, USER_A, USER_A, &["--explain", "data"]));
-    assert!(!why.contains("games"), "others don't: {why}");
+    let (_, reply, _) = parts(&ask_as(&daemon, 0, 0, &["--explain", "data"]));
+    assert!(reply.contains(rule), "root sees the rule: {reply}");
+    let (_, reply, _) = parts(&ask_as(&daemon, USER_A, USER_A, &["--explain", "data"]));
+    assert!(!reply.contains("games"), "others don't: {reply}");
     let explain = ["--explain", "--json", "data"];
     let explained = |user| {
         let (code, text, _) = parts(&ask_as(&daemon, user, user, &explain));
@@ -166,14 +165,14 @@ fn socket_group_grants_access_to_its_members_only() {
         config_text(&sandbox, "[\"data\"]")
     );
     let folder = folder(&config);
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    chmod(folder.path(), 0o755);
     let daemon = Daemon::start_in(folder);
     token(&ask_as(&daemon, USER_A, GAMES_GROUP, &["data"]));
     let (code, stdout, stderr) = parts(&ask_as(&daemon, USER_A, USER_A, &["data"]));
     assert_eq!((code, stdout.as_str()), (Some(77), ""), "{stderr}");
     assert!(stderr.contains("group games (60)"), "{stderr}");
     let closed = daemon.folder();
-    fs::set_permissions(closed, fs::Permissions::from_mode(0o700)).unwrap();
+    chmod(closed, 0o700);
     let (code, _, stderr) = parts(&ask_as(&daemon, USER_A, USER_A, &["data"]));
     assert_eq!(code, Some(77), "{stderr}");
     assert!(
@@ -211,17 +210,17 @@ fn unknown_names_grant_nobody_and_are_an_error_in_check() {
 fn changed_rules_apply_and_a_watcher_without_access_is_notified() {
     let sandbox = sandbox(Duration::from_secs(4));
     let config = config_text(&sandbox, "[\"data\"]");
-    let us = rustix::process::geteuid().as_raw();
+    let own_uid = rustix::process::geteuid().as_raw();
     let mut daemon = Daemon::start(&config);
     let broker = daemon.broker();
     let mut watch = broker.watch("data").unwrap();
     watch.next().unwrap().unwrap();
     let rules = |uid: u32| format!("{config}[clients.acme.access]\ndata = {{ users = [{uid}] }}\n");
-    daemon.write("config.toml", &rules(us));
+    daemon.write("config.toml", &rules(own_uid));
     daemon.wait_for_log("config loaded");
     assert!(daemon.broker().token("data").is_ok());
     watch.next().unwrap().unwrap();
-    daemon.write("config.toml", &rules(us + 1));
+    daemon.write("config.toml", &rules(own_uid + 1));
     daemon.wait_for_log("config loaded");
     let refused = daemon.broker().token("data").unwrap_err();
     assert!(matches!(refused, Error::NotPermitted { .. }), "{refused}");
@@ -241,7 +240,7 @@ fn broker_of_another_user_receives_no_request() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    chmod(folder.path(), 0o1777);
     let socket = folder.path().join("broker.sock");
     let script = format!(
         "import socket,sys\n\
@@ -259,6 +258,6 @@ fn broker_of_another_user_receives_no_request() {
     assert!(stderr.contains("user 4242"), "{stderr}");
     let mut received = String::new();
     stdout.read_to_string(&mut received).unwrap();
-    assert_eq!(received.trim(), "0", "nothing was asked");
+    assert_eq!(received.trim(), "0", "no request was sent");
     fake.wait().unwrap();
 }

@@ -84,7 +84,7 @@ impl App {
 
     /// Kills it and returns how many calls it had not printed; all must have succeeded.
     fn end(mut self) -> usize {
-        assert!(self.child.try_wait().unwrap().is_none(), "it runs on");
+        assert!(self.child.try_wait().unwrap().is_none(), "still runs");
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         let calls: Vec<String> = self.calls.iter().collect();
@@ -160,12 +160,12 @@ fn readme_app_has_no_failed_call_during_two_restarts_and_a_revocation() {
     assert!(early <= 3, "{early} of {requests:?}");
     // The daemon sees eight threads as one caller.
     let (_, log) = daemon.stop();
-    let asked = log.matches("request=\"token\"").count();
+    let last = log.matches("request=\"token\"").count();
     let rounds = requests.len() - firsts[2];
-    assert!(asked <= rounds + 1, "{asked} in {rounds} rounds");
+    assert!(last <= rounds + 1, "{last} in {rounds} rounds");
     print_figures(&format!(
         "{} calls, {refused} refused and made again; {} requests, {early} of them for the restarts \
-         and the revocation; the last daemon was asked {asked} times in {rounds} rounds",
+         and the revocation; the last daemon had {last} requests in {rounds} rounds",
         calls + 100,
         requests.len(),
     ));
@@ -339,5 +339,5 @@ fn kept_scope_set_is_updated_across_a_daemon_restart() {
     daemon.restart("-TERM");
     changed_from(second);
     let (_, log) = daemon.stop();
-    assert!(!log.contains("request=\"token\""), "it was asked");
+    assert!(!log.contains("request=\"token\""), "no request");
 }

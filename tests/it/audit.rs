@@ -1,14 +1,14 @@
 //! The audit file: which token was given to which caller.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::common::process::make_fifo;
+use crate::common::process::{first_line, make_fifo};
 use crate::common::wait::until;
 use crate::common::{
     CANARY_SECRET, Daemon, HOUR, PATIENCE, check, config_text, folder, metrics, parts, run_to_end,
@@ -49,14 +49,14 @@ fn tokens_and_refusals_have_one_line_each_without_secrets() {
     let text = token(&daemon.ask(&["data"]));
     daemon.ask(&["nosuch"]);
     let lines = wait_for_lines(&path, 2);
-    let us = fs::metadata("/proc/self").unwrap().uid();
+    let uid = fs::metadata("/proc/self").unwrap().uid();
     assert_eq!(lines[0]["outcome"], "served");
     assert_eq!(
         (&lines[0]["client"], &lines[0]["scope"]),
         (&"acme".into(), &"data".into())
     );
-    assert_eq!(lines[0]["uid"], us);
-    assert!(lines[0]["user"].is_string() || us != 0, "{}", lines[0]);
+    assert_eq!(lines[0]["uid"], uid);
+    assert!(lines[0]["user"].is_string() || uid != 0, "{}", lines[0]);
     assert!(lines[0]["generation"].is_u64() && lines[0]["time"].as_f64().unwrap() > 1.7e9);
     assert_eq!(lines[1]["outcome"], "unknown_scope");
     assert_eq!(
@@ -120,8 +120,8 @@ fn name_of_the_maximum_request_length_is_refused_and_logged_truncated() {
     // Without a response the helper would retry until its deadline and exit with 75.
     for name in ["n".repeat(4000), "\u{1}".repeat(4000)] {
         for more in [&["data"][..], &["--explain", "data"]] {
-            let asked = [&["-c", &name], more].concat();
-            let (code, stdout, stderr) = parts(&daemon.ask(&asked));
+            let arguments = [&["-c", &name], more].concat();
+            let (code, stdout, stderr) = parts(&daemon.ask(&arguments));
             assert_eq!(code, Some(78), "{stderr}");
             let output = stdout + &stderr;
             assert!(
@@ -205,8 +205,7 @@ fn standard_output_of_any_kind_receives_the_lines() {
     let daemon = Daemon::start_as(command, folder);
     token(&daemon.ask(&["data"]));
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut line = String::new();
-    BufReader::new(ours).read_line(&mut line).unwrap();
+    let line = first_line(ours);
     let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["outcome"], "served");
 }

@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::common::callers::{USER_A, give_to, open_folder};
-use crate::common::namespaces::{can_be_made, with_host_socket_in};
+use crate::common::namespaces::{can_create_containers, with_host_socket_in};
 use crate::common::process::{KillOnDrop, wrapped};
-use crate::common::{Daemon, HOUR, parts, sandbox};
+use crate::common::{Daemon, HOUR, chmod, parts, sandbox};
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
 use serde_json::Value;
@@ -28,7 +28,7 @@ struct Host {
 impl Host {
     /// Returns `None` where namespaces cannot be created.
     fn new(sandbox: &Sandbox) -> Option<Self> {
-        if !can_be_made() {
+        if !can_create_containers() {
             return None;
         }
         let daemon = Daemon::start_in(open_folder(sandbox, "[\"data\"]", "", ""));
@@ -38,7 +38,7 @@ impl Host {
             let path = host.at(name);
             fs::create_dir_all(&path).unwrap();
             chown(&path, Some(USER_A), Some(USER_A)).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            chmod(&path, 0o755);
         }
         Some(host)
     }
@@ -157,7 +157,7 @@ fn root_and_users_with_an_unreadable_config_directory_use_the_hosts_broker() {
     let closed = host.config();
     let closed = closed.parent().unwrap();
     chown(closed, Some(0), Some(0)).unwrap();
-    fs::set_permissions(closed, fs::Permissions::from_mode(0o700)).unwrap();
+    chmod(closed, 0o700);
     assert_eq!(host.broker(), HOST, "EACCES");
 }
 
@@ -229,8 +229,11 @@ fn status_explain_watch_and_exec_name_the_broker_that_answered() {
     assert!(shown.contains(&format!("\nsocket: {HOST}\n")), "{shown}");
     let json: Value = serde_json::from_str(&text(&["status", "--json"])).unwrap();
     assert_eq!(json["broker"]["socket"], HOST);
-    let why = text(&["--explain", "data"]);
-    assert!(why.starts_with(&format!("broker: {HOST}\n")), "{why}");
+    let explanation = text(&["--explain", "data"]);
+    assert!(
+        explanation.starts_with(&format!("broker: {HOST}\n")),
+        "{explanation}"
+    );
     let exec = ["exec", "--fd", "3", "--format", "json", "data", "--"];
     let exec = [&exec[..], &["cat", "/dev/fd/3"]].concat();
     let json: Value = serde_json::from_str(&text(&exec)).unwrap();
@@ -298,7 +301,7 @@ fn app_follows_the_same_rule_when_it_reconnects() {
     };
     let program = host.at("app");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    chmod(&program, 0o755);
     let own = host.own_broker(&sandbox);
     let mut app = App::start(&host, &program);
     let from = |path: &str| format!("broker: {path}");

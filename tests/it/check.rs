@@ -1,16 +1,17 @@
 //! `domo-tokend check`: what it prints, where, and in which order.
 
-use std::fs::{self, Permissions};
+use std::fs::{self};
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
 
 use crate::common::service::with_service_user;
-use crate::common::{HOUR, check, client_text, config_text, folder, parts, sandbox};
+use crate::common::{
+    HOUR, check, chmod, client_text, config_text, folder, parts, sandbox, sandbox_and_folder,
+};
 use domo_sandbox::{Fault, Sandbox};
 
 /// A config with the clients `acme`, which is the default, and `beta`.
@@ -265,8 +266,7 @@ fn paths_in_the_commands_of_messages_are_quoted_for_a_shell() {
 
 #[test]
 fn path_of_the_config_is_printed_without_control_characters() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let path = folder.path().join("a\u{1b}[31m.toml");
     let (code, stdout, stderr) = check(&path, &["--syntax"]);
     assert_eq!((code, &*stdout), (Some(78), ""));
@@ -406,7 +406,7 @@ fn wrong_login_of_two_files_is_sent_to_the_proxy_once() {
     for name in clients {
         let login = folder.path().join(format!("{name}.login"));
         fs::write(&login, "ann:c4nary\n").unwrap();
-        fs::set_permissions(&login, Permissions::from_mode(0o600)).unwrap();
+        chmod(&login, 0o600);
     }
     let config = folder.path().join("config.toml");
     let (code, _, stderr) = check(&config, &["--online"]);

@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::common;
 use crate::common::wait::until;
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, client_text, config_text, parts, sandbox,
-    secrecy, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, chmod, client_text, config_text, parts,
+    sandbox, sandbox_and_folder, secrecy, token,
 };
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
@@ -108,7 +108,7 @@ fn thousand_replacements_apply_the_last_one_and_leak_nothing() {
     let (sandbox, stable) = (sandbox_with_all_scopes(), sandbox(HOUR));
     let daemon = Daemon::start(&config_with(&sandbox, &stable, 1));
     let broker = daemon.broker().with_client("stable");
-    let held = broker.token("data").unwrap();
+    let cached = broker.token("data").unwrap();
     let config = daemon.folder().join("config.toml");
     let secret = daemon.folder().join("acme.secret");
     let seed = fastrand::u64(..);
@@ -139,7 +139,7 @@ fn thousand_replacements_apply_the_last_one_and_leak_nothing() {
         }
     }
     let after = daemon.broker().with_client("stable").token("data").unwrap();
-    assert_eq!(after.generation(), held.generation(), "seed {seed}");
+    assert_eq!(after.generation(), cached.generation(), "seed {seed}");
     assert_eq!(stable.requests().len(), 1);
 }
 
@@ -159,20 +159,20 @@ fn callers_are_served_during_five_changes_of_credentials() {
     let daemon = Daemon::start(&config);
     let socket = daemon.socket();
     token(&daemon.ask(&["data"]));
-    let over = AtomicBool::new(false);
-    let asked: u64 = thread::scope(|scope| {
-        let end = StopOnDrop(&over);
+    let stop = AtomicBool::new(false);
+    let calls: u64 = thread::scope(|scope| {
+        let end = StopOnDrop(&stop);
         let callers: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
                     // A new broker has no cached token, so that it requests one from the daemon.
                     let broker = || Broker::connect_to(&socket).unwrap();
-                    let mut asked = 0;
-                    while !over.load(Ordering::Relaxed) {
+                    let mut calls = 0;
+                    while !stop.load(Ordering::Relaxed) {
                         broker().token("data").unwrap();
-                        asked += 1;
+                        calls += 1;
                     }
-                    asked
+                    calls
                 })
             })
             .collect();
@@ -204,13 +204,12 @@ fn callers_are_served_during_five_changes_of_credentials() {
             .map(|caller| caller.join().unwrap())
             .sum()
     });
-    assert!(asked > 1000, "{asked}");
+    assert!(calls > 1000, "{calls}");
 }
 
 #[test]
 fn new_scope_set_and_fixed_secret_are_applied_within_two_seconds() {
-    let sandbox = sandbox(HOUR);
-    let folder = common::folder(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, folder) = sandbox_and_folder(HOUR);
     fs::write(folder.path().join("acme.secret"), "c4nary-wrong\n").unwrap();
     let mut daemon = Daemon::start_in(folder);
     daemon.wait_for_log("cause=denied");
@@ -236,7 +235,7 @@ fn incomplete_empty_or_unreadable_files_keep_the_previous_config() {
     let sandbox = sandbox(HOUR);
     let good = config_text(&sandbox, "[\"data\"]");
     let mut daemon = Daemon::start(&good);
-    let held = token(&daemon.ask(&["data"]));
+    let cached = token(&daemon.ask(&["data"]));
     let secret = daemon.folder().join("acme.secret");
     for (name, text, kept, fixed) in [
         (
@@ -255,16 +254,16 @@ fn incomplete_empty_or_unreadable_files_keep_the_previous_config() {
         daemon.write(name, text);
         let line = daemon.wait_for_log(kept);
         assert!(line.contains(name), "{line}");
-        assert_eq!(token(&daemon.ask(&["data"])), held);
+        assert_eq!(token(&daemon.ask(&["data"])), cached);
         daemon.write(name, &whole);
         daemon.wait_for_log(fixed);
     }
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    chmod(&secret, 0o644);
     let line = daemon.wait_for_log(KEPT_SECRET);
     assert!(line.contains("chmod 600"), "{line}");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    chmod(&secret, 0o600);
     daemon.wait_for_log("client loaded");
-    assert_eq!(token(&daemon.ask(&["data"])), held);
+    assert_eq!(token(&daemon.ask(&["data"])), cached);
     assert_eq!(sandbox.requests().len(), 1);
 }
 
@@ -273,10 +272,10 @@ fn failing_new_credentials_keep_the_old_token_and_are_reported() {
     let sandbox = sandbox(HOUR);
     let config = config_text(&sandbox, "[\"data\"]");
     let mut daemon = Daemon::start(&config);
-    let held = token(&daemon.ask(&["data"]));
+    let cached = token(&daemon.ask(&["data"]));
     daemon.write("config.toml", &config.replace(CLIENT_ID, "00000000-none"));
     daemon.wait_for_log("cause=denied");
-    assert_eq!(token(&daemon.ask(&["data"])), held);
+    assert_eq!(token(&daemon.ask(&["data"])), cached);
     let set = daemon.status_of("data");
     assert_eq!(set["client_id"], "00000000…", "{set}");
     assert!(

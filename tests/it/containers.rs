@@ -1,15 +1,15 @@
 //! `Dockerfile`, `deploy/` and `docs/containers.md`, as far as they can be tested without containers.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::fs::{self};
+use std::os::unix::fs::{chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::namespaces::{Container, can_be_made};
+use crate::common::namespaces::{Container, can_create_containers};
 use crate::common::process::wrapped;
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, check, helper, parts, run_to_end, sandbox, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, check, chmod, helper, parts, run_to_end, sandbox, token,
 };
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;
@@ -78,22 +78,22 @@ impl Pod {
         let sandbox = sandbox(HOUR);
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        fs::set_permissions(root, Permissions::from_mode(0o755)).unwrap();
+        chmod(root, 0o755);
         let secrets = root.join("secrets");
         fs::create_dir(&secrets).unwrap();
-        fs::set_permissions(&secrets, Permissions::from_mode(0o1777)).unwrap();
+        chmod(&secrets, 0o1777);
         let data = secrets.join("..2026_01_01");
         fs::create_dir(&data).unwrap();
-        fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
+        chmod(&data, 0o755);
         let secret = data.join("acme.secret");
         fs::write(&secret, CANARY_SECRET).unwrap();
-        fs::set_permissions(&secret, Permissions::from_mode(mode)).unwrap();
+        chmod(&secret, mode);
         chown(&secret, Some(owner.0), Some(owner.1)).unwrap();
         symlink("..2026_01_01", secrets.join("..data")).unwrap();
         symlink("..data/acme.secret", secrets.join("acme.secret")).unwrap();
         let socket = root.join("socket");
         fs::create_dir(&socket).unwrap();
-        fs::set_permissions(&socket, Permissions::from_mode(0o777)).unwrap();
+        chmod(&socket, 0o777);
         let config = config_in(MANIFESTS[0])
             .replace("/run/domo-token", socket.to_str().unwrap())
             .replace("/secrets/", &format!("{}/", secrets.display()));
@@ -118,7 +118,7 @@ impl Pod {
     }
 
     /// Runs both containers: the broker and the probe in the first, a caller in the second.
-    fn runs(self) {
+    fn assert_runs(self) {
         let socket = self.folder.path().join("socket/broker.sock");
         let probe: Vec<String> = serde_json::from_str(&value_in(MANIFESTS[0], "command:")).unwrap();
         assert_eq!(probe[0], "domo-token");
@@ -151,19 +151,19 @@ impl Pod {
 
 #[test]
 fn sidecar_serves_a_caller_from_volumes_laid_out_like_the_kubelets() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     assert_eq!(value_in(MANIFESTS[0], "defaultMode:"), "0440");
     for key in ["runAsUser:", "runAsGroup:", "fsGroup:"] {
         assert_eq!(value_in(MANIFESTS[0], key), USER.to_string());
     }
-    Pod::new((0, USER), 0o440, |config| config).runs();
+    Pod::new((0, USER), 0o440, |config| config).assert_runs();
 }
 
 #[test]
 fn world_readable_secret_requires_allow_world_readable_secret() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let pod = Pod::new((0, 0), 0o444, |config| config);
@@ -171,12 +171,12 @@ fn world_readable_secret_requires_allow_world_readable_secret() {
     assert_eq!(code, Some(78), "{stderr}");
     assert!(stderr.contains("acme.secret"), "{stderr}");
     let consent = |config| config + "allow_world_readable_secret = true\n";
-    Pod::new((0, 0), 0o444, consent).runs();
+    Pod::new((0, 0), 0o444, consent).assert_runs();
 }
 
 #[test]
 fn world_writable_volume_requires_shared_directory() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let pod = Pod::new((0, USER), 0o440, |config| {

@@ -3,12 +3,13 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use crate::common::{CANARY_SECRET, CLIENT_ID, HOUR, check, config_text, folder, parts, sandbox};
+use crate::common::{
+    CANARY_SECRET, CLIENT_ID, HOUR, check, chmod, config_text, folder, parts, sandbox,
+};
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;
 
@@ -29,7 +30,7 @@ fn write(folder: &TempDir, name: &str, content: &[u8]) {
         .collect();
     let path = folder.path().join(name);
     fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    chmod(&path, 0o600);
 }
 
 fn config(folder: &TempDir) -> std::path::PathBuf {
@@ -123,7 +124,7 @@ fn byte_order_mark_before_an_id_or_a_secret_is_dropped() {
         let text = config_text(&sandbox, "[\"data\"]");
         let path = config(&folder);
         fs::write(&path, text.replace(from, &to)).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        chmod(&path, 0o600);
         let (code, _, stderr) = check(&path, &["--online"]);
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{to}");
     }
@@ -200,7 +201,7 @@ fn id_in_a_variable_is_trimmed_or_an_error_and_never_printed_raw() {
             assert_eq!((code, stderr.as_str()), (Some(0), ""), "{id:?}");
         }
     }
-    let asked = sandbox.requests().len();
+    let requests = sandbox.requests().len();
     let long = "a".repeat(5000);
     for (id, words) in [
         ("\"441e307a\"", "stands in quotes"),
@@ -220,7 +221,7 @@ fn id_in_a_variable_is_trimmed_or_an_error_and_never_printed_raw() {
             "{printed:?}"
         );
     }
-    assert_eq!(sandbox.requests().len(), asked);
+    assert_eq!(sandbox.requests().len(), requests);
 }
 
 #[test]
@@ -229,7 +230,7 @@ fn secret_file_of_a_variable_that_all_can_read_names_the_variable_that_allows_it
     let folder = tempfile::tempdir().unwrap();
     write(&folder, "secret", b"@\n");
     let path = folder.path().join("secret");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    chmod(&path, 0o444);
     let file = [
         ("DOMO_CLIENT_SECRET", None),
         ("DOMO_CLIENT_SECRET_FILE", path.to_str()),
@@ -433,8 +434,8 @@ fn missing_named_config_exits_78_without_using_the_environment() {
     let variables = [("DOMO_TOKEN_CONFIG", path.to_str())];
     let (code, _, stderr) = by_environment(&sandbox, folder.path(), &variables);
     assert_eq!(code, Some(78), "{stderr}");
-    let why = "; the client in DOMO_CLIENT_ID is not used, because $DOMO_TOKEN_CONFIG names this file; \
+    let reason = "; the client in DOMO_CLIENT_ID is not used, because $DOMO_TOKEN_CONFIG names this file; \
                put the file there, or unset DOMO_TOKEN_CONFIG\n";
-    assert!(stderr.contains(why), "{stderr}");
+    assert!(stderr.contains(reason), "{stderr}");
     assert!(!stderr.contains(" init "), "{stderr}");
 }

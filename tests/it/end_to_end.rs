@@ -224,8 +224,8 @@ fn token_is_renewed_before_its_expiry_without_delaying_callers() {
     let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(5));
     let broker = Broker::connect_to(daemon.socket()).unwrap();
     let first = broker.token("data").unwrap();
-    let asked = sandbox.wait_for_requests(2, PATIENCE).unwrap();
-    let between = asked[1].at.checked_sub(asked[0].at).unwrap();
+    let requests = sandbox.wait_for_requests(2, PATIENCE).unwrap();
+    let between = requests[1].at.checked_sub(requests[0].at).unwrap();
     // It is sent at least 2 s after the first one, and may catch up with it on its way.
     let earliest = Duration::from_millis(1900);
     assert!(

@@ -3,21 +3,20 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::sync::mpsc::channel;
 use std::thread;
 
 use crate::common;
 use crate::common::{
-    Daemon, HOUR, PATIENCE, config_text, folder, parts, sandbox, sandbox_and_daemon, token,
+    Daemon, HOUR, PATIENCE, chmod, config_text, folder, parts, sandbox, sandbox_and_daemon,
+    sandbox_and_folder, token,
 };
 use domo_token_client::Error;
 
 #[test]
 fn proxy_variables_are_not_used() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let mut command = Daemon::command(folder.path());
     for name in [
         "HTTP_PROXY",
@@ -57,7 +56,7 @@ fn configured_proxy_is_used_with_its_login() {
     let folder = folder(&(config + &lines));
     let login = folder.path().join("proxy.login");
     fs::write(&login, "ann:c4nary pass\n").unwrap();
-    fs::set_permissions(&login, fs::Permissions::from_mode(0o600)).unwrap();
+    chmod(&login, 0o600);
     let mut daemon = Daemon::start_in(folder);
     let head = heads.recv_timeout(PATIENCE).unwrap();
     assert_eq!(head[0], "CONNECT domo.invalid:443 HTTP/1.1");
@@ -75,8 +74,7 @@ fn configured_proxy_is_used_with_its_login() {
 
 #[test]
 fn daemon_whose_log_cannot_be_written_serves() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut command = Daemon::command(folder.path());
     let mut child = command.stderr(Stdio::from(full)).spawn().unwrap();

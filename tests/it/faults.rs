@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::common;
-use crate::common::many::{config_of, retry_pause, sandboxes, status_in_state};
+use crate::common::many::{config_with_clients, retry_pause, sandboxes, wait_for_state};
 use crate::common::{
     CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, parts, pauses, sandbox,
     sandbox_and_daemon, timed, token,
@@ -56,7 +56,7 @@ fn callers_without_a_token_fail_by_their_deadline_and_recovery_is_noticed() {
 fn hanging_request_times_out_its_caller_and_affects_no_other_scope_set() {
     let sandbox = sandbox(HOUR);
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"user\"]"));
-    let held = token(&daemon.ask(&["user"]));
+    let cached = token(&daemon.ask(&["user"]));
     sandbox.always(Fault::hang());
     daemon.write(
         "config.toml",
@@ -66,7 +66,7 @@ fn hanging_request_times_out_its_caller_and_affects_no_other_scope_set() {
     sandbox.wait_for_requests(2, PATIENCE).unwrap();
     let waiting = daemon.helper(&["--timeout", "2", "data"]).spawn().unwrap();
     for _ in 0..50 {
-        assert_eq!(token(&daemon.ask(&["user"])), held);
+        assert_eq!(token(&daemon.ask(&["user"])), cached);
     }
     // The broker's message arrives before the helper times out, 200 ms after the deadline.
     let (code, stdout, stderr) = parts(&waiting.wait_with_output().unwrap());
@@ -93,9 +93,9 @@ fn retry_after_is_a_minimum_in_both_forms_and_ignored_if_invalid() {
         sandbox.always(Fault::status(429));
         sandbox.script([Fault::status(429).retry_after(value)]);
     }
-    let daemon = Daemon::start(&config_of(&sandboxes));
+    let daemon = Daemon::start(&config_with_clients(&sandboxes));
     for (number, (value, expected)) in cases.into_iter().enumerate() {
-        let set = status_in_state(&daemon, number, ScopeState::Waiting);
+        let set = wait_for_state(&daemon, number, ScopeState::Waiting);
         if *expected.start() > 2 {
             let rest = retry_pause(&set);
             // A date is nearer when the response arrives.
@@ -193,9 +193,9 @@ fn rejections_are_distinguished_from_transient_failures() {
     for (sandbox, fault) in sandboxes.iter().zip(&faults) {
         sandbox.always(fault.clone());
     }
-    let mut daemon = Daemon::start(&config_of(&sandboxes));
+    let mut daemon = Daemon::start(&config_with_clients(&sandboxes));
     for (number, (_, state, words)) in cases.iter().enumerate() {
-        let set = status_in_state(&daemon, number, *state);
+        let set = wait_for_state(&daemon, number, *state);
         let error = set["last_error"].as_str().unwrap();
         assert!(error.contains(words), "{error}");
         if *state == ScopeState::Denied {
@@ -204,7 +204,7 @@ fn rejections_are_distinguished_from_transient_failures() {
             let (code, stdout, stderr) = parts(&daemon.ask(&["-c", &name, "data"]));
             assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
             assert!(stderr.contains(words), "{stderr}");
-            let set = status_in_state(&daemon, number, *state);
+            let set = wait_for_state(&daemon, number, *state);
             assert!((290..=301).contains(&retry_pause(&set)), "{set}");
             let confirmations = usize::from(*words != "invalid_scope");
             assert_eq!(sandboxes[number].requests().len(), 1 + confirmations);
@@ -247,7 +247,10 @@ fn repeatedly_reissued_token_is_requested_at_growing_intervals_above_the_floor()
     let broker = daemon.broker();
     let mut watch = broker.watch("data").unwrap();
     let first = watch.next().unwrap().unwrap();
-    assert!(watch.next().unwrap().is_err(), "it dies with no successor");
+    assert!(
+        watch.next().unwrap().is_err(),
+        "it expires without a new one"
+    );
     let seen = sandbox.requests();
     assert!((2..=5).contains(&seen.len()), "{seen:?}");
     assert!(pauses(&seen).iter().all(|rest| *rest >= FLOOR), "{seen:?}");
@@ -268,14 +271,14 @@ fn lifetimes_are_parsed_in_all_forms_and_short_ones_respect_the_floor() {
     let faults: Vec<Fault> = forms.iter().map(|(fault, _)| fault.clone()).collect();
     // The expiry in the tokens is later than the stated one.
     let long = sandboxes(&faults, 48 * HOUR, false);
-    let daemon = Daemon::start(&config_of(&long));
+    let daemon = Daemon::start(&config_with_clients(&long));
     for (number, (fault, seconds)) in forms.iter().enumerate() {
-        let set = status_in_state(&daemon, number, ScopeState::Fresh);
+        let set = wait_for_state(&daemon, number, ScopeState::Fresh);
         let life = set["expires_at"].as_u64().unwrap() - set["obtained_at"].as_u64().unwrap();
         assert!(life.abs_diff(*seconds) <= 1, "{fault:?}: {life}");
     }
     let short: Vec<Sandbox> = [1, 2, 5].map(|s| sandbox(Duration::from_secs(s))).into();
-    let _daemon = Daemon::start(&config_of(&short));
+    let _daemon = Daemon::start(&config_with_clients(&short));
     for sandbox in &short {
         let seen = sandbox.wait_for_requests(4, PATIENCE).unwrap();
         let starts: Vec<Duration> = seen.iter().map(|request| request.at).collect();

@@ -9,7 +9,7 @@ use crate::common::process::in_shell_after;
 use crate::common::wait::until;
 use crate::common::{
     CANARY_SECRET, CLIENT_ID, Daemon, HOUR, config_text, folder, parts, sandbox,
-    sandbox_and_daemon, token,
+    sandbox_and_daemon, sandbox_and_folder, token,
 };
 
 /// No byte can be written to any file.
@@ -53,8 +53,7 @@ fn daemon_past_the_limit_serves_and_counts_lost_audit_lines() {
 
 #[test]
 fn daemon_whose_log_file_is_full_serves_and_counts_dropped_lines() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let log = folder.path().join("log");
     // In units of 512 bytes.
     let before = format!("ulimit -f 1; exec 2>'{}'", log.display());
@@ -78,8 +77,7 @@ fn daemon_whose_log_file_is_full_serves_and_counts_dropped_lines() {
 
 #[test]
 fn daemon_that_cannot_keep_tokens_for_a_restart_warns_and_serves() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let path = folder.path().join("notify.sock");
     let systemd = UnixDatagram::bind(&path).unwrap();
     let mut command = in_shell_after(NO_FILES, &Daemon::command(folder.path()));
@@ -120,8 +118,7 @@ fn helper_past_the_limit_exits_with_a_message() {
 
 #[test]
 fn check_and_init_past_the_limit_exit_with_a_message_and_leave_nothing() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let program = env!("CARGO_BIN_EXE_domo-tokend");
     let mut check = Command::new(program);
     check.arg("check").arg("--config");

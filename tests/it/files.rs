@@ -1,7 +1,7 @@
 //! The files that the daemon reads: their owners, and who can read and write them.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -9,17 +9,13 @@ use crate::common;
 use crate::common::callers::{USER_A, is_root};
 use crate::common::process::make_fifo;
 use crate::common::{
-    CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, parts, run_to_end, sandbox,
-    sandbox_and_daemon, token,
+    CANARY_SECRET, Daemon, HOUR, PATIENCE, chmod, config_text, folder, parts, run_to_end, sandbox,
+    sandbox_and_daemon, sandbox_and_folder, token,
 };
 use tempfile::TempDir;
 
-fn mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
 /// Asserts that the daemon and `check` reject the files in the folder with this message.
-fn refused(folder: &TempDir, words: &str) {
+fn assert_refused(folder: &TempDir, words: &str) {
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(78), "{stderr}");
     let (code, _, message) = check(folder.path(), &[]);
@@ -38,11 +34,10 @@ fn check(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
 
 #[test]
 fn secret_file_open_to_others_is_an_error_with_the_chmod_command() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, folder) = sandbox_and_folder(HOUR);
     for open in [0o644, 0o606, 0o622, 0o666] {
-        mode(&folder.path().join("acme.secret"), open);
-        refused(&folder, "run: chmod 600");
+        chmod(folder.path().join("acme.secret"), open);
+        assert_refused(&folder, "run: chmod 600");
     }
     assert_eq!(sandbox.requests().len(), 0);
 }
@@ -55,17 +50,17 @@ fn secret_of_another_user_or_in_a_directory_open_to_others_is_an_error() {
     let inner = open.path().join("open");
     fs::create_dir(&inner).unwrap();
     fs::rename(open.path().join("acme.secret"), inner.join("acme.secret")).unwrap();
-    mode(&inner, 0o777);
-    refused(&open, "chmod go-w");
+    chmod(&inner, 0o777);
+    assert_refused(&open, "chmod go-w");
     if rustix::process::geteuid().is_root() {
         let foreign = folder(&config);
         let secret = foreign.path().join("acme.secret");
         chown(&secret, Some(USER_A), None).unwrap();
-        refused(&foreign, "belongs to user 4242");
+        assert_refused(&foreign, "belongs to user 4242");
         // A symlink of the same user is checked by its target.
         fs::rename(&secret, foreign.path().join("theirs")).unwrap();
         symlink("theirs", &secret).unwrap();
-        refused(&foreign, "belongs to user 4242");
+        assert_refused(&foreign, "belongs to user 4242");
     }
     assert_eq!(sandbox.requests().len(), 0);
 }
@@ -75,7 +70,7 @@ fn world_readable_secret_is_accepted_where_the_config_allows_it() {
     let sandbox = sandbox(HOUR);
     let folder =
         folder(&(config_text(&sandbox, "[\"data\"]") + "allow_world_readable_secret = true\n"));
-    mode(&folder.path().join("acme.secret"), 0o444);
+    chmod(folder.path().join("acme.secret"), 0o444);
     token(&Daemon::start_in(folder).ask(&["data"]));
 }
 
@@ -85,8 +80,8 @@ fn config_with_an_inline_secret_that_others_can_read_is_an_error() {
     let inline = format!("client_secret = \"{CANARY_SECRET}\"");
     let text = config_text(&sandbox, "[\"data\"]");
     let folder = folder(&text.replace("client_secret_file = \"acme.secret\"", &inline));
-    mode(&folder.path().join("config.toml"), 0o644);
-    refused(
+    chmod(folder.path().join("config.toml"), 0o644);
+    assert_refused(
         &folder,
         "config.toml: mode 0644 lets others read it; set allow_world_readable_secret",
     );
@@ -94,25 +89,24 @@ fn config_with_an_inline_secret_that_others_can_read_is_an_error() {
 
 #[test]
 fn config_that_others_can_write_is_an_error_and_its_syntax_can_be_checked() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, folder) = sandbox_and_folder(HOUR);
     let config = folder.path().join("config.toml");
     for open in [0o664, 0o646, 0o666] {
-        mode(&config, open);
-        refused(&folder, "chmod go-w");
+        chmod(&config, open);
+        assert_refused(&folder, "chmod go-w");
     }
     let (code, _, stderr) = check(folder.path(), &["--syntax"]);
     assert_eq!(code, Some(0), "{stderr}");
-    mode(&config, 0o644);
-    mode(folder.path(), 0o777);
-    refused(&folder, "lets others replace files in it; run: chmod go-w");
-    mode(folder.path(), 0o700);
+    chmod(&config, 0o644);
+    chmod(folder.path(), 0o777);
+    assert_refused(&folder, "lets others replace files in it; run: chmod go-w");
+    chmod(folder.path(), 0o700);
     if rustix::process::geteuid().is_root() {
         chown(&config, Some(USER_A), None).unwrap();
-        refused(&folder, "belongs to user 4242");
+        assert_refused(&folder, "belongs to user 4242");
         chown(&config, Some(0), None).unwrap();
         chown(folder.path(), Some(USER_A), None).unwrap();
-        refused(&folder, "belongs to user 4242, who can replace files in it");
+        assert_refused(&folder, "belongs to user 4242, who can replace files in it");
     }
     assert_eq!(sandbox.requests().len(), 0);
 }
@@ -126,7 +120,7 @@ fn config_made_writable_to_others_at_run_time_keeps_the_previous_one() {
         &config_text(&sandbox, "[\"data\", \"user\"]"),
     );
     daemon.wait_for_log("config loaded");
-    mode(&config, 0o666);
+    chmod(&config, 0o666);
     let line = daemon.wait_for_log("the last good one stays");
     assert!(line.contains("chmod go-w"), "{line}");
     token(&daemon.ask(&["user"]));
@@ -146,25 +140,24 @@ fn special_binary_and_huge_files_are_errors_without_delay() {
     let mut bytes = text.clone().into_bytes();
     bytes.extend_from_slice(b"# caf\xe9\n");
     fs::write(&config, bytes).unwrap();
-    refused(&folder, "config.toml:7:6: not UTF-8");
+    assert_refused(&folder, "config.toml:7:6: not UTF-8");
     let file = fs::File::create(&config).unwrap();
     file.set_len(17 * 1024 * 1024).unwrap();
-    refused(&folder, "longer than 16777216 bytes");
+    assert_refused(&folder, "longer than 16777216 bytes");
     for name in ["config.toml", "acme.secret"] {
         fs::write(&config, &text).unwrap();
         let path = folder.path().join(name);
         fs::remove_file(&path).unwrap();
         make_fifo(&path);
-        mode(&path, 0o600);
-        refused(&folder, "not a regular file");
+        chmod(&path, 0o600);
+        assert_refused(&folder, "not a regular file");
         fs::remove_file(&path).unwrap();
     }
 }
 
 #[test]
 fn secret_behind_symlinks_is_checked_with_each_directory_of_the_path() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let at = |name: &str| folder.path().join(name);
     for name in ["open", "closed"] {
         fs::create_dir(at(name)).unwrap();
@@ -173,12 +166,12 @@ fn secret_behind_symlinks_is_checked_with_each_directory_of_the_path() {
     symlink("../closed/secret", at("open/link")).unwrap();
     symlink("open/link", at("acme.secret")).unwrap();
     assert_eq!(check(folder.path(), &[]).0, Some(0));
-    mode(&at("open"), 0o777);
-    refused(&folder, "/open: mode 0777 lets others replace files in it");
-    mode(&at("open"), 0o1777);
+    chmod(at("open"), 0o777);
+    assert_refused(&folder, "/open: mode 0777 lets others replace files in it");
+    chmod(at("open"), 0o1777);
     assert_eq!(check(folder.path(), &[]).0, Some(0), "sticky");
-    mode(&at("closed"), 0o770);
-    refused(&folder, "/closed: mode 0770");
+    chmod(at("closed"), 0o770);
+    assert_refused(&folder, "/closed: mode 0770");
 }
 
 #[test]
@@ -186,8 +179,8 @@ fn ca_file_that_others_can_write_is_an_error() {
     let sandbox = sandbox(HOUR);
     let folder = folder(&(config_text(&sandbox, "[\"data\"]") + "ca_file = \"ca.pem\"\n"));
     fs::write(folder.path().join("ca.pem"), "").unwrap();
-    mode(&folder.path().join("ca.pem"), 0o666);
-    refused(&folder, "ca_file");
+    chmod(folder.path().join("ca.pem"), 0o666);
+    assert_refused(&folder, "ca_file");
 }
 
 #[test]
@@ -199,16 +192,16 @@ fn id_file_may_be_readable_but_not_writable_by_others() {
     let file = folder.path().join("id");
     fs::write(&file, common::CLIENT_ID).unwrap();
     for open in [0o664, 0o646, 0o666] {
-        mode(&file, open);
-        refused(&folder, "lets others write it; run: chmod go-w");
+        chmod(&file, open);
+        assert_refused(&folder, "lets others write it; run: chmod go-w");
     }
-    mode(&file, 0o444);
-    mode(folder.path(), 0o777);
-    refused(&folder, "lets others replace files in it");
-    mode(folder.path(), 0o700);
+    chmod(&file, 0o444);
+    chmod(folder.path(), 0o777);
+    assert_refused(&folder, "lets others replace files in it");
+    chmod(folder.path(), 0o700);
     if is_root() {
         chown(&file, Some(USER_A), None).unwrap();
-        refused(&folder, "belongs to user 4242");
+        assert_refused(&folder, "belongs to user 4242");
         chown(&file, Some(0), None).unwrap();
     }
     assert_eq!(sandbox.requests().len(), 0);
@@ -232,13 +225,13 @@ fn command_whose_program_others_can_write_is_an_error_and_not_run() {
     let text = text.replace("client_secret_file = \"acme.secret\"", &command);
     fs::write(folder.path().join("config.toml"), text).unwrap();
     for open in [0o775, 0o757, 0o777] {
-        mode(&program, open);
-        refused(&folder, "lets others write it; run: chmod go-w");
+        chmod(&program, open);
+        assert_refused(&folder, "lets others write it; run: chmod go-w");
     }
-    mode(&program, 0o755);
+    chmod(&program, 0o755);
     if is_root() {
         chown(&program, Some(USER_A), None).unwrap();
-        refused(&folder, "belongs to user 4242");
+        assert_refused(&folder, "belongs to user 4242");
         chown(&program, Some(0), None).unwrap();
     }
     assert!(!ran.exists(), "it has run");
@@ -252,11 +245,10 @@ fn group_readable_secret_is_accepted_from_root_only() {
     if !is_root() {
         return;
     }
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let secret = folder.path().join("acme.secret");
-    mode(folder.path(), 0o755);
-    mode(&secret, 0o640);
+    chmod(folder.path(), 0o755);
+    chmod(&secret, 0o640);
     let as_user = || {
         use std::os::unix::process::CommandExt;
         let mut command = Daemon::command(folder.path());
@@ -301,11 +293,11 @@ fn container_with_shared_volumes_requires_two_keys_that_the_errors_name() {
     let at = |name: &str| folder.path().join(name);
     fs::create_dir_all(at("secrets/..v1")).unwrap();
     fs::rename(at("acme.secret"), at("secrets/..v1/acme.secret")).unwrap();
-    mode(&at("secrets/..v1/acme.secret"), 0o644);
+    chmod(at("secrets/..v1/acme.secret"), 0o644);
     symlink("..v1", at("secrets/..data")).unwrap();
     symlink("..data/acme.secret", at("secrets/acme.secret")).unwrap();
     fs::create_dir(at("run")).unwrap();
-    mode(&at("run"), 0o777);
+    chmod(at("run"), 0o777);
     let start = || run_to_end(Daemon::command_at(folder.path(), &at("run/broker.sock")));
     let (code, stderr) = start();
     assert_eq!(code, Some(78), "{stderr}");
@@ -322,7 +314,7 @@ fn container_with_shared_volumes_requires_two_keys_that_the_errors_name() {
     let both = shared + "allow_world_readable_secret = true\n";
     fs::write(at("config.toml"), both).unwrap();
     // Its directory is writable for all, but nobody can change a read-only mount.
-    mode(&at("secrets"), 0o777);
+    chmod(at("secrets"), 0o777);
     let script = format!(
         "mount --bind \"$1/secrets\" \"$1/secrets\" && mount -o remount,bind,ro \"$1/secrets\" && \
          {{ {daemon} --config \"$1/config.toml\" --socket \"$1/run/broker.sock\" & }} && \

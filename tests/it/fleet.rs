@@ -60,24 +60,24 @@ fn requests(
 ) -> Vec<Duration> {
     let mut host = host(seed);
     let mut now = START;
-    let mut asked = Vec::new();
+    let mut times = Vec::new();
     loop {
         while let Some(command) = host.poll_command() {
             let Command::Fetch(set, fetch_id) = command else {
                 continue;
             };
             let since = now.saturating_since(START);
-            asked.push(since);
+            times.push(since);
             let answer = match error(since) {
                 Some(error) => Err(error),
-                None => Ok(granted(asked.len())),
+                None => Ok(granted(times.len())),
             };
             now = now + ANSWER;
             host.handle_fetched(set, fetch_id, answer, now);
         }
         now = host.poll_timeout().unwrap();
         if now.saturating_since(START) >= end {
-            return asked;
+            return times;
         }
         host.handle_timeout(now);
     }
@@ -178,15 +178,15 @@ fn outage_of_half_an_hour_causes_at_most_fifty_attempts() {
         let attempts = all.iter().filter(|at| down.contains(*at)).count();
         assert!(attempts <= 50, "{attempts}");
         let back = all.iter().find(|at| **at >= down.end).unwrap();
-        assert!(*back < down.end + HOUR, "it goes on");
+        assert!(*back < down.end + HOUR, "it recovers");
     }
 }
 
 #[test]
 fn ten_minutes_of_failures_cause_at_most_twenty_five_requests() {
     for seed in 0..1000 {
-        let asked = requests(seed, Duration::from_secs(600), |_| Some(unavailable()));
-        assert!((10..=25).contains(&asked.len()), "{}", asked.len());
+        let times = requests(seed, Duration::from_secs(600), |_| Some(unavailable()));
+        assert!((10..=25).contains(&times.len()), "{}", times.len());
     }
 }
 
@@ -209,10 +209,10 @@ fn day_of_rejections_causes_one_confirmation_and_one_request_in_five_minutes() {
                 message: "401".to_owned(),
             })
         };
-        let asked = requests(seed, HOUR * 24, refused);
-        let mut pauses = asked.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
+        let times = requests(seed, HOUR * 24, refused);
+        let mut pauses = times.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
         assert!(pauses.next().unwrap() >= CONFIRM_AFTER);
         assert!(pauses.min().unwrap() >= DENIED_RETRY);
-        assert!((280..=289).contains(&asked.len()), "{}", asked.len());
+        assert!((280..=289).contains(&times.len()), "{}", times.len());
     }
 }

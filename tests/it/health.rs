@@ -57,11 +57,11 @@ fn metrics_count_what_happened_and_hold_no_secret() {
     let text = token(&daemon.ask(&["--wait", "--timeout", "60", "data"]));
     daemon.ask(&["nosuch"]);
     let broker = daemon.broker();
-    let held = broker.token("data").unwrap();
+    let cached = broker.token("data").unwrap();
     // It is too young for a renewal by then.
     broker
         .with_timeout(Duration::from_millis(200))
-        .renew(&held)
+        .renew(&cached)
         .unwrap_err();
     let (status, metrics) = get(port, "/metrics");
     assert_eq!(status, 200);
@@ -225,8 +225,8 @@ fn descriptors(daemon: &Daemon) -> usize {
 #[test]
 fn port_in_use_exits_78_and_is_named() {
     let sandbox = sandbox(HOUR);
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
+    let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = occupied.local_addr().unwrap().port();
     let config = config_text(&sandbox, "[\"data\"]");
     let folder = folder(&metrics::with_metrics(&config, port));
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));

@@ -3,10 +3,9 @@
 mod service;
 mod terminal;
 
-use std::fs::{self, Permissions};
+use std::fs::{self};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -14,7 +13,7 @@ use std::thread;
 
 use crate::common;
 
-use crate::common::{CANARY_SECRET, CLIENT_ID, HOUR, PATIENCE, parts, pauses, sandbox};
+use crate::common::{CANARY_SECRET, CLIENT_ID, HOUR, PATIENCE, chmod, parts, pauses, sandbox};
 use domo_sandbox::{Fault, Sandbox};
 use tempfile::TempDir;
 
@@ -158,7 +157,7 @@ fn proxy_its_login_and_a_ca_are_used_for_the_trial_and_written() {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("ca.pem"), sandbox.ca_pem().unwrap()).unwrap();
     fs::write(path("login"), "ann:c4nary\n").unwrap();
-    fs::set_permissions(path("login"), Permissions::from_mode(0o600)).unwrap();
+    chmod(path("login"), 0o600);
     let input = credentials();
     let (config, url) = (path("new/config.toml"), sandbox.token_url());
     let mut arguments = vec!["--config", &config, "--token-url", &url];
@@ -219,7 +218,7 @@ fn unusable_file_is_an_error_before_the_id_is_read_and_no_login_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("login"), "ann:c4nary\n").unwrap();
-    fs::set_permissions(path("login"), Permissions::from_mode(0o644)).unwrap();
+    chmod(path("login"), 0o644);
     let config = path("new/config.toml");
     let proxy = ["--proxy", "http://127.0.0.1:9"];
     for (option, file, message) in [

@@ -1,14 +1,13 @@
 //! A client whose secret, CA file or proxy login cannot be loaded does not affect other clients.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self};
 use std::process::Output;
 
 use crate::common::callers::{USER_A, ask_as, is_root};
 use crate::common::process::make_fifo;
 use crate::common::wait::until;
 use crate::common::{
-    Daemon, HOUR, check, client_text, config_text, folder, parts, run_to_end, sandbox, token,
+    Daemon, HOUR, check, chmod, client_text, config_text, folder, parts, run_to_end, sandbox, token,
 };
 use domo_sandbox::Sandbox;
 use domo_token_client::{Error, Token};
@@ -34,7 +33,7 @@ fn start(config: &str) -> Daemon {
 }
 
 #[track_caller]
-fn refused(output: &Output, code: i32, cause: &str) -> String {
+fn assert_refused(output: &Output, code: i32, cause: &str) -> String {
     let (found, stdout, stderr) = parts(output);
     assert_eq!((found, stdout.as_str()), (Some(code), ""), "{stderr}");
     assert!(stderr.contains(cause), "{cause} in {stderr}");
@@ -51,10 +50,10 @@ fn valid_client_is_served_over_start_reload_and_restart_while_others_fail_to_loa
     let served = |daemon: &mut Daemon| {
         token(&daemon.ask(&["-c", "acme", "data"]));
         let missing = daemon.ask(&["-c", "beta", "data"]);
-        refused(&missing, 78, "client \"beta\" could not be loaded");
+        assert_refused(&missing, 78, "client \"beta\" could not be loaded");
         daemon.wait_for_log("client=\"gamma\"");
         let failing = daemon.ask(&["-c", "gamma", "data"]);
-        refused(&failing, 75, "client \"gamma\" could not be loaded");
+        assert_refused(&failing, 75, "client \"gamma\" could not be loaded");
     };
     served(&mut daemon);
     let two = config.replacen("[\"data\"]", "[\"data\", \"user\"]", 1);
@@ -82,7 +81,7 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
         + &with_missing_file("closed", &sandbox)
         + "[clients.closed.access]\ndata = { users = [4243] }\n";
     let mut daemon = start(&config);
-    fs::set_permissions(daemon.folder(), Permissions::from_mode(0o755)).unwrap();
+    chmod(daemon.folder(), 0o755);
     daemon.wait_for_log("client=\"gamma\"");
     let as_user_a = |arguments: &[&str]| ask_as(&daemon, USER_A, USER_A, arguments);
     for (client, code, reason) in [
@@ -98,9 +97,9 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
         assert_eq!(explained, Some(code), "{why}");
         assert!(why.contains("could not be loaded; ask the"), "{why}");
         assert!(!why.contains(reason), "{why}");
-        let shown = refused(&daemon.ask(&["-c", client, "data"]), code, reason);
+        let shown = assert_refused(&daemon.ask(&["-c", client, "data"]), code, reason);
         assert!(shown.contains("could not be loaded: "), "{shown}");
-        let hidden = refused(&as_user_a(&["-c", client, "data"]), code, "could not be");
+        let hidden = assert_refused(&as_user_a(&["-c", client, "data"]), code, "could not be");
         assert!(!hidden.contains(reason), "{hidden}");
         let advice = format!(
             "client \"{client}\" could not be loaded; ask the operator, who can run: sudo domo-tokend check"
@@ -123,7 +122,7 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
     }
     // Whether the client exists is hidden as well.
     let denied = |client: &str| {
-        let shown = refused(&as_user_a(&["-c", client, "data"]), 77, "may not have");
+        let shown = assert_refused(&as_user_a(&["-c", client, "data"]), 77, "may not have");
         let (_, text) = shown.split_once("may not have").unwrap();
         text.replace(client, "")
     };
@@ -148,10 +147,10 @@ fn failing_reload_keeps_credentials_and_scope_sets_and_applies_the_access_table(
         )
     };
     let mut daemon = start(&config("acme.secret", "[\"data\", \"user\"]", ""));
-    fs::set_permissions(daemon.folder(), Permissions::from_mode(0o755)).unwrap();
+    chmod(daemon.folder(), 0o755);
     let as_user_a =
         |daemon: &Daemon, scope: &str| ask_as(daemon, USER_A, USER_A, &["-c", "beta", scope]);
-    let held = token(&as_user_a(&daemon, "user"));
+    let cached = token(&as_user_a(&daemon, "user"));
     let access = "[clients.beta.access]\ndata = { users = [4243] }\n";
     daemon.write(
         "config.toml",
@@ -159,10 +158,10 @@ fn failing_reload_keeps_credentials_and_scope_sets_and_applies_the_access_table(
     );
     daemon.reload();
     assert!(daemon.log.contains("its previous credentials stay in use"));
-    refused(&as_user_a(&daemon, "user"), 77, "may not have");
+    assert_refused(&as_user_a(&daemon, "user"), 77, "may not have");
     daemon.write("config.toml", &config("missing.secret", "[\"data\"]", ""));
     daemon.reload();
-    assert_eq!(token(&as_user_a(&daemon, "user")), held);
+    assert_eq!(token(&as_user_a(&daemon, "user")), cached);
     let error = daemon.status_of("user")["credentials_error"].to_string();
     assert!(error.contains("missing.secret"), "{error}");
     assert_eq!(sandbox.requests().len(), 3);
@@ -174,7 +173,7 @@ fn client_is_loaded_when_its_file_appears() {
     let config = config_text(&sandbox, "[\"data\"]") + &with_missing_file("beta", &sandbox);
     let daemon = start(&config);
     let acme = token(&daemon.ask(&["-c", "acme", "data"]));
-    refused(&daemon.ask(&["-c", "beta", "data"]), 78, "beta");
+    assert_refused(&daemon.ask(&["-c", "beta", "data"]), 78, "beta");
     let secret = daemon.folder().join("missing.secret");
     fs::rename(daemon.folder().join("acme.secret"), &secret).unwrap();
     token(&until(|| {
@@ -206,7 +205,7 @@ fn callers_wait_for_a_slow_command_and_other_clients_do_not() {
     daemon.wait_for_log("asked");
     token(&daemon.ask(&["-c", "acme", "data"]));
     let late = daemon.ask(&["-c", "slow", "--timeout", "1", "data"]);
-    refused(&late, 75, "still being loaded");
+    assert_refused(&late, 75, "still being loaded");
     // Opening and closing it ends the command.
     drop(fs::File::options().write(true).open(&gate).unwrap());
     token(&waiting.wait_with_output().unwrap());
@@ -275,7 +274,7 @@ fn daemon_exits_78_only_if_every_client_failed_for_another_reason_than_its_comma
     }
     let mut daemon = start(&(missing + &with_command("gamma", &sandbox, "exit 1")));
     daemon.wait_for_log("client=\"gamma\"");
-    refused(&daemon.ask(&["-c", "gamma", "data"]), 75, "gamma");
+    assert_refused(&daemon.ask(&["-c", "gamma", "data"]), 75, "gamma");
     let (code, log) = daemon.stop();
     assert_eq!(code, Some(0), "{log}");
     assert_eq!(sandbox.requests().len(), 0);

@@ -70,7 +70,7 @@ fn imports(line: &str) -> Vec<&str> {
 }
 
 /// Returns a crate's imports against the order, as `file: module`.
-fn upside_down(source: &Path) -> Vec<String> {
+fn imports_against_the_order(source: &Path) -> Vec<String> {
     let order = order(&source.join("lib.rs"));
     assert!(order.len() > 3, "no map in {}", source.display());
     let ranks: BTreeMap<&str, usize> = order.iter().map(String::as_str).zip(0..).collect();
@@ -104,7 +104,7 @@ fn root() -> &'static Path {
 #[test]
 fn files_import_only_from_those_above_them() {
     for source in SOURCES {
-        assert_eq!(upside_down(&root().join(source)), [""; 0]);
+        assert_eq!(imports_against_the_order(&root().join(source)), [""; 0]);
     }
 }
 
@@ -120,7 +120,7 @@ fn import_against_the_order_is_detected() {
     );
     write("c.rs", "use crate::{a, d::Thing};\n");
     write("d.rs", "fn f() { crate::a::f(crate::c::g()) }\n");
-    let wrong = upside_down(folder.path());
+    let wrong = imports_against_the_order(folder.path());
     assert_eq!(wrong.len(), 2, "{wrong:?}");
     assert!(
         wrong[0].ends_with("a.rs: b") && wrong[1].ends_with("c.rs: d"),

@@ -9,7 +9,8 @@ use std::process::{ExitStatus, Stdio};
 use crate::common::process::{KillOnDrop, send_signal, wait_for_exit};
 use crate::common::wait::until;
 use crate::common::{
-    Daemon, HOUR, config_text, folder, helper, parts, run_to_end, sandbox, secrecy, token,
+    Daemon, HOUR, config_text, folder, helper, parts, run_to_end, sandbox, sandbox_and_folder,
+    secrecy, token,
 };
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
@@ -142,8 +143,7 @@ fn failing_daemon_exits_although_its_log_is_not_read() {
 
 #[test]
 fn rust_log_of_another_program_is_ignored_with_one_notice() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let mut command = Daemon::command_of_config(folder.path());
     command.env("RUST_LOG", "my_app=trace");
     let daemon = Daemon::start_as(command, folder);
@@ -153,8 +153,7 @@ fn rust_log_of_another_program_is_ignored_with_one_notice() {
 
 #[test]
 fn log_flag_with_a_target_of_another_program_is_a_usage_error() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let mut command = Daemon::command_of_config(folder.path());
     command.args(["--log", "my_app=trace"]);
     let (code, stderr) = run_to_end(command);

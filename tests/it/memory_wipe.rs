@@ -35,7 +35,7 @@ fn secret_of_a_removed_client_is_wiped() {
         println!("skipped: this user may not read another process's memory");
         return;
     };
-    assert!(before >= 1, "it is held while it is needed");
+    assert!(before >= 1, "it is in memory while it is valid");
     let other = config_text(&sandbox, "[\"data\"]").replace(common::CLIENT_ID, "another-id");
     daemon.write("acme.secret", "an0ther-secret-of-the-tests\n");
     daemon.write("config.toml", &other);

@@ -1,17 +1,17 @@
 //! Callers in PID and user namespaces, as in containers, and servers that impersonate the broker.
 
-use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::fs::{self};
+use std::io::Read;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Output, Stdio};
 
 use crate::common::callers::{USER_A, USER_B, daemon_as, is_root, open_folder, python_as};
 use crate::common::namespaces::{
-    Container, can_be_made, can_shift_clocks, with_boot_clock, with_host_socket_in,
+    Container, can_create_containers, can_shift_clocks, with_boot_clock, with_host_socket_in,
 };
-use crate::common::process::{KillOnDrop, wrapped};
-use crate::common::{Daemon, HOUR, helper, parts, sandbox, sandbox_and_daemon, token};
+use crate::common::process::{KillOnDrop, first_line, wrapped};
+use crate::common::{Daemon, HOUR, chmod, helper, parts, sandbox, sandbox_and_daemon, token};
 use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
 use domo_token_client::clock::boot_now;
@@ -27,7 +27,7 @@ fn daemon_of(uid: u32, sandbox: &Sandbox) -> Daemon {
 
 /// Runs the check with all combinations of containers, brokers and callers.
 fn each(check: impl Fn(Container, u32, &Daemon, &str)) {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let sandbox = sandbox(HOUR);
@@ -125,10 +125,7 @@ fn helper_with_another_boot_clock_prints_the_right_times() {
 
         let mut watch = command(&["watch", "data"]);
         let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(watch.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let line = first_line(watch.stdout.take().unwrap());
         watch.kill().unwrap();
         watch.wait().unwrap();
         let watched: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -157,11 +154,11 @@ fn the_app() {
 #[test]
 fn app_in_a_container_is_served() {
     let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    chmod(folder.path(), 0o755);
     // Where other users can run it.
     let program = folder.path().join("app");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    chmod(&program, 0o755);
     each(|container, caller, daemon, name| {
         let mut app = Command::new(&program);
         app.args(["namespaces::the_app", "--exact", "--ignored", "--nocapture"]);
@@ -186,7 +183,7 @@ impl Impostor {
     /// Listens as user `uid` in a folder with that owner and mode.
     fn listen(uid: u32, owner: u32, mode: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
+        chmod(folder.path(), 0o1777);
         let socket = folder.path().join("broker.sock");
         let script = format!(
             "import os,socket\n\
@@ -204,7 +201,7 @@ impl Impostor {
         let mut stdout = server.stdout.take().unwrap();
         stdout.read_exact(&mut [0; 6]).unwrap();
         chown(folder.path(), Some(owner), Some(owner)).unwrap();
-        fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
+        chmod(folder.path(), mode);
         Self {
             folder,
             server,
@@ -237,7 +234,7 @@ fn assert_untrusted(output: &Output, name: &str) {
 
 #[test]
 fn impostor_in_a_directory_of_others_is_untrusted_in_a_container() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let owner_and_mode = [(0, 0o1777), (0, 0o1775), (USER_B, 0o1777), (0, 0o777)];
@@ -256,12 +253,12 @@ fn impostor_in_a_directory_of_others_is_untrusted_in_a_container() {
 
 #[test]
 fn symlink_to_an_impostor_is_untrusted_in_a_container() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let impostor = Impostor::listen(4299, 0, 0o1777);
     let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    chmod(folder.path(), 0o755);
     let link = folder.path().join("broker.sock");
     std::os::unix::fs::symlink(impostor.socket(), &link).unwrap();
     for container in Container::ALL {
@@ -281,7 +278,7 @@ fn by_default_paths(container: Container, uid: u32, folder: &Path) -> Output {
 
 #[test]
 fn default_path_is_used_in_a_container_unless_others_can_write_there() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let sandbox = sandbox(HOUR);
@@ -304,7 +301,7 @@ fn default_path_is_used_in_a_container_unless_others_can_write_there() {
 
 #[test]
 fn writable_directory_above_a_default_path_is_untrusted_in_a_user_namespace() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     // The impostor owns the directory, which looks like root's in a user namespace.
@@ -320,7 +317,7 @@ fn writable_directory_above_a_default_path_is_untrusted_in_a_user_namespace() {
 
 #[test]
 fn process_with_an_unmapped_uid_trusts_no_other_unmapped_user() {
-    if !is_root() || !can_be_made() {
+    if !is_root() || !can_create_containers() {
         return;
     }
     // A user that is not mapped into the namespace has the overflow uid, and so has an impostor.

@@ -1,18 +1,18 @@
 //! Callers that reach no broker: the message names a command that helps on their host.
 
-use std::fs::{self, Permissions};
+use std::fs::{self};
 use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
 
 use crate::common::callers::{USER_A, is_root};
-use crate::common::namespaces::can_be_made;
+use crate::common::namespaces::can_create_containers;
 use crate::common::process::wrapped;
-use crate::common::{Daemon, HOUR, config_text, folder, helper, parts, sandbox, token};
-use domo_token_protocol::greeting::{self, HELLO};
+use crate::common::{Daemon, HOUR, chmod, helper, parts, sandbox_and_folder, token};
+use domo_token_protocol::greeting::HELLO;
 use domo_token_protocol::messages::VERSION;
 use tempfile::TempDir;
 
@@ -57,14 +57,13 @@ fn assert_ends(output: &Output, code: i32, end: &str) -> String {
 /// A folder that every user can enter.
 fn open_folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    chmod(folder.path(), 0o755);
     folder
 }
 
 #[test]
 fn socket_as_a_url_names_its_path_to_helper_and_daemon() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let path = folder.path().join("broker.sock");
     let url = format!("unix://{}", path.display());
     let command = Daemon::command_at(folder.path(), Path::new(&url));
@@ -110,8 +109,7 @@ fn invalid_socket_value_exits_2_in_the_helper_and_78_in_the_daemon() {
         let error = assert_ends(&ask.envs([home]).output().unwrap(), 2, end);
         assert!(error.contains("--socket \""), "{error}");
 
-        let sandbox = sandbox(HOUR);
-        let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+        let (_sandbox, folder) = sandbox_and_folder(HOUR);
         let serve = |arguments: &[&str], variable: &str| {
             let mut daemon = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
             daemon
@@ -154,7 +152,7 @@ fn error_for_a_named_path_says_by_what_it_was_named_and_how_to_start_a_broker() 
 
 #[test]
 fn socket_directory_without_write_access_exits_69() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let folder = open_folder();
@@ -168,7 +166,7 @@ fn socket_directory_without_write_access_exits_69() {
 
 #[test]
 fn error_names_init_on_a_host_without_setup_and_start_on_one_with_setup() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let folder = open_folder();
@@ -204,7 +202,7 @@ fn error_names_init_on_a_host_without_setup_and_start_on_one_with_setup() {
 
 #[test]
 fn error_for_the_own_broker_names_its_unit_or_lingering() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let folder = open_folder();
@@ -251,7 +249,7 @@ fn error_for_the_own_broker_names_its_unit_or_lingering() {
 /// A listener like systemd's, which sends these bytes on each connection and nothing more.
 fn listen(path: &Path, answer: &'static [u8]) {
     let listener = UnixListener::bind(path).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o666)).unwrap();
+    chmod(path, 0o666);
     thread::spawn(move || {
         let mut open = Vec::new();
         for stream in listener.incoming() {
@@ -264,7 +262,7 @@ fn listen(path: &Path, answer: &'static [u8]) {
 
 #[test]
 fn time_out_without_a_greeting_names_systemctl_status() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let folder = open_folder();
@@ -294,7 +292,7 @@ fn time_out_without_a_greeting_names_systemctl_status() {
 
 #[test]
 fn time_out_of_the_own_broker_names_systemctl_user_status() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let folder = open_folder();
@@ -330,14 +328,14 @@ fn app_errors_name_no_flags_of_the_helper() {
 
 #[test]
 fn closed_socket_names_the_command_that_joins_its_group() {
-    if !is_root() || !can_be_made() {
+    if !is_root() || !can_create_containers() {
         return;
     }
     let folder = open_folder();
     let socket = folder.path().join("broker.sock");
     listen(&socket, b"");
     chown(&socket, None, Some(993)).unwrap();
-    fs::set_permissions(&socket, Permissions::from_mode(0o660)).unwrap();
+    chmod(&socket, 0o660);
     let ask = |members: &str| {
         let prepare = format!(
             "mkdir /run/domo-token && mount --bind \"$0\" /run/domo-token && \

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::common::many::{config_of, sandboxes};
+use crate::common::many::{config_with_clients, sandboxes};
 use crate::common::wait::until;
 use crate::common::{Daemon, HOUR, PATIENCE, config_text, parts, pauses, sandbox, token};
 use base64::Engine;
@@ -79,7 +79,7 @@ fn response_without_a_usable_token_keeps_the_valid_one() {
     for (sandbox, fault) in sandboxes.iter().zip(&faults) {
         sandbox.always(fault.clone());
     }
-    let daemon = Daemon::start(&config_of(&sandboxes));
+    let daemon = Daemon::start(&config_with_clients(&sandboxes));
     // A new broker has no cached token, so that it requests one from the daemon.
     let ask = |number: usize| daemon.broker().with_client(&format!("client{number}"));
     let numbers = 0..sandboxes.len();
@@ -108,7 +108,7 @@ fn unusable_response_without_a_token_exits_75_in_one_line_and_is_retried() {
     for (sandbox, fault) in sandboxes.iter().zip(&faults) {
         sandbox.always(fault.clone());
     }
-    let mut daemon = Daemon::start(&config_of(&sandboxes));
+    let mut daemon = Daemon::start(&config_with_clients(&sandboxes));
     let largest_before = peak_memory(&daemon);
     let asking = (0..sandboxes.len()).map(|number| {
         let name = format!("client{number}");

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use crate::common;
 use crate::common::service::{SERVICE, with_service_user};
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, config_text, folder, parts, sandbox, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, chmod, config_text, folder, parts, sandbox, token,
 };
 use domo_sandbox::{Fault, Sandbox};
 
@@ -105,10 +105,10 @@ fn init_never_overwrites_and_writes_nothing_that_does_not_work() {
     let (code, _, stderr) = parts(&init(home, &sandbox, &[], &good));
     assert_eq!(code, Some(75), "{stderr}");
     assert!(stderr.contains("--offline") && nothing(), "{stderr}");
-    let asked = sandbox.requests().len();
+    let requests = sandbox.requests().len();
     let (code, _, stderr) = parts(&init(home, &sandbox, &["--offline"], &good));
     assert_eq!(code, Some(0), "{stderr}");
-    assert_eq!(sandbox.requests().len(), asked);
+    assert_eq!(sandbox.requests().len(), requests);
     let before = fs::read_to_string(home.join("config.toml")).unwrap();
     let (code, stdout, stderr) = parts(&init(home, &sandbox, &["--offline"], &good));
     assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
@@ -127,7 +127,7 @@ fn check_validates_to_the_requested_depth_and_reports_all_errors() {
     let folder = folder(&config.replace("\"acme.secret\"", "\"none.secret\""));
     let secret = folder.path().join("beta.secret");
     fs::write(&secret, CANARY_SECRET).unwrap();
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    chmod(&secret, 0o644);
 
     assert_eq!(check(folder.path(), &["--syntax"]).0, Some(0));
     let (code, _, stderr) = check(folder.path(), &[]);
@@ -140,7 +140,7 @@ fn check_validates_to_the_requested_depth_and_reports_all_errors() {
     assert_eq!(verdict, "domo-tokend: 2 errors, 1 warning", "{stderr}");
 
     fs::write(folder.path().join("config.toml"), &config).unwrap();
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    chmod(&secret, 0o600);
     assert_eq!(check(folder.path(), &[]).0, Some(0));
     assert_eq!(sandbox.requests().len(), 0);
     sandbox.script([Fault::default(), Fault::status(503), Fault::status(401)]);

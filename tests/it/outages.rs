@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::common::{
     CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, folder, parts, sandbox, sandbox_and_daemon,
-    token,
+    sandbox_and_folder, token,
 };
 use domo_sandbox::Fault;
 use serde_json::Value;
@@ -23,8 +23,7 @@ fn assert_once(log: &str, text: &str) {
 
 #[test]
 fn outage_is_a_warning_then_an_error_at_expiry_then_a_recovery_with_its_duration() {
-    let sandbox = sandbox(Duration::from_secs(4));
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, folder) = sandbox_and_folder(Duration::from_secs(4));
     let command = Daemon::command_of_config(folder.path());
     let mut daemon = Daemon::start_as(command, folder);
     token(&daemon.ask(&["--wait", "data"]));
@@ -57,8 +56,7 @@ fn outage_is_a_warning_then_an_error_at_expiry_then_a_recovery_with_its_duration
 
 #[test]
 fn outage_in_json_has_its_level_and_fields() {
-    let sandbox = sandbox(Duration::from_secs(4));
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, folder) = sandbox_and_folder(Duration::from_secs(4));
     let mut command = Daemon::command_of_config(folder.path());
     command.args(["--log-format", "json"]);
     let mut daemon = Daemon::start_as(command, folder);

@@ -57,7 +57,7 @@ fn wait_until_ended(pid: u32) {
 
 #[test]
 fn daemon_as_pid_1_reaps_orphans_and_keeps_the_status_of_its_commands() {
-    if !namespaces::can_be_made() {
+    if !namespaces::can_create_containers() {
         return;
     }
     let sandbox = sandbox(HOUR);
@@ -134,7 +134,7 @@ fn silent() -> (TcpListener, String, TempDir) {
 
 #[test]
 fn check_and_init_as_pid_1_end_by_a_signal_while_they_wait_for_domo() {
-    if !namespaces::can_be_made() {
+    if !namespaces::can_create_containers() {
         return;
     }
     let (listener, url, folder) = silent();

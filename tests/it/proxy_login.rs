@@ -1,15 +1,14 @@
 //! A proxy that requires a login: how often a wrong one is tried. A client whose Domo hangs delays no other client.
 
-use std::fs::{self, Permissions};
+use std::fs::{self};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::common::process::make_fifo;
 use crate::common::wait::until;
-use crate::common::{CANARY_SECRET, CLIENT_ID, Daemon, folder, parts, token};
+use crate::common::{CANARY_SECRET, CLIENT_ID, Daemon, chmod, folder, parts, token};
 use domo_sandbox::Sandbox;
 
 /// `ann:right` in Base64.
@@ -119,7 +118,7 @@ fn start(config: &str, domo: &Sandbox, login: &str) -> Daemon {
     fs::write(folder.path().join("ca.pem"), domo.ca_pem().unwrap()).unwrap();
     let path = folder.path().join("login");
     fs::write(&path, login).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    chmod(path, 0o600);
     Daemon::start_in(folder)
 }
 
@@ -185,7 +184,7 @@ fn client_whose_secret_is_loaded_after_the_rejection_does_not_try_the_login_agai
     let path = |name: &str| folder.path().join(name);
     fs::write(path("ca.pem"), domo.ca_pem().unwrap()).unwrap();
     fs::write(path("login"), "ann:wrong\n").unwrap();
-    fs::set_permissions(path("login"), Permissions::from_mode(0o600)).unwrap();
+    chmod(path("login"), 0o600);
     let go = path("go");
     make_fifo(&go);
     let mut command = Daemon::command(folder.path());

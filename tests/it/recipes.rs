@@ -56,7 +56,7 @@ fn export_lines_set_the_variable_in_each_shell() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes.md");
     let text = fs::read_to_string(path).unwrap();
     let recipes = Recipes::new();
-    let held = token(&recipes.daemon.ask(&["data"]));
+    let cached = token(&recipes.daemon.ask(&["data"]));
     let eval = "eval \"$(domo-token -o export data)\"";
     for (shell, line) in [
         ("sh", eval),
@@ -69,7 +69,7 @@ fn export_lines_set_the_variable_in_each_shell() {
         let script = format!("{line}; printenv DOMO_ACCESS_TOKEN");
         if is_installed(shell, &["-c", "true"]) {
             let (code, shown) = recipes.run(&[shell, "-c", &script], &recipes.daemon.socket());
-            assert_eq!((code, shown), (Some(0), format!("{held}\n")), "{shell}");
+            assert_eq!((code, shown), (Some(0), format!("{cached}\n")), "{shell}");
         }
     }
 }
@@ -249,10 +249,10 @@ print(domo.transport.get_csv('/v1/datasets', {}).text)
 ";
     let script = recipes.write("as_csv.py", csv);
     assert_renews(&recipes, &["python3", script.to_str().unwrap()], 406);
-    let asked = recipes.sandbox.requests();
+    let requests = recipes.sandbox.requests();
     assert!(
-        asked.len() <= 4,
-        "one by the broker for each token: {asked:?}"
+        requests.len() <= 4,
+        "one by the broker for each token: {requests:?}"
     );
 }
 

@@ -22,7 +22,7 @@ fn next(watch: &mut Watch) -> u64 {
 #[test]
 fn unchanged_client_causes_no_request_and_a_new_scope_set_one() {
     let (sandbox, mut daemon) = sandbox_and_daemon(HOUR);
-    let held = token(&daemon.ask(&["data"]));
+    let cached = token(&daemon.ask(&["data"]));
     reload(&mut daemon, &config_text(&sandbox, "[\"data\"]"));
     assert_eq!(sandbox.requests().len(), 1);
     let two = config_text(&sandbox, "[\"data\", \"user\"]");
@@ -33,7 +33,7 @@ fn unchanged_client_causes_no_request_and_a_new_scope_set_one() {
     for arguments in [["-c", "acme", "user"], ["-c", "beta", "audit"]] {
         token(&daemon.ask(&arguments));
     }
-    assert_eq!(token(&daemon.ask(&["-c", "acme", "data"])), held);
+    assert_eq!(token(&daemon.ask(&["-c", "acme", "data"])), cached);
     assert_eq!(sandbox.requests().len(), 3);
 }
 
@@ -42,7 +42,7 @@ fn invalid_config_changes_nothing_and_is_shown_in_status() {
     let sandbox = sandbox(HOUR);
     let good = config_text(&sandbox, "[\"data\"]");
     let mut daemon = Daemon::start(&good);
-    let held = token(&daemon.ask(&["data"]));
+    let cached = token(&daemon.ask(&["data"]));
     for (wrong, words) in [
         ("", "no client"),
         ("[clients.acme", "config.toml:1:14: not TOML"),
@@ -56,7 +56,7 @@ fn invalid_config_changes_nothing_and_is_shown_in_status() {
         assert!(line.contains("the last good one stays"), "{line}");
         assert!(line.contains(words), "{words} in {line}");
         assert!(!line.contains(CANARY_SECRET), "{line}");
-        assert_eq!(token(&daemon.ask(&["data"])), held);
+        assert_eq!(token(&daemon.ask(&["data"])), cached);
         let status = daemon.status();
         let error = status["broker"]["config_error"].as_str().unwrap();
         assert!(error.contains(words), "{error}");
@@ -71,16 +71,16 @@ fn invalid_config_changes_nothing_and_is_shown_in_status() {
 #[test]
 fn new_secret_is_used_and_the_old_token_served_until_the_next() {
     let (sandbox, mut daemon) = sandbox_and_daemon(HOUR);
-    let held = token(&daemon.ask(&["data"]));
+    let cached = token(&daemon.ask(&["data"]));
     sandbox.add_client(CLIENT_ID, "c4nary-second-secret", &["data"]);
     sandbox.script([Fault::hold()]);
     daemon.write("acme.secret", "c4nary-second-secret\n");
     daemon.signal("-HUP");
     sandbox.wait_for_requests(2, PATIENCE).unwrap();
-    assert_eq!(token(&daemon.ask(&["data"])), held);
+    assert_eq!(token(&daemon.ask(&["data"])), cached);
     sandbox.recover();
     daemon.wait_for_log("token renewed");
-    assert_ne!(token(&daemon.ask(&["data"])), held);
+    assert_ne!(token(&daemon.ask(&["data"])), cached);
     assert_eq!(sandbox.requests().len(), 2);
 }
 

@@ -1,14 +1,14 @@
 //! Users without a runtime directory, or with another user's: the advice of helper and daemon works.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::fs::{self};
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::common::callers::USER_A;
-use crate::common::namespaces::can_be_made;
+use crate::common::namespaces::can_create_containers;
 use crate::common::process::wrapped;
-use crate::common::{CANARY_SECRET, HOUR, config_text, parts, sandbox, token};
+use crate::common::{CANARY_SECRET, HOUR, chmod, config_text, parts, sandbox, token};
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;
 
@@ -24,7 +24,7 @@ fn home(sandbox: &Sandbox) -> TempDir {
     .unwrap();
     let secret = folder.join("acme.secret");
     fs::write(&secret, CANARY_SECRET).unwrap();
-    fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+    chmod(&secret, 0o600);
     let config = home.path().join(".config");
     let file = folder.join("config.toml");
     for path in [home.path(), &config, &folder, &file, &secret] {
@@ -74,7 +74,7 @@ fn assert_works(home: &Path, prepare: &str, runtime: Option<&str>, script: &str)
 
 #[test]
 fn advice_without_systemd_starts_a_broker_that_callers_find() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let sandbox = sandbox(HOUR);
@@ -88,7 +88,7 @@ fn advice_without_systemd_starts_a_broker_that_callers_find() {
 
 #[test]
 fn advice_names_the_runtime_directory_that_exists() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let sandbox = sandbox(HOUR);
@@ -101,7 +101,7 @@ fn advice_names_the_runtime_directory_that_exists() {
 
 #[test]
 fn foreign_runtime_directory_is_replaced_by_the_users_own() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let sandbox = sandbox(HOUR);
@@ -132,7 +132,7 @@ fn foreign_runtime_directory_is_replaced_by_the_users_own() {
 
 #[test]
 fn broker_is_started_by_the_manager_that_runs_it() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let sandbox = sandbox(HOUR);

@@ -11,7 +11,8 @@ use crate::common;
 use crate::common::callers::{USER_A, give_to, is_root};
 use crate::common::process::{in_shell_after, wrapped};
 use crate::common::{
-    CANARY_SECRET, Daemon, HOUR, config_text, folder, kernel, parts, run_to_end, sandbox, token,
+    CANARY_SECRET, Daemon, HOUR, config_text, folder, kernel, parts, run_to_end, sandbox,
+    sandbox_and_folder, token,
 };
 use domo_sandbox::Sandbox;
 
@@ -87,8 +88,7 @@ fn planted_secret_on_the_helpers_standard_error_is_detected() {
 
 #[test]
 fn a_crash_leaves_no_core() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let mut command = in_shell_after("ulimit -c unlimited", &Daemon::command(folder.path()));
     command.current_dir(folder.path()).stdout(Stdio::null());
     let mut daemon = Daemon::start_as(command, folder);
@@ -107,10 +107,12 @@ fn a_crash_leaves_no_core() {
 
 #[test]
 fn failing_process_hardening_ends_the_start_unless_debuggable() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, folder) = sandbox_and_folder(HOUR);
     let command = |more: &[&str]| {
-        let mut command = wrapped(&kernel::OPEN, &Daemon::command(folder.path()));
+        let mut command = wrapped(
+            &kernel::WITHOUT_SET_DUMPABLE,
+            &Daemon::command(folder.path()),
+        );
         command.args(more).stdout(Stdio::null());
         command
     };

@@ -37,7 +37,7 @@ fn lock(socket: &Path) -> PathBuf {
 }
 
 /// Returns the exit code and the message of a second daemon with that socket.
-fn second(daemon: &Daemon, socket: &Path) -> (Option<i32>, String) {
+fn second_daemon(daemon: &Daemon, socket: &Path) -> (Option<i32>, String) {
     run_to_end(Daemon::command_at(daemon.folder(), socket))
 }
 
@@ -75,7 +75,7 @@ fn removed_directory_is_created_again_and_a_second_daemon_does_not_start() {
         fs::remove_dir_all(directory).unwrap();
         daemon.wait_for_log("socket was removed or replaced; bound it again");
         ask(&socket);
-        let (code, stderr) = second(&daemon, &socket);
+        let (code, stderr) = second_daemon(&daemon, &socket);
         assert_eq!(code, Some(75), "{stderr}");
     }
     assert_eq!(sandbox.requests().len(), 1);
@@ -87,7 +87,7 @@ fn removed_lock_file_is_locked_again_and_excludes_a_second_daemon() {
     let (mut daemon, socket) = daemon(&sandbox);
     fs::remove_file(lock(&socket)).unwrap();
     daemon.wait_for_log("locked it again");
-    let (code, stderr) = second(&daemon, &socket);
+    let (code, stderr) = second_daemon(&daemon, &socket);
     assert_eq!(code, Some(75), "{stderr}");
     assert!(stderr.contains("another domo-tokend serves"), "{stderr}");
     ask(&socket);

@@ -11,7 +11,7 @@ use crate::common::process::wrapped;
 use crate::common::wait::until;
 use crate::common::{
     CANARY_SECRET, Daemon, HOUR, config_text, folder, run_to_end, sandbox, sandbox_and_daemon,
-    secrecy, token,
+    sandbox_and_folder, secrecy, token,
 };
 
 #[test]
@@ -31,8 +31,7 @@ fn second_daemon_exits_75_and_does_not_disturb_the_first() {
 
 #[test]
 fn several_daemons_started_at_once_leave_one_serving_and_the_others_exit_75() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, folder) = sandbox_and_folder(HOUR);
     let before = secrecy::names(folder.path());
     let log = folder.path().join("log");
     let start = |_| {

@@ -9,7 +9,8 @@ use std::thread;
 
 use crate::common;
 use crate::common::{
-    CLIENT_ID, Daemon, HOUR, config_text, folder, parts, sandbox, sandbox_and_daemon, token,
+    CLIENT_ID, Daemon, HOUR, config_text, parts, sandbox, sandbox_and_daemon, sandbox_and_folder,
+    token,
 };
 use domo_sandbox::Fault;
 use domo_token_client::clock::boot_now;
@@ -73,8 +74,7 @@ fn scope_set_without_a_token_exits_75() {
 
 #[test]
 fn relative_config_path_is_shown_as_an_absolute_path() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let whole = folder.path().canonicalize().unwrap().join("config.toml");
     let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
     command
@@ -299,12 +299,12 @@ fn broker_answering_with(socket: &Path, bytes: Vec<u8>) -> thread::JoinHandle<Ve
     let listener = UnixListener::bind(socket).unwrap();
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut asked = vec![0; HELLO + 5];
-        stream.read_exact(&mut asked).unwrap();
+        let mut request = vec![0; HELLO + 5];
+        stream.read_exact(&mut request).unwrap();
         stream.write_all(&bytes).unwrap();
         // Closing before everything is read would discard the answer.
         let _ = stream.read_to_end(&mut Vec::new());
-        asked.split_off(HELLO)
+        request.split_off(HELLO)
     })
 }
 
@@ -316,11 +316,15 @@ fn metrics_in_several_frames_are_printed_unchanged() {
     let answers = pieces.map(|piece| Response::Metrics(piece.to_owned()));
     let frames = answers.iter().chain([&Response::End]).map(encode);
     let frames = frames.flat_map(|frame| frame.unwrap().to_vec());
-    let asked = broker_answering_with(&socket, greeting().into_iter().chain(frames).collect());
+    let request = broker_answering_with(&socket, greeting().into_iter().chain(frames).collect());
     let output = common::helper(&socket, &["status", "--metrics"]).output();
     let (code, stdout, stderr) = parts(&output.unwrap());
     assert_eq!((code, stdout), (Some(0), pieces.concat()), "{stderr}");
-    assert_eq!(asked.join().unwrap(), [1, 0, 0, 0, 4], "a metrics request");
+    assert_eq!(
+        request.join().unwrap(),
+        [1, 0, 0, 0, 4],
+        "a metrics request"
+    );
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn run(redirection: &str, socket: &Path, program: &str, arguments: &[&str]) -> O
 }
 
 #[track_caller]
-fn fails(redirection: &str, socket: &Path, program: &str, arguments: &[&str]) {
+fn assert_exits_74(redirection: &str, socket: &Path, program: &str, arguments: &[&str]) {
     let output = run(redirection, socket, program, arguments);
     let (code, _, stderr) = parts(&output);
     assert_eq!(code, Some(74), "{arguments:?} {redirection}: {stderr}");
@@ -48,7 +48,7 @@ fn helper_exits_74_when_standard_output_cannot_be_written() {
             &["--help"],
             &["version"],
         ] {
-            fails(redirection, &daemon.socket(), HELPER, arguments);
+            assert_exits_74(redirection, &daemon.socket(), HELPER, arguments);
         }
     }
 }
@@ -66,7 +66,7 @@ fn helper_needs_no_standard_output_where_it_prints_nothing() {
 #[test]
 fn exec_passes_closed_standard_descriptors_to_its_command() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
-    let held = token(&daemon.ask(&["data"]));
+    let cached = token(&daemon.ask(&["data"]));
     let exec = |redirection: &str, options: &[&str], script: &str| {
         let command = ["data", "--", "sh", "-c", script];
         let arguments = [&["exec"], options, &command].concat();
@@ -85,7 +85,7 @@ fn exec_passes_closed_standard_descriptors_to_its_command() {
     let (_, _, stderr) = exec(">&-", &[], "echo hi 2>/dev/null || echo failed >&2");
     assert_eq!(stderr, "failed\n");
     let found = exec("<&- 2>&-", &["--fd", "0"], "cat");
-    assert_eq!(found, (Some(0), held + "\n", String::new()));
+    assert_eq!(found, (Some(0), cached + "\n", String::new()));
 }
 
 /// Parents open /dev/null like this for children whose output they ignore.
@@ -103,10 +103,10 @@ fn null_device_of_the_parent_is_not_a_closed_standard_output() {
 #[test]
 fn daemon_exits_74_when_standard_output_cannot_be_written() {
     let sandbox = sandbox(HOUR);
-    let made = folder(&config_text(&sandbox, "[\"data\"]"));
-    let config = made.path().join("config.toml");
+    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let config = folder.path().join("config.toml");
     let config = config.to_str().unwrap();
-    let socket = made.path().join("broker.sock");
+    let socket = folder.path().join("broker.sock");
     for redirection in [">&-", "1</dev/null", ">/dev/full"] {
         for arguments in [
             &["--help"][..],
@@ -115,7 +115,7 @@ fn daemon_exits_74_when_standard_output_cannot_be_written() {
             &["check", "--config", config],
             &["check", "--schema"],
         ] {
-            fails(redirection, &socket, DAEMON, arguments);
+            assert_exits_74(redirection, &socket, DAEMON, arguments);
         }
     }
 }

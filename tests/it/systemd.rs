@@ -11,7 +11,9 @@ use std::path::Path;
 
 use crate::common::process::make_fifo;
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, config_text, folder, run_to_end, sandbox, token};
+use crate::common::{
+    Daemon, HOUR, config_text, folder, run_to_end, sandbox, sandbox_and_folder, token,
+};
 use domo_sandbox::Fault;
 use notified::Notified;
 use rustix::fs::OFlags;
@@ -98,8 +100,7 @@ fn reload_is_not_reported_as_done_when_an_earlier_load_ends() {
 
 #[test]
 fn notifications_reach_an_abstract_address() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let name = format!("domo-token-test-{}", folder.path().display());
     let notified = Notified::bind_abstract(&name);
     let mut command = Daemon::command(folder.path());
@@ -197,8 +198,7 @@ fn status_text_shows_no_name_no_message_and_no_output_of_a_command() {
 
 #[test]
 fn unread_notify_socket_delays_neither_callers_nor_shutdown() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let path = folder.path().join("notify.sock");
     let unread = UnixDatagram::bind(&path).unwrap();
     let mut command = Daemon::command(folder.path());

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use crate::common::wait::until;
-use crate::common::{HOUR, config_text, folder, helper, sandbox, token};
+use crate::common::{HOUR, config_text, folder, helper, sandbox, sandbox_and_folder, token};
 use tempfile::TempDir;
 
 /// Runs the daemon in a terminal, or as a job of an interactive shell there. Prints its process id once it serves,
@@ -41,9 +41,9 @@ if is_job:
     pid = int(open(f'/proc/{shell}/task/{shell}/children').read())
 print(pid, flush=True)
 sys.stdin.read()
-def give_up(*_):
+def kill(*_):
     os.kill(pid, signal.SIGKILL)
-signal.signal(signal.SIGALRM, give_up)
+signal.signal(signal.SIGALRM, kill)
 signal.alarm(20)
 os.close(terminal)
 print('closed', flush=True)
@@ -87,8 +87,7 @@ fn close(terminal: &mut Child) {
 
 #[test]
 fn daemon_ends_with_its_terminal() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let (mut terminal, _) = in_terminal(&folder, "foreground");
     let socket = folder.path().join("broker.sock");
     token(&helper(&socket, &["data"]).output().unwrap());
@@ -119,8 +118,7 @@ fn daemon_that_is_a_job_of_a_shell_ends_with_its_terminal() {
 
 #[test]
 fn daemon_that_was_started_with_sighup_ignored_outlives_its_terminal_and_reloads() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, folder) = sandbox_and_folder(HOUR);
     let (mut terminal, id) = in_terminal(&folder, "nohup");
     close(&mut terminal);
     let kill = |signal: &str| {

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::common::callers::{USER_A, give_to, is_root};
 use crate::common::process::wrapped;
-use crate::common::{Daemon, HOUR, client_text, config_text, folder, parts, sandbox, token};
+use crate::common::{Daemon, HOUR, client_text, config_text, parts, sandbox_and_folder, token};
 
 /// Starts the daemon as a user with a limit of threads.
 fn start_limited(folder: TempDir, user: u32, threads: u32) -> Daemon {
@@ -24,8 +24,7 @@ fn daemon_without_threads_serves_warns_and_stops() {
     if !is_root() {
         return;
     }
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, folder) = sandbox_and_folder(HOUR);
     let audit = folder.path().join("audit.jsonl");
     let config = config_text(&sandbox, "[\"data\"]");
     // A name lookup takes a thread.
@@ -70,8 +69,7 @@ fn daemon_with_few_threads_serves_and_stops() {
     }
     // Which of the threads exceeds the limit depends on what else runs at that moment.
     for threads in [2, 3, 4] {
-        let sandbox = sandbox(HOUR);
-        let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+        let (sandbox, folder) = sandbox_and_folder(HOUR);
         let audit = folder.path().join("audit.jsonl");
         let config = config_text(&sandbox, "[\"data\"]");
         let config = format!("{config}[audit]\nfile = \"{}\"\n", audit.display());

@@ -1,13 +1,14 @@
 //! Untrusted servers, unknown hosts, and lost connections.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, folder_for, parts, sandbox_and_daemon, timed, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, folder_for, listener_with_full_backlog, parts,
+    sandbox_and_daemon, timed, token,
 };
 use domo_sandbox::{Builder, Sandbox};
 use domo_token_client::clock::boot_now;
@@ -22,7 +23,7 @@ fn daemon(url: &str, ca: Option<&str>) -> Daemon {
 
 /// Checks that a request fails with 75 and one line that contains these words, and that the next attempt is half a
 /// minute later.
-fn is_refused(daemon: &mut Daemon, words: &[&str]) {
+fn assert_refused(daemon: &mut Daemon, words: &[&str]) {
     daemon.wait_for_log("cause=tls");
     let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
     assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
@@ -49,7 +50,7 @@ fn untrusted_server_receives_no_secret_and_no_second_attempt() {
         let sandbox = server.start().unwrap();
         let ca = sandbox.ca_pem().filter(|_| trusted);
         let mut daemon = daemon(&sandbox.token_url(), ca.as_deref());
-        is_refused(&mut daemon, &["certificate", words]);
+        assert_refused(&mut daemon, &["certificate", words]);
         assert_eq!(sandbox.connections(), 1, "{words}");
         assert_eq!(sandbox.requests().len(), 0, "{words}");
     }
@@ -57,7 +58,7 @@ fn untrusted_server_receives_no_secret_and_no_second_attempt() {
 
 /// A server that ends each handshake with the alert of RFC 8446 §6.2 for an unsupported version. It returns what it
 /// read.
-fn of_an_old_version() -> (String, Receiver<Vec<u8>>) {
+fn server_of_an_old_version() -> (String, Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}/oauth/token", listener.local_addr().unwrap());
     let (sender, read) = channel();
@@ -78,9 +79,9 @@ fn of_an_old_version() -> (String, Receiver<Vec<u8>>) {
 
 #[test]
 fn server_with_only_old_tls_versions_is_an_error() {
-    let (url, read) = of_an_old_version();
+    let (url, read) = server_of_an_old_version();
     let mut daemon = daemon(&url, None);
-    is_refused(&mut daemon, &["TLS"]);
+    assert_refused(&mut daemon, &["TLS"]);
     let hello = read.recv_timeout(PATIENCE).unwrap();
     assert_eq!(hello[0], 22, "a handshake, no plain text");
     assert!(read.try_recv().is_err(), "no second try");
@@ -97,20 +98,9 @@ fn unknown_host_exits_75_and_is_named() {
     assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
-/// A server with a full backlog: it neither accepts nor rejects connections.
-fn with_full_backlog() -> (TcpListener, Vec<TcpStream>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    rustix::net::listen(&listener, 1).unwrap();
-    let address = listener.local_addr().unwrap();
-    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
-    let taken = std::iter::from_fn(connect).take(100).collect();
-    (listener, taken)
-}
-
 #[test]
 fn connection_without_an_answer_times_out_after_ten_seconds() {
-    let (server, taken) = with_full_backlog();
-    assert!(taken.len() < 100, "its backlog is never full");
+    let (server, _pending) = listener_with_full_backlog(([127, 0, 0, 1], 0).into());
     let url = format!("https://{}/oauth/token", server.local_addr().unwrap());
     let start = boot_now();
     let mut daemon = daemon(&url, None);

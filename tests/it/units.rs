@@ -9,7 +9,7 @@ use domo_sandbox::Sandbox;
 use crate::common::callers::{
     USER_A, USER_B, daemon_as, is_root, open_daemon, open_folder, token_request,
 };
-use crate::common::namespaces::{Container, can_be_made};
+use crate::common::namespaces::{Container, can_create_containers};
 use crate::common::process::wrapped;
 use crate::common::{Daemon, HOUR, kernel, parts, sandbox, token};
 
@@ -31,11 +31,11 @@ impl Unit {
         let root = found.find(|path| path.join("cgroup.procs").exists());
         let name = format!("domo-test-{name}-{}.service", std::process::id());
         let folder = root.map(|root| root.join(&name));
-        let made = folder.filter(|folder| fs::create_dir(folder).is_ok());
-        if made.is_none() {
+        let created = folder.filter(|folder| fs::create_dir(folder).is_ok());
+        if created.is_none() {
             println!("skipped: no cgroup can be made here");
         }
-        made.map(|folder| Self { folder, name })
+        created.map(|folder| Self { folder, name })
     }
 
     /// Config lines that grant the scope set `data` to processes of this unit.
@@ -271,7 +271,7 @@ fn unit_rule_on_an_old_kernel_grants_a_script_of_the_unit_only() {
     };
     let sandbox = sandbox(HOUR);
     let folder = open_folder(&sandbox, "[\"data\"]", "", &unit.rule());
-    let mut command = wrapped(&kernel::OLD, &Daemon::command(folder.path()));
+    let mut command = wrapped(&kernel::WITHOUT_PEER_PIDFD, &Daemon::command(folder.path()));
     command.stdout(Stdio::null());
     let daemon = Daemon::start_as(command, folder);
     for _ in 0..5 {
@@ -283,7 +283,7 @@ fn unit_rule_on_an_old_kernel_grants_a_script_of_the_unit_only() {
 
 #[test]
 fn caller_of_another_pid_namespace_has_a_user_but_no_unit() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let Some(unit) = Unit::new("namespace") else {
@@ -344,5 +344,5 @@ fn ten_thousand_reused_pids_are_never_granted_a_unit() {
 
 #[test]
 fn without_pidfds_only_processes_older_than_their_connection_have_a_unit() {
-    assert_reused_pids_have_no_unit("old", 1000, &kernel::OLD);
+    assert_reused_pids_have_no_unit("old", 1000, &kernel::WITHOUT_PEER_PIDFD);
 }

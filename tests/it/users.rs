@@ -3,14 +3,13 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use crate::common;
 use crate::common::callers::is_root;
 use crate::common::process::{send_signal, wrapped};
-use crate::common::{Daemon, HOUR, config_text, parts, sandbox, token};
+use crate::common::{Daemon, HOUR, chmod, config_text, parts, sandbox, token};
 
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\n\
                       ann:x:4301:4301::/:/bin/sh\n\
@@ -45,7 +44,7 @@ fn daemon_among_users(sandbox: &domo_sandbox::Sandbox, broker: &str) -> Option<D
     }
     let config = config_text(sandbox, "[\"data\", \"data user\"]");
     let folder = common::folder(&format!("[broker]\n{broker}{config}{RULES}"));
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    chmod(folder.path(), 0o755);
     fs::write(folder.path().join("passwd"), PASSWD).unwrap();
     fs::write(folder.path().join("group"), GROUP).unwrap();
     let try_it = with_users(folder.path(), &Command::new("true"))

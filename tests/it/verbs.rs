@@ -22,10 +22,10 @@ use rustix::process::{Pid, Signal, kill_process};
 #[test]
 fn exec_passes_the_token_in_a_variable_and_exits_with_the_commands_code() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
-    let held = token(&daemon.ask(&["data"]));
+    let cached = token(&daemon.ask(&["data"]));
     let script = "printf %s \"$DOMO_ACCESS_TOKEN\"; exit 7";
     let (code, stdout, _) = parts(&daemon.ask(&["exec", "data", "--", "/bin/sh", "-c", script]));
-    assert_eq!((code, stdout), (Some(7), held.clone()));
+    assert_eq!((code, stdout), (Some(7), cached.clone()));
     let named = [
         "exec",
         "--env",
@@ -36,7 +36,7 @@ fn exec_passes_the_token_in_a_variable_and_exits_with_the_commands_code() {
         "-c",
         "printf %s \"$T\"",
     ];
-    assert_eq!(parts(&daemon.ask(&named)).1, held);
+    assert_eq!(parts(&daemon.ask(&named)).1, cached);
     let signal = ["exec", "data", "--", "/bin/sh", "-c", "kill -9 $$"];
     assert_eq!(
         daemon.ask(&signal).status.code(),
@@ -48,18 +48,18 @@ fn exec_passes_the_token_in_a_variable_and_exits_with_the_commands_code() {
 #[test]
 fn exec_passes_the_token_on_a_descriptor_and_not_in_the_environment() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
-    let held = token(&daemon.ask(&["data"]));
+    let cached = token(&daemon.ask(&["data"]));
     let script = "cat <&3; env | grep -c DOMO_ACCESS_TOKEN; echo x 2>/dev/null >&3 || echo sealed";
     let arguments = ["exec", "--fd", "3", "--format", "header", "data", "--"];
     let (_, stdout, stderr) =
         parts(&daemon.ask(&[&arguments[..], &["/bin/sh", "-c", script]].concat()));
     assert_eq!(
         stdout,
-        format!("Authorization: Bearer {held}\n0\nsealed\n"),
+        format!("Authorization: Bearer {cached}\n0\nsealed\n"),
         "{stderr}"
     );
     let (_, stdout, _) = parts(&daemon.ask(&["exec", "--fd", "0", "data", "--", "/bin/cat"]));
-    assert_eq!(stdout, format!("{held}\n"));
+    assert_eq!(stdout, format!("{cached}\n"));
     let mut command = daemon.helper(&[&arguments[..], &["/usr/bin/env"]].concat());
     command.env("DOMO_ACCESS_TOKEN", "another");
     let (code, stdout, _) = parts(&command.output().unwrap());
@@ -68,7 +68,7 @@ fn exec_passes_the_token_on_a_descriptor_and_not_in_the_environment() {
     let far = [
         "exec", "--fd", "9", "data", "--", "/bin/sh", "-c", "cat <&9",
     ];
-    assert_eq!(parts(&daemon.ask(&far)).1, format!("{held}\n"));
+    assert_eq!(parts(&daemon.ask(&far)).1, format!("{cached}\n"));
 }
 
 #[test]
@@ -103,28 +103,32 @@ fn exec_runs_nothing_without_a_token_and_names_a_command_that_cannot_run() {
 #[test]
 fn exec_leaves_no_descriptors_of_its_own_to_the_command() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
-    let held = token(&daemon.ask(&["data"]));
+    let cached = token(&daemon.ask(&["data"]));
     let script = "echo $PPID; tr '\\0' ' ' </proc/$$/cmdline; tr '\\0' ' ' </proc/$$/environ";
     let sh = ["--", "/bin/sh", "-c", script];
     let command = [&["exec", "--fd", "3", "data"][..], &sh].concat();
     let (_, stdout, stderr) = parts(&daemon.ask(&command));
     let (parent, rest) = stdout.split_once('\n').unwrap();
     assert_eq!(parent, std::process::id().to_string(), "{stderr}");
-    assert!(!rest.contains(&held) && !rest.contains("DOMO_ACCESS_TOKEN"));
+    assert!(!rest.contains(&cached) && !rest.contains("DOMO_ACCESS_TOKEN"));
     let command = [&["exec", "data"][..], &sh].concat();
     let (_, stdout, _) = parts(&daemon.ask(&command));
-    assert_eq!(stdout.matches(&held).count(), 1, "in its environment alone");
+    assert_eq!(
+        stdout.matches(&cached).count(),
+        1,
+        "in its environment alone"
+    );
     let list = ["/bin/ls", "/proc/self/fd"];
-    let usual = Command::new(list[0])
+    let expected = Command::new(list[0])
         .arg(list[1])
         .stdin(Stdio::null())
         .output();
-    let usual = parts(&usual.unwrap()).1;
+    let expected = parts(&expected.unwrap()).1;
     let open = |option: &[&str]| parts(&daemon.ask(&[option, &["data", "--"], &list].concat())).1;
-    assert_eq!(open(&["exec"]), usual);
+    assert_eq!(open(&["exec"]), expected);
     let more: Vec<String> = open(&["exec", "--fd", "77"])
         .lines()
-        .filter(|line| !usual.lines().any(|known| known == *line))
+        .filter(|line| !expected.lines().any(|known| known == *line))
         .map(str::to_owned)
         .collect();
     assert_eq!(more, ["77"]);
@@ -158,7 +162,7 @@ fn traced(socket: &Path, calls: &str, arguments: &[&str]) -> Option<String> {
 #[test]
 fn two_hundred_calls_write_the_token_to_standard_output_alone_and_leave_nothing() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
-    let held = token(&daemon.ask(&["data"]));
+    let cached = token(&daemon.ask(&["data"]));
     let helper = env!("CARGO_BIN_EXE_domo-token");
     let script = format!("for i in $(seq 200); do {helper} data >/dev/null || exit; done");
     let calls = "trace=%network,%file,write,writev,pwrite64,sendfile,memfd_create,openat";
@@ -166,7 +170,10 @@ fn two_hundred_calls_write_the_token_to_standard_output_alone_and_leave_nothing(
         return;
     };
     let of = |part: &str| trace.lines().filter(|line| line.contains(part)).count();
-    let with_token: Vec<_> = trace.lines().filter(|line| line.contains(&held)).collect();
+    let with_token: Vec<_> = trace
+        .lines()
+        .filter(|line| line.contains(&cached))
+        .collect();
     assert_eq!(with_token.len(), 400, "one read and one write each");
     assert!(
         with_token
@@ -178,21 +185,21 @@ fn two_hundred_calls_write_the_token_to_standard_output_alone_and_leave_nothing(
         (200, 200),
         "one connection each"
     );
-    let made = |line: &&str| {
+    let calls = |line: &&str| {
         ["O_CREAT", "memfd_create", "mkdir", "rename", "link("]
             .iter()
             .any(|call| line.contains(call))
     };
     // The shell's own redirections.
-    let made: Vec<_> = trace
+    let calls: Vec<_> = trace
         .lines()
-        .filter(made)
+        .filter(calls)
         .filter(|line| !line.contains("\"/dev/null\""))
         .collect();
-    assert!(made.is_empty(), "{made:?}");
+    assert!(calls.is_empty(), "{calls:?}");
     assert!(!fs::read_dir(daemon.folder()).unwrap().any(|entry| {
         let path = entry.unwrap().path();
-        fs::read_to_string(path).is_ok_and(|text| text.contains(&held))
+        fs::read_to_string(path).is_ok_and(|text| text.contains(&cached))
     }));
 }
 
@@ -289,8 +296,8 @@ fn get_times_out_when_the_daemon_accepts_no_connection() {
     let listener = UnixListener::bind(&path).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
     let _pending = UnixStream::connect(&path).unwrap();
-    let asked = ["--timeout", "1", "data"];
-    let (took, output) = timed(|| helper(&path, &asked).output().unwrap());
+    let arguments = ["--timeout", "1", "data"];
+    let (took, output) = timed(|| helper(&path, &arguments).output().unwrap());
     let (code, stdout, stderr) = parts(&output);
     assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
     assert!(took < DEFAULT_TIMEOUT / 2, "{took:?}");
@@ -308,7 +315,7 @@ fn signals_do_not_extend_the_timeout() {
         for signal in [Signal::STOP, Signal::CONT] {
             kill_process(process, signal).unwrap();
         }
-        asking.try_wait().unwrap().ok_or("it waits on")
+        asking.try_wait().unwrap().ok_or("still runs")
     });
     assert_eq!(status.code(), Some(75));
 }

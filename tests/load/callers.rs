@@ -174,9 +174,9 @@ fn rejected_token_is_not_served_to_its_caller_when_domo_returns_no_other() {
         "invalid_client",
         "Bad client credentials",
     ));
-    let asked = sandbox.requests().len();
+    let requests = sandbox.requests().len();
     daemon.signal("-HUP");
-    sandbox.wait_for_requests(asked + 1, PATIENCE).unwrap();
+    sandbox.wait_for_requests(requests + 1, PATIENCE).unwrap();
     let refused = broker.request("data").rejected(first.generation()).send();
     assert!(matches!(refused, Err(Error::Denied { .. })), "{refused:?}");
 }

@@ -10,7 +10,7 @@ use domo_sandbox::Sandbox;
 use tempfile::TempDir;
 
 use super::common::{CANARY_SECRET, CLIENT_ID, PATIENCE};
-use crate::common::folder_for;
+use crate::common::{folder_for, listener_with_full_backlog};
 
 /// The name of the token endpoint's host.
 pub(crate) const NAME: &str = "api.domo.test";
@@ -55,15 +55,9 @@ impl SilentNameServer {
     }
 }
 
-/// An address with a full backlog: it neither accepts nor rejects connections.
+/// An address that neither accepts nor rejects connections.
 pub(crate) fn unanswering_address(address: &str, port: u16) -> (TcpListener, Vec<TcpStream>) {
-    let address = SocketAddr::from((address.parse::<IpAddr>().unwrap(), port));
-    let listener = TcpListener::bind(address).unwrap();
-    rustix::net::listen(&listener, 1).unwrap();
-    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
-    let taken: Vec<_> = std::iter::from_fn(connect).take(100).collect();
-    assert!(taken.len() < 100, "its backlog is never full");
-    (listener, taken)
+    listener_with_full_backlog((address.parse::<IpAddr>().unwrap(), port).into())
 }
 
 /// Forwards connections from that address to the same port of 127.0.0.1.

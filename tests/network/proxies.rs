@@ -1,8 +1,7 @@
 //! squid between the daemon and the token endpoint.
 
-use std::fs::{self, Permissions};
+use std::fs::{self};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tempfile::TempDir;
 use super::common::wait::until;
 use super::common::{CANARY_SECRET, CLIENT_ID, Daemon, check, folder, parts, token};
 use super::programs::{Running, are_installed, installed};
+use crate::common::chmod;
 
 /// squid's permissions besides its defaults.
 const ALL: &str = "http_access allow all\n";
@@ -56,7 +56,7 @@ impl Squid {
             .replace("FOLDER", path);
         fs::write(folder.path().join("squid.conf"), config).unwrap();
         fs::write(folder.path().join("logins"), LOGINS).unwrap();
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        chmod(folder.path(), 0o755);
         if geteuid().is_root() {
             // squid drops root's privileges.
             let owned = Command::new("chown")
@@ -123,7 +123,7 @@ fn folder_with(config: &str, ca: &str, login: &str) -> TempDir {
     fs::write(folder.path().join("ca.pem"), ca).unwrap();
     let path = folder.path().join("login");
     fs::write(&path, login).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    chmod(path, 0o600);
     folder
 }
 

@@ -96,8 +96,8 @@ fn watch_of_a_busy_broker_returns_one_error_and_pauses_between_retries() {
     assert!(matches!(error, Err(Error::TryLater { .. })), "{error:?}");
     assert_eq!(watch.next().unwrap().unwrap().generation(), 7);
     // Each pause is twice the last one, and at least 10 ms longer.
-    let rests = Duration::from_millis(10 + 30 + 70 + 150);
-    assert!(boot_now().saturating_since(start) >= rests);
+    let pauses = Duration::from_millis(10 + 30 + 70 + 150);
+    assert!(boot_now().saturating_since(start) >= pauses);
     assert_eq!(fake.connections(), BUSY + 2);
 }
 

@@ -10,9 +10,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::abort;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
 use std::thread;
 
 use domo_token_client::{Broker, Token};
@@ -20,7 +18,7 @@ use domo_token_protocol::messages::{Request, TokenRequest};
 use fork::{Fork, fork, waitpid};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
-use fake::{Fake, HOUR, PATIENCE, granted, token, token_with, wait_until};
+use fake::{Fake, HOUR, PATIENCE, gate, granted, token, token_with, wait_until};
 
 /// Returns the result of `job` in a forked child.
 fn in_a_child(job: impl FnOnce() -> bool) -> bool {
@@ -100,9 +98,9 @@ fn wanted(token: &Token) -> u64 {
 fn child_makes_its_own_connection_and_the_parents_stays_open() {
     let fake = identifying_connections();
     let broker = fake.broker();
-    let held = broker.token("1").unwrap();
+    let cached = broker.token("1").unwrap();
     assert!(in_a_child(|| {
-        let same = broker.token("1").unwrap().generation() == held.generation();
+        let same = broker.token("1").unwrap().generation() == cached.generation();
         let own = broker.token("2").unwrap();
         same && own.generation() == 1_000_002
     }));
@@ -113,11 +111,10 @@ fn child_makes_its_own_connection_and_the_parents_stays_open() {
 
 #[test]
 fn child_does_not_wait_for_a_request_of_its_parent() {
-    let (release, releases) = channel::<()>();
-    let releases = Mutex::new(releases);
+    let (release, gate) = gate();
     let fake = Fake::answering(move |earlier, _| {
         if earlier == 0 {
-            releases.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+            gate.wait();
         }
         token(7)
     });
@@ -145,10 +142,10 @@ impl Drop for StopOnDrop<'_> {
 fn child_forked_at_any_moment_gets_tokens() {
     let fake = identifying_connections();
     let broker = fake.broker().with_timeout(PATIENCE);
-    let over = AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let busy = |broker: &Broker, first: u64| {
         for number in (first..).step_by(4) {
-            if over.load(Ordering::Relaxed) {
+            if stop.load(Ordering::Relaxed) {
                 return;
             }
             let token = broker.token(&number.to_string()).unwrap();
@@ -156,30 +153,29 @@ fn child_forked_at_any_moment_gets_tokens() {
         }
     };
     thread::scope(|scope| {
-        let _stop_guard = StopOnDrop(&over);
+        let _stop_guard = StopOnDrop(&stop);
         for first in 0..4 {
             let (broker, busy) = (broker.clone(), &busy);
             scope.spawn(move || busy(&broker, first));
         }
         for number in 0..100_u64 {
             let number = 500_000 + number;
-            let asked = || wanted(&broker.token(&number.to_string()).unwrap()) == number;
-            assert!(in_a_child(asked), "{number}");
+            let check = || wanted(&broker.token(&number.to_string()).unwrap()) == number;
+            assert!(in_a_child(check), "{number}");
         }
     });
 }
 
 #[test]
 fn threads_of_a_parent_go_on_when_its_child_ends() {
-    let (release, releases) = channel::<()>();
-    let releases = Mutex::new(releases);
+    let (release, gate) = gate();
     // A second watch receives no new token. Whenever the first token is returned, the other one expires later, and
     // replaces it.
     let fake = Fake::start(move |number, mut peer| {
         while let Some(request) = peer.request() {
             peer.answer(&token_with(7, HOUR, HOUR / 2));
             if number == 1 && matches!(request, Request::Watch(_)) {
-                releases.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                gate.wait();
                 peer.answer(&token(8));
             }
         }
@@ -244,9 +240,9 @@ fn grandchild_with_a_reused_pid_makes_its_own_connection() {
             // Until the first process has ended and its id is free.
             exit_receiver.read_exact(&mut [0]).unwrap();
             if let Fork::Child = fork_as(i32::try_from(own).unwrap()) {
-                let asked = || broker.token("2").unwrap().generation() == 1_000_002;
+                let check = || broker.token("2").unwrap().generation() == 1_000_002;
                 let same = std::process::id() == own;
-                let done = same && catch_unwind(AssertUnwindSafe(asked)).unwrap_or(false);
+                let done = same && catch_unwind(AssertUnwindSafe(check)).unwrap_or(false);
                 sender.write_all(&[u8::from(same), u8::from(done)]).unwrap();
             }
         }
@@ -264,12 +260,11 @@ fn grandchild_with_a_reused_pid_makes_its_own_connection() {
 #[cfg(feature = "tokio")]
 #[test]
 fn child_that_drops_a_watch_does_not_affect_its_parents_connection() {
-    let (release, releases) = channel::<()>();
-    let releases = Mutex::new(releases);
+    let (release, gate) = gate();
     let fake = Fake::start(move |_, mut peer| {
         while peer.request().is_some() {
             peer.answer(&token(7));
-            releases.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+            gate.wait();
             peer.answer(&token(8));
         }
     });

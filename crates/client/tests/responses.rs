@@ -194,7 +194,7 @@ fn times_of_a_broker_with_another_boot_clock_are_right() {
         let token = broker.token("data").unwrap();
         assert!(is_an_hour(token.expires_in()), "{:?}", token.expires_in());
         broker.token("data").unwrap();
-        assert_eq!(fake.requests(), 1, "it is held");
+        assert_eq!(fake.requests(), 1, "it is cached");
         let watched = broker.watch("data").unwrap().next().unwrap().unwrap();
         assert!(is_an_hour(watched.expires_in()));
         let status = broker.status().unwrap();
@@ -272,9 +272,9 @@ fn is_rejected(
         return Err(format!("{result:?}"));
     }
     let first = is_closed.recv_timeout(PATIENCE);
-    let asked = fake.requests();
+    let requests_before = fake.requests();
     let next = broker.token("data").map(|token| token.generation());
-    match (first, next, fake.requests() - asked) {
+    match (first, next, fake.requests() - requests_before) {
         (Ok(0), Ok(7), 1) => Ok(()),
         other => Err(format!("{other:?}")),
     }
@@ -399,15 +399,14 @@ fn idle_connection_is_replaced_after_a_late_frame_a_refusal_or_its_end() {
         None,
     ];
     for frame in late {
-        let (start, started) = std::sync::mpsc::channel();
+        let (start, started) = fake::gate();
         let (sent, is_sent) = std::sync::mpsc::channel();
-        let started = std::sync::Mutex::new(started);
         let extra = frame.clone();
         let fake = Fake::start(move |number, mut peer| {
             while let Some(request) = peer.token_request() {
                 peer.answer(&granted(&request.asked, token(number as u64 + 1)));
                 if number == 0 {
-                    started.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                    started.wait();
                     match &extra {
                         Some(frame) => peer.answer(frame),
                         None => peer.stream.shutdown(std::net::Shutdown::Both).unwrap(),

@@ -6,15 +6,15 @@
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;
 
-use std::sync::mpsc::channel;
-use std::sync::{Barrier, Mutex};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use domo_token_client::Error;
 use domo_token_protocol::messages::RefusalKind;
 
-use fake::{Fake, HOUR, PATIENCE, holding, refusal, renewed, token, token_with};
+use fake::{Fake, HOUR, PATIENCE, gate, holding, refusal, renewed, token, token_with, wait_until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -53,13 +53,16 @@ fn thousand_concurrent_threads_share_one_request() {
 fn waiting_threads_share_the_refusal_of_one_request() {
     let (fake, release) = holding(|_| refusal(RefusalKind::Denied));
     let broker = fake.broker().with_timeout(PATIENCE);
+    let calls = AtomicUsize::new(0);
     thread::scope(|scope| {
         let asking = scope.spawn(|| {
             concurrently(1000, |_| {
+                calls.fetch_add(1, Ordering::SeqCst);
                 let error = broker.token("data").unwrap_err();
                 assert!(matches!(error, Error::Denied { .. }), "{error}");
             })
         });
+        wait_until(|| calls.load(Ordering::SeqCst) == 1000);
         fake.wait_for_requests(1);
         // A thread that comes after the refusal requests again, because errors are not cached.
         while !asking.is_finished() {
@@ -109,13 +112,12 @@ fn follower_with_more_time_than_the_leader_requests_again() {
 
 #[test]
 fn caller_without_conditions_does_not_wait_for_a_strict_request() {
-    let (release, releases) = channel::<()>();
-    let releases = Mutex::new(releases);
+    let (release, gate) = gate();
     let fake = Fake::answering(move |_, request| {
         if request.min_ttl_ms.is_none() {
             return token_with(1, HOUR, MINUTE * 10);
         }
-        releases.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        gate.wait();
         token(2)
     });
     let broker = fake.broker().with_timeout(PATIENCE);

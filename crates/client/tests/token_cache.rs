@@ -16,7 +16,7 @@ use domo_token_client::{Broker, Error};
 use domo_token_protocol::BootTime;
 use domo_token_protocol::messages::{RefusalKind, Renew, Request, Response};
 
-use fake::{Fake, HOUR, PATIENCE, refusal, token, token_with, wait_until};
+use fake::{Fake, HOUR, PATIENCE, gate, refusal, token, token_with, wait_until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -174,7 +174,7 @@ fn decision_of_the_broker_overrides_a_valid_token_and_is_not_cached() {
     assert!(matches!(refused, Error::NotPermitted { .. }), "{refused}");
     assert!(
         broker.token("data").is_ok(),
-        "\"not now\" takes no living token"
+        "\"not now\" evicts no valid token"
     );
     assert!(broker.token("data").is_ok());
     assert_eq!(fake.requests(), 4);
@@ -225,7 +225,7 @@ fn broker_with_another_clock_does_not_extend_a_token_and_its_token_is_returned()
     assert!(broker.token("far").unwrap().expires_in() <= HOUR);
     for requests in 2..5 {
         assert_eq!(broker.token("past").unwrap().expires_in(), Duration::ZERO);
-        assert_eq!(fake.requests(), requests, "it isn't held");
+        assert_eq!(fake.requests(), requests, "it is not cached");
     }
     let demanding = broker.request("past").min_ttl(MINUTE).send();
     assert!(demanding.is_ok(), "what the broker says counts");
@@ -235,13 +235,12 @@ fn broker_with_another_clock_does_not_extend_a_token_and_its_token_is_returned()
 fn answer_overtaken_by_a_newer_token_is_not_cached() {
     let (publish, updates) = channel();
     let (updates, publish) = (Mutex::new(updates), Mutex::new(publish));
-    let (release, releases) = channel::<()>();
-    let releases = Mutex::new(releases);
+    let (release, gate) = gate();
     let fake = Fake::start(move |_, mut peer| {
         while let Some(request) = peer.request() {
             if matches!(request, Request::Token(_)) {
                 publish.lock().unwrap().send(()).unwrap();
-                releases.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                gate.wait();
                 peer.answer(&token_with(1, HOUR, MINUTE * 10));
             } else {
                 updates.lock().unwrap().recv_timeout(PATIENCE).unwrap();
@@ -263,7 +262,7 @@ fn answer_overtaken_by_a_newer_token_is_not_cached() {
             2
         );
         release.send(()).unwrap();
-        assert_eq!(asking.join().unwrap(), 1, "it lives");
+        assert_eq!(asking.join().unwrap(), 1, "it is valid");
     });
     assert_eq!(broker.token("data").unwrap().generation(), 2);
 }
@@ -282,13 +281,13 @@ fn notifying() -> (Fake, Sender<Response>, Receiver<()>) {
         }
         let mut reader = peer.stream.try_clone().unwrap();
         thread::scope(|scope| {
-            let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
-            let reader_closed = Arc::clone(&over);
+            let is_closed = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let reader_closed = Arc::clone(&is_closed);
             scope.spawn(move || {
                 let _ = std::io::Read::read(&mut reader, &mut [0]);
                 reader_closed.store(true, std::sync::atomic::Ordering::SeqCst);
             });
-            while !over.load(std::sync::atomic::Ordering::SeqCst) {
+            while !is_closed.load(std::sync::atomic::Ordering::SeqCst) {
                 let next = updates
                     .lock()
                     .unwrap()
@@ -315,9 +314,9 @@ fn kept_set_is_received_and_not_requested_until_its_broker_is_dropped() {
         // The first call may come before the thread has received it, and request a token.
         wait_until(|| broker.token("data").unwrap().generation() == generation);
     }
-    let asked = fake.requests();
+    let requests = fake.requests();
     assert!(broker.token("data").is_ok());
-    assert_eq!(fake.requests(), asked);
+    assert_eq!(fake.requests(), requests);
     drop(broker);
     closed.recv_timeout(PATIENCE).unwrap();
 }

@@ -51,8 +51,8 @@ fn cached_token_is_returned_immediately_and_shared_with_the_blocking_broker() {
     assert_eq!(blocking.token("data user").unwrap().generation(), 7);
     // Outside of any runtime, and ready when first polled.
     let mut context = Context::from_waker(Waker::noop());
-    let held = pin!(broker.token("user,data")).poll(&mut context);
-    assert!(matches!(held, Poll::Ready(Ok(_))));
+    let cached = pin!(broker.token("user,data")).poll(&mut context);
+    assert!(matches!(cached, Poll::Ready(Ok(_))));
     assert_eq!(fake.requests(), 1);
 }
 

@@ -346,8 +346,8 @@ fn help_lists_every_flag() {
 
 #[test]
 fn wrong_flags_end_with_2_and_a_taken_port_with_71() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
+    let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = occupied.local_addr().unwrap().port().to_string();
     let cases = [
         ("--nonsense", "--nonsense"),
         ("--https", "--ca-file"),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{assert_secret_written, config_in};
-use crate::common::namespaces::can_be_made;
+use crate::common::namespaces::can_create_containers;
 
 use crate::common::{CANARY_SECRET, CLIENT_ID, HOUR, parts, sandbox};
 
@@ -108,7 +108,7 @@ fn interrupt_at_the_secret_prompt_restores_the_terminal_and_writes_nothing() {
 
 #[test]
 fn first_process_interrupted_at_the_secret_exits_130_and_restores_the_terminal() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -104,14 +104,14 @@ impl Recipes {
         let (code, shown) = self.run(words, &socket);
         assert_eq!(code, Some(0), "{words:?}: {shown}");
         assert!(shown.contains(FIRST_DATASET), "{words:?}: {shown}");
-        let held = token(&self.daemon.ask(&["data"]));
-        let kept = [held.as_str(), CANARY_SECRET];
+        let cached = token(&self.daemon.ask(&["data"]));
+        let kept = [cached.as_str(), CANARY_SECRET];
         assert!(!kept.iter().any(|secret| shown.contains(secret)), "{shown}");
         let calls = self.statuses().split_off(before);
         assert!(!calls.is_empty() && calls.iter().all(|status| *status == 200));
         let _ = fs::remove_file(self.folder.path().join("datasets.json"));
         self.assert_fails_without_a_broker(words);
-        self.assert_no_token_in_arguments(words, &held);
+        self.assert_no_token_in_arguments(words, &cached);
         let _ = fs::remove_file(self.folder.path().join("datasets.json"));
     }
 
@@ -133,7 +133,7 @@ impl Recipes {
         assert_eq!(self.statuses().len(), before, "{words:?} sent something");
     }
 
-    fn assert_no_token_in_arguments(&self, words: &[&str], held: &str) {
+    fn assert_no_token_in_arguments(&self, words: &[&str], cached: &str) {
         let trace = self.folder.path().join("trace");
         let to = trace.to_str().unwrap();
         let options = ["strace", "-f", "-s", "9999", "-e", "trace=execve", "-o", to];
@@ -148,7 +148,7 @@ impl Recipes {
         assert_eq!(code, Some(0), "{words:?}: {shown}");
         let trace = fs::read_to_string(trace).unwrap();
         assert!(trace.contains("domo-token"), "{trace}");
-        assert!(!trace.contains(held), "{words:?} shows its token");
+        assert!(!trace.contains(cached), "{words:?} shows its token");
     }
 }
 

@@ -12,7 +12,10 @@ use tempfile::TempDir;
 
 use crate::common::callers::{USER_A, give_to, is_root};
 use crate::common::process::in_shell_after;
-use crate::common::{self, Daemon, HOUR, config_text, folder, run_to_end, sandbox, token};
+use crate::common::{
+    self, Daemon, HOUR, chmod, config_text, folder, mode, run_to_end, sandbox, sandbox_and_folder,
+    token,
+};
 
 #[test]
 fn socket_is_never_visible_with_a_wider_mode() {
@@ -56,10 +59,9 @@ fn daemon_under_any_umask_creates_files_and_directories_with_their_modes() {
         let socket = directory.join("broker.sock");
         let plain = Daemon::command_at(folder.path(), &socket);
         let _daemon = Daemon::start_as(with_umask(umask, &plain), folder);
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(&directory), 0o700, "umask {umask}");
         assert_eq!(
-            mode(&directory.join("broker.sock.lock")),
+            mode(directory.join("broker.sock.lock")),
             0o600,
             "umask {umask}"
         );
@@ -90,28 +92,25 @@ fn init_under_any_umask_creates_files_and_directories_with_their_modes() {
         let output = command.stdin(secret).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(0), "umask {umask}: {stderr}");
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         for directory in ["new", "new/inner"] {
-            assert_eq!(mode(&folder.path().join(directory)), 0o700, "umask {umask}");
+            assert_eq!(mode(folder.path().join(directory)), 0o700, "umask {umask}");
         }
         for file in fs::read_dir(config.parent().unwrap()).unwrap() {
-            assert_eq!(mode(&file.unwrap().path()), 0o600, "umask {umask}");
+            assert_eq!(mode(file.unwrap().path()), 0o600, "umask {umask}");
         }
     }
 }
 
 #[test]
 fn stale_socket_is_replaced() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     drop(UnixListener::bind(folder.path().join("broker.sock")).unwrap());
     token(&Daemon::start_in(folder).ask(&["data"]));
 }
 
 #[test]
 fn listening_socket_without_a_lock_is_not_replaced() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, folder) = sandbox_and_folder(HOUR);
     let _other_server = UnixListener::bind(folder.path().join("broker.sock")).unwrap();
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(75), "{stderr}");
@@ -120,8 +119,7 @@ fn listening_socket_without_a_lock_is_not_replaced() {
 
 #[test]
 fn path_that_is_not_a_socket_is_never_replaced() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let path = folder.path().join("broker.sock");
     fs::write(&path, "precious").unwrap();
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
@@ -135,7 +133,7 @@ fn path_that_is_not_a_socket_is_never_replaced() {
 }
 
 /// Runs a daemon with that socket path in `folder`, which must fail. Returns the message.
-fn refused_at(folder: &TempDir, socket: &str) -> String {
+fn start_error_at(folder: &TempDir, socket: &str) -> String {
     let command = Daemon::command_at(folder.path(), &folder.path().join(socket));
     let (code, stderr) = run_to_end(command);
     assert_eq!(code, Some(78), "{stderr}");
@@ -145,28 +143,25 @@ fn refused_at(folder: &TempDir, socket: &str) -> String {
 
 #[test]
 fn directory_others_can_write_to_is_an_error_unless_sticky() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let open = folder.path().join("open");
     fs::create_dir(&open).unwrap();
-    let mode = |mode| fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
-    for open in [0o777, 0o775] {
-        mode(open);
-        let stderr = refused_at(&folder, "open/broker.sock");
+    for mode in [0o777, 0o775] {
+        chmod(&open, mode);
+        let stderr = start_error_at(&folder, "open/broker.sock");
         assert!(
             stderr.contains("chmod go-w") && stderr.contains("shared_directory"),
             "{stderr}"
         );
     }
-    mode(0o1777);
+    chmod(&open, 0o1777);
     let command = Daemon::command_at(folder.path(), &open.join("broker.sock"));
     let _daemon = Daemon::start_as(command, folder);
 }
 
 #[test]
 fn symlink_as_the_directory_is_an_error_that_names_its_target() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     fs::create_dir(folder.path().join("real")).unwrap();
     let link = folder.path().join("link");
     symlink("real", &link).unwrap();
@@ -174,7 +169,7 @@ fn symlink_as_the_directory_is_an_error_that_names_its_target() {
         // Root's symlinks are trusted.
         std::os::unix::fs::lchown(&link, Some(USER_A), None).unwrap();
     }
-    let stderr = refused_at(&folder, "link/broker.sock");
+    let stderr = start_error_at(&folder, "link/broker.sock");
     assert!(
         stderr.contains("/real") && stderr.contains("symlink"),
         "{stderr}"
@@ -187,16 +182,15 @@ fn foreign_file_at_the_path_of_socket_or_lock_is_kept_and_named() {
     if !is_root() {
         return;
     }
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, folder) = sandbox_and_folder(HOUR);
     let shared = folder.path().join("shared");
     fs::create_dir(&shared).unwrap();
-    fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
+    chmod(&shared, 0o1777);
     let socket = shared.join("broker.sock");
     let lock = shared.join("broker.sock.lock");
     let theirs = |path: &Path| {
         std::os::unix::fs::lchown(path, Some(USER_A), Some(USER_A)).unwrap();
-        let stderr = refused_at(&folder, "shared/broker.sock");
+        let stderr = start_error_at(&folder, "shared/broker.sock");
         assert!(path.symlink_metadata().is_ok(), "it stays: {stderr}");
         stderr
     };
@@ -211,7 +205,7 @@ fn foreign_file_at_the_path_of_socket_or_lock_is_kept_and_named() {
 
     fs::remove_file(&lock).unwrap();
     fs::write(&lock, "").unwrap();
-    fs::set_permissions(&lock, fs::Permissions::from_mode(0o666)).unwrap();
+    chmod(&lock, 0o666);
     let stderr = theirs(&lock);
     assert!(
         stderr.contains("lock file belongs to user 4242"),
@@ -230,9 +224,8 @@ fn lock_file_is_not_accessible_to_other_users() {
     if !is_root() {
         return;
     }
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
+    chmod(folder.path(), 0o755);
     let daemon = Daemon::start_in(folder);
     let lock = daemon.folder().join("broker.sock.lock");
     let mut open = Command::new("/bin/sh");
@@ -248,8 +241,7 @@ fn lock_file_is_not_accessible_to_other_users() {
 
 #[test]
 fn listening_socket_with_a_full_backlog_does_not_delay_the_start() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let path = folder.path().join("broker.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let backlog = rustix::net::listen(&listener, 0);
@@ -261,8 +253,7 @@ fn listening_socket_with_a_full_backlog_does_not_delay_the_start() {
 
 #[test]
 fn socket_path_that_is_too_long_exits_78_with_the_cause() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (sandbox, folder) = sandbox_and_folder(HOUR);
     let deep = folder.path().join("d".repeat(120));
     let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
     command
@@ -278,8 +269,7 @@ fn socket_path_that_is_too_long_exits_78_with_the_cause() {
 
 #[test]
 fn socket_name_that_is_too_long_for_callers_exits_78() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let socket = folder.path().join("s".repeat(110));
     let (code, stderr) = run_to_end(Daemon::command_at(folder.path(), &socket));
     assert_eq!(code, Some(78), "{stderr}");

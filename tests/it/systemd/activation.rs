@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,7 +13,10 @@ use std::process::{Command, Stdio};
 use super::notified::Notified;
 use crate::common::callers::{USER_A, is_root};
 use crate::common::process::in_shell_after;
-use crate::common::{Daemon, HOUR, config_text, folder, helper, parts, run_to_end, sandbox, token};
+use crate::common::{
+    Daemon, HOUR, chmod, config_text, folder, helper, parts, run_to_end, sandbox,
+    sandbox_and_folder, token,
+};
 
 /// The daemon as systemd starts it: it inherits one or two sockets with these names.
 pub(super) fn activated(folder: &Path, names: &str, sockets: Vec<OwnedFd>) -> Command {
@@ -33,8 +36,7 @@ pub(super) fn activated(folder: &Path, names: &str, sockets: Vec<OwnedFd>) -> Co
 
 #[test]
 fn inherited_socket_is_served_and_not_removed() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let run = tempfile::tempdir().unwrap();
     let path = run.path().join("broker.sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -120,8 +122,7 @@ fn socket_of_another_name_exits_78_and_callers_of_the_broker_are_refused() {
 
 #[test]
 fn socket_under_the_name_of_stored_tokens_exits_78() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let listener = UnixListener::bind(folder.path().join("activated.sock")).unwrap();
     let command = activated(folder.path(), "tokens-x", vec![listener.into()]);
     let (code, stderr) = run_to_end(command);
@@ -134,8 +135,7 @@ fn socket_under_the_name_of_stored_tokens_exits_78() {
 
 #[test]
 fn socket_of_a_unit_that_was_lost_before_the_start_is_reported() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let run = tempfile::tempdir().unwrap();
     let path = run.path().join("broker.sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -191,15 +191,14 @@ fn server_of_an_inherited_socket_stays_the_user_that_bound_it() {
     if !is_root() {
         return;
     }
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let path = folder.path().join("handed.sock");
     let listener = UnixListener::bind(&path).unwrap();
     // They belong to root, as systemd's directories do, and the daemon runs as another user.
     for name in ["config.toml", "acme.secret"] {
         chown(folder.path().join(name), Some(USER_A), None).unwrap();
     }
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    chmod(folder.path(), 0o755);
     let mut command = activated(folder.path(), "broker", vec![listener.into()]);
     command.uid(USER_A);
     let daemon = Daemon::start_as(command, folder);
@@ -213,8 +212,7 @@ fn server_of_an_inherited_socket_stays_the_user_that_bound_it() {
 
 #[test]
 fn socket_of_another_kind_exits_78_with_what_to_do() {
-    let sandbox = sandbox(HOUR);
-    let folder = folder(&config_text(&sandbox, "[\"data\"]"));
+    let (_sandbox, folder) = sandbox_and_folder(HOUR);
     let port = OwnedFd::from(TcpListener::bind(("127.0.0.1", 0)).unwrap());
     let datagrams = OwnedFd::from(UnixDatagram::unbound().unwrap());
     let (connected, _peer) = UnixStream::pair().unwrap();

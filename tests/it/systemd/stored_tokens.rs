@@ -64,7 +64,7 @@ fn stored_token_of_a_client_that_is_not_loaded_stays_stored_and_unserved() {
     let config = config_text(&sandbox, "[\"user\"]") + &two;
     let (mut daemon, notified) = notified_daemon(&config);
     token(&daemon.ask(&["-c", "acme", "user"]));
-    let held = token(&daemon.ask(&["-c", "beta", "data"]));
+    let cached = token(&daemon.ask(&["-c", "beta", "data"]));
     daemon.signal("-TERM");
     let kept = notified.kept_at_end(&mut daemon);
     let missing = two.replace("acme.secret", "missing.secret");
@@ -76,7 +76,7 @@ fn stored_token_of_a_client_that_is_not_loaded_stays_stored_and_unserved() {
     let kept = notified.kept_at_end(&mut again);
     again.write("config.toml", &config);
     let (last, _notified) = restarted(again.folder(), kept, "");
-    assert_eq!(token(&last.ask(&["-c", "beta", "data"])), held);
+    assert_eq!(token(&last.ask(&["-c", "beta", "data"])), cached);
     assert_eq!(sandbox.requests().len(), 2);
 }
 

@@ -71,6 +71,6 @@ fn caller_below_exec_is_identified() {
 #[test]
 fn token_is_printed_when_process_hardening_fails() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
-    let mut command = wrapped(&kernel::OPEN, &daemon.helper(&["data"]));
+    let mut command = wrapped(&kernel::WITHOUT_SET_DUMPABLE, &daemon.helper(&["data"]));
     token(&command.output().unwrap());
 }

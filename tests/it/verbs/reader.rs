@@ -1,7 +1,7 @@
 //! Commands that print repeatedly end when the reader of standard output closes it.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::common::process::{KillOnDrop, wait_for_exit};
+use crate::common::process::{KillOnDrop, first_line, wait_for_exit};
 use crate::common::wait::until;
 use crate::common::{HOUR, helper, sandbox_and_daemon, secrecy};
 
@@ -42,9 +42,7 @@ fn watch_and_status_end_when_the_reader_of_a_pipe_closes() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     for arguments in COMMANDS {
         let mut running = Running::start(&mut daemon.helper(arguments));
-        let mut line = String::new();
-        let stdout = running.0.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let line = first_line(running.0.stdout.take().unwrap());
         assert!(!line.is_empty());
         running.assert_ends(&format!("{arguments:?}"));
     }
@@ -56,8 +54,7 @@ fn watch_and_status_end_when_the_reader_of_a_socket_or_terminal_closes() {
     for arguments in COMMANDS {
         let (near, far) = UnixStream::pair().unwrap();
         let running = Running::start(daemon.helper(arguments).stdout(OwnedFd::from(far)));
-        let mut line = String::new();
-        BufReader::new(near).read_line(&mut line).unwrap();
+        let line = first_line(near);
         assert!(!line.is_empty());
         running.assert_ends(&format!("{arguments:?} into a socket"));
 
@@ -73,10 +70,7 @@ fn watch_and_status_end_when_the_reader_of_a_socket_or_terminal_closes() {
         )
         .unwrap();
         let running = Running::start(daemon.helper(arguments).stdout(far));
-        let mut line = String::new();
-        BufReader::new(File::from(near))
-            .read_line(&mut line)
-            .unwrap();
+        let line = first_line(File::from(near));
         assert!(!line.is_empty());
         running.assert_ends(&format!("{arguments:?} on a terminal"));
     }
@@ -111,9 +105,7 @@ fn watch_and_status_continue_where_no_reader_is_needed() {
     daemon.signal("-TERM");
     daemon.wait();
     for mut child in children {
-        let mut line = String::new();
-        let stderr = child.0.stderr.take().unwrap();
-        BufReader::new(stderr).read_line(&mut line).unwrap();
+        let line = first_line(child.0.stderr.take().unwrap());
         assert!(line.contains("broker"), "{line:?}");
     }
     daemon.start_again();

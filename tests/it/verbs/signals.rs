@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::watch::wait_for_token;
-use crate::common::namespaces::can_be_made;
+use crate::common::namespaces::can_create_containers;
 use crate::common::process::{KillOnDrop, wait_for_exit, wrapped};
 use crate::common::wait::until;
 use crate::common::{HOUR, helper, parts, sandbox_and_daemon};
@@ -66,7 +66,7 @@ impl FirstProcess {
 
 #[test]
 fn first_process_of_a_pid_namespace_ends_by_signals_wherever_it_waits() {
-    if !can_be_made() {
+    if !can_create_containers() {
         return;
     }
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
@@ -118,7 +118,7 @@ fn execs_command_has_the_signal_dispositions_that_the_helper_was_started_with() 
     plain.args(&list[1..]);
     let exec = daemon.helper(&[&["exec", "data", "--"], &list[..]].concat());
     let mut prefixes = vec![&[][..]];
-    if can_be_made() {
+    if can_create_containers() {
         prefixes.push(&["unshare", "--pid", "--fork", "--mount-proc"]);
     }
     for prefix in prefixes {

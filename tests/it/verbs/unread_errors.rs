@@ -11,9 +11,8 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Action, tcflow};
 
 use super::watch::{wait_for, wait_for_token};
-use crate::common::process::send_signal;
+use crate::common::process::{send_signal, wait_for_exit};
 use crate::common::sandbox_and_daemon;
-use crate::common::wait::until;
 
 /// Both ends of a pipe that is full.
 fn full_pipe() -> (OwnedFd, OwnedFd) {
@@ -57,7 +56,7 @@ fn watch_removes_its_file_and_ends_with_an_unread_standard_error() {
         sandbox.recover();
         wait_for_token(&file);
         send_signal(child.id(), "-TERM");
-        let status = until(|| child.try_wait().unwrap().ok_or("it goes on"));
+        let status = wait_for_exit(&mut child);
         assert_eq!(status.signal(), Some(15));
         assert!(!file.exists());
     }

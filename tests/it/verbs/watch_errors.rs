@@ -2,18 +2,19 @@
 //! moved.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use domo_sandbox::Sandbox;
 use serde_json::Value;
 
 use super::watch::{wait_for, wait_for_token};
 use super::watch_target::Watching;
 use crate::common::callers::is_root;
-use crate::common::process::{KillOnDrop, wrapped};
+use crate::common::process::{KillOnDrop, first_line, wrapped};
 use crate::common::wait::until;
 use crate::common::{Daemon, HOUR, parts, sandbox_and_daemon, timed, token};
 
@@ -39,10 +40,7 @@ impl Mounted {
             .stdout(Stdio::piped())
             .spawn();
         let mut holder = KillOnDrop(holder.unwrap());
-        let mut line = String::new();
-        BufReader::new(holder.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let line = first_line(holder.stdout.take().unwrap());
         let mounted = Self { holder, folder };
         if line != "mounted\n" {
             println!("skipped: no file system can be mounted here");
@@ -69,12 +67,20 @@ impl Mounted {
 
     fn fill(&self) {
         let all = fs::write(self.path().join("fill"), vec![0; 1 << 20]);
-        assert!(all.is_err(), "it is larger than it was made");
+        assert!(all.is_err(), "the file system is too large");
     }
 
     fn free(&self) {
         fs::remove_file(self.path().join("fill")).unwrap();
     }
+}
+
+/// A `watch --to` whose file is on a small file system, with tokens of that lifetime.
+fn watch_on_a_disk(lifetime_s: u64) -> Option<(Mounted, Sandbox, Daemon, Watching)> {
+    let disk = Mounted::new()?;
+    let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(lifetime_s));
+    let watching = Watching::start(&daemon, &disk.path().join("token"));
+    Some((disk, sandbox, daemon, watching))
 }
 
 /// Renews the broker's token and returns the new one.
@@ -96,13 +102,11 @@ fn names(folder: &Path) -> Vec<String> {
 
 #[test]
 fn watch_keeps_the_last_token_on_a_full_disk_and_writes_the_newest_once_there_is_room() {
-    let Some(disk) = Mounted::new() else {
+    // Renewed after 14 s at least, and after 1 s on request.
+    let Some((disk, _sandbox, daemon, watching)) = watch_on_a_disk(20) else {
         return;
     };
-    // Renewed after 14 s at least, and after 1 s on request.
-    let (_sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(20));
     let file = disk.path().join("token");
-    let watching = Watching::start(&daemon, &file);
     let first = fs::read_to_string(&file).unwrap();
     disk.fill();
     let second = renew(&daemon);
@@ -121,12 +125,10 @@ fn watch_keeps_the_last_token_on_a_full_disk_and_writes_the_newest_once_there_is
 
 #[test]
 fn watch_removes_an_expired_token_on_a_full_disk() {
-    let Some(disk) = Mounted::new() else {
+    let Some((disk, _sandbox, _daemon, watching)) = watch_on_a_disk(3) else {
         return;
     };
-    let (_sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(3));
     let file = disk.path().join("token");
-    let watching = Watching::start(&daemon, &file);
     disk.fill();
     wait_for(&file, |text| text.is_none());
     assert_eq!(names(&disk.path()), ["fill"]);
@@ -137,12 +139,10 @@ fn watch_removes_an_expired_token_on_a_full_disk() {
 
 #[test]
 fn watch_survives_a_read_only_remount_and_does_not_prevent_it() {
-    let Some(disk) = Mounted::new() else {
+    let Some((disk, _sandbox, _daemon, watching)) = watch_on_a_disk(3) else {
         return;
     };
-    let (_sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(3));
     let file = disk.path().join("token");
-    let watching = Watching::start(&daemon, &file);
     disk.remount("remount,ro");
     watching.wait_for("can't be written: ", 1);
     watching.wait_for("can't be removed: ", 1);

@@ -1,7 +1,7 @@
 //! `watch --to` with a path that is not a regular file.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::watch::{wait_for, wait_for_token};
 use crate::common::callers::{USER_A, is_root, open_daemon};
 use crate::common::process::{KillOnDrop, make_fifo, send_signal, wrapped};
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, helper, kernel, parts, sandbox, sandbox_and_daemon};
+use crate::common::{Daemon, HOUR, chmod, helper, kernel, parts, sandbox, sandbox_and_daemon};
 
 /// Returns all entries of a folder, with type and inode number.
 fn listing(folder: &Path) -> Vec<String> {
@@ -53,7 +53,7 @@ fn folder_of_targets() -> tempfile::TempDir {
 }
 
 /// Runs `watch --to` without a broker. Returns the message of its exit with 74.
-fn refused(folder: &Path, to: &str) -> String {
+fn rejection(folder: &Path, to: &str) -> String {
     let arguments = ["watch", "--to", to, "--wait", "--timeout", "1", "data"];
     let output = helper(&folder.join("none.sock"), &arguments).output();
     let (code, stdout, stderr) = parts(&output.unwrap());
@@ -110,10 +110,10 @@ fn watch_rejects_a_path_that_is_not_a_regular_file_before_it_connects() {
             format!("name {}", instead.replace("DIR", &path.to_string()))
         };
         let message = format!("domo-token: {to} can't be written: it is {kind}; {hint}\n");
-        assert_eq!(refused(folder.path(), &to), message);
+        assert_eq!(rejection(folder.path(), &to), message);
     }
     let below = folder.path().join("real/token").display().to_string();
-    assert!(refused(folder.path(), &below).contains("Not a directory"));
+    assert!(rejection(folder.path(), &below).contains("Not a directory"));
     assert_eq!(listing(folder.path()), before);
     let kept = fs::read_to_string(folder.path().join("real")).unwrap();
     assert_eq!(kept, "kept");
@@ -135,7 +135,7 @@ fn watch_rejects_a_path_that_ends_with_a_slash() {
         let advice = advice.replace("DIR", &folder.path().display().to_string());
         let message = format!("{to} can't be written: it ends with a slash; {advice}");
         assert_eq!(
-            refused(folder.path(), &to),
+            rejection(folder.path(), &to),
             format!("domo-token: {message}\n")
         );
     }
@@ -269,7 +269,7 @@ fn watch_needs_no_right_to_list_the_directory_of_its_file() {
     let sandbox = sandbox(HOUR);
     let daemon = open_daemon(&sandbox, "[\"data\"]", "", "");
     let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1733)).unwrap();
+    chmod(folder.path(), 0o1733);
     let file = folder.path().join("token");
     let mut command = daemon.helper(&["watch", "--to", file.to_str().unwrap(), "data"]);
     command.uid(USER_A).gid(USER_A).current_dir("/");

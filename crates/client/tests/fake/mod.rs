@@ -153,14 +153,27 @@ impl Drop for Fake {
     }
 }
 
+/// Blocks a broker until the test sends a message.
+pub(crate) struct Gate(Mutex<Receiver<()>>);
+
+impl Gate {
+    pub(crate) fn wait(&self) {
+        self.0.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+    }
+}
+
+pub(crate) fn gate() -> (Sender<()>, Gate) {
+    let (release, released) = channel();
+    (release, Gate(Mutex::new(released)))
+}
+
 /// A broker that sends one answer per message on the returned channel.
 pub(crate) fn holding(
     answer: impl Fn(usize) -> Response + Send + Sync + 'static,
 ) -> (Fake, Sender<()>) {
-    let (release, releases) = channel();
-    let releases = Mutex::new(releases);
+    let (release, gate) = gate();
     let fake = Fake::answering(move |earlier, _| {
-        releases.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        gate.wait();
         answer(earlier)
     });
     (fake, release)
