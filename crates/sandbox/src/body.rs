@@ -1,4 +1,4 @@
-//! Answers that hang, drip or break off.
+//! Bodies that hang, drip or end early.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -10,23 +10,23 @@ use std::time::Duration;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-/// A body in pieces, with what happens between and after them.
+/// A body in pieces, with pauses between them and the end.
 pub(crate) struct Answer {
     pieces: VecDeque<Bytes>,
     pause: Option<Duration>,
     sleeping: Option<Pin<Box<Sleep>>>,
     end: End,
-    /// What `Content-Length` says; more than there is if the answer breaks off.
+    /// The value of `Content-Length`, which is more than the pieces have if the body ends early.
     length: u64,
 }
 
 pub(crate) enum End {
     Proper,
-    /// The connection breaks once what came before is sent.
+    /// The connection is closed once the pieces are sent.
     Cut,
-    /// The connection breaks now.
+    /// The connection is closed now.
     Broken,
-    /// Nothing more comes until this does.
+    /// Nothing more is sent until this completes.
     Hang(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
@@ -41,7 +41,7 @@ impl Answer {
         }
     }
 
-    /// Half the body, then `end`.
+    /// Returns half the body, followed by `end`.
     pub(crate) fn broken(body: &[u8], end: End) -> Self {
         let (half, _) = body.split_at(body.len() / 2);
         Self {
