@@ -131,11 +131,11 @@ impl State {
         timeout: Duration,
     ) -> Result<Vec<Recorded>, TooFew> {
         let inner = self.lock();
-        let waited = self
+        let result = self
             .arrived
             .wait_timeout_while(inner, timeout, |inner| inner.requests.len() < wanted);
-        let (inner, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        if waited.timed_out() {
+        let (inner, end) = result.unwrap_or_else(PoisonError::into_inner);
+        if end.timed_out() {
             let came = inner.requests.len();
             return Err(TooFew { wanted, came });
         }
