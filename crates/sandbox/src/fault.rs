@@ -1,7 +1,6 @@
 //! Faults of the token endpoint.
 
 use std::fmt;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -27,10 +26,6 @@ pub(crate) enum Flow {
     HangInBody,
     CutBeforeHead,
     CutInBody,
-    Drip {
-        bytes: usize,
-        every: Duration,
-    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,12 +74,6 @@ impl Fault {
         Self::flowing(Flow::HoldBeforeHead)
     }
 
-    /// Sends the head and half the body, then nothing until [`crate::Sandbox::recover`].
-    #[must_use]
-    pub fn hang_in_body() -> Self {
-        Self::default().hanging()
-    }
-
     /// Closes the connection without a response.
     #[must_use]
     pub fn cut() -> Self {
@@ -95,15 +84,6 @@ impl Fault {
     #[must_use]
     pub fn cut_in_body() -> Self {
         Self::flowing(Flow::CutInBody)
-    }
-
-    /// Sends the body `bytes` at a time.
-    #[must_use]
-    pub fn drip(bytes: usize, every: Duration) -> Self {
-        Self::flowing(Flow::Drip {
-            bytes: bytes.max(1),
-            every,
-        })
     }
 
     /// Responds with that status and an HTML page.

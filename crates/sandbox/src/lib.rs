@@ -6,7 +6,7 @@
 //! - `record`: the record of requests and responses.
 //! - `token`: tokens that look like Domo's.
 //! - `state`: clients, issued tokens, the script of faults, the record.
-//! - `body`: bodies that hang, drip or end early.
+//! - `body`: bodies that hang or end early.
 //! - `service`: the token endpoint and the protected resource.
 //! - `tls`: a certificate authority made at start.
 //! - `server`: listens, on its own thread.

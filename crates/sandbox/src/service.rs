@@ -90,7 +90,7 @@ async fn token_endpoint(
             return Err(io::Error::other("hung on order"));
         }
         Flow::HoldBeforeHead => recovery.wait().await,
-        Flow::Whole | Flow::HangInBody | Flow::CutInBody | Flow::Drip { .. } => {}
+        Flow::Whole | Flow::HangInBody | Flow::CutInBody => {}
     }
     let plain = if let Some(status) = fault.status {
         refused(status, domo_error(status, reason(status), TOKEN_PATH))
@@ -210,10 +210,6 @@ fn with_faults(
             End::Hang(Box::pin(async move { recovery.wait().await })),
         ),
         Flow::CutInBody => Answer::broken(&bytes, End::Cut),
-        Flow::Drip {
-            bytes: count,
-            every,
-        } => Answer::dripping(&bytes, count, every),
         Flow::Whole | Flow::HangBeforeHead | Flow::HoldBeforeHead | Flow::CutBeforeHead => {
             Answer::whole(bytes)
         }
