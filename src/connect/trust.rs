@@ -7,7 +7,6 @@ mod files;
 mod system;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -190,30 +189,16 @@ struct Verifier {
 }
 
 /// The issuer is not trusted, and the system's store has a note about it.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{note}")]
 pub(super) struct UntrustedIssuer {
-    pub(super) note: Arc<str>,
+    note: Arc<str>,
 }
-
-impl fmt::Display for UntrustedIssuer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.note)
-    }
-}
-
-impl std::error::Error for UntrustedIssuer {}
 
 /// `ca_file` has the server's own certificate, which is not its own issuer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("ca_file has the server's own certificate")]
 pub(super) struct OwnCertificate;
-
-impl fmt::Display for OwnCertificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ca_file has the server's own certificate")
-    }
-}
-
-impl std::error::Error for OwnCertificate {}
 
 fn is_unknown_issuer(error: &Error) -> bool {
     matches!(

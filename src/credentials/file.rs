@@ -190,10 +190,10 @@ pub(super) fn check_access(
         .map_err(|source| subject.unreadable(source))?;
     let required = match readers {
         Readers::Owner | Readers::AllAsConfigured => RequiredMode::Secret,
-        Readers::All => RequiredMode::Unwritable("chmod go-w"),
+        Readers::All => RequiredMode::Unwritable,
     };
     check_owner(&stat, subject, required)?;
-    check_writers(&stat, 0o022, subject, required)?;
+    check_writers(&stat, subject, required)?;
     let (mode, group_may_read) = (stat.mode() & 0o7777, stat.uid() == 0);
     let is_open = mode & 0o004 != 0 || (mode & 0o040 != 0 && !group_may_read);
     if is_open && readers == Readers::Owner {
@@ -209,9 +209,9 @@ pub(super) fn check_access(
 #[cfg(unix)]
 pub(super) fn check_program(stat: &Metadata, path: &Path) -> Result<(), CredentialsError> {
     let subject = Subject::new(PROGRAM, path);
-    let required = RequiredMode::Unwritable("chmod go-w");
+    let required = RequiredMode::Unwritable;
     check_owner(stat, &subject, required)?;
-    check_writers(stat, 0o022, &subject, required)?;
+    check_writers(stat, &subject, required)?;
     check_directories(&subject, Group::MayWriteRoots)
 }
 
@@ -236,9 +236,9 @@ pub(crate) fn check_audit(stat: &Metadata, path: &Path) -> Result<(), Credential
     if let Some(problem) = problem {
         return Err(subject.unsafe_for(problem.to_owned()));
     }
-    let required = RequiredMode::Written("chmod o-w");
+    let required = RequiredMode::Written;
     check_owner(stat, &subject, required)?;
-    check_writers(stat, 0o002, &subject, required)
+    check_writers(stat, &subject, required)
 }
 
 /// Checks the directories in the path of what the audit is written to.
@@ -271,12 +271,11 @@ fn check_owner(
 #[cfg(unix)]
 fn check_writers(
     stat: &Metadata,
-    forbidden: u32,
     subject: &Subject,
     required: RequiredMode,
 ) -> Result<(), CredentialsError> {
     let mode = stat.mode() & 0o7777;
-    if mode & forbidden == 0 {
+    if mode & required.forbidden_bits() == 0 {
         return Ok(());
     }
     let problem = format!("mode {mode:04o} lets others write it");

@@ -221,10 +221,20 @@ fn group_name() -> String {
 pub(super) enum RequiredMode {
     /// Readable only to the daemon.
     Secret,
-    /// Not writable to others; with the `chmod` for that.
-    Unwritable(&'static str),
-    /// The same, and the daemon writes it.
-    Written(&'static str),
+    /// Not writable to others.
+    Unwritable,
+    /// Written by the daemon, and perhaps by its group.
+    Written,
+}
+
+impl RequiredMode {
+    /// Returns the bits that let others write the file.
+    pub(super) fn forbidden_bits(self) -> u32 {
+        match self {
+            Self::Secret | Self::Unwritable => 0o022,
+            Self::Written => 0o002,
+        }
+    }
 }
 
 /// Returns what to do about a file with the wrong owner or mode: one command for both, or to move it to `place`.
@@ -259,19 +269,17 @@ pub(super) fn on_unsafe(
         }
         RequiredMode::Secret if owner == 0 && us.uid != 0 => return us.own_copy(),
         _ if is_ours_or_roots => None,
-        RequiredMode::Secret | RequiredMode::Unwritable(_) if is_privileged => {
-            Some("root".to_owned())
-        }
-        RequiredMode::Secret | RequiredMode::Unwritable(_) | RequiredMode::Written(_) => {
+        RequiredMode::Secret | RequiredMode::Unwritable if is_privileged => Some("root".to_owned()),
+        RequiredMode::Secret | RequiredMode::Unwritable | RequiredMode::Written => {
             Some(user_name(us.uid))
         }
     };
     let chown = new_owner.map(|user| format!("chown {user} {file}"));
     let chmod = match required {
         RequiredMode::Secret => Some("chmod 600"),
-        RequiredMode::Unwritable(chmod) if stat.mode() & 0o022 != 0 => Some(chmod),
-        RequiredMode::Written(chmod) if stat.mode() & 0o002 != 0 => Some(chmod),
-        RequiredMode::Unwritable(_) | RequiredMode::Written(_) => None,
+        _ if stat.mode() & required.forbidden_bits() == 0 => None,
+        RequiredMode::Unwritable => Some("chmod go-w"),
+        RequiredMode::Written => Some("chmod o-w"),
     };
     let chmod = chmod.map(|chmod| format!("{chmod} {file}"));
     let commands: Vec<String> = chown.into_iter().chain(chmod).collect();

@@ -228,20 +228,19 @@ impl Drop for Files {
     }
 }
 
-/// File systems that other machines or programs change without an event here, by their `f_type` (statfs(2)).
+/// NFS, SMB, CIFS, SMB2, FUSE, 9P, Ceph and AFS by their `f_type` (statfs(2)): other machines or programs change
+/// them without an event here.
 #[cfg(target_os = "linux")]
-mod magic {
-    pub(super) const NFS: i128 = 0x6969;
-    pub(super) const SMB: i128 = 0x517b;
-    pub(super) const CIFS: i128 = 0xff53_4d42;
-    pub(super) const SMB2: i128 = 0xfe53_4d42;
-    pub(super) const FUSE: i128 = 0x6573_5546;
-    pub(super) const V9FS: i128 = 0x0102_1997;
-    pub(super) const CEPH: i128 = 0x00c3_6400;
-    pub(super) const AFS: i128 = 0x5346_414f;
-
-    pub(super) const ALL: [i128; 8] = [NFS, SMB, CIFS, SMB2, FUSE, V9FS, CEPH, AFS];
-}
+const NETWORK_FS: [i128; 8] = [
+    0x6969,
+    0x517b,
+    0xff53_4d42,
+    0xfe53_4d42,
+    0x6573_5546,
+    0x0102_1997,
+    0x00c3_6400,
+    0x5346_414f,
+];
 
 /// Returns whether a directory is on a network file system or its like. One that can't be looked at
 /// counts as such.
@@ -251,7 +250,7 @@ fn is_network_fs(directory: &Path) -> bool {
     let number = |f_type: i128| f_type & 0xffff_ffff;
     let found = rustix::fs::statfs(directory);
     found.map_or(true, |found| {
-        magic::ALL.contains(&number(found.f_type.into()))
+        NETWORK_FS.contains(&number(found.f_type.into()))
     })
 }
 

@@ -295,21 +295,13 @@ fn with_next_attempt(
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { source, .. } => Some(source.as_ref()),
-            Self::InvalidScope(error) => Some(error),
-            Self::NotRunning { .. }
-            | Self::NotPermitted { .. }
-            | Self::Untrusted { .. }
-            | Self::Unknown { .. }
-            | Self::MinTtlTooLong { .. }
-            | Self::Denied { .. }
-            | Self::Gone { .. }
-            | Self::TryLater { .. }
-            | Self::Protocol { .. }
-            | Self::InvalidSocket { .. }
-            | Self::Broken { .. } => None,
+        if let Self::Io { source, .. } = self {
+            return Some(source.as_ref());
         }
+        if let Self::InvalidScope(error) = self {
+            return Some(error);
+        }
+        None
     }
 }
 

@@ -37,6 +37,7 @@ pub mod pipe;
 #[doc(hidden)]
 pub mod socket_path;
 mod error;
+#[cfg_attr(windows, path = "stream_windows.rs")]
 mod stream;
 mod address;
 mod token;

@@ -1,11 +1,117 @@
-//! The byte stream of a connection, with time limits: a Unix socket, or a named pipe on Windows.
+//! The byte stream of a connection over a Unix socket, with time limits.
 
-#[cfg(unix)]
-mod unix;
-#[cfg(windows)]
-mod windows;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
 
-#[cfg(unix)]
-pub(crate) use unix::Stream;
-#[cfg(windows)]
-pub(crate) use windows::Stream;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use crate::clock::boot_now;
+
+/// The shortest time limit: the system takes zero for none at all.
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+
+pub(crate) struct Stream(UnixStream);
+
+impl Stream {
+    /// Connects within `left`. A broker whose backlog is full until then is
+    /// [`io::ErrorKind::WouldBlock`].
+    pub(crate) fn open(path: &Path, left: Duration) -> io::Result<Self> {
+        // The system would end the path at a NUL, or take it for an abstract name.
+        if path.as_os_str().as_bytes().contains(&0) {
+            let wrong = "there is a NUL in the path";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, wrong));
+        }
+        connect(path, left).map(Self)
+    }
+
+    /// Sends all bytes. Waits for `left` at most each time the system accepts no more.
+    pub(crate) fn send(&mut self, bytes: &[u8], left: Duration) -> io::Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let limit = |left| self.0.set_write_timeout(Some(left));
+            match retry_interrupted(left, limit, || (&self.0).write(rest))? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => rest = rest.get(written..).unwrap_or_default(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what was received, and waits for `left` at most if that is nothing. Zero bytes mean that the broker has
+    /// disconnected.
+    pub(crate) fn receive(&mut self, room: &mut [u8], left: Duration) -> io::Result<usize> {
+        let limit = |left| self.0.set_read_timeout(Some(left));
+        retry_interrupted(left, limit, || (&self.0).read(room))
+    }
+
+    /// Returns whether there is nothing to read and the broker has not disconnected. Does not wait.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        recv(self, &mut [0; 1], flags).is_err_and(|error| error == Errno::WOULDBLOCK)
+    }
+
+    /// Returns the user id of the server, from the kernel.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn server(&self) -> io::Result<u32> {
+        use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+        Ok(getsockopt(self, PeerCredentials)?.uid())
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Calls `job` with its `limit` set to the time that is left; again after each signal that interrupts it.
+fn retry_interrupted<T>(
+    left: Duration,
+    limit: impl Fn(Duration) -> io::Result<()>,
+    mut job: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    limit(left.max(MIN_TIMEOUT))?;
+    let deadline = boot_now() + left;
+    loop {
+        match job() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                let left = deadline.saturating_since(boot_now());
+                if left.is_zero() {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                limit(left.max(MIN_TIMEOUT))?;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Only on Linux does connecting wait while the backlog is full; the time limit of writing is that of
+/// connecting there.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn connect(path: &Path, left: Duration) -> io::Result<UnixStream> {
+    use rustix::net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+    };
+    let too_long = |_| {
+        let wrong = "the path is too long for a socket";
+        io::Error::new(io::ErrorKind::InvalidInput, wrong)
+    };
+    let address = SocketAddrUnix::new(path).map_err(too_long)?;
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let stream = UnixStream::from(socket);
+    let limit = |left| stream.set_write_timeout(Some(left));
+    retry_interrupted(left, limit, || Ok(connect(&stream, &address)?))?;
+    Ok(stream)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn connect(path: &Path, _left: Duration) -> io::Result<UnixStream> {
+    UnixStream::connect(path)
+}

@@ -1,32 +1,28 @@
-//! Answers that hang, drip or break off.
+//! Bodies that hang or end early.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
 
-/// A body in pieces, with what happens between and after them.
+/// A body and how it ends.
 pub(crate) struct Answer {
-    pieces: VecDeque<Bytes>,
-    pause: Option<Duration>,
-    sleeping: Option<Pin<Box<Sleep>>>,
+    /// What is sent of it, until it was.
+    bytes: Option<Bytes>,
     end: End,
-    /// What `Content-Length` says; more than there is if the answer breaks off.
+    /// The value of `Content-Length`, which is more than `bytes` has if the body ends early.
     length: u64,
 }
 
 pub(crate) enum End {
     Proper,
-    /// The connection breaks once what came before is sent.
+    /// The connection is closed once the bytes are sent.
     Cut,
-    /// The connection breaks now.
+    /// The connection is closed now.
     Broken,
-    /// Nothing more comes until this does.
+    /// Nothing more is sent until this completes.
     Hang(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
@@ -34,29 +30,18 @@ impl Answer {
     pub(crate) fn whole(body: Vec<u8>) -> Self {
         Self {
             length: body.len() as u64,
-            pieces: VecDeque::from([Bytes::from(body)]),
-            pause: None,
-            sleeping: None,
+            bytes: Some(Bytes::from(body)),
             end: End::Proper,
         }
     }
 
-    /// Half the body, then `end`.
+    /// Returns half the body, followed by `end`.
     pub(crate) fn broken(body: &[u8], end: End) -> Self {
         let (half, _) = body.split_at(body.len() / 2);
         Self {
             length: body.len() as u64,
             end,
             ..Self::whole(half.to_vec())
-        }
-    }
-
-    pub(crate) fn dripping(body: &[u8], bytes: usize, every: Duration) -> Self {
-        Self {
-            length: body.len() as u64,
-            pieces: body.chunks(bytes).map(Bytes::copy_from_slice).collect(),
-            pause: Some(every),
-            ..Self::whole(Vec::new())
         }
     }
 }
@@ -69,13 +54,8 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if let Some(sleeping) = &mut self.sleeping {
-            ready!(sleeping.as_mut().poll(context));
-            self.sleeping = None;
-        }
-        if let Some(piece) = self.pieces.pop_front() {
-            self.sleeping = self.pause.map(|pause| Box::pin(sleep(pause)));
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        if let Some(bytes) = self.bytes.take() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         if let End::Hang(until) = &mut self.end {
             ready!(until.as_mut().poll(context));

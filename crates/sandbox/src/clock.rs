@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Now, on a clock that never goes back.
+/// Returns the time of a monotonic clock.
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the file that reads clocks"
@@ -11,7 +11,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Seconds since 1970, for a token's `exp`.
+/// Returns the time since 1970, for a token's `exp`.
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the file that reads clocks"

@@ -1,12 +1,10 @@
-//! What a token request can run into.
+//! Faults of the token endpoint.
 
 use std::fmt;
-use std::time::Duration;
 
 use serde_json::Value;
 
-/// One fault. Those about the answer's head, its body and the token can be combined by the methods
-/// that take `self`.
+/// One fault. Faults of the response's head, its body and the token can be combined by the methods that take `self`.
 #[derive(Clone, Default, PartialEq)]
 pub struct Fault {
     pub(crate) status: Option<u16>,
@@ -18,7 +16,7 @@ pub struct Fault {
     pub(crate) token: Option<TokenFault>,
 }
 
-/// How the answer goes over the connection.
+/// How the response is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Flow {
     #[default]
@@ -28,10 +26,6 @@ pub(crate) enum Flow {
     HangInBody,
     CutBeforeHead,
     CutInBody,
-    Drip {
-        bytes: usize,
-        every: Duration,
-    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +36,7 @@ pub(crate) enum TokenFault {
 }
 
 impl fmt::Debug for Fault {
-    /// A fault may carry a token's text, so it shows its kind alone.
+    /// Omits the token's text that a fault may contain.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fault")
             .field("status", &self.status)
@@ -52,7 +46,7 @@ impl fmt::Debug for Fault {
 }
 
 impl Fault {
-    /// That status, with Domo's error body unless another is set.
+    /// Responds with that status, and with Domo's error body unless another is set.
     #[must_use]
     pub fn status(status: u16) -> Self {
         Self {
@@ -61,53 +55,38 @@ impl Fault {
         }
     }
 
-    /// That status with an error in OAuth's shape (RFC 6749 §5.2).
+    /// Responds with that status and an error in OAuth's form (RFC 6749 §5.2).
     #[must_use]
     pub fn oauth_error(status: u16, error: &str, description: &str) -> Self {
         let body = serde_json::json!({ "error": error, "error_description": description });
         Self::status(status).body(body.to_string())
     }
 
-    /// No answer at all until [`crate::Sandbox::recover`].
+    /// Sends nothing until [`crate::Sandbox::recover`], and then closes the connection.
     #[must_use]
     pub fn hang() -> Self {
         Self::flowing(Flow::HangBeforeHead)
     }
 
-    /// The proper answer, but not before [`crate::Sandbox::recover`].
+    /// Sends the normal response after [`crate::Sandbox::recover`].
     #[must_use]
     pub fn hold() -> Self {
         Self::flowing(Flow::HoldBeforeHead)
     }
 
-    /// The head and half the body, then nothing until [`crate::Sandbox::recover`].
-    #[must_use]
-    pub fn hang_in_body() -> Self {
-        Self::default().hanging()
-    }
-
-    /// The connection is closed instead of an answer.
+    /// Closes the connection without a response.
     #[must_use]
     pub fn cut() -> Self {
         Self::flowing(Flow::CutBeforeHead)
     }
 
-    /// The connection is closed in the middle of the body.
+    /// Closes the connection in the middle of the body.
     #[must_use]
     pub fn cut_in_body() -> Self {
         Self::flowing(Flow::CutInBody)
     }
 
-    /// The answer comes `bytes` at a time.
-    #[must_use]
-    pub fn drip(bytes: usize, every: Duration) -> Self {
-        Self::flowing(Flow::Drip {
-            bytes: bytes.max(1),
-            every,
-        })
-    }
-
-    /// That status with a page for people.
+    /// Responds with that status and an HTML page.
     #[must_use]
     pub fn html(status: u16) -> Self {
         let page = "<!DOCTYPE html><html><head><title>Domo</title></head><body>Sorry</body></html>";
@@ -116,85 +95,85 @@ impl Fault {
         fault
     }
 
-    /// 200 and nothing.
+    /// Responds with 200 and an empty body.
     #[must_use]
     pub fn empty() -> Self {
         Self::status(200).body("")
     }
 
-    /// 200 and bytes that are nothing known.
+    /// Responds with 200 and bytes that are no JSON.
     #[must_use]
     pub fn garbage() -> Self {
         Self::status(200).body([b"{\"access_token\":".as_slice(), &[0xff, 0xfe, 0]].concat())
     }
 
-    /// 200 and that many bytes.
+    /// Responds with 200 and that many blanks.
     #[must_use]
     pub fn oversized(bytes: usize) -> Self {
         Self::status(200).body(vec![b' '; bytes])
     }
 
-    /// That status and a `Location`.
+    /// Responds with that status and a `Location`.
     #[must_use]
     pub fn redirect(status: u16, location: &str) -> Self {
         Self::status(status).header("location", location).body("")
     }
 
-    /// Another `expires_in`, of any type. The token's real life stays.
+    /// Sends another `expires_in`, of any type. The token's actual lifetime stays.
     #[must_use]
     pub fn expires_in(value: Value) -> Self {
         Self::default().field("expires_in", Some(value))
     }
 
-    /// No `expires_in`.
+    /// Omits `expires_in`.
     #[must_use]
     pub fn no_expires_in() -> Self {
         Self::default().field("expires_in", None)
     }
 
-    /// Another `scope` in the answer.
+    /// Sends another `scope`.
     #[must_use]
     pub fn scope(scope: &str) -> Self {
         Self::default().field("scope", Some(scope.into()))
     }
 
-    /// No `scope` in the answer.
+    /// Omits `scope`.
     #[must_use]
     pub fn no_scope() -> Self {
         Self::default().field("scope", None)
     }
 
-    /// Another `token_type`.
+    /// Sends another `token_type`.
     #[must_use]
     pub fn token_type(kind: &str) -> Self {
         Self::default().field("token_type", Some(kind.into()))
     }
 
-    /// A token of that text.
+    /// Issues a token with that text.
     #[must_use]
     pub fn token(text: &str) -> Self {
         Self::with_token(TokenFault::Text(text.to_owned()))
     }
 
-    /// A token of that many bytes.
+    /// Issues a token of that many bytes.
     #[must_use]
     pub fn token_size(bytes: usize) -> Self {
         Self::with_token(TokenFault::Size(bytes))
     }
 
-    /// The token that this client last got for these scopes, once more, with the life it has left.
+    /// Issues the last token of this client and these scopes again, with its remaining lifetime.
     #[must_use]
     pub fn same_token() -> Self {
         Self::with_token(TokenFault::Same)
     }
 
-    /// Adds `Retry-After`, as it is.
+    /// Adds the header `Retry-After`.
     #[must_use]
     pub fn retry_after(self, value: &str) -> Self {
         self.header("retry-after", value)
     }
 
-    /// The same, but after half the body comes nothing until [`crate::Sandbox::recover`].
+    /// Sends nothing after half the body until [`crate::Sandbox::recover`].
     #[must_use]
     pub fn hanging(mut self) -> Self {
         self.flow = Flow::HangInBody;
@@ -208,7 +187,7 @@ impl Fault {
         self
     }
 
-    /// Adds a header. One that HTTP doesn't allow is left out.
+    /// Adds a header. An invalid one is omitted.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));

@@ -1,12 +1,12 @@
-//! A Domo-shaped OAuth token endpoint with faults on order: a library for tests, and the program
-//! `domo-sandbox` for people without a Domo account.
+//! An OAuth token endpoint like Domo's with faults on request: a library for tests, and the program `domo-sandbox` for
+//! people without a Domo account.
 //!
 //! - `clock`: the only file that reads a clock.
 //! - `fault`: faults of the token endpoint.
 //! - `record`: the record of requests and responses.
 //! - `token`: tokens that look like Domo's.
 //! - `state`: clients, issued tokens, the script of faults, the record.
-//! - `body`: answers that hang, drip or break off.
+//! - `body`: bodies that hang or end early.
 //! - `service`: the token endpoint and the protected resource.
 //! - `tls`: a certificate authority made at start.
 //! - `server`: listens, on its own thread.
@@ -22,8 +22,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! What it imitates is known from Domo's documentation and its SDKs; nothing here was checked
-//! against Domo itself.
+//! It imitates Domo's documentation and SDKs, and was not compared with Domo itself.
 
 #![warn(missing_docs)]
 

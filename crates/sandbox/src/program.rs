@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use domo_token_protocol::duration;
 
 use crate::fault::Fault;
 use crate::record::Recorded;
 use crate::server::Sandbox;
 
-/// The id of the client there is when none is named.
+/// The id of the default client.
 pub const DEMO_ID: &str = "5a4db0c5-0000-4000-8000-000000000001";
 
 /// Its secret.
@@ -29,7 +30,7 @@ const SCOPES: [&str; 7] = [
     "workflow",
 ];
 
-/// What can't be had from the system, in sysexits.
+/// `EX_OSERR` of sysexits.
 const OS_ERROR: u8 = 71;
 
 /// A Domo-shaped OAuth token endpoint, for trying domo-token without a Domo account.
@@ -90,16 +91,8 @@ fn scopes(text: &str) -> Vec<String> {
 }
 
 fn lifetime(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.char_indices().last() {
-        Some((at, 's')) => (text.get(..at), 1),
-        Some((at, 'm')) => (text.get(..at), 60),
-        Some((at, 'h')) => (text.get(..at), 3600),
-        Some(_) | None => (Some(text), 1),
-    };
-    let seconds = number.and_then(|number| number.parse::<u32>().ok());
-    let seconds = seconds.filter(|seconds| *seconds > 0);
-    seconds
-        .map(|seconds| Duration::from_secs(u64::from(seconds) * unit))
+    duration::parse(text)
+        .filter(|lifetime| !lifetime.is_zero())
         .ok_or_else(|| "expected seconds, or a number with s, m or h".to_owned())
 }
 
@@ -144,7 +137,7 @@ fn serve(flags: &Flags) -> Result<(), String> {
     if let Some(status) = flags.fail {
         sandbox.always(Fault::status(status));
     }
-    // Printed once the handlers are there: a reader may send the signal immediately.
+    // Printed after the handlers are installed: a reader may send a signal immediately.
     let ready = || print(&introduction(&sandbox, clients, flags));
     wait_for_signal(ready).map_err(|error| format!("no signal can be waited for: {error}"))
 }
@@ -184,7 +177,7 @@ fn introduction(sandbox: &Sandbox, clients: &[ClientFlag], flags: &Flags) -> Str
     text
 }
 
-/// One line for each token request, without its secret or token.
+/// Prints one line for a token request, without its secret or token.
 fn log(request: &Recorded) {
     print(&format!(
         "# {:8.3} s  {} client {:?} scope {:?}: {}\n",
@@ -204,7 +197,7 @@ fn print(text: &str) {
         .and_then(|()| stdout.flush());
 }
 
-/// Calls `ready` once the signals are caught.
+/// Calls `ready` once the handlers are installed, and waits for a signal.
 #[cfg(unix)]
 fn wait_for_signal(ready: impl FnOnce()) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -216,8 +209,8 @@ fn wait_for_signal(ready: impl FnOnce()) -> io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         ready();
         tokio::select! {
-            _signal = interrupt.recv() => Ok(()),
-            _signal = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            _ = terminate.recv() => Ok(()),
         }
     })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recorded {
-    /// When it came, from the sandbox's start.
+    /// When it was received, from the sandbox's start.
     pub at: Duration,
     /// The HTTP method.
     pub method: String,
@@ -19,11 +19,11 @@ pub struct Recorded {
     pub scope: Option<String>,
     /// The user of HTTP Basic.
     pub client_id: Option<String>,
-    /// Whether parameters came in the query.
+    /// Whether the query had parameters.
     pub in_query: bool,
-    /// The status answered, if an answer was begun.
+    /// The status of the response, if one was begun.
     pub status: Option<u16>,
-    /// When it was, from the sandbox's start.
+    /// When the response was begun, from the sandbox's start.
     pub answered_at: Option<Duration>,
     /// The token issued.
     pub token: Option<String>,
@@ -46,22 +46,22 @@ impl fmt::Debug for Recorded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResourceCall {
-    /// When it came, from the sandbox's start.
+    /// When it was received, from the sandbox's start.
     pub at: Duration,
     /// The path.
     pub path: String,
-    /// The status answered.
+    /// The status of the response.
     pub status: u16,
     /// Whether this sandbox issued its token, which may have expired.
     pub token_known: bool,
 }
 
-/// Fewer token requests came in time than were waited for.
+/// Fewer token requests than expected were received in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooFew {
-    /// How many were waited for.
+    /// The expected number.
     pub wanted: usize,
-    /// How many came.
+    /// The number received.
     pub came: usize,
 }
 

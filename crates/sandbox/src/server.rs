@@ -1,4 +1,4 @@
-//! Listens, on a thread of its own.
+//! Listens, on its own thread.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -33,7 +33,7 @@ pub struct Sandbox {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What a sandbox is to be.
+/// The configuration of a sandbox.
 #[must_use]
 pub struct Builder {
     clients: Vec<(String, Client)>,
@@ -56,7 +56,7 @@ impl Builder {
         self
     }
 
-    /// How long tokens live; 3599 s by default, as Domo's.
+    /// Sets the lifetime of tokens. [default: 3599 s, as Domo's]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
@@ -78,7 +78,7 @@ impl Builder {
         self
     }
 
-    /// Serves HTTPS with a certificate whose time is over.
+    /// Serves HTTPS with an expired certificate.
     pub fn https_expired(mut self) -> Self {
         self.https = Some(Identity {
             expired: true,
@@ -87,7 +87,7 @@ impl Builder {
         self
     }
 
-    /// The port on 127.0.0.1; 0, the default, takes any free one.
+    /// Sets the port on 127.0.0.1; 0, the default, is any free one.
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
@@ -103,7 +103,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// If the port can't be had, or the certificate can't be made.
+    /// If the port is in use, or the certificate cannot be created.
     pub fn start(self) -> io::Result<Sandbox> {
         let state = Arc::new(State::new(self.lifetime, self.log));
         state.lock().clients.extend(self.clients);
@@ -142,7 +142,7 @@ fn client(secret: &str, scopes: &[&str]) -> Client {
 }
 
 impl Sandbox {
-    /// A sandbox without clients, on any port, with tokens that live 3599 s.
+    /// Returns the default configuration: no clients, any port, tokens valid for 3599 s.
     pub fn builder() -> Builder {
         Builder {
             clients: Vec::new(),
@@ -153,7 +153,7 @@ impl Sandbox {
         }
     }
 
-    /// The URL of a path that begins with `/`.
+    /// Returns the URL of a path that begins with `/`.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         let scheme = if self.ca_pem.is_some() {
@@ -164,29 +164,29 @@ impl Sandbox {
         format!("{scheme}://{}{path}", self.address)
     }
 
-    /// The URL of the token endpoint.
+    /// Returns the URL of the token endpoint.
     #[must_use]
     pub fn token_url(&self) -> String {
         self.url(service::TOKEN_PATH)
     }
 
-    /// With HTTPS, the CA's certificate.
+    /// Returns the CA's certificate, with HTTPS.
     #[must_use]
     pub fn ca_pem(&self) -> Option<String> {
         self.ca_pem.clone()
     }
 
-    /// One fault for each of the next token requests, in order.
+    /// Sets one fault for each of the next token requests, in order.
     pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.state.script(faults);
+        self.state.lock().script.extend(faults);
     }
 
-    /// A fault for every token request beyond the script.
+    /// Sets a fault for every token request beyond the script.
     pub fn always(&self, fault: Fault) {
-        self.state.always(fault);
+        self.state.lock().always = Some(fault);
     }
 
-    /// Normal service from now on; what hangs is cut, what is held goes on.
+    /// Responds normally from now on. Closes hanging responses, and continues held ones.
     pub fn recover(&self) {
         self.state.recover();
     }
@@ -197,29 +197,29 @@ impl Sandbox {
         self.state.lock().connections
     }
 
-    /// All token requests so far, in the order they came.
+    /// Returns all token requests so far, in order.
     #[must_use]
     pub fn requests(&self) -> Vec<Recorded> {
-        self.state.requests()
+        self.state.lock().requests.clone()
     }
 
-    /// Blocks until that many token requests have come in all, and gives them.
+    /// Blocks until that many token requests in all were received, and returns them.
     ///
     /// # Errors
     ///
-    /// [`TooFew`] if they don't within `patience`.
+    /// [`TooFew`] if that takes longer than `timeout`.
     pub fn wait_for_requests(
         &self,
         count: usize,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Vec<Recorded>, TooFew> {
-        self.state.wait_for_requests(count, patience)
+        self.state.wait_for_requests(count, timeout)
     }
 
-    /// All calls of protected resources so far.
+    /// Returns all calls of protected resources so far.
     #[must_use]
     pub fn resource_calls(&self) -> Vec<ResourceCall> {
-        self.state.resource_calls()
+        self.state.lock().resource_calls.clone()
     }
 
     /// Adds a client, or replaces the one of that id.
@@ -230,22 +230,24 @@ impl Sandbox {
             .insert(id.to_owned(), client(secret, scopes));
     }
 
-    /// Deletes a client; its tokens live on, as at Domo.
+    /// Deletes a client. As at Domo, its tokens stay valid.
     pub fn remove_client(&self, id: &str) {
         self.state.lock().clients.remove(id);
     }
 
-    /// How long tokens issued from now on live.
+    /// Sets the lifetime of tokens issued from now on.
     pub fn set_lifetime(&self, lifetime: Duration) {
         self.state.lock().lifetime = lifetime;
     }
 
-    /// The protected resources refuse this token from now on.
+    /// Makes the protected resources reject this token from now on.
     pub fn revoke(&self, token: &str) {
-        self.state.revoke(token);
+        if let Some(issued) = self.state.lock().tokens.get_mut(token) {
+            issued.revoked = true;
+        }
     }
 
-    /// Connections are refused from now on, and those there are cut.
+    /// Refuses connections from now on, and closes existing ones.
     ///
     /// # Errors
     ///
@@ -258,7 +260,7 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// If the port can't be had any more.
+    /// If the port is in use.
     pub fn listen_again(&self) -> io::Result<()> {
         self.send(Command::ListenAgain)
     }
@@ -268,7 +270,7 @@ impl Sandbox {
         self.commands
             .send(command(done))
             .map_err(io::Error::other)?;
-        // Blocks on a thread without a runtime's help, as tests and threads do.
+        // Callers are no tasks, so they may be blocked.
         is_done.blocking_recv().map_err(io::Error::other)?
     }
 }
@@ -321,7 +323,7 @@ impl Server {
                     }
                     continue;
                 }
-                Some(_ended) = connections.join_next(), if !connections.is_empty() => continue,
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
                 command = self.commands.recv() => command,
             };
             let (done, result) = match command {

@@ -24,13 +24,13 @@ use crate::token;
 /// The path of the token endpoint.
 pub(crate) const TOKEN_PATH: &str = "/oauth/token";
 
-/// The longest form that is read.
+/// The longest form that is read, in bytes.
 const MAX_FORM: usize = 64 * 1024;
 
-/// Why there is no answer: the connection is to be closed.
+/// The error that closes the connection without a response.
 pub(crate) type Closed = io::Error;
 
-/// An answer before faults.
+/// A response without faults.
 struct Plain {
     status: u16,
     body: Value,
@@ -90,7 +90,7 @@ async fn token_endpoint(
             return Err(io::Error::other("hung on order"));
         }
         Flow::HoldBeforeHead => recovery.wait().await,
-        Flow::Whole | Flow::HangInBody | Flow::CutInBody | Flow::Drip { .. } => {}
+        Flow::Whole | Flow::HangInBody | Flow::CutInBody => {}
     }
     let plain = if let Some(status) = fault.status {
         refused(status, domo_error(status, reason(status), TOKEN_PATH))
@@ -114,7 +114,7 @@ fn refused(status: u16, body: Value) -> Plain {
     }
 }
 
-/// Normal service, but for the token's text and the fields that a fault replaces.
+/// Returns the normal response, except for a token's text that a fault replaces.
 fn grant(
     request: &Recorded,
     basic: Option<&(String, String)>,
@@ -158,14 +158,14 @@ fn grant(
 
 fn issue(client_id: &str, scopes: Vec<String>, fault: &Fault, inner: &mut Inner) -> Plain {
     let scope = scopes.join(" ");
-    let place = (client_id.to_owned(), scope.clone());
+    let key = (client_id.to_owned(), scope.clone());
     let lifetime = inner.lifetime;
     let (fresh, jti) = token::issue(client_id, &scopes, clock::epoch() + lifetime);
     let text = match &fault.token {
         None => fresh,
         Some(TokenFault::Text(text)) => text.clone(),
         Some(TokenFault::Size(bytes)) => fresh.chars().cycle().take(*bytes).collect(),
-        Some(TokenFault::Same) => inner.last.get(&place).cloned().unwrap_or(fresh),
+        Some(TokenFault::Same) => inner.last.get(&key).cloned().unwrap_or(fresh),
     };
     let now = clock::now();
     let issued = inner.tokens.entry(text.clone()).or_insert(Issued {
@@ -174,7 +174,7 @@ fn issue(client_id: &str, scopes: Vec<String>, fault: &Fault, inner: &mut Inner)
         revoked: false,
     });
     let left = issued.expires.saturating_duration_since(now);
-    inner.last.insert(place, text.clone());
+    inner.last.insert(key, text.clone());
     let body = json!({
         "access_token": text,
         "customer": "sandbox",
@@ -210,10 +210,6 @@ fn with_faults(
             End::Hang(Box::pin(async move { recovery.wait().await })),
         ),
         Flow::CutInBody => Answer::broken(&bytes, End::Cut),
-        Flow::Drip {
-            bytes: count,
-            every,
-        } => Answer::dripping(&bytes, count, every),
         Flow::Whole | Flow::HangBeforeHead | Flow::HoldBeforeHead | Flow::CutBeforeHead => {
             Answer::whole(bytes)
         }
@@ -241,7 +237,7 @@ fn replace(fields: &mut Map<String, Value>, faults: Vec<(&'static str, Option<Va
     }
 }
 
-/// The user and password of HTTP Basic, which OAuth form-encodes (RFC 6749 §2.3.1).
+/// Returns user and password of HTTP Basic, which OAuth form-encodes (RFC 6749 §2.3.1).
 fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     let text = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let encoded = text.strip_prefix("Basic ")?;
@@ -268,7 +264,7 @@ fn resource(
         .headers()
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
-    // The scheme's case doesn't matter (RFC 9110 §11.1), and pydomo's is lower.
+    // The scheme is case-insensitive (RFC 9110 §11.1), and pydomo's is in lower case.
     let token = header
         .and_then(|text| text.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
@@ -281,7 +277,7 @@ fn resource(
     let response = match status {
         200 => json_response(200, content),
         403 => json_response(403, &insufficient_scope(scope)),
-        // Domo's way when the body it would explain itself in isn't acceptable.
+        // As Domo does if the error's JSON is not acceptable.
         _ if wants_csv => {
             let page = "<!DOCTYPE html><html><body>Not Acceptable</body></html>";
             respond(406, Answer::whole(page.into()), "text/html;charset=UTF-8")
@@ -294,7 +290,7 @@ fn resource(
             )
         }
     };
-    state.record_resource_call(ResourceCall {
+    state.lock().resource_calls.push(ResourceCall {
         at: state.since_start(),
         path: request.uri().path().to_owned(),
         status: response.status().as_u16(),
@@ -337,7 +333,7 @@ fn users() -> Value {
     json!([{"id": 535_932_971, "name": "Leonhard Euler", "role": "Admin"}])
 }
 
-/// An error in Domo's own shape.
+/// Returns an error in Domo's form.
 fn domo_error(status: u16, message: &str, path: &str) -> Value {
     json!({
         "status": status,
@@ -348,7 +344,7 @@ fn domo_error(status: u16, message: &str, path: &str) -> Value {
     })
 }
 
-/// HTTP's words for a status.
+/// Returns the reason phrase of a status.
 fn reason(status: u16) -> &'static str {
     let status = StatusCode::from_u16(status).ok();
     status

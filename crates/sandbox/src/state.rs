@@ -24,11 +24,11 @@ pub(crate) struct State {
 pub(crate) struct Inner {
     pub(crate) clients: HashMap<String, Client>,
     pub(crate) lifetime: Duration,
-    script: VecDeque<Fault>,
-    always: Option<Fault>,
+    pub(crate) script: VecDeque<Fault>,
+    pub(crate) always: Option<Fault>,
     pub(crate) connections: usize,
-    requests: Vec<Recorded>,
-    resource_calls: Vec<ResourceCall>,
+    pub(crate) requests: Vec<Recorded>,
+    pub(crate) resource_calls: Vec<ResourceCall>,
     pub(crate) tokens: HashMap<String, Issued>,
     /// The last token of each client and scope.
     pub(crate) last: HashMap<(String, String), String>,
@@ -45,7 +45,7 @@ pub(crate) struct Issued {
     pub(crate) revoked: bool,
 }
 
-/// The first recovery after a request came.
+/// The first recovery after a request was received.
 pub(crate) struct Recovery(watch::Receiver<u64>);
 
 impl Recovery {
@@ -76,21 +76,13 @@ impl State {
         }
     }
 
-    /// A test that panicked while it held the lock must not hide its own message.
+    /// Locks the state, also if a test panicked while it held the lock: its message must stay visible.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn since_start(&self) -> Duration {
         clock::now().saturating_duration_since(self.started)
-    }
-
-    pub(crate) fn script(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.lock().script.extend(faults);
-    }
-
-    pub(crate) fn always(&self, fault: Fault) {
-        self.lock().always = Some(fault);
     }
 
     pub(crate) fn recover(&self) {
@@ -100,8 +92,7 @@ impl State {
         self.recoveries.send_modify(|count| *count += 1);
     }
 
-    /// Records a token request as it comes; gives its number, the fault that awaits it, and the
-    /// recovery that ends this.
+    /// Records a token request. Returns its number, its fault, and the recovery that ends that.
     pub(crate) fn record_request(&self, request: Recorded) -> (usize, Fault, Recovery) {
         let mut inner = self.lock();
         inner.requests.push(request);
@@ -117,7 +108,7 @@ impl State {
         (number, fault, recovery)
     }
 
-    /// Records what a token request was answered.
+    /// Records the response to a token request.
     pub(crate) fn record_response(&self, number: usize, status: u16, token: Option<String>) {
         let at = self.since_start();
         let mut inner = self.lock();
@@ -134,38 +125,20 @@ impl State {
         }
     }
 
-    pub(crate) fn requests(&self) -> Vec<Recorded> {
-        self.lock().requests.clone()
-    }
-
     pub(crate) fn wait_for_requests(
         &self,
         wanted: usize,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Vec<Recorded>, TooFew> {
         let inner = self.lock();
-        let outcome = self
+        let result = self
             .arrived
-            .wait_timeout_while(inner, patience, |inner| inner.requests.len() < wanted);
-        let (inner, timeout) = outcome.unwrap_or_else(PoisonError::into_inner);
-        if timeout.timed_out() {
+            .wait_timeout_while(inner, timeout, |inner| inner.requests.len() < wanted);
+        let (inner, end) = result.unwrap_or_else(PoisonError::into_inner);
+        if end.timed_out() {
             let came = inner.requests.len();
             return Err(TooFew { wanted, came });
         }
         Ok(inner.requests.clone())
-    }
-
-    pub(crate) fn record_resource_call(&self, call: ResourceCall) {
-        self.lock().resource_calls.push(call);
-    }
-
-    pub(crate) fn resource_calls(&self) -> Vec<ResourceCall> {
-        self.lock().resource_calls.clone()
-    }
-
-    pub(crate) fn revoke(&self, token: &str) {
-        if let Some(issued) = self.lock().tokens.get_mut(token) {
-            issued.revoked = true;
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! A certificate authority made at start, and a certificate of it for this machine.
+//! A certificate authority created at start, and its certificate for this machine.
 
 use std::io;
 use std::sync::Arc;
@@ -10,14 +10,13 @@ use tokio_rustls::TlsAcceptor;
 
 /// The server's certificate.
 pub(crate) struct Identity {
-    /// The host names and addresses it is for.
+    /// Its host names and addresses.
     pub(crate) names: Vec<String>,
-    /// Whether its time is over.
+    /// Whether it has expired.
     pub(crate) expired: bool,
 }
 
 impl Default for Identity {
-    /// One for this machine.
     fn default() -> Self {
         Self {
             names: ["localhost", "127.0.0.1"].map(str::to_owned).into(),
@@ -26,7 +25,7 @@ impl Default for Identity {
     }
 }
 
-/// A TLS acceptor, and its CA's certificate in PEM.
+/// Returns a TLS acceptor, and its CA's certificate in PEM.
 pub(crate) fn acceptor(identity: Identity) -> io::Result<(TlsAcceptor, String)> {
     let mut authority = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

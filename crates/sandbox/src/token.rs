@@ -1,4 +1,4 @@
-//! Tokens that look like Domo's: JWTs signed by RS256, here with noise for a signature.
+//! Tokens like Domo's: JWTs for RS256, with a random signature.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
-/// Bytes of an RS256 signature with a 2048-bit key.
+/// The bytes of an RS256 signature with a 2048-bit key.
 const SIGNATURE: usize = 256;
 
-/// A new token's text and its id.
+/// Returns the text and the id of a new token.
 pub(crate) fn issue(client_id: &str, scopes: &[String], expires: Duration) -> (String, String) {
     let jti = uuid();
     let payload = json!({
@@ -32,7 +32,7 @@ pub(crate) fn issue(client_id: &str, scopes: &[String], expires: Duration) -> (S
     (parts.join("."), jti)
 }
 
-/// A random UUID of version 4.
+/// Returns a random UUID of version 4.
 fn uuid() -> String {
     let bits = (fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
     let hex = format!("{bits:032x}");
@@ -41,7 +41,7 @@ fn uuid() -> String {
     parts.join("-")
 }
 
-/// An id for Domo's support, as its errors have.
+/// Returns a trace id as in Domo's errors.
 pub(crate) fn trace_id() -> String {
     let part = |length: usize| -> String {
         let digit =

@@ -117,7 +117,7 @@ fn held_request_is_granted_at_recovery() {
 #[test]
 fn hang_in_the_body_sends_half_of_it() {
     let sandbox = sandbox();
-    sandbox.script([Fault::hang_in_body()]);
+    sandbox.script([Fault::default().hanging()]);
     let mut hung = request(&sandbox);
     let head = hung.head();
     assert_eq!(head.status(), 200);
@@ -151,21 +151,6 @@ fn a_cut_in_the_body_closes_the_connection_after_half_of_it() {
     let mut cut = request(&sandbox);
     assert_eq!(cut.head().length(), 6);
     assert_eq!(cut.rest(), b"123");
-}
-
-#[test]
-fn drip_sends_the_body_in_pieces_and_completes_it() {
-    let sandbox = sandbox();
-    sandbox.script([Fault::drip(5, PATIENCE * 100)]);
-    let mut dripping = request(&sandbox);
-    assert!(dripping.head().length() > 600);
-    assert!(dripping.exactly(5).starts_with(b"{\""));
-    assert!(dripping.is_silent());
-
-    let answer = with(&sandbox, Fault::drip(64, Duration::from_millis(1)));
-    assert_eq!(resource_status(&sandbox, &answer.token()), 200);
-    let drops = Fault::drip(0, Duration::from_micros(1)).body("0 counts as 1");
-    assert_eq!(with(&sandbox, drops).body, b"0 counts as 1");
 }
 
 #[test]

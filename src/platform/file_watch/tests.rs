@@ -20,7 +20,15 @@ fn files(paths: &[&Path]) -> Files {
     files
 }
 
-/// A folder, a directory in it, and a file in that.
+/// Returns a folder with a file in it.
+fn config_file() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    fs::write(&file, "1").unwrap();
+    (folder, file)
+}
+
+/// Returns a folder, a directory in it, and a file in that.
 #[cfg(unix)]
 fn file_in_a_directory() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -37,9 +45,7 @@ async fn is_noticed(files: &mut Files) {
 
 #[tokio::test]
 async fn writes_renames_and_swaps_are_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("config.toml");
-    fs::write(&file, "1").unwrap();
+    let (folder, file) = config_file();
     let mut files = files(&[&file]);
 
     fs::write(&file, "2").unwrap();
@@ -115,9 +121,7 @@ async fn directory_moved_away_and_made_again_is_noticed() {
 
 #[tokio::test]
 async fn change_between_reading_and_watching_is_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("config.toml");
-    fs::write(&file, "1").unwrap();
+    let (_folder, file) = config_file();
     let before = Stamp::of(&file);
     fs::write(&file, "two").unwrap();
     let mut files = Files::new();
@@ -127,9 +131,7 @@ async fn change_between_reading_and_watching_is_noticed() {
 
 #[tokio::test]
 async fn file_written_continuously_is_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("config.toml");
-    fs::write(&file, "1").unwrap();
+    let (_folder, file) = config_file();
     let never_quiet = Timing {
         quiet: Duration::from_secs(600),
         quiet_max: Duration::from_millis(50),
@@ -158,9 +160,7 @@ fn reads_and_changes_of_other_files_are_ignored() {
 
 #[tokio::test]
 async fn change_without_events_is_noticed_by_polling() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("config.toml");
-    fs::write(&file, "1").unwrap();
+    let (_folder, file) = config_file();
     let often = Timing {
         poll: Duration::from_millis(1),
         ..TIMING

@@ -323,9 +323,11 @@ mod tests {
 
     thread_local! {
         static WATCHES: Cell<usize> = const { Cell::new(0) };
+        static BEFORE_WATCH: Cell<Option<fn()>> = const { Cell::new(None) };
+        static FOLDER: RefCell<PathBuf> = RefCell::default();
     }
 
-    /// A watcher that counts the watches set.
+    /// A watcher that counts the watches set, and makes a change before the first one.
     #[derive(Debug)]
     struct Counting;
 
@@ -336,54 +338,8 @@ mod tests {
 
         fn watch(&mut self, _: &Path, _: RecursiveMode) -> notify::Result<()> {
             WATCHES.set(WATCHES.get() + 1);
-            Ok(())
-        }
-
-        fn unwatch(&mut self, _: &Path) -> notify::Result<()> {
-            Ok(())
-        }
-
-        fn kind() -> WatcherKind {
-            WatcherKind::NullWatcher
-        }
-    }
-
-    #[test]
-    fn directory_made_again_with_the_same_inode_is_watched_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let directory = folder.path().join("inner");
-        fs::create_dir(&directory).unwrap();
-        let (sender, _messages) = std::sync::mpsc::channel();
-        let mut watcher = FileWatcher::<Counting>::new(super::super::TIMING, true, sender);
-        watcher.seen = vec![(directory.join("config.toml"), Stamp::default())];
-        watcher.start_events();
-        watcher.watch_directories();
-        let count = WATCHES.get();
-        watcher.watch_directories();
-        assert_eq!(WATCHES.get(), count, "nothing has changed");
-        fs::remove_dir(&directory).unwrap();
-        fs::create_dir(&directory).unwrap();
-        watcher.watch_directories();
-        assert_eq!(WATCHES.get(), count + 1);
-    }
-
-    thread_local! {
-        static SWAP: Cell<Option<fn()>> = const { Cell::new(None) };
-        static FOLDER: RefCell<PathBuf> = RefCell::default();
-    }
-
-    /// A watcher that makes a change before it sets its first watch.
-    #[derive(Debug)]
-    struct Late;
-
-    impl Watcher for Late {
-        fn new<F: EventHandler>(_: F, _: Config) -> notify::Result<Self> {
-            Ok(Self)
-        }
-
-        fn watch(&mut self, _: &Path, _: RecursiveMode) -> notify::Result<()> {
-            if let Some(swap) = SWAP.take() {
-                swap();
+            if let Some(change) = BEFORE_WATCH.take() {
+                change();
             }
             Ok(())
         }
@@ -397,6 +353,31 @@ mod tests {
         }
     }
 
+    /// Returns a watcher that watches this file.
+    fn watching(file: PathBuf) -> FileWatcher<Counting> {
+        let (sender, _) = std::sync::mpsc::channel();
+        let mut watcher = FileWatcher::new(super::super::TIMING, true, sender);
+        watcher.seen = vec![(file, Stamp::default())];
+        watcher.start_events();
+        watcher.watch_directories();
+        watcher
+    }
+
+    #[test]
+    fn directory_made_again_with_the_same_inode_is_watched_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("inner");
+        fs::create_dir(&directory).unwrap();
+        let mut watcher = watching(directory.join("config.toml"));
+        let count = WATCHES.get();
+        watcher.watch_directories();
+        assert_eq!(WATCHES.get(), count, "nothing has changed");
+        fs::remove_dir(&directory).unwrap();
+        fs::create_dir(&directory).unwrap();
+        watcher.watch_directories();
+        assert_eq!(WATCHES.get(), count + 1);
+    }
+
     #[cfg(unix)]
     #[test]
     fn link_swapped_before_its_directory_is_watched_is_resolved_again() {
@@ -408,16 +389,12 @@ mod tests {
         }
         symlink("v1", at("current")).unwrap();
         FOLDER.set(folder.path().to_owned());
-        SWAP.set(Some(|| {
+        BEFORE_WATCH.set(Some(|| {
             let at = |name: &str| FOLDER.with_borrow(|folder| folder.join(name));
             symlink("v2", at("new")).unwrap();
             fs::rename(at("new"), at("current")).unwrap();
         }));
-        let (sender, _messages) = std::sync::mpsc::channel();
-        let mut watcher = FileWatcher::<Late>::new(super::super::TIMING, true, sender);
-        watcher.seen = vec![(at("current/config.toml"), Stamp::default())];
-        watcher.start_events();
-        watcher.watch_directories();
+        let watcher = watching(at("current/config.toml"));
         let directories: Vec<&PathBuf> = watcher.directories.keys().collect();
         assert!(directories.contains(&&at("v2")), "{directories:?}");
         assert!(!directories.contains(&&at("v1")), "{directories:?}");

@@ -3,27 +3,9 @@
 use hyper::header::HeaderMap;
 
 use super::headers::challenge_error;
-use super::json::{self, End, Loose, Members};
+use super::json::{self, End, Loose, Members, TEXTS};
 use super::responder::Responder;
 use domo_token_core::fetch_result::Cause;
-
-/// The members with messages, in the order in which they are shown: OAuth's (RFC 6749 §5.2), Domo's, problem details'
-/// (RFC 9457), and those of gateways and frameworks.
-const TEXTS: [&str; 13] = [
-    "code",
-    "error",
-    "error_description",
-    "title",
-    "message",
-    "faultstring",
-    "detail",
-    "description",
-    "reason",
-    "errorMessage",
-    "error_message",
-    "errors",
-    "fault",
-];
 
 /// The most messages of a body that are shown.
 const MAX_TEXTS: usize = 6;

@@ -6,18 +6,15 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
-/// The members that are read; all others are skipped.
-const NAMES: [&str; 19] = [
-    "access_token",
-    "expires_in",
-    "scope",
-    "token_type",
+/// The members with messages, in the order in which they are shown: OAuth's (RFC 6749 §5.2), Domo's, problem details'
+/// (RFC 9457), and those of gateways and frameworks.
+pub(super) const TEXTS: [&str; 13] = [
+    "code",
     "error",
     "error_description",
-    "status",
-    "message",
-    "toe",
     "title",
+    "message",
+    "faultstring",
     "detail",
     "description",
     "reason",
@@ -25,8 +22,16 @@ const NAMES: [&str; 19] = [
     "error_message",
     "errors",
     "fault",
-    "code",
-    "faultstring",
+];
+
+/// The other members that are read.
+const OTHERS: [&str; 6] = [
+    "access_token",
+    "expires_in",
+    "scope",
+    "token_type",
+    "status",
+    "toe",
 ];
 
 /// The depth to which lists and objects are read.
@@ -150,7 +155,8 @@ impl<'de> Visitor<'de> for Object<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
-            match NAMES.iter().find(|name| **name == key) {
+            let mut names = TEXTS.iter().chain(&OTHERS);
+            match names.find(|name| **name == key) {
                 Some(name) => self.0.add(name, map.next_value_seed(Depth(self.1))?),
                 None => {
                     map.next_value::<IgnoredAny>()?;

@@ -121,10 +121,6 @@ mod tests {
         parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".")
     }
 
-    fn at(seconds: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
-    }
-
     #[test]
     fn jwt_expiry_is_read_if_it_is_plausible() {
         let payload = |exp: &str| {
@@ -169,31 +165,6 @@ mod tests {
         ] {
             assert_eq!(expiry(&other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn jwt_expiry_is_used_if_it_is_more_than_a_minute_earlier() {
-        let left = |seconds: i64| {
-            let exp = NOW.checked_add_signed(seconds).unwrap();
-            let token = jwt(&format!("{{\"exp\":{exp}}}"));
-            left_by_itself(&token, at(NOW), Duration::from_secs(3599)).map(|left| left.as_secs())
-        };
-        for (exp, counts) in [
-            (7200, None),
-            (3599, None),
-            (3539, None),
-            (3538, Some(3538)),
-            (30, Some(30)),
-            (0, Some(0)),
-            (-3600, Some(0)),
-        ] {
-            assert_eq!(left(exp), counts, "{exp}");
-        }
-        let token = jwt(&format!("{{\"exp\":{NOW}}}"));
-        assert_eq!(
-            left_by_itself(&token, at(NOW), Duration::from_secs(60)),
-            None
-        );
     }
 
     proptest! {

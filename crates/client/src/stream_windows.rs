@@ -1,5 +1,7 @@
-//! A named pipe. Windows has no timeouts for reading and writing one, and cancels an operation only if
-//! the pipe was opened for overlapped I/O, so tokio does the waiting.
+//! On Windows: the byte stream of a connection over a named pipe, with time limits.
+//!
+//! Windows has no timeouts for reading and writing one, and cancels an operation only if the pipe was opened for
+//! overlapped I/O, so tokio does the waiting.
 
 use std::fs::OpenOptions;
 use std::future::Future;
