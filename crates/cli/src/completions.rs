@@ -84,7 +84,7 @@ pub(crate) fn candidates(words: &[OsString]) -> String {
     }
 }
 
-/// Returns the words, where bash parts an option and its value.
+/// Returns the words; bash separates an option and its value, as in `--format = curl`.
 fn joined(words: &[OsString]) -> Vec<String> {
     let mut joined: Vec<String> = Vec::new();
     let mut is_value = false;

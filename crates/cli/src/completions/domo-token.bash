@@ -7,7 +7,7 @@ _domo_token() {
         :files) compopt -o default 2>/dev/null ;;
         :command*)
             compopt -o default 2>/dev/null
-            [ "${found[0]}" != ":command $((COMP_CWORD - 1))" ] ||
+            [ "${COMP_WORDS[COMP_CWORD-1]}" != -- ] ||
                 COMPREPLY=($(compgen -c -- "${COMP_WORDS[COMP_CWORD]}")) ;;
         *)
             COMPREPLY=("${found[@]}")
