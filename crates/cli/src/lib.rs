@@ -47,17 +47,21 @@ pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(error::exit_on_panic));
     #[cfg(unix)]
     signals::end_first_process();
-    let arguments = std::env::args_os().skip(1);
-    if arguments.len() == 0 {
-        let help = args::parse(["--help".into()], None);
-        if let Ok(Command::Print(text)) = help {
-            // If standard error is closed, the exit code remains.
-            let _ = io::stderr().write_all(text.as_bytes());
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let command = match arguments.split_first() {
+        None => {
+            if let Ok(Command::Print(help)) = args::parse(["--help".into()], None) {
+                // If standard error is closed, the exit code remains.
+                let _ = io::stderr().write_all(help.as_bytes());
+            }
+            return ExitCode::from(USAGE);
         }
-        return ExitCode::from(USAGE);
-    }
-    let client = std::env::var_os("DOMO_TOKEN_CLIENT");
-    let command = args::parse(arguments, client).map_err(|message| CliError::new(USAGE, message));
+        Some((first, words)) if first == completions::COMPLETE => {
+            Ok(Command::Print(completions::candidates(words)))
+        }
+        Some(_) => args::parse(arguments, std::env::var_os("DOMO_TOKEN_CLIENT")),
+    };
+    let command = command.map_err(|message| CliError::new(USAGE, message));
     let code = match command.and_then(run) {
         Ok(code) => ExitCode::from(code),
         Err(error) => error.report(),
@@ -88,7 +92,7 @@ fn run(command: Command) -> Result<u8, CliError> {
         Command::Watch(args) => watch::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Metrics(socket) => metrics(socket.as_deref()),
-        Command::Completions(shell) => print(completions::of(shell).as_bytes()),
+        Command::Completions(shell) => print(completions::script(shell).as_bytes()),
         Command::Print(text) => print(text.as_bytes()),
     }
 }
