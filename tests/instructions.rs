@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use crate::common::sandbox_and_folder;
 use common::{Daemon, HOUR};
 use domo_token_protocol::frame::{self, HEAD};
-use domo_token_protocol::greeting::GREETING;
+use domo_token_protocol::greeting::{self, GREETING};
 use domo_token_protocol::messages::{Asked, Request, TokenRequest, VERSION};
 
 /// The maximum number of instructions outside the kernel for one request on an open connection, by build profile.

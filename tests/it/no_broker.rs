@@ -12,7 +12,7 @@ use crate::common::callers::{USER_A, is_root};
 use crate::common::namespaces::can_create_containers;
 use crate::common::process::wrapped;
 use crate::common::{Daemon, HOUR, chmod, helper, parts, sandbox_and_folder, token};
-use domo_token_protocol::greeting::HELLO;
+use domo_token_protocol::greeting::{self, HELLO};
 use domo_token_protocol::messages::VERSION;
 use tempfile::TempDir;
 
