@@ -4,31 +4,35 @@
 //! requests from what it reads and writes answers in its own form. A protocol version with other messages
 //! converts them to these.
 
+use std::iter;
+
 use domo_token_core::policy::Caller;
 use domo_token_core::token::Token;
-use domo_token_protocol::messages::{Explanation, Refusal};
+use domo_token_protocol::messages::{Refusal, Response};
 
 use crate::broker::{Broker, StatusCursor};
 use crate::platform::clock::Clock;
 
-pub use crate::broker::{StatusPage, Watch};
+pub use crate::broker::Watch;
 pub use domo_token_protocol::messages::Request;
 
+/// The most of the metrics text that goes into one message, in bytes.
+const MAX_METRICS_PIECE: usize = 32 * 1024;
+
 /// What a request results in, unless it is refused.
-#[derive(Debug)]
 pub enum Answer<'a, C> {
     /// The token requested.
     Token(Token),
     /// The current token of a scope set and each new one. Before each of them the caller's rights are
     /// confirmed ([`Watch::confirm`]).
     Watch(Watch<C>),
-    /// The state of the daemon and of the scope sets that the caller may see.
-    Status(StatusPages<'a, C>),
-    /// What is decided for the caller, and by which rule.
-    Explanation(Box<Explanation>),
-    /// Metrics as Prometheus text.
-    Metrics(String),
+    /// Any other answer.
+    Messages(Messages<'a>),
 }
+
+/// The messages of an answer. Each is made when it is taken, so that the broker does not hold all of them
+/// for a caller that reads slowly.
+pub type Messages<'a> = Box<dyn Iterator<Item = Response> + Send + 'a>;
 
 /// Answers a request, a token request at its deadline at the latest. Dropping the future cancels the
 /// request.
@@ -41,48 +45,41 @@ pub async fn handle<'a, C: Clock>(
     request: &Request,
     caller: &'a Caller,
 ) -> Result<Answer<'a, C>, Refusal> {
-    match request {
-        Request::Token(request) => broker.token(request, caller).await.map(Answer::Token),
-        Request::Watch(asked) => broker.watch(asked, caller).map(Answer::Watch),
-        Request::Status => Ok(Answer::Status(StatusPages {
-            broker,
-            caller,
-            next: Some(StatusCursor::default()),
-        })),
+    let messages: Messages<'a> = match request {
+        Request::Token(request) => return broker.token(request, caller).await.map(Answer::Token),
+        Request::Watch(asked) => return broker.watch(asked, caller).map(Answer::Watch),
+        Request::Status => Box::new(status(broker, caller)),
         Request::Explain(asked) => {
             let explanation = broker.explain(asked, caller);
-            Ok(Answer::Explanation(Box::new(explanation)))
+            Box::new(iter::once(Response::Explanation(explanation)))
         }
-        Request::Metrics => Ok(Answer::Metrics(broker.metrics(caller))),
-    }
+        Request::Metrics => Box::new(metrics(broker.metrics(caller))),
+    };
+    Ok(Answer::Messages(messages))
 }
 
-/// The pages of a status. Each is made when it is taken, so that the broker does not hold all of them
-/// for a caller that reads slowly.
-#[derive(Debug)]
-pub struct StatusPages<'a, C> {
-    broker: &'a Broker<C>,
-    caller: &'a Caller,
-    next: Option<StatusCursor>,
-}
-
-impl<C> StatusPages<'_, C> {
-    /// Returns whether all pages have been taken.
-    #[must_use]
-    pub fn is_at_end(&self) -> bool {
-        self.next.is_none()
-    }
-}
-
-impl<C: Clock> Iterator for StatusPages<'_, C> {
-    type Item = StatusPage;
-
-    fn next(&mut self) -> Option<StatusPage> {
-        let from = self.next.take()?;
-        let (page, next) = self.broker.status(self.caller, &from);
-        self.next = next;
+fn status<C: Clock>(broker: &Broker<C>, caller: &Caller) -> impl Iterator<Item = Response> {
+    let mut next = Some(StatusCursor::default());
+    let pages = iter::from_fn(move || {
+        let (page, after) = broker.status(caller, &next.take()?);
+        next = after;
         Some(page)
-    }
+    });
+    pages.flatten().chain([Response::End])
+}
+
+/// Cuts a metrics text between lines.
+fn metrics(text: String) -> impl Iterator<Item = Response> {
+    let mut sent = 0;
+    let pieces = iter::from_fn(move || {
+        let rest = text.get(sent..).filter(|rest| !rest.is_empty())?;
+        let mut bytes = rest.as_bytes().iter().take(MAX_METRICS_PIECE);
+        let end = bytes.rposition(|byte| *byte == b'\n');
+        let end = end.map_or(rest.len(), |newline| newline + 1);
+        sent += end;
+        rest.get(..end).map(str::to_owned)
+    });
+    pieces.map(Response::Metrics).chain([Response::End])
 }
 
 #[cfg(test)]
@@ -139,26 +136,31 @@ mod tests {
         }
     }
 
+    async fn messages(broker: &Broker<SystemClock>, request: Request) -> Vec<Response> {
+        let caller = Caller::default();
+        match handle(broker, &request, &caller).await {
+            Ok(Answer::Messages(messages)) => messages.collect(),
+            Ok(Answer::Token(_) | Answer::Watch(_)) | Err(_) => panic!("no messages"),
+        }
+    }
+
+    fn scope_of(message: &Response) -> &str {
+        let Response::Scope(set) = message else {
+            panic!("not a scope set");
+        };
+        &set.scope
+    }
+
     #[tokio::test]
     async fn status_has_the_daemon_once_and_each_scope_set_once() {
-        let caller = Caller::default();
         for sets in [0, 1, 16, 17, 40] {
             let broker = broker(sets);
-            let answer = handle(&broker, &Request::Status, &caller).await;
-            let Ok(Answer::Status(mut pages)) = answer else {
-                panic!("no status");
-            };
-            assert!(!pages.is_at_end());
-            let all: Vec<StatusPage> = pages.by_ref().collect();
-            assert!(pages.is_at_end());
-            let daemons = all.iter().filter(|page| page.broker.is_some()).count();
-            assert_eq!((daemons, all[0].broker.is_some()), (1, true));
-            let mut scopes: Vec<&str> = all
-                .iter()
-                .flat_map(|page| page.scopes.iter().map(|set| set.scope.as_str()))
-                .collect();
+            let all = messages(&broker, Request::Status).await;
+            assert!(matches!(all.first(), Some(Response::Broker(_))));
+            assert_eq!(all.last(), Some(&Response::End));
+            let mut scopes: Vec<&str> = all[1..=sets].iter().map(scope_of).collect();
             scopes.dedup();
-            assert_eq!(scopes.len(), sets);
+            assert_eq!((scopes.len(), all.len()), (sets, sets + 2));
         }
     }
 
@@ -168,13 +170,31 @@ mod tests {
         let watch = Request::Watch(asked("scope0"));
         let answer = handle(&broker, &watch, &caller).await;
         assert!(matches!(answer, Ok(Answer::Watch(_))));
-        let answer = handle(&broker, &Request::Metrics, &caller).await;
-        assert!(matches!(answer, Ok(Answer::Metrics(text)) if text.ends_with("# EOF\n")));
-        let explain = Request::Explain(asked("scope0"));
-        let answer = handle(&broker, &explain, &caller).await;
+        let metrics = messages(&broker, Request::Metrics).await;
         assert!(
-            matches!(answer, Ok(Answer::Explanation(explained)) if explained.refused.is_none())
+            matches!(&metrics[..], [Response::Metrics(text), Response::End] if text.ends_with("# EOF\n"))
         );
+        let explanation = messages(&broker, Request::Explain(asked("scope0"))).await;
+        assert!(
+            matches!(&explanation[..], [Response::Explanation(explained)] if explained.refused.is_none())
+        );
+    }
+
+    #[test]
+    fn metrics_are_cut_between_lines_and_complete() {
+        for count in [0, 1, 999, 10_000] {
+            let text = "metric 1\n".repeat(count);
+            let mut all = String::new();
+            for message in metrics(text.clone()) {
+                if let Response::Metrics(piece) = message {
+                    assert!(piece.len() <= MAX_METRICS_PIECE && piece.ends_with('\n'));
+                    all.push_str(&piece);
+                } else {
+                    assert_eq!(message, Response::End);
+                }
+            }
+            assert_eq!(all, text);
+        }
     }
 
     #[tokio::test]
@@ -187,7 +207,7 @@ mod tests {
             renew: None,
         });
         for request in [token, Request::Watch(asked("other"))] {
-            let refusal = handle(&broker, &request, &caller).await.unwrap_err();
+            let refusal = handle(&broker, &request, &caller).await.err().unwrap();
             assert_eq!(refusal.kind, RefusalKind::UnknownScope);
         }
     }

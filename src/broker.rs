@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use domo_token_protocol::messages::{
-    Asked, BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Refusal, RefusalKind, Renew, ScopeStatus,
+    Asked, Explanation, MAX_TIME_LEFT_MS, Refusal, RefusalKind, Renew, Response, ScopeStatus,
     TokenRequest,
 };
 use domo_token_protocol::scope::ScopeSet;
@@ -87,15 +87,6 @@ struct State {
 /// The most scope sets in a page of status: a page is held while its caller reads it, and thousands of callers
 /// may read slowly at once.
 const PAGE: usize = 16;
-
-/// A part of the status.
-#[derive(Clone, Debug, Default)]
-pub struct StatusPage {
-    /// The daemon's state, on the first page.
-    pub broker: Option<BrokerStatus>,
-    /// Scope sets, by client and scopes.
-    pub scopes: Vec<ScopeStatus>,
-}
 
 /// Where a page of status begins; by default at the beginning.
 #[derive(Clone, Debug, Default)]
@@ -279,18 +270,18 @@ impl<C: Clock> Broker<C> {
         state.watched.clear();
     }
 
-    /// Returns the state of the daemon and of the scope sets that the caller may see: the page that
-    /// begins there, and where the next one begins.
+    /// Returns the state of the daemon and of the scope sets that the caller may see, by client and
+    /// scopes: the page that begins there, and where the next one begins.
     #[must_use]
     pub fn status(
         &self,
         caller: &Caller,
         from: &StatusCursor,
-    ) -> (StatusPage, Option<StatusCursor>) {
+    ) -> (Vec<Response>, Option<StatusCursor>) {
         let now = self.0.clock.now();
         let state = self.state();
         let is_first = from.after.is_none();
-        let broker = is_first.then(|| state.status_for(caller));
+        let broker = is_first.then(|| Response::Broker(state.status_for(caller)));
         let mut sets = state.scheduler.status_after(from.after.as_ref(), now);
         let page: Vec<(&ScopeSet, ScopeStatus)> = sets.by_ref().take(PAGE).collect();
         let last = page.last().filter(|_| sets.next().is_some());
@@ -302,10 +293,9 @@ impl<C: Clock> Broker<C> {
             .filter(|(scope, set)| state.may_see(&set.client, scope, caller));
         let scopes = seen.map(|(_, mut set)| {
             state.show_load_error(&mut set, caller);
-            set
+            Response::Scope(set)
         });
-        let scopes = scopes.collect();
-        (StatusPage { broker, scopes }, next)
+        (broker.into_iter().chain(scopes).collect(), next)
     }
 
     /// Returns what is decided for a caller, and by which rule.

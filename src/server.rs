@@ -13,7 +13,6 @@
 
 mod attestor;
 mod slot_table;
-mod frames;
 mod identities;
 mod reject;
 #[cfg_attr(windows, path = "server/stream_windows.rs")]

@@ -2,13 +2,17 @@
 //! cannot start.
 
 use domo_token_protocol::frame::{self, FrameError, GREETING, Greeting, HELLO};
-use domo_token_protocol::messages::{OLDEST_VERSION, Response, VERSION};
+use domo_token_protocol::messages::{OLDEST_VERSION, Refusal, RefusalKind, Response, VERSION};
 use zeroize::Zeroizing;
 
 use super::Stream;
-use super::frames::busy;
 use super::stream::{read_at_once, write_final};
 use crate::platform::clock::BootTime;
+
+/// Returns the refusal of a caller that may try again.
+pub(super) fn busy(cause: String) -> Response {
+    Response::Refusal(Refusal::new(RefusalKind::Busy, cause))
+}
 
 /// Sends a caller the reason why it is not served, and closes its connection.
 pub(super) async fn reject(stream: Stream, cause: String, accepted: BootTime) {

@@ -19,11 +19,11 @@ use tracing::debug;
 use super::Stream;
 use super::attestor::{Attested, Attestor};
 use super::connection_limits::Permit;
-use super::frames::{self, busy};
 use super::identities::Found;
 use super::peer::{Peer, USER_HZ_TICK};
+use super::reject::busy;
 use super::stream::CallerStream;
-use crate::api::{self, Answer, Request, StatusPages, Watch};
+use crate::api::{self, Answer, Messages, Request, Watch};
 use crate::broker::Broker;
 use crate::platform::clock::{BootTime, Clock};
 
@@ -46,6 +46,9 @@ enum SessionError {
 
 /// The longest request, in bytes, that a connection keeps while it is idle.
 const MAX_KEPT_REQUEST: usize = 256;
+
+/// How many messages of one answer are written before others are served.
+const MESSAGES_PER_TURN: usize = 16;
 
 /// A caller that has been accepted.
 pub(super) struct Connection {
@@ -225,11 +228,7 @@ impl Session {
                 Ok(()) => return Ok(Some(watch)),
                 Err(cause) => self.answer(busy(cause)).await?,
             },
-            Ok(Answer::Status(pages)) => Box::pin(self.status(pages)).await?,
-            Ok(Answer::Explanation(explanation)) => {
-                self.answer(Response::Explanation(*explanation)).await?;
-            }
-            Ok(Answer::Metrics(text)) => Box::pin(self.metrics(text)).await?,
+            Ok(Answer::Messages(messages)) => Box::pin(self.write_messages(messages)).await?,
             Err(refusal) => self.answer(Response::Refusal(refusal)).await?,
         }
         Ok(None)
@@ -266,28 +265,17 @@ impl Session {
         }
     }
 
-    async fn status<C: Clock>(
-        &mut self,
-        mut pages: StatusPages<'_, C>,
-    ) -> Result<(), SessionError> {
-        while let Some(page) = pages.next() {
-            self.answer_all(frames::status(page)).await?;
-            if pages.is_at_end() {
-                self.answer(Response::End).await?;
+    async fn write_messages(&mut self, messages: Messages<'_>) -> Result<(), SessionError> {
+        for (number, message) in (1..).zip(messages) {
+            self.answer(message).await?;
+            // Others are served in between, however many messages there are.
+            if number % MESSAGES_PER_TURN == 0 {
+                yield_now().await;
+                self.permit.wait_for_turn().await;
             }
-            // Others are served in between, however many pages there are.
-            yield_now().await;
-            self.permit.wait_for_turn().await;
         }
-        Ok(())
-    }
-
-    async fn metrics(&mut self, text: String) -> Result<(), SessionError> {
-        self.answer_all(frames::metrics(&text)).await?;
-        self.answer(Response::End).await?;
-        drop(text);
         self.permit.end_metrics();
-        // It costs as much as many pages of status.
+        // A whole answer can cost as much as many requests.
         yield_now().await;
         Ok(())
     }
@@ -334,16 +322,6 @@ impl Session {
                 }
             }
         }
-    }
-
-    async fn answer_all(
-        &mut self,
-        parts: impl Iterator<Item = Response>,
-    ) -> Result<(), SessionError> {
-        for part in parts {
-            self.answer(part).await?;
-        }
-        Ok(())
     }
 
     /// Encodes it before anything is written, so that its parts aren't held while it is written.
