@@ -5,17 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::clock::{BootTime, BrokerClock, boot_now};
-use crate::connection::Connection;
+use crate::clock::{BootTime, boot_now};
 use crate::error::Error;
 use crate::in_flight::{CallerRequest, Requirement};
 use crate::process::Shared;
 use crate::token::{Token, TokenKey};
-use crate::transport::{Next, ReadPart, RetryPolicy, Transport, unexpected};
+use crate::transport::{ReadPart, RetryPolicy, Transport};
 use crate::watch::Watch;
-use domo_token_protocol::messages::{
-    BrokerStatus, Explanation, MAX_TIME_LEFT_MS, Renew, Request, Response, ScopeStatus,
-};
+use domo_token_protocol::messages::{MAX_TIME_LEFT_MS, Renew, Request};
 use domo_token_protocol::scope::ScopeSet;
 
 /// The time limit of a call, unless [`Broker::with_timeout`] sets another.
@@ -32,28 +29,6 @@ pub struct Broker {
     client: Option<Arc<str>>,
     timeout: Duration,
     retry: RetryPolicy,
-}
-
-/// The state of the broker, from [`Broker::status`].
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Status {
-    /// The daemon.
-    pub broker: BrokerStatus,
-    /// The scope sets that this process may see.
-    pub scopes: Vec<ScopeStatus>,
-    /// The path of its socket.
-    pub socket: PathBuf,
-    clock: BrokerClock,
-}
-
-impl Status {
-    /// Returns the time on the broker's boot clock, with which the moments of a status are compared: it
-    /// may be another clock than this process has, in a time namespace or behind a forwarded socket.
-    #[must_use]
-    pub fn now(&self) -> BootTime {
-        self.clock.now()
-    }
 }
 
 impl Broker {
@@ -224,79 +199,18 @@ impl Broker {
         Ok(self.shared.watch(self.key(scopes)?))
     }
 
-    /// Returns the state of the broker and of the scope sets that this process may see.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::token`].
-    pub fn status(&self) -> Result<Status, Error> {
-        let read = |status: &mut Option<Status>, response, connection: &Connection| {
-            match (response, status) {
-                (Response::Broker(broker), status @ None) => {
-                    *status = Some(Status {
-                        broker,
-                        scopes: Vec::new(),
-                        socket: connection.broker().to_path_buf(),
-                        clock: connection.clock(),
-                    });
-                }
-                (Response::Scope(scope), Some(status)) => status.scopes.push(scope),
-                (Response::End, Some(_)) => return Ok(Next::Done),
-                (response, _) => return Err(unexpected(&response)),
-            }
-            Ok(Next::More)
-        };
-        let status = self.query(&Request::Status, &read)?;
-        status.ok_or_else(|| unexpected(&Response::End))
-    }
-
-    /// Returns the broker's metrics in the Prometheus text format.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::token`].
-    pub fn metrics(&self) -> Result<String, Error> {
-        let read = |text: &mut String, response, _: &Connection| {
-            if let Response::Metrics(piece) = response {
-                text.push_str(&piece);
-                return Ok(Next::More);
-            }
-            if response == Response::End {
-                return Ok(Next::Done);
-            }
-            Err(unexpected(&response))
-        };
-        self.query(&Request::Metrics, &read)
-    }
-
-    /// Returns the broker's decision about these scopes for this process, and the reason.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::token`].
-    pub fn explain(&self, scopes: &str) -> Result<Explanation, Error> {
-        let key = self.key(scopes)?;
-        let request = Request::Explain(key.asked());
-        let read = |explanation: &mut Option<Explanation>, response, _: &Connection| {
-            let Response::Explanation(given) = response else {
-                return Err(unexpected(&response));
-            };
-            key.check_explanation(&given)?;
-            *explanation = Some(given);
-            Ok(Next::Done)
-        };
-        let explanation = self.query(&request, &read)?;
-        explanation.ok_or_else(|| unexpected(&Response::End))
-    }
-
     /// Returns the path of the broker's socket: that of the last connection, or else the one that would be
-    /// used now. [`Token::broker`] and [`Status::socket`] are the paths of single responses.
+    /// used now. [`Token::broker`] and [`crate::Status::socket`] are the paths of single responses.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.shared.process().transport.broker().to_path_buf()
     }
 
-    fn query<T: Default>(&self, request: &Request, read: &ReadPart<T>) -> Result<T, Error> {
+    pub(crate) fn query<T: Default>(
+        &self,
+        request: &Request,
+        read: &ReadPart<T>,
+    ) -> Result<T, Error> {
         let within = (self.deadline(), self.retry);
         let process = self.shared.process();
         process

@@ -22,6 +22,7 @@
 //! - `watch`: receives each new token.
 //! - `process`: the state that a forked child must not use.
 //! - `broker`, and by feature `tokio` and `reqwest`: the API.
+//! - `queries`: the calls of both brokers about the broker itself: status, metrics, explain.
 
 #![warn(missing_docs)]
 
@@ -50,13 +51,15 @@ mod process;
 mod broker;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+mod queries;
 #[cfg(any(feature = "reqwest", feature = "reqwest-blocking"))]
 pub mod reqwest;
 
-pub use broker::{Broker, DEFAULT_TIMEOUT, Status, TokenRequest};
+pub use broker::{Broker, DEFAULT_TIMEOUT, TokenRequest};
 pub use error::Error;
 #[doc(hidden)]
 pub use error::{HOST_SOCKET, SocketOrigin};
+pub use queries::Status;
 pub use token::{Authorization, Token};
 pub use watch::Watch;
 

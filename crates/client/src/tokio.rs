@@ -31,13 +31,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use crate::broker::Status;
 use crate::error::Error;
 use crate::in_flight::{CallerRequest, Requirement, Role};
 use crate::process::spawn;
 use crate::token::Token;
 use crate::watch::Stop;
-use domo_token_protocol::messages::Explanation;
 
 /// A connection to the broker of this host, and the tokens that this process has cached. It can be made
 /// from a [`crate::Broker`], whose tokens it then shares.
@@ -46,7 +44,7 @@ use domo_token_protocol::messages::Explanation;
 ///
 /// The async functions panic outside of a tokio runtime.
 #[derive(Clone, Debug)]
-pub struct Broker(crate::Broker);
+pub struct Broker(pub(crate) crate::Broker);
 
 impl From<crate::Broker> for Broker {
     fn from(broker: crate::Broker) -> Self {
@@ -141,40 +139,10 @@ impl Broker {
         })
     }
 
-    /// Returns the state of the broker and its scope sets, as [`crate::Broker::status`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn status(&self) -> Result<Status, Error> {
-        let broker = self.0.clone();
-        blocking(move || broker.status()).await
-    }
-
-    /// Returns the broker's metrics, as [`crate::Broker::metrics`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn metrics(&self) -> Result<String, Error> {
-        let broker = self.0.clone();
-        blocking(move || broker.metrics()).await
-    }
-
     /// Returns the path of the broker's socket, as [`crate::Broker::socket`].
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.0.socket()
-    }
-
-    /// Returns the broker's decision for this process, as [`crate::Broker::explain`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn explain(&self, scopes: &str) -> Result<Explanation, Error> {
-        let (broker, scopes) = (self.0.clone(), scopes.to_owned());
-        blocking(move || broker.explain(&scopes)).await
     }
 }
 
@@ -264,7 +232,7 @@ impl Drop for Watch {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     job: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     match spawn_blocking(job).await {

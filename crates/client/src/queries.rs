@@ -1,0 +1,134 @@
+//! Calls about the broker itself, blocking and for tokio side by side.
+
+use std::path::PathBuf;
+
+use crate::broker::Broker;
+use crate::clock::{BootTime, BrokerClock};
+use crate::connection::Connection;
+use crate::error::Error;
+#[cfg(feature = "tokio")]
+use crate::tokio::{self, blocking};
+use crate::transport::{Next, unexpected};
+use domo_token_protocol::messages::{BrokerStatus, Explanation, Request, Response, ScopeStatus};
+
+/// The state of the broker, from [`Broker::status`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// The daemon.
+    pub broker: BrokerStatus,
+    /// The scope sets that this process may see.
+    pub scopes: Vec<ScopeStatus>,
+    /// The path of its socket.
+    pub socket: PathBuf,
+    clock: BrokerClock,
+}
+
+impl Status {
+    /// Returns the time on the broker's boot clock, with which the moments of a status are compared: it
+    /// may be another clock than this process has, in a time namespace or behind a forwarded socket.
+    #[must_use]
+    pub fn now(&self) -> BootTime {
+        self.clock.now()
+    }
+}
+
+impl Broker {
+    /// Returns the state of the broker and of the scope sets that this process may see.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::token`].
+    pub fn status(&self) -> Result<Status, Error> {
+        let read = |status: &mut Option<Status>, response, connection: &Connection| {
+            match (response, status) {
+                (Response::Broker(broker), status @ None) => {
+                    *status = Some(Status {
+                        broker,
+                        scopes: Vec::new(),
+                        socket: connection.broker().to_path_buf(),
+                        clock: connection.clock(),
+                    });
+                }
+                (Response::Scope(scope), Some(status)) => status.scopes.push(scope),
+                (Response::End, Some(_)) => return Ok(Next::Done),
+                (response, _) => return Err(unexpected(&response)),
+            }
+            Ok(Next::More)
+        };
+        let status = self.query(&Request::Status, &read)?;
+        status.ok_or_else(|| unexpected(&Response::End))
+    }
+
+    /// Returns the broker's metrics in the Prometheus text format.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::token`].
+    pub fn metrics(&self) -> Result<String, Error> {
+        let read = |text: &mut String, response, _: &Connection| {
+            if let Response::Metrics(piece) = response {
+                text.push_str(&piece);
+                return Ok(Next::More);
+            }
+            if response == Response::End {
+                return Ok(Next::Done);
+            }
+            Err(unexpected(&response))
+        };
+        self.query(&Request::Metrics, &read)
+    }
+
+    /// Returns the broker's decision about these scopes for this process, and the reason.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::token`].
+    pub fn explain(&self, scopes: &str) -> Result<Explanation, Error> {
+        let key = self.key(scopes)?;
+        let request = Request::Explain(key.asked());
+        let read = |explanation: &mut Option<Explanation>, response, _: &Connection| {
+            let Response::Explanation(given) = response else {
+                return Err(unexpected(&response));
+            };
+            key.check_explanation(&given)?;
+            *explanation = Some(given);
+            Ok(Next::Done)
+        };
+        let explanation = self.query(&request, &read)?;
+        explanation.ok_or_else(|| unexpected(&Response::End))
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl tokio::Broker {
+    /// Returns the state of the broker and its scope sets, as [`crate::Broker::status`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn status(&self) -> Result<Status, Error> {
+        let broker = self.0.clone();
+        blocking(move || broker.status()).await
+    }
+
+    /// Returns the broker's metrics, as [`crate::Broker::metrics`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn metrics(&self) -> Result<String, Error> {
+        let broker = self.0.clone();
+        blocking(move || broker.metrics()).await
+    }
+
+    /// Returns the broker's decision for this process, as [`crate::Broker::explain`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn explain(&self, scopes: &str) -> Result<Explanation, Error> {
+        let (broker, scopes) = (self.0.clone(), scopes.to_owned());
+        blocking(move || broker.explain(&scopes)).await
+    }
+}
