@@ -38,6 +38,7 @@ use domo_token_core::scheduler::{STOPPING, Scheduler, SetId};
 pub use broker_config::{AccessTables, BrokerConfig, DaemonInfo, Origins};
 use counters::Counters;
 pub use engine::{Clients, Engine, EngineHandle};
+use find_scope_set::Denial;
 use log_rate_limit::LogRateLimit;
 pub use metrics::METRICS_TYPE;
 pub use stored_tokens::StoredToken;
@@ -166,10 +167,10 @@ impl<C: Clock> Broker<C> {
         };
         let mut state = self.state();
         let admitted = state.admit(&request.asked, caller, now);
-        let subject = self.audit_subject(&state, &request.asked, &admitted);
+        let subject = self.audit_subject(&state, &admitted);
         let set = match admitted {
             Ok(set) => set,
-            Err(refusal) => {
+            Err(Denial { refusal, .. }) => {
                 state.counters.count_unmatched(&refusal);
                 return (subject, Progress::Answered(Err(refusal)));
             }
@@ -239,26 +240,21 @@ impl<C: Clock> Broker<C> {
         let now = self.0.clock.now();
         let mut state = self.state();
         let admitted = state.admit(asked, caller, now);
-        let subject = self.audit_subject(&state, asked, &admitted);
-        let admitted = admitted.and_then(|set| {
-            if state.stopping {
-                return Err(stopping());
+        let subject = self.audit_subject(&state, &admitted);
+        let refusal = match admitted {
+            Ok(set) if !state.stopping => {
+                let changed = state.watched.entry(set);
+                let changed = changed.or_insert_with(|| signal::Sender::new(()));
+                return Ok(Watch::new(self.clone(), set, changed.subscribe()));
             }
-            Ok(set)
-        });
-        let set = match admitted {
-            Ok(set) => set,
-            Err(refusal) => {
-                drop(state);
-                if let Some(subject) = subject {
-                    self.record_audit(caller, &subject, Err(&refusal));
-                }
-                return Err(refusal);
-            }
+            Ok(_) => stopping(),
+            Err(Denial { refusal, .. }) => refusal,
         };
-        let changed = state.watched.entry(set);
-        let changed = changed.or_insert_with(|| signal::Sender::new(()));
-        Ok(Watch::new(self.clone(), set, changed.subscribe()))
+        drop(state);
+        if let Some(subject) = subject {
+            self.record_audit(caller, &subject, Err(&refusal));
+        }
+        Err(refusal)
     }
 
     /// Refuses every request from now on and ends every wait and every watch, even if the engine has

@@ -13,75 +13,130 @@ use crate::platform::clock::BootTime;
 use domo_token_core::policy::{Caller, Decision};
 use domo_token_core::scheduler::{NotFound, SetId};
 
+/// A request that is not admitted.
+#[derive(Debug)]
+pub(super) struct Denial {
+    pub(super) refusal: Refusal,
+    /// The client meant and the scopes, as they may be shown.
+    pub(super) subject: Asked,
+    /// What denies it to the caller, for the log.
+    rule: Option<String>,
+}
+
+impl Denial {
+    fn new(refusal: Refusal, client: Option<&str>, scope: &str, rule: Option<String>) -> Self {
+        let subject = Asked {
+            client: client.map(str::to_owned),
+            scope: scope_shown(scope).into_owned(),
+        };
+        Self {
+            refusal,
+            subject,
+            rule,
+        }
+    }
+}
+
 impl State {
-    /// The set, if the caller may have it. Who may not is logged, with the client's name.
+    /// Returns the set, if the caller may have it. A denial is logged, with the client's name.
     pub(super) fn admit(
         &mut self,
         asked: &Asked,
         caller: &Caller,
         now: BootTime,
-    ) -> Result<SetId, Refusal> {
+    ) -> Result<SetId, Denial> {
         let found = self.find(asked, caller).map(|(set, _)| set);
-        if let Err(refusal) = &found
-            && refusal.kind == RefusalKind::NotPermitted
+        found.inspect_err(|denial| self.log_denial(denial, caller, now))
+    }
+
+    /// Returns the set of a watch, if the caller may still have it; `None` if it has been removed.
+    pub(super) fn confirm(
+        &mut self,
+        set: SetId,
+        caller: &Caller,
+        now: BootTime,
+    ) -> Option<Result<SetId, Denial>> {
+        let (client, scope) = self.scheduler.name_of(set)?;
+        let access = self.config.access.get(client);
+        let decision = access.map(|access| access.decide(scope, caller));
+        let Some(denied) = decision.filter(|decision| !decision.is_granted()) else {
+            return Some(Ok(set));
+        };
+        let rule = denied.to_string();
+        let refusal = self.not_permitted(client, true, scope, caller, &rule);
+        let denial = Denial::new(refusal, Some(client), scope.as_str(), Some(rule));
+        self.log_denial(&denial, caller, now);
+        Some(Err(denial))
+    }
+
+    fn log_denial(&mut self, denial: &Denial, caller: &Caller, now: BootTime) {
+        if let Some(rule) = &denial.rule
+            && denial.refusal.kind == RefusalKind::NotPermitted
         {
-            let rule = self.deciding_rule(asked, caller);
-            let client = self.client_meant(asked).unwrap_or_default();
-            let denied = denied(caller, &wanted(Some(&client), &scope_shown(asked)));
-            log::not_permitted(&mut self.denial_log, &denied, &rule, now);
+            let Asked { client, scope } = &denial.subject;
+            let denied = denied(caller, &wanted(client.as_deref(), scope));
+            log::not_permitted(&mut self.denial_log, &denied, rule, now);
         }
-        found
     }
 
     /// The client that a caller names, or the default. A name that is longer than any can be comes
     /// cut, so that no answer or line outgrows its bounds by it; cut, it is no client's either.
-    pub(super) fn client_meant<'a>(&'a self, asked: &'a Asked) -> Option<Cow<'a, str>> {
+    fn client_meant<'a>(&'a self, asked: &'a Asked) -> Option<Cow<'a, str>> {
         let default = self.config.default_client.as_deref();
         let client = asked.client.as_deref().or(default)?;
-        Some(client_shown(client))
+        Some(cut(client, MAX_NAME))
     }
 
-    /// The set, and the decision that grants it if there is an access table.
+    /// Returns the set, and the decision that grants it if there is an access table.
     fn find(
         &self,
         asked: &Asked,
         caller: &Caller,
-    ) -> Result<(SetId, Option<Decision<'_>>), Refusal> {
+    ) -> Result<(SetId, Option<Decision<'_>>), Denial> {
         let Some(client) = self.client_meant(asked) else {
-            return Err(self.no_client_named(caller));
+            let refusal = self.no_client_named(caller);
+            return Err(Denial::new(refusal, None, &asked.scope, None));
         };
         let client = client.as_ref();
+        let refused = |refusal| Denial::new(refusal, Some(client), &asked.scope, None);
         let known = self.scheduler.find_by_text(client, &asked.scope);
         let (scope, found) = if let Some((set, scope)) = known {
             (Cow::Borrowed(scope), Ok(set))
         } else {
-            let scope = read_scope(&asked.scope)?;
+            let scope = read_scope(&asked.scope).map_err(refused)?;
             let found = self.scheduler.find(client, &scope);
             (Cow::Owned(scope), found)
+        };
+        let denied = |rule: String| {
+            let is_shown = self.shows_client(asked, client, caller);
+            let refusal = self.not_permitted(client, is_shown, &scope, caller, &rule);
+            Denial::new(refusal, Some(client), &asked.scope, Some(rule))
         };
         let Some(access) = self.config.access.get(client) else {
             return match found {
                 Ok(set) => Ok((set, None)),
-                Err(NotFound::Scope(known)) => Err(unknown_scope(client, &scope, &known)),
+                Err(NotFound::Scope(known)) => Err(refused(unknown_scope(client, &scope, &known))),
                 Err(NotFound::Client) if self.hides_any(caller) => {
-                    Err(self.not_permitted(asked, &scope, caller))
+                    Err(denied("there is no such client".to_owned()))
                 }
-                Err(NotFound::Client) => Err(self.unknown_client(client, caller)),
+                Err(NotFound::Client) => Err(refused(self.unknown_client(client, caller))),
             };
         };
         let decision = access.decide(&scope, caller);
         match (decision.is_granted(), found) {
             (true, Ok(set)) => Ok((set, Some(decision))),
+            (true, Err(_)) => Err(denied("there is no such scope set".to_owned())),
             (false, Err(NotFound::Scope(known))) if caller.privileged => {
-                Err(unknown_scope(client, &scope, &known))
+                Err(refused(unknown_scope(client, &scope, &known)))
             }
-            (true | false, _) => Err(self.not_permitted(asked, &scope, caller)),
+            (false, _) => Err(denied(decision.to_string())),
         }
     }
 
     /// What a caller would get, and why: a client that could not be loaded counts like a rule.
     pub(super) fn explain(&self, asked: &Asked, caller: &Caller, now: BootTime) -> Explanation {
-        let client = self.client_shown_to(asked, caller).map(Cow::into_owned);
+        let client = self.client_meant(asked);
+        let client = client.filter(|client| self.shows_client(asked, client, caller));
         let scope = ScopeSet::parse(&asked.scope);
         let (refused, rule) = match self.find(asked, caller) {
             Ok((set, decision)) => {
@@ -97,32 +152,17 @@ impl State {
                     None => (None, rule),
                 }
             }
-            Err(refusal) => (Some(refusal.kind), refusal.cause),
+            Err(Denial { refusal, .. }) => (Some(refusal.kind), refusal.cause),
         };
         Explanation {
-            client,
+            client: client.map(Cow::into_owned),
             scope: match scope {
                 Ok(scope) => scope.as_str().to_owned(),
-                Err(_) => scope_shown(asked).into_owned(),
+                Err(_) => scope_shown(&asked.scope).into_owned(),
             },
             peer: caller.to_string(),
             refused,
             rule,
-        }
-    }
-
-    /// What denies it to a caller, for the log and callers that may see all there is.
-    fn deciding_rule(&self, asked: &Asked, caller: &Caller) -> String {
-        let client = self.client_meant(asked);
-        let access = client.and_then(|client| self.config.access.get(client.as_ref()));
-        match (access, ScopeSet::parse(&asked.scope)) {
-            (Some(access), Ok(scope)) => match access.decide(&scope, caller) {
-                Decision::Granted { .. } => "there is no such scope set".to_owned(),
-                denied @ (Decision::OtherCallers { .. } | Decision::NoRule { .. }) => {
-                    denied.to_string()
-                }
-            },
-            (None, _) | (_, Err(_)) => "there is no such client".to_owned(),
         }
     }
 
@@ -176,21 +216,25 @@ impl State {
         Refusal::new(RefusalKind::UnknownClient, cause)
     }
 
-    /// The client that a caller means, unless that is the default client and hidden from it: a
-    /// caller that names no client learns no name that status hides.
-    fn client_shown_to<'a>(&'a self, asked: &'a Asked, caller: &Caller) -> Option<Cow<'a, str>> {
-        let client = self.client_meant(asked)?;
-        let is_shown = asked.client.is_some() || self.may_see_client(&client, caller);
-        is_shown.then_some(client)
+    /// Returns whether a message may name the client meant. A caller that names no client learns no name
+    /// that status hides.
+    fn shows_client(&self, asked: &Asked, client: &str, caller: &Caller) -> bool {
+        asked.client.is_some() || self.may_see_client(client, caller)
     }
 
     /// Reports who was denied and as whom it was seen, and of what exists only what the caller may
     /// have. A caller whose groups are not known may try again, unless no rule is about names or
     /// groups. The rules of all clients count, so that the answer doesn't tell which of them is about
     /// the caller's request.
-    fn not_permitted(&self, asked: &Asked, scope: &ScopeSet, caller: &Caller) -> Refusal {
-        let client = self.client_shown_to(asked, caller);
-        let wanted = wanted(client.as_deref(), scope.as_str());
+    fn not_permitted(
+        &self,
+        client: &str,
+        is_shown: bool,
+        scope: &ScopeSet,
+        caller: &Caller,
+        rule: &str,
+    ) -> Refusal {
+        let wanted = wanted(is_shown.then_some(client), scope.as_str());
         if caller.lacks_groups && self.config.access.need_user_database() {
             let cause = format!(
                 "cannot decide whether {caller} may have {wanted}: the user database of the \
@@ -199,14 +243,12 @@ impl State {
             return Refusal::new(RefusalKind::Busy, cause);
         }
         let denied = denied(caller, &wanted);
-        let client = client.unwrap_or_default();
-        let access = self.config.access.get(client.as_ref());
+        let access = self.config.access.get(client);
         let granted = access.into_iter().flat_map(|access| access.0.keys());
         let granted = granted.filter(|set| access.is_some_and(|access| access.grants(set, caller)));
         let cause = if let Some(suggestion) = did_you_mean::scope_set(scope, granted) {
             format!("{denied}; did you mean \"{suggestion}\"?")
         } else if caller.privileged {
-            let rule = self.deciding_rule(asked, caller);
             format!(
                 "{denied}: {rule}; to grant it, extend [clients.{client}.access] in the broker's config"
             )
@@ -229,14 +271,9 @@ fn denied(caller: &Caller, wanted: &str) -> String {
     format!("{caller} may not have {wanted}")
 }
 
-/// A client's name as it may be shown.
-pub(super) fn client_shown(client: &str) -> Cow<'_, str> {
-    cut(client, MAX_NAME)
-}
-
 /// The scopes that a caller names, as they may be shown: they can be as long as a frame.
-pub(super) fn scope_shown(asked: &Asked) -> Cow<'_, str> {
-    cut(&asked.scope, MAX_SCOPE_BYTES)
+fn scope_shown(scope: &str) -> Cow<'_, str> {
+    cut(scope, MAX_SCOPE_BYTES)
 }
 
 /// At most that many bytes of it, and a mark where there were more.

@@ -56,19 +56,13 @@ impl<C: Clock> Watch<C> {
     pub fn confirm(&self, token: Token, caller: &Caller) -> Reply {
         let now = self.broker.0.clock.now();
         let mut state = self.broker.state();
-        let asked = state.names_of(self.set).ok_or_else(gone)?;
-        let admitted = state.admit(&asked, caller, now);
+        let admitted = state.confirm(self.set, caller, now).ok_or_else(gone)?;
+        let subject = self.broker.audit_subject(&state, &admitted);
         drop(state);
-        let reply = match admitted {
-            // Busy while the user database does not answer: the caller may come back.
-            Err(refusal)
-                if matches!(refusal.kind, RefusalKind::NotPermitted | RefusalKind::Busy) =>
-            {
-                Err(refusal)
-            }
-            Ok(_) | Err(_) => Ok(token),
-        };
-        self.broker.record_audit(caller, &asked, reply.as_ref());
+        let reply = admitted.map(|_| token).map_err(|denial| denial.refusal);
+        if let Some(subject) = subject {
+            self.broker.record_audit(caller, &subject, reply.as_ref());
+        }
         reply
     }
 

@@ -321,8 +321,7 @@ async fn audit_line_of_any_request_is_short() {
     let broker = broker(false);
     broker.audit_to(audit.clone());
     for asked in endless() {
-        let refusal = Refusal::new(RefusalKind::UnknownClient, "");
-        broker.record_audit(&Caller::default(), &asked, Err(&refusal));
+        broker.watch(&asked, &Caller::default()).unwrap_err();
     }
     audit.finish(tokio::spawn(writer.run())).await;
     let text = fs::read_to_string(path).unwrap();
