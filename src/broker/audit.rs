@@ -29,7 +29,7 @@ impl<C: Clock> Broker<C> {
             return;
         };
         let (outcome, generation) = match reply {
-            Ok(token) => ("served", Some(token.life().generation)),
+            Ok(token) => ("served", Some(token.validity().generation)),
             Err(refusal) => (counters::label(refusal.kind), None),
         };
         let Asked { client, scope } = subject;

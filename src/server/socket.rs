@@ -1,4 +1,4 @@
-//! The socket's life: lock, bind, remove.
+//! Locks, binds and removes the socket.
 //!
 //! Whoever holds the lock file is the broker of that path. The socket is bound inside a directory
 //! that only we can enter, given its mode, and then renamed into place, so that it is never wider

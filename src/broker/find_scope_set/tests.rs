@@ -14,7 +14,7 @@ use crate::source::TokenSource;
 use domo_token_core::fetch::{FetchError, Fetched};
 use domo_token_core::policy::{Access, Principal, Rule};
 use domo_token_core::scheduler::ClientSpec;
-use domo_token_core::token::{Life, Token};
+use domo_token_core::token::{Token, Validity};
 
 /// Of a broker whose loop doesn't run, so nobody asks it.
 struct Unasked;
@@ -416,13 +416,13 @@ fn table(rule: Rule) -> Access {
 #[test]
 fn watcher_without_groups_is_asked_to_retry_where_it_would_be_denied() {
     let scope = ScopeSet::parse("data").unwrap();
-    let life = Life {
+    let validity = Validity {
         generation: 1,
         obtained: BootTime::from_millis(0),
         lifetime: Duration::from_secs(3600),
         expires: BootTime::from_millis(u64::MAX),
     };
-    let token = Token::new("acme", &scope, &"text".into(), life).unwrap();
+    let token = Token::new("acme", &scope, &"text".into(), validity).unwrap();
     let caller = |lacks_groups| Caller {
         uid: Some(1004),
         lacks_groups,

@@ -60,25 +60,25 @@ fn min_ttl_is_decided_by_the_first_token_while_no_lifetime_is_known() {
 #[test]
 fn longest_possible_min_ttl_is_met_once_the_floor_allows() {
     for seconds in [1_u32, 2, 5, 19, 20, 60, 599, 3599, 86_400] {
-        let life = SECOND * seconds;
-        let mut schedule = fresh(life);
-        let most = life.saturating_sub(floor(life));
-        let now = START + floor(life) + SECOND / 1000;
+        let lifetime = SECOND * seconds;
+        let mut schedule = fresh(lifetime);
+        let most = lifetime.saturating_sub(floor(lifetime));
+        let now = START + floor(lifetime) + SECOND / 1000;
         let reply = schedule.request(WaiterId(1), &min_ttl(most, SECOND * 60, now), now);
-        assert_eq!(reply, Answer::Later, "{life:?}");
+        assert_eq!(reply, Answer::Later, "{lifetime:?}");
         let due = schedule.poll_timeout().unwrap().max(now);
         schedule.handle_timeout(now);
         let now = if schedule.wants_fetch() { now } else { due };
         schedule.handle_timeout(now);
         let fetch_id = schedule.start(jitter(0.0, 2), now);
-        schedule.handle_fetched(fetch_id, Ok(fetched("second", life)), now);
+        schedule.handle_fetched(fetch_id, Ok(fetched("second", lifetime)), now);
         assert!(
             matches!(replies(&mut schedule)[..], [(1, Ok(_))]),
-            "{life:?}"
+            "{lifetime:?}"
         );
-        let more = min_ttl(life + SECOND, SECOND * 60, now);
+        let more = min_ttl(lifetime + SECOND, SECOND * 60, now);
         let refusal = refused(schedule.request(WaiterId(2), &more, now));
-        assert_eq!(refusal.kind, RefusalKind::MinTtlTooLong, "{life:?}");
+        assert_eq!(refusal.kind, RefusalKind::MinTtlTooLong, "{lifetime:?}");
     }
 }
 
