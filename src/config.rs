@@ -13,13 +13,13 @@ mod id_and_secret;
 mod invisible_char;
 mod limits;
 pub mod named_path;
+mod naming;
 mod parse;
 mod reporting;
 #[cfg(all(test, unix))]
 mod tests;
 mod unused_variables;
 mod validate;
-mod variable_names;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -46,15 +46,13 @@ pub use id_and_secret::{
 };
 pub use invisible_char::InvisibleChar;
 pub use limits::{Deadlines, Limits};
+pub use naming::{Naming, Setting};
 use parse::RawConfig;
 pub use reporting::{AuditSettings, LogSettings, MetricsSettings};
 pub(crate) use unused_variables::{PROXY_VARIABLES, needs_no_proxy};
 pub(crate) use validate::listed;
 pub use validate::{DOMO_SCOPES, NOT_THE_LOGIN, fault_of_path};
 use validate::{Validator, line_and_column};
-pub use variable_names::in_variables;
-#[cfg(test)]
-pub(crate) use variable_names::sources;
 
 /// Domo's token endpoint, one host for all instances
 /// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>).
@@ -68,12 +66,6 @@ pub const ENV_SCOPE: &str = "data";
 
 /// The variable with the secret of the client that the environment alone configures.
 pub const ENV_SECRET: &str = "DOMO_CLIENT_SECRET";
-
-/// The variable with the proxy of that client, whose URL may hold a login.
-pub const ENV_PROXY: &str = "DOMO_PROXY";
-
-/// The variable with the file of the login for that proxy.
-pub const ENV_PROXY_LOGIN: &str = "DOMO_PROXY_AUTH_FILE";
 
 /// The variable that lets secret files of that client be readable by all.
 pub const ENV_ALLOW_WORLD_READABLE: &str = "DOMO_ALLOW_WORLD_READABLE_SECRET";
@@ -195,13 +187,22 @@ impl Config {
     ///
     /// [`ConfigError`] names the first thing that is wrong, its place and what is allowed.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        Self::parse_as(text, path, Naming::Keys)
+    }
+
+    /// The same, with errors and clients that name settings in that way.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn parse_as(text: &str, path: &Path, naming: Naming) -> Result<Self, ConfigError> {
         let raw = RawConfig::parse(text).map_err(|error| ConfigError {
             path: Some(path.to_owned()),
             position: error.span.map(|span| line_and_column(text, span.start)),
             key: error.key,
             problem: error.problem,
         })?;
-        let validator = Validator { text, path };
+        let validator = Validator { text, path, naming };
         validator.config(raw)
     }
 

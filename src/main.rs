@@ -186,7 +186,7 @@ fn init(options: &InitOptions, env: Env<'static>) -> ExitCode {
             }
             printed
         }
-        Err(error) => fail(&error.message(), error.exit_code()),
+        Err(error) => fail(&error.to_string(), error.exit_code()),
     }
 }
 

@@ -2,7 +2,6 @@
 
 mod config_text;
 mod error;
-mod option_names;
 mod pasted_input;
 mod prompt;
 mod proxy_variable;
@@ -147,7 +146,9 @@ fn explained(failure: Failure, options: &InitOptions, url: &Url, env: Env) -> In
                 (None, Cause::Connect | Cause::Timeout) if options.proxy.is_none() => {
                     offline(proxy_variable::hint(url, env))
                 }
-                (None, Cause::Tls) if options.ca_file.is_none() && message.contains("ca_file") => {
+                (None, Cause::Tls)
+                    if options.ca_file.is_none() && message.contains("--ca-file") =>
+                {
                     let hint =
                         "if a proxy or gateway intercepts TLS, trust its CA by --ca-file FILE";
                     offline(Some(hint.to_owned()))
@@ -323,7 +324,7 @@ mod tests {
     fn message(failure: Failure, options: &InitOptions) -> String {
         let env = |name: &str| (name == "HTTPS_PROXY").then(|| "http://p.example:8080".into());
         let url = Url::parse(config::TOKEN_URL).unwrap();
-        explained(failure, options, &url, &env).message()
+        explained(failure, options, &url, &env).to_string()
     }
 
     fn transient(cause: Cause, message: &str) -> Failure {
@@ -336,7 +337,7 @@ mod tests {
 
     #[test]
     fn hint_of_an_unreachable_domo_fits_the_cause_and_the_options() {
-        let untrusted = "ca_file must hold the certificate";
+        let untrusted = "--ca-file must hold the certificate";
         let with_all = InitOptions {
             proxy: Some("http://proxy.example".to_owned()),
             ca_file: Some("ca.pem".into()),

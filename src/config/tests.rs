@@ -149,7 +149,7 @@ fn token_url_is_https_or_loopback() {
 
 #[test]
 fn a_proxy_is_scheme_host_and_port() {
-    let may = |url: &str| validate::proxy_url(url, validate::Written::Key).is_ok();
+    let may = |url: &str| validate::proxy_url(url, Naming::Keys).is_ok();
     assert!(may("http://proxy.example:3128") && may("https://proxy.example"));
     for url in [
         "http://proxy.example/path",

@@ -3,8 +3,8 @@
 use url::Url;
 
 use super::{
-    Config, CredentialsSource, ENV_ALLOW_WORLD_READABLE, ENV_PROXY, ENV_PROXY_LOGIN, ENV_SECRET,
-    Env, SecretSource,
+    Config, CredentialsSource, ENV_ALLOW_WORLD_READABLE, ENV_SECRET, Env, Naming, SecretSource,
+    Setting,
 };
 
 /// The variables that configure a client where there is no config file.
@@ -12,11 +12,11 @@ const OF_A_CLIENT: [&str; 9] = [
     "DOMO_CLIENT_ID",
     ENV_SECRET,
     "DOMO_CLIENT_SECRET_FILE",
-    "DOMO_SCOPE",
-    "DOMO_TOKEN_URL",
-    "DOMO_CA_FILE",
-    ENV_PROXY,
-    ENV_PROXY_LOGIN,
+    Setting::TOKENS.variable,
+    Setting::TOKEN_URL.variable,
+    Setting::CA_FILE.variable,
+    Setting::PROXY.variable,
+    Setting::PROXY_LOGIN.variable,
     ENV_ALLOW_WORLD_READABLE,
 ];
 
@@ -59,11 +59,11 @@ impl Config {
             let endpoint = &client.endpoint;
             endpoint.proxy.is_none() && !needs_no_proxy(&endpoint.url, env)
         })?;
-        let instead = if client.by_environment {
-            format!("{ENV_PROXY}=http://HOST:PORT")
-        } else {
-            format!("proxy = \"http://HOST:PORT\" in [clients.{name}]")
-        };
+        let naming = client.endpoint.naming;
+        let mut instead = naming.assignment(Setting::PROXY, "http://HOST:PORT");
+        if naming == Naming::Keys {
+            instead = format!("{instead} in [clients.{name}]");
+        }
         Some(format!(
             "{variable} is set but not used; if Domo is reached through a proxy, set {instead}"
         ))

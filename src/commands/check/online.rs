@@ -148,7 +148,6 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::config::TokenMethod;
 
     #[tokio::test]
     async fn request_that_never_ends_is_dropped_at_the_limit() {
@@ -161,13 +160,7 @@ mod tests {
     }
 
     fn endpoint(url: &str) -> Endpoint {
-        Endpoint {
-            url: Url::parse(url).unwrap(),
-            method: TokenMethod::Post,
-            ca_file: None,
-            proxy: None,
-            proxy_auth_file: None,
-        }
+        Endpoint::new(Url::parse(url).unwrap())
     }
 
     #[test]

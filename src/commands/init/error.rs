@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::option_names::in_options;
 use crate::config::ConfigError;
 use crate::config::DOMO_SCOPES;
 use crate::credentials::CredentialsError;
@@ -72,12 +71,6 @@ pub enum InitError {
 }
 
 impl InitError {
-    /// Returns the message, which names options and no keys of a config.
-    #[must_use]
-    pub fn message(&self) -> String {
-        in_options(&self.to_string())
-    }
-
     /// The exit code, of sysexits: 75 if Domo couldn't be reached, else 78.
     #[must_use]
     pub fn exit_code(&self) -> u8 {

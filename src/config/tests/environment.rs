@@ -54,13 +54,14 @@ fn environment_alone_configures_one_client() {
     let client = set.clients.remove(ENV_CLIENT).unwrap();
     let tokens: Vec<&str> = client.tokens.iter().map(ScopeSet::as_str).collect();
     assert_eq!(tokens, ["data", "data user", "user"]);
-    assert!(client.allow_world_readable_secret && client.by_environment);
-    assert_eq!(client.endpoint.proxy_auth_file, Some("/login".into()));
+    assert!(client.allow_world_readable_secret && client.endpoint.naming == Naming::Variables);
+    let login = client.endpoint.proxy_auth_file.unwrap();
+    assert_eq!(login.path(), "/login");
     assert_eq!(
         client.endpoint.url.as_str(),
         "https://domo.example/oauth/token"
     );
-    assert_eq!(client.endpoint.ca_file, Some("/ca.pem".into()));
+    assert_eq!(client.endpoint.ca_file.unwrap().path(), "/ca.pem");
     assert_eq!(
         client.endpoint.proxy.unwrap().host_str(),
         Some("proxy.example")

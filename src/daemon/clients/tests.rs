@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Endpoint, IdSource, SecretCommand, TokenMethod};
+use crate::config::{Endpoint, IdSource, SecretCommand};
 use crate::credentials::CredentialsError;
 use crate::source::Origin;
 
@@ -45,13 +45,7 @@ fn inputs(argv: &str) -> Box<CommandInputs> {
             withheld: Vec::new(),
         },
         id: IdSource::Inline("id".to_owned()),
-        endpoint: Endpoint {
-            url: "https://api.domo.com/oauth/token".parse().unwrap(),
-            method: TokenMethod::Post,
-            ca_file: None,
-            proxy: None,
-            proxy_auth_file: None,
-        },
+        endpoint: Endpoint::new("https://api.domo.com/oauth/token".parse().unwrap()),
         allow_world_readable_secret: false,
         files: Vec::new(),
     })

@@ -16,6 +16,7 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use zeroize::Zeroizing;
 
+use crate::config::Naming;
 use crate::connect::Secrets;
 use domo_token_core::fetch::{FetchError, Fetched};
 
@@ -41,14 +42,15 @@ pub(super) struct Answer {
 }
 
 /// Returns what an answer to a request for `asked` means. Nothing of `secrets` gets into
-/// messages; `place` names the server.
+/// messages; `place` names the server, `naming` the settings.
 pub(super) fn read(
     answer: &Answer,
     asked: &ScopeSet,
     secrets: Secrets<'_>,
     place: &str,
+    naming: Naming,
 ) -> Result<Fetched, FetchError> {
-    let sender = Responder::new(answer, secrets, place);
+    let sender = Responder::new(answer, secrets, place, naming);
     let result = if answer.status == StatusCode::OK {
         token::read(answer, asked, &sender)
     } else {

@@ -21,13 +21,7 @@ use domo_token_core::token::MAX_TOKEN;
 const TOKEN: &str = "{\"access_token\":\"a\",\"token_type\":\"bearer\",\"expires_in\":9}";
 
 fn endpoint(url: &str) -> Endpoint {
-    Endpoint {
-        url: url.parse().unwrap(),
-        method: TokenMethod::Post,
-        ca_file: None,
-        proxy: None,
-        proxy_auth_file: None,
-    }
+    Endpoint::new(url.parse().unwrap())
 }
 
 fn registration(endpoint: Endpoint) -> Result<Registration, SourceError> {
@@ -68,8 +62,7 @@ fn rejection_of_a_login_with_a_paste_mistake_names_it() {
         password: "c4nary ".into(),
     });
     let words = "the proxy answered 407".to_owned();
-    let error =
-        reader_message::for_reader(FetchError::ProxyLogin { message: words }, &registration);
+    let error = with_paste_mistake(FetchError::ProxyLogin { message: words }, &registration);
     let words = "the proxy answered 407; the proxy login ends with a blank; remove it".to_owned();
     assert_eq!(error, FetchError::ProxyLogin { message: words });
     // The secret has none.
@@ -78,16 +71,16 @@ fn rejection_of_a_login_with_a_paste_mistake_names_it() {
         message: "Domo answered 401".to_owned(),
     };
     assert_eq!(
-        reader_message::for_reader(denied(false), &registration),
+        with_paste_mistake(denied(false), &registration),
         denied(false)
     );
     registration.credentials.client_secret = "\"c4nary\"".into();
     assert_eq!(
-        reader_message::for_reader(denied(true), &registration),
+        with_paste_mistake(denied(true), &registration),
         denied(true)
     );
     assert_ne!(
-        reader_message::for_reader(denied(false), &registration),
+        with_paste_mistake(denied(false), &registration),
         denied(false)
     );
 }

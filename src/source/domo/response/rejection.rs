@@ -9,6 +9,7 @@ use super::body::{self, End};
 use super::error_body::ErrorBody;
 use super::headers::retry_after;
 use super::responder::Responder;
+use crate::config::Setting;
 use domo_token_core::fetch::{Cause, FetchError};
 
 /// What servers answer to plain HTTP on their port for TLS: nginx, Apache, Go and Tomcat.
@@ -26,8 +27,8 @@ const MAX_PAGE: usize = 4096;
 pub(super) fn read(answer: &Answer, sender: &Responder<'_>) -> FetchError {
     let decoded = body::decode(&answer.headers, &answer.body);
     let error = ErrorBody::read(&answer.headers, decoded.bytes());
-    let hint = hint(answer.status, decoded.bytes());
-    let words = words(answer.status, &error, &decoded.end, hint, sender);
+    let hint = hint(answer.status, decoded.bytes(), sender);
+    let words = words(answer.status, &error, &decoded.end, hint.as_deref(), sender);
     let wait = retry_after(&answer.headers, answer.received);
     if is_denied(answer.status, &error, wait) {
         let scope_only = error.oauth_code() == Some("invalid_scope");
@@ -68,28 +69,48 @@ fn cause(status: StatusCode, error: &ErrorBody, wait: Option<Duration>) -> Cause
 }
 
 /// Returns what to do about that status, which Domo or a proxy may have sent.
-fn hint(status: StatusCode, body: &[u8]) -> Option<&'static str> {
-    match status.as_u16() {
+fn hint(status: StatusCode, body: &[u8], sender: &Responder<'_>) -> Option<String> {
+    let naming = sender.naming();
+    let check = sender.check_url();
+    let hint = match status.as_u16() {
         400 | 497 if is_about_plain_http(body) => {
-            Some("the port speaks TLS; write https:// in token_url")
+            let key = naming.name(Setting::TOKEN_URL);
+            return Some(format!("the port speaks TLS; write https:// in {key}"));
         }
         200..=299 => {
-            Some("a token comes with status 200 alone; has a proxy on the way changed the answer?")
+            "a token comes with status 200 alone; has a proxy on the way changed the answer?"
         }
-        304 => Some("the request allows no such answer; a cache on the way must not answer it"),
+        304 => "the request allows no such answer; a cache on the way must not answer it",
         300..=399 => {
-            Some("redirects are not followed, they would carry the secret along; check token_url")
+            return Some(format!(
+                "redirects are not followed, they would carry the secret along; {check}"
+            ));
         }
-        404 => Some("check token_url"),
-        405 => Some("set token_method to the other of \"post\" and \"get\""),
-        407 => Some(
+        404 => return Some(check),
+        405 => {
+            let other = "set token_method to the other of \"post\" and \"get\"";
+            let get = "GET takes a config file with token_method = \"get\"";
+            naming.choose(other, get, other)
+        }
+        407 => naming.choose(
             "a proxy on the way requires a login; only one that is set as proxy gets it, from proxy_auth_file",
+            "a proxy on the way requires a login; only one that is set as DOMO_PROXY gets it, from DOMO_PROXY_AUTH_FILE",
+            "a proxy on the way requires a login; only one that --proxy names gets it, from --proxy-auth-file",
         ),
-        421 => Some("the server is not responsible for this host; check token_url"),
-        426 => Some("the server requires a protocol other than HTTP/1.1; check token_url"),
-        511 => Some("the network requires a login in a browser (captive portal)"),
-        _ => None,
-    }
+        421 => {
+            return Some(format!(
+                "the server is not responsible for this host; {check}"
+            ));
+        }
+        426 => {
+            return Some(format!(
+                "the server requires a protocol other than HTTP/1.1; {check}"
+            ));
+        }
+        511 => "the network requires a login in a browser (captive portal)",
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 fn is_about_plain_http(body: &[u8]) -> bool {

@@ -53,7 +53,7 @@ fn read_with(answer: &Answer, client_secret: &str) -> Result<Fetched, FetchError
         client_secret,
         login,
     };
-    read(answer, &asked(), secrets, PLACE)
+    read(answer, &asked(), secrets, PLACE, Naming::Keys)
 }
 
 fn result(answer: &Answer) -> Result<Fetched, FetchError> {
