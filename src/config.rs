@@ -36,6 +36,7 @@ use domo_token_core::policy::Principal;
 pub use assignment::assignment;
 pub use broker::{BrokerSettings, DEFAULT_SOCKET_MODE};
 pub use client::{ClientConfig, Endpoint, TokenMethod};
+pub use environment::VARIABLES;
 pub use error::ConfigError;
 pub use find_file::{
     explicit_config_path, find, host_config_path, locate, path_in, user_config_path, xdg_path_in,
@@ -61,14 +62,8 @@ pub const TOKEN_URL: &str = "https://api.domo.com/oauth/token";
 /// The name of the client that the environment alone configures.
 pub const ENV_CLIENT: &str = "default";
 
-/// The scope set fetched when the environment alone configures and names none.
-pub const ENV_SCOPE: &str = "data";
-
 /// The variable with the secret of the client that the environment alone configures.
 pub const ENV_SECRET: &str = "DOMO_CLIENT_SECRET";
-
-/// The variable that lets secret files of that client be readable by all.
-pub const ENV_ALLOW_WORLD_READABLE: &str = "DOMO_ALLOW_WORLD_READABLE_SECRET";
 
 /// What is wrong with an audit file that the daemon has another use for.
 pub const AUDIT_IN_USE: &str = "must not be the config, a file that it names, the socket or the \

@@ -11,12 +11,20 @@ use super::validate::{
 };
 use super::{
     AuditSettings, BrokerSettings, ClientConfig, Config, ConfigError, CredentialsSource,
-    ENV_ALLOW_WORLD_READABLE, ENV_CLIENT, ENV_SCOPE, ENV_SECRET, Endpoint, Env, IN_QUOTES,
-    IdSource, Limits, LogSettings, MetricsSettings, Naming, SecretSource, Setting, TOKEN_URL,
-    fault_of_id, stands_in_quotes, without_mark,
+    ENV_CLIENT, ENV_SECRET, Endpoint, Env, IN_QUOTES, IdSource, Limits, LogSettings,
+    MetricsSettings, Naming, SecretSource, Setting, TOKEN_URL, fault_of_id, stands_in_quotes,
+    without_mark,
 };
 use crate::config::named_path::NamedPath;
 use crate::platform::file_watch::Stamp;
+
+/// The variables that configure a client where there is no config file, as the help lists them.
+pub const VARIABLES: &str = "  \
+  DOMO_CLIENT_ID, DOMO_CLIENT_SECRET or DOMO_CLIENT_SECRET_FILE,
+  DOMO_SCOPE (sets separated by ';', default \"data\"),
+  DOMO_TOKEN_URL, DOMO_CA_FILE, DOMO_PROXY, DOMO_PROXY_AUTH_FILE,
+  DOMO_ALLOW_WORLD_READABLE_SECRET=1 (secret files may be readable by all)
+";
 
 impl Config {
     /// The config that the environment alone makes: one client named [`ENV_CLIENT`].
@@ -94,11 +102,12 @@ fn env_endpoint(env: Env) -> Result<Endpoint, ConfigError> {
 
 /// Whether secret files may be readable by all.
 fn env_consent(env: Env) -> Result<bool, ConfigError> {
-    match env_text(env, ENV_ALLOW_WORLD_READABLE)?.as_deref() {
+    const NAME: &str = "DOMO_ALLOW_WORLD_READABLE_SECRET";
+    match env_text(env, NAME)?.as_deref() {
         None => Ok(false),
         Some("1") => Ok(true),
         Some(_) => Err(env_error(
-            ENV_ALLOW_WORLD_READABLE,
+            NAME,
             "must be 1 if secret files may be readable by all; else unset it",
         )),
     }
@@ -124,7 +133,7 @@ fn env_secret(env: Env) -> Result<SecretSource, ConfigError> {
 
 fn env_scopes(env: Env) -> Result<Vec<ScopeSet>, ConfigError> {
     const NAME: &str = Setting::TOKENS.variable;
-    let written = env_text(env, NAME)?.unwrap_or_else(|| ENV_SCOPE.to_owned());
+    let written = env_text(env, NAME)?.unwrap_or_else(|| "data".to_owned());
     let parsed = written
         .split(';')
         .map(|set| scope_set(set, Naming::Variables))

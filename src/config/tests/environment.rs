@@ -30,7 +30,7 @@ fn environment_alone_configures_one_client() {
     let mut plain = from_env(&[]).unwrap();
     assert_eq!(plain.default_client.as_deref(), Some(ENV_CLIENT));
     let client = plain.clients.remove(ENV_CLIENT).unwrap();
-    assert_eq!(client.tokens, [ScopeSet::parse(ENV_SCOPE).unwrap()]);
+    assert_eq!(client.tokens, [ScopeSet::parse("data").unwrap()]);
     assert_eq!(client.endpoint.url.as_str(), TOKEN_URL);
     assert_eq!(
         (client.endpoint.ca_file, client.endpoint.proxy),
