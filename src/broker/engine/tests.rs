@@ -3,6 +3,7 @@ use std::fs;
 use std::time::Duration;
 
 use domo_token_protocol::messages::{Asked, RefusalKind, Response, TokenRequest};
+use domo_token_protocol::scope::ScopeSet;
 
 use super::super::{AccessTables, StatusCursor};
 use super::*;
