@@ -172,14 +172,14 @@ fn expired_token_is_never_served_and_its_expiry_moves_no_attempt() {
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
     let fetch_id = schedule.start(jitter(0.0, 2), due);
-    let asked = FetchError::Transient {
+    let error = FetchError::Transient {
         cause: Cause::RateLimited,
         message: "Domo answered 429".to_owned(),
         retry_after: Some(HOUR),
     };
-    schedule.handle_fetched(fetch_id, Err(asked), due);
-    let death = START + HOUR;
-    let refusal = refused(schedule.request(WaiterId(1), &request(SECOND, death), death));
+    schedule.handle_fetched(fetch_id, Err(error), due);
+    let expiry = START + HOUR;
+    let refusal = refused(schedule.request(WaiterId(1), &request(SECOND, expiry), expiry));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert_eq!(refusal.next_attempt, Some(due + HOUR));
     assert!(refusal.cause.contains("429"), "{}", refusal.cause);

@@ -81,7 +81,7 @@ pub(super) fn renew_after(lifetime: Duration, left: Duration, first: bool, draw:
 pub(super) fn retry_after(
     failures: u32,
     cause: Cause,
-    asked: Option<Duration>,
+    requested: Option<Duration>,
     draw: f64,
 ) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
@@ -91,7 +91,7 @@ pub(super) fn retry_after(
         BACKOFF_MAX.min(BACKOFF_FIRST * 2_u32.saturating_pow(doublings))
     };
     let spread = grown.mul_f64(0.5 + 0.5 * draw);
-    spread.max(asked.unwrap_or_default().min(RETRY_AFTER_MAX))
+    spread.max(requested.unwrap_or_default().min(RETRY_AFTER_MAX))
 }
 
 #[cfg(test)]
@@ -182,9 +182,10 @@ mod tests {
 
     #[test]
     fn retry_after_is_honoured_up_to_an_hour() {
-        let asked = |secs| retry_after(1, Cause::RateLimited, Some(Duration::from_secs(secs)), 1.0);
-        assert_eq!(asked(60), Duration::from_secs(60));
-        assert_eq!(asked(1_000_000_000), RETRY_AFTER_MAX);
-        assert_eq!(asked(0), BACKOFF_FIRST);
+        let requested =
+            |secs| retry_after(1, Cause::RateLimited, Some(Duration::from_secs(secs)), 1.0);
+        assert_eq!(requested(60), Duration::from_secs(60));
+        assert_eq!(requested(1_000_000_000), RETRY_AFTER_MAX);
+        assert_eq!(requested(0), BACKOFF_FIRST);
     }
 }
