@@ -86,7 +86,7 @@ struct State {
 }
 
 /// The most scope sets in a page of status: a page is held while its caller reads it, and thousands of callers
-/// may read slowly at once.
+/// may read slowly at the same time.
 const PAGE: usize = 16;
 
 /// Where a page of status begins; by default at the beginning.
@@ -129,7 +129,7 @@ impl<C: Clock> Broker<C> {
         self.0.has_rules.load(Ordering::Relaxed) || self.0.audit.get().is_some()
     }
 
-    /// Whether any rule asks for a unit.
+    /// Whether any rule names a unit.
     #[must_use]
     pub fn has_units(&self) -> bool {
         self.0.has_units.load(Ordering::Relaxed)
@@ -139,7 +139,7 @@ impl<C: Clock> Broker<C> {
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] says why there is no token.
+    /// A [`Refusal`] with the reason why there is no token.
     pub async fn token(&self, request: &TokenRequest, caller: &Caller) -> Reply {
         let (subject, progress) = self.begin(request, caller);
         let reply = match progress {
@@ -156,7 +156,7 @@ impl<C: Clock> Broker<C> {
         reply
     }
 
-    /// Decides on a request, and returns for the audit what was decided on.
+    /// Decides on a request. Returns also its subject, for the audit.
     fn begin(&self, request: &TokenRequest, caller: &Caller) -> (Option<Asked>, Progress) {
         let now = self.0.clock.now();
         let time_left = Duration::from_millis(request.time_left_ms.min(MAX_TIME_LEFT_MS));
@@ -235,7 +235,7 @@ impl<C: Clock> Broker<C> {
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] says why there is nothing to watch.
+    /// A [`Refusal`] with the reason why there is nothing to watch.
     pub fn watch(&self, asked: &Asked, caller: &Caller) -> Result<Watch<C>, Refusal> {
         let now = self.0.clock.now();
         let mut state = self.state();

@@ -118,7 +118,7 @@ fn start() -> ExitCode {
 }
 
 fn check(options: &Options, env: Env<'static>, depth: Depth) -> ExitCode {
-    let service_user = match check::judge_as_service(options, env) {
+    let service_user = match check::become_service_user(options, env) {
         Ok(user) => user,
         Err(error) => return fail(&error, daemon::EX_CONFIG),
     };

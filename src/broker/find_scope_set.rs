@@ -17,7 +17,7 @@ use domo_token_core::scheduler::{NotFound, SetId};
 #[derive(Debug)]
 pub(super) struct Denial {
     pub(super) refusal: Refusal,
-    /// The client meant and the scopes, as they may be shown.
+    /// The requested client and the scopes, as they may be shown.
     pub(super) subject: Asked,
     /// What denies it to the caller, for the log.
     rule: Option<String>,
@@ -74,14 +74,14 @@ impl State {
             && denial.refusal.kind == RefusalKind::NotPermitted
         {
             let Asked { client, scope } = &denial.subject;
-            let denied = denied(caller, &wanted(client.as_deref(), scope));
+            let denied = denied(caller, &described(client.as_deref(), scope));
             log::not_permitted(&mut self.denial_log, &denied, rule, now);
         }
     }
 
-    /// The client that a caller names, or the default. A name that is longer than any can be comes
-    /// cut, so that no answer or line outgrows its bounds by it; cut, it is no client's either.
-    fn client_meant<'a>(&'a self, asked: &'a Asked) -> Option<Cow<'a, str>> {
+    /// Returns the client that a caller names, or the default. A name beyond the maximum length is cut, so
+    /// that answers and log lines stay within their bounds; a cut name matches no client.
+    fn requested_client<'a>(&'a self, asked: &'a Asked) -> Option<Cow<'a, str>> {
         let default = self.config.default_client.as_deref();
         let client = asked.client.as_deref().or(default)?;
         Some(cut(client, MAX_NAME))
@@ -93,7 +93,7 @@ impl State {
         asked: &Asked,
         caller: &Caller,
     ) -> Result<(SetId, Option<Decision<'_>>), Denial> {
-        let Some(client) = self.client_meant(asked) else {
+        let Some(client) = self.requested_client(asked) else {
             let refusal = self.no_client_named(caller);
             return Err(Denial::new(refusal, None, &asked.scope, None));
         };
@@ -133,9 +133,9 @@ impl State {
         }
     }
 
-    /// What a caller would get, and why: a client that could not be loaded counts like a rule.
+    /// Returns what is decided for a caller, and why: a client that could not be loaded counts like a rule.
     pub(super) fn explain(&self, asked: &Asked, caller: &Caller, now: BootTime) -> Explanation {
-        let client = self.client_meant(asked);
+        let client = self.requested_client(asked);
         let client = client.filter(|client| self.shows_client(asked, client, caller));
         let scope = ScopeSet::parse(&asked.scope);
         let (refused, rule) = match self.find(asked, caller) {
@@ -222,10 +222,9 @@ impl State {
         asked.client.is_some() || self.may_see_client(client, caller)
     }
 
-    /// Reports who was denied and as whom it was seen, and of what exists only what the caller may
-    /// have. A caller whose groups are not known may try again, unless no rule is about names or
-    /// groups. The rules of all clients count, so that the answer doesn't tell which of them is about
-    /// the caller's request.
+    /// Returns the refusal with the caller's identity. It names only what the caller may have. A caller
+    /// whose groups are not known may try again, unless no rule is about names or groups. The rules of all
+    /// clients count, so that the answer does not reveal which of them is about the caller's request.
     fn not_permitted(
         &self,
         client: &str,
@@ -234,15 +233,15 @@ impl State {
         caller: &Caller,
         rule: &str,
     ) -> Refusal {
-        let wanted = wanted(is_shown.then_some(client), scope.as_str());
+        let described = described(is_shown.then_some(client), scope.as_str());
         if caller.lacks_groups && self.config.access.need_user_database() {
             let cause = format!(
-                "cannot decide whether {caller} may have {wanted}: the user database of the \
+                "cannot decide whether {caller} may have {described}: the user database of the \
                  broker's host does not answer; try again"
             );
             return Refusal::new(RefusalKind::Busy, cause);
         }
-        let denied = denied(caller, &wanted);
+        let denied = denied(caller, &described);
         let access = self.config.access.get(client);
         let granted = access.into_iter().flat_map(|access| access.0.keys());
         let granted = granted.filter(|set| access.is_some_and(|access| access.grants(set, caller)));
@@ -259,16 +258,16 @@ impl State {
     }
 }
 
-/// What a caller asked for, for messages; without a client the default one.
-fn wanted(client: Option<&str>, scope: &str) -> String {
+/// Describes a request for messages; without a client it is that of the default client.
+fn described(client: Option<&str>, scope: &str) -> String {
     match client {
         Some(client) => format!("client {client:?}, scope set \"{scope}\""),
         None => format!("scope set \"{scope}\" of the default client"),
     }
 }
 
-fn denied(caller: &Caller, wanted: &str) -> String {
-    format!("{caller} may not have {wanted}")
+fn denied(caller: &Caller, described: &str) -> String {
+    format!("{caller} may not have {described}")
 }
 
 /// The scopes that a caller names, as they may be shown: they can be as long as a frame.
@@ -276,7 +275,7 @@ fn scope_shown(scope: &str) -> Cow<'_, str> {
     cut(scope, MAX_SCOPE_BYTES)
 }
 
-/// At most that many bytes of it, and a mark where there were more.
+/// Returns at most that many bytes of it, and a mark if there were more.
 fn cut(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return Cow::Borrowed(text);
@@ -291,8 +290,8 @@ fn read_scope(text: &str) -> Result<ScopeSet, Refusal> {
         .map_err(|error| Refusal::new(RefusalKind::UnknownScope, error.to_string()))
 }
 
-/// `known` are the client's scope sets, all of which the caller may see. One of them is suggested if
-/// it was meant; to add a new one is advised only where Domo or this client has the scopes.
+/// `known` are the client's scope sets, all of which the caller may see. The nearest one is suggested; a
+/// new one only if Domo or this client has the scopes.
 fn unknown_scope(client: &str, scope: &ScopeSet, known: &[ScopeSet]) -> Refusal {
     let sets: Vec<&str> = known.iter().map(ScopeSet::as_str).collect();
     let sets = listed(&sets);

@@ -296,7 +296,7 @@ pub(super) fn configured(changes: &ConfigDiff) {
     }
 }
 
-/// Logs that an access table denies a caller, in which `rule` decided.
+/// Logs that `rule` of an access table denies a caller.
 pub(super) fn not_permitted(limit: &mut LogRateLimit, cause: &str, rule: &str, now: BootTime) {
     match limit.count(now) {
         Ordering::Less => warn!("refused: {cause}; {rule}"),

@@ -148,8 +148,8 @@ mod tests {
         }
     }
 
-    /// A broker with a stored token and the client `acme`, which requests its tokens as `origin`
-    /// says if it is loaded.
+    /// A broker with a stored token and the client `acme`, which, if it is loaded, requests its tokens from
+    /// `origin`.
     fn broker(origin: Origin, loading: Option<Loading>) -> Broker<SystemClock> {
         let config = BrokerConfig {
             origins: BTreeMap::from([("acme".to_owned(), origin)]),

@@ -33,7 +33,7 @@ pub use error::InitError;
 
 #[derive(Clone, Debug)]
 pub struct InitOptions {
-    /// Where the config goes; by default where the daemon would look for it.
+    /// The path of the config; by default where the daemon looks for it.
     pub config: Option<PathBuf>,
     /// The client's name in it.
     pub name: String,
@@ -64,8 +64,8 @@ pub struct Written {
 ///
 /// [`InitError`]; then nothing was written that wasn't there before.
 pub async fn run(options: &InitOptions, env: Env<'_>) -> Result<Written, InitError> {
-    let path = place(options, env).ok_or(InitError::NoPlace)?;
-    // Before anybody types an id or a secret.
+    let path = config_path(options, env).ok_or(InitError::NoConfigPath)?;
+    // Before the user types an id or a secret.
     let placeholder = "id";
     let config = config_text::parse(&config_text::config_text(options, placeholder)?, &path)?;
     let secret_path = free_secret_path(&path, &options.name)?;
@@ -169,7 +169,7 @@ fn offline(hint: Option<String>) -> String {
     format!("to write without a request to Domo add --offline{hint}")
 }
 
-/// Where the secret goes, if neither it nor the config is there.
+/// Returns the path of the secret, if neither it nor the config exists.
 fn free_secret_path(config: &Path, name: &str) -> Result<PathBuf, InitError> {
     let path = config.to_string_lossy();
     if path.contains(char::is_control) {
@@ -188,8 +188,8 @@ fn free_secret_path(config: &Path, name: &str) -> Result<PathBuf, InitError> {
     Ok(secret)
 }
 
-/// Where the daemon would look first for a config of this user.
-fn place(options: &InitOptions, env: Env) -> Option<PathBuf> {
+/// Returns where the daemon looks first for a config of this user.
+fn config_path(options: &InitOptions, env: Env) -> Option<PathBuf> {
     #[cfg(unix)]
     let has_own = !rustix::process::geteuid().is_root();
     #[cfg(windows)]
@@ -225,14 +225,15 @@ fn write(
         .map_err(failed(secret_path))?;
     let mode = service.map_or(0o600, |_| 0o644);
     if let Err(error) = create(path, text, mode, None) {
-        // A secret that no config names would be in the way of the next try.
+        // A secret that no config names would prevent the next run.
         let _ = std::fs::remove_file(secret_path);
         return Err(failed(path)(error));
     }
     Ok(())
 }
 
-/// For us alone, on Windows for whom its parent says; the service's user must find its way into its own.
+/// Makes a directory for this user alone, on Windows with the access list of its parent; the service's user
+/// must be able to enter its own.
 #[cfg_attr(windows, expect(unused_variables, reason = "modes are Unix's"))]
 fn make_directory(directory: &Path, service: Option<u32>) -> io::Result<()> {
     if directory.is_dir() {
@@ -250,12 +251,12 @@ fn make_directory(directory: &Path, service: Option<u32>) -> io::Result<()> {
     Ok(())
 }
 
-/// For us alone from the first instant, then of that mode and group; never in another file's place.
+/// Creates a file that only this user can read at first, then with that mode and group; never replaces a file.
 fn create(path: &Path, text: &str, mode: u32, group: Option<u32>) -> io::Result<()> {
     let mut file = create_closed(path)?;
     let written = fill(&mut file, text, mode, group);
     if written.is_err() {
-        // Half a file would be in the way of the next try.
+        // Half a file would prevent the next run.
         let _ = std::fs::remove_file(path);
     }
     written

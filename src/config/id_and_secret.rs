@@ -41,10 +41,10 @@ pub fn is_placeholder(text: &str) -> bool {
         ("{{", "}}"),
         ("%", "%"),
     ];
-    let stands = |(before, after): &(&str, &str)| {
+    let is_enclosed = |(before, after): &(&str, &str)| {
         text.len() > before.len() + after.len() && text.starts_with(before) && text.ends_with(after)
     };
-    AROUND.iter().any(stands) || text.strip_prefix('$').is_some_and(is_name)
+    AROUND.iter().any(is_enclosed) || text.strip_prefix('$').is_some_and(is_name)
 }
 
 /// Whether that can be the name of a variable, as those of the environment are written.

@@ -1,4 +1,4 @@
-//! Paths that the config names, as messages show them: a secret may stand in a path's place.
+//! Paths that the config names, as messages show them: a user may have written a secret instead of a path.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ impl NamedPath {
         self.naming
     }
 
-    /// Returns whether a secret seems to stand in its place. What looks like one is a path after all if
+    /// Returns whether a secret seems to be written instead of it. What looks like one is a path after all if
     /// its directory is there, which this looks up.
     #[must_use]
     pub fn is_secret(&self) -> bool {

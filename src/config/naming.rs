@@ -49,7 +49,7 @@ impl Setting {
 }
 
 impl Naming {
-    /// Returns what to say in each case: about a config file, about variables, or about options.
+    /// Returns the one of three texts that fits.
     pub fn choose<T>(self, keys: T, variables: T, options: T) -> T {
         match self {
             Self::Keys => keys,

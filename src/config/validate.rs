@@ -27,7 +27,7 @@ pub use scopes::DOMO_SCOPES;
 pub(super) use scopes::scope_set;
 pub(super) use url::{login_without_proxy, proxy_url, refuse_proxy_over_http, token_url};
 
-/// Validates a parsed config; knows its text to report positions.
+/// Validates a parsed config; has its text to report positions.
 pub(super) struct Validator<'a> {
     pub(super) text: &'a str,
     pub(super) path: &'a Path,

@@ -9,7 +9,7 @@ use super::{InitError, InitOptions};
 use crate::config::named_path::NamedPath;
 use crate::config::{Config, Naming, Setting};
 
-/// Writes the config that the options ask for.
+/// Returns the config that the options describe.
 pub(super) fn config_text(options: &InitOptions, client_id: &str) -> Result<String, InitError> {
     let name = &options.name;
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
@@ -55,7 +55,7 @@ pub(super) fn config_text(options: &InitOptions, client_id: &str) -> Result<Stri
     Ok(lines.join("\n") + "\n")
 }
 
-/// Reads the text back, with the rules of every config. A fault of a value is one of its option.
+/// Parses the text by the rules of every config. An error of a value names its option.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Config, InitError> {
     let config = Config::parse_as(text, path, Naming::Options);
     config.map_err(|error| match error.key().and_then(option_of) {
@@ -88,7 +88,7 @@ fn absolute(file: &Path, option: &'static str) -> Result<String, InitError> {
     if option == "--proxy-auth-file" && is_login(file) {
         return Err(wrong(option, LOGIN_ITSELF));
     }
-    // What the config's rules find wrong must stay as it is.
+    // What the rules of the config reject must stay as it is.
     let is_whole = file.as_os_str().is_empty() || file.to_string_lossy().starts_with('~');
     let absolute = if is_whole {
         Ok(file.to_owned())
@@ -103,7 +103,7 @@ fn absolute(file: &Path, option: &'static str) -> Result<String, InitError> {
 const LOGIN_ITSELF: &str = "there is no such file; must be the path of a file, not the login itself; \
                             write the login to a file of mode 0600 and name the file";
 
-/// Whether a login may stand in the place of its file, which no message must show then. It has a
+/// Whether the login itself may be given instead of its file, which no message must show then. It has a
 /// colon, and the user's name may have slashes.
 fn is_login(file: &Path) -> bool {
     let mut parts = file.components();

@@ -14,7 +14,7 @@ pub enum InitError {
     #[error(
         "no place for a config: neither an absolute $XDG_CONFIG_HOME nor $HOME is set; name one with --config"
     )]
-    NoPlace,
+    NoConfigPath,
     #[error(
         "{0} is there already, and nothing is overwritten; edit it, or name another with --config"
     )]
@@ -76,7 +76,7 @@ impl InitError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Unreachable { .. } => 75,
-            Self::NoPlace
+            Self::NoConfigPath
             | Self::ConfigExists(_)
             | Self::SecretExists(_)
             | Self::Wrong { .. }

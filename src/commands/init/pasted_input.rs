@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use crate::config::{fault_of_id, usable_secret};
 use crate::credentials::{InvisibleChar, PasteMistake};
 
-/// What a terminal puts around text that is pasted, if a program has asked it to.
+/// What a terminal puts around pasted text, if a program has enabled that.
 const PASTE: [&str; 2] = ["\u{1b}[200~", "\u{1b}[201~"];
 
 /// A byte order mark, which Windows puts before text.

@@ -10,7 +10,7 @@ use super::*;
 /// An environment of these variables.
 fn variables<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<OsString> + Sync + 'a {
     |name| {
-        let pair = pairs.iter().find(|(there, _)| *there == name);
+        let pair = pairs.iter().find(|(existing, _)| *existing == name);
         pair.map(|(_, value)| OsString::from(*value))
     }
 }
@@ -191,8 +191,8 @@ fn environment_secret_is_in_exactly_one_of_variable_and_file() {
 }
 
 /// Where the config is found, if these files are there.
-fn found(flag: Option<&str>, pairs: &[(&str, &str)], there: &[&str]) -> Option<PathBuf> {
-    let exists = |path: &Path| there.iter().any(|file| Path::new(file) == path);
+fn found(flag: Option<&str>, pairs: &[(&str, &str)], existing: &[&str]) -> Option<PathBuf> {
+    let exists = |path: &Path| existing.iter().any(|file| Path::new(file) == path);
     find(flag.map(PathBuf::from), &variables(pairs), &exists)
 }
 

@@ -177,7 +177,7 @@ fn failing_command_is_run_again_after_30_seconds_to_5_minutes() {
     let (changes, _) = clients.finish("acme", Ok(loaded(&Arc::new(1))), now);
     assert!(is_loaded(&changes, true), "{changes:?}");
     assert_eq!(clients.next_retry(), None);
-    // A reload runs it at once, and its first failure counts as one.
+    // A reload runs it immediately, and its first failure counts as one.
     apply(&mut clients, [("acme", None)]);
     clients.finish("acme", Err(command_failed("exit status: 1")), now);
     let due = now + Duration::from_secs(30);
