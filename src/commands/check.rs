@@ -24,9 +24,8 @@ use crate::load::{
 #[cfg(unix)]
 use crate::platform::users;
 use crate::server::Callers;
-use crate::source::{Source, SourceError};
+use crate::source::SourceError;
 use domo_token_core::masking::{ShownName, looks_like_secret};
-use domo_token_core::scheduler::ProxyLoginId;
 
 /// Group id of the service's user, if we are root and that is a config of the service's.
 #[must_use]
@@ -134,7 +133,8 @@ impl Report {
     }
 }
 
-/// Checks everything, whatever is wrong; `as_service` is whether [`become_service_user`] has made this process one of the service's user.
+/// Checks everything, whatever is wrong. With `as_service` this process runs as the service's user
+/// ([`become_service_user`]).
 pub async fn run(options: &Options, env: Env<'static>, depth: Depth, as_service: bool) -> Report {
     let mut report = Report::default();
     let sudo = sudo_command(options, env, depth);
@@ -272,15 +272,16 @@ fn check_system(config: &Config, unknown: Vec<String>, sudo: Option<&str>, repor
 /// A client whose files are as they must be.
 struct Checked<'a> {
     name: &'a str,
-    shown_id: String,
     client: &'a ClientConfig,
-    proxy_login: Option<ProxyLoginId>,
-    source: Arc<Source>,
+    loaded: LoadedClient,
 }
 
 impl Checked<'_> {
     fn good(&self, what: &str) -> String {
-        format!("client \"{}\" ({}): {what}", self.name, self.shown_id)
+        format!(
+            "client \"{}\" ({}): {what}",
+            self.name, self.loaded.shown_id
+        )
     }
 }
 
@@ -313,10 +314,8 @@ async fn check_clients<'a>(
                     .extend(warnings::of_client(name, client, &loaded));
                 checked.push(Checked {
                     name,
-                    shown_id: loaded.shown_id,
                     client,
-                    proxy_login: loaded.proxy_login,
-                    source: loaded.source,
+                    loaded,
                 });
             }
             Err(error) => {

@@ -72,7 +72,7 @@ pub(super) async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Repor
         let mut good = Vec::new();
         let way = Way {
             endpoint: &client.client.endpoint,
-            login: client.proxy_login,
+            login: client.loaded.proxy_login,
         };
         for scope in &client.client.tokens {
             let set = format!("client \"{}\", scope set \"{scope}\"", client.name);
@@ -82,7 +82,7 @@ pub(super) async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Repor
                 report.denied |= shut.is_login;
                 continue;
             }
-            match request(&*client.source, scope).await {
+            match request(&*client.loaded.source, scope).await {
                 Ok(fetched) => {
                     let seconds = fetched.lifetime.as_secs();
                     good.push(format!("{set}: a token that lives {seconds} s"));
@@ -107,7 +107,7 @@ fn with_advice(mut error: FetchError, client: &Checked) -> FetchError {
         scope_only: false,
         message,
     } = &mut error
-        && client.source.credential_warnings().is_empty()
+        && client.loaded.source.credential_warnings().is_empty()
     {
         message.push_str(
             "; check the client id and the secret at Domo (Admin > Authentication > API clients)",
