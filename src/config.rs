@@ -111,9 +111,9 @@ impl StartSettings {
     #[must_use]
     pub fn changed_keys(&self, new: &Self) -> Vec<&'static str> {
         let mut keys = self.broker.restart_keys(&new.broker);
-        keys.extend(self.limits.restart_keys(&new.limits));
-        keys.extend(self.metrics.restart_keys(&new.metrics));
-        keys.extend(self.audit.restart_keys(&new.audit));
+        keys.extend((self.limits != new.limits).then_some("limits"));
+        keys.extend((self.metrics != new.metrics).then_some("metrics.listen"));
+        keys.extend((self.audit != new.audit).then_some("audit.file"));
         keys
     }
 }
