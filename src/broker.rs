@@ -150,9 +150,7 @@ impl<C: Clock> Broker<C> {
                 answer,
             } => self.wait(set, waiter, answer, caller).await,
         };
-        if let Some(subject) = subject {
-            self.record_audit(caller, &subject, reply.as_ref());
-        }
+        self.record_audit(caller, subject, reply.as_ref());
         reply
     }
 
@@ -251,9 +249,7 @@ impl<C: Clock> Broker<C> {
             Err(Denial { refusal, .. }) => refusal,
         };
         drop(state);
-        if let Some(subject) = subject {
-            self.record_audit(caller, &subject, Err(&refusal));
-        }
+        self.record_audit(caller, subject, Err(&refusal));
         Err(refusal)
     }
 

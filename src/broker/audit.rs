@@ -22,18 +22,17 @@ impl<C: Clock> Broker<C> {
     pub(super) fn record_audit(
         &self,
         caller: &Caller,
-        subject: &Asked,
+        subject: Option<Asked>,
         reply: Result<&Token, &Refusal>,
     ) {
-        let Some(audit) = self.0.audit.get() else {
+        let (Some(audit), Some(Asked { client, scope })) = (self.0.audit.get(), subject) else {
             return;
         };
         let (outcome, generation) = match reply {
             Ok(token) => ("served", Some(token.validity().generation)),
             Err(refusal) => (counters::label(refusal.kind), None),
         };
-        let Asked { client, scope } = subject;
-        audit.record(caller, client.as_deref(), scope, outcome, generation);
+        audit.record(caller, client.as_deref(), &scope, outcome, generation);
     }
 
     /// Returns the client and the scopes that were decided on, if there is an audit.

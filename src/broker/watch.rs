@@ -60,9 +60,7 @@ impl<C: Clock> Watch<C> {
         let subject = self.broker.audit_subject(&state, &admitted);
         drop(state);
         let reply = admitted.map(|_| token).map_err(|denial| denial.refusal);
-        if let Some(subject) = subject {
-            self.broker.record_audit(caller, &subject, reply.as_ref());
-        }
+        self.broker.record_audit(caller, subject, reply.as_ref());
         reply
     }
 
