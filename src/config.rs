@@ -42,8 +42,8 @@ pub use find_file::{
     explicit_config_path, find, host_config_path, locate, path_in, user_config_path, xdg_path_in,
 };
 pub use id_and_secret::{
-    IN_QUOTES, fault_of_id, is_placeholder, is_quote, is_uuid, is_valid_client_id,
-    stands_in_quotes, usable_secret, without_mark,
+    IN_QUOTES, fault_of_id, is_placeholder, is_quote, is_quoted, is_uuid, is_valid_client_id,
+    is_valid_secret, without_mark,
 };
 pub use invisible_char::InvisibleChar;
 pub use limits::{Deadlines, Limits};

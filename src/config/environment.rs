@@ -12,7 +12,7 @@ use super::validate::{
 use super::{
     AuditSettings, BrokerSettings, ClientConfig, Config, ConfigError, CredentialsSource,
     ENV_CLIENT, ENV_SECRET, Endpoint, Env, IN_QUOTES, IdSource, Limits, LogSettings,
-    MetricsSettings, Naming, SecretSource, Setting, TOKEN_URL, fault_of_id, stands_in_quotes,
+    MetricsSettings, Naming, SecretSource, Setting, TOKEN_URL, fault_of_id, is_quoted,
     without_mark,
 };
 use crate::config::named_path::NamedPath;
@@ -167,7 +167,7 @@ fn env_text(env: Env, name: &str) -> Result<Option<String>, ConfigError> {
     // It may be a secret, of which no copy is made.
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     // A secret may be any text.
-    if name != ENV_SECRET && stands_in_quotes(&text) {
+    if name != ENV_SECRET && is_quoted(&text) {
         return Err(env_error(name, IN_QUOTES));
     }
     Ok((!text.is_empty()).then_some(text))

@@ -10,7 +10,7 @@ use super::{Validator, fault_of_path};
 use crate::config::client::RawClient;
 use crate::config::{
     ClientConfig, ConfigError, CredentialsSource, ENV_SECRET, IdSource, SecretCommand,
-    SecretSource, Setting, fault_of_id, usable_secret, without_mark,
+    SecretSource, Setting, fault_of_id, is_valid_secret, without_mark,
 };
 
 /// The keys of which a client has one.
@@ -175,7 +175,7 @@ fn written<T>(
 fn fault_of(source: &SecretSource) -> Option<&'static str> {
     let (is_right, fault) = match source {
         SecretSource::Inline(secret) => (
-            usable_secret(without_mark(secret.expose_secret())),
+            is_valid_secret(without_mark(secret.expose_secret())),
             "must not be empty, nor have a line break or control character in it",
         ),
         SecretSource::File(path) => return fault_of_path(path.path()),

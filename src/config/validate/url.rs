@@ -2,7 +2,7 @@
 
 use url::{Host, Url};
 
-use crate::config::{IN_QUOTES, Naming, Setting, TOKEN_URL, stands_in_quotes, without_mark};
+use crate::config::{IN_QUOTES, Naming, Setting, TOKEN_URL, is_quoted, without_mark};
 
 /// What a URL of a proxy looks like.
 const PROXY_LIKE: &str = "like http://proxy.example:3128";
@@ -13,7 +13,7 @@ const NO_PROXY: [&str; 7] = ["", "direct", "none", "no", "off", "false", "null"]
 /// Parses a URL with a valid host and without a login.
 fn parse(text: &str, login: &str, like: &str) -> Result<Url, String> {
     let text = without_mark(text);
-    if stands_in_quotes(text) {
+    if is_quoted(text) {
         return Err(IN_QUOTES.to_owned());
     }
     let in_brackets = text
