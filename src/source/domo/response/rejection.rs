@@ -72,41 +72,32 @@ fn cause(status: StatusCode, error: &ErrorBody, wait: Option<Duration>) -> Cause
 fn hint(status: StatusCode, body: &[u8], sender: &Responder<'_>) -> Option<String> {
     let naming = sender.naming();
     let check = sender.check_url();
+    let other_method = "set token_method to the other of \"post\" and \"get\"";
     let hint = match status.as_u16() {
         400 | 497 if is_about_plain_http(body) => {
             let key = naming.name(Setting::TOKEN_URL);
-            return Some(format!("the port speaks TLS; write https:// in {key}"));
+            &format!("the port speaks TLS; write https:// in {key}")
         }
         200..=299 => {
             "a token comes with status 200 alone; has a proxy on the way changed the answer?"
         }
         304 => "the request allows no such answer; a cache on the way must not answer it",
         300..=399 => {
-            return Some(format!(
-                "redirects are not followed, they would carry the secret along; {check}"
-            ));
+            &format!("redirects are not followed, they would carry the secret along; {check}")
         }
-        404 => return Some(check),
-        405 => {
-            let other = "set token_method to the other of \"post\" and \"get\"";
-            let get = "GET takes a config file with token_method = \"get\"";
-            naming.choose(other, get, other)
-        }
+        404 => &check,
+        405 => naming.choose(
+            other_method,
+            "GET takes a config file with token_method = \"get\"",
+            other_method,
+        ),
         407 => naming.choose(
             "a proxy on the way requires a login; only one that is set as proxy gets it, from proxy_auth_file",
             "a proxy on the way requires a login; only one that is set as DOMO_PROXY gets it, from DOMO_PROXY_AUTH_FILE",
             "a proxy on the way requires a login; only one that --proxy names gets it, from --proxy-auth-file",
         ),
-        421 => {
-            return Some(format!(
-                "the server is not responsible for this host; {check}"
-            ));
-        }
-        426 => {
-            return Some(format!(
-                "the server requires a protocol other than HTTP/1.1; {check}"
-            ));
-        }
+        421 => &format!("the server is not responsible for this host; {check}"),
+        426 => &format!("the server requires a protocol other than HTTP/1.1; {check}"),
         511 => "the network requires a login in a browser (captive portal)",
         _ => return None,
     };
