@@ -38,6 +38,7 @@ use domo_token_core::scheduler::{STOPPING, Scheduler, SetId};
 pub use broker_config::{AccessTables, BrokerConfig, DaemonInfo, Origins};
 use counters::Counters;
 pub use engine::{Clients, Engine, EngineHandle};
+use find_scope_set::Denial;
 use log_rate_limit::LogRateLimit;
 pub use metrics::METRICS_TYPE;
 pub use restore_tokens::StoredToken;
@@ -85,7 +86,7 @@ struct State {
 }
 
 /// The most scope sets in a page of status: a page is held while its caller reads it, and thousands of callers
-/// may read slowly at once.
+/// may read slowly at the same time.
 const PAGE: usize = 16;
 
 /// Where a page of status begins; by default at the beginning.
@@ -128,7 +129,7 @@ impl<C: Clock> Broker<C> {
         self.0.has_rules.load(Ordering::Relaxed) || self.0.audit.get().is_some()
     }
 
-    /// Whether any rule asks for a unit.
+    /// Whether any rule names a unit.
     #[must_use]
     pub fn has_units(&self) -> bool {
         self.0.has_units.load(Ordering::Relaxed)
@@ -138,7 +139,7 @@ impl<C: Clock> Broker<C> {
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] says why there is no token.
+    /// A [`Refusal`] with the reason why there is no token.
     pub async fn token(&self, request: &TokenRequest, caller: &Caller) -> Reply {
         let (subject, progress) = self.begin(request, caller);
         let reply = match progress {
@@ -149,13 +150,11 @@ impl<C: Clock> Broker<C> {
                 answer,
             } => self.wait(set, waiter, answer, caller).await,
         };
-        if let Some(subject) = subject {
-            self.record_audit(caller, &subject, reply.as_ref());
-        }
+        self.record_audit(caller, subject, reply.as_ref());
         reply
     }
 
-    /// Decides on a request, and returns for the audit what was decided on.
+    /// Decides on a request. Returns also its subject, for the audit.
     fn begin(&self, request: &TokenRequest, caller: &Caller) -> (Option<Asked>, Progress) {
         let now = self.0.clock.now();
         let time_left = Duration::from_millis(request.time_left_ms.min(MAX_TIME_LEFT_MS));
@@ -166,10 +165,10 @@ impl<C: Clock> Broker<C> {
         };
         let mut state = self.state();
         let admitted = state.admit(&request.asked, caller, now);
-        let subject = self.audit_subject(&state, &request.asked, &admitted);
+        let subject = self.audit_subject(&state, &admitted);
         let set = match admitted {
             Ok(set) => set,
-            Err(refusal) => {
+            Err(Denial { refusal, .. }) => {
                 state.counters.count_unmatched(&refusal);
                 return (subject, Progress::Answered(Err(refusal)));
             }
@@ -234,31 +233,24 @@ impl<C: Clock> Broker<C> {
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] says why there is nothing to watch.
+    /// A [`Refusal`] with the reason why there is nothing to watch.
     pub fn watch(&self, asked: &Asked, caller: &Caller) -> Result<Watch<C>, Refusal> {
         let now = self.0.clock.now();
         let mut state = self.state();
         let admitted = state.admit(asked, caller, now);
-        let subject = self.audit_subject(&state, asked, &admitted);
-        let admitted = admitted.and_then(|set| {
-            if state.stopping {
-                return Err(stopping());
+        let subject = self.audit_subject(&state, &admitted);
+        let refusal = match admitted {
+            Ok(set) if !state.stopping => {
+                let changed = state.watched.entry(set);
+                let changed = changed.or_insert_with(|| signal::Sender::new(()));
+                return Ok(Watch::new(self.clone(), set, changed.subscribe()));
             }
-            Ok(set)
-        });
-        let set = match admitted {
-            Ok(set) => set,
-            Err(refusal) => {
-                drop(state);
-                if let Some(subject) = subject {
-                    self.record_audit(caller, &subject, Err(&refusal));
-                }
-                return Err(refusal);
-            }
+            Ok(_) => stopping(),
+            Err(Denial { refusal, .. }) => refusal,
         };
-        let changed = state.watched.entry(set);
-        let changed = changed.or_insert_with(|| signal::Sender::new(()));
-        Ok(Watch::new(self.clone(), set, changed.subscribe()))
+        drop(state);
+        self.record_audit(caller, subject, Err(&refusal));
+        Err(refusal)
     }
 
     /// Refuses every request from now on and ends every wait and every watch, even if the engine has

@@ -13,13 +13,13 @@ mod id_and_secret;
 mod invisible_char;
 mod limits;
 pub mod named_path;
+mod naming;
 mod parse;
 mod log_metrics_audit;
 #[cfg(all(test, unix))]
 mod tests;
 mod unused_variables;
 mod validate;
-mod variable_names;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -35,26 +35,25 @@ use domo_token_core::masking::masked;
 
 pub use broker::{BrokerSettings, DEFAULT_SOCKET_MODE};
 pub use client::{ClientConfig, Endpoint, TokenMethod};
+pub use environment::VARIABLES;
 pub use error::ConfigError;
 pub use find_file::{
     explicit_config_path, find, host_config_path, locate, path_in, user_config_path, xdg_path_in,
 };
 pub use id_and_secret::{
-    IN_QUOTES, fault_of_id, is_placeholder, is_quote, is_uuid, is_valid_client_id,
-    stands_in_quotes, usable_secret, without_mark,
+    IN_QUOTES, fault_of_id, is_placeholder, is_quote, is_quoted, is_uuid, is_valid_client_id,
+    is_valid_secret, without_mark,
 };
 pub use invisible_char::InvisibleChar;
 pub use limits::{Deadlines, Limits};
 pub use log_metrics_audit::{AuditSettings, LogSettings, MetricsSettings};
+pub use naming::{Naming, Setting};
 use parse::RawConfig;
 pub use pasted_assignment::assignment;
 pub(crate) use unused_variables::{PROXY_VARIABLES, needs_no_proxy};
 pub(crate) use validate::listed;
 pub use validate::{DOMO_SCOPES, NOT_THE_LOGIN, fault_of_path};
 use validate::{Validator, line_and_column};
-pub use variable_names::in_variables;
-#[cfg(test)]
-pub(crate) use variable_names::sources;
 
 /// Domo's token endpoint, one host for all instances
 /// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>).
@@ -63,20 +62,8 @@ pub const TOKEN_URL: &str = "https://api.domo.com/oauth/token";
 /// The name of the client that the environment alone configures.
 pub const ENV_CLIENT: &str = "default";
 
-/// The scope set fetched when the environment alone configures and names none.
-pub const ENV_SCOPE: &str = "data";
-
 /// The variable with the secret of the client that the environment alone configures.
 pub const ENV_SECRET: &str = "DOMO_CLIENT_SECRET";
-
-/// The variable with the proxy of that client, whose URL may hold a login.
-pub const ENV_PROXY: &str = "DOMO_PROXY";
-
-/// The variable with the file of the login for that proxy.
-pub const ENV_PROXY_LOGIN: &str = "DOMO_PROXY_AUTH_FILE";
-
-/// The variable that lets secret files of that client be readable by all.
-pub const ENV_ALLOW_WORLD_READABLE: &str = "DOMO_ALLOW_WORLD_READABLE_SECRET";
 
 /// What is wrong with an audit file that the daemon has another use for.
 pub const AUDIT_IN_USE: &str = "must not be the config, a file that it names, the socket or the \
@@ -124,9 +111,9 @@ impl StartSettings {
     #[must_use]
     pub fn changed_keys(&self, new: &Self) -> Vec<&'static str> {
         let mut keys = self.broker.restart_keys(&new.broker);
-        keys.extend(self.limits.restart_keys(&new.limits));
-        keys.extend(self.metrics.restart_keys(&new.metrics));
-        keys.extend(self.audit.restart_keys(&new.audit));
+        keys.extend((self.limits != new.limits).then_some("limits"));
+        keys.extend((self.metrics != new.metrics).then_some("metrics.listen"));
+        keys.extend((self.audit != new.audit).then_some("audit.file"));
         keys
     }
 }
@@ -195,13 +182,22 @@ impl Config {
     ///
     /// [`ConfigError`] names the first thing that is wrong, its place and what is allowed.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        Self::parse_as(text, path, Naming::Keys)
+    }
+
+    /// The same, with errors and clients that name settings in that way.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn parse_as(text: &str, path: &Path, naming: Naming) -> Result<Self, ConfigError> {
         let raw = RawConfig::parse(text).map_err(|error| ConfigError {
             path: Some(path.to_owned()),
             position: error.span.map(|span| line_and_column(text, span.start)),
             key: error.key,
             problem: error.problem,
         })?;
-        let validator = Validator { text, path };
+        let validator = Validator { text, path, naming };
         validator.config(raw)
     }
 

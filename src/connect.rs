@@ -42,6 +42,7 @@ pub use handshake::Diagnosis;
 pub(crate) use redact::MAX_TEXT;
 pub(crate) use redact::{Secrets, one_line};
 
+use crate::config::{Naming, Setting};
 use crate::credentials::ProxyLogin;
 use crate::platform::clock::timer_now;
 use crate::platform::descriptors::{self, RAISE_LIMIT};
@@ -81,6 +82,8 @@ pub struct Connector {
     resolver: Arc<Resolver>,
     trust: Arc<Trust>,
     proxy: Option<Proxy>,
+    /// How messages name the settings.
+    naming: Naming,
     /// For TCP, a proxy's tunnel and TLS together.
     timeout: Duration,
 }
@@ -114,11 +117,13 @@ impl Connector {
         shared: &Shared,
         ca: Option<(&[u8], &str)>,
         proxy: Option<Proxy>,
+        naming: Naming,
     ) -> Result<Self, String> {
         Ok(Self {
             resolver: Arc::clone(&shared.resolver),
             trust: shared.trust.with_ca(ca)?,
             proxy,
+            naming,
             timeout: CONNECT_TIMEOUT,
         })
     }
@@ -146,7 +151,7 @@ impl Connector {
             || ConnectError::unreachable(format!("{server_name} has no host; check the URL"));
         let target = Server::of(url).ok_or_else(no_host)?;
         let proxy = match &self.proxy {
-            Some(proxy) => Some((proxy_server(proxy, &target)?, proxy)),
+            Some(proxy) => Some((self.proxy_server(proxy, &target)?, proxy)),
             None => None,
         };
         let first = proxy.as_ref().map_or(&target, |(server, _)| server);
@@ -163,16 +168,23 @@ impl Connector {
         let diagnosis = Diagnosis {
             server_name,
             client_certificate,
+            naming: self.naming,
         };
         let limit = deadline.min(timer_now() + self.timeout);
         let mut stream = tcp(addresses, first, limit).await?;
         let mut tunnel = None;
         if let Some((server, proxy)) = &proxy {
             if let Some(tls) = tls.as_ref().filter(|_| server.is_tls) {
-                let to_proxy = Handshake::with_proxy(server, limit);
+                let to_proxy = Handshake::with_proxy(server, self.naming, limit);
                 stream = to_proxy.run(stream, tls).await?;
             }
-            let opening = proxy::open_tunnel(&mut *stream, server, proxy.login.as_ref(), &target);
+            let opening = proxy::open_tunnel(
+                &mut *stream,
+                server,
+                proxy.login.as_ref(),
+                &target,
+                self.naming,
+            );
             let opened = timeout_at(limit, opening).await;
             let late = |_| {
                 let shown = &server.shown;
@@ -186,6 +198,22 @@ impl Connector {
             stream = handshake.run(stream, tls).await?;
         }
         Ok(Connection { stream, diagnosis })
+    }
+
+    /// Returns the proxy as a server, if requests to `target` may go through one.
+    fn proxy_server(&self, proxy: &Proxy, target: &Server) -> Result<Server, ConnectError> {
+        let name = self.naming.name(Setting::PROXY);
+        let mut server = Server::of(&proxy.url).ok_or_else(|| {
+            ConnectError::proxy(format!("the URL of the proxy has no host; check {name}"))
+        })?;
+        server.shown = format!("the proxy {}", server.address);
+        if !target.is_tls {
+            return Err(ConnectError::proxy(format!(
+                "http to {} is not sent through a proxy, because the secret would leave this machine in clear; remove {name}, or use https",
+                target.shown
+            )));
+        }
+        Ok(server)
     }
 
     async fn tls(
@@ -235,20 +263,6 @@ impl Connector {
         }
         Ok(found)
     }
-}
-
-/// Returns the proxy as a server, if requests to `target` may go through one.
-fn proxy_server(proxy: &Proxy, target: &Server) -> Result<Server, ConnectError> {
-    let mut server = Server::of(&proxy.url)
-        .ok_or_else(|| ConnectError::proxy("the URL of the proxy has no host; check proxy"))?;
-    server.shown = format!("the proxy {}", server.address);
-    if !target.is_tls {
-        return Err(ConnectError::proxy(format!(
-            "http to {} is not sent through a proxy, because the secret would leave this machine in clear; remove proxy, or use https",
-            target.shown
-        )));
-    }
-    Ok(server)
 }
 
 fn hint_of(error: &io::Error) -> &'static str {

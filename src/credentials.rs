@@ -28,8 +28,8 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::config::{
-    ClientConfig, Config, CredentialsSource, Env, IdSource, SecretSource, fault_of_id,
-    in_variables, without_mark,
+    ClientConfig, Config, CredentialsSource, Env, IdSource, Naming, SecretSource, Setting,
+    fault_of_id, without_mark,
 };
 
 use crate::config::named_path::NamedPath;
@@ -158,10 +158,6 @@ impl CredentialsError {
 ///
 /// [`CredentialsError`] if one of both cannot be used.
 pub fn load(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsError> {
-    load_pair(client, env).map_err(|error| for_reader(error, client))
-}
-
-fn load_pair(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsError> {
     let readers = readers(client);
     let (id, secret) = match &client.credentials {
         CredentialsSource::Pair { id, secret } => (id, secret),
@@ -219,16 +215,14 @@ pub fn check_config(file: &File, path: &Path, config: &Config) -> Result<(), Cre
     Ok(())
 }
 
-/// The name of a file of certificates in errors.
-const CA_FILE: &str = "ca_file";
-
 /// Reads a file of certificates to trust, which no other user may write.
 ///
 /// # Errors
 ///
 /// [`CredentialsError`], with the command that fixes it.
 pub fn read_certificates(path: &NamedPath) -> Result<Vec<u8>, CredentialsError> {
-    let content = file::read(path, CA_FILE, Readers::All, MAX_CERTIFICATES)?;
+    let what = path.naming().name(Setting::CA_FILE);
+    let content = file::read(path, what, Readers::All, MAX_CERTIFICATES)?;
     Ok(content.to_vec())
 }
 
@@ -237,56 +231,6 @@ fn readers(client: &ClientConfig) -> Readers {
         Readers::AllAsConfigured
     } else {
         Readers::Owner
-    }
-}
-
-/// Returns an error with what its reader can do: where the environment alone configures, there are
-/// variables in place of keys.
-pub(crate) fn for_reader(error: CredentialsError, client: &ClientConfig) -> CredentialsError {
-    if !client.by_environment {
-        return error;
-    }
-    let named = |what| {
-        if what == CA_FILE {
-            "DOMO_CA_FILE"
-        } else {
-            what
-        }
-    };
-    match error {
-        CredentialsError::Read {
-            what,
-            path,
-            source,
-            advice,
-        } => CredentialsError::Read {
-            what: named(what),
-            path: in_variables(&path),
-            source: match source.raw_os_error() {
-                Some(_) => source,
-                None => io::Error::new(source.kind(), in_variables(&source.to_string())),
-            },
-            advice: in_variables(&advice),
-        },
-        CredentialsError::Unsafe {
-            what,
-            path,
-            problem,
-        } => CredentialsError::Unsafe {
-            what: named(what),
-            path: in_variables(&path),
-            problem: in_variables(&problem),
-        },
-        CredentialsError::Unusable {
-            what,
-            from,
-            problem,
-        } => CredentialsError::Unusable {
-            what,
-            from: in_variables(&from),
-            problem,
-        },
-        CredentialsError::Command { .. } => error,
     }
 }
 
@@ -333,7 +277,7 @@ fn from_systemd(name: &str, env: Env) -> Result<SecretString, CredentialsError> 
     let read = file::read_unchecked(&path, MAX_SECRET);
     let (_, bytes) = read.map_err(|source| CredentialsError::Read {
         what: SECRET,
-        advice: on_unreadable(&path, &shown, &source),
+        advice: on_unreadable(&path, &shown, &source, Naming::Keys),
         path: shown.clone(),
         source,
     })?;

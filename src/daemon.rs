@@ -3,7 +3,6 @@
 mod error;
 mod services;
 mod clients;
-mod restart_settings;
 pub(crate) mod runtime_directory;
 mod socket_path;
 mod reload;
@@ -35,7 +34,6 @@ use crate::source::Source;
 use clients::{Clients, LoadChange, Rerun};
 pub use error::{DaemonError, EX_CONFIG};
 use reload::{ReloadTask, broker_config, log_load_change};
-use restart_settings::RestartSettings;
 use services::Services;
 pub use socket_path::check_socket;
 
@@ -108,7 +106,7 @@ pub async fn run(
         clock: clock.clone(),
         started,
         engine: handle,
-        restart_settings: RestartSettings::of(&config),
+        start_settings: config.start_settings(),
         config,
         config_loaded: started,
         clients,

@@ -22,7 +22,7 @@ use crate::platform::systemd::{self, Slot};
 use crate::platform::threads;
 use crate::source::Origin;
 use domo_token_core::schedule::TokenSnapshot;
-use domo_token_core::token::{Life, MAX_LIFETIME, Token};
+use domo_token_core::token::{MAX_LIFETIME, Token, Validity};
 
 /// The version of the snapshot's format; snapshots of another one are dropped.
 const FORMAT: u8 = 1;
@@ -92,33 +92,35 @@ impl StoredTokens {
 impl Record {
     fn of(stored: StoredToken) -> Self {
         let token = stored.snapshot.token;
-        let life = token.life();
+        let validity = token.validity();
         Self {
             client: stored.client,
             origin: stored.origin,
             scope: stored.scope.as_str().to_owned(),
             granted: token.granted().as_str().to_owned(),
             text: TokenText::from(token.text().clone()),
-            generation: life.generation,
-            obtained: life.obtained,
-            lifetime_ms: u64::try_from(life.lifetime.as_millis()).unwrap_or(u64::MAX),
-            expires: life.expires,
+            generation: validity.generation,
+            obtained: validity.obtained,
+            lifetime_ms: u64::try_from(validity.lifetime.as_millis()).unwrap_or(u64::MAX),
+            expires: validity.expires,
             renew_at: stored.snapshot.renew_at,
         }
     }
 
     fn into_stored(self, now: BootTime) -> Option<StoredToken> {
-        let life = Life {
+        let validity = Validity {
             generation: self.generation,
             obtained: self.obtained,
             lifetime: Duration::from_millis(self.lifetime_ms).min(MAX_LIFETIME),
             expires: self.expires,
         };
-        let is_valid = now < life.expires && life.obtained <= now && life.left(now) <= MAX_LIFETIME;
+        let is_valid = now < validity.expires
+            && validity.obtained <= now
+            && validity.left(now) <= MAX_LIFETIME;
         let scope = ScopeSet::parse(&self.scope).ok()?;
         let granted = ScopeSet::parse(&self.granted).ok()?;
         let text: SecretString = self.text.into_secret();
-        let token = is_valid.then(|| Token::new(&self.client, &granted, &text, life));
+        let token = is_valid.then(|| Token::new(&self.client, &granted, &text, validity));
         Some(StoredToken {
             snapshot: TokenSnapshot {
                 token: token?.ok()?,

@@ -7,13 +7,15 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use domo_token_stdout::help_columns;
 
+use crate::config::VARIABLES;
+
 /// Keeps Domo access tokens fresh and hands them to local processes.
 ///
 /// Holds the credentials of Domo API clients, asks for a token for each configured scope set before
 /// anyone needs it, renews it before it dies, and serves it on a Unix socket. Ask it with
 /// domo-token. Runs in the foreground and logs to standard error.
 #[derive(Debug, Parser)]
-#[command(name = "domo-tokend", version, after_help = AFTER_HELP)]
+#[command(name = "domo-tokend", version, after_help = [AFTER_HELP, VARIABLES, REST_OF_HELP].concat())]
 pub struct Flags {
     /// Config file; by default the first there is of those named below
     #[arg(long, value_name = "FILE", global = true)]
@@ -262,11 +264,9 @@ Socket: --socket, $DOMO_TOKEN_SOCKET, [broker] socket, or broker.sock in $RUNTIM
 On Windows: %ProgramData%\\domo-token\\config.toml, and the pipe \\\\.\\pipe\\domo-token.
 
 Without a config file the environment configures one client named \"default\":
-  DOMO_CLIENT_ID, DOMO_CLIENT_SECRET or DOMO_CLIENT_SECRET_FILE,
-  DOMO_SCOPE (sets separated by ';', default \"data\"),
-  DOMO_TOKEN_URL, DOMO_CA_FILE, DOMO_PROXY, DOMO_PROXY_AUTH_FILE,
-  DOMO_ALLOW_WORLD_READABLE_SECRET=1 (secret files may be readable by all)
+";
 
+const REST_OF_HELP: &str = "
 A config file, which domo-tokend init writes:
   [clients.acme]
   client_id = \"441e307a-…\"

@@ -263,7 +263,7 @@ mod tests {
     use crate::platform::clock::SystemClock;
     use domo_token_core::fetch_result::{FetchError, Fetched};
 
-    /// Of no client, so nobody asks it.
+    /// The source of no client.
     struct NoSource;
 
     impl TokenSource for NoSource {

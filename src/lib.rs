@@ -1,8 +1,8 @@
 //! The daemon's parts, leaves first: each imports only from those above it.
 //!
 //! - [`platform`]: what the operating system provides: clock, signals, users, systemd, files, logs.
-//! - [`flags`]: the daemon's command line.
 //! - [`config`]: TOML text → what was written → what is valid; every default and bound.
+//! - [`flags`]: the daemon's command line.
 //! - [`credentials`]: finds client id and secret.
 //! - [`connect`]: connections to servers: name lookup, TCP, proxy, TLS.
 //! - [`source`]: where tokens come from: Domo's token endpoint over HTTP.
@@ -28,8 +28,8 @@
 )]
 
 pub mod platform;
-pub mod flags;
 pub mod config;
+pub mod flags;
 pub mod credentials;
 pub mod connect;
 pub mod source;

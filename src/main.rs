@@ -118,7 +118,7 @@ fn start() -> ExitCode {
 }
 
 fn check(options: &Options, env: Env<'static>, depth: Depth) -> ExitCode {
-    let service_user = match check::judge_as_service(options, env) {
+    let service_user = match check::become_service_user(options, env) {
         Ok(user) => user,
         Err(error) => return fail(&error, daemon::EX_CONFIG),
     };
@@ -186,7 +186,7 @@ fn init(options: &InitOptions, env: Env<'static>) -> ExitCode {
             }
             printed
         }
-        Err(error) => fail(&error.message(), error.exit_code()),
+        Err(error) => fail(&error.to_string(), error.exit_code()),
     }
 }
 

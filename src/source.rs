@@ -56,15 +56,13 @@ impl Source {
         previous: Option<&Arc<Self>>,
         shared: &Shared,
     ) -> Result<Arc<Self>, SourceError> {
-        let for_reader = |error: SourceError| error.for_reader(client);
-        let registration = Registration::new(client.endpoint.clone(), credentials, proxy_login);
-        let registration = registration.map_err(for_reader)?.of(client);
+        let registration = Registration::new(client.endpoint.clone(), credentials, proxy_login)?;
         if let Some(previous) = previous
             && *previous.registration() == registration
         {
             return Ok(Arc::clone(previous));
         }
-        let source = DomoSource::new(registration, shared).map_err(for_reader)?;
+        let source = DomoSource::new(registration, shared)?;
         Ok(Arc::new(Self::Domo(source)))
     }
 

@@ -60,8 +60,8 @@ fn incomplete_line_damages_no_other_line_and_complete_ones_are_kept() {
     writer.report(count, whole, error);
     assert_eq!(audit.lost(), count - whole);
     let before = drain(&mut reader);
-    let (there, torn) = before.split_at(kept * 100);
-    assert_eq!(there, lines[..kept].concat());
+    let (complete, torn) = before.split_at(kept * 100);
+    assert_eq!(complete, lines[..kept].concat());
     assert!(!torn.is_empty() && lines[kept].starts_with(torn), "{torn}");
     for _ in 0..2 {
         let (whole, error) = writer.write("next\nand next\n".to_owned());
@@ -115,7 +115,7 @@ fn pipe_without_a_reader_is_an_immediate_error() {
     assert!(Audit::open(&path).is_err());
 }
 
-/// What `check` says of the path, after a look at whether a writer is refused in the same words.
+/// The result of `check` of the path, which is compared with the error of a writer.
 fn refusal(path: &Path) -> Option<String> {
     let checked = check(path).err().map(|error| error.to_string());
     let opened = Audit::open(path).err().map(|error| error.to_string());

@@ -1,10 +1,9 @@
 //! What the audit records of a decision.
 
-use std::borrow::Cow;
-
 use domo_token_protocol::messages::{Asked, Refusal};
 
-use super::{Broker, State, counters, find_scope_set};
+use super::find_scope_set::Denial;
+use super::{Broker, State, counters};
 use crate::audit::Audit;
 use crate::platform::clock::Clock;
 use domo_token_core::access_policy::Caller;
@@ -23,16 +22,14 @@ impl<C: Clock> Broker<C> {
     pub(super) fn record_audit(
         &self,
         caller: &Caller,
-        subject: &Asked,
+        subject: Option<Asked>,
         reply: Result<&Token, &Refusal>,
     ) {
-        let Some(audit) = self.0.audit.get() else {
+        let (Some(audit), Some(Asked { client, scope })) = (self.0.audit.get(), subject) else {
             return;
         };
-        let client = subject.client.as_deref().map(find_scope_set::client_shown);
-        let scope = find_scope_set::scope_shown(subject);
         let (outcome, generation) = match reply {
-            Ok(token) => ("served", Some(token.life().generation)),
+            Ok(token) => ("served", Some(token.validity().generation)),
             Err(refusal) => (counters::label(refusal.kind), None),
         };
         audit.record(caller, client.as_deref(), &scope, outcome, generation);
@@ -42,27 +39,18 @@ impl<C: Clock> Broker<C> {
     pub(super) fn audit_subject(
         &self,
         state: &State,
-        asked: &Asked,
-        admitted: &Result<SetId, Refusal>,
+        admitted: &Result<SetId, Denial>,
     ) -> Option<Asked> {
         self.0.audit.get()?;
         Some(match admitted {
-            Ok(set) => state.names_of(*set)?,
-            Err(_) => Asked {
-                client: state.client_meant(asked).map(Cow::into_owned),
-                scope: asked.scope.clone(),
-            },
-        })
-    }
-}
-
-impl State {
-    /// Returns the client and the scopes of a set, as a request would name them.
-    pub(super) fn names_of(&self, set: SetId) -> Option<Asked> {
-        let (client, scope) = self.scheduler.name_of(set)?;
-        Some(Asked {
-            client: Some(client.to_owned()),
-            scope: scope.as_str().to_owned(),
+            Ok(set) => {
+                let (client, scope) = state.scheduler.name_of(*set)?;
+                Asked {
+                    client: Some(client.to_owned()),
+                    scope: scope.as_str().to_owned(),
+                }
+            }
+            Err(denial) => denial.subject.clone(),
         })
     }
 }

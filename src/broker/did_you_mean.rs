@@ -9,14 +9,14 @@ const MAX_COMPARED: usize = 64;
 /// The most letters that a typo changes.
 const MAX_TYPOS: usize = 2;
 
-/// Returns the scope set that `asked` most likely means.
+/// Returns the scope set that `requested` most likely means.
 pub(super) fn scope_set<'a>(
-    asked: &ScopeSet,
+    requested: &ScopeSet,
     known: impl Iterator<Item = &'a ScopeSet> + Clone,
 ) -> Option<&'a str> {
     // The order of a set's scopes depends on their case.
     let lower = |set: &ScopeSet| ScopeSet::parse(&set.as_str().to_ascii_lowercase()).ok();
-    let plain = lower(asked)?;
+    let plain = lower(requested)?;
     let same = known.clone().find(|set| {
         set.as_str().len() == plain.as_str().len() && lower(set) == Some(plain.clone())
     });
@@ -24,41 +24,44 @@ pub(super) fn scope_set<'a>(
     same.or_else(|| nearest(plain.as_str(), known.map(ScopeSet::as_str)))
 }
 
-/// Returns the client that `asked` most likely means.
+/// Returns the client that `requested` most likely means.
 pub(super) fn client<'a>(
-    asked: &str,
+    requested: &str,
     known: impl Iterator<Item = &'a str> + Clone,
 ) -> Option<&'a str> {
-    let same = known.clone().find(|name| name.eq_ignore_ascii_case(asked));
-    same.or_else(|| nearest(asked, known))
+    let same = known
+        .clone()
+        .find(|name| name.eq_ignore_ascii_case(requested));
+    same.or_else(|| nearest(requested, known))
 }
 
-/// Returns the name that differs from `asked` in the fewest letters, if these are few for its length.
-fn nearest<'a>(asked: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let typos = if asked.len() > 4 { MAX_TYPOS } else { 1 };
+/// Returns the name that differs from `requested` in the fewest letters, if these are few for its length.
+fn nearest<'a>(requested: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let typos = if requested.len() > 4 { MAX_TYPOS } else { 1 };
     let near = known.filter(|name| {
-        asked.len().max(name.len()) <= MAX_COMPARED && asked.len().abs_diff(name.len()) <= typos
+        requested.len().max(name.len()) <= MAX_COMPARED
+            && requested.len().abs_diff(name.len()) <= typos
     });
     let near = near.take(MAX_COMPARED);
-    let near = near.map(|name| (strsim::osa_distance(asked, name), name));
+    let near = near.map(|name| (strsim::osa_distance(requested, name), name));
     let (distance, name) = near.min_by_key(|(distance, _)| *distance)?;
-    (distance <= typos && distance * 2 < asked.len()).then_some(name)
+    (distance <= typos && distance * 2 < requested.len()).then_some(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn suggestion(asked: &str, known: &[&str]) -> Option<String> {
+    fn suggestion(requested: &str, known: &[&str]) -> Option<String> {
         let known: Vec<ScopeSet> = known.iter().map(|k| ScopeSet::parse(k).unwrap()).collect();
-        let asked = ScopeSet::parse(asked).unwrap();
-        scope_set(&asked, known.iter()).map(str::to_owned)
+        let requested = ScopeSet::parse(requested).unwrap();
+        scope_set(&requested, known.iter()).map(str::to_owned)
     }
 
     #[test]
     fn scope_set_that_differs_in_case_or_by_a_typo_is_suggested() {
         let known = ["data", "data user", "Sales"];
-        for (asked, expected) in [
+        for (requested, expected) in [
             ("Data", "data"),
             ("DATA", "data"),
             ("User data", "data user"),
@@ -70,12 +73,12 @@ mod tests {
             ("data usrs", "data user"),
         ] {
             assert_eq!(
-                suggestion(asked, &known).as_deref(),
+                suggestion(requested, &known).as_deref(),
                 Some(expected),
-                "{asked}"
+                "{requested}"
             );
         }
-        for asked in [
+        for requested in [
             "user",
             "audit",
             "da",
@@ -84,7 +87,7 @@ mod tests {
             "data audit",
             "curl data",
         ] {
-            assert_eq!(suggestion(asked, &known), None, "{asked}");
+            assert_eq!(suggestion(requested, &known), None, "{requested}");
         }
         assert_eq!(suggestion("data", &[]), None);
     }
@@ -101,7 +104,7 @@ mod tests {
 
     #[test]
     fn client_that_differs_in_case_or_by_a_typo_is_suggested() {
-        let suggestion = |asked| client(asked, ["acme", "beta"].into_iter());
+        let suggestion = |requested| client(requested, ["acme", "beta"].into_iter());
         assert_eq!(suggestion("acm"), Some("acme"));
         assert_eq!(suggestion("ACME"), Some("acme"));
         assert_eq!(suggestion("bate"), None);

@@ -5,7 +5,6 @@ use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use domo_token_protocol::scope::ScopeSet;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::error;
@@ -242,9 +241,9 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
     }
 
     fn execute_commands(&mut self) {
-        while let Some((command, state)) = self.next_command() {
+        while let Some(command) = self.next_command() {
             match command {
-                Command::Fetch(set, fetch_id) => self.fetch(set, fetch_id, state),
+                Command::Fetch(set, fetch_id) => self.fetch(set, fetch_id),
                 Command::Abort(set) => {
                     if let Some((_, request)) = self.aborts.remove(&set) {
                         request.abort();
@@ -282,31 +281,23 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         }
     }
 
-    fn next_command(&self) -> Option<(Command, Option<(String, ScopeSet)>)> {
-        let mut state = self.broker.state();
-        let command = state.scheduler.poll_command()?;
-        let name = match &command {
-            Command::Fetch(set, _) => state.scheduler.name_of(*set),
-            Command::Abort(_)
-            | Command::Reply(..)
-            | Command::Report(..)
-            | Command::NotifyWatchers(_)
-            | Command::Remove(_) => None,
-        };
-        let name = name.map(|(client, scope)| (client.to_owned(), scope.clone()));
-        Some((command, name))
+    fn next_command(&self) -> Option<Command> {
+        self.broker.state().scheduler.poll_command()
     }
 
-    fn fetch(&mut self, set: SetId, fetch_id: FetchId, name: Option<(String, ScopeSet)>) {
-        let Some((client, scope)) = name else {
+    fn fetch(&mut self, set: SetId, fetch_id: FetchId) {
+        let state = self.broker.state();
+        let scheduler = &state.scheduler;
+        let (Some((client, scope)), Some(limit)) =
+            (scheduler.name_of(set), scheduler.time_limit(set))
+        else {
             return;
         };
-        let Some(source) = self.sources.get(&client).map(Arc::clone) else {
+        let Some(source) = self.sources.get(client).map(Arc::clone) else {
             return;
         };
-        let Some(limit) = self.broker.state().scheduler.time_limit(set) else {
-            return;
-        };
+        let scope = scope.clone();
+        drop(state);
         let tunnels = self.tunnel_sender.clone();
         let request = self.requests.spawn(async move {
             // A loop that has ended needs no message.

@@ -13,75 +13,130 @@ use crate::platform::clock::BootTime;
 use domo_token_core::access_policy::{Caller, Decision};
 use domo_token_core::scheduler::{NotFound, SetId};
 
+/// A request that is not admitted.
+#[derive(Debug)]
+pub(super) struct Denial {
+    pub(super) refusal: Refusal,
+    /// The requested client and the scopes, as they may be shown.
+    pub(super) subject: Asked,
+    /// What denies it to the caller, for the log.
+    rule: Option<String>,
+}
+
+impl Denial {
+    fn new(refusal: Refusal, client: Option<&str>, scope: &str, rule: Option<String>) -> Self {
+        let subject = Asked {
+            client: client.map(str::to_owned),
+            scope: scope_shown(scope).into_owned(),
+        };
+        Self {
+            refusal,
+            subject,
+            rule,
+        }
+    }
+}
+
 impl State {
-    /// The set, if the caller may have it. Who may not is logged, with the client's name.
+    /// Returns the set, if the caller may have it. A denial is logged, with the client's name.
     pub(super) fn admit(
         &mut self,
         asked: &Asked,
         caller: &Caller,
         now: BootTime,
-    ) -> Result<SetId, Refusal> {
+    ) -> Result<SetId, Denial> {
         let found = self.find(asked, caller).map(|(set, _)| set);
-        if let Err(refusal) = &found
-            && refusal.kind == RefusalKind::NotPermitted
-        {
-            let rule = self.deciding_rule(asked, caller);
-            let client = self.client_meant(asked).unwrap_or_default();
-            let denied = denied(caller, &wanted(Some(&client), &scope_shown(asked)));
-            log::not_permitted(&mut self.denial_log, &denied, &rule, now);
-        }
-        found
+        found.inspect_err(|denial| self.log_denial(denial, caller, now))
     }
 
-    /// The client that a caller names, or the default. A name that is longer than any can be comes
-    /// cut, so that no answer or line outgrows its bounds by it; cut, it is no client's either.
-    pub(super) fn client_meant<'a>(&'a self, asked: &'a Asked) -> Option<Cow<'a, str>> {
+    /// Returns the set of a watch, if the caller may still have it; `None` if it has been removed.
+    pub(super) fn confirm(
+        &mut self,
+        set: SetId,
+        caller: &Caller,
+        now: BootTime,
+    ) -> Option<Result<SetId, Denial>> {
+        let (client, scope) = self.scheduler.name_of(set)?;
+        let access = self.config.access.get(client);
+        let decision = access.map(|access| access.decide(scope, caller));
+        let Some(denied) = decision.filter(|decision| !decision.is_granted()) else {
+            return Some(Ok(set));
+        };
+        let rule = denied.to_string();
+        let refusal = self.not_permitted(client, true, scope, caller, &rule);
+        let denial = Denial::new(refusal, Some(client), scope.as_str(), Some(rule));
+        self.log_denial(&denial, caller, now);
+        Some(Err(denial))
+    }
+
+    fn log_denial(&mut self, denial: &Denial, caller: &Caller, now: BootTime) {
+        if let Some(rule) = &denial.rule
+            && denial.refusal.kind == RefusalKind::NotPermitted
+        {
+            let Asked { client, scope } = &denial.subject;
+            let denied = denied(caller, &described(client.as_deref(), scope));
+            log::not_permitted(&mut self.denial_log, &denied, rule, now);
+        }
+    }
+
+    /// Returns the client that a caller names, or the default. A name beyond the maximum length is cut, so
+    /// that answers and log lines stay within their bounds; a cut name matches no client.
+    fn requested_client<'a>(&'a self, asked: &'a Asked) -> Option<Cow<'a, str>> {
         let default = self.config.default_client.as_deref();
         let client = asked.client.as_deref().or(default)?;
-        Some(client_shown(client))
+        Some(cut(client, MAX_NAME))
     }
 
-    /// The set, and the decision that grants it if there is an access table.
+    /// Returns the set, and the decision that grants it if there is an access table.
     fn find(
         &self,
         asked: &Asked,
         caller: &Caller,
-    ) -> Result<(SetId, Option<Decision<'_>>), Refusal> {
-        let Some(client) = self.client_meant(asked) else {
-            return Err(self.no_client_named(caller));
+    ) -> Result<(SetId, Option<Decision<'_>>), Denial> {
+        let Some(client) = self.requested_client(asked) else {
+            let refusal = self.no_client_named(caller);
+            return Err(Denial::new(refusal, None, &asked.scope, None));
         };
         let client = client.as_ref();
+        let refused = |refusal| Denial::new(refusal, Some(client), &asked.scope, None);
         let known = self.scheduler.find_by_text(client, &asked.scope);
         let (scope, found) = if let Some((set, scope)) = known {
             (Cow::Borrowed(scope), Ok(set))
         } else {
-            let scope = read_scope(&asked.scope)?;
+            let scope = read_scope(&asked.scope).map_err(refused)?;
             let found = self.scheduler.find(client, &scope);
             (Cow::Owned(scope), found)
+        };
+        let denied = |rule: String| {
+            let is_shown = self.shows_client(asked, client, caller);
+            let refusal = self.not_permitted(client, is_shown, &scope, caller, &rule);
+            Denial::new(refusal, Some(client), &asked.scope, Some(rule))
         };
         let Some(access) = self.config.access.get(client) else {
             return match found {
                 Ok(set) => Ok((set, None)),
-                Err(NotFound::Scope(known)) => Err(unknown_scope(client, &scope, &known)),
+                Err(NotFound::Scope(known)) => Err(refused(unknown_scope(client, &scope, &known))),
                 Err(NotFound::Client) if self.hides_any(caller) => {
-                    Err(self.not_permitted(asked, &scope, caller))
+                    Err(denied("there is no such client".to_owned()))
                 }
-                Err(NotFound::Client) => Err(self.unknown_client(client, caller)),
+                Err(NotFound::Client) => Err(refused(self.unknown_client(client, caller))),
             };
         };
         let decision = access.decide(&scope, caller);
         match (decision.is_granted(), found) {
             (true, Ok(set)) => Ok((set, Some(decision))),
+            (true, Err(_)) => Err(denied("there is no such scope set".to_owned())),
             (false, Err(NotFound::Scope(known))) if caller.privileged => {
-                Err(unknown_scope(client, &scope, &known))
+                Err(refused(unknown_scope(client, &scope, &known)))
             }
-            (true | false, _) => Err(self.not_permitted(asked, &scope, caller)),
+            (false, _) => Err(denied(decision.to_string())),
         }
     }
 
-    /// What a caller would get, and why: a client that could not be loaded counts like a rule.
+    /// Returns what is decided for a caller, and why: a client that could not be loaded counts like a rule.
     pub(super) fn explain(&self, asked: &Asked, caller: &Caller, now: BootTime) -> Explanation {
-        let client = self.client_shown_to(asked, caller).map(Cow::into_owned);
+        let client = self.requested_client(asked);
+        let client = client.filter(|client| self.shows_client(asked, client, caller));
         let scope = ScopeSet::parse(&asked.scope);
         let (refused, rule) = match self.find(asked, caller) {
             Ok((set, decision)) => {
@@ -97,32 +152,17 @@ impl State {
                     None => (None, rule),
                 }
             }
-            Err(refusal) => (Some(refusal.kind), refusal.cause),
+            Err(Denial { refusal, .. }) => (Some(refusal.kind), refusal.cause),
         };
         Explanation {
-            client,
+            client: client.map(Cow::into_owned),
             scope: match scope {
                 Ok(scope) => scope.as_str().to_owned(),
-                Err(_) => scope_shown(asked).into_owned(),
+                Err(_) => scope_shown(&asked.scope).into_owned(),
             },
             peer: caller.to_string(),
             refused,
             rule,
-        }
-    }
-
-    /// What denies it to a caller, for the log and callers that may see all there is.
-    fn deciding_rule(&self, asked: &Asked, caller: &Caller) -> String {
-        let client = self.client_meant(asked);
-        let access = client.and_then(|client| self.config.access.get(client.as_ref()));
-        match (access, ScopeSet::parse(&asked.scope)) {
-            (Some(access), Ok(scope)) => match access.decide(&scope, caller) {
-                Decision::Granted { .. } => "there is no such scope set".to_owned(),
-                denied @ (Decision::OtherCallers { .. } | Decision::NoRule { .. }) => {
-                    denied.to_string()
-                }
-            },
-            (None, _) | (_, Err(_)) => "there is no such client".to_owned(),
         }
     }
 
@@ -176,37 +216,38 @@ impl State {
         Refusal::new(RefusalKind::UnknownClient, cause)
     }
 
-    /// The client that a caller means, unless that is the default client and hidden from it: a
-    /// caller that names no client learns no name that status hides.
-    fn client_shown_to<'a>(&'a self, asked: &'a Asked, caller: &Caller) -> Option<Cow<'a, str>> {
-        let client = self.client_meant(asked)?;
-        let is_shown = asked.client.is_some() || self.may_see_client(&client, caller);
-        is_shown.then_some(client)
+    /// Returns whether a message may name the client meant. A caller that names no client learns no name
+    /// that status hides.
+    fn shows_client(&self, asked: &Asked, client: &str, caller: &Caller) -> bool {
+        asked.client.is_some() || self.may_see_client(client, caller)
     }
 
-    /// Reports who was denied and as whom it was seen, and of what exists only what the caller may
-    /// have. A caller whose groups are not known may try again, unless no rule is about names or
-    /// groups. The rules of all clients count, so that the answer doesn't tell which of them is about
-    /// the caller's request.
-    fn not_permitted(&self, asked: &Asked, scope: &ScopeSet, caller: &Caller) -> Refusal {
-        let client = self.client_shown_to(asked, caller);
-        let wanted = wanted(client.as_deref(), scope.as_str());
+    /// Returns the refusal with the caller's identity. It names only what the caller may have. A caller
+    /// whose groups are not known may try again, unless no rule is about names or groups. The rules of all
+    /// clients count, so that the answer does not reveal which of them is about the caller's request.
+    fn not_permitted(
+        &self,
+        client: &str,
+        is_shown: bool,
+        scope: &ScopeSet,
+        caller: &Caller,
+        rule: &str,
+    ) -> Refusal {
+        let described = described(is_shown.then_some(client), scope.as_str());
         if caller.lacks_groups && self.config.access.need_user_database() {
             let cause = format!(
-                "cannot decide whether {caller} may have {wanted}: the user database of the \
+                "cannot decide whether {caller} may have {described}: the user database of the \
                  broker's host does not answer; try again"
             );
             return Refusal::new(RefusalKind::Busy, cause);
         }
-        let denied = denied(caller, &wanted);
-        let client = client.unwrap_or_default();
-        let access = self.config.access.get(client.as_ref());
+        let denied = denied(caller, &described);
+        let access = self.config.access.get(client);
         let granted = access.into_iter().flat_map(|access| access.0.keys());
         let granted = granted.filter(|set| access.is_some_and(|access| access.grants(set, caller)));
         let cause = if let Some(suggestion) = did_you_mean::scope_set(scope, granted) {
             format!("{denied}; did you mean \"{suggestion}\"?")
         } else if caller.privileged {
-            let rule = self.deciding_rule(asked, caller);
             format!(
                 "{denied}: {rule}; to grant it, extend [clients.{client}.access] in the broker's config"
             )
@@ -217,29 +258,24 @@ impl State {
     }
 }
 
-/// What a caller asked for, for messages; without a client the default one.
-fn wanted(client: Option<&str>, scope: &str) -> String {
+/// Describes a request for messages; without a client it is that of the default client.
+fn described(client: Option<&str>, scope: &str) -> String {
     match client {
         Some(client) => format!("client {client:?}, scope set \"{scope}\""),
         None => format!("scope set \"{scope}\" of the default client"),
     }
 }
 
-fn denied(caller: &Caller, wanted: &str) -> String {
-    format!("{caller} may not have {wanted}")
-}
-
-/// A client's name as it may be shown.
-pub(super) fn client_shown(client: &str) -> Cow<'_, str> {
-    cut(client, MAX_NAME)
+fn denied(caller: &Caller, described: &str) -> String {
+    format!("{caller} may not have {described}")
 }
 
 /// The scopes that a caller names, as they may be shown: they can be as long as a frame.
-pub(super) fn scope_shown(asked: &Asked) -> Cow<'_, str> {
-    cut(&asked.scope, MAX_SCOPE_BYTES)
+fn scope_shown(scope: &str) -> Cow<'_, str> {
+    cut(scope, MAX_SCOPE_BYTES)
 }
 
-/// At most that many bytes of it, and a mark where there were more.
+/// Returns at most that many bytes of it, and a mark if there were more.
 fn cut(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return Cow::Borrowed(text);
@@ -254,8 +290,8 @@ fn read_scope(text: &str) -> Result<ScopeSet, Refusal> {
         .map_err(|error| Refusal::new(RefusalKind::UnknownScope, error.to_string()))
 }
 
-/// `known` are the client's scope sets, all of which the caller may see. One of them is suggested if
-/// it was meant; to add a new one is advised only where Domo or this client has the scopes.
+/// `known` are the client's scope sets, all of which the caller may see. The nearest one is suggested; a
+/// new one only if Domo or this client has the scopes.
 fn unknown_scope(client: &str, scope: &ScopeSet, known: &[ScopeSet]) -> Refusal {
     let sets: Vec<&str> = known.iter().map(ScopeSet::as_str).collect();
     let sets = listed(&sets);

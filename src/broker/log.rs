@@ -29,13 +29,13 @@ pub(super) fn report(scheduler: &Scheduler, set: SetId, outcome: &Outcome, now: 
             "Domo grants tokens and refuses them: look at the owner's rights, the scopes, Domo's status"
         ),
         Outcome::Obtained {
-            life,
+            validity,
             recovery,
             first,
             unexpected_lifetime,
             short,
         } => {
-            let lifetime = life.lifetime.as_secs();
+            let lifetime = validity.lifetime.as_secs();
             obtained(client, scope, lifetime, *recovery, *first);
             if let Some(source) = unexpected_lifetime {
                 warn_of_lifetime(client, scope, lifetime, *source);
@@ -296,7 +296,7 @@ pub(super) fn configured(changes: &ConfigDiff) {
     }
 }
 
-/// Logs that an access table denies a caller, in which `rule` decided.
+/// Logs that `rule` of an access table denies a caller.
 pub(super) fn not_permitted(limit: &mut LogRateLimit, cause: &str, rule: &str, now: BootTime) {
     match limit.count(now) {
         Ordering::Less => warn!("refused: {cause}; {rule}"),

@@ -43,7 +43,7 @@ impl<C: Clock> Broker<C> {
         let mut state = self.state();
         state
             .stored
-            .retain(|stored| now < stored.snapshot.token.life().expires);
+            .retain(|stored| now < stored.snapshot.token.validity().expires);
         let served = state
             .scheduler
             .snapshots(now)
@@ -109,7 +109,7 @@ mod tests {
     use crate::broker::BrokerConfig;
     use crate::platform::clock::{BootTime, SystemClock};
     use domo_token_core::schedule::Loading;
-    use domo_token_core::token::{Life, Token};
+    use domo_token_core::token::{Token, Validity};
 
     fn origin() -> Origin {
         Origin {
@@ -121,13 +121,13 @@ mod tests {
     fn stored() -> StoredToken {
         let now = SystemClock::new().now();
         let scope = ScopeSet::parse("data").unwrap();
-        let life = Life {
+        let validity = Validity {
             generation: 7,
             obtained: now,
             lifetime: Duration::from_secs(3599),
             expires: now + Duration::from_secs(3599),
         };
-        let token = Token::new("acme", &scope, &"c4nary-token".into(), life).unwrap();
+        let token = Token::new("acme", &scope, &"c4nary-token".into(), validity).unwrap();
         let renew_at = Some(now + Duration::from_secs(2700));
         StoredToken {
             client: "acme".to_owned(),
@@ -148,8 +148,8 @@ mod tests {
         }
     }
 
-    /// A broker with a stored token and the client `acme`, which requests its tokens as `origin`
-    /// says if it is loaded.
+    /// A broker with a stored token and the client `acme`, which, if it is loaded, requests its tokens from
+    /// `origin`.
     fn broker(origin: Origin, loading: Option<Loading>) -> Broker<SystemClock> {
         let config = BrokerConfig {
             origins: BTreeMap::from([("acme".to_owned(), origin)]),

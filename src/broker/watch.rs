@@ -10,8 +10,8 @@ use domo_token_core::schedule::{LastSeen, Reply};
 use domo_token_core::scheduler::{REMOVED, SetId};
 use domo_token_core::token::Token;
 
-/// Tells of a scope set's tokens as they come. Whoever is slow misses those in between, so that
-/// nothing is kept for it.
+/// Returns the tokens of a scope set as they are obtained. A slow watcher misses those in between, so
+/// that nothing is stored for it.
 #[derive(Debug)]
 pub struct Watch<C> {
     broker: Broker<C>,
@@ -39,58 +39,50 @@ impl<C: Clock> Watch<C> {
     pub async fn next(&mut self) -> Reply {
         loop {
             self.changed.mark_unchanged();
-            if let Some(reply) = self.news()? {
+            if let Some(reply) = self.unseen_reply()? {
                 return reply;
             }
-            // The sender is dropped with its set, which the next call of `news` finds.
+            // The sender is dropped with its set, which the next call of `unseen_reply` finds.
             self.changed.changed().await.ok();
         }
     }
 
-    /// What the watcher gets of a token that came: rules may have changed since the last one. The
-    /// watch stays that of the set it began with, whatever the default client is now.
+    /// Returns the token if the caller may still have it: rules may have changed since the last one. The
+    /// watch keeps its set, whatever the default client is now.
     ///
     /// # Errors
     ///
-    /// A refusal if the caller may not have it any more, or the set is gone.
+    /// A refusal if the caller may not have it any more, or the set was removed.
     pub fn confirm(&self, token: Token, caller: &Caller) -> Reply {
         let now = self.broker.0.clock.now();
         let mut state = self.broker.state();
-        let asked = state.names_of(self.set).ok_or_else(gone)?;
-        let admitted = state.admit(&asked, caller, now);
+        let admitted = state.confirm(self.set, caller, now).ok_or_else(removed)?;
+        let subject = self.broker.audit_subject(&state, &admitted);
         drop(state);
-        let reply = match admitted {
-            // Busy while the user database does not answer: the caller may come back.
-            Err(refusal)
-                if matches!(refusal.kind, RefusalKind::NotPermitted | RefusalKind::Busy) =>
-            {
-                Err(refusal)
-            }
-            Ok(_) | Err(_) => Ok(token),
-        };
-        self.broker.record_audit(caller, &asked, reply.as_ref());
+        let reply = admitted.map(|_| token).map_err(|denial| denial.refusal);
+        self.broker.record_audit(caller, subject, reply.as_ref());
         reply
     }
 
-    /// What hasn't been told yet; an error if nothing can come any more.
-    fn news(&mut self) -> Result<Option<Reply>, Refusal> {
+    /// Returns the current reply unless it was returned before; an error if no other can follow.
+    fn unseen_reply(&mut self) -> Result<Option<Reply>, Refusal> {
         let now = self.broker.0.clock.now();
         let state = self.broker.state();
         if state.stopping {
             return Err(stopping());
         }
         if !state.scheduler.contains(self.set) {
-            return Err(gone());
+            return Err(removed());
         }
         let Some(reply) = state.scheduler.watcher_reply(self.set, now) else {
             return Ok(None);
         };
         let seen = LastSeen::from(&reply);
-        let is_news = self.last_seen.replace(seen) != Some(seen);
-        Ok(is_news.then_some(reply))
+        let is_new = self.last_seen.replace(seen) != Some(seen);
+        Ok(is_new.then_some(reply))
     }
 }
 
-fn gone() -> Refusal {
+fn removed() -> Refusal {
     Refusal::new(RefusalKind::Gone, REMOVED)
 }

@@ -1,4 +1,4 @@
-//! `domo-tokend check`: whether config and credentials would do, without running on them.
+//! `domo-tokend check`: validates config and credentials without running on them.
 
 #[cfg(unix)]
 mod host;
@@ -24,9 +24,8 @@ use crate::load::{
 #[cfg(unix)]
 use crate::platform::users;
 use crate::server::Callers;
-use crate::source::{Source, SourceError};
+use crate::source::SourceError;
 use domo_token_core::masking::{ShownName, looks_like_secret};
-use domo_token_core::scheduler::ProxyLoginId;
 
 /// Group id of the service's user, if we are root and that is a config of the service's.
 #[must_use]
@@ -50,9 +49,9 @@ pub fn service_group(_: &Path) -> Option<u32> {
 ///
 /// # Errors
 ///
-/// In words, if the system doesn't let us.
+/// The message, if the system does not permit it.
 #[cfg(unix)]
-pub fn judge_as_service(options: &Options, env: Env) -> Result<Option<&'static str>, String> {
+pub fn become_service_user(options: &Options, env: Env) -> Result<Option<&'static str>, String> {
     let config = config::locate(options.config.clone(), env);
     if config.is_none_or(|config| service_group(&config).is_none()) {
         return Ok(None);
@@ -65,13 +64,13 @@ pub fn judge_as_service(options: &Options, env: Env) -> Result<Option<&'static s
     }
 }
 
-/// On Windows it is judged as whoever asks.
+/// On Windows the check runs as the user that starts it.
 ///
 /// # Errors
 ///
 /// None.
 #[cfg(windows)]
-pub fn judge_as_service(_: &Options, _: Env) -> Result<Option<&'static str>, String> {
+pub fn become_service_user(_: &Options, _: Env) -> Result<Option<&'static str>, String> {
     Ok(None)
 }
 
@@ -80,14 +79,14 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// How far a check goes.
+/// What a check includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     /// The config's text alone.
     Syntax,
     /// And the files that it names.
     Files,
-    /// And what Domo says: one request for each scope set.
+    /// And one request to Domo for each scope set.
     Online,
 }
 
@@ -98,7 +97,7 @@ pub struct Report {
     /// What works and may not be meant.
     pub warnings: Vec<String>,
     pub wrong: Vec<String>,
-    /// Whether any of it is for a person to fix, and not just Domo out of reach or a secret command
+    /// Whether the operator has to fix any of it: more than Domo out of reach or a secret command
     /// that failed.
     denied: bool,
 }
@@ -128,14 +127,14 @@ impl Report {
         (!parts.is_empty()).then(|| parts.join(", "))
     }
 
-    fn fail(&mut self, words: String) {
-        self.wrong.push(words);
+    fn fail(&mut self, message: String) {
+        self.wrong.push(message);
         self.denied = true;
     }
 }
 
-/// Checks all there is, and goes on past what is wrong; `as_service` says whether
-/// [`judge_as_service`] has made this process one of the service's user.
+/// Checks everything, whatever is wrong. With `as_service` this process runs as the service's user
+/// ([`become_service_user`]).
 pub async fn run(options: &Options, env: Env<'static>, depth: Depth, as_service: bool) -> Report {
     let mut report = Report::default();
     let sudo = sudo_command(options, env, depth);
@@ -170,9 +169,9 @@ pub async fn run(options: &Options, env: Env<'static>, depth: Depth, as_service:
         }
     }
     if report.wrong.is_empty() {
-        let place = config.path.as_ref();
-        let place = place.map_or("the environment".to_owned(), |p| shown_path(p));
-        report.good.push(format!("config {place}: ok"));
+        let source = config.path.as_ref();
+        let source = source.map_or("the environment".to_owned(), |p| shown_path(p));
+        report.good.push(format!("config {source}: ok"));
     }
     if depth != Depth::Syntax {
         let loaded = check_clients(&config, env, sudo, &mut report).await;
@@ -254,13 +253,13 @@ fn is_denied(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
 }
 
-/// Checks what the config says of this system: names of users and groups, and the audit file.
+/// Checks what depends on this system: names of users and groups, and the audit file.
 fn check_system(config: &Config, unknown: Vec<String>, sudo: Option<&str>, report: &mut Report) {
-    for words in unknown {
-        report.fail(words);
+    for message in unknown {
+        report.fail(message);
     }
-    if let Err(words) = Callers::of(config) {
-        report.fail(DaemonError::Group(words).to_string());
+    if let Err(message) = Callers::of(config) {
+        report.fail(DaemonError::Group(message).to_string());
     }
     if let Some(path) = &config.audit.file
         && let Err(source) = audit::check(path)
@@ -273,15 +272,16 @@ fn check_system(config: &Config, unknown: Vec<String>, sudo: Option<&str>, repor
 /// A client whose files are as they must be.
 struct Checked<'a> {
     name: &'a str,
-    shown_id: String,
     client: &'a ClientConfig,
-    proxy_login: Option<ProxyLoginId>,
-    source: Arc<Source>,
+    loaded: LoadedClient,
 }
 
 impl Checked<'_> {
     fn good(&self, what: &str) -> String {
-        format!("client \"{}\" ({}): {what}", self.name, self.shown_id)
+        format!(
+            "client \"{}\" ({}): {what}",
+            self.name, self.loaded.shown_id
+        )
     }
 }
 
@@ -314,21 +314,19 @@ async fn check_clients<'a>(
                     .extend(warnings::of_client(name, client, &loaded));
                 checked.push(Checked {
                     name,
-                    shown_id: loaded.shown_id,
                     client,
-                    proxy_login: loaded.proxy_login,
-                    source: loaded.source,
+                    loaded,
                 });
             }
             Err(error) => {
-                let words = match &error {
+                let message = match &error {
                     LoadError::Credentials(error)
                     | LoadError::Source(SourceError::CaFile(error)) => file_error(error, sudo),
                     LoadError::Source(_) | LoadError::NoThread(_) | LoadError::Bug => {
                         error.to_string()
                     }
                 };
-                report.wrong.push(format!("client \"{name}\": {words}"));
+                report.wrong.push(format!("client \"{name}\": {message}"));
                 report.denied |= !error.is_temporary();
             }
         }
@@ -352,7 +350,7 @@ mod tests {
 
     #[test]
     fn verdict_counts_errors_and_warnings() {
-        let words = |count| vec![String::new(); count];
+        let messages = |count| vec![String::new(); count];
         for (wrong, warnings, verdict) in [
             (0, 0, None),
             (1, 0, Some("1 error")),
@@ -360,8 +358,8 @@ mod tests {
             (0, 2, Some("2 warnings")),
         ] {
             let report = Report {
-                wrong: words(wrong),
-                warnings: words(warnings),
+                wrong: messages(wrong),
+                warnings: messages(warnings),
                 ..Report::default()
             };
             assert_eq!(report.verdict().as_deref(), verdict);

@@ -2,7 +2,6 @@
 
 mod config_text;
 mod error;
-mod option_names;
 mod pasted_input;
 mod questions;
 mod terminal_input;
@@ -28,7 +27,7 @@ pub use error::InitError;
 
 #[derive(Clone, Debug)]
 pub struct InitOptions {
-    /// Where the config goes; by default where the daemon would look for it.
+    /// The path of the config; by default where the daemon looks for it.
     pub config: Option<PathBuf>,
     /// The client's name in it.
     pub name: String,
@@ -59,8 +58,8 @@ pub struct Written {
 ///
 /// [`InitError`]; then nothing was written that wasn't there before.
 pub async fn run(options: &InitOptions, env: Env<'_>) -> Result<Written, InitError> {
-    let path = place(options, env).ok_or(InitError::NoPlace)?;
-    // Before anybody types an id or a secret.
+    let path = config_path(options, env).ok_or(InitError::NoConfigPath)?;
+    // Before the user types an id or a secret.
     let placeholder = "id";
     let config = config_text::parse(&config_text::config_text(options, placeholder)?, &path)?;
     let secret_path = free_secret_path(&path, &options.name)?;
@@ -119,7 +118,9 @@ fn explained(failure: Failure, options: &InitOptions, url: &Url, env: Env) -> In
                 (None, Cause::Connect | Cause::Timeout) if options.proxy.is_none() => {
                     offline(proxy_variable::hint(url, env))
                 }
-                (None, Cause::Tls) if options.ca_file.is_none() && message.contains("ca_file") => {
+                (None, Cause::Tls)
+                    if options.ca_file.is_none() && message.contains("--ca-file") =>
+                {
                     let hint =
                         "if a proxy or gateway intercepts TLS, trust its CA by --ca-file FILE";
                     offline(Some(hint.to_owned()))
@@ -140,7 +141,7 @@ fn offline(hint: Option<String>) -> String {
     format!("to write without a request to Domo add --offline{hint}")
 }
 
-/// Where the secret goes, if neither it nor the config is there.
+/// Returns the path of the secret, if neither it nor the config exists.
 fn free_secret_path(config: &Path, name: &str) -> Result<PathBuf, InitError> {
     let path = config.to_string_lossy();
     if path.contains(char::is_control) {
@@ -159,8 +160,8 @@ fn free_secret_path(config: &Path, name: &str) -> Result<PathBuf, InitError> {
     Ok(secret)
 }
 
-/// Where the daemon would look first for a config of this user.
-fn place(options: &InitOptions, env: Env) -> Option<PathBuf> {
+/// Returns where the daemon looks first for a config of this user.
+fn config_path(options: &InitOptions, env: Env) -> Option<PathBuf> {
     #[cfg(unix)]
     let has_own = !rustix::process::geteuid().is_root();
     #[cfg(windows)]
@@ -213,7 +214,7 @@ mod tests {
     fn message(failure: Failure, options: &InitOptions) -> String {
         let env = |name: &str| (name == "HTTPS_PROXY").then(|| "http://p.example:8080".into());
         let url = Url::parse(config::TOKEN_URL).unwrap();
-        explained(failure, options, &url, &env).message()
+        explained(failure, options, &url, &env).to_string()
     }
 
     fn transient(cause: Cause, message: &str) -> Failure {
@@ -226,7 +227,7 @@ mod tests {
 
     #[test]
     fn hint_of_an_unreachable_domo_fits_the_cause_and_the_options() {
-        let untrusted = "ca_file must hold the certificate";
+        let untrusted = "--ca-file must hold the certificate";
         let with_all = InitOptions {
             proxy: Some("http://proxy.example".to_owned()),
             ca_file: Some("ca.pem".into()),

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use domo_token_core::access_policy::Access;
-use domo_token_core::masking::{HINT, MIN_SECRET_CHARS};
+use domo_token_core::masking::MIN_SECRET_CHARS;
 use domo_token_protocol::scope::ScopeSet;
 use schemars::JsonSchema;
 use secrecy::SecretString;
@@ -16,11 +16,12 @@ use url::Url;
 use super::named_path::NamedPath;
 use super::parse::{RawRule, Table};
 use super::validate::{
-    Validator, Written, fault_of_login_file, proxy_url, refuse_proxy_over_http, scope_set,
-    token_url,
+    Validator, fault_of_login_file, login_without_proxy, proxy_url, refuse_proxy_over_http,
+    scope_set, token_url,
 };
 use super::{
-    ConfigError, CredentialsSource, IdSource, MAX_NAME, SecretCommand, SecretSource, TOKEN_URL,
+    ConfigError, CredentialsSource, IdSource, MAX_NAME, Naming, SecretCommand, SecretSource,
+    TOKEN_URL,
 };
 
 const METHODS: [&str; 2] = ["post", "get"];
@@ -33,8 +34,6 @@ pub struct ClientConfig {
     pub endpoint: Endpoint,
     /// Whether secret files may be readable by all.
     pub allow_world_readable_secret: bool,
-    /// Whether the environment alone configures it, so that messages name variables instead of keys.
-    pub by_environment: bool,
     /// Who may have which set; `None` if everyone who may open the socket may have all.
     pub access: Option<Access>,
 }
@@ -50,6 +49,8 @@ pub struct Endpoint {
     pub proxy: Option<Url>,
     /// The file with the login for it.
     pub proxy_auth_file: Option<NamedPath>,
+    /// How messages name its settings.
+    pub naming: Naming,
 }
 
 /// How token requests are sent. Domo takes both.
@@ -74,7 +75,6 @@ impl ClientConfig {
             tokens,
             endpoint,
             allow_world_readable_secret: false,
-            by_environment: false,
             access: None,
         }
     }
@@ -129,13 +129,15 @@ impl ClientConfig {
 
 impl Endpoint {
     /// Returns the endpoint at this URL with the defaults of the other keys.
-    pub(super) fn new(url: Url) -> Self {
+    #[must_use]
+    pub fn new(url: Url) -> Self {
         Self {
             url,
             method: TokenMethod::default(),
             ca_file: None,
             proxy: None,
             proxy_auth_file: None,
+            naming: Naming::default(),
         }
     }
 }
@@ -217,7 +219,8 @@ impl Validator<'_> {
         }
         // Domo's secrets are such digits. The key is masked like each message.
         if name.len() >= MIN_SECRET_CHARS && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            let problem = format!("looks like a secret ({HINT}); give the client another name");
+            let hint = self.naming.secret_hint();
+            let problem = format!("looks like a secret ({hint}); give the client another name");
             return Err(self.error(Some(span), &format!("clients.{name}"), problem));
         }
         let endpoint = self.endpoint(&mut raw, &key)?;
@@ -257,8 +260,8 @@ impl Validator<'_> {
             },
         };
         let proxy = raw.proxy.as_ref().map(|url| {
-            proxy_url(url.get_ref(), Written::Key)
-                .and_then(|proxy| refuse_proxy_over_http(&token_url, proxy))
+            proxy_url(url.get_ref(), self.naming)
+                .and_then(|proxy| refuse_proxy_over_http(&token_url, proxy, self.naming))
                 .map_err(|problem| self.error(Some(url.span()), &key("proxy"), problem))
         });
         Ok(Endpoint {
@@ -267,6 +270,7 @@ impl Validator<'_> {
             ca_file: self.path(raw.ca_file.take(), &key("ca_file"))?,
             proxy: proxy.transpose()?,
             proxy_auth_file: self.proxy_login(raw, key)?,
+            naming: self.naming,
         })
     }
 
@@ -276,7 +280,7 @@ impl Validator<'_> {
         key: &dyn Fn(&str) -> String,
     ) -> Result<Option<NamedPath>, ConfigError> {
         if let (Some(file), None) = (&raw.proxy_auth_file, &raw.proxy) {
-            let problem = "a login for no proxy: set proxy, or remove this".to_owned();
+            let problem = login_without_proxy(self.naming).to_owned();
             return Err(self.error(Some(file.span()), &key("proxy_auth_file"), problem));
         }
         if let Some(file) = &raw.proxy_auth_file
@@ -296,7 +300,7 @@ impl Validator<'_> {
     ) -> Result<Vec<ScopeSet>, ConfigError> {
         let mut sets = Vec::new();
         for written in &raw.tokens {
-            let set = scope_set(written.get_ref())
+            let set = scope_set(written.get_ref(), self.naming)
                 .map_err(|problem| self.error(Some(written.span()), key, problem))?;
             sets.push(set);
         }

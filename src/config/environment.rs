@@ -6,17 +6,25 @@ use std::path::Path;
 use domo_token_protocol::scope::ScopeSet;
 
 use super::validate::{
-    Written, fault_of_login_file, fault_of_path, proxy_url, refuse_proxy_over_http, scope_set,
-    token_url,
+    fault_of_login_file, fault_of_path, login_without_proxy, proxy_url, refuse_proxy_over_http,
+    scope_set, token_url,
 };
 use super::{
     AuditSettings, BrokerSettings, ClientConfig, Config, ConfigError, CredentialsSource,
-    ENV_ALLOW_WORLD_READABLE, ENV_CLIENT, ENV_PROXY, ENV_PROXY_LOGIN, ENV_SCOPE, ENV_SECRET,
-    Endpoint, Env, IN_QUOTES, IdSource, Limits, LogSettings, MetricsSettings, SecretSource,
-    TOKEN_URL, fault_of_id, in_variables, stands_in_quotes, without_mark,
+    ENV_CLIENT, ENV_SECRET, Endpoint, Env, IN_QUOTES, IdSource, Limits, LogSettings,
+    MetricsSettings, Naming, SecretSource, Setting, TOKEN_URL, fault_of_id, is_quoted,
+    without_mark,
 };
 use crate::config::named_path::NamedPath;
 use crate::platform::file_watch::Stamp;
+
+/// The variables that configure a client where there is no config file, as the help lists them.
+pub const VARIABLES: &str = "  \
+  DOMO_CLIENT_ID, DOMO_CLIENT_SECRET or DOMO_CLIENT_SECRET_FILE,
+  DOMO_SCOPE (sets separated by ';', default \"data\"),
+  DOMO_TOKEN_URL, DOMO_CA_FILE, DOMO_PROXY, DOMO_PROXY_AUTH_FILE,
+  DOMO_ALLOW_WORLD_READABLE_SECRET=1 (secret files may be readable by all)
+";
 
 impl Config {
     /// The config that the environment alone makes: one client named [`ENV_CLIENT`].
@@ -31,7 +39,6 @@ impl Config {
         };
         let mut client = ClientConfig::new(credentials, env_scopes(env)?, env_endpoint(env)?);
         client.allow_world_readable_secret = env_consent(env)?;
-        client.by_environment = true;
         Ok(Self {
             path: None,
             broker: BrokerSettings::default(),
@@ -63,40 +70,44 @@ fn env_id(env: Env) -> Result<String, ConfigError> {
 }
 
 fn env_endpoint(env: Env) -> Result<Endpoint, ConfigError> {
-    const URL: &str = "DOMO_TOKEN_URL";
+    const NAMING: Naming = Naming::Variables;
+    const URL: &str = Setting::TOKEN_URL.variable;
+    const PROXY: &str = Setting::PROXY.variable;
+    const LOGIN: &str = Setting::PROXY_LOGIN.variable;
     let url = env_text(env, URL)?.unwrap_or_else(|| TOKEN_URL.to_owned());
     // Loopback is allowed here without a key: there is no file to put one in.
     let url = token_url(&url, true).map_err(|e| env_error(URL, &e))?;
-    let proxy = env_text(env, ENV_PROXY)?.map(|text| {
-        proxy_url(&text, Written::Variable)
-            .and_then(|proxy| refuse_proxy_over_http(&url, proxy))
-            .map_err(|e| env_error(ENV_PROXY, &e))
+    let proxy = env_text(env, PROXY)?.map(|text| {
+        proxy_url(&text, NAMING)
+            .and_then(|proxy| refuse_proxy_over_http(&url, proxy, NAMING))
+            .map_err(|e| env_error(PROXY, &e))
     });
     let proxy = proxy.transpose()?;
-    let proxy_auth_file = env_path(env, ENV_PROXY_LOGIN)?;
+    let proxy_auth_file = env_path(env, LOGIN)?;
     if proxy.is_none() && proxy_auth_file.is_some() {
-        let problem = format!("a login for no proxy: set {ENV_PROXY}, or unset this");
-        return Err(env_error(ENV_PROXY_LOGIN, &problem));
+        return Err(env_error(LOGIN, login_without_proxy(NAMING)));
     }
     let login_file = proxy_auth_file.as_ref().map(NamedPath::path);
     if let Some(fault) = login_file.and_then(fault_of_login_file) {
-        return Err(env_error(ENV_PROXY_LOGIN, fault));
+        return Err(env_error(LOGIN, fault));
     }
     Ok(Endpoint {
-        ca_file: env_path(env, "DOMO_CA_FILE")?,
+        ca_file: env_path(env, Setting::CA_FILE.variable)?,
         proxy,
         proxy_auth_file,
+        naming: NAMING,
         ..Endpoint::new(url)
     })
 }
 
 /// Whether secret files may be readable by all.
 fn env_consent(env: Env) -> Result<bool, ConfigError> {
-    match env_text(env, ENV_ALLOW_WORLD_READABLE)?.as_deref() {
+    const NAME: &str = "DOMO_ALLOW_WORLD_READABLE_SECRET";
+    match env_text(env, NAME)?.as_deref() {
         None => Ok(false),
         Some("1") => Ok(true),
         Some(_) => Err(env_error(
-            ENV_ALLOW_WORLD_READABLE,
+            NAME,
             "must be 1 if secret files may be readable by all; else unset it",
         )),
     }
@@ -121,12 +132,13 @@ fn env_secret(env: Env) -> Result<SecretSource, ConfigError> {
 }
 
 fn env_scopes(env: Env) -> Result<Vec<ScopeSet>, ConfigError> {
-    let written = env_text(env, "DOMO_SCOPE")?.unwrap_or_else(|| ENV_SCOPE.to_owned());
+    const NAME: &str = Setting::TOKENS.variable;
+    let written = env_text(env, NAME)?.unwrap_or_else(|| "data".to_owned());
     let parsed = written
         .split(';')
-        .map(scope_set)
+        .map(|set| scope_set(set, Naming::Variables))
         .collect::<Result<Vec<_>, _>>();
-    let mut sets = parsed.map_err(|problem| env_error("DOMO_SCOPE", &problem))?;
+    let mut sets = parsed.map_err(|problem| env_error(NAME, &problem))?;
     sets.sort();
     sets.dedup();
     Ok(sets)
@@ -137,10 +149,11 @@ fn env_path(env: Env, name: &str) -> Result<Option<NamedPath>, ConfigError> {
     let Some(text) = env_text(env, name)? else {
         return Ok(None);
     };
-    match fault_of_path(Path::new(&text)) {
-        Some(fault) => Err(env_error(name, fault)),
-        None => Ok(Some(text.into())),
+    if let Some(fault) = fault_of_path(Path::new(&text)) {
+        return Err(env_error(name, fault));
     }
+    let path = NamedPath::new(Path::new(&text), Path::new(""), Naming::Variables);
+    Ok(Some(path))
 }
 
 /// A variable's text, without quotes around it and without the line breaks that a file of variables, or what is pasted, leaves at
@@ -154,7 +167,7 @@ fn env_text(env: Env, name: &str) -> Result<Option<String>, ConfigError> {
     // It may be a secret, of which no copy is made.
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     // A secret may be any text.
-    if name != ENV_SECRET && stands_in_quotes(&text) {
+    if name != ENV_SECRET && is_quoted(&text) {
         return Err(env_error(name, IN_QUOTES));
     }
     Ok((!text.is_empty()).then_some(text))
@@ -165,6 +178,6 @@ fn env_error(name: &str, problem: &str) -> ConfigError {
         path: None,
         position: None,
         key: Some(name.to_owned()),
-        problem: in_variables(problem),
+        problem: problem.to_owned(),
     }
 }

@@ -45,7 +45,7 @@ impl fmt::Display for ConfigError {
             (Some(key), Some(_)) => write!(f, ": {}", masked(key))?,
             (None, _) => {}
         }
-        // The last place that each of them goes through.
+        // Every message is displayed here.
         write!(f, ": {}", self.problem())
     }
 }

@@ -22,12 +22,12 @@ pub fn is_quote(c: char) -> bool {
     QUOTES.contains(&c)
 }
 
-/// What to do about a value that [`stands_in_quotes`].
+/// What to do about a value that [`is_quoted`].
 pub const IN_QUOTES: &str = "stands in quotes; write it without them";
 
 /// Returns whether a value still has the quotes around it that belong to the syntax of another file.
 #[must_use]
-pub fn stands_in_quotes(text: &str) -> bool {
+pub fn is_quoted(text: &str) -> bool {
     text.len() > 1 && text.starts_with(is_quote) && text.ends_with(is_quote)
 }
 
@@ -41,10 +41,10 @@ pub fn is_placeholder(text: &str) -> bool {
         ("{{", "}}"),
         ("%", "%"),
     ];
-    let stands = |(before, after): &(&str, &str)| {
+    let is_enclosed = |(before, after): &(&str, &str)| {
         text.len() > before.len() + after.len() && text.starts_with(before) && text.ends_with(after)
     };
-    AROUND.iter().any(stands) || text.strip_prefix('$').is_some_and(is_name)
+    AROUND.iter().any(is_enclosed) || text.strip_prefix('$').is_some_and(is_name)
 }
 
 /// Whether that can be the name of a variable, as those of the environment are written.
@@ -73,7 +73,7 @@ pub fn is_uuid(text: &str) -> bool {
 #[must_use]
 pub fn fault_of_id(id: &str) -> Option<&'static str> {
     let is_word = !id.is_empty() && id.len() <= 256 && id.bytes().all(|b| b.is_ascii_graphic());
-    if stands_in_quotes(id) {
+    if is_quoted(id) {
         return Some(IN_QUOTES);
     }
     if is_placeholder(id) {
@@ -105,6 +105,6 @@ pub fn is_valid_client_id(id: &str) -> bool {
 
 /// Whether a secret could be one at all.
 #[must_use]
-pub fn usable_secret(secret: &str) -> bool {
+pub fn is_valid_secret(secret: &str) -> bool {
     !secret.is_empty() && !secret.chars().any(char::is_control)
 }

@@ -64,17 +64,6 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
-    /// Returns the keys that differ in `new` and take effect at a restart only.
-    pub(super) fn restart_keys(&self, new: &Self) -> Vec<&'static str> {
-        if self == new {
-            Vec::new()
-        } else {
-            vec!["limits"]
-        }
-    }
-}
-
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Limits")]

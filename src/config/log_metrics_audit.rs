@@ -29,28 +29,6 @@ pub struct AuditSettings {
     pub file: Option<PathBuf>,
 }
 
-impl MetricsSettings {
-    /// Returns the keys that differ in `new` and take effect at a restart only.
-    pub(super) fn restart_keys(&self, new: &Self) -> Vec<&'static str> {
-        if self == new {
-            Vec::new()
-        } else {
-            vec!["metrics.listen"]
-        }
-    }
-}
-
-impl AuditSettings {
-    /// Returns the keys that differ in `new` and take effect at a restart only.
-    pub(super) fn restart_keys(&self, new: &Self) -> Vec<&'static str> {
-        if self == new {
-            Vec::new()
-        } else {
-            vec!["audit.file"]
-        }
-    }
-}
-
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Metrics")]

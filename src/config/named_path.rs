@@ -1,9 +1,10 @@
-//! Paths that the config names, as messages show them: a secret may stand in a path's place.
+//! Paths that the config names, as messages show them: a user may have written a secret instead of a path.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use domo_token_core::masking::{ShownName, looks_like_secret};
+use super::Naming;
+use domo_token_core::masking::{looks_like_secret, masked};
 
 /// Returns a path as a message shows it: it must not look like another line, nor do anything to a terminal.
 #[must_use]
@@ -18,16 +19,18 @@ pub struct NamedPath {
     path: PathBuf,
     /// What was written, if it looks like a secret.
     suspect: Option<String>,
+    naming: Naming,
 }
 
 impl NamedPath {
     /// What was `written` in a config in `directory`, where relative paths start.
     #[must_use]
-    pub fn new(written: &Path, directory: &Path) -> Self {
+    pub fn new(written: &Path, directory: &Path, naming: Naming) -> Self {
         let text = written.to_string_lossy();
         Self {
             path: directory.join(written),
             suspect: looks_like_secret(&text).then(|| text.into_owned()),
+            naming,
         }
     }
 
@@ -36,7 +39,12 @@ impl NamedPath {
         &self.path
     }
 
-    /// Returns whether a secret seems to stand in its place. What looks like one is a path after all if
+    #[must_use]
+    pub fn naming(&self) -> Naming {
+        self.naming
+    }
+
+    /// Returns whether a secret seems to be written instead of it. What looks like one is a path after all if
     /// its directory is there, which this looks up.
     #[must_use]
     pub fn is_secret(&self) -> bool {
@@ -54,7 +62,8 @@ impl NamedPath {
     #[must_use]
     pub fn shown(&self) -> String {
         if let Some(written) = self.secret() {
-            return ShownName(written).to_string();
+            let hint = self.naming.secret_hint();
+            return format!("{} ({hint})", masked(written).escape_debug());
         }
         shown_path(&self.path)
     }
@@ -69,7 +78,7 @@ impl fmt::Debug for NamedPath {
 /// A path that was named from the working directory.
 impl<P: Into<PathBuf>> From<P> for NamedPath {
     fn from(path: P) -> Self {
-        Self::new(&path.into(), Path::new(""))
+        Self::new(&path.into(), Path::new(""), Naming::Keys)
     }
 }
 
@@ -84,7 +93,8 @@ mod tests {
     #[test]
     fn named_path_is_hidden_unless_its_directory_is_there_or_it_is_absolute() {
         let folder = tempfile::tempdir().unwrap();
-        let shown = |written: &str| NamedPath::new(Path::new(written), folder.path()).shown();
+        let shown =
+            |written: &str| NamedPath::new(Path::new(written), folder.path(), Naming::Keys).shown();
         let slashed = format!("ab/{SECRET}");
         for written in [SECRET, &slashed, &format!("/{SECRET}")] {
             assert!(shown(written).contains(HINT), "{}", shown(written));

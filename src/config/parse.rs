@@ -136,7 +136,7 @@ impl RawConfig {
             }
             RawError {
                 span: inner.span(),
-                // Keys may hold anything, and must not look like a line of ours.
+                // Keys may hold anything, and must not look like a line of the log.
                 key: (path != "." && path != "?").then(|| path.escape_debug().to_string()),
                 problem,
             }
@@ -182,7 +182,7 @@ mod tests {
                 }
             }
             if let Err(error) = RawConfig::parse(&text) {
-                // What stands in a key's place is named: a key is no secret.
+                // What is written as a key is named: a key is no secret.
                 let is_key = error.key.as_ref().is_some_and(|key| key.contains(CANARY));
                 prop_assert!(is_key || !error.problem.contains(CANARY), "{}: {text}", error.problem);
                 prop_assert!(!error.problem.contains(char::is_control), "{}", error.problem);

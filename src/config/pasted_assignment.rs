@@ -24,8 +24,8 @@ const COMMANDS: [&str; 4] = ["export ", "set ", "$env:", "setx "];
 /// What other names of ids and secrets end with.
 const ENDS: [&str; 5] = ["secret", "password", "client_id", "client-id", "clientid"];
 
-/// Returns with what a value begins, in words, if that is a name and a sign of assignment. Of another name
-/// than the usual ones nothing is shown: it might be the start of the secret itself.
+/// Describes how a value begins, if that is a name and a sign of assignment. Only the usual names are
+/// shown: another one might be the start of the secret itself.
 #[must_use]
 pub fn assignment(text: &str) -> Option<&'static str> {
     let is_command = |command: &&&str| {

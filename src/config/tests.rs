@@ -149,7 +149,7 @@ fn token_url_is_https_or_loopback() {
 
 #[test]
 fn a_proxy_is_scheme_host_and_port() {
-    let may = |url: &str| validate::proxy_url(url, validate::Written::Key).is_ok();
+    let may = |url: &str| validate::proxy_url(url, Naming::Keys).is_ok();
     assert!(may("http://proxy.example:3128") && may("https://proxy.example"));
     for url in [
         "http://proxy.example/path",
@@ -268,8 +268,10 @@ fn invalid_id_or_secret_is_an_error() {
     for right in ["a=b", "an-id", "QUJD==", uuid, app, &digits] {
         assert_eq!(fault_of_id(right), None, "{right}");
     }
-    assert!(usable_secret("one of several words, \u{e9}"));
-    assert!(!usable_secret("") && !usable_secret("two\nlines") && !usable_secret("\u{1b}[2J"));
+    assert!(is_valid_secret("one of several words, \u{e9}"));
+    assert!(
+        !is_valid_secret("") && !is_valid_secret("two\nlines") && !is_valid_secret("\u{1b}[2J")
+    );
 }
 
 #[test]

@@ -2,23 +2,8 @@
 
 use url::Url;
 
-use super::{
-    Config, CredentialsSource, ENV_ALLOW_WORLD_READABLE, ENV_PROXY, ENV_PROXY_LOGIN, ENV_SECRET,
-    Env, SecretSource,
-};
-
-/// The variables that configure a client where there is no config file.
-const OF_A_CLIENT: [&str; 9] = [
-    "DOMO_CLIENT_ID",
-    ENV_SECRET,
-    "DOMO_CLIENT_SECRET_FILE",
-    "DOMO_SCOPE",
-    "DOMO_TOKEN_URL",
-    "DOMO_CA_FILE",
-    ENV_PROXY,
-    ENV_PROXY_LOGIN,
-    ENV_ALLOW_WORLD_READABLE,
-];
+use super::environment::VARIABLES;
+use super::{Config, CredentialsSource, Env, Naming, SecretSource, Setting};
 
 /// The variables by which other programs find their proxy for https, in the order in which curl reads
 /// them.
@@ -29,7 +14,11 @@ impl Config {
     /// Adds notices about variables of the environment that are set and not used.
     pub fn note_unused_variables(&mut self, env: Env) {
         let is_set = |name: &&str| env(name).is_some_and(|value| !value.is_empty());
-        let ignored: Vec<&str> = OF_A_CLIENT.into_iter().filter(is_set).collect();
+        let ignored: Vec<&str> = VARIABLES
+            .split(|c: char| !(c.is_ascii_uppercase() || c == '_'))
+            .filter(|word| word.starts_with("DOMO_"))
+            .filter(is_set)
+            .collect();
         let ignored = ignored.into_iter().filter(|name| !self.has_secret_in(name));
         let ignored = ignored.collect::<Vec<_>>().join(", ");
         if self.path.is_some() && !ignored.is_empty() {
@@ -59,11 +48,11 @@ impl Config {
             let endpoint = &client.endpoint;
             endpoint.proxy.is_none() && !needs_no_proxy(&endpoint.url, env)
         })?;
-        let instead = if client.by_environment {
-            format!("{ENV_PROXY}=http://HOST:PORT")
-        } else {
-            format!("proxy = \"http://HOST:PORT\" in [clients.{name}]")
-        };
+        let naming = client.endpoint.naming;
+        let mut instead = naming.assignment(Setting::PROXY, "http://HOST:PORT");
+        if naming == Naming::Keys {
+            instead = format!("{instead} in [clients.{name}]");
+        }
         Some(format!(
             "{variable} is set but not used; if Domo is reached through a proxy, set {instead}"
         ))

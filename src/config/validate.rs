@@ -16,7 +16,7 @@ use domo_token_protocol::scope::ScopeSet;
 use toml::Spanned;
 
 use super::parse::RawConfig;
-use super::{AUDIT_IN_USE, ClientConfig, Config, ConfigError};
+use super::{AUDIT_IN_USE, ClientConfig, Config, ConfigError, Naming};
 use crate::config::named_path::NamedPath;
 use crate::platform::file_watch::Stamp;
 use domo_token_core::masking::{HINT, masked};
@@ -25,12 +25,13 @@ pub(super) use paths::fault_of_socket;
 pub use paths::{NOT_THE_LOGIN, fault_of_path};
 pub use scopes::DOMO_SCOPES;
 pub(super) use scopes::scope_set;
-pub(super) use url::{Written, proxy_url, refuse_proxy_over_http, token_url};
+pub(super) use url::{login_without_proxy, proxy_url, refuse_proxy_over_http, token_url};
 
-/// Validates a parsed config; knows its text to report positions.
+/// Validates a parsed config; has its text to report positions.
 pub(super) struct Validator<'a> {
     pub(super) text: &'a str,
     pub(super) path: &'a Path,
+    pub(super) naming: Naming,
 }
 
 impl Validator<'_> {
@@ -117,7 +118,8 @@ impl Validator<'_> {
     }
 
     fn resolve(&self, path: &Path) -> NamedPath {
-        NamedPath::new(path, self.path.parent().unwrap_or(Path::new("")))
+        let directory = self.path.parent().unwrap_or(Path::new(""));
+        NamedPath::new(path, directory, self.naming)
     }
 
     pub(super) fn error(

@@ -12,11 +12,13 @@ use super::error::{ConnectError, innermost, is_closed, tls_cause};
 use super::server::Server;
 use super::trust::NoClientCertificate;
 use super::{Stream, proxy, tls_error};
+use crate::config::{Naming, Setting};
 
 /// Explains the failure of an established connection.
 pub struct Diagnosis {
     pub(super) server_name: String,
     pub(super) client_certificate: Arc<NoClientCertificate>,
+    pub(super) naming: Naming,
 }
 
 pub(super) struct Handshake<'a> {
@@ -27,10 +29,11 @@ pub(super) struct Handshake<'a> {
     /// The proxy whose tunnel it goes through, and the status of its response to CONNECT.
     tunnel: Option<(&'a Server, u16)>,
     is_proxy: bool,
+    naming: Naming,
 }
 
 impl<'a> Handshake<'a> {
-    pub(super) fn with_proxy(proxy: &'a Server, limit: Instant) -> Self {
+    pub(super) fn with_proxy(proxy: &'a Server, naming: Naming, limit: Instant) -> Self {
         Self {
             server: proxy,
             server_name: &proxy.shown,
@@ -38,6 +41,7 @@ impl<'a> Handshake<'a> {
             client_certificate: Arc::default(),
             tunnel: None,
             is_proxy: true,
+            naming,
         }
     }
 
@@ -54,6 +58,7 @@ impl<'a> Handshake<'a> {
             client_certificate: Arc::clone(&diagnosis.client_certificate),
             tunnel,
             is_proxy: false,
+            naming: diagnosis.naming,
         }
     }
 
@@ -108,14 +113,20 @@ impl<'a> Handshake<'a> {
             }
         }
         let was_requested = self.client_certificate.was_requested();
-        ConnectError::tls(tls_error::message(tls, server_name, was_requested))
+        ConnectError::tls(tls_error::message(
+            tls,
+            server_name,
+            was_requested,
+            self.naming,
+        ))
     }
 
     /// The URL of most proxies is http, and https is a mistake.
     fn hint(&self) -> String {
         if self.is_proxy {
-            let address = &self.server.address;
-            format!("; if it speaks http, write proxy = \"http://{address}\"")
+            let url = format!("http://{}", self.server.address);
+            let proxy = self.naming.assignment(Setting::PROXY, &url);
+            format!("; if it speaks http, write {proxy}")
         } else {
             String::new()
         }
@@ -127,7 +138,8 @@ impl Diagnosis {
     #[must_use]
     pub fn explain(&self, error: &(dyn Error + 'static)) -> Option<ConnectError> {
         let was_requested = self.client_certificate.was_requested();
-        let message = tls_error::message(tls_cause(error)?, &self.server_name, was_requested);
+        let tls = tls_cause(error)?;
+        let message = tls_error::message(tls, &self.server_name, was_requested, self.naming);
         Some(ConnectError::tls(message))
     }
 

@@ -10,6 +10,7 @@ use super::error::{ConnectError, ConnectFailure, innermost, is_closed, tls_cause
 use super::redact::Secrets;
 use super::server::Server;
 use super::{Stream, tls_error};
+use crate::config::{Naming, Setting};
 use crate::credentials::ProxyLogin;
 use http_connect::{Head, Progress};
 
@@ -29,11 +30,13 @@ pub(super) async fn open_tunnel(
     proxy: &Server,
     login: Option<&ProxyLogin>,
     target: &Server,
+    naming: Naming,
 ) -> Result<u16, ConnectError> {
     let request = http_connect::request(&target.authority(), login);
     let answer = exchange(stream, &request).await;
     let shown = &proxy.shown;
-    let (received, progress) = answer.map_err(|error| failure(&error, shown))?;
+    let check = format!("check {}", naming.name(Setting::PROXY));
+    let (received, progress) = answer.map_err(|error| failure(&error, shown, naming))?;
     match progress {
         Progress::Head(head) if (200..300).contains(&head.status) => {
             if received.len() > head.length {
@@ -41,33 +44,34 @@ pub(super) async fn open_tunnel(
             }
             Ok(head.status)
         }
-        Progress::Head(head) => Err(rejection(head, shown, login, &target.shown)),
-        Progress::NotHttp => Err(not_http(&received, proxy)),
+        Progress::Head(head) => Err(rejection(head, shown, login, &target.shown, naming)),
+        Progress::NotHttp => Err(not_http(&received, proxy, naming)),
         Progress::TooLong => Err(ConnectError::proxy(format!(
-            "{shown} answered CONNECT with more than {MAX_HEAD} bytes of headers; check proxy"
+            "{shown} answered CONNECT with more than {MAX_HEAD} bytes of headers; {check}"
         ))),
-        Progress::More => Err(closed(shown)),
+        Progress::More => Err(closed(shown, naming)),
     }
 }
 
-fn closed(shown: &str) -> ConnectError {
+fn closed(shown: &str, naming: Naming) -> ConnectError {
+    let name = naming.name(Setting::PROXY);
     ConnectError::proxy(format!(
-        "{shown} closed the connection before it answered CONNECT; check proxy"
+        "{shown} closed the connection before it answered CONNECT; check {name}"
     ))
 }
 
 /// Returns the error of a proxy that did not respond. With TLS 1.3 it requires a client certificate only after the
 /// handshake.
-fn failure(error: &io::Error, shown: &str) -> ConnectError {
+fn failure(error: &io::Error, shown: &str, naming: Naming) -> ConnectError {
     if let Some(tls) = tls_cause(error) {
-        return ConnectError::tls(tls_error::message(tls, shown, false));
+        return ConnectError::tls(tls_error::message(tls, shown, false, naming));
     }
     if is_closed(error) {
-        return closed(shown);
+        return closed(shown, naming);
     }
-    let message = innermost(error);
+    let (message, name) = (innermost(error), naming.name(Setting::PROXY));
     ConnectError::proxy(format!(
-        "the connection to {shown} failed before it answered CONNECT: {message}; check proxy"
+        "the connection to {shown} failed before it answered CONNECT: {message}; check {name}"
     ))
 }
 
@@ -99,7 +103,13 @@ pub(super) fn page_error(shown: &str, status: u16) -> ConnectError {
     ))
 }
 
-fn rejection(head: Head, shown: &str, login: Option<&ProxyLogin>, target: &str) -> ConnectError {
+fn rejection(
+    head: Head,
+    shown: &str,
+    login: Option<&ProxyLogin>,
+    target: &str,
+    naming: Naming,
+) -> ConnectError {
     let secrets = Secrets {
         login,
         ..Secrets::default()
@@ -109,18 +119,20 @@ fn rejection(head: Head, shown: &str, login: Option<&ProxyLogin>, target: &str) 
     let separator = if reason.is_empty() { "" } else { " " };
     let answered = format!("{shown} answered {status}{separator}{reason} to CONNECT");
     if *status == 407 {
+        let (set, file) = (naming.set(), naming.name(Setting::PROXY_LOGIN));
         let hint = match head.unsupported_schemes() {
             Some(schemes) => format!(
-                "it takes a login by {} only, and only Basic is supported; let it take Basic and set \
-                 proxy_auth_file",
+                "it takes a login by {} only, and only Basic is supported; let it take Basic and {set} \
+                 {file}",
                 secrets.removed_from(&schemes)
             ),
             None if login.is_some() => {
-                "it rejects the login; correct the file of proxy_auth_file".to_owned()
+                format!("it rejects the login; correct the file of {file}")
             }
             None => {
-                "it requires a login; write user:password to a file and name it with proxy_auth_file"
-                    .to_owned()
+                format!(
+                    "it requires a login; write user:password to a file and name it with {file}"
+                )
             }
         };
         return ConnectError::new(ConnectFailure::ProxyLogin, format!("{answered}: {hint}"));
@@ -133,16 +145,27 @@ fn rejection(head: Head, shown: &str, login: Option<&ProxyLogin>, target: &str) 
     ConnectError::new(ConnectFailure::Proxy(head.headers), answered + &hint)
 }
 
-fn not_http(received: &[u8], proxy: &Server) -> ConnectError {
+fn not_http(received: &[u8], proxy: &Server, naming: Naming) -> ConnectError {
     let Server { shown, address, .. } = proxy;
     let message = match received.first() {
         Some(0x15 | 0x16) => {
-            format!("{shown} speaks TLS, not http; write proxy = \"https://{address}\"")
+            let proxy = naming.assignment(Setting::PROXY, &format!("https://{address}"));
+            format!("{shown} speaks TLS, not http; write {proxy}")
         }
-        Some(0 | 4 | 5) => format!(
-            "{shown} does not speak HTTP; it may be a SOCKS proxy, which is not supported; set proxy to an HTTP proxy"
-        ),
-        _ => format!("{shown} does not speak HTTP; check the host and port of proxy"),
+        Some(0 | 4 | 5) => {
+            let http = naming.choose(
+                "set proxy to an HTTP proxy",
+                "set DOMO_PROXY to an HTTP proxy",
+                "name an HTTP proxy by --proxy",
+            );
+            format!(
+                "{shown} does not speak HTTP; it may be a SOCKS proxy, which is not supported; {http}"
+            )
+        }
+        _ => {
+            let name = naming.name(Setting::PROXY);
+            format!("{shown} does not speak HTTP; check the host and port of {name}")
+        }
     };
     ConnectError::proxy(message)
 }

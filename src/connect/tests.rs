@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A connector that trusts that CA besides the system's.
 fn connector(ca: Option<&str>, proxy: Option<Proxy>) -> Connector {
     let ca = ca.map(|ca| (ca.as_bytes(), "ca.pem"));
-    Connector::new(&Shared::default(), ca, proxy).unwrap()
+    Connector::new(&Shared::default(), ca, proxy, Naming::Keys).unwrap()
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it is what connectors take")]

@@ -12,6 +12,7 @@ use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::trust::{OwnCertificate, UntrustedIssuer};
+use crate::config::{Naming, Setting};
 
 /// What to do if the server supports nothing that is supported here.
 const NOTHING_IN_COMMON: &str = "no TLS version, cipher suite, group or key type in common; older TLS is not supported, only \
@@ -20,8 +21,8 @@ const NOTHING_IN_COMMON: &str = "no TLS version, cipher suite, group or key type
 
 const UNTRUSTED_ISSUER: &str = "its certificate was issued by a CA that is not trusted here";
 
-const TRUST_ISSUER: &str = "ca_file must hold the certificate of the issuer (the CA), and the server must send those in \
-                            between";
+const TRUST_ISSUER: &str =
+    "must hold the certificate of the issuer (the CA), and the server must send those in between";
 
 const CLIENT_CERTIFICATE: &str = "the server requires a client certificate, which is not supported";
 
@@ -38,9 +39,17 @@ pub(super) fn is_plain_text(error: &Error) -> bool {
 
 /// Returns what failed on a TLS connection to `server_name`, and what to do. `was_requested` is whether the
 /// server has requested a client certificate, which it may do without requiring one.
-pub(super) fn message(error: &Error, server_name: &str, was_requested: bool) -> String {
+pub(super) fn message(
+    error: &Error,
+    server_name: &str,
+    was_requested: bool,
+    naming: Naming,
+) -> String {
     if let Error::InvalidCertificate(problem) = error {
-        return format!("{server_name} can't be trusted: {}", certificate(problem));
+        return format!(
+            "{server_name} can't be trusted: {}",
+            certificate(problem, naming.name(Setting::CA_FILE))
+        );
     }
     let message = protocol(error, was_requested);
     format!("no TLS connection to {server_name}: {message}")
@@ -92,9 +101,9 @@ fn is_about_certificate(alert: AlertDescription) -> bool {
     )
 }
 
-fn certificate(problem: &CertificateError) -> String {
+fn certificate(problem: &CertificateError, ca_file: &str) -> String {
     match problem {
-        CertificateError::UnknownIssuer => format!("{UNTRUSTED_ISSUER}; {TRUST_ISSUER}"),
+        CertificateError::UnknownIssuer => format!("{UNTRUSTED_ISSUER}; {ca_file} {TRUST_ISSUER}"),
         CertificateError::ExpiredContext { time, not_after } => format!(
             "its certificate expired on {}, and it is {} by the clock of this machine; renew the certificate or \
              set the clock",
@@ -117,9 +126,10 @@ fn certificate(problem: &CertificateError) -> String {
                 .to_owned()
         }
         CertificateError::BadSignature => {
-            "its certificate is not signed by the CA that it names, as far as this CA is known: ca_file must hold \
-             the issuer's current certificate, and RSA keys below 2048 bits are not supported"
-                .to_owned()
+            format!(
+                "its certificate is not signed by the CA that it names, as far as this CA is known: {ca_file} \
+                 must hold the issuer's current certificate, and RSA keys below 2048 bits are not supported"
+            )
         }
         CertificateError::Revoked => "its certificate was revoked".to_owned(),
         CertificateError::BadEncoding | CertificateError::Expired | CertificateError::NotValidYet => {
@@ -129,10 +139,10 @@ fn certificate(problem: &CertificateError) -> String {
             "its certificate, or a CA's above it, is not for servers (extended key usage)".to_owned()
         }
         CertificateError::Other(other) if other.0.is::<OwnCertificate>() => {
-            "ca_file must hold the issuer's certificate, not the server's own".to_owned()
+            format!("{ca_file} must hold the issuer's certificate, not the server's own")
         }
         CertificateError::Other(other) if other.0.is::<UntrustedIssuer>() => {
-            format!("{UNTRUSTED_ISSUER} ({}); {TRUST_ISSUER}", other.0)
+            format!("{UNTRUSTED_ISSUER} ({}); {ca_file} {TRUST_ISSUER}", other.0)
         }
         CertificateError::Other(other) => of_verifier(&other.0.to_string()),
         other => format!("its certificate is not accepted ({other})"),
@@ -217,7 +227,8 @@ mod tests {
     #[test]
     fn only_alerts_about_certificates_are_blamed_on_one_that_was_requested() {
         let of = |alert, was_requested| {
-            message(&Error::AlertReceived(alert), "domo.example", was_requested)
+            let error = Error::AlertReceived(alert);
+            message(&error, "domo.example", was_requested, Naming::Keys)
         };
         for alert in [
             AlertDescription::BadCertificate,

@@ -16,6 +16,7 @@ use super::permission_advice::{
     HOST_DIRECTORY, RequiredMode, on_foreign, on_hidden, on_open_directory, on_unsafe, user_name,
 };
 use super::{CredentialsError, on_unreadable};
+use crate::config::Naming;
 use crate::config::named_path::NamedPath;
 #[cfg(unix)]
 use crate::platform::symlink_chain::symlink_chain;
@@ -37,12 +38,17 @@ pub(super) struct Subject<'a> {
     pub(super) path: &'a Path,
     /// The path as messages show it.
     pub(super) shown: String,
+    pub(super) naming: Naming,
 }
 
 impl<'a> Subject<'a> {
     pub(super) fn new(what: &'static str, path: &'a Path) -> Self {
-        let shown = path.display().to_string();
-        Self { what, path, shown }
+        Self {
+            what,
+            path,
+            shown: path.display().to_string(),
+            naming: Naming::Keys,
+        }
     }
 
     pub(super) fn named(what: &'static str, path: &'a NamedPath) -> Self {
@@ -50,6 +56,7 @@ impl<'a> Subject<'a> {
             what,
             path: path.path(),
             shown: path.shown(),
+            naming: path.naming(),
         }
     }
 
@@ -57,7 +64,7 @@ impl<'a> Subject<'a> {
         CredentialsError::Read {
             what: self.what,
             path: self.shown.clone(),
-            advice: on_unreadable(self.path, &self.shown, &source),
+            advice: on_unreadable(self.path, &self.shown, &source, self.naming),
             source,
         }
     }
@@ -117,7 +124,7 @@ pub(super) fn read(
 ) -> Result<Zeroizing<Vec<u8>>, CredentialsError> {
     let subject = Subject::named(what, path);
     let failed = |source| subject.unreadable(source);
-    let mut file = open(subject.path).map_err(failed)?;
+    let mut file = open(subject.path, subject.naming).map_err(failed)?;
     check_access(&file, &subject, readers)?;
     read_all(&mut file, most).map_err(failed)
 }
@@ -125,13 +132,13 @@ pub(super) fn read(
 /// Reads a file without checking it: a config, whose content decides who may read it, or a file that systemd has created
 /// for the service.
 pub(super) fn read_unchecked(path: &Path, most: usize) -> io::Result<(File, Zeroizing<Vec<u8>>)> {
-    let mut file = open(path)?;
+    let mut file = open(path, Naming::Keys)?;
     let content = read_all(&mut file, most)?;
     Ok((file, content))
 }
 
 /// Opens without blocking, so that a FIFO cannot block the daemon.
-fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path, naming: Naming) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
@@ -146,9 +153,9 @@ fn open(path: &Path) -> io::Result<File> {
         return Ok(file);
     }
     Err(io::Error::other(if stat.is_dir() {
-        "it is a directory and not a regular file; name a file in it"
+        "it is a directory and not a regular file; name a file in it".to_owned()
     } else {
-        "not a regular file; name another in the config"
+        format!("not a regular file; {}", naming.name_another())
     }))
 }
 
@@ -197,7 +204,11 @@ pub(super) fn check_access(
     let (mode, group_may_read) = (stat.mode() & 0o7777, stat.uid() == 0);
     let is_open = mode & 0o004 != 0 || (mode & 0o040 != 0 && !group_may_read);
     if is_open && readers == Readers::Owner {
-        let key = "set allow_world_readable_secret = true where the mode can't be changed, or ";
+        let key = subject.naming.choose(
+            "set allow_world_readable_secret = true where the mode can't be changed, or ",
+            "set DOMO_ALLOW_WORLD_READABLE_SECRET=1 where the mode can't be changed, or ",
+            "",
+        );
         let problem = format!("mode {mode:04o} lets others read it");
         return Err(subject.unsafe_until(&problem, &stat, required, key));
     }

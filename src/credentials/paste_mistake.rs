@@ -3,9 +3,7 @@
 
 use std::fmt;
 
-use crate::config::{
-    InvisibleChar, assignment, is_placeholder, is_quote, is_uuid, stands_in_quotes,
-};
+use crate::config::{InvisibleChar, assignment, is_placeholder, is_quote, is_quoted, is_uuid};
 
 /// What is unusual about a secret. Contains nothing of it, neither a character nor its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +52,7 @@ impl PasteMistake {
         if let Some(name) = assignment(secret) {
             return Some(Self::Name(name));
         }
-        if stands_in_quotes(secret) {
+        if is_quoted(secret) {
             return Some(Self::InQuotes);
         }
         if secret.starts_with('{') && !secret.starts_with("{{") || secret.contains("\":") {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{getegid, geteuid};
 
+use crate::config::Naming;
 use crate::platform::descriptors;
 use crate::platform::symlink_chain::symlink_chain;
 use crate::platform::users;
@@ -90,7 +91,7 @@ fn without_dots(path: &Path) -> PathBuf {
 /// Returns what to do about a file that cannot be read, as the end of a message; `shown` is the file
 /// as messages show it.
 #[must_use]
-pub(crate) fn on_unreadable(path: &Path, shown: &str, error: &io::Error) -> String {
+pub(crate) fn on_unreadable(path: &Path, shown: &str, error: &io::Error, naming: Naming) -> String {
     if descriptors::is_exhausted(error) {
         return descriptors::RAISE_LIMIT.to_owned();
     }
@@ -102,7 +103,7 @@ pub(crate) fn on_unreadable(path: &Path, shown: &str, error: &io::Error) -> Stri
         return format!("; {advice}");
     }
     if is_missing {
-        return "; put it there, or name another in the config".to_owned();
+        return format!("; put it there, or {}", naming.name_another());
     }
     format!("; {}", on_denied(path, shown))
 }
@@ -290,7 +291,7 @@ pub(super) fn on_unsafe(
 #[must_use]
 pub(super) fn on_unstartable(program: &Path, error: &io::Error) -> String {
     let Ok(stat) = program.metadata() else {
-        return on_unreadable(program, &program.display().to_string(), error);
+        return on_unreadable(program, &program.display().to_string(), error, Naming::Keys);
     };
     if stat.is_dir() {
         return "; it is a directory, name a program in it".to_owned();

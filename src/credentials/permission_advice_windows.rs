@@ -3,11 +3,14 @@
 use std::io;
 use std::path::Path;
 
+use crate::config::Naming;
+
 /// Returns what to do about a file that cannot be read, as the end of a message.
-pub(crate) fn on_unreadable(_: &Path, _: &str, error: &io::Error) -> String {
-    let advice = if error.kind() == io::ErrorKind::NotFound {
-        "; put it there, or name another in the config"
-    } else if error.kind() == io::ErrorKind::PermissionDenied {
+pub(crate) fn on_unreadable(_: &Path, _: &str, error: &io::Error, naming: Naming) -> String {
+    if error.kind() == io::ErrorKind::NotFound {
+        return format!("; put it there, or {}", naming.name_another());
+    }
+    let advice = if error.kind() == io::ErrorKind::PermissionDenied {
         "; let the daemon's user, or its group, read it"
     } else {
         ""
@@ -17,7 +20,7 @@ pub(crate) fn on_unreadable(_: &Path, _: &str, error: &io::Error) -> String {
 
 /// Returns what to do about a program that cannot be started, as the end of a message.
 pub(super) fn on_unstartable(program: &Path, error: &io::Error) -> String {
-    on_unreadable(program, "", error)
+    on_unreadable(program, "", error, Naming::Keys)
 }
 
 /// Returns the command that runs a program.

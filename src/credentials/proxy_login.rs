@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::secret_text::line_in;
-use super::{CredentialsError, MAX_SECRET, PasteMistake, file, for_reader, readers, unusable};
+use super::{CredentialsError, MAX_SECRET, PasteMistake, file, readers, unusable};
 use crate::config::{ClientConfig, NOT_THE_LOGIN};
 
 const WHAT: &str = "proxy login";
@@ -21,7 +21,7 @@ pub fn proxy_login(client: &ClientConfig) -> Result<Option<ProxyLogin>, Credenti
         let bytes = bytes.map_err(without_login)?;
         login_in(&bytes).map_err(|problem| unusable(WHAT, &path.shown(), &problem))
     });
-    login.transpose().map_err(|error| for_reader(error, client))
+    login.transpose()
 }
 
 /// Hides a possible password in an error about a missing file: the key may have the login instead of a path.

@@ -13,7 +13,7 @@ use super::paste_mistake::has_comment;
 use super::secret_text::{check_secret, utf8};
 use super::{Credentials, CredentialsError, unusable};
 use crate::config::named_path::NamedPath;
-use crate::config::{Endpoint, fault_of_id, stands_in_quotes};
+use crate::config::{Endpoint, fault_of_id, is_quoted};
 
 const WHAT: &str = "connection file";
 const SECTION: &str = "client_auth";
@@ -152,7 +152,7 @@ fn fault_of_host(written: &str, url: &Url) -> Option<&'static str> {
     }
     let fault = if written.is_empty() {
         "is empty; remove the key, or write the host"
-    } else if stands_in_quotes(written) {
+    } else if is_quoted(written) {
         "stands in quotes, which Python takes for a part of it; write it without them"
     } else if has_comment(written) {
         "has a comment after it, which Python takes for a part of it; put it on a line of its own"

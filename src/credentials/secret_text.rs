@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 
 use super::{CredentialsError, SECRET, unusable};
-use crate::config::{usable_secret, without_mark};
+use crate::config::{is_valid_secret, without_mark};
 
 const UTF_16: &str = "in UTF-16; save it as UTF-8";
 
@@ -37,7 +37,7 @@ pub(super) fn line_in(bytes: &[u8]) -> Result<&str, &'static str> {
     if line.is_empty() {
         return Err("empty");
     }
-    if usable_secret(line) {
+    if is_valid_secret(line) {
         return Ok(line);
     }
     Err(fault_of(line))

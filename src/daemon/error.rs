@@ -9,7 +9,7 @@ use crate::platform::descriptors;
 use crate::server::BindError;
 use domo_token_core::masking::masked;
 
-/// The exit code for what a person has to fix (`EX_CONFIG` of sysexits): systemd doesn't try again.
+/// The exit code for what the operator has to fix (`EX_CONFIG` of sysexits): systemd does not restart the daemon.
 pub const EX_CONFIG: u8 = 78;
 
 /// Why the daemon doesn't start, or ends without a signal.

@@ -14,10 +14,9 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use super::clients::{Clients, LoadChange, Rerun};
-use super::restart_settings::RestartSettings;
 use super::{DaemonError, Options};
 use crate::broker::{AccessTables, Broker, BrokerConfig, DaemonInfo, EngineHandle};
-use crate::config::{Config, Env};
+use crate::config::{Config, Env, StartSettings};
 use crate::connect::Shared;
 use crate::load::{FileStamps, LoadResult, LoadedConfig, SecretCommands, load_config};
 use crate::platform::clock::{BootTime, Clock};
@@ -68,7 +67,8 @@ pub(super) struct ReloadTask<C> {
     pub(super) started: BootTime,
     pub(super) broker: Broker<C>,
     pub(super) engine: EngineHandle<Source>,
-    pub(super) restart_settings: RestartSettings,
+    /// What the daemon runs with until it is restarted.
+    pub(super) start_settings: StartSettings,
     pub(super) config: Arc<Config>,
     pub(super) config_loaded: BootTime,
     pub(super) clients: Clients<Source>,
@@ -234,7 +234,9 @@ impl<C: Clock> ReloadTask<C> {
         let was_rejected = self.broker.set_config_error(None);
         let is_loaded = |change: &LoadChange| matches!(change, LoadChange::Loaded { .. });
         if retries || changes.iter().any(is_loaded) {
-            self.restart_settings.log_changes(&config);
+            for key in self.start_settings.changed_keys(&config.start_settings()) {
+                warn!("{key} is not what the daemon runs with; restart it for that");
+            }
             self.set_log_level(&config);
             for notice in &config.notices {
                 warn!("{notice}");

@@ -12,7 +12,7 @@ fn origin() -> Origin {
 }
 
 fn stored(scope: &str) -> StoredToken {
-    let life = Life {
+    let validity = Validity {
         generation: 7,
         obtained: BootTime::from_millis(900_000),
         lifetime: Duration::from_secs(3599),
@@ -24,7 +24,7 @@ fn stored(scope: &str) -> StoredToken {
         client: "acme".to_owned(),
         origin: origin(),
         snapshot: TokenSnapshot {
-            token: Token::new("acme", &scope, &text, life).unwrap(),
+            token: Token::new("acme", &scope, &text, validity).unwrap(),
             renew_at: Some(BootTime::from_millis(3_000_000)),
         },
         scope,
@@ -64,7 +64,10 @@ fn stored_tokens_are_restored_unchanged() {
             (&stored.client, &stored.origin)
         );
         assert_eq!(found.snapshot, stored.snapshot);
-        assert_eq!(found.snapshot.token.life(), stored.snapshot.token.life());
+        assert_eq!(
+            found.snapshot.token.validity(),
+            stored.snapshot.token.validity()
+        );
     }
 }
 

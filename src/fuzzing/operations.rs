@@ -184,11 +184,11 @@ impl<I: Iterator<Item = u8>> Run<I> {
     }
 
     fn succeed(&mut self) {
-        let (life, text) = (self.byte(), self.byte());
+        let (lifetime, text) = (self.byte(), self.byte());
         let Some(request) = self.take_request() else {
             return;
         };
-        let lifetime = Duration::from_secs(1 + u64::from(life) * u64::from(life));
+        let lifetime = Duration::from_secs(1 + u64::from(lifetime) * u64::from(lifetime));
         // At times the token was obtained earlier, by another host.
         let earlier = request.started + lifetime / 2;
         let expires = (text % 3 == 0).then_some(earlier);
@@ -310,7 +310,7 @@ fn scope(text: &str) -> ScopeSet {
 /// A served token is valid for as long as the caller requires.
 fn check_reply(reply: &Reply, min_left: Duration, now: BootTime) {
     if let Ok(token) = reply {
-        let left = token.life().left(now);
+        let left = token.validity().left(now);
         assert!(
             !left.is_zero() && left >= min_left,
             "{left:?} of {min_left:?}"

@@ -88,7 +88,7 @@ fn advice_if_unreadable(path: &Path, error: &io::Error, flag: Option<&Path>, env
         return format!("; {fault}");
     }
     if error.kind() != io::ErrorKind::NotFound {
-        return credentials::on_unreadable(path, &shown, error);
+        return credentials::on_unreadable(path, &shown, error, config::Naming::Keys);
     }
     if config::path_in(env, "DOMO_CLIENT_ID").is_some() {
         let (by, remove) = match flag {

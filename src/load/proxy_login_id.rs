@@ -9,7 +9,7 @@ use url::Url;
 use crate::credentials::ProxyLogin;
 use domo_token_core::scheduler::ProxyLoginId;
 
-/// The key of the hash: another one in each process, so that a number says nothing about a password.
+/// The key of the hash: another one in each process, so that a number reveals nothing about a password.
 static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// Returns the id of the login at that proxy; using it without a login has an id, too.

@@ -48,6 +48,9 @@ enum SessionError {
 /// The longest request, in bytes, that a connection keeps while it is idle.
 const MAX_KEPT_REQUEST: usize = 256;
 
+/// How many messages of one answer are written before others are served.
+const MESSAGES_PER_TURN: usize = 16;
+
 /// A caller that has been accepted.
 pub(super) struct Connection {
     pub(super) stream: Stream,
@@ -264,13 +267,17 @@ impl Session {
     }
 
     async fn write_messages(&mut self, messages: Messages<'_>) -> Result<(), SessionError> {
-        for message in messages {
+        for (number, message) in (1..).zip(messages) {
             self.answer(message).await?;
             // Others are served in between, however many messages there are.
-            yield_now().await;
-            self.permit.wait_for_turn().await;
+            if number % MESSAGES_PER_TURN == 0 {
+                yield_now().await;
+                self.permit.wait_for_turn().await;
+            }
         }
         self.permit.end_metrics();
+        // A whole answer can cost as much as many requests.
+        yield_now().await;
         Ok(())
     }
 

@@ -5,7 +5,6 @@
 //! (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>); its errors aren't
 //! documented, and come in two shapes.
 
-mod reader_message;
 mod request;
 mod response;
 #[cfg(all(test, unix))]
@@ -20,7 +19,7 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use crate::config::named_path::NamedPath;
-use crate::config::{ClientConfig, Endpoint, in_variables};
+use crate::config::{Endpoint, Setting};
 use crate::connect::{self, Connector, Proxy, Secrets, Shared};
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
 use crate::platform::clock::timer_now;
@@ -40,8 +39,6 @@ pub struct Registration {
     proxy_login: Option<ProxyLogin>,
     /// The content of the endpoint's CA file.
     ca: Option<Arc<[u8]>>,
-    /// Whether there are variables in place of keys.
-    by_environment: bool,
 }
 
 impl Registration {
@@ -63,18 +60,7 @@ impl Registration {
             credentials,
             proxy_login,
             ca,
-            by_environment: false,
         })
-    }
-
-    /// Returns it with its messages as the reader of that client's config needs them.
-    #[must_use]
-    pub fn of(self, client: &ClientConfig) -> Self {
-        let by_environment = client.by_environment;
-        Self {
-            by_environment,
-            ..self
-        }
     }
 
     #[must_use]
@@ -128,16 +114,6 @@ impl SourceError {
             Self::Ca(_) => false,
         }
     }
-
-    /// Returns it with what the reader of that client's config can do.
-    #[must_use]
-    pub fn for_reader(self, client: &ClientConfig) -> Self {
-        match self {
-            Self::CaFile(error) => credentials::for_reader(error, client).into(),
-            Self::Ca(message) if client.by_environment => Self::Ca(in_variables(&message)),
-            Self::Ca(_) => self,
-        }
-    }
 }
 
 impl DomoSource {
@@ -152,6 +128,7 @@ impl DomoSource {
             url,
             ca_file,
             proxy,
+            naming,
             ..
         } = &registration.endpoint;
         let path = ca_file.as_ref().map(NamedPath::shown).unwrap_or_default();
@@ -162,9 +139,10 @@ impl DomoSource {
             url,
             login: registration.proxy_login.clone(),
         });
-        let connector = Connector::new(shared, ca, proxy);
+        let connector = Connector::new(shared, ca, proxy, *naming);
         let connector = connector.map_err(|problem| {
-            let message = format!("ca_file {path} can't be used: {problem}");
+            let key = naming.name(Setting::CA_FILE);
+            let message = format!("{key} {path} can't be used: {problem}");
             SourceError::Ca(message)
         })?;
         if let Some(ca) = &mut registration.ca {
@@ -196,7 +174,7 @@ impl DomoSource {
     ) -> Result<Fetched, FetchError> {
         let deadline = timer_now() + limit;
         let fetched = self.fetch_by(scope, deadline, on_tunnel).await;
-        fetched.map_err(|error| reader_message::for_reader(error, &self.registration))
+        fetched.map_err(|error| with_paste_mistake(error, &self.registration))
     }
 
     async fn fetch_by(
@@ -225,8 +203,36 @@ impl DomoSource {
             client_secret: self.registration.credentials.client_secret.expose_secret(),
             login: self.registration.proxy_login.as_ref(),
         };
-        response::read(&answer, scope, secrets, &self.server_name)
+        response::read(&answer, scope, secrets, &self.server_name, endpoint.naming)
     }
+}
+
+/// Returns the error with the mistake that the rejected secret or login shows, if it shows one.
+fn with_paste_mistake(mut error: FetchError, registration: &Registration) -> FetchError {
+    let (message, what, mistake) = match &mut error {
+        FetchError::Denied {
+            scope_only: false,
+            message,
+            ..
+        } => (
+            message,
+            "client secret",
+            registration.credentials.paste_mistake(),
+        ),
+        FetchError::ProxyLogin { message, .. } => {
+            let login = registration.proxy_login.as_ref();
+            (
+                message,
+                "proxy login",
+                login.and_then(ProxyLogin::paste_mistake),
+            )
+        }
+        FetchError::Denied { .. } | FetchError::Transient { .. } => return error,
+    };
+    if let Some(mistake) = mistake {
+        *message = format!("{message}; the {what} {}", mistake.advice());
+    }
+    error
 }
 
 /// Entry points for fuzzers.
@@ -238,6 +244,7 @@ pub(crate) mod fuzzing {
 
     use super::response::{self, Answer};
     use super::{Duration, ScopeSet, Secrets};
+    use crate::config::Naming;
     use crate::platform::clock::wall_now;
     use domo_token_core::fetch_result::{FetchError, Fetched};
 
@@ -266,7 +273,7 @@ pub(crate) mod fuzzing {
             client_secret,
             login: None,
         };
-        response::read(&answer, asked, secrets, "domo.example")
+        response::read(&answer, asked, secrets, "domo.example", Naming::Keys)
     }
 
     pub(crate) fn retry_after(value: &[u8], date: Option<&[u8]>) -> Option<Duration> {

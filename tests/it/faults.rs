@@ -274,8 +274,8 @@ fn lifetimes_are_parsed_in_all_forms_and_short_ones_respect_the_floor() {
     let daemon = Daemon::start(&config_with_clients(&long));
     for (number, (fault, seconds)) in forms.iter().enumerate() {
         let set = wait_for_state(&daemon, number, ScopeState::Fresh);
-        let life = set["expires_at"].as_u64().unwrap() - set["obtained_at"].as_u64().unwrap();
-        assert!(life.abs_diff(*seconds) <= 1, "{fault:?}: {life}");
+        let lifetime = set["expires_at"].as_u64().unwrap() - set["obtained_at"].as_u64().unwrap();
+        assert!(lifetime.abs_diff(*seconds) <= 1, "{fault:?}: {lifetime}");
     }
     let short: Vec<Sandbox> = [1, 2, 5].map(|s| sandbox(Duration::from_secs(s))).into();
     let _daemon = Daemon::start(&config_with_clients(&short));

@@ -243,7 +243,7 @@ impl Callers {
         let problem = match reply {
             Ok(token) => {
                 state.tokens += 1;
-                let generation = token.life().generation;
+                let generation = token.validity().generation;
                 state.generations.insert(caller.key.clone(), generation);
                 drop(state);
                 self.check_token(&caller, token)
@@ -262,20 +262,20 @@ impl Callers {
     /// Checks invariant (a): a served token is valid for as long as the caller requires.
     fn check_token(&self, caller: &Caller, token: &Token) -> Option<String> {
         let now = self.domo.clock.now();
-        let life = token.life();
+        let validity = token.validity();
         let min_left = caller.request.min_ttl_ms.map(Duration::from_millis);
         let min_left = min_left
             .unwrap_or_default()
-            .max(min_left_to_serve(life.lifetime));
-        if life.left(now) < min_left {
-            return Some(format!("a token with {:?} left", life.left(now)));
+            .max(min_left_to_serve(validity.lifetime));
+        if validity.left(now) < min_left {
+            return Some(format!("a token with {:?} left", validity.left(now)));
         }
-        if caller.request.renew == Some(Renew::Rejected(life.generation)) {
+        if caller.request.renew == Some(Renew::Rejected(validity.generation)) {
             return Some("the token that the caller reports as rejected".to_owned());
         }
         let answer = answer_of(token);
         let text = answer.access_token.expose();
-        let is = |text_of: &str, expires| text_of == text && expires == life.expires;
+        let is = |text_of: &str, expires| text_of == text && expires == validity.expires;
         match self.domo.valid_token(&caller.key) {
             Some(held) if is(&held.text, held.expires) => None,
             // Its successor was obtained at this time, and the broker has not applied it yet.
@@ -366,7 +366,7 @@ impl Callers {
         let is = match reply {
             Ok(token) => {
                 let text = answer_of(token).access_token.expose().to_owned();
-                LastSeen::Token(text, token.life().generation)
+                LastSeen::Token(text, token.validity().generation)
             }
             Err(_) => LastSeen::NoToken,
         };

@@ -13,9 +13,6 @@ const SHOWN_CHARS: usize = 8;
 /// The advice for a secret in the place of a name.
 pub const HINT: &str = "is this the secret itself? it belongs in client_secret";
 
-/// The same if the environment alone configures the daemon.
-pub const ENV_HINT: &str = "is this the secret itself? it belongs in DOMO_CLIENT_SECRET";
-
 /// Returns whether text in the place of a name looks like a secret or contains one. A path with a dot, or an absolute
 /// path with a directory, does not.
 #[must_use]

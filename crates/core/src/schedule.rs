@@ -179,7 +179,7 @@ impl Schedule {
     pub fn token(&self, now: BootTime) -> Option<&Token> {
         self.token
             .as_ref()
-            .filter(|token| now < token.life().expires)
+            .filter(|token| now < token.validity().expires)
     }
 
     /// Returns whether a request is due and not blocked; once it is admitted, call [`Self::start`].

@@ -15,7 +15,7 @@ use domo_token_protocol::BootTime;
 /// The longest token that is passed on, in bytes. Domo's have 644 to about 800.
 pub const MAX_TOKEN: usize = 16 * 1024;
 
-/// The longest life that a token is believed to have.
+/// The longest lifetime of a token that is believed.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(86_400);
 
 /// A token and what is known of it. Clones share one allocation of each part; every copy of the text
@@ -27,26 +27,26 @@ struct TokenInner {
     text: SecretString,
     client: String,
     granted: ScopeSet,
-    life: Life,
+    validity: Validity,
     /// The answer's frame, encoded once: the same bytes in every protocol version so far.
     frame: Zeroizing<Vec<u8>>,
 }
 
-/// Which token it is and how long it lives.
+/// Which token it is, and when it is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Life {
+pub struct Validity {
     /// Names the token among those of its scope set.
     pub generation: u64,
-    /// When Domo was asked for it; its lifetime counts from here.
+    /// When it was requested from Domo; its lifetime begins here.
     pub obtained: BootTime,
-    /// How long it lives in all.
+    /// How long it is valid in all.
     pub lifetime: Duration,
-    /// When it dies.
+    /// When it expires.
     pub expires: BootTime,
 }
 
-impl Life {
-    /// How long the token lives on from `now`.
+impl Validity {
+    /// Returns how long the token is valid from `now` on.
     #[must_use]
     pub fn left(&self, now: BootTime) -> Duration {
         self.expires.saturating_since(now)
@@ -63,22 +63,22 @@ impl Token {
         client: &str,
         granted: &ScopeSet,
         text: &SecretString,
-        life: Life,
+        validity: Validity,
     ) -> Result<Self, FrameError> {
         let answer = Response::Token(TokenAnswer {
             access_token: TokenText::from(text.clone()),
             client: client.to_owned(),
             scope: granted.as_str().to_owned(),
-            generation: life.generation,
-            lifetime_ms: u64::try_from(life.lifetime.as_millis()).unwrap_or(u64::MAX),
-            expires: life.expires,
+            generation: validity.generation,
+            lifetime_ms: u64::try_from(validity.lifetime.as_millis()).unwrap_or(u64::MAX),
+            expires: validity.expires,
         });
         Ok(Self(Arc::new(TokenInner {
             frame: frame::encode(&answer)?,
             text: text.clone(),
             client: client.to_owned(),
             granted: granted.clone(),
-            life,
+            validity,
         })))
     }
 
@@ -100,10 +100,10 @@ impl Token {
         &self.0.granted
     }
 
-    /// Which token it is and how long it lives.
+    /// Which token it is, and when it is valid.
     #[must_use]
-    pub fn life(&self) -> Life {
-        self.0.life
+    pub fn validity(&self) -> Validity {
+        self.0.validity
     }
 
     /// Whether this is the token of that text.
@@ -122,7 +122,7 @@ impl Token {
 impl PartialEq for Token {
     fn eq(&self, other: &Self) -> bool {
         // It holds every fact.
-        self.0.frame == other.0.frame && self.0.life == other.0.life
+        self.0.frame == other.0.frame && self.0.validity == other.0.validity
     }
 }
 
@@ -130,7 +130,7 @@ impl Eq for Token {}
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Token").field(&self.0.life).finish()
+        f.debug_tuple("Token").field(&self.0.validity).finish()
     }
 }
 
@@ -139,14 +139,14 @@ mod tests {
     use super::*;
 
     fn token() -> Token {
-        let life = Life {
+        let validity = Validity {
             generation: 7,
             obtained: BootTime::from_millis(1_000),
             lifetime: Duration::from_secs(60),
             expires: BootTime::from_millis(61_000),
         };
         let scope = ScopeSet::parse("data user").unwrap();
-        Token::new("acme", &scope, &"c4nary-token".into(), life).unwrap()
+        Token::new("acme", &scope, &"c4nary-token".into(), validity).unwrap()
     }
 
     #[test]

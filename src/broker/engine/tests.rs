@@ -3,6 +3,7 @@ use std::fs;
 use std::time::Duration;
 
 use domo_token_protocol::messages::{Asked, RefusalKind, Response, TokenRequest};
+use domo_token_protocol::scope::ScopeSet;
 
 use super::super::{AccessTables, StatusCursor};
 use super::*;
@@ -11,9 +12,9 @@ use crate::platform::clock::SystemClock;
 use domo_token_core::access_policy::{Access, Caller};
 use domo_token_core::fetch_result::{Cause, LifetimeSource};
 
-/// Answers at once, or never, or breaks.
+/// Responds immediately, never, or panics.
 enum Stub {
-    Gives,
+    Grants,
     Fails,
     Hangs,
     Panics,
@@ -27,7 +28,7 @@ impl TokenSource for Stub {
         _: &(dyn Fn() + Send + Sync),
     ) -> Result<Fetched, FetchError> {
         match self {
-            Self::Gives => Ok(Fetched {
+            Self::Grants => Ok(Fetched {
                 text: "c4nary-token".into(),
                 lifetime: Duration::from_secs(3599),
                 expires: None,
@@ -46,7 +47,7 @@ fn client(source: Stub, renewed: bool) -> Clients<Stub> {
 }
 
 fn client_of(name: &str, source: Stub, renewed: bool) -> Clients<Stub> {
-    let wanted = ClientSpec {
+    let spec = ClientSpec {
         name: name.to_owned(),
         shown_id: String::new(),
         scopes: BTreeSet::from([ScopeSet::parse("data").unwrap()]),
@@ -54,7 +55,7 @@ fn client_of(name: &str, source: Stub, renewed: bool) -> Clients<Stub> {
         proxy_login: None,
         loading: None,
     };
-    vec![(wanted, Some(Arc::new(source)))]
+    vec![(spec, Some(Arc::new(source)))]
 }
 
 fn engine(
@@ -102,7 +103,7 @@ async fn completed_request_leaves_no_entry() {
 async fn aborted_request_keeps_the_handle_of_its_successor() {
     let (_broker, mut engine, _handle) = engine(Stub::Fails);
     engine.execute_commands();
-    // It has its answer, and isn't heard before the new credentials are.
+    // Its response has arrived, and is not applied before the new credentials are.
     tokio::task::yield_now().await;
     let new = EngineMessage::Configure(client(Stub::Hangs, true), Box::default());
     engine.apply(Event::Message(new));
@@ -139,12 +140,12 @@ async fn ping_is_answered_only_when_the_loop_turns() {
         if turned {
             turn(&mut engine).await;
         }
-        let lives = tokio::select! {
+        let is_running = tokio::select! {
             biased;
             () = &mut ping => true,
             () = std::future::ready(()) => false,
         };
-        assert_eq!(lives, turned);
+        assert_eq!(is_running, turned);
     }
 }
 
@@ -186,7 +187,7 @@ fn engine_of_two() -> (
     EngineHandle<Stub>,
 ) {
     let broker = Broker::new(SystemClock::new(), 1, default_client("acme"));
-    let acme = client(Stub::Gives, true);
+    let acme = client(Stub::Grants, true);
     let other = client_of("other", Stub::Hangs, true);
     let (engine, handle) = Engine::new(&broker, acme.into_iter().chain(other).collect());
     (broker, engine, handle)
@@ -201,7 +202,7 @@ fn default_client(name: &str) -> BrokerConfig {
 
 /// The config with `other` as default, whose sets nobody may have.
 fn change_default_client() -> EngineMessage<Stub> {
-    let clients = client(Stub::Gives, false).into_iter();
+    let clients = client(Stub::Grants, false).into_iter();
     let config = BrokerConfig {
         access: AccessTables(BTreeMap::from([("other".to_owned(), Access::default())])),
         ..default_client("other")

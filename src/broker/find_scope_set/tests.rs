@@ -14,12 +14,12 @@ use crate::source::TokenSource;
 use domo_token_core::access_policy::{Access, Principal, Rule};
 use domo_token_core::fetch_result::{FetchError, Fetched};
 use domo_token_core::scheduler::ClientSpec;
-use domo_token_core::token::{Life, Token};
+use domo_token_core::token::{Token, Validity};
 
-/// Of a broker whose loop doesn't run, so nobody asks it.
-struct Unasked;
+/// The source of a broker whose loop does not run, so no token is requested from it.
+struct NeverResponds;
 
-impl TokenSource for Unasked {
+impl TokenSource for NeverResponds {
     async fn fetch(
         &self,
         _scope: &ScopeSet,
@@ -48,7 +48,7 @@ fn broker_of(clients: &[(&str, &[&str])], access: Option<Access>) -> Broker<Syst
         ..BrokerConfig::default()
     };
     let broker = Broker::new(SystemClock::new(), 1, config);
-    let wanted = clients.iter().map(|(name, sets)| {
+    let clients_with_sources = clients.iter().map(|(name, sets)| {
         let sets = sets.iter().map(|set| ScopeSet::parse(set).unwrap());
         let client = ClientSpec {
             name: (*name).to_owned(),
@@ -58,9 +58,9 @@ fn broker_of(clients: &[(&str, &[&str])], access: Option<Access>) -> Broker<Syst
             proxy_login: None,
             loading: None,
         };
-        (client, Some(Arc::new(Unasked)))
+        (client, Some(Arc::new(NeverResponds)))
     });
-    let _engine = Engine::new(&broker, wanted.collect());
+    let _engine = Engine::new(&broker, clients_with_sources.collect());
     broker
 }
 
@@ -131,7 +131,7 @@ fn no_set_is_suggested_to_a_caller_that_may_not_have_it() {
     for scope in ["Data", "dta", "audit", "nosuch"] {
         assert_eq!(refused(scope, &unmatched), hidden, "{scope}");
     }
-    // Whom a rule grants another set learns no more.
+    // A caller that a rule grants another set gets the same message.
     assert_eq!(
         refused("Data", &caller(1004, false)).0,
         RefusalKind::NotPermitted
@@ -189,7 +189,7 @@ fn default_client_is_not_named_to_a_caller_from_which_it_is_hidden() {
     let explained = broker.explain(&of_default("data"), &user(1004));
     assert_eq!(explained.client, None);
     assert!(!explained.rule.contains("beta"), "{}", explained.rule);
-    // A caller that names it gets its own word back.
+    // The message has what the caller named.
     let named = cause(&broker, &asked("beta", "data"), &user(1004));
     assert!(named.contains("client \"beta\""), "{named}");
     let without_groups = Caller {
@@ -321,8 +321,7 @@ async fn audit_line_of_any_request_is_short() {
     let broker = broker(false);
     broker.audit_to(audit.clone());
     for asked in endless() {
-        let refusal = Refusal::new(RefusalKind::UnknownClient, "");
-        broker.record_audit(&Caller::default(), &asked, Err(&refusal));
+        broker.watch(&asked, &Caller::default()).unwrap_err();
     }
     audit.finish(tokio::spawn(writer.run())).await;
     let text = fs::read_to_string(path).unwrap();
@@ -417,13 +416,13 @@ fn table(rule: Rule) -> Access {
 #[test]
 fn watcher_without_groups_is_asked_to_retry_where_it_would_be_denied() {
     let scope = ScopeSet::parse("data").unwrap();
-    let life = Life {
+    let validity = Validity {
         generation: 1,
         obtained: BootTime::from_millis(0),
         lifetime: Duration::from_secs(3600),
         expires: BootTime::from_millis(u64::MAX),
     };
-    let token = Token::new("acme", &scope, &"text".into(), life).unwrap();
+    let token = Token::new("acme", &scope, &"text".into(), validity).unwrap();
     let caller = |lacks_groups| Caller {
         uid: Some(1004),
         lacks_groups,

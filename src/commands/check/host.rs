@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::process::geteuid;
 
-use super::{Depth, Report, check_clients, judge_as_service};
+use super::{Depth, Report, become_service_user, check_clients};
 use crate::config::{self, ClientConfig, Config, CredentialsSource, Env, SecretSource};
 use crate::credentials::{
     CredentialsError, SERVICE_USER, hidden_by_unit, is_hosts, shell_quoted, user_name,
@@ -63,7 +63,7 @@ pub async fn problems_of_service(config: &Path, env: Env<'static>) -> Vec<String
         config: Some(config.to_owned()),
         ..Options::default()
     };
-    match judge_as_service(&options, env) {
+    match become_service_user(&options, env) {
         Ok(None) => return Vec::new(),
         Ok(Some(_)) => {}
         Err(error) => return vec![error],

@@ -1,4 +1,4 @@
-//! What Domo answers: one request for each scope set.
+//! Checks against Domo: one request for each scope set.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ pub(super) async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Repor
         let mut good = Vec::new();
         let way = Way {
             endpoint: &client.client.endpoint,
-            login: client.proxy_login,
+            login: client.loaded.proxy_login,
         };
         for scope in &client.client.tokens {
             let set = format!("client \"{}\", scope set \"{scope}\"", client.name);
@@ -82,7 +82,7 @@ pub(super) async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Repor
                 report.denied |= shut.is_login;
                 continue;
             }
-            match request(&*client.source, scope).await {
+            match request(&*client.loaded.source, scope).await {
                 Ok(fetched) => {
                     let seconds = fetched.lifetime.as_secs();
                     good.push(format!("{set}: a token that lives {seconds} s"));
@@ -101,15 +101,15 @@ pub(super) async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Repor
     }
 }
 
-/// Returns the error with what to do about a rejected client, unless a mistake of its secret says that.
+/// Returns the error with what to do about a rejected client, unless a mistake of its secret explains it.
 fn with_advice(mut error: FetchError, client: &Checked) -> FetchError {
     if let FetchError::Denied {
         scope_only: false,
-        message: words,
+        message,
     } = &mut error
-        && client.source.credential_warnings().is_empty()
+        && client.loaded.source.credential_warnings().is_empty()
     {
-        words.push_str(
+        message.push_str(
             "; check the client id and the secret at Domo (Admin > Authentication > API clients)",
         );
     }
@@ -119,19 +119,15 @@ fn with_advice(mut error: FetchError, client: &Checked) -> FetchError {
 /// Reports a failure, and returns what it means for the requests that follow.
 fn failed<'a>(error: FetchError, set: &str, way: Way<'a>, report: &mut Report) -> Option<Shut<'a>> {
     let (message, is_login, is_shut) = match error {
-        FetchError::Denied { message: words, .. } => {
+        FetchError::Denied { message, .. } => {
             report.denied = true;
-            (words, false, false)
+            (message, false, false)
         }
-        FetchError::ProxyLogin { message: words } => {
+        FetchError::ProxyLogin { message } => {
             report.denied = true;
-            (words, true, true)
+            (message, true, true)
         }
-        FetchError::Transient {
-            cause,
-            message: words,
-            ..
-        } => (words, false, cause == Cause::Timeout),
+        FetchError::Transient { cause, message, .. } => (message, false, cause == Cause::Timeout),
     };
     report.wrong.push(format!("{set}: {message}"));
     is_shut.then_some(Shut {
@@ -148,26 +144,19 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::config::TokenMethod;
 
     #[tokio::test]
     async fn request_that_never_ends_is_dropped_at_the_limit() {
         let error = ended(Duration::ZERO, pending()).await.unwrap_err();
         assert!(
-            matches!(&error, FetchError::Transient { cause: Cause::Timeout, message: words, .. }
-                if words == "no answer within 20 s"),
+            matches!(&error, FetchError::Transient { cause: Cause::Timeout, message, .. }
+                if message == "no answer within 20 s"),
             "{error:?}"
         );
     }
 
     fn endpoint(url: &str) -> Endpoint {
-        Endpoint {
-            url: Url::parse(url).unwrap(),
-            method: TokenMethod::Post,
-            ca_file: None,
-            proxy: None,
-            proxy_auth_file: None,
-        }
+        Endpoint::new(Url::parse(url).unwrap())
     }
 
     #[test]
@@ -204,16 +193,22 @@ mod tests {
             endpoint: &endpoint,
             login: None,
         };
-        let words = String::new;
+        let message = String::new();
         for (error, shuts, denied) in [
-            (FetchError::ProxyLogin { message: words() }, true, true),
+            (
+                FetchError::ProxyLogin {
+                    message: message.clone(),
+                },
+                true,
+                true,
+            ),
             (FetchError::transient(Cause::Timeout, ""), true, false),
             (FetchError::transient(Cause::Connect, ""), false, false),
             (FetchError::transient(Cause::Server, ""), false, false),
             (
                 FetchError::Denied {
                     scope_only: false,
-                    message: words(),
+                    message: message.clone(),
                 },
                 false,
                 true,

@@ -9,10 +9,10 @@ pub(super) fn of_client(name: &str, client: &ClientConfig, loaded: &LoadedClient
     let command = client.secret_command();
     let command = command.and_then(|(_, command)| command_mistake(&command.argv));
     let command = command.map(|mistake| format!("client_secret_command: {mistake}"));
-    let words = command
+    let mistake = command
         .into_iter()
         .chain(loaded.source.credential_warnings());
-    words
-        .map(|words| format!("client \"{name}\": {words}"))
+    mistake
+        .map(|mistake| format!("client \"{name}\": {mistake}"))
         .collect()
 }

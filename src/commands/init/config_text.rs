@@ -5,13 +5,11 @@ use std::path::{Component, Path, PathBuf};
 use domo_token_protocol::scope::ScopeSet;
 
 use super::error::wrong;
-use super::option_names::option_of;
 use super::{InitError, InitOptions};
-use crate::config::Config;
 use crate::config::named_path::NamedPath;
-use domo_token_core::masking::HINT;
+use crate::config::{Config, Naming, Setting};
 
-/// Writes the config that the options ask for.
+/// Returns the config that the options describe.
 pub(super) fn config_text(options: &InitOptions, client_id: &str) -> Result<String, InitError> {
     let name = &options.name;
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
@@ -57,23 +55,40 @@ pub(super) fn config_text(options: &InitOptions, client_id: &str) -> Result<Stri
     Ok(lines.join("\n") + "\n")
 }
 
-/// Reads the text back, with the rules of every config. A fault of a value is one of its option.
+/// Parses the text by the rules of every config. An error of a value names its option.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Config, InitError> {
-    Config::parse(text, path).map_err(|error| match error.key().and_then(option_of) {
+    let config = Config::parse_as(text, path, Naming::Options);
+    config.map_err(|error| match error.key().and_then(option_of) {
         Some(option) => wrong(option, &error.problem()),
         None => InitError::Config(error),
     })
 }
 
+/// Returns the option that sets the key at the end of a path like `clients.acme.proxy`, or the name of
+/// the client.
+fn option_of(key: &str) -> Option<&'static str> {
+    let client = key.strip_prefix("clients")?;
+    let Some((_, key)) = client.trim_start_matches('.').split_once('.') else {
+        return Some("--name");
+    };
+    let mut settings = Setting::ALL.iter();
+    settings
+        .find(|setting| setting.key == key)
+        .map(|setting| setting.option)
+}
+
 /// A file that an option names from the working directory; the config's files start elsewhere.
 fn absolute(file: &Path, option: &'static str) -> Result<String, InitError> {
     if NamedPath::from(file).is_secret() {
-        return Err(wrong(option, &format!("looks like a secret ({HINT})")));
+        return Err(wrong(
+            option,
+            &format!("looks like a secret ({})", Naming::Options.secret_hint()),
+        ));
     }
     if option == "--proxy-auth-file" && is_login(file) {
         return Err(wrong(option, LOGIN_ITSELF));
     }
-    // What the config's rules find wrong must stay as it is.
+    // What the rules of the config reject must stay as it is.
     let is_whole = file.as_os_str().is_empty() || file.to_string_lossy().starts_with('~');
     let absolute = if is_whole {
         Ok(file.to_owned())
@@ -88,7 +103,7 @@ fn absolute(file: &Path, option: &'static str) -> Result<String, InitError> {
 const LOGIN_ITSELF: &str = "there is no such file; must be the path of a file, not the login itself; \
                             write the login to a file of mode 0600 and name the file";
 
-/// Whether a login may stand in the place of its file, which no message must show then. It has a
+/// Whether the login itself may be given instead of its file, which no message must show then. It has a
 /// colon, and the user's name may have slashes.
 fn is_login(file: &Path) -> bool {
     let mut parts = file.components();
@@ -112,8 +127,8 @@ mod tests {
     use super::*;
 
     fn config(options: &InitOptions) -> Result<Config, String> {
-        let text = config_text(options, "id").map_err(|error| error.message())?;
-        parse(&text, Path::new("/etc/domo-token/config.toml")).map_err(|error| error.message())
+        let text = config_text(options, "id").map_err(|error| error.to_string())?;
+        parse(&text, Path::new("/etc/domo-token/config.toml")).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -192,6 +207,19 @@ mod tests {
             assert!(!names_key, "{error}");
             let shows_secret = error.contains("c4nary") || error.contains(SECRET);
             assert!(!shows_secret, "{error}");
+        }
+    }
+
+    #[test]
+    fn key_of_a_client_or_its_name_is_an_option() {
+        for (key, option) in [
+            ("clients.acme.proxy", Some("--proxy")),
+            ("clients.acme.client_id", None),
+            ("clients.acme", Some("--name")),
+            ("clients", Some("--name")),
+            ("broker.socket", None),
+        ] {
+            assert_eq!(option_of(key), option, "{key}");
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::option_names::in_options;
 use crate::config::ConfigError;
 use crate::config::DOMO_SCOPES;
 use crate::credentials::CredentialsError;
@@ -15,7 +14,7 @@ pub enum InitError {
     #[error(
         "no place for a config: neither an absolute $XDG_CONFIG_HOME nor $HOME is set; name one with --config"
     )]
-    NoPlace,
+    NoConfigPath,
     #[error(
         "{0} is there already, and nothing is overwritten; edit it, or name another with --config"
     )]
@@ -72,18 +71,12 @@ pub enum InitError {
 }
 
 impl InitError {
-    /// Returns the message, which names options and no keys of a config.
-    #[must_use]
-    pub fn message(&self) -> String {
-        in_options(&self.to_string())
-    }
-
     /// The exit code, of sysexits: 75 if Domo couldn't be reached, else 78.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Unreachable { .. } => 75,
-            Self::NoPlace
+            Self::NoConfigPath
             | Self::ConfigExists(_)
             | Self::SecretExists(_)
             | Self::Wrong { .. }

@@ -3,10 +3,10 @@
 
 use secrecy::SecretString;
 
-use crate::config::{fault_of_id, usable_secret};
+use crate::config::{fault_of_id, is_valid_secret};
 use crate::credentials::{InvisibleChar, PasteMistake};
 
-/// What a terminal puts around text that is pasted, if a program has asked it to.
+/// What a terminal puts around pasted text, if a program has enabled that.
 const PASTE: [&str; 2] = ["\u{1b}[200~", "\u{1b}[201~"];
 
 /// A byte order mark, which Windows puts before text.
@@ -37,7 +37,7 @@ pub(super) fn client_secret(line: &str) -> Result<SecretString, String> {
     if let Some(mistake) = mistake {
         return Err(mistake.to_string());
     }
-    if !usable_secret(secret) {
+    if !is_valid_secret(secret) {
         return Err("has a control character in it".to_owned());
     }
     Ok(secret.into())

@@ -15,7 +15,7 @@ const MAX_LINE: u64 = 4096;
 /// How often a terminal prompts for the same value.
 const ATTEMPTS: usize = 3;
 
-/// Whether somebody sees what is asked.
+/// Whether there is a terminal to prompt on.
 pub(super) fn is_terminal() -> bool {
     io::stdin().is_terminal()
 }
@@ -49,7 +49,7 @@ pub(super) fn until_usable<T>(
     })
 }
 
-/// Asks for a line; without a terminal, reads the next one of standard input, if there is one.
+/// Prompts for a line; without a terminal, reads the next one of standard input, if there is one.
 pub(super) fn line(question: &str) -> Result<Option<Zeroizing<String>>, InitError> {
     read_line(question)
 }
@@ -107,7 +107,7 @@ fn text(line: &[u8]) -> Result<&str, &'static str> {
     std::str::from_utf8(line).map_err(|_| "it has other bytes")
 }
 
-/// While this lives the console shows nothing of what is typed.
+/// Until this is dropped the console shows nothing of what is typed.
 #[cfg(windows)]
 struct Quiet(winsafe::co::CONSOLE);
 
@@ -124,7 +124,7 @@ impl Quiet {
 #[cfg(windows)]
 impl Drop for Quiet {
     fn drop(&mut self) {
-        // There is no other way to tell than the console itself.
+        // Only the console itself shows it.
         let _ = console().map(|console| console.SetConsoleMode(self.0));
     }
 }

@@ -59,7 +59,7 @@ pub(super) async fn run<S: TokenSource>(
     let Some((_, message)) = denied.first() else {
         return Ok(lines.join("\n"));
     };
-    // A token with fewer scopes says no more than what is found out here.
+    // The message about a token with fewer scopes adds nothing to what is found out here.
     let message = if message.starts_with("Domo granted") {
         String::new()
     } else {
@@ -91,7 +91,7 @@ impl<S: TokenSource, P: AsyncFn(Duration)> CredentialTest<'_, S, P> {
         }) = &result
         {
             let seconds = CONFIRM_AFTER.as_secs();
-            // With standard error closed nobody wonders why it takes so long.
+            // With standard error closed nobody sees the wait.
             let _ = writeln!(
                 io::stderr(),
                 "Domo rejected the credentials; trying once more in {seconds} s"
@@ -107,26 +107,26 @@ impl<S: TokenSource, P: AsyncFn(Duration)> CredentialTest<'_, S, P> {
             }
             Err(FetchError::Denied {
                 scope_only: true,
-                message: words,
+                message,
             }) => {
                 let mut scopes = set.iter();
                 if let (Some(scope), None) = (scopes.next(), scopes.next()) {
                     self.granted.insert(scope.to_owned(), false);
                 }
-                Ok(Err(words))
+                Ok(Err(message))
             }
             Err(FetchError::Denied {
                 scope_only: false,
-                message: words,
-            }) => Err(Failure::Rejected(words)),
-            Err(FetchError::ProxyLogin { message: words }) => Err(Failure::ProxyLogin(words)),
+                message,
+            }) => Err(Failure::Rejected(message)),
+            Err(FetchError::ProxyLogin { message }) => Err(Failure::ProxyLogin(message)),
             Err(FetchError::Transient {
                 cause,
-                message: words,
+                message,
                 retry_after,
             }) => Err(Failure::Transient {
                 cause,
-                message: words,
+                message,
                 retry_after,
             }),
         }
@@ -210,14 +210,14 @@ mod tests {
     }
 
     fn denied(scope_only: bool) -> FetchError {
-        let words = if scope_only {
+        let message = if scope_only {
             "not granted"
         } else {
             "bad credentials"
         };
         FetchError::Denied {
             scope_only,
-            message: words.to_owned(),
+            message: message.to_owned(),
         }
     }
 
@@ -341,8 +341,8 @@ mod tests {
                 Err(Failure::Transient { cause, message, .. }) => {
                     assert_eq!(error, FetchError::transient(cause, message));
                 }
-                Err(Failure::ProxyLogin(words)) => {
-                    assert_eq!(error, FetchError::ProxyLogin { message: words });
+                Err(Failure::ProxyLogin(message)) => {
+                    assert_eq!(error, FetchError::ProxyLogin { message });
                 }
                 other => panic!("{other:?}"),
             }

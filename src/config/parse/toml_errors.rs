@@ -1,5 +1,5 @@
 //! Messages of toml and serde, as far as they are known to hold nothing of the config: any value may
-//! be a secret, and an update may word a message in another way.
+//! be a secret, and an update may change a message.
 
 use super::RawConfig;
 use domo_token_core::masking::{HINT, masked};
@@ -20,12 +20,12 @@ pub(super) fn list_like(key: &str) -> &'static str {
     }
 }
 
-/// What is left of a message that isn't known.
+/// The replacement of an unknown message.
 const WRONG_VALUE: &str = "wrong value";
 const UNKNOWN_KEY: &str = "unknown key";
 const NOT_TOML: &str = "not TOML";
 
-/// toml's messages, with another wording where theirs assumes that the reader knows its grammar.
+/// toml's messages, reworded where they assume that the reader knows its grammar.
 const REWORDED: [(&str, &str); 4] = [
     (
         "string values must be quoted",
@@ -45,7 +45,7 @@ const REWORDED: [(&str, &str); 4] = [
     ),
 ];
 
-/// What toml says that is clear as it is.
+/// Messages of toml that are clear as they are.
 const CLEAR: [&str; 37] = [
     "`_` may only go between digits",
     "cannot recurse further; max recursion depth met",
@@ -184,8 +184,8 @@ fn unknown_key(rest: &str) -> String {
     }
     let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
     let shown = key.escape_debug();
-    if let Some(place) = place_of(key) {
-        return format!("unknown key \"{shown}\" here; it belongs {place}");
+    if let Some(table) = table_of(key) {
+        return format!("unknown key \"{shown}\" here; it belongs {table}");
     }
     let normal = key.to_ascii_lowercase().replace('-', "_");
     if normal == "no_proxy" {
@@ -213,7 +213,7 @@ fn unknown_key(rest: &str) -> String {
 }
 
 /// Where a key belongs that there is elsewhere.
-fn place_of(key: &str) -> Option<String> {
+fn table_of(key: &str) -> Option<String> {
     let schema = schemars::schema_for!(RawConfig);
     let has = |table: &serde_json::Value| {
         table

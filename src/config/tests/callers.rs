@@ -1,4 +1,4 @@
-//! What a config says of callers: limits, the socket's group, access tables.
+//! The config of callers: limits, the socket's group, access tables.
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use super::*;
 /// An environment of these variables.
 fn variables<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<OsString> + Sync + 'a {
     |name| {
-        let pair = pairs.iter().find(|(there, _)| *there == name);
+        let pair = pairs.iter().find(|(existing, _)| *existing == name);
         pair.map(|(_, value)| OsString::from(*value))
     }
 }
@@ -30,7 +30,7 @@ fn environment_alone_configures_one_client() {
     let mut plain = from_env(&[]).unwrap();
     assert_eq!(plain.default_client.as_deref(), Some(ENV_CLIENT));
     let client = plain.clients.remove(ENV_CLIENT).unwrap();
-    assert_eq!(client.tokens, [ScopeSet::parse(ENV_SCOPE).unwrap()]);
+    assert_eq!(client.tokens, [ScopeSet::parse("data").unwrap()]);
     assert_eq!(client.endpoint.url.as_str(), TOKEN_URL);
     assert_eq!(
         (client.endpoint.ca_file, client.endpoint.proxy),
@@ -54,13 +54,14 @@ fn environment_alone_configures_one_client() {
     let client = set.clients.remove(ENV_CLIENT).unwrap();
     let tokens: Vec<&str> = client.tokens.iter().map(ScopeSet::as_str).collect();
     assert_eq!(tokens, ["data", "data user", "user"]);
-    assert!(client.allow_world_readable_secret && client.by_environment);
-    assert_eq!(client.endpoint.proxy_auth_file, Some("/login".into()));
+    assert!(client.allow_world_readable_secret && client.endpoint.naming == Naming::Variables);
+    let login = client.endpoint.proxy_auth_file.unwrap();
+    assert_eq!(login.path(), "/login");
     assert_eq!(
         client.endpoint.url.as_str(),
         "https://domo.example/oauth/token"
     );
-    assert_eq!(client.endpoint.ca_file, Some("/ca.pem".into()));
+    assert_eq!(client.endpoint.ca_file.unwrap().path(), "/ca.pem");
     assert_eq!(
         client.endpoint.proxy.unwrap().host_str(),
         Some("proxy.example")
@@ -190,8 +191,8 @@ fn environment_secret_is_in_exactly_one_of_variable_and_file() {
 }
 
 /// Where the config is found, if these files are there.
-fn found(flag: Option<&str>, pairs: &[(&str, &str)], there: &[&str]) -> Option<PathBuf> {
-    let exists = |path: &Path| there.iter().any(|file| Path::new(file) == path);
+fn found(flag: Option<&str>, pairs: &[(&str, &str)], existing: &[&str]) -> Option<PathBuf> {
+    let exists = |path: &Path| existing.iter().any(|file| Path::new(file) == path);
     find(flag.map(PathBuf::from), &variables(pairs), &exists)
 }
 

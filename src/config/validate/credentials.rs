@@ -9,8 +9,8 @@ use toml::Spanned;
 use super::{Validator, fault_of_path};
 use crate::config::client::RawClient;
 use crate::config::{
-    ClientConfig, ConfigError, CredentialsSource, ENV_PROXY, ENV_PROXY_LOGIN, ENV_SECRET, IdSource,
-    SecretCommand, SecretSource, fault_of_id, usable_secret, without_mark,
+    ClientConfig, ConfigError, CredentialsSource, ENV_SECRET, IdSource, SecretCommand,
+    SecretSource, Setting, fault_of_id, is_valid_secret, without_mark,
 };
 
 /// The keys of which a client has one.
@@ -132,9 +132,13 @@ impl Validator<'_> {
 
 /// Keeps every secret that the environment holds from the clients' commands.
 pub(super) fn withhold_secrets(clients: &mut BTreeMap<String, ClientConfig>) {
-    let mut withheld = [ENV_SECRET, ENV_PROXY, ENV_PROXY_LOGIN]
-        .map(str::to_owned)
-        .to_vec();
+    let mut withheld = [
+        ENV_SECRET,
+        Setting::PROXY.variable,
+        Setting::PROXY_LOGIN.variable,
+    ]
+    .map(str::to_owned)
+    .to_vec();
     for client in clients.values() {
         if let CredentialsSource::Pair {
             secret: SecretSource::Env(name),
@@ -171,7 +175,7 @@ fn written<T>(
 fn fault_of(source: &SecretSource) -> Option<&'static str> {
     let (is_right, fault) = match source {
         SecretSource::Inline(secret) => (
-            usable_secret(without_mark(secret.expose_secret())),
+            is_valid_secret(without_mark(secret.expose_secret())),
             "must not be empty, nor have a line break or control character in it",
         ),
         SecretSource::File(path) => return fault_of_path(path.path()),

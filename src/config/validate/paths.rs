@@ -4,7 +4,7 @@ use std::path::Path;
 
 use domo_token_client::socket_path::{SocketPath, is_tilde};
 
-use crate::config::{IN_QUOTES, stands_in_quotes};
+use crate::config::{IN_QUOTES, is_quoted};
 
 /// Returns what is wrong with the path of a file.
 #[must_use]
@@ -13,7 +13,7 @@ pub fn fault_of_path(path: &Path) -> Option<&'static str> {
         return Some("empty: must be the path of a file");
     }
     let text = path.to_string_lossy();
-    if stands_in_quotes(&text) {
+    if is_quoted(&text) {
         return Some(IN_QUOTES);
     }
     is_tilde(&text).then_some("no shell expands the tilde; write the whole path")

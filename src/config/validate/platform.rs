@@ -69,10 +69,15 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config::Naming;
 
     fn platform(text: &str, windows: bool) -> Result<Option<String>, String> {
         let path = Path::new("config.toml");
-        let validator = Validator { text, path };
+        let validator = Validator {
+            text,
+            path,
+            naming: Naming::Keys,
+        };
         let raw = RawConfig::parse(text).unwrap();
         validator
             .platform(&raw, windows)

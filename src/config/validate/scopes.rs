@@ -2,7 +2,8 @@
 
 use domo_token_protocol::scope::ScopeSet;
 
-use domo_token_core::masking::{HINT, looks_like_secret};
+use crate::config::Naming;
+use domo_token_core::masking::looks_like_secret;
 
 /// The scopes that Domo documents, all in lower case
 /// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>).
@@ -25,10 +26,11 @@ const FOREIGN: [char; 7] = ['+', '%', ';', '|', '\'', '[', ']'];
 
 /// A scope set to keep a token for. What looks like a secret would be sent to Domo as a scope, and be
 /// shown wherever scope sets are.
-pub(in crate::config) fn scope_set(text: &str) -> Result<ScopeSet, String> {
+pub(in crate::config) fn scope_set(text: &str, naming: Naming) -> Result<ScopeSet, String> {
     let set = ScopeSet::parse(text).map_err(|error| error.to_string())?;
     if set.iter().any(looks_like_secret) {
-        return Err(format!("no scope looks like this; {HINT}"));
+        let hint = naming.secret_hint();
+        return Err(format!("no scope looks like this; {hint}"));
     }
     if text.contains(FOREIGN) {
         return Err(as_written_elsewhere(text));
@@ -69,6 +71,10 @@ fn scope_set_of_known(text: &str) -> Option<ScopeSet> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn scope_set(text: &str) -> Result<ScopeSet, String> {
+        super::scope_set(text, Naming::Keys)
+    }
 
     #[test]
     fn url_encoded_scope_set_is_an_error_with_the_correct_spelling() {

@@ -2,9 +2,7 @@
 
 use url::{Host, Url};
 
-use crate::config::{
-    ENV_PROXY, ENV_PROXY_LOGIN, IN_QUOTES, TOKEN_URL, stands_in_quotes, without_mark,
-};
+use crate::config::{IN_QUOTES, Naming, Setting, TOKEN_URL, is_quoted, without_mark};
 
 /// What a URL of a proxy looks like.
 const PROXY_LIKE: &str = "like http://proxy.example:3128";
@@ -12,19 +10,10 @@ const PROXY_LIKE: &str = "like http://proxy.example:3128";
 /// What people write for no proxy.
 const NO_PROXY: [&str; 7] = ["", "direct", "none", "no", "off", "false", "null"];
 
-/// Where a value was written, which decides what a message can tell to type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) enum Written {
-    /// At a key of a config file.
-    Key,
-    /// In a variable, where the environment alone configures.
-    Variable,
-}
-
 /// Parses a URL with a valid host and without a login.
 fn parse(text: &str, login: &str, like: &str) -> Result<Url, String> {
     let text = without_mark(text);
-    if stands_in_quotes(text) {
+    if is_quoted(text) {
         return Err(IN_QUOTES.to_owned());
     }
     let in_brackets = text
@@ -94,13 +83,10 @@ pub(in crate::config) fn token_url(text: &str, allow_http_loopback: bool) -> Res
 }
 
 /// A proxy's URL.
-pub(in crate::config) fn proxy_url(text: &str, written: Written) -> Result<Url, String> {
+pub(in crate::config) fn proxy_url(text: &str, naming: Naming) -> Result<Url, String> {
     let lower = without_mark(text).trim().to_ascii_lowercase();
     if NO_PROXY.contains(&&*lower) {
-        let remove = match written {
-            Written::Key => "remove the key".to_owned(),
-            Written::Variable => format!("unset {ENV_PROXY}"),
-        };
+        let remove = naming.choose("remove the key", "unset DOMO_PROXY", "remove the option");
         return Err(format!(
             "not a URL; for no proxy {remove}, else write it {PROXY_LIKE}"
         ));
@@ -113,11 +99,11 @@ pub(in crate::config) fn proxy_url(text: &str, written: Written) -> Result<Url, 
     if !text.contains("://") {
         return Err(format!("not a URL: begin it with http://, {PROXY_LIKE}"));
     }
-    let file = "; write USER:PASSWORD to a file of mode 0600 and set";
-    let login = match written {
-        Written::Key => format!("{file} proxy_auth_file = \"FILE\""),
-        Written::Variable => format!("{file} {ENV_PROXY_LOGIN}=FILE"),
-    };
+    let login = format!(
+        "; write USER:PASSWORD to a file of mode 0600 and {} {}",
+        naming.set(),
+        naming.assignment(Setting::PROXY_LOGIN, "FILE")
+    );
     let url = parse(text, &login, PROXY_LIKE)?;
     let is_host_alone = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     if !matches!(url.scheme(), "http" | "https") || !is_host_alone {
@@ -126,17 +112,29 @@ pub(in crate::config) fn proxy_url(text: &str, written: Written) -> Result<Url, 
     Ok(url)
 }
 
+/// What is wrong with a login for no proxy.
+pub(in crate::config) fn login_without_proxy(naming: Naming) -> &'static str {
+    naming.choose(
+        "a login for no proxy: set proxy, or remove this",
+        "a login for no proxy: set DOMO_PROXY, or unset this",
+        "a login for no proxy: add --proxy URL, or remove it",
+    )
+}
+
 /// Returns the proxy, unless it would be sent the secret in clear.
 pub(in crate::config) fn refuse_proxy_over_http(
     token_url: &Url,
     proxy: Url,
+    naming: Naming,
 ) -> Result<Url, String> {
     if token_url.scheme() == "https" {
         return Ok(proxy);
     }
-    let problem = "cannot be combined with a token_url over http, because the proxy would receive the \
-                   secret in clear; remove one of the two";
-    Err(problem.to_owned())
+    let key = naming.name(Setting::TOKEN_URL);
+    Err(format!(
+        "cannot be combined with a {key} over http, because the proxy would receive the secret in clear; \
+         remove one of the two"
+    ))
 }
 
 /// Whether a host is this machine by its text. Where a name leads is seen when it is connected to.
@@ -260,7 +258,7 @@ mod tests {
                 "set proxy_auth_file = \"FILE\"",
             ),
         ] {
-            refused(proxy_url(proxy, Written::Key), message);
+            refused(proxy_url(proxy, Naming::Keys), message);
         }
         for (proxy, message) in [
             ("none", "unset DOMO_PROXY"),
@@ -269,8 +267,8 @@ mod tests {
                 "set DOMO_PROXY_AUTH_FILE=FILE",
             ),
         ] {
-            refused(proxy_url(proxy, Written::Variable), message);
+            refused(proxy_url(proxy, Naming::Variables), message);
         }
-        assert!(proxy_url("http://proxy.corp:3128/", Written::Key).is_ok());
+        assert!(proxy_url("http://proxy.corp:3128/", Naming::Keys).is_ok());
     }
 }

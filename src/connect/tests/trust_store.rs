@@ -18,7 +18,7 @@ fn change_of_the_system_store_applies_to_the_next_attempt() {
         ))),
         ..Shared::default()
     };
-    let connector = Connector::new(&shared, None, None).unwrap();
+    let connector = Connector::new(&shared, None, None, Naming::Keys).unwrap();
     let url = sandbox.token_url();
     let refuses = |words: &str| {
         let error = failure(&connector, &url);
@@ -99,7 +99,8 @@ fn unknown_issuer_names_a_store_that_cannot_be_used() {
         ))),
         ..Shared::default()
     };
-    let connector = Connector::new(&shared, Some((ca.as_bytes(), "ca.pem")), None).unwrap();
+    let connector =
+        Connector::new(&shared, Some((ca.as_bytes(), "ca.pem")), None, Naming::Keys).unwrap();
     let error = failure(&connector, &sandbox.token_url());
     let words =
         "that is not trusted here (the system's trust store can't be used: it has no certificate";
@@ -130,7 +131,7 @@ fn trust_roots_are_shared_per_ca_file_while_in_use() {
     let shared = Shared::default();
     let connector = |ca: Option<&String>, proxy: Option<&str>| {
         let ca = ca.map(|ca| (ca.as_bytes(), "ca.pem"));
-        Connector::new(&shared, ca, proxy.and_then(through)).unwrap()
+        Connector::new(&shared, ca, proxy.and_then(through), Naming::Keys).unwrap()
     };
     let proxied = connector(None, Some("http://proxy.example"));
     let plain: Vec<Connector> = (0..300).map(|_| connector(None, None)).collect();
@@ -162,8 +163,9 @@ fn http_and_a_ca_file_need_no_trust_store_and_https_alone_names_the_package() {
     let plain = Sandbox::builder().start().unwrap();
     let https = Sandbox::builder().https(true).start().unwrap();
     let ca = https.ca_pem().unwrap();
-    let without = Connector::new(&shared, None, None).unwrap();
-    let with = Connector::new(&shared, Some((ca.as_bytes(), "ca.pem")), None).unwrap();
+    let without = Connector::new(&shared, None, None, Naming::Keys).unwrap();
+    let with =
+        Connector::new(&shared, Some((ca.as_bytes(), "ca.pem")), None, Naming::Keys).unwrap();
     assert_eq!(first_line(&without, &plain.token_url()), NOT_FOUND);
     assert_eq!(first_line(&with, &https.token_url()), NOT_FOUND);
     let error = failure(&without, &https.token_url());

@@ -18,7 +18,11 @@ pub(in crate::credentials) fn check_access(
     let (closed, or) = match readers {
         Readers::Owner => (
             Closed::ToReaders,
-            ", or set allow_world_readable_secret = true where the access list can't be changed",
+            subject.naming.choose(
+                ", or set allow_world_readable_secret = true where the access list can't be changed",
+                ", or set DOMO_ALLOW_WORLD_READABLE_SECRET=1 where the access list can't be changed",
+                "",
+            ),
         ),
         Readers::AllAsConfigured | Readers::All => (Closed::ToWriters, ""),
     };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Endpoint, IdSource, SecretCommand, TokenMethod};
+use crate::config::{Endpoint, IdSource, SecretCommand};
 use crate::credentials::CredentialsError;
 use crate::source::Origin;
 
@@ -45,13 +45,7 @@ fn inputs(argv: &str) -> Box<CommandInputs> {
             withheld: Vec::new(),
         },
         id: IdSource::Inline("id".to_owned()),
-        endpoint: Endpoint {
-            url: "https://api.domo.com/oauth/token".parse().unwrap(),
-            method: TokenMethod::Post,
-            ca_file: None,
-            proxy: None,
-            proxy_auth_file: None,
-        },
+        endpoint: Endpoint::new("https://api.domo.com/oauth/token".parse().unwrap()),
         allow_world_readable_secret: false,
         files: Vec::new(),
     })
@@ -183,7 +177,7 @@ fn failing_command_is_run_again_after_30_seconds_to_5_minutes() {
     let (changes, _) = clients.finish("acme", Ok(loaded(&Arc::new(1))), now);
     assert!(is_loaded(&changes, true), "{changes:?}");
     assert_eq!(clients.next_retry(), None);
-    // A reload runs it at once, and its first failure counts as one.
+    // A reload runs it immediately, and its first failure counts as one.
     apply(&mut clients, [("acme", None)]);
     clients.finish("acme", Err(command_failed("exit status: 1")), now);
     let due = now + Duration::from_secs(30);

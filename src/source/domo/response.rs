@@ -16,6 +16,7 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use zeroize::Zeroizing;
 
+use crate::config::Naming;
 use crate::connect::Secrets;
 use domo_token_core::fetch_result::{FetchError, Fetched};
 
@@ -40,15 +41,16 @@ pub(super) struct Answer {
     pub(super) cut: Option<FetchError>,
 }
 
-/// Returns the token of a response to a request for `asked`, or the error. Messages contain nothing of `secrets`, and
-/// name the server `server_name`.
+/// Returns the token of a response to a request for `asked`, or the error. Messages contain nothing of `secrets`, name
+/// the server `server_name`, and name settings by `naming`.
 pub(super) fn read(
     answer: &Answer,
     asked: &ScopeSet,
     secrets: Secrets<'_>,
     server_name: &str,
+    naming: Naming,
 ) -> Result<Fetched, FetchError> {
-    let responder = Responder::new(answer, secrets, server_name);
+    let responder = Responder::new(answer, secrets, server_name, naming);
     let result = if answer.status == StatusCode::OK {
         token::read(answer, asked, &responder)
     } else {

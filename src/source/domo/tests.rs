@@ -24,13 +24,7 @@ use domo_token_core::token::MAX_TOKEN;
 const TOKEN: &str = "{\"access_token\":\"a\",\"token_type\":\"bearer\",\"expires_in\":9}";
 
 fn endpoint(url: &str) -> Endpoint {
-    Endpoint {
-        url: url.parse().unwrap(),
-        method: TokenMethod::Post,
-        ca_file: None,
-        proxy: None,
-        proxy_auth_file: None,
-    }
+    Endpoint::new(url.parse().unwrap())
 }
 
 fn registration(endpoint: Endpoint) -> Result<Registration, SourceError> {

@@ -84,7 +84,7 @@ pub enum LastSeen {
 impl From<&Reply> for LastSeen {
     fn from(reply: &Reply) -> Self {
         match reply {
-            Ok(token) => Self::Token(token.life().generation),
+            Ok(token) => Self::Token(token.validity().generation),
             Err(_) => Self::NoToken,
         }
     }
@@ -183,12 +183,14 @@ impl Schedule {
     }
 
     fn requirement(&self, request: &TokenRequest, now: BootTime) -> Requirement {
-        let current = self.token(now).map(Token::life);
+        let current = self.token(now).map(Token::validity);
         let other_than = match request.renew {
             Some(Renew::Rejected(generation)) => Some(generation),
             Some(Renew::Current) => current
-                .filter(|life| now.saturating_since(life.obtained) > floor(life.lifetime))
-                .map(|life| life.generation),
+                .filter(|validity| {
+                    now.saturating_since(validity.obtained) > floor(validity.lifetime)
+                })
+                .map(|validity| validity.generation),
             None => None,
         };
         Requirement {
@@ -381,7 +383,7 @@ impl Schedule {
         let is_rejected = self.client_block.is_some() || self.login_rejection.is_some();
         let failing = self.failure.is_some() || is_rejected || self.is_load_failed();
         let seen = match self.token(now) {
-            Some(token) => Some(LastSeen::Token(token.life().generation)),
+            Some(token) => Some(LastSeen::Token(token.validity().generation)),
             None => (self.last_seen.is_some() || failing).then_some(LastSeen::NoToken),
         };
         if seen != self.last_seen {
@@ -392,9 +394,11 @@ impl Schedule {
 }
 
 fn satisfies(token: &Token, requirement: Requirement, now: BootTime) -> bool {
-    let life = token.life();
-    let least = requirement.min_left.max(min_left_to_serve(life.lifetime));
-    life.left(now) >= least && requirement.other_than != Some(life.generation)
+    let validity = token.validity();
+    let least = requirement
+        .min_left
+        .max(min_left_to_serve(validity.lifetime));
+    validity.left(now) >= least && requirement.other_than != Some(validity.generation)
 }
 
 impl Rejections {

@@ -11,7 +11,7 @@ use domo_token_protocol::messages::{ScopeState, ScopeStatus};
 use super::timing::FLOOR_PART;
 use super::{Command, Schedule, State, floor};
 use crate::fetch_result::{Cause, LifetimeSource};
-use crate::token::{Life, Token};
+use crate::token::{Token, Validity};
 
 /// What callers get after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ pub enum Outcome {
     /// A token.
     Obtained {
         /// Its generation and times.
-        life: Life,
+        validity: Validity,
         /// Set if attempts had failed or there was an outage.
         recovery: Option<Recovery>,
         /// Whether it is the scope set's first.
@@ -321,7 +321,7 @@ impl Schedule {
         self.drop_expired(now);
         self.report.failing_since.get_or_insert(now);
         if let Some(token) = self.token(now) {
-            let left = token.life().left(now);
+            let left = token.validity().left(now);
             return CallerImpact::TokenValid { left };
         }
         let started = match self.state {
@@ -373,7 +373,7 @@ impl Schedule {
     /// The set's state for people and metrics; `client_id` is shown as it is.
     #[must_use]
     pub fn status(&self, client_id: &str, now: BootTime) -> ScopeStatus {
-        let life = self.token(now).map(Token::life);
+        let validity = self.token(now).map(Token::validity);
         let load_error = "the client could not be loaded";
         let load_error = self.load_failed.map(|at| (load_error, at));
         let error = self.error_and_time().or(load_error);
@@ -392,9 +392,9 @@ impl Schedule {
                 (None, State::Waiting { .. }) => ScopeState::Waiting,
                 (None, State::Denied { .. }) => ScopeState::Denied,
             },
-            obtained: life.map(|life| life.obtained),
-            expires: life.map(|life| life.expires),
-            generation: life.map(|life| life.generation),
+            obtained: validity.map(|validity| validity.obtained),
+            expires: validity.map(|validity| validity.expires),
+            generation: validity.map(|validity| validity.generation),
             next_attempt: self.shown_next_attempt(now),
             requests: self.requests,
             attempts: self.failures,
@@ -404,7 +404,7 @@ impl Schedule {
             last_rejected_by: self.rejections.last_by.clone(),
             // A valid token and no success yet: the token is of the old credentials.
             credentials_error: message
-                .filter(|_| life.is_some() && self.last_success.is_none())
+                .filter(|_| validity.is_some() && self.last_success.is_none())
                 .filter(|_| !self.is_login_rejected())
                 .map(str::to_owned),
         }

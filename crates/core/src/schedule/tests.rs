@@ -85,7 +85,7 @@ impl From<Answer> for Option<Reply> {
 }
 
 fn generation(reply: impl Into<Option<Reply>>) -> u64 {
-    reply.into().unwrap().unwrap().life().generation
+    reply.into().unwrap().unwrap().validity().generation
 }
 
 fn refused(reply: impl Into<Option<Reply>>) -> Refusal {
@@ -114,7 +114,10 @@ fn lifetime_counts_from_before_the_request_was_sent() {
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(0.0, 1), START);
     schedule.handle_fetched(fetch_id, Ok(fetched("first", HOUR)), START + SECOND * 15);
-    assert_eq!(schedule.token(START).unwrap().life().expires, START + HOUR);
+    assert_eq!(
+        schedule.token(START).unwrap().validity().expires,
+        START + HOUR
+    );
 }
 
 #[test]
@@ -169,14 +172,14 @@ fn expired_token_is_never_served_and_its_expiry_moves_no_attempt() {
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
     let fetch_id = schedule.start(jitter(0.0, 2), due);
-    let asked = FetchError::Transient {
+    let error = FetchError::Transient {
         cause: Cause::RateLimited,
         message: "Domo answered 429".to_owned(),
         retry_after: Some(HOUR),
     };
-    schedule.handle_fetched(fetch_id, Err(asked), due);
-    let death = START + HOUR;
-    let refusal = refused(schedule.request(WaiterId(1), &request(SECOND, death), death));
+    schedule.handle_fetched(fetch_id, Err(error), due);
+    let expiry = START + HOUR;
+    let refusal = refused(schedule.request(WaiterId(1), &request(SECOND, expiry), expiry));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert_eq!(refusal.next_attempt, Some(due + HOUR));
     assert!(refusal.cause.contains("429"), "{}", refusal.cause);
@@ -350,9 +353,9 @@ fn reissued_token_keeps_its_generation_and_is_renewed_at_half_its_remaining_time
     let fetch_id = schedule.start(jitter(0.0, 2), due);
     let left = Duration::from_secs(1440);
     schedule.handle_fetched(fetch_id, Ok(fetched("first", left)), due);
-    let life = schedule.token(due).unwrap().life();
-    assert_eq!((life.generation, life.lifetime), (1, HOUR));
-    assert_eq!(life.expires, due + left);
+    let validity = schedule.token(due).unwrap().validity();
+    assert_eq!((validity.generation, validity.lifetime), (1, HOUR));
+    assert_eq!(validity.expires, due + left);
     assert_eq!(schedule.poll_timeout(), Some(due + left / 2));
     assert_eq!(schedule.status("", due).requests, 2);
     let rejected = |wait| TokenRequest {

@@ -58,8 +58,8 @@ pub fn min_left_to_serve(lifetime: Duration) -> Duration {
 /// Returns the time limit of a token request.
 #[must_use]
 pub fn request_timeout(lifetime: Option<Duration>) -> Duration {
-    lifetime.map_or(REQUEST_MAX, |life| {
-        (life / 10).clamp(REQUEST_MIN, REQUEST_MAX)
+    lifetime.map_or(REQUEST_MAX, |lifetime| {
+        (lifetime / 10).clamp(REQUEST_MIN, REQUEST_MAX)
     })
 }
 
@@ -81,7 +81,7 @@ pub(super) fn renew_after(lifetime: Duration, left: Duration, first: bool, draw:
 pub(super) fn retry_after(
     failures: u32,
     cause: Cause,
-    asked: Option<Duration>,
+    requested: Option<Duration>,
     draw: f64,
 ) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
@@ -91,7 +91,7 @@ pub(super) fn retry_after(
         BACKOFF_MAX.min(BACKOFF_FIRST * 2_u32.saturating_pow(doublings))
     };
     let spread = grown.mul_f64(0.5 + 0.5 * draw);
-    spread.max(asked.unwrap_or_default().min(RETRY_AFTER_MAX))
+    spread.max(requested.unwrap_or_default().min(RETRY_AFTER_MAX))
 }
 
 #[cfg(test)]
@@ -100,18 +100,22 @@ mod tests {
 
     #[test]
     fn floor_is_a_twentieth_of_the_lifetime_within_its_bounds() {
-        for (life, floor_is) in [(1, 1), (20, 1), (300, 15), (600, 30), (3599, 30)] {
-            let life = Duration::from_secs(life);
-            assert_eq!(floor(life), Duration::from_secs(floor_is), "{life:?}");
+        for (lifetime, floor_is) in [(1, 1), (20, 1), (300, 15), (600, 30), (3599, 30)] {
+            let lifetime = Duration::from_secs(lifetime);
+            assert_eq!(
+                floor(lifetime),
+                Duration::from_secs(floor_is),
+                "{lifetime:?}"
+            );
         }
     }
 
     #[test]
     fn request_timeout_is_a_tenth_of_the_lifetime_within_its_bounds() {
         assert_eq!(request_timeout(None), Duration::from_secs(20));
-        for (life, limit) in [(4, 2), (100, 10), (3599, 20)] {
-            let timeout = request_timeout(Some(Duration::from_secs(life)));
-            assert_eq!(timeout, Duration::from_secs(limit), "{life}");
+        for (lifetime, limit) in [(4, 2), (100, 10), (3599, 20)] {
+            let timeout = request_timeout(Some(Duration::from_secs(lifetime)));
+            assert_eq!(timeout, Duration::from_secs(limit), "{lifetime}");
         }
     }
 
@@ -127,7 +131,7 @@ mod tests {
     #[test]
     fn renewal_falls_between_its_bounds_and_never_before_the_floor() {
         let hour = Duration::from_secs(3600);
-        let renew_after = |life, first, draw| renew_after(life, life, first, draw);
+        let renew_after = |lifetime, first, draw| renew_after(lifetime, lifetime, first, draw);
         assert_eq!(renew_after(hour, false, 0.0), Duration::from_secs(2520));
         assert_eq!(renew_after(hour, false, 1.0), Duration::from_secs(2880));
         assert_eq!(renew_after(hour, true, 0.0), Duration::from_secs(1440));
@@ -178,9 +182,10 @@ mod tests {
 
     #[test]
     fn retry_after_is_honoured_up_to_an_hour() {
-        let asked = |secs| retry_after(1, Cause::RateLimited, Some(Duration::from_secs(secs)), 1.0);
-        assert_eq!(asked(60), Duration::from_secs(60));
-        assert_eq!(asked(1_000_000_000), RETRY_AFTER_MAX);
-        assert_eq!(asked(0), BACKOFF_FIRST);
+        let requested =
+            |secs| retry_after(1, Cause::RateLimited, Some(Duration::from_secs(secs)), 1.0);
+        assert_eq!(requested(60), Duration::from_secs(60));
+        assert_eq!(requested(1_000_000_000), RETRY_AFTER_MAX);
+        assert_eq!(requested(0), BACKOFF_FIRST);
     }
 }

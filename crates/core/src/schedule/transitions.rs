@@ -8,7 +8,7 @@ use super::{
     Schedule, State, floor, request_timeout, timing,
 };
 use crate::fetch_result::{Cause, FetchError, Fetched, LifetimeSource};
-use crate::token::{Life, Token};
+use crate::token::{Token, Validity};
 
 /// A failed attempt.
 #[derive(Clone, Debug)]
@@ -59,11 +59,11 @@ impl Schedule {
             return Outcome::Ignored;
         }
         let taken = result.and_then(|fetched| {
-            let life = self.accept_token(&fetched, started, jitter, now)?;
-            Ok((life, fetched.lifetime_source))
+            let validity = self.accept_token(&fetched, started, jitter, now)?;
+            Ok((validity, fetched.lifetime_source))
         });
         let outcome = match taken {
-            Ok((life, source)) => self.succeeded(life, source, started, jitter, now),
+            Ok((validity, source)) => self.succeeded(validity, source, started, jitter, now),
             Err(error) => self.failed(error, jitter, now),
         };
         self.commands
@@ -85,31 +85,31 @@ impl Schedule {
         started: BootTime,
         jitter: Jitter,
         now: BootTime,
-    ) -> Result<Life, FetchError> {
+    ) -> Result<Validity, FetchError> {
         let held = self.token(now).filter(|token| token.is(&fetched.text));
-        let new = fetched_life(fetched, started, jitter.generation);
+        let new = fetched_validity(fetched, started, jitter.generation);
         if new.expires <= now || new.lifetime.is_zero() {
             let message = "the token was dead when it arrived";
             return Err(FetchError::transient(Cause::Unusable, message));
         }
         let reissued = held.is_some();
-        let life = held.map_or(new, |token| Life {
+        let validity = held.map_or(new, |token| Validity {
             expires: new.expires,
-            ..token.life()
+            ..token.validity()
         });
-        let token = Token::new(&self.client, &fetched.granted, &fetched.text, life)
+        let token = Token::new(&self.client, &fetched.granted, &fetched.text, validity)
             .map_err(|error| FetchError::transient(Cause::Unusable, error.to_string()))?;
         if !reissued {
-            self.rejections.replaced_by(life.generation);
+            self.rejections.replaced_by(validity.generation);
         }
         self.token = Some(token);
         self.reissued = reissued;
-        Ok(life)
+        Ok(validity)
     }
 
     fn succeeded(
         &mut self,
-        life: Life,
+        validity: Validity,
         source: LifetimeSource,
         started: BootTime,
         jitter: Jitter,
@@ -117,18 +117,18 @@ impl Schedule {
     ) -> Outcome {
         let first = !std::mem::replace(&mut self.has_had_token, true);
         let renew_at = if self.reissued {
-            now + floor(life.lifetime).max(life.left(now) / 2)
+            now + floor(validity.lifetime).max(validity.left(now) / 2)
         } else {
-            let left = life.expires.saturating_since(started);
-            started + timing::renew_after(life.lifetime, left, first, jitter.draw)
+            let left = validity.expires.saturating_since(started);
+            started + timing::renew_after(validity.lifetime, left, first, jitter.draw)
         };
         self.failure = None;
         let failures = std::mem::take(&mut self.failures);
-        self.lifetime = Some(life.lifetime);
+        self.lifetime = Some(validity.lifetime);
         self.last_success = Some(started);
         self.state = State::Fresh { renew_at };
         Outcome::Obtained {
-            life,
+            validity,
             recovery: self
                 .report
                 .recover(failures, now)
@@ -136,7 +136,7 @@ impl Schedule {
                 .filter(|_| !first || failures > 0),
             first,
             unexpected_lifetime: self.report.first_unexpected_lifetime(source),
-            short: self.report.is_first_short(life.lifetime),
+            short: self.report.is_first_short(validity.lifetime),
         }
     }
 
@@ -253,17 +253,17 @@ impl Schedule {
         };
         let caller = self.waiters.iter().map(|waiter| waiter.deadline).min();
         // At its expiry the token is wiped, and watchers are notified.
-        let expiry = self.token.as_ref().map(|token| token.life().expires);
+        let expiry = self.token.as_ref().map(|token| token.validity().expires);
         [state, caller, expiry].into_iter().flatten().min()
     }
 
     /// Wipes the token if it has expired, and returns whether it has.
     pub(super) fn drop_expired(&mut self, now: BootTime) -> bool {
-        let expired = self.token.take_if(|token| token.life().expires <= now);
+        let expired = self.token.take_if(|token| token.validity().expires <= now);
         let Some(token) = expired else {
             return false;
         };
-        self.report.mark_expired(token.life().expires);
+        self.report.mark_expired(token.validity().expires);
         true
     }
 
@@ -293,12 +293,12 @@ impl Schedule {
 
     /// Restores a token of an earlier process of the daemon.
     pub fn resume(&mut self, snapshot: TokenSnapshot, now: BootTime) {
-        let life = snapshot.token.life();
-        self.lifetime = Some(life.lifetime);
-        self.rejections.replaced_by(life.generation);
+        let validity = snapshot.token.validity();
+        self.lifetime = Some(validity.lifetime);
+        self.rejections.replaced_by(validity.generation);
         self.token = Some(snapshot.token);
         if let Some(renew_at) = snapshot.renew_at {
-            self.last_success = Some(life.obtained);
+            self.last_success = Some(validity.obtained);
             self.state = State::Fresh { renew_at };
         }
         self.decide_all(now);
@@ -321,15 +321,15 @@ impl Schedule {
     }
 }
 
-/// Returns the life of a token whose request began at `started`. A token that another host obtained may be older
+/// Returns the validity of a token whose request began at `started`. A token that another host obtained may be older
 /// than this host's boot; the clock cannot show that, so nothing but `expires` may be derived from it.
-fn fetched_life(fetched: &Fetched, started: BootTime, generation: u64) -> Life {
+fn fetched_validity(fetched: &Fetched, started: BootTime, generation: u64) -> Validity {
     let lifetime = fetched.lifetime;
     let (obtained, expires) = match fetched.expires {
         Some(expires) => (expires - lifetime, expires),
         None => (started, started + lifetime),
     };
-    Life {
+    Validity {
         generation,
         obtained,
         lifetime,

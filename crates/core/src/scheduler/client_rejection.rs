@@ -76,8 +76,8 @@ impl Scheduler {
 
     /// Returns the scope set after `denied` in the client's order, of those that may try the client by then.
     fn next_probe(&self, sets: &[SetId], denied: SetId, at: BootTime) -> SetId {
-        let place = sets.iter().position(|set| *set == denied).unwrap_or(0);
-        let (before, after) = sets.split_at(place);
+        let position = sets.iter().position(|set| *set == denied).unwrap_or(0);
+        let (before, after) = sets.split_at(position);
         let in_turn = after.iter().skip(1).chain(before);
         let may = |set: &SetId| {
             let found = self.sets.get(set);

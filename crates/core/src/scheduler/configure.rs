@@ -66,12 +66,12 @@ impl Scheduler {
         self.is_configuring = true;
         self.require_login_checks();
         self.removed_sets.retain(|_, (_, until)| now < *until);
-        let gone: Vec<String> = self
+        let removed: Vec<String> = self
             .client_names()
             .filter(|name| !specs.iter().any(|spec| spec.name == *name))
             .map(str::to_owned)
             .collect();
-        for name in gone {
+        for name in removed {
             self.remove_client(&name, now);
             changes.removed.push(name);
         }

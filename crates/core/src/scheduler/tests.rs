@@ -82,17 +82,17 @@ fn denied() -> Result<Fetched, FetchError> {
 fn scope_sets_are_fetched_at_start_with_three_requests_per_client_at_once() {
     let mut scheduler = Scheduler::new(1);
     add(&mut scheduler, "acme", 8);
-    let mut asked = 0;
+    let mut started = 0;
     let mut requests = fetches(&mut scheduler);
     assert_eq!(requests.len(), MAX_IN_FLIGHT_PER_CLIENT);
     while let Some((set, fetch_id)) = requests.pop() {
-        asked += 1;
+        started += 1;
         let answer = Ok(good(&scheduler, set));
         scheduler.handle_fetched(set, fetch_id, answer, NOW);
         requests.extend(fetches(&mut scheduler));
         assert!(requests.len() <= MAX_IN_FLIGHT_PER_CLIENT);
     }
-    assert_eq!(asked, 8);
+    assert_eq!(started, 8);
 }
 
 #[test]
@@ -103,15 +103,15 @@ fn many_clients_stay_within_the_total_bound_and_all_are_fetched() {
     }
     let mut requests = fetches(&mut scheduler);
     assert_eq!(requests.len(), MAX_IN_FLIGHT);
-    let mut asked = 0;
+    let mut started = 0;
     while let Some((set, fetch_id)) = requests.pop() {
-        asked += 1;
+        started += 1;
         let answer = Ok(good(&scheduler, set));
         scheduler.handle_fetched(set, fetch_id, answer, NOW);
         requests.extend(fetches(&mut scheduler));
         assert!(requests.len() <= MAX_IN_FLIGHT);
     }
-    assert_eq!(asked, 200);
+    assert_eq!(started, 200);
 }
 
 #[test]
@@ -160,14 +160,14 @@ fn rejected_client_is_probed_by_one_of_its_scope_sets() {
     scheduler.handle_timeout(now);
     let mut requests = fetches(&mut scheduler);
     requests.retain(|(set, _)| scheduler.name_of(*set).unwrap().0 == "acme");
-    let mut asked = 0;
+    let mut started = 0;
     while let Some((set, fetch_id)) = requests.pop() {
-        asked += 1;
+        started += 1;
         let answer = Ok(good(&scheduler, set));
         scheduler.handle_fetched(set, fetch_id, answer, now);
         requests.extend(fetches(&mut scheduler));
     }
-    assert_eq!(asked, 5, "all follow once the probe succeeds");
+    assert_eq!(started, 5, "all follow once the probe succeeds");
 }
 
 #[test]
@@ -183,9 +183,9 @@ fn rejected_scope_stops_its_own_scope_set_only() {
     let answer = Ok(good(&scheduler, requests[1].0));
     scheduler.handle_fetched(requests[1].0, requests[1].1, answer, NOW);
     let states: Vec<_> = scheduler.status(NOW).map(|set| set.state).collect();
-    let there = |state| states.contains(&state);
+    let has = |state| states.contains(&state);
     assert!(
-        there(ScopeState::Denied) && there(ScopeState::Fresh),
+        has(ScopeState::Denied) && has(ScopeState::Fresh),
         "{states:?}"
     );
 }
@@ -199,14 +199,14 @@ fn status_continues_after_any_scope_set() {
     let name = |set: ScopeStatus| (set.client, ScopeSet::parse(&set.scope).unwrap());
     let all: Vec<_> = scheduler.status(NOW).map(name).collect();
     assert_eq!(all.len(), 5);
-    for (number, place) in all.iter().enumerate() {
-        let rest = scheduler.status_after(Some(place), NOW);
+    for (number, previous) in all.iter().enumerate() {
+        let rest = scheduler.status_after(Some(previous), NOW);
         let rest = rest.map(|(scope, set)| (set.client, scope.clone()));
         let rest: Vec<_> = rest.collect();
         assert_eq!(rest, all[number + 1..]);
     }
-    let gone = ("aardvark".to_owned(), ScopeSet::parse("z").unwrap());
-    assert_eq!(scheduler.status_after(Some(&gone), NOW).count(), 5);
+    let absent = ("aardvark".to_owned(), ScopeSet::parse("z").unwrap());
+    assert_eq!(scheduler.status_after(Some(&absent), NOW).count(), 5);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::content_encoding::{self, End};
 use super::error_body::ErrorBody;
 use super::headers::retry_after;
 use super::responder::Responder;
+use crate::config::Setting;
 use domo_token_core::fetch_result::{Cause, FetchError};
 
 /// What servers respond to plain HTTP on their port for TLS: nginx, Apache, Go and Tomcat.
@@ -26,8 +27,14 @@ const MAX_PAGE: usize = 4096;
 pub(super) fn read(answer: &Answer, responder: &Responder<'_>) -> FetchError {
     let decoded = content_encoding::decode(&answer.headers, &answer.body);
     let error = ErrorBody::read(&answer.headers, decoded.bytes());
-    let hint = hint(answer.status, decoded.bytes());
-    let message = message(answer.status, &error, &decoded.end, hint, responder);
+    let hint = hint(answer.status, decoded.bytes(), responder);
+    let message = message(
+        answer.status,
+        &error,
+        &decoded.end,
+        hint.as_deref(),
+        responder,
+    );
     let wait = retry_after(&answer.headers, answer.received);
     if is_denied(answer.status, &error, wait) {
         let scope_only = error.oauth_code() == Some("invalid_scope");
@@ -68,28 +75,39 @@ fn cause(status: StatusCode, error: &ErrorBody, wait: Option<Duration>) -> Cause
 }
 
 /// Returns what to do about that status of Domo or a proxy.
-fn hint(status: StatusCode, body: &[u8]) -> Option<&'static str> {
-    match status.as_u16() {
+fn hint(status: StatusCode, body: &[u8], responder: &Responder<'_>) -> Option<String> {
+    let naming = responder.naming();
+    let check = responder.check_url();
+    let other_method = "set token_method to the other of \"post\" and \"get\"";
+    let hint = match status.as_u16() {
         400 | 497 if is_about_plain_http(body) => {
-            Some("the port speaks TLS; write https:// in token_url")
+            let key = naming.name(Setting::TOKEN_URL);
+            &format!("the port speaks TLS; write https:// in {key}")
         }
         200..=299 => {
-            Some("a token comes with status 200 alone; has a proxy on the way changed the answer?")
+            "a token comes with status 200 alone; has a proxy on the way changed the answer?"
         }
-        304 => Some("the request allows no such answer; a cache on the way must not answer it"),
+        304 => "the request allows no such answer; a cache on the way must not answer it",
         300..=399 => {
-            Some("redirects are not followed, they would carry the secret along; check token_url")
+            &format!("redirects are not followed, they would carry the secret along; {check}")
         }
-        404 => Some("check token_url"),
-        405 => Some("set token_method to the other of \"post\" and \"get\""),
-        407 => Some(
-            "a proxy on the way requires a login; only one that is set as proxy gets it, from proxy_auth_file",
+        404 => &check,
+        405 => naming.choose(
+            other_method,
+            "GET takes a config file with token_method = \"get\"",
+            other_method,
         ),
-        421 => Some("the server is not responsible for this host; check token_url"),
-        426 => Some("the server requires a protocol other than HTTP/1.1; check token_url"),
-        511 => Some("the network requires a login in a browser (captive portal)"),
-        _ => None,
-    }
+        407 => naming.choose(
+            "a proxy on the way requires a login; only one that is set as proxy gets it, from proxy_auth_file",
+            "a proxy on the way requires a login; only one that is set as DOMO_PROXY gets it, from DOMO_PROXY_AUTH_FILE",
+            "a proxy on the way requires a login; only one that --proxy names gets it, from --proxy-auth-file",
+        ),
+        421 => &format!("the server is not responsible for this host; {check}"),
+        426 => &format!("the server requires a protocol other than HTTP/1.1; {check}"),
+        511 => "the network requires a login in a browser (captive portal)",
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 fn is_about_plain_http(body: &[u8]) -> bool {

@@ -4,6 +4,7 @@ use hyper::header::{CONTENT_TYPE, SERVER};
 
 use super::Answer;
 use super::headers::{media_type, text_of};
+use crate::config::{Naming, Setting};
 use crate::connect::{Secrets, one_line};
 
 /// The longest name of a server or media type in messages, in characters.
@@ -14,15 +15,37 @@ pub(super) struct Responder<'a> {
     answer: &'a Answer,
     secrets: Secrets<'a>,
     pub(super) server_name: &'a str,
+    naming: Naming,
 }
 
 impl<'a> Responder<'a> {
-    pub(super) fn new(answer: &'a Answer, secrets: Secrets<'a>, server_name: &'a str) -> Self {
+    pub(super) fn new(
+        answer: &'a Answer,
+        secrets: Secrets<'a>,
+        server_name: &'a str,
+        naming: Naming,
+    ) -> Self {
         Self {
             answer,
             secrets,
             server_name,
+            naming,
         }
+    }
+
+    pub(super) fn naming(&self) -> Naming {
+        self.naming
+    }
+
+    /// Returns the advice to check the endpoint's URL.
+    pub(super) fn check_url(&self) -> String {
+        format!("check {}", self.naming.name(Setting::TOKEN_URL))
+    }
+
+    /// Returns what is wrong with a web page in the place of JSON.
+    pub(super) fn web_page(&self) -> String {
+        let check = self.check_url();
+        format!("it is a web page, perhaps a login page; {check}")
     }
 
     /// Returns name and status of a response of Domo.

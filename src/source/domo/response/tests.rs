@@ -53,7 +53,7 @@ fn read_with(answer: &Answer, client_secret: &str) -> Result<Fetched, FetchError
         client_secret,
         login,
     };
-    read(answer, &asked(), secrets, SERVER_NAME)
+    read(answer, &asked(), secrets, SERVER_NAME, Naming::Keys)
 }
 
 fn result(answer: &Answer) -> Result<Fetched, FetchError> {

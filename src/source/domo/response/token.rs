@@ -45,7 +45,7 @@ pub(super) fn read(
     if matches!(text, Loose::Absent) && end == End::Complete {
         return Err(without_token(answer, decoded.bytes(), responder));
     }
-    check_json(decoded.bytes(), end, &members).map_err(unusable)?;
+    check_json(decoded.bytes(), end, &members, responder).map_err(unusable)?;
     let text = access_token(text).map_err(unusable)?;
     check_kind(members.get("token_type"), responder).map_err(unusable)?;
     let granted = granted(members.get("scope"), asked).ok_or_else(|| {
@@ -146,7 +146,7 @@ fn check_type(headers: &HeaderMap, responder: &Responder<'_>) -> Result<(), Stri
         return Ok(());
     }
     if kinds.iter().any(|kind| kind.contains("html")) {
-        return Err("it is a web page, perhaps a login page; check token_url".to_owned());
+        return Err(responder.web_page());
     }
     let named = responder.name(named);
     Err(format!(
@@ -185,7 +185,12 @@ fn check_coding(decoded: &Decoded<'_>, responder: &Responder<'_>) -> Result<(), 
 }
 
 /// Checks that the body is one JSON object with each member that is read once.
-fn check_json(body: &[u8], end: End, members: &Members) -> Result<(), String> {
+fn check_json(
+    body: &[u8],
+    end: End,
+    members: &Members,
+    sender: &Responder<'_>,
+) -> Result<(), String> {
     if let Some(name) = members.repeated(&READ).filter(|_| end == End::Complete) {
         return Err(format!("the JSON has \"{name}\" twice"));
     }
@@ -194,18 +199,18 @@ fn check_json(body: &[u8], end: End, members: &Members) -> Result<(), String> {
         End::Early => "the JSON breaks off",
         End::Trailing if body.contains(&0) => "a NUL byte follows the JSON",
         End::Trailing => "text follows the JSON",
-        End::Invalid => not_json(body),
+        End::Invalid => return Err(not_json(body, sender)),
     };
     Err(problem.to_owned())
 }
 
 /// Returns the problem of a body that is no JSON object.
-fn not_json(body: &[u8]) -> &'static str {
+fn not_json(body: &[u8], responder: &Responder<'_>) -> String {
     let is_wide = match body.first_chunk() {
         Some([0xff, 0xfe] | [0xfe, 0xff] | [0, _] | [_, 0]) => true,
         Some(_) | None => false,
     };
-    if body.trim_ascii().is_empty() {
+    let problem = if body.trim_ascii().is_empty() {
         "the body is empty"
     } else if body.starts_with(BYTE_ORDER_MARK) {
         "a byte order mark (BOM) precedes the JSON"
@@ -216,12 +221,13 @@ fn not_json(body: &[u8]) -> &'static str {
     } else if str::from_utf8(body).is_err() {
         "the body is not UTF-8, as JSON is"
     } else if body.trim_ascii_start().starts_with(b"<") {
-        "it is a web page, perhaps a login page; check token_url"
+        return responder.web_page();
     } else if body.trim_ascii_start().starts_with(b"{") {
         "the body is not valid JSON"
     } else {
         "the body is not a JSON object"
-    }
+    };
+    problem.to_owned()
 }
 
 /// Returns the error of a complete JSON object without `access_token`: perhaps an error with the wrong status.
@@ -234,7 +240,8 @@ fn without_token(answer: &Answer, body: &[u8], responder: &Responder<'_>) -> Fet
     };
     let text = error.text(responder);
     let message = if text.is_empty() {
-        format!("{who} without a token: the JSON has no access_token; check token_url")
+        let check = responder.check_url();
+        format!("{who} without a token: the JSON has no access_token; {check}")
     } else {
         format!("{who} without a token: {text}")
     };

@@ -10,7 +10,7 @@ fn rejection_of_a_login_with_a_paste_mistake_names_it() {
         password: "c4nary ".into(),
     });
     let message = "the proxy answered 407".to_owned();
-    let error = reader_message::for_reader(FetchError::ProxyLogin { message }, &registration);
+    let error = with_paste_mistake(FetchError::ProxyLogin { message }, &registration);
     let message = "the proxy answered 407; the proxy login ends with a blank; remove it".to_owned();
     assert_eq!(error, FetchError::ProxyLogin { message });
     // The secret has none.
@@ -19,16 +19,16 @@ fn rejection_of_a_login_with_a_paste_mistake_names_it() {
         message: "Domo answered 401".to_owned(),
     };
     assert_eq!(
-        reader_message::for_reader(denied(false), &registration),
+        with_paste_mistake(denied(false), &registration),
         denied(false)
     );
     registration.credentials.client_secret = "\"c4nary\"".into();
     assert_eq!(
-        reader_message::for_reader(denied(true), &registration),
+        with_paste_mistake(denied(true), &registration),
         denied(true)
     );
     assert_ne!(
-        reader_message::for_reader(denied(false), &registration),
+        with_paste_mistake(denied(false), &registration),
         denied(false)
     );
 }

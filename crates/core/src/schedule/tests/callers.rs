@@ -60,25 +60,25 @@ fn min_ttl_is_decided_by_the_first_token_while_no_lifetime_is_known() {
 #[test]
 fn longest_possible_min_ttl_is_met_once_the_floor_allows() {
     for seconds in [1_u32, 2, 5, 19, 20, 60, 599, 3599, 86_400] {
-        let life = SECOND * seconds;
-        let mut schedule = fresh(life);
-        let most = life.saturating_sub(floor(life));
-        let now = START + floor(life) + SECOND / 1000;
+        let lifetime = SECOND * seconds;
+        let mut schedule = fresh(lifetime);
+        let most = lifetime.saturating_sub(floor(lifetime));
+        let now = START + floor(lifetime) + SECOND / 1000;
         let reply = schedule.request(WaiterId(1), &min_ttl(most, SECOND * 60, now), now);
-        assert_eq!(reply, Answer::Later, "{life:?}");
+        assert_eq!(reply, Answer::Later, "{lifetime:?}");
         let due = schedule.poll_timeout().unwrap().max(now);
         schedule.handle_timeout(now);
         let now = if schedule.wants_fetch() { now } else { due };
         schedule.handle_timeout(now);
         let fetch_id = schedule.start(jitter(0.0, 2), now);
-        schedule.handle_fetched(fetch_id, Ok(fetched("second", life)), now);
+        schedule.handle_fetched(fetch_id, Ok(fetched("second", lifetime)), now);
         assert!(
             matches!(replies(&mut schedule)[..], [(1, Ok(_))]),
-            "{life:?}"
+            "{lifetime:?}"
         );
-        let more = min_ttl(life + SECOND, SECOND * 60, now);
+        let more = min_ttl(lifetime + SECOND, SECOND * 60, now);
         let refusal = refused(schedule.request(WaiterId(2), &more, now));
-        assert_eq!(refusal.kind, RefusalKind::MinTtlTooLong, "{life:?}");
+        assert_eq!(refusal.kind, RefusalKind::MinTtlTooLong, "{lifetime:?}");
     }
 }
 
@@ -100,8 +100,8 @@ fn min_ttl_that_the_floor_delays_past_the_deadline_is_unavailable_with_the_time(
     let too_young = "fetched a moment ago";
     assert!(refusal.cause.contains(too_young), "{}", refusal.cause);
     for now in [START + floor(HOUR), START + HOUR / 2] {
-        let hasty = renew(Renew::Rejected(1), Duration::ZERO, now);
-        let refusal = refused(schedule.request(WaiterId(3), &hasty, now));
+        let impatient = renew(Renew::Rejected(1), Duration::ZERO, now);
+        let refusal = refused(schedule.request(WaiterId(3), &impatient, now));
         assert!(refusal.cause.contains("no time"), "{}", refusal.cause);
     }
     assert!(!schedule.wants_fetch());
@@ -119,7 +119,7 @@ fn extreme_durations_do_not_overflow() {
     };
     let refusal = refused(schedule.request(WaiterId(1), &request, START));
     assert_eq!(refusal.kind, RefusalKind::MinTtlTooLong);
-    let asked = FetchError::Transient {
+    let error = FetchError::Transient {
         cause: Cause::RateLimited,
         message: "Domo answered 429".to_owned(),
         retry_after: Some(Duration::MAX),
@@ -127,7 +127,7 @@ fn extreme_durations_do_not_overflow() {
     schedule.handle_timeout(end);
     assert!(schedule.wants_fetch());
     let fetch_id = schedule.start(jitter(0.0, 2), end);
-    schedule.handle_fetched(fetch_id, Err(asked), end);
+    schedule.handle_fetched(fetch_id, Err(error), end);
     assert_eq!(schedule.poll_timeout(), Some(end), "the clock's end");
 }
 
@@ -159,10 +159,10 @@ fn expired_reissued_token_is_not_reported_as_valid() {
     assert_eq!(
         schedule.poll_timeout(),
         Some(due + SECOND * 10),
-        "its death"
+        "its expiry"
     );
-    let dead = due + SECOND * 11;
-    let refusal = refused(schedule.request(WaiterId(1), &request(SECOND, dead), dead));
+    let expiry = due + SECOND * 11;
+    let refusal = refused(schedule.request(WaiterId(1), &request(SECOND, expiry), expiry));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert_eq!(refusal.next_attempt, Some(due + floor(HOUR)));
     assert!(refusal.cause.contains("died"), "{}", refusal.cause);
@@ -181,8 +181,8 @@ fn renewal_without_a_generation_joins_the_next_attempt_and_does_not_move_it() {
         "not brought forward"
     );
     assert!(!schedule.wants_fetch());
-    let hasty = renew(Renew::Current, SECOND, now);
-    let refusal = refused(schedule.request(WaiterId(2), &hasty, now));
+    let impatient = renew(Renew::Current, SECOND, now);
+    let refusal = refused(schedule.request(WaiterId(2), &impatient, now));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert_eq!(refusal.next_attempt, Some(retry_at));
     assert_eq!(

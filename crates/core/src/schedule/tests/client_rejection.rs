@@ -141,7 +141,7 @@ fn scope_set_decides_callers_alike_while_another_one_confirms_the_client() {
     let refusal = refused(schedule.request(WaiterId(2), &request(SECOND, START), START));
     assert_eq!(refusal.kind, RefusalKind::Denied);
     schedule.handle_timeout(until);
-    assert!(!schedule.wants_fetch(), "the other one asks");
+    assert!(!schedule.wants_fetch(), "the other one requests");
     // The other one's request fails, and is repeated after the deadline of the caller.
     schedule.update_block(Some(START + SECOND * 20), until);
     let refusal = refused(replies(&mut schedule).pop().map(|(_, reply)| reply));

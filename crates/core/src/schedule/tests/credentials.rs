@@ -21,17 +21,17 @@ fn reload_retries_rejected_scope_sets_and_keeps_timers_of_valid_tokens() {
 fn blocked_scope_set_makes_no_request_and_serves_its_valid_token() {
     let mut schedule = fresh(HOUR);
     schedule.block("Domo answered 401", None, false, START);
-    let death = START + HOUR;
-    assert_eq!(schedule.poll_timeout(), Some(death), "its death alone");
+    let expiry = START + HOUR;
+    assert_eq!(schedule.poll_timeout(), Some(expiry), "its expiry alone");
     assert_eq!(
         generation(schedule.request(WaiterId(1), &request(SECOND, START), START)),
         1
     );
-    let dead = START + HOUR;
-    let refusal = refused(schedule.request(WaiterId(2), &request(SECOND, dead), dead));
+    let expiry = START + HOUR;
+    let refusal = refused(schedule.request(WaiterId(2), &request(SECOND, expiry), expiry));
     assert_eq!(refusal.kind, RefusalKind::Denied);
-    schedule.unblock(dead);
-    schedule.handle_timeout(dead);
+    schedule.unblock(expiry);
+    schedule.handle_timeout(expiry);
     assert!(schedule.wants_fetch());
 }
 
@@ -117,26 +117,26 @@ fn status_shows_a_block_as_denied_and_the_error_of_new_credentials() {
 /// New credentials at `now`, and whether they cause a request then.
 fn changed(schedule: &mut Schedule, now: BootTime, number: u64) -> bool {
     schedule.new_credentials(now);
-    let asks = schedule.wants_fetch();
-    if asks {
+    let requests = schedule.wants_fetch();
+    if requests {
         schedule.start(jitter(0.0, number), now);
     }
-    asks
+    requests
 }
 
 #[test]
 fn new_credentials_cause_three_requests_in_a_row_then_one_per_interval() {
     let mut schedule = fresh(HOUR);
-    let mut asked = Vec::new();
+    let mut requested_at = Vec::new();
     // Five changes a second for forty seconds.
     for step in 0..200 {
         let now = START + SECOND * step / 5;
         schedule.handle_timeout(now);
         if changed(&mut schedule, now, u64::from(step) + 2) {
-            asked.push(now.saturating_since(START).as_secs());
+            requested_at.push(now.saturating_since(START).as_secs());
         }
     }
-    assert_eq!(asked, [0, 0, 0, 10, 20, 30]);
+    assert_eq!(requested_at, [0, 0, 0, 10, 20, 30]);
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn requests_that_new_credentials_did_not_cause_are_not_counted() {
 #[test]
 fn reloads_cause_three_requests_in_a_row_then_one_per_interval() {
     let mut schedule = schedule();
-    let mut asked = Vec::new();
+    let mut requested_at = Vec::new();
     // Five reloads a second for forty seconds, while each request is rejected.
     for step in 0..200 {
         let now = START + SECOND * step / 5;
@@ -220,11 +220,11 @@ fn reloads_cause_three_requests_in_a_row_then_one_per_interval() {
         if schedule.wants_fetch() {
             let fetch_id = schedule.start(jitter(0.0, u64::from(step) + 2), now);
             schedule.handle_fetched(fetch_id, Err(denied(true)), now);
-            asked.push(now.saturating_since(START).as_secs());
+            requested_at.push(now.saturating_since(START).as_secs());
         }
     }
     // The first one is that of a new set.
-    assert_eq!(asked, [0, 0, 0, 0, 10, 20, 30]);
+    assert_eq!(requested_at, [0, 0, 0, 0, 10, 20, 30]);
 }
 
 #[test]

@@ -23,10 +23,10 @@ fn with_shared(expires: BootTime, draw: f64) -> Schedule {
 fn token_of_another_host_expires_when_that_host_says_and_keeps_its_whole_lifetime() {
     let expires = START + SECOND * 600;
     let mut schedule = with_shared(expires, 0.0);
-    let life = schedule.token(START).unwrap().life();
-    assert_eq!((life.expires, life.lifetime), (expires, HOUR));
+    let validity = schedule.token(START).unwrap().validity();
+    assert_eq!((validity.expires, validity.lifetime), (expires, HOUR));
     // It was obtained before this host was booted.
-    assert_eq!(life.obtained, BootTime::default());
+    assert_eq!(validity.obtained, BootTime::default());
     assert!(schedule.token(expires).is_none());
     let more = TokenRequest {
         min_ttl: Some(SECOND * 601),

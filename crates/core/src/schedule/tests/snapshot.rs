@@ -28,7 +28,7 @@ fn token_whose_renewal_was_in_flight_is_kept_and_renewed_immediately() {
     assert_eq!(after.poll_timeout(), Some(due));
     after.handle_timeout(due);
     assert!(after.wants_fetch());
-    assert_eq!(after.token(due).unwrap().life().generation, 1);
+    assert_eq!(after.token(due).unwrap().validity().generation, 1);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn expiry_without_a_successor_and_the_next_token_are_announced_once_each() {
     schedule.handle_timeout(due);
     let fetch_id = schedule.start(jitter(0.0, 2), due);
     schedule.handle_fetched(fetch_id, failing(), due);
-    assert_eq!(announcements(&mut schedule), 0, "the old one lives");
+    assert_eq!(announcements(&mut schedule), 0, "the old one is valid");
     let mut now = due;
     let mut announced = 0;
     while now < START + HOUR * 2 {

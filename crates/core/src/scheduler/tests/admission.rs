@@ -60,11 +60,11 @@ fn client_rejection_of_one_scope_set_costs_the_others_no_token() {
     let mut scheduler = Scheduler::new(1);
     let sets = add(&mut scheduler, "acme", 6);
     let mut now = NOW;
-    let mut asked: BTreeMap<SetId, Vec<BootTime>> = BTreeMap::new();
+    let mut started: BTreeMap<SetId, Vec<BootTime>> = BTreeMap::new();
     while now < NOW + Duration::from_secs(86_400) {
         let mut requests = fetches(&mut scheduler);
         while let Some((set, fetch_id)) = requests.pop() {
-            asked.entry(set).or_default().push(now);
+            started.entry(set).or_default().push(now);
             let answer = if set == sets[0] {
                 denied()
             } else {
@@ -73,18 +73,18 @@ fn client_rejection_of_one_scope_set_costs_the_others_no_token() {
             scheduler.handle_fetched(set, fetch_id, answer, now);
             requests.extend(fetches(&mut scheduler));
         }
-        let living = scheduler.status(now);
-        let living = living.filter(|set| set.expires.is_some()).count();
+        let valid = scheduler.status(now);
+        let valid = valid.filter(|set| set.expires.is_some()).count();
         let begun = now > NOW + Duration::from_secs(1200);
-        assert!(!begun || living == 5, "{now}");
+        assert!(!begun || valid == 5, "{now}");
         now = scheduler.poll_timeout().unwrap();
         scheduler.handle_timeout(now);
     }
     // Each rejection follows another set's success, so it is confirmed.
-    let rests = asked[&sets[0]].windows(3);
-    let rests = rests.map(|three| three[2].saturating_since(three[0]));
-    assert!(rests.min().unwrap() >= schedule::DENIED_RETRY);
-    let all: usize = asked.values().map(Vec::len).sum();
+    let intervals = started[&sets[0]].windows(3);
+    let intervals = intervals.map(|three| three[2].saturating_since(three[0]));
+    assert!(intervals.min().unwrap() >= schedule::DENIED_RETRY);
+    let all: usize = started.values().map(Vec::len).sum();
     assert!(all <= 3 * 288 + 6 * 34, "{all} in a day");
 }
 
@@ -112,9 +112,9 @@ fn scope_set_with_rejected_scopes_waits_whatever_happens_to_its_client() {
     scheduler.handle_fetched(confirming[0].0, confirming[0].1, answer, confirm_at);
     assert_eq!(fetches(&mut scheduler), []);
     scheduler.handle_timeout(NOW + schedule::DENIED_RETRY);
-    let asked = fetches(&mut scheduler);
-    assert_eq!(asked.len(), 1);
-    assert_eq!(asked[0].0, requests[0].0);
+    let started = fetches(&mut scheduler);
+    assert_eq!(started.len(), 1);
+    assert_eq!(started[0].0, requests[0].0);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn scope_set_under_retry_after_does_not_probe_for_its_client() {
         scheduler.handle_timeout(now);
         for (set, fetch_id) in fetches(&mut scheduler) {
             let early = now < NOW + Duration::from_secs(3600);
-            assert!(set != sets[1] || !early, "asked at {now}");
+            assert!(set != sets[1] || !early, "requested at {now}");
             scheduler.handle_fetched(set, fetch_id, denied(), now);
         }
     }

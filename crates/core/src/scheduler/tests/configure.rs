@@ -58,10 +58,10 @@ fn added_scope_sets_are_fetched_and_callers_of_removed_ones_are_refused() {
     let commands: Vec<Command> = std::iter::from_fn(|| scheduler.poll_command()).collect();
     assert!(commands.contains(&Command::Abort(id)));
     assert!(commands.contains(&Command::Remove(id)));
-    let gone = commands.iter().any(|command| {
+    let is_removed = commands.iter().any(|command| {
         matches!(command, Command::Reply(WaiterId(7), Err(refusal)) if refusal.kind == RefusalKind::Gone)
     });
-    assert!(gone, "{commands:?}");
+    assert!(is_removed, "{commands:?}");
     let asked = |command: &&Command| matches!(command, Command::Fetch(..));
     assert_eq!(commands.iter().filter(asked).count(), 1, "the added set");
 

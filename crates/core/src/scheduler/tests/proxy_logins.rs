@@ -59,7 +59,7 @@ pub(super) fn run(
         if answered == due
             && let Some(((_, set), (fetch_id, result))) = requests.pop_first()
         {
-            land(scheduler, (set, fetch_id), result, now);
+            complete(scheduler, (set, fetch_id), result, now);
         } else {
             scheduler.handle_timeout(now);
         }
@@ -67,7 +67,7 @@ pub(super) fn run(
 }
 
 /// Ends a request; unless the proxy ended it, its tunnel was opened before.
-pub(super) fn land(
+pub(super) fn complete(
     scheduler: &mut Scheduler,
     (set, fetch_id): (SetId, FetchId),
     result: Result<Fetched, FetchError>,
@@ -84,7 +84,7 @@ pub(super) fn land(
     scheduler.handle_fetched(set, fetch_id, result, now);
 }
 
-pub(super) fn at_once(result: Result<Fetched, FetchError>) -> Response {
+pub(super) fn immediately(result: Result<Fetched, FetchError>) -> Response {
     (SECOND / 10, result)
 }
 
@@ -97,7 +97,7 @@ fn wrong_login_of_three_clients_is_tried_once_and_then_once_in_five_minutes() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(with_login(WRONG, &["a", "b", "c"], 4), NOW);
     let end = NOW + SECOND * 901;
-    let sent = run(&mut scheduler, NOW, end, |_, _, _| at_once(rejected()));
+    let sent = run(&mut scheduler, NOW, end, |_, _, _| immediately(rejected()));
     assert_eq!(times(&sent), [0, 300, 600, 900]);
     for set in scheduler.status(end) {
         assert_eq!(set.state, ScopeState::Denied);
@@ -110,12 +110,12 @@ fn wrong_login_of_three_clients_is_tried_once_and_then_once_in_five_minutes() {
 fn login_that_worked_and_is_then_rejected_is_tried_once_and_then_once_in_five_minutes() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(with_login(WRONG, &["a", "b", "c"], 4), NOW);
-    let works = |scheduler: &Scheduler, set, _| at_once(Ok(good(scheduler, set)));
+    let works = |scheduler: &Scheduler, set, _| immediately(Ok(good(scheduler, set)));
     let sent = run(&mut scheduler, NOW, NOW + SECOND, works);
     assert_eq!(sent.len(), 12);
     // The tokens are renewed after 24 to 48 min: until 2 h later.
     let (from, end) = (NOW + SECOND, NOW + SECOND * 7200);
-    let sent = run(&mut scheduler, from, end, |_, _, _| at_once(rejected()));
+    let sent = run(&mut scheduler, from, end, |_, _, _| immediately(rejected()));
     assert!(sent.len() <= 7200 / 300, "{sent:?}");
     let gaps = sent.windows(2).map(|pair| pair[1].0 - pair[0].0);
     assert!(gaps.min().unwrap() >= 299, "{sent:?}");
@@ -126,7 +126,12 @@ fn corrected_login_is_tried_immediately_by_one_request_and_then_used_by_all() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(with_login(WRONG, &["a", "b", "c"], 4), NOW);
     let later = NOW + SECOND * 60;
-    run(&mut scheduler, NOW, later, |_, _, _| at_once(rejected()));
+    run(
+        &mut scheduler,
+        NOW,
+        later,
+        |_, _, _| immediately(rejected()),
+    );
     let mut config = with_login(NEW, &["a", "b", "c"], 4);
     for client in &mut config {
         client.renewed = true;
@@ -159,7 +164,7 @@ pub(super) fn rejected_login_delays_no_client_with_another_login_or_without_a_pr
     let end = NOW + SECOND * 36_000;
     let sent = run(&mut scheduler, NOW, end, |scheduler, set, _| {
         let name = scheduler.name_of(set).unwrap().0;
-        at_once(if name.starts_with("wrong") {
+        immediately(if name.starts_with("wrong") {
             rejected()
         } else {
             Ok(good(scheduler, set))
@@ -185,7 +190,7 @@ fn hanging_proxy_with_an_untried_login_receives_one_request_at_a_time() {
         NOW,
         end,
         |scheduler, set, _| match scheduler.name_of(set).unwrap().0 {
-            "direct" => at_once(Ok(good(scheduler, set))),
+            "direct" => immediately(Ok(good(scheduler, set))),
             _ => (
                 SECOND * 20,
                 Err(FetchError::transient(Cause::Timeout, "late")),
@@ -241,12 +246,12 @@ fn client_rejected_by_domo_under_a_rejected_login_is_rejected_by_both_one_after_
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(vec![through(WRONG, "a", 3)], NOW);
     let requests = fetches(&mut scheduler);
-    land(&mut scheduler, requests[0], denied(), NOW);
+    complete(&mut scheduler, requests[0], denied(), NOW);
     // The proxy rejects the request that is to confirm it.
     let now = NOW + schedule::CONFIRM_AFTER;
     scheduler.handle_timeout(now);
     let requests = fetches(&mut scheduler);
-    land(&mut scheduler, requests[0], rejected(), now);
+    complete(&mut scheduler, requests[0], rejected(), now);
     for set in scheduler.status(now) {
         assert!(set.last_error.unwrap().contains("407"));
         assert_eq!(set.next_attempt, Some(now + schedule::DENIED_RETRY));
@@ -255,7 +260,7 @@ fn client_rejected_by_domo_under_a_rejected_login_is_rejected_by_both_one_after_
     scheduler.handle_timeout(now);
     let requests = fetches(&mut scheduler);
     assert_eq!(requests.len(), 1);
-    land(&mut scheduler, requests[0], denied(), now);
+    complete(&mut scheduler, requests[0], denied(), now);
     for set in scheduler.status(now) {
         assert!(set.last_error.unwrap().contains("401"));
         assert_eq!(set.next_attempt, Some(now + schedule::DENIED_RETRY));

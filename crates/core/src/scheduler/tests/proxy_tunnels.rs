@@ -1,7 +1,7 @@
 //! Open tunnels show that a proxy's login works; missing ones show nothing.
 
 use super::proxy_logins::{
-    GOOD, SECOND, WRONG, at_once, land, rejected, run, through, times, with_login,
+    GOOD, SECOND, WRONG, complete, immediately, rejected, run, through, times, with_login,
 };
 use super::*;
 
@@ -27,7 +27,7 @@ fn login_that_worked_is_tried_by_one_request_after_a_minute_or_a_reload() {
         let clients: Vec<&str> = clients.iter().map(String::as_str).collect();
         scheduler.configure(with_login(WRONG, &clients, 4), NOW);
         let outage =
-            |_: &Scheduler, _, _| at_once(Err(FetchError::transient(Cause::Server, "503")));
+            |_: &Scheduler, _, _| immediately(Err(FetchError::transient(Cause::Server, "503")));
         let later = NOW + SECOND * 20;
         let sent = run(&mut scheduler, NOW, later, outage);
         assert!(sent.len() > 120, "the login works");
@@ -41,7 +41,7 @@ fn login_that_worked_is_tried_by_one_request_after_a_minute_or_a_reload() {
             later
         };
         let sent = run(&mut scheduler, from, from + SECOND * 299, |_, _, _| {
-            at_once(rejected())
+            immediately(rejected())
         });
         assert_eq!(times(&sent), [0], "{is_reload}");
     }
@@ -53,7 +53,7 @@ fn requests_without_a_tunnel_are_cancelled_when_another_one_is_rejected() {
     scheduler.configure(with_login(WRONG, &["a", "b"], 4), NOW);
     let first = fetches(&mut scheduler);
     let answer = Ok(good(&scheduler, first[0].0));
-    land(&mut scheduler, first[0], answer, NOW);
+    complete(&mut scheduler, first[0], answer, NOW);
     let requests = fetches(&mut scheduler);
     assert_eq!(requests.len(), 6);
     scheduler.handle_tunnel(requests[0].0, requests[0].1, NOW);
@@ -99,7 +99,7 @@ fn failure_of_another_kind_after_five_minutes_replaces_the_rejection() {
     let mut scheduler = Scheduler::new(1);
     scheduler.configure(with_login(WRONG, &["a", "b"], 2), NOW);
     let requests = fetches(&mut scheduler);
-    land(&mut scheduler, requests[0], rejected(), NOW);
+    complete(&mut scheduler, requests[0], rejected(), NOW);
     let now = NOW + schedule::DENIED_RETRY;
     scheduler.handle_timeout(now);
     let requests = fetches(&mut scheduler);
@@ -108,7 +108,7 @@ fn failure_of_another_kind_after_five_minutes_replaces_the_rejection() {
         Cause::Proxy,
         "the proxy answered 503",
     ));
-    land(&mut scheduler, requests[0], busy, now);
+    complete(&mut scheduler, requests[0], busy, now);
     for set in scheduler.status(now) {
         let error = set.last_error.unwrap_or_default();
         assert!(!error.contains("407"), "{error}");
@@ -129,7 +129,7 @@ fn trial_that_ends_without_a_tunnel_leaves_the_login_untried() {
         let requests = fetches(&mut scheduler);
         assert_eq!(requests.len(), 1);
         let failed = Err(FetchError::transient(cause, "no"));
-        land(&mut scheduler, requests[0], failed, NOW);
+        complete(&mut scheduler, requests[0], failed, NOW);
         assert_eq!(fetches(&mut scheduler).len(), 1, "{cause}");
     }
 }
