@@ -186,11 +186,7 @@ impl Config {
     }
 
     /// The same, with errors and clients that name settings in that way.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn parse_as(text: &str, path: &Path, naming: Naming) -> Result<Self, ConfigError> {
+    pub(crate) fn parse_as(text: &str, path: &Path, naming: Naming) -> Result<Self, ConfigError> {
         let raw = RawConfig::parse(text).map_err(|error| ConfigError {
             path: Some(path.to_owned()),
             position: error.span.map(|span| line_and_column(text, span.start)),

@@ -129,8 +129,7 @@ impl ClientConfig {
 
 impl Endpoint {
     /// Returns the endpoint at this URL with the defaults of the other keys.
-    #[must_use]
-    pub fn new(url: Url) -> Self {
+    pub(crate) fn new(url: Url) -> Self {
         Self {
             url,
             method: TokenMethod::default(),

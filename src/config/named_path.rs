@@ -39,8 +39,7 @@ impl NamedPath {
         &self.path
     }
 
-    #[must_use]
-    pub fn naming(&self) -> Naming {
+    pub(crate) fn naming(&self) -> Naming {
         self.naming
     }
 

@@ -50,7 +50,7 @@ impl Setting {
 
 impl Naming {
     /// Returns the one of three texts that fits.
-    pub fn choose<T>(self, keys: T, variables: T, options: T) -> T {
+    pub(crate) fn choose<T>(self, keys: T, variables: T, options: T) -> T {
         match self {
             Self::Keys => keys,
             Self::Variables => variables,
@@ -58,14 +58,12 @@ impl Naming {
         }
     }
 
-    #[must_use]
-    pub fn name(self, setting: Setting) -> &'static str {
+    pub(crate) fn name(self, setting: Setting) -> &'static str {
         self.choose(setting.key, setting.variable, setting.option)
     }
 
     /// Returns the setting with a value, as the user types it.
-    #[must_use]
-    pub fn assignment(self, setting: Setting, value: &str) -> String {
+    pub(crate) fn assignment(self, setting: Setting, value: &str) -> String {
         let name = self.name(setting);
         match self {
             Self::Keys => format!("{name} = \"{value}\""),
@@ -75,14 +73,12 @@ impl Naming {
     }
 
     /// Returns the verb for a setting that is not there yet.
-    #[must_use]
-    pub fn set(self) -> &'static str {
+    pub(crate) fn set(self) -> &'static str {
         self.choose("set", "set", "add")
     }
 
     /// Returns what to do about a file that cannot be used.
-    #[must_use]
-    pub fn name_another(self) -> &'static str {
+    pub(crate) fn name_another(self) -> &'static str {
         self.choose(
             "name another in the config",
             "name another in the variable",
@@ -91,8 +87,7 @@ impl Naming {
     }
 
     /// Returns the advice for a secret in the place of a name.
-    #[must_use]
-    pub fn secret_hint(self) -> &'static str {
+    pub(crate) fn secret_hint(self) -> &'static str {
         self.choose(
             HINT,
             "is this the secret itself? it belongs in DOMO_CLIENT_SECRET",

@@ -74,23 +74,10 @@ impl InitError {
     /// The exit code, of sysexits: 75 if Domo couldn't be reached, else 78.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Unreachable { .. } => 75,
-            Self::NoConfigPath
-            | Self::ConfigExists(_)
-            | Self::SecretExists(_)
-            | Self::Wrong { .. }
-            | Self::Entered { .. }
-            | Self::Config(_)
-            | Self::File(_)
-            | Self::Source(_)
-            | Self::Rejected(_)
-            | Self::Scopes(_)
-            | Self::ProxyLogin(_)
-            | Self::Write { .. }
-            | Self::Ended(_)
-            | Self::NotUtf8(_)
-            | Self::Read(_) => 78,
+        if matches!(self, Self::Unreachable { .. }) {
+            75
+        } else {
+            78
         }
     }
 }
