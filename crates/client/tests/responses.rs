@@ -14,7 +14,7 @@ use domo_token_protocol::messages::{
     BrokerStatus, Explanation, RefusalKind, Request, Response, ScopeState, ScopeStatus,
 };
 
-use fake::{Fake, HOUR, PATIENCE, Peer, broker_status, gate, granted, refusal, token, token_of};
+use fake::{Fake, HOUR, PATIENCE, Peer, broker_status, granted, refusal, token, token_of};
 
 /// What the broker does with a connection of that number.
 type Serve = fn(usize, Peer);
@@ -399,7 +399,7 @@ fn idle_connection_is_replaced_after_a_late_frame_a_refusal_or_its_end() {
         None,
     ];
     for frame in late {
-        let (start, started) = gate();
+        let (start, started) = fake::gate();
         let (sent, is_sent) = std::sync::mpsc::channel();
         let extra = frame.clone();
         let fake = Fake::start(move |number, mut peer| {
