@@ -94,7 +94,7 @@ def connect():
         pass
     poll.register(s, select.POLLIN)
     held[s.fileno()] = s
-def sent_away(fd):
+def is_rejected(fd):
     s = held.pop(fd)
     poll.unregister(s)
     with s:
@@ -104,15 +104,15 @@ def sent_away(fd):
             return False
 for number in range(count):
     connect()
-told = 0
-while told < refused:
-    told += sum(sent_away(fd) for fd, _ in poll.poll())
+rejected = 0
+while rejected < refused:
+    rejected += sum(is_rejected(fd) for fd, _ in poll.poll())
 print("full", flush=True)
 last = time.monotonic()
 while True:
     time.sleep(0.01)
     for fd, _ in poll.poll(0)[:1]:
-        sent_away(fd)
+        is_rejected(fd)
         connect()
     if time.monotonic() - last > 0.5:
         last = time.monotonic()

@@ -41,9 +41,9 @@ if is_job:
     pid = int(open(f'/proc/{shell}/task/{shell}/children').read())
 print(pid, flush=True)
 sys.stdin.read()
-def give_up(*_):
+def kill(*_):
     os.kill(pid, signal.SIGKILL)
-signal.signal(signal.SIGALRM, give_up)
+signal.signal(signal.SIGALRM, kill)
 signal.alarm(20)
 os.close(terminal)
 print('closed', flush=True)
