@@ -132,6 +132,14 @@ pub(crate) fn parts(output: &Output) -> (Option<i32>, String, String) {
     (output.status.code(), stdout, stderr)
 }
 
+/// Asserts that a process printed nothing and failed with that exit code. Returns standard error.
+#[track_caller]
+pub(crate) fn failure(output: &Output, expected: i32) -> String {
+    let (code, stdout, stderr) = parts(output);
+    assert_eq!((code, stdout.as_str()), (Some(expected), ""), "{stderr}");
+    stderr
+}
+
 /// Returns the token on standard output. Fails if anything else is there.
 #[track_caller]
 pub(crate) fn token(output: &Output) -> String {

@@ -15,7 +15,7 @@ use domo_token_protocol::messages::Request;
 use crate::common::callers::{half_request, token_request, watch_request, with_hello};
 use crate::common::wait::until;
 use crate::common::{
-    self, Daemon, HOUR, PATIENCE, config_text, parts, sandbox, sandbox_and_daemon,
+    self, Daemon, HOUR, PATIENCE, config_text, failure, sandbox, sandbox_and_daemon,
     sandbox_and_folder, token,
 };
 use crate::{memory, sockets, wait_for_sockets};
@@ -86,8 +86,7 @@ fn invalid_frames_close_the_connection_and_allocate_nothing() {
 #[test]
 fn helper_exits_78_when_the_client_name_makes_the_request_too_long() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
-    let (code, stdout, stderr) = parts(&daemon.ask(&["--client", &"c".repeat(5000), "data"]));
-    assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+    let stderr = failure(&daemon.ask(&["--client", &"c".repeat(5000), "data"]), 78);
     assert!(stderr.contains("over the limit of 4096"), "{stderr}");
 }
 

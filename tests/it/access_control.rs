@@ -10,7 +10,7 @@ use crate::common::callers::{
     DAEMON, GAMES_GROUP, USER_A, ask_as, is_root, open_daemon, python_as,
 };
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, chmod, config_text, folder, parts, sandbox, token};
+use crate::common::{Daemon, HOUR, chmod, config_text, failure, folder, parts, sandbox, token};
 use domo_token_client::Error;
 
 #[test]
@@ -40,8 +40,7 @@ fn users_receive_exactly_the_scope_sets_granted_by_rules() {
 
     // Configured or not, and for each client: the same message except for the names in the request.
     let words = |arguments: &[&str]| {
-        let (code, stdout, stderr) = parts(&ask_as(&daemon, USER_A, USER_A, arguments));
-        assert_eq!((code, stdout.as_str()), (Some(77), ""), "{stderr}");
+        let stderr = failure(&ask_as(&daemon, USER_A, USER_A, arguments), 77);
         let pid = stderr
             .split("pid ")
             .nth(1)
@@ -168,8 +167,7 @@ fn socket_group_grants_access_to_its_members_only() {
     chmod(folder.path(), 0o755);
     let daemon = Daemon::start_in(folder);
     token(&ask_as(&daemon, USER_A, GAMES_GROUP, &["data"]));
-    let (code, stdout, stderr) = parts(&ask_as(&daemon, USER_A, USER_A, &["data"]));
-    assert_eq!((code, stdout.as_str()), (Some(77), ""), "{stderr}");
+    let stderr = failure(&ask_as(&daemon, USER_A, USER_A, &["data"]), 77);
     assert!(stderr.contains("group games (60)"), "{stderr}");
     let closed = daemon.folder();
     chmod(closed, 0o700);

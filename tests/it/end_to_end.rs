@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::common;
 use crate::common::wait::until;
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, get, helper, parts, sandbox,
-    sandbox_and_daemon, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, failure, get, helper, parts,
+    sandbox, sandbox_and_daemon, token,
 };
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::clock::boot_now;
@@ -73,8 +73,7 @@ fn https_works_with_ca_file_and_fails_without() {
     token(&Daemon::start_in(folder).ask(&["data"]));
 
     let daemon = Daemon::start(&config);
-    let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
-    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    let stderr = failure(&daemon.ask(&["--timeout", "1", "data"]), 75);
     assert!(stderr.contains("certificate"), "{stderr}");
     assert_eq!(
         sandbox.requests().len(),
@@ -178,8 +177,7 @@ fn wrong_secret_exits_78_with_domos_message_and_stops_the_client() {
     let mut daemon = Daemon::start_in(folder);
     daemon.wait_for_log("cause=denied");
     for scope in ["data", "user", "audit", "data user"] {
-        let (code, stdout, stderr) = parts(&daemon.ask(&[scope]));
-        assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+        let stderr = failure(&daemon.ask(&[scope]), 78);
         assert!(stderr.contains("Bad client credentials"), "{stderr}");
     }
     let seen = sandbox.requests().len();
@@ -246,8 +244,7 @@ fn failing_domo_exits_75_with_the_cause_and_recovers() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::status(503));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
-    let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
-    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    let stderr = failure(&daemon.ask(&["--timeout", "1", "data"]), 75);
     assert!(stderr.contains("503"), "{stderr}");
     sandbox.recover();
     token(&daemon.ask(&["--timeout", "60", "data"]));
@@ -258,8 +255,7 @@ fn caller_is_answered_by_its_deadline_while_domo_hangs() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::hang());
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
-    let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "2", "data"]));
-    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    let stderr = failure(&daemon.ask(&["--timeout", "2", "data"]), 75);
     assert!(stderr.contains("in time"), "{stderr}");
 }
 
@@ -335,8 +331,7 @@ fn sigterm_exits_0_answers_waiting_callers_and_removes_the_socket() {
         daemon.wait_for_log("asked");
         daemon.signal(signal);
         let output = waiting.wait_with_output().unwrap();
-        let (code, stdout, stderr) = parts(&output);
-        assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+        failure(&output, 75);
         let (code, log) = daemon.wait_with_log();
         assert_eq!(code, Some(0), "{log}");
         assert!(!socket.exists());

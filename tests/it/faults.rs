@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::common;
 use crate::common::many::{config_with_clients, retry_pause, sandboxes, wait_for_state};
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, parts, pauses, sandbox,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, failure, parts, pauses, sandbox,
     sandbox_and_daemon, timed, token,
 };
 use domo_sandbox::{Fault, Sandbox};
@@ -69,8 +69,7 @@ fn hanging_request_times_out_its_caller_and_affects_no_other_scope_set() {
         assert_eq!(token(&daemon.ask(&["user"])), cached);
     }
     // The broker's message arrives before the helper times out, 200 ms after the deadline.
-    let (code, stdout, stderr) = parts(&waiting.wait_with_output().unwrap());
-    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    let stderr = failure(&waiting.wait_with_output().unwrap(), 75);
     assert!(stderr.contains("Domo has not answered yet"), "{stderr}");
     let (took, output) = timed(|| daemon.ask(&["--timeout", "2", "data"]));
     assert_eq!(output.status.code(), Some(75));
@@ -123,8 +122,7 @@ fn retry_after_is_honoured_although_the_body_never_arrives() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::status(429).retry_after("600").hanging());
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
-    let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "10", "data"]));
-    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    let stderr = failure(&daemon.ask(&["--timeout", "10", "data"]), 75);
     assert!(stderr.contains("429"), "{stderr}");
     let set = daemon.status_of("data");
     assert!((600..=601).contains(&retry_pause(&set)), "{set}");
@@ -135,8 +133,7 @@ fn unsupported_method_exits_75_and_names_the_key() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::status(405));
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
-    let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
-    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    let stderr = failure(&daemon.ask(&["--timeout", "1", "data"]), 75);
     assert!(stderr.contains("token_method"), "{stderr}");
 }
 
@@ -146,8 +143,7 @@ fn ungranted_scope_exits_78_is_named_and_stops_only_its_scope_set() {
     sandbox.always(Fault::scope("data audit"));
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"data user\"]"));
     daemon.wait_for_log("cause=denied");
-    let (code, stdout, stderr) = parts(&daemon.ask(&["data user"]));
-    assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+    let stderr = failure(&daemon.ask(&["data user"]), 78);
     assert!(stderr.contains("without the scope \"user\""), "{stderr}");
     token(&daemon.ask(&["data"]));
     sandbox.always(Fault::no_scope());
@@ -201,8 +197,7 @@ fn rejections_are_distinguished_from_transient_failures() {
         if *state == ScopeState::Denied {
             // It waits for the confirmation.
             let name = format!("client{number}");
-            let (code, stdout, stderr) = parts(&daemon.ask(&["-c", &name, "data"]));
-            assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+            let stderr = failure(&daemon.ask(&["-c", &name, "data"]), 78);
             assert!(stderr.contains(words), "{stderr}");
             let set = wait_for_state(&daemon, number, *state);
             assert!((290..=301).contains(&retry_pause(&set)), "{set}");
@@ -301,8 +296,7 @@ fn redirects_are_not_followed() {
         here.script(targets.iter().map(|target| Fault::redirect(status, target)));
         let daemon = Daemon::start(&config_text(&here, "[\"data\"]"));
         for asked in 1..=targets.len() {
-            let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
-            assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+            let stderr = failure(&daemon.ask(&["--timeout", "1", "data"]), 75);
             assert!(stderr.contains("redirect"), "{stderr}");
             assert_eq!(here.requests().len(), asked);
             // A reload attempts immediately what was waiting.

@@ -13,7 +13,9 @@ use std::thread;
 
 use crate::common;
 
-use crate::common::{CANARY_SECRET, CLIENT_ID, HOUR, PATIENCE, chmod, parts, pauses, sandbox};
+use crate::common::{
+    CANARY_SECRET, CLIENT_ID, HOUR, PATIENCE, chmod, failure, parts, pauses, sandbox,
+};
 use domo_sandbox::{Fault, Sandbox};
 use tempfile::TempDir;
 
@@ -64,8 +66,7 @@ fn likely_mistake_in_piped_input_is_an_error_without_request_or_file() {
         (String::new(), "the client secret is empty"),
     ] {
         let input = format!("{CLIENT_ID}\n{secret}\n");
-        let (code, stdout, stderr) = parts(&init_with(&input, &[], &arguments));
-        assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+        let stderr = failure(&init_with(&input, &[], &arguments), 78);
         assert!(stderr.contains(slip), "{stderr}");
     }
     assert_eq!(sandbox.requests().len(), 0);
@@ -237,8 +238,7 @@ fn unusable_file_is_an_error_before_the_id_is_read_and_no_login_is_shown() {
     ] {
         let arguments = ["--config", &config, option, &file];
         let arguments = [&arguments[..], &proxy].concat();
-        let (code, stdout, stderr) = parts(&init_with("", &[], &arguments));
-        assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+        let stderr = failure(&init_with("", &[], &arguments), 78);
         assert!(stderr.contains(message), "{stderr}");
         assert!(!stderr.contains("c4nary"), "{stderr}");
         let names_key = ["_file", "allow_", "config"]

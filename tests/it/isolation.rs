@@ -7,7 +7,8 @@ use crate::common::callers::{USER_A, ask_as, is_root};
 use crate::common::process::make_fifo;
 use crate::common::wait::until;
 use crate::common::{
-    Daemon, HOUR, check, chmod, client_text, config_text, folder, parts, run_to_end, sandbox, token,
+    Daemon, HOUR, check, chmod, client_text, config_text, failure, folder, parts, run_to_end,
+    sandbox, token,
 };
 use domo_sandbox::Sandbox;
 use domo_token_client::{Error, Token};
@@ -34,8 +35,7 @@ fn start(config: &str) -> Daemon {
 
 #[track_caller]
 fn assert_refused(output: &Output, code: i32, cause: &str) -> String {
-    let (found, stdout, stderr) = parts(output);
-    assert_eq!((found, stdout.as_str()), (Some(code), ""), "{stderr}");
+    let stderr = failure(output, code);
     assert!(stderr.contains(cause), "{cause} in {stderr}");
     stderr
 }

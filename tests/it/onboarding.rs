@@ -9,7 +9,8 @@ use std::process::{Command, Output, Stdio};
 use crate::common;
 use crate::common::service::{SERVICE, with_service_user};
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, chmod, config_text, folder, parts, sandbox, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, chmod, config_text, failure, folder, parts, sandbox,
+    token,
 };
 use domo_sandbox::{Fault, Sandbox};
 
@@ -110,8 +111,7 @@ fn init_never_overwrites_and_writes_nothing_that_does_not_work() {
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(sandbox.requests().len(), requests);
     let before = fs::read_to_string(home.join("config.toml")).unwrap();
-    let (code, stdout, stderr) = parts(&init(home, &sandbox, &["--offline"], &good));
-    assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+    let stderr = failure(&init(home, &sandbox, &["--offline"], &good), 78);
     assert!(stderr.contains("is there already"), "{stderr}");
     assert_eq!(
         fs::read_to_string(home.join("config.toml")).unwrap(),
@@ -221,8 +221,7 @@ fn daemon_exits_2_and_suggests_the_intended_command() {
         ("frobnicate", "domo-token --help\n"),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_domo-tokend"));
-        let (code, stdout, stderr) = parts(&command.arg(word).output().unwrap());
-        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+        let stderr = failure(&command.arg(word).output().unwrap(), 2);
         assert_eq!(stderr.matches("tip: ").count(), 1, "{stderr}");
         assert!(stderr.contains(tip), "{word}: {stderr}");
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, client_text, config_text, parts, sandbox,
-    sandbox_and_daemon, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, client_text, config_text, failure, parts,
+    sandbox, sandbox_and_daemon, token,
 };
 use domo_sandbox::Fault;
 use domo_token_client::{Error, Watch};
@@ -127,8 +127,7 @@ fn waiter_of_a_removed_scope_set_receives_gone() {
         .unwrap();
     daemon.wait_for_log("asked");
     reload(&mut daemon, &config_text(&sandbox, "[\"data\"]"));
-    let (code, stdout, stderr) = parts(&waiting.wait_with_output().unwrap());
-    assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+    failure(&waiting.wait_with_output().unwrap(), 78);
 }
 
 #[test]

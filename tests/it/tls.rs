@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, folder_for, listener_with_full_backlog, parts,
+    CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, failure, folder_for, listener_with_full_backlog,
     sandbox_and_daemon, timed, token,
 };
 use domo_sandbox::{Builder, Sandbox};
@@ -25,8 +25,7 @@ fn daemon(url: &str, ca: Option<&str>) -> Daemon {
 /// minute later.
 fn assert_refused(daemon: &mut Daemon, words: &[&str]) {
     daemon.wait_for_log("cause=tls");
-    let (code, stdout, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
-    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    let stderr = failure(&daemon.ask(&["--timeout", "1", "data"]), 75);
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     for word in words {
         assert!(stderr.contains(word), "{word} in {stderr}");
@@ -92,8 +91,7 @@ fn unknown_host_exits_75_and_is_named() {
     let mut daemon = daemon("https://domo.invalid/oauth/token", None);
     daemon.wait_for_log("cause=connect");
     let (took, output) = timed(|| daemon.ask(&["--timeout", "2", "data"]));
-    let (code, stdout, stderr) = parts(&output);
-    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    let stderr = failure(&output, 75);
     assert!(stderr.contains("domo.invalid"), "{stderr}");
     assert!(took < Duration::from_secs(3), "{took:?}");
 }

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 
 use crate::common::callers::is_root;
 use crate::common::wait::until;
-use crate::common::{HOUR, helper, parts, sandbox_and_daemon, timed, token};
+use crate::common::{HOUR, failure, helper, parts, sandbox_and_daemon, timed, token};
 use domo_token_client::DEFAULT_TIMEOUT;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -92,8 +92,7 @@ fn exec_runs_nothing_without_a_token_and_names_a_command_that_cannot_run() {
     ]);
     taken.arg(daemon.helper(&[]).get_program());
     taken.env("DOMO_TOKEN_SOCKET", daemon.socket());
-    let (code, stdout, stderr) = parts(&taken.output().unwrap());
-    assert_eq!((code, stdout.as_str()), (Some(126), ""), "{stderr}");
+    let stderr = failure(&taken.output().unwrap(), 126);
     assert!(
         stderr.contains("descriptor 3: it is open already"),
         "{stderr}"
@@ -298,8 +297,7 @@ fn get_times_out_when_the_daemon_accepts_no_connection() {
     let _pending = UnixStream::connect(&path).unwrap();
     let arguments = ["--timeout", "1", "data"];
     let (took, output) = timed(|| helper(&path, &arguments).output().unwrap());
-    let (code, stdout, stderr) = parts(&output);
-    assert_eq!((code, stdout.as_str()), (Some(75), ""), "{stderr}");
+    failure(&output, 75);
     assert!(took < DEFAULT_TIMEOUT / 2, "{took:?}");
 }
 

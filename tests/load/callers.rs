@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::common;
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, get, parts, pauses,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, failure, get, parts, pauses,
     raise_descriptor_limit, sandbox, sandbox_and_daemon, timed, token,
 };
 use domo_sandbox::{Fault, Sandbox};
@@ -134,8 +134,7 @@ fn helper_renews_with_and_without_a_generation() {
     let young = json(&["--format", "json", "--renew", "data"]);
     assert_eq!(second["generation"], young["generation"], "served as it is");
     assert_eq!(sandbox.requests().len(), 2);
-    let (code, stdout, stderr) = parts(&daemon.ask(&["--renew=soon", "data"]));
-    assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+    failure(&daemon.ask(&["--renew=soon", "data"]), 2);
 }
 
 #[test]
@@ -210,7 +209,6 @@ fn wait_ends_at_the_timeout() {
             .output()
             .unwrap()
     });
-    let (code, stdout, stderr) = parts(&output);
-    assert_eq!((code, stdout.as_str()), (Some(69), ""), "{stderr}");
+    failure(&output, 69);
     assert!(took >= Duration::from_secs(1), "{took:?}");
 }

@@ -26,8 +26,8 @@ pub(crate) struct FakeListener {
 
 impl FakeListener {
     pub(crate) fn open(path: &Path) -> Self {
-        let us = domo_token_client::owner::us().unwrap();
-        Self::open_as(path, &us).unwrap()
+        let user = domo_token_client::owner::current_user().unwrap();
+        Self::open_as(path, &user).unwrap()
     }
 
     /// A pipe that belongs to `owner`, if the system permits it.
