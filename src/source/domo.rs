@@ -246,7 +246,7 @@ pub(crate) mod fuzzing {
         status: u8,
         header: Option<(&'static str, &[u8])>,
         body: &[u8],
-        asked: &ScopeSet,
+        requested: &ScopeSet,
         client_secret: &str,
     ) -> Result<Fetched, FetchError> {
         let mut headers = HeaderMap::new();
@@ -266,7 +266,7 @@ pub(crate) mod fuzzing {
             client_secret,
             login: None,
         };
-        response::read(&answer, asked, secrets, "domo.example")
+        response::read(&answer, requested, secrets, "domo.example")
     }
 
     pub(crate) fn retry_after(value: &[u8], date: Option<&[u8]>) -> Option<Duration> {
