@@ -2,9 +2,9 @@
 
 #[cfg(unix)]
 mod audit_file;
+mod checked_file;
 mod command;
 mod command_program;
-mod file;
 mod ini;
 mod paste_mistake;
 #[cfg_attr(windows, path = "credentials/permission_advice_windows.rs")]
@@ -36,9 +36,9 @@ use crate::config::named_path::NamedPath;
 use crate::platform::descriptors;
 use domo_token_core::masking::ShownName;
 
-use file::{Readers, Subject};
+use checked_file::{Readers, Subject};
 #[cfg(unix)]
-pub(crate) use file::{check_audit, check_audit_directories};
+pub(crate) use checked_file::{check_audit, check_audit_directories};
 #[cfg(unix)]
 pub(crate) use permission_advice::{SERVICE_USER, hidden_by_unit, is_hosts, user_name};
 pub(crate) use permission_advice::{on_unreadable, shell_quoted};
@@ -172,7 +172,7 @@ pub fn load(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsE
     let client_secret = match secret {
         SecretSource::Inline(secret) => without_mark(secret.expose_secret()).into(),
         SecretSource::File(path) => {
-            let bytes = file::read(path, SECRET, readers, MAX_SECRET)?;
+            let bytes = checked_file::read(path, SECRET, readers, MAX_SECRET)?;
             check_secret(&bytes, &path.shown())?
         }
         SecretSource::Env(name) => {
@@ -194,7 +194,7 @@ pub fn load(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsE
 ///
 /// The system's error, or that it is not a regular file of at most [`MAX_CONFIG`] bytes.
 pub fn read_config(path: &Path) -> io::Result<(File, Zeroizing<Vec<u8>>)> {
-    file::read_unchecked(path, MAX_CONFIG)
+    checked_file::read_unchecked(path, MAX_CONFIG)
 }
 
 /// Checks by the open descriptor that no other user may write a config file, or read one with a secret in it: a user that
@@ -204,11 +204,11 @@ pub fn read_config(path: &Path) -> io::Result<(File, Zeroizing<Vec<u8>>)> {
 ///
 /// [`CredentialsError::Unsafe`], with the command that fixes it.
 pub fn check_config(file: &File, path: &Path, config: &Config) -> Result<(), CredentialsError> {
-    file::check_access(file, &Subject::new("config", path), Readers::All)?;
+    checked_file::check_access(file, &Subject::new("config", path), Readers::All)?;
     let clients = config.clients.values();
     for client in clients.filter(|client| client.holds_a_secret()) {
         let subject = Subject::new("config with a secret in it,", path);
-        file::check_access(file, &subject, readers(client))?;
+        checked_file::check_access(file, &subject, readers(client))?;
     }
     #[cfg(unix)]
     audit_file::check_is_apart(config)?;
@@ -222,7 +222,7 @@ pub fn check_config(file: &File, path: &Path, config: &Config) -> Result<(), Cre
 /// [`CredentialsError`], with the command that fixes it.
 pub fn read_certificates(path: &NamedPath) -> Result<Vec<u8>, CredentialsError> {
     let what = path.naming().name(Setting::CA_FILE);
-    let content = file::read(path, what, Readers::All, MAX_CERTIFICATES)?;
+    let content = checked_file::read(path, what, Readers::All, MAX_CERTIFICATES)?;
     Ok(content.to_vec())
 }
 
@@ -274,7 +274,7 @@ fn from_systemd(name: &str, env: Env) -> Result<SecretString, CredentialsError> 
         let problem = format!("not there: add LoadCredential={name}: and its source to the unit");
         return Err(unusable(SECRET, &shown, &problem));
     }
-    let read = file::read_unchecked(&path, MAX_SECRET);
+    let read = checked_file::read_unchecked(&path, MAX_SECRET);
     let (_, bytes) = read.map_err(|source| CredentialsError::Read {
         what: SECRET,
         advice: on_unreadable(&path, &shown, &source, Naming::Keys),
@@ -288,7 +288,7 @@ fn from_systemd(name: &str, env: Env) -> Result<SecretString, CredentialsError> 
 /// requested.
 fn read_id(path: &NamedPath) -> Result<String, CredentialsError> {
     const ID: &str = "client id";
-    let bytes = file::read(path, ID, Readers::All, MAX_SECRET)?;
+    let bytes = checked_file::read(path, ID, Readers::All, MAX_SECRET)?;
     let wrong = |problem| unusable(ID, &path.shown(), problem);
     let id = utf8(&bytes).map_err(wrong)?.trim();
     match fault_of_id(id) {

@@ -136,8 +136,8 @@ fn http_goes_only_to_loopback_addresses_whatever_the_name_resolves_to() {
         "[::ffff:10.0.0.1]:80",
     ] {
         let error = addresses(&[other]).unwrap_err();
-        let words = "which is not a loopback address; the secret is not sent over http to it";
-        assert!(error.message.contains(words), "{error}");
+        let message = "which is not a loopback address; the secret is not sent over http to it";
+        assert!(error.message.contains(message), "{error}");
         assert!(
             error.message.starts_with("localhost resolves to "),
             "{error}"
@@ -163,18 +163,18 @@ fn refused_connection_names_the_proxy_if_it_refused() {
         .unwrap();
     let connector = connector(None, through(&format!("http://{free}")));
     let error = failure(&connector, "https://domo.example/");
-    let words = format!("the proxy {free} can't be reached: Connection refused");
-    assert!(error.message.starts_with(&words), "{error}");
+    let message = format!("the proxy {free} can't be reached: Connection refused");
+    assert!(error.message.starts_with(&message), "{error}");
     assert!(matches!(error.failure, ConnectFailure::Unreachable));
 }
 
 #[test]
 fn step_that_takes_too_long_is_named() {
-    // It accepts, and then says nothing.
+    // It accepts, and sends nothing.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let elsewhere = "https://127.0.0.1:9/".to_owned();
-    for (url, proxy, words) in [
+    for (url, proxy, message) in [
         (
             format!("https://{address}/"),
             None,
@@ -198,7 +198,7 @@ fn step_that_takes_too_long_is_named() {
             ..connector(None, proxy)
         };
         let error = failure(&connector, &url);
-        assert!(error.message.starts_with(&words), "{error}");
+        assert!(error.message.starts_with(&message), "{error}");
         assert!(matches!(error.failure, ConnectFailure::TimedOut));
     }
 }
@@ -225,8 +225,8 @@ async fn slow_lookup_counts_against_the_whole_alone_and_is_named() {
     let url = format!("http://slow.example:{port}/").parse().unwrap();
     let whole = timer_now() + Duration::from_millis(50);
     let error = connector.connect(&url, whole, &|| ()).await.err().unwrap();
-    let words = "no answer from the resolver for slow.example in time";
-    assert!(error.message.starts_with(words), "{error}");
+    let message = "no answer from the resolver for slow.example in time";
+    assert!(error.message.starts_with(message), "{error}");
     assert!(matches!(error.failure, ConnectFailure::TimedOut));
     let connect = connector.connect(&url, timer_now() + PATIENCE, &|| ());
     let mut connect = std::pin::pin!(connect);

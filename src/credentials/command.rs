@@ -143,8 +143,8 @@ fn output(
 }
 
 /// Returns text of the command as one line without control characters for a terminal.
-fn one_line(words: &str) -> String {
-    let words: Vec<&str> = words.split_whitespace().collect();
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ").replace(char::is_control, "\u{fffd}")
 }
 

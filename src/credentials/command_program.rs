@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::permission_advice::on_unstartable;
-use super::{CredentialsError, file};
+use super::{CredentialsError, checked_file};
 
 /// The search path if `$PATH` is not set, as in the C library.
 #[cfg(unix)]
@@ -37,7 +37,7 @@ pub(super) fn find(name: &str, path: Option<OsString>) -> Result<PathBuf, Progra
         let advised = || format!("{error}{}", on_unstartable(&found, &error));
         with(&error, message.unwrap_or_else(advised))
     })?;
-    file::check_program(&stat, &found).map_err(ProgramError::Unsafe)?;
+    checked_file::check_program(&stat, &found).map_err(ProgramError::Unsafe)?;
     Ok(found)
 }
 

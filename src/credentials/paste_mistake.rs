@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn mistake_that_may_be_none_is_none_that_is_refused() {
+    fn possible_mistake_is_no_error() {
         for (secret, mistake) in [
             (
                 "441E307A-b2a1-4a99-8561-174e5b153fe1",

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::secret_text::line_in;
-use super::{CredentialsError, MAX_SECRET, PasteMistake, file, readers, unusable};
+use super::{CredentialsError, MAX_SECRET, PasteMistake, checked_file, readers, unusable};
 use crate::config::{ClientConfig, NOT_THE_LOGIN};
 
 const WHAT: &str = "proxy login";
@@ -17,7 +17,7 @@ const WHAT: &str = "proxy login";
 /// [`CredentialsError`], as for secrets.
 pub fn proxy_login(client: &ClientConfig) -> Result<Option<ProxyLogin>, CredentialsError> {
     let login = client.endpoint.proxy_auth_file.as_ref().map(|path| {
-        let bytes = file::read(path, WHAT, readers(client), MAX_SECRET);
+        let bytes = checked_file::read(path, WHAT, readers(client), MAX_SECRET);
         let bytes = bytes.map_err(without_login)?;
         login_in(&bytes).map_err(|problem| unusable(WHAT, &path.shown(), &problem))
     });

@@ -7,7 +7,7 @@ mod tests;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::file::{self, Readers};
+use super::checked_file::{self, Readers};
 use super::ini::{Ini, IniError};
 use super::paste_mistake::has_comment;
 use super::secret_text::{check_secret, utf8};
@@ -27,7 +27,7 @@ pub(super) fn read(
     readers: Readers,
     endpoint: &Endpoint,
 ) -> Result<Credentials, CredentialsError> {
-    let bytes = file::read(path, WHAT, readers, MAX_FILE)?;
+    let bytes = checked_file::read(path, WHAT, readers, MAX_FILE)?;
     let from = path.shown();
     let found = utf8(&bytes).map_err(|problem| Fault::of_file(problem.to_owned()));
     let found = found.and_then(Connection::read);

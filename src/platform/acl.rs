@@ -81,8 +81,8 @@ fn fault_of(file: &File, wanted: &[(u32, &str)]) -> io::Result<Option<String>> {
     let found = GetSecurityInfo(file, SeObjectType::SE_FILE_OBJECT, parts)?;
     let owner = found.owner().map(ToString::to_string).unwrap_or_default();
     if !trusted.contains(&owner.as_str()) {
-        let words = "must be yours, the system's or the administrators'";
-        return Ok(Some(format!("belongs to {owner}, {words}")));
+        let message = "must be yours, the system's or the administrators'";
+        return Ok(Some(format!("belongs to {owner}, {message}")));
     }
     let Some(list) = found.dacl() else {
         return Ok(Some(

@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn user_over_its_own_limit_is_refused_until_it_closes_a_connection() {
+    fn user_over_its_own_limit_is_rejected_until_it_closes_a_connection() {
         let limits = ConnectionLimits::new(small());
         let first = take(&limits, 1001).unwrap();
         let _second = take(&limits, 1001).unwrap();

@@ -253,7 +253,7 @@ pub(crate) mod fuzzing {
         status: u8,
         header: Option<(&'static str, &[u8])>,
         body: &[u8],
-        asked: &ScopeSet,
+        requested: &ScopeSet,
         client_secret: &str,
     ) -> Result<Fetched, FetchError> {
         let mut headers = HeaderMap::new();
@@ -273,7 +273,7 @@ pub(crate) mod fuzzing {
             client_secret,
             login: None,
         };
-        response::read(&answer, asked, secrets, "domo.example", Naming::Keys)
+        response::read(&answer, requested, secrets, "domo.example", Naming::Keys)
     }
 
     pub(crate) fn retry_after(value: &[u8], date: Option<&[u8]>) -> Option<Duration> {

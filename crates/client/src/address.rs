@@ -1,4 +1,4 @@
-//! Finds the broker's socket, and checks who serves it.
+//! Finds the broker's socket, and checks its server.
 
 #[cfg(unix)]
 mod unix;

@@ -13,7 +13,7 @@
 //! - `socket_path`: parses the path of a socket.
 //! - `error`: the error type.
 //! - `stream`: a Unix socket or named pipe, with time limits.
-//! - `address`: finds the socket, and checks who serves it.
+//! - `address`: finds the socket, and checks its server.
 //! - `token`: the token type.
 //! - `connection`, `shutdown`: one connection; shutting it down from another thread.
 //! - `process_identity`: detects a forked child.

@@ -93,8 +93,8 @@ mod tests {
             assert_eq!(expires.to_wall(now, wall), wall + left);
             assert_eq!(expires.saturating_since(now), left);
         }
-        let expired = BootTime::from_millis(40_000);
-        let shown = expired.to_wall(now, SystemTime::UNIX_EPOCH);
+        let past = BootTime::from_millis(40_000);
+        let shown = past.to_wall(now, SystemTime::UNIX_EPOCH);
         assert!(shown < SystemTime::UNIX_EPOCH, "before 1970, and no panic");
     }
 

@@ -93,11 +93,11 @@ async fn token_endpoint(
         Flow::Whole | Flow::HangInBody | Flow::CutInBody => {}
     }
     let plain = if let Some(status) = fault.status {
-        refused(status, domo_error(status, reason(status), TOKEN_PATH))
+        error_response(status, domo_error(status, reason(status), TOKEN_PATH))
     } else if posted || method == Method::GET {
         grant(&recorded, basic.as_ref(), &fault, &mut state.lock())
     } else {
-        refused(
+        error_response(
             405,
             domo_error(405, "Request method not supported", TOKEN_PATH),
         )
@@ -106,7 +106,7 @@ async fn token_endpoint(
     Ok(with_faults(plain.status, &plain.body, fault, recovery))
 }
 
-fn refused(status: u16, body: Value) -> Plain {
+fn error_response(status: u16, body: Value) -> Plain {
     Plain {
         status,
         body,
@@ -129,14 +129,14 @@ fn grant(
         Some((id.clone(), client.granted.clone()))
     });
     let Some((client_id, granted)) = known else {
-        return refused(401, domo_error(401, "Bad client credentials", TOKEN_PATH));
+        return error_response(401, domo_error(401, "Bad client credentials", TOKEN_PATH));
     };
     if request.grant_type.as_deref() != Some("client_credentials") {
         let body = json!({
             "error": "unsupported_grant_type",
             "error_description": "Unsupported grant type",
         });
-        return refused(400, body);
+        return error_response(400, body);
     }
     let requested = request.scope.as_deref().unwrap_or_default();
     let mut scopes: Vec<String> = requested
@@ -148,7 +148,7 @@ fn grant(
             "error": "invalid_scope",
             "error_description": format!("Invalid scope: {unknown}"),
         });
-        return refused(400, body);
+        return error_response(400, body);
     }
     if scopes.is_empty() {
         scopes = granted;

@@ -1,14 +1,13 @@
-//! Writes to standard output and reports every error. The standard library hides two: it opens
-//! `/dev/null` in place of a descriptor that is closed at the start, and counts what is written to a
-//! descriptor that is only open for reading as written. A command that takes the program's place can
-//! have the closed descriptors closed again.
+//! Writes to standard output and returns every error. The standard library hides two: it opens `/dev/null` for a
+//! descriptor that is closed at the start, and ignores that a descriptor is only open for reading. A command that
+//! replaces the program can have the closed descriptors closed again.
 
 use std::ffi::OsStr;
 use std::io;
 
 use terminal_size::{Width, terminal_size};
 
-/// Writes all of it, in one system call where the system takes it whole.
+/// Writes the whole text, if possible in one system call.
 ///
 /// # Errors
 ///
@@ -17,13 +16,13 @@ pub fn write(text: &[u8]) -> io::Result<()> {
     platform::write(text)
 }
 
-/// Has `execve` close the standard descriptors that were closed when the process started.
+/// Makes `execve` close the standard descriptors that were closed when the process started.
 #[cfg(unix)]
 pub fn close_on_exec_what_was_closed() {
     platform::close_on_exec_what_was_closed();
 }
 
-/// The columns for help: `$COLUMNS`, else those of the terminal, at most 100; 80 if neither is known.
+/// Returns the columns for help: `$COLUMNS`, else those of the terminal, at most 100; 80 if neither is known.
 #[must_use]
 pub fn help_columns() -> usize {
     let terminal = || terminal_size().map(|(Width(columns), _)| columns.into());
@@ -31,7 +30,7 @@ pub fn help_columns() -> usize {
 }
 
 fn columns(variable: Option<&OsStr>, terminal: impl FnOnce() -> Option<usize>) -> usize {
-    // What is narrower leaves no room beside the names of options.
+    // Fewer columns have no room besides the names of options.
     const LEAST: usize = 40;
     const MOST: usize = 100;
     const USUAL: usize = 80;
@@ -54,11 +53,11 @@ mod platform {
     /// Which of the standard descriptors were closed when the process started.
     static WAS_CLOSED: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
 
-    // Runs before the standard library's start, which opens /dev/null in place of a closed descriptor: a
-    // /dev/null from the parent looks the same.
+    // Runs before the standard library opens /dev/null for a closed descriptor, which could not be distinguished
+    // from a /dev/null of the parent.
     ctor::declarative::ctor! {
         #[ctor(unsafe)]
-        fn note_what_is_closed() {
+        fn record_closed_descriptors() {
             for (descriptor, was_closed) in [stdin(), stdout(), stderr()].iter().zip(&WAS_CLOSED) {
                 let closed = fcntl_getfd(descriptor) == Err(Errno::BADF);
                 was_closed.store(closed, Ordering::Relaxed);
@@ -69,7 +68,7 @@ mod platform {
     pub(super) fn close_on_exec_what_was_closed() {
         for (descriptor, was_closed) in [stdin(), stdout(), stderr()].iter().zip(&WAS_CLOSED) {
             if was_closed.load(Ordering::Relaxed) {
-                // It fails only for a descriptor that is closed still.
+                // Fails only for a descriptor that is still closed.
                 let _ = fcntl_setfd(descriptor, FdFlags::CLOEXEC);
             }
         }

@@ -108,8 +108,8 @@ fn answer_without_a_tunnel_is_named_with_its_status_and_headers() {
 fn page_instead_of_tls_is_attributed_to_the_proxy() {
     let page = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
     let error = failure_by(page.as_bytes(), None);
-    let words = "answered 200 to CONNECT and then sent a page, not TLS";
-    assert!(error.message.contains(words), "{error}");
+    let message = "answered 200 to CONNECT and then sent a page, not TLS";
+    assert!(error.message.contains(message), "{error}");
     // It comes after the first bytes of TLS.
     let behind = server(|mut stream| {
         let _ = stream.read(&mut [0; 1024]);
@@ -118,7 +118,7 @@ fn page_instead_of_tls_is_attributed_to_the_proxy() {
     let proxy = proxy(b"HTTP/1.1 200 OK\r\n\r\n", Some(behind));
     let connector = connector(None, through(&format!("http://{proxy}")));
     let error = failure(&connector, "https://domo.example/");
-    assert!(error.message.contains(words), "{error}");
+    assert!(error.message.contains(message), "{error}");
     assert!(
         matches!(error.failure, ConnectFailure::Proxy(_)),
         "{error:?}"
@@ -136,7 +136,7 @@ fn rejected_login_names_the_key_and_what_the_proxy_takes() {
     let ntlm =
         "HTTP/1.1 407 Login\r\nProxy-Authenticate: NTLM\r\nProxy-Authenticate: Negotiate\r\n\r\n";
     let basic = "HTTP/1.1 407 Login\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\r\n";
-    for (answer, login, words) in [
+    for (answer, login, message) in [
         (
             ntlm,
             login(),
@@ -158,7 +158,7 @@ fn rejected_login_names_the_key_and_what_the_proxy_takes() {
             matches!(error.failure, ConnectFailure::ProxyLogin),
             "{error:?}"
         );
-        assert!(error.message.contains(words), "{error}");
+        assert!(error.message.contains(message), "{error}");
         assert!(!error.message.contains("sure"), "{error}");
     }
 }
@@ -216,8 +216,8 @@ fn https_proxy_that_requires_a_client_certificate_is_named() {
         let url = tls::tls_server(identity.config, |stream| stream.read(&mut [0; 1]).map(drop));
         let connector = connector(Some(&identity.ca), through(&url));
         let error = failure(&connector, "https://domo.example/");
-        let words = "the server requires a client certificate, which is not supported";
-        assert!(error.message.ends_with(words), "{error}");
+        let message = "the server requires a client certificate, which is not supported";
+        assert!(error.message.ends_with(message), "{error}");
         assert!(error.message.contains("the proxy 127.0.0.1:"), "{error}");
         assert!(matches!(error.failure, ConnectFailure::Tls), "{error:?}");
     }

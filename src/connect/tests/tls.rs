@@ -112,7 +112,7 @@ fn certificate_that_is_not_accepted_is_named_with_what_helps() {
             SanType::IpAddress([10, 0, 0, 1].into()),
         ];
     };
-    for (identity, words) in [
+    for (identity, expected) in [
         (
             identity(past),
             "its certificate expired on Wed, 01 Jan 2020 00:00:00 GMT",
@@ -145,7 +145,7 @@ fn certificate_that_is_not_accepted_is_named_with_what_helps() {
         ),
     ] {
         let message = refusal(identity.config, &identity.ca);
-        let start = format!("ADDRESS can't be trusted: {words}");
+        let start = format!("ADDRESS can't be trusted: {expected}");
         assert!(message.starts_with(&start), "{message}");
     }
 }
@@ -161,8 +161,8 @@ fn unknown_issuer_and_the_servers_own_certificate_in_ca_file_differ() {
         "{message}"
     );
     let message = refusal(config, &own);
-    let words = "ADDRESS can't be trusted: ca_file must hold the issuer's certificate, not the server's own";
-    assert_eq!(message, words);
+    let expected = "ADDRESS can't be trusted: ca_file must hold the issuer's certificate, not the server's own";
+    assert_eq!(message, expected);
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn client_certificate_that_is_required_is_named_with_tls_1_2() {
 
 #[test]
 fn non_tls_and_old_tls_are_distinguished() {
-    for (answer, words) in [
+    for (answer, expected) in [
         (
             &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
             "it answers in plain text, as a port that speaks http does",
@@ -213,7 +213,7 @@ fn non_tls_and_old_tls_are_distinguished() {
             let _ = stream.write_all(answer);
         });
         let error = failure(&connector(None, None), &format!("https://{address}/"));
-        let start = format!("no TLS connection to {address}: {words}");
+        let start = format!("no TLS connection to {address}: {expected}");
         assert!(error.message.starts_with(&start), "{error}");
         assert!(matches!(error.failure, ConnectFailure::Tls), "{error:?}");
     }
@@ -225,9 +225,9 @@ fn connection_closed_during_the_handshake_is_not_a_trust_error() {
         let _ = stream.read(&mut [0; 4096]);
     });
     let error = failure(&connector(None, None), &format!("https://{address}/"));
-    let words = format!(
+    let expected = format!(
         "the connection to {address} ended during the TLS handshake: closed by the other side"
     );
-    assert_eq!(error.message, words);
+    assert_eq!(error.message, expected);
     assert!(matches!(error.failure, ConnectFailure::Unreachable));
 }

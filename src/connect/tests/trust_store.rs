@@ -20,14 +20,14 @@ fn change_of_the_system_store_applies_to_the_next_attempt() {
     };
     let connector = Connector::new(&shared, None, None, Naming::Keys).unwrap();
     let url = sandbox.token_url();
-    let refuses = |words: &str| {
+    let fails_with = |message: &str| {
         let error = failure(&connector, &url);
-        assert!(error.message.contains(words), "{error}");
+        assert!(error.message.contains(message), "{error}");
     };
     let [own, others] = [&sandbox, &other].map(|sandbox| sandbox.ca_pem().unwrap());
-    refuses("install ca-certificates");
+    fails_with("install ca-certificates");
     fs::write(&store, &others).unwrap();
-    refuses("ca_file must hold");
+    fails_with("ca_file must hold");
     fs::write(&store, format!("{others}{own}")).unwrap();
     assert_eq!(first_line(&connector, &url), NOT_FOUND);
     assert_eq!(first_line(&connector, &url), NOT_FOUND);
@@ -35,9 +35,9 @@ fn change_of_the_system_store_applies_to_the_next_attempt() {
     let new = folder.path().join("new.pem");
     fs::write(&new, &others).unwrap();
     fs::rename(&new, &store).unwrap();
-    refuses("ca_file must hold");
+    fails_with("ca_file must hold");
     fs::remove_file(&store).unwrap();
-    refuses("install ca-certificates");
+    fails_with("install ca-certificates");
 }
 
 #[test]
@@ -102,9 +102,9 @@ fn unknown_issuer_names_a_store_that_cannot_be_used() {
     let connector =
         Connector::new(&shared, Some((ca.as_bytes(), "ca.pem")), None, Naming::Keys).unwrap();
     let error = failure(&connector, &sandbox.token_url());
-    let words =
+    let message =
         "that is not trusted here (the system's trust store can't be used: it has no certificate";
-    assert!(error.message.contains(words), "{error}");
+    assert!(error.message.contains(message), "{error}");
 }
 
 fn https() -> Sandbox {

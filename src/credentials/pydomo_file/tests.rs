@@ -89,7 +89,7 @@ fn invalid_id_is_an_error_with_its_line() {
 }
 
 #[test]
-fn host_that_is_not_token_urls_is_refused_with_the_mistake_in_it() {
+fn host_that_is_not_token_urls_is_an_error_that_names_the_mistake() {
     let of = |host: &str| {
         let pair = "client = a\nsecret = c4nary\n";
         found(&format!("[client_auth]\n{pair}api_host = {host}\n"))

@@ -35,8 +35,8 @@ sockopt_impl!(
 /// of these, and longer in a longer queue.
 const BACKLOG: i32 = 512;
 
-/// Shortens the queue of a socket that this process has bound. An inherited one keeps what its unit
-/// says (`Backlog=`): after another listen(2) callers would see this process as the user that serves,
+/// Shortens the queue of a socket that this process has bound. An inherited one keeps the length of its
+/// unit (`Backlog=`): after another listen(2) callers would see this process as the user that serves,
 /// and not the service manager (unix(7), `SO_PEERCRED`).
 pub(super) fn shorten_queue(listener: &UnixListener) -> io::Result<()> {
     Ok(listen(listener, BACKLOG)?)
@@ -160,7 +160,7 @@ mod tests {
         let mut sent = SendAncillaryBuffer::new(&mut space);
         assert!(sent.push(SendAncillaryMessage::ScmRights(&descriptors)));
         let hello = [IoSlice::new(b"DTK\x01")];
-        let refused = sendmsg(&caller, &hello, &mut sent, SendFlags::NOSIGNAL);
-        assert_eq!(refused, Err(rustix::io::Errno::PERM));
+        let result = sendmsg(&caller, &hello, &mut sent, SendFlags::NOSIGNAL);
+        assert_eq!(result, Err(rustix::io::Errno::PERM));
     }
 }

@@ -41,18 +41,18 @@ pub(super) struct Answer {
     pub(super) cut: Option<FetchError>,
 }
 
-/// Returns the token of a response to a request for `asked`, or the error. Messages contain nothing of `secrets`, name
+/// Returns the token of a response to a request for `requested`, or the error. Messages contain nothing of `secrets`, name
 /// the server `server_name`, and name settings by `naming`.
 pub(super) fn read(
     answer: &Answer,
-    asked: &ScopeSet,
+    requested: &ScopeSet,
     secrets: Secrets<'_>,
     server_name: &str,
     naming: Naming,
 ) -> Result<Fetched, FetchError> {
     let responder = Responder::new(answer, secrets, server_name, naming);
     let result = if answer.status == StatusCode::OK {
-        token::read(answer, asked, &responder)
+        token::read(answer, requested, &responder)
     } else {
         Err(error_response::read(answer, &responder))
     };

@@ -52,7 +52,7 @@ enum Coding {
 }
 
 /// Returns the body without the codings of `Content-Encoding`, and without gzip if a proxy has removed that header. A body
-/// that is JSON has none, whatever the header says.
+/// that is JSON has none, even if the header names some.
 pub(super) fn decode<'a>(headers: &HeaderMap, body: &'a [u8]) -> Decoded<'a> {
     let mut result = Decoded {
         received: body,

@@ -20,7 +20,7 @@ mod tokens;
 const SECRET: &str = "c4nary-secret";
 const SERVER_NAME: &str = "api.domo.example";
 
-fn asked() -> ScopeSet {
+fn requested() -> ScopeSet {
     ScopeSet::parse("data user").unwrap()
 }
 
@@ -53,7 +53,7 @@ fn read_with(answer: &Answer, client_secret: &str) -> Result<Fetched, FetchError
         client_secret,
         login,
     };
-    read(answer, &asked(), secrets, SERVER_NAME, Naming::Keys)
+    read(answer, &requested(), secrets, SERVER_NAME, Naming::Keys)
 }
 
 fn result(answer: &Answer) -> Result<Fetched, FetchError> {

@@ -23,7 +23,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Returns the token of a 200. Only the token is needed; the SDKs disagree on the rest and its types.
 pub(super) fn read(
     answer: &Answer,
-    asked: &ScopeSet,
+    requested: &ScopeSet,
     responder: &Responder<'_>,
 ) -> Result<Fetched, FetchError> {
     let unusable = |problem: String| {
@@ -48,7 +48,7 @@ pub(super) fn read(
     check_json(decoded.bytes(), end, &members, responder).map_err(unusable)?;
     let text = access_token(text).map_err(unusable)?;
     check_kind(members.get("token_type"), responder).map_err(unusable)?;
-    let granted = granted(members.get("scope"), asked).ok_or_else(|| {
+    let granted = granted(members.get("scope"), requested).ok_or_else(|| {
         unusable(format!(
             "its scope is {}, not a list of scopes",
             shown(members.get("scope"), responder)
@@ -61,7 +61,7 @@ pub(super) fn read(
             "its expires_in is {shown}, not a positive whole number of seconds"
         ))
     })?;
-    let missing = asked.missing_from(&granted);
+    let missing = requested.missing_from(&granted);
     if !missing.is_empty() {
         let missing = missing.join(" ");
         return Err(FetchError::Denied {
@@ -280,10 +280,10 @@ fn check_kind(token_type: &Loose, responder: &Responder<'_>) -> Result<(), Strin
 }
 
 /// Returns the granted scopes: by default the requested ones (RFC 6749 §5.1).
-fn granted(scope: &Loose, asked: &ScopeSet) -> Option<ScopeSet> {
+fn granted(scope: &Loose, requested: &ScopeSet) -> Option<ScopeSet> {
     match scope {
-        Loose::Absent | Loose::Null => Some(asked.clone()),
-        Loose::Text(text) if text.is_empty() => Some(asked.clone()),
+        Loose::Absent | Loose::Null => Some(requested.clone()),
+        Loose::Text(text) if text.is_empty() => Some(requested.clone()),
         Loose::Text(text) => ScopeSet::parse(text).ok(),
         Loose::List(items) => {
             let items: Option<Vec<&str>> = items.iter().map(Loose::text).collect();

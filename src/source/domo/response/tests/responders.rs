@@ -233,7 +233,8 @@ fn login_that_a_proxy_sends_back_in_place_of_domo_is_redacted() {
     };
     let body = r#"{"message":"alice:pwCANARY99x is not allowed, c4nary-secret"}"#;
     let answer = answer(403, &[("server", "pwCANARY99x")], body);
-    let message = message(read(&answer, &asked(), secrets, SERVER_NAME, Naming::Keys).unwrap_err());
+    let message =
+        message(read(&answer, &requested(), secrets, SERVER_NAME, Naming::Keys).unwrap_err());
     assert!(
         message.contains("(server [redacted]): [redacted] is not allowed, [redacted]"),
         "{message}"

@@ -10,7 +10,7 @@ fn documented_token_response_is_parsed() {
     assert_eq!(fetched.text.expose_secret(), "abc.def");
     assert_eq!(fetched.lifetime, Duration::from_secs(3599));
     assert_eq!(fetched.lifetime_source, LifetimeSource::Stated);
-    assert_eq!(fetched.granted, asked());
+    assert_eq!(fetched.granted, requested());
 }
 
 /// Members besides a valid token, and their problem.
@@ -214,7 +214,7 @@ fn scope_that_was_not_granted_is_a_rejection_that_names_it() {
     assert!(message.contains("\"user\""), "{message}");
     assert!(token(r#"{"access_token":"abc","scope":["user","data"]}"#).is_ok());
     let empty = token(r#"{"access_token":"abc","scope":""}"#).unwrap();
-    assert_eq!(empty.granted, asked(), "as if it were absent");
+    assert_eq!(empty.granted, requested(), "as if it were absent");
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn complete_token_is_accepted_without_close_notify() {
         assert!(of(&[], body.as_bytes(), cause).is_ok());
         assert!(of(&[("content-encoding", "gzip")], &gzip(body), cause).is_ok());
     }
-    let refused = [
+    let incomplete = [
         (&[][..], &body[..body.len() - 1], Cause::Connect),
         (&[], "", Cause::Connect),
         (&[], "{}x", Cause::Connect),
@@ -323,7 +323,7 @@ fn complete_token_is_accepted_without_close_notify() {
         (&[("content-length", "99")], body, Cause::Connect),
         (&[("transfer-encoding", "chunked")], body, Cause::Connect),
     ];
-    for (headers, body, cause) in refused {
+    for (headers, body, cause) in incomplete {
         let error = of(headers, body.as_bytes(), cause).unwrap_err();
         assert_eq!(
             error,

@@ -379,7 +379,7 @@ mod tests {
         }
         symlink("safe", at("secret")).unwrap();
         let over = AtomicBool::new(false);
-        let (taken, refused) = thread::scope(|scope| {
+        let (accepted, rejected) = thread::scope(|scope| {
             let _guard = StopOnDrop(&over);
             let swap = |name| {
                 symlink(name, at("next")).unwrap();
@@ -387,22 +387,22 @@ mod tests {
                 !over.load(Ordering::Relaxed)
             };
             scope.spawn(move || while swap("open") && swap("safe") {});
-            let (mut taken, mut refused) = (0, 0);
+            let (mut accepted, mut rejected) = (0, 0);
             for _ in 0..100_000 {
                 match read(&at("secret").into(), "secret", Readers::Owner, 64) {
                     Ok(bytes) => {
                         assert_eq!(*bytes, b"safe");
-                        taken += 1;
+                        accepted += 1;
                     }
-                    Err(CredentialsError::Unsafe { .. }) => refused += 1,
+                    Err(CredentialsError::Unsafe { .. }) => rejected += 1,
                     Err(error) => panic!("{error}"),
                 }
             }
-            (taken, refused)
+            (accepted, rejected)
         });
         assert!(
-            taken > 100 && refused > 100,
-            "{taken} taken, {refused} refused"
+            accepted > 100 && rejected > 100,
+            "{accepted} accepted, {rejected} rejected"
         );
     }
 }
