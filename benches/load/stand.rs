@@ -185,16 +185,21 @@ impl Floors {
                 "-pthread",
                 "-o",
             ]);
-            compile.arg(folder.path().join(name));
+            compile.arg(folder.path().join("compiled"));
             compile.arg(source.join(name).with_extension("c"));
             succeed(&mut compile)?;
+            fs::copy(folder.path().join("compiled"), folder.path().join(name))?;
         }
         let mut compile = Command::new("cc");
         compile.args(["-O2", "-static", "-D_GNU_SOURCE", "-o"]);
         compile
-            .arg(folder.path().join("client-static"))
+            .arg(folder.path().join("compiled"))
             .arg(source.join("client.c"));
         succeed(&mut compile)?;
+        fs::copy(
+            folder.path().join("compiled"),
+            folder.path().join("client-static"),
+        )?;
         let request = request("data")?;
         let answer = Caller::connect(&stand.socket())?.first(&request)?;
         let body = answer.get(GREETING + HEAD..).unwrap_or_default();
@@ -217,6 +222,14 @@ impl Floors {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Copies a program there, as an installer would. The file that a linker wrote takes longer to start: 1.10 times
+    /// /bin/true was measured where a copy of it took 1.04.
+    pub(crate) fn install(&self, program: &Path, name: &str) -> io::Result<PathBuf> {
+        let installed = self.path(name);
+        fs::copy(program, &installed)?;
+        Ok(installed)
     }
 
     /// A floor server that responds with the daemon's bytes.

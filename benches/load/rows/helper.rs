@@ -38,8 +38,9 @@ fn of(
     let is_static = linked == "static";
     let socket = stand.socket();
     let floor = if is_static { "client-static" } else { "client" };
+    let program = floors.install(program, &format!("{linked}-helper"))?;
     let mut kinds = [
-        helper(program, &socket),
+        helper(&program, &socket),
         floors.client(floor, &socket),
         floors.client("client", &socket),
         Command::new("/bin/true"),
@@ -53,7 +54,7 @@ fn of(
         of_true.push_ratio(ours, nothing);
     }
     let name = |what: &str| format!("{linked} helper: times {what}");
-    let memory = memory(floors, program, &socket)?;
+    let memory = memory(floors, &program, &socket)?;
     let mut rows = Vec::new();
     if is_static {
         let same = name("a static C program that does the same");
