@@ -5,11 +5,11 @@
 //! - `happy_eyeballs`: connects to the first of several addresses that answers.
 //! - `proxy`: opens a proxy's tunnel, or returns why it is rejected.
 //! - `handshake`: TLS, and what explains the end of a connection.
-//! - `redact`: PURE; removes secrets from what servers and proxies send.
+//! - `redact`: removes secrets from what servers and proxies send.
 //! - `server`: the other end of a connection, and its name in messages.
-//! - `ca_file`: PURE; certificates in a file.
+//! - `ca_file`: certificates in a file.
 //! - `trust`: the system's trust store, and TLS configurations shared by what they trust.
-//! - `tls_error`: PURE; why TLS failed.
+//! - `tls_error`: why TLS failed.
 //! - `error`: why there is no connection.
 
 mod ca_file;

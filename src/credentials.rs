@@ -1,7 +1,7 @@
 //! Reads client id and secret: inline, file, environment, systemd credential, command, pydomo's connection file.
 
 #[cfg(unix)]
-mod audit_file;
+mod audit_file_conflict;
 mod checked_file;
 mod command;
 mod command_program;
@@ -211,7 +211,7 @@ pub fn check_config(file: &File, path: &Path, config: &Config) -> Result<(), Cre
         checked_file::check_access(file, &subject, readers(client))?;
     }
     #[cfg(unix)]
-    audit_file::check_is_apart(config)?;
+    audit_file_conflict::check_is_apart(config)?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! for the daemon at its start and at a reload, and for the commands `check` and `init`.
 
 mod config_file;
-mod proxy_login_id;
+mod proxy_login_fingerprint;
 mod secret_commands;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -206,7 +206,7 @@ pub fn load_client(
     let shown_id = credentials.masked_id();
     let login = credentials::proxy_login(client)?;
     let proxy = client.endpoint.proxy.as_ref();
-    let proxy_login = proxy.map(|proxy| proxy_login_id::of(proxy, login.as_ref()));
+    let proxy_login = proxy.map(|proxy| proxy_login_fingerprint::of(proxy, login.as_ref()));
     let source = Source::new(client, credentials, login, previous, shared)?;
     Ok(LoadedClient {
         shown_id,

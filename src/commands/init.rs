@@ -3,7 +3,7 @@
 mod config_text;
 mod error;
 mod pasted_input;
-mod questions;
+mod prompts;
 mod terminal_input;
 mod proxy_variable;
 mod start_commands;
@@ -64,10 +64,10 @@ pub async fn run(options: &InitOptions, env: Env<'_>) -> Result<Written, InitErr
     let config = config_text::parse(&config_text::config_text(options, placeholder)?, &path)?;
     let secret_path = free_secret_path(&path, &options.name)?;
     let logins = proxy_logins(&config)?;
-    let client_id = questions::client_id(options)?;
+    let client_id = prompts::client_id(options)?;
     let text = config_text::config_text(options, &client_id)?;
     let config = config_text::parse(&text, &path)?;
-    let secret = questions::client_secret()?;
+    let secret = prompts::client_secret()?;
     let (mut tried, shared) = (Vec::new(), Shared::default());
     for (client, login) in config.clients.values().zip(logins) {
         let credentials = Credentials {

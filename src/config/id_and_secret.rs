@@ -1,4 +1,4 @@
-//! PURE. What an id and a secret can be, wherever they come from.
+//! What an id and a secret can be, wherever they come from.
 
 use super::{InvisibleChar, assignment};
 

@@ -1,4 +1,4 @@
-//! PURE. Characters that an editor or a page does not show.
+//! Characters that an editor or a page does not show.
 
 use std::fmt;
 

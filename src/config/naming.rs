@@ -1,4 +1,4 @@
-//! PURE. How messages name the settings of a client: by the keys of a config file, by variables where the
+//! How messages name the settings of a client: by the keys of a config file, by variables where the
 //! environment alone configures it, or by the options of `init`, which has no config yet.
 
 use domo_token_core::masking::HINT;

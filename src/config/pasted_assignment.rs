@@ -1,4 +1,4 @@
-//! PURE. A value that was copied with the name that it was assigned to, as `NAME=VALUE`.
+//! A value that was copied with the name that it was assigned to, as `NAME=VALUE`.
 
 use super::id_and_secret::{is_name, is_quote};
 

@@ -1,4 +1,4 @@
-//! PURE. Parses the certificates of a `ca_file`, and explains why a file has none.
+//! Parses the certificates of a `ca_file`, and explains why a file has none.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -1,6 +1,6 @@
 //! Opens a tunnel through an HTTP proxy, and classifies its rejections (407, 403).
 
-mod http_connect;
+mod connect_head;
 
 use std::io;
 
@@ -12,9 +12,9 @@ use super::server::Server;
 use super::{Stream, tls_error};
 use crate::config::{Naming, Setting};
 use crate::credentials::ProxyLogin;
-use http_connect::{Head, Progress};
+use connect_head::{Head, Progress};
 
-pub(super) use http_connect::MAX_HEAD;
+pub(super) use connect_head::MAX_HEAD;
 
 /// The most bytes of one read.
 const CHUNK: usize = 4096;
@@ -32,7 +32,7 @@ pub(super) async fn open_tunnel(
     target: &Server,
     naming: Naming,
 ) -> Result<u16, ConnectError> {
-    let request = http_connect::request(&target.authority(), login);
+    let request = connect_head::request(&target.authority(), login);
     let answer = exchange(stream, &request).await;
     let shown = &proxy.shown;
     let check = format!("check {}", naming.name(Setting::PROXY));
@@ -87,7 +87,7 @@ async fn exchange(
     loop {
         let count = stream.read(&mut chunk).await?;
         received.extend_from_slice(chunk.get(..count).unwrap_or_default());
-        let progress = http_connect::read(&received);
+        let progress = connect_head::read(&received);
         if count == 0 || !matches!(progress, Progress::More) {
             return Ok((received, progress));
         }

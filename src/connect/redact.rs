@@ -1,4 +1,4 @@
-//! PURE. Makes text of servers and proxies fit for messages: one line, bounded, and without secrets in any form in which
+//! Makes text of servers and proxies fit for messages: one line, bounded, and without secrets in any form in which
 //! they may be sent back.
 
 use base64::Engine;

@@ -1,4 +1,4 @@
-//! PURE. Explains why a TLS connection failed, and what to do.
+//! Explains why a TLS connection failed, and what to do.
 
 #![expect(
     clippy::wildcard_enum_match_arm,

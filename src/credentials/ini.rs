@@ -1,4 +1,4 @@
-//! PURE. INI files as Python's `configparser.ConfigParser()` reads them with its defaults
+//! INI files as Python's `configparser.ConfigParser()` reads them with its defaults
 //! (<https://docs.python.org/3/library/configparser.html>; compared with Python 3.11).
 //!
 //! A key is separated from its value by the first `=` or `:`; `#` and `;` begin a comment only at the

@@ -1,4 +1,4 @@
-//! PURE. Detects mistakes in copying and pasting a secret. The secret is sent unchanged, because it may be any text. If
+//! Detects mistakes in copying and pasting a secret. The secret is sent unchanged, because it may be any text. If
 //! it is rejected, the mistake is the likely reason.
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! PURE. Extracts the secret from the text of a source of credentials, or explains why there is none.
+//! Extracts the secret from the text of a source of credentials, or explains why there is none.
 
 use secrecy::SecretString;
 

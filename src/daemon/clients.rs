@@ -1,4 +1,4 @@
-//! PURE. The clients of the config: which are loaded, why the others are not, and when loading is
+//! The clients of the config: which are loaded, why the others are not, and when loading is
 //! retried. One client's failure does not affect the others.
 
 use std::collections::{BTreeMap, BTreeSet};

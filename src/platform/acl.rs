@@ -6,7 +6,7 @@ use std::os::windows::fs::OpenOptionsExt;
 use std::os::windows::io::AsRawHandle;
 use std::path::Path;
 
-use domo_token_client::owner::{ADMINISTRATORS, SYSTEM, current_user};
+use domo_token_client::windows_owner::{ADMINISTRATORS, SYSTEM, current_user};
 use windows_permissions::LocalBox;
 use windows_permissions::constants::{AceFlags, AceType, SeObjectType, SecurityInformation};
 use windows_permissions::structures::{Ace, SecurityDescriptor};

@@ -3,7 +3,7 @@
 //! The directory of each file is watched, and after each event the files are resolved and compared again,
 //! so that a rename, a replaced symlink or a new directory is a change like any other.
 
-mod thread;
+mod watcher;
 
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use crate::platform::clock::{BootTime, boot_now};
-use thread::FileWatcher;
+use watcher::FileWatcher;
 
 /// Delays and intervals of watching.
 #[derive(Clone, Copy, Debug)]

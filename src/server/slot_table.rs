@@ -1,4 +1,4 @@
-//! PURE. Shares a fixed number of slots between users. When all are taken, the user that holds the most loses the
+//! Shares a fixed number of slots between users. When all are taken, the user that holds the most loses the
 //! slot whose holder has sent nothing for longest.
 
 use std::cmp::Reverse;

@@ -8,10 +8,10 @@ use std::io;
 use std::os::windows::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use domo_token_client::owner::{self, ADMINISTRATORS, SYSTEM};
 use domo_token_client::pipe::{
     BUSY, CLIENT_ACCESS, DEFAULT, IDENTIFICATION, NOT_A_PIPE, is_pipe_name,
 };
+use domo_token_client::windows_owner::{self as owner, ADMINISTRATORS, SYSTEM};
 use interprocess::os::windows::named_pipe::PipeListenerOptions;
 use interprocess::os::windows::named_pipe::pipe_mode::Bytes;
 use interprocess::os::windows::named_pipe::tokio::{DuplexPipeStream, PipeListener};

@@ -9,7 +9,7 @@
 //! # Modules, leaves first
 //!
 //! - `clock`: reads the boot clock, which also runs during suspend.
-//! - `owner`, `pipe`, on Windows: owners of processes and pipes; constants of named pipes.
+//! - `windows_owner`, `pipe`, on Windows: owners of processes and pipes; constants of named pipes.
 //! - `socket_path`: parses the path of a socket.
 //! - `error`: the error type.
 //! - `stream`: a Unix socket or named pipe, with time limits.
@@ -30,7 +30,7 @@
 pub mod clock;
 #[cfg(windows)]
 #[doc(hidden)]
-pub mod owner;
+pub mod windows_owner;
 #[cfg(windows)]
 #[doc(hidden)]
 pub mod pipe;

@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::timeout;
 
-use crate::{owner, pipe};
+use crate::{pipe, windows_owner as owner};
 
 /// `FILE_FLAG_OVERLAPPED`: operations can be cancelled.
 const OVERLAPPED: u32 = 0x4000_0000;

@@ -1,4 +1,4 @@
-//! PURE. What was typed, pasted or piped as an id or a secret: what no paste means is removed, and any
+//! What was typed, pasted or piped as an id or a secret: what no paste means is removed, and any
 //! other mistake is named, without the text itself.
 
 use secrecy::SecretString;

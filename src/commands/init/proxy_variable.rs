@@ -1,4 +1,4 @@
-//! PURE. The proxy that the environment names for other programs. It is not used, since a daemon's
+//! The proxy that the environment names for other programs. It is not used, since a daemon's
 //! environment differs from a shell's, but it is the likely cause if Domo cannot be reached.
 
 use url::Url;

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use notify::{Event, EventKind};
 use tokio::time::timeout;
 
-use super::thread::is_relevant;
+use super::watcher::is_relevant;
 use super::*;
 
 /// Reached only by a failure.

@@ -1,4 +1,4 @@
-//! PURE. Classifies the responses of a token endpoint.
+//! Classifies the responses of a token endpoint.
 
 mod content_encoding;
 mod error_body;
@@ -6,7 +6,7 @@ mod error_response;
 mod headers;
 mod json;
 mod lifetime;
-mod responder;
+mod responder_name;
 mod token;
 
 use std::time::SystemTime;
@@ -27,7 +27,7 @@ pub(super) use headers::{ends_with_connection, retry_after};
 pub(super) use json::MAX_ITEMS;
 #[cfg(test)]
 pub(super) use lifetime::{EXPIRY_TOLERANCE, LIFETIME_ASSUMED, LIFETIME_MAX};
-use responder::Responder;
+use responder_name::Responder;
 
 /// A response as HTTP delivered it.
 pub(super) struct Answer {

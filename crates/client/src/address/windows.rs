@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::Target;
 use crate::error::{Error, SocketOrigin};
-use crate::owner::{self, ADMINISTRATORS, SYSTEM};
 use crate::pipe::DEFAULT;
 use crate::stream::Stream;
+use crate::windows_owner::{self as owner, ADMINISTRATORS, SYSTEM};
 
 /// The default paths: the host's pipe alone.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,7 +26,7 @@ pub(crate) struct FakeListener {
 
 impl FakeListener {
     pub(crate) fn open(path: &Path) -> Self {
-        let user = domo_token_client::owner::current_user().unwrap();
+        let user = domo_token_client::windows_owner::current_user().unwrap();
         Self::open_as(path, &user).unwrap()
     }
 

@@ -4,7 +4,7 @@ use hyper::header::HeaderMap;
 
 use super::headers::challenge_error;
 use super::json::{self, End, Loose, Members, TEXTS};
-use super::responder::Responder;
+use super::responder_name::Responder;
 use domo_token_core::fetch_result::Cause;
 
 /// The most messages of a body that are shown.

@@ -8,7 +8,7 @@ use super::Answer;
 use super::content_encoding::{self, End};
 use super::error_body::ErrorBody;
 use super::headers::retry_after;
-use super::responder::Responder;
+use super::responder_name::Responder;
 use crate::config::Setting;
 use domo_token_core::fetch_result::{Cause, FetchError};
 

@@ -10,7 +10,7 @@ use super::content_encoding::{self, Decoded};
 use super::error_body::ErrorBody;
 use super::headers::{age, ends_with_connection, media_type, server_time, text_of};
 use super::json::{self, End, Loose, Members};
-use super::responder::Responder;
+use super::responder_name::Responder;
 use super::{Answer, lifetime};
 use domo_token_core::fetch_result::{Cause, FetchError, Fetched, LifetimeSource};
 use domo_token_core::token::MAX_TOKEN;

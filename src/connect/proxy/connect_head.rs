@@ -1,4 +1,4 @@
-//! PURE. The CONNECT request for a tunnel through an HTTP proxy, and the head of the response.
+//! The CONNECT request for a tunnel through an HTTP proxy, and the head of the response.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

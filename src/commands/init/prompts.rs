@@ -1,4 +1,4 @@
-//! The questions of `init`: client id and client secret.
+//! Prompts for client id and client secret.
 
 use secrecy::SecretString;
 
