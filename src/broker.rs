@@ -168,9 +168,9 @@ impl<C: Clock> Broker<C> {
         let subject = self.audit_subject(&state, &admitted);
         let set = match admitted {
             Ok(set) => set,
-            Err(Denial { refusal, .. }) => {
-                state.counters.count_unmatched(&refusal);
-                return (subject, Progress::Answered(Err(refusal)));
+            Err(denial) => {
+                state.counters.count_denial(&denial);
+                return (subject, Progress::Answered(Err(denial.refusal)));
             }
         };
         if state.stopping {

@@ -3,7 +3,7 @@
 use domo_token_protocol::messages::{Asked, Refusal};
 
 use super::find_scope_set::Denial;
-use super::{Broker, State, counters};
+use super::{Broker, State};
 use crate::audit::Audit;
 use crate::platform::clock::Clock;
 use domo_token_core::access_policy::Caller;
@@ -30,7 +30,7 @@ impl<C: Clock> Broker<C> {
         };
         let (outcome, generation) = match reply {
             Ok(token) => ("served", Some(token.validity().generation)),
-            Err(refusal) => (counters::label(refusal.kind), None),
+            Err(refusal) => (refusal.kind.name(), None),
         };
         audit.record(caller, client.as_deref(), &scope, outcome, generation);
     }

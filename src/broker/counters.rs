@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use domo_token_protocol::messages::{Refusal, RefusalKind};
+use domo_token_protocol::messages::Refusal;
 
+use super::find_scope_set::Denial;
 use domo_token_core::schedule::{Outcome, Reply};
 use domo_token_core::scheduler::SetId;
 
@@ -50,13 +51,18 @@ impl Counters {
         let counts = self.sets.entry(set).or_default();
         match reply {
             Ok(_) => counts.served += 1,
-            Err(refusal) => *counts.refused.entry(label(refusal.kind)).or_default() += 1,
+            Err(refusal) => *counts.refused.entry(refusal.kind.name()).or_default() += 1,
         }
     }
 
-    /// Counts a request that was refused before it matched a set, or whose set was removed meanwhile.
+    /// Counts a request that was refused before it matched a set.
+    pub(super) fn count_denial(&mut self, denial: &Denial) {
+        self.count_unmatched(&denial.refusal);
+    }
+
+    /// Counts a refused request that matches no set, or none any more.
     pub(super) fn count_unmatched(&mut self, refusal: &Refusal) {
-        *self.unmatched.entry(label(refusal.kind)).or_default() += 1;
+        *self.unmatched.entry(refusal.kind.name()).or_default() += 1;
     }
 
     pub(super) fn remove(&mut self, set: SetId) {
@@ -65,19 +71,5 @@ impl Counters {
 
     pub(super) fn of(&self, set: SetId) -> Counts {
         self.sets.get(&set).cloned().unwrap_or_default()
-    }
-}
-
-/// Returns the value of the label `outcome`.
-pub(super) fn label(kind: RefusalKind) -> &'static str {
-    match kind {
-        RefusalKind::NotPermitted => "not_permitted",
-        RefusalKind::UnknownClient => "unknown_client",
-        RefusalKind::UnknownScope => "unknown_scope",
-        RefusalKind::MinTtlTooLong => "min_ttl_too_long",
-        RefusalKind::Denied => "denied",
-        RefusalKind::Gone => "gone",
-        RefusalKind::Unavailable => "unavailable",
-        RefusalKind::Busy => "busy",
     }
 }

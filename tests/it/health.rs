@@ -12,6 +12,7 @@ use crate::common::{
     timed, token,
 };
 use domo_sandbox::Fault;
+use domo_token_protocol::messages::VERSION;
 
 fn get(port: u16, path: &str) -> (u16, String) {
     metrics::get(metrics::connect(port), path)
@@ -84,7 +85,8 @@ fn metrics_count_what_happened_and_hold_no_secret() {
     assert!(value("domo_token_config_last_reload_successful") > 0.5);
     assert!(value("domo_token_config_last_reload_success_timestamp_seconds") > 1.7e9);
     assert!(value("domo_token_loop_lag_seconds") < 30.0);
-    let build = concat!("version=\"", env!("CARGO_PKG_VERSION"), "\",protocol=\"2\"");
+    let version = env!("CARGO_PKG_VERSION");
+    let build = format!("version=\"{version}\",protocol=\"{VERSION}\"");
     assert!(metrics.contains(&format!("domo_token_build_info{{{build}}} 1")));
     assert!(metrics.ends_with("# EOF\n"));
     assert!(!metrics.contains(&text) && !metrics.contains(CANARY_SECRET));

@@ -100,7 +100,7 @@ pub(crate) fn first_line(from: impl Read) -> String {
 
 /// Gives everyone these rights to a file, besides the current user.
 pub(crate) fn open_to_everyone(path: &Path, rights: &str) {
-    let us = domo_token_client::owner::current_user().unwrap();
+    let us = domo_token_client::windows_owner::current_user().unwrap();
     let list = format!("D:P(A;;FA;;;{us})(A;;{rights};;;WD)");
     let list: LocalBox<SecurityDescriptor> = list.parse().unwrap();
     let mut options = fs::OpenOptions::new();

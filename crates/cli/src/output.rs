@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use domo_token_client::Token;
 use domo_token_client::clock::since_1970;
-use domo_token_protocol::messages::{Explanation, RefusalKind};
+use domo_token_protocol::messages::Explanation;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -94,23 +94,9 @@ pub(crate) fn explanation_json(explanation: &Explanation, socket: &Path) -> Stri
         "rule": explanation.rule,
     });
     if let (Some(kind), Some(fields)) = (explanation.refused, fields.as_object_mut()) {
-        fields.insert("kind".to_owned(), kind_name(kind).into());
+        fields.insert("kind".to_owned(), kind.name().into());
     }
     format!("{fields}\n")
-}
-
-/// The kind as the broker's metrics and audit file name it.
-fn kind_name(kind: RefusalKind) -> &'static str {
-    match kind {
-        RefusalKind::NotPermitted => "not_permitted",
-        RefusalKind::UnknownClient => "unknown_client",
-        RefusalKind::UnknownScope => "unknown_scope",
-        RefusalKind::MinTtlTooLong => "min_ttl_too_long",
-        RefusalKind::Denied => "denied",
-        RefusalKind::Gone => "gone",
-        RefusalKind::Unavailable => "unavailable",
-        RefusalKind::Busy => "busy",
-    }
 }
 
 /// Seconds since 1970.

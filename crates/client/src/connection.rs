@@ -167,23 +167,15 @@ impl Connection {
         }
     }
 
-    fn on_our_clock(&self, response: Response) -> Response {
-        match response {
-            Response::Token(mut answer) => {
-                answer.expires = self.clock.to_ours(answer.expires);
-                Response::Token(answer)
-            }
-            Response::Refusal(mut refusal) => {
-                let next = refusal.next_attempt;
-                refusal.next_attempt = next.map(|at| self.clock.to_ours(at));
-                Response::Refusal(refusal)
-            }
-            Response::Broker(_)
-            | Response::Scope(_)
-            | Response::Explanation(_)
-            | Response::Metrics(_)
-            | Response::End => response,
+    fn on_our_clock(&self, mut response: Response) -> Response {
+        if let Response::Token(answer) = &mut response {
+            answer.expires = self.clock.to_ours(answer.expires);
         }
+        if let Response::Refusal(refusal) = &mut response {
+            let next = refusal.next_attempt;
+            refusal.next_attempt = next.map(|at| self.clock.to_ours(at));
+        }
+        response
     }
 
     /// Returns the failure of a connection without a response. A broker that does not speak our version sends its own

@@ -60,11 +60,9 @@ pub use broker::{Broker, DEFAULT_TIMEOUT, TokenRequest};
 pub use error::Error;
 #[doc(hidden)]
 pub use error::{HOST_SOCKET, SocketOrigin};
-pub use queries::Status;
+pub use queries::*;
 pub use token::{Authorization, Token};
 pub use watch::Watch;
 
-pub use domo_token_protocol::messages::{
-    BrokerStatus, Explanation, RefusalKind, ScopeState, ScopeStatus,
-};
+pub use domo_token_protocol::messages::RefusalKind;
 pub use domo_token_protocol::{BootTime, MAX_SCOPE_BYTES, ScopeError, ScopeSet};

@@ -9,7 +9,9 @@ use crate::error::Error;
 #[cfg(feature = "tokio")]
 use crate::tokio::{self, blocking};
 use crate::transport::{Next, unexpected};
-use domo_token_protocol::messages::{BrokerStatus, Explanation, Request, Response, ScopeStatus};
+use domo_token_protocol::messages::{Request, Response};
+
+pub use domo_token_protocol::messages::{BrokerStatus, Explanation, ScopeState, ScopeStatus};
 
 /// The state of the broker, from [`Broker::status`].
 #[derive(Clone, Debug)]
@@ -39,6 +41,25 @@ impl Broker {
     /// # Errors
     ///
     /// As [`Self::token`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// # mod fake { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake/mod.rs")); }
+    /// # use domo_token_protocol::messages::Response;
+    /// # let fake = fake::Fake::start(|_, mut peer| {
+    /// #     peer.request();
+    /// #     peer.answer_all(&[fake::broker_status(), Response::End]);
+    /// # });
+    /// # let broker = fake.broker();
+    /// let status = broker.status()?;
+    /// let uptime = status.now().saturating_since(status.broker.started);
+    /// println!("up for {} s, {} scope sets", uptime.as_secs(), status.scopes.len());
+    /// # assert_eq!(status.broker.pid, 4242);
+    /// # }
+    /// # Ok::<(), domo_token_client::Error>(())
+    /// ```
     pub fn status(&self) -> Result<Status, Error> {
         let read = |status: &mut Option<Status>, response, connection: &Connection| {
             match (response, status) {

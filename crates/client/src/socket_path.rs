@@ -11,7 +11,7 @@ const EXAMPLE: &str = if cfg!(windows) {
 };
 
 /// The longest scheme that messages show: a longer one may be a secret.
-const LONGEST_SCHEME: usize = 16;
+const MAX_SCHEME: usize = 16;
 
 /// A value that names a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl SocketPath {
         if cfg!(unix) && scheme.eq_ignore_ascii_case("unix") {
             return url_path(rest, value.to_str().is_none()).map(Self::Url);
         }
-        let shown = if scheme.len() <= LONGEST_SCHEME {
+        let shown = if scheme.len() <= MAX_SCHEME {
             format!("with \"{scheme}:\"")
         } else {
             "with a name and a colon".to_owned()

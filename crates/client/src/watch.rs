@@ -169,43 +169,40 @@ impl Watch {
             self.pause = Duration::ZERO;
             self.outage_reported = false;
         }
-        match response {
-            Response::Token(answer) => {
-                let token = match Token::new(answer, &self.key, None, broker) {
-                    Ok(token) => token,
-                    Err(error) => return Event::Last(error),
-                };
-                let is_known =
-                    self.last_generation.replace(token.generation()) == Some(token.generation());
-                // A caller that reads late finds tokens that have expired meanwhile.
-                if is_known || token.expires_in().is_zero() {
-                    return Event::Nothing;
-                }
-                self.cache.insert(&token);
-                Event::Item(Box::new(Ok(token)))
+        if let Response::Refusal(refusal) = response {
+            return self.refused(refusal);
+        }
+        let Response::Token(answer) = response else {
+            return Event::Last(unexpected(&response));
+        };
+        let token = match Token::new(answer, &self.key, None, broker) {
+            Ok(token) => token,
+            Err(error) => return Event::Last(error),
+        };
+        let is_known = self.last_generation.replace(token.generation()) == Some(token.generation());
+        // A caller that reads late finds tokens that have expired meanwhile.
+        if is_known || token.expires_in().is_zero() {
+            return Event::Nothing;
+        }
+        self.cache.insert(&token);
+        Event::Item(Box::new(Ok(token)))
+    }
+
+    fn refused(&mut self, refusal: Refusal) -> Event {
+        let kind = refusal.kind;
+        let error = Error::from(refusal);
+        match kind {
+            RefusalKind::Unavailable => Event::Item(Box::new(Err(error))),
+            RefusalKind::Busy => {
+                self.connection = None;
+                Event::Outage(error)
             }
-            Response::Refusal(refusal) => {
-                let kind = refusal.kind;
-                let error = Error::from(refusal);
-                match kind {
-                    RefusalKind::Unavailable => Event::Item(Box::new(Err(error))),
-                    RefusalKind::Busy => {
-                        self.connection = None;
-                        Event::Outage(error)
-                    }
-                    RefusalKind::NotPermitted
-                    | RefusalKind::UnknownClient
-                    | RefusalKind::UnknownScope
-                    | RefusalKind::MinTtlTooLong
-                    | RefusalKind::Denied
-                    | RefusalKind::Gone => Event::Last(error),
-                }
-            }
-            Response::Broker(_)
-            | Response::Scope(_)
-            | Response::Explanation(_)
-            | Response::Metrics(_)
-            | Response::End => Event::Last(unexpected(&response)),
+            RefusalKind::NotPermitted
+            | RefusalKind::UnknownClient
+            | RefusalKind::UnknownScope
+            | RefusalKind::MinTtlTooLong
+            | RefusalKind::Denied
+            | RefusalKind::Gone => Event::Last(error),
         }
     }
 

@@ -253,6 +253,23 @@ pub enum RefusalKind {
     Busy,
 }
 
+impl RefusalKind {
+    /// Returns its name in metrics, audit lines and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotPermitted => "not_permitted",
+            Self::UnknownClient => "unknown_client",
+            Self::UnknownScope => "unknown_scope",
+            Self::MinTtlTooLong => "min_ttl_too_long",
+            Self::Denied => "denied",
+            Self::Gone => "gone",
+            Self::Unavailable => "unavailable",
+            Self::Busy => "busy",
+        }
+    }
+}
+
 /// The state of a broker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrokerStatus {

@@ -225,10 +225,10 @@ impl Peer {
 
     /// Returns the next request, or `None` if it is not for a token.
     pub(crate) fn token_request(&mut self) -> Option<TokenRequest> {
-        match self.request()? {
-            Request::Token(request) => Some(request),
-            Request::Watch(_) | Request::Status | Request::Explain(_) | Request::Metrics => None,
-        }
+        let Request::Token(request) = self.request()? else {
+            return None;
+        };
+        Some(request)
     }
 
     /// Returns the greeting once, then nothing.
