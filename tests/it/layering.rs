@@ -45,9 +45,8 @@ fn below(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Returns the crate's modules that a line of code names.
-fn imports(line: &str) -> Vec<&str> {
-    let code = line.split("//").next().unwrap_or("");
+/// Returns the crate's modules that code without comments names.
+fn imports(code: &str) -> Vec<&str> {
     let mut found = Vec::new();
     for rest in code.split("crate::").skip(1) {
         let group = rest
@@ -78,7 +77,12 @@ fn imports_against_the_order(source: &Path) -> Vec<String> {
     for (rank, name) in order.iter().enumerate() {
         for file in files(source, name) {
             let text = fs::read_to_string(&file).unwrap();
-            for import in text.lines().flat_map(imports) {
+            let lines = text
+                .lines()
+                .map(|line| line.split("//").next().unwrap_or(""));
+            // An import may take several lines.
+            let code: String = lines.flat_map(|line| [line.trim(), " "]).collect();
+            for import in imports(&code) {
                 if ranks.get(import).is_some_and(|other| *other > rank) {
                     wrong.push(format!("{}: {import}", file.display()));
                 }
@@ -118,7 +122,7 @@ fn import_against_the_order_is_detected() {
         "b.rs",
         "use crate::a::Thing; // crate::d is only talked of\n",
     );
-    write("c.rs", "use crate::{a, d::Thing};\n");
+    write("c.rs", "use crate::{\n    a,\n    d::Thing,\n};\n");
     write("d.rs", "fn f() { crate::a::f(crate::c::g()) }\n");
     let wrong = imports_against_the_order(folder.path());
     assert_eq!(wrong.len(), 2, "{wrong:?}");
