@@ -100,7 +100,7 @@ helper:
 
 # Regenerates the man pages, after a change of help, flags, docs/config.md or docs/protocol.md.
 man:
-    UPDATE_MAN=1 cargo test --test it man
+    UPDATE_MAN=1 cargo test --test it man::
 
 # Regenerates the golden frames: only with a new protocol version.
 golden:

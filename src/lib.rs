@@ -15,7 +15,7 @@
 //! - [`server`]: the socket: listener, peers, limits, sessions, and the adapters between protocols and the API.
 //! - [`daemon`]: wiring, reload, shutdown.
 //! - [`commands`]: the commands `check` and `init`.
-//! - `fuzzing`: what fuzzers call; not there otherwise.
+//! - `fuzzing`: what fuzzers and their tests call; not in the daemon.
 //!
 //! The crate `domo-token-core` decides, without I/O: schedules, scheduler, policy. A file `NAME_windows.rs`
 //! is what Windows has instead of `NAME.rs`.

@@ -56,9 +56,13 @@ fn printed_schema_is_the_committed_one_and_describes_each_key() {
     assert_eq!(code, Some(0), "{stderr}");
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.schema.json");
     let kept = fs::read_to_string(file).unwrap();
-    assert_eq!(
-        kept, printed,
-        "domo-tokend check --schema > docs/config.schema.json"
+    let differing = kept
+        .lines()
+        .zip(printed.lines())
+        .find(|(old, new)| old != new);
+    assert!(
+        kept == printed,
+        "run: domo-tokend check --schema > docs/config.schema.json; first difference: {differing:?}"
     );
     let schema: Value = serde_json::from_str(&printed).unwrap();
     let client = schema["$defs"]["Client"]["properties"].as_object().unwrap();
