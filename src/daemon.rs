@@ -117,7 +117,7 @@ pub async fn run(
         is_starting: true,
     };
     let (sender, signals) = mpsc::channel(8);
-    let kept = socket.keep(&callers, &broker, &clock, socket_changes, stop.clone());
+    let kept = socket.rebind_when_lost(&callers, &broker, &clock, socket_changes, stop.clone());
     let keep_socket = end_if_lost(kept, environment.signals, sender);
     let reload = async {
         let result = reload_task.run(signals, watched, engine).await;

@@ -59,10 +59,10 @@ impl State {
         let (client, scope) = self.scheduler.name_of(set)?;
         let access = self.config.access.get(client);
         let decision = access.map(|access| access.decide(scope, caller));
-        let Some(denied) = decision.filter(|decision| !decision.is_granted()) else {
+        let Some(decision) = decision.filter(|decision| !decision.is_granted()) else {
             return Some(Ok(set));
         };
-        let rule = denied.to_string();
+        let rule = decision.to_string();
         let refusal = self.not_permitted(client, true, scope, caller, &rule);
         let denial = Denial::new(refusal, Some(client), scope.as_str(), Some(rule));
         self.log_denial(&denial, caller, now);
@@ -74,8 +74,8 @@ impl State {
             && denial.refusal.kind == RefusalKind::NotPermitted
         {
             let Asked { client, scope } = &denial.subject;
-            let denied = denied(caller, &described(client.as_deref(), scope));
-            log::not_permitted(&mut self.denial_log, &denied, rule, now);
+            let text = denial_text(caller, &described(client.as_deref(), scope));
+            log::not_permitted(&mut self.denial_log, &text, rule, now);
         }
     }
 
@@ -107,7 +107,7 @@ impl State {
             let found = self.scheduler.find(client, &scope);
             (Cow::Owned(scope), found)
         };
-        let denied = |rule: String| {
+        let denial = |rule: String| {
             let is_shown = self.shows_client(asked, client, caller);
             let refusal = self.not_permitted(client, is_shown, &scope, caller, &rule);
             Denial::new(refusal, Some(client), &asked.scope, Some(rule))
@@ -117,7 +117,7 @@ impl State {
                 Ok(set) => Ok((set, None)),
                 Err(NotFound::Scope(known)) => Err(refused(unknown_scope(client, &scope, &known))),
                 Err(NotFound::Client) if self.hides_any(caller) => {
-                    Err(denied("there is no such client".to_owned()))
+                    Err(denial("there is no such client".to_owned()))
                 }
                 Err(NotFound::Client) => Err(refused(self.unknown_client(client, caller))),
             };
@@ -125,11 +125,11 @@ impl State {
         let decision = access.decide(&scope, caller);
         match (decision.is_granted(), found) {
             (true, Ok(set)) => Ok((set, Some(decision))),
-            (true, Err(_)) => Err(denied("there is no such scope set".to_owned())),
+            (true, Err(_)) => Err(denial("there is no such scope set".to_owned())),
             (false, Err(NotFound::Scope(known))) if caller.privileged => {
                 Err(refused(unknown_scope(client, &scope, &known)))
             }
-            (false, _) => Err(denied(decision.to_string())),
+            (false, _) => Err(denial(decision.to_string())),
         }
     }
 
@@ -241,18 +241,18 @@ impl State {
             );
             return Refusal::new(RefusalKind::Busy, cause);
         }
-        let denied = denied(caller, &described);
+        let text = denial_text(caller, &described);
         let access = self.config.access.get(client);
         let granted = access.into_iter().flat_map(|access| access.0.keys());
         let granted = granted.filter(|set| access.is_some_and(|access| access.grants(set, caller)));
         let cause = if let Some(suggestion) = did_you_mean::scope_set(scope, granted) {
-            format!("{denied}; did you mean \"{suggestion}\"?")
+            format!("{text}; did you mean \"{suggestion}\"?")
         } else if caller.privileged {
             format!(
-                "{denied}: {rule}; to grant it, extend [clients.{client}.access] in the broker's config"
+                "{text}: {rule}; to grant it, extend [clients.{client}.access] in the broker's config"
             )
         } else {
-            format!("{denied}; ask the operator of the broker for access")
+            format!("{text}; ask the operator of the broker for access")
         };
         Refusal::new(RefusalKind::NotPermitted, cause)
     }
@@ -266,7 +266,7 @@ fn described(client: Option<&str>, scope: &str) -> String {
     }
 }
 
-fn denied(caller: &Caller, described: &str) -> String {
+fn denial_text(caller: &Caller, described: &str) -> String {
     format!("{caller} may not have {described}")
 }
 

@@ -13,7 +13,7 @@ use crate::credentials::ProxyLogin;
 pub(crate) const MAX_TEXT: usize = 300;
 
 /// A run of letters and digits of this length is redacted: it may be a secret.
-const LONGEST_WORD: usize = 40;
+const MAX_WORD: usize = 40;
 
 /// The fewest characters of base64 that are recognized as a part of the secret.
 const LEAST_BASE64: usize = 4;
@@ -88,7 +88,7 @@ fn is_bidi(c: char) -> bool {
 fn looks_secret(word: &str) -> bool {
     let of_a_secret = |c: char| c.is_ascii_alphanumeric() || "-_+=%".contains(c);
     word.split(|c: char| !of_a_secret(c))
-        .any(|run| run.len() >= LONGEST_WORD)
+        .any(|run| run.len() >= MAX_WORD)
 }
 
 /// Returns the text without the secret: as it is, form-encoded, percent-encoded once or twice, and

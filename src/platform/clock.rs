@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// The longest sleep before the time is read again where there are only tokio's timers: they stop while a
 /// machine is suspended, so a renewal can be late by this much after it resumes.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+const MAX_SLEEP: Duration = Duration::from_secs(30);
 
 /// Reads the time and sleeps.
 pub trait Clock: Clone + Send + Sync + 'static {
@@ -69,7 +69,7 @@ async fn sleep_in_parts<Sleep: Future<Output = ()>>(
         if left.is_zero() {
             return;
         }
-        sleep(left.min(LONGEST_SLEEP)).await;
+        sleep(left.min(MAX_SLEEP)).await;
     }
 }
 
@@ -113,7 +113,7 @@ mod tests {
             ready(())
         };
         sleep_in_parts(due, || time.get(), sleep).await;
-        assert_eq!(slept.into_inner(), [LONGEST_SLEEP; 3]);
+        assert_eq!(slept.into_inner(), [MAX_SLEEP; 3]);
     }
 
     #[tokio::test]

@@ -116,7 +116,7 @@ impl Socket {
     /// # Errors
     ///
     /// None.
-    pub async fn keep<C: Clock>(
+    pub async fn rebind_when_lost<C: Clock>(
         &mut self,
         _: &Callers,
         _: &Broker<C>,

@@ -22,7 +22,7 @@ pub(crate) use exec_line::ExecInstead;
 pub(crate) use suggestions::nearest_verb;
 
 /// The default variable for the token of a command.
-const VARIABLE: &str = "DOMO_ACCESS_TOKEN";
+pub(crate) const VARIABLE: &str = "DOMO_ACCESS_TOKEN";
 
 /// The default mode of a token file.
 const FILE_MODE: u32 = 0o600;

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use domo_token_client::Token;
 
-use crate::args::{Destination, Exec};
+use crate::args::{Destination, Exec, VARIABLE};
 use crate::error::CliError;
 use crate::output;
 
@@ -21,9 +21,6 @@ use windows as platform;
 
 /// The exit code of shells for a command that exists and cannot be run.
 const CANNOT_RUN: u8 = 126;
-
-/// The variable that holds the token unless another one is named.
-const VARIABLE: &str = "DOMO_ACCESS_TOKEN";
 
 /// The exit code of shells for a command that does not exist.
 const NOT_FOUND: u8 = 127;

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::InitError;
 
 #[cfg(unix)]
-use crate::platform::signals::terminal::HiddenInput as Quiet;
+use crate::platform::signals::terminal::HiddenInput;
 
 /// The longest line that is taken, in bytes.
 const MAX_LINE: u64 = 4096;
@@ -49,19 +49,14 @@ pub(super) fn until_usable<T>(
     })
 }
 
-/// Prompts for a line; without a terminal, reads the next one of standard input, if there is one.
-pub(super) fn line(question: &str) -> Result<Option<Zeroizing<String>>, InitError> {
-    read_line(question)
-}
-
-/// The same, with nothing typed shown.
+/// Prompts for a line without showing what is typed.
 pub(super) fn hidden(question: &str) -> Result<Option<Zeroizing<String>>, InitError> {
     if has_more() {
         // As it was shown, it is discarded with the next change of the terminal.
         show("what came after the client id was shown and is discarded; enter the secret alone");
     }
-    let quiet = Quiet::begin();
-    let read = read_line(question);
+    let quiet = HiddenInput::begin();
+    let read = line(question);
     if quiet.is_some() {
         // The line break that was typed wasn't shown either.
         let _ = writeln!(io::stderr());
@@ -81,7 +76,7 @@ fn has_more() -> bool {
     false
 }
 
-fn read_line(question: &str) -> Result<Option<Zeroizing<String>>, InitError> {
+pub(super) fn line(question: &str) -> Result<Option<Zeroizing<String>>, InitError> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
         write!(io::stderr(), "{question}")?;
@@ -109,10 +104,10 @@ fn text(line: &[u8]) -> Result<&str, &'static str> {
 
 /// Until this is dropped the console shows nothing of what is typed.
 #[cfg(windows)]
-struct Quiet(winsafe::co::CONSOLE);
+struct HiddenInput(winsafe::co::CONSOLE);
 
 #[cfg(windows)]
-impl Quiet {
+impl HiddenInput {
     fn begin() -> Option<Self> {
         let before = console()?.GetConsoleMode().ok()?;
         let quiet = before & !winsafe::co::CONSOLE::ENABLE_ECHO_INPUT;
@@ -122,7 +117,7 @@ impl Quiet {
 }
 
 #[cfg(windows)]
-impl Drop for Quiet {
+impl Drop for HiddenInput {
     fn drop(&mut self) {
         // Only the console itself shows it.
         let _ = console().map(|console| console.SetConsoleMode(self.0));

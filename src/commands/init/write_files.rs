@@ -37,14 +37,15 @@ pub(super) fn write(
         .map_err(failed(secret_path))?;
     let mode = service.map_or(0o600, |_| 0o644);
     if let Err(error) = create(path, text, mode, None) {
-        // A secret that no config names would be in the way of the next try.
+        // A secret that no config names would prevent the next run.
         let _ = std::fs::remove_file(secret_path);
         return Err(failed(path)(error));
     }
     Ok(())
 }
 
-/// For us alone, on Windows for whom its parent says; the service's user must find its way into its own.
+/// Creates a directory with mode 0700, or 0755 for the service, whose user must enter it; on Windows with the access
+/// list of its parent.
 #[cfg_attr(windows, expect(unused_variables, reason = "modes are Unix's"))]
 fn make_directory(directory: &Path, service: Option<u32>) -> io::Result<()> {
     if directory.is_dir() {
@@ -62,12 +63,12 @@ fn make_directory(directory: &Path, service: Option<u32>) -> io::Result<()> {
     Ok(())
 }
 
-/// For us alone from the first instant, then of that mode and group; never in another file's place.
+/// Creates a file that only this user can read at first, then with that mode and group; never replaces a file.
 fn create(path: &Path, text: &str, mode: u32, group: Option<u32>) -> io::Result<()> {
     let mut file = create_closed(path)?;
     let written = fill(&mut file, text, mode, group);
     if written.is_err() {
-        // Half a file would be in the way of the next try.
+        // Half a file would prevent the next run.
         let _ = std::fs::remove_file(path);
     }
     written

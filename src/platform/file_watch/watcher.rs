@@ -200,16 +200,15 @@ impl<W: Watcher> FileWatcher<W> {
             } else if known.is_some() {
                 continue;
             }
-            self.watch_directory(&directory, found.is_some());
-            is_set |= found.is_some();
+            if found.is_some() {
+                self.watch_directory(&directory);
+                is_set = true;
+            }
         }
         is_set
     }
 
-    fn watch_directory(&mut self, directory: &Path, is_there: bool) {
-        if !is_there {
-            return;
-        }
+    fn watch_directory(&mut self, directory: &Path) {
         let watch = |watcher: &mut W| watcher.watch(directory, RecursiveMode::NonRecursive);
         if let Some(Err(error)) = self.call(watch) {
             self.log_lack_of_events(&error);

@@ -21,7 +21,7 @@ pub(super) const MAX_FALLBACK_AGE: Duration = Duration::from_secs(3600);
 pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The pause after a failed lookup of an unknown user.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The most concurrent lookups, each on a thread: a directory on the network may be slow.
 pub(super) const MAX_RUNNING: usize = 8;
@@ -213,7 +213,7 @@ impl Lookups {
         let counts = self.last_known(key, now).is_some();
         match self.known.get_mut(&key) {
             Some(known) if counts => known.next_lookup = now + MAX_AGE,
-            Some(_) | None => self.insert(key, None, now, now + RETRY),
+            Some(_) | None => self.insert(key, None, now, now + RETRY_INTERVAL),
         }
     }
 

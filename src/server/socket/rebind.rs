@@ -19,7 +19,7 @@ use crate::server::BindError;
 const LOST_MAX: Duration = Duration::from_secs(10);
 
 /// The interval of these attempts.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What to do after an attempt to bind a lost socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Socket {
     ///
     /// [`BindError::InUse`] if another daemon serves the path meanwhile, [`BindError::Path`] if the
     /// socket cannot be bound for 10 s.
-    pub async fn keep<C: Clock>(
+    pub async fn rebind_when_lost<C: Clock>(
         &mut self,
         callers: &Callers,
         broker: &Broker<C>,
@@ -99,7 +99,7 @@ impl Socket {
                 (Step::Wait, _) => {}
                 (Step::Serve | Step::End, _) => return Ok(()),
             }
-            clock.sleep_until(clock.now() + RETRY).await;
+            clock.sleep_until(clock.now() + RETRY_INTERVAL).await;
         }
     }
 

@@ -32,7 +32,7 @@ use atomic_write::{PlacedFile, kind_at, put};
 /// The pause after the first of several errors; it doubles with each one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a path leads to, symbolic links not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,7 +274,7 @@ impl Retry {
 
     /// Returns whether it is the first error.
     fn failed(&mut self, now: BootTime) -> bool {
-        let double = |(_, pause): (BootTime, Duration)| (pause * 2).min(LONGEST_PAUSE);
+        let double = |(_, pause): (BootTime, Duration)| (pause * 2).min(MAX_PAUSE);
         let pause = self.0.map_or(FIRST_PAUSE, double);
         self.0.replace((now + pause, pause)).is_none()
     }
@@ -286,7 +286,7 @@ impl Retry {
 }
 
 /// How much of the target's name a temporary name has, in bytes: what is added must have room.
-const LONGEST_PART: usize = 100;
+const MAX_PART: usize = 100;
 
 /// A name that no pattern for the target's own matches, and nobody else uses.
 fn temporary_name(target: &OsStr) -> OsString {
@@ -296,7 +296,7 @@ fn temporary_name(target: &OsStr) -> OsString {
 }
 
 /// Whether that is a [`temporary_name`] for this target. It may be one for another target that begins
-/// with the same [`LONGEST_PART`] bytes.
+/// with the same [`MAX_PART`] bytes.
 #[cfg(unix)]
 fn is_temporary_name(name: &OsStr, target: &OsStr) -> bool {
     let prefix = temporary_prefix(target);
@@ -309,11 +309,11 @@ fn is_temporary_name(name: &OsStr, target: &OsStr) -> bool {
 
 fn temporary_prefix(target: &OsStr) -> OsString {
     let mut prefix = OsString::from(".");
-    if target.len() <= LONGEST_PART {
+    if target.len() <= MAX_PART {
         prefix.push(target);
     } else {
         let name = target.to_string_lossy();
-        let part = (0..=LONGEST_PART).rev().find_map(|end| name.get(..end));
+        let part = (0..=MAX_PART).rev().find_map(|end| name.get(..end));
         prefix.push(part.unwrap_or_default());
     }
     prefix.push(".");
