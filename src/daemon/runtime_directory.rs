@@ -116,7 +116,8 @@ fn of_need(need: &Need, user: &str) -> String {
     }
 }
 
-#[cfg(test)]
+// Paths and systemd of Unix.
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 

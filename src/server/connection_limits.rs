@@ -393,6 +393,7 @@ mod tests {
     fn full_table_is_warned_of_once_a_minute() {
         let limits = ConnectionLimits::new(Limits {
             connections: 2,
+            connections_per_user: 8,
             ..small()
         });
         let at = |seconds: u64| BootTime::from_millis(1000 * seconds);

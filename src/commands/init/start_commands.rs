@@ -129,7 +129,8 @@ fn quoted(path: &str) -> String {
     }
 }
 
-#[cfg(test)]
+// Paths and systemd of Unix.
+#[cfg(all(test, unix))]
 mod tests {
     use std::ffi::OsString;
 
