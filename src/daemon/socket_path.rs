@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use domo_token_client::socket_path::SocketPath;
+use domo_token_client::parse_socket_path::SocketPath;
 use tracing::warn;
 
 use super::{DaemonError, Options, runtime_directory};

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use domo_token_client::socket_path::SocketPath;
+use domo_token_client::parse_socket_path::SocketPath;
 use domo_token_protocol::duration;
 use domo_token_protocol::messages::{MAX_TIME_LEFT_MS, Renew};
 

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::address::Address;
 use crate::clock::{BootTime, boot_now};
 use crate::error::Error;
+use crate::find_broker::Address;
 use crate::in_flight::{CallerRequest, Requirement};
 use crate::process::Shared;
 use crate::token::{Token, TokenKey};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::address::Target;
 use crate::clock::{BootTime, BrokerClock, boot_now};
 use crate::error::Error;
+use crate::find_broker::Target;
 use crate::stream::Stream;
 use domo_token_protocol::frame::{self, FrameError, HEAD};
 use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};

@@ -10,10 +10,10 @@
 //!
 //! - `clock`: reads the boot clock, which also runs during suspend.
 //! - `windows_owner`, `pipe`, on Windows: owners of processes and pipes; constants of named pipes.
-//! - `socket_path`: parses the path of a socket.
+//! - `parse_socket_path`: parses the path of a socket.
 //! - `error`: the error type.
 //! - `stream`: a Unix socket or named pipe, with time limits.
-//! - `address`: finds the socket, and checks its server.
+//! - `find_broker`: finds the socket, and checks its server.
 //! - `token`: the token type.
 //! - `connection`, `shutdown`: one connection; shutting it down from another thread.
 //! - `process_identity`: detects a forked child.
@@ -35,11 +35,11 @@ pub mod windows_owner;
 #[doc(hidden)]
 pub mod pipe;
 #[doc(hidden)]
-pub mod socket_path;
+pub mod parse_socket_path;
 mod error;
 #[cfg_attr(windows, path = "stream_windows.rs")]
 mod stream;
-mod address;
+mod find_broker;
 mod token;
 mod connection;
 mod shutdown;

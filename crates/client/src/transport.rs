@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::address::Address;
 use crate::clock::{BootTime, boot_now};
 use crate::connection::{Connection, Failure};
 use crate::error::Error;
+use crate::find_broker::Address;
 use domo_token_protocol::messages::{RefusalKind, Request, Response, VERSION};
 
 /// How long a first connection is retried while the socket refuses: as long as a restart takes.

@@ -8,14 +8,14 @@
 //! - `callers`: which callers are served, wait or are refused; what watchers get.
 //! - `credentials`: new credentials, reloads, and how often they may cause requests.
 //! - `client_rejection`: Domo rejects the client: the confirmation, the next attempt.
-//! - `proxy_login`: the proxy rejects its login (407).
+//! - `proxy_login_rejection`: the proxy rejects its login (407).
 //! - `reporting`: what is logged of attempts and outages; status.
 //! - `timing`: floor, renewal time, back-off, time limits.
 
 mod callers;
 mod client_rejection;
 mod credentials;
-mod proxy_login;
+mod proxy_login_rejection;
 mod reporting;
 mod timing;
 mod transitions;
@@ -37,7 +37,7 @@ use client_rejection::ClientBlock;
 pub(crate) use credentials::ChangeLimit;
 use credentials::CredentialChange;
 pub use credentials::{CHANGE_INTERVAL, CHANGES_IN_A_ROW, Loading};
-use proxy_login::LoginBlock;
+use proxy_login_rejection::LoginBlock;
 use reporting::ReportState;
 pub use reporting::{CallerImpact, OutageCause, Outcome, Recovery, Rejected};
 pub use timing::{

@@ -6,14 +6,14 @@
 //! - `admission`: how many requests are in flight at once, and whose start next.
 //! - `client_rejection`: a client that Domo rejects.
 //! - `configure`: applies a config: what is new, what is gone, what stays.
-//! - `proxy_logins`: logins at proxies (407), shared by clients.
+//! - `shared_proxy_logins`: logins at proxies (407), shared by clients.
 //! - `queries`: scope sets by name, their status, tokens and errors.
 //! - `reporting`: one report for an outage of many scope sets.
 
 mod admission;
 mod client_rejection;
 mod configure;
-mod proxy_logins;
+mod shared_proxy_logins;
 mod queries;
 mod reporting;
 
@@ -33,9 +33,9 @@ pub use crate::schedule::{Command, SetId};
 pub use admission::{MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CLIENT};
 use configure::KnownBy;
 pub use configure::{ClientSpec, ConfigDiff, REMOVED, STOPPING};
-use proxy_logins::Login;
-pub use proxy_logins::{LOGIN_WORKS, ProxyLoginId};
 pub use queries::NotFound;
+use shared_proxy_logins::Login;
+pub use shared_proxy_logins::{LOGIN_WORKS, ProxyLoginId};
 
 /// Generations start below this, so that they are exact in programs whose numbers are doubles: JavaScript, and jq
 /// before 1.7.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use domo_token_client::socket_path::{SocketPath, is_tilde};
+use domo_token_client::parse_socket_path::{SocketPath, is_tilde};
 
 use crate::config::{IN_QUOTES, is_quoted};
 

@@ -78,7 +78,7 @@ pub(super) fn renew_after(lifetime: Duration, left: Duration, first: bool, draw:
 
 /// Returns the wait after the `failures`th failure in a row. A failure that the operator has to fix is retried slowly
 /// from the first.
-pub(super) fn retry_after(
+pub(super) fn wait_after_failure(
     failures: u32,
     cause: Cause,
     requested: Option<Duration>,
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn backoff_doubles_to_the_maximum_and_is_spread_over_its_upper_half() {
-        let wait = |n, draw| retry_after(n, Cause::Server, None, draw).as_millis();
+        let wait = |n, draw| wait_after_failure(n, Cause::Server, None, draw).as_millis();
         let full: Vec<u128> = (1..=8).map(|n| wait(n, 1.0)).collect();
         assert_eq!(
             full,
@@ -176,14 +176,14 @@ mod tests {
 
     #[test]
     fn failure_that_needs_an_administrator_starts_at_the_longest_backoff() {
-        let wait = retry_after(1, Cause::Tls, None, 1.0);
+        let wait = wait_after_failure(1, Cause::Tls, None, 1.0);
         assert_eq!(wait, BACKOFF_MAX);
     }
 
     #[test]
     fn retry_after_is_honoured_up_to_an_hour() {
         let requested =
-            |secs| retry_after(1, Cause::RateLimited, Some(Duration::from_secs(secs)), 1.0);
+            |secs| wait_after_failure(1, Cause::RateLimited, Some(Duration::from_secs(secs)), 1.0);
         assert_eq!(requested(60), Duration::from_secs(60));
         assert_eq!(requested(1_000_000_000), RETRY_AFTER_MAX);
         assert_eq!(requested(0), BACKOFF_FIRST);

@@ -150,7 +150,8 @@ impl Schedule {
                 retry_after,
             } => {
                 let repeated = self.report.mark_reported(cause.into(), &message);
-                let wait = timing::retry_after(self.failures, cause, retry_after, jitter.draw);
+                let wait =
+                    timing::wait_after_failure(self.failures, cause, retry_after, jitter.draw);
                 self.set_failure(message, OutageCause::Failed(cause), now);
                 let retry_at = now + wait;
                 self.state = State::Waiting { retry_at };

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, SocketOrigin};
-use crate::socket_path::SocketPath;
+use crate::parse_socket_path::SocketPath;
 
 #[cfg(unix)]
 use unix::Defaults;

@@ -63,7 +63,7 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::Address;
+    use crate::find_broker::Address;
 
     #[test]
     fn default_address_is_the_hosts_pipe() {
