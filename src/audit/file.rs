@@ -51,7 +51,7 @@ impl Writer {
         })
     }
 
-    /// Writes lines until [`Audit::finish`].
+    /// Writes lines until `Audit::finish`.
     pub async fn run(mut self) {
         let mut messages = Vec::new();
         while self.receiver.recv_many(&mut messages, MAX_QUEUED).await > 0 {
