@@ -6,44 +6,19 @@
     reason = "Markdown has more elements than the man pages use"
 )]
 
+mod daemon;
 mod document;
+mod helper;
 mod page;
-mod program;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process;
-
-use clap::{Arg, Command, CommandFactory};
-use domo_token::flags::Flags;
-
-fn helper() -> String {
-    program::page(domo_token_cli::definition(), 1, &ENVIRONMENT)
-}
-
-const ENVIRONMENT: [(&str, &str); 4] = [
-    (
-        "DOMO_TOKEN_SOCKET",
-        "The broker's socket. Without it and without `--socket` it is the user's own, \
-         `$XDG_RUNTIME_DIR/domo-token/broker.sock` (or that under `/run/user/UID`), if there is \
-         one, else the host's, `/run/domo-token/broker.sock`. If it doesn't answer, the other is \
-         not used: it may hold different credentials.",
-    ),
-    (
-        "DOMO_TOKEN_CLIENT",
-        "The API client, where no `--client` names one.",
-    ),
-    ("NO_COLOR", "If it isn't empty, tables have no colours."),
-    (
-        "TERM",
-        "If it is dumb or absent, tables have no colours and are not shown in place.",
-    ),
-];
+use std::process::Command;
 
 fn pages() -> [(&'static str, String); 4] {
     [
-        ("domo-token.1", helper()),
-        ("domo-tokend.8", program::page(Flags::command(), 8, &[])),
+        ("domo-token.1", helper::page()),
+        ("domo-tokend.8", daemon::page()),
         (
             "domo-token-config.5",
             document::page(
@@ -87,19 +62,15 @@ fn pages_match_those_generated_from_help_and_documents() {
 
 #[test]
 fn pages_contain_each_option_and_exit_code() {
-    let page = helper();
-    let definition = domo_token_cli::definition();
-    let options = definition
-        .get_subcommands()
-        .flat_map(Command::get_arguments);
-    for name in options.filter_map(Arg::get_long) {
-        let name = name.replace('-', "\\-");
+    let page = helper::page();
+    for option in domo_token_cli::options::OPTIONS {
+        let name = option.long.replace('-', "\\-");
         assert!(page.contains(&format!("\\-\\-{name}")), "{name}");
     }
     for code in [0, 2, 69, 70, 74, 75, 76, 77, 78, 126, 127] {
         assert!(page.contains(&format!("\\fB{code}\\fR")), "{code}");
     }
-    let page = program::page(Flags::command(), 8, &[]);
+    let page = daemon::page();
     for name in ["config", "log\\-format", "online", "client\\-id", "offline"] {
         assert!(page.contains(&format!("\\-\\-{name}")), "{name}");
     }
@@ -112,7 +83,7 @@ fn checker_messages(checker: &str, arguments: &[&str]) -> Option<String> {
         fs::write(folder.path().join(name), page).unwrap();
         name
     });
-    let mut command = process::Command::new(checker);
+    let mut command = Command::new(checker);
     command.current_dir(&folder).args(arguments).args(pages);
     let Ok(output) = command.output() else {
         println!("no {checker} here: it was not asked about the man pages");

@@ -6,9 +6,12 @@ mod shell_quote;
 mod stderr;
 #[cfg(unix)]
 mod signals;
-mod option_values;
-mod command_line;
+#[doc(hidden)]
+pub mod options;
+#[doc(hidden)]
+pub mod usage;
 mod args;
+mod help;
 mod completions;
 mod connect_advice;
 mod error;
@@ -24,19 +27,13 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::CommandFactory;
+use domo_token_stdout::help_columns;
 
 use args::{Command, Get};
 use error::CliError;
 use exit_code::USAGE;
+use options::Verb;
 use stdout::print;
-
-/// Returns the definition of the command line, for the man page.
-#[doc(hidden)]
-#[must_use]
-pub fn definition() -> clap::Command {
-    command_line::CommandLine::command()
-}
 
 /// Runs `domo-token` with this process's arguments and returns its exit code.
 #[must_use]
@@ -47,21 +44,14 @@ pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(error::exit_on_panic));
     #[cfg(unix)]
     signals::end_first_process();
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let command = match arguments.split_first() {
-        None => {
-            if let Ok(Command::Print(help)) = args::parse(["--help".into()], None) {
-                // If standard error is closed, the exit code remains.
-                let _ = io::stderr().write_all(help.as_bytes());
-            }
-            return ExitCode::from(USAGE);
-        }
-        Some((first, words)) if first == completions::COMPLETE => {
-            Ok(Command::Print(completions::candidates(words)))
-        }
-        Some(_) => args::parse(arguments, std::env::var_os("DOMO_TOKEN_CLIENT")),
-    };
-    let command = command.map_err(|message| CliError::new(USAGE, message));
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    if arguments.peek().is_none() {
+        // If standard error is closed, the exit code remains.
+        let _ = io::stderr().write_all(help::of(Verb::Get, help_columns()).as_bytes());
+        return ExitCode::from(USAGE);
+    }
+    let client = std::env::var_os("DOMO_TOKEN_CLIENT");
+    let command = args::parse(arguments, client).map_err(|message| CliError::new(USAGE, message));
     let code = match command.and_then(run) {
         Ok(code) => ExitCode::from(code),
         Err(error) => error.report(),
@@ -92,8 +82,11 @@ fn run(command: Command) -> Result<u8, CliError> {
         Command::Watch(args) => watch::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Metrics(socket) => metrics(socket.as_deref()),
-        Command::Completions(shell) => print(completions::script(shell).as_bytes()),
-        Command::Print(text) => print(text.as_bytes()),
+        Command::Completions(shell) => print(completions::of(shell).as_bytes()),
+        Command::Help(verb) => print(help::of(verb, help_columns()).as_bytes()),
+        Command::Version => {
+            print(concat!("domo-token ", env!("CARGO_PKG_VERSION"), "\n").as_bytes())
+        }
     }
 }
 

@@ -10,8 +10,7 @@ use domo_token_protocol::messages::Explanation;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::args::Get;
-use crate::command_line::Format;
+use crate::args::{Format, Get};
 
 /// Characters that PowerShell reads as a single quote.
 const POWERSHELL_QUOTES: [char; 5] = ['\'', '\u{2018}', '\u{2019}', '\u{201a}', '\u{201b}'];

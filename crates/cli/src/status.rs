@@ -13,7 +13,7 @@ use domo_token_client::clock::wall_now;
 use domo_token_client::{self as client, BootTime, Error, ScopeSet};
 use domo_token_protocol::messages::{BrokerStatus, Explanation, ScopeState, ScopeStatus};
 
-use crate::command_line::{Color, StatusArgs};
+use crate::args::{Color, Status};
 use crate::connect::connect;
 use crate::error::CliError;
 use crate::exit_code::{CONFIG, TEMPORARY, USAGE};
@@ -26,7 +26,7 @@ use table::{TableStyle, has_valid_token};
 /// The interval of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(args: &StatusArgs) -> Result<u8, CliError> {
+pub(crate) fn run(args: &Status) -> Result<u8, CliError> {
     let sets: Result<Vec<ScopeSet>, _> = args.scopes.iter().map(|s| ScopeSet::parse(s)).collect();
     let sets = sets.map_err(|error| CliError::new(USAGE, error.to_string()))?;
     let fail = |error| CliError::of(&error, args.scopes.first().map_or("", String::as_str));
@@ -59,8 +59,8 @@ struct State {
 }
 
 /// The state of these sets, or of all.
-fn state(args: &StatusArgs, sets: &[ScopeSet]) -> Result<State, Error> {
-    let broker = connect(args.common.socket.as_deref())?;
+fn state(args: &Status, sets: &[ScopeSet]) -> Result<State, Error> {
+    let broker = connect(args.socket.as_deref())?;
     let mut status = broker.status()?;
     // Any scope set will do: the default client does not depend on it. Only a warning depends on the
     // answer.
@@ -85,13 +85,13 @@ fn is(there: &ScopeStatus, set: &ScopeSet) -> bool {
     there.scope == set.as_str()
 }
 
-fn text(args: &StatusArgs, state: &State) -> String {
+fn text(args: &Status, state: &State) -> String {
     if args.json {
         return json::of(state, state.status.now(), wall_now());
     }
     let terminal = io::stdout().is_terminal();
     let style = TableStyle {
-        colour: match args.common.color {
+        colour: match args.color {
             Color::Auto => terminal && use_colour(),
             Color::Always => true,
             Color::Never => false,
@@ -120,7 +120,7 @@ fn variable(name: &str) -> Option<OsString> {
 }
 
 /// Prints until the process is stopped or standard output is closed.
-fn watch(args: &StatusArgs, sets: &[ScopeSet], first: State) -> Result<u8, CliError> {
+fn watch(args: &Status, sets: &[ScopeSet], first: State) -> Result<u8, CliError> {
     stdout::exit_when_closed();
     // Without the thread an outage is printed directly.
     let _ = stderr::write_from_background();
@@ -148,7 +148,7 @@ enum LastSeen {
 }
 
 impl LastSeen {
-    fn state(&mut self, args: &StatusArgs, state: &State) -> Result<(), CliError> {
+    fn state(&mut self, args: &Status, state: &State) -> Result<(), CliError> {
         let status = &state.status;
         let new = (status.broker.clone(), status.scopes.clone());
         if matches!(self, Self::State(old) if **old == new) {

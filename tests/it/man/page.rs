@@ -55,17 +55,6 @@ impl Page {
         self.words(words);
     }
 
-    /// What is said of something that belongs to the last entry.
-    pub(crate) fn inner_entry(
-        &mut self,
-        of: impl Into<Vec<Inline>>,
-        words: impl Into<Vec<Inline>>,
-    ) {
-        self.roff.control("RS", []);
-        self.entry(of, words);
-        self.roff.control("RE", []);
-    }
-
     pub(crate) fn point(&mut self, words: impl Into<Vec<Inline>>) {
         self.roff.control("IP", ["\\(bu", "2"]);
         self.words(words);

@@ -1,12 +1,11 @@
-//! The command or option that was meant, where an argument is none.
+//! Which command was meant, where a word or a `--` stands that none of the commands takes.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::{ArgMatches, CommandFactory};
-
-use super::{EXEC_USAGE, exec_line};
-use crate::command_line::{CommandLine, SCOPES, VERBS};
+use crate::options::{self, Key, SCOPES, Value, Verb};
+use crate::shell_quote;
+use crate::usage::VERBS;
 
 /// How a hint for a word goes on.
 enum Hint {
@@ -109,7 +108,7 @@ const RESERVED: &[(&[&str], Hint)] = &[
 ];
 
 /// What to write instead of a first word that is no command and no scope. `rest` follows it.
-pub(super) fn of_word(word: &str, rest: &[OsString]) -> Option<String> {
+pub(super) fn of_word(word: &str, rest: impl FnOnce() -> Vec<OsString>) -> Option<String> {
     if SCOPES.contains(&word) {
         return None;
     }
@@ -117,7 +116,7 @@ pub(super) fn of_word(word: &str, rest: &[OsString]) -> Option<String> {
     if let Some((_, hint)) = known {
         let hint = match hint {
             Hint::Text(text) => (*text).to_owned(),
-            Hint::Scopes(start, end) => format!("{start} {}{end}", scopes_of(rest)),
+            Hint::Scopes(start, end) => format!("{start} {}{end}", scopes_of(&rest())),
             Hint::Systemd(aim, program, arguments) => {
                 let program = Manager::of_broker().runs(program);
                 format!("{aim}: {program} {arguments} domo-tokend")
@@ -125,8 +124,10 @@ pub(super) fn of_word(word: &str, rest: &[OsString]) -> Option<String> {
         };
         return Some(format!("no command \"{word}\"; {hint}"));
     }
-    let mut verbs = VERBS.iter();
-    let same = verbs.find(|verb| verb.eq_ignore_ascii_case(word));
+    let verb = VERBS.iter().map(|verb| verb.name);
+    let same = verb
+        .into_iter()
+        .find(|verb| verb.eq_ignore_ascii_case(word));
     if let Some(verb) = same {
         return Some(format!(
             "no command \"{word}\"; did you mean: domo-token {verb}"
@@ -208,79 +209,58 @@ pub(crate) fn nearest_verb(scopes: &str) -> Option<&'static str> {
 
 /// The verb that a word becomes by so many slips, if it is none of Domo's scopes.
 fn nearest(word: &str, slips: usize) -> Option<&'static str> {
-    // Distances are computed for each argument of some command lines.
-    let verbs = VERBS.into_iter();
-    let verbs = verbs.filter(|verb| verb.len().abs_diff(word.len()) <= slips);
-    let near = verbs.min_by_key(|verb| strsim::osa_distance(verb, word))?;
+    let near = VERBS.iter().map(|verb| verb.name);
+    let near = near.min_by_key(|verb| strsim::osa_distance(verb, word))?;
     let is_near = strsim::osa_distance(near, word) <= slips && !SCOPES.contains(&word);
     is_near.then_some(near)
 }
 
-/// Returns the error for an argument that `verb` does not take.
-pub(super) fn of_unknown(name: &str, verb: Option<&str>, matches: Option<&ArgMatches>) -> String {
-    if !name.starts_with('-') {
-        let verb = verb.unwrap_or_default();
-        return format!("unexpected argument \"{name}\"; see domo-token help {verb}");
+/// The command line that runs a command with a token of these scopes: its first word alone, as the
+/// others may hold a secret.
+pub(super) fn exec_line(
+    given: &[(Key, Option<OsString>)],
+    scopes: &[String],
+    command: &[OsString],
+) -> String {
+    let mut line = "domo-token exec".to_owned();
+    for (key, value) in given {
+        let known = options::option(*key).filter(|option| option.verbs.contains(&Verb::Exec));
+        // A form is that of --fd, which is not there.
+        let known = known.filter(|_| !matches!(key, Key::Format | Key::NoNewline));
+        let Some(option) = known else { continue };
+        line.push(' ');
+        line.push_str(&option.name());
+        if let Some(value) = value {
+            let is_maybe = matches!(option.value, Value::Maybe(_));
+            line.push(if is_maybe { '=' } else { ' ' });
+            line.push_str(&quoted(value));
+        }
     }
-    let definition = CommandLine::command();
-    let is_it = |option: &clap::Arg| {
-        let long = option.get_long().map(|long| format!("--{long}"));
-        let short = option.get_short().map(|short| format!("-{short}"));
-        [long, short]
-            .iter()
-            .flatten()
-            .any(|spelling| spelling == name)
-    };
-    let has_it = |verb: &&clap::Command| verb.get_arguments().any(is_it);
-    let others: Vec<&str> = definition
-        .get_subcommands()
-        .filter(has_it)
-        .map(clap::Command::get_name)
-        .collect();
-    if !others.is_empty() {
-        let verb = verb.unwrap_or("get");
-        let hint = if name == "--json" && verb != "completions" && verb != "version" {
-            "did you mean --format json?".to_owned()
-        } else {
-            format!("it is an option of {}", others.join(", "))
-        };
-        return format!("{verb} takes no {name}; {hint}");
+    for scope in scopes {
+        line.push(' ');
+        line.push_str(&quoted(scope.as_ref()));
     }
-    let line = matches.and_then(|matches| exec_line::with_dashes(verb, matches, Some(name)));
-    let hint = hint_for_unknown(name, verb, &definition, line.map(|(_, line)| line));
-    format!("unknown option {name}; {hint}")
+    line.push_str(" --");
+    match command.first() {
+        // A variable's value may be a secret as well.
+        Some(program) if program.as_encoded_bytes().contains(&b'=') => line.push_str(" COMMAND..."),
+        Some(program) => {
+            line.push(' ');
+            line.push_str(&quoted(program));
+            if command.len() > 1 {
+                line.push_str(" …");
+            }
+        }
+        None => {}
+    }
+    line
 }
 
-fn hint_for_unknown(
-    name: &str,
-    verb: Option<&str>,
-    definition: &clap::Command,
-    exec: Option<String>,
-) -> String {
-    if verb == Some("exec") {
-        return match exec {
-            Some(line) => format!("did you mean: {line}"),
-            None => format!("the command of exec and its options stand after \"--\", {EXEC_USAGE}"),
-        };
-    }
-    let word = name.trim_start_matches('-');
-    if word.starts_with("scope") || SCOPES.contains(&word) {
-        return "a scope is a plain word, as in: domo-token data".to_owned();
-    }
-    if word == "output" {
-        return "did you mean --format (-o)?".to_owned();
-    }
-    let verbs = definition.get_subcommands();
-    let options = verbs.flat_map(clap::Command::get_arguments);
-    let options = options.filter_map(clap::Arg::get_long);
-    let near = options.min_by_key(|known| strsim::osa_distance(known, word));
-    // A program's option may resemble one of ours.
-    let max_distance = if exec.is_some() { 1 } else { 2 };
-    let near =
-        near.filter(|known| word.len() > 1 && strsim::osa_distance(known, word) <= max_distance);
-    match (near, exec) {
-        (Some(known), _) => format!("did you mean --{known}?"),
-        (None, Some(line)) => format!("did you mean: {line}"),
-        (None, None) => "see domo-token --help".to_owned(),
-    }
+/// A word as a shell takes it; of a long one the start.
+fn quoted(word: &OsStr) -> String {
+    const SHOWN: usize = 60;
+    let text = word.to_string_lossy();
+    let start: String = text.chars().take(SHOWN).collect();
+    let more = if start.len() < text.len() { "…" } else { "" };
+    shell_quote::quoted(&start) + more
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use domo_token_protocol::messages::Renew;
 
 use super::*;
-use crate::command_line::{Color, SCOPES};
+use crate::options::{COLORS, FORMATS, OPTIONS, SHELLS};
 
 fn read(words: &str) -> Result<Command, String> {
     let words = words.split_whitespace().map(OsString::from);
@@ -27,13 +27,6 @@ fn exec(words: &str) -> Exec {
 fn watch(words: &str) -> Watch {
     match read(words) {
         Ok(Command::Watch(watch)) => watch,
-        other => panic!("{words}: {other:?}"),
-    }
-}
-
-fn printed(words: &str) -> String {
-    match read(words) {
-        Ok(Command::Print(text)) => text,
         other => panic!("{words}: {other:?}"),
     }
 }
@@ -81,48 +74,59 @@ fn client_of_the_environment_is_used_without_a_client_option() {
     assert_eq!(client(&["data"], ""), None);
 }
 
+#[test]
+fn offered_values_are_accepted() {
+    for name in FORMATS {
+        assert!(read(&format!("--format {name} data")).is_ok(), "{name}");
+    }
+    for when in COLORS {
+        assert!(read(&format!("data --color {when}")).is_ok(), "{when}");
+    }
+    for name in SHELLS {
+        assert!(read(&format!("completions {name}")).is_ok(), "{name}");
+    }
+}
+
 /// A command line that has that option where it may stand.
-fn with(option: &clap::Arg, verb: &str) -> String {
-    let long = option.get_long().unwrap();
-    let value = match long {
-        "min-ttl" | "timeout" => " 5s",
-        "fd" => " 3",
-        "mode" => " 0640",
-        "format" => " curl",
-        "color" => " never",
-        _ if option.get_action().takes_values() && !option.is_require_equals_set() => " X",
-        _ => "",
+fn with(option: &OptionUsage, verb: Verb) -> String {
+    let values = [
+        (Key::Format, " curl"),
+        (Key::MinTtl, " 5s"),
+        (Key::Timeout, " 5s"),
+        (Key::Fd, " 3"),
+        (Key::Mode, " 0640"),
+        (Key::Color, " never"),
+    ];
+    let value = values.iter().find(|(key, _)| *key == option.key);
+    let any = if matches!(option.value, Value::Nothing | Value::Maybe(_)) {
+        ""
+    } else {
+        " X"
     };
-    let rest = match (verb, long) {
-        ("status", "metrics") | ("version", _) => "",
-        ("exec", "format" | "no-newline") => "--fd 3 data -- true",
-        ("exec", _) => "data -- true",
-        ("watch", "mode" | "no-newline") => "--to f data",
-        ("get", "json") => "--explain data",
-        ("completions", _) => "bash",
-        _ => "data",
+    let value = value.map_or(any, |(_, value)| value);
+    let rest = match verb {
+        Verb::Status if option.key == Key::Metrics => "",
+        Verb::Exec if matches!(option.key, Key::Format | Key::NoNewline) => "--fd 3 data -- true",
+        Verb::Exec => "data -- true",
+        Verb::Watch if matches!(option.key, Key::Mode | Key::NoNewline) => "--to f data",
+        Verb::Get if option.key == Key::Json => "--explain data",
+        Verb::Get | Verb::Status | Verb::Watch => "data",
+        Verb::Completions => "bash",
+        Verb::Help | Verb::Version => "",
     };
-    format!("{verb} --{long}{value} {rest}")
+    format!("{} {}{value} {rest}", verb.usage().name, option.name())
 }
 
 #[test]
 fn option_of_another_verb_is_an_error_that_names_its_verbs() {
-    let definition = CommandLine::command();
-    let verbs = || definition.get_subcommands();
-    for option in verbs().flat_map(clap::Command::get_arguments) {
-        let Some(long) = option.get_long() else {
-            continue;
-        };
-        for verb in verbs() {
-            let words = with(option, verb.get_name());
-            let has_it = verb
-                .get_arguments()
-                .any(|other| other.get_long() == Some(long));
+    for option in OPTIONS {
+        for usage in usage::VERBS {
+            let words = with(option, usage.verb);
             match read(&words) {
-                Ok(_) => assert!(has_it, "{words}"),
+                Ok(_) => assert!(option.verbs.contains(&usage.verb), "{words}"),
                 Err(error) => {
-                    assert!(!has_it, "{words}: {error}");
-                    assert!(error.contains(&format!("--{long}")), "{words}: {error}");
+                    assert!(!option.verbs.contains(&usage.verb), "{words}: {error}");
+                    assert!(error.contains(&option.name()), "{words}: {error}");
                     assert!(
                         error.contains("option of") || error.contains("did you mean"),
                         "{words}: {error}"
@@ -156,42 +160,41 @@ fn wrong_arguments_are_named_in_the_error() {
             "token, header, curl, json, env, export, powershell, fish",
         ),
         ("-o yaml data", "token, header, curl"),
-        ("-o", "--format <FORMAT>"),
+        ("-o", "-o FORMAT"),
         ("--output json data", "--format"),
         ("--explain -n data", "--no-newline"),
-        ("exec -n data -- env", "--no-newline go with --fd"),
+        ("exec -n data -- env", "--no-newline goes with --fd"),
         ("watch -n data", "--no-newline goes with --to"),
         ("--min-ttl soon data", "90s"),
         ("--timeout 11m data", "600 s"),
         ("--timeout 0 data", "1 s"),
-        ("--timeout", "--timeout <TIME>"),
-        ("--socket= data", "--socket <PATH>"),
-        ("--client= data", "--client <NAME>"),
+        ("--timeout", "--timeout TIME"),
+        ("--client= data", "--client NAME"),
         ("--renew=x data", "--format json"),
         ("--explain --format json data", "--format"),
         ("exec data", "as in"),
         ("exec -- env", "exec data -- COMMAND"),
         ("exec --fd 1 data -- env", "from 3"),
         ("exec --env 1X data -- env", "variable"),
-        ("exec --env A --fd 3 data -- env", "--fd"),
+        ("exec --env A --fd 3 data -- env", "one of"),
         ("exec --format header data -- env", "--fd"),
         ("watch --mode 0600 data", "--to"),
         ("watch --to f --mode 0777 data", "0666"),
         ("watch --to - data", "standard output"),
-        ("status -q --json", "--quiet"),
-        ("status --metrics data", "[SCOPE]"),
+        ("status -q --json", "neither"),
+        ("status --metrics data", "--socket"),
         ("completions", "bash"),
         ("completions csh", "bash"),
-        ("completions bash zsh", "help completions"),
+        ("completions bash zsh", "usage"),
         ("help nosuch", "status"),
-        ("version data", "help version"),
+        ("version data", "usage"),
         ("check", "domo-tokend check"),
         ("login", "credentials"),
         ("doctor", "status"),
         ("renew data", "--renew"),
         ("--json data", "--format json"),
         ("exec --json data -- env", "--format json"),
-        ("--wait=hunter2 data", "--wait takes no value"),
+        ("--wait=yes data", "--wait takes no value"),
         ("--renew 5 data", "--renew=5"),
         ("-f curl data", "domo-token --help"),
         ("--scope data", "plain word"),
@@ -246,7 +249,7 @@ fn color_is_always_validated() {
     let error = read("--color yes data").unwrap_err();
     assert!(error.contains("auto, always, never"), "{error}");
     let error = read("version --color=").unwrap_err();
-    assert!(error.contains("--color <WHEN>"), "{error}");
+    assert!(error.contains("--color WHEN"), "{error}");
 }
 
 #[test]
@@ -266,38 +269,25 @@ fn explanation_is_text_or_json() {
 
 #[test]
 fn status_and_help_are_read() {
-    let status = StatusArgs {
+    let status = Status {
+        socket: None,
         quiet: true,
         json: false,
         watch: false,
-        metrics: false,
-        common: Common {
-            socket: None,
-            color: Color::Auto,
-        },
+        color: Color::Auto,
         scopes: vec!["data".to_owned(), "user".to_owned()],
-        command: Vec::new(),
     };
     assert_eq!(read("status -q data user"), Ok(Command::Status(status)));
     assert_eq!(
         read("--socket s status --metrics"),
         Ok(Command::Metrics(Some("s".into())))
     );
-    for words in ["help", "help --help", "data --help -- curl"] {
-        assert_eq!(read(words), read("--help"), "{words}");
-    }
-    for verb in VERBS.into_iter().filter(|verb| *verb != "help") {
-        let help = printed(&format!("{verb} --help"));
-        assert_eq!(printed(&format!("help {verb}")), help);
-        assert!(
-            help.contains(&format!("Usage: domo-token {verb}")),
-            "{help}"
-        );
-    }
-    assert!(printed("data -h").len() < printed("data --help").len());
+    assert_eq!(read("--help"), Ok(Command::Help(Verb::Get)));
+    assert_eq!(read("status --help"), Ok(Command::Help(Verb::Status)));
+    assert_eq!(read("help exec"), Ok(Command::Help(Verb::Exec)));
+    assert_eq!(read("help"), Ok(Command::Help(Verb::Get)));
     for words in ["--version", "version", "status -V data"] {
-        let version = concat!("domo-token ", env!("CARGO_PKG_VERSION"), "\n");
-        assert_eq!(printed(words), version, "{words}");
+        assert_eq!(read(words), Ok(Command::Version), "{words}");
     }
     assert_eq!(
         read("completions fish"),
@@ -446,8 +436,9 @@ fn dashes_before_the_first_word_end_the_options_alone() {
     assert_eq!(get("get -- list").scopes, "list");
     assert_eq!(watch("watch -- data").get.scopes, "data");
     assert_eq!(read("-- status"), read("status"));
-    assert_eq!(read("help -- exec"), read("exec --help"));
+    assert_eq!(read("help -- exec"), Ok(Command::Help(Verb::Exec)));
     assert_eq!(exec("-- exec data -- env -- x").command, ["env", "--", "x"]);
+    assert_eq!(read("data --help -- curl"), Ok(Command::Help(Verb::Get)));
 }
 
 #[test]
@@ -456,7 +447,7 @@ fn word_is_a_scope_after_get_and_domos_scopes_are_scopes_everywhere() {
         assert_eq!(get(&format!("get {word}")).scopes, word);
         assert_eq!(get(&format!("data {word}")).scopes, format!("data {word}"));
     }
-    for scope in SCOPES {
+    for scope in options::SCOPES {
         assert_eq!(get(scope).scopes, *scope);
     }
 }
@@ -473,7 +464,7 @@ fn misspelled_verb_is_recognized() {
     ] {
         assert_eq!(nearest_verb(word), Some(verb), "{word}");
     }
-    for scope in SCOPES.iter().chain(&["dat", "dta", "usr"]) {
+    for scope in options::SCOPES.iter().chain(&["dat", "dta", "usr"]) {
         assert_eq!(nearest_verb(scope), None, "{scope}");
     }
 }
