@@ -1,4 +1,4 @@
-/* The floor of a crowd: one thread, epoll, no more than it takes to answer. */
+/* The floor of many connections: one thread, epoll, no more than it takes to answer. */
 #include <sys/epoll.h>
 
 #include "answer.h"
