@@ -49,10 +49,6 @@ pub fn since_1970(at: SystemTime) -> Duration {
         .unwrap_or_default()
 }
 
-/// A broker whose clock is at most this far ahead of ours has the same one: so long may pass between
-/// connecting and being accepted. No token is used in the last second of a long lifetime.
-const SAME_CLOCK: Duration = Duration::from_secs(1);
-
 /// The boot clock of a broker as seen from here: another one than ours in another time namespace, or
 /// behind a socket that is forwarded from another machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,14 +59,16 @@ pub(crate) struct BrokerClock {
 }
 
 impl BrokerClock {
-    /// Returns the clock that read `theirs` as a connection was accepted. Ours read `ours` before that was
-    /// made, so that tokens expire rather too early here than too late.
-    pub(crate) fn new(theirs: BootTime, ours: BootTime) -> Self {
-        let ahead = theirs.saturating_since(ours);
-        let behind = ours.saturating_since(theirs);
-        if behind.is_zero() && ahead <= SAME_CLOCK {
+    /// Returns the clock that read `theirs` as a connection was accepted. Ours read `ours` before it was
+    /// opened, so that tokens expire rather too early here than too late, and `received` when `theirs` came.
+    ///
+    /// What it read in between is ours: a daemon that was stopped or busy accepts late.
+    pub(crate) fn new(theirs: BootTime, ours: BootTime, received: BootTime) -> Self {
+        if (ours..=received).contains(&theirs) {
             return Self::default();
         }
+        let ahead = theirs.saturating_since(ours);
+        let behind = ours.saturating_since(theirs);
         Self { ahead, behind }
     }
 
@@ -95,14 +93,14 @@ mod tests {
         let day = Duration::from_secs(86_400);
         let ours = at(10_000_000);
         for theirs in [ours + day, ours - Duration::from_secs(9_000)] {
-            let clock = BrokerClock::new(theirs, ours);
+            let clock = BrokerClock::new(theirs, ours, ours);
             let expires = theirs + Duration::from_secs(60);
             assert_eq!(clock.to_ours(expires), ours + Duration::from_secs(60));
             let now = clock.now();
             let since = boot_now().saturating_since(clock.to_ours(now));
             assert!(since < Duration::from_secs(60), "{since:?}");
         }
-        let ahead = BrokerClock::new(ours + day, ours);
+        let ahead = BrokerClock::new(ours + day, ours, ours);
         assert_eq!(ahead.to_ours(at(5)), at(0), "before our clock began");
     }
 
@@ -110,12 +108,15 @@ mod tests {
     fn late_acceptance_is_not_taken_for_another_clock() {
         let ours = BootTime::from_millis(10_000);
         let expires = BootTime::from_millis(70_000);
-        for late in [0, 1, 1_000] {
-            let clock = BrokerClock::new(ours + Duration::from_millis(late), ours);
+        let received = ours + Duration::from_secs(3);
+        for late in [0, 1, 3_000] {
+            let theirs = ours + Duration::from_millis(late);
+            let clock = BrokerClock::new(theirs, ours, received);
             assert_eq!(clock.to_ours(expires), expires);
         }
-        // Longer than that it is not known, and the token expires rather too early.
-        let clock = BrokerClock::new(ours + Duration::from_millis(1_001), ours);
+        // What it cannot have read here yet is another clock, and the token expires rather too early.
+        let theirs = received + Duration::from_millis(1);
+        let clock = BrokerClock::new(theirs, ours, received);
         assert!(clock.to_ours(expires) < expires);
     }
 

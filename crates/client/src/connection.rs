@@ -203,7 +203,7 @@ impl Connection {
         if let Some(greeting) = greeting {
             self.unread.drain(..greeting.length());
             if let Some(theirs) = greeting.clock() {
-                self.clock = BrokerClock::new(theirs, self.opened);
+                self.clock = BrokerClock::new(theirs, self.opened, boot_now());
             }
             self.greeting = Some(greeting);
         }
