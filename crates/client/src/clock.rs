@@ -49,6 +49,10 @@ pub fn since_1970(at: SystemTime) -> Duration {
         .unwrap_or_default()
 }
 
+/// The longest time until a connection is accepted that is not taken for another clock. A watch may wait for its
+/// greeting for hours, which must not make a clock that is minutes ahead count as ours.
+const MAX_ACCEPT_DELAY: Duration = Duration::from_secs(10);
+
 /// The boot clock of a broker as seen from here: another one than ours in another time namespace, or
 /// behind a socket that is forwarded from another machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,9 +66,10 @@ impl BrokerClock {
     /// Returns the clock that read `theirs` as a connection was accepted. Ours read `ours` before it was
     /// opened, so that tokens expire rather too early here than too late, and `received` when `theirs` came.
     ///
-    /// What it read in between is ours: a daemon that was stopped or busy accepts late.
+    /// What it read in between, up to [`MAX_ACCEPT_DELAY`], is ours: a daemon that was stopped or busy accepts late.
     pub(crate) fn new(theirs: BootTime, ours: BootTime, received: BootTime) -> Self {
-        if (ours..=received).contains(&theirs) {
+        let latest = received.min(ours + MAX_ACCEPT_DELAY);
+        if (ours..=latest).contains(&theirs) {
             return Self::default();
         }
         let ahead = theirs.saturating_since(ours);
@@ -114,10 +119,16 @@ mod tests {
             let clock = BrokerClock::new(theirs, ours, received);
             assert_eq!(clock.to_ours(expires), expires);
         }
-        // What it cannot have read here yet is another clock, and the token expires rather too early.
-        let theirs = received + Duration::from_millis(1);
-        let clock = BrokerClock::new(theirs, ours, received);
-        assert!(clock.to_ours(expires) < expires);
+        // What ours had not read yet, or long after that, is another clock: the token expires rather too early.
+        let hour_later = ours + Duration::from_secs(3600);
+        let too_late = ours + MAX_ACCEPT_DELAY + Duration::from_millis(1);
+        for (theirs, received) in [
+            (received + Duration::from_millis(1), received),
+            (too_late, hour_later),
+        ] {
+            let clock = BrokerClock::new(theirs, ours, received);
+            assert!(clock.to_ours(expires) < expires);
+        }
     }
 
     #[test]
