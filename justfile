@@ -102,6 +102,10 @@ helper:
 man:
     UPDATE_MAN=1 cargo test --test it man::
 
+# Regenerates tests/messages.txt, after a change of a message.
+messages:
+    UPDATE_MESSAGES=1 cargo test --test it messages::
+
 # Regenerates the golden frames: only with a new protocol version.
 golden:
     UPDATE_GOLDEN=1 cargo test -p domo-token-protocol --test golden

@@ -32,6 +32,7 @@ mod log_format;
 mod log_output;
 mod man;
 mod memory_wipe;
+mod messages;
 mod namespaces;
 mod no_broker;
 mod oauth_responses;
