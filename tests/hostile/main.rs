@@ -28,7 +28,7 @@ use common::{
     token,
 };
 use domo_sandbox::{Fault, Sandbox};
-use domo_token_protocol::messages::{Asked, Request};
+use domo_token_protocol::messages::{Request, TokenSubject};
 
 /// The daemon's processor time in ticks of 10 ms (proc(5)).
 fn processor_ticks(daemon: &Daemon) -> u64 {
@@ -225,7 +225,7 @@ fn ended_watch_releases_its_watcher_permit() {
     let limits = "[limits]\nwatchers_per_user = 1\n";
     let folder = open_folder(&sandbox, "[\"data\", \"user\"]", limits, "");
     let daemon = Daemon::start_in(folder);
-    let other = with_hello(&Request::Watch(Asked {
+    let other = with_hello(&Request::Watch(TokenSubject {
         client: None,
         scope: "user".to_owned(),
     }));

@@ -237,10 +237,10 @@ mod tests {
 
     #[test]
     fn longest_valid_request_fits_4_kib() {
-        use crate::messages::{Asked, Renew, Request, TokenRequest};
+        use crate::messages::{Renew, Request, TokenRequest, TokenSubject};
         use crate::scope::MAX_SCOPE_BYTES;
         let longest = Request::Token(TokenRequest {
-            asked: Asked {
+            subject: TokenSubject {
                 client: Some("c".repeat(64)),
                 scope: "s".repeat(MAX_SCOPE_BYTES),
             },
