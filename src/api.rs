@@ -47,10 +47,10 @@ pub async fn handle<'a, C: Clock>(
 ) -> Result<Answer<'a, C>, Refusal> {
     let messages: Messages<'a> = match request {
         Request::Token(request) => return broker.token(request, caller).await.map(Answer::Token),
-        Request::Watch(asked) => return broker.watch(asked, caller).map(Answer::Watch),
+        Request::Watch(subject) => return broker.watch(subject, caller).map(Answer::Watch),
         Request::Status => Box::new(status(broker, caller)),
-        Request::Explain(asked) => {
-            let explanation = broker.explain(asked, caller);
+        Request::Explain(subject) => {
+            let explanation = broker.explain(subject, caller);
             Box::new(iter::once(Response::Explanation(explanation)))
         }
         Request::Metrics => Box::new(metrics(broker.metrics(caller))),
@@ -89,7 +89,7 @@ mod tests {
 
     use domo_token_core::fetch_result::{FetchError, Fetched};
     use domo_token_core::scheduler::ClientSpec;
-    use domo_token_protocol::messages::{Asked, RefusalKind, TokenRequest};
+    use domo_token_protocol::messages::{RefusalKind, TokenRequest, TokenSubject};
     use domo_token_protocol::scope::ScopeSet;
 
     use super::*;
@@ -129,8 +129,8 @@ mod tests {
         broker
     }
 
-    fn asked(scope: &str) -> Asked {
-        Asked {
+    fn subject(scope: &str) -> TokenSubject {
+        TokenSubject {
             client: Some("acme".to_owned()),
             scope: scope.to_owned(),
         }
@@ -167,14 +167,14 @@ mod tests {
     #[tokio::test]
     async fn each_request_gets_an_answer_of_its_kind() {
         let (broker, caller) = (broker(1), Caller::default());
-        let watch = Request::Watch(asked("scope0"));
+        let watch = Request::Watch(subject("scope0"));
         let answer = handle(&broker, &watch, &caller).await;
         assert!(matches!(answer, Ok(Answer::Watch(_))));
         let metrics = messages(&broker, Request::Metrics).await;
         assert!(
             matches!(&metrics[..], [Response::Metrics(text), Response::End] if text.ends_with("# EOF\n"))
         );
-        let explanation = messages(&broker, Request::Explain(asked("scope0"))).await;
+        let explanation = messages(&broker, Request::Explain(subject("scope0"))).await;
         assert!(
             matches!(&explanation[..], [Response::Explanation(explained)] if explained.refused.is_none())
         );
@@ -201,12 +201,12 @@ mod tests {
     async fn token_and_watch_of_an_unknown_scope_set_are_refused() {
         let (broker, caller) = (broker(1), Caller::default());
         let token = Request::Token(TokenRequest {
-            asked: asked("other"),
+            subject: subject("other"),
             min_ttl_ms: None,
             time_left_ms: 1000,
             renew: None,
         });
-        for request in [token, Request::Watch(asked("other"))] {
+        for request in [token, Request::Watch(subject("other"))] {
             let refusal = handle(&broker, &request, &caller).await.err().unwrap();
             assert_eq!(refusal.kind, RefusalKind::UnknownScope);
         }

@@ -23,8 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use domo_token_protocol::messages::{
-    Asked, Explanation, MAX_TIME_LEFT_MS, Refusal, RefusalKind, Renew, Response, ScopeStatus,
-    TokenRequest,
+    Explanation, MAX_TIME_LEFT_MS, Refusal, RefusalKind, Renew, Response, ScopeStatus,
+    TokenRequest, TokenSubject,
 };
 use domo_token_protocol::scope::ScopeSet;
 use tokio::sync::{Notify, oneshot, watch as signal};
@@ -155,7 +155,7 @@ impl<C: Clock> Broker<C> {
     }
 
     /// Decides on a request. Returns also its subject, for the audit.
-    fn begin(&self, request: &TokenRequest, caller: &Caller) -> (Option<Asked>, Progress) {
+    fn begin(&self, request: &TokenRequest, caller: &Caller) -> (Option<TokenSubject>, Progress) {
         let now = self.0.clock.now();
         let time_left = Duration::from_millis(request.time_left_ms.min(MAX_TIME_LEFT_MS));
         let conditions = schedule::TokenRequest {
@@ -164,7 +164,7 @@ impl<C: Clock> Broker<C> {
             renew: request.renew,
         };
         let mut state = self.state();
-        let admitted = state.admit(&request.asked, caller, now);
+        let admitted = state.admit(&request.subject, caller, now);
         let subject = self.audit_subject(&state, &admitted);
         let set = match admitted {
             Ok(set) => set,
@@ -234,10 +234,10 @@ impl<C: Clock> Broker<C> {
     /// # Errors
     ///
     /// A [`Refusal`] with the reason why there is nothing to watch.
-    pub fn watch(&self, asked: &Asked, caller: &Caller) -> Result<Watch<C>, Refusal> {
+    pub fn watch(&self, subject: &TokenSubject, caller: &Caller) -> Result<Watch<C>, Refusal> {
         let now = self.0.clock.now();
         let mut state = self.state();
-        let admitted = state.admit(asked, caller, now);
+        let admitted = state.admit(subject, caller, now);
         let subject = self.audit_subject(&state, &admitted);
         let refusal = match admitted {
             Ok(set) if !state.stopping => {
@@ -292,8 +292,8 @@ impl<C: Clock> Broker<C> {
 
     /// Returns what is decided for a caller, and by which rule.
     #[must_use]
-    pub fn explain(&self, asked: &Asked, caller: &Caller) -> Explanation {
-        self.state().explain(asked, caller, self.0.clock.now())
+    pub fn explain(&self, subject: &TokenSubject, caller: &Caller) -> Explanation {
+        self.state().explain(subject, caller, self.0.clock.now())
     }
 
     /// Locks the state. A panic of one session must not affect the others, and no method leaves the state

@@ -16,7 +16,7 @@ use crate::common::sandbox_and_folder;
 use common::{Daemon, HOUR};
 use domo_token_protocol::frame::{self, HEAD};
 use domo_token_protocol::greeting::{self, GREETING};
-use domo_token_protocol::messages::{Asked, Request, TokenRequest, VERSION};
+use domo_token_protocol::messages::{Request, TokenRequest, TokenSubject, VERSION};
 
 /// The maximum number of instructions outside the kernel for one request on an open connection, by build profile.
 /// The figures were 3576 and 4028 when this was written; compilers differ.
@@ -87,7 +87,7 @@ fn under_callgrind(program: &OsStr, folder: &Path) -> Command {
 /// Sends that many requests, one after the other, on one connection.
 fn ask(socket: &Path, requests: u64) {
     let request = frame::encode(&Request::Token(TokenRequest {
-        asked: Asked {
+        subject: TokenSubject {
             client: None,
             scope: "data".to_owned(),
         },

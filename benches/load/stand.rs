@@ -10,7 +10,7 @@ use domo_sandbox::Sandbox;
 use domo_token_client::Broker;
 use domo_token_protocol::frame::{self, HEAD};
 use domo_token_protocol::greeting::{self, GREETING};
-use domo_token_protocol::messages::{Asked, Request, Response, TokenRequest, VERSION};
+use domo_token_protocol::messages::{Request, Response, TokenRequest, TokenSubject, VERSION};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -256,7 +256,7 @@ impl Floors {
 /// Returns a hello and a request for a token of that scope set.
 pub(crate) fn request(scope: &str) -> io::Result<Vec<u8>> {
     let request = Request::Token(TokenRequest {
-        asked: Asked {
+        subject: TokenSubject {
             client: None,
             scope: scope.to_owned(),
         },

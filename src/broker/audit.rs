@@ -1,6 +1,6 @@
 //! What the audit records of a decision.
 
-use domo_token_protocol::messages::{Asked, Refusal};
+use domo_token_protocol::messages::{Refusal, TokenSubject};
 
 use super::find_scope_set::Denial;
 use super::{Broker, State};
@@ -22,10 +22,11 @@ impl<C: Clock> Broker<C> {
     pub(super) fn record_audit(
         &self,
         caller: &Caller,
-        subject: Option<Asked>,
+        subject: Option<TokenSubject>,
         reply: Result<&Token, &Refusal>,
     ) {
-        let (Some(audit), Some(Asked { client, scope })) = (self.0.audit.get(), subject) else {
+        let (Some(audit), Some(TokenSubject { client, scope })) = (self.0.audit.get(), subject)
+        else {
             return;
         };
         let (outcome, generation) = match reply {
@@ -40,12 +41,12 @@ impl<C: Clock> Broker<C> {
         &self,
         state: &State,
         admitted: &Result<SetId, Denial>,
-    ) -> Option<Asked> {
+    ) -> Option<TokenSubject> {
         self.0.audit.get()?;
         Some(match admitted {
             Ok(set) => {
                 let (client, scope) = state.scheduler.name_of(*set)?;
-                Asked {
+                TokenSubject {
                     client: Some(client.to_owned()),
                     scope: scope.as_str().to_owned(),
                 }

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use domo_token_protocol::messages::{Asked, Explanation, Refusal, RefusalKind};
+use domo_token_protocol::messages::{Explanation, Refusal, RefusalKind, TokenSubject};
 use domo_token_protocol::scope::{MAX_SCOPE_BYTES, ScopeSet};
 
 use super::{State, did_you_mean, log};
@@ -18,14 +18,14 @@ use domo_token_core::scheduler::{NotFound, SetId};
 pub(super) struct Denial {
     pub(super) refusal: Refusal,
     /// The requested client and the scopes, as they may be shown.
-    pub(super) subject: Asked,
+    pub(super) subject: TokenSubject,
     /// What denies it to the caller, for the log.
     rule: Option<String>,
 }
 
 impl Denial {
     fn new(refusal: Refusal, client: Option<&str>, scope: &str, rule: Option<String>) -> Self {
-        let subject = Asked {
+        let subject = TokenSubject {
             client: client.map(str::to_owned),
             scope: scope_shown(scope).into_owned(),
         };
@@ -41,11 +41,11 @@ impl State {
     /// Returns the set, if the caller may have it. A denial is logged, with the client's name.
     pub(super) fn admit(
         &mut self,
-        asked: &Asked,
+        subject: &TokenSubject,
         caller: &Caller,
         now: BootTime,
     ) -> Result<SetId, Denial> {
-        let found = self.find(asked, caller).map(|(set, _)| set);
+        let found = self.find(subject, caller).map(|(set, _)| set);
         found.inspect_err(|denial| self.log_denial(denial, caller, now))
     }
 
@@ -73,7 +73,7 @@ impl State {
         if let Some(rule) = &denial.rule
             && denial.refusal.kind == RefusalKind::NotPermitted
         {
-            let Asked { client, scope } = &denial.subject;
+            let TokenSubject { client, scope } = &denial.subject;
             let text = denial_text(caller, &described(client.as_deref(), scope));
             log::not_permitted(&mut self.denial_log, &text, rule, now);
         }
@@ -81,36 +81,36 @@ impl State {
 
     /// Returns the client that a caller names, or the default. A name beyond the maximum length is cut, so
     /// that answers and log lines stay within their bounds; a cut name matches no client.
-    fn requested_client<'a>(&'a self, asked: &'a Asked) -> Option<Cow<'a, str>> {
+    fn requested_client<'a>(&'a self, subject: &'a TokenSubject) -> Option<Cow<'a, str>> {
         let default = self.config.default_client.as_deref();
-        let client = asked.client.as_deref().or(default)?;
+        let client = subject.client.as_deref().or(default)?;
         Some(cut(client, MAX_NAME))
     }
 
     /// Returns the set, and the decision that grants it if there is an access table.
     fn find(
         &self,
-        asked: &Asked,
+        subject: &TokenSubject,
         caller: &Caller,
     ) -> Result<(SetId, Option<Decision<'_>>), Denial> {
-        let Some(client) = self.requested_client(asked) else {
+        let Some(client) = self.requested_client(subject) else {
             let refusal = self.no_client_named(caller);
-            return Err(Denial::new(refusal, None, &asked.scope, None));
+            return Err(Denial::new(refusal, None, &subject.scope, None));
         };
         let client = client.as_ref();
-        let refused = |refusal| Denial::new(refusal, Some(client), &asked.scope, None);
-        let known = self.scheduler.find_by_text(client, &asked.scope);
+        let refused = |refusal| Denial::new(refusal, Some(client), &subject.scope, None);
+        let known = self.scheduler.find_by_text(client, &subject.scope);
         let (scope, found) = if let Some((set, scope)) = known {
             (Cow::Borrowed(scope), Ok(set))
         } else {
-            let scope = read_scope(&asked.scope).map_err(refused)?;
+            let scope = read_scope(&subject.scope).map_err(refused)?;
             let found = self.scheduler.find(client, &scope);
             (Cow::Owned(scope), found)
         };
         let denial = |rule: String| {
-            let is_shown = self.shows_client(asked, client, caller);
+            let is_shown = self.shows_client(subject, client, caller);
             let refusal = self.not_permitted(client, is_shown, &scope, caller, &rule);
-            Denial::new(refusal, Some(client), &asked.scope, Some(rule))
+            Denial::new(refusal, Some(client), &subject.scope, Some(rule))
         };
         let Some(access) = self.config.access.get(client) else {
             return match found {
@@ -134,14 +134,19 @@ impl State {
     }
 
     /// Returns what is decided for a caller, and why: a client that could not be loaded counts like a rule.
-    pub(super) fn explain(&self, asked: &Asked, caller: &Caller, now: BootTime) -> Explanation {
-        let client = self.requested_client(asked);
-        let client = client.filter(|client| self.shows_client(asked, client, caller));
-        let scope = ScopeSet::parse(&asked.scope);
-        let (refused, rule) = match self.find(asked, caller) {
+    pub(super) fn explain(
+        &self,
+        subject: &TokenSubject,
+        caller: &Caller,
+        now: BootTime,
+    ) -> Explanation {
+        let client = self.requested_client(subject);
+        let client = client.filter(|client| self.shows_client(subject, client, caller));
+        let scope = ScopeSet::parse(&subject.scope);
+        let (refused, rule) = match self.find(subject, caller) {
             Ok((set, decision)) => {
                 let rule = decision.map_or_else(
-                    || "there is no access table: every caller that may open the socket may have it".to_owned(),
+                    || "there is no access table: every caller that can open the socket may have it".to_owned(),
                     |decision| decision.to_string(),
                 );
                 match self.scheduler.load_refusal(set, now) {
@@ -158,7 +163,7 @@ impl State {
             client: client.map(Cow::into_owned),
             scope: match scope {
                 Ok(scope) => scope.as_str().to_owned(),
-                Err(_) => scope_shown(&asked.scope).into_owned(),
+                Err(_) => scope_shown(&subject.scope).into_owned(),
             },
             peer: caller.to_string(),
             refused,
@@ -197,8 +202,8 @@ impl State {
             format!(" (clients: {names})")
         };
         let cause = format!(
-            "no client given and no default_client configured{names}; name one (domo-token: \
-             --client NAME or $DOMO_TOKEN_CLIENT) or set broker.default_client"
+            "no client given and no default_client configured; use --client NAME, set \
+             DOMO_TOKEN_CLIENT or configure broker.default_client{names}"
         );
         Refusal::new(RefusalKind::UnknownClient, cause)
     }
@@ -208,8 +213,8 @@ impl State {
         let cause = match did_you_mean::client(client, known.iter().copied()) {
             Some(suggestion) => format!("no client {client:?}; did you mean \"{suggestion}\"?"),
             None => format!(
-                "no client {client:?}; there is {}; a new one is a [clients.NAME] table in the \
-                 broker's config",
+                "no client {client:?}; configured clients: {}; to add one, write a [clients.NAME] table in \
+                 the broker's config",
                 listed(&known)
             ),
         };
@@ -218,8 +223,8 @@ impl State {
 
     /// Returns whether a message may name the client meant. A caller that names no client learns no name
     /// that status hides.
-    fn shows_client(&self, asked: &Asked, client: &str, caller: &Caller) -> bool {
-        asked.client.is_some() || self.may_see_client(client, caller)
+    fn shows_client(&self, subject: &TokenSubject, client: &str, caller: &Caller) -> bool {
+        subject.client.is_some() || self.may_see_client(client, caller)
     }
 
     /// Returns the refusal with the caller's identity. It names only what the caller may have. A caller
@@ -237,7 +242,7 @@ impl State {
         if caller.lacks_groups && self.config.access.need_user_database() {
             let cause = format!(
                 "cannot decide whether {caller} may have {described}: the user database of the \
-                 broker's host does not answer; try again"
+                 broker's host does not respond; try again"
             );
             return Refusal::new(RefusalKind::Busy, cause);
         }
@@ -310,7 +315,7 @@ fn unknown_scope(client: &str, scope: &ScopeSet, known: &[ScopeSet]) -> Refusal 
             "to add it, put \"{scope}\" into tokens of [clients.{client}] in the broker's config"
         )
     } else {
-        format!("Domo documents the scopes {}", DOMO_SCOPES.join(", "))
+        format!("Domo's scopes are {}", DOMO_SCOPES.join(", "))
     };
     let cause = format!("client \"{client}\" has no scope set \"{scope}\"; it has {sets}; {hint}");
     Refusal::new(RefusalKind::UnknownScope, cause)

@@ -7,7 +7,7 @@ use domo_token_client::Broker as Caller;
 use domo_token_protocol::frame::{self, HEAD};
 use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
 use domo_token_protocol::messages::RefusalKind;
-use domo_token_protocol::messages::{Asked, Request, Response, VERSION};
+use domo_token_protocol::messages::{Request, Response, TokenSubject, VERSION};
 #[cfg(unix)]
 use domo_token_protocol::scope::MAX_SCOPE_BYTES;
 use domo_token_protocol::scope::ScopeSet;
@@ -149,15 +149,15 @@ async fn panic_in_a_session_does_not_affect_others_and_is_logged_once() {
     callers.await;
     server.stop().await;
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    assert_eq!(log.matches("ended by a bug").count(), 1, "{log}");
+    assert_eq!(log.matches("the session of a caller panicked").count(), 1, "{log}");
 }
 
 fn explain(scope: &str) -> Vec<u8> {
-    let asked = Asked {
+    let subject = TokenSubject {
         client: None,
         scope: scope.to_owned(),
     };
-    frame::encode(&Request::Explain(asked)).unwrap().to_vec()
+    frame::encode(&Request::Explain(subject)).unwrap().to_vec()
 }
 
 /// Sends an explain request in two pieces. Returns the scopes of the answer; the first one follows the greeting.
@@ -390,11 +390,11 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
     let (_engine, _handle) = Engine::new(&broker, clients);
     let server = TestServer::start(broker, Limits::default());
     let watching = server.call(move |path| {
-        let asked = Asked {
+        let subject = TokenSubject {
             client: None,
             scope: "data".to_owned(),
         };
-        let watch = frame::encode(&Request::Watch(asked)).unwrap();
+        let watch = frame::encode(&Request::Watch(subject)).unwrap();
         let first = [&greeting::hello(VERSION)[..], &explain("data")].concat();
         let watch = || {
             let mut stream = connect(path);

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use domo_sandbox::Sandbox;
 use domo_token_protocol::frame;
 use domo_token_protocol::greeting::{self, HELLO};
-use domo_token_protocol::messages::{Asked, Request, TokenRequest, VERSION};
+use domo_token_protocol::messages::{Request, TokenRequest, TokenSubject, VERSION};
 use tempfile::TempDir;
 
 use super::{Daemon, chmod, config_text, folder};
@@ -82,8 +82,8 @@ pub(crate) fn with_hello(request: &Request) -> Vec<u8> {
     bytes
 }
 
-fn asked(scope: &str) -> Asked {
-    Asked {
+fn subject(scope: &str) -> TokenSubject {
+    TokenSubject {
         client: None,
         scope: scope.to_owned(),
     }
@@ -92,7 +92,7 @@ fn asked(scope: &str) -> Asked {
 /// A hello and a request for the token of `data`.
 pub(crate) fn token_request() -> Vec<u8> {
     with_hello(&Request::Token(TokenRequest {
-        asked: asked("data"),
+        subject: subject("data"),
         min_ttl_ms: None,
         time_left_ms: 5_000,
         renew: None,
@@ -101,7 +101,7 @@ pub(crate) fn token_request() -> Vec<u8> {
 
 /// A hello and a request to watch `data`.
 pub(crate) fn watch_request() -> Vec<u8> {
-    with_hello(&Request::Watch(asked("data")))
+    with_hello(&Request::Watch(subject("data")))
 }
 
 /// A hello and half a request.

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use domo_token_client::clock::boot_now;
-use domo_token_protocol::messages::{Asked, Request};
+use domo_token_protocol::messages::{Request, TokenSubject};
 
 use crate::common::callers::{
     DAEMON, ask_as, half_request, is_root, open_folder, watch_request, with_hello,
@@ -72,7 +72,7 @@ impl Flood {
         let mut command = Command::new("python3");
         command.args(["-c", FLOOD]).arg(daemon.socket());
         command.arg(first_uid.to_string());
-        let explain = with_hello(&Request::Explain(Asked {
+        let explain = with_hello(&Request::Explain(TokenSubject {
             client: None,
             scope: "data".to_owned(),
         }));

@@ -157,7 +157,7 @@ fn failing_command_is_named_with_its_status_and_without_its_output() {
         let folder = folder(&with(argv));
         let command = Daemon::command_of_config(folder.path());
         let mut daemon = Daemon::start_as(command, folder);
-        let line = daemon.wait_for_log("client not loaded");
+        let line = daemon.wait_for_log("client could not be loaded");
         assert!(line.contains(cause), "{cause} in {line}");
         let (code, log) = daemon.stop();
         assert_eq!(code, Some(0), "{log}");
@@ -176,7 +176,7 @@ fn standard_error_of_a_failed_command_is_logged_at_debug_alone() {
         let mut command = Daemon::command_of_config(folder.path());
         command.args(["--log", level]);
         let mut daemon = Daemon::start_as(command, folder);
-        daemon.wait_for_log("client not loaded");
+        daemon.wait_for_log("client could not be loaded");
         let (_, log) = daemon.stop();
         assert_eq!(log.contains("store locked"), is_logged, "{level}: {log}");
     }

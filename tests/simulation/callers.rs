@@ -11,7 +11,7 @@ use domo_token_core::schedule::{Reply, floor, min_left_to_serve};
 use domo_token_core::token::Token;
 use domo_token_protocol::frame;
 use domo_token_protocol::messages::{
-    Asked, Refusal, RefusalKind, Renew, Response, TokenAnswer, TokenRequest,
+    Refusal, RefusalKind, Renew, Response, TokenAnswer, TokenRequest, TokenSubject,
 };
 use tokio::task::AbortHandle;
 
@@ -97,7 +97,7 @@ impl Callers {
     ) {
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap();
         let request = TokenRequest {
-            asked: asked(key),
+            subject: subject(key),
             min_ttl_ms: min_left.map(millis),
             time_left_ms: millis(wait),
             renew,
@@ -146,7 +146,7 @@ impl Callers {
     pub(crate) fn watch(&self, key: &Key) {
         let Ok(mut watch) = self
             .broker
-            .watch(&asked(key), &access_policy::Caller::default())
+            .watch(&subject(key), &access_policy::Caller::default())
         else {
             return;
         };
@@ -389,8 +389,8 @@ impl Callers {
     }
 }
 
-fn asked(key: &Key) -> Asked {
-    Asked {
+fn subject(key: &Key) -> TokenSubject {
+    TokenSubject {
         client: Some(key.0.clone()),
         scope: key.1.as_str().to_owned(),
     }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use domo_token_protocol::messages::{Asked, Request};
+use domo_token_protocol::messages::{Request, TokenSubject};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use crate::Plan;
@@ -85,7 +85,7 @@ impl Watchers {
     /// Connects all of them, each with its first token.
     fn connect(socket: &Path) -> io::Result<Self> {
         let poller = epoll::create(CreateFlags::CLOEXEC)?;
-        let request = opening(&Request::Watch(Asked {
+        let request = opening(&Request::Watch(TokenSubject {
             client: None,
             scope: "data".to_owned(),
         }))?;

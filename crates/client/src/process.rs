@@ -138,7 +138,7 @@ impl Process {
         let requirement = in_flight.requirement;
         let request = |left| {
             Request::Token(TokenRequest {
-                asked: in_flight.key.asked(),
+                subject: in_flight.key.asked(),
                 min_ttl_ms: requirement.min_ttl.map(millis),
                 time_left_ms: millis(left),
                 renew: requirement.renew,

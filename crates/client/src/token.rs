@@ -10,7 +10,9 @@ use zeroize::Zeroizing;
 
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::error::Error;
-use domo_token_protocol::messages::{Asked, Explanation, MAX_CLIENT_NAME, Renew, TokenAnswer};
+use domo_token_protocol::messages::{
+    Explanation, MAX_CLIENT_NAME, Renew, TokenAnswer, TokenSubject,
+};
 use domo_token_protocol::scope::ScopeSet;
 
 /// A cached token that expires within this time, or within a tenth of its lifetime if that is shorter, is
@@ -31,8 +33,8 @@ pub(crate) struct TokenKey {
 }
 
 impl TokenKey {
-    pub(crate) fn asked(&self) -> Asked {
-        Asked {
+    pub(crate) fn asked(&self) -> TokenSubject {
+        TokenSubject {
             client: self.client.as_deref().map(str::to_owned),
             scope: self.scope.as_str().to_owned(),
         }

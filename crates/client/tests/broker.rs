@@ -36,7 +36,7 @@ fn concurrent_requests_do_not_wait_for_each_other() {
         assert!(number < 2);
         while let Some(request) = peer.token_request() {
             SECOND.wait();
-            peer.answer(&granted(&request.asked, token(7)));
+            peer.answer(&granted(&request.subject, token(7)));
         }
     });
     let broker = fake.broker();
@@ -166,7 +166,7 @@ fn silent_broker_is_an_error_at_the_deadline() {
 #[test]
 fn renew_sends_the_rejected_generation_and_the_requested_scopes() {
     let fake = Fake::answering(|_, request| {
-        assert_eq!(request.asked.scope, "user", "not the scopes granted");
+        assert_eq!(request.subject.scope, "user", "not the scopes granted");
         token_of("acme", "data user", renewed(request))
     });
     let broker = fake.broker();

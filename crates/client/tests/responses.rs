@@ -83,7 +83,7 @@ fn each_refusal_kind_maps_to_its_error() {
                 RefusalKind::Gone,
                 RefusalKind::Unavailable,
             ];
-            let number: usize = request.asked.scope.parse().unwrap();
+            let number: usize = request.subject.scope.parse().unwrap();
             peer.answer(&refusal(kinds[number]));
         }
     });
@@ -259,7 +259,7 @@ fn is_rejected(
                     peer.answer(part);
                 }
             } else if let Request::Token(request) = request {
-                peer.answer(&granted(&request.asked, token(7)));
+                peer.answer(&granted(&request.subject, token(7)));
             }
         }
         let _ = closed.send(number);
@@ -370,7 +370,7 @@ fn connection_with_bytes_after_the_response_is_not_reused() {
     let fake = Fake::start(|number, mut peer| {
         while let Some(request) = peer.token_request() {
             let generation = number as u64 + 1;
-            let answer = granted(&request.asked, token(generation));
+            let answer = granted(&request.subject, token(generation));
             peer.answer_all(&[answer.clone(), answer]);
         }
     });
@@ -399,7 +399,7 @@ fn idle_connection_is_replaced_after_a_late_frame_a_refusal_or_its_end() {
         let extra = frame.clone();
         let fake = Fake::start(move |number, mut peer| {
             while let Some(request) = peer.token_request() {
-                peer.answer(&granted(&request.asked, token(number as u64 + 1)));
+                peer.answer(&granted(&request.subject, token(number as u64 + 1)));
                 if number == 0 {
                     started.wait();
                     match &extra {

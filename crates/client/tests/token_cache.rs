@@ -44,7 +44,7 @@ fn cached_token_is_returned_without_a_broker_for_every_spelling_of_its_set() {
 #[test]
 fn same_scope_set_of_two_clients_is_cached_separately() {
     let fake = Fake::answering(|_, request| {
-        token(match request.asked.client.as_deref() {
+        token(match request.subject.client.as_deref() {
             None => 0,
             Some(name) => u64::try_from(name.len()).unwrap(),
         })
@@ -120,7 +120,7 @@ fn min_ttl_beyond_the_cached_token_is_requested_from_the_broker() {
 
 #[test]
 fn valid_token_outlasts_the_broker_and_an_expired_one_does_not() {
-    let fake = Fake::answering(|_, request| match request.asked.scope.as_str() {
+    let fake = Fake::answering(|_, request| match request.subject.scope.as_str() {
         "data" => expiring(1),
         _ => token_with(2, Duration::from_secs(1), Duration::from_millis(1)),
     });
@@ -215,7 +215,7 @@ fn broker_with_another_clock_does_not_extend_a_token_and_its_token_is_returned()
         let Response::Token(mut answer) = token(7) else {
             panic!("no token");
         };
-        answer.expires = match request.asked.scope.as_str() {
+        answer.expires = match request.subject.scope.as_str() {
             "far" => BootTime::from_millis(u64::MAX),
             _ => BootTime::from_millis(0),
         };

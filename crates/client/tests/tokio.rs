@@ -111,7 +111,7 @@ fn each_task_has_its_own_deadline() {
 
 #[test]
 fn errors_of_the_broker_are_returned_to_tasks() {
-    let fake = Fake::answering(|_, request| match request.asked.scope.as_str() {
+    let fake = Fake::answering(|_, request| match request.subject.scope.as_str() {
         "data" => renewed(request),
         _ => refusal(RefusalKind::UnknownScope),
     });

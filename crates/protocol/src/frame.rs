@@ -23,16 +23,16 @@ pub const HEAD: usize = 4;
 #[non_exhaustive]
 pub enum FrameError {
     /// The four bytes are no hello.
-    #[error("the other side doesn't speak domo-token's protocol")]
+    #[error("the peer does not speak domo-token's protocol")]
     NotHello,
     /// The announced or encoded body is longer than [`MAX_BODY`].
-    #[error("a frame of {0} bytes is over the limit of {MAX_BODY}")]
+    #[error("a frame of {0} bytes exceeds the limit of {MAX_BODY}")]
     TooLong(usize),
     /// The announced or encoded body of a request is longer than [`MAX_REQUEST`].
-    #[error("a request of {0} bytes is over the limit of {MAX_REQUEST}; use a shorter client name")]
+    #[error("a request of {0} bytes exceeds the limit of {MAX_REQUEST}; use a shorter client name")]
     RequestTooLong(usize),
     /// The body is no message of this protocol version, or bytes follow the message.
-    #[error("a frame that isn't a message of this protocol version")]
+    #[error("the frame is not a message of this protocol version")]
     Malformed,
 }
 
@@ -237,10 +237,10 @@ mod tests {
 
     #[test]
     fn longest_valid_request_fits_4_kib() {
-        use crate::messages::{Asked, Renew, Request, TokenRequest};
+        use crate::messages::{Renew, Request, TokenRequest, TokenSubject};
         use crate::scope::MAX_SCOPE_BYTES;
         let longest = Request::Token(TokenRequest {
-            asked: Asked {
+            subject: TokenSubject {
                 client: Some("c".repeat(64)),
                 scope: "s".repeat(MAX_SCOPE_BYTES),
             },

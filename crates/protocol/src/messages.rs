@@ -33,11 +33,11 @@ pub enum Request {
     /// One token.
     Token(TokenRequest),
     /// The current token, then each new one, until the connection ends.
-    Watch(Asked),
+    Watch(TokenSubject),
     /// The state of the broker and of each scope set that the caller may see.
     Status,
     /// The broker's decision for this caller, and the rule.
-    Explain(Asked),
+    Explain(TokenSubject),
     /// The broker's metrics as Prometheus text.
     Metrics,
 }
@@ -58,7 +58,7 @@ impl Request {
 
 /// The client and scope set of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct TokenSubject {
     /// The API client's name in the broker's config; `None` for its default.
     pub client: Option<String>,
     /// The scopes, separated by spaces. Decoding does not check them: the broker answers invalid ones with a refusal.
@@ -69,7 +69,7 @@ pub struct Asked {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRequest {
     /// The client and scope set.
-    pub asked: Asked,
+    pub subject: TokenSubject,
     /// The least time until the token expires, in milliseconds; `None` leaves it to the broker.
     pub min_ttl_ms: Option<u64>,
     /// How long the caller waits, in milliseconds, at most [`MAX_TIME_LEFT_MS`]. The broker answers within this time.
@@ -196,7 +196,7 @@ impl<'de> Deserialize<'de> for TokenText {
         if is_b64token(text.expose()) {
             return Ok(text);
         }
-        Err(D::Error::custom("no access token has such characters"))
+        Err(D::Error::custom("the access token contains invalid characters"))
     }
 }
 

@@ -11,8 +11,8 @@ use domo_token_protocol::BootTime;
 use domo_token_protocol::frame;
 use domo_token_protocol::greeting::{self, GREETING, Greeting};
 use domo_token_protocol::messages::{
-    Asked, BrokerStatus, Explanation, OLDEST_VERSION, Refusal, RefusalKind, Renew, Request,
-    Response, ScopeState, ScopeStatus, TokenAnswer, TokenRequest, TokenText, VERSION,
+    BrokerStatus, Explanation, OLDEST_VERSION, Refusal, RefusalKind, Renew, Request, Response,
+    ScopeState, ScopeStatus, TokenAnswer, TokenRequest, TokenSubject, TokenText, VERSION,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -39,8 +39,8 @@ fn greetings(version: u8) -> Vec<(String, Vec<u8>)> {
     ]
 }
 
-fn asked(client: Option<&str>) -> Asked {
-    Asked {
+fn subject(client: Option<&str>) -> TokenSubject {
+    TokenSubject {
         client: client.map(str::to_owned),
         scope: "data user".to_owned(),
     }
@@ -50,7 +50,7 @@ fn asked(client: Option<&str>) -> Asked {
 fn requests(version: u8) -> Vec<(String, Request)> {
     let token = |client, min_ttl_ms, renew| {
         Request::Token(TokenRequest {
-            asked: asked(client),
+            subject: subject(client),
             min_ttl_ms,
             time_left_ms: 10_000,
             renew,
@@ -68,9 +68,9 @@ fn requests(version: u8) -> Vec<(String, Request)> {
             "request-token-rejected",
             token(None, Some(0), Some(Renew::Rejected(u64::MAX))),
         ),
-        (1, "request-watch", Request::Watch(asked(Some("acme")))),
+        (1, "request-watch", Request::Watch(subject(Some("acme")))),
         (1, "request-status", Request::Status),
-        (1, "request-explain", Request::Explain(asked(None))),
+        (1, "request-explain", Request::Explain(subject(None))),
         (1, "request-metrics", Request::Metrics),
     ];
     let of_version = all.into_iter().filter(|(since, ..)| *since <= version);

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use domo_token_protocol::messages::{Asked, RefusalKind, Response, TokenRequest};
+use domo_token_protocol::messages::{RefusalKind, Response, TokenRequest, TokenSubject};
 use domo_token_protocol::scope::ScopeSet;
 
 use super::super::{AccessTables, StatusCursor};
@@ -154,7 +154,7 @@ async fn waiter_of_a_removed_scope_set_is_counted_and_the_scope_set_leaves_no_en
     let (broker, mut engine, _handle) = engine(Stub::Hangs);
     engine.execute_commands();
     let request = TokenRequest {
-        asked: Asked {
+        subject: TokenSubject {
             client: Some("acme".to_owned()),
             scope: "data".to_owned(),
         },
@@ -211,8 +211,8 @@ fn change_default_client() -> EngineMessage<Stub> {
     EngineMessage::Configure(clients.chain(other).collect(), Box::new(config))
 }
 
-fn data_of_default() -> Asked {
-    Asked {
+fn data_of_default() -> TokenSubject {
+    TokenSubject {
         client: None,
         scope: "data".to_owned(),
     }
@@ -241,7 +241,7 @@ async fn waiting_caller_is_recorded_under_the_client_that_was_default_when_it_as
     let (broker, mut engine, _handle) = engine_of_two();
     broker.audit_to(audit.clone());
     let request = TokenRequest {
-        asked: data_of_default(),
+        subject: data_of_default(),
         min_ttl_ms: None,
         time_left_ms: 60_000,
         renew: None,

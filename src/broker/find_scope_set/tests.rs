@@ -64,8 +64,8 @@ fn broker_of(clients: &[(&str, &[&str])], access: Option<Access>) -> Broker<Syst
     broker
 }
 
-fn asked(client: &str, scope: &str) -> Asked {
-    Asked {
+fn subject(client: &str, scope: &str) -> TokenSubject {
+    TokenSubject {
         client: Some(client.to_owned()),
         scope: scope.to_owned(),
     }
@@ -73,14 +73,14 @@ fn asked(client: &str, scope: &str) -> Asked {
 
 /// The cause of a refusal.
 #[track_caller]
-fn cause(broker: &Broker<SystemClock>, asked: &Asked, caller: &Caller) -> String {
-    broker.watch(asked, caller).unwrap_err().cause
+fn cause(broker: &Broker<SystemClock>, subject: &TokenSubject, caller: &Caller) -> String {
+    broker.watch(subject, caller).unwrap_err().cause
 }
 
 #[test]
 fn unknown_scope_set_is_refused_with_a_suggestion() {
     let broker = broker_of(&[("acme", &["data", "data user", "sales"])], None);
-    let cause = |scope| cause(&broker, &asked("acme", scope), &Caller::default());
+    let cause = |scope| cause(&broker, &subject("acme", scope), &Caller::default());
     let has = "it has \"data\", \"data user\", \"sales\"";
     for (scope, meant) in [
         ("Data", "data"),
@@ -122,7 +122,7 @@ fn no_set_is_suggested_to_a_caller_that_may_not_have_it() {
         ..Caller::default()
     };
     let refused = |scope, caller: &Caller| {
-        let refusal = broker.watch(&asked("acme", scope), caller).unwrap_err();
+        let refusal = broker.watch(&subject("acme", scope), caller).unwrap_err();
         (refusal.kind, refusal.cause.replace(scope, "SCOPES"))
     };
     let unmatched = caller(1005, false);
@@ -169,8 +169,8 @@ fn user(uid: u32) -> Caller {
     }
 }
 
-fn of_default(scope: &str) -> Asked {
-    Asked {
+fn of_default(scope: &str) -> TokenSubject {
+    TokenSubject {
         client: None,
         scope: scope.to_owned(),
     }
@@ -190,7 +190,7 @@ fn default_client_is_not_named_to_a_caller_from_which_it_is_hidden() {
     assert_eq!(explained.client, None);
     assert!(!explained.rule.contains("beta"), "{}", explained.rule);
     // The message has what the caller named.
-    let named = cause(&broker, &asked("beta", "data"), &user(1004));
+    let named = cause(&broker, &subject("beta", "data"), &user(1004));
     assert!(named.contains("client \"beta\""), "{named}");
     let without_groups = Caller {
         lacks_groups: true,
@@ -220,7 +220,7 @@ fn default_client_is_named_to_callers_that_may_see_it() {
         assert_eq!(explained.client.as_deref(), Some("beta"));
     }
     let cause = cause(&broker, &of_default("data"), &root);
-    let end = "the rule for \"data\" is for user 1005 alone; to grant it, extend \
+    let end = "the rule for \"data\" grants it only to user 1005; to grant it, extend \
                [clients.beta.access] in the broker's config";
     assert!(cause.ends_with(end), "{cause}");
 }
@@ -229,7 +229,9 @@ fn default_client_is_named_to_callers_that_may_see_it() {
 fn denied_caller_is_suggested_the_scope_set_that_it_may_have_itself() {
     let broker = two_restricted_clients();
     let refused = |client, scope, uid| {
-        let refusal = broker.watch(&asked(client, scope), &user(uid)).unwrap_err();
+        let refusal = broker
+            .watch(&subject(client, scope), &user(uid))
+            .unwrap_err();
         assert_eq!(refusal.kind, RefusalKind::NotPermitted);
         refusal.cause
     };
@@ -254,29 +256,32 @@ fn denied_caller_is_suggested_the_scope_set_that_it_may_have_itself() {
 fn unknown_client_is_refused_with_a_suggestion() {
     let broker = broker_of(&[("acme", &["data"]), ("beta", &["data"])], None);
     let caller = Caller::default();
-    let cause = |client| cause(&broker, &asked(client, "data"), &caller);
+    let cause = |client| cause(&broker, &subject(client, "data"), &caller);
     assert_eq!(cause("acm"), "no client \"acm\"; did you mean \"acme\"?");
     let other = cause("gamma");
-    assert!(other.contains("there is \"acme\", \"beta\""), "{other}");
-    let unnamed = Asked {
+    assert!(other.contains("configured clients: \"acme\", \"beta\""), "{other}");
+    let unnamed = TokenSubject {
         client: None,
-        ..asked("", "data")
+        ..subject("", "data")
     };
     let refusal = broker.watch(&unnamed, &caller).unwrap_err();
     assert_eq!(refusal.kind, RefusalKind::UnknownClient);
-    let start = "no client given and no default_client configured (clients: \"acme\", \"beta\"); ";
-    assert!(refusal.cause.starts_with(start), "{}", refusal.cause);
+    assert_eq!(
+        refusal.cause,
+        "no client given and no default_client configured; use --client NAME, set DOMO_TOKEN_CLIENT or \
+         configure broker.default_client (clients: \"acme\", \"beta\")"
+    );
 }
 
 /// Names and scopes as long as a frame lets them be, plain and such as grow when they are shown.
-fn endless() -> [Asked; 4] {
+fn endless() -> [TokenSubject; 4] {
     let plain = "x".repeat(65_400);
     let control = "\u{1}".repeat(65_400);
     [
-        asked(&plain, "data"),
-        asked(&control, "data"),
-        asked("acme", &plain),
-        asked("acme", &control),
+        subject(&plain, "data"),
+        subject(&control, "data"),
+        subject("acme", &plain),
+        subject("acme", &control),
     ]
 }
 
@@ -290,8 +295,8 @@ fn refusal_of_any_request_fits_a_frame_and_a_line() {
         (true, RefusalKind::NotPermitted),
     ] {
         let broker = broker(rules);
-        for (number, asked) in endless().iter().enumerate() {
-            let refusal = broker.watch(asked, &Caller::default()).unwrap_err();
+        for (number, subject) in endless().iter().enumerate() {
+            let refusal = broker.watch(subject, &Caller::default()).unwrap_err();
             let expected = if number < 2 {
                 kind
             } else {
@@ -300,7 +305,7 @@ fn refusal_of_any_request_fits_a_frame_and_a_line() {
             assert_eq!(refusal.kind, expected);
             assert!(refusal.cause.len() < LINE, "{}", refusal.cause.len());
             assert_eq!(refusal.cause.contains('…'), number < 2, "{}", refusal.cause);
-            let explained = broker.explain(asked, &Caller::default());
+            let explained = broker.explain(subject, &Caller::default());
             let shown = [
                 explained.client.as_deref().unwrap_or_default(),
                 &explained.scope,
@@ -320,8 +325,8 @@ async fn audit_line_of_any_request_is_short() {
     let (audit, writer) = Audit::open(&path).unwrap();
     let broker = broker(false);
     broker.audit_to(audit.clone());
-    for asked in endless() {
-        broker.watch(&asked, &Caller::default()).unwrap_err();
+    for subject in endless() {
+        broker.watch(&subject, &Caller::default()).unwrap_err();
     }
     audit.finish(tokio::spawn(writer.run())).await;
     let text = fs::read_to_string(path).unwrap();
@@ -352,7 +357,7 @@ fn caller_without_groups_is_asked_to_retry_where_it_would_be_denied() {
         ..Caller::default()
     };
     let kind = |access, scope, lacks_groups| {
-        let refused = broker_with(access).watch(&asked("acme", scope), &caller(lacks_groups));
+        let refused = broker_with(access).watch(&subject("acme", scope), &caller(lacks_groups));
         refused.err().map(|refusal| refusal.kind)
     };
     for rule in by_name_or_group() {
@@ -381,7 +386,7 @@ fn caller_without_groups_is_denied_where_rules_name_numbers_of_users_alone() {
     };
     let broker = broker_with(Some(table(rule)));
     let kind = |client, scope, uid| {
-        let refused = broker.watch(&asked(client, scope), &caller(uid));
+        let refused = broker.watch(&subject(client, scope), &caller(uid));
         refused.err().map(|refusal| refusal.kind)
     };
     assert_eq!(kind("acme", "data", 1004), None);
@@ -429,7 +434,7 @@ fn watcher_without_groups_is_asked_to_retry_where_it_would_be_denied() {
         ..Caller::default()
     };
     let broker = broker(false);
-    let watch = broker.watch(&asked("acme", "data"), &caller(false));
+    let watch = broker.watch(&subject("acme", "data"), &caller(false));
     let watch = watch.unwrap();
     let kind = |lacks_groups| {
         let reply = watch.confirm(token.clone(), &caller(lacks_groups));

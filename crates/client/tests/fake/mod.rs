@@ -19,8 +19,8 @@ use domo_token_protocol::BootTime;
 use domo_token_protocol::frame::{self, HEAD};
 use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
 use domo_token_protocol::messages::{
-    Asked, BrokerStatus, Refusal, RefusalKind, Renew, Request, Response, TokenAnswer, TokenRequest,
-    TokenText, VERSION,
+    BrokerStatus, Refusal, RefusalKind, Renew, Request, Response, TokenAnswer, TokenRequest,
+    TokenSubject, TokenText, VERSION,
 };
 use tempfile::TempDir;
 
@@ -107,7 +107,7 @@ impl Fake {
         Self::start(move |_, mut peer| {
             while let Some(request) = peer.token_request() {
                 let earlier = peer.asked.load(Ordering::SeqCst) - 1;
-                peer.answer(&granted(&request.asked, answer(earlier, &request)));
+                peer.answer(&granted(&request.subject, answer(earlier, &request)));
             }
         })
     }
@@ -261,7 +261,7 @@ impl Peer {
 }
 
 /// Sets the client and the scopes of a token response to those of its request, unless it grants more.
-pub(crate) fn granted(asked: &Asked, mut answer: Response) -> Response {
+pub(crate) fn granted(asked: &TokenSubject, mut answer: Response) -> Response {
     if let Response::Token(token) = &mut answer {
         if !token.scope.split(' ').any(|scope| scope == asked.scope) {
             token.scope.clone_from(&asked.scope);

@@ -97,7 +97,7 @@ fn min_ttl_that_the_floor_delays_past_the_deadline_is_unavailable_with_the_time(
     let refusal = refused(schedule.request(WaiterId(2), &rejected, now));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert_eq!(refusal.next_attempt, Some(START + floor(HOUR)));
-    let too_young = "fetched a moment ago";
+    let too_young = "the token was renewed 20 s ago; the next renewal is possible in 10 s";
     assert!(refusal.cause.contains(too_young), "{}", refusal.cause);
     for now in [START + floor(HOUR), START + HOUR / 2] {
         let impatient = renew(Renew::Rejected(1), Duration::ZERO, now);
@@ -165,7 +165,7 @@ fn expired_reissued_token_is_not_reported_as_valid() {
     let refusal = refused(schedule.request(WaiterId(1), &request(SECOND, expiry), expiry));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert_eq!(refusal.next_attempt, Some(due + floor(HOUR)));
-    assert!(refusal.cause.contains("died"), "{}", refusal.cause);
+    assert!(refusal.cause.contains("it has expired"), "{}", refusal.cause);
 }
 
 #[test]

@@ -234,10 +234,10 @@ fn caller_whose_request_waits_for_a_login_receives_the_reason() {
         }
     }
     assert!(
-        causes[&1].contains("Domo has not answered yet"),
+        causes[&1].contains("Domo has not responded yet"),
         "{causes:?}"
     );
-    let message = "another scope set has tried the proxy login";
+    let message = "another scope set has tested the proxy login";
     assert!(causes[&2].contains(message), "{causes:?}");
 }
 
