@@ -16,7 +16,7 @@ use crate::common::{
 };
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::clock::boot_now;
-use domo_token_client::{Broker, Error};
+use domo_token_client::{Broker, ErrorKind};
 use domo_token_protocol::greeting::Greeting;
 use domo_token_protocol::messages::VERSION;
 
@@ -412,8 +412,12 @@ fn broken_caller_does_not_affect_others() {
 fn client_errors_distinguish_unknown_scope_sets_and_too_long_min_ttl() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let broker = Broker::connect_to(daemon.socket()).unwrap();
-    assert!(matches!(broker.token("nosuch"), Err(Error::Unknown { .. })));
+    let error = broker.token("nosuch").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownScope, "{error}");
+    let error = broker.with_client("nosuch").token("data").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownClient, "{error}");
     let error = broker.request("data").min_ttl(HOUR * 2).send().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::MinTtlTooLong, "{error}");
     assert!(error.to_string().contains("3569 s"), "{error}");
     assert!(broker.with_client("acme").token("data").is_ok());
 }

@@ -11,7 +11,7 @@ use crate::common::{
     sandbox, token,
 };
 use domo_sandbox::Sandbox;
-use domo_token_client::{Error, Token};
+use domo_token_client::{ErrorKind, Token};
 
 /// A client whose secret is the output of a shell script.
 fn with_command(name: &str, sandbox: &Sandbox, script: &str) -> String {
@@ -308,8 +308,8 @@ fn watcher_of_a_client_whose_command_fails_gets_its_token_once_it_is_loaded() {
     let mut daemon = start(&config);
     daemon.wait_for_log("client=\"gamma\"");
     let mut watch = daemon.broker().with_client("gamma").watch("data").unwrap();
-    let first = watch.next().unwrap();
-    assert!(matches!(&first, Err(Error::TryLater { .. })), "{first:?}");
+    let first = watch.next().unwrap().unwrap_err();
+    assert_eq!(first.kind(), ErrorKind::Unavailable, "{first}");
     daemon.write("ready", "");
     daemon.signal("-HUP");
     let token: Token = watch.find_map(Result::ok).unwrap();

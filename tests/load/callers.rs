@@ -11,7 +11,7 @@ use crate::common::{
     raise_descriptor_limit, sandbox, sandbox_and_daemon, timed, token,
 };
 use domo_sandbox::{Fault, Sandbox};
-use domo_token_client::{Broker, Error, Token};
+use domo_token_client::{Broker, ErrorKind, Token};
 
 /// A lifetime with a short floor: 2 s.
 const SHORT: Duration = Duration::from_secs(40);
@@ -158,10 +158,7 @@ fn rejected_token_is_not_served_to_its_caller_when_domo_returns_no_other() {
     sandbox.always(Fault::status(503));
     let broker = daemon.broker().with_timeout(Duration::from_secs(5));
     let refused = broker.request("data").rejected(first.generation()).send();
-    assert!(
-        matches!(refused, Err(Error::TryLater { .. })),
-        "{refused:?}"
-    );
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unavailable);
     let others = broker.token("data").unwrap();
     assert_eq!(
         others.generation(),
@@ -177,7 +174,7 @@ fn rejected_token_is_not_served_to_its_caller_when_domo_returns_no_other() {
     daemon.signal("-HUP");
     sandbox.wait_for_requests(requests + 1, PATIENCE).unwrap();
     let refused = broker.request("data").rejected(first.generation()).send();
-    assert!(matches!(refused, Err(Error::Denied { .. })), "{refused:?}");
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Rejected);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::common::sandbox_and_daemon;
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::clock::boot_now;
-use domo_token_client::{Broker, Error};
+use domo_token_client::{Broker, ErrorKind};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const LIFETIME: Duration = Duration::from_secs(4);
@@ -103,8 +103,11 @@ fn ask_until(stop: &AtomicBool, socket: &Path, deadline: Duration) -> Seen {
                 assert!(!token.expires_in().is_zero(), "{token:?}");
                 seen.tokens += 1;
             }
-            Err(Error::TryLater { .. }) => seen.errors += 1,
-            Err(other) => panic!("{other}"),
+            Err(error) => {
+                let is_expected = error.is_retryable() && error.kind() != ErrorKind::NotRunning;
+                assert!(is_expected, "{error}");
+                seen.errors += 1;
+            }
         }
         let limit = deadline + Duration::from_millis(500);
         assert!(took < limit, "answered after {took:?}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use domo_token_client::clock::boot_now;
-use domo_token_client::{Broker, DEFAULT_TIMEOUT, Error};
+use domo_token_client::{Broker, DEFAULT_TIMEOUT, Error, ErrorKind};
 use domo_token_protocol::BootTime;
 
 use crate::args::{ExecInstead, Get};
@@ -18,9 +18,13 @@ pub(crate) fn connect(socket: Option<&Path>) -> Result<Broker, Error> {
 /// that `exec` was meant.
 pub(crate) fn request_error(error: &Error, get: &Get) -> CliError {
     let failed = CliError::of(error, &get.scopes);
-    let (Error::Unknown { cause, .. } | Error::NotPermitted { cause, .. }) = error else {
+    if !matches!(
+        error.kind(),
+        ErrorKind::UnknownClient | ErrorKind::UnknownScope | ErrorKind::NotPermitted
+    ) {
         return failed;
-    };
+    }
+    let cause = error.facts().to_string();
     let exec = get.exec_instead.as_ref();
     let failed = match exec.and_then(ExecInstead::advice) {
         Some(advice) => failed.with_suffix(&advice),

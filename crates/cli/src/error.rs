@@ -3,7 +3,7 @@
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
-use domo_token_client::Error;
+use domo_token_client::{Error, ErrorDetails};
 
 use crate::connect_advice::advice;
 use crate::exit_code::{self, SOFTWARE};
@@ -24,9 +24,9 @@ impl CliError {
 
     /// Returns the error for a failed request for these scopes.
     pub(crate) fn of(error: &Error, scopes: &str) -> Self {
-        let code = exit_code::of_error(error);
+        let code = exit_code::of_kind(error.kind());
         let mut message = error.facts().to_string();
-        if matches!(error, Error::Io { .. }) {
+        if matches!(error.details(), ErrorDetails::Unusable(_)) {
             message = format!("no broker can be reached at {message}");
         }
         if let Some(verb) = args::nearest_verb(scopes) {

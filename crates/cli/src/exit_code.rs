@@ -1,6 +1,6 @@
 //! The exit codes, after sysexits.h, and which one an error or a refusal has.
 
-use domo_token_client::Error;
+use domo_token_client::ErrorKind;
 use domo_token_protocol::messages::RefusalKind;
 
 pub(crate) const USAGE: u8 = 2;
@@ -12,18 +12,20 @@ pub(crate) const PROTOCOL: u8 = 76;
 pub(crate) const NO_PERMISSION: u8 = 77;
 pub(crate) const CONFIG: u8 = 78;
 
-pub(crate) fn of_error(error: &Error) -> u8 {
-    match error {
-        Error::NotRunning { .. } | Error::Io { .. } => UNAVAILABLE,
-        Error::NotPermitted { .. } | Error::Untrusted { .. } => NO_PERMISSION,
-        Error::Unknown { .. }
-        | Error::MinTtlTooLong { .. }
-        | Error::Denied { .. }
-        | Error::Gone { .. } => CONFIG,
-        Error::TryLater { .. } => TEMPORARY,
-        Error::Protocol { .. } => PROTOCOL,
-        Error::InvalidScope(_) | Error::InvalidSocket { .. } => USAGE,
-        Error::Broken { .. } | _ => SOFTWARE,
+/// Returns the exit code for a failed request.
+pub(crate) fn of_kind(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::NotRunning | ErrorKind::Io => UNAVAILABLE,
+        ErrorKind::NotPermitted | ErrorKind::Untrusted => NO_PERMISSION,
+        ErrorKind::UnknownClient
+        | ErrorKind::UnknownScope
+        | ErrorKind::MinTtlTooLong
+        | ErrorKind::Rejected
+        | ErrorKind::Gone => CONFIG,
+        ErrorKind::Unavailable | ErrorKind::Busy | ErrorKind::Timeout => TEMPORARY,
+        ErrorKind::IncompatibleVersion => PROTOCOL,
+        ErrorKind::InvalidScope | ErrorKind::InvalidSocket => USAGE,
+        ErrorKind::Protocol | _ => SOFTWARE,
     }
 }
 

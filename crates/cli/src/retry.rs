@@ -49,20 +49,12 @@ pub(crate) fn with_retry<T>(
             Ok(answered) => return Ok(answered),
             Err(error) => error,
         };
-        if !get.wait || !error.is_temporary() || boot_now() >= deadline {
+        if !get.wait || !error.is_retryable() || boot_now() >= deadline {
             return Err(request_error(&error, get));
         }
-        let wait = pause_after(next_attempt(&error), fastrand::f64());
+        let wait = pause_after(error.retry_after(), fastrand::f64());
         pause(wait.min(deadline.saturating_since(boot_now())));
     }
-}
-
-/// Returns the time until the broker's next attempt, if it names one.
-fn next_attempt(error: &Error) -> Option<Duration> {
-    if let Error::TryLater { next_attempt, .. } = error {
-        return *next_attempt;
-    }
-    None
 }
 
 /// Returns the pause before the next attempt; `jitter`, from 0 to 1, spreads callers that failed together.

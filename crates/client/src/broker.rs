@@ -43,7 +43,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error::NotRunning`], [`Error::NotPermitted`], [`Error::Untrusted`], or [`Error::InvalidSocket`] if
+    /// [`ErrorKind::NotRunning`](crate::ErrorKind::NotRunning), [`ErrorKind::NotPermitted`](crate::ErrorKind::NotPermitted), [`ErrorKind::Untrusted`](crate::ErrorKind::Untrusted), or [`ErrorKind::InvalidSocket`](crate::ErrorKind::InvalidSocket) if
     /// the variable is not the path of a socket.
     pub fn connect() -> Result<Self, Error> {
         Self::open(default_address()?, boot_now() + DEFAULT_TIMEOUT)
@@ -121,7 +121,7 @@ impl Broker {
     /// # Errors
     ///
     /// Any [`Error`]. While the cached token is valid, only a decision of the broker, such as
-    /// [`Error::NotPermitted`], is returned in its place.
+    /// [`ErrorKind::NotPermitted`](crate::ErrorKind::NotPermitted), is returned in its place.
     pub fn token(&self, scopes: &str) -> Result<Token, Error> {
         match self.cached(scopes, &Requirement::ANY) {
             Some(token) => Ok(token),
@@ -184,7 +184,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidScope`], or [`Error::TryLater`] if no thread can be started.
+    /// [`ErrorKind::InvalidScope`](crate::ErrorKind::InvalidScope), or [`ErrorKind::Io`](crate::ErrorKind::Io) if no thread can be started.
     pub fn keep(&self, scopes: &str) -> Result<(), Error> {
         self.shared.keep(self.key(scopes)?)
     }
@@ -194,7 +194,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidScope`]; the iterator returns all other errors.
+    /// [`ErrorKind::InvalidScope`](crate::ErrorKind::InvalidScope); the iterator returns all other errors.
     pub fn watch(&self, scopes: &str) -> Result<Watch, Error> {
         Ok(self.shared.watch(self.key(scopes)?))
     }
@@ -244,7 +244,7 @@ impl Broker {
     pub(crate) fn key(&self, scopes: &str) -> Result<TokenKey, Error> {
         Ok(TokenKey {
             client: self.client.clone(),
-            scope: ScopeSet::parse(scopes)?,
+            scope: ScopeSet::parse(scopes).map_err(Error::invalid_scope)?,
         })
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::clock::{BootTime, BrokerClock, boot_now};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::find_broker::Target;
 use crate::stream::Stream;
 use domo_token_protocol::frame::{self, FrameError, HEAD};
@@ -37,19 +37,18 @@ pub(crate) enum Failure {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Lost => Self::later("the broker went away before its answer"),
+            Failure::Lost => Self::new(
+                ErrorKind::Timeout,
+                "the broker closed the connection without an answer",
+            ),
             Failure::Late => Self::late(),
-            Failure::Version(theirs) | Failure::OlderVersion(theirs) => Self::Protocol { theirs },
+            Failure::Version(theirs) | Failure::OlderVersion(theirs) => Self::incompatible(theirs),
             // Nothing but the client's name can make a request that long.
-            Failure::Malformed(error @ FrameError::RequestTooLong(_)) => Self::Unknown {
-                cause: error.to_string(),
-            },
-            Failure::Malformed(error) => Self::Broken {
-                cause: error.to_string(),
-            },
-            Failure::Io(error) => Self::Broken {
-                cause: format!("the connection failed: {error}"),
-            },
+            Failure::Malformed(error @ FrameError::RequestTooLong(_)) => {
+                Self::new(ErrorKind::UnknownClient, error)
+            }
+            Failure::Malformed(error) => Self::protocol(error),
+            Failure::Io(error) => Self::io("the connection failed", error),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{Error, SocketOrigin};
+use crate::error::{Error, ErrorKind, SocketOrigin};
 use crate::parse_socket_path::SocketPath;
 
 #[cfg(unix)]
@@ -51,7 +51,7 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSocket`] if the variable is not the path of a socket.
+    /// [`ErrorKind::InvalidSocket`] if the variable is not the path of a socket.
     pub(crate) fn find(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
         let variable = |name: &str| {
             env(name)
@@ -66,7 +66,7 @@ impl Address {
             Err(problem) => {
                 let written = written.display();
                 let cause = format!("$DOMO_TOKEN_SOCKET is \"{written}\": {problem}");
-                Err(Error::InvalidSocket { cause })
+                Err(Error::new(ErrorKind::InvalidSocket, cause))
             }
         }
     }
@@ -100,19 +100,12 @@ impl Target {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
         ) || is_denied && self.is_something_else()
         {
-            return Error::NotRunning {
-                tried: self.tried.clone(),
-                own_config: self.own_config.clone(),
-                origin: self.origin,
-            };
+            return Error::not_running(&self.tried, self.own_config.as_deref(), self.origin);
         }
         if is_denied {
             return self.not_permitted();
         }
-        Error::Io {
-            path: self.path.to_path_buf(),
-            source: source.into(),
-        }
+        Error::unusable_socket(&self.path, source)
     }
 }
 
@@ -147,6 +140,6 @@ mod tests {
             "$DOMO_TOKEN_SOCKET is \"~/y.sock\": no shell has expanded the tilde; \
              write /home/etl/y.sock"
         );
-        assert!(!error.is_temporary());
+        assert!(!error.is_retryable());
     }
 }

@@ -266,7 +266,7 @@ impl InFlight {
         }
         // A caller with more time, or a weaker requirement, than the leader may still succeed.
         let is_out_of_time = call.deadline <= self.deadline + GRACE || boot_now() >= call.deadline;
-        let is_final = !error.is_temporary() || is_out_of_time;
+        let is_final = !error.is_retryable() || is_out_of_time;
         (self.requirement.is_no_stricter_than(&call.requirement) && is_final
             || boot_now() >= call.cancel_at())
         .then_some(Err(error))
@@ -304,7 +304,7 @@ impl Drop for Leader {
     fn drop(&mut self) {
         let result = self.result.take().unwrap_or_else(|| {
             Err(Error::later(
-                "the call that asked the broker was broken off",
+                "the request for this token, which another call shares, was cancelled",
             ))
         });
         self.requests.lock().remove(&self.request.key);
@@ -318,6 +318,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::error::ErrorKind;
     use domo_token_protocol::messages::{TokenAnswer, TokenText};
     use domo_token_protocol::scope::ScopeSet;
 
@@ -375,7 +376,7 @@ mod tests {
         assert!(catch_unwind(bug).is_err());
         request.wait(waiting.cancel_at());
         let result = request.resolve(&waiting, &cache).unwrap();
-        assert!(matches!(result, Err(Error::TryLater { .. })), "{result:?}");
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Unavailable);
         lead(requests.join_or_lead(&mut waiting, &cache)).run(|_| Ok(token(1)), &cache);
         assert!(matches!(
             requests.join_or_lead(&mut waiting, &cache),

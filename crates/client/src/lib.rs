@@ -57,9 +57,9 @@ mod queries;
 pub mod reqwest;
 
 pub use broker::{Broker, DEFAULT_TIMEOUT, TokenRequest};
-pub use error::Error;
+pub use error::{Error, ErrorKind};
 #[doc(hidden)]
-pub use error::{HOST_SOCKET, SocketOrigin};
+pub use error::{ErrorDetails, HOST_SOCKET, SocketOrigin};
 pub use queries::*;
 pub use token::{Authorization, Token};
 pub use watch::Watch;

@@ -170,7 +170,7 @@ impl Process {
 /// Runs `job` on a new thread.
 pub(crate) fn spawn(job: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     let thread = thread::Builder::new().name("domo-token".to_owned());
-    let failed = |error| Error::later(&format!("no thread can be had to watch on: {error}"));
+    let failed = |error| Error::io("cannot start a thread that receives tokens", error);
     thread.spawn(job).map(drop).map_err(failed)
 }
 

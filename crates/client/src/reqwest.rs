@@ -70,9 +70,8 @@ impl From<reqwest::Error> for SendError {
 
 /// Sets the token of a request.
 fn authorize(headers: &mut HeaderMap, token: &Token) -> Result<(), Error> {
-    let value = HeaderValue::try_from(token.authorization()).map_err(|_| Error::Broken {
-        cause: "the broker gave a token that no header can carry".to_owned(),
-    })?;
+    let value = HeaderValue::try_from(token.authorization())
+        .map_err(|_| Error::protocol("the broker gave a token that no header can carry"))?;
     headers.insert(AUTHORIZATION, value);
     Ok(())
 }

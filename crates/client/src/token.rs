@@ -93,9 +93,9 @@ impl TokenKey {
 }
 
 fn mismatch(what: &str) -> Error {
-    Error::Broken {
-        cause: format!("the broker's answer {what}; its connection is closed"),
-    }
+    Error::protocol(format!(
+        "the broker's answer {what}; its connection is closed"
+    ))
 }
 
 /// A Domo access token. Clones share one copy of its text, which is wiped when the last of them is

@@ -121,7 +121,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidScope`], or [`Error::TryLater`] if no thread can be started.
+    /// [`ErrorKind::InvalidScope`](crate::ErrorKind::InvalidScope), or [`ErrorKind::Io`](crate::ErrorKind::Io) if no thread can be started.
     pub fn watch(&self, scopes: &str) -> Result<Watch, Error> {
         let stop = Arc::new(Stop::new());
         let tokens = self.0.watch(scopes)?.until(Arc::clone(&stop));

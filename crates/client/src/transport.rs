@@ -171,7 +171,7 @@ impl Transport {
             let response = received.map_err(|failure| AttemptError::of(failure, connection))?;
             if let Response::Refusal(refusal) = response {
                 let busy = refusal.kind == RefusalKind::Busy;
-                let error = Error::from(refusal);
+                let error = Error::refused(refusal);
                 return Err(AttemptError::Refused { error, busy });
             }
             match read(&mut answer, response, connection).map_err(AttemptError::Final)? {
@@ -206,7 +206,7 @@ impl Transport {
             let pause = backoff.next();
             if boot_now() + pause >= until {
                 if kind == io::ErrorKind::WouldBlock {
-                    let busy = Error::later("the broker is too busy to take a connection");
+                    let busy = Error::busy("the broker is too busy to take a connection");
                     return Err(busy.without_greeting(&target.path));
                 }
                 return Err(target.error(error));
@@ -251,12 +251,10 @@ impl AttemptError {
 }
 
 pub(crate) fn unexpected(response: &Response) -> Error {
-    Error::Broken {
-        cause: format!(
-            "the broker answered \"{}\" to another question",
-            response.name()
-        ),
-    }
+    Error::protocol(format!(
+        "the broker answered \"{}\" to another request",
+        response.name()
+    ))
 }
 
 /// The pauses between retries: random, so that callers do not all reconnect at the same time after a

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::clock::boot_now;
 use crate::connection::{Connection, Failure};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::process_identity::ProcessIdentity;
 use crate::shutdown::Shutdown;
 use crate::token::{Token, TokenKey};
@@ -32,8 +32,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// An error means that there is currently no token: Domo issues none and the last one has expired, or the
 /// broker cannot be reached. It is returned once. The iterator reconnects, and the next item is the next
 /// token. Once a broker has answered, that includes local errors of
-/// connecting, [`Error::Io`] and [`Error::NotPermitted`]. After a decision of the broker, such as
-/// [`Error::Gone`], and after any other error, the iterator ends.
+/// connecting, [`ErrorKind::Io`] and [`ErrorKind::NotPermitted`]. After a decision of the broker, such as
+/// [`ErrorKind::Gone`], and after any other error, the iterator ends.
 pub struct Watch {
     transport: Arc<Transport>,
     cache: Arc<TokenCache>,
@@ -190,7 +190,7 @@ impl Watch {
 
     fn refused(&mut self, refusal: Refusal) -> Event {
         let kind = refusal.kind;
-        let error = Error::from(refusal);
+        let error = Error::refused(refusal);
         match kind {
             RefusalKind::Unavailable => Event::Item(Box::new(Err(error))),
             RefusalKind::Busy => {
@@ -216,7 +216,7 @@ impl Watch {
         let mut connection = match self.transport.connect(deadline, RetryPolicy::FIRST) {
             Ok(connection) => connection,
             Err(error) => {
-                let is_local = matches!(error, Error::Io { .. } | Error::NotPermitted { .. });
+                let is_local = matches!(error.kind(), ErrorKind::Io | ErrorKind::NotPermitted);
                 return self.outage_or_end(error, is_local);
             }
         };
@@ -241,7 +241,7 @@ impl Watch {
     /// Returns what an error without a response means. Once a broker has answered, a local error is an
     /// outage: a descriptor may become free, and a directory that is being created gets its mode.
     fn outage_or_end(&self, error: Error, is_local: bool) -> Event {
-        if error.is_temporary() || (self.answered && is_local) {
+        if error.is_retryable() || (self.answered && is_local) {
             return Event::Outage(error);
         }
         Event::Last(error)

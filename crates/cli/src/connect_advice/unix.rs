@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use domo_token_client::{Error, HOST_SOCKET, SocketOrigin};
+use domo_token_client::{Error, ErrorDetails, ErrorKind, HOST_SOCKET, SocketOrigin};
 
 use crate::shell_quote;
 use rustix::fs::{Access, access};
@@ -37,23 +37,19 @@ pub(crate) fn advice(error: &Error) -> Option<String> {
         foreign: &foreign,
         read: &|path| fs::read_to_string(path).unwrap_or_default(),
     };
-    match error {
-        Error::NotRunning {
-            tried,
-            own_config,
+    match error.details() {
+        ErrorDetails::NoBroker {
+            socket,
             origin,
-            ..
-        } => Some(caller.not_running(tried.last()?, own_config.is_some(), *origin)),
-        Error::NotPermitted {
-            group: Some(group), ..
-        } => Some(caller.join(group)),
-        Error::NotPermitted { cause, .. } => caller.closed(cause),
-        Error::TryLater {
-            silent: Some(socket),
-            ..
-        } => caller.status(socket),
-        Error::Io { path, .. } => Some(caller.other_socket(path)),
-        Error::TryLater { .. } | _ => None,
+            has_own_config,
+        } => Some(caller.not_running(socket, *has_own_config, *origin)),
+        ErrorDetails::Group(group) => Some(caller.join(group)),
+        ErrorDetails::Silent(socket) => caller.status(socket),
+        ErrorDetails::Unusable(path) => Some(caller.other_socket(path)),
+        ErrorDetails::None if error.kind() == ErrorKind::NotPermitted => {
+            caller.closed(&error.facts().to_string())
+        }
+        ErrorDetails::None => None,
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use domo_token_client::Error;
+use domo_token_client::{Error, ErrorKind};
 
 /// What to do about an error, with the command to type last.
 pub(crate) fn advice(error: &Error) -> Option<String> {
-    if !matches!(error, Error::NotRunning { .. }) {
+    if error.kind() != ErrorKind::NotRunning {
         return None;
     }
     let data = std::env::var_os("ProgramData").map(PathBuf::from);

@@ -94,7 +94,7 @@ impl Target {
             let cause = format!(
                 "{shown} is served by user {uid}, who is neither root, nor you, nor the owner of its directory; not asking it"
             );
-            return Err(Error::Untrusted { cause });
+            return Err(Error::untrusted(cause));
         }
         let levels = if self.is_named() { 1 } else { usize::MAX };
         if server.is_none() || !self.is_named() {
@@ -127,7 +127,7 @@ impl Target {
                 "{shown} belongs to user {uid}, who could put a broker of their own at {socket}; \
                  to use it all the same, name it in $DOMO_TOKEN_SOCKET"
             );
-            return Err(Error::Untrusted { cause });
+            return Err(Error::untrusted(cause));
         }
         let unknown = server.is_none() || owner.is_none();
         if unknown && stat.mode() & WRITABLE_BY_OTHERS != 0 {
@@ -136,7 +136,7 @@ impl Target {
                  this user namespace, and others than the owner can write to {shown}; use a \
                  directory that only its owner can write to"
             );
-            return Err(Error::Untrusted { cause });
+            return Err(Error::untrusted(cause));
         }
         Ok(())
     }
@@ -155,10 +155,7 @@ impl Target {
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn io(&self, source: io::Error) -> Error {
-        Error::Io {
-            path: self.path.to_path_buf(),
-            source: source.into(),
-        }
+        Error::unusable_socket(&self.path, source)
     }
 
     /// Elsewhere the server is not identified, and the directory's permissions are sufficient.
@@ -212,7 +209,7 @@ impl Target {
                 (cause, None)
             }
         };
-        Error::NotPermitted { cause, group }
+        Error::not_permitted(cause, group)
     }
 }
 

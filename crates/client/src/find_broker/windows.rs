@@ -28,10 +28,7 @@ impl Target {
     /// Rejects a server whose pipe belongs neither to this user, nor to the system, nor to the administrators.
     /// Any process can create a pipe of a free name, but not with another owner.
     pub(crate) fn check(&self, stream: &Stream) -> Result<(), Error> {
-        let io = |source: io::Error| Error::Io {
-            path: self.path.to_path_buf(),
-            source: source.into(),
-        };
+        let io = |source: io::Error| Error::unusable_socket(&self.path, source);
         let server = stream.server().map_err(io)?;
         let us = owner::current_user().map_err(io)?;
         if [SYSTEM, ADMINISTRATORS, &us].contains(&server.as_str()) {
@@ -41,7 +38,7 @@ impl Target {
         let cause = format!(
             "{shown} is served by {server}, who is neither you, nor the system, nor the administrators; not asking it"
         );
-        Err(Error::Untrusted { cause })
+        Err(Error::untrusted(cause))
     }
 
     /// A pipe's name leads to nothing but a pipe.
@@ -55,8 +52,7 @@ impl Target {
         let cause = format!(
             "no permission to use {shown}; ask to be added to its group (pipe_group in the broker's config)"
         );
-        let group = None;
-        Error::NotPermitted { cause, group }
+        Error::not_permitted(cause, None)
     }
 }
 

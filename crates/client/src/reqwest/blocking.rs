@@ -33,11 +33,14 @@ impl Authorizer {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidScope`]. No token is requested before the first request.
+    /// [`ErrorKind::InvalidScope`](crate::ErrorKind::InvalidScope). No token is requested before the first request.
     pub fn new(broker: &Broker, scopes: &str) -> Result<Self, Error> {
         Ok(Self {
             broker: broker.clone(),
-            scopes: ScopeSet::parse(scopes)?.as_str().into(),
+            scopes: ScopeSet::parse(scopes)
+                .map_err(Error::invalid_scope)?
+                .as_str()
+                .into(),
         })
     }
 
