@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use crate::clock::{BootTime, boot_now};
 use crate::error::Error;
+use crate::retry::{GRACE, RetryPolicy};
 use crate::token::{Token, TokenKey};
 use crate::token_cache::TokenCache;
-use crate::transport::{GRACE, RetryPolicy};
 use domo_token_protocol::messages::Renew;
 
 /// The time limit of a request for a fresher token while the cached one is still valid.

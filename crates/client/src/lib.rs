@@ -15,8 +15,10 @@
 //! - `stream`: a Unix socket or named pipe, with time limits.
 //! - `find_broker`: finds the socket, and checks its server.
 //! - `token`: the token type.
-//! - `connection`, `shutdown`: one connection; shutting it down from another thread.
+//! - `connection`: the protocol of one connection, without I/O.
+//! - `blocking`, `shutdown`: drives a connection over a stream; shuts it down from another thread.
 //! - `process_identity`: detects a forked child.
+//! - `retry`: decides whether and when a failed attempt is repeated.
 //! - `transport`: sends requests, reconnects and retries.
 //! - `token_cache`, `in_flight`: cached tokens; one request for all threads that need its answer.
 //! - `watch`: receives each new token.
@@ -42,8 +44,10 @@ mod stream;
 mod find_broker;
 mod token;
 mod connection;
+mod blocking;
 mod shutdown;
 mod process_identity;
+mod retry;
 mod transport;
 mod token_cache;
 mod in_flight;

@@ -1,6 +1,6 @@
 //! Shuts down a connection that another thread is reading from.
 
-use crate::connection::Connection;
+use crate::blocking::BlockingConnection;
 
 /// A handle that shuts down both directions of a connection, also while another thread reads from it.
 #[cfg(unix)]
@@ -9,9 +9,9 @@ pub(crate) struct Shutdown(std::os::fd::OwnedFd);
 #[cfg(unix)]
 impl Shutdown {
     /// Returns `None` if the process has no file descriptor left.
-    pub(crate) fn of(connection: &Connection) -> Option<Self> {
+    pub(crate) fn of(connection: &BlockingConnection) -> Option<Self> {
         use std::os::fd::AsFd;
-        let duplicate = connection.stream().as_fd().try_clone_to_owned();
+        let duplicate = connection.stream.as_fd().try_clone_to_owned();
         duplicate.ok().map(Self)
     }
 
@@ -27,7 +27,7 @@ pub(crate) enum Shutdown {}
 
 #[cfg(not(unix))]
 impl Shutdown {
-    pub(crate) fn of(_: &Connection) -> Option<Self> {
+    pub(crate) fn of(_: &BlockingConnection) -> Option<Self> {
         None
     }
 

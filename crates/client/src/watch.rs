@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::blocking::BlockingConnection;
 use crate::clock::boot_now;
-use crate::connection::{Connection, Failure};
+use crate::connection::Failure;
 use crate::error::{Error, ErrorKind};
 use crate::process_identity::ProcessIdentity;
+use crate::retry::{Backoff, RetryPolicy};
 use crate::shutdown::Shutdown;
 use crate::token::{Token, TokenKey};
 use crate::token_cache::TokenCache;
-use crate::transport::{Backoff, RetryPolicy, Transport, sleep, unexpected};
+use crate::transport::{Transport, sleep, unexpected};
 use domo_token_protocol::messages::{Refusal, RefusalKind, Request, Response, VERSION};
 
 /// The time limit of connecting and sending the request.
@@ -39,7 +41,7 @@ pub struct Watch {
     cache: Arc<TokenCache>,
     key: TokenKey,
     /// With the process that made it: a forked child must not use its parent's connection.
-    connection: Option<(Connection, ProcessIdentity)>,
+    connection: Option<(BlockingConnection, ProcessIdentity)>,
     /// The protocol version of the next connection.
     version: u8,
     /// The generation of the last token returned.
@@ -157,7 +159,7 @@ impl Watch {
             Ok(response) => response,
         };
         self.answered = true;
-        let broker = Arc::clone(connection.broker());
+        let broker = Arc::clone(connection.state.broker());
         self.connection = Some((connection, process));
         self.handle(response, &broker)
     }
@@ -221,7 +223,9 @@ impl Watch {
             }
         };
         // Only the one after this: by then it may be a newer broker.
-        connection.speak(std::mem::replace(&mut self.version, VERSION));
+        connection
+            .state
+            .speak(std::mem::replace(&mut self.version, VERSION));
         if let Some(stop) = &self.stop {
             *stop.shutdown() = Shutdown::of(&connection);
         }
