@@ -5,8 +5,10 @@ mod fish;
 mod powershell;
 mod zsh;
 
+use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
+
 use crate::args::Shell;
-use crate::options::{self, OptionUsage, SCOPES, SHELLS, Value, Verb};
+use crate::options::{self, OptionUsage, SHELLS, Value, Verb};
 use crate::usage::VERBS;
 
 /// The script for a shell, to be read at its start.
@@ -49,7 +51,7 @@ fn verb_names() -> Vec<&'static str> {
 /// The words that may follow a verb.
 fn words(verb: Verb) -> Vec<&'static str> {
     match verb {
-        Verb::Get | Verb::Exec | Verb::Watch | Verb::Status => SCOPES.to_vec(),
+        Verb::Get | Verb::Exec | Verb::Watch | Verb::Status => DOMO_SCOPE_NAMES.to_vec(),
         Verb::Completions => SHELLS.to_vec(),
         Verb::Help => verb_names(),
         Verb::Version => Vec::new(),

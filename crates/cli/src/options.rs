@@ -95,17 +95,6 @@ pub const COLORS: &[&str] = &["auto", "always", "never"];
 /// The shells that completions are for.
 pub const SHELLS: &[&str] = &["bash", "zsh", "fish", "powershell"];
 
-/// Domo's scopes, for shells to offer. Others are taken as well: the broker's config decides.
-pub const SCOPES: &[&str] = &[
-    "data",
-    "user",
-    "audit",
-    "account",
-    "buzz",
-    "dashboard",
-    "workflow",
-];
-
 /// The verbs that get tokens.
 pub const TOKENS: &[Verb] = &[Verb::Get, Verb::Exec, Verb::Watch];
 const ALL: &[Verb] = &[

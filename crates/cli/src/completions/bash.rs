@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
+
 use super::{all_spellings, spellings, taking_a_word, verb_names, words};
 use crate::options::{self, OptionUsage, Value, Verb};
 use crate::usage::VERBS;
@@ -77,7 +79,7 @@ pub(super) fn script() -> String {
         let _ = writeln!(text, "            {name}:*) words=\"{words}{dashes}\" ;;");
     }
     let options = all_spellings(options::options(Verb::Get), " ");
-    let start = [verb_names(), options::SCOPES.to_vec()].concat().join(" ");
+    let start = [verb_names(), DOMO_SCOPE_NAMES.to_vec()].concat().join(" ");
     let _ = writeln!(text, "            :-*) words=\"{options}\" ;;");
     let _ = writeln!(text, "            *) words=\"{start}\" ;;\n        esac ;;");
     text.push_str(END);

@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
+
 use super::{all_spellings, brief, taking_a_word, verb_names, words};
-use crate::options::{self, OptionUsage, SCOPES, Value, Verb};
+use crate::options::{self, OptionUsage, Value, Verb};
 use crate::usage::VERBS;
 
 const START: &str = r"# domo-token completions fish | source
@@ -45,7 +47,7 @@ pub(super) fn script() -> String {
         "            case {values}\n                set -e words[1]"
     );
     text.push_str(END);
-    let start = [verb_names(), SCOPES.to_vec()].concat().join(" ");
+    let start = [verb_names(), DOMO_SCOPE_NAMES.to_vec()].concat().join(" ");
     let is_none = "-n '__domo_token_is none'";
     let _ = writeln!(text, "complete -c domo-token {is_none} -a '{start}'");
     let others: Vec<&str> = verb_names().into_iter().filter(|v| *v != "get").collect();

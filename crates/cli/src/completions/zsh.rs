@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
+
 use super::{all_spellings, brief, spellings, taking_a_word, verb_names, words};
-use crate::options::{self, OptionUsage, SCOPES, Value, Verb};
+use crate::options::{self, OptionUsage, Value, Verb};
 use crate::usage::VERBS;
 
 const START: &str = r"#compdef domo-token
@@ -62,8 +64,8 @@ pub(super) fn script() -> String {
         arguments(&mut text, usage.verb, usage.name, &words);
     }
     text.push_str("        (*)\n");
-    let start = [verb_names(), SCOPES.to_vec()].concat().join(" ");
-    arguments(&mut text, Verb::Get, &start, &SCOPES.join(" "));
+    let start = [verb_names(), DOMO_SCOPE_NAMES.to_vec()].concat().join(" ");
+    arguments(&mut text, Verb::Get, &start, &DOMO_SCOPE_NAMES.join(" "));
     text.push_str(END);
     text
 }
