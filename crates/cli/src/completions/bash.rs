@@ -1,4 +1,4 @@
-//! For bash, from 3.2 on.
+//! Completions for bash 3.2 and later.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ const START: &str = r#"# source <(domo-token completions bash)
 _domo_token() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} verb= at=1 words=
     COMPREPLY=()
-    # --format=curl is three words here.
+    # Readline splits --format=curl into three words.
     if [ "$word" = = ]; then
         word=
     elif [ "$before" = = ]; then

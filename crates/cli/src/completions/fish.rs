@@ -1,4 +1,4 @@
-//! For fish.
+//! Completions for fish.
 
 use std::fmt::Write;
 
@@ -53,7 +53,7 @@ pub(super) fn script() -> String {
     let others: Vec<&str> = verb_names().into_iter().filter(|v| *v != "get").collect();
     let others = others.join(" ");
     for usage in VERBS {
-        // What isn't another verb's is a first scope.
+        // A word that is no other command is a scope.
         let condition = if usage.verb == Verb::Get {
             format!("-n 'not __domo_token_is command {others}'")
         } else {

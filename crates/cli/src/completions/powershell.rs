@@ -1,4 +1,4 @@
-//! For PowerShell, Windows' own and the newer ones.
+//! Completions for Windows PowerShell and PowerShell.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! For zsh.
+//! Completions for zsh.
 
 use std::fmt::Write;
 
@@ -27,7 +27,7 @@ const EXEC: &str = r"            end=${words[(i)--]}
             fi
 ";
 
-// compdef is there once compinit has run, which may come later in ~/.zshrc.
+// compdef exists once compinit has run, which may be later in ~/.zshrc.
 const END: &str = r#"    esac
 }
 if [[ $funcstack[1] == _domo_token ]]; then
@@ -82,14 +82,14 @@ fn arguments(text: &mut String, verb: Verb, first: &str, rest: &str) {
 fn spec(option: &OptionUsage, verb: Verb) -> String {
     let value = match option.value {
         Value::Nothing => String::new(),
-        Value::Maybe(what) => format!("::{what}:"),
-        Value::Text(what) => format!(":{what}:"),
-        Value::File(what) => format!(":{what}:_files"),
-        Value::OneOf(what, offered) => format!(":{what}:({})", offered.join(" ")),
+        Value::Maybe(name) => format!("::{name}:"),
+        Value::Text(name) => format!(":{name}:"),
+        Value::File(name) => format!(":{name}:_files"),
+        Value::OneOf(name, offered) => format!(":{name}:({})", offered.join(" ")),
     };
     let about = brief(option, verb).replace('\'', "'\\''");
     let name = match option.value {
-        // After "=" alone, and after it or as the next word.
+        // `=-`: the value follows "=" only. `=`: it follows "=" or is the next word.
         Value::Maybe(_) => format!("{}=-", option.name()),
         Value::Text(_) | Value::File(_) | Value::OneOf(..) => format!("{}=", option.name()),
         Value::Nothing => option.name(),
