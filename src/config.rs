@@ -52,7 +52,7 @@ use parse::RawConfig;
 pub use pasted_assignment::assignment;
 pub(crate) use unused_variables::{PROXY_VARIABLES, needs_no_proxy};
 pub(crate) use validate::listed;
-pub use validate::{DOMO_SCOPES, NOT_THE_LOGIN, fault_of_path};
+pub use validate::{NOT_THE_LOGIN, fault_of_path};
 use validate::{Validator, line_and_column};
 
 /// Domo's token endpoint, one host for all instances

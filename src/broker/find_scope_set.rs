@@ -5,10 +5,10 @@
 use std::borrow::Cow;
 
 use domo_token_protocol::messages::{Explanation, Refusal, RefusalKind, TokenSubject};
-use domo_token_protocol::scope::{MAX_SCOPE_BYTES, ScopeSet};
+use domo_token_protocol::scope::{DOMO_SCOPE_NAMES, MAX_SCOPE_BYTES, ScopeSet};
 
 use super::{State, did_you_mean, log};
-use crate::config::{DOMO_SCOPES, MAX_NAME, listed};
+use crate::config::{MAX_NAME, listed};
 use crate::platform::clock::BootTime;
 use domo_token_core::access_policy::{Caller, Decision};
 use domo_token_core::scheduler::{NotFound, SetId};
@@ -309,13 +309,13 @@ fn unknown_scope(client: &str, scope: &ScopeSet, known: &[ScopeSet]) -> Refusal 
         format!("did you mean \"{suggestion}\"?")
     } else if scope
         .iter()
-        .all(|part| DOMO_SCOPES.contains(&part) || in_use(part))
+        .all(|part| DOMO_SCOPE_NAMES.contains(&part) || in_use(part))
     {
         format!(
             "to add it, put \"{scope}\" into tokens of [clients.{client}] in the broker's config"
         )
     } else {
-        format!("Domo's scopes are {}", DOMO_SCOPES.join(", "))
+        format!("Domo's scopes are {}", DOMO_SCOPE_NAMES.join(", "))
     };
     let cause = format!("client \"{client}\" has no scope set \"{scope}\"; it has {sets}; {hint}");
     Refusal::new(RefusalKind::UnknownScope, cause)

@@ -23,7 +23,6 @@ use domo_token_core::masking::{HINT, masked};
 pub(super) use paths::fault_of_login_file;
 pub(super) use paths::fault_of_socket;
 pub use paths::{NOT_THE_LOGIN, fault_of_path};
-pub use scopes::DOMO_SCOPES;
 pub(super) use scopes::scope_set;
 pub(super) use url::{login_without_proxy, proxy_url, refuse_proxy_over_http, token_url};
 

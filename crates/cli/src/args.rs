@@ -7,6 +7,7 @@ mod commands;
 
 use std::ffi::OsString;
 
+use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
 use lexopt::{Arg, Parser};
 
 use crate::options::{self, Key, OptionUsage, Value, Verb};
@@ -154,7 +155,7 @@ impl CommandLine {
             );
         }
         let word = name.trim_start_matches('-');
-        if word.starts_with("scope") || options::SCOPES.contains(&word) {
+        if word.starts_with("scope") || DOMO_SCOPE_NAMES.contains(&word) {
             return format!(
                 "unknown option {name}; a scope is a plain word, as in: domo-token data"
             );

@@ -1,7 +1,7 @@
-//! The options. Arguments are read by this table; help, completions and the man page are made from
-//! it, so that none of them can be out of date.
+//! The options. Arguments are parsed by this table. Help, completions and the man page are generated
+//! from it.
 
-/// What the helper does.
+/// A command of the helper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     Get,
@@ -13,7 +13,7 @@ pub enum Verb {
     Version,
 }
 
-/// Names an option.
+/// The key of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     Client,
@@ -38,46 +38,52 @@ pub enum Key {
     Version,
 }
 
-/// What follows an option.
+/// The value of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
     Nothing,
-    /// After `=` alone.
+    /// Optional, and only after `=`.
     Maybe(&'static str),
     Text(&'static str),
     File(&'static str),
     OneOf(&'static str, &'static [&'static str]),
 }
 
-/// An option, and what is said of it.
+/// An option and its documentation.
 pub struct OptionUsage {
     pub key: Key,
     pub short: Option<char>,
     pub long: &'static str,
     pub value: Value,
     pub verbs: &'static [Verb],
-    /// A few words, for shells and small help.
+    /// The help text. Completions show its first part: up to a bracket, colon, semicolon or full stop.
     pub about: &'static str,
-    /// Where it means more, or something else, to a verb.
+    /// Other help texts for single commands.
     pub notes: &'static [(Verb, &'static str)],
 }
 
 impl OptionUsage {
-    /// What it does for `verb`.
+    /// Returns the help text for `verb`.
     #[must_use]
     pub fn about(&self, verb: Verb) -> &'static str {
         let note = self.notes.iter().find(|(noted, _)| *noted == verb);
-        note.map_or(self.about, |(_, words)| words)
+        note.map_or(self.about, |(_, text)| text)
     }
 
-    /// With dashes, as it is named in messages.
+    /// Returns whether every command has it.
+    #[must_use]
+    pub fn is_global(&self) -> bool {
+        self.verbs.len() == ALL.len()
+    }
+
+    /// Returns the long name with its dashes.
     #[must_use]
     pub fn name(&self) -> String {
         format!("--{}", self.long)
     }
 }
 
-/// The forms of a token.
+/// The values of `--format`.
 pub const FORMATS: &[&str] = &[
     "token",
     "header",
@@ -89,24 +95,13 @@ pub const FORMATS: &[&str] = &[
     "fish",
 ];
 
-/// When there are colours.
+/// The values of `--color`.
 pub const COLORS: &[&str] = &["auto", "always", "never"];
 
-/// The shells that completions are for.
+/// The shells with completions.
 pub const SHELLS: &[&str] = &["bash", "zsh", "fish", "powershell"];
 
-/// Domo's scopes, for shells to offer. Others are taken as well: the broker's config decides.
-pub const SCOPES: &[&str] = &[
-    "data",
-    "user",
-    "audit",
-    "account",
-    "buzz",
-    "dashboard",
-    "workflow",
-];
-
-/// The verbs that get tokens.
+/// The commands that request tokens.
 pub const TOKENS: &[Verb] = &[Verb::Get, Verb::Exec, Verb::Watch];
 const ALL: &[Verb] = &[
     Verb::Get,
@@ -126,8 +121,9 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "to",
         value: Value::File("FILE"),
         verbs: &[Verb::Watch],
-        about: "keep the token in FILE: replaced in one piece, on disk before it is seen, and \
-                removed when its token dies with no successor, or this program is stopped",
+        about: "Write the token to FILE instead of standard output. A new token replaces FILE \
+                atomically. FILE is removed when its token expires without a successor, and when \
+                the command ends",
         notes: &[],
     },
     OptionUsage {
@@ -136,7 +132,7 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "mode",
         value: Value::Text("MODE"),
         verbs: &[Verb::Watch],
-        about: "mode of that file, from 0600 to 0666 [0600]",
+        about: "Set the octal mode of FILE, from 0600 to 0666 [default: 0600]",
         notes: &[],
     },
     OptionUsage {
@@ -145,7 +141,7 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "env",
         value: Value::Text("NAME"),
         verbs: &[Verb::Exec],
-        about: "the variable that holds the token [DOMO_ACCESS_TOKEN]",
+        about: "Pass the token in the environment variable NAME [default: DOMO_ACCESS_TOKEN]",
         notes: &[],
     },
     OptionUsage {
@@ -154,9 +150,9 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "fd",
         value: Value::Text("N"),
         verbs: &[Verb::Exec],
-        about: "instead, the descriptor that the token is read from, in the form of --format: 0 \
-                is standard input, else from 3 on. It is not in the environment then, which \
-                every child inherits. Not on Windows",
+        about: "Pass the token on file descriptor N, in the format of --format: 0 for standard \
+                input, or 3 to 1023. The environment, which every child process inherits, then \
+                has no token. Not on Windows",
         notes: &[],
     },
     OptionUsage {
@@ -165,7 +161,8 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "client",
         value: Value::Text("NAME"),
         verbs: TOKENS,
-        about: "API client of the broker's config [$DOMO_TOKEN_CLIENT, or its default]",
+        about: "Use the API client NAME of the daemon's config [env: DOMO_TOKEN_CLIENT] \
+                [default: the config's default_client, or its only client]",
         notes: &[],
     },
     OptionUsage {
@@ -174,13 +171,17 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "format",
         value: Value::OneOf("FORMAT", FORMATS),
         verbs: TOKENS,
-        about: "form of the token; they are below [token]",
+        about: "Print the token in this format, see FORMATS [default: token]",
         notes: &[
             (
                 Verb::Watch,
-                "form of the token; get has a list [json, with --to token]",
+                "Print or write the token in this format, see `domo-token --help` [default: \
+                 json, with --to token]",
             ),
-            (Verb::Exec, "its form at --fd; get has a list [token]"),
+            (
+                Verb::Exec,
+                "Pass the token on --fd in this format, see `domo-token --help` [default: token]",
+            ),
         ],
     },
     OptionUsage {
@@ -189,34 +190,42 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "no-newline",
         value: Value::Nothing,
         verbs: TOKENS,
-        about: "print no newline after the token",
+        about: "Print no newline after the token",
         notes: &[
-            (Verb::Watch, "end FILE without a newline; goes with --to"),
-            (Verb::Exec, "end the text at --fd without a newline"),
+            (
+                Verb::Watch,
+                "Write no newline at the end of FILE. Requires --to",
+            ),
+            (
+                Verb::Exec,
+                "Write no newline after the token. Requires --fd",
+            ),
         ],
     },
     OptionUsage {
         key: Key::MinTtl,
         short: None,
         long: "min-ttl",
-        value: Value::Text("TIME"),
+        value: Value::Text("DURATION"),
         verbs: TOKENS,
-        about: "fail unless the token lives at least this much longer",
+        about: "Fail unless the token is valid for at least DURATION [default: 1s, or a tenth of \
+                the token's lifetime if that is shorter]",
         notes: &[(
             Verb::Watch,
-            "give out no token with less life left, and renew in time for that",
+            "Print or keep no token that is valid for less than DURATION, and renew in time \
+                 for that [default: 0s]",
         )],
     },
     OptionUsage {
         key: Key::Timeout,
         short: None,
         long: "timeout",
-        value: Value::Text("TIME"),
+        value: Value::Text("DURATION"),
         verbs: TOKENS,
-        about: "give up after this long, at most 10m [10s]",
+        about: "Fail after DURATION without a token, at most 10m [default: 10s]",
         notes: &[(
             Verb::Watch,
-            "give up if the first token takes longer, at most 10m [10s]",
+            "Fail after DURATION without a first token, at most 10m [default: 10s]",
         )],
     },
     OptionUsage {
@@ -225,7 +234,8 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "wait",
         value: Value::Nothing,
         verbs: TOKENS,
-        about: "until the timeout, wait for a broker that isn't there and for Domo",
+        about: "Retry until the timeout if the broker is not running (69) or has no token yet \
+                (75)",
         notes: &[],
     },
     OptionUsage {
@@ -234,7 +244,8 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "renew",
         value: Value::Maybe("GENERATION"),
         verbs: &[Verb::Get, Verb::Exec],
-        about: "another token: Domo refused the current one, or the one of that generation",
+        about: "Get a newer token, because Domo rejected the last one, or the one with this \
+                generation",
         notes: &[],
     },
     OptionUsage {
@@ -243,7 +254,8 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "explain",
         value: Value::Nothing,
         verbs: &[Verb::Get],
-        about: "print instead what the broker decides for this very process, and by which rule",
+        about: "Print what the broker decides for this process, and by which rule, instead of a \
+                token",
         notes: &[],
     },
     OptionUsage {
@@ -252,7 +264,7 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "quiet",
         value: Value::Nothing,
         verbs: &[Verb::Status],
-        about: "print nothing: the exit code tells",
+        about: "Print nothing; only the exit code reports the state",
         notes: &[],
     },
     OptionUsage {
@@ -261,12 +273,13 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "json",
         value: Value::Nothing,
         verbs: &[Verb::Get, Verb::Status],
-        about: "for machines; times are seconds since 1970, and fields are only ever added",
+        about: "Print one JSON object. Times are in seconds since 1970. New versions only add \
+                fields",
         notes: &[(
             Verb::Get,
-            "with --explain, print one object: broker (its socket), peer (this process as the \
-             broker sees it), client, scope, allowed, rule, and kind if it is denied. Fields are \
-             only ever added",
+            "With --explain, print one JSON object: broker (its socket), peer (how the \
+                 broker identifies this process), client, scope, allowed, rule, and kind if it \
+                 is denied. New versions only add fields",
         )],
     },
     OptionUsage {
@@ -275,8 +288,8 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "watch",
         value: Value::Nothing,
         verbs: &[Verb::Status],
-        about: "go on: a terminal shows it in place, each second; a pipe or file gets it again \
-                when something has changed, with --json as a line",
+        about: "Print again whenever something changes; on a terminal, update in place every second. \
+                With --json, print one line each",
         notes: &[],
     },
     OptionUsage {
@@ -285,7 +298,7 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "metrics",
         value: Value::Nothing,
         verbs: &[Verb::Status],
-        about: "print instead the broker's metrics, as Prometheus text",
+        about: "Print the broker's metrics in the Prometheus text format instead",
         notes: &[],
     },
     OptionUsage {
@@ -294,10 +307,8 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "socket",
         value: Value::File("PATH"),
         verbs: ALL,
-        about: "the broker's socket, a path or unix:///PATH [$DOMO_TOKEN_SOCKET, else the user's own, \
-                $XDG_RUNTIME_DIR/domo-token/broker.sock, if that or \
-                ~/.config/domo-token/config.toml exists, else /run/domo-token/broker.sock; \
-                on Windows \\\\.\\pipe\\domo-token]",
+        about: "Connect to this socket, a path or unix:///PATH [env: DOMO_TOKEN_SOCKET] \
+                [default: see FILES]",
         notes: &[],
     },
     OptionUsage {
@@ -306,8 +317,8 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "color",
         value: Value::OneOf("WHEN", COLORS),
         verbs: ALL,
-        about: "colours in the table of status: auto, always or never [auto: on a terminal, unless \
-                $NO_COLOR is set or $TERM is dumb]",
+        about: "Colour the table of status: auto, always or never [default: auto, on a terminal \
+                unless NO_COLOR is set or TERM is dumb]",
         notes: &[],
     },
     OptionUsage {
@@ -316,10 +327,10 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "help",
         value: Value::Nothing,
         verbs: ALL,
-        about: "this help",
+        about: "Print help",
         notes: &[(
             Verb::Get,
-            "this help; exec, watch and status have their own",
+            "Print help; `domo-token COMMAND --help` for one command",
         )],
     },
     OptionUsage {
@@ -328,25 +339,25 @@ pub const OPTIONS: &[OptionUsage] = &[
         long: "version",
         value: Value::Nothing,
         verbs: ALL,
-        about: "the version",
+        about: "Print the version",
         notes: &[],
     },
 ];
 
-/// The options of a verb.
+/// Returns the options of a command.
 pub fn options(verb: Verb) -> impl Iterator<Item = &'static OptionUsage> {
     OPTIONS
         .iter()
         .filter(move |option| option.verbs.contains(&verb))
 }
 
-/// An option by its key.
+/// Returns the option with this key.
 #[must_use]
 pub fn option(key: Key) -> Option<&'static OptionUsage> {
     OPTIONS.iter().find(|option| option.key == key)
 }
 
-/// An option's name, with dashes.
+/// Returns an option's long name with its dashes.
 pub fn name(key: Key) -> String {
     option(key).map(OptionUsage::name).unwrap_or_default()
 }

@@ -1,24 +1,31 @@
-//! What is said of the verbs: help and the man page are made from it.
+//! The documentation of the commands. Help and the man page are generated from it.
 
 use crate::options::Verb;
 
-/// A verb, and what is said of it.
+/// A command and its documentation.
 pub struct VerbUsage {
     pub verb: Verb,
     pub name: &'static str,
-    /// What follows the program's name, one way a line.
+    /// The arguments after the program's name, one form per line.
     pub usage: &'static [&'static str],
-    /// One line.
+    /// One line, without a full stop.
     pub about: &'static str,
     /// Paragraphs.
     pub more: &'static [&'static str],
-    pub examples: &'static [&'static str],
+    pub examples: &'static [Example],
+    /// Exit codes with their meanings. A text without a code introduces them.
     pub exit: &'static [(&'static str, &'static str)],
 }
 
-/// What each form looks like.
-pub const FORMAT_WORDS: &[(&str, &str)] = &[
-    ("token", "the bare token"),
+/// A command line with a comment.
+pub struct Example {
+    pub comment: &'static str,
+    pub line: &'static str,
+}
+
+/// The formats of a token.
+pub const FORMATS: &[(&str, &str)] = &[
+    ("token", "The token alone"),
     ("header", "Authorization: Bearer TOKEN, for curl -H @FILE"),
     (
         "curl",
@@ -26,38 +33,52 @@ pub const FORMAT_WORDS: &[(&str, &str)] = &[
     ),
     (
         "json",
-        "one object: access_token, token_type, expires_at (seconds since 1970), expires_in \
-         (seconds), scope (as granted), client, generation, broker (its socket). Fields are only \
-         ever added",
+        "One object: access_token, token_type, expires_at (seconds since 1970), expires_in \
+         (seconds), scope (as granted), client, generation, broker (its socket). New versions \
+         only add fields",
     ),
-    ("env", "DOMO_ACCESS_TOKEN=TOKEN, for files of variables"),
+    ("env", "DOMO_ACCESS_TOKEN=TOKEN, for environment files"),
     (
         "export",
-        "a line for eval in sh, bash and zsh (export DOMO_ACCESS_TOKEN='TOKEN')",
+        "export DOMO_ACCESS_TOKEN='TOKEN', for eval in sh, bash and zsh",
     ),
     (
         "powershell",
-        "a line for Invoke-Expression ($env:DOMO_ACCESS_TOKEN = 'TOKEN')",
+        "$env:DOMO_ACCESS_TOKEN = 'TOKEN', for Invoke-Expression",
     ),
     (
         "fish",
-        "a line for source in fish (set -gx DOMO_ACCESS_TOKEN 'TOKEN')",
+        "set -gx DOMO_ACCESS_TOKEN 'TOKEN', for source in fish",
     ),
 ];
 
-/// What is said of every TIME.
-pub const TIMES: &str = "TIME is 90s, 5m, 1h, 1h30m, or plain seconds.";
+/// The syntax of a DURATION.
+pub const DURATIONS: &str = "DURATION is 90s, 5m, 1h, 1h30m, or a number of seconds.";
 
-/// What is said of the first examples.
-pub const ON_EXAMPLES: &str = "The first two keep the token out of argv, which every user of the machine can \
-    read. Without a token the first runs nothing; the second sends a request that Domo refuses, \
-    and curl ends with 22.";
+/// The introduction to the list of scopes.
+pub const ABOUT_SCOPES: &str =
+    "Domo's scopes. Tokens exist for the scope sets of the daemon's config:";
 
-/// All verbs, in the order of the help.
+/// The introduction to [`FILES`].
+pub const ABOUT_FILES: &str = "Without --socket and DOMO_TOKEN_SOCKET, one socket is used, and never another one if it does \
+     not answer, because two brokers may hold different credentials:";
+
+/// The default sockets.
+pub const FILES: &[(&str, &str)] = &[
+    (
+        "${XDG_RUNTIME_DIR:-/run/user/UID}/domo-token/broker.sock",
+        "Your own broker, if this socket exists or, unless you are root, \
+         ~/.config/domo-token/config.toml",
+    ),
+    ("/run/domo-token/broker.sock", "Else the host's broker"),
+    (r"\\.\pipe\domo-token", "The broker on Windows"),
+];
+
+/// All commands, in the order of the help.
 pub static VERBS: [&VerbUsage; 7] = [&GET, &EXEC, &WATCH, &STATUS, &COMPLETIONS, &HELP, &VERSION];
 
 impl Verb {
-    /// What is said of it.
+    /// Returns its documentation.
     #[must_use]
     pub fn usage(self) -> &'static VerbUsage {
         match self {
@@ -72,39 +93,57 @@ impl Verb {
     }
 }
 
+const CURL_BY_EXEC: &str = "domo-token exec --fd 3 --format header data -- \\\n    \
+     curl -fsS -H @/dev/fd/3 https://api.domo.com/v1/datasets";
+
 static GET: VerbUsage = VerbUsage {
     verb: Verb::Get,
     name: "get",
     usage: &["[get] [OPTIONS] SCOPE..."],
-    about: "Prints a Domo access token that domo-tokend keeps fresh.",
+    about: "Print a Domo access token from the daemon domo-tokend",
     more: &[
-        "All SCOPE words together are one scope set: `domo-token data user` is one token for \
-             both. Nothing is printed on standard output but a token; without one there is one \
-             line on standard error, and the exit code tells.",
-        "A first word that reads as a command, such as `list`, is an error, and so is a later one \
-             with `/` or `=`. After `get` every word is a scope: `domo-token get list`.",
+        "All SCOPE arguments together are one scope set: `domo-token data user` prints one token \
+         for both scopes. Standard output carries only the token. On failure it stays empty, standard \
+         error has one line with the cause, and the exit code classifies it.",
+        "A first word that looks like a command, such as `list`, is a usage error, and so is a \
+         later word that contains `/` or `=`. After `get`, every word is a scope: `domo-token get \
+         list`.",
     ],
     examples: &[
-        "domo-token exec --fd 3 --format header data -- \\\n    \
-         curl -fsS -H @/dev/fd/3 https://api.domo.com/v1/datasets",
-        "domo-token --format curl data | curl -fsS -K - https://api.domo.com/v1/datasets",
-        "token=$(domo-token data) || exit",
+        Example {
+            comment: "Call the API. The token is in no command line, which every local user can \
+                      read. Without a token, curl does not run:",
+            line: CURL_BY_EXEC,
+        },
+        Example {
+            comment: "The same through a pipe. Without a token, Domo rejects the request, and curl \
+                      exits with 22:",
+            line: "domo-token --format curl data | curl -fsS -K - https://api.domo.com/v1/datasets",
+        },
+        Example {
+            comment: "End a script that gets no token:",
+            line: "token=$(domo-token data) || exit",
+        },
     ],
     exit: &[
-        ("0", "a token"),
-        ("2", "usage"),
-        ("69", "no broker"),
-        ("70", "a bug"),
-        ("74", "standard output can't be written"),
+        ("0", "Success"),
+        ("2", "Usage error"),
+        ("69", "No broker is running, or it cannot be reached"),
+        ("70", "Internal error (a bug)"),
+        ("74", "Standard output cannot be written"),
         (
             "75",
-            "not now: Domo can't be reached, the broker is busy, or the time is up",
+            "No token for now: Domo cannot be reached, the broker is busy, or the timeout is over. \
+             Try again later",
         ),
-        ("76", "no common protocol version"),
-        ("77", "not permitted"),
+        (
+            "76",
+            "The broker speaks no protocol version of this program",
+        ),
+        ("77", "Not permitted"),
         (
             "78",
-            "unknown client or scope set, or Domo refuses the credentials or the scopes",
+            "Unknown client or scope set, or Domo rejects the credentials or the scopes",
         ),
     ],
 };
@@ -113,23 +152,29 @@ static EXEC: VerbUsage = VerbUsage {
     verb: Verb::Exec,
     name: "exec",
     usage: &["exec [--env NAME | --fd N] [OPTIONS] SCOPE... -- COMMAND..."],
-    about: "Runs a command with a token, without any process in between.",
+    about: "Run a command with a token in its environment or on a file descriptor",
     more: &[
-        "Without a token the command isn't run. The token is the one of the start: a command \
-             that outlives it asks again itself.",
+        "COMMAND replaces this process (on Windows it is a child process). Without a token, COMMAND \
+         does not run. Its token is not renewed: a command that runs for longer than the token is \
+         valid has to request the next one itself.",
     ],
     examples: &[
-        "domo-token exec data -- python3 report.py",
-        "domo-token exec --fd 3 --format header data -- \\\n    \
-             curl -fsS -H @/dev/fd/3 https://api.domo.com/v1/datasets",
+        Example {
+            comment: "Pass the token in $DOMO_ACCESS_TOKEN:",
+            line: "domo-token exec data -- python3 report.py",
+        },
+        Example {
+            comment: "Pass a header line on file descriptor 3:",
+            line: CURL_BY_EXEC,
+        },
     ],
     exit: &[
         (
             "",
-            "the command's own; without a token that of domo-token get",
+            "Those of COMMAND; without a token, those of `domo-token get`; and:",
         ),
-        ("126", "the command can't be run"),
-        ("127", "there is no such command"),
+        ("126", "COMMAND cannot be run"),
+        ("127", "COMMAND does not exist"),
     ],
 };
 
@@ -137,32 +182,41 @@ static WATCH: VerbUsage = VerbUsage {
     verb: Verb::Watch,
     name: "watch",
     usage: &["watch [--to FILE] [--mode MODE] [OPTIONS] SCOPE..."],
-    about: "Prints a token, and each new one as it comes, or keeps it in a file.",
+    about: "Print a token and each later one, or keep the current one in a file",
     more: &[
-        "The first token is had as by domo-token get, or it fails like that. From then on it \
-             outlives restarts of the broker, says on standard error when there is no token, and \
-             goes on when there is one again.",
-        "FILE is absent at first, or a regular file, which is replaced; it is written \
-             again within 2 s if it is deleted. When a new token can't be \
-             written, the last one stays until it expires, and writing is retried. FILE is removed \
-             when its token expires and when the command ends, also by SIGTERM, SIGINT, SIGQUIT, \
-             SIGHUP, SIGUSR1, SIGUSR2, SIGALRM or SIGXCPU.",
+        "The first token is requested as by `domo-token get`, and fails with the same errors. After \
+         it, the command survives restarts of the broker. It reports on standard error when there \
+         is no token, and continues when there is one again.",
+        "FILE must not exist, or be a regular file, which is replaced. A new token is on disk before \
+         it replaces FILE. If FILE is deleted, it is written again within 2 s. If a new token cannot \
+         be written, the last one stays until it expires, and writing is retried. The command \
+         removes FILE when it ends, also by SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, \
+         SIGALRM or SIGXCPU.",
     ],
     examples: &[
-        "domo-token watch --to /run/report/token --format header data &",
-        "domo-token watch data | while read -r line; do …; done",
+        Example {
+            comment: "Keep a header line in a file, for curl -H @/run/report/token:",
+            line: "domo-token watch --to /run/report/token --format header data &",
+        },
+        Example {
+            comment: "Process each token as one line of JSON:",
+            line: "domo-token watch data | while read -r line; do …; done",
+        },
     ],
     exit: &[
-        ("", "before the first token that of domo-token get"),
+        (
+            "",
+            "Before the first token, those of `domo-token get`; after it:",
+        ),
         (
             "74",
-            "standard output or FILE can't be written, or, without a message, standard output has \
-             no reader any more",
+            "Standard output or FILE cannot be written; without a message if the reader of standard \
+             output has closed it",
         ),
-        ("77", "no longer permitted"),
+        ("77", "No longer permitted"),
         (
             "78",
-            "the scope set was removed; while Domo refuses it watch goes on, without a token",
+            "The scope set was removed. A rejection by Domo does not end the command",
         ),
     ],
 };
@@ -171,23 +225,30 @@ static STATUS: VerbUsage = VerbUsage {
     verb: Verb::Status,
     name: "status",
     usage: &["status [-q | --metrics] [--json] [--watch] [SCOPE...]"],
-    about: "Shows the state of the broker and of each scope set; never a token.",
+    about: "Print the state of the broker and of each scope set, never a token",
     more: &[
-        "Each SCOPE is a scope set of its own here: quote one of several scopes, as in \
-             \"data user\".",
+        "Each SCOPE argument is one scope set here. Quote a set of several scopes, as in \"data \
+         user\". Without SCOPE, all scope sets are printed that you may use.",
     ],
-    examples: &["domo-token status -q data || echo 'no token for data' >&2"],
+    examples: &[Example {
+        comment: "Test in a script whether there is a token:",
+        line: "domo-token status -q data || echo 'no token for data' >&2",
+    }],
     exit: &[
-        ("", "if the broker can't be asked, that of domo-token get"),
-        ("0", "every set that you may see has a living token"),
+        (
+            "",
+            "If the broker does not answer, those of `domo-token get`; else:",
+        ),
+        ("0", "Every scope set has a valid token"),
         (
             "74",
-            "standard output can't be written, or, without a message, --watch has no reader any more",
+            "Standard output cannot be written; with --watch, without a message, if its reader has \
+             closed it",
         ),
-        ("75", "one hasn't"),
+        ("75", "A scope set has no valid token"),
         (
             "78",
-            "one has none and Domo refuses it, or there is no such set",
+            "A scope set has no valid token because Domo rejects it, or there is no such scope set",
         ),
     ],
 };
@@ -196,11 +257,25 @@ static COMPLETIONS: VerbUsage = VerbUsage {
     verb: Verb::Completions,
     name: "completions",
     usage: &["completions bash|zsh|fish|powershell"],
-    about: "Prints what a shell needs to complete a command line of domo-token.",
+    about: "Print a script that completes command lines of domo-token",
     more: &[],
     examples: &[
-        "source <(domo-token completions bash)      # in ~/.bashrc, or ~/.zshrc with zsh",
-        "domo-token completions fish | source       # in config.fish",
+        Example {
+            comment: "In ~/.bashrc:",
+            line: "source <(domo-token completions bash)",
+        },
+        Example {
+            comment: "In ~/.zshrc:",
+            line: "source <(domo-token completions zsh)",
+        },
+        Example {
+            comment: "In ~/.config/fish/config.fish:",
+            line: "domo-token completions fish | source",
+        },
+        Example {
+            comment: "In the profile of PowerShell:",
+            line: "domo-token completions powershell | Out-String | Invoke-Expression",
+        },
     ],
     exit: &[],
 };
@@ -209,7 +284,7 @@ static HELP: VerbUsage = VerbUsage {
     verb: Verb::Help,
     name: "help",
     usage: &["help [COMMAND]"],
-    about: "Prints the help, or that of a command.",
+    about: "Print help for the program, or for one command",
     more: &[],
     examples: &[],
     exit: &[],
@@ -219,7 +294,7 @@ static VERSION: VerbUsage = VerbUsage {
     verb: Verb::Version,
     name: "version",
     usage: &["version"],
-    about: "Prints the version.",
+    about: "Print the version",
     more: &[],
     examples: &[],
     exit: &[],

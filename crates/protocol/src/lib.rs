@@ -20,4 +20,4 @@ pub mod frame;
 pub mod greeting;
 
 pub use boot_time::BootTime;
-pub use scope::{MAX_SCOPE_BYTES, ScopeError, ScopeSet};
+pub use scope::{DOMO_SCOPE_NAMES, DOMO_SCOPES, MAX_SCOPE_BYTES, ScopeError, ScopeSet};

@@ -7,6 +7,35 @@ use std::sync::Arc;
 /// The most bytes of a scope set as text, so that it fits a frame and a log line.
 pub const MAX_SCOPE_BYTES: usize = 1024;
 
+/// Domo's documented scopes, sorted, each with the part of Domo's API that it is for
+/// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>). Domo may have others.
+pub const DOMO_SCOPES: [(&str, &str); 7] = [
+    ("account", "accounts of data sources"),
+    ("audit", "activity log"),
+    ("buzz", "Buzz"),
+    ("dashboard", "pages"),
+    ("data", "datasets and streams"),
+    ("user", "users and groups"),
+    ("workflow", "projects and tasks"),
+];
+
+/// The names of [`DOMO_SCOPES`].
+pub const DOMO_SCOPE_NAMES: [&str; DOMO_SCOPES.len()] = names();
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, where an index out of range is an error"
+)]
+const fn names() -> [&'static str; DOMO_SCOPES.len()] {
+    let mut names = [""; DOMO_SCOPES.len()];
+    let mut at = 0;
+    while at < names.len() {
+        (names[at], _) = DOMO_SCOPES[at];
+        at += 1;
+    }
+    names
+}
+
 /// A set of OAuth scopes (RFC 6749 §3.3): not empty, no scope twice, sorted bytewise.
 ///
 /// `data,user`, `user data` and `data user data` are one set. Scopes are case-sensitive.
@@ -100,6 +129,12 @@ fn is_scope_byte(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_domos_scopes_are_sorted_and_in_step_with_their_table() {
+        assert_eq!(DOMO_SCOPE_NAMES, DOMO_SCOPES.map(|(name, _)| name));
+        assert!(DOMO_SCOPE_NAMES.is_sorted());
+    }
 
     #[test]
     fn every_spelling_of_a_set_is_the_same_set() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use domo_token_protocol::duration;
+use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
 
 use crate::fault::Fault;
 use crate::record::Recorded;
@@ -18,17 +19,6 @@ pub const DEMO_ID: &str = "5a4db0c5-0000-4000-8000-000000000001";
 
 /// Its secret.
 pub const DEMO_SECRET: &str = "domo-sandbox-secret";
-
-/// The scopes that Domo has.
-const SCOPES: [&str; 7] = [
-    "account",
-    "audit",
-    "buzz",
-    "dashboard",
-    "data",
-    "user",
-    "workflow",
-];
 
 /// `EX_OSERR` of sysexits.
 const OS_ERROR: u8 = 71;
@@ -113,7 +103,7 @@ fn serve(flags: &Flags) -> Result<(), String> {
     let demo = ClientFlag {
         id: DEMO_ID.to_owned(),
         secret: DEMO_SECRET.to_owned(),
-        scopes: SCOPES.map(str::to_owned).to_vec(),
+        scopes: DOMO_SCOPE_NAMES.map(str::to_owned).to_vec(),
     };
     let clients = if flags.clients.is_empty() {
         &[demo][..]

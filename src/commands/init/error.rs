@@ -3,8 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
+
 use crate::config::ConfigError;
-use crate::config::DOMO_SCOPES;
 use crate::credentials::CredentialsError;
 use crate::source::domo::SourceError;
 
@@ -45,7 +46,7 @@ pub enum InitError {
         "nothing was written: the credentials work; Domo does not grant this client {0}; grant it at \
          Domo (Admin > Authentication > API clients), or name other scopes (Domo has {scopes}) \
          with --tokens",
-        scopes = DOMO_SCOPES.join(", ")
+        scopes = DOMO_SCOPE_NAMES.join(", ")
     )]
     Scopes(String),
     /// The proxy rejected its login; the message has what to do.

@@ -1,5 +1,6 @@
 //! Prompts for client id and client secret.
 
+use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
 use secrecy::SecretString;
 
 use super::error::wrong;
@@ -11,10 +12,7 @@ pub(super) fn client_id(options: &InitOptions) -> Result<String, InitError> {
     if let Some(id) = &options.client_id {
         return pasted_input::client_id(id).map_err(|mistake| wrong("--client-id", &mistake));
     }
-    let (sets, all) = (
-        config::listed(&options.tokens),
-        config::DOMO_SCOPES.join(", "),
-    );
+    let (sets, all) = (config::listed(&options.tokens), DOMO_SCOPE_NAMES.join(", "));
     terminal_input::show(&format!(
         "Domo's scopes are {all}. A token is requested for {sets}; --tokens names others."
     ));

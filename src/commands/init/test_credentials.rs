@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use domo_token_protocol::scope::ScopeSet;
+use domo_token_protocol::scope::{DOMO_SCOPE_NAMES, ScopeSet};
 
 use crate::commands::check::online::request;
-use crate::config::{DOMO_SCOPES, listed};
+use crate::config::listed;
 use crate::source::TokenSource;
 use domo_token_core::fetch_result::{Cause, FetchError, Fetched};
 use domo_token_core::schedule::CONFIRM_AFTER;
 
 /// The most scopes that are tried alone.
-const MAX_PROBES: usize = DOMO_SCOPES.len();
+const MAX_PROBES: usize = DOMO_SCOPE_NAMES.len();
 
 /// Why a test failed.
 #[derive(Debug)]

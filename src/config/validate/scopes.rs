@@ -1,21 +1,9 @@
 //! Validates scope sets: those that Domo can have.
 
-use domo_token_protocol::scope::ScopeSet;
+use domo_token_protocol::scope::{DOMO_SCOPE_NAMES, ScopeSet};
 
 use crate::config::Naming;
 use domo_token_core::masking::looks_like_secret;
-
-/// The scopes that Domo documents, all in lower case
-/// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>).
-pub const DOMO_SCOPES: [&str; 7] = [
-    "account",
-    "audit",
-    "buzz",
-    "dashboard",
-    "data",
-    "user",
-    "workflow",
-];
 
 /// What separates scopes elsewhere, in URLs and lists; OAuth allows these characters in a scope, but
 /// Domo has none with them.
@@ -37,7 +25,7 @@ pub(in crate::config) fn scope_set(text: &str, naming: Naming) -> Result<ScopeSe
     }
     // A server compares them with their case, so they are not changed here.
     let meant = set.iter().find_map(|scope| {
-        let mut known = DOMO_SCOPES.iter();
+        let mut known = DOMO_SCOPE_NAMES.iter();
         known.find(|known| scope != **known && scope.eq_ignore_ascii_case(known))
     });
     match meant {
@@ -64,7 +52,7 @@ fn as_written_elsewhere(text: &str) -> String {
 /// Only what Domo has is shown: the rest may be anything.
 fn scope_set_of_known(text: &str) -> Option<ScopeSet> {
     let set = ScopeSet::parse(text).ok()?;
-    let is_known = set.iter().all(|scope| DOMO_SCOPES.contains(&scope));
+    let is_known = set.iter().all(|scope| DOMO_SCOPE_NAMES.contains(&scope));
     is_known.then_some(set)
 }
 

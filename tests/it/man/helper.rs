@@ -1,13 +1,14 @@
 //! `domo-token.1`, from what `domo-token --help` is made of.
 
+use domo_token_protocol::scope::DOMO_SCOPES;
 use roff::{Inline, bold, italic, roman};
 
 use super::page::{Page, inline, usage};
 use domo_token_cli::options::{OPTIONS, OptionUsage, Value};
-use domo_token_cli::usage::{FORMAT_WORDS, ON_EXAMPLES, TIMES, VERBS};
+use domo_token_cli::usage::{ABOUT_FILES, ABOUT_SCOPES, DURATIONS, FILES, FORMATS, VERBS};
 
 pub(crate) fn page() -> String {
-    let about = "prints a Domo access token that domo-tokend keeps fresh";
+    let about = "print a Domo access token from the daemon domo-tokend";
     let mut page = Page::new("domo-token", 1, about);
     page.section("synopsis");
     for (at, line) in VERBS.iter().flat_map(|verb| verb.usage).enumerate() {
@@ -21,33 +22,42 @@ pub(crate) fn page() -> String {
     }
     page.section("commands");
     for verb in VERBS {
-        let words = [&[verb.about], verb.more].concat().join(" ");
+        let about = format!("{}.", verb.about);
+        let words = [&[about.as_str()], verb.more].concat().join(" ");
         page.entry([bold(verb.name)], inline(&words));
     }
     page.section("options");
     for option in OPTIONS {
-        let mut words = format!("{}. ({})", sentence(option.about), verbs(option));
+        let mut words = format!("{}. ({})", option.about, verbs(option));
         for (verb, note) in option.notes {
             words = format!("{words} For `{}`: {note}.", verb.usage().name);
         }
         page.entry(syntax(option), inline(&words));
     }
-    page.paragraph([roman(TIMES)]);
+    page.paragraph([roman(DURATIONS)]);
     page.section("formats");
-    for (name, words) in FORMAT_WORDS {
-        page.entry([bold(*name)], inline(&format!("{}.", sentence(words))));
+    for (name, words) in FORMATS {
+        page.entry([bold(*name)], inline(&format!("{words}.")));
+    }
+    page.section("scopes");
+    page.words([roman(ABOUT_SCOPES)]);
+    for (name, purpose) in DOMO_SCOPES {
+        page.entry([bold(name)], inline(purpose));
     }
     page.section("environment");
     for (name, words) in ENVIRONMENT {
         page.entry([bold(name)], inline(words));
     }
+    page.section("files");
+    page.words([roman(ABOUT_FILES)]);
+    for (path, words) in FILES {
+        page.entry([bold(*path)], inline(&format!("{words}.")));
+    }
     exit_status(&mut page);
     page.section("examples");
-    for verb in VERBS.iter().filter(|verb| !verb.examples.is_empty()) {
-        page.verbatim(&verb.examples.join("\n"));
-        if verb.name == "get" {
-            page.paragraph([roman(ON_EXAMPLES)]);
-        }
+    for example in VERBS.iter().flat_map(|verb| verb.examples) {
+        page.paragraph([roman(example.comment)]);
+        page.verbatim(example.line);
     }
     page.section("see also");
     page.words([
@@ -67,42 +77,35 @@ fn exit_status(page: &mut Page) {
         page.subsection(verb.name);
         for (code, words) in verb.exit {
             if code.is_empty() {
-                page.words([roman(format!("{}.", sentence(words)))]);
+                page.words(inline(words));
             } else {
-                page.entry([bold(*code)], [roman(format!("{}.", sentence(words)))]);
+                page.entry([bold(*code)], inline(&format!("{words}.")));
             }
         }
     }
 }
 
-const ENVIRONMENT: [(&str, &str); 4] = [
+const ENVIRONMENT: [(&str, &str); 6] = [
     (
         "DOMO_TOKEN_SOCKET",
-        "The broker's socket. Without it and without `--socket` it is the user's own, \
-         `$XDG_RUNTIME_DIR/domo-token/broker.sock` (or that under `/run/user/UID`), if there is \
-         one, else the host's, `/run/domo-token/broker.sock`. From one that doesn't answer it \
-         never goes to the other: they may hold different credentials.",
+        "The socket to connect to, without `--socket`.",
     ),
+    ("DOMO_TOKEN_CLIENT", "The API client, without `--client`."),
     (
-        "DOMO_TOKEN_CLIENT",
-        "The API client, where no `--client` names one.",
+        "XDG_RUNTIME_DIR, XDG_CONFIG_HOME, HOME",
+        "The directories of your own broker's socket and config, see FILES.",
     ),
-    ("NO_COLOR", "If it isn't empty, tables have no colours."),
+    ("NO_COLOR", "If it is not empty, tables have no colours."),
     (
         "TERM",
-        "If it is dumb or absent, tables have no colours and are not shown in place.",
+        "If it is `dumb` or absent, tables have no colours, and `status --watch` prints one after \
+         the other.",
+    ),
+    (
+        "COLUMNS",
+        "The width of help [default: that of the terminal, else 80].",
     ),
 ];
-
-fn sentence(words: &str) -> String {
-    let mut chars = words.chars();
-    let first = chars.next().map(|c| c.to_ascii_uppercase());
-    // What is typed stays as it is.
-    if words.starts_with(|c: char| c.is_ascii_uppercase()) || words.contains(" = ") {
-        return words.to_owned();
-    }
-    first.into_iter().chain(chars).collect()
-}
 
 fn verbs(option: &OptionUsage) -> String {
     if option.verbs.len() == VERBS.len() {

@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
+use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
+
 use super::{CommandLine, suggestions};
-use crate::options::{SCOPES, Verb};
+use crate::options::Verb;
 
 /// A command line that may have been meant instead of a token for all words.
 #[derive(Debug, PartialEq)]
@@ -82,7 +84,10 @@ impl CommandLine {
         if !matches!(self.verb, None | Some(Verb::Exec)) {
             return None;
         }
-        let is_scope = |word: &String| word.split([',', ' ']).all(|part| SCOPES.contains(&part));
+        let is_scope = |word: &String| {
+            word.split([',', ' '])
+                .all(|part| DOMO_SCOPE_NAMES.contains(&part))
+        };
         let first = self.words.iter().skip(1).position(|word| !is_scope(word))?;
         Some(first + 1)
     }

@@ -3,7 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use crate::options::{self, Key, SCOPES, Value, Verb};
+use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
+
+use crate::options::{self, Key, Value, Verb};
 use crate::shell_quote;
 use crate::usage::VERBS;
 
@@ -26,7 +28,7 @@ const START: Hint = if cfg!(windows) {
     Hint::Systemd("to start the daemon", "systemctl", "start")
 };
 
-/// Words that are no scopes in the place of a command. Domo's scopes (see [`SCOPES`]) are none of
+/// Words that are no scopes in the place of a command. Domo's scopes (see [`DOMO_SCOPE_NAMES`]) are none of
 /// them; `get` takes them all.
 const RESERVED: &[(&[&str], Hint)] = &[
     (
@@ -109,7 +111,7 @@ const RESERVED: &[(&[&str], Hint)] = &[
 
 /// What to write instead of a first word that is no command and no scope. `rest` follows it.
 pub(super) fn of_word(word: &str, rest: impl FnOnce() -> Vec<OsString>) -> Option<String> {
-    if SCOPES.contains(&word) {
+    if DOMO_SCOPE_NAMES.contains(&word) {
         return None;
     }
     let known = RESERVED.iter().find(|(words, _)| words.contains(&word));
@@ -193,7 +195,9 @@ fn is_root() -> bool {
 fn scopes_of(words: &[OsString]) -> String {
     let words = words.iter().filter_map(|word| word.to_str());
     let words = words.flat_map(|word| word.split([' ', ',']));
-    let scopes: Vec<&str> = words.filter(|word| SCOPES.contains(word)).collect();
+    let scopes: Vec<&str> = words
+        .filter(|word| DOMO_SCOPE_NAMES.contains(word))
+        .collect();
     if scopes.is_empty() {
         "SCOPE...".to_owned()
     } else {
@@ -211,7 +215,7 @@ pub(crate) fn nearest_verb(scopes: &str) -> Option<&'static str> {
 fn nearest(word: &str, slips: usize) -> Option<&'static str> {
     let near = VERBS.iter().map(|verb| verb.name);
     let near = near.min_by_key(|verb| strsim::osa_distance(verb, word))?;
-    let is_near = strsim::osa_distance(near, word) <= slips && !SCOPES.contains(&word);
+    let is_near = strsim::osa_distance(near, word) <= slips && !DOMO_SCOPE_NAMES.contains(&word);
     is_near.then_some(near)
 }
 

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use domo_token_protocol::messages::Renew;
+use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
 
 use super::*;
 use crate::options::{COLORS, FORMATS, OPTIONS, SHELLS};
@@ -447,7 +448,7 @@ fn word_is_a_scope_after_get_and_domos_scopes_are_scopes_everywhere() {
         assert_eq!(get(&format!("get {word}")).scopes, word);
         assert_eq!(get(&format!("data {word}")).scopes, format!("data {word}"));
     }
-    for scope in options::SCOPES {
+    for scope in DOMO_SCOPE_NAMES {
         assert_eq!(get(scope).scopes, *scope);
     }
 }
@@ -464,7 +465,7 @@ fn misspelled_verb_is_recognized() {
     ] {
         assert_eq!(nearest_verb(word), Some(verb), "{word}");
     }
-    for scope in options::SCOPES.iter().chain(&["dat", "dta", "usr"]) {
+    for scope in DOMO_SCOPE_NAMES.iter().chain(&["dat", "dta", "usr"]) {
         assert_eq!(nearest_verb(scope), None, "{scope}");
     }
 }

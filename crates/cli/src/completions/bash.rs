@@ -1,6 +1,8 @@
-//! For bash, from 3.2 on.
+//! Completions for bash 3.2 and later.
 
 use std::fmt::Write;
+
+use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
 
 use super::{all_spellings, spellings, taking_a_word, verb_names, words};
 use crate::options::{self, OptionUsage, Value, Verb};
@@ -10,7 +12,7 @@ const START: &str = r#"# source <(domo-token completions bash)
 _domo_token() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} verb= at=1 words=
     COMPREPLY=()
-    # --format=curl is three words here.
+    # Readline splits --format=curl into three words.
     if [ "$word" = = ]; then
         word=
     elif [ "$before" = = ]; then
@@ -77,7 +79,7 @@ pub(super) fn script() -> String {
         let _ = writeln!(text, "            {name}:*) words=\"{words}{dashes}\" ;;");
     }
     let options = all_spellings(options::options(Verb::Get), " ");
-    let start = [verb_names(), options::SCOPES.to_vec()].concat().join(" ");
+    let start = [verb_names(), DOMO_SCOPE_NAMES.to_vec()].concat().join(" ");
     let _ = writeln!(text, "            :-*) words=\"{options}\" ;;");
     let _ = writeln!(text, "            *) words=\"{start}\" ;;\n        esac ;;");
     text.push_str(END);

@@ -1,9 +1,11 @@
-//! For fish.
+//! Completions for fish.
 
 use std::fmt::Write;
 
+use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
+
 use super::{all_spellings, brief, taking_a_word, verb_names, words};
-use crate::options::{self, OptionUsage, SCOPES, Value, Verb};
+use crate::options::{self, OptionUsage, Value, Verb};
 use crate::usage::VERBS;
 
 const START: &str = r"# domo-token completions fish | source
@@ -45,13 +47,13 @@ pub(super) fn script() -> String {
         "            case {values}\n                set -e words[1]"
     );
     text.push_str(END);
-    let start = [verb_names(), SCOPES.to_vec()].concat().join(" ");
+    let start = [verb_names(), DOMO_SCOPE_NAMES.to_vec()].concat().join(" ");
     let is_none = "-n '__domo_token_is none'";
     let _ = writeln!(text, "complete -c domo-token {is_none} -a '{start}'");
     let others: Vec<&str> = verb_names().into_iter().filter(|v| *v != "get").collect();
     let others = others.join(" ");
     for usage in VERBS {
-        // What isn't another verb's is a first scope.
+        // A word that is no other command is a scope.
         let condition = if usage.verb == Verb::Get {
             format!("-n 'not __domo_token_is command {others}'")
         } else {

@@ -1,9 +1,11 @@
-//! For PowerShell, Windows' own and the newer ones.
+//! Completions for Windows PowerShell and PowerShell.
 
 use std::fmt::Write;
 
+use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
+
 use super::{spellings, taking_a_word, verb_names, words};
-use crate::options::{self, SCOPES, Value, Verb};
+use crate::options::{self, Value, Verb};
 use crate::usage::VERBS;
 
 const START: &str = r"# domo-token completions powershell | Out-String | Invoke-Expression
@@ -35,7 +37,7 @@ const END: &str = r#"    $verb = ''
 // Writing to a string can't fail.
 pub(super) fn script() -> String {
     let mut text = START.to_owned();
-    let start = [verb_names(), SCOPES.to_vec()].concat();
+    let start = [verb_names(), DOMO_SCOPE_NAMES.to_vec()].concat();
     let _ = writeln!(text, "    $start = {}", list(&start));
     let takes: Vec<String> = taking_a_word().flat_map(spellings).collect();
     let _ = writeln!(text, "    $takes = {}", list(&takes));

@@ -1,9 +1,11 @@
-//! For zsh.
+//! Completions for zsh.
 
 use std::fmt::Write;
 
+use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
+
 use super::{all_spellings, brief, spellings, taking_a_word, verb_names, words};
-use crate::options::{self, OptionUsage, SCOPES, Value, Verb};
+use crate::options::{self, OptionUsage, Value, Verb};
 use crate::usage::VERBS;
 
 const START: &str = r"#compdef domo-token
@@ -25,7 +27,7 @@ const EXEC: &str = r"            end=${words[(i)--]}
             fi
 ";
 
-// compdef is there once compinit has run, which may come later in ~/.zshrc.
+// compdef exists once compinit has run, which may be later in ~/.zshrc.
 const END: &str = r#"    esac
 }
 if [[ $funcstack[1] == _domo_token ]]; then
@@ -62,8 +64,8 @@ pub(super) fn script() -> String {
         arguments(&mut text, usage.verb, usage.name, &words);
     }
     text.push_str("        (*)\n");
-    let start = [verb_names(), SCOPES.to_vec()].concat().join(" ");
-    arguments(&mut text, Verb::Get, &start, &SCOPES.join(" "));
+    let start = [verb_names(), DOMO_SCOPE_NAMES.to_vec()].concat().join(" ");
+    arguments(&mut text, Verb::Get, &start, &DOMO_SCOPE_NAMES.join(" "));
     text.push_str(END);
     text
 }
@@ -80,14 +82,14 @@ fn arguments(text: &mut String, verb: Verb, first: &str, rest: &str) {
 fn spec(option: &OptionUsage, verb: Verb) -> String {
     let value = match option.value {
         Value::Nothing => String::new(),
-        Value::Maybe(what) => format!("::{what}:"),
-        Value::Text(what) => format!(":{what}:"),
-        Value::File(what) => format!(":{what}:_files"),
-        Value::OneOf(what, offered) => format!(":{what}:({})", offered.join(" ")),
+        Value::Maybe(name) => format!("::{name}:"),
+        Value::Text(name) => format!(":{name}:"),
+        Value::File(name) => format!(":{name}:_files"),
+        Value::OneOf(name, offered) => format!(":{name}:({})", offered.join(" ")),
     };
     let about = brief(option, verb).replace('\'', "'\\''");
     let name = match option.value {
-        // After "=" alone, and after it or as the next word.
+        // `=-`: the value follows "=" only. `=`: it follows "=" or is the next word.
         Value::Maybe(_) => format!("{}=-", option.name()),
         Value::Text(_) | Value::File(_) | Value::OneOf(..) => format!("{}=", option.name()),
         Value::Nothing => option.name(),
