@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use domo_sandbox::{Fault, Sandbox};
-use domo_token_protocol::messages::ScopeState;
+use domo_token_client::ScopeState;
 use serde_json::Value;
 
 use super::wait::until;

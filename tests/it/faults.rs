@@ -10,9 +10,8 @@ use crate::common::{
     sandbox_and_daemon, timed, token,
 };
 use domo_sandbox::{Fault, Sandbox};
-use domo_token_client::ErrorKind;
 use domo_token_client::clock::{boot_now, wall_now};
-use domo_token_protocol::messages::ScopeState;
+use domo_token_client::{ErrorKind, ScopeState};
 use serde_json::{Value, json};
 
 /// The floor between two requests for tokens with a lifetime as short as in tests.
@@ -161,18 +160,18 @@ fn rejections_are_distinguished_from_transient_failures() {
     let cases = [
         (
             Fault::oauth_error(400, "invalid_client", "Who?"),
-            ScopeState::Denied,
+            ScopeState::Rejected,
             "invalid_client",
         ),
         (
             Fault::oauth_error(400, "invalid_scope", "Which?"),
-            ScopeState::Denied,
+            ScopeState::Rejected,
             "invalid_scope",
         ),
-        (Fault::html(401), ScopeState::Denied, "401"),
+        (Fault::html(401), ScopeState::Rejected, "401"),
         (
             Fault::status(403).body(domo),
-            ScopeState::Denied,
+            ScopeState::Rejected,
             "No such user (toe ABC)",
         ),
         (Fault::html(403), ScopeState::Waiting, "403"),
@@ -188,7 +187,7 @@ fn rejections_are_distinguished_from_transient_failures() {
         let set = wait_for_state(&daemon, number, *state);
         let error = set["last_error"].as_str().unwrap();
         assert!(error.contains(words), "{error}");
-        if *state == ScopeState::Denied {
+        if *state == ScopeState::Rejected {
             // It waits for the confirmation.
             let name = format!("client{number}");
             let stderr = failure(&daemon.ask(&["-c", &name, "data"]), 78);

@@ -148,7 +148,7 @@ fn the_app() {
     let watched = broker.watch("data").unwrap().next().unwrap().unwrap();
     assert_eq!(token.generation(), watched.generation());
     assert_eq!(broker.status().unwrap().scopes.len(), 1);
-    assert_eq!(broker.explain("data").unwrap().refused, None);
+    assert_eq!(broker.explain("data").unwrap().denied, None);
 }
 
 #[test]

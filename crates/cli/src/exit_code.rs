@@ -1,7 +1,6 @@
 //! The exit codes, after sysexits.h, and which one an error or a refusal has.
 
 use domo_token_client::ErrorKind;
-use domo_token_protocol::messages::RefusalKind;
 
 pub(crate) const USAGE: u8 = 2;
 pub(crate) const UNAVAILABLE: u8 = 69;
@@ -26,15 +25,5 @@ pub(crate) fn of_kind(kind: ErrorKind) -> u8 {
         ErrorKind::IncompatibleVersion => PROTOCOL,
         ErrorKind::InvalidScope | ErrorKind::InvalidSocket => USAGE,
         ErrorKind::Protocol | _ => SOFTWARE,
-    }
-}
-
-/// Returns the exit code that a request would have of which `--explain` reports this.
-pub(crate) fn of_explanation(refused: Option<RefusalKind>) -> u8 {
-    match refused {
-        None => 0,
-        Some(RefusalKind::NotPermitted) => NO_PERMISSION,
-        Some(RefusalKind::Unavailable | RefusalKind::Busy) => TEMPORARY,
-        Some(_) => CONFIG,
     }
 }

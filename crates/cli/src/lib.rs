@@ -108,7 +108,7 @@ fn explain(get: &Get, json: bool) -> Result<u8, CliError> {
         output::explanation(&explanation, &broker.socket())
     };
     print(text.as_bytes())?;
-    Ok(exit_code::of_explanation(explanation.refused))
+    Ok(explanation.denied.map_or(0, exit_code::of_kind))
 }
 
 fn metrics(socket: Option<&Path>) -> Result<u8, CliError> {

@@ -4,9 +4,8 @@ use std::iter::repeat_n;
 use std::path::Path;
 use std::time::SystemTime;
 
-use domo_token_client::Token;
 use domo_token_client::clock::since_1970;
-use domo_token_protocol::messages::Explanation;
+use domo_token_client::{ErrorKind, Explanation, Token};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -67,7 +66,7 @@ fn in_form(
 
 /// What the broker at `socket` decides for this process.
 pub(crate) fn explanation(explanation: &Explanation, socket: &Path) -> String {
-    let verdict = if explanation.refused.is_none() {
+    let verdict = if explanation.denied.is_none() {
         "may have"
     } else {
         "may not have"
@@ -89,13 +88,27 @@ pub(crate) fn explanation_json(explanation: &Explanation, socket: &Path) -> Stri
         "peer": explanation.peer,
         "client": explanation.client,
         "scope": explanation.scope,
-        "allowed": explanation.refused.is_none(),
+        "allowed": explanation.denied.is_none(),
         "rule": explanation.rule,
     });
-    if let (Some(kind), Some(fields)) = (explanation.refused, fields.as_object_mut()) {
-        fields.insert("kind".to_owned(), kind.name().into());
+    if let (Some(kind), Some(fields)) = (explanation.denied, fields.as_object_mut()) {
+        fields.insert("kind".to_owned(), denial_name(kind).into());
     }
     format!("{fields}\n")
+}
+
+/// The name of a denial in JSON, as in the daemon's metrics and audit lines.
+fn denial_name(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::NotPermitted => "not_permitted",
+        ErrorKind::UnknownClient => "unknown_client",
+        ErrorKind::UnknownScope => "unknown_scope",
+        ErrorKind::MinTtlTooLong => "min_ttl_too_long",
+        ErrorKind::Rejected => "denied",
+        ErrorKind::Gone => "gone",
+        ErrorKind::Busy => "busy",
+        ErrorKind::Unavailable | _ => "unavailable",
+    }
 }
 
 /// Seconds since 1970.

@@ -10,8 +10,10 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use domo_token_client::clock::wall_now;
-use domo_token_client::{self as client, BootTime, Error, ScopeSet};
-use domo_token_protocol::messages::{BrokerStatus, Explanation, ScopeState, ScopeStatus};
+use domo_token_client::{
+    self as client, BrokerStatus, Error, Explanation, ScopeState, ScopeStatus,
+};
+use domo_token_protocol::{BootTime, ScopeSet};
 
 use crate::args::{Color, Status};
 use crate::connect::connect;
@@ -173,7 +175,7 @@ impl LastSeen {
 /// Returns the exit code: 78 if a set without a token was rejected, 75 if a set has no token, else 0.
 fn exit_code_of(sets: &[ScopeStatus], now: BootTime) -> u8 {
     let without_token = || sets.iter().filter(|set| !has_valid_token(set, now));
-    if without_token().any(|set| set.state == ScopeState::Denied) {
+    if without_token().any(|set| set.state == ScopeState::Rejected) {
         CONFIG
     } else if without_token().next().is_some() {
         TEMPORARY

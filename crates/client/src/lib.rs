@@ -2,9 +2,8 @@
 //!
 //! # Versions
 //!
-//! The items documented here follow semantic versioning. [`BrokerStatus`], [`ScopeStatus`],
-//! [`ScopeState`], [`Explanation`] and [`RefusalKind`] are protocol messages and grow with the protocol.
-//! Hidden modules are shared with the daemon and the helper, and change with them.
+//! The items documented here follow semantic versioning, and none of them is a message of the protocol.
+//! Hidden items are shared with the daemon and the helper, and change with them.
 //!
 //! # Modules, leaves first
 //!
@@ -24,6 +23,7 @@
 //! - `watch`: receives each new token.
 //! - `process`: the state that a forked child must not use.
 //! - `broker`, and by feature `tokio` and `reqwest`: the API.
+//! - `status`: what a broker reports about itself.
 //! - `queries`: the calls of both brokers about the broker itself: status, metrics, explain.
 
 #![warn(missing_docs)]
@@ -56,6 +56,7 @@ mod process;
 mod broker;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+mod status;
 mod queries;
 #[cfg(any(feature = "reqwest", feature = "reqwest-blocking"))]
 pub mod reqwest;
@@ -64,9 +65,6 @@ pub use broker::{Broker, DEFAULT_TIMEOUT, TokenRequest};
 pub use error::{Error, ErrorKind};
 #[doc(hidden)]
 pub use error::{ErrorDetails, HOST_SOCKET, SocketOrigin};
-pub use queries::*;
+pub use status::{BrokerInstant, BrokerStatus, Explanation, ScopeState, ScopeStatus, Status};
 pub use token::{Authorization, Token};
 pub use watch::Watch;
-
-pub use domo_token_protocol::messages::RefusalKind;
-pub use domo_token_protocol::{BootTime, MAX_SCOPE_BYTES, ScopeError, ScopeSet};

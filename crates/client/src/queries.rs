@@ -1,39 +1,13 @@
 //! Calls about the broker itself, blocking and for tokio side by side.
 
-use std::path::PathBuf;
-
 use crate::broker::Broker;
-use crate::clock::{BootTime, BrokerClock};
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::status::{Explanation, Status};
 #[cfg(feature = "tokio")]
 use crate::tokio::{self, blocking};
 use crate::transport::{Next, unexpected};
 use domo_token_protocol::messages::{Request, Response};
-
-pub use domo_token_protocol::messages::{BrokerStatus, Explanation, ScopeState, ScopeStatus};
-
-/// The state of the broker, from [`Broker::status`].
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Status {
-    /// The daemon.
-    pub broker: BrokerStatus,
-    /// The scope sets that this process may see.
-    pub scopes: Vec<ScopeStatus>,
-    /// The path of its socket.
-    pub socket: PathBuf,
-    clock: BrokerClock,
-}
-
-impl Status {
-    /// Returns the time on the broker's boot clock, with which the moments of a status are compared: it
-    /// may be another clock than this process has, in a time namespace or behind a forwarded socket.
-    #[must_use]
-    pub fn now(&self) -> BootTime {
-        self.clock.now()
-    }
-}
 
 impl Broker {
     /// Returns the state of the broker and of the scope sets that this process may see.
@@ -54,8 +28,10 @@ impl Broker {
     /// # });
     /// # let broker = fake.broker();
     /// let status = broker.status()?;
-    /// let uptime = status.now().saturating_since(status.broker.started);
-    /// println!("up for {} s, {} scope sets", uptime.as_secs(), status.scopes.len());
+    /// println!("up for {} s", status.broker.started.elapsed().as_secs());
+    /// for set in &status.scopes {
+    ///     println!("{} of {}: {:?}", set.scope, set.client, set.state);
+    /// }
     /// # assert_eq!(status.broker.pid, 4242);
     /// # }
     /// # Ok::<(), domo_token_client::Error>(())
@@ -64,14 +40,10 @@ impl Broker {
         let read = |status: &mut Option<Status>, response, connection: &Connection| {
             match (response, status) {
                 (Response::Broker(broker), status @ None) => {
-                    *status = Some(Status {
-                        broker,
-                        scopes: Vec::new(),
-                        socket: connection.broker().to_path_buf(),
-                        clock: connection.clock(),
-                    });
+                    let socket = connection.broker();
+                    *status = Some(Status::new(broker, socket, connection.clock()));
                 }
-                (Response::Scope(scope), Some(status)) => status.scopes.push(scope),
+                (Response::Scope(scope), Some(status)) => status.push(scope),
                 (Response::End, Some(_)) => return Ok(Next::Done),
                 (response, _) => return Err(unexpected(&response)),
             }
@@ -113,7 +85,7 @@ impl Broker {
                 return Err(unexpected(&response));
             };
             key.check_explanation(&given)?;
-            *explanation = Some(given);
+            *explanation = Some(Explanation::new(given));
             Ok(Next::Done)
         };
         let explanation = self.query(&request, &read)?;

@@ -186,7 +186,7 @@ fn times_of_a_broker_with_another_boot_clock_are_right() {
         let watched = broker.watch("data").unwrap().next().unwrap().unwrap();
         assert!(is_an_hour(watched.expires_in()));
         let status = broker.status().unwrap();
-        let since = status.now().saturating_since(status.broker.started);
+        let since = status.broker.started.elapsed();
         assert!((60..90).contains(&since.as_secs()), "{since:?}");
     }
 }

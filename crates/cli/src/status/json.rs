@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
+use domo_token_client::{BrokerInstant, ScopeState};
 use domo_token_protocol::BootTime;
-use domo_token_protocol::messages::ScopeState;
 use serde_json::{Value, json};
 
 use super::State;
@@ -12,7 +12,9 @@ use crate::output::epoch;
 /// `now` and `wall` are the same moment.
 pub(super) fn of(state: &State, now: BootTime, wall: SystemTime) -> String {
     let status = &state.status;
-    let at = |moment: Option<BootTime>| moment.map(|moment| epoch(moment.to_wall(now, wall)));
+    let at = |instant: Option<BrokerInstant>| {
+        instant.map(|instant| epoch(instant.boot_time().to_wall(now, wall)))
+    };
     let broker = &status.broker;
     let scopes: Vec<Value> = status
         .scopes
@@ -28,7 +30,7 @@ pub(super) fn of(state: &State, now: BootTime, wall: SystemTime) -> String {
                 "generation": set.generation,
                 "next_attempt_at": at(set.next_attempt),
                 "requests": set.requests,
-                "failed_attempts": set.attempts,
+                "failed_attempts": set.failed_attempts,
                 "last_error": set.last_error,
                 "last_error_at": at(set.last_error_at),
                 "rejected": set.rejected,
@@ -60,6 +62,6 @@ fn state_name(state: ScopeState) -> &'static str {
         ScopeState::Fetching => "fetching",
         ScopeState::Fresh => "fresh",
         ScopeState::Waiting => "waiting",
-        ScopeState::Denied => "denied",
+        ScopeState::Rejected | _ => "denied",
     }
 }

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use domo_token_client::{BrokerInstant, BrokerStatus, ScopeState, ScopeStatus};
 use domo_token_protocol::BootTime;
 use domo_token_protocol::duration::show;
-use domo_token_protocol::messages::{BrokerStatus, ScopeState, ScopeStatus};
 
 /// The style of the table.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +77,7 @@ fn broker(daemon: &Broker, now: BootTime, style: TableStyle) -> String {
         status: broker,
         ..
     } = daemon;
-    let since = |at: BootTime| show(now.saturating_since(at));
+    let since = |at: BrokerInstant| show(now.saturating_since(at.boot_time()));
     let mut text = format!(
         "domo-tokend {}, pid {}, protocol {}, up {}\n",
         plain(&broker.version),
@@ -120,9 +120,9 @@ fn line(
 }
 
 fn cells(set: &ScopeStatus, now: BootTime) -> [String; COLUMNS] {
-    let ahead = |at: BootTime| show(at.saturating_since(now));
+    let ahead = |at: BrokerInstant| show(at.boot_time().saturating_since(now));
     let obtained = set.obtained.filter(|_| has_valid_token(set, now));
-    let obtained = obtained.map(|at| format!("{} ago", show(now.saturating_since(at))));
+    let obtained = obtained.map(|at| format!("{} ago", show(now.saturating_since(at.boot_time()))));
     let expires = set.expires.filter(|_| has_valid_token(set, now));
     let expires = expires.map(|at| format!("in {}", ahead(at)));
     let next = set.next_attempt.map(|at| {
@@ -151,20 +151,20 @@ fn is_loaded(set: &ScopeStatus) -> bool {
 
 /// Whether it has a token that can be used.
 pub(super) fn has_valid_token(set: &ScopeStatus, now: BootTime) -> bool {
-    set.expires.is_some_and(|expires| expires > now)
+    set.expires.is_some_and(|expires| expires.boot_time() > now)
 }
 
 fn state(set: &ScopeStatus, now: BootTime) -> &'static str {
     match set.state {
         ScopeState::Idle if !is_loaded(set) => "loading",
-        ScopeState::Waiting | ScopeState::Denied if !is_loaded(set) => "not loaded",
+        ScopeState::Waiting | ScopeState::Rejected if !is_loaded(set) => "not loaded",
         ScopeState::Idle => "waiting its turn",
         ScopeState::Fetching if has_valid_token(set, now) => "renewing",
         ScopeState::Fetching => "asking Domo",
         ScopeState::Fresh => "fresh",
         ScopeState::Waiting => "failing",
         // By Domo, or by the proxy.
-        ScopeState::Denied => "rejected",
+        ScopeState::Rejected | _ => "rejected",
     }
 }
 
@@ -174,8 +174,8 @@ fn colour(set: &ScopeStatus, now: BootTime) -> &'static str {
         ScopeState::Fresh => GREEN,
         ScopeState::Fetching if has_valid_token(set, now) => GREEN,
         ScopeState::Idle | ScopeState::Fetching => YELLOW,
-        ScopeState::Waiting | ScopeState::Denied if has_valid_token(set, now) => YELLOW,
-        ScopeState::Waiting | ScopeState::Denied => RED,
+        ScopeState::Waiting | ScopeState::Rejected if has_valid_token(set, now) => YELLOW,
+        ScopeState::Waiting | ScopeState::Rejected | _ => RED,
     }
 }
 
@@ -192,9 +192,9 @@ fn notes(set: &ScopeStatus, now: BootTime) -> Vec<String> {
         notes.push(plain(error));
     } else if let Some(error) = &set.last_error {
         let ago = set.last_error_at.map_or(String::new(), |at| {
-            format!(", {} ago", show(now.saturating_since(at)))
+            format!(", {} ago", show(now.saturating_since(at.boot_time())))
         });
-        let times = times(set.attempts.into(), "failed attempt");
+        let times = times(set.failed_attempts.into(), "failed attempt");
         notes.push(format!("{times}{ago}: {}", plain(error)));
     }
     if set.rejected > 0 {
@@ -227,6 +227,7 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domo_token_protocol::messages::{self, ScopeState as WireState};
 
     const NOW: BootTime = BootTime::from_millis(3_600_000);
 
@@ -236,8 +237,8 @@ mod tests {
         BootTime::from_millis(u64::try_from(now + minutes * 60_000).unwrap())
     }
 
-    fn set(scope: &str, state: ScopeState, expires: Option<BootTime>) -> ScopeStatus {
-        ScopeStatus {
+    fn set(scope: &str, state: WireState, expires: Option<BootTime>) -> messages::ScopeStatus {
+        messages::ScopeStatus {
             client: "acme".to_owned(),
             client_id: "441e307a…".to_owned(),
             scope: scope.to_owned(),
@@ -256,19 +257,19 @@ mod tests {
         }
     }
 
-    fn failing() -> ScopeStatus {
-        ScopeStatus {
+    fn failing() -> messages::ScopeStatus {
+        messages::ScopeStatus {
             attempts: 3,
             last_error: Some("Domo answered 503\x1b[2J".to_owned()),
             last_error_at: Some(at(-2)),
             rejected: 1,
             last_rejected_by: Some("uid 1004".to_owned()),
-            ..set("data user", ScopeState::Waiting, Some(at(5)))
+            ..set("data user", WireState::Waiting, Some(at(5)))
         }
     }
 
     fn daemon() -> BrokerStatus {
-        BrokerStatus {
+        BrokerStatus::of_wire(messages::BrokerStatus {
             version: "0.1.0".to_owned(),
             protocol: 1,
             pid: 4711,
@@ -276,10 +277,10 @@ mod tests {
             config_path: Some("/etc/c.toml".to_owned()),
             config_loaded: NOW,
             config_error: Some("line 3: no".to_owned()),
-        }
+        })
     }
 
-    fn shown(sets: &[ScopeStatus], colour: bool, notes_below: bool) -> String {
+    fn shown(sets: &[messages::ScopeStatus], colour: bool, notes_below: bool) -> String {
         let style = TableStyle {
             colour,
             notes_below,
@@ -289,13 +290,14 @@ mod tests {
             status: &daemon(),
             needs_a_client: true,
         };
-        of(&broker, sets, NOW, style)
+        let sets: Vec<ScopeStatus> = sets.iter().cloned().map(ScopeStatus::of_wire).collect();
+        of(&broker, &sets, NOW, style)
     }
 
     #[test]
     fn pipe_receives_one_line_for_each_scope_set() {
-        let fresh = set("data", ScopeState::Fresh, Some(at(48)));
-        let denied = set("audit", ScopeState::Denied, None);
+        let fresh = set("data", WireState::Fresh, Some(at(48)));
+        let denied = set("audit", WireState::Denied, None);
         assert_eq!(
             shown(&[fresh, failing(), denied], false, false),
             "domo-tokend 0.1.0, pid 4711, protocol 1, up 0 s\n\
@@ -317,10 +319,10 @@ mod tests {
     #[test]
     fn rejection_by_the_proxy_is_not_shown_as_one_of_credentials_by_domo() {
         let message = "the proxy p.example:3128 answered 407 to CONNECT";
-        let by_proxy = ScopeStatus {
+        let by_proxy = messages::ScopeStatus {
             last_error: Some(message.to_owned()),
             credentials_error: Some(message.to_owned()),
-            ..set("data", ScopeState::Denied, Some(at(5)))
+            ..set("data", WireState::Denied, Some(at(5)))
         };
         let text = shown(&[by_proxy], false, true);
         let row = text.split_once("NEXT\n").unwrap().1;
@@ -336,14 +338,14 @@ mod tests {
         assert!(text.contains(words), "{text}");
         assert!(text.contains("\x1b[31mconfig error: line 3: no\x1b[0m"));
         for (state, expires, expected) in [
-            (ScopeState::Fresh, Some(at(1)), "\x1b[32mfresh"),
-            (ScopeState::Fetching, Some(at(1)), "\x1b[32mrenewing"),
-            (ScopeState::Fetching, None, "\x1b[33masking Domo"),
-            (ScopeState::Idle, None, "\x1b[33mwaiting its turn"),
-            (ScopeState::Waiting, Some(at(1)), "\x1b[33mfailing"),
-            (ScopeState::Waiting, Some(at(0)), "\x1b[31mfailing"),
-            (ScopeState::Denied, Some(at(1)), "\x1b[33mrejected"),
-            (ScopeState::Denied, None, "\x1b[31mrejected"),
+            (WireState::Fresh, Some(at(1)), "\x1b[32mfresh"),
+            (WireState::Fetching, Some(at(1)), "\x1b[32mrenewing"),
+            (WireState::Fetching, None, "\x1b[33masking Domo"),
+            (WireState::Idle, None, "\x1b[33mwaiting its turn"),
+            (WireState::Waiting, Some(at(1)), "\x1b[33mfailing"),
+            (WireState::Waiting, Some(at(0)), "\x1b[31mfailing"),
+            (WireState::Denied, Some(at(1)), "\x1b[33mrejected"),
+            (WireState::Denied, None, "\x1b[31mrejected"),
         ] {
             let text = shown(&[set("data", state, expires)], true, true);
             assert!(text.contains(expected), "{expected:?} in {text:?}");
