@@ -23,6 +23,7 @@
 //! - `process`: the state that a forked child must not use.
 //! - `broker`, and by feature `tokio` and `reqwest`: the API.
 //! - `queries`: the calls of both brokers about the broker itself: status, metrics, explain.
+//! - `testing`, a feature: a broker inside a test.
 
 #![warn(missing_docs)]
 
@@ -55,6 +56,8 @@ pub mod tokio;
 mod queries;
 #[cfg(any(feature = "reqwest", feature = "reqwest-blocking"))]
 pub mod reqwest;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use broker::{Broker, DEFAULT_TIMEOUT, TokenRequest};
 pub use error::{Error, ErrorKind};
